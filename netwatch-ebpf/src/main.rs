@@ -1,0 +1,3 @@
+//! netwatch's kernel half.
+#![no_std]
+#![no_main]

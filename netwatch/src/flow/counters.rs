@@ -1,0 +1,55 @@
+//! The four counters and their sums, by direction.
+
+use std::ops::{AddAssign, Sub};
+
+/// What was counted in one direction.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Counters {
+    /// Socket buffers the interface passed; with GSO one of them carries several packets.
+    pub skbs: u64,
+    /// Packets as a wire would carry them.
+    pub packets: u64,
+    /// Bytes as the interface counts them (Ethernet header included, no FCS).
+    pub bytes: u64,
+    /// Bytes as a wire would carry them: headers repeated for every packet of a GSO buffer.
+    pub wire_bytes: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.skbs += other.skbs;
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.wire_bytes += other.wire_bytes;
+    }
+}
+
+/// One value for what the target sent and one for what it received.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PerDirection<T> {
+    /// Sent by the target.
+    pub egress: T,
+    /// Received by the target.
+    pub ingress: T,
+}
+
+impl<T: AddAssign> AddAssign for PerDirection<T> {
+    fn add_assign(&mut self, other: Self) {
+        self.egress += other.egress;
+        self.ingress += other.ingress;
+    }
+}
+
+impl Sub for Counters {
+    type Output = Self;
+    /// # Panics
+    /// In debug builds, when `other` is larger: counters only grow.
+    fn sub(self, other: Self) -> Self {
+        Self {
+            skbs: self.skbs - other.skbs,
+            packets: self.packets - other.packets,
+            bytes: self.bytes - other.bytes,
+            wire_bytes: self.wire_bytes - other.wire_bytes,
+        }
+    }
+}

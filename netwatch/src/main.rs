@@ -1,0 +1,2 @@
+//! The `netwatch` program.
+fn main() {}

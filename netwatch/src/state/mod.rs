@@ -1,0 +1,11 @@
+//! What a run leaves on disk while it lives, under `/run/netwatch`: its journal of undoable changes, its card for
+//! `netwatch list`, and a lock that says whether it is alive. Not: reports and recordings, which outlive the run.
+
+mod journal;
+mod lock;
+mod run_dir;
+pub mod undo;
+
+pub use journal::Journal;
+pub use lock::Exclusive;
+pub use run_dir::{RunCard, RunDir, RunId, root};

@@ -1,0 +1,188 @@
+//! `/run/netwatch/<id>`: one directory a run, with its liveness lock.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Where the state of all runs lives; made on first use, mode 0700.
+pub fn root() -> Result<PathBuf> {
+    let path = PathBuf::from("/run/netwatch");
+    DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
+        Error::os("create", path.display().to_string(), error).hint("needs root and a writable /run")
+    })?;
+    Ok(path)
+}
+
+/// Eight hexadecimal digits that name a run, its interface (`nw<id>`) and its nftables table (`netwatch-<id>`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A new one, from the kernel's random numbers.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0u8; 4];
+        // SAFETY: the buffer is valid for its length.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if got != bytes.len() as isize {
+            return Err(Error::os("get random bytes", "", io::Error::last_os_error()));
+        }
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The id in this text, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// The eight digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Name of the host-side interface: `nw3f2a91bc`.
+    pub fn interface(&self) -> String {
+        format!("nw{}", self.0)
+    }
+
+    /// Name of the run's nftables table: `netwatch-3f2a91bc`.
+    pub fn table(&self) -> String {
+        format!("netwatch-{}", self.0)
+    }
+
+    /// The comment that marks this run's rules in chains that are not ours.
+    pub fn comment(&self) -> String {
+        format!("netwatch:{}", self.0)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What `netwatch list` shows of a live run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCard {
+    /// The run.
+    pub id: RunId,
+    /// The netwatch process.
+    pub pid: i32,
+    /// The command line being watched.
+    pub command: Vec<String>,
+    /// The user it runs as.
+    pub user: String,
+    /// Start, nanoseconds since the Unix epoch.
+    pub started_ns: u64,
+    /// Host-side interface.
+    pub interface: String,
+    /// Name of the namespace, if it has one.
+    pub netns: Option<String>,
+}
+
+/// A run's directory. It exists exactly as long as there is something to undo; its lock is held while netwatch or its guardian lives.
+#[derive(Debug)]
+pub struct RunDir {
+    id: RunId,
+    path: PathBuf,
+    lock: Flock<File>,
+}
+
+impl RunDir {
+    /// Makes the directory of a new run and takes its lock. The caller holds [`super::Exclusive`], so that no `clean` sees it unlocked.
+    pub fn create(_held: &super::Exclusive) -> Result<Self> {
+        let id = RunId::random()?;
+        let path = root()?.join(id.as_str());
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| Error::os("create", path.display().to_string(), error))?;
+        let lock =
+            try_lock(&path)?.ok_or_else(|| Error::said("lock", path.display().to_string(), "another run has it"))?;
+        Ok(Self { id, path, lock })
+    }
+
+    /// The directories of runs that died without undoing everything, now locked by us. Live ones are passed over.
+    pub fn stale(_held: &super::Exclusive) -> Result<Vec<Self>> {
+        let mut found = Vec::new();
+        for (id, path) in all()? {
+            if let Some(lock) = try_lock(&path)? {
+                found.push(Self { id, path, lock });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The cards of live runs.
+    pub fn live() -> Result<Vec<RunCard>> {
+        let mut cards = Vec::new();
+        for (_, path) in all()? {
+            if try_lock(&path)?.is_none()
+                && let Ok(text) = fs::read(path.join("card.json"))
+                && let Ok(card) = serde_json::from_slice(&text)
+            {
+                cards.push(card);
+            }
+        }
+        Ok(cards)
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what `netwatch list` shows.
+    pub fn write_card(&self, card: &RunCard) -> Result<()> {
+        let path = self.path.join("card.json");
+        let text = serde_json::to_vec(card).expect("a card is plain data");
+        fs::write(&path, text).map_err(|error| Error::os("write", path.display().to_string(), error))
+    }
+
+    /// Removes the directory; the lock goes with it.
+    pub fn remove(self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::os("remove", self.path.display().to_string(), error))
+            }
+            _ => {
+                drop(self.lock);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn all() -> Result<Vec<(RunId, PathBuf)>> {
+    let root = root()?;
+    let entries = fs::read_dir(&root).map_err(|error| Error::os("read", root.display().to_string(), error))?;
+    Ok(entries.flatten().filter_map(|entry| Some((RunId::parse(entry.file_name().to_str()?)?, entry.path()))).collect())
+}
+
+/// `None` when somebody alive holds it, or when the directory has just gone.
+fn try_lock(dir: &Path) -> Result<Option<Flock<File>>> {
+    let path = dir.join("alive");
+    let file = match OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::os("open", path.display().to_string(), error)),
+    };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(Error::os("lock", path.display().to_string(), errno)),
+    }
+}

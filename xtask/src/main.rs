@@ -1,0 +1,2 @@
+//! netwatch tasks.
+fn main() {}
