@@ -3,5 +3,9 @@
 //! ARCHITECTURE.md at the top of the repository is the map.
 
 pub mod error;
+pub mod exit;
 pub mod flow;
+pub mod guardian;
+pub mod readiness;
 pub mod state;
+pub mod target;
