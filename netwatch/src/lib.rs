@@ -2,10 +2,12 @@
 //!
 //! ARCHITECTURE.md at the top of the repository is the map.
 
+pub mod cli;
 pub mod error;
 pub mod exit;
 pub mod flow;
 pub mod guardian;
 pub mod readiness;
+pub mod run;
 pub mod state;
 pub mod target;

@@ -1,2 +1,7 @@
 //! The `netwatch` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netwatch::cli::main(std::env::args_os().collect()).into()
+}

@@ -23,7 +23,7 @@ use tokio::io::unix::AsyncFd;
 
 pub use descendants::kill_all_of;
 pub use protocol::{Prepare, Reply};
-pub use signals::Inherited;
+pub use signals::{Inherited, block};
 
 use crate::error::{Error, Result};
 use crate::readiness::{Watched, watch};

@@ -1,0 +1,32 @@
+//! `netwatch clean`: undo what killed runs left behind.
+
+use super::complain;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::state;
+
+pub(super) fn main() -> Exit {
+    match clean() {
+        Ok(cleaned) => {
+            eprintln!("netwatch: {}", said(cleaned));
+            Exit::Success
+        }
+        Err(error) => {
+            complain(&error);
+            Exit::No
+        }
+    }
+}
+
+fn clean() -> Result<usize> {
+    let held = state::Exclusive::take()?;
+    state::undo_stale(held)
+}
+
+fn said(cleaned: usize) -> String {
+    match cleaned {
+        0 => "nothing to clean".into(),
+        1 => "cleaned up after 1 run".into(),
+        n => format!("cleaned up after {n} runs"),
+    }
+}

@@ -1,0 +1,97 @@
+//! What was typed. One file per subcommand; what it means is decided elsewhere.
+
+mod clean;
+mod completions;
+mod doctor;
+mod list;
+mod run;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::Error;
+use crate::exit::Exit;
+
+pub use run::RunArgs;
+
+/// What does this program talk to? Every packet of one command, counted in the kernel and reconciled to the last byte.
+#[derive(Debug, Parser)]
+#[command(name = "netwatch", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo netwatch run -- curl -sS https://app.example/     what does this download talk to?
+  sudo netwatch run -- bash                              watch a whole shell, until you leave it
+  sudo netwatch run -j -o net.json -- cargo test         the exact answer as JSON, for CI
+  sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
+  sudo netwatch doctor                                   can this machine do it, and what is missing?
+
+More: `netwatch help run`, README.md and docs/.";
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Run a command in a network of its own and say what it talked to
+    Run(Box<RunArgs>),
+    /// Say whether this machine can run netwatch, and what to do where it cannot
+    Doctor,
+    /// List the runs that are alive
+    List(list::ListArgs),
+    /// Undo what runs that were killed left behind
+    Clean,
+    /// Print a completion script for your shell
+    Completions(completions::CompletionsArgs),
+    /// The steps at which a build for the tests can be made to fail
+    #[cfg(feature = "faults")]
+    #[command(name = "__faults", hide = true)]
+    Faults,
+}
+
+/// Parses the command line and does what it says. `words` includes the program's name.
+pub fn main(words: Vec<OsString>) -> Exit {
+    let for_run = words.get(1).is_some_and(|word| word == "run");
+    let cli = match Cli::command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return mistyped(&error, for_run),
+    };
+    match cli.command {
+        Subcommands::Run(arguments) => run::main(*arguments),
+        Subcommands::Doctor => doctor::main(),
+        Subcommands::List(arguments) => list::main(&arguments),
+        Subcommands::Clean => clean::main(),
+        Subcommands::Completions(arguments) => completions::main(&arguments),
+        #[cfg(feature = "faults")]
+        Subcommands::Faults => crate::faults::list(),
+    }
+}
+
+/// `--help` and `--version` are no mistakes. A mistyped `run` must not look like the command's own failure: 125.
+fn mistyped(error: &clap::Error, for_run: bool) -> Exit {
+    // A closed standard error changes nothing.
+    let _ = error.print();
+    match (error.use_stderr(), for_run) {
+        (false, _) => Exit::Success,
+        (true, true) => Exit::Failed,
+        (true, false) => Exit::Usage,
+    }
+}
+
+/// One line on standard error, in netwatch's voice. A closed standard error changes nothing.
+pub(crate) fn complain(error: &Error) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "netwatch: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

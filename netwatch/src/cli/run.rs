@@ -1,0 +1,156 @@
+//! `netwatch run`: the flags, as typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
+
+use super::complain;
+use crate::exit::Exit;
+use crate::run::{Plan, run};
+
+/// What `netwatch run` takes.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER)]
+pub struct RunArgs {
+    /// Run the command as this user (name or uid) [default: who called sudo, else yourself]
+    #[arg(short, long, env = "NETWATCH_USER")]
+    pub user: Option<String>,
+
+    /// Write the summary (or, with -j, the JSON) to FILE
+    #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+
+    /// JSON: into the file of -o, and on standard error if there is none
+    #[arg(short, long, env = "NETWATCH_JSON")]
+    pub json: bool,
+
+    /// Print nothing (files are written all the same)
+    #[arg(short, long, env = "NETWATCH_QUIET")]
+    pub quiet: bool,
+
+    /// Say what is being set up; twice for more
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Show addresses only, no names
+    #[arg(short, long, env = "NETWATCH_NUMERIC")]
+    pub numeric: bool,
+
+    /// When to colour the summary
+    #[arg(long, value_name = "WHEN", default_value = "auto", env = "NETWATCH_COLOR")]
+    pub color: ColorChoice,
+
+    /// Use this subnet between host and namespace (IPv4 /30 or larger, IPv6 /126 or larger; repeat for both) [default: a free one]
+    #[arg(long, value_name = "CIDR", env = "NETWATCH_SUBNET", value_delimiter = ',')]
+    pub subnet: Vec<String>,
+
+    /// Do not translate addresses: your routers know the way back to the subnet
+    #[arg(long, env = "NETWATCH_NO_NAT")]
+    pub no_nat: bool,
+
+    /// Ask this resolver instead of the host's own (repeatable)
+    #[arg(long, value_name = "ADDR[:PORT]", env = "NETWATCH_DNS", value_delimiter = ',')]
+    pub dns: Vec<String>,
+
+    /// Make a port of the command reachable from outside: [ADDR:]HOST_PORT:PORT[/udp] (repeatable)
+    #[arg(long, value_name = "SPEC", env = "NETWATCH_PUBLISH", value_delimiter = ',')]
+    pub publish: Vec<String>,
+
+    /// Let the gateway's IPv4 address reach services on the host's 127.0.0.1
+    #[arg(long, env = "NETWATCH_HOST_LOOPBACK")]
+    pub host_loopback: bool,
+
+    /// Name the network namespace, so that `ip netns exec NAME …` can join it
+    #[arg(long, value_name = "NAME", env = "NETWATCH_NAME")]
+    pub name: Option<String>,
+
+    /// End the command after this time (exit code 124): 30s, 5m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "NETWATCH_DURATION")]
+    pub duration: Option<Duration>,
+
+    /// Wait for background processes that the command leaves, at most TIME if given
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "forever", value_parser = linger, env = "NETWATCH_LINGER")]
+    pub linger: Option<Linger>,
+
+    /// How long data that exited processes left in their sockets may take to go out
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s", env = "NETWATCH_DRAIN_TIMEOUT")]
+    pub drain_timeout: Duration,
+
+    /// Flows counted one by one in the kernel; packets of further ones are counted by protocol
+    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=16_777_216), env = "NETWATCH_MAX_FLOWS")]
+    pub max_flows: u32,
+
+    /// Header bytes kept of each sampled packet
+    #[arg(short, long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096), env = "NETWATCH_SNAPLEN")]
+    pub snaplen: u32,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+const AFTER: &str = "\
+Exit code: the command's own; 128+N when signal N killed it; 124 when --duration ended it;
+125 netwatch failed; 126 the command is not executable; 127 it was not found.
+Signals: INT and QUIT from the terminal reach the command; TERM, HUP and an INT sent by another
+process are forwarded, a second TERM kills; USR1 prints interim counters.
+Every flag can be given as NETWATCH_<FLAG> in the environment.";
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How long to wait for what the command left in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linger {
+    /// Until the last process ends.
+    Forever,
+    /// At most this long.
+    For(Duration),
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error} (like 30s, 5m, 1h30m)"))
+}
+
+fn linger(text: &str) -> Result<Linger, String> {
+    if text == "forever" { Ok(Linger::Forever) } else { duration(text).map(Linger::For) }
+}
+
+pub(super) fn main(arguments: RunArgs) -> Exit {
+    match Plan::make(arguments) {
+        Ok(plan) => run(plan),
+        Err(refusal) => {
+            complain(&refusal.error);
+            refusal.exit
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(duration("soon").is_err());
+        assert_eq!(linger("forever"), Ok(Linger::Forever));
+        assert_eq!(linger("1m"), Ok(Linger::For(Duration::from_secs(60))));
+    }
+}

@@ -1,0 +1,79 @@
+//! The file of `-o`: opened before the command starts, with the rights of who called, and complete or an error.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+
+use crate::error::{Error, Result};
+
+/// An open report file.
+#[derive(Debug)]
+pub(super) struct Output {
+    file: File,
+    path: PathBuf,
+}
+
+impl Output {
+    /// Creates or empties the file as `owner` would: what sudo's caller may not write, netwatch does not write for them.
+    pub(super) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
+        let file = as_user(owner, || {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o644)
+                .custom_flags(libc::O_NOCTTY)
+                .open(path)
+        })
+        .map_err(|error| Error::os("write", path.display().to_string(), error).hint("choose another file for -o"))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Writes the whole report and makes sure that it arrived: a full disk may only show when the data is flushed.
+    pub(super) fn write(mut self, text: &[u8]) -> Result<()> {
+        let failed =
+            |error| Error::os("write", self.path.display().to_string(), error).hint("the report is incomplete");
+        self.file.write_all(text).map_err(failed)?;
+        match self.file.sync_data() {
+            // Pipes and terminals have nothing to flush (fsync(2): EINVAL, EROFS).
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS)) => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// File system access as this user for the length of one call: the fs ids are the thread's own and take the DAC capabilities with them (setfsuid(2)).
+fn as_user<T>((uid, gid): (Uid, Gid), work: impl FnOnce() -> T) -> T {
+    let old_gid = setfsgid(gid);
+    let old_uid = setfsuid(uid);
+    let result = work();
+    setfsuid(old_uid);
+    setfsgid(old_gid);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let output = Output::create(Path::new("/dev/full"), (Uid::effective(), Gid::effective())).expect("it opens");
+        let error = output.write(b"report").expect_err("it is full").to_string();
+        assert!(error.contains("(ENOSPC)"), "{error}");
+    }
+
+    #[test]
+    fn what_the_caller_may_not_write_is_refused() {
+        if !Uid::effective().is_root() {
+            return eprintln!("skipped: needs root to become somebody else");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let error = Output::create(&dir.path().join("x"), (Uid::from_raw(65534), Gid::from_raw(65534)))
+            .expect_err("not theirs");
+        assert_eq!(error.errno(), Some(nix::errno::Errno::EACCES));
+    }
+}
