@@ -11,6 +11,25 @@ pub enum Direction {
     Ingress,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Egress => Self::Ingress,
+            Self::Ingress => Self::Egress,
+        }
+    }
+
+    /// Said of a flow: `out` when the target opened it, `in` when the remote did.
+    pub fn of_flow(self) -> &'static str {
+        match self {
+            Self::Egress => "out",
+            Self::Ingress => "in",
+        }
+    }
+}
+
 /// Where a packet was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
