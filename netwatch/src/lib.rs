@@ -4,4 +4,5 @@
 
 pub mod error;
 pub mod flow;
+pub mod sink;
 pub mod state;

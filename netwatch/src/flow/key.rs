@@ -95,6 +95,21 @@ pub enum Malformed {
     TransportTruncated,
 }
 
+impl Malformed {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ethernet => "ethernet",
+            Self::IpVersion => "ip_version",
+            Self::Ipv4HeaderLength => "ipv4_header_length",
+            Self::IpLength => "ip_length",
+            Self::IpTruncated => "ip_truncated",
+            Self::ExtensionHeader => "extension_header",
+            Self::TransportTruncated => "transport_truncated",
+        }
+    }
+}
+
 /// What a packet was counted under. Every packet has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Traffic {
