@@ -9,5 +9,6 @@ pub mod flow;
 pub mod guardian;
 pub mod readiness;
 pub mod run;
+pub mod sink;
 pub mod state;
 pub mod target;

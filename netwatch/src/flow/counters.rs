@@ -1,6 +1,9 @@
 //! The four counters and their sums, by direction.
 
+use std::iter::Sum;
 use std::ops::{AddAssign, Sub};
+
+use super::Direction;
 
 /// What was counted in one direction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +16,13 @@ pub struct Counters {
     pub bytes: u64,
     /// Bytes as a wire would carry them: headers repeated for every packet of a GSO buffer.
     pub wire_bytes: u64,
+}
+
+impl Counters {
+    /// True when nothing was counted.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl AddAssign for Counters {
@@ -31,6 +41,44 @@ pub struct PerDirection<T> {
     pub egress: T,
     /// Received by the target.
     pub ingress: T,
+}
+
+impl<T> PerDirection<T> {
+    /// The value for one direction.
+    pub fn of(&self, direction: Direction) -> &T {
+        match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        }
+    }
+
+    /// Both values, changed in the same way.
+    pub fn map<U>(self, change: impl Fn(T) -> U) -> PerDirection<U> {
+        PerDirection { egress: change(self.egress), ingress: change(self.ingress) }
+    }
+
+    /// Both values, each joined with its counterpart.
+    pub fn zip<U, V>(self, other: PerDirection<U>, join: impl Fn(T, U) -> V) -> PerDirection<V> {
+        PerDirection { egress: join(self.egress, other.egress), ingress: join(self.ingress, other.ingress) }
+    }
+}
+
+impl<T: AddAssign> PerDirection<T> {
+    /// Both directions together.
+    pub fn both(self) -> T {
+        let mut sum = self.egress;
+        sum += self.ingress;
+        sum
+    }
+}
+
+impl<T: AddAssign + Default> Sum for PerDirection<T> {
+    fn sum<I: Iterator<Item = Self>>(values: I) -> Self {
+        values.fold(Self::default(), |mut sum, value| {
+            sum += value;
+            sum
+        })
+    }
 }
 
 impl<T: AddAssign> AddAssign for PerDirection<T> {

@@ -11,6 +11,25 @@ pub enum Direction {
     Ingress,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Egress => Self::Ingress,
+            Self::Ingress => Self::Egress,
+        }
+    }
+
+    /// Said of a flow: `out` when the target opened it, `in` when the remote did.
+    pub fn of_flow(self) -> &'static str {
+        match self {
+            Self::Egress => "out",
+            Self::Ingress => "in",
+        }
+    }
+}
+
 /// Where a packet was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
@@ -74,6 +93,21 @@ pub enum Malformed {
     ExtensionHeader,
     /// Cut off before the ports.
     TransportTruncated,
+}
+
+impl Malformed {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ethernet => "ethernet",
+            Self::IpVersion => "ip_version",
+            Self::Ipv4HeaderLength => "ipv4_header_length",
+            Self::IpLength => "ip_length",
+            Self::IpTruncated => "ip_truncated",
+            Self::ExtensionHeader => "extension_header",
+            Self::TransportTruncated => "transport_truncated",
+        }
+    }
 }
 
 /// What a packet was counted under. Every packet has exactly one.

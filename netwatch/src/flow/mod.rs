@@ -1,9 +1,26 @@
 //! What was counted, as plain data: no kernel types, no clock, no I/O.
 
+mod balance;
 mod counters;
+mod endpoint;
+mod entry;
+mod failed;
+mod hints;
 mod increment;
 mod key;
+mod protocol;
+mod remainder;
+mod report;
+mod table;
 
+pub use balance::{Amount, Balance, Difference, InterfaceCounters, LinkCounters, State};
 pub use counters::{Counters, PerDirection};
+pub use endpoint::{Endpoint, EndpointKey, Remote};
+pub use entry::{EndReason, Flow};
+pub use failed::{Failed, IcmpError};
 pub use increment::{Increment, Lost, TcpFacts};
 pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, Scope, Traffic};
+pub use protocol::Protocol;
+pub use remainder::{RemainderKind, Remainders};
+pub use report::{Dns, EndedBy, Exit, Facts, Interface, Loopback, Report, Run};
+pub use table::{DEFAULT_MAX_FLOWS, Folded, Table};

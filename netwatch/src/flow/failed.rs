@@ -1,0 +1,145 @@
+//! Attempts that came to nothing, read off the headers of one flow; why they did is the remote's secret.
+
+use std::net::IpAddr;
+use std::ops::AddAssign;
+
+use super::{Direction, PerDirection, TcpFacts};
+
+/// The ACK bit of the TCP flag byte (RFC 9293, 3.1).
+const ACK: u8 = 0x10;
+
+/// Attempts that failed, by how. An attempt is in one field only.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Failed {
+    /// TCP: SYN answered by RST.
+    pub refused: u64,
+    /// TCP: SYN that nothing answered.
+    pub unanswered: u64,
+    /// SYNs sent for the unanswered attempts, repeats included. Not attempts: never part of [`Failed::attempts`].
+    pub unanswered_tries: u64,
+    /// TCP: the SYN-ACK came, then RST before the handshake was over.
+    pub reset: u64,
+    /// Answered by an ICMP error (UDP and others; TCP before the handshake).
+    pub unreachable: u64,
+}
+
+impl Failed {
+    /// How many attempts failed.
+    pub fn attempts(&self) -> u64 {
+        self.refused + self.unanswered + self.reset + self.unreachable
+    }
+
+    /// What the TCP headers of one five-tuple say. Where several connections shared it, they cannot be told apart once one of them was answered.
+    pub(super) fn of_tcp(facts: &TcpFacts, opener: Direction, connections: u64, icmp: Option<IcmpError>) -> Self {
+        let other = opener.opposite();
+        let syns = u64::from(*facts.syns.of(opener));
+        if syns == 0 {
+            return Self::default();
+        }
+        if *facts.syn_acks.of(other) > 0 {
+            return Self { reset: u64::from(was_reset(facts, opener)), ..Self::default() };
+        }
+        let attempts = connections.max(1);
+        let refused = attempts.min((*facts.resets.of(other)).into());
+        let silent = attempts - refused;
+        if silent > 0 && icmp.is_some() {
+            return Self { refused, unreachable: silent, ..Self::default() };
+        }
+        let unanswered_tries = if silent > 0 { syns.saturating_sub(refused).max(silent) } else { 0 };
+        Self { refused, unanswered: silent, unanswered_tries, ..Self::default() }
+    }
+}
+
+/// A completed handshake has an ACK from the opener; the RST that a kernel sends for an unwanted SYN-ACK has none (RFC 9293, 3.10.7.1).
+fn was_reset(facts: &TcpFacts, opener: Direction) -> bool {
+    let PerDirection { egress, ingress } = facts.resets;
+    facts.flags.of(opener) & ACK == 0 && egress + ingress > 0
+}
+
+impl AddAssign for Failed {
+    fn add_assign(&mut self, other: Self) {
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.unanswered_tries += other.unanswered_tries;
+        self.reset += other.reset;
+        self.unreachable += other.unreachable;
+    }
+}
+
+/// An ICMP or ICMPv6 error that quoted a packet of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IcmpError {
+    /// The ICMP type.
+    pub kind: u8,
+    /// The ICMP code.
+    pub code: u8,
+}
+
+impl IcmpError {
+    /// True for errors that end an attempt: destination unreachable and time exceeded. "Fragmentation needed" and "packet too big" only make packets smaller.
+    pub fn is_failure(self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => (self.kind == 3 && self.code != 4) || self.kind == 11,
+            IpAddr::V6(_) => matches!(self.kind, 1 | 3),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUT: Direction = Direction::Egress;
+
+    fn facts(syns: u32, syn_acks: u32, resets: (u32, u32), flags: u8) -> TcpFacts {
+        TcpFacts {
+            flags: PerDirection { egress: flags, ingress: 0 },
+            handshake_rtt_ns: None,
+            syns: PerDirection { egress: syns, ingress: 0 },
+            syn_acks: PerDirection { egress: 0, ingress: syn_acks },
+            resets: PerDirection { egress: resets.0, ingress: resets.1 },
+        }
+    }
+
+    #[test]
+    fn a_syn_answered_by_rst_is_refused() {
+        let failed = Failed::of_tcp(&facts(1, 0, (0, 1), 2), OUT, 1, None);
+        assert_eq!(failed, Failed { refused: 1, ..Failed::default() });
+    }
+
+    #[test]
+    fn silence_counts_one_attempt_and_all_its_tries() {
+        let failed = Failed::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, None);
+        assert_eq!(failed, Failed { unanswered: 1, unanswered_tries: 4, ..Failed::default() });
+    }
+
+    #[test]
+    fn an_icmp_error_explains_silence() {
+        let error = Some(IcmpError { kind: 3, code: 13 });
+        let failed = Failed::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, error);
+        assert_eq!(failed, Failed { unreachable: 1, ..Failed::default() });
+    }
+
+    #[test]
+    fn rst_before_the_ack_is_a_reset_handshake_and_after_it_is_none() {
+        let half_open = Failed::of_tcp(&facts(1, 1, (1, 0), 0x06), OUT, 1, None);
+        assert_eq!(half_open, Failed { reset: 1, ..Failed::default() });
+        let established = Failed::of_tcp(&facts(1, 1, (1, 0), 0x16), OUT, 1, None);
+        assert_eq!(established.attempts(), 0);
+    }
+
+    #[test]
+    fn a_reused_five_tuple_splits_refused_from_unanswered() {
+        let failed = Failed::of_tcp(&facts(5, 0, (0, 1), 2), OUT, 2, None);
+        assert_eq!(failed, Failed { refused: 1, unanswered: 1, unanswered_tries: 4, ..Failed::default() });
+    }
+
+    #[test]
+    fn packet_too_big_is_not_a_failure() {
+        let (v4, v6) = ([198, 51, 100, 1].into(), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
+        assert!(!IcmpError { kind: 3, code: 4 }.is_failure(v4));
+        assert!(IcmpError { kind: 3, code: 3 }.is_failure(v4));
+        assert!(!IcmpError { kind: 2, code: 0 }.is_failure(v6));
+        assert!(IcmpError { kind: 1, code: 4 }.is_failure(v6));
+    }
+}

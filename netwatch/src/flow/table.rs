@@ -1,0 +1,209 @@
+//! The flow table of user space: adds up what the drain hands over, in bounded memory.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+
+use super::endpoint::{self, FoldedEndpoint};
+use super::{
+    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, IcmpError, Increment, PerDirection, Protocol,
+    RemainderKind, Remainders, Scope, Traffic,
+};
+
+/// Flows kept one by one unless configured otherwise: about 16 MB when full.
+pub const DEFAULT_MAX_FLOWS: usize = 65_536;
+
+/// Fingerprints (8 bytes) of folded flows are kept for this many times `max_flows`, so that a folded flow is counted once however often it grows.
+const FINGERPRINTS_PER_FLOW: usize = 4;
+
+/// Everything counted so far.
+///
+/// Beyond `max_flows` flows, further ones are folded into their endpoint; beyond as many folded endpoints, into one for
+/// each protocol and direction. Totals stay exact, only detail is lost, and [`Table::folded`] says how much.
+#[derive(Debug)]
+pub struct Table {
+    max_flows: usize,
+    flows: HashMap<FlowKey, Flow>,
+    folded: BTreeMap<(Scope, EndpointKey), FoldedEndpoint>,
+    fingerprints: HashSet<u64>,
+    hasher: RandomState,
+    counts: Folded,
+    /// Apart from the flows, because a sample usually arrives before the drain that brings its flow.
+    icmp_errors: HashMap<FlowKey, IcmpError>,
+    link: ScopeSums,
+    loopback: ScopeSums,
+}
+
+/// What is kept for the veth and for `lo` each.
+#[derive(Debug, Default)]
+struct ScopeSums {
+    counted: PerDirection<Counters>,
+    remainders: Remainders,
+}
+
+/// Detail that the table had no room for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Folded {
+    /// Flows that were folded into their endpoint.
+    pub flows: u64,
+    /// There were more than could be told apart, so `flows` is a lower bound.
+    pub at_least: bool,
+    /// ICMP errors that could not be noted.
+    pub icmp_errors: u64,
+    /// What the folded flows of the link carried.
+    pub counters: PerDirection<Counters>,
+}
+
+impl Table {
+    /// An empty table that keeps at most `max_flows` flows one by one.
+    pub fn new(max_flows: usize) -> Self {
+        Self {
+            max_flows,
+            flows: HashMap::new(),
+            folded: BTreeMap::new(),
+            fingerprints: HashSet::new(),
+            hasher: RandomState::new(),
+            counts: Folded::default(),
+            icmp_errors: HashMap::new(),
+            link: ScopeSums::default(),
+            loopback: ScopeSums::default(),
+        }
+    }
+
+    /// Adds growth: counters are added, times widened, facts replaced.
+    pub fn apply(&mut self, increment: Increment) {
+        let sums = self.sums_mut(increment.scope);
+        sums.counted += increment.counters;
+        match increment.traffic {
+            Traffic::Flow(key) => self.apply_flow(key, &increment),
+            remainder => sums.remainders.add(remainder, increment.counters),
+        }
+    }
+
+    fn apply_flow(&mut self, key: FlowKey, increment: &Increment) {
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.absorb(increment);
+        } else if self.flows.len() < self.max_flows {
+            self.flows.insert(key, Flow::new(key, increment));
+        } else {
+            self.fold(key, increment);
+        }
+    }
+
+    fn fold(&mut self, key: FlowKey, increment: &Increment) {
+        let new = self.is_new_folded(&key);
+        let endpoint = self.folded_endpoint(EndpointKey::of(&key, increment.opened_by), increment.scope);
+        endpoint.counters += increment.counters;
+        endpoint.flows += u64::from(new);
+        let is_tcp = key.protocol == Protocol::TCP.0 && !key.fragment;
+        endpoint.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(new) };
+        self.counts.flows += u64::from(new);
+        if increment.scope == Scope::Link {
+            self.counts.counters += increment.counters;
+        }
+    }
+
+    fn is_new_folded(&mut self, key: &FlowKey) -> bool {
+        let fingerprint = self.hasher.hash_one(key);
+        if self.fingerprints.len() < self.max_flows.saturating_mul(FINGERPRINTS_PER_FLOW) {
+            return self.fingerprints.insert(fingerprint);
+        }
+        self.counts.at_least |= !self.fingerprints.contains(&fingerprint);
+        false
+    }
+
+    fn folded_endpoint(&mut self, key: EndpointKey, scope: Scope) -> &mut FoldedEndpoint {
+        let room = self.folded.len() < self.max_flows || self.folded.contains_key(&(scope, key));
+        let key = if room { key } else { key.coarsened() };
+        self.folded.entry((scope, key)).or_default()
+    }
+
+    /// An ICMP error quoted a packet that the local end of this flow had sent. Errors that end no attempt are ignored.
+    pub fn note_icmp_error(&mut self, flow: FlowKey, error: IcmpError) {
+        if !error.is_failure(flow.remote.addr) {
+            return;
+        }
+        if self.icmp_errors.len() < self.max_flows || self.icmp_errors.contains_key(&flow) {
+            self.icmp_errors.insert(flow, error);
+        } else {
+            self.counts.icmp_errors += 1;
+        }
+    }
+
+    /// The flows of one scope that have an entry of their own, in the order in which they began.
+    pub fn flows(&self, scope: Scope) -> Vec<Flow> {
+        let mut flows: Vec<Flow> = self.flows_with_errors(scope).collect();
+        flows.sort_by_key(|flow| (flow.first_seen_ns, flow.key));
+        flows
+    }
+
+    fn flows_with_errors(&self, scope: Scope) -> impl Iterator<Item = Flow> {
+        self.flows.values().filter(move |flow| flow.key.scope == scope).map(|flow| {
+            let icmp_error = self.icmp_errors.get(&flow.key).copied();
+            Flow { icmp_error, ..flow.clone() }
+        })
+    }
+
+    /// The endpoints of one scope, largest first, folded flows included: they add up to the flows' total exactly.
+    pub fn endpoints(&self, scope: Scope) -> Vec<Endpoint> {
+        let mut folded: BTreeMap<EndpointKey, FoldedEndpoint> =
+            self.folded.iter().filter(|((of, _), _)| *of == scope).map(|((_, key), part)| (*key, *part)).collect();
+        for key in self.icmp_errors.keys().filter(|key| key.scope == scope && !self.flows.contains_key(key)) {
+            if let Some(part) = folded.get_mut(&EndpointKey::of(key, Direction::Egress)) {
+                part.failed.unreachable += 1;
+            }
+        }
+        endpoint::collect(self.flows_with_errors(scope), folded.iter())
+    }
+
+    /// Every packet of one scope, whatever it was counted under.
+    pub fn counted(&self, scope: Scope) -> PerDirection<Counters> {
+        self.sums(scope).counted
+    }
+
+    /// What all flows of one scope carried, folded ones included.
+    pub fn flows_total(&self, scope: Scope) -> PerDirection<Counters> {
+        let own = self.flows.values().filter(|flow| flow.key.scope == scope).map(|flow| flow.counters);
+        let folded = self.folded.iter().filter(|((of, _), _)| *of == scope).map(|(_, part)| part.counters);
+        own.chain(folded).sum()
+    }
+
+    /// What the target sent and received: everything but link housekeeping.
+    pub fn totals(&self, scope: Scope) -> PerDirection<Counters> {
+        let mut totals = self.flows_total(scope);
+        totals += self.remainders(scope).sum(|kind: RemainderKind| !kind.is_housekeeping());
+        totals
+    }
+
+    /// What belongs to no flow.
+    pub fn remainders(&self, scope: Scope) -> &Remainders {
+        &self.sums(scope).remainders
+    }
+
+    /// The detail there was no room for.
+    pub fn folded(&self) -> Folded {
+        self.counts
+    }
+
+    fn sums(&self, scope: Scope) -> &ScopeSums {
+        match scope {
+            Scope::Link => &self.link,
+            Scope::Loopback => &self.loopback,
+        }
+    }
+
+    fn sums_mut(&mut self, scope: Scope) -> &mut ScopeSums {
+        match scope {
+            Scope::Link => &mut self.link,
+            Scope::Loopback => &mut self.loopback,
+        }
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_FLOWS)
+    }
+}
+
+#[cfg(test)]
+mod tests;

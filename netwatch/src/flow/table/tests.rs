@@ -1,0 +1,194 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::{End, Housekeeping, Malformed, TcpFacts};
+
+fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
+    FlowKey {
+        scope: Scope::Link,
+        protocol,
+        fragment: false,
+        local: End { addr: [10, 0, 0, 2].into(), port: local },
+        remote: End { addr: [198, 51, 100, remote].into(), port },
+    }
+}
+
+fn growth(traffic: Traffic, bytes: u64) -> Increment {
+    let counters = Counters { skbs: 1, packets: 2, bytes, wire_bytes: bytes + 54 };
+    Increment {
+        traffic,
+        scope: Scope::Link,
+        counters: PerDirection { egress: counters, ingress: Counters::default() },
+        first_seen_ns: 10,
+        last_seen_ns: 20,
+        opened_by: Direction::Egress,
+        connections: 0,
+        tcp: None,
+    }
+}
+
+#[test]
+fn growth_adds_up_and_times_widen() {
+    let mut table = Table::default();
+    let udp = key(17, 1000, 1, 53);
+    table.apply(growth(Traffic::Flow(udp), 100));
+    table.apply(Increment {
+        first_seen_ns: 5,
+        last_seen_ns: 15,
+        opened_by: Direction::Ingress,
+        ..growth(Traffic::Flow(udp), 50)
+    });
+    let flows = table.flows(Scope::Link);
+    assert_eq!(flows.len(), 1);
+    assert_eq!((flows[0].first_seen_ns, flows[0].last_seen_ns), (5, 20));
+    assert_eq!(flows[0].opened_by, Direction::Ingress, "the earliest part knows who opened the flow");
+    assert_eq!(flows[0].counters.egress.bytes, 150);
+}
+
+#[test]
+fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
+    let mut table = Table::default();
+    table.apply(Increment { connections: 2, ..growth(Traffic::Flow(key(6, 1000, 1, 443)), 1) });
+    table.apply(Increment { connections: 1, ..growth(Traffic::Flow(key(6, 1001, 1, 443)), 1) });
+    table.apply(growth(Traffic::Flow(key(17, 1000, 2, 443)), 1));
+    table.apply(growth(Traffic::Flow(key(17, 1001, 2, 443)), 1));
+    let endpoints = table.endpoints(Scope::Link);
+    assert_eq!(endpoints.iter().map(|e| (e.flows, e.connections)).collect::<Vec<_>>(), [(2, 3), (2, 2)]);
+}
+
+#[test]
+fn an_icmp_error_may_come_before_its_flow() {
+    let mut table = Table::default();
+    let udp = key(17, 1000, 1, 9);
+    table.note_icmp_error(udp, IcmpError { kind: 3, code: 3 });
+    table.apply(growth(Traffic::Flow(udp), 42));
+    assert_eq!(table.endpoints(Scope::Link)[0].failed.unreachable, 1);
+    assert_eq!(table.flows(Scope::Link)[0].failed().unreachable, 1);
+}
+
+#[test]
+fn a_full_table_folds_and_counts_each_flow_once() {
+    let mut table = Table::new(1);
+    for local in [1, 2, 3, 2, 3, 1] {
+        table.apply(growth(Traffic::Flow(key(17, local, 1, 53)), 100));
+    }
+    assert_eq!(table.flows(Scope::Link).len(), 1);
+    let folded = table.folded();
+    assert_eq!((folded.flows, folded.at_least), (2, false));
+    assert_eq!(folded.counters.egress.bytes, 400);
+    let endpoints = table.endpoints(Scope::Link);
+    assert_eq!((endpoints.len(), endpoints[0].flows, endpoints[0].connections), (1, 3, 3));
+    assert_eq!(endpoints[0].counters.egress.bytes, 600);
+}
+
+#[test]
+fn memory_is_bounded_against_a_scan() {
+    let mut table = Table::new(8);
+    for port in 1..=1000 {
+        table.apply(growth(Traffic::Flow(key(17, 1, 1, port)), 60));
+        table.note_icmp_error(key(17, 1, 1, port), IcmpError { kind: 3, code: 3 });
+    }
+    assert!(table.endpoints(Scope::Link).len() <= 17);
+    assert!(table.folded().at_least);
+    assert_eq!(table.folded().icmp_errors, 992);
+    assert_eq!(table.totals(Scope::Link).egress.bytes, 60_000);
+}
+
+#[test]
+fn the_median_handshake_is_the_endpoints() {
+    let mut table = Table::default();
+    for (local, rtt) in [(1, 30), (2, 10), (3, 20)] {
+        let tcp = Some(TcpFacts { handshake_rtt_ns: Some(rtt), ..TcpFacts::default() });
+        table.apply(Increment { tcp, ..growth(Traffic::Flow(key(6, local, 1, 443)), 1) });
+    }
+    assert_eq!(table.endpoints(Scope::Link)[0].handshake_rtt_ns, Some(20));
+}
+
+#[test]
+fn housekeeping_is_counted_but_is_not_the_targets() {
+    let mut table = Table::default();
+    table.apply(growth(Traffic::Housekeeping(Housekeeping::Arp), 42));
+    table.apply(growth(Traffic::Overflow(17), 100));
+    assert_eq!(table.totals(Scope::Link).egress.bytes, 100);
+    assert_eq!(table.counted(Scope::Link).egress.bytes, 142);
+}
+
+fn any_traffic() -> impl Strategy<Value = Traffic> {
+    let flow = (prop_oneof![Just(1u8), Just(6), Just(17), Just(47)], 0u16..40, 0u8..6, 0u16..6)
+        .prop_map(|(protocol, local, remote, port)| Traffic::Flow(key(protocol, local, remote, port)));
+    prop_oneof![
+        8 => flow,
+        1 => Just(Traffic::Housekeeping(Housekeeping::Mld)),
+        1 => (0x0600u16..0x0604).prop_map(Traffic::NonIp),
+        1 => Just(Traffic::Malformed(Malformed::IpTruncated)),
+        1 => (0u8..3).prop_map(Traffic::Overflow),
+    ]
+}
+
+prop_compose! {
+    fn any_counters()(skbs in 0u64..1 << 30, packets in 0u64..1 << 30, bytes in 0u64..1 << 40, wire_bytes in 0u64..1 << 40) -> Counters {
+        Counters { skbs, packets, bytes, wire_bytes }
+    }
+}
+
+prop_compose! {
+    fn any_increment()(
+        traffic in any_traffic(),
+        loopback in any::<bool>(),
+        egress in any_counters(),
+        ingress in any_counters(),
+        first in any::<u64>(),
+        last in any::<u64>(),
+        opened_in in any::<bool>(),
+        connections in 0u32..3,
+    ) -> Increment {
+        let scope = if loopback { Scope::Loopback } else { Scope::Link };
+        let traffic = match traffic {
+            Traffic::Flow(key) => Traffic::Flow(FlowKey { scope, ..key }),
+            other => other,
+        };
+        let opened_by = if opened_in { Direction::Ingress } else { Direction::Egress };
+        Increment {
+            traffic,
+            scope,
+            counters: PerDirection { egress, ingress },
+            first_seen_ns: first,
+            last_seen_ns: last,
+            opened_by,
+            connections,
+            tcp: None,
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is folded: endpoints add up to flows, flows and remainders to what was counted, and that to what was applied.
+    #[test]
+    fn sums_are_equal_however_much_is_folded(
+        increments in prop::collection::vec(any_increment(), 0..200),
+        max_flows in 0usize..60,
+    ) {
+        let mut table = Table::new(max_flows);
+        for increment in &increments {
+            table.apply(*increment);
+        }
+        for scope in [Scope::Link, Scope::Loopback] {
+            let of_scope = |only_flows: bool| -> PerDirection<Counters> {
+                let chosen = |i: &&Increment| i.scope == scope && (!only_flows || matches!(i.traffic, Traffic::Flow(_)));
+                increments.iter().filter(chosen).map(|i| i.counters).sum()
+            };
+            let endpoints: PerDirection<Counters> = table.endpoints(scope).iter().map(|e| e.counters).sum();
+            prop_assert_eq!(endpoints, of_scope(true));
+            prop_assert_eq!(table.flows_total(scope), of_scope(true));
+            prop_assert_eq!(table.counted(scope), of_scope(false));
+            let mut assigned = table.flows_total(scope);
+            assigned += table.remainders(scope).sum(|_| true);
+            prop_assert_eq!(assigned, of_scope(false));
+        }
+        let own: PerDirection<Counters> = table.flows(Scope::Link).iter().map(|f| f.counters).sum();
+        let mut with_folded = own;
+        with_folded += table.folded().counters;
+        prop_assert_eq!(with_folded, table.flows_total(Scope::Link));
+        prop_assert!(table.flows.len() <= max_flows);
+    }
+}

@@ -1,0 +1,178 @@
+//! Flows and endpoints in JSON's shape.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Serialize, Serializer};
+
+use super::model::Counters;
+use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, Remote};
+use crate::sink::rfc3339;
+
+#[derive(Serialize)]
+struct JsonFlow {
+    protocol: String,
+    local: IpAddr,
+    local_port: u16,
+    remote: IpAddr,
+    remote_port: u16,
+    direction: &'static str,
+    #[serde(skip_serializing_if = "is_false")]
+    fragment: bool,
+    egress: Counters,
+    ingress: Counters,
+    first_seen: String,
+    last_seen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp: Option<Tcp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp_error: Option<IcmpError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<Failed>,
+}
+
+#[derive(Serialize)]
+struct Tcp {
+    connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_rtt_ns: Option<u64>,
+    flags: Flags,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Flags {
+    egress: Vec<&'static str>,
+    ingress: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct IcmpError {
+    r#type: u8,
+    code: u8,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    attempts: u64,
+    refused: u64,
+    unanswered: u64,
+    unanswered_tries: u64,
+    reset: u64,
+    unreachable: u64,
+}
+
+#[derive(Serialize)]
+struct JsonEndpoint<'a> {
+    remote: String,
+    port: u16,
+    protocol: String,
+    direction: &'static str,
+    #[serde(skip_serializing_if = "is_false")]
+    fragment: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    forwarded_to: &'a [SocketAddr],
+    flows: u64,
+    connections: u64,
+    egress: Counters,
+    ingress: Counters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_rtt_ns: Option<u64>,
+    failed: Failed,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A list of flows, converted one at a time.
+pub(super) struct Flows<'a>(pub &'a [Flow]);
+
+impl Serialize for Flows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(JsonFlow::from))
+    }
+}
+
+/// A report's endpoints, converted one at a time.
+pub(super) struct Endpoints<'a>(pub &'a flow::Report);
+
+impl Serialize for Endpoints<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.endpoints.iter().map(|endpoint| json_endpoint(self.0, endpoint)))
+    }
+}
+
+fn json_endpoint<'a>(report: &'a flow::Report, endpoint: &flow::Endpoint) -> JsonEndpoint<'a> {
+    let key = &endpoint.key;
+    JsonEndpoint {
+        remote: match key.remote {
+            Remote::Address(address) => address.to_string(),
+            Remote::Others => "others".to_owned(),
+        },
+        port: key.port,
+        protocol: key.protocol.to_string(),
+        direction: key.direction.of_flow(),
+        fragment: key.fragment,
+        forwarded_to: report.forwarded_to(endpoint),
+        flows: endpoint.flows,
+        connections: endpoint.connections,
+        egress: endpoint.counters.egress.into(),
+        ingress: endpoint.counters.ingress.into(),
+        handshake_rtt_ns: endpoint.handshake_rtt_ns,
+        failed: endpoint.failed.into(),
+    }
+}
+
+impl From<&Flow> for JsonFlow {
+    fn from(flow: &Flow) -> Self {
+        let failed = flow.failed();
+        Self {
+            protocol: Protocol(flow.key.protocol).to_string(),
+            local: flow.key.local.addr,
+            local_port: flow.key.local.port,
+            remote: flow.key.remote.addr,
+            remote_port: flow.key.remote.port,
+            direction: flow.opened_by.of_flow(),
+            fragment: flow.key.fragment,
+            egress: flow.counters.egress.into(),
+            ingress: flow.counters.ingress.into(),
+            first_seen: rfc3339(flow.first_seen_ns),
+            last_seen: rfc3339(flow.last_seen_ns),
+            tcp: tcp(flow),
+            icmp_error: flow.icmp_error.map(|error| IcmpError { r#type: error.kind, code: error.code }),
+            failed: (failed.attempts() > 0).then(|| failed.into()),
+        }
+    }
+}
+
+fn tcp(flow: &Flow) -> Option<Tcp> {
+    let facts = flow.tcp?;
+    let PerDirection { egress, ingress } = facts.flags.map(flag_names);
+    Some(Tcp {
+        connections: flow.connections,
+        handshake_rtt_ns: facts.handshake_rtt_ns,
+        flags: Flags { egress, ingress },
+        end_reason: flow.end_reason().map(|EndReason::EndOfFlow| "end_of_flow"),
+    })
+}
+
+/// Lowest bit first (RFC 9293, 3.1).
+fn flag_names(flags: u8) -> Vec<&'static str> {
+    const NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+    NAMES.into_iter().enumerate().filter(|(bit, _)| flags & (1 << bit) != 0).map(|(_, name)| name).collect()
+}
+
+impl From<flow::Failed> for Failed {
+    fn from(failed: flow::Failed) -> Self {
+        Self {
+            attempts: failed.attempts(),
+            refused: failed.refused,
+            unanswered: failed.unanswered,
+            unanswered_tries: failed.unanswered_tries,
+            reset: failed.reset,
+            unreachable: failed.unreachable,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The report as one JSON document. docs/json.md describes every key; a change of meaning raises [`SCHEMA`].
+
+mod flow;
+mod model;
+
+use std::io::{self, Write};
+
+use crate::flow::Report;
+
+/// Raised when a key changes its meaning or goes away; new keys may come at any time.
+pub const SCHEMA: u32 = 1;
+
+/// Writes the document, indented, with a newline at its end. Flows are serialised one by one: no second copy of them is made.
+pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let mut buffered = io::BufWriter::with_capacity(64 * 1024, out);
+    serde_json::to_writer_pretty(&mut buffered, &model::Document::from(report)).map_err(io::Error::from)?;
+    buffered.write_all(b"\n")?;
+    buffered.flush()
+}

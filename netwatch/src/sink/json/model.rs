@@ -1,0 +1,290 @@
+//! The document's shape: serde structs in the order in which keys are written, each made from its pure counterpart.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::SCHEMA;
+use super::flow::{Endpoints, Flows};
+use crate::flow::{self, EndedBy, PerDirection, RemainderKind, Report, State, Traffic};
+use crate::sink::rfc3339;
+
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    schema: u32,
+    complete: bool,
+    run: Run<'a>,
+    interface: Interface<'a>,
+    dns: Dns<'a>,
+    totals: Directions<Counters>,
+    balance: Balance<'a>,
+    lost: Lost,
+    endpoints: Endpoints<'a>,
+    flows: Flows<'a>,
+    folded: Folded,
+    other: Vec<Other>,
+    loopback: Loopback<'a>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    id: &'a str,
+    command: &'a [String],
+    user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    started: String,
+    duration_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<Exit>,
+    ended_by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_signal: Option<i32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+#[derive(Serialize)]
+struct Interface<'a> {
+    name: &'a str,
+    mtu: u32,
+    local: &'a [IpAddr],
+    gateway: &'a [IpAddr],
+    host_loopback: bool,
+}
+
+#[derive(Serialize)]
+struct Dns<'a> {
+    resolvers: &'a [SocketAddr],
+}
+
+#[derive(Serialize)]
+struct Directions<T> {
+    egress: T,
+    ingress: T,
+}
+
+#[derive(Serialize)]
+pub(super) struct Counters {
+    skbs: u64,
+    packets: u64,
+    bytes: u64,
+    wire_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Amount {
+    skbs: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Difference {
+    skbs: i64,
+    bytes: i64,
+}
+
+#[derive(Serialize)]
+struct Balance<'a> {
+    state: &'static str,
+    counted: Directions<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<Directions<Amount>>,
+    dropped_skbs: u64,
+    flows: Directions<Amount>,
+    remainders: RemainderAmounts<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<Directions<Difference>>,
+    unassigned: Directions<Difference>,
+}
+
+struct RemainderAmounts<'a>(&'a [(RemainderKind, PerDirection<flow::Amount>)]);
+
+#[derive(Serialize)]
+struct Lost {
+    samples: u64,
+    unreadable: u64,
+    table_full: u64,
+    insert_failed: u64,
+    new_flows: u64,
+}
+
+#[derive(Serialize)]
+struct Folded {
+    flows: u64,
+    at_least: bool,
+    icmp_errors: u64,
+    egress: Counters,
+    ingress: Counters,
+}
+
+#[derive(Serialize)]
+struct Other {
+    kind: &'static str,
+    what: String,
+    egress: Counters,
+    ingress: Counters,
+}
+
+#[derive(Serialize)]
+struct Loopback<'a> {
+    totals: Directions<Counters>,
+    flows: Flows<'a>,
+}
+
+impl<'a> From<&'a Report> for Document<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            schema: SCHEMA,
+            complete: report.complete,
+            run: (&report.run).into(),
+            interface: (&report.interface).into(),
+            dns: Dns { resolvers: &report.dns.resolvers },
+            totals: report.totals.into(),
+            balance: (&report.balance).into(),
+            lost: report.lost.into(),
+            endpoints: Endpoints(report),
+            flows: Flows(&report.flows),
+            folded: report.folded.into(),
+            other: others(report),
+            loopback: Loopback { totals: report.loopback.totals.into(), flows: Flows(&report.loopback.flows) },
+            notes: &report.notes,
+        }
+    }
+}
+
+impl<'a> From<&'a flow::Run> for Run<'a> {
+    fn from(run: &'a flow::Run) -> Self {
+        let (ended_by, ended_by_signal) = match run.ended_by {
+            EndedBy::Command => ("command", None),
+            EndedBy::Duration => ("duration", None),
+            EndedBy::Signal(signal) => ("signal", Some(signal)),
+        };
+        Self {
+            id: &run.id,
+            command: &run.command,
+            user: &run.user,
+            pid: run.pid,
+            started: rfc3339(run.started_ns),
+            duration_ns: run.duration_ns,
+            exit: run.exit.map(|exit| match exit {
+                flow::Exit::Code(code) => Exit::Code(code),
+                flow::Exit::Signal(signal) => Exit::Signal(signal),
+            }),
+            ended_by,
+            ended_by_signal,
+        }
+    }
+}
+
+impl<'a> From<&'a flow::Interface> for Interface<'a> {
+    fn from(interface: &'a flow::Interface) -> Self {
+        Self {
+            name: &interface.name,
+            mtu: interface.mtu,
+            local: &interface.local,
+            gateway: &interface.gateway,
+            host_loopback: interface.host_loopback,
+        }
+    }
+}
+
+impl<'a> From<&'a flow::Balance> for Balance<'a> {
+    fn from(balance: &'a flow::Balance) -> Self {
+        Self {
+            state: match balance.state {
+                State::Closed => "closed",
+                State::Open => "open",
+                State::Live => "live",
+                State::Unknown => "unknown",
+            },
+            counted: balance.counted.into(),
+            interface: balance.interface.map(Into::into),
+            dropped_skbs: balance.dropped,
+            flows: balance.flows.into(),
+            remainders: RemainderAmounts(&balance.remainders),
+            difference: balance.difference.map(Into::into),
+            unassigned: balance.unassigned.into(),
+        }
+    }
+}
+
+impl Serialize for RemainderAmounts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (kind, amounts) in self.0 {
+            map.serialize_entry(kind.name(), &Directions::<Amount>::from(*amounts))?;
+        }
+        map.end()
+    }
+}
+
+/// Remainders one by one; link housekeeping has no finer parts than `balance.remainders`.
+fn others(report: &Report) -> Vec<Other> {
+    let other = |(traffic, counters): (&Traffic, &PerDirection<flow::Counters>)| {
+        let (kind, what) = (RemainderKind::of(traffic)?.name(), describe(traffic)?);
+        Some(Other { kind, what, egress: counters.egress.into(), ingress: counters.ingress.into() })
+    };
+    report.remainders.details().filter_map(other).collect()
+}
+
+fn describe(traffic: &Traffic) -> Option<String> {
+    match traffic {
+        Traffic::NonIp(0) => Some("802.3".to_owned()),
+        Traffic::NonIp(ethertype) => Some(format!("{ethertype:#06x}")),
+        Traffic::Malformed(reason) => Some(reason.name().to_owned()),
+        Traffic::Overflow(protocol) => Some(flow::Protocol(*protocol).to_string()),
+        Traffic::Flow(_) | Traffic::Housekeeping(_) => None,
+    }
+}
+
+impl<T: Into<U>, U> From<PerDirection<T>> for Directions<U> {
+    fn from(both: PerDirection<T>) -> Self {
+        Self { egress: both.egress.into(), ingress: both.ingress.into() }
+    }
+}
+
+impl From<flow::Counters> for Counters {
+    fn from(counters: flow::Counters) -> Self {
+        let flow::Counters { skbs, packets, bytes, wire_bytes } = counters;
+        Self { skbs, packets, bytes, wire_bytes }
+    }
+}
+
+impl From<flow::Amount> for Amount {
+    fn from(flow::Amount { skbs, bytes }: flow::Amount) -> Self {
+        Self { skbs, bytes }
+    }
+}
+
+impl From<flow::Difference> for Difference {
+    fn from(flow::Difference { skbs, bytes }: flow::Difference) -> Self {
+        Self { skbs, bytes }
+    }
+}
+
+impl From<flow::Lost> for Lost {
+    fn from(lost: flow::Lost) -> Self {
+        let flow::Lost { samples, unreadable, table_full, insert_failed, new_flows } = lost;
+        Self { samples, unreadable, table_full, insert_failed, new_flows }
+    }
+}
+
+impl From<flow::Folded> for Folded {
+    fn from(folded: flow::Folded) -> Self {
+        Self {
+            flows: folded.flows,
+            at_least: folded.at_least,
+            icmp_errors: folded.icmp_errors,
+            egress: folded.counters.egress.into(),
+            ingress: folded.counters.ingress.into(),
+        }
+    }
+}

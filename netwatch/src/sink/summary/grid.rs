@@ -1,0 +1,74 @@
+//! A table of aligned columns. Only its first column gives way: what does not fit there gets a line of its own, as `df` does it.
+
+use super::line::{Line, Style};
+use super::text::{self, wrap};
+
+/// Blanks between columns.
+const GAP: usize = 2;
+/// The first column is never made narrower than an IPv4 address.
+const MIN_FIRST: usize = 15;
+/// Indent of what is said below a row.
+const BELOW: &str = "  └ ";
+
+/// One row: the first cell is aligned left, the second and third too, the others right.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    pub cells: Vec<String>,
+    pub style: Style,
+    /// Said below the row; empty for nothing.
+    pub below: String,
+}
+
+/// The lines of the table, or `None` when it cannot be made narrow enough.
+pub(super) fn lines(rows: &[Row], left: usize, width: usize) -> Option<Vec<Line>> {
+    let widths = fit(rows, width)?;
+    Some(rows.iter().flat_map(|row| row_lines(row, &widths, left, width)).collect())
+}
+
+fn fit(rows: &[Row], width: usize) -> Option<Vec<usize>> {
+    let columns = rows.iter().map(|row| row.cells.len()).max()?;
+    let cell_width = |row: &Row, column: usize| row.cells.get(column).map_or(0, |cell| text::width(cell));
+    let mut widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| cell_width(row, column)).max().unwrap_or(0)).collect();
+    let first = widths.first_mut()?;
+    let wanted = std::mem::take(first);
+    let others: usize = widths.iter().sum::<usize>() + GAP * (columns - 1);
+    let room = width.checked_sub(others)?;
+    if room < wanted.min(MIN_FIRST) {
+        return None;
+    }
+    widths[0] = wanted.min(room);
+    Some(widths)
+}
+
+fn row_lines(row: &Row, widths: &[usize], left: usize, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut cells = row.cells.clone();
+    if text::width(&cells[0]) > widths[0] {
+        let first = std::mem::take(&mut cells[0]);
+        lines.extend(wrap(&first, width).into_iter().map(|part| Line::new(row.style, part)));
+    }
+    let padded: Vec<String> = cells.iter().zip(widths).enumerate().map(|(at, cell)| pad(at < left, cell)).collect();
+    lines.push(Line::new(row.style, padded.join(&" ".repeat(GAP))));
+    lines.extend(below(&row.below, width));
+    lines
+}
+
+fn pad(left: bool, (cell, width): (&String, &usize)) -> String {
+    if left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+}
+
+/// A remark under a row.
+pub(super) fn below(text: &str, width: usize) -> Vec<Line> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let indent = text::width(BELOW);
+    let parts = wrap(text, width - indent).into_iter().enumerate();
+    parts
+        .map(|(at, part)| {
+            let lead = if at == 0 { BELOW.to_owned() } else { " ".repeat(indent) };
+            Line::new(Style::Faint, lead).with(Style::Bad, part)
+        })
+        .collect()
+}

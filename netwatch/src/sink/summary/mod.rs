@@ -1,0 +1,50 @@
+//! The report for a person at a terminal. It asks nothing of the terminal itself: width and colour are given.
+//!
+//! Packets and bytes in the table are those a wire would carry; the balance compares what the interface counts. docs/json.md has both.
+
+mod blocks;
+mod endpoints;
+mod facts;
+mod grid;
+mod head;
+mod line;
+mod text;
+mod units;
+
+use std::io::{self, Write};
+
+use crate::flow::Report;
+use line::Line;
+
+/// Narrower than this, lines are longer than the terminal rather than unreadable.
+const MIN_WIDTH: usize = 40;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Whether to colour (ANSI SGR); otherwise the text is plain.
+    pub colour: bool,
+    /// Endpoints listed before the rest is only counted.
+    pub max_endpoints: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { width: 80, colour: false, max_endpoints: 20 }
+    }
+}
+
+/// Writes the summary in one go, so that it does not interleave with a command that is still writing.
+pub fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let width = options.width.max(MIN_WIDTH);
+    let mut lines = head::lines(&report.run, report.complete, width);
+    lines.push(Line::default());
+    lines.extend(endpoints::lines(report, options.max_endpoints, width));
+    lines.push(Line::default());
+    lines.extend(facts::lines(report, width));
+    let text: String = lines.iter().map(|line| line.paint(options.colour)).collect();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
