@@ -2,6 +2,8 @@
 //!
 //! ARCHITECTURE.md at the top of the repository is the map.
 
+pub mod cli;
+pub mod doctor;
 pub mod error;
 pub mod flow;
 pub mod netns;

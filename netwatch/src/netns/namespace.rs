@@ -76,6 +76,11 @@ impl AsFd for Namespace {
     }
 }
 
+/// Runs `work` in a thread in a network namespace of its own, which is gone afterwards: to try out what would change the host.
+pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    in_thread(|| make().map(|_held| work()))?
+}
+
 /// Runs in a thread of its own, whose namespace dies with it unless somebody holds it.
 fn make() -> Result<(File, Netlink, Netlink)> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {

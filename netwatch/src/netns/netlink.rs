@@ -8,7 +8,7 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::error::{Error, Result};
@@ -91,6 +91,11 @@ impl Netlink {
         Self::open(NETLINK_SOCK_DIAG)
     }
 
+    /// Opens a netfilter socket in the calling thread's network namespace.
+    pub fn netfilter() -> Result<Self> {
+        Self::open(NETLINK_NETFILTER)
+    }
+
     fn open(protocol: isize) -> Result<Self> {
         let failed = |error| Error::os("open netlink socket", "", error);
         let socket = Socket::new(protocol).map_err(failed)?;
@@ -156,12 +161,7 @@ impl Netlink {
 
     /// True when the dump was torn.
     fn dump_once(&mut self, kind: u16, body: &[u8], each: &mut impl FnMut(&[u8])) -> Result<bool> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let header =
-            Header { length: HEADER + body.len(), kind, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence: self.sequence };
-        let mut datagram = header.to_bytes();
-        datagram.extend_from_slice(body);
-        self.send(&datagram)?;
+        self.send_raw(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
         let mut torn = false;
         let mut buffer = Vec::new();
         loop {
@@ -177,6 +177,19 @@ impl Netlink {
                 }
             }
         }
+    }
+
+    /// Asks one thing for which there is no [`Request`]; the kernel's refusal is an error of `operation`.
+    pub fn ask(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<Message>> {
+        self.send_raw(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
+        let answer = self.collect(self.sequence, 1)?.swap_remove(0);
+        answer.map_err(|failure| Error::os(operation, "", io::Error::from_raw_os_error(failure.errno)))
+    }
+
+    fn send_raw(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let header = Header { length: HEADER + body.len(), kind, flags, sequence: self.sequence };
+        self.send(&[&header.to_bytes(), body].concat())
     }
 
     fn send(&self, datagram: &[u8]) -> Result<()> {

@@ -85,7 +85,11 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::netns::link::{Link, LinkPlan};
+    use crate::netns::namespace::Namespace;
+    use crate::netns::subnet::{Occupied, Subnets, Wanted};
     use crate::netns::testing::in_fresh_namespace;
+    use crate::state::{Exclusive, Journal, RunDir};
 
     fn drain_here(limit: Duration) -> DrainOutcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -131,6 +135,38 @@ mod tests {
                 assert!(outcome.waited >= Duration::from_millis(40), "{outcome:?}");
                 assert_eq!(reader.join().unwrap(), SENT);
             }
+        });
+    }
+
+    /// The whole way: out of a namespace, over its link, drained, the link down at once, and the reader has it all.
+    #[test]
+    fn a_megabyte_sent_just_before_the_end_arrives() {
+        in_fresh_namespace(|| {
+            const SENT: usize = 1 << 20;
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            let subnets = Subnets::choose(&Wanted::default(), true, &Occupied::default(), 9).unwrap();
+            let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets };
+            let mut link = Link::create(&plan, &mut namespace).unwrap();
+            let listener = TcpListener::bind((subnets.v6.unwrap().gateway(), 0)).unwrap();
+            let to = listener.local_addr().unwrap();
+            namespace
+                .run_in(|| {
+                    let mut sender = TcpStream::connect(to).unwrap();
+                    nix::sys::socket::setsockopt(&sender, nix::sys::socket::sockopt::SndBuf, &(2 * SENT)).unwrap();
+                    sender.write_all(&vec![7; SENT]).unwrap();
+                })
+                .unwrap();
+            let reader = thread::spawn(move || {
+                let (mut reader, _) = listener.accept().unwrap();
+                thread::sleep(Duration::from_millis(30));
+                std::io::copy(&mut reader, &mut std::io::sink()).unwrap()
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let outcome = runtime.block_on(drain(namespace.sock_diag(), Duration::from_secs(5))).unwrap();
+            assert_eq!(outcome.left, Backlog::default());
+            assert!(link.take_down_and_count().unwrap().unwrap().rx_bytes > SENT as u64);
+            assert_eq!(reader.join().unwrap(), SENT as u64);
         });
     }
 

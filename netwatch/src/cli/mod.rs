@@ -1,0 +1,3 @@
+//! The subcommands: what was typed. One file each.
+
+pub mod doctor;
