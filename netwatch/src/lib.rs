@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md at the top of the repository is the map.
 
 pub mod cli;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod flow;
@@ -10,5 +11,6 @@ pub mod guardian;
 pub mod readiness;
 pub mod run;
 pub mod sink;
+pub mod netns;
 pub mod state;
 pub mod target;

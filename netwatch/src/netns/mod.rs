@@ -1,0 +1,19 @@
+//! The network that the command runs in: namespace, link, addresses, routes, and what carries them to the host's own network. One
+//! file each, each a guard that undoes itself. Not the classifier (`probe`) and not the processes (`target`).
+
+pub mod cgroup;
+pub mod cidr;
+pub mod link;
+pub mod named;
+pub mod namespace;
+pub mod netlink;
+pub mod route;
+pub mod socket_drain;
+pub mod subnet;
+pub mod uplink;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// The interface group (`IFLA_GROUP`) of every host-side interface, "nw": one rule can name the interfaces of all runs.
+pub const NETWATCH_GROUP: u32 = 0x6e77;

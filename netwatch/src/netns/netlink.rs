@@ -1,0 +1,341 @@
+//! A synchronous netlink socket that sends many requests in one datagram. Not a model of links or routes: who asks builds the message.
+//!
+//! Why not the asynchronous handle of the rtnetlink crate: the kernel works through a request inside `sendmsg` and has queued every
+//! answer when that returns, so there is nothing to await; a batch costs one system call instead of one wake-up per message; and the
+//! guardian, which has no runtime, undoes with the same code. The message types are the ones rtnetlink uses.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+use netlink_sys::{Socket, SocketAddr};
+
+use crate::error::{Error, Result};
+
+const HEADER: usize = 16;
+const ERROR: u16 = libc::NLMSG_ERROR as u16;
+const DONE: u16 = libc::NLMSG_DONE as u16;
+/// The dump was not atomic: something changed between two of its parts.
+const DUMP_INTERRUPTED: u16 = 0x10;
+/// The error message carries attributes (`NETLINK_EXT_ACK`).
+const ACK_ATTRIBUTES: u16 = 0x200;
+/// The attribute that holds the kernel's own words.
+const ACK_MESSAGE: u16 = 1;
+/// A part of a dump is at most 32 KiB, a reply about one link a few.
+const RECEIVE: usize = 64 * 1024;
+
+/// One thing to ask of rtnetlink, with the words for its failure.
+#[derive(Debug)]
+pub struct Request {
+    operation: &'static str,
+    object: String,
+    flags: u16,
+    message: RouteNetlinkMessage,
+}
+
+impl Request {
+    /// `operation` is a verb phrase and `object` what it is done to, as in [`Error::os`].
+    pub fn new(operation: &'static str, object: impl Into<String>, message: RouteNetlinkMessage) -> Self {
+        Self { operation, object: object.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
+    }
+
+    /// Makes it a request to create something that must not exist yet.
+    #[must_use]
+    pub fn create(mut self) -> Self {
+        self.flags |= (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+        self
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        let error = Error::os(self.operation, self.object.clone(), io::Error::from_raw_os_error(failure.errno));
+        match failure.said {
+            Some(said) => error.hint(format!("the kernel says: {said}")),
+            None if failure.errno == libc::EPERM => error.hint("needs CAP_NET_ADMIN; run with sudo"),
+            None => error,
+        }
+    }
+}
+
+/// What the kernel refused, and its own words if it had any.
+#[derive(Debug)]
+struct Failure {
+    errno: i32,
+    said: Option<String>,
+}
+
+/// A message that came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// What follows the netlink header.
+    pub payload: Vec<u8>,
+}
+
+/// A netlink socket. It belongs for ever to the network namespace of the thread that opened it, wherever it is used later.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens an rtnetlink socket in the calling thread's network namespace.
+    pub fn route() -> Result<Self> {
+        Self::open(NETLINK_ROUTE)
+    }
+
+    /// Opens a sock_diag socket in the calling thread's network namespace.
+    pub fn sock_diag() -> Result<Self> {
+        Self::open(NETLINK_SOCK_DIAG)
+    }
+
+    /// Opens a netfilter socket in the calling thread's network namespace.
+    pub fn netfilter() -> Result<Self> {
+        Self::open(NETLINK_NETFILTER)
+    }
+
+    fn open(protocol: isize) -> Result<Self> {
+        let failed = |error| Error::os("open netlink socket", "", error);
+        let socket = Socket::new(protocol).map_err(failed)?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
+        // Both only make errors better (4.3 and 4.12): an older kernel goes without.
+        let _ = socket.set_cap_ack(true);
+        let _ = socket.set_ext_ack(true);
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Sends all requests at once and collects their answers; the first refusal is the error. The kernel does not stop at a refusal:
+    /// what follows in the batch has been tried.
+    pub fn batch(&mut self, requests: &[Request]) -> Result<Vec<Option<Message>>> {
+        self.try_batch(requests)?.into_iter().collect()
+    }
+
+    /// Sends all requests at once; each has its own answer or refusal.
+    pub fn try_batch(&mut self, requests: &[Request]) -> Result<Vec<Result<Option<Message>>>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = self.sequence.wrapping_add(1);
+        let mut datagram = Vec::with_capacity(256 * requests.len());
+        for request in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            push(&mut datagram, request, self.sequence);
+        }
+        self.send(&datagram)?;
+        let answers = self.collect(first, requests.len())?;
+        Ok(answers.into_iter().zip(requests).map(|(answer, request)| answer.map_err(|f| request.error(f))).collect())
+    }
+
+    /// One answer for each of `count` requests, numbered from `first`.
+    fn collect(&mut self, first: u32, count: usize) -> Result<Vec<Result<Option<Message>, Failure>>> {
+        let mut answers: Vec<_> = (0..count).map(|_| Ok(None)).collect();
+        let mut open = count;
+        let mut buffer = Vec::new();
+        while open > 0 {
+            self.receive(&mut buffer)?;
+            for (header, payload) in messages(&buffer) {
+                // A sequence number from before an earlier, abandoned batch is none of ours.
+                let Some(answer) = answers.get_mut(header.sequence.wrapping_sub(first) as usize) else { continue };
+                match (header.kind, failure(header, payload)) {
+                    (ERROR, Some(failure)) => (*answer, open) = (Err(failure), open - 1),
+                    (ERROR, None) => open -= 1,
+                    _ => *answer = Ok(Some(Message { kind: header.kind, payload: payload.to_vec() })),
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Asks for a dump of `kind` with this body; `each` gets every message's body. When the kernel says that the dump was torn by a
+    /// change meanwhile, it is asked again (at most three times), so `each` may see things twice.
+    pub fn dump(&mut self, kind: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> Result<()> {
+        for _ in 0..3 {
+            if !self.dump_once(kind, body, &mut each)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when the dump was torn.
+    fn dump_once(&mut self, kind: u16, body: &[u8], each: &mut impl FnMut(&[u8])) -> Result<bool> {
+        self.send_raw(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+        let mut torn = false;
+        let mut buffer = Vec::new();
+        loop {
+            self.receive(&mut buffer)?;
+            for (header, payload) in messages(&buffer).filter(|(header, _)| header.sequence == self.sequence) {
+                torn |= header.flags & DUMP_INTERRUPTED != 0;
+                match (header.kind, failure(header, payload)) {
+                    (ERROR | DONE, Some(failure)) => {
+                        return Err(Error::os("dump over netlink", "", io::Error::from_raw_os_error(failure.errno)));
+                    }
+                    (ERROR | DONE, None) => return Ok(torn),
+                    _ => each(payload),
+                }
+            }
+        }
+    }
+
+    /// Asks one thing for which there is no [`Request`]; the kernel's refusal is an error of `operation`.
+    pub fn ask(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<Message>> {
+        self.send_raw(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
+        let answer = self.collect(self.sequence, 1)?.swap_remove(0);
+        answer.map_err(|failure| Error::os(operation, "", io::Error::from_raw_os_error(failure.errno)))
+    }
+
+    fn send_raw(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let header = Header { length: HEADER + body.len(), kind, flags, sequence: self.sequence };
+        self.send(&[&header.to_bytes(), body].concat())
+    }
+
+    fn send(&self, datagram: &[u8]) -> Result<()> {
+        self.socket.send(datagram, 0).map(drop).map_err(|error| Error::os("send to netlink", "", error))
+    }
+
+    fn receive(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        loop {
+            buffer.clear();
+            buffer.reserve(RECEIVE);
+            match self.socket.recv(buffer, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::os("receive from netlink", "", error)),
+            }
+        }
+    }
+}
+
+fn push(datagram: &mut Vec<u8>, request: &Request, sequence: u32) {
+    let mut header = NetlinkHeader::default();
+    header.flags = request.flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.message.clone()));
+    message.finalize();
+    let start = datagram.len();
+    datagram.resize(start + message.buffer_len(), 0);
+    message.serialize(&mut datagram[start..]);
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    length: usize,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+}
+
+impl Header {
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = (self.length as u32).to_ne_bytes().to_vec();
+        bytes.extend(self.kind.to_ne_bytes());
+        bytes.extend(self.flags.to_ne_bytes());
+        bytes.extend(self.sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            length: u32_at(bytes, 0)? as usize,
+            kind: u16_at(bytes, 4)?,
+            flags: u16_at(bytes, 6)?,
+            sequence: u32_at(bytes, 8)?,
+        })
+        .filter(|header| (HEADER..=bytes.len()).contains(&header.length))
+    }
+}
+
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+    std::iter::from_fn(move || {
+        let header = Header::parse(bytes)?;
+        let payload = &bytes[HEADER..header.length];
+        bytes = bytes.get(header.length.next_multiple_of(4)..).unwrap_or_default();
+        Some((header, payload))
+    })
+}
+
+/// The refusal in a `NLMSG_ERROR` or `NLMSG_DONE`; `None` for an acknowledgement.
+fn failure(header: Header, payload: &[u8]) -> Option<Failure> {
+    let code = u32_at(payload, 0).filter(|_| matches!(header.kind, ERROR | DONE))? as i32;
+    let errno = Some(code.wrapping_neg()).filter(|errno| *errno != 0)?;
+    // With NETLINK_CAP_ACK the attributes follow the request's bare header.
+    let attributes_at = if header.kind == ERROR { 4 + HEADER } else { 4 };
+    let said = (header.flags & ACK_ATTRIBUTES != 0)
+        .then(|| attribute(payload.get(attributes_at..)?, ACK_MESSAGE))
+        .flatten()
+        .map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
+    Some(Failure { errno, said })
+}
+
+/// The attributes in these bytes: type without its flag bits, value.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16_at(bytes, 0)?);
+        let kind = u16_at(bytes, 2)? & libc::NLA_TYPE_MASK as u16;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// The value of the first attribute of this type.
+pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// A native-endian number in a message, if it is that long.
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+/// A native-endian number in a message, if it is that long.
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// A native-endian number in a message, if it is that long.
+pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+
+    use super::*;
+
+    fn get_link(name: &str) -> Request {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.into()));
+        Request::new("read interface", name, RouteNetlinkMessage::GetLink(link))
+    }
+
+    #[test]
+    fn answers_each_request_of_a_batch_by_itself() {
+        let mut netlink = Netlink::route().unwrap();
+        let answers = netlink.try_batch(&[get_link("lo"), get_link("nwnotthere"), get_link("lo")]).unwrap();
+        let payloads: Vec<_> = answers.iter().map(|answer| answer.as_ref().ok().map(Option::is_some)).collect();
+        assert_eq!(payloads, [Some(true), None, Some(true)]);
+        assert_eq!(answers[1].as_ref().unwrap_err().errno(), Some(nix::errno::Errno::ENODEV));
+        assert_eq!(netlink.batch(&[get_link("lo")]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn dumps_links() {
+        let mut netlink = Netlink::route().unwrap();
+        let mut seen = 0;
+        netlink.dump(libc::RTM_GETLINK, &[0; 16], |_| seen += 1).unwrap();
+        assert!(seen >= 1);
+    }
+
+    #[test]
+    fn stops_at_attributes_that_are_cut_short() {
+        assert_eq!(attributes(&[8, 0, 1, 0, 1, 2]).count(), 0);
+        assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
+        assert_eq!(attribute(&[5, 0, 1, 0, 7, 0, 0, 0, 4, 0, 2, 0], 2), Some(&[][..]));
+    }
+}
