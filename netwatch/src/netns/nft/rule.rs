@@ -24,6 +24,13 @@ impl Rule {
         Self::default()
     }
 
+    /// What the other rule says, after this one.
+    #[must_use]
+    pub fn then(mut self, other: Self) -> Self {
+        self.expressions.extend(other.expressions);
+        self
+    }
+
     /// Came in by this interface.
     #[must_use]
     pub fn iifname(self, name: &str) -> Self {

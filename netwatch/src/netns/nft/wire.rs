@@ -69,7 +69,7 @@ pub const NAT_REG_PROTO_MIN: u16 = 5;
 pub const REDIR_REG_PROTO_MIN: u16 = 1;
 pub const COUNTER_BYTES: u16 = 1;
 pub const COUNTER_PACKETS: u16 = 2;
-pub const LOOKUP_DREG: u16 = 2;
+pub const LOOKUP_DREG: u16 = 3;
 /// Name and information of an xtables match or target (`NFTA_MATCH_*` and `NFTA_TARGET_*` have the same numbers).
 pub const XT_NAME: u16 = 1;
 pub const XT_REV: u16 = 2;
