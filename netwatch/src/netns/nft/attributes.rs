@@ -1,0 +1,111 @@
+//! Netlink attributes, written and read: length and kind in host order, values padded to four bytes.
+
+/// Set on attributes that hold attributes.
+const NESTED: u16 = 1 << 15;
+/// Everything but the two flag bits.
+const KIND: u16 = 0x3fff;
+
+/// A list of attributes being written.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Attributes(Vec<u8>);
+
+impl Attributes {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn put(&mut self, kind: u16, value: &[u8]) {
+        let length = u16::try_from(4 + value.len()).expect("netwatch writes no attribute near 64 KiB");
+        self.0.extend(length.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    /// nf_tables wants its numbers in network order.
+    pub fn put_u32(&mut self, kind: u16, value: u32) {
+        self.put(kind, &value.to_be_bytes());
+    }
+
+    pub fn put_u64(&mut self, kind: u16, value: u64) {
+        self.put(kind, &value.to_be_bytes());
+    }
+
+    /// Text with its final NUL.
+    pub fn put_text(&mut self, kind: u16, text: &str) {
+        let mut value = text.as_bytes().to_vec();
+        value.push(0);
+        self.put(kind, &value);
+    }
+
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        fill(&mut inner);
+        self.put(kind | NESTED, &inner.0);
+    }
+}
+
+/// The attributes in these bytes; stops at the first that does not fit.
+pub fn parse(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, _) = bytes.split_first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & KIND;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// The first attribute of this kind.
+pub fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    parse(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// A number in network order.
+pub fn find_u32(bytes: &[u8], kind: u16) -> Option<u32> {
+    Some(u32::from_be_bytes(find(bytes, kind)?.try_into().ok()?))
+}
+
+/// A number in network order.
+pub fn find_u64(bytes: &[u8], kind: u16) -> Option<u64> {
+    Some(u64::from_be_bytes(find(bytes, kind)?.try_into().ok()?))
+}
+
+/// Text up to its NUL.
+pub fn find_text(bytes: &[u8], kind: u16) -> Option<String> {
+    find(bytes, kind).map(text)
+}
+
+/// Text up to its NUL.
+pub fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(&value[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut attributes = Attributes::default();
+        attributes.put_text(1, "nat");
+        attributes.nest(2, |inner| inner.put_u32(3, 0x0102_0304));
+        assert_eq!(attributes.bytes().len() % 4, 0);
+        assert_eq!(find_text(attributes.bytes(), 1).as_deref(), Some("nat"));
+        assert_eq!(find_u32(find(attributes.bytes(), 2).unwrap(), 3), Some(0x0102_0304));
+        assert_eq!(find(attributes.bytes(), 9), None);
+    }
+
+    #[test]
+    fn cut_input_ends_quietly() {
+        let mut attributes = Attributes::default();
+        attributes.put_u64(1, 7);
+        for end in 0..attributes.bytes().len() {
+            assert_eq!(parse(&attributes.bytes()[..end]).count(), 0);
+        }
+        assert_eq!(find_u64(attributes.bytes(), 1), Some(7));
+        assert_eq!(parse(&[0, 0, 0, 0, 1, 2]).count(), 0, "a length below the header's");
+    }
+}

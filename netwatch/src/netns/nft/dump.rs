@@ -1,0 +1,156 @@
+//! What the kernel says about tables, chains and rules, read as far as netwatch needs: who owns it, and where verdicts lead.
+
+use super::attributes::{find, find_text, find_u32, find_u64, parse, text};
+use super::expression::Verdict;
+use super::wire::*;
+use super::{Family, Hook, Table};
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub name: String,
+    /// The netlink port of the socket it belongs to (usually the process's id), if it belongs to one.
+    pub owner: Option<u32>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainInfo {
+    /// Family of its table.
+    pub family: Family,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Where it sees packets; `None` if only other chains lead here.
+    pub base: Option<BaseInfo>,
+}
+
+/// Hook and policy of a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaseInfo {
+    /// Its hook; `None` for one of another kind (ingress).
+    pub hook: Option<Hook>,
+    /// Whether what no rule decides is dropped.
+    pub drops: bool,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// Its chain.
+    pub chain: String,
+    /// Its number in the table.
+    pub handle: u64,
+    /// nft's comment.
+    pub comment: Option<String>,
+    /// The parts that are understood, in order.
+    pub terms: Vec<Term>,
+}
+
+/// A part of a rule that says something about where packets go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Term {
+    /// A verdict.
+    Verdict(Verdict),
+    /// Refused with an answer, or discarded by an xtables target.
+    Reject,
+    /// A verdict out of a map: it can be any.
+    VerdictMap,
+    /// Came in by an interface whose name starts so (a final NUL if it is the whole name).
+    InterfaceIn(Vec<u8>),
+}
+
+impl TableInfo {
+    pub(super) fn parse(family: u8, attributes: &[u8]) -> Option<Self> {
+        let family = Family::from_raw(family)?;
+        Some(Self { family, name: find_text(attributes, TABLE_NAME)?, owner: find_u32(attributes, TABLE_OWNER) })
+    }
+}
+
+impl ChainInfo {
+    /// Its table.
+    pub fn table(&self) -> Table<'_> {
+        Table { family: self.family, name: &self.table }
+    }
+
+    pub(super) fn parse(family: u8, attributes: &[u8]) -> Option<Self> {
+        let base = find(attributes, CHAIN_HOOK).map(|hook| BaseInfo {
+            hook: find_u32(hook, HOOK_NUM).and_then(Hook::from_raw),
+            drops: find_u32(attributes, CHAIN_POLICY) == Some(libc::NF_DROP as u32),
+        });
+        Some(Self {
+            family: Family::from_raw(family)?,
+            table: find_text(attributes, CHAIN_TABLE)?,
+            name: find_text(attributes, CHAIN_NAME)?,
+            base,
+        })
+    }
+}
+
+impl std::fmt::Display for ChainInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.name)
+    }
+}
+
+impl RuleInfo {
+    pub(super) fn parse(_family: u8, attributes: &[u8]) -> Option<Self> {
+        Some(Self {
+            chain: find_text(attributes, RULE_CHAIN)?,
+            handle: find_u64(attributes, RULE_HANDLE)?,
+            comment: find(attributes, RULE_USERDATA).and_then(comment),
+            terms: terms(find(attributes, RULE_EXPRESSIONS).unwrap_or_default()),
+        })
+    }
+}
+
+/// nft's user data is a list of type, length, value.
+fn comment(mut userdata: &[u8]) -> Option<String> {
+    while let [kind, length, rest @ ..] = userdata {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == USERDATA_COMMENT {
+            return Some(text(value));
+        }
+        userdata = &rest[value.len()..];
+    }
+    None
+}
+
+fn terms(list: &[u8]) -> Vec<Term> {
+    let mut interface_loaded = false;
+    let mut found = Vec::new();
+    for (_, element) in parse(list) {
+        let name = find_text(element, EXPR_NAME).unwrap_or_default();
+        let data = find(element, EXPR_DATA).unwrap_or_default();
+        found.extend(term(&name, data, interface_loaded));
+        interface_loaded = name == "meta" && find_u32(data, META_KEY) == Some(libc::NFT_META_IIFNAME as u32);
+    }
+    found
+}
+
+fn term(name: &str, data: &[u8], interface_loaded: bool) -> Option<Term> {
+    match name {
+        "immediate" => verdict(data).map(Term::Verdict),
+        "reject" => Some(Term::Reject),
+        "target" => xtables_target(&find_text(data, XT_NAME)?),
+        "lookup" => (find_u32(data, LOOKUP_DREG)? == libc::NFT_REG_VERDICT as u32).then_some(Term::VerdictMap),
+        "cmp" if interface_loaded && find_u32(data, CMP_OP) == Some(CMP_EQ) => {
+            Some(Term::InterfaceIn(find(find(data, CMP_DATA)?, DATA_VALUE)?.to_vec()))
+        }
+        _ => None,
+    }
+}
+
+fn verdict(data: &[u8]) -> Option<Verdict> {
+    let fields = find(find(data, IMMEDIATE_DATA)?, DATA_VERDICT)?;
+    Some(Verdict::from_code(find_u32(fields, VERDICT_CODE)? as i32, find_text(fields, VERDICT_CHAIN)))
+}
+
+/// Other targets mark, log or translate.
+fn xtables_target(name: &str) -> Option<Term> {
+    ["REJECT", "DROP", "TARPIT", "CHAOS", "DELUDE"].contains(&name).then_some(Term::Reject)
+}

@@ -1,0 +1,68 @@
+//! A small nf_tables client: batches of changes, dumps, and the few expressions netwatch writes. Not a general library:
+//! no sets, no maps, no monitoring.
+//!
+//! Hand-made because no crate does it: netlink-packet-netfilter knows neither NAT, conntrack, fib nor user data, nftnl
+//! cannot set the owner flag. Wire format: `linux/netfilter/nf_tables.h`.
+
+mod attributes;
+mod batch;
+mod dump;
+mod expression;
+mod rule;
+mod socket;
+mod wire;
+
+#[cfg(test)]
+pub(crate) mod testbed;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Base, Batch, Hook, Kind};
+pub use dump::{BaseInfo, ChainInfo, RuleInfo, TableInfo, Term};
+pub use expression::Verdict;
+pub use rule::Rule;
+pub use socket::Nft;
+
+/// The address families of tables that see routed IP packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4 and IPv6 in one table.
+    Inet = 1,
+    /// IPv4.
+    Ip = 2,
+    /// IPv6.
+    Ip6 = 10,
+}
+
+impl Family {
+    /// From `NFPROTO_*`; `None` for arp, bridge and netdev.
+    pub fn from_raw(raw: u8) -> Option<Self> {
+        [Self::Inet, Self::Ip, Self::Ip6].into_iter().find(|family| *family as u8 == raw)
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+        })
+    }
+}
+
+/// Which table.
+#[derive(Debug, Clone, Copy)]
+pub struct Table<'a> {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub name: &'a str,
+}
+
+impl std::fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.family, self.name)
+    }
+}

@@ -1,0 +1,183 @@
+//! `--publish [ADDR:]PORT:PORT[/udp]`: what was typed, and holding the host's port for the run. Not the translation, which is
+//! [`super::nat`]'s.
+
+mod holder;
+mod reserve;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+pub use reserve::{Reservation, reserve};
+
+use crate::error::Error;
+
+/// Transport of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the protocols' own names")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// `IPPROTO_*`.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => libc::IPPROTO_TCP as u8,
+            Self::Udp => libc::IPPROTO_UDP as u8,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A port of the host that leads to a port of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Publish {
+    /// The host's address it is published on; all of them if `None`, all of one family if unspecified (`0.0.0.0`, `::`).
+    pub address: Option<IpAddr>,
+    /// The host's port.
+    pub host_port: u16,
+    /// The target's port.
+    pub target_port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+}
+
+impl Publish {
+    /// Whether clients of this family can come in by it.
+    pub fn serves(&self, ipv6: bool) -> bool {
+        self.address.is_none_or(|address| address.is_ipv6() == ipv6)
+    }
+
+    /// The one address it is published on; `None` for all.
+    pub fn only(&self) -> Option<IpAddr> {
+        self.address.filter(|address| !address.is_unspecified())
+    }
+
+    /// Whether a client could mean either.
+    pub fn clashes(&self, other: &Self) -> bool {
+        let family = [false, true].into_iter().any(|ipv6| self.serves(ipv6) && other.serves(ipv6));
+        let address = match (self.only(), other.only()) {
+            (Some(one), Some(two)) => one == two,
+            _ => true,
+        };
+        family && address && self.host_port == other.host_port && self.protocol == other.protocol
+    }
+}
+
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            None => {}
+        }
+        write!(f, "{}:{}/{}", self.host_port, self.target_port, self.protocol)
+    }
+}
+
+impl FromStr for Publish {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text).map_err(|cause| {
+            Error::said("publish", text, cause).hint("write [ADDR:]HOSTPORT:PORT[/udp], as in 8080:80 or [::1]:5353:53/udp")
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Publish, String> {
+    let (ports, protocol) = match text.split_once('/') {
+        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
+        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some((_, other)) => return Err(format!("`{other}` is neither tcp nor udp")),
+    };
+    let (rest, target) = ports.rsplit_once(':').ok_or("there is no target port")?;
+    let (address, host) = match rest.rsplit_once(':') {
+        Some((address, host)) => (Some(parse_address(address)?), host),
+        None => (None, rest),
+    };
+    Ok(Publish { address, host_port: parse_port(host)?, target_port: parse_port(target)?, protocol })
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bracketed {
+        Some(inner) => inner.parse::<Ipv6Addr>().map(IpAddr::V6).ok(),
+        None => text.parse::<IpAddr>().ok().filter(IpAddr::is_ipv4),
+    };
+    match address {
+        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => Err("nothing can be translated from ::1; publish on 127.0.0.1".into()),
+        Some(address) if address.is_multicast() => Err(format!("{address} is a multicast address")),
+        Some(address) => Ok(address),
+        None if text.contains(':') && bracketed.is_none() => Err(format!("`{text}` is no address (IPv6 needs brackets)")),
+        None => Err(format!("`{text}` is no address")),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or(format!("`{text}` is no port (1 to 65535)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_is_understood() {
+        for (typed, shown) in [
+            ("8080:80", "8080:80/tcp"),
+            ("8080:80/tcp", "8080:80/tcp"),
+            ("53:5353/udp", "53:5353/udp"),
+            ("127.0.0.1:8080:80", "127.0.0.1:8080:80/tcp"),
+            ("0.0.0.0:1:65535", "0.0.0.0:1:65535/tcp"),
+            ("[2001:db8::1]:8080:80/udp", "[2001:db8::1]:8080:80/udp"),
+            ("[::]:8080:80", "[::]:8080:80/tcp"),
+        ] {
+            let publish: Publish = typed.parse().unwrap();
+            assert_eq!(publish.to_string(), shown);
+            assert_eq!(shown.parse::<Publish>().unwrap(), publish);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (typed, said) in [
+            ("8080", "there is no target port"),
+            ("", "there is no target port"),
+            ("8080:", "`` is no port (1 to 65535)"),
+            ("0:80", "`0` is no port (1 to 65535)"),
+            ("80:65536", "`65536` is no port (1 to 65535)"),
+            ("80:80/sctp", "`sctp` is neither tcp nor udp"),
+            ("host:80:80", "`host` is no address"),
+            ("::1:80:80", "`::1` is no address (IPv6 needs brackets)"),
+            ("[::1]:80:80", "nothing can be translated from ::1; publish on 127.0.0.1"),
+            ("[10.0.0.1]:80:80", "`[10.0.0.1]` is no address"),
+            ("224.0.0.1:80:80", "224.0.0.1 is a multicast address"),
+        ] {
+            let error = typed.parse::<Publish>().unwrap_err().to_string();
+            assert!(error.contains(&format!(": {said}: write [ADDR:]")), "{error}");
+        }
+    }
+
+    #[test]
+    fn clashes_are_seen() {
+        let clash = |one: &str, two: &str| one.parse::<Publish>().unwrap().clashes(&two.parse().unwrap());
+        assert!(clash("80:1", "80:2"));
+        assert!(clash("80:1", "10.0.0.1:80:2"));
+        assert!(clash("0.0.0.0:80:1", "80:2"));
+        assert!(!clash("80:1", "80:1/udp"));
+        assert!(!clash("0.0.0.0:80:1", "[::]:80:2"));
+        assert!(!clash("10.0.0.1:80:1", "10.0.0.2:80:1"));
+        assert!(!clash("80:80", "81:80"));
+    }
+}
