@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md at the top of the repository is the map.
 
+pub mod dns;
 pub mod error;
 pub mod flow;
 pub mod state;
