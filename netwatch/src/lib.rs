@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod doctor;
+pub mod dns;
 pub mod error;
 pub mod exit;
 pub mod flow;

@@ -1,0 +1,234 @@
+//! Who answers for the gateway: the host's resolvers, followed when resolv.conf changes, or the ones named with `--dns`.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::resolv_conf::{Nameserver, ResolvConf, Trust};
+use crate::error::{Error, Result};
+
+const PORT: u16 = 53;
+
+/// File times tick with the kernel's coarse clock (at most 10 ms): two writes within one tick look the same. A file read so soon after
+/// its last change is read again next time.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The resolvers to ask, in order, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolvers {
+    /// Where they listen.
+    pub addresses: Vec<SocketAddr>,
+    /// How long all of them together may take. A bit less than the client's own timeout, so that it hears of a failure before it asks again.
+    pub patience: Duration,
+}
+
+/// Where the resolvers come from.
+#[derive(Debug)]
+pub struct Upstream {
+    source: Source,
+    conf: ResolvConf,
+    current: Arc<Resolvers>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Host { path: PathBuf, seen: Option<Stamp> },
+    Fixed(Vec<SocketAddr>),
+}
+
+/// Two files with the same stamp have the same content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Upstream {
+    /// The host's own resolvers.
+    pub fn host() -> Self {
+        Self::at(Path::new("/etc/resolv.conf"))
+    }
+
+    /// The resolvers of another resolv.conf.
+    pub fn at(path: &Path) -> Self {
+        Self::new(Source::Host { path: path.to_owned(), seen: None }, read(path).unwrap_or_default())
+    }
+
+    /// These resolvers and no others. `search` and `options` still come from the host, as it is now.
+    pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
+        Self::new(Source::Fixed(addresses), read(Path::new("/etc/resolv.conf")).unwrap_or_default())
+    }
+
+    fn new(source: Source, conf: ResolvConf) -> Self {
+        let current = Arc::new(resolvers(&source, &conf));
+        Self { source, conf, current }
+    }
+
+    /// Whom to ask now. Costs one stat(2) of the host's file, about a microsecond, unless it changed.
+    pub fn resolvers(&mut self) -> Arc<Resolvers> {
+        if let Source::Host { path, seen } = &mut self.source
+            && let Some(conf) = changed(path, seen)
+        {
+            self.conf = conf;
+            self.current = Arc::new(resolvers(&self.source, &self.conf));
+        }
+        Arc::clone(&self.current)
+    }
+
+    /// The namespace's resolv.conf that leads to `gateway`, with the host's search and options lines as last seen.
+    pub fn render(&self, gateway: IpAddr) -> Vec<u8> {
+        let trust = match self.source {
+            Source::Host { .. } => Trust::AsOnHost,
+            Source::Fixed(_) => Trust::Withdrawn,
+        };
+        self.conf.render(gateway, trust)
+    }
+}
+
+/// Reads the argument of `--dns`: `198.51.100.7`, `198.51.100.7:5353`, `2001:db8::7`, `[2001:db8::7]:5353`, `fe80::1%eth0`.
+pub fn parse_server(text: &str) -> Result<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Some(server) = Nameserver::parse(bare) {
+        return address(&server, PORT).ok_or_else(|| Error::said("use resolver", text, "there is no such interface"));
+    }
+    Err(Error::said("use resolver", text, "not an address").hint("give ADDR, ADDR:PORT or [ADDR]:PORT"))
+}
+
+/// The file's new content, if it is not the one that was seen. A file that is not there says nothing, as for glibc; one that cannot be read
+/// for another reason leaves things as they were.
+fn changed(path: &Path, seen: &mut Option<Stamp>) -> Option<ResolvConf> {
+    let stamp = match fs::metadata(path) {
+        Ok(metadata) => Some(Stamp::of(&metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(_) => return None,
+    };
+    if stamp.is_some() && stamp == *seen {
+        return None;
+    }
+    let conf = read(path)?;
+    *seen = stamp.filter(Stamp::is_settled);
+    Some(conf)
+}
+
+/// `None` when it is there and cannot be read.
+fn read(path: &Path) -> Option<ResolvConf> {
+    match fs::read(path) {
+        Ok(text) => Some(ResolvConf::parse(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(ResolvConf::default()),
+        Err(_) => None,
+    }
+}
+
+fn resolvers(source: &Source, conf: &ResolvConf) -> Resolvers {
+    let addresses = match source {
+        Source::Fixed(addresses) => addresses.clone(),
+        Source::Host { .. } => listed(conf),
+    };
+    Resolvers { addresses, patience: conf.timeout() * 9 / 10 }
+}
+
+/// With no usable line: this host. glibc asks 127.0.0.1 then, Go's resolver also ::1; asking both in turn serves both.
+fn listed(conf: &ResolvConf) -> Vec<SocketAddr> {
+    let addresses: Vec<_> = conf.nameservers.iter().filter_map(|server| address(server, PORT)).collect();
+    if addresses.is_empty() {
+        return vec![(Ipv4Addr::LOCALHOST, PORT).into(), (Ipv6Addr::LOCALHOST, PORT).into()];
+    }
+    addresses
+}
+
+/// `None` when the interface of its scope is not there.
+fn address(server: &Nameserver, port: u16) -> Option<SocketAddr> {
+    match (server.address, &server.scope) {
+        (IpAddr::V6(ip), Some(scope)) => {
+            let index = nix::net::if_::if_nametoindex(scope.as_str()).ok().or_else(|| scope.parse().ok())?;
+            Some(SocketAddrV6::new(ip, port, 0, index).into())
+        }
+        (ip, _) => Some(SocketAddr::new(ip, port)),
+    }
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let (seconds, nanos) = self.changed;
+        let changed = UNIX_EPOCH + Duration::new(seconds.max(0).unsigned_abs(), nanos.unsigned_abs() as u32);
+        SystemTime::now().duration_since(changed).is_ok_and(|age| age > TICK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(upstream: &mut Upstream) -> String {
+        upstream.resolvers().addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn follows_the_file_through_every_way_of_changing_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let mut upstream = Upstream::at(&path);
+        assert_eq!(shown(&mut upstream), "127.0.0.1:53 [::1]:53", "missing");
+        fs::write(&path, "nameserver 198.51.100.1\n").unwrap();
+        assert_eq!(shown(&mut upstream), "198.51.100.1:53", "created");
+        fs::write(&path, "nameserver 198.51.100.2\n").unwrap();
+        assert_eq!(shown(&mut upstream), "198.51.100.2:53", "rewritten at once, same size");
+        let other = dir.path().join("new");
+        fs::write(&other, "nameserver 2001:db8::1\noptions timeout:2\nsearch a.example\n").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(shown(&mut upstream), "[2001:db8::1]:53", "replaced");
+        assert_eq!(upstream.resolvers().patience, Duration::from_millis(1800));
+        assert!(upstream.render("198.51.100.9".parse().unwrap()).ends_with(b"search a.example\n"));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        assert_eq!(shown(&mut upstream), "127.0.0.1:53 [::1]:53", "dangling");
+    }
+
+    #[test]
+    fn reads_what_people_type_after_dns() {
+        let read = |text: &str| parse_server(text).map(|address| address.to_string());
+        assert_eq!(read("198.51.100.7").unwrap(), "198.51.100.7:53");
+        assert_eq!(read("198.51.100.7:5353").unwrap(), "198.51.100.7:5353");
+        assert_eq!(read("2001:db8::7").unwrap(), "[2001:db8::7]:53");
+        assert_eq!(read("[2001:db8::7]").unwrap(), "[2001:db8::7]:53");
+        assert_eq!(read("[2001:db8::7]:5353").unwrap(), "[2001:db8::7]:5353");
+        assert_eq!(read("fe80::1%lo").unwrap(), "[fe80::1%1]:53");
+        assert_eq!(
+            read("dns.example").unwrap_err().to_string(),
+            "cannot use resolver dns.example: not an address: give ADDR, ADDR:PORT or [ADDR]:PORT"
+        );
+        assert!(read("fe80::1%nosuch0").is_err());
+    }
+
+    #[test]
+    fn trust_in_authenticated_data_does_not_pass_to_another_resolver() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        fs::write(&path, "nameserver 198.51.100.1\noptions trust-ad edns0\n").unwrap();
+        let mut upstream = Upstream::at(&path);
+        let gateway = "198.51.100.9".parse().unwrap();
+        assert!(upstream.render(gateway).ends_with(b"options trust-ad edns0\n"));
+        upstream.source = Source::Fixed(Vec::new());
+        assert!(upstream.render(gateway).ends_with(b"options edns0\n"));
+    }
+}
