@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::addresses::*;
+use crate::advertise::Advertiser;
 use crate::host::Host;
 use crate::namespace::Namespace;
 use crate::servers::Servers;
@@ -44,6 +45,7 @@ pub struct Internet {
     pub host: Host,
     servers: Servers,
     traffic: TrafficServers,
+    _advertiser: Option<Advertiser>,
     /// Everything beyond the host's uplink.
     pub inet: Namespace,
 }
@@ -54,14 +56,15 @@ impl Internet {
         let inet = Namespace::new("inet");
         let host = Host::new();
         inet.sh(&inet_script(host.pid(), shape));
-        let servers = Servers::start(&inet, shape);
+        let servers = Servers::start(&inet);
         host.sh(&host_script(shape));
         fs::write(host.etc().join("resolv.conf"), format!("nameserver {DNS_V4}\n")).expect("write resolv.conf");
         let traffic = TrafficServers::start(&inet);
-        if shape.ipv6 == Ipv6::Advertised {
+        let advertiser = (shape.ipv6 == Ipv6::Advertised).then(|| Advertiser::start(&inet, LAN_INDEX));
+        if advertiser.is_some() {
             host.wait_for("ip -6 route show default | grep -q 'proto ra'");
         }
-        Self { host, servers, traffic, inet }
+        Self { host, servers, traffic, _advertiser: advertiser, inet }
     }
 
     /// How many bytes each finished connection to [`SINK`] brought, oldest first.
@@ -85,12 +88,14 @@ impl Internet {
     }
 }
 
+/// Index of the router's interface. Not the uplink's (2): a pair with equal indexes looks like a plain device to the kernel, which
+/// then lets up to a second pass before it says that there is a carrier (`linkwatch_urgent_event`).
+const LAN_INDEX: u32 = 10;
+
 fn inet_script(host: u32, shape: Shape) -> String {
     let mtu = shape.mtu;
-    // Not the same index on both sides: then the kernel would take the pair for a plain device and let a second pass
-    // before it says that there is a carrier (linkwatch_urgent_event).
     format!(
-        "ip link add lan index 10 mtu {mtu} type veth peer name uplink mtu {mtu} netns {host}
+        "ip link add lan index {LAN_INDEX} mtu {mtu} type veth peer name uplink mtu {mtu} netns {host}
         ip addr add {ROUTER_V4}/24 dev lan
         ip addr add {ROUTER_V6}/64 dev lan nodad
         for address in {APP_V4}/32 {DNS_V4}/32; do ip addr add $address dev lo; done
@@ -109,7 +114,6 @@ fn host_script(shape: Shape) -> String {
     let mut script = format!(
         "echo 0 > /proc/sys/net/ipv6/conf/uplink/accept_dad
         echo {accept_ra} > /proc/sys/net/ipv6/conf/uplink/accept_ra
-        echo 0 > /proc/sys/net/ipv6/conf/uplink/router_solicitation_delay
         ip addr add {HOST_V4}/24 dev uplink
         "
     );

@@ -19,6 +19,7 @@
 //! ```
 
 pub mod addresses;
+mod advertise;
 mod host;
 mod internet;
 mod namespace;

@@ -31,7 +31,9 @@ pub fn value<'a>(report: &'a Value, path: &str) -> &'a Value {
 pub fn endpoint<'a>(report: &'a Value, protocol: &str, remote: impl Into<IpAddr>, port: u16) -> &'a Value {
     let remote = remote.into().to_string();
     let fits = |one: &&Value| {
-        one["protocol"] == protocol && one["remote"] == remote.as_str() && one["port"].as_u64().unwrap_or(0) == u64::from(port)
+        one["protocol"] == protocol
+            && one["remote"] == remote.as_str()
+            && one["port"].as_u64().unwrap_or(0) == u64::from(port)
     };
     let found: Vec<_> = list(report, "endpoints").iter().filter(fits).collect();
     assert_eq!(found.len(), 1, "endpoints {protocol} {remote} port {port} in {report:#}");
@@ -73,12 +75,20 @@ pub fn assert_balanced(report: &Value) {
             let remainders = value(report, "balance.remainders").as_object().expect("remainders have names");
             let rest: i64 = remainders.keys().map(|name| of(&format!("remainders.{name}"))).sum();
             assert_eq!(of("difference"), 0, "difference of {direction} {unit} in {report:#}");
-            assert_eq!(of("interface"), of("flows") + rest, "interface against flows and rest, {direction} {unit}: {report:#}");
+            assert_eq!(
+                of("interface"),
+                of("flows") + rest,
+                "interface against flows and rest, {direction} {unit}: {report:#}"
+            );
         }
         for unit in ["skbs", "packets", "bytes", "wire_bytes"] {
             let path = format!("{direction}.{unit}");
             let sum = |all: &str| list(report, all).iter().map(|one| number(one, &path)).sum::<i64>();
-            assert_eq!(sum("flows"), number(report, &format!("totals.{path}")), "sum of the flows' {path} in {report:#}");
+            assert_eq!(
+                sum("flows"),
+                number(report, &format!("totals.{path}")),
+                "sum of the flows' {path} in {report:#}"
+            );
             assert_eq!(sum("endpoints"), number(report, &format!("totals.{path}")), "sum of the endpoints' {path}");
         }
     }

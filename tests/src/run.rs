@@ -127,7 +127,12 @@ impl Running {
     pub fn wait_for_stdout(&mut self, text: &str) {
         while !self.stdout().contains(text) {
             let ended = self.child.try_wait().expect("wait for netwatch");
-            assert!(ended.is_none() || self.stdout().contains(text), "{} ended without: {text}\n{}", self.shown, self.stderr());
+            assert!(
+                ended.is_none() || self.stdout().contains(text),
+                "{} ended without: {text}\n{}",
+                self.shown,
+                self.stderr()
+            );
             assert!(Instant::now() < self.deadline, "{} never printed: {text}\n{}", self.shown, self.stderr());
             thread::sleep(Duration::from_millis(2));
         }

@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::addresses::*;
-use crate::internet::{Ipv6, Shape};
 use crate::namespace::Namespace;
 
 /// The running servers and where they log.
@@ -21,10 +20,10 @@ pub struct Servers {
 
 impl Servers {
     /// Starts the name server and the web server.
-    pub fn start(inet: &Namespace, shape: Shape) -> Self {
+    pub fn start(inet: &Namespace) -> Self {
         let dir = inet.dir().to_owned();
         let mut servers = Self { children: Vec::new(), dir };
-        servers.start_dnsmasq(inet, shape);
+        servers.start_dnsmasq(inet);
         servers.start_nginx(inet);
         wait_for_port(inet, (DNS_V4, 53).into());
         wait_for_port(inet, (APP_V4, 443).into());
@@ -47,17 +46,13 @@ impl Servers {
         fs::read_to_string(self.dir.join("dnsmasq.log")).unwrap_or_default()
     }
 
-    fn start_dnsmasq(&mut self, inet: &Namespace, shape: Shape) {
+    fn start_dnsmasq(&mut self, inet: &Namespace) {
         let mut command = inet.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"]);
         command.args(["--user=root", "--bind-interfaces", "--log-queries", "--log-facility=-", "--local=/example/"]);
-        command.arg(format!("--listen-address={DNS_V4},{DNS_V6},{ROUTER_V4},{ROUTER_V6}"));
+        command.arg(format!("--listen-address={DNS_V4},{DNS_V6},{ROUTER_V4}"));
         command.arg(format!("--host-record={APP},{APP_V4},{APP_V6}"));
         command.args((0..12).map(|n| format!("--txt-record={BIG},{n:02}{}", "x".repeat(248))));
-        if shape.ipv6 == Ipv6::Advertised {
-            command.args(["--enable-ra", "--dhcp-range=::,constructor:lan,ra-only", "--ra-param=lan,0,1800"]);
-            command.arg("--leasefile-ro");
-        }
         self.spawn(command, "dnsmasq.log");
     }
 
@@ -127,7 +122,17 @@ fn certificate() -> &'static (Vec<u8>, Vec<u8>) {
         let dir = tempfile::tempdir().expect("make a temporary directory");
         let (key, certificate) = (dir.path().join("key"), dir.path().join("certificate"));
         let mut openssl = Command::new("openssl");
-        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+        openssl.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ]);
         openssl.args(["-subj", &format!("/CN={APP}"), "-addext", &format!("subjectAltName=DNS:{APP}")]);
         openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
         let output = openssl.output().expect("start openssl");
@@ -139,7 +144,9 @@ fn certificate() -> &'static (Vec<u8>, Vec<u8>) {
 fn wait_for_port(inet: &Namespace, address: SocketAddr) {
     let answered = inet.inside(move || {
         crate::eventually(|| {
-            TcpStream::connect_timeout(&address, Duration::from_millis(200)).map(drop).map_err(|error| error.to_string())
+            TcpStream::connect_timeout(&address, Duration::from_millis(200))
+                .map(drop)
+                .map_err(|error| error.to_string())
         })
     });
     answered.join().expect("the thread ends").unwrap_or_else(|error| panic!("nobody answers at {address}: {error}"));

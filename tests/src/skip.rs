@@ -40,5 +40,7 @@ fn find_missing() -> Option<String> {
 
 fn is_installed(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| Path::new(&dir).join(tool).exists())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| Path::new(&dir).join(tool).exists())
 }

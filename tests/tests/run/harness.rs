@@ -72,7 +72,7 @@ fn processes_are_found_even_when_they_daemonise() {
     let net = internet!();
     let traffic = env!("CARGO_BIN_EXE_traffic");
     assert!(net.host.processes().is_empty());
-    net.host.sh(&format!("{traffic} daemon 300 true"));
+    net.host.sh(&format!("{traffic} daemon 300 true >/dev/null 2>&1"));
     assert_eq!(net.host.processes().len(), 1);
     netwatch_tests::eventually(|| net.host.processes().is_empty().then_some(()).ok_or("still there".into())).unwrap();
 }
