@@ -1,1 +1,67 @@
-//! Test helpers.
+//! A small internet made of network namespaces, and what runs netwatch in it. Not the tests themselves: those are in `tests/run`.
+//!
+//! ```text
+//! inet ── 198.51.100.0/24, 2001:db8::/64 ── host ── (the namespace that netwatch makes)
+//! DNS, HTTP, HTTPS, echo, sink, source,      netwatch runs here, with an uplink, a resolv.conf
+//! iperf3, a refusing and a silent port       and a /run, /etc, /sys of its own
+//! ```
+//!
+//! Everything is anonymous (no `ip netns add`), so the kernel removes it when the process that made it ends, however that happens.
+//! A test is three lines:
+//!
+//! ```no_run
+//! # use netwatch_tests::internet;
+//! # fn passes_the_exit_code_on() {
+//! let net = internet!();
+//! let run = net.host.watch(&["sh", "-c", "exit 7"]);
+//! assert_eq!(run.code, Some(7), "{run}");
+//! # }
+//! ```
+
+pub mod addresses;
+mod advertise;
+mod host;
+mod internet;
+mod namespace;
+mod netwatch_binary;
+pub mod report;
+mod run;
+mod servers;
+mod skip;
+mod state;
+mod terminal;
+mod traffic_servers;
+
+pub use host::{Host, USER, USER_ID};
+pub use internet::{Internet, Ipv6, Shape};
+pub use namespace::Namespace;
+pub use netwatch_binary::{binary, faulty_binary};
+pub use run::{Options, Run, Running};
+pub use skip::{missing, missing_tool, skip};
+pub use state::{HostState, eventually};
+pub use terminal::Terminal;
+
+/// Makes an [`Internet`], or returns from the test with `skipped: why` where the machine cannot have one.
+/// With `NETWATCH_TESTS_NO_SKIP=1` that is a failure.
+#[macro_export]
+macro_rules! internet {
+    () => {
+        $crate::internet!($crate::Shape::default())
+    };
+    ($shape:expr) => {{
+        if let Some(why) = $crate::missing() {
+            return $crate::skip(&why);
+        }
+        $crate::Internet::start($shape)
+    }};
+}
+
+/// Returns from the test with `skipped: why` when a program that it uses is not installed.
+#[macro_export]
+macro_rules! needs {
+    ($($tool:expr),+) => {
+        $(if let Some(why) = $crate::missing_tool($tool) {
+            return $crate::skip(&why);
+        })+
+    };
+}

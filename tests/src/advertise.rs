@@ -1,0 +1,81 @@
+//! A router that advertises itself: ICMPv6 type 134 (RFC 4861) with a prefix, a few times a second. Sends and never listens.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::addresses::ROUTER_V6;
+use crate::namespace::Namespace;
+
+/// The thread that advertises; it ends when dropped.
+#[derive(Debug)]
+pub struct Advertiser {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Advertiser {
+    /// Advertises a default route and the prefix of [`ROUTER_V6`] on the interface with this index.
+    pub fn start(inet: &Namespace, interface: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = inet.inside(move || {
+            let socket = raw_socket().expect("open a raw ICMPv6 socket");
+            let everybody = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, interface);
+            while !seen.load(Ordering::Relaxed) {
+                // Fails until the link is up and has its link-local address.
+                let _ = socket.send_to(&advertisement(), everybody);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Advertiser {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Hop limit 64, router lifetime 1800 s, one /64 on-link and autonomous for an hour. The kernel puts in the checksum.
+fn advertisement() -> Vec<u8> {
+    let mut message = vec![134, 0, 0, 0, 64, 0];
+    message.extend(1800u16.to_be_bytes());
+    message.extend([0; 8]);
+    message.extend([3, 4, 64, 0xc0]);
+    message.extend(3600u32.to_be_bytes());
+    message.extend(3600u32.to_be_bytes());
+    message.extend([0; 4]);
+    let prefix = u128::from(ROUTER_V6) >> 64 << 64;
+    message.extend(prefix.to_be_bytes());
+    message
+}
+
+/// Wrapped as a UDP socket for its safe `send_to`, which is the same system call.
+fn raw_socket() -> io::Result<UdpSocket> {
+    // SAFETY: no pointer is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET6, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMPV6) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else has.
+    let socket = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let hops: libc::c_int = 255;
+    // SAFETY: the option is an int, passed with its size.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MULTICAST_HOPS,
+            (&raw const hops).cast(),
+            size_of_val(&hops) as libc::socklen_t,
+        )
+    };
+    if set == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}

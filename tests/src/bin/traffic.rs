@@ -1,0 +1,116 @@
+//! Traffic of exactly known size, for tests to watch. Exits 0 when it went as asked.
+//!
+//! ```text
+//! traffic udp ADDRESS COUNT SIZE     sends datagrams one by one and waits for each to come back
+//! traffic send ADDRESS BYTES         connects, sends, exits at once without waiting for anything
+//! traffic fetch ADDRESS              connects and reads to the end; prints the number of bytes
+//! traffic connect ADDRESS MILLIS     connects or gives up; prints connected, refused or timeout
+//! traffic serve ADDRESS              accepts one TCP connection, prints the client's address, sends its bytes back
+//! traffic serve-udp ADDRESS          the same for one datagram
+//! traffic daemon MILLIS COMMAND…     leaves a daemon (own session, orphaned) that waits and then runs COMMAND
+//! ```
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["udp", to, count, size] => udp(address(to), number(count), number(size)),
+        ["send", to, bytes] => send(address(to), number(bytes)),
+        ["fetch", from] => fetch(address(from)),
+        ["connect", to, millis] => connect(address(to), number(millis) as u64),
+        ["serve", at] => serve(address(at)),
+        ["serve-udp", at] => serve_udp(address(at)),
+        ["daemon", millis, command @ ..] => daemon(number(millis) as u64, command),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, "unknown traffic")),
+    }
+}
+
+fn udp(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let (datagram, mut answer) = (vec![b'u'; size], vec![0; 65_536]);
+    for _ in 0..count {
+        socket.send(&datagram)?;
+        let length = socket.recv(&mut answer)?;
+        assert_eq!(length, size, "an echo comes back whole");
+    }
+    Ok(())
+}
+
+fn send(to: SocketAddr, bytes: usize) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.write_all(&vec![b't'; bytes])?;
+    std::process::exit(0)
+}
+
+fn fetch(from: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&from, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    println!("{}", io::copy(&mut stream, &mut io::sink())?);
+    Ok(())
+}
+
+fn connect(to: SocketAddr, millis: u64) -> io::Result<()> {
+    let outcome = match TcpStream::connect_timeout(&to, Duration::from_millis(millis)) {
+        Ok(_) => "connected",
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused",
+        Err(error) if error.kind() == ErrorKind::TimedOut => "timeout",
+        Err(error) => return Err(error),
+    };
+    println!("{outcome}");
+    Ok(())
+}
+
+fn serve(at: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("listening");
+    let (mut stream, client) = listener.accept()?;
+    println!("{}", client.ip());
+    let mut buffer = [0; 4096];
+    while let length @ 1.. = stream.read(&mut buffer)? {
+        stream.write_all(&buffer[..length])?;
+    }
+    Ok(())
+}
+
+fn serve_udp(at: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    println!("listening");
+    let mut buffer = [0; 4096];
+    let (length, client) = socket.recv_from(&mut buffer)?;
+    println!("{}", client.ip());
+    socket.send_to(&buffer[..length], client).map(drop)
+}
+
+/// Starts itself once more and exits, so that the new one is nobody's child, in a session of its own.
+fn daemon(millis: u64, command: &[&str]) -> io::Result<()> {
+    let delay = millis.to_string();
+    if std::env::var_os("TRAFFIC_DAEMON").is_some() {
+        thread::sleep(Duration::from_millis(millis));
+        return Err(Command::new(command[0]).args(&command[1..]).exec());
+    }
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args(["daemon", &delay]).args(command).env("TRAFFIC_DAEMON", "1");
+    // SAFETY: one system call between fork and exec.
+    unsafe { child.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
+    child.spawn().map(drop)
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn number(text: &str) -> usize {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}

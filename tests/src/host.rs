@@ -1,0 +1,132 @@
+//! The machine netwatch runs on, and netwatch running on it.
+
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+
+use crate::namespace::Namespace;
+use crate::netwatch_binary::{binary, faulty_binary};
+use crate::run::{Options, Run, Running};
+use crate::state::{HostState, eventually};
+use crate::terminal::Terminal;
+
+/// An ordinary user of the host.
+pub const USER: &str = "tester";
+/// The user's uid and gid.
+pub const USER_ID: u32 = 4242;
+
+/// A [`Namespace`] with an ordinary user, on which netwatch can be run.
+#[derive(Debug)]
+pub struct Host {
+    namespace: Namespace,
+    faulty: bool,
+}
+
+impl Deref for Host {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let host = Self { namespace: Namespace::new("host"), faulty: false };
+        add_user(&host.namespace);
+        host
+    }
+
+    /// From now on runs the build that can be told to fail (`NETWATCH_FAULT`); whether there is one.
+    pub fn use_faulty_binary(&mut self) -> bool {
+        self.faulty = faulty_binary().is_some();
+        self.faulty
+    }
+
+    /// The program that [`Host::netwatch`] starts.
+    pub fn binary(&self) -> PathBuf {
+        if self.faulty { faulty_binary().expect("was there before") } else { binary() }
+    }
+
+    /// `netwatch run -- COMMAND`, with a report, to its end.
+    pub fn watch(&self, command: &[&str]) -> Run {
+        self.run(&[], command)
+    }
+
+    /// `netwatch run FLAGS -- COMMAND`, with a report, to its end. The report's balance is checked if there is one.
+    pub fn run(&self, flags: &[&str], command: &[&str]) -> Run {
+        self.run_with(Options::default(), flags, command)
+    }
+
+    /// As [`Host::run`], with an environment, standard input or time limit of your own.
+    pub fn run_with(&self, options: Options, flags: &[&str], command: &[&str]) -> Run {
+        self.start_with(options, flags, command).finish()
+    }
+
+    /// Starts `netwatch run FLAGS -- COMMAND` and comes back at once.
+    pub fn start(&self, flags: &[&str], command: &[&str]) -> Running {
+        self.start_with(Options::default(), flags, command)
+    }
+
+    /// As [`Host::start`], with options.
+    pub fn start_with(&self, options: Options, flags: &[&str], command: &[&str]) -> Running {
+        let report = self.dir().join(format!("report-{}.json", Running::next_id()));
+        let report_flag = report.to_str().expect("a temporary directory has a plain name").to_owned();
+        let arguments = [&["run", "-j", "-o", &report_flag], flags, &["--"], command].concat();
+        Running::start(self, options, &arguments, Some(report))
+    }
+
+    /// `netwatch ARGUMENTS`, to its end.
+    pub fn netwatch(&self, arguments: &[&str]) -> Run {
+        self.netwatch_with(Options::default(), arguments)
+    }
+
+    /// As [`Host::netwatch`], with options.
+    pub fn netwatch_with(&self, options: Options, arguments: &[&str]) -> Run {
+        Running::start(self, options, arguments, None).finish()
+    }
+
+    /// `netwatch ARGUMENTS` on a terminal of its own, `columns` wide.
+    pub fn on_terminal(&self, columns: u16, arguments: &[&str]) -> Terminal {
+        let mut command = self.command(self.binary());
+        command.args(arguments);
+        Terminal::start(command, columns)
+    }
+
+    /// Lets a shell condition become true, for a second at most.
+    pub fn wait_for(&self, condition: &str) {
+        let tried = eventually(|| match self.try_sh(condition) {
+            (true, _) => Ok(()),
+            (false, text) => Err(text),
+        });
+        tried.unwrap_or_else(|text| panic!("never came true on {}: {condition} ({text})", self.name()));
+    }
+
+    /// Everything on the host that netwatch could leave changed.
+    pub fn state(&self) -> HostState {
+        HostState::capture(self)
+    }
+
+    /// Panics unless the host is as it was. The kernel takes namespaces apart in the background, so it gets a second.
+    #[track_caller]
+    pub fn assert_nothing_left(&self, before: &HostState) {
+        if let Err(difference) = eventually(|| before.compare(&self.state())) {
+            panic!("netwatch left something behind on {}:\n{difference}", self.name());
+        }
+    }
+}
+
+/// In the host's own copy of /etc, with a home that only they can read.
+fn add_user(namespace: &Namespace) {
+    let home = namespace.dir().join("home");
+    fs::create_dir(&home).expect("make a home");
+    chown(&home, Some(USER_ID), Some(USER_ID)).expect("give the home away");
+    let append = |file: &str, line: String| {
+        let path = namespace.etc().join(file);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        fs::write(&path, text + &line).expect("write the user's entry");
+    };
+    append("passwd", format!("{USER}:x:{USER_ID}:{USER_ID}::{}:/bin/sh\n", home.display()));
+    append("group", format!("{USER}:x:{USER_ID}:\n"));
+}

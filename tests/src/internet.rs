@@ -1,0 +1,131 @@
+//! Two namespaces joined by a link: the internet with its servers, and the host that netwatch runs on.
+
+use std::fs;
+
+use crate::addresses::*;
+use crate::advertise::Advertiser;
+use crate::host::Host;
+use crate::namespace::Namespace;
+use crate::servers::Servers;
+use crate::traffic_servers::TrafficServers;
+
+/// What the host gets for IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ipv6 {
+    /// An address and a default route that stay.
+    #[default]
+    Static,
+    /// Both from router advertisements, as most home and office networks do it.
+    Advertised,
+    /// None.
+    None,
+}
+
+/// What the host's connection looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// IPv6 on the host.
+    pub ipv6: Ipv6,
+    /// Whether there is a default route. Without, the host still has its address on the link.
+    pub uplink: bool,
+    /// MTU of the link, bytes.
+    pub mtu: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { ipv6: Ipv6::default(), uplink: true, mtu: 1500 }
+    }
+}
+
+/// The made-up internet. Gone when dropped, or when the process dies.
+#[derive(Debug)]
+pub struct Internet {
+    /// The machine netwatch runs on. First, so that it goes first.
+    pub host: Host,
+    servers: Servers,
+    traffic: TrafficServers,
+    _advertiser: Option<Advertiser>,
+    /// Everything beyond the host's uplink.
+    pub inet: Namespace,
+}
+
+impl Internet {
+    /// Makes the namespaces, joins them, starts the servers and waits until they answer.
+    pub fn start(shape: Shape) -> Self {
+        let inet = Namespace::new("inet");
+        let host = Host::new();
+        inet.sh(&inet_script(host.pid(), shape));
+        let servers = Servers::start(&inet);
+        host.sh(&host_script(shape));
+        fs::write(host.etc().join("resolv.conf"), format!("nameserver {DNS_V4}\n")).expect("write resolv.conf");
+        let traffic = TrafficServers::start(&inet);
+        let advertiser = (shape.ipv6 == Ipv6::Advertised).then(|| Advertiser::start(&inet, LAN_INDEX));
+        if advertiser.is_some() {
+            host.wait_for("ip -6 route show default | grep -q 'proto ra'");
+        }
+        Self { host, servers, traffic, _advertiser: advertiser, inet }
+    }
+
+    /// How many bytes each finished connection to [`SINK`] brought, oldest first.
+    pub fn sunk(&self) -> Vec<u64> {
+        self.traffic.sunk()
+    }
+
+    /// The web server's access log: one line a request, that begins with the client's address.
+    pub fn web_log(&self) -> String {
+        self.servers.web_log()
+    }
+
+    /// What the name server was asked, in its own words.
+    pub fn dns_log(&self) -> String {
+        self.servers.dns_log()
+    }
+
+    /// Starts an iperf3 server on [`IPERF`].
+    pub fn start_iperf(&mut self) {
+        self.servers.start_iperf(&self.inet);
+    }
+}
+
+/// Index of the router's interface. Not the uplink's (2): a pair with equal indexes looks like a plain device to the kernel, which
+/// then lets up to a second pass before it says that there is a carrier (`linkwatch_urgent_event`).
+const LAN_INDEX: u32 = 10;
+
+fn inet_script(host: u32, shape: Shape) -> String {
+    let mtu = shape.mtu;
+    format!(
+        "ip link add lan index {LAN_INDEX} mtu {mtu} type veth peer name uplink mtu {mtu} netns {host}
+        ip addr add {ROUTER_V4}/24 dev lan
+        ip addr add {ROUTER_V6}/64 dev lan nodad
+        for address in {APP_V4}/32 {DNS_V4}/32; do ip addr add $address dev lo; done
+        for address in {APP_V6}/128 {DNS_V6}/128; do ip addr add $address dev lo nodad; done
+        echo 0 > /proc/sys/net/ipv6/conf/lan/accept_dad
+        echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+        ip link set lan up
+        nft add table inet silence
+        nft add chain inet silence input '{{ type filter hook input priority 0; }}'
+        nft add rule inet silence input meta l4proto '{{ tcp, udp }}' th dport {SILENT} drop"
+    )
+}
+
+fn host_script(shape: Shape) -> String {
+    let accept_ra = u8::from(shape.ipv6 == Ipv6::Advertised);
+    let mut script = format!(
+        "echo 0 > /proc/sys/net/ipv6/conf/uplink/accept_dad
+        echo {accept_ra} > /proc/sys/net/ipv6/conf/uplink/accept_ra
+        ip addr add {HOST_V4}/24 dev uplink
+        "
+    );
+    if shape.ipv6 == Ipv6::Static {
+        script += &format!("ip addr add {HOST_V6}/64 dev uplink nodad\n");
+    }
+    script += "ip link set uplink up\n";
+    if shape.uplink {
+        script += &format!("ip route add default via {ROUTER_V4}\n");
+        if shape.ipv6 == Ipv6::Static {
+            script += &format!("ip -6 route add default via {ROUTER_V6}\n");
+        }
+    }
+    script
+}

@@ -1,0 +1,242 @@
+//! One run of netwatch: started, waited for with a time limit, and everything it said.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::report::assert_balanced;
+
+/// How a program is started. The default: no input, an environment as it is, twenty seconds.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Variables set in addition.
+    pub env: Vec<(String, String)>,
+    /// Standard input.
+    pub stdin: Vec<u8>,
+    /// After this it is killed, and the test fails.
+    pub limit: Duration,
+    /// Working directory; otherwise that of the namespace.
+    pub dir: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { env: Vec::new(), stdin: Vec::new(), limit: Duration::from_secs(20), dir: None }
+    }
+}
+
+impl Options {
+    /// With these environment variables.
+    pub fn env(variables: &[(&str, &str)]) -> Self {
+        let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { env, ..Self::default() }
+    }
+
+    /// With this standard input.
+    pub fn stdin(text: &str) -> Self {
+        Self { stdin: text.into(), ..Self::default() }
+    }
+}
+
+/// A netwatch that runs. Killed (by its pid) when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    started: Instant,
+    deadline: Instant,
+    shown: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    report: Option<PathBuf>,
+}
+
+/// A netwatch that has ended.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit code; `None` when a signal killed netwatch itself.
+    pub code: Option<i32>,
+    /// The signal that killed netwatch itself.
+    pub signal: Option<i32>,
+    /// The command's output (netwatch says nothing there).
+    pub stdout: String,
+    /// The command's and netwatch's.
+    pub stderr: String,
+    /// The JSON document, if one was written.
+    pub report: Option<Value>,
+    /// How long it took.
+    pub took: Duration,
+    shown: String,
+}
+
+impl Running {
+    /// A number that nothing else in this process gets.
+    pub(crate) fn next_id() -> u32 {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn start(host: &Host, options: Options, arguments: &[&str], report: Option<PathBuf>) -> Self {
+        // Files, not pipes: a process that outlives netwatch could hold a pipe open.
+        let path = |kind: &str| host.dir().join(format!("{kind}-{}", Self::next_id()));
+        let (stdin, stdout, stderr) = (path("stdin"), path("stdout"), path("stderr"));
+        fs::write(&stdin, &options.stdin).expect("write the input");
+        let create = |path: &PathBuf| Stdio::from(File::create(path).expect("create an output file"));
+        let mut command = host.command(host.binary());
+        command.args(arguments).envs(options.env.iter().cloned());
+        command.stdin(File::open(&stdin).expect("open the input")).stdout(create(&stdout)).stderr(create(&stderr));
+        if let Some(dir) = options.dir {
+            in_directory(&mut command, dir);
+        }
+        let started = Instant::now();
+        let child = command.spawn().expect("start netwatch");
+        let shown = format!("netwatch {}", arguments.join(" "));
+        Self { child, started, deadline: started + options.limit, shown, stdout, stderr, report }
+    }
+
+    /// netwatch's pid.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Sends a signal to netwatch and to nobody else.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the child has not been waited for, so the pid is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "send signal {signal}");
+    }
+
+    /// What the command has printed so far.
+    pub fn stdout(&self) -> String {
+        read_lossy(&self.stdout)
+    }
+
+    /// What netwatch and the command have said so far.
+    pub fn stderr(&self) -> String {
+        read_lossy(&self.stderr)
+    }
+
+    /// Waits until the command has printed this; its set-up is over then.
+    #[track_caller]
+    pub fn wait_for_stdout(&mut self, text: &str) {
+        while !self.stdout().contains(text) {
+            let ended = self.child.try_wait().expect("wait for netwatch");
+            assert!(
+                ended.is_none() || self.stdout().contains(text),
+                "{} ended without: {text}\n{}",
+                self.shown,
+                self.stderr()
+            );
+            assert!(Instant::now() < self.deadline, "{} never printed: {text}\n{}", self.shown, self.stderr());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait for netwatch").is_none()
+    }
+
+    /// Waits for its end and collects everything. Panics when it takes longer than the limit.
+    #[track_caller]
+    pub fn finish(mut self) -> Run {
+        let status = self.wait();
+        let report = self.report.as_ref().and_then(|path| fs::read(path).ok());
+        let run = Run {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+            report: report.and_then(|text| serde_json::from_slice(&text).ok()),
+            took: self.started.elapsed(),
+            shown: self.shown.clone(),
+        };
+        if let Some(report) = &run.report {
+            assert_balanced(report);
+        }
+        run
+    }
+
+    #[track_caller]
+    fn wait(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait for netwatch") {
+                return status;
+            }
+            if Instant::now() > self.deadline {
+                let _ = self.child.kill();
+                panic!("{} did not end in time; it said:\n{}\n{}", self.shown, self.stdout(), self.stderr());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Run {
+    /// The JSON document; panics with everything known when there is none.
+    #[track_caller]
+    pub fn report(&self) -> &Value {
+        self.report.as_ref().unwrap_or_else(|| panic!("no report\n{self}"))
+    }
+
+    /// Panics unless it ended with this exit code.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Panics unless it ended well.
+    #[track_caller]
+    pub fn assert_ok(&self) -> &Self {
+        self.assert_code(0)
+    }
+
+    /// Panics unless it is the one-line error of a netwatch that did not get as far as a summary, and all of these are in it.
+    #[track_caller]
+    pub fn assert_error(&self, code: i32, words: &[&str]) -> &Self {
+        self.assert_code(code);
+        let lines = self.stderr.lines().count();
+        assert_eq!(lines, 1, "an error is one line\n{self}");
+        assert!(self.stderr.contains("cannot "), "an error says which operation failed\n{self}");
+        for word in words {
+            assert!(self.stderr.contains(word), "the error does not mention {word:?}\n{self}");
+        }
+        self
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\nended with code {:?}, signal {:?} after {:?}", self.shown, self.code, self.signal, self.took)?;
+        writeln!(f, "--- stdout\n{}--- stderr\n{}", self.stdout, self.stderr)?;
+        match &self.report {
+            Some(report) => writeln!(f, "--- report\n{report:#}"),
+            None => writeln!(f, "--- no report"),
+        }
+    }
+}
+
+/// Entering a namespace's mounts changes the directory, so this has to come after it: closures run in the order they were added.
+fn in_directory(command: &mut std::process::Command, dir: PathBuf) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: one system call between fork and exec.
+    unsafe { command.pre_exec(move || std::env::set_current_dir(&dir)) };
+}
+
+fn read_lossy(path: &PathBuf) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
