@@ -391,6 +391,19 @@ mod tests {
     }
 
     #[test]
+    fn has_ipv6_where_new_interfaces_come_without() {
+        in_fresh_namespace(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            let _link = Link::create(&plan(true), &mut namespace).unwrap();
+            assert!(ip("-6 -o addr show dev nwtest0").contains("64:ff9b:1:"));
+            // Nor may the link take routes from what the program says about itself as a router.
+            assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/nwtest0/accept_ra").unwrap(), "0\n");
+        });
+    }
+
+    #[test]
     fn works_in_the_first_millisecond_both_ways() {
         with_link(true, |namespace, _link, subnets| {
             let started = Instant::now();

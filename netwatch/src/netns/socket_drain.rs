@@ -3,8 +3,9 @@
 //! After `exit` a TCP socket lives on in the kernel until its data and its FIN are acknowledged. Only TCP needs this: a UDP datagram is at
 //! the other end of the veth when `sendto` returns (no queue discipline on the way).
 
-use std::io;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use super::netlink::{Netlink, u32_at};
 use crate::error::{Error, Result};
@@ -13,6 +14,8 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
 /// `TCP_FIN_WAIT1`, `TCP_LAST_ACK`, `TCP_CLOSING`: closed by the program, its FIN not yet acknowledged.
 const CLOSING_STATES: u32 = 1 << 4 | 1 << 9 | 1 << 11;
+/// `TCP_ESTABLISHED`, `TCP_CLOSE_WAIT`.
+const OPEN_STATES: u32 = 1 << 1 | 1 << 8;
 
 /// What is still waiting to leave.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -51,22 +54,38 @@ pub async fn drain(sock_diag: &mut Netlink, limit: Duration) -> Result<DrainOutc
 /// What is waiting to leave now.
 pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
     let mut found = Backlog::default();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        sock_diag.dump(SOCK_DIAG_BY_FAMILY, &request(family as u8), |body| found.add(body)).map_err(|error| {
-            let errno = error.errno().map_or(0, |errno| errno as i32);
-            Error::os("list sockets of", "the namespace", io::Error::from_raw_os_error(errno))
-                .hint("what a program leaves unsent at its end may be lost; the kernel needs CONFIG_INET_DIAG")
-        })?;
+    let mut open = false;
+    for family in FAMILIES {
+        let each = |body: &[u8]| if is_closing(body) { found.add(body) } else { open = true };
+        sock_diag.dump(SOCK_DIAG_BY_FAMILY, &request(family, CLOSING_STATES | OPEN_STATES), each).map_err(no_diag)?;
+    }
+    // The processes have gone, so an open socket can be part of a multipath connection, which closes as a whole. Others are not asked for it:
+    // the kernel would look for a module that may not be there.
+    if open {
+        for family in FAMILIES {
+            found.add_multipath(sock_diag, family)?;
+        }
     }
     Ok(found)
 }
 
+const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+
 /// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and an identity of zeros that matches all.
-fn request(family: u8) -> Vec<u8> {
+fn request(family: u8, states: u32) -> Vec<u8> {
     let mut body = vec![family, libc::IPPROTO_TCP as u8, 0, 0];
-    body.extend(CLOSING_STATES.to_ne_bytes());
+    body.extend(states.to_ne_bytes());
     body.extend([0; 48]);
     body
+}
+
+/// `struct inet_diag_msg`: family, state, …
+fn is_closing(body: &[u8]) -> bool {
+    body.get(1).is_some_and(|state| CLOSING_STATES & 1 << (state & 31) != 0)
+}
+
+fn no_diag(error: Error) -> Error {
+    error.hint("what a program leaves unsent at its end may be lost: the kernel needs CONFIG_INET_DIAG")
 }
 
 impl Backlog {
@@ -76,12 +95,27 @@ impl Backlog {
         self.sockets += 1;
         self.bytes += u64::from(queued.saturating_sub(1));
     }
+
+    /// The multipath connections that are closing. The kernel does not say how many bytes these hold.
+    fn add_multipath(&mut self, sock_diag: &mut Netlink, family: u8) -> Result<()> {
+        const INET_DIAG_REQ_PROTOCOL: u16 = 3;
+        let mut body = request(family, CLOSING_STATES);
+        body.extend(8u16.to_ne_bytes());
+        body.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
+        body.extend(libc::IPPROTO_MPTCP.to_ne_bytes());
+        match sock_diag.dump(SOCK_DIAG_BY_FAMILY, &body, |found| self.add(found)) {
+            // A kernel without multipath TCP has no such connections; one from before the attribute answers for plain TCP.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+            other => other.map_err(no_diag),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     use std::thread;
 
     use super::*;
@@ -160,13 +194,45 @@ mod tests {
             let reader = thread::spawn(move || {
                 let (mut reader, _) = listener.accept().unwrap();
                 thread::sleep(Duration::from_millis(30));
-                std::io::copy(&mut reader, &mut std::io::sink()).unwrap()
+                io::copy(&mut reader, &mut io::sink()).unwrap()
             });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let outcome = runtime.block_on(drain(namespace.sock_diag(), Duration::from_secs(5))).unwrap();
             assert_eq!(outcome.left, Backlog::default());
             assert!(link.take_down_and_count().unwrap().unwrap().rx_bytes > SENT as u64);
             assert_eq!(reader.join().unwrap(), SENT as u64);
+        });
+    }
+
+    fn multipath_socket() -> Option<OwnedFd> {
+        // SAFETY: the call takes three numbers.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
+        // SAFETY: a descriptor that is not negative is new and ours.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    #[test]
+    fn waits_for_multipath_connections_too() {
+        in_fresh_namespace(|| {
+            use nix::sys::socket::{Backlog as Queue, SockaddrIn, bind, connect, listen, setsockopt, sockopt};
+            let (Some(listener), Some(sender)) = (multipath_socket(), multipath_socket()) else {
+                eprintln!("skipped: this kernel has no multipath TCP");
+                return;
+            };
+            bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+            listen(&listener, Queue::new(1).unwrap()).unwrap();
+            let listener = TcpListener::from(listener);
+            let to = listener.local_addr().unwrap();
+            setsockopt(&sender, sockopt::SndBuf, &(4 << 20)).unwrap();
+            connect(sender.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, to.port())).unwrap();
+            let (mut reader, _) = listener.accept().unwrap();
+            let mut sender = TcpStream::from(sender);
+            sender.write_all(&vec![7; 1 << 20]).unwrap();
+            drop(sender);
+            assert_eq!(drain_here(Duration::from_millis(20)).left.sockets, 1);
+            let reader = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
+            assert_eq!(drain_here(Duration::from_secs(5)).left, Backlog::default());
+            assert_eq!(reader.join().unwrap(), 1 << 20);
         });
     }
 
