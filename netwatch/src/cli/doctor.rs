@@ -1,9 +1,3 @@
-//! `netwatch doctor`.
-
-use crate::exit::Exit;
-
-pub(super) fn main() -> Exit {
-    Exit::Failed
 //! `netwatch doctor`: prints what `run` needs of this machine, a line each; exit code 1 if `run` would fail.
 
 use std::io::Write;

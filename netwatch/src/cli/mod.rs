@@ -95,6 +95,3 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
-//! The subcommands: what was typed. One file each.
-
-pub mod doctor;

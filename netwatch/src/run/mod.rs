@@ -1,16 +1,184 @@
 //! One run, from set-up to report: a process around the pure core. What is typed comes from `cli`, what is counted from `probe`,
 //! what is shown goes through `sink`.
 
+mod live;
+mod network;
+mod notes;
 mod output;
 mod plan;
 mod privilege;
+mod setup;
+mod show;
 mod signals;
+mod watch;
 
 pub use plan::{Plan, Refusal};
 
-use crate::exit::Exit;
+use nix::sys::signal::Signal;
 
-/// Runs it.
-pub fn run(_plan: Plan) -> Exit {
-    Exit::Failed
+use crate::cli::complain;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::faults;
+use crate::flow::{EndedBy, Report, RunExit};
+use crate::guardian::{Charge, Guardian, Inherited, Line};
+use crate::state::{self, Exclusive, Journal, RunDir};
+use output::Output;
+use setup::Ready;
+use show::Show;
+use signals::Signals;
+use watch::{Ending, Limits, NotStarted, Watch};
+
+/// How a run that was set up came out.
+enum Outcome {
+    /// The command ran.
+    Ran(Box<Report>, Ending),
+    /// It never did.
+    NotStarted(NotStarted),
+    /// A signal came before it could.
+    Aborted(Signal),
+}
+
+/// Runs it, and says how that went.
+pub fn run(plan: Plan) -> Exit {
+    let show = Show::new(&plan.arguments);
+    match prepare_and_run(plan, show) {
+        Ok(exit) => exit,
+        Err(error) => {
+            complain(&error);
+            Exit::Failed
+        }
+    }
+}
+
+/// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
+fn prepare_and_run(mut plan: Plan, show: Show) -> Result<Exit> {
+    let inherited = Inherited::read()?;
+    let signals = Signals::hold(&inherited)?;
+    faults::point("run_dir")?;
+    let run_dir = new_run_dir()?;
+    let journal = Journal::open(&run_dir)?;
+    faults::point("guardian").inspect_err(|_| undo(&run_dir))?;
+    let charge = Charge {
+        command: plan.command.clone(),
+        user: plan.user.clone(),
+        inherited,
+        run_dir: run_dir.path().to_owned(),
+    };
+    let guardian = Guardian::start(charge).inspect_err(|_| undo(&run_dir))?;
+    let output = plan.output.take();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(|error| Error::os("start", "the event loop", error)).and_then(|runtime| {
+        runtime.block_on(async {
+            let mut line = guardian.listen()?;
+            let outcome = in_runtime(&plan, &run_dir, &journal, &mut line, signals, show).await;
+            let ended = finish(line, &run_dir);
+            outcome.and_then(|outcome| ended.map(|()| outcome))
+        })
+    });
+    conclude(outcome?, &plan, show, output)
+}
+
+/// A new run first puts right what killed runs left.
+fn new_run_dir() -> Result<RunDir> {
+    let held = Exclusive::take()?;
+    if let Err(error) = state::undo_stale(&held) {
+        complain(&error);
+    }
+    RunDir::create(&held)
+}
+
+/// Everything is undone by us; then the guardian may go.
+fn finish(line: Line, run_dir: &RunDir) -> Result<()> {
+    let undone = state::undo_run(run_dir.path());
+    let finished = line.finish();
+    undone.and(finished)
+}
+
+fn undo(run_dir: &RunDir) {
+    if let Err(error) = state::undo_run(run_dir.path()) {
+        complain(&error);
+    }
+}
+
+async fn in_runtime(plan: &Plan, run_dir: &RunDir, journal: &Journal, line: &mut Line, signals: Signals, show: Show) -> Result<Outcome> {
+    let signals = signals.listen()?;
+    let set_up = setup::set_up(plan, run_dir, journal, line, show).await;
+    let mut ready = match set_up {
+        Ok(Ok(ready)) => ready,
+        Ok(Err(not_started)) => return Ok(Outcome::NotStarted(not_started)),
+        Err(error) => return Err(abandon(line, error).await),
+    };
+    if let Some(signal) = signals.already()? {
+        end_all(line).await?;
+        return Ok(Outcome::Aborted(signal));
+    }
+    let outcome = watch_command(plan, line, &mut ready, &signals).await;
+    match outcome {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(abandon(line, error).await),
+    }
+}
+
+async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &signals::Listening) -> Result<Outcome> {
+    let arguments = &plan.arguments;
+    ready.live.started_ns = live::now_ns();
+    line.go()?;
+    crate::guardian::let_go_of_stdio();
+    let limits = Limits { duration: arguments.duration, linger: arguments.linger };
+    match Watch::new(line, &mut ready.live, limits).run(signals).await? {
+        Err(not_started) => Ok(Outcome::NotStarted(not_started)),
+        Ok(ending) => {
+            let report = ready.live.conclude(ending, arguments.drain_timeout).await?;
+            Ok(Outcome::Ran(Box::new(report), ending))
+        }
+    }
+}
+
+/// The run cannot go on: nothing of it may stay alive. The first error is the one that is told.
+async fn abandon(line: &mut Line, error: Error) -> Error {
+    if end_all(line).await.is_err() {
+        crate::guardian::kill_all_of(nix::unistd::getpid());
+    }
+    error
+}
+
+async fn end_all(line: &mut Line) -> Result<()> {
+    line.end_rest()?;
+    line.await_reply(|reply| matches!(reply, crate::guardian::Reply::Ended { .. }).then_some(())).await?;
+    Ok(())
+}
+
+fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
+    match outcome {
+        Outcome::Ran(report, ending) => {
+            show.report(&report, plan.arguments.output.is_some());
+            if let Some(output) = output {
+                output.write(&show.file(&report))?;
+            }
+            Ok(exit_of(ending))
+        }
+        Outcome::NotStarted(NotStarted { message, code }) => {
+            complain_text(&message);
+            Ok(match code {
+                126 => Exit::NotExecutable,
+                127 => Exit::NotFound,
+                _ => Exit::Failed,
+            })
+        }
+        Outcome::Aborted(signal) => Ok(Exit::Signalled(signal as i32)),
+    }
+}
+
+fn complain_text(message: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "netwatch: {message}");
+}
+
+fn exit_of(ending: Ending) -> Exit {
+    match (ending.ended_by, ending.exit) {
+        (EndedBy::Duration, _) => Exit::Duration,
+        (_, RunExit::Code(code)) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+        (_, RunExit::Signal(signal)) => Exit::Signalled(signal),
+    }
 }

@@ -10,6 +10,7 @@ use super::privilege;
 use crate::cli::RunArgs;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::netns::publish::Publish;
 use crate::target::command::{Command, NotRunnable};
 use crate::target::environment;
 use crate::target::user::Identity;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub command: Command,
     /// Resolvers to ask instead of the host's own.
     pub dns: Vec<SocketAddr>,
+    /// Ports to be reached from outside.
+    pub publish: Vec<Publish>,
     /// The file of `-o`, open.
     pub(super) output: Option<Output>,
 }
@@ -62,9 +65,10 @@ impl Plan {
         };
         let command = find_command(&arguments, &user, caller.as_ref())?;
         let dns = arguments.dns.iter().map(|text| resolver(text)).collect::<Result<_>>()?;
+        let publish = arguments.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
         let output = arguments.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
-        Ok(Self { arguments, user, command, dns, output })
+        Ok(Self { arguments, user, command, dns, publish, output })
     }
 }
 

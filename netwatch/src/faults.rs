@@ -1,0 +1,45 @@
+//! Places where the set-up can be made to fail, in builds for the tests only. A release build has no trace of it.
+
+use crate::error::Result;
+
+/// Every step, in order. `NETWATCH_FAULT=<step>` makes it fail.
+pub const STEPS: [&str; 14] = [
+    "run_dir",
+    "guardian",
+    "subnet",
+    "namespace",
+    "link",
+    "resolv_conf",
+    "dns",
+    "nat",
+    "forwarding",
+    "firewall",
+    "cgroup",
+    "prepare",
+    "probe",
+    "attach",
+];
+
+/// Fails if this step was asked to.
+#[cfg(feature = "faults")]
+pub(crate) fn point(step: &str) -> Result<()> {
+    debug_assert!(STEPS.contains(&step));
+    match std::env::var("NETWATCH_FAULT") {
+        Ok(wanted) if wanted == step => Err(crate::error::Error::said("pass step", step, "made to fail by NETWATCH_FAULT")),
+        _ => Ok(()),
+    }
+}
+
+/// Does nothing.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub(crate) fn point(_step: &str) -> Result<()> {
+    Ok(())
+}
+
+/// Prints the steps.
+#[cfg(feature = "faults")]
+pub(crate) fn list() -> crate::exit::Exit {
+    println!("{}", STEPS.join("\n"));
+    crate::exit::Exit::Success
+}

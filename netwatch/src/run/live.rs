@@ -1,0 +1,120 @@
+//! A run that is set up: everything it owns, and what is done with it while the command lives and after.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::network::Network;
+use super::notes;
+use super::watch::Ending;
+use crate::error::Result;
+use crate::flow::{Dns, EndedBy, Facts, Interface, InterfaceCounters, LinkCounters, Report, Run, Table};
+use crate::netns::link;
+use crate::netns::socket_drain;
+use crate::probe::Probe;
+
+/// What stays the same from start to end.
+#[derive(Debug, Clone)]
+pub(super) struct Card {
+    pub id: String,
+    pub command: Vec<String>,
+    pub user: String,
+    pub host_loopback: bool,
+}
+
+/// Everything that a run owns while its command lives.
+pub(super) struct Live {
+    pub card: Card,
+    pub network: Network,
+    pub probe: Probe,
+    pub table: Table,
+    /// The command's process.
+    pub pid: Option<u32>,
+    /// Nanoseconds since the Unix epoch.
+    pub started_ns: u64,
+    pub notes: Vec<String>,
+    /// Prints interim reports.
+    pub show: Box<dyn Fn(&Report)>,
+}
+
+/// Nanoseconds since the Unix epoch.
+pub(super) fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl Live {
+    /// Fetches what the ring buffer holds, so that it does not fill up.
+    pub(super) fn fetch_samples(&mut self) {
+        let table = &mut self.table;
+        self.probe.icmp_errors(&mut |flow, error| table.note_icmp_error(flow, error));
+    }
+
+    /// Follows a change of the host's links or routes.
+    pub(super) fn follow(&mut self, change: super::network::Change) {
+        if let Err(error) = self.network.follow(change) {
+            self.notes.push(error.to_string());
+        }
+    }
+
+    /// Prints what was counted so far. Not balanced: the interface goes on counting while we read.
+    pub(super) fn print_interim(&mut self) {
+        let counters = self.drain().and_then(|()| self.network.link.counters());
+        match counters {
+            Ok(counters) => (self.show)(&self.report(None, counters.map(from_link), false)),
+            Err(error) => crate::cli::complain(&error),
+        }
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        self.fetch_samples();
+        let table = &mut self.table;
+        self.probe.drain(&mut |increment| table.apply(increment))
+    }
+
+    /// The end: what is still in sockets is let out, the link goes down, and then, with nothing moving any more, everything is read.
+    pub(super) async fn conclude(&mut self, ending: Ending, drain_timeout: std::time::Duration) -> Result<Report> {
+        let drained = socket_drain::drain(self.network.namespace.sock_diag(), drain_timeout).await?;
+        self.notes.extend(notes::drained(&drained));
+        self.notes.extend(notes::left_over(ending.left_over));
+        let ended_ns = now_ns();
+        let counters = self.network.link.take_down_and_count()?.map(from_link);
+        self.drain()?;
+        self.notes.extend(self.network.late_notes());
+        let mut report = self.report(Some(ending), counters, true);
+        report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
+        Ok(report)
+    }
+
+    fn report(&self, ending: Option<Ending>, interface_counters: Option<InterfaceCounters>, complete: bool) -> Report {
+        let facts = Facts {
+            run: Run {
+                id: self.card.id.clone(),
+                command: self.card.command.clone(),
+                user: self.card.user.clone(),
+                pid: self.pid,
+                started_ns: self.started_ns,
+                duration_ns: now_ns().saturating_sub(self.started_ns),
+                exit: ending.map(|ending| ending.exit),
+                ended_by: ending.map_or(EndedBy::Command, |ending| ending.ended_by),
+            },
+            interface: Interface {
+                name: self.network.link.name().to_owned(),
+                mtu: self.network.mtu,
+                local: self.network.targets(),
+                gateway: self.network.gateways(),
+                host_loopback: self.card.host_loopback,
+            },
+            dns: Dns { resolvers: self.network.resolvers() },
+            interface_counters,
+            complete,
+            lost: self.probe.lost(),
+            notes: self.notes.clone(),
+        };
+        Report::new(facts, &self.table)
+    }
+}
+
+fn from_link(counters: link::InterfaceCounters) -> InterfaceCounters {
+    InterfaceCounters {
+        rx: LinkCounters { packets: counters.rx_packets, bytes: counters.rx_bytes, dropped: counters.rx_dropped },
+        tx: LinkCounters { packets: counters.tx_packets, bytes: counters.tx_bytes, dropped: counters.tx_dropped },
+    }
+}

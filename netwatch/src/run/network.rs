@@ -1,0 +1,192 @@
+//! The network of a run, put together: namespace, link, addresses, NAT, forwarding, firewall, DNS. Each part undoes itself; the order
+//! of the fields is the order in which they go.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::Plan;
+use crate::dns::{Forwarder, Running, Upstream};
+use crate::error::{Error, Result};
+use crate::faults;
+use crate::netns::firewall::{self, OpenSpec};
+use crate::netns::forwarding::Forwarding;
+use crate::netns::link::{Link, LinkPlan};
+use crate::netns::namespace::Namespace;
+use crate::netns::nat::{Ends, Nat, NatSpec};
+use crate::netns::netlink::Netlink;
+use crate::netns::publish::{Reservation, reserve};
+use crate::netns::subnet::{Occupied, Subnets, Wanted};
+use crate::netns::uplink::Uplink;
+use crate::state::{Exclusive, Journal, RunId};
+use crate::target::mounts::keep::Keeper;
+
+/// DNS's port.
+const DOMAIN: u16 = 53;
+
+/// Everything between the command and the host's own network.
+pub(super) struct Network {
+    pub forwarding: Forwarding,
+    pub nat: Nat,
+    pub link: Link,
+    pub namespace: Namespace,
+    pub subnets: Subnets,
+    pub mtu: u32,
+    pub resolv_conf: PathBuf,
+    pub keeper: Option<Keeper>,
+    dns: Running,
+    _ports: Reservation,
+}
+
+/// What the host changed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Links, addresses or routes.
+    Routes,
+    /// Its resolv.conf.
+    ResolvConf,
+}
+
+/// Where the run keeps things.
+pub(super) struct Place<'a> {
+    pub id: &'a RunId,
+    pub dir: &'a Path,
+    pub journal: &'a Journal,
+}
+
+impl Network {
+    /// Sets everything up, in the order of ARCHITECTURE.md. What was made before a failure undoes itself.
+    pub(super) fn set_up(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<Self> {
+        let ports = reserve(&plan.publish)?;
+        let (subnets, mtu, namespace, link) = join(plan, place, notes)?;
+        faults::point("dns")?;
+        let gateways = gateways(&subnets);
+        let forwarder = Forwarder::bind(&gateways, Some(link.name()))?;
+        let dns_port = forwarder.listening().iter().map(|(_, port)| *port).find(|port| *port != DOMAIN);
+        faults::point("nat")?;
+        let nat = Nat::install(&nat_spec(plan, place, &subnets, link.name(), dns_port))?;
+        faults::point("forwarding")?;
+        let forwarding = Forwarding::enable(place.id, place.journal, link.name(), &nat, subnets.v6.is_some())?;
+        faults::point("firewall")?;
+        let blocked = firewall::open(&open_spec(plan, place, &link, dns_port), place.journal)?;
+        notes.extend(blocked.iter().map(ToString::to_string));
+        let dns = forwarder.run(upstream(plan))?;
+        let resolv_conf = write_resolv_conf(place, &dns, gateways[0])?;
+        let mut namespace = namespace;
+        if let Some(named) = namespace.named() {
+            named.provide_resolv_conf(&String::from_utf8_lossy(&dns.render(gateways[0])), place.journal)?;
+        }
+        Ok(Self { forwarding, nat, link, namespace, subnets, mtu, resolv_conf, keeper: None, dns, _ports: ports })
+    }
+
+    /// The target's addresses.
+    pub(super) fn targets(&self) -> Vec<IpAddr> {
+        ends(&self.subnets, |subnet| subnet.target())
+    }
+
+    /// The host's addresses on the link.
+    pub(super) fn gateways(&self) -> Vec<IpAddr> {
+        gateways(&self.subnets)
+    }
+
+    /// Who answers behind the gateway.
+    pub(super) fn resolvers(&self) -> Vec<SocketAddr> {
+        self.dns.resolvers()
+    }
+
+    /// What can only be said at the end.
+    pub(super) fn late_notes(&self) -> Vec<String> {
+        let stats = self.dns.stats();
+        let mut notes = Vec::new();
+        if stats.dropped_in_flight + stats.dropped_connections > 0 {
+            notes.push(format!("the DNS forwarder was overrun: {} queries and {} connections were dropped", stats.dropped_in_flight, stats.dropped_connections));
+        }
+        if stats.servfail > 0 {
+            notes.push(format!("{} DNS queries got no answer from any of the host's resolvers", stats.servfail));
+        }
+        notes
+    }
+
+    /// Waits until the host changes something that concerns us.
+    pub(super) async fn host_changed(&mut self) -> Result<Change> {
+        match &mut self.keeper {
+            Some(keeper) => tokio::select! {
+                changed = self.forwarding.changed() => changed.map(|()| Change::Routes),
+                changed = keeper.changed() => changed.map(|()| Change::ResolvConf),
+            },
+            None => self.forwarding.changed().await.map(|()| Change::Routes),
+        }
+    }
+
+    /// Acts upon it.
+    pub(super) fn follow(&mut self, change: Change) -> Result<()> {
+        match (change, &mut self.keeper) {
+            (Change::ResolvConf, Some(keeper)) => keeper.check().map(drop),
+            _ => self.forwarding.refresh(&self.nat),
+        }
+    }
+}
+
+/// Namespace and link on a free subnet. The lock is held until the addresses are there for others to see.
+fn join(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<(Subnets, u32, Namespace, Link)> {
+    faults::point("subnet")?;
+    let wanted = Wanted::parse(plan.arguments.subnet.iter().map(String::as_str))?;
+    let mut netlink = Netlink::route()?;
+    let uplink = Uplink::find(&mut netlink)?;
+    if uplink.v4.is_none() && uplink.v6.is_none() {
+        notes.push(super::notes::NO_UPLINK.into());
+    }
+    let _held = Exclusive::take()?;
+    let occupied = Occupied::read(&mut netlink, &wanted)?;
+    let seed = u64::from_str_radix(place.id.as_str(), 16).unwrap_or(0);
+    let subnets = Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?;
+    faults::point("namespace")?;
+    let mut namespace = Namespace::create(plan.arguments.name.as_deref(), place.journal)?;
+    faults::point("link")?;
+    let interface = place.id.interface();
+    let link = Link::create(&LinkPlan { interface: &interface, mtu: uplink.mtu(), subnets }, &mut namespace)?;
+    Ok((subnets, uplink.mtu(), namespace, link))
+}
+
+fn ends(subnets: &Subnets, end: impl Fn(crate::netns::subnet::Subnet) -> IpAddr) -> Vec<IpAddr> {
+    std::iter::once(subnets.v4).chain(subnets.v6).map(end).collect()
+}
+
+fn gateways(subnets: &Subnets) -> Vec<IpAddr> {
+    ends(subnets, |subnet| subnet.gateway())
+}
+
+fn nat_spec<'a>(plan: &'a Plan, place: &'a Place<'_>, subnets: &Subnets, interface: &'a str, dns_port: Option<u16>) -> NatSpec<'a> {
+    let v4 = |addr: IpAddr| if let IpAddr::V4(addr) = addr { addr } else { Ipv4Addr::UNSPECIFIED };
+    let v6 = |addr: IpAddr| if let IpAddr::V6(addr) = addr { addr } else { Ipv6Addr::UNSPECIFIED };
+    NatSpec {
+        run: place.id,
+        interface,
+        ipv4: Some(Ends { gateway: v4(subnets.v4.gateway()), target: v4(subnets.v4.target()) }),
+        ipv6: subnets.v6.map(|subnet| Ends { gateway: v6(subnet.gateway()), target: v6(subnet.target()) }),
+        masquerade: !plan.arguments.no_nat,
+        dns_port,
+        publish: &plan.publish,
+        host_loopback: plan.arguments.host_loopback,
+    }
+}
+
+fn open_spec<'a>(plan: &'a Plan, place: &'a Place<'_>, link: &'a Link, dns_port: Option<u16>) -> OpenSpec<'a> {
+    OpenSpec { run: place.id, interface: link.name(), dns_port: dns_port.unwrap_or(DOMAIN), publish: &plan.publish }
+}
+
+fn upstream(plan: &Plan) -> Upstream {
+    if plan.dns.is_empty() { Upstream::host() } else { Upstream::fixed(plan.dns.clone()) }
+}
+
+/// The file that the command will see as its /etc/resolv.conf. World-readable, whatever the umask.
+fn write_resolv_conf(place: &Place<'_>, dns: &Running, gateway: IpAddr) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    faults::point("resolv_conf")?;
+    let path = place.dir.join("resolv.conf");
+    let failed = |error| Error::os("write", path.display().to_string(), error);
+    let mut file = std::fs::File::create(&path).map_err(failed)?;
+    file.write_all(&dns.render(gateway)).map_err(failed)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    Ok(path)
+}

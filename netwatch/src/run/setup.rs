@@ -1,0 +1,113 @@
+//! Sets a run up: the classifier is loaded while the network is made, and the command's process gets ready while the classifier is attached.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::thread;
+
+use super::live::{Card, Live, now_ns};
+use super::network::{Network, Place};
+use super::show::Show;
+use super::watch::NotStarted;
+use super::Plan;
+use crate::error::{Error, Result};
+use crate::faults;
+use crate::flow::Table;
+use crate::guardian::{Line, Prepare, Reply};
+use crate::netns::cgroup::{Cgroup, Made};
+use crate::probe::{Probe, ProbeConfig};
+use crate::state::{Journal, RunCard, RunDir};
+
+/// Flows kept one by one in user space; further ones are folded into their endpoints.
+const USER_FLOWS: usize = 1 << 20;
+
+/// Everything is in place and the command waits.
+pub(super) struct Ready {
+    pub live: Live,
+    _cgroup: Option<Cgroup>,
+}
+
+/// Sets everything up, up to the moment where only "go" is missing.
+pub(super) async fn set_up(plan: &Plan, run_dir: &RunDir, journal: &Journal, line: &mut Line, show: Show) -> Result<Result<Ready, NotStarted>> {
+    let config = ProbeConfig { max_flows: plan.arguments.max_flows, ..ProbeConfig::default() };
+    let loading = thread::Builder::new()
+        .name("load".into())
+        .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
+        .map_err(|error| Error::os("start thread", "load", error))?;
+    let mut notes = Vec::new();
+    let place = Place { id: run_dir.id(), dir: run_dir.path(), journal };
+    let mut network = Network::set_up(plan, &place, &mut notes)?;
+    let cgroup = make_cgroup(run_dir, journal, &mut notes)?;
+    faults::point("prepare")?;
+    line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
+    let mut probe = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    faults::point("attach")?;
+    probe.attach_link(network.link.name())?;
+    probe.attach_loopback(network.namespace.as_fd())?;
+    run_dir.write_card(&card(plan, run_dir, &network))?;
+    let pid = match wait_until_prepared(line).await? {
+        Ok(pid) => pid,
+        Err(why) => return Ok(Err(why)),
+    };
+    network.keep(File::open(format!("/proc/{pid}/ns/mnt")).map_err(|error| Error::os("open", "the command's mount namespace", error))?.into())?;
+    let card = Card {
+        id: run_dir.id().to_string(),
+        command: plan.command.shown(),
+        user: plan.user.name.clone(),
+        host_loopback: plan.arguments.host_loopback,
+    };
+    let interim = move |report: &crate::flow::Report| show.interim(report);
+    let live = Live {
+        card,
+        network,
+        probe,
+        table: Table::new(USER_FLOWS),
+        pid: u32::try_from(pid).ok(),
+        started_ns: now_ns(),
+        notes,
+        show: Box::new(interim),
+    };
+    Ok(Ok(Ready { live, _cgroup: cgroup }))
+}
+
+fn make_cgroup(run_dir: &RunDir, journal: &Journal, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
+    faults::point("cgroup")?;
+    match Cgroup::create(run_dir.id(), journal)? {
+        Made::Cgroup(cgroup) => Ok(Some(cgroup)),
+        Made::None(reason) => {
+            notes.push(format!("the command runs without a cgroup of its own: {reason}"));
+            Ok(None)
+        }
+    }
+}
+
+fn prepare(plan: &Plan, network: &Network, cgroup: Option<&Cgroup>) -> Prepare {
+    Prepare {
+        resolv_conf: network.mounts.resolv_conf.clone(),
+        private: network.mounts.private.clone(),
+        netns: plan.arguments.name.clone(),
+        cgroup_procs: cgroup.map(Cgroup::procs_path),
+    }
+}
+
+fn card(plan: &Plan, run_dir: &RunDir, network: &Network) -> RunCard {
+    RunCard {
+        id: run_dir.id().clone(),
+        pid: std::process::id().cast_signed(),
+        command: plan.command.shown(),
+        user: plan.user.name.clone(),
+        started_ns: now_ns(),
+        interface: network.link.name().to_owned(),
+        netns: plan.arguments.name.clone(),
+    }
+}
+
+async fn wait_until_prepared(line: &mut Line) -> Result<Result<i32, NotStarted>> {
+    let answer = line
+        .await_reply(|reply| match reply {
+            Reply::Prepared { pid } => Some(Ok(*pid)),
+            Reply::NotStarted { message, code } => Some(Err(NotStarted { message: message.clone(), code: *code })),
+            _ => None,
+        })
+        .await?;
+    answer.ok_or_else(|| Error::said("prepare", "the command", "the guardian process was killed"))
+}
