@@ -9,7 +9,7 @@ use super::{
     RemainderKind, Remainders, Scope, Traffic,
 };
 
-/// Flows kept one by one unless configured otherwise: about 16 MB when full.
+/// Flows kept one by one unless configured otherwise: about 30 MB when full (measured), next to nothing while there are few.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
 
 /// Fingerprints (8 bytes) of folded flows are kept for this many times `max_flows`, so that a folded flow is counted once however often it grows.

@@ -3,21 +3,20 @@
 use super::endpoints::{Item, failure};
 use super::grid;
 use super::line::{Line, Style};
-use super::text::{width as width_of, wrap};
-use super::units::{bytes, count, duration, plural};
+use super::text::{NO_BREAK, width as width_of, wrap};
+use super::units::{bytes, duration, packets, plural};
 use crate::flow::Counters;
 
 pub(super) fn lines(items: &[Item], width: usize) -> Vec<Line> {
     let amounts = |item: &Item| [item.counters.egress.packets, item.counters.ingress.packets];
-    let digits = items.iter().flat_map(amounts).map(|packets| count(packets).len()).max().unwrap_or(0);
+    let digits = items.iter().flat_map(amounts).map(|number| packets(number).len()).max().unwrap_or(0);
     items.iter().flat_map(|item| block(item, digits, width)).collect()
 }
 
 fn block(item: &Item, digits: usize, width: usize) -> Vec<Line> {
     let mut lines = title(item, width);
     lines.push(amount("sent", item.counters.egress, digits));
-    let rtt = item.handshake_rtt_ns.map(|rtt| format!("  rtt {}", duration(rtt))).unwrap_or_default();
-    lines.push(amount("received", item.counters.ingress, digits).with(Style::Plain, rtt));
+    lines.push(amount("received", item.counters.ingress, digits));
     lines.extend(grid::below(&failure(&item.failed), width));
     lines
 }
@@ -25,7 +24,8 @@ fn block(item: &Item, digits: usize, width: usize) -> Vec<Line> {
 /// Who and what; the service goes to a line of its own when an IPv6 address leaves no room.
 fn title(item: &Item, width: usize) -> Vec<Line> {
     let connections = item.connections.map(|number| plural(number, "conn", "conns")).unwrap_or_default();
-    let about = [item.service.as_str(), item.direction, &connections].join(" ");
+    let rtt = item.handshake_rtt_ns.map(|rtt| format!(", rtt {}", duration(rtt))).unwrap_or_default();
+    let about = [item.service.as_str(), item.direction, &connections].join(" ").replace(NO_BREAK, " ") + &rtt;
     let about = about.trim();
     let style = if item.style == Style::Plain { Style::Strong } else { item.style };
     if width_of(&item.remote) + 2 + width_of(about) <= width {
@@ -37,6 +37,6 @@ fn title(item: &Item, width: usize) -> Vec<Line> {
 }
 
 fn amount(name: &str, counters: Counters, digits: usize) -> Line {
-    let (packets, size) = (count(counters.packets), bytes(counters.wire_bytes));
+    let (packets, size) = (packets(counters.packets), bytes(counters.wire_bytes));
     Line::new(Style::Faint, format!("  {name:<8}  ")).with(Style::Plain, format!("{packets:>digits$} pkts  {size:>7}"))
 }

@@ -3,7 +3,7 @@
 use super::blocks;
 use super::grid::{self, Row};
 use super::line::{Line, Style};
-use super::units::{bytes, count, duration, plural};
+use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote, Report};
 
 /// What one row says, before it is laid out.
@@ -131,9 +131,9 @@ fn row(item: &Item) -> Row {
         item.service.clone(),
         item.direction.to_owned(),
         item.connections.map(count).unwrap_or_default(),
-        count(sent),
+        packets(sent),
         bytes(sent_bytes),
-        count(received),
+        packets(received),
         bytes(received_bytes),
         item.handshake_rtt_ns.map_or_else(|| if is_sum { "" } else { "-" }.to_owned(), duration),
     ];

@@ -1,7 +1,7 @@
 //! What stands below the endpoints: loopback, housekeeping, the balance, what was lost, notes. Each always, also at 0, but for notes.
 
 use super::line::{Line, Style};
-use super::text::wrap;
+use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, Counters, Difference, PerDirection, RemainderKind, Report, State};
 use crate::sink::escape;
@@ -38,50 +38,69 @@ fn fact(key: &str, style: Style, value: &str, width: usize) -> Vec<Line> {
 }
 
 fn loopback(report: &Report) -> String {
-    let flows = report.loopback.flows.len() as u64;
-    format!("{} in {}, not part of the total", amount(report.loopback.totals), plural(flows, "flow", "flows"))
+    match report.loopback.flows.len() as u64 {
+        0 => amount(report.loopback.totals),
+        flows => format!("{} in {}, not in the total", amount(report.loopback.totals), plural(flows, "flow", "flows")),
+    }
 }
 
 fn housekeeping(report: &Report) -> String {
-    let packets = |kind| count(report.remainders.of(kind).both().packets);
-    format!(
-        "{} of the kernel's own (ARP {}, neighbour discovery {}, MLD {}, IGMP {})",
-        amount(report.remainders.sum(RemainderKind::is_housekeeping)),
-        packets(RemainderKind::Arp),
-        packets(RemainderKind::NeighbourDiscovery),
-        packets(RemainderKind::Mld),
-        packets(RemainderKind::Igmp),
-    )
+    let kinds = [
+        (RemainderKind::Arp, "ARP"),
+        (RemainderKind::NeighbourDiscovery, "neighbour discovery"),
+        (RemainderKind::Mld, "MLD"),
+        (RemainderKind::Igmp, "IGMP"),
+    ];
+    let packets = |(kind, name)| (report.remainders.of(kind).both().packets, name);
+    let seen: Vec<String> = kinds
+        .map(packets)
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, name)| together(&format!("{} {name}", count(*number))))
+        .collect();
+    let sum = amount(report.remainders.sum(RemainderKind::is_housekeeping));
+    if seen.is_empty() { sum } else { format!("{sum} of the kernel's own: {}", seen.join(", ")) }
 }
 
 fn amount(counters: PerDirection<Counters>) -> String {
     let Counters { packets, wire_bytes, .. } = counters.both();
-    format!("{}, {}", plural(packets, "packet", "packets"), bytes(wire_bytes))
+    let packets = plural(packets, "packet", "packets");
+    if wire_bytes == 0 { packets } else { format!("{packets}, {}", together(&bytes(wire_bytes))) }
 }
 
 fn balance(balance: &Balance) -> (Style, String) {
-    let dropped = match balance.dropped {
-        0 => String::new(),
-        number => format!("; the interface dropped {} of the received", count(number)),
-    };
     let counted = both(balance.counted);
     match (balance.state, balance.interface) {
-        (State::Closed, _) => {
-            (Style::Good, format!("difference 0; {counted}, the same as the interface counted{dropped}"))
-        }
-        (State::Live, _) => (Style::Plain, format!("not yet: interim figures are live; counted so far: {counted}")),
-        (State::Open, Some(interface)) => (Style::Bad, open(balance, interface) + &dropped),
+        (State::Closed, _) => (Style::Good, closed(balance)),
+        (State::Live, _) => (Style::Plain, format!("not yet, interim figures are live; so far:\n{counted}")),
+        (State::Open, Some(interface)) => (Style::Bad, open(balance, interface)),
         (State::Unknown | State::Open, _) => {
-            let why = "unknown: the interface was gone before its counters could be read";
-            (Style::Warning, format!("{why}; counted: {counted}{}", unassigned(balance)))
+            let why = "unknown, the interface was gone before its counters could be read";
+            (Style::Warning, format!("{why}; counted:\n{counted}{}", unassigned(balance)))
         }
     }
+}
+
+/// Of packets that veth dropped the kernel keeps no bytes, so there the bytes are on netwatch's side only.
+fn closed(balance: &Balance) -> String {
+    let counted = both(balance.counted);
+    if balance.dropped == 0 {
+        return format!("difference 0 with the interface's own counters:\n{counted}");
+    }
+    let bytes = balance.difference.map_or(0, |by| by.ingress.bytes.unsigned_abs());
+    let dropped = plural(balance.dropped, "skb", "skbs");
+    let bytes = plural(bytes, "byte", "bytes");
+    format!("difference 0, the interface dropped {dropped} ({bytes}) of the received:\n{counted}")
 }
 
 fn open(balance: &Balance, interface: PerDirection<Amount>) -> String {
     let by = balance.difference.map(differences).unwrap_or_default();
     let (counted, interface) = (both(balance.counted), both(interface));
-    format!("DIFFERENCE {by}; counted: {counted}; the interface: {interface}{}", unassigned(balance))
+    let dropped = match balance.dropped {
+        0 => String::new(),
+        skbs => format!(" and dropped {}", plural(skbs, "skb", "skbs")),
+    };
+    format!("DIFFERENCE {by}\ncounted: {counted}\ninterface: {interface}{dropped}{}", unassigned(balance))
 }
 
 /// A defect of netwatch, so it is said only when there is one.
@@ -89,41 +108,36 @@ fn unassigned(balance: &Balance) -> String {
     if balance.unassigned == PerDirection::default() {
         return String::new();
     }
-    format!("; counted under no name: {}", differences(balance.unassigned))
+    format!("\ncounted under no name: {}", differences(balance.unassigned))
 }
 
 fn both(amounts: PerDirection<Amount>) -> String {
     let amount =
         |Amount { skbs, bytes }| format!("{}, {}", plural(skbs, "skb", "skbs"), plural(bytes, "byte", "bytes"));
-    format!("sent {} and received {}", amount(amounts.egress), amount(amounts.ingress))
+    sent_and_received(amounts.map(amount))
 }
 
 fn differences(by: PerDirection<Difference>) -> String {
-    let one = |Difference { skbs, bytes }| format!("{} skbs, {} bytes", signed(skbs), signed(bytes));
-    format!("sent {} and received {}", one(by.egress), one(by.ingress))
+    sent_and_received(by.map(|Difference { skbs, bytes }| format!("{} skbs, {} bytes", signed(skbs), signed(bytes))))
+}
+
+fn sent_and_received(PerDirection { egress, ingress }: PerDirection<String>) -> String {
+    format!("{} {}", together(&format!("sent {egress};")), together(&format!("received {ingress}")))
 }
 
 /// Every reason, also those that never happened: a zero is a statement.
 fn lost(report: &Report) -> (Style, String) {
     let (lost, folded) = (report.lost, report.folded);
-    let at_least = if folded.at_least { "at least " } else { "" };
-    let said = [
-        plural(lost.samples, "sample", "samples"),
-        plural(lost.new_flows, "start time", "start times"),
-        plural(folded.icmp_errors, "ICMP error", "ICMP errors"),
-        format!("{} unreadable", plural(lost.unreadable, "packet", "packets")),
-        format!("{} beyond the flow table", plural(lost.table_full + lost.insert_failed, "packet", "packets")),
-        format!("{at_least}{} folded into their endpoint", plural(folded.flows, "flow", "flows")),
+    let reasons = [
+        (lost.samples, "sample", "samples"),
+        (lost.new_flows, "start time", "start times"),
+        (folded.icmp_errors, "ICMP error", "ICMP errors"),
+        (lost.unreadable, "unreadable packet", "unreadable packets"),
+        (lost.table_full + lost.insert_failed, "packet without a flow", "packets without a flow"),
+        (folded.flows, "folded flow", "folded flows"),
     ];
-    let numbers = [
-        lost.samples,
-        lost.new_flows,
-        folded.icmp_errors,
-        lost.unreadable,
-        lost.table_full,
-        lost.insert_failed,
-        folded.flows,
-    ];
-    let style = if numbers.iter().all(|number| *number == 0) { Style::Plain } else { Style::Warning };
-    (style, said.join(", "))
+    let said = reasons.map(|(number, one, many)| plural(number, &together(one), &together(many)));
+    let more = if folded.at_least { " or more" } else { "" };
+    let style = if reasons.iter().all(|(number, ..)| *number == 0) { Style::Plain } else { Style::Warning };
+    (style, said.join(", ") + more)
 }

@@ -49,7 +49,7 @@ fn row_lines(row: &Row, widths: &[usize], left: usize, width: usize) -> Vec<Line
         lines.extend(wrap(&first, width).into_iter().map(|part| Line::new(row.style, part)));
     }
     let padded: Vec<String> = cells.iter().zip(widths).enumerate().map(|(at, cell)| pad(at < left, cell)).collect();
-    lines.push(Line::new(row.style, padded.join(&" ".repeat(GAP))));
+    lines.push(Line::new(row.style, padded.join(&" ".repeat(GAP)).trim_end()));
     lines.extend(below(&row.below, width));
     lines
 }

@@ -7,14 +7,23 @@ pub(super) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Breaks at blanks into lines of at most `width` characters; a longer word is broken where the line ends.
+/// A blank at which [`wrap`] does not break: between a number and its unit.
+pub(super) const NO_BREAK: char = '\u{a0}';
+
+/// A text that is kept on one line if it fits on one at all.
+pub(super) fn together(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' { NO_BREAK } else { c }).collect()
+}
+
+/// Breaks at newlines and, into lines of at most `limit` characters, at blanks; a longer word is broken where the line ends.
 pub(super) fn wrap(text: &str, limit: usize) -> Vec<String> {
     let limit = limit.max(1);
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        place(word, limit, &mut lines);
+    let mut lines = Vec::new();
+    for paragraph in text.split('\n') {
+        lines.push(String::new());
+        paragraph.split(' ').filter(|word| !word.is_empty()).for_each(|word| place(word, limit, &mut lines));
     }
-    lines
+    lines.iter().map(|line| line.replace(NO_BREAK, " ")).collect()
 }
 
 fn place(word: &str, limit: usize, lines: &mut Vec<String>) {
@@ -25,6 +34,10 @@ fn place(word: &str, limit: usize, lines: &mut Vec<String>) {
         last.push_str(&" ".repeat(gap));
         last.push_str(word);
         return;
+    }
+    if width(word) > limit && word.contains(NO_BREAK) {
+        // Better broken between number and unit than inside a number.
+        return word.split(NO_BREAK).for_each(|part| place(part, limit, lines));
     }
     let chars: Vec<char> = word.chars().collect();
     let pieces = chars.chunks(limit).map(|piece| piece.iter().collect::<String>());
@@ -65,6 +78,8 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("2001:db8::1:2:3", 8), ["2001:db8", "::1:2:3"]);
         assert_eq!(wrap("", 8), [""]);
+        assert_eq!(wrap("one\ntwo 3\u{a0}four", 7), ["one", "two", "3 four"]);
+        assert_eq!(wrap("12,345\u{a0}bytes", 7), ["12,345", "bytes"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Numbers for people: three significant digits and decimal units (1 kB is 1000 bytes, as interfaces and links are rated). Exact figures are in the JSON.
 
+use super::text::NO_BREAK;
+
 /// `0 B`, `999 B`, `1.23 kB`, `12.3 MB`.
 pub(super) fn bytes(value: u64) -> String {
     const STEPS: [(u64, &str); 6] = [
@@ -38,6 +40,17 @@ pub(super) fn count(value: u64) -> String {
     grouped
 }
 
+/// Like [`count`], but `1.15 G` from a thousand million on, so that columns stay columns.
+pub(super) fn packets(value: u64) -> String {
+    const STEPS: [(u64, &str); 4] = [
+        (1_000_000_000, "G"),
+        (1_000_000_000_000, "T"),
+        (1_000_000_000_000_000, "P"),
+        (1_000_000_000_000_000_000, "E"),
+    ];
+    if value < 1_000_000_000 { count(value) } else { three_digits(value, &STEPS) }
+}
+
 /// `+12,345`, `-1`, `0`.
 pub(super) fn signed(value: i64) -> String {
     let sign = if value < 0 {
@@ -50,9 +63,9 @@ pub(super) fn signed(value: i64) -> String {
     format!("{sign}{}", count(value.unsigned_abs()))
 }
 
-/// `1 flow`, `2 flows`.
+/// `1 flow`, `2 flows`; number and word stay on one line.
 pub(super) fn plural(value: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(value), if value == 1 { one } else { many })
+    format!("{}{NO_BREAK}{}", count(value), if value == 1 { one } else { many })
 }
 
 /// The first unit in which the rounded value stays below 1000, else the last one.
@@ -114,6 +127,7 @@ mod tests {
             (count(0), count(999), count(1_000), count(1_234_567)),
             ("0".into(), "999".into(), "1,000".into(), "1,234,567".into())
         );
+        assert_eq!((packets(999_999_999), packets(1_150_000_000)), ("999,999,999".into(), "1.15 G".into()));
         assert_eq!((signed(0), signed(3), signed(-1_000)), ("0".into(), "+3".into(), "-1,000".into()));
     }
 }

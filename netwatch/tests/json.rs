@@ -1,0 +1,92 @@
+//! The JSON document, held by a snapshot and by its own arithmetic; docs/json.md must name every key.
+
+mod sample;
+
+use std::collections::BTreeSet;
+
+use netwatch::flow::{EndedBy, Exit, Facts, IcmpError, Increment, Malformed, Report, Table, Traffic};
+use netwatch::sink::json;
+use sample::{download, download_report, facts, failed, growth, key, on_loopback, v4};
+use serde_json::Value;
+use snapbox::{assert_data_eq, file};
+
+fn text(report: &Report) -> String {
+    let mut text = Vec::new();
+    json::write(report, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn document(report: &Report) -> Value {
+    serde_json::from_str(&text(report)).unwrap()
+}
+
+/// A report in which every optional key is present.
+fn everything() -> Report {
+    let mut table: Table = download();
+    let mut fragment = key(17, 0, v4(4), 0);
+    fragment.fragment = true;
+    let unreachable = key(17, 7, v4(9), 9);
+    let increments: [Increment; 5] = [
+        growth(Traffic::Flow(fragment), (1, 60), (0, 0)),
+        growth(Traffic::Flow(unreachable), (1, 60), (0, 0)),
+        growth(Traffic::NonIp(0x88cc), (1, 60), (0, 0)),
+        growth(Traffic::Malformed(Malformed::IpLength), (0, 0), (1, 60)),
+        on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
+    ];
+    increments.into_iter().for_each(|increment| table.apply(increment));
+    table.note_icmp_error(unreachable, IcmpError { kind: 3, code: 3 });
+    let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
+    let run = netwatch::flow::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
+    Report::new(Facts { run, ..facts }, &table)
+}
+
+#[test]
+fn the_document() {
+    assert_data_eq!(text(&everything()), file!["snapshots/everything.json"].raw());
+}
+
+#[test]
+fn optional_keys_are_left_out() {
+    let table = Table::default();
+    let facts = facts(&table, &["true"]);
+    let run = netwatch::flow::Run { exit: None, pid: None, ..facts.run };
+    let report = Report::new(Facts { run, interface_counters: None, complete: false, ..facts }, &table);
+    assert_data_eq!(text(&report), file!["snapshots/interim.json"].raw());
+}
+
+#[test]
+fn parts_add_up_to_the_whole() {
+    let json = document(&download_report());
+    for direction in ["egress", "ingress"] {
+        for counter in ["skbs", "bytes"] {
+            let of = |value: &Value| value[direction][counter].as_u64().unwrap();
+            let sum = |list: &Value| list.as_array().unwrap().iter().map(of).sum::<u64>();
+            let remainders: u64 = json["balance"]["remainders"].as_object().unwrap().values().map(of).sum();
+            let flows = sum(&json["flows"]);
+            assert_eq!(flows + of(&json["folded"]), of(&json["balance"]["flows"]));
+            assert_eq!(sum(&json["endpoints"]), of(&json["balance"]["flows"]));
+            assert_eq!(flows + remainders, of(&json["balance"]["interface"]));
+            assert_eq!(json["balance"]["difference"][direction][counter], 0);
+        }
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    let docs = include_str!("../../docs/json.md");
+    let mut keys = BTreeSet::new();
+    collect_keys(&document(&everything()), &mut keys);
+    let missing: Vec<_> = keys.iter().filter(|key| !docs.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/json.md says nothing about {missing:?}");
+}
+
+fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, inner)| {
+            keys.insert(key.clone());
+            collect_keys(inner, keys);
+        }),
+        Value::Array(list) => list.iter().for_each(|inner| collect_keys(inner, keys)),
+        _ => {}
+    }
+}

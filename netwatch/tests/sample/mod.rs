@@ -1,0 +1,162 @@
+//! Made-up reports for snapshots: each is put together from increments, as a real one is.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use netwatch::flow::{
+    Counters, Direction, Dns, End, EndedBy, Exit, Facts, FlowKey, Housekeeping, Increment, Interface,
+    InterfaceCounters, LinkCounters, Lost, PerDirection, Report, Run, Scope, Table, TcpFacts, Traffic,
+};
+
+pub const START_NS: u64 = 1_767_225_600_000_000_000;
+const SYN: u8 = 2;
+const ACK: u8 = 0x10;
+
+/// Address `host` of the made-up internet.
+pub fn v4(host: u8) -> IpAddr {
+    [198, 51, 100, host].into()
+}
+
+/// The longest kind of address.
+pub fn v6(host: u16) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0x85a3, 0x1234, 0x5678, 0x8a2e, 0x1370, host).into()
+}
+
+/// A flow between the target's `port` and a remote.
+pub fn key(protocol: u8, port: u16, remote: IpAddr, remote_port: u16) -> FlowKey {
+    let addr = if remote.is_ipv4() { [10, 87, 0, 2].into() } else { "2001:db8:87::2".parse().unwrap() };
+    FlowKey {
+        scope: Scope::Link,
+        protocol,
+        fragment: false,
+        local: End { addr, port },
+        remote: End { addr: remote, port: remote_port },
+    }
+}
+
+/// `packets` of `bytes` in all, one skb each.
+pub fn counters(packets: u64, bytes: u64) -> Counters {
+    Counters { skbs: packets, packets, bytes, wire_bytes: bytes }
+}
+
+/// Growth of a flow the target opened.
+pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Increment {
+    Increment {
+        traffic,
+        scope: Scope::Link,
+        counters: PerDirection { egress: counters(sent.0, sent.1), ingress: counters(received.0, received.1) },
+        first_seen_ns: START_NS + 1_000_000,
+        last_seen_ns: START_NS + 9_000_000,
+        opened_by: Direction::Egress,
+        connections: 0,
+        tcp: None,
+    }
+}
+
+/// A TCP connection that worked.
+pub fn tcp(key: FlowKey, rtt_ns: u64, sent: (u64, u64), received: (u64, u64)) -> Increment {
+    let all = SYN | ACK | 0x09;
+    let facts = TcpFacts {
+        flags: PerDirection { egress: all, ingress: all },
+        handshake_rtt_ns: Some(rtt_ns),
+        syns: PerDirection { egress: 1, ingress: 0 },
+        syn_acks: PerDirection { egress: 0, ingress: 1 },
+        resets: PerDirection::default(),
+    };
+    Increment { connections: 1, tcp: Some(facts), ..growth(Traffic::Flow(key), sent, received) }
+}
+
+/// SYNs that were answered by a RST, or by nothing.
+pub fn failed(key: FlowKey, syns: u32, refused: bool) -> Increment {
+    let resets = PerDirection { egress: 0, ingress: u32::from(refused) };
+    let flags = PerDirection { egress: SYN, ingress: if refused { ACK | 4 } else { 0 } };
+    let facts = TcpFacts { flags, syns: PerDirection { egress: syns, ingress: 0 }, resets, ..TcpFacts::default() };
+    let answered = u64::from(refused);
+    let sent = (u64::from(syns), u64::from(syns) * 74);
+    Increment { connections: 1, tcp: Some(facts), ..growth(Traffic::Flow(key), sent, (answered, answered * 54)) }
+}
+
+/// The same seen on `lo`, between two ports of one localhost address.
+pub fn on_loopback(increment: Increment) -> Increment {
+    let Traffic::Flow(key) = increment.traffic else { return increment };
+    let localhost: IpAddr = [127, 0, 0, 1].into();
+    let local = End { addr: localhost, ..key.local };
+    let remote = End { addr: localhost, ..key.remote };
+    let key = FlowKey { scope: Scope::Loopback, local, remote, ..key };
+    Increment { traffic: Traffic::Flow(key), scope: Scope::Loopback, ..increment }
+}
+
+/// ARP and neighbour discovery as on any link.
+pub fn housekeeping() -> [Increment; 2] {
+    [
+        growth(Traffic::Housekeeping(Housekeeping::Arp), (1, 42), (1, 42)),
+        growth(Traffic::Housekeeping(Housekeeping::NeighbourDiscovery), (2, 172), (2, 172)),
+    ]
+}
+
+/// A table of these increments.
+pub fn table(increments: impl IntoIterator<Item = Increment>) -> Table {
+    let mut table = Table::default();
+    increments.into_iter().for_each(|increment| table.apply(increment));
+    table
+}
+
+/// Interface counters that agree with the table, but for what was missed.
+pub fn interface_counters(table: &Table, missed: (u64, u64)) -> InterfaceCounters {
+    let PerDirection { egress, ingress } = table.counted(Scope::Link);
+    InterfaceCounters {
+        rx: LinkCounters { packets: egress.skbs + missed.0, bytes: egress.bytes + missed.1, dropped: 0 },
+        tx: LinkCounters { packets: ingress.skbs, bytes: ingress.bytes, dropped: 0 },
+    }
+}
+
+/// Facts of a run that went well.
+pub fn facts(table: &Table, command: &[&str]) -> Facts {
+    Facts {
+        run: Run {
+            id: "3f2a".to_owned(),
+            command: command.iter().map(|&argument| argument.to_owned()).collect(),
+            user: "alice".to_owned(),
+            pid: Some(4242),
+            started_ns: START_NS,
+            duration_ns: 1_240_000_000,
+            exit: Some(Exit::Code(0)),
+            ended_by: EndedBy::Command,
+        },
+        interface: Interface {
+            name: "nw3f2a".to_owned(),
+            mtu: 1500,
+            local: vec![[10, 87, 0, 2].into(), "2001:db8:87::2".parse().unwrap()],
+            gateway: vec![[10, 87, 0, 1].into(), "2001:db8:87::1".parse().unwrap()],
+            host_loopback: false,
+        },
+        dns: Dns { resolvers: vec!["127.0.0.53:53".parse().unwrap()] },
+        interface_counters: Some(interface_counters(table, (0, 0))),
+        complete: true,
+        lost: Lost::default(),
+        notes: vec![],
+    }
+}
+
+/// A look-up, two downloads and a failed attempt: the picture of the README.
+pub fn download() -> Table {
+    let gso = Counters { skbs: 96, packets: 869, bytes: 1_226_118, wire_bytes: 1_277_136 };
+    let mut big = tcp(key(6, 40_000, v4(10), 443), 12_345_678, (212, 16_874), (0, 0));
+    big.counters.ingress = gso;
+    let mut increments = vec![
+        big,
+        tcp(key(6, 40_001, v4(10), 443), 11_100_000, (14, 2_310), (12, 8_120)),
+        tcp(key(6, 40_002, v6(0x7334), 443), 842_000, (9, 1_204), (8, 5_150)),
+        failed(key(6, 40_003, v4(99), 8443), 4, false),
+    ];
+    let gateway = [10, 87, 0, 1].into();
+    increments
+        .extend([50_001, 50_002].map(|port| growth(Traffic::Flow(key(17, port, gateway, 53)), (1, 83), (1, 131))));
+    increments.extend(housekeeping());
+    table(increments)
+}
+
+/// The report of [`download`].
+pub fn download_report() -> Report {
+    let table = download();
+    Report::new(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
+}

@@ -1,0 +1,194 @@
+//! What the user sees of netwatch, held by snapshots: one file for each picture.
+
+mod sample;
+
+use netwatch::flow::{
+    Counters, Direction, EndedBy, Exit, Facts, IcmpError, Increment, Lost, Malformed, PerDirection, Report, Table,
+    Traffic,
+};
+use netwatch::sink::summary::{self, Options};
+use sample::{download, download_report, facts, failed, growth, housekeeping, key, on_loopback, table, tcp, v4, v6};
+use snapbox::{assert_data_eq, file};
+
+fn print(report: &Report, options: Options) -> String {
+    let mut text = Vec::new();
+    summary::write(report, &options, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn at(report: &Report, width: usize) -> String {
+    print(report, Options { width, ..Options::default() })
+}
+
+fn widest(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+fn failures() -> Table {
+    let mut table = table([
+        failed(key(6, 1, v4(7), 81), 1, true),
+        failed(key(6, 2, v4(7), 81), 1, true),
+        failed(key(6, 3, v4(8), 82), 4, false),
+        failed(key(6, 4, v6(9), 83), 3, false),
+        growth(Traffic::Flow(key(17, 5, v4(9), 9)), (3, 180), (0, 0)),
+        Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key(1, 0, v4(9), 0)), (0, 0), (3, 240)) },
+        on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
+    ]);
+    table.note_icmp_error(key(17, 5, v4(9), 9), IcmpError { kind: 3, code: 3 });
+    table.note_icmp_error(key(6, 4, v6(9), 83), IcmpError { kind: 1, code: 4 });
+    table
+}
+
+#[test]
+fn download_at_120() {
+    assert_data_eq!(at(&download_report(), 120), file!["snapshots/download-120.txt"].raw());
+}
+
+#[test]
+fn download_at_80() {
+    assert_data_eq!(at(&download_report(), 80), file!["snapshots/download-80.txt"].raw());
+}
+
+#[test]
+fn download_at_60() {
+    assert_data_eq!(at(&download_report(), 60), file!["snapshots/download-60.txt"].raw());
+}
+
+#[test]
+fn download_at_40() {
+    assert_data_eq!(at(&download_report(), 40), file!["snapshots/download-40.txt"].raw());
+}
+
+#[test]
+fn download_in_colour() {
+    let options = Options { colour: true, ..Options::default() };
+    assert_data_eq!(print(&download_report(), options), file!["snapshots/download-colour.txt"].raw());
+}
+
+#[test]
+fn empty_run() {
+    let table = Table::default();
+    assert_data_eq!(at(&Report::new(facts(&table, &["true"]), &table), 80), file!["snapshots/empty.txt"].raw());
+}
+
+#[test]
+fn many_endpoints_are_cut_with_a_count() {
+    let flow = |n: u8| growth(Traffic::Flow(key(17, 1000, v4(n), 123)), (u64::from(n), u64::from(n) * 90), (1, 90));
+    let table = table((1..=60).map(flow));
+    let report = Report::new(facts(&table, &["ntpdate"]), &table);
+    let options = Options { max_endpoints: 5, ..Options::default() };
+    assert_data_eq!(print(&report, options), file!["snapshots/many.txt"].raw());
+    let all = print(&report, Options { max_endpoints: 59, ..Options::default() });
+    assert!(!all.contains("more"), "one line is never hidden behind a line of its own");
+}
+
+#[test]
+fn incoming() {
+    let incoming = |port: u16, client: u8| {
+        let outgoing = tcp(key(6, 8080, v4(client), port), 300_000, (6, 4_500), (7, 812));
+        Increment { opened_by: Direction::Ingress, ..outgoing }
+    };
+    let sctp = growth(Traffic::Flow(key(132, 9000, v4(3), 9001)), (1, 60), (0, 0));
+    let gre = growth(Traffic::Flow(key(47, 0, v4(4), 0)), (1, 60), (0, 0));
+    let mut fragment_key = key(17, 0, v4(4), 0);
+    fragment_key.fragment = true;
+    let fragment = growth(Traffic::Flow(fragment_key), (1, 60), (0, 0));
+    let table = table([incoming(51_000, 20), incoming(51_001, 20), incoming(51_002, 21), sctp, gre, fragment]);
+    let facts = facts(&table, &["python3", "-m", "http.server", "8080"]);
+    let run = netwatch::flow::Run {
+        duration_ns: 93_000_000_000,
+        exit: Some(Exit::Signal(15)),
+        ended_by: EndedBy::Signal(15),
+        ..facts.run
+    };
+    assert_data_eq!(at(&Report::new(Facts { run, ..facts }, &table), 80), file!["snapshots/incoming.txt"].raw());
+}
+
+#[test]
+fn failures_at_80() {
+    let table = failures();
+    let report = Report::new(facts(&table, &["./probe.sh"]), &table);
+    assert_data_eq!(at(&report, 80), file!["snapshots/failures-80.txt"].raw());
+}
+
+#[test]
+fn failures_at_60() {
+    let table = failures();
+    let report = Report::new(facts(&table, &["./probe.sh"]), &table);
+    assert_data_eq!(at(&report, 60), file!["snapshots/failures-60.txt"].raw());
+}
+
+#[test]
+fn loss_and_remainders() {
+    let table = table(housekeeping().into_iter().chain([
+        tcp(key(6, 1, v4(1), 443), 1_000, (10, 1_000), (10, 90_000)),
+        growth(Traffic::Overflow(17), (70, 7_000), (0, 0)),
+        growth(Traffic::NonIp(0x88cc), (1, 60), (0, 0)),
+        growth(Traffic::Malformed(Malformed::IpLength), (0, 0), (2, 120)),
+    ]));
+    let lost = Lost { samples: 3, unreadable: 2, table_full: 70, insert_failed: 0, new_flows: 1 };
+    let notes = vec!["no default route on the host: only addresses on its own networks can be reached".to_owned()];
+    let report = Report::new(Facts { lost, notes, ..facts(&table, &["flood"]) }, &table);
+    assert_data_eq!(at(&report, 80), file!["snapshots/loss.txt"].raw());
+}
+
+#[test]
+fn interface_gone() {
+    let table = download();
+    let report = Report::new(Facts { interface_counters: None, ..facts(&table, &["curl"]) }, &table);
+    assert_data_eq!(at(&report, 100), file!["snapshots/interface-gone.txt"].raw());
+}
+
+#[test]
+fn a_difference_is_loud() {
+    let table = download();
+    let interface_counters = Some(sample::interface_counters(&table, (3, 198)));
+    let report = Report::new(Facts { interface_counters, ..facts(&table, &["curl"]) }, &table);
+    assert!(!report.balance.closed());
+    assert_data_eq!(at(&report, 100), file!["snapshots/difference.txt"].raw());
+}
+
+#[test]
+fn packets_dropped_by_the_interface() {
+    let table = table([tcp(key(6, 1, v4(1), 443), 1_000, (10, 1_000), (10, 9_000))]);
+    let mut counters = sample::interface_counters(&table, (0, 0));
+    counters.tx = netwatch::flow::LinkCounters { packets: 8, bytes: 6_972, dropped: 2 };
+    let report = Report::new(Facts { interface_counters: Some(counters), ..facts(&table, &["curl"]) }, &table);
+    assert!(report.balance.closed());
+    assert_data_eq!(at(&report, 80), file!["snapshots/dropped.txt"].raw());
+}
+
+#[test]
+fn interim_figures_say_that_they_are_live() {
+    let table = download();
+    let facts = facts(&table, &["curl"]);
+    let run = netwatch::flow::Run { exit: None, ..facts.run };
+    let report = Report::new(Facts { run, complete: false, ..facts }, &table);
+    assert_data_eq!(at(&report, 80), file!["snapshots/interim.txt"].raw());
+}
+
+#[test]
+fn hostile_text_is_escaped() {
+    let table = Table::default();
+    let mut facts = facts(&table, &["printf", "\x1b]0;owned\x07", "a\u{202e}b"]);
+    facts.notes.push("bad \x1b[2J name".to_owned());
+    let text = at(&Report::new(facts, &table), 80);
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    assert!(!text.contains('\u{202e}'), "{text:?}");
+}
+
+#[test]
+fn every_width_is_respected() {
+    let huge = Counters { skbs: u64::MAX / 8, packets: u64::MAX / 8, bytes: u64::MAX / 8, wire_bytes: u64::MAX / 8 };
+    let mut big = tcp(key(6, 65_535, v6(1), 65_535), 59_000_000_000, (1, 1), (1, 1));
+    big.counters = PerDirection { egress: huge, ingress: huge };
+    let large = table([big]);
+    for table in [download(), failures(), large] {
+        let report =
+            Report::new(facts(&table, &["/a/very/long/path/to/a/program/that/does/not/fit", "--option=value"]), &table);
+        for width in 40..=200 {
+            let text = at(&report, width);
+            assert!(widest(&text) <= width, "{} > {width}:\n{text}", widest(&text));
+        }
+    }
+}
