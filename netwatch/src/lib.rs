@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod dns;
 pub mod error;
 pub mod exit;
+mod faults;
 pub mod flow;
 pub mod guardian;
 pub mod readiness;

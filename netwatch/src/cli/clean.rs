@@ -20,7 +20,7 @@ pub(super) fn main() -> Exit {
 
 fn clean() -> Result<usize> {
     let held = state::Exclusive::take()?;
-    state::undo_stale(held)
+    state::undo_stale(&held)
 }
 
 fn said(cleaned: usize) -> String {

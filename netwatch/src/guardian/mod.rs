@@ -28,6 +28,7 @@ pub use signals::{Inherited, block};
 use crate::error::{Error, Result};
 use crate::readiness::{Watched, watch};
 use crate::target::command::Command;
+use crate::target::mounts::{self, MountPlan};
 use crate::target::user::Identity;
 use protocol::Request;
 
@@ -196,7 +197,15 @@ pub fn let_go_of_stdio() {
     let _ = nix::unistd::dup2_stdout(&null);
 }
 
-/// The private mounts of the command.
-fn mount(_prepare: &Prepare) -> Result<()> {
+/// The private mounts of the command. What it will miss is said: it is the host's peculiarity, not a failure.
+fn mount(prepare: &Prepare) -> Result<()> {
+    let plan = MountPlan {
+        resolv_conf: prepare.resolv_conf.clone(),
+        private: prepare.private.clone(),
+        netns: prepare.netns.clone(),
+    };
+    for missed in mounts::prepare(&plan)? {
+        eprintln!("netwatch: {missed}");
+    }
     Ok(())
 }

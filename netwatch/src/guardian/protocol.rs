@@ -31,8 +31,10 @@ pub(super) enum Request {
 /// What the command's process is given before it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Prepare {
-    /// The file to be seen as /etc/resolv.conf; none leaves the host's in place.
-    pub resolv_conf: Option<PathBuf>,
+    /// The file to be seen as /etc/resolv.conf.
+    pub resolv_conf: PathBuf,
+    /// A directory for further private files.
+    pub private: PathBuf,
     /// Name of the namespace, for /etc/netns/NAME.
     pub netns: Option<String>,
     /// The `cgroup.procs` file to enter.

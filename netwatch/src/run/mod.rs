@@ -20,7 +20,7 @@ use crate::cli::complain;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
-use crate::flow::{EndedBy, Report, RunExit};
+use crate::flow::{EndedBy, Exit as RunExit, Report};
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::state::{self, Exclusive, Journal, RunDir};
 use output::Output;

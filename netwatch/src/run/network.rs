@@ -1,9 +1,11 @@
 //! The network of a run, put together: namespace, link, addresses, NAT, forwarding, firewall, DNS. Each part undoes itself; the order
 //! of the fields is the order in which they go.
 
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use tokio::io::unix::AsyncFd;
 
 use super::Plan;
 use crate::dns::{Forwarder, Running, Upstream};
@@ -19,6 +21,8 @@ use crate::netns::publish::{Reservation, reserve};
 use crate::netns::subnet::{Occupied, Subnets, Wanted};
 use crate::netns::uplink::Uplink;
 use crate::state::{Exclusive, Journal, RunId};
+use crate::readiness::{Watched, watch};
+use crate::target::mounts::{MountPlan, write_readable};
 use crate::target::mounts::keep::Keeper;
 
 /// DNS's port.
@@ -32,8 +36,10 @@ pub(super) struct Network {
     pub namespace: Namespace,
     pub subnets: Subnets,
     pub mtu: u32,
-    pub resolv_conf: PathBuf,
-    pub keeper: Option<Keeper>,
+    pub mounts: MountPlan,
+    keeper: Keeper,
+    keeper_ready: AsyncFd<Watched<OwnedFd>>,
+    routes_ready: AsyncFd<Watched<OwnedFd>>,
     dns: Running,
     _ports: Reservation,
 }
@@ -76,7 +82,12 @@ impl Network {
         if let Some(named) = namespace.named() {
             named.provide_resolv_conf(&String::from_utf8_lossy(&dns.render(gateways[0])), place.journal)?;
         }
-        Ok(Self { forwarding, nat, link, namespace, subnets, mtu, resolv_conf, keeper: None, dns, _ports: ports })
+        let mounts = MountPlan { resolv_conf, private: place.dir.join("private"), netns: plan.arguments.name.clone() };
+        make_private(&mounts.private)?;
+        let keeper = Keeper::watch(&mounts)?;
+        let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
+        let routes_ready = watch(duplicate(forwarding.as_fd())?, "the host's routes")?;
+        Ok(Self { forwarding, nat, link, namespace, subnets, mtu, mounts, keeper, keeper_ready, routes_ready, dns, _ports: ports })
     }
 
     /// The target's addresses.
@@ -107,24 +118,42 @@ impl Network {
         notes
     }
 
+    /// Keeps the command's private files in place from here on, given its mount namespace.
+    pub(super) fn keep(&mut self, mount_namespace: OwnedFd) -> Result<()> {
+        self.keeper.enter(mount_namespace)?;
+        self.keeper.check().map(drop)
+    }
+
     /// Waits until the host changes something that concerns us.
-    pub(super) async fn host_changed(&mut self) -> Result<Change> {
-        match &mut self.keeper {
-            Some(keeper) => tokio::select! {
-                changed = self.forwarding.changed() => changed.map(|()| Change::Routes),
-                changed = keeper.changed() => changed.map(|()| Change::ResolvConf),
-            },
-            None => self.forwarding.changed().await.map(|()| Change::Routes),
+    pub(super) async fn host_changed(&self) -> Result<Change> {
+        let failed = |error| Error::os("follow", "the host's changes", error);
+        tokio::select! {
+            ready = self.routes_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::Routes) }
+            ready = self.keeper_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::ResolvConf) }
         }
     }
 
     /// Acts upon it.
     pub(super) fn follow(&mut self, change: Change) -> Result<()> {
-        match (change, &mut self.keeper) {
-            (Change::ResolvConf, Some(keeper)) => keeper.check().map(drop),
-            _ => self.forwarding.refresh(&self.nat),
+        match change {
+            Change::Routes => self.forwarding.refresh(&self.nat),
+            Change::ResolvConf => {
+                if self.keeper.check()?.host_changed {
+                    let text = self.dns.render(self.gateways()[0]);
+                    write_readable(&self.mounts.resolv_conf, &text)?;
+                }
+                Ok(())
+            }
         }
     }
+}
+
+fn duplicate(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().map_err(|error| Error::os("duplicate", "a descriptor", error))
+}
+
+fn make_private(dir: &Path) -> Result<()> {
+    std::fs::create_dir(dir).map_err(|error| Error::os("create", dir.display().to_string(), error))
 }
 
 /// Namespace and link on a free subnet. The lock is held until the addresses are there for others to see.
@@ -179,14 +208,10 @@ fn upstream(plan: &Plan) -> Upstream {
     if plan.dns.is_empty() { Upstream::host() } else { Upstream::fixed(plan.dns.clone()) }
 }
 
-/// The file that the command will see as its /etc/resolv.conf. World-readable, whatever the umask.
+/// The file that the command will see as its /etc/resolv.conf.
 fn write_resolv_conf(place: &Place<'_>, dns: &Running, gateway: IpAddr) -> Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
     faults::point("resolv_conf")?;
     let path = place.dir.join("resolv.conf");
-    let failed = |error| Error::os("write", path.display().to_string(), error);
-    let mut file = std::fs::File::create(&path).map_err(failed)?;
-    file.write_all(&dns.render(gateway)).map_err(failed)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    write_readable(&path, &dns.render(gateway))?;
     Ok(path)
 }

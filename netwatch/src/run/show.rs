@@ -11,7 +11,7 @@ use crate::sink::{json, summary};
 pub(super) struct Show {
     json: bool,
     quiet: bool,
-    look: summary::Look,
+    look: summary::Options,
 }
 
 /// Width for files and pipes.
@@ -27,7 +27,7 @@ impl Show {
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
         let width = if terminal { terminal_width().unwrap_or(PLAIN_WIDTH) } else { PLAIN_WIDTH };
-        Self { json: arguments.json, quiet: arguments.quiet, look: summary::Look { width, color, ..summary::Look::default() } }
+        Self { json: arguments.json, quiet: arguments.quiet, look: summary::Options { width, colour: color, ..summary::Options::default() } }
     }
 
     /// On standard error, unless it goes to a file only or nothing is wanted. A closed standard error changes nothing.
@@ -47,11 +47,11 @@ impl Show {
 
     /// What goes into the file.
     pub(super) fn file(&self, report: &Report) -> Vec<u8> {
-        let plain = summary::Look { width: PLAIN_WIDTH, color: false, ..self.look };
+        let plain = summary::Options { width: PLAIN_WIDTH, colour: false, ..self.look };
         if self.json { as_json(report) } else { self.as_text(report, plain) }
     }
 
-    fn as_text(&self, report: &Report, look: summary::Look) -> Vec<u8> {
+    fn as_text(&self, report: &Report, look: summary::Options) -> Vec<u8> {
         let mut text = Vec::new();
         summary::write(report, &look, &mut text).expect("memory takes all");
         text

@@ -51,6 +51,20 @@ pub(super) struct Listening {
 }
 
 impl Listening {
+    /// A signal that came before the command could get it and that ends a process by default: INT, QUIT, TERM or HUP.
+    pub(super) fn already(&self) -> Result<Option<Signal>> {
+        loop {
+            match self.signals.get_ref().read_signal() {
+                Ok(Some(info)) => match Signal::try_from(info.ssi_signo as i32) {
+                    Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => return Ok(Some(signal)),
+                    _ => {}
+                },
+                Ok(None) => return Ok(None),
+                Err(errno) => return Err(Error::os("listen to", "signals", errno)),
+            }
+        }
+    }
+
     /// The next thing to do.
     pub(super) async fn next(&self) -> Result<Action> {
         loop {

@@ -9,7 +9,8 @@ use super::live::Live;
 use super::signals::{Action, Listening};
 use crate::cli::Linger;
 use crate::error::{Error, Result};
-use crate::flow::{EndedBy, RunExit};
+use super::RunExit;
+use crate::flow::EndedBy;
 use crate::guardian::{Line, Reply};
 
 /// How long a command has between TERM and KILL when `--duration` ends it.
@@ -82,7 +83,7 @@ impl<'a> Watch<'a> {
                 action = signals.next() => self.act(action?)?,
                 () = sleep_until(self.deadline) => self.lose_patience()?,
                 _ = tick.tick() => self.live.fetch_samples(),
-                changed = self.live.host_changed() => self.live.follow(changed?),
+                changed = self.live.network.host_changed() => self.live.follow(changed?),
             }
         }
     }

@@ -2,4 +2,5 @@
 
 pub mod command;
 pub mod environment;
+pub mod mounts;
 pub mod user;

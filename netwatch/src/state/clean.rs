@@ -1,0 +1,60 @@
+//! Undoes what runs recorded: the last first, each record whatever became of the others.
+
+use std::path::Path;
+
+use super::undo::Undo;
+use super::{Exclusive, Journal, RunDir, RunId};
+use crate::error::{Error, Result};
+use crate::netns::{cgroup, firewall, forwarding, link, named};
+
+/// Undoes everything recorded in this run directory and removes the directory. Used at the end of every run, by the guardian when
+/// netwatch dies, and by `clean`. When something could not be undone the directory stays, so that the next run tries again.
+pub fn undo_run(dir: &Path) -> Result<()> {
+    let run = dir
+        .file_name()
+        .and_then(|name| RunId::parse(name.to_str()?))
+        .ok_or_else(|| Error::said("clean up after", dir.display().to_string(), "not a run's directory"))?;
+    let mut failure = None;
+    for undo in Journal::read(dir)?.iter().rev() {
+        if let Err(error) = apply(&run, undo) {
+            failure.get_or_insert(error);
+        }
+    }
+    // Anonymous namespaces take their link with them; a named one that somebody joined does not.
+    if let Err(error) = link::delete(&run.interface()) {
+        failure.get_or_insert(error);
+    }
+    failure.map_or_else(|| remove(dir), Err)
+}
+
+/// Undoes what every dead run left. Returns how many there were; the first failure is told after all were tried.
+pub fn undo_stale(held: &Exclusive) -> Result<usize> {
+    let stale = RunDir::stale(held)?;
+    let mut failure = None;
+    for run in &stale {
+        if let Err(error) = undo_run(run.path()) {
+            failure.get_or_insert(error);
+        }
+    }
+    failure.map_or(Ok(stale.len()), Err)
+}
+
+fn apply(run: &RunId, undo: &Undo) -> Result<()> {
+    match undo {
+        Undo::Forwarding { netns_cookie } => forwarding::release(run, *netns_cookie).map(drop),
+        Undo::ForeignRule { family, table, chain, comment } => firewall::remove(*family, table, chain, comment),
+        Undo::File { path } => named::undo_file(path),
+        Undo::Directory { path } => named::undo_directory(path),
+        Undo::Mount { path } => named::undo_mount(path),
+        Undo::Cgroup { path } => cgroup::undo(path),
+    }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::os("remove", dir.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}
