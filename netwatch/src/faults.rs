@@ -25,7 +25,9 @@ pub const STEPS: [&str; 14] = [
 pub(crate) fn point(step: &str) -> Result<()> {
     debug_assert!(STEPS.contains(&step));
     match std::env::var("NETWATCH_FAULT") {
-        Ok(wanted) if wanted == step => Err(crate::error::Error::said("pass step", step, "made to fail by NETWATCH_FAULT")),
+        Ok(wanted) if wanted == step => {
+            Err(crate::error::Error::said("pass step", step, "made to fail by NETWATCH_FAULT"))
+        }
         _ => Ok(()),
     }
 }

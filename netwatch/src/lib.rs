@@ -3,16 +3,17 @@
 //! ARCHITECTURE.md at the top of the repository is the map.
 
 pub mod cli;
-pub mod doctor;
 pub mod dns;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 mod faults;
 pub mod flow;
 pub mod guardian;
+pub mod netns;
+pub mod probe;
 pub mod readiness;
 pub mod run;
 pub mod sink;
-pub mod netns;
 pub mod state;
 pub mod target;

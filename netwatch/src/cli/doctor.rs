@@ -1,14 +1,14 @@
 //! `netwatch doctor`: prints what `run` needs of this machine, a line each; exit code 1 if `run` would fail.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use crate::doctor::{Context, Report};
+use crate::exit::Exit;
 
 /// Examines and prints on standard output.
-pub fn run(context: Context) -> ExitCode {
-    let report = Report::examine(context);
+pub(super) fn main() -> Exit {
+    let report = Report::examine(Context::default());
     // A closed standard output takes away the text, not the verdict.
     let _ = write!(std::io::stdout().lock(), "{report}");
-    if report.would_fail() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+    if report.would_fail() { Exit::No } else { Exit::Success }
 }

@@ -74,6 +74,6 @@ mod tests {
         };
         let text = table(&[card], Duration::from_secs(61));
         let line = text.lines().nth(1).expect("one line");
-        assert_eq!(line, r"3f2a91bc       42  nw3f2a91bc     1m1s  alice         sh -c \u{1b}[2J");
+        assert_eq!(line, r"3f2a91bc       42  nw3f2a91bc      1m1s  alice         sh -c \u{1b}[2J");
     }
 }

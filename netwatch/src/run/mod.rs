@@ -101,7 +101,14 @@ fn undo(run_dir: &RunDir) {
     }
 }
 
-async fn in_runtime(plan: &Plan, run_dir: &RunDir, journal: &Journal, line: &mut Line, signals: Signals, show: Show) -> Result<Outcome> {
+async fn in_runtime(
+    plan: &Plan,
+    run_dir: &RunDir,
+    journal: &Journal,
+    line: &mut Line,
+    signals: Signals,
+    show: Show,
+) -> Result<Outcome> {
     let signals = signals.listen()?;
     let set_up = setup::set_up(plan, run_dir, journal, line, show).await;
     let mut ready = match set_up {
@@ -120,7 +127,12 @@ async fn in_runtime(plan: &Plan, run_dir: &RunDir, journal: &Journal, line: &mut
     }
 }
 
-async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &signals::Listening) -> Result<Outcome> {
+async fn watch_command(
+    plan: &Plan,
+    line: &mut Line,
+    ready: &mut Ready,
+    signals: &signals::Listening,
+) -> Result<Outcome> {
     let arguments = &plan.arguments;
     ready.live.started_ns = live::now_ns();
     line.go()?;

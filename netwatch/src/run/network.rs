@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 
 use super::Plan;
-use crate::dns::{Forwarder, Running, Upstream};
+use crate::dns::forwarder::{Forwarder, Running};
+use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::netns::firewall::{self, OpenSpec};
@@ -20,10 +21,10 @@ use crate::netns::netlink::Netlink;
 use crate::netns::publish::{Reservation, reserve};
 use crate::netns::subnet::{Occupied, Subnets, Wanted};
 use crate::netns::uplink::Uplink;
-use crate::state::{Exclusive, Journal, RunId};
 use crate::readiness::{Watched, watch};
-use crate::target::mounts::{MountPlan, write_readable};
+use crate::state::{Exclusive, Journal, RunId};
 use crate::target::mounts::keep::Keeper;
+use crate::target::mounts::{MountPlan, write_readable};
 
 /// DNS's port.
 const DOMAIN: u16 = 53;
@@ -87,7 +88,20 @@ impl Network {
         let keeper = Keeper::watch(&mounts)?;
         let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
         let routes_ready = watch(duplicate(forwarding.as_fd())?, "the host's routes")?;
-        Ok(Self { forwarding, nat, link, namespace, subnets, mtu, mounts, keeper, keeper_ready, routes_ready, dns, _ports: ports })
+        Ok(Self {
+            forwarding,
+            nat,
+            link,
+            namespace,
+            subnets,
+            mtu,
+            mounts,
+            keeper,
+            keeper_ready,
+            routes_ready,
+            dns,
+            _ports: ports,
+        })
     }
 
     /// The target's addresses.
@@ -110,7 +124,10 @@ impl Network {
         let stats = self.dns.stats();
         let mut notes = Vec::new();
         if stats.dropped_in_flight + stats.dropped_connections > 0 {
-            notes.push(format!("the DNS forwarder was overrun: {} queries and {} connections were dropped", stats.dropped_in_flight, stats.dropped_connections));
+            notes.push(format!(
+                "the DNS forwarder was overrun: {} queries and {} connections were dropped",
+                stats.dropped_in_flight, stats.dropped_connections
+            ));
         }
         if stats.servfail > 0 {
             notes.push(format!("{} DNS queries got no answer from any of the host's resolvers", stats.servfail));
@@ -185,7 +202,13 @@ fn gateways(subnets: &Subnets) -> Vec<IpAddr> {
     ends(subnets, |subnet| subnet.gateway())
 }
 
-fn nat_spec<'a>(plan: &'a Plan, place: &'a Place<'_>, subnets: &Subnets, interface: &'a str, dns_port: Option<u16>) -> NatSpec<'a> {
+fn nat_spec<'a>(
+    plan: &'a Plan,
+    place: &'a Place<'_>,
+    subnets: &Subnets,
+    interface: &'a str,
+    dns_port: Option<u16>,
+) -> NatSpec<'a> {
     let v4 = |addr: IpAddr| if let IpAddr::V4(addr) = addr { addr } else { Ipv4Addr::UNSPECIFIED };
     let v6 = |addr: IpAddr| if let IpAddr::V6(addr) = addr { addr } else { Ipv6Addr::UNSPECIFIED };
     NatSpec {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::thread;
 
+use super::Plan;
 use super::live::{Card, Live, now_ns};
 use super::network::{Network, Place};
 use super::show::Show;
 use super::watch::NotStarted;
-use super::Plan;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::flow::Table;
@@ -27,7 +27,13 @@ pub(super) struct Ready {
 }
 
 /// Sets everything up, up to the moment where only "go" is missing.
-pub(super) async fn set_up(plan: &Plan, run_dir: &RunDir, journal: &Journal, line: &mut Line, show: Show) -> Result<Result<Ready, NotStarted>> {
+pub(super) async fn set_up(
+    plan: &Plan,
+    run_dir: &RunDir,
+    journal: &Journal,
+    line: &mut Line,
+    show: Show,
+) -> Result<Result<Ready, NotStarted>> {
     let config = ProbeConfig { max_flows: plan.arguments.max_flows, ..ProbeConfig::default() };
     let loading = thread::Builder::new()
         .name("load".into())
@@ -48,7 +54,11 @@ pub(super) async fn set_up(plan: &Plan, run_dir: &RunDir, journal: &Journal, lin
         Ok(pid) => pid,
         Err(why) => return Ok(Err(why)),
     };
-    network.keep(File::open(format!("/proc/{pid}/ns/mnt")).map_err(|error| Error::os("open", "the command's mount namespace", error))?.into())?;
+    network.keep(
+        File::open(format!("/proc/{pid}/ns/mnt"))
+            .map_err(|error| Error::os("open", "the command's mount namespace", error))?
+            .into(),
+    )?;
     let card = Card {
         id: run_dir.id().to_string(),
         command: plan.command.shown(),

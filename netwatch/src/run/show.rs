@@ -27,7 +27,11 @@ impl Show {
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
         let width = if terminal { terminal_width().unwrap_or(PLAIN_WIDTH) } else { PLAIN_WIDTH };
-        Self { json: arguments.json, quiet: arguments.quiet, look: summary::Options { width, colour: color, ..summary::Options::default() } }
+        Self {
+            json: arguments.json,
+            quiet: arguments.quiet,
+            look: summary::Options { width, colour: color, ..summary::Options::default() },
+        }
     }
 
     /// On standard error, unless it goes to a file only or nothing is wanted. A closed standard error changes nothing.

@@ -56,7 +56,9 @@ impl Listening {
         loop {
             match self.signals.get_ref().read_signal() {
                 Ok(Some(info)) => match Signal::try_from(info.ssi_signo as i32) {
-                    Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => return Ok(Some(signal)),
+                    Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => {
+                        return Ok(Some(signal));
+                    }
                     _ => {}
                 },
                 Ok(None) => return Ok(None),

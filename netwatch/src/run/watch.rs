@@ -5,11 +5,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::RunExit;
 use super::live::Live;
 use super::signals::{Action, Listening};
 use crate::cli::Linger;
 use crate::error::{Error, Result};
-use super::RunExit;
 use crate::flow::EndedBy;
 use crate::guardian::{Line, Reply};
 
@@ -66,7 +66,16 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub(super) fn new(line: &'a mut Line, live: &'a mut Live, limits: Limits) -> Self {
         let deadline = Instant::now() + limits.duration.unwrap_or(NEVER);
-        Self { line, live, limits, exit: None, ended_by: EndedBy::Command, terminated_once: false, deadline, ending: false }
+        Self {
+            line,
+            live,
+            limits,
+            exit: None,
+            ended_by: EndedBy::Command,
+            terminated_once: false,
+            deadline,
+            ending: false,
+        }
     }
 
     /// Until the last process that is to be waited for has ended.
@@ -89,12 +98,19 @@ impl<'a> Watch<'a> {
     }
 
     fn ending(&self, processes: u32) -> Ending {
-        Ending { exit: self.exit.unwrap_or(RunExit::Signal(libc::SIGKILL)), ended_by: self.ended_by, left_over: processes }
+        Ending {
+            exit: self.exit.unwrap_or(RunExit::Signal(libc::SIGKILL)),
+            ended_by: self.ended_by,
+            left_over: processes,
+        }
     }
 
     fn hear(&mut self, reply: Option<Reply>) -> Result<Heard> {
         match reply {
-            None => return Err(Error::said("watch", "the command", "the guardian process was killed").hint("the command was ended; run `netwatch clean`")),
+            None => {
+                return Err(Error::said("watch", "the command", "the guardian process was killed")
+                    .hint("the command was ended; run `netwatch clean`"));
+            }
             Some(Reply::Prepared { .. } | Reply::Started) => {}
             Some(Reply::NotStarted { message, code }) => return Ok(Heard::NotStarted(NotStarted { message, code })),
             Some(Reply::Exited { code }) => self.command_ended(RunExit::Code(i32::from(code)))?,
