@@ -6,3 +6,4 @@ pub mod dns;
 pub mod error;
 pub mod flow;
 pub mod state;
+pub mod target;

@@ -345,6 +345,60 @@ fn hears_only_its_interface() {
     });
 }
 
+/// Asks from a namespace at the other end of a link, with blocking sockets; returns the answers of all servers by UDP.
+fn asked_from_beyond(link: &'static str, servers: Vec<SocketAddr>) -> std::thread::JoinHandle<Vec<Vec<u8>>> {
+    let (say, hear) = std::sync::mpsc::channel();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        say.send(nix::unistd::gettid()).unwrap();
+        wait.recv().unwrap();
+        ip(&format!("address add 203.0.113.2/30 dev {link}"));
+        ip(&format!("address add 2001:db8:1::2/126 dev {link} nodad"));
+        ip(&format!("link set {link} up"));
+        servers.into_iter().map(ask_blocking).collect()
+    });
+    ip(&format!("link set {link} netns {}", hear.recv().unwrap()));
+    go.send(()).unwrap();
+    thread
+}
+
+fn ask_blocking(server: SocketAddr) -> Vec<u8> {
+    let any = if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = std::net::UdpSocket::bind(any).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.connect(server).unwrap();
+    let mut buffer = [0; 2048];
+    let mut length = 0;
+    let started = Instant::now();
+    for id in 0..100 {
+        socket.send(&query(id, "app.example")).unwrap();
+        length = socket.recv(&mut buffer).unwrap();
+    }
+    eprintln!("{server}: {:?} a query", started.elapsed() / 100);
+    buffer[..length].to_vec()
+}
+
+#[test]
+fn serves_a_namespace_through_its_link() {
+    in_namespace(|| async {
+        ip(&format!("address flush to {GATEWAY}"));
+        ip(&format!("address flush to {GATEWAY6}"));
+        ip("link add nwtest0 type veth peer name nwtest1");
+        ip(&format!("address add {GATEWAY}/30 dev nwtest0"));
+        ip(&format!("address add {GATEWAY6}/126 dev nwtest0 nodad"));
+        ip("link set nwtest0 up");
+        let gateways: [IpAddr; 2] = [GATEWAY.parse().unwrap(), GATEWAY6.parse().unwrap()];
+        let forwarder = Forwarder::bind(&gateways, Some("nwtest0")).unwrap();
+        let running = forwarder.run(Upstream::fixed(vec![resolver("127.0.0.53", PLAIN).await])).unwrap();
+        let servers = running.listening().iter().map(|at| SocketAddr::from(*at)).collect();
+        let answers =
+            tokio::task::spawn_blocking(|| asked_from_beyond("nwtest1", servers).join().unwrap()).await.unwrap();
+        assert!(answers.iter().all(|answer| rcode(answer) == 0 && answer[1] == 99));
+        assert_eq!(running.stats().queries_udp, 200);
+    });
+}
+
 struct Killed(Child);
 
 impl Drop for Killed {
