@@ -27,6 +27,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         ip("link set lo up");
         ip(&format!("address add {GATEWAY}/32 dev lo"));
         ip(&format!("address add {GATEWAY6}/128 dev lo nodad"));
+        until_reachable(GATEWAY6);
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             tokio::time::timeout(Duration::from_secs(30), test()).await.expect("the test ends in time");
         });
@@ -36,6 +37,15 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
 
 fn ip(arguments: &str) {
     assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+}
+
+/// An IPv6 address is there when netlink says so, but its local route comes from a work queue a moment later (addrconf_dad_work); until then,
+/// packets to it are dropped.
+fn until_reachable(address: &str) {
+    let routes = || Command::new("ip").args("-6 route show table local".split(' ')).output().unwrap().stdout;
+    while !String::from_utf8_lossy(&routes()).contains(address) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn query(id: u16, name: &str) -> Vec<u8> {
@@ -73,7 +83,9 @@ impl Manner {
         answer[3] |= 0x80;
         match self {
             Self::Answers { padding, after_ms } => {
-                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                if after_ms > 0 {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                }
                 answer.resize(answer.len() + padding, 0x5a);
             }
             Self::Says(code) => answer[3] |= code,
@@ -250,7 +262,7 @@ fn a_dead_first_resolver_costs_its_share_of_the_clients_patience() {
         let started = Instant::now();
         assert_eq!(rcode(&ask_udp((GATEWAY, 53), &query(1, "app.example")).await), 0);
         let took = started.elapsed();
-        assert!((400..800).contains(&took.as_millis()), "half of nine tenths of a second: {took:?}");
+        assert!((400..900).contains(&took.as_millis()), "half of nine tenths of a second: {took:?}");
         drop(dead);
     });
 }
@@ -260,12 +272,12 @@ fn when_nobody_answers_the_client_hears_so_before_it_gives_up() {
     in_namespace(|| async {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
-        std::fs::write(&path, "nameserver 127.0.0.2\noptions timeout:1\n").unwrap();
+        std::fs::write(&path, "nameserver 127.0.0.2\noptions timeout:2\n").unwrap();
         let dead = UdpSocket::bind("127.0.0.2:53").await.unwrap();
         let running = forward_to(Upstream::at(&path));
         let started = Instant::now();
         assert_eq!(rcode(&ask_udp((GATEWAY, 53), &query(1, "app.example")).await), 2);
-        assert!((850..1000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+        assert!((1750..2000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
         drop(dead);
         let started = Instant::now();
         assert_eq!(rcode(&ask_udp((GATEWAY, 53), &query(2, "app.example")).await), 2);

@@ -23,8 +23,11 @@ pub(super) fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Writes a file that will lie over one of the host's, in place and readable for everybody: the command's user is not root, and
-/// netwatch's umask may be anything.
+/// netwatch's umask may be anything. Not touched if it says that already: a reader could find it half written.
 pub fn write_readable(path: &Path, text: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
     fs::write(path, text)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
         .map_err(|error| Error::os("write", path.display().to_string(), error))
