@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::message::Query;
@@ -42,7 +42,7 @@ async fn by_udp(resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
     socket.connect(resolver).await?;
     socket.send(query.bytes()).await?;
     loop {
-        socket.readable().await?;
+        heard(&socket).await?;
         match receive(&socket) {
             Ok(answer) if query.is_answered_by(&answer) => return Ok(answer),
             Ok(_) => {}
@@ -50,6 +50,19 @@ async fn by_udp(resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Something has come in, or an ICMP error has. The latter is EPOLLERR without EPOLLIN, for which `readable` does not wake.
+async fn heard(socket: &UdpSocket) -> io::Result<()> {
+    let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+    if ready.is_error() {
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        // Nothing there: clear the readiness, or this would spin.
+        let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+    Ok(())
 }
 
 fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {

@@ -12,3 +12,6 @@ pub mod stats;
 mod tcp;
 mod udp;
 pub mod upstream;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! The way to a file: every directory in which a name is looked up on it, links followed.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// The kernel's own limit (MAXSYMLINKS).
+const MAX_LINKS: usize = 40;
+
+/// A name looked up in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) dir: PathBuf,
+    pub(super) name: OsString,
+}
+
+/// All steps to an absolute path, as far as it leads: the last one is the file, or the first thing that is not there.
+pub(super) fn steps(path: &Path) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut todo: VecDeque<OsString> = names(path).collect();
+    let mut at = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = todo.pop_front() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&name);
+        steps.push(Step { dir: at.clone(), name });
+        match fs::read_link(&next) {
+            Ok(target) => {
+                links += 1;
+                if links > MAX_LINKS {
+                    break;
+                }
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                names(&target).rev().for_each(|name| todo.push_front(name));
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => at = next,
+            Err(_) => break,
+        }
+    }
+    steps
+}
+
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The steps below this directory, as `dir/name` lines.
+    fn shown(root: &Path, file: &str) -> Vec<String> {
+        let below = |step: Step| Some(step.dir.join(step.name).strip_prefix(root).ok()?.display().to_string());
+        steps(&root.join(file)).into_iter().filter_map(below).filter(|step| !step.is_empty()).collect()
+    }
+
+    #[test]
+    fn follows_links_of_every_kind_as_far_as_they_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("run/resolve")).unwrap();
+        fs::create_dir(root.join("etc")).unwrap();
+        fs::write(root.join("run/resolve/stub"), "").unwrap();
+        symlink(root.join("run"), root.join("var")).unwrap();
+        symlink("../var/resolve/stub", root.join("etc/a")).unwrap();
+        symlink("a", root.join("etc/b")).unwrap();
+        symlink("../gone/resolve/stub", root.join("etc/dangling")).unwrap();
+        symlink("circle", root.join("etc/circle")).unwrap();
+        let through = ["etc", "etc/b", "etc/a", "var", "run", "run/resolve", "run/resolve/stub"];
+        assert_eq!(shown(&root, "etc/b"), through);
+        assert_eq!(shown(&root, "etc/dangling"), ["etc", "etc/dangling", "gone"]);
+        assert_eq!(shown(&root, "etc/circle").len(), 42);
+        assert_eq!(shown(&root, "etc/none/x"), ["etc", "etc/none"]);
+    }
+}
