@@ -90,7 +90,11 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
         let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port(DNS);
         rule.destination(gateway).redirect(port)
     };
-    gateways.into_iter().flatten().flat_map(|gateway| TRANSPORTS.map(|transport| redirect(gateway, transport))).collect()
+    gateways
+        .into_iter()
+        .flatten()
+        .flat_map(|gateway| TRANSPORTS.map(|transport| redirect(gateway, transport)))
+        .collect()
 }
 
 /// All ports but the forwarder's. IPv4 only: the kernel routes nothing to ::1 that came in by an interface.

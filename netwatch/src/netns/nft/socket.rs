@@ -52,7 +52,9 @@ impl Nft {
         // the batch was refused as a whole.
         loop {
             for answer in parse_messages(&self.receive()?) {
-                let Some(errno) = answer.errno().filter(|_| (first..=last).contains(&answer.sequence)) else { continue };
+                let Some(errno) = answer.errno().filter(|_| (first..=last).contains(&answer.sequence)) else {
+                    continue;
+                };
                 if errno != 0 && failed.is_none() {
                     failed = Some((answer.sequence, errno));
                 }
@@ -181,7 +183,9 @@ fn describe(batch: &Batch, first: u32, sequence: u32, errno: i32) -> Error {
     };
     match errno {
         libc::EPERM => error.hint("needs CAP_NET_ADMIN, or the table belongs to another program"),
-        libc::ENOENT | libc::EOPNOTSUPP => error.hint("the kernel lacks a part of nf_tables (nft_chain_nat, nft_ct, nft_fib, nft_masq, nft_redir)"),
+        libc::ENOENT | libc::EOPNOTSUPP => {
+            error.hint("the kernel lacks a part of nf_tables (nft_chain_nat, nft_ct, nft_fib, nft_masq, nft_redir)")
+        }
         _ => error,
     }
 }

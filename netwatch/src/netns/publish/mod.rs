@@ -90,7 +90,8 @@ impl FromStr for Publish {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).map_err(|cause| {
-            Error::said("publish", text, cause).hint("write [ADDR:]HOSTPORT:PORT[/udp], as in 8080:80 or [::1]:5353:53/udp")
+            Error::said("publish", text, cause)
+                .hint("write [ADDR:]HOSTPORT:PORT[/udp], as in 8080:80 or [::1]:5353:53/udp")
         })
     }
 }
@@ -119,7 +120,9 @@ fn parse_address(text: &str) -> Result<IpAddr, String> {
         Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => Err("nothing can be translated from ::1; publish on 127.0.0.1".into()),
         Some(address) if address.is_multicast() => Err(format!("{address} is a multicast address")),
         Some(address) => Ok(address),
-        None if text.contains(':') && bracketed.is_none() => Err(format!("`{text}` is no address (IPv6 needs brackets)")),
+        None if text.contains(':') && bracketed.is_none() => {
+            Err(format!("`{text}` is no address (IPv6 needs brackets)"))
+        }
         None => Err(format!("`{text}` is no address")),
     }
 }

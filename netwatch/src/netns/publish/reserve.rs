@@ -67,7 +67,8 @@ fn take_from_leftovers(port: &Publish, address: IpAddr) -> Result<OwnedFd> {
             .hint("stop it or choose another port of the host"));
     }
     bound(port, address, true).map_err(|errno| {
-        Error::os("publish", port.to_string(), errno).hint(format!("port {shown} is in use; choose another port of the host"))
+        Error::os("publish", port.to_string(), errno)
+            .hint(format!("port {shown} is in use; choose another port of the host"))
     })
 }
 
@@ -129,10 +130,7 @@ mod tests {
         let Some(ns) = Namespace::new() else { return };
         ns.run(|| {
             let error = refused(&["203.0.113.77:80:80"]);
-            assert_eq!(
-                error,
-                "cannot publish 203.0.113.77:80:80/tcp: 203.0.113.77 is not an address of this host"
-            );
+            assert_eq!(error, "cannot publish 203.0.113.77:80:80/tcp: 203.0.113.77 is not an address of this host");
             assert!(refused(&["80:1", "127.0.0.1:80:2"]).ends_with("80:1/tcp already has that port"));
         });
     }
