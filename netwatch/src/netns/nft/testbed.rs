@@ -140,7 +140,8 @@ impl Internet {
 
     /// Switches forwarding on by hand.
     pub fn forward(&self) {
-        self.host.sh("cd /proc/sys/net; for f in ipv4/conf/*/forwarding ipv6/conf/*/force_forwarding; do echo 1 >$f; done");
+        self.host
+            .sh("cd /proc/sys/net; for f in ipv4/conf/*/forwarding ipv6/conf/*/force_forwarding; do echo 1 >$f; done");
     }
 }
 
