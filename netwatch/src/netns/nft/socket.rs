@@ -177,6 +177,7 @@ fn parse_messages(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
 
 fn describe(batch: &Batch, first: u32, sequence: u32, errno: i32) -> Error {
     let cause = io::Error::from_raw_os_error(errno);
+    let creates = batch.message(first, sequence).is_some_and(|message| !message.operation.starts_with("delete"));
     let error = match batch.message(first, sequence) {
         Some(message) => Error::os(message.operation, message.object.clone(), cause),
         None => Error::os("commit nftables changes", "", cause),
