@@ -184,7 +184,7 @@ fn describe(batch: &Batch, first: u32, sequence: u32, errno: i32) -> Error {
     };
     match errno {
         libc::EPERM => error.hint("needs CAP_NET_ADMIN, or the table belongs to another program"),
-        libc::ENOENT | libc::EOPNOTSUPP => {
+        libc::ENOENT | libc::EOPNOTSUPP if creates => {
             error.hint("the kernel lacks a part of nf_tables (nft_chain_nat, nft_ct, nft_fib, nft_masq, nft_redir)")
         }
         _ => error,
