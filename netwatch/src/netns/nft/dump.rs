@@ -45,7 +45,7 @@ pub struct RuleInfo {
     pub chain: String,
     /// Its number in the table.
     pub handle: u64,
-    /// nft's comment.
+    /// nft's comment, or that of `iptables -m comment`.
     pub comment: Option<String>,
     /// The parts that are understood, in order.
     pub terms: Vec<Term>,
@@ -99,11 +99,12 @@ impl std::fmt::Display for ChainInfo {
 
 impl RuleInfo {
     pub(super) fn parse(_family: u8, attributes: &[u8]) -> Option<Self> {
+        let expressions = find(attributes, RULE_EXPRESSIONS).unwrap_or_default();
         Some(Self {
             chain: find_text(attributes, RULE_CHAIN)?,
             handle: find_u64(attributes, RULE_HANDLE)?,
-            comment: find(attributes, RULE_USERDATA).and_then(comment),
-            terms: terms(find(attributes, RULE_EXPRESSIONS).unwrap_or_default()),
+            comment: find(attributes, RULE_USERDATA).and_then(comment).or_else(|| xtables_comment(expressions)),
+            terms: terms(expressions),
         })
     }
 }
@@ -118,6 +119,13 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
         userdata = &rest[value.len()..];
     }
     None
+}
+
+/// iptables-restore turns nft's comment into an xtables match (`-m comment`).
+fn xtables_comment(list: &[u8]) -> Option<String> {
+    let data = parse(list).filter_map(|(_, element)| find(element, EXPR_DATA));
+    let mut comments = data.filter(|data| find_text(data, XT_NAME).as_deref() == Some("comment"));
+    comments.find_map(|data| find_text(data, XT_INFO))
 }
 
 fn terms(list: &[u8]) -> Vec<Term> {

@@ -177,13 +177,14 @@ fn parse_messages(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
 
 fn describe(batch: &Batch, first: u32, sequence: u32, errno: i32) -> Error {
     let cause = io::Error::from_raw_os_error(errno);
+    let creates = batch.message(first, sequence).is_some_and(|message| !message.operation.starts_with("delete"));
     let error = match batch.message(first, sequence) {
         Some(message) => Error::os(message.operation, message.object.clone(), cause),
         None => Error::os("commit nftables changes", "", cause),
     };
     match errno {
         libc::EPERM => error.hint("needs CAP_NET_ADMIN, or the table belongs to another program"),
-        libc::ENOENT | libc::EOPNOTSUPP => {
+        libc::ENOENT | libc::EOPNOTSUPP if creates => {
             error.hint("the kernel lacks a part of nf_tables (nft_chain_nat, nft_ct, nft_fib, nft_masq, nft_redir)")
         }
         _ => error,
