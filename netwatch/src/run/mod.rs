@@ -90,13 +90,13 @@ fn new_run_dir() -> Result<RunDir> {
 
 /// Everything is undone by us; then the guardian may go.
 fn finish(line: Line, run_dir: &RunDir) -> Result<()> {
-    let undone = state::undo_run(run_dir.path());
+    let undone = Exclusive::take().and_then(|held| state::undo_run(run_dir.path(), &held));
     let finished = line.finish();
     undone.and(finished)
 }
 
 fn undo(run_dir: &RunDir) {
-    if let Err(error) = state::undo_run(run_dir.path()) {
+    if let Err(error) = Exclusive::take().and_then(|held| state::undo_run(run_dir.path(), &held)) {
         complain(&error);
     }
 }

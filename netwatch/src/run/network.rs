@@ -1,6 +1,7 @@
 //! The network of a run, put together: namespace, link, addresses, NAT, forwarding, firewall, DNS. Each part undoes itself; the order
 //! of the fields is the order in which they go.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::netns::firewall::{self, OpenSpec};
-use crate::netns::forwarding::Forwarding;
+use crate::netns::forwarding::{self, Families, Forwarding, ForwardingSpec, Ipv6Switch};
 use crate::netns::link::{Link, LinkPlan};
 use crate::netns::namespace::Namespace;
 use crate::netns::nat::{Ends, Nat, NatSpec};
@@ -71,12 +72,20 @@ impl Network {
         let forwarder = Forwarder::bind(&gateways, Some(link.name()))?;
         let dns_port = forwarder.listening().iter().map(|(_, port)| *port).find(|port| *port != DOMAIN);
         faults::point("nat")?;
-        let nat = Nat::install(&nat_spec(plan, place, &subnets, link.name(), dns_port))?;
+        let spec = nat_spec(plan, place, &subnets, link.name(), dns_port);
+        let families = Families { ipv4: true, ipv6: subnets.v6.is_some() };
+        forwarding::prepare_interface(link.name(), families, spec.needs_route_localnet())?;
+        let nat = Nat::install(&spec)?;
         faults::point("forwarding")?;
-        let forwarding = Forwarding::enable(place.id, place.journal, link.name(), &nat, subnets.v6.is_some())?;
+        let switch = Ipv6Switch::of_kernel();
+        let forwarding = Forwarding::enable(
+            ForwardingSpec { run: place.id.clone(), families, ipv6_switch: switch },
+            place.journal,
+            &nat,
+        )?;
         faults::point("firewall")?;
         let blocked = firewall::open(&open_spec(plan, place, &link, dns_port), place.journal)?;
-        notes.extend(blocked.iter().map(ToString::to_string));
+        blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
         let dns = forwarder.run(upstream(plan))?;
         let resolv_conf = write_resolv_conf(place, &dns, gateways[0])?;
         let mut namespace = namespace;
@@ -165,6 +174,12 @@ impl Network {
     }
 }
 
+/// What the user should know before the command starts, and again afterwards. A closed standard error changes nothing.
+fn warn(text: &str, notes: &mut Vec<String>) {
+    let _ = writeln!(std::io::stderr(), "netwatch: {text}");
+    notes.push(text.to_owned());
+}
+
 fn duplicate(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().map_err(|error| Error::os("duplicate", "a descriptor", error))
 }
@@ -180,7 +195,7 @@ fn join(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<(Subn
     let mut netlink = Netlink::route()?;
     let uplink = Uplink::find(&mut netlink)?;
     if uplink.v4.is_none() && uplink.v6.is_none() {
-        notes.push(super::notes::NO_UPLINK.into());
+        warn(super::notes::NO_UPLINK, notes);
     }
     let _held = Exclusive::take()?;
     let occupied = Occupied::read(&mut netlink, &wanted)?;
@@ -223,8 +238,14 @@ fn nat_spec<'a>(
     }
 }
 
-fn open_spec<'a>(plan: &'a Plan, place: &'a Place<'_>, link: &'a Link, dns_port: Option<u16>) -> OpenSpec<'a> {
-    OpenSpec { run: place.id, interface: link.name(), dns_port: dns_port.unwrap_or(DOMAIN), publish: &plan.publish }
+fn open_spec<'a>(plan: &Plan, place: &'a Place<'_>, link: &'a Link, dns_port: Option<u16>) -> OpenSpec<'a> {
+    OpenSpec {
+        run: place.id,
+        interface: link.name(),
+        dns_port: dns_port.unwrap_or(DOMAIN),
+        publish: !plan.publish.is_empty(),
+        host_loopback: plan.arguments.host_loopback,
+    }
 }
 
 fn upstream(plan: &Plan) -> Upstream {

@@ -9,14 +9,18 @@ use crate::netns::{cgroup, firewall, forwarding, link, named};
 
 /// Undoes everything recorded in this run directory and removes the directory. Used at the end of every run, by the guardian when
 /// netwatch dies, and by `clean`. When something could not be undone the directory stays, so that the next run tries again.
-pub fn undo_run(dir: &Path) -> Result<()> {
+pub fn undo_run(dir: &Path, held: &Exclusive) -> Result<()> {
     let run = dir
         .file_name()
         .and_then(|name| RunId::parse(name.to_str()?))
         .ok_or_else(|| Error::said("clean up after", dir.display().to_string(), "not a run's directory"))?;
     let mut failure = None;
-    for undo in Journal::read(dir)?.iter().rev() {
-        if let Err(error) = apply(&run, undo) {
+    let journal = Journal::read(dir)?;
+    if let Err(error) = firewall::remove_all(&journal) {
+        failure.get_or_insert(error);
+    }
+    for undo in journal.iter().rev() {
+        if let Err(error) = apply(&run, undo, held) {
             failure.get_or_insert(error);
         }
     }
@@ -32,17 +36,23 @@ pub fn undo_stale(held: &Exclusive) -> Result<usize> {
     let stale = RunDir::stale(held)?;
     let mut failure = None;
     for run in &stale {
-        if let Err(error) = undo_run(run.path()) {
+        if let Err(error) = undo_run(run.path(), held) {
             failure.get_or_insert(error);
         }
+    }
+    if !stale.is_empty()
+        && let Err(error) = forwarding::forget_dead_namespaces(held)
+    {
+        failure.get_or_insert(error);
     }
     failure.map_or(Ok(stale.len()), Err)
 }
 
-fn apply(run: &RunId, undo: &Undo) -> Result<()> {
+fn apply(run: &RunId, undo: &Undo, held: &Exclusive) -> Result<()> {
     match undo {
-        Undo::Forwarding { netns_cookie } => forwarding::release(run, *netns_cookie).map(drop),
-        Undo::ForeignRule { family, table, chain, comment } => firewall::remove(*family, table, chain, comment),
+        Undo::Forwarding { netns_cookie } => forwarding::release(run, *netns_cookie, held).map(drop),
+        // All of them at once, above: each transaction costs an RCU grace period.
+        Undo::ForeignRule { .. } => Ok(()),
         Undo::File { path } => named::undo_file(path),
         Undo::Directory { path } => named::undo_directory(path),
         Undo::Mount { path } => named::undo_mount(path),

@@ -8,6 +8,8 @@ mod legacy;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use nix::errno::Errno;
 
 use self::accept::Style;
@@ -43,6 +45,16 @@ pub struct Blocked {
     pub cause: String,
     /// The command that opens it, or advice where there is no such command.
     pub open: String,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the host's firewall may drop the command's packets in {}: {}; open it with: {}",
+            self.chain, self.cause, self.open
+        )
+    }
 }
 
 /// What [`inspect`] found.
