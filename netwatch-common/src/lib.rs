@@ -1,2 +1,17 @@
-//! What netwatch's kernel and user space share, and nothing else: plain data and the packet parser.
+//! What netwatch's kernel and user space share, and nothing else: plain data, the packet parser and the rules of
+//! accounting. Not: anything that reads a clock, a socket or a map. One source compiles into the classifier and into
+//! host tests, fuzzers and replay, so both give the same counters to the bit.
 #![no_std]
+
+pub mod account;
+pub mod address;
+pub mod config;
+pub mod flow;
+pub mod fragment;
+pub mod parse;
+pub mod remainder;
+pub mod sample;
+pub mod stat;
+
+#[cfg(feature = "user")]
+mod pod;

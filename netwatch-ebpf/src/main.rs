@@ -1,3 +1,51 @@
-//! netwatch's kernel half.
+//! netwatch's kernel half: a TC classifier that counts packets and lets every one of them pass to later classifiers.
+//! Entry points only; the parser and the rules of accounting are in `netwatch-common`.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the BPF target has no other way to a plain atomic add than the intrinsic")]
+
+mod account;
+mod fragment;
+mod maps;
+mod sample;
+mod skb;
+mod stat;
+
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use netwatch_common::parse::Hook;
+
+/// At ingress of the host's end of the link: what the target sent.
+#[classifier]
+pub fn link_egress(ctx: TcContext) -> i32 {
+    account::packet(&ctx, Hook::FromTarget);
+    TC_ACT_UNSPEC
+}
+
+/// At egress of the host's end of the link: what the target receives.
+#[classifier]
+pub fn link_ingress(ctx: TcContext) -> i32 {
+    account::packet(&ctx, Hook::ToTarget);
+    TC_ACT_UNSPEC
+}
+
+/// At egress of the target's own `lo`: what it says to itself.
+#[classifier]
+pub fn loopback(ctx: TcContext) -> i32 {
+    account::packet(&ctx, Hook::Loopback);
+    TC_ACT_UNSPEC
+}
+
+/// Nothing here can panic; if something could, the verifier would refuse the endless loop instead of letting it run wild.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel gives GPL-only helpers to no other licence; dual licences count.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

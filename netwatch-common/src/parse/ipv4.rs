@@ -1,0 +1,73 @@
+//! IPv4 (RFC 791) with options, fragments, and an authentication header before the transport.
+
+use network_types::ip::Ipv4Hdr;
+
+use super::ip::{Found, Rest, authentication_len};
+use super::{Fragment, Frame, Malformed, Meta, Packet, protocol, transport};
+use crate::address::Address;
+use crate::flow::{kind, malformed};
+
+const MIN_HEADER: u32 = 20;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+#[inline(always)]
+pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut Packet) -> Result<(), Malformed> {
+    let header: &Ipv4Hdr = frame.header(offset).ok_or(Malformed(malformed::IP_TRUNCATED))?;
+    if header.vihl >> 4 != 4 {
+        return Err(Malformed(malformed::IP_VERSION));
+    }
+    let mut rest = lengths(header, meta, offset, frame.len())?;
+    packet.kind = kind::IPV4;
+    packet.source = Address::v4(&header.src_addr);
+    packet.destination = Address::v4(&header.dst_addr);
+    packet.protocol = header.proto;
+    let fragment = u16::from_be_bytes(header.frags);
+    if fragment & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
+        packet.fragment_id = u32::from(u16::from_be_bytes(header.id));
+        packet.fragment_protocol = header.proto;
+        if fragment & FRAGMENT_OFFSET != 0 {
+            transport::later_fragment(rest, packet);
+            return Ok(());
+        }
+        if transport::hides_ports(header.proto) {
+            packet.fragment = Fragment::First;
+        }
+    }
+    if packet.protocol == protocol::AUTHENTICATION {
+        rest = authentication(frame, rest, packet)?;
+    }
+    transport::parse(frame, rest, packet)
+}
+
+/// Checks all lengths once; afterwards the rest is what the packet claims and the frame has.
+#[inline(always)]
+fn lengths(header: &Ipv4Hdr, meta: &Meta, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
+    let available = frame_len - offset;
+    let header_len = u32::from(header.vihl & 0x0f) * 4;
+    if header_len < MIN_HEADER || header_len > available {
+        return Err(Malformed(malformed::IPV4_HEADER_LENGTH));
+    }
+    let mut total = u32::from(u16::from_be_bytes(header.tot_len));
+    // Buffers over 64 KiB (BIG TCP) cannot say their length here.
+    if total == 0 && meta.gso_size != 0 {
+        total = available;
+    }
+    if total < header_len || total > available {
+        return Err(Malformed(malformed::IP_LENGTH));
+    }
+    Ok(Rest { offset: offset + header_len, end: offset + total })
+}
+
+#[inline(always)]
+fn authentication<F: Frame>(frame: &F, rest: Rest, packet: &mut Packet) -> Result<Rest, Malformed> {
+    let Found::Here(&[next, len]) = rest.header::<F, [u8; 2]>(frame) else {
+        return Err(Malformed(malformed::TRANSPORT_TRUNCATED));
+    };
+    let len = authentication_len(len);
+    if len > rest.len() {
+        return Err(Malformed(malformed::TRANSPORT_TRUNCATED));
+    }
+    packet.protocol = next;
+    Ok(Rest { offset: rest.offset + len, end: rest.end })
+}

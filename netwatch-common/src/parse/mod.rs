@@ -1,0 +1,125 @@
+//! The packet parser: from a frame's first byte to the transport's ports and flags. Generic over how bytes are read
+//! ([`Frame`]), so that the classifier (direct packet access) and the host (slices) run the same source. Not: what the
+//! packet is counted under by direction ([`orient`]), nor any counting. It never fails without saying why, and it never
+//! reads a byte that the packet's own lengths exclude.
+
+mod ip;
+mod ipv4;
+mod ipv6;
+mod link;
+mod orient;
+mod packet;
+mod transport;
+
+
+pub use orient::{Hook, orient};
+pub use packet::{Fragment, Packet};
+pub use transport::{protocol, tcp};
+
+use crate::account::Size;
+
+/// A header that may lie at any address and for which any bytes are valid.
+///
+/// # Safety
+/// The type has alignment 1, no padding and no invalid bit patterns.
+pub unsafe trait Header {}
+
+// SAFETY: bytes.
+unsafe impl<const N: usize> Header for [u8; N] {}
+// SAFETY: `#[repr(C)]` of byte arrays.
+unsafe impl Header for network_types::ip::Ipv4Hdr {}
+// SAFETY: `#[repr(C)]` of byte arrays.
+unsafe impl Header for network_types::ip::Ipv6Hdr {}
+
+const _: () = {
+    use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+    assert!(align_of::<Ipv4Hdr>() == 1 && size_of::<Ipv4Hdr>() == 20);
+    assert!(align_of::<Ipv6Hdr>() == 1 && size_of::<Ipv6Hdr>() == 40);
+};
+
+/// A frame, from its Ethernet header on.
+pub trait Frame {
+    /// The whole frame's length in bytes, also of what cannot be read (non-linear, or cut by a capture).
+    fn len(&self) -> u32;
+
+    /// True for a frame without a byte.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at `offset`, if all of it can be read.
+    fn header<T: Header>(&self, offset: u32) -> Option<&T>;
+}
+
+/// A frame in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Captured<'a> {
+    /// The bytes there are.
+    pub bytes: &'a [u8],
+    /// The frame's length before a capture cut it.
+    pub orig_len: u32,
+}
+
+impl<'a> Captured<'a> {
+    /// A frame of which every byte is there.
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        Self { bytes, orig_len: bytes.len() as u32 }
+    }
+}
+
+impl Frame for Captured<'_> {
+    fn len(&self) -> u32 {
+        self.orig_len.max(self.bytes.len() as u32)
+    }
+
+    fn header<T: Header>(&self, offset: u32) -> Option<&T> {
+        let bytes = self.bytes.get(offset as usize..)?.get(..size_of::<T>())?;
+        // SAFETY: enough bytes, alignment 1 and any bit pattern allowed (`Header`).
+        Some(unsafe { &*bytes.as_ptr().cast::<T>() })
+    }
+}
+
+/// What the socket buffer says beside its bytes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// Packets that offloading put into one buffer; 0 or 1 for none.
+    pub gso_segs: u32,
+    /// Payload bytes of each of those; 0 without offloading.
+    pub gso_size: u32,
+    /// A VLAN tag lies beside the frame, not in it.
+    pub tagged: bool,
+}
+
+/// Reads a frame's headers.
+#[inline(always)]
+pub fn parse<F: Frame>(frame: &F, meta: &Meta) -> Packet {
+    let mut packet = Packet::default();
+    if let Err(Malformed(reason)) = link::parse(frame, meta, &mut packet) {
+        packet.set_malformed(reason);
+    }
+    packet
+}
+
+/// One of [`crate::flow::malformed`].
+#[derive(Debug, Clone, Copy)]
+struct Malformed(u8);
+
+/// What the frame adds to the counters. Segments repeat the headers; the tag beside the frame is on the wire too.
+#[inline(always)]
+pub fn size<F: Frame>(frame: &F, meta: &Meta, packet: &Packet) -> Size {
+    const TAG: u64 = 4;
+    let bytes = u64::from(frame.len());
+    let tag = if meta.tagged { TAG } else { 0 };
+    let packets = u64::from(segments(meta, packet));
+    let headers = u64::from(packet.payload_offset) + tag;
+    Size { packets, bytes, wire_bytes: bytes + tag + (packets - 1) * headers }
+}
+
+/// Buffers from tun and packet sockets may come with a segment size but without the number of segments (SKB_GSO_DODGY).
+#[inline(always)]
+fn segments(meta: &Meta, packet: &Packet) -> u32 {
+    if meta.gso_segs > 1 {
+        return meta.gso_segs;
+    }
+    if meta.gso_segs == 0 && meta.gso_size != 0 { packet.payload_len.div_ceil(meta.gso_size).max(1) } else { 1 }
+}

@@ -1,0 +1,16 @@
+//! Lets user space hand these types to aya as map keys and values, and as read-only data.
+
+use crate::config::Config;
+use crate::flow::{FlowKey, FlowValue};
+use crate::fragment::{FirstFragment, FragmentKey};
+
+// SAFETY (all five): `#[repr(C)]`, made of integers only, without implicit padding (asserted where they are defined).
+unsafe impl aya::Pod for FlowKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FlowValue {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FragmentKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FirstFragment {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Config {}

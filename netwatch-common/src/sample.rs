@@ -1,0 +1,80 @@
+//! Records of the two ring buffers: samples (the heads of packets) and events (rare, never starved by samples).
+
+use crate::config::Config;
+use crate::flow::{FlowKey, Half};
+use crate::parse::Packet;
+
+/// Why a packet was sampled. Values of [`SampleHeader::reason`].
+pub mod reason {
+    /// Among the first packets with payload of its flow and direction.
+    pub const HEAD: u8 = 1;
+    /// Port 53, UDP or TCP.
+    pub const DNS: u8 = 2;
+    /// An ICMP or ICMPv6 error message.
+    pub const ICMP_ERROR: u8 = 3;
+}
+
+/// Precedes the packet's bytes, from its link-layer header on, in a record of SAMPLES.
+#[repr(C, align(8))]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SampleHeader {
+    /// When: ns of the kernel's monotonic clock.
+    pub time_ns: u64,
+    /// What it was counted under.
+    pub key: FlowKey,
+    /// The packet's length in bytes, as the interface counts it.
+    pub orig_len: u32,
+    /// How many bytes of it follow.
+    pub caplen: u32,
+    /// Where the transport's payload starts.
+    pub payload_offset: u16,
+    /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    pub direction: u8,
+    /// One of [`reason`].
+    pub reason: u8,
+    /// Always zero.
+    pub zero: u32,
+}
+
+/// A record of EVENTS: the first packet of a flow was counted.
+#[repr(C, align(8))]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct NewFlow {
+    /// When: ns of the kernel's monotonic clock.
+    pub time_ns: u64,
+    /// The new flow.
+    pub key: FlowKey,
+    /// Who opened it: [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    pub opened_by: u8,
+    /// Always zero.
+    pub zero: [u8; 7],
+}
+
+/// Space for packet bytes in the three sizes of record: small messages, one wire packet, a GSO buffer's first 4 KiB.
+/// The verifier wants sizes known at compile time.
+pub const CLASSES: [usize; 3] = [256 - HEADER, 1792 - HEADER, 4608 - HEADER];
+const HEADER: usize = size_of::<SampleHeader>();
+
+/// Why this packet is worth a sample, if it is. `half` is its direction of the flow, as it was before this packet or after.
+#[inline(always)]
+pub fn wanted(packet: &Packet, half: &Half, config: &Config) -> Option<u8> {
+    if packet.payload_len == 0 {
+        return None;
+    }
+    if config.sample_protocols != 0 && packet.is_dns() {
+        return Some(reason::DNS);
+    }
+    if config.sample_protocols != 0 && packet.icmp_error {
+        return Some(reason::ICMP_ERROR);
+    }
+    let room = half.sampled_packets < config.sample_packets && half.sampled_bytes < config.sample_bytes;
+    (room && packet.has_ports()).then_some(reason::HEAD)
+}
+
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<SampleHeader>() == 64);
+    assert!(offset_of!(SampleHeader, orig_len) == 48);
+    assert!(offset_of!(SampleHeader, reason) == 59);
+    assert!(size_of::<NewFlow>() == 56);
+};
