@@ -4,4 +4,5 @@
 
 pub mod error;
 pub mod flow;
+pub mod probe;
 pub mod state;
