@@ -1,8 +1,11 @@
 //! How an entry grows with a packet. The same rules for the shared table (atomics, kernel) and for plain memory (host,
 //! per-CPU): [`Cells`] is the only difference. Not: where the entry is kept.
 
-use crate::flow::{EGRESS, FlowKey, FlowValue, Half, Handshake, INGRESS, scope, stage};
-use crate::parse::{Packet, tcp};
+use crate::config::Config;
+use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, scope, stage};
+use crate::observation::Observation;
+use crate::parse::tcp;
+use crate::sample::{CLASSES, reason};
 
 /// How a counter is changed.
 pub trait Cells {
@@ -45,38 +48,12 @@ impl Cells for Plain {
     }
 }
 
-/// One packet, ready to be counted.
-#[derive(Debug, Clone, Copy)]
-pub struct Observation<'a> {
-    /// What it is counted under.
-    pub key: &'a FlowKey,
-    /// What its headers said.
-    pub packet: &'a Packet,
-    /// How much it counts.
-    pub size: Size,
-    /// [`EGRESS`] or [`INGRESS`].
-    pub direction: u8,
-    /// When: ns of a monotonic clock.
-    pub now_ns: u64,
-}
-
-/// What one socket buffer adds to the counters besides itself.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    /// Packets as a wire would carry them.
-    pub packets: u64,
-    /// Bytes as the interface counts them.
-    pub bytes: u64,
-    /// Bytes as a wire would carry them.
-    pub wire_bytes: u64,
-}
-
 /// Notes the first packet of an entry that is still [`FlowValue::EMPTY`]. [`record`] then counts it.
 ///
 /// # Safety
 /// `value` points to a live entry.
 #[inline(always)]
-pub unsafe fn open(value: *mut FlowValue, seen: &Observation<'_>) {
+pub unsafe fn open(value: *mut FlowValue, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
         (*value).opened_by = u32::from(opened_by(seen));
@@ -86,7 +63,7 @@ pub unsafe fn open(value: *mut FlowValue, seen: &Observation<'_>) {
 
 /// Who opened the flow that this packet is the first of: its sender, unless it answers a SYN that was not seen.
 #[inline(always)]
-pub fn opened_by(seen: &Observation<'_>) -> u8 {
+pub fn opened_by(seen: &Observation) -> u8 {
     if seen.packet.flags & SYN_ACK == SYN_ACK { seen.direction ^ 1 } else { seen.direction }
 }
 
@@ -95,9 +72,8 @@ pub fn opened_by(seen: &Observation<'_>) -> u8 {
 /// # Safety
 /// `value` points to a live entry; if `C` is [`Plain`], nobody else changes it.
 #[inline(always)]
-pub unsafe fn record<C: Cells>(value: *mut FlowValue, seen: &Observation<'_>) {
-    // SAFETY: the caller's promise. The direction is written out so that both offsets are constants: the verifier then
-    // has nothing to prove and the compiler nothing to multiply.
+pub unsafe fn record<C: Cells>(value: *mut FlowValue, seen: &Observation) {
+    // SAFETY: the caller's promise.
     unsafe {
         let half = half(value, seen.direction);
         C::add64(&raw mut (*half).counts.skbs, 1);
@@ -117,14 +93,50 @@ pub unsafe fn record<C: Cells>(value: *mut FlowValue, seen: &Observation<'_>) {
 /// `value` points to a live entry.
 #[inline(always)]
 pub unsafe fn half(value: *mut FlowValue, direction: u8) -> *mut Half {
-    // SAFETY: the caller's promise.
-    unsafe { if direction == EGRESS { &raw mut (*value).halves[0] } else { &raw mut (*value).halves[1] } }
+    // Computed, not branched to: the verifier then follows one path instead of two.
+    let index = usize::from(direction & 1);
+    // SAFETY: the caller's promise; one of two.
+    unsafe { (&raw mut (*value).halves).cast::<Half>().add(index) }
 }
+
+/// Why a packet that was recorded is worth a sample, if it is. Its share of the flow's budget is then used up, also if the
+/// ring turns out to be full: a flow must not knock for ever.
+///
+/// # Safety
+/// `half` points into a live entry; if `C` is [`Plain`], nobody else changes it.
+#[inline(always)]
+pub unsafe fn wants_sample<C: Cells>(half: *mut Half, seen: &Observation, config: &Config) -> Option<u8> {
+    let packet = &seen.packet;
+    if packet.payload_len == 0 {
+        return None;
+    }
+    if config.sample_protocols != 0 && packet.is_dns() {
+        return Some(reason::DNS);
+    }
+    if config.sample_protocols != 0 && packet.icmp_error {
+        return Some(reason::ICMP_ERROR);
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !packet.has_ports()
+            || (*half).sampled_packets >= config.sample_packets
+            || (*half).sampled_bytes >= config.sample_bytes
+        {
+            return None;
+        }
+        C::add32(&raw mut (*half).sampled_packets, 1);
+        C::add32(&raw mut (*half).sampled_bytes, packet.payload_len.min(LARGEST));
+    }
+    Some(reason::HEAD)
+}
+
+/// More than this of a packet is never sampled.
+const LARGEST: u32 = CLASSES[CLASSES.len() - 1] as u32;
 
 /// # Safety
 /// As [`record`]; `half` belongs to `value`.
 #[inline(always)]
-unsafe fn record_tcp<C: Cells>(value: *mut FlowValue, half: *mut Half, seen: &Observation<'_>) {
+unsafe fn record_tcp<C: Cells>(value: *mut FlowValue, half: *mut Half, seen: &Observation) {
     let flags = u32::from(seen.packet.flags);
     // SAFETY: the caller's promise.
     unsafe {
@@ -157,7 +169,7 @@ const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
 /// As [`record`]. Plain stores: SYNs of one five-tuple come a retransmission timeout apart, not from two CPUs at once; if
 /// they did, an RTT would be lost or a repeat counted as a connection, never a packet.
 #[inline(always)]
-unsafe fn on_syn<C: Cells>(handshake: *mut Handshake, seen: &Observation<'_>) {
+unsafe fn on_syn<C: Cells>(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
         let repeated = (*handshake).connections != 0 && (*handshake).isn == seen.packet.sequence;
@@ -176,7 +188,7 @@ unsafe fn on_syn<C: Cells>(handshake: *mut Handshake, seen: &Observation<'_>) {
 /// # Safety
 /// As [`on_syn`].
 #[inline(always)]
-unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation<'_>) {
+unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
         let answers = (*handshake).opener != u32::from(seen.direction)
@@ -196,7 +208,7 @@ unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation<'_>) {
 /// # Safety
 /// As [`on_syn`].
 #[inline(always)]
-unsafe fn on_ack(handshake: *mut Handshake, seen: &Observation<'_>) {
+unsafe fn on_ack(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
         if (*handshake).stage == stage::SYN_ACK && (*handshake).opener == u32::from(seen.direction) {
@@ -207,14 +219,14 @@ unsafe fn on_ack(handshake: *mut Handshake, seen: &Observation<'_>) {
 
 /// The SYN-ACK of a connection from outside leaves the target, so the way out and back ends with the opener's ACK.
 #[inline(always)]
-fn opened_from_outside(seen: &Observation<'_>) -> bool {
+fn opened_from_outside(seen: &Observation) -> bool {
     seen.key.scope == scope::LINK && seen.direction == EGRESS
 }
 
 /// # Safety
 /// As [`on_syn`].
 #[inline(always)]
-unsafe fn finish(handshake: *mut Handshake, seen: &Observation<'_>) {
+unsafe fn finish(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
         // 0 means "none": a handshake faster than the clock's step still has an RTT.
@@ -224,4 +236,3 @@ unsafe fn finish(handshake: *mut Handshake, seen: &Observation<'_>) {
 }
 
 const _: () = assert!(EGRESS == 0 && INGRESS == 1);
-

@@ -2,37 +2,41 @@
 //! sixteen-byte array: the compiler would move it through the classifier's small stack byte by byte.
 
 /// An IPv6 address, or an IPv4 address mapped into one (`::ffff:a.b.c.d`).
-#[repr(transparent)]
+#[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Address([u64; 2]);
+pub struct Address {
+    high: u64,
+    low: u64,
+}
 
 impl Address {
     /// From bytes in network order.
     #[inline(always)]
     pub fn v6(bytes: &[u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
-        Self([u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])])
+        let high = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        Self { high, low: u64::from_ne_bytes([i, j, k, l, m, n, o, p]) }
     }
 
     /// From bytes in network order.
     #[inline(always)]
     pub fn v4(bytes: &[u8; 4]) -> Self {
         const PREFIX: u64 = 0x0000_ffff_0000_0000;
-        Self([0, (PREFIX | u64::from(u32::from_be_bytes(*bytes))).to_be()])
+        Self { high: 0, low: (PREFIX | u64::from(u32::from_be_bytes(*bytes))).to_be() }
     }
 
     /// In network order.
     pub fn bytes(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.0[0].to_ne_bytes());
-        bytes[8..].copy_from_slice(&self.0[1].to_ne_bytes());
+        bytes[..8].copy_from_slice(&self.high.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.low.to_ne_bytes());
         bytes
     }
 
     /// As a number: the order in which people sort addresses.
     #[inline(always)]
     pub(crate) fn number(&self) -> (u64, u64) {
-        (u64::from_be(self.0[0]), u64::from_be(self.0[1]))
+        (u64::from_be(self.high), u64::from_be(self.low))
     }
 }
 

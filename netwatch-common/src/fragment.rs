@@ -2,7 +2,7 @@
 
 use crate::address::Address;
 use crate::flow::FlowKey;
-use crate::parse::{Fragment, Packet};
+use crate::parse::{Packet, part};
 
 /// What the fragments of one datagram share (RFC 791, RFC 8200).
 #[repr(C, align(8))]
@@ -33,9 +33,7 @@ pub struct FirstFragment {
     /// Receiver's port.
     pub destination_port: u16,
     /// The transport protocol.
-    pub protocol: u8,
-    /// Always zero.
-    pub zero: [u8; 3],
+    pub protocol: u32,
 }
 
 /// A bounded memory of first fragments. Forgetting is allowed: the later fragments are then named as such.
@@ -61,21 +59,20 @@ impl Fragments for Forgetful {
 #[inline(always)]
 pub fn join(packet: &mut Packet, scope: u8, fragments: &mut impl Fragments) {
     match packet.fragment {
-        Fragment::No => {}
-        Fragment::First => {
+        part::FIRST => {
             let first = FirstFragment {
                 source_port: packet.source_port,
                 destination_port: packet.destination_port,
-                protocol: packet.protocol,
-                zero: [0; 3],
+                protocol: u32::from(packet.protocol),
             };
             fragments.remember(&key(packet, scope), &first);
         }
-        Fragment::Later => {
+        part::LATER => {
             if let Some(first) = fragments.recall(&key(packet, scope)) {
                 packet.join(&first);
             }
         }
+        _ => {}
     }
 }
 

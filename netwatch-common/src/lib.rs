@@ -8,9 +8,11 @@ pub mod address;
 pub mod config;
 pub mod flow;
 pub mod fragment;
+pub mod observation;
 pub mod parse;
 pub mod remainder;
 pub mod sample;
+pub mod stage;
 pub mod stat;
 
 #[cfg(feature = "user")]

@@ -1,8 +1,6 @@
 //! Records of the two ring buffers: samples (the heads of packets) and events (rare, never starved by samples).
 
-use crate::config::Config;
-use crate::flow::{FlowKey, Half};
-use crate::parse::Packet;
+use crate::flow::FlowKey;
 
 /// Why a packet was sampled. Values of [`SampleHeader::reason`].
 pub mod reason {
@@ -45,31 +43,15 @@ pub struct NewFlow {
     /// The new flow.
     pub key: FlowKey,
     /// Who opened it: [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
-    pub opened_by: u8,
+    pub opened_by: u32,
     /// Always zero.
-    pub zero: [u8; 7],
+    pub zero: u32,
 }
 
 /// Space for packet bytes in the three sizes of record: small messages, one wire packet, a GSO buffer's first 4 KiB.
 /// The verifier wants sizes known at compile time.
 pub const CLASSES: [usize; 3] = [256 - HEADER, 1792 - HEADER, 4608 - HEADER];
 const HEADER: usize = size_of::<SampleHeader>();
-
-/// Why this packet is worth a sample, if it is. `half` is its direction of the flow, as it was before this packet or after.
-#[inline(always)]
-pub fn wanted(packet: &Packet, half: &Half, config: &Config) -> Option<u8> {
-    if packet.payload_len == 0 {
-        return None;
-    }
-    if config.sample_protocols != 0 && packet.is_dns() {
-        return Some(reason::DNS);
-    }
-    if config.sample_protocols != 0 && packet.icmp_error {
-        return Some(reason::ICMP_ERROR);
-    }
-    let room = half.sampled_packets < config.sample_packets && half.sampled_bytes < config.sample_bytes;
-    (room && packet.has_ports()).then_some(reason::HEAD)
-}
 
 const _: () = {
     use core::mem::{offset_of, size_of};

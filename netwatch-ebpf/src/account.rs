@@ -2,15 +2,16 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_NOEXIST, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
-use netwatch_common::account::{self, Cells, Observation};
-use netwatch_common::flow::{FlowValue, scope};
-use netwatch_common::parse::{self, Hook, Packet};
-use netwatch_common::{fragment, remainder, stat as slot};
+use netwatch_common::account::{self, Cells};
+use netwatch_common::flow::FlowValue;
+use netwatch_common::observation::Observation;
+use netwatch_common::parse::{self, Frame, Hook};
+use netwatch_common::{remainder, stage, stat as slot};
 
-use crate::maps::{CONFIG, EVENTS, FLOWS, REMAINDERS};
+use crate::maps::{CONFIG, EVENTS, FLOWS, REMAINDERS, SCRATCH, STAGES};
 use crate::skb::{Skb, meta};
 use crate::{fragment as fragments, sample, stat};
 
@@ -42,54 +43,104 @@ impl Cells for Shared {
     }
 }
 
+/// What is kept of a packet while it is counted.
+#[repr(C)]
+pub struct Scratch {
+    /// Where it was seen: a [`Hook`].
+    hook: u32,
+    /// Why it is to be sampled: one of `netwatch_common::sample::reason`.
+    reason: u32,
+    /// For [`Skb::forget`](netwatch_common::parse::Frame::forget).
+    word: u64,
+    seen: Observation,
+}
+
+/// Notes where the packet was seen and goes on in [`packet`]. Returns only if user space forgot to fill STAGES.
+#[inline(always)]
+pub fn hand_over(ctx: &TcContext, hook: Hook) -> i32 {
+    // There is always an element 0. The classifier runs with softirqs off: nobody else on this CPU uses it meanwhile.
+    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+        // SAFETY: ours until the program ends, see above.
+        unsafe { (*scratch).hook = hook as u32 };
+        proceed(ctx, stage::ACCOUNT);
+    }
+    TC_ACT_UNSPEC
+}
+
 /// Parses, counts, then samples.
 #[inline(always)]
-pub fn packet(ctx: &TcContext, hook: Hook) {
+pub fn packet(ctx: &TcContext) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: as in `hand_over`, of which this is the continuation.
+    let scratch = unsafe { &mut *scratch };
     let meta = meta(ctx);
-    let (skb, mut packet) = read(ctx, &meta);
-    let scope = if matches!(hook, Hook::Loopback) { scope::LOOPBACK } else { scope::LINK };
-    fragment::join(&mut packet, scope, &mut fragments::Map);
-    let (key, direction) = parse::orient(&packet, hook);
-    let size = parse::size(&skb, &meta, &packet);
+    // SAFETY: a word of the scratch memory that only the frame uses.
+    let skb = unsafe { Skb::new(ctx, (&raw mut scratch.word).cast()) };
+    parse::parse(&skb, &meta, &mut scratch.seen.packet);
+    let scratch = forget(scratch);
+    if scratch.seen.packet.incomplete && skb.is_short() {
+        if skb.pull(ctx) {
+            proceed(ctx, stage::ACCOUNT);
+        }
+        stat::count(slot::UNREADABLE);
+    }
+    let hook = Hook::from_number(scratch.hook);
     // SAFETY: no arguments, no memory.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    let seen = Observation { key: &key, packet: &packet, size, direction, now_ns };
-    let value = entry(&seen);
-    if value.is_null() {
-        return;
-    }
-    // SAFETY: `entry` returns a live map value; RCU keeps it until the program ends.
-    unsafe {
-        account::record::<Shared>(value, &seen);
-        sample::consider(ctx, &seen, account::half(value, direction));
+    scratch.seen.complete(skb.len(), &meta, hook, now_ns, &mut fragments::Map);
+    let scratch = forget(scratch);
+    if let Some(reason) = count(&scratch.seen) {
+        scratch.reason = u32::from(reason);
+        proceed(ctx, stage::SAMPLE);
     }
 }
 
-/// Parses the linear part; if that is not all there is to the headers, pulls the rest and parses again.
+/// Samples the packet that [`packet`] has counted.
 #[inline(always)]
-fn read(ctx: &TcContext, meta: &parse::Meta) -> (Skb, Packet) {
-    let mut skb = Skb::new(ctx);
-    let mut packet = parse::parse(&skb, meta);
-    // A loop that the compiler cannot unroll, so that the parser is in the program once.
-    let mut attempts = core::hint::black_box(1_u32);
-    while attempts > 0 && packet.incomplete && skb.is_short() {
-        attempts -= 1;
-        skb.pull(ctx);
-        packet = parse::parse(&skb, meta);
+pub fn sampled(ctx: &TcContext) {
+    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+        // SAFETY: as in `hand_over`, of which this is the continuation.
+        let scratch = unsafe { &*scratch };
+        sample::take(ctx, &scratch.seen, scratch.reason as u8);
     }
-    if packet.incomplete && skb.is_short() {
-        stat::count(slot::UNREADABLE);
+}
+
+/// From here on the verifier, which does not track map memory, and the compiler, which would put constants back in its
+/// place, both take what is there for unknown: one path goes on, not one for every path that led here.
+#[inline(always)]
+fn forget(scratch: &mut Scratch) -> &mut Scratch {
+    core::hint::black_box(scratch)
+}
+
+/// Continues in another program. Returns only if that fails.
+#[inline(always)]
+fn proceed(ctx: &TcContext, stage: u32) {
+    // SAFETY: a tail call between programs of the same type.
+    unsafe { STAGES.tail_call(ctx, stage) };
+}
+
+/// Counts the packet. Returns the reason to sample it, if there is one.
+#[inline(always)]
+fn count(seen: &Observation) -> Option<u8> {
+    let value = entry(seen);
+    if value.is_null() {
+        return None;
     }
-    (skb, packet)
+    // SAFETY: `entry` returns a live map value; RCU keeps it until the program ends.
+    unsafe {
+        account::record::<Shared>(value, seen);
+        let half = account::half(value, seen.direction);
+        account::wants_sample::<Shared>(half, seen, &CONFIG.load())
+    }
 }
 
 /// The entry a packet is counted in.
 #[inline(always)]
-fn entry(seen: &Observation<'_>) -> *mut FlowValue {
-    if remainder::is_fixed(seen.key) {
+fn entry(seen: &Observation) -> *mut FlowValue {
+    if remainder::is_fixed(&seen.key) {
         return remainder_entry(seen);
     }
-    if let Some(value) = FLOWS.get_ptr_mut(seen.key) {
+    if let Some(value) = FLOWS.get_ptr_mut(&seen.key) {
         return value;
     }
     insert(seen)
@@ -97,7 +148,7 @@ fn entry(seen: &Observation<'_>) -> *mut FlowValue {
 
 /// Adds a flow. The errors of an insert mean different things, and none of them forgets the packet.
 #[inline(always)]
-fn insert(seen: &Observation<'_>) -> *mut FlowValue {
+fn insert(seen: &Observation) -> *mut FlowValue {
     match FLOWS.insert(seen.key, &EMPTY, BPF_NOEXIST.into()) {
         Ok(()) => announce(seen),
         // Another CPU was faster: its entry is ours.
@@ -106,15 +157,15 @@ fn insert(seen: &Observation<'_>) -> *mut FlowValue {
         Err(EBUSY) => stat::count(slot::INSERT_BUSY),
         Err(_) => stat::count(slot::INSERT_FAILED),
     }
-    match FLOWS.get_ptr_mut(seen.key) {
+    match FLOWS.get_ptr_mut(&seen.key) {
         Some(value) => opened(value, seen),
         None => remainder_entry(seen),
     }
 }
 
 #[inline(always)]
-fn remainder_entry(seen: &Observation<'_>) -> *mut FlowValue {
-    let Some(value) = REMAINDERS.get_ptr_mut(remainder::slot(seen.key)) else {
+fn remainder_entry(seen: &Observation) -> *mut FlowValue {
+    let Some(value) = REMAINDERS.get_ptr_mut(remainder::slot(&seen.key)) else {
         return core::ptr::null_mut();
     };
     opened(value, seen)
@@ -122,7 +173,7 @@ fn remainder_entry(seen: &Observation<'_>) -> *mut FlowValue {
 
 /// Notes the first packet. Two of them at once, on two CPUs, write nearly the same.
 #[inline(always)]
-fn opened(value: *mut FlowValue, seen: &Observation<'_>) -> *mut FlowValue {
+fn opened(value: *mut FlowValue, seen: &Observation) -> *mut FlowValue {
     // SAFETY: a live map value.
     unsafe {
         if (*value).first_seen_ns == 0 {
@@ -134,7 +185,7 @@ fn opened(value: *mut FlowValue, seen: &Observation<'_>) -> *mut FlowValue {
 
 /// Tells user space of a new flow.
 #[inline(always)]
-fn announce(seen: &Observation<'_>) {
+fn announce(seen: &Observation) {
     if CONFIG.load().announce == 0 {
         return;
     }

@@ -20,21 +20,32 @@ use netwatch_common::parse::Hook;
 /// At ingress of the host's end of the link: what the target sent.
 #[classifier]
 pub fn link_egress(ctx: TcContext) -> i32 {
-    account::packet(&ctx, Hook::FromTarget);
-    TC_ACT_UNSPEC
+    account::hand_over(&ctx, Hook::FromTarget)
 }
 
 /// At egress of the host's end of the link: what the target receives.
 #[classifier]
 pub fn link_ingress(ctx: TcContext) -> i32 {
-    account::packet(&ctx, Hook::ToTarget);
-    TC_ACT_UNSPEC
+    account::hand_over(&ctx, Hook::ToTarget)
 }
 
 /// At egress of the target's own `lo`: what it says to itself.
 #[classifier]
 pub fn loopback(ctx: TcContext) -> i32 {
-    account::packet(&ctx, Hook::Loopback);
+    account::hand_over(&ctx, Hook::Loopback)
+}
+
+/// Where the three above hand over to, so that the verifier reads this once and not three times.
+#[classifier]
+pub fn account(ctx: TcContext) -> i32 {
+    account::packet(&ctx);
+    TC_ACT_UNSPEC
+}
+
+/// Where `account` hands over to when a packet is worth a sample.
+#[classifier]
+pub fn sample(ctx: TcContext) -> i32 {
+    account::sampled(&ctx);
     TC_ACT_UNSPEC
 }
 

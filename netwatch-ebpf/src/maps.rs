@@ -3,12 +3,15 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netwatch_common::config::Config;
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
 use netwatch_common::remainder::{self, Remainder};
+use netwatch_common::stage;
 use netwatch_common::stat;
+
+use crate::account::Scratch;
 
 /// Settings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
@@ -22,6 +25,14 @@ pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(131_07
 /// What has no entry of its own, by `remainder::slot`. Written by `account` with atomics, read by the drain.
 #[map]
 pub static REMAINDERS: Array<Remainder> = Array::with_max_entries(remainder::COUNT, 0);
+
+/// Working memory, one per CPU. Written and read by `account` within one packet.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Programs that others continue in. Filled by user space before anything is attached.
+#[map]
+pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::COUNT, 0);
 
 /// Ports of first fragments. Written and read by `fragment`; forgets the oldest.
 #[map]

@@ -4,13 +4,12 @@ use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::TcContext;
-use netwatch_common::account::{self, Cells, Observation};
-use netwatch_common::flow::Half;
-use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader, reason, wanted};
+use netwatch_common::account;
+use netwatch_common::observation::Observation;
+use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader};
 use netwatch_common::stat as slot;
 
-use crate::account::Shared;
-use crate::maps::{CONFIG, SAMPLES};
+use crate::maps::SAMPLES;
 use crate::stat;
 
 /// The reader looks on a timer: a wake-up per record costs four times the record.
@@ -22,43 +21,30 @@ struct Record<const N: usize> {
     bytes: [u8; N],
 }
 
-/// Samples the packet if it is worth it.
-///
-/// # Safety
-/// `half` points into a live entry.
+/// Samples the packet.
 #[inline(always)]
-pub unsafe fn consider(ctx: &TcContext, seen: &Observation<'_>, half: *mut Half) {
-    // SAFETY: the caller's promise; a shared look at counters that others may change.
-    let Some(reason) = wanted(seen.packet, unsafe { &*half }, &CONFIG.load()) else {
-        return;
-    };
+pub fn take(ctx: &TcContext, seen: &Observation, reason: u8) {
     let caplen = seen.packet.payload_offset.saturating_add(seen.packet.payload_len).min(ctx.len());
     let taken = match caplen as usize {
-        len if len <= CLASSES[0] => take::<{ CLASSES[0] }>(ctx, seen, reason, caplen),
-        len if len <= CLASSES[1] => take::<{ CLASSES[1] }>(ctx, seen, reason, caplen),
-        _ => take::<{ CLASSES[2] }>(ctx, seen, reason, caplen),
+        len if len <= CLASSES[0] => record::<{ CLASSES[0] }>(ctx, seen, reason, caplen),
+        len if len <= CLASSES[1] => record::<{ CLASSES[1] }>(ctx, seen, reason, caplen),
+        _ => record::<{ CLASSES[2] }>(ctx, seen, reason, caplen),
     };
     if !taken {
         stat::count(slot::SAMPLES_LOST);
-    } else if reason == reason::HEAD {
-        // SAFETY: the caller's promise.
-        unsafe {
-            Shared::add32(&raw mut (*half).sampled_packets, 1);
-            Shared::add32(&raw mut (*half).sampled_bytes, seen.packet.payload_len.min(CLASSES[2] as u32));
-        }
     }
 }
 
 /// One record with room for `N` bytes. False if the ring has none.
 #[inline(always)]
-fn take<const N: usize>(ctx: &TcContext, seen: &Observation<'_>, reason: u8, caplen: u32) -> bool {
+fn record<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caplen: u32) -> bool {
     let Some(mut record) = SAMPLES.reserve::<Record<N>>(0) else {
         return false;
     };
     let caplen = caplen.min(N as u32);
     let header = SampleHeader {
         time_ns: seen.now_ns,
-        key: *seen.key,
+        key: seen.key,
         orig_len: ctx.len(),
         caplen,
         payload_offset: seen.packet.payload_offset as u16,
@@ -97,12 +83,12 @@ unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
 
 /// Announces the first packet of a flow.
 #[inline(always)]
-pub fn announce(events: &RingBuf, seen: &Observation<'_>) {
+pub fn announce(events: &RingBuf, seen: &Observation) {
     let Some(mut record) = events.reserve::<NewFlow>(0) else {
         stat::count(slot::EVENTS_LOST);
         return;
     };
-    let opened_by = account::opened_by(seen);
-    record.write(NewFlow { time_ns: seen.now_ns, key: *seen.key, opened_by, zero: [0; 7] });
+    let opened_by = account::opened_by(seen).into();
+    record.write(NewFlow { time_ns: seen.now_ns, key: seen.key, opened_by, zero: 0 });
     record.submit(NO_WAKEUP);
 }

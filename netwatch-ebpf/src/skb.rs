@@ -14,13 +14,17 @@ pub struct Skb {
     data: usize,
     end: usize,
     len: u32,
+    word: *mut u32,
 }
 
 impl Skb {
     /// As it is.
+    ///
+    /// # Safety
+    /// `word` points into a map's value of which nobody else uses this word meanwhile.
     #[inline(always)]
-    pub fn new(ctx: &TcContext) -> Self {
-        Self { data: ctx.data(), end: ctx.data_end(), len: ctx.len() }
+    pub unsafe fn new(ctx: &TcContext, word: *mut u32) -> Self {
+        Self { data: ctx.data(), end: ctx.data_end(), len: ctx.len(), word }
     }
 
     /// True if bytes lie outside of linear memory.
@@ -29,12 +33,12 @@ impl Skb {
         self.data + (self.len as usize) > self.end
     }
 
-    /// Copies more bytes into linear memory. Rare: the stack does so itself for headers it reads.
+    /// Copies more bytes into linear memory. True if that helped, and then this is stale. Rare: the stack does the same for
+    /// the headers it reads.
     #[inline(always)]
-    pub fn pull(&mut self, ctx: &TcContext) {
-        // Also after a failure the pointers must be read again: the verifier forgets them at the call.
-        let _readable_or_counted = ctx.pull_data(self.len.min(PULL));
-        *self = Self::new(ctx);
+    pub fn pull(&self, ctx: &TcContext) -> bool {
+        let wanted = self.len.min(PULL);
+        self.data + (wanted as usize) > self.end && ctx.pull_data(wanted).is_ok()
     }
 }
 
@@ -56,6 +60,16 @@ impl Frame for Skb {
         // SAFETY: within the linear part, which lives as long as the program runs; alignment 1 and any bit pattern
         // allowed (`Header`).
         Some(unsafe { &*(start as *const T) })
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        // The verifier does not track what map memory holds.
+        // SAFETY: `new`'s promise.
+        unsafe {
+            self.word.write_volatile(value);
+            self.word.read_volatile()
+        }
     }
 }
 

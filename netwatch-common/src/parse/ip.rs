@@ -31,10 +31,10 @@ impl Rest {
         frame.header(self.offset).map_or(Found::Unreadable, Found::Here)
     }
 
-    /// Bytes left.
+    /// Bytes left. The offset never passes the end.
     #[inline(always)]
     pub(super) fn len(&self) -> u32 {
-        self.end.saturating_sub(self.offset)
+        self.end - self.offset
     }
 }
 

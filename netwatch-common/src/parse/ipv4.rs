@@ -3,7 +3,7 @@
 use network_types::ip::Ipv4Hdr;
 
 use super::ip::{Found, Rest, authentication_len};
-use super::{Fragment, Frame, Malformed, Meta, Packet, protocol, transport};
+use super::{Frame, Malformed, Meta, Packet, part, protocol, transport};
 use crate::address::Address;
 use crate::flow::{kind, malformed};
 
@@ -31,7 +31,7 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
             return Ok(());
         }
         if transport::hides_ports(header.proto) {
-            packet.fragment = Fragment::First;
+            packet.fragment = part::FIRST;
         }
     }
     if packet.protocol == protocol::AUTHENTICATION {

@@ -3,7 +3,7 @@
 use network_types::ip::Ipv6Hdr;
 
 use super::ip::{Found, Rest, authentication_len};
-use super::{Fragment, Frame, Malformed, Meta, Packet, protocol, transport};
+use super::{Frame, Malformed, Meta, Packet, part, protocol, transport};
 use crate::address::Address;
 use crate::flow::{kind, malformed};
 
@@ -12,7 +12,8 @@ const HEADER: u32 = 40;
 const MAX_EXTENSIONS: u32 = 8;
 const MORE_FRAGMENTS: u16 = 1;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
-const FRAGMENT_HEADER: u32 = 8;
+/// The fragment header's length, and the shortest of the others'.
+const MIN_EXTENSION: u32 = 8;
 
 #[inline(always)]
 pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut Packet) -> Result<(), Malformed> {
@@ -26,9 +27,9 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
     packet.destination = Address::v6(&header.dst_addr);
     packet.protocol = header.next_hdr;
     if is_extension(header.next_hdr) {
-        rest = extensions(frame, rest, packet)?;
-        if packet.fragment == Fragment::Later {
-            return Ok(());
+        match extensions(frame, rest, packet)? {
+            Some(transport) => rest = transport,
+            None => return Ok(()),
         }
     }
     transport::parse(frame, rest, packet)
@@ -63,60 +64,50 @@ fn is_extension(protocol: u8) -> bool {
     )
 }
 
-/// Follows the extension headers. Stops at a later fragment: what follows its header is the middle of something.
+/// Follows the extension headers to the transport. There is none in a later fragment, which starts amid something.
 #[inline(always)]
-fn extensions<F: Frame>(frame: &F, mut rest: Rest, packet: &mut Packet) -> Result<Rest, Malformed> {
+fn extensions<F: Frame>(frame: &F, mut rest: Rest, packet: &mut Packet) -> Result<Option<Rest>, Malformed> {
     for _ in 0..MAX_EXTENSIONS {
+        rest.offset = frame.forget(rest.offset);
+        // All of them are at least eight bytes long.
+        let Found::Here(header) = rest.header::<F, [u8; MIN_EXTENSION as usize]>(frame) else {
+            return Err(Malformed(malformed::EXTENSION_HEADER));
+        };
+        let protocol = packet.protocol;
+        let len = extension_len(protocol, header[1]);
+        if len > rest.len() {
+            return Err(Malformed(malformed::EXTENSION_HEADER));
+        }
+        rest.offset += len;
+        packet.protocol = header[0];
+        if protocol == protocol::FRAGMENT && is_later_fragment(header, packet) {
+            transport::later_fragment(rest, packet);
+            return Ok(None);
+        }
         if !is_extension(packet.protocol) {
-            return Ok(rest);
+            return Ok(Some(rest));
         }
-        if packet.protocol == protocol::FRAGMENT {
-            rest = fragment(frame, rest, packet)?;
-            if packet.fragment == Fragment::Later {
-                return Ok(rest);
-            }
-            continue;
-        }
-        rest = extension(frame, rest, packet)?;
     }
-    if is_extension(packet.protocol) { Err(Malformed(malformed::EXTENSION_HEADER)) } else { Ok(rest) }
+    Err(Malformed(malformed::EXTENSION_HEADER))
 }
 
 #[inline(always)]
-fn extension<F: Frame>(frame: &F, rest: Rest, packet: &mut Packet) -> Result<Rest, Malformed> {
-    let Found::Here(&[next, len]) = rest.header::<F, [u8; 2]>(frame) else {
-        return Err(Malformed(malformed::EXTENSION_HEADER));
-    };
-    let len = if packet.protocol == protocol::AUTHENTICATION {
-        authentication_len(len)
-    } else {
-        (u32::from(len) + 1) * 8
-    };
-    if len > rest.len() {
-        return Err(Malformed(malformed::EXTENSION_HEADER));
+fn extension_len(protocol: u8, len: u8) -> u32 {
+    match protocol {
+        protocol::FRAGMENT => MIN_EXTENSION,
+        protocol::AUTHENTICATION => authentication_len(len),
+        _ => (u32::from(len) + 1) * 8,
     }
-    packet.protocol = next;
-    Ok(Rest { offset: rest.offset + len, end: rest.end })
 }
 
+/// Reads the fragment header. RFC 6946: offset 0 and no more fragments is a whole packet.
 #[inline(always)]
-fn fragment<F: Frame>(frame: &F, rest: Rest, packet: &mut Packet) -> Result<Rest, Malformed> {
-    let Found::Here(header) = rest.header::<F, [u8; FRAGMENT_HEADER as usize]>(frame) else {
-        return Err(Malformed(malformed::EXTENSION_HEADER));
-    };
-    let rest = Rest { offset: rest.offset + FRAGMENT_HEADER, end: rest.end };
+fn is_later_fragment(header: &[u8; MIN_EXTENSION as usize], packet: &mut Packet) -> bool {
     let flags = u16::from_be_bytes([header[2], header[3]]);
-    packet.protocol = header[0];
-    // RFC 6946: offset 0 and no more fragments is a whole packet.
-    if flags & (FRAGMENT_OFFSET | MORE_FRAGMENTS) == 0 {
-        return Ok(rest);
+    if flags & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0 {
+        packet.fragment_id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        packet.fragment_protocol = header[0];
+        packet.fragment = part::FIRST;
     }
-    packet.fragment_id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    packet.fragment_protocol = header[0];
-    if flags & FRAGMENT_OFFSET == 0 {
-        packet.fragment = Fragment::First;
-    } else {
-        transport::later_fragment(rest, packet);
-    }
-    Ok(rest)
+    flags & FRAGMENT_OFFSET != 0
 }

@@ -55,5 +55,5 @@ fn tags<F: Frame>(frame: &F, outer: u16) -> Result<(u16, u32), Malformed> {
         ethertype = u16::from_be_bytes([tag[2], tag[3]]);
         offset += TAG;
     }
-    Ok((ethertype, offset))
+    Ok((ethertype, frame.forget(offset)))
 }

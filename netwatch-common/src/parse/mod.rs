@@ -11,12 +11,9 @@ mod orient;
 mod packet;
 mod transport;
 
-
 pub use orient::{Hook, orient};
-pub use packet::{Fragment, Packet};
+pub use packet::{Packet, part};
 pub use transport::{protocol, tcp};
-
-use crate::account::Size;
 
 /// A header that may lie at any address and for which any bytes are valid.
 ///
@@ -49,6 +46,13 @@ pub trait Frame {
 
     /// The header at `offset`, if all of it can be read.
     fn header<T: Header>(&self, offset: u32) -> Option<&T>;
+
+    /// The same value. The classifier makes the verifier forget the bounds it knows of it: a chain of extension headers
+    /// has a million sums of lengths, and the verifier would follow each.
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
 }
 
 /// A frame in memory.
@@ -90,36 +94,15 @@ pub struct Meta {
     pub tagged: bool,
 }
 
-/// Reads a frame's headers.
+/// Reads a frame's headers into `packet`.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, meta: &Meta) -> Packet {
-    let mut packet = Packet::default();
-    if let Err(Malformed(reason)) = link::parse(frame, meta, &mut packet) {
+pub fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) {
+    *packet = Packet::default();
+    if let Err(Malformed(reason)) = link::parse(frame, meta, packet) {
         packet.set_malformed(reason);
     }
-    packet
 }
 
 /// One of [`crate::flow::malformed`].
 #[derive(Debug, Clone, Copy)]
 struct Malformed(u8);
-
-/// What the frame adds to the counters. Segments repeat the headers; the tag beside the frame is on the wire too.
-#[inline(always)]
-pub fn size<F: Frame>(frame: &F, meta: &Meta, packet: &Packet) -> Size {
-    const TAG: u64 = 4;
-    let bytes = u64::from(frame.len());
-    let tag = if meta.tagged { TAG } else { 0 };
-    let packets = u64::from(segments(meta, packet));
-    let headers = u64::from(packet.payload_offset) + tag;
-    Size { packets, bytes, wire_bytes: bytes + tag + (packets - 1) * headers }
-}
-
-/// Buffers from tun and packet sockets may come with a segment size but without the number of segments (SKB_GSO_DODGY).
-#[inline(always)]
-fn segments(meta: &Meta, packet: &Packet) -> u32 {
-    if meta.gso_segs > 1 {
-        return meta.gso_segs;
-    }
-    if meta.gso_segs == 0 && meta.gso_size != 0 { packet.payload_len.div_ceil(meta.gso_size).max(1) } else { 1 }
-}

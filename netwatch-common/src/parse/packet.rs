@@ -5,16 +5,14 @@ use crate::address::Address;
 use crate::flow::{FlowKey, kind};
 use crate::fragment::FirstFragment;
 
-/// Which part of a datagram this is.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Fragment {
-    /// All of it.
-    #[default]
-    No,
+/// Which part of a datagram a packet is. Values of [`Packet::fragment`].
+pub mod part {
+    /// All of it, or all that matters.
+    pub const WHOLE: u8 = 0;
     /// The first fragment, with the transport header.
-    First,
+    pub const FIRST: u8 = 1;
     /// A later fragment whose ports only the first one knows.
-    Later,
+    pub const LATER: u8 = 2;
 }
 
 /// What a frame's headers said, before direction.
@@ -38,8 +36,8 @@ pub struct Packet {
     pub icmp_error: bool,
     /// A header that the packet's lengths promise could not be read: pulling it into linear memory may help.
     pub incomplete: bool,
-    /// Part of a fragmented datagram?
-    pub fragment: Fragment,
+    /// Which part of a datagram this is: one of [`part`].
+    pub fragment: u8,
     /// The protocol or next header that all fragments of a datagram name.
     pub fragment_protocol: u8,
     /// The datagram's identification.
@@ -55,16 +53,12 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Names it by `kind` and `protocol` alone: addresses and ports are forgotten.
+    /// Names it by `kind` and `protocol` alone: the key will have no ends.
     #[inline(always)]
     pub(super) fn set_named(&mut self, kind: u8, protocol: u8) {
-        self.source = Address::default();
-        self.destination = Address::default();
-        self.source_port = 0;
-        self.destination_port = 0;
         self.kind = kind;
         self.protocol = protocol;
-        self.fragment = Fragment::No;
+        self.fragment = part::WHOLE;
     }
 
     #[inline(always)]
@@ -80,7 +74,7 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn join(&mut self, first: &FirstFragment) {
         self.kind = self.version();
-        self.protocol = first.protocol;
+        self.protocol = first.protocol as u8;
         self.source_port = first.source_port;
         self.destination_port = first.destination_port;
     }
@@ -100,18 +94,37 @@ impl Packet {
             && (self.kind == kind::IPV4 || self.kind == kind::IPV6)
     }
 
+    /// True for IP that could be read: two addresses are known.
+    #[inline(always)]
+    pub(super) fn has_ends(&self) -> bool {
+        self.kind < kind::HOUSEKEEPING
+    }
+
     /// True for a transport with ports.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
-        self.source_port | self.destination_port != 0 && self.kind & 0xf0 == 0
+        self.source_port | self.destination_port != 0 && (self.kind == kind::IPV4 || self.kind == kind::IPV6)
     }
 
     /// The key with the sender as local end if `sent`, else with the receiver.
     #[inline(always)]
     pub(super) fn key(&self, sent: bool, scope: u8) -> FlowKey {
         let (kind, protocol, zero) = (self.kind, self.protocol, 0);
+        if !self.has_ends() {
+            let local_port = if kind == kind::NON_IP { self.source_port } else { 0 };
+            return FlowKey { local_port, kind, protocol, scope, ..FlowKey::default() };
+        }
         let (source, destination) = ((self.source, self.source_port), (self.destination, self.destination_port));
-        let (local, remote) = if sent || kind == kind::NON_IP { (source, destination) } else { (destination, source) };
-        FlowKey { local: local.0, remote: remote.0, local_port: local.1, remote_port: remote.1, kind, protocol, scope, zero }
+        let (local, remote) = if sent { (source, destination) } else { (destination, source) };
+        FlowKey {
+            local: local.0,
+            remote: remote.0,
+            local_port: local.1,
+            remote_port: remote.1,
+            kind,
+            protocol,
+            scope,
+            zero,
+        }
     }
 }

@@ -1,0 +1,11 @@
+//! Elements of the STAGES map: programs in which others continue by a tail call. Small programs that continue in each other
+//! are verified once each; one large program would be verified along every combination of its parts.
+
+/// Parses and counts.
+pub const ACCOUNT: u32 = 0;
+/// Copies the head of a packet that was counted.
+pub const SAMPLE: u32 = 1;
+/// How many there are.
+pub const COUNT: u32 = 2;
+/// The program's name for each.
+pub const NAMES: [&str; COUNT as usize] = ["account", "sample"];

@@ -1,0 +1,148 @@
+//! Puts the classifier into the kernel: parses the object, makes its maps, resolves references, loads its programs. Not
+//! aya's loader, which first reads and parses the kernel's whole BTF; nothing in this object needs that.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use aya_obj::generated::{bpf_insn, bpf_map_type};
+use aya_obj::{EbpfSectionKind, Map, Object};
+use netwatch_common::config::Config;
+
+use super::sys::{self, MapShape};
+use crate::error::{Error, Result};
+
+/// The object, built by `cargo xtask build` and checked in.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/netwatch.o");
+
+/// The object's maps and programs in the kernel, by name.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    maps: HashMap<String, OwnedFd>,
+    programs: HashMap<String, OwnedFd>,
+}
+
+/// Sizes of maps that differ from the object's own, by name.
+pub(super) type Sizes<'a> = &'a [(&'a str, u32)];
+
+impl Loaded {
+    /// Loads `object`.
+    pub(super) fn new(object: &[u8], config: &Config, sizes: Sizes<'_>) -> Result<Self> {
+        let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
+        let globals = HashMap::from([("CONFIG", (bytes_of(config), true))]);
+        object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
+        let maps = create_maps(&object, sizes)?;
+        relocate(&mut object, &maps)?;
+        let programs = load_programs(&object)?;
+        Ok(Self { maps, programs })
+    }
+
+    /// A map of the object.
+    ///
+    /// # Panics
+    /// If the object has no such map; the build checks that it does.
+    pub(super) fn map(&self, name: &str) -> &OwnedFd {
+        &self.maps[name]
+    }
+
+    /// A program of the object.
+    ///
+    /// # Panics
+    /// As [`Self::map`].
+    pub(super) fn program(&self, name: &str) -> &OwnedFd {
+        &self.programs[name]
+    }
+
+    /// All maps.
+    pub(super) fn maps(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.maps.values()
+    }
+}
+
+fn broken(cause: &dyn std::fmt::Display) -> Error {
+    Error::said("load", "the classifier", cause.to_string()).hint("the program was built wrongly: `cargo xtask build`")
+}
+
+fn bytes_of(config: &Config) -> &[u8] {
+    // SAFETY: `#[repr(C)]`, four u32, no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
+}
+
+fn create_maps(object: &Object, sizes: Sizes<'_>) -> Result<HashMap<String, OwnedFd>> {
+    object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes)?))).collect()
+}
+
+fn create_map(name: &str, map: &Map, sizes: Sizes<'_>) -> Result<OwnedFd> {
+    let size = sizes.iter().find(|(sized, _)| *sized == name);
+    let shape = MapShape {
+        map_type: map.map_type(),
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: size.map_or(map.max_entries(), |&(_, size)| size),
+        flags: map.map_flags(),
+    };
+    let failed =
+        |cause| Error::os("create BPF map", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo");
+    let fd = sys::map_create(name, shape).map_err(failed)?;
+    if matches!(map.section_kind(), EbpfSectionKind::Rodata | EbpfSectionKind::Data) {
+        sys::map_update(fd.as_fd(), &0_u32.to_ne_bytes(), map.data()).map_err(failed)?;
+    }
+    if map.section_kind() == EbpfSectionKind::Rodata {
+        sys::map_freeze(fd.as_fd()).map_err(failed)?;
+    }
+    debug_assert!(shape.map_type != bpf_map_type::BPF_MAP_TYPE_UNSPEC as u32);
+    Ok(fd)
+}
+
+fn relocate(object: &mut Object, maps: &HashMap<String, OwnedFd>) -> Result<()> {
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let definitions = object.maps.clone();
+    let numbered = definitions.iter().map(|(name, map)| (name.as_str(), maps[name].as_raw_fd(), map));
+    object.relocate_maps(numbered, &text).map_err(|cause| broken(&cause))?;
+    object.relocate_calls(&text).map_err(|cause| broken(&cause))
+}
+
+/// The verifier is what a load takes time for; each program has it on a thread of its own.
+fn load_programs(object: &Object) -> Result<HashMap<String, OwnedFd>> {
+    std::thread::scope(|scope| {
+        let load = |(name, program): (&String, &aya_obj::Program)| {
+            let (name, code) = (name.clone(), &object.functions[&program.function_key()].instructions);
+            scope.spawn(move || load_program(&name, code).map(|fd| (name, fd)))
+        };
+        let threads: Vec<_> = object.programs.iter().map(load).collect();
+        let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<_>>| {
+            thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
+        };
+        threads.into_iter().map(joined).collect()
+    })
+}
+
+fn load_program(name: &str, code: &[bpf_insn]) -> Result<OwnedFd> {
+    sys::program_load(name, code, None).map_err(|cause| match cause.raw_os_error() {
+        Some(libc::EPERM) => {
+            Error::os("load classifier", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
+        }
+        _ => Error::os("load classifier", name, cause).hint(verdict(name, code)),
+    })
+}
+
+/// The verifier's last words.
+fn verdict(name: &str, code: &[bpf_insn]) -> String {
+    let mut log = vec![0; 16 << 20];
+    let _refused_again = sys::program_load(name, code, Some(&mut log));
+    let text = String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default());
+    let tail: Vec<_> = text.lines().rev().take(3).collect();
+    tail.into_iter().rev().collect::<Vec<_>>().join("; ")
+}
+
+impl Loaded {
+    /// What the verifier does with a program of the object, line by line.
+    pub(super) fn verifier_log(object: &[u8], name: &str) -> String {
+        let mut object = Object::parse(object).expect("an object");
+        let maps = create_maps(&object, &[]).expect("maps");
+        relocate(&mut object, &maps).expect("relocation");
+        let code = &object.functions[&object.programs[name].function_key()].instructions;
+        let mut log = vec![0; 256 << 20];
+        let _maybe_refused = sys::program_load(name, code, Some(&mut log));
+        String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+    }
+}

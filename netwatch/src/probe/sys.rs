@@ -1,0 +1,265 @@
+//! The `bpf(2)` system call, raw: what aya does not offer (batches, loading without reading the kernel's BTF, which takes
+//! 18 ms). Nothing here knows what the maps and programs are for.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
+
+/// Calls `bpf(command, attr)`.
+///
+/// # Safety
+/// `A` is the beginning of the kernel's `bpf_attr` for this command, and its pointers are valid for what the command
+/// does with them.
+unsafe fn bpf<A>(command: bpf_cmd, attr: &mut A) -> io::Result<i32> {
+    // SAFETY: the caller's promise; the kernel takes missing fields for zero.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, attr as *mut A, size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+/// As [`bpf`], for commands that make a file descriptor.
+///
+/// # Safety
+/// As [`bpf`].
+unsafe fn bpf_fd<A>(command: bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise; a fresh descriptor is ours.
+    unsafe { Ok(OwnedFd::from_raw_fd(bpf(command, attr)?)) }
+}
+
+/// What `BPF_MAP_CREATE` needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MapShape {
+    pub map_type: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+}
+
+pub(super) fn map_create(name: &str, shape: MapShape) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        shape: MapShapeAttr,
+        inner_map_fd: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    #[repr(C)]
+    struct MapShapeAttr(u32, u32, u32, u32, u32);
+    let MapShape { map_type, key_size, value_size, max_entries, flags } = shape;
+    let shape = MapShapeAttr(map_type, key_size, value_size, max_entries, flags);
+    let mut attr = Attr { shape, inner_map_fd: 0, numa_node: 0, name: object_name(name) };
+    // SAFETY: the kernel's layout; no pointers.
+    unsafe { bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr) }
+}
+
+/// The kernel takes letters, digits, `_` and `.`, at most 15.
+fn object_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (slot, byte) in bytes[..15].iter_mut().zip(name.bytes()) {
+        *slot = if byte.is_ascii_alphanumeric() || byte == b'_' { byte } else { b'.' };
+    }
+    bytes
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Sets an element. `key` and `value` are as long as the map was made for.
+pub(super) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
+    let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value, flags: 0 };
+    // SAFETY: the kernel's layout; both point to as many bytes as the map's shape says.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop) }
+}
+
+/// Reads an element. `value` has room for what the map was made for.
+pub(super) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    let (key, value) = (key.as_ptr() as u64, value.as_mut_ptr() as u64);
+    let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value, flags: 0 };
+    // SAFETY: as above.
+    unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop) }
+}
+
+/// Makes a map read-only for user space, so that the verifier may take its contents for constants.
+pub(super) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = map.as_raw_fd() as u32;
+    // SAFETY: the kernel's layout; no pointers.
+    unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop) }
+}
+
+/// One round of a batch look-up.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// How many keys and values were written.
+    pub count: usize,
+    /// The map was read to its end.
+    pub finished: bool,
+}
+
+/// Reads many elements in one call (Linux 5.6). `position` is opaque: `None` to start, then what the kernel left there.
+/// `keys` and `values` have room for the same number of elements, `capacity`.
+pub(super) fn map_lookup_batch(
+    map: BorrowedFd<'_>,
+    position: &mut Option<u32>,
+    keys: &mut [u8],
+    values: &mut [u8],
+    capacity: usize,
+) -> io::Result<Batch> {
+    #[repr(C)]
+    struct Attr {
+        input: u64,
+        output: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let input = position.as_ref().map_or(0, |position| std::ptr::from_ref(position) as u64);
+    let mut next = 0_u32;
+    let mut attr = Attr {
+        input,
+        output: &raw mut next as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: capacity as u32,
+        map: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel's layout; the caller made room for `capacity` elements of the map's shape.
+    let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
+    *position = Some(next);
+    match result {
+        Ok(_) => Ok(Batch { count: attr.count as usize, finished: false }),
+        // ENOENT ends the iteration; `count` elements came with it.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(Batch { count: attr.count as usize, finished: true })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The key after `key`, or the first one.
+pub(super) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+    let key = key.map_or(0, |key| key.as_ptr() as u64);
+    let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value: next.as_mut_ptr() as u64, flags: 0 };
+    // SAFETY: as for the other element calls.
+    match unsafe { bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Loads a TC classifier. With `log`, the verifier writes there what it does.
+pub(super) fn program_load(name: &str, instructions: &[bpf_insn], log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        program_type: u32,
+        instruction_count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+    }
+    const VERBOSE: u32 = 2;
+    let (log_level, log_size, log) = log.map_or((0, 0, 0), |log| (VERBOSE, log.len() as u32, log.as_mut_ptr() as u64));
+    let mut attr = Attr {
+        program_type: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32,
+        instruction_count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level,
+        log_size,
+        log,
+        kernel_version: 0,
+        flags: 0,
+        name: object_name(name),
+    };
+    // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
+    unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
+}
+
+/// Attaches a program to an interface's tcx hook (Linux 6.6), behind those that are there.
+pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach_type) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        program: u32,
+        ifindex: u32,
+        hook: u32,
+        flags: u32,
+        relative: u32,
+        expected_revision: u64,
+    }
+    let program = program.as_raw_fd() as u32;
+    let mut attr = Attr { program, ifindex, hook: hook as u32, flags: 0, relative: 0, expected_revision: 0 };
+    // SAFETY: the kernel's layout; no pointers.
+    unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
+}
+
+/// How many instructions the verifier looked at (Linux 5.16), which is what a load costs.
+pub(super) fn verified_instructions(program: BorrowedFd<'_>) -> io::Result<u32> {
+    #[repr(C)]
+    struct Attr {
+        fd: u32,
+        len: u32,
+        info: u64,
+    }
+    // `struct bpf_prog_info` is aya-obj's; the field is near its end.
+    // SAFETY: plain data.
+    let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
+    let info_at = &raw mut info as u64;
+    let mut attr = Attr { fd: program.as_raw_fd() as u32, len: size_of_val(&info) as u32, info: info_at };
+    // SAFETY: the kernel's layout; the pointer is valid for the length beside it.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)? };
+    Ok(info.verified_insns)
+}
+
+/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty.
+#[cfg(test)]
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
+    #[repr(C)]
+    struct Attr {
+        program: u32,
+        result: u32,
+        size_in: u32,
+        size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        context_size_in: u32,
+        context_size_out: u32,
+        context_in: u64,
+        context_out: u64,
+    }
+    let mut attr = Attr {
+        program: program.as_raw_fd() as u32,
+        result: 0,
+        size_in: frame.len() as u32,
+        size_out: 0,
+        data_in: frame.as_ptr() as u64,
+        data_out: 0,
+        repeat,
+        duration: 0,
+        context_size_in: context.len() as u32,
+        context_size_out: 0,
+        context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
+        context_out: 0,
+    };
+    // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };
+    Ok((attr.result as i32, attr.duration))
+}
