@@ -6,18 +6,18 @@ use crate::error::Result;
 pub const STEPS: [&str; 14] = [
     "run_dir",
     "guardian",
+    "probe",
     "subnet",
     "namespace",
     "link",
-    "resolv_conf",
+    "attach",
     "dns",
     "nat",
     "forwarding",
     "firewall",
+    "resolv_conf",
     "cgroup",
     "prepare",
-    "probe",
-    "attach",
 ];
 
 /// Fails if this step was asked to.

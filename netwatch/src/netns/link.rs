@@ -72,16 +72,26 @@ pub struct Link {
 
 impl Link {
     /// Makes the link between the calling thread's namespace and `namespace`, with addresses and routes. When this returns, packets
-    /// of both families can be sent both ways.
-    pub fn create(plan: &LinkPlan<'_>, namespace: &mut Namespace) -> Result<Self> {
+    /// of both families can be sent both ways. `before_up` is called while no packet can have passed yet: whoever counts attaches there.
+    pub fn create(
+        plan: &LinkPlan<'_>,
+        namespace: &mut Namespace,
+        before_up: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<Self> {
         let mut host = Netlink::route()?;
         let (index, inner_index) = create_pair(&mut host, plan, namespace)?;
         let mut link = Self { name: plan.interface.to_owned(), index, inner_index, host };
-        link.configure(plan, namespace).inspect_err(|_| drop(delete(plan.interface)))?;
+        link.configure(plan, namespace, before_up).inspect_err(|_| drop(delete(plan.interface)))?;
         Ok(link)
     }
 
-    fn configure(&mut self, plan: &LinkPlan<'_>, namespace: &mut Namespace) -> Result<()> {
+    fn configure(
+        &mut self,
+        plan: &LinkPlan<'_>,
+        namespace: &mut Namespace,
+        before_up: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<()> {
+        before_up(&self.name)?;
         let subnets: Vec<Subnet> = [Some(plan.subnets.v4), plan.subnets.v6].into_iter().flatten().collect();
         let ipv6 = plan.subnets.v6.is_some();
         let quiet_host = quiet(&self.name, ipv6)?;
@@ -91,14 +101,15 @@ impl Link {
             }
             quiet(INNER_INTERFACE, ipv6)
         })??;
-        let mut outer = quiet_host;
-        outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY.into()));
-        self.host.batch(&outer)?;
+        // The target's end first: what the host's end says when it comes up then arrives, instead of being dropped and counted as such.
         let mut inner = quiet_inner;
         inner.push(set_up(1, "lo"));
         inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET.into()));
         inner.extend(subnets.iter().map(|subnet| add_default_route(self.inner_index, subnet.gateway())));
         namespace.route().batch(&inner)?;
+        let mut outer = quiet_host;
+        outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY.into()));
+        self.host.batch(&outer)?;
         self.wait_until_running()
     }
 
@@ -350,7 +361,7 @@ mod tests {
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
             let plan = plan(ipv6);
-            let link = Link::create(&plan, &mut namespace).unwrap();
+            let link = Link::create(&plan, &mut namespace, |_| Ok(())).unwrap();
             test(namespace, link, plan.subnets);
         });
     }
@@ -396,7 +407,7 @@ mod tests {
             std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
-            let _link = Link::create(&plan(true), &mut namespace).unwrap();
+            let _link = Link::create(&plan(true), &mut namespace, |_| Ok(())).unwrap();
             assert!(ip("-6 -o addr show dev nwtest0").contains("64:ff9b:1:"));
             // Nor may the link take routes from what the program says about itself as a router.
             assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/nwtest0/accept_ra").unwrap(), "0\n");
@@ -472,7 +483,7 @@ mod tests {
             ip("link add nwtest0 type veth peer name other");
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
-            let error = Link::create(&plan(true), &mut namespace).unwrap_err();
+            let error = Link::create(&plan(true), &mut namespace, |_| Ok(())).unwrap_err();
             assert!(error.to_string().starts_with("cannot create interface nwtest0: "), "{error}");
             assert_eq!(error.errno(), Some(Errno::EEXIST));
         });

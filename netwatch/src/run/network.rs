@@ -22,6 +22,7 @@ use crate::netns::netlink::Netlink;
 use crate::netns::publish::{Reservation, reserve};
 use crate::netns::subnet::{Occupied, Subnets, Wanted};
 use crate::netns::uplink::Uplink;
+use crate::probe::Probe;
 use crate::readiness::{Watched, watch};
 use crate::state::{Exclusive, Journal, RunId};
 use crate::target::mounts::keep::Keeper;
@@ -64,17 +65,21 @@ pub(super) struct Place<'a> {
 
 impl Network {
     /// Sets everything up, in the order of ARCHITECTURE.md. What was made before a failure undoes itself.
-    pub(super) fn set_up(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<Self> {
+    pub(super) fn set_up(
+        plan: &Plan,
+        place: &Place<'_>,
+        notes: &mut Vec<String>,
+        probe: impl FnOnce() -> Result<Probe>,
+    ) -> Result<(Self, Probe)> {
         let ports = reserve(&plan.publish)?;
-        let (subnets, mtu, namespace, link) = join(plan, place, notes)?;
+        let Joined { subnets, mtu, namespace, link, probe } = join(plan, place, notes, probe)?;
         faults::point("dns")?;
         let gateways = gateways(&subnets);
         let forwarder = Forwarder::bind(&gateways, Some(link.name()))?;
         let dns_port = forwarder.listening().iter().map(|(_, port)| *port).find(|port| *port != DOMAIN);
         faults::point("nat")?;
         let spec = nat_spec(plan, place, &subnets, link.name(), dns_port);
-        let families = Families { ipv4: true, ipv6: subnets.v6.is_some() };
-        forwarding::prepare_interface(link.name(), families, spec.needs_route_localnet())?;
+        let families = families(&subnets);
         let nat = Nat::install(&spec)?;
         faults::point("forwarding")?;
         let switch = Ipv6Switch::of_kernel();
@@ -97,7 +102,7 @@ impl Network {
         let keeper = Keeper::watch(&mounts)?;
         let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
         let routes_ready = watch(duplicate(forwarding.as_fd())?, "the host's routes")?;
-        Ok(Self {
+        let network = Self {
             forwarding,
             nat,
             link,
@@ -110,7 +115,8 @@ impl Network {
             routes_ready,
             dns,
             _ports: ports,
-        })
+        };
+        Ok((network, probe))
     }
 
     /// The target's addresses.
@@ -188,8 +194,22 @@ fn make_private(dir: &Path) -> Result<()> {
     std::fs::create_dir(dir).map_err(|error| Error::os("create", dir.display().to_string(), error))
 }
 
-/// Namespace and link on a free subnet. The lock is held until the addresses are there for others to see.
-fn join(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<(Subnets, u32, Namespace, Link)> {
+/// The link and what it joins.
+struct Joined {
+    subnets: Subnets,
+    mtu: u32,
+    namespace: Namespace,
+    link: Link,
+    probe: Probe,
+}
+
+/// Namespace and link on a free subnet, counted from the first packet on. The lock is held until the addresses are there for others to see.
+fn join(
+    plan: &Plan,
+    place: &Place<'_>,
+    notes: &mut Vec<String>,
+    probe: impl FnOnce() -> Result<Probe>,
+) -> Result<Joined> {
     faults::point("subnet")?;
     let wanted = Wanted::parse(plan.arguments.subnet.iter().map(String::as_str))?;
     let mut netlink = Netlink::route()?;
@@ -197,6 +217,7 @@ fn join(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<(Subn
     if uplink.v4.is_none() && uplink.v6.is_none() {
         warn(super::notes::NO_UPLINK, notes);
     }
+    let mut probe = probe()?;
     let _held = Exclusive::take()?;
     let occupied = Occupied::read(&mut netlink, &wanted)?;
     let seed = u64::from_str_radix(place.id.as_str(), 16).unwrap_or(0);
@@ -204,9 +225,22 @@ fn join(plan: &Plan, place: &Place<'_>, notes: &mut Vec<String>) -> Result<(Subn
     faults::point("namespace")?;
     let mut namespace = Namespace::create(plan.arguments.name.as_deref(), place.journal)?;
     faults::point("link")?;
-    let interface = place.id.interface();
-    let link = Link::create(&LinkPlan { interface: &interface, mtu: uplink.mtu(), subnets }, &mut namespace)?;
-    Ok((subnets, uplink.mtu(), namespace, link))
+    let (interface, mtu) = (place.id.interface(), uplink.mtu());
+    let link = Link::create(&LinkPlan { interface: &interface, mtu, subnets }, &mut namespace, |name| {
+        faults::point("attach")?;
+        forwarding::prepare_interface(name, families(&subnets), needs_route_localnet(plan))?;
+        probe.attach_link(name)
+    })?;
+    Ok(Joined { subnets, mtu, namespace, link, probe })
+}
+
+fn families(subnets: &Subnets) -> Families {
+    Families { ipv4: true, ipv6: subnets.v6.is_some() }
+}
+
+/// Both reach the host's 127.0.0.1, or come from it.
+fn needs_route_localnet(plan: &Plan) -> bool {
+    plan.arguments.host_loopback || !plan.publish.is_empty()
 }
 
 fn ends(subnets: &Subnets, end: impl Fn(crate::netns::subnet::Subnet) -> IpAddr) -> Vec<IpAddr> {

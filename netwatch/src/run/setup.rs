@@ -1,4 +1,4 @@
-//! Sets a run up: the classifier is loaded while the network is made, and the command's process gets ready while the classifier is attached.
+//! Sets a run up: the classifier is loaded in a thread while the rest begins, and attached before the link's first packet.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -41,13 +41,11 @@ pub(super) async fn set_up(
         .map_err(|error| Error::os("start thread", "load", error))?;
     let mut notes = Vec::new();
     let place = Place { id: run_dir.id(), dir: run_dir.path(), journal };
-    let mut network = Network::set_up(plan, &place, &mut notes)?;
+    let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let (mut network, mut probe) = Network::set_up(plan, &place, &mut notes, loaded)?;
     let cgroup = make_cgroup(run_dir, journal, &mut notes)?;
     faults::point("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
-    let mut probe = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    faults::point("attach")?;
-    probe.attach_link(network.link.name())?;
     probe.attach_loopback(network.namespace.as_fd())?;
     run_dir.write_card(&card(plan, run_dir, &network))?;
     let pid = match wait_until_prepared(line).await? {
