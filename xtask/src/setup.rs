@@ -72,7 +72,7 @@ fn install_rust_src() -> Result {
 
 fn cargo_rustc() -> Command {
     let mut rustc = Command::new("rustc");
-    rustc.current_dir(crate::command::root());
+    rustc.current_dir(command::root());
     rustc
 }
 
