@@ -1,4 +1,0 @@
-//! stub
-pub fn run(_count: usize) -> crate::Result {
-    Ok(())
-}
