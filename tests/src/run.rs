@@ -211,7 +211,7 @@ impl Run {
         self.assert_code(code);
         let lines = self.stderr.lines().count();
         assert_eq!(lines, 1, "an error is one line\n{self}");
-        assert!(self.stderr.contains("cannot "), "an error says which operation failed\n{self}");
+        assert!(self.stderr.starts_with("netwatch: cannot "), "an error says which operation failed\n{self}");
         for word in words {
             assert!(self.stderr.contains(word), "the error does not mention {word:?}\n{self}");
         }

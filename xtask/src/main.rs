@@ -1,2 +1,66 @@
-//! netwatch tasks.
-fn main() {}
+//! netwatch's own tasks, as `cargo xtask TASK`. One file each; this one only chooses.
+
+mod bench;
+mod build;
+mod check;
+mod command;
+mod demo;
+mod programs;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a task gives back: a failure is one sentence.
+pub type Result<T = ()> = std::result::Result<T, String>;
+
+/// netwatch's own tasks
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, testing and the demo need (Debian, as root; elsewhere: say what to install)
+    Setup,
+    /// Build the eBPF object from source, then netwatch
+    Build,
+    /// Check the architecture: who uses whom, sizes, documents, the checked-in eBPF object
+    Check,
+    /// Set up, build from source, and run every test
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Measure set-up time, memory and throughput
+    Bench {
+        /// Repetitions of each short command
+        #[arg(short = 'c', long, default_value_t = 20)]
+        count: usize,
+    },
+    /// Set up, build, and show netwatch at work in a small internet of namespaces
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build => build::run().and_then(|()| programs::netwatch()).map(drop),
+        Task::Check => check::run(),
+        Task::Test { filter } => test::run(filter.as_deref()),
+        Task::Bench { count } => bench::run(count),
+        Task::Demo => demo::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

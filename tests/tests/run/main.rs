@@ -1,3 +1,32 @@
-//! Integration tests: one module a subject. How to write one: docs/testing.md.
+//! Integration tests: netwatch on real traffic, one module a subject. docs/testing.md says how to write one.
 
+mod bad_input;
+mod balance;
+mod counts;
+mod dns;
+mod drain;
+mod duration;
+mod environment;
+mod exit_codes;
+mod faults;
+mod firewall;
+mod forwarding;
 mod harness;
+mod kill9;
+mod linger;
+mod loopback;
+mod named;
+mod network;
+mod other_commands;
+mod parallel;
+mod publish;
+mod resolv_rename;
+mod run_basic;
+mod signals;
+mod snapshots;
+mod summary;
+mod teardown;
+mod terminal;
+
+/// The program that makes traffic of exactly known size.
+const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");

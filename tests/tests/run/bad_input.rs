@@ -1,0 +1,92 @@
+//! Mistakes: one line that says operation, object, cause and what to do; 125; nothing left behind.
+
+use std::fs;
+
+use netwatch_tests::{Options, USER, USER_ID, internet};
+
+#[test]
+fn each_mistake_has_its_one_line() {
+    let net = internet!();
+    let table: [(&[&str], &[&str]); 9] = [
+        (&["-u", "nobody-has-this-name"], &["nobody-has-this-name"]),
+        (&["--subnet", "10.0.0.0/31"], &["10.0.0.0/31"]),
+        (&["--dns", "not-an-address"], &["not-an-address"]),
+        (&["--publish", "80"], &["80"]),
+        (&["--publish", "99999:80"], &["99999"]),
+        (&["--publish", "8080:80/sctp"], &["8080:80/sctp"]),
+        (&["--publish", "198.51.100.250:8080:80"], &["198.51.100.250", "EADDRNOTAVAIL"]),
+        (&["-o", "/nonexistent/report.json"], &["/nonexistent/report.json", "ENOENT"]),
+        (&["-o", "/proc/version"], &["/proc/version"]),
+    ];
+    for (flags, words) in table {
+        let before = net.host.state();
+        let run = net.host.netwatch(&[&["run"], flags, &["--", "echo", "started"]].concat());
+        run.assert_error(125, words);
+        assert_eq!(run.stdout, "", "found before the command starts: {run}");
+        net.host.assert_nothing_left(&before);
+    }
+}
+
+#[test]
+fn commands_that_cannot_run() {
+    let net = internet!();
+    let plain = net.host.dir().join("plain");
+    fs::write(&plain, "text").unwrap();
+    let plain = plain.to_str().unwrap();
+    for (command, code, errno) in
+        [("/nonexistent", 127, "ENOENT"), ("no-such-command", 127, ""), (plain, 126, "EACCES"), ("/usr", 126, "")]
+    {
+        let run = net.host.netwatch(&["run", "--", command]);
+        run.assert_error(code, &[command, errno]);
+    }
+}
+
+#[test]
+fn a_full_disk_is_125_even_if_the_command_succeeded() {
+    let net = internet!();
+    let before = net.host.state();
+    let run = net.host.netwatch(&["run", "-q", "-j", "-o", "/dev/full", "--", "echo", "done"]);
+    assert_eq!(run.assert_error(125, &["/dev/full", "ENOSPC"]).stdout, "done\n");
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn without_root_it_says_what_to_do() {
+    let net = internet!();
+    let binary = net.host.dir().join("netwatch");
+    fs::copy(net.host.binary(), &binary).unwrap();
+    let (ok, said) = net.host.try_sh(&format!(
+        "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} run -- true",
+        binary.display()
+    ));
+    assert!(!ok && said.lines().count() == 1 && said.contains("sudo"), "{said}");
+}
+
+#[test]
+fn a_missing_capability_is_named() {
+    let net = internet!();
+    let binary = net.host.binary();
+    for capability in ["net_admin", "sys_admin"] {
+        let (ok, said) = net.host.try_sh(&format!(
+            "setpriv --bounding-set -{capability} --inh-caps -{capability} {} run -- true",
+            binary.display()
+        ));
+        let name = format!("CAP_{}", capability.to_uppercase());
+        assert!(!ok && said.lines().count() == 1 && said.contains(&name), "{capability}: {said}");
+    }
+}
+
+#[test]
+fn the_caller_of_sudo_owns_the_report_and_may_not_write_elsewhere() {
+    let net = internet!();
+    let id = USER_ID.to_string();
+    let options = Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
+    let mine = net.host.dir().join("home/report.json");
+    net.host
+        .netwatch_with(options.clone(), &["run", "-q", "-j", "-o", mine.to_str().unwrap(), "--", "true"])
+        .assert_ok();
+    assert_eq!(net.host.sh(&format!("stat -c %u {}", mine.display())).trim(), id);
+    net.host
+        .netwatch_with(options, &["run", "-o", "/etc/passwd", "--", "true"])
+        .assert_error(125, &["/etc/passwd", "EACCES"]);
+}

@@ -1,0 +1,57 @@
+//! The balance closes on every kind of traffic. Every other test checks it too: [`netwatch_tests::Host::run`] does.
+
+use netwatch_tests::{addresses::*, internet, needs, report};
+
+use crate::TRAFFIC;
+
+#[test]
+fn it_closes_at_full_speed_in_both_directions() {
+    let mut net = internet!();
+    needs!("iperf3");
+    net.start_iperf();
+    let server = APP_V4.to_string();
+    for more in [&["-R"][..], &[], &["-u", "-b", "200M"], &["-u", "-b", "200M", "-R", "-l", "4000"]] {
+        let command = [&["iperf3", "-c", &server, "-t", "1", "-P", "2"][..], more].concat();
+        let run = net.host.watch(&command);
+        run.assert_ok();
+        assert!(report::number(run.report(), "totals.egress.bytes") > 0, "{run}");
+    }
+}
+
+#[test]
+fn it_closes_when_the_command_is_killed_in_full_flight() {
+    let mut net = internet!();
+    needs!("iperf3");
+    net.start_iperf();
+    let run = net.host.run(&["--duration", "500ms"], &["iperf3", "-c", &APP_V4.to_string(), "-t", "10"]);
+    run.assert_code(124).report();
+}
+
+#[test]
+fn it_is_printed_also_at_difference_0() {
+    let net = internet!();
+    let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "3", "10"]);
+    assert!(run.assert_ok().stderr.contains("balance"), "{run}");
+}
+
+#[test]
+fn what_the_kernel_says_by_itself_is_housekeeping_and_no_endpoint() {
+    let net = internet!();
+    let run = net.host.watch(&[TRAFFIC, "udp", &format!("[{APP_V6}]:{ECHO}"), "1", "10"]);
+    let document = run.assert_ok().report();
+    assert_eq!(report::list(document, "endpoints").len(), 1, "{run}");
+    assert_eq!(report::list(document, "flows").len(), 1, "{run}");
+    let neighbours = "balance.remainders.neighbour_discovery.egress.skbs";
+    assert!(report::number(document, neighbours) > 0, "IPv6 asks for its neighbour: {run}");
+    assert!(run.stderr.contains("housekeeping"), "{run}");
+}
+
+#[test]
+fn a_full_flow_table_coarsens_and_never_forgets() {
+    let net = internet!();
+    let script = format!("for n in 1 2 3 4 5 6 7 8; do {TRAFFIC} udp {APP_V4}:{ECHO} 10 100; done");
+    let run = net.host.run(&["--max-flows", "4"], &["sh", "-c", &script]);
+    let totals = report::value(run.assert_ok().report(), "totals");
+    report::assert_packets(totals, "egress", 80, 142);
+    assert!(report::number(run.report(), "balance.remainders.overflow.egress.skbs") > 0, "{run}");
+}

@@ -1,0 +1,114 @@
+//! Traffic of known size is counted to the packet and byte.
+
+use std::net::IpAddr;
+
+use netwatch_tests::{addresses::*, internet, needs, report};
+
+use crate::TRAFFIC;
+
+const ETHERNET: i64 = 14;
+/// TCP header with the timestamp option, which every segment but the SYNs carries.
+const TCP: i64 = 32;
+/// TCP header of a SYN: MSS, SACK permitted, timestamps, window scale.
+const TCP_SYN: i64 = 40;
+
+fn families() -> [(IpAddr, i64, String); 2] {
+    [(APP_V4.into(), 20, format!("{APP_V4}")), (APP_V6.into(), 40, format!("[{APP_V6}]"))]
+}
+
+#[test]
+fn udp_both_ways() {
+    let net = internet!();
+    for (remote, ip, shown) in families() {
+        for (count, size) in [(1, 1), (100, 500), (10, 1400)] {
+            let to = format!("{shown}:{ECHO}");
+            let run = net.host.watch(&[TRAFFIC, "udp", &to, &count.to_string(), &size.to_string()]);
+            let endpoint = report::endpoint(run.assert_ok().report(), "udp", remote, ECHO);
+            for direction in report::DIRECTIONS {
+                report::assert_packets(endpoint, direction, count, ETHERNET + ip + 8 + size);
+            }
+        }
+    }
+}
+
+#[test]
+fn fragments_belong_to_the_datagram_they_are_of() {
+    let net = internet!();
+    // 3000 bytes of payload and 8 of header: 1480 + 1480 + 48 behind IPv4 headers.
+    let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "5", "3000"]);
+    let document = run.assert_ok().report();
+    assert_eq!(report::number(document, "totals.egress.packets"), 15, "{run}");
+    assert_eq!(report::number(document, "totals.egress.wire_bytes"), 5 * (3008 + 3 * 34), "{run}");
+    assert_eq!(report::number(document, "totals.ingress.wire_bytes"), 5 * (3008 + 3 * 34), "{run}");
+}
+
+#[test]
+fn a_tcp_transfer() {
+    let net = internet!();
+    for (remote, ip, shown) in families() {
+        let run = net.host.watch(&[TRAFFIC, "fetch", &format!("{shown}:{SOURCE}")]);
+        assert_eq!(run.assert_ok().stdout.trim(), SOURCE_BYTES.to_string());
+        let endpoint = report::endpoint(run.report(), "tcp", remote, SOURCE);
+        let packets = report::number(endpoint, "ingress.packets");
+        let expected = SOURCE_BYTES as i64 + packets * (ETHERNET + ip + TCP) + (TCP_SYN - TCP);
+        assert_eq!(report::number(endpoint, "ingress.wire_bytes"), expected, "headers of {packets} packets: {run}");
+        let full_segments = SOURCE_BYTES as i64 / (1500 - ip - TCP);
+        assert!(packets > full_segments, "packets as on a wire, not super-frames: {run}");
+        assert!(report::number(endpoint, "ingress.skbs") <= packets, "{run}");
+        let flow = report::flows(run.report(), "tcp", remote, SOURCE)[0];
+        for flag in ["syn", "ack", "fin"] {
+            for direction in report::DIRECTIONS {
+                let flags = report::list(flow, &format!("tcp.flags.{direction}"));
+                assert!(flags.iter().any(|one| one == flag), "{flag} {direction}: {run}");
+            }
+        }
+        assert_eq!(flow["tcp"]["end_reason"], "end_of_flow", "{run}");
+    }
+}
+
+#[test]
+fn icmp_echo() {
+    let net = internet!();
+    needs!("ping");
+    for (remote, ip, protocol, family) in
+        [(IpAddr::from(APP_V4), 20, "icmp", "-4"), (APP_V6.into(), 40, "icmpv6", "-6")]
+    {
+        let run = net.host.watch(&["ping", family, "-c", "4", "-i", "0.01", "-s", "100", &remote.to_string()]);
+        let document = run.assert_ok().report();
+        let flows: Vec<_> =
+            report::list(document, "flows").iter().filter(|flow| flow["protocol"] == protocol).collect();
+        assert_eq!(flows.len(), 1, "{run}");
+        assert_eq!(flows[0]["remote"], remote.to_string(), "{run}");
+        for direction in report::DIRECTIONS {
+            report::assert_packets(flows[0], direction, 4, ETHERNET + ip + 8 + 100);
+        }
+    }
+}
+
+#[test]
+fn refused_and_unanswered_connections_are_failed_attempts() {
+    let net = internet!();
+    let cases = [(REFUSED, "refused", "1000", 1), (SILENT, "timeout", "300", 0)];
+    for (remote, ip, shown) in families() {
+        for (port, outcome, patience, answers) in cases {
+            let run = net.host.watch(&[TRAFFIC, "connect", &format!("{shown}:{port}"), patience]);
+            assert_eq!(run.assert_ok().stdout.trim(), outcome);
+            let endpoint = report::endpoint(run.report(), "tcp", remote, port);
+            report::assert_packets(endpoint, "egress", 1, ETHERNET + ip + TCP_SYN);
+            report::assert_packets(endpoint, "ingress", answers, ETHERNET + ip + 20);
+            assert_eq!(report::number(endpoint, "failed.attempts"), 1, "{run}");
+            let kind = if port == REFUSED { "failed.refused" } else { "failed.unanswered" };
+            assert_eq!(report::number(endpoint, kind), 1, "{run}");
+        }
+    }
+}
+
+#[test]
+fn the_first_packet_is_not_missed_in_twenty_short_runs() {
+    let net = internet!();
+    for _ in 0..20 {
+        let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "1", "10"]);
+        let endpoint = report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO);
+        report::assert_packets(endpoint, "egress", 1, ETHERNET + 20 + 8 + 10);
+    }
+}

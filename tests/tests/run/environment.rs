@@ -1,0 +1,92 @@
+//! Who the command runs as, and what it finds in its environment.
+
+use netwatch_tests::{Host, Options, Run, USER, USER_ID, internet, needs};
+
+const SHOW: &str = "id -u; id -g; pwd; env | sort";
+
+fn home(host: &Host) -> String {
+    host.dir().join("home").display().to_string()
+}
+
+#[track_caller]
+fn assert_is_user(run: &Run, host: &Host) {
+    let lines: Vec<_> = run.assert_ok().stdout.lines().collect();
+    assert_eq!(lines[..2], [USER_ID.to_string(), USER_ID.to_string()], "{run}");
+    for expected in
+        [format!("HOME={}", home(host)), format!("USER={USER}"), format!("LOGNAME={USER}"), "SHELL=/bin/sh".into()]
+    {
+        assert!(lines.contains(&expected.as_str()), "{expected}: {run}");
+    }
+}
+
+#[test]
+fn under_sudo_it_is_the_user_who_called() {
+    let net = internet!();
+    let id = USER_ID.to_string();
+    let options = Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER), ("KEPT", "as it is")]);
+    let run = net.host.run_with(options.clone(), &[], &["sh", "-c", SHOW]);
+    assert_eq!(run.code, Some(125), "the caller may not write the report into root's directory: {run}");
+    let run = net.host.netwatch_with(options, &["run", "-q", "--", "sh", "-c", SHOW]);
+    assert_is_user(&run, &net.host);
+    for line in ["KEPT=as it is", "NETWATCH=1"] {
+        assert!(run.stdout.lines().any(|one| one == line), "{line}: {run}");
+    }
+}
+
+#[test]
+fn real_sudo_s_path_comes_back() {
+    let net = internet!();
+    needs!("sudo");
+    net.host
+        .sh(&format!("echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/tester; chmod 440 /etc/sudoers.d/tester"));
+    let path = "/opt/mine/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+    let binary = net.host.dir().join("netwatch");
+    std::fs::copy(net.host.binary(), &binary).unwrap();
+    let script = format!(
+        "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups env PATH={path} sudo {} run -q -- sh -c '{SHOW}'",
+        binary.display()
+    );
+    let text = net.host.sh(&script);
+    assert!(text.starts_with(&format!("{USER_ID}\n")), "{text}");
+    assert!(text.lines().any(|line| line == format!("PATH={path}")), "{text}");
+}
+
+#[test]
+fn a_user_can_be_chosen() {
+    let net = internet!();
+    for user in [USER, &USER_ID.to_string()] {
+        assert_is_user(&net.host.run(&["-u", user], &["sh", "-c", SHOW]), &net.host);
+    }
+    let options = Options::env(&[("SUDO_UID", "4242"), ("SUDO_GID", "4242"), ("SUDO_USER", USER)]);
+    let run = net.host.netwatch_with(options, &["run", "-q", "-u", "root", "--", "id", "-u"]);
+    assert_eq!(run.assert_ok().stdout, "0\n");
+}
+
+#[test]
+fn without_another_user_nothing_changes() {
+    let net = internet!();
+    let (plain, watched) =
+        (net.host.sh("env | grep -v '^_=' | sort"), net.host.watch(&["sh", "-c", "env | grep -v '^_=' | sort"]));
+    let watched: Vec<_> = watched.assert_ok().stdout.lines().filter(|line| *line != "NETWATCH=1").collect();
+    assert_eq!(
+        plain.lines().filter(|line| !line.starts_with("PWD")).collect::<Vec<_>>(),
+        watched.into_iter().filter(|line| !line.starts_with("PWD")).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn the_working_directory_stays() {
+    let net = internet!();
+    let options = Options { dir: Some("/usr/share".into()), ..Options::default() };
+    let run = net.host.run_with(options, &[], &["pwd"]);
+    assert_eq!(run.assert_ok().stdout, "/usr/share\n");
+}
+
+#[test]
+fn an_ordinary_user_has_no_capabilities_and_no_open_files_of_netwatch() {
+    let net = internet!();
+    let run = net.host.run(&["-u", USER], &["sh", "-c", "grep ^CapEff /proc/self/status; ls /proc/self/fd | wc -l"]);
+    let lines: Vec<_> = run.assert_ok().stdout.lines().collect();
+    assert_eq!(lines[0].split_whitespace().nth(1), Some("0000000000000000"), "{run}");
+    assert!(lines[1].trim().parse::<u32>().unwrap() <= 4, "0, 1, 2 and ls's own: {run}");
+}

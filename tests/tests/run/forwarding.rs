@@ -1,0 +1,102 @@
+//! The host forwards for the namespace, for nobody else, and not a moment longer.
+
+use netwatch_tests::{Ipv6, Shape, addresses::*, internet};
+
+#[test]
+fn sysctls_come_back_also_from_unusual_values() {
+    let net = internet!();
+    for values in ["0", "1"] {
+        net.host.sh(&format!(
+            "for file in ipv4/conf/all/forwarding ipv4/conf/uplink/forwarding ipv6/conf/all/forwarding; do
+                echo {values} > /proc/sys/net/$file
+            done"
+        ));
+        let before = net.host.state();
+        net.host.watch(&["curl", "-s", "http://app.example/"]).assert_ok();
+        net.host.assert_nothing_left(&before);
+    }
+}
+
+#[test]
+fn overlapping_runs_share_the_switches_and_the_last_one_puts_them_back() {
+    let net = internet!();
+    let before = net.host.state();
+    let hold = |millis: &str| {
+        net.host.start(&[], &["sh", "-c", &format!("echo ready; sleep {millis}; curl -sS http://app.example/")])
+    };
+    let (mut first, mut second) = (hold("0.3"), hold("1"));
+    first.wait_for_stdout("ready");
+    second.wait_for_stdout("ready");
+    assert!(first.finish().assert_ok().stdout.contains("hello"));
+    // The first one has ended; the second still has to get out.
+    assert!(second.finish().assert_ok().stdout.contains("hello"));
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn a_default_route_from_router_advertisements_survives() {
+    let net = internet!(Shape { ipv6: Ipv6::Advertised, ..Shape::default() });
+    let before = net.host.state();
+    let script = "curl -sS -6 http://app.example/client; echo ready; sleep 0.3";
+    let mut running = net.host.start(&[], &["sh", "-c", script]);
+    running.wait_for_stdout("ready");
+    assert!(net.host.sh("ip -6 route show default").contains("proto ra"), "during the run");
+    running.finish().assert_ok();
+    assert!(net.host.sh("ip -6 route show default").contains("proto ra"), "after it");
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn the_host_does_not_become_a_router_for_others() {
+    let net = internet!();
+    // Another machine on the host's link sends a packet through it, to the far side of a second link.
+    net.host.sh(
+        "ip link add lan2 type veth peer name lan2peer; ip addr add 198.51.100.129/28 dev lan2; ip link set lan2 up
+        ip addr add 2001:db8:2::1/64 dev lan2 nodad; ip link set lan2peer up
+        nft add table inet watch
+        nft add chain inet watch out '{ type filter hook postrouting priority 300; }'
+        nft add rule inet watch out oifname lan2 meta mark != 0xdead ip daddr 198.51.100.130 counter
+        nft add rule inet watch out oifname lan2 ip6 daddr 2001:db8:2::2 counter
+        ip neigh add 198.51.100.130 lladdr 02:00:00:00:00:01 dev lan2; ip neigh add 2001:db8:2::2 lladdr 02:00:00:00:00:01 dev lan2",
+    );
+    net.inet
+        .sh(&format!("ip route add 198.51.100.128/28 via {HOST_V4}; ip -6 route add 2001:db8:2::/64 via {HOST_V6}"));
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 1"]);
+    running.wait_for_stdout("ready");
+    let (_, said) = net.inet.try_sh("ping -c 2 -i 0.1 -W 0.2 198.51.100.130; ping -6 -c 2 -i 0.1 -W 0.2 2001:db8:2::2");
+    let counted = net.host.sh("nft list table inet watch | grep -c 'counter packets 0 bytes 0'");
+    assert_eq!(counted.trim(), "2", "something was forwarded: {}\n{said}", net.host.sh("nft list table inet watch"));
+    running.finish().assert_ok();
+}
+
+#[test]
+fn replies_may_come_in_by_another_interface() {
+    let net = internet!();
+    // A second link; the way out is by the first, the way back by the second.
+    let pid = net.host.pid();
+    net.inet.sh(&format!(
+        "ip link add lan3 index 20 type veth peer name uplink3 netns {pid}; ip link set lan3 up; ip addr add 198.51.100.65/32 dev lan3
+        ip route replace {HOST_V4}/32 dev lan3"
+    ));
+    net.host.sh("ip link set uplink3 up; ip route add 198.51.100.65/32 dev uplink3; for f in all uplink3 uplink; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done");
+    let run = net.host.watch(&["curl", "-sS", "-4", "-m", "5", "http://203.0.113.10/client"]);
+    assert_eq!(run.assert_ok().stdout.trim(), HOST_V4.to_string(), "{run}");
+}
+
+#[test]
+fn a_route_change_during_the_run_is_followed() {
+    let net = internet!();
+    let pid = net.host.pid();
+    net.inet.sh(&format!("ip link add lan4 index 30 type veth peer name uplink4 netns {pid}; ip addr add 198.51.100.193/28 dev lan4; ip link set lan4 up"));
+    net.host.sh("ip addr add 198.51.100.194/28 dev uplink4; ip link set uplink4 up");
+    let script =
+        "curl -sS -4 http://203.0.113.10/client; echo ready; sleep 0.8; curl -sS -4 -m 5 http://203.0.113.10/client";
+    let before = net.host.state();
+    let mut running = net.host.start(&[], &["sh", "-c", script]);
+    running.wait_for_stdout("ready");
+    net.host.sh("ip route replace default via 198.51.100.193 dev uplink4");
+    let run = running.finish();
+    assert!(run.assert_ok().stdout.contains("198.51.100.194"), "by the new way: {run}");
+    net.host.sh(&format!("ip route replace default via {ROUTER_V4} dev uplink"));
+    net.host.assert_nothing_left(&before);
+}

@@ -1,0 +1,28 @@
+//! Traffic on the namespace's own `lo`: once per packet, apart from the totals.
+
+use netwatch_tests::{internet, report};
+
+use crate::TRAFFIC;
+
+#[test]
+fn it_is_counted_once_and_shown_apart() {
+    let net = internet!();
+    let script = format!("{TRAFFIC} serve-udp 127.0.0.1:7777 & sleep 0.2; {TRAFFIC} udp 127.0.0.1:7777 1 100; wait");
+    let run = net.host.watch(&["sh", "-c", &script]);
+    let document = run.assert_ok().report();
+    assert!(report::list(document, "endpoints").is_empty(), "{run}");
+    assert_eq!(report::number(document, "totals.egress.packets"), 0, "{run}");
+    let flows = report::list(document, "loopback.flows");
+    assert_eq!(flows.len(), 1, "{run}");
+    for direction in report::DIRECTIONS {
+        assert_eq!(report::number(&flows[0], &format!("{direction}.packets")), 1, "{run}");
+    }
+}
+
+#[test]
+fn a_service_of_the_host_that_is_not_there_gets_a_hint() {
+    let net = internet!();
+    let run = net.host.watch(&[TRAFFIC, "connect", "127.0.0.1:5432", "500"]);
+    assert_eq!(run.assert_ok().stdout.trim(), "refused");
+    assert!(run.stderr.contains("--host-loopback"), "{run}");
+}

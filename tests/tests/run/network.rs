@@ -1,0 +1,100 @@
+//! What the namespace looks like from inside: addresses, routes, MTU, families, /sys.
+
+use netwatch_tests::{Ipv6, Shape, addresses::*, internet, report};
+
+#[test]
+fn it_has_addresses_default_routes_and_lo() {
+    let net = internet!();
+    let run = net.host.watch(&["sh", "-c", "ip -br addr; ip route; ip -6 route; ls /sys/class/net"]);
+    run.assert_ok();
+    assert_eq!(run.stdout.matches("default via").count(), 2, "{run}");
+    assert!(run.stdout.contains("127.0.0.1/8") && !run.stdout.contains("tentative"), "{run}");
+    assert!(!run.stdout.contains("uplink"), "/sys/class/net is the namespace's: {run}");
+    let local = report::list(run.report(), "interface.local");
+    assert_eq!((local.len(), report::list(run.report(), "interface.gateway").len()), (2, 2), "{run}");
+    for address in local {
+        assert!(run.stdout.contains(address.as_str().unwrap()), "{run}");
+    }
+}
+
+#[test]
+fn glibc_prefers_ipv6_as_on_the_host() {
+    let net = internet!();
+    let first = "getent ahosts app.example | head -1 | cut -d' ' -f1";
+    assert_eq!(net.host.watch(&["sh", "-c", first]).stdout, net.host.sh(first), "RFC 6724 gives the same answer");
+}
+
+#[test]
+fn ipv6_is_there_only_where_the_host_has_it() {
+    let net = internet!(Shape { ipv6: Ipv6::None, ..Shape::default() });
+    let run = net.host.watch(&[
+        "sh",
+        "-c",
+        "ip -6 route show default; getent ahosts app.example | head -1; curl -s http://app.example/",
+    ]);
+    assert!(!run.assert_ok().stdout.contains("default"), "{run}");
+    assert!(run.stdout.contains("hello"), "{run}");
+    assert_eq!(report::list(run.report(), "interface.local").len(), 1, "{run}");
+}
+
+#[test]
+fn the_mtu_is_that_of_the_route_out() {
+    for mtu in [1400, 9000] {
+        let net = internet!(Shape { mtu, ..Shape::default() });
+        let run = net.host.watch(&["curl", "-s", "-o", "/dev/null", "http://app.example/big"]);
+        assert_eq!(report::number(run.assert_ok().report(), "interface.mtu"), i64::from(mtu), "{run}");
+    }
+}
+
+#[test]
+fn without_an_uplink_it_says_so_and_goes_on() {
+    let net = internet!(Shape { uplink: false, ..Shape::default() });
+    let before = net.host.state();
+    let run = net.host.watch(&["sh", "-c", "echo worked"]);
+    assert_eq!(run.assert_ok().stdout, "worked\n");
+    assert!(run.stderr.contains("uplink") || run.stderr.contains("default route"), "{run}");
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn the_subnet_clashes_with_nothing_the_host_has() {
+    let net = internet!();
+    // Every private range but one small corner is taken.
+    net.host.sh("ip route add blackhole 10.0.0.0/8; ip route add blackhole 172.16.0.0/12");
+    let run = net.host.watch(&["curl", "-s", "-4", "http://app.example/"]);
+    assert_eq!(run.assert_ok().stdout, "hello\n", "{run}");
+    let local: std::net::Ipv4Addr = report::text(run.report(), "interface.local.0").parse().unwrap();
+    let octets = local.octets();
+    assert!(octets[0] != 10 && !(octets[0] == 172 && (16..32).contains(&octets[1])), "{local}");
+}
+
+#[test]
+fn a_subnet_can_be_asked_for() {
+    let net = internet!();
+    let run = net.host.run(&["--subnet", "10.77.0.0/24"], &["curl", "-s", "-4", "http://app.example/"]);
+    assert_eq!(run.assert_ok().stdout, "hello\n");
+    assert!(report::text(run.report(), "interface.local.0").starts_with("10.77.0."), "{run}");
+    for (bad, word) in [("10.77.0.0/33", "10.77.0.0/33"), ("nonsense", "nonsense"), ("198.51.100.0/24", "198.51.100.0")]
+    {
+        let before = net.host.state();
+        net.host.run(&["--subnet", bad], &["true"]).assert_error(125, &[word]);
+        net.host.assert_nothing_left(&before);
+    }
+}
+
+#[test]
+fn no_nat_leaves_the_address_alone() {
+    let net = internet!();
+    net.inet.sh(&format!("ip route add 10.78.0.0/24 via {HOST_V4}"));
+    let command = ["curl", "-sS", "-4", "http://app.example/client"];
+    let run = net.host.run(&["--no-nat", "--subnet", "10.78.0.0/24"], &command);
+    assert!(run.assert_ok().stdout.starts_with("10.78.0."), "{run}");
+}
+
+#[test]
+fn no_router_is_solicited_and_no_address_is_probed() {
+    let net = internet!();
+    let run = net.host.watch(&["sleep", "2"]);
+    let nd = report::number(run.assert_ok().report(), "balance.remainders.neighbour_discovery.egress.skbs");
+    assert_eq!(nd, 0, "{run}");
+}

@@ -1,0 +1,59 @@
+//! `doctor`, `list`, `clean`, `--help`, `-V`.
+
+use netwatch_tests::internet;
+
+#[test]
+fn doctor_is_content_where_run_works() {
+    let net = internet!();
+    let before = net.host.state();
+    let run = net.host.netwatch(&["doctor"]);
+    run.assert_ok();
+    let text = run.stdout.to_lowercase();
+    for subject in ["kernel", "capabilit", "bpf", "btf", "tcx", "nf_tables", "cgroup", "uplink", "resolver", "forward"]
+    {
+        assert!(text.contains(subject), "{subject}: {run}");
+    }
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn doctor_answers_no_where_run_would_fail() {
+    let net = internet!();
+    let (ok, said) = net.host.try_sh(&format!(
+        "setpriv --bounding-set -net_admin --inh-caps -net_admin {} doctor",
+        net.host.binary().display()
+    ));
+    assert!(!ok && said.contains("CAP_NET_ADMIN"), "{said}");
+}
+
+#[test]
+fn list_shows_live_runs_only() {
+    let net = internet!();
+    let mut running = net.host.start(&["--name", "shown"], &["sh", "-c", "echo ready; exec sleep 20"]);
+    running.wait_for_stdout("ready");
+    let list = net.host.netwatch(&["list"]);
+    assert!(
+        list.assert_ok().stdout.contains("exec sleep 20") && list.stdout.contains(&running.pid().to_string()),
+        "{list}"
+    );
+    running.signal(libc::SIGTERM);
+    running.finish();
+    assert!(!net.host.netwatch(&["list"]).assert_ok().stdout.contains("sleep 20"));
+}
+
+#[test]
+fn clean_has_nothing_to_do_after_an_ordinary_run() {
+    let net = internet!();
+    net.host.watch(&["true"]).assert_ok();
+    net.host.netwatch(&["clean"]).assert_ok();
+}
+
+#[test]
+fn help_has_examples_and_the_version_is_one_line() {
+    let net = internet!();
+    let help = net.host.netwatch(&["--help"]);
+    assert!(help.assert_ok().stdout.contains("sudo netwatch run -- curl"), "{help}");
+    let version = net.host.netwatch(&["-V"]);
+    assert!(version.assert_ok().stdout.starts_with("netwatch "), "{version}");
+    assert_eq!(version.stdout.lines().count(), 1);
+}

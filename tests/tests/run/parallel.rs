@@ -1,0 +1,40 @@
+//! Runs at the same time see exactly their own packets.
+
+use std::thread;
+
+use netwatch_tests::{addresses::*, internet, report};
+
+use crate::TRAFFIC;
+
+#[test]
+fn five_at_once_while_the_host_sends_too() {
+    let net = internet!();
+    let before = net.host.state();
+    let to = format!("{APP_V4}:{ECHO}");
+    let host = &net.host;
+    thread::scope(|scope| {
+        scope.spawn(|| host.sh(&format!("for n in 1 2 3 4 5; do {TRAFFIC} udp {to} 200 700; done")));
+        for number in 1..=5 {
+            let to = &to;
+            scope.spawn(move || {
+                let (count, size) = (number * 20, number * 100);
+                let run = host.watch(&[TRAFFIC, "udp", to, &count.to_string(), &size.to_string()]);
+                let endpoint = report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO);
+                for direction in report::DIRECTIONS {
+                    report::assert_packets(endpoint, direction, count, 42 + size);
+                }
+                assert_eq!(report::list(run.report(), "endpoints").len(), 1, "{run}");
+            });
+        }
+    });
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn a_clean_leaves_live_runs_alone() {
+    let net = internet!();
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 0.5; curl -sS http://app.example/"]);
+    running.wait_for_stdout("ready");
+    net.host.netwatch(&["clean"]).assert_ok();
+    assert!(running.finish().assert_ok().stdout.contains("hello"));
+}

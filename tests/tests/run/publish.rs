@@ -1,0 +1,108 @@
+//! Inbound traffic: `--publish`, and the host's services by `--host-loopback`.
+
+use netwatch_tests::{Running, addresses::*, internet, report};
+
+use crate::TRAFFIC;
+
+fn serve(net: &netwatch_tests::Internet, flags: &[&str], kind: &str) -> Running {
+    let mut running = net.host.start(flags, &[TRAFFIC, kind, "0.0.0.0:80"]);
+    running.wait_for_stdout("listening");
+    running
+}
+
+#[test]
+fn tcp_from_outside_keeps_the_client_s_address() {
+    let net = internet!();
+    let before = net.host.state();
+    let running = serve(&net, &["--publish", "8080:80"], "serve");
+    let echoed = net.inet.sh(&format!("printf hi | socat -t1 - TCP4:{HOST_V4}:8080"));
+    assert_eq!(echoed, "hi");
+    let run = running.finish();
+    assert!(run.assert_ok().stdout.contains(&ROUTER_V4.to_string()), "the client as it is: {run}");
+    let endpoint = report::endpoint(run.report(), "tcp", ROUTER_V4, 80);
+    assert_eq!(endpoint["direction"], "in", "{run}");
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn udp_from_outside() {
+    let net = internet!();
+    let running = serve(&net, &["--publish", "8053:80/udp"], "serve-udp");
+    assert_eq!(net.inet.sh(&format!("printf hi | socat -t1 - UDP4:{HOST_V4}:8053")), "hi");
+    assert!(running.finish().assert_ok().stdout.contains(&ROUTER_V4.to_string()));
+}
+
+#[test]
+fn from_the_host_s_own_addresses_and_its_loopback() {
+    let net = internet!();
+    for to in [HOST_V4.to_string(), "127.0.0.1".into()] {
+        let before = net.host.state();
+        let running = serve(&net, &["--publish", "8080:80"], "serve");
+        assert_eq!(net.host.sh(&format!("printf hi | socat -t1 - TCP4:{to}:8080")), "hi", "{to}");
+        running.finish().assert_ok();
+        net.host.assert_nothing_left(&before);
+    }
+}
+
+#[test]
+fn only_on_the_address_asked_for() {
+    let net = internet!();
+    let mut running = serve(&net, &["--publish", "127.0.0.1:8080:80"], "serve");
+    let (reached, _) = net.inet.try_sh(&format!("socat -u TCP4:{HOST_V4}:8080,connect-timeout=0.3 -"));
+    assert!(!reached && running.is_running(), "not from outside");
+    assert_eq!(net.host.sh("printf hi | socat -t1 - TCP4:127.0.0.1:8080"), "hi");
+    running.finish().assert_ok();
+}
+
+#[test]
+fn by_ipv6_too() {
+    let net = internet!();
+    let mut running = net.host.start(&["--publish", "8080:80"], &[TRAFFIC, "serve", "[::]:80"]);
+    running.wait_for_stdout("listening");
+    assert_eq!(net.inet.sh(&format!("printf hi | socat -t1 - TCP6:[{HOST_V6}]:8080")), "hi");
+    assert!(running.finish().assert_ok().stdout.contains(&ROUTER_V6.to_string()));
+}
+
+#[test]
+fn nothing_is_published_by_default() {
+    let net = internet!();
+    let mut running = serve(&net, &[], "serve");
+    let local = net.host.sh("ip -4 -br addr | grep ^nw | grep -o '[0-9.]*/' | tr -d /");
+    net.inet
+        .sh(&format!("ip route add {}/24 via {HOST_V4}", local.trim().rsplit_once('.').unwrap().0.to_owned() + ".0"));
+    let target = format!("{}.2", local.trim().rsplit_once('.').unwrap().0);
+    assert!(!net.inet.try_sh(&format!("socat -u TCP4:{target}:80,connect-timeout=0.3 -")).0, "not routed in");
+    assert!(running.is_running());
+}
+
+#[test]
+fn a_port_in_use_is_an_error_before_the_command_starts() {
+    let net = internet!();
+    let mut holder = net.host.command("socat").args(["-u", "TCP-LISTEN:8080", "-"]).spawn().unwrap();
+    net.host.wait_for("ss -Hltn 'sport = :8080' | grep -q .");
+    let before = net.host.state();
+    net.host.run(&["--publish", "8080:80"], &["echo", "started"]).assert_error(125, &["8080", "EADDRINUSE"]);
+    net.host.assert_nothing_left(&before);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn host_loopback_reaches_the_host_s_services_only_when_asked() {
+    let net = internet!();
+    let mut server = net
+        .host
+        .command("socat")
+        .args(["TCP4-LISTEN:9090,bind=127.0.0.1,fork,reuseaddr", "EXEC:echo from-the-host"])
+        .spawn()
+        .unwrap();
+    net.host.wait_for("ss -Hltn 'sport = :9090' | grep -q .");
+    let script = "gateway=$(ip -4 route show default | cut -d' ' -f3); socat -u TCP4:$gateway:9090,connect-timeout=1 -";
+    let before = net.host.state();
+    let with = net.host.run(&["--host-loopback"], &["sh", "-c", script]);
+    assert_eq!(with.assert_ok().stdout, "from-the-host\n", "{with}");
+    net.host.assert_nothing_left(&before);
+    assert_ne!(net.host.watch(&["sh", "-c", script]).code, Some(0), "off by default");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}

@@ -1,0 +1,77 @@
+//! The looks of the summary and of the JSON, held by snapshots. What differs from run to run is replaced first.
+//!
+//! After a change that is meant: `SNAPSHOTS=overwrite cargo xtask test snapshots`, and read the difference.
+
+use netwatch_tests::{Run, addresses::*, internet, report};
+use serde_json::Value;
+use snapbox::{assert_data_eq, file};
+
+use crate::TRAFFIC;
+
+fn sample() -> Option<Run> {
+    let mut made = None;
+    // The macro returns from where it stands, so it stands in a function of its own.
+    let mut make = || {
+        let net = internet!();
+        let script = format!(
+            "{TRAFFIC} udp {APP_V4}:{ECHO} 10 100; {TRAFFIC} udp [{APP_V6}]:{ECHO} 5 50
+            {TRAFFIC} connect {APP_V4}:{REFUSED} 500; {TRAFFIC} connect {APP_V6_PORT} 200",
+            APP_V6_PORT = format_args!("[{APP_V6}]:{SILENT}")
+        );
+        made = Some(net.host.run(&["--subnet", "10.79.0.0/24"], &["sh", "-c", &script]));
+    };
+    make();
+    made
+}
+
+/// Letters and punctuation stay; digits of times, ids and ephemeral ports do not.
+fn steady(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let words = line.split(' ').map(|word| if is_volatile(word) { "#" } else { word });
+        lines.push(words.collect::<Vec<_>>().join(" "));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn is_volatile(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+    let number = |suffix: &str| bare.strip_suffix(suffix).is_some_and(|rest| rest.parse::<f64>().is_ok());
+    let interface =
+        bare.strip_prefix("nw").is_some_and(|rest| rest.len() == 8 && rest.chars().all(|c| c.is_ascii_hexdigit()));
+    interface || ["ns", "µs", "us", "ms", "s"].iter().any(|unit| number(unit)) || bare.contains("/traffic")
+}
+
+#[test]
+fn the_summary() {
+    let Some(run) = sample() else { return };
+    assert_data_eq!(steady(&run.assert_ok().stderr), file!["snapshots/summary.txt"].raw());
+}
+
+/// Numbers that differ from run to run by name; addresses, counts and bytes are exact and stay.
+fn blank(value: &mut Value, key: &str) {
+    let volatile =
+        ["id", "pid", "started", "duration_ns", "first_seen", "last_seen", "handshake_rtt_ns", "name", "local_port"];
+    match value {
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| blank(value, key)),
+        Value::Array(list) if key == "command" => list.iter_mut().for_each(|word| *word = "#".into()),
+        Value::Array(list) => list.iter_mut().for_each(|value| blank(value, key)),
+        _ if volatile.contains(&key) => *value = "#".into(),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_json() {
+    let Some(run) = sample() else { return };
+    let mut document = run.assert_ok().report().clone();
+    blank(&mut document, "");
+    // How many neighbours had to be asked depends on what the host knew.
+    let remainders = document.pointer_mut("/balance/remainders").and_then(Value::as_object_mut).expect("remainders");
+    remainders.values_mut().for_each(|value| *value = "#".into());
+    for part in ["interface", "counted"] {
+        document["balance"][part] = "#".into();
+    }
+    report::list(&document, "flows");
+    assert_data_eq!(format!("{document:#}\n"), file!["snapshots/report.json"].raw());
+}

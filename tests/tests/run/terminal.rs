@@ -1,0 +1,77 @@
+//! netwatch at a keyboard: control keys, width, colour, job control.
+
+use std::os::unix::process::ExitStatusExt;
+
+use netwatch_tests::internet;
+
+#[test]
+fn control_c_reaches_the_command_and_netwatch_waits() {
+    let net = internet!();
+    let script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.02; done";
+    let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", script]);
+    terminal.wait_for("ready");
+    terminal.type_keys("\x03");
+    let (status, screen) = terminal.finish();
+    assert_eq!(status.code(), Some(9), "{screen}");
+    assert_eq!(screen.matches("caught").count(), 1, "once, not forwarded on top: {screen}");
+    assert!(screen.contains("balance"), "{screen}");
+}
+
+#[test]
+fn control_c_ends_a_plain_command_with_130() {
+    let net = internet!();
+    let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", "echo ready; exec sleep 20"]);
+    terminal.wait_for("ready");
+    terminal.type_keys("\x03");
+    let (status, screen) = terminal.finish();
+    assert_eq!((status.code(), status.signal()), (Some(130), None), "{screen}");
+}
+
+#[test]
+fn the_terminal_is_the_command_s() {
+    let net = internet!();
+    let mut terminal =
+        net.host.on_terminal(100, &["run", "--", "sh", "-c", "tty; stty size; read line; echo got $line"]);
+    terminal.wait_for("50 100");
+    terminal.type_keys("typed\n");
+    let (status, screen) = terminal.finish();
+    assert!(status.success() && screen.contains("got typed") && screen.contains("/dev/pts/"), "{screen}");
+}
+
+#[test]
+fn an_interactive_shell_has_job_control() {
+    let net = internet!();
+    let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-i"]);
+    terminal.type_keys("PS1=; set -m; sleep 20\n");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.type_keys("\x1a");
+    terminal.wait_for("Stopped");
+    terminal.type_keys("kill %1; echo still-here; exit 4\n");
+    terminal.wait_for("still-here");
+    let (status, screen) = terminal.finish();
+    assert_eq!(status.code(), Some(4), "{screen}");
+}
+
+#[test]
+fn the_summary_fits_the_width() {
+    let net = internet!();
+    for columns in [60, 80, 200] {
+        let terminal =
+            net.host.on_terminal(columns, &["run", "--color", "never", "--", "curl", "-s", "http://app.example/"]);
+        let (_, screen) = terminal.finish();
+        let widest = screen.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or_default();
+        assert!(widest <= columns.into(), "{widest} columns of {columns}:\n{screen}");
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_by_request() {
+    let net = internet!();
+    let coloured = |flags: &[&str]| {
+        let arguments = [&["run"], flags, &["--", "curl", "-s", "http://app.example/"]].concat();
+        net.host.on_terminal(100, &arguments).finish().1.contains("\x1b[")
+    };
+    assert!(coloured(&[]) && coloured(&["--color", "always"]) && !coloured(&["--color", "never"]));
+    let piped = |flags: &[&str]| net.host.run(flags, &["true"]).stderr.contains("\x1b[");
+    assert!(!piped(&[]) && piped(&["--color", "always"]));
+}

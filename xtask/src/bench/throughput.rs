@@ -1,0 +1,63 @@
+//! iperf3 through a namespace with netwatch, and through the same kind of namespace without, in pairs.
+
+use netwatch_tests::Internet;
+use netwatch_tests::addresses::{APP_V4, IPERF};
+use serde_json::Value;
+
+use super::median;
+use crate::Result;
+
+/// Pairs measured; each takes twice two seconds.
+const PAIRS: usize = 5;
+
+/// The same veth, route and NAT, made by hand, with neither classifier nor capture.
+const WITHOUT: &str = "
+    ip netns add plain
+    ip link add plain0 index 50 type veth peer name eth0 netns plain
+    ip addr add 10.254.252.1/30 dev plain0
+    ip link set plain0 up
+    ip -n plain addr add 10.254.252.2/30 dev eth0
+    ip -n plain link set lo up
+    ip -n plain link set eth0 up
+    ip -n plain route add default via 10.254.252.1
+    nft add table ip plain
+    nft add chain ip plain nat '{ type nat hook postrouting priority 100; }'
+    nft add rule ip plain nat ip saddr 10.254.252.0/30 masquerade
+    echo 1 > /proc/sys/net/ipv4/conf/plain0/forwarding
+    echo 1 > /proc/sys/net/ipv4/conf/uplink/forwarding";
+
+/// Prints the rates and the median of the paired ratios.
+pub fn measure(net: &Internet) -> Result {
+    net.host.sh(WITHOUT);
+    let iperf = format!("iperf3 -J -t 2 -c {APP_V4} -p {IPERF}");
+    println!("iperf3, one TCP stream, {PAIRS} pairs");
+    let mut ratios = Vec::new();
+    for pair in 0..PAIRS {
+        // Who goes first changes, so that neither has the warmer machine.
+        let (with, without) = if pair % 2 == 0 {
+            let with = with(net, &iperf)?;
+            (with, plain(net, &iperf)?)
+        } else {
+            let without = plain(net, &iperf)?;
+            (with(net, &iperf)?, without)
+        };
+        println!("  with {with:6.2} Gbit/s   without {without:6.2} Gbit/s   {:.3}", with / without);
+        ratios.push(with / without);
+    }
+    println!("  median of the ratios        {:8.3}", median(ratios));
+    Ok(())
+}
+
+fn with(net: &Internet, iperf: &str) -> Result<f64> {
+    gigabits(&net.host.run(&["-q"], &["sh", "-c", iperf]).stdout)
+}
+
+fn plain(net: &Internet, iperf: &str) -> Result<f64> {
+    gigabits(&net.host.sh(&format!("ip netns exec plain {iperf}")))
+}
+
+fn gigabits(text: &str) -> Result<f64> {
+    let document: Value = serde_json::from_str(text).map_err(|error| format!("iperf3 said no JSON: {error}"))?;
+    let bits = document.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
+    bits.map(|bits| bits / 1e9).ok_or_else(|| format!("iperf3 failed: {}", document["error"]))
+}

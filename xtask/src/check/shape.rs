@@ -1,0 +1,86 @@
+//! Sizes, and the first line of every module.
+
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+
+use super::sources::Source;
+
+/// Lines of the longest function, signature included. Most are under 25.
+const FUNCTION_LINES: usize = 80;
+/// Lines of the longest file.
+const FILE_LINES: usize = 500;
+
+/// Everything wrong with the shape of this file.
+pub fn check(source: &Source) -> Vec<String> {
+    let path = &source.path;
+    let mut wrong = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > FILE_LINES {
+        wrong.push(format!("{path}: {lines} lines; a file has at most {FILE_LINES}: one thing, one file"));
+    }
+    if !source.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
+        wrong.push(format!("{path}:1: the first line says what this is: `//! …`"));
+    }
+    match syn::parse2::<syn::File>(source.tokens.clone()) {
+        Ok(file) => {
+            let mut long = LongFunctions { path, found: &mut wrong };
+            long.visit_file(&file);
+        }
+        Err(error) => wrong.push(format!("{path}: cannot be parsed: {error}")),
+    }
+    wrong
+}
+
+struct LongFunctions<'a> {
+    path: &'a str,
+    found: &'a mut Vec<String>,
+}
+
+impl LongFunctions<'_> {
+    fn measure(&mut self, signature: &syn::Signature, block: &syn::Block) {
+        let (start, end) = (signature.span().start().line, block.span().end().line);
+        let lines = end - start + 1;
+        if lines > FUNCTION_LINES {
+            let name = &signature.ident;
+            let message = format!("{}:{start}: {name} has {lines} lines; at most {FUNCTION_LINES}", self.path);
+            self.found.push(message);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for LongFunctions<'_> {
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.measure(&item.sig, &item.block);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.measure(&item.sig, &item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        if let Some(block) = &item.default {
+            self.measure(&item.sig, block);
+        }
+        visit::visit_trait_item_fn(self, item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrongs(text: &str) -> usize {
+        check(&Source { path: "x.rs".into(), text: text.into(), tokens: text.parse().expect("code") }).len()
+    }
+
+    #[test]
+    fn long_functions_and_missing_first_lines_are_found() {
+        let function = |lines: usize| format!("//! A test.\nfn f() {{\n{}}}\n", "g();\n".repeat(lines));
+        assert_eq!(wrongs(&function(78)), 0);
+        assert_eq!(wrongs(&function(79)), 1);
+        assert_eq!(wrongs("fn f() {}\n"), 1);
+        assert_eq!(wrongs(&format!("//! A test.\n{}", "\n".repeat(500))), 1);
+    }
+}
