@@ -3,7 +3,8 @@
 use crate::error::Result;
 
 /// Every step, in order. `NETWATCH_FAULT=<step>` makes it fail.
-pub const STEPS: [&str; 14] = [
+#[cfg(feature = "faults")]
+pub(crate) const STEPS: [&str; 14] = [
     "run_dir",
     "guardian",
     "probe",
