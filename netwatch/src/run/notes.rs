@@ -2,7 +2,7 @@
 
 use crate::netns::socket_drain::DrainOutcome;
 
-pub(super) const NO_UPLINK: &str = "the host has no route out: only the host itself can be reached";
+pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
 
 /// What draining the sockets gave; nothing if there was nothing to wait for.
 pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {

@@ -47,9 +47,8 @@ fn take(port: &Publish, address: IpAddr) -> Result<Option<OwnedFd>> {
         Ok(socket) => Ok(Some(socket)),
         Err(Errno::EAFNOSUPPORT) => Ok(None),
         Err(Errno::EADDRNOTAVAIL) if port.address.is_none() => Ok(None),
-        Err(Errno::EADDRNOTAVAIL) => {
-            Err(Error::said("publish", port.to_string(), format!("{address} is not an address of this host")))
-        }
+        Err(Errno::EADDRNOTAVAIL) => Err(Error::os("publish", port.to_string(), Errno::EADDRNOTAVAIL)
+            .hint(format!("{address} is not an address of this host"))),
         Err(Errno::EADDRINUSE) => take_from_leftovers(port, address).map(Some),
         Err(errno) => Err(Error::os("publish", port.to_string(), errno)),
     }
@@ -63,8 +62,8 @@ fn take_from_leftovers(port: &Publish, address: IpAddr) -> Result<OwnedFd> {
     };
     let shown = format!("{}/{}", port.host_port, port.protocol);
     if let Some(holder) = holder {
-        return Err(Error::said("publish", port.to_string(), format!("port {shown} is in use by {holder}"))
-            .hint("stop it or choose another port of the host"));
+        return Err(Error::os("publish", port.to_string(), Errno::EADDRINUSE)
+            .hint(format!("port {shown} is in use by {holder}: stop it or choose another port of the host")));
     }
     bound(port, address, true).map_err(|errno| {
         Error::os("publish", port.to_string(), errno)
@@ -130,7 +129,7 @@ mod tests {
         let Some(ns) = Namespace::new() else { return };
         ns.run(|| {
             let error = refused(&["203.0.113.77:80:80"]);
-            assert_eq!(error, "cannot publish 203.0.113.77:80:80/tcp: 203.0.113.77 is not an address of this host");
+            assert_eq!(error, "cannot publish 203.0.113.77:80:80/tcp: Cannot assign requested address (EADDRNOTAVAIL): 203.0.113.77 is not an address of this host");
             assert!(refused(&["80:1", "127.0.0.1:80:2"]).ends_with("80:1/tcp already has that port"));
         });
     }
