@@ -128,5 +128,7 @@ fn add_user(namespace: &Namespace) {
         fs::write(&path, text + &line).expect("write the user's entry");
     };
     append("passwd", format!("{USER}:x:{USER_ID}:{USER_ID}::{}:/bin/sh\n", home.display()));
+    // Without this line sudo takes the account for an invalid one.
+    append("shadow", format!("{USER}:*:19000:0:99999:7:::\n"));
     append("group", format!("{USER}:x:{USER_ID}:\n"));
 }
