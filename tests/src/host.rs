@@ -94,15 +94,6 @@ impl Host {
         Terminal::start(command, columns)
     }
 
-    /// Lets a shell condition become true, for a second at most.
-    pub fn wait_for(&self, condition: &str) {
-        let tried = eventually(|| match self.try_sh(condition) {
-            (true, _) => Ok(()),
-            (false, text) => Err(text),
-        });
-        tried.unwrap_or_else(|text| panic!("never came true on {}: {condition} ({text})", self.name()));
-    }
-
     /// Everything on the host that netwatch could leave changed.
     pub fn state(&self) -> HostState {
         HostState::capture(self)
@@ -128,5 +119,7 @@ fn add_user(namespace: &Namespace) {
         fs::write(&path, text + &line).expect("write the user's entry");
     };
     append("passwd", format!("{USER}:x:{USER_ID}:{USER_ID}::{}:/bin/sh\n", home.display()));
+    // Without this line sudo takes the account for an invalid one.
+    append("shadow", format!("{USER}:*:19000:0:99999:7:::\n"));
     append("group", format!("{USER}:x:{USER_ID}:\n"));
 }

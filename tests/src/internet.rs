@@ -60,6 +60,9 @@ impl Internet {
         host.sh(&host_script(shape));
         fs::write(host.etc().join("resolv.conf"), format!("nameserver {DNS_V4}\n")).expect("write resolv.conf");
         let traffic = TrafficServers::start(&inet);
+        // The end that was opened first gets its carrier from a work queue, late on a busy machine; until then it drops what is sent.
+        inet.wait_for("ip link show dev lan | grep -q 'state UP'");
+        host.wait_for("ip link show dev uplink | grep -q 'state UP'");
         let advertiser = (shape.ipv6 == Ipv6::Advertised).then(|| Advertiser::start(&inet, LAN_INDEX));
         if advertiser.is_some() {
             host.wait_for("ip -6 route show default | grep -q 'proto ra'");

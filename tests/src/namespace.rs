@@ -110,6 +110,15 @@ impl Namespace {
         (output.status.success(), text)
     }
 
+    /// Lets a shell condition become true, for a second at most.
+    pub fn wait_for(&self, condition: &str) {
+        let tried = crate::eventually(|| match self.try_sh(condition) {
+            (true, _) => Ok(()),
+            (false, text) => Err(text),
+        });
+        tried.unwrap_or_else(|text| panic!("never came true on {}: {condition} ({text})", self.name()));
+    }
+
     /// Calls `work` on a new thread that is in the network namespace (only), for sockets made by the test itself.
     pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
         let doors = Arc::clone(&self.doors);

@@ -33,7 +33,8 @@ impl Servers {
     /// Starts iperf3 as a server.
     pub fn start_iperf(&mut self, inet: &Namespace) {
         let mut command = inet.command("iperf3");
-        command.args(["-s", "-p", &IPERF.to_string()]);
+        // Bound, or its UDP answers would come from another address of this machine.
+        command.args(["-s", "-B", &APP_V4.to_string(), "-p", &IPERF.to_string()]);
         self.spawn(command, "iperf3.log");
         wait_for_port(inet, (APP_V4, IPERF).into());
     }

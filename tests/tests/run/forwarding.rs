@@ -55,7 +55,7 @@ fn the_host_does_not_become_a_router_for_others() {
         ip addr add 2001:db8:2::1/64 dev lan2 nodad; ip link set lan2peer up
         nft add table inet watch
         nft add chain inet watch out '{ type filter hook postrouting priority 300; }'
-        nft add rule inet watch out oifname lan2 meta mark != 0xdead ip daddr 198.51.100.130 counter
+        nft add rule inet watch out oifname lan2 ip daddr 198.51.100.130 counter
         nft add rule inet watch out oifname lan2 ip6 daddr 2001:db8:2::2 counter
         ip neigh add 198.51.100.130 lladdr 02:00:00:00:00:01 dev lan2; ip neigh add 2001:db8:2::2 lladdr 02:00:00:00:00:01 dev lan2",
     );
@@ -88,7 +88,7 @@ fn a_route_change_during_the_run_is_followed() {
     let net = internet!();
     let pid = net.host.pid();
     net.inet.sh(&format!("ip link add lan4 index 30 type veth peer name uplink4 netns {pid}; ip addr add 198.51.100.193/28 dev lan4; ip link set lan4 up"));
-    net.host.sh("ip addr add 198.51.100.194/28 dev uplink4; ip link set uplink4 up");
+    net.host.sh("ip addr add 198.51.100.194/28 dev uplink4; ip link set uplink4 addrgenmode none up");
     let script =
         "curl -sS -4 http://203.0.113.10/client; echo ready; sleep 0.8; curl -sS -4 -m 5 http://203.0.113.10/client";
     let before = net.host.state();

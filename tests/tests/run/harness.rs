@@ -76,3 +76,9 @@ fn processes_are_found_even_when_they_daemonise() {
     assert_eq!(net.host.processes().len(), 1);
     netwatch_tests::eventually(|| net.host.processes().is_empty().then_some(()).ok_or("still there".into())).unwrap();
 }
+
+#[test]
+fn a_host_with_router_advertisements_reaches_the_servers_by_ipv6() {
+    let net = internet!(Shape { ipv6: Ipv6::Advertised, ..Shape::default() });
+    assert_eq!(net.host.sh("curl -sS -6 -m 3 http://app.example/"), "hello\n");
+}

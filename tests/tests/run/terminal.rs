@@ -7,13 +7,13 @@ use netwatch_tests::internet;
 #[test]
 fn control_c_reaches_the_command_and_netwatch_waits() {
     let net = internet!();
-    let script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.02; done";
+    let script = "trap 'echo caught-$((1 + 1)); exit 9' INT; echo ready; while :; do sleep 0.02; done";
     let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", script]);
     terminal.wait_for("ready");
     terminal.type_keys("\x03");
     let (status, screen) = terminal.finish();
     assert_eq!(status.code(), Some(9), "{screen}");
-    assert_eq!(screen.matches("caught").count(), 1, "once, not forwarded on top: {screen}");
+    assert_eq!(screen.matches("caught-2").count(), 1, "once, not forwarded on top: {screen}");
     assert!(screen.contains("balance"), "{screen}");
 }
 
@@ -46,8 +46,12 @@ fn an_interactive_shell_has_job_control() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     terminal.type_keys("\x1a");
     terminal.wait_for("Stopped");
-    terminal.type_keys("kill %1; echo still-here; exit 4\n");
-    terminal.wait_for("still-here");
+    terminal.type_keys("fg\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.type_keys("\x03");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.type_keys("echo still-$((1 + 1)); exit 4\n");
+    terminal.wait_for("still-2");
     let (status, screen) = terminal.finish();
     assert_eq!(status.code(), Some(4), "{screen}");
 }
