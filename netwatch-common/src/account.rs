@@ -236,4 +236,3 @@ unsafe fn finish(handshake: *mut Handshake, seen: &Observation) {
 }
 
 const _: () = assert!(EGRESS == 0 && INGRESS == 1);
-

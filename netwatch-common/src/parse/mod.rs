@@ -11,7 +11,6 @@ mod orient;
 mod packet;
 mod transport;
 
-
 pub use orient::{Hook, orient};
 pub use packet::{Packet, part};
 pub use transport::{protocol, tcp};

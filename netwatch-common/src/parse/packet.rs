@@ -116,6 +116,15 @@ impl Packet {
         }
         let (source, destination) = ((self.source, self.source_port), (self.destination, self.destination_port));
         let (local, remote) = if sent { (source, destination) } else { (destination, source) };
-        FlowKey { local: local.0, remote: remote.0, local_port: local.1, remote_port: remote.1, kind, protocol, scope, zero }
+        FlowKey {
+            local: local.0,
+            remote: remote.0,
+            local_port: local.1,
+            remote_port: remote.1,
+            kind,
+            protocol,
+            scope,
+            zero,
+        }
     }
 }

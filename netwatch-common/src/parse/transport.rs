@@ -97,12 +97,7 @@ pub(super) fn later_fragment(rest: Rest, packet: &mut Packet) {
 pub(super) fn hides_ports(protocol: u8) -> bool {
     matches!(
         protocol,
-        protocol::TCP
-            | protocol::UDP
-            | protocol::UDP_LITE
-            | protocol::SCTP
-            | protocol::DCCP
-            | protocol::AUTHENTICATION
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::SCTP | protocol::DCCP | protocol::AUTHENTICATION
     )
 }
 
