@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::flow::{FlowKey, FlowValue};
 use crate::fragment::{FirstFragment, FragmentKey};
 
-// SAFETY (all five): `#[repr(C)]`, made of integers only, without implicit padding (asserted where they are defined).
+// SAFETY: `#[repr(C)]`, made of integers only, without implicit padding (asserted where they are defined).
 unsafe impl aya::Pod for FlowKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FlowValue {}

@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
+#![expect(missing_docs, reason = "the attribute `classifier` makes functions without the comments of ours")]
 #![expect(internal_features, reason = "the BPF target has no other way to a plain atomic add than the intrinsic")]
 
 mod account;

@@ -1,44 +1,87 @@
-//! Building the eBPF object from source, and proving that the checked-in one is equal to it.
+//! Builds the classifier's object for the kernel, `netwatch/bpf/netwatch.o`, and proves that the one checked in is what its
+//! source gives. With the object checked in, installing netwatch needs neither LLVM nor rust-src nor bpf-linker. The same
+//! bytes come out whatever the checkout's path, cargo's home or the machine.
 
+use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::Result;
-use crate::command::{cargo, root, run as run_command, target_dir};
+const TARGET: &str = "bpfel-unknown-none";
+/// Where the object is checked in, from the top of the workspace.
+const OBJECT: &str = "netwatch/bpf/netwatch.o";
 
-/// Where the object is that the binary embeds.
-fn checked_in() -> PathBuf {
-    root().join("netwatch/bpf/netwatch.o")
-}
+/// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into loads and stores, and
+/// those may be unaligned: the architectures that netwatch runs on allow it, and the verifier knows.
+const FLAGS: [&str; 3] = [
+    "-Ctarget-cpu=v3",
+    "-Clink-arg=--disable-expand-memcpy-in-order",
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+];
 
-/// Builds the eBPF object into `netwatch/bpf/netwatch.o`.
-pub fn run() -> Result {
-    let built = compile()?;
-    fs::create_dir_all(checked_in().parent().expect("it is in a directory")).map_err(|error| error.to_string())?;
-    fs::copy(&built, checked_in()).map(drop).map_err(|error| format!("cannot copy {}: {error}", built.display()))
-}
-
-/// Proves that the checked-in object is what the sources give.
-pub fn check() -> Result {
-    let read = |path: PathBuf| fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-    if read(compile()?)? == read(checked_in())? {
+/// Builds the object and writes it to its place in the tree.
+pub fn run(root: &Path) -> io::Result<()> {
+    let built = fresh(root)?;
+    let place = root.join(OBJECT);
+    fs::create_dir_all(place.parent().unwrap_or(root))?;
+    // An unchanged file keeps its time, so that nothing is compiled again.
+    if fs::read(&place).is_ok_and(|old| old == built) {
+        println!("{OBJECT}: unchanged, {} bytes", built.len());
         return Ok(());
     }
-    Err("netwatch/bpf/netwatch.o is not what its sources give: run `cargo xtask build` and commit it".into())
+    fs::write(&place, &built)?;
+    println!("{OBJECT}: written, {} bytes", built.len());
+    Ok(())
 }
 
-fn compile() -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args([
-        "build",
-        "--release",
-        "--package",
-        "netwatch-ebpf",
-        "--target",
-        "bpfel-unknown-none",
-        "-Zbuild-std=core",
-    ]);
-    build.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", "-Clink-arg=--btf\x1f-Ctarget-cpu=v3");
-    run_command(&mut build)?;
-    Ok(target_dir().join("bpfel-unknown-none/release/netwatch"))
+/// Fails unless the checked-in object equals a fresh build.
+pub fn check(root: &Path) -> io::Result<()> {
+    let checked_in = fs::read(root.join(OBJECT))?;
+    if checked_in == fresh(root)? {
+        println!("{OBJECT}: equals a fresh build");
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{OBJECT} is not what its source gives: run `cargo xtask build` and commit it")))
+}
+
+/// Builds from source and returns the object's bytes.
+fn fresh(root: &Path) -> io::Result<Vec<u8>> {
+    let target_dir = root.join("target/bpf");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(root)
+        .args(["build", "--quiet", "--locked", "--release", "--package", "netwatch-ebpf"])
+        .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
+        .arg(&target_dir)
+        .args(["--config", "profile.release.codegen-units=1", "--config", "profile.release.lto=false"])
+        // The pinned toolchain is a stable one; `core` for this target has to be built, which only nightlies allow freely.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(root)?.join("\u{1f}"))
+        .env_remove("RUSTFLAGS");
+    let status = cargo.status()?;
+    if !status.success() {
+        return Err(io::Error::other(
+            "the classifier does not build; `cargo xtask setup` installs rust-src and bpf-linker",
+        ));
+    }
+    fs::read(target_dir.join(TARGET).join("release/netwatch"))
+}
+
+/// [`FLAGS`], and names for the paths that differ between machines.
+fn rust_flags(root: &Path) -> io::Result<Vec<String>> {
+    let remap = |path: &Path, name: &str| format!("--remap-path-prefix={}={name}", path.display());
+    let paths =
+        [remap(&fs::canonicalize(root)?, "netwatch"), remap(&cargo_home()?, "cargo"), remap(&sysroot()?, "rust")];
+    Ok(FLAGS.map(str::to_owned).into_iter().chain(paths).collect())
+}
+
+fn cargo_home() -> io::Result<PathBuf> {
+    let from_home = || env::home_dir().map(|home| home.join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(from_home).ok_or_else(|| io::Error::other("no home directory"))
+}
+
+fn sysroot() -> io::Result<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output()?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }

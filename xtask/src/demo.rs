@@ -6,7 +6,7 @@ use netwatch_tests::addresses::*;
 use netwatch_tests::{Internet, Shape};
 
 use crate::command::root;
-use crate::{Result, build, programs, setup};
+use crate::{Result, programs, setup};
 
 /// What is shown: a sentence, flags, a shell command.
 fn scenes() -> [(&'static str, &'static str, String); 6] {
@@ -34,7 +34,7 @@ fn scenes() -> [(&'static str, &'static str, String); 6] {
 /// Sets up, builds and shows; where it cannot, shows `doctor` and says what it could not do.
 pub fn run() -> Result {
     let could_not: Vec<String> =
-        [setup::run(), build::run()].into_iter().filter_map(std::result::Result::err).collect();
+        [setup::run(), crate::build_object()].into_iter().filter_map(std::result::Result::err).collect();
     for failure in &could_not {
         eprintln!("could not: {failure}");
     }

@@ -50,7 +50,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
-        Task::Build => build::run().and_then(|()| programs::netwatch()).map(drop),
+        Task::Build => build_object().and_then(|()| programs::netwatch()).map(drop),
         Task::Check => check::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Bench { count } => bench::run(count),
@@ -63,4 +63,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The eBPF object, from source.
+pub fn build_object() -> Result {
+    build::run(command::root()).map_err(|error| error.to_string())
+}
+
+/// The checked-in eBPF object is what its sources give.
+pub fn check_object() -> Result {
+    build::check(command::root()).map_err(|error| error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::command::{self, cargo};
-use crate::{build, programs, setup};
+use crate::{programs, setup};
 
 /// Sets up, builds the eBPF object, netwatch and the netwatch that can be made to fail, and runs the tests of every crate.
 pub fn run(filter: Option<&str>) -> Result {
@@ -23,7 +23,7 @@ pub fn run(filter: Option<&str>) -> Result {
 
 /// Where the tools to build it are missing, the checked-in object is as good: CI proves it equal.
 fn build_object() -> Result {
-    match build::run() {
+    match crate::build_object() {
         Err(failure) if !no_skip() => {
             eprintln!("xtask: using the checked-in eBPF object, because {failure}");
             Ok(())

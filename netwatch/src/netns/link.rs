@@ -76,7 +76,7 @@ impl Link {
     pub fn create(
         plan: &LinkPlan<'_>,
         namespace: &mut Namespace,
-        before_up: impl FnOnce(&str) -> Result<()>,
+        before_up: impl FnOnce(&str, u32) -> Result<()>,
     ) -> Result<Self> {
         let mut host = Netlink::route()?;
         let (index, inner_index) = create_pair(&mut host, plan, namespace)?;
@@ -89,9 +89,9 @@ impl Link {
         &mut self,
         plan: &LinkPlan<'_>,
         namespace: &mut Namespace,
-        before_up: impl FnOnce(&str) -> Result<()>,
+        before_up: impl FnOnce(&str, u32) -> Result<()>,
     ) -> Result<()> {
-        before_up(&self.name)?;
+        before_up(&self.name, self.index)?;
         let subnets: Vec<Subnet> = [Some(plan.subnets.v4), plan.subnets.v6].into_iter().flatten().collect();
         let ipv6 = plan.subnets.v6.is_some();
         let quiet_host = quiet(&self.name, ipv6)?;
@@ -361,7 +361,7 @@ mod tests {
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
             let plan = plan(ipv6);
-            let link = Link::create(&plan, &mut namespace, |_| Ok(())).unwrap();
+            let link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
             test(namespace, link, plan.subnets);
         });
     }
@@ -407,7 +407,7 @@ mod tests {
             std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
-            let _link = Link::create(&plan(true), &mut namespace, |_| Ok(())).unwrap();
+            let _link = Link::create(&plan(true), &mut namespace, |_, _| Ok(())).unwrap();
             assert!(ip("-6 -o addr show dev nwtest0").contains("64:ff9b:1:"));
             // Nor may the link take routes from what the program says about itself as a router.
             assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/nwtest0/accept_ra").unwrap(), "0\n");
@@ -483,7 +483,7 @@ mod tests {
             ip("link add nwtest0 type veth peer name other");
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
-            let error = Link::create(&plan(true), &mut namespace, |_| Ok(())).unwrap_err();
+            let error = Link::create(&plan(true), &mut namespace, |_, _| Ok(())).unwrap_err();
             assert!(error.to_string().starts_with("cannot create interface nwtest0: "), "{error}");
             assert_eq!(error.errno(), Some(Errno::EEXIST));
         });

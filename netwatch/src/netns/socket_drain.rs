@@ -181,7 +181,7 @@ mod tests {
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
             let subnets = Subnets::choose(&Wanted::default(), true, &Occupied::default(), 9).unwrap();
             let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets };
-            let mut link = Link::create(&plan, &mut namespace, |_| Ok(())).unwrap();
+            let mut link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
             let listener = TcpListener::bind((subnets.v6.unwrap().gateway(), 0)).unwrap();
             let to = listener.local_addr().unwrap();
             namespace

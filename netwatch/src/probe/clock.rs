@@ -1,24 +1,47 @@
-//! The kernel's monotonic clock, as the classifier reads it, in nanoseconds since the Unix epoch.
+//! Times of the kernel's monotonic clock as times of the Unix epoch. The distance is taken once: a clock that is stepped
+//! meanwhile neither reorders packets nor stretches durations.
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The distance between the two clocks at one moment. Taken anew at each drain, so that a stepped clock shifts what follows and not what was.
+/// Nanoseconds between the Unix epoch and the monotonic clock's zero.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
-    offset_ns: i128,
+    epoch_ns: u64,
 }
 
 impl Clock {
+    /// The distance now. Of three tries the one in which the two readings lay closest together.
     pub(super) fn now() -> Self {
-        let read = |clock| {
-            clock_gettime(clock)
-                .map_or(0, |time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
-        };
-        Self { offset_ns: read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_MONOTONIC) }
+        let tries = (0..3).map(|_| {
+            let before = read(ClockId::CLOCK_MONOTONIC);
+            let unix = read(ClockId::CLOCK_REALTIME);
+            let after = read(ClockId::CLOCK_MONOTONIC);
+            (after - before, unix.saturating_sub(before + (after - before) / 2))
+        });
+        Self { epoch_ns: tries.min().map_or(0, |(_, distance)| distance) }
     }
 
-    /// Unix nanoseconds.
-    pub(super) fn unix_ns(self, monotonic_ns: u64) -> u64 {
-        u64::try_from(i128::from(monotonic_ns) + self.offset_ns).unwrap_or(0)
+    /// A time of the kernel's (`bpf_ktime_get_ns`) in nanoseconds since the Unix epoch.
+    pub(super) fn unix_ns(self, kernel_ns: u64) -> u64 {
+        self.epoch_ns + kernel_ns
+    }
+}
+
+/// Both clocks exist on every Linux; a failure would read as the epoch.
+fn read(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn kernel_time_becomes_unix_time() {
+        let unix = Clock::now().unix_ns(read(ClockId::CLOCK_MONOTONIC));
+        let expected = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        assert!(expected.abs_diff(unix) < 50_000_000, "{unix} instead of {expected}");
     }
 }

@@ -1,135 +1,212 @@
-//! The classifier in the kernel, from user space: load, attach, drain. The only place that sees the ABI, aya and kernel time.
+//! The kernel half seen from user space: load, attach, drain. The only place that knows the ABI's types and the kernel's
+//! clock; everything it hands out is in the words of [`crate::flow`], with times of the Unix epoch. Not: what any of it
+//! means to a user, nor when to drain.
 
+mod abi;
 mod attach;
 mod clock;
 mod drain;
 mod icmp;
+mod logging;
 mod object;
-mod samples;
+mod rings;
 mod sys;
-mod translate;
+#[cfg(test)]
+mod tests;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netwatch_common::config::Config;
 use netwatch_common::{stage, stat};
 
-use crate::error::{Error, Result};
-use crate::flow::{FlowKey, IcmpError, Increment, Lost};
-use attach::Attached;
-use drain::Drain;
-use object::Loaded;
-use samples::Samples;
+pub use attach::Method;
+pub use rings::{NewFlow, Notice, Reason, Sample};
 
-/// Sizes that the user may choose.
-#[derive(Debug, Clone, Copy)]
+use crate::error::{Error, Result};
+use crate::flow::{Increment, Lost};
+use attach::Attachment;
+use clock::Clock;
+use drain::Drain;
+use logging::Logger;
+use object::{Globals, Loaded};
+use rings::Rings;
+
+/// What is decided before the classifier is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeConfig {
-    /// Flows counted one by one; packets of further ones are counted by protocol.
+    /// Flows that have an entry of their own; further ones are counted by protocol. 131 072 by default.
     pub max_flows: u32,
+    /// Size of the ring of samples in bytes, a power of two and at least a page. 2 MiB by default.
+    pub sample_ring_bytes: u32,
+    /// Size of the ring of events in bytes, as above. 256 KiB by default.
+    pub event_ring_bytes: u32,
+    /// Packets with payload that are sampled per flow and direction. 32 by default.
+    pub sample_packets: u32,
+    /// Payload bytes per flow and direction after which no more are. 8 KiB by default.
+    pub sample_bytes: u32,
+    /// Whether the classifier tells the `log` crate's logger of packets it could not read or insert. Not by default.
+    pub log: bool,
+    /// How to attach; by default tcx where the kernel has it (6.6), else clsact.
+    pub method: Option<Method>,
 }
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        Self { max_flows: 131_072 }
+        let Config { sample_packets, sample_bytes, .. } = Config::DEFAULT;
+        Self {
+            max_flows: 131_072,
+            sample_ring_bytes: 2 << 20,
+            event_ring_bytes: 256 << 10,
+            sample_packets,
+            sample_bytes,
+            log: false,
+            method: None,
+        }
     }
 }
 
-/// The classifier, loaded. What is attached goes with it.
+impl ProbeConfig {
+    fn globals(&self) -> Globals {
+        let Self { sample_packets, sample_bytes, .. } = *self;
+        let log_level = if self.log { logging::DEBUG } else { logging::OFF };
+        Globals { config: Config { sample_packets, sample_bytes, ..Config::DEFAULT }, log_level }
+    }
+
+    fn sizes(&self) -> [(&'static str, u32); 3] {
+        [("FLOWS", self.max_flows), ("SAMPLES", self.sample_ring_bytes), ("EVENTS", self.event_ring_bytes)]
+    }
+}
+
+/// The classifier in the kernel. Dropping it detaches and unloads everything.
+#[derive(Debug)]
 pub struct Probe {
-    attached: Vec<Attached>,
+    // Declared first, so dropped first: nothing counts into maps that are going.
+    attachments: Vec<Attachment>,
+    forced: Option<Method>,
+    rings: Rings,
     drain: Drain,
-    samples: Samples,
+    clock: Clock,
+    logger: Option<Logger>,
     loaded: Loaded,
 }
 
-impl Probe {
-    /// Loads the classifier and makes its maps. May run in any thread.
-    pub fn load(config: &ProbeConfig) -> Result<Self> {
-        let loaded = Loaded::new(object::OBJECT, &Config::DEFAULT, &[("FLOWS", config.max_flows)])?;
-        fill_stages(&loaded)?;
-        let samples = Samples::open(loaded.map("SAMPLES"))?;
-        Ok(Self { attached: Vec::new(), drain: Drain::default(), samples, loaded })
-    }
-
-    /// Attaches both directions to the host's end of the link, in the caller's network namespace.
-    pub fn attach_link(&mut self, interface: &str) -> Result<()> {
-        let index = attach::index_of(interface)?;
-        let (egress, ingress) = (self.loaded.program("link_egress"), self.loaded.program("link_ingress"));
-        self.attached.push(attach::ingress(egress.as_fd(), interface, index)?);
-        self.attached.push(attach::egress(ingress.as_fd(), interface, index)?);
-        Ok(())
-    }
-
-    /// Attaches to the `lo` of the target's namespace.
-    pub fn attach_loopback(&mut self, netns: BorrowedFd<'_>) -> Result<()> {
-        let program = self.loaded.program("loopback");
-        self.attached.push(attach::within(netns, || attach::egress(program.as_fd(), "lo", attach::index_of("lo")?))?);
-        Ok(())
-    }
-
-    /// How the classifier is attached: `tcx` or `clsact`.
-    pub fn method(&self) -> &'static str {
-        self.attached.first().map_or("none", Attached::method)
-    }
-
-    /// Hands over what grew since the last time. Exact once nothing moves on the link any more; a live one may miss the packet that is just being counted.
-    pub fn drain(&mut self, grown: &mut dyn FnMut(Increment)) -> Result<()> {
-        self.drain.run(&self.loaded, grown)
-    }
-
-    /// Hands over the ICMP errors among the samples: the flow whose packet an error quotes, and the error.
-    pub fn icmp_errors(&mut self, found: &mut dyn FnMut(FlowKey, IcmpError)) {
-        self.samples.each(|header, bytes| {
-            if let Some((flow, error)) = icmp::quoted(header, bytes) {
-                found(flow, error);
-            }
-        });
-    }
-
-    /// What was not observed, by reason, so far.
-    pub fn lost(&self) -> Lost {
-        let read = |slot: u32| self.stat(slot).unwrap_or(0);
-        Lost {
-            samples: read(stat::SAMPLES_LOST),
-            unreadable: read(stat::UNREADABLE),
-            table_full: read(stat::TABLE_FULL),
-            insert_failed: read(stat::INSERT_BUSY) + read(stat::INSERT_FAILED),
-            new_flows: read(stat::EVENTS_LOST),
-            ..Lost::default()
-        }
-    }
-
-    fn stat(&self, slot: u32) -> std::io::Result<u64> {
-        let mut value = [0; 8];
-        sys::map_lookup(self.loaded.map("STATS").as_fd(), &slot.to_ne_bytes(), &mut value)?;
-        Ok(u64::from_ne_bytes(value))
-    }
-
-    /// Kernel memory of all maps, in bytes, as the kernel itself accounts for it.
-    pub fn memory_bytes(&self) -> Result<u64> {
-        self.loaded.maps().map(memory_of).sum()
+/// The flow whose packet an ICMP error among the samples quotes, and the error.
+pub fn icmp_error(notice: &Notice) -> Option<(crate::flow::FlowKey, crate::flow::IcmpError)> {
+    match notice {
+        Notice::Sample(sample) => icmp::quoted(sample),
+        Notice::NewFlow(_) => None,
     }
 }
 
-/// Tells the programs where they continue.
+impl Probe {
+    /// Loads the classifier; nothing is attached yet. May run on any thread, also beside the set-up of the network.
+    pub fn load(config: &ProbeConfig) -> Result<Self> {
+        let loaded = Loaded::new(object::OBJECT, &config.globals(), &config.sizes())?;
+        fill_stages(&loaded)?;
+        Ok(Self {
+            attachments: Vec::new(),
+            forced: config.method,
+            rings: Rings::new(loaded.map("SAMPLES"), loaded.map("EVENTS"))?,
+            drain: Drain::default(),
+            clock: Clock::now(),
+            logger: config.log.then(|| Logger::new(&loaded)).transpose()?,
+            loaded,
+        })
+    }
+
+    /// Attaches to both directions of the host's end of the link, an interface of the thread's network namespace.
+    pub fn attach_link(&mut self, ifindex: u32) -> Result<()> {
+        let programs = self.programs();
+        self.attachments.push(attach::link(&programs, ifindex, self.forced)?);
+        Ok(())
+    }
+
+    /// Attaches to the `lo` of another network namespace.
+    pub fn attach_loopback(&mut self, netns: BorrowedFd<'_>) -> Result<()> {
+        let programs = self.programs();
+        self.attachments.push(attach::loopback(&programs, netns, self.forced)?);
+        Ok(())
+    }
+
+    fn programs(&self) -> attach::Programs<'_> {
+        attach::Programs {
+            from_target: self.loaded.program("link_egress").as_fd(),
+            to_target: self.loaded.program("link_ingress").as_fd(),
+            loopback: self.loaded.program("loopback").as_fd(),
+        }
+    }
+
+    /// How it is attached; `None` before.
+    pub fn method(&self) -> Option<Method> {
+        self.attachments.first().map(Attachment::method)
+    }
+
+    /// Hands over every entry that grew since the last drain. While packets flow, counters of one entry may be a packet
+    /// apart; after the link is down the result is exact.
+    pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
+        self.drain.run(self.loaded.map("FLOWS"), self.loaded.map("REMAINDERS"), self.clock, sink)
+    }
+
+    /// Hands over what lies in the rings, events before samples. The kernel wakes nobody for them: call it on a timer.
+    pub fn poll(&mut self, sink: &mut impl FnMut(Notice)) {
+        self.rings.poll(self.clock, sink);
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Observations missed since the load.
+    pub fn lost(&self) -> Result<Lost> {
+        let map = self.loaded.map("STATS");
+        let read = |slot: u32| {
+            let mut value = [0; 8];
+            let failed = |cause| Error::os("read BPF map", "STATS", cause);
+            sys::map_lookup(map.as_fd(), &slot.to_ne_bytes(), &mut value).map_err(failed)?;
+            Ok(u64::from_ne_bytes(value))
+        };
+        Ok(Lost {
+            samples: read(stat::SAMPLES_LOST)?,
+            unreadable: read(stat::UNREADABLE)?,
+            table_full: read(stat::TABLE_FULL)?,
+            insert_failed: read(stat::INSERT_BUSY)? + read(stat::INSERT_FAILED)?,
+            new_flows: read(stat::EVENTS_LOST)?,
+        })
+    }
+
+    /// Kernel memory of all maps in bytes, as the kernel itself accounts it.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        self.loaded.maps().map(memory_of).sum()
+    }
+
+    /// Instructions that the verifier looked at, over all programs: what a load costs, and what the kernel bounds.
+    pub fn verified_instructions(&self) -> Result<u32> {
+        let failed = |cause| Error::os("ask the kernel about", "the classifier", cause);
+        let verified = |program: &OwnedFd| Ok(sys::program_info(program.as_fd()).map_err(failed)?.verified_insns);
+        self.loaded.programs().map(verified).sum()
+    }
+
+    /// Detaches from everything. Counters can still be drained.
+    pub fn detach(&mut self) -> Result<()> {
+        self.attachments.drain(..).try_for_each(Attachment::detach)
+    }
+}
+
+/// Before anything is attached: a packet that finds no next stage would not be counted.
 fn fill_stages(loaded: &Loaded) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    for (index, name) in (0_u32..).zip(stage::NAMES) {
-        let program = loaded.program(name).as_raw_fd().to_ne_bytes();
-        sys::map_update(loaded.map("STAGES").as_fd(), &index.to_ne_bytes(), &program)
+    let stages = loaded.map("STAGES");
+    for (element, name) in (0_u32..).zip(stage::NAMES) {
+        let program = loaded.program(name).as_raw_fd();
+        sys::map_update(stages.as_fd(), &element.to_ne_bytes(), &program.to_ne_bytes())
             .map_err(|cause| Error::os("link classifier", name, cause))?;
     }
     Ok(())
 }
 
-/// `memlock` in the descriptor's fdinfo (kernel/bpf/syscall.c, bpf_map_show_fdinfo).
 fn memory_of(map: &OwnedFd) -> Result<u64> {
-    use std::os::fd::AsRawFd;
-    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", map.as_raw_fd()));
-    let text = std::fs::read_to_string(&path).map_err(|cause| Error::os("read", path.display().to_string(), cause))?;
-    Ok(text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok()).unwrap_or(0))
+    let path = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
+    let text = std::fs::read_to_string(&path).map_err(|cause| Error::os("read", &path, cause))?;
+    let field = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    field
+        .and_then(|value| value.trim().parse().ok())
+        .ok_or_else(|| Error::said("find", format!("memlock in {path}"), "the kernel does not say"))
 }
-
-#[cfg(test)]
-mod tests;

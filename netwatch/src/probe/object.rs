@@ -21,14 +21,23 @@ pub(super) struct Loaded {
     programs: HashMap<String, OwnedFd>,
 }
 
+/// Read-only data of the programs.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Globals {
+    pub config: Config,
+    pub log_level: u8,
+}
+
 /// Sizes of maps that differ from the object's own, by name.
 pub(super) type Sizes<'a> = &'a [(&'a str, u32)];
 
 impl Loaded {
     /// Loads `object`.
-    pub(super) fn new(object: &[u8], config: &Config, sizes: Sizes<'_>) -> Result<Self> {
+    pub(super) fn new(object: &[u8], globals: &Globals, sizes: Sizes<'_>) -> Result<Self> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
-        let globals = HashMap::from([("CONFIG", (bytes_of(config), true))]);
+        let level = [globals.log_level];
+        let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
+        let globals = HashMap::from(globals);
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
         let maps = create_maps(&object, sizes)?;
         relocate(&mut object, &maps)?;
@@ -50,6 +59,11 @@ impl Loaded {
     /// As [`Self::map`].
     pub(super) fn program(&self, name: &str) -> &OwnedFd {
         &self.programs[name]
+    }
+
+    /// All programs.
+    pub(super) fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.programs.values()
     }
 
     /// All maps.
@@ -134,6 +148,7 @@ fn verdict(name: &str, code: &[bpf_insn]) -> String {
     tail.into_iter().rev().collect::<Vec<_>>().join("; ")
 }
 
+#[cfg(test)]
 impl Loaded {
     /// What the verifier does with a program of the object, line by line.
     pub(super) fn verifier_log(object: &[u8], name: &str) -> String {

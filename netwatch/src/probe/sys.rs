@@ -209,22 +209,21 @@ pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
 
-/// How many instructions the verifier looked at (Linux 5.16), which is what a load costs.
-pub(super) fn verified_instructions(program: BorrowedFd<'_>) -> io::Result<u32> {
+/// What the kernel says about a program.
+pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::bpf_prog_info> {
     #[repr(C)]
     struct Attr {
         fd: u32,
         len: u32,
         info: u64,
     }
-    // `struct bpf_prog_info` is aya-obj's; the field is near its end.
     // SAFETY: plain data.
     let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
     let info_at = &raw mut info as u64;
     let mut attr = Attr { fd: program.as_raw_fd() as u32, len: size_of_val(&info) as u32, info: info_at };
     // SAFETY: the kernel's layout; the pointer is valid for the length beside it.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)? };
-    Ok(info.verified_insns)
+    Ok(info)
 }
 
 /// Runs a classifier on one frame. `context` is a `__sk_buff` or empty.

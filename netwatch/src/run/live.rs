@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::flow::{Dns, EndedBy, Facts, Interface, InterfaceCounters, LinkCounters, Report, Run, Table};
 use crate::netns::link;
 use crate::netns::socket_drain;
-use crate::probe::Probe;
+use crate::probe::{Probe, icmp_error};
 
 /// What stays the same from start to end.
 #[derive(Debug, Clone)]
@@ -44,7 +44,11 @@ impl Live {
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
         let table = &mut self.table;
-        self.probe.icmp_errors(&mut |flow, error| table.note_icmp_error(flow, error));
+        self.probe.poll(&mut |notice| {
+            if let Some((flow, error)) = icmp_error(&notice) {
+                table.note_icmp_error(flow, error);
+            }
+        });
     }
 
     /// Follows a change of the host's links or routes.
@@ -57,8 +61,8 @@ impl Live {
     /// Prints what was counted so far. Not balanced: the interface goes on counting while we read.
     pub(super) fn print_interim(&mut self) {
         let counters = self.drain().and_then(|()| self.network.link.counters());
-        match counters {
-            Ok(counters) => (self.show)(&self.report(None, counters.map(from_link), false)),
+        match counters.and_then(|counters| self.report(None, counters.map(from_link), false)) {
+            Ok(report) => (self.show)(&report),
             Err(error) => crate::cli::complain(&error),
         }
     }
@@ -78,12 +82,18 @@ impl Live {
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.notes.extend(self.network.late_notes());
-        let mut report = self.report(Some(ending), counters, true);
+        let mut report = self.report(Some(ending), counters, true)?;
         report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
         Ok(report)
     }
 
-    fn report(&self, ending: Option<Ending>, interface_counters: Option<InterfaceCounters>, complete: bool) -> Report {
+    fn report(
+        &self,
+        ending: Option<Ending>,
+        interface_counters: Option<InterfaceCounters>,
+        complete: bool,
+    ) -> Result<Report> {
+        let lost = self.probe.lost()?;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
@@ -105,10 +115,10 @@ impl Live {
             dns: Dns { resolvers: self.network.resolvers() },
             interface_counters,
             complete,
-            lost: self.probe.lost(),
+            lost,
             notes: self.notes.clone(),
         };
-        Report::new(facts, &self.table)
+        Ok(Report::new(facts, &self.table))
     }
 }
 

@@ -226,10 +226,10 @@ fn join(
     let mut namespace = Namespace::create(plan.arguments.name.as_deref(), place.journal)?;
     faults::point("link")?;
     let (interface, mtu) = (place.id.interface(), uplink.mtu());
-    let link = Link::create(&LinkPlan { interface: &interface, mtu, subnets }, &mut namespace, |name| {
+    let link = Link::create(&LinkPlan { interface: &interface, mtu, subnets }, &mut namespace, |name, index| {
         faults::point("attach")?;
         forwarding::prepare_interface(name, families(&subnets), needs_route_localnet(plan))?;
-        probe.attach_link(name)
+        probe.attach_link(index)
     })?;
     Ok(Joined { subnets, mtu, namespace, link, probe })
 }

@@ -6,7 +6,7 @@ mod throughput;
 
 use netwatch_tests::{Internet, Shape};
 
-use crate::{Result, build, programs, setup};
+use crate::{Result, programs, setup};
 
 /// Measures everything and prints it with the ratios.
 pub fn run(count: usize) -> Result {
@@ -14,7 +14,7 @@ pub fn run(count: usize) -> Result {
     if let Some(why) = netwatch_tests::missing() {
         return Err(format!("cannot measure here: {why}"));
     }
-    build::run()?;
+    crate::build_object()?;
     let netwatch = programs::netwatch()?;
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };

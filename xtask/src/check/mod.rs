@@ -6,7 +6,7 @@ mod paths;
 mod shape;
 mod sources;
 
-use crate::{Result, build};
+use crate::Result;
 
 /// Checks everything and says everything that is wrong, not only the first.
 pub fn run() -> Result {
@@ -17,7 +17,7 @@ pub fn run() -> Result {
         wrong.extend(shape::check(source));
     }
     wrong.extend(documents::check(&sources));
-    wrong.extend(build::check().err());
+    wrong.extend(crate::check_object().err());
     if wrong.is_empty() {
         println!("{} files are as ARCHITECTURE.md says, and the eBPF object is what its sources give", sources.len());
         return Ok(());

@@ -1,0 +1,143 @@
+//! The ABI's types in the words of [`crate::flow`].
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use netwatch_common::address::Address;
+use netwatch_common::flow::{self as abi, FlowValue, kind, scope};
+
+use super::clock::Clock;
+use crate::flow::{
+    Counters, Direction, End, FlowKey, Housekeeping, Increment, Malformed, PerDirection, Scope, TcpFacts, Traffic,
+};
+
+const TCP: u8 = 6;
+
+/// What grew between two looks at an entry. `None` if nothing did.
+pub(super) fn increment(key: &abi::FlowKey, before: &Before, now: &FlowValue, clock: Clock) -> Option<Increment> {
+    let counters = growth(before, now);
+    if counters == PerDirection::default() {
+        return None;
+    }
+    let (traffic, flipped) = traffic(key, now.opened_by);
+    let opened_by = direction(now.opened_by as u8);
+    Some(Increment {
+        traffic,
+        scope: scope_of(key.scope),
+        counters: oriented(counters, flipped),
+        first_seen_ns: clock.unix_ns(now.first_seen_ns),
+        last_seen_ns: clock.unix_ns(now.last_seen_ns),
+        opened_by: if flipped { opposite(opened_by) } else { opened_by },
+        connections: now.handshake.connections.wrapping_sub(before.connections),
+        tcp: (key.protocol == TCP && key.kind <= kind::IPV6).then(|| tcp_facts(now, flipped)),
+    })
+}
+
+/// What the drain remembers of an entry.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Before {
+    halves: [abi::Counts; 2],
+    connections: u32,
+}
+
+impl From<&FlowValue> for Before {
+    fn from(value: &FlowValue) -> Self {
+        let [egress, ingress] = value.halves;
+        Self { halves: [egress.counts, ingress.counts], connections: value.handshake.connections }
+    }
+}
+
+fn growth(before: &Before, now: &FlowValue) -> PerDirection<Counters> {
+    let [egress, ingress] = [0, 1].map(|half| counters(&now.halves[half].counts) - counters(&before.halves[half]));
+    PerDirection { egress, ingress }
+}
+
+fn counters(counts: &abi::Counts) -> Counters {
+    let abi::Counts { skbs, packets, bytes, wire_bytes } = *counts;
+    Counters { skbs, packets, bytes, wire_bytes }
+}
+
+/// On the loopback the kernel half takes the lower end for local; here the opener is. True if that turned the key round.
+pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
+    let flipped = is_flow(key) && key.scope == scope::LOOPBACK && opened_by == u32::from(abi::INGRESS);
+    let traffic = match key.kind {
+        kind::HOUSEKEEPING => Traffic::Housekeeping(housekeeping(key.protocol)),
+        kind::NON_IP => Traffic::NonIp(key.local_port),
+        kind::MALFORMED => Traffic::Malformed(malformed(key.protocol)),
+        kind::OVERFLOW => Traffic::Overflow(key.protocol),
+        _ => Traffic::Flow(flow_key(key, flipped)),
+    };
+    (traffic, flipped)
+}
+
+fn is_flow(key: &abi::FlowKey) -> bool {
+    key.kind < kind::HOUSEKEEPING
+}
+
+fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
+    let is_v4 = matches!(key.kind, kind::IPV4 | kind::IPV4_FRAGMENT);
+    let one = End { addr: address(&key.local, is_v4), port: key.local_port };
+    let other = End { addr: address(&key.remote, is_v4), port: key.remote_port };
+    let (local, remote) = if flipped { (other, one) } else { (one, other) };
+    let fragment = matches!(key.kind, kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT);
+    FlowKey { scope: scope_of(key.scope), protocol: key.protocol, fragment, local, remote }
+}
+
+/// An IPv6 packet may carry a mapped address: only the kind tells.
+fn address(address: &Address, is_v4: bool) -> IpAddr {
+    let v6 = Ipv6Addr::from(address.bytes());
+    v6.to_ipv4_mapped().filter(|_| is_v4).map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+fn scope_of(number: u8) -> Scope {
+    if number == scope::LOOPBACK { Scope::Loopback } else { Scope::Link }
+}
+
+pub(super) fn direction(number: u8) -> Direction {
+    if number == abi::EGRESS { Direction::Egress } else { Direction::Ingress }
+}
+
+pub(super) fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Egress => Direction::Ingress,
+        Direction::Ingress => Direction::Egress,
+    }
+}
+
+fn oriented<T>(value: PerDirection<T>, flipped: bool) -> PerDirection<T> {
+    let PerDirection { egress, ingress } = value;
+    if flipped { PerDirection { egress: ingress, ingress: egress } } else { PerDirection { egress, ingress } }
+}
+
+fn tcp_facts(value: &FlowValue, flipped: bool) -> TcpFacts {
+    fn both<T>(value: &FlowValue, flipped: bool, field: impl Fn(&abi::Half) -> T) -> PerDirection<T> {
+        oriented(PerDirection { egress: field(&value.halves[0]), ingress: field(&value.halves[1]) }, flipped)
+    }
+    TcpFacts {
+        flags: both(value, flipped, |half| half.flags as u8),
+        handshake_rtt_ns: (value.handshake.rtt_ns != 0).then_some(value.handshake.rtt_ns),
+        syns: both(value, flipped, |half| half.syns),
+        syn_acks: both(value, flipped, |half| half.syn_acks),
+        resets: both(value, flipped, |half| half.resets),
+    }
+}
+
+fn housekeeping(number: u8) -> Housekeeping {
+    match number {
+        abi::housekeeping::ARP => Housekeeping::Arp,
+        abi::housekeeping::NEIGHBOUR_DISCOVERY => Housekeeping::NeighbourDiscovery,
+        abi::housekeeping::MLD => Housekeeping::Mld,
+        _ => Housekeeping::Igmp,
+    }
+}
+
+fn malformed(number: u8) -> Malformed {
+    match number {
+        abi::malformed::ETHERNET => Malformed::Ethernet,
+        abi::malformed::IP_VERSION => Malformed::IpVersion,
+        abi::malformed::IPV4_HEADER_LENGTH => Malformed::Ipv4HeaderLength,
+        abi::malformed::IP_LENGTH => Malformed::IpLength,
+        abi::malformed::IP_TRUNCATED => Malformed::IpTruncated,
+        abi::malformed::EXTENSION_HEADER => Malformed::ExtensionHeader,
+        _ => Malformed::TransportTruncated,
+    }
+}

@@ -1,0 +1,141 @@
+//! Reads the two ring buffers. Samples are copied out at once: the ring's space goes back to the kernel.
+
+use std::os::fd::OwnedFd;
+
+use aya::maps::{Map, MapData, RingBuf};
+use bytes::Bytes;
+use netwatch_common::sample::{self as abi, SampleHeader, reason};
+
+use super::abi::{direction, opposite, traffic};
+use super::clock::Clock;
+use crate::error::{Error, Result};
+use crate::flow::{Direction, Traffic};
+
+/// Something a ring held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The first packet of a flow was counted.
+    NewFlow(NewFlow),
+    /// The head of a packet.
+    Sample(Sample),
+}
+
+/// The first packet of a flow was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewFlow {
+    /// When, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// The flow. On the loopback, its local end is the opener.
+    pub traffic: Traffic,
+    /// Who opened it.
+    pub opened_by: Direction,
+}
+
+/// Why a packet was sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Among the first packets with payload of its flow and direction.
+    Head,
+    /// From or to port 53.
+    Dns,
+    /// An ICMP or ICMPv6 error.
+    IcmpError,
+}
+
+/// The head of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// When, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// What it was counted under. On the loopback the local end is the lower one, which need not be the opener.
+    pub traffic: Traffic,
+    /// Of this packet, as seen from `traffic`'s local end.
+    pub direction: Direction,
+    /// Why it was sampled.
+    pub reason: Reason,
+    /// The packet's length in bytes, as the interface counts it.
+    pub orig_len: u32,
+    /// Where in `bytes` the transport's payload starts.
+    pub payload_offset: usize,
+    /// From the Ethernet header on.
+    pub bytes: Bytes,
+}
+
+impl Sample {
+    /// The transport's payload, as far as it was taken.
+    pub fn payload(&self) -> Bytes {
+        self.bytes.slice(self.payload_offset.min(self.bytes.len())..)
+    }
+}
+
+/// The two rings.
+pub(super) struct Rings {
+    samples: RingBuf<MapData>,
+    events: RingBuf<MapData>,
+}
+
+impl Rings {
+    pub(super) fn new(samples: &OwnedFd, events: &OwnedFd) -> Result<Self> {
+        Ok(Self { samples: open(samples, "SAMPLES")?, events: open(events, "EVENTS")? })
+    }
+
+    /// Hands over what is there, events first. Bounded: what arrives meanwhile may wait for the next call.
+    pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notice)) {
+        const AT_MOST: usize = 65_536;
+        for _ in 0..AT_MOST {
+            let Some(record) = self.events.next() else { break };
+            sink(Notice::NewFlow(new_flow(&read(&record), clock)));
+        }
+        for _ in 0..AT_MOST {
+            let Some(record) = self.samples.next() else { break };
+            sink(Notice::Sample(sample(&record, clock)));
+        }
+    }
+}
+
+impl std::fmt::Debug for Rings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rings")
+    }
+}
+
+fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
+    let copy = map.try_clone().map_err(|cause| Error::os("open BPF map", name, cause))?;
+    let said = |cause: aya::maps::MapError| Error::said("open BPF map", name, cause.to_string());
+    let map = MapData::from_fd(copy).map_err(said)?;
+    Map::from_map_data(map).and_then(RingBuf::try_from).map_err(said)
+}
+
+/// The start of a record. The classifier writes no shorter ones.
+fn read<T: Copy>(record: &[u8]) -> T {
+    assert!(record.len() >= size_of::<T>(), "a record of {} bytes", record.len());
+    // SAFETY: long enough; `T` is one of the ABI's records, plain data for which any bytes are a value.
+    unsafe { record.as_ptr().cast::<T>().read_unaligned() }
+}
+
+fn new_flow(record: &abi::NewFlow, clock: Clock) -> NewFlow {
+    let (traffic, flipped) = traffic(&record.key, record.opened_by);
+    let opened_by = direction(record.opened_by as u8);
+    let opened_by = if flipped { opposite(opened_by) } else { opened_by };
+    NewFlow { time_ns: clock.unix_ns(record.time_ns), traffic, opened_by }
+}
+
+fn sample(record: &[u8], clock: Clock) -> Sample {
+    let header: SampleHeader = read(record);
+    let bytes = &record[size_of::<SampleHeader>()..];
+    let taken = bytes.len().min(header.caplen as usize);
+    let (traffic, _) = traffic(&header.key, netwatch_common::flow::EGRESS.into());
+    Sample {
+        time_ns: clock.unix_ns(header.time_ns),
+        traffic,
+        direction: direction(header.direction),
+        reason: match header.reason {
+            reason::DNS => Reason::Dns,
+            reason::ICMP_ERROR => Reason::IcmpError,
+            _ => Reason::Head,
+        },
+        orig_len: header.orig_len,
+        payload_offset: header.payload_offset.into(),
+        bytes: Bytes::copy_from_slice(&bytes[..taken]),
+    }
+}

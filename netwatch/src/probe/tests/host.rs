@@ -1,0 +1,47 @@
+//! The host's build of the parser and the rules of accounting, in plain memory.
+
+use std::collections::HashMap;
+
+use netwatch_common::account::{self, Plain};
+use netwatch_common::config::Config;
+use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
+use netwatch_common::observation::Observation;
+use netwatch_common::parse::{Captured, Hook, Meta};
+use netwatch_common::remainder;
+
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    pub entries: HashMap<FlowKey, FlowValue>,
+    fragments: Remembered,
+}
+
+#[derive(Debug, Default)]
+struct Remembered(HashMap<FragmentKey, FirstFragment>);
+
+impl Fragments for Remembered {
+    fn remember(&mut self, key: &FragmentKey, first: &FirstFragment) {
+        self.0.insert(*key, *first);
+    }
+    fn recall(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
+        self.0.get(key).copied()
+    }
+}
+
+impl Host {
+    pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) {
+        let seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
+        let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
+        assert_eq!(key, seen.key, "the slot of a remainder stands for its key");
+        let value = self.entries.entry(key).or_default();
+        // SAFETY: exclusive memory.
+        unsafe {
+            if value.first_seen_ns == 0 {
+                account::open(value, &seen);
+            }
+            account::record::<Plain>(value, &seen);
+            let half = account::half(value, seen.direction);
+            account::wants_sample::<Plain>(half, &seen, &Config::DEFAULT);
+        }
+    }
+}

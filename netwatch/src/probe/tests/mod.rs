@@ -1,0 +1,105 @@
+//! The classifier on real kernels: golden frames on it and on the host's build of the same source, and counts on real links.
+
+mod frames;
+mod golden;
+mod host;
+mod link;
+mod namespace;
+mod size;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::fd::AsFd;
+
+use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::parse::Meta;
+use netwatch_common::remainder;
+
+use super::{Probe, ProbeConfig, drain, sys};
+use crate::flow::{Counters, Increment, PerDirection, Scope, Traffic};
+
+/// A loaded probe, or `None` with the reason printed where there are no rights to load one.
+fn probe() -> Option<Probe> {
+    probe_with(&ProbeConfig::default())
+}
+
+fn probe_with(config: &ProbeConfig) -> Option<Probe> {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: loading BPF programs needs root");
+        return None;
+    }
+    Some(Probe::load(config).expect("the classifier loads"))
+}
+
+/// Everything in the kernel's tables.
+fn tables(probe: &Probe) -> HashMap<FlowKey, FlowValue> {
+    let mut entries = HashMap::new();
+    let mut keep = |key: &FlowKey, value: &FlowValue| {
+        if value.first_seen_ns != 0 {
+            entries.insert(*key, *value);
+        }
+    };
+    drain::read::<FlowKey>(probe.loaded.map("FLOWS"), "FLOWS", &mut keep).expect("readable");
+    drain::read(probe.loaded.map("REMAINDERS"), "REMAINDERS", &mut |slot: &u32, value| {
+        keep(&remainder::key(*slot), value)
+    })
+    .expect("readable");
+    entries
+}
+
+/// What differs from run to run is made the same.
+fn without_times(mut entries: HashMap<FlowKey, FlowValue>) -> HashMap<FlowKey, FlowValue> {
+    for value in entries.values_mut() {
+        value.first_seen_ns = 1;
+        value.last_seen_ns = 1;
+        value.handshake.started_ns = value.handshake.started_ns.min(1);
+        value.handshake.rtt_ns = value.handshake.rtt_ns.min(1);
+    }
+    entries
+}
+
+fn drained(probe: &mut Probe) -> Vec<Increment> {
+    let mut increments = Vec::new();
+    probe.drain(&mut |increment| increments.push(increment)).expect("drained");
+    increments
+}
+
+/// Sum of everything on the link.
+fn totals(increments: &[Increment]) -> PerDirection<Counters> {
+    let mut sum = PerDirection::default();
+    increments.iter().filter(|one| one.scope == Scope::Link).for_each(|one| sum += one.counters);
+    sum
+}
+
+/// Runs a frame through a program of the loaded classifier.
+fn run(probe: &Probe, program: &str, frame: &[u8], meta: &Meta) -> std::io::Result<()> {
+    // Offsets in `struct __sk_buff`, which is the kernel's promise to programs.
+    const SIZE: usize = 192;
+    const GSO_SEGS: usize = 164;
+    const GSO_SIZE: usize = 176;
+    let mut context = [0_u8; SIZE];
+    context[GSO_SEGS..][..4].copy_from_slice(&meta.gso_segs.to_ne_bytes());
+    context[GSO_SIZE..][..4].copy_from_slice(&meta.gso_size.to_ne_bytes());
+    let (verdict, _) = sys::test_run(probe.loaded.program(program).as_fd(), frame, &context, 1)?;
+    assert_eq!(verdict, -1, "later classifiers run");
+    Ok(())
+}
+
+/// One line a human can check.
+fn describe(increment: &Increment) -> String {
+    let mut line = match increment.traffic {
+        Traffic::Flow(key) => {
+            let part = if key.fragment { " fragment" } else { "" };
+            let (local, remote) = (key.local, key.remote);
+            format!("{}{part} {} {} {} {}", key.protocol, local.addr, local.port, remote.addr, remote.port)
+        }
+        other => format!("{other:?}"),
+    };
+    for (name, counters) in [("sent", increment.counters.egress), ("got", increment.counters.ingress)] {
+        let Counters { skbs, packets, bytes, wire_bytes } = counters;
+        if skbs != 0 {
+            write!(line, " | {name} {skbs} {packets} {bytes} {wire_bytes}").expect("a string");
+        }
+    }
+    line
+}

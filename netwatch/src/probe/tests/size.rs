@@ -1,0 +1,18 @@
+//! What the classifier costs to load and to keep.
+
+use super::probe;
+
+/// The verifier's work is most of what a load takes, and kernels refuse programs over a million.
+#[test]
+fn the_verifier_has_little_to_do() {
+    let Some(probe) = probe() else { return };
+    let verified = probe.verified_instructions().expect("Linux 5.16");
+    assert!(verified < 20_000, "{verified} instructions verified");
+}
+
+#[test]
+fn kernel_memory_stays_under_64_mebibytes() {
+    let Some(probe) = probe() else { return };
+    let memory = probe.memory_bytes().expect("fdinfo");
+    assert!(memory < 64 << 20, "{memory} bytes");
+}
