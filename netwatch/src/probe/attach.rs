@@ -1,5 +1,5 @@
-//! Where the classifier sits. With tcx (Linux 6.6) a link that goes with its file descriptor; without, a clsact qdisc with
-//! two filters, which goes with its interface or when detached. Both run before and let pass to other classifiers.
+//! Where the classifier sits: tcx links (Linux 6.6), which go with their file descriptors, or filters of a clsact qdisc, which
+//! go with the interface. Either lets every packet pass on to later classifiers.
 
 mod clsact;
 
@@ -74,41 +74,46 @@ impl Attachment {
 }
 
 /// Attaches to the host's end of the link. What comes in there was sent by the target.
-pub(super) fn link(programs: &Programs<'_>, ifindex: u32, forced: Option<Method>) -> Result<Attachment> {
+pub(super) fn link(programs: &Programs<'_>, ifindex: u32, methods: &[Method]) -> Result<Attachment> {
     let from_target = Entry { program: programs.from_target, hook: Hook::Ingress };
     let to_target = Entry { program: programs.to_target, hook: Hook::Egress };
-    attach(&[from_target, to_target], ifindex, forced)
+    attach(&[from_target, to_target], ifindex, methods)
 }
 
 /// Attaches to a namespace's `lo`, from a thread that lives there for that long. Its egress is passed by every packet once.
-pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, forced: Option<Method>) -> Result<Attachment> {
+pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: &[Method]) -> Result<Attachment> {
     let entry = Entry { program: programs.loopback, hook: Hook::Egress };
     let inside = || {
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(|cause| Error::os("enter", "the network namespace", cause))?;
-        attach(&[entry], LOOPBACK_IFINDEX, forced)
+        attach(&[entry], LOOPBACK_IFINDEX, methods)
     };
     std::thread::scope(|scope| scope.spawn(inside).join())
         .unwrap_or_else(|_| Err(Error::said("attach classifier to", "lo", "a thread panicked")))
 }
 
-fn attach(entries: &[Entry<'_>], ifindex: u32, forced: Option<Method>) -> Result<Attachment> {
-    let failed = |cause: io::Error| {
-        Error::os("attach classifier to", format!("interface {ifindex}"), cause)
-            .hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
-    };
-    if forced != Some(Method::Clsact) {
-        match entries.iter().map(|entry| tcx(entry, ifindex)).collect() {
-            Ok(links) => return Ok(Attachment::Tcx(links)),
-            Err(error) if forced.is_none() && is_unknown(&error) => {}
-            Err(error) => return Err(failed(error)),
+/// The first method that the kernel knows. What fails for another reason fails.
+fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[Method]) -> Result<Attachment> {
+    let mut outcome = Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+    for method in methods {
+        outcome = match method {
+            Method::Tcx => {
+                entries.iter().map(|entry| tcx(entry, ifindex)).collect::<io::Result<_>>().map(Attachment::Tcx)
+            }
+            Method::Clsact => clsact::Attachment::new(entries, ifindex).map(Attachment::Clsact),
+        };
+        if !outcome.as_ref().is_err_and(is_unknown) {
+            break;
         }
     }
-    clsact::Attachment::new(entries, ifindex).map(Attachment::Clsact)
+    outcome.map_err(|cause| {
+        Error::os("attach classifier to", format!("interface {ifindex}"), cause)
+            .hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
+    })
 }
 
-/// How a kernel before 6.6 answers to an attach type that it does not know.
+/// A kernel before 6.6 answers EINVAL to tcx; one without clsact or BPF filters ENOENT or EOPNOTSUPP to those.
 fn is_unknown(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP))
 }
 
 fn tcx(entry: &Entry<'_>, ifindex: u32) -> io::Result<OwnedFd> {

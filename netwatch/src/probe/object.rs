@@ -147,17 +147,3 @@ fn verdict(name: &str, code: &[bpf_insn]) -> String {
     let tail: Vec<_> = text.lines().rev().take(3).collect();
     tail.into_iter().rev().collect::<Vec<_>>().join("; ")
 }
-
-#[cfg(test)]
-impl Loaded {
-    /// What the verifier does with a program of the object, line by line.
-    pub(super) fn verifier_log(object: &[u8], name: &str) -> String {
-        let mut object = Object::parse(object).expect("an object");
-        let maps = create_maps(&object, &[]).expect("maps");
-        relocate(&mut object, &maps).expect("relocation");
-        let code = &object.functions[&object.programs[name].function_key()].instructions;
-        let mut log = vec![0; 256 << 20];
-        let _maybe_refused = sys::program_load(name, code, Some(&mut log));
-        String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
-    }
-}

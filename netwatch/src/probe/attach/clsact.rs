@@ -23,18 +23,17 @@ pub(in crate::probe) struct Attachment {
 }
 
 impl Attachment {
-    pub(super) fn new(entries: &[Entry<'_>], ifindex: u32) -> Result<Self> {
-        let failed = |cause| Error::os("attach classifier to", format!("interface {ifindex}"), cause);
-        let socket = connect().map_err(failed)?;
+    pub(super) fn new(entries: &[Entry<'_>], ifindex: u32) -> io::Result<Self> {
+        let socket = connect()?;
         let is_ours = match request(&socket, RouteNetlinkMessage::NewQueueDiscipline(qdisc(ifindex)), CREATE) {
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => false,
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(error),
         };
         let attachment = Self { socket, ifindex, is_ours };
         for entry in entries {
             let filter = RouteNetlinkMessage::NewTrafficFilter(filter(entry, ifindex));
-            request(&attachment.socket, filter, CREATE).map_err(failed)?;
+            request(&attachment.socket, filter, CREATE)?;
         }
         Ok(attachment)
     }

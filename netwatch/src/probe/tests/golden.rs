@@ -5,7 +5,7 @@ use netwatch_common::parse::{Hook, Meta};
 
 use super::frames::*;
 use super::host::Host;
-use super::{Probe, describe, drained, probe, run, tables, without_times};
+use super::{Probe, assert_same, describe, drained, probe, run, tables};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -15,10 +15,10 @@ const NO_GSO: Meta = Meta { gso_segs: 0, gso_size: 0, tagged: false };
 const GSO: Meta = Meta { gso_segs: 2, gso_size: 1448, tagged: false };
 
 /// Sent by the target: the frames, and what is counted as [`describe`] puts it (direction, skbs, packets, bytes, wire bytes).
-struct Case {
+pub(super) struct Case {
     name: &'static str,
-    frames: Vec<Vec<u8>>,
-    meta: Meta,
+    pub(super) frames: Vec<Vec<u8>>,
+    pub(super) meta: Meta,
     expected: &'static [&'static str],
 }
 
@@ -225,7 +225,7 @@ fn malformed() -> Vec<Case> {
     ]
 }
 
-fn all() -> Vec<Case> {
+pub(super) fn all() -> Vec<Case> {
     [transports(), network_headers(), fragments(), gso(), remainders(), malformed()].into_iter().flatten().collect()
 }
 
@@ -259,7 +259,7 @@ fn check_kernel(case: &Case, probe: &mut Probe) {
         run(probe, "link_egress", frame, &case.meta).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         host.run(frame, &case.meta, Hook::FromTarget);
     }
-    assert_eq!(without_times(tables(probe)), without_times(host.entries), "{} in the kernel", case.name);
+    assert_same(tables(probe), host.entries, case.name);
     let lines: Vec<_> = drained(probe).iter().map(describe).collect();
     assert_eq!(lines, case.expected, "{} in the kernel", case.name);
 }
@@ -313,8 +313,7 @@ fn conversations_agree_at_every_hook() {
             run(&probe, program, frame, &NO_GSO).expect("runs");
             host.run(frame, &NO_GSO, hook_of(program));
         }
-        let entries = without_times(tables(&probe));
-        assert_eq!(entries, without_times(host.entries), "{forward}");
+        assert_same(tables(&probe), host.entries, forward);
         let [increment] = drained(&mut probe)[..] else { panic!("one flow") };
         let tcp = increment.tcp.expect("TCP");
         assert_eq!((increment.connections, tcp.handshake_rtt_ns.is_some()), (2, true), "{forward}");

@@ -3,6 +3,7 @@
 mod frames;
 mod golden;
 mod host;
+mod injected;
 mod link;
 mod namespace;
 mod size;
@@ -45,6 +46,16 @@ fn tables(probe: &Probe) -> HashMap<FlowKey, FlowValue> {
     })
     .expect("readable");
     entries
+}
+
+/// Requires equal entries, to the bit but for times, and shows those that differ.
+fn assert_same(kernel: HashMap<FlowKey, FlowValue>, host: HashMap<FlowKey, FlowValue>, what: &str) {
+    let (kernel, host) = (without_times(kernel), without_times(host));
+    let differs = |key: &&FlowKey| kernel.get(key) != host.get(key);
+    for key in kernel.keys().chain(host.keys()).filter(differs).take(4) {
+        println!("{key:?}\n  kernel {:?}\n  host   {:?}", kernel.get(key), host.get(key));
+    }
+    assert!(kernel == host, "{what}: kernel and host differ");
 }
 
 /// What differs from run to run is made the same.

@@ -27,7 +27,6 @@ pub(super) fn with_link(test: impl FnOnce(&Link) + Send) {
 }
 
 pub(super) struct Link {
-    pub host: File,
     pub target: File,
     pub host_ifindex: u32,
     pub target_ifindex: u32,
@@ -54,7 +53,7 @@ impl Link {
         let target_ifindex = ifindex("t0")?;
         setns(&host, CloneFlags::CLONE_NEWNET)?;
         drop(holder);
-        Ok(Self { host, target, host_ifindex, target_ifindex })
+        Ok(Self { target, host_ifindex, target_ifindex })
     }
 
     /// Until then nothing passes: what is attached before sees the first packet.

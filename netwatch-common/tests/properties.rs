@@ -1,0 +1,78 @@
+//! The parser on frames that nobody would send: it never panics, names exactly one key, and keeps its promises.
+
+use netwatch_common::flow::kind;
+use netwatch_common::fragment::Forgetful;
+use netwatch_common::observation::Observation;
+use netwatch_common::parse::{Captured, Hook, Meta};
+use netwatch_common::remainder;
+use proptest::prelude::*;
+
+/// Random bytes behind headers that lead deep into the parser.
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    let ethertype = prop_oneof![Just(0x0800_u16), Just(0x86dd), Just(0x8100), Just(0x88a8), Just(0x0806), any::<u16>()];
+    let start =
+        prop_oneof![Just(vec![]), Just(vec![0x45, 0]), Just(vec![0x60, 0, 0, 0, 0, 60]), Just(vec![0, 1, 0x08, 0])];
+    (prop::collection::vec(any::<u8>(), 12), ethertype, start, prop::collection::vec(extensionish(), 0..200)).prop_map(
+        |(addresses, ethertype, start, rest)| [addresses, ethertype.to_be_bytes().to_vec(), start, rest].concat(),
+    )
+}
+
+/// Bytes among which protocol numbers are frequent.
+fn extensionish() -> impl Strategy<Value = u8> {
+    prop_oneof![any::<u8>(), Just(0), Just(6), Just(17), Just(43), Just(44), Just(51), Just(58), Just(60)]
+}
+
+fn hook() -> impl Strategy<Value = Hook> {
+    prop_oneof![Just(Hook::FromTarget), Just(Hook::ToTarget), Just(Hook::Loopback)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_frame_is_counted_once(
+        frame in frame(),
+        cut in 0_usize..256,
+        segs in 0_u32..4,
+        size in prop_oneof![Just(0_u32), 1_u32..3000],
+        tagged: bool,
+        hook in hook(),
+    ) {
+        let bytes = &frame[..cut.min(frame.len())];
+        let captured = Captured { bytes, orig_len: frame.len() as u32 };
+        let meta = Meta { gso_segs: segs, gso_size: size, tagged };
+        let seen = Observation::new(&captured, &meta, hook, 1, &mut Forgetful);
+        prop_assert!(matches!(
+            seen.key.kind,
+            kind::IPV4 | kind::IPV6 | kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT
+                | kind::HOUSEKEEPING | kind::NON_IP | kind::MALFORMED
+        ));
+        prop_assert!(remainder::slot(&seen.key) < remainder::COUNT);
+        prop_assert_eq!(seen.size.bytes, frame.len() as u64);
+        prop_assert!(seen.size.packets >= 1 && seen.size.wire_bytes >= seen.size.bytes);
+        prop_assert!(seen.packet.payload_offset + seen.packet.payload_len <= frame.len() as u32);
+        prop_assert_eq!(seen.key.zero, 0);
+    }
+
+    /// A packet and its answer have the same key, on the link as on the loopback.
+    #[test]
+    fn both_directions_share_a_key(local in any::<[u8; 4]>(), remote in any::<[u8; 4]>(), ports in any::<[u16; 2]>()) {
+        let there = udp(local, remote, ports);
+        let back = udp(remote, local, [ports[1], ports[0]]);
+        let look = |frame: &[u8], hook| {
+            let seen = Observation::new(&Captured::whole(frame), &Meta::default(), hook, 1, &mut Forgetful);
+            (seen.key, seen.direction)
+        };
+        let (sent, received) = (look(&there, Hook::FromTarget), look(&back, Hook::ToTarget));
+        prop_assert_eq!((sent.0, sent.1 ^ 1), received);
+        let (one, other) = (look(&there, Hook::Loopback), look(&back, Hook::Loopback));
+        prop_assert_eq!(one.0, other.0);
+        prop_assert!(one.1 != other.1 || (local, ports[0]) == (remote, ports[1]));
+    }
+}
+
+fn udp(source: [u8; 4], destination: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
+    let ports = ports.map(u16::to_be_bytes).concat();
+    let ip = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    [&[0; 12][..], &[8, 0], &ip, &source, &destination, &ports, &[0, 8, 0, 0]].concat()
+}
