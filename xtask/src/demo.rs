@@ -9,7 +9,7 @@ use crate::command::root;
 use crate::{Result, programs, setup};
 
 /// What is shown: a sentence, flags, a shell command.
-fn scenes() -> [(&'static str, &'static str, String); 6] {
+fn scenes() -> [(&'static str, &'static str, String); 5] {
     let udp =
         format!("printf hello | socat -t1 - UDP4:{APP_V4}:{ECHO}; printf hello | socat -t1 - 'UDP6:[{APP_V6}]:{ECHO}'");
     let failing = format!("curl -m 1 http://{APP}:{REFUSED}/; curl -m 1 http://{APP}:{SILENT}/");
@@ -22,11 +22,6 @@ fn scenes() -> [(&'static str, &'static str, String); 6] {
             "A program that forks, and a time limit",
             "--duration 1s",
             format!("ping -q -i 0.2 {APP} & ping -6 -q -i 0.2 {APP}; wait"),
-        ),
-        (
-            "The exact answer as JSON",
-            "-q -j -o /dev/stdout",
-            format!("curl -s -o /dev/null http://{APP}/ && sleep 0.1"),
         ),
     ]
 }
@@ -57,6 +52,20 @@ pub fn run() -> Result {
             [&["run"], flags.split_whitespace().collect::<Vec<_>>().as_slice(), &["--", "sh", "-c", &script]].concat();
         show(&net, &format!("run {flags}{}-- {script}", if flags.is_empty() { "" } else { " " }), &words)?;
     }
+    show_json(&net)
+}
+
+/// Of the whole document, the part that no other tool can give.
+fn show_json(net: &Internet) -> Result {
+    let script = format!("curl -s -o /dev/null http://{APP}/");
+    println!("\n\x1b[1mThe exact answer as JSON: totals and balance\x1b[0m");
+    println!(
+        "\n$ sudo netwatch run -q -j -o report.json -- {script}; jq '{{totals, difference: .balance.difference}}' report.json"
+    );
+    let run = net.host.run(&["-q"], &["sh", "-c", &script]);
+    let report = run.report.as_ref().ok_or_else(|| format!("no report: {run}"))?;
+    let shown = serde_json::json!({ "totals": report["totals"], "difference": report["balance"]["difference"] });
+    println!("{shown:#}");
     Ok(())
 }
 
