@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::complain;
 use crate::exit::Exit;
@@ -30,13 +30,9 @@ pub struct RunArgs {
     #[arg(short, long, env = "NETWATCH_QUIET")]
     pub quiet: bool,
 
-    /// Say what is being set up; twice for more
-    #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
-
-    /// Show addresses only, no names
-    #[arg(short, long, env = "NETWATCH_NUMERIC")]
-    pub numeric: bool,
+    /// Say what was set up
+    #[arg(short, long, env = "NETWATCH_VERBOSE")]
+    pub verbose: bool,
 
     /// When to colour the summary
     #[arg(long, value_name = "WHEN", default_value = "auto", env = "NETWATCH_COLOR")]
@@ -82,10 +78,6 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=16_777_216), env = "NETWATCH_MAX_FLOWS")]
     pub max_flows: u32,
 
-    /// Header bytes kept of each sampled packet
-    #[arg(short, long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096), env = "NETWATCH_SNAPLEN")]
-    pub snaplen: u32,
-
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
@@ -96,7 +88,8 @@ Exit code: the command's own; 128+N when signal N killed it; 124 when --duration
 125 netwatch failed; 126 the command is not executable; 127 it was not found.
 Signals: INT and QUIT from the terminal reach the command; TERM, HUP and an INT sent by another
 process are forwarded, a second TERM kills; USR1 prints interim counters.
-Every flag can be given as NETWATCH_<FLAG> in the environment.";
+Every flag can be given as NETWATCH_<FLAG> in the environment; NETWATCH_LOG=debug shows what the
+classifier itself has to say about packets it could not read.";
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

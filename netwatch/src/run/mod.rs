@@ -2,6 +2,7 @@
 //! what is shown goes through `sink`.
 
 mod live;
+mod log;
 mod network;
 mod notes;
 mod output;

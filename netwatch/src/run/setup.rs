@@ -34,7 +34,8 @@ pub(super) async fn set_up(
     line: &mut Line,
     show: Show,
 ) -> Result<Result<Ready, NotStarted>> {
-    let config = ProbeConfig { max_flows: plan.arguments.max_flows, ..ProbeConfig::default() };
+    let config =
+        ProbeConfig { max_flows: plan.arguments.max_flows, log: super::log::wanted(), ..ProbeConfig::default() };
     let loading = thread::Builder::new()
         .name("load".into())
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
@@ -47,6 +48,9 @@ pub(super) async fn set_up(
     faults::point("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
+    if plan.arguments.verbose {
+        say(&network, &probe);
+    }
     run_dir.write_card(&card(plan, run_dir, &network))?;
     let pid = match wait_until_prepared(line).await? {
         Ok(pid) => pid,
@@ -118,4 +122,21 @@ async fn wait_until_prepared(line: &mut Line) -> Result<Result<i32, NotStarted>>
         })
         .await?;
     answer.ok_or_else(|| Error::said("prepare", "the command", "the guardian process was killed"))
+}
+
+/// `-v`: what the command is about to find. A closed standard error changes nothing.
+fn say(network: &Network, probe: &Probe) {
+    use std::io::Write;
+    let list =
+        |addresses: Vec<std::net::IpAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let _ = writeln!(
+        std::io::stderr(),
+        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {:?}, DNS by {:?}",
+        network.link.name(),
+        network.mtu,
+        list(network.gateways()),
+        list(network.targets()),
+        probe.method(),
+        network.resolvers(),
+    );
 }
