@@ -1,10 +1,16 @@
 //! Counts a packet: in its flow's entry, or in a remainder's. Every packet ends in exactly one of them.
 
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, keys and entries would be copied to the small stack"
+)]
+
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
 use aya_ebpf::bindings::{BPF_NOEXIST, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
+use aya_log_ebpf::debug;
 use netwatch_common::account::{self, Cells};
 use netwatch_common::flow::FlowValue;
 use netwatch_common::observation::Observation;
@@ -83,13 +89,14 @@ pub fn packet(ctx: &TcContext) {
             proceed(ctx, stage::ACCOUNT);
         }
         stat::count(slot::UNREADABLE);
+        debug!(ctx, "headers of a packet of {} bytes are out of reach", ctx.len());
     }
     let hook = Hook::from_number(scratch.hook);
     // SAFETY: no arguments, no memory.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     scratch.seen.complete(skb.len(), &meta, hook, now_ns, &mut fragments::Map);
     let scratch = forget(scratch);
-    if let Some(reason) = count(&scratch.seen) {
+    if let Some(reason) = count(ctx, &scratch.seen) {
         scratch.reason = u32::from(reason);
         proceed(ctx, stage::SAMPLE);
     }
@@ -121,8 +128,8 @@ fn proceed(ctx: &TcContext, stage: u32) {
 
 /// Counts the packet. Returns the reason to sample it, if there is one.
 #[inline(always)]
-fn count(seen: &Observation) -> Option<u8> {
-    let value = entry(seen);
+fn count(ctx: &TcContext, seen: &Observation) -> Option<u8> {
+    let value = entry(ctx, seen);
     if value.is_null() {
         return None;
     }
@@ -136,26 +143,29 @@ fn count(seen: &Observation) -> Option<u8> {
 
 /// The entry a packet is counted in.
 #[inline(always)]
-fn entry(seen: &Observation) -> *mut FlowValue {
+fn entry(ctx: &TcContext, seen: &Observation) -> *mut FlowValue {
     if remainder::is_fixed(&seen.key) {
         return remainder_entry(seen);
     }
     if let Some(value) = FLOWS.get_ptr_mut(&seen.key) {
         return value;
     }
-    insert(seen)
+    insert(ctx, seen)
 }
 
 /// Adds a flow. The errors of an insert mean different things, and none of them forgets the packet.
 #[inline(always)]
-fn insert(seen: &Observation) -> *mut FlowValue {
-    match FLOWS.insert(seen.key, &EMPTY, BPF_NOEXIST.into()) {
+fn insert(ctx: &TcContext, seen: &Observation) -> *mut FlowValue {
+    match FLOWS.insert(&seen.key, &EMPTY, BPF_NOEXIST.into()) {
         Ok(()) => announce(seen),
         // Another CPU was faster: its entry is ours.
         Err(EEXIST) => {}
         Err(E2BIG) => stat::count(slot::TABLE_FULL),
         Err(EBUSY) => stat::count(slot::INSERT_BUSY),
-        Err(_) => stat::count(slot::INSERT_FAILED),
+        Err(errno) => {
+            stat::count(slot::INSERT_FAILED);
+            debug!(ctx, "flow refused: errno {}", errno);
+        }
     }
     match FLOWS.get_ptr_mut(&seen.key) {
         Some(value) => opened(value, seen),
