@@ -15,6 +15,8 @@ mod watch;
 
 pub use plan::{Plan, Refusal};
 
+use std::thread::JoinHandle;
+
 use nix::sys::signal::Signal;
 
 use crate::cli::complain;
@@ -72,12 +74,18 @@ fn prepare_and_run(mut plan: Plan, show: Show) -> Result<Exit> {
     let outcome = runtime.map_err(|error| Error::os("start", "the event loop", error)).and_then(|runtime| {
         runtime.block_on(async {
             let mut line = guardian.listen()?;
-            let outcome = in_runtime(&plan, &run_dir, &journal, &mut line, signals, show).await;
+            let mut going = Vec::new();
+            let outcome = in_runtime(&plan, &run_dir, &journal, &mut line, signals, show, &mut going).await;
             let ended = finish(line, &run_dir);
-            outcome.and_then(|outcome| ended.map(|()| outcome))
+            // A thread that panicked has closed its descriptors all the same.
+            going.into_iter().for_each(|thread| drop(thread.join()));
+            outcome.map(|outcome| (outcome, ended))
         })
     });
-    conclude(outcome?, &plan, show, output)
+    let (outcome, ended) = outcome?;
+    let exit = conclude(outcome, &plan, show, output)?;
+    // The report stands; what could not be undone is recorded, and the next run tries again.
+    ended.map(|()| exit)
 }
 
 /// A new run first puts right what killed runs left.
@@ -109,6 +117,7 @@ async fn in_runtime(
     line: &mut Line,
     signals: Signals,
     show: Show,
+    going: &mut Vec<JoinHandle<()>>,
 ) -> Result<Outcome> {
     let signals = signals.listen()?;
     let set_up = setup::set_up(plan, run_dir, journal, line, show).await;
@@ -121,11 +130,12 @@ async fn in_runtime(
         end_all(line).await?;
         return Ok(Outcome::Aborted(signal));
     }
-    let outcome = watch_command(plan, line, &mut ready, &signals).await;
-    match outcome {
+    let outcome = match watch_command(plan, line, &mut ready, &signals).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => Err(abandon(line, error).await),
-    }
+    };
+    going.extend(ready.live.network.let_go());
+    outcome
 }
 
 async fn watch_command(

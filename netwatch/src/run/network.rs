@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use tokio::io::unix::AsyncFd;
 
@@ -154,6 +155,17 @@ impl Network {
     pub(super) fn keep(&mut self, mount_namespace: OwnedFd) -> Result<()> {
         self.keeper.enter(mount_namespace)?;
         self.keeper.check().map(drop)
+    }
+
+    /// Takes it all away. Closing the nftables table's socket and the inotify instance each wait for a grace period in the kernel, so they are closed
+    /// side by side, and while the journal is undone; whoever holds the handles waits for them at the very end.
+    pub(super) fn let_go(self) -> Vec<JoinHandle<()>> {
+        let Self { forwarding, nat, keeper, keeper_ready, routes_ready, .. } = self;
+        // Duplicates first: the last descriptor to be closed is the one that waits.
+        drop((keeper_ready, routes_ready));
+        // Forwarding before the table that keeps the host from forwarding for others.
+        drop(forwarding);
+        vec![thread::spawn(move || drop(nat)), thread::spawn(move || drop(keeper))]
     }
 
     /// Waits until the host changes something that concerns us.
