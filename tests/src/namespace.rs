@@ -53,7 +53,7 @@ impl Namespace {
         let dir = tempfile::Builder::new().prefix(&name).tempdir().expect("make a temporary directory");
         // The command may run as an ordinary user and must reach what the test puts here.
         chmod(dir.path(), 0o755);
-        copy_etc(&dir.path().join("etc"));
+        fs::create_dir(dir.path().join("etc")).expect("make a directory");
         let cgroup = Cgroup::new(&name);
         let mut holder = start_holder(dir.path(), cgroup.as_ref());
         wait_until_ready(&mut holder, &name);
@@ -76,9 +76,9 @@ impl Namespace {
         self.dir.path()
     }
 
-    /// Its `/etc`, as seen from outside.
+    /// Its `/etc`, as seen from outside. Absolute symbolic links in it would lead out.
     pub fn etc(&self) -> PathBuf {
-        self.dir.path().join("etc")
+        format!("/proc/{}/root/etc", self.pid()).into()
     }
 
     /// A command that will run inside, in its [`Namespace::dir`].
@@ -226,11 +226,6 @@ fn wait_until_ready(holder: &mut Child, name: &str) {
     let stdout = holder.stdout.take().expect("stdout is a pipe");
     BufReader::new(stdout).read_line(&mut line).expect("read from the namespace's holder");
     assert_eq!(line.trim(), "ready", "the namespace {name} could not be set up");
-}
-
-fn copy_etc(to: &Path) {
-    let status = Command::new("cp").args(["-a", "/etc"]).arg(to).status().expect("start cp");
-    assert!(status.success(), "copy /etc to {}", to.display());
 }
 
 /// Where the cgroup v2 hierarchy is; on hybrid systems that is not `/sys/fs/cgroup`.

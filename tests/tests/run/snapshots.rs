@@ -60,7 +60,7 @@ fn the_json() {
     // How many neighbours had to be asked depends on what the host knew.
     let remainders = document.pointer_mut("/balance/remainders").and_then(Value::as_object_mut).expect("remainders");
     remainders.values_mut().for_each(|value| *value = "#".into());
-    for part in ["interface", "counted"] {
+    for part in ["interface", "counted", "dropped_skbs", "difference"] {
         document["balance"][part] = "#".into();
     }
     report::list(&document, "flows");
