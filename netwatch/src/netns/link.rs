@@ -110,25 +110,27 @@ impl Link {
         let mut outer = quiet_host;
         outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY.into()));
         self.host.batch(&outer)?;
-        self.wait_until_running()
+        self.wait_until_running(namespace)
     }
 
-    /// The second end to come up gives both a carrier, but the first sends only after the kernel's link-watch work has run, a fraction of a
-    /// millisecond later; what the host sends before that is lost. From 6.9 on, asking for the link runs that work.
-    fn wait_until_running(&mut self) -> Result<()> {
-        const IFLA_OPERSTATE: u16 = libc::IFLA_OPERSTATE;
+    /// The second end to come up gives both a carrier, but the first, the target's, sends only after the kernel's link-watch work has run, a
+    /// fraction of a millisecond later; what is sent before that is lost. From 6.9 on, asking for the link runs that work.
+    fn wait_until_running(&mut self, namespace: &mut Namespace) -> Result<()> {
         let started = Instant::now();
-        loop {
-            let link = self.read()?;
-            let state = attribute(link.payload.get(16..).unwrap_or_default(), IFLA_OPERSTATE).and_then(<[u8]>::first);
-            if state == Some(&OPER_UP) {
-                return Ok(());
-            }
+        while !self.is_running(namespace)? {
             if started.elapsed() > Duration::from_secs(2) {
                 return Err(Error::said("bring up interface", self.name.clone(), "it has no carrier after 2 seconds"));
             }
             std::thread::sleep(Duration::from_micros(100));
         }
+        Ok(())
+    }
+
+    /// Both ends say that they can send (`IFLA_OPERSTATE`).
+    fn is_running(&mut self, namespace: &mut Namespace) -> Result<bool> {
+        let inner = namespace.route().batch(&[read_request(self.inner_index, INNER_INTERFACE)])?;
+        let inner = inner.into_iter().flatten().next().ok_or_else(|| no_answer(INNER_INTERFACE))?;
+        Ok(operates(&inner) && operates(&self.read()?))
     }
 
     /// Name of the host's end.
@@ -178,6 +180,12 @@ impl Link {
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)
     }
+}
+
+/// RFC 2863's state, behind the header of `struct ifinfomsg`.
+fn operates(link: &Message) -> bool {
+    const IFLA_OPERSTATE: u16 = libc::IFLA_OPERSTATE;
+    attribute(link.payload.get(16..).unwrap_or_default(), IFLA_OPERSTATE).and_then(<[u8]>::first) == Some(&OPER_UP)
 }
 
 /// What the namespace's loopback interface has counted; each packet once as sent and once as received.
