@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::complain;
@@ -23,15 +24,15 @@ pub struct RunArgs {
     pub output: Option<PathBuf>,
 
     /// JSON: into the file of -o, and on standard error if there is none
-    #[arg(short, long, env = "NETWATCH_JSON")]
+    #[arg(short, long, env = "NETWATCH_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 
     /// Print nothing (files are written all the same)
-    #[arg(short, long, env = "NETWATCH_QUIET")]
+    #[arg(short, long, env = "NETWATCH_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
 
     /// Say what was set up
-    #[arg(short, long, env = "NETWATCH_VERBOSE")]
+    #[arg(short, long, env = "NETWATCH_VERBOSE", value_parser = FalseyValueParser::new())]
     pub verbose: bool,
 
     /// When to colour the summary
@@ -43,7 +44,7 @@ pub struct RunArgs {
     pub subnet: Vec<String>,
 
     /// Do not translate addresses: your routers know the way back to the subnet
-    #[arg(long, env = "NETWATCH_NO_NAT")]
+    #[arg(long, env = "NETWATCH_NO_NAT", value_parser = FalseyValueParser::new())]
     pub no_nat: bool,
 
     /// Ask this resolver instead of the host's own (repeatable)
@@ -55,7 +56,7 @@ pub struct RunArgs {
     pub publish: Vec<String>,
 
     /// Let the gateway's IPv4 address reach services on the host's 127.0.0.1
-    #[arg(long, env = "NETWATCH_HOST_LOOPBACK")]
+    #[arg(long, env = "NETWATCH_HOST_LOOPBACK", value_parser = FalseyValueParser::new())]
     pub host_loopback: bool,
 
     /// Name the network namespace, so that `ip netns exec NAME …` can join it

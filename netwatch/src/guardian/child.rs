@@ -51,10 +51,9 @@ fn enter(
     drop(netns);
     unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Error::os("make", "a mount namespace", errno))?;
     super::mount(prepare)?;
-    let groups = charge.user.groups()?;
     status.write_all(READY).map_err(|error| Error::os("talk to", "the guardian", error))?;
     wait(go)?;
-    become_user(charge, &groups)?;
+    become_user(charge)?;
     charge.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
     Err(execute(charge))
 }
@@ -69,12 +68,12 @@ fn wait(go: OwnedFd) -> Result<()> {
     File::from(go).read_exact(&mut byte).map_err(|error| Error::os("wait for", "netwatch", error))
 }
 
-fn become_user(charge: &Charge, groups: &[nix::unistd::Gid]) -> Result<()> {
+fn become_user(charge: &Charge) -> Result<()> {
     let user = &charge.user;
     let failed = |errno| Error::os("become user", user.name.clone(), errno);
     let changes = nix::unistd::geteuid() != user.uid || nix::unistd::getegid() != user.gid;
     if changes {
-        setgroups(groups).map_err(failed)?;
+        setgroups(&charge.groups).map_err(failed)?;
         setgid(user.gid).map_err(failed)?;
         setuid(user.uid).map_err(failed)?;
     }

@@ -39,6 +39,8 @@ pub struct Charge {
     pub command: Command,
     /// Who it runs as.
     pub user: Identity,
+    /// Their groups: looked up outside, since the user data base may be asked over the network.
+    pub groups: Vec<nix::unistd::Gid>,
     /// Signal dispositions and mask that netwatch was started with, for the command to inherit.
     pub inherited: Inherited,
     /// The run's directory, whose journal is undone when netwatch dies.

@@ -168,9 +168,12 @@ impl Watch {
 
     fn end_rest(&mut self) {
         let found = descendants::signal_all(getpid(), Signal::SIGTERM);
+        // The command's own process is not one that it left behind.
+        let found = found.saturating_sub(usize::from(self.command.as_ref().is_some_and(|command| !command.exited)));
         // A stopped process cannot act on TERM.
         descendants::signal_all(getpid(), Signal::SIGCONT);
-        self.ending = Some((found, Instant::now() + GRACE));
+        // Asked again, the first deadline stands.
+        self.ending.get_or_insert((found, Instant::now() + GRACE));
     }
 
     /// While ending: KILL once the grace is over, and the answer once nobody is left.
@@ -255,7 +258,7 @@ impl Watch {
     fn clean_up(self) -> Result<()> {
         descendants::kill_all_of(getpid());
         let held = crate::state::Exclusive::take()?;
-        crate::state::undo_run(&self.charge.run_dir, &held)
+        crate::state::undo_run(&self.charge.run_dir, &held, crate::state::LinkEnds::ByUs)
     }
 }
 

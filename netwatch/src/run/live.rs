@@ -1,11 +1,12 @@
 //! A run that is set up: everything it owns, and what is done with it while the command lives and after.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::network::Network;
 use super::notes;
+use super::signals::Listening;
 use super::watch::Ending;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::{Dns, EndedBy, Facts, Interface, InterfaceCounters, LinkCounters, Report, Run, Table};
 use crate::netns::link;
 use crate::netns::socket_drain;
@@ -74,17 +75,43 @@ impl Live {
     }
 
     /// The end: what is still in sockets is let out, the link goes down, and then, with nothing moving any more, everything is read.
-    pub(super) async fn conclude(&mut self, ending: Ending, drain_timeout: std::time::Duration) -> Result<Report> {
-        let drained = socket_drain::drain(self.network.namespace.sock_diag(), drain_timeout).await?;
-        self.notes.extend(notes::drained(&drained));
+    pub(super) async fn conclude(
+        &mut self,
+        ending: Ending,
+        drain_timeout: Duration,
+        signals: &Listening,
+    ) -> Result<Report> {
+        let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
         let ended_ns = now_ns();
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.notes.extend(self.network.late_notes());
+        if !drained {
+            // Sockets that still wait for an answer would keep the namespace, and the link with it, for minutes.
+            link::delete(self.network.link.name())?;
+        }
         let mut report = self.report(Some(ending), counters, true)?;
         report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
         Ok(report)
+    }
+
+    /// Whether nothing is left in them. A signal ends the wait; that it could not be looked at is no reason to lose the report.
+    async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening) -> bool {
+        let drained = tokio::select! {
+            drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
+            _ = signals.next() => Err(Error::said("wait for", "the command's sockets", "a signal came")),
+        };
+        match drained {
+            Ok(outcome) => {
+                self.notes.extend(notes::drained(&outcome));
+                outcome.left.sockets == 0
+            }
+            Err(error) => {
+                self.notes.push(error.to_string());
+                false
+            }
+        }
     }
 
     fn report(

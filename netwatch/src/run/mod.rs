@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::faults;
 use crate::flow::{EndedBy, Exit as RunExit, Report};
 use crate::guardian::{Charge, Guardian, Inherited, Line};
-use crate::state::{self, Exclusive, Journal, RunDir};
+use crate::state::{self, Exclusive, Journal, LinkEnds, RunDir};
 use output::Output;
 use setup::Ready;
 use show::Show;
@@ -65,6 +65,7 @@ fn prepare_and_run(mut plan: Plan, show: Show) -> Result<Exit> {
     let charge = Charge {
         command: plan.command.clone(),
         user: plan.user.clone(),
+        groups: plan.groups.clone(),
         inherited,
         run_dir: run_dir.path().to_owned(),
     };
@@ -99,13 +100,15 @@ fn new_run_dir() -> Result<RunDir> {
 
 /// Everything is undone by us; then the guardian may go.
 fn finish(line: Line, run_dir: &RunDir) -> Result<()> {
-    let undone = Exclusive::take().and_then(|held| state::undo_run(run_dir.path(), &held));
+    let undone = Exclusive::take().and_then(|held| state::undo_run(run_dir.path(), &held, LinkEnds::WithItsNamespace));
     let finished = line.finish();
     undone.and(finished)
 }
 
 fn undo(run_dir: &RunDir) {
-    if let Err(error) = Exclusive::take().and_then(|held| state::undo_run(run_dir.path(), &held)) {
+    if let Err(error) =
+        Exclusive::take().and_then(|held| state::undo_run(run_dir.path(), &held, LinkEnds::WithItsNamespace))
+    {
         complain(&error);
     }
 }
@@ -152,7 +155,7 @@ async fn watch_command(
     match Watch::new(line, &mut ready.live, limits).run(signals).await? {
         Err(not_started) => Ok(Outcome::NotStarted(not_started)),
         Ok(ending) => {
-            let report = ready.live.conclude(ending, arguments.drain_timeout).await?;
+            let report = ready.live.conclude(ending, arguments.drain_timeout, signals).await?;
             Ok(Outcome::Ran(Box::new(report), ending))
         }
     }

@@ -76,7 +76,8 @@ impl Network {
         let Joined { subnets, mtu, namespace, link, probe } = join(plan, place, notes, probe)?;
         faults::point("dns")?;
         let gateways = gateways(&subnets);
-        let forwarder = Forwarder::bind(&gateways, Some(link.name()))?;
+        // resolv.conf names the IPv4 gateway only, so only that one listens, and one port says it all.
+        let forwarder = Forwarder::bind(&gateways[..1], Some(link.name()))?;
         let dns_port = forwarder.listening().iter().map(|(_, port)| *port).find(|port| *port != DOMAIN);
         faults::point("nat")?;
         let spec = nat_spec(plan, place, &subnets, link.name(), dns_port);
@@ -252,7 +253,7 @@ fn families(subnets: &Subnets) -> Families {
 
 /// Both reach the host's 127.0.0.1, or come from it.
 fn needs_route_localnet(plan: &Plan) -> bool {
-    plan.arguments.host_loopback || !plan.publish.is_empty()
+    plan.arguments.host_loopback || plan.publish.iter().any(|port| port.serves(false))
 }
 
 fn ends(subnets: &Subnets, end: impl Fn(crate::netns::subnet::Subnet) -> IpAddr) -> Vec<IpAddr> {

@@ -17,13 +17,13 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Creates or empties the file as `owner` would: what sudo's caller may not write, netwatch does not write for them.
+    /// Opens or creates the file as `owner` would; an older report stays until there is a new one: what sudo's caller may not write, netwatch does not write for them.
     pub(super) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
         let file = as_user(owner, || {
             OpenOptions::new()
                 .write(true)
                 .create(true)
-                .truncate(true)
+                .truncate(false)
                 .mode(0o644)
                 .custom_flags(libc::O_NOCTTY)
                 .open(path)
@@ -36,6 +36,11 @@ impl Output {
     pub(super) fn write(mut self, text: &[u8]) -> Result<()> {
         let failed =
             |error| Error::os("write", self.path.display().to_string(), error).hint("the report is incomplete");
+        match self.file.set_len(0) {
+            // Pipes and devices have no length (ftruncate(2)).
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(failed(error)),
+            _ => {}
+        }
         self.file.write_all(text).map_err(failed)?;
         match self.file.sync_data() {
             // Pipes and terminals have nothing to flush (fsync(2): EINVAL, EROFS).

@@ -43,6 +43,8 @@ pub struct Plan {
     pub arguments: RunArgs,
     /// Who the command runs as.
     pub user: Identity,
+    /// Their groups.
+    pub groups: Vec<Gid>,
     /// The command, found.
     pub command: Command,
     /// Resolvers to ask instead of the host's own.
@@ -63,12 +65,13 @@ impl Plan {
             (None, Some(caller)) => caller.clone(),
             (None, None) => Identity::own()?,
         };
+        let groups = user.groups()?;
         let command = find_command(&arguments, &user, caller.as_ref())?;
         let dns = arguments.dns.iter().map(|text| resolver(text)).collect::<Result<_>>()?;
         let publish = arguments.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
         let output = arguments.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
-        Ok(Self { arguments, user, command, dns, publish, output })
+        Ok(Self { arguments, user, groups, command, dns, publish, output })
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::RunExit;
 use super::live::Live;
+use super::network::Change;
 use super::signals::{Action, Listening};
 use crate::cli::Linger;
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ use crate::guardian::{Line, Reply};
 const DURATION_GRACE: Duration = Duration::from_secs(5);
 /// Samples are fetched this often. Four fetches a second keep the ring far from full at any rate worth sampling, and cost a quiet run nothing that could be measured.
 const TICK: Duration = Duration::from_millis(250);
+/// The command's private files are looked at once a second.
+const TICKS_PER_LOOK: u32 = 4;
 /// "Never", for a timer that has to exist.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -57,6 +60,7 @@ pub(super) struct Watch<'a> {
     exit: Option<RunExit>,
     ended_by: EndedBy,
     terminated_once: bool,
+    ticks: u32,
     /// The next moment at which patience ends: `--duration`, its grace, or `--linger`.
     deadline: Instant,
     /// The rest has been asked to end.
@@ -73,6 +77,7 @@ impl<'a> Watch<'a> {
             exit: None,
             ended_by: EndedBy::Command,
             terminated_once: false,
+            ticks: 0,
             deadline,
             ending: false,
         }
@@ -91,9 +96,18 @@ impl<'a> Watch<'a> {
                 },
                 action = signals.next() => self.act(action?)?,
                 () = sleep_until(self.deadline) => self.lose_patience()?,
-                _ = tick.tick() => self.live.fetch_samples(),
+                _ = tick.tick() => self.on_tick(),
                 changed = self.live.network.host_changed() => self.live.follow(changed?),
             }
+        }
+    }
+
+    /// Samples are fetched at each tick, and now and then the command's private files are looked at: one that the host removed for good makes no event.
+    fn on_tick(&mut self) {
+        self.live.fetch_samples();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+            self.live.follow(Change::ResolvConf);
         }
     }
 

@@ -7,9 +7,18 @@ use super::{Exclusive, Journal, RunDir, RunId};
 use crate::error::{Error, Result};
 use crate::netns::{cgroup, firewall, forwarding, link, named};
 
+/// Who removes the link of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEnds {
+    /// We do, because orphaned sockets that still wait for an answer may keep the namespace alive for minutes.
+    ByUs,
+    /// The kernel does, with the namespace: nothing is left in it.
+    WithItsNamespace,
+}
+
 /// Undoes everything recorded in this run directory and removes the directory. Used at the end of every run, by the guardian when
 /// netwatch dies, and by `clean`. When something could not be undone the directory stays, so that the next run tries again.
-pub fn undo_run(dir: &Path, held: &Exclusive) -> Result<()> {
+pub fn undo_run(dir: &Path, held: &Exclusive, link_ends: LinkEnds) -> Result<()> {
     let run = dir
         .file_name()
         .and_then(|name| RunId::parse(name.to_str()?))
@@ -26,7 +35,7 @@ pub fn undo_run(dir: &Path, held: &Exclusive) -> Result<()> {
     }
     // An anonymous namespace takes its link with it, behind our back; deleting it here would take 13 to 20 ms. A named one that
     // somebody joined lives on.
-    if journal.iter().any(|undo| matches!(undo, Undo::Mount { .. }))
+    if (link_ends == LinkEnds::ByUs || journal.iter().any(|undo| matches!(undo, Undo::Mount { .. })))
         && let Err(error) = link::delete(&run.interface())
     {
         failure.get_or_insert(error);
@@ -39,7 +48,7 @@ pub fn undo_stale(held: &Exclusive) -> Result<usize> {
     let stale = RunDir::stale(held)?;
     let mut failure = None;
     for run in &stale {
-        if let Err(error) = undo_run(run.path(), held) {
+        if let Err(error) = undo_run(run.path(), held, LinkEnds::ByUs) {
             failure.get_or_insert(error);
         }
     }

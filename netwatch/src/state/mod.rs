@@ -7,7 +7,7 @@ mod lock;
 mod run_dir;
 pub mod undo;
 
-pub use clean::{undo_run, undo_stale};
+pub use clean::{LinkEnds, undo_run, undo_stale};
 pub use journal::Journal;
 pub use lock::Exclusive;
 pub use run_dir::{RunCard, RunDir, RunId, root};

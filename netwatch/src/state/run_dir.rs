@@ -105,8 +105,8 @@ impl RunDir {
             .mode(0o700)
             .create(&path)
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
-        let lock =
-            try_lock(&path)?.ok_or_else(|| Error::said("lock", path.display().to_string(), "another run has it"))?;
+        let lock = try_lock(&path, true)?
+            .ok_or_else(|| Error::said("lock", path.display().to_string(), "another run has it"))?;
         Ok(Self { id, path, lock })
     }
 
@@ -114,7 +114,7 @@ impl RunDir {
     pub fn stale(_held: &super::Exclusive) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         for (id, path) in all()? {
-            if let Some(lock) = try_lock(&path)? {
+            if let Some(lock) = try_lock(&path, true)? {
                 found.push(Self { id, path, lock });
             }
         }
@@ -123,9 +123,11 @@ impl RunDir {
 
     /// The cards of live runs.
     pub fn live() -> Result<Vec<RunCard>> {
+        // A lock tried for a moment must not be in the way of a run that is just being made or removed.
+        let _held = super::Exclusive::take()?;
         let mut cards = Vec::new();
         for (_, path) in all()? {
-            if try_lock(&path)?.is_none()
+            if try_lock(&path, false)?.is_none()
                 && let Ok(text) = fs::read(path.join("card.json"))
                 && let Ok(card) = serde_json::from_slice(&text)
             {
@@ -173,9 +175,9 @@ fn all() -> Result<Vec<(RunId, PathBuf)>> {
 }
 
 /// `None` when somebody alive holds it, or when the directory has just gone.
-fn try_lock(dir: &Path) -> Result<Option<Flock<File>>> {
+fn try_lock(dir: &Path, create: bool) -> Result<Option<Flock<File>>> {
     let path = dir.join("alive");
-    let file = match OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path) {
+    let file = match OpenOptions::new().create(create).truncate(false).write(true).mode(0o600).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::os("open", path.display().to_string(), error)),
