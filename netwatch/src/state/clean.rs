@@ -48,7 +48,7 @@ pub fn undo_stale(held: &Exclusive) -> Result<usize> {
     let stale = RunDir::stale(held)?;
     let mut failure = None;
     for run in &stale {
-        if let Err(error) = undo_run(run.path(), held, LinkEnds::ByUs) {
+        if let Err(error) = undo_here(run, held) {
             failure.get_or_insert(error);
         }
     }
@@ -58,6 +58,17 @@ pub fn undo_stale(held: &Exclusive) -> Result<usize> {
         failure.get_or_insert(error);
     }
     failure.map_or(Ok(stale.len()), Err)
+}
+
+/// Not for a run of another network namespace that is still there: its rules and switches are to be found there only.
+fn undo_here(run: &RunDir, held: &Exclusive) -> Result<()> {
+    if let Some(inode) = run.netns_inode()
+        && forwarding::lives_elsewhere(inode)?
+    {
+        return Err(Error::said("clean up after run", run.id().as_str(), "it belongs to another network namespace")
+            .hint("run `netwatch clean` there"));
+    }
+    undo_run(run.path(), held, LinkEnds::ByUs)
 }
 
 fn apply(run: &RunId, undo: &Undo, held: &Exclusive) -> Result<()> {

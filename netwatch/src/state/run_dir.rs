@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -107,7 +107,13 @@ impl RunDir {
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
         let lock = try_lock(&path, true)?
             .ok_or_else(|| Error::said("lock", path.display().to_string(), "another run has it"))?;
+        write_netns(&path)?;
         Ok(Self { id, path, lock })
+    }
+
+    /// The inode of the network namespace that the run was started in; none if it died before it could say.
+    pub fn netns_inode(&self) -> Option<u64> {
+        fs::read_to_string(self.path.join("netns")).ok()?.parse().ok()
     }
 
     /// The directories of runs that died without undoing everything, now locked by us. Live ones are passed over.
@@ -166,6 +172,14 @@ impl RunDir {
             }
         }
     }
+}
+
+/// What is to be undone in a namespace cannot be undone from another one: rules and switches of the same name may be there, but not ours.
+fn write_netns(dir: &Path) -> Result<()> {
+    let own = "/proc/thread-self/ns/net";
+    let inode = fs::metadata(own).map_err(|error| Error::os("look at", own, error))?.ino();
+    let path = dir.join("netns");
+    fs::write(&path, inode.to_string()).map_err(|error| Error::os("write", path.display().to_string(), error))
 }
 
 fn all() -> Result<Vec<(RunId, PathBuf)>> {

@@ -112,7 +112,7 @@ pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
 }
 
 /// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only is not found; nobody can enter it either.
-fn is_alive(inode: u64) -> bool {
+pub fn is_alive(inode: u64) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.contains(&format!("net:[{inode}]")) || processes().any(|process| has_thread_in(&process, inode))
 }

@@ -140,6 +140,11 @@ pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Relea
     Ok(Released::Done)
 }
 
+/// Whether the network namespace with this inode is another one than the caller's, and still there.
+pub fn lives_elsewhere(netns_inode: u64) -> Result<bool> {
+    Ok(sysctl::netns_inode()? != netns_inode && ledger::is_alive(netns_inode))
+}
+
 /// Removes what was written down for namespaces that are gone. For `clean`.
 pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
     ledger::all(held)?.into_iter().try_for_each(|cookie| ledger::remove_if_dead(cookie, held).map(drop))
