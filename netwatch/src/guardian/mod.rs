@@ -75,31 +75,6 @@ impl Guardian {
         }
     }
 
-    /// The guardian's process id.
-    pub fn pid(&self) -> Pid {
-        self.pid
-    }
-
-    /// Makes the command's process: into the network namespace, with its private mounts, waiting for [`Self::go`].
-    pub fn prepare(&self, prepare: Prepare, netns: BorrowedFd<'_>) -> Result<()> {
-        protocol::send(&self.socket, &Request::Prepare(prepare), Some(netns.as_raw_fd()))
-    }
-
-    /// Lets the command run.
-    pub fn go(&self) -> Result<()> {
-        protocol::send(&self.socket, &Request::Go, None)
-    }
-
-    /// Sends the command a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        protocol::send(&self.socket, &Request::Signal(signal as i32), None)
-    }
-
-    /// Ends what is left of the command's processes: TERM, and KILL after a moment. Answered by [`Reply::Ended`].
-    pub fn end_rest(&self) -> Result<()> {
-        protocol::send(&self.socket, &Request::EndRest, None)
-    }
-
     /// Turns the line into one that a runtime can wait on.
     pub fn listen(self) -> Result<Line> {
         let socket = watch(self.socket, "the guardian")?;
@@ -116,22 +91,22 @@ pub struct Line {
 }
 
 impl Line {
-    /// See [`Guardian::prepare`].
+    /// Makes the command's process: into the network namespace, with its private mounts, waiting for [`Self::go`].
     pub fn prepare(&self, prepare: Prepare, netns: BorrowedFd<'_>) -> Result<()> {
         protocol::send(self.socket.get_ref(), &Request::Prepare(prepare), Some(netns.as_raw_fd()))
     }
 
-    /// See [`Guardian::go`].
+    /// Lets the command run.
     pub fn go(&self) -> Result<()> {
         protocol::send(self.socket.get_ref(), &Request::Go, None)
     }
 
-    /// See [`Guardian::signal`].
+    /// Sends the command a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         protocol::send(self.socket.get_ref(), &Request::Signal(signal as i32), None)
     }
 
-    /// See [`Guardian::end_rest`].
+    /// Ends what is left of the command's processes: TERM, and KILL after a moment. Answered by [`Reply::Ended`].
     pub fn end_rest(&self) -> Result<()> {
         protocol::send(self.socket.get_ref(), &Request::EndRest, None)
     }
