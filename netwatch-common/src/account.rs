@@ -2,9 +2,10 @@
 //! per-CPU): [`Cells`] is the only difference. Not: where the entry is kept.
 
 use crate::config::Config;
-use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, scope, stage};
+use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, sampled, scope, stage};
+use crate::front;
 use crate::observation::Observation;
-use crate::parse::tcp;
+use crate::parse::{Packet, tcp};
 use crate::sample::{CLASSES, reason};
 
 /// How a counter is changed.
@@ -61,6 +62,33 @@ pub unsafe fn open(value: *mut FlowValue, seen: &Observation) {
     }
 }
 
+/// Whether the packet's time is to be precise: it opens, closes or measures something, or is sampled. For all others the kernel's
+/// tick will do.
+///
+/// # Safety
+/// `value` points to a live entry.
+#[inline(always)]
+pub unsafe fn needs_clock(value: *mut FlowValue, seen: &Observation, config: &Config) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*value).first_seen_ns == 0
+            || !front::is_plain(&seen.packet)
+            || in_handshake(value)
+            || may_sample(half(value, seen.direction), seen, config)
+    }
+}
+
+/// Whether the flow's latest TCP handshake is neither over nor without hope of a round trip.
+///
+/// # Safety
+/// `value` points to a live entry.
+#[inline(always)]
+pub unsafe fn in_handshake(value: *mut FlowValue) -> bool {
+    // SAFETY: the caller's promise.
+    let stage = unsafe { (*value).handshake.stage };
+    stage == stage::SYN || stage == stage::SYN_ACK
+}
+
 /// Who opened the flow that this packet is the first of: its sender, unless it answers a SYN that was not seen.
 #[inline(always)]
 pub fn opened_by(seen: &Observation) -> u8 {
@@ -76,13 +104,30 @@ pub unsafe fn record<C: Cells>(value: *mut FlowValue, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
         let half = half(value, seen.direction);
-        C::add64(&raw mut (*half).counts.skbs, 1);
-        C::add64(&raw mut (*half).counts.packets, seen.size.packets);
-        C::add64(&raw mut (*half).counts.bytes, seen.size.bytes);
-        C::add64(&raw mut (*half).counts.wire_bytes, seen.size.wire_bytes);
-        (&raw mut (*value).last_seen_ns).write(seen.now_ns);
+        let counts = &raw mut (*half).counts;
+        C::add64(&raw mut (*counts).skbs, 1);
+        C::add64(&raw mut (*counts).bytes, seen.size.bytes);
+        if seen.size.has_extra() {
+            C::add64(&raw mut (*counts).extra_packets, seen.size.extra_packets);
+            C::add64(&raw mut (*counts).extra_wire_bytes, seen.size.extra_wire_bytes);
+        }
+        advance(&raw mut (*value).last_seen_ns, seen.now_ns);
         if seen.packet.flags != 0 {
             record_tcp::<C>(value, half, seen);
+        }
+    }
+}
+
+/// Moves a time forward. Two CPUs at once may leave the earlier one: both are now.
+///
+/// # Safety
+/// `cell` points to a live, aligned u64.
+#[inline(always)]
+pub unsafe fn advance(cell: *mut u64, now_ns: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if *cell < now_ns {
+            cell.write(now_ns);
         }
     }
 }
@@ -107,27 +152,69 @@ pub unsafe fn half(value: *mut FlowValue, direction: u8) -> *mut Half {
 #[inline(always)]
 pub unsafe fn wants_sample<C: Cells>(half: *mut Half, seen: &Observation, config: &Config) -> Option<u8> {
     let packet = &seen.packet;
-    if packet.payload_len == 0 {
-        return None;
-    }
-    if config.sample_protocols != 0 && packet.is_dns() {
-        return Some(reason::DNS);
-    }
-    if config.sample_protocols != 0 && packet.icmp_error {
-        return Some(reason::ICMP_ERROR);
-    }
     // SAFETY: the caller's promise.
     unsafe {
-        if !packet.has_ports()
-            || (*half).sampled_packets >= config.sample_packets
-            || (*half).sampled_bytes >= config.sample_bytes
-        {
+        if !may_sample(half, seen, config) {
             return None;
         }
-        C::add32(&raw mut (*half).sampled_packets, 1);
-        C::add32(&raw mut (*half).sampled_bytes, packet.payload_len.min(LARGEST));
+        if is_protocol(packet) {
+            return Some(if packet.icmp_error { reason::ICMP_ERROR } else { reason::DNS });
+        }
+        C::add32(&raw mut (*half).sampled, sampled::one(packet.payload_len.min(LARGEST)));
     }
     Some(reason::HEAD)
+}
+
+/// Whether the packet would be sampled.
+///
+/// # Safety
+/// `half` points into a live entry.
+#[inline(always)]
+unsafe fn may_sample(half: *const Half, seen: &Observation, config: &Config) -> bool {
+    let packet = &seen.packet;
+    if packet.payload_len == 0 {
+        return false;
+    }
+    if config.sample_protocols != 0 && is_protocol(packet) {
+        return true;
+    }
+    // SAFETY: the caller's promise.
+    packet.has_ports() && unsafe { has_budget(half, config) }
+}
+
+/// Sampled every time, not only at the start of a flow.
+#[inline(always)]
+fn is_protocol(packet: &Packet) -> bool {
+    packet.is_dns() || packet.icmp_error
+}
+
+/// Whether more packets with payload of this direction are to be sampled.
+///
+/// # Safety
+/// `half` points into a live entry.
+#[inline(always)]
+unsafe fn has_budget(half: *const Half, config: &Config) -> bool {
+    // SAFETY: the caller's promise.
+    let word = unsafe { (*half).sampled };
+    sampled::packets(word) < config.sample_packets && sampled::bytes(word) < config.sample_bytes
+}
+
+/// What the front must leave to the entry: bits of [`front::attention`].
+///
+/// # Safety
+/// `value` points to a live entry.
+#[inline(always)]
+pub unsafe fn attention(value: *mut FlowValue, packet: &Packet, config: &Config) -> u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let every = config.sample_protocols != 0 && packet.is_dns();
+        let egress = every || has_budget(half(value, EGRESS), config);
+        let ingress = every || has_budget(half(value, INGRESS), config);
+        let handshake = packet.flags != 0 && in_handshake(value);
+        (if egress { front::attention::EGRESS_PAYLOAD } else { 0 })
+            | (if ingress { front::attention::INGRESS_PAYLOAD } else { 0 })
+            | (if handshake { front::attention::HANDSHAKE } else { 0 })
+    }
 }
 
 /// More than this of a packet is never sampled.
@@ -137,18 +224,20 @@ const LARGEST: u32 = CLASSES[CLASSES.len() - 1] as u32;
 /// As [`record`]; `half` belongs to `value`.
 #[inline(always)]
 unsafe fn record_tcp<C: Cells>(value: *mut FlowValue, half: *mut Half, seen: &Observation) {
-    let flags = u32::from(seen.packet.flags);
+    let packet = &seen.packet;
     // SAFETY: the caller's promise.
     unsafe {
-        let missing = flags & !(*half).flags;
+        if packet.flags & tcp::RST != 0 {
+            C::add32(&raw mut (*half).resets, 1);
+        } else {
+            follow::<C>(half, seen);
+        }
+        let missing = u32::from(packet.flags) & !(*half).flags;
         if missing != 0 {
             C::or32(&raw mut (*half).flags, missing);
         }
-        if flags & u32::from(tcp::RST) != 0 {
-            C::add32(&raw mut (*half).resets, 1);
-        }
         let handshake = &raw mut (*value).handshake;
-        match seen.packet.flags & (tcp::SYN | tcp::ACK) {
+        match packet.flags & (tcp::SYN | tcp::ACK) {
             tcp::SYN => {
                 C::add32(&raw mut (*half).syns, 1);
                 on_syn::<C>(handshake, seen);
@@ -159,6 +248,66 @@ unsafe fn record_tcp<C: Cells>(value: *mut FlowValue, half: *mut Half, seen: &Ob
             }
             tcp::ACK => on_ack(handshake, seen),
             _ => {}
+        }
+    }
+}
+
+/// Follows one direction's sequence numbers (RFC 9293, 3.4). Two CPUs at once may miss that data was repeated; packets are not counted here.
+///
+/// # Safety
+/// As [`record`]; the flags of this packet are not noted yet.
+#[inline(always)]
+unsafe fn follow<C: Cells>(half: *mut Half, seen: &Observation) {
+    let packet = &seen.packet;
+    let is_syn = packet.flags & tcp::SYN != 0;
+    let phantom = u32::from(is_syn) + u32::from(packet.flags & tcp::FIN != 0);
+    let end = packet.sequence.wrapping_add(packet.payload_len).wrapping_add(phantom);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if packet.window == 0 {
+            C::add32(&raw mut (*half).zero_windows, 1);
+        }
+        // A SYN starts anew: numbers of an earlier connection mean nothing.
+        if is_syn || (*half).flags == 0 {
+            (*half).highest = end;
+            return;
+        }
+        let behind = (*half).highest.wrapping_sub(packet.sequence) as i32;
+        if packet.payload_len != 0 && behind > 0 {
+            let repeated = (behind as u32).min(packet.payload_len);
+            C::add64(&raw mut (*half).retransmitted_bytes, u64::from(repeated));
+            C::add32(&raw mut (*half).retransmitted_packets, repeated_packets(repeated, seen));
+        }
+        if end.wrapping_sub((*half).highest) as i32 > 0 {
+            (*half).highest = end;
+        }
+    }
+}
+
+/// How many of the packets that a wire would carry hold repeated bytes.
+#[inline(always)]
+fn repeated_packets(repeated: u32, seen: &Observation) -> u32 {
+    let packets = seen.size.packets() as u32;
+    if packets == 1 || repeated == seen.packet.payload_len {
+        return packets;
+    }
+    (u64::from(repeated) * u64::from(packets)).div_ceil(u64::from(seen.packet.payload_len)) as u32
+}
+
+/// Takes over flags and the highest sequence number from another count of the same direction.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn raise<C: Cells>(half: *mut Half, flags: u8, highest: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*half).flags == 0 || highest.wrapping_sub((*half).highest) as i32 > 0 {
+            (*half).highest = highest;
+        }
+        let missing = u32::from(flags) & !(*half).flags;
+        if missing != 0 {
+            C::or32(&raw mut (*half).flags, missing);
         }
     }
 }

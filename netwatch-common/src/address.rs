@@ -33,6 +33,12 @@ impl Address {
         bytes
     }
 
+    /// The two words as they are in memory.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 2] {
+        [self.high, self.low]
+    }
+
     /// As a number: the order in which people sort addresses.
     #[inline(always)]
     pub(crate) fn number(&self) -> (u64, u64) {

@@ -1,5 +1,8 @@
 //! What user space decides before the classifier is loaded. Read-only data of the program, so that the verifier sees
 //! constants and drops what is switched off.
+//!
+//! **Time.** A precise clock costs more than counting does. So packets that need none take the kernel's tick (`jiffies`, read in
+//! line), as ns of the monotonic clock: `jiffies * tick_ns + tick_base_ns`. It is up to one tick behind (4 ms at 250 Hz) and never ahead.
 
 /// Settings of the classifier.
 #[repr(C)]
@@ -13,11 +16,41 @@ pub struct Config {
     pub sample_protocols: u32,
     /// 1: new flows are announced on the ring of events; 0: they are not.
     pub announce: u32,
+    /// One packet in so many is sampled, whatever it is; 0: none for this reason.
+    pub sample_interval: u32,
+    /// At most so many bytes of those are taken.
+    pub snaplen: u32,
+    /// 1: packets of a known flow are counted in the CPU's own front; 0: every packet goes to the shared table. The front needs
+    /// a kernel whose softirqs cannot be preempted.
+    pub front: u32,
+    /// Number of buckets of the flow table minus one.
+    pub bucket_mask: u32,
+    /// Size of the FREE ring minus one.
+    pub free_mask: u32,
+    /// Always zero.
+    pub zero: u32,
+    /// The kernel's tick in ns.
+    pub tick_ns: u64,
+    /// Monotonic time at which `jiffies` would have been 0, modulo 2⁶⁴.
+    pub tick_base_ns: u64,
 }
 
 impl Config {
-    /// Enough for a ClientHello of 4 KiB in any usual segmentation and for QUIC's Initial packets.
-    pub const DEFAULT: Self = Self { sample_packets: 32, sample_bytes: 8192, sample_protocols: 1, announce: 1 };
+    /// Samples enough for a ClientHello of 4 KiB in any usual segmentation and for QUIC's Initial packets.
+    pub const DEFAULT: Self = Self {
+        sample_packets: 32,
+        sample_bytes: 8192,
+        sample_protocols: 1,
+        announce: 1,
+        sample_interval: 0,
+        snaplen: 192,
+        front: 1,
+        bucket_mask: 0,
+        free_mask: 0,
+        zero: 0,
+        tick_ns: 0,
+        tick_base_ns: 0,
+    };
 }
 
 impl Default for Config {
@@ -26,4 +59,4 @@ impl Default for Config {
     }
 }
 
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 56);

@@ -94,18 +94,19 @@ pub struct FlowKey {
     pub zero: u8,
 }
 
-/// The four counters.
+/// What was counted in one direction. The two that offloading brings are kept apart, so that a packet without it changes
+/// two words instead of four.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Socket buffers.
     pub skbs: u64,
-    /// Packets as a wire would carry them.
-    pub packets: u64,
     /// Bytes as the interface counts them.
     pub bytes: u64,
-    /// Bytes as a wire would carry them.
-    pub wire_bytes: u64,
+    /// Packets that a wire would carry beyond one for each socket buffer.
+    pub extra_packets: u64,
+    /// Bytes that a wire would carry beyond `bytes`: repeated headers, and tags beside the frame.
+    pub extra_wire_bytes: u64,
 }
 
 /// One direction of a flow.
@@ -114,6 +115,14 @@ pub struct Counts {
 pub struct Half {
     /// The counters.
     pub counts: Counts,
+    /// Payload bytes below the highest sequence number seen before them: sent again, or out of order.
+    pub retransmitted_bytes: u64,
+    /// Packets with such bytes, as a wire would carry them.
+    pub retransmitted_packets: u32,
+    /// Packets that advertised a window of 0, but for RSTs.
+    pub zero_windows: u32,
+    /// The sequence number after the highest one seen; means something once `flags` is not 0.
+    pub highest: u32,
     /// OR of the TCP flag bytes seen.
     pub flags: u32,
     /// SYNs without ACK, repeats included.
@@ -122,10 +131,36 @@ pub struct Half {
     pub syn_acks: u32,
     /// RSTs.
     pub resets: u32,
-    /// Packets that were sampled because they were among the first with payload.
-    pub sampled_packets: u32,
-    /// Payload bytes in those.
-    pub sampled_bytes: u32,
+    /// What was sampled because it was among the first with payload: see [`sampled`].
+    pub sampled: u32,
+}
+
+/// [`Half::sampled`] holds two numbers in one word, so that one atomic addition changes both: packets above, payload bytes below.
+pub mod sampled {
+    /// Bits of the number of bytes.
+    const BYTES: u32 = 20;
+    /// Neither limit may be larger, lest a number run into the other.
+    pub const MAX_BYTES: u32 = 1 << (BYTES - 1);
+    /// As [`MAX_BYTES`], of the number of packets.
+    pub const MAX_PACKETS: u32 = 1 << (31 - BYTES);
+
+    /// What one packet of so many payload bytes adds.
+    #[inline(always)]
+    pub fn one(bytes: u32) -> u32 {
+        (1 << BYTES) | bytes
+    }
+
+    /// Packets.
+    #[inline(always)]
+    pub fn packets(word: u32) -> u32 {
+        word >> BYTES
+    }
+
+    /// Payload bytes.
+    #[inline(always)]
+    pub fn bytes(word: u32) -> u32 {
+        word & ((1 << BYTES) - 1)
+    }
 }
 
 /// How far the latest TCP handshake got. Values of [`Handshake::stage`].
@@ -160,6 +195,18 @@ pub struct Handshake {
     pub connections: u32,
 }
 
+/// Round trips from data that the local end sent to its acknowledgement, measured now and then.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrips {
+    /// Their sum in ns.
+    pub sum_ns: u64,
+    /// The shortest in ns, at most `u32::MAX`; 0 while there is none.
+    pub min_ns: u32,
+    /// How many.
+    pub count: u32,
+}
+
 /// All that is known about a key. Counters only grow; user space takes the differences.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -168,14 +215,16 @@ pub struct FlowValue {
     pub halves: [Half; 2],
     /// First packet, ns of the kernel's monotonic clock.
     pub first_seen_ns: u64,
-    /// Latest packet, ns of the kernel's monotonic clock.
+    /// Latest packet, ns of the kernel's monotonic clock; up to a tick of the kernel's earlier than it was, see [`crate::config`].
     pub last_seen_ns: u64,
     /// TCP only.
     pub handshake: Handshake,
+    /// TCP only.
+    pub round_trips: RoundTrips,
     /// Who opened it: [`EGRESS`] or [`INGRESS`].
     pub opened_by: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// 1: user space is taking the entry out of the table, see [`crate::table`].
+    pub retiring: u32,
 }
 
 impl FlowValue {
@@ -196,11 +245,12 @@ const _: () = {
     assert!(offset_of!(FlowKey, protocol) == 37);
     assert!(offset_of!(FlowKey, scope) == 38);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Half>() == 56 && offset_of!(Half, flags) == 32);
-    assert!(offset_of!(Half, sampled_bytes) == 52);
+    assert!(size_of::<Half>() == 72 && offset_of!(Half, highest) == 48);
+    assert!(offset_of!(Half, sampled) == 68);
     assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 16);
-    assert!(size_of::<FlowValue>() == 168 && align_of::<FlowValue>() == 8);
-    assert!(offset_of!(FlowValue, first_seen_ns) == 112);
-    assert!(offset_of!(FlowValue, handshake) == 128);
-    assert!(offset_of!(FlowValue, opened_by) == 160);
+    assert!(size_of::<RoundTrips>() == 16);
+    assert!(size_of::<FlowValue>() == 216 && align_of::<FlowValue>() == 8);
+    assert!(offset_of!(FlowValue, first_seen_ns) == 144);
+    assert!(offset_of!(FlowValue, handshake) == 160);
+    assert!(offset_of!(FlowValue, opened_by) == 208);
 };

@@ -8,12 +8,16 @@ pub mod address;
 pub mod config;
 pub mod flow;
 pub mod fragment;
+pub mod front;
+pub mod hash;
 pub mod observation;
 pub mod parse;
 pub mod remainder;
+pub mod round_trip;
 pub mod sample;
 pub mod stage;
 pub mod stat;
+pub mod table;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -7,12 +7,42 @@ use crate::parse::{self, Frame, Hook, Meta, Packet};
 /// How much a socket buffer adds to the counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Packets as a wire would carry them.
-    pub packets: u64,
     /// Bytes as the interface counts them.
     pub bytes: u64,
+    /// Packets that a wire would carry beyond one.
+    pub extra_packets: u64,
+    /// Bytes that a wire would carry beyond `bytes`.
+    pub extra_wire_bytes: u64,
+}
+
+impl Size {
+    /// Packets as a wire would carry them.
+    #[inline(always)]
+    pub fn packets(&self) -> u64 {
+        1 + self.extra_packets
+    }
+
     /// Bytes as a wire would carry them.
-    pub wire_bytes: u64,
+    #[inline(always)]
+    pub fn wire_bytes(&self) -> u64 {
+        self.bytes + self.extra_wire_bytes
+    }
+
+    /// Whether a wire would carry more than the interface counts.
+    #[inline(always)]
+    pub fn has_extra(&self) -> bool {
+        self.extra_packets | self.extra_wire_bytes != 0
+    }
+
+    /// Of a buffer of `len` bytes. Segments repeat the headers; a tag beside the frame is on the wire too.
+    #[inline(always)]
+    pub fn of(len: u32, meta: &Meta, packet: &Packet) -> Self {
+        const TAG: u64 = 4;
+        let tag = if meta.tagged { TAG } else { 0 };
+        let extra_packets = u64::from(segments(meta, packet) - 1);
+        let headers = u64::from(packet.payload_offset) + tag;
+        Self { bytes: u64::from(len), extra_packets, extra_wire_bytes: tag + extra_packets * headers }
+    }
 }
 
 /// One packet, ready to be counted.
@@ -24,7 +54,7 @@ pub struct Observation {
     pub key: FlowKey,
     /// How much it counts.
     pub size: Size,
-    /// When: ns of a monotonic clock.
+    /// When: ns of a monotonic clock, perhaps of its tick (see [`crate::config`]) where [`crate::account::needs_clock`] says no.
     pub now_ns: u64,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub direction: u8,
@@ -44,20 +74,9 @@ impl Observation {
     pub fn complete(&mut self, len: u32, meta: &Meta, hook: Hook, now_ns: u64, fragments: &mut impl Fragments) {
         fragment::join(&mut self.packet, hook.scope(), fragments);
         (self.key, self.direction) = parse::orient(&self.packet, hook);
-        self.size = size(len, meta, &self.packet);
+        self.size = Size::of(len, meta, &self.packet);
         self.now_ns = now_ns;
     }
-}
-
-/// Segments repeat the headers; a tag beside the frame is on the wire too.
-#[inline(always)]
-fn size(len: u32, meta: &Meta, packet: &Packet) -> Size {
-    const TAG: u64 = 4;
-    let bytes = u64::from(len);
-    let tag = if meta.tagged { TAG } else { 0 };
-    let packets = u64::from(segments(meta, packet));
-    let headers = u64::from(packet.payload_offset) + tag;
-    Size { packets, bytes, wire_bytes: bytes + tag + (packets - 1) * headers }
 }
 
 /// Buffers from tun and packet sockets may come with a segment size but without the number of segments (SKB_GSO_DODGY).

@@ -10,6 +10,8 @@ pub mod reason {
     pub const DNS: u8 = 2;
     /// An ICMP or ICMPv6 error message.
     pub const ICMP_ERROR: u8 = 3;
+    /// One in so many, whatever it is.
+    pub const INTERVAL: u8 = 4;
 }
 
 /// Precedes the packet's bytes, from its link-layer header on, in a record of SAMPLES.

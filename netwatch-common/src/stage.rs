@@ -1,7 +1,7 @@
 //! Elements of the STAGES map: programs in which others continue by a tail call. Small programs that continue in each other
 //! are verified once each; one large program would be verified along every combination of its parts.
 
-/// Parses and counts.
+/// Parses and counts what the entry points leave to it.
 pub const ACCOUNT: u32 = 0;
 /// Copies the head of a packet that was counted.
 pub const SAMPLE: u32 = 1;
@@ -9,3 +9,13 @@ pub const SAMPLE: u32 = 1;
 pub const COUNT: u32 = 2;
 /// The program's name for each.
 pub const NAMES: [&str; COUNT as usize] = ["account", "sample"];
+
+/// What the program `flush` answers.
+pub mod flushed {
+    /// It is done.
+    pub const DONE: u32 = 0;
+    /// A packet is being counted on that CPU: ask again.
+    pub const BUSY: u32 = 1;
+    /// There is no such CPU.
+    pub const NONE: u32 = 2;
+}

@@ -7,11 +7,11 @@ pub const SAMPLES_LOST: u32 = 0;
 pub const EVENTS_LOST: u32 = 1;
 /// A packet's headers are not in linear memory and could not be pulled there; it was counted as malformed.
 pub const UNREADABLE: u32 = 2;
-/// A packet found the flow table full (E2BIG).
+/// A packet of a new flow found no free entry.
 pub const TABLE_FULL: u32 = 3;
-/// A flow could not be inserted: bucket lock busy (EBUSY).
-pub const INSERT_BUSY: u32 = 4;
-/// A flow could not be inserted: no memory, or an errno nobody expects.
-pub const INSERT_FAILED: u32 = 5;
+/// A packet of a new flow found a free entry, but no free place in either of its buckets.
+pub const BUCKETS_FULL: u32 = 4;
+/// A packet of a new flow lost every race for a free entry or place against other CPUs.
+pub const INSERT_BUSY: u32 = 5;
 /// How many slots there are.
 pub const COUNT: u32 = 6;

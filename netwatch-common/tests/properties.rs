@@ -3,7 +3,7 @@
 use netwatch_common::flow::kind;
 use netwatch_common::fragment::Forgetful;
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{Captured, Hook, Meta};
+use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 use netwatch_common::remainder;
 use proptest::prelude::*;
 
@@ -20,6 +20,22 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 /// Bytes among which protocol numbers are frequent.
 fn extensionish() -> impl Strategy<Value = u8> {
     prop_oneof![any::<u8>(), Just(0), Just(6), Just(17), Just(43), Just(44), Just(51), Just(58), Just(60)]
+}
+
+/// Plain IPv4 and IPv6 with TCP or UDP, now and then with a header that lies.
+fn transport_frame() -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop::collection::vec(any::<u8>(), 0..80);
+    (any::<bool>(), prop_oneof![Just(6_u8), Just(17)], payload, -2_i16..3).prop_map(|(is_v4, protocol, payload, lie)| {
+        let len = payload.len() as i16 + lie + if is_v4 { 20 } else { 0 };
+        let len = len.max(0).to_be_bytes();
+        let header = if is_v4 {
+            vec![0x45, 0, len[0], len[1], 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 198, 51, 100, 1]
+        } else {
+            [&[0x60, 0, 0, 0, len[0], len[1], protocol, 64][..], &[7; 32]].concat()
+        };
+        let ethertype = if is_v4 { [8, 0] } else { [0x86, 0xdd] };
+        [&[2; 12][..], &ethertype, &header, &payload].concat()
+    })
 }
 
 fn hook() -> impl Strategy<Value = Hook> {
@@ -49,9 +65,25 @@ proptest! {
         ));
         prop_assert!(remainder::slot(&seen.key) < remainder::COUNT);
         prop_assert_eq!(seen.size.bytes, frame.len() as u64);
-        prop_assert!(seen.size.packets >= 1 && seen.size.wire_bytes >= seen.size.bytes);
+        prop_assert!(seen.size.packets() >= 1 && seen.size.wire_bytes() >= seen.size.bytes);
         prop_assert!(seen.packet.payload_offset + seen.packet.payload_len <= frame.len() as u32);
         prop_assert_eq!(seen.key.zero, 0);
+    }
+
+    /// The short way reads what the long way reads, or declines.
+    #[test]
+    fn quick_and_thorough_agree(
+        frame in prop_oneof![frame(), transport_frame()],
+        size in prop_oneof![Just(0_u32), 1_u32..3000],
+    ) {
+        let meta = Meta { gso_segs: 0, gso_size: size, tagged: false };
+        let captured = Captured::whole(&frame);
+        let (mut short, mut long) = (Packet::default(), Packet::default());
+        parse::parse(&captured, &meta, &mut long);
+        if parse::quick(&captured, &meta, &mut short) {
+            prop_assert_eq!(short, long);
+            prop_assert!(long.protocol == 6 || long.protocol == 17);
+        }
     }
 
     /// A packet and its answer have the same key, on the link as on the loopback.

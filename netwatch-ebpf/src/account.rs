@@ -1,53 +1,22 @@
-//! Counts a packet: in its flow's entry, or in a remainder's. Every packet ends in exactly one of them.
+//! Counts a packet that the front did not: in its flow's entry, or in a remainder's. Every packet ends in exactly one of them.
+//! Then decides whether it is worth a sample, and whether its flow gets a slot of the front.
 
-#![expect(
-    clippy::needless_borrows_for_generic_args,
-    reason = "by value, keys and entries would be copied to the small stack"
-)]
-
-use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
-
-use aya_ebpf::bindings::{BPF_NOEXIST, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
-use netwatch_common::account::{self, Cells};
-use netwatch_common::flow::FlowValue;
+use netwatch_common::flow::{EGRESS, FlowValue};
+use netwatch_common::front::{self as rules, Head, PATIENCE, Slot};
+use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Frame, Hook};
-use netwatch_common::{remainder, stage, stat as slot};
+use netwatch_common::{account, remainder, round_trip, sample as samples, stage, stat as slots};
 
-use crate::maps::{CONFIG, EVENTS, FLOWS, REMAINDERS, SCRATCH, STAGES};
+use crate::atomic::Shared;
+use crate::maps::{CONFIG, EVENTS, PROBES, REMAINDERS, SCRATCH, STAGES};
 use crate::skb::{Skb, meta};
-use crate::{fragment as fragments, sample, stat};
-
-const E2BIG: i32 = -7;
-const EBUSY: i32 = -16;
-const EEXIST: i32 = -17;
-
-/// What every entry starts as; in read-only data, because the stack is small.
-static EMPTY: FlowValue = FlowValue::EMPTY;
-
-/// Memory that several CPUs change at the same time.
-pub struct Shared;
-
-impl Cells for Shared {
-    #[inline(always)]
-    unsafe fn add64(cell: *mut u64, value: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(cell, value) };
-    }
-    #[inline(always)]
-    unsafe fn add32(cell: *mut u32, value: u32) {
-        // SAFETY: the caller's promise.
-        unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(cell, value) };
-    }
-    #[inline(always)]
-    unsafe fn or32(cell: *mut u32, bits: u32) {
-        // SAFETY: the caller's promise.
-        unsafe { atomic_or::<u32, u32, { AtomicOrdering::Relaxed }>(cell, bits) };
-    }
-}
+use crate::table::{self, Place};
+use crate::{fragment as fragments, front, sample, stat};
 
 /// What is kept of a packet while it is counted.
 #[repr(C)]
@@ -88,15 +57,22 @@ pub fn packet(ctx: &TcContext) {
         if skb.pull(ctx) {
             proceed(ctx, stage::ACCOUNT);
         }
-        stat::count(slot::UNREADABLE);
+        stat::count(slots::UNREADABLE);
         debug!(ctx, "headers of a packet of {} bytes are out of reach", ctx.len());
     }
     let hook = Hook::from_number(scratch.hook);
-    // SAFETY: no arguments, no memory.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    scratch.seen.complete(skb.len(), &meta, hook, now_ns, &mut fragments::Map);
+    scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(), &mut fragments::Map);
     let scratch = forget(scratch);
-    if let Some(reason) = count(ctx, &scratch.seen) {
+    let (cpu, Some(head)) = front::own_head() else { return };
+    // SAFETY: this CPU's own; the mark keeps an interrupt out of the front until it is taken away.
+    let reason = unsafe {
+        front::enter(head);
+        let reason = count(cpu, head, &mut scratch.seen);
+        front::leave(head);
+        reason
+    };
+    let reason = if front::is_due(head) && reason.is_none() { Some(samples::reason::INTERVAL) } else { reason };
+    if let Some(reason) = reason {
         scratch.reason = u32::from(reason);
         proceed(ctx, stage::SAMPLE);
     }
@@ -115,8 +91,8 @@ pub fn sampled(ctx: &TcContext) {
 /// From here on the verifier, which does not track map memory, and the compiler, which would put constants back in its
 /// place, both take what is there for unknown: one path goes on, not one for every path that led here.
 #[inline(always)]
-fn forget(scratch: &mut Scratch) -> &mut Scratch {
-    core::hint::black_box(scratch)
+fn forget<T>(memory: &mut T) -> &mut T {
+    core::hint::black_box(memory)
 }
 
 /// Continues in another program. Returns only if that fails.
@@ -127,77 +103,181 @@ fn proceed(ctx: &TcContext, stage: u32) {
 }
 
 /// Counts the packet. Returns the reason to sample it, if there is one.
+///
+/// # Safety
+/// `head` is this CPU's own, and its front is ours.
 #[inline(always)]
-fn count(ctx: &TcContext, seen: &Observation) -> Option<u8> {
-    let value = entry(ctx, seen);
+unsafe fn count(cpu: u32, head: *mut Head, seen: &mut Observation) -> Option<u8> {
+    if remainder::is_fixed(&seen.key) {
+        return record(remainder_value(seen), seen);
+    }
+    let words = hash::words(&seen.key);
+    let hash = hash::hash(words);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let slot = usable_slot(cpu, head, hash);
+        let held = make_room(slot, &words, seen);
+        let Some(place) = held.or_else(|| table::find(&words, hash)).or_else(|| add(&words, hash, seen)) else {
+            return record(remainder_value(seen), seen);
+        };
+        let value = &raw mut (*place.entry).value;
+        let reason = record(value, seen);
+        let probing = measure(value, hash, seen);
+        if let Some(slot) = slot {
+            settle(head, slot, &words, place, seen, hash, probing);
+        }
+        reason
+    }
+}
+
+/// Counts the packet in an entry or a remainder.
+#[inline(always)]
+fn record(value: *mut FlowValue, seen: &mut Observation) -> Option<u8> {
     if value.is_null() {
         return None;
     }
-    // SAFETY: `entry` returns a live map value; RCU keeps it until the program ends.
+    let config = CONFIG.load();
+    // SAFETY: a live map value; the table gives no entry to another flow while a program runs.
     unsafe {
-        account::record::<Shared>(value, seen);
-        let half = account::half(value, seen.direction);
-        account::wants_sample::<Shared>(half, seen, &CONFIG.load())
-    }
-}
-
-/// The entry a packet is counted in.
-#[inline(always)]
-fn entry(ctx: &TcContext, seen: &Observation) -> *mut FlowValue {
-    if remainder::is_fixed(&seen.key) {
-        return remainder_entry(seen);
-    }
-    if let Some(value) = FLOWS.get_ptr_mut(&seen.key) {
-        return value;
-    }
-    insert(ctx, seen)
-}
-
-/// Adds a flow. The errors of an insert mean different things, and none of them forgets the packet.
-#[inline(always)]
-fn insert(ctx: &TcContext, seen: &Observation) -> *mut FlowValue {
-    match FLOWS.insert(&seen.key, &EMPTY, BPF_NOEXIST.into()) {
-        Ok(()) => announce(seen),
-        // Another CPU was faster: its entry is ours.
-        Err(EEXIST) => {}
-        Err(E2BIG) => stat::count(slot::TABLE_FULL),
-        Err(EBUSY) => stat::count(slot::INSERT_BUSY),
-        Err(errno) => {
-            stat::count(slot::INSERT_FAILED);
-            debug!(ctx, "flow refused: errno {}", errno);
+        if account::needs_clock(value, seen, &config) {
+            seen.now_ns = bpf_ktime_get_ns();
         }
-    }
-    match FLOWS.get_ptr_mut(&seen.key) {
-        Some(value) => opened(value, seen),
-        None => remainder_entry(seen),
-    }
-}
-
-#[inline(always)]
-fn remainder_entry(seen: &Observation) -> *mut FlowValue {
-    let Some(value) = REMAINDERS.get_ptr_mut(remainder::slot(&seen.key)) else {
-        return core::ptr::null_mut();
-    };
-    opened(value, seen)
-}
-
-/// Notes the first packet. Two of them at once, on two CPUs, write nearly the same.
-#[inline(always)]
-fn opened(value: *mut FlowValue, seen: &Observation) -> *mut FlowValue {
-    // SAFETY: a live map value.
-    unsafe {
         if (*value).first_seen_ns == 0 {
             account::open(value, seen);
         }
+        account::record::<Shared>(value, seen);
+        account::wants_sample::<Shared>(account::half(value, seen.direction), seen, &config)
     }
-    value
 }
 
-/// Tells user space of a new flow.
+/// The slot for this hash, unless the front is off or being flushed.
+///
+/// # Safety
+/// `head` is this CPU's own.
 #[inline(always)]
-fn announce(seen: &Observation) {
-    if CONFIG.load().announce == 0 {
-        return;
+unsafe fn usable_slot(cpu: u32, head: *mut Head, hash: u64) -> Option<*mut Slot> {
+    // SAFETY: the caller's promise.
+    if CONFIG.load().front == 0 || unsafe { front::is_flushing(head) } {
+        return None;
     }
-    sample::announce(&EVENTS, seen);
+    front::slot(cpu, hash)
+}
+
+/// Merges what the slot has counted if it is this flow's, or another's whose time is over; that one then loses it. The flow's
+/// entry, if the slot is its.
+///
+/// # Safety
+/// The slot is this CPU's own.
+#[inline(always)]
+unsafe fn make_room(slot: Option<*mut Slot>, words: &Words, seen: &Observation) -> Option<Place> {
+    let slot = slot?;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !rules::is_taken(slot) {
+            return None;
+        }
+        let ours = is_same(&raw const (*slot).key, words);
+        if !ours && !is_over(slot, seen) {
+            return None;
+        }
+        let number = (*slot).entry;
+        let entry = table::entry(number)?;
+        rules::merge::<Shared>(slot, &raw mut (*entry).value);
+        if ours {
+            return Some(Place { number, entry });
+        }
+        rules::clear(slot);
+        None
+    }
+}
+
+/// Whether a flow has to leave its slot to this packet's: only packets that the front would count push.
+///
+/// # Safety
+/// The slot is this CPU's own.
+#[inline(always)]
+unsafe fn is_over(slot: *mut Slot, seen: &Observation) -> bool {
+    if !rules::is_plain(&seen.packet) || seen.packet.is_dns() {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*slot).conflicts += 1;
+        (*slot).conflicts >= PATIENCE
+    }
+}
+
+/// Begins or ends the measurement of a round trip. True if it began one.
+///
+/// # Safety
+/// `value` is the flow's live entry.
+#[inline(always)]
+unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation) -> bool {
+    let packet = &seen.packet;
+    let is_data = seen.direction == EGRESS && packet.payload_len != 0 && rules::is_plain(packet);
+    if packet.flags == 0 || (seen.direction == EGRESS && !is_data) {
+        return false;
+    }
+    let Some(probe) = PROBES.get_ptr_mut(round_trip::place(hash)) else { return false };
+    // SAFETY: live map values.
+    unsafe {
+        if !is_data && !round_trip::is_answered(probe, hash, packet) {
+            return false;
+        }
+        let half = account::half(value, seen.direction);
+        let end = packet.sequence.wrapping_add(packet.payload_len);
+        let repeated = is_data && (*half).highest != end;
+        seen.now_ns = bpf_ktime_get_ns();
+        round_trip::observe::<Shared>(probe, &raw mut (*value).round_trips, hash, seen, repeated)
+    }
+}
+
+/// Gives the slot to the flow, or brings it up to date, if it is free or the flow's and the front would have counted this packet.
+///
+/// # Safety
+/// The slot is this CPU's own and has nothing that is not merged; the place is the flow's.
+#[inline(always)]
+unsafe fn settle(
+    head: *mut Head,
+    slot: *mut Slot,
+    words: &Words,
+    place: Place,
+    seen: &Observation,
+    hash: u64,
+    probing: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let taken = rules::is_taken(slot);
+        if taken && !is_same(&raw const (*slot).key, words) {
+            return;
+        }
+        let value = &raw mut (*place.entry).value;
+        let attention = account::attention(value, &seen.packet, &CONFIG.load());
+        if !taken && (attention & rules::attention_of(&seen.packet, seen.direction) != 0 || !rules::is_plain(&seen.packet))
+        {
+            return;
+        }
+        rules::install(slot, words, place.number, value, attention);
+        if probing || !taken {
+            (*slot).probe_after_ns = seen.now_ns + rules::PROBE_INTERVAL_NS;
+        }
+        let (word, bit) = rules::place(rules::slot(hash));
+        *(&raw mut (*head).installed).cast::<u64>().add(word as usize & (rules::WORDS - 1)) |= bit;
+    }
+}
+
+/// Adds a flow and tells user space of it.
+#[inline(always)]
+fn add(words: &Words, hash: u64, seen: &Observation) -> Option<Place> {
+    let place = table::add(words, hash)?;
+    if CONFIG.load().announce != 0 {
+        sample::announce(&EVENTS, seen);
+    }
+    Some(place)
+}
+
+#[inline(always)]
+fn remainder_value(seen: &Observation) -> *mut FlowValue {
+    REMAINDERS.get_ptr_mut(remainder::slot(&seen.key)).unwrap_or(core::ptr::null_mut())
 }

@@ -7,33 +7,49 @@
 #![expect(internal_features, reason = "the BPF target has no other way to a plain atomic add than the intrinsic")]
 
 mod account;
+mod atomic;
+mod flush;
 mod fragment;
+mod front;
 mod maps;
 mod sample;
 mod skb;
 mod stat;
+mod table;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::macros::{classifier, raw_tracepoint};
+use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::parse::Hook;
 
 /// At ingress of the host's end of the link: what the target sent.
 #[classifier]
 pub fn link_egress(ctx: TcContext) -> i32 {
-    account::hand_over(&ctx, Hook::FromTarget)
+    classify(&ctx, Hook::FromTarget)
 }
 
 /// At egress of the host's end of the link: what the target receives.
 #[classifier]
 pub fn link_ingress(ctx: TcContext) -> i32 {
-    account::hand_over(&ctx, Hook::ToTarget)
+    classify(&ctx, Hook::ToTarget)
 }
 
 /// At egress of the target's own `lo`: what it says to itself.
 #[classifier]
 pub fn loopback(ctx: TcContext) -> i32 {
-    account::hand_over(&ctx, Hook::Loopback)
+    classify(&ctx, Hook::Loopback)
+}
+
+/// The short way, and where it does not do, the long one.
+#[inline(always)]
+fn classify(ctx: &TcContext, hook: Hook) -> i32 {
+    if front::count(ctx, hook) { TC_ACT_UNSPEC } else { account::hand_over(ctx, hook) }
+}
+
+/// Merges a CPU's front into the table. Never attached: user space runs it.
+#[raw_tracepoint]
+pub fn flush(ctx: RawTracePointContext) -> u32 {
+    flush::run(&ctx)
 }
 
 /// Where the three above hand over to, so that the verifier reads this once and not three times.

@@ -1,15 +1,18 @@
-//! Every map: its key, its value, who writes and who reads it. Sizes are defaults; user space sets them before the load.
+//! Every map: its key, its value, who writes and who reads it. Sizes are defaults; user space sets them before the load. Maps
+//! marked *mapped* are plain memory that user space maps: it reads and writes them without system calls.
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_map_def};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netwatch_common::config::Config;
-use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
+use netwatch_common::front::{Head, Slot};
 use netwatch_common::remainder::{self, Remainder};
-use netwatch_common::stage;
-use netwatch_common::stat;
+use netwatch_common::round_trip::{PROBES as PROBE_COUNT, Probe};
+use netwatch_common::table::{Bucket, Control};
+use netwatch_common::{stage, stat};
 
 use crate::account::Scratch;
 
@@ -17,10 +20,49 @@ use crate::account::Scratch;
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> = Global::new(Config::DEFAULT);
 
-/// Flows. Written by `account` with atomics, read by the drain, which never deletes a live entry: the program may still
-/// hold its value.
+/// Tags of the flow table, see `netwatch_common::table`. Mapped. Set by `table`, cleared by user space.
 #[map]
-pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+pub static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Entries of the flow table: an array of arrays of `netwatch_common::table::SEGMENT` entries, all alike, so that the kernel
+/// puts both look-ups in line. The inner ones are mapped. Segments are added by user space; entries are written by `account` with
+/// atomics, read and cleared by user space.
+#[unsafe(link_section = "maps")]
+#[unsafe(export_name = "SEGMENTS")]
+pub static SEGMENTS: Segments = Segments(bpf_map_def {
+    type_: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    key_size: size_of::<u32>() as u32,
+    value_size: size_of::<u32>() as u32,
+    max_entries: 1,
+    map_flags: 0,
+    id: 0,
+    pinning: 0,
+});
+
+/// The definition of [`SEGMENTS`]; of use is only its address.
+#[repr(transparent)]
+pub struct Segments(bpf_map_def);
+
+/// Which entries are free. Mapped, one element. Written by `table` and user space.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Numbers of entries that were freed. Mapped. Written by user space, read by `table`.
+#[map]
+pub static FREE: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What each CPU's front has beside its slots. Mapped. Written by `front` and `flush`, read by user space.
+#[map]
+pub static HEADS: Array<Head> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The fronts, one CPU's behind the other's. Written by `front`, `account` and `flush`, each on the CPU itself. Mapped only so that it
+/// starts at a line of the cache.
+#[map]
+pub static FRONT: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Measurements of round trips. Written by `account`, read by `front`.
+#[map]
+pub static PROBES: Array<Probe> = Array::with_max_entries(PROBE_COUNT, BPF_F_MMAPABLE);
 
 /// What has no entry of its own, by `remainder::slot`. Written by `account` with atomics, read by the drain.
 #[map]

@@ -6,10 +6,10 @@ use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::account;
 use netwatch_common::observation::Observation;
-use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader};
+use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader, reason as reasons};
 use netwatch_common::stat as slot;
 
-use crate::maps::SAMPLES;
+use crate::maps::{CONFIG, SAMPLES};
 use crate::stat;
 
 /// The reader looks on a timer: a wake-up per record costs four times the record.
@@ -24,7 +24,11 @@ struct Record<const N: usize> {
 /// Samples the packet.
 #[inline(always)]
 pub fn take(ctx: &TcContext, seen: &Observation, reason: u8) {
-    let caplen = seen.packet.payload_offset.saturating_add(seen.packet.payload_len).min(ctx.len());
+    let caplen = if reason == reasons::INTERVAL {
+        CONFIG.load().snaplen.min(ctx.len())
+    } else {
+        seen.packet.payload_offset.saturating_add(seen.packet.payload_len).min(ctx.len())
+    };
     let taken = match caplen as usize {
         len if len <= CLASSES[0] => record::<{ CLASSES[0] }>(ctx, seen, reason, caplen),
         len if len <= CLASSES[1] => record::<{ CLASSES[1] }>(ctx, seen, reason, caplen),

@@ -18,6 +18,12 @@ pub struct Skb {
 }
 
 impl Skb {
+    /// As it is, for parsers that follow no chain of headers.
+    #[inline(always)]
+    pub fn direct(ctx: &TcContext) -> Self {
+        Self { data: ctx.data(), end: ctx.data_end(), len: ctx.len(), word: core::ptr::null_mut() }
+    }
+
     /// As it is.
     ///
     /// # Safety
@@ -64,6 +70,9 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
+        if self.word.is_null() {
+            return value;
+        }
         // The verifier does not track what map memory holds.
         // SAFETY: `new`'s promise.
         unsafe {

@@ -2,7 +2,7 @@
 
 use netwatch_common::account::Cells;
 
-use crate::account::Shared;
+use crate::atomic::Shared;
 use crate::maps::STATS;
 
 /// One more observation lost, by a slot of `netwatch_common::stat`.

@@ -19,14 +19,11 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
     }
     let mut rest = lengths(header, meta, offset, frame.len())?;
     packet.kind = kind::IPV4;
-    packet.source = Address::v4(&header.src_addr);
-    packet.destination = Address::v4(&header.dst_addr);
-    packet.protocol = header.proto;
-    let fragment = u16::from_be_bytes(header.frags);
-    if fragment & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
+    ends(header, packet);
+    if is_fragment(header) {
         packet.fragment_id = u32::from(u16::from_be_bytes(header.id));
         packet.fragment_protocol = header.proto;
-        if fragment & FRAGMENT_OFFSET != 0 {
+        if u16::from_be_bytes(header.frags) & FRAGMENT_OFFSET != 0 {
             transport::later_fragment(rest, packet);
             return Ok(());
         }
@@ -40,9 +37,21 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
     transport::parse(frame, rest, packet)
 }
 
+#[inline(always)]
+pub(super) fn ends(header: &Ipv4Hdr, packet: &mut Packet) {
+    packet.source = Address::v4(&header.src_addr);
+    packet.destination = Address::v4(&header.dst_addr);
+    packet.protocol = header.proto;
+}
+
+#[inline(always)]
+pub(super) fn is_fragment(header: &Ipv4Hdr) -> bool {
+    u16::from_be_bytes(header.frags) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+}
+
 /// Checks all lengths once; afterwards the rest is what the packet claims and the frame has.
 #[inline(always)]
-fn lengths(header: &Ipv4Hdr, meta: &Meta, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
+pub(super) fn lengths(header: &Ipv4Hdr, meta: &Meta, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
     let available = frame_len - offset;
     let header_len = u32::from(header.vihl & 0x0f) * 4;
     if header_len < MIN_HEADER || header_len > available {

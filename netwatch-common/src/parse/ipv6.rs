@@ -23,9 +23,7 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
     }
     let mut rest = lengths(header, meta, offset, frame.len())?;
     packet.kind = kind::IPV6;
-    packet.source = Address::v6(&header.src_addr);
-    packet.destination = Address::v6(&header.dst_addr);
-    packet.protocol = header.next_hdr;
+    ends(header, packet);
     if is_extension(header.next_hdr) {
         match extensions(frame, rest, packet)? {
             Some(transport) => rest = transport,
@@ -36,7 +34,14 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
 }
 
 #[inline(always)]
-fn lengths(header: &Ipv6Hdr, meta: &Meta, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
+pub(super) fn ends(header: &Ipv6Hdr, packet: &mut Packet) {
+    packet.source = Address::v6(&header.src_addr);
+    packet.destination = Address::v6(&header.dst_addr);
+    packet.protocol = header.next_hdr;
+}
+
+#[inline(always)]
+pub(super) fn lengths(header: &Ipv6Hdr, meta: &Meta, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
     let available = frame_len - offset;
     if available < HEADER {
         return Err(Malformed(malformed::IP_TRUNCATED));

@@ -3,14 +3,14 @@
 use super::{Frame, Malformed, Meta, Packet, ipv4, ipv6};
 use crate::flow::{housekeeping, kind, malformed};
 
-const ETHERNET: u32 = 14;
+pub(super) const ETHERNET: u32 = 14;
 const TAG: u32 = 4;
 /// 802.1ad allows two; some networks stack more. What lies deeper is counted under the tag's EtherType.
 const MAX_TAGS: u32 = 4;
 
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
-const IPV6: u16 = 0x86dd;
+pub(super) const IPV6: u16 = 0x86dd;
 /// Smaller values are lengths of 802.3 frames.
 const FIRST_ETHERTYPE: u16 = 0x0600;
 

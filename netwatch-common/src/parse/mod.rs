@@ -9,10 +9,12 @@ mod ipv6;
 mod link;
 mod orient;
 mod packet;
+mod quick;
 mod transport;
 
 pub use orient::{Hook, orient};
 pub use packet::{Packet, part};
+pub use quick::quick;
 pub use transport::{protocol, tcp};
 
 /// A header that may lie at any address and for which any bytes are valid.

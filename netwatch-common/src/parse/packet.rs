@@ -46,6 +46,8 @@ pub struct Packet {
     pub sequence: u32,
     /// TCP acknowledgement number.
     pub acknowledgement: u32,
+    /// TCP window, unscaled.
+    pub window: u16,
     /// Bytes of link, network and transport headers.
     pub payload_offset: u32,
     /// Bytes after them that the IP length covers.

@@ -72,6 +72,23 @@ pub(super) fn parse<F: Frame>(frame: &F, rest: Rest, packet: &mut Packet) -> Res
     Ok(())
 }
 
+/// TCP and UDP whose header is all there; false for everything else, and then `packet` means nothing.
+#[inline(always)]
+pub(super) fn quick<F: Frame>(frame: &F, rest: Rest, packet: &mut Packet) -> bool {
+    let header_len = match packet.protocol {
+        protocol::TCP => tcp_header(frame, rest, packet),
+        protocol::UDP => ports(frame, rest, packet, UDP_HEADER),
+        _ => return false,
+    };
+    let Ok(header_len) = header_len else { return false };
+    // Flags of 0 are those of a header that was cut off, or of a scan.
+    if packet.protocol == protocol::TCP && packet.flags == 0 {
+        return false;
+    }
+    set_payload(rest, header_len, packet);
+    true
+}
+
 /// A fragment without a transport header. If the protocol has ports they are unknown, until joined.
 #[inline(always)]
 pub(super) fn later_fragment(rest: Rest, packet: &mut Packet) {
@@ -128,6 +145,7 @@ fn tcp_header<F: Frame>(frame: &F, rest: Rest, packet: &mut Packet) -> Result<u3
             packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
             packet.acknowledgement = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
             packet.flags = header[13];
+            packet.window = u16::from_be_bytes([header[14], header[15]]);
             Ok(u32::from(header[12] >> 4) * 4)
         }
         Found::Short => ports(frame, rest, packet, TCP_HEADER),

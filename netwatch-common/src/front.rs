@@ -1,0 +1,300 @@
+//! The front: a small direct-mapped table of each CPU's own, where packets of flows that are busy right now are counted with
+//! plain additions, no helper call and no line of the cache that another CPU writes. What a slot has counted is merged into the flow's
+//! entry when another flow takes its place, and when user space asks for it (`flush`).
+//!
+//! Only packets that need nothing but counting are counted here: see [`takes`]. Not: what happens to the others, and who gets
+//! a slot; the classifier's `account` decides that.
+
+use crate::account::{self, Cells};
+use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS};
+use crate::hash::{Words, is_same};
+use crate::observation::Size;
+use crate::parse::{Packet, tcp};
+
+/// Slots of each CPU.
+pub const SLOTS: u32 = 4096;
+/// Words of [`Head::installed`].
+pub const WORDS: usize = SLOTS as usize / 64;
+/// A flow that finds its slot taken gets it at one in so many packets; otherwise it is counted in its entry, which is cheaper
+/// than two flows that take turns.
+pub const PATIENCE: u8 = 8;
+/// A slot that has counted so many buffers is full until it is merged: long before a counter could overflow.
+const FULL: u32 = 1 << 31;
+/// Time between two measurements of a flow's round trip, in ns.
+pub const PROBE_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// What must not be counted here: bits of [`Slot::attention`].
+pub mod attention {
+    /// Packets with payload that the local end sent: they are to be sampled.
+    pub const EGRESS_PAYLOAD: u8 = 1;
+    /// Packets with payload that the local end received.
+    pub const INGRESS_PAYLOAD: u8 = 2;
+    /// Every packet: a handshake is not over.
+    pub const HANDSHAKE: u8 = 4;
+}
+
+/// What one direction's packets add up to since the last merge.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// As in [`crate::flow::Counts`].
+    pub bytes: u64,
+    /// As in [`crate::flow::Counts`].
+    pub extra_packets: u64,
+    /// As in [`crate::flow::Counts`].
+    pub extra_wire_bytes: u64,
+    /// Socket buffers.
+    pub skbs: u32,
+    /// As in [`Half`]; not reset by a merge.
+    pub highest: u32,
+}
+
+/// One CPU's count of one flow. Two lines of the cache: what a packet is compared with, and what it changes.
+#[repr(C, align(64))]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The flow; all zero when the slot is free.
+    pub key: FlowKey,
+    /// The number of its entry.
+    pub entry: u32,
+    /// Packets that need more than counting: bits of [`attention`].
+    pub attention: u8,
+    /// Packets of other flows that found the slot taken, since it was.
+    pub conflicts: u8,
+    /// OR of the TCP flag bytes seen, sent and received; not reset by a merge.
+    pub flags: [u8; 2],
+    /// Latest packet, ns of the kernel's monotonic clock.
+    pub last_seen_ns: u64,
+    /// From then on, the next data that the local end sends starts a measurement of the round trip.
+    pub probe_after_ns: u64,
+    /// Sent by the local end, then received by it.
+    pub tallies: [Tally; 2],
+}
+
+/// What the front of one CPU has beside its slots. One element of the HEADS map for each CPU.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// 1 while a packet is being counted on this CPU: an interrupt that comes then must leave the front alone.
+    pub active: u32,
+    /// 1 while the front is being flushed: a packet that comes then must leave it alone.
+    pub flushing: u32,
+    /// Packets until the next one that is sampled by the interval.
+    pub countdown: u32,
+    /// An entry's number plus one that was taken and not used; 0 for none.
+    pub spare: u32,
+    zero: [u64; 6],
+    /// One bit a slot: it may hold something. Set by the classifier, cleared by the flush.
+    pub installed: [u64; WORDS],
+}
+
+/// Whether this slot takes this packet: one of its flow that needs nothing but counting. It opens and closes nothing, repeats no data, closes
+/// no window, is not to be sampled and starts no measurement.
+///
+/// # Safety
+/// `slot` points to a live slot.
+#[inline(always)]
+pub unsafe fn takes(slot: *mut Slot, words: &Words, packet: &Packet, direction: u8, now_ns: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !is_same(&raw const (*slot).key, words) || (*slot).attention & attention_of(packet, direction) != 0 {
+            return false;
+        }
+        let tally = tally(slot, direction);
+        if (*tally).skbs >= FULL {
+            return false;
+        }
+        if packet.flags == 0 {
+            return true;
+        }
+        let probes = direction == EGRESS && packet.payload_len != 0 && now_ns >= (*slot).probe_after_ns;
+        is_plain(packet) && packet.window != 0 && !is_repeated((*tally).highest, packet) && !probes
+    }
+}
+
+/// Whether a TCP packet neither opens nor closes anything.
+#[inline(always)]
+pub fn is_plain(packet: &Packet) -> bool {
+    packet.flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0
+}
+
+/// The bits of [`attention`] that keep a packet out of the front.
+#[inline(always)]
+pub fn attention_of(packet: &Packet, direction: u8) -> u8 {
+    let payload = if packet.payload_len != 0 { attention::EGRESS_PAYLOAD << direction } else { 0 };
+    payload | attention::HANDSHAKE
+}
+
+#[inline(always)]
+fn is_repeated(highest: u32, packet: &Packet) -> bool {
+    packet.payload_len != 0 && (packet.sequence.wrapping_sub(highest) as i32) < 0
+}
+
+/// Counts a packet in the slot that takes it.
+///
+/// # Safety
+/// `slot` points to a live slot that nobody else changes.
+#[inline(always)]
+pub unsafe fn record(slot: *mut Slot, packet: &Packet, size: &Size, direction: u8, now_ns: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tally = tally(slot, direction);
+        (*tally).skbs += 1;
+        (*tally).bytes += size.bytes;
+        if size.has_extra() {
+            (*tally).extra_packets += size.extra_packets;
+            (*tally).extra_wire_bytes += size.extra_wire_bytes;
+        }
+        (*slot).last_seen_ns = now_ns;
+        if packet.flags == 0 {
+            return;
+        }
+        let end = packet.sequence.wrapping_add(packet.payload_len);
+        if end.wrapping_sub((*tally).highest) as i32 > 0 {
+            (*tally).highest = end;
+        }
+        let flags = flags(slot, direction);
+        if packet.flags & !*flags != 0 {
+            *flags |= packet.flags;
+        }
+    }
+}
+
+/// Gives the slot to a flow, or brings it up to date with the flow's entry. What it had counted must have been merged.
+///
+/// # Safety
+/// `slot` points to a live slot that nobody else changes, `value` to the flow's entry.
+#[inline(always)]
+pub unsafe fn install(slot: *mut Slot, words: &Words, entry: u32, value: *mut FlowValue, attention: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (&raw mut (*slot).key).cast::<Words>().write([
+            words[0].to_le(),
+            words[1].to_le(),
+            words[2].to_le(),
+            words[3].to_le(),
+            words[4].to_le(),
+        ]);
+        (*slot).entry = entry;
+        (*slot).attention = attention;
+        (*slot).conflicts = 0;
+        adopt(slot, value, EGRESS);
+        adopt(slot, value, INGRESS);
+    }
+}
+
+/// # Safety
+/// As for [`install`].
+#[inline(always)]
+unsafe fn adopt(slot: *mut Slot, value: *mut FlowValue, direction: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let half = account::half(value, direction);
+        (*tally(slot, direction)).highest = (*half).highest;
+        *flags(slot, direction) = (*half).flags as u8;
+    }
+}
+
+/// Moves what the slot has counted into the flow's entry. The slot stays the flow's.
+///
+/// # Safety
+/// As for [`install`]; others may change the entry at the same time if `C` allows it.
+#[inline(always)]
+pub unsafe fn merge<C: Cells>(slot: *mut Slot, value: *mut FlowValue) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        merge_half::<C>(slot, value, EGRESS);
+        merge_half::<C>(slot, value, INGRESS);
+    }
+}
+
+/// # Safety
+/// As for [`merge`].
+#[inline(always)]
+unsafe fn merge_half<C: Cells>(slot: *mut Slot, value: *mut FlowValue, direction: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (tally, half) = (tally(slot, direction), account::half(value, direction));
+        let Tally { bytes, extra_packets, extra_wire_bytes, skbs, highest } = *tally;
+        if skbs == 0 {
+            return;
+        }
+        let counts = &raw mut (*half).counts;
+        C::add64(&raw mut (*counts).skbs, u64::from(skbs));
+        C::add64(&raw mut (*counts).bytes, bytes);
+        if extra_packets | extra_wire_bytes != 0 {
+            C::add64(&raw mut (*counts).extra_packets, extra_packets);
+            C::add64(&raw mut (*counts).extra_wire_bytes, extra_wire_bytes);
+        }
+        let flags = *flags(slot, direction);
+        if flags != 0 {
+            account::raise::<C>(half, flags, highest);
+        }
+        (*tally).skbs = 0;
+        (*tally).bytes = 0;
+        (*tally).extra_packets = 0;
+        (*tally).extra_wire_bytes = 0;
+        account::advance(&raw mut (*value).last_seen_ns, (*slot).last_seen_ns);
+    }
+}
+
+/// Frees the slot. What it had counted must have been merged.
+///
+/// # Safety
+/// As for [`install`].
+#[inline(always)]
+pub unsafe fn clear(slot: *mut Slot) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (&raw mut (*slot).key).cast::<Words>().write([0; 5]);
+        (*slot).probe_after_ns = 0;
+    }
+}
+
+/// Whether the slot is some flow's.
+///
+/// # Safety
+/// `slot` points to a live slot.
+#[inline(always)]
+pub unsafe fn is_taken(slot: *const Slot) -> bool {
+    // SAFETY: the caller's promise; no key has the kind 0.
+    unsafe { (*slot).key.kind != 0 }
+}
+
+/// # Safety
+/// `slot` points to a live slot.
+#[inline(always)]
+unsafe fn tally(slot: *mut Slot, direction: u8) -> *mut Tally {
+    // SAFETY: the caller's promise; one of two. Computed, not branched to, for the verifier's sake.
+    unsafe { (&raw mut (*slot).tallies).cast::<Tally>().add(usize::from(direction & 1)) }
+}
+
+/// # Safety
+/// `slot` points to a live slot.
+#[inline(always)]
+unsafe fn flags(slot: *mut Slot, direction: u8) -> *mut u8 {
+    // SAFETY: the caller's promise; one of two.
+    unsafe { (&raw mut (*slot).flags).cast::<u8>().add(usize::from(direction & 1)) }
+}
+
+/// The word of [`Head::installed`] and the bit in it.
+#[inline(always)]
+pub fn place(slot: u32) -> (u32, u64) {
+    (slot / 64, 1 << (slot % 64))
+}
+
+/// Where the flow with this hash may have its slot.
+#[inline(always)]
+pub fn slot(hash: u64) -> u32 {
+    // Bits that neither the bucket nor most of the tag depends on.
+    (hash >> 40) as u32 & (SLOTS - 1)
+}
+
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<Tally>() == 32 && size_of::<Slot>() == 128);
+    assert!(offset_of!(Slot, entry) == 40 && offset_of!(Slot, last_seen_ns) == 48 && offset_of!(Slot, tallies) == 64);
+    assert!(size_of::<Head>() == 64 + 8 * WORDS && offset_of!(Head, installed) == 64);
+    assert!(EGRESS == 0 && INGRESS == 1 && attention::INGRESS_PAYLOAD == attention::EGRESS_PAYLOAD << INGRESS);
+    assert!(SLOTS.is_power_of_two() && size_of::<Half>() == 72);
+};

@@ -1,0 +1,75 @@
+//! Merges what a CPU's front has counted into the flows' entries. User space runs it on that very CPU (`BPF_F_TEST_RUN_ON_CPU`), where
+//! it comes as an interrupt; or as a process, if user space is on that CPU already.
+//!
+//! As an interrupt it may come amid a packet, and then refuses (`active`). As a process it may be interrupted by packets, which then keep
+//! out of the front (`flushing`). So each side has the front for itself, without a lock and without an atomic.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::programs::RawTracePointContext;
+use netwatch_common::front::{self, Head, SLOTS, WORDS};
+use netwatch_common::stage::flushed;
+
+use crate::atomic::Shared;
+use crate::maps::{FRONT, HEADS};
+use crate::table;
+
+/// Slots that share a word of the bitmap.
+const PER_WORD: u32 = 64;
+
+/// Flushes 64 slots of a CPU: the first argument is the CPU, the second the word of its bitmap.
+#[inline(always)]
+pub fn run(ctx: &RawTracePointContext) -> u32 {
+    let arguments = ctx.as_ptr().cast::<u64>();
+    // SAFETY: user space gives two.
+    let (cpu, word) = unsafe { (*arguments as u32, *arguments.add(1) as usize) };
+    let Some(head) = HEADS.get_ptr_mut(cpu) else { return flushed::NONE };
+    if word >= WORDS {
+        return flushed::NONE;
+    }
+    // SAFETY: a live map value of the CPU that this runs on.
+    unsafe {
+        if (&raw const (*head).active).read_volatile() != 0 {
+            return flushed::BUSY;
+        }
+        (&raw mut (*head).flushing).write_volatile(1);
+        flush(head, cpu, word);
+        (&raw mut (*head).flushing).write_volatile(0);
+    }
+    flushed::DONE
+}
+
+/// # Safety
+/// `head` is the CPU's, and the front is ours; `word` is one of the bitmap's.
+#[inline(always)]
+unsafe fn flush(head: *mut Head, cpu: u32, word: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = (&raw mut (*head).installed).cast::<u64>().add(word);
+        let first = cpu * SLOTS + word as u32 * PER_WORD;
+        for bit in 0..PER_WORD {
+            if *bits & (1 << bit) != 0 && !keep(first + bit) {
+                *bits &= !(1 << bit);
+            }
+        }
+    }
+}
+
+/// Merges one slot. False if it is free afterwards: its entry is about to leave the table.
+#[inline(always)]
+fn keep(index: u32) -> bool {
+    let Some(slot) = FRONT.get_ptr_mut(index) else { return false };
+    // SAFETY: a live map value that is ours; the entry stays until every front has let go of it.
+    unsafe {
+        if !front::is_taken(slot) {
+            return false;
+        }
+        let Some(entry) = table::entry((*slot).entry) else { return true };
+        let value = &raw mut (*entry).value;
+        front::merge::<Shared>(slot, value);
+        if (&raw const (*value).retiring).read_volatile() == 0 {
+            return true;
+        }
+        front::clear(slot);
+        false
+    }
+}

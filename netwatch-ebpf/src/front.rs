@@ -1,0 +1,164 @@
+//! The classifier's side of the front, and the short way of a packet: parse, find the slot, count, done. Everything else goes on
+//! in `account`.
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::programs::TcContext;
+use netwatch_common::front::{self, Head, SLOTS, Slot};
+use netwatch_common::hash;
+use netwatch_common::observation::Size;
+use netwatch_common::parse::{self, Frame, Hook, Packet};
+use netwatch_common::round_trip;
+
+use crate::maps::{CONFIG, FRONT, HEADS, PROBES};
+use crate::skb::{Skb, meta};
+
+/// The kernel's tick as a time: see `netwatch_common::config`.
+#[inline(always)]
+pub fn tick_ns() -> u64 {
+    let config = CONFIG.load();
+    // SAFETY: no arguments, no memory.
+    unsafe { bpf_jiffies64() }.wrapping_mul(config.tick_ns).wrapping_add(config.tick_base_ns)
+}
+
+/// Counts the packet in the front if that is all it needs. False if it goes the long way.
+#[inline(always)]
+pub fn count(ctx: &TcContext, hook: Hook) -> bool {
+    if CONFIG.load().front == 0 {
+        return false;
+    }
+    let meta = meta(ctx);
+    let skb = Skb::direct(ctx);
+    let mut packet = Packet::default();
+    if !parse::quick(&skb, &meta, &mut packet) {
+        return false;
+    }
+    let (key, direction) = parse::orient(&packet, hook);
+    let words = hash::words(&key);
+    let hash = hash::hash(words);
+    let (cpu, Some(head)) = own_head() else { return false };
+    let Some(slot) = slot(cpu, hash) else { return false };
+    let size = Size::of(skb.len(), &meta, &packet);
+    let now_ns = tick_ns();
+    // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
+    unsafe {
+        enter(head);
+        let counted = !is_flushing(head)
+            && is_unsampled(head)
+            && front::takes(slot, &words, &packet, direction, now_ns)
+            && !answers(hook, hash, &packet);
+        if counted {
+            front::record(slot, &packet, &size, direction, now_ns);
+        }
+        leave(head);
+        counted
+    }
+}
+
+/// Whether it ends the measurement of a round trip. What the target sent never does.
+#[inline(always)]
+fn answers(hook: Hook, hash: u64, packet: &Packet) -> bool {
+    if hook == Hook::FromTarget || packet.flags == 0 {
+        return false;
+    }
+    let Some(probe) = PROBES.get_ptr(round_trip::place(hash)) else { return false };
+    // SAFETY: a live map value.
+    unsafe { round_trip::is_answered(probe, hash, packet) }
+}
+
+/// One in so many packets is sampled, whatever it is.
+///
+/// # Safety
+/// `head` is this CPU's own.
+#[inline(always)]
+unsafe fn is_unsampled(head: *mut Head) -> bool {
+    if CONFIG.load().sample_interval == 0 {
+        return true;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*head).countdown <= 1 {
+            return false;
+        }
+        (*head).countdown -= 1;
+    }
+    true
+}
+
+/// For the long way: whether this is the one. Counts it down if not.
+#[inline(always)]
+pub fn is_due(head: *mut Head) -> bool {
+    let interval = CONFIG.load().sample_interval;
+    if interval == 0 {
+        return false;
+    }
+    // SAFETY: this CPU's own; the classifier is not preempted.
+    unsafe {
+        let due = (*head).countdown <= 1;
+        (*head).countdown = if due { interval } else { (*head).countdown - 1 };
+        due
+    }
+}
+
+/// This CPU's number and head.
+#[inline(always)]
+pub fn own_head() -> (u32, Option<*mut Head>) {
+    // SAFETY: no arguments, no memory.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    (cpu, HEADS.get_ptr_mut(cpu))
+}
+
+/// A CPU's slot for a hash.
+#[inline(always)]
+pub fn slot(cpu: u32, hash: u64) -> Option<*mut Slot> {
+    FRONT.get_ptr_mut(cpu * SLOTS + front::slot(hash))
+}
+
+/// # Safety
+/// `head` is this CPU's own.
+#[inline(always)]
+pub unsafe fn enter(head: *mut Head) {
+    // SAFETY: the caller's promise. Volatile: an interrupt of this CPU is the only reader, and sees stores in order.
+    unsafe { (&raw mut (*head).active).write_volatile(1) }
+}
+
+/// # Safety
+/// `head` is this CPU's own.
+#[inline(always)]
+pub unsafe fn leave(head: *mut Head) {
+    // SAFETY: as above.
+    unsafe { (&raw mut (*head).active).write_volatile(0) }
+}
+
+/// # Safety
+/// `head` is this CPU's own.
+#[inline(always)]
+pub unsafe fn is_flushing(head: *mut Head) -> bool {
+    // SAFETY: as above.
+    unsafe { (&raw const (*head).flushing).read_volatile() != 0 }
+}
+
+/// Keeps the number of an entry that was taken and not used, for the next flow on this CPU. One is enough: it is taken before
+/// any other, so a second is only given up where softirqs are preempted, and then only that entry's memory is lost.
+#[inline(always)]
+pub fn keep_spare(number: u32) {
+    if let (_, Some(head)) = own_head() {
+        // SAFETY: this CPU's own.
+        unsafe { (*head).spare = number + 1 };
+    }
+}
+
+/// The entry that was kept, if it has memory by now.
+#[inline(always)]
+pub fn take_spare(limit: u64) -> Option<u32> {
+    let (_, Some(head)) = own_head() else { return None };
+    // SAFETY: this CPU's own.
+    unsafe {
+        let kept = (*head).spare;
+        if kept == 0 || u64::from(kept) > limit {
+            return None;
+        }
+        (*head).spare = 0;
+        Some(kept - 1)
+    }
+}
