@@ -1,8 +1,5 @@
 //! What user space decides before the classifier is loaded. Read-only data of the program, so that the verifier sees
 //! constants and drops what is switched off.
-//!
-//! **Time.** A precise clock costs more than counting does. So packets that need none take the kernel's tick (`jiffies`, read in
-//! line), as ns of the monotonic clock: `jiffies * tick_ns + tick_base_ns`. It is up to one tick behind (4 ms at 250 Hz) and never ahead.
 
 /// Settings of the classifier.
 #[repr(C)]
@@ -27,12 +24,6 @@ pub struct Config {
     pub bucket_mask: u32,
     /// Size of the FREE ring minus one.
     pub free_mask: u32,
-    /// Always zero.
-    pub zero: u32,
-    /// The kernel's tick in ns.
-    pub tick_ns: u64,
-    /// Monotonic time at which `jiffies` would have been 0, modulo 2⁶⁴.
-    pub tick_base_ns: u64,
 }
 
 impl Config {
@@ -47,9 +38,6 @@ impl Config {
         front: 1,
         bucket_mask: 0,
         free_mask: 0,
-        zero: 0,
-        tick_ns: 0,
-        tick_base_ns: 0,
     };
 }
 
@@ -59,4 +47,4 @@ impl Default for Config {
     }
 }
 
-const _: () = assert!(size_of::<Config>() == 56);
+const _: () = assert!(size_of::<Config>() == 36);

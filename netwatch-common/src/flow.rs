@@ -215,7 +215,7 @@ pub struct FlowValue {
     pub halves: [Half; 2],
     /// First packet, ns of the kernel's monotonic clock.
     pub first_seen_ns: u64,
-    /// Latest packet, ns of the kernel's monotonic clock; up to a tick of the kernel's earlier than it was, see [`crate::config`].
+    /// Latest packet, ns of the kernel's monotonic clock; up to a tick of the kernel's earlier than it was, see [`crate::front`].
     pub last_seen_ns: u64,
     /// TCP only.
     pub handshake: Handshake,

@@ -2,6 +2,9 @@
 //! plain additions, no helper call and no line of the cache that another CPU writes. What a slot has counted is merged into the flow's
 //! entry when another flow takes its place, and when user space asks for it (`flush`).
 //!
+//! **Time.** A precise clock costs more than counting does. Packets that need none take the kernel's tick (`jiffies`, read in line) as ns of
+//! the monotonic clock: `jiffies * tick_ns + tick_base_ns`. It is up to one tick behind (4 ms at 250 Hz) and never ahead.
+//!
 //! Only packets that need nothing but counting are counted here: see [`takes`]. Not: what happens to the others, and who gets
 //! a slot; the classifier's `account` decides that.
 
@@ -83,7 +86,11 @@ pub struct Head {
     pub countdown: u32,
     /// An entry's number plus one that was taken and not used; 0 for none.
     pub spare: u32,
-    zero: [u64; 6],
+    /// The kernel's tick in ns. This and the next are written by user space.
+    pub tick_ns: u64,
+    /// Monotonic time at which the count of ticks would have been 0, modulo 2⁶⁴.
+    pub tick_base_ns: u64,
+    zero: [u64; 4],
     /// One bit a slot: it may hold something. Set by the classifier, cleared by the flush.
     pub installed: [u64; WORDS],
 }

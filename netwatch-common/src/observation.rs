@@ -54,7 +54,7 @@ pub struct Observation {
     pub key: FlowKey,
     /// How much it counts.
     pub size: Size,
-    /// When: ns of a monotonic clock, perhaps of its tick (see [`crate::config`]) where [`crate::account::needs_clock`] says no.
+    /// When: ns of a monotonic clock, perhaps of its tick (see [`crate::front`]) where [`crate::account::needs_clock`] says no.
     pub now_ns: u64,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub direction: u8,

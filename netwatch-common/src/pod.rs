@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::flow::{FlowKey, FlowValue};
 use crate::fragment::{FirstFragment, FragmentKey};
+use crate::table::Entry;
 
 // SAFETY: `#[repr(C)]`, made of integers only, without implicit padding (asserted where they are defined).
 unsafe impl aya::Pod for FlowKey {}
@@ -14,3 +15,5 @@ unsafe impl aya::Pod for FragmentKey {}
 unsafe impl aya::Pod for FirstFragment {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Config {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Entry {}

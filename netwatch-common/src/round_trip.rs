@@ -2,8 +2,9 @@
 //! those are kept belongs to no CPU, because data and acknowledgement may pass on two; a packet that measures nothing reads
 //! one word there.
 
-use crate::account::Cells;
-use crate::flow::{EGRESS, RoundTrips};
+use crate::account::{self, Cells};
+use crate::flow::{EGRESS, FlowValue, RoundTrips};
+use crate::front;
 use crate::observation::Observation;
 use crate::parse::{Packet, tcp};
 
@@ -45,47 +46,65 @@ pub unsafe fn is_answered(probe: *const Probe, hash: u64, packet: &Packet) -> bo
     }
 }
 
-/// Begins, ends or gives up a measurement. `repeated` says that the packet carried data a second time: which copy an answer belongs to
-/// could not be told (Karn). True if it began one.
+/// Begins, ends or gives up the flow's measurement with a TCP packet that was recorded in its entry. True if it began one. `clock` gives the
+/// precise time.
 ///
 /// # Safety
-/// `probe` points to a live probe, `trips` into the flow's live entry.
+/// `probe` points to a live probe, `value` to the flow's live entry; if `C` is [`Plain`](crate::account::Plain), nobody else changes them.
 #[inline(always)]
-pub unsafe fn observe<C: Cells>(
+pub unsafe fn measure<C: Cells>(
     probe: *mut Probe,
-    trips: *mut RoundTrips,
+    value: *mut FlowValue,
     hash: u64,
-    seen: &Observation,
-    repeated: bool,
+    seen: &mut Observation,
+    clock: impl FnOnce() -> u64,
 ) -> bool {
+    let packet = &seen.packet;
+    let is_data = seen.direction == EGRESS && packet.payload_len != 0 && front::is_plain(packet);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !is_data && (seen.direction == EGRESS || !is_answered(probe, hash, packet)) {
+            return false;
+        }
+        seen.now_ns = clock();
+        if is_data {
+            // It was recorded already: data that was new is the highest now.
+            let end = packet.sequence.wrapping_add(packet.payload_len);
+            let repeated = (*account::half(value, EGRESS)).highest != end;
+            return begin(probe, hash, seen.now_ns, end, repeated);
+        }
+        (*probe).armed = 0;
+        finish::<C>(&raw mut (*value).round_trips, seen.now_ns.saturating_sub((*probe).sent_ns));
+        false
+    }
+}
+
+/// Data that is sent again makes an answer worthless: which copy it belongs to could not be told (Karn).
+///
+/// # Safety
+/// As for [`measure`].
+#[inline(always)]
+unsafe fn begin(probe: *mut Probe, hash: u64, now_ns: u64, acknowledgement: u32, repeated: bool) -> bool {
     // SAFETY: the caller's promise. Plain stores: if two CPUs meet here, a measurement is lost, never a packet.
     unsafe {
         let ours = (*probe).armed == hash;
-        if seen.direction != EGRESS {
-            if ours && is_answered(probe, hash, &seen.packet) {
-                (*probe).armed = 0;
-                finish::<C>(trips, seen.now_ns.saturating_sub((*probe).sent_ns));
-            }
-            return false;
-        }
-        if ours && (repeated || seen.packet.flags & tcp::SYN != 0) {
+        if ours && repeated {
             (*probe).armed = 0;
-            return false;
         }
-        let busy = (*probe).armed != 0 && seen.now_ns.saturating_sub((*probe).sent_ns) < PATIENCE_NS;
+        let busy = (*probe).armed != 0 && now_ns.saturating_sub((*probe).sent_ns) < PATIENCE_NS;
         if busy || repeated {
             return false;
         }
         (*probe).armed = 0;
-        (*probe).sent_ns = seen.now_ns;
-        (*probe).acknowledgement = seen.packet.sequence.wrapping_add(seen.packet.payload_len);
+        (*probe).sent_ns = now_ns;
+        (*probe).acknowledgement = acknowledgement;
         (*probe).armed = hash;
         true
     }
 }
 
 /// # Safety
-/// As for [`observe`].
+/// As for [`measure`].
 #[inline(always)]
 unsafe fn finish<C: Cells>(trips: *mut RoundTrips, rtt_ns: u64) {
     // 0 means "none": a round trip within the clock's step is still one.

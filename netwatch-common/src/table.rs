@@ -87,6 +87,8 @@ pub struct Control {
     pub free_head: u64,
     /// Numbers put into the FREE ring. Advanced by user space.
     pub free_tail: u64,
+    /// The kernel's count of ticks when the program `tick` ran last.
+    pub jiffies: u64,
 }
 
 const _: () = {

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
-use netwatch_common::flow::{EGRESS, FlowValue};
+use netwatch_common::flow::FlowValue;
 use netwatch_common::front::{self as rules, Head, PATIENCE, Slot};
 use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::Observation;
@@ -61,9 +61,9 @@ pub fn packet(ctx: &TcContext) {
         debug!(ctx, "headers of a packet of {} bytes are out of reach", ctx.len());
     }
     let hook = Hook::from_number(scratch.hook);
-    scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(), &mut fragments::Map);
-    let scratch = forget(scratch);
     let (cpu, Some(head)) = front::own_head() else { return };
+    scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(head), &mut fragments::Map);
+    let scratch = forget(scratch);
     // SAFETY: this CPU's own; the mark keeps an interrupt out of the front until it is taken away.
     let reason = unsafe {
         front::enter(head);
@@ -213,23 +213,12 @@ unsafe fn is_over(slot: *mut Slot, seen: &Observation) -> bool {
 /// `value` is the flow's live entry.
 #[inline(always)]
 unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation) -> bool {
-    let packet = &seen.packet;
-    let is_data = seen.direction == EGRESS && packet.payload_len != 0 && rules::is_plain(packet);
-    if packet.flags == 0 || (seen.direction == EGRESS && !is_data) {
+    if seen.packet.flags == 0 {
         return false;
     }
     let Some(probe) = PROBES.get_ptr_mut(round_trip::place(hash)) else { return false };
-    // SAFETY: live map values.
-    unsafe {
-        if !is_data && !round_trip::is_answered(probe, hash, packet) {
-            return false;
-        }
-        let half = account::half(value, seen.direction);
-        let end = packet.sequence.wrapping_add(packet.payload_len);
-        let repeated = is_data && (*half).highest != end;
-        seen.now_ns = bpf_ktime_get_ns();
-        round_trip::observe::<Shared>(probe, &raw mut (*value).round_trips, hash, seen, repeated)
-    }
+    // SAFETY: live map values; a helper without arguments.
+    unsafe { round_trip::measure::<Shared>(probe, value, hash, seen, || bpf_ktime_get_ns()) }
 }
 
 /// Gives the slot to the flow, or brings it up to date, if it is free or the flow's and the front would have counted this packet.

@@ -10,15 +10,23 @@ use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::round_trip;
 
-use crate::maps::{CONFIG, FRONT, HEADS, PROBES};
+use crate::maps::{CONFIG, CONTROL, FRONT, HEADS, PROBES};
 use crate::skb::{Skb, meta};
 
-/// The kernel's tick as a time: see `netwatch_common::config`.
+/// The kernel's tick as a time: see `netwatch_common::front`.
 #[inline(always)]
-pub fn tick_ns() -> u64 {
-    let config = CONFIG.load();
-    // SAFETY: no arguments, no memory.
-    unsafe { bpf_jiffies64() }.wrapping_mul(config.tick_ns).wrapping_add(config.tick_base_ns)
+pub fn tick_ns(head: *const Head) -> u64 {
+    // SAFETY: no arguments, no memory; a live map value.
+    unsafe { bpf_jiffies64().wrapping_mul((*head).tick_ns).wrapping_add((*head).tick_base_ns) }
+}
+
+/// Tells user space the count of ticks.
+#[inline(always)]
+pub fn tell_tick() {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: a live map value that only this program writes; no arguments, no memory.
+        unsafe { (*control).jiffies = bpf_jiffies64() };
+    }
 }
 
 /// Counts the packet in the front if that is all it needs. False if it goes the long way.
@@ -39,7 +47,7 @@ pub fn count(ctx: &TcContext, hook: Hook) -> bool {
     let (cpu, Some(head)) = own_head() else { return false };
     let Some(slot) = slot(cpu, hash) else { return false };
     let size = Size::of(skb.len(), &meta, &packet);
-    let now_ns = tick_ns();
+    let now_ns = tick_ns(head);
     // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
     unsafe {
         enter(head);

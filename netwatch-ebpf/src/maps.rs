@@ -49,7 +49,7 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Numbers of entries that were freed. Mapped. Written by user space, read by `table`.
 #[map]
-pub static FREE: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What each CPU's front has beside its slots. Mapped. Written by `front` and `flush`, read by user space.
 #[map]
@@ -64,9 +64,9 @@ pub static FRONT: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static PROBES: Array<Probe> = Array::with_max_entries(PROBE_COUNT, BPF_F_MMAPABLE);
 
-/// What has no entry of its own, by `remainder::slot`. Written by `account` with atomics, read by the drain.
+/// What has no entry of its own, by `remainder::slot`. Mapped. Written by `account` with atomics, read by user space.
 #[map]
-pub static REMAINDERS: Array<Remainder> = Array::with_max_entries(remainder::COUNT, 0);
+pub static REMAINDERS: Array<Remainder> = Array::with_max_entries(remainder::COUNT, BPF_F_MMAPABLE);
 
 /// Working memory, one per CPU. Written and read by `account` within one packet.
 #[map]

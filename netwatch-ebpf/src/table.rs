@@ -145,7 +145,7 @@ fn take_freed(control: *mut Control) -> Option<u32> {
             }
             let number = FREE.get(head as u32 & CONFIG.load().free_mask).copied()?;
             if replace(&raw mut (*control).free_head, head, head + 1) {
-                return Some(number);
+                return Some(number as u32);
             }
         }
     }

@@ -57,7 +57,10 @@ impl Flow {
         }
         self.last_seen_ns = self.last_seen_ns.max(increment.last_seen_ns);
         self.connections += u64::from(increment.connections);
-        self.tcp = merge(self.tcp, increment.tcp);
+        match (&mut self.tcp, &increment.tcp) {
+            (Some(facts), Some(later)) => facts.absorb(later),
+            (none, later) => *none = none.or(*later),
+        }
     }
 
     /// Attempts of this flow that came to nothing.
@@ -79,16 +82,4 @@ impl Flow {
         let over = (egress | ingress) & RST != 0 || egress & ingress & FIN != 0;
         over.then_some(EndReason::EndOfFlow)
     }
-}
-
-/// Facts are cumulative, so the larger is the later.
-fn merge(old: Option<TcpFacts>, new: Option<TcpFacts>) -> Option<TcpFacts> {
-    let (Some(old), Some(new)) = (old, new) else { return new.or(old) };
-    Some(TcpFacts {
-        flags: old.flags.zip(new.flags, |a, b| a | b),
-        handshake_rtt_ns: new.handshake_rtt_ns.or(old.handshake_rtt_ns),
-        syns: old.syns.zip(new.syns, u32::max),
-        syn_acks: old.syn_acks.zip(new.syn_acks, u32::max),
-        resets: old.resets.zip(new.resets, u32::max),
-    })
 }

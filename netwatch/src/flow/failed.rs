@@ -32,7 +32,7 @@ impl Failed {
     /// What the TCP headers of one five-tuple say. Where several connections shared it, they cannot be told apart once one of them was answered.
     pub(super) fn of_tcp(facts: &TcpFacts, opener: Direction, connections: u64, icmp: Option<IcmpError>) -> Self {
         let other = opener.opposite();
-        let syns = u64::from(*facts.syns.of(opener));
+        let syns = *facts.syns.of(opener);
         if syns == 0 {
             return Self::default();
         }
@@ -40,7 +40,7 @@ impl Failed {
             return Self { reset: u64::from(was_reset(facts, opener)), ..Self::default() };
         }
         let attempts = connections.max(1);
-        let refused = attempts.min((*facts.resets.of(other)).into());
+        let refused = attempts.min(*facts.resets.of(other));
         let silent = attempts - refused;
         if silent > 0 && icmp.is_some() {
             return Self { refused, unreachable: silent, ..Self::default() };
@@ -91,13 +91,14 @@ mod tests {
 
     const OUT: Direction = Direction::Egress;
 
-    fn facts(syns: u32, syn_acks: u32, resets: (u32, u32), flags: u8) -> TcpFacts {
+    fn facts(syns: u64, syn_acks: u64, resets: (u64, u64), flags: u8) -> TcpFacts {
         TcpFacts {
             flags: PerDirection { egress: flags, ingress: 0 },
             handshake_rtt_ns: None,
             syns: PerDirection { egress: syns, ingress: 0 },
             syn_acks: PerDirection { egress: 0, ingress: syn_acks },
             resets: PerDirection { egress: resets.0, ingress: resets.1 },
+            ..TcpFacts::default()
         }
     }
 

@@ -23,7 +23,7 @@ pub struct Increment {
     pub tcp: Option<TcpFacts>,
 }
 
-/// What TCP headers said, cumulative over the entry's life (not growth).
+/// What TCP headers said. Counts are growth, like the counters; flags and the handshake's time are as they stand.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TcpFacts {
     /// OR of all flag bytes seen (RFC 9293: CWR ECE URG ACK PSH RST SYN FIN), by direction.
@@ -31,11 +31,58 @@ pub struct TcpFacts {
     /// SYN to SYN-ACK (out) or SYN-ACK to ACK (in), as seen at the veth.
     pub handshake_rtt_ns: Option<u64>,
     /// Pure SYNs (no ACK) by direction, repeats included.
-    pub syns: PerDirection<u32>,
+    pub syns: PerDirection<u64>,
     /// SYN-ACKs by direction.
-    pub syn_acks: PerDirection<u32>,
+    pub syn_acks: PerDirection<u64>,
     /// RSTs by direction.
-    pub resets: PerDirection<u32>,
+    pub resets: PerDirection<u64>,
+    /// Packets as a wire would carry them that held payload below the highest sequence number seen before: sent again, or out of order.
+    pub retransmitted_packets: PerDirection<u64>,
+    /// Payload bytes of that kind.
+    pub retransmitted_bytes: PerDirection<u64>,
+    /// Packets that advertised a window of 0.
+    pub zero_windows: PerDirection<u64>,
+    /// Round trips measured on data that the target sent (on the loopback: the local end), about once a second.
+    pub round_trips: RoundTrips,
+}
+
+impl TcpFacts {
+    /// Adds what came later.
+    pub fn absorb(&mut self, later: &Self) {
+        self.flags = self.flags.zip(later.flags, |a, b| a | b);
+        self.handshake_rtt_ns = later.handshake_rtt_ns.or(self.handshake_rtt_ns);
+        self.syns += later.syns;
+        self.syn_acks += later.syn_acks;
+        self.resets += later.resets;
+        self.retransmitted_packets += later.retransmitted_packets;
+        self.retransmitted_bytes += later.retransmitted_bytes;
+        self.zero_windows += later.zero_windows;
+        self.round_trips.absorb(later.round_trips);
+    }
+}
+
+/// Times from data to its acknowledgement.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrips {
+    /// How many were measured.
+    pub count: u64,
+    /// Their sum, nanoseconds.
+    pub sum_ns: u64,
+    /// The shortest, nanoseconds.
+    pub min_ns: Option<u64>,
+}
+
+impl RoundTrips {
+    /// The mean, nanoseconds.
+    pub fn mean_ns(&self) -> Option<u64> {
+        self.sum_ns.checked_div(self.count)
+    }
+
+    fn absorb(&mut self, later: Self) {
+        self.count += later.count;
+        self.sum_ns += later.sum_ns;
+        self.min_ns = [self.min_ns, later.min_ns].into_iter().flatten().min();
+    }
 }
 
 /// Observations that were missed, by reason. Packets are never among them: those are all counted.

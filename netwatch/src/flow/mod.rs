@@ -18,7 +18,7 @@ pub use counters::{Counters, PerDirection};
 pub use endpoint::{Endpoint, EndpointKey, Remote};
 pub use entry::{EndReason, Flow};
 pub use failed::{Failed, IcmpError};
-pub use increment::{Increment, Lost, TcpFacts};
+pub use increment::{Increment, Lost, RoundTrips, TcpFacts};
 pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, Scope, Traffic};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};

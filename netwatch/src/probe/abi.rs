@@ -7,15 +7,16 @@ use netwatch_common::flow::{self as abi, FlowValue, kind, scope};
 
 use super::clock::Clock;
 use crate::flow::{
-    Counters, Direction, End, FlowKey, Housekeeping, Increment, Malformed, PerDirection, Scope, TcpFacts, Traffic,
+    Counters, Direction, End, FlowKey, Housekeeping, Increment, Malformed, PerDirection, RoundTrips, Scope, TcpFacts,
+    Traffic,
 };
 
 const TCP: u8 = 6;
 
 /// What grew between two looks at an entry. `None` if nothing did.
-pub(super) fn increment(key: &abi::FlowKey, before: &Before, now: &FlowValue, clock: Clock) -> Option<Increment> {
+pub(super) fn increment(key: &abi::FlowKey, before: &FlowValue, now: &FlowValue, clock: Clock) -> Option<Increment> {
     let counters = growth(before, now);
-    if counters == PerDirection::default() {
+    if *before == *now {
         return None;
     }
     let (traffic, flipped) = traffic(key, now.opened_by);
@@ -25,35 +26,23 @@ pub(super) fn increment(key: &abi::FlowKey, before: &Before, now: &FlowValue, cl
         scope: scope_of(key.scope),
         counters: oriented(counters, flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
-        last_seen_ns: clock.unix_ns(now.last_seen_ns),
+        // The tick that most packets are timed with is behind the precise clock of the first.
+        last_seen_ns: clock.unix_ns(now.last_seen_ns.max(now.first_seen_ns)),
         opened_by: if flipped { opposite(opened_by) } else { opened_by },
-        connections: now.handshake.connections.wrapping_sub(before.connections),
-        tcp: (key.protocol == TCP && key.kind <= kind::IPV6).then(|| tcp_facts(now, flipped)),
+        connections: now.handshake.connections.wrapping_sub(before.handshake.connections),
+        tcp: (key.protocol == TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
     })
 }
 
-/// What the drain remembers of an entry.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Before {
-    halves: [abi::Counts; 2],
-    connections: u32,
-}
-
-impl From<&FlowValue> for Before {
-    fn from(value: &FlowValue) -> Self {
-        let [egress, ingress] = value.halves;
-        Self { halves: [egress.counts, ingress.counts], connections: value.handshake.connections }
-    }
-}
-
-fn growth(before: &Before, now: &FlowValue) -> PerDirection<Counters> {
-    let [egress, ingress] = [0, 1].map(|half| counters(&now.halves[half].counts) - counters(&before.halves[half]));
+fn growth(before: &FlowValue, now: &FlowValue) -> PerDirection<Counters> {
+    let [egress, ingress] = [0, 1].map(|half| counters(&before.halves[half].counts, &now.halves[half].counts));
     PerDirection { egress, ingress }
 }
 
-fn counters(counts: &abi::Counts) -> Counters {
-    let abi::Counts { skbs, packets, bytes, wire_bytes } = *counts;
-    Counters { skbs, packets, bytes, wire_bytes }
+fn counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
+    let (skbs, bytes) = (now.skbs - before.skbs, now.bytes - before.bytes);
+    let packets = skbs + (now.extra_packets - before.extra_packets);
+    Counters { skbs, packets, bytes, wire_bytes: bytes + (now.extra_wire_bytes - before.extra_wire_bytes) }
 }
 
 /// On the loopback the kernel half takes the lower end for local; here the opener is. True if that turned the key round.
@@ -108,16 +97,30 @@ fn oriented<T>(value: PerDirection<T>, flipped: bool) -> PerDirection<T> {
     if flipped { PerDirection { egress: ingress, ingress: egress } } else { PerDirection { egress, ingress } }
 }
 
-fn tcp_facts(value: &FlowValue, flipped: bool) -> TcpFacts {
-    fn both<T>(value: &FlowValue, flipped: bool, field: impl Fn(&abi::Half) -> T) -> PerDirection<T> {
-        oriented(PerDirection { egress: field(&value.halves[0]), ingress: field(&value.halves[1]) }, flipped)
-    }
+fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
+    let both = |field: fn(&abi::Half) -> u64| {
+        let [egress, ingress] = [0, 1].map(|half| field(&now.halves[half]) - field(&before.halves[half]));
+        oriented(PerDirection { egress, ingress }, flipped)
+    };
+    let [egress, ingress] = [0, 1].map(|half| now.halves[half].flags as u8);
     TcpFacts {
-        flags: both(value, flipped, |half| half.flags as u8),
-        handshake_rtt_ns: (value.handshake.rtt_ns != 0).then_some(value.handshake.rtt_ns),
-        syns: both(value, flipped, |half| half.syns),
-        syn_acks: both(value, flipped, |half| half.syn_acks),
-        resets: both(value, flipped, |half| half.resets),
+        flags: oriented(PerDirection { egress, ingress }, flipped),
+        handshake_rtt_ns: (now.handshake.rtt_ns != 0).then_some(now.handshake.rtt_ns),
+        syns: both(|half| half.syns.into()),
+        syn_acks: both(|half| half.syn_acks.into()),
+        resets: both(|half| half.resets.into()),
+        retransmitted_packets: both(|half| half.retransmitted_packets.into()),
+        retransmitted_bytes: both(|half| half.retransmitted_bytes),
+        zero_windows: both(|half| half.zero_windows.into()),
+        round_trips: round_trips(&before.round_trips, &now.round_trips),
+    }
+}
+
+fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTrips {
+    RoundTrips {
+        count: u64::from(now.count - before.count),
+        sum_ns: now.sum_ns - before.sum_ns,
+        min_ns: (now.min_ns != 0).then_some(now.min_ns.into()),
     }
 }
 

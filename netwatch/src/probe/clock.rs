@@ -1,7 +1,7 @@
 //! Times of the kernel's monotonic clock as times of the Unix epoch. The distance is taken once: a clock that is stepped
 //! meanwhile neither reorders packets nor stretches durations.
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getres, clock_gettime};
 
 /// Nanoseconds between the Unix epoch and the monotonic clock's zero.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,28 @@ impl Clock {
     /// A time of the kernel's (`bpf_ktime_get_ns`) in nanoseconds since the Unix epoch.
     pub(super) fn unix_ns(self, kernel_ns: u64) -> u64 {
         self.epoch_ns + kernel_ns
+    }
+}
+
+/// Now, by the clock of `bpf_ktime_get_ns`.
+pub(super) fn monotonic_ns() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// The kernel's tick in ns: what the coarse clock goes by.
+pub(super) fn tick_ns() -> u64 {
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |step| step.tv_nsec() as u64)
+}
+
+/// Monotonic time at which the kernel's count of ticks would have been 0, modulo 2⁶⁴. `jiffies` reads the count; the coarse clock shows the
+/// time of the same tick, unless there was another one between.
+pub(super) fn tick_base_ns<E>(mut jiffies: impl FnMut() -> Result<u64, E>) -> Result<u64, E> {
+    loop {
+        let before = read(ClockId::CLOCK_MONOTONIC_COARSE);
+        let count = jiffies()?;
+        if before == read(ClockId::CLOCK_MONOTONIC_COARSE) {
+            return Ok(before.wrapping_sub(count.wrapping_mul(tick_ns())));
+        }
     }
 }
 

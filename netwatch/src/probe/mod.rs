@@ -6,18 +6,25 @@ mod abi;
 mod attach;
 mod clock;
 mod drain;
+mod flows;
+mod fronts;
 mod icmp;
 mod logging;
+mod memory;
 mod object;
+mod retire;
 mod rings;
+mod segments;
 mod sys;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netwatch_common::config::Config;
-use netwatch_common::{stage, stat};
+use netwatch_common::flow::sampled;
+use netwatch_common::{front, stage, stat, table};
 
 pub use attach::Method;
 pub use rings::{NewFlow, Notice, Reason, Sample};
@@ -27,9 +34,12 @@ use crate::flow::{Increment, Lost};
 use attach::Attachment;
 use clock::Clock;
 use drain::Drain;
+use flows::Flows;
+use fronts::Fronts;
 use logging::Logger;
 use object::{Globals, Loaded};
 use rings::Rings;
+use segments::Segments;
 
 /// What is decided before the classifier is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +54,12 @@ pub struct ProbeConfig {
     pub sample_packets: u32,
     /// Payload bytes per flow and direction after which no more are. 8 KiB by default.
     pub sample_bytes: u32,
+    /// One packet in so many is sampled besides; 0, the default, for none.
+    pub sample_interval: u32,
+    /// Bytes that are taken of those, from the Ethernet header on. 192 by default.
+    pub snaplen: u32,
+    /// Whether packets of busy flows are counted in a table of each CPU's own. By default wherever softirqs are not preempted.
+    pub front: bool,
     /// Whether the classifier tells the `log` crate's logger of packets it could not read or insert. Not by default.
     pub log: bool,
     /// How to attach: the first of these that the kernel has. By default clsact, then tcx, which is right for interfaces of
@@ -55,13 +71,16 @@ pub struct ProbeConfig {
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        let Config { sample_packets, sample_bytes, .. } = Config::DEFAULT;
+        let Config { sample_packets, sample_bytes, sample_interval, snaplen, .. } = Config::DEFAULT;
         Self {
             max_flows: 131_072,
             sample_ring_bytes: 2 << 20,
             event_ring_bytes: 256 << 10,
             sample_packets,
             sample_bytes,
+            sample_interval,
+            snaplen,
+            front: !is_realtime(),
             log: false,
             methods: &[Method::Clsact, Method::Tcx],
         }
@@ -70,14 +89,36 @@ impl Default for ProbeConfig {
 
 impl ProbeConfig {
     fn globals(&self) -> Globals {
-        let Self { sample_packets, sample_bytes, .. } = *self;
-        let log_level = if self.log { logging::DEBUG } else { logging::OFF };
-        Globals { config: Config { sample_packets, sample_bytes, ..Config::DEFAULT }, log_level }
+        let Self { sample_packets, sample_bytes, sample_interval, snaplen, .. } = *self;
+        let config = Config {
+            sample_packets: sample_packets.min(sampled::MAX_PACKETS),
+            sample_bytes: sample_bytes.min(sampled::MAX_BYTES),
+            sample_interval,
+            snaplen,
+            front: self.front.into(),
+            bucket_mask: table::bucket_count(self.max_flows) - 1,
+            free_mask: flows::free_ring_len(self.max_flows) - 1,
+            ..Config::DEFAULT
+        };
+        Globals { config, log_level: if self.log { logging::DEBUG } else { logging::OFF } }
     }
 
-    fn sizes(&self) -> [(&'static str, u32); 3] {
-        [("FLOWS", self.max_flows), ("SAMPLES", self.sample_ring_bytes), ("EVENTS", self.event_ring_bytes)]
+    fn sizes(&self, cpus: u32) -> [(&'static str, u32); 7] {
+        [
+            ("BUCKETS", table::bucket_count(self.max_flows)),
+            ("SEGMENTS", segments::count(self.max_flows)),
+            ("FREE", flows::free_ring_len(self.max_flows)),
+            ("HEADS", cpus),
+            ("FRONT", if self.front { cpus * front::SLOTS } else { 1 }),
+            ("SAMPLES", self.sample_ring_bytes),
+            ("EVENTS", self.event_ring_bytes),
+        ]
     }
+}
+
+/// With PREEMPT_RT one packet's classifier can be interrupted by another's on the same CPU, which plain additions do not stand.
+fn is_realtime() -> bool {
+    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
 }
 
 /// The classifier in the kernel. Dropping it detaches and unloads everything.
@@ -104,13 +145,23 @@ pub fn icmp_error(notice: &Notice) -> Option<(crate::flow::FlowKey, crate::flow:
 impl Probe {
     /// Loads the classifier; nothing is attached yet. May run on any thread, also beside the set-up of the network.
     pub fn load(config: &ProbeConfig) -> Result<Self> {
-        let loaded = Loaded::new(object::OBJECT, &config.globals(), &config.sizes())?;
+        let cpus = possible_cpus()?;
+        let template = segments::create()?;
+        let inner = duplicate(&template)?;
+        let first = |maps: &HashMap<String, OwnedFd>| {
+            Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], template, config.max_flows)
+        };
+        let (loaded, segments) =
+            Loaded::new(object::OBJECT, &config.globals(), &config.sizes(cpus), &inner, Box::new(first))?;
         fill_stages(&loaded)?;
+        let fronts = Fronts::new(loaded.program("flush"), loaded.map("HEADS"), cpus)?;
+        set_tick(&loaded, &segments, &fronts)?;
+        let flows = Flows::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
         Ok(Self {
             attachments: Vec::new(),
             methods: config.methods,
             rings: Rings::new(loaded.map("SAMPLES"), loaded.map("EVENTS"))?,
-            drain: Drain::default(),
+            drain: Drain::new(fronts, flows, loaded.map("REMAINDERS"))?,
             clock: Clock::now(),
             logger: config.log.then(|| Logger::new(&loaded)).transpose()?,
             loaded,
@@ -144,10 +195,15 @@ impl Probe {
         self.attachments.first().map(Attachment::method)
     }
 
-    /// Hands over every entry that grew since the last drain. While packets flow, counters of one entry may be a packet
-    /// apart; after the link is down the result is exact.
+    /// Hands over every entry that grew since the last drain, and lets flows that are over leave the kernel's table. While packets flow,
+    /// counters of one entry may be a packet apart; after the link is down the result is exact.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
-        self.drain.run(self.loaded.map("FLOWS"), self.loaded.map("REMAINDERS"), self.clock, sink)
+        self.drain.run(self.clock, sink)
+    }
+
+    /// Makes room for the flows to come. Call it on a timer.
+    pub fn tend(&mut self) -> Result<()> {
+        self.drain.flows.tend()
     }
 
     /// Hands over what lies in the rings, events before samples. The kernel wakes nobody for them: call it on a timer.
@@ -171,7 +227,7 @@ impl Probe {
             samples: read(stat::SAMPLES_LOST)?,
             unreadable: read(stat::UNREADABLE)?,
             table_full: read(stat::TABLE_FULL)?,
-            insert_failed: read(stat::INSERT_BUSY)? + read(stat::INSERT_FAILED)?,
+            insert_failed: read(stat::INSERT_BUSY)? + read(stat::BUCKETS_FULL)?,
             new_flows: read(stat::EVENTS_LOST)?,
         })
     }
@@ -202,6 +258,28 @@ fn fill_stages(loaded: &Loaded) -> Result<()> {
         sys::map_update(stages.as_fd(), &element.to_ne_bytes(), &program.to_ne_bytes())
             .map_err(|cause| Error::os("link classifier", name, cause))?;
     }
+    Ok(())
+}
+
+/// How many CPUs there can ever be.
+fn possible_cpus() -> Result<u32> {
+    let count = aya::util::nr_cpus().map_err(|(path, cause)| Error::os("read", path, cause))?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|cause| Error::os("duplicate", "a descriptor", cause))
+}
+
+/// Tells the classifier how to read the kernel's tick as a time.
+fn set_tick(loaded: &Loaded, segments: &Segments, fronts: &Fronts) -> Result<()> {
+    let jiffies = || {
+        sys::run_on_cpu(loaded.program("tick").as_fd(), &[], None)
+            .map_err(|cause| Error::os("read the tick of", "the kernel", cause))?;
+        // SAFETY: in a region that `segments` owns.
+        Ok(unsafe { memory::load(&raw mut (*segments.control()).jiffies) })
+    };
+    fronts.set_tick(clock::tick_ns(), clock::tick_base_ns(jiffies)?);
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use aya_obj::generated::{bpf_insn, bpf_map_type};
-use aya_obj::{EbpfSectionKind, Map, Object};
+use aya_obj::generated::{bpf_insn, bpf_map_type, bpf_prog_type};
+use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
 use netwatch_common::config::Config;
 
 use super::sys::{self, MapShape};
@@ -21,6 +21,9 @@ pub(super) struct Loaded {
     programs: HashMap<String, OwnedFd>,
 }
 
+/// A thread that puts something into the maps while the programs are verified.
+type Meanwhile<'a, T> = dyn FnOnce(&HashMap<String, OwnedFd>) -> Result<T> + Send + 'a;
+
 /// Read-only data of the programs.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Globals {
@@ -32,17 +35,27 @@ pub(super) struct Globals {
 pub(super) type Sizes<'a> = &'a [(&'a str, u32)];
 
 impl Loaded {
-    /// Loads `object`.
-    pub(super) fn new(object: &[u8], globals: &Globals, sizes: Sizes<'_>) -> Result<Self> {
+    /// Loads `object`. Its maps of maps hold maps like `inner`. The verifier takes its time; `meanwhile` is done beside it.
+    pub(super) fn new<T: Send>(
+        object: &[u8],
+        globals: &Globals,
+        sizes: Sizes<'_>,
+        inner: &OwnedFd,
+        meanwhile: Box<Meanwhile<'_, T>>,
+    ) -> Result<(Self, T)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         let level = [globals.log_level];
         let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
         let globals = HashMap::from(globals);
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
-        let maps = create_maps(&object, sizes)?;
+        let maps = create_maps(&object, sizes, inner)?;
         relocate(&mut object, &maps)?;
-        let programs = load_programs(&object)?;
-        Ok(Self { maps, programs })
+        let (programs, done) = std::thread::scope(|scope| {
+            let beside = scope.spawn(|| meanwhile(&maps));
+            let programs = load_programs(&object);
+            (programs, joined(beside))
+        });
+        Ok((Self { maps, programs: programs? }, done?))
     }
 
     /// A map of the object.
@@ -77,15 +90,15 @@ fn broken(cause: &dyn std::fmt::Display) -> Error {
 }
 
 fn bytes_of(config: &Config) -> &[u8] {
-    // SAFETY: `#[repr(C)]`, four u32, no padding.
+    // SAFETY: `#[repr(C)]`, u32 only, no padding.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
 }
 
-fn create_maps(object: &Object, sizes: Sizes<'_>) -> Result<HashMap<String, OwnedFd>> {
-    object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes)?))).collect()
+fn create_maps(object: &Object, sizes: Sizes<'_>, inner: &OwnedFd) -> Result<HashMap<String, OwnedFd>> {
+    object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes, inner)?))).collect()
 }
 
-fn create_map(name: &str, map: &Map, sizes: Sizes<'_>) -> Result<OwnedFd> {
+fn create_map(name: &str, map: &Map, sizes: Sizes<'_>, inner: &OwnedFd) -> Result<OwnedFd> {
     let size = sizes.iter().find(|(sized, _)| *sized == name);
     let shape = MapShape {
         map_type: map.map_type(),
@@ -96,7 +109,8 @@ fn create_map(name: &str, map: &Map, sizes: Sizes<'_>) -> Result<OwnedFd> {
     };
     let failed =
         |cause| Error::os("create BPF map", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo");
-    let fd = sys::map_create(name, shape).map_err(failed)?;
+    let of_maps = shape.map_type == bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+    let fd = sys::map_create(name, shape, of_maps.then(|| inner.as_fd())).map_err(failed)?;
     if matches!(map.section_kind(), EbpfSectionKind::Rodata | EbpfSectionKind::Data) {
         sys::map_update(fd.as_fd(), &0_u32.to_ne_bytes(), map.data()).map_err(failed)?;
     }
@@ -120,29 +134,38 @@ fn load_programs(object: &Object) -> Result<HashMap<String, OwnedFd>> {
     std::thread::scope(|scope| {
         let load = |(name, program): (&String, &aya_obj::Program)| {
             let (name, code) = (name.clone(), &object.functions[&program.function_key()].instructions);
-            scope.spawn(move || load_program(&name, code).map(|fd| (name, fd)))
+            let kind = program_type(&program.section);
+            scope.spawn(move || load_program(&name, kind, code).map(|fd| (name, fd)))
         };
         let threads: Vec<_> = object.programs.iter().map(load).collect();
-        let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<_>>| {
-            thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
-        };
         threads.into_iter().map(joined).collect()
     })
 }
 
-fn load_program(name: &str, code: &[bpf_insn]) -> Result<OwnedFd> {
-    sys::program_load(name, code, None).map_err(|cause| match cause.raw_os_error() {
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
+}
+
+fn program_type(section: &ProgramSection) -> bpf_prog_type {
+    match section {
+        ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
+        _ => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
+    }
+}
+
+fn load_program(name: &str, kind: bpf_prog_type, code: &[bpf_insn]) -> Result<OwnedFd> {
+    sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
         Some(libc::EPERM) => {
             Error::os("load classifier", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
         }
-        _ => Error::os("load classifier", name, cause).hint(verdict(name, code)),
+        _ => Error::os("load classifier", name, cause).hint(verdict(name, kind, code)),
     })
 }
 
 /// The verifier's last words.
-fn verdict(name: &str, code: &[bpf_insn]) -> String {
+fn verdict(name: &str, kind: bpf_prog_type, code: &[bpf_insn]) -> String {
     let mut log = vec![0; 16 << 20];
-    let _refused_again = sys::program_load(name, code, Some(&mut log));
+    let _refused_again = sys::program_load(name, kind, code, Some(&mut log));
     let text = String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default());
     let tail: Vec<_> = text.lines().rev().take(3).collect();
     tail.into_iter().rev().collect::<Vec<_>>().join("; ")

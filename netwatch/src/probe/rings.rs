@@ -40,6 +40,8 @@ pub enum Reason {
     Dns,
     /// An ICMP or ICMPv6 error.
     IcmpError,
+    /// One in so many.
+    Interval,
 }
 
 /// The head of a packet.
@@ -132,6 +134,7 @@ fn sample(record: &[u8], clock: Clock) -> Sample {
         reason: match header.reason {
             reason::DNS => Reason::Dns,
             reason::ICMP_ERROR => Reason::IcmpError,
+            reason::INTERVAL => Reason::Interval,
             _ => Reason::Head,
         },
         orig_len: header.orig_len,

@@ -1,4 +1,4 @@
-//! The `bpf(2)` system call, raw: what aya does not offer (batches, loading without reading the kernel's BTF, which takes
+//! The `bpf(2)` system call, raw: what aya does not offer (batches, runs on a CPU, loading without reading the kernel's BTF, which takes
 //! 18 ms). Nothing here knows what the maps and programs are for.
 
 use std::io;
@@ -36,7 +36,8 @@ pub(super) struct MapShape {
     pub flags: u32,
 }
 
-pub(super) fn map_create(name: &str, shape: MapShape) -> io::Result<OwnedFd> {
+/// `inner` is a map like those that a map of maps will hold.
+pub(super) fn map_create(name: &str, shape: MapShape, inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         shape: MapShapeAttr,
@@ -48,7 +49,8 @@ pub(super) fn map_create(name: &str, shape: MapShape) -> io::Result<OwnedFd> {
     struct MapShapeAttr(u32, u32, u32, u32, u32);
     let MapShape { map_type, key_size, value_size, max_entries, flags } = shape;
     let shape = MapShapeAttr(map_type, key_size, value_size, max_entries, flags);
-    let mut attr = Attr { shape, inner_map_fd: 0, numa_node: 0, name: object_name(name) };
+    let inner_map_fd = inner.map_or(0, |inner| inner.as_raw_fd() as u32);
+    let mut attr = Attr { shape, inner_map_fd, numa_node: 0, name: object_name(name) };
     // SAFETY: the kernel's layout; no pointers.
     unsafe { bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr) }
 }
@@ -93,24 +95,8 @@ pub(super) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop) }
 }
 
-/// One round of a batch look-up.
-#[derive(Debug)]
-pub(super) struct Batch {
-    /// How many keys and values were written.
-    pub count: usize,
-    /// The map was read to its end.
-    pub finished: bool,
-}
-
-/// Reads many elements in one call (Linux 5.6). `position` is opaque: `None` to start, then what the kernel left there.
-/// `keys` and `values` have room for the same number of elements, `capacity`.
-pub(super) fn map_lookup_batch(
-    map: BorrowedFd<'_>,
-    position: &mut Option<u32>,
-    keys: &mut [u8],
-    values: &mut [u8],
-    capacity: usize,
-) -> io::Result<Batch> {
+/// Sets elements of a map of maps, numbered from `first`, in one call (Linux 5.14). For each call the kernel waits for a grace period of RCU.
+pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd]) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
         input: u64,
@@ -122,45 +108,23 @@ pub(super) fn map_lookup_batch(
         element_flags: u64,
         flags: u64,
     }
-    let input = position.as_ref().map_or(0, |position| std::ptr::from_ref(position) as u64);
-    let mut next = 0_u32;
-    let mut attr = Attr {
-        input,
-        output: &raw mut next as u64,
-        keys: keys.as_mut_ptr() as u64,
-        values: values.as_mut_ptr() as u64,
-        count: capacity as u32,
-        map: map.as_raw_fd() as u32,
-        element_flags: 0,
-        flags: 0,
-    };
-    // SAFETY: the kernel's layout; the caller made room for `capacity` elements of the map's shape.
-    let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
-    *position = Some(next);
-    match result {
-        Ok(_) => Ok(Batch { count: attr.count as usize, finished: false }),
-        // ENOENT ends the iteration; `count` elements came with it.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            Ok(Batch { count: attr.count as usize, finished: true })
-        }
-        Err(error) => Err(error),
-    }
+    let keys: Vec<u32> = (first..).take(inner.len()).collect();
+    let values: Vec<i32> = inner.iter().map(AsRawFd::as_raw_fd).collect();
+    let (count, map) = (inner.len() as u32, map.as_raw_fd() as u32);
+    let (keys_at, values_at) = (keys.as_ptr() as u64, values.as_ptr() as u64);
+    let mut attr =
+        Attr { input: 0, output: 0, keys: keys_at, values: values_at, count, map, element_flags: 0, flags: 0 };
+    // SAFETY: the kernel's layout; `count` keys and values of four bytes each.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop) }
 }
 
-/// The key after `key`, or the first one.
-pub(super) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
-    let key = key.map_or(0, |key| key.as_ptr() as u64);
-    let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value: next.as_mut_ptr() as u64, flags: 0 };
-    // SAFETY: as for the other element calls.
-    match unsafe { bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) } {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Loads a TC classifier. With `log`, the verifier writes there what it does.
-pub(super) fn program_load(name: &str, instructions: &[bpf_insn], log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
+/// Loads a program. With `log`, the verifier writes there what it does.
+pub(super) fn program_load(
+    name: &str,
+    kind: bpf_prog_type,
+    instructions: &[bpf_insn],
+    log: Option<&mut [u8]>,
+) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         program_type: u32,
@@ -177,7 +141,7 @@ pub(super) fn program_load(name: &str, instructions: &[bpf_insn], log: Option<&m
     const VERBOSE: u32 = 2;
     let (log_level, log_size, log) = log.map_or((0, 0, 0), |log| (VERBOSE, log.len() as u32, log.as_mut_ptr() as u64));
     let mut attr = Attr {
-        program_type: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32,
+        program_type: kind as u32,
         instruction_count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
@@ -226,37 +190,60 @@ pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::gener
     Ok(info)
 }
 
-/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty.
-#[cfg(test)]
-pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
+/// Runs a program of the type raw tracepoint on one CPU, in an interrupt unless it is the caller's own (Linux 5.10). What it returned.
+pub(super) fn run_on_cpu(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option<u32>) -> io::Result<u32> {
+    const ON_CPU: u32 = 1;
     #[repr(C)]
     struct Attr {
-        program: u32,
-        result: u32,
-        size_in: u32,
-        size_out: u32,
-        data_in: u64,
-        data_out: u64,
-        repeat: u32,
-        duration: u32,
-        context_size_in: u32,
-        context_size_out: u32,
-        context_in: u64,
-        context_out: u64,
+        run: TestRunAttr,
+        flags: u32,
+        cpu: u32,
+        batch_size: u32,
+        /// The kernel refuses anything else than zero behind what it knows.
+        zero: u32,
     }
-    let mut attr = Attr {
+    let run = TestRunAttr {
         program: program.as_raw_fd() as u32,
-        result: 0,
+        context_size_in: size_of_val(arguments) as u32,
+        context_in: if arguments.is_empty() { 0 } else { arguments.as_ptr() as u64 },
+        ..TestRunAttr::default()
+    };
+    let flags = if cpu.is_some() { ON_CPU } else { 0 };
+    let mut attr = Attr { run, flags, cpu: cpu.unwrap_or(0), batch_size: 0, zero: 0 };
+    // SAFETY: the kernel's layout; the pointer is valid for the length beside it.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };
+    Ok(attr.run.result)
+}
+
+/// The beginning of what `BPF_PROG_TEST_RUN` takes.
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttr {
+    program: u32,
+    result: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+}
+
+/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. What it returned, and the mean of its time in ns.
+#[cfg(test)]
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
+    let mut attr = TestRunAttr {
+        program: program.as_raw_fd() as u32,
         size_in: frame.len() as u32,
-        size_out: 0,
         data_in: frame.as_ptr() as u64,
-        data_out: 0,
         repeat,
-        duration: 0,
         context_size_in: context.len() as u32,
-        context_size_out: 0,
         context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
-        context_out: 0,
+        ..TestRunAttr::default()
     };
     // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };

@@ -313,7 +313,7 @@ fn conversations_agree_at_every_hook() {
             run(&probe, program, frame, &NO_GSO).expect("runs");
             host.run(frame, &NO_GSO, hook_of(program));
         }
-        assert_same(tables(&probe), host.entries, forward);
+        assert_same(tables(&mut probe), host.entries, forward);
         let [increment] = drained(&mut probe)[..] else { panic!("one flow") };
         let tcp = increment.tcp.expect("TCP");
         assert_eq!((increment.connections, tcp.handshake_rtt_ns.is_some()), (2, true), "{forward}");

@@ -8,12 +8,13 @@ use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Captured, Hook, Meta};
-use netwatch_common::remainder;
+use netwatch_common::{hash, remainder, round_trip};
 
 #[derive(Debug, Default)]
 pub(super) struct Host {
     pub entries: HashMap<FlowKey, FlowValue>,
     fragments: Remembered,
+    probes: HashMap<u32, round_trip::Probe>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ impl Fragments for Remembered {
 
 impl Host {
     pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) {
-        let seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
+        let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
         assert_eq!(key, seen.key, "the slot of a remainder stands for its key");
         let value = self.entries.entry(key).or_default();
@@ -42,6 +43,11 @@ impl Host {
             account::record::<Plain>(value, &seen);
             let half = account::half(value, seen.direction);
             account::wants_sample::<Plain>(half, &seen, &Config::DEFAULT);
+            if seen.packet.flags != 0 {
+                let hash = hash::hash(hash::words(&seen.key));
+                let probe = self.probes.entry(round_trip::place(hash)).or_default();
+                round_trip::measure::<Plain>(probe, value, hash, &mut seen, || 1);
+            }
         }
     }
 }

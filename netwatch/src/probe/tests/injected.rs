@@ -89,7 +89,7 @@ fn injected_frames_agree_to_the_bit() {
             host.run(&bytes, &meta, Hook::FromTarget);
         }
         let [(packets, bytes), _] = link.settle();
-        assert_same(tables(&probe), host.entries, "injected");
+        assert_same(tables(&mut probe), host.entries, "injected");
         let sum = totals(&drained(&mut probe)).egress;
         let tags: usize = frames.iter().map(|frame| frame.len() - received(frame).0.len()).sum();
         assert_eq!((sum.skbs, sum.bytes + tags as u64), (packets, bytes), "balance, but for tags beside frames");

@@ -14,9 +14,8 @@ use std::os::fd::AsFd;
 
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::Meta;
-use netwatch_common::remainder;
 
-use super::{Probe, ProbeConfig, drain, sys};
+use super::{Probe, ProbeConfig, sys};
 use crate::flow::{Counters, Increment, PerDirection, Scope, Traffic};
 
 /// A loaded probe, or `None` with the reason printed where there are no rights to load one.
@@ -33,18 +32,11 @@ fn probe_with(config: &ProbeConfig) -> Option<Probe> {
 }
 
 /// Everything in the kernel's tables.
-fn tables(probe: &Probe) -> HashMap<FlowKey, FlowValue> {
+fn tables(probe: &mut Probe) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();
-    let mut keep = |key: &FlowKey, value: &FlowValue| {
-        if value.first_seen_ns != 0 {
-            entries.insert(*key, *value);
-        }
-    };
-    drain::read::<FlowKey>(probe.loaded.map("FLOWS"), "FLOWS", &mut keep).expect("readable");
-    drain::read(probe.loaded.map("REMAINDERS"), "REMAINDERS", &mut |slot: &u32, value| {
-        keep(&remainder::key(*slot), value)
-    })
-    .expect("readable");
+    probe.drain.look(&mut |key, _, value| {
+        entries.insert(*key, *value);
+    });
     entries
 }
 
@@ -65,6 +57,8 @@ fn without_times(mut entries: HashMap<FlowKey, FlowValue>) -> HashMap<FlowKey, F
         value.last_seen_ns = 1;
         value.handshake.started_ns = value.handshake.started_ns.min(1);
         value.handshake.rtt_ns = value.handshake.rtt_ns.min(1);
+        value.round_trips.sum_ns = value.round_trips.count.into();
+        value.round_trips.min_ns = value.round_trips.min_ns.min(1);
     }
     entries
 }

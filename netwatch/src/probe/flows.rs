@@ -1,0 +1,177 @@
+//! The flow table seen from user space: what grew since the last look, and which flows leave. How the table works is told in
+//! `netwatch_common::table`.
+
+use std::os::fd::OwnedFd;
+
+use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::hash;
+use netwatch_common::table::{self, Bucket, Entry};
+
+use super::fronts::Fronts;
+use super::memory::{self, Region};
+use super::retire::{Pressure, is_over};
+use super::segments::Segments;
+use crate::error::Result;
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Flows {
+    segments: Segments,
+    free: Region<u64>,
+    buckets: Buckets,
+    /// What was handed over of each entry.
+    before: Vec<FlowValue>,
+    /// Entries in use at the last look.
+    live: u32,
+}
+
+impl Flows {
+    pub(super) fn new(segments: Segments, free: &OwnedFd, buckets: &OwnedFd) -> Result<Self> {
+        let max_entries = segments.max_entries();
+        let free = Region::map(free, "FREE", free_ring_len(max_entries) as usize)?;
+        let buckets = buckets.try_clone().map_err(|cause| crate::error::Error::os("open", "BPF map", cause))?;
+        let buckets = Buckets { map: buckets, count: table::bucket_count(max_entries), region: None };
+        Ok(Self { segments, free, buckets, before: Vec::new(), live: 0 })
+    }
+
+    /// Makes room for the flows to come.
+    pub(super) fn tend(&mut self) -> Result<()> {
+        self.segments.tend()
+    }
+
+    /// Hands over every entry that changed: key, what was handed over before, what it is now.
+    pub(super) fn visit(&mut self, sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<()> {
+        let used = self.segments.used();
+        self.before.resize(used as usize, FlowValue::EMPTY);
+        self.live = 0;
+        for number in 0..used {
+            let (region, within) = self.segments.entry(number)?;
+            let entry: Entry = region.read(within);
+            // A free one, or one whose first packet is being counted.
+            if entry.value.first_seen_ns == 0 {
+                continue;
+            }
+            self.live += 1;
+            let before = &mut self.before[number as usize];
+            if *before != entry.value {
+                sink(&entry.key, before, &entry.value);
+                *before = entry.value;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets flows go that are over, without losing a packet of theirs. `now_ns` is the kernel's monotonic time.
+    pub(super) fn retire(
+        &mut self,
+        fronts: &Fronts,
+        now_ns: u64,
+        sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue),
+    ) -> Result<()> {
+        let pressure = Pressure::of(self.live, self.segments.max_entries());
+        let over: Vec<u32> = (0_u32..)
+            .zip(&self.before)
+            .filter(|(_, value)| value.first_seen_ns != 0 && is_over(value, now_ns, pressure))
+            .map(|(number, _)| number)
+            .collect();
+        if over.is_empty() {
+            return Ok(());
+        }
+        over.iter().try_for_each(|&number| self.take_out(number))?;
+        fronts.flush()?;
+        over.iter().try_for_each(|&number| self.release(number, sink))
+    }
+
+    /// From now on no packet finds the entry but through a front.
+    fn take_out(&mut self, number: u32) -> Result<()> {
+        let (region, within) = self.segments.entry(number)?;
+        let entry = region.element(within);
+        // SAFETY: an entry in a region that we own. The classifier writes neither its key nor this word.
+        let key = unsafe {
+            (&raw mut (*entry).value.retiring).write_volatile(1);
+            (*entry).key
+        };
+        self.buckets.remove(hash::hash(hash::words(&key)), number)
+    }
+
+    /// Nobody else knows the entry any more: the last look, and then it is free.
+    fn release(&mut self, number: u32, sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<()> {
+        let (region, within) = self.segments.entry(number)?;
+        let entry: Entry = region.read(within);
+        region.clear(within);
+        let value = FlowValue { retiring: 0, ..entry.value };
+        let before = std::mem::take(&mut self.before[number as usize]);
+        if before != value {
+            sink(&entry.key, &before, &value);
+        }
+        self.give_back(number);
+        Ok(())
+    }
+
+    fn give_back(&self, number: u32) {
+        let control = self.segments.control();
+        // SAFETY: in regions that we own; of `free_tail` and the elements behind it we are the only writer.
+        unsafe {
+            let tail = memory::load(&raw mut (*control).free_tail);
+            let place = tail as usize & (self.free.len() - 1);
+            memory::store(self.free.element(place), u64::from(number));
+            memory::store(&raw mut (*control).free_tail, tail + 1);
+        }
+    }
+
+    /// Entries in use at the last look.
+    #[cfg(test)]
+    pub(super) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// The next look shows everything again.
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) -> Vec<FlowValue> {
+        std::mem::take(&mut self.before)
+    }
+
+    /// Undoes [`Self::forget`].
+    #[cfg(test)]
+    pub(super) fn remember(&mut self, before: Vec<FlowValue>) {
+        self.before = before;
+    }
+}
+
+/// Room for every number at once, so that the ring is never full.
+pub(super) fn free_ring_len(max_entries: u32) -> u32 {
+    max_entries.next_power_of_two()
+}
+
+/// The tags, mapped when the first flow leaves: most runs are over before.
+#[derive(Debug)]
+struct Buckets {
+    map: OwnedFd,
+    count: u32,
+    region: Option<Region<Bucket>>,
+}
+
+impl Buckets {
+    /// Clears the tag of an entry in either of its buckets.
+    fn remove(&mut self, hash: u64, number: u32) -> Result<()> {
+        let region = match &mut self.region {
+            Some(region) => region,
+            none => none.insert(Region::map(&self.map, "BUCKETS", self.count as usize)?),
+        };
+        let tag = table::tag(hash, number);
+        for bucket in table::buckets(hash, self.count - 1) {
+            let tags = region.element(bucket as usize).cast::<u64>();
+            for place in 0..table::TAGS {
+                // SAFETY: a tag in a region that we own; nobody but us takes this one out.
+                unsafe {
+                    let cell = tags.add(place);
+                    if memory::load(cell) == tag {
+                        memory::store(cell, 0);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! The CPUs' fronts seen from user space: has them flushed into the table, and so knows that every packet that came before was
+//! counted there and that no program still holds what it looked up before.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use netwatch_common::front::{Head, WORDS};
+use netwatch_common::stage::flushed;
+
+use super::memory::{self, Region};
+use super::sys;
+use crate::error::{Error, Result};
+
+/// How often a CPU is asked that is counting a packet at that moment; each takes under a microsecond.
+const TRIES: u32 = 100_000;
+
+/// All fronts.
+#[derive(Debug)]
+pub(super) struct Fronts {
+    program: OwnedFd,
+    heads: Region<Head>,
+}
+
+impl Fronts {
+    pub(super) fn new(program: &OwnedFd, heads: &OwnedFd, cpus: u32) -> Result<Self> {
+        let program = program.try_clone().map_err(|cause| Error::os("duplicate", "a program's descriptor", cause))?;
+        Ok(Self { program, heads: Region::map(heads, "HEADS", cpus as usize)? })
+    }
+
+    /// Sets the clock that packets in the front are timed with.
+    pub(super) fn set_tick(&self, tick_ns: u64, tick_base_ns: u64) {
+        for cpu in 0..self.heads.len() {
+            let head = self.heads.element(cpu);
+            // SAFETY: in a region that we own; only this side writes them.
+            unsafe {
+                memory::store(&raw mut (*head).tick_base_ns, tick_base_ns);
+                memory::store(&raw mut (*head).tick_ns, tick_ns);
+            }
+        }
+    }
+
+    /// Merges everything that the fronts hold into the table. When this returns, every program that ran when it was called has ended, and
+    /// fronts hold no entry that was retiring.
+    pub(super) fn flush(&self) -> Result<()> {
+        (0..self.heads.len() as u32).try_for_each(|cpu| self.flush_cpu(cpu))
+    }
+
+    /// The first word is asked for always: that a CPU answers means that it is amid no packet. Only then the bitmap is looked at.
+    fn flush_cpu(&self, cpu: u32) -> Result<()> {
+        self.flush_word(cpu, 0)?;
+        (1..WORDS).filter(|&word| self.has_slots(cpu, word)).try_for_each(|word| self.flush_word(cpu, word))
+    }
+
+    fn has_slots(&self, cpu: u32, word: usize) -> bool {
+        // SAFETY: in a region that we own.
+        unsafe { memory::load((&raw mut (*self.heads.element(cpu as usize)).installed).cast::<u64>().add(word)) != 0 }
+    }
+
+    fn flush_word(&self, cpu: u32, word: usize) -> Result<()> {
+        for _ in 0..TRIES {
+            match self.ask(cpu, word)? {
+                flushed::BUSY => std::thread::yield_now(),
+                _ => return Ok(()),
+            }
+        }
+        Err(Error::said("flush the front of", format!("CPU {cpu}"), "it does not stop counting a packet"))
+    }
+
+    /// Of a CPU that is off nobody else uses the front: any CPU may flush it.
+    fn ask(&self, cpu: u32, word: usize) -> Result<u32> {
+        let arguments = [u64::from(cpu), word as u64];
+        match sys::run_on_cpu(self.program.as_fd(), &arguments, Some(cpu)) {
+            Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => {
+                sys::run_on_cpu(self.program.as_fd(), &arguments, None)
+            }
+            answer => answer,
+        }
+        .map_err(|cause| Error::os("flush the front of", format!("CPU {cpu}"), cause))
+    }
+}

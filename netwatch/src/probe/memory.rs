@@ -1,0 +1,108 @@
+//! Memory of BPF arrays that both sides have mapped. User space reads what the classifier changes at the same time, so every access
+//! is one whole word.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::error::{Error, Result};
+
+/// The elements of an array of `T`, mapped.
+#[derive(Debug)]
+pub(super) struct Region<T> {
+    start: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: the memory is the map's, not a thread's; all access is by whole words through raw pointers.
+unsafe impl<T> Send for Region<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Region<T> {}
+
+impl<T> Region<T> {
+    /// Maps an array of `len` elements that was made with `BPF_F_MMAPABLE`. The kernel rounds an element's size up to eight bytes.
+    pub(super) fn map(array: impl AsFd, name: &str, len: usize) -> Result<Self> {
+        const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() >= 8) };
+        let failed = |cause: io::Error| Error::os("map BPF array", name, cause);
+        let bytes = NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, 0) };
+        Ok(Self { start: start.map_err(|errno| failed(errno.into()))?.cast(), len })
+    }
+
+    /// How many elements there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Element `index`, which must be one of them.
+    pub(super) fn element(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "element {index} of {}", self.len);
+        // SAFETY: within the mapping.
+        unsafe { self.start.as_ptr().add(index) }
+    }
+
+    /// A copy of element `index`, word by word: words may be of different moments.
+    pub(super) fn read(&self, index: usize) -> T
+    where
+        T: aya::Pod,
+    {
+        let from = self.element(index).cast::<u64>();
+        let mut copy = std::mem::MaybeUninit::<T>::uninit();
+        let to = copy.as_mut_ptr().cast::<u64>();
+        for word in 0..size_of::<T>() / 8 {
+            // SAFETY: within the element and within the copy; plain data for which any bytes are a value.
+            unsafe { to.add(word).write(from.add(word).read_volatile()) };
+        }
+        // SAFETY: every word was written.
+        unsafe { copy.assume_init() }
+    }
+
+    /// Clears element `index`, which nobody else uses.
+    pub(super) fn clear(&self, index: usize) {
+        let words = self.element(index).cast::<u64>();
+        for word in 0..size_of::<T>() / 8 {
+            // SAFETY: within the element.
+            unsafe { words.add(word).write_volatile(0) };
+        }
+    }
+}
+
+impl<T> Drop for Region<T> {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this length, and nobody has a reference into it.
+        let _gone = unsafe { munmap(self.start.cast(), self.len * size_of::<T>()) };
+    }
+}
+
+/// A word that both sides change, as an atomic.
+///
+/// # Safety
+/// `word` points into a region that outlives the reference.
+pub(super) unsafe fn atomic<'a>(word: *mut u64) -> &'a AtomicU64 {
+    // SAFETY: aligned to eight bytes like every element, and the caller's promise.
+    unsafe { AtomicU64::from_ptr(word) }
+}
+
+/// Reads a word that the classifier changes.
+///
+/// # Safety
+/// As for [`atomic`].
+pub(super) unsafe fn load(word: *mut u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { atomic(word).load(Ordering::Acquire) }
+}
+
+/// Writes a word that the classifier reads: what was written before is seen before it.
+///
+/// # Safety
+/// As for [`atomic`].
+pub(super) unsafe fn store(word: *mut u64, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { atomic(word).store(value, Ordering::Release) };
+}
