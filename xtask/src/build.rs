@@ -45,13 +45,23 @@ pub fn check(root: &Path) -> io::Result<()> {
     Err(io::Error::other(format!("{OBJECT} is not what its source gives: run `cargo xtask build` and commit it")))
 }
 
+/// Builds the programs that the bench measures beside the classifier: where their object is.
+pub fn reference(root: &Path) -> io::Result<PathBuf> {
+    build(root, "reference")
+}
+
 /// Builds from source and returns the object's bytes.
 fn fresh(root: &Path) -> io::Result<Vec<u8>> {
+    fs::read(build(root, "netwatch")?)
+}
+
+/// Builds one of the crate's objects: where it is.
+fn build(root: &Path, name: &str) -> io::Result<PathBuf> {
     let target_dir = root.join("target/bpf");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(root)
-        .args(["build", "--quiet", "--locked", "--release", "--package", "netwatch-ebpf"])
+        .args(["build", "--quiet", "--locked", "--release", "--package", "netwatch-ebpf", "--bin", name])
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
         .args(["--config", "profile.release.codegen-units=1", "--config", "profile.release.lto=false"])
@@ -65,7 +75,7 @@ fn fresh(root: &Path) -> io::Result<Vec<u8>> {
             "the classifier does not build; `cargo xtask setup` installs rust-src and bpf-linker",
         ));
     }
-    fs::read(target_dir.join(TARGET).join("release/netwatch"))
+    Ok(target_dir.join(TARGET).join("release").join(name))
 }
 
 /// [`FLAGS`], and names for the paths that differ between machines.

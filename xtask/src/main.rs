@@ -37,12 +37,8 @@ enum Task {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
-    /// Measure set-up time, memory and throughput
-    Bench {
-        /// Repetitions of each short command
-        #[arg(short = 'c', long, default_value_t = 20)]
-        count: usize,
-    },
+    /// Measure set-up time, memory and throughput of a run, or the engine
+    Bench(bench::Bench),
     /// Set up, build, and show netwatch at work in a small internet of namespaces
     Demo,
 }
@@ -53,7 +49,7 @@ fn main() -> ExitCode {
         Task::Build => build_object().and_then(|()| programs::netwatch()).map(drop),
         Task::Check => check::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
-        Task::Bench { count } => bench::run(count),
+        Task::Bench(what) => bench::bench(what),
         Task::Demo => demo::run(),
     };
     match done {

@@ -190,6 +190,11 @@ impl Probe {
         }
     }
 
+    /// Every program of the classifier by name, for a bench to run, measure or link.
+    pub fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.loaded.named_programs()
+    }
+
     /// How it is attached; `None` before.
     pub fn method(&self) -> Option<Method> {
         self.attachments.first().map(Attachment::method)

@@ -2,7 +2,7 @@
 //! aya's loader, which first reads and parses the kernel's whole BTF; nothing in this object needs that.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use aya_obj::generated::{bpf_insn, bpf_map_type, bpf_prog_type};
 use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
@@ -72,6 +72,11 @@ impl Loaded {
     /// As [`Self::map`].
     pub(super) fn program(&self, name: &str) -> &OwnedFd {
         &self.programs[name]
+    }
+
+    /// All programs and their names.
+    pub(super) fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.programs.iter().map(|(name, program)| (name.as_str(), program.as_fd()))
     }
 
     /// All programs.

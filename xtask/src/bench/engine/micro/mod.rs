@@ -1,0 +1,77 @@
+//! Nanoseconds per packet by BPF_PROG_TEST_RUN: one thread on one CPU, programs in turn, the order rotated.
+
+pub mod cases;
+pub mod gate;
+mod measure;
+mod size;
+
+use netwatch::probe::ProbeConfig;
+
+use self::cases::Case;
+use self::measure::Measured;
+use super::Options;
+use super::stats::{least, median, pairs};
+use super::subject::Subject;
+use crate::Result;
+
+/// Prints programs' sizes, then a table for every case.
+pub fn run(options: &Options) -> Result {
+    size::print(options)?;
+    println!(
+        "\nns per packet, {} rounds; over: ns over `empty` in the same round; of plain: over / plain hash's over",
+        options.rounds
+    );
+    let wanted = |case: &Case| options.case.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
+    for case in cases::all().into_iter().filter(wanted) {
+        let measured = measure::case(&case, subjects(options)?, options)?;
+        print(&case, &measured);
+    }
+    Ok(())
+}
+
+/// The reference programs come first: `empty`, then `plain hash`.
+fn subjects(options: &Options) -> Result<Vec<Subject>> {
+    let mut subjects = vec![options.reference.empty()?, options.reference.plain()?];
+    if let Some(foreign) = &options.foreign {
+        subjects.push(Subject::of_object("the object", foreign)?);
+    }
+    subjects.push(Subject::netwatch("netwatch", &ProbeConfig::default())?);
+    let without_samples = ProbeConfig { sample_packets: 0, ..ProbeConfig::default() };
+    subjects.push(Subject::netwatch("netwatch, no samples", &without_samples)?);
+    Ok(subjects)
+}
+
+fn print(case: &Case, measured: &[Measured]) {
+    let [empty, plain, ..] = measured else { return };
+    println!("\n{}", case.name);
+    println!("  {:22} {:>7} {:>7} {:>7} {:>7} {:>9}", "", "median", "least", "over", "least", "of plain");
+    // It does not count every kind of frame.
+    const COUNTS: f64 = 5.0;
+    let over = |one: &Measured| pairs(&one.ns, &empty.ns, |one, empty| one - empty);
+    let plain_over = over(plain);
+    for one in measured {
+        let over = over(one);
+        let of_plain = pairs(&over, &plain_over, |one, plain| if plain < COUNTS { f64::NAN } else { one / plain });
+        let best = least(&one.ns) - least(&empty.ns);
+        print!("  {:22} {:7.1} {:7.1}", one.name, median(&one.ns), least(&one.ns));
+        println!(" {:7.1} {best:7.1} {:9.2}{}", median(&over), median(&of_plain), remark(case, one, median(&over)));
+    }
+}
+
+/// The goal, and what netwatch counted.
+fn remark(case: &Case, one: &Measured, over: f64) -> String {
+    let Some(counted) = one.counted else { return String::new() };
+    let mut remark = match case.goal_ns {
+        Some(goal) if one.name == "netwatch" => {
+            format!("  goal {goal}: {}", if over <= goal { "met" } else { "missed" })
+        }
+        _ => String::new(),
+    };
+    if counted.flows != 1 {
+        remark += &format!("  {} flows", counted.flows);
+    }
+    if counted.overflow != 0 {
+        remark += &format!(", {} packets in overflow", counted.overflow);
+    }
+    if counted.packets == one.runs { remark } else { format!("{remark}  LOST {}", one.runs.abs_diff(counted.packets)) }
+}

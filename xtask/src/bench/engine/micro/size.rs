@@ -1,0 +1,38 @@
+//! How large the programs are, and what they cost to verify.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netwatch::probe::{Probe, ProbeConfig};
+
+use super::super::Options;
+use super::super::bpf;
+use super::super::subject;
+use crate::Result;
+
+/// Prints a line for each program of netwatch's, or of the object that was asked for.
+pub fn print(options: &Options) -> Result {
+    println!("{:32} {:>10} {:>14} {:>14}", "program", "verified", "BPF code, B", "machine code, B");
+    let probe = Probe::load(&ProbeConfig::default()).map_err(|error| error.to_string())?;
+    let mut programs: Vec<_> = probe.named_programs().collect();
+    programs.sort_by_key(|(name, _)| *name);
+    programs.iter().try_for_each(|(name, program)| line(&format!("netwatch {name}"), *program))?;
+    let total = probe.verified_instructions().map_err(|error| error.to_string())?;
+    println!("{:32} {total:10}", "netwatch, all");
+    if let Some(foreign) = &options.foreign {
+        let mut object = subject::load(&foreign.object)?;
+        let names: Vec<String> = object.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            line(&format!("object {name}"), subject::program(&mut object, &name)?.as_fd())?;
+        }
+    }
+    for reference in [options.reference.empty()?, options.reference.plain()?] {
+        line(reference.name, reference.program())?;
+    }
+    Ok(())
+}
+
+fn line(name: &str, program: BorrowedFd<'_>) -> Result {
+    let info = bpf::info(program).map_err(|error| format!("cannot ask the kernel about {name}: {error}"))?;
+    println!("{name:32} {:10} {:14} {:14}", info.verified_insns, info.xlated_prog_len, info.jited_prog_len);
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What is measured: a loaded program, and what keeps it alive.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
+use netwatch::flow::Traffic;
+use netwatch::probe::{Probe, ProbeConfig};
+
+use super::bpf;
+use super::frames::Frame;
+use crate::Result;
+
+/// The entry point that is measured: what the target sent.
+const ENTRY: &str = "link_egress";
+
+/// A classifier of somebody else's.
+#[derive(Debug, Clone)]
+pub struct Foreign {
+    /// The ELF object.
+    pub object: PathBuf,
+    /// The program to run.
+    pub program: String,
+    /// `MAP=PROGRAM,PROGRAM…`: programs for the elements of a map of programs.
+    pub tail_calls: Vec<String>,
+}
+
+/// A program to measure.
+pub struct Subject {
+    /// As it is printed.
+    pub name: &'static str,
+    program: OwnedFd,
+    keeper: Keeper,
+}
+
+enum Keeper {
+    Netwatch(Box<Probe>),
+    /// Maps and programs go with it.
+    Other {
+        _object: Ebpf,
+    },
+}
+
+/// What netwatch counted.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counted {
+    /// Packets under any key.
+    pub packets: u64,
+    /// Flows with an entry of their own.
+    pub flows: usize,
+    /// Packets that were counted without one.
+    pub overflow: u64,
+}
+
+impl Subject {
+    /// netwatch's own classifier.
+    pub fn netwatch(name: &'static str, config: &ProbeConfig) -> Result<Self> {
+        let probe = Probe::load(config).map_err(|error| error.to_string())?;
+        let program = probe.named_programs().find(|(name, _)| *name == ENTRY);
+        let (_, program) = program.ok_or_else(|| format!("the classifier has no program {ENTRY}"))?;
+        let program = duplicate(program)?;
+        Ok(Self { name, program, keeper: Keeper::Netwatch(Box::new(probe)) })
+    }
+
+    /// A program of any object, with maps of the sizes that the object states.
+    pub fn of_object(name: &'static str, foreign: &Foreign) -> Result<Self> {
+        let mut object = load(&foreign.object)?;
+        for link in &foreign.tail_calls {
+            link_programs(&mut object, link)?;
+        }
+        let program = program(&mut object, &foreign.program)?;
+        Ok(Self { name, program, keeper: Keeper::Other { _object: object } })
+    }
+
+    /// Its descriptor.
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// Runs it once on a frame, as preparation.
+    pub fn run(&self, frame: &Frame) -> Result {
+        bpf::test_run(self.program(), &frame.bytes, &frame.context, 1).map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// The sentence about a test run that failed.
+    pub fn failed(&self, error: &std::io::Error) -> String {
+        format!("cannot run {}: {error}", self.name)
+    }
+
+    /// Empties its rings, as netwatch does on a timer.
+    pub fn poll(&mut self) {
+        if let Keeper::Netwatch(probe) = &mut self.keeper {
+            probe.poll(&mut drop);
+        }
+    }
+
+    /// What it counted since it was loaded or asked last; `None` if it is not netwatch's.
+    pub fn counted(&mut self) -> Result<Option<Counted>> {
+        let Keeper::Netwatch(probe) = &mut self.keeper else { return Ok(None) };
+        let mut counted = Counted::default();
+        let mut flows = HashSet::new();
+        let drained = probe.drain(&mut |increment| {
+            let packets = increment.counters.egress.skbs + increment.counters.ingress.skbs;
+            counted.packets += packets;
+            match increment.traffic {
+                Traffic::Flow(key) => drop(flows.insert(key)),
+                Traffic::Overflow(_) => counted.overflow += packets,
+                _ => {}
+            }
+        });
+        drained.map_err(|error| error.to_string())?;
+        counted.flows = flows.len();
+        Ok(Some(counted))
+    }
+}
+
+/// Loads an object with aya.
+pub fn load(object: &Path) -> Result<Ebpf> {
+    EbpfLoader::new().load_file(object).map_err(|error| format!("cannot load {}: {error}", object.display()))
+}
+
+/// Puts a classifier of a loaded object into the kernel.
+pub fn program(object: &mut Ebpf, name: &str) -> Result<OwnedFd> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot load program {name}: {error}");
+    let program = object.program_mut(name).ok_or_else(|| failed(&"the object has none of this name"))?;
+    let classifier: &mut SchedClassifier = program.try_into().map_err(|error| failed(&error))?;
+    // Loaded before, as the continuation of another one.
+    if classifier.fd().is_err() {
+        classifier.load().map_err(|error| failed(&error))?;
+    }
+    duplicate(classifier.fd().map_err(|error| failed(&error))?.as_fd())
+}
+
+/// `MAP=PROGRAM,PROGRAM…`
+fn link_programs(object: &mut Ebpf, link: &str) -> Result {
+    let (map, programs) = link.split_once('=').ok_or_else(|| format!("`{link}` is not MAP=PROGRAM,…"))?;
+    for (element, name) in (0..).zip(programs.split(',')) {
+        let program = program(object, name)?;
+        set_element(object, map, element, &program.as_raw_fd().to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+/// Sets an element of a map of a loaded object.
+pub fn set_element(object: &Ebpf, map: &str, element: u32, value: &[u8]) -> Result {
+    let found = object.map(map).ok_or_else(|| format!("the object has no map {map}"))?;
+    let data = match found {
+        aya::maps::Map::ProgramArray(data) | aya::maps::Map::Array(data) => data,
+        _ => return Err(format!("{map} is not an array")),
+    };
+    bpf::map_update(data.fd().as_fd(), element, value).map_err(|error| format!("cannot set {map}[{element}]: {error}"))
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().map_err(|error| format!("cannot duplicate a descriptor: {error}"))
+}
