@@ -5,7 +5,7 @@
 //! **Time.** A precise clock costs more than counting does. Packets that need none take the kernel's tick (`jiffies`, read in line) as ns of
 //! the monotonic clock: `jiffies * tick_ns + tick_base_ns`. It is up to one tick behind (4 ms at 250 Hz) and never ahead.
 //!
-//! Only packets that need nothing but counting are counted here: see [`takes`]. Not: what happens to the others, and who gets
+//! Only packets that need nothing but counting are counted here: see [`count`]. Not: what happens to the others, and who gets
 //! a slot; the classifier's `account` decides that.
 
 use crate::account::{self, Cells};
@@ -13,6 +13,7 @@ use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS};
 use crate::hash::{Words, is_same};
 use crate::observation::Size;
 use crate::parse::{Packet, tcp};
+use crate::round_trip::{self, Probe};
 
 /// Slots of each CPU.
 pub const SLOTS: u32 = 4096;
@@ -21,8 +22,11 @@ pub const WORDS: usize = SLOTS as usize / 64;
 /// A flow that finds its slot taken gets it at one in so many packets; otherwise it is counted in its entry, which is cheaper
 /// than two flows that take turns.
 pub const PATIENCE: u8 = 8;
-/// A slot that has counted so many buffers is full until it is merged: long before a counter could overflow.
-const FULL: u32 = 1 << 31;
+/// A slot takes so many buffers in each direction until it is merged, and none larger than [`LARGEST`]: so its counters of 32 bits cannot
+/// overflow.
+const FULL: u32 = 4096;
+/// The largest buffers that Linux builds (`GSO_MAX_SIZE`), in bytes.
+const LARGEST: u64 = 8 * 65_535;
 /// Time between two measurements of a flow's round trip, in ns.
 pub const PROBE_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -36,20 +40,24 @@ pub mod attention {
     pub const HANDSHAKE: u8 = 4;
 }
 
-/// What one direction's packets add up to since the last merge.
+/// What one direction's packets add up to since the last merge. All but the wire's extra bytes fit 32 bits: see [`FULL`].
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
-    /// As in [`crate::flow::Counts`].
-    pub bytes: u64,
-    /// As in [`crate::flow::Counts`].
-    pub extra_packets: u64,
-    /// As in [`crate::flow::Counts`].
-    pub extra_wire_bytes: u64,
     /// Socket buffers.
     pub skbs: u32,
+    /// As in [`crate::flow::Counts`].
+    pub bytes: u32,
     /// As in [`Half`]; not reset by a merge.
     pub highest: u32,
+    /// As in [`crate::flow::Counts`].
+    pub extra_packets: u32,
+    /// As in [`crate::flow::Counts`].
+    pub extra_wire_bytes: u64,
+    /// As in [`Half`].
+    pub retransmitted_packets: u32,
+    /// As in [`Half`].
+    pub retransmitted_bytes: u32,
 }
 
 /// One CPU's count of one flow. Two lines of the cache: what a packet is compared with, and what it changes.
@@ -74,8 +82,8 @@ pub struct Slot {
     pub tallies: [Tally; 2],
 }
 
-/// What the front of one CPU has beside its slots. One element of the HEADS map for each CPU.
-#[repr(C, align(64))]
+/// What the front of one CPU has beside its slots: one page, which user space maps.
+#[repr(C, align(4096))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// 1 while a packet is being counted on this CPU: an interrupt that comes then must leave the front alone.
@@ -95,28 +103,120 @@ pub struct Head {
     pub installed: [u64; WORDS],
 }
 
-/// Whether this slot takes this packet: one of its flow that needs nothing but counting. It opens and closes nothing, repeats no data, closes
-/// no window, is not to be sampled and starts no measurement.
+/// The front of one CPU. One element of the FRONTS map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Front {
+    /// All but the slots.
+    pub head: Head,
+    /// By [`slot`].
+    pub slots: [Slot; SLOTS as usize],
+}
+
+/// Counts a packet in the slot if it is one of the slot's flow that needs nothing else: it opens and closes nothing, closes no window, is not to
+/// be sampled, and neither begins nor ends a measurement of the round trip. False if not.
 ///
 /// # Safety
-/// `slot` points to a live slot.
+/// `slot` points to a live slot that nobody else changes. `probe` gives a live probe, or none.
 #[inline(always)]
-pub unsafe fn takes(slot: *mut Slot, words: &Words, packet: &Packet, direction: u8, now_ns: u64) -> bool {
+pub unsafe fn count(
+    slot: *mut Slot,
+    words: &Words,
+    hash: u64,
+    seen: &Plain<'_>,
+    probe: impl Fn() -> Option<*const Probe>,
+) -> bool {
+    let Plain { packet, size, direction, now_ns } = *seen;
     // SAFETY: the caller's promise.
     unsafe {
         if !is_same(&raw const (*slot).key, words) || (*slot).attention & attention_of(packet, direction) != 0 {
             return false;
         }
         let tally = tally(slot, direction);
-        if (*tally).skbs >= FULL {
+        if (*tally).skbs >= FULL || size.bytes > LARGEST {
             return false;
         }
-        if packet.flags == 0 {
-            return true;
+        if packet.flags != 0 && !follow(slot, tally, hash, seen, probe) {
+            return false;
         }
-        let probes = direction == EGRESS && packet.payload_len != 0 && now_ns >= (*slot).probe_after_ns;
-        is_plain(packet) && packet.window != 0 && !is_repeated((*tally).highest, packet) && !probes
+        (*tally).skbs += 1;
+        (*tally).bytes += size.bytes as u32;
+        if size.has_extra() {
+            (*tally).extra_packets += size.extra_packets as u32;
+            (*tally).extra_wire_bytes += size.extra_wire_bytes;
+        }
+        (*slot).last_seen_ns = now_ns;
     }
+    true
+}
+
+/// A packet that may be counted here.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a> {
+    /// What its headers said.
+    pub packet: &'a Packet,
+    /// How much it counts.
+    pub size: &'a Size,
+    /// [`EGRESS`] or [`INGRESS`].
+    pub direction: u8,
+    /// The kernel's tick.
+    pub now_ns: u64,
+}
+
+/// Follows a TCP packet's numbers and flags. False, and nothing changed, if it has to go the long way.
+///
+/// # Safety
+/// As for [`count`]; the tally is the slot's for this direction.
+#[inline(always)]
+unsafe fn follow(
+    slot: *mut Slot,
+    tally: *mut Tally,
+    hash: u64,
+    seen: &Plain<'_>,
+    probe: impl Fn() -> Option<*const Probe>,
+) -> bool {
+    let Plain { packet, size, direction, now_ns } = *seen;
+    if !is_plain(packet) || packet.window == 0 {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if direction == INGRESS && probe().is_some_and(|probe| round_trip::is_answered(probe, hash, packet)) {
+            return false;
+        }
+        let end = packet.sequence.wrapping_add(packet.payload_len);
+        let is_new = end.wrapping_sub((*tally).highest) as i32 > 0;
+        if packet.payload_len != 0 {
+            let is_old = (packet.sequence.wrapping_sub((*tally).highest) as i32) < 0;
+            if direction == EGRESS && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(), hash)) {
+                return false;
+            }
+            if is_old {
+                // Old and new bytes in one buffer are rare enough.
+                if is_new {
+                    return false;
+                }
+                (*tally).retransmitted_packets += size.packets() as u32;
+                (*tally).retransmitted_bytes += packet.payload_len;
+            }
+        }
+        if is_new {
+            (*tally).highest = end;
+        }
+        let flags = flags(slot, direction);
+        if packet.flags & !*flags != 0 {
+            *flags |= packet.flags;
+        }
+    }
+    true
+}
+
+/// # Safety
+/// The probe, if there is one, is live.
+#[inline(always)]
+unsafe fn is_armed(probe: Option<*const Probe>, hash: u64) -> bool {
+    // SAFETY: the caller's promise.
+    probe.is_some_and(|probe| unsafe { (*probe).armed } == hash)
 }
 
 /// Whether a TCP packet neither opens nor closes anything.
@@ -130,41 +230,6 @@ pub fn is_plain(packet: &Packet) -> bool {
 pub fn attention_of(packet: &Packet, direction: u8) -> u8 {
     let payload = if packet.payload_len != 0 { attention::EGRESS_PAYLOAD << direction } else { 0 };
     payload | attention::HANDSHAKE
-}
-
-#[inline(always)]
-fn is_repeated(highest: u32, packet: &Packet) -> bool {
-    packet.payload_len != 0 && (packet.sequence.wrapping_sub(highest) as i32) < 0
-}
-
-/// Counts a packet in the slot that takes it.
-///
-/// # Safety
-/// `slot` points to a live slot that nobody else changes.
-#[inline(always)]
-pub unsafe fn record(slot: *mut Slot, packet: &Packet, size: &Size, direction: u8, now_ns: u64) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let tally = tally(slot, direction);
-        (*tally).skbs += 1;
-        (*tally).bytes += size.bytes;
-        if size.has_extra() {
-            (*tally).extra_packets += size.extra_packets;
-            (*tally).extra_wire_bytes += size.extra_wire_bytes;
-        }
-        (*slot).last_seen_ns = now_ns;
-        if packet.flags == 0 {
-            return;
-        }
-        let end = packet.sequence.wrapping_add(packet.payload_len);
-        if end.wrapping_sub((*tally).highest) as i32 > 0 {
-            (*tally).highest = end;
-        }
-        let flags = flags(slot, direction);
-        if packet.flags & !*flags != 0 {
-            *flags |= packet.flags;
-        }
-    }
 }
 
 /// Gives the slot to a flow, or brings it up to date with the flow's entry. What it had counted must have been merged.
@@ -222,25 +287,25 @@ unsafe fn merge_half<C: Cells>(slot: *mut Slot, value: *mut FlowValue, direction
     // SAFETY: the caller's promise.
     unsafe {
         let (tally, half) = (tally(slot, direction), account::half(value, direction));
-        let Tally { bytes, extra_packets, extra_wire_bytes, skbs, highest } = *tally;
-        if skbs == 0 {
+        if (*tally).skbs == 0 {
             return;
         }
         let counts = &raw mut (*half).counts;
-        C::add64(&raw mut (*counts).skbs, u64::from(skbs));
-        C::add64(&raw mut (*counts).bytes, bytes);
-        if extra_packets | extra_wire_bytes != 0 {
-            C::add64(&raw mut (*counts).extra_packets, extra_packets);
-            C::add64(&raw mut (*counts).extra_wire_bytes, extra_wire_bytes);
+        C::add64(&raw mut (*counts).skbs, (*tally).skbs.into());
+        C::add64(&raw mut (*counts).bytes, (*tally).bytes.into());
+        if (*tally).extra_wire_bytes | u64::from((*tally).extra_packets) != 0 {
+            C::add64(&raw mut (*counts).extra_packets, (*tally).extra_packets.into());
+            C::add64(&raw mut (*counts).extra_wire_bytes, (*tally).extra_wire_bytes);
         }
-        let flags = *flags(slot, direction);
+        if (*tally).retransmitted_packets != 0 {
+            C::add32(&raw mut (*half).retransmitted_packets, (*tally).retransmitted_packets);
+            C::add64(&raw mut (*half).retransmitted_bytes, (*tally).retransmitted_bytes.into());
+        }
+        let (flags, highest) = (*flags(slot, direction), (*tally).highest);
         if flags != 0 {
             account::raise::<C>(half, flags, highest);
         }
-        (*tally).skbs = 0;
-        (*tally).bytes = 0;
-        (*tally).extra_packets = 0;
-        (*tally).extra_wire_bytes = 0;
+        tally.write(Tally { highest, ..Tally::default() });
         account::advance(&raw mut (*value).last_seen_ns, (*slot).last_seen_ns);
     }
 }
@@ -301,7 +366,9 @@ const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<Tally>() == 32 && size_of::<Slot>() == 128);
     assert!(offset_of!(Slot, entry) == 40 && offset_of!(Slot, last_seen_ns) == 48 && offset_of!(Slot, tallies) == 64);
-    assert!(size_of::<Head>() == 64 + 8 * WORDS && offset_of!(Head, installed) == 64);
+    assert!(size_of::<Head>() == 4096 && offset_of!(Head, installed) == 64);
+    assert!(size_of::<Front>() == 4096 + 128 * SLOTS as usize);
+    assert!(FULL as u64 * LARGEST <= u32::MAX as u64 && FULL as u64 * u16::MAX as u64 <= u32::MAX as u64);
     assert!(EGRESS == 0 && INGRESS == 1 && attention::INGRESS_PAYLOAD == attention::EGRESS_PAYLOAD << INGRESS);
     assert!(SLOTS.is_power_of_two() && size_of::<Half>() == 72);
 };

@@ -6,14 +6,15 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
 use netwatch_common::flow::FlowValue;
-use netwatch_common::front::{self as rules, Head, PATIENCE, Slot};
+use netwatch_common::front::{self as rules, Front, Head, PATIENCE, Slot};
 use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Frame, Hook};
 use netwatch_common::{account, remainder, round_trip, sample as samples, stage, stat as slots};
 
 use crate::atomic::Shared;
-use crate::maps::{CONFIG, EVENTS, PROBES, REMAINDERS, SCRATCH, STAGES};
+use crate::maps::{EVENTS, PROBES, REMAINDERS, SCRATCH, STAGES};
+use crate::settings::settings;
 use crate::skb::{Skb, meta};
 use crate::table::{self, Place};
 use crate::{fragment as fragments, front, sample, stat};
@@ -61,13 +62,15 @@ pub fn packet(ctx: &TcContext) {
         debug!(ctx, "headers of a packet of {} bytes are out of reach", ctx.len());
     }
     let hook = Hook::from_number(scratch.hook);
-    let (cpu, Some(head)) = front::own_head() else { return };
+    let Some(front) = front::own() else { return };
+    // SAFETY: a live map value.
+    let head = unsafe { &raw mut (*front).head };
     scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(head), &mut fragments::Map);
     let scratch = forget(scratch);
     // SAFETY: this CPU's own; the mark keeps an interrupt out of the front until it is taken away.
     let reason = unsafe {
         front::enter(head);
-        let reason = count(cpu, head, &mut scratch.seen);
+        let reason = count(front, &mut scratch.seen);
         front::leave(head);
         reason
     };
@@ -105,9 +108,9 @@ fn proceed(ctx: &TcContext, stage: u32) {
 /// Counts the packet. Returns the reason to sample it, if there is one.
 ///
 /// # Safety
-/// `head` is this CPU's own, and its front is ours.
+/// `front` is this CPU's own, and nobody else changes it.
 #[inline(always)]
-unsafe fn count(cpu: u32, head: *mut Head, seen: &mut Observation) -> Option<u8> {
+unsafe fn count(front: *mut Front, seen: &mut Observation) -> Option<u8> {
     if remainder::is_fixed(&seen.key) {
         return record(remainder_value(seen), seen);
     }
@@ -115,9 +118,10 @@ unsafe fn count(cpu: u32, head: *mut Head, seen: &mut Observation) -> Option<u8>
     let hash = hash::hash(words);
     // SAFETY: the caller's promise.
     unsafe {
-        let slot = usable_slot(cpu, head, hash);
+        let head = &raw mut (*front).head;
+        let slot = usable_slot(front, hash);
         let held = make_room(slot, &words, seen);
-        let Some(place) = held.or_else(|| table::find(&words, hash)).or_else(|| add(&words, hash, seen)) else {
+        let Some(place) = held.or_else(|| table::find(&words, hash)).or_else(|| add(head, &words, hash, seen)) else {
             return record(remainder_value(seen), seen);
         };
         let value = &raw mut (*place.entry).value;
@@ -136,7 +140,7 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> Option<u8> {
     if value.is_null() {
         return None;
     }
-    let config = CONFIG.load();
+    let config = settings().of_samples();
     // SAFETY: a live map value; the table gives no entry to another flow while a program runs.
     unsafe {
         if account::needs_clock(value, seen, &config) {
@@ -153,14 +157,14 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> Option<u8> {
 /// The slot for this hash, unless the front is off or being flushed.
 ///
 /// # Safety
-/// `head` is this CPU's own.
+/// `front` is this CPU's own.
 #[inline(always)]
-unsafe fn usable_slot(cpu: u32, head: *mut Head, hash: u64) -> Option<*mut Slot> {
+unsafe fn usable_slot(front: *mut Front, hash: u64) -> Option<*mut Slot> {
     // SAFETY: the caller's promise.
-    if CONFIG.load().front == 0 || unsafe { front::is_flushing(head) } {
+    if settings().front() == 0 || unsafe { front::is_flushing(&raw mut (*front).head) } {
         return None;
     }
-    front::slot(cpu, hash)
+    Some(front::slot(front, hash))
 }
 
 /// Merges what the slot has counted if it is this flow's, or another's whose time is over; that one then loses it. The flow's
@@ -242,7 +246,7 @@ unsafe fn settle(
             return;
         }
         let value = &raw mut (*place.entry).value;
-        let attention = account::attention(value, &seen.packet, &CONFIG.load());
+        let attention = account::attention(value, &seen.packet, &settings().of_samples());
         if !taken && (attention & rules::attention_of(&seen.packet, seen.direction) != 0 || !rules::is_plain(&seen.packet))
         {
             return;
@@ -258,9 +262,9 @@ unsafe fn settle(
 
 /// Adds a flow and tells user space of it.
 #[inline(always)]
-fn add(words: &Words, hash: u64, seen: &Observation) -> Option<Place> {
-    let place = table::add(words, hash)?;
-    if CONFIG.load().announce != 0 {
+fn add(head: *mut Head, words: &Words, hash: u64, seen: &Observation) -> Option<Place> {
+    let place = table::add(head, words, hash)?;
+    if settings().announce() != 0 {
         sample::announce(&EVENTS, seen);
     }
     Some(place)

@@ -6,15 +6,15 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::RawTracePointContext;
-use netwatch_common::front::{self, Head, SLOTS, WORDS};
+use netwatch_common::front::{self, Front, Slot, WORDS};
 use netwatch_common::stage::flushed;
 
 use crate::atomic::Shared;
-use crate::maps::{FRONT, HEADS};
+use crate::maps::FRONTS;
 use crate::table;
 
 /// Slots that share a word of the bitmap.
-const PER_WORD: u32 = 64;
+const PER_WORD: usize = 64;
 
 /// Flushes 64 slots of a CPU: the first argument is the CPU, the second the word of its bitmap.
 #[inline(always)]
@@ -22,32 +22,33 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
     let arguments = ctx.as_ptr().cast::<u64>();
     // SAFETY: user space gives two.
     let (cpu, word) = unsafe { (*arguments as u32, *arguments.add(1) as usize) };
-    let Some(head) = HEADS.get_ptr_mut(cpu) else { return flushed::NONE };
+    let Some(front) = FRONTS.get_ptr_mut(cpu) else { return flushed::NONE };
     if word >= WORDS {
         return flushed::NONE;
     }
     // SAFETY: a live map value of the CPU that this runs on.
     unsafe {
+        let head = &raw mut (*front).head;
         if (&raw const (*head).active).read_volatile() != 0 {
             return flushed::BUSY;
         }
         (&raw mut (*head).flushing).write_volatile(1);
-        flush(head, cpu, word);
+        flush(front, word);
         (&raw mut (*head).flushing).write_volatile(0);
     }
     flushed::DONE
 }
 
 /// # Safety
-/// `head` is the CPU's, and the front is ours; `word` is one of the bitmap's.
+/// The front is ours; `word` is one of the bitmap's.
 #[inline(always)]
-unsafe fn flush(head: *mut Head, cpu: u32, word: usize) {
+unsafe fn flush(front: *mut Front, word: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let bits = (&raw mut (*head).installed).cast::<u64>().add(word);
-        let first = cpu * SLOTS + word as u32 * PER_WORD;
+        let bits = (&raw mut (*front).head.installed).cast::<u64>().add(word);
+        let slots = (&raw mut (*front).slots).cast::<Slot>().add(word * PER_WORD);
         for bit in 0..PER_WORD {
-            if *bits & (1 << bit) != 0 && !keep(first + bit) {
+            if *bits & (1 << bit) != 0 && !keep(slots.add(bit)) {
                 *bits &= !(1 << bit);
             }
         }
@@ -56,8 +57,7 @@ unsafe fn flush(head: *mut Head, cpu: u32, word: usize) {
 
 /// Merges one slot. False if it is free afterwards: its entry is about to leave the table.
 #[inline(always)]
-fn keep(index: u32) -> bool {
-    let Some(slot) = FRONT.get_ptr_mut(index) else { return false };
+fn keep(slot: *mut Slot) -> bool {
     // SAFETY: a live map value that is ours; the entry stays until every front has let go of it.
     unsafe {
         if !front::is_taken(slot) {

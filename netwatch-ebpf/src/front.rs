@@ -4,13 +4,14 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::programs::TcContext;
-use netwatch_common::front::{self, Head, SLOTS, Slot};
+use netwatch_common::front::{self, Front, Head, Plain, Slot};
 use netwatch_common::hash;
 use netwatch_common::observation::Size;
-use netwatch_common::parse::{self, Frame, Hook, Packet};
+use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
 use netwatch_common::round_trip;
 
-use crate::maps::{CONFIG, CONTROL, FRONT, HEADS, PROBES};
+use crate::maps::{CONTROL, FRONTS, PROBES};
+use crate::settings::settings;
 use crate::skb::{Skb, meta};
 
 /// The kernel's tick as a time: see `netwatch_common::front`.
@@ -32,46 +33,44 @@ pub fn tell_tick() {
 /// Counts the packet in the front if that is all it needs. False if it goes the long way.
 #[inline(always)]
 pub fn count(ctx: &TcContext, hook: Hook) -> bool {
-    if CONFIG.load().front == 0 {
+    if settings().front() == 0 {
         return false;
     }
-    let meta = meta(ctx);
-    let skb = Skb::direct(ctx);
-    let mut packet = Packet::default();
-    if !parse::quick(&skb, &meta, &mut packet) {
-        return false;
-    }
-    let (key, direction) = parse::orient(&packet, hook);
-    let words = hash::words(&key);
-    let hash = hash::hash(words);
-    let (cpu, Some(head)) = own_head() else { return false };
-    let Some(slot) = slot(cpu, hash) else { return false };
-    let size = Size::of(skb.len(), &meta, &packet);
+    // Helpers first, although in line: the compiler takes them for calls, before which it saves what it holds.
+    let Some(front) = own() else { return false };
+    // SAFETY: a live map value.
+    let head = unsafe { &raw mut (*front).head };
     let now_ns = tick_ns(head);
-    // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
-    unsafe {
-        enter(head);
-        let counted = !is_flushing(head)
-            && is_unsampled(head)
-            && front::takes(slot, &words, &packet, direction, now_ns)
-            && !answers(hook, hash, &packet);
-        if counted {
-            front::record(slot, &packet, &size, direction, now_ns);
+    let skb = Skb::direct(ctx);
+    let counted = |packet: &Packet, size: &Size| {
+        let (key, direction) = parse::orient(packet, hook);
+        let words = hash::words(&key);
+        let hash = hash::hash(words);
+        let slot = slot(front, hash);
+        let seen = Plain { packet, size, direction, now_ns };
+        let probe = || PROBES.get_ptr(round_trip::place(hash));
+        // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
+        unsafe {
+            enter(head);
+            let counted =
+                !is_flushing(head) && is_unsampled(head) && front::count(slot, &words, hash, &seen, probe);
+            leave(head);
+            counted
         }
-        leave(head);
-        counted
+    };
+    // Compiled for each family: half of an IPv4 address is known.
+    match parse::family(&skb) {
+        Some(Family::V4) => read(ctx, Family::V4, &skb, counted),
+        Some(Family::V6) => read(ctx, Family::V6, &skb, counted),
+        None => false,
     }
 }
 
-/// Whether it ends the measurement of a round trip. What the target sent never does.
 #[inline(always)]
-fn answers(hook: Hook, hash: u64, packet: &Packet) -> bool {
-    if hook == Hook::FromTarget || packet.flags == 0 {
-        return false;
-    }
-    let Some(probe) = PROBES.get_ptr(round_trip::place(hash)) else { return false };
-    // SAFETY: a live map value.
-    unsafe { round_trip::is_answered(probe, hash, packet) }
+fn read(ctx: &TcContext, family: Family, skb: &Skb, counted: impl Fn(&Packet, &Size) -> bool) -> bool {
+    let meta = meta(ctx);
+    let mut packet = Packet::default();
+    parse::quick_of(family, skb, &meta, &mut packet) && counted(&packet, &Size::of(skb.len(), &meta, &packet))
 }
 
 /// One in so many packets is sampled, whatever it is.
@@ -80,7 +79,7 @@ fn answers(hook: Hook, hash: u64, packet: &Packet) -> bool {
 /// `head` is this CPU's own.
 #[inline(always)]
 unsafe fn is_unsampled(head: *mut Head) -> bool {
-    if CONFIG.load().sample_interval == 0 {
+    if settings().sample_interval() == 0 {
         return true;
     }
     // SAFETY: the caller's promise.
@@ -96,7 +95,7 @@ unsafe fn is_unsampled(head: *mut Head) -> bool {
 /// For the long way: whether this is the one. Counts it down if not.
 #[inline(always)]
 pub fn is_due(head: *mut Head) -> bool {
-    let interval = CONFIG.load().sample_interval;
+    let interval = settings().sample_interval();
     if interval == 0 {
         return false;
     }
@@ -108,18 +107,18 @@ pub fn is_due(head: *mut Head) -> bool {
     }
 }
 
-/// This CPU's number and head.
+/// This CPU's front.
 #[inline(always)]
-pub fn own_head() -> (u32, Option<*mut Head>) {
+pub fn own() -> Option<*mut Front> {
     // SAFETY: no arguments, no memory.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    (cpu, HEADS.get_ptr_mut(cpu))
+    FRONTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)
 }
 
-/// A CPU's slot for a hash.
+/// Its slot for a hash.
 #[inline(always)]
-pub fn slot(cpu: u32, hash: u64) -> Option<*mut Slot> {
-    FRONT.get_ptr_mut(cpu * SLOTS + front::slot(hash))
+pub fn slot(front: *mut Front, hash: u64) -> *mut Slot {
+    // SAFETY: the number is under that of slots.
+    unsafe { (&raw mut (*front).slots).cast::<Slot>().add(front::slot(hash) as usize) }
 }
 
 /// # Safety
@@ -149,17 +148,14 @@ pub unsafe fn is_flushing(head: *mut Head) -> bool {
 /// Keeps the number of an entry that was taken and not used, for the next flow on this CPU. One is enough: it is taken before
 /// any other, so a second is only given up where softirqs are preempted, and then only that entry's memory is lost.
 #[inline(always)]
-pub fn keep_spare(number: u32) {
-    if let (_, Some(head)) = own_head() {
-        // SAFETY: this CPU's own.
-        unsafe { (*head).spare = number + 1 };
-    }
+pub fn keep_spare(head: *mut Head, number: u32) {
+    // SAFETY: this CPU's own.
+    unsafe { (*head).spare = number + 1 };
 }
 
 /// The entry that was kept, if it has memory by now.
 #[inline(always)]
-pub fn take_spare(limit: u64) -> Option<u32> {
-    let (_, Some(head)) = own_head() else { return None };
+pub fn take_spare(head: *mut Head, limit: u64) -> Option<u32> {
     // SAFETY: this CPU's own.
     unsafe {
         let kept = (*head).spare;

@@ -13,6 +13,7 @@ mod fragment;
 mod front;
 mod maps;
 mod sample;
+mod settings;
 mod skb;
 mod stat;
 mod table;

@@ -8,7 +8,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netwatch_common::config::Config;
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
-use netwatch_common::front::{Head, Slot};
+use netwatch_common::front::Front;
 use netwatch_common::remainder::{self, Remainder};
 use netwatch_common::round_trip::{PROBES as PROBE_COUNT, Probe};
 use netwatch_common::table::{Bucket, Control};
@@ -51,14 +51,9 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What each CPU's front has beside its slots. Mapped. Written by `front` and `flush`, read by user space.
+/// The fronts, one for each CPU. Mapped, of each the head. Written by `front`, `account` and `flush`, each on the CPU itself.
 #[map]
-pub static HEADS: Array<Head> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// The fronts, one CPU's behind the other's. Written by `front`, `account` and `flush`, each on the CPU itself. Mapped only so that it
-/// starts at a line of the cache.
-#[map]
-pub static FRONT: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static FRONTS: Array<Front> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Measurements of round trips. Written by `account`, read by `front`.
 #[map]

@@ -9,7 +9,8 @@ use netwatch_common::observation::Observation;
 use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader, reason as reasons};
 use netwatch_common::stat as slot;
 
-use crate::maps::{CONFIG, SAMPLES};
+use crate::maps::SAMPLES;
+use crate::settings::settings;
 use crate::stat;
 
 /// The reader looks on a timer: a wake-up per record costs four times the record.
@@ -25,7 +26,7 @@ struct Record<const N: usize> {
 #[inline(always)]
 pub fn take(ctx: &TcContext, seen: &Observation, reason: u8) {
     let caplen = if reason == reasons::INTERVAL {
-        CONFIG.load().snaplen.min(ctx.len())
+        settings().snaplen().min(ctx.len())
     } else {
         seen.packet.payload_offset.saturating_add(seen.packet.payload_len).min(ctx.len())
     };

@@ -2,13 +2,15 @@
 //! `netwatch_common::table`.
 
 use aya_ebpf::helpers::bpf_map_lookup_elem;
+use netwatch_common::front::Head;
 use netwatch_common::hash::{Words, is_same};
 use netwatch_common::stat as slot;
 use netwatch_common::table::{self, Bucket, Control, Entry, SEGMENT, TAGS};
 
 use crate::atomic::{fetch_add, replace};
 use crate::front;
-use crate::maps::{BUCKETS, CONFIG, CONTROL, FREE, SEGMENTS};
+use crate::maps::{BUCKETS, CONTROL, FREE, SEGMENTS};
+use crate::settings::settings;
 use crate::stat;
 
 /// Races that one packet may lose before it is counted under its protocol.
@@ -39,7 +41,7 @@ pub fn entry(number: u32) -> Option<*mut Entry> {
 /// The entry of a key.
 #[inline(always)]
 pub fn find(words: &Words, hash: u64) -> Option<Place> {
-    let [first, second] = table::buckets(hash, CONFIG.load().bucket_mask);
+    let [first, second] = table::buckets(hash, settings().bucket_mask());
     let tag = match tag_in(first, hash) {
         0 => tag_in(second, hash),
         found => found,
@@ -75,18 +77,18 @@ fn cell(bucket: *mut Bucket, place: usize) -> *mut u64 {
 
 /// A new entry with this key. `None`, counted by its reason, if there can be none.
 #[inline(always)]
-pub fn add(words: &Words, hash: u64) -> Option<Place> {
+pub fn add(head: *mut Head, words: &Words, hash: u64) -> Option<Place> {
     let control = CONTROL.get_ptr_mut(0)?;
-    let number = take(control)?;
+    let number = take(head, control)?;
     let entry = entry(number)?;
     // SAFETY: a free entry that only we know of; user space cleared it.
     unsafe { (&raw mut (*entry).key).cast::<Words>().write(*words) };
-    let [first, second] = table::buckets(hash, CONFIG.load().bucket_mask);
+    let [first, second] = table::buckets(hash, settings().bucket_mask());
     let tag = table::tag(hash, number);
     if publish(first, tag) || publish(second, tag) {
         return Some(Place { number, entry });
     }
-    front::keep_spare(number);
+    front::keep_spare(head, number);
     stat::count(slot::BUCKETS_FULL);
     None
 }
@@ -107,10 +109,10 @@ fn publish(bucket: u32, tag: u64) -> bool {
 
 /// The number of a free entry: one that was left over here, one that was freed, or the next that was never used.
 #[inline(always)]
-fn take(control: *mut Control) -> Option<u32> {
+fn take(head: *mut Head, control: *mut Control) -> Option<u32> {
     // SAFETY: a live element; each field is read in one piece.
     let limit = unsafe { (&raw const (*control).limit).read_volatile() };
-    if let Some(spare) = front::take_spare(limit) {
+    if let Some(spare) = front::take_spare(head, limit) {
         return Some(spare);
     }
     if let Some(freed) = take_freed(control) {
@@ -125,7 +127,7 @@ fn take(control: *mut Control) -> Option<u32> {
         let number = fetch_add(&raw mut (*control).next, 1);
         if number >= limit {
             // Lost a race for the last ones. It will have memory when the table grows.
-            front::keep_spare(number as u32);
+            front::keep_spare(head, number as u32);
             stat::count(slot::INSERT_BUSY);
             return None;
         }
@@ -143,7 +145,7 @@ fn take_freed(control: *mut Control) -> Option<u32> {
             if head == tail {
                 return None;
             }
-            let number = FREE.get(head as u32 & CONFIG.load().free_mask).copied()?;
+            let number = FREE.get(head as u32 & settings().free_mask()).copied()?;
             if replace(&raw mut (*control).free_head, head, head + 1) {
                 return Some(number as u32);
             }

@@ -14,7 +14,7 @@ mod transport;
 
 pub use orient::{Hook, orient};
 pub use packet::{Packet, part};
-pub use quick::quick;
+pub use quick::{Family, family, quick, quick_of};
 pub use transport::{protocol, tcp};
 
 /// A header that may lie at any address and for which any bytes are valid.

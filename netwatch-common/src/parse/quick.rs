@@ -10,14 +10,38 @@ use crate::flow::kind;
 /// Version 4, header of 20 bytes.
 const PLAIN_IPV4: u8 = 0x45;
 
+/// What [`quick`] distinguishes, so that the rest can be compiled for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 without a tag.
+    V4,
+    /// IPv6 without a tag.
+    V6,
+}
+
 /// Reads the packet if it is one of those. If not, false, and `packet` means nothing.
 #[inline(always)]
 pub fn quick<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
-    let Some(ethernet) = frame.header::<[u8; link::ETHERNET as usize]>(0) else { return false };
+    family(frame).is_some_and(|family| quick_of(family, frame, meta, packet))
+}
+
+/// What lies behind the link's header, if it may be one of those.
+#[inline(always)]
+pub fn family<F: Frame>(frame: &F) -> Option<Family> {
+    let ethernet = frame.header::<[u8; link::ETHERNET as usize]>(0)?;
     match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
-        link::IPV4 => quick_ipv4(frame, meta, packet),
-        link::IPV6 => quick_ipv6(frame, meta, packet),
-        _ => false,
+        link::IPV4 => Some(Family::V4),
+        link::IPV6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+/// As [`quick`], for a frame of this family.
+#[inline(always)]
+pub fn quick_of<F: Frame>(family: Family, frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
+    match family {
+        Family::V4 => quick_ipv4(frame, meta, packet),
+        Family::V6 => quick_ipv6(frame, meta, packet),
     }
 }
 

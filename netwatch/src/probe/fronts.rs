@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use netwatch_common::front::{Head, WORDS};
+use netwatch_common::front::{Front, Head, WORDS};
 use netwatch_common::stage::flushed;
 
 use super::memory::{self, Region};
@@ -17,19 +17,19 @@ const TRIES: u32 = 100_000;
 #[derive(Debug)]
 pub(super) struct Fronts {
     program: OwnedFd,
-    heads: Region<Head>,
+    heads: Vec<Region<Head>>,
 }
 
 impl Fronts {
-    pub(super) fn new(program: &OwnedFd, heads: &OwnedFd, cpus: u32) -> Result<Self> {
+    pub(super) fn new(program: &OwnedFd, fronts: &OwnedFd, cpus: u32) -> Result<Self> {
         let program = program.try_clone().map_err(|cause| Error::os("duplicate", "a program's descriptor", cause))?;
-        Ok(Self { program, heads: Region::map(heads, "HEADS", cpus as usize)? })
+        let head = |cpu: u32| Region::map_at(fronts, "FRONTS", 1, cpu as usize * size_of::<Front>());
+        Ok(Self { program, heads: (0..cpus).map(head).collect::<Result<_>>()? })
     }
 
     /// Sets the clock that packets in the front are timed with.
     pub(super) fn set_tick(&self, tick_ns: u64, tick_base_ns: u64) {
-        for cpu in 0..self.heads.len() {
-            let head = self.heads.element(cpu);
+        for head in self.heads.iter().map(|head| head.element(0)) {
             // SAFETY: in a region that we own; only this side writes them.
             unsafe {
                 memory::store(&raw mut (*head).tick_base_ns, tick_base_ns);
@@ -52,7 +52,7 @@ impl Fronts {
 
     fn has_slots(&self, cpu: u32, word: usize) -> bool {
         // SAFETY: in a region that we own.
-        unsafe { memory::load((&raw mut (*self.heads.element(cpu as usize)).installed).cast::<u64>().add(word)) != 0 }
+        unsafe { memory::load((&raw mut (*self.heads[cpu as usize].element(0)).installed).cast::<u64>().add(word)) != 0 }
     }
 
     fn flush_word(&self, cpu: u32, word: usize) -> Result<()> {

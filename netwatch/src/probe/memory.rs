@@ -26,12 +26,17 @@ unsafe impl<T> Sync for Region<T> {}
 impl<T> Region<T> {
     /// Maps an array of `len` elements that was made with `BPF_F_MMAPABLE`. The kernel rounds an element's size up to eight bytes.
     pub(super) fn map(array: impl AsFd, name: &str, len: usize) -> Result<Self> {
+        Self::map_at(array, name, len, 0)
+    }
+
+    /// As [`Self::map`], of what lies at `offset` bytes, a multiple of the page's size.
+    pub(super) fn map_at(array: impl AsFd, name: &str, len: usize, offset: usize) -> Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() >= 8) };
         let failed = |cause: io::Error| Error::os("map BPF array", name, cause);
         let bytes = NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice.
-        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, 0) };
+        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, offset as i64) };
         Ok(Self { start: start.map_err(|errno| failed(errno.into()))?.cast(), len })
     }
 

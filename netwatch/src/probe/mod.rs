@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netwatch_common::config::Config;
 use netwatch_common::flow::sampled;
-use netwatch_common::{front, stage, stat, table};
+use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
 pub use rings::{NewFlow, Notice, Reason, Sample};
@@ -103,13 +103,12 @@ impl ProbeConfig {
         Globals { config, log_level: if self.log { logging::DEBUG } else { logging::OFF } }
     }
 
-    fn sizes(&self, cpus: u32) -> [(&'static str, u32); 7] {
+    fn sizes(&self, cpus: u32) -> [(&'static str, u32); 6] {
         [
             ("BUCKETS", table::bucket_count(self.max_flows)),
             ("SEGMENTS", segments::count(self.max_flows)),
             ("FREE", flows::free_ring_len(self.max_flows)),
-            ("HEADS", cpus),
-            ("FRONT", if self.front { cpus * front::SLOTS } else { 1 }),
+            ("FRONTS", cpus),
             ("SAMPLES", self.sample_ring_bytes),
             ("EVENTS", self.event_ring_bytes),
         ]
@@ -154,7 +153,7 @@ impl Probe {
         let (loaded, segments) =
             Loaded::new(object::OBJECT, &config.globals(), &config.sizes(cpus), &inner, Box::new(first))?;
         fill_stages(&loaded)?;
-        let fronts = Fronts::new(loaded.program("flush"), loaded.map("HEADS"), cpus)?;
+        let fronts = Fronts::new(loaded.program("flush"), loaded.map("FRONTS"), cpus)?;
         set_tick(&loaded, &segments, &fronts)?;
         let flows = Flows::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
         Ok(Self {
