@@ -124,7 +124,7 @@ pub unsafe fn count(
     words: &Words,
     hash: u64,
     seen: &Plain<'_>,
-    probe: impl Fn() -> Option<*const Probe>,
+    probe: impl Fn(u64) -> Option<*const Probe>,
 ) -> bool {
     let Plain { packet, size, direction, now_ns } = *seen;
     // SAFETY: the caller's promise.
@@ -173,7 +173,7 @@ unsafe fn follow(
     tally: *mut Tally,
     hash: u64,
     seen: &Plain<'_>,
-    probe: impl Fn() -> Option<*const Probe>,
+    probe: impl Fn(u64) -> Option<*const Probe>,
 ) -> bool {
     let Plain { packet, size, direction, now_ns } = *seen;
     if !is_plain(packet) || packet.window == 0 {
@@ -181,14 +181,14 @@ unsafe fn follow(
     }
     // SAFETY: the caller's promise.
     unsafe {
-        if direction == INGRESS && probe().is_some_and(|probe| round_trip::is_answered(probe, hash, packet)) {
+        if direction == INGRESS && probe(hash).is_some_and(|probe| round_trip::is_answered(probe, hash, packet)) {
             return false;
         }
         let end = packet.sequence.wrapping_add(packet.payload_len);
         let is_new = end.wrapping_sub((*tally).highest) as i32 > 0;
         if packet.payload_len != 0 {
             let is_old = (packet.sequence.wrapping_sub((*tally).highest) as i32) < 0;
-            if direction == EGRESS && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(), hash)) {
+            if direction == EGRESS && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(hash), hash)) {
                 return false;
             }
             if is_old {

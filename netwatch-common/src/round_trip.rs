@@ -46,8 +46,7 @@ pub unsafe fn is_answered(probe: *const Probe, hash: u64, packet: &Packet) -> bo
     }
 }
 
-/// Begins, ends or gives up the flow's measurement with a TCP packet that was recorded in its entry. True if it began one. `clock` gives the
-/// precise time.
+/// Begins, ends or gives up the flow's measurement with a TCP packet that was recorded in its entry. `clock` gives the precise time.
 ///
 /// # Safety
 /// `probe` points to a live probe, `value` to the flow's live entry; if `C` is [`Plain`](crate::account::Plain), nobody else changes them.
@@ -58,13 +57,13 @@ pub unsafe fn measure<C: Cells>(
     hash: u64,
     seen: &mut Observation,
     clock: impl FnOnce() -> u64,
-) -> bool {
+) {
     let packet = &seen.packet;
     let is_data = seen.direction == EGRESS && packet.payload_len != 0 && front::is_plain(packet);
     // SAFETY: the caller's promise.
     unsafe {
         if !is_data && (seen.direction == EGRESS || !is_answered(probe, hash, packet)) {
-            return false;
+            return;
         }
         seen.now_ns = clock();
         if is_data {
@@ -75,7 +74,6 @@ pub unsafe fn measure<C: Cells>(
         }
         (*probe).armed = 0;
         finish::<C>(&raw mut (*value).round_trips, seen.now_ns.saturating_sub((*probe).sent_ns));
-        false
     }
 }
 
@@ -84,7 +82,7 @@ pub unsafe fn measure<C: Cells>(
 /// # Safety
 /// As for [`measure`].
 #[inline(always)]
-unsafe fn begin(probe: *mut Probe, hash: u64, now_ns: u64, acknowledgement: u32, repeated: bool) -> bool {
+unsafe fn begin(probe: *mut Probe, hash: u64, now_ns: u64, acknowledgement: u32, repeated: bool) {
     // SAFETY: the caller's promise. Plain stores: if two CPUs meet here, a measurement is lost, never a packet.
     unsafe {
         let ours = (*probe).armed == hash;
@@ -93,13 +91,12 @@ unsafe fn begin(probe: *mut Probe, hash: u64, now_ns: u64, acknowledgement: u32,
         }
         let busy = (*probe).armed != 0 && now_ns.saturating_sub((*probe).sent_ns) < PATIENCE_NS;
         if busy || repeated {
-            return false;
+            return;
         }
         (*probe).armed = 0;
         (*probe).sent_ns = now_ns;
         (*probe).acknowledgement = acknowledgement;
         (*probe).armed = hash;
-        true
     }
 }
 

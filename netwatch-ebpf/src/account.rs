@@ -5,7 +5,7 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
-use netwatch_common::flow::FlowValue;
+use netwatch_common::flow::{EGRESS, FlowValue};
 use netwatch_common::front::{self as rules, Front, Head, PATIENCE, Slot};
 use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::Observation;
@@ -126,9 +126,9 @@ unsafe fn count(front: *mut Front, seen: &mut Observation) -> Option<u8> {
         };
         let value = &raw mut (*place.entry).value;
         let reason = record(value, seen);
-        let probing = measure(value, hash, seen);
+        measure(value, hash, seen);
         if let Some(slot) = slot {
-            settle(head, slot, &words, place, seen, hash, probing);
+            settle(head, slot, &words, place, seen, hash);
         }
         reason
     }
@@ -211,16 +211,16 @@ unsafe fn is_over(slot: *mut Slot, seen: &Observation) -> bool {
     }
 }
 
-/// Begins or ends the measurement of a round trip. True if it began one.
+/// Begins or ends the measurement of a round trip.
 ///
 /// # Safety
 /// `value` is the flow's live entry.
 #[inline(always)]
-unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation) -> bool {
+unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation) {
     if seen.packet.flags == 0 {
-        return false;
+        return;
     }
-    let Some(probe) = PROBES.get_ptr_mut(round_trip::place(hash)) else { return false };
+    let Some(probe) = PROBES.get_ptr_mut(round_trip::place(hash)) else { return };
     // SAFETY: live map values; a helper without arguments.
     unsafe { round_trip::measure::<Shared>(probe, value, hash, seen, || bpf_ktime_get_ns()) }
 }
@@ -237,7 +237,6 @@ unsafe fn settle(
     place: Place,
     seen: &Observation,
     hash: u64,
-    probing: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -252,7 +251,8 @@ unsafe fn settle(
             return;
         }
         rules::install(slot, words, place.number, value, attention);
-        if probing || !taken {
+        // Also where none could begin: the place is taken, or the data is old.
+        if !taken || (seen.direction == EGRESS && seen.packet.payload_len != 0) {
             (*slot).probe_after_ns = seen.now_ns + rules::PROBE_INTERVAL_NS;
         }
         let (word, bit) = rules::place(rules::slot(hash));

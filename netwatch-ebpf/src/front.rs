@@ -8,7 +8,7 @@ use netwatch_common::front::{self, Front, Head, Plain, Slot};
 use netwatch_common::hash;
 use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
-use netwatch_common::round_trip;
+use netwatch_common::round_trip::{self, Probe};
 
 use crate::maps::{CONTROL, FRONTS, PROBES};
 use crate::settings::settings;
@@ -39,38 +39,42 @@ pub fn count(ctx: &TcContext, hook: Hook) -> bool {
     // Helpers first, although in line: the compiler takes them for calls, before which it saves what it holds.
     let Some(front) = own() else { return false };
     // SAFETY: a live map value.
-    let head = unsafe { &raw mut (*front).head };
-    let now_ns = tick_ns(head);
+    let now_ns = tick_ns(unsafe { &raw const (*front).head });
     let skb = Skb::direct(ctx);
-    let counted = |packet: &Packet, size: &Size| {
-        let (key, direction) = parse::orient(packet, hook);
-        let words = hash::words(&key);
-        let hash = hash::hash(words);
-        let slot = slot(front, hash);
-        let seen = Plain { packet, size, direction, now_ns };
-        let probe = || PROBES.get_ptr(round_trip::place(hash));
-        // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
-        unsafe {
-            enter(head);
-            let counted =
-                !is_flushing(head) && is_unsampled(head) && front::count(slot, &words, hash, &seen, probe);
-            leave(head);
-            counted
-        }
-    };
     // Compiled for each family: half of an IPv4 address is known.
     match parse::family(&skb) {
-        Some(Family::V4) => read(ctx, Family::V4, &skb, counted),
-        Some(Family::V6) => read(ctx, Family::V6, &skb, counted),
+        Some(Family::V4) => count_of(Family::V4, ctx, hook, &skb, front, now_ns),
+        Some(Family::V6) => count_of(Family::V6, ctx, hook, &skb, front, now_ns),
         None => false,
     }
 }
 
 #[inline(always)]
-fn read(ctx: &TcContext, family: Family, skb: &Skb, counted: impl Fn(&Packet, &Size) -> bool) -> bool {
+fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut Front, now_ns: u64) -> bool {
     let meta = meta(ctx);
     let mut packet = Packet::default();
-    parse::quick_of(family, skb, &meta, &mut packet) && counted(&packet, &Size::of(skb.len(), &meta, &packet))
+    if !parse::quick_of(family, skb, &meta, &mut packet) {
+        return false;
+    }
+    let (key, direction) = parse::orient(&packet, hook);
+    let words = hash::words(&key);
+    let hash = hash::hash(words);
+    let slot = slot(front, hash);
+    let size = Size::of(skb.len(), &meta, &packet);
+    let seen = Plain { packet: &packet, size: &size, direction, now_ns };
+    // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
+    unsafe {
+        let head = &raw mut (*front).head;
+        enter(head);
+        let counted = !is_flushing(head) && is_unsampled(head) && front::count(slot, &words, hash, &seen, probe);
+        leave(head);
+        counted
+    }
+}
+
+#[inline(always)]
+fn probe(hash: u64) -> Option<*const Probe> {
+    PROBES.get_ptr(round_trip::place(hash))
 }
 
 /// One in so many packets is sampled, whatever it is.
