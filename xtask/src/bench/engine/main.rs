@@ -93,6 +93,9 @@ enum Part {
     EndToEnd,
 }
 
+/// How a part is measured and printed.
+type Measure = fn(&Options) -> Result;
+
 /// What all parts need to know.
 pub struct Options {
     /// Rounds of every case.
@@ -128,7 +131,7 @@ fn run(cli: Cli) -> Result {
     if gate {
         return cpu::pinned(|| micro::gate::run(&options));
     }
-    let parts: [(Part, fn(&Options) -> Result); 4] = [
+    let parts: [(Part, Measure); 4] = [
         (Part::Micro, |options| cpu::pinned(|| micro::run(options))),
         (Part::Drain, drain::run),
         (Part::Situ, situ::run),

@@ -93,7 +93,7 @@ impl Subject {
 
     /// Runs it once on a frame, as preparation.
     pub fn run(&self, frame: &Frame) -> Result {
-        bpf::test_run(self.program(), &frame.bytes, &frame.context, 1).map(drop).map_err(|error| self.failed(&error))
+        bpf::test_run(self.program(), &frame.bytes, &frame.context, 1).map_err(|error| self.failed(&error))
     }
 
     /// The sentence about a test run that failed.

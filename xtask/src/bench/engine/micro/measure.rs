@@ -21,6 +21,13 @@ pub struct Measured {
     pub counted: Option<Counted>,
 }
 
+impl Measured {
+    /// Packets that it was given and has not counted; below zero if it counted some twice.
+    pub fn missing(&self) -> i64 {
+        self.counted.map_or(0, |counted| self.runs as i64 - counted.packets as i64)
+    }
+}
+
 /// A program and how packets get into it.
 struct Bench {
     subject: Subject,
