@@ -10,7 +10,7 @@ const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages, and a program or file that tells whether each is there.
-const PACKAGES: [(&str, &str); 21] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("gcc", "cc"),
     ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
     ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
@@ -23,6 +23,8 @@ const PACKAGES: [(&str, &str); 21] = [
     ("iputils-ping", "ping"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
+    ("softflowd", "softflowd"),
+    ("nfdump", "nfpcapd"),
     ("dnsmasq-base", "dnsmasq"),
     ("nginx-light", "nginx"),
     ("dnsutils", "dig"),

@@ -20,8 +20,8 @@ unsafe fn bpf<A>(command: bpf_cmd, attr: &mut A) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Runs a classifier `repeat` times on one buffer that holds `frame` at first: the verdict of the last run.
-pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8; CONTEXT], repeat: u32) -> io::Result<i32> {
+/// Runs a classifier `repeat` times on one buffer that holds `frame` at first.
+pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8; CONTEXT], repeat: u32) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
         program: u32,
@@ -52,8 +52,7 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8; CONTEXT], 
         context_out: 0,
     };
     // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
-    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };
-    Ok(attr.verdict as i32)
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }
 }
 
 /// Sets an element. `value` is as long as the map was made for.

@@ -12,18 +12,23 @@
 //! ```
 
 mod bpf;
+mod cpu;
+mod drain;
+mod end_to_end;
 mod frames;
+mod goal;
 mod micro;
 mod reference;
+mod scene;
+mod sender;
+mod situ;
 mod stats;
 mod subject;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use clap::{Parser, Subcommand, ValueEnum};
 
 use reference::Reference;
 use subject::Foreign;
@@ -35,9 +40,11 @@ pub type Result<T = ()> = std::result::Result<T, String>;
 #[derive(Parser)]
 #[command(name = "cargo xtask bench engine")]
 struct Cli {
+    #[command(subcommand)]
+    inside: Option<Inside>,
     /// The object of the reference programs
     #[arg(long, hide = true)]
-    reference: PathBuf,
+    reference: Option<PathBuf>,
     /// Only this part; may be given again
     #[arg(long)]
     part: Vec<Part>,
@@ -47,6 +54,9 @@ struct Cli {
     /// Rounds of every case
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Seconds of every measurement with real traffic
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
     /// Only cases of the part `micro` whose name contains this
     #[arg(long)]
     case: Option<String>,
@@ -61,17 +71,37 @@ struct Cli {
     tail_calls: Vec<String>,
 }
 
+/// What the bench starts itself for.
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true)]
+enum Inside {
+    /// Send datagrams
+    #[command(hide = true)]
+    Send(sender::Send),
+}
+
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Nanoseconds per packet, by test runs
     Micro,
+    /// Reading the tables: time, losses, CPU and memory of a run
+    Drain,
+    /// Nanoseconds per packet on a link
+    Situ,
+    /// Rates beside other programs
+    EndToEnd,
 }
+
+/// How a part is measured and printed.
+type Measure = fn(&Options) -> Result;
 
 /// What all parts need to know.
 pub struct Options {
     /// Rounds of every case.
     pub rounds: usize,
+    /// Seconds of every measurement with real traffic.
+    pub seconds: f64,
     /// Only cases whose name contains this.
     pub case: Option<String>,
     /// Our own small programs.
@@ -91,29 +121,22 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result {
-    let Cli { reference, part, gate, rounds, case, object, program, tail_calls } = cli;
+    let Cli { inside, reference, part, gate, rounds, seconds, case, object, program, tail_calls } = cli;
+    if let Some(Inside::Send(send)) = inside {
+        return sender::run(&send);
+    }
     let foreign = object.zip(program).map(|(object, program)| Foreign { object, program, tail_calls });
-    let options = Options { rounds: rounds.max(1), case, reference: Reference(reference), foreign };
-    let wanted = |one: Part| part.is_empty() || part.contains(&one);
+    let reference = reference.ok_or("start it by `cargo xtask bench engine`, which builds what it needs")?;
+    let options = Options { rounds: rounds.max(1), seconds, case, reference: Reference(reference), foreign };
     if gate {
-        return pinned(|| micro::gate::run(&options));
+        return cpu::pinned(|| micro::gate::run(&options));
     }
-    if wanted(Part::Micro) {
-        pinned(|| micro::run(&options))?;
-    }
-    Ok(())
-}
-
-/// Does it on the last CPU, which has the fewest interrupts, then goes back to all.
-fn pinned(work: impl FnOnce() -> Result) -> Result {
-    let me = Pid::from_raw(0);
-    let failed = |error: nix::Error| format!("cannot choose a CPU: {error}");
-    let all = nix::sched::sched_getaffinity(me).map_err(failed)?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| all.is_set(*cpu) == Ok(true)).unwrap_or(0);
-    let mut one = CpuSet::new();
-    one.set(last).map_err(failed)?;
-    sched_setaffinity(me, &one).map_err(failed)?;
-    let done = work();
-    sched_setaffinity(me, &all).map_err(failed)?;
-    done
+    let parts: [(Part, Measure); 4] = [
+        (Part::Micro, |options| cpu::pinned(|| micro::run(options))),
+        (Part::Drain, drain::run),
+        (Part::Situ, situ::run),
+        (Part::EndToEnd, end_to_end::run),
+    ];
+    let wanted = |one: Part| part.is_empty() || part.contains(&one);
+    parts.into_iter().filter(|(one, _)| wanted(*one)).try_for_each(|(_, run)| run(&options))
 }

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::programs::SchedClassifier;
+use aya::programs::tc::{self, NlOptions, TcAttachOptions};
+use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use netwatch::flow::Traffic;
 use netwatch::probe::{Probe, ProbeConfig};
+use nix::net::if_::if_nametoindex;
 
 use super::bpf;
 use super::frames::Frame;
@@ -37,9 +39,10 @@ pub struct Subject {
 
 enum Keeper {
     Netwatch(Box<Probe>),
-    /// Maps and programs go with it.
+    /// Maps and programs go with the object.
     Other {
-        _object: Ebpf,
+        object: Box<Ebpf>,
+        entry: String,
     },
 }
 
@@ -52,6 +55,15 @@ pub struct Counted {
     pub flows: usize,
     /// Packets that were counted without one.
     pub overflow: u64,
+}
+
+/// What the kernel's statistics say of a program. One that others continue in has none of its own.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RunTime {
+    /// How often it ran.
+    pub runs: u64,
+    /// How long in all, nanoseconds.
+    pub ns: u64,
 }
 
 impl Subject {
@@ -71,7 +83,7 @@ impl Subject {
             link_programs(&mut object, link)?;
         }
         let program = program(&mut object, &foreign.program)?;
-        Ok(Self { name, program, keeper: Keeper::Other { _object: object } })
+        Ok(Self { name, program, keeper: Keeper::Other { object: Box::new(object), entry: foreign.program.clone() } })
     }
 
     /// Its descriptor.
@@ -81,12 +93,50 @@ impl Subject {
 
     /// Runs it once on a frame, as preparation.
     pub fn run(&self, frame: &Frame) -> Result {
-        bpf::test_run(self.program(), &frame.bytes, &frame.context, 1).map(drop).map_err(|error| self.failed(&error))
+        bpf::test_run(self.program(), &frame.bytes, &frame.context, 1).map_err(|error| self.failed(&error))
     }
 
     /// The sentence about a test run that failed.
     pub fn failed(&self, error: &std::io::Error) -> String {
         format!("cannot run {}: {error}", self.name)
+    }
+
+    /// netwatch's, to be drained.
+    pub fn probe(&mut self) -> Option<&mut Probe> {
+        match &mut self.keeper {
+            Keeper::Netwatch(probe) => Some(probe),
+            Keeper::Other { .. } => None,
+        }
+    }
+
+    /// Attaches to both directions of an interface of the thread's network namespace, all by clsact.
+    pub fn attach(&mut self, interface: &str) -> Result {
+        let failed = |error: &dyn std::fmt::Display| format!("cannot attach to {interface}: {error}");
+        match &mut self.keeper {
+            Keeper::Netwatch(probe) => {
+                let ifindex = if_nametoindex(interface).map_err(|error| failed(&error))?;
+                probe.attach_link(ifindex).map_err(|error| error.to_string())
+            }
+            Keeper::Other { object, entry } => {
+                tc::qdisc_add_clsact(interface).map_err(|error| failed(&error))?;
+                attach_both(object, entry, interface).map_err(|error| failed(&error))
+            }
+        }
+    }
+
+    /// Runs so far and their nanoseconds, in both directions; they grow while statistics are on.
+    pub fn run_time(&self) -> Result<RunTime> {
+        let programs: Vec<BorrowedFd<'_>> = match &self.keeper {
+            Keeper::Netwatch(probe) => probe.named_programs().map(|(_, program)| program).collect(),
+            Keeper::Other { .. } => vec![self.program()],
+        };
+        let mut sum = RunTime::default();
+        for program in programs {
+            let info = bpf::info(program).map_err(|error| self.failed(&error))?;
+            sum.runs += info.run_cnt;
+            sum.ns += info.run_time_ns;
+        }
+        Ok(sum)
     }
 
     /// Empties its rings, as netwatch does on a timer.
@@ -131,6 +181,19 @@ pub fn program(object: &mut Ebpf, name: &str) -> Result<OwnedFd> {
         classifier.load().map_err(|error| failed(&error))?;
     }
     duplicate(classifier.fd().map_err(|error| failed(&error))?.as_fd())
+}
+
+fn attach_both(
+    object: &mut Ebpf,
+    entry: &str,
+    interface: &str,
+) -> std::result::Result<(), aya::programs::ProgramError> {
+    for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let Some(program) = object.program_mut(entry) else { continue };
+        let classifier: &mut SchedClassifier = program.try_into()?;
+        classifier.attach_with_options(interface, side, TcAttachOptions::Netlink(NlOptions::default()))?;
+    }
+    Ok(())
 }
 
 /// `MAP=PROGRAM,PROGRAM…`

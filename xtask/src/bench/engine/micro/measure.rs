@@ -2,13 +2,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use nix::time::{ClockId, clock_gettime};
-
-use super::super::Options;
-use super::super::bpf;
 use super::super::frames::Frame;
 use super::super::reference::Driver;
 use super::super::subject::{Counted, Subject};
+use super::super::{Options, bpf, cpu};
 use super::cases::Case;
 use crate::Result;
 
@@ -22,6 +19,13 @@ pub struct Measured {
     pub runs: u64,
     /// How many it counted, if it is netwatch.
     pub counted: Option<Counted>,
+}
+
+impl Measured {
+    /// Packets that it was given and has not counted; below zero if it counted some twice.
+    pub fn missing(&self) -> i64 {
+        self.counted.map_or(0, |counted| self.runs as i64 - counted.packets as i64)
+    }
 }
 
 /// A program and how packets get into it.
@@ -63,7 +67,8 @@ impl Bench {
     /// ns per packet of one round.
     fn run(&mut self, case: &Case) -> Result<f64> {
         let program = self.driver.as_ref().map_or_else(|| self.subject.program(), Driver::program);
-        let ns = time(program, &case.frame, case.runs() as u32).map_err(|error| self.subject.failed(&error))?;
+        let ns = time(program, &case.frame, case.runs() as u32)
+            .map_err(|error| format!("cannot run {}: {error}", self.subject.name))?;
         self.runs += case.runs();
         self.subject.poll();
         Ok(ns)
@@ -82,9 +87,9 @@ fn driver(subject: &Subject, case: &Case, flows: u64, options: &Options) -> Resu
 }
 
 /// ns per run, by the thread's own clock: it stands still while other processes have the CPU.
-fn time(program: BorrowedFd<'_>, frame: &Frame, runs: u32) -> std::io::Result<f64> {
-    let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    bpf::test_run(program, &frame.bytes, &frame.context, runs)?;
-    let took = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)? - before;
-    Ok((took.tv_sec() as f64 * 1e9 + took.tv_nsec() as f64) / f64::from(runs))
+fn time(program: BorrowedFd<'_>, frame: &Frame, runs: u32) -> Result<f64> {
+    let before = cpu::time()?;
+    bpf::test_run(program, &frame.bytes, &frame.context, runs).map_err(|error| error.to_string())?;
+    let took = cpu::time()? - before;
+    Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
 }

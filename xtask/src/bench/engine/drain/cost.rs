@@ -1,0 +1,133 @@
+//! How long one drain takes: nanoseconds per flow, and the longest of all, during which netwatch does nothing else.
+
+use std::time::Instant;
+
+use netwatch::flow::{self, Table};
+use netwatch::probe::ProbeConfig;
+
+use super::super::Options;
+use super::super::bpf;
+use super::super::cpu;
+use super::super::frames::{self, Frame};
+use super::super::goal;
+use super::super::reference::Driver;
+use super::super::stats::median;
+use super::super::subject::Subject;
+use crate::Result;
+
+/// The default table, full.
+const FULL: u64 = 131_072;
+const MILLION: u64 = 1 << 20;
+/// What the goal for a run's CPU speaks of.
+const ACTIVE: f64 = 100_000.0;
+/// A table made for a million flows takes long to fill: enough rounds for a median.
+const ROUNDS_OF_A_MILLION: usize = 3;
+
+/// The default table full, with a million flows passing through it, and a table for a million.
+pub fn measure(options: &Options) -> Result {
+    let full = Drained::measure(options, ProbeConfig::default(), FULL, options.rounds)?;
+    let goal = goal::at_most(full.changed_ns, 400.0, "ns a flow");
+    println!("  128 K flows, all changed: {goal}");
+    full.print_rest();
+    let share = full.table_ns * ACTIVE / 1e9 * 100.0;
+    println!("      100 000 active flows once a second would take {share:.1} % of a core");
+    let seen = Drained::measure(options, ProbeConfig::default(), MILLION, ROUNDS_OF_A_MILLION)?;
+    println!("  1 M flows seen by a table of {FULL}: {:.1} ns for each of {} read", seen.changed_ns, seen.flows);
+    seen.print_rest();
+    let config = ProbeConfig { max_flows: MILLION as u32, ..ProbeConfig::default() };
+    let large = Drained::measure(options, config, MILLION, ROUNDS_OF_A_MILLION)?;
+    println!("  1 M flows, --max-flows {MILLION}, all changed: {:.1} ns a flow", large.changed_ns);
+    large.print_rest();
+    Ok(())
+}
+
+/// What came out.
+struct Drained {
+    flows: usize,
+    /// Median, CPU time per flow, all flows having changed.
+    changed_ns: f64,
+    /// The same with what netwatch does with the result.
+    table_ns: f64,
+    /// The same with nothing changed.
+    unchanged_ns: f64,
+    /// Longest drain of all.
+    pause: Pause,
+}
+
+impl Drained {
+    fn measure(options: &Options, config: ProbeConfig, flows: u64, rounds: usize) -> Result<Self> {
+        let mut bench = Bench::new(options, &config, flows)?;
+        let mut table = Table::new(flow::DEFAULT_MAX_FLOWS);
+        let (mut changed, mut tabled, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
+        let mut most = 0;
+        for _ in 0..rounds {
+            bench.pass()?;
+            let mut seen = 0_usize;
+            let took = bench.drain(&mut |_| seen += 1)?;
+            most = most.max(seen);
+            changed.push(took / most as f64);
+            unchanged.push(bench.drain(&mut drop)? / most as f64);
+            bench.pass()?;
+            tabled.push(bench.drain(&mut |increment| table.apply(increment))? / most as f64);
+        }
+        let [changed_ns, table_ns, unchanged_ns] = [changed, tabled, unchanged].map(|values| median(&values));
+        Ok(Self { flows: most, changed_ns, table_ns, unchanged_ns, pause: bench.longest })
+    }
+
+    fn print_rest(&self) {
+        let Self { table_ns, unchanged_ns, pause: Pause { wall_ms, cpu_ms }, .. } = self;
+        println!("      and into the table of flows {table_ns:.1} ns; nothing changed {unchanged_ns:.1} ns");
+        println!("      longest pause {wall_ms:.1} ms, {cpu_ms:.1} ms of it on the CPU");
+    }
+}
+
+/// While it lasts netwatch does nothing else.
+#[derive(Debug, Default, Clone, Copy)]
+struct Pause {
+    /// By the clock on the wall, in which other processes had the CPU too.
+    wall_ms: f64,
+    /// By the thread's own.
+    cpu_ms: f64,
+}
+
+/// A loaded classifier and packets for it.
+struct Bench {
+    subject: Subject,
+    driver: Driver,
+    frame: Frame,
+    flows: u64,
+    longest: Pause,
+}
+
+impl Bench {
+    fn new(options: &Options, config: &ProbeConfig, flows: u64) -> Result<Self> {
+        let subject = Subject::netwatch("netwatch", config)?;
+        let driver = Driver::new(&options.reference.0, subject.program())?;
+        let frame = frames::tcp4();
+        driver.steer(&frame, 0, flows)?;
+        let mut bench = Self { subject, driver, frame, flows, longest: Pause::default() };
+        bench.pass()?;
+        Ok(bench)
+    }
+
+    /// One packet of every flow.
+    fn pass(&mut self) -> Result {
+        let run = bpf::test_run(self.driver.program(), &self.frame.bytes, &self.frame.context, self.flows as u32);
+        run.map_err(|error| self.subject.failed(&error))?;
+        self.subject.poll();
+        Ok(())
+    }
+
+    /// CPU time of one drain, nanoseconds.
+    fn drain(&mut self, sink: &mut impl FnMut(flow::Increment)) -> Result<f64> {
+        let Some(probe) = self.subject.probe() else { return Ok(f64::NAN) };
+        let (started, before) = (Instant::now(), cpu::time()?);
+        probe.drain(sink).map_err(|error| error.to_string())?;
+        let took = cpu::time()? - before;
+        let pause = Pause { wall_ms: started.elapsed().as_secs_f64() * 1e3, cpu_ms: took.as_secs_f64() * 1e3 };
+        if pause.wall_ms > self.longest.wall_ms {
+            self.longest = pause;
+        }
+        Ok(took.as_secs_f64() * 1e9)
+    }
+}

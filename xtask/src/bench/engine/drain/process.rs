@@ -1,0 +1,96 @@
+//! The whole program at work: CPU with many active flows, memory with few and after many.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netwatch_tests::{Options, Running};
+
+use super::super::goal;
+use super::super::scene::Scene;
+use crate::Result;
+
+const ACTIVE: u64 = 100_000;
+/// So that each of them has a packet every second, with some to spare.
+const PACKETS_PER_SECOND: u64 = 110_000;
+const SEEN: u64 = 1 << 20;
+/// Set-up, and the first drains, are over by then.
+const SETTLE: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(60);
+/// Clock ticks of `/proc/PID/stat`: 10 ms on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Prints CPU and memory of a real run.
+pub fn measure(scene: &Scene) -> Result {
+    let busy = ["--flows", &ACTIVE.to_string(), "--rate", &PACKETS_PER_SECOND.to_string(), "--seconds", "10"];
+    let running = start(scene, &busy)?;
+    thread::sleep(SETTLE);
+    let (started, before) = (Instant::now(), ticks(scene));
+    thread::sleep(WINDOW);
+    let share = (ticks(scene) - before) / TICKS_PER_SECOND / started.elapsed().as_secs_f64() * 100.0;
+    println!("  CPU of netwatch, {ACTIVE} active flows: {}", goal::at_most(share, 8.0, "% of a core"));
+    running.signal(libc::SIGTERM);
+    running.finish();
+    for (flows, goal_mib) in [(10, 20.0), (SEEN, 300.0)] {
+        let (resident, peak) = memory(scene, flows)?;
+        println!(
+            "  RSS after {flows} flows: {}; most at the end {peak:.1} MiB",
+            goal::at_most(resident, goal_mib, "MiB")
+        );
+    }
+    Ok(())
+}
+
+fn start(scene: &Scene, flags: &[&str]) -> Result<Running> {
+    let sender = scene.sender(flags);
+    let command: Vec<&str> = sender.iter().map(String::as_str).collect();
+    let options = Options { limit: LIMIT, ..Options::default() };
+    let mut running = scene.net.host.start_with(options, &["-q"], &command);
+    running.wait_for_stdout("sending");
+    Ok(running)
+}
+
+/// MiB of all of netwatch's processes after so many flows, and the most that one had until its end.
+fn memory(scene: &Scene, flows: u64) -> Result<(f64, f64)> {
+    let flows = flows.to_string();
+    let mut running = start(scene, &["--flows", &flows, "--count", &flows, "--hold"])?;
+    // All of them, not only those that fitted into the sender's time.
+    running.wait_for_stdout(&format!("sent {flows} "));
+    thread::sleep(SETTLE);
+    let resident: f64 = ours(scene).iter().map(|pid| mebibytes(*pid, "VmRSS:").unwrap_or(0.0)).sum();
+    running.signal(libc::SIGTERM);
+    let mut peak = resident;
+    while running.is_running() {
+        peak = mebibytes(running.pid(), "VmHWM:").unwrap_or(0.0).max(peak);
+        thread::sleep(Duration::from_millis(1));
+    }
+    running.finish();
+    Ok((resident, peak))
+}
+
+/// netwatch's processes in the host's namespace: itself and the guardian.
+fn ours(scene: &Scene) -> Vec<i32> {
+    let is_ours = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.ends_with("netwatch"));
+    scene.net.host.processes().into_iter().filter(is_ours).collect()
+}
+
+/// User and system time of all of them.
+fn ticks(scene: &Scene) -> f64 {
+    ours(scene).into_iter().filter_map(process_ticks).sum()
+}
+
+fn process_ticks(pid: i32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Fields are counted behind the name, which may hold anything: proc_pid_stat(5) numbers them from 3 there.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let [user, system] =
+        [14, 15].map(|number: usize| fields.get(number - 3).and_then(|field| field.parse::<f64>().ok()));
+    Some(user? + system?)
+}
+
+fn mebibytes(pid: i32, field: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib: f64 = status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
+}
