@@ -46,7 +46,20 @@ pub unsafe fn is_answered(probe: *const Probe, hash: u64, packet: &Packet) -> bo
     }
 }
 
-/// Begins, ends or gives up the flow's measurement with a TCP packet that was recorded in its entry. `clock` gives the precise time.
+/// Whether a packet of the local end carries data that was sent before. To be asked before it is recorded.
+///
+/// # Safety
+/// `value` points to the flow's live entry.
+#[inline(always)]
+pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let half = account::half(value, EGRESS);
+        (*half).flags != 0 && (packet.sequence.wrapping_sub((*half).highest) as i32) < 0
+    }
+}
+
+/// Begins, ends or gives up the flow's measurement with a TCP packet that was recorded in its entry. `repeated`: see [`is_repeated`]. `clock` gives the precise time.
 ///
 /// # Safety
 /// `probe` points to a live probe, `value` to the flow's live entry; if `C` is [`Plain`](crate::account::Plain), nobody else changes them.
@@ -56,6 +69,7 @@ pub unsafe fn measure<C: Cells>(
     value: *mut FlowValue,
     hash: u64,
     seen: &mut Observation,
+    repeated: bool,
     clock: impl FnOnce() -> u64,
 ) {
     let packet = &seen.packet;
@@ -67,9 +81,7 @@ pub unsafe fn measure<C: Cells>(
         }
         seen.now_ns = clock();
         if is_data {
-            // It was recorded already: data that was new is the highest now.
             let end = packet.sequence.wrapping_add(packet.payload_len);
-            let repeated = (*account::half(value, EGRESS)).highest != end;
             return begin(probe, hash, seen.now_ns, end, repeated);
         }
         (*probe).armed = 0;

@@ -25,17 +25,19 @@ fn extensionish() -> impl Strategy<Value = u8> {
 /// Plain IPv4 and IPv6 with TCP or UDP, now and then with a header that lies.
 fn transport_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop::collection::vec(any::<u8>(), 0..80);
-    (any::<bool>(), prop_oneof![Just(6_u8), Just(17)], payload, -2_i16..3).prop_map(|(is_v4, protocol, payload, lie)| {
-        let len = payload.len() as i16 + lie + if is_v4 { 20 } else { 0 };
-        let len = len.max(0).to_be_bytes();
-        let header = if is_v4 {
-            vec![0x45, 0, len[0], len[1], 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 198, 51, 100, 1]
-        } else {
-            [&[0x60, 0, 0, 0, len[0], len[1], protocol, 64][..], &[7; 32]].concat()
-        };
-        let ethertype = if is_v4 { [8, 0] } else { [0x86, 0xdd] };
-        [&[2; 12][..], &ethertype, &header, &payload].concat()
-    })
+    (any::<bool>(), prop_oneof![Just(6_u8), Just(17)], payload, -2_i16..3).prop_map(
+        |(is_v4, protocol, payload, lie)| {
+            let len = payload.len() as i16 + lie + if is_v4 { 20 } else { 0 };
+            let len = len.max(0).to_be_bytes();
+            let header = if is_v4 {
+                vec![0x45, 0, len[0], len[1], 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 198, 51, 100, 1]
+            } else {
+                [&[0x60, 0, 0, 0, len[0], len[1], protocol, 64][..], &[7; 32]].concat()
+            };
+            let ethertype = if is_v4 { [8, 0] } else { [0x86, 0xdd] };
+            [&[2; 12][..], &ethertype, &header, &payload].concat()
+        },
+    )
 }
 
 fn hook() -> impl Strategy<Value = Hook> {

@@ -125,8 +125,9 @@ unsafe fn count(front: *mut Front, seen: &mut Observation) -> Option<u8> {
             return record(remainder_value(seen), seen);
         };
         let value = &raw mut (*place.entry).value;
+        let repeated = round_trip::is_repeated(value, &seen.packet);
         let reason = record(value, seen);
-        measure(value, hash, seen);
+        measure(value, hash, seen, repeated);
         if let Some(slot) = slot {
             settle(head, slot, &words, place, seen, hash);
         }
@@ -216,13 +217,13 @@ unsafe fn is_over(slot: *mut Slot, seen: &Observation) -> bool {
 /// # Safety
 /// `value` is the flow's live entry.
 #[inline(always)]
-unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation) {
+unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation, repeated: bool) {
     if seen.packet.flags == 0 {
         return;
     }
     let Some(probe) = PROBES.get_ptr_mut(round_trip::place(hash)) else { return };
     // SAFETY: live map values; a helper without arguments.
-    unsafe { round_trip::measure::<Shared>(probe, value, hash, seen, || bpf_ktime_get_ns()) }
+    unsafe { round_trip::measure::<Shared>(probe, value, hash, seen, repeated, || bpf_ktime_get_ns()) }
 }
 
 /// Gives the slot to the flow, or brings it up to date, if it is free or the flow's and the front would have counted this packet.
@@ -230,14 +231,7 @@ unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation) {
 /// # Safety
 /// The slot is this CPU's own and has nothing that is not merged; the place is the flow's.
 #[inline(always)]
-unsafe fn settle(
-    head: *mut Head,
-    slot: *mut Slot,
-    words: &Words,
-    place: Place,
-    seen: &Observation,
-    hash: u64,
-) {
+unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, seen: &Observation, hash: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let taken = rules::is_taken(slot);
@@ -246,7 +240,8 @@ unsafe fn settle(
         }
         let value = &raw mut (*place.entry).value;
         let attention = account::attention(value, &seen.packet, &settings().of_samples());
-        if !taken && (attention & rules::attention_of(&seen.packet, seen.direction) != 0 || !rules::is_plain(&seen.packet))
+        if !taken
+            && (attention & rules::attention_of(&seen.packet, seen.direction) != 0 || !rules::is_plain(&seen.packet))
         {
             return;
         }

@@ -52,7 +52,9 @@ impl Fronts {
 
     fn has_slots(&self, cpu: u32, word: usize) -> bool {
         // SAFETY: in a region that we own.
-        unsafe { memory::load((&raw mut (*self.heads[cpu as usize].element(0)).installed).cast::<u64>().add(word)) != 0 }
+        unsafe {
+            memory::load((&raw mut (*self.heads[cpu as usize].element(0)).installed).cast::<u64>().add(word)) != 0
+        }
     }
 
     fn flush_word(&self, cpu: u32, word: usize) -> Result<()> {

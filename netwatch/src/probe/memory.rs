@@ -33,7 +33,8 @@ impl<T> Region<T> {
     pub(super) fn map_at(array: impl AsFd, name: &str, len: usize, offset: usize) -> Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() >= 8) };
         let failed = |cause: io::Error| Error::os("map BPF array", name, cause);
-        let bytes = NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let bytes =
+            NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice.
         let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, offset as i64) };

@@ -205,17 +205,14 @@ impl Probe {
         self.drain.run(self.clock, sink)
     }
 
-    /// Makes room for the flows to come. Call it on a timer.
-    pub fn tend(&mut self) -> Result<()> {
-        self.drain.flows.tend()
-    }
-
-    /// Hands over what lies in the rings, events before samples. The kernel wakes nobody for them: call it on a timer.
-    pub fn poll(&mut self, sink: &mut impl FnMut(Notice)) {
+    /// Hands over what lies in the rings, events before samples, and makes room in the table for the flows to come. The kernel wakes nobody
+    /// for either: call it on a timer. Fails if the table could not grow; flows that found no room are then counted by protocol.
+    pub fn poll(&mut self, sink: &mut impl FnMut(Notice)) -> Result<()> {
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+        self.drain.flows.tend()
     }
 
     /// Observations missed since the load.

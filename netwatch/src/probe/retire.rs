@@ -66,7 +66,11 @@ mod tests {
             ([0, 0], 10, Pressure::High, true),
             ([0, 0], 9, Pressure::High, false),
         ] {
-            assert_eq!(is_over(&flow(flags), at(seconds), pressure), leaves, "{flags:?} after {seconds} s, {pressure:?}");
+            assert_eq!(
+                is_over(&flow(flags), at(seconds), pressure),
+                leaves,
+                "{flags:?} after {seconds} s, {pressure:?}"
+            );
         }
     }
 

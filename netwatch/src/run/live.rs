@@ -45,11 +45,13 @@ impl Live {
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
         let table = &mut self.table;
-        self.probe.poll(&mut |notice| {
+        let polled = self.probe.poll(&mut |notice| {
             if let Some((flow, error)) = icmp_error(&notice) {
                 table.note_icmp_error(flow, error);
             }
         });
+        // Flows that found no room are counted by protocol: detail is lost, not the run.
+        self.notes.extend(polled.err().map(|error| error.to_string()));
     }
 
     /// Follows a change of the host's links or routes.

@@ -40,13 +40,14 @@ impl Host {
             if value.first_seen_ns == 0 {
                 account::open(value, &seen);
             }
+            let repeated = round_trip::is_repeated(value, &seen.packet);
             account::record::<Plain>(value, &seen);
             let half = account::half(value, seen.direction);
             account::wants_sample::<Plain>(half, &seen, &Config::DEFAULT);
             if seen.packet.flags != 0 {
                 let hash = hash::hash(hash::words(&seen.key));
                 let probe = self.probes.entry(round_trip::place(hash)).or_default();
-                round_trip::measure::<Plain>(probe, value, hash, &mut seen, || 1);
+                round_trip::measure::<Plain>(probe, value, hash, &mut seen, repeated, || 1);
             }
         }
     }

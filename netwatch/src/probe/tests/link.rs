@@ -139,12 +139,14 @@ fn tcp_with_offload_balances_and_has_an_rtt() {
         let Counters { skbs, packets, bytes, wire_bytes } = flow.counters.egress;
         assert!(packets > skbs && wire_bytes - bytes == (packets - skbs) * 66, "{:?}", flow.counters.egress);
         let mut samples = Vec::new();
-        probe.poll(&mut |notice| {
-            samples.extend(match notice {
-                Notice::Sample(sample) => Some(sample),
-                Notice::NewFlow(_) => None,
+        probe
+            .poll(&mut |notice| {
+                samples.extend(match notice {
+                    Notice::Sample(sample) => Some(sample),
+                    Notice::NewFlow(_) => None,
+                })
             })
-        });
+            .expect("room");
         let first =
             samples.iter().find(|sample| sample.direction == Direction::Egress && sample.reason == Reason::Head);
         assert!(

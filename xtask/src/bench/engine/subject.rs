@@ -140,9 +140,10 @@ impl Subject {
     }
 
     /// Empties its rings, as netwatch does on a timer.
-    pub fn poll(&mut self) {
-        if let Keeper::Netwatch(probe) = &mut self.keeper {
-            probe.poll(&mut drop);
+    pub fn poll(&mut self) -> Result {
+        match &mut self.keeper {
+            Keeper::Netwatch(probe) => probe.poll(&mut drop).map_err(|error| error.to_string()),
+            Keeper::Other { .. } => Ok(()),
         }
     }
 

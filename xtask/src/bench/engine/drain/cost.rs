@@ -114,7 +114,7 @@ impl Bench {
     fn pass(&mut self) -> Result {
         let run = bpf::test_run(self.driver.program(), &self.frame.bytes, &self.frame.context, self.flows as u32);
         run.map_err(|error| self.subject.failed(&error))?;
-        self.subject.poll();
+        self.subject.poll()?;
         Ok(())
     }
 

@@ -82,7 +82,7 @@ fn send(cpus: &[usize], driver: &Driver, frame: &Frame) -> Result {
 
 impl Sums {
     fn drain(&mut self, probe: &mut Probe) -> Result {
-        probe.poll(&mut drop);
+        probe.poll(&mut drop).map_err(|error| error.to_string())?;
         let drained = probe.drain(&mut |increment| {
             let packets = increment.counters.egress.skbs + increment.counters.ingress.skbs;
             self.packets += packets;
