@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, sampled, scope, stage};
 use crate::front;
-use crate::observation::Observation;
+use crate::observation::{Observation, Size};
 use crate::parse::{Packet, tcp};
 use crate::sample::{CLASSES, reason};
 
@@ -57,7 +57,7 @@ impl Cells for Plain {
 pub unsafe fn open(value: *mut FlowValue, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
-        (*value).opened_by = u32::from(opened_by(seen));
+        (*value).opened_by = u16::from(opened_by(seen));
         (*value).first_seen_ns = seen.now_ns;
     }
 }
@@ -101,20 +101,50 @@ pub fn opened_by(seen: &Observation) -> u8 {
 /// `value` points to a live entry; if `C` is [`Plain`], nobody else changes it.
 #[inline(always)]
 pub unsafe fn record<C: Cells>(value: *mut FlowValue, seen: &Observation) {
+    let Observation { packet, size, direction, now_ns, .. } = seen;
     // SAFETY: the caller's promise.
     unsafe {
-        let half = half(value, seen.direction);
-        let counts = &raw mut (*half).counts;
-        C::add64(&raw mut (*counts).skbs, 1);
-        C::add64(&raw mut (*counts).bytes, seen.size.bytes);
-        if seen.size.has_extra() {
-            C::add64(&raw mut (*counts).extra_packets, seen.size.extra_packets);
-            C::add64(&raw mut (*counts).extra_wire_bytes, seen.size.extra_wire_bytes);
-        }
-        advance(&raw mut (*value).last_seen_ns, seen.now_ns);
-        if seen.packet.flags != 0 {
+        let half = half(value, *direction);
+        count::<C>(value, half, size, *now_ns);
+        if packet.flags != 0 {
             record_tcp::<C>(value, half, seen);
         }
+    }
+}
+
+/// Records a packet that neither opens nor closes anything ([`front::is_plain`]) and changes no handshake: what [`record`] does for
+/// those.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_plain<C: Cells>(value: *mut FlowValue, seen: &front::Plain<'_>) {
+    let front::Plain { packet, size, direction, now_ns } = *seen;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let half = half(value, direction);
+        count::<C>(value, half, size, now_ns);
+        if packet.flags != 0 {
+            follow::<C>(half, packet, size);
+            note_flags::<C>(half, packet.flags);
+        }
+    }
+}
+
+/// # Safety
+/// As [`record`]; `half` belongs to `value`.
+#[inline(always)]
+unsafe fn count<C: Cells>(value: *mut FlowValue, half: *mut Half, size: &Size, now_ns: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let counts = &raw mut (*half).counts;
+        C::add64(&raw mut (*counts).skbs, 1);
+        C::add64(&raw mut (*counts).bytes, size.bytes);
+        if size.has_extra() {
+            C::add64(&raw mut (*counts).extra_packets, size.extra_packets);
+            C::add64(&raw mut (*counts).extra_wire_bytes, size.extra_wire_bytes);
+        }
+        advance(&raw mut (*value).last_seen_ns, now_ns);
     }
 }
 
@@ -199,26 +229,29 @@ unsafe fn has_budget(half: *const Half, config: &Config) -> bool {
     sampled::packets(word) < config.sample_packets && sampled::bytes(word) < config.sample_bytes
 }
 
-/// What the front must leave to the entry: bits of [`front::attention`].
+/// More than this of a packet is never sampled.
+const LARGEST: u32 = CLASSES[CLASSES.len() - 1] as u32;
+
+/// Notes in the entry which of the flow's packets need more than counting ([`front::attention`]). After the packet was recorded and
+/// sampled. What it noted.
 ///
 /// # Safety
 /// `value` points to a live entry.
 #[inline(always)]
-pub unsafe fn attention(value: *mut FlowValue, packet: &Packet, config: &Config) -> u8 {
-    // SAFETY: the caller's promise.
+pub unsafe fn note_attention(value: *mut FlowValue, packet: &Packet, config: &Config) -> u8 {
+    // SAFETY: the caller's promise. A plain store: two CPUs note nearly the same.
     unsafe {
         let every = config.sample_protocols != 0 && packet.is_dns();
         let egress = every || has_budget(half(value, EGRESS), config);
         let ingress = every || has_budget(half(value, INGRESS), config);
         let handshake = packet.flags != 0 && in_handshake(value);
-        (if egress { front::attention::EGRESS_PAYLOAD } else { 0 })
+        let noted = (if egress { front::attention::EGRESS_PAYLOAD } else { 0 })
             | (if ingress { front::attention::INGRESS_PAYLOAD } else { 0 })
-            | (if handshake { front::attention::HANDSHAKE } else { 0 })
+            | (if handshake { front::attention::HANDSHAKE } else { 0 });
+        (*value).attention = u16::from(noted);
+        noted
     }
 }
-
-/// More than this of a packet is never sampled.
-const LARGEST: u32 = CLASSES[CLASSES.len() - 1] as u32;
 
 /// # Safety
 /// As [`record`]; `half` belongs to `value`.
@@ -230,12 +263,9 @@ unsafe fn record_tcp<C: Cells>(value: *mut FlowValue, half: *mut Half, seen: &Ob
         if packet.flags & tcp::RST != 0 {
             C::add32(&raw mut (*half).resets, 1);
         } else {
-            follow::<C>(half, seen);
+            follow::<C>(half, packet, &seen.size);
         }
-        let missing = u32::from(packet.flags) & !(*half).flags;
-        if missing != 0 {
-            C::or32(&raw mut (*half).flags, missing);
-        }
+        note_flags::<C>(half, packet.flags);
         let handshake = &raw mut (*value).handshake;
         match packet.flags & (tcp::SYN | tcp::ACK) {
             tcp::SYN => {
@@ -257,8 +287,7 @@ unsafe fn record_tcp<C: Cells>(value: *mut FlowValue, half: *mut Half, seen: &Ob
 /// # Safety
 /// As [`record`]; the flags of this packet are not noted yet.
 #[inline(always)]
-unsafe fn follow<C: Cells>(half: *mut Half, seen: &Observation) {
-    let packet = &seen.packet;
+unsafe fn follow<C: Cells>(half: *mut Half, packet: &Packet, size: &Size) {
     let is_syn = packet.flags & tcp::SYN != 0;
     let phantom = u32::from(is_syn) + u32::from(packet.flags & tcp::FIN != 0);
     let end = packet.sequence.wrapping_add(packet.payload_len).wrapping_add(phantom);
@@ -276,7 +305,7 @@ unsafe fn follow<C: Cells>(half: *mut Half, seen: &Observation) {
         if packet.payload_len != 0 && behind > 0 {
             let repeated = (behind as u32).min(packet.payload_len);
             C::add64(&raw mut (*half).retransmitted_bytes, u64::from(repeated));
-            C::add32(&raw mut (*half).retransmitted_packets, repeated_packets(repeated, seen));
+            C::add32(&raw mut (*half).retransmitted_packets, repeated_packets(repeated, packet, size));
         }
         if end.wrapping_sub((*half).highest) as i32 > 0 {
             (*half).highest = end;
@@ -286,12 +315,12 @@ unsafe fn follow<C: Cells>(half: *mut Half, seen: &Observation) {
 
 /// How many of the packets that a wire would carry hold repeated bytes.
 #[inline(always)]
-fn repeated_packets(repeated: u32, seen: &Observation) -> u32 {
-    let packets = seen.size.packets() as u32;
-    if packets == 1 || repeated == seen.packet.payload_len {
+fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
+    let packets = size.packets() as u32;
+    if packets == 1 || repeated == packet.payload_len {
         return packets;
     }
-    (u64::from(repeated) * u64::from(packets)).div_ceil(u64::from(seen.packet.payload_len)) as u32
+    (u64::from(repeated) * u64::from(packets)).div_ceil(u64::from(packet.payload_len)) as u32
 }
 
 /// Takes over flags and the highest sequence number from another count of the same direction.
@@ -305,6 +334,16 @@ pub unsafe fn raise<C: Cells>(half: *mut Half, flags: u8, highest: u32) {
         if (*half).flags == 0 || highest.wrapping_sub((*half).highest) as i32 > 0 {
             (*half).highest = highest;
         }
+        note_flags::<C>(half, flags);
+    }
+}
+
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+unsafe fn note_flags<C: Cells>(half: *mut Half, flags: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
         let missing = u32::from(flags) & !(*half).flags;
         if missing != 0 {
             C::or32(&raw mut (*half).flags, missing);

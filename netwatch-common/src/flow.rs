@@ -207,24 +207,27 @@ pub struct RoundTrips {
     pub count: u32,
 }
 
-/// All that is known about a key. Counters only grow; user space takes the differences.
+/// All that is known about a key. Counters only grow; user space takes the differences. Behind its key in
+/// [`crate::table::Entry`], what a packet changes lies in two lines of the cache, whichever its direction.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FlowValue {
+    /// Packets that need more than counting: bits of [`crate::front::attention`].
+    pub attention: u16,
+    /// Who opened it: [`EGRESS`] or [`INGRESS`].
+    pub opened_by: u16,
+    /// 1: user space is taking the entry out of the table, see [`crate::table`].
+    pub retiring: u32,
+    /// Latest packet, ns of the kernel's monotonic clock; up to a tick of the kernel's earlier than it was, see [`crate::front`].
+    pub last_seen_ns: u64,
     /// What the local end sent, then what it received.
     pub halves: [Half; 2],
     /// First packet, ns of the kernel's monotonic clock.
     pub first_seen_ns: u64,
-    /// Latest packet, ns of the kernel's monotonic clock; up to a tick of the kernel's earlier than it was, see [`crate::front`].
-    pub last_seen_ns: u64,
     /// TCP only.
     pub handshake: Handshake,
     /// TCP only.
     pub round_trips: RoundTrips,
-    /// Who opened it: [`EGRESS`] or [`INGRESS`].
-    pub opened_by: u32,
-    /// 1: user space is taking the entry out of the table, see [`crate::table`].
-    pub retiring: u32,
 }
 
 impl FlowValue {
@@ -250,7 +253,7 @@ const _: () = {
     assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 16);
     assert!(size_of::<RoundTrips>() == 16);
     assert!(size_of::<FlowValue>() == 216 && align_of::<FlowValue>() == 8);
-    assert!(offset_of!(FlowValue, first_seen_ns) == 144);
-    assert!(offset_of!(FlowValue, handshake) == 160);
-    assert!(offset_of!(FlowValue, opened_by) == 208);
+    assert!(offset_of!(FlowValue, last_seen_ns) == 8 && offset_of!(FlowValue, halves) == 16);
+    assert!(offset_of!(FlowValue, first_seen_ns) == 160);
+    assert!(offset_of!(FlowValue, handshake) == 168);
 };

@@ -10,7 +10,7 @@
 
 use crate::account::{self, Cells};
 use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS};
-use crate::hash::{Words, is_same};
+use crate::hash::Words;
 use crate::observation::Size;
 use crate::parse::{Packet, tcp};
 use crate::round_trip::{self, Probe};
@@ -19,9 +19,9 @@ use crate::round_trip::{self, Probe};
 pub const SLOTS: u32 = 4096;
 /// Words of [`Head::installed`].
 pub const WORDS: usize = SLOTS as usize / 64;
-/// A flow that finds its slot taken gets it at one in so many packets; otherwise it is counted in its entry, which is cheaper
-/// than two flows that take turns.
-pub const PATIENCE: u8 = 8;
+/// A flow gets the slot of another once packets have asked for it so often, and that one had none meanwhile. Until then they are counted
+/// in their entries, which is cheaper than flows that take turns.
+pub const PATIENCE: u8 = 64;
 /// A slot takes so many buffers in each direction until it is merged, and none larger than [`LARGEST`]: so its counters of 32 bits cannot
 /// overflow.
 const FULL: u32 = 4096;
@@ -70,7 +70,7 @@ pub struct Slot {
     pub entry: u32,
     /// Packets that need more than counting: bits of [`attention`].
     pub attention: u8,
-    /// Packets of other flows that found the slot taken, since it was.
+    /// Packets of other flows that found the slot taken, since its flow had one.
     pub conflicts: u8,
     /// OR of the TCP flag bytes seen, sent and received; not reset by a merge.
     pub flags: [u8; 2],
@@ -98,7 +98,9 @@ pub struct Head {
     pub tick_ns: u64,
     /// Monotonic time at which the count of ticks would have been 0, modulo 2⁶⁴.
     pub tick_base_ns: u64,
-    zero: [u64; 4],
+    /// Where the classifier lets the verifier forget a direction.
+    pub direction: u64,
+    zero: [u64; 3],
     /// One bit a slot: it may hold something. Set by the classifier, cleared by the flush.
     pub installed: [u64; WORDS],
 }
@@ -113,23 +115,17 @@ pub struct Front {
     pub slots: [Slot; SLOTS as usize],
 }
 
-/// Counts a packet in the slot if it is one of the slot's flow that needs nothing else: it opens and closes nothing, closes no window, is not to
+/// Counts a packet of the slot's flow if it needs nothing else: it opens and closes nothing, closes no window, is not to
 /// be sampled, and neither begins nor ends a measurement of the round trip. False if not.
 ///
 /// # Safety
 /// `slot` points to a live slot that nobody else changes. `probe` gives a live probe, or none.
 #[inline(always)]
-pub unsafe fn count(
-    slot: *mut Slot,
-    words: &Words,
-    hash: u64,
-    seen: &Plain<'_>,
-    probe: impl Fn(u64) -> Option<*const Probe>,
-) -> bool {
+pub unsafe fn count(slot: *mut Slot, hash: u64, seen: &Plain<'_>, probe: impl Fn(u64) -> Option<*const Probe>) -> bool {
     let Plain { packet, size, direction, now_ns } = *seen;
     // SAFETY: the caller's promise.
     unsafe {
-        if !is_same(&raw const (*slot).key, words) || (*slot).attention & attention_of(packet, direction) != 0 {
+        if (*slot).attention & attention_of(packet, direction) != 0 {
             return false;
         }
         let tally = tally(slot, direction);
@@ -146,8 +142,53 @@ pub unsafe fn count(
             (*tally).extra_wire_bytes += size.extra_wire_bytes;
         }
         (*slot).last_seen_ns = now_ns;
+        (*slot).conflicts = 0;
     }
     true
+}
+
+/// Counts a packet in its flow's entry, because another flow has the slot. False, and nothing changed, if it needs more than counting or the
+/// other flow's time is over.
+///
+/// # Safety
+/// As for [`count`]; `value` points to the flow's live entry, which others may change at the same time if `C` allows it.
+#[inline(always)]
+pub unsafe fn count_in_entry<C: Cells>(
+    slot: *mut Slot,
+    value: *mut FlowValue,
+    hash: u64,
+    seen: &Plain<'_>,
+    probe: impl Fn(u64) -> Option<*const Probe>,
+) -> bool {
+    let Plain { packet, direction, .. } = *seen;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*slot).conflicts >= PATIENCE || (*value).attention as u8 & attention_of(packet, direction) != 0 {
+            return false;
+        }
+        if packet.flags != 0 {
+            let is_data = packet.payload_len != 0;
+            let probe = if direction == INGRESS || is_data && is_old(value, packet) { probe(hash) } else { None };
+            let is_measured = match direction {
+                EGRESS => is_armed(probe, hash),
+                _ => probe.is_some_and(|probe| round_trip::is_answered(probe, hash, packet)),
+            };
+            if !is_plain(packet) || is_measured {
+                return false;
+            }
+        }
+        (*slot).conflicts += 1;
+        account::record_plain::<C>(value, seen);
+    }
+    true
+}
+
+/// # Safety
+/// `value` points to a live entry.
+#[inline(always)]
+unsafe fn is_old(value: *mut FlowValue, packet: &Packet) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { round_trip::is_repeated(value, packet) }
 }
 
 /// A packet that may be counted here.

@@ -5,10 +5,12 @@
 pub const ACCOUNT: u32 = 0;
 /// Copies the head of a packet that was counted.
 pub const SAMPLE: u32 = 1;
+/// Counts a packet of a busy flow that has no slot of the front.
+pub const KNOWN: u32 = 2;
 /// How many there are.
-pub const COUNT: u32 = 2;
+pub const COUNT: u32 = 3;
 /// The program's name for each.
-pub const NAMES: [&str; COUNT as usize] = ["account", "sample"];
+pub const NAMES: [&str; COUNT as usize] = ["account", "sample", "known"];
 
 /// What the program `flush` answers.
 pub mod flushed {

@@ -23,12 +23,15 @@ use crate::{fragment as fragments, front, sample, stat};
 #[repr(C)]
 pub struct Scratch {
     /// Where it was seen: a [`Hook`].
-    hook: u32,
+    pub hook: u32,
     /// Why it is to be sampled: one of `netwatch_common::sample::reason`.
     reason: u32,
     /// For [`Skb::forget`](netwatch_common::parse::Frame::forget).
     word: u64,
-    seen: Observation,
+    /// The flow's key as words and its hash, for `known`.
+    pub words: Words,
+    pub hash: u64,
+    pub seen: Observation,
 }
 
 /// Notes where the packet was seen and goes on in [`packet`]. Returns only if user space forgot to fill STAGES.
@@ -100,7 +103,7 @@ fn forget<T>(memory: &mut T) -> &mut T {
 
 /// Continues in another program. Returns only if that fails.
 #[inline(always)]
-fn proceed(ctx: &TcContext, stage: u32) {
+pub fn proceed(ctx: &TcContext, stage: u32) {
     // SAFETY: a tail call between programs of the same type.
     unsafe { STAGES.tail_call(ctx, stage) };
 }
@@ -128,8 +131,9 @@ unsafe fn count(front: *mut Front, seen: &mut Observation) -> Option<u8> {
         let repeated = round_trip::is_repeated(value, &seen.packet);
         let reason = record(value, seen);
         measure(value, hash, seen, repeated);
+        let attention = account::note_attention(value, &seen.packet, &settings().of_samples());
         if let Some(slot) = slot {
-            settle(head, slot, &words, place, seen, hash);
+            settle(head, slot, &words, place, seen, attention);
         }
         reason
     }
@@ -182,7 +186,7 @@ unsafe fn make_room(slot: Option<*mut Slot>, words: &Words, seen: &Observation) 
             return None;
         }
         let ours = is_same(&raw const (*slot).key, words);
-        if !ours && !is_over(slot, seen) {
+        if !ours && ((*slot).conflicts < PATIENCE || !rules::is_plain(&seen.packet)) {
             return None;
         }
         let number = (*slot).entry;
@@ -193,22 +197,6 @@ unsafe fn make_room(slot: Option<*mut Slot>, words: &Words, seen: &Observation) 
         }
         rules::clear(slot);
         None
-    }
-}
-
-/// Whether a flow has to leave its slot to this packet's: only packets that the front would count push.
-///
-/// # Safety
-/// The slot is this CPU's own.
-#[inline(always)]
-unsafe fn is_over(slot: *mut Slot, seen: &Observation) -> bool {
-    if !rules::is_plain(&seen.packet) || seen.packet.is_dns() {
-        return false;
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        (*slot).conflicts += 1;
-        (*slot).conflicts >= PATIENCE
     }
 }
 
@@ -231,7 +219,7 @@ unsafe fn measure(value: *mut FlowValue, hash: u64, seen: &mut Observation, repe
 /// # Safety
 /// The slot is this CPU's own and has nothing that is not merged; the place is the flow's.
 #[inline(always)]
-unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, seen: &Observation, hash: u64) {
+unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, seen: &Observation, attention: u8) {
     // SAFETY: the caller's promise.
     unsafe {
         let taken = rules::is_taken(slot);
@@ -239,7 +227,6 @@ unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, 
             return;
         }
         let value = &raw mut (*place.entry).value;
-        let attention = account::attention(value, &seen.packet, &settings().of_samples());
         if !taken
             && (attention & rules::attention_of(&seen.packet, seen.direction) != 0 || !rules::is_plain(&seen.packet))
         {
@@ -250,7 +237,7 @@ unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, 
         if !taken || (seen.direction == EGRESS && seen.packet.payload_len != 0) {
             (*slot).probe_after_ns = seen.now_ns + rules::PROBE_INTERVAL_NS;
         }
-        let (word, bit) = rules::place(rules::slot(hash));
+        let (word, bit) = rules::place(rules::slot(hash::hash(*words)));
         *(&raw mut (*head).installed).cast::<u64>().add(word as usize & (rules::WORDS - 1)) |= bit;
     }
 }

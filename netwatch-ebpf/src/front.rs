@@ -5,11 +5,12 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::front::{self, Front, Head, Plain, Slot};
-use netwatch_common::hash;
+use netwatch_common::hash::{self, is_same};
 use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
 use netwatch_common::round_trip::{self, Probe};
 
+use crate::known;
 use crate::maps::{CONTROL, FRONTS, PROBES};
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
@@ -56,24 +57,42 @@ fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut 
     if !parse::quick_of(family, skb, &meta, &mut packet) {
         return false;
     }
+    // SAFETY: a live map value.
+    let head = unsafe { &raw mut (*front).head };
     let (key, direction) = parse::orient(&packet, hook);
+    let direction = if hook == Hook::Loopback { forget(head, direction) } else { direction };
     let words = hash::words(&key);
-    let hash = hash::hash(words);
-    let slot = slot(front, hash);
     let size = Size::of(skb.len(), &meta, &packet);
     let seen = Plain { packet: &packet, size: &size, direction, now_ns };
-    // SAFETY: live map values of this CPU's own. The mark keeps an interrupt from flushing them meanwhile.
+    let hash = hash::hash(words);
+    let slot = slot(front, hash);
+    // SAFETY: this CPU's own. The mark keeps an interrupt from flushing the front meanwhile.
     unsafe {
-        let head = &raw mut (*front).head;
         enter(head);
-        let counted = !is_flushing(head) && is_unsampled(head) && front::count(slot, &words, hash, &seen, probe);
+        let is_free = !is_flushing(head) && is_unsampled(head);
+        let is_ours = is_free && is_same(&raw const (*slot).key, &words);
+        let counted = is_ours && front::count(slot, hash, &seen, probe);
+        let is_others = is_free && !is_ours && front::is_taken(slot);
         leave(head);
+        if is_others {
+            known::hand_over(ctx, hook, &words, hash, &seen);
+        }
         counted
     }
 }
 
+/// The same direction, but the verifier does not know it any more, and so follows one path.
 #[inline(always)]
-fn probe(hash: u64) -> Option<*const Probe> {
+fn forget(head: *mut Head, direction: u8) -> u8 {
+    // SAFETY: this CPU's own.
+    unsafe {
+        (&raw mut (*head).direction).write_volatile(u64::from(direction));
+        (&raw const (*head).direction).read_volatile() as u8
+    }
+}
+
+#[inline(always)]
+pub fn probe(hash: u64) -> Option<*const Probe> {
     PROBES.get_ptr(round_trip::place(hash))
 }
 

@@ -11,6 +11,7 @@ mod atomic;
 mod flush;
 mod fragment;
 mod front;
+mod known;
 mod maps;
 mod sample;
 mod settings;
@@ -60,10 +61,17 @@ pub fn tick(_: RawTracePointContext) -> u32 {
     0
 }
 
-/// Where the three above hand over to, so that the verifier reads this once and not three times.
+/// Where the others hand over to, so that the verifier reads this once and not three times.
 #[classifier]
 pub fn account(ctx: TcContext) -> i32 {
     account::packet(&ctx);
+    TC_ACT_UNSPEC
+}
+
+/// Where the three above hand over to when a flow has no slot of the front.
+#[classifier]
+pub fn known(ctx: TcContext) -> i32 {
+    known::packet(&ctx);
     TC_ACT_UNSPEC
 }
 

@@ -19,7 +19,7 @@ pub(super) fn increment(key: &abi::FlowKey, before: &FlowValue, now: &FlowValue,
     if *before == *now {
         return None;
     }
-    let (traffic, flipped) = traffic(key, now.opened_by);
+    let (traffic, flipped) = traffic(key, now.opened_by.into());
     let opened_by = direction(now.opened_by as u8);
     Some(Increment {
         traffic,

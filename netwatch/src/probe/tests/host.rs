@@ -49,6 +49,9 @@ impl Host {
                 let probe = self.probes.entry(round_trip::place(hash)).or_default();
                 round_trip::measure::<Plain>(probe, value, hash, &mut seen, repeated, || 1);
             }
+            if !remainder::is_fixed(&seen.key) {
+                account::note_attention(value, &seen.packet, &Config::DEFAULT);
+            }
         }
     }
 }
