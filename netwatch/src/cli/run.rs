@@ -76,8 +76,20 @@ pub struct RunArgs {
     pub drain_timeout: Duration,
 
     /// Flows counted one by one in the kernel; packets of further ones are counted by protocol
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=16_777_216), env = "NETWATCH_MAX_FLOWS")]
+    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=16_777_215), env = "NETWATCH_MAX_FLOWS")]
     pub max_flows: u32,
+
+    /// Sample the head of one packet in N, besides the first ones of each flow and DNS
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), env = "NETWATCH_SAMPLE")]
+    pub sample: Option<u32>,
+
+    /// Bytes that --sample takes of a packet, from its Ethernet header on
+    #[arg(short, long, value_name = "BYTES", default_value_t = 192, value_parser = clap::value_parser!(u32).range(14..=4544), env = "NETWATCH_SNAPLEN")]
+    pub snaplen: u32,
+
+    /// Memory for samples that wait to be read, in KiB (a power of two)
+    #[arg(long, value_name = "KIB", default_value_t = 2048, value_parser = ring_kib, env = "NETWATCH_SAMPLE_BUFFER")]
+    pub sample_buffer: u32,
 
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
@@ -119,6 +131,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error} (like 30s, 5m, 1h30m)"))
 }
 
+fn ring_kib(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(kib) if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) => Ok(kib),
+        _ => Err("a power of two from 4 to 1048576".to_owned()),
+    }
+}
+
 fn linger(text: &str) -> Result<Linger, String> {
     if text == "forever" { Ok(Linger::Forever) } else { duration(text).map(Linger::For) }
 }
@@ -136,6 +155,14 @@ pub(super) fn main(arguments: RunArgs) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rings_are_powers_of_two() {
+        assert_eq!(ring_kib("2048"), Ok(2048));
+        for wrong in ["0", "3", "2", "2097152", "much"] {
+            assert!(ring_kib(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

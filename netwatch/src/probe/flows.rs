@@ -23,6 +23,8 @@ pub(super) struct Flows {
     before: Vec<FlowValue>,
     /// Entries in use at the last look.
     live: u32,
+    #[cfg(test)]
+    retire_all: bool,
 }
 
 impl Flows {
@@ -31,7 +33,15 @@ impl Flows {
         let free = Region::map(free, "FREE", free_ring_len(max_entries) as usize)?;
         let buckets = buckets.try_clone().map_err(|cause| crate::error::Error::os("open", "BPF map", cause))?;
         let buckets = Buckets { map: buckets, count: table::bucket_count(max_entries), region: None };
-        Ok(Self { segments, free, buckets, before: Vec::new(), live: 0 })
+        Ok(Self {
+            segments,
+            free,
+            buckets,
+            before: Vec::new(),
+            live: 0,
+            #[cfg(test)]
+            retire_all: false,
+        })
     }
 
     /// Makes room for the flows to come.
@@ -69,6 +79,8 @@ impl Flows {
         sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue),
     ) -> Result<()> {
         let pressure = Pressure::of(self.live, self.segments.max_entries());
+        #[cfg(test)]
+        let now_ns = if self.retire_all { u64::MAX } else { now_ns };
         let over: Vec<u32> = (0_u32..)
             .zip(&self.before)
             .filter(|(_, value)| value.first_seen_ns != 0 && is_over(value, now_ns, pressure))
@@ -119,10 +131,21 @@ impl Flows {
         }
     }
 
+    /// Kernel memory of the entries that there are, in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.segments.memory_bytes()
+    }
+
     /// Entries in use at the last look.
     #[cfg(test)]
     pub(super) fn live(&self) -> u32 {
         self.live
+    }
+
+    /// From now on every flow is over at the next drain, or as usual.
+    #[cfg(test)]
+    pub(super) fn retire_all(&mut self, all: bool) {
+        self.retire_all = all;
     }
 
     /// The next look shows everything again.

@@ -103,6 +103,10 @@ impl ProbeConfig {
         Globals { config, log_level: if self.log { logging::DEBUG } else { logging::OFF } }
     }
 
+    fn ring_sizes(&self) -> rings::Sizes {
+        rings::Sizes { samples: self.sample_ring_bytes as usize, events: self.event_ring_bytes as usize }
+    }
+
     fn sizes(&self, cpus: u32) -> [(&'static str, u32); 6] {
         [
             ("BUCKETS", table::bucket_count(self.max_flows)),
@@ -159,7 +163,7 @@ impl Probe {
         Ok(Self {
             attachments: Vec::new(),
             methods: config.methods,
-            rings: Rings::new(loaded.map("SAMPLES"), loaded.map("EVENTS"))?,
+            rings: Rings::new(loaded.map("SAMPLES"), loaded.map("EVENTS"), config.ring_sizes())?,
             drain: Drain::new(fronts, flows, loaded.map("REMAINDERS"))?,
             clock: Clock::now(),
             logger: config.log.then(|| Logger::new(&loaded)).transpose()?,
@@ -215,6 +219,11 @@ impl Probe {
         self.drain.flows.tend()
     }
 
+    /// How long the next [`Self::poll`] may wait: it depends on what the last one found.
+    pub fn next_poll(&self) -> std::time::Duration {
+        self.rings.next_poll()
+    }
+
     /// Observations missed since the load.
     pub fn lost(&self) -> Result<Lost> {
         let map = self.loaded.map("STATS");
@@ -233,9 +242,16 @@ impl Probe {
         })
     }
 
-    /// Kernel memory of all maps in bytes, as the kernel itself accounts it.
+    /// Kernel memory of all maps in bytes, as the kernel itself accounts it, with the flow table as it is now.
     pub fn memory_bytes(&self) -> Result<u64> {
-        self.loaded.maps().map(memory_of).sum()
+        let maps: u64 = self.loaded.maps().map(memory_of).sum::<Result<_>>()?;
+        Ok(maps + self.drain.flows.memory_bytes())
+    }
+
+    /// The same with a full flow table.
+    pub fn full_memory_bytes(&self, config: &ProbeConfig) -> Result<u64> {
+        let full = u64::from(segments::count(config.max_flows)) * segments::SEGMENT_BYTES;
+        Ok(self.memory_bytes()? - self.drain.flows.memory_bytes() + full)
     }
 
     /// Instructions that the verifier looked at, over all programs: what a load costs, and what the kernel bounds.

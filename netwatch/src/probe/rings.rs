@@ -1,6 +1,7 @@
 //! Reads the two ring buffers. Samples are copied out at once: the ring's space goes back to the kernel.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use aya::maps::{Map, MapData, RingBuf};
 use bytes::Bytes;
@@ -74,23 +75,68 @@ impl Sample {
 pub(super) struct Rings {
     samples: RingBuf<MapData>,
     events: RingBuf<MapData>,
+    pace: Pace,
 }
 
 impl Rings {
-    pub(super) fn new(samples: &OwnedFd, events: &OwnedFd) -> Result<Self> {
-        Ok(Self { samples: open(samples, "SAMPLES")?, events: open(events, "EVENTS")? })
+    pub(super) fn new(samples: &OwnedFd, events: &OwnedFd, sizes: Sizes) -> Result<Self> {
+        Ok(Self { samples: open(samples, "SAMPLES")?, events: open(events, "EVENTS")?, pace: Pace::new(sizes) })
+    }
+
+    /// When to look again.
+    pub(super) fn next_poll(&self) -> Duration {
+        self.pace.interval
     }
 
     /// Hands over what is there, events first. Bounded: what arrives meanwhile may wait for the next call.
     pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notice)) {
         const AT_MOST: usize = 65_536;
+        let (mut event_bytes, mut sample_bytes) = (0, 0);
         for _ in 0..AT_MOST {
             let Some(record) = self.events.next() else { break };
+            event_bytes += record.len();
             sink(Notice::NewFlow(new_flow(&read(&record), clock)));
         }
         for _ in 0..AT_MOST {
             let Some(record) = self.samples.next() else { break };
+            sample_bytes += record.len();
             sink(Notice::Sample(sample(&record, clock)));
+        }
+        self.pace.found(Sizes { samples: sample_bytes, events: event_bytes });
+    }
+}
+
+/// Bytes in each ring, or of each ring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    pub samples: usize,
+    pub events: usize,
+}
+
+/// How often to look: the more was found, the sooner again.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    sizes: Sizes,
+}
+
+impl Pace {
+    /// Costs a quiet run nothing that could be measured.
+    const SLOWEST: Duration = Duration::from_millis(250);
+    const FASTEST: Duration = Duration::from_millis(1);
+
+    fn new(sizes: Sizes) -> Self {
+        Self { interval: Self::SLOWEST, sizes }
+    }
+
+    /// Half the time after more than an eighth of a ring was found full, double after less than a thirty-second.
+    fn found(&mut self, found: Sizes) {
+        let above =
+            |share: usize| found.samples > self.sizes.samples / share || found.events > self.sizes.events / share;
+        if above(8) {
+            self.interval = (self.interval / 2).max(Self::FASTEST);
+        } else if !above(32) {
+            self.interval = (self.interval * 2).min(Self::SLOWEST);
         }
     }
 }
@@ -140,5 +186,25 @@ fn sample(record: &[u8], clock: Clock) -> Sample {
         orig_len: header.orig_len,
         payload_offset: header.payload_offset.into(),
         bytes: Bytes::copy_from_slice(&bytes[..taken]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_ring_the_sooner_the_next_look() {
+        let mut pace = Pace::new(Sizes { samples: 1024, events: 1024 });
+        for _ in 0..20 {
+            pace.found(Sizes { samples: 200, events: 0 });
+        }
+        assert_eq!(pace.interval, Pace::FASTEST);
+        pace.found(Sizes { samples: 0, events: 64 });
+        assert_eq!(pace.interval, Pace::FASTEST, "neither much nor little");
+        for _ in 0..20 {
+            pace.found(Sizes { samples: 0, events: 0 });
+        }
+        assert_eq!(pace.interval, Pace::SLOWEST);
     }
 }

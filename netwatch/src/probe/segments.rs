@@ -19,6 +19,9 @@ const AHEAD: u64 = 8192;
 /// The kernel's `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
+/// Kernel memory of a segment.
+pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<Entry>() as u64;
+
 /// All segments, and the growth that is under way.
 #[derive(Debug)]
 pub(super) struct Segments {
@@ -71,6 +74,11 @@ impl Segments {
     pub(super) fn used(&self) -> u32 {
         let (next, limit) = self.shared.next_and_limit();
         next.min(limit) as u32
+    }
+
+    /// Kernel memory of the segments that there are, in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.shared.made().len() as u64 * SEGMENT_BYTES
     }
 
     /// How many there can be.

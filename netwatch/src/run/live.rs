@@ -54,6 +54,14 @@ impl Live {
         self.notes.extend(polled.err().map(|error| error.to_string()));
     }
 
+    /// Fetches what was counted, so that flows that are over can leave the kernel's table. What fails now is tried again, and the last
+    /// time decides.
+    pub(super) fn fetch_counters(&mut self) {
+        let table = &mut self.table;
+        let drained = self.probe.drain(&mut |increment| table.apply(increment));
+        self.notes.extend(drained.err().map(|error| error.to_string()));
+    }
+
     /// Follows a change of the host's links or routes.
     pub(super) fn follow(&mut self, change: super::network::Change) {
         if let Err(error) = self.network.follow(change) {

@@ -17,8 +17,8 @@ use crate::netns::cgroup::{Cgroup, Made};
 use crate::probe::{Probe, ProbeConfig};
 use crate::state::{Journal, RunCard, RunDir};
 
-/// Flows kept one by one in user space; further ones are folded into their endpoints.
-const USER_FLOWS: usize = 1 << 20;
+/// Flows kept one by one in user space; further ones are folded into their endpoints. The most that fit a hash table before it doubles.
+const USER_FLOWS: usize = (1 << 18) / 8 * 7;
 
 /// Everything is in place and the command waits.
 pub(super) struct Ready {
@@ -34,8 +34,7 @@ pub(super) async fn set_up(
     line: &mut Line,
     show: Show,
 ) -> Result<Result<Ready, NotStarted>> {
-    let config =
-        ProbeConfig { max_flows: plan.arguments.max_flows, log: super::log::wanted(), ..ProbeConfig::default() };
+    let config = probe_config(plan);
     let loading = thread::Builder::new()
         .name("load".into())
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
@@ -79,6 +78,18 @@ pub(super) async fn set_up(
         show: Box::new(interim),
     };
     Ok(Ok(Ready { live, _cgroup: cgroup }))
+}
+
+fn probe_config(plan: &Plan) -> ProbeConfig {
+    let arguments = &plan.arguments;
+    ProbeConfig {
+        max_flows: arguments.max_flows,
+        sample_interval: arguments.sample.unwrap_or(0),
+        snaplen: arguments.snaplen,
+        sample_ring_bytes: arguments.sample_buffer * 1024,
+        log: super::log::wanted(),
+        ..ProbeConfig::default()
+    }
 }
 
 fn make_cgroup(run_dir: &RunDir, journal: &Journal, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {

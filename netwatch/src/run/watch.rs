@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::RunExit;
 use super::live::Live;
@@ -16,10 +16,8 @@ use crate::guardian::{Line, Reply};
 
 /// How long a command has between TERM and KILL when `--duration` ends it.
 const DURATION_GRACE: Duration = Duration::from_secs(5);
-/// Samples are fetched this often. Four fetches a second keep the ring far from full at any rate worth sampling, and cost a quiet run nothing that could be measured.
-const TICK: Duration = Duration::from_millis(250);
-/// The command's private files are looked at once a second.
-const TICKS_PER_LOOK: u32 = 4;
+/// What the kernel counted is fetched this often, so that its table keeps room; the command's private files are looked at as often.
+const LOOK: Duration = Duration::from_secs(1);
 /// "Never", for a timer that has to exist.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -60,7 +58,8 @@ pub(super) struct Watch<'a> {
     exit: Option<RunExit>,
     ended_by: EndedBy,
     terminated_once: bool,
-    ticks: u32,
+    /// When the kernel's table is read next.
+    next_look: Instant,
     /// The next moment at which patience ends: `--duration`, its grace, or `--linger`.
     deadline: Instant,
     /// The rest has been asked to end.
@@ -77,7 +76,7 @@ impl<'a> Watch<'a> {
             exit: None,
             ended_by: EndedBy::Command,
             terminated_once: false,
-            ticks: 0,
+            next_look: Instant::now() + LOOK,
             deadline,
             ending: false,
         }
@@ -85,8 +84,7 @@ impl<'a> Watch<'a> {
 
     /// Until the last process that is to be waited for has ended.
     pub(super) async fn run(mut self, signals: &Listening) -> Result<Result<Ending, NotStarted>> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_tick = Instant::now();
         loop {
             tokio::select! {
                 reply = self.line.reply() => match self.hear(reply?)? {
@@ -96,17 +94,23 @@ impl<'a> Watch<'a> {
                 },
                 action = signals.next() => self.act(action?)?,
                 () = sleep_until(self.deadline) => self.lose_patience()?,
-                _ = tick.tick() => self.on_tick(),
+                () = sleep_until(next_tick) => {
+                    self.on_tick();
+                    next_tick = Instant::now() + self.live.probe.next_poll();
+                }
                 changed = self.live.network.host_changed() => self.live.follow(changed?),
             }
         }
     }
 
-    /// Samples are fetched at each tick, and now and then the command's private files are looked at: one that the host removed for good makes no event.
+    /// Samples are fetched at each tick. Once a second the counters are, and the command's private files are looked at: one that the
+    /// host removed for good makes no event.
     fn on_tick(&mut self) {
         self.live.fetch_samples();
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            self.live.fetch_counters();
             self.live.follow(Change::ResolvConf);
         }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
     Counters, Direction, Dns, End, EndedBy, Exit, Facts, FlowKey, Housekeeping, Increment, Interface,
-    InterfaceCounters, LinkCounters, Lost, PerDirection, Report, Run, Scope, Table, TcpFacts, Traffic,
+    InterfaceCounters, LinkCounters, Lost, PerDirection, Report, RoundTrips, Run, Scope, Table, TcpFacts, Traffic,
 };
 
 pub const START_NS: u64 = 1_767_225_600_000_000_000;
@@ -61,17 +61,21 @@ pub fn tcp(key: FlowKey, rtt_ns: u64, sent: (u64, u64), received: (u64, u64)) ->
         syns: PerDirection { egress: 1, ingress: 0 },
         syn_acks: PerDirection { egress: 0, ingress: 1 },
         resets: PerDirection::default(),
+        retransmitted_packets: PerDirection { egress: 1, ingress: 0 },
+        retransmitted_bytes: PerDirection { egress: 1448, ingress: 0 },
+        zero_windows: PerDirection { egress: 0, ingress: 2 },
+        round_trips: RoundTrips { count: 2, sum_ns: 2 * rtt_ns + 1000, min_ns: Some(rtt_ns) },
     };
     Increment { connections: 1, tcp: Some(facts), ..growth(Traffic::Flow(key), sent, received) }
 }
 
 /// SYNs that were answered by a RST, or by nothing.
-pub fn failed(key: FlowKey, syns: u32, refused: bool) -> Increment {
-    let resets = PerDirection { egress: 0, ingress: u32::from(refused) };
+pub fn failed(key: FlowKey, syns: u64, refused: bool) -> Increment {
+    let resets = PerDirection { egress: 0, ingress: u64::from(refused) };
     let flags = PerDirection { egress: SYN, ingress: if refused { ACK | 4 } else { 0 } };
     let facts = TcpFacts { flags, syns: PerDirection { egress: syns, ingress: 0 }, resets, ..TcpFacts::default() };
     let answered = u64::from(refused);
-    let sent = (u64::from(syns), u64::from(syns) * 74);
+    let sent = (syns, syns * 74);
     Increment { connections: 1, tcp: Some(facts), ..growth(Traffic::Flow(key), sent, (answered, answered * 54)) }
 }
 

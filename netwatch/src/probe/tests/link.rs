@@ -176,3 +176,30 @@ fn a_full_table_forgets_nothing() {
         assert!(probe.lost().expect("readable").table_full >= overflow.counters.egress.packets);
     });
 }
+
+/// Closed flows leave the kernel's table while others go on, and nothing is lost by it. A flow that comes back is counted on.
+#[test]
+fn flows_leave_and_come_back_without_losing_a_packet() {
+    with_link(|link| {
+        let Some(mut probe) = probe() else { return };
+        probe.attach_link(link.host_ifindex).expect("attached");
+        link.up();
+        let server = UdpSocket::bind((HOST, 4000)).expect("bound");
+        let mut sums = std::collections::HashMap::<_, u64>::new();
+        let mut seen = 0;
+        for round in 0..40 {
+            link.in_target(|| {
+                let client = UdpSocket::bind("198.51.100.2:5000").expect("bound");
+                (0..25).for_each(|_| send(&client, 10, (HOST, 4000)));
+            });
+            probe.drain.flows.retire_all(round % 2 == 0);
+            let add = &mut |one: Increment| *sums.entry(one.traffic).or_default() += one.counters.egress.packets;
+            probe.drain(add).expect("drained");
+            seen = seen.max(probe.drain.flows.live());
+        }
+        drop(server);
+        let flow = sums.iter().find(|(traffic, _)| matches!(traffic, Traffic::Flow(key) if key.protocol == 17));
+        assert_eq!(flow.map(|(_, packets)| *packets), Some(1000));
+        assert!(seen < 8, "{seen} entries for one flow");
+    });
+}

@@ -36,8 +36,38 @@ struct Tcp {
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_rtt_ns: Option<u64>,
     flags: Flags,
+    retransmitted: Both<Retransmitted>,
+    resets: Both<u64>,
+    zero_windows: Both<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trips: Option<RoundTrips>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Both<T> {
+    egress: T,
+    ingress: T,
+}
+
+impl<T> From<PerDirection<T>> for Both<T> {
+    fn from(PerDirection { egress, ingress }: PerDirection<T>) -> Self {
+        Self { egress, ingress }
+    }
+}
+
+#[derive(Serialize)]
+struct Retransmitted {
+    packets: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct RoundTrips {
+    count: u64,
+    min_ns: u64,
+    mean_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -154,8 +184,20 @@ fn tcp(flow: &Flow) -> Option<Tcp> {
         connections: flow.connections,
         handshake_rtt_ns: facts.handshake_rtt_ns,
         flags: Flags { egress, ingress },
+        retransmitted: facts
+            .retransmitted_packets
+            .zip(facts.retransmitted_bytes, |packets, bytes| Retransmitted { packets, bytes })
+            .into(),
+        resets: facts.resets.into(),
+        zero_windows: facts.zero_windows.into(),
+        round_trips: round_trips(&facts.round_trips),
         end_reason: flow.end_reason().map(|EndReason::EndOfFlow| "end_of_flow"),
     })
+}
+
+fn round_trips(trips: &flow::RoundTrips) -> Option<RoundTrips> {
+    let (count, min_ns, mean_ns) = (trips.count, trips.min_ns?, trips.mean_ns()?);
+    Some(RoundTrips { count, min_ns, mean_ns })
 }
 
 /// Lowest bit first (RFC 9293, 3.1).
