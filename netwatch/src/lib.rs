@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md at the top of the repository is the map.
 
+pub mod capture;
 pub mod cli;
 pub mod dns;
 pub mod doctor;
