@@ -6,6 +6,8 @@ mod abi;
 mod attach;
 mod clock;
 mod drain;
+mod feed;
+pub mod host;
 mod icmp;
 mod logging;
 mod object;

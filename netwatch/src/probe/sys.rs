@@ -227,7 +227,6 @@ pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::gener
 }
 
 /// Runs a classifier on one frame. `context` is a `__sk_buff` or empty.
-#[cfg(test)]
 pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
     #[repr(C)]
     struct Attr {
