@@ -14,6 +14,7 @@ pub mod guardian;
 pub mod netns;
 pub mod probe;
 pub mod readiness;
+pub mod replay;
 pub mod run;
 pub mod sink;
 pub mod state;
