@@ -3,7 +3,7 @@
 use netwatch_common::flow::kind;
 use netwatch_common::fragment::Forgetful;
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
+use netwatch_common::parse::{self, Captured, Hook, Link, Linked, Meta, Packet};
 use netwatch_common::remainder;
 use proptest::prelude::*;
 
@@ -42,6 +42,11 @@ fn transport_frame() -> impl Strategy<Value = Vec<u8>> {
 
 fn hook() -> impl Strategy<Value = Hook> {
     prop_oneof![Just(Hook::FromTarget), Just(Hook::ToTarget), Just(Hook::Loopback)]
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    use Link::{Cooked, Cooked2, Ethernet, Ip, Ipv4, Ipv6, Null, Other, Ppi, Ppp, Pppoe};
+    prop::sample::select(vec![Ethernet, Cooked, Cooked2, Ip, Ipv4, Ipv6, Null, Ppp, Pppoe, Ppi, Other])
 }
 
 proptest! {
@@ -86,6 +91,27 @@ proptest! {
             prop_assert_eq!(short, long);
             prop_assert!(long.protocol == 6 || long.protocol == 17);
         }
+    }
+
+    /// Whatever a capture says that a frame starts with, and however much of it is there.
+    #[test]
+    fn any_frame_of_any_link_is_counted_once(
+        frame in frame(),
+        start in 0_usize..16,
+        cut in 0_usize..256,
+        orig_len in prop_oneof![0_u32..300, any::<u32>()],
+        link in link(),
+        hook in hook(),
+    ) {
+        // From the middle of an Ethernet frame other link layers are as likely as any.
+        let bytes = frame.get(start..).unwrap_or_default();
+        let bytes = &bytes[..cut.min(bytes.len())];
+        let linked = Linked { captured: Captured { bytes, orig_len }, link };
+        let seen = Observation::new(&linked, &Meta::default(), hook, 1, &mut Forgetful);
+        let length = u64::from(orig_len).max(bytes.len() as u64);
+        prop_assert!(remainder::slot(&seen.key) < remainder::COUNT);
+        prop_assert_eq!((seen.size.packets(), seen.size.bytes, seen.size.wire_bytes()), (1, length, length));
+        prop_assert!(u64::from(seen.packet.payload_offset) + u64::from(seen.packet.payload_len) <= length);
     }
 
     /// A packet and its answer have the same key, on the link as on the loopback.

@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md at the top of the repository is the map.
 
+pub mod capture;
 pub mod cli;
 pub mod dns;
 pub mod doctor;
@@ -13,6 +14,7 @@ pub mod guardian;
 pub mod netns;
 pub mod probe;
 pub mod readiness;
+pub mod replay;
 pub mod run;
 pub mod sink;
 pub mod state;

@@ -4,9 +4,11 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use netwatch::flow::{EndedBy, Exit, Facts, IcmpError, Increment, Malformed, Report, Table, Traffic};
+use netwatch::flow::{
+    Amount, EndedBy, EndedEarly, Exit, Facts, IcmpError, Increment, Malformed, Report, Table, Traffic,
+};
 use netwatch::sink::json;
-use sample::{download, download_report, facts, failed, growth, key, on_loopback, v4};
+use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
 
@@ -45,6 +47,21 @@ fn the_document() {
     assert_data_eq!(text(&everything()), file!["snapshots/everything.json"].raw());
 }
 
+/// The same of a capture, with every key that only a replay has.
+fn replay() -> Report {
+    let table = download();
+    let mut facts = replayed(&table, Amount { skbs: 3, bytes: 4_321 });
+    let replay = facts.replay.as_mut().unwrap();
+    replay.local = vec!["198.51.100.0/24".to_owned()];
+    replay.ended_early = Some(EndedEarly { offset: 123_456, cause: "stopped by a signal".to_owned() });
+    Report::new(facts, &table)
+}
+
+#[test]
+fn the_document_of_a_replay() {
+    assert_data_eq!(text(&replay()), file!["snapshots/replay.json"].raw());
+}
+
 #[test]
 fn optional_keys_are_left_out() {
     let table = Table::default();
@@ -76,6 +93,7 @@ fn every_key_is_documented() {
     let docs = include_str!("../../docs/json.md");
     let mut keys = BTreeSet::new();
     collect_keys(&document(&everything()), &mut keys);
+    collect_keys(&document(&replay()), &mut keys);
     let missing: Vec<_> = keys.iter().filter(|key| !docs.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/json.md says nothing about {missing:?}");
 }

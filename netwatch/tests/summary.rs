@@ -3,11 +3,13 @@
 mod sample;
 
 use netwatch::flow::{
-    Counters, Direction, EndedBy, Exit, Facts, IcmpError, Increment, Lost, Malformed, PerDirection, Report, Table,
-    Traffic,
+    Amount, Counters, Direction, EndedBy, EndedEarly, Exit, Facts, IcmpError, Increment, Lost, Malformed, PerDirection,
+    Report, Table, Traffic,
 };
 use netwatch::sink::summary::{self, Options};
-use sample::{download, download_report, facts, failed, growth, housekeeping, key, on_loopback, table, tcp, v4, v6};
+use sample::{
+    download, download_report, facts, failed, growth, housekeeping, key, on_loopback, replayed, table, tcp, v4, v6,
+};
 use snapbox::{assert_data_eq, file};
 
 fn print(report: &Report, options: Options) -> String {
@@ -165,6 +167,33 @@ fn interim_figures_say_that_they_are_live() {
     let run = netwatch::flow::Run { exit: None, ..facts.run };
     let report = Report::new(Facts { run, complete: false, ..facts }, &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/interim.txt"].raw());
+}
+
+#[test]
+fn a_replayed_capture() {
+    let table = download();
+    let report = Report::new(replayed(&table, Amount::default()), &table);
+    assert_data_eq!(at(&report, 100), file!["snapshots/replay.txt"].raw());
+}
+
+#[test]
+fn a_capture_that_ends_early_by_the_kernel() {
+    let table = download();
+    let mut facts = replayed(&table, Amount { skbs: 3, bytes: 4_321 });
+    facts.notes.push("3 frames left out, cut by the capture: a kernel cannot be handed them".to_owned());
+    let cause = "the file ends 12 bytes into a record of 1530".to_owned();
+    facts.replay.as_mut().unwrap().ended_early = Some(EndedEarly { offset: 123_456, cause });
+    let report = Report::new(facts, &table);
+    assert!(report.balance.closed());
+    assert_data_eq!(at(&report, 80), file!["snapshots/replay-early.txt"].raw());
+}
+
+#[test]
+fn a_file_that_does_not_balance_is_loud() {
+    let table = download();
+    let mut facts = replayed(&table, Amount::default());
+    facts.replay.as_mut().unwrap().frames += Amount { skbs: 1, bytes: 60 };
+    assert_data_eq!(at(&Report::new(facts, &table), 100), file!["snapshots/replay-difference.txt"].raw());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use network_types::ip::Ipv4Hdr;
 
 use super::ip::{Found, Rest, authentication_len};
-use super::{Frame, Malformed, Meta, Packet, part, protocol, transport};
+use super::{Frame, Malformed, Packet, part, protocol, transport};
 use crate::address::Address;
 use crate::flow::{kind, malformed};
 
@@ -12,12 +12,15 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
-pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut Packet) -> Result<(), Malformed> {
+pub(super) fn parse<F: Frame>(frame: &F, offset: u32, packet: &mut Packet) -> Result<(), Malformed> {
     let header: &Ipv4Hdr = frame.header(offset).ok_or(Malformed(malformed::IP_TRUNCATED))?;
     if header.vihl >> 4 != 4 {
         return Err(Malformed(malformed::IP_VERSION));
     }
-    let mut rest = lengths(header, meta, offset, frame.len())?;
+    let mut rest = match lengths(header, offset, frame.len()) {
+        Ok(rest) => rest,
+        Err(lie) => without_its_end(frame, header, offset, packet).ok_or(lie)?,
+    };
     packet.kind = kind::IPV4;
     ends(header, packet);
     if is_fragment(header) {
@@ -51,21 +54,33 @@ pub(super) fn is_fragment(header: &Ipv4Hdr) -> bool {
 
 /// Checks all lengths once; afterwards the rest is what the packet claims and the frame has.
 #[inline(always)]
-pub(super) fn lengths(header: &Ipv4Hdr, meta: &Meta, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
+pub(super) fn lengths(header: &Ipv4Hdr, offset: u32, frame_len: u32) -> Result<Rest, Malformed> {
     let available = frame_len - offset;
     let header_len = u32::from(header.vihl & 0x0f) * 4;
     if header_len < MIN_HEADER || header_len > available {
         return Err(Malformed(malformed::IPV4_HEADER_LENGTH));
     }
     let mut total = u32::from(u16::from_be_bytes(header.tot_len));
-    // Buffers over 64 KiB (BIG TCP) cannot say their length here.
-    if total == 0 && meta.gso_size != 0 {
+    // Buffers over 64 KiB (BIG TCP) cannot say their length here, and some network cards are handed segments without it.
+    if total == 0 {
         total = available;
     }
     if total < header_len || total > available {
         return Err(Malformed(malformed::IP_LENGTH));
     }
     Ok(Rest { offset: offset + header_len, end: offset + total })
+}
+
+/// What there is of a packet that claims more, where the rest may be missing.
+#[inline(always)]
+fn without_its_end<F: Frame>(frame: &F, header: &Ipv4Hdr, offset: u32, packet: &mut Packet) -> Option<Rest> {
+    if !frame.may_lack_its_end() {
+        return None;
+    }
+    let rest = Rest { offset: offset + u32::from(header.vihl & 0x0f) * 4, end: frame.len() };
+    let total = u32::from(u16::from_be_bytes(header.tot_len));
+    packet.incomplete = rest.offset >= offset + MIN_HEADER && rest.offset <= rest.end && total > rest.end - offset;
+    packet.incomplete.then_some(rest)
 }
 
 #[inline(always)]

@@ -21,7 +21,10 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, offset: u32, packet: &mut 
     if header.vcf[0] >> 4 != 6 {
         return Err(Malformed(malformed::IP_VERSION));
     }
-    let mut rest = lengths(header, meta, offset, frame.len())?;
+    let mut rest = match lengths(header, meta, offset, frame.len()) {
+        Ok(rest) => rest,
+        Err(lie) => without_its_end(frame, offset, packet).ok_or(lie)?,
+    };
     packet.kind = kind::IPV6;
     ends(header, packet);
     if is_extension(header.next_hdr) {
@@ -55,6 +58,13 @@ pub(super) fn lengths(header: &Ipv6Hdr, meta: &Meta, offset: u32, frame_len: u32
         return Err(Malformed(malformed::IP_LENGTH));
     }
     Ok(Rest { offset: offset + HEADER, end: offset + HEADER + payload })
+}
+
+/// What there is of a packet that claims more, where the rest may be missing. Nothing else can be wrong with its length.
+#[inline(always)]
+fn without_its_end<F: Frame>(frame: &F, offset: u32, packet: &mut Packet) -> Option<Rest> {
+    packet.incomplete = frame.may_lack_its_end() && offset + HEADER <= frame.len();
+    packet.incomplete.then_some(Rest { offset: offset + HEADER, end: frame.len() })
 }
 
 #[inline(always)]

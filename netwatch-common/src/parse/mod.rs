@@ -8,11 +8,13 @@ mod ipv4;
 mod ipv6;
 mod link;
 mod orient;
+mod other;
 mod packet;
 mod quick;
 mod transport;
 
 pub use orient::{Hook, orient};
+pub use other::{Announced, Link, announced};
 pub use packet::{Packet, part};
 pub use quick::{Family, family, quick, quick_of};
 pub use transport::{protocol, tcp};
@@ -36,7 +38,7 @@ const _: () = {
     assert!(align_of::<Ipv6Hdr>() == 1 && size_of::<Ipv6Hdr>() == 40);
 };
 
-/// A frame, from its Ethernet header on.
+/// A frame, from its link-layer header on.
 pub trait Frame {
     /// The whole frame's length in bytes, also of what cannot be read (non-linear, or cut by a capture).
     fn len(&self) -> u32;
@@ -44,6 +46,18 @@ pub trait Frame {
     /// True for a frame without a byte.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What it starts with. Ethernet for the classifier, which is then compiled for nothing else.
+    #[inline(always)]
+    fn link(&self) -> Link {
+        Link::Ethernet
+    }
+
+    /// Its end may be missing although nothing says so but the packet's own lengths. Then those are not taken for lies.
+    #[inline(always)]
+    fn may_lack_its_end(&self) -> bool {
+        false
     }
 
     /// The header at `offset`, if all of it can be read.
@@ -85,6 +99,33 @@ impl Frame for Captured<'_> {
     }
 }
 
+/// A frame from a capture file. It need not be Ethernet, and whoever handled the file may have cut it without a word.
+#[derive(Debug, Clone, Copy)]
+pub struct Linked<'a> {
+    /// The frame.
+    pub captured: Captured<'a>,
+    /// What it starts with.
+    pub link: Link,
+}
+
+impl Frame for Linked<'_> {
+    fn len(&self) -> u32 {
+        self.captured.len()
+    }
+
+    fn link(&self) -> Link {
+        self.link
+    }
+
+    fn may_lack_its_end(&self) -> bool {
+        true
+    }
+
+    fn header<T: Header>(&self, offset: u32) -> Option<&T> {
+        self.captured.header(offset)
+    }
+}
+
 /// What the socket buffer says beside its bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
@@ -100,7 +141,7 @@ pub struct Meta {
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) {
     *packet = Packet::default();
-    if let Err(Malformed(reason)) = link::parse(frame, meta, packet) {
+    if let Err(Malformed(reason)) = other::parse(frame, meta, packet) {
         packet.set_malformed(reason);
     }
 }

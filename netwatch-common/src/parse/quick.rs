@@ -40,18 +40,18 @@ pub fn family<F: Frame>(frame: &F) -> Option<Family> {
 #[inline(always)]
 pub fn quick_of<F: Frame>(family: Family, frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
     match family {
-        Family::V4 => quick_ipv4(frame, meta, packet),
+        Family::V4 => quick_ipv4(frame, packet),
         Family::V6 => quick_ipv6(frame, meta, packet),
     }
 }
 
 #[inline(always)]
-fn quick_ipv4<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
+fn quick_ipv4<F: Frame>(frame: &F, packet: &mut Packet) -> bool {
     let Some(header) = frame.header::<Ipv4Hdr>(link::ETHERNET) else { return false };
     if header.vihl != PLAIN_IPV4 || ipv4::is_fragment(header) {
         return false;
     }
-    let Ok(rest) = ipv4::lengths(header, meta, link::ETHERNET, frame.len()) else { return false };
+    let Ok(rest) = ipv4::lengths(header, link::ETHERNET, frame.len()) else { return false };
     packet.kind = kind::IPV4;
     ipv4::ends(header, packet);
     transport::quick(frame, rest, packet)

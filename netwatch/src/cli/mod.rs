@@ -4,6 +4,7 @@ mod clean;
 mod completions;
 mod doctor;
 mod list;
+mod replay;
 mod run;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ Examples:
   sudo netwatch run -- bash                              watch a whole shell, until you leave it
   sudo netwatch run -j -o net.json -- cargo test         the exact answer as JSON, for CI
   sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
+  netwatch replay trace.pcapng                           the same answer for a capture
   sudo netwatch doctor                                   can this machine do it, and what is missing?
 
 More: `netwatch help run`, README.md and docs/.";
@@ -37,6 +39,8 @@ More: `netwatch help run`, README.md and docs/.";
 enum Subcommands {
     /// Run a command in a network of its own and say what it talked to
     Run(Box<RunArgs>),
+    /// Count the packets of a capture file as a run would have
+    Replay(replay::ReplayArgs),
     /// Say whether this machine can run netwatch, and what to do where it cannot
     Doctor,
     /// List the runs that are alive
@@ -60,6 +64,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
     };
     match cli.command {
         Subcommands::Run(arguments) => run::main(*arguments),
+        Subcommands::Replay(arguments) => replay::main(&arguments),
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
         Subcommands::Clean => clean::main(),

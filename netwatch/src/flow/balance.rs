@@ -55,6 +55,17 @@ pub enum State {
     Unknown,
 }
 
+/// The file's side of the balance of a replay, both directions together: a file has frames, not directions.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FileBalance {
+    /// What was read: frames as skbs, their lengths on the wire.
+    pub frames: Amount,
+    /// The part that could not be handed to a kernel.
+    pub left_out: Amount,
+    /// Frames minus what was left out, minus flows, minus remainders.
+    pub difference: Difference,
+}
+
 /// The reconciliation of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balance {
@@ -74,6 +85,8 @@ pub struct Balance {
     pub unassigned: PerDirection<Difference>,
     /// What it all says.
     pub state: State,
+    /// Of a replay only, which has no interface.
+    pub file: Option<FileBalance>,
 }
 
 /// The least a packet that veth dropped can have: an Ethernet header.
@@ -98,9 +111,22 @@ impl Balance {
             difference: interface.map(|interface| difference(interface, assigned, dropped)),
             unassigned: counted.zip(assigned, Amount::minus),
             state: State::Unknown,
+            file: None,
         };
         balance.state = balance.judge(live);
         balance
+    }
+
+    /// Balances a table against the frames of a file. `left_out` are those among them that were not counted.
+    pub fn of_file(table: &Table, frames: Amount, left_out: Amount) -> Self {
+        let balance = Self::new(table, None, false);
+        let mut taken = balance.flows.both();
+        balance.remainders.iter().for_each(|(_, amount)| taken += amount.both());
+        taken += left_out;
+        let difference = frames.minus(taken);
+        let closed = difference == Difference::default() && balance.unassigned == PerDirection::default();
+        let state = if closed { State::Closed } else { State::Open };
+        Self { state, file: Some(FileBalance { frames, left_out, difference }), ..balance }
     }
 
     /// True when every packet is accounted for.
@@ -226,6 +252,15 @@ mod tests {
         assert!(balance.closed(), "{balance:?}");
         assert_eq!(balance.difference.map(|by| by.ingress), Some(Difference { skbs: 0, bytes: -42 }));
         assert!(!Balance::new(&table(), interface((3, 126), (1, 84), 1), false).closed(), "a dropped packet has bytes");
+    }
+
+    #[test]
+    fn a_file_balances_in_both_directions_together() {
+        let amount = |skbs, bytes| Amount { skbs, bytes };
+        assert!(Balance::of_file(&table(), amount(5, 210), amount(0, 0)).closed());
+        assert!(Balance::of_file(&table(), amount(6, 310), amount(1, 100)).closed());
+        let missed = Balance::of_file(&table(), amount(6, 252), amount(0, 0));
+        assert_eq!((missed.state, missed.file.unwrap().difference), (State::Open, Difference { skbs: 1, bytes: 42 }));
     }
 
     #[test]

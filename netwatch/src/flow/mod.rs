@@ -13,7 +13,7 @@ mod remainder;
 mod report;
 mod table;
 
-pub use balance::{Amount, Balance, Difference, InterfaceCounters, LinkCounters, State};
+pub use balance::{Amount, Balance, Difference, FileBalance, InterfaceCounters, LinkCounters, State};
 pub use counters::{Counters, PerDirection};
 pub use endpoint::{Endpoint, EndpointKey, Remote};
 pub use entry::{EndReason, Flow};
@@ -22,5 +22,5 @@ pub use increment::{Increment, Lost, RoundTrips, TcpFacts};
 pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, Scope, Traffic};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
-pub use report::{Dns, EndedBy, Exit, Facts, Interface, Loopback, Report, Run};
+pub use report::{Dns, EndedBy, EndedEarly, Exit, Facts, Interface, Loopback, Replay, Report, Run};
 pub use table::{DEFAULT_MAX_FLOWS, Folded, Table};

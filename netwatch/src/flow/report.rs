@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Balance, Counters, Direction, Endpoint, Flow, Folded, InterfaceCounters, Lost, PerDirection, Remainders, Remote,
-    Scope, Table, hints,
+    Amount, Balance, Counters, Direction, Endpoint, Flow, Folded, InterfaceCounters, Lost, PerDirection, Remainders,
+    Remote, Scope, Table, hints,
 };
 
 /// What was run, as whom, and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Run {
     /// The run's id, as in the interface's name.
     pub id: String,
@@ -38,9 +38,10 @@ pub enum Exit {
 }
 
 /// Who ended the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
     /// Nobody yet, or itself.
+    #[default]
     Command,
     /// `--duration` ran out.
     Duration,
@@ -49,7 +50,7 @@ pub enum EndedBy {
 }
 
 /// The interface of the namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Name of the host's end of the veth.
     pub name: String,
@@ -70,6 +71,42 @@ pub struct Dns {
     pub resolvers: Vec<SocketAddr>,
 }
 
+/// What was replayed, where nothing was run.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// The capture's name.
+    pub file: String,
+    /// `pcap` or `pcapng`.
+    pub format: &'static str,
+    /// Names of the link types that its frames have.
+    pub link_types: Vec<String>,
+    /// Whether the classifier in the kernel counted, or the same code without one.
+    pub by_kernel: bool,
+    /// Addresses and networks of the target; when empty, the end that opened a flow is taken as local.
+    pub local: Vec<String>,
+    /// Time of the earliest frame, nanoseconds since the Unix epoch; 0 without frames.
+    pub started_ns: u64,
+    /// From there to the latest frame, nanoseconds.
+    pub duration_ns: u64,
+    /// What was read.
+    pub frames: Amount,
+    /// Frames among them of which the capture kept only the beginning.
+    pub cut_frames: u64,
+    /// Frames among them that could not be handed to a kernel.
+    pub left_out: Amount,
+    /// The file was not read to its end.
+    pub ended_early: Option<EndedEarly>,
+}
+
+/// Where reading a capture ended before the file did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedEarly {
+    /// Bytes from the start of the file.
+    pub offset: u64,
+    /// Why it was not read on.
+    pub cause: String,
+}
+
 /// What the caller knows beside the table.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -87,6 +124,8 @@ pub struct Facts {
     pub lost: Lost,
     /// Plain sentences, without a full stop: no uplink, a chain that drops, processes that were ended, what draining the sockets gave.
     pub notes: Vec<String>,
+    /// A capture was replayed: then there is no run, no interface and no forwarder.
+    pub replay: Option<Replay>,
 }
 
 /// Traffic on the namespace's own `lo`, each packet once. Not part of the totals.
@@ -127,12 +166,14 @@ pub struct Report {
     pub loopback: Loopback,
     /// Plain sentences for people, hints included.
     pub notes: Vec<String>,
+    /// A capture was replayed: then there is no run, no interface, no forwarder and no loopback.
+    pub replay: Option<Replay>,
 }
 
 impl Report {
     /// Puts together what the caller knows and what the table counted, and adds the hints that follow from both.
     pub fn new(facts: Facts, table: &Table) -> Self {
-        let Facts { run, interface, dns, interface_counters, complete, lost, mut notes } = facts;
+        let Facts { run, interface, dns, interface_counters, complete, lost, mut notes, replay } = facts;
         let loopback = Loopback { totals: table.totals(Scope::Loopback), flows: table.flows(Scope::Loopback) };
         notes.extend(hints::localhost(&loopback.flows, &interface));
         Self {
@@ -141,7 +182,10 @@ impl Report {
             dns,
             complete,
             totals: table.totals(Scope::Link),
-            balance: Balance::new(table, interface_counters, !complete),
+            balance: match &replay {
+                Some(replay) => Balance::of_file(table, replay.frames, replay.left_out),
+                None => Balance::new(table, interface_counters, !complete),
+            },
             remainders: table.remainders(Scope::Link).clone(),
             lost,
             folded: table.folded(),
@@ -149,6 +193,7 @@ impl Report {
             flows: table.flows(Scope::Link),
             loopback,
             notes,
+            replay,
         }
     }
 

@@ -91,6 +91,11 @@ pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: 
         .unwrap_or_else(|_| Err(Error::said("attach classifier to", "lo", "a thread panicked")))
 }
 
+/// Attaches one program to what an interface sends.
+pub(super) fn egress(program: BorrowedFd<'_>, ifindex: u32, methods: &[Method]) -> Result<Attachment> {
+    attach(&[Entry { program, hook: Hook::Egress }], ifindex, methods)
+}
+
 /// The first method that the kernel knows. What fails for another reason fails.
 fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[Method]) -> Result<Attachment> {
     let mut outcome = Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));

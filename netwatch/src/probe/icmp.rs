@@ -1,6 +1,7 @@
 //! From the sample of an ICMP error to the flow whose packet it quotes (RFC 792, RFC 4443).
 
-use netwatch_common::flow::kind;
+use netwatch_common::flow::{EGRESS, kind, scope};
+use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 
 use super::abi;
@@ -16,27 +17,38 @@ pub(super) fn quoted(sample: &Sample) -> Option<(FlowKey, IcmpError)> {
     if sample.reason != Reason::IcmpError {
         return None;
     }
-    let (message, quote) = locate(&sample.bytes, sample.payload_offset)?;
-    let error = IcmpError { kind: sample.bytes[message], code: sample.bytes[message + 1] };
-    // The quoted packet went the other way.
-    let hook = match (carrier.scope, sample.direction) {
-        (Scope::Loopback, _) => Hook::Loopback,
-        (Scope::Link, Direction::Egress) => Hook::ToTarget,
-        (Scope::Link, Direction::Ingress) => Hook::FromTarget,
-    };
-    let flow = parse_quote(&sample.bytes[quote..], carrier.remote.addr.is_ipv4(), hook)?;
+    let hook = quoted_at(carrier.scope == Scope::Loopback, sample.direction == Direction::Egress);
+    find(&sample.bytes, sample.payload_offset, carrier.remote.addr.is_ipv4(), hook)
+}
+
+/// The same for a frame that was counted, an ICMP error.
+pub(super) fn quoted_by(seen: &Observation, frame: &[u8]) -> Option<(FlowKey, IcmpError)> {
+    let hook = quoted_at(seen.key.scope == scope::LOOPBACK, seen.direction == EGRESS);
+    find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
+}
+
+/// The quoted packet went the other way.
+fn quoted_at(is_loopback: bool, is_egress: bool) -> Hook {
+    match (is_loopback, is_egress) {
+        (true, _) => Hook::Loopback,
+        (false, true) => Hook::ToTarget,
+        (false, false) => Hook::FromTarget,
+    }
+}
+
+fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<(FlowKey, IcmpError)> {
+    let (message, quote) = locate(bytes, payload)?;
+    let error = IcmpError { kind: bytes[message], code: bytes[message + 1] };
+    let flow = parse_quote(&bytes[quote..], is_v4, hook)?;
     Some((flow, error))
 }
 
-/// Where the ICMP message and the packet that it quotes start. The sample's payload begins behind the ICMP header if the parser counts
-/// that as a header, else at it.
+/// Where the ICMP message and the packet that it quotes start. To the parser the message's eight bytes are a header, so the quote is the
+/// payload. Its first half-byte is looked at to be sure, and nothing further in: a time to live of 64 looks like a version too.
 fn locate(bytes: &[u8], payload: usize) -> Option<(usize, usize)> {
-    let version = |at: usize| bytes.get(at).map(|byte| byte >> 4);
-    match (version(payload), version(payload + ICMP_HEADER)) {
-        (_, Some(4 | 6)) => Some((payload, payload + ICMP_HEADER)),
-        (Some(4 | 6), _) => payload.checked_sub(ICMP_HEADER).map(|message| (message, payload)),
-        _ => None,
-    }
+    let version = bytes.get(payload)? >> 4;
+    let message = payload.checked_sub(ICMP_HEADER)?;
+    matches!(version, 4 | 6).then_some((message, payload))
 }
 
 /// A quote is a packet cut short: its lengths speak of the original.

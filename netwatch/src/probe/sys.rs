@@ -234,7 +234,6 @@ struct TestRunAttr {
 }
 
 /// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. What it returned, and the mean of its time in ns.
-#[cfg(test)]
 pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
     let mut attr = TestRunAttr {
         program: program.as_raw_fd() as u32,

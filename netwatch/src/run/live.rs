@@ -154,6 +154,7 @@ impl Live {
             complete,
             lost,
             notes: self.notes.clone(),
+            replay: None,
         };
         Ok(Report::new(facts, &self.table))
     }

@@ -13,7 +13,9 @@ mod show;
 mod signals;
 mod watch;
 
+pub(crate) use output::Output;
 pub use plan::{Plan, Refusal};
+pub(crate) use show::Show;
 
 use std::thread::JoinHandle;
 
@@ -26,9 +28,7 @@ use crate::faults;
 use crate::flow::{EndedBy, Exit as RunExit, Report};
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::state::{self, Exclusive, Journal, LinkEnds, RunDir};
-use output::Output;
 use setup::Ready;
-use show::Show;
 use signals::Signals;
 use watch::{Ending, Limits, NotStarted, Watch};
 

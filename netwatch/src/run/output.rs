@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 
 /// An open report file.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     file: File,
     path: PathBuf,
 }
 
 impl Output {
     /// Opens or creates the file as `owner` would; an older report stays until there is a new one: what sudo's caller may not write, netwatch does not write for them.
-    pub(super) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
+    pub(crate) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
         let file = as_user(owner, || {
             OpenOptions::new()
                 .write(true)
@@ -33,7 +33,7 @@ impl Output {
     }
 
     /// Writes the whole report and makes sure that it arrived: a full disk may only show when the data is flushed.
-    pub(super) fn write(mut self, text: &[u8]) -> Result<()> {
+    pub(crate) fn write(mut self, text: &[u8]) -> Result<()> {
         let failed =
             |error| Error::os("write", self.path.display().to_string(), error).hint("the report is incomplete");
         match self.file.set_len(0) {

@@ -1,6 +1,7 @@
-//! How the user wants to see it: on standard error, in the file of `-o`, as text or as JSON.
+//! How the user wants to see it: on a screen or none, in the file of `-o`, as text or as JSON.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::cli::{ColorChoice, RunArgs};
 use crate::flow::Report;
@@ -8,7 +9,7 @@ use crate::sink::{json, summary};
 
 /// Decided once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Show {
+pub(crate) struct Show {
     json: bool,
     quiet: bool,
     look: summary::Options,
@@ -18,30 +19,38 @@ pub(super) struct Show {
 const PLAIN_WIDTH: usize = 100;
 
 impl Show {
+    /// On standard error: standard output is the command's.
     pub(super) fn new(arguments: &RunArgs) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let color = match arguments.color {
+        Self::on(&io::stderr(), arguments.json, arguments.quiet, arguments.color)
+    }
+
+    /// On a stream, which may be a terminal.
+    pub(crate) fn on(stream: &(impl IsTerminal + AsFd), json: bool, quiet: bool, color: ColorChoice) -> Self {
+        let terminal = stream.is_terminal();
+        let color = match color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             // https://no-color.org: any value that is not empty.
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
-        let width = if terminal { terminal_width().unwrap_or(PLAIN_WIDTH) } else { PLAIN_WIDTH };
-        Self {
-            json: arguments.json,
-            quiet: arguments.quiet,
-            look: summary::Options { width, colour: color, ..summary::Options::default() },
-        }
+        let width = if terminal { terminal_width(stream).unwrap_or(PLAIN_WIDTH) } else { PLAIN_WIDTH };
+        Self { json, quiet, look: summary::Options { width, colour: color, ..summary::Options::default() } }
     }
 
     /// On standard error, unless it goes to a file only or nothing is wanted. A closed standard error changes nothing.
     pub(super) fn report(&self, report: &Report, has_file: bool) {
+        if let Some(text) = self.screen(report, has_file) {
+            let _ = io::stderr().write_all(&text);
+        }
+    }
+
+    /// What goes to the screen: nothing if it goes to a file only or nothing is wanted.
+    pub(crate) fn screen(&self, report: &Report, has_file: bool) -> Option<Vec<u8>> {
         let elsewhere = has_file && !self.json;
         if self.quiet || elsewhere {
-            return;
+            return None;
         }
-        let text = if self.json && !has_file { as_json(report) } else { self.as_text(report, self.look) };
-        let _ = io::stderr().write_all(&text);
+        Some(if self.json && !has_file { as_json(report) } else { self.as_text(report, self.look) })
     }
 
     /// Interim figures are asked for by a signal: they are shown even with `-q`.
@@ -50,7 +59,7 @@ impl Show {
     }
 
     /// What goes into the file.
-    pub(super) fn file(&self, report: &Report) -> Vec<u8> {
+    pub(crate) fn file(&self, report: &Report) -> Vec<u8> {
         let plain = summary::Options { width: PLAIN_WIDTH, colour: false, ..self.look };
         if self.json { as_json(report) } else { self.as_text(report, plain) }
     }
@@ -69,11 +78,12 @@ fn as_json(report: &Report) -> Vec<u8> {
 }
 
 /// ioctl_tty(2), TIOCGWINSZ.
-fn terminal_width() -> Option<usize> {
+fn terminal_width(stream: &impl AsFd) -> Option<usize> {
+    let fd = stream.as_fd().as_raw_fd();
     // SAFETY: an all-zero winsize is valid and the kernel fills it in.
     let size = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
-        (libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0).then_some(size)
+        (libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) == 0).then_some(size)
     };
     size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
 }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
-    Counters, Direction, Dns, End, EndedBy, Exit, Facts, FlowKey, Housekeeping, Increment, Interface,
-    InterfaceCounters, LinkCounters, Lost, PerDirection, Report, RoundTrips, Run, Scope, Table, TcpFacts, Traffic,
+    Amount, Counters, Direction, Dns, End, EndedBy, Exit, Facts, FlowKey, Housekeeping, Increment, Interface,
+    InterfaceCounters, LinkCounters, Lost, PerDirection, Replay, Report, RoundTrips, Run, Scope, Table, TcpFacts,
+    Traffic,
 };
 
 pub const START_NS: u64 = 1_767_225_600_000_000_000;
@@ -138,6 +139,34 @@ pub fn facts(table: &Table, command: &[&str]) -> Facts {
         complete: true,
         lost: Lost::default(),
         notes: vec![],
+        replay: None,
+    }
+}
+
+/// A capture of the same, a few frames of which are cut; `left_out` of them no kernel could count.
+pub fn replayed(table: &Table, left_out: Amount) -> Facts {
+    let mut frames = table.counted(Scope::Link).both().into();
+    frames += left_out;
+    let replay = Replay {
+        file: "trace.pcapng".to_owned(),
+        format: "pcapng",
+        link_types: vec!["ethernet".to_owned(), "raw_ip".to_owned()],
+        by_kernel: left_out.skbs > 0,
+        local: vec![],
+        started_ns: START_NS,
+        duration_ns: 93_000_000_000,
+        frames,
+        cut_frames: 3,
+        left_out,
+        ended_early: None,
+    };
+    Facts {
+        run: Run::default(),
+        interface: Interface::default(),
+        dns: Dns::default(),
+        interface_counters: None,
+        replay: Some(replay),
+        ..facts(table, &[])
     }
 }
 

@@ -69,6 +69,10 @@ fn forbidden(module: &str, path: &str) -> Option<String> {
         "probe" if only(&[&PURE[..], &["error", "faults"]].concat()) => Some("probe uses pure modules only".into()),
         "probe" => None,
         _ if begins(path, "aya") || begins(path, "aya_log") => Some("only probe uses aya".into()),
+        "capture" if only(&[&PURE[..], &["error"]].concat()) => Some("capture uses pure modules only".into()),
+        "replay" if only(&[&PURE[..], &["capture", "error", "netns", "probe"]].concat()) => {
+            Some("replay uses capture, probe, netns and pure modules only".into())
+        }
         "sink" | "tui" if only(&[&PURE[..], &["error"]].concat()) => Some(format!("{module} uses pure modules only")),
         "netns" | "dns" | "target" | "state" | "guardian" | "doctor"
             if ["cli", "sink", "run", "pipeline"].contains(&used) =>
@@ -117,6 +121,10 @@ mod tests {
             ("netwatch/src/probe/load.rs", "use crate::cli::Cli;", true),
             ("netwatch/src/netns/link.rs", "use aya::Ebpf;", true),
             ("netwatch/src/netns/link.rs", "use crate::cli::Cli;", true),
+            ("netwatch/src/capture/mod.rs", "use crate::error::Error; use std::fs::File;", false),
+            ("netwatch/src/capture/mod.rs", "use crate::probe::host::Host;", true),
+            ("netwatch/src/replay/mod.rs", "use crate::{capture, flow, probe};", false),
+            ("netwatch/src/replay/mod.rs", "use crate::cli::Cli;", true),
             ("netwatch/src/sink/json.rs", "use crate::flow::Report; use std::fs::File;", false),
             ("netwatch/src/sink/json.rs", "use crate::{flow, probe};", true),
             ("netwatch/src/cli/run.rs", "use crate::{flow, run, sink};", false),

@@ -94,6 +94,37 @@ fn network_headers() -> Vec<Case> {
     ]
 }
 
+/// What may stand between Ethernet and IP.
+fn between() -> Vec<Case> {
+    let packet = &ipv4(TCP, &tcp(SYN, 0))[14..];
+    let flow = |name, frame, bytes: u32| {
+        let expected = format!("6 198.51.100.2 40000 203.0.113.9 443 | sent 1 1 {bytes} {bytes}");
+        case(name, frame, expected.leak())
+    };
+    let session = |protocol: [u8; 2], rest: &[u8]| join(&[&[0x11, 0, 0, 7, 0, 42], &protocol, rest]);
+    let inner = ethernet(0x8100, &tag(0x0800, packet));
+    vec![
+        flow("MPLS", ethernet(0x8847, &join(&[&[0, 1, 0x21, 64], packet])), 58),
+        flow("three labels", ethernet(0x8847, &join(&[&[0, 1, 0, 9], &[0, 2, 0, 9], &[0, 3, 1, 9], packet])), 66),
+        flow("a label behind a tag", ethernet(0x8100, &tag(0x8848, &join(&[&[0, 1, 1, 9], packet]))), 62),
+        case(
+            "IPv6 behind a label",
+            ethernet(0x8847, &join(&[&[0, 1, 1, 9], &ipv6(UDP, &udp(5, 0))[14..]])),
+            "17 2001:db8::2 40000 2001:db8:9::9 5 | sent 1 1 66 66",
+        ),
+        case("a pseudowire", ethernet(0x8847, &join(&[&[0, 1, 1, 9], &[0; 40]])), "NonIp(34887) | sent 1 1 58 58"),
+        flow("PPPoE", ethernet(0x8864, &session([0, 0x21], packet)), 62),
+        case("PPPoE's own", ethernet(0x8864, &session([0xc0, 0x21], &[0; 40])), "NonIp(34916) | sent 1 1 62 62"),
+        flow("FabricPath with a tag", ethernet(0x8903, &join(&[&[0, 0x20], &inner])), 74),
+        case("a label cut off", ethernet(0x8847, &[0, 1, 1]), "Malformed(Ethernet) | sent 1 1 17 17"),
+        flow(
+            "an empty total length",
+            ethernet(0x0800, &ipv4_with(&Ipv4 { total: Some(0), ..PLAIN }, TCP, &tcp(SYN, 0))),
+            54,
+        ),
+    ]
+}
+
 fn fragments() -> Vec<Case> {
     let first = Ipv4 { fragment: 0x2000, id: 900, ..PLAIN };
     let later = Ipv4 { fragment: 0x2000 | 2, id: 900, ..PLAIN };
@@ -226,7 +257,8 @@ fn malformed() -> Vec<Case> {
 }
 
 pub(super) fn all() -> Vec<Case> {
-    [transports(), network_headers(), fragments(), gso(), remainders(), malformed()].into_iter().flatten().collect()
+    let all = [transports(), network_headers(), between(), fragments(), gso(), remainders(), malformed()];
+    all.into_iter().flatten().collect()
 }
 
 /// BPF_PROG_TEST_RUN takes no frame without a whole Ethernet and IP header.

@@ -14,9 +14,14 @@ use crate::sink::rfc3339;
 pub(super) struct Document<'a> {
     schema: u32,
     complete: bool,
-    run: Run<'a>,
-    interface: Interface<'a>,
-    dns: Dns<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<Replay<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<Run<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<Interface<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<Dns<'a>>,
     totals: Directions<Counters>,
     balance: Balance<'a>,
     lost: Lost,
@@ -24,8 +29,30 @@ pub(super) struct Document<'a> {
     flows: Flows<'a>,
     folded: Folded,
     other: Vec<Other>,
-    loopback: Loopback<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loopback: Option<Loopback<'a>>,
     notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Replay<'a> {
+    file: &'a str,
+    format: &'static str,
+    link_types: &'a [String],
+    engine: &'static str,
+    local: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<String>,
+    duration_ns: u64,
+    cut_frames: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_early: Option<EndedEarly<'a>>,
+}
+
+#[derive(Serialize)]
+struct EndedEarly<'a> {
+    offset: u64,
+    cause: &'a str,
 }
 
 #[derive(Serialize)]
@@ -103,6 +130,15 @@ struct Balance<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<Directions<Difference>>,
     unassigned: Directions<Difference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<File>,
+}
+
+#[derive(Serialize)]
+struct File {
+    frames: Amount,
+    left_out: Amount,
+    difference: Difference,
 }
 
 struct RemainderAmounts<'a>(&'a [(RemainderKind, PerDirection<flow::Amount>)]);
@@ -141,12 +177,14 @@ struct Loopback<'a> {
 
 impl<'a> From<&'a Report> for Document<'a> {
     fn from(report: &'a Report) -> Self {
+        let is_run = report.replay.is_none();
         Self {
             schema: SCHEMA,
             complete: report.complete,
-            run: (&report.run).into(),
-            interface: (&report.interface).into(),
-            dns: Dns { resolvers: &report.dns.resolvers },
+            replay: report.replay.as_ref().map(Into::into),
+            run: is_run.then(|| (&report.run).into()),
+            interface: is_run.then(|| (&report.interface).into()),
+            dns: is_run.then_some(Dns { resolvers: &report.dns.resolvers }),
             totals: report.totals.into(),
             balance: (&report.balance).into(),
             lost: report.lost.into(),
@@ -154,9 +192,37 @@ impl<'a> From<&'a Report> for Document<'a> {
             flows: Flows(&report.flows),
             folded: report.folded.into(),
             other: others(report),
-            loopback: Loopback { totals: report.loopback.totals.into(), flows: Flows(&report.loopback.flows) },
+            loopback: is_run.then(|| (&report.loopback).into()),
             notes: &report.notes,
         }
+    }
+}
+
+impl<'a> From<&'a flow::Replay> for Replay<'a> {
+    fn from(replay: &'a flow::Replay) -> Self {
+        Self {
+            file: &replay.file,
+            format: replay.format,
+            link_types: &replay.link_types,
+            engine: if replay.by_kernel { "kernel" } else { "host" },
+            local: &replay.local,
+            started: (replay.frames.skbs > 0).then(|| rfc3339(replay.started_ns)),
+            duration_ns: replay.duration_ns,
+            cut_frames: replay.cut_frames,
+            ended_early: replay.ended_early.as_ref().map(|end| EndedEarly { offset: end.offset, cause: &end.cause }),
+        }
+    }
+}
+
+impl From<flow::FileBalance> for File {
+    fn from(flow::FileBalance { frames, left_out, difference }: flow::FileBalance) -> Self {
+        Self { frames: frames.into(), left_out: left_out.into(), difference: difference.into() }
+    }
+}
+
+impl<'a> From<&'a flow::Loopback> for Loopback<'a> {
+    fn from(loopback: &'a flow::Loopback) -> Self {
+        Self { totals: loopback.totals.into(), flows: Flows(&loopback.flows) }
     }
 }
 
@@ -212,6 +278,7 @@ impl<'a> From<&'a flow::Balance> for Balance<'a> {
             remainders: RemainderAmounts(&balance.remainders),
             difference: balance.difference.map(Into::into),
             unassigned: balance.unassigned.into(),
+            file: balance.file.map(Into::into),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::line::{Line, Style};
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
-use crate::flow::{Amount, Balance, Counters, Difference, PerDirection, RemainderKind, Report, State};
+use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, Report, State};
 use crate::sink::escape;
 
 /// Width of the first column; terminals under [`NARROW`] get the value below its name instead.
@@ -14,7 +14,10 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let (balance_style, balance) = balance(&report.balance);
     let (lost_style, lost) = lost(report);
-    lines.extend(fact("loopback", Style::Plain, &loopback(report), width));
+    // A capture is of a link.
+    if report.replay.is_none() {
+        lines.extend(fact("loopback", Style::Plain, &loopback(report), width));
+    }
     lines.extend(fact("link housekeeping", Style::Plain, &housekeeping(report), width));
     lines.extend(fact("balance", balance_style, &balance, width));
     lines.extend(fact("lost", lost_style, &lost, width));
@@ -59,7 +62,8 @@ fn housekeeping(report: &Report) -> String {
         .map(|(number, name)| together(&format!("{} {name}", count(*number))))
         .collect();
     let sum = amount(report.remainders.sum(RemainderKind::is_housekeeping));
-    if seen.is_empty() { sum } else { format!("{sum} of the kernel's own: {}", seen.join(", ")) }
+    let whose = if report.replay.is_none() { " of the kernel's own" } else { "" };
+    if seen.is_empty() { sum } else { format!("{sum}{whose}: {}", seen.join(", ")) }
 }
 
 fn amount(counters: PerDirection<Counters>) -> String {
@@ -70,6 +74,9 @@ fn amount(counters: PerDirection<Counters>) -> String {
 
 fn balance(balance: &Balance) -> (Style, String) {
     let counted = both(balance.counted);
+    if let Some(file) = &balance.file {
+        return against_file(balance, file);
+    }
     match (balance.state, balance.interface) {
         (State::Closed, _) => (Style::Good, closed(balance)),
         (State::Live, _) => (Style::Plain, format!("not yet, interim figures are live; so far:\n{counted}")),
@@ -79,6 +86,28 @@ fn balance(balance: &Balance) -> (Style, String) {
             (Style::Warning, format!("{why}; counted:\n{counted}{}", unassigned(balance)))
         }
     }
+}
+
+/// Frames of a file have no direction of their own, so it is their sum that is compared.
+fn against_file(balance: &Balance, file: &FileBalance) -> (Style, String) {
+    let frames = |Amount { skbs, bytes }: Amount| {
+        together(&format!("{}, {}", plural(skbs, "frame", "frames"), plural(bytes, "byte", "bytes")))
+    };
+    let left_out = match file.left_out.skbs {
+        0 => String::new(),
+        _ => format!("\nleft out: {}", frames(file.left_out)),
+    };
+    let counted = both(balance.counted);
+    if balance.closed() {
+        let said = format!("difference 0 with the file's {}:\n{counted}{left_out}", frames(file.frames));
+        return (Style::Good, said);
+    }
+    let Difference { skbs, bytes } = file.difference;
+    let by = format!("{} frames, {} bytes", signed(skbs), signed(bytes));
+    (
+        Style::Bad,
+        format!("DIFFERENCE {by}\ncounted: {counted}\nfile: {}{left_out}{}", frames(file.frames), unassigned(balance)),
+    )
 }
 
 /// Of packets that veth dropped the kernel keeps no bytes, so there the bytes are on netwatch's side only.
@@ -125,18 +154,22 @@ fn sent_and_received(PerDirection { egress, ingress }: PerDirection<String>) -> 
     format!("{} {}", together(&format!("sent {egress};")), together(&format!("received {ingress}")))
 }
 
-/// Every reason, also those that never happened: a zero is a statement.
+/// Every reason that there can be, also those that never happened: a zero is a statement.
 fn lost(report: &Report) -> (Style, String) {
     let (lost, folded) = (report.lost, report.folded);
+    let from_the_kernel = report.replay.as_ref().is_none_or(|replay| replay.by_kernel);
+    let of_the_kernel = [(lost.samples, "sample", "samples"), (lost.new_flows, "start time", "start times")];
+    let cut = report.replay.as_ref().map(|replay| (replay.cut_frames, "cut frame", "cut frames"));
     let reasons = [
-        (lost.samples, "sample", "samples"),
-        (lost.new_flows, "start time", "start times"),
         (folded.icmp_errors, "ICMP error", "ICMP errors"),
         (lost.unreadable, "unreadable packet", "unreadable packets"),
         (lost.table_full + lost.insert_failed, "packet without a flow", "packets without a flow"),
         (folded.flows, "folded flow", "folded flows"),
     ];
-    let said = reasons.map(|(number, one, many)| plural(number, &together(one), &together(many)));
+    let of_the_kernel = of_the_kernel.into_iter().filter(|_| from_the_kernel);
+    let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).collect();
+    let said: Vec<String> =
+        reasons.iter().map(|(number, one, many)| plural(*number, &together(one), &together(many))).collect();
     let more = if folded.at_least { " or more" } else { "" };
     let style = if reasons.iter().all(|(number, ..)| *number == 0) { Style::Plain } else { Style::Warning };
     (style, said.join(", ") + more)

@@ -1,14 +1,45 @@
-//! The first lines: what ran, how it ended, how long it took.
+//! The first lines: what ran, how it ended, how long it took; or what was replayed.
 
 use super::line::{Line, Style};
-use super::text::{command, cut, wrap};
-use super::units::duration;
-use crate::flow::{EndedBy, Exit, Run};
-use crate::sink::escape;
+use super::text::{command, cut, together, wrap};
+use super::units::{duration, plural};
+use crate::flow::{EndedBy, Exit, Replay, Report, Run};
+use crate::sink::{escape, rfc3339};
 
 const NAME: &str = "netwatch: ";
 
-pub(super) fn lines(run: &Run, complete: bool, width: usize) -> Vec<Line> {
+pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
+    match &report.replay {
+        Some(replay) => replayed(replay, width),
+        None => ran(&report.run, report.complete, width),
+    }
+}
+
+fn replayed(replay: &Replay, width: usize) -> Vec<Line> {
+    let title = cut(&command(&["replay".to_owned(), replay.file.clone()]), width - NAME.len());
+    let mut lines = vec![Line::new(Style::Faint, NAME).with(Style::Strong, title)];
+    let kind = [&[replay.format.to_owned()][..], &replay.link_types].concat().join(", ");
+    let frames = plural(replay.frames.skbs, "frame", "frames");
+    let time = match replay.frames.skbs {
+        0 => String::new(),
+        _ => format!(" over {} from {}", together(&duration(replay.duration_ns)), to_the_second(replay.started_ns)),
+    };
+    let engine = if replay.by_kernel { ", counted by the kernel" } else { "" };
+    let said = format!("{kind}: {frames}{time}{engine}");
+    lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(Style::Plain, part)));
+    if let Some(end) = &replay.ended_early {
+        let said = format!("only a part of the file, up to byte {}: {}", end.offset, escape(&end.cause));
+        lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(Style::Bad, part)));
+    }
+    lines
+}
+
+fn to_the_second(unix_ns: u64) -> String {
+    let exact = rfc3339(unix_ns);
+    exact.split('.').next().map(|seconds| format!("{seconds}Z")).unwrap_or(exact)
+}
+
+fn ran(run: &Run, complete: bool, width: usize) -> Vec<Line> {
     let title = cut(&command(&run.command), width - NAME.len());
     let mut lines = vec![Line::new(Style::Faint, NAME).with(Style::Strong, title)];
     let style = if run.exit == Some(Exit::Code(0)) || !complete { Style::Plain } else { Style::Warning };

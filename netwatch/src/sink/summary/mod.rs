@@ -39,7 +39,7 @@ impl Default for Options {
 /// Writes the summary in one go, so that it does not interleave with a command that is still writing.
 pub fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let width = options.width.max(MIN_WIDTH);
-    let mut lines = head::lines(&report.run, report.complete, width);
+    let mut lines = head::lines(report, width);
     lines.push(Line::default());
     lines.extend(endpoints::lines(report, options.max_endpoints, width));
     lines.push(Line::default());

@@ -1,0 +1,58 @@
+//! Frames of captures: their packets may be longer than what is there, and nobody said so.
+
+use netwatch_common::flow::{kind, malformed};
+use netwatch_common::fragment::Forgetful;
+use netwatch_common::observation::Observation;
+use netwatch_common::parse::{Captured, Frame, Hook, Link, Linked, Meta};
+
+fn look(frame: &impl Frame) -> Observation {
+    Observation::new(frame, &Meta::default(), Hook::Loopback, 1, &mut Forgetful)
+}
+
+/// UDP from port 7 to port 9 with 100 bytes of payload, so they say.
+fn ipv4() -> Vec<u8> {
+    let ip = [0x45, 0, 0, 128, 0, 0, 0, 0, 64, 17, 0, 0];
+    [&[0; 12][..], &[8, 0], &ip, &[198, 51, 100, 1], &[198, 51, 100, 2], &[0, 7, 0, 9, 0, 108, 0, 0, 1, 2]].concat()
+}
+
+fn ipv6() -> Vec<u8> {
+    let ip = [&[0x60, 0, 0, 0, 0, 108, 17, 64][..], &[1; 16], &[2; 16]].concat();
+    [&[0; 12][..], &[0x86, 0xdd], &ip, &[0, 7, 0, 9, 0, 108, 0, 0, 1, 2]].concat()
+}
+
+#[test]
+fn a_frame_that_was_cut_without_a_word_still_has_its_flow() {
+    for (frame, kind) in [(ipv4(), kind::IPV4), (ipv6(), kind::IPV6)] {
+        let seen = look(&Linked { captured: Captured::whole(&frame), link: Link::Ethernet });
+        assert_eq!((seen.key.kind, seen.key.local_port, seen.key.remote_port), (kind, 7, 9));
+        assert_eq!((seen.size.bytes, seen.packet.payload_len), (frame.len() as u64, 2), "what is there counts");
+        assert!(seen.packet.incomplete, "and it is known to be less");
+    }
+}
+
+#[test]
+fn on_a_link_the_same_lengths_are_lies() {
+    for frame in [ipv4(), ipv6()] {
+        let key = look(&Captured::whole(&frame)).key;
+        assert_eq!((key.kind, key.protocol), (kind::MALFORMED, malformed::IP_LENGTH));
+    }
+}
+
+#[test]
+fn a_whole_frame_is_complete() {
+    let mut frame = ipv4();
+    frame.extend([0; 98]);
+    let seen = look(&Linked { captured: Captured::whole(&frame), link: Link::Ethernet });
+    assert!(!seen.packet.incomplete);
+    // The capture kept all but the payload and says so.
+    let cut = Captured { bytes: &frame[..44], orig_len: frame.len() as u32 };
+    let seen = look(&Linked { captured: cut, link: Link::Ethernet });
+    assert_eq!((seen.key.remote_port, seen.size.bytes, seen.packet.incomplete), (9, 142, false));
+}
+
+#[test]
+fn a_length_that_only_its_record_has_does_not_overflow() {
+    let cut = Captured { bytes: &ipv6()[..60], orig_len: u32::MAX };
+    let seen = look(&Linked { captured: cut, link: Link::Ethernet });
+    assert_eq!((seen.key.kind, seen.size.bytes), (kind::IPV6, u32::MAX.into()));
+}

@@ -1,0 +1,72 @@
+//! pcap: one header, then a record for each packet.
+
+use pcap_parser::{PcapBlockOwned, PcapHeader};
+
+use super::broken::Cause;
+use super::{Decode, Frame, MAX_FRAME, link, time};
+
+/// Times, lengths.
+const RECORD_HEADER: usize = 16;
+/// The variant that Linux 2.2 had carries more.
+const MODIFIED_RECORD_HEADER: usize = 24;
+
+/// What the file's header says about its records.
+pub(super) struct Records {
+    link: netwatch_common::parse::Link,
+    link_number: u16,
+    unit_ns: u64,
+    big_endian: bool,
+    header: usize,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::of(&PcapHeader::default())
+    }
+}
+
+impl Records {
+    fn of(header: &PcapHeader) -> Self {
+        // The upper half of the field holds the length of the frame check sequence and reserved bits.
+        let link_number = header.network.0 as u16;
+        Self {
+            link: link::of(link_number),
+            link_number,
+            unit_ns: if header.is_nanosecond_precision() { 1 } else { 1000 },
+            big_endian: header.is_bigendian(),
+            header: if header.is_modified_format() { MODIFIED_RECORD_HEADER } else { RECORD_HEADER },
+        }
+    }
+}
+
+impl Decode for Records {
+    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<Frame<'a>>, Cause> {
+        let record = match block {
+            PcapBlockOwned::Legacy(record) => record,
+            PcapBlockOwned::LegacyHeader(header) => {
+                *self = Self::of(header);
+                return Ok(None);
+            }
+            PcapBlockOwned::NG(_) => return Ok(None),
+        };
+        if record.caplen > MAX_FRAME {
+            return Err(Cause::Frame(record.caplen));
+        }
+        Ok(Some(Frame {
+            time_ns: time::unix_ns(record.ts_sec, record.ts_usec, self.unit_ns),
+            bytes: record.data,
+            orig_len: record.origlen,
+            link: self.link,
+            link_number: self.link_number,
+            offset,
+        }))
+    }
+
+    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, Cause> {
+        let Some(field) = bytes.get(..self.header).and_then(|header| header[8..].first_chunk()) else {
+            return Ok(None);
+        };
+        let length = if self.big_endian { u32::from_be_bytes(*field) } else { u32::from_le_bytes(*field) };
+        if length > MAX_FRAME { Err(Cause::Frame(length)) } else { Ok(Some(self.header as u64 + u64::from(length))) }
+    }
+}

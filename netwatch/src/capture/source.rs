@@ -1,0 +1,71 @@
+//! Where a capture's bytes come from. Reads are filled whole, from pipes too, and the error of a failed read is kept: the crate that parses
+//! drops it.
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The error of a failed read, until somebody asks for it.
+pub(super) type Failure = Rc<Cell<Option<io::Error>>>;
+
+/// A stream of bytes.
+pub(super) struct Source {
+    input: Box<dyn Read>,
+    /// Bytes that were looked at before anybody read them.
+    head: [u8; 4],
+    /// How many of them are still to be read.
+    unread: usize,
+    failure: Failure,
+    stop: &'static AtomicBool,
+}
+
+impl Source {
+    /// Once `stop` is true, a read that waits and is interrupted by a signal is the end.
+    pub(super) fn new(input: impl Read + 'static, stop: &'static AtomicBool) -> (Self, Failure) {
+        let failure = Failure::default();
+        let mut source = Self { input: Box::new(input), head: [0; 4], unread: 0, failure: failure.clone(), stop };
+        let mut head = [0; 4];
+        source.unread = source.fill(&mut head);
+        // A short head moves to the end, so that what is unread always lies there.
+        head.rotate_left(source.unread);
+        source.head = head;
+        (source, failure)
+    }
+
+    /// The first four bytes.
+    pub(super) fn head(&self) -> [u8; 4] {
+        self.head
+    }
+
+    /// Reads until the buffer is full, the input ends or fails: what was read before a failure still counts.
+    fn fill(&mut self, buffer: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.input.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if self.stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.failure.set(Some(error));
+                    break;
+                }
+            }
+        }
+        filled
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let from_head = self.unread.min(buffer.len());
+        let start = self.head.len() - self.unread;
+        buffer[..from_head].copy_from_slice(&self.head[start..start + from_head]);
+        self.unread -= from_head;
+        Ok(from_head + self.fill(&mut buffer[from_head..]))
+    }
+}

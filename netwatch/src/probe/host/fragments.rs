@@ -1,0 +1,50 @@
+//! The first fragments that are remembered: a bounded number of the latest.
+
+use std::collections::{HashMap, VecDeque};
+
+use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
+
+/// As many as the classifier's map has room for.
+const CAPACITY: usize = 4096;
+
+/// Forgets the oldest when it is full.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    known: HashMap<FragmentKey, FirstFragment, foldhash::fast::RandomState>,
+    order: VecDeque<FragmentKey>,
+}
+
+impl Fragments for Recent {
+    fn remember(&mut self, key: &FragmentKey, first: &FirstFragment) {
+        if self.known.insert(*key, *first).is_some() {
+            return;
+        }
+        self.order.push_back(*key);
+        if self.order.len() > CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn recall(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
+        self.known.get(key).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgets_the_oldest_only_when_full() {
+        let mut recent = Recent::default();
+        let key = |id: u32| FragmentKey { id, ..FragmentKey::default() };
+        (0..CAPACITY as u32).for_each(|id| recent.remember(&key(id), &FirstFragment::default()));
+        recent.remember(&key(7), &FirstFragment { source_port: 1, ..FirstFragment::default() });
+        assert_eq!(recent.recall(&key(7)).map(|first| first.source_port), Some(1), "the latest of the same name");
+        assert!(recent.recall(&key(0)).is_some());
+        recent.remember(&key(CAPACITY as u32), &FirstFragment::default());
+        assert_eq!((recent.recall(&key(0)), recent.known.len(), recent.order.len()), (None, CAPACITY, CAPACITY));
+    }
+}

@@ -1,0 +1,150 @@
+//! The host's engine on frames by hand. That it counts as the kernel does is `probe/tests`' to show.
+
+use netwatch_common::parse::Link;
+
+use super::*;
+use crate::flow::{Counters, Direction, End, PerDirection};
+
+const SECOND_NS: u64 = 1_000_000_000;
+const SYN: u8 = 2;
+const ACK: u8 = 0x10;
+
+/// IPv4 without a link layer, between hosts of 198.51.100.0/24.
+fn ipv4(protocol: u8, from: u8, to: u8, rest: &[u8]) -> Vec<u8> {
+    let total = (20 + rest.len() as u16).to_be_bytes();
+    let fixed = [&[0x45, 0][..], &total, &[0, 0, 0, 0, 64, protocol, 0, 0]].concat();
+    [&fixed[..], &[198, 51, 100, from], &[198, 51, 100, to], rest].concat()
+}
+
+fn udp(from: (u8, u16), to: (u8, u16), payload: &[u8]) -> Vec<u8> {
+    let length = (8 + payload.len() as u16).to_be_bytes();
+    let header = [from.1.to_be_bytes(), to.1.to_be_bytes(), length, [0, 0]].concat();
+    ipv4(17, from.0, to.0, &[&header[..], payload].concat())
+}
+
+fn tcp(from: (u8, u16), to: (u8, u16), flags: u8) -> Vec<u8> {
+    let ports = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+    ipv4(6, from.0, to.0, &[&ports[..], &[0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]].concat())
+}
+
+fn raw(bytes: &[u8]) -> Linked<'_> {
+    Linked { captured: Captured::whole(bytes), link: Link::Ip }
+}
+
+struct Counting {
+    host: Host,
+    handed_over: Vec<Increment>,
+}
+
+impl Counting {
+    fn new(max_flows: usize) -> Self {
+        Self { host: Host::new(max_flows), handed_over: Vec::new() }
+    }
+
+    fn count(&mut self, frame: &[u8], now_ns: u64) {
+        let sink = &mut |increment| self.handed_over.push(increment);
+        self.host.count(&raw(frame), |_| Hook::Loopback, now_ns, sink);
+    }
+
+    fn all(mut self) -> Vec<Increment> {
+        let handed_over = &mut self.handed_over;
+        self.host.drain(&mut |increment| handed_over.push(increment));
+        self.handed_over
+    }
+}
+
+fn flow(increment: &Increment) -> flow::FlowKey {
+    match increment.traffic {
+        Traffic::Flow(key) => key,
+        other => panic!("{other:?} is no flow"),
+    }
+}
+
+fn sum(increments: &[Increment]) -> Counters {
+    increments.iter().map(|one| one.counters).sum::<PerDirection<Counters>>().both()
+}
+
+#[test]
+fn the_opener_is_local_also_where_its_syn_is_missing() {
+    let mut counting = Counting::new(16);
+    counting.count(&tcp((9, 443), (200, 40_000), SYN | ACK), 1);
+    counting.count(&tcp((200, 40_000), (9, 443), ACK), 2);
+    counting.count(&udp((7, 53), (3, 5353), b"answer"), 3);
+    let all = counting.all();
+    let of = |protocol: u8| *all.iter().find(|one| flow(one).protocol == protocol).expect("it");
+    let (tcp, udp) = (flow(&of(6)), flow(&of(17)));
+    assert_eq!((tcp.local.port, tcp.remote.port), (40_000, 443));
+    assert_eq!((of(6).counters.egress.packets, of(6).counters.ingress.packets), (1, 1));
+    assert_eq!(udp.local, End { addr: [198, 51, 100, 7].into(), port: 53 }, "the first sender");
+    assert!(all.iter().all(|one| one.opened_by == Direction::Egress));
+}
+
+/// Time 0 is a time like any other here; in the kernel's tables it says that an entry is new.
+#[test]
+fn a_capture_may_start_at_the_epoch() {
+    let mut counting = Counting::new(16);
+    counting.count(&udp((7, 1000), (3, 53), b"query"), 0);
+    counting.count(&udp((3, 53), (7, 1000), b"answer"), 0);
+    let [one] = counting.all()[..] else { panic!("one flow") };
+    assert_eq!((flow(&one).local.port, one.first_seen_ns, one.last_seen_ns), (1000, 0, 0));
+}
+
+#[test]
+fn packets_may_be_out_of_order() {
+    let mut counting = Counting::new(16);
+    [5, 9, 2, 7].into_iter().for_each(|now| counting.count(&udp((7, 1000), (3, 53), b""), now));
+    let [one] = counting.all()[..] else { panic!("one flow") };
+    assert_eq!((one.first_seen_ns, one.last_seen_ns), (2, 9));
+}
+
+#[test]
+fn a_full_table_forgets_nothing() {
+    let mut counting = Counting::new(4);
+    (0..10).for_each(|port| counting.count(&udp((7, 1000 + port), (3, 53), b"x"), SECOND_NS));
+    assert_eq!(counting.host.lost().table_full, 6);
+    let all = counting.all();
+    let overflow = all.iter().find(|one| one.traffic == Traffic::Overflow(17)).expect("an overflow");
+    assert_eq!((overflow.counters.both().packets, all.len()), (6, 5));
+    assert_eq!((sum(&all).packets, sum(&all).bytes), (10, 290));
+}
+
+#[test]
+fn what_is_silent_makes_room_and_is_not_forgotten() {
+    let mut counting = Counting::new(4);
+    for round in 0..8_u16 {
+        // Four new flows each time, long after the ones before.
+        let now = u64::from(round) * (IDLE_NS + SECOND_NS);
+        (0..4).for_each(|port| counting.count(&udp((7, 1000 + 4 * round + port), (3, 53), b"x"), now));
+        assert!(counting.host.flows.len() <= 4);
+    }
+    assert_eq!(counting.host.lost(), Lost::default());
+    let all = counting.all();
+    assert_eq!((all.len(), sum(&all).packets), (32, 32), "each by its own name");
+}
+
+#[test]
+fn a_frame_cut_within_its_headers_is_unreadable_and_counted() {
+    let mut host = Host::new(4);
+    let frame = udp((7, 1000), (3, 53), b"query");
+    let cut = Linked { captured: Captured { bytes: &frame[..12], orig_len: frame.len() as u32 }, link: Link::Ip };
+    host.count(&cut, |_| Hook::Loopback, 1, &mut |_| {});
+    assert_eq!(host.lost().unreadable, 1);
+    let mut all = Vec::new();
+    host.drain(&mut |increment| all.push(increment));
+    assert_eq!(all[0].traffic, Traffic::Malformed(flow::Malformed::IpTruncated));
+    assert_eq!(all[0].counters.egress.bytes, frame.len() as u64, "as long as it was");
+}
+
+#[test]
+fn payload_and_icmp_errors_are_there_for_who_wants_them() {
+    let mut host = Host::new(4);
+    let query = udp((7, 1000), (3, 53), b"query");
+    let padded = [&query[..], &[0; 9]].concat();
+    let seen = host.count(&raw(&padded), |_| Hook::Loopback, 1, &mut |_| {});
+    let counted = Counted { seen: &seen, frame: &raw(&padded) };
+    assert_eq!((counted.payload(), counted.icmp_error()), (&b"query"[..], None));
+    let error = ipv4(1, 3, 7, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &query].concat());
+    let seen = host.count(&raw(&error), |_| Hook::Loopback, 2, &mut |_| {});
+    let (key, error) = Counted { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
+    assert_eq!((key.local.port, key.remote.port, error), (1000, 53, IcmpError { kind: 3, code: 3 }));
+}

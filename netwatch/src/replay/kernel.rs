@@ -1,0 +1,124 @@
+//! Counting by the classifier in the kernel: each frame is handed to it as if an interface had carried it, at the time of the replay.
+
+use std::collections::BTreeMap;
+
+use netwatch_common::parse::{Hook, Linked};
+
+use super::ethernet::{self, Added};
+use super::inject::Injector;
+use super::tally::frames_of;
+use super::{Engine, Fate, Local, Outcome, Plan, note_icmp_error, on_the_link};
+use crate::error::{Error, Result};
+use crate::flow::{Amount, Lost, Table};
+use crate::probe::host::{self, Reader};
+use crate::probe::{Probe, ProbeConfig, icmp_error};
+
+/// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
+const POLL: u32 = 256;
+
+/// Why a frame cannot be handed to a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LeftOut {
+    /// Only a part of it is there, and a kernel's frames are whole.
+    Cut,
+    /// Its link layer carries something that Ethernet has no number for.
+    Foreign,
+    /// No interface sends it: shorter than an Ethernet header, or longer than the largest packet.
+    Size,
+}
+
+/// The kernel's engine.
+pub(super) struct Kernel {
+    probe: Probe,
+    local: Local,
+    reader: Reader,
+    injector: Injector,
+    added: Added,
+    left_out: BTreeMap<LeftOut, Amount>,
+    unpolled: u32,
+}
+
+impl Kernel {
+    pub(super) fn new(plan: &Plan) -> Result<Self> {
+        Ok(Self {
+            probe: Probe::load(&ProbeConfig { max_flows: plan.max_flows, ..ProbeConfig::default() })?,
+            local: plan.local.clone(),
+            reader: Reader::default(),
+            injector: Injector::default(),
+            added: Added::default(),
+            left_out: BTreeMap::new(),
+            unpolled: 0,
+        })
+    }
+
+    /// The bytes that were added to it, or why it was left out.
+    fn hand_over(&mut self, frame: &Linked<'_>, is_cut: bool, hook: Hook) -> Result<Result<i64, LeftOut>> {
+        if is_cut {
+            return Ok(Err(LeftOut::Cut));
+        }
+        let Some((bytes, longer)) = ethernet::frame(frame) else { return Ok(Err(LeftOut::Foreign)) };
+        if self.probe.feed(hook, &bytes)? || self.injector.send(&mut self.probe, hook, &bytes)? {
+            return Ok(Ok(longer));
+        }
+        Ok(Err(LeftOut::Size))
+    }
+
+    fn poll(&mut self, table: &mut Table) -> Result<()> {
+        self.unpolled = 0;
+        self.probe.poll(&mut |notice| note_icmp_error(table, icmp_error(&notice)))
+    }
+}
+
+impl Engine for Kernel {
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, table: &mut Table) -> Result<Outcome> {
+        let hook = |packet: &_| self.local.hook(packet);
+        // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
+        let seen = Reader::default().read(frame, hook, time_ns);
+        let is_cut = host::lacks_its_end(frame, &seen.packet);
+        match self.hand_over(frame, is_cut, self.local.hook(&seen.packet))? {
+            Ok(longer) => {
+                let seen = self.reader.read(frame, |packet| self.local.hook(packet), time_ns);
+                self.added.note(&seen, longer);
+                self.unpolled += 1;
+                if self.unpolled >= POLL {
+                    self.poll(table)?;
+                }
+                Ok(Outcome { seen, fate: Fate::HandedOver })
+            }
+            Err(why) => {
+                let bytes = netwatch_common::parse::Frame::len(frame).into();
+                *self.left_out.entry(why).or_default() += Amount { skbs: 1, bytes };
+                Ok(Outcome { seen, fate: Fate::LeftOut })
+            }
+        }
+    }
+
+    fn finish(&mut self, table: &mut Table) -> Result<Lost> {
+        self.poll(table)?;
+        let lost = self.probe.lost()?;
+        if lost.table_full + lost.insert_failed > 0 && !self.added.is_empty() {
+            let why = "there are more flows than it has room for, and their frames had to be given Ethernet headers";
+            return Err(
+                Error::said("replay through", "the kernel", why).hint("raise --max-flows, or leave out --kernel")
+            );
+        }
+        let added = &mut self.added;
+        self.probe.drain(&mut |increment| table.apply(added.subtract(on_the_link(increment))))?;
+        Ok(lost)
+    }
+
+    fn left_out(&self) -> (Amount, Vec<String>) {
+        let mut sum = Amount::default();
+        self.left_out.values().for_each(|amount| sum += *amount);
+        let note = |(why, amount): (&LeftOut, &Amount)| {
+            let frames = frames_of(amount.skbs);
+            let why = match why {
+                LeftOut::Cut => "cut by the capture",
+                LeftOut::Foreign => "of a link layer's own, which Ethernet has no number for",
+                LeftOut::Size => "of a length that no interface sends",
+            };
+            format!("{frames} left out, {why}: a kernel cannot be handed them")
+        };
+        (sum, self.left_out.iter().map(note).collect())
+    }
+}

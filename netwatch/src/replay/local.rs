@@ -1,0 +1,129 @@
+//! Whose traffic a capture is: addresses that are the target's, if somebody says so.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use netwatch_common::address::Address;
+use netwatch_common::parse::{Hook, Packet};
+
+/// Addresses and networks of the target. Without any, nobody knows, and the end that opened a flow is taken for local.
+#[derive(Debug, Default, Clone)]
+pub struct Local(Vec<Network>);
+
+#[derive(Debug, Clone)]
+struct Network {
+    text: String,
+    is_v4: bool,
+    bits: u128,
+    mask: u128,
+}
+
+impl Local {
+    /// From `ADDR` or `ADDR/LEN` each.
+    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        texts.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// As they were given.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|network| network.text.clone()).collect()
+    }
+
+    /// Where the target would have seen this packet. Between two of its own addresses, or two of others, as on a loopback: neither end is
+    /// the remote one.
+    #[inline]
+    pub fn hook(&self, packet: &Packet) -> Hook {
+        if self.0.is_empty() {
+            return Hook::Loopback;
+        }
+        match (self.has(&packet.source), self.has(&packet.destination)) {
+            (true, false) => Hook::FromTarget,
+            (false, true) => Hook::ToTarget,
+            _ => Hook::Loopback,
+        }
+    }
+
+    /// Whether a packet has two ends and none of them is local, though some addresses are.
+    pub(super) fn is_of_others(&self, packet: &Packet) -> bool {
+        let has_ends = packet.source != Address::default() || packet.destination != Address::default();
+        !self.0.is_empty() && has_ends && !self.has(&packet.source) && !self.has(&packet.destination)
+    }
+
+    fn has(&self, address: &Address) -> bool {
+        let bits = u128::from_be_bytes(address.bytes());
+        let is_v4 = bits & first_bits(96) == Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().to_bits();
+        self.0.iter().any(|network| network.is_v4 == is_v4 && bits & network.mask == network.bits)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let wrong = || format!("{text} is neither an address nor a network like 198.51.100.0/24 or 2001:db8::/32");
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        // An IPv4 address is one of IPv6 to the parser: the last 32 bits of it.
+        let (address, width) = match address {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 32),
+            IpAddr::V6(v6) => (v6, 128),
+        };
+        let length: u32 = length.map_or(Ok(width), str::parse).map_err(|_| wrong())?;
+        if length > width {
+            return Err(wrong());
+        }
+        let mask = u128::MAX.checked_shl(width - length).unwrap_or(0) | first_bits(128 - width);
+        Ok(Self { text: text.to_owned(), is_v4: width == 32, bits: address.to_bits() & mask, mask })
+    }
+}
+
+/// A mask of so many bits.
+fn first_bits(length: u32) -> u128 {
+    u128::MAX.checked_shl(128 - length).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(networks: &[&str], address: &str) -> bool {
+        let local = Local::new(networks.iter().copied()).expect("networks");
+        let address = match address.parse::<IpAddr>().expect("an address") {
+            IpAddr::V4(v4) => Address::v4(&v4.octets()),
+            IpAddr::V6(v6) => Address::v6(&v6.octets()),
+        };
+        local.has(&address)
+    }
+
+    #[test]
+    fn addresses_and_networks_of_both_families() {
+        assert!(has(&["198.51.100.7"], "198.51.100.7") && !has(&["198.51.100.7"], "198.51.100.8"));
+        assert!(has(&["198.51.100.0/24"], "198.51.100.255") && !has(&["198.51.100.0/24"], "198.51.101.0"));
+        assert!(has(&["198.51.100.9/24"], "198.51.100.1"), "bits behind the length do not matter");
+        assert!(has(&["2001:db8::/32"], "2001:db8:7::1") && !has(&["2001:db8::/32"], "2001:db9::1"));
+        assert!(has(&["0.0.0.0/0"], "203.0.113.1") && !has(&["0.0.0.0/0"], "2001:db8::1"));
+        assert!(has(&["::/0"], "2001:db8::1") && !has(&["::/0"], "203.0.113.1"));
+        assert!(has(&["203.0.113.1", "2001:db8::1"], "2001:db8::1"));
+        for wrong in ["host", "198.51.100.7/33", "2001:db8::/129", "198.51.100.7/", "/8", ""] {
+            assert!(Local::new([wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn direction_is_the_targets_where_one_end_is_its() {
+        let local = Local::new(["198.51.100.0/24"]).expect("a network");
+        let packet = |source: [u8; 4], destination: [u8; 4]| Packet {
+            source: Address::v4(&source),
+            destination: Address::v4(&destination),
+            ..Packet::default()
+        };
+        let (ours, other) = ([198, 51, 100, 1], [203, 0, 113, 1]);
+        assert_eq!(local.hook(&packet(ours, other)), Hook::FromTarget);
+        assert_eq!(local.hook(&packet(other, ours)), Hook::ToTarget);
+        assert_eq!(local.hook(&packet(ours, ours)), Hook::Loopback);
+        assert_eq!(local.hook(&packet(other, other)), Hook::Loopback);
+        assert!(local.is_of_others(&packet(other, other)) && !local.is_of_others(&packet(ours, ours)));
+        assert!(!local.is_of_others(&Packet::default()), "ARP is nobody's");
+        assert_eq!(Local::default().hook(&packet(ours, other)), Hook::Loopback);
+    }
+}

@@ -1,0 +1,195 @@
+//! A capture counted as a run would have been: by the same parser and the same rules of accounting in plain memory, or by the classifier in
+//! the kernel. Not how the report looks, nor what was typed.
+
+mod ethernet;
+mod inject;
+mod kernel;
+mod local;
+mod progress;
+mod tally;
+
+pub use local::Local;
+pub use progress::Progress;
+
+use netwatch_common::observation::Observation;
+use netwatch_common::parse::Linked;
+
+use crate::capture::{Capture, End, Frame};
+use crate::error::Result;
+use crate::flow::{self, Amount, Facts, Increment, Lost, Report, Scope, Table, Traffic};
+use crate::probe::host::{Counted, Host};
+use kernel::Kernel;
+use tally::Tally;
+
+/// How to replay.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Whose traffic it is.
+    pub local: Local,
+    /// By the classifier in the kernel.
+    pub by_kernel: bool,
+    /// Flows counted one by one; packets of further ones are counted by protocol.
+    pub max_flows: u32,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Replayed {
+    /// What was counted.
+    pub report: Report,
+    /// How far the file could be read.
+    pub end: End,
+}
+
+/// Who looks on while a capture is replayed.
+pub trait Observer {
+    /// A packet was counted. Called by the host's engine only: the kernel's keeps its packets.
+    fn counted(&mut self, _packet: &Counted<'_>) {}
+
+    /// A frame could not be handed to the kernel.
+    fn left_out(&mut self, _frame: &Frame<'_>) {}
+
+    /// So far has the file been read, bytes. Called now and then.
+    fn progress(&mut self, _offset: u64) {}
+}
+
+/// Nobody does.
+impl Observer for () {}
+
+/// What counts frames.
+trait Engine {
+    /// Counts a frame, and says what its headers said.
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, table: &mut Table) -> Result<Outcome>;
+
+    /// Hands over everything, and says what could not be observed.
+    fn finish(&mut self, table: &mut Table) -> Result<Lost>;
+
+    /// What was not counted, and why.
+    fn left_out(&self) -> (Amount, Vec<String>) {
+        (Amount::default(), Vec::new())
+    }
+}
+
+/// What became of a frame.
+struct Outcome {
+    seen: Observation,
+    fate: Fate,
+}
+
+/// Where a frame went.
+enum Fate {
+    /// It was counted here.
+    Counted,
+    /// The kernel has it, and says what it learned from it in its own way.
+    HandedOver,
+    /// It could not be handed to the kernel.
+    LeftOut,
+}
+
+/// Counts every frame of a capture. What was read before a broken place is counted all the same.
+pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
+    if plan.by_kernel {
+        let engine = Kernel::new(plan)?;
+        return with(engine, capture, plan, observer);
+    }
+    let engine = InMemory { host: Host::new(plan.max_flows as usize), local: plan.local.clone() };
+    with(engine, capture, plan, observer)
+}
+
+/// Frames between two calls of [`Observer::progress`].
+const PROGRESS: u64 = 4096;
+
+fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
+    let mut table = Table::default();
+    let mut tally = Tally::new(&plan.local);
+    let end = capture.each(|frame| {
+        let linked = frame.linked();
+        let outcome = engine.count(&linked, frame.time_ns, &mut table)?;
+        tally.add(frame, &linked, &outcome.seen);
+        match outcome.fate {
+            Fate::Counted => {
+                let counted = Counted { seen: &outcome.seen, frame: &linked };
+                note_icmp_error(&mut table, counted.icmp_error());
+                observer.counted(&counted);
+            }
+            Fate::HandedOver => {}
+            Fate::LeftOut => observer.left_out(frame),
+        }
+        if tally.frames.skbs.is_multiple_of(PROGRESS) {
+            observer.progress(frame.offset);
+        }
+        Ok(())
+    })?;
+    let lost = engine.finish(&mut table)?;
+    let (left_out, mut notes) = engine.left_out();
+    notes.extend(tally.notes());
+    let replay = flow::Replay {
+        file: capture.name().to_owned(),
+        format: capture.format().name(),
+        by_kernel: plan.by_kernel,
+        local: plan.local.names(),
+        left_out,
+        ended_early: ended_early(&end),
+        ..tally.facts()
+    };
+    let facts = Facts { complete: true, lost, notes, replay: Some(replay), ..nothing_ran() };
+    Ok(Replayed { report: Report::new(facts, &table), end })
+}
+
+fn nothing_ran() -> Facts {
+    Facts {
+        run: flow::Run::default(),
+        interface: flow::Interface::default(),
+        dns: flow::Dns::default(),
+        interface_counters: None,
+        complete: true,
+        lost: Lost::default(),
+        notes: Vec::new(),
+        replay: None,
+    }
+}
+
+fn ended_early(end: &End) -> Option<flow::EndedEarly> {
+    match end {
+        End::Whole => None,
+        End::Broken(broken) => Some(flow::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
+        End::Stopped { offset } => Some(flow::EndedEarly { offset: *offset, cause: "stopped by a signal".to_owned() }),
+    }
+}
+
+/// The host's engine.
+struct InMemory {
+    host: Host,
+    local: Local,
+}
+
+impl Engine for InMemory {
+    #[inline]
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, table: &mut Table) -> Result<Outcome> {
+        let hook = |packet: &_| self.local.hook(packet);
+        let seen = self.host.count(frame, hook, time_ns, &mut |increment| table.apply(on_the_link(increment)));
+        Ok(Outcome { seen, fate: Fate::Counted })
+    }
+
+    fn finish(&mut self, table: &mut Table) -> Result<Lost> {
+        self.host.drain(&mut |increment| table.apply(on_the_link(increment)));
+        Ok(self.host.lost())
+    }
+}
+
+/// Where neither end is known to be the target's, packets are counted as a loopback's are, whose two ends are the target's both: the end
+/// that opened the flow becomes the local one. But it is a link that was captured.
+pub fn on_the_link(increment: Increment) -> Increment {
+    let traffic = match increment.traffic {
+        Traffic::Flow(key) => Traffic::Flow(flow::FlowKey { scope: Scope::Link, ..key }),
+        other => other,
+    };
+    Increment { traffic, scope: Scope::Link, ..increment }
+}
+
+/// An ICMP error that was seen on the link says that a flow's packet did not arrive.
+pub fn note_icmp_error(table: &mut Table, quoted: Option<(flow::FlowKey, flow::IcmpError)>) {
+    if let Some((key, error)) = quoted {
+        table.note_icmp_error(flow::FlowKey { scope: Scope::Link, ..key }, error);
+    }
+}

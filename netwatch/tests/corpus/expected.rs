@@ -1,0 +1,83 @@
+//! What tshark read from each file, `expected.jsonl`. The corpus' README says how.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::exceptions;
+use crate::ours::{Key, Pair, Sums};
+
+/// One file.
+#[derive(Debug, Deserialize)]
+pub struct Expected {
+    pub file: String,
+    sha256: String,
+    pub packets: u64,
+    pub bytes: u64,
+    pub not_ip_packets: u64,
+    pub flows: Vec<Flow>,
+    /// Packets and bytes that are malformed here. tshark has no such thing; see the exceptions.
+    #[serde(default)]
+    pub malformed: (u64, u64),
+}
+
+/// One flow; `a` was seen first.
+#[derive(Debug, Deserialize)]
+pub struct Flow {
+    pub proto: Option<u8>,
+    pub a: String,
+    a_port: u16,
+    b: String,
+    b_port: u16,
+    pkts_ab: u64,
+    pub bytes_ab: u64,
+    pkts_ba: u64,
+    bytes_ba: u64,
+    #[serde(default)]
+    fragmented: bool,
+}
+
+/// Every file, with the exceptions made.
+pub fn read(folder: &Path) -> Vec<Expected> {
+    let text = std::fs::read_to_string(folder.join("expected.jsonl")).expect("readable");
+    let mut all: Vec<Expected> = text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    exceptions::make(&mut all);
+    all
+}
+
+impl Expected {
+    /// Numbers of another file would prove nothing.
+    pub fn assert_same_file(&self, path: &Path) {
+        let digest = Sha256::digest(std::fs::read(path).expect("readable"));
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, self.sha256, "{} is another file", self.file);
+    }
+
+    /// By five-tuple, whoever was seen first.
+    pub fn flows(&self) -> BTreeMap<Key, Sums> {
+        let mut flows = BTreeMap::new();
+        for flow in &self.flows {
+            let sent = Sums { there: (flow.pkts_ab, flow.bytes_ab), back: (flow.pkts_ba, flow.bytes_ba) };
+            let (key, sums) = flow.key().sorted(sent);
+            *flows.entry(key).or_insert_with(Sums::default) += sums;
+        }
+        flows
+    }
+
+    /// Protocol and addresses between which there are fragments.
+    pub fn fragmented(&self) -> BTreeSet<Pair> {
+        let fragmented = self.flows.iter().filter(|flow| flow.fragmented);
+        fragmented.map(|flow| flow.key().sorted(Sums::default()).0.pair()).collect()
+    }
+}
+
+impl Flow {
+    fn key(&self) -> Key {
+        let address = |text: &str| -> IpAddr { text.parse().unwrap_or_else(|_| panic!("{self:?}: no address")) };
+        let protocol = self.proto.unwrap_or_else(|| panic!("{self:?}: no protocol"));
+        Key { protocol, one: (address(&self.a), self.a_port), other: (address(&self.b), self.b_port) }
+    }
+}

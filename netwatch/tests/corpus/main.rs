@@ -1,0 +1,118 @@
+//! Captures that nobody here made: packets, bytes and flows of every file as tshark reads them, from memory and from the kernel. The files
+//! are not part of the project; where they are not, these tests are skipped.
+
+mod exceptions;
+mod expected;
+mod ours;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use netwatch::capture::{Capture, End};
+use netwatch::replay::{self, Local, Observer, Plan, Replayed};
+
+use expected::Expected;
+use ours::{Addressed, Housekeeping, LeftOut, Sums};
+
+/// Nobody stops these.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// The folder, or `None` with the reason printed.
+fn corpus() -> Option<PathBuf> {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
+    let folder = std::env::var_os("NETWATCH_CORPUS").map_or_else(beside, PathBuf::from);
+    if folder.join("expected.jsonl").exists() {
+        return Some(folder);
+    }
+    println!("skipped: there are no captures in {} (NETWATCH_CORPUS says where they are)", folder.display());
+    None
+}
+
+fn plan(by_kernel: bool) -> Plan {
+    Plan { local: Local::default(), by_kernel, max_flows: 131_072 }
+}
+
+fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) -> Replayed {
+    let done = replay::replay(capture, &plan(by_kernel), observer).unwrap_or_else(|error| panic!("{error}"));
+    assert!(matches!(done.end, End::Whole), "{}: {:?}", capture.name(), done.end);
+    assert!(done.report.balance.closed(), "{}: {:?}", capture.name(), done.report.balance);
+    done
+}
+
+/// What differs between a file and what is expected of it, a line each.
+fn differences(expected: &Expected, done: &Replayed, housekeeping: &Addressed) -> Vec<String> {
+    let report = &done.report;
+    let replay = report.replay.as_ref().expect("a replay");
+    let mut wrong = Vec::new();
+    if (replay.frames.skbs, replay.frames.bytes) != (expected.packets, expected.bytes) {
+        wrong.push(format!("{:?} frames, expected {} of {}", replay.frames, expected.packets, expected.bytes));
+    }
+    if ours::not_ip(report) != expected.not_ip_packets {
+        wrong.push(format!("{} frames are not IP, expected {}", ours::not_ip(report), expected.not_ip_packets));
+    }
+    if ours::malformed(report) != expected.malformed {
+        wrong.push(format!("{:?} are malformed, expected {:?}", ours::malformed(report), expected.malformed));
+    }
+    let mut flows = ours::flows(report);
+    housekeeping.iter().for_each(|(key, sums)| *flows.entry(*key).or_default() += *sums);
+    wrong.extend(compare(&flows, expected));
+    wrong
+}
+
+fn compare(ours: &BTreeMap<ours::Key, Sums>, expected: &Expected) -> Vec<String> {
+    let theirs = expected.flows();
+    let fragmented = expected.fragmented();
+    let (ours_joined, ours) = ours::split(ours, &fragmented);
+    let (theirs_joined, theirs) = ours::split(&theirs, &fragmented);
+    let mut wrong: Vec<String> = ours::unequal(&ours, &theirs);
+    // tshark gives later fragments port 0; here they are joined to their first one. So the pairs of addresses must carry the same, and no
+    // port may be there that no first fragment has.
+    wrong.extend(ours::unequal(&ours::without_ports(&ours_joined), &ours::without_ports(&theirs_joined)));
+    let invented = ours_joined.keys().filter(|key| key.has_ports() && !theirs_joined.contains_key(key));
+    wrong.extend(invented.map(|key| format!("{key:?} has ports that no first fragment has")));
+    wrong
+}
+
+#[test]
+fn every_file_is_as_expected() {
+    let Some(folder) = corpus() else { return };
+    let all = expected::read(&folder);
+    assert!(all.len() >= 282, "only {} files", all.len());
+    let mut wrong = Vec::new();
+    for expected in &all {
+        let path = folder.join("pcap").join(&expected.file);
+        expected.assert_same_file(&path);
+        let mut capture = Capture::open(&path, &NEVER).unwrap_or_else(|error| panic!("{error}"));
+        let mut housekeeping = Housekeeping::default();
+        let done = replay(&mut capture, false, &mut housekeeping);
+        let found = differences(expected, &done, &housekeeping.0);
+        wrong.extend(found.into_iter().map(|line| format!("{}: {line}", expected.file)));
+    }
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Frame by frame through the loaded classifier: the same flows and remainders, to the bit but for times.
+#[test]
+fn the_kernel_counts_the_same() {
+    let Some(folder) = corpus() else { return };
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: loading BPF programs needs root");
+        return;
+    }
+    let (mut frames, mut left_out, mut wrong) = (0, LeftOut::default(), Vec::new());
+    for expected in expected::read(&folder) {
+        let path = folder.join("pcap").join(&expected.file);
+        let open = || Capture::open(&path, &NEVER).unwrap_or_else(|error| panic!("{error}"));
+        let mut here = LeftOut::default();
+        let kernel = replay(&mut open(), true, &mut here);
+        let host = ours::host_without(&mut open(), &here);
+        let kernel = ours::comparable(&kernel.report.flows, &kernel.report.remainders);
+        wrong.extend(ours::unequal(&kernel, &host).into_iter().map(|line| format!("{}: {line}", expected.file)));
+        frames += expected.packets;
+        left_out.absorb(here);
+    }
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    println!("{} of {frames} frames are cut: no kernel can have them", left_out.frames());
+    assert!(left_out.whole.is_empty(), "whole frames that the kernel was not given: {:?}", left_out.whole);
+}

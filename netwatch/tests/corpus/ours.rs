@@ -1,0 +1,223 @@
+//! What netwatch counted, in the shape in which it can be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::AddAssign;
+
+use netwatch::capture::{Capture, Frame};
+use netwatch::flow::{
+    self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Report, Scope, Table, Traffic,
+};
+use netwatch::probe::host::{Counted, Host};
+use netwatch::replay::{Observer, note_icmp_error, on_the_link};
+use netwatch_common::address::Address;
+use netwatch_common::flow::kind;
+use netwatch_common::parse::Hook;
+
+type End = (IpAddr, u16);
+
+/// A five-tuple; `one` is the lower end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub protocol: u8,
+    pub one: End,
+    pub other: End,
+}
+
+/// Protocol and addresses.
+pub type Pair = (u8, IpAddr, IpAddr);
+
+/// Packets and bytes from the lower end to the higher, and back.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    pub there: (u64, u64),
+    pub back: (u64, u64),
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, more: Self) {
+        let add = |sum: &mut (u64, u64), more: (u64, u64)| *sum = (sum.0 + more.0, sum.1 + more.1);
+        add(&mut self.there, more.there);
+        add(&mut self.back, more.back);
+    }
+}
+
+impl Key {
+    /// With the lower end first. Between equal ends there are no directions.
+    pub fn sorted(self, sums: Sums) -> (Self, Sums) {
+        let Sums { there, back } = sums;
+        if self.one == self.other {
+            let there = (there.0 + back.0, there.1 + back.1);
+            return (self, Sums { there, back: (0, 0) });
+        }
+        if self.one < self.other {
+            return (self, sums);
+        }
+        (Self { one: self.other, other: self.one, ..self }, Sums { there: back, back: there })
+    }
+
+    pub fn pair(&self) -> Pair {
+        (self.protocol, self.one.0, self.other.0)
+    }
+
+    pub fn has_ports(&self) -> bool {
+        (self.one.1, self.other.1) != (0, 0)
+    }
+}
+
+/// Every flow of a report.
+pub fn flows(report: &Report) -> BTreeMap<Key, Sums> {
+    let amount = |counters: Counters| (counters.packets, counters.bytes);
+    let mut flows = BTreeMap::new();
+    for Flow { key, counters, .. } in &report.flows {
+        let ends = Key {
+            protocol: key.protocol,
+            one: (key.local.addr, key.local.port),
+            other: (key.remote.addr, key.remote.port),
+        };
+        let sums = Sums { there: amount(counters.egress), back: amount(counters.ingress) };
+        let (ends, sums) = ends.sorted(sums);
+        *flows.entry(ends).or_insert_with(Sums::default) += sums;
+    }
+    flows
+}
+
+/// Frames without an IP header: those of something else, and those that end before one.
+pub fn not_ip(report: &Report) -> u64 {
+    let kinds = [RemainderKind::NonIp, RemainderKind::Arp];
+    let named: u64 = kinds.iter().map(|kind| report.remainders.of(*kind).both().packets).sum();
+    named + unreadable(report, |reason| reason == Malformed::Ethernet).packets
+}
+
+/// Packets and bytes of IP that could not be read.
+pub fn malformed(report: &Report) -> (u64, u64) {
+    let counters = unreadable(report, |reason| reason != Malformed::Ethernet);
+    (counters.packets, counters.bytes)
+}
+
+fn unreadable(report: &Report, choose: impl Fn(Malformed) -> bool) -> Counters {
+    let chosen = report.remainders.details().filter(|(traffic, _)| match traffic {
+        Traffic::Malformed(reason) => choose(*reason),
+        _ => false,
+    });
+    chosen.map(|(_, counters)| *counters).sum::<PerDirection<Counters>>().both()
+}
+
+/// Flows by what they are; link housekeeping has addresses too, but netwatch does not keep them.
+pub type Addressed = BTreeMap<Key, Sums>;
+
+/// Collects the addresses of link housekeeping.
+#[derive(Debug, Default)]
+pub struct Housekeeping(pub Addressed);
+
+impl Observer for Housekeeping {
+    fn counted(&mut self, counted: &Counted<'_>) {
+        let packet = &counted.seen.packet;
+        if packet.kind != kind::HOUSEKEEPING
+            || packet.source == Address::default() && packet.destination == Address::default()
+        {
+            return;
+        }
+        let address = |address: &Address| {
+            let v6 = Ipv6Addr::from(address.bytes());
+            v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+        };
+        let (one, other) = (address(&packet.source), address(&packet.destination));
+        let protocol = if one.is_ipv4() { flow::Protocol(2) } else { flow::Protocol::ICMPV6 }.0;
+        let key = Key { protocol, one: (one, 0), other: (other, 0) };
+        let (key, sums) = key.sorted(Sums { there: (1, counted.seen.size.bytes), back: (0, 0) });
+        *self.0.entry(key).or_default() += sums;
+    }
+}
+
+/// Flows between such pairs, and all others.
+pub fn split(flows: &BTreeMap<Key, Sums>, pairs: &BTreeSet<Pair>) -> (BTreeMap<Key, Sums>, BTreeMap<Key, Sums>) {
+    flows.iter().map(|(key, sums)| (*key, *sums)).partition(|(key, _)| pairs.contains(&key.pair()))
+}
+
+/// Added up by protocol and addresses.
+pub fn without_ports(flows: &BTreeMap<Key, Sums>) -> BTreeMap<Pair, Sums> {
+    let mut pairs = BTreeMap::new();
+    for (key, sums) in flows {
+        // Ports may have decided which end is the lower one.
+        let bare = Key { one: (key.one.0, 0), other: (key.other.0, 0), ..*key };
+        let (bare, sums) = bare.sorted(*sums);
+        *pairs.entry(bare.pair()).or_insert_with(Sums::default) += sums;
+    }
+    pairs
+}
+
+/// What is in one and not the same in the other.
+pub fn unequal<K: Ord + Debug, V: PartialEq + Debug>(ours: &BTreeMap<K, V>, theirs: &BTreeMap<K, V>) -> Vec<String> {
+    let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
+    let differs = |key: &K| {
+        let (ours, theirs) = (ours.get(key), theirs.get(key));
+        (ours != theirs).then(|| format!("{key:?}: {ours:?}, expected {theirs:?}"))
+    };
+    keys.into_iter().filter_map(differs).collect()
+}
+
+/// Frames that could not be handed to the kernel, by where they are in the file.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    offsets: BTreeSet<u64>,
+    number: u64,
+    /// Those of which nothing is missing: link type and first bytes.
+    pub whole: Vec<(u16, Vec<u8>)>,
+}
+
+impl LeftOut {
+    pub fn frames(&self) -> u64 {
+        self.number
+    }
+
+    pub fn absorb(&mut self, other: Self) {
+        self.number += other.number;
+        self.whole.extend(other.whole);
+    }
+}
+
+impl Observer for LeftOut {
+    fn left_out(&mut self, frame: &Frame<'_>) {
+        self.offsets.insert(frame.offset);
+        self.number += 1;
+        if !frame.is_cut() && !is_longer_than_it_is(frame) {
+            self.whole.push((frame.link_number, frame.bytes[..frame.bytes.len().min(40)].to_vec()));
+        }
+    }
+}
+
+/// The packet's own length says that the frame was longer.
+fn is_longer_than_it_is(frame: &Frame<'_>) -> bool {
+    let seen = netwatch::probe::host::Reader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
+    netwatch::probe::host::lacks_its_end(&frame.linked(), &seen.packet)
+}
+
+/// The same file from memory, without the frames that the kernel did not get.
+pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
+    let (mut table, mut host) = (Table::default(), Host::new(131_072));
+    let counted = capture.each(|frame| {
+        if !left_out.offsets.contains(&frame.offset) {
+            let linked = frame.linked();
+            let sink = &mut |one| table.apply(on_the_link(one));
+            let seen = host.count(&linked, |_| Hook::Loopback, frame.time_ns, sink);
+            note_icmp_error(&mut table, Counted { seen: &seen, frame: &linked }.icmp_error());
+        }
+        Ok(())
+    });
+    counted.expect("counted");
+    host.drain(&mut |one| table.apply(on_the_link(one)));
+    comparable(&table.flows(Scope::Link), table.remainders(Scope::Link))
+}
+
+/// All that was counted but for times, as text by name.
+pub fn comparable(flows: &[Flow], remainders: &Remainders) -> BTreeMap<String, String> {
+    let flows = flows.iter().map(|flow| {
+        let tcp = flow.tcp.map(|facts| (facts.flags, facts.syns, facts.syn_acks, facts.resets));
+        let about = (flow.counters, flow.opened_by, flow.connections, tcp, flow.icmp_error);
+        (format!("{:?}", flow.key), format!("{about:?}"))
+    });
+    let remainders = remainders.details().map(|(traffic, counters)| (format!("{traffic:?}"), format!("{counters:?}")));
+    flows.chain(remainders).collect()
+}

@@ -1,0 +1,326 @@
+//! `netwatch replay` from the command line: what it prints, where, and how it ends. Its captures are made here.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ETHERNET: u32 = 1;
+const RAW: u32 = 101;
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const SERVER: [u8; 4] = [203, 0, 113, 9];
+
+/// A capture of one link type, a frame each second.
+fn pcap(link: u32, frames: &[Vec<u8>]) -> Vec<u8> {
+    let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, link]);
+    for (second, frame) in (1_700_000_000..).zip(frames) {
+        file.extend(words(&[second, 0, frame.len() as u32, frame.len() as u32]));
+        file.extend(frame);
+    }
+    file
+}
+
+fn ipv4(protocol: u8, source: [u8; 4], destination: [u8; 4], rest: &[u8]) -> Vec<u8> {
+    let total = ((20 + rest.len()) as u16).to_be_bytes();
+    let fixed = [&[0x45, 0][..], &total, &[0, 0, 0, 0, 63, protocol, 0, 0]].concat();
+    [&fixed[..], &source, &destination, rest].concat()
+}
+
+fn udp(there: bool, payload: usize) -> Vec<u8> {
+    let (ports, source, destination) =
+        if there { ([[4, 0], [0, 53]], CLIENT, SERVER) } else { ([[0, 53], [4, 0]], SERVER, CLIENT) };
+    let length = ((8 + payload) as u16).to_be_bytes();
+    ipv4(17, source, destination, &[&ports.concat()[..], &length, &[0, 0], &vec![1; payload]].concat())
+}
+
+fn ethernet(ethertype: u16, rest: &[u8]) -> Vec<u8> {
+    [&[2; 12][..], &ethertype.to_be_bytes(), rest].concat()
+}
+
+/// A query and its answer.
+fn exchange() -> Vec<u8> {
+    pcap(ETHERNET, &[ethernet(0x0800, &udp(true, 20)), ethernet(0x0800, &udp(false, 100))])
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        path
+    }
+}
+
+fn netwatch(words: &[&str], file: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netwatch"));
+    command.arg("replay").args(words).arg(file).stdin(Stdio::null());
+    command.env_remove("NETWATCH_JSON").env_remove("NETWATCH_OUTPUT").env_remove("NETWATCH_LOCAL");
+    command.output().expect("started")
+}
+
+#[track_caller]
+fn said(output: &Output, code: i32) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    (out, err)
+}
+
+#[track_caller]
+fn report(words: &[&str], file: &Path) -> Value {
+    let (out, err) = said(&netwatch(&[&["-j"], words].concat(), file), 0);
+    assert_eq!(err, "");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[test]
+fn the_summary_goes_to_standard_output() {
+    let folder = Folder::new();
+    let file = folder.write("dns.pcap", &exchange());
+    let (out, err) = said(&netwatch(&[], &file), 0);
+    for words in ["dns.pcap", "pcap, ethernet: 2 frames over 1.00 s from 2023-11-14T22:13:20Z", "203.0.113.9", "udp/53"]
+    {
+        assert!(out.contains(words), "{words} is not in\n{out}");
+    }
+    assert!(out.contains("difference 0 with the file's 2 frames, 204 bytes"), "{out}");
+    assert!(!out.contains("loopback") && !out.contains("\x1b["), "{out}");
+    assert_eq!(err, "");
+}
+
+#[test]
+fn json_has_the_file_instead_of_a_run() {
+    let folder = Folder::new();
+    let json = report(&[], &folder.write("dns.pcap", &exchange()));
+    for absent in ["run", "interface", "dns", "loopback"] {
+        assert!(json.get(absent).is_none(), "{absent}: {json:#}");
+    }
+    assert_eq!(json["replay"]["format"], "pcap");
+    assert_eq!(json["replay"]["link_types"], serde_json::json!(["ethernet"]));
+    assert_eq!(json["replay"]["engine"], "host");
+    assert_eq!(json["replay"]["duration_ns"], 1_000_000_000);
+    assert_eq!(json["balance"]["state"], "closed");
+    assert_eq!(json["balance"]["file"]["frames"], serde_json::json!({ "skbs": 2, "bytes": 204 }));
+    let flow = &json["flows"][0];
+    assert_eq!((&flow["local"], &flow["direction"]), (&"198.51.100.7".into(), &"out".into()));
+    assert_eq!((&flow["egress"]["bytes"], &flow["ingress"]["bytes"]), (&62.into(), &142.into()));
+    assert_eq!(flow["first_seen"], "2023-11-14T22:13:20.000000000Z");
+}
+
+#[test]
+fn local_addresses_turn_the_view_round() {
+    let folder = Folder::new();
+    let file = folder.write("dns.pcap", &exchange());
+    let json = report(&["--local", "192.0.2.1", "--local", "203.0.113.0/24"], &file);
+    let flow = &json["flows"][0];
+    assert_eq!((&flow["local"], &flow["direction"]), (&"203.0.113.9".into(), &"in".into()));
+    assert_eq!((&flow["egress"]["bytes"], &flow["ingress"]["bytes"]), (&142.into(), &62.into()));
+    assert_eq!(json["notes"], serde_json::json!([]));
+    let others = report(&["--local", "192.0.2.1"], &file);
+    assert_eq!(others["flows"][0]["local"], "198.51.100.7", "the opener, as without");
+    assert!(others["notes"][0].as_str().expect("a note").starts_with("2 frames between addresses none of which"));
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netwatch"));
+    command.args(["replay", "-j", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    child.stdin.take().expect("piped").write_all(&exchange()).expect("written");
+    let output = child.wait_with_output().expect("ended");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["balance"]["file"]["frames"]["skbs"], 2);
+}
+
+#[test]
+fn output_quiet_and_json_go_where_run_sends_them() {
+    let folder = Folder::new();
+    let file = folder.write("dns.pcap", &exchange());
+    let target = folder.0.path().join("report");
+    let path = target.to_str().expect("UTF-8");
+    let written = || std::fs::read_to_string(&target).expect("a report");
+    assert_eq!(said(&netwatch(&["-o", path], &file), 0).0, "", "the summary is in the file");
+    assert!(written().contains("udp/53"));
+    let (out, _) = said(&netwatch(&["-j", "-o", path], &file), 0);
+    assert!(out.contains("udp/53") && written().starts_with('{'));
+    assert_eq!(said(&netwatch(&["-q", "-j", "-o", path], &file), 0), (String::new(), String::new()));
+    assert!(said(&netwatch(&["--color", "always"], &file), 0).0.contains("\x1b["));
+}
+
+#[test]
+fn a_broken_file_is_reported_as_far_as_it_goes() {
+    let folder = Folder::new();
+    let whole = exchange();
+    let file = folder.write("cut.pcap", &whole[..whole.len() - 5]);
+    let (out, err) = said(&netwatch(&["-j"], &file), 1);
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    // 24 bytes of header, and one frame of 62 behind 16.
+    assert_eq!(json["replay"]["ended_early"]["offset"], 102);
+    assert_eq!((&json["balance"]["file"]["frames"]["skbs"], &json["balance"]["state"]), (&1.into(), &"closed".into()));
+    assert!(err.contains("cut.pcap at byte 102: the file ends 153 bytes into a record of 158"), "{err}");
+    let (out, _) = said(&netwatch(&[], &file), 1);
+    assert!(out.contains("only a part of the file, up to byte 102"), "{out}");
+}
+
+#[test]
+fn mistakes_are_one_line_and_code_2() {
+    let folder = Folder::new();
+    let text = folder.write("text", b"not a capture, but long enough to be one");
+    let file = folder.write("dns.pcap", &exchange());
+    let table: [(&[&str], &Path, &str); 5] = [
+        (&[], &text, "neither pcap nor pcapng"),
+        (&[], Path::new("/nonexistent"), "cannot open /nonexistent: No such file or directory (ENOENT)"),
+        (&["--local", "localhost"], &file, "localhost is neither an address nor a network"),
+        (&["-o", "/nonexistent/report"], &file, "/nonexistent/report"),
+        (&["-q", "-o", "/dev/full"], &file, "(ENOSPC)"),
+    ];
+    for (words, file, expected) in table {
+        let (out, err) = said(&netwatch(words, file), 2);
+        assert_eq!((out.as_str(), err.lines().count()), ("", 1), "{err}");
+        assert!(err.starts_with("netwatch: ") && err.contains(expected), "{err}");
+    }
+}
+
+#[test]
+fn frames_of_a_link_type_that_is_not_read_are_counted_and_said() {
+    let folder = Folder::new();
+    let json = report(&[], &folder.write("wifi.pcap", &pcap(105, &[vec![8; 60]])));
+    assert_eq!((&json["other"][0]["kind"], &json["other"][0]["what"]), (&"non_ip".into(), &"0xffff".into()));
+    assert_eq!(json["notes"][0], "1 frame of link type 105, which netwatch cannot read: counted as non-IP");
+}
+
+/// What both engines must agree on: all but names, times, and what only one of them can say.
+fn comparable(mut json: Value) -> Value {
+    for flow in json["flows"].as_array_mut().expect("a list") {
+        let flow = flow.as_object_mut().expect("an object");
+        flow.remove("first_seen");
+        flow.remove("last_seen");
+    }
+    let flows = json["flows"].as_array_mut().expect("a list");
+    flows.sort_by_key(|flow| flow.to_string());
+    serde_json::json!({ "flows": json["flows"], "other": json["other"], "totals": json["totals"], "balance": json["balance"] })
+}
+
+#[track_caller]
+fn assert_same_by_kernel(name: &str, capture: &[u8], words: &[&str]) {
+    let folder = Folder::new();
+    let file = folder.write(name, capture);
+    let (host, kernel) = (report(words, &file), report(&[words, &["--kernel"]].concat(), &file));
+    assert_eq!((&kernel["replay"]["engine"], &kernel["notes"]), (&"kernel".into(), &serde_json::json!([])), "{name}");
+    assert_eq!(comparable(kernel), comparable(host), "{name}");
+}
+
+/// Sizes that a test run refuses go by an interface: 14 to 33 bytes, under 54 of IPv6, over 3,712, up to the longest packet.
+#[test]
+fn the_kernel_takes_every_whole_frame() {
+    if !is_root() {
+        return println!("skipped: loading BPF programs needs root");
+    }
+    let tagged = |rest: &[u8]| ethernet(0x8100, &[&[0, 7, 8, 0][..], rest].concat());
+    let frames = [
+        ethernet(0x0800, &udp(true, 20)),
+        ethernet(0x0800, &udp(false, 4_000)),
+        ethernet(0x0800, &udp(true, 65_507)),
+        tagged(&udp(false, 65_507)),
+        tagged(&udp(false, 3)),
+        ethernet(0x0800, &[0x45; 19]),
+        ethernet(0x0800, &[]),
+        ethernet(0x86dd, &[0x60; 30]),
+        ethernet(0x0806, &[0; 28]),
+        ethernet(0x88cc, &[0; 9_000]),
+        ethernet(0x8100, &[0]),
+        ethernet(0x0800, &udp(false, 1)),
+    ];
+    let capture = pcap(ETHERNET, &frames);
+    assert_same_by_kernel("opener", &capture, &[]);
+    assert_same_by_kernel("local", &capture, &["--local", "203.0.113.9"]);
+}
+
+#[test]
+fn other_link_types_are_made_ethernet_and_counted_as_they_were() {
+    if !is_root() {
+        return println!("skipped: loading BPF programs needs root");
+    }
+    let framed = |header: &[u8]| -> Vec<Vec<u8>> {
+        let packets =
+            [udp(true, 20), udp(false, 5_000), ipv4(2, CLIENT, SERVER, &[0x16; 8]), vec![0x45; 12], udp(true, 0)];
+        packets.iter().map(|packet| [header, packet].concat()).collect()
+    };
+    let cooked = [&[0; 14][..], &[8, 0]].concat();
+    let cooked2 = [&[8, 0][..], &[0; 18]].concat();
+    let table: [(&str, u32, &[u8]); 8] = [
+        ("raw", RAW, &[]),
+        ("raw IPv4", 228, &[]),
+        ("null", 0, &[2, 0, 0, 0]),
+        ("loop", 108, &[0, 0, 0, 2]),
+        ("ppp", 9, &[0xff, 3, 0, 0x21]),
+        ("ppp without address and control", 50, &[0x21]),
+        ("cooked", 113, &cooked),
+        ("cooked 2", 276, &cooked2),
+    ];
+    for (name, link, header) in table {
+        assert_same_by_kernel(name, &pcap(link, &framed(header)), &[]);
+        assert_same_by_kernel(name, &pcap(link, &framed(header)), &["--local", "203.0.113.9"]);
+    }
+}
+
+#[test]
+fn what_no_kernel_can_have_is_left_out_and_said() {
+    if !is_root() {
+        return println!("skipped: loading BPF programs needs root");
+    }
+    let folder = Folder::new();
+    let mut capture = pcap(ETHERNET, &[ethernet(0x0800, &udp(true, 20)), vec![1; 13], vec![1; 70_000]]);
+    let cut = ethernet(0x0800, &udp(true, 400));
+    capture.extend([1_700_000_000_u32, 0, 60, cut.len() as u32].iter().flat_map(|number| number.to_le_bytes()));
+    capture.extend(&cut[..60]);
+    let json = report(&["--kernel"], &folder.write("odd.pcap", &capture));
+    let file = &json["balance"]["file"];
+    assert_eq!(file["frames"], serde_json::json!({ "skbs": 4, "bytes": 62 + 13 + 70_000 + 442 }));
+    assert_eq!(file["left_out"], serde_json::json!({ "skbs": 3, "bytes": 13 + 70_000 + 442 }));
+    assert_eq!((&json["balance"]["state"], &json["replay"]["cut_frames"]), (&"closed".into(), &1.into()));
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("1 frame left out, cut by the capture"), "{notes}");
+    assert!(notes.contains("2 frames left out, of a length that no interface sends"), "{notes}");
+}
+
+#[test]
+fn a_full_kernel_table_overflows_as_memory_does() {
+    if !is_root() {
+        return println!("skipped: loading BPF programs needs root");
+    }
+    let from = |port: u8| {
+        let mut packet = udp(true, 1);
+        packet[21] = port;
+        packet
+    };
+    let packets: Vec<Vec<u8>> = (0..40).map(from).collect();
+    let frames: Vec<Vec<u8>> = packets.iter().map(|packet| ethernet(0x0800, packet)).collect();
+    let folder = Folder::new();
+    let file = folder.write("many.pcap", &pcap(ETHERNET, &frames));
+    for engine in [&["--max-flows", "16"][..], &["--max-flows", "16", "--kernel"]] {
+        let json = report(engine, &file);
+        assert_eq!(
+            (&json["balance"]["state"], json["other"][0]["kind"].as_str()),
+            (&"closed".into(), Some("overflow"))
+        );
+        let overflow = json["other"][0]["egress"]["packets"].as_u64().expect("a number");
+        assert_eq!((overflow + json["flows"].as_array().expect("a list").len() as u64, overflow >= 24), (40, true));
+        assert_eq!(json["lost"]["table_full"], overflow);
+    }
+    // The bytes of added headers cannot be told apart any more.
+    let file = folder.write("raw.pcap", &pcap(RAW, &packets));
+    let (_, err) = said(&netwatch(&["--max-flows", "16", "--kernel"], &file), 2);
+    assert!(err.contains("raise --max-flows"), "{err}");
+}
