@@ -26,18 +26,21 @@ use netwatch_common::parse::Hook;
 
 /// At ingress of the host's end of the link: what the target sent.
 #[classifier]
+#[inline(always)]
 pub fn link_egress(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::FromTarget)
 }
 
 /// At egress of the host's end of the link: what the target receives.
 #[classifier]
+#[inline(always)]
 pub fn link_ingress(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::ToTarget)
 }
 
 /// At egress of the target's own `lo`: what it says to itself.
 #[classifier]
+#[inline(always)]
 pub fn loopback(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::Loopback)
 }
@@ -50,12 +53,14 @@ fn classify(ctx: &TcContext, hook: Hook) -> i32 {
 
 /// Merges a CPU's front into the table. Never attached: user space runs it.
 #[raw_tracepoint]
+#[inline(always)]
 pub fn flush(ctx: RawTracePointContext) -> u32 {
     flush::run(&ctx)
 }
 
 /// Tells user space the kernel's count of ticks. Never attached: user space runs it.
 #[raw_tracepoint]
+#[inline(always)]
 pub fn tick(_: RawTracePointContext) -> u32 {
     front::tell_tick();
     0
@@ -63,6 +68,7 @@ pub fn tick(_: RawTracePointContext) -> u32 {
 
 /// Where the others hand over to, so that the verifier reads this once and not three times.
 #[classifier]
+#[inline(always)]
 pub fn account(ctx: TcContext) -> i32 {
     account::packet(&ctx);
     TC_ACT_UNSPEC
@@ -70,6 +76,7 @@ pub fn account(ctx: TcContext) -> i32 {
 
 /// Where the three above hand over to when a flow has no slot of the front.
 #[classifier]
+#[inline(always)]
 pub fn known(ctx: TcContext) -> i32 {
     known::packet(&ctx);
     TC_ACT_UNSPEC
@@ -77,6 +84,7 @@ pub fn known(ctx: TcContext) -> i32 {
 
 /// Where `account` hands over to when a packet is worth a sample.
 #[classifier]
+#[inline(always)]
 pub fn sample(ctx: TcContext) -> i32 {
     account::sampled(&ctx);
     TC_ACT_UNSPEC

@@ -29,7 +29,11 @@ enum Task {
     /// Install what building, testing and the demo need (Debian, as root; elsewhere: say what to install)
     Setup,
     /// Build the eBPF object from source, then netwatch
-    Build,
+    Build {
+        /// The object only
+        #[arg(long)]
+        object: bool,
+    },
     /// Check the architecture: who uses whom, sizes, documents, the checked-in eBPF object
     Check,
     /// Set up, build from source, and run every test
@@ -46,7 +50,8 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
-        Task::Build => build_object().and_then(|()| programs::netwatch()).map(drop),
+        Task::Build { object: true } => build_object(),
+        Task::Build { object: false } => build_object().and_then(|()| programs::netwatch()).map(drop),
         Task::Check => check::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Bench(what) => bench::bench(what),
