@@ -15,6 +15,7 @@ pub(super) struct Host {
     pub entries: HashMap<FlowKey, FlowValue>,
     fragments: Remembered,
     probes: HashMap<u32, round_trip::Probe>,
+    pub config: Config,
 }
 
 #[derive(Debug, Default)]
@@ -43,14 +44,14 @@ impl Host {
             let repeated = round_trip::is_repeated(value, &seen.packet);
             account::record::<Plain>(value, &seen);
             let half = account::half(value, seen.direction);
-            account::wants_sample::<Plain>(half, &seen, &Config::DEFAULT);
+            account::wants_sample::<Plain>(half, &seen, &self.config);
             if seen.packet.flags != 0 {
                 let hash = hash::hash(hash::words(&seen.key));
                 let probe = self.probes.entry(round_trip::place(hash)).or_default();
                 round_trip::measure::<Plain>(probe, value, hash, &mut seen, repeated, || 1);
             }
             if !remainder::is_fixed(&seen.key) {
-                account::note_attention(value, &seen.packet, &Config::DEFAULT);
+                account::note_attention(value, &seen.packet, &self.config);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The classifier on real kernels: golden frames on it and on the host's build of the same source, and counts on real links.
 
+mod engine;
 mod frames;
 mod golden;
 mod host;

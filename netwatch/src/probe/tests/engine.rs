@@ -1,0 +1,183 @@
+//! The flow table and the fronts under everything that could lose a packet: many flows, several CPUs, drains meanwhile, a full table.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use netwatch_common::parse::{Hook, Meta};
+
+use super::frames::{ipv4, tcp_numbered, udp};
+use super::host::Host;
+use super::{Probe, ProbeConfig, assert_same, drained, probe_with, run, sys, tables};
+use crate::flow::{Increment, Traffic};
+use crate::probe::{Notice, Reason};
+
+const ACK: u8 = 0x10;
+/// Nothing is sampled: packets of known flows take the short way at once.
+const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_packets: 0, ..ProbeConfig::default() };
+
+/// A UDP datagram of flow `number`.
+fn datagram(number: u32) -> Vec<u8> {
+    let mut frame = ipv4(17, &udp(443, 10));
+    frame[28..30].copy_from_slice(&((number >> 14) as u16).to_be_bytes());
+    frame[34..36].copy_from_slice(&(1024 + (number & 0x3fff) as u16).to_be_bytes());
+    frame
+}
+
+fn program(probe: &Probe, name: &str) -> OwnedFd {
+    let (_, program) = probe.named_programs().find(|(one, _)| *one == name).expect("there is one");
+    program.try_clone_to_owned().expect("a descriptor")
+}
+
+fn repeat(program: &OwnedFd, frame: &[u8], times: u32) {
+    sys::test_run(program.as_fd(), frame, &[], times).expect("runs");
+}
+
+#[derive(Default)]
+struct Sums(HashMap<Traffic, u64>);
+
+impl Sums {
+    fn drain(&mut self, probe: &mut Probe) {
+        let add = &mut |one: Increment| *self.0.entry(one.traffic).or_default() += one.counters.egress.packets;
+        probe.drain(add).expect("drained");
+    }
+
+    fn flows(&self) -> Vec<u64> {
+        self.0.iter().filter(|(traffic, _)| matches!(traffic, Traffic::Flow(_))).map(|(_, &packets)| packets).collect()
+    }
+
+    fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// Two CPUs count into the same and into different flows, while everything is drained as often as it goes, and flows leave now and then.
+#[test]
+fn nothing_is_lost_while_cpus_count_and_drains_run() {
+    const ROUNDS: u32 = 300;
+    const TIMES: u32 = 20;
+    const FLOWS: u32 = 256;
+    let Some(mut probe) = probe_with(&PLAIN()) else { return };
+    let entry = program(&probe, "link_egress");
+    let (done, mut sums, mut drains) = (AtomicBool::new(false), Sums::default(), 0_u32);
+    std::thread::scope(|scope| {
+        let send = |first: u32| {
+            let frames: Vec<_> = (first..first + FLOWS).map(datagram).collect();
+            for round in 0..ROUNDS {
+                frames.iter().skip((round % 4) as usize).step_by(4).for_each(|frame| repeat(&entry, frame, TIMES));
+            }
+        };
+        // Half of the flows are both threads'.
+        let threads = [scope.spawn(move || send(0)), scope.spawn(move || send(FLOWS / 2))];
+        let done = &done;
+        scope.spawn(move || {
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            probe.drain.flows.retire_all(drains.is_multiple_of(16));
+            sums.drain(&mut probe);
+            drains += 1;
+        }
+    });
+    sums.drain(&mut probe);
+    assert_eq!(sums.total(), u64::from(2 * ROUNDS * FLOWS / 4 * TIMES), "after {drains} drains");
+    let one = u64::from(ROUNDS / 4 * TIMES);
+    let flows = sums.flows();
+    let (single, double) = (flows.iter().filter(|&&sum| sum == one), flows.iter().filter(|&&sum| sum == 2 * one));
+    assert_eq!((single.count(), double.count()), (FLOWS as usize, FLOWS as usize / 2), "every flow is exact");
+    assert!(drains > 10, "{drains} drains");
+}
+
+/// More flows than the front has slots: they push each other out, and are counted in their entries in between.
+#[test]
+fn flows_that_share_slots_are_exact() {
+    const FLOWS: u32 = 12_000;
+    let Some(mut probe) = probe_with(&PLAIN()) else { return };
+    let entry = program(&probe, "link_egress");
+    let frames: Vec<_> = (0..FLOWS).map(datagram).collect();
+    for times in [1, 2, 1, 70, 1] {
+        frames.iter().for_each(|frame| repeat(&entry, frame, times));
+    }
+    let mut sums = Sums::default();
+    sums.drain(&mut probe);
+    let flows = sums.flows();
+    assert_eq!(flows.len(), FLOWS as usize);
+    assert!(flows.iter().all(|&packets| packets == 75), "{:?}", flows.iter().find(|&&packets| packets != 75));
+}
+
+#[test]
+fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
+    const FLOWS: u32 = 40_000;
+    let Some(mut probe) = probe_with(&ProbeConfig { max_flows: 30_000, ..PLAIN() }) else { return };
+    let entry = program(&probe, "link_egress");
+    for number in 0..FLOWS {
+        repeat(&entry, &datagram(number), 1);
+        if number.is_multiple_of(4000) {
+            // The kernel waits for a grace period before a segment is in.
+            std::thread::sleep(Duration::from_millis(100));
+            probe.poll(&mut drop).expect("room");
+        }
+    }
+    let mut sums = Sums::default();
+    sums.drain(&mut probe);
+    let lost = probe.lost().expect("readable");
+    assert_eq!((sums.total(), sums.flows().len()), (u64::from(FLOWS), 30_000), "{lost:?}");
+    assert_eq!(lost.table_full + lost.insert_failed, 10_000);
+}
+
+/// A conversation long enough for the front, with everything that TCP does to sequence numbers: kernel and host agree to the bit, with the
+/// front and without.
+#[test]
+fn sequence_numbers_agree_with_the_front_and_without() {
+    let data = |sequence: u32| ipv4(6, &tcp_numbered(ACK, sequence, 1, 100));
+    let mut closed_window = data(1300);
+    closed_window[48..50].fill(0);
+    let frames: Vec<Vec<u8>> = [
+        (0..40).map(|number| data(1000 + 100 * number)).collect::<Vec<_>>(),
+        // The last three again, half of one again with as much new, one ahead, the gap filled; below, behind across the wrap.
+        vec![data(4700), data(4800), data(4900), data(4950), data(6000), data(5050), closed_window],
+        (0..4_u32).map(|number| data((u32::MAX - 150).wrapping_add(100 * number))).collect(),
+    ]
+    .concat();
+    for front in [true, false] {
+        let Some(mut probe) = probe_with(&ProbeConfig { front, ..PLAIN() }) else { return };
+        let mut host = Host::default();
+        host.config.sample_packets = 0;
+        for frame in &frames {
+            run(&probe, "link_egress", frame, &Meta::default()).expect("runs");
+            host.run(frame, &Meta::default(), Hook::FromTarget);
+        }
+        assert_same(tables(&mut probe), host.entries, if front { "with the front" } else { "without" });
+        let [increment] = drained(&mut probe)[..] else { panic!("one flow") };
+        let tcp = increment.tcp.expect("TCP");
+        assert_eq!(tcp.retransmitted_packets.egress, 3 + 1 + 1 + 1 + 4, "{tcp:?}");
+        assert_eq!((tcp.zero_windows.egress, increment.counters.egress.packets), (1, frames.len() as u64));
+    }
+}
+
+#[test]
+fn one_packet_in_so_many_is_sampled() {
+    let config = ProbeConfig { sample_interval: 10, snaplen: 60, ..PLAIN() };
+    let Some(mut probe) = probe_with(&config) else { return };
+    // Each CPU counts by itself.
+    let affinity = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("an affinity");
+    let mut one = nix::sched::CpuSet::new();
+    let first = (0..nix::sched::CpuSet::count()).find(|&cpu| affinity.is_set(cpu).unwrap_or(false)).expect("a CPU");
+    one.set(first).expect("a CPU");
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one).expect("moved");
+    let entry = program(&probe, "link_egress");
+    (0..1000).for_each(|number| repeat(&entry, &datagram(number % 7), 1));
+    let mut samples = Vec::new();
+    probe
+        .poll(&mut |notice| {
+            if let Notice::Sample(sample) = notice {
+                samples.push(sample);
+            }
+        })
+        .expect("room");
+    assert!((100..=101).contains(&samples.len()), "{} samples", samples.len());
+    assert!(samples.iter().all(|sample| sample.reason == Reason::Interval && sample.bytes.len() == 52));
+    assert_eq!(drained(&mut probe).iter().map(|one| one.counters.egress.packets).sum::<u64>(), 1000);
+}
