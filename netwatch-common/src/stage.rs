@@ -12,12 +12,12 @@ pub const COUNT: u32 = 3;
 /// The program's name for each.
 pub const NAMES: [&str; COUNT as usize] = ["account", "sample", "known"];
 
-/// What the program `flush` answers.
+/// What the program `flush` answers. Never 0, which the kernel gives for a program that it did not run.
 pub mod flushed {
     /// It is done.
-    pub const DONE: u32 = 0;
+    pub const DONE: u32 = 1;
     /// A packet is being counted on that CPU: ask again.
-    pub const BUSY: u32 = 1;
+    pub const BUSY: u32 = 2;
     /// There is no such CPU.
-    pub const NONE: u32 = 2;
+    pub const NONE: u32 = 3;
 }

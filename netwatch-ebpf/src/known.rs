@@ -2,7 +2,7 @@
 //! entry. A program of its own that gets what the short way has read, so that the verifier follows it once and from nowhere.
 
 use aya_ebpf::programs::TcContext;
-use netwatch_common::front::{self as rules, Plain};
+use netwatch_common::front::{self as rules, Front, Plain};
 use netwatch_common::hash::{Words, is_same};
 use netwatch_common::parse::Hook;
 use netwatch_common::stage;
@@ -46,20 +46,31 @@ pub fn packet(ctx: &TcContext) {
 #[inline(always)]
 unsafe fn count(scratch: &Scratch) -> bool {
     let Some(front) = front::own() else { return false };
-    let Scratch { words, hash, seen, .. } = scratch;
-    let Some(Place { entry, .. }) = table::find(words, *hash) else { return false };
-    let slot = front::slot(front, *hash);
-    let plain = Plain { packet: &seen.packet, size: &seen.size, direction: seen.direction, now_ns: seen.now_ns };
-    // SAFETY: live map values, of which the front is ours while the mark is set.
+    // SAFETY: a live map value of this CPU's own. The mark comes before the look-up: while it is set, no entry that is found here is given to
+    // another flow.
     unsafe {
         let head = &raw mut (*front).head;
         front::enter(head);
-        // A flush may have come since the short way looked.
-        let is_others = rules::is_taken(slot) && !is_same(&raw const (*slot).key, words);
-        let counted = !front::is_flushing(head)
-            && is_others
-            && rules::count_in_entry::<Shared>(slot, &raw mut (*entry).value, *hash, &plain, front::probe);
+        let counted = !front::is_flushing(head) && count_marked(front, scratch);
         front::leave(head);
         counted
+    }
+}
+
+/// # Safety
+/// `front` is this CPU's own, and nobody else changes it.
+#[inline(always)]
+unsafe fn count_marked(front: *mut Front, scratch: &Scratch) -> bool {
+    let Scratch { words, hash, seen, .. } = scratch;
+    let slot = front::slot(front, *hash);
+    // SAFETY: live map values, of which the slot is ours.
+    unsafe {
+        // A flush may have come since the short way looked.
+        if !rules::is_taken(slot) || is_same(&raw const (*slot).key, words) {
+            return false;
+        }
+        let Some(Place { entry, .. }) = table::find(words, *hash) else { return false };
+        let plain = Plain { packet: &seen.packet, size: &seen.size, direction: seen.direction, now_ns: seen.now_ns };
+        rules::count_in_entry::<Shared>(slot, &raw mut (*entry).value, *hash, &plain, front::probe)
     }
 }

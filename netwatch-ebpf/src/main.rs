@@ -19,8 +19,10 @@ mod skb;
 mod stat;
 mod table;
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
-use aya_ebpf::macros::{classifier, raw_tracepoint};
+use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::parse::Hook;
 
@@ -51,17 +53,17 @@ fn classify(ctx: &TcContext, hook: Hook) -> i32 {
     if front::count(ctx, hook) { TC_ACT_UNSPEC } else { account::hand_over(ctx, hook) }
 }
 
-/// Merges a CPU's front into the table. Never attached: user space runs it.
-#[raw_tracepoint]
-#[inline(always)]
-pub fn flush(ctx: RawTracePointContext) -> u32 {
-    flush::run(&ctx)
+/// Merges a CPU's front into the table. Never attached: user space runs it. Without aya's macro, whose programs return nothing.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn flush(ctx: *mut c_void) -> u32 {
+    flush::run(&RawTracePointContext::new(ctx))
 }
 
 /// Tells user space the kernel's count of ticks. Never attached: user space runs it.
-#[raw_tracepoint]
-#[inline(always)]
-pub fn tick(_: RawTracePointContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn tick(_: *mut c_void) -> u32 {
     front::tell_tick();
     0
 }

@@ -2,6 +2,7 @@
 //! `netwatch_common::table`.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{Ordering, fence};
 
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::hash;
@@ -56,13 +57,18 @@ impl Flows {
         self.live = 0;
         for number in 0..used {
             let (region, within) = self.segments.entry(number)?;
-            let entry: Entry = region.read(within);
+            let mut entry: Entry = region.read(within);
             // A free one, or one whose first packet is being counted.
             if entry.value.first_seen_ns == 0 {
                 continue;
             }
             self.live += 1;
             let before = &mut self.before[number as usize];
+            if before.first_seen_ns == 0 {
+                // The key may have been written while it was read; it is complete before the first packet's time is there.
+                fence(Ordering::Acquire);
+                entry.key = region.read(within).key;
+            }
             if *before != entry.value {
                 sink(&entry.key, before, &entry.value);
                 *before = entry.value;

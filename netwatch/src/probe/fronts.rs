@@ -60,8 +60,8 @@ impl Fronts {
     fn flush_word(&self, cpu: u32, word: usize) -> Result<()> {
         for _ in 0..TRIES {
             match self.ask(cpu, word)? {
-                flushed::BUSY => std::thread::yield_now(),
-                _ => return Ok(()),
+                flushed::DONE | flushed::NONE => return Ok(()),
+                _ => std::thread::yield_now(),
             }
         }
         Err(Error::said("flush the front of", format!("CPU {cpu}"), "it does not stop counting a packet"))

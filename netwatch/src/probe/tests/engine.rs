@@ -86,7 +86,9 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
     let one = u64::from(ROUNDS / 4 * TIMES);
     let flows = sums.flows();
     let (single, double) = (flows.iter().filter(|&&sum| sum == one), flows.iter().filter(|&&sum| sum == 2 * one));
-    assert_eq!((single.count(), double.count()), (FLOWS as usize, FLOWS as usize / 2), "every flow is exact");
+    let lost = probe.lost().expect("readable");
+    let exact = (single.count(), double.count());
+    assert_eq!(exact, (FLOWS as usize, FLOWS as usize / 2), "every flow is exact: {lost:?}, {} flows", flows.len());
     assert!(drains > 10, "{drains} drains");
 }
 
