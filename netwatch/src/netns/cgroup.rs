@@ -43,9 +43,12 @@ impl Cgroup {
         journal.record(&Undo::Cgroup { path: path.clone() })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
-            // A container's read-only cgroup file system, or one whose owner allows no more children.
+            // A container's read-only cgroup file system, one whose owner allows no more children, or one that is mounted over.
             Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::EAGAIN)) =>
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::EAGAIN | libc::ENOENT)
+                ) =>
             {
                 return Ok(Made::None(Error::os("create cgroup", path.display().to_string(), error).to_string()));
             }

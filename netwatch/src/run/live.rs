@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::network::Network;
+use super::network::{Change, Network};
 use super::notes;
 use super::signals::Listening;
 use super::watch::Ending;
@@ -52,9 +52,9 @@ impl Live {
         });
     }
 
-    /// Follows a change of the host's links or routes.
-    pub(super) fn follow(&mut self, change: super::network::Change) {
-        if let Err(error) = self.network.follow(change) {
+    /// Follows a change of the host. That it could not be followed is no reason to end the command.
+    pub(super) fn follow(&mut self, change: Result<Change>) {
+        if let Err(error) = change.and_then(|change| self.network.follow(change)) {
             self.notes.push(error.to_string());
         }
     }

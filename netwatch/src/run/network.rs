@@ -14,6 +14,7 @@ use crate::dns::forwarder::{Forwarder, Running};
 use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
 use crate::faults;
+use crate::netns::changes::Changes;
 use crate::netns::firewall::{self, OpenSpec};
 use crate::netns::forwarding::{self, Families, Forwarding, ForwardingSpec, Ipv6Switch};
 use crate::netns::link::{Link, LinkPlan};
@@ -43,7 +44,7 @@ pub(super) struct Network {
     pub mounts: MountPlan,
     keeper: Keeper,
     keeper_ready: AsyncFd<Watched<OwnedFd>>,
-    routes_ready: AsyncFd<Watched<OwnedFd>>,
+    changes: Changes,
     dns: Running,
     _ports: Reservation,
 }
@@ -51,8 +52,8 @@ pub(super) struct Network {
 /// What the host changed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Links, addresses or routes.
-    Routes,
+    /// Interfaces or their switches.
+    Interfaces,
     /// Its resolv.conf.
     ResolvConf,
 }
@@ -85,6 +86,8 @@ impl Network {
         let nat = Nat::install(&spec)?;
         faults::point("forwarding")?;
         let switch = Ipv6Switch::of_kernel();
+        // Before the first look, so that nothing that comes later is missed.
+        let changes = Changes::follow()?;
         let forwarding = Forwarding::enable(
             ForwardingSpec { run: place.id.clone(), families, ipv6_switch: switch },
             place.journal,
@@ -103,7 +106,6 @@ impl Network {
         make_private(&mounts.private)?;
         let keeper = Keeper::watch(&mounts)?;
         let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
-        let routes_ready = watch(duplicate(forwarding.as_fd())?, "the host's routes")?;
         let network = Self {
             forwarding,
             nat,
@@ -114,7 +116,7 @@ impl Network {
             mounts,
             keeper,
             keeper_ready,
-            routes_ready,
+            changes,
             dns,
             _ports: ports,
         };
@@ -161,19 +163,19 @@ impl Network {
     /// Takes it all away. Closing the nftables table's socket and the inotify instance each wait for a grace period in the kernel, so they are closed
     /// side by side, and while the journal is undone; whoever holds the handles waits for them at the very end.
     pub(super) fn let_go(self) -> Vec<JoinHandle<()>> {
-        let Self { forwarding, nat, keeper, keeper_ready, routes_ready, .. } = self;
-        // Duplicates first: the last descriptor to be closed is the one that waits.
-        drop((keeper_ready, routes_ready));
+        let Self { forwarding, nat, keeper, keeper_ready, .. } = self;
+        // The duplicate first: the last descriptor to be closed is the one that waits.
+        drop(keeper_ready);
         // Forwarding before the table that keeps the host from forwarding for others.
         drop(forwarding);
         vec![thread::spawn(move || drop(nat)), thread::spawn(move || drop(keeper))]
     }
 
     /// Waits until the host changes something that concerns us.
-    pub(super) async fn host_changed(&self) -> Result<Change> {
+    pub(super) async fn host_changed(&mut self) -> Result<Change> {
         let failed = |error| Error::os("follow", "the host's changes", error);
         tokio::select! {
-            ready = self.routes_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::Routes) }
+            changed = self.changes.next() => changed.map(|()| Change::Interfaces),
             ready = self.keeper_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::ResolvConf) }
         }
     }
@@ -181,7 +183,7 @@ impl Network {
     /// Acts upon it.
     pub(super) fn follow(&mut self, change: Change) -> Result<()> {
         match change {
-            Change::Routes => self.forwarding.refresh(&self.nat),
+            Change::Interfaces => self.forwarding.refresh(&self.nat),
             Change::ResolvConf => {
                 if self.keeper.check()?.host_changed {
                     let text = self.dns.render(self.gateways()[0]);

@@ -97,7 +97,7 @@ impl<'a> Watch<'a> {
                 action = signals.next() => self.act(action?)?,
                 () = sleep_until(self.deadline) => self.lose_patience()?,
                 _ = tick.tick() => self.on_tick(),
-                changed = self.live.network.host_changed() => self.live.follow(changed?),
+                changed = self.live.network.host_changed() => self.live.follow(changed),
             }
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Watch<'a> {
         self.live.fetch_samples();
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_LOOK) {
-            self.live.follow(Change::ResolvConf);
+            self.live.follow(Ok(Change::ResolvConf));
         }
     }
 
