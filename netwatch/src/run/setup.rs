@@ -127,16 +127,18 @@ async fn wait_until_prepared(line: &mut Line) -> Result<Result<i32, NotStarted>>
 /// `-v`: what the command is about to find. A closed standard error changes nothing.
 fn say(network: &Network, probe: &Probe) {
     use std::io::Write;
-    let list =
-        |addresses: Vec<std::net::IpAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    fn list(items: &[impl ToString]) -> String {
+        items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+    let method = probe.method().map(|method| format!("{method:?}").to_lowercase()).unwrap_or_default();
     let _ = writeln!(
         std::io::stderr(),
-        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {:?}, DNS by {:?}",
+        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
         network.link.name(),
         network.mtu,
-        list(network.gateways()),
-        list(network.targets()),
-        probe.method(),
-        network.resolvers(),
+        list(&network.gateways()),
+        list(&network.targets()),
+        method,
+        list(&network.resolvers()),
     );
 }
