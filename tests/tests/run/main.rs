@@ -6,6 +6,7 @@ mod counts;
 mod dns;
 mod drain;
 mod duration;
+mod elsewhere;
 mod environment;
 mod exit_codes;
 mod faults;
