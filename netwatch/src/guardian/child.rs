@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{execve, setgid, setgroups, setuid};
 
-use super::Charge;
 use super::protocol::Prepare;
+use super::{Charge, signals};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
@@ -46,6 +46,7 @@ fn enter(
     status: &mut File,
     go: OwnedFd,
 ) -> Result<std::convert::Infallible, Refusal> {
+    signals::wait_for_command().map_err(|errno| Error::os("hold", "signals", errno))?;
     enter_cgroup(prepare)?;
     setns(&netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::os("enter", "the network namespace", errno))?;
     drop(netns);

@@ -64,6 +64,14 @@ pub(super) fn ignore_all_but_child() -> nix::Result<()> {
         .try_for_each(|signal| set_disposition(signal, libc::SIG_IGN))
 }
 
+/// In the command's process, before it executes: what netwatch blocks (and so this process too) waits for [`Inherited::restore`], instead of
+/// being lost to the guardian's indifference.
+pub(super) fn wait_for_command() -> nix::Result<()> {
+    let blocked = SigSet::thread_get_mask()?;
+    let held = CHANGED.into_iter().filter(|signal| blocked.contains(*signal));
+    held.map(|signal| set_disposition(signal, libc::SIG_DFL)).collect()
+}
+
 fn is_ignored(signal: Signal) -> bool {
     // SAFETY: an all-zero sigaction is a valid value to be overwritten.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

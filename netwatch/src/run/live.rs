@@ -79,7 +79,7 @@ impl Live {
         &mut self,
         ending: Ending,
         drain_timeout: Duration,
-        signals: &Listening,
+        signals: &Listening<'_>,
     ) -> Result<Report> {
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
@@ -97,7 +97,7 @@ impl Live {
     }
 
     /// Whether nothing is left in them. A signal ends the wait; that it could not be looked at is no reason to lose the report.
-    async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening) -> bool {
+    async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening<'_>) -> bool {
         let drained = tokio::select! {
             drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
             _ = signals.next() => Err(Error::said("wait for", "the command's sockets", "a signal came")),

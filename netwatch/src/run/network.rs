@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use tokio::io::unix::AsyncFd;
 
 use super::Plan;
+use super::signals::Signals;
 use crate::dns::forwarder::{Forwarder, Running};
 use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
-use crate::faults;
 use crate::netns::changes::Changes;
 use crate::netns::firewall::{self, OpenSpec};
 use crate::netns::forwarding::{self, Families, Forwarding, ForwardingSpec, Ipv6Switch};
@@ -63,6 +63,7 @@ pub(super) struct Place<'a> {
     pub id: &'a RunId,
     pub dir: &'a Path,
     pub journal: &'a Journal,
+    pub signals: &'a Signals,
 }
 
 impl Network {
@@ -75,16 +76,16 @@ impl Network {
     ) -> Result<(Self, Probe)> {
         let ports = reserve(&plan.publish)?;
         let Joined { subnets, mtu, namespace, link, probe } = join(plan, place, notes, probe)?;
-        faults::point("dns")?;
+        place.signals.step("dns")?;
         let gateways = gateways(&subnets);
         // resolv.conf names the IPv4 gateway only, so only that one listens, and one port says it all.
         let forwarder = Forwarder::bind(&gateways[..1], Some(link.name()))?;
         let dns_port = forwarder.listening().iter().map(|(_, port)| *port).find(|port| *port != DOMAIN);
-        faults::point("nat")?;
+        place.signals.step("nat")?;
         let spec = nat_spec(plan, place, &subnets, link.name(), dns_port);
         let families = families(&subnets);
         let nat = Nat::install(&spec)?;
-        faults::point("forwarding")?;
+        place.signals.step("forwarding")?;
         let switch = Ipv6Switch::of_kernel();
         // Before the first look, so that nothing that comes later is missed.
         let changes = Changes::follow()?;
@@ -93,7 +94,7 @@ impl Network {
             place.journal,
             &nat,
         )?;
-        faults::point("firewall")?;
+        place.signals.step("firewall")?;
         let blocked = firewall::open(&open_spec(plan, place, &link, dns_port), place.journal)?;
         blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
         let dns = forwarder.run(upstream(plan))?;
@@ -225,7 +226,7 @@ fn join(
     notes: &mut Vec<String>,
     probe: impl FnOnce() -> Result<Probe>,
 ) -> Result<Joined> {
-    faults::point("subnet")?;
+    place.signals.step("subnet")?;
     let wanted = Wanted::parse(plan.arguments.subnet.iter().map(String::as_str))?;
     let mut netlink = Netlink::route()?;
     let uplink = Uplink::find(&mut netlink)?;
@@ -237,12 +238,12 @@ fn join(
     let occupied = Occupied::read(&mut netlink, &wanted)?;
     let seed = u64::from_str_radix(place.id.as_str(), 16).unwrap_or(0);
     let subnets = Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?;
-    faults::point("namespace")?;
+    place.signals.step("namespace")?;
     let mut namespace = Namespace::create(plan.arguments.name.as_deref(), place.journal)?;
-    faults::point("link")?;
+    place.signals.step("link")?;
     let (interface, mtu) = (place.id.interface(), uplink.mtu());
     let link = Link::create(&LinkPlan { interface: &interface, mtu, subnets }, &mut namespace, |name, index| {
-        faults::point("attach")?;
+        place.signals.step("attach")?;
         forwarding::prepare_interface(name, families(&subnets), needs_route_localnet(plan))?;
         probe.attach_link(index)
     })?;
@@ -303,7 +304,7 @@ fn upstream(plan: &Plan) -> Upstream {
 
 /// The file that the command will see as its /etc/resolv.conf.
 fn write_resolv_conf(place: &Place<'_>, dns: &Running, gateway: IpAddr) -> Result<PathBuf> {
-    faults::point("resolv_conf")?;
+    place.signals.step("resolv_conf")?;
     let path = place.dir.join("resolv.conf");
     write_readable(&path, &dns.render(gateway))?;
     Ok(path)

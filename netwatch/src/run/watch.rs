@@ -84,7 +84,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Until the last process that is to be waited for has ended.
-    pub(super) async fn run(mut self, signals: &Listening) -> Result<Result<Ending, NotStarted>> {
+    pub(super) async fn run(mut self, signals: &Listening<'_>) -> Result<Result<Ending, NotStarted>> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
