@@ -68,8 +68,8 @@ pub(super) fn ignore_all_but_child() -> nix::Result<()> {
 /// being lost to the guardian's indifference.
 pub(super) fn wait_for_command() -> nix::Result<()> {
     let blocked = SigSet::thread_get_mask()?;
-    let held = CHANGED.into_iter().filter(|signal| blocked.contains(*signal));
-    held.map(|signal| set_disposition(signal, libc::SIG_DFL)).collect()
+    let mut held = CHANGED.into_iter().filter(|signal| blocked.contains(*signal));
+    held.try_for_each(|signal| set_disposition(signal, libc::SIG_DFL))
 }
 
 fn is_ignored(signal: Signal) -> bool {
