@@ -4,7 +4,7 @@ use crate::error::Result;
 
 /// Every step, in order. `NETWATCH_FAULT=<step>` makes it fail; with `<signal>:<step>` the process gets this signal there.
 #[cfg(feature = "faults")]
-pub(crate) const STEPS: [&str; 15] = [
+pub(crate) const STEPS: [&str; 16] = [
     "run_dir",
     "guardian",
     "probe",
@@ -20,6 +20,7 @@ pub(crate) const STEPS: [&str; 15] = [
     "cgroup",
     "prepare",
     "go",
+    "execute",
 ];
 
 /// Fails if this step was asked to.

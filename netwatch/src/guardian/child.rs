@@ -9,10 +9,11 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{execve, setgid, setgroups, setuid};
 
+use super::Charge;
 use super::protocol::Prepare;
-use super::{Charge, signals};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::faults;
 
 /// Said to the guardian when everything is in place.
 pub(super) const READY: &[u8] = b"ready";
@@ -46,7 +47,6 @@ fn enter(
     status: &mut File,
     go: OwnedFd,
 ) -> Result<std::convert::Infallible, Refusal> {
-    signals::wait_for_command().map_err(|errno| Error::os("hold", "signals", errno))?;
     enter_cgroup(prepare)?;
     setns(&netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::os("enter", "the network namespace", errno))?;
     drop(netns);
@@ -55,6 +55,7 @@ fn enter(
     status.write_all(READY).map_err(|error| Error::os("talk to", "the guardian", error))?;
     wait(go)?;
     become_user(charge)?;
+    faults::point("execute")?;
     charge.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
     Err(execute(charge))
 }

@@ -40,7 +40,8 @@ impl Inherited {
         self.ignored.contains(&signal)
     }
 
-    /// Makes them the calling process's own again.
+    /// Makes them the calling process's own again. What netwatch blocks, and so this process too, has waited for this moment: blocked signals are
+    /// kept even while they are ignored.
     pub(super) fn restore(&self) -> nix::Result<()> {
         for signal in CHANGED {
             set_disposition(signal, if self.ignored.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL })?;
@@ -62,14 +63,6 @@ pub(super) fn ignore_all_but_child() -> nix::Result<()> {
         .into_iter()
         .filter(|signal| *signal != Signal::SIGCHLD)
         .try_for_each(|signal| set_disposition(signal, libc::SIG_IGN))
-}
-
-/// In the command's process, before it executes: what netwatch blocks (and so this process too) waits for [`Inherited::restore`], instead of
-/// being lost to the guardian's indifference.
-pub(super) fn wait_for_command() -> nix::Result<()> {
-    let blocked = SigSet::thread_get_mask()?;
-    let mut held = CHANGED.into_iter().filter(|signal| blocked.contains(*signal));
-    held.try_for_each(|signal| set_disposition(signal, libc::SIG_DFL))
 }
 
 fn is_ignored(signal: Signal) -> bool {

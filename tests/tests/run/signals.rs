@@ -100,7 +100,9 @@ fn at_each_step_of_the_set_up_they_keep_the_command_from_starting() {
     let signals =
         [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGHUP", libc::SIGHUP), ("SIGQUIT", libc::SIGQUIT)];
     let before = net.host.state();
-    for (step, (name, signal)) in steps.lines().filter(|step| *step != "go").zip(signals.into_iter().cycle()) {
+    for (step, (name, signal)) in
+        steps.lines().filter(|step| !["go", "execute"].contains(step)).zip(signals.into_iter().cycle())
+    {
         let fault = Options::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))]);
         let run = net.host.run_with(fault, &["--name", "grey"], &["sh", "-c", "echo started; exec sleep 20"]);
         run.assert_code(128 + signal);
@@ -116,8 +118,9 @@ fn one_that_comes_just_before_the_command_is_not_lost() {
     if !net.host.use_faulty_binary() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
-    for _ in 0..5 {
-        let fault = Options::env(&[("NETWATCH_FAULT", "SIGTERM:go")]);
+    // To netwatch, and to the process that is about to become the command.
+    for step in ["go", "execute"] {
+        let fault = Options::env(&[("NETWATCH_FAULT", &format!("SIGTERM:{step}"))]);
         let run = net.host.run_with(fault, &[], &["sleep", "20"]);
         run.assert_code(128 + libc::SIGTERM).report();
         assert!(run.took < PROMPTLY, "{run}");
