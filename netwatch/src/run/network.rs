@@ -99,8 +99,8 @@ impl Network {
         blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
         let dns = forwarder.run(upstream(plan))?;
         let resolv_conf = write_resolv_conf(place, &dns, gateways[0])?;
-        let mut namespace = namespace;
         if let Some(named) = namespace.named() {
+            let _held = Exclusive::take()?;
             named.provide_resolv_conf(&String::from_utf8_lossy(&dns.render(gateways[0])), place.journal)?;
         }
         let mounts = MountPlan { resolv_conf, private: place.dir.join("private"), netns: plan.arguments.name.clone() };

@@ -35,7 +35,7 @@ pub fn undo_run(dir: &Path, held: &Exclusive, link_ends: LinkEnds) -> Result<()>
     }
     // An anonymous namespace takes its link with it, behind our back; deleting it here would take 13 to 20 ms. A named one that
     // somebody joined lives on.
-    if (link_ends == LinkEnds::ByUs || journal.iter().any(|undo| matches!(undo, Undo::Mount { .. })))
+    if (link_ends == LinkEnds::ByUs || journal.iter().any(|undo| matches!(undo, Undo::Name { .. })))
         && let Err(error) = link::delete(&run.interface())
     {
         failure.get_or_insert(error);
@@ -76,9 +76,10 @@ fn apply(run: &RunId, undo: &Undo, held: &Exclusive) -> Result<()> {
         Undo::Forwarding { netns_cookie } => forwarding::release(run, *netns_cookie, held).map(drop),
         // All of them at once, above: each transaction costs an RCU grace period.
         Undo::ForeignRule { .. } => Ok(()),
-        Undo::File { path } => named::undo_file(path),
+        Undo::File { path, inode } => named::undo_file(path, *inode),
         Undo::Directory { path } => named::undo_directory(path),
         Undo::Mount { path } => named::undo_mount(path),
+        Undo::Name { path, file, netns } => named::undo_name(path, *file, *netns),
         Undo::Cgroup { path } => cgroup::undo(path),
     }
 }
