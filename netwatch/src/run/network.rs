@@ -28,7 +28,7 @@ use crate::probe::Probe;
 use crate::readiness::{Watched, watch};
 use crate::state::{Exclusive, Journal, RunId};
 use crate::target::mounts::keep::Keeper;
-use crate::target::mounts::{MountPlan, write_readable};
+use crate::target::mounts::{MountPlan, private_dir, write_readable};
 
 /// DNS's port.
 const DOMAIN: u16 = 53;
@@ -103,7 +103,7 @@ impl Network {
             let _held = Exclusive::take()?;
             named.provide_resolv_conf(&String::from_utf8_lossy(&dns.render(gateways[0])), place.journal)?;
         }
-        let mounts = MountPlan { resolv_conf, private: place.dir.join("private"), netns: plan.arguments.name.clone() };
+        let mounts = MountPlan { resolv_conf, private: private_dir(place.dir), netns: plan.arguments.name.clone() };
         make_private(&mounts.private)?;
         let keeper = Keeper::watch(&mounts)?;
         let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;

@@ -6,6 +6,7 @@ use super::undo::Undo;
 use super::{Exclusive, Journal, RunDir, RunId};
 use crate::error::{Error, Result};
 use crate::netns::{cgroup, firewall, forwarding, link, named};
+use crate::target::mounts::{marker, private_dir};
 
 /// Who removes the link of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,12 @@ pub fn undo_run(dir: &Path, held: &Exclusive, link_ends: LinkEnds) -> Result<()>
         .and_then(|name| RunId::parse(name.to_str()?))
         .ok_or_else(|| Error::said("clean up after", dir.display().to_string(), "not a run's directory"))?;
     let mut failure = None;
+    // First: nobody is to use what is undone. At a run's own end nobody is left.
+    if link_ends == LinkEnds::ByUs
+        && let Err(error) = marker::end_processes(&private_dir(dir))
+    {
+        failure.get_or_insert(error);
+    }
     let journal = Journal::read(dir)?;
     if let Err(error) = firewall::remove_all(&journal) {
         failure.get_or_insert(error);

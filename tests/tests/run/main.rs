@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod balance;
+mod both_killed;
 mod counts;
 mod dns;
 mod drain;
