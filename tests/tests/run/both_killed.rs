@@ -1,4 +1,4 @@
-//! netwatch and its guardian killed at the same time: nobody is left to clean up, until the next run or `clean`.
+//! netwatch and its guardian killed at the same time: nobody is left to clean up, until the next run or `clean`. And the guardian alone.
 
 use netwatch_tests::{HostState, Internet, Running, eventually, internet};
 
@@ -82,4 +82,21 @@ fn without_cgroups_a_run_works_and_ends_its_daemons() {
     assert_nobody_lives(&net, "SIGKILL");
     net.host.netwatch(&["clean"]).assert_ok();
     net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn a_guardian_that_is_killed_alone_ends_the_run_with_a_word_and_nothing_left() {
+    let net = internet!();
+    for has_cgroups in [true, false] {
+        if !has_cgroups {
+            hide_cgroups(&net);
+        }
+        let before = net.host.state();
+        let running = scatter(&net, &[]);
+        // SAFETY: a plain system call; netwatch, which we started, is its parent and has not ended.
+        assert_eq!(unsafe { libc::kill(running.guardian(), libc::SIGKILL) }, 0);
+        let run = running.finish();
+        assert!(run.assert_code(125).stderr.contains("the guardian process was killed"), "{run}");
+        net.host.assert_nothing_left(&before);
+    }
 }
