@@ -20,7 +20,10 @@ pub(super) fn all() -> (Vec<Finding>, Option<u64>) {
             let maps = probe.memory_bytes().ok();
             (vec![Finding::ok("bpf", "the classifier loads"), btf(), attach(probe)], maps)
         }
-        Err(error) => (vec![Finding::fail("bpf", error.to_string(), advice(&error)), btf()], None),
+        Err(error) => {
+            let attach = Finding::fail("attach", "not tried, because the classifier does not load", "see bpf");
+            (vec![Finding::fail("bpf", error.to_string(), advice(&error)), btf(), attach], None)
+        }
     }
 }
 
