@@ -77,13 +77,14 @@ fn record<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caple
 /// `target` has room for `room` bytes.
 #[inline(always)]
 unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
-    // The verifier must see the bounds on the very register that the helper gets.
-    let len = core::hint::black_box(len);
-    if len == 0 || len > room {
+    // The verifier must see the bounds on the very register that the helper gets. Before Linux 6.8 it learns nothing from `len != 0`; it does
+    // from one less, compared, and one more.
+    let less_one = core::hint::black_box(len.wrapping_sub(1));
+    if less_one >= room {
         return false;
     }
     // SAFETY: the caller's promise and the check above.
-    unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), len) == 0 }
+    unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), less_one + 1) == 0 }
 }
 
 /// Announces the first packet of a flow.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// | code | meaning |
 /// |---|---|
 /// | 0–255 | `run`: the command's own exit code |
-/// | 128+N | `run`: the command was killed by signal N |
+/// | 128+N | `run`: the command was killed by signal N, or netwatch was asked to end by it before the command ran |
 /// | 124 | `run`: `--duration` ended the command |
 /// | 125 | netwatch itself failed |
 /// | 126 | `run`: the command was found but could not be executed |
@@ -23,7 +23,7 @@ pub enum Exit {
     Usage,
     /// The watched command ended by itself with this code.
     Command(u8),
-    /// The watched command was killed by this signal.
+    /// The watched command was killed by this signal; or it came while netwatch still set up.
     Signalled(i32),
     /// `--duration` ended the command.
     Duration,

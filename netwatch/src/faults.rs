@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 
-/// Every step, in order. `NETWATCH_FAULT=<step>` makes it fail.
+/// Every step, in order. `NETWATCH_FAULT=<step>` makes it fail; with `<signal>:<step>` the process gets this signal there.
 #[cfg(feature = "faults")]
-pub(crate) const STEPS: [&str; 14] = [
+pub(crate) const STEPS: [&str; 16] = [
     "run_dir",
     "guardian",
     "probe",
@@ -19,6 +19,8 @@ pub(crate) const STEPS: [&str; 14] = [
     "resolv_conf",
     "cgroup",
     "prepare",
+    "go",
+    "execute",
 ];
 
 /// Fails if this step was asked to.
@@ -29,8 +31,18 @@ pub(crate) fn point(step: &str) -> Result<()> {
         Ok(wanted) if wanted == step => {
             Err(crate::error::Error::said("pass step", step, "made to fail by NETWATCH_FAULT"))
         }
-        _ => Ok(()),
+        Ok(wanted) => signal(&wanted, step),
+        Err(_) => Ok(()),
     }
+}
+
+#[cfg(feature = "faults")]
+fn signal(wanted: &str, step: &str) -> Result<()> {
+    let signal =
+        wanted.strip_suffix(step).and_then(|name| name.strip_suffix(':')?.parse::<nix::sys::signal::Signal>().ok());
+    let Some(signal) = signal else { return Ok(()) };
+    nix::sys::signal::kill(nix::unistd::getpid(), signal)
+        .map_err(|errno| crate::error::Error::os("send", signal.as_str(), errno))
 }
 
 /// Does nothing.

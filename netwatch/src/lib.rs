@@ -12,6 +12,7 @@ mod faults;
 pub mod flow;
 pub mod guardian;
 pub mod netns;
+mod pidfd;
 pub mod probe;
 pub mod readiness;
 pub mod replay;

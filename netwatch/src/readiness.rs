@@ -18,7 +18,7 @@ impl Owns for OwnedFd {
     }
 }
 
-impl Owns for nix::sys::signalfd::SignalFd {
+impl Owns for std::rc::Rc<nix::sys::signalfd::SignalFd> {
     fn raw(&self) -> RawFd {
         self.as_raw_fd()
     }

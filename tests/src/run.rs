@@ -112,6 +112,26 @@ impl Running {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "send signal {signal}");
     }
 
+    /// Its guardian's pid; there is one from the first milliseconds on.
+    #[track_caller]
+    pub fn guardian(&self) -> i32 {
+        let find = || guardian_of(self.pid()).ok_or_else(|| "no guardian".to_owned());
+        crate::eventually(find).unwrap_or_else(|why| panic!("{why} of {}: {}", self.shown, self.stderr()))
+    }
+
+    /// SIGKILL for netwatch and its guardian at once: both are stopped first, so that neither sees the other die.
+    #[track_caller]
+    pub fn kill_with_guardian(self) -> Run {
+        let both = [self.pid(), self.guardian()];
+        for signal in [libc::SIGSTOP, libc::SIGKILL] {
+            for pid in both {
+                // SAFETY: a plain system call; netwatch has not been waited for, and is its guardian's parent.
+                assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "send signal {signal} to {pid}");
+            }
+        }
+        self.finish()
+    }
+
     /// What the command has printed so far.
     pub fn stdout(&self) -> String {
         read_lossy(&self.stdout)
@@ -235,6 +255,17 @@ fn in_directory(command: &mut std::process::Command, dir: PathBuf) {
     use std::os::unix::process::CommandExt;
     // SAFETY: one system call between fork and exec.
     unsafe { command.pre_exec(move || std::env::set_current_dir(&dir)) };
+}
+
+fn guardian_of(netwatch: i32) -> Option<i32> {
+    let is_it = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // `PID (name) state parent …`
+        stat.split_once(" (nw-guardian) ")
+            .is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&netwatch.to_string()))
+    };
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(is_it)
 }
 
 fn read_lossy(path: &PathBuf) -> String {

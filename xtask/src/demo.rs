@@ -40,7 +40,8 @@ pub fn run() -> Result {
     if let Some(why) = netwatch_tests::missing() {
         println!("$ netwatch doctor");
         let _ = Command::new(&netwatch).arg("doctor").current_dir(root()).status();
-        println!("\nThe demo needs namespaces of its own, and could not make them: {why}");
+        println!("\nThe demo needs namespaces of its own, and could not make them: {why}. Not shown:");
+        scenes().iter().for_each(|(title, ..)| println!("  {title}"));
         return Ok(());
     }
     let net = Internet::start(Shape::default());

@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod programs;
 mod setup;
+mod skipped;
 mod test;
 
 use std::process::ExitCode;

@@ -36,11 +36,11 @@ const PACKAGES: [(&str, &str); 23] = [
     ("socat", "socat"),
 ];
 
-/// Installs what is missing, or says what to install where it cannot.
+/// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
 pub fn run() -> Result {
-    install_packages()?;
-    install_rust_src()?;
-    install_bpf_linker()
+    let steps = [install_packages(), install_rust_src(), install_bpf_linker()];
+    let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }
 
 fn install_packages() -> Result {
@@ -82,6 +82,11 @@ fn install_bpf_linker() -> Result {
     let version = output(Command::new("bpf-linker").arg("--version")).unwrap_or_default();
     if version.contains(BPF_LINKER) {
         return Ok(());
+    }
+    let llvm_config = format!("/usr/lib/llvm-{LLVM}/bin/llvm-config");
+    if !is_there(&llvm_config) {
+        let then = "then `cargo xtask setup` builds it; elsewhere than on Debian: cargo binstall bpf-linker";
+        return Err(format!("missing: bpf-linker {BPF_LINKER}, which needs llvm-{LLVM}-dev ({then})"));
     }
     let llvm = format!("/usr/lib/llvm-{LLVM}/bin:{}", std::env::var("PATH").unwrap_or_default());
     let mut install = cargo();

@@ -1,8 +1,8 @@
 //! Everything there is to test, from source, in one go.
 
 use crate::Result;
-use crate::command::{self, cargo};
-use crate::{programs, setup};
+use crate::command::cargo;
+use crate::{programs, setup, skipped};
 
 /// Sets up, builds the eBPF object, netwatch and the netwatch that can be made to fail, and runs the tests of every crate.
 pub fn run(filter: Option<&str>) -> Result {
@@ -18,7 +18,7 @@ pub fn run(filter: Option<&str>) -> Result {
     // Kinds of targets that have none would only add empty sections; all is said once, at the end, even after a failure.
     tests.arg("--no-fail-fast");
     tests.env("NETWATCH_BIN", netwatch).env("NETWATCH_FAULTS_BIN", faulty);
-    command::run(&mut tests)
+    skipped::run(&mut tests, !no_skip())
 }
 
 /// Where the tools to build it are missing, the checked-in object is as good: CI proves it equal.

@@ -5,11 +5,10 @@ use std::io::Write;
 use crate::doctor::{Context, Finding, Report};
 use crate::exit::Exit;
 use crate::netns::firewall;
-use crate::probe::{Probe, ProbeConfig};
 
 /// Examines and prints on standard output.
 pub(super) fn main() -> Exit {
-    let report = Report::examine(Context { firewall: inspect_firewall(), kernel_maps_bytes: kernel_maps() });
+    let report = Report::examine(Context { firewall: inspect_firewall() });
     // A closed standard output takes away the text, not the verdict.
     let _ = write!(std::io::stdout().lock(), "{report}");
     if report.would_fail() { Exit::No } else { Exit::Success }
@@ -38,9 +37,4 @@ fn explain(finding: firewall::Finding) -> Finding {
             Finding::warn(WHAT, format!("{}: {}", blocked.chain, blocked.cause), blocked.open)
         }
     }
-}
-
-/// What the classifier takes of the kernel's memory at the defaults: loaded for a moment, and asked.
-fn kernel_maps() -> Option<u64> {
-    Probe::load(&ProbeConfig::default()).and_then(|probe| probe.memory_bytes()).ok()
 }

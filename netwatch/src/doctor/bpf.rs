@@ -1,38 +1,38 @@
-//! Whether the kernel takes a classifier and lets it be attached: tried with one of two instructions on the loopback interface of a
+//! Whether the kernel takes the classifier and lets it be attached: `run`'s own is loaded and attached, to the loopback interface of a
 //! namespace of its own.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use nix::errno::Errno;
 
 use super::Finding;
+use crate::error::{Error, Result};
 use crate::netns::namespace;
-use crate::netns::netlink::{Netlink, Request};
+use crate::probe::{Method, Probe, ProbeConfig};
 
-const BPF_PROG_LOAD: i32 = 5;
-const BPF_LINK_CREATE: i32 = 28;
-const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
-const BPF_TCX_INGRESS: u32 = 46;
-/// `r0 = -1; exit`: let later classifiers run.
-const PASS: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+/// The `lo` of every network namespace.
+const LOOPBACK: u32 = 1;
 
-pub(super) fn all() -> Vec<Finding> {
-    match load() {
-        Ok(program) => vec![Finding::ok("bpf", "a classifier loads"), btf(), attach(&program)],
-        Err(error) => vec![Finding::fail("bpf", format!("a classifier does not load: {error}"), advice(&error)), btf()],
+/// The findings, and what the classifier's maps take of the kernel's memory at the defaults, in bytes.
+pub(super) fn all() -> (Vec<Finding>, Option<u64>) {
+    match Probe::load(&ProbeConfig::default()) {
+        Ok(probe) => {
+            let maps = probe.memory_bytes().ok();
+            (vec![Finding::ok("bpf", "the classifier loads"), btf(), attach(probe)], maps)
+        }
+        Err(error) => {
+            let attach = Finding::fail("attach", "not tried, because the classifier does not load", "see bpf");
+            (vec![Finding::fail("bpf", error.to_string(), advice(&error)), btf(), attach], None)
+        }
     }
 }
 
-fn advice(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => {
+fn advice(error: &Error) -> &'static str {
+    match error.errno() {
+        Some(Errno::EPERM) => {
             "needs CAP_BPF and CAP_NET_ADMIN: run with sudo; in a container the seccomp profile must allow bpf(2) (see also kernel lockdown)"
         }
-        Some(libc::ENOSYS) => "needs a kernel with CONFIG_BPF_SYSCALL",
+        Some(Errno::ENOSYS) => "needs a kernel with CONFIG_BPF_SYSCALL",
         _ => "see the kernel log",
     }
 }
@@ -49,81 +49,52 @@ fn btf() -> Finding {
     }
 }
 
-fn attach(program: &OwnedFd) -> Finding {
-    let outcome = namespace::in_new(|| match tcx(program) {
-        Ok(_link) => Finding::ok("attach", "tcx"),
-        Err(tcx) => match clsact() {
-            Ok(()) => Finding::ok("attach", format!("clsact (tcx needs Linux 6.6: {tcx})")),
-            Err(clsact) => Finding::fail(
-                "attach",
-                format!("neither tcx ({tcx}) nor clsact ({clsact})"),
-                "load the modules sch_ingress and cls_bpf, or use a kernel with CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF",
-            ),
-        },
+/// Once as `run` does it, and once by the way that it did not choose.
+fn attach(probe: Probe) -> Finding {
+    let used = attached(probe);
+    let other = used.as_ref().ok().map(|used| {
+        let methods: &[Method] = match used {
+            Method::Clsact => &[Method::Tcx],
+            Method::Tcx => &[Method::Clsact],
+        };
+        Probe::load(&ProbeConfig { methods, ..ProbeConfig::default() }).and_then(attached)
     });
-    outcome.unwrap_or_else(|error| {
-        Finding::fail("attach", format!("cannot be tried: {error}"), "make network namespaces possible first")
-    })
+    judge(used, other)
 }
 
-/// The part of `union bpf_attr` that BPF_PROG_LOAD has had since 4.4.
-#[repr(C)]
-#[derive(Default)]
-struct ProgLoad {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
+fn attached(mut probe: Probe) -> Result<Method> {
+    namespace::in_new(|| {
+        probe.attach_link(LOOPBACK)?;
+        probe.method().ok_or_else(|| Error::said("attach", "the classifier", "it is attached nowhere"))
+    })?
 }
 
-/// The part of `union bpf_attr` that BPF_LINK_CREATE has had since 5.7.
-#[repr(C)]
-#[derive(Default)]
-struct LinkCreate {
-    prog_fd: u32,
-    target_ifindex: u32,
-    attach_type: u32,
-    flags: u32,
+fn judge(used: Result<Method>, other: Option<Result<Method>>) -> Finding {
+    match (used, other) {
+        (Ok(used), Some(Err(error))) => {
+            Finding::ok("attach", format!("by {}; the other way does not work here: {error}", word(used)))
+        }
+        (Ok(used), other) => {
+            let too = other.and_then(Result::ok).map(|other| format!("; {} works too", word(other)));
+            Finding::ok("attach", format!("by {}{}", word(used), too.unwrap_or_default()))
+        }
+        (Err(error), _) => {
+            let advice = match error.errno() {
+                Some(Errno::EPERM) => advice(&error),
+                _ => {
+                    "load the modules sch_ingress and cls_bpf, or use a kernel with CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF, or Linux 6.6 with tcx"
+                }
+            };
+            Finding::fail("attach", error.to_string(), advice)
+        }
+    }
 }
 
-fn load() -> io::Result<OwnedFd> {
-    let attributes = ProgLoad {
-        prog_type: BPF_PROG_TYPE_SCHED_CLS,
-        insn_cnt: PASS.len() as u32,
-        insns: PASS.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        ..ProgLoad::default()
-    };
-    bpf(BPF_PROG_LOAD, &attributes)
-}
-
-fn tcx(program: &OwnedFd) -> io::Result<OwnedFd> {
-    let prog_fd = program.as_raw_fd() as u32;
-    bpf(BPF_LINK_CREATE, &LinkCreate { prog_fd, target_ifindex: 1, attach_type: BPF_TCX_INGRESS, flags: 0 })
-}
-
-fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the attributes are plain data of the size given; what they point to lives as long as the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    let fd = Errno::result(fd)?;
-    // SAFETY: both commands return a new descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Adds the queue discipline that older kernels attach classifiers to.
-fn clsact() -> crate::error::Result<()> {
-    let mut message = TcMessage::default();
-    message.header.index = 1;
-    message.header.handle = TcHandle { major: 0xffff, minor: 0 };
-    message.header.parent = TcHandle { major: 0xffff, minor: 0xfff1 };
-    message.attributes.push(TcAttribute::Kind("clsact".into()));
-    let request = Request::new("add clsact to", "lo", RouteNetlinkMessage::NewQueueDiscipline(message)).create();
-    Netlink::route()?.batch(&[request]).map(drop)
+fn word(method: Method) -> &'static str {
+    match method {
+        Method::Clsact => "clsact",
+        Method::Tcx => "tcx",
+    }
 }
 
 #[cfg(test)]
@@ -131,14 +102,29 @@ mod tests {
     use super::*;
     use crate::doctor::Level;
 
+    fn refused() -> Result<Method> {
+        Err(Error::os("attach classifier to", "interface 1", Errno::EINVAL))
+    }
+
+    #[test]
+    fn says_what_run_uses_and_whether_the_other_works() {
+        let line = |used, other| judge(used, other).to_string();
+        assert_eq!(line(Ok(Method::Clsact), Some(Ok(Method::Tcx))), "ok    attach: by clsact; tcx works too");
+        let before_6_6 = line(Ok(Method::Clsact), Some(refused()));
+        assert!(before_6_6.starts_with("ok    attach: by clsact; the other way does not work here: "), "{before_6_6}");
+        assert!(before_6_6.contains("EINVAL"), "{before_6_6}");
+        assert!(line(Ok(Method::Tcx), Some(refused())).starts_with("ok    attach: by tcx; "));
+        assert_eq!(judge(refused(), None).level, Level::Fail);
+    }
+
     #[test]
     fn tries_both_ways_to_attach() {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("skipped: needs root to load a classifier");
             return;
         }
-        let findings = all();
+        let (findings, maps) = all();
         assert!(findings.iter().all(|finding| finding.level != Level::Fail), "{findings:?}");
-        namespace::in_new(clsact).unwrap().unwrap();
+        assert!(maps.is_some_and(|bytes| bytes > 0));
     }
 }

@@ -10,6 +10,8 @@ mod network;
 
 use std::fmt;
 
+pub use capabilities::missing as missing_capabilities;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -68,8 +70,6 @@ impl fmt::Display for Finding {
 pub struct Context {
     /// The findings of the firewall's inspection: forward policy, chains that drop, NAT.
     pub firewall: Vec<Finding>,
-    /// What the classifier's maps take of the kernel's memory at the defaults, in bytes.
-    pub kernel_maps_bytes: Option<u64>,
 }
 
 /// All findings.
@@ -79,10 +79,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at everything; some ten milliseconds.
+    /// Looks at everything; a tenth of a second.
     pub fn examine(context: Context) -> Self {
         let mut findings = vec![kernel::version(), capabilities::effective()];
-        findings.extend(bpf::all());
+        let (bpf, kernel_maps_bytes) = bpf::all();
+        findings.extend(bpf);
         findings.extend([
             network::nf_tables(),
             host::cgroup(),
@@ -92,7 +93,7 @@ impl Report {
             network::resolver(),
         ]);
         findings.extend(context.firewall);
-        findings.push(memory::budget(context.kernel_maps_bytes));
+        findings.push(memory::budget(kernel_maps_bytes));
         Self { findings }
     }
 
@@ -145,8 +146,7 @@ warn  uplink: no default route → the command reaches this host only
 
     #[test]
     fn examines_this_machine() {
-        let report =
-            Report::examine(Context { firewall: vec![Finding::ok("forward policy", "accept")], ..Context::default() });
+        let report = Report::examine(Context { firewall: vec![Finding::ok("forward policy", "accept")] });
         eprint!("{report}");
         for what in [
             "kernel",

@@ -21,7 +21,7 @@ pub(super) fn nf_tables() -> Finding {
         Err(error) => Finding::fail(
             "nf_tables",
             error.to_string(),
-            "load the module nf_tables, or run with --no-nat where the host's routing does without",
+            "run with sudo; load the module nf_tables, or use a kernel with CONFIG_NF_TABLES",
         ),
     }
 }

@@ -13,6 +13,7 @@ use super::Charge;
 use super::protocol::Prepare;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::faults;
 
 /// Said to the guardian when everything is in place.
 pub(super) const READY: &[u8] = b"ready";
@@ -54,6 +55,7 @@ fn enter(
     status.write_all(READY).map_err(|error| Error::os("talk to", "the guardian", error))?;
     wait(go)?;
     become_user(charge)?;
+    faults::point("execute")?;
     charge.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
     Err(execute(charge))
 }

@@ -167,6 +167,10 @@ impl Watch {
     }
 
     fn end_rest(&mut self) {
+        // What has not been let go is ours still: it has nothing to put in order, and does not hear TERM.
+        if let Some(command) = self.command.as_ref().filter(|command| command.go.is_some() && !command.exited) {
+            let _ = kill(command.pid, Signal::SIGKILL);
+        }
         let found = descendants::signal_all(getpid(), Signal::SIGTERM);
         // The command's own process is not one that it left behind.
         let found = found.saturating_sub(usize::from(self.command.as_ref().is_some_and(|command| !command.exited)));

@@ -40,7 +40,8 @@ impl Inherited {
         self.ignored.contains(&signal)
     }
 
-    /// Makes them the calling process's own again.
+    /// Makes them the calling process's own again. What netwatch blocks, and so this process too, has waited for this moment: blocked signals are
+    /// kept even while they are ignored.
     pub(super) fn restore(&self) -> nix::Result<()> {
         for signal in CHANGED {
             set_disposition(signal, if self.ignored.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL })?;

@@ -3,14 +3,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
 use crate::error::{Error, Result};
+use crate::pidfd;
 use crate::state::undo::Undo;
 use crate::state::{Journal, RunId};
 
@@ -43,19 +41,25 @@ impl Cgroup {
         journal.record(&Undo::Cgroup { path: path.clone() })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
-            // A container's read-only cgroup file system, or one whose owner allows no more children.
+            // A container's read-only cgroup file system, one whose owner allows no more children, or one that is mounted over.
             Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::EAGAIN)) =>
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::EAGAIN | libc::ENOENT)
+                ) =>
             {
                 return Ok(Made::None(Error::os("create cgroup", path.display().to_string(), error).to_string()));
             }
             Err(error) => return Err(Error::os("create cgroup", path.display().to_string(), error)),
         }
         let cgroup = Self { path };
-        // Below a threaded cgroup a new one takes no processes.
+        // Below a threaded cgroup a new one takes no processes; and what looks like one is a plain directory where something else is mounted over it.
         match fs::read_to_string(cgroup.path.join("cgroup.type")) {
-            Ok(kind) if kind.trim() != "domain" => Ok(Made::None(format!("a cgroup below ours is {}", kind.trim()))),
-            _ => Ok(Made::Cgroup(cgroup)),
+            Ok(kind) if kind.trim() == "domain" => Ok(Made::Cgroup(cgroup)),
+            Ok(kind) => Ok(Made::None(format!("a cgroup below ours is {}", kind.trim()))),
+            Err(error) => {
+                Ok(Made::None(Error::os("read the type of", cgroup.path.display().to_string(), error).to_string()))
+            }
         }
     }
 
@@ -143,33 +147,10 @@ fn kill_one_by_one(path: &Path) -> Result<()> {
         .try_for_each(|pid| kill_member(path, pid))
 }
 
-/// A number may be another process's by now: the descriptor holds on to one process, and then it is asked where that one is.
 fn kill_member(path: &Path, pid: i32) -> Result<()> {
-    // SAFETY: the call takes two numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Ok(()); // Gone.
-    }
-    // SAFETY: the kernel has just given us this descriptor.
-    let process = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let members = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-    if !members.lines().any(|line| line.parse() == Ok(pid)) {
-        return Ok(());
-    }
-    // SAFETY: no signal information is passed.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            process.as_raw_fd(),
-            libc::SIGKILL,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    match Errno::result(sent) {
-        Ok(_) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(Error::os("end process", pid.to_string(), errno)),
-    }
+    let members = || fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    pidfd::kill_if(pid, || members().lines().any(|line| line.parse() == Ok(pid)))
+        .map_err(|error| Error::os("end process", pid.to_string(), error))
 }
 
 /// Whether it or one below has a live process. A cgroup that is gone has none.

@@ -2,6 +2,7 @@
 //! file each, each a guard that undoes itself. Not the classifier (`probe`) and not the processes (`target`).
 
 pub mod cgroup;
+pub mod changes;
 pub mod cidr;
 pub mod link;
 pub mod named;

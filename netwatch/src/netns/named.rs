@@ -1,5 +1,6 @@
 //! The name of a namespace as iproute2 knows it: a bind mount at `/run/netns/NAME`, and a resolv.conf in `/etc/netns/NAME` for those
-//! who join. Not the namespace itself.
+//! who join. Not the namespace itself. What is made here goes when the journal is undone; both under [`crate::state::Exclusive`], because runs
+//! share the directories.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,17 +14,15 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Error, Result};
 use crate::state::Journal;
-use crate::state::undo::Undo;
+use crate::state::undo::{Inode, Undo};
 
 const RUN_NETNS: &str = "/run/netns";
 const ETC_NETNS: &str = "/etc/netns";
 
-/// A name that is ours. Dropping it takes it away.
+/// A name that is ours until the journal is undone.
 #[derive(Debug)]
 pub struct Named {
     name: String,
-    /// Undone from the last to the first.
-    made: Vec<Undo>,
 }
 
 /// Says why this cannot be the name of a namespace. The rules are iproute2's: a file name.
@@ -45,14 +44,9 @@ fn taken(name: &str) -> Error {
 impl Named {
     /// Gives the namespace behind `file` a name. Every step is in the journal before it is taken.
     pub fn create(name: &str, file: &File, journal: &Journal) -> Result<Self> {
-        let mut named = Self { name: name.to_owned(), made: Vec::new() };
-        named.share_directory(journal)?;
-        // iproute2 takes this lock too while it makes or removes names: between our look and our record nobody else takes the name,
-        // so that the record never speaks of somebody else's mount.
-        let directory = File::open(RUN_NETNS).map_err(|error| Error::os("open", RUN_NETNS, error))?;
-        let _lock = Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Error::os("lock", RUN_NETNS, errno))?;
-        validate(name)?;
+        make_directory(Path::new(RUN_NETNS), journal)?;
+        share_directory(journal)?;
+        let named = Self { name: name.to_owned() };
         named.mount(file, journal)?;
         Ok(named)
     }
@@ -62,34 +56,15 @@ impl Named {
         &self.name
     }
 
-    /// `/run/netns` as `ip netns add` makes it: a shared mount, so that a name reaches the other mount namespaces and can be unmounted
-    /// there again. If it was us who made it, it goes again, unless somebody else's names are in it by then.
-    fn share_directory(&mut self, journal: &Journal) -> Result<()> {
-        self.make_directory(Path::new(RUN_NETNS), journal)?;
-        let share = || mount(None::<&str>, RUN_NETNS, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
-        match share() {
-            Ok(()) => return Ok(()),
-            Err(Errno::EINVAL) => {} // Not a mount point yet.
-            Err(errno) => return Err(Error::os("share mount", RUN_NETNS, errno)),
-        }
-        self.record(Undo::Mount { path: RUN_NETNS.into() }, journal)?;
-        mount(Some(RUN_NETNS), RUN_NETNS, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .and_then(|()| share())
-            .map_err(|errno| Error::os("share mount", RUN_NETNS, errno))
-    }
-
-    fn mount(&mut self, file: &File, journal: &Journal) -> Result<()> {
+    fn mount(&self, file: &File, journal: &Journal) -> Result<()> {
         let path = Path::new(RUN_NETNS).join(&self.name);
         let shown = path.display().to_string();
-        self.record(Undo::Mount { path: path.clone() }, journal)?;
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o444).open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                // An iproute2 without the lock was faster: it is not ours to take away.
-                self.made.pop();
-                return taken(&self.name);
-            }
-            Error::os("create", shown.clone(), error)
-        })?;
+        let netns =
+            Inode::from(&file.metadata().map_err(|error| Error::os("look at", "the network namespace", error))?);
+        let name = |file| Undo::Name { path: path.clone(), file, netns };
+        if !place(&path, &[], 0o444, name, journal)? {
+            return Err(taken(&self.name));
+        }
         let source = format!("/proc/self/fd/{}", file.as_raw_fd());
         mount(Some(source.as_str()), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|errno| Error::os("mount namespace at", shown, errno))
@@ -97,68 +72,66 @@ impl Named {
 
     /// Writes `/etc/netns/NAME/resolv.conf`, which `ip netns exec` mounts over /etc/resolv.conf for those who join. One that is there
     /// already is the user's and stays untouched; then this returns false.
-    pub fn provide_resolv_conf(&mut self, contents: &str, journal: &Journal) -> Result<bool> {
+    pub fn provide_resolv_conf(&self, contents: &str, journal: &Journal) -> Result<bool> {
         let directory = Path::new(ETC_NETNS).join(&self.name);
         let path = directory.join("resolv.conf");
         if path.symlink_metadata().is_ok() {
             return Ok(false);
         }
-        self.make_directory(Path::new(ETC_NETNS), journal)?;
-        self.make_directory(&directory, journal)?;
-        self.record(Undo::File { path: path.clone() }, journal)?;
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(&path)
-            .and_then(|mut file| file.write_all(contents.as_bytes()))
-            .map_err(|error| Error::os("write", path.display().to_string(), error))?;
-        Ok(true)
-    }
-
-    fn make_directory(&mut self, path: &Path, journal: &Journal) -> Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        self.record(Undo::Directory { path: path.to_owned() }, journal)?;
-        match DirBuilder::new().mode(0o755).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::os("create", path.display().to_string(), error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn record(&mut self, undo: Undo, journal: &Journal) -> Result<()> {
-        journal.record(&undo)?;
-        self.made.push(undo);
-        Ok(())
-    }
-
-    /// Takes the name and everything made for it away; the first failure is the error, the rest is still tried.
-    pub fn remove(mut self) -> Result<()> {
-        self.undo_all()
-    }
-
-    fn undo_all(&mut self) -> Result<()> {
-        let mut outcome = Ok(());
-        for undo in self.made.drain(..).rev() {
-            let undone = match &undo {
-                Undo::Mount { path } => undo_mount(path),
-                Undo::File { path } => undo_file(path),
-                Undo::Directory { path } => undo_directory(path),
-                _ => Ok(()),
-            };
-            outcome = outcome.and(undone);
-        }
-        outcome
+        make_directory(Path::new(ETC_NETNS), journal)?;
+        make_directory(&directory, journal)?;
+        let file = |inode| Undo::File { path: path.clone(), inode: Some(inode) };
+        place(&path, contents.as_bytes(), 0o644, file, journal)
     }
 }
 
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _ = self.undo_all();
+/// `/run/netns` as `ip netns add` makes it: a shared mount, so that a name reaches the other mount namespaces and can be unmounted
+/// there again. If it was us who made it, it goes again, unless somebody else's names are in it by then.
+fn share_directory(journal: &Journal) -> Result<()> {
+    // iproute2 takes this lock for the same purpose, so that the directory is mounted on itself once.
+    let directory = File::open(RUN_NETNS).map_err(|error| Error::os("open", RUN_NETNS, error))?;
+    let _lock =
+        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", RUN_NETNS, errno))?;
+    let share = || mount(None::<&str>, RUN_NETNS, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    match share() {
+        Ok(()) => return Ok(()),
+        Err(Errno::EINVAL) => {} // Not a mount point yet.
+        Err(errno) => return Err(Error::os("share mount", RUN_NETNS, errno)),
+    }
+    journal.record(&Undo::Mount { path: RUN_NETNS.into() })?;
+    mount(Some(RUN_NETNS), RUN_NETNS, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .and_then(|()| share())
+        .map_err(|errno| Error::os("share mount", RUN_NETNS, errno))
+}
+
+/// Puts a file at `path`, complete, if nothing is there; false if something is. It is written under another name and linked: linking, like
+/// iproute2's way to make a name (O_EXCL), works for one of any number who try. And what the file is known by is in the journal before it can
+/// be seen, so that somebody else's file at that place is never taken for ours.
+fn place(path: &Path, contents: &[u8], mode: u32, undo: impl FnOnce(Inode) -> Undo, journal: &Journal) -> Result<bool> {
+    let draft = path.with_file_name(format!(".netwatch-{}", journal.run()));
+    let failed = |error| Error::os("write", path.display().to_string(), error);
+    journal.record(&Undo::File { path: draft.clone(), inode: None })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft).map_err(failed)?;
+    file.write_all(contents).map_err(failed)?;
+    journal.record(&undo(Inode::from(&file.metadata().map_err(failed)?)))?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft).map_err(failed)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true).map_err(failed),
+    }
+}
+
+fn make_directory(path: &Path, journal: &Journal) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    journal.record(&Undo::Directory { path: path.to_owned() })?;
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::os("create", path.display().to_string(), error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -167,27 +140,45 @@ pub fn resolv_conf_of(name: &str) -> Option<PathBuf> {
     Some(Path::new(ETC_NETNS).join(name).join("resolv.conf")).filter(|path| path.is_file())
 }
 
-/// Undoes [`Undo::Mount`]: unmounts, then removes the mount point. `/run/netns` itself is only unmounted when nobody's names are in it.
+/// Undoes [`Undo::Mount`]. Not while anybody's names are in it: without MNT_DETACH, which would take them along, the kernel refuses then.
 pub fn undo_mount(path: &Path) -> Result<()> {
-    let shared_directory = path == Path::new(RUN_NETNS);
-    // A detached /run/netns would take everybody's names along; without MNT_DETACH the kernel refuses while there are any.
-    let flags = if shared_directory { MntFlags::empty() } else { MntFlags::MNT_DETACH };
-    match umount2(path, flags | MntFlags::UMOUNT_NOFOLLOW) {
-        Err(Errno::EBUSY) if shared_directory => return Ok(()),
+    match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
         // Not a mount point, or not there: somebody was here before us.
-        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-        Err(errno) => return Err(Error::os("unmount", path.display().to_string(), errno)),
+        Ok(()) | Err(Errno::EBUSY | Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(Error::os("unmount", path.display().to_string(), errno)),
     }
-    if shared_directory { Ok(()) } else { undo_file(path) }
 }
 
-/// Undoes [`Undo::File`].
-pub fn undo_file(path: &Path) -> Result<()> {
+/// Undoes [`Undo::Name`]: unmounts, then removes the mount point, each only if it is what was recorded.
+pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
+    if inode_at(path)? == Some(netns) {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(Error::os("unmount", path.display().to_string(), errno)),
+        }
+    }
+    undo_file(path, Some(file))
+}
+
+/// Undoes [`Undo::File`]: one that is somebody else's stays.
+pub fn undo_file(path: &Path, inode: Option<Inode>) -> Result<()> {
+    if inode.is_some() && inode_at(path)? != inode {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::os("remove", path.display().to_string(), error))
         }
         _ => Ok(()),
+    }
+}
+
+/// What is at this path, which may be a mount; none if nothing is.
+fn inode_at(path: &Path) -> Result<Option<Inode>> {
+    match path.symlink_metadata() {
+        Ok(data) => Ok(Some(Inode::from(&data))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(Error::os("look at", path.display().to_string(), error)),
     }
 }
 
@@ -228,14 +219,17 @@ mod tests {
     #[test]
     fn can_be_joined_and_is_gone_afterwards() {
         with_journal(|dir, journal| {
-            let mut namespace = Namespace::create(Some("nwtest-join"), journal).unwrap();
+            let namespace = Namespace::create(Some("nwtest-join"), journal).unwrap();
             namespace.named().unwrap().provide_resolv_conf("nameserver 198.51.100.1\n", journal).unwrap();
             assert!(ip("netns list").contains("nwtest-join"));
             assert!(ip("netns exec nwtest-join cat /etc/resolv.conf").contains("198.51.100.1"));
             let recorded = Journal::read(dir).unwrap();
-            assert!(recorded.contains(&Undo::Mount { path: "/run/netns/nwtest-join".into() }));
-            assert!(recorded.contains(&Undo::File { path: "/etc/netns/nwtest-join/resolv.conf".into() }));
-            namespace.close().unwrap();
+            let at = |wanted: &str| {
+                recorded.iter().any(|undo| matches!(undo, Undo::Name { path, .. } | Undo::File { path, .. } if path == Path::new(wanted)))
+            };
+            assert!(at("/run/netns/nwtest-join") && at("/etc/netns/nwtest-join/resolv.conf"), "{recorded:?}");
+            drop(namespace);
+            undo_all(dir);
             assert!(!Path::new(RUN_NETNS).exists());
             assert!(!etc_netns_is_there() || !Path::new("/etc/netns/nwtest-join").exists());
         });
@@ -254,22 +248,97 @@ mod tests {
 
     #[test]
     fn names_of_others_stay() {
-        with_journal(|_, journal| {
+        with_journal(|dir, journal| {
             let namespace = Namespace::create(Some("nwtest-ours"), journal).unwrap();
             ip("netns add nwtest-theirs");
-            namespace.close().unwrap();
+            drop(namespace);
+            undo_all(dir);
             assert_eq!(ip("netns list").trim(), "nwtest-theirs");
             ip("netns exec nwtest-theirs true");
         });
     }
 
+    /// Replays a journal as `clean` does.
+    fn undo_all(dir: &Path) {
+        for undo in Journal::read(dir).unwrap().iter().rev() {
+            match undo {
+                Undo::Name { path, file, netns } => undo_name(path, *file, *netns).unwrap(),
+                Undo::File { path, inode } => undo_file(path, *inode).unwrap(),
+                Undo::Mount { path } => undo_mount(path).unwrap(),
+                Undo::Directory { path } => undo_directory(path).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn is_intact(name: &str) -> bool {
+        ip("netns list").split_whitespace().eq([name]) && ip(&format!("netns exec {name} echo in")).trim() == "in"
+    }
+
+    #[test]
+    fn a_name_that_somebody_takes_at_the_last_moment_is_theirs() {
+        with_journal(|dir, journal| {
+            let file = File::open("/proc/thread-self/ns/net").unwrap();
+            ip("netns add nwtest-race");
+            // Past the look whether the name is free.
+            let error = Named::create("nwtest-race", &file, journal).unwrap_err();
+            assert!(error.to_string().contains("EEXIST"), "{error}");
+            undo_all(dir);
+            assert!(is_intact("nwtest-race"));
+        });
+    }
+
+    #[test]
+    fn a_name_that_somebody_takes_over_is_theirs() {
+        with_journal(|dir, journal| {
+            let namespace = Namespace::create(Some("nwtest-over"), journal).unwrap();
+            ip("netns delete nwtest-over");
+            ip("netns add nwtest-over");
+            drop(namespace);
+            undo_all(dir);
+            assert!(is_intact("nwtest-over"));
+        });
+    }
+
+    #[test]
+    fn a_run_killed_between_two_steps_leaves_nothing() {
+        with_journal(|dir, journal| {
+            ip("netns add nwtest-other");
+            let file = File::open("/proc/thread-self/ns/net").unwrap();
+            let path = Path::new("/run/netns/nwtest-half");
+            let netns = Inode::from(&file.metadata().unwrap());
+            let undo = |file| Undo::Name { path: path.to_owned(), file, netns };
+            assert!(place(path, &[], 0o444, undo, journal).unwrap());
+            assert!(path.exists());
+            undo_all(dir);
+            assert!(!path.exists() && is_intact("nwtest-other"));
+        });
+    }
+
+    #[test]
+    fn a_resolv_conf_that_the_user_writes_meanwhile_stays() {
+        with_journal(|dir, journal| {
+            let namespace = Namespace::create(Some("nwtest-conf"), journal).unwrap();
+            namespace.named().unwrap().provide_resolv_conf("# ours\n", journal).unwrap();
+            let (path, new) = ("/etc/netns/nwtest-conf/resolv.conf", "/etc/netns/nwtest-conf/new");
+            fs::write(new, "# theirs\n").unwrap();
+            fs::rename(new, path).unwrap();
+            drop(namespace);
+            undo_all(dir);
+            assert_eq!(fs::read_to_string(path).unwrap(), "# theirs\n");
+            fs::remove_dir_all("/etc/netns/nwtest-conf").unwrap();
+            undo_all(dir);
+        });
+    }
+
     #[test]
     fn undoing_twice_or_what_never_happened_is_fine() {
-        with_journal(|_, journal| {
+        with_journal(|dir, journal| {
             drop(Namespace::create(Some("nwtest-twice"), journal).unwrap());
-            undo_mount(Path::new("/run/netns/nwtest-twice")).unwrap();
+            undo_all(dir);
+            undo_all(dir);
+            undo_file(Path::new("/run/netns/.netwatch-00000000"), None).unwrap();
             undo_mount(Path::new(RUN_NETNS)).unwrap();
-            undo_file(Path::new("/run/netns/nwtest-twice")).unwrap();
             undo_directory(Path::new(RUN_NETNS)).unwrap();
         });
     }

@@ -49,9 +49,9 @@ impl Namespace {
         self.name.as_ref().map(Named::name)
     }
 
-    /// The guard of the name, to give joiners a resolv.conf.
-    pub fn named(&mut self) -> Option<&mut Named> {
-        self.name.as_mut()
+    /// The name, to give joiners a resolv.conf.
+    pub fn named(&self) -> Option<&Named> {
+        self.name.as_ref()
     }
 
     /// Runs `work` in a thread inside the namespace and waits for it.
@@ -62,11 +62,6 @@ impl Namespace {
             })?;
             Ok(work())
         })?
-    }
-
-    /// Takes the name away, saying what went wrong, and lets go. (Dropping does the same without a word.)
-    pub fn close(self) -> Result<()> {
-        self.name.map_or(Ok(()), Named::remove)
     }
 }
 

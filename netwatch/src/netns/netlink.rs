@@ -1,8 +1,8 @@
 //! A synchronous netlink socket that sends many requests in one datagram. Not a model of links or routes: who asks builds the message.
 //!
-//! Why not the asynchronous handle of the rtnetlink crate: the kernel works through a request inside `sendmsg` and has queued every
-//! answer when that returns, so there is nothing to await; a batch costs one system call instead of one wake-up per message; and the
-//! guardian, which has no runtime, undoes with the same code. The message types are the ones rtnetlink uses.
+//! Why not the asynchronous handle of the rtnetlink crate, which [`super::changes`] uses: the kernel works through a request inside
+//! `sendmsg` and has queued every answer when that returns, so there is nothing to await; a batch costs one system call instead of one
+//! wake-up per message; and the guardian, which has no runtime, undoes with the same code. The message types are rtnetlink's.
 
 use std::io;
 

@@ -30,6 +30,12 @@ fn private_mounts() {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("mount /run");
+    for directory in ["/run/upper", "/run/work"] {
+        std::fs::create_dir(directory).expect("make a directory");
+    }
+    let layers = "lowerdir=/etc,upperdir=/run/upper,workdir=/run/work";
+    // Without overlayfs the tests share the machine's own; their names differ.
+    let _ = mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(layers));
 }
 
 /// Runs `ip` with these words and returns what it printed; it must succeed.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::network::Network;
+use super::network::{Change, Network};
 use super::notes;
 use super::signals::Listening;
 use super::watch::Ending;
@@ -62,9 +62,9 @@ impl Live {
         self.notes.extend(drained.err().map(|error| error.to_string()));
     }
 
-    /// Follows a change of the host's links or routes.
-    pub(super) fn follow(&mut self, change: super::network::Change) {
-        if let Err(error) = self.network.follow(change) {
+    /// Follows a change of the host. That it could not be followed is no reason to end the command.
+    pub(super) fn follow(&mut self, change: Result<Change>) {
+        if let Err(error) = change.and_then(|change| self.network.follow(change)) {
             self.notes.push(error.to_string());
         }
     }
@@ -89,7 +89,7 @@ impl Live {
         &mut self,
         ending: Ending,
         drain_timeout: Duration,
-        signals: &Listening,
+        signals: &Listening<'_>,
     ) -> Result<Report> {
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
@@ -107,7 +107,7 @@ impl Live {
     }
 
     /// Whether nothing is left in them. A signal ends the wait; that it could not be looked at is no reason to lose the report.
-    async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening) -> bool {
+    async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening<'_>) -> bool {
         let drained = tokio::select! {
             drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
             _ = signals.next() => Err(Error::said("wait for", "the command's sockets", "a signal came")),

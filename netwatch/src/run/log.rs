@@ -7,13 +7,16 @@ use log::{LevelFilter, Log, Metadata, Record};
 struct Stderr;
 
 impl Log for Stderr {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    /// Libraries speak by the same way.
+    fn enabled(&self, about: &Metadata<'_>) -> bool {
+        !about.target().starts_with("netlink_proto")
     }
 
     fn log(&self, record: &Record<'_>) {
-        // A closed standard error changes nothing.
-        let _ = writeln!(std::io::stderr(), "netwatch: classifier: {}", record.args());
+        if self.enabled(record.metadata()) {
+            // A closed standard error changes nothing.
+            let _ = writeln!(std::io::stderr(), "netwatch: classifier: {}", record.args());
+        }
     }
 
     fn flush(&self) {}

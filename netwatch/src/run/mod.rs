@@ -19,8 +19,6 @@ pub(crate) use show::Show;
 
 use std::thread::JoinHandle;
 
-use nix::sys::signal::Signal;
-
 use crate::cli::complain;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -29,7 +27,7 @@ use crate::flow::{EndedBy, Exit as RunExit, Report};
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::state::{self, Exclusive, Journal, LinkEnds, RunDir};
 use setup::Ready;
-use signals::Signals;
+use signals::{Listening, Signals};
 use watch::{Ending, Limits, NotStarted, Watch};
 
 /// How a run that was set up came out.
@@ -38,30 +36,31 @@ enum Outcome {
     Ran(Box<Report>, Ending),
     /// It never did.
     NotStarted(NotStarted),
-    /// A signal came before it could.
-    Aborted(Signal),
 }
 
 /// Runs it, and says how that went.
 pub fn run(plan: Plan) -> Exit {
     let show = Show::new(&plan.arguments);
-    match prepare_and_run(plan, show) {
-        Ok(exit) => exit,
-        Err(error) => {
-            complain(&error);
-            Exit::Failed
-        }
-    }
+    hold_signals(plan, show).unwrap_or_else(|error| {
+        complain(&error);
+        Exit::Failed
+    })
+}
+
+/// A signal that ends the set-up ends netwatch as it would have ended the command.
+fn hold_signals(plan: Plan, show: Show) -> Result<Exit> {
+    let inherited = Inherited::read()?;
+    let signals = Signals::hold(&inherited)?;
+    let done = prepare_and_run(plan, show, inherited, &signals);
+    signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32)))
 }
 
 /// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
-fn prepare_and_run(mut plan: Plan, show: Show) -> Result<Exit> {
-    let inherited = Inherited::read()?;
-    let signals = Signals::hold(&inherited)?;
-    faults::point("run_dir")?;
-    let run_dir = new_run_dir()?;
+fn prepare_and_run(mut plan: Plan, show: Show, inherited: Inherited, signals: &Signals) -> Result<Exit> {
+    signals.step("run_dir")?;
+    let run_dir = new_run_dir(signals)?;
     let journal = Journal::open(&run_dir)?;
-    faults::point("guardian").inspect_err(|_| undo(&run_dir))?;
+    signals.step("guardian").inspect_err(|_| undo(&run_dir))?;
     let charge = Charge {
         command: plan.command.clone(),
         user: plan.user.clone(),
@@ -80,18 +79,22 @@ fn prepare_and_run(mut plan: Plan, show: Show) -> Result<Exit> {
             let ended = finish(line, &run_dir);
             // A thread that panicked has closed its descriptors all the same.
             going.into_iter().for_each(|thread| drop(thread.join()));
-            outcome.map(|outcome| (outcome, ended))
+            Ok((outcome, ended))
         })
     });
     let (outcome, ended) = outcome?;
-    let exit = conclude(outcome, &plan, show, output)?;
+    if let (Err(_), Err(left)) = (&outcome, &ended) {
+        complain(left);
+    }
+    let exit = conclude(outcome?, &plan, show, output)?;
     // The report stands; what could not be undone is recorded, and the next run tries again.
     ended.map(|()| exit)
 }
 
 /// A new run first puts right what killed runs left.
-fn new_run_dir() -> Result<RunDir> {
-    let held = Exclusive::take()?;
+fn new_run_dir(signals: &Signals) -> Result<RunDir> {
+    // Who cleans up after many runs may hold it for seconds.
+    let held = Exclusive::take_while(|| signals.go_on())?;
     if let Err(error) = state::undo_stale(&held) {
         complain(&error);
     }
@@ -118,21 +121,17 @@ async fn in_runtime(
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut Line,
-    signals: Signals,
+    signals: &Signals,
     show: Show,
     going: &mut Vec<JoinHandle<()>>,
 ) -> Result<Outcome> {
     let signals = signals.listen()?;
-    let set_up = setup::set_up(plan, run_dir, journal, line, show).await;
+    let set_up = setup::set_up(plan, run_dir, journal, line, show, &signals).await;
     let mut ready = match set_up {
         Ok(Ok(ready)) => ready,
         Ok(Err(not_started)) => return Ok(Outcome::NotStarted(not_started)),
         Err(error) => return Err(abandon(line, error).await),
     };
-    if let Some(signal) = signals.already()? {
-        end_all(line).await?;
-        return Ok(Outcome::Aborted(signal));
-    }
     let outcome = match watch_command(plan, line, &mut ready, &signals).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => Err(abandon(line, error).await),
@@ -141,14 +140,10 @@ async fn in_runtime(
     outcome
 }
 
-async fn watch_command(
-    plan: &Plan,
-    line: &mut Line,
-    ready: &mut Ready,
-    signals: &signals::Listening,
-) -> Result<Outcome> {
+async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
     let arguments = &plan.arguments;
     ready.live.started_ns = live::now_ns();
+    faults::point("go")?;
     line.go()?;
     crate::guardian::let_go_of_stdio();
     let limits = Limits { duration: arguments.duration, linger: arguments.linger };
@@ -192,7 +187,6 @@ fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -
                 _ => Exit::Failed,
             })
         }
-        Outcome::Aborted(signal) => Ok(Exit::Signalled(signal as i32)),
     }
 }
 

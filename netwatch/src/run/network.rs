@@ -10,10 +10,11 @@ use std::thread::{self, JoinHandle};
 use tokio::io::unix::AsyncFd;
 
 use super::Plan;
+use super::signals::Signals;
 use crate::dns::forwarder::{Forwarder, Running};
 use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
-use crate::faults;
+use crate::netns::changes::Changes;
 use crate::netns::firewall::{self, OpenSpec};
 use crate::netns::forwarding::{self, Families, Forwarding, ForwardingSpec, Ipv6Switch};
 use crate::netns::link::{Link, LinkPlan};
@@ -27,7 +28,7 @@ use crate::probe::Probe;
 use crate::readiness::{Watched, watch};
 use crate::state::{Exclusive, Journal, RunId};
 use crate::target::mounts::keep::Keeper;
-use crate::target::mounts::{MountPlan, write_readable};
+use crate::target::mounts::{MountPlan, private_dir, write_readable};
 
 /// DNS's port.
 const DOMAIN: u16 = 53;
@@ -43,7 +44,7 @@ pub(super) struct Network {
     pub mounts: MountPlan,
     keeper: Keeper,
     keeper_ready: AsyncFd<Watched<OwnedFd>>,
-    routes_ready: AsyncFd<Watched<OwnedFd>>,
+    changes: Changes,
     dns: Running,
     _ports: Reservation,
 }
@@ -51,8 +52,8 @@ pub(super) struct Network {
 /// What the host changed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Links, addresses or routes.
-    Routes,
+    /// Interfaces or their switches.
+    Interfaces,
     /// Its resolv.conf.
     ResolvConf,
 }
@@ -62,6 +63,7 @@ pub(super) struct Place<'a> {
     pub id: &'a RunId,
     pub dir: &'a Path,
     pub journal: &'a Journal,
+    pub signals: &'a Signals,
 }
 
 impl Network {
@@ -74,36 +76,37 @@ impl Network {
     ) -> Result<(Self, Probe)> {
         let ports = reserve(&plan.publish)?;
         let Joined { subnets, mtu, namespace, link, probe } = join(plan, place, notes, probe)?;
-        faults::point("dns")?;
+        place.signals.step("dns")?;
         let gateways = gateways(&subnets);
         // resolv.conf names the IPv4 gateway only, so only that one listens, and one port says it all.
         let forwarder = Forwarder::bind(&gateways[..1], Some(link.name()))?;
         let dns_port = forwarder.listening().iter().map(|(_, port)| *port).find(|port| *port != DOMAIN);
-        faults::point("nat")?;
+        place.signals.step("nat")?;
         let spec = nat_spec(plan, place, &subnets, link.name(), dns_port);
         let families = families(&subnets);
         let nat = Nat::install(&spec)?;
-        faults::point("forwarding")?;
+        place.signals.step("forwarding")?;
         let switch = Ipv6Switch::of_kernel();
+        // Before the first look, so that nothing that comes later is missed.
+        let changes = Changes::follow()?;
         let forwarding = Forwarding::enable(
             ForwardingSpec { run: place.id.clone(), families, ipv6_switch: switch },
             place.journal,
             &nat,
         )?;
-        faults::point("firewall")?;
+        place.signals.step("firewall")?;
         let blocked = firewall::open(&open_spec(plan, place, &link, dns_port), place.journal)?;
         blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
         let dns = forwarder.run(upstream(plan))?;
         let resolv_conf = write_resolv_conf(place, &dns, gateways[0])?;
-        let mut namespace = namespace;
         if let Some(named) = namespace.named() {
+            let _held = Exclusive::take()?;
             named.provide_resolv_conf(&String::from_utf8_lossy(&dns.render(gateways[0])), place.journal)?;
         }
-        let mounts = MountPlan { resolv_conf, private: place.dir.join("private"), netns: plan.arguments.name.clone() };
+        let mounts = MountPlan { resolv_conf, private: private_dir(place.dir), netns: plan.arguments.name.clone() };
         make_private(&mounts.private)?;
         let keeper = Keeper::watch(&mounts)?;
         let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
-        let routes_ready = watch(duplicate(forwarding.as_fd())?, "the host's routes")?;
         let network = Self {
             forwarding,
             nat,
@@ -114,7 +117,7 @@ impl Network {
             mounts,
             keeper,
             keeper_ready,
-            routes_ready,
+            changes,
             dns,
             _ports: ports,
         };
@@ -161,19 +164,19 @@ impl Network {
     /// Takes it all away. Closing the nftables table's socket and the inotify instance each wait for a grace period in the kernel, so they are closed
     /// side by side, and while the journal is undone; whoever holds the handles waits for them at the very end.
     pub(super) fn let_go(self) -> Vec<JoinHandle<()>> {
-        let Self { forwarding, nat, keeper, keeper_ready, routes_ready, .. } = self;
-        // Duplicates first: the last descriptor to be closed is the one that waits.
-        drop((keeper_ready, routes_ready));
+        let Self { forwarding, nat, keeper, keeper_ready, .. } = self;
+        // The duplicate first: the last descriptor to be closed is the one that waits.
+        drop(keeper_ready);
         // Forwarding before the table that keeps the host from forwarding for others.
         drop(forwarding);
         vec![thread::spawn(move || drop(nat)), thread::spawn(move || drop(keeper))]
     }
 
     /// Waits until the host changes something that concerns us.
-    pub(super) async fn host_changed(&self) -> Result<Change> {
+    pub(super) async fn host_changed(&mut self) -> Result<Change> {
         let failed = |error| Error::os("follow", "the host's changes", error);
         tokio::select! {
-            ready = self.routes_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::Routes) }
+            changed = self.changes.next() => changed.map(|()| Change::Interfaces),
             ready = self.keeper_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::ResolvConf) }
         }
     }
@@ -181,7 +184,7 @@ impl Network {
     /// Acts upon it.
     pub(super) fn follow(&mut self, change: Change) -> Result<()> {
         match change {
-            Change::Routes => self.forwarding.refresh(&self.nat),
+            Change::Interfaces => self.forwarding.refresh(&self.nat),
             Change::ResolvConf => {
                 if self.keeper.check()?.host_changed {
                     let text = self.dns.render(self.gateways()[0]);
@@ -223,7 +226,7 @@ fn join(
     notes: &mut Vec<String>,
     probe: impl FnOnce() -> Result<Probe>,
 ) -> Result<Joined> {
-    faults::point("subnet")?;
+    place.signals.step("subnet")?;
     let wanted = Wanted::parse(plan.arguments.subnet.iter().map(String::as_str))?;
     let mut netlink = Netlink::route()?;
     let uplink = Uplink::find(&mut netlink)?;
@@ -235,12 +238,12 @@ fn join(
     let occupied = Occupied::read(&mut netlink, &wanted)?;
     let seed = u64::from_str_radix(place.id.as_str(), 16).unwrap_or(0);
     let subnets = Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?;
-    faults::point("namespace")?;
+    place.signals.step("namespace")?;
     let mut namespace = Namespace::create(plan.arguments.name.as_deref(), place.journal)?;
-    faults::point("link")?;
+    place.signals.step("link")?;
     let (interface, mtu) = (place.id.interface(), uplink.mtu());
     let link = Link::create(&LinkPlan { interface: &interface, mtu, subnets }, &mut namespace, |name, index| {
-        faults::point("attach")?;
+        place.signals.step("attach")?;
         forwarding::prepare_interface(name, families(&subnets), needs_route_localnet(plan))?;
         probe.attach_link(index)
     })?;
@@ -301,7 +304,7 @@ fn upstream(plan: &Plan) -> Upstream {
 
 /// The file that the command will see as its /etc/resolv.conf.
 fn write_resolv_conf(place: &Place<'_>, dns: &Running, gateway: IpAddr) -> Result<PathBuf> {
-    faults::point("resolv_conf")?;
+    place.signals.step("resolv_conf")?;
     let path = place.dir.join("resolv.conf");
     write_readable(&path, &dns.render(gateway))?;
     Ok(path)

@@ -8,6 +8,7 @@ use super::Plan;
 use super::live::{Card, Live, now_ns};
 use super::network::{Network, Place};
 use super::show::Show;
+use super::signals::Listening;
 use super::watch::NotStarted;
 use crate::error::{Error, Result};
 use crate::faults;
@@ -33,6 +34,7 @@ pub(super) async fn set_up(
     journal: &Journal,
     line: &mut Line,
     show: Show,
+    signals: &Listening<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
     let config = probe_config(plan);
     let loading = thread::Builder::new()
@@ -40,26 +42,30 @@ pub(super) async fn set_up(
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
         .map_err(|error| Error::os("start thread", "load", error))?;
     let mut notes = Vec::new();
-    let place = Place { id: run_dir.id(), dir: run_dir.path(), journal };
+    let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let (mut network, mut probe) = Network::set_up(plan, &place, &mut notes, loaded)?;
-    let cgroup = make_cgroup(run_dir, journal, &mut notes)?;
-    faults::point("prepare")?;
+    let cgroup = make_cgroup(&place, &mut notes)?;
+    place.signals.step("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
     if plan.arguments.verbose {
         say(&network, &probe);
     }
     run_dir.write_card(&card(plan, run_dir, &network))?;
-    let pid = match wait_until_prepared(line).await? {
-        Ok(pid) => pid,
-        Err(why) => return Ok(Err(why)),
+    let pid = tokio::select! {
+        prepared = wait_until_prepared(line) => match prepared? {
+            Ok(pid) => pid,
+            Err(why) => return Ok(Err(why)),
+        },
+        error = signals.stopped() => return Err(error),
     };
     network.keep(
         File::open(format!("/proc/{pid}/ns/mnt"))
             .map_err(|error| Error::os("open", "the command's mount namespace", error))?
             .into(),
     )?;
+    signals.held().go_on()?;
     let card = Card {
         id: run_dir.id().to_string(),
         command: plan.command.shown(),
@@ -92,9 +98,9 @@ fn probe_config(plan: &Plan) -> ProbeConfig {
     }
 }
 
-fn make_cgroup(run_dir: &RunDir, journal: &Journal, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
-    faults::point("cgroup")?;
-    match Cgroup::create(run_dir.id(), journal)? {
+fn make_cgroup(place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
+    place.signals.step("cgroup")?;
+    match Cgroup::create(place.id, place.journal)? {
         Made::Cgroup(cgroup) => Ok(Some(cgroup)),
         Made::None(reason) => {
             notes.push(format!("the command runs without a cgroup of its own: {reason}"));
@@ -138,16 +144,18 @@ async fn wait_until_prepared(line: &mut Line) -> Result<Result<i32, NotStarted>>
 /// `-v`: what the command is about to find. A closed standard error changes nothing.
 fn say(network: &Network, probe: &Probe) {
     use std::io::Write;
-    let list =
-        |addresses: Vec<std::net::IpAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    fn list(items: &[impl ToString]) -> String {
+        items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+    let method = probe.method().map(|method| format!("{method:?}").to_lowercase()).unwrap_or_default();
     let _ = writeln!(
         std::io::stderr(),
-        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {:?}, DNS by {:?}",
+        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
         network.link.name(),
         network.mtu,
-        list(network.gateways()),
-        list(network.targets()),
-        probe.method(),
-        network.resolvers(),
+        list(&network.gateways()),
+        list(&network.targets()),
+        method,
+        list(&network.resolvers()),
     );
 }

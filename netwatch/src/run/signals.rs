@@ -1,10 +1,14 @@
 //! Signals to netwatch, with where they came from.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
+use crate::faults;
 use crate::guardian::{Inherited, block};
 use crate::readiness::{Watched, watch};
 
@@ -24,45 +28,70 @@ pub(super) enum Action {
 
 /// A signalfd over everything that netwatch listens to.
 pub(super) struct Signals {
-    blocked: SignalFd,
+    held: Rc<SignalFd>,
     ignored: Vec<Signal>,
+    came: Cell<Option<Signal>>,
 }
 
 impl Signals {
     /// Blocks the signals, so that none is lost from here on. Before any fork, thread or runtime.
     pub(super) fn hold(inherited: &Inherited) -> Result<Self> {
         let set = block(&HEARD)?;
-        let blocked = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map_err(|errno| Error::os("listen to", "signals", errno))?;
+        let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(deaf)?;
         let ignored = HEARD.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
-        Ok(Self { blocked, ignored })
+        Ok(Self { held: Rc::new(held), ignored, came: Cell::new(None) })
+    }
+
+    /// Between two steps of the set-up, before the one called `name`: fails when a signal has come.
+    pub(super) fn step(&self, name: &str) -> Result<()> {
+        faults::point(name)?;
+        self.go_on()
+    }
+
+    /// Fails when a signal has come that ends a process by default (INT, QUIT, TERM, HUP). The command, which would get it, does not run yet.
+    pub(super) fn go_on(&self) -> Result<()> {
+        while let Some(info) = self.held.read_signal().map_err(deaf)? {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => {
+                    self.came.set(Some(signal));
+                    return Err(Error::said("set up", "the run", format!("{signal} came")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The signal that ended the set-up.
+    pub(super) fn came(&self) -> Option<Signal> {
+        self.came.get()
     }
 
     /// Inside the runtime.
-    pub(super) fn listen(self) -> Result<Listening> {
-        Ok(Listening { signals: watch(self.blocked, "signals")?, ignored: self.ignored })
+    pub(super) fn listen(&self) -> Result<Listening<'_>> {
+        Ok(Listening { signals: watch(Rc::clone(&self.held), "signals")?, held: self })
     }
 }
 
 /// Signals as a stream of actions.
-pub(super) struct Listening {
-    signals: AsyncFd<Watched<SignalFd>>,
-    ignored: Vec<Signal>,
+pub(super) struct Listening<'a> {
+    signals: AsyncFd<Watched<Rc<SignalFd>>>,
+    held: &'a Signals,
 }
 
-impl Listening {
-    /// A signal that came before the command could get it and that ends a process by default: INT, QUIT, TERM or HUP.
-    pub(super) fn already(&self) -> Result<Option<Signal>> {
+impl<'a> Listening<'a> {
+    /// For the steps of the set-up, which do not wait.
+    pub(super) fn held(&self) -> &'a Signals {
+        self.held
+    }
+
+    /// During set-up: waits until [`Signals::go_on`] fails.
+    pub(super) async fn stopped(&self) -> Error {
         loop {
-            match self.signals.get_ref().read_signal() {
-                Ok(Some(info)) => match Signal::try_from(info.ssi_signo as i32) {
-                    Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => {
-                        return Ok(Some(signal));
-                    }
-                    _ => {}
-                },
-                Ok(None) => return Ok(None),
-                Err(errno) => return Err(Error::os("listen to", "signals", errno)),
+            let ready = self.signals.readable().await.map_err(deaf);
+            match ready.and_then(|mut ready| self.held.go_on().map(|()| ready.clear_ready())) {
+                Ok(()) => {}
+                Err(error) => return error,
             }
         }
     }
@@ -70,17 +99,21 @@ impl Listening {
     /// The next thing to do.
     pub(super) async fn next(&self) -> Result<Action> {
         loop {
-            let mut ready = self.signals.readable().await.map_err(|error| Error::os("listen to", "signals", error))?;
-            match ready.get_inner().read_signal() {
-                Ok(Some(info)) => match action(info.ssi_signo, info.ssi_code, &self.ignored) {
+            let mut ready = self.signals.readable().await.map_err(deaf)?;
+            match self.held.held.read_signal() {
+                Ok(Some(info)) => match action(info.ssi_signo, info.ssi_code, &self.held.ignored) {
                     Action::Nothing => {}
                     action => return Ok(action),
                 },
                 Ok(None) => ready.clear_ready(),
-                Err(errno) => return Err(Error::os("listen to", "signals", errno)),
+                Err(errno) => return Err(deaf(errno)),
             }
         }
     }
+}
+
+fn deaf(cause: impl Into<std::io::Error>) -> Error {
+    Error::os("listen to", "signals", cause)
 }
 
 /// The terminal driver signals the whole foreground group, the command included; its signals come from the kernel (`SI_KERNEL`).

@@ -83,7 +83,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Until the last process that is to be waited for has ended.
-    pub(super) async fn run(mut self, signals: &Listening) -> Result<Result<Ending, NotStarted>> {
+    pub(super) async fn run(mut self, signals: &Listening<'_>) -> Result<Result<Ending, NotStarted>> {
         let mut next_tick = Instant::now();
         loop {
             tokio::select! {
@@ -98,7 +98,7 @@ impl<'a> Watch<'a> {
                     self.on_tick();
                     next_tick = Instant::now() + self.live.probe.next_poll();
                 }
-                changed = self.live.network.host_changed() => self.live.follow(changed?),
+                changed = self.live.network.host_changed() => self.live.follow(changed),
             }
         }
     }
@@ -111,7 +111,7 @@ impl<'a> Watch<'a> {
         if now >= self.next_look {
             self.next_look = now + LOOK;
             self.live.fetch_counters();
-            self.live.follow(Change::ResolvConf);
+            self.live.follow(Ok(Change::ResolvConf));
         }
     }
 

@@ -6,6 +6,7 @@ use super::undo::Undo;
 use super::{Exclusive, Journal, RunDir, RunId};
 use crate::error::{Error, Result};
 use crate::netns::{cgroup, firewall, forwarding, link, named};
+use crate::target::mounts::{marker, private_dir};
 
 /// Who removes the link of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,12 @@ pub fn undo_run(dir: &Path, held: &Exclusive, link_ends: LinkEnds) -> Result<()>
         .and_then(|name| RunId::parse(name.to_str()?))
         .ok_or_else(|| Error::said("clean up after", dir.display().to_string(), "not a run's directory"))?;
     let mut failure = None;
+    // First: nobody is to use what is undone. At a run's own end nobody is left.
+    if link_ends == LinkEnds::ByUs
+        && let Err(error) = marker::end_processes(&private_dir(dir))
+    {
+        failure.get_or_insert(error);
+    }
     let journal = Journal::read(dir)?;
     if let Err(error) = firewall::remove_all(&journal) {
         failure.get_or_insert(error);
@@ -35,7 +42,7 @@ pub fn undo_run(dir: &Path, held: &Exclusive, link_ends: LinkEnds) -> Result<()>
     }
     // An anonymous namespace takes its link with it, behind our back; deleting it here would take 13 to 20 ms. A named one that
     // somebody joined lives on.
-    if (link_ends == LinkEnds::ByUs || journal.iter().any(|undo| matches!(undo, Undo::Mount { .. })))
+    if (link_ends == LinkEnds::ByUs || journal.iter().any(|undo| matches!(undo, Undo::Name { .. })))
         && let Err(error) = link::delete(&run.interface())
     {
         failure.get_or_insert(error);
@@ -76,9 +83,10 @@ fn apply(run: &RunId, undo: &Undo, held: &Exclusive) -> Result<()> {
         Undo::Forwarding { netns_cookie } => forwarding::release(run, *netns_cookie, held).map(drop),
         // All of them at once, above: each transaction costs an RCU grace period.
         Undo::ForeignRule { .. } => Ok(()),
-        Undo::File { path } => named::undo_file(path),
+        Undo::File { path, inode } => named::undo_file(path, *inode),
         Undo::Directory { path } => named::undo_directory(path),
         Undo::Mount { path } => named::undo_mount(path),
+        Undo::Name { path, file, netns } => named::undo_name(path, *file, *netns),
         Undo::Cgroup { path } => cgroup::undo(path),
     }
 }

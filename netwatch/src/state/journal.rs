@@ -5,13 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::RunDir;
 use super::undo::Undo;
+use super::{RunDir, RunId};
 use crate::error::{Error, Result};
 
 /// Appends records. `/run` is memory, so what matters is that the write happened before the change, not that it reached a disk.
 #[derive(Debug)]
 pub struct Journal {
+    run: RunId,
     file: File,
     path: String,
 }
@@ -27,7 +28,12 @@ impl Journal {
             .mode(0o600)
             .open(&path)
             .map_err(|error| Error::os("open", shown.clone(), error))?;
-        Ok(Self { file, path: shown })
+        Ok(Self { run: run.id().clone(), file, path: shown })
+    }
+
+    /// Whose it is.
+    pub fn run(&self) -> &RunId {
+        &self.run
     }
 
     /// Records a change that is about to be made.

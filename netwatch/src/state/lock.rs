@@ -2,10 +2,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::thread;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Error, Result};
+
+/// How often it is tried again.
+const PATIENCE: Duration = Duration::from_micros(500);
 
 /// Held by one run at a time; let go on drop, and by the kernel when the process dies.
 #[derive(Debug)]
@@ -16,16 +22,30 @@ pub struct Exclusive {
 impl Exclusive {
     /// Waits for the lock. Critical sections are a few milliseconds long.
     pub fn take() -> Result<Self> {
-        let path = super::root()?.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| Error::os("open", path.display().to_string(), error))?;
-        let _flock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Error::os("lock", path.display().to_string(), errno))?;
+        let (path, file) = open()?;
+        let _flock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", path, errno))?;
         Ok(Self { _flock })
     }
+
+    /// Waits for the lock as long as `go_on` is fine with it. For whom signals are blocked, so that none ends the wait.
+    pub fn take_while(go_on: impl Fn() -> Result<()>) -> Result<Self> {
+        let (path, mut file) = open()?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(_flock) => return Ok(Self { _flock }),
+                Err((again, Errno::EWOULDBLOCK)) => file = again,
+                Err((_, errno)) => return Err(Error::os("lock", path, errno)),
+            }
+            go_on()?;
+            thread::sleep(PATIENCE);
+        }
+    }
+}
+
+fn open() -> Result<(String, File)> {
+    let path = super::root()?.join("lock");
+    let shown = path.display().to_string();
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(&path).map(|file| (shown.clone(), file)).map_err(|error| Error::os("open", shown, error))
 }

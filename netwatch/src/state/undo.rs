@@ -1,5 +1,7 @@
 //! One record for each change of the host that the kernel cannot undo by itself. A record is on disk before its change is made.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -28,20 +30,44 @@ pub enum Undo {
     File {
         /// Absolute path.
         path: PathBuf,
+        /// What tells it from somebody else's at the same place; none where the name itself is ours alone.
+        inode: Option<Inode>,
     },
     /// A directory of ours, removed only when empty.
     Directory {
         /// Absolute path.
         path: PathBuf,
     },
-    /// A mount of ours in the host's mount namespace (unmounted, then the mount point is removed).
+    /// A directory that was made a mount of its own in the host's mount namespace; it stays while there are others' mounts in it.
     Mount {
         /// Absolute path of the mount point.
         path: PathBuf,
+    },
+    /// The name of a network namespace, and not that of somebody who has taken the same name since: a mount on a file.
+    Name {
+        /// Absolute path of the mount point.
+        path: PathBuf,
+        /// The file below the mount.
+        file: Inode,
+        /// What is mounted.
+        netns: Inode,
     },
     /// A cgroup of ours: what is left in it is killed, then it is removed.
     Cgroup {
         /// Absolute path in the cgroup file system.
         path: PathBuf,
     },
+}
+
+/// Identifies a file as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl From<&Metadata> for Inode {
+    fn from(data: &Metadata) -> Self {
+        Self { device: data.dev(), number: data.ino() }
+    }
 }

@@ -63,17 +63,35 @@ fn without_root_it_says_what_to_do() {
 }
 
 #[test]
-fn a_missing_capability_is_named() {
+fn a_missing_capability_is_named_by_run_and_doctor() {
     let net = internet!();
     let binary = net.host.binary();
-    for capability in ["net_admin", "sys_admin"] {
-        let (ok, said) = net.host.try_sh(&format!(
-            "setpriv --bounding-set -{capability} --inh-caps -{capability} {} run -- true",
-            binary.display()
-        ));
+    let needed =
+        ["net_admin", "sys_admin", "sys_chroot", "net_bind_service", "setuid", "setgid", "kill", "dac_override"];
+    for capability in needed {
+        let without = |arguments: &str| {
+            net.host.try_sh(&format!(
+                "setpriv --bounding-set -{capability} --inh-caps -{capability} {} {arguments}",
+                binary.display()
+            ))
+        };
         let name = format!("CAP_{}", capability.to_uppercase());
+        let (ok, said) = without("run -- true");
         assert!(!ok && said.lines().count() == 1 && said.contains(&name), "{capability}: {said}");
+        let (ok, said) = without("doctor");
+        assert!(!ok && said.contains(&format!("missing: {name}")), "{capability}: {said}");
     }
+}
+
+#[test]
+fn no_other_capability_is_needed() {
+    let net = internet!();
+    // CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON.
+    let all = "net_admin sys_admin sys_chroot net_bind_service setuid setgid kill dac_override";
+    let keep: Vec<_> = all.split(' ').map(|name| format!("+{name}")).collect();
+    let command = format!("setpriv --bounding-set -all,{} {}", keep.join(","), net.host.binary().display());
+    let said = net.host.sh(&format!("{command} doctor && {command} run -q -u {USER} -- id -un"));
+    assert!(said.ends_with(&format!("{USER}\n")), "{said}");
 }
 
 #[test]

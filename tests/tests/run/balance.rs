@@ -55,3 +55,29 @@ fn a_full_flow_table_coarsens_and_never_forgets() {
     report::assert_packets(totals, "egress", 80, 142);
     assert!(report::number(run.report(), "balance.remainders.overflow.egress.skbs") > 0, "{run}");
 }
+
+#[test]
+fn later_classifiers_see_every_packet() {
+    let net = internet!();
+    let script = format!("echo ready; sleep 0.5; {TRAFFIC} udp {APP_V4}:{ECHO} 20 100; echo sent; sleep 0.5");
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
+    running.wait_for_stdout("ready");
+    // Somebody else's classifier, behind ours on both sides of the interface: it sends copies to a link that leads nowhere.
+    net.host.sh(
+        "ip link add copies type veth peer name nowhere; ip link set copies up; ip link set nowhere up
+        interface=$(ip -br link | grep -o '^nw[0-9a-f]*')
+        for side in ingress egress; do
+            tc filter add dev $interface $side protocol ip prio 50000 u32 match ip protocol 17 0xff action mirred egress mirror dev copies
+        done",
+    );
+    running.wait_for_stdout("sent");
+    let seen = net
+        .host
+        .sh("for side in ingress egress; do tc -s filter show dev $(ip -br link | grep -o '^nw[0-9a-f]*') $side; done");
+    // What comes in has no Ethernet header at that place.
+    for counted in ["Sent 2560 bytes 20 pkt", "Sent 2840 bytes 20 pkt"] {
+        assert!(seen.contains(counted), "{counted}: {seen}");
+    }
+    let run = running.finish();
+    report::assert_packets(report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO), "egress", 20, 142);
+}

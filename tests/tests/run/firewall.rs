@@ -1,6 +1,6 @@
 //! Hosts whose own firewall would drop what the namespace sends.
 
-use netwatch_tests::{Internet, internet, needs};
+use netwatch_tests::{Internet, Run, internet, needs};
 
 const FETCH: &[&str] = &["curl", "-sS", "-m", "5", "http://app.example/"];
 
@@ -86,6 +86,12 @@ fn the_rule_is_for_our_interface_only() {
     }
 }
 
+/// The chain and the one command that opens it.
+fn assert_named_before_the_command(run: &Run, words: &[&str]) {
+    let (before, _) = run.stderr.split_once("started").unwrap_or_else(|| panic!("{run}"));
+    assert!(words.iter().all(|word| before.contains(word)), "{words:?}: {run}");
+}
+
 #[test]
 fn a_table_with_an_owner_is_named_before_the_command_starts() {
     let net = internet!();
@@ -94,8 +100,11 @@ fn a_table_with_an_owner_is_named_before_the_command_starts() {
     let script = "add table inet firewalld { flags owner; }\nadd chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy drop; }\n";
     std::io::Write::write_all(holder.stdin.as_mut().unwrap(), script.as_bytes()).unwrap();
     net.host.wait_for("nft list ruleset | grep -q filter_FORWARD");
-    let run = net.host.run(&[], &["sh", "-c", "echo started"]);
-    assert!(run.stderr.contains("firewalld") && run.stderr.contains("filter_FORWARD"), "names the chain: {run}");
+    let run = net.host.run(&[], &["sh", "-c", "echo started >&2"]);
+    assert_named_before_the_command(
+        &run,
+        &["firewalld", "filter_FORWARD", "firewall-cmd --zone=trusted --add-interface="],
+    );
     let doctor = net.host.netwatch(&["doctor"]);
     assert!((doctor.stdout.clone() + &doctor.stderr).contains("filter_FORWARD"), "{doctor}");
     let _ = holder.kill();
@@ -109,9 +118,6 @@ fn legacy_tables_are_named() {
     if !net.host.try_sh("iptables-legacy -P FORWARD DROP").0 {
         return netwatch_tests::skip("this kernel has no iptables-legacy");
     }
-    let run = net.host.run(&[], &["sh", "-c", "echo started"]);
-    assert!(
-        run.stderr.contains("FORWARD") && run.stderr.contains("iptables"),
-        "names the chain and the command: {run}"
-    );
+    let run = net.host.run(&[], &["sh", "-c", "echo started >&2"]);
+    assert_named_before_the_command(&run, &["FORWARD", "iptables-legacy -t filter -I FORWARD -i nw+ -j ACCEPT"]);
 }

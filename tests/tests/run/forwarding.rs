@@ -1,6 +1,8 @@
 //! The host forwards for the namespace, for nobody else, and not a moment longer.
 
-use netwatch_tests::{Ipv6, Shape, addresses::*, internet};
+use std::time::Duration;
+
+use netwatch_tests::{Internet, Ipv6, Shape, addresses::*, internet};
 
 #[test]
 fn sysctls_come_back_also_from_unusual_values() {
@@ -46,27 +48,70 @@ fn a_default_route_from_router_advertisements_survives() {
     net.host.assert_nothing_left(&before);
 }
 
+/// A second link of the host, and another machine on its first one that sends packets through it to the second.
+struct Neighbour<'a>(&'a Internet);
+
+impl<'a> Neighbour<'a> {
+    /// Comes back when the host would forward for it, if it were a router; and then it is none.
+    fn new(net: &'a Internet) -> Self {
+        net.host.sh(
+            "ip link add lan2 type veth peer name lan2peer; ip addr add 198.51.100.129/28 dev lan2; ip link set lan2 up
+            ip addr add 2001:db8:2::1/64 dev lan2 nodad; ip link set lan2peer up
+            ip neigh add 198.51.100.130 lladdr 02:00:00:00:00:01 dev lan2
+            ip neigh add 2001:db8:2::2 lladdr 02:00:00:00:00:01 dev lan2
+            nft add table inet watch; nft add chain inet watch out '{ type filter hook postrouting priority 300; }'",
+        );
+        net.inet.sh(&format!(
+            "ip route add 198.51.100.128/28 via {HOST_V4}; ip -6 route add 2001:db8:2::/64 via {HOST_V6}"
+        ));
+        let neighbour = Self(net);
+        neighbour.make_router("1");
+        // The witness that the tests see a difference.
+        assert_eq!(neighbour.families_forwarded(), 2);
+        neighbour.make_router("0");
+        neighbour
+    }
+
+    fn make_router(&self, value: &str) {
+        self.0.host.sh(&format!("for f in ipv4 ipv6; do echo {value} > /proc/sys/net/$f/conf/all/forwarding; done"));
+    }
+
+    /// Sends, and says of how many families something came out at the other side.
+    fn families_forwarded(&self) -> usize {
+        self.0.host.sh("nft flush chain inet watch out
+            nft add rule inet watch out oifname lan2 ip daddr 198.51.100.130 counter
+            nft add rule inet watch out oifname lan2 ip6 daddr 2001:db8:2::2 counter");
+        // Nobody answers, so both fail.
+        self.0.inet.try_sh("ping -c 2 -i 0.1 -W 0.2 198.51.100.130 || ping -6 -c 2 -i 0.1 -W 0.2 2001:db8:2::2");
+        2 - self.0.host.sh("nft list table inet watch").matches("counter packets 0 bytes 0").count()
+    }
+}
+
 #[test]
 fn the_host_does_not_become_a_router_for_others() {
     let net = internet!();
-    // Another machine on the host's link sends a packet through it, to the far side of a second link.
-    net.host.sh(
-        "ip link add lan2 type veth peer name lan2peer; ip addr add 198.51.100.129/28 dev lan2; ip link set lan2 up
-        ip addr add 2001:db8:2::1/64 dev lan2 nodad; ip link set lan2peer up
-        nft add table inet watch
-        nft add chain inet watch out '{ type filter hook postrouting priority 300; }'
-        nft add rule inet watch out oifname lan2 ip daddr 198.51.100.130 counter
-        nft add rule inet watch out oifname lan2 ip6 daddr 2001:db8:2::2 counter
-        ip neigh add 198.51.100.130 lladdr 02:00:00:00:00:01 dev lan2; ip neigh add 2001:db8:2::2 lladdr 02:00:00:00:00:01 dev lan2",
-    );
-    net.inet
-        .sh(&format!("ip route add 198.51.100.128/28 via {HOST_V4}; ip -6 route add 2001:db8:2::/64 via {HOST_V6}"));
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 1"]);
+    let neighbour = Neighbour::new(&net);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 2"]);
     running.wait_for_stdout("ready");
-    let (_, said) = net.inet.try_sh("ping -c 2 -i 0.1 -W 0.2 198.51.100.130; ping -6 -c 2 -i 0.1 -W 0.2 2001:db8:2::2");
-    let counted = net.host.sh("nft list table inet watch | grep -c 'counter packets 0 bytes 0'");
-    assert_eq!(counted.trim(), "2", "something was forwarded: {}\n{said}", net.host.sh("nft list table inet watch"));
+    assert_eq!(neighbour.families_forwarded(), 0);
+    assert!(running.is_running());
     running.finish().assert_ok();
+}
+
+#[test]
+fn a_host_that_becomes_a_router_during_the_run_is_not_hindered() {
+    let net = internet!();
+    let neighbour = Neighbour::new(&net);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 2; curl -sS http://app.example/"]);
+    running.wait_for_stdout("ready");
+    // As Docker does when it starts.
+    neighbour.make_router("1");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(neighbour.families_forwarded(), 2, "{}", net.host.sh("nft list ruleset"));
+    assert!(running.is_running());
+    assert_eq!(running.finish().assert_ok().stdout, "ready\nhello\n");
+    let switches = net.host.sh("cat /proc/sys/net/ipv[46]/conf/all/forwarding");
+    assert_eq!(switches, "1\n1\n", "what somebody else has switched on stays on");
 }
 
 #[test]
@@ -98,5 +143,35 @@ fn a_route_change_during_the_run_is_followed() {
     let run = running.finish();
     assert!(run.assert_ok().stdout.contains("198.51.100.194"), "by the new way: {run}");
     net.host.sh(&format!("ip route replace default via {ROUTER_V4} dev uplink"));
+    net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn an_interface_that_comes_during_the_run_carries_its_packets() {
+    let net = internet!();
+    let pid = net.host.pid();
+    let script = "echo ready; read line; for family in -4 -6; do curl -sS $family -m 5 http://app.example/client; done";
+    let fifo = net.host.dir().join("go");
+    net.host.sh(&format!("mkfifo {}", fifo.display()));
+    let before = net.host.state();
+    let mut running = net.host.start(&[], &["sh", "-c", &format!("exec < {}; {script}", fifo.display())]);
+    // Opened for both, so that neither side waits for the other.
+    let mut go = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    running.wait_for_stdout("ready");
+    // A VPN is started, a cable plugged in: both ways are by the new interface from now on.
+    net.inet.sh(&format!(
+        "ip link add lan5 index 40 type veth peer name vpn netns {pid}; ip link set lan5 addrgenmode none up
+        ip addr add 198.51.100.209/28 dev lan5; ip addr add 2001:db8:5::1/64 dev lan5 nodad"
+    ));
+    net.host.sh(
+        "ip link set vpn addrgenmode none up; ip addr add 198.51.100.210/28 dev vpn; ip addr add 2001:db8:5::2/64 dev vpn nodad
+        ip route replace default via 198.51.100.209 dev vpn; ip -6 route replace default via 2001:db8:5::1 dev vpn",
+    );
+    net.host.wait_for("ip link show dev vpn | grep -q 'state UP'");
+    std::io::Write::write_all(&mut go, b"go\n").unwrap();
+    let run = running.finish();
+    assert!(run.assert_ok().stdout.ends_with("ready\n198.51.100.210\n2001:db8:5::2\n"), "by the new way: {run}");
+    net.inet.sh("ip link del lan5");
+    net.host.sh(&format!("ip route replace default via {ROUTER_V4}; ip -6 route replace default via {ROUTER_V6}"));
     net.host.assert_nothing_left(&before);
 }

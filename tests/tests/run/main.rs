@@ -2,10 +2,12 @@
 
 mod bad_input;
 mod balance;
+mod both_killed;
 mod counts;
 mod dns;
 mod drain;
 mod duration;
+mod elsewhere;
 mod environment;
 mod exit_codes;
 mod faults;

@@ -50,3 +50,46 @@ fn after_sigkill_the_name_is_free_again() {
     net.host.run(&["--name", "red"], &["true"]).assert_ok();
     net.host.assert_nothing_left(&before);
 }
+
+#[test]
+fn racing_with_ip_netns_add_one_of_the_two_gets_the_name_and_keeps_it() {
+    let net = internet!();
+    net.host.sh("ip netns add other; ip netns del other");
+    let before = net.host.state();
+    for millis in [0, 8, 14, 17, 20, 23, 26, 29, 32, 40] {
+        let running = net.host.start(&["--name", "violet"], &["true"]);
+        std::thread::sleep(std::time::Duration::from_millis(millis));
+        // The name is in use, was in use and is free again, or was never taken.
+        let (theirs, said) = net.host.try_sh("ip netns add violet");
+        assert!(theirs || said.contains("File exists"), "{said}");
+        let run = running.finish();
+        assert!(run.code == Some(0) || (theirs && run.code == Some(125) && run.stderr.contains("violet")), "{run}");
+        if theirs {
+            let inside = net.host.sh("ip netns exec violet ip -o link");
+            assert!(
+                inside.contains("lo:") && !inside.contains("eth0"),
+                "theirs is still there, after {millis} ms: {inside}"
+            );
+            net.host.sh("ip netns del violet");
+        }
+        net.host.assert_nothing_left(&before);
+    }
+}
+
+#[test]
+fn a_name_that_somebody_takes_over_during_the_run_stays_theirs() {
+    let net = internet!();
+    net.host.sh("ip netns add other; ip netns del other");
+    let before = net.host.state();
+    for end in [libc::SIGTERM, libc::SIGKILL] {
+        let mut running = net.host.start(&["--name", "brown"], &["sh", "-c", "echo ready; exec sleep 20"]);
+        running.wait_for_stdout("ready");
+        net.host.sh("ip netns del brown; ip netns add brown");
+        running.signal(end);
+        running.finish();
+        net.host.netwatch(&["clean"]).assert_ok();
+        assert_eq!(net.host.sh("ip netns exec brown echo theirs"), "theirs\n");
+        net.host.sh("ip netns del brown");
+        net.host.assert_nothing_left(&before);
+    }
+}

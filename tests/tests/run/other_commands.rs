@@ -9,11 +9,25 @@ fn doctor_is_content_where_run_works() {
     let run = net.host.netwatch(&["doctor"]);
     run.assert_ok();
     let text = run.stdout.to_lowercase();
-    for subject in ["kernel", "capabilit", "bpf", "btf", "tcx", "nf_tables", "cgroup", "uplink", "resolver", "forward"]
+    for subject in
+        ["kernel", "capabilit", "bpf", "btf", "attach", "nf_tables", "cgroup", "uplink", "resolver", "forward"]
     {
         assert!(text.contains(subject), "{subject}: {run}");
     }
     net.host.assert_nothing_left(&before);
+}
+
+#[test]
+fn doctor_names_the_way_that_run_attaches_by() {
+    let net = internet!();
+    let doctor = net.host.netwatch(&["doctor"]).assert_ok().stdout.clone();
+    let line = doctor.lines().find(|line| line.contains("attach: ")).unwrap_or_else(|| panic!("{doctor}"));
+    let run = net.host.netwatch(&["run", "-v", "--", "true"]);
+    let used = run.assert_ok().stderr.split("classifier by ").nth(1).and_then(|rest| rest.split(',').next());
+    let used = used.unwrap_or_else(|| panic!("{run}"));
+    assert!(line.contains(&format!("attach: by {used}")), "{line}\n{run}");
+    let other = if used == "clsact" { "tcx" } else { "clsact" };
+    assert!(line.contains(&format!("{other} works too")) || line.contains("the other way does not work"), "{line}");
 }
 
 #[test]

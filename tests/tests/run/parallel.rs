@@ -38,3 +38,14 @@ fn a_clean_leaves_live_runs_alone() {
     net.host.netwatch(&["clean"]).assert_ok();
     assert!(running.finish().assert_ok().stdout.contains("hello"));
 }
+
+#[test]
+fn a_run_within_a_run_is_counted_by_both() {
+    let net = internet!();
+    let before = net.host.state();
+    let binary = net.host.binary();
+    let inner = [binary.to_str().unwrap(), "run", "-q", "--", TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "5", "100"];
+    let run = net.host.watch(&inner);
+    report::assert_packets(report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO), "ingress", 5, 142);
+    net.host.assert_nothing_left(&before);
+}

@@ -1,6 +1,6 @@
 //! What the README promises: a command runs as usual, and its endpoints are there with names the user knows.
 
-use netwatch_tests::{Options, addresses::*, internet, report};
+use netwatch_tests::{Options, addresses::*, internet, report, skip};
 
 #[test]
 fn curl_works_by_name_over_both_families() {
@@ -68,4 +68,23 @@ fn the_web_server_sees_the_host_as_client() {
         let run = net.host.watch(&["curl", "-sS", family, "http://app.example/client"]);
         assert_eq!(run.assert_ok().stdout.trim(), client, "source NAT: {run}");
     }
+}
+
+#[test]
+fn while_a_quiet_command_runs_it_is_small() {
+    let net = internet!();
+    if net.host.binary().ends_with("debug/netwatch") {
+        return skip("a debug build is larger: run `cargo xtask test`");
+    }
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+    running.wait_for_stdout("ready");
+    let resident = |pid: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    let kib = resident(running.pid()) + resident(running.guardian());
+    assert!(kib < 20 * 1024, "{kib} KiB resident");
+    running.signal(libc::SIGTERM);
+    running.finish();
 }

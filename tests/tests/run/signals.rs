@@ -1,6 +1,13 @@
 //! What netwatch does with signals. The ones typed at a terminal are in `terminal`.
 
-use netwatch_tests::internet;
+use std::fs::File;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netwatch_tests::{Options, internet, skip};
+
+/// A step of the set-up takes a few milliseconds, and so does undoing what was done. A busy machine takes longer; the commands here take 20 seconds.
+const PROMPTLY: Duration = Duration::from_secs(2);
 
 /// Says which signal it got and ends with its number.
 const CATCH: &str = "for s in INT TERM HUP QUIT USR1; do trap \"echo got $s; exit 9\" $s; done; echo ready; while :; do sleep 0.02; done";
@@ -42,7 +49,7 @@ fn a_second_one_kills_what_ignores_the_first() {
             net.host.start(&[], &["sh", "-c", "trap '' TERM HUP; echo ready; while :; do sleep 0.1; done"]);
         running.wait_for_stdout("ready");
         running.signal(signal);
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(200));
         assert!(running.is_running(), "the first one is only forwarded");
         running.signal(signal);
         let run = running.finish();
@@ -64,15 +71,77 @@ fn usr1_prints_interim_counters_and_goes_on() {
 }
 
 #[test]
-fn during_set_up_they_leave_nothing_behind() {
+fn during_set_up_they_end_it_promptly_and_leave_nothing_behind() {
     let net = internet!();
-    for millis in [0, 2, 5, 10, 20, 40] {
-        let before = net.host.state();
-        let running = net.host.start(&[], &["sleep", "20"]);
-        std::thread::sleep(std::time::Duration::from_millis(millis));
-        running.signal(libc::SIGTERM);
-        let run = running.finish();
-        assert!(run.code == Some(128 + libc::SIGTERM) || run.signal == Some(libc::SIGTERM), "{run}");
+    for (signal, moments) in
+        [(libc::SIGTERM, [0, 5, 20, 40]), (libc::SIGINT, [2, 8, 15, 30]), (libc::SIGHUP, [4, 10, 25, 35])]
+    {
+        for millis in moments {
+            let before = net.host.state();
+            let running = net.host.start(&[], &["sleep", "20"]);
+            thread::sleep(Duration::from_millis(millis));
+            running.signal(signal);
+            let sent = Instant::now();
+            let run = running.finish();
+            assert!(sent.elapsed() < PROMPTLY, "signal {signal} after {millis} ms: {run}");
+            assert!(run.code == Some(128 + signal) || run.signal == Some(signal), "{run}");
+            net.host.assert_nothing_left(&before);
+        }
+    }
+}
+
+#[test]
+fn at_each_step_of_the_set_up_they_keep_the_command_from_starting() {
+    let mut net = internet!();
+    if !net.host.use_faulty_binary() {
+        return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
+    }
+    let steps = net.host.netwatch(&["__faults"]).assert_ok().stdout.clone();
+    let signals =
+        [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGHUP", libc::SIGHUP), ("SIGQUIT", libc::SIGQUIT)];
+    let before = net.host.state();
+    for (step, (name, signal)) in
+        steps.lines().filter(|step| !["go", "execute"].contains(step)).zip(signals.into_iter().cycle())
+    {
+        let fault = Options::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))]);
+        let run = net.host.run_with(fault, &["--name", "grey"], &["sh", "-c", "echo started; exec sleep 20"]);
+        run.assert_code(128 + signal);
+        assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""), "{name} at {step}: {run}");
+        assert!(run.took < PROMPTLY, "{name} at {step}: {run}");
         net.host.assert_nothing_left(&before);
     }
+}
+
+#[test]
+fn one_that_comes_just_before_the_command_is_not_lost() {
+    let mut net = internet!();
+    if !net.host.use_faulty_binary() {
+        return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
+    }
+    // To netwatch, and to the process that is about to become the command.
+    for step in ["go", "execute"] {
+        let fault = Options::env(&[("NETWATCH_FAULT", &format!("SIGTERM:{step}"))]);
+        let run = net.host.run_with(fault, &[], &["sleep", "20"]);
+        run.assert_code(128 + libc::SIGTERM).report();
+        assert!(run.took < PROMPTLY, "{run}");
+    }
+}
+
+#[test]
+fn they_do_not_wait_for_a_lock_that_another_netwatch_holds() {
+    let net = internet!();
+    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    let before = net.host.state();
+    let lock = File::open(format!("/proc/{}/root/run/netwatch/lock", net.host.pid())).expect("there was a run");
+    lock.lock().expect("nobody else has it");
+    let mut running = net.host.start(&[], &["echo", "started"]);
+    thread::sleep(Duration::from_millis(300));
+    assert!(running.is_running(), "it waits for the lock");
+    running.signal(libc::SIGTERM);
+    let sent = Instant::now();
+    let run = running.finish();
+    assert!(sent.elapsed() < PROMPTLY, "{run}");
+    assert_eq!(run.assert_code(128 + libc::SIGTERM).stdout, "");
+    drop(lock);
+    net.host.assert_nothing_left(&before);
 }

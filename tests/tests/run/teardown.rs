@@ -1,6 +1,6 @@
 //! Nothing stays behind, and nobody outlives netwatch.
 
-use netwatch_tests::{eventually, internet};
+use netwatch_tests::{eventually, internet, needs};
 
 use crate::TRAFFIC;
 
@@ -52,5 +52,42 @@ fn when_only_netwatch_is_killed_all_of_the_run_dies_within_a_second() {
         eventually(|| if left().is_empty() { Ok(()) } else { Err(format!("{:?}", left())) })
             .unwrap_or_else(|left| panic!("still alive, as {user}: {left}"));
         net.host.netwatch(&["clean"]).assert_ok();
+    }
+}
+
+/// The ids of the BPF programs and maps that a process holds, with the words that `bpftool` finds them by.
+fn bpf_objects(pid: i32) -> Vec<(&'static str, String)> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let texts = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let id = |line: &str, name: &str| Some(line.strip_prefix(name)?.trim().to_owned());
+    let object = |line: &str| {
+        let program = id(line, "prog_id:").map(|id| ("prog", id));
+        program.or_else(|| id(line, "map_id:").map(|id| ("map", id)))
+    };
+    texts.flat_map(|text| text.lines().filter_map(object).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn no_bpf_object_stays() {
+    let net = internet!();
+    needs!("bpftool");
+    for end in [libc::SIGTERM, libc::SIGKILL] {
+        let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+        running.wait_for_stdout("ready");
+        let objects = bpf_objects(running.pid());
+        for kind in ["prog", "map"] {
+            assert!(objects.iter().any(|(found, _)| *found == kind), "{kind}: {objects:?}");
+        }
+        let show = |(kind, id): &(&str, String)| net.host.try_sh(&format!("bpftool {kind} show id {id}"));
+        assert!(objects.iter().all(|object| show(object).0), "{objects:?}");
+        running.signal(end);
+        running.finish();
+        for object in &objects {
+            eventually(|| match show(object) {
+                (true, said) => Err(said),
+                (false, _) => Ok(()),
+            })
+            .unwrap_or_else(|left| panic!("after signal {end}: {left}"));
+        }
     }
 }

@@ -10,13 +10,9 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-
-use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-
 use self::ledger::Ledger;
 use super::nat::{Guard, Nat};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::state::undo::Undo;
 use crate::state::{Exclusive, Journal, RunId};
 
@@ -55,14 +51,13 @@ pub struct ForwardingSpec {
     pub ipv6_switch: Ipv6Switch,
 }
 
-/// Forwarding is on as long as this lives. Readable ([`AsFd`]) when interfaces or switches have changed: call [`Forwarding::refresh`] then.
+/// Forwarding is on as long as this lives. When [`super::changes`] says that interfaces or switches have changed, call [`Forwarding::refresh`].
 ///
 /// Drop takes [`Exclusive`]: do not hold it then.
 #[derive(Debug)]
 pub struct Forwarding {
     spec: ForwardingSpec,
     cookie: u64,
-    changes: Socket,
     guards: Vec<Guard>,
 }
 
@@ -72,20 +67,13 @@ impl Forwarding {
     pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat) -> Result<Self> {
         let cookie = sysctl::netns_cookie()?;
         journal.record(&Undo::Forwarding { netns_cookie: cookie })?;
-        // Before the first look, so that nothing that comes later is missed.
-        let changes = follow()?;
-        let mut forwarding = Self { spec, cookie, changes, guards: Vec::new() };
-        forwarding.apply(nat)?;
+        let mut forwarding = Self { spec, cookie, guards: Vec::new() };
+        forwarding.refresh(nat)?;
         Ok(forwarding)
     }
 
     /// Looks again: switches on what is new, and lets go of what somebody else has switched on for everybody. Takes [`Exclusive`].
     pub fn refresh(&mut self, nat: &Nat) -> Result<()> {
-        drain(&self.changes);
-        self.apply(nat)
-    }
-
-    fn apply(&mut self, nat: &Nat) -> Result<()> {
         let held = Exclusive::take()?;
         let mut ledger = Ledger::open(self.cookie, &held)?;
         let writes = plan::join(&mut ledger, &self.spec)?;
@@ -96,13 +84,6 @@ impl Forwarding {
             self.guards = guards;
         }
         writes.iter().try_for_each(sysctl::Setting::write_if_there)
-    }
-}
-
-impl AsFd for Forwarding {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is the socket's, which lives as long as self.
-        unsafe { BorrowedFd::borrow_raw(self.changes.as_raw_fd()) }
     }
 }
 
@@ -154,29 +135,4 @@ pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
 /// point-to-point link. Nothing is put back, since the interface goes with the run.
 pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
     plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::Setting::write)
-}
-
-/// A socket that becomes readable when a link or one of the switches changes.
-fn follow() -> Result<Socket> {
-    let fail = |error| Error::os("follow changes of", "interfaces", error);
-    let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
-    socket.bind_auto().map_err(fail)?;
-    socket.set_non_blocking(true).map_err(fail)?;
-    for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_NETCONF, libc::RTNLGRP_IPV6_NETCONF] {
-        socket.add_membership(group).map_err(fail)?;
-    }
-    Ok(socket)
-}
-
-/// Reads until nothing is left. What was said does not matter, nor whether some of it was lost (ENOBUFS): everything is looked at again.
-fn drain(socket: &Socket) {
-    let mut buffer = Vec::with_capacity(8192);
-    loop {
-        buffer.clear();
-        match socket.recv(&mut buffer, 0) {
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-            Err(_) => return,
-        }
-    }
 }

@@ -4,6 +4,7 @@
 mod bind;
 mod etc_netns;
 pub mod keep;
+pub mod marker;
 pub mod mountinfo;
 pub mod nsswitch;
 mod overlay;
@@ -31,12 +32,18 @@ pub struct MountPlan {
     pub netns: Option<String>,
 }
 
+/// Where a run keeps files that are private to its command.
+pub fn private_dir(run_dir: &Path) -> PathBuf {
+    run_dir.join("private")
+}
+
 /// Mounts it all, for the calling process, which is alone in a new mount namespace, in its new network namespace, and still root.
 ///
 /// Returns what the command will miss: files of /etc/netns without a namesake in /etc, mounts below /sys that would not move. Everything
 /// else that fails is an error.
 pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
     receive_only()?;
+    marker::mark(&plan.private)?;
     let mut missed = plan.netns.as_deref().map_or_else(|| Ok(Vec::new()), etc_netns::bind_files)?;
     ensure(plan, IfMissing::MakePlace)?;
     missed.extend(sysfs::renew()?);
