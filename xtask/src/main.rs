@@ -8,6 +8,7 @@ mod demo;
 mod programs;
 mod setup;
 mod test;
+mod test_vm;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Task {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Boot older kernels in emulation and test the classifier on them
+    TestVm(test_vm::Arguments),
     /// Measure set-up time, memory and throughput
     Bench {
         /// Repetitions of each short command
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Build => build_object().and_then(|()| programs::netwatch()).map(drop),
         Task::Check => check::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
+        Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench { count } => bench::run(count),
         Task::Demo => demo::run(),
     };

@@ -36,14 +36,15 @@ const PACKAGES: [(&str, &str); 21] = [
 
 /// Installs what is missing, or says what to install where it cannot.
 pub fn run() -> Result {
-    install_packages()?;
+    install(&PACKAGES)?;
     install_rust_src()?;
     install_bpf_linker()
 }
 
-fn install_packages() -> Result {
+/// Installs those Debian packages whose proof is missing, or says what to install.
+pub fn install(packages: &[(&str, &str)]) -> Result {
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(_, proof)| !is_there(proof)).map(|(package, _)| *package).collect();
+        packages.iter().filter(|(_, proof)| !is_there(proof)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
