@@ -48,8 +48,7 @@ pub fn write(path: &Path, kernel: &Kernel, programs: &Programs) -> Result {
     }
     archive.add("init", Entry::Script(include_str!("init.sh")));
     archive.add("bin/client", Entry::Script(include_str!("client.sh")));
-    // The kernel calls it when something asks for a module.
-    archive.add("sbin/modprobe", Entry::Link("/bin/busybox"));
+    archive.add("sbin/modprobe", Entry::Script(include_str!("modprobe.sh")));
     let (busybox, ip) = (find("busybox")?, find("ip")?);
     let binaries = [
         ("bin/busybox", &busybox),
