@@ -63,19 +63,20 @@ pub fn run(arguments: &Arguments) -> Result {
     let programs = Programs::build(&folder)?;
     let mut wrong = Vec::new();
     for series in &arguments.kernels {
-        match Kernel::newest(series, &folder)? {
-            Some(kernel) => wrong.extend(try_kernel(&kernel, &programs, &folder, arguments)?),
-            None => wrong.extend(missing(series, arguments)),
-        }
+        let outcome = Kernel::newest(series, &folder).and_then(|kernel| match kernel {
+            Some(kernel) => try_kernel(&kernel, &programs, &folder, arguments),
+            None => Ok(missing(series, arguments)),
+        });
+        wrong.extend(outcome.unwrap_or_else(|failure| vec![failure]));
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n       ")) }
 }
 
-fn missing(series: &str, arguments: &Arguments) -> Option<String> {
+fn missing(series: &str, arguments: &Arguments) -> Vec<String> {
     let package = package::pattern(series);
     let message = format!("Linux {series}: apt's index has no package {package}, and target/vm has no such file");
     println!("{message}");
-    (!arguments.allow_missing).then(|| format!("{message} (--allow-missing)"))
+    if arguments.allow_missing { Vec::new() } else { vec![format!("{message} (--allow-missing lets this pass)")] }
 }
 
 /// Boots it: what is wrong there.
@@ -103,8 +104,7 @@ fn show(kernel: &Kernel, verdict: &Verdict, console: &Console, verbose: bool) {
         print!("{console}");
     }
     let Verdict { passed, skipped, failed, .. } = verdict;
-    let (booted, end) = times(console);
-    println!("Linux {}: booted in {booted}, off after {end}", kernel.release);
+    println!("Linux {}: {}", kernel.release, times(console));
     println!("  tests: {passed} passed, {} skipped, {} failed", skipped.len(), failed.len());
     skipped.iter().for_each(|(name, reason)| println!("    skipped: {name}: {reason}"));
     if let Some(verified) = verdict.verified {
@@ -115,13 +115,11 @@ fn show(kernel: &Kernel, verdict: &Verdict, console: &Console, verbose: bool) {
     }
 }
 
-/// From the start to the first line of the first process, and to the last line.
-fn times(console: &Console) -> (String, String) {
-    let seconds = |line: Option<&(Duration, String)>| {
-        line.map_or("never".to_owned(), |(at, _)| format!("{:.1} s", at.as_secs_f64()))
-    };
-    (
-        seconds(console.lines.iter().find(|(_, line)| line.contains("netwatch-vm: booted"))),
-        seconds(console.lines.last()),
-    )
+/// When the first process said its first line, and how long it all took.
+fn times(console: &Console) -> String {
+    let seconds = |at: &Duration| format!("{:.1} s", at.as_secs_f64());
+    let booted = console.lines.iter().find(|(_, line)| line.contains("netwatch-vm: booted"));
+    let booted = booted.map_or("did not boot".to_owned(), |(at, _)| format!("booted in {}", seconds(at)));
+    let end = console.lines.last().map_or("never".to_owned(), |(at, _)| format!("after {}", seconds(at)));
+    format!("{booted}, last heard of {end}")
 }
