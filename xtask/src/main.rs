@@ -9,6 +9,7 @@ mod programs;
 mod setup;
 mod skipped;
 mod test;
+mod test_vm;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Task {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Boot older kernels in emulation and test the classifier on them
+    TestVm(test_vm::Arguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
     Bench(bench::Bench),
     /// Set up, build, and show netwatch at work in a small internet of namespaces
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Build { object: false } => build_object().and_then(|()| programs::netwatch()).map(drop),
         Task::Check => check::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
+        Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench(what) => bench::bench(what),
         Task::Demo => demo::run(),
     };

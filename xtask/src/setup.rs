@@ -38,14 +38,15 @@ const PACKAGES: [(&str, &str); 23] = [
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
 pub fn run() -> Result {
-    let steps = [install_packages(), install_rust_src(), install_bpf_linker()];
+    let steps = [install(&PACKAGES), install_rust_src(), install_bpf_linker()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }
 
-fn install_packages() -> Result {
+/// Installs those Debian packages whose proof is missing, or says what to install.
+pub fn install(packages: &[(&str, &str)]) -> Result {
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(_, proof)| !is_there(proof)).map(|(package, _)| *package).collect();
+        packages.iter().filter(|(_, proof)| !is_there(proof)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

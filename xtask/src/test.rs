@@ -22,7 +22,7 @@ pub fn run(filter: Option<&str>) -> Result {
 }
 
 /// Where the tools to build it are missing, the checked-in object is as good: CI proves it equal.
-fn build_object() -> Result {
+pub fn build_object() -> Result {
     match crate::build_object() {
         Err(failure) if !no_skip() => {
             eprintln!("xtask: using the checked-in eBPF object, because {failure}");

@@ -1,0 +1,120 @@
+//! The first and only file system of the virtual machine: busybox, `ip`, netwatch, its unit tests, the libraries they need, and modules.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::kernel::Kernel;
+use super::newc::{Archive, Entry};
+use crate::Result;
+use crate::command::{self, cargo, output};
+use crate::programs;
+
+/// What is built here and runs there.
+#[derive(Debug)]
+pub struct Programs {
+    netwatch: PathBuf,
+    tests: PathBuf,
+}
+
+impl Programs {
+    /// Builds both; the tests without their debug information, which would be most of the file system.
+    pub fn build(folder: &Path) -> Result<Self> {
+        let tests = folder.join("netwatch-tests");
+        command::run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&tests).arg(unit_tests()?))?;
+        Ok(Self { netwatch: programs::netwatch()?, tests })
+    }
+}
+
+/// The unit tests of the library: cargo says where it puts them.
+fn unit_tests() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["test", "--package", "netwatch", "--lib", "--no-run", "--message-format", "json-render-diagnostics"]);
+    build.stderr(std::process::Stdio::inherit());
+    let messages = output(&mut build)?;
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    artifacts
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .ok_or_else(|| "cargo test --no-run names no program".to_owned())
+}
+
+/// Writes the file system for this kernel to `path`.
+pub fn write(path: &Path, kernel: &Kernel, programs: &Programs) -> Result {
+    let mut archive = Archive::default();
+    for folder in ["dev", "etc", "proc", "root", "run", "sys", "tmp"] {
+        archive.add(folder, Entry::Directory);
+    }
+    archive.add("init", Entry::Script(include_str!("init.sh")));
+    archive.add("bin/client", Entry::Script(include_str!("client.sh")));
+    archive.add("sbin/modprobe", Entry::Script(include_str!("modprobe.sh")));
+    let (busybox, ip) = (find("busybox")?, find("ip")?);
+    let binaries = [
+        ("bin/busybox", &busybox),
+        ("sbin/ip", &ip),
+        ("bin/netwatch", &programs.netwatch),
+        ("bin/netwatch-tests", &programs.tests),
+    ];
+    for (name, from) in binaries {
+        archive.add(name, Entry::Copy { from: from.clone(), executable: true });
+    }
+    for library in libraries(&[&busybox, &ip, &programs.netwatch, &programs.tests])? {
+        archive.add(&library.to_string_lossy(), Entry::Copy { from: library.clone(), executable: true });
+    }
+    for (name, from) in kernel.modules()? {
+        archive.add(&name, Entry::Copy { from, executable: false });
+    }
+    save(&archive, path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn save(archive: &Archive, path: &Path) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    archive.write(&mut file)?;
+    file.flush()
+}
+
+/// Where a program is.
+fn find(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("{program} is not installed"))
+}
+
+/// The shared libraries of these programs and the loader itself, so that what was built on this machine finds the ones of this machine.
+fn libraries(programs: &[&PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for program in programs {
+        // It fails for static programs, which need none.
+        let said = output(Command::new("ldd").arg(program)).unwrap_or_default();
+        found.extend(said.lines().filter_map(library));
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader, which stands there alone. Not the kernel's own `linux-vdso.so.1`.
+fn library(line: &str) -> Option<PathBuf> {
+    let path = line.split_whitespace().find(|word| word.starts_with('/'))?;
+    Some(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read_from_ldd() {
+        let paths = |line| library(line).map(|path| path.display().to_string());
+        assert_eq!(paths("\tlinux-vdso.so.1 (0x00007f9fddd41000)"), None);
+        assert_eq!(
+            paths("\tlibc.so.6 => /lib/x86/libc.so.6 (0x00007f9fdc81e000)").as_deref(),
+            Some("/lib/x86/libc.so.6")
+        );
+        assert_eq!(paths("\t/lib64/ld-linux-x86-64.so.2 (0x00007f9f)").as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
+    }
+}

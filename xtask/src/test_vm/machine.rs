@@ -1,0 +1,97 @@
+//! A virtual machine: a kernel and a first file system under qemu's software emulation, which works on any machine, also in one that is
+//! virtual itself. It has a console and nothing else.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// What to boot.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    pub image: PathBuf,
+    pub initramfs: &'a Path,
+    /// Variables for the first process: the kernel gives it what it does not know itself.
+    pub variables: Vec<String>,
+    /// Whether to show the console while it runs.
+    pub verbose: bool,
+}
+
+/// What came out on the console.
+#[derive(Debug, Default)]
+pub struct Console {
+    /// Each line with the time since the start.
+    pub lines: Vec<(Duration, String)>,
+    /// Whether the machine was still running at the end of its time.
+    pub timed_out: bool,
+}
+
+/// Ends with what it guards.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+impl Machine<'_> {
+    /// Runs it until it goes off, at most for `limit`.
+    pub fn run(&self, limit: Duration) -> Result<Console> {
+        let started = Instant::now();
+        let qemu = self.qemu().spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
+        let mut running = Running(qemu);
+        let lines = read(running.0.stdout.take().ok_or("the console is a pipe")?);
+        let mut console = Console::default();
+        loop {
+            match lines.recv_timeout(limit.saturating_sub(started.elapsed())) {
+                Ok(line) => {
+                    if self.verbose {
+                        println!("{line}");
+                    }
+                    console.lines.push((started.elapsed(), line));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(console),
+                Err(RecvTimeoutError::Timeout) => {
+                    console.timed_out = true;
+                    return Ok(console);
+                }
+            }
+        }
+    }
+
+    fn qemu(&self) -> Command {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        // Two processors, so that what is per processor is tried with more than one.
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+        qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(self.initramfs);
+        // Errors and worse only: a message in the middle of a line spoils it. A panic ends the machine.
+        qemu.args(["-append", &format!("console=ttyS0 loglevel=4 panic=-1 {}", self.variables.join(" "))]);
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped());
+        qemu
+    }
+}
+
+/// Lines as they come, until the console is closed.
+fn read(console: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        let lines = BufReader::new(console).split(b'\n').map_while(std::result::Result::ok);
+        // Nobody listens any more after the time is up.
+        let _end = lines.map(text).try_for_each(|line| sender.send(line));
+    });
+    receiver
+}
+
+/// The whole text.
+impl std::fmt::Display for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.lines.iter().try_for_each(|(at, line)| writeln!(f, "{:7.2} {line}", at.as_secs_f64()))
+    }
+}

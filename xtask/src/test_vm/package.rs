@@ -1,0 +1,108 @@
+//! Debian's packages of older kernels: the newest of a series, downloaded once and kept. Not installed: only unpacked, so nothing of this
+//! machine changes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Result;
+use crate::command::{self, is_installed, is_root, output};
+
+/// The newest package of a series (`6.1`), as a file: the path, and the package's name. `None` if neither apt's index nor the folder has one.
+pub fn newest(series: &str, folder: &Path) -> Result<Option<(String, PathBuf)>> {
+    if let Some(found) = find_and_download(series, folder).ok().flatten() {
+        return Ok(Some(found));
+    }
+    // The index may be older than the archive, or not there at all.
+    if is_root() && is_installed("apt-get") {
+        command::run(Command::new("apt-get").args(["update", "-q"]))?;
+    }
+    find_and_download(series, folder)
+}
+
+/// How the packages of a series are called, for messages.
+pub fn pattern(series: &str) -> String {
+    format!("linux-image-{series}.*-cloud-amd64")
+}
+
+fn find_and_download(series: &str, folder: &Path) -> Result<Option<(String, PathBuf)>> {
+    let kept = kept(folder)?;
+    let names = indexed(series)?.into_iter().chain(kept.iter().filter_map(|path| name_of(path)));
+    let Some(name) = newest_name(series, names) else { return Ok(None) };
+    match kept.into_iter().find(|path| name_of(path).as_ref() == Some(&name)) {
+        Some(path) => Ok(Some((name, path))),
+        None => download(&name, folder).map(|path| Some((name, path))),
+    }
+}
+
+/// What apt knows. A machine without apt can have packages put into the folder by hand.
+fn indexed(series: &str) -> Result<Vec<String>> {
+    if !is_installed("apt-cache") {
+        return Ok(Vec::new());
+    }
+    let anchored = format!("^linux-image-{}[.].*-cloud-amd64$", series.replace('.', "[.]"));
+    let found = output(Command::new("apt-cache").args(["search", "--names-only", &anchored]))?;
+    Ok(found.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+fn kept(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| format!("cannot read {}: {error}", folder.display());
+    let paths = fs::read_dir(folder).map_err(failed)?.flatten().map(|entry| entry.path());
+    Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).collect())
+}
+
+/// `NAME_VERSION_ARCHITECTURE.deb`.
+fn name_of(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.split_once('_')?.0.to_owned())
+}
+
+/// The greatest by its numbers: `6.1.0-9` comes before `6.1.0-56`.
+fn newest_name(series: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let prefix = format!("linux-image-{series}.");
+    let is_of_series = |name: &String| name.starts_with(&prefix) && name.ends_with("-cloud-amd64");
+    names.filter(is_of_series).max_by_key(|name| numbers(name))
+}
+
+fn numbers(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// Into a folder of its own first: what was interrupted must not look finished.
+fn download(name: &str, folder: &Path) -> Result<PathBuf> {
+    let partial = folder.join("partial");
+    let _none_there = fs::remove_dir_all(&partial);
+    let failed = |error| format!("cannot download {name} to {}: {error}", folder.display());
+    fs::create_dir_all(&partial).map_err(failed)?;
+    command::run(Command::new("apt-get").args(["download", "-q", name]).current_dir(&partial))?;
+    let file = kept(&partial)?.pop().ok_or_else(|| format!("apt-get download {name} left no file"))?;
+    let place = folder.join(file.file_name().unwrap_or_default());
+    fs::rename(&file, &place).map_err(failed)?;
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_series_is_found() {
+        let names = [
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-6.1.0-57-rt-amd64",
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.12.101+deb12-cloud-amd64",
+            "linux-image-6.12.99+deb12-cloud-amd64",
+        ];
+        let newest = |series| newest_name(series, names.iter().map(|&name| name.to_owned()));
+        assert_eq!(newest("6.1").as_deref(), Some(names[1]));
+        assert_eq!(newest("6.12").as_deref(), Some(names[4]));
+        assert_eq!(newest("6.6"), None);
+    }
+
+    #[test]
+    fn a_packages_name_is_in_its_files_name() {
+        let path = Path::new("vm/linux-image-6.12.101+deb12-cloud-amd64_6.12.101-1_amd64.deb");
+        assert_eq!(name_of(path).as_deref(), Some("linux-image-6.12.101+deb12-cloud-amd64"));
+    }
+}

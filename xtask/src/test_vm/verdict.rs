@@ -1,0 +1,188 @@
+//! What a virtual machine's console says about netwatch on its kernel. Pure: lines in, verdict out.
+
+use serde_json::Value;
+
+/// What `init.sh` begins its own lines with.
+const MARK: &str = "netwatch-vm: ";
+
+/// All that is known of one kernel.
+#[derive(Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// `uname -r`.
+    pub release: Option<String>,
+    /// From libtest's last line.
+    pub passed: u64,
+    /// Names.
+    pub failed: Vec<String>,
+    /// Names and reasons. libtest has them among those that passed.
+    pub skipped: Vec<(String, String)>,
+    /// Instructions that the verifier looked at.
+    pub verified: Option<u64>,
+    /// Socket buffers that a whole run counted, in a closed balance.
+    pub balanced: Option<u64>,
+    /// Everything that is not as it has to be.
+    pub wrong: Vec<String>,
+}
+
+impl Verdict {
+    /// Reads the console to its end.
+    pub fn new<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        let mut verdict = Self::default();
+        let mut section = String::new();
+        let mut done = false;
+        for line in lines {
+            match line.strip_prefix(MARK) {
+                Some("done") => done = true,
+                Some(said) => verdict.marked(said),
+                None => verdict.test_output(line, &mut section),
+            }
+        }
+        if !done {
+            verdict.wrong.push("the machine did not come to its end".to_owned());
+        }
+        verdict.judge_tests();
+        verdict
+    }
+
+    /// A line of `init.sh`.
+    fn marked(&mut self, said: &str) {
+        let (what, rest) = said.split_once(' ').unwrap_or((said, ""));
+        match (what, rest) {
+            ("booted", release) => self.release = Some(release.to_owned()),
+            ("report", json) => match balance(json) {
+                Ok(skbs) => self.balanced = Some(skbs),
+                Err(wrong) => self.wrong.push(format!("netwatch run: {wrong}")),
+            },
+            ("modules", _) | (_, "0") => {}
+            ("left-nothing", _) => self.wrong.push("netwatch run left something behind".to_owned()),
+            (what, code) => self.wrong.push(format!("{what}: exit code {code}")),
+        }
+    }
+
+    /// A line of libtest's. `section` is the test whose output follows.
+    fn test_output(&mut self, line: &str, section: &mut String) {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            name.clone_into(section);
+        } else if let Some(reason) = line.strip_prefix("skipped: ") {
+            self.skipped.push((section.clone(), reason.to_owned()));
+        } else if let Some(count) = line.strip_prefix("verified instructions: ") {
+            self.verified = count.parse().ok();
+        } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failed.push(name.to_owned());
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed = number_before(counts, " passed");
+        }
+    }
+
+    fn judge_tests(&mut self) {
+        self.wrong.extend(self.failed.iter().map(|name| format!("{name} failed")));
+        // A kernel may lack something; any other reason is one of this set-up, and would hide that nothing was tested.
+        let odd = self.skipped.iter().filter(|(_, reason)| !reason.starts_with("needs Linux "));
+        self.wrong.extend(odd.map(|(name, reason)| format!("{name} was skipped: {reason}")));
+        self.passed = self.passed.saturating_sub(self.skipped.len() as u64);
+        if self.passed == 0 {
+            self.wrong.push("no test passed".to_owned());
+        }
+        if self.balanced.is_none() {
+            self.wrong.push("no balanced report of a whole run".to_owned());
+        }
+    }
+}
+
+fn number_before(text: &str, what: &str) -> u64 {
+    let before = text.split(what).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// The balance of a report is closed and both sides are equal: how many socket buffers that were.
+fn balance(json: &str) -> Result<u64, String> {
+    let report: Value = serde_json::from_str(json).map_err(|error| format!("its report cannot be read: {error}"))?;
+    let balance = &report["balance"];
+    if balance["state"] != "closed" {
+        return Err(format!("the balance is {}: {balance}", balance["state"]));
+    }
+    let places = ["egress/skbs", "egress/bytes", "ingress/skbs", "ingress/bytes"];
+    let zero = |place: &&str| balance["difference"].pointer(&format!("/{place}")) == Some(&Value::from(0));
+    if let Some(place) = places.iter().find(|place| !zero(place)) {
+        return Err(format!("the difference is not 0 in {place}: {balance}"));
+    }
+    let counted = ["egress", "ingress"].map(|way| balance["counted"][way]["skbs"].as_u64().unwrap_or(0));
+    if counted.contains(&0) { Err(format!("nothing was counted: {balance}")) } else { Ok(counted.iter().sum()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+netwatch-vm: booted 6.1.0-56-cloud-amd64
+test probe::tests::golden::a ... ok
+test probe::tests::link::tcx ... ok
+
+successes:
+
+---- probe::tests::size::b stdout ----
+verified instructions: 9731
+
+---- probe::tests::link::tcx stdout ----
+skipped: needs Linux 6.6 (tcx)
+
+test result: ok. 13 passed; 0 failed; 0 ignored; 0 measured; 198 filtered out; finished in 21.57s
+netwatch-vm: tests 0
+netwatch-vm: doctor 0
+netwatch-vm: run 0
+netwatch-vm: report {"balance":{"state":"closed","counted":{"egress":{"skbs":3},"ingress":{"skbs":4}},"difference":{"egress":{"skbs":0,"bytes":0},"ingress":{"skbs":0,"bytes":0}}}}
+netwatch-vm: left-nothing 0
+netwatch-vm: modules cls_bpf veth
+netwatch-vm: done
+"#;
+
+    fn verdict(text: &str) -> Verdict {
+        Verdict::new(text.lines())
+    }
+
+    #[test]
+    fn a_good_kernel_is_recognised() {
+        let tcx = ("probe::tests::link::tcx".to_owned(), "needs Linux 6.6 (tcx)".to_owned());
+        let expected = Verdict {
+            release: Some("6.1.0-56-cloud-amd64".into()),
+            passed: 12,
+            skipped: vec![tcx],
+            verified: Some(9731),
+            balanced: Some(7),
+            ..Verdict::default()
+        };
+        assert_eq!(verdict(GOOD), expected);
+    }
+
+    #[test]
+    fn whatever_goes_wrong_is_said() {
+        let table = [
+            ("golden::a ... ok", "golden::a ... FAILED", "probe::tests::golden::a failed"),
+            (
+                "skipped: needs Linux 6.6 (tcx)",
+                "skipped: needs root",
+                "probe::tests::link::tcx was skipped: needs root",
+            ),
+            ("13 passed", "1 passed", "no test passed"),
+            ("tests 0", "tests 143", "tests: exit code 143"),
+            ("run 0", "run 125", "run: exit code 125"),
+            ("closed", "open", "netwatch run: the balance is \"open\""),
+            (
+                "\"ingress\":{\"skbs\":0,\"bytes\":0}",
+                "\"ingress\":{\"skbs\":0,\"bytes\":4}",
+                "netwatch run: the difference is not 0 in ingress/bytes",
+            ),
+            ("\"skbs\":4", "\"skbs\":0", "netwatch run: nothing was counted"),
+            ("report {", "report ", "netwatch run: its report cannot be read"),
+            ("left-nothing 0", "left-nothing 1", "netwatch run left something behind"),
+            ("vm: done", "vm: d", "the machine did not come to its end"),
+            ("netwatch-vm: report", "lost", "no balanced report of a whole run"),
+        ];
+        for (from, to, expected) in table {
+            assert!(GOOD.contains(from), "{from}");
+            let wrong = verdict(&GOOD.replace(from, to)).wrong;
+            assert!(wrong.iter().any(|line| line.starts_with(expected)), "{to}: {wrong:?}");
+        }
+    }
+}
