@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod command;
 mod demo;
+mod fuzz;
 mod programs;
 mod setup;
 mod skipped;
@@ -43,6 +44,8 @@ enum Task {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Send random and mutated frames through the classifier in the kernel and on the host, and compare
+    Fuzz(fuzz::Arguments),
     /// Boot older kernels in emulation and test the classifier on them
     TestVm(test_vm::Arguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Build { object: false } => build_object().and_then(|()| programs::netwatch()).map(drop),
         Task::Check => check::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench(what) => bench::bench(what),
         Task::Demo => demo::run(),

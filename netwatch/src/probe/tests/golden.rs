@@ -262,7 +262,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 /// BPF_PROG_TEST_RUN takes no frame without a whole Ethernet and IP header.
-fn is_runnable(frame: &[u8]) -> bool {
+pub(super) fn is_runnable(frame: &[u8]) -> bool {
     let shortest = match frame.get(12..14) {
         Some([0x08, 0x00]) => 34,
         Some([0x86, 0xdd]) => 54,

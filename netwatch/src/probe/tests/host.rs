@@ -31,6 +31,11 @@ impl Fragments for Remembered {
 }
 
 impl Host {
+    /// How many first fragments it remembers.
+    pub(super) fn fragments(&self) -> usize {
+        self.fragments.0.len()
+    }
+
     pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) {
         let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };

@@ -2,6 +2,7 @@
 
 mod engine;
 mod frames;
+mod fuzz;
 mod golden;
 mod host;
 mod injected;
