@@ -4,7 +4,7 @@ use super::datagrams::Datagrams;
 use super::event::Event;
 use super::limits::{Limits, Lost};
 use super::sample::{NameSample, Segment, flag, ports};
-use super::side::Side;
+use super::side::{Side, may_turn_to_tls};
 use crate::flow::{Direction, FlowKey, Protocol};
 
 /// What was read, and of which direction.
@@ -106,6 +106,10 @@ impl Connection {
             lost.direction_bytes += 1;
         }
         events.extend(self.greet());
+        if events.iter().any(|event| matches!(event, Event::Proven(application, _) if may_turn_to_tls(*application))) {
+            self.egress.understood();
+            self.ingress.understood();
+        }
         tag(sample.direction, events, read);
         if segment.has(flag::FIN) {
             self.finished[usize::from(sample.direction == Direction::Egress)] = true;

@@ -44,7 +44,7 @@ impl Limits {
 /// What could not be kept or read, by reason. Each costs names, none costs counts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
-    /// Directions of flows that were given up because they had more bytes waiting than one may.
+    /// Directions of flows in which something began that had more bytes than may wait, or pieces too far apart.
     pub direction_bytes: u64,
     /// Flows that were given up because all together had more bytes waiting than they may: the oldest.
     pub waiting_bytes: u64,

@@ -96,7 +96,8 @@ impl Side {
         self.stream.begin(sequence)
     }
 
-    /// Takes a segment. False if the stream had to be given up for want of room.
+    /// Takes a segment. False if something had begun that there was no room for. A stream in which nothing was recognised is given up, too,
+    /// but nothing is lost with it.
     pub fn push(&mut self, sequence: u32, payload: &[u8], is_cut: bool, ports: Ports, out: &mut Vec<Event>) -> bool {
         if self.is_done || payload.is_empty() {
             return true;
@@ -113,17 +114,23 @@ impl Side {
 
     /// What waits is read as far as it goes. Then there is room, if anything was understood.
     fn make_room(&mut self, sequence: u32, payload: &[u8], ports: Ports, out: &mut Vec<Event>) -> bool {
+        let mut is_nothing = matches!(self.parser, Parser::Any);
         self.read(ports, true, out);
-        if self.is_done {
-            return true;
-        }
-        let fits = self.stream.push(sequence, payload, false).is_ok();
-        if fits {
+        is_nothing &= matches!(self.parser, Parser::Any);
+        if !self.is_done && self.stream.push(sequence, payload, false).is_ok() {
             self.read(ports, false, out);
         } else {
             self.done();
         }
-        fits
+        is_nothing
+    }
+
+    /// What the other side said proves what this side speaks: nothing unknown came before what comes next.
+    pub fn understood(&mut self) {
+        if !self.is_done && matches!(self.parser, Parser::Any) {
+            self.stream.advance(0);
+            self.stream.skip_readable();
+        }
     }
 
     /// No more will come.
@@ -288,13 +295,18 @@ fn answer(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting
 
 /// Those that may turn to TLS are followed, the others are not.
 fn known(data: &[u8], application: Application, context: &mut Context<'_>) -> Step {
-    use Application::{Amqp, Ftp, Imap, Ldap, MySql, Pop3, Postgres, Rdp, Smtp, Ssh, Xmpp};
     context.out.push(Event::Proven(application, "first_bytes"));
     match application {
-        Ssh => banner(data, context),
-        Smtp | Imap | Pop3 | Ftp | Postgres | Ldap | Xmpp | MySql | Rdp | Amqp => Step::Took(data.len() as u64),
+        Application::Ssh => banner(data, context),
+        application if may_turn_to_tls(application) => Step::Took(data.len() as u64),
         _ => Step::Done,
     }
+}
+
+/// Protocols in which TLS begins on request.
+pub(super) fn may_turn_to_tls(application: Application) -> bool {
+    use Application::{Amqp, Ftp, Imap, Ldap, MySql, Pop3, Postgres, Rdp, Smtp, Xmpp};
+    matches!(application, Smtp | Imap | Pop3 | Ftp | Postgres | Ldap | Xmpp | MySql | Rdp | Amqp)
 }
 
 /// RFC 4253 section 4.2: at most 255 characters.
@@ -319,7 +331,7 @@ fn server_hello(message: &tls::Message<'_>, context: &mut Context<'_>) -> Step {
 
 fn hello(data: &[u8], context: &mut Context<'_>) -> Step {
     let Some(message) = tls::first_message(data) else { return Step::NotHere };
-    if let Some(hello) = ClientHello::parse(&message.body, Carrier::Tls) {
+    if let Some(hello) = ClientHello::parse(&message.body, message.whole, Carrier::Tls) {
         context.out.push(Event::ClientHello(Box::new(Hello::from(&hello))));
     }
     if message.whole { Step::Done } else { Step::Needs(message.needs.min(data.len() * 2)) }

@@ -60,9 +60,11 @@ impl Assembly {
         Ok(())
     }
 
-    /// Puts bytes that nobody has before the piece `next`, joined with the pieces that they touch.
+    /// Puts bytes (one at least) that nobody has before the piece `next`, joined with the pieces that they touch.
     fn fill(&mut self, next: usize, at: u64, bytes: &[u8]) -> Result<(), Full> {
-        if self.held + bytes.len() > self.limit {
+        let room = self.limit - self.held;
+        let (bytes, rest) = bytes.split_at(bytes.len().min(room));
+        if bytes.is_empty() {
             return Err(Full);
         }
         let touches = next.checked_sub(1).filter(|before| self.pieces[*before].end() == at);
@@ -73,7 +75,7 @@ impl Assembly {
         }
         self.held += bytes.len();
         self.join_next(touches.unwrap_or(next));
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { Err(Full) }
     }
 
     fn join_next(&mut self, index: usize) {
@@ -172,6 +174,7 @@ mod tests {
     fn bounded_in_bytes_and_in_pieces() {
         let mut stream = assembled(4, &[(0, b"abc")]);
         assert_eq!(stream.insert(3, b"de"), Err(Full));
+        assert_eq!(stream.from(0), b"abcd", "what there was room for");
         assert_eq!(stream.insert(0, b"abc"), Ok(()), "nothing new");
         assert_eq!(stream.insert(u64::MAX, b"xy"), Err(Full));
         let mut stream = Assembly::new(4096);

@@ -12,6 +12,8 @@ mod name;
 pub mod proxy_header;
 pub mod quic;
 mod reader;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
 pub mod tls;
 pub mod tunnel;

@@ -143,6 +143,3 @@ fn address_of(name: &Name) -> Option<IpAddr> {
     }
     (count == 32).then(|| IpAddr::V6(number.into()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -91,8 +91,8 @@ impl Client {
         let mut reader = Reader::new(stream);
         let header = reader.u8().filter(|kind| *kind == CLIENT_HELLO).and_then(|_| reader.u24());
         let Some(length) = header else { return (None, None) };
-        let (body, _) = reader.take_some(length as usize);
-        let hello = ClientHello::parse(body, Carrier::Quic).map(|hello| Box::new(Hello::from(&hello)));
+        let (body, is_all) = reader.take_some(length as usize);
+        let hello = ClientHello::parse(body, is_all, Carrier::Quic).map(|hello| Box::new(Hello::from(&hello)));
         (hello, None)
     }
 

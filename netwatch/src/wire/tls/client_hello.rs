@@ -46,8 +46,9 @@ pub(super) struct Extension<'a> {
 }
 
 impl<'a> ClientHello<'a> {
-    /// Reads what lies behind the handshake header. `None` if this cannot be a ClientHello, or ends before its cipher suites do.
-    pub fn parse(body: &'a [u8], carrier: Carrier) -> Option<Self> {
+    /// Reads what lies behind the handshake header; `is_all` if that is all the header announced. `None` if this cannot be a ClientHello, or
+    /// ends before its cipher suites do.
+    pub fn parse(body: &'a [u8], is_all: bool, carrier: Carrier) -> Option<Self> {
         const RANDOM: usize = 32;
         let mut reader = Reader::new(body);
         let legacy_version = Version(reader.u16()?);
@@ -62,6 +63,7 @@ impl<'a> ClientHello<'a> {
         }
         let mut hello = Self { carrier, legacy_version, ciphers, extensions: &[], whole: false };
         hello.read_extensions(&mut reader);
+        hello.whole &= is_all;
         Some(hello)
     }
 

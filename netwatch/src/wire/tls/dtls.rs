@@ -103,14 +103,18 @@ impl Client {
         }
         let Some(open) = &mut self.open else { return false };
         let before = open.pieces.from(0).len();
-        // What does not fit was announced to be elsewhere: the hello stays as it is.
+        if fragment.offset + fragment.bytes.len() as u64 > fragment.length as u64 {
+            return false;
+        }
+        // Only pieces too many have no room: the hello stays as it is.
         let _ = open.pieces.insert(fragment.offset, fragment.bytes);
         open.pieces.from(0).len() > before
     }
 
     fn hello(&self) -> Option<Hello> {
-        let body = self.open.as_ref()?.pieces.from(0);
-        ClientHello::parse(body, Carrier::Dtls).map(|hello| Hello::from(&hello))
+        let open = self.open.as_ref()?;
+        let body = open.pieces.from(0);
+        ClientHello::parse(body, body.len() == open.length, Carrier::Dtls).map(|hello| Hello::from(&hello))
     }
 
     /// Bytes held.
