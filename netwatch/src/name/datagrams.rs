@@ -3,8 +3,9 @@
 use super::event::{Event, Request};
 use super::facts::RequestLine;
 use super::sample::NameSample;
+use crate::flow::Direction;
 use crate::wire::http1::{self, Begins};
-use crate::wire::identify;
+use crate::wire::identify::{self, Rtp};
 use crate::wire::tls::dtls;
 use crate::wire::{Application, Name, quic, text};
 
@@ -18,6 +19,8 @@ pub(super) struct Datagrams {
     is_done: bool,
     quic: Option<Box<quic::Client>>,
     dtls: Option<Box<dtls::Client>>,
+    /// Of egress and ingress.
+    rtp: [Rtp; 2],
 }
 
 impl Datagrams {
@@ -43,6 +46,9 @@ impl Datagrams {
             }
             // STUN opens the way for others.
             self.is_done |= application != Application::Stun;
+        } else if self.rtp[usize::from(sample.direction == Direction::Ingress)].observe(sample.payload) {
+            out.push(Event::Proven(Application::Rtp, "sequence"));
+            self.is_done = true;
         }
     }
 

@@ -59,6 +59,10 @@ impl Named {
     pub fn shown(&self) -> &Name {
         self.question.as_ref().unwrap_or(&self.name)
     }
+
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>() + self.name.memory() + self.question.as_ref().map_or(0, Name::memory)
+    }
 }
 
 /// A protocol and the bytes that prove it.
@@ -115,6 +119,15 @@ impl FlowFacts {
     /// What it speaks in the end.
     pub fn application(&self) -> Option<Application> {
         self.applications.last().map(|proven| proven.application)
+    }
+
+    /// Bytes of memory beside its own size.
+    pub(super) fn memory(&self) -> usize {
+        let names: usize = self.names.iter().map(Named::memory).sum();
+        let hello = self.hello.as_ref().map_or(0, |hello| hello.memory());
+        let request = self.request.as_ref().map_or(0, |request| request.method.len() + request.target.len());
+        let banners = [&self.banner.egress, &self.banner.ingress].into_iter().flatten().map(String::len).sum::<usize>();
+        names + hello + request + banners
     }
 
     pub(super) fn prove(&mut self, application: Application, evidence: &'static str) {

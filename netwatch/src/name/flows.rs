@@ -20,6 +20,8 @@ pub(super) struct Entry {
     created: u64,
     /// Likewise; 0 before the first time.
     opened: u64,
+    /// Bytes of `facts` as they are counted in [`Flows::facts_bytes`].
+    counted: usize,
 }
 
 /// Something read of a flow.
@@ -40,6 +42,8 @@ pub(super) struct Flows {
     open_by_age: BTreeMap<u64, FlowKey>,
     /// Bytes of payload that wait for more.
     held: usize,
+    /// Bytes of what is known.
+    facts_bytes: usize,
     counter: u64,
 }
 
@@ -51,6 +55,7 @@ impl Flows {
             by_age: BTreeMap::new(),
             open_by_age: BTreeMap::new(),
             held: 0,
+            facts_bytes: 0,
             counter: 0,
         }
     }
@@ -63,8 +68,14 @@ impl Flows {
         self.entries.get(flow)
     }
 
-    pub fn get_mut(&mut self, flow: &FlowKey) -> Option<&mut Entry> {
-        self.entries.get_mut(flow)
+    /// Adds to what is known of a flow.
+    pub fn learn<T>(&mut self, flow: &FlowKey, learn: impl FnOnce(&mut FlowFacts) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(flow)?;
+        let learned = learn(&mut entry.facts);
+        let memory = entry.facts.memory();
+        self.facts_bytes = self.facts_bytes - entry.counted + memory;
+        entry.counted = memory;
+        Some(learned)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &FlowFacts)> {
@@ -74,6 +85,9 @@ impl Flows {
     /// Takes a packet; what was read of it, and of flows that had to go.
     pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut Lost) -> Vec<Occurred> {
         let mut occurred = Vec::new();
+        if self.is_over(sample) {
+            return occurred;
+        }
         let flow = sample.flow;
         self.admit(sample, lost, &mut occurred);
         if let Some((application, message)) = dns_datagram(sample) {
@@ -94,12 +108,22 @@ impl Flows {
         occurred
     }
 
+    /// Nothing more is to be learned of this flow: most samples of long flows end here.
+    fn is_over(&self, sample: &NameSample<'_>) -> bool {
+        let begins = sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
+        let is_dns = sample.tcp.is_none() && dns_port(sample).is_some();
+        let is_closed = |entry: &Entry| entry.opened > 0 && entry.open.is_none();
+        !begins && !is_dns && self.entries.get(&sample.flow).is_some_and(is_closed)
+    }
+
     /// Makes the entry, and room for it.
     fn admit(&mut self, sample: &NameSample<'_>, lost: &mut Lost, occurred: &mut Vec<Occurred>) {
         if self.entries.contains_key(&sample.flow) {
             return;
         }
-        while self.entries.len() >= self.limits.flows.max(1) {
+        let is_full =
+            |flows: &Self| flows.entries.len() >= flows.limits.flows || flows.facts_bytes > flows.limits.table_bytes;
+        while is_full(self) && !self.entries.is_empty() {
             self.forget_oldest(occurred);
             lost.flows += 1;
         }
@@ -110,6 +134,7 @@ impl Flows {
             open: None,
             created: self.counter,
             opened: 0,
+            counted: 0,
         };
         self.entries.insert(sample.flow, entry);
         self.by_age.insert(self.counter, sample.flow);
@@ -185,6 +210,7 @@ impl Flows {
     pub fn remove(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
         let entry = self.entries.remove(flow)?;
         self.by_age.remove(&entry.created);
+        self.facts_bytes -= entry.counted;
         if let Some(open) = entry.open {
             self.open_by_age.remove(&entry.opened);
             self.held -= open.held();
@@ -211,15 +237,18 @@ fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::Message)> 
     if Protocol(sample.flow.protocol) != Protocol::UDP {
         return None;
     }
-    let ports = sample.ports();
-    let at_port = [ports.destination, ports.source].into_iter().find_map(dns_at);
     // NetBIOS has the same messages for other names.
-    let is_other = ports.has(NETBIOS_NAMES) || !dns::is_surely(sample.payload);
-    let application = at_port.or_else(|| (!is_other).then_some(Application::Dns))?;
+    let is_dns = || !sample.ports().has(NETBIOS_NAMES) && dns::is_surely(sample.payload);
+    let application = dns_port(sample).or_else(|| is_dns().then_some(Application::Dns))?;
     dns::parse(sample.payload).map(|message| (application, message))
 }
 
-/// The DNS that is spoken at a port.
+/// The DNS that is spoken at one of the ports.
+fn dns_port(sample: &NameSample<'_>) -> Option<Application> {
+    let ports = sample.ports();
+    dns_at(ports.destination).or_else(|| dns_at(ports.source))
+}
+
 fn dns_at(port: u16) -> Option<Application> {
     match port {
         53 => Some(Application::Dns),

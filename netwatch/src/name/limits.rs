@@ -9,7 +9,7 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// Flows that wait for more.
     pub open_flows: usize,
-    /// Flows of which it is kept what was learned: some hundred bytes each, 20 KiB for one that is made to be large.
+    /// Flows of which it is kept what was learned.
     pub flows: usize,
     /// Addresses of which names are kept.
     pub addresses: usize,
@@ -17,6 +17,8 @@ pub struct Limits {
     pub lookups: usize,
     /// Questions of DNS that wait for their answer.
     pub pending: usize,
+    /// Bytes of names and other text in each of the three tables (flows, addresses, lookups), whatever is in them.
+    pub table_bytes: usize,
 }
 
 impl Default for Limits {
@@ -30,6 +32,7 @@ impl Default for Limits {
             addresses: 65_536,
             lookups: 16_384,
             pending: 4096,
+            table_bytes: 16 << 20,
         }
     }
 }

@@ -11,7 +11,8 @@ use super::hosts::Hosts;
 use super::limits::{Limits, Lost};
 use super::sample::NameSample;
 use super::tunnelled;
-use crate::flow::{Direction, FlowKey};
+use crate::flow::{Direction, FlowKey, Scope};
+use crate::wire::dns::Message;
 use crate::wire::tls::{Carrier, Ech, Hello};
 use crate::wire::{Application, Name};
 
@@ -157,14 +158,12 @@ impl Names {
         }
     }
 
-    fn hear(&mut self, flow: FlowKey, direction: Direction, message: &crate::wire::dns::Message) {
+    fn hear(&mut self, flow: FlowKey, direction: Direction, message: &Message) {
         let application = dns_of(&flow);
-        if let Some(entry) = self.flows.get_mut(&flow) {
-            entry.facts.prove(application, "message");
-        }
+        self.flows.learn(&flow, |facts| facts.prove(application, "message"));
+        let opened = self.flows.get(&flow).is_some_and(|entry| entry.opened_by == Direction::Egress);
         // Multicast answers come unasked. Others that do are believed if the target went there, in case its question was not sampled.
-        let is_trusted = application != Application::Dns
-            || self.flows.get(&flow).is_some_and(|entry| entry.opened_by == Direction::Egress);
+        let is_trusted = opened || application != Application::Dns || flow.scope == Scope::Loopback;
         let heard = Heard { message, application, flow, direction, time_ns: self.now_ns, is_trusted };
         self.dns.hear(&heard, &mut self.addresses, &mut self.lost);
     }
@@ -172,46 +171,37 @@ impl Names {
     fn note(&mut self, flow: FlowKey, direction: Direction, event: Event) {
         let now_ns = self.now_ns;
         self.lost.http2_broken += u64::from(matches!(event, Event::Http2Broken));
-        let Some(entry) = self.flows.get_mut(&flow) else { return };
-        let facts = &mut entry.facts;
-        let name = match event {
-            Event::Proven(application, evidence) => {
-                facts.prove(application, evidence);
-                None
-            }
-            Event::Behind => {
-                facts.is_proxied = true;
-                None
-            }
-            Event::ClientHello(hello) => note_hello(facts, hello),
-            Event::ServerHello(hello) => {
-                facts.server_hello.get_or_insert(hello);
-                None
-            }
-            Event::Quic(version) => {
-                facts.quic.get_or_insert(version);
-                None
-            }
-            Event::ChloName(name) => Some((name, Source::Quic)),
-            Event::Request(request) => note_request(facts, request),
-            Event::Authority(name) => Some((name, Source::Http)),
-            Event::Banner(banner) => {
-                match direction {
-                    Direction::Egress => facts.banner.egress.get_or_insert(banner),
-                    Direction::Ingress => facts.banner.ingress.get_or_insert(banner),
-                };
-                None
-            }
-            Event::Dns(_) | Event::Http2Broken => None,
-        };
-        let Some((name, source)) = name else { return };
-        self.lost.names += u64::from(!facts.add_name(name.clone(), source, now_ns));
+        let learned = self.flows.learn(&flow, |facts| {
+            let (name, source) = note(facts, direction, event)?;
+            let has_room = facts.add_name(name.clone(), source, now_ns);
+            Some((name, source, has_room, facts.is_proxied))
+        });
+        let Some(Some((name, source, has_room, is_proxied))) = learned else { return };
+        self.lost.names += u64::from(!has_room);
         // A name is the server's, who is at the other end from where it was said; behind a proxy it is not that end's.
-        if direction == Direction::Egress && !facts.is_proxied && !is_address(&name) {
+        if direction == Direction::Egress && !is_proxied && !is_address(&name) {
             let named = Named { name, source, question: None, first_seen_ns: now_ns };
             self.addresses.add(flow.remote.addr, named, &mut self.lost);
         }
     }
+}
+
+/// Adds an event to what is known; a name that it has.
+fn note(facts: &mut FlowFacts, direction: Direction, event: Event) -> Option<(Name, Source)> {
+    match event {
+        Event::ClientHello(hello) => return note_hello(facts, hello),
+        Event::ChloName(name) => return Some((name, Source::Quic)),
+        Event::Request(request) => return note_request(facts, request),
+        Event::Authority(name) => return Some((name, Source::Http)),
+        Event::Proven(application, evidence) => facts.prove(application, evidence),
+        Event::Behind => facts.is_proxied = true,
+        Event::ServerHello(hello) => drop(facts.server_hello.get_or_insert(hello)),
+        Event::Quic(version) => drop(facts.quic.get_or_insert(version)),
+        Event::Banner(banner) if direction == Direction::Egress => drop(facts.banner.egress.get_or_insert(banner)),
+        Event::Banner(banner) => drop(facts.banner.ingress.get_or_insert(banner)),
+        Event::Dns(_) | Event::Http2Broken => {}
+    }
+    None
 }
 
 fn note_hello(facts: &mut FlowFacts, hello: Box<Hello>) -> Option<(Name, Source)> {

@@ -36,15 +36,11 @@ impl Names {
             let own = |lookup: &&Lookup| lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
             self.lookups().iter().filter(own)
         };
-        let used: HashSet<&Name> =
+        let mut named: HashSet<&Name> =
             asked().filter(|lookup| is_used(lookup)).map(|lookup| &lookup.question.name).collect();
-        let mut unused: Vec<&Name> = Vec::new();
-        for lookup in asked().filter(|lookup| !lookup.addresses.is_empty()) {
-            let name = &lookup.question.name;
-            if !used.contains(name) && !unused.contains(&name) {
-                unused.push(name);
-            }
-        }
+        let answered = asked().filter(|lookup| !lookup.addresses.is_empty()).map(|lookup| &lookup.question.name);
+        // A name is often asked for twice, for A and for AAAA.
+        let unused = answered.filter(|name| named.insert(name)).collect();
         Usage { unused, never_looked_up: self.never_looked_up(contacts) }
     }
 

@@ -1,6 +1,7 @@
 //! Names as packets carry them: any bytes, made into text by one rule.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::text;
 
@@ -8,9 +9,9 @@ use super::text;
 ///
 /// The rule: at most [`Name::MAX`] bytes of the original ([`text::CUT`] marks a longer one), ASCII letters in lower case because names differ
 /// by nothing else (RFC 4343), no dot at the end, escaped as [`text::push`] says, and in DNS a dot inside a label as `\.`. IDNA stays as it
-/// was sent (`xn--…`): what looks like another name in Unicode does not here.
+/// was sent (`xn--…`): what looks like another name in Unicode does not here. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Box<str>);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// Bytes of the original that are kept (RFC 1035 section 2.3.4).
@@ -53,7 +54,7 @@ impl Name {
         &self.0
     }
 
-    /// Bytes of memory, the text's own.
+    /// Bytes of the text.
     pub fn memory(&self) -> usize {
         self.0.len()
     }

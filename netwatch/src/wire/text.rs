@@ -7,6 +7,12 @@ pub const CUT: &str = "\\…";
 /// every byte of anything else (control characters, what reorders or joins text invisibly, invalid UTF-8) becomes `\DDD`, in decimal as in the
 /// presentation format of DNS (RFC 1035 section 5.1). So two different byte strings never give the same text.
 pub fn push(text: &mut String, bytes: &[u8], also: &[u8]) {
+    // Nearly all names are like this.
+    if let Ok(plain) = str::from_utf8(bytes)
+        && bytes.iter().all(|byte| is_plain(*byte) && !also.contains(byte))
+    {
+        return text.push_str(plain);
+    }
     for chunk in bytes.utf8_chunks() {
         chunk.valid().chars().for_each(|c| push_char(text, c, also));
         push_escaped(text, chunk.invalid());
@@ -21,6 +27,11 @@ pub fn escape(bytes: &[u8], limit: usize) -> String {
         text.push_str(CUT);
     }
     text
+}
+
+/// ASCII that stands for itself.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
 }
 
 fn push_char(text: &mut String, c: char, also: &[u8]) {

@@ -219,6 +219,7 @@ fn damaged_packets_do_no_harm() {
             addresses: 64,
             lookups: 64,
             pending: 64,
+            table_bytes: 1 << 18,
         };
         let found = Found::new(&damaged, limits, Budget::All);
         assert_eq!(found.names.waiting_bytes(), 0, "nothing waits in the end");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Heard;
 use super::chain;
 use crate::flow::Direction;
-use crate::name::limits::Lost;
+use crate::name::limits::{Limits, Lost};
 use crate::wire::dns::{Data, Question, Rcode};
 use crate::wire::{Application, Name};
 
@@ -79,6 +79,28 @@ impl Lookup {
         self.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR).map(|(_, count)| count).sum()
     }
 
+    fn new(question: &Question, heard: &Heard<'_>, asked_by: Direction) -> Self {
+        Self {
+            question: question.clone(),
+            application: heard.application,
+            asked_by,
+            asked: 0,
+            answered: 0,
+            outcomes: BTreeMap::new(),
+            truncated: 0,
+            response: ResponseTimes::default(),
+            first_seen_ns: heard.time_ns,
+            addresses: Vec::new(),
+            aliases: Vec::new(),
+        }
+    }
+
+    /// Bytes of memory.
+    fn memory(&self) -> usize {
+        let aliases: usize = self.aliases.iter().map(|alias| size_of::<Name>() + alias.memory()).sum();
+        size_of::<Self>() + self.question.name.memory() + self.addresses.len() * size_of::<IpAddr>() + aliases
+    }
+
     fn learn(&mut self, heard: &Heard<'_>) {
         for led in chain::follow(heard.message) {
             if led.question == Some(&self.question.name)
@@ -106,12 +128,15 @@ type Key = (Question, Application, Direction);
 pub(in crate::name) struct Lookups {
     all: Vec<Lookup>,
     index: HashMap<Key, usize>,
+    held: usize,
     limit: usize,
+    limit_bytes: usize,
 }
 
 impl Lookups {
-    pub fn new(limit: usize) -> Self {
-        Self { all: Vec::new(), index: HashMap::new(), limit }
+    pub fn new(limits: &Limits) -> Self {
+        let (limit, limit_bytes) = (limits.lookups, limits.table_bytes);
+        Self { all: Vec::new(), index: HashMap::new(), held: 0, limit, limit_bytes }
     }
 
     pub fn all(&self) -> &[Lookup] {
@@ -119,49 +144,37 @@ impl Lookups {
     }
 
     pub(super) fn asked(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost) {
-        if let Some(lookup) = self.lookup(question, heard, heard.direction, lost) {
-            lookup.asked += 1;
-        }
+        self.change(question, heard, lost, |lookup| lookup.asked += 1);
     }
 
     pub(super) fn answered(&mut self, question: &Question, heard: &Heard<'_>, took_ns: Option<u64>, lost: &mut Lost) {
-        let Some(lookup) = self.lookup(question, heard, heard.direction.opposite(), lost) else { return };
-        lookup.answered += 1;
-        *lookup.outcomes.entry(heard.message.rcode).or_default() += 1;
-        lookup.truncated += u64::from(heard.message.is_truncated);
-        took_ns.into_iter().for_each(|took_ns| lookup.response.add(took_ns));
-        lookup.learn(heard);
+        self.change(question, heard, lost, |lookup| {
+            lookup.answered += 1;
+            *lookup.outcomes.entry(heard.message.rcode).or_default() += 1;
+            lookup.truncated += u64::from(heard.message.is_truncated);
+            took_ns.into_iter().for_each(|took_ns| lookup.response.add(took_ns));
+            lookup.learn(heard);
+        });
     }
 
-    fn lookup(
-        &mut self,
-        question: &Question,
-        heard: &Heard<'_>,
-        asked_by: Direction,
-        lost: &mut Lost,
-    ) -> Option<&mut Lookup> {
+    /// Changes the entry of a question, which may be new.
+    fn change(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost, change: impl FnOnce(&mut Lookup)) {
+        let asked_by = heard.asked_by();
         let key = (question.clone(), heard.application, asked_by);
-        if let Some(index) = self.index.get(&key) {
-            return self.all.get_mut(*index);
-        }
-        if self.all.len() >= self.limit {
+        let known = self.index.get(&key).copied();
+        if known.is_none() && (self.all.len() >= self.limit || self.held > self.limit_bytes) {
             lost.lookups += 1;
-            return None;
+            return;
         }
-        self.index.insert(key, self.all.len());
-        self.all.push(Lookup {
-            question: question.clone(),
-            application: heard.application,
-            asked_by,
-            asked: 0,
-            answered: 0,
-            outcomes: BTreeMap::new(),
-            truncated: 0,
-            response: ResponseTimes::default(),
-            first_seen_ns: heard.time_ns,
-            addresses: Vec::new(),
-            aliases: Vec::new(),
-        });
-        self.all.last_mut()
+        let index = known.unwrap_or(self.all.len());
+        if known.is_none() {
+            self.index.insert(key, index);
+            self.all.push(Lookup::new(question, heard, asked_by));
+        }
+        if let Some(lookup) = self.all.get_mut(index) {
+            let before = if known.is_some() { lookup.memory() } else { 0 };
+            change(lookup);
+            self.held = self.held + lookup.memory() - before;
+        }
     }
 }

@@ -12,7 +12,7 @@ pub use lookups::{Lookup, ResponseTimes};
 
 use super::facts::{Named, Source};
 use super::limits::{Limits, Lost};
-use crate::flow::{Direction, FlowKey};
+use crate::flow::{Direction, FlowKey, Scope};
 use crate::wire::dns::{Data, Message, RecordType};
 use crate::wire::tls::EchConfig;
 use crate::wire::{Application, Name};
@@ -43,9 +43,20 @@ pub(super) struct Heard<'a> {
     pub is_trusted: bool,
 }
 
+impl Heard<'_> {
+    /// Who asked what this says or answers. On the loopback both ends are the target's.
+    fn asked_by(&self) -> Direction {
+        match self.flow.scope {
+            Scope::Loopback => Direction::Egress,
+            Scope::Link if self.message.is_response => self.direction.opposite(),
+            Scope::Link => self.direction,
+        }
+    }
+}
+
 impl Dns {
     pub fn new(limits: &Limits) -> Self {
-        Self { pending: Pending::new(limits.pending), lookups: Lookups::new(limits.lookups), ech: Default::default() }
+        Self { pending: Pending::new(limits.pending), lookups: Lookups::new(limits), ech: Default::default() }
     }
 
     /// Takes a message in.
@@ -82,10 +93,12 @@ impl Dns {
     /// Names addresses after what the answer says of them.
     fn name(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
         let source = source(heard.application);
-        for led in chain::follow(heard.message) {
+        // Multicast may name what is its own (RFC 6762 section 3), and not the rest of the world.
+        let is_own = |owner: &Name| source != Source::Mdns || owner.as_str().ends_with(".local");
+        for led in chain::follow(heard.message).into_iter().filter(|led| is_own(led.owner)) {
             let question = led.question.filter(|question| *question != led.owner).cloned();
             let named = Named { name: led.owner.clone(), source, question, first_seen_ns: heard.time_ns };
-            addresses.give(led.address, named, heard.time_ns, lost);
+            addresses.give(led.address, named, lost);
         }
         for record in &heard.message.records {
             match &record.data {

@@ -13,6 +13,7 @@ const SMALL: Limits = Limits {
     addresses: 8,
     lookups: 8,
     pending: 4,
+    table_bytes: 1 << 20,
 };
 
 fn small() -> Names {
@@ -81,6 +82,27 @@ fn too_much_dns() {
     let lost = names.lost();
     assert_eq!((lost.lookups, lost.addresses, lost.pending), (24, 12, 16));
     assert!(names.address(v4(0)).is_empty() && !names.address(v4(19)).is_empty(), "the oldest went");
+}
+
+/// Few entries, but of the longest names that there are.
+#[test]
+fn too_much_text() {
+    const BYTES: usize = 20_000;
+    let limits = Limits { table_bytes: BYTES, ..Limits::default() };
+    let mut names = Names::new(limits, Hosts::default());
+    for n in 0..60u8 {
+        let name = format!("{}.{}.{n}", "\u{1}".repeat(60), "\u{2}".repeat(60));
+        let message = DnsBuilder::response(1, 0, &name, 1).answer(&name, 1, &[203, 0, 113, n]).bytes();
+        names.observe(&received(udp(53, 53), &message));
+        let hello = HelloBuilder::named(&"\u{3}".repeat(250)).records(16_384);
+        names.observe(&segment(sent(tcp(n, 443), &hello), 1, 0));
+    }
+    let addresses: usize = names.addresses().flat_map(|(_, named)| named).map(|named| named.name.memory()).sum();
+    let flows: usize = names.flows().flat_map(|(_, facts)| &facts.names).map(|named| named.name.memory()).sum();
+    let lookups: usize = names.lookups().iter().map(|lookup| lookup.question.name.memory()).sum();
+    assert!(addresses <= BYTES && flows <= BYTES && lookups <= BYTES, "{addresses} {flows} {lookups}");
+    let lost = names.lost();
+    assert!(lost.addresses > 0 && lost.flows > 0 && lost.lookups > 0, "{lost:?}");
 }
 
 #[test]

@@ -36,6 +36,17 @@ fn quic_of_the_rfc() {
 }
 
 #[test]
+fn voice_is_known_by_its_numbers() {
+    let mut names = names();
+    let key = udp(7, 30_000);
+    for sequence in 0..4u8 {
+        let packet = [0x80, 0, 0, sequence, 0, 0, 0, sequence, 1, 2, 3, 4, 0x55];
+        names.observe(&sent(key, &packet));
+        assert_eq!(applications(&names, &key).is_empty(), sequence < 2);
+    }
+}
+
+#[test]
 fn ssdp_asks_a_group() {
     let mut names = names();
     let mut key = udp(7, 1900);

@@ -154,6 +154,21 @@ fn an_answer_to_another_question_is_none() {
     assert!(names.address(v4(7)).is_empty());
 }
 
+/// There the local end is the lower one, so that the target's questions may go either way.
+#[test]
+fn a_resolver_on_the_loopback() {
+    let mut names = names();
+    let end = |port| End { addr: [127, 0, 0, 53].into(), port };
+    let key = FlowKey { scope: Scope::Loopback, local: end(53), remote: end(40_000), ..udp(0, 0) };
+    let query = DnsBuilder::query(1, "app.example", A).bytes();
+    let answer = DnsBuilder::response(1, 0, "app.example", A).answer("app.example", A, &octets(7)).bytes();
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &query) });
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..sent(key, &answer) });
+    let [lookup] = names.lookups() else { panic!() };
+    assert_eq!((lookup.asked_by, lookup.asked, lookup.answered), (Direction::Egress, 1, 1));
+    assert_eq!(names.address(v4(7))[0].name, "app.example");
+}
+
 #[test]
 fn groups_answer_unasked() {
     let mut names = names();
@@ -163,6 +178,9 @@ fn groups_answer_unasked() {
     names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &answer) });
     let named = &names.address(v4(7))[0];
     assert_eq!((named.name.as_str(), named.source), ("printer.local", Source::Mdns));
+    let answer = DnsBuilder::new(0, 0x8400).answer("bank.example", A, &octets(8)).bytes();
+    names.observe(&received(key, &answer));
+    assert!(names.address(v4(8)).is_empty(), "not what is no multicast name");
     names.observe(&sent(udp(8, 5355), &DnsBuilder::query(1, "host", A).bytes()));
     assert_eq!(names.lookups()[0].application, Application::Llmnr);
 }

@@ -99,10 +99,13 @@ fn another_connection_between_the_same_ends() {
     }
 }
 
+/// Whether the client said it, and what.
+type Said = (bool, &'static str);
+
 /// The conversation before TLS in each protocol that begins it on request.
 #[test]
 fn tls_on_request() {
-    let table: [(u16, &[(bool, &str)], Application); 7] = [
+    let table: [(u16, &[Said], Application); 7] = [
         (
             25,
             &[

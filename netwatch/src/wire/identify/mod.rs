@@ -1,9 +1,11 @@
 //! Which protocol first bytes prove. A port is no proof; where a shape alone would be met by chance, nothing is said.
 
 mod datagram;
+mod rtp;
 mod stream;
 
 pub use datagram::datagram;
+pub use rtp::Rtp;
 pub use stream::{Evidence, Greeting, stream};
 
 /// Ports on which a shape that is a little weak counts: both have to agree.

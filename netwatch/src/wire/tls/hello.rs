@@ -27,6 +27,15 @@ pub struct Hello {
     pub whole: bool,
 }
 
+impl Hello {
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        let alpn: usize = self.alpn.iter().map(|alpn| size_of::<Alpn>() + alpn.as_str().len()).sum();
+        let ja4 = self.ja4.as_ref().map_or(0, |ja4| ja4.as_str().len());
+        size_of::<Self>() + self.server_name.as_ref().map_or(0, Name::memory) + alpn + ja4
+    }
+}
+
 impl From<&ClientHello<'_>> for Hello {
     fn from(hello: &ClientHello<'_>) -> Self {
         Self {

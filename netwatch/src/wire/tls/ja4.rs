@@ -1,6 +1,6 @@
 //! JA4 (FoxIO's technical specification): a fingerprint of how a client says hello.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use ring::digest::{SHA256, digest};
 
@@ -87,11 +87,18 @@ fn extensions<'a>(hello: &ClientHello<'a>) -> impl Iterator<Item = u16> + use<'a
 fn list(numbers: &[u16]) -> String {
     let mut text = String::with_capacity(numbers.len() * 5);
     for (index, number) in numbers.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{comma}{number:04x}");
+        if index > 0 {
+            text.push(',');
+        }
+        push_hex(&mut text, &number.to_be_bytes());
     }
     text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 0x0f)]);
+    bytes.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(*byte)]));
 }
 
 /// The first 12 digits of SHA-256; zeros for nothing.
@@ -99,8 +106,7 @@ fn hash(text: &str) -> String {
     if text.is_empty() {
         return "0".repeat(12);
     }
-    digest(&SHA256, text.as_bytes()).as_ref()[..6].iter().fold(String::with_capacity(12), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let mut hex = String::with_capacity(12);
+    push_hex(&mut hex, &digest(&SHA256, text.as_bytes()).as_ref()[..6]);
+    hex
 }
