@@ -1,0 +1,180 @@
+//! Questions, added up: how often, and how they went.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::Heard;
+use super::chain;
+use crate::flow::Direction;
+use crate::name::limits::{Limits, Lost};
+use crate::wire::dns::{Data, Question, Rcode};
+use crate::wire::{Application, Name};
+
+/// Addresses and aliases of one question that are kept.
+const MAX_ADDRESSES: usize = 64;
+const MAX_ALIASES: usize = 16;
+
+/// A question and everything that came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    /// What was asked.
+    pub question: Question,
+    /// [`Application::Dns`], [`Application::Mdns`] or [`Application::Llmnr`].
+    pub application: Application,
+    /// Egress: the target asked; ingress: it was asked.
+    pub asked_by: Direction,
+    /// How often.
+    pub asked: u64,
+    /// Answers, bad ones too; more than questions where these were not seen.
+    pub answered: u64,
+    /// Answers by how it went.
+    pub outcomes: BTreeMap<Rcode, u64>,
+    /// Answers that left something out.
+    pub truncated: u64,
+    /// How long answers took.
+    pub response: ResponseTimes,
+    /// The first time, nanoseconds since the Unix epoch.
+    pub first_seen_ns: u64,
+    /// Addresses that it led to.
+    pub addresses: Vec<IpAddr>,
+    /// Names that it led to, in their order.
+    pub aliases: Vec<Name>,
+}
+
+/// Response times, nanoseconds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseTimes {
+    /// How many were measured.
+    pub count: u64,
+    /// The least.
+    pub min_ns: u64,
+    /// The greatest.
+    pub max_ns: u64,
+    /// All together.
+    pub sum_ns: u64,
+}
+
+impl ResponseTimes {
+    fn add(&mut self, took_ns: u64) {
+        self.min_ns = if self.count == 0 { took_ns } else { self.min_ns.min(took_ns) };
+        self.max_ns = self.max_ns.max(took_ns);
+        self.sum_ns = self.sum_ns.saturating_add(took_ns);
+        self.count += 1;
+    }
+
+    /// Their mean.
+    pub fn mean_ns(&self) -> Option<u64> {
+        self.sum_ns.checked_div(self.count)
+    }
+}
+
+impl Lookup {
+    /// Questions without any answer.
+    pub fn unanswered(&self) -> u64 {
+        self.asked.saturating_sub(self.answered)
+    }
+
+    /// Answers other than "no error".
+    pub fn failed(&self) -> u64 {
+        self.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR).map(|(_, count)| count).sum()
+    }
+
+    fn new(question: &Question, heard: &Heard<'_>, asked_by: Direction) -> Self {
+        Self {
+            question: question.clone(),
+            application: heard.application,
+            asked_by,
+            asked: 0,
+            answered: 0,
+            outcomes: BTreeMap::new(),
+            truncated: 0,
+            response: ResponseTimes::default(),
+            first_seen_ns: heard.time_ns,
+            addresses: Vec::new(),
+            aliases: Vec::new(),
+        }
+    }
+
+    /// Bytes of memory.
+    fn memory(&self) -> usize {
+        let aliases: usize = self.aliases.iter().map(|alias| size_of::<Name>() + alias.memory()).sum();
+        size_of::<Self>() + self.question.name.memory() + self.addresses.len() * size_of::<IpAddr>() + aliases
+    }
+
+    fn learn(&mut self, heard: &Heard<'_>) {
+        for led in chain::follow(heard.message) {
+            if led.question == Some(&self.question.name)
+                && !self.addresses.contains(&led.address)
+                && self.addresses.len() < MAX_ADDRESSES
+            {
+                self.addresses.push(led.address);
+            }
+        }
+        for record in &heard.message.records {
+            if let Data::Alias(alias) = &record.data
+                && !self.aliases.contains(alias)
+                && self.aliases.len() < MAX_ALIASES
+            {
+                self.aliases.push(alias.clone());
+            }
+        }
+    }
+}
+
+type Key = (Question, Application, Direction);
+
+/// All of them, in the order in which they were seen first.
+#[derive(Debug)]
+pub(in crate::name) struct Lookups {
+    all: Vec<Lookup>,
+    index: HashMap<Key, usize>,
+    held: usize,
+    limit: usize,
+    limit_bytes: usize,
+}
+
+impl Lookups {
+    pub fn new(limits: &Limits) -> Self {
+        let (limit, limit_bytes) = (limits.lookups, limits.table_bytes);
+        Self { all: Vec::new(), index: HashMap::new(), held: 0, limit, limit_bytes }
+    }
+
+    pub fn all(&self) -> &[Lookup] {
+        &self.all
+    }
+
+    pub(super) fn asked(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost) {
+        self.change(question, heard, lost, |lookup| lookup.asked += 1);
+    }
+
+    pub(super) fn answered(&mut self, question: &Question, heard: &Heard<'_>, took_ns: Option<u64>, lost: &mut Lost) {
+        self.change(question, heard, lost, |lookup| {
+            lookup.answered += 1;
+            *lookup.outcomes.entry(heard.message.rcode).or_default() += 1;
+            lookup.truncated += u64::from(heard.message.is_truncated);
+            took_ns.into_iter().for_each(|took_ns| lookup.response.add(took_ns));
+            lookup.learn(heard);
+        });
+    }
+
+    /// Changes the entry of a question, which may be new.
+    fn change(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost, change: impl FnOnce(&mut Lookup)) {
+        let asked_by = heard.asked_by();
+        let key = (question.clone(), heard.application, asked_by);
+        let known = self.index.get(&key).copied();
+        if known.is_none() && (self.all.len() >= self.limit || self.held > self.limit_bytes) {
+            lost.lookups += 1;
+            return;
+        }
+        let index = known.unwrap_or(self.all.len());
+        if known.is_none() {
+            self.index.insert(key, index);
+            self.all.push(Lookup::new(question, heard, asked_by));
+        }
+        if let Some(lookup) = self.all.get_mut(index) {
+            let before = if known.is_some() { lookup.memory() } else { 0 };
+            change(lookup);
+            self.held = self.held + lookup.memory() - before;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What DNS said: questions with how they went, and names of addresses.
+
+mod addresses;
+mod chain;
+mod lookups;
+mod pending;
+
+use std::net::IpAddr;
+
+pub(super) use addresses::Addresses;
+pub use lookups::{Lookup, ResponseTimes};
+
+use super::facts::{Named, Source};
+use super::limits::{Limits, Lost};
+use crate::flow::{Direction, FlowKey, Scope};
+use crate::wire::dns::{Data, Message, RecordType};
+use crate::wire::tls::EchConfig;
+use crate::wire::{Application, Name};
+use lookups::Lookups;
+use pending::Pending;
+
+/// Keys for encrypted hellos that are remembered.
+const MAX_ECH: usize = 256;
+
+/// Everything DNS.
+#[derive(Debug)]
+pub(super) struct Dns {
+    pending: Pending,
+    pub lookups: Lookups,
+    /// The most recent last.
+    ech: std::collections::VecDeque<(Name, EchConfig)>,
+}
+
+/// A message and where it was.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    pub message: &'a Message,
+    pub application: Application,
+    pub flow: FlowKey,
+    pub direction: Direction,
+    pub time_ns: u64,
+    /// The target asked, or somebody does on whom it relies: addresses may be named after this.
+    pub is_trusted: bool,
+}
+
+impl Heard<'_> {
+    /// Who asked what this says or answers. On the loopback both ends are the target's.
+    fn asked_by(&self) -> Direction {
+        match self.flow.scope {
+            Scope::Loopback => Direction::Egress,
+            Scope::Link if self.message.is_response => self.direction.opposite(),
+            Scope::Link => self.direction,
+        }
+    }
+}
+
+impl Dns {
+    pub fn new(limits: &Limits) -> Self {
+        Self { pending: Pending::new(limits.pending), lookups: Lookups::new(limits), ech: Default::default() }
+    }
+
+    /// Takes a message in.
+    pub fn hear(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
+        lost.records += heard.message.left_out as u64;
+        if heard.message.is_response {
+            self.answer(heard, addresses, lost);
+        } else {
+            self.question(heard, lost);
+        }
+    }
+
+    fn question(&mut self, heard: &Heard<'_>, lost: &mut Lost) {
+        for question in &heard.message.questions {
+            self.lookups.asked(question, heard, lost);
+        }
+        // Whoever hears a multicast question answers it, or nobody: no answer is waited for.
+        if heard.application == Application::Dns {
+            self.pending.ask(heard, lost);
+        }
+    }
+
+    fn answer(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
+        let asked = self.pending.answer(heard);
+        let took_ns = asked.map(|asked_ns| heard.time_ns.saturating_sub(asked_ns));
+        for question in &heard.message.questions {
+            self.lookups.answered(question, heard, took_ns, lost);
+        }
+        if heard.is_trusted || asked.is_some() {
+            self.name(heard, addresses, lost);
+        }
+    }
+
+    /// Names addresses after what the answer says of them.
+    fn name(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
+        let source = source(heard.application);
+        // Multicast may name what is its own (RFC 6762 section 3), and not the rest of the world.
+        let is_own = |owner: &Name| source != Source::Mdns || owner.as_str().ends_with(".local");
+        for led in chain::follow(heard.message).into_iter().filter(|led| is_own(led.owner)) {
+            let question = led.question.filter(|question| *question != led.owner).cloned();
+            let named = Named { name: led.owner.clone(), source, question, first_seen_ns: heard.time_ns };
+            addresses.give(led.address, named, lost);
+        }
+        for record in &heard.message.records {
+            match &record.data {
+                Data::Pointer(name) if record.kind == RecordType::PTR => {
+                    if let Some(address) = address_of(&record.owner) {
+                        addresses.point(address, name, heard.time_ns, lost);
+                    }
+                }
+                Data::Service(service) => service.ech.iter().for_each(|config| self.note_ech(&record.owner, config)),
+                _ => {}
+            }
+        }
+    }
+
+    fn note_ech(&mut self, owner: &Name, config: &EchConfig) {
+        if self.ech.iter().any(|(known, other)| (known, other) == (owner, config)) {
+            return;
+        }
+        if self.ech.len() >= MAX_ECH {
+            self.ech.pop_front();
+        }
+        self.ech.push_back((owner.clone(), config.clone()));
+    }
+
+    /// Was the client given this key, to be hidden behind this name? Then its hello is encrypted indeed.
+    pub fn gave_ech(&self, config_id: u8, public_name: &Name) -> bool {
+        self.ech.iter().any(|(_, config)| (config.id, &config.public_name) == (config_id, public_name))
+    }
+}
+
+fn source(application: Application) -> Source {
+    match application {
+        Application::Mdns => Source::Mdns,
+        Application::Llmnr => Source::Llmnr,
+        _ => Source::Dns,
+    }
+}
+
+/// The address that a name under in-addr.arpa or ip6.arpa is made of (RFC 1035 section 3.5, RFC 3596 section 2.5).
+fn address_of(name: &Name) -> Option<IpAddr> {
+    if let Some(v4) = name.as_str().strip_suffix(".in-addr.arpa") {
+        let mut octets = [0; 4];
+        let mut labels = v4.split('.');
+        for octet in octets.iter_mut().rev() {
+            *octet = labels.next()?.parse().ok()?;
+        }
+        return labels.next().is_none().then(|| octets.into());
+    }
+    let v6 = name.as_str().strip_suffix(".ip6.arpa")?;
+    let mut number = 0u128;
+    let mut count = 0;
+    for label in v6.split('.').rev() {
+        number = number << 4 | u128::from(u8::from_str_radix(label, 16).ok().filter(|_| label.len() == 1)?);
+        count += 1;
+    }
+    (count == 32).then(|| IpAddr::V6(number.into()))
+}

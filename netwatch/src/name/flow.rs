@@ -1,0 +1,148 @@
+//! What is read of one flow, while it is being read.
+
+use super::datagrams::Datagrams;
+use super::event::Event;
+use super::limits::{Limits, Lost};
+use super::sample::{NameSample, Segment, flag, ports};
+use super::side::{Side, may_turn_to_tls};
+use crate::flow::{Direction, FlowKey, Protocol};
+
+/// What was read, and of which direction.
+pub(super) type Read = Vec<(Direction, Event)>;
+
+/// A flow of which more is to be learned.
+#[derive(Debug)]
+pub(super) enum Open {
+    /// TCP.
+    Stream(Box<Connection>),
+    /// UDP.
+    Datagrams(Datagrams),
+}
+
+impl Open {
+    /// `None` for protocols that are not read.
+    pub fn new(flow: &FlowKey, limits: &Limits) -> Option<Self> {
+        match Protocol(flow.protocol) {
+            Protocol::TCP => Some(Self::Stream(Box::new(Connection::new(limits)))),
+            Protocol::UDP => Some(Self::Datagrams(Datagrams::default())),
+            _ => None,
+        }
+    }
+
+    /// Bytes of payload that wait for more.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Stream(connection) => connection.held(),
+            Self::Datagrams(datagrams) => datagrams.held(),
+        }
+    }
+
+    /// True if nothing more can be learned.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Stream(connection) => connection.is_done(),
+            Self::Datagrams(datagrams) => datagrams.is_done(),
+        }
+    }
+
+    /// Reads a packet.
+    pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut Lost, read: &mut Read) {
+        match (self, sample.tcp) {
+            (Self::Stream(connection), Some(segment)) => connection.observe(sample, segment, lost, read),
+            (Self::Datagrams(datagrams), None) => {
+                let mut events = Vec::new();
+                datagrams.observe(sample, &mut events);
+                tag(sample.direction, events, read);
+            }
+            // A sample that contradicts its own key says nothing.
+            _ => {}
+        }
+    }
+
+    /// Reads what waits, as far as it goes.
+    pub fn finish(&mut self, flow: &FlowKey, read: &mut Read) {
+        if let Self::Stream(connection) = self {
+            connection.finish(flow, read);
+        }
+    }
+
+    /// A SYN that belongs to another connection between the same ends.
+    pub fn is_over(&mut self, sample: &NameSample<'_>) -> bool {
+        match (self, sample.tcp) {
+            (Self::Stream(connection), Some(segment)) if segment.has(flag::SYN) => {
+                !connection.side(sample.direction).begin(segment.payload_sequence())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Both directions of a TCP connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    egress: Side,
+    ingress: Side,
+    /// Directions that said FIN.
+    finished: [bool; 2],
+}
+
+impl Connection {
+    fn new(limits: &Limits) -> Self {
+        let side = || Side::new(limits.direction_bytes);
+        Self { egress: side(), ingress: side(), finished: [false; 2] }
+    }
+
+    fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+
+    fn observe(&mut self, sample: &NameSample<'_>, segment: Segment, lost: &mut Lost, read: &mut Read) {
+        let mut events = Vec::new();
+        let side = self.side(sample.direction);
+        if !side.push(segment.payload_sequence(), sample.payload, sample.is_cut(), sample.ports(), &mut events) {
+            lost.direction_bytes += 1;
+        }
+        events.extend(self.greet());
+        if events.iter().any(|event| matches!(event, Event::Proven(application, _) if may_turn_to_tls(*application))) {
+            self.egress.understood();
+            self.ingress.understood();
+        }
+        tag(sample.direction, events, read);
+        if segment.has(flag::FIN) {
+            self.finished[usize::from(sample.direction == Direction::Egress)] = true;
+        }
+        if segment.has(flag::RST) || self.finished == [true; 2] {
+            self.finish(&sample.flow, read);
+        }
+    }
+
+    /// Both sides' first words may prove what one's do not.
+    fn greet(&mut self) -> Option<Event> {
+        let application = self.egress.greeting?.with(self.ingress.greeting?)?;
+        (self.egress.greeting, self.ingress.greeting) = (None, None);
+        Some(Event::Proven(application, "greetings"))
+    }
+
+    fn finish(&mut self, flow: &FlowKey, read: &mut Read) {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let mut events = Vec::new();
+            self.side(direction).finish(ports(flow, direction), &mut events);
+            tag(direction, events, read);
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.egress.held() + self.ingress.held()
+    }
+
+    fn is_done(&self) -> bool {
+        self.egress.is_done() && self.ingress.is_done()
+    }
+}
+
+fn tag(direction: Direction, events: Vec<Event>, read: &mut Read) {
+    read.extend(events.into_iter().map(|event| (direction, event)));
+}

@@ -1,0 +1,259 @@
+//! All flows of which something is known, within bounds: the oldest go first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::event::Event;
+use super::facts::FlowFacts;
+use super::flow::{Open, Read};
+use super::limits::{Limits, Lost};
+use super::sample::{NameSample, flag};
+use crate::flow::{Direction, FlowKey, Protocol};
+use crate::wire::{Application, dns};
+
+/// One flow.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub facts: FlowFacts,
+    pub opened_by: Direction,
+    open: Option<Open>,
+    /// Counted up, so that the lowest is the oldest.
+    created: u64,
+    /// Likewise; 0 before the first time.
+    opened: u64,
+    /// Bytes of `facts` as they are counted in [`Flows::facts_bytes`].
+    counted: usize,
+}
+
+/// Something read of a flow.
+#[derive(Debug)]
+pub(super) struct Occurred {
+    pub flow: FlowKey,
+    pub direction: Direction,
+    pub event: Event,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Flows {
+    limits: Limits,
+    entries: HashMap<FlowKey, Entry>,
+    /// Keys by [`Entry::created`], and by [`Entry::opened`] of those that are open.
+    by_age: BTreeMap<u64, FlowKey>,
+    open_by_age: BTreeMap<u64, FlowKey>,
+    /// Bytes of payload that wait for more.
+    held: usize,
+    /// Bytes of what is known.
+    facts_bytes: usize,
+    counter: u64,
+}
+
+impl Flows {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: HashMap::new(),
+            by_age: BTreeMap::new(),
+            open_by_age: BTreeMap::new(),
+            held: 0,
+            facts_bytes: 0,
+            counter: 0,
+        }
+    }
+
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    pub fn get(&self, flow: &FlowKey) -> Option<&Entry> {
+        self.entries.get(flow)
+    }
+
+    /// Adds to what is known of a flow.
+    pub fn learn<T>(&mut self, flow: &FlowKey, learn: impl FnOnce(&mut FlowFacts) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(flow)?;
+        let learned = learn(&mut entry.facts);
+        let memory = entry.facts.memory();
+        self.facts_bytes = self.facts_bytes - entry.counted + memory;
+        entry.counted = memory;
+        Some(learned)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &FlowFacts)> {
+        self.entries.iter().map(|(flow, entry)| (flow, &entry.facts))
+    }
+
+    /// Takes a packet; what was read of it, and of flows that had to go.
+    pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut Lost) -> Vec<Occurred> {
+        let mut occurred = Vec::new();
+        if self.is_over(sample) {
+            return occurred;
+        }
+        let flow = sample.flow;
+        self.admit(sample, lost, &mut occurred);
+        if let Some((application, message)) = dns_datagram(sample) {
+            let direction = sample.direction;
+            occurred.push(Occurred { flow, direction, event: Event::Proven(application, "message") });
+            occurred.push(Occurred { flow, direction, event: Event::Dns(Box::new(message)) });
+            return occurred;
+        }
+        self.reopen(sample, &mut occurred);
+        self.read(sample, lost, &mut occurred);
+        while self.open_by_age.len() > self.limits.open_flows {
+            self.close_oldest(&mut occurred);
+            lost.open_flows += 1;
+        }
+        while self.held > self.limits.waiting_bytes && self.close_oldest(&mut occurred) {
+            lost.waiting_bytes += 1;
+        }
+        occurred
+    }
+
+    /// Nothing more is to be learned of this flow: most samples of long flows end here.
+    fn is_over(&self, sample: &NameSample<'_>) -> bool {
+        let begins = sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
+        let is_dns = sample.tcp.is_none() && dns_port(sample).is_some();
+        let is_closed = |entry: &Entry| entry.opened > 0 && entry.open.is_none();
+        !begins && !is_dns && self.entries.get(&sample.flow).is_some_and(is_closed)
+    }
+
+    /// Makes the entry, and room for it.
+    fn admit(&mut self, sample: &NameSample<'_>, lost: &mut Lost, occurred: &mut Vec<Occurred>) {
+        if self.entries.contains_key(&sample.flow) {
+            return;
+        }
+        let is_full =
+            |flows: &Self| flows.entries.len() >= flows.limits.flows || flows.facts_bytes > flows.limits.table_bytes;
+        while is_full(self) && !self.entries.is_empty() {
+            self.forget_oldest(occurred);
+            lost.flows += 1;
+        }
+        self.counter += 1;
+        let entry = Entry {
+            facts: FlowFacts::default(),
+            opened_by: sample.opened_by,
+            open: None,
+            created: self.counter,
+            opened: 0,
+            counted: 0,
+        };
+        self.entries.insert(sample.flow, entry);
+        self.by_age.insert(self.counter, sample.flow);
+    }
+
+    /// A flow is opened once, and again by each SYN of a new connection.
+    fn reopen(&mut self, sample: &NameSample<'_>, occurred: &mut Vec<Occurred>) {
+        let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
+        let is_new = entry.opened == 0 || sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
+        let is_over = entry.open.as_mut().is_some_and(|open| open.is_over(sample));
+        if is_over {
+            self.close(&sample.flow, occurred);
+        }
+        let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
+        if entry.open.is_some() || !is_new {
+            return;
+        }
+        let Some(mut open) = Open::new(&sample.flow, &self.limits) else { return };
+        open.is_over(sample);
+        self.counter += 1;
+        (entry.open, entry.opened) = (Some(open), self.counter);
+        self.open_by_age.insert(self.counter, sample.flow);
+    }
+
+    fn read(&mut self, sample: &NameSample<'_>, lost: &mut Lost, occurred: &mut Vec<Occurred>) {
+        let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
+        let Some(open) = &mut entry.open else { return };
+        let before = open.held();
+        let mut read = Read::new();
+        open.observe(sample, lost, &mut read);
+        self.held = self.held + open.held() - before;
+        if open.is_done() {
+            self.held -= open.held();
+            self.open_by_age.remove(&entry.opened);
+            entry.open = None;
+        }
+        push(sample.flow, read, occurred);
+    }
+
+    /// Ends reading of a flow.
+    fn close(&mut self, flow: &FlowKey, occurred: &mut Vec<Occurred>) {
+        let Some(entry) = self.entries.get_mut(flow) else { return };
+        let Some(mut open) = entry.open.take() else { return };
+        self.open_by_age.remove(&entry.opened);
+        self.held -= open.held();
+        let mut read = Read::new();
+        open.finish(flow, &mut read);
+        push(*flow, read, occurred);
+    }
+
+    /// True if there was one.
+    fn close_oldest(&mut self, occurred: &mut Vec<Occurred>) -> bool {
+        let Some(flow) = self.open_by_age.first_key_value().map(|(_, flow)| *flow) else { return false };
+        self.close(&flow, occurred);
+        true
+    }
+
+    fn forget_oldest(&mut self, occurred: &mut Vec<Occurred>) {
+        if let Some(flow) = self.by_age.first_key_value().map(|(_, flow)| *flow) {
+            self.close(&flow, occurred);
+            self.remove(&flow);
+        }
+    }
+
+    /// Reads what waits of one flow.
+    pub fn finish_flow(&mut self, flow: &FlowKey) -> Vec<Occurred> {
+        let mut occurred = Vec::new();
+        self.close(flow, &mut occurred);
+        occurred
+    }
+
+    /// Forgets a flow; what was known of it.
+    pub fn remove(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
+        let entry = self.entries.remove(flow)?;
+        self.by_age.remove(&entry.created);
+        self.facts_bytes -= entry.counted;
+        if let Some(open) = entry.open {
+            self.open_by_age.remove(&entry.opened);
+            self.held -= open.held();
+        }
+        Some(entry.facts)
+    }
+
+    /// Reads what waits in all flows.
+    pub fn finish(&mut self) -> Vec<Occurred> {
+        let mut occurred = Vec::new();
+        while self.close_oldest(&mut occurred) {}
+        occurred
+    }
+}
+
+fn push(flow: FlowKey, read: Read, occurred: &mut Vec<Occurred>) {
+    occurred.extend(read.into_iter().map(|(direction, event)| Occurred { flow, direction, event }));
+}
+
+const NETBIOS_NAMES: u16 = 137;
+
+/// DNS in a datagram. Questions come in flows that may last for ever, and need no state.
+fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::Message)> {
+    if Protocol(sample.flow.protocol) != Protocol::UDP {
+        return None;
+    }
+    // NetBIOS has the same messages for other names.
+    let is_dns = || !sample.ports().has(NETBIOS_NAMES) && dns::is_surely(sample.payload);
+    let application = dns_port(sample).or_else(|| is_dns().then_some(Application::Dns))?;
+    dns::parse(sample.payload).map(|message| (application, message))
+}
+
+/// The DNS that is spoken at one of the ports.
+fn dns_port(sample: &NameSample<'_>) -> Option<Application> {
+    let ports = sample.ports();
+    dns_at(ports.destination).or_else(|| dns_at(ports.source))
+}
+
+fn dns_at(port: u16) -> Option<Application> {
+    match port {
+        53 => Some(Application::Dns),
+        5353 => Some(Application::Mdns),
+        5355 => Some(Application::Llmnr),
+        _ => None,
+    }
+}

@@ -1,0 +1,78 @@
+//! What keeps a flow's name, or the names behind it, from being seen.
+
+use super::facts::FlowFacts;
+use super::resolvers;
+use crate::flow::{Direction, FlowKey, Protocol};
+use crate::wire::Application;
+
+/// One reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hidden {
+    /// DNS over HTTPS (RFC 8484), by a known resolver's name or address: names are looked up unseen.
+    Doh,
+    /// DNS over TLS (RFC 7858): TLS on port 853, or its ALPN.
+    Dot,
+    /// DNS over QUIC (RFC 9250): its ALPN, or QUIC on port 853.
+    Doq,
+    /// Encrypted ClientHello, for a key that the client was given: the server name is a cover.
+    Ech,
+    /// Encrypted ClientHello, or one that is pretended, as browsers do so that nobody gets used to its absence. Nothing tells which.
+    EchPossible,
+    /// The server name is encrypted by the draft before ECH.
+    Esni,
+    /// A hello without a server name.
+    NoServerName,
+}
+
+impl Hidden {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Doh => "doh",
+            Self::Dot => "dot",
+            Self::Doq => "doq",
+            Self::Ech => "ech",
+            Self::EchPossible => "ech_possible",
+            Self::Esni => "esni",
+            Self::NoServerName => "no_server_name",
+        }
+    }
+}
+
+/// All reasons of a flow.
+pub(super) fn hidden(flow: &FlowKey, facts: &FlowFacts, opened_by: Direction, ech: Option<Hidden>) -> Vec<Hidden> {
+    let mut found: Vec<Hidden> = resolver(flow, facts, opened_by).into_iter().chain(ech).collect();
+    if let Some(hello) = &facts.hello {
+        if hello.esni {
+            found.push(Hidden::Esni);
+        }
+        if hello.server_name.is_none() && hello.whole {
+            found.push(Hidden::NoServerName);
+        }
+    }
+    found
+}
+
+/// DNS inside of something else.
+fn resolver(flow: &FlowKey, facts: &FlowFacts, opened_by: Direction) -> Option<Hidden> {
+    const HTTPS: u16 = 443;
+    const ENCRYPTED_DNS: u16 = 853;
+    let speaks = |application| facts.applications.iter().any(|proven| proven.application == application);
+    let (tls, quic) = (speaks(Application::Tls), speaks(Application::Quic));
+    if !tls && !quic {
+        return None;
+    }
+    let port = if opened_by == Direction::Egress { flow.remote.port } else { flow.local.port };
+    let offers = |name: &str| {
+        facts.hello.as_ref().is_some_and(|hello| hello.alpn.iter().any(|alpn| alpn.as_str().starts_with(name)))
+    };
+    let is_resolver = facts.names.iter().any(|named| resolvers::is_name(&named.name))
+        || (facts.names.is_empty() && resolvers::is_address(flow.remote.addr));
+    if offers("doq") || (quic && port == ENCRYPTED_DNS) {
+        Some(Hidden::Doq)
+    } else if offers("dot") || (tls && port == ENCRYPTED_DNS && Protocol(flow.protocol) == Protocol::TCP) {
+        Some(Hidden::Dot)
+    } else {
+        (is_resolver && port == HTTPS).then_some(Hidden::Doh)
+    }
+}

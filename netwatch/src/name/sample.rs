@@ -1,0 +1,66 @@
+//! What goes in: heads of packets.
+
+use crate::flow::{Direction, FlowKey};
+use crate::wire::identify::Ports;
+
+/// The payload of one packet, as far as it was sampled.
+#[derive(Debug, Clone, Copy)]
+pub struct NameSample<'a> {
+    /// When, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// Of which flow.
+    pub flow: FlowKey,
+    /// Which way it went: egress was sent by the flow's local end.
+    pub direction: Direction,
+    /// Who opened the flow.
+    pub opened_by: Direction,
+    /// The transport's payload, from its start.
+    pub payload: &'a [u8],
+    /// Bytes of payload that the packet had. More than `payload` has: the sample was cut.
+    pub payload_len: u32,
+    /// TCP's part.
+    pub tcp: Option<Segment>,
+}
+
+/// What TCP's header says of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// The sequence number.
+    pub sequence: u32,
+    /// The flag byte (RFC 9293): [`netwatch_common::parse::tcp`] names its bits.
+    pub flags: u8,
+}
+
+impl Segment {
+    pub(super) fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The sequence number of the first byte of payload: SYN takes one.
+    pub(super) fn payload_sequence(self) -> u32 {
+        self.sequence.wrapping_add(u32::from(self.has(flag::SYN)))
+    }
+}
+
+/// TCP's flags that matter here.
+pub(super) mod flag {
+    pub use netwatch_common::parse::tcp::{FIN, RST, SYN};
+}
+
+impl NameSample<'_> {
+    pub(super) fn is_cut(&self) -> bool {
+        self.payload.len() < self.payload_len as usize
+    }
+
+    pub(super) fn ports(&self) -> Ports {
+        ports(&self.flow, self.direction)
+    }
+}
+
+/// The ports of a packet that went this way.
+pub(super) fn ports(flow: &FlowKey, direction: Direction) -> Ports {
+    match direction {
+        Direction::Egress => Ports { source: flow.local.port, destination: flow.remote.port },
+        Direction::Ingress => Ports { source: flow.remote.port, destination: flow.local.port },
+    }
+}

@@ -1,0 +1,390 @@
+//! One direction of a TCP flow: which parser reads it, and when.
+
+use super::event::{Event, Request};
+use super::facts::RequestLine;
+use super::stream::Stream;
+use crate::wire::http1::{self, Begins, Body};
+use crate::wire::http2::{self, Requests};
+use crate::wire::identify::{self, Evidence, Greeting, Ports};
+use crate::wire::tls::{self, Carrier, ClientHello, Hello, ServerHello};
+use crate::wire::{Application, Name, dns, proxy_header, text};
+
+/// What is read with so many attempts is read at once; later, a tenth more has to come first, so that a stream of single bytes costs no
+/// more than a few times its length.
+const FREE_ATTEMPTS: u32 = 64;
+
+/// Segments at whose start a protocol may begin that is known by its first bytes alone: a proxy's protocol may come first.
+const EARLY: u8 = 4;
+
+/// Reads one direction.
+#[derive(Debug)]
+pub(super) struct Side {
+    stream: Stream,
+    parser: Parser,
+    /// Length of readable bytes at which it is worth trying again.
+    wait: usize,
+    attempts: u32,
+    /// Segments at whose start nothing was found.
+    moves: u8,
+    /// First words that prove nothing alone.
+    pub greeting: Option<Greeting>,
+    is_done: bool,
+}
+
+#[derive(Debug)]
+enum Parser {
+    /// Whatever may begin here.
+    Any,
+    /// A hello, part of which is there.
+    Tls,
+    /// The head of a request, part of which is there.
+    Http1,
+    Http2(Box<Requests>),
+    Dns,
+}
+
+/// What a parser made of the bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// So many are read.
+    Took(u64),
+    /// So many have to be there.
+    Needs(usize),
+    /// Nothing begins here.
+    NotHere,
+    /// Nothing more is wanted.
+    Done,
+}
+
+/// What a step works with.
+struct Context<'a> {
+    ports: Ports,
+    /// No more bytes will come at this place.
+    is_final: bool,
+    /// Near the start of the flow, and nothing was understood yet: only there a protocol is known by its first bytes alone. Later, the
+    /// content of something else may begin like that.
+    is_early: bool,
+    /// Something came before that was not understood: what begins now may be meant for another than the remote.
+    is_behind: bool,
+    out: &'a mut Vec<Event>,
+}
+
+impl Side {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            stream: Stream::new(limit),
+            parser: Parser::Any,
+            wait: 0,
+            attempts: 0,
+            moves: 0,
+            greeting: None,
+            is_done: false,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    pub fn held(&self) -> usize {
+        let parser = if let Parser::Http2(requests) = &self.parser { requests.held() } else { 0 };
+        self.stream.held() + parser
+    }
+
+    /// A SYN. False if it begins another stream than this one.
+    pub fn begin(&mut self, sequence: u32) -> bool {
+        self.stream.begin(sequence)
+    }
+
+    /// Takes a segment. False if something had begun that there was no room for. A stream in which nothing was recognised is given up, too,
+    /// but nothing is lost with it.
+    pub fn push(&mut self, sequence: u32, payload: &[u8], is_cut: bool, ports: Ports, out: &mut Vec<Event>) -> bool {
+        if self.is_done || payload.is_empty() {
+            return true;
+        }
+        let Ok(rewinds) = self.stream.push(sequence, payload, is_cut) else {
+            return self.make_room(sequence, payload, ports, out);
+        };
+        if rewinds {
+            self.restart();
+        }
+        self.read(ports, false, out);
+        true
+    }
+
+    /// What waits is read as far as it goes. Then there is room, if anything was understood.
+    fn make_room(&mut self, sequence: u32, payload: &[u8], ports: Ports, out: &mut Vec<Event>) -> bool {
+        let mut is_nothing = matches!(self.parser, Parser::Any);
+        self.read(ports, true, out);
+        is_nothing &= matches!(self.parser, Parser::Any);
+        if !self.is_done && self.stream.push(sequence, payload, false).is_ok() {
+            self.read(ports, false, out);
+        } else {
+            self.done();
+        }
+        is_nothing
+    }
+
+    /// What the other side said proves what this side speaks: nothing unknown came before what comes next.
+    pub fn understood(&mut self) {
+        if !self.is_done && matches!(self.parser, Parser::Any) {
+            self.stream.advance(0);
+            self.stream.skip_readable();
+        }
+    }
+
+    /// No more will come.
+    pub fn finish(&mut self, ports: Ports, out: &mut Vec<Event>) {
+        if !self.is_done {
+            self.read(ports, true, out);
+            self.done();
+        }
+    }
+
+    fn restart(&mut self) {
+        self.parser = Parser::Any;
+        self.wait = 0;
+    }
+
+    fn done(&mut self) {
+        self.is_done = true;
+        self.parser = Parser::Any;
+        self.stream.clear();
+    }
+
+    /// Goes through what is there.
+    fn read(&mut self, ports: Ports, is_last: bool, out: &mut Vec<Event>) {
+        loop {
+            let length = self.stream.readable().len();
+            let is_final = is_last || self.stream.is_cut();
+            if length == 0 || (length < self.wait && !is_final) {
+                if length == 0 && matches!(self.parser, Parser::Any) && self.next_start(is_last) {
+                    continue;
+                }
+                if !is_last || !self.next_start(true) {
+                    return;
+                }
+                continue;
+            }
+            let is_early = self.moves < EARLY && !self.stream.is_read();
+            let is_behind = self.moves > 0 && !self.stream.is_read();
+            match self.step(&mut Context { ports, is_final, is_early, is_behind, out: &mut *out }) {
+                Step::Took(count) => {
+                    self.stream.advance(count);
+                    self.wait = 0;
+                }
+                Step::Needs(count) if !is_final => return self.wait_for(count, length),
+                Step::Needs(_) | Step::NotHere => {
+                    if !self.next_start(is_last) {
+                        self.stream.skip_readable();
+                        return;
+                    }
+                }
+                Step::Done => return self.done(),
+            }
+        }
+    }
+
+    fn wait_for(&mut self, count: usize, length: usize) {
+        self.attempts += 1;
+        self.wait = if self.attempts < FREE_ATTEMPTS { count } else { count.max(length + length / 10) };
+    }
+
+    /// Another message may begin where the next segment does.
+    fn next_start(&mut self, over_gaps: bool) -> bool {
+        let moved = self.stream.next_start(over_gaps);
+        if moved {
+            self.moves = self.moves.saturating_add(1);
+            self.restart();
+        }
+        moved
+    }
+
+    fn step(&mut self, context: &mut Context<'_>) -> Step {
+        let data = self.stream.readable();
+        match &mut self.parser {
+            Parser::Any => match any(data, context, &mut self.greeting) {
+                Ok(step) => step,
+                Err(parser) => {
+                    context.out.extend(context.is_behind.then_some(Event::Behind));
+                    self.turn_to(parser)
+                }
+            },
+            Parser::Tls => hello(data, context),
+            Parser::Http1 => {
+                let step = request(data, context);
+                if let Step::Took(_) = step {
+                    self.parser = Parser::Any;
+                }
+                step
+            }
+            Parser::Http2(requests) => frames(requests, data, context),
+            Parser::Dns => message(data, context),
+        }
+    }
+
+    /// The bytes belong to a parser, which begins at once.
+    fn turn_to(&mut self, parser: Parser) -> Step {
+        let took = if matches!(parser, Parser::Http2(_)) { http2::PREFACE.len() as u64 } else { 0 };
+        self.parser = parser;
+        Step::Took(took)
+    }
+}
+
+/// Looks for a beginning. `Err`: that of something with a parser of its own.
+fn any(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting>) -> Result<Step, Parser> {
+    const PROOF: usize = 6;
+    const DNS: u16 = 53;
+    if let Some(length) = proxy_header::length(data) {
+        return Ok(Step::Took(length as u64));
+    }
+    if tls::may_begin_client_hello(data) {
+        return if data.len() < PROOF { Ok(Step::Needs(PROOF)) } else { Err(Parser::Tls) };
+    }
+    if data.starts_with(http2::PREFACE) {
+        context.out.push(Event::Proven(Application::Http2, "preface"));
+        return Err(Parser::Http2(Box::default()));
+    }
+    if http2::PREFACE.starts_with(data) {
+        return Ok(Step::Needs(http2::PREFACE.len()));
+    }
+    if context.ports.has(DNS) && is_dns(data) {
+        return Err(Parser::Dns);
+    }
+    match http1::request(data) {
+        Begins::Yes(_) => Err(Parser::Http1),
+        Begins::Perhaps => Ok(Step::Needs(data.len() + 1)),
+        Begins::No => Ok(answer(data, context, greeting)),
+    }
+}
+
+/// A length that is believable and a header that could be one's.
+fn is_dns(data: &[u8]) -> bool {
+    match dns::framed(data) {
+        Some(dns::Framed::Whole(message, _)) => dns::parse(message).is_some(),
+        Some(dns::Framed::Partial(_, part)) => part.len() < 12 || dns::parse(part).is_some(),
+        None => false,
+    }
+}
+
+/// What servers say, and what is known by its first bytes.
+fn answer(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting>) -> Step {
+    if let Some(message) = tls::first_message(data)
+        && !message.is_client
+    {
+        return server_hello(&message, context);
+    }
+    if let Some(application) = http1::response(data) {
+        context.out.push(Event::Proven(application, "response"));
+        return Step::Took(data.len() as u64);
+    }
+    let evidence = if context.is_early { identify::stream(data) } else { Evidence::None };
+    match evidence {
+        Evidence::Proof(application) => known(data, application, context),
+        Evidence::Greeting(words) => {
+            *greeting = Some(words);
+            Step::NotHere
+        }
+        Evidence::None if tls::looks_like_records(data) => {
+            context.out.push(Event::Proven(Application::Tls, "records"));
+            Step::Done
+        }
+        Evidence::None => Step::NotHere,
+    }
+}
+
+/// Those that may turn to TLS are followed, the others are not.
+fn known(data: &[u8], application: Application, context: &mut Context<'_>) -> Step {
+    context.out.push(Event::Proven(application, "first_bytes"));
+    match application {
+        Application::Ssh => banner(data, context),
+        application if may_turn_to_tls(application) => Step::Took(data.len() as u64),
+        _ => Step::Done,
+    }
+}
+
+/// Protocols in which TLS begins on request.
+pub(super) fn may_turn_to_tls(application: Application) -> bool {
+    use Application::{Amqp, Ftp, Imap, Ldap, MySql, Pop3, Postgres, Rdp, Smtp, Xmpp};
+    matches!(application, Smtp | Imap | Pop3 | Ftp | Postgres | Ldap | Xmpp | MySql | Rdp | Amqp)
+}
+
+/// RFC 4253 section 4.2: at most 255 characters.
+fn banner(data: &[u8], context: &mut Context<'_>) -> Step {
+    const MAX: usize = 255;
+    match data.iter().take(MAX).position(|byte| *byte == b'\n') {
+        Some(end) => context.out.push(Event::Banner(text::escape(data[..end].trim_ascii_end(), MAX))),
+        None if data.len() < MAX && !context.is_final => return Step::Needs(data.len() + 1),
+        None => {}
+    }
+    Step::Done
+}
+
+fn server_hello(message: &tls::Message<'_>, context: &mut Context<'_>) -> Step {
+    if !message.whole && !context.is_final {
+        return Step::Needs(message.needs);
+    }
+    context.out.push(Event::Proven(Application::Tls, "server_hello"));
+    context.out.extend(ServerHello::parse(&message.body).map(Event::ServerHello));
+    Step::Done
+}
+
+fn hello(data: &[u8], context: &mut Context<'_>) -> Step {
+    let Some(message) = tls::first_message(data) else { return Step::NotHere };
+    if let Some(hello) = ClientHello::parse(&message.body, message.whole, Carrier::Tls) {
+        context.out.push(Event::ClientHello(Box::new(Hello::from(&hello))));
+    }
+    if message.whole { Step::Done } else { Step::Needs(message.needs.min(data.len() * 2)) }
+}
+
+fn request(data: &[u8], context: &mut Context<'_>) -> Step {
+    let Begins::Yes(head) = http1::request(data) else { return Step::NotHere };
+    context.out.push(Event::Proven(head.application, "request"));
+    if head.application == Application::Http {
+        context.out.push(Event::Request(Request {
+            line: RequestLine {
+                method: text::escape(head.method, RequestLine::MAX_TARGET),
+                target: text::escape(head.target, RequestLine::MAX_TARGET),
+            },
+            host: head.authority().and_then(Name::new),
+            is_proxied: head.is_proxied(),
+        }));
+    }
+    match (head.length, head.body) {
+        (None, _) => Step::Needs(data.len() + 1),
+        // Where chunks end is not followed, and amid them nothing is looked for that only looks like a request.
+        (Some(_), Body::Chunked) => Step::Done,
+        (Some(length), Body::Length(body)) => Step::Took((length as u64).saturating_add(body)),
+    }
+}
+
+fn frames(requests: &mut Requests, data: &[u8], context: &mut Context<'_>) -> Step {
+    match requests.step(data) {
+        http2::Step::Frame(length, authority) => {
+            let name = authority.and_then(|authority| Name::new(http1::without_port(&authority)));
+            context.out.extend(name.map(Event::Authority));
+            Step::Took(length)
+        }
+        http2::Step::Needs(length) => Step::Needs(length),
+        http2::Step::Broken => {
+            context.out.push(Event::Http2Broken);
+            Step::Done
+        }
+    }
+}
+
+fn message(data: &[u8], context: &mut Context<'_>) -> Step {
+    match dns::framed(data) {
+        Some(dns::Framed::Whole(bytes, length)) => {
+            context.out.extend(dns::parse(bytes).map(|message| Event::Dns(Box::new(message))));
+            Step::Took(length as u64)
+        }
+        Some(dns::Framed::Partial(needs, part)) => {
+            if context.is_final {
+                context.out.extend(dns::parse(part).map(|message| Event::Dns(Box::new(message))));
+            }
+            Step::Needs(needs)
+        }
+        None => Step::NotHere,
+    }
+}

@@ -1,0 +1,112 @@
+//! Which name is shown, and what hides others.
+
+use super::*;
+use crate::wire::testing::{DnsBuilder, HelloBuilder, dns_name, hex, vector8, vector16};
+
+fn answer(names: &mut Names, time_ns: u64, name: &str, n: u8) {
+    let message = DnsBuilder::response(1, 0, name, 1).answer(name, 1, &[203, 0, 113, n]).bytes();
+    names.observe(&at(time_ns, received(udp(53, 53), &message)));
+}
+
+fn hello(names: &mut Names, flow: FlowKey, builder: &HelloBuilder) {
+    names.observe(&segment(sent(flow, &builder.records(16_384)), 1, 0));
+}
+
+fn best<'a>(names: &'a Names, flow: &FlowKey, began_ns: u64) -> Option<(&'a str, Source)> {
+    names.best(flow, began_ns).map(|best| (best.name.as_str(), best.source))
+}
+
+#[test]
+fn the_order_of_evidence() {
+    let key = tcp(7, 443);
+    let hosts = Hosts::parse("203.0.113.7 hosts.example");
+    let mut names = Names::new(Limits::default(), hosts);
+    assert_eq!(best(&names, &key, 100), Some(("hosts.example", Source::Hosts)));
+    answer(&mut names, 50, "dns.example", 7);
+    assert_eq!(best(&names, &key, 49), Some(("hosts.example", Source::Hosts)), "the answer came later");
+    assert_eq!(best(&names, &key, 50), Some(("dns.example", Source::Dns)));
+    hello(&mut names, key, &HelloBuilder::named("sni.example"));
+    assert_eq!(best(&names, &key, 50), Some(("sni.example", Source::Sni)));
+    assert_eq!(best(&names, &tcp(7, 80), 50), Some(("dns.example", Source::Dns)), "another flow to the same address");
+    assert_eq!(best(&names, &tcp(8, 443), 50), None);
+}
+
+#[test]
+fn the_answer_before_the_flow_counts() {
+    let mut names = names();
+    answer(&mut names, 10, "first.example", 7);
+    answer(&mut names, 20, "second.example", 7);
+    answer(&mut names, 30, "first.example", 7);
+    let at_time = |time_ns| best(&names, &tcp(7, 443), time_ns).map(|(name, _)| name);
+    assert_eq!(at_time(15), Some("first.example"));
+    assert_eq!(at_time(25), Some("second.example"));
+    assert_eq!(at_time(35), Some("first.example"));
+    let seen: Vec<u64> = names.address(v4(7)).iter().map(|named| named.first_seen_ns).collect();
+    assert_eq!(seen, [10, 20]);
+}
+
+fn ech(config_id: u8) -> HelloBuilder {
+    let outer = [&hex("00 0001 0001")[..], &[config_id], &vector16(b"enc"), &vector16(b"payload")].concat();
+    HelloBuilder::named("cover.example").extension(0xfe0d, outer)
+}
+
+/// The HTTPS record of app.example with a key of number 7 behind cover.example.
+fn give_key(names: &mut Names) {
+    let config = [
+        &[7][..],
+        &hex("0020"),
+        &vector16(&[1; 32]),
+        &vector16(&hex("00010001")),
+        &[0],
+        &vector8(b"cover.example"),
+        &[0, 0],
+    ];
+    let list = vector16(&[&hex("fe0d")[..], &vector16(&config.concat())].concat());
+    let data = [&hex("0001")[..], &dns_name(""), &hex("0005"), &vector16(&list)].concat();
+    let message = DnsBuilder::response(2, 0, "app.example", 65).answer("app.example", 65, &data).bytes();
+    names.observe(&received(udp(53, 53), &message));
+}
+
+#[test]
+fn a_name_that_covers_another_comes_after_dns() {
+    let mut names = names();
+    answer(&mut names, 10, "app.example", 7);
+    give_key(&mut names);
+    hello(&mut names, tcp(7, 443), &ech(7));
+    assert_eq!(names.hidden(&tcp(7, 443)), [Hidden::Ech]);
+    assert_eq!(best(&names, &tcp(7, 443), 20), Some(("app.example", Source::Dns)));
+    hello(&mut names, tcp(9, 443), &ech(7));
+    assert_eq!(best(&names, &tcp(9, 443), 20), Some(("cover.example", Source::Sni)), "better than nothing");
+}
+
+#[test]
+fn a_pretended_key_covers_nothing() {
+    let mut names = names();
+    answer(&mut names, 10, "app.example", 7);
+    give_key(&mut names);
+    hello(&mut names, tcp(7, 443), &ech(8));
+    assert_eq!(names.hidden(&tcp(7, 443)), [Hidden::EchPossible]);
+    assert_eq!(best(&names, &tcp(7, 443), 20), Some(("cover.example", Source::Sni)));
+}
+
+#[test]
+fn what_hides_names() {
+    let mut names = names();
+    let hidden = |names: &mut Names, flow, builder: HelloBuilder| {
+        hello(names, flow, &builder);
+        names.hidden(&flow)
+    };
+    assert_eq!(hidden(&mut names, tcp(1, 443), HelloBuilder::named("dns.google").alpn(&["h2"])), [Hidden::Doh]);
+    assert_eq!(hidden(&mut names, tcp(2, 853), HelloBuilder::named("resolver.example")), [Hidden::Dot]);
+    assert_eq!(hidden(&mut names, tcp(3, 443), HelloBuilder::named("resolver.example").alpn(&["dot"])), [Hidden::Dot]);
+    assert_eq!(hidden(&mut names, tcp(4, 443), HelloBuilder::default()), [Hidden::NoServerName]);
+    assert_eq!(hidden(&mut names, tcp(5, 443), HelloBuilder::named("app.example")), []);
+    assert_eq!(
+        hidden(&mut names, tcp(6, 443), HelloBuilder::default().extension(0xffce, vec![])),
+        [Hidden::Esni, Hidden::NoServerName]
+    );
+    let mut cloudflare = tcp(7, 443);
+    cloudflare.remote.addr = [1, 1, 1, 1].into();
+    assert_eq!(hidden(&mut names, cloudflare, HelloBuilder::default()), [Hidden::Doh, Hidden::NoServerName]);
+    assert_eq!(names.hidden(&tcp(99, 1)), [], "an unknown flow");
+}

@@ -1,0 +1,200 @@
+//! DNS as a result: questions, answers, times, names of addresses.
+
+use super::*;
+use crate::wire::dns::Rcode;
+use crate::wire::testing::{DnsBuilder, dns_name, hex};
+
+const A: u16 = 1;
+const CNAME: u16 = 5;
+const PTR: u16 = 12;
+const SRV: u16 = 33;
+const HTTPS: u16 = 65;
+
+fn octets(n: u8) -> [u8; 4] {
+    [203, 0, 113, n]
+}
+
+fn resolver() -> FlowKey {
+    udp(53, 53)
+}
+
+/// A question and its answer, 5 ms later.
+fn asked(names: &mut Names, time_ns: u64, question: DnsBuilder, answer: DnsBuilder) {
+    names.observe(&at(time_ns, sent(resolver(), &question.bytes())));
+    names.observe(&at(time_ns + 5_000_000, received(resolver(), &answer.bytes())));
+}
+
+fn look_up(names: &mut Names, time_ns: u64, name: &str, n: u8) {
+    let answer = DnsBuilder::response(1, 0, name, A).answer(name, A, &octets(n));
+    asked(names, time_ns, DnsBuilder::query(1, name, A), answer);
+}
+
+#[test]
+fn a_name_through_aliases() {
+    let mut names = names();
+    let answer = DnsBuilder::response(1, 0, "www.app.example", A)
+        .answer("www.app.example", CNAME, &dns_name("edge.cdn.example"))
+        .answer("edge.cdn.example", CNAME, &dns_name("e7.cdn.example"))
+        .answer("e7.cdn.example", A, &octets(7))
+        .additional("bank.example", A, &octets(8));
+    asked(&mut names, 1_000, DnsBuilder::query(1, "www.app.example", A), answer);
+    let [named] = names.address(v4(7)) else { panic!() };
+    assert_eq!((named.name.as_str(), named.source), ("e7.cdn.example", Source::Dns));
+    assert_eq!(
+        (named.question.as_ref().unwrap().as_str(), named.shown().as_str()),
+        ("www.app.example", "www.app.example")
+    );
+    assert_eq!(named.first_seen_ns, 5_001_000);
+    assert!(names.address(v4(8)).is_empty(), "nobody asked about that one");
+    let [lookup] = names.lookups() else { panic!() };
+    assert_eq!((lookup.asked, lookup.answered, lookup.failed(), lookup.unanswered()), (1, 1, 0, 0));
+    assert_eq!((lookup.response.min_ns, lookup.response.mean_ns()), (5_000_000, Some(5_000_000)));
+    assert_eq!(lookup.addresses, [v4(7)]);
+    assert_eq!(
+        lookup.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
+        ["edge.cdn.example", "e7.cdn.example"]
+    );
+    assert_eq!(names.flow(&resolver()).unwrap().application(), Some(Application::Dns));
+}
+
+#[test]
+fn other_ways_to_an_address() {
+    let mut names = names();
+    let answer = DnsBuilder::response(1, 0, "_xmpp._tcp.example", SRV)
+        .answer("_xmpp._tcp.example", SRV, &[&hex("0001 0002 1466")[..], &dns_name("srv.example")].concat())
+        .additional("srv.example", A, &octets(7));
+    asked(&mut names, 0, DnsBuilder::query(1, "_xmpp._tcp.example", SRV), answer);
+    assert_eq!(names.address(v4(7))[0].name, "srv.example");
+    let hint = [&hex("0001")[..], &dns_name("svc.example"), &hex("0004 0004"), &octets(8)].concat();
+    let answer = DnsBuilder::response(2, 0, "app.example", HTTPS).answer("app.example", HTTPS, &hint);
+    asked(&mut names, 0, DnsBuilder::query(2, "app.example", HTTPS), answer);
+    let named = &names.address(v4(8))[0];
+    assert_eq!((named.name.as_str(), named.shown().as_str()), ("svc.example", "app.example"));
+}
+
+#[test]
+fn the_name_of_an_address() {
+    let mut names = names();
+    let question = "7.113.0.203.in-addr.arpa";
+    let answer = DnsBuilder::response(1, 0, question, PTR).answer(question, PTR, &dns_name("host.example"));
+    asked(&mut names, 0, DnsBuilder::query(1, question, PTR), answer);
+    let named = &names.address(v4(7))[0];
+    assert_eq!((named.name.as_str(), named.source), ("host.example", Source::Ptr));
+    assert_eq!(names.looked_up(v4(7), u64::MAX), None, "a pointer is no evidence of who was meant");
+    let question = format!("7.{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(23));
+    let answer = DnsBuilder::response(2, 0, &question, PTR).answer(&question, PTR, &dns_name("six.example"));
+    asked(&mut names, 0, DnsBuilder::query(2, &question, PTR), answer);
+    assert_eq!(names.address("2001:db8::7".parse().unwrap())[0].name, "six.example");
+}
+
+#[test]
+fn failures_and_silence() {
+    let mut names = names();
+    asked(&mut names, 0, DnsBuilder::query(1, "nobody.example", A), DnsBuilder::response(1, 3, "nobody.example", A));
+    asked(&mut names, 0, DnsBuilder::query(2, "broken.example", A), DnsBuilder::response(2, 2, "broken.example", A));
+    for time_ns in [0, 1, 2] {
+        names.observe(&at(time_ns, sent(resolver(), &DnsBuilder::query(3, "silent.example", A).bytes())));
+    }
+    let [nobody, broken, silent] = names.lookups() else { panic!() };
+    assert_eq!((nobody.failed(), nobody.outcomes[&Rcode::NXDOMAIN]), (1, 1));
+    assert_eq!((broken.failed(), broken.outcomes[&Rcode::SERVFAIL]), (1, 1));
+    assert_eq!((silent.asked, silent.unanswered()), (3, 3));
+}
+
+#[test]
+fn a_repeated_question_took_from_the_first_time_on() {
+    let mut names = names();
+    let query = DnsBuilder::query(1, "slow.example", A).bytes();
+    names.observe(&at(0, sent(resolver(), &query)));
+    names.observe(&at(1_000, sent(resolver(), &query)));
+    let answer = DnsBuilder::response(1, 0, "slow.example", A).bytes();
+    names.observe(&at(3_000, received(resolver(), &answer)));
+    names.observe(&at(4_000, received(resolver(), &answer)));
+    let lookup = &names.lookups()[0];
+    assert_eq!((lookup.asked, lookup.answered, lookup.response.count, lookup.response.max_ns), (2, 2, 1, 3_000));
+}
+
+#[test]
+fn truncated_over_udp_whole_over_tcp() {
+    let mut names = names();
+    names.observe(&sent(resolver(), &DnsBuilder::query(1, "large.example", A).bytes()));
+    names.observe(&received(resolver(), &DnsBuilder::new(1, 0x8380).question("large.example", A).bytes()));
+    let key = tcp(53, 53);
+    names.observe(&segment(sent(key, &DnsBuilder::query(2, "large.example", A).framed()), 1, 0));
+    let answer = DnsBuilder::response(2, 0, "large.example", A).answer("large.example", A, &octets(7)).framed();
+    names.observe(&segment(received(key, &answer), 1, 0));
+    let [lookup] = names.lookups() else { panic!() };
+    assert_eq!((lookup.asked, lookup.answered, lookup.truncated), (2, 2, 1));
+    assert_eq!(names.address(v4(7))[0].name, "large.example");
+}
+
+/// Who opened the flow decides whether an answer without a question is believed: samples of questions may be lost, but nobody may name
+/// addresses by sending datagrams to the target.
+#[test]
+fn answers_that_nobody_asked_for() {
+    let answer = DnsBuilder::response(1, 0, "bank.example", A).answer("bank.example", A, &octets(7)).bytes();
+    let mut names = names();
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(resolver(), &answer) });
+    assert!(names.address(v4(7)).is_empty());
+    assert_eq!(names.lookups().len(), 1, "but they are listed");
+    let mut names = super::names();
+    names.observe(&received(resolver(), &answer));
+    assert_eq!(names.address(v4(7))[0].name, "bank.example");
+}
+
+#[test]
+fn an_answer_to_another_question_is_none() {
+    let mut names = names();
+    let key = resolver();
+    let ingress = |sample| NameSample { opened_by: Direction::Ingress, ..sample };
+    let query = DnsBuilder::query(1, "app.example", A).bytes();
+    names.observe(&ingress(sent(key, &query)));
+    let other = DnsBuilder::response(1, 0, "bank.example", A).answer("bank.example", A, &octets(7)).bytes();
+    names.observe(&ingress(received(key, &other)));
+    assert!(names.address(v4(7)).is_empty());
+}
+
+/// There the local end is the lower one, so that the target's questions may go either way.
+#[test]
+fn a_resolver_on_the_loopback() {
+    let mut names = names();
+    let end = |port| End { addr: [127, 0, 0, 53].into(), port };
+    let key = FlowKey { scope: Scope::Loopback, local: end(53), remote: end(40_000), ..udp(0, 0) };
+    let query = DnsBuilder::query(1, "app.example", A).bytes();
+    let answer = DnsBuilder::response(1, 0, "app.example", A).answer("app.example", A, &octets(7)).bytes();
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &query) });
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..sent(key, &answer) });
+    let [lookup] = names.lookups() else { panic!() };
+    assert_eq!((lookup.asked_by, lookup.asked, lookup.answered), (Direction::Egress, 1, 1));
+    assert_eq!(names.address(v4(7))[0].name, "app.example");
+}
+
+#[test]
+fn groups_answer_unasked() {
+    let mut names = names();
+    let mut key = udp(7, 5353);
+    key.local.port = 5353;
+    let answer = DnsBuilder::new(0, 0x8400).answer("printer.local", A, &octets(7)).bytes();
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &answer) });
+    let named = &names.address(v4(7))[0];
+    assert_eq!((named.name.as_str(), named.source), ("printer.local", Source::Mdns));
+    let answer = DnsBuilder::new(0, 0x8400).answer("bank.example", A, &octets(8)).bytes();
+    names.observe(&received(key, &answer));
+    assert!(names.address(v4(8)).is_empty(), "not what is no multicast name");
+    names.observe(&sent(udp(8, 5355), &DnsBuilder::query(1, "host", A).bytes()));
+    assert_eq!(names.lookups()[0].application, Application::Llmnr);
+}
+
+#[test]
+fn looked_up_and_not_used_used_and_not_looked_up() {
+    let mut names = names();
+    look_up(&mut names, 0, "used.example", 7);
+    look_up(&mut names, 0, "unused.example", 8);
+    look_up(&mut names, 50_000_000, "late.example", 9);
+    let contact = |n, began_ns| Contact { address: v4(n), began_ns };
+    let group = Contact { address: [224, 0, 0, 251].into(), began_ns: 0 };
+    let contacts = [contact(7, 10_000_000), contact(9, 20_000_000), contact(10, 30_000_000), group];
+    let usage = names.usage(&contacts);
+    assert_eq!(usage.unused.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["unused.example"]);
+    assert_eq!(usage.never_looked_up, [v4(9), v4(10)], "one of them only later");
+}

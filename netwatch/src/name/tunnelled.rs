@@ -1,0 +1,63 @@
+//! Flows inside of tunnels that are in clear: read like others, under keys of their own.
+
+use netwatch_common::address::Address;
+use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol};
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::sample::{NameSample, Segment};
+use crate::flow::{Direction, End, FlowKey, Protocol};
+use crate::wire::{Application, tunnel};
+
+/// A packet of a tunnel, and its payload's frame.
+#[derive(Debug)]
+pub(super) struct Tunnelled {
+    pub application: Application,
+    frame: Vec<u8>,
+    packet: Packet,
+}
+
+/// What is inside, if this is a tunnel's packet with TCP or UDP in it.
+pub(super) fn open(sample: &NameSample<'_>) -> Option<Tunnelled> {
+    if Protocol(sample.flow.protocol) != Protocol::UDP {
+        return None;
+    }
+    let inside = tunnel::inside(sample.payload, sample.ports())?;
+    let mut packet = Packet::default();
+    // The sample may be cut: lengths are those of the whole.
+    let frame = Captured { bytes: &inside.frame, orig_len: u32::from(u16::MAX) };
+    parse::parse(&frame, &Meta::default(), &mut packet);
+    let is_read = matches!(packet.protocol, protocol::TCP | protocol::UDP) && packet.has_ports();
+    (is_read && packet.fragment != part::LATER).then_some(Tunnelled {
+        application: inside.application,
+        frame: inside.frame,
+        packet,
+    })
+}
+
+impl Tunnelled {
+    /// The sample that the inner packet is. Whoever sent the outer one sent it.
+    pub fn sample(&self, outer: &NameSample<'_>) -> NameSample<'_> {
+        let packet = &self.packet;
+        let source = End { addr: address(packet.source), port: packet.source_port };
+        let destination = End { addr: address(packet.destination), port: packet.destination_port };
+        let (local, remote) = match outer.direction {
+            Direction::Egress => (source, destination),
+            Direction::Ingress => (destination, source),
+        };
+        let start = (packet.payload_offset as usize).min(self.frame.len());
+        let end = (start + packet.payload_len as usize).min(self.frame.len());
+        let is_tcp = packet.protocol == protocol::TCP;
+        NameSample {
+            flow: FlowKey { scope: outer.flow.scope, protocol: packet.protocol, fragment: false, local, remote },
+            payload: &self.frame[start..end],
+            payload_len: packet.payload_len,
+            tcp: is_tcp.then_some(Segment { sequence: packet.sequence, flags: packet.flags }),
+            ..*outer
+        }
+    }
+}
+
+fn address(address: Address) -> IpAddr {
+    Ipv6Addr::from(address.bytes()).to_canonical()
+}

@@ -1,0 +1,60 @@
+//! The numbers that DNS has names for.
+
+use std::fmt;
+
+use domain::base::iana;
+
+/// A type of record. Displays as its mnemonic, or as `TYPE65280` (RFC 3597 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordType(pub u16);
+
+impl RecordType {
+    /// An IPv4 address.
+    pub const A: Self = Self(1);
+    /// An IPv6 address.
+    pub const AAAA: Self = Self(28);
+    /// The name of an address.
+    pub const PTR: Self = Self(12);
+    /// Where HTTPS is served, and how (RFC 9460).
+    pub const HTTPS: Self = Self(65);
+}
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        iana::Rtype::from_int(self.0).fmt(f)
+    }
+}
+
+/// How a question went. Displays as its mnemonic, or as the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rcode(pub u8);
+
+impl Rcode {
+    /// Answered, if only by saying that there are no such records.
+    pub const NOERROR: Self = Self(0);
+    /// The server could not answer.
+    pub const SERVFAIL: Self = Self(2);
+    /// There is no such name.
+    pub const NXDOMAIN: Self = Self(3);
+    /// The server will not answer.
+    pub const REFUSED: Self = Self(5);
+}
+
+impl fmt::Display for Rcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        iana::Rcode::masked_from_int(self.0).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn have_names() {
+        assert_eq!(RecordType::HTTPS.to_string(), "HTTPS");
+        assert_eq!(RecordType(65_280).to_string(), "TYPE65280");
+        assert_eq!(Rcode::NXDOMAIN.to_string(), "NXDOMAIN");
+        assert_eq!(Rcode::SERVFAIL.to_string(), "SERVFAIL");
+    }
+}

@@ -1,0 +1,126 @@
+//! Records: the data of the types that lead from a name to an address, or back.
+
+use std::net::IpAddr;
+
+use domain::base::iana::{Rtype, SvcParamKey};
+use domain::base::message::Section;
+use domain::base::{ParseRecordData, ParsedName, ParsedRecord};
+use domain::rdata::svcb::SvcbRdata;
+use domain::rdata::{A, Aaaa, Cname, Dname, Https, Mx, Ptr, Srv, Svcb};
+
+use super::RecordType;
+use crate::wire::tls::EchConfig;
+use crate::wire::{Alpn, Name, Reader};
+
+type WireName<'a> = ParsedName<&'a [u8]>;
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Whose.
+    pub owner: Name,
+    /// Its type.
+    pub kind: RecordType,
+    /// What it says.
+    pub data: Data,
+    /// Seconds that it may be kept.
+    pub ttl: u32,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// A, AAAA.
+    Address(IpAddr),
+    /// CNAME, DNAME: the same under another name.
+    Alias(Name),
+    /// PTR: a name for what the owner's name encodes.
+    Pointer(Name),
+    /// SRV, MX: another host that serves the owner.
+    Server(Name),
+    /// HTTPS, SVCB.
+    Service(Box<Service>),
+    /// Of another type, or unreadable.
+    Other,
+}
+
+/// Where and how a name is served (RFC 9460).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// 0: only an alias, the rest is empty.
+    pub priority: u16,
+    /// The host; `None` is the owner itself.
+    pub target: Option<Name>,
+    /// Protocols.
+    pub alpn: Vec<Alpn>,
+    /// Addresses, as good as those of A and AAAA.
+    pub hints: Vec<IpAddr>,
+    /// Port, where not the usual one.
+    pub port: Option<u16>,
+    /// Keys for encrypted ClientHellos, with the name that hides the true one.
+    pub ech: Vec<EchConfig>,
+}
+
+/// Authority says who else could be asked, which names nothing.
+pub(super) fn is_wanted(section: Section) -> bool {
+    section != Section::Authority
+}
+
+pub(super) fn name(name: WireName) -> Name {
+    Name::from_labels(name.iter().map(|label| label.as_slice()).filter(|label| !label.is_empty()))
+}
+
+impl Record {
+    pub(super) fn read(record: &ParsedRecord<[u8]>) -> Self {
+        Self {
+            owner: name(record.owner()),
+            kind: RecordType(record.rtype().to_int()),
+            data: data(record).unwrap_or(Data::Other),
+            ttl: record.ttl().as_secs(),
+        }
+    }
+}
+
+/// The data, if its type is one of ours and it can be read.
+fn data<'a>(record: &'a ParsedRecord<'a, [u8]>) -> Option<Data> {
+    Some(match record.rtype() {
+        Rtype::A => Data::Address(IpAddr::V4(read::<A>(record)?.addr())),
+        Rtype::AAAA => Data::Address(IpAddr::V6(read::<Aaaa>(record)?.addr())),
+        Rtype::CNAME => Data::Alias(name(read::<Cname<WireName>>(record)?.into_cname())),
+        Rtype::DNAME => Data::Alias(name(read::<Dname<WireName>>(record)?.into_dname())),
+        Rtype::PTR => Data::Pointer(name(read::<Ptr<WireName>>(record)?.into_ptrdname())),
+        Rtype::SRV => Data::Server(name(*read::<Srv<WireName>>(record)?.target())),
+        Rtype::MX => Data::Server(name(*read::<Mx<WireName>>(record)?.exchange())),
+        Rtype::HTTPS => Data::Service(service(&read::<Https<&[u8], WireName>>(record)?)),
+        Rtype::SVCB => Data::Service(service(&read::<Svcb<&[u8], WireName>>(record)?)),
+        _ => return None,
+    })
+}
+
+fn read<'a, D: ParseRecordData<'a, [u8]>>(record: &'a ParsedRecord<'a, [u8]>) -> Option<D> {
+    record.to_record::<D>().ok().flatten().map(domain::base::Record::into_data)
+}
+
+fn service<V>(data: &SvcbRdata<V, &[u8], WireName>) -> Box<Service> {
+    let target = (!data.target().is_root()).then(|| name(*data.target()));
+    let mut service = Service { priority: data.priority(), target, ..Service::default() };
+    data.params().iter_raw().for_each(|param| service.read(param.key(), param.value()));
+    Box::new(service)
+}
+
+impl Service {
+    fn read(&mut self, key: SvcParamKey, value: &[u8]) {
+        match key {
+            SvcParamKey::ALPN => self.alpn = Alpn::list(value),
+            SvcParamKey::PORT => self.port = Reader::new(value).u16(),
+            SvcParamKey::IPV4HINT => {
+                self.hints.extend(value.as_chunks::<4>().0.iter().map(|octets| IpAddr::from(*octets)))
+            }
+            SvcParamKey::IPV6HINT => {
+                self.hints.extend(value.as_chunks::<16>().0.iter().map(|octets| IpAddr::from(*octets)))
+            }
+            SvcParamKey::ECH => self.ech = EchConfig::list(value),
+            _ => {}
+        }
+    }
+}

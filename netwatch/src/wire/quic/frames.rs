@@ -1,0 +1,66 @@
+//! Frames of Initial packets (RFC 9000 section 19): those that carry the TLS handshake.
+
+use super::version::Version;
+use crate::wire::Reader;
+
+/// A piece of the handshake.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Piece<'a> {
+    pub offset: u64,
+    pub bytes: &'a [u8],
+}
+
+/// The pieces in an opened packet, up to a frame that does not belong there.
+pub(super) fn pieces(frames: &[u8], version: Version) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = Reader::new(frames);
+    std::iter::from_fn(move || {
+        loop {
+            let kind = rest.u8()?;
+            let piece = if version.has_google_frames() { google(&mut rest, kind)? } else { ietf(&mut rest, kind)? };
+            if piece.is_some() {
+                return piece;
+            }
+        }
+    })
+}
+
+/// `Some(None)`: a frame that carries nothing; `None`: one that should not be there.
+#[expect(clippy::option_option, reason = "a piece, no piece, the end")]
+fn ietf<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
+    match kind {
+        0x00 | 0x01 => Some(None), // PADDING, PING
+        0x02 => skip_ack(rest).map(|()| None),
+        0x03 => {
+            skip_ack(rest)?;
+            (0..3).try_for_each(|_| rest.varint().map(drop)).map(|()| None)
+        }
+        0x06 => crypto(rest).map(Some),
+        _ => None,
+    }
+}
+
+/// Chromium's framing of versions 50 and 51: acknowledgements are stepped over in the form that the first ones have.
+#[expect(clippy::option_option, reason = "a piece, no piece, the end")]
+fn google<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
+    match kind {
+        0x00 | 0x07 => Some(None), // PADDING, PING
+        0x08 => crypto(rest).map(Some),
+        0x40 => rest.take(5).map(|_| None),
+        0x60 => rest.take(8).map(|_| None),
+        _ => None,
+    }
+}
+
+fn crypto<'a>(rest: &mut Reader<'a>) -> Option<Piece<'a>> {
+    let offset = rest.varint()?;
+    let length = usize::try_from(rest.varint()?).ok()?;
+    Some(Piece { offset, bytes: rest.take(length)? })
+}
+
+fn skip_ack(rest: &mut Reader<'_>) -> Option<()> {
+    let (_largest, _delay) = (rest.varint()?, rest.varint()?);
+    let ranges = rest.varint()?;
+    let _first = rest.varint()?;
+    // Each takes two bytes at least, so this ends with the packet.
+    (0..ranges).try_for_each(|_| rest.varint().and_then(|_gap| rest.varint()).map(drop))
+}

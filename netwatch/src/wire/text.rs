@@ -1,0 +1,110 @@
+//! Bytes from the wire as text: harmless to show, and nothing is lost.
+
+/// Marks text that was cut at its limit. No escape begins like this, so nothing else reads so.
+pub const CUT: &str = "\\…";
+
+/// Appends `bytes` as text. Printable UTF-8 stays as it is. A backslash is doubled, what is in `also` gets one before it, and
+/// every byte of anything else (control characters, what reorders or joins text invisibly, invalid UTF-8) becomes `\DDD`, in decimal as in the
+/// presentation format of DNS (RFC 1035 section 5.1). So two different byte strings never give the same text.
+pub fn push(text: &mut String, bytes: &[u8], also: &[u8]) {
+    // Nearly all names are like this.
+    if let Ok(plain) = str::from_utf8(bytes)
+        && bytes.iter().all(|byte| is_plain(*byte) && !also.contains(byte))
+    {
+        return text.push_str(plain);
+    }
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| push_char(text, c, also));
+        push_escaped(text, chunk.invalid());
+    }
+}
+
+/// At most `limit` bytes of `bytes` as text, [`CUT`] behind them when there were more.
+pub fn escape(bytes: &[u8], limit: usize) -> String {
+    let mut text = String::with_capacity(bytes.len().min(limit));
+    push(&mut text, &bytes[..bytes.len().min(limit)], b"");
+    if bytes.len() > limit {
+        text.push_str(CUT);
+    }
+    text
+}
+
+/// ASCII that stands for itself.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
+fn push_char(text: &mut String, c: char, also: &[u8]) {
+    if is_harmful(c) {
+        push_escaped(text, c.encode_utf8(&mut [0; 4]).as_bytes());
+        return;
+    }
+    if c == '\\' || u8::try_from(c).is_ok_and(|byte| also.contains(&byte)) {
+        text.push('\\');
+    }
+    text.push(c);
+}
+
+fn push_escaped(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let digit = |value: u8| char::from(b'0' + value % 10);
+        text.extend(['\\', digit(byte / 100), digit(byte / 10), digit(*byte)]);
+    }
+}
+
+/// Control characters, line separators, what has no width, and what changes the direction of text (Unicode's UAX #9).
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The inverse of [`push`].
+    fn unescape(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((&first, after)) = rest.split_first() {
+            if first != b'\\' {
+                bytes.push(first);
+                rest = after;
+            } else if after[0].is_ascii_digit() {
+                bytes.push(text_number(&after[..3]));
+                rest = &after[3..];
+            } else {
+                bytes.push(after[0]);
+                rest = &after[1..];
+            }
+        }
+        bytes
+    }
+
+    fn text_number(digits: &[u8]) -> u8 {
+        str::from_utf8(digits).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_shown() {
+        assert_eq!(escape(b"app.example", 255), "app.example");
+        assert_eq!(escape("grüße 世界".as_bytes(), 255), "grüße 世界");
+        assert_eq!(escape(b"\x1b[31m\\\xff\x00", 255), r"\027[31m\\\255\000");
+        assert_eq!(escape("a\u{202e}b\u{200b}".as_bytes(), 255), r"a\226\128\174b\226\128\139");
+        assert_eq!(escape(b"abcdef", 3), "abc\\…");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_nothing_is_harmful(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let text = escape(&bytes, 64);
+            prop_assert_eq!(unescape(&text), bytes);
+            prop_assert!(!text.contains(is_harmful), "{}", text);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! ClientHellos of DTLS (RFC 6347, RFC 9147): records in datagrams, and handshake messages in fragments of any size and order.
+
+use super::{Carrier, ClientHello, Hello};
+use crate::wire::{Assembly, Reader};
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+const CLIENT_HELLO: u8 = 1;
+/// The highest number of a handshake message that is defined (RFC 8446), key update.
+const MAX_MESSAGE: u8 = 24;
+/// The longest ClientHello that is put together.
+const MAX_HELLO: usize = 1 << 14;
+
+/// Is this datagram DTLS? A record header whose length fits, and a handshake header or an epoch behind it.
+pub fn looks_like(datagram: &[u8]) -> bool {
+    let mut reader = Reader::new(datagram);
+    record(&mut reader).is_some_and(|record| match record.kind {
+        HANDSHAKE if record.epoch == 0 => record.body.first().is_some_and(|kind| *kind <= MAX_MESSAGE),
+        CHANGE_CIPHER_SPEC if record.epoch == 0 => record.body == [1],
+        CHANGE_CIPHER_SPEC..=APPLICATION_DATA => record.whole,
+        _ => false,
+    })
+}
+
+struct Record<'a> {
+    kind: u8,
+    epoch: u16,
+    /// As far as it is there.
+    body: &'a [u8],
+    whole: bool,
+}
+
+fn record<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
+    const SEQUENCE: usize = 6;
+    let (kind, version, epoch) = (reader.u8()?, reader.u16()?, reader.u16()?);
+    reader.take(SEQUENCE)?;
+    let length = reader.u16()?;
+    let known = matches!(kind, CHANGE_CIPHER_SPEC..=APPLICATION_DATA) && matches!(version, 0xfefd..=0xfeff | 0x0100);
+    if !known || length == 0 {
+        return None;
+    }
+    let (body, whole) = reader.take_some(length.into());
+    Some(Record { kind, epoch, body, whole })
+}
+
+/// A piece of a handshake message.
+struct Fragment<'a> {
+    kind: u8,
+    length: usize,
+    sequence: u16,
+    offset: u64,
+    bytes: &'a [u8],
+}
+
+fn fragment<'a>(reader: &mut Reader<'a>) -> Option<Fragment<'a>> {
+    let kind = reader.u8()?;
+    let length = reader.u24()? as usize;
+    let sequence = reader.u16()?;
+    let offset = reader.u24()?.into();
+    let here = reader.u24()? as usize;
+    let (bytes, _) = reader.take_some(here);
+    Some(Fragment { kind, length, sequence, offset, bytes })
+}
+
+/// Puts the ClientHello of one flow together. A second one, with the server's cookie in it, replaces the first only while that is not whole.
+#[derive(Debug, Default)]
+pub struct Client {
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    sequence: u16,
+    length: usize,
+    pieces: Assembly,
+}
+
+impl Client {
+    /// Takes a datagram; what is known of the hello if that grew.
+    pub fn observe(&mut self, datagram: &[u8]) -> Option<Hello> {
+        let mut grew = false;
+        let mut reader = Reader::new(datagram);
+        while let Some(record) = record(&mut reader) {
+            let mut body = Reader::new(record.body);
+            while record.kind == HANDSHAKE
+                && record.epoch == 0
+                && let Some(fragment) = fragment(&mut body)
+            {
+                grew |= self.take(&fragment);
+            }
+        }
+        if grew { self.hello() } else { None }
+    }
+
+    fn take(&mut self, fragment: &Fragment<'_>) -> bool {
+        if fragment.kind != CLIENT_HELLO || fragment.length > MAX_HELLO {
+            return false;
+        }
+        if self.open.as_ref().is_none_or(|open| (open.sequence, open.length) != (fragment.sequence, fragment.length)) {
+            let pieces = Assembly::new(fragment.length);
+            self.open = Some(Open { sequence: fragment.sequence, length: fragment.length, pieces });
+        }
+        let Some(open) = &mut self.open else { return false };
+        let before = open.pieces.from(0).len();
+        if fragment.offset + fragment.bytes.len() as u64 > fragment.length as u64 {
+            return false;
+        }
+        // Only pieces too many have no room: the hello stays as it is.
+        let _ = open.pieces.insert(fragment.offset, fragment.bytes);
+        open.pieces.from(0).len() > before
+    }
+
+    fn hello(&self) -> Option<Hello> {
+        let open = self.open.as_ref()?;
+        let body = open.pieces.from(0);
+        ClientHello::parse(body, body.len() == open.length, Carrier::Dtls).map(|hello| Hello::from(&hello))
+    }
+
+    /// Bytes held.
+    pub fn held(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.pieces.held())
+    }
+}

@@ -1,0 +1,253 @@
+//! Names in captures that nobody here made (../shared/corpus, not part of the repository) against what tshark and nDPI found in them.
+
+mod capture;
+mod expected;
+mod ja4;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use capture::{Budget, Payload};
+use expected::{EXTRAS, Expected, Flow, LISTS, MISSES, listed};
+use netwatch::flow::{End, FlowKey};
+use netwatch::name::{FlowFacts, Hosts, Limits, Names};
+use netwatch::wire::Application;
+
+/// The share of names that has to be found, in thousandths.
+const GOAL: usize = 995;
+
+/// What the classifier takes of a flow.
+const LIVE: Budget = Budget::Live { packets: 32, bytes: 8 << 10, snaplen: 4096 };
+
+/// `None`, and says so, where the corpus is missing.
+fn corpus() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    let folder = std::env::var_os("NETWATCH_CORPUS").map_or(beside, PathBuf::from);
+    let is_there = folder.join("expected.jsonl").is_file();
+    if !is_there {
+        println!("skipped: no corpus of captures at {} (NETWATCH_CORPUS says where else)", folder.display());
+    }
+    is_there.then_some(folder)
+}
+
+/// What netwatch finds in a file.
+struct Found {
+    names: Names,
+    /// Flows by their ends, in nDPI's order of both.
+    flows: HashMap<[String; 2], FlowKey>,
+}
+
+impl Found {
+    fn new(payloads: &[Payload], limits: Limits, budget: Budget) -> Self {
+        let mut names = Names::new(limits, Hosts::default());
+        capture::feed(payloads, budget, &mut names);
+        let flows = names.flows().map(|(flow, _)| (ends(flow), *flow)).collect();
+        Self { names, flows }
+    }
+
+    /// (source, name) of everything.
+    fn all(&self) -> BTreeSet<(&'static str, String)> {
+        let said = self.names.flows().flat_map(|(_, facts)| &facts.names);
+        let said = said.map(|named| (named.source.name(), named.name.to_string()));
+        let asked = self.names.lookups().iter().map(|lookup| ("dns", lookup.question.name.to_string()));
+        said.chain(asked).collect()
+    }
+
+    fn flow(&self, flow: &Flow) -> Option<&FlowFacts> {
+        let [a, b] = &flow.ends;
+        let key = self.flows.get(&[a.clone(), b.clone()]).or_else(|| self.flows.get(&[b.clone(), a.clone()]))?;
+        self.names.flow(key)
+    }
+
+    /// Does the flow itself say this name? DNS says it in its questions.
+    fn says(&self, flow: &Flow, name: &str) -> bool {
+        let asked = || self.names.lookups().iter().any(|lookup| lookup.question.name == name);
+        self.flow(flow).is_some_and(|facts| {
+            let is_dns = facts.application() == Some(Application::Dns);
+            facts.names.iter().any(|named| named.name == name) || (is_dns && asked())
+        })
+    }
+}
+
+/// As nDPI writes them.
+fn ends(flow: &FlowKey) -> [String; 2] {
+    let text = |end: End| match SocketAddr::from((end.addr, end.port)) {
+        SocketAddr::V4(v4) => v4.to_string(),
+        SocketAddr::V6(v6) => format!("[{}]:{}", ndpi_v6(v6.ip().segments()), v6.port()),
+    };
+    [text(flow.local), text(flow.remote)]
+}
+
+/// nDPI leaves out every group of zeros.
+fn ndpi_v6(segments: [u16; 8]) -> String {
+    std::net::Ipv6Addr::from(segments).to_string().replace(":0:", "::")
+}
+
+#[derive(Default)]
+struct Count {
+    expected: usize,
+    found: usize,
+}
+
+#[derive(Default)]
+struct Tally {
+    by_source: BTreeMap<String, Count>,
+    union: Count,
+    missed: Vec<(String, String)>,
+    wrong: Vec<(String, String)>,
+}
+
+impl Tally {
+    fn count(&mut self, source: String, is_found: bool) {
+        let count = self.by_source.entry(source).or_default();
+        count.expected += 1;
+        count.found += usize::from(is_found);
+    }
+
+    fn add(&mut self, want: &Expected, found: &Found) {
+        let all = found.all();
+        for (source, name) in &want.names {
+            self.count(format!("tshark {source}"), all.contains(&(source, name.clone())));
+        }
+        for flow in want.flows.iter().filter(|flow| flow.is_named()) {
+            let name = flow.name.as_deref().unwrap();
+            if !want.is_rewritten(name) {
+                self.count(format!("nDPI {}", flow.application), found.says(flow, name));
+            }
+        }
+        let names: BTreeSet<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
+        let union = want.union();
+        self.union.expected += union.len();
+        self.union.found += union.iter().filter(|name| names.contains(name.as_str())).count();
+        let missed = union.iter().filter(|name| !names.contains(name.as_str()));
+        self.missed.extend(missed.map(|name| (want.file.clone(), name.clone())));
+        let multicast = multicast(found);
+        let is_explained =
+            |name: &str| union.contains(name) || multicast.contains(name) || listed(&EXTRAS, &want.file, name);
+        let wrong = names.into_iter().filter(|name| !is_explained(name));
+        self.wrong.extend(wrong.map(|name| (want.file.clone(), name.to_owned())));
+    }
+
+    fn print(&self) {
+        println!("{:<14} {:>8} {:>8}", "source", "expected", "found");
+        for (source, count) in &self.by_source {
+            println!("{source:<14} {:>8} {:>8}", count.expected, count.found);
+        }
+        println!("{:<14} {:>8} {:>8}", "all together", self.union.expected, self.union.found);
+    }
+
+    fn thousandths(&self) -> usize {
+        self.union.found * 1000 / self.union.expected
+    }
+}
+
+/// What is asked of groups: questions after the first of a message are in neither list, and most of LLMNR is not either.
+fn multicast(found: &Found) -> BTreeSet<&str> {
+    let lookups = found.names.lookups().iter().filter(|lookup| lookup.application != Application::Dns);
+    lookups.map(|lookup| lookup.question.name.as_str()).collect()
+}
+
+#[test]
+fn names_are_those_that_others_find() {
+    let Some(corpus) = corpus() else { return };
+    let mut tally = Tally::default();
+    for want in Expected::load(&corpus) {
+        let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
+        tally.add(&want, &Found::new(&payloads, Limits::replay(), Budget::All));
+    }
+    tally.print();
+    assert!(tally.union.expected > 800 && LISTS.len() == 4, "{} names are expected", tally.union.expected);
+    assert_eq!(tally.wrong, [], "wrong names");
+    let listed: BTreeSet<(String, String)> =
+        MISSES.iter().map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned())).collect();
+    assert_eq!(tally.missed.iter().cloned().collect::<BTreeSet<_>>(), listed, "misses are listed with their reason");
+    assert!(tally.thousandths() >= GOAL, "{} of {}", tally.union.found, tally.union.expected);
+}
+
+/// The same with no more than the classifier samples.
+#[test]
+fn samples_are_enough() {
+    let Some(corpus) = corpus() else { return };
+    let mut tally = Tally::default();
+    for want in Expected::load(&corpus) {
+        let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
+        tally.add(&want, &Found::new(&payloads, Limits::default(), LIVE));
+    }
+    tally.print();
+    assert_eq!(tally.wrong, [], "wrong names");
+    assert!(tally.thousandths() >= 970, "{} of {}: {:?}", tally.union.found, tally.union.expected, tally.missed);
+}
+
+#[test]
+fn fingerprints_are_those_of_ndpi() {
+    let Some(corpus) = corpus() else { return };
+    let (mut compared, mut exact, mut different) = (0, 0, Vec::new());
+    for want in Expected::load(&corpus) {
+        let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
+        let found = Found::new(&payloads, Limits::replay(), Budget::All);
+        for (flow, theirs) in want.flows.iter().filter_map(|flow| flow.ja4.as_ref().map(|ja4| (flow, ja4))) {
+            let hello = found.flow(flow).and_then(|facts| facts.hello.as_ref());
+            let ours = hello.and_then(|hello| hello.ja4.as_ref()).map(ToString::to_string).unwrap_or_default();
+            compared += 1;
+            exact += usize::from(ours == *theirs);
+            if ours != ja4::corrected(theirs, &ours) && !listed(&ja4::EXCEPTIONS, &want.file, theirs) {
+                different.push(format!("{} {:?}: theirs {theirs}, ours {ours}", want.file, flow.ends));
+            }
+        }
+    }
+    println!(
+        "{compared} fingerprints compared, {exact} equal to the letter, the others where nDPI leaves the specification"
+    );
+    assert!(compared > 450);
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// Bytes changed, cut, repeated: never a panic, never more memory than allowed.
+#[test]
+fn damaged_packets_do_no_harm() {
+    let Some(corpus) = corpus() else { return };
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for want in Expected::load(&corpus) {
+        let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
+        let damaged: Vec<Payload> = payloads.iter().map(|payload| damage(payload, &mut random)).collect();
+        let limits = Limits {
+            direction_bytes: 2048,
+            waiting_bytes: 1 << 16,
+            open_flows: 64,
+            flows: 256,
+            addresses: 64,
+            lookups: 64,
+            pending: 64,
+            table_bytes: 1 << 18,
+        };
+        let found = Found::new(&damaged, limits, Budget::All);
+        assert_eq!(found.names.waiting_bytes(), 0, "nothing waits in the end");
+        assert!(
+            found.names.flows().count() <= 256
+                && found.names.addresses().count() <= 64
+                && found.names.lookups().len() <= 64
+        );
+    }
+}
+
+fn damage(payload: &Payload, random: &mut u64) -> Payload {
+    let mut next = || {
+        // Marsaglia's xorshift.
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        *random as usize
+    };
+    let mut bytes = payload.bytes.clone();
+    for _ in 0..next() % 4 {
+        if !bytes.is_empty() {
+            let at = next() % bytes.len().min(512);
+            bytes[at] = next() as u8;
+        }
+    }
+    if next() % 4 == 0 {
+        bytes.truncate(next() % (bytes.len() + 1));
+    }
+    payload.with(bytes)
+}
