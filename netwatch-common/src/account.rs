@@ -244,7 +244,7 @@ pub unsafe fn note_attention(value: *mut FlowValue, packet: &Packet, config: &Co
         let every = config.sample_protocols != 0 && packet.is_dns();
         let egress = every || has_budget(half(value, EGRESS), config);
         let ingress = every || has_budget(half(value, INGRESS), config);
-        let handshake = packet.flags != 0 && in_handshake(value);
+        let handshake = in_handshake(value);
         let noted = (if egress { front::attention::EGRESS_PAYLOAD } else { 0 })
             | (if ingress { front::attention::INGRESS_PAYLOAD } else { 0 })
             | (if handshake { front::attention::HANDSHAKE } else { 0 });

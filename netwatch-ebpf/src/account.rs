@@ -1,7 +1,6 @@
 //! Counts a packet that the front did not: in its flow's entry, or in a remainder's. Every packet ends in exactly one of them.
 //! Then decides whether it is worth a sample, and whether its flow gets a slot of the front.
 
-use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
@@ -34,16 +33,15 @@ pub struct Scratch {
     pub seen: Observation,
 }
 
-/// Notes where the packet was seen and goes on in [`packet`]. Returns only if user space forgot to fill STAGES.
+/// Notes where the packet was seen and goes on in the program of a [`stage`]. Returns only if user space forgot to fill STAGES.
 #[inline(always)]
-pub fn hand_over(ctx: &TcContext, hook: Hook) -> i32 {
+pub fn hand_over(ctx: &TcContext, hook: Hook, stage: u32) {
     // There is always an element 0. The classifier runs with softirqs off: nobody else on this CPU uses it meanwhile.
     if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
         // SAFETY: ours until the program ends, see above.
         unsafe { (*scratch).hook = hook as u32 };
-        proceed(ctx, stage::ACCOUNT);
+        proceed(ctx, stage);
     }
-    TC_ACT_UNSPEC
 }
 
 /// Parses, counts, then samples.
@@ -97,7 +95,7 @@ pub fn sampled(ctx: &TcContext) {
 /// From here on the verifier, which does not track map memory, and the compiler, which would put constants back in its
 /// place, both take what is there for unknown: one path goes on, not one for every path that led here.
 #[inline(always)]
-fn forget<T>(memory: &mut T) -> &mut T {
+pub fn forget<T>(memory: &mut T) -> &mut T {
     core::hint::black_box(memory)
 }
 

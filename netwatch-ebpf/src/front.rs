@@ -10,7 +10,6 @@ use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
 use netwatch_common::round_trip::{self, Probe};
 
-use crate::known;
 use crate::maps::{CONTROL, FRONTS, PROBES};
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
@@ -31,14 +30,25 @@ pub fn tell_tick() {
     }
 }
 
-/// Counts the packet in the front if that is all it needs. False if it goes the long way.
+/// What became of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is counted.
+    Counted,
+    /// Its slot is another flow's.
+    OthersSlot,
+    /// It is new, or needs more than counting.
+    NeedsMore,
+}
+
+/// Counts the packet in the front if that is all it needs.
 #[inline(always)]
-pub fn count(ctx: &TcContext, hook: Hook) -> bool {
+pub fn count(ctx: &TcContext, hook: Hook) -> Outcome {
     if settings().front() == 0 {
-        return false;
+        return Outcome::NeedsMore;
     }
     // Helpers first, although in line: the compiler takes them for calls, before which it saves what it holds.
-    let Some(front) = own() else { return false };
+    let Some(front) = own() else { return Outcome::NeedsMore };
     // SAFETY: a live map value.
     let now_ns = tick_ns(unsafe { &raw const (*front).head });
     let skb = Skb::direct(ctx);
@@ -46,38 +56,38 @@ pub fn count(ctx: &TcContext, hook: Hook) -> bool {
     match parse::family(&skb) {
         Some(Family::V4) => count_of(Family::V4, ctx, hook, &skb, front, now_ns),
         Some(Family::V6) => count_of(Family::V6, ctx, hook, &skb, front, now_ns),
-        None => false,
+        None => Outcome::NeedsMore,
     }
 }
 
 #[inline(always)]
-fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut Front, now_ns: u64) -> bool {
+fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut Front, now_ns: u64) -> Outcome {
     let meta = meta(ctx);
     let mut packet = Packet::default();
     if !parse::quick_of(family, skb, &meta, &mut packet) {
-        return false;
+        return Outcome::NeedsMore;
     }
     // SAFETY: a live map value.
     let head = unsafe { &raw mut (*front).head };
     let (key, direction) = parse::orient(&packet, hook);
     let direction = if hook == Hook::Loopback { forget(head, direction) } else { direction };
     let words = hash::words(&key);
-    let size = Size::of(skb.len(), &meta, &packet);
-    let seen = Plain { packet: &packet, size: &size, direction, now_ns };
     let hash = hash::hash(words);
     let slot = slot(front, hash);
     // SAFETY: this CPU's own. The mark keeps an interrupt from flushing the front meanwhile.
     unsafe {
         enter(head);
-        let is_free = !is_flushing(head) && is_unsampled(head);
-        let is_ours = is_free && is_same(&raw const (*slot).key, &words);
-        let counted = is_ours && front::count(slot, hash, &seen, probe);
-        let is_others = is_free && !is_ours && front::is_taken(slot);
+        let outcome = if is_flushing(head) || !is_unsampled(head) {
+            Outcome::NeedsMore
+        } else if !is_same(&raw const (*slot).key, &words) {
+            if front::is_taken(slot) { Outcome::OthersSlot } else { Outcome::NeedsMore }
+        } else {
+            let size = Size::of(skb.len(), &meta, &packet);
+            let seen = Plain { packet: &packet, size: &size, direction, now_ns };
+            if front::count(slot, hash, &seen, probe) { Outcome::Counted } else { Outcome::NeedsMore }
+        };
         leave(head);
-        if is_others {
-            known::hand_over(ctx, hook, &words, hash, &seen);
-        }
-        counted
+        outcome
     }
 }
 

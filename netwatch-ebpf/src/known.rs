@@ -1,55 +1,58 @@
 //! The middle way: a packet that needs nothing but counting, of a flow whose slot of the front is another's. It is counted in its flow's
-//! entry. A program of its own that gets what the short way has read, so that the verifier follows it once and from nowhere.
+//! entry.
 
 use aya_ebpf::programs::TcContext;
 use netwatch_common::front::{self as rules, Front, Plain};
-use netwatch_common::hash::{Words, is_same};
-use netwatch_common::parse::Hook;
+use netwatch_common::hash::{self, is_same};
+use netwatch_common::observation::Size;
+use netwatch_common::parse::{self, Frame, Hook};
 use netwatch_common::stage;
 
-use crate::account::{Scratch, proceed};
+use crate::account::{Scratch, forget, proceed};
 use crate::atomic::Shared;
 use crate::front;
 use crate::maps::SCRATCH;
+use crate::skb::{Skb, meta};
 use crate::table::{self, Place};
-
-/// Notes what is known of the packet and goes on in [`packet`]. Returns only if user space forgot to fill STAGES.
-#[inline(always)]
-pub fn hand_over(ctx: &TcContext, hook: Hook, words: &Words, hash: u64, seen: &Plain<'_>) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's own until the program ends: the classifier runs with softirqs off.
-    unsafe {
-        (*scratch).hook = hook as u32;
-        (*scratch).words = *words;
-        (*scratch).hash = hash;
-        (*scratch).seen.packet = *seen.packet;
-        (*scratch).seen.size = *seen.size;
-        (*scratch).seen.direction = seen.direction;
-        (*scratch).seen.now_ns = seen.now_ns;
-    }
-    proceed(ctx, stage::KNOWN);
-}
 
 /// Counts the packet, or goes the long way.
 #[inline(always)]
 pub fn packet(ctx: &TcContext) {
     if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-        // SAFETY: as in `hand_over`, of which this is the continuation.
-        if !unsafe { count(&*scratch) } {
+        // SAFETY: this CPU's own until the program ends: the classifier runs with softirqs off.
+        let scratch = unsafe { &mut *scratch };
+        if !read(ctx, scratch) || !count(scratch) {
             proceed(ctx, stage::ACCOUNT);
         }
     }
 }
 
-/// # Safety
-/// The scratch memory is of this packet.
+/// Reads the packet again: the short way keeps nothing of it, because what it kept would be on the stack for every packet. Into memory
+/// that the verifier does not track, so that it follows one path from there.
 #[inline(always)]
-unsafe fn count(scratch: &Scratch) -> bool {
+fn read(ctx: &TcContext, scratch: &mut Scratch) -> bool {
+    let (skb, meta) = (Skb::direct(ctx), meta(ctx));
+    if !parse::quick(&skb, &meta, &mut scratch.seen.packet) {
+        return false;
+    }
+    scratch.seen.size = Size::of(skb.len(), &meta, &scratch.seen.packet);
+    let hook = Hook::from_number(scratch.hook);
+    let key;
+    (key, scratch.seen.direction) = parse::orient(&scratch.seen.packet, hook);
+    scratch.words = hash::words(&key);
+    scratch.hash = hash::hash(scratch.words);
+    true
+}
+
+#[inline(always)]
+fn count(scratch: &mut Scratch) -> bool {
+    let scratch = forget(scratch);
     let Some(front) = front::own() else { return false };
     // SAFETY: a live map value of this CPU's own. The mark comes before the look-up: while it is set, no entry that is found here is given to
     // another flow.
     unsafe {
         let head = &raw mut (*front).head;
+        scratch.seen.now_ns = front::tick_ns(head);
         front::enter(head);
         let counted = !front::is_flushing(head) && count_marked(front, scratch);
         front::leave(head);

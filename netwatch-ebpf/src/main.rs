@@ -25,6 +25,9 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::parse::Hook;
+use netwatch_common::stage;
+
+use front::Outcome;
 
 /// At ingress of the host's end of the link: what the target sent.
 #[classifier]
@@ -47,10 +50,15 @@ pub fn loopback(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::Loopback)
 }
 
-/// The short way, and where it does not do, the long one.
+/// The short way, and where it does not do, the middle or the long one.
 #[inline(always)]
 fn classify(ctx: &TcContext, hook: Hook) -> i32 {
-    if front::count(ctx, hook) { TC_ACT_UNSPEC } else { account::hand_over(ctx, hook) }
+    match front::count(ctx, hook) {
+        Outcome::Counted => {}
+        Outcome::OthersSlot => account::hand_over(ctx, hook, stage::KNOWN),
+        Outcome::NeedsMore => account::hand_over(ctx, hook, stage::ACCOUNT),
+    }
+    TC_ACT_UNSPEC
 }
 
 /// Merges a CPU's front into the table. Never attached: user space runs it. Without aya's macro, whose programs return nothing.
