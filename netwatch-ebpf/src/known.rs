@@ -5,7 +5,7 @@ use aya_ebpf::programs::TcContext;
 use netwatch_common::front::{self as rules, Front, Plain};
 use netwatch_common::hash::{self, is_same};
 use netwatch_common::observation::Size;
-use netwatch_common::parse::{self, Frame, Hook};
+use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::stage;
 
 use crate::account::{Scratch, forget, proceed};
@@ -32,6 +32,7 @@ pub fn packet(ctx: &TcContext) {
 #[inline(always)]
 fn read(ctx: &TcContext, scratch: &mut Scratch) -> bool {
     let (skb, meta) = (Skb::direct(ctx), meta(ctx));
+    scratch.seen.packet = Packet::default();
     if !parse::quick(&skb, &meta, &mut scratch.seen.packet) {
         return false;
     }

@@ -19,7 +19,7 @@ pub enum Family {
     V6,
 }
 
-/// Reads the packet if it is one of those. If not, false, and `packet` means nothing.
+/// Reads the packet, which is empty before, if it is one of those. If not, false, and `packet` means nothing.
 #[inline(always)]
 pub fn quick<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
     family(frame).is_some_and(|family| quick_of(family, frame, meta, packet))
