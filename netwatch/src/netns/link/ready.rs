@@ -12,7 +12,12 @@ use crate::netns::netlink::{Netlink, attribute, u32_at};
 /// `IF_OPER_UP` of RFC 2863.
 const OPER_UP: u8 = 6;
 const IFA_MULTICAST: u16 = libc::IFA_MULTICAST;
+/// How long a carrier may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A question that was not heard is repeated after a second: there is no use in waiting longer for the groups.
+const UNHEARD: Duration = Duration::from_secs(1);
+
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// One end.
 pub(super) struct End<'a> {
@@ -28,11 +33,14 @@ pub(super) struct End<'a> {
 pub(super) fn wait(mut ends: [End<'_>; 2]) -> Result<()> {
     let started = Instant::now();
     for end in &mut ends {
-        while !end.is_running()? || !end.hears_neighbours()? {
+        while !end.is_running()? {
             if started.elapsed() > PATIENCE {
-                return Err(Error::said("bring up interface", end.name, "it is not ready after 2 seconds"));
+                return Err(Error::said("bring up interface", end.name, "it has no carrier after 2 seconds"));
             }
-            thread::sleep(Duration::from_micros(100));
+            thread::sleep(PAUSE);
+        }
+        while !end.hears_neighbours()? && started.elapsed() < UNHEARD {
+            thread::sleep(PAUSE);
         }
     }
     Ok(())
