@@ -94,8 +94,15 @@ impl Host {
         Terminal::start(command, columns)
     }
 
-    /// Everything on the host that netwatch could leave changed.
+    /// Everything on the host that netwatch could leave changed. Links that the kernel is taking apart behind a run that has ended (they are
+    /// down) get a second to go.
     pub fn state(&self) -> HostState {
+        let going = || match self.try_sh("ip -br link | grep '^nw[0-9a-f]*@.* DOWN '") {
+            (true, links) => Err(links),
+            (false, _) => Ok(()),
+        };
+        // What is still there then is part of the picture.
+        let _ = eventually(going);
         HostState::capture(self)
     }
 

@@ -6,11 +6,12 @@
 //! traffic, and a little housekeeping: ARP and neighbour discovery of the one neighbour, and MLD for the groups of our addresses. Permanent
 //! neighbour entries would save those few packets, but break the link for a program that changes its MAC address.
 
+mod ready;
+
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -19,6 +20,7 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
+use self::ready::End;
 use super::NETWATCH_GROUP;
 use super::namespace::Namespace;
 use super::netlink::{Message, Netlink, Request, attribute, u32_at, u64_at};
@@ -28,9 +30,6 @@ use crate::error::{Error, Result};
 
 /// Name of the target's end.
 pub const INNER_INTERFACE: &str = "eth0";
-
-/// `IF_OPER_UP` of RFC 2863.
-const OPER_UP: u8 = 6;
 
 /// What an interface has counted, in its own view: what the host's end received is what the target sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -104,33 +103,25 @@ impl Link {
         // The target's end first: what the host's end says when it comes up then arrives, instead of being dropped and counted as such.
         let mut inner = quiet_inner;
         inner.push(set_up(1, "lo"));
-        inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET.into()));
+        inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
         inner.extend(subnets.iter().map(|subnet| add_default_route(self.inner_index, subnet.gateway())));
         namespace.route().batch(&inner)?;
         let mut outer = quiet_host;
-        outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY.into()));
+        outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY));
         self.host.batch(&outer)?;
-        self.wait_until_running(namespace)
+        self.wait_until_ready(namespace, &subnets)
     }
 
-    /// The second end to come up gives both a carrier, but the first, the target's, sends only after the kernel's link-watch work has run, a
-    /// fraction of a millisecond later; what is sent before that is lost. From 6.9 on, asking for the link runs that work.
-    fn wait_until_running(&mut self, namespace: &mut Namespace) -> Result<()> {
-        let started = Instant::now();
-        while !self.is_running(namespace)? {
-            if started.elapsed() > Duration::from_secs(2) {
-                return Err(Error::said("bring up interface", self.name.clone(), "it has no carrier after 2 seconds"));
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        Ok(())
-    }
-
-    /// Both ends say that they can send (`IFLA_OPERSTATE`).
-    fn is_running(&mut self, namespace: &mut Namespace) -> Result<bool> {
-        let inner = namespace.route().batch(&[read_request(self.inner_index, INNER_INTERFACE)])?;
-        let inner = inner.into_iter().flatten().next().ok_or_else(|| no_answer(INNER_INTERFACE))?;
-        Ok(operates(&inner) && operates(&self.read()?))
+    fn wait_until_ready(&mut self, namespace: &mut Namespace, subnets: &[Subnet]) -> Result<()> {
+        let (index, inner_index) = (self.index, self.inner_index);
+        let (outer, inner) = (
+            addresses(subnets, Subnet::gateway, LINK_LOCAL_GATEWAY),
+            addresses(subnets, Subnet::target, LINK_LOCAL_TARGET),
+        );
+        ready::wait([
+            End { netlink: namespace.route(), index: inner_index, name: INNER_INTERFACE, addresses: inner },
+            End { netlink: &mut self.host, index, name: &self.name, addresses: outer },
+        ])
     }
 
     /// Name of the host's end.
@@ -180,12 +171,6 @@ impl Link {
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)
     }
-}
-
-/// RFC 2863's state, behind the header of `struct ifinfomsg`.
-fn operates(link: &Message) -> bool {
-    const IFLA_OPERSTATE: u16 = libc::IFLA_OPERSTATE;
-    attribute(link.payload.get(16..).unwrap_or_default(), IFLA_OPERSTATE).and_then(<[u8]>::first) == Some(&OPER_UP)
 }
 
 /// What the namespace's loopback interface has counted; each packet once as sent and once as received.
@@ -256,19 +241,25 @@ fn address_mode(interface: &str) -> Request {
     Request::new("configure interface", interface, RouteNetlinkMessage::SetLink(message))
 }
 
+/// Those of one end.
+fn addresses(subnets: &[Subnet], own: impl Fn(&Subnet) -> IpAddr, link_local: Ipv6Addr) -> Vec<IpAddr> {
+    let has_v6 = subnets.iter().any(|subnet| !subnet.cidr().is_ipv4());
+    subnets.iter().map(own).chain(has_v6.then_some(link_local.into())).collect()
+}
+
 /// Up, with its addresses.
 fn end(
     index: u32,
     name: &str,
     subnets: &[Subnet],
     own: impl Fn(&Subnet) -> IpAddr,
-    link_local: IpAddr,
+    link_local: Ipv6Addr,
 ) -> Vec<Request> {
     let mut requests = vec![set_up(index, name)];
     for subnet in subnets {
         requests.push(add_address(index, own(subnet), subnet.cidr().length()));
         if !subnet.cidr().is_ipv4() {
-            requests.push(add_address(index, link_local, 64));
+            requests.push(add_address(index, link_local.into(), 64));
         }
     }
     requests
@@ -349,7 +340,7 @@ fn write_sysctl(path: &str, value: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::netns::subnet::{Occupied, Wanted};
@@ -425,6 +416,8 @@ mod tests {
     #[test]
     fn works_in_the_first_millisecond_both_ways() {
         with_link(true, |namespace, _link, subnets| {
+            let groups = [ip("-6 maddr show dev nwtest0"), namespace.run_in(|| ip("-6 maddr show dev eth0")).unwrap()];
+            assert!(groups[0].contains("ff02::1:ff00:1") && groups[1].contains("ff02::1:ff00:2"), "{groups:?}");
             let started = Instant::now();
             for subnet in [subnets.v6.unwrap(), subnets.v4] {
                 let outside = TcpListener::bind((subnet.gateway(), 0)).unwrap();
