@@ -118,6 +118,9 @@ pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop) }
 }
 
+/// The verifier gives up with EAGAIN when a signal comes; libbpf tries as often.
+const LOAD_TRIES: u32 = 5;
+
 /// Loads a program. With `log`, the verifier writes there what it does.
 pub(super) fn program_load(
     name: &str,
@@ -152,7 +155,14 @@ pub(super) fn program_load(
         flags: 0,
         name: object_name(name),
     };
-    // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
+    for _ in 1..LOAD_TRIES {
+        // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
+        match unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) } {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            loaded => return loaded,
+        }
+    }
+    // SAFETY: as above.
     unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
 }
 
