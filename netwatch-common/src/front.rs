@@ -17,8 +17,10 @@ use crate::round_trip::{self, Probe};
 
 /// Slots of each CPU.
 pub const SLOTS: u32 = 4096;
-/// Words of [`Head::installed`].
-pub const WORDS: usize = SLOTS as usize / 64;
+/// Slots that are flushed at a time: few, because the verifier follows each.
+pub const PER_FLUSH: usize = 8;
+/// How often a front has to be flushed.
+pub const GROUPS: usize = SLOTS as usize / PER_FLUSH;
 /// A flow gets the slot of another once packets have asked for it so often, and that one had none meanwhile. Until then they are counted
 /// in their entries, which is cheaper than flows that take turns.
 pub const PATIENCE: u8 = 64;
@@ -98,11 +100,9 @@ pub struct Head {
     pub tick_ns: u64,
     /// Monotonic time at which the count of ticks would have been 0, modulo 2⁶⁴.
     pub tick_base_ns: u64,
-    /// Where the classifier lets the verifier forget a direction.
-    pub direction: u64,
-    zero: [u64; 3],
-    /// One bit a slot: it may hold something. Set by the classifier, cleared by the flush.
-    pub installed: [u64; WORDS],
+    zero: [u64; 4],
+    /// One bit a slot, a byte for each group: it may hold something. Set by the classifier, cleared by the flush.
+    pub installed: [u8; GROUPS],
 }
 
 /// The front of one CPU. One element of the FRONTS map.
@@ -390,10 +390,10 @@ unsafe fn flags(slot: *mut Slot, direction: u8) -> *mut u8 {
     unsafe { (&raw mut (*slot).flags).cast::<u8>().add(usize::from(direction & 1)) }
 }
 
-/// The word of [`Head::installed`] and the bit in it.
+/// The byte of [`Head::installed`] and the bit in it.
 #[inline(always)]
-pub fn place(slot: u32) -> (u32, u64) {
-    (slot / 64, 1 << (slot % 64))
+pub fn place(slot: u32) -> (usize, u8) {
+    (slot as usize / PER_FLUSH, 1 << (slot % PER_FLUSH as u32))
 }
 
 /// Where the flow with this hash may have its slot.
@@ -411,5 +411,5 @@ const _: () = {
     assert!(size_of::<Front>() == 4096 + 128 * SLOTS as usize);
     assert!(FULL as u64 * LARGEST <= u32::MAX as u64 && FULL as u64 * u16::MAX as u64 <= u32::MAX as u64);
     assert!(EGRESS == 0 && INGRESS == 1 && attention::INGRESS_PAYLOAD == attention::EGRESS_PAYLOAD << INGRESS);
-    assert!(SLOTS.is_power_of_two() && size_of::<Half>() == 72);
+    assert!(PER_FLUSH == u8::BITS as usize && SLOTS.is_power_of_two() && size_of::<Half>() == 72);
 };

@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
-use netwatch_common::flow::{EGRESS, FlowValue};
+use netwatch_common::flow::{EGRESS, FlowValue, scope};
 use netwatch_common::front::{self as rules, Front, Head, PATIENCE, Slot};
 use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::Observation;
@@ -130,7 +130,10 @@ unsafe fn count(front: *mut Front, seen: &mut Observation) -> Option<u8> {
         let reason = record(value, seen);
         measure(value, hash, seen, repeated);
         let attention = account::note_attention(value, &seen.packet, &settings().of_samples());
-        if let Some(slot) = slot {
+        // The loopback has no short way.
+        if let Some(slot) = slot
+            && seen.key.scope == scope::LINK
+        {
             settle(head, slot, &words, place, seen, attention);
         }
         reason
@@ -235,8 +238,8 @@ unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, 
         if !taken || (seen.direction == EGRESS && seen.packet.payload_len != 0) {
             (*slot).probe_after_ns = seen.now_ns + rules::PROBE_INTERVAL_NS;
         }
-        let (word, bit) = rules::place(rules::slot(hash::hash(*words)));
-        *(&raw mut (*head).installed).cast::<u64>().add(word as usize & (rules::WORDS - 1)) |= bit;
+        let (byte, bit) = rules::place(rules::slot(hash::hash(*words)));
+        *(&raw mut (*head).installed).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
     }
 }
 

@@ -6,24 +6,21 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::RawTracePointContext;
-use netwatch_common::front::{self, Front, Slot, WORDS};
+use netwatch_common::front::{self, Front, GROUPS, PER_FLUSH, Slot};
 use netwatch_common::stage::flushed;
 
 use crate::atomic::Shared;
 use crate::maps::FRONTS;
 use crate::table;
 
-/// Slots that share a word of the bitmap.
-const PER_WORD: usize = 64;
-
-/// Flushes 64 slots of a CPU: the first argument is the CPU, the second the word of its bitmap.
+/// Flushes [`PER_FLUSH`] slots of a CPU: the first argument is the CPU, the second says which.
 #[inline(always)]
 pub fn run(ctx: &RawTracePointContext) -> u32 {
     let arguments = ctx.as_ptr().cast::<u64>();
     // SAFETY: user space gives two.
-    let (cpu, word) = unsafe { (*arguments as u32, *arguments.add(1) as usize) };
+    let (cpu, group) = unsafe { (*arguments as u32, *arguments.add(1) as usize) };
     let Some(front) = FRONTS.get_ptr_mut(cpu) else { return flushed::NONE };
-    if word >= WORDS {
+    if group >= GROUPS {
         return flushed::NONE;
     }
     // SAFETY: a live map value of the CPU that this runs on.
@@ -33,21 +30,21 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
             return flushed::BUSY;
         }
         (&raw mut (*head).flushing).write_volatile(1);
-        flush(front, word);
+        flush(front, group);
         (&raw mut (*head).flushing).write_volatile(0);
     }
     flushed::DONE
 }
 
 /// # Safety
-/// The front is ours; `word` is one of the bitmap's.
+/// The front is ours; `group` is one of its groups.
 #[inline(always)]
-unsafe fn flush(front: *mut Front, word: usize) {
+unsafe fn flush(front: *mut Front, group: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let bits = (&raw mut (*front).head.installed).cast::<u64>().add(word);
-        let slots = (&raw mut (*front).slots).cast::<Slot>().add(word * PER_WORD);
-        for bit in 0..PER_WORD {
+        let bits = (&raw mut (*front).head.installed).cast::<u8>().add(group);
+        let slots = (&raw mut (*front).slots).cast::<Slot>().add(group * PER_FLUSH);
+        for bit in 0..PER_FLUSH {
             if *bits & (1 << bit) != 0 && !keep(slots.add(bit)) {
                 *bits &= !(1 << bit);
             }

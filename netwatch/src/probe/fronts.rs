@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use netwatch_common::front::{Front, Head, WORDS};
+use netwatch_common::front::{Front, GROUPS, Head};
 use netwatch_common::stage::flushed;
 
 use super::memory::{self, Region};
@@ -44,22 +44,22 @@ impl Fronts {
         (0..self.heads.len() as u32).try_for_each(|cpu| self.flush_cpu(cpu))
     }
 
-    /// The first word is asked for always: that a CPU answers means that it is amid no packet. Only then the bitmap is looked at.
+    /// The first group is asked for always: that a CPU answers means that it is amid no packet. Only then the bitmap is looked at.
     fn flush_cpu(&self, cpu: u32) -> Result<()> {
-        self.flush_word(cpu, 0)?;
-        (1..WORDS).filter(|&word| self.has_slots(cpu, word)).try_for_each(|word| self.flush_word(cpu, word))
-    }
-
-    fn has_slots(&self, cpu: u32, word: usize) -> bool {
-        // SAFETY: in a region that we own.
-        unsafe {
-            memory::load((&raw mut (*self.heads[cpu as usize].element(0)).installed).cast::<u64>().add(word)) != 0
+        self.flush_group(cpu, 0)?;
+        let installed = self.installed(cpu);
+        for word in 0..GROUPS / 8 {
+            // SAFETY: in a region that we own.
+            let groups = unsafe { memory::load(installed.add(word)) }.to_ne_bytes();
+            let taken = (word * 8..).zip(groups).filter(|&(group, bits)| group != 0 && bits != 0);
+            taken.map(|(group, _)| group).try_for_each(|group| self.flush_group(cpu, group))?;
         }
+        Ok(())
     }
 
-    fn flush_word(&self, cpu: u32, word: usize) -> Result<()> {
+    fn flush_group(&self, cpu: u32, group: usize) -> Result<()> {
         for _ in 0..TRIES {
-            match self.ask(cpu, word)? {
+            match self.ask(cpu, group)? {
                 flushed::DONE | flushed::NONE => return Ok(()),
                 _ => std::thread::yield_now(),
             }
@@ -67,9 +67,15 @@ impl Fronts {
         Err(Error::said("flush the front of", format!("CPU {cpu}"), "it does not stop counting a packet"))
     }
 
+    fn installed(&self, cpu: u32) -> *mut u64 {
+        let head = self.heads[cpu as usize].element(0);
+        // SAFETY: in a region that we own; only the address is taken.
+        unsafe { (&raw mut (*head).installed).cast() }
+    }
+
     /// Of a CPU that is off nobody else uses the front: any CPU may flush it.
-    fn ask(&self, cpu: u32, word: usize) -> Result<u32> {
-        let arguments = [u64::from(cpu), word as u64];
+    fn ask(&self, cpu: u32, group: usize) -> Result<u32> {
+        let arguments = [u64::from(cpu), group as u64];
         match sys::run_on_cpu(self.program.as_fd(), &arguments, Some(cpu)) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => {
                 sys::run_on_cpu(self.program.as_fd(), &arguments, None)

@@ -44,3 +44,15 @@ fn a_probe_can_be_sent() {
     fn is_send<T: Send>() {}
     is_send::<Probe>();
 }
+
+#[test]
+fn zz_time() {
+    for _ in 0..6 {
+        let t = std::time::Instant::now();
+        let p = probe();
+        println!("LOAD {:?}", t.elapsed());
+        let t = std::time::Instant::now();
+        drop(p);
+        println!("DROP {:?}", t.elapsed());
+    }
+}
