@@ -27,9 +27,11 @@ pub struct Scratch {
     reason: u32,
     /// For [`Skb::forget`](netwatch_common::parse::Frame::forget).
     word: u64,
-    /// The flow's key as words and its hash, for `known`.
+    /// The flow's key as words and its hash.
     pub words: Words,
     pub hash: u64,
+    /// The number of its entry.
+    number: u32,
     pub seen: Observation,
 }
 
@@ -71,7 +73,7 @@ pub fn packet(ctx: &TcContext) {
     // SAFETY: this CPU's own; the mark keeps an interrupt out of the front until it is taken away.
     let reason = unsafe {
         front::enter(head);
-        let reason = count(front, &mut scratch.seen);
+        let reason = count(front, scratch);
         front::leave(head);
         reason
     };
@@ -111,32 +113,51 @@ pub fn proceed(ctx: &TcContext, stage: u32) {
 /// # Safety
 /// `front` is this CPU's own, and nobody else changes it.
 #[inline(always)]
-unsafe fn count(front: *mut Front, seen: &mut Observation) -> Option<u8> {
-    if remainder::is_fixed(&seen.key) {
-        return record(remainder_value(seen), seen);
-    }
-    let words = hash::words(&seen.key);
-    let hash = hash::hash(words);
+unsafe fn count(front: *mut Front, scratch: &mut Scratch) -> Option<u8> {
+    scratch.words = hash::words(&scratch.seen.key);
+    scratch.hash = hash::hash(scratch.words);
     // SAFETY: the caller's promise.
+    scratch.number = unsafe { locate(front, scratch) }.map_or(NOWHERE, |place| place.number);
+    // Wherever the entry was found, the verifier follows one path from here.
+    let scratch = forget(scratch);
+    let Some(entry) = table::entry(scratch.number) else {
+        return record(remainder_value(&scratch.seen), &mut scratch.seen);
+    };
+    let (place, seen) = (Place { number: scratch.number, entry }, &mut scratch.seen);
+    // SAFETY: live map values; the front is ours.
     unsafe {
-        let head = &raw mut (*front).head;
-        let slot = usable_slot(front, hash);
-        let held = make_room(slot, &words, seen);
-        let Some(place) = held.or_else(|| table::find(&words, hash)).or_else(|| add(head, &words, hash, seen)) else {
-            return record(remainder_value(seen), seen);
-        };
         let value = &raw mut (*place.entry).value;
         let repeated = round_trip::is_repeated(value, &seen.packet);
         let reason = record(value, seen);
-        measure(value, hash, seen, repeated);
+        measure(value, scratch.hash, seen, repeated);
         let attention = account::note_attention(value, &seen.packet, &settings().of_samples());
         // The loopback has no short way.
-        if let Some(slot) = slot
+        if let Some(slot) = usable_slot(front, scratch.hash)
             && seen.key.scope == scope::LINK
         {
-            settle(head, slot, &words, place, seen, attention);
+            settle(&raw mut (*front).head, slot, &scratch.words, place, seen, attention);
         }
         reason
+    }
+}
+
+/// No entry has this number.
+const NOWHERE: u32 = u32::MAX;
+
+/// The packet's entry, new if it has to be. `None` if it is counted under a remainder.
+///
+/// # Safety
+/// `front` is this CPU's own, and nobody else changes it.
+#[inline(always)]
+unsafe fn locate(front: *mut Front, scratch: &Scratch) -> Option<Place> {
+    let Scratch { words, hash, seen, .. } = scratch;
+    if remainder::is_fixed(&seen.key) {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let held = make_room(usable_slot(front, *hash), words, seen);
+        held.or_else(|| table::find(words, *hash)).or_else(|| add(&raw mut (*front).head, words, *hash, seen))
     }
 }
 

@@ -48,17 +48,10 @@ impl Loaded {
         let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
         let globals = HashMap::from(globals);
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
-        let t = std::time::Instant::now();
         let maps = create_maps(&object, sizes, inner)?;
-        println!("MAPS {:?}", t.elapsed());
         relocate(&mut object, &maps)?;
         let (programs, done) = std::thread::scope(|scope| {
-            let beside = scope.spawn(|| {
-                let t = std::time::Instant::now();
-                let r = meanwhile(&maps);
-                println!("MEANWHILE {:?}", t.elapsed());
-                r
-            });
+            let beside = scope.spawn(|| meanwhile(&maps));
             let programs = load_programs(&object);
             (programs, joined(beside))
         });
@@ -166,10 +159,7 @@ fn program_type(section: &ProgramSection) -> bpf_prog_type {
 }
 
 fn load_program(name: &str, kind: bpf_prog_type, code: &[bpf_insn]) -> Result<OwnedFd> {
-    let t = std::time::Instant::now();
-    let r = sys::program_load(name, kind, code, None);
-    println!("PROG {name} {:?}", t.elapsed());
-    r.map_err(|cause| match cause.raw_os_error() {
+    sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
         Some(libc::EPERM) => {
             Error::os("load classifier", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
         }
