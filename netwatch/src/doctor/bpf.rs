@@ -17,14 +17,26 @@ const LOOPBACK: u32 = 1;
 pub(super) fn all() -> (Vec<Finding>, Option<u64>) {
     match Probe::load(&ProbeConfig::default()) {
         Ok(probe) => {
-            let maps = probe.memory_bytes().ok();
-            (vec![Finding::ok("bpf", "the classifier loads"), btf(), attach(probe)], maps)
+            let (maps, loads) = (probe.memory_bytes().ok(), loads(&probe));
+            (vec![loads, btf(), attach(probe)], maps)
         }
         Err(error) => {
             let attach = Finding::fail("attach", "not tried, because the classifier does not load", "see bpf");
             (vec![Finding::fail("bpf", error.to_string(), advice(&error)), btf(), attach], None)
         }
     }
+}
+
+/// What a table full of flows would take, too: it grows with them.
+fn loads(probe: &Probe) -> Finding {
+    let config = ProbeConfig::default();
+    let full = probe.full_memory_bytes(&config).map_or_else(
+        |error| error.to_string(),
+        |bytes| {
+            format!("{} MiB of kernel maps with all {} flows of --max-flows", bytes.div_ceil(1 << 20), config.max_flows)
+        },
+    );
+    Finding::ok("bpf", format!("the classifier loads; {full}"))
 }
 
 fn advice(error: &Error) -> &'static str {
