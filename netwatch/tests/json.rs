@@ -4,9 +4,8 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use netwatch::flow::{
-    Amount, EndedBy, EndedEarly, Exit, Facts, IcmpError, Increment, Malformed, Report, Table, Traffic,
-};
+use netwatch::flow::{Amount, IcmpError, Increment, Malformed, Table, Traffic};
+use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
 use netwatch::sink::json;
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
 use serde_json::Value;
@@ -38,8 +37,8 @@ fn everything() -> Report {
     increments.into_iter().for_each(|increment| table.apply(increment));
     table.note_icmp_error(unreachable, IcmpError { kind: 3, code: 3 });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
-    let run = netwatch::flow::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
-    Report::new(Facts { run, ..facts }, &table)
+    let run = netwatch::report::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
+    sample::report(Facts { run, ..facts }, &table)
 }
 
 #[test]
@@ -54,7 +53,7 @@ fn replay() -> Report {
     let replay = facts.replay.as_mut().unwrap();
     replay.local = vec!["198.51.100.0/24".to_owned()];
     replay.ended_early = Some(EndedEarly { offset: 123_456, cause: "stopped by a signal".to_owned() });
-    Report::new(facts, &table)
+    sample::report(facts, &table)
 }
 
 #[test]
@@ -66,8 +65,8 @@ fn the_document_of_a_replay() {
 fn optional_keys_are_left_out() {
     let table = Table::default();
     let facts = facts(&table, &["true"]);
-    let run = netwatch::flow::Run { exit: None, pid: None, ..facts.run };
-    let report = Report::new(Facts { run, interface_counters: None, complete: false, ..facts }, &table);
+    let run = netwatch::report::Run { exit: None, pid: None, ..facts.run };
+    let report = sample::report(Facts { run, interface_counters: None, complete: false, ..facts }, &table);
     assert_data_eq!(text(&report), file!["snapshots/interim.json"].raw());
 }
 

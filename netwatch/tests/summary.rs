@@ -3,9 +3,9 @@
 mod sample;
 
 use netwatch::flow::{
-    Amount, Counters, Direction, EndedBy, EndedEarly, Exit, Facts, IcmpError, Increment, Lost, Malformed, PerDirection,
-    Report, Table, Traffic,
+    Amount, Counters, Direction, IcmpError, Increment, Lost, Malformed, PerDirection, Table, Traffic,
 };
+use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
 use netwatch::sink::summary::{self, Options};
 use sample::{
     download, download_report, facts, failed, growth, housekeeping, key, on_loopback, replayed, table, tcp, v4, v6,
@@ -70,14 +70,14 @@ fn download_in_colour() {
 #[test]
 fn empty_run() {
     let table = Table::default();
-    assert_data_eq!(at(&Report::new(facts(&table, &["true"]), &table), 80), file!["snapshots/empty.txt"].raw());
+    assert_data_eq!(at(&sample::report(facts(&table, &["true"]), &table), 80), file!["snapshots/empty.txt"].raw());
 }
 
 #[test]
 fn many_endpoints_are_cut_with_a_count() {
     let flow = |n: u8| growth(Traffic::Flow(key(17, 1000, v4(n), 123)), (u64::from(n), u64::from(n) * 90), (1, 90));
     let table = table((1..=60).map(flow));
-    let report = Report::new(facts(&table, &["ntpdate"]), &table);
+    let report = sample::report(facts(&table, &["ntpdate"]), &table);
     let options = Options { max_endpoints: 5, ..Options::default() };
     assert_data_eq!(print(&report, options), file!["snapshots/many.txt"].raw());
     let all = print(&report, Options { max_endpoints: 59, ..Options::default() });
@@ -97,26 +97,26 @@ fn incoming() {
     let fragment = growth(Traffic::Flow(fragment_key), (1, 60), (0, 0));
     let table = table([incoming(51_000, 20), incoming(51_001, 20), incoming(51_002, 21), sctp, gre, fragment]);
     let facts = facts(&table, &["python3", "-m", "http.server", "8080"]);
-    let run = netwatch::flow::Run {
+    let run = netwatch::report::Run {
         duration_ns: 93_000_000_000,
         exit: Some(Exit::Signal(15)),
         ended_by: EndedBy::Signal(15),
         ..facts.run
     };
-    assert_data_eq!(at(&Report::new(Facts { run, ..facts }, &table), 80), file!["snapshots/incoming.txt"].raw());
+    assert_data_eq!(at(&sample::report(Facts { run, ..facts }, &table), 80), file!["snapshots/incoming.txt"].raw());
 }
 
 #[test]
 fn failures_at_80() {
     let table = failures();
-    let report = Report::new(facts(&table, &["./probe.sh"]), &table);
+    let report = sample::report(facts(&table, &["./probe.sh"]), &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/failures-80.txt"].raw());
 }
 
 #[test]
 fn failures_at_60() {
     let table = failures();
-    let report = Report::new(facts(&table, &["./probe.sh"]), &table);
+    let report = sample::report(facts(&table, &["./probe.sh"]), &table);
     assert_data_eq!(at(&report, 60), file!["snapshots/failures-60.txt"].raw());
 }
 
@@ -130,14 +130,14 @@ fn loss_and_remainders() {
     ]));
     let lost = Lost { samples: 3, unreadable: 2, table_full: 70, insert_failed: 0, new_flows: 1 };
     let notes = vec!["no default route on the host: only addresses on its own networks can be reached".to_owned()];
-    let report = Report::new(Facts { lost, notes, ..facts(&table, &["flood"]) }, &table);
+    let report = sample::report(Facts { lost, notes, ..facts(&table, &["flood"]) }, &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/loss.txt"].raw());
 }
 
 #[test]
 fn interface_gone() {
     let table = download();
-    let report = Report::new(Facts { interface_counters: None, ..facts(&table, &["curl"]) }, &table);
+    let report = sample::report(Facts { interface_counters: None, ..facts(&table, &["curl"]) }, &table);
     assert_data_eq!(at(&report, 100), file!["snapshots/interface-gone.txt"].raw());
 }
 
@@ -145,7 +145,7 @@ fn interface_gone() {
 fn a_difference_is_loud() {
     let table = download();
     let interface_counters = Some(sample::interface_counters(&table, (3, 198)));
-    let report = Report::new(Facts { interface_counters, ..facts(&table, &["curl"]) }, &table);
+    let report = sample::report(Facts { interface_counters, ..facts(&table, &["curl"]) }, &table);
     assert!(!report.balance.closed());
     assert_data_eq!(at(&report, 100), file!["snapshots/difference.txt"].raw());
 }
@@ -155,7 +155,7 @@ fn packets_dropped_by_the_interface() {
     let table = table([tcp(key(6, 1, v4(1), 443), 1_000, (10, 1_000), (10, 9_000))]);
     let mut counters = sample::interface_counters(&table, (0, 0));
     counters.tx = netwatch::flow::LinkCounters { packets: 8, bytes: 6_972, dropped: 2 };
-    let report = Report::new(Facts { interface_counters: Some(counters), ..facts(&table, &["curl"]) }, &table);
+    let report = sample::report(Facts { interface_counters: Some(counters), ..facts(&table, &["curl"]) }, &table);
     assert!(report.balance.closed());
     assert_data_eq!(at(&report, 80), file!["snapshots/dropped.txt"].raw());
 }
@@ -164,15 +164,15 @@ fn packets_dropped_by_the_interface() {
 fn interim_figures_say_that_they_are_live() {
     let table = download();
     let facts = facts(&table, &["curl"]);
-    let run = netwatch::flow::Run { exit: None, ..facts.run };
-    let report = Report::new(Facts { run, complete: false, ..facts }, &table);
+    let run = netwatch::report::Run { exit: None, ..facts.run };
+    let report = sample::report(Facts { run, complete: false, ..facts }, &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/interim.txt"].raw());
 }
 
 #[test]
 fn a_replayed_capture() {
     let table = download();
-    let report = Report::new(replayed(&table, Amount::default()), &table);
+    let report = sample::report(replayed(&table, Amount::default()), &table);
     assert_data_eq!(at(&report, 100), file!["snapshots/replay.txt"].raw());
 }
 
@@ -183,7 +183,7 @@ fn a_capture_that_ends_early_by_the_kernel() {
     facts.notes.push("3 frames left out, cut by the capture: a kernel cannot be handed them".to_owned());
     let cause = "the file ends 12 bytes into a record of 1530".to_owned();
     facts.replay.as_mut().unwrap().ended_early = Some(EndedEarly { offset: 123_456, cause });
-    let report = Report::new(facts, &table);
+    let report = sample::report(facts, &table);
     assert!(report.balance.closed());
     assert_data_eq!(at(&report, 80), file!["snapshots/replay-early.txt"].raw());
 }
@@ -193,7 +193,7 @@ fn a_file_that_does_not_balance_is_loud() {
     let table = download();
     let mut facts = replayed(&table, Amount::default());
     facts.replay.as_mut().unwrap().frames += Amount { skbs: 1, bytes: 60 };
-    assert_data_eq!(at(&Report::new(facts, &table), 100), file!["snapshots/replay-difference.txt"].raw());
+    assert_data_eq!(at(&sample::report(facts, &table), 100), file!["snapshots/replay-difference.txt"].raw());
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn hostile_text_is_escaped() {
     let table = Table::default();
     let mut facts = facts(&table, &["printf", "\x1b]0;owned\x07", "a\u{202e}b"]);
     facts.notes.push("bad \x1b[2J name".to_owned());
-    let text = at(&Report::new(facts, &table), 80);
+    let text = at(&sample::report(facts, &table), 80);
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     assert!(!text.contains('\u{202e}'), "{text:?}");
 }
@@ -213,8 +213,10 @@ fn every_width_is_respected() {
     big.counters = PerDirection { egress: huge, ingress: huge };
     let large = table([big]);
     for table in [download(), failures(), large] {
-        let report =
-            Report::new(facts(&table, &["/a/very/long/path/to/a/program/that/does/not/fit", "--option=value"]), &table);
+        let report = sample::report(
+            facts(&table, &["/a/very/long/path/to/a/program/that/does/not/fit", "--option=value"]),
+            &table,
+        );
         for width in 40..=200 {
             let text = at(&report, width);
             assert!(widest(&text) <= width, "{} > {width}:\n{text}", widest(&text));

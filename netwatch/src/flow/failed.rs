@@ -67,7 +67,7 @@ impl AddAssign for Failed {
 }
 
 /// An ICMP or ICMPv6 error that quoted a packet of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IcmpError {
     /// The ICMP type.
     pub kind: u8,

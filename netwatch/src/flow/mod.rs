@@ -5,12 +5,10 @@ mod counters;
 mod endpoint;
 mod entry;
 mod failed;
-mod hints;
 mod increment;
 mod key;
 mod protocol;
 mod remainder;
-mod report;
 mod table;
 
 pub use balance::{Amount, Balance, Difference, FileBalance, InterfaceCounters, LinkCounters, State};
@@ -22,5 +20,4 @@ pub use increment::{Increment, Lost, RoundTrips, TcpFacts};
 pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, Scope, Traffic};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
-pub use report::{Dns, EndedBy, EndedEarly, Exit, Facts, Interface, Loopback, Replay, Report, Run};
 pub use table::{DEFAULT_MAX_FLOWS, Folded, Table};

@@ -16,8 +16,11 @@ use netwatch_common::parse::Linked;
 
 use crate::capture::{Capture, End, Frame};
 use crate::error::Result;
-use crate::flow::{self, Amount, Facts, Increment, Lost, Report, Scope, Table, Traffic};
+use crate::flow::{self, Amount, Increment, Lost, Scope, Table, Traffic};
+use crate::name::{Hosts, Limits, Names};
 use crate::probe::host::{Counted, Host};
+use crate::process::{Processes, Users};
+use crate::report::{self, Facts, Report};
 use kernel::Kernel;
 use tally::Tally;
 
@@ -123,7 +126,7 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
     let lost = engine.finish(&mut table)?;
     let (left_out, mut notes) = engine.left_out();
     notes.extend(tally.notes());
-    let replay = flow::Replay {
+    let replay = report::Replay {
         file: capture.name().to_owned(),
         format: capture.format().name(),
         by_kernel: plan.by_kernel,
@@ -133,27 +136,34 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         ..tally.facts()
     };
     let facts = Facts { complete: true, lost, notes, replay: Some(replay), ..nothing_ran() };
-    Ok(Replayed { report: Report::new(facts, &table), end })
+    Ok(Replayed {
+        report: Report::new(facts, &table, &Names::new(Limits::replay(), Hosts::default()), &Users::default()),
+        end,
+    })
 }
 
 fn nothing_ran() -> Facts {
     Facts {
-        run: flow::Run::default(),
-        interface: flow::Interface::default(),
-        dns: flow::Dns::default(),
+        run: report::Run::default(),
+        interface: report::Interface::default(),
+        dns: report::Dns::default(),
         interface_counters: None,
         complete: true,
         lost: Lost::default(),
+        processes: Processes::default(),
+        attempts: Vec::new(),
         notes: Vec::new(),
         replay: None,
     }
 }
 
-fn ended_early(end: &End) -> Option<flow::EndedEarly> {
+fn ended_early(end: &End) -> Option<report::EndedEarly> {
     match end {
         End::Whole => None,
-        End::Broken(broken) => Some(flow::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
-        End::Stopped { offset } => Some(flow::EndedEarly { offset: *offset, cause: "stopped by a signal".to_owned() }),
+        End::Broken(broken) => Some(report::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
+        End::Stopped { offset } => {
+            Some(report::EndedEarly { offset: *offset, cause: "stopped by a signal".to_owned() })
+        }
     }
 }
 

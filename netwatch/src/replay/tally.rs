@@ -7,8 +7,9 @@ use netwatch_common::parse::{Link, Linked};
 
 use super::Local;
 use crate::capture::{Frame, link_name};
-use crate::flow::{Amount, Replay};
+use crate::flow::Amount;
 use crate::probe::host;
+use crate::report::Replay;
 
 /// Sums over all frames.
 pub(super) struct Tally<'a> {

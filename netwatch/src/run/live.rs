@@ -7,10 +7,13 @@ use super::notes;
 use super::signals::Listening;
 use super::watch::Ending;
 use crate::error::{Error, Result};
-use crate::flow::{Dns, EndedBy, Facts, Interface, InterfaceCounters, LinkCounters, Report, Run, Table};
+use crate::flow::{InterfaceCounters, LinkCounters, Table};
+use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Probe, icmp_error};
+use crate::process::{Processes, Users};
+use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run};
 
 /// What stays the same from start to end.
 #[derive(Debug, Clone)]
@@ -27,6 +30,7 @@ pub(super) struct Live {
     pub network: Network,
     pub probe: Probe,
     pub table: Table,
+    pub names: Names,
     /// The command's process.
     pub pid: Option<u32>,
     /// Nanoseconds since the Unix epoch.
@@ -153,10 +157,12 @@ impl Live {
             interface_counters,
             complete,
             lost,
+            processes: Processes::default(),
+            attempts: Vec::new(),
             notes: self.notes.clone(),
             replay: None,
         };
-        Ok(Report::new(facts, &self.table))
+        Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
     }
 }
 

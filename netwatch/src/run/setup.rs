@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::faults;
 use crate::flow::Table;
 use crate::guardian::{Line, Prepare, Reply};
+use crate::name::{Hosts, Limits, Names};
 use crate::netns::cgroup::{Cgroup, Made};
 use crate::probe::{Probe, ProbeConfig};
 use crate::state::{Journal, RunCard, RunDir};
@@ -72,18 +73,24 @@ pub(super) async fn set_up(
         user: plan.user.name.clone(),
         host_loopback: plan.arguments.host_loopback,
     };
-    let interim = move |report: &crate::flow::Report| show.interim(report);
+    let interim = move |report: &crate::report::Report| show.interim(report);
     let live = Live {
         card,
         network,
         probe,
         table: Table::new(USER_FLOWS),
+        names: Names::new(Limits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),
         notes,
         show: Box::new(interim),
     };
     Ok(Ok(Ready { live, _cgroup: cgroup }))
+}
+
+/// What the command reads as its hosts file. Without one there are no names in it.
+fn hosts() -> Hosts {
+    Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
 }
 
 fn probe_config(plan: &Plan) -> ProbeConfig {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::cli::{ColorChoice, RunArgs};
-use crate::flow::Report;
+use crate::report::Report;
 use crate::sink::{json, summary};
 
 /// Decided once.

@@ -11,8 +11,8 @@ use super::network::Change;
 use super::signals::{Action, Listening};
 use crate::cli::Linger;
 use crate::error::{Error, Result};
-use crate::flow::EndedBy;
 use crate::guardian::{Line, Reply};
+use crate::report::EndedBy;
 
 /// How long a command has between TERM and KILL when `--duration` ends it.
 const DURATION_GRACE: Duration = Duration::from_secs(5);

@@ -6,11 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::AddAssign;
 
 use netwatch::capture::{Capture, Frame};
-use netwatch::flow::{
-    self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Report, Scope, Table, Traffic,
-};
+use netwatch::flow::{self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Scope, Table, Traffic};
 use netwatch::probe::host::{Counted, Host};
 use netwatch::replay::{Observer, note_icmp_error, on_the_link};
+use netwatch::report::Report;
 use netwatch_common::address::Address;
 use netwatch_common::flow::kind;
 use netwatch_common::parse::Hook;
@@ -70,7 +69,7 @@ impl Key {
 pub fn flows(report: &Report) -> BTreeMap<Key, Sums> {
     let amount = |counters: Counters| (counters.packets, counters.bytes);
     let mut flows = BTreeMap::new();
-    for Flow { key, counters, .. } in &report.flows {
+    for Flow { key, counters, .. } in report.flows.iter().map(|known| &known.flow) {
         let ends = Key {
             protocol: key.protocol,
             one: (key.local.addr, key.local.port),
@@ -208,12 +207,12 @@ pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<Strin
     });
     counted.expect("counted");
     host.drain(&mut |one| table.apply(on_the_link(one)));
-    comparable(&table.flows(Scope::Link), table.remainders(Scope::Link))
+    comparable(table.flows(Scope::Link).iter(), table.remainders(Scope::Link))
 }
 
 /// All that was counted but for times, as text by name.
-pub fn comparable(flows: &[Flow], remainders: &Remainders) -> BTreeMap<String, String> {
-    let flows = flows.iter().map(|flow| {
+pub fn comparable<'a>(flows: impl Iterator<Item = &'a Flow>, remainders: &Remainders) -> BTreeMap<String, String> {
+    let flows = flows.map(|flow| {
         let tcp = flow.tcp.map(|facts| (facts.flags, facts.syns, facts.syn_acks, facts.resets));
         let about = (flow.counters, flow.opened_by, flow.connections, tcp, flow.icmp_error);
         (format!("{:?}", flow.key), format!("{about:?}"))

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
-    Amount, Counters, Direction, Dns, End, EndedBy, Exit, Facts, FlowKey, Housekeeping, Increment, Interface,
-    InterfaceCounters, LinkCounters, Lost, PerDirection, Replay, Report, RoundTrips, Run, Scope, Table, TcpFacts,
-    Traffic,
+    Amount, Counters, Direction, End, FlowKey, Housekeeping, Increment, InterfaceCounters, LinkCounters, Lost,
+    PerDirection, RoundTrips, Scope, Table, TcpFacts, Traffic,
 };
+use netwatch::name::{Hosts, Limits, Names};
+use netwatch::process::{Processes, Users};
+use netwatch::report::{Dns, EndedBy, Exit, Facts, Interface, Replay, Report, Run};
 
 pub const START_NS: u64 = 1_767_225_600_000_000_000;
 const SYN: u8 = 2;
@@ -138,6 +140,8 @@ pub fn facts(table: &Table, command: &[&str]) -> Facts {
         interface_counters: Some(interface_counters(table, (0, 0))),
         complete: true,
         lost: Lost::default(),
+        processes: Processes::default(),
+        attempts: vec![],
         notes: vec![],
         replay: None,
     }
@@ -188,8 +192,13 @@ pub fn download() -> Table {
     table(increments)
 }
 
+/// A report without names and processes.
+pub fn report(facts: Facts, table: &Table) -> Report {
+    Report::new(facts, table, &Names::new(Limits::default(), Hosts::default()), &Users::default())
+}
+
 /// The report of [`download`].
 pub fn download_report() -> Report {
     let table = download();
-    Report::new(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
+    report(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
 }

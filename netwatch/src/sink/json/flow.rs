@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::model::Counters;
 use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, Remote};
+use crate::report::{self, KnownFlow};
 use crate::sink::rfc3339;
 
 #[derive(Serialize)]
@@ -117,24 +118,24 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// A list of flows, converted one at a time.
-pub(super) struct Flows<'a>(pub &'a [Flow]);
+pub(super) struct Flows<'a>(pub &'a [KnownFlow]);
 
 impl Serialize for Flows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(JsonFlow::from))
+        serializer.collect_seq(self.0.iter().map(|known| JsonFlow::from(&known.flow)))
     }
 }
 
 /// A report's endpoints, converted one at a time.
-pub(super) struct Endpoints<'a>(pub &'a flow::Report);
+pub(super) struct Endpoints<'a>(pub &'a report::Report);
 
 impl Serialize for Endpoints<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.endpoints.iter().map(|endpoint| json_endpoint(self.0, endpoint)))
+        serializer.collect_seq(self.0.endpoints.iter().map(|known| json_endpoint(self.0, &known.endpoint)))
     }
 }
 
-fn json_endpoint<'a>(report: &'a flow::Report, endpoint: &flow::Endpoint) -> JsonEndpoint<'a> {
+fn json_endpoint<'a>(report: &'a report::Report, endpoint: &flow::Endpoint) -> JsonEndpoint<'a> {
     let key = &endpoint.key;
     JsonEndpoint {
         remote: match key.remote {

@@ -5,7 +5,7 @@ mod model;
 
 use std::io::{self, Write};
 
-use crate::flow::Report;
+use crate::report::Report;
 
 /// Raised when a key changes its meaning or goes away; new keys may come at any time.
 pub const SCHEMA: u32 = 1;

@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::SCHEMA;
 use super::flow::{Endpoints, Flows};
-use crate::flow::{self, EndedBy, PerDirection, RemainderKind, Report, State, Traffic};
+use crate::flow::{self, PerDirection, RemainderKind, State, Traffic};
+use crate::report::{self, EndedBy, Report};
 use crate::sink::rfc3339;
 
 #[derive(Serialize)]
@@ -198,8 +199,8 @@ impl<'a> From<&'a Report> for Document<'a> {
     }
 }
 
-impl<'a> From<&'a flow::Replay> for Replay<'a> {
-    fn from(replay: &'a flow::Replay) -> Self {
+impl<'a> From<&'a report::Replay> for Replay<'a> {
+    fn from(replay: &'a report::Replay) -> Self {
         Self {
             file: &replay.file,
             format: replay.format,
@@ -220,14 +221,14 @@ impl From<flow::FileBalance> for File {
     }
 }
 
-impl<'a> From<&'a flow::Loopback> for Loopback<'a> {
-    fn from(loopback: &'a flow::Loopback) -> Self {
+impl<'a> From<&'a report::Loopback> for Loopback<'a> {
+    fn from(loopback: &'a report::Loopback) -> Self {
         Self { totals: loopback.totals.into(), flows: Flows(&loopback.flows) }
     }
 }
 
-impl<'a> From<&'a flow::Run> for Run<'a> {
-    fn from(run: &'a flow::Run) -> Self {
+impl<'a> From<&'a report::Run> for Run<'a> {
+    fn from(run: &'a report::Run) -> Self {
         let (ended_by, ended_by_signal) = match run.ended_by {
             EndedBy::Command => ("command", None),
             EndedBy::Duration => ("duration", None),
@@ -241,8 +242,8 @@ impl<'a> From<&'a flow::Run> for Run<'a> {
             started: rfc3339(run.started_ns),
             duration_ns: run.duration_ns,
             exit: run.exit.map(|exit| match exit {
-                flow::Exit::Code(code) => Exit::Code(code),
-                flow::Exit::Signal(signal) => Exit::Signal(signal),
+                report::Exit::Code(code) => Exit::Code(code),
+                report::Exit::Signal(signal) => Exit::Signal(signal),
             }),
             ended_by,
             ended_by_signal,
@@ -250,8 +251,8 @@ impl<'a> From<&'a flow::Run> for Run<'a> {
     }
 }
 
-impl<'a> From<&'a flow::Interface> for Interface<'a> {
-    fn from(interface: &'a flow::Interface) -> Self {
+impl<'a> From<&'a report::Interface> for Interface<'a> {
+    fn from(interface: &'a report::Interface) -> Self {
         Self {
             name: &interface.name,
             mtu: interface.mtu,

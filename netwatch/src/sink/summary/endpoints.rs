@@ -4,7 +4,8 @@ use super::blocks;
 use super::grid::{self, Row};
 use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
-use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote, Report};
+use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote};
+use crate::report::{KnownEndpoint, Report};
 
 /// What one row says, before it is laid out.
 pub(super) struct Item {
@@ -41,19 +42,20 @@ fn items(report: &Report, max: usize) -> Vec<Item> {
     // A line that says "1 more" takes the place of the one it hides.
     let shown = if report.endpoints.len() == max + 1 { max + 1 } else { max };
     let (shown, hidden) = report.endpoints.split_at(shown.min(report.endpoints.len()));
-    let mut items: Vec<Item> = shown.iter().map(|endpoint| item(report, endpoint)).collect();
-    items.extend(rest(hidden));
+    let mut items: Vec<Item> = shown.iter().map(|known| item(report, known)).collect();
+    items.extend(rest(&hidden.iter().map(|known| &known.endpoint).collect::<Vec<_>>()));
     items.extend(without_endpoint(report));
     if !items.is_empty() {
-        let connections = report.endpoints.iter().map(|endpoint| endpoint.connections).sum();
+        let connections = report.endpoints.iter().map(|known| known.endpoint.connections).sum();
         items.push(sum("total", Some(connections), report.totals, Style::Strong));
     }
     items
 }
 
-fn item(report: &Report, endpoint: &Endpoint) -> Item {
+fn item(report: &Report, known: &KnownEndpoint) -> Item {
+    let endpoint = &known.endpoint;
     Item {
-        remote: remote(report, endpoint),
+        remote: remote(report, known),
         service: service(&endpoint.key),
         direction: endpoint.key.direction.of_flow(),
         connections: Some(endpoint.connections),
@@ -65,7 +67,8 @@ fn item(report: &Report, endpoint: &Endpoint) -> Item {
 }
 
 /// How a remote is called. Names come before addresses here once there are any.
-fn remote(report: &Report, endpoint: &Endpoint) -> String {
+fn remote(report: &Report, known: &KnownEndpoint) -> String {
+    let endpoint = &known.endpoint;
     let address = match endpoint.key.remote {
         Remote::Address(address) => address.to_string(),
         Remote::Others => "other remotes".to_owned(),
@@ -86,7 +89,7 @@ fn service(key: &EndpointKey) -> String {
     }
 }
 
-fn rest(hidden: &[Endpoint]) -> Option<Item> {
+fn rest(hidden: &[&Endpoint]) -> Option<Item> {
     let first = hidden.first()?;
     let counters = hidden.iter().map(|endpoint| endpoint.counters).sum();
     let connections = hidden.iter().map(|endpoint| endpoint.connections).sum();

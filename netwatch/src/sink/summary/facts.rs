@@ -3,7 +3,8 @@
 use super::line::{Line, Style};
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
-use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, Report, State};
+use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, State};
+use crate::report::Report;
 use crate::sink::escape;
 
 /// Width of the first column; terminals under [`NARROW`] get the value below its name instead.

@@ -3,7 +3,7 @@
 use super::line::{Line, Style};
 use super::text::{command, cut, together, wrap};
 use super::units::{duration, plural};
-use crate::flow::{EndedBy, Exit, Replay, Report, Run};
+use crate::report::{EndedBy, Exit, Replay, Report, Run};
 use crate::sink::{escape, rfc3339};
 
 const NAME: &str = "netwatch: ";

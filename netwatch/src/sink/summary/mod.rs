@@ -13,7 +13,7 @@ mod units;
 
 use std::io::{self, Write};
 
-use crate::flow::Report;
+use crate::report::Report;
 use line::Line;
 
 /// Narrower than this, lines are longer than the terminal rather than unreadable.

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Direction, End, Flow, Interface};
+use super::{Interface, KnownFlow};
+use crate::flow::{Direction, End, Flow};
 
 /// Ends that are named before the rest is only counted.
 const NAMED: usize = 3;
 
 /// The command asked its own localhost and was refused: most likely it wanted a service of the host's.
-pub(super) fn localhost(loopback: &[Flow], interface: &Interface) -> Option<String> {
-    let refused = loopback.iter().filter(|flow| {
+pub(super) fn localhost(loopback: &[KnownFlow], interface: &Interface) -> Option<String> {
+    let refused = loopback.iter().map(|known| &known.flow).filter(|flow| {
         let failed = flow.failed();
         failed.refused + failed.unreachable > 0
     });

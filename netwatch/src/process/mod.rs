@@ -1,0 +1,7 @@
+//! Who used a flow: processes, how each is known to be the one, and what they tried in vain. Plain data.
+
+mod attempt;
+mod model;
+
+pub use attempt::{Attempt, Cause, Target};
+pub use model::{Attribution, Evidence, Lost, Process, ProcessId, Processes, UnixPeer, User, Users};

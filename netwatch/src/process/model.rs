@@ -1,0 +1,140 @@
+//! Processes and what they used.
+
+use std::collections::HashMap;
+
+use crate::flow::FlowKey;
+
+/// A process of the report: its place in [`Processes::list`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub u32);
+
+/// One program in one process: after an exec there is another with the same pid.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Its number in the host's PID namespace.
+    pub pid: u32,
+    /// Its start, nanoseconds since the Unix epoch: with `pid` it is the only one.
+    pub start_ns: u64,
+    /// The number of its parent when it was first seen; 0 if that was not known.
+    pub ppid: u32,
+    /// Its parent, if that is one of the run's.
+    pub parent: Option<ProcessId>,
+    /// The name that the kernel keeps, at most 15 bytes.
+    pub comm: String,
+    /// Path of its executable; `None` if it was gone before it could be read.
+    pub exe: Option<String>,
+    /// Its arguments; `None` if they were gone, or were not wanted.
+    pub cmdline: Option<Vec<String>>,
+    /// Arguments were longer than what is kept.
+    pub cmdline_cut: bool,
+    /// The user it ran as; `None` if unknown.
+    pub uid: Option<u32>,
+}
+
+/// How it is known that a process used a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Evidence {
+    /// The packet's own socket.
+    Socket,
+    /// Inferred from addresses and ports.
+    Tuple,
+    /// It must be one of the run's: nobody else is in the namespace.
+    Netns,
+}
+
+impl Evidence {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Tuple => "tuple",
+            Self::Netns => "netns",
+        }
+    }
+}
+
+/// Who used a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct User {
+    /// The process.
+    pub process: ProcessId,
+    /// How that is known.
+    pub evidence: Evidence,
+    /// It made the socket, and another may have used it.
+    pub is_maker: bool,
+}
+
+/// A unix socket that something connected to: a way in which work leaves the namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixPeer {
+    /// Its path; an abstract name begins with `@`.
+    pub path: String,
+    /// How often it was connected to or sent to.
+    pub connections: u64,
+    /// How often that failed at once.
+    pub failed: u64,
+    /// Who did.
+    pub processes: Vec<ProcessId>,
+}
+
+/// Whether processes were looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Attribution {
+    /// They were.
+    On,
+    /// Nothing was run: a capture knows of no processes.
+    #[default]
+    Absent,
+    /// They could not be, for this reason.
+    Off(String),
+}
+
+/// What could not be found out, by reason. None of it costs counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Events that found no room in the ring.
+    pub events: u64,
+    /// Sockets that found no room in the kernel's table.
+    pub sockets: u64,
+    /// Processes that were gone before their executable or arguments could be read.
+    pub gone: u64,
+    /// Processes, attempts and unix sockets beyond those that are kept.
+    pub beyond: u64,
+}
+
+/// Everything about processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Processes {
+    /// Whether they were looked for.
+    pub attribution: Attribution,
+    /// In the order in which they were seen first; the command is the first.
+    pub list: Vec<Process>,
+    /// By path.
+    pub unix: Vec<UnixPeer>,
+    /// What could not be found out.
+    pub lost: Lost,
+}
+
+impl Processes {
+    /// The process of that number, if it is there.
+    pub fn get(&self, id: ProcessId) -> Option<&Process> {
+        self.list.get(id.0 as usize)
+    }
+}
+
+/// Who used which flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Users(HashMap<FlowKey, Vec<User>>);
+
+impl Users {
+    /// Who used a flow, the surest first.
+    pub fn of(&self, flow: &FlowKey) -> &[User] {
+        self.0.get(flow).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+impl FromIterator<(FlowKey, Vec<User>)> for Users {
+    fn from_iter<T: IntoIterator<Item = (FlowKey, Vec<User>)>>(users: T) -> Self {
+        Self(users.into_iter().collect())
+    }
+}

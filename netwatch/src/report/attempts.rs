@@ -1,0 +1,79 @@
+//! Attempts that came to nothing, from everything that tells of them: calls that failed, packets, and DNS.
+
+use std::collections::BTreeMap;
+
+use super::known::KnownFlow;
+use crate::flow::{Direction, Protocol};
+use crate::name::Lookup;
+use crate::process::{Attempt, Cause, ProcessId, Target};
+use crate::wire::dns::Rcode;
+
+type Key = (Target, Option<Protocol>, Cause, Option<ProcessId>);
+
+/// All of them, added up by who tried what and why it failed, in the order of their first time.
+pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow], lookups: &[Lookup]) -> Vec<Attempt> {
+    let mut sums: BTreeMap<Key, Attempt> = BTreeMap::new();
+    let of_flows = link.iter().chain(loopback).flat_map(of_flow);
+    for attempt in calls.into_iter().chain(of_flows).chain(lookups.iter().flat_map(of_lookup)) {
+        let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process);
+        sums.entry(key).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
+    }
+    let mut attempts: Vec<Attempt> = sums.into_values().collect();
+    attempts.sort_by_key(|attempt| attempt.first_ns);
+    attempts
+}
+
+fn add(sum: &mut Attempt, other: &Attempt) {
+    sum.first_ns = sum.first_ns.min(other.first_ns);
+    sum.last_ns = sum.last_ns.max(other.last_ns);
+    sum.count += other.count;
+    sum.tries += other.tries;
+}
+
+/// What a flow's packets say, of those that the target opened.
+fn of_flow(known: &KnownFlow) -> Vec<Attempt> {
+    let flow = &known.flow;
+    let failed = flow.failed();
+    if failed.attempts() == 0 || flow.opened_by == Direction::Ingress {
+        return Vec::new();
+    }
+    let attempt = |count, tries, cause| Attempt {
+        first_ns: flow.first_seen_ns,
+        last_ns: flow.last_seen_ns,
+        count,
+        tries,
+        target: Target::Address((flow.key.remote.addr, flow.key.remote.port).into()),
+        protocol: Some(Protocol(flow.key.protocol)),
+        cause,
+        process: known.users.first().map(|user| user.process),
+    };
+    let icmp = flow.icmp_error.map(|error| attempt(failed.unreachable, failed.unreachable, Cause::Icmp(error)));
+    let tcp = [
+        attempt(failed.unanswered, failed.unanswered_tries, Cause::Unanswered),
+        attempt(failed.refused, failed.refused, Cause::Refused),
+        attempt(failed.reset, failed.reset, Cause::Reset),
+    ];
+    tcp.into_iter().chain(icmp).filter(|attempt| attempt.count > 0).collect()
+}
+
+/// Questions of the target that were answered by an error, or by nobody.
+fn of_lookup(lookup: &Lookup) -> Vec<Attempt> {
+    // Nobody has to answer a multicast question.
+    if lookup.asked_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
+        return Vec::new();
+    }
+    let attempt = |count: u64, cause: String| Attempt {
+        first_ns: lookup.first_seen_ns,
+        last_ns: lookup.first_seen_ns,
+        count,
+        tries: count,
+        target: Target::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
+        protocol: None,
+        cause: Cause::Dns(cause),
+        process: None,
+    };
+    let failed = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
+    let failed = failed.map(|(rcode, count)| attempt(*count, rcode.to_string().to_ascii_lowercase()));
+    let silent = Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, "unanswered".into()));
+    failed.chain(silent).collect()
+}
