@@ -27,6 +27,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("nfdump", "nfpcapd"),
     ("dnsmasq-base", "dnsmasq"),
     ("nginx-light", "nginx"),
+    ("wrk", "wrk"),
     ("dnsutils", "dig"),
     ("bpftool", "bpftool"),
     ("openssl", "openssl"),
