@@ -14,6 +14,7 @@ mod icmp;
 mod logging;
 mod memory;
 mod object;
+mod process;
 mod retire;
 mod rings;
 mod segments;
@@ -29,6 +30,7 @@ use netwatch_common::flow::sampled;
 use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
+pub use process::{ProcessConfig, ProcessProbe};
 pub use rings::{NewFlow, Notice, Reason, Sample};
 
 use crate::error::{Error, Result};

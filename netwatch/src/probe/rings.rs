@@ -85,7 +85,7 @@ impl Rings {
 
     /// When to look again.
     pub(super) fn next_poll(&self) -> Duration {
-        self.pace.interval
+        self.pace.interval()
     }
 
     /// Hands over what is there, events first. Bounded: what arrives meanwhile may wait for the next call.
@@ -115,22 +115,27 @@ pub(super) struct Sizes {
 
 /// How often to look: the more was found, the sooner again.
 #[derive(Debug)]
-struct Pace {
+pub(super) struct Pace {
     interval: Duration,
     sizes: Sizes,
 }
 
 impl Pace {
+    /// When to look again.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// Costs a quiet run nothing that could be measured.
     const SLOWEST: Duration = Duration::from_millis(250);
     const FASTEST: Duration = Duration::from_millis(1);
 
-    fn new(sizes: Sizes) -> Self {
+    pub(super) fn new(sizes: Sizes) -> Self {
         Self { interval: Self::SLOWEST, sizes }
     }
 
     /// Half the time after more than an eighth of a ring was found full, double after less than a thirty-second.
-    fn found(&mut self, found: Sizes) {
+    pub(super) fn found(&mut self, found: Sizes) {
         let above =
             |share: usize| found.samples > self.sizes.samples / share || found.events > self.sizes.events / share;
         if above(8) {
@@ -147,7 +152,7 @@ impl std::fmt::Debug for Rings {
     }
 }
 
-fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
+pub(super) fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
     let copy = map.try_clone().map_err(|cause| Error::os("open BPF map", name, cause))?;
     let said = |cause: aya::maps::MapError| Error::said("open BPF map", name, cause.to_string());
     let map = MapData::from_fd(copy).map_err(said)?;
