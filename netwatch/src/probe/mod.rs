@@ -31,7 +31,7 @@ use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
 pub use process::{ProcessConfig, ProcessProbe};
-pub use rings::{NewFlow, Notice, Reason, Sample};
+pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, Lost};
@@ -145,7 +145,7 @@ pub struct Probe {
 pub fn icmp_error(notice: &Notice) -> Option<(crate::flow::FlowKey, crate::flow::IcmpError)> {
     match notice {
         Notice::Sample(sample) => icmp::quoted(sample),
-        Notice::NewFlow(_) => None,
+        Notice::NewFlow(_) | Notice::Sender(_) => None,
     }
 }
 
