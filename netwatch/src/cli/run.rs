@@ -91,6 +91,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "KIB", default_value_t = 2048, value_parser = ring_kib, env = "NETWATCH_SAMPLE_BUFFER")]
     pub sample_buffer: u32,
 
+    /// Leave out the arguments of processes: they can hold secrets
+    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
+    pub no_cmdline: bool,
+
+    /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
+    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
+    pub failed_calls: bool,
+
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,

@@ -3,7 +3,9 @@
 mod attempt;
 mod event;
 mod model;
+mod trace;
 
 pub use attempt::{Attempt, Cause, Target};
 pub use event::{Call, CallName, CallTarget, Event, Image, Origin, Socket, Step, What};
+pub use trace::{Flow as FlowToAttribute, Found, Look, Result as Attributed, Trace};
 pub use model::{Attribution, Evidence, Lost, Process, ProcessId, Processes, UnixPeer, User, Users};

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::network::{Change, Network};
 use super::notes;
+use super::processes::Processes;
 use super::signals::Listening;
 use super::watch::Ending;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Probe, icmp_error};
-use crate::process::{Processes, Users};
+use crate::process::Attributed;
 use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run};
 
 /// What stays the same from start to end.
@@ -29,6 +30,7 @@ pub(super) struct Live {
     pub card: Card,
     pub network: Network,
     pub probe: Probe,
+    pub processes: Processes,
     pub table: Table,
     pub names: Names,
     /// The command's process.
@@ -48,14 +50,21 @@ pub(super) fn now_ns() -> u64 {
 impl Live {
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
-        let table = &mut self.table;
+        self.processes.fetch(self.pid);
+        let (table, processes) = (&mut self.table, &mut self.processes);
         let polled = self.probe.poll(&mut |notice| {
+            processes.note(&notice);
             if let Some((flow, error)) = icmp_error(&notice) {
                 table.note_icmp_error(flow, error);
             }
         });
         // Flows that found no room are counted by protocol: detail is lost, not the run.
         self.notes.extend(polled.err().map(|error| error.to_string()));
+    }
+
+    /// How long the next [`Self::fetch_samples`] may wait.
+    pub(super) fn next_fetch(&self) -> Duration {
+        self.probe.next_poll().min(self.processes.next_fetch())
     }
 
     /// Fetches what was counted, so that flows that are over can leave the kernel's table. What fails now is tried again, and the last
@@ -135,6 +144,9 @@ impl Live {
         complete: bool,
     ) -> Result<Report> {
         let lost = self.probe.lost()?;
+        // Without its announcement, a flow's packets are not known to be a socket's.
+        let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
+        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, is_final)?;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
@@ -157,12 +169,12 @@ impl Live {
             interface_counters,
             complete,
             lost,
-            processes: Processes::default(),
-            attempts: Vec::new(),
+            processes,
+            attempts,
             notes: self.notes.clone(),
             replay: None,
         };
-        Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
+        Ok(Report::new(facts, &self.table, &self.names, &users))
     }
 }
 
