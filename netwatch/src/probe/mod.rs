@@ -9,6 +9,7 @@ mod drain;
 mod feed;
 mod flows;
 mod fronts;
+mod heard;
 pub mod host;
 mod icmp;
 mod logging;
@@ -30,6 +31,7 @@ use netwatch_common::flow::sampled;
 use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
+pub use heard::{heard, heard_of};
 pub use process::{ProcessConfig, ProcessProbe};
 pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
 
@@ -54,7 +56,7 @@ pub struct ProbeConfig {
     pub sample_ring_bytes: u32,
     /// Size of the ring of events in bytes, as above. 256 KiB by default.
     pub event_ring_bytes: u32,
-    /// Packets with payload that are sampled per flow and direction. 32 by default.
+    /// Packets with payload that are sampled per flow and direction. 256 by default: a hello that is sent byte by byte has its server name in them.
     pub sample_packets: u32,
     /// Payload bytes per flow and direction after which no more are. 8 KiB by default.
     pub sample_bytes: u32,
