@@ -95,6 +95,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "KIB", default_value_t = 2048, value_parser = ring_kib, env = "NETWATCH_SAMPLE_BUFFER")]
     pub sample_buffer: u32,
 
+    /// What the summary lists traffic by
+    #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
+    pub by: By,
+
     /// Leave out the arguments of processes: they can hold secrets
     #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
     pub no_cmdline: bool,
@@ -125,6 +129,15 @@ pub enum ColorChoice {
     Always,
     /// Never.
     Never,
+}
+
+/// What the summary lists traffic by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// A table of remotes.
+    Endpoint,
+    /// A tree of processes.
+    Process,
 }
 
 /// How long to wait for what the command left in the background.

@@ -7,5 +7,5 @@ mod trace;
 
 pub use attempt::{Attempt, Cause, Target};
 pub use event::{Call, CallName, CallTarget, Event, Image, Origin, Socket, Step, What};
-pub use trace::{Flow as FlowToAttribute, Found, Look, Result as Attributed, Trace};
 pub use model::{Attribution, Evidence, Lost, Process, ProcessId, Processes, UnixPeer, User, Users};
+pub use trace::{Flow as FlowToAttribute, Found, Look, Result as Attributed, Trace};

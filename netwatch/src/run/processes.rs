@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Table, Traffic};
 use crate::probe::{Notice, ProcessConfig, ProcessProbe};
 use crate::process::{
-    Attributed, Attribution, Found, FlowToAttribute, Image, Look, Origin, Processes as Known, Trace, Users,
+    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Trace, Users,
 };
 
 /// The programs, being loaded in a thread of their own.

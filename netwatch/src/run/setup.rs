@@ -44,10 +44,8 @@ pub(super) async fn set_up(
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
         .map_err(|error| Error::os("start thread", "load", error))?;
     let arguments = &plan.arguments;
-    let processes = Loading::start(ProcessConfig {
-        cmdline: !arguments.no_cmdline,
-        failed_calls: arguments.failed_calls,
-    })?;
+    let processes =
+        Loading::start(ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls })?;
     let mut notes = Vec::new();
     let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -28,8 +28,7 @@ struct Place {
 #[inline(always)]
 pub unsafe fn made(ctx: *mut bpf_sock) {
     // SAFETY: the caller's promise.
-    let (family, protocol, cookie) =
-        unsafe { ((*ctx).family, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
+    let (family, protocol, cookie) = unsafe { ((*ctx).family, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
     let place = Place { address: Address::default(), port: 0, family: family as u16, protocol: protocol as u16 };
     step(kind::MADE, cookie, place);
 }
@@ -41,9 +40,8 @@ pub unsafe fn made(ctx: *mut bpf_sock) {
 #[inline(always)]
 pub unsafe fn bound4(ctx: *mut bpf_sock) {
     // SAFETY: the caller's promise.
-    let (address, port, protocol, cookie) = unsafe {
-        ((*ctx).src_ip4, (*ctx).src_port, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast()))
-    };
+    let (address, port, protocol, cookie) =
+        unsafe { ((*ctx).src_ip4, (*ctx).src_port, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
     let place = Place {
         address: Address::v4(&address.to_ne_bytes()),
         port: port as u16,

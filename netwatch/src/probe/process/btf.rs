@@ -23,9 +23,8 @@ pub(super) struct Btf {
 impl Btf {
     /// Those of the running kernel.
     pub(super) fn of_kernel() -> Result<Self> {
-        let bytes = fs::read(PATH).map_err(|cause| {
-            Error::os("read", PATH, cause).hint("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
-        })?;
+        let bytes = fs::read(PATH)
+            .map_err(|cause| Error::os("read", PATH, cause).hint("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"))?;
         Self::parse(bytes).ok_or_else(|| Error::said("read", PATH, "not the BTF that was expected"))
     }
 

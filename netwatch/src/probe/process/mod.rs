@@ -12,10 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use aya_obj::generated::bpf_attach_type as at;
 use aya_obj::generated::bpf_prog_type::{
     BPF_PROG_TYPE_CGROUP_SOCK, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_PROG_TYPE_RAW_TRACEPOINT,
 };
-use aya_obj::generated::bpf_attach_type as at;
 use netwatch_common::process::{Offsets, Settings, lost};
 
 use super::clock::Clock;

@@ -107,7 +107,8 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     assert_eq!(inner_image.cmdline.as_ref().expect("read"), &["/bin/true", "a", "b c"]);
     assert!(!inner_image.cmdline_cut);
     assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
-    let forked = events.iter().any(|event| event.pid == inner.pid && matches!(event.what, What::Fork(from) if from.ppid == pid));
+    let forked =
+        events.iter().any(|event| event.pid == inner.pid && matches!(event.what, What::Fork(from) if from.ppid == pid));
     assert!(forked, "{events:#?}");
 }
 
@@ -144,7 +145,9 @@ fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
     let (made, made_step, cookie, _) = &steps[0];
     assert_eq!((*made, *made_step), (pid, Step::Made), "{steps:?}");
     let of_socket: Vec<_> = steps.iter().filter(|step| step.2 == *cookie).collect();
-    assert!(of_socket.iter().any(|step| step.0 == pid && step.1 == Step::Connect && step.3 == format!("127.0.0.1:{port}")));
+    assert!(
+        of_socket.iter().any(|step| step.0 == pid && step.1 == Step::Connect && step.3 == format!("127.0.0.1:{port}"))
+    );
     if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
         assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == Step::Used), "{steps:?}");
     }
@@ -192,13 +195,20 @@ fn calls_that_fail_are_told_with_their_errno() {
         _ => None,
     });
     let calls: Vec<_> = calls.collect();
-    assert!(calls.contains(&(CallName::Connect, libc::ENOENT, CallTarget::Unix("/no/such/socket".into()))), "{calls:?}");
+    assert!(
+        calls.contains(&(CallName::Connect, libc::ENOENT, CallTarget::Unix("/no/such/socket".into()))),
+        "{calls:?}"
+    );
     let unreachable = (CallName::Connect, libc::ENETUNREACH, CallTarget::Address("240.0.0.1:80".parse().unwrap()));
     assert!(calls.contains(&unreachable), "{calls:?}");
     let refused = calls.iter().find(|call| call.0 == CallName::Send);
-    assert!(refused.is_some_and(|call| call.2 == CallTarget::Address("255.255.255.255:9".parse().unwrap())), "{calls:?}");
+    assert!(
+        refused.is_some_and(|call| call.2 == CallTarget::Address("255.255.255.255:9".parse().unwrap())),
+        "{calls:?}"
+    );
     if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
-        let not_sent = steps(&events).into_iter().any(|step| matches!(step.1, Step::NotSent(_)) && step.3 == "255.255.255.255:9");
+        let not_sent =
+            steps(&events).into_iter().any(|step| matches!(step.1, Step::NotSent(_)) && step.3 == "255.255.255.255:9");
         assert!(not_sent, "{events:#?}");
     }
 }

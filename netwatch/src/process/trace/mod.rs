@@ -132,7 +132,11 @@ impl Trace {
         let (target, protocol) = match (&call.target, call.name) {
             (CallTarget::Other, _) => return,
             (CallTarget::Unix(path), _) => return self.unix_failed(event, path, call.errno, look),
-            (CallTarget::Address(address), _) if is_the_callers_own(call.errno) || address.port() == 0 && call.name != CallName::Socket => return,
+            (CallTarget::Address(address), _)
+                if is_the_callers_own(call.errno) || address.port() == 0 && call.name != CallName::Socket =>
+            {
+                return;
+            }
             (CallTarget::Address(address), CallName::Socket) => (*address, call.protocol),
             (CallTarget::Address(address), _) => {
                 let about = last.filter(|last| last.address == Some(*address));

@@ -2,6 +2,7 @@
 
 use super::line::{Line, Style};
 use super::names;
+use super::processes;
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, State};
@@ -20,7 +21,7 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     if report.replay.is_none() {
         lines.extend(fact("loopback", Style::Plain, &loopback(report), width));
     }
-    for (key, style, value) in names::facts(report) {
+    for (key, style, value) in names::facts(report).into_iter().chain(processes::facts(report)) {
         lines.extend(fact(key, style, &value, width));
     }
     lines.extend(fact("link housekeeping", Style::Plain, &housekeeping(report), width));
@@ -171,6 +172,7 @@ fn lost(report: &Report) -> (Style, String) {
         (lost.table_full + lost.insert_failed, "packet without a flow", "packets without a flow"),
         (folded.flows, "folded flow", "folded flows"),
         (names::lost(report), "name", "names"),
+        (processes::lost(report), "fact of processes", "facts of processes"),
     ];
     let of_the_kernel = of_the_kernel.into_iter().filter(|_| from_the_kernel);
     let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).collect();
