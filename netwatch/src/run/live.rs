@@ -54,7 +54,7 @@ pub(super) fn now_ns() -> u64 {
 impl Live {
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
-        self.processes.fetch(self.pid);
+        self.processes.fetch();
         let (table, names, processes) = (&mut self.table, &mut self.names, &mut self.processes);
         let polled = self.probe.poll(&mut |notice| {
             processes.note(&notice);
@@ -129,6 +129,7 @@ impl Live {
             self.names.resolve(reverse::names(report.unnamed_addresses()));
             report = self.report(Some(ending), counters, true)?;
         }
+        self.processes.end();
         report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
         Ok(report)
     }

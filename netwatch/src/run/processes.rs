@@ -2,6 +2,7 @@
 //! it cannot be had costs no count and ends no run; it is said.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -36,11 +37,11 @@ impl Loading {
         match attached {
             Ok(probe) => {
                 notes.extend(missing(&probe));
-                Processes { probe: Some(probe), trace: Trace::default(), off: String::new() }
+                Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look: Proc::default() }
             }
             Err(why) => {
                 notes.push(format!("processes are not named: {why}"));
-                Processes { probe: None, trace: Trace::default(), off: why }
+                Processes { probe: None, trace: Trace::default(), off: why, look: Proc::default() }
             }
         }
     }
@@ -76,14 +77,25 @@ pub(super) struct Processes {
     trace: Trace,
     /// Why nobody is looked for.
     off: String,
+    look: Proc,
 }
 
 impl Processes {
     /// Takes in what happened.
-    pub(super) fn fetch(&mut self, command: Option<u32>) {
+    pub(super) fn fetch(&mut self) {
         let Some(probe) = &mut self.probe else { return };
-        let (trace, mut look) = (&mut self.trace, Proc { command });
-        probe.poll(&mut |event| trace.apply(event, &mut look));
+        let (trace, look) = (&mut self.trace, &mut self.look);
+        probe.poll(&mut |event| trace.apply(event, look));
+    }
+
+    /// The command's process is in its namespace: from now on it can be seen which unix sockets are there.
+    pub(super) fn begin(&mut self, command: i32) {
+        self.look.unix = File::open(format!("/proc/{command}/net/unix")).ok();
+    }
+
+    /// Nothing more will come. The namespace is held no longer.
+    pub(super) fn end(&mut self) {
+        self.look.unix = None;
     }
 
     /// Takes in whose packet it was.
@@ -117,8 +129,10 @@ impl Processes {
 }
 
 /// /proc, for what no event told.
+#[derive(Default)]
 struct Proc {
-    command: Option<u32>,
+    /// The namespace's unix sockets: a process that asked for one may be gone when its event is heard of.
+    unix: Option<File>,
 }
 
 impl Look for Proc {
@@ -135,9 +149,10 @@ impl Look for Proc {
         Some(Found { origin, image: Image { comm, exe, cmdline: None, cmdline_cut: false } })
     }
 
-    fn is_bound(&mut self, pid: u32, name: &str) -> Option<bool> {
-        let read = |pid: u32| fs::read_to_string(format!("/proc/{pid}/net/unix")).ok();
-        let table = read(pid).or_else(|| self.command.and_then(read))?;
+    fn is_bound(&mut self, name: &str) -> Option<bool> {
+        let file = self.unix.as_mut()?;
+        let mut table = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut table)).ok()?;
         // The eighth column (proc(5)).
         Some(table.lines().skip(1).any(|line| line.split_ascii_whitespace().nth(7) == Some(name)))
     }
@@ -159,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_living_process_is_found_and_a_dead_one_is_not() {
-        let mut look = Proc { command: None };
+        let mut look = Proc::default();
         let found = look.process(std::process::id()).expect("alive");
         assert_eq!(found.origin.ppid, std::os::unix::process::parent_id());
         assert_eq!(found.image.exe.map(Into::into), std::env::current_exe().ok());
@@ -170,12 +185,12 @@ mod tests {
 
     #[test]
     fn abstract_names_are_looked_up_in_the_namespace() {
-        let mut look = Proc { command: None };
+        let mut look = Proc { unix: File::open("/proc/self/net/unix").ok() };
         let name = format!("netwatch-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let listener = UnixListener::bind_addr(&address).expect("bound");
-        assert_eq!(look.is_bound(std::process::id(), &format!("@{name}")), Some(true));
+        assert_eq!(look.is_bound(&format!("@{name}")), Some(true));
         drop(listener);
-        assert_eq!(look.is_bound(std::process::id(), &format!("@{name}")), Some(false));
+        assert_eq!(look.is_bound(&format!("@{name}")), Some(false));
     }
 }

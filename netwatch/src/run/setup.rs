@@ -54,7 +54,7 @@ pub(super) async fn set_up(
     place.signals.step("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
-    let processes = processes.attach(cgroup.as_ref().map(Cgroup::path), &mut notes);
+    let mut processes = processes.attach(cgroup.as_ref().map(Cgroup::path), &mut notes);
     if plan.arguments.verbose {
         say(&network, &probe);
     }
@@ -66,6 +66,7 @@ pub(super) async fn set_up(
         },
         error = signals.stopped() => return Err(error),
     };
+    processes.begin(pid);
     network.keep(
         File::open(format!("/proc/{pid}/ns/mnt"))
             .map_err(|error| Error::os("open", "the command's mount namespace", error))?

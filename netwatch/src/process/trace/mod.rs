@@ -27,7 +27,7 @@ pub trait Look {
     /// A process that lives: of which no event told. `None` if it is gone.
     fn process(&mut self, pid: u32) -> Option<Found>;
     /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`); `None` if that cannot be seen.
-    fn is_bound(&mut self, pid: u32, name: &str) -> Option<bool>;
+    fn is_bound(&mut self, name: &str) -> Option<bool>;
 }
 
 /// A process that was found alive.
@@ -105,7 +105,7 @@ impl Trace {
 
     fn unix(&mut self, event: &Event, path: &str, look: &mut dyn Look) {
         let Some(process) = self.processes.current(event, look) else { return };
-        let missing = path.starts_with('@') && look.is_bound(event.pid, path) == Some(false);
+        let missing = path.starts_with('@') && look.is_bound(path) == Some(false);
         let Some(peer) = self.peer(path) else { return };
         peer.connections += 1;
         peer.processes.insert(process);
@@ -161,7 +161,7 @@ impl Trace {
 
     fn unix_failed(&mut self, event: &Event, path: &str, errno: i32, look: &mut dyn Look) {
         let Some(process) = self.processes.current(event, look) else { return };
-        if path.starts_with('@') && look.is_bound(event.pid, path) == Some(false) {
+        if path.starts_with('@') && look.is_bound(path) == Some(false) {
             // Said when it was tried.
             return;
         }

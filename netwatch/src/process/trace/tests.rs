@@ -18,7 +18,7 @@ impl Look for Machine {
         self.living.get(&pid).cloned()
     }
 
-    fn is_bound(&mut self, _: u32, name: &str) -> Option<bool> {
+    fn is_bound(&mut self, name: &str) -> Option<bool> {
         Some(self.bound.contains(&name))
     }
 }
