@@ -172,10 +172,11 @@ fn lost(report: &Report) -> (Style, String) {
         (lost.table_full + lost.insert_failed, "packet without a flow", "packets without a flow"),
         (folded.flows, "folded flow", "folded flows"),
         (names::lost(report), "name", "names"),
-        (processes::lost(report), "fact of processes", "facts of processes"),
     ];
     let of_the_kernel = of_the_kernel.into_iter().filter(|_| from_the_kernel);
-    let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).collect();
+    // A capture knows of none.
+    let of_processes = report.replay.is_none().then(|| (processes::lost(report), "process event", "process events"));
+    let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).chain(of_processes).collect();
     let said: Vec<String> =
         reasons.iter().map(|(number, one, many)| plural(*number, &together(one), &together(many))).collect();
     let more = if folded.at_least { " or more" } else { "" };

@@ -216,7 +216,7 @@ impl Tree<'_> {
 /// `curl -sS https://app.example/ (4711)`; without its arguments, its name.
 fn title(process: &Process) -> String {
     let shown = process.cmdline.as_ref().map_or_else(|| escape(&process.comm).into_owned(), |all| command(all));
-    let cut = if process.cmdline_cut { " …" } else { "" };
+    let cut = if process.cmdline_cut && process.cmdline.is_some() { " …" } else { "" };
     format!("{} [{}] {shown}{cut}", escape(&process.comm), process.pid)
 }
 
