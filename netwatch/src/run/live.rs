@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::network::{Change, Network};
 use super::notes;
+use super::processes::Processes;
 use super::signals::Listening;
 use super::watch::Ending;
 use crate::dns::reverse;
@@ -13,7 +14,7 @@ use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Notice, Probe, heard, icmp_error};
-use crate::process::{Processes, Users};
+use crate::process::Attributed;
 use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run};
 
 /// What stays the same from start to end.
@@ -32,6 +33,7 @@ pub(super) struct Live {
     pub card: Card,
     pub network: Network,
     pub probe: Probe,
+    pub processes: Processes,
     pub table: Table,
     /// What was heard of names so far.
     pub names: Names,
@@ -63,8 +65,10 @@ impl Live {
 
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
-        let (table, names) = (&mut self.table, &mut self.names);
+        self.processes.fetch();
+        let (table, names, processes) = (&mut self.table, &mut self.names, &mut self.processes);
         let polled = self.probe.poll(&mut |notice| {
+            processes.note(&notice);
             if let Some((flow, error)) = icmp_error(&notice) {
                 table.note_icmp_error(flow, error);
             }
@@ -76,6 +80,11 @@ impl Live {
         });
         // Flows that found no room are counted by protocol: detail is lost, not the run.
         self.notes.extend(polled.err().map(|error| error.to_string()));
+    }
+
+    /// How long the next [`Self::fetch_samples`] may wait.
+    pub(super) fn next_fetch(&self) -> Duration {
+        self.probe.next_poll().min(self.processes.next_fetch())
     }
 
     /// Fetches what was counted, so that flows that are over can leave the kernel's table. What fails now is tried again, and the last
@@ -131,6 +140,7 @@ impl Live {
             self.names.resolve(reverse::names(report.unnamed_addresses()));
             report = self.report(Some(ending), counters, true)?;
         }
+        self.processes.end();
         report.run.duration_ns = duration_ns;
         Ok(report)
     }
@@ -160,6 +170,9 @@ impl Live {
         complete: bool,
     ) -> Result<Report> {
         let lost = self.probe.lost()?;
+        // Without its announcement, a flow's packets are not known to be a socket's.
+        let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
+        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, is_final)?;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
@@ -182,12 +195,12 @@ impl Live {
             interface_counters,
             complete,
             lost,
-            processes: Processes::default(),
-            attempts: Vec::new(),
+            processes,
+            attempts,
             notes: self.notes.clone(),
             replay: None,
         };
-        Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
+        Ok(Report::new(facts, &self.table, &self.names, &users))
     }
 }
 

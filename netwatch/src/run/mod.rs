@@ -8,6 +8,7 @@ mod notes;
 mod output;
 mod plan;
 mod privilege;
+mod processes;
 mod setup;
 mod show;
 mod signals;

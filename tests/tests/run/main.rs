@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod other_commands;
 mod parallel;
+mod processes;
 mod publish;
 mod resolv_rename;
 mod run_basic;
