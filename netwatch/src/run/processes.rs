@@ -56,7 +56,9 @@ fn attach(mut probe: ProcessProbe, cgroup: &Path) -> Result<ProcessProbe> {
 /// What will not be seen, in words of the report.
 fn missing(probe: &ProcessProbe) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
-    for (name, error) in probe.refused() {
+    let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
+    let unknown = probe.unknown().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
+    for (name, error) in refused.chain(unknown) {
         let what = match name {
             "connect_unix" | "sendmsg_unix" => "unix sockets are not listed: this kernel has no programs for them (Linux 6.7 has)".into(),
             "sock_send_length" | "sock_recv_length" => {

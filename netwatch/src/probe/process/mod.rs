@@ -4,7 +4,7 @@
 mod btf;
 mod records;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -130,6 +130,13 @@ impl ProcessProbe {
             }
         }
         Ok(())
+    }
+
+    /// What was not even tried, because the kernel's BTF does not know what it reads.
+    pub fn unknown(&self) -> impl Iterator<Item = &'static str> {
+        let was_tried =
+            |name: &str| self.loaded.loaded(name).is_some() || self.refused.iter().any(|(one, _)| *one == name);
+        PROGRAMS.iter().map(|(name, _)| *name).filter(move |name| !was_tried(name))
     }
 
     /// What the kernel did not take, by the name of the hook, and why.
