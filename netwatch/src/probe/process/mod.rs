@@ -93,7 +93,7 @@ impl ProcessProbe {
     /// Loads what the kernel takes; nothing is attached yet. May run on any thread.
     pub fn load(config: ProcessConfig) -> Result<Self> {
         let settings = Settings {
-            offsets: offsets(&Btf::of_kernel()?),
+            offsets: offsets(&Btf::of_kernel(&STRUCTURES)?),
             arguments: config.cmdline.into(),
             calls: CALLS,
             registers: REGISTERS,
@@ -180,7 +180,10 @@ impl ProcessProbe {
     }
 }
 
-fn offsets(btf: &Btf) -> Offsets {
+/// Of these, members are read by their offsets.
+const STRUCTURES: [&str; 5] = ["task_struct", "mm_struct", "linux_binprm", "sock_common", "bpf_sock_addr_kern"];
+
+fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
     let of = |structure, member| btf.offset(structure, member).unwrap_or(0);
     Offsets {
         task_tgid: of("task_struct", "tgid"),

@@ -170,6 +170,26 @@ fn an_exec_changes_what_later_sockets_are_of() {
 }
 
 #[test]
+fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
+    let exe_of = |living: Option<&str>, called: &str| {
+        let mut scene = Scene::new();
+        let image = |exe: &str| Image { comm: "x".into(), exe: Some(exe.into()), ..Image::default() };
+        if let Some(exe) = living {
+            let found = Found { origin: Scene::origin(COMMAND, 1), image: image(exe) };
+            scene.machine.living.insert(COMMAND, found);
+        }
+        scene.tell(COMMAND, What::Exec(Scene::origin(COMMAND, 1), image(called)));
+        scene.socket(COMMAND, Step::Made, 7, 17, "");
+        scene.trace.note_flow(flow(17, 1, 53), 7);
+        scene.result(&[(flow(17, 1, 53), OUT)]).processes.list.last().and_then(|process| process.exe.clone())
+    };
+    assert_eq!(exe_of(Some("/home/x"), "./x").as_deref(), Some("/home/x"));
+    assert_eq!(exe_of(None, "./x").as_deref(), Some("./x"));
+    assert_eq!(exe_of(None, "/proc/self/exe").as_deref(), Some("/bin/sh"), "what it was before");
+    assert_eq!(exe_of(Some("/other"), "/bin/x").as_deref(), Some("/bin/x"), "as it was called");
+}
+
+#[test]
 fn a_child_that_was_gone_before_it_was_looked_at_keeps_its_name_and_is_counted() {
     let mut scene = Scene::new();
     scene.socket(200, Step::Made, 7, 17, "");
