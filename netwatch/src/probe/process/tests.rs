@@ -198,3 +198,15 @@ fn calls_that_fail_are_told_with_their_errno() {
         assert!(not_sent, "{events:#?}");
     }
 }
+
+/// What finds no room is counted, and the rest still told.
+#[test]
+fn a_full_ring_counts_what_it_loses() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import socket\nfor _ in range(20000): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()";
+    cgroup.run("python3", &["-c", script]);
+    let (lost, sockets) = probe.lost().expect("readable");
+    let told = steps(&events(&mut probe)).len() as u64;
+    assert!(lost > 0 && told > 1000, "{lost} lost, {told} told");
+    assert!(told + lost >= 20_000 && sockets == 0, "{told} told, {lost} lost, {sockets} sockets lost");
+}

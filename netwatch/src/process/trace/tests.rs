@@ -135,6 +135,25 @@ fn what_came_to_a_bound_port_is_inferred_from_it() {
 }
 
 #[test]
+fn raw_sockets_are_inferred_from_their_protocol() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "ping");
+    scene.socket(101, Step::Made, 7, 1, "");
+    assert_eq!(users(&scene, flow(1, 0, 0), OUT), ["ping tuple maker"]);
+    assert_eq!(users(&scene, flow(58, 0, 0), OUT), ["sh netns"]);
+}
+
+#[test]
+fn a_connection_is_not_in_vain_where_a_flow_without_a_socket_may_be_its() {
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, Step::Made, 7, 6, "");
+    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    assert_eq!(attempts(scene.result(&[(flow(6, 40000, 80), OUT)])), []);
+    assert_eq!(attempts(scene.result(&[(flow(6, 40000, 81), OUT)])).len(), 1);
+}
+
+#[test]
 fn what_nobody_is_known_to_have_sent_is_somebodys_of_the_run() {
     let scene = Scene::new();
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"]);
@@ -278,6 +297,7 @@ fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
     scene.call(COMMAND, CallName::Connect, 113, target());
     scene.socket(COMMAND, Step::Connect, 9, 6, "198.51.100.2:80");
     scene.call(COMMAND, CallName::Connect, 111, target());
+    scene.trace.note_flow(flow(6, 40001, 80), 9);
     let result = scene.result(&[]);
     assert_eq!(attempts(result.clone()), [(internet("198.51.100.2:80"), "no_route", 1)]);
     assert_eq!(result.attempts[0].protocol, Some(Protocol::TCP));
