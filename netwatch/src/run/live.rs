@@ -1,6 +1,6 @@
 //! A run that is set up: everything it owns, and what is done with it while the command lives and after.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::network::{Change, Network};
 use super::notes;
@@ -41,6 +41,8 @@ pub(super) struct Live {
     pub pid: Option<u32>,
     /// Nanoseconds since the Unix epoch.
     pub started_ns: u64,
+    /// The same moment, for durations: the clock of the day may be stepped meanwhile.
+    pub started: Instant,
     pub notes: Vec<String>,
     /// Prints interim reports.
     pub show: Box<dyn Fn(&Report)>,
@@ -52,6 +54,15 @@ pub(super) fn now_ns() -> u64 {
 }
 
 impl Live {
+    /// The command starts now.
+    pub(super) fn start(&mut self) {
+        (self.started_ns, self.started) = (now_ns(), Instant::now());
+    }
+
+    fn duration_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
         self.processes.fetch();
@@ -115,7 +126,7 @@ impl Live {
     ) -> Result<Report> {
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
-        let ended_ns = now_ns();
+        let duration_ns = self.duration_ns();
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.names.finish();
@@ -130,7 +141,7 @@ impl Live {
             report = self.report(Some(ending), counters, true)?;
         }
         self.processes.end();
-        report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
+        report.run.duration_ns = duration_ns;
         Ok(report)
     }
 
@@ -169,7 +180,7 @@ impl Live {
                 user: self.card.user.clone(),
                 pid: self.pid,
                 started_ns: self.started_ns,
-                duration_ns: now_ns().saturating_sub(self.started_ns),
+                duration_ns: self.duration_ns(),
                 exit: ending.map(|ending| ending.exit),
                 ended_by: ending.map_or(EndedBy::Command, |ending| ending.ended_by),
             },

@@ -143,7 +143,7 @@ async fn in_runtime(
 
 async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
     let arguments = &plan.arguments;
-    ready.live.started_ns = live::now_ns();
+    ready.live.start();
     faults::point("go")?;
     line.go()?;
     crate::guardian::let_go_of_stdio();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::Instant;
 
 use super::Plan;
 use super::live::{Card, Live, now_ns};
@@ -90,6 +91,7 @@ pub(super) async fn set_up(
         names: Names::new(Limits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),
+        started: Instant::now(),
         notes,
         show: Box::new(interim),
     };
