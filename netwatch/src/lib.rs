@@ -14,6 +14,7 @@ pub mod guardian;
 pub mod name;
 pub mod netns;
 mod pidfd;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod readiness;

@@ -5,6 +5,7 @@ mod hints;
 mod known;
 mod naming;
 mod port;
+mod rfc3339;
 mod run;
 mod series;
 
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 
 pub use known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
 pub use naming::{Naming, Share};
+pub use rfc3339::rfc3339;
 pub use run::{Dns, EndedBy, EndedEarly, Exit, Interface, Replay, Run};
 pub use series::{Series, Step};
 

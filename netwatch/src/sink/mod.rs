@@ -2,8 +2,7 @@
 
 mod escape;
 pub mod json;
-mod rfc3339;
 pub mod summary;
 
 pub use escape::escape;
-pub use rfc3339::rfc3339;
+pub use crate::report::rfc3339;
