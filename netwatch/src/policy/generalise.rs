@@ -64,7 +64,10 @@ fn ports(needs: Vec<Need>) -> Vec<Need> {
         }
     }
     let mut result: Vec<Option<Need>> = needs.into_iter().map(Some).collect();
-    for ((_, _, service), members) in groups.into_iter().filter(|(_, members)| members.len() >= PORTS) {
+    for ((_, _, service), members) in groups {
+        if distinct(&members, |at| result[at].as_ref().map(|need| need.service)) < PORTS {
+            continue;
+        }
         fold(&mut result, &members, |need| need.service = service);
     }
     result.into_iter().flatten().collect()
@@ -80,7 +83,10 @@ fn wildcards(needs: Vec<Need>, least: usize) -> Vec<Need> {
         }
     }
     let mut result: Vec<Option<Need>> = needs.into_iter().map(Some).collect();
-    for ((_, parent), members) in siblings.into_iter().filter(|(_, members)| members.len() >= least) {
+    for ((_, parent), members) in siblings {
+        if distinct(&members, |at| result[at].as_ref().and_then(|need| need.name.clone())) < least {
+            continue;
+        }
         fold(&mut result, &members, |need| {
             let asked_all = need.unasked.is_empty() && need.asked.iter().all(|asked| is_below(asked, &parent));
             need.name = Some(Pattern::Below(parent.clone()));
@@ -90,6 +96,11 @@ fn wildcards(needs: Vec<Need>, least: usize) -> Vec<Need> {
         });
     }
     result.into_iter().flatten().collect()
+}
+
+/// How many different things the members are.
+fn distinct<T: Ord>(members: &[usize], of: impl Fn(usize) -> T) -> usize {
+    members.iter().map(|at| of(*at)).collect::<BTreeSet<T>>().len()
 }
 
 /// Puts the members together where the first of them is, and changes what they became.

@@ -24,8 +24,8 @@ pub(super) fn lines(requirements: &Requirements, options: &Options, use_: &[&str
     }
     lines.extend(use_.iter().map(|&text| text.to_owned()));
     lines.extend(cannot.iter().map(|text| format!("Cannot be said here: {text}.")));
-    lines.extend(requirements.left_out.iter().map(|text| format!("Left out: {}.", comment(text, 300))));
-    lines.extend(requirements.gaps.iter().map(|text| format!("Not complete: {}.", comment(text, 300))));
+    lines.extend(requirements.left_out.iter().map(|text| format!("Left out: {text}.")));
+    lines.extend(requirements.gaps.iter().map(|text| format!("Not complete: {text}.")));
     lines
 }
 

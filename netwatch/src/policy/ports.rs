@@ -14,7 +14,9 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
         let resolvers: Vec<String> = options.resolvers.iter().map(ToString::to_string).collect();
         rows.push(["out".into(), "udp, tcp".into(), "53".into(), "your DNS resolvers".into(), resolvers.join(", ")]);
     }
-    rows.extend(requirements.needs.iter().chain(&requirements.groups).map(|need| row(need, options)));
+    let out = requirements.of_direction(Direction::Egress).chain(&requirements.groups);
+    let needs = out.chain(requirements.of_direction(Direction::Ingress));
+    rows.extend(needs.map(|need| row(need, options)));
     let mut text = table(&rows);
     if rows.len() == 1 {
         text = "Nothing has to be opened.\n".to_owned();

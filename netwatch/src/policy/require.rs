@@ -8,6 +8,7 @@ use super::generalise::generalise;
 use super::need::{Need, Pattern, Service, host};
 use super::own::{Place, place};
 use super::peers::Peers;
+use super::text::comment;
 use crate::flow::{Direction, Endpoint, Failed, Protocol, RemainderKind, Remote};
 use crate::report::{KnownEndpoint, Report};
 use crate::wire::Name;
@@ -36,9 +37,9 @@ pub struct Requirements {
     pub failed: Vec<Need>,
     /// Names were looked up by the machine's own resolvers, whoever these are.
     pub dns: bool,
-    /// What is left out on purpose, a sentence each.
+    /// What is left out on purpose, harmless text for comments.
     pub left_out: Vec<String>,
-    /// Why more may be needed than is listed, a sentence each.
+    /// Why more may be needed than is listed, harmless text for comments.
     pub gaps: Vec<String>,
 }
 
@@ -255,7 +256,7 @@ pub(super) fn failure(failed: &Failed) -> String {
 
 /// What this report does not know.
 fn gaps(report: &Report) -> Vec<String> {
-    let from = made(report).from;
+    let from = comment(&made(report).from, 80);
     let mut gaps = Vec::new();
     let mut gap = |is_one: bool, text: String| if is_one { gaps.push(text) };
     gap(!report.complete, format!("{from} was not over: these are interim figures"));
@@ -265,7 +266,7 @@ fn gaps(report: &Report) -> Vec<String> {
     gap(malformed > 0, format!("{from}: {malformed} packets could not be read"));
     gap(report.lost.samples > 0, format!("{from}: {} samples were lost, names may be missing", report.lost.samples));
     if let Some(early) = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
-        gap(true, format!("{from} was read to byte {} only ({})", early.offset, early.cause));
+        gap(true, format!("{from} was read to byte {} only ({})", early.offset, comment(&early.cause, 80)));
     }
     let has_no_v6 = report.replay.is_none() && !report.interface.local.iter().any(IpAddr::is_ipv6);
     gap(has_no_v6, format!("{from} had no IPv6: what its names have there is not listed"));

@@ -11,12 +11,15 @@ fn is_plain(byte: u8) -> bool {
 /// The word, harmless, at most `limit` bytes of it; `...` marks a longer one.
 pub(super) fn comment(word: &str, limit: usize) -> String {
     let mut safe = String::with_capacity(word.len());
-    for byte in word.bytes() {
-        let piece_length = if is_plain(byte) { 1 } else { 3 };
+    let last = word.len().wrapping_sub(1);
+    for (at, byte) in word.bytes().enumerate() {
+        // A space at the end would be lost by whoever trims lines.
+        let is_plain = is_plain(byte) && (byte != b' ' || at != last);
+        let piece_length = if is_plain { 1 } else { 3 };
         if safe.len() + piece_length > limit.saturating_sub(3) && word.len() > limit.saturating_sub(3) {
             return safe + "...";
         }
-        match is_plain(byte) {
+        match is_plain {
             true => safe.push(char::from(byte)),
             // Writing to a string cannot fail.
             false => drop(write!(safe, "%{byte:02X}")),
@@ -44,6 +47,7 @@ mod tests {
         assert_eq!(comment("app.example", 100), "app.example");
         assert_eq!(comment("*.example.org (tcp/443)", 100), "*.example.org (tcp/443)");
         assert_eq!(comment("a\"; drop #\n\\'", 100), "a%22%3B drop %23%0A%5C%27");
+        assert_eq!(comment("a ", 100), "a%20");
         assert_eq!(comment("grüße", 100), "gr%C3%BC%C3%9Fe");
         assert_eq!(comment(&"a".repeat(40), 20), "a".repeat(17) + "...");
         assert_eq!(comment(&"\"".repeat(9), 20), "%22%22%22%22%22...");
