@@ -4,7 +4,7 @@ use netwatch::policy::{Family, Format, Options};
 use netwatch::report::Report;
 
 use crate::scene::everything;
-use crate::tool::{has, python, sh};
+use crate::tool::{PYTHON, has, python, sh};
 use crate::{rules, variants};
 
 /// A run of nothing at all.
@@ -112,11 +112,11 @@ while arguments:
 
 #[test]
 fn firewalld_takes_every_command() {
-    if !has("python3-firewall", &["python3", "-c", "import firewall.core.rich"]) {
+    if !has("python3-firewall", &[PYTHON, "-c", "import firewall.core.rich"]) {
         return;
     }
     for text in texts(Format::Firewalld, &[]) {
-        let script = format!("cat > cmd <<'END'\n{FIREWALL_CMD}END\nFIREWALL_CMD='python3 cmd' sh rules");
+        let script = format!("cat > cmd <<'END'\n{FIREWALL_CMD}END\nFIREWALL_CMD='{PYTHON} cmd' sh rules");
         let said = sh(&script, &text);
         said.assert_ok(&text);
         let rules = said.text.lines().filter(|line| line.starts_with("rule ")).count();
@@ -141,7 +141,7 @@ fn schema(name: &str) -> String {
 
 #[test]
 fn kubernetes_policies_are_as_published() {
-    if !has("python3-jsonschema and python3-yaml", &["python3", "-c", "import jsonschema, yaml"]) {
+    if !has("python3-jsonschema and python3-yaml", &[PYTHON, "-c", "import jsonschema, yaml"]) {
         return;
     }
     for (format, schema) in [(Format::K8s, schema("networkpolicy")), (Format::Cilium, schema("ciliumnetworkpolicy"))] {
@@ -173,7 +173,7 @@ for way in ('egress', 'ingress'):
 
 #[test]
 fn aws_takes_the_permissions() {
-    if !has("python3-botocore", &["python3", "-c", "import botocore.session"]) {
+    if !has("python3-botocore", &[PYTHON, "-c", "import botocore.session"]) {
         return;
     }
     for text in texts(Format::AwsSg, &[]) {

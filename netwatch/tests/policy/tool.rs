@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+/// Debian's own: its packages are not seen by another Python that stands before it in the path.
+pub const PYTHON: &str = "/usr/bin/python3";
+
 /// What a tool said.
 pub struct Said {
     pub ok: bool,
@@ -37,7 +40,7 @@ pub fn sh(script: &str, rules: &str) -> Said {
 
 /// A program of Python, the rules on its standard input.
 pub fn python(program: &str, arguments: &[&str], rules: &str) -> Said {
-    run(Command::new("python3").args(["-c", program]).args(arguments), rules)
+    run(Command::new(PYTHON).args(["-c", program]).args(arguments), rules)
 }
 
 fn run(command: &mut Command, input: &str) -> Said {
