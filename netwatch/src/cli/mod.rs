@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod list;
 mod replay;
+mod report;
 mod run;
 
 use std::ffi::OsString;
@@ -31,6 +32,7 @@ Examples:
   sudo netwatch run -j -o net.json -- cargo test         the exact answer as JSON, for CI
   sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
   netwatch replay trace.pcapng                           the same answer for a capture
+  netwatch report --open                                 the newest run as a page with pictures
   sudo netwatch doctor                                   can this machine do it, and what is missing?
 
 More: `netwatch help run`, README.md and docs/.";
@@ -41,6 +43,8 @@ enum Subcommands {
     Run(Box<RunArgs>),
     /// Count the packets of a capture file as a run would have
     Replay(replay::ReplayArgs),
+    /// Say again what a run talked to, as text, JSON, CSV, Markdown, or a page with pictures
+    Report(report::ReportArgs),
     /// Say whether this machine can run netwatch, and what to do where it cannot
     Doctor,
     /// List the runs that are alive
@@ -65,6 +69,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
     match cli.command {
         Subcommands::Run(arguments) => run::main(*arguments),
         Subcommands::Replay(arguments) => replay::main(&arguments),
+        Subcommands::Report(arguments) => report::main(&arguments),
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
         Subcommands::Clean => clean::main(),

@@ -65,7 +65,6 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
 
 fn completeness(db: &rusqlite::Connection) -> Result<Completeness, cell::Wrong> {
     table::read_one(db, "recording", |row| {
-        let _netwatch: String = row.take()?;
         let (state, until_ns) = (row.take()?, row.take()?);
         Ok(match state {
             write::State::Complete => Completeness::Complete,

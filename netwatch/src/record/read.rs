@@ -65,8 +65,10 @@ pub(super) struct Head {
 /// The run's own row.
 pub(super) fn head(db: &Connection) -> Result<Head> {
     read_one(db, "run", |row| {
-        Ok(Head {
+        let mut head = Head {
             run: Run {
+                kernel: String::new(),
+                netwatch: String::new(),
                 id: row.take()?,
                 command: row.take()?,
                 user: row.take()?,
@@ -86,7 +88,9 @@ pub(super) fn head(db: &Connection) -> Result<Head> {
             dns: Dns { resolvers: row.take()? },
             is_final: row.take()?,
             attribution: attribution(row)?,
-        })
+        };
+        (head.run.kernel, head.run.netwatch) = (row.take()?, row.take()?);
+        Ok(head)
     })
 }
 

@@ -2,7 +2,6 @@
 -- its table and raises the version. Times are nanoseconds since the Unix epoch, lengths of time nanoseconds, counts plain integers.
 
 CREATE TABLE recording (
-    netwatch        TEXT NOT NULL,
     state           TEXT NOT NULL,
     until_ns        INTEGER NOT NULL,
     waiting_flows   INTEGER NOT NULL
@@ -27,7 +26,9 @@ CREATE TABLE run (
     resolvers       TEXT NOT NULL,
     is_final        INTEGER NOT NULL,
     attribution     TEXT NOT NULL,
-    attribution_off TEXT
+    attribution_off TEXT,
+    kernel          TEXT NOT NULL,
+    netwatch        TEXT NOT NULL
 );
 
 CREATE TABLE replay (

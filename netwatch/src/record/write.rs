@@ -66,7 +66,7 @@ words!(State { Running = "running", Complete = "complete" });
 /// What the recording says of itself. `waiting` are flows that have changed since they were written last.
 pub(super) fn recording(db: &Connection, state: State, until_ns: u64, waiting: u64) -> Result<()> {
     clear(db, "recording")?;
-    put(db, "recording", &[&env!("CARGO_PKG_VERSION"), &state, &until_ns, &waiting])
+    put(db, "recording", &[&state, &until_ns, &waiting])
 }
 
 /// Everything, in place of what was there.
@@ -126,6 +126,8 @@ pub(super) fn run(db: &Connection, report: &Report) -> Result<()> {
             complete,
             &attribution,
             &off,
+            &run.kernel,
+            &run.netwatch,
         ],
     )
 }

@@ -159,6 +159,8 @@ impl Live {
                 duration_ns: now_ns().saturating_sub(self.started_ns),
                 exit: ending.map(|ending| ending.exit),
                 ended_by: ending.map_or(EndedBy::Command, |ending| ending.ended_by),
+                kernel: kernel_release(),
+                netwatch: env!("CARGO_PKG_VERSION").to_owned(),
             },
             interface: Interface {
                 name: self.network.link.name().to_owned(),
@@ -178,6 +180,11 @@ impl Live {
         };
         Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
     }
+}
+
+/// Empty if the kernel does not say, which it always does (uname(2)).
+fn kernel_release() -> String {
+    nix::sys::utsname::uname().map(|said| said.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn from_link(counters: link::InterfaceCounters) -> InterfaceCounters {

@@ -15,7 +15,7 @@ mod watch;
 
 pub(crate) use output::Output;
 pub use plan::{Plan, Refusal};
-pub(crate) use show::Show;
+pub(crate) use show::{PLAIN_WIDTH, Show};
 
 use std::thread::JoinHandle;
 

@@ -71,6 +71,10 @@ struct Run<'a> {
     ended_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<i32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kernel: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    netwatch: &'a str,
 }
 
 #[derive(Serialize)]
@@ -244,6 +248,8 @@ impl<'a> From<&'a report::Run> for Run<'a> {
             }),
             ended_by,
             ended_by_signal,
+            kernel: &run.kernel,
+            netwatch: &run.netwatch,
         }
     }
 }

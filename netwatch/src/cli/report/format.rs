@@ -1,0 +1,90 @@
+//! The formats of `netwatch report`: a line each in every table here.
+
+use std::io;
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::sink::{json, summary};
+
+/// How to say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// As after a run
+    Text,
+    /// One JSON document
+    Json,
+    /// One JSON object on each line
+    #[value(alias = "jsonl")]
+    Ndjson,
+    /// The flows, for spreadsheets
+    Csv,
+    /// Network requirements, for a README or a pull request
+    #[value(alias = "md")]
+    Markdown,
+    /// One page with pictures, tables and a search; needs no network
+    Html,
+}
+
+impl Format {
+    /// The format that a file's name stands for.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "txt" => Self::Text,
+            "json" => Self::Json,
+            "ndjson" | "jsonl" => Self::Ndjson,
+            "csv" => Self::Csv,
+            "md" | "markdown" => Self::Markdown,
+            "html" | "htm" => Self::Html,
+            _ => return None,
+        })
+    }
+
+    /// The ending of its files.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Text => "txt",
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Markdown => "md",
+            Self::Html => "html",
+        }
+    }
+
+    /// As it is typed.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether one file can say it of several runs.
+    pub fn holds_several(self) -> bool {
+        !matches!(self, Self::Json | Self::Html)
+    }
+
+    /// All of it. `look` is for text.
+    pub fn text(self, sources: &[Source], look: &summary::Options) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.write(sources, look, &mut text).map_err(|error| Error::os("write", self.name(), error))?;
+        Ok(text)
+    }
+
+    fn write(self, sources: &[Source], look: &summary::Options, out: &mut Vec<u8>) -> io::Result<()> {
+        for (at, Source { report, .. }) in sources.iter().enumerate() {
+            let is_first = at == 0;
+            match self {
+                Self::Text => {
+                    if !is_first {
+                        out.push(b'\n');
+                    }
+                    summary::write(report, look, out)?;
+                }
+                Self::Json => json::write(report, out)?,
+                Self::Ndjson | Self::Csv | Self::Markdown | Self::Html => return Err(io::ErrorKind::Unsupported.into()),
+            }
+        }
+        Ok(())
+    }
+}
