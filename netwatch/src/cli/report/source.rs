@@ -61,7 +61,7 @@ fn replayed(path: &Path) -> Result<Source> {
     let local = Local::new([]).map_err(|why| Error::said("use", "no local networks", why))?;
     let max_flows = u32::try_from(DEFAULT_MAX_FLOWS).unwrap_or(u32::MAX);
     let mut capture = Capture::open(path, &NEVER)?;
-    let done = replay(&mut capture, &Plan { local, by_kernel: false, max_flows }, &mut ())?;
+    let done = replay(&mut capture, &Plan { local, by_kernel: false, max_flows, resolve: None }, &mut ())?;
     Ok(Source { report: done.report, series: Series::default() })
 }
 
