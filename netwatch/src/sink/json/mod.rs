@@ -2,6 +2,7 @@
 
 mod flow;
 mod model;
+mod naming;
 
 use std::io::{self, Write};
 

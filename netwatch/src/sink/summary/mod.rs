@@ -8,6 +8,7 @@ mod facts;
 mod grid;
 mod head;
 mod line;
+mod names;
 mod text;
 mod units;
 
