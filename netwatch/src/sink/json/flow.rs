@@ -10,7 +10,7 @@ use crate::report::{self, KnownFlow};
 use crate::sink::rfc3339;
 
 #[derive(Serialize)]
-struct JsonFlow {
+pub(super) struct JsonFlow {
     protocol: String,
     local: IpAddr,
     local_port: u16,
@@ -94,7 +94,7 @@ struct Failed {
 }
 
 #[derive(Serialize)]
-struct JsonEndpoint<'a> {
+pub(super) struct JsonEndpoint<'a> {
     remote: String,
     port: u16,
     protocol: String,
@@ -120,18 +120,31 @@ fn is_false(value: &bool) -> bool {
 /// A list of flows, converted one at a time.
 pub(super) struct Flows<'a>(pub &'a [KnownFlow]);
 
+impl<'a> Flows<'a> {
+    pub fn each(&self) -> impl Iterator<Item = JsonFlow> + use<'a> {
+        self.0.iter().map(|known| JsonFlow::from(&known.flow))
+    }
+}
+
 impl Serialize for Flows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|known| JsonFlow::from(&known.flow)))
+        serializer.collect_seq(self.each())
     }
 }
 
 /// A report's endpoints, converted one at a time.
 pub(super) struct Endpoints<'a>(pub &'a report::Report);
 
+impl<'a> Endpoints<'a> {
+    pub fn each(&self) -> impl Iterator<Item = JsonEndpoint<'a>> + use<'a> {
+        let report = self.0;
+        report.endpoints.iter().map(|known| json_endpoint(report, &known.endpoint))
+    }
+}
+
 impl Serialize for Endpoints<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.endpoints.iter().map(|known| json_endpoint(self.0, &known.endpoint)))
+        serializer.collect_seq(self.each())
     }
 }
 

@@ -6,10 +6,10 @@ mod blocks;
 mod endpoints;
 mod facts;
 mod grid;
-mod head;
+pub(super) mod head;
 mod line;
-mod text;
-mod units;
+pub(super) mod text;
+pub(super) mod units;
 
 use std::io::{self, Write};
 
