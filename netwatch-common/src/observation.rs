@@ -58,6 +58,8 @@ pub struct Observation {
     pub now_ns: u64,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub direction: u8,
+    /// Who opened its flow, likewise. Known once it was counted.
+    pub opened_by: u8,
 }
 
 impl Observation {

@@ -32,8 +32,18 @@ pub struct SampleHeader {
     pub direction: u8,
     /// One of [`reason`].
     pub reason: u8,
+    /// Bytes of the transport's payload that the packet had.
+    pub payload_len: u32,
+    /// TCP's sequence number.
+    pub sequence: u32,
+    /// TCP's flag byte.
+    pub flags: u8,
+    /// Who opened the flow: [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    pub opened_by: u8,
+    /// Which part of a datagram: one of [`crate::parse::part`].
+    pub fragment: u8,
     /// Always zero.
-    pub zero: u32,
+    pub zero: u8,
 }
 
 /// A record of EVENTS: the first packet of a flow was counted.
@@ -57,8 +67,9 @@ const HEADER: usize = size_of::<SampleHeader>();
 
 const _: () = {
     use core::mem::{offset_of, size_of};
-    assert!(size_of::<SampleHeader>() == 64);
+    assert!(size_of::<SampleHeader>() == 72);
     assert!(offset_of!(SampleHeader, orig_len) == 48);
     assert!(offset_of!(SampleHeader, reason) == 59);
+    assert!(offset_of!(SampleHeader, fragment) == 70);
     assert!(size_of::<NewFlow>() == 56);
 };

@@ -55,6 +55,11 @@ fn record<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caple
         payload_offset: seen.packet.payload_offset as u16,
         direction: seen.direction,
         reason,
+        payload_len: seen.packet.payload_len,
+        sequence: seen.packet.sequence,
+        flags: seen.packet.flags,
+        opened_by: seen.opened_by,
+        fragment: seen.packet.fragment,
         zero: 0,
     };
     let target = record.as_mut_ptr();

@@ -36,9 +36,9 @@ pub struct Counted<'a> {
     pub frame: &'a Linked<'a>,
 }
 
-impl Counted<'_> {
+impl<'a> Counted<'a> {
     /// The transport's payload, as far as the capture kept it.
-    pub fn payload(&self) -> &[u8] {
+    pub fn payload(&self) -> &'a [u8] {
         let (start, length) = (self.seen.packet.payload_offset as usize, self.seen.packet.payload_len as usize);
         let rest = self.frame.captured.bytes.get(start..).unwrap_or_default();
         &rest[..rest.len().min(length)]
@@ -121,15 +121,16 @@ impl Host {
         now_ns: u64,
         sink: &mut impl FnMut(Increment),
     ) -> Observation {
-        let seen = self.reader.read(frame, hook, now_ns);
+        let mut seen = self.reader.read(frame, hook, now_ns);
         if seen.packet.kind == kind::MALFORMED && is_cut(&frame.captured) {
             self.lost.unreadable += 1;
         }
-        self.record(&seen, sink);
+        seen.opened_by = self.record(&seen, sink);
         seen
     }
 
-    fn record(&mut self, seen: &Observation, sink: &mut impl FnMut(Increment)) {
+    /// Counts it, and says who opened its flow.
+    fn record(&mut self, seen: &Observation, sink: &mut impl FnMut(Increment)) -> u8 {
         if remainder::is_fixed(&seen.key) {
             return record(&mut self.remainders, &remainder_key(seen), seen, &mut self.probes);
         }
@@ -140,7 +141,7 @@ impl Host {
             self.lost.table_full += 1;
             return record(&mut self.remainders, &remainder_key(seen), seen, &mut self.probes);
         }
-        record(&mut self.flows, &seen.key, seen, &mut self.probes);
+        record(&mut self.flows, &seen.key, seen, &mut self.probes)
     }
 
     /// Hands over what has been silent for long. True if that made room.
@@ -180,21 +181,21 @@ fn remainder_key(seen: &Observation) -> FlowKey {
     remainder::key(remainder::slot(&seen.key))
 }
 
-fn record(table: &mut Table, key: &FlowKey, seen: &Observation, probes: &mut Probes) {
+fn record(table: &mut Table, key: &FlowKey, seen: &Observation, probes: &mut Probes) -> u8 {
     match table.entry(*key) {
         Entry::Occupied(entry) => add(entry.into_mut(), seen, probes),
         Entry::Vacant(entry) => {
             let value = entry.insert(FlowValue::EMPTY);
             // SAFETY: memory of our own.
             unsafe { account::open(value, seen) };
-            add(value, seen, probes);
+            add(value, seen, probes)
         }
     }
 }
 
 /// Captures may hold packets out of order: the earliest and the latest time count, not the first and the last.
 #[inline]
-fn add(value: &mut FlowValue, seen: &Observation, probes: &mut Probes) {
+fn add(value: &mut FlowValue, seen: &Observation, probes: &mut Probes) -> u8 {
     let latest = value.last_seen_ns;
     // SAFETY: memory of our own.
     unsafe {
@@ -208,6 +209,7 @@ fn add(value: &mut FlowValue, seen: &Observation, probes: &mut Probes) {
     }
     value.first_seen_ns = value.first_seen_ns.min(seen.now_ns);
     value.last_seen_ns = latest.max(seen.now_ns);
+    value.opened_by as u8
 }
 
 /// Round trips that are being measured.

@@ -9,6 +9,7 @@ mod drain;
 mod feed;
 mod flows;
 mod fronts;
+mod heard;
 pub mod host;
 mod icmp;
 mod logging;
@@ -29,6 +30,7 @@ use netwatch_common::flow::sampled;
 use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
+pub use heard::{heard, heard_of};
 pub use rings::{NewFlow, Notice, Reason, Sample};
 
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, RingBuf};
 use bytes::Bytes;
+use netwatch_common::parse::{part, protocol};
 use netwatch_common::sample::{self as abi, SampleHeader, reason};
 
 use super::abi::{direction, opposite, traffic};
@@ -50,24 +51,33 @@ pub enum Reason {
 pub struct Sample {
     /// When, nanoseconds since the Unix epoch.
     pub time_ns: u64,
-    /// What it was counted under. On the loopback the local end is the lower one, which need not be the opener.
+    /// What it was counted under. On the loopback, its local end is the opener.
     pub traffic: Traffic,
     /// Of this packet, as seen from `traffic`'s local end.
     pub direction: Direction,
+    /// Who opened the flow.
+    pub opened_by: Direction,
     /// Why it was sampled.
     pub reason: Reason,
     /// The packet's length in bytes, as the interface counts it.
     pub orig_len: u32,
     /// Where in `bytes` the transport's payload starts.
     pub payload_offset: usize,
+    /// Bytes of it that the packet had.
+    pub payload_len: u32,
+    /// Sequence number and flag byte of TCP.
+    pub tcp: Option<(u32, u8)>,
+    /// A fragment without transport header: what is taken for its payload is the datagram's middle or end.
+    pub is_later_fragment: bool,
     /// From the Ethernet header on.
     pub bytes: Bytes,
 }
 
 impl Sample {
     /// The transport's payload, as far as it was taken.
-    pub fn payload(&self) -> Bytes {
-        self.bytes.slice(self.payload_offset.min(self.bytes.len())..)
+    pub fn payload(&self) -> &[u8] {
+        let rest = self.bytes.get(self.payload_offset..).unwrap_or_default();
+        &rest[..rest.len().min(self.payload_len as usize)]
     }
 }
 
@@ -172,11 +182,16 @@ fn sample(record: &[u8], clock: Clock) -> Sample {
     let header: SampleHeader = read(record);
     let bytes = &record[size_of::<SampleHeader>()..];
     let taken = bytes.len().min(header.caplen as usize);
-    let (traffic, _) = traffic(&header.key, netwatch_common::flow::EGRESS.into());
+    let (traffic, flipped) = traffic(&header.key, header.opened_by.into());
+    let oriented = |way| if flipped { opposite(direction(way)) } else { direction(way) };
     Sample {
         time_ns: clock.unix_ns(header.time_ns),
         traffic,
-        direction: direction(header.direction),
+        direction: oriented(header.direction),
+        opened_by: oriented(header.opened_by),
+        payload_len: header.payload_len,
+        tcp: (header.key.protocol == protocol::TCP).then_some((header.sequence, header.flags)),
+        is_later_fragment: header.fragment == part::LATER,
         reason: match header.reason {
             reason::DNS => Reason::Dns,
             reason::ICMP_ERROR => Reason::IcmpError,

@@ -7,11 +7,11 @@ use netwatch_common::parse::{Hook, Linked};
 use super::ethernet::{self, Added};
 use super::inject::Injector;
 use super::tally::frames_of;
-use super::{Engine, Fate, Local, Outcome, Plan, note_icmp_error, on_the_link};
+use super::{Engine, Fate, Learned, Local, Outcome, Plan, note_icmp_error, on_the_link};
 use crate::error::{Error, Result};
-use crate::flow::{Amount, Lost, Table};
+use crate::flow::{Amount, Lost};
 use crate::probe::host::{self, Reader};
-use crate::probe::{Probe, ProbeConfig, icmp_error};
+use crate::probe::{Notice, Probe, ProbeConfig, heard, icmp_error};
 
 /// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
 const POLL: u32 = 256;
@@ -63,14 +63,19 @@ impl Kernel {
         Ok(Err(LeftOut::Size))
     }
 
-    fn poll(&mut self, table: &mut Table) -> Result<()> {
+    fn poll(&mut self, learned: &mut Learned) -> Result<()> {
         self.unpolled = 0;
-        self.probe.poll(&mut |notice| note_icmp_error(table, icmp_error(&notice)))
+        self.probe.poll(&mut |notice| {
+            note_icmp_error(&mut learned.table, icmp_error(&notice));
+            if let Notice::Sample(sample) = &notice {
+                learned.hear(heard(sample));
+            }
+        })
     }
 }
 
 impl Engine for Kernel {
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, table: &mut Table) -> Result<Outcome> {
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome> {
         let hook = |packet: &_| self.local.hook(packet);
         // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
         let seen = Reader::default().read(frame, hook, time_ns);
@@ -81,7 +86,7 @@ impl Engine for Kernel {
                 self.added.note(&seen, longer);
                 self.unpolled += 1;
                 if self.unpolled >= POLL {
-                    self.poll(table)?;
+                    self.poll(learned)?;
                 }
                 Ok(Outcome { seen, fate: Fate::HandedOver })
             }
@@ -93,8 +98,8 @@ impl Engine for Kernel {
         }
     }
 
-    fn finish(&mut self, table: &mut Table) -> Result<Lost> {
-        self.poll(table)?;
+    fn finish(&mut self, learned: &mut Learned) -> Result<Lost> {
+        self.poll(learned)?;
         let lost = self.probe.lost()?;
         if lost.table_full + lost.insert_failed > 0 && !self.added.is_empty() {
             let why = "there are more flows than it has room for, and their frames had to be given Ethernet headers";
@@ -103,7 +108,7 @@ impl Engine for Kernel {
             );
         }
         let added = &mut self.added;
-        self.probe.drain(&mut |increment| table.apply(added.subtract(on_the_link(increment))))?;
+        self.probe.drain(&mut |increment| learned.table.apply(added.subtract(on_the_link(increment))))?;
         Ok(lost)
     }
 

@@ -17,7 +17,8 @@ use netwatch_common::parse::Linked;
 use crate::capture::{Capture, End, Frame};
 use crate::error::Result;
 use crate::flow::{self, Amount, Increment, Lost, Scope, Table, Traffic};
-use crate::name::{Hosts, Limits, Names};
+use crate::name::{Hosts, Limits, NameSample, Names};
+use crate::probe::heard_of;
 use crate::probe::host::{Counted, Host};
 use crate::process::{Processes, Users};
 use crate::report::{self, Facts, Report};
@@ -62,14 +63,30 @@ impl Observer for () {}
 /// What counts frames.
 trait Engine {
     /// Counts a frame, and says what its headers said.
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, table: &mut Table) -> Result<Outcome>;
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome>;
 
     /// Hands over everything, and says what could not be observed.
-    fn finish(&mut self, table: &mut Table) -> Result<Lost>;
+    fn finish(&mut self, learned: &mut Learned) -> Result<Lost>;
 
     /// What was not counted, and why.
     fn left_out(&self) -> (Amount, Vec<String>) {
         (Amount::default(), Vec::new())
+    }
+}
+
+/// What a capture has taught so far.
+struct Learned {
+    table: Table,
+    names: Names,
+}
+
+impl Learned {
+    /// Learns names from a packet, which was seen on the link.
+    fn hear(&mut self, sample: Option<NameSample<'_>>) {
+        if let Some(sample) = sample {
+            let flow = flow::FlowKey { scope: Scope::Link, ..sample.flow };
+            self.names.observe(&NameSample { flow, ..sample });
+        }
     }
 }
 
@@ -103,16 +120,18 @@ pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) 
 const PROGRESS: u64 = 4096;
 
 fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
-    let mut table = Table::default();
+    let names = Names::new(Limits::replay(), Hosts::default());
+    let mut learned = Learned { table: Table::default(), names };
     let mut tally = Tally::new(&plan.local);
     let end = capture.each(|frame| {
         let linked = frame.linked();
-        let outcome = engine.count(&linked, frame.time_ns, &mut table)?;
+        let outcome = engine.count(&linked, frame.time_ns, &mut learned)?;
         tally.add(frame, &linked, &outcome.seen);
         match outcome.fate {
             Fate::Counted => {
                 let counted = Counted { seen: &outcome.seen, frame: &linked };
-                note_icmp_error(&mut table, counted.icmp_error());
+                note_icmp_error(&mut learned.table, counted.icmp_error());
+                learned.hear(heard_of(&counted, frame.time_ns));
                 observer.counted(&counted);
             }
             Fate::HandedOver => {}
@@ -123,7 +142,8 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         }
         Ok(())
     })?;
-    let lost = engine.finish(&mut table)?;
+    let lost = engine.finish(&mut learned)?;
+    learned.names.finish();
     let (left_out, mut notes) = engine.left_out();
     notes.extend(tally.notes());
     let replay = report::Replay {
@@ -136,10 +156,7 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         ..tally.facts()
     };
     let facts = Facts { complete: true, lost, notes, replay: Some(replay), ..nothing_ran() };
-    Ok(Replayed {
-        report: Report::new(facts, &table, &Names::new(Limits::replay(), Hosts::default()), &Users::default()),
-        end,
-    })
+    Ok(Replayed { report: Report::new(facts, &learned.table, &learned.names, &Users::default()), end })
 }
 
 fn nothing_ran() -> Facts {
@@ -175,14 +192,15 @@ struct InMemory {
 
 impl Engine for InMemory {
     #[inline]
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, table: &mut Table) -> Result<Outcome> {
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome> {
+        let table = &mut learned.table;
         let hook = |packet: &_| self.local.hook(packet);
         let seen = self.host.count(frame, hook, time_ns, &mut |increment| table.apply(on_the_link(increment)));
         Ok(Outcome { seen, fate: Fate::Counted })
     }
 
-    fn finish(&mut self, table: &mut Table) -> Result<Lost> {
-        self.host.drain(&mut |increment| table.apply(on_the_link(increment)));
+    fn finish(&mut self, learned: &mut Learned) -> Result<Lost> {
+        self.host.drain(&mut |increment| learned.table.apply(on_the_link(increment)));
         Ok(self.host.lost())
     }
 }

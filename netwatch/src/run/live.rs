@@ -11,7 +11,7 @@ use crate::flow::{InterfaceCounters, LinkCounters, Table};
 use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
-use crate::probe::{Probe, icmp_error};
+use crate::probe::{Notice, Probe, heard, icmp_error};
 use crate::process::{Processes, Users};
 use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run};
 
@@ -30,6 +30,7 @@ pub(super) struct Live {
     pub network: Network,
     pub probe: Probe,
     pub table: Table,
+    /// What was heard of names so far.
     pub names: Names,
     /// The command's process.
     pub pid: Option<u32>,
@@ -48,10 +49,15 @@ pub(super) fn now_ns() -> u64 {
 impl Live {
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
-        let table = &mut self.table;
+        let (table, names) = (&mut self.table, &mut self.names);
         let polled = self.probe.poll(&mut |notice| {
             if let Some((flow, error)) = icmp_error(&notice) {
                 table.note_icmp_error(flow, error);
+            }
+            if let Notice::Sample(sample) = &notice
+                && let Some(sample) = heard(sample)
+            {
+                names.observe(&sample);
             }
         });
         // Flows that found no room are counted by protocol: detail is lost, not the run.
@@ -100,6 +106,7 @@ impl Live {
         let ended_ns = now_ns();
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
+        self.names.finish();
         self.notes.extend(self.network.late_notes());
         if !drained {
             // Sockets that still wait for an answer would keep the namespace, and the link with it, for minutes.

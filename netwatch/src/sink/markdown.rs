@@ -17,7 +17,7 @@ use crate::process::{Attempt, Attribution};
 use crate::report::Report;
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
-use requirements::Requirement;
+use requirements::{Host, Requirement};
 
 /// Writes all of it.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -85,7 +85,12 @@ fn row(requirement: &Requirement) -> String {
     let PerDirection { egress, ingress } = counters;
     format!(
         "| {} | {service} | {} | {} | {} | {} | {} | {} |\n",
-        host.as_deref().map_or("(no name)".to_owned(), cell),
+        match host {
+            Host::Named(name) => cell(name),
+            Host::Unnamed => "(no name)".to_owned(),
+            Host::Resolver => "(the host's resolver)".to_owned(),
+            Host::Clients => "(clients)".to_owned(),
+        },
         spoken.as_deref().map(cell).unwrap_or_default(),
         cells(processes.iter()),
         cells(addresses.iter()),
@@ -146,7 +151,7 @@ fn attempts(report: &Report) -> String {
         text += &format!(
             "| {} | {} | {} | {} |\n",
             cell(&words::target(attempt)),
-            words::cause(attempt),
+            plain(&words::cause(attempt)),
             count(*times),
             process.unwrap_or_default()
         );
@@ -180,7 +185,7 @@ fn measured(report: &Report) -> String {
         let flows = unbroken(plural(report.loopback.flows.len() as u64, "flow", "flows"));
         lines.push(format!("On its own localhost: {flows}, not listed."));
     }
-    lines.extend(report.notes.iter().map(|note| format!("Note: {}.", code(note))));
+    lines.extend(report.notes.iter().map(|note| format!("Note: {}.", plain(note))));
     let lines: Vec<String> = lines.iter().map(|line| format!("- {line}\n")).collect();
     format!("## How this was measured\n\n{}", lines.concat())
 }
@@ -201,6 +206,13 @@ fn code(text: &str) -> String {
 /// A code span in a table: there, a pipe ends the cell even in code, unless escaped (GitHub Flavored Markdown, 4.10).
 fn cell(text: &str) -> String {
     code(text).replace('|', r"\|")
+}
+
+/// Words of our own as they are; anything that could be markup, or a link, as [`cell`].
+fn plain(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " .:;,()/'+%-→".contains(c);
+    let is_link = text.contains("://") || text.contains("www.");
+    if text.chars().all(is_plain) && !is_link { text.to_owned() } else { cell(text) }
 }
 
 fn cells<'a>(texts: impl Iterator<Item = &'a String>) -> String {

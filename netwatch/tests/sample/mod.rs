@@ -1,5 +1,10 @@
 //! Made-up reports for snapshots: each is put together from increments, as a real one is.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
+mod names;
+pub mod rich;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
@@ -202,5 +207,10 @@ pub fn report(facts: Facts, table: &Table) -> Report {
 /// The report of [`download`].
 pub fn download_report() -> Report {
     let table = download();
-    report(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
+    named(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
+}
+
+/// A report with the names that were heard in [`download`].
+pub fn named(facts: Facts, table: &Table) -> Report {
+    Report::new(facts, table, &names::heard(), &Users::default())
 }

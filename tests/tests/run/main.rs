@@ -18,6 +18,7 @@ mod kill9;
 mod linger;
 mod loopback;
 mod named;
+mod names;
 mod network;
 mod other_commands;
 mod parallel;

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Serialize, Serializer};
 
 use super::model::Counters;
+use super::naming::Known;
 use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, Remote};
-use crate::report::{self, KnownFlow};
+use crate::report::{self, KnownEndpoint, KnownFlow};
 use crate::sink::rfc3339;
 
 #[derive(Serialize)]
-pub(super) struct JsonFlow {
+pub(super) struct JsonFlow<'a> {
     protocol: String,
     local: IpAddr,
     local_port: u16,
@@ -29,6 +30,8 @@ pub(super) struct JsonFlow {
     icmp_error: Option<IcmpError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<Failed>,
+    #[serde(flatten)]
+    known: Known<'a>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +113,8 @@ pub(super) struct JsonEndpoint<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_rtt_ns: Option<u64>,
     failed: Failed,
+    #[serde(flatten)]
+    known: Known<'a>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -121,8 +126,8 @@ fn is_false(value: &bool) -> bool {
 pub(super) struct Flows<'a>(pub &'a [KnownFlow]);
 
 impl<'a> Flows<'a> {
-    pub fn each(&self) -> impl Iterator<Item = JsonFlow> + use<'a> {
-        self.0.iter().map(|known| JsonFlow::from(&known.flow))
+    pub fn each(&self) -> impl Iterator<Item = JsonFlow<'a>> + use<'a> {
+        self.0.iter().map(JsonFlow::from)
     }
 }
 
@@ -138,7 +143,7 @@ pub(super) struct Endpoints<'a>(pub &'a report::Report);
 impl<'a> Endpoints<'a> {
     pub fn each(&self) -> impl Iterator<Item = JsonEndpoint<'a>> + use<'a> {
         let report = self.0;
-        report.endpoints.iter().map(|known| json_endpoint(report, &known.endpoint))
+        report.endpoints.iter().map(|known| json_endpoint(report, known))
     }
 }
 
@@ -148,7 +153,8 @@ impl Serialize for Endpoints<'_> {
     }
 }
 
-fn json_endpoint<'a>(report: &'a report::Report, endpoint: &flow::Endpoint) -> JsonEndpoint<'a> {
+fn json_endpoint<'a>(report: &'a report::Report, known: &'a KnownEndpoint) -> JsonEndpoint<'a> {
+    let endpoint = &known.endpoint;
     let key = &endpoint.key;
     JsonEndpoint {
         remote: match key.remote {
@@ -166,11 +172,13 @@ fn json_endpoint<'a>(report: &'a report::Report, endpoint: &flow::Endpoint) -> J
         ingress: endpoint.counters.ingress.into(),
         handshake_rtt_ns: endpoint.handshake_rtt_ns,
         failed: endpoint.failed.into(),
+        known: Known::of_endpoint(known),
     }
 }
 
-impl From<&Flow> for JsonFlow {
-    fn from(flow: &Flow) -> Self {
+impl<'a> From<&'a KnownFlow> for JsonFlow<'a> {
+    fn from(known: &'a KnownFlow) -> Self {
+        let flow = &known.flow;
         let failed = flow.failed();
         Self {
             protocol: Protocol(flow.key.protocol).to_string(),
@@ -187,6 +195,7 @@ impl From<&Flow> for JsonFlow {
             tcp: tcp(flow),
             icmp_error: flow.icmp_error.map(|error| IcmpError { r#type: error.kind, code: error.code }),
             failed: (failed.attempts() > 0).then(|| failed.into()),
+            known: Known::of_flow(known),
         }
     }
 }

@@ -2,21 +2,32 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::flow::{Endpoints, Flows};
 use super::model::{Counters, Document};
+use super::naming;
 use crate::report::{Report, Series, Step};
 use crate::sink::rfc3339;
 
-/// A line: the object's own keys behind these two.
-#[derive(Serialize)]
+/// A line. The object stands under its type's name: its own keys are the document's, where `type` may be one of them.
 struct Line<'a, T> {
     r#type: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
     run_id: &'a str,
-    #[serde(flatten)]
     object: T,
+}
+
+impl<T: Serialize> Serialize for Line<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", self.r#type)?;
+        if !self.run_id.is_empty() {
+            map.serialize_entry("run_id", self.run_id)?;
+        }
+        map.serialize_entry(self.r#type, &self.object)?;
+        map.end()
+    }
 }
 
 #[derive(Serialize)]
@@ -29,13 +40,14 @@ struct JsonStep {
     active: u64,
 }
 
-/// Writes a line for the report without its long lists, then one for each endpoint, flow, flow of the loopback, and step in time.
+/// Writes a line for the report without its long lists, then one for each endpoint, flow, flow of the loopback, question of DNS, and step in time.
 pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = Lines { run_id: &report.run.id, out: io::BufWriter::with_capacity(64 * 1024, out) };
     lines.put("report", Document::without_lists(report))?;
     lines.all("endpoint", Endpoints(report).each())?;
     lines.all("flow", Flows(&report.flows).each())?;
     lines.all("loopback_flow", Flows(&report.loopback.flows).each())?;
+    lines.all("lookup", naming::lookups(report))?;
     lines.all("step", series.steps.iter().map(JsonStep::from))?;
     lines.out.flush()
 }

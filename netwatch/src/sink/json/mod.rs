@@ -3,6 +3,7 @@
 mod flow;
 pub mod lines;
 mod model;
+mod naming;
 
 use std::io::{self, Write};
 

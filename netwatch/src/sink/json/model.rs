@@ -1,12 +1,13 @@
 //! The document's shape: serde structs in the order in which keys are written, each made from its pure counterpart.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::SCHEMA;
 use super::flow::{Endpoints, Flows};
+use super::naming::{Dns, JsonNaming};
 use crate::flow::{self, PerDirection, RemainderKind, State, Traffic};
 use crate::report::{self, EndedBy, Report};
 use crate::sink::rfc3339;
@@ -21,8 +22,7 @@ pub(super) struct Document<'a> {
     run: Option<Run<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<Interface<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dns: Option<Dns<'a>>,
+    dns: Dns<'a>,
     totals: Directions<Counters>,
     balance: Balance<'a>,
     lost: Lost,
@@ -31,6 +31,7 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     flows: Option<Flows<'a>>,
     folded: Folded,
+    naming: JsonNaming,
     other: Vec<Other>,
     #[serde(skip_serializing_if = "Option::is_none")]
     loopback: Option<Loopback<'a>>,
@@ -92,11 +93,6 @@ struct Interface<'a> {
     local: &'a [IpAddr],
     gateway: &'a [IpAddr],
     host_loopback: bool,
-}
-
-#[derive(Serialize)]
-struct Dns<'a> {
-    resolvers: &'a [SocketAddr],
 }
 
 #[derive(Serialize)]
@@ -188,7 +184,8 @@ impl<'a> Document<'a> {
     pub(super) fn without_lists(report: &'a Report) -> Self {
         let document = Self::from(report);
         let loopback = document.loopback.map(|loopback| Loopback { flows: None, ..loopback });
-        Self { endpoints: None, flows: None, loopback, ..document }
+        let dns = document.dns.without_lookups();
+        Self { endpoints: None, flows: None, loopback, dns, ..document }
     }
 }
 
@@ -201,13 +198,14 @@ impl<'a> From<&'a Report> for Document<'a> {
             replay: report.replay.as_ref().map(Into::into),
             run: is_run.then(|| (&report.run).into()),
             interface: is_run.then(|| (&report.interface).into()),
-            dns: is_run.then_some(Dns { resolvers: &report.dns.resolvers }),
+            dns: report.into(),
             totals: report.totals.into(),
             balance: (&report.balance).into(),
             lost: report.lost.into(),
             endpoints: Some(Endpoints(report)),
             flows: Some(Flows(&report.flows)),
             folded: report.folded.into(),
+            naming: (&report.naming).into(),
             other: others(report),
             loopback: is_run.then(|| (&report.loopback).into()),
             notes: &report.notes,

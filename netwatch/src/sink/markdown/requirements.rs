@@ -6,11 +6,22 @@ use crate::flow::{Counters, Direction, Endpoint, PerDirection};
 use crate::report::{KnownEndpoint, Report};
 use crate::sink::words;
 
+/// Who has to be there.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Host {
+    Named(String),
+    #[default]
+    Unnamed,
+    /// What answers behind the run's own gateway.
+    Resolver,
+    /// Whoever connects from outside.
+    Clients,
+}
+
 /// One of them.
 #[derive(Default)]
 pub(super) struct Requirement {
-    /// The name; `None` if there is none, and for those who connect from outside.
-    pub host: Option<String>,
+    pub host: Host,
     /// `tcp/443`.
     pub service: String,
     /// What is spoken.
@@ -29,11 +40,15 @@ const MAX_ADDRESSES: usize = 8;
 impl Requirement {
     /// All that was opened in a direction and came to something, the largest first.
     pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
-        let mut all: BTreeMap<(String, String), Self> = BTreeMap::new();
+        let mut all: BTreeMap<(Host, String, String), Self> = BTreeMap::new();
         let wanted = |known: &&KnownEndpoint| known.endpoint.key.direction == direction && has_worked(&known.endpoint);
         for known in report.endpoints.iter().filter(wanted) {
             let service = words::service(&known.endpoint.key);
-            all.entry((host(report, known), service)).or_default().add(report, known);
+            let host = host(report, known);
+            // Without a name it is the address that has to be reachable.
+            let address =
+                if host == Host::Unnamed { words::address(&known.endpoint.key.remote) } else { String::new() };
+            all.entry((host, address, service)).or_default().add(report, known);
         }
         let mut all: Vec<Self> = all.into_values().map(Self::shortened).collect();
         all.sort_by_key(|requirement| std::cmp::Reverse(requirement.counters.both().wire_bytes));
@@ -43,10 +58,7 @@ impl Requirement {
     fn add(&mut self, report: &Report, known: &KnownEndpoint) {
         let endpoint = &known.endpoint;
         let resolvers = report.forwarded_to(endpoint);
-        self.host = match (&known.shown, resolvers.is_empty()) {
-            (_, false) => Some("the resolver".to_owned()),
-            (shown, true) => shown.as_ref().map(|shown| shown.name.to_string()),
-        };
+        self.host = host(report, known);
         self.service = words::service(&endpoint.key);
         self.spoken = self.spoken.take().or_else(|| Some(known.spoken.as_ref()?.application.to_string()));
         let names = known.processes.iter().filter_map(|id| report.processes.get(*id));
@@ -70,16 +82,13 @@ impl Requirement {
     }
 }
 
-/// What endpoints are brought together by: the name, or the address that has none; clients from outside are all one.
-fn host(report: &Report, known: &KnownEndpoint) -> String {
-    let endpoint = &known.endpoint;
-    if endpoint.key.direction == Direction::Ingress {
-        return String::new();
+fn host(report: &Report, known: &KnownEndpoint) -> Host {
+    match (&known.shown, known.endpoint.key.direction) {
+        (_, Direction::Ingress) => Host::Clients,
+        _ if !report.forwarded_to(&known.endpoint).is_empty() => Host::Resolver,
+        (Some(shown), _) => Host::Named(shown.name.to_string()),
+        (None, _) => Host::Unnamed,
     }
-    if !report.forwarded_to(endpoint).is_empty() {
-        return "\0resolver".to_owned();
-    }
-    known.shown.as_ref().map_or_else(|| words::address(&endpoint.key.remote), |shown| shown.name.to_string())
 }
 
 /// Not only attempts that failed.

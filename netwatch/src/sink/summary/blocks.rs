@@ -28,10 +28,11 @@ fn title(item: &Item, width: usize) -> Vec<Line> {
     let about = [item.service.as_str(), item.direction, &connections].join(" ").replace(NO_BREAK, " ") + &rtt;
     let about = about.trim();
     let style = if item.style == Style::Plain { Style::Strong } else { item.style };
-    if width_of(&item.remote) + 2 + width_of(about) <= width {
-        return vec![Line::new(style, item.remote.clone()).with(Style::Plain, format!("  {about}"))];
+    let remote = item.remote();
+    if width_of(&remote) + 2 + width_of(about) <= width {
+        return vec![Line::new(style, remote).with(Style::Plain, format!("  {about}"))];
     }
-    let mut lines: Vec<Line> = wrap(&item.remote, width).into_iter().map(|part| Line::new(style, part)).collect();
+    let mut lines: Vec<Line> = wrap(&remote, width).into_iter().map(|part| Line::new(style, part)).collect();
     lines.push(Line::new(Style::Plain, format!("  {about}")));
     lines
 }

@@ -6,12 +6,17 @@ use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote};
 use crate::report::{KnownEndpoint, Report};
+use crate::sink::escape;
 
 /// What one row says, before it is laid out.
 pub(super) struct Item {
-    /// Name or address; or what the row adds up.
-    pub remote: String,
-    /// `tcp/443`; empty for sums.
+    /// The remote's name, where it has one.
+    pub name: Option<String>,
+    /// Other names that it has.
+    pub others: usize,
+    /// Its address; or what the row adds up.
+    pub address: String,
+    /// `tcp/443 tls`; empty for sums.
     pub service: String,
     /// `out` or `in`; empty for sums.
     pub direction: &'static str,
@@ -32,9 +37,15 @@ pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
     if items.is_empty() {
         return vec![Line::new(Style::Plain, "nothing was sent or received")];
     }
-    let header = Row { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..Row::default() };
-    let rows: Vec<Row> = std::iter::once(header).chain(items.iter().map(row)).collect();
+    // Name and address side by side where all of them fit, else the address below.
+    let (side_by_side, below) = (rows(&items, true), rows(&items, false));
+    let rows = if grid::is_roomy(&side_by_side, width) { side_by_side } else { below };
     grid::lines(&rows, LEFT, width).unwrap_or_else(|| blocks::lines(&items, width))
+}
+
+fn rows(items: &[Item], side_by_side: bool) -> Vec<Row> {
+    let header = Row { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..Row::default() };
+    std::iter::once(header).chain(items.iter().map(|item| row(item, side_by_side))).collect()
 }
 
 /// The largest endpoints, the rest as one, traffic that has no endpoint, and the total; nothing when there was nothing.
@@ -55,8 +66,10 @@ fn items(report: &Report, max: usize) -> Vec<Item> {
 fn item(report: &Report, known: &KnownEndpoint) -> Item {
     let endpoint = &known.endpoint;
     Item {
-        remote: remote(report, known),
-        service: service(&endpoint.key),
+        name: known.shown.as_ref().map(|shown| escape(shown.name.as_str()).into_owned()),
+        others: known.other_names().count(),
+        address: address(report, known),
+        service: service(known),
         direction: endpoint.key.direction.of_flow(),
         connections: Some(endpoint.connections),
         counters: endpoint.counters,
@@ -66,8 +79,7 @@ fn item(report: &Report, known: &KnownEndpoint) -> Item {
     }
 }
 
-/// How a remote is called. Names come before addresses here once there are any.
-fn remote(report: &Report, known: &KnownEndpoint) -> String {
+fn address(report: &Report, known: &KnownEndpoint) -> String {
     let endpoint = &known.endpoint;
     let address = match endpoint.key.remote {
         Remote::Address(address) => address.to_string(),
@@ -79,7 +91,16 @@ fn remote(report: &Report, known: &KnownEndpoint) -> String {
     format!("{address} (dns → {resolver}{more})")
 }
 
-fn service(key: &EndpointKey) -> String {
+/// Protocol and port, and what is spoken there if bytes prove it.
+fn service(known: &KnownEndpoint) -> String {
+    let service = port(&known.endpoint.key);
+    match known.spoken.as_ref().filter(|spoken| spoken.is_proven()) {
+        Some(spoken) => format!("{service} {}", spoken.application),
+        None => service,
+    }
+}
+
+fn port(key: &EndpointKey) -> String {
     let EndpointKey { remote, protocol, port, fragment, .. } = key;
     match protocol.name() {
         None => format!("proto {protocol}"),
@@ -114,7 +135,9 @@ fn without_endpoint(report: &Report) -> impl Iterator<Item = Item> {
 
 fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, style: Style) -> Item {
     Item {
-        remote: name.to_owned(),
+        name: None,
+        others: 0,
+        address: name.to_owned(),
         service: String::new(),
         direction: "",
         connections,
@@ -125,12 +148,27 @@ fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, s
     }
 }
 
-fn row(item: &Item) -> Row {
+impl Item {
+    /// `app.example (198.51.100.10, +1 name)`, or only the address.
+    pub(super) fn remote(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.address.clone(), |name| format!("{name} ({})", self.aside()))
+    }
+
+    /// What is said beside or below a name.
+    fn aside(&self) -> String {
+        match self.others {
+            0 => self.address.clone(),
+            others => format!("{}, +{}", self.address, plural(others as u64, "name", "names")),
+        }
+    }
+}
+
+fn row(item: &Item, side_by_side: bool) -> Row {
     let Counters { packets: sent, wire_bytes: sent_bytes, .. } = item.counters.egress;
     let Counters { packets: received, wire_bytes: received_bytes, .. } = item.counters.ingress;
     let is_sum = item.service.is_empty();
     let cells = vec![
-        item.remote.clone(),
+        if side_by_side { item.remote() } else { item.name.clone().unwrap_or_else(|| item.address.clone()) },
         item.service.clone(),
         item.direction.to_owned(),
         item.connections.map(count).unwrap_or_default(),
@@ -140,7 +178,8 @@ fn row(item: &Item) -> Row {
         bytes(received_bytes),
         item.handshake_rtt_ns.map_or_else(|| if is_sum { "" } else { "-" }.to_owned(), duration),
     ];
-    Row { cells, style: item.style, below: failure(&item.failed) }
+    let aside = if side_by_side || item.name.is_none() { String::new() } else { item.aside() };
+    Row { cells, style: item.style, aside, below: failure(&item.failed) }
 }
 
 /// `failed: 1 refused, 1 unanswered (4 tries)`, or nothing.

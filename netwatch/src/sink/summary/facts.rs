@@ -1,6 +1,7 @@
 //! What stands below the endpoints: loopback, housekeeping, the balance, what was lost, notes. Each always, also at 0, but for notes.
 
 use super::line::{Line, Style};
+use super::names;
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, State};
@@ -18,6 +19,9 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     // A capture is of a link.
     if report.replay.is_none() {
         lines.extend(fact("loopback", Style::Plain, &loopback(report), width));
+    }
+    for (key, style, value) in names::facts(report) {
+        lines.extend(fact(key, style, &value, width));
     }
     lines.extend(fact("link housekeeping", Style::Plain, &housekeeping(report), width));
     lines.extend(fact("balance", balance_style, &balance, width));
@@ -166,6 +170,7 @@ fn lost(report: &Report) -> (Style, String) {
         (lost.unreadable, "unreadable packet", "unreadable packets"),
         (lost.table_full + lost.insert_failed, "packet without a flow", "packets without a flow"),
         (folded.flows, "folded flow", "folded flows"),
+        (names::lost(report), "name", "names"),
     ];
     let of_the_kernel = of_the_kernel.into_iter().filter(|_| from_the_kernel);
     let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).collect();

@@ -15,8 +15,16 @@ const BELOW: &str = "  └ ";
 pub(super) struct Row {
     pub cells: Vec<String>,
     pub style: Style,
+    /// Said below the row, quietly; empty for nothing.
+    pub aside: String,
     /// Said below the row; empty for nothing.
     pub below: String,
+}
+
+/// Whether every cell fits its column.
+pub(super) fn is_roomy(rows: &[Row], width: usize) -> bool {
+    let widest = rows.iter().filter_map(|row| row.cells.first()).map(|cell| text::width(cell)).max();
+    fit(rows, width).is_some_and(|widths| widths.first().copied() >= widest)
 }
 
 /// The lines of the table, or `None` when it cannot be made narrow enough.
@@ -50,6 +58,7 @@ fn row_lines(row: &Row, widths: &[usize], left: usize, width: usize) -> Vec<Line
     }
     let padded: Vec<String> = cells.iter().zip(widths).enumerate().map(|(at, cell)| pad(at < left, cell)).collect();
     lines.push(Line::new(row.style, padded.join(&" ".repeat(GAP)).trim_end()));
+    lines.extend(remark(&row.aside, Style::Faint, width));
     lines.extend(below(&row.below, width));
     lines
 }
@@ -58,8 +67,12 @@ fn pad(left: bool, (cell, width): (&String, &usize)) -> String {
     if left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
 }
 
-/// A remark under a row.
+/// A remark under a row that is bad news.
 pub(super) fn below(text: &str, width: usize) -> Vec<Line> {
+    remark(text, Style::Bad, width)
+}
+
+fn remark(text: &str, style: Style, width: usize) -> Vec<Line> {
     if text.is_empty() {
         return Vec::new();
     }
@@ -68,7 +81,7 @@ pub(super) fn below(text: &str, width: usize) -> Vec<Line> {
     parts
         .map(|(at, part)| {
             let lead = if at == 0 { BELOW.to_owned() } else { " ".repeat(indent) };
-            Line::new(Style::Faint, lead).with(Style::Bad, part)
+            Line::new(Style::Faint, lead).with(style, part)
         })
         .collect()
 }

@@ -8,6 +8,7 @@ mod facts;
 mod grid;
 pub(super) mod head;
 mod line;
+mod names;
 pub(super) mod text;
 pub(super) mod units;
 

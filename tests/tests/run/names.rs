@@ -1,0 +1,111 @@
+//! Remotes have the names that the command itself used, with where each is from; and DNS is a result.
+
+use std::fs;
+
+use netwatch_tests::{Run, addresses::*, internet, needs, report};
+use serde_json::Value;
+
+/// The endpoint of the application server at a port.
+fn app(run: &Run, port: u16) -> &Value {
+    report::endpoint(run.report(), "tcp", APP_V4, port)
+}
+
+fn sources(of: &Value) -> Vec<(&str, &str)> {
+    report::list(of, "names").iter().map(|name| (report::text(name, "source"), report::text(name, "name"))).collect()
+}
+
+fn lookup<'a>(run: &'a Run, name: &str, kind: &str) -> &'a Value {
+    let lookups = report::list(run.report(), "dns.lookups");
+    lookups
+        .iter()
+        .find(|one| one["name"] == name && one["type"] == kind)
+        .unwrap_or_else(|| panic!("{name} {kind}: {run}"))
+}
+
+#[test]
+fn tls_and_dns_name_the_same_server() {
+    needs!("curl");
+    let net = internet!();
+    let run = net.host.watch(&["curl", "-4ks", "https://app.example/"]);
+    let endpoint = app(run.assert_ok(), 443);
+    assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
+    assert_eq!(sources(endpoint), [("dns", APP), ("sni", APP)], "{run}");
+    assert_eq!(report::text(endpoint, "application.name"), "tls", "{run}");
+    let flow = report::flows(run.report(), "tcp", APP_V4, 443)[0];
+    assert!(report::list(flow, "tls.alpn").contains(&"h2".into()), "{run}");
+    assert_eq!(lookup(&run, APP, "A")["addresses"], serde_json::json!([APP_V4.to_string()]), "{run}");
+    assert_eq!(report::number(lookup(&run, APP, "A"), "response.count"), 1, "{run}");
+    assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 0, "{run}");
+    assert!(report::list(run.report(), "dns.never_looked_up").is_empty(), "{run}");
+    assert!(run.stderr.contains("app.example (203.0.113.10)"), "{run}");
+}
+
+#[test]
+fn http_says_its_host() {
+    needs!("curl");
+    let net = internet!();
+    let run = net.host.watch(&["curl", "-4s", "-H", "Host: other.example", "http://app.example/"]);
+    let endpoint = app(run.assert_ok(), 80);
+    assert_eq!(
+        (report::text(endpoint, "name"), report::text(endpoint, "name_source")),
+        ("other.example", "http"),
+        "{run}"
+    );
+    assert_eq!(sources(endpoint), [("dns", APP), ("http", "other.example")], "{run}");
+    assert_eq!(report::text(endpoint, "application.evidence"), "request", "{run}");
+}
+
+#[test]
+fn the_hosts_file_names_who_says_nothing() {
+    let net = internet!();
+    fs::write(net.host.etc().join("hosts"), format!("127.0.0.1 localhost\n{APP_V4} box.example box\n"))
+        .expect("write hosts");
+    let run = net.host.watch(&[crate::TRAFFIC, "fetch", &format!("{APP_V4}:{SOURCE}")]);
+    let endpoint = app(run.assert_ok(), SOURCE);
+    assert_eq!(
+        (report::text(endpoint, "name"), report::text(endpoint, "name_source")),
+        ("box.example", "hosts"),
+        "{run}"
+    );
+    assert!(endpoint.get("application").is_none(), "nothing proves what is spoken there: {run}");
+}
+
+#[test]
+fn what_has_no_name_is_said() {
+    needs!("curl");
+    let net = internet!();
+    let run = net.host.watch(&["curl", "-ks", &format!("https://{APP_V4}/")]);
+    let endpoint = app(run.assert_ok(), 443);
+    assert!(endpoint.get("name").is_none() && endpoint.get("names").is_none(), "{run}");
+    assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 1, "{run}");
+    assert_eq!(report::number(run.report(), "naming.hidden.no_server_name.flows"), 1, "{run}");
+    assert_eq!(report::list(run.report(), "dns.never_looked_up"), [APP_V4.to_string()], "{run}");
+    assert!(run.stderr.contains("1 of 1 flow, 100 % of their bytes; hidden: no server name in 1 flow"), "{run}");
+}
+
+#[test]
+fn questions_and_how_they_went() {
+    needs!("dig");
+    let net = internet!();
+    let script = "dig +short gone.example; dig +short +tcp app.example AAAA; dig +short big.example TXT | wc -c";
+    let run = net.host.watch(&["sh", "-c", script]);
+    run.assert_ok();
+    assert_eq!(lookup(&run, "gone.example", "A")["outcomes"], serde_json::json!({ "nxdomain": 1 }), "{run}");
+    let by_tcp = lookup(&run, APP, "AAAA");
+    assert_eq!((report::number(by_tcp, "answered"), report::list(by_tcp, "addresses").len()), (1, 1), "{run}");
+    assert_eq!(report::number(lookup(&run, BIG, "TXT"), "unanswered"), 0, "{run}");
+    assert_eq!(report::list(run.report(), "dns.unused"), ["app.example"], "{run}");
+    let dns = report::list(run.report(), "endpoints");
+    assert!(dns.iter().all(|endpoint| endpoint["application"]["evidence"] == "message"), "{run}");
+}
+
+#[test]
+fn a_server_of_the_commands_own_has_names_too() {
+    needs!("curl");
+    let net = internet!();
+    let script = "python3 -c 'import http.server as h; h.HTTPServer((\"127.0.0.1\", 8080), h.SimpleHTTPRequestHandler).handle_request()' & sleep 1; curl -s -o /dev/null http://localhost:8080/";
+    needs!("python3");
+    let run = net.host.watch(&["sh", "-c", script]);
+    let flow = &report::list(run.assert_ok().report(), "loopback.flows")[0];
+    assert_eq!((report::text(flow, "application.name"), report::text(flow, "direction")), ("http", "out"), "{run}");
+}
