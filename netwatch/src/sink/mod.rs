@@ -1,8 +1,11 @@
 //! Where reports go: pure formatting into a given writer. Opening files and asking the terminal are the caller's.
 
+pub mod csv;
 mod escape;
 pub mod json;
+pub mod markdown;
 pub mod summary;
+mod words;
 
 pub use escape::escape;
 pub use crate::report::rfc3339;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 mod names;
+pub mod rich;
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::source::Source;
 use crate::error::{Error, Result};
-use crate::sink::{json, summary};
+use crate::sink::{csv, json, markdown, summary};
 
 /// How to say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,17 +72,20 @@ impl Format {
     }
 
     fn write(self, sources: &[Source], look: &summary::Options, out: &mut Vec<u8>) -> io::Result<()> {
-        for (at, Source { report, .. }) in sources.iter().enumerate() {
-            let is_first = at == 0;
+        if self == Self::Csv {
+            csv::write_header(out)?;
+        }
+        for (at, Source { report, series }) in sources.iter().enumerate() {
+            if at > 0 && matches!(self, Self::Text | Self::Markdown) {
+                out.push(b'\n');
+            }
             match self {
-                Self::Text => {
-                    if !is_first {
-                        out.push(b'\n');
-                    }
-                    summary::write(report, look, out)?;
-                }
+                Self::Text => summary::write(report, look, out)?,
                 Self::Json => json::write(report, out)?,
-                Self::Ndjson | Self::Csv | Self::Markdown | Self::Html => return Err(io::ErrorKind::Unsupported.into()),
+                Self::Ndjson => json::lines::write(report, series, out)?,
+                Self::Csv => csv::write(report, out)?,
+                Self::Markdown => markdown::write(report, out)?,
+                Self::Html => return Err(io::ErrorKind::Unsupported.into()),
             }
         }
         Ok(())

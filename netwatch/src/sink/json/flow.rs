@@ -11,7 +11,7 @@ use crate::report::{self, KnownEndpoint, KnownFlow};
 use crate::sink::rfc3339;
 
 #[derive(Serialize)]
-struct JsonFlow<'a> {
+pub(super) struct JsonFlow<'a> {
     protocol: String,
     local: IpAddr,
     local_port: u16,
@@ -97,7 +97,7 @@ struct Failed {
 }
 
 #[derive(Serialize)]
-struct JsonEndpoint<'a> {
+pub(super) struct JsonEndpoint<'a> {
     remote: String,
     port: u16,
     protocol: String,
@@ -125,18 +125,31 @@ fn is_false(value: &bool) -> bool {
 /// A list of flows, converted one at a time.
 pub(super) struct Flows<'a>(pub &'a [KnownFlow]);
 
+impl<'a> Flows<'a> {
+    pub fn each(&self) -> impl Iterator<Item = JsonFlow<'a>> + use<'a> {
+        self.0.iter().map(JsonFlow::from)
+    }
+}
+
 impl Serialize for Flows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(JsonFlow::from))
+        serializer.collect_seq(self.each())
     }
 }
 
 /// A report's endpoints, converted one at a time.
 pub(super) struct Endpoints<'a>(pub &'a report::Report);
 
+impl<'a> Endpoints<'a> {
+    pub fn each(&self) -> impl Iterator<Item = JsonEndpoint<'a>> + use<'a> {
+        let report = self.0;
+        report.endpoints.iter().map(|known| json_endpoint(report, known))
+    }
+}
+
 impl Serialize for Endpoints<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.endpoints.iter().map(|known| json_endpoint(self.0, known)))
+        serializer.collect_seq(self.each())
     }
 }
 

@@ -26,8 +26,10 @@ pub(super) struct Document<'a> {
     totals: Directions<Counters>,
     balance: Balance<'a>,
     lost: Lost,
-    endpoints: Endpoints<'a>,
-    flows: Flows<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints: Option<Endpoints<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<Flows<'a>>,
     folded: Folded,
     naming: JsonNaming,
     other: Vec<Other>,
@@ -173,7 +175,18 @@ struct Other {
 #[derive(Serialize)]
 struct Loopback<'a> {
     totals: Directions<Counters>,
-    flows: Flows<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<Flows<'a>>,
+}
+
+impl<'a> Document<'a> {
+    /// All but the lists that can be long.
+    pub(super) fn without_lists(report: &'a Report) -> Self {
+        let document = Self::from(report);
+        let loopback = document.loopback.map(|loopback| Loopback { flows: None, ..loopback });
+        let dns = document.dns.without_lookups();
+        Self { endpoints: None, flows: None, loopback, dns, ..document }
+    }
 }
 
 impl<'a> From<&'a Report> for Document<'a> {
@@ -189,8 +202,8 @@ impl<'a> From<&'a Report> for Document<'a> {
             totals: report.totals.into(),
             balance: (&report.balance).into(),
             lost: report.lost.into(),
-            endpoints: Endpoints(report),
-            flows: Flows(&report.flows),
+            endpoints: Some(Endpoints(report)),
+            flows: Some(Flows(&report.flows)),
             folded: report.folded.into(),
             naming: (&report.naming).into(),
             other: others(report),
@@ -224,7 +237,7 @@ impl From<flow::FileBalance> for File {
 
 impl<'a> From<&'a report::Loopback> for Loopback<'a> {
     fn from(loopback: &'a report::Loopback) -> Self {
-        Self { totals: loopback.totals.into(), flows: Flows(&loopback.flows) }
+        Self { totals: loopback.totals.into(), flows: Some(Flows(&loopback.flows)) }
     }
 }
 

@@ -6,11 +6,11 @@ mod blocks;
 mod endpoints;
 mod facts;
 mod grid;
-mod head;
+pub(super) mod head;
 mod line;
 mod names;
-mod text;
-mod units;
+pub(super) mod text;
+pub(super) mod units;
 
 use std::io::{self, Write};
 

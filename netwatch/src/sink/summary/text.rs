@@ -56,7 +56,7 @@ pub(super) fn cut(text: &str, limit: usize) -> String {
 }
 
 /// A command as it could be typed into a shell, made harmless for the terminal.
-pub(super) fn command(arguments: &[String]) -> String {
+pub(in crate::sink) fn command(arguments: &[String]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|argument| quote(argument)).collect();
     escape(&quoted.join(" ")).into_owned()
 }
