@@ -188,15 +188,20 @@ impl Collected {
 }
 
 fn made(report: &Report) -> Made {
-    let program = report.run.command.first().map(|path| path.rsplit('/').next().unwrap_or(path).to_owned());
+    let program = report.run.command.first().map(|path| file_name(path));
     match &report.replay {
-        Some(replay) => Made { from: replay.file.clone(), program: String::new(), started_ns: replay.started_ns },
+        // Whoever reads the rules need not know where captures are kept here.
+        Some(replay) => Made { from: file_name(&replay.file), program: String::new(), started_ns: replay.started_ns },
         None => Made {
             from: report.run.id.clone(),
             program: program.unwrap_or_default(),
             started_ns: report.run.started_ns,
         },
     }
+}
+
+fn file_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 fn on_machine(service: Service, direction: Direction) -> String {
