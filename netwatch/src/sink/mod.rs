@@ -2,6 +2,7 @@
 
 pub mod csv;
 mod escape;
+pub mod history;
 pub mod json;
 pub mod markdown;
 pub mod summary;
