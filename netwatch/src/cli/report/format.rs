@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::source::Source;
 use crate::error::{Error, Result};
-use crate::sink::{csv, json, markdown, summary};
+use crate::sink::{csv, html, json, markdown, summary};
 
 /// How to say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,7 +85,7 @@ impl Format {
                 Self::Ndjson => json::lines::write(report, series, out)?,
                 Self::Csv => csv::write(report, out)?,
                 Self::Markdown => markdown::write(report, out)?,
-                Self::Html => return Err(io::ErrorKind::Unsupported.into()),
+                Self::Html => html::write(report, series, out)?,
             }
         }
         Ok(())
