@@ -11,9 +11,10 @@ use nix::unistd::{Gid, Uid};
 
 use super::{ColorChoice, complain};
 use crate::capture::{Capture, End};
+use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::replay::{Local, Plan, Progress, Replayed, replay};
+use crate::replay::{Local, Plan, Progress, Replayed, Resolve, replay};
 use crate::run::{Output, Show};
 use crate::target::user::Identity;
 
@@ -49,6 +50,10 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=16_777_216), env = "NETWATCH_MAX_FLOWS")]
     max_flows: u32,
 
+    /// Ask for names of remotes that have none (PTR, by this machine's resolver; at most 256, 3 s)
+    #[arg(long, env = "NETWATCH_RESOLVE", value_parser = FalseyValueParser::new())]
+    resolve: bool,
+
     /// The capture, pcap or pcapng; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
@@ -77,7 +82,9 @@ pub(super) fn main(arguments: &ReplayArgs) -> Exit {
 fn replayed(arguments: &ReplayArgs) -> Result<Exit> {
     let local =
         Local::new(arguments.local.iter().map(String::as_str)).map_err(|why| Error::said("use", "--local", why))?;
-    let plan = Plan { local, by_kernel: arguments.kernel, max_flows: arguments.max_flows };
+    let resolve: Resolve = |addresses| reverse::names(addresses.into_iter());
+    let resolve = arguments.resolve.then_some(resolve);
+    let plan = Plan { local, by_kernel: arguments.kernel, max_flows: arguments.max_flows, resolve };
     let mut capture = Capture::open(&arguments.file, &STOP)?;
     let output = arguments.output.as_deref().map(|path| Output::create(path, caller()?)).transpose()?;
     let show = Show::on(&io::stdout(), arguments.json, arguments.quiet, arguments.color);

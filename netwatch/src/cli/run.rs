@@ -59,6 +59,10 @@ pub struct RunArgs {
     #[arg(long, env = "NETWATCH_HOST_LOOPBACK", value_parser = FalseyValueParser::new())]
     pub host_loopback: bool,
 
+    /// When the command is over, ask for names of remotes that have none (PTR, by the host's resolver; at most 256, 3 s)
+    #[arg(long, env = "NETWATCH_RESOLVE", value_parser = FalseyValueParser::new())]
+    pub resolve: bool,
+
     /// Name the network namespace, so that `ip netns exec NAME …` can join it
     #[arg(long, value_name = "NAME", env = "NETWATCH_NAME")]
     pub name: Option<String>,

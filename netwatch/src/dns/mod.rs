@@ -7,6 +7,7 @@ pub mod forwarder;
 mod in_flight;
 pub mod message;
 pub mod resolv_conf;
+pub mod reverse;
 mod socket;
 pub mod stats;
 mod tcp;

@@ -21,7 +21,7 @@ pub enum Source {
     Llmnr,
     /// The hosts file.
     Hosts,
-    /// The name that belongs to an address, asked by the target.
+    /// The name that belongs to an address, asked by the target or by `--resolve`.
     Ptr,
 }
 

@@ -1,5 +1,6 @@
 //! The whole: samples go in, names come out.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::dns::{Addresses, Dns, Heard, Lookup};
@@ -23,6 +24,8 @@ pub struct Names {
     dns: Dns,
     addresses: Addresses,
     hosts: Hosts,
+    /// Names that somebody else than the target asked for.
+    resolved: HashMap<IpAddr, Name>,
     lost: Lost,
     now_ns: u64,
 }
@@ -44,6 +47,7 @@ impl Names {
             dns: Dns::new(&limits),
             addresses: Addresses::new(&limits),
             hosts,
+            resolved: HashMap::new(),
             lost: Lost::default(),
             now_ns: 0,
         }
@@ -119,11 +123,18 @@ impl Names {
     }
 
     /// The name of the remote of a flow that began at a time: what the flow itself says, else what DNS last answered before it began, else the
-    /// hosts file. A server name that covers an encrypted one comes after DNS, which may know the true one.
+    /// hosts file, at last [`Self::resolve`]. A server name that
+    /// covers an encrypted one comes after DNS, which may know the true one.
     pub fn best(&self, flow: &FlowKey, began_ns: u64) -> Option<Best<'_>> {
         let own = self.flow(flow).and_then(own_name);
         let is_cover = self.ech(flow) == Some(Hidden::Ech);
-        own.filter(|_| !is_cover).or_else(|| self.looked_up(flow.remote.addr, began_ns)).or(own)
+        let own_or_asked = own.filter(|_| !is_cover).or_else(|| self.looked_up(flow.remote.addr, began_ns)).or(own);
+        own_or_asked.or_else(|| self.resolved.get(&flow.remote.addr).map(|name| Best { name, source: Source::Ptr }))
+    }
+
+    /// Names that were asked for addresses which have no other.
+    pub fn resolve(&mut self, names: impl IntoIterator<Item = (IpAddr, Name)>) {
+        self.resolved.extend(names);
     }
 
     /// The name of an address at a time, as DNS or the hosts file have it.

@@ -11,6 +11,8 @@ mod tally;
 pub use local::Local;
 pub use progress::Progress;
 
+use std::net::IpAddr;
+
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::Linked;
 
@@ -22,6 +24,7 @@ use crate::probe::heard_of;
 use crate::probe::host::{Counted, Host};
 use crate::process::{Processes, Users};
 use crate::report::{self, Facts, Report};
+use crate::wire::Name;
 use kernel::Kernel;
 use tally::Tally;
 
@@ -34,7 +37,12 @@ pub struct Plan {
     pub by_kernel: bool,
     /// Flows counted one by one; packets of further ones are counted by protocol.
     pub max_flows: u32,
+    /// How to ask for names of addresses that have none, if they are wanted.
+    pub resolve: Option<Resolve>,
 }
+
+/// Looks names of addresses up.
+pub type Resolve = fn(Vec<IpAddr>) -> Vec<(IpAddr, Name)>;
 
 /// What came of it.
 #[derive(Debug)]
@@ -156,7 +164,13 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         ..tally.facts()
     };
     let facts = Facts { complete: true, lost, notes, replay: Some(replay), ..nothing_ran() };
-    Ok(Replayed { report: Report::new(facts, &learned.table, &learned.names, &Users::default()), end })
+    let report = |facts, names: &Names| Report::new(facts, &learned.table, names, &Users::default());
+    let mut said = report(facts.clone(), &learned.names);
+    if let Some(resolve) = plan.resolve {
+        learned.names.resolve(resolve(said.unnamed_addresses().collect()));
+        said = report(facts, &learned.names);
+    }
+    Ok(Replayed { report: said, end })
 }
 
 fn nothing_ran() -> Facts {

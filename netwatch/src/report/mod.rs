@@ -8,7 +8,7 @@ mod port;
 mod run;
 mod series;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
 pub use naming::{Naming, Share};
@@ -128,6 +128,11 @@ impl Report {
             interface,
             dns,
         }
+    }
+
+    /// Addresses of remotes without a name, those that carried most first. Not groups and the gateway, which have none.
+    pub fn unnamed_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        naming::unnamed_addresses(&self.endpoints, &self.interface.gateway)
     }
 
     /// The resolvers behind an endpoint that is the gateway's DNS forwarder; empty for every other endpoint.

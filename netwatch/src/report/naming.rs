@@ -1,6 +1,6 @@
 //! Names put to flows and endpoints, and how much had none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
@@ -168,6 +168,18 @@ pub(super) fn result(flows: &[KnownFlow], names: &Names, gateways: &[IpAddr]) ->
     naming.unused = usage.unused.into_iter().cloned().collect();
     naming.never_looked_up = usage.never_looked_up;
     naming
+}
+
+/// Addresses without a name that could have one, largest first.
+pub(super) fn unnamed_addresses<'a>(
+    endpoints: &'a [KnownEndpoint],
+    gateways: &'a [IpAddr],
+) -> impl Iterator<Item = IpAddr> + 'a {
+    let mut seen = HashSet::new();
+    endpoints.iter().filter(|known| known.shown.is_none()).filter_map(move |known| match known.endpoint.key.remote {
+        Remote::Address(address) if is_nameable(address, gateways) && seen.insert(address) => Some(address),
+        _ => None,
+    })
 }
 
 /// Groups, and the gateway that the run itself made, have no names.

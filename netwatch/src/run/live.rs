@@ -6,6 +6,7 @@ use super::network::{Change, Network};
 use super::notes;
 use super::signals::Listening;
 use super::watch::Ending;
+use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::flow::{InterfaceCounters, LinkCounters, Table};
 use crate::name::Names;
@@ -22,6 +23,8 @@ pub(super) struct Card {
     pub command: Vec<String>,
     pub user: String,
     pub host_loopback: bool,
+    /// `--resolve`.
+    pub resolve: bool,
 }
 
 /// Everything that a run owns while its command lives.
@@ -113,6 +116,10 @@ impl Live {
             link::delete(self.network.link.name())?;
         }
         let mut report = self.report(Some(ending), counters, true)?;
+        if self.card.resolve && report.unnamed_addresses().next().is_some() {
+            self.names.resolve(reverse::names(report.unnamed_addresses()));
+            report = self.report(Some(ending), counters, true)?;
+        }
         report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
         Ok(report)
     }

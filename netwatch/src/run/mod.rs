@@ -26,6 +26,7 @@ use crate::faults;
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::report::{EndedBy, Exit as RunExit, Report};
 use crate::state::{self, Exclusive, Journal, LinkEnds, RunDir};
+use live::now_ns;
 use setup::Ready;
 use signals::{Listening, Signals};
 use watch::{Ending, Limits, NotStarted, Watch};
@@ -142,7 +143,7 @@ async fn in_runtime(
 
 async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
     let arguments = &plan.arguments;
-    ready.live.started_ns = live::now_ns();
+    ready.live.started_ns = now_ns();
     faults::point("go")?;
     line.go()?;
     crate::guardian::let_go_of_stdio();

@@ -72,6 +72,7 @@ pub(super) async fn set_up(
         command: plan.command.shown(),
         user: plan.user.name.clone(),
         host_loopback: plan.arguments.host_loopback,
+        resolve: plan.arguments.resolve,
     };
     let interim = move |report: &crate::report::Report| show.interim(report);
     let live = Live {

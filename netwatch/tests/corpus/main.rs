@@ -30,7 +30,7 @@ fn corpus() -> Option<PathBuf> {
 }
 
 fn plan(by_kernel: bool) -> Plan {
-    Plan { local: Local::default(), by_kernel, max_flows: 131_072 }
+    Plan { local: Local::default(), by_kernel, max_flows: 131_072, resolve: None }
 }
 
 fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) -> Replayed {

@@ -109,3 +109,14 @@ fn a_server_of_the_commands_own_has_names_too() {
     let flow = &report::list(run.assert_ok().report(), "loopback.flows")[0];
     assert_eq!((report::text(flow, "application.name"), report::text(flow, "direction")), ("http", "out"), "{run}");
 }
+
+#[test]
+fn names_are_asked_for_when_wanted() {
+    needs!("curl");
+    let net = internet!();
+    let run = net.host.run(&["--resolve"], &["curl", "-s", &format!("http://{APP_V4}:{REFUSED}/")]);
+    let endpoint = app(run.assert_code(7), REFUSED);
+    assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "ptr"), "{run}");
+    assert_eq!(report::list(run.report(), "dns.never_looked_up"), [APP_V4.to_string()], "the target did not: {run}");
+    assert!(report::list(run.report(), "dns.lookups").is_empty(), "netwatch's questions are not the target's: {run}");
+}

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::flow::DEFAULT_MAX_FLOWS;
+use crate::record;
 use crate::replay::{Local, Plan, replay};
 use crate::report::{Report, Series};
 
@@ -60,11 +61,10 @@ fn replayed(path: &Path) -> Result<Source> {
     let local = Local::new([]).map_err(|why| Error::said("use", "no local networks", why))?;
     let max_flows = u32::try_from(DEFAULT_MAX_FLOWS).unwrap_or(u32::MAX);
     let mut capture = Capture::open(path, &NEVER)?;
-    let done = replay(&mut capture, &Plan { local, by_kernel: false, max_flows }, &mut ())?;
+    let done = replay(&mut capture, &Plan { local, by_kernel: false, max_flows, resolve: None }, &mut ())?;
     Ok(Source { report: done.report, series: Series::default() })
 }
 
 fn recorded(selector: Option<&str>) -> Result<Source> {
-    let object = selector.map_or("the newest run".to_owned(), |selector| format!("run {selector}"));
-    Err(Error::said("report on", object, "runs are not recorded yet").hint("name a capture"))
+    record::open(selector).map(|recorded| Source { report: recorded.report, series: recorded.series })
 }
