@@ -3,6 +3,7 @@
 pub mod csv;
 mod escape;
 pub mod history;
+pub mod html;
 pub mod json;
 pub mod markdown;
 pub mod summary;

@@ -9,7 +9,7 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::policy;
 use crate::report::Report;
-use crate::sink::{csv, json, markdown, summary};
+use crate::sink::{csv, html, json, markdown, summary};
 
 /// How to say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -148,7 +148,7 @@ impl Format {
                 Self::Ndjson => json::lines::write(report, series, out)?,
                 Self::Csv => csv::write(report, out)?,
                 Self::Markdown => markdown::write(report, out)?,
-                Self::Html => return Err(io::ErrorKind::Unsupported.into()),
+                Self::Html => html::write(report, series, out)?,
                 // Rules are one document of all sources.
                 _ => return Err(io::ErrorKind::Unsupported.into()),
             }
