@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod diff;
 pub mod dns;
 pub mod doctor;
 pub mod error;

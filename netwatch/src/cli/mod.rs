@@ -2,6 +2,7 @@
 
 mod clean;
 mod completions;
+mod diff;
 mod doctor;
 mod history;
 mod list;
@@ -35,6 +36,8 @@ Examples:
   sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
   netwatch replay trace.pcapng                           the same answer for a capture
   netwatch report --open                                 the newest run as a page with pictures
+  netwatch report --format nft                           firewall rules for the users of that program
+  netwatch diff 2 1                                      what differs from the run before?
   sudo netwatch doctor                                   can this machine do it, and what is missing?
 
 More: `netwatch help run`, README.md and docs/.";
@@ -45,8 +48,10 @@ enum Subcommands {
     Run(Box<RunArgs>),
     /// Count the packets of a capture file as a run would have
     Replay(replay::ReplayArgs),
-    /// Say again what a run talked to, as text, JSON, CSV, Markdown, or a page with pictures
-    Report(report::ReportArgs),
+    /// Say again what a run talked to, as text, JSON, CSV, Markdown, a page with pictures, or firewall rules
+    Report(Box<report::ReportArgs>),
+    /// Say what differs between runs, as a gate for releases
+    Diff(Box<diff::DiffArgs>),
     /// Say whether this machine can run netwatch, and what to do where it cannot
     Doctor,
     /// List the runs that are alive
@@ -74,6 +79,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
         Subcommands::Run(arguments) => run::main(*arguments),
         Subcommands::Replay(arguments) => replay::main(&arguments),
         Subcommands::Report(arguments) => report::main(&arguments),
+        Subcommands::Diff(arguments) => diff::main(&arguments),
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
         Subcommands::History(arguments) => history::main(&arguments),

@@ -4,7 +4,7 @@ mod browser;
 mod format;
 mod patience;
 mod rules;
-mod source;
+pub(super) mod source;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

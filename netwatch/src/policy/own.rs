@@ -6,7 +6,7 @@ use crate::report::Interface;
 
 /// What an address is to the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Somebody else, somewhere else.
     Elsewhere,
     /// Multicast, or the broadcast of any link.
@@ -18,7 +18,7 @@ pub(super) enum Place {
 }
 
 /// Where an address is.
-pub(super) fn place(address: IpAddr, interface: &Interface) -> Place {
+pub(crate) fn place(address: IpAddr, interface: &Interface) -> Place {
     if interface.gateway.contains(&address) {
         return Place::Machine;
     }

@@ -9,7 +9,7 @@ use super::need::{Need, Pattern, Service, host};
 use super::own::{Place, place};
 use super::peers::Peers;
 use super::text::comment;
-use crate::flow::{Direction, Endpoint, Failed, Protocol, RemainderKind, Remote};
+use crate::flow::{Direction, Endpoint, Failed, Protocol, Remote};
 use crate::report::{KnownEndpoint, Report};
 use crate::wire::Name;
 
@@ -89,8 +89,7 @@ impl Collected {
     fn add_endpoint(&mut self, report: &Report, peers: &Peers<'_>, known: &KnownEndpoint, options: &Options) {
         let Endpoint { key, .. } = &known.endpoint;
         let Remote::Address(address) = key.remote else {
-            let way = key.direction.of_flow();
-            self.gaps.insert(format!("there were more remotes by {} ({way}) than could be told apart", key.protocol));
+            // The report says so itself.
             return;
         };
         let Some(service) = Service::of(key) else {
@@ -262,18 +261,10 @@ pub(super) fn failure(failed: &Failed) -> String {
 /// What this report does not know.
 fn gaps(report: &Report) -> Vec<String> {
     let from = comment(&made(report).from, 80);
-    let mut gaps = Vec::new();
-    let mut gap = |is_one: bool, text: String| if is_one { gaps.push(text) };
-    gap(!report.complete, format!("{from} was not over: these are interim figures"));
-    let packets = |kind| report.remainders.of(kind).both().packets;
-    let (overflow, malformed) = (packets(RemainderKind::Overflow), packets(RemainderKind::Malformed));
-    gap(overflow > 0, format!("{from}: {overflow} packets found the flow table full, their remotes are not known"));
-    gap(malformed > 0, format!("{from}: {malformed} packets could not be read"));
-    gap(report.lost.samples > 0, format!("{from}: {} samples were lost, names may be missing", report.lost.samples));
-    if let Some(early) = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
-        gap(true, format!("{from} was read to byte {} only ({})", early.offset, comment(&early.cause, 80)));
+    let mut gaps: Vec<String> = report.gaps().iter().map(|gap| format!("{from}: {}", comment(gap, 300))).collect();
+    let has_v6 = report.replay.is_some() || report.interface.local.iter().any(IpAddr::is_ipv6);
+    if !has_v6 {
+        gaps.push(format!("{from}: there was no IPv6, what its names have there is not listed"));
     }
-    let has_no_v6 = report.replay.is_none() && !report.interface.local.iter().any(IpAddr::is_ipv6);
-    gap(has_no_v6, format!("{from} had no IPv6: what its names have there is not listed"));
     gaps
 }

@@ -1,6 +1,7 @@
 //! The report: everything that is said about a run, as plain data for every sink.
 
 mod attempts;
+mod gaps;
 mod hints;
 mod known;
 mod naming;

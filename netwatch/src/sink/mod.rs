@@ -1,6 +1,7 @@
 //! Where reports go: pure formatting into a given writer. Opening files and asking the terminal are the caller's.
 
 pub mod csv;
+pub mod diff;
 mod escape;
 pub mod history;
 pub mod html;
