@@ -101,11 +101,8 @@ pub fn compare(old: &[&Report], new: &[&Report], options: &Options) -> Differenc
     let (before, after) = (Picture::of(old, &book), Picture::of(new, &book));
     let mut options = options.clone();
     let mut notes = Vec::new();
-    let has_processes = [("the old", old), ("the new", new)];
-    for (side, _) in has_processes.iter().filter(|(_, reports)| !knows_processes(reports)) {
-        if options.only.contains(&Kind::Processes) {
-            notes.push(format!("processes are not compared: not all of {side} runs know theirs"));
-        }
+    if options.only.contains(&Kind::Processes) && !(knows_processes(old) && knows_processes(new)) {
+        notes.push("processes are not compared: not all of these runs know theirs".to_owned());
     }
     if !notes.is_empty() {
         options.only.retain(|kind| *kind != Kind::Processes);

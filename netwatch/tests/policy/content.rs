@@ -9,7 +9,7 @@ use netwatch::report::Report;
 use snapbox::{Data, assert_data_eq};
 
 use crate::sample::{facts, failed, growth, key, replayed, report, table};
-use crate::scene::{ATTACKS, Told, address, came, connections, everything, lookup, name, tell};
+use crate::sample::scene::{ATTACKS, Told, address, came, connections, everything, lookup, name, tell};
 use crate::{rules, variants};
 
 fn plain() -> Options {

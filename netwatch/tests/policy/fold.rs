@@ -10,7 +10,7 @@ use netwatch::wire::Name;
 use proptest::prelude::*;
 
 use crate::rules;
-use crate::scene::connections;
+use crate::sample::scene::connections;
 
 fn need(name: Option<&str>, port: u16, peers: &[IpAddr]) -> Need {
     let peers: BTreeSet<IpNet> = peers.iter().copied().map(IpNet::from).collect();
@@ -143,6 +143,7 @@ fn covers(wide: &Need, need: &Need, peer: &IpNet) -> bool {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_original_is_covered(needs in prop::collection::vec(any_need(), 0..12), v4 in 16u8..=32, v6 in 48u8..=128) {
         let folded = generalise(needs.clone(), &Generalise { v4, v6, names: 3 });

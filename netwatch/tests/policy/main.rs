@@ -4,7 +4,6 @@
 mod sample;
 mod content;
 mod fold;
-mod scene;
 mod taken;
 mod tool;
 

@@ -3,7 +3,7 @@
 use netwatch::policy::{Family, Format, Options};
 use netwatch::report::Report;
 
-use crate::scene::everything;
+use crate::sample::scene::everything;
 use crate::tool::{PYTHON, has, python, sh};
 use crate::{rules, variants};
 

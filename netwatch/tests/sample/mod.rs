@@ -4,6 +4,7 @@
 
 mod names;
 pub mod rich;
+pub mod scene;
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -14,7 +14,7 @@ pub(super) fn text(difference: &Difference) -> String {
         text += "\n| | What | Which | Old | New |\n|---|---|---|---|---|\n";
         difference.changes.iter().for_each(|change| text += &row(change));
     }
-    text += &format!("\nA change counts when {}.\n", threshold(difference));
+    text += &format!("\nIn this comparison, {}.\n", threshold(difference));
     for note in notes(difference) {
         text += &format!("\n- {}\n", code(&note));
     }

@@ -54,6 +54,8 @@ fn word(measure: &Measure, kind: Kind) -> &'static str {
         ("sent_bytes", _) => "sent",
         ("received_bytes", _) => "received",
         ("times", Kind::Names) => "asked",
+        ("times", Kind::Processes) => "processes",
+        ("times", _) => "attempts",
         (name, _) => name,
     }
 }
@@ -97,11 +99,11 @@ fn notes(difference: &Difference) -> Vec<String> {
     notes
 }
 
-/// `more than 2 times and 10.0 kB, or 10 connections`.
+/// What makes a number another one.
 fn threshold(difference: &Difference) -> String {
     let options = &difference.options;
     format!(
-        "numbers differ from {} times and {} (or {} in number) on",
+        "numbers differ when they are more than {} times apart, and by at least {} or {} in count",
         options.factor,
         bytes(options.min_bytes),
         count(options.min_count)

@@ -9,7 +9,7 @@ use netwatch::report::{FlowNaming, Report, Shown};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
 
-use crate::sample::{START_NS, facts, failed, growth, housekeeping, key, report, table, tcp};
+use super::{START_NS, facts, failed, growth, housekeeping, key, report, table, tcp};
 
 /// Words that would break out of a comment, a quoted string, a line, a here-document or a document.
 pub const ATTACKS: [&str; 6] = [
