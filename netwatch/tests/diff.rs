@@ -80,7 +80,10 @@ fn addresses_behind_a_name_are_no_difference() {
         assert!(diff(&old, &new).is_same(), "{other}");
     }
     let unnamed = connections(&[("198.51.100.7", 443, None)]);
-    assert_eq!(of_kind(&diff(&old, &unnamed), Kind::Endpoints), ["+tcp/443 out 198.51.100.7", "-tcp/443 out app.example"]);
+    assert_eq!(
+        of_kind(&diff(&old, &unnamed), Kind::Endpoints),
+        ["+tcp/443 out 198.51.100.7", "-tcp/443 out app.example"]
+    );
 }
 
 #[test]
@@ -210,8 +213,7 @@ fn failures_are_by_name_port_and_cause() {
         attempt(Target::Unix("/run/docker.sock".into()), Cause::Errno(13)),
         attempt(Target::Address("[2001:db8::1]:443".parse().unwrap()), Cause::Errno(101)),
     ];
-    let expected =
-        ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no_route", "+missing.example: dns nxdomain"];
+    let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no_route", "+missing.example: dns nxdomain"];
     let mut failures = of_kind(&diff(&bytes(100), &nowhere), Kind::Failures);
     failures.sort();
     assert_eq!(failures, expected);
@@ -314,16 +316,18 @@ fn any_increment() -> impl Strategy<Value = Increment> {
     let remote = prop::sample::select(vec!["203.0.113.10", "203.0.113.11", "2001:db8::1", "10.87.0.1", "224.0.0.251"]);
     let protocol = prop::sample::select(vec![1u8, 6, 17, 47, 132]);
     let port = prop::sample::select(vec![53u16, 80, 443, 40_000, 60_000]);
-    (remote, protocol, port, 1024u16..65_535, any::<bool>(), 0u64..100_000).prop_map(|(to, protocol, port, local, is_in, size)| {
-        let to: IpAddr = address(to);
-        let has_ports = Protocol(protocol).has_ports();
-        let (local, port) = if has_ports { (local, port) } else { (0, 0) };
-        let key = if is_in { key(protocol, port, to, local) } else { key(protocol, local, to, port) };
-        let opened_by = if is_in { Direction::Ingress } else { Direction::Egress };
-        let mut increment = Increment { opened_by, ..growth(Traffic::Flow(key), (1, size), (1, 90)) };
-        increment.counters.ingress = counters(2, size / 2);
-        increment
-    })
+    (remote, protocol, port, 1024u16..65_535, any::<bool>(), 0u64..100_000).prop_map(
+        |(to, protocol, port, local, is_in, size)| {
+            let to: IpAddr = address(to);
+            let has_ports = Protocol(protocol).has_ports();
+            let (local, port) = if has_ports { (local, port) } else { (0, 0) };
+            let key = if is_in { key(protocol, port, to, local) } else { key(protocol, local, to, port) };
+            let opened_by = if is_in { Direction::Ingress } else { Direction::Egress };
+            let mut increment = Increment { opened_by, ..growth(Traffic::Flow(key), (1, size), (1, 90)) };
+            increment.counters.ingress = counters(2, size / 2);
+            increment
+        },
+    )
 }
 
 fn any_report() -> impl Strategy<Value = Report> {

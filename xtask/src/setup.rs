@@ -10,7 +10,7 @@ const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages, and a program or file that tells whether each is there.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 29] = [
     ("gcc", "cc"),
     ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
     ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
@@ -34,6 +34,13 @@ const PACKAGES: [(&str, &str); 23] = [
     ("sudo", "sudo"),
     ("python3", "python3"),
     ("socat", "socat"),
+    // Firewalls' own tools, for the rules that are written for them. ufw is off until it is enabled; firewalld itself would start.
+    ("ufw", "ufw"),
+    ("systemd", "systemd-analyze"),
+    ("python3-firewall", "/usr/lib/python3/dist-packages/firewall/core/rich.py"),
+    ("python3-jsonschema", "/usr/lib/python3/dist-packages/jsonschema/__init__.py"),
+    ("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py"),
+    ("python3-botocore", "/usr/lib/python3/dist-packages/botocore/__init__.py"),
 ];
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.

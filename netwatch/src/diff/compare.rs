@@ -117,7 +117,12 @@ pub fn compare(old: &[&Report], new: &[&Report], options: &Options) -> Differenc
     Difference { old: sides(old), new: sides(new), changes, compared, notes, options }
 }
 
-fn change(subject: &Subject, old: Option<&Numbers<Range>>, new: Option<&Numbers<Range>>, options: &Options) -> Option<Change> {
+fn change(
+    subject: &Subject,
+    old: Option<&Numbers<Range>>,
+    new: Option<&Numbers<Range>>,
+    options: &Options,
+) -> Option<Change> {
     let measures = measures(old, new, options);
     let how = match (old, new) {
         (None, _) => How::Appeared,

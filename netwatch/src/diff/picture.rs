@@ -99,7 +99,8 @@ impl One {
     }
 
     fn add_spoken(&mut self, protocol: Protocol, known: &KnownFlow) {
-        let spoken = known.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).filter(|spoken| spoken.is_proven());
+        let spoken =
+            known.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).filter(|spoken| spoken.is_proven());
         if let Some(spoken) = spoken {
             let application = Some(spoken.application.to_string());
             self.add(Subject::Protocol { protocol, application }, []);

@@ -107,7 +107,11 @@ impl Permissions {
 }
 
 fn any(is_v4: bool) -> IpNet {
-    let net = if is_v4 { IpNet::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0) } else { IpNet::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0) };
+    let net = if is_v4 {
+        IpNet::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0)
+    } else {
+        IpNet::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0)
+    };
     net.unwrap_or_default()
 }
 

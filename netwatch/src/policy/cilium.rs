@@ -59,7 +59,10 @@ fn resolvers(options: &Options) -> String {
         return String::new();
     }
     let rules = "          rules:\n            dns:\n              - matchPattern: \"*\"\n";
-    format!("    - toCIDR: [{}]\n      toPorts:\n        - ports:\n            - {{port: \"53\", protocol: ANY}}\n{rules}", list(&nets))
+    format!(
+        "    - toCIDR: [{}]\n      toPorts:\n        - ports:\n            - {{port: \"53\", protocol: ANY}}\n{rules}",
+        list(&nets)
+    )
 }
 
 fn list<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> String {
@@ -77,7 +80,9 @@ fn names(need: &Need) -> BTreeSet<&Pattern> {
 fn out(need: &Need) -> String {
     let mut text = String::new();
     let names = names(need);
-    if !names.is_empty() && let Some(to) = to_named(need.service) {
+    if !names.is_empty()
+        && let Some(to) = to_named(need.service)
+    {
         text += "    - toFQDNs:\n";
         for pattern in &names {
             let key = if matches!(pattern, Pattern::Exact(_)) { "matchName" } else { "matchPattern" };
@@ -86,8 +91,11 @@ fn out(need: &Need) -> String {
         text += &to;
     }
     // Where a name cannot be followed, all its addresses are listed.
-    let bare = if names.len() < need.asked.len() || to_named(need.service).is_none() { &need.peers } else { &need.unasked };
-    if !bare.is_empty() && let Some(to) = to(need.service) {
+    let bare =
+        if names.len() < need.asked.len() || to_named(need.service).is_none() { &need.peers } else { &need.unasked };
+    if !bare.is_empty()
+        && let Some(to) = to(need.service)
+    {
         text += &title(need, "    ");
         text += &format!("    - toCIDR: [{}]\n{to}", list(bare));
     }

@@ -49,7 +49,8 @@ fn add(text: &mut String, policy: &str, rule: &str, mark: &str) {
 /// What IPv6 needs (RFC 4861), and DNS.
 fn basics(requirements: &Requirements, options: &Options) -> Vec<String> {
     let types = ["router-solicitation", "neighbour-solicitation", "neighbour-advertisement"];
-    let mut rules: Vec<String> = types.map(|kind| format!("rule family=\"ipv6\" icmp-type name=\"{kind}\" accept")).into();
+    let mut rules: Vec<String> =
+        types.map(|kind| format!("rule family=\"ipv6\" icmp-type name=\"{kind}\" accept")).into();
     // firewalld has no names for listener reports: by where they go (RFC 3810).
     rules.push("rule family=\"ipv6\" destination address=\"ff02::16\" protocol value=\"ipv6-icmp\" accept".into());
     if !requirements.groups.is_empty() {
@@ -96,7 +97,9 @@ fn address(side: &str, net: &IpNet) -> String {
 
 fn service(service: Service) -> String {
     match service {
-        Service::Ports(protocol, first, last) if first == last => format!("port port=\"{first}\" protocol=\"{protocol}\""),
+        Service::Ports(protocol, first, last) if first == last => {
+            format!("port port=\"{first}\" protocol=\"{protocol}\"")
+        }
         Service::Ports(protocol, first, last) => format!("port port=\"{first}-{last}\" protocol=\"{protocol}\""),
         Service::Echo => "icmp-type name=\"echo-request\"".to_owned(),
         Service::Protocol(protocol) => format!("protocol value=\"{}\"", protocol.0),

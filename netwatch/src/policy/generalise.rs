@@ -44,7 +44,8 @@ pub fn generalise(needs: Vec<Need>, rules: &Generalise) -> Vec<Need> {
     for need in &mut needs {
         let least = if need.name.is_some() { ADDRESSES_NAMED } else { ADDRESSES_UNNAMED };
         need.peers = prefixes(&need.peers, rules, least);
-        need.unasked = need.peers.iter().filter(|wide| need.unasked.iter().any(|one| wide.contains(one))).copied().collect();
+        need.unasked =
+            need.peers.iter().filter(|wide| need.unasked.iter().any(|one| wide.contains(one))).copied().collect();
     }
     needs
 }
@@ -148,4 +149,3 @@ fn covering(nets: &[IpNet]) -> IpNet {
     // In the order of addresses, what covers the first and the last covers all between them.
     wide.trunc()
 }
-

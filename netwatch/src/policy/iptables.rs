@@ -19,7 +19,9 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     match options.family {
         Some(family) => {
             let restore = if family == Family::V4 { "iptables-restore" } else { "ip6tables-restore" };
-            let load = format!("Load with `{restore} FILE`, which replaces the filter table, or with `{restore} --noflush FILE`, once.");
+            let load = format!(
+                "Load with `{restore} FILE`, which replaces the filter table, or with `{restore} --noflush FILE`, once."
+            );
             let lines = header::lines(requirements, options, &[&load, SCOPE], &[NAMES]);
             commented(&lines, "#") + &table(requirements, options, family, true)
         }
@@ -37,7 +39,8 @@ fn script(requirements: &Requirements, options: &Options) -> String {
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\n";
     text += &functions(options);
-    for (family, restore, mark) in [(Family::V4, "iptables-restore", "IPV4"), (Family::V6, "ip6tables-restore", "IPV6")] {
+    for (family, restore, mark) in [(Family::V4, "iptables-restore", "IPV4"), (Family::V6, "ip6tables-restore", "IPV6")]
+    {
         let _ = write!(text, "\n{restore} $how <<'{mark}'\n{}{mark}\n", table(requirements, options, family, false));
     }
     text + "\n[ \"${1:-}\" = --test ] || { hook iptables; hook ip6tables; }\n"
@@ -46,7 +49,15 @@ fn script(requirements: &Requirements, options: &Options) -> String {
 fn functions(options: &Options) -> String {
     let hooks = hooks(options);
     let each = |verb: &str, until: &str| -> String {
-        hooks.iter().map(|hook| format!("    {until}\"$1\" {verb} {hook}{}\n", if until.is_empty() { "" } else { " 2>/dev/null; do :; done" })).collect()
+        hooks
+            .iter()
+            .map(|hook| {
+                format!(
+                    "    {until}\"$1\" {verb} {hook}{}\n",
+                    if until.is_empty() { "" } else { " 2>/dev/null; do :; done" }
+                )
+            })
+            .collect()
     };
     let chains = chains(options).join(" ");
     format!(
@@ -112,7 +123,9 @@ fn out(requirements: &Requirements, options: &Options, family: Family) -> Vec<St
 fn incoming(requirements: &Requirements, options: &Options, family: Family) -> Vec<String> {
     let mut rules = vec![format!("-A {IN} -i lo -j ACCEPT"), established(IN)];
     match family {
-        Family::V4 => rules.extend(["3", "11", "12"].map(|kind| format!("-A {IN} -p icmp -m icmp --icmp-type {kind} -j ACCEPT"))),
+        Family::V4 => {
+            rules.extend(["3", "11", "12"].map(|kind| format!("-A {IN} -p icmp -m icmp --icmp-type {kind} -j ACCEPT")))
+        }
         Family::V6 => rules.extend(icmpv6(IN, &["134", "135", "136", "137", "130", "1", "2", "3", "4"])),
     }
     rules.extend(requirements.of_direction(Direction::Ingress).flat_map(|need| rules_of(need, options, family)));
@@ -150,9 +163,12 @@ fn dns(options: &Options, family: Family) -> Vec<String> {
     let is_ours = |resolver: &&IpAddr| resolver.is_ipv4() == (family == Family::V4);
     let to: Vec<String> = match options.resolvers.is_empty() {
         true => vec![String::new()],
-        false => options.resolvers.iter().filter(is_ours).map(|resolver| format!("-d {} ", IpNet::from(*resolver))).collect(),
+        false => {
+            options.resolvers.iter().filter(is_ours).map(|resolver| format!("-d {} ", IpNet::from(*resolver))).collect()
+        }
     };
-    let said = if options.resolvers.is_empty() { "DNS to your resolvers - add -d ADDRESS" } else { "DNS to your resolvers" };
+    let said =
+        if options.resolvers.is_empty() { "DNS to your resolvers - add -d ADDRESS" } else { "DNS to your resolvers" };
     let rule = |to: &String, protocol| {
         format!("-A {OUT} {to}-p {protocol} -m {protocol} --dport 53 -m comment --comment \"{said}\" -j ACCEPT")
     };
@@ -174,7 +190,9 @@ fn rules_of(need: &Need, options: &Options, family: Family) -> Vec<String> {
 
 fn service(service: Service, is_v4: bool) -> String {
     match service {
-        Service::Ports(protocol, first, last) if first == last => format!("-p {protocol} -m {protocol} --dport {first}"),
+        Service::Ports(protocol, first, last) if first == last => {
+            format!("-p {protocol} -m {protocol} --dport {first}")
+        }
         Service::Ports(protocol, first, last) => format!("-p {protocol} -m {protocol} --dport {first}:{last}"),
         Service::Echo if is_v4 => "-p icmp -m icmp --icmp-type 8".to_owned(),
         Service::Echo => "-p ipv6-icmp -m icmp6 --icmpv6-type 128".to_owned(),

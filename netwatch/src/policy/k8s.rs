@@ -10,7 +10,8 @@ use crate::flow::Direction;
 
 const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
     need no rule; the policy has effect only where the cluster's network plugin enforces policies.";
-const CANNOT: &str = "ICMP, multicast and protocols other than TCP, UDP and SCTP; whether they pass is the plugin's decision";
+const CANNOT: &str =
+    "ICMP, multicast and protocols other than TCP, UDP and SCTP; whether they pass is the plugin's decision";
 const DNS: &str = "    # DNS: the cluster's own
     - to:
         - namespaceSelector:

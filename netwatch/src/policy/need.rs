@@ -116,7 +116,8 @@ pub(super) fn shown(net: &IpNet) -> String {
 /// Whether a name can be a host's: letters, digits, `-` and `_` in labels of at most 63 (RFC 1123, and what is in use).
 pub(super) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     name.len() <= 253 && name.split('.').all(is_label)
 }

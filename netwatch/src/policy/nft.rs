@@ -41,7 +41,8 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
 }
 
 fn use_(options: &Options) -> Vec<String> {
-    let mut lines = vec!["Load with `nft -f FILE`, again to replace it; remove with `nft delete table inet netwatch`.".to_owned()];
+    let mut lines =
+        vec!["Load with `nft -f FILE`, again to replace it; remove with `nft delete table inet netwatch`.".to_owned()];
     lines.push(match &options.user {
         Some(user) => format!(
             "It drops what user {} sends and what is not listed; other users, and what comes in, are not filtered.",
@@ -75,7 +76,9 @@ fn output(options: &Options) -> Vec<String> {
             rules.push(format!("meta skuid {user} counter drop"));
             return rules;
         }
-        None => ["oifname \"lo\" accept", "ct state established,related accept", NDP_OUT, "jump allow_out", "counter drop"],
+        None => {
+            ["oifname \"lo\" accept", "ct state established,related accept", NDP_OUT, "jump allow_out", "counter drop"]
+        }
     };
     rules[0] = rules[0].replace("policy accept", "policy drop");
     rules.extend(rest.map(str::to_owned));
@@ -128,8 +131,11 @@ fn dns(options: &Options) -> Vec<String> {
         true => vec![String::new()],
         false => [true, false].into_iter().filter_map(|is_v4| address("daddr", &resolvers, is_v4)).collect(),
     };
-    let said = if resolvers.is_empty() { "DNS to your resolvers - put their addresses here" } else { "DNS to your resolvers" };
-    to.iter().map(|to| format!("{to}meta l4proto {{ tcp, udp }} th dport 53 counter accept comment \"{said}\"")).collect()
+    let said =
+        if resolvers.is_empty() { "DNS to your resolvers - put their addresses here" } else { "DNS to your resolvers" };
+    to.iter()
+        .map(|to| format!("{to}meta l4proto {{ tcp, udp }} th dport 53 counter accept comment \"{said}\""))
+        .collect()
 }
 
 /// One rule for each family that the need has.

@@ -56,7 +56,9 @@ impl<'a> Peers<'a> {
 
     fn lookups(&self, name: &Name) -> impl Iterator<Item = &'a Vec<IpAddr>> {
         let of_target = self.report.naming.lookups.iter().filter(|lookup| {
-            lookup.asked_by == Direction::Egress && lookup.application == Application::Dns && !lookup.addresses.is_empty()
+            lookup.asked_by == Direction::Egress
+                && lookup.application == Application::Dns
+                && !lookup.addresses.is_empty()
         });
         of_target.filter(move |lookup| lookup.question.name == *name).map(|lookup| &lookup.addresses)
     }

@@ -27,7 +27,10 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     }
     text.push('\n');
     let lines = header::lines(requirements, options, &[NAMES], &[]);
-    text + &header::commented(&lines, "").lines().map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n").collect::<String>()
+    text + &header::commented(&lines, "")
+        .lines()
+        .map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n")
+        .collect::<String>()
 }
 
 fn row(need: &Need, options: &Options) -> [String; 5] {

@@ -10,6 +10,7 @@ use super::own::{Place, place};
 use super::peers::Peers;
 use super::text::comment;
 use crate::flow::{Direction, Endpoint, Failed, Protocol, Remote};
+use crate::process::{Attempt, Cause, Target};
 use crate::report::{KnownEndpoint, Report};
 use crate::wire::Name;
 
@@ -93,7 +94,8 @@ impl Collected {
             return;
         };
         let Some(service) = Service::of(key) else {
-            self.left_out.insert("fragments whose beginning was not seen: connection tracking puts them together".into());
+            self.left_out
+                .insert("fragments whose beginning was not seen: connection tracking puts them together".into());
             return;
         };
         if self.is_dns(report, known, address) {
@@ -101,7 +103,9 @@ impl Collected {
             return;
         }
         if service == Service::Echo && key.direction == Direction::Ingress {
-            self.left_out.insert("ICMP that others began: errors belong to connections, and no program needs to be pinged".into());
+            self.left_out.insert(
+                "ICMP that others began: errors belong to connections, and no program needs to be pinged".into(),
+            );
             return;
         }
         match place(address, &report.interface) {
@@ -121,7 +125,14 @@ impl Collected {
         is_query && !address.is_multicast() && (report.replay.is_some() || report.interface.gateway.contains(&address))
     }
 
-    fn add_peer(&mut self, peers: &Peers<'_>, known: &KnownEndpoint, service: Service, address: IpAddr, options: &Options) {
+    fn add_peer(
+        &mut self,
+        peers: &Peers<'_>,
+        known: &KnownEndpoint,
+        service: Service,
+        address: IpAddr,
+        options: &Options,
+    ) {
         if known.endpoint.key.direction == Direction::Ingress {
             return self.put_peer(known, need(known, service, address, None), options);
         }
@@ -176,8 +187,12 @@ impl Collected {
     }
 
     fn ephemeral(&self) -> Option<String> {
-        let services: BTreeSet<String> =
-            self.needs.values().filter(|need| need.service.is_ephemeral()).map(|need| need.service.to_string()).collect();
+        let services: BTreeSet<String> = self
+            .needs
+            .values()
+            .filter(|need| need.service.is_ephemeral())
+            .map(|need| need.service.to_string())
+            .collect();
         let first: Vec<&str> = services.iter().take(5).map(String::as_str).collect();
         let more = if services.len() > first.len() { " and others" } else { "" };
         let listed = first.join(", ");
@@ -205,7 +220,9 @@ fn file_name(path: &str) -> String {
 
 fn on_machine(service: Service, direction: Direction) -> String {
     match direction {
-        Direction::Egress => format!("{service} of the machine itself, by the run's gateway: nothing has to be opened for it"),
+        Direction::Egress => {
+            format!("{service} of the machine itself, by the run's gateway: nothing has to be opened for it")
+        }
         Direction::Ingress => format!("{service} asked for by the machine itself: nothing has to be opened for that"),
     }
 }
@@ -266,5 +283,24 @@ fn gaps(report: &Report) -> Vec<String> {
     if !has_v6 {
         gaps.push(format!("{from}: there was no IPv6, what its names have there is not listed"));
     }
+    gaps.extend(at_once(report).iter().take(MAX_AT_ONCE).map(|tried| format!("{from}: {tried}")));
+    let more = at_once(report).len().saturating_sub(MAX_AT_ONCE);
+    if more > 0 {
+        gaps.push(format!("{from}: {more} more addresses failed at once"));
+    }
     gaps
+}
+
+/// Attempts that failed at once and are named in a header.
+const MAX_AT_ONCE: usize = 5;
+
+/// Attempts elsewhere that failed before a packet was sent: no endpoint knows of them.
+fn at_once(report: &Report) -> Vec<String> {
+    let said = |attempt: &Attempt| {
+        let (Target::Address(end), Cause::Errno(_)) = (&attempt.target, &attempt.cause) else { return None };
+        let is_elsewhere = place(end.ip(), &report.interface) == Place::Elsewhere;
+        let protocol = attempt.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
+        is_elsewhere.then(|| format!("{protocol}{end} failed at once ({}), so it is not listed", attempt.cause.name()))
+    };
+    report.attempts.iter().filter_map(said).collect()
 }

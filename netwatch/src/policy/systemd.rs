@@ -10,7 +10,8 @@ use crate::flow::{Direction, Protocol};
 
 const USE: &str = "Put it into /etc/systemd/system/NAME.service.d/netwatch.conf, then `systemctl daemon-reload` and restart the service. It filters that \
     service alone.";
-const CANNOT: &str = "ports of remotes: an address that is allowed is allowed with every port and protocol, in both directions";
+const CANNOT: &str =
+    "ports of remotes: an address that is allowed is allowed with every port and protocol, in both directions";
 const IN: &str = "# Anybody may come to the ports below, and systemd has one list for both directions: addresses cannot be restricted.\n\
     # With --by-remote they are, to those that came.\n# IPAddressDeny=any\n";
 const BIND: &str = "# Denying other ports would also deny port 0 to clients that bind before they send (musl's resolver does), which no run shows:\n\
@@ -37,7 +38,9 @@ fn addresses(requirements: &Requirements, options: &Options) -> String {
     let mut text = "IPAddressDeny=any\nIPAddressAllow=localhost\n".to_owned();
     if requirements.dns {
         match options.resolvers.is_empty() {
-            true => text += "# DNS: a resolver on this machine (127.0.0.53) is localhost. For others:\n# IPAddressAllow=ADDRESS OF YOUR RESOLVER\n",
+            true => {
+                text += "# DNS: a resolver on this machine (127.0.0.53) is localhost. For others:\n# IPAddressAllow=ADDRESS OF YOUR RESOLVER\n"
+            }
             false => text += "# DNS\n",
         }
         options.resolvers.iter().for_each(|resolver| text += &format!("IPAddressAllow={resolver}\n"));

@@ -7,7 +7,8 @@ use super::need::{Need, Service, shown};
 use super::{Options, Requirements};
 use crate::flow::{Direction, Protocol};
 
-const USE: &str = "Load with `sh FILE`; try it with `UFW='ufw --dry-run' sh FILE`. Undo a rule with `ufw delete` and the same words.";
+const USE: &str =
+    "Load with `sh FILE`; try it with `UFW='ufw --dry-run' sh FILE`. Undo a rule with `ufw delete` and the same words.";
 const SCOPE: &str = "It makes ufw deny what goes out and is not listed, for the whole machine: what else runs there needs rules of its own. \
     Connections that were accepted, loopback, neighbour discovery and ICMP errors are in ufw's own rules. `ufw enable` is yours to say.";
 const ICMP: &str = "ICMP and protocols other than TCP, UDP, AH, ESP and GRE: their lines are for /etc/ufw/before.rules and before6.rules";
@@ -41,7 +42,11 @@ fn dns(options: &Options) -> Vec<String> {
         true => vec!["any".to_owned()],
         false => options.resolvers.iter().map(ToString::to_string).collect(),
     };
-    let said = if options.resolvers.is_empty() { "DNS to your resolvers - put their address for any" } else { "DNS to your resolvers" };
+    let said = if options.resolvers.is_empty() {
+        "DNS to your resolvers - put their address for any"
+    } else {
+        "DNS to your resolvers"
+    };
     let rule = |to: &String, protocol| format!("$ufw allow out proto {protocol} to {to} port 53 comment '{said}'");
     to.iter().flat_map(|to| ["udp", "tcp"].map(|protocol| rule(to, protocol))).collect()
 }
@@ -60,7 +65,9 @@ fn rules_of(need: &Need, options: &Options) -> Vec<String> {
         let is_v4 = peer.addr().is_ipv4();
         let address = shown(peer);
         match service(need.service) {
-            Some((protocol, port)) if is_in => format!("$ufw allow in proto {protocol} from {address} to any{port}{said}"),
+            Some((protocol, port)) if is_in => {
+                format!("$ufw allow in proto {protocol} from {address} to any{port}{said}")
+            }
             Some((protocol, port)) => format!("$ufw allow out proto {protocol} to {address}{port}{said}"),
             None => raw(need.service, is_v4, &format!(" {} {address}", if is_in { "-s" } else { "-d" })),
         }
@@ -84,7 +91,8 @@ fn service(service: Service) -> Option<(&'static str, String)> {
 
 /// A line for ufw's own file, as a comment.
 fn raw(service: Service, is_v4: bool, peer: &str) -> String {
-    let (file, chain) = if is_v4 { ("before.rules", "ufw-before-output") } else { ("before6.rules", "ufw6-before-output") };
+    let (file, chain) =
+        if is_v4 { ("before.rules", "ufw-before-output") } else { ("before6.rules", "ufw6-before-output") };
     let matches = match service {
         Service::Echo if is_v4 => "-p icmp --icmp-type echo-request".to_owned(),
         Service::Echo => "-p icmpv6 --icmpv6-type echo-request".to_owned(),

@@ -38,7 +38,12 @@ pub(super) fn title(need: &Need, indent: &str) -> String {
 pub(super) fn unsaid(need: &Need, indent: &str) -> String {
     let peers: Vec<String> = need.peers.iter().map(shown).collect();
     let name = need.name.as_ref().map(|name| comment(&name.to_string(), 200) + " ").unwrap_or_default();
-    format!("{indent}# cannot be said here: {} {} {name}({})\n", need.service, need.direction.of_flow(), peers.join(", "))
+    format!(
+        "{indent}# cannot be said here: {} {} {name}({})\n",
+        need.service,
+        need.direction.of_flow(),
+        peers.join(", ")
+    )
 }
 
 /// What never worked, as comments.

@@ -9,7 +9,11 @@ impl Report {
     /// Reasons for which there may have been more than is listed, a sentence without a full stop each; empty when nothing was missed.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
-        let mut gap = |is_one: bool, text: String| if is_one { gaps.push(text) };
+        let mut gap = |is_one: bool, text: String| {
+            if is_one {
+                gaps.push(text)
+            }
+        };
         gap(!self.complete, "it was not over, these are interim figures".to_owned());
         let packets = |kind| self.remainders.of(kind).both().packets;
         let (overflow, malformed) = (packets(RemainderKind::Overflow), packets(RemainderKind::Malformed));

@@ -10,5 +10,5 @@ pub mod markdown;
 pub mod summary;
 mod words;
 
-pub use escape::escape;
 pub use crate::report::rfc3339;
+pub use escape::escape;

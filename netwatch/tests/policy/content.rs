@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use netwatch::flow::{Direction, Increment, Table, Traffic};
+use netwatch::flow::{Direction, Increment, Protocol, Table, Traffic};
 use netwatch::name::Source;
 use netwatch::policy::{Family, Format, Options, Pattern, Requirements, Service};
+use netwatch::process::{Attempt, Cause, Target};
 use netwatch::report::Report;
 use snapbox::{Data, assert_data_eq};
 
-use crate::sample::{facts, failed, growth, key, replayed, report, table};
 use crate::sample::scene::{ATTACKS, Told, address, came, connections, everything, lookup, name, tell};
+use crate::sample::{facts, failed, growth, key, replayed, report, table};
 use crate::{rules, variants};
 
 fn plain() -> Options {
@@ -106,9 +107,15 @@ fn in_a_capture_every_resolver_is_the_user_s() {
 fn servers_are_opened_at_their_own_port() {
     let text = rules(Format::Nft, &[&everything()], &plain());
     assert!(text.contains("\t\ttcp dport 8080 counter accept"), "{text}");
-    assert!(!text.contains("198.51.100.200") && !active(Format::Nft, &text).contains("9090"), "for everybody, and not what the machine asked itself\n{text}");
+    assert!(
+        !text.contains("198.51.100.200") && !active(Format::Nft, &text).contains("9090"),
+        "for everybody, and not what the machine asked itself\n{text}"
+    );
     let text = rules(Format::Nft, &[&everything()], &Options { by_remote: true, ..plain() });
-    assert!(text.contains("ip saddr 198.51.100.200 tcp dport 8080") && text.contains("ip6 saddr 2001:db8:2::7 tcp dport 8080"));
+    assert!(
+        text.contains("ip saddr 198.51.100.200 tcp dport 8080")
+            && text.contains("ip6 saddr 2001:db8:2::7 tcp dport 8080")
+    );
 }
 
 #[test]
@@ -129,7 +136,10 @@ fn one_address_of_several_names_is_listed_with_each() {
     assert_eq!(names, ["a.example", "b.example"]);
     let cilium = rules(Format::Cilium, &[&report], &plain());
     assert!(cilium.contains("matchName: \"a.example\""), "{cilium}");
-    assert!(!cilium.contains("matchName: \"b.example\""), "nobody asked DNS for it: Cilium would never learn it\n{cilium}");
+    assert!(
+        !cilium.contains("matchName: \"b.example\""),
+        "nobody asked DNS for it: Cilium would never learn it\n{cilium}"
+    );
 }
 
 #[test]
@@ -171,11 +181,35 @@ fn what_is_not_known_is_said() {
     facts.lost.samples = 3;
     facts.interface.local = vec![[10, 87, 0, 2].into()];
     let said = rules(Format::Ports, &[&report(facts, &table)], &plain());
-    for words in ["more remotes by udp", "7 packets found the flow table full", "not over", "3 samples were lost", "no IPv6"] {
+    for words in
+        ["more remotes by udp", "7 packets found the flow table full", "not over", "3 samples were lost", "no IPv6"]
+    {
         assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{said}");
     }
     let complete = rules(Format::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
     assert!(!complete.contains("Not complete"), "{complete}");
+}
+
+#[test]
+fn what_failed_before_a_packet_was_sent_is_said() {
+    let mut report = connections(&[("203.0.113.10", 443, None)]);
+    let attempt = |target: &str, cause| Attempt {
+        first_ns: 0,
+        last_ns: 0,
+        count: 1,
+        tries: 1,
+        target: Target::Address(target.parse().expect("an end")),
+        protocol: Some(Protocol::TCP),
+        cause,
+        process: None,
+    };
+    report.attempts = vec![
+        attempt("[2001:db8::9]:443", Cause::Errno(101)),
+        attempt("127.0.0.1:5432", Cause::Errno(111)),
+        attempt("203.0.113.9:443", Cause::Refused),
+    ];
+    let gaps = Requirements::of(&[&report], &plain()).gaps;
+    assert_eq!(gaps, ["3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed"]);
 }
 
 #[test]
@@ -184,17 +218,26 @@ fn pings_from_outside_and_fragments_are_no_needs() {
     let peers: Vec<String> = requirements.needs.iter().flat_map(|need| &need.peers).map(ToString::to_string).collect();
     assert!(!peers.contains(&"203.0.113.254/32".to_owned()), "{peers:?}");
     assert!(requirements.left_out.iter().any(|text| text.contains("fragments")), "{:?}", requirements.left_out);
-    let silent = Increment { opened_by: Direction::Egress, ..growth(Traffic::Flow(key(1, 0, address("203.0.113.9"), 0)), (3, 240), (0, 0)) };
+    let silent = Increment {
+        opened_by: Direction::Egress,
+        ..growth(Traffic::Flow(key(1, 0, address("203.0.113.9"), 0)), (3, 240), (0, 0))
+    };
     let table = table([silent]);
     let requirements = Requirements::of(&[&report(facts(&table, &["ping"]), &table)], &plain());
-    assert!(requirements.needs.is_empty() && requirements.failed.len() == 1, "an echo that nobody answered: {requirements:?}");
+    assert!(
+        requirements.needs.is_empty() && requirements.failed.len() == 1,
+        "an echo that nobody answered: {requirements:?}"
+    );
 }
 
 #[test]
 fn cilium_goes_by_name_where_dns_was_asked() {
     let text = rules(Format::Cilium, &[&everything()], &plain());
     assert!(text.contains("matchName: \"app.example\"") && !text.contains("203.0.113.10/32"), "{text}");
-    assert!(text.contains("\"203.0.113.20/32\"") && !text.contains("matchName: \"ftp.example.org\""), "known by SNI only\n{text}");
+    assert!(
+        text.contains("\"203.0.113.20/32\"") && !text.contains("matchName: \"ftp.example.org\""),
+        "known by SNI only\n{text}"
+    );
     assert!(text.contains("\"203.0.113.77/32\""), "{text}");
 }
 
@@ -209,13 +252,14 @@ fn iptables_of_one_family_has_no_address_of_the_other() {
 #[test]
 fn a_security_group_that_is_too_large_says_so() {
     let report = |count: u8| -> Report {
-        let to: Vec<(&'static str, u16, Option<&'static str>)> = (1..=count)
-            .map(|host| (&*Box::leak(format!("203.0.113.{host}").into_boxed_str()), 443, None))
-            .collect();
+        let to: Vec<(&'static str, u16, Option<&'static str>)> =
+            (1..=count).map(|host| (&*Box::leak(format!("203.0.113.{host}").into_boxed_str()), 443, None)).collect();
         connections(&to)
     };
     assert!(!rules(Format::AwsSg, &[&report(60)], &plain()).contains("a group takes 60"));
-    assert!(rules(Format::AwsSg, &[&report(61)], &plain()).contains("egress has 61 rules of one family; a group takes 60"));
+    assert!(
+        rules(Format::AwsSg, &[&report(61)], &plain()).contains("egress has 61 rules of one family; a group takes 60")
+    );
 }
 
 #[test]
@@ -223,7 +267,10 @@ fn systemd_cannot_restrict_who_comes_to_an_open_port() {
     let server = table([came("198.51.100.200", 6, 8080)]);
     let server = report(facts(&server, &["server"]), &server);
     let open = rules(Format::Systemd, &[&server], &plain());
-    assert!(!open.lines().any(|line| line.starts_with("IPAddressDeny")) && open.contains("\nSocketBindAllow=tcp:8080\n"), "{open}");
+    assert!(
+        !open.lines().any(|line| line.starts_with("IPAddressDeny")) && open.contains("\nSocketBindAllow=tcp:8080\n"),
+        "{open}"
+    );
     let shut = rules(Format::Systemd, &[&server], &Options { by_remote: true, ..plain() });
     assert!(shut.contains("\nIPAddressDeny=any\n") && shut.contains("\nIPAddressAllow=198.51.100.200\n"), "{shut}");
 }

@@ -48,7 +48,11 @@ fn addresses_of_one_name_become_the_smallest_prefix() {
     assert_eq!(fold(Some("a.example"), &[[113, 1], [113, 200]]), ["203.0.113.0/24"]);
     assert_eq!(fold(Some("a.example"), &[[113, 1], [114, 1]]), ["203.0.113.1/32", "203.0.114.1/32"]);
     assert_eq!(fold(Some("a.example"), &[[113, 1]]), ["203.0.113.1/32"]);
-    assert_eq!(fold(None, &[[113, 8], [113, 11]]), ["203.0.113.8/32", "203.0.113.11/32"], "two without a name may be strangers");
+    assert_eq!(
+        fold(None, &[[113, 8], [113, 11]]),
+        ["203.0.113.8/32", "203.0.113.11/32"],
+        "two without a name may be strangers"
+    );
     assert_eq!(fold(None, &[[113, 8], [113, 9], [113, 11]]), ["203.0.113.8/30"]);
 }
 
@@ -72,7 +76,9 @@ fn siblings_become_a_wildcard_but_not_below_a_public_suffix() {
 
 #[test]
 fn a_wildcard_is_one_of_dns_only_if_all_were_asked_for() {
-    let three = |last: Need| vec![need(Some("a.example.org"), 443, &[v4([1, 1])]), need(Some("b.example.org"), 443, &[v4([1, 2])]), last];
+    let three = |last: Need| {
+        vec![need(Some("a.example.org"), 443, &[v4([1, 1])]), need(Some("b.example.org"), 443, &[v4([1, 2])]), last]
+    };
     let folded = generalise(three(need(Some("c.example.org"), 443, &[v4([1, 3])])), &Generalise::default());
     assert_eq!(folded[0].asked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.org"]);
     let mut by_sni = need(Some("c.example.org"), 443, &[v4([2, 3])]);
@@ -97,7 +103,8 @@ fn three_ephemeral_ports_of_one_peer_become_the_range() {
 #[test]
 fn the_header_says_the_rules() {
     let report = connections(&[("203.0.113.8", 443, Some("a.example")), ("203.0.113.9", 443, Some("a.example"))]);
-    let generalised = Options { generalise: Some(Generalise { v4: 28, ..Generalise::default() }), ..Options::default() };
+    let generalised =
+        Options { generalise: Some(Generalise { v4: 28, ..Generalise::default() }), ..Options::default() };
     let text = rules(Format::Nft, &[&report], &generalised);
     assert!(text.contains("not wider than /28") && text.contains("ip daddr 203.0.113.8/31 tcp dport 443"), "{text}");
     assert!(!rules(Format::Nft, &[&report], &Options::default()).contains("Generalised"));
@@ -113,8 +120,18 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
 
 fn any_need() -> impl Strategy<Value = Need> {
     let name = prop::option::of(prop::sample::select(vec![
-        "a.example.org", "b.example.org", "c.example.org", "d.example.org", "a.b.example.org", "a.co.uk", "b.co.uk", "c.co.uk",
-        "x.github.io", "y.github.io", "z.github.io", "single",
+        "a.example.org",
+        "b.example.org",
+        "c.example.org",
+        "d.example.org",
+        "a.b.example.org",
+        "a.co.uk",
+        "b.co.uk",
+        "c.co.uk",
+        "x.github.io",
+        "y.github.io",
+        "z.github.io",
+        "single",
     ]));
     let port = prop::sample::select(vec![80u16, 443, 40_000, 50_000, 60_000]);
     (name, port, prop::collection::vec(any_address(), 1..6)).prop_map(|(name, port, peers)| need(name, port, &peers))

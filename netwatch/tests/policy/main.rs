@@ -1,9 +1,9 @@
 //! Firewall rules: each format taken by its own tool, and what is in them.
 
-#[path = "../sample/mod.rs"]
-mod sample;
 mod content;
 mod fold;
+#[path = "../sample/mod.rs"]
+mod sample;
 mod taken;
 mod tool;
 

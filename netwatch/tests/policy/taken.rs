@@ -35,7 +35,10 @@ fn nft_takes_it_and_takes_it_again() {
         let said = sh(script, &text);
         said.assert_ok(&text);
         assert!(said.text.contains("table inet netwatch") && said.text.contains("hook output"), "{}", said.text);
-        assert!(sh("nft -f rules; nft delete table inet netwatch; test -z \"$(nft list ruleset)\"", &text).ok, "the way to remove it");
+        assert!(
+            sh("nft -f rules; nft delete table inet netwatch; test -z \"$(nft list ruleset)\"", &text).ok,
+            "the way to remove it"
+        );
     }
 }
 
@@ -89,7 +92,10 @@ fn ufw_takes_every_command() {
         assert!(!said.text.contains("ERROR") && !said.text.contains("Skipping"), "{}\n{text}", said.text);
     }
     let said = sh("UFW='ufw --dry-run' sh rules", &rules(Format::Ufw, &[&everything()], &Options::default()));
-    for rule in ["-A ufw-user-output -p tcp -d 203.0.113.10 --dport 443 -j ACCEPT", "-A ufw-user-input -p tcp --dport 8080 -j ACCEPT"] {
+    for rule in [
+        "-A ufw-user-output -p tcp -d 203.0.113.10 --dport 443 -j ACCEPT",
+        "-A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
+    ] {
         assert!(said.text.lines().any(|line| line.trim_start().starts_with(rule)), "{rule}: {}", said.text);
     }
 }
@@ -120,7 +126,10 @@ fn firewalld_takes_every_command() {
         let said = sh(&script, &text);
         said.assert_ok(&text);
         let rules = said.text.lines().filter(|line| line.starts_with("rule ")).count();
-        assert_eq!(rules, text.lines().filter(|line| line.starts_with("$cmd") && line.contains("--add-rich-rule")).count());
+        assert_eq!(
+            rules,
+            text.lines().filter(|line| line.starts_with("$cmd") && line.contains("--add-rich-rule")).count()
+        );
     }
 }
 
@@ -148,7 +157,9 @@ fn kubernetes_policies_are_as_published() {
         for text in texts(format, &[]) {
             python(VALIDATE, &[&schema], &text).assert_ok(&text);
         }
-        let wrong = rules(format, &[&everything()], &Options::default()).replace("cidr:", "cider:").replace("toCIDR:", "toCider:");
+        let wrong = rules(format, &[&everything()], &Options::default())
+            .replace("cidr:", "cider:")
+            .replace("toCIDR:", "toCider:");
         assert!(!python(VALIDATE, &[&schema], &wrong).ok, "the schema refuses what is wrong");
     }
 }

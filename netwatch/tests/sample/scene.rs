@@ -145,9 +145,7 @@ pub fn everything() -> Report {
 pub fn connections(to: &[(&'static str, u16, Option<&'static str>)]) -> Report {
     let table = table(to.iter().map(|(address, port, _)| open(address, 6, *port)));
     let mut report = report(facts(&table, &["app"]), &table);
-    let named = to.iter().filter_map(|(address, _, name)| {
-        Some(Told { address, name: (*name)?, source: Source::Dns })
-    });
+    let named = to.iter().filter_map(|(address, _, name)| Some(Told { address, name: (*name)?, source: Source::Dns }));
     tell(&mut report, &named.collect::<Vec<_>>());
     report
 }

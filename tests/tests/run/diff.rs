@@ -35,7 +35,12 @@ fn the_same_command_does_not_differ_run_after_run() {
 fn what_is_new_is_said_with_exit_code_1() {
     let net = internet!();
     run(&net, "curl -4 -sSk -o /dev/null https://app.example/");
-    run(&net, &format!("curl -4 -sSk -o /dev/null https://app.example/ http://app.example/big; {TRAFFIC} udp {APP_V4}:{ECHO} 5 100"));
+    run(
+        &net,
+        &format!(
+            "curl -4 -sSk -o /dev/null https://app.example/ http://app.example/big; {TRAFFIC} udp {APP_V4}:{ECHO} 5 100"
+        ),
+    );
     let diff = net.host.netwatch(&["diff", "2", "1"]);
     for line in ["+ tcp/80 out app.example", "+ udp/7 out", "+ http over tcp"] {
         assert!(diff.assert_code(1).stdout.contains(line), "{line}: {diff}");
@@ -47,7 +52,10 @@ fn what_is_new_is_said_with_exit_code_1() {
     let document: Value = serde_json::from_slice(&fs::read(net.host.dir().join("diff.json")).unwrap()).unwrap();
     assert_eq!((&document["schema"], &document["same"]), (&1.into(), &false.into()));
     let markdown = net.host.netwatch(&["diff", "--format", "markdown", "2", "1"]);
-    assert!(markdown.assert_code(1).stdout.contains("| appeared | endpoints | `tcp/80 out app.example` |"), "{markdown}");
+    assert!(
+        markdown.assert_code(1).stdout.contains("| appeared | endpoints | `tcp/80 out app.example` |"),
+        "{markdown}"
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn script() -> String {
 /// What the command of [`script`] does not need, and what is there.
 const UNLISTED: [&str; 5] = [
     "socat -u TCP4:203.0.113.10:9001,connect-timeout=1 /dev/null",
-    "socat -u TCP4:203.0.113.10:80,connect-timeout=1 /dev/null",
+    "curl -4 -sSf -m 1 -o /dev/null http://app.example/",
     "curl -6 -sSkf -m 1 -o /dev/null https://app.example/",
     "ping -4 -c 1 -W 1 198.51.100.1",
     "ping -6 -c 1 -W 1 2001:db8::1",
@@ -84,7 +84,9 @@ fn iptables_let_the_command_through_and_nothing_else() {
     needs!("iptables");
     needs!("socat");
     needs!("ping");
-    for flags in [&["--format", "iptables"][..], &["--format", "iptables", "--generalise", "--resolver", "203.0.113.53"]] {
+    for flags in
+        [&["--format", "iptables"][..], &["--format", "iptables", "--generalise", "--resolver", "203.0.113.53"]]
+    {
         let text = rules_of(&net, &script(), flags);
         assert_applied(&net, "sh rules", "sh rules --remove", &text);
     }
@@ -138,7 +140,8 @@ fn a_server_is_opened_at_its_port() {
     net.host.sh("nft -f rules");
     for (port, is_open) in [(80, true), (81, false)] {
         let mut server = net.host.command("socat");
-        let mut server = server.args([&format!("TCP4-LISTEN:{port},fork,reuseaddr"), "EXEC:cat"]).spawn().expect("socat");
+        let mut server =
+            server.args([&format!("TCP4-LISTEN:{port},fork,reuseaddr"), "EXEC:cat"]).spawn().expect("socat");
         net.host.wait_for(&format!("ss -Hltn 'sport = :{port}' | grep -q ."));
         let (answered, said) = ask(port);
         assert_eq!(answered && said == "hi", is_open, "{port}: {said}\n{text}");
@@ -166,7 +169,9 @@ fn several_runs_make_one_list() {
 fn flags_that_a_format_cannot_heed_are_errors() {
     let net = internet!();
     net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
-    for (format, flag, value) in [("text", "--by-remote", None), ("ufw", "--for-user", Some("root")), ("nft", "--family", Some("4"))] {
+    for (format, flag, value) in
+        [("text", "--by-remote", None), ("ufw", "--for-user", Some("root")), ("nft", "--family", Some("4"))]
+    {
         let words: Vec<&str> = ["report", "--format", format, flag].into_iter().chain(value).collect();
         net.host.netwatch(&words).assert_error(2, &[flag, format]);
     }

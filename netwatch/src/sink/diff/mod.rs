@@ -71,8 +71,11 @@ fn verdict(difference: &Difference) -> String {
     if !said.is_empty() {
         return said.join(", ");
     }
-    let compared: Vec<String> =
-        difference.compared.iter().map(|(kind, many)| format!("{} {}", count(*many as u64), noun(*kind, *many))).collect();
+    let compared: Vec<String> = difference
+        .compared
+        .iter()
+        .map(|(kind, many)| format!("{} {}", count(*many as u64), noun(*kind, *many)))
+        .collect();
     format!("nothing differs: {}", compared.join(", "))
 }
 
