@@ -51,16 +51,20 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
 
 /// By protocol and ports: ranges of both families, each with its description.
 #[derive(Default)]
-struct Permissions(BTreeMap<(String, Option<(u16, u16)>), Vec<(IpNet, String)>>);
+struct Permissions(BTreeMap<What, Ranges>);
+
+/// A protocol, and its first and last port (for ICMP: type and code).
+type What = (String, Option<(u16, u16)>);
+/// Addresses, and what is said of them: the same range twice is refused as a duplicate.
+type Ranges = BTreeMap<IpNet, String>;
 
 impl Permissions {
     fn add(&mut self, protocol: &str, ports: Option<(u16, u16)>, net: IpNet, description: &str) {
-        let ranges = self.0.entry((protocol.to_owned(), ports)).or_default();
-        // The same range twice is refused as a duplicate.
-        match ranges.iter_mut().find(|(known, _)| *known == net) {
-            Some((_, known)) if !known.contains(description) => *known = format!("{known}, {description}"),
-            Some(_) => {}
-            None => ranges.push((net, description.to_owned())),
+        let said = self.0.entry((protocol.to_owned(), ports)).or_default().entry(net).or_default();
+        if said.is_empty() {
+            description.clone_into(said);
+        } else if !said.contains(description) {
+            *said = format!("{said}, {description}");
         }
     }
 
@@ -76,7 +80,7 @@ impl Permissions {
     }
 
     fn document(&self) -> Value {
-        let permission = |((protocol, ports), ranges): (&(String, Option<(u16, u16)>), &Vec<(IpNet, String)>)| {
+        let permission = |((protocol, ports), ranges): (&What, &Ranges)| {
             let mut permission = Map::from_iter([("IpProtocol".to_owned(), json!(protocol))]);
             if let Some((first, last)) = ports {
                 permission.insert("FromPort".into(), json!(first));
@@ -98,7 +102,7 @@ impl Permissions {
     }
 
     fn over_quota(&self, way: &str) -> Option<String> {
-        let count = |is_v4| self.0.values().flatten().filter(|(net, _)| net.addr().is_ipv4() == is_v4).count();
+        let count = |is_v4| self.0.values().flat_map(Ranges::keys).filter(|net| net.addr().is_ipv4() == is_v4).count();
         let most = count(true).max(count(false));
         (most > RULES).then(|| {
             format!("{way} has {most} rules of one family; a group takes {RULES} unless AWS raised it: use --generalise, or several groups.")

@@ -43,9 +43,12 @@ pub fn generalise(needs: Vec<Need>, rules: &Generalise) -> Vec<Need> {
     let mut needs = wildcards(ports(needs), rules.names.max(2));
     for need in &mut needs {
         let least = if need.name.is_some() { ADDRESSES_NAMED } else { ADDRESSES_UNNAMED };
-        need.peers = prefixes(&need.peers, rules, least);
-        need.unasked =
-            need.peers.iter().filter(|wide| need.unasked.iter().any(|one| wide.contains(one))).copied().collect();
+        let wide = prefixes(&need.peers, rules, least);
+        need.unasked = match need.unasked == need.peers {
+            true => wide.clone(),
+            false => wide.iter().filter(|net| need.unasked.iter().any(|one| net.contains(one))).copied().collect(),
+        };
+        need.peers = wide;
     }
     needs
 }

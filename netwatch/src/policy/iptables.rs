@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::header::{self, FAILED, NAMES, commented, failed, purpose};
 use super::need::{Need, Service};
+use super::text::comment;
 use super::{Family, Options, Requirements};
 use crate::flow::Direction;
 
@@ -22,20 +23,30 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
             let load = format!(
                 "Load with `{restore} FILE`, which replaces the filter table, or with `{restore} --noflush FILE`, once."
             );
-            let lines = header::lines(requirements, options, &[&load, SCOPE], &[NAMES]);
+            let lines = header::lines(requirements, options, &[&load, &scope(options)], &[NAMES]);
             commented(&lines, "#") + &table(requirements, options, family, true)
         }
         None => script(requirements, options),
     }
 }
 
-const SCOPE: &str = "What is not listed is dropped, for the whole machine (or container, or network namespace) that loads it, unless an earlier rule \
-    accepts it. For a ruleset that you have already: take the rules with a destination or a port only.";
+fn scope(options: &Options) -> String {
+    let what = match &options.user {
+        Some(user) => format!(
+            "What user {} sends and what is not listed is dropped; other users, and what comes in, are not filtered.",
+            comment(user, 40)
+        ),
+        None => "What is not listed is dropped, for the whole machine (or container, or network namespace) that loads it, \
+            unless an earlier rule accepts it."
+            .to_owned(),
+    };
+    what + " For a ruleset that you have already: take the rules with a destination or a port only."
+}
 
 fn script(requirements: &Requirements, options: &Options) -> String {
     let load = "Load with `sh FILE`, again to replace it; `sh FILE --test` loads nothing. Remove with `sh FILE --remove`. One family only, as \
         iptables-restore reads it: `--family 4`, `--family 6`.";
-    let lines = header::lines(requirements, options, &[load, SCOPE], &[NAMES]);
+    let lines = header::lines(requirements, options, &[load, &scope(options)], &[NAMES]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\n";
     text += &functions(options);

@@ -10,7 +10,7 @@ use crate::wire::{Application, Name};
 
 /// Names of the endpoints of one report.
 pub(super) struct Peers<'a> {
-    report: &'a Report,
+    lookups: HashMap<&'a Name, Vec<IpAddr>>,
     by_endpoint: HashMap<EndpointKey, BTreeSet<&'a Name>>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Peers<'a> {
                 by_endpoint.entry(key).or_default().insert(&shown.name);
             }
         }
-        Self { report, by_endpoint }
+        Self { lookups: lookups(report), by_endpoint }
     }
 
     /// Every name that flows of this endpoint are shown by: one address may serve several. Empty if it has none.
@@ -36,9 +36,7 @@ impl<'a> Peers<'a> {
 
     /// Names that DNS was asked for and that lead to this endpoint: the one that it is shown by, if that is one of them, else all.
     pub fn asked(&self, known: &'a KnownEndpoint, name: Option<&'a Name>) -> Vec<&'a Name> {
-        if let Some(name) = name
-            && self.lookups(name).next().is_some()
-        {
+        if let Some(name) = name.filter(|name| self.lookups.contains_key(name)) {
             return vec![name];
         }
         let asked: BTreeSet<&Name> =
@@ -51,15 +49,18 @@ impl<'a> Peers<'a> {
 
     /// Addresses that DNS gave for a name, used or not.
     pub fn answers(&self, name: &Name) -> impl Iterator<Item = IpAddr> {
-        self.lookups(name).flat_map(|addresses| addresses.iter().copied())
+        self.lookups.get(name).into_iter().flatten().copied()
     }
+}
 
-    fn lookups(&self, name: &Name) -> impl Iterator<Item = &'a Vec<IpAddr>> {
-        let of_target = self.report.naming.lookups.iter().filter(|lookup| {
-            lookup.asked_by == Direction::Egress
-                && lookup.application == Application::Dns
-                && !lookup.addresses.is_empty()
-        });
-        of_target.filter(move |lookup| lookup.question.name == *name).map(|lookup| &lookup.addresses)
+/// What the target asked DNS for and got addresses for.
+fn lookups(report: &Report) -> HashMap<&Name, Vec<IpAddr>> {
+    let mut addresses: HashMap<&Name, Vec<IpAddr>> = HashMap::new();
+    for lookup in &report.naming.lookups {
+        let is_ours = lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+        if is_ours && !lookup.addresses.is_empty() {
+            addresses.entry(&lookup.question.name).or_default().extend(&lookup.addresses);
+        }
     }
+    addresses
 }

@@ -16,7 +16,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     }
     let out = requirements.of_direction(Direction::Egress).chain(&requirements.groups);
     let needs = out.chain(requirements.of_direction(Direction::Ingress));
-    rows.extend(needs.map(|need| row(need, options)));
+    rows.extend(needs.flat_map(|need| rows_of(need, options)));
     let mut text = table(&rows);
     if rows.len() == 1 {
         text = "Nothing has to be opened.\n".to_owned();
@@ -33,26 +33,33 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
         .collect::<String>()
 }
 
-fn row(need: &Need, options: &Options) -> [String; 5] {
+/// One for a name or for everybody; one for each address that has no name.
+fn rows_of(need: &Need, options: &Options) -> Vec<[String; 5]> {
     let (protocol, port) = match need.service {
         Service::Ports(protocol, first, last) if first == last => (protocol.to_string(), first.to_string()),
         Service::Ports(protocol, first, last) => (protocol.to_string(), format!("{first}-{last}")),
         Service::Echo => ("icmp".into(), "echo".into()),
         Service::Protocol(protocol) => (format!("number {}", protocol.0), String::new()),
     };
-    let addresses = need.peers.iter().map(shown).collect::<Vec<_>>().join(", ");
-    let is_open = need.direction == Direction::Ingress && !options.by_remote;
-    let (peer, addresses) = if is_open { ("anybody".into(), String::new()) } else { (purpose(need, 200), addresses) };
-    [need.direction.of_flow().into(), protocol, port, peer, addresses]
+    let direction = need.direction.of_flow();
+    let row = |peer: String, addresses| [direction.to_owned(), protocol.clone(), port.clone(), peer, addresses];
+    if need.direction == Direction::Ingress && !options.by_remote {
+        return vec![row("anybody".into(), String::new())];
+    }
+    let addresses: Vec<String> = need.peers.iter().map(shown).collect();
+    match &need.name {
+        Some(_) => vec![row(purpose(need, 200), addresses.join(", "))],
+        None => addresses.into_iter().map(|address| row(String::new(), address)).collect(),
+    }
 }
 
 /// Columns as wide as their widest cell; the last one as it is.
 fn table(rows: &[[String; 5]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let widths: Vec<usize> = (0..4).map(width).chain([0]).collect();
     let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
+        let pad = |(cell, width): (&String, &usize)| cell.clone() + &" ".repeat(width.saturating_sub(cell.len()));
+        row.iter().zip(&widths).map(pad).collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
 }

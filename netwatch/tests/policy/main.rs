@@ -2,6 +2,7 @@
 
 mod content;
 mod fold;
+mod large;
 #[path = "../sample/mod.rs"]
 mod sample;
 mod taken;
