@@ -82,7 +82,7 @@ impl Browser {
     pub fn load(&mut self, path: &Path, screen: &Screen) {
         let Screen { width, height, dark } = screen;
         self.events.clear();
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": *width < 500 });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
         let theme = if *dark { "dark" } else { "light" };
         self.call(

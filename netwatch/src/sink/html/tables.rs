@@ -29,7 +29,7 @@ pub(super) fn endpoints(report: &Report) -> Table {
         id: "endpoints",
         caption: "Endpoints",
         columns: vec![
-            column("Name", Kind::Text, "by the best evidence"),
+            column("Remote", Kind::Text, "its name, else its address"),
             column("Address", Kind::Code, ""),
             column("Service", Kind::Code, "protocol and the port that was asked for"),
             column("Share", Kind::Share, "of all bytes, both ways"),
@@ -58,7 +58,7 @@ fn endpoint(report: &Report, known: &KnownEndpoint) -> Vec<Cell> {
         report.forwarded_to(endpoint).iter().map(|resolver| resolver.ip().to_string()).collect();
     let name = match (&known.shown, resolvers.is_empty()) {
         (Some(shown), _) => Cell::text(shown.name.as_str()),
-        (None, true) => Cell::Nothing,
+        (None, true) => Cell::text(words::address(&endpoint.key.remote)),
         (None, false) => Cell::text(format!("the host's resolver: {}", resolvers.join(", "))),
     };
     vec![

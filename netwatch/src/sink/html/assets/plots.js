@@ -6,6 +6,9 @@ const PLOTS = [
   { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["begun", 6, "in"], ["active", 7, "out"]] },
 ];
 
+// A4 across without its margins, CSS pixels, and some air.
+const PAPER_WIDTH = 980;
+
 // 1, 2, 5 of every power of ten: rates and counts are whole.
 const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
@@ -44,7 +47,16 @@ class Plots {
     addEventListener("resize", eachFrame(() => this.drawn.forEach((plot) => plot.setSize(this.size(plot.root.parentElement)))));
   }
 
-  size(figure) { return { width: Math.max(200, figure.clientWidth), height: 150 }; }
+  // On paper, what fits on it: the window's width is not the paper's.
+  print(isPrinting) {
+    this.isPrinting = isPrinting;
+    this.build();
+  }
+
+  size(figure) {
+    if (this.isPrinting) return { width: PAPER_WIDTH, height: 120 };
+    return { width: Math.max(200, figure.clientWidth), height: 150 };
+  }
 
   // Anew, since colours are of the theme.
   build() {

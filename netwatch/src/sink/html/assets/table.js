@@ -1,7 +1,7 @@
 // A table that sorts, searches and turns pages. Data is by column; rows are numbers into it.
 
 const PAGE_SIZES = [25, 100, 500];
-const PRINTED_ROWS = 1000;
+const PRINTED_ROWS = 200;
 const NUMBERS = new Set(["count", "bytes", "share", "duration", "at"]);
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
