@@ -3,10 +3,12 @@
 mod clean;
 mod completions;
 mod doctor;
+mod history;
 mod list;
 mod replay;
 mod report;
 mod run;
+mod size;
 
 use std::ffi::OsString;
 
@@ -49,6 +51,8 @@ enum Subcommands {
     Doctor,
     /// List the runs that are alive
     List(list::ListArgs),
+    /// List, show and remove the runs that were recorded
+    History(history::HistoryArgs),
     /// Undo what runs that were killed left behind
     Clean,
     /// Print a completion script for your shell
@@ -72,6 +76,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
         Subcommands::Report(arguments) => report::main(&arguments),
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
+        Subcommands::History(arguments) => history::main(&arguments),
         Subcommands::Clean => clean::main(),
         Subcommands::Completions(arguments) => completions::main(&arguments),
         #[cfg(feature = "faults")]

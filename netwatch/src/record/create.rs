@@ -40,7 +40,7 @@ fn check(path: &Path) -> Result<()> {
         return refused("it is not a file");
     }
     let mut file = open(path, &mut OpenOptions::new()).map_err(failed)?;
-    match Kind::of(&mut file).map_err(failed)? {
+    match Kind::read(&mut file).map_err(failed)? {
         Kind::Empty => Ok(()),
         Kind::Recording(_) if is_locked(&file).map_err(failed)? => Err(fault::busy(Doing::Write, path)),
         Kind::Recording(_) => Ok(()),
@@ -113,7 +113,7 @@ fn set_up(db: &Connection, limit_bytes: u64) -> rusqlite::Result<()> {
          PRAGMA synchronous = OFF;
          PRAGMA locking_mode = EXCLUSIVE;
          PRAGMA journal_mode = MEMORY;",
-        limit_bytes.div_ceil(PAGE_BYTES).max(64)
+        limit_bytes.div_ceil(PAGE_BYTES).max(1)
     ))?;
     schema::create(db)?;
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 0;")

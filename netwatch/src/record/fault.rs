@@ -38,6 +38,8 @@ pub(super) fn said(doing: Doing, path: &Path, cause: impl Into<String>) -> Error
 pub(super) fn sqlite(doing: Doing, path: &Path, error: &rusqlite::Error, db: Option<&Connection>) -> Error {
     let Some(code) = error.sqlite_error() else { return said(doing, path, error.to_string()) };
     match code.code {
+        ErrorCode::DiskFull if has_room(path) => said(doing, path, "it has as many bytes as it may have")
+            .hint("allow it more with --record-size; it is incomplete, and says so"),
         ErrorCode::DiskFull => os(doing, path, io::Error::from_raw_os_error(libc::ENOSPC)),
         ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => damaged(doing, path, "it is not whole"),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => busy(doing, path),
@@ -70,6 +72,13 @@ pub(super) fn busy(doing: Doing, path: &Path) -> Error {
 
 fn damaged(doing: Doing, path: &Path, what: &str) -> Error {
     said(doing, path, format!("the file is damaged: {what}"))
+}
+
+/// SQLite's word is the same for a full disk and for the limit that a recording has.
+fn has_room(path: &Path) -> bool {
+    const MUCH: u64 = 1 << 20;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    nix::sys::statvfs::statvfs(folder).is_ok_and(|data| data.blocks_available() * data.fragment_size() >= MUCH)
 }
 
 /// The errno of SQLite's last failed system call.

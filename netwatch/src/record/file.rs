@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::mkdtemp;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{self, Doing};
 use super::schema::Kind;
@@ -37,22 +37,24 @@ pub(super) fn open(path: &Path) -> Result<Reading> {
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(fault::said(Doing::Read, path, "not a file"));
     }
-    Kind::of(&mut file).map_err(failed)?.check_readable(path)?;
+    Kind::read(&mut file).map_err(failed)?.check_readable(path)?;
     drop(file);
     let [log, ..] = beside(path);
     if !log.exists() {
         return open_finished(path).map(|db| Reading { db, _copy: None });
     }
+    // What cannot be written SQLite opens to read, and then has no lock.
+    if !is_writable(path) || !is_writable(&log) {
+        return open_copy(path, &log);
+    }
     match open_with_log(path) {
         Ok(db) => Ok(Reading { db, _copy: None }),
-        Err((error, db)) => match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                drop(db);
-                open_copy(path, &log)
-            }
-            _ => Err(fault::sqlite(Doing::Read, path, &error, db.as_ref())),
-        },
+        Err((error, db)) => Err(fault::sqlite(Doing::Read, path, &error, db.as_ref())),
     }
+}
+
+fn is_writable(path: &Path) -> bool {
+    File::options().append(true).open(path).is_ok()
 }
 
 /// Nobody writes a file without a log: neither locks nor a writable folder are needed.

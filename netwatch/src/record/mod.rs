@@ -1,22 +1,29 @@
 //! Recordings: runs kept in files, so that every report can be made again without root. docs/recording.md describes the file. Not: what a
 //! report says, nor what becomes of it.
 
+mod batch;
 mod cell;
 mod cells;
 mod create;
 mod fault;
 mod file;
+mod live;
 mod read;
+mod recorder;
 mod remainder;
 mod schema;
 mod store;
+mod summary;
 mod table;
 mod write;
 
 use std::path::Path;
 
+pub use batch::{Batch, Rest, Steps};
+pub use recorder::{Closing, Destination, Place, Recorder};
 pub use schema::VERSION;
-pub use store::{Store, Stored};
+pub use store::{Keep, Store, Stored, remove};
+pub use summary::{Summary, is_live, summary};
 
 use crate::error::Result;
 use crate::report::{Report, Series};
@@ -53,14 +60,33 @@ pub fn open(selector: Option<&str>) -> Result<Recorded> {
     rights::as_user((user.uid, user.gid), || read_file(&store.find(selector)?))
 }
 
+/// Whether this file is a recording, of whatever version, so that nothing else is removed.
+pub fn check(path: &Path) -> Result<()> {
+    match schema::Kind::of(path).map_err(|error| fault::os(Doing::Read, path, error))? {
+        schema::Kind::Empty | schema::Kind::Recording(_) => Ok(()),
+        other => other.check_readable(path),
+    }
+}
+
 /// The recording in this file.
 pub fn read_file(path: &Path) -> Result<Recorded> {
     let reading = file::open(path)?;
     let db = &reading.db;
     let wrong = |error: cell::Wrong| fault::wrong(path, &error, db);
     let complete = completeness(db).map_err(wrong)?;
-    let report = read::report(db).map_err(wrong)?;
+    let report = match complete {
+        Completeness::Complete => read::report(db).map_err(wrong)?,
+        Completeness::Incomplete { until_ns } => incomplete(live::report(db).map_err(wrong)?, until_ns),
+    };
     Ok(Recorded { report, series: read::series(db).map_err(wrong)?, complete })
+}
+
+/// Says in the report itself how far it goes.
+fn incomplete(mut report: Report, until_ns: u64) -> Report {
+    report.run.duration_ns = until_ns.saturating_sub(report.run.started_ns);
+    let until = crate::sink::rfc3339(until_ns);
+    report.notes.push(format!("the recording is incomplete: it ends at {until}, and the run went on"));
+    report
 }
 
 fn completeness(db: &rusqlite::Connection) -> Result<Completeness, cell::Wrong> {

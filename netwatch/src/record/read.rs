@@ -26,7 +26,7 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
     let total = |part: &str| totals.get(part).copied().ok_or_else(|| Wrong::Value(format!("total lacks {part}")));
     let lost = Losses::read(db)?;
     let (flows, loopback) = flows(db)?;
-    let processes = Processes { lost: lost.processes(), ..processes(db, head.attribution)? };
+    let processes = processes(db, head.attribution, lost.processes())?;
     Ok(Report {
         run: head.run,
         interface: head.interface,
@@ -44,7 +44,7 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
         processes,
         attempts: attempts(db)?,
         notes: notes(db)?,
-        replay: read_first(db, "replay", replay)?,
+        replay: replayed(db)?,
     })
 }
 
@@ -104,6 +104,11 @@ fn attribution(row: &mut Cursor<'_>) -> Result<Attribution> {
     }
 }
 
+/// The capture, if one was replayed.
+pub(super) fn replayed(db: &Connection) -> Result<Option<Replay>> {
+    read_first(db, "replay", replay)
+}
+
 fn replay(row: &mut Cursor<'_>) -> Result<Replay> {
     Ok(Replay {
         file: row.take()?,
@@ -124,7 +129,8 @@ fn replay(row: &mut Cursor<'_>) -> Result<Replay> {
     })
 }
 
-fn totals(db: &Connection) -> Result<HashMap<String, PerDirection<Counters>>> {
+/// Counters by what they are of.
+pub(super) fn totals(db: &Connection) -> Result<HashMap<String, PerDirection<Counters>>> {
     Ok(read(db, "total", "part", |row| Ok((row.take()?, row.take()?)))?.into_iter().collect())
 }
 
@@ -291,7 +297,7 @@ fn naming(db: &Connection, lost: name::Lost) -> Result<Naming> {
 }
 
 /// Processes and unix sockets; what was lost stands elsewhere.
-pub(super) fn processes(db: &Connection, attribution: Attribution) -> Result<Processes> {
+pub(super) fn processes(db: &Connection, attribution: Attribution, lost: process::Lost) -> Result<Processes> {
     let list = read(db, "process", "number", |row| {
         let _number: u64 = row.take()?;
         row.take()
@@ -302,7 +308,7 @@ pub(super) fn processes(db: &Connection, attribution: Attribution) -> Result<Pro
         let processes = row.take::<Vec<u32>>()?.into_iter().map(process::ProcessId).collect();
         Ok(UnixPeer { path, connections, failed, processes })
     })?;
-    Ok(Processes { attribution, list, unix, ..Processes::default() })
+    Ok(Processes { attribution, list, unix, lost })
 }
 
 /// Attempts that came to nothing.

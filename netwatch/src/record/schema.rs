@@ -38,8 +38,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// What this file is.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Self::read(&mut File::open(path)?)
+    }
+
     /// Reads the header (https://sqlite.org/fileformat.html#the_database_header).
-    pub fn of(file: &mut File) -> io::Result<Self> {
+    pub fn read(file: &mut File) -> io::Result<Self> {
         const SIZE: usize = 100;
         const MAGIC: &[u8] = b"SQLite format 3\0";
         let mut header = Vec::with_capacity(SIZE);

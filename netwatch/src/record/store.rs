@@ -2,13 +2,15 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::create;
 use super::fault::{self, Doing};
 use crate::error::{Error, Result};
 use crate::target::user::Identity;
 
-/// What recordings are called: `2026-01-01T12:00:00.000Z-3f2a91bc.netwatch`, so that names sort as times do.
+/// What recordings are called: `20260101T120000.000Z-3f2a91bc.netwatch`, so that names sort as times do.
 pub(super) const SUFFIX: &str = ".netwatch";
 
 /// The folder.
@@ -26,6 +28,21 @@ pub struct Stored {
     pub id: String,
     /// Its file.
     pub path: PathBuf,
+}
+
+/// How many runs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many.
+    pub runs: usize,
+    /// Of them, the newest that have so many bytes together; the newest is always kept.
+    pub bytes: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { runs: 50, bytes: 1 << 30 }
+    }
 }
 
 impl Store {
@@ -64,6 +81,37 @@ impl Store {
         let stored =
             |(at, (id, name)): (usize, (String, String))| Stored { number: at + 1, id, path: self.folder.join(name) };
         Ok(names.into_iter().enumerate().map(stored).collect())
+    }
+
+    /// Makes the file of a new run, and the folder where there is none.
+    pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<PathBuf> {
+        let failed = |object: &Path, error| {
+            fault::os(Doing::Write, object, error).hint("record elsewhere with --record FILE, or not with --no-record")
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| failed(&self.folder, error))?;
+        let time = crate::sink::rfc3339(started_ns);
+        let time: String = time.chars().take(MILLISECONDS).filter(|c| !"-:".contains(*c)).collect();
+        let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
+        create::prepare(&path)?;
+        Ok(path)
+    }
+
+    /// Removes what is more than is kept, oldest first. Never the run itself, nor one that still goes on. What cannot be removed stays for the next
+    /// time: it is no reason to lose a run.
+    pub(super) fn prune(&self, keep: &Keep, own: &Path) {
+        let Ok(runs) = self.list() else { return };
+        let mut bytes: u64 = 0;
+        for (at, run) in runs.iter().enumerate() {
+            bytes = bytes.saturating_add(size(&run.path));
+            let is_kept = at == 0 || (at < keep.runs && bytes <= keep.bytes);
+            if !is_kept && run.path != own && !is_live(&run.path) {
+                let _ = remove(&run.path);
+            }
+        }
     }
 
     /// The file of a run, by its number (1 is the newest), its id or the first characters of it, or a file; `None` is the newest.
@@ -113,7 +161,21 @@ impl Store {
 fn id_of(name: &str) -> Option<&str> {
     let (time, id) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
     let is_id = id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_id && time.len() == 24 && time.ends_with('Z')).then_some(id)
+    (is_id && time.len() == 20 && time.ends_with('Z')).then_some(id)
+}
+
+/// Characters of a time down to its milliseconds: `2026-01-01T12:00:00.000`.
+const MILLISECONDS: usize = 23;
+
+/// Bytes of a recording and of what is beside it.
+fn size(path: &Path) -> u64 {
+    let length = |path: &Path| fs::symlink_metadata(path).map_or(0, |data| data.len());
+    length(path) + super::file::beside(path).iter().map(|path| length(path)).sum::<u64>()
+}
+
+/// Whether its run still goes on.
+pub(super) fn is_live(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| create::is_locked(&file).unwrap_or(false))
 }
 
 /// Removes a recording and what SQLite left beside it.

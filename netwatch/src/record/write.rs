@@ -7,10 +7,10 @@ use super::cells::hidden_names;
 use super::create;
 use super::remainder;
 use super::table::{Rows, clear, put};
-use crate::flow::Balance;
-use crate::name::Lookup;
-use crate::process::{Attempt, Attribution, Cause, Processes, Target};
-use crate::report::{KnownEndpoint, KnownFlow, Naming, Replay, Report, Series};
+use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
+use crate::name::{self, Lookup};
+use crate::process::{self, Attempt, Attribution, Cause, Processes, Target};
+use crate::report::{Dns, Interface, KnownEndpoint, KnownFlow, Naming, Replay, Report, Run, Series};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 
@@ -72,12 +72,12 @@ pub(super) fn recording(db: &Connection, state: State, until_ns: u64, waiting: u
 /// Everything, in place of what was there.
 pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<()> {
     REPLACED.iter().try_for_each(|table| clear(db, table))?;
-    run(db, report)?;
+    run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
     report.replay.iter().try_for_each(|replay_| replay(db, replay_))?;
-    totals(db, report)?;
+    totals(db, &report.totals, &report.folded, &report.loopback.totals)?;
     balance(db, &report.balance)?;
     remainder::write(db, &report.remainders)?;
-    lost(db, report)?;
+    lost(db, &report.lost, &report.naming.lost, &report.processes.lost)?;
     let mut flows = Flows::new(db)?;
     for (number, known) in (0..).zip(report.flows.iter().chain(&report.loopback.flows)) {
         flows.put(number, known)?;
@@ -93,9 +93,15 @@ pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<(
 }
 
 /// The run, as far as it is known.
-pub(super) fn run(db: &Connection, report: &Report) -> Result<()> {
-    let Report { run, interface, dns, complete, .. } = report;
-    let (attribution, off) = match &report.processes.attribution {
+pub(super) fn run(
+    db: &Connection,
+    run: &Run,
+    interface: &Interface,
+    dns: &Dns,
+    complete: bool,
+    attribution: &Attribution,
+) -> Result<()> {
+    let (attribution, off) = match attribution {
         Attribution::On => ("on", None),
         Attribution::Absent => ("absent", None),
         Attribution::Off(why) => ("off", Some(why.clone())),
@@ -104,7 +110,6 @@ pub(super) fn run(db: &Connection, report: &Report) -> Result<()> {
         Some(exit) => exit,
         None => &(None::<u32>, None::<u32>),
     };
-    clear(db, "run")?;
     put(
         db,
         "run",
@@ -123,7 +128,7 @@ pub(super) fn run(db: &Connection, report: &Report) -> Result<()> {
             &interface.gateway,
             &interface.host_loopback,
             &dns.resolvers,
-            complete,
+            &complete,
             &attribution,
             &off,
             &run.kernel,
@@ -159,12 +164,17 @@ fn replay(db: &Connection, replay: &Replay) -> Result<()> {
     )
 }
 
-fn totals(db: &Connection, report: &Report) -> Result<()> {
-    let folded = &report.folded;
+/// Counters of all, of what was folded, and of the loopback.
+pub(super) fn totals(
+    db: &Connection,
+    run: &PerDirection<Counters>,
+    folded: &Folded,
+    loopback: &PerDirection<Counters>,
+) -> Result<()> {
     let mut rows = Rows::of(db, "total")?;
-    rows.put(&[&"run", &report.totals])?;
+    rows.put(&[&"run", run])?;
     rows.put(&[&"folded", &folded.counters])?;
-    rows.put(&[&"loopback", &report.loopback.totals])?;
+    rows.put(&[&"loopback", loopback])?;
     put(db, "folded", &[&folded.flows, &folded.at_least, &folded.icmp_errors])
 }
 
@@ -182,8 +192,7 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 }
 
 /// Each reason by itself; those of names and processes behind a prefix.
-pub(super) fn lost(db: &Connection, report: &Report) -> Result<()> {
-    let (counts, names, processes) = (&report.lost, &report.naming.lost, &report.processes.lost);
+pub(super) fn lost(db: &Connection, counts: &Lost, names: &name::Lost, processes: &process::Lost) -> Result<()> {
     let reasons = [
         ("samples", counts.samples),
         ("unreadable", counts.unreadable),

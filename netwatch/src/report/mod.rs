@@ -4,6 +4,7 @@ mod attempts;
 mod hints;
 mod known;
 mod naming;
+mod parts;
 mod port;
 mod run;
 mod series;
@@ -12,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
 pub use naming::{Naming, Share};
+pub use parts::Parts;
 pub use run::{Dns, EndedBy, EndedEarly, Exit, Interface, Replay, Run};
 pub use series::{Series, Step};
 

@@ -1,9 +1,11 @@
 //! A run that is set up: everything it owns, and what is done with it while the command lives and after.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::network::{Change, Network};
 use super::notes;
+use super::record::{Recorded, Recording};
 use super::signals::Listening;
 use super::watch::Ending;
 use crate::dns::reverse;
@@ -14,7 +16,7 @@ use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Notice, Probe, heard, icmp_error};
 use crate::process::{Processes, Users};
-use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run};
+use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run, Series};
 
 /// What stays the same from start to end.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub(super) struct Live {
     /// Nanoseconds since the Unix epoch.
     pub started_ns: u64,
     pub notes: Vec<String>,
+    /// Its recording and its traffic over time.
+    pub recording: Recording,
     /// Prints interim reports.
     pub show: Box<dyn Fn(&Report)>,
 }
@@ -70,9 +74,37 @@ impl Live {
     /// Fetches what was counted, so that flows that are over can leave the kernel's table. What fails now is tried again, and the last
     /// time decides.
     pub(super) fn fetch_counters(&mut self) {
-        let table = &mut self.table;
-        let drained = self.probe.drain(&mut |increment| table.apply(increment));
+        let drained = self.drain_counters();
         self.notes.extend(drained.err().map(|error| error.to_string()));
+    }
+
+    fn drain_counters(&mut self) -> Result<()> {
+        let (table, recording) = (&mut self.table, &mut self.recording);
+        self.probe.drain(&mut |increment| recording.apply(increment, table))
+    }
+
+    /// The command runs: from here on it is recorded.
+    pub(super) fn begin_recording(&mut self) {
+        self.recording.begin(&self.card.id, self.started_ns);
+        self.hand_over();
+    }
+
+    /// What was counted since the last time goes into the series and the recording.
+    pub(super) fn record(&mut self) {
+        self.recording.end_step(now_ns(), &self.table);
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        // Apart for a moment, because what is handed over is the rest of the run.
+        let mut recording = std::mem::take(&mut self.recording);
+        recording.hand_over(&self.table, &self.names, &Users::default(), || self.facts(None, None, false));
+        self.recording = recording;
+    }
+
+    /// The series, and the recording, which finishes by itself.
+    pub(super) fn finish_recording(&mut self, report: Arc<Report>) -> (Series, Recorded) {
+        std::mem::take(&mut self.recording).finish(report)
     }
 
     /// Follows a change of the host. That it could not be followed is no reason to end the command.
@@ -93,8 +125,7 @@ impl Live {
 
     fn drain(&mut self) -> Result<()> {
         self.fetch_samples();
-        let table = &mut self.table;
-        self.probe.drain(&mut |increment| table.apply(increment))
+        self.drain_counters()
     }
 
     /// The end: what is still in sockets is let out, the link goes down, and then, with nothing moving any more, everything is read.
@@ -110,6 +141,8 @@ impl Live {
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.names.finish();
+        self.recording.end_step(ended_ns, &self.table);
+        self.notes.extend(self.recording.note());
         self.notes.extend(self.network.late_notes());
         if !drained {
             // Sockets that still wait for an answer would keep the namespace, and the link with it, for minutes.
@@ -148,8 +181,19 @@ impl Live {
         interface_counters: Option<InterfaceCounters>,
         complete: bool,
     ) -> Result<Report> {
+        let facts = self.facts(ending, interface_counters, complete)?;
+        Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
+    }
+
+    /// What is known beside the table.
+    fn facts(
+        &self,
+        ending: Option<Ending>,
+        interface_counters: Option<InterfaceCounters>,
+        complete: bool,
+    ) -> Result<Facts> {
         let lost = self.probe.lost()?;
-        let facts = Facts {
+        Ok(Facts {
             run: Run {
                 id: self.card.id.clone(),
                 command: self.card.command.clone(),
@@ -177,8 +221,7 @@ impl Live {
             attempts: Vec::new(),
             notes: self.notes.clone(),
             replay: None,
-        };
-        Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread;
 use super::Plan;
 use super::live::{Card, Live, now_ns};
 use super::network::{Network, Place};
+use super::record::Recording;
 use super::show::Show;
 use super::signals::Listening;
 use super::watch::NotStarted;
@@ -30,7 +31,7 @@ pub(super) struct Ready {
 
 /// Sets everything up, up to the moment where only "go" is missing.
 pub(super) async fn set_up(
-    plan: &Plan,
+    plan: &mut Plan,
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut Line,
@@ -84,6 +85,7 @@ pub(super) async fn set_up(
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),
         notes,
+        recording: Recording::new(plan.record.take()),
         show: Box::new(interim),
     };
     Ok(Ok(Ready { live, _cgroup: cgroup }))

@@ -42,6 +42,11 @@ impl Show {
         self.look
     }
 
+    /// Columns there are.
+    pub(crate) fn width(&self) -> usize {
+        self.look.width
+    }
+
     /// On standard error, unless it goes to a file only or nothing is wanted. A closed standard error changes nothing.
     pub(super) fn report(&self, report: &Report, has_file: bool) {
         if let Some(text) = self.screen(report, has_file) {

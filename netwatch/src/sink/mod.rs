@@ -2,6 +2,7 @@
 
 pub mod csv;
 mod escape;
+pub mod history;
 pub mod html;
 pub mod json;
 pub mod markdown;

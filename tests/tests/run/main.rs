@@ -23,6 +23,8 @@ mod network;
 mod other_commands;
 mod parallel;
 mod publish;
+mod recording;
+mod recording_refused;
 mod resolv_rename;
 mod run_basic;
 mod signals;

@@ -69,7 +69,7 @@ pub(in crate::sink) fn ending(run: &Run, complete: bool) -> String {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+pub(in crate::sink) fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal)
         .map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
 }

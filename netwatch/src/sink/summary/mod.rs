@@ -15,6 +15,7 @@ pub(super) mod units;
 use std::io::{self, Write};
 
 use crate::report::Report;
+pub(super) use head::signal_name;
 use line::Line;
 
 /// Narrower than this, lines are longer than the terminal rather than unreadable.

@@ -3,7 +3,7 @@
 use crate::sink::escape;
 
 /// How many columns a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(in crate::sink) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
@@ -48,7 +48,7 @@ fn place(word: &str, limit: usize, lines: &mut Vec<String>) {
 }
 
 /// At most `width` characters, the last one an ellipsis if something was cut.
-pub(super) fn cut(text: &str, limit: usize) -> String {
+pub(in crate::sink) fn cut(text: &str, limit: usize) -> String {
     if width(text) <= limit {
         return text.to_owned();
     }
