@@ -29,6 +29,7 @@ mod resolv_rename;
 mod run_basic;
 mod signals;
 mod snapshots;
+mod stress;
 mod summary;
 mod teardown;
 mod terminal;
