@@ -35,6 +35,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sudo", "sudo"),
     ("python3", "python3"),
     ("socat", "socat"),
+    ("chromium", "chromium"),
 ];
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
