@@ -146,7 +146,7 @@ fn series() -> Series {
             start_ns: START_NS + at * SECOND / 20,
             length_ns: SECOND / 20,
             totals: PerDirection { egress: counters(wave / 4, wave * 90), ingress: counters(wave, wave * 1_400) },
-            opened: u64::from(at % 2 == 0),
+            opened: u64::from(at.is_multiple_of(2)),
             active: wave / 10,
         }
     };

@@ -14,7 +14,7 @@ use crate::report::{KnownEndpoint, KnownFlow, Report, Series};
 use crate::sink::summary::units::count;
 use crate::sink::words;
 
-/// Addresses that a cell lists.
+/// Addresses or names that a cell lists.
 const LISTED: usize = 6;
 
 /// When the run, or the capture, began: what times on the page are counted from.
@@ -43,6 +43,7 @@ pub(super) fn endpoints(report: &Report) -> Table {
             column("Packets", Kind::Count, "both ways"),
             column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
             column("Name by", Kind::Text, "what said the name"),
+            column("Other names", Kind::Text, "of the address and of its flows"),
         ],
         rows: report.endpoints.iter().map(|known| endpoint(report, known)).collect(),
         whole,
@@ -76,6 +77,7 @@ fn endpoint(report: &Report, known: &KnownEndpoint) -> Vec<Cell> {
         Cell::Number(both.packets),
         Cell::text(endpoint.key.direction.of_flow()),
         Cell::text(known.shown.as_ref().map_or("", |shown| shown.source.name())),
+        Cell::text(listed(known.other_names().map(|name| name.as_str()))),
     ]
 }
 
@@ -93,10 +95,17 @@ fn programs<'a>(report: &Report, ids: impl Iterator<Item = &'a ProcessId>) -> St
 
 /// Every flow of the link.
 pub(super) fn flows(report: &Report) -> Table {
+    Table { id: "flows", caption: "Flows", ..table_of(report, &report.flows) }
+}
+
+/// Every flow of the namespace's own `lo`.
+pub(super) fn loopback(report: &Report) -> Table {
+    Table { id: "loopback", caption: "Flows on localhost", ..table_of(report, &report.loopback.flows) }
+}
+
+fn table_of(report: &Report, flows: &[KnownFlow]) -> Table {
     let began_ns = began_ns(report);
     Table {
-        id: "flows",
-        caption: "Flows",
         columns: vec![
             column("Remote", Kind::Text, "its name, else its address"),
             column("Address", Kind::Code, ""),
@@ -115,7 +124,7 @@ pub(super) fn flows(report: &Report) -> Table {
             column("Sent again", Kind::Count, "TCP packets below the highest sequence number, both ways"),
             column("Failed", Kind::Text, ""),
         ],
-        rows: report.flows.iter().map(|known| flow(report, known, began_ns)).collect(),
+        rows: flows.iter().map(|known| flow(report, known, began_ns)).collect(),
         empty: "There are none.",
         ..Table::default()
     }
@@ -210,11 +219,16 @@ fn outcome(rcode: &str, number: u64) -> String {
 }
 
 fn addresses(addresses: &[IpAddr]) -> String {
-    let mut said: Vec<String> = addresses.iter().take(LISTED).map(IpAddr::to_string).collect();
-    if addresses.len() > LISTED {
-        said.push(format!("+{}", addresses.len() - LISTED));
-    }
-    said.join(", ")
+    let said: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    listed(said.iter().map(String::as_str))
+}
+
+/// The first few, and how many more there are.
+fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = all.collect();
+    let (shown, rest) = all.split_at(all.len().min(LISTED));
+    let more = if rest.is_empty() { String::new() } else { format!(", +{}", rest.len()) };
+    shown.join(", ") + &more
 }
 
 /// What came to nothing.
