@@ -295,3 +295,27 @@ fn a_recording_is_private_whatever_the_umask() {
     let (_dir, path) = recorded(&download_report());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn the_documentation_names_every_table_and_column() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = fs::read_to_string(root.join("src/record/schema.sql")).unwrap();
+    let documented = fs::read_to_string(root.join("../docs/recording.md")).unwrap();
+    let mut columns = 0;
+    let mut row = "";
+    for line in schema.lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        if let Some(table) = line.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split(' ').next()) {
+            let begins = format!("| `{table}` |");
+            row = documented.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("no {table}"));
+        } else if line.starts_with("    ") && word != "PRIMARY" {
+            let is_counter =
+                ["skbs", "packets", "bytes"].iter().any(|unit| word.ends_with(unit)) && row.contains("counters");
+            let is_as_other = row.contains("then as `flow_name`");
+            let is_named = row.contains(&format!("`{word}`")) || row.contains(&format!("a `{word}`"));
+            assert!(is_named || is_counter || is_as_other, "{word} is not in: {row}");
+            columns += 1;
+        }
+    }
+    assert!(columns > 150, "{columns}");
+}
