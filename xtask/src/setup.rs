@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::Result;
 use crate::command::{self, cargo, is_installed, is_root, output};
+use crate::{Result, python};
 
 /// LLVM has to be the one of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its bitcode.
 const LLVM: &str = "22";
@@ -34,13 +34,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("sudo", "sudo"),
     ("python3", "python3"),
+    ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
     ("chromium", "chromium"),
 ];
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
 pub fn run() -> Result {
-    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker()];
+    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), python::install()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }

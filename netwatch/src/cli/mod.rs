@@ -3,6 +3,7 @@
 mod clean;
 mod completions;
 mod doctor;
+mod export;
 mod history;
 mod list;
 mod replay;
@@ -53,6 +54,8 @@ enum Subcommands {
     List(list::ListArgs),
     /// List, show and remove the runs that were recorded
     History(history::HistoryArgs),
+    /// Write flows or the series of recorded runs as Parquet or CSV
+    Export(export::ExportArgs),
     /// Undo what runs that were killed left behind
     Clean,
     /// Print a completion script for your shell
@@ -77,6 +80,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
         Subcommands::History(arguments) => history::main(&arguments),
+        Subcommands::Export(arguments) => export::main(&arguments),
         Subcommands::Clean => clean::main(),
         Subcommands::Completions(arguments) => completions::main(&arguments),
         #[cfg(feature = "faults")]
