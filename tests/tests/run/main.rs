@@ -25,6 +25,7 @@ mod parallel;
 mod publish;
 mod recording;
 mod recording_refused;
+mod report;
 mod resolv_rename;
 mod run_basic;
 mod signals;
