@@ -2,6 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const range = new Range(data.length_ns);
+units.isShort = data.length_ns < 1e9;
 const tables = {};
 const data_of = (id) => data.tables.find((named) => named.id === id);
 
