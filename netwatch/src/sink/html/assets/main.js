@@ -23,6 +23,7 @@ if (steps?.length > 0) {
 
 if (tables.flows) {
   const flows = tables.flows;
+  findFlowColumns(flows.data.columns);
   const choose = (row) => {
     const chosen = new Set(row.flows);
     flows.filter("row", (flow) => chosen.has(flow), row.name);
