@@ -110,6 +110,32 @@ fn a_run_of_which_only_the_first_batch_came_is_there() {
     assert!(read.report.flows.is_empty() && read.series.steps.is_empty());
 }
 
+#[test]
+fn a_run_that_was_killed_before_its_first_batch_says_so() {
+    let (_dir, path) = target();
+    drop(Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap());
+    let error = read_file(&path).expect_err("nothing is there").to_string();
+    assert!(error.contains("nothing was written: its run was killed in its first second"), "{error}");
+}
+
+/// Flows that were replaced by fewer names or users than before, and steps that were folded meanwhile.
+#[test]
+fn the_end_of_a_run_replaces_what_was_written_before() {
+    let (_dir, path) = target();
+    let (table, names) = (download(), names::heard());
+    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
+    let step = |at: u64| Step { start_ns: START_NS + at, length_ns: 10, opened: at, ..Step::default() };
+    let steps = Steps { from_ns: Some(0), steps: (0..9).map(|at| step(10 * at)).collect() };
+    let rest = Some(Box::new(rest_of(&table, &names)));
+    send(&recorder, Batch { until_ns: 1, flows: flows_of(&table, &names), steps, rest, waiting: 0 });
+    let report = std::sync::Arc::new(report(facts(&table, &["true"]), &table));
+    let series = netwatch::report::Series { steps: vec![step(3)] };
+    recorder.finish(report.clone(), series.clone()).wait().unwrap();
+    let read = read_file(&path).unwrap();
+    assert_eq!((read.complete, read.series), (Completeness::Complete, series));
+    assert_eq!(read.report, *report);
+}
+
 fn increments() -> impl Strategy<Value = Vec<Increment>> {
     let one = (0..4_u8, 0..12_u16, 1..5_u8, 1..3_u64, any::<bool>());
     let increment = |(kind, port, host, packets, on_lo): (u8, u16, u8, u64, bool)| {
@@ -181,4 +207,19 @@ fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
     assert_eq!(read_file(&path).unwrap().report.flows.len(), 3 * PER_BATCH as usize);
     // A built-in margin: this is the unoptimised build, on a machine that may be busy.
     assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn what_a_short_run_costs() {
+    let (_dir, path) = target();
+    let report = download_report();
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let start = Instant::now();
+        netwatch::record::write_file(&path, &report, &Default::default()).unwrap();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("median {:?}, least {:?}", times[100], times[0]);
 }

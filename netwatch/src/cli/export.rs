@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::complain;
+use super::report::source::{self, Source};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::export::{self, Exported, Format, Table};
-use crate::record::{self, Recorded};
 use crate::rights;
 use crate::run::Output;
 
@@ -29,7 +29,7 @@ pub(super) struct ExportArgs {
     #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
-    /// Runs, by number, id or file; the column `run` tells them apart [default: the newest]
+    /// Runs, by number, id or file; a capture is replayed. The column `run` tells them apart [default: the newest run]
     #[arg(value_name = "RUN", value_hint = ValueHint::FilePath)]
     runs: Vec<String>,
 }
@@ -73,10 +73,7 @@ fn export(arguments: &ExportArgs) -> Result<()> {
     if format == Format::Parquet && arguments.output.is_none() && io::stdout().is_terminal() {
         return Err(Error::said("write", "Parquet to a terminal", "it is not text").hint("give a file with -o"));
     }
-    let runs = match arguments.runs.as_slice() {
-        [] => vec![record::open(None)?],
-        runs => runs.iter().map(|run| record::open(Some(run))).collect::<Result<_>>()?,
-    };
+    let runs = source::all(&arguments.runs)?;
     let user = rights::caller()?;
     let output = arguments.output.as_deref().map(|path| Output::create(path, (user.uid, user.gid))).transpose()?;
     let text = table_of(&runs, arguments.table, format)?;
@@ -86,7 +83,7 @@ fn export(arguments: &ExportArgs) -> Result<()> {
     }
 }
 
-fn table_of(runs: &[Recorded], table: TableChoice, format: Format) -> Result<Vec<u8>> {
+fn table_of(runs: &[Source], table: TableChoice, format: Format) -> Result<Vec<u8>> {
     let runs: Vec<Exported<'_>> =
         runs.iter().map(|run| Exported { report: &run.report, series: &run.series }).collect();
     let table = match table {

@@ -36,6 +36,8 @@ Examples:
   sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
   netwatch replay trace.pcapng                           the same answer for a capture
   netwatch report --open                                 the newest run as a page with pictures
+  netwatch history                                       the runs that were kept, for reports of any kind
+  netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB and others
   sudo netwatch doctor                                   can this machine do it, and what is missing?
 
 More: `netwatch help run`, README.md and docs/.";

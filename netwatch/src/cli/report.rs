@@ -3,7 +3,7 @@
 mod browser;
 mod format;
 mod patience;
-mod source;
+pub(super) mod source;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use crate::replay::{Local, Plan, replay};
 use crate::report::{Report, Series};
 
 /// A report and what belongs to it.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     pub report: Report,
     pub series: Series,
 }
@@ -31,7 +31,7 @@ impl Source {
 }
 
 /// All of them, in the order in which they were named; the newest run if none was.
-pub(super) fn all(selectors: &[String]) -> Result<Vec<Source>> {
+pub(in crate::cli) fn all(selectors: &[String]) -> Result<Vec<Source>> {
     if selectors.is_empty() {
         return recorded(None).map(|source| vec![source]);
     }
