@@ -29,7 +29,7 @@ pub struct Config {
 impl Config {
     /// Samples enough for a ClientHello of 4 KiB in any usual segmentation and for QUIC's Initial packets.
     pub const DEFAULT: Self = Self {
-        sample_packets: 32,
+        sample_packets: 256,
         sample_bytes: 8192,
         sample_protocols: 1,
         announce: 1,

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod doctor;
 pub mod error;
 pub mod exit;
+pub mod export;
 mod faults;
 pub mod flow;
 pub mod guardian;

@@ -15,9 +15,11 @@ pub(crate) fn as_user<T>((uid, gid): (Uid, Gid), work: impl FnOnce() -> T) -> T 
     result
 }
 
-/// Who owns the files that netwatch writes: who called sudo, else whom netwatch runs as.
+/// Who owns the files that netwatch writes: who called sudo, else whom netwatch runs as. `sudo -u` makes nobody root, and then there are no
+/// other rights to be had.
 pub(crate) fn caller() -> Result<Identity> {
-    Identity::of_sudo()?.map_or_else(Identity::own, Ok)
+    let caller = if Uid::effective().is_root() { Identity::of_sudo()? } else { None };
+    caller.map_or_else(Identity::own, Ok)
 }
 
 /// From now on this thread, and no other, has this user's rights on files: their groups too, and no capabilities. There is no way back.

@@ -215,3 +215,107 @@ fn every_way_to_end_is_read_as_it_was_written() {
     report.processes.attribution = Attribution::Off("no cgroup v2".into());
     round_trip(&report, &Series::default());
 }
+
+/// A recording in a folder of its own.
+fn recorded(report: &Report) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.netwatch");
+    write_file(&path, report, &series()).unwrap();
+    (dir, path)
+}
+
+#[track_caller]
+fn assert_refused(path: &Path, why: &str) {
+    let error = read_file(path).expect_err("it must not be read").to_string();
+    assert!(error.starts_with("cannot read recording ") && error.contains(why), "{why}: {error}");
+}
+
+#[test]
+fn what_is_no_recording_is_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    assert_refused(&dir.path().join("absent"), "(ENOENT)");
+    assert_refused(dir.path(), "not a file");
+    assert_refused(&file("empty", b""), "the file is empty");
+    assert_refused(&file("text", b"hello"), "not a recording of netwatch's");
+    assert_refused(&file("short", b"SQLite format 3\0"), "an SQLite data base, but not a recording");
+    assert_refused(&file("other", &[b"SQLite format 3\0".as_slice(), &[0; 4080]].concat()), "an SQLite data base");
+}
+
+#[test]
+fn a_newer_recording_is_said_to_be_newer() {
+    let (_dir, path) = recorded(&download_report());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[60..64].copy_from_slice(&2_u32.to_be_bytes());
+    fs::write(&path, bytes).unwrap();
+    assert_refused(&path, "a newer netwatch wrote it (schema 2, this one reads up to 1): use that netwatch");
+}
+
+#[test]
+fn a_file_that_was_cut_or_changed_is_damaged_or_as_it_was_and_never_a_panic() {
+    let report = everything();
+    let (_dir, path) = recorded(&report);
+    let whole = fs::read(&path).unwrap();
+    for length in [100, 101, 4095, 4096, 8192, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert_refused(&path, "the file is damaged");
+    }
+    let mut damaged = 0;
+    for at in (100..whole.len()).step_by(211) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x5a;
+        fs::write(&path, bytes).unwrap();
+        damaged += u32::from(read_file(&path).is_err());
+    }
+    assert!(damaged > 20, "{damaged}");
+}
+
+#[test]
+fn values_that_nobody_wrote_are_named_with_their_table() {
+    let (_dir, path) = recorded(&download_report());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    for (change, why) in [
+        ("UPDATE flow SET direction = 'up' WHERE number = 0", "in table flow, direction cannot be 'up'"),
+        ("UPDATE flow SET direction = 'out', remote_port = 65536", "in table flow, remote_port cannot be 65536"),
+        ("UPDATE flow SET remote_port = 1, remote = 'x''\u{1b}'", "in table flow, remote cannot be 'x\\'\\u{1b}'"),
+        ("DELETE FROM run", "run is empty"),
+        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged"),
+    ] {
+        db.execute_batch(change).unwrap();
+        assert_refused(&path, why);
+    }
+}
+
+#[test]
+fn a_recording_is_private_whatever_the_umask() {
+    let (_dir, path) = recorded(&download_report());
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_documentation_names_every_table_and_column() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = fs::read_to_string(root.join("src/record/schema.sql")).unwrap();
+    let documented = fs::read_to_string(root.join("../docs/recording.md")).unwrap();
+    let mut columns = 0;
+    let mut row = "";
+    for line in schema.lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        if let Some(table) = line.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split(' ').next()) {
+            let begins = format!("| `{table}` |");
+            row = documented.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("no {table}"));
+        } else if line.starts_with("    ") && word != "PRIMARY" {
+            let is_counter =
+                ["skbs", "packets", "bytes"].iter().any(|unit| word.ends_with(unit)) && row.contains("counters");
+            let is_as_other = row.contains("then as `flow_name`");
+            let is_named = row.contains(&format!("`{word}`")) || row.contains(&format!("a `{word}`"));
+            assert!(is_named || is_counter || is_as_other, "{word} is not in: {row}");
+            columns += 1;
+        }
+    }
+    assert!(columns > 150, "{columns}");
+}

@@ -2,15 +2,15 @@
 
 use std::process::Command;
 
-use crate::Result;
 use crate::command::{self, cargo, is_installed, is_root, output};
+use crate::{Result, python};
 
 /// LLVM has to be the one of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its bitcode.
 const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages, and a program or file that tells whether each is there.
-const PACKAGES: [(&str, &str); 29] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "cc"),
     ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
     ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
@@ -27,12 +27,14 @@ const PACKAGES: [(&str, &str); 29] = [
     ("nfdump", "nfpcapd"),
     ("dnsmasq-base", "dnsmasq"),
     ("nginx-light", "nginx"),
+    ("wrk", "wrk"),
     ("dnsutils", "dig"),
     ("bpftool", "bpftool"),
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("sudo", "sudo"),
     ("python3", "python3"),
+    ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
     // Firewalls' own tools, for the rules that are written for them. ufw is off until it is enabled; firewalld itself would start.
     ("ufw", "ufw"),
@@ -41,11 +43,12 @@ const PACKAGES: [(&str, &str); 29] = [
     ("python3-jsonschema", "/usr/lib/python3/dist-packages/jsonschema/__init__.py"),
     ("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py"),
     ("python3-botocore", "/usr/lib/python3/dist-packages/botocore/__init__.py"),
+    ("chromium", "chromium"),
 ];
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
 pub fn run() -> Result {
-    let steps = [install(&PACKAGES), install_rust_src(), install_bpf_linker()];
+    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), python::install()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }

@@ -159,8 +159,8 @@ fn show(store: &Store, arguments: &ShowArgs) -> Result<()> {
 /// All of them are found before the first is removed, so that numbers mean what the list said.
 fn remove(store: &Store, arguments: &RmArgs) -> Result<()> {
     if arguments.all {
-        let over = store.list()?.into_iter().filter(|run| !record::is_live(&run.path));
-        return over.map(|run| record::remove(&run.path)).collect();
+        let mut over = store.list()?.into_iter().filter(|run| !record::is_live(&run.path));
+        return over.try_for_each(|run| record::remove(&run.path));
     }
     let paths = arguments.runs.iter().map(|run| store.find(Some(run))).collect::<Result<Vec<_>>>()?;
     for path in &paths {

@@ -4,6 +4,7 @@ mod clean;
 mod completions;
 mod diff;
 mod doctor;
+mod export;
 mod history;
 mod list;
 mod replay;
@@ -36,6 +37,8 @@ Examples:
   sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
   netwatch replay trace.pcapng                           the same answer for a capture
   netwatch report --open                                 the newest run as a page with pictures
+  netwatch history                                       the runs that were kept, for reports of any kind
+  netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB and others
   netwatch report --format nft                           firewall rules for the users of that program
   netwatch diff 2 1                                      what differs from the run before?
   sudo netwatch doctor                                   can this machine do it, and what is missing?
@@ -58,6 +61,8 @@ enum Subcommands {
     List(list::ListArgs),
     /// List, show and remove the runs that were recorded
     History(history::HistoryArgs),
+    /// Write flows or the series of recorded runs as Parquet or CSV
+    Export(export::ExportArgs),
     /// Undo what runs that were killed left behind
     Clean,
     /// Print a completion script for your shell
@@ -83,6 +88,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
         Subcommands::History(arguments) => history::main(&arguments),
+        Subcommands::Export(arguments) => export::main(&arguments),
         Subcommands::Clean => clean::main(),
         Subcommands::Completions(arguments) => completions::main(&arguments),
         #[cfg(feature = "faults")]

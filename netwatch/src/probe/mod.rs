@@ -54,7 +54,7 @@ pub struct ProbeConfig {
     pub sample_ring_bytes: u32,
     /// Size of the ring of events in bytes, as above. 256 KiB by default.
     pub event_ring_bytes: u32,
-    /// Packets with payload that are sampled per flow and direction. 32 by default.
+    /// Packets with payload that are sampled per flow and direction. 256 by default: a hello that is sent byte by byte has its server name in them.
     pub sample_packets: u32,
     /// Payload bytes per flow and direction after which no more are. 8 KiB by default.
     pub sample_bytes: u32,

@@ -31,7 +31,7 @@ impl Numbers {
 /// Writes a batch, all or nothing.
 pub(super) fn write(db: &mut Connection, batch: &Batch, numbers: &mut Numbers) -> Result<()> {
     let transaction = db.transaction()?;
-    let mut flows = Flows::new(&transaction)?;
+    let mut flows = Flows::new(&transaction);
     for known in &batch.flows {
         flows.put(numbers.of(&known.flow.key), known)?;
     }
@@ -45,7 +45,7 @@ pub(super) fn write(db: &mut Connection, batch: &Batch, numbers: &mut Numbers) -
 fn steps(db: &Connection, steps: &Steps) -> Result<()> {
     let Some(from_ns) = steps.from_ns else { return Ok(()) };
     db.prepare("DELETE FROM step WHERE start_ns >= ?")?.execute([from_ns.cast_signed()])?;
-    let mut rows = Rows::of(db, "step")?;
+    let mut rows = Rows::of(db, "step");
     steps.steps.iter().try_for_each(|step| rows.put(&[step]))
 }
 
@@ -69,7 +69,7 @@ fn write_rest(db: &Connection, rest: &Rest) -> Result<()> {
     write::totals(db, &rest.totals, &rest.folded, &rest.loopback)?;
     remainder::write(db, &rest.remainders)?;
     write::lost(db, &facts.lost, &rest.names_lost, &facts.processes.lost)?;
-    let mut rows = Rows::of(db, "folded_endpoint")?;
+    let mut rows = Rows::of(db, "folded_endpoint");
     for (scope, endpoint) in &rest.folded_endpoints {
         let Endpoint { key, flows, connections, counters, .. } = endpoint;
         rows.put(&[scope, key, flows, connections, counters])?;

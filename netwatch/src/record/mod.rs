@@ -73,7 +73,7 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
     let reading = file::open(path)?;
     let db = &reading.db;
     let wrong = |error: cell::Wrong| fault::wrong(path, &error, db);
-    let complete = completeness(db).map_err(wrong)?;
+    let complete = completeness(path, db)?;
     let report = match complete {
         Completeness::Complete => read::report(db).map_err(wrong)?,
         Completeness::Incomplete { until_ns } => incomplete(live::report(db).map_err(wrong)?, until_ns),
@@ -89,14 +89,16 @@ fn incomplete(mut report: Report, until_ns: u64) -> Report {
     report
 }
 
-fn completeness(db: &rusqlite::Connection) -> Result<Completeness, cell::Wrong> {
-    table::read_one(db, "recording", |row| {
+fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> {
+    let said = table::read_first(db, "recording", |row| {
         let (state, until_ns) = (row.take()?, row.take()?);
         Ok(match state {
             write::State::Complete => Completeness::Complete,
             write::State::Running => Completeness::Incomplete { until_ns },
         })
-    })
+    });
+    let nothing = "nothing was written: its run was killed in its first second";
+    said.map_err(|error| fault::wrong(path, &error, db))?.ok_or_else(|| fault::said(Doing::Read, path, nothing))
 }
 
 /// Bytes that a recording may have unless configured otherwise.

@@ -61,10 +61,13 @@ impl Destination {
 /// A recording that is being written.
 #[derive(Debug)]
 pub struct Recorder {
-    sender: SyncSender<Batch>,
-    thread: JoinHandle<()>,
+    /// Taken when the run is over.
+    thread: Option<Thread>,
     shared: Arc<Shared>,
 }
+
+/// The thread, and the way to it: closed, it ends.
+type Thread = (SyncSender<Batch>, JoinHandle<()>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -85,7 +88,7 @@ impl Recorder {
             .name("record".into())
             .spawn(move || writer.run(&receiver))
             .map_err(|error| Error::os("start thread", "record", error))?;
-        Ok(Self { sender, thread, shared })
+        Ok(Self { thread: Some((sender, thread)), shared })
     }
 
     /// Whether a batch would be taken now.
@@ -101,8 +104,10 @@ impl Recorder {
     /// Hands over a batch. Only when [`Recorder::is_idle`]: otherwise it is lost.
     pub fn send(&self, batch: Batch) {
         self.shared.busy.store(true, Ordering::Release);
-        // A thread that has ended has said why.
-        let _ = self.sender.try_send(batch);
+        if let Some((sender, _)) = &self.thread {
+            // A thread that has ended has said why.
+            let _ = sender.try_send(batch);
+        }
     }
 
     /// Why nothing more is written, once.
@@ -111,23 +116,35 @@ impl Recorder {
     }
 
     /// The run is over. The thread writes the whole of it while others clean up.
-    pub fn finish(self, report: Arc<Report>, series: Series) -> Closing {
+    pub fn finish(mut self, report: Arc<Report>, series: Series) -> Closing {
         *lock(&self.shared.last) = Some(Last { report, series });
-        Closing { thread: self.thread, shared: self.shared }
+        let thread = self.thread.take().map(|(_, thread)| thread);
+        Closing { thread, shared: self.shared.clone() }
+    }
+}
+
+/// A run that came to no end is incomplete; what was handed over is written.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = self.thread.take() {
+            drop(sender);
+            // A panic has been printed.
+            let _ = thread.join();
+        }
     }
 }
 
 /// A recording that is being finished.
 #[derive(Debug)]
 pub struct Closing {
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
 impl Closing {
     /// Waits until it is done.
     pub fn wait(self) -> Result<()> {
-        if self.thread.join().is_err() {
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
             return Err(Error::said("record", "the run", "the recording thread panicked"));
         }
         let failure = lock(&self.shared.failure).take();

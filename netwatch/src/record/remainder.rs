@@ -18,7 +18,7 @@ const MALFORMED: [Malformed; 7] = [
 
 /// All of them.
 pub(super) fn write(db: &Connection, remainders: &Remainders) -> Result<()> {
-    let mut rows = Rows::of(db, "remainder")?;
+    let mut rows = Rows::of(db, "remainder");
     for (traffic, counters) in remainders.details() {
         let Some(kind) = RemainderKind::of(traffic) else { continue };
         let what = match traffic {

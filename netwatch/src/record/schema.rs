@@ -24,6 +24,13 @@ pub(super) fn create(db: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
+/// How many columns a table of this version has.
+pub(super) fn columns(table: &str) -> usize {
+    let begin = format!("CREATE TABLE {table} (");
+    let rows = TABLES.lines().skip_while(|line| *line != begin).skip(1).take_while(|line| !line.starts_with(')'));
+    rows.filter(|line| !line.trim_start().starts_with("PRIMARY KEY")).count()
+}
+
 /// What the first bytes of a file say it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

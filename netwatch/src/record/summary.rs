@@ -23,11 +23,11 @@ pub struct Summary {
 /// Reads it.
 pub fn summary(path: &Path) -> Result<Summary> {
     let reading = file::open(path)?;
-    read(&reading.db).map_err(|error| fault::wrong(path, &error, &reading.db))
+    let complete = completeness(path, &reading.db)?;
+    read(&reading.db, complete).map_err(|error| fault::wrong(path, &error, &reading.db))
 }
 
-fn read(db: &rusqlite::Connection) -> Result<Summary, cell::Wrong> {
-    let complete = completeness(db)?;
+fn read(db: &rusqlite::Connection, complete: Completeness) -> Result<Summary, cell::Wrong> {
     let mut run = read::head(db)?.run;
     if let Completeness::Incomplete { until_ns } = complete {
         run.duration_ns = until_ns.saturating_sub(run.started_ns);

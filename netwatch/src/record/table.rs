@@ -3,30 +3,42 @@
 use rusqlite::{Connection, Statement};
 
 use super::cell::{Binder, Cursor, Put, Take, Wrong};
+use super::schema;
 
 /// Writes rows of one table.
-pub(super) struct Rows<'c>(Statement<'c>);
+pub(super) struct Rows<'c> {
+    connection: &'c Connection,
+    table: &'static str,
+    /// Prepared for the first row: most tables of a short run have none.
+    statement: Option<Statement<'c>>,
+}
 
 impl<'c> Rows<'c> {
     /// Rows that are added, or replace those with the same key.
-    pub fn of(connection: &'c Connection, table: &str) -> rusqlite::Result<Self> {
-        let columns: u32 =
-            connection.query_row("SELECT count(*) FROM pragma_table_info(?)", [table], |row| row.get(0))?;
-        let places = vec!["?"; columns as usize].join(",");
-        connection.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})")).map(Self)
+    pub fn of(connection: &'c Connection, table: &'static str) -> Self {
+        Self { connection, table, statement: None }
     }
 
     /// One row: the values one after the other.
     pub fn put(&mut self, values: &[&dyn Put]) -> rusqlite::Result<()> {
-        let mut row = Binder::new(&mut self.0);
+        let statement = match &mut self.statement {
+            Some(statement) => statement,
+            none => none.insert(prepare(self.connection, self.table)?),
+        };
+        let mut row = Binder::new(statement);
         values.iter().try_for_each(|value| value.put(&mut row))?;
         row.execute().map(drop)
     }
 }
 
+fn prepare<'c>(connection: &'c Connection, table: &str) -> rusqlite::Result<Statement<'c>> {
+    let places = vec!["?"; schema::columns(table)].join(",");
+    connection.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))
+}
+
 /// One row.
-pub(super) fn put(connection: &Connection, table: &str, values: &[&dyn Put]) -> rusqlite::Result<()> {
-    Rows::of(connection, table)?.put(values)
+pub(super) fn put(connection: &Connection, table: &'static str, values: &[&dyn Put]) -> rusqlite::Result<()> {
+    Rows::of(connection, table).put(values)
 }
 
 /// Empties a table.

@@ -6,7 +6,7 @@ use super::cell::{Binder, Cursor, Put, Take, Wrong, text, words};
 use super::cells::hidden_names;
 use super::create;
 use super::remainder;
-use super::table::{Rows, clear, put};
+use super::table::{Rows, clear, put, read_first};
 use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, Attribution, Cause, Processes, Target};
@@ -71,14 +71,17 @@ pub(super) fn recording(db: &Connection, state: State, until_ns: u64, waiting: u
 
 /// Everything, in place of what was there.
 pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<()> {
-    REPLACED.iter().try_for_each(|table| clear(db, table))?;
+    // A short run has written nothing before.
+    if read_first(db, "recording", |_| Ok(())).is_ok_and(|row| row.is_some()) {
+        REPLACED.iter().try_for_each(|table| clear(db, table))?;
+    }
     run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
     report.replay.iter().try_for_each(|replay_| replay(db, replay_))?;
     totals(db, &report.totals, &report.folded, &report.loopback.totals)?;
     balance(db, &report.balance)?;
     remainder::write(db, &report.remainders)?;
     lost(db, &report.lost, &report.naming.lost, &report.processes.lost)?;
-    let mut flows = Flows::new(db)?;
+    let mut flows = Flows::new(db);
     for (number, known) in (0..).zip(report.flows.iter().chain(&report.loopback.flows)) {
         flows.put(number, known)?;
     }
@@ -88,7 +91,7 @@ pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<(
     processes(db, &report.processes)?;
     attempts(db, &report.attempts)?;
     notes(db, &report.notes)?;
-    let mut steps = Rows::of(db, "step")?;
+    let mut steps = Rows::of(db, "step");
     series.steps.iter().try_for_each(|step| steps.put(&[step]))
 }
 
@@ -171,7 +174,7 @@ pub(super) fn totals(
     folded: &Folded,
     loopback: &PerDirection<Counters>,
 ) -> Result<()> {
-    let mut rows = Rows::of(db, "total")?;
+    let mut rows = Rows::of(db, "total");
     rows.put(&[&"run", run])?;
     rows.put(&[&"folded", &folded.counters])?;
     rows.put(&[&"loopback", loopback])?;
@@ -179,7 +182,7 @@ pub(super) fn totals(
 }
 
 fn balance(db: &Connection, balance: &Balance) -> Result<()> {
-    let mut rows = Rows::of(db, "balance")?;
+    let mut rows = Rows::of(db, "balance");
     rows.put(&[&"counted", &balance.counted])?;
     balance.interface.iter().try_for_each(|amount| rows.put(&[&"interface", amount]))?;
     rows.put(&[&"flows", &balance.flows])?;
@@ -214,7 +217,7 @@ pub(super) fn lost(db: &Connection, counts: &Lost, names: &name::Lost, processes
         ("processes.gone", processes.gone),
         ("processes.beyond", processes.beyond),
     ];
-    let mut rows = Rows::of(db, "lost")?;
+    let mut rows = Rows::of(db, "lost");
     reasons.iter().try_for_each(|(reason, count)| rows.put(&[reason, count]))
 }
 
@@ -226,8 +229,8 @@ pub(super) struct Flows<'c> {
 }
 
 impl<'c> Flows<'c> {
-    pub fn new(db: &'c Connection) -> Result<Self> {
-        Ok(Self { flow: Rows::of(db, "flow")?, name: Rows::of(db, "flow_name")?, user: Rows::of(db, "flow_user")? })
+    pub fn new(db: &'c Connection) -> Self {
+        Self { flow: Rows::of(db, "flow"), name: Rows::of(db, "flow_name"), user: Rows::of(db, "flow_user") }
     }
 
     /// A flow under its number, in place of what was there.
@@ -258,9 +261,9 @@ impl Put for TextList {
 }
 
 fn endpoints(db: &Connection, endpoints: &[KnownEndpoint]) -> Result<()> {
-    let mut rows = Rows::of(db, "endpoint")?;
-    let mut names = Rows::of(db, "endpoint_name")?;
-    let mut processes = Rows::of(db, "endpoint_process")?;
+    let mut rows = Rows::of(db, "endpoint");
+    let mut names = Rows::of(db, "endpoint_name");
+    let mut processes = Rows::of(db, "endpoint_process");
     for (number, known) in (0_u64..).zip(endpoints) {
         rows.put(&[&number, &known.endpoint, &known.shown, &known.spoken])?;
         for (position, named) in (0_u64..).zip(&known.names) {
@@ -275,8 +278,8 @@ fn endpoints(db: &Connection, endpoints: &[KnownEndpoint]) -> Result<()> {
 
 /// Questions of DNS, in place of those that were there.
 pub(super) fn lookups(db: &Connection, lookups: &[Lookup]) -> Result<()> {
-    let mut rows = Rows::of(db, "lookup")?;
-    let mut outcomes = Rows::of(db, "lookup_outcome")?;
+    let mut rows = Rows::of(db, "lookup");
+    let mut outcomes = Rows::of(db, "lookup_outcome");
     for (number, lookup) in (0_u64..).zip(lookups) {
         let aliases: Vec<&str> = lookup.aliases.iter().map(|name| name.as_str()).collect();
         rows.put(&[
@@ -302,7 +305,7 @@ pub(super) fn lookups(db: &Connection, lookups: &[Lookup]) -> Result<()> {
 fn naming(db: &Connection, naming: &Naming) -> Result<()> {
     let unused: Vec<&str> = naming.unused.iter().map(|name| name.as_str()).collect();
     put(db, "naming", &[&naming.flows, &naming.unnamed, &unused, &naming.never_looked_up])?;
-    let mut rows = Rows::of(db, "hidden")?;
+    let mut rows = Rows::of(db, "hidden");
     for (position, (reason, share)) in (0_u64..).zip(&naming.hidden) {
         rows.put(&[&position, &reason.name(), share])?;
     }
@@ -311,11 +314,11 @@ fn naming(db: &Connection, naming: &Naming) -> Result<()> {
 
 /// Processes and unix sockets, in place of those that were there.
 pub(super) fn processes(db: &Connection, processes: &Processes) -> Result<()> {
-    let mut rows = Rows::of(db, "process")?;
+    let mut rows = Rows::of(db, "process");
     for (number, process) in (0_u64..).zip(&processes.list) {
         rows.put(&[&number, process])?;
     }
-    let mut rows = Rows::of(db, "unix_socket")?;
+    let mut rows = Rows::of(db, "unix_socket");
     for (position, peer) in (0_u64..).zip(&processes.unix) {
         let users: Vec<u32> = peer.processes.iter().map(|process| process.0).collect();
         rows.put(&[&position, &peer.path, &peer.connections, &peer.failed, &users])?;
@@ -325,7 +328,7 @@ pub(super) fn processes(db: &Connection, processes: &Processes) -> Result<()> {
 
 /// Attempts that came to nothing.
 pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
-    let mut rows = Rows::of(db, "attempt")?;
+    let mut rows = Rows::of(db, "attempt");
     for (position, attempt) in (0_u64..).zip(attempts) {
         let (kind, target, target_type) = match &attempt.target {
             Target::Address(address) => ("address", address.to_string(), None),
@@ -362,6 +365,6 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
 
 /// Plain sentences.
 pub(super) fn notes(db: &Connection, notes: &[String]) -> Result<()> {
-    let mut rows = Rows::of(db, "note")?;
+    let mut rows = Rows::of(db, "note");
     (0_u64..).zip(notes).try_for_each(|(position, note)| rows.put(&[&position, note]))
 }

@@ -1,6 +1,6 @@
 //! The report of a run that was never concluded, from what was kept of it while it went on.
 
-use super::{Facts, KnownFlow, Loopback, Report, attempts, naming};
+use super::{Facts, KnownFlow, Loopback, Report, attempts, hints, naming};
 use crate::flow::{Balance, Endpoint, Flow, Folded, Remainders, Scope, Table};
 use crate::name::{Hosts, Limits, Lookup, Lost, Names};
 use crate::process::Users;
@@ -41,6 +41,8 @@ impl Report {
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
         let (flows, loopback): (Vec<_>, Vec<_>) =
             flows.into_iter().partition(|known| known.flow.key.scope == Scope::Link);
+        let mut notes = facts.notes;
+        notes.extend(hints::localhost(&loopback, &facts.interface));
         let names = Names::new(Limits::default(), Hosts::default());
         let naming = naming::Naming {
             lookups,
@@ -62,7 +64,7 @@ impl Report {
             flows,
             loopback: Loopback { totals: table.totals(Scope::Loopback), flows: loopback },
             processes: facts.processes,
-            notes: facts.notes,
+            notes,
             replay: facts.replay,
             run: facts.run,
             interface: facts.interface,

@@ -86,7 +86,6 @@ impl Live {
     /// The command runs: from here on it is recorded.
     pub(super) fn begin_recording(&mut self) {
         self.recording.begin(&self.card.id, self.started_ns);
-        self.hand_over();
     }
 
     /// What was counted since the last time goes into the series and the recording.

@@ -74,8 +74,15 @@ impl Browser {
 
     /// Opens a file and waits until it is drawn.
     pub fn open(&mut self, path: &Path, screen: &Screen) {
+        self.load(path, screen);
+        self.settle();
+    }
+
+    /// Opens a file and waits until it is loaded.
+    pub fn load(&mut self, path: &Path, screen: &Screen) {
         let Screen { width, height, dark } = screen;
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.events.clear();
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": *width < 500 });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
         let theme = if *dark { "dark" } else { "light" };
         self.call(
@@ -84,7 +91,6 @@ impl Browser {
         );
         self.call("Page.navigate", json!({ "url": format!("file://{}", path.display()) }));
         self.wait_for("Page.loadEventFired");
-        self.settle();
     }
 
     /// Waits until what was asked for is drawn.
@@ -99,6 +105,18 @@ impl Browser {
         let answer = self.call("Runtime.evaluate", arguments);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}\n{}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()
+    }
+
+    /// From now on, pages are opened without JavaScript.
+    pub fn without_scripts(&mut self) {
+        self.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    }
+
+    /// The page as it is now, asked without a script.
+    pub fn outer_html(&mut self) -> String {
+        let root = self.call("DOM.getDocument", json!({}));
+        let html = self.call("DOM.getOuterHTML", json!({ "nodeId": root["root"]["nodeId"] }));
+        html["outerHTML"].as_str().unwrap().to_owned()
     }
 
     /// Presses a key.
@@ -146,8 +164,9 @@ impl Browser {
 
     /// Errors on the console, exceptions, and requests for anything but the page itself.
     pub fn complaints(&mut self, page: &Path) -> Vec<String> {
-        self.evaluate("1");
-        let own = format!("file://{}", page.display());
+        // What was said before its answer has come before it.
+        self.call("Page.getFrameTree", json!({}));
+        let own = format!("file://{}", page.canonicalize().unwrap().display());
         let bad = |event: &&Value| {
             let parameters = &event["params"];
             match event["method"].as_str().unwrap_or_default() {
@@ -161,6 +180,11 @@ impl Browser {
             }
         };
         self.events.iter().filter(bad).map(ToString::to_string).collect()
+    }
+
+    /// Events of a kind since the page was opened.
+    pub fn events<'a>(&'a self, method: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.events.iter().filter(move |event| event["method"] == method).map(|event| &event["params"])
     }
 
     fn call(&mut self, method: &str, parameters: Value) -> Value {

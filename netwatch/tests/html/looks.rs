@@ -7,7 +7,7 @@ use super::{file, place};
 #[test]
 fn pictures_in_both_themes_at_two_widths() {
     let Some(mut browser) = Browser::start() else { return };
-    let pages = [("build", rich::build()), ("crawl", rich::crawl(10_000))];
+    let pages = [("build", rich::build()), ("crawl", rich::crawl(10_000)), ("hostile", rich::hostile())];
     for (name, report) in pages {
         let page = file(&format!("{name}.html"), &report);
         for (on, screen) in [("desktop", DESKTOP), ("phone", PHONE)] {

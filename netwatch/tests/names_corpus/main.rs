@@ -18,7 +18,7 @@ use netwatch::wire::Application;
 const GOAL: usize = 995;
 
 /// What the classifier takes of a flow.
-const LIVE: Budget = Budget::Live { packets: 32, bytes: 8 << 10, snaplen: 4096 };
+const LIVE: Budget = Budget::Live { packets: 256, bytes: 8 << 10, snaplen: 4096 };
 
 /// `None`, and says so, where the corpus is missing.
 fn corpus() -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-mod names;
+pub mod names;
 pub mod rich;
 pub mod scene;
 

@@ -7,7 +7,8 @@ use netwatch::name::{Hosts, Limits, NameSample, Names, Segment};
 
 use super::{START_NS, key, v4, v6};
 
-const A: u16 = 1;
+/// The type of IPv4 addresses.
+pub const A: u16 = 1;
 const AAAA: u16 = 28;
 const CNAME: u16 = 5;
 const NXDOMAIN: u8 = 3;
@@ -16,30 +17,37 @@ const NXDOMAIN: u8 = 3;
 pub fn heard() -> Names {
     let mut names = Names::new(Limits::default(), Hosts::parse("198.51.100.99 printer.example"));
     let gateway = [10, 87, 0, 1].into();
-    let mut ask = |port, id, name: &str, kind, rcode, records: &[(&str, u16, Vec<u8>)]| {
+    let mut ask = |port, id, name: &str, kind, rcode, records: &[Record<'_>]| {
         let flow = key(17, port, gateway, 53);
-        names.observe(&sample(flow, Direction::Egress, 500_000, &dns(id, 0x0100, name, kind, &[])));
+        names.observe(&packet(flow, Direction::Egress, 500_000, &dns(id, 0x0100, name, kind, &[])));
         let flags = 0x8180 | u16::from(rcode);
-        names.observe(&sample(flow, Direction::Ingress, 900_000, &dns(id, flags, name, kind, records)));
+        names.observe(&packet(flow, Direction::Ingress, 900_000, &dns(id, flags, name, kind, records)));
     };
-    let edge = ("app.example", CNAME, wire_name("edge.cdn.example"));
-    ask(50_001, 1, "app.example", A, 0, &[edge, ("edge.cdn.example", A, octets(v4(10)))]);
-    ask(50_001, 2, "unused.example", A, 0, &[("unused.example", A, octets(v4(77)))]);
-    ask(50_002, 3, "v6.example", AAAA, 0, &[("v6.example", AAAA, octets(v6(0x7334)))]);
+    ask(
+        50_001,
+        1,
+        "app.example",
+        A,
+        0,
+        &[alias("app.example", "edge.cdn.example"), address("edge.cdn.example", v4(10))],
+    );
+    ask(50_001, 2, "unused.example", A, 0, &[address("unused.example", v4(77))]);
+    ask(50_002, 3, "v6.example", AAAA, 0, &[address("v6.example", v6(0x7334))]);
     ask(50_002, 4, "gone.example", A, NXDOMAIN, &[]);
     let mut greet = |port, remote, hello: &[u8]| {
         let tcp = Some(Segment { sequence: 1, flags: 0x18 });
         let flow = key(6, port, remote, 443);
-        names.observe(&NameSample { tcp, ..sample(flow, Direction::Egress, 2_000_000, hello) });
+        names.observe(&NameSample { tcp, ..packet(flow, Direction::Egress, 2_000_000, hello) });
     };
-    greet(40_000, v4(10), &client_hello(Some("app.example")));
-    greet(40_001, v4(10), &client_hello(Some("static.app.example")));
-    greet(40_002, v6(0x7334), &client_hello(None));
+    greet(40_000, v4(10), &client_hello(Some("app.example"), 0));
+    greet(40_001, v4(10), &client_hello(Some("static.app.example"), 0));
+    greet(40_002, v6(0x7334), &client_hello(None, 0));
     names.finish();
     names
 }
 
-fn sample(flow: FlowKey, direction: Direction, after_ns: u64, payload: &[u8]) -> NameSample<'_> {
+/// A packet with this payload, so long after the start.
+pub fn packet(flow: FlowKey, direction: Direction, after_ns: u64, payload: &[u8]) -> NameSample<'_> {
     NameSample {
         time_ns: START_NS + after_ns,
         flow,
@@ -64,8 +72,21 @@ fn wire_name(name: &str) -> Vec<u8> {
     labels.chain([0]).collect()
 }
 
+/// Owner, type and data.
+type Record<'a> = (&'a str, u16, Vec<u8>);
+
+/// A name that stands for another.
+pub fn alias<'a>(name: &'a str, of: &str) -> Record<'a> {
+    (name, CNAME, wire_name(of))
+}
+
+/// A name's address.
+pub fn address(name: &str, address: IpAddr) -> Record<'_> {
+    (name, if address.is_ipv4() { A } else { AAAA }, octets(address))
+}
+
 /// RFC 1035, 4.1.
-fn dns(id: u16, flags: u16, name: &str, kind: u16, records: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
+pub fn dns(id: u16, flags: u16, name: &str, kind: u16, records: &[Record<'_>]) -> Vec<u8> {
     let header = [id, flags, 1, records.len() as u16, 0, 0].map(u16::to_be_bytes).concat();
     let mut message = [header, wire_name(name), kind.to_be_bytes().to_vec(), vec![0, 1]].concat();
     for (owner, kind, data) in records {
@@ -76,8 +97,8 @@ fn dns(id: u16, flags: u16, name: &str, kind: u16, records: &[(&str, u16, Vec<u8
     message
 }
 
-/// RFC 8446, 4.1.2, in one record.
-fn client_hello(server_name: Option<&str>) -> Vec<u8> {
+/// RFC 8446, 4.1.2, in one record; with a key share of so many bytes, or none.
+pub fn client_hello(server_name: Option<&str>, key_share: usize) -> Vec<u8> {
     let vector = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes(), bytes].concat();
     let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &vector(body)].concat();
     let mut extensions = Vec::new();
@@ -86,6 +107,10 @@ fn client_hello(server_name: Option<&str>) -> Vec<u8> {
     }
     extensions.extend(extension(16, &vector(b"\x02h2\x08http/1.1")));
     extensions.extend(extension(43, &[2, 3, 4]));
+    if key_share > 0 {
+        let share = [&[0x11, 0xec][..], &vector(&vec![7; key_share])].concat();
+        extensions.extend(extension(51, &vector(&share)));
+    }
     let start = [&[3, 3][..], &[7; 32], &[0], &vector(&[0x13, 1]), &[1, 0]].concat();
     let body = [start, vector(&extensions)].concat();
     let message = [&[1, 0][..], &vector(&body)].concat();

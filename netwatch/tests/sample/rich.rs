@@ -110,6 +110,7 @@ fn know(report: &mut Report) {
         name_endpoint(known, &of);
     }
     report.flows = flows;
+    report.naming.unnamed = Share { flows: 3, wire_bytes: 5_948 };
     report.naming.hidden = vec![(Hidden::NoServerName, Share { flows: 1, wire_bytes: 6_354 })];
 }
 
@@ -145,7 +146,7 @@ fn series() -> Series {
             start_ns: START_NS + at * SECOND / 20,
             length_ns: SECOND / 20,
             totals: PerDirection { egress: counters(wave / 4, wave * 90), ingress: counters(wave, wave * 1_400) },
-            opened: u64::from(at % 2 == 0),
+            opened: u64::from(at.is_multiple_of(2)),
             active: wave / 10,
         }
     };
@@ -218,6 +219,7 @@ pub fn crawl(flows: u32) -> (Report, Series) {
         known.shown = said(&format!("host-{}.example", at / 3)).shown;
         known.processes = vec![ProcessId((at % 4) as u32)];
     }
+    report.naming.unnamed = Share::default();
     let mut steps = series().steps;
     steps = (0..600)
         .map(|at| Step { start_ns: START_NS + at * SECOND / 10, length_ns: SECOND / 10, ..steps[at as usize % 27] })

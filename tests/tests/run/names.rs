@@ -120,3 +120,30 @@ fn names_are_asked_for_when_wanted() {
     assert_eq!(report::list(run.report(), "dns.never_looked_up"), [APP_V4.to_string()], "the target did not: {run}");
     assert!(report::list(run.report(), "dns.lookups").is_empty(), "netwatch's questions are not the target's: {run}");
 }
+
+/// Python's ClientHello, a segment for each byte.
+const BYTE_BY_BYTE: &str = r#"
+import socket, ssl, sys
+into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = ssl.create_default_context().wrap_bio(into, out, server_hostname="app.example")
+try:
+    tls.do_handshake()
+except ssl.SSLWantReadError:
+    pass
+connection = socket.create_connection((sys.argv[1], 443))
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+for byte in out.read():
+    connection.send(bytes([byte]))
+print(len(connection.recv(5)))
+"#;
+
+#[test]
+fn a_hello_sent_byte_by_byte() {
+    needs!("python3");
+    let net = internet!();
+    let run = net.host.watch(&["python3", "-c", BYTE_BY_BYTE, &APP_V4.to_string()]);
+    let endpoint = app(run.assert_ok(), 443);
+    assert_eq!(run.stdout.trim(), "5", "the server answered: {run}");
+    assert!(report::number(endpoint, "egress.packets") > 200, "{run}");
+    assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
+}

@@ -23,7 +23,7 @@ pub struct Bench {
 
 #[derive(Subcommand)]
 enum What {
-    /// Both of the following
+    /// All of the following
     All,
     /// Set-up time, memory and throughput of `netwatch run` (the default)
     Run(Run),
@@ -33,6 +33,8 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
     },
+    /// What a name costs: one ClientHello, one answer of DNS
+    Names,
 }
 
 #[derive(Args)]
@@ -53,8 +55,13 @@ pub fn bench(what: Bench) -> Result {
         None => run(what.run.count),
         Some(What::Run(Run { count })) => run(count),
         Some(What::Engine { flags }) => engine(&flags),
-        Some(What::All) => run(what.run.count).and_then(|()| engine(&[])),
+        Some(What::Names) => names(),
+        Some(What::All) => run(what.run.count).and_then(|()| engine(&[])).and_then(|()| names()),
     }
+}
+
+fn names() -> Result {
+    command::run(cargo().args(["bench", "--package", "netwatch", "--bench", "names"]))
 }
 
 /// Builds the engine's bench and runs it. Not part of xtask itself, which would hold the classifier of before the build.

@@ -83,11 +83,14 @@ fn missing(series: &str, arguments: &Arguments) -> Vec<String> {
 fn try_kernel(kernel: &Kernel, programs: &Programs, folder: &Path, arguments: &Arguments) -> Result<Vec<String>> {
     let initramfs = folder.join("initramfs");
     initramfs::write(&initramfs, kernel, programs)?;
-    let variables = vec![
+    let mut variables = vec![
         format!("TEST_FILTER={}", arguments.filter),
         format!("TEST_SECONDS={TEST_SECONDS}"),
         format!("RUN_SECONDS={RUN_SECONDS}"),
     ];
+    // What the kernel does not know of its command line, it hands to init as environment.
+    let fuzz = ["NETWATCH_FUZZ_SEED", "NETWATCH_FUZZ_FRAMES"];
+    variables.extend(fuzz.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))));
     let machine = Machine { image: kernel.image(), initramfs: &initramfs, variables, verbose: arguments.verbose };
     let console = machine.run(Duration::from_secs(TEST_SECONDS + RUN_SECONDS + OTHER_SECONDS))?;
     let mut verdict = Verdict::new(console.lines.iter().map(|(_, line)| line.as_str()));

@@ -1,9 +1,11 @@
 //! Random and mutated frames: whatever they are, the classifier in the kernel and the host's build of the same source count the same. A short run
 //! here; `cargo xtask fuzz` sets the variables for a long one.
 
+use std::collections::HashMap;
 use std::env;
 
 use fastrand::Rng;
+use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::{Hook, Meta};
 use netwatch_common::remainder;
 
@@ -63,13 +65,21 @@ fn meta(rng: &mut Rng) -> Meta {
     }
 }
 
-fn compare(probe: &mut Probe, host: &mut Host, what: &str) {
-    let strip = |mut entries: std::collections::HashMap<_, netwatch_common::flow::FlowValue>| {
+/// Frames since the last comparison, each with the key that the host's build counted it under.
+type Recent = Vec<(FlowKey, &'static str, Vec<u8>)>;
+
+fn compare(probe: &mut Probe, host: &mut Host, recent: &mut Recent, what: &str) {
+    let strip = |mut entries: HashMap<FlowKey, FlowValue>| {
         // Measured with different clocks.
         entries.values_mut().for_each(|value| value.round_trips = Default::default());
         entries
     };
-    assert_same(strip(tables(probe)), strip(host.entries.clone()), what);
+    let (kernel, own) = (strip(tables(probe)), strip(host.entries.clone()));
+    let differs = |key: &FlowKey| kernel.get(key).map(|value| value.halves) != own.get(key).map(|value| value.halves);
+    for (key, program, frame) in recent.drain(..).filter(|(key, ..)| differs(key)) {
+        println!("{program}, to the host {key:?}: {frame:02x?}");
+    }
+    assert_same(kernel, own, what);
     // All flows leave on both sides. What has no flow stays.
     probe.drain.flows.retire_all(true);
     probe.drain(&mut drop).expect("drained");
@@ -85,26 +95,26 @@ fn kernel_and_host_agree_on_whatever_comes() {
     println!("{frames} frames, NETWATCH_FUZZ_SEED={seed}");
     let seeds: Vec<Vec<u8>> =
         golden::all().into_iter().flat_map(|case| case.frames).filter(|frame| frame.len() >= 14).collect();
-    let (mut rng, mut host, mut done) = (Rng::with_seed(seed), Host::default(), 0);
+    let (mut rng, mut host, mut recent, mut done) = (Rng::with_seed(seed), Host::default(), Recent::new(), 0);
     while done < frames {
         let frame = mutated(&mut rng, &seeds);
         if !is_runnable(&frame) || frame.len() > LONGEST {
             continue;
         }
         if host.fragments() > FRAGMENTS {
-            compare(&mut probe, &mut host, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
+            compare(&mut probe, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
             (probe, host) = (super::probe().expect("as before"), Host::default());
         }
         let (program, hook) = HOOKS[rng.usize(..HOOKS.len())];
         let meta = meta(&mut rng);
         // The kernel refuses some lengths of segments for some frames.
         if run(&probe, program, &frame, &meta).is_ok() {
-            host.run(&frame, &meta, hook);
+            recent.push((host.run(&frame, &meta, hook), program, frame));
             done += 1;
             if done.is_multiple_of(BATCH) {
-                compare(&mut probe, &mut host, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
+                compare(&mut probe, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
             }
         }
     }
-    compare(&mut probe, &mut host, &format!("NETWATCH_FUZZ_SEED={seed}"));
+    compare(&mut probe, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}"));
 }

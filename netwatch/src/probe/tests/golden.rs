@@ -274,7 +274,9 @@ pub(super) fn is_runnable(frame: &[u8]) -> bool {
 
 fn check_host(case: &Case) {
     let mut host = Host::default();
-    case.frames.iter().for_each(|frame| host.run(frame, &case.meta, Hook::FromTarget));
+    for frame in &case.frames {
+        host.run(frame, &case.meta, Hook::FromTarget);
+    }
     let clock = super::super::clock::Clock::now();
     let lines: Vec<_> = host
         .entries

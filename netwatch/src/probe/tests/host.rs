@@ -36,7 +36,8 @@ impl Host {
         self.fragments.0.len()
     }
 
-    pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) {
+    /// Counts a frame, and says under which key.
+    pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) -> FlowKey {
         let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
         assert_eq!(key, seen.key, "the slot of a remainder stands for its key");
@@ -59,5 +60,6 @@ impl Host {
                 account::note_attention(value, &seen.packet, &self.config);
             }
         }
+        key
     }
 }

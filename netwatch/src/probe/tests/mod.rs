@@ -48,7 +48,8 @@ fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
 fn tables(probe: &mut Probe) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();
     probe.drain.look(&mut |key, _, value| {
-        entries.insert(*key, *value);
+        let before = entries.insert(*key, *value);
+        assert!(before.is_none(), "{key:?} has two entries: {before:?} and {value:?}");
     });
     entries
 }

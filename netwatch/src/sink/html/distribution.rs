@@ -39,11 +39,11 @@ fn html(id: &str, title: &str, means: &str, mut times: Vec<u64>) -> String {
     let mut html = head + "<dl class=\"figures small\">";
     let figures = [
         ("measured", count(times.len() as u64)),
-        ("least", duration(*first)),
+        ("min", duration(*first)),
         ("median", duration(quantile(&times, 50))),
-        ("90 %", duration(quantile(&times, 90))),
-        ("99 %", duration(quantile(&times, 99))),
-        ("most", duration(*last)),
+        ("p90", duration(quantile(&times, 90))),
+        ("p99", duration(quantile(&times, 99))),
+        ("max", duration(*last)),
     ];
     for (name, value) in figures {
         let _ = write!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>");

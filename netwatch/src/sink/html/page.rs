@@ -29,6 +29,7 @@ pub(super) fn page(report: &Report, series: &Series) -> String {
         tables::tree(report),
         tables::unix(report),
         tables::flows(report),
+        tables::loopback(report),
     ];
     let named = tables.iter().map(|table| Named { id: table.id, caption: table.caption, table });
     let data = Data { length_ns: length_ns(report, series), tables: named.collect() };
@@ -61,8 +62,8 @@ fn menu() -> String {
     format!("<nav aria-label=\"Sections\"><ul>{links}</ul></nav>\n")
 }
 
-fn body(report: &Report, series: &Series, tables: &[Table; 7]) -> String {
-    let [endpoints, steps, lookups, attempts, tree, unix, flows] = tables.each_ref().map(Table::html);
+fn body(report: &Report, series: &Series, tables: &[Table; 8]) -> String {
+    let [endpoints, steps, lookups, attempts, tree, unix, flows, loopback] = tables.each_ref().map(Table::html);
     let latency = format!(
         "<div class=\"pair\">{}{}</div>\n",
         distribution::connect_times(report),
@@ -80,7 +81,7 @@ fn body(report: &Report, series: &Series, tables: &[Table; 7]) -> String {
                 "{tree}<h3>Unix sockets</h3><p class=\"means\">Ways in which work leaves the program's network unseen.</p>{unix}"
             ),
         ),
-        ("All flows", flows),
+        ("All flows", flows + &sections::localhost(report, &loopback)),
         ("Balance and losses", balance::verdict(report) + &balance::table(report) + &balance::losses(report)),
         ("Environment", sections::environment(report)),
     ];

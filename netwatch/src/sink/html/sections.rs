@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::markup::text;
-use crate::flow::PerDirection;
+use crate::flow::Counters;
 use crate::process::Attribution;
 use crate::report::Report;
 use crate::sink::summary::text::command;
@@ -80,9 +80,9 @@ fn list(title: &str, items: &[String]) -> String {
     html += "</ul>\n";
     if items.len() > SHOWN {
         let rest: String = items.iter().skip(SHOWN).map(|item| format!("<li>{}</li>", text(item))).collect();
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<details><summary>{} more</summary><ul class=\"names\">{rest}</ul></details>\n",
+            "<details><summary>{} more</summary><ul class=\"names\">{rest}</ul></details>",
             count((items.len() - SHOWN) as u64)
         );
     }
@@ -114,7 +114,7 @@ pub(super) fn environment(report: &Report) -> String {
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("<div><dt>{name}</dt><dd class=\"code\">{}</dd></div>", text(value)))
         .collect();
-    format!("<dl class=\"facts\">{items}</dl>\n{}", other(report))
+    format!("<dl class=\"facts\">{items}</dl>\n")
 }
 
 fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
@@ -138,16 +138,17 @@ fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
     }
 }
 
-/// What is in no endpoint: the loopback, and traffic without a flow.
-fn other(report: &Report) -> String {
-    if report.replay.is_some() {
+/// What never left the namespace, behind the flows of the link.
+pub(super) fn localhost(report: &Report, flows: &str) -> String {
+    if report.replay.is_some() || report.loopback.flows.is_empty() {
         return String::new();
     }
-    let PerDirection { egress, ingress } = report.loopback.totals;
-    let flows = plural(report.loopback.flows.len() as u64, "flow", "flows");
-    let carried = bytes(egress.wire_bytes + ingress.wire_bytes);
+    let Counters { packets, wire_bytes, .. } = report.loopback.totals.both();
     let said = format!(
-        "On its own localhost: {flows}, {carried}. That never left the program's namespace and is in no other figure here."
+        "On its own localhost: {}, {}, {}. That never left the program's namespace and is in no other figure here.",
+        plural(report.loopback.flows.len() as u64, "flow", "flows"),
+        plural(packets, "packet", "packets"),
+        bytes(wire_bytes)
     );
-    format!("<p>{}</p>\n", text(&words::unbroken(said)))
+    format!("<h3>Localhost</h3><p class=\"means\">{}</p>{flows}", text(&words::unbroken(said)))
 }

@@ -159,7 +159,8 @@ fn at(ns: u64) -> String {
 fn share(part: u64, whole: u64) -> String {
     let tenths = (u128::from(part) * 1_000).checked_div(u128::from(whole)).unwrap_or(0);
     let percent = format!("{}.{}%", tenths / 10, tenths % 10);
-    format!("{}<span>{percent}</span>", bar(&percent))
+    let said = if tenths == 0 && part > 0 { "&lt; 0.1%" } else { &percent };
+    format!("{}<span>{said}</span>", bar(&percent))
 }
 
 /// A bar of a width in percent.

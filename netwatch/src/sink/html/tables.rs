@@ -14,7 +14,7 @@ use crate::report::{KnownEndpoint, KnownFlow, Report, Series};
 use crate::sink::summary::units::count;
 use crate::sink::words;
 
-/// Addresses that a cell lists.
+/// Addresses or names that a cell lists.
 const LISTED: usize = 6;
 
 /// When the run, or the capture, began: what times on the page are counted from.
@@ -29,20 +29,21 @@ pub(super) fn endpoints(report: &Report) -> Table {
         id: "endpoints",
         caption: "Endpoints",
         columns: vec![
-            column("Name", Kind::Text, "by the best evidence"),
-            column("Known by", Kind::Text, "what said the name"),
+            column("Remote", Kind::Text, "its name, else its address"),
             column("Address", Kind::Code, ""),
             column("Service", Kind::Code, "protocol and the port that was asked for"),
-            column("Speaks", Kind::Text, "in brackets: only the port says so"),
-            column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
-            column("Programs", Kind::Text, ""),
             column("Share", Kind::Share, "of all bytes, both ways"),
             column("Sent", Kind::Bytes, "as a wire would carry it"),
             column("Received", Kind::Bytes, "as a wire would carry it"),
-            column("Packets", Kind::Count, "both ways"),
             column("Connections", Kind::Count, "TCP: handshakes begun; others: flows"),
             column("Failed", Kind::Count, "attempts that came to nothing"),
+            column("Programs", Kind::Text, ""),
+            column("Speaks", Kind::Text, "in brackets: only the port says so"),
             column("Connect time", Kind::Duration, "median of the TCP handshakes"),
+            column("Packets", Kind::Count, "both ways"),
+            column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
+            column("Name by", Kind::Text, "what said the name"),
+            column("Other names", Kind::Text, "of the address and of its flows"),
         ],
         rows: report.endpoints.iter().map(|known| endpoint(report, known)).collect(),
         whole,
@@ -58,24 +59,25 @@ fn endpoint(report: &Report, known: &KnownEndpoint) -> Vec<Cell> {
         report.forwarded_to(endpoint).iter().map(|resolver| resolver.ip().to_string()).collect();
     let name = match (&known.shown, resolvers.is_empty()) {
         (Some(shown), _) => Cell::text(shown.name.as_str()),
-        (None, true) => Cell::Nothing,
+        (None, true) => Cell::text(words::address(&endpoint.key.remote)),
         (None, false) => Cell::text(format!("the host's resolver: {}", resolvers.join(", "))),
     };
     vec![
         name,
-        Cell::text(known.shown.as_ref().map_or("", |shown| shown.source.name())),
         Cell::text(words::address(&endpoint.key.remote)),
         Cell::text(words::service(&endpoint.key)),
-        Cell::text(known.spoken.as_ref().map(spoken).unwrap_or_default()),
-        Cell::text(endpoint.key.direction.of_flow()),
-        Cell::text(programs(report, known.processes.iter())),
         Cell::Number(both.wire_bytes),
         Cell::Number(endpoint.counters.egress.wire_bytes),
         Cell::Number(endpoint.counters.ingress.wire_bytes),
-        Cell::Number(both.packets),
         Cell::Number(endpoint.connections),
         Cell::unless_zero(endpoint.failed.attempts()),
+        Cell::text(programs(report, known.processes.iter())),
+        Cell::text(known.spoken.as_ref().map(spoken).unwrap_or_default()),
         Cell::number(endpoint.handshake_rtt_ns),
+        Cell::Number(both.packets),
+        Cell::text(endpoint.key.direction.of_flow()),
+        Cell::text(known.shown.as_ref().map_or("", |shown| shown.source.name())),
+        Cell::text(listed(known.other_names().map(|name| name.as_str()))),
     ]
 }
 
@@ -93,29 +95,36 @@ fn programs<'a>(report: &Report, ids: impl Iterator<Item = &'a ProcessId>) -> St
 
 /// Every flow of the link.
 pub(super) fn flows(report: &Report) -> Table {
+    Table { id: "flows", caption: "Flows", ..table_of(report, &report.flows) }
+}
+
+/// Every flow of the namespace's own `lo`.
+pub(super) fn loopback(report: &Report) -> Table {
+    Table { id: "loopback", caption: "Flows on localhost", ..table_of(report, &report.loopback.flows) }
+}
+
+fn table_of(report: &Report, flows: &[KnownFlow]) -> Table {
     let began_ns = began_ns(report);
     Table {
-        id: "flows",
-        caption: "Flows",
         columns: vec![
             column("Remote", Kind::Text, "its name, else its address"),
             column("Address", Kind::Code, ""),
             column("Service", Kind::Code, "protocol and the port that was asked for"),
-            column("Local port", Kind::Code, ""),
-            column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
             column("Program", Kind::Text, "the surest of those that used it"),
-            column("Speaks", Kind::Text, "what its bytes prove"),
             column("Began", Kind::At, "first packet, since the start"),
             column("Lasted", Kind::Duration, "from the first packet to the last"),
             column("Sent", Kind::Bytes, "as a wire would carry it"),
             column("Received", Kind::Bytes, "as a wire would carry it"),
+            column("Failed", Kind::Text, ""),
+            column("Speaks", Kind::Text, "what its bytes prove"),
             column("Packets", Kind::Count, "both ways"),
             column("Connect time", Kind::Duration, "of the TCP handshake"),
             column("Round trip", Kind::Duration, "mean, from data to its acknowledgement"),
             column("Sent again", Kind::Count, "TCP packets below the highest sequence number, both ways"),
-            column("Failed", Kind::Text, ""),
+            column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
+            column("Local port", Kind::Code, ""),
         ],
-        rows: report.flows.iter().map(|known| flow(report, known, began_ns)).collect(),
+        rows: flows.iter().map(|known| flow(report, known, began_ns)).collect(),
         empty: "There are none.",
         ..Table::default()
     }
@@ -132,19 +141,19 @@ fn flow(report: &Report, known: &KnownFlow, began_ns: u64) -> Vec<Cell> {
         Cell::text(known.shown().map_or(address.as_str(), |shown| shown.name.as_str())),
         Cell::text(&address),
         Cell::text(words::service(&endpoint)),
-        if has_ports { Cell::Number(flow.key.local.port.into()) } else { Cell::Nothing },
-        Cell::text(flow.opened_by.of_flow()),
         Cell::text(programs(report, known.users.first().map(|user| &user.process).into_iter())),
-        Cell::text(known.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).map(spoken).unwrap_or_default()),
         Cell::Number(flow.first_seen_ns.saturating_sub(began_ns)),
         Cell::Number(flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
         Cell::Number(flow.counters.egress.wire_bytes),
         Cell::Number(flow.counters.ingress.wire_bytes),
+        Cell::text(failed(&flow.failed())),
+        Cell::text(known.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).map(spoken).unwrap_or_default()),
         Cell::Number(both.packets),
         Cell::number(tcp.handshake_rtt_ns),
         Cell::number(tcp.round_trips.mean_ns()),
         Cell::unless_zero(tcp.retransmitted_packets.both()),
-        Cell::text(failed(&flow.failed())),
+        Cell::text(flow.opened_by.of_flow()),
+        if has_ports { Cell::Number(flow.key.local.port.into()) } else { Cell::Nothing },
     ]
 }
 
@@ -210,11 +219,16 @@ fn outcome(rcode: &str, number: u64) -> String {
 }
 
 fn addresses(addresses: &[IpAddr]) -> String {
-    let mut said: Vec<String> = addresses.iter().take(LISTED).map(IpAddr::to_string).collect();
-    if addresses.len() > LISTED {
-        said.push(format!("+{}", addresses.len() - LISTED));
-    }
-    said.join(", ")
+    let said: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    listed(said.iter().map(String::as_str))
+}
+
+/// The first few, and how many more there are.
+fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = all.collect();
+    let (shown, rest) = all.split_at(all.len().min(LISTED));
+    let more = if rest.is_empty() { String::new() } else { format!(", +{}", rest.len()) };
+    shown.join(", ") + &more
 }
 
 /// What came to nothing.

@@ -2,7 +2,14 @@
 
 const MAX_ROWS = 40;
 const MAX_LANES = 12;
-const FLOW = { remote: 0, address: 1, service: 2, direction: 4, program: 5, began: 7, lasted: 8, sent: 9, received: 10, failed: 15 };
+const FLOW = {
+  remote: "Remote", service: "Service", direction: "Direction", program: "Program", began: "Began", lasted: "Lasted", sent: "Sent", received: "Received", failed: "Failed",
+};
+
+// Their places: columns are known by their titles until the table is there.
+function findFlowColumns(columns) {
+  for (const [name, title] of Object.entries(FLOW)) FLOW[name] = columns.findIndex((column) => column.title === title);
+}
 
 const GROUPS = {
   endpoint: (table, row) => `${table.value(FLOW.remote, row)} ${table.value(FLOW.service, row)}`,

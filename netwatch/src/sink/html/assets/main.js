@@ -2,6 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const range = new Range(data.length_ns);
+units.isShort = data.length_ns < 1e9;
 const tables = {};
 const data_of = (id) => data.tables.find((named) => named.id === id);
 
@@ -17,11 +18,12 @@ const drawn = [];
 const steps = data_of("steps")?.table;
 if (steps?.length > 0) {
   const plots = new Plots(steps, range);
-  drawn.push(() => plots.build());
+  drawn.push(plots);
 }
 
 if (tables.flows) {
   const flows = tables.flows;
+  findFlowColumns(flows.data.columns);
   const choose = (row) => {
     const chosen = new Set(row.flows);
     flows.filter("row", (flow) => chosen.has(flow), row.name);
@@ -30,7 +32,7 @@ if (tables.flows) {
   };
   const timeline = new Timeline(document.getElementById("timeline"), flows, range, choose);
   document.getElementById("group").addEventListener("change", (event) => timeline.group(event.target.value));
-  drawn.push(() => timeline.redraw());
+  drawn.push(timeline);
   flows.onDrop = (name) => { if (name === "range") range.whole(); };
   range.onChange(eachFrame(() => {
     const { from, to } = range;
@@ -55,11 +57,11 @@ const memory = {
 const system = matchMedia("(prefers-color-scheme: dark)");
 const themeButton = document.getElementById("theme");
 let theme = memory.get();
-function show(shown) {
+function show(shown, isPrinting = false) {
   document.documentElement.dataset.theme = shown;
   themeButton.textContent = shown === "dark" ? "Light" : "Dark";
   themeButton.setAttribute("aria-label", `Switch to the ${shown === "dark" ? "light" : "dark"} theme`);
-  drawn.forEach((draw) => draw());
+  drawn.forEach((picture) => picture.print(isPrinting));
 }
 const wanted = () => theme ?? (system.matches ? "dark" : "light");
 themeButton.hidden = false;
@@ -68,7 +70,7 @@ system.addEventListener("change", () => show(wanted()));
 show(wanted());
 
 // Paper is white.
-addEventListener("beforeprint", () => show("light"));
+addEventListener("beforeprint", () => show("light", true));
 addEventListener("afterprint", () => show(wanted()));
 
 // The menu shows where one is.

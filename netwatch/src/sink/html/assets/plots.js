@@ -6,6 +6,12 @@ const PLOTS = [
   { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["begun", 6, "in"], ["active", 7, "out"]] },
 ];
 
+// A4 across without its margins, CSS pixels, and some air.
+const PAPER_WIDTH = 980;
+
+// 1, 2, 5 of every power of ten: rates and counts are whole.
+const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+
 // Steps as lines: a value holds until the step's end; between steps nothing was counted, so there it is 0.
 function stepped(steps, column, per) {
   const [starts, lengths] = [steps.values[0], steps.values[1]];
@@ -41,7 +47,16 @@ class Plots {
     addEventListener("resize", eachFrame(() => this.drawn.forEach((plot) => plot.setSize(this.size(plot.root.parentElement)))));
   }
 
-  size(figure) { return { width: Math.max(200, figure.clientWidth), height: 180 }; }
+  // On paper, what fits on it: the window's width is not the paper's.
+  print(isPrinting) {
+    this.isPrinting = isPrinting;
+    this.build();
+  }
+
+  size(figure) {
+    if (this.isPrinting) return { width: PAPER_WIDTH, height: 120 };
+    return { width: Math.max(200, figure.clientWidth), height: 150 };
+  }
 
   // Anew, since colours are of the theme.
   build() {
@@ -68,8 +83,8 @@ class Plots {
       ...this.size(figure),
       scales: { x: { time: false, range: () => [this.range.from, this.range.to] }, y: { range: (_plot, _least, most) => [0, (most || 1) * 1.08] } },
       axes: [
-        { ...axis, space: 90, splits: (...asked) => marks(...asked).marks, values: (plot, splits) => splits.map((split) => timeLabel(split, marks(plot, 0, this.range.from, this.range.to).step)) },
-        { ...axis, size: 74, space: 36, values: (_plot, splits) => splits.map(unit) },
+        { ...axis, size: 26, gap: 6, space: 90, splits: (...asked) => marks(...asked).marks, values: (plot, splits) => splits.map((split) => timeLabel(split, marks(plot, 0, this.range.from, this.range.to).step)) },
+        { ...axis, size: 74, space: 32, incrs: INCREMENTS, values: (_plot, splits) => splits.map((split) => unit(split).replace(/\.0+(?=\D|$)/, "").replace(/(\.\d)0(?=\D|$)/, "$1")) },
       ],
       series: [
         { label: "Time", value: (_plot, at) => (at == null ? "–" : units.at(at)) },

@@ -1,7 +1,7 @@
 // A table that sorts, searches and turns pages. Data is by column; rows are numbers into it.
 
 const PAGE_SIZES = [25, 100, 500];
-const PRINTED_ROWS = 1000;
+const PRINTED_ROWS = 200;
 const NUMBERS = new Set(["count", "bytes", "share", "duration", "at"]);
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
@@ -128,7 +128,7 @@ class DataTable {
     this.earlier.disabled = this.page === 0;
     this.later.disabled = this.page === pages - 1;
     this.place.textContent = `${units.count(this.page + 1)} of ${units.count(pages)}`;
-    const all = units.count(this.data.length);
+    const all = `${units.count(this.data.length)} ${this.data.length === 1 ? "row" : "rows"}`;
     this.status.textContent = this.rows.length === this.data.length ? all : `${units.count(this.rows.length)} of ${all}`;
     this.chips.replaceChildren(...[...this.filters].map(([name, { description }]) =>
       element("button", { type: "button", class: "chip", "aria-label": `Remove filter: ${description}`, onclick: () => this.drop(name) }, description, " ✕")));
@@ -159,7 +159,7 @@ class DataTable {
       cell.classList.add("none");
     } else if (kind === "share") {
       const percent = units.percent(value, this.data.whole);
-      cell.append(bar(percent), element("span", {}, percent));
+      cell.append(bar(percent), element("span", {}, percent === "0.0%" && value > 0 ? "< 0.1%" : percent));
       cell.title = `${units.count(value)} bytes`;
     } else if (kind === "bytes") {
       cell.append(units.bytes(value));
@@ -169,6 +169,8 @@ class DataTable {
       cell.title = `${units.count(value)} ns`;
     } else {
       cell.append(kind === "count" ? units.count(value) : String(value));
+      // What does not fit is cut off by the style.
+      if (typeof value === "string" && value.length > 24) cell.title = value;
     }
   }
 }

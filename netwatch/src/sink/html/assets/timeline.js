@@ -36,13 +36,19 @@ class Timeline {
     return button;
   }
 
+  // At once: a printer waits for no frame.
+  print(isPrinting) {
+    this.isPrinting = isPrinting;
+    this.draw();
+  }
+
   x(ns) { return ((ns - this.range.from) / (this.range.to - this.range.from)) * this.width; }
 
   ns(x) { return this.range.from + (x / this.width) * (this.range.to - this.range.from); }
 
   draw() {
     const ratio = Math.min(2, devicePixelRatio || 1);
-    this.width = Math.max(100, this.stage.clientWidth);
+    this.width = this.isPrinting ? PAPER_WIDTH - 320 : Math.max(100, this.stage.clientWidth);
     this.canvas.width = this.width * ratio;
     this.canvas.height = this.height * ratio;
     this.canvas.style.height = `${this.height}px`;

@@ -27,8 +27,9 @@ const units = {
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
     return `${Math.floor(seconds / 3600)} h ${two(Math.floor(seconds / 60) % 60)} min`;
   },
-  // A point in time, since the start.
-  at: (ns) => `+${(Math.floor(ns / 1e6) / 1e3).toFixed(3)} s`,
+  // A point in time, since the start; of a run under a second in milliseconds.
+  isShort: false,
+  at: (ns) => (units.isShort ? `+${(Math.floor(ns / 1e3) / 1e3).toFixed(3)} ms` : `+${(Math.floor(ns / 1e6) / 1e3).toFixed(3)} s`),
   percent: (part, whole) => `${(whole > 0 ? Math.floor((part * 1000) / whole) / 10 : 0).toFixed(1)}%`,
 };
 
@@ -48,7 +49,7 @@ function timeLabel(ns, step) {
     const minutes = Math.round(ns / 60e9);
     return minutes >= 60 ? `${Math.floor(minutes / 60)}:${two(minutes % 60)} h` : `${minutes} min`;
   }
-  const digits = Math.max(0, Math.ceil(-Math.log10(step / 1e9) - 1e-9));
-  if (step >= 1e6 || ns === 0) return `${(ns / 1e9).toFixed(Math.min(digits, 3))} s`;
-  return `${(ns / 1e6).toFixed(Math.max(0, digits - 3))} ms`;
+  const [unit, name] = step >= 1e8 ? [1e9, "s"] : step >= 1e5 ? [1e6, "ms"] : [1e3, "µs"];
+  const digits = Math.max(0, Math.ceil(-Math.log10(step / unit) - 1e-9));
+  return `${(ns / unit).toFixed(Math.min(digits, 3))} ${name}`;
 }

@@ -55,7 +55,8 @@ pub(in crate::sink::html) fn tree(report: &Report) -> Table {
         rows: ordered.iter().map(|(id, _)| row(id)).collect(),
         depths: ordered.iter().map(|(_, depth)| *depth).collect(),
         empty: match &report.processes.attribution {
-            Attribution::Absent => "A capture knows of no processes.",
+            Attribution::Absent if report.replay.is_some() => "A capture knows of no processes.",
+            Attribution::Absent => "Processes were not looked for.",
             Attribution::Off(_) => "Processes could not be looked for.",
             Attribution::On => "No process used the network.",
         },
