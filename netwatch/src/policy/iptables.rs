@@ -36,9 +36,11 @@ fn scope(options: &Options) -> String {
             "What user {} sends and what is not listed is dropped; other users, and what comes in, are not filtered.",
             comment(user, 40)
         ),
-        None => "What is not listed is dropped, for the whole machine (or container, or network namespace) that loads it, \
+        None => {
+            "What is not listed is dropped, for the whole machine (or container, or network namespace) that loads it, \
             unless an earlier rule accepts it."
-            .to_owned(),
+                .to_owned()
+        }
     };
     what + " For a ruleset that you have already: take the rules with a destination or a port only."
 }
