@@ -10,7 +10,7 @@ const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages, and a program or file that tells whether each is there.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "cc"),
     ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
     ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
@@ -27,6 +27,7 @@ const PACKAGES: [(&str, &str); 24] = [
     ("nfdump", "nfpcapd"),
     ("dnsmasq-base", "dnsmasq"),
     ("nginx-light", "nginx"),
+    ("wrk", "wrk"),
     ("dnsutils", "dig"),
     ("bpftool", "bpftool"),
     ("openssl", "openssl"),
@@ -39,7 +40,7 @@ const PACKAGES: [(&str, &str); 24] = [
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
 pub fn run() -> Result {
-    let steps = [install(&PACKAGES), install_rust_src(), install_bpf_linker(), python::install()];
+    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), python::install()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }

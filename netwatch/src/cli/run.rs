@@ -115,6 +115,17 @@ pub struct RunArgs {
     /// Bytes that one recording may have; beyond that it is incomplete, and says so
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size, env = "NETWATCH_RECORD_SIZE")]
     pub record_size: u64,
+    /// What the summary lists traffic by
+    #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
+    pub by: By,
+
+    /// Leave out the arguments of processes: they can hold secrets
+    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
+    pub no_cmdline: bool,
+
+    /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
+    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
+    pub failed_calls: bool,
 
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
@@ -138,6 +149,15 @@ pub enum ColorChoice {
     Always,
     /// Never.
     Never,
+}
+
+/// What the summary lists traffic by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// A table of remotes.
+    Endpoint,
+    /// A tree of processes.
+    Process,
 }
 
 /// How long to wait for what the command left in the background.

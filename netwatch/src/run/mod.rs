@@ -8,6 +8,7 @@ mod notes;
 mod output;
 mod plan;
 mod privilege;
+mod processes;
 mod record;
 mod setup;
 mod show;
@@ -154,6 +155,7 @@ async fn in_runtime(
 async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
     let arguments = &plan.arguments;
     ready.live.started_ns = now_ns();
+    ready.live.start();
     faults::point("go")?;
     line.go()?;
     crate::guardian::let_go_of_stdio();

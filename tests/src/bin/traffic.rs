@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! traffic udp ADDRESS COUNT SIZE     sends datagrams one by one and waits for each to come back
+//! traffic flows ADDRESS COUNT SIZE   the same, each datagram from a port of its own
 //! traffic send ADDRESS BYTES         connects, sends, exits at once without waiting for anything
 //! traffic fetch ADDRESS              connects and reads to the end; prints the number of bytes
 //! traffic connect ADDRESS MILLIS     connects or gives up; prints connected, refused or timeout
@@ -24,6 +25,7 @@ fn main() -> io::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["udp", to, count, size] => udp(address(to), number(count), number(size)),
+        ["flows", to, count, size] => (0..number(count)).try_for_each(|_| udp(address(to), 1, number(size))),
         ["send", to, bytes] => send(address(to), number(bytes)),
         ["fetch", from] => fetch(address(from)),
         ["connect", to, millis] => connect(address(to), number(millis) as u64),

@@ -3,6 +3,7 @@
 mod flow;
 mod model;
 mod naming;
+mod process;
 
 use std::io::{self, Write};
 

@@ -1,0 +1,95 @@
+//! What a bad day brings: a reader that stands still, an interface that vanishes, a hundred thousand connections. Counts stay exact.
+
+use std::fs;
+use std::time::Duration;
+
+use netwatch_tests::{Options, Run, addresses::*, internet, needs, report};
+
+use crate::TRAFFIC;
+
+/// Two minutes, for what takes long on a busy machine.
+fn patient() -> Options {
+    Options { limit: Duration::from_secs(120), ..Options::default() }
+}
+
+/// KiB of memory of a process that is resident now.
+fn resident_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read the status of netwatch");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_reader_that_stands_still_loses_samples_and_no_packet() {
+    let net = internet!();
+    let script = format!("echo ready; read go; {TRAFFIC} flows {APP_V4}:{ECHO} 8000 1000; echo sent");
+    let options = Options { stdin: b"go\n".to_vec(), ..patient() };
+    let mut running = net.host.start_with(options, &[], &["sh", "-c", &script]);
+    running.wait_for_stdout("ready");
+    running.signal(libc::SIGSTOP);
+    running.wait_for_stdout("sent");
+    running.signal(libc::SIGCONT);
+    let run = running.finish();
+    let endpoint = report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO);
+    for direction in report::DIRECTIONS {
+        report::assert_packets(endpoint, direction, 8000, 14 + 20 + 8 + 1000);
+    }
+    assert!(report::number(endpoint, "flows") > 5000, "some ports come twice: {run}");
+    // 16 000 packets of a kilobyte do not fit 2 MiB. Whatever did not is counted.
+    assert!(report::number(run.report(), "lost.samples") > 1000, "{run}");
+    assert!(run.stderr.contains("samples"), "{run}");
+}
+
+#[test]
+fn an_interface_deleted_under_a_run_leaves_its_flows() {
+    let net = internet!();
+    let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 20 100; echo sent; sleep 1");
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
+    running.wait_for_stdout("sent");
+    net.host.sh("ip link delete $(ip -br link | grep -o '^nw[0-9a-f]*')");
+    let run = running.finish();
+    let document = run.assert_ok().report();
+    assert_eq!(report::text(document, "balance.state"), "unknown", "{run}");
+    assert!(document["balance"].get("interface").is_none(), "its counters are gone, not zero: {run}");
+    report::assert_packets(report::endpoint(document, "udp", APP_V4, ECHO), "egress", 20, 142);
+    assert!(run.stderr.contains("unknown, the interface was gone"), "{run}");
+}
+
+/// How many requests wrk made: `  25310 requests in 3.10s, 4.61MB read`.
+fn requests(run: &Run) -> i64 {
+    let of_round = |line: &str| line.split_whitespace().next().and_then(|number| number.parse::<i64>().ok());
+    run.stdout.lines().filter_map(of_round).sum()
+}
+
+#[test]
+fn a_hundred_thousand_connections() {
+    needs!("wrk");
+    let net = internet!();
+    // Each request a connection; as many rounds of three seconds as it takes.
+    let script = format!(
+        "total=0; while [ $total -lt 100000 ]; do
+            wrk -t 1 -c 16 -d 3s -H 'Connection: close' http://{APP_V4}/ >round || exit 1
+            grep ' requests in ' round
+            total=$((total + $(awk '/requests in/ {{ print $1 }}' round)))
+        done"
+    );
+    let folder = tempfile::tempdir().expect("a directory");
+    let options = Options { dir: Some(folder.path().to_owned()), ..patient() };
+    let mut running = net.host.start_with(options, &["-u", "root"], &["sh", "-c", &script]);
+    let mut sizes = Vec::new();
+    while running.is_running() {
+        sizes.push(resident_kib(running.pid()));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let run = running.finish();
+    let endpoint = report::endpoint(run.assert_ok().report(), "tcp", APP_V4, 80);
+    let (connections, requests) = (report::number(endpoint, "connections"), requests(&run));
+    // At the end of each round wrk leaves its sixteen open connections without counting them.
+    assert!(requests >= 100_000 && connections >= requests, "{connections} connections, {requests} requests: {run}");
+    assert!(connections <= requests + 16 * run.stdout.lines().count() as i64 * 2, "{connections}, {requests}: {run}");
+    assert_eq!(report::number(endpoint, "failed.attempts"), 0, "{run}");
+    assert_eq!(report::number(run.report(), "lost.table_full"), 0, "flows that are over left the table: {run}");
+    let most = sizes.iter().max().copied().unwrap_or_default();
+    assert!(most < 300 * 1024, "{most} KiB resident: {run}");
+    println!("{connections} connections, {most} KiB resident at most");
+}
