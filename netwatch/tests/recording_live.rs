@@ -214,6 +214,10 @@ fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
     let took = start.elapsed();
     println!("{} flows a second", f64::from(3 * PER_BATCH) / took.as_secs_f64());
     assert_eq!(read_file(&path).unwrap().report.flows.len(), 3 * PER_BATCH as usize);
+    // docs/recording.md: what a flow takes in the file.
+    let bytes = (path.metadata().unwrap().len() - 122_880) / u64::from(3 * PER_BATCH);
+    println!("{bytes} bytes a flow");
+    assert!((150..250).contains(&bytes), "{bytes} bytes a flow");
     // A built-in margin: this is the unoptimised build, on a machine that may be busy.
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
