@@ -140,6 +140,7 @@ fn attempts() -> Vec<Attempt> {
         Cause::Reset,
         Cause::Icmp(IcmpError { kind: 1, code: 4 }),
         Cause::Errno(101),
+        Cause::NoPacket,
         Cause::Dns("nxdomain".into()),
     ];
     let targets = [

@@ -131,6 +131,21 @@ impl Users {
     pub fn of(&self, flow: &FlowKey) -> &[User] {
         self.0.get(flow).map(Vec::as_slice).unwrap_or_default()
     }
+
+    /// Every flow that has users, and those.
+    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &[User])> {
+        self.0.iter().map(|(flow, users)| (flow, users.as_slice()))
+    }
+
+    /// How many flows have users.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl FromIterator<(FlowKey, Vec<User>)> for Users {

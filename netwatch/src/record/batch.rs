@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flow::{Counters, Endpoint, Folded, PerDirection, Remainders, Scope};
 use crate::name::{Lookup, Lost};
+use crate::process::Users;
 use crate::report::{Facts, KnownFlow, Report, Series, Step};
 
 /// What has changed since the batch before.
@@ -35,6 +36,8 @@ pub struct Steps {
 pub struct Rest {
     /// What is known beside the table.
     pub facts: Facts,
+    /// Who used which flow.
+    pub users: Users,
     /// Everything on the loopback.
     pub loopback: PerDirection<Counters>,
     /// What the target sent and received on the link.

@@ -22,6 +22,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
+    /// That of a flow which has been written.
+    fn known(&self, key: &FlowKey) -> Option<u64> {
+        self.of.get(&self.hasher.hash_one(key)).copied().map(u64::from)
+    }
+
     fn of(&mut self, key: &FlowKey) -> u64 {
         let next = u32::try_from(self.of.len()).unwrap_or(u32::MAX);
         u64::from(*self.of.entry(self.hasher.hash_one(key)).or_insert(next))
@@ -37,7 +42,7 @@ pub(super) fn write(db: &mut Connection, batch: &Batch, numbers: &mut Numbers) -
     }
     drop(flows);
     steps(&transaction, &batch.steps)?;
-    batch.rest.iter().try_for_each(|rest| write_rest(&transaction, rest))?;
+    batch.rest.iter().try_for_each(|rest| write_rest(&transaction, rest, numbers))?;
     write::recording(&transaction, State::Running, batch.until_ns, batch.waiting)?;
     transaction.commit()
 }
@@ -49,8 +54,9 @@ fn steps(db: &Connection, steps: &Steps) -> Result<()> {
     steps.steps.iter().try_for_each(|step| rows.put(&[step]))
 }
 
-fn write_rest(db: &Connection, rest: &Rest) -> Result<()> {
-    const REPLACED: [&str; 11] = [
+fn write_rest(db: &Connection, rest: &Rest, numbers: &Numbers) -> Result<()> {
+    const REPLACED: [&str; 12] = [
+        "flow_user",
         "run",
         "total",
         "folded",
@@ -73,6 +79,12 @@ fn write_rest(db: &Connection, rest: &Rest) -> Result<()> {
     for (scope, endpoint) in &rest.folded_endpoints {
         let Endpoint { key, flows, connections, counters, .. } = endpoint;
         rows.put(&[scope, key, flows, connections, counters])?;
+    }
+    let mut rows = Rows::of(db, "flow_user");
+    for (flow, users) in rest.users.iter() {
+        // One that waits has its users with the rest after it.
+        let Some(number) = numbers.known(flow) else { continue };
+        write::users(&mut rows, number, users)?;
     }
     write::lookups(db, &rest.lookups)?;
     write::processes(db, &facts.processes)?;

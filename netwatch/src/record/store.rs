@@ -1,5 +1,6 @@
 //! Where runs are kept: a folder of the user's, one file a run, newest first.
 
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -103,15 +104,30 @@ impl Store {
     /// Removes what is more than is kept, oldest first. Never the run itself, nor one that still goes on. What cannot be removed stays for the next
     /// time: it is no reason to lose a run.
     pub(super) fn prune(&self, keep: &Keep, own: &Path) {
-        let Ok(runs) = self.list() else { return };
+        let (Ok(runs), Ok(sizes)) = (self.list(), self.sizes()) else { return };
         let mut bytes: u64 = 0;
         for (at, run) in runs.iter().enumerate() {
-            bytes = bytes.saturating_add(size(&run.path));
+            let size = sizes.get(&run.path).copied().unwrap_or_default();
+            bytes = bytes.saturating_add(size);
             let is_kept = at == 0 || (at < keep.runs && bytes <= keep.bytes);
             if !is_kept && run.path != own && !is_live(&run.path) {
                 let _ = remove(&run.path);
             }
         }
+    }
+
+    /// Bytes of each recording, with what SQLite left beside it.
+    fn sizes(&self) -> std::io::Result<HashMap<PathBuf, u64>> {
+        let mut sizes = HashMap::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Some(end) = name.find(SUFFIX).map(|at| at + SUFFIX.len()) else { continue };
+            // One that goes away meanwhile has no bytes any more.
+            let bytes = entry.metadata().map_or(0, |data| data.len());
+            *sizes.entry(self.folder.join(&name[..end])).or_default() += bytes;
+        }
+        Ok(sizes)
     }
 
     /// The file of a run, by its number (1 is the newest), its id or the first characters of it, or a file; `None` is the newest.
@@ -166,12 +182,6 @@ fn id_of(name: &str) -> Option<&str> {
 
 /// Characters of a time down to its milliseconds: `2026-01-01T12:00:00.000`.
 const MILLISECONDS: usize = 23;
-
-/// Bytes of a recording and of what is beside it.
-fn size(path: &Path) -> u64 {
-    let length = |path: &Path| fs::symlink_metadata(path).map_or(0, |data| data.len());
-    length(path) + super::file::beside(path).iter().map(|path| length(path)).sum::<u64>()
-}
 
 /// Whether its run still goes on.
 pub(super) fn is_live(path: &Path) -> bool {

@@ -9,7 +9,7 @@ use super::remainder;
 use super::table::{Rows, clear, put, read_first};
 use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, Attribution, Cause, Processes, Target};
+use crate::process::{self, Attempt, Attribution, Cause, Processes, Target, User};
 use crate::report::{Dns, Interface, KnownEndpoint, KnownFlow, Naming, Replay, Report, Run, Series};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
@@ -244,11 +244,13 @@ impl<'c> Flows<'c> {
         for (position, named) in (0_u64..).zip(&naming.names) {
             self.name.put(&[&number, &position, named])?;
         }
-        for (position, user) in (0_u64..).zip(&known.users) {
-            self.user.put(&[&number, &position, user])?;
-        }
-        Ok(())
+        users(&mut self.user, number, &known.users)
     }
+}
+
+/// Who used a flow, the surest first.
+pub(super) fn users(rows: &mut Rows<'_>, flow: u64, users: &[User]) -> Result<()> {
+    (0_u64..).zip(users).try_for_each(|(position, user)| rows.put(&[&flow, &position, user]))
 }
 
 /// A list of words as JSON.
@@ -342,6 +344,7 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
             Cause::Icmp(error) => ("icmp", Some(*error), None, None),
             Cause::NoPacket => ("no_packet", None, None, None),
             Cause::Errno(errno) => ("errno", None, Some(*errno), None),
+            Cause::NoPacket => ("no_packet", None, None, None),
             Cause::Dns(answer) => ("dns", None, None, Some(answer.clone())),
         };
         rows.put(&[

@@ -16,10 +16,9 @@ use crate::target::user::Identity;
 
 /// Flows in a batch. The others come with the next ones, in their last state: looking at so many takes some 15 ms of the event loop.
 const BATCH_FLOWS: usize = 32_768;
-/// The rest is handed over once a second, and later by as much for each thing in it that there may be many of: at most a thousandth of
-/// the time goes into copying it.
+/// The rest is handed over once a second, and later by as much for each thing in it that there may be many of, which is some microseconds' work.
 const REST: Duration = Duration::from_secs(1);
-const REST_EACH: Duration = Duration::from_millis(1);
+const REST_EACH: Duration = Duration::from_micros(200);
 
 /// Where the run will be recorded, if it starts.
 #[derive(Debug, Default)]
@@ -125,13 +124,7 @@ impl Recording {
     }
 
     /// Hands over what changed, if the recording has time for it.
-    pub(super) fn hand_over(
-        &mut self,
-        table: &Table,
-        names: &Names,
-        users: &Users,
-        facts: impl FnOnce() -> Result<Facts>,
-    ) {
+    pub(super) fn hand_over(&mut self, table: &Table, names: &Names, facts: impl FnOnce() -> Result<(Facts, Users)>) {
         let Some(recorder) = &self.recorder else { return self.changed.clear() };
         if recorder.has_failed() {
             self.failed = recorder.failure();
@@ -145,13 +138,14 @@ impl Recording {
         let rest = if is_due { facts().ok() } else { None };
         let batch = Batch {
             until_ns: self.step.start_ns,
-            flows: take_changed(&mut self.changed, table, names, users),
+            flows: take_changed(&mut self.changed, table, names),
             waiting: self.changed.len() as u64,
             steps: take_steps(&mut self.steps_from, &self.series),
-            rest: rest.map(|facts| Box::new(rest_of(facts, table, names))),
+            rest: rest.map(|(facts, users)| Box::new(rest_of(facts, users, table, names))),
         };
         if let Some(rest) = &batch.rest {
-            let many = rest.lookups.len() + rest.folded_endpoints.len() + rest.facts.processes.list.len();
+            let many =
+                rest.lookups.len() + rest.folded_endpoints.len() + rest.facts.processes.list.len() + rest.users.len();
             self.next_rest = Some(Instant::now() + REST + REST_EACH * u32::try_from(many).unwrap_or(u32::MAX));
         }
         recorder.send(batch);
@@ -198,8 +192,10 @@ impl Recorded {
     }
 }
 
-fn take_changed(changed: &mut HashMap<FlowKey, u64>, table: &Table, names: &Names, users: &Users) -> Vec<KnownFlow> {
-    let known = |key: FlowKey| Some(KnownFlow::new(table.flow(&key)?, names, users));
+fn take_changed(changed: &mut HashMap<FlowKey, u64>, table: &Table, names: &Names) -> Vec<KnownFlow> {
+    // Who used them comes with the rest: processes are numbered anew each time.
+    let nobody = Users::default();
+    let known = |key: FlowKey| Some(KnownFlow::new(table.flow(&key)?, names, &nobody));
     if changed.len() <= BATCH_FLOWS {
         return changed.drain().filter_map(|(key, _)| known(key)).collect();
     }
@@ -218,9 +214,10 @@ fn take_steps(from: &mut Option<u64>, series: &Series) -> Steps {
     Steps { from_ns, steps: series.steps[first..].to_vec() }
 }
 
-fn rest_of(facts: Facts, table: &Table, names: &Names) -> Rest {
+fn rest_of(facts: Facts, users: Users, table: &Table, names: &Names) -> Rest {
     Rest {
         facts,
+        users,
         loopback: table.totals_by_sums(Scope::Loopback),
         totals: table.totals_by_sums(Scope::Link),
         remainders: table.remainders(Scope::Link).clone(),

@@ -48,6 +48,8 @@ fn blank(value: &mut Value, key: &str) {
         "start",
         "exe",
         "started",
+        "kernel",
+        "netwatch",
         "duration_ns",
         "first_seen",
         "last_seen",
