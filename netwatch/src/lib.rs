@@ -4,21 +4,26 @@
 
 pub mod capture;
 pub mod cli;
+pub mod diff;
 pub mod dns;
 pub mod doctor;
 pub mod error;
 pub mod exit;
+pub mod export;
 mod faults;
 pub mod flow;
 pub mod guardian;
 pub mod name;
 pub mod netns;
 mod pidfd;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod readiness;
+pub mod record;
 pub mod replay;
 pub mod report;
+mod rights;
 pub mod run;
 pub mod sink;
 pub mod state;

@@ -76,6 +76,11 @@ impl Namespace {
         self.dir.path()
     }
 
+    /// `$XDG_STATE_HOME` of what runs inside.
+    pub fn state_home(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// Its `/etc`, as seen from outside. Absolute symbolic links in it would lead out.
     pub fn etc(&self) -> PathBuf {
         format!("/proc/{}/root/etc", self.pid()).into()
@@ -84,6 +89,8 @@ impl Namespace {
     /// A command that will run inside, in its [`Namespace::dir`].
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
+        // Recordings go where they are removed with everything else.
+        command.env("XDG_STATE_HOME", self.state_home());
         command.env(MARK, &self.name).stdin(Stdio::null());
         let doors = Arc::clone(&self.doors);
         let dir = self.dir.path().to_owned();

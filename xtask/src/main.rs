@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod fuzz;
 mod programs;
+mod python;
 mod setup;
 mod skipped;
 mod test;

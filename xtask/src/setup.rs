@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::Result;
 use crate::command::{self, cargo, is_installed, is_root, output};
+use crate::{Result, python};
 
 /// LLVM has to be the one of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its bitcode.
 const LLVM: &str = "22";
@@ -34,12 +34,21 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("sudo", "sudo"),
     ("python3", "python3"),
+    ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
+    // Firewalls' own tools, for the rules that are written for them. ufw is off until it is enabled; firewalld itself would start.
+    ("ufw", "ufw"),
+    ("systemd", "systemd-analyze"),
+    ("python3-firewall", "/usr/lib/python3/dist-packages/firewall/core/rich.py"),
+    ("python3-jsonschema", "/usr/lib/python3/dist-packages/jsonschema/__init__.py"),
+    ("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py"),
+    ("python3-botocore", "/usr/lib/python3/dist-packages/botocore/__init__.py"),
+    ("chromium", "chromium"),
 ];
 
 /// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
 pub fn run() -> Result {
-    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker()];
+    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), python::install()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }

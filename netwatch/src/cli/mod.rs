@@ -2,10 +2,15 @@
 
 mod clean;
 mod completions;
+mod diff;
 mod doctor;
+mod export;
+mod history;
 mod list;
 mod replay;
+mod report;
 mod run;
+mod size;
 
 use std::ffi::OsString;
 
@@ -31,6 +36,11 @@ Examples:
   sudo netwatch run -j -o net.json -- cargo test         the exact answer as JSON, for CI
   sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
   netwatch replay trace.pcapng                           the same answer for a capture
+  netwatch report --open                                 the newest run as a page with pictures
+  netwatch history                                       the runs that were kept, for reports of any kind
+  netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB and others
+  netwatch report --format nft                           firewall rules for the users of that program
+  netwatch diff 2 1                                      what differs from the run before?
   sudo netwatch doctor                                   can this machine do it, and what is missing?
 
 More: `netwatch help run`, README.md and docs/.";
@@ -41,10 +51,18 @@ enum Subcommands {
     Run(Box<RunArgs>),
     /// Count the packets of a capture file as a run would have
     Replay(replay::ReplayArgs),
+    /// Say again what a run talked to, as text, JSON, CSV, Markdown, a page with pictures, or firewall rules
+    Report(Box<report::ReportArgs>),
+    /// Say what differs between runs, as a gate for releases
+    Diff(Box<diff::DiffArgs>),
     /// Say whether this machine can run netwatch, and what to do where it cannot
     Doctor,
     /// List the runs that are alive
     List(list::ListArgs),
+    /// List, show and remove the runs that were recorded
+    History(history::HistoryArgs),
+    /// Write flows or the series of recorded runs as Parquet or CSV
+    Export(export::ExportArgs),
     /// Undo what runs that were killed left behind
     Clean,
     /// Print a completion script for your shell
@@ -65,8 +83,12 @@ pub fn main(words: Vec<OsString>) -> Exit {
     match cli.command {
         Subcommands::Run(arguments) => run::main(*arguments),
         Subcommands::Replay(arguments) => replay::main(&arguments),
+        Subcommands::Report(arguments) => report::main(&arguments),
+        Subcommands::Diff(arguments) => diff::main(&arguments),
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
+        Subcommands::History(arguments) => history::main(&arguments),
+        Subcommands::Export(arguments) => export::main(&arguments),
         Subcommands::Clean => clean::main(),
         Subcommands::Completions(arguments) => completions::main(&arguments),
         #[cfg(feature = "faults")]

@@ -8,6 +8,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::complain;
+use super::size::size;
 use crate::exit::Exit;
 use crate::run::{Plan, run};
 
@@ -106,6 +107,25 @@ pub struct RunArgs {
     /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
     #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
     pub failed_calls: bool,
+    /// Record the run to FILE, for reports of any kind later; an older recording is replaced [default: one of the newest runs that are kept for you, see `netwatch history`]
+    #[arg(long, value_name = "FILE", env = "NETWATCH_RECORD", value_hint = ValueHint::FilePath)]
+    pub record: Option<PathBuf>,
+
+    /// Do not record the run
+    #[arg(long, conflicts_with = "record", env = "NETWATCH_NO_RECORD", value_parser = FalseyValueParser::new())]
+    pub no_record: bool,
+
+    /// Runs that are kept without --record, the newest ones
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = keep, env = "NETWATCH_KEEP")]
+    pub keep: usize,
+
+    /// Bytes that they may have together
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, env = "NETWATCH_KEEP_SIZE")]
+    pub keep_size: u64,
+
+    /// Bytes that one recording may have; beyond that it is incomplete, and says so
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size, env = "NETWATCH_RECORD_SIZE")]
+    pub record_size: u64,
 
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
@@ -154,6 +174,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds));
     }
     humantime::parse_duration(text).map_err(|error| format!("{error} (like 30s, 5m, 1h30m)"))
+}
+
+fn keep(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|runs| *runs > 0)
+        .ok_or_else(|| "a number from 1; to keep none there is --no-record".to_owned())
 }
 
 fn ring_kib(text: &str) -> Result<u32, String> {

@@ -87,6 +87,21 @@ pub(super) struct FoldedEndpoint {
     pub failed: Failed,
 }
 
+impl FoldedEndpoint {
+    /// As an endpoint that has no other flows.
+    pub(super) fn alone(self, key: EndpointKey) -> Endpoint {
+        let Self { flows, connections, counters, failed } = self;
+        Endpoint { key, flows, connections, counters, handshake_rtt_ns: None, failed }
+    }
+}
+
+impl From<Endpoint> for FoldedEndpoint {
+    fn from(endpoint: Endpoint) -> Self {
+        let Endpoint { flows, connections, counters, failed, .. } = endpoint;
+        Self { flows, connections, counters, failed }
+    }
+}
+
 /// Adds up flows and folded flows, largest (by wire bytes, both ways) first.
 pub(super) fn collect<'a>(
     flows: impl Iterator<Item = Flow>,

@@ -87,3 +87,11 @@ impl Remainders {
         self.0.iter()
     }
 }
+
+impl FromIterator<(Traffic, PerDirection<Counters>)> for Remainders {
+    fn from_iter<T: IntoIterator<Item = (Traffic, PerDirection<Counters>)>>(parts: T) -> Self {
+        let mut remainders = Self::default();
+        parts.into_iter().for_each(|(traffic, counters)| remainders.add(traffic, counters));
+        remainders
+    }
+}

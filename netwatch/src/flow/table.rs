@@ -38,6 +38,8 @@ pub struct Table {
 struct ScopeSums {
     counted: PerDirection<Counters>,
     remainders: Remainders,
+    /// Distinct flows, folded ones included as far as they can be told apart.
+    opened: u64,
 }
 
 /// Detail that the table had no room for.
@@ -71,22 +73,33 @@ impl Table {
 
     /// Adds growth: counters are added, times widened, facts replaced.
     pub fn apply(&mut self, increment: Increment) {
+        self.keep(increment);
+    }
+
+    /// [`Table::apply`], and whether the growth belongs to a flow that has an entry of its own.
+    pub fn keep(&mut self, increment: Increment) -> bool {
         let sums = self.sums_mut(increment.scope);
         sums.counted += increment.counters;
         match increment.traffic {
             Traffic::Flow(key) => self.apply_flow(key, &increment),
-            remainder => sums.remainders.add(remainder, increment.counters),
+            remainder => {
+                sums.remainders.add(remainder, increment.counters);
+                false
+            }
         }
     }
 
-    fn apply_flow(&mut self, key: FlowKey, increment: &Increment) {
+    fn apply_flow(&mut self, key: FlowKey, increment: &Increment) -> bool {
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.absorb(increment);
         } else if self.flows.len() < self.max_flows {
             self.flows.insert(key, Flow::new(key, increment));
+            self.sums_mut(key.scope).opened += 1;
         } else {
             self.fold(key, increment);
+            return false;
         }
+        true
     }
 
     fn fold(&mut self, key: FlowKey, increment: &Increment) {
@@ -97,6 +110,7 @@ impl Table {
         let is_tcp = key.protocol == Protocol::TCP.0 && !key.fragment;
         endpoint.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(new) };
         self.counts.flows += u64::from(new);
+        self.sums_mut(key.scope).opened += u64::from(new);
         if increment.scope == Scope::Link {
             self.counts.counters += increment.counters;
         }
@@ -148,6 +162,44 @@ impl Table {
         })
     }
 
+    /// One flow, if it has an entry of its own.
+    pub fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        let icmp_error = self.icmp_errors.get(key).copied();
+        self.flows.get(key).map(|flow| Flow { icmp_error, ..flow.clone() })
+    }
+
+    /// Flows that began so far in one scope; a lower bound where [`Folded::at_least`] is set.
+    pub fn opened(&self, scope: Scope) -> u64 {
+        self.sums(scope).opened
+    }
+
+    /// The parts of endpoints that are flows without an entry of their own.
+    pub fn folded_endpoints(&self) -> impl Iterator<Item = (Scope, Endpoint)> {
+        self.folded.iter().map(|((scope, key), part)| (*scope, part.alone(*key)))
+    }
+
+    /// How many there are of those.
+    pub fn folded_endpoint_count(&self) -> usize {
+        self.folded.len()
+    }
+
+    /// A table of what was kept of one: flows, the parts of endpoints that were folded, what belongs to no flow of the link, and how much was folded.
+    pub fn of_parts(flows: Vec<Flow>, folded: Vec<(Scope, Endpoint)>, remainders: Remainders, counts: Folded) -> Self {
+        let mut table = Self { counts, ..Self::new(flows.len()) };
+        table.link.counted += remainders.sum(|_| true);
+        table.link.remainders = remainders;
+        for (scope, endpoint) in folded {
+            table.sums_mut(scope).counted += endpoint.counters;
+            table.folded.insert((scope, endpoint.key), endpoint.into());
+        }
+        for flow in flows {
+            table.sums_mut(flow.key.scope).counted += flow.counters;
+            table.icmp_errors.extend(flow.icmp_error.map(|error| (flow.key, error)));
+            table.flows.insert(flow.key, flow);
+        }
+        table
+    }
+
     /// The endpoints of one scope, largest first, folded flows included: they add up to the flows' total exactly.
     pub fn endpoints(&self, scope: Scope) -> Vec<Endpoint> {
         let mut folded: BTreeMap<EndpointKey, FoldedEndpoint> =
@@ -177,6 +229,12 @@ impl Table {
         let mut totals = self.flows_total(scope);
         totals += self.remainders(scope).sum(|kind: RemainderKind| !kind.is_housekeeping());
         totals
+    }
+
+    /// The same as [`Table::totals`] without looking at each flow.
+    pub fn totals_by_sums(&self, scope: Scope) -> PerDirection<Counters> {
+        let sums = self.sums(scope);
+        sums.counted.zip(sums.remainders.sum(RemainderKind::is_housekeeping), |all, housekeeping| all - housekeeping)
     }
 
     /// What belongs to no flow.

@@ -47,12 +47,12 @@ pub struct Naming {
 
 /// Puts names to flows.
 pub(super) fn flows(flows: Vec<Flow>, names: &Names, users: &Users) -> Vec<KnownFlow> {
-    let known = |flow: Flow| KnownFlow {
-        naming: of_flow(&flow, names).map(Box::new),
-        users: users.of(&flow.key).to_vec(),
-        flow,
-    };
-    flows.into_iter().map(known).collect()
+    flows.into_iter().map(|one| flow(one, names, users)).collect()
+}
+
+/// One flow with what is known of it so far.
+pub(super) fn flow(flow: Flow, names: &Names, users: &Users) -> KnownFlow {
+    KnownFlow { naming: of_flow(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
 }
 
 fn of_flow(flow: &Flow, names: &Names) -> Option<FlowNaming> {

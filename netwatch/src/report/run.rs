@@ -23,6 +23,10 @@ pub struct Run {
     pub exit: Option<Exit>,
     /// Who ended it.
     pub ended_by: EndedBy,
+    /// The kernel's release, as uname(2) has it; empty if unknown.
+    pub kernel: String,
+    /// The version of netwatch that watched; empty if unknown.
+    pub netwatch: String,
 }
 
 /// How the command ended.

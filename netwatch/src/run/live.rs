@@ -1,10 +1,12 @@
 //! A run that is set up: everything it owns, and what is done with it while the command lives and after.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::network::{Change, Network};
 use super::notes;
 use super::processes::Processes;
+use super::record::{Recorded, Recording};
 use super::signals::Listening;
 use super::watch::Ending;
 use crate::dns::reverse;
@@ -14,8 +16,8 @@ use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Notice, Probe, heard, icmp_error};
-use crate::process::Attributed;
-use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run};
+use crate::process::{Attributed, Users};
+use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run, Series};
 
 /// What stays the same from start to end.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub(super) struct Live {
     /// The same moment, for durations: the clock of the day may be stepped meanwhile.
     pub started: Instant,
     pub notes: Vec<String>,
+    /// Its recording and its traffic over time.
+    pub recording: Recording,
     /// Prints interim reports.
     pub show: Box<dyn Fn(&Report)>,
 }
@@ -90,9 +94,38 @@ impl Live {
     /// Fetches what was counted, so that flows that are over can leave the kernel's table. What fails now is tried again, and the last
     /// time decides.
     pub(super) fn fetch_counters(&mut self) {
-        let table = &mut self.table;
-        let drained = self.probe.drain(&mut |increment| table.apply(increment));
+        let drained = self.drain_counters();
         self.notes.extend(drained.err().map(|error| error.to_string()));
+    }
+
+    fn drain_counters(&mut self) -> Result<()> {
+        let (table, recording) = (&mut self.table, &mut self.recording);
+        self.probe.drain(&mut |increment| recording.apply(increment, table))
+    }
+
+    /// The command runs: from here on it is recorded.
+    pub(super) fn begin_recording(&mut self) {
+        self.recording.begin(&self.card.id, self.started_ns);
+    }
+
+    /// What was counted since the last time goes into the series and the recording.
+    pub(super) fn record(&mut self) {
+        self.recording.end_step(self.started_ns + self.duration_ns(), &self.table);
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        // Apart for a moment, because what is handed over is the rest of the run.
+        let mut recording = std::mem::take(&mut self.recording);
+        // Who used which flow is said at the end: processes have their places in the report only then.
+        let facts = || Ok(self.facts(self.processes.everybody()?, None, None, false)?.0);
+        recording.hand_over(&self.table, &self.names, &Users::default(), facts);
+        self.recording = recording;
+    }
+
+    /// The series, and the recording, which finishes by itself.
+    pub(super) fn finish_recording(&mut self, report: Arc<Report>) -> (Series, Recorded) {
+        std::mem::take(&mut self.recording).finish(report)
     }
 
     /// Follows a change of the host. That it could not be followed is no reason to end the command.
@@ -113,8 +146,7 @@ impl Live {
 
     fn drain(&mut self) -> Result<()> {
         self.fetch_samples();
-        let table = &mut self.table;
-        self.probe.drain(&mut |increment| table.apply(increment))
+        self.drain_counters()
     }
 
     /// The end: what is still in sockets is let out, the link goes down, and then, with nothing moving any more, everything is read.
@@ -130,6 +162,8 @@ impl Live {
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.names.finish();
+        self.recording.end_step(self.started_ns + duration_ns, &self.table);
+        self.notes.extend(self.recording.note());
         self.notes.extend(self.network.late_notes());
         if !drained {
             // Sockets that still wait for an answer would keep the namespace, and the link with it, for minutes.
@@ -172,7 +206,21 @@ impl Live {
         let lost = self.probe.lost()?;
         // Without its announcement, a flow's packets are not known to be a socket's.
         let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
-        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, is_final)?;
+        let who = self.processes.result(self.pid, &self.table, is_final)?;
+        let (facts, users) = self.facts(who, ending, interface_counters, complete)?;
+        Ok(Report::new(facts, &self.table, &self.names, &users))
+    }
+
+    /// What is known beside the table, and who used which flow.
+    fn facts(
+        &self,
+        who: Attributed,
+        ending: Option<Ending>,
+        interface_counters: Option<InterfaceCounters>,
+        complete: bool,
+    ) -> Result<(Facts, Users)> {
+        let lost = self.probe.lost()?;
+        let Attributed { processes, users, attempts } = who;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
@@ -183,6 +231,8 @@ impl Live {
                 duration_ns: self.duration_ns(),
                 exit: ending.map(|ending| ending.exit),
                 ended_by: ending.map_or(EndedBy::Command, |ending| ending.ended_by),
+                kernel: kernel_release(),
+                netwatch: env!("CARGO_PKG_VERSION").to_owned(),
             },
             interface: Interface {
                 name: self.network.link.name().to_owned(),
@@ -200,8 +250,13 @@ impl Live {
             notes: self.notes.clone(),
             replay: None,
         };
-        Ok(Report::new(facts, &self.table, &self.names, &users))
+        Ok((facts, users))
     }
+}
+
+/// Empty if the kernel does not say, which it always does (uname(2)).
+fn kernel_release() -> String {
+    nix::sys::utsname::uname().map(|said| said.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn from_link(counters: link::InterfaceCounters) -> InterfaceCounters {

@@ -9,6 +9,7 @@ mod output;
 mod plan;
 mod privilege;
 mod processes;
+mod record;
 mod setup;
 mod show;
 mod signals;
@@ -16,8 +17,9 @@ mod watch;
 
 pub(crate) use output::Output;
 pub use plan::{Plan, Refusal};
-pub(crate) use show::Show;
+pub(crate) use show::{PLAIN_WIDTH, Show};
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::cli::complain;
@@ -27,6 +29,7 @@ use crate::faults;
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::report::{EndedBy, Exit as RunExit, Report};
 use crate::state::{self, Exclusive, Journal, LinkEnds, RunDir};
+use record::Recorded;
 use setup::Ready;
 use signals::{Listening, Signals};
 use watch::{Ending, Limits, NotStarted, Watch};
@@ -34,9 +37,16 @@ use watch::{Ending, Limits, NotStarted, Watch};
 /// How a run that was set up came out.
 enum Outcome {
     /// The command ran.
-    Ran(Box<Report>, Ending),
+    Ran(Ran),
     /// It never did.
     NotStarted(NotStarted),
+}
+
+/// A run that is over.
+struct Ran {
+    report: Arc<Report>,
+    ending: Ending,
+    recorded: Recorded,
 }
 
 /// Runs it, and says how that went.
@@ -76,7 +86,7 @@ fn prepare_and_run(mut plan: Plan, show: Show, inherited: Inherited, signals: &S
         runtime.block_on(async {
             let mut line = guardian.listen()?;
             let mut going = Vec::new();
-            let outcome = in_runtime(&plan, &run_dir, &journal, &mut line, signals, show, &mut going).await;
+            let outcome = in_runtime(&mut plan, &run_dir, &journal, &mut line, signals, show, &mut going).await;
             let ended = finish(line, &run_dir);
             // A thread that panicked has closed its descriptors all the same.
             going.into_iter().for_each(|thread| drop(thread.join()));
@@ -118,7 +128,7 @@ fn undo(run_dir: &RunDir) {
 }
 
 async fn in_runtime(
-    plan: &Plan,
+    plan: &mut Plan,
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut Line,
@@ -151,8 +161,9 @@ async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals:
     match Watch::new(line, &mut ready.live, limits).run(signals).await? {
         Err(not_started) => Ok(Outcome::NotStarted(not_started)),
         Ok(ending) => {
-            let report = ready.live.conclude(ending, arguments.drain_timeout, signals).await?;
-            Ok(Outcome::Ran(Box::new(report), ending))
+            let report = Arc::new(ready.live.conclude(ending, arguments.drain_timeout, signals).await?);
+            let (_series, recorded) = ready.live.finish_recording(report.clone());
+            Ok(Outcome::Ran(Ran { report, ending, recorded }))
         }
     }
 }
@@ -173,11 +184,12 @@ async fn end_all(line: &mut Line) -> Result<()> {
 
 fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
     match outcome {
-        Outcome::Ran(report, ending) => {
+        Outcome::Ran(Ran { report, ending, recorded }) => {
             show.report(&report, plan.arguments.output.is_some());
             if let Some(output) = output {
                 output.write(&show.file(&report))?;
             }
+            recorded.wait()?;
             Ok(exit_of(ending))
         }
         Outcome::NotStarted(NotStarted { message, code }) => {

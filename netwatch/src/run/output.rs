@@ -5,9 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use nix::unistd::{Gid, Uid};
 
 use crate::error::{Error, Result};
+use crate::rights::as_user;
 
 /// An open report file.
 #[derive(Debug)]
@@ -48,16 +49,6 @@ impl Output {
             _ => Ok(()),
         }
     }
-}
-
-/// File system access as this user for the length of one call: the fs ids are the thread's own and take the DAC capabilities with them (setfsuid(2)).
-fn as_user<T>((uid, gid): (Uid, Gid), work: impl FnOnce() -> T) -> T {
-    let old_gid = setfsgid(gid);
-    let old_uid = setfsuid(uid);
-    let result = work();
-    setfsuid(old_uid);
-    setfsgid(old_gid);
-    result
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::output::Output;
 use super::privilege;
+use super::record::Planned;
 use crate::cli::RunArgs;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub publish: Vec<Publish>,
     /// The file of `-o`, open.
     pub(super) output: Option<Output>,
+    /// Where the run is recorded; taken when the set-up begins.
+    pub(super) record: Option<Planned>,
 }
 
 impl Plan {
@@ -71,8 +74,14 @@ impl Plan {
         let publish = arguments.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
         let output = arguments.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
-        Ok(Self { arguments, user, groups, command, dns, publish, output })
+        let record = Some(Planned::make(&arguments, &owner_of_files(caller)?)?);
+        Ok(Self { arguments, user, groups, command, dns, publish, output, record })
     }
+}
+
+/// Who called sudo, else whom netwatch runs as.
+fn owner_of_files(caller: Option<Identity>) -> Result<Identity> {
+    caller.map_or_else(Identity::own, Ok)
 }
 
 /// The command is looked up in the PATH that it will have itself.

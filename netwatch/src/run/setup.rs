@@ -9,6 +9,7 @@ use super::Plan;
 use super::live::{Card, Live, now_ns};
 use super::network::{Network, Place};
 use super::processes::Loading;
+use super::record::Recording;
 use super::show::Show;
 use super::signals::Listening;
 use super::watch::NotStarted;
@@ -32,7 +33,7 @@ pub(super) struct Ready {
 
 /// Sets everything up, up to the moment where only "go" is missing.
 pub(super) async fn set_up(
-    plan: &Plan,
+    plan: &mut Plan,
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut Line,
@@ -93,6 +94,7 @@ pub(super) async fn set_up(
         started_ns: now_ns(),
         started: Instant::now(),
         notes,
+        recording: Recording::new(plan.record.take()),
         show: Box::new(interim),
     };
     Ok(Ok(Ready { live, _cgroup: cgroup }))

@@ -16,7 +16,7 @@ pub(crate) struct Show {
 }
 
 /// Width for files and pipes.
-const PLAIN_WIDTH: usize = 100;
+pub(crate) const PLAIN_WIDTH: usize = 100;
 
 impl Show {
     /// On standard error: standard output is the command's.
@@ -40,6 +40,16 @@ impl Show {
         };
         let width = if terminal { terminal_width(stream).unwrap_or(PLAIN_WIDTH) } else { PLAIN_WIDTH };
         Self { json, quiet, look: summary::Options { width, colour: color, ..summary::Options::default() } }
+    }
+
+    /// How text is printed there.
+    pub(crate) fn look(&self) -> summary::Options {
+        self.look
+    }
+
+    /// Columns there are.
+    pub(crate) fn width(&self) -> usize {
+        self.look.width
     }
 
     /// On standard error, unless it goes to a file only or nothing is wanted. A closed standard error changes nothing.

@@ -111,6 +111,7 @@ impl<'a> Watch<'a> {
         if now >= self.next_look {
             self.next_look = now + LOOK;
             self.live.fetch_counters();
+            self.live.record();
             self.live.follow(Ok(Change::ResolvConf));
         }
     }
@@ -129,7 +130,8 @@ impl<'a> Watch<'a> {
                 return Err(Error::said("watch", "the command", "the guardian process was killed")
                     .hint("the command was ended; run `netwatch clean`"));
             }
-            Some(Reply::Prepared { .. } | Reply::Started) => {}
+            Some(Reply::Prepared { .. }) => {}
+            Some(Reply::Started) => self.live.begin_recording(),
             Some(Reply::NotStarted { message, code }) => return Ok(Heard::NotStarted(NotStarted { message, code })),
             Some(Reply::Exited { code }) => self.command_ended(RunExit::Code(i32::from(code)))?,
             Some(Reply::Signalled { signal }) => self.command_ended(RunExit::Signal(signal))?,

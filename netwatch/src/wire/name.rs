@@ -49,6 +49,11 @@ impl Name {
         Self(text.into())
     }
 
+    /// A name that was made by this rule before and kept as text.
+    pub fn of_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -4,6 +4,8 @@
 
 pub mod names;
 pub mod processes;
+pub mod rich;
+pub mod scene;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -133,6 +135,8 @@ pub fn facts(table: &Table, command: &[&str]) -> Facts {
             duration_ns: 1_240_000_000,
             exit: Some(Exit::Code(0)),
             ended_by: EndedBy::Command,
+            kernel: "6.18.5".to_owned(),
+            netwatch: "0.1.0".to_owned(),
         },
         interface: Interface {
             name: "nw3f2a".to_owned(),

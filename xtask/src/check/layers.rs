@@ -4,7 +4,7 @@ use super::paths::{Named, named};
 use super::sources::Source;
 
 /// Modules without I/O and clock.
-const PURE: [&str; 7] = ["wire", "flow", "name", "process", "report", "policy", "encode"];
+const PURE: [&str; 8] = ["wire", "flow", "name", "process", "report", "policy", "diff", "encode"];
 
 /// What a module without I/O, clock and unsafe code cannot name.
 const IO: [&str; 22] = [
@@ -69,6 +69,15 @@ fn forbidden(module: &str, path: &str) -> Option<String> {
         "probe" if only(&[&PURE[..], &["error", "faults"]].concat()) => Some("probe uses pure modules only".into()),
         "probe" => None,
         _ if begins(path, "aya") || begins(path, "aya_log") => Some("only probe uses aya".into()),
+        _ if module != "record" && begins(path, "rusqlite") => Some("only record uses rusqlite".into()),
+        _ if module != "export" && begins(path, "parquet") => Some("only export uses parquet".into()),
+        "record" if only(&[&PURE[..], &["error", "rights", "sink", "target"]].concat()) => {
+            Some("record uses pure modules, rights, target and sink only".into())
+        }
+        "export" if only(&[&PURE[..], &["error", "sink"]].concat()) => {
+            Some("export uses pure modules and sink only".into())
+        }
+        "rights" if only(&["error", "target"]) => Some("rights uses target only".into()),
         "capture" if only(&[&PURE[..], &["error"]].concat()) => Some("capture uses pure modules only".into()),
         "replay" if only(&[&PURE[..], &["capture", "error", "netns", "probe"]].concat()) => {
             Some("replay uses capture, probe, netns and pure modules only".into())
@@ -128,6 +137,12 @@ mod tests {
             ("netwatch/src/sink/json.rs", "use crate::report::Report; use std::fs::File;", false),
             ("netwatch/src/sink/json.rs", "use crate::{flow, probe};", true),
             ("netwatch/src/cli/run.rs", "use crate::{flow, run, sink};", false),
+            ("netwatch/src/record/read.rs", "use rusqlite::Connection; use crate::{report, rights, target};", false),
+            ("netwatch/src/record/read.rs", "use crate::run::Plan;", true),
+            ("netwatch/src/cli/history.rs", "use rusqlite::Connection;", true),
+            ("netwatch/src/export/flows.rs", "use crate::{report, sink};", false),
+            ("netwatch/src/export/flows.rs", "use crate::record;", true),
+            ("netwatch/src/sink/csv.rs", "use parquet::basic::Type;", true),
             ("netwatch-common/src/lib.rs", "use std::fmt;", true),
             ("netwatch-common/src/lib.rs", "use core::fmt;", false),
         ];

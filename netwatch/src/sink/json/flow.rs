@@ -13,7 +13,7 @@ use crate::report::{self, KnownEndpoint, KnownFlow};
 use crate::sink::rfc3339;
 
 #[derive(Serialize)]
-struct JsonFlow<'a> {
+pub(super) struct JsonFlow<'a> {
     protocol: String,
     local: IpAddr,
     local_port: u16,
@@ -101,7 +101,7 @@ struct Failed {
 }
 
 #[derive(Serialize)]
-struct JsonEndpoint<'a> {
+pub(super) struct JsonEndpoint<'a> {
     remote: String,
     port: u16,
     protocol: String,
@@ -131,18 +131,32 @@ fn is_false(value: &bool) -> bool {
 /// A list of flows, converted one at a time, and the report's processes.
 pub(super) struct Flows<'a>(pub &'a [KnownFlow], pub &'a Processes);
 
+impl<'a> Flows<'a> {
+    pub fn each(&self) -> impl Iterator<Item = JsonFlow<'a>> + use<'a> {
+        let Self(flows, processes) = *self;
+        flows.iter().map(|known| json_flow(known, processes))
+    }
+}
+
 impl Serialize for Flows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|known| json_flow(known, self.1)))
+        serializer.collect_seq(self.each())
     }
 }
 
 /// A report's endpoints, converted one at a time.
 pub(super) struct Endpoints<'a>(pub &'a report::Report);
 
+impl<'a> Endpoints<'a> {
+    pub fn each(&self) -> impl Iterator<Item = JsonEndpoint<'a>> + use<'a> {
+        let report = self.0;
+        report.endpoints.iter().map(|known| json_endpoint(report, known))
+    }
+}
+
 impl Serialize for Endpoints<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.endpoints.iter().map(|known| json_endpoint(self.0, known)))
+        serializer.collect_seq(self.each())
     }
 }
 

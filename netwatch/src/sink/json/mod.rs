@@ -1,6 +1,7 @@
 //! The report as one JSON document. docs/json.md describes every key; a change of meaning raises [`SCHEMA`].
 
 mod flow;
+pub mod lines;
 mod model;
 mod naming;
 mod process;

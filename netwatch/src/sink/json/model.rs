@@ -27,8 +27,10 @@ pub(super) struct Document<'a> {
     totals: Directions<Counters>,
     balance: Balance<'a>,
     lost: Lost,
-    endpoints: Endpoints<'a>,
-    flows: Flows<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints: Option<Endpoints<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<Flows<'a>>,
     folded: Folded,
     naming: JsonNaming,
     attempts: Vec<JsonAttempt<'a>>,
@@ -79,6 +81,10 @@ struct Run<'a> {
     ended_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<i32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kernel: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    netwatch: &'a str,
 }
 
 #[derive(Serialize)]
@@ -177,7 +183,18 @@ struct Other {
 #[derive(Serialize)]
 struct Loopback<'a> {
     totals: Directions<Counters>,
-    flows: Flows<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<Flows<'a>>,
+}
+
+impl<'a> Document<'a> {
+    /// All but the lists that can be long.
+    pub(super) fn without_lists(report: &'a Report) -> Self {
+        let document = Self::from(report);
+        let loopback = document.loopback.map(|loopback| Loopback { flows: None, ..loopback });
+        let dns = document.dns.without_lookups();
+        Self { endpoints: None, flows: None, loopback, dns, ..document }
+    }
 }
 
 impl<'a> From<&'a Report> for Document<'a> {
@@ -193,8 +210,8 @@ impl<'a> From<&'a Report> for Document<'a> {
             totals: report.totals.into(),
             balance: (&report.balance).into(),
             lost: report.lost.into(),
-            endpoints: Endpoints(report),
-            flows: Flows(&report.flows, &report.processes),
+            endpoints: Some(Endpoints(report)),
+            flows: Some(Flows(&report.flows, &report.processes)),
             folded: report.folded.into(),
             naming: (&report.naming).into(),
             attempts: process::attempts(report),
@@ -232,7 +249,7 @@ impl From<flow::FileBalance> for File {
 
 fn loopback(report: &Report) -> Loopback<'_> {
     let report::Loopback { totals, flows } = &report.loopback;
-    Loopback { totals: (*totals).into(), flows: Flows(flows, &report.processes) }
+    Loopback { totals: (*totals).into(), flows: Some(Flows(flows, &report.processes)) }
 }
 
 impl<'a> From<&'a report::Run> for Run<'a> {
@@ -255,6 +272,8 @@ impl<'a> From<&'a report::Run> for Run<'a> {
             }),
             ended_by,
             ended_by_signal,
+            kernel: &run.kernel,
+            netwatch: &run.netwatch,
         }
     }
 }

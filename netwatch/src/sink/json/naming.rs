@@ -54,13 +54,14 @@ pub(super) struct Known<'a> {
 pub(super) struct Dns<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     resolvers: Option<&'a [SocketAddr]>,
-    lookups: Vec<JsonLookup<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lookups: Option<Vec<JsonLookup<'a>>>,
     unused: Vec<&'a str>,
     never_looked_up: &'a [IpAddr],
 }
 
 #[derive(Serialize)]
-struct JsonLookup<'a> {
+pub(super) struct JsonLookup<'a> {
     name: &'a str,
     r#type: String,
     protocol: &'static str,
@@ -160,11 +161,22 @@ impl<'a> From<&'a Report> for Dns<'a> {
     fn from(report: &'a Report) -> Self {
         Self {
             resolvers: report.replay.is_none().then_some(&report.dns.resolvers),
-            lookups: report.naming.lookups.iter().map(JsonLookup::from).collect(),
+            lookups: Some(lookups(report).collect()),
             unused: report.naming.unused.iter().map(|name| name.as_str()).collect(),
             never_looked_up: &report.naming.never_looked_up,
         }
     }
+}
+
+impl Dns<'_> {
+    pub(super) fn without_lookups(self) -> Self {
+        Self { lookups: None, ..self }
+    }
+}
+
+/// Each question of DNS.
+pub(super) fn lookups<'a>(report: &'a Report) -> impl Iterator<Item = JsonLookup<'a>> + use<'a> {
+    report.naming.lookups.iter().map(JsonLookup::from)
 }
 
 impl<'a> From<&'a Lookup> for JsonLookup<'a> {

@@ -34,7 +34,8 @@ fn replayed(replay: &Replay, width: usize) -> Vec<Line> {
     lines
 }
 
-fn to_the_second(unix_ns: u64) -> String {
+/// `2026-03-01T12:00:00Z`.
+pub(in crate::sink) fn to_the_second(unix_ns: u64) -> String {
     let exact = rfc3339(unix_ns);
     exact.split('.').next().map(|seconds| format!("{seconds}Z")).unwrap_or(exact)
 }
@@ -50,7 +51,8 @@ fn ran(run: &Run, complete: bool, width: usize) -> Vec<Line> {
     lines
 }
 
-fn ending(run: &Run, complete: bool) -> String {
+/// `exit code 0 after 1.24 s`.
+pub(in crate::sink) fn ending(run: &Run, complete: bool) -> String {
     let after = duration(run.duration_ns);
     if !complete && run.exit.is_none() {
         return format!("interim, still running after {after}");
@@ -67,7 +69,7 @@ fn ending(run: &Run, complete: bool) -> String {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+pub(in crate::sink) fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal)
         .map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
 }

@@ -6,16 +6,17 @@ mod blocks;
 mod endpoints;
 mod facts;
 mod grid;
-mod head;
+pub(super) mod head;
 mod line;
 mod names;
 mod processes;
-mod text;
-mod units;
+pub(super) mod text;
+pub(super) mod units;
 
 use std::io::{self, Write};
 
 use crate::report::Report;
+pub(super) use head::signal_name;
 use line::Line;
 
 /// Narrower than this, lines are longer than the terminal rather than unreadable.

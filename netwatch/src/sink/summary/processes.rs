@@ -71,7 +71,7 @@ fn unix(report: &Report) -> String {
     let peer = |peer: &UnixPeer| {
         let who: Vec<_> = peer.processes.iter().take(LISTED).map(|id| comm(report, *id)).collect();
         let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
-        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(" "), count(peer.connections)))
+        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(", "), count(peer.connections)))
     };
     format!("work handed to others by {}", listed(report.processes.unix.iter().map(peer)))
 }

@@ -3,7 +3,7 @@
 use crate::sink::escape;
 
 /// How many columns a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(in crate::sink) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
@@ -48,7 +48,7 @@ fn place(word: &str, limit: usize, lines: &mut Vec<String>) {
 }
 
 /// At most `width` characters, the last one an ellipsis if something was cut.
-pub(super) fn cut(text: &str, limit: usize) -> String {
+pub(in crate::sink) fn cut(text: &str, limit: usize) -> String {
     if width(text) <= limit {
         return text.to_owned();
     }
@@ -56,7 +56,7 @@ pub(super) fn cut(text: &str, limit: usize) -> String {
 }
 
 /// A command as it could be typed into a shell, made harmless for the terminal.
-pub(super) fn command(arguments: &[String]) -> String {
+pub(in crate::sink) fn command(arguments: &[String]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|argument| quote(argument)).collect();
     escape(&quoted.join(" ")).into_owned()
 }

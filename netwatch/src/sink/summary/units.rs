@@ -3,7 +3,7 @@
 use super::text::NO_BREAK;
 
 /// `0 B`, `999 B`, `1.23 kB`, `12.3 MB`.
-pub(super) fn bytes(value: u64) -> String {
+pub(in crate::sink) fn bytes(value: u64) -> String {
     const STEPS: [(u64, &str); 6] = [
         (1_000, "kB"),
         (1_000_000, "MB"),
@@ -16,7 +16,7 @@ pub(super) fn bytes(value: u64) -> String {
 }
 
 /// `850 ns`, `12.3 ms`, `1.24 s`, `2 min 03 s`, `26 h 05 min`.
-pub(super) fn duration(ns: u64) -> String {
+pub(in crate::sink) fn duration(ns: u64) -> String {
     const STEPS: [(u64, &str); 3] = [(1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")];
     let seconds = ns / 1_000_000_000;
     match seconds {
@@ -28,7 +28,7 @@ pub(super) fn duration(ns: u64) -> String {
 }
 
 /// `12,345`.
-pub(super) fn count(value: u64) -> String {
+pub(in crate::sink) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -41,7 +41,7 @@ pub(super) fn count(value: u64) -> String {
 }
 
 /// Like [`count`], but `1.15 G` from a thousand million on, so that columns stay columns.
-pub(super) fn packets(value: u64) -> String {
+pub(in crate::sink) fn packets(value: u64) -> String {
     const STEPS: [(u64, &str); 4] = [
         (1_000_000_000, "G"),
         (1_000_000_000_000, "T"),
@@ -52,7 +52,7 @@ pub(super) fn packets(value: u64) -> String {
 }
 
 /// `+12,345`, `-1`, `0`.
-pub(super) fn signed(value: i64) -> String {
+pub(in crate::sink) fn signed(value: i64) -> String {
     let sign = if value < 0 {
         "-"
     } else if value > 0 {
@@ -64,7 +64,7 @@ pub(super) fn signed(value: i64) -> String {
 }
 
 /// `1 flow`, `2 flows`; number and word stay on one line.
-pub(super) fn plural(value: u64, one: &str, many: &str) -> String {
+pub(in crate::sink) fn plural(value: u64, one: &str, many: &str) -> String {
     format!("{}{NO_BREAK}{}", count(value), if value == 1 { one } else { many })
 }
 

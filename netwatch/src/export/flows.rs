@@ -1,0 +1,141 @@
+//! The table of flows.
+
+use super::Exported;
+use super::column::{Cell, Column};
+use crate::flow::{EndReason, Failed, IcmpError, Protocol, Scope, TcpFacts};
+use crate::process::{Process, User};
+use crate::report::{FlowNaming, KnownFlow, Report, Spoken, Tls};
+
+/// A flow of a run.
+pub(super) struct Row<'a> {
+    report: &'a Report,
+    known: &'a KnownFlow,
+    failed: Failed,
+}
+
+/// Those of the link, then those of the loopback, each in the order in which they began.
+pub(super) fn rows<'a>(run: &Exported<'a>) -> impl Iterator<Item = Row<'a>> {
+    let report = run.report;
+    let flows = report.flows.iter().chain(&report.loopback.flows);
+    flows.map(move |known| Row { report, known, failed: known.flow.failed() })
+}
+
+impl<'a> Row<'a> {
+    fn naming(&self) -> Option<&'a FlowNaming> {
+        self.known.naming.as_deref()
+    }
+
+    fn spoken(&self) -> Option<&'a Spoken> {
+        self.naming()?.spoken.as_ref()
+    }
+
+    fn tls(&self) -> Option<&'a Tls> {
+        self.naming()?.tls.as_ref()
+    }
+
+    fn tcp(&self) -> Option<&'a TcpFacts> {
+        self.known.flow.tcp.as_ref()
+    }
+
+    fn icmp(&self) -> Option<IcmpError> {
+        self.known.flow.icmp_error
+    }
+
+    /// Who used it most surely.
+    fn user(&self) -> Option<&'a User> {
+        self.known.users.first()
+    }
+
+    fn process(&self) -> Option<&'a Process> {
+        self.report.processes.get(self.user()?.process)
+    }
+}
+
+/// The columns, in their order.
+pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
+    vec![
+        Column::text("run", |row| row.report.run.id.as_str().into()),
+        Column::text("scope", |row| scope(row.known.flow.key.scope).into()),
+        Column::text("direction", |row| row.known.flow.opened_by.of_flow().into()),
+        Column::text("protocol", |row| Protocol(row.known.flow.key.protocol).to_string().into()),
+        Column::text("local", |row| row.known.flow.key.local.addr.to_string().into()),
+        Column::integer("local_port", |row| u64::from(row.known.flow.key.local.port).into()),
+        Column::text("remote", |row| row.known.flow.key.remote.addr.to_string().into()),
+        Column::integer("remote_port", |row| u64::from(row.known.flow.key.remote.port).into()),
+        Column::flag("fragment", |row| row.known.flow.key.fragment.into()),
+        Column::text("name", |row| row.known.shown().map(|shown| shown.name.as_str()).into()),
+        Column::text("name_source", |row| row.known.shown().map(|shown| shown.source.name()).into()),
+        Column::text("application", |row| row.spoken().map(|spoken| spoken.application.as_ref()).into()),
+        Column::text("application_evidence", |row| row.spoken().map(|spoken| spoken.evidence.as_ref()).into()),
+        Column::text("hidden", hidden),
+        Column::text("tls_offered_version", |row| row.tls().map(|tls| tls.offered_version.as_str()).into()),
+        Column::text("tls_alpn", |row| row.tls().map(|tls| tls.alpn.join(" ")).into()),
+        Column::text("tls_ja4", |row| row.tls().and_then(|tls| tls.ja4.as_deref()).into()),
+        Column::flag("tls_post_quantum", |row| row.tls().map(|tls| tls.post_quantum).into()),
+        Column::time("first_seen", |row| row.known.flow.first_seen_ns.into()),
+        Column::time("last_seen", |row| row.known.flow.last_seen_ns.into()),
+        Column::integer("egress_skbs", |row| row.known.flow.counters.egress.skbs.into()),
+        Column::integer("egress_packets", |row| row.known.flow.counters.egress.packets.into()),
+        Column::integer("egress_bytes", |row| row.known.flow.counters.egress.bytes.into()),
+        Column::integer("egress_wire_bytes", |row| row.known.flow.counters.egress.wire_bytes.into()),
+        Column::integer("ingress_skbs", |row| row.known.flow.counters.ingress.skbs.into()),
+        Column::integer("ingress_packets", |row| row.known.flow.counters.ingress.packets.into()),
+        Column::integer("ingress_bytes", |row| row.known.flow.counters.ingress.bytes.into()),
+        Column::integer("ingress_wire_bytes", |row| row.known.flow.counters.ingress.wire_bytes.into()),
+        Column::integer("connections", |row| row.known.flow.connections().into()),
+        Column::integer("handshake_rtt_ns", |row| row.tcp().and_then(|tcp| tcp.handshake_rtt_ns).into()),
+        Column::integer("egress_retransmitted_packets", |row| {
+            row.tcp().map(|tcp| tcp.retransmitted_packets.egress).into()
+        }),
+        Column::integer("ingress_retransmitted_packets", |row| {
+            row.tcp().map(|tcp| tcp.retransmitted_packets.ingress).into()
+        }),
+        Column::integer("egress_retransmitted_bytes", |row| row.tcp().map(|tcp| tcp.retransmitted_bytes.egress).into()),
+        Column::integer("ingress_retransmitted_bytes", |row| {
+            row.tcp().map(|tcp| tcp.retransmitted_bytes.ingress).into()
+        }),
+        Column::integer("egress_resets", |row| row.tcp().map(|tcp| tcp.resets.egress).into()),
+        Column::integer("ingress_resets", |row| row.tcp().map(|tcp| tcp.resets.ingress).into()),
+        Column::integer("egress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.egress).into()),
+        Column::integer("ingress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.ingress).into()),
+        Column::integer("round_trips", |row| row.tcp().map(|tcp| tcp.round_trips.count).into()),
+        Column::integer("round_trip_min_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.min_ns).into()),
+        Column::integer("round_trip_mean_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.mean_ns()).into()),
+        Column::text("end_reason", |row| row.known.flow.end_reason().map(end_reason).into()),
+        Column::integer("icmp_error_type", |row| row.icmp().map(|error| u64::from(error.kind)).into()),
+        Column::integer("icmp_error_code", |row| row.icmp().map(|error| u64::from(error.code)).into()),
+        Column::integer("failed_attempts", |row| row.failed.attempts().into()),
+        Column::integer("refused", |row| row.failed.refused.into()),
+        Column::integer("unanswered", |row| row.failed.unanswered.into()),
+        Column::integer("unanswered_tries", |row| row.failed.unanswered_tries.into()),
+        Column::integer("reset", |row| row.failed.reset.into()),
+        Column::integer("unreachable", |row| row.failed.unreachable.into()),
+        Column::integer("pid", |row| row.process().map(|process| u64::from(process.pid)).into()),
+        Column::text("comm", |row| row.process().map(|process| process.comm.as_str()).into()),
+        Column::text("exe", |row| row.process().and_then(|process| process.exe.as_deref()).into()),
+        Column::text("cmdline", |row| {
+            row.process().and_then(|process| process.cmdline.as_ref()).map(|words| words.join(" ")).into()
+        }),
+        Column::integer("uid", |row| row.process().and_then(|process| process.uid).map(u64::from).into()),
+        Column::text("process_evidence", |row| row.user().map(|user| user.evidence.name()).into()),
+        Column::integer("processes", |row| (row.known.users.len() as u64).into()),
+    ]
+}
+
+fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Link => "link",
+        Scope::Loopback => "loopback",
+    }
+}
+
+fn hidden<'r>(row: &'r Row<'_>) -> Cell<'r> {
+    let reasons = row.naming().map(|naming| naming.hidden.as_slice()).filter(|reasons| !reasons.is_empty());
+    reasons.map(|reasons| reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(" ")).into()
+}
+
+fn end_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::EndOfFlow => "end_of_flow",
+    }
+}

@@ -1,0 +1,240 @@
+//! The columns of what a report is made of.
+
+use std::net::IpAddr;
+
+use super::cell::{Binder, Cursor, Put, Take, Wrong, columns, text, words};
+use crate::flow::{
+    Amount, Counters, Difference, Direction, End, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey, IcmpError,
+    PerDirection, Protocol, Remote, RoundTrips, Scope, State, TcpFacts,
+};
+use crate::name::{Hidden, Named, ResponseTimes, Source};
+use crate::process::{Evidence, Process, ProcessId, User};
+use crate::report::{EndedBy, EndedEarly, Exit, Share, Shown, Spoken, Step, Tls};
+use crate::wire::dns::{Question, RecordType};
+use crate::wire::{Application, Name};
+
+words!(Direction { Egress = "out", Ingress = "in" });
+words!(Scope { Link = "link", Loopback = "loopback" });
+words!(State { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown" });
+words!(Source {
+    Sni = Source::Sni.name(),
+    Quic = Source::Quic.name(),
+    Http = Source::Http.name(),
+    Dns = Source::Dns.name(),
+    Mdns = Source::Mdns.name(),
+    Llmnr = Source::Llmnr.name(),
+    Hosts = Source::Hosts.name(),
+    Ptr = Source::Ptr.name(),
+});
+words!(Evidence { Socket = "socket", Tuple = "tuple", Netns = "netns" });
+
+columns!(Counters { skbs: u64, packets: u64, bytes: u64, wire_bytes: u64 });
+columns!(Amount { skbs: u64, bytes: u64 });
+columns!(Difference { skbs: i64, bytes: i64 });
+columns!(End { addr: IpAddr, port: u16 });
+columns!(FlowKey { scope: Scope, protocol: u8, fragment: bool, local: End, remote: End });
+columns!(RoundTrips { count: u64, sum_ns: u64, min_ns: Option<u64> });
+columns!(IcmpError { kind: u8, code: u8 });
+columns!(TcpFacts {
+    flags: PerDirection<u8>,
+    handshake_rtt_ns: Option<u64>,
+    syns: PerDirection<u64>,
+    syn_acks: PerDirection<u64>,
+    resets: PerDirection<u64>,
+    retransmitted_packets: PerDirection<u64>,
+    retransmitted_bytes: PerDirection<u64>,
+    zero_windows: PerDirection<u64>,
+    round_trips: RoundTrips,
+});
+columns!(Flow {
+    key: FlowKey,
+    counters: PerDirection<Counters>,
+    first_seen_ns: u64,
+    last_seen_ns: u64,
+    opened_by: Direction,
+    connections: u64,
+    tcp: Option<TcpFacts>,
+    icmp_error: Option<IcmpError>,
+});
+columns!(EndpointKey { remote: Remote, protocol: Protocol, port: u16, direction: Direction, fragment: bool });
+columns!(Failed { refused: u64, unanswered: u64, unanswered_tries: u64, reset: u64, unreachable: u64 });
+columns!(Endpoint {
+    key: EndpointKey,
+    flows: u64,
+    connections: u64,
+    counters: PerDirection<Counters>,
+    handshake_rtt_ns: Option<u64>,
+    failed: Failed,
+});
+columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference });
+columns!(Shown { name: Name, source: Source });
+columns!(Named { name: Name, source: Source, question: Option<Name>, first_seen_ns: u64 });
+columns!(Tls { offered_version: String, alpn: Vec<String>, ja4: Option<String>, post_quantum: bool });
+columns!(ResponseTimes { count: u64, min_ns: u64, max_ns: u64, sum_ns: u64 });
+columns!(Question { name: Name, kind: RecordType });
+columns!(Share { flows: u64, wire_bytes: u64 });
+columns!(User { process: ProcessId, evidence: Evidence, is_maker: bool });
+columns!(Process {
+    pid: u32,
+    start_ns: u64,
+    ppid: u32,
+    parent: Option<ProcessId>,
+    comm: String,
+    exe: Option<String>,
+    cmdline: Option<Vec<String>>,
+    cmdline_cut: bool,
+    uid: Option<u32>,
+});
+columns!(EndedEarly { offset: u64, cause: String });
+columns!(Step { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: u64, active: u64 });
+
+impl<T: Put> Put for PerDirection<T> {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.egress.put(row)?;
+        self.ingress.put(row)
+    }
+}
+
+impl<T: Take> Take for PerDirection<T> {
+    const WIDTH: usize = 2 * T::WIDTH;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        Ok(Self { egress: row.take()?, ingress: row.take()? })
+    }
+}
+
+/// Newtypes of numbers.
+macro_rules! numbers {
+    ($($type:ident ( $inner:ty )),*) => {$(
+        impl Put for $type {
+            fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+                self.0.put(row)
+            }
+        }
+
+        impl Take for $type {
+            const WIDTH: usize = 1;
+            fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+                row.take::<$inner>().map(Self)
+            }
+        }
+    )*};
+}
+numbers!(Protocol(u8), ProcessId(u32), RecordType(u16));
+
+impl Put for Name {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.as_str().put(row)
+    }
+}
+
+impl Take for Name {
+    const WIDTH: usize = 1;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        text(row, |text| Some(Self::of_text(text)))
+    }
+}
+
+/// An address, or nothing for all others: never part of an optional value.
+impl Put for Remote {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Others => None,
+        }
+        .put(row)
+    }
+}
+
+impl Take for Remote {
+    const WIDTH: usize = 1;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        Ok(row.take::<Option<IpAddr>>()?.map_or(Self::Others, Self::Address))
+    }
+}
+
+impl Put for Spoken {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.application.as_ref().put(row)?;
+        self.evidence.as_ref().put(row)
+    }
+}
+
+impl Take for Spoken {
+    const WIDTH: usize = 2;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        Ok(Self { application: row.take::<String>()?.into(), evidence: row.take::<String>()?.into() })
+    }
+}
+
+/// A code or a signal: two columns, of which one or none is empty.
+impl Put for Exit {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        let (code, signal) = match self {
+            Self::Code(code) => (Some(*code), None),
+            Self::Signal(signal) => (None, Some(*signal)),
+        };
+        code.put(row)?;
+        signal.put(row)
+    }
+}
+
+/// The exit of a command that may still run.
+pub(super) fn take_exit(row: &mut Cursor<'_>) -> Result<Option<Exit>, Wrong> {
+    let (code, signal) = (row.take::<Option<i32>>()?, row.take::<Option<i32>>()?);
+    Ok(code.map(Exit::Code).or(signal.map(Exit::Signal)))
+}
+
+impl Put for EndedBy {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        let (word, signal) = match self {
+            Self::Command => ("command", None),
+            Self::Duration => ("duration", None),
+            Self::Signal(signal) => ("signal", Some(*signal)),
+        };
+        word.put(row)?;
+        signal.put(row)
+    }
+}
+
+impl Take for EndedBy {
+    const WIDTH: usize = 2;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        let word: String = row.take()?;
+        Ok(match (word.as_str(), row.take::<Option<i32>>()?) {
+            ("command", _) => Self::Command,
+            ("duration", _) => Self::Duration,
+            ("signal", Some(signal)) => Self::Signal(signal),
+            _ => return Err(Wrong::Value(format!("ended_by cannot be '{}'", word.escape_default()))),
+        })
+    }
+}
+
+impl Put for Application {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.name().put(row)
+    }
+}
+
+/// Only those that look-ups have.
+impl Take for Application {
+    const WIDTH: usize = 1;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        let all = [Self::Dns, Self::Mdns, Self::Llmnr];
+        text(row, |text| all.into_iter().find(|application| application.name() == text))
+    }
+}
+
+/// Every reason, by its name.
+const HIDDEN: [Hidden; 7] =
+    [Hidden::Doh, Hidden::Dot, Hidden::Doq, Hidden::Ech, Hidden::EchPossible, Hidden::Esni, Hidden::NoServerName];
+
+/// Names of reasons.
+pub(super) fn hidden_names(reasons: &[Hidden]) -> Vec<&'static str> {
+    reasons.iter().map(|reason| reason.name()).collect()
+}
+
+/// The reason of a name.
+pub(super) fn hidden_of(name: &str) -> Result<Hidden, Wrong> {
+    let found = HIDDEN.into_iter().find(|reason| reason.name() == name);
+    found.ok_or_else(|| Wrong::Value(format!("hidden cannot be '{}'", name.escape_default())))
+}

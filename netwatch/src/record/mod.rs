@@ -1,0 +1,112 @@
+//! Recordings: runs kept in files, so that every report can be made again without root. docs/recording.md describes the file. Not: what a
+//! report says, nor what becomes of it.
+
+mod batch;
+mod cell;
+mod cells;
+mod create;
+mod fault;
+mod file;
+mod live;
+mod read;
+mod recorder;
+mod remainder;
+mod schema;
+mod store;
+mod summary;
+mod table;
+mod write;
+
+use std::path::Path;
+
+pub use batch::{Batch, Rest, Steps};
+pub use recorder::{Closing, Destination, Place, Recorder};
+pub use schema::VERSION;
+pub use store::{Keep, Store, Stored, remove};
+pub use summary::{Summary, is_live, summary};
+
+use crate::error::Result;
+use crate::report::{Report, Series};
+use crate::rights;
+use fault::Doing;
+
+/// A run that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// What was said of it, or could be.
+    pub report: Report,
+    /// Its traffic over time.
+    pub series: Series,
+    /// Whether it is all there.
+    pub complete: Completeness,
+}
+
+/// Whether a recording has the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// It has.
+    Complete,
+    /// netwatch was killed, or the disk was full.
+    Incomplete {
+        /// What was counted up to here is there, nanoseconds since the Unix epoch.
+        until_ns: u64,
+    },
+}
+
+/// A run by number (1 is the newest), id, or file; `None` is the newest.
+pub fn open(selector: Option<&str>) -> Result<Recorded> {
+    let user = rights::caller()?;
+    let store = Store::of(&user)?;
+    rights::as_user((user.uid, user.gid), || read_file(&store.find(selector)?))
+}
+
+/// Whether this file is a recording, of whatever version, so that nothing else is removed.
+pub fn check(path: &Path) -> Result<()> {
+    match schema::Kind::of(path).map_err(|error| fault::os(Doing::Read, path, error))? {
+        schema::Kind::Empty | schema::Kind::Recording(_) => Ok(()),
+        other => other.check_readable(path),
+    }
+}
+
+/// The recording in this file.
+pub fn read_file(path: &Path) -> Result<Recorded> {
+    let reading = file::open(path)?;
+    let db = &reading.db;
+    let wrong = |error: cell::Wrong| fault::wrong(path, &error, db);
+    let complete = completeness(path, db)?;
+    let report = match complete {
+        Completeness::Complete => read::report(db).map_err(wrong)?,
+        Completeness::Incomplete { until_ns } => incomplete(live::report(db).map_err(wrong)?, until_ns),
+    };
+    Ok(Recorded { report, series: read::series(db).map_err(wrong)?, complete })
+}
+
+/// Says in the report itself how far it goes.
+fn incomplete(mut report: Report, until_ns: u64) -> Report {
+    report.run.duration_ns = until_ns.saturating_sub(report.run.started_ns);
+    let until = crate::sink::rfc3339(until_ns);
+    report.notes.push(format!("the recording is incomplete: it ends at {until}, and the run went on"));
+    report
+}
+
+fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> {
+    let said = table::read_first(db, "recording", |row| {
+        let (state, until_ns) = (row.take()?, row.take()?);
+        Ok(match state {
+            write::State::Complete => Completeness::Complete,
+            write::State::Running => Completeness::Incomplete { until_ns },
+        })
+    });
+    let nothing = "nothing was written: its run was killed in its first second";
+    said.map_err(|error| fault::wrong(path, &error, db))?.ok_or_else(|| fault::said(Doing::Read, path, nothing))
+}
+
+/// Bytes that a recording may have unless configured otherwise.
+pub const DEFAULT_LIMIT_BYTES: u64 = 512 << 20;
+
+/// Writes a finished run into a file that its owner alone can read. An older recording is replaced; any other file is refused.
+pub fn write_file(path: &Path, report: &Report, series: &Series) -> Result<()> {
+    create::prepare(path)?;
+    let mut db = create::begin(path, DEFAULT_LIMIT_BYTES)?;
+    write::finished(&mut db, report, series).map_err(|error| fault::sqlite(Doing::Write, path, &error, Some(&db)))
+}

@@ -1,0 +1,366 @@
+//! The tables back into a report.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::Connection;
+
+use super::cell::{Cursor, Wrong};
+use super::cells::{hidden_of, take_exit};
+use super::remainder;
+use super::table::{Parts, read, read_first, read_one, read_parts};
+use crate::flow::{Amount, Balance, Counters, Difference, Flow, Folded, Lost, PerDirection, RemainderKind, Scope};
+use crate::name::{self, Lookup};
+use crate::process::{self, Attempt, Attribution, Cause, Processes, Target, UnixPeer};
+use crate::report::{
+    Dns, FlowNaming, Interface, KnownEndpoint, KnownFlow, Loopback, Naming, Replay, Report, Run, Series,
+};
+use crate::wire::Name;
+use crate::wire::dns::Rcode;
+
+type Result<T> = std::result::Result<T, Wrong>;
+
+/// A whole report, as it was written.
+pub(super) fn report(db: &Connection) -> Result<Report> {
+    let head = head(db)?;
+    let totals = totals(db)?;
+    let total = |part: &str| totals.get(part).copied().ok_or_else(|| Wrong::Value(format!("total lacks {part}")));
+    let lost = Losses::read(db)?;
+    let (flows, loopback) = flows(db)?;
+    let processes = processes(db, head.attribution, lost.processes())?;
+    Ok(Report {
+        run: head.run,
+        interface: head.interface,
+        dns: head.dns,
+        complete: head.is_final,
+        totals: total("run")?,
+        balance: balance(db)?,
+        remainders: remainder::take(db)?,
+        lost: lost.counts(),
+        folded: folded(db, total("folded")?)?,
+        endpoints: endpoints(db)?,
+        flows,
+        loopback: Loopback { totals: total("loopback")?, flows: loopback },
+        naming: naming(db, lost.names())?,
+        processes,
+        attempts: attempts(db)?,
+        notes: notes(db)?,
+        replay: replayed(db)?,
+    })
+}
+
+/// Traffic over time.
+pub(super) fn series(db: &Connection) -> Result<Series> {
+    Ok(Series { steps: read(db, "step", "start_ns", |row| row.take())? })
+}
+
+/// The row of the run.
+pub(super) struct Head {
+    pub run: Run,
+    pub interface: Interface,
+    pub dns: Dns,
+    pub is_final: bool,
+    pub attribution: Attribution,
+}
+
+/// The run's own row.
+pub(super) fn head(db: &Connection) -> Result<Head> {
+    read_one(db, "run", |row| {
+        let mut head = Head {
+            run: Run {
+                kernel: String::new(),
+                netwatch: String::new(),
+                id: row.take()?,
+                command: row.take()?,
+                user: row.take()?,
+                pid: row.take()?,
+                started_ns: row.take()?,
+                duration_ns: row.take()?,
+                exit: take_exit(row)?,
+                ended_by: row.take()?,
+            },
+            interface: Interface {
+                name: row.take()?,
+                mtu: row.take()?,
+                local: row.take()?,
+                gateway: row.take()?,
+                host_loopback: row.take()?,
+            },
+            dns: Dns { resolvers: row.take()? },
+            is_final: row.take()?,
+            attribution: attribution(row)?,
+        };
+        (head.run.kernel, head.run.netwatch) = (row.take()?, row.take()?);
+        Ok(head)
+    })
+}
+
+fn attribution(row: &mut Cursor<'_>) -> Result<Attribution> {
+    let (word, why): (String, Option<String>) = (row.take()?, row.take()?);
+    match (word.as_str(), why) {
+        ("on", None) => Ok(Attribution::On),
+        ("absent", None) => Ok(Attribution::Absent),
+        ("off", Some(why)) => Ok(Attribution::Off(why)),
+        _ => Err(unknown("attribution", &word)),
+    }
+}
+
+/// The capture, if one was replayed.
+pub(super) fn replayed(db: &Connection) -> Result<Option<Replay>> {
+    read_first(db, "replay", replay)
+}
+
+fn replay(row: &mut Cursor<'_>) -> Result<Replay> {
+    Ok(Replay {
+        file: row.take()?,
+        format: match row.take::<String>()?.as_str() {
+            "pcap" => "pcap",
+            "pcapng" => "pcapng",
+            other => return Err(unknown("format", other)),
+        },
+        link_types: row.take()?,
+        by_kernel: row.take()?,
+        local: row.take()?,
+        started_ns: row.take()?,
+        duration_ns: row.take()?,
+        frames: row.take()?,
+        cut_frames: row.take()?,
+        left_out: row.take()?,
+        ended_early: row.take()?,
+    })
+}
+
+/// Counters by what they are of.
+pub(super) fn totals(db: &Connection) -> Result<HashMap<String, PerDirection<Counters>>> {
+    Ok(read(db, "total", "part", |row| Ok((row.take()?, row.take()?)))?.into_iter().collect())
+}
+
+/// Detail that there was no room for.
+pub(super) fn folded(db: &Connection, counters: PerDirection<Counters>) -> Result<Folded> {
+    read_one(db, "folded", |row| {
+        Ok(Folded { flows: row.take()?, at_least: row.take()?, icmp_errors: row.take()?, counters })
+    })
+}
+
+fn balance(db: &Connection) -> Result<Balance> {
+    let parts = read(db, "balance", "part", |row| Ok((row.take()?, row.take::<PerDirection<Difference>>()?)))?;
+    let parts: HashMap<String, PerDirection<Difference>> = parts.into_iter().collect();
+    let part = |name: &str| parts.get(name).copied();
+    let amount = |name: &str| part(name).map(|signed| signed.map(as_amount));
+    let needed = |name: &str| amount(name).ok_or_else(|| Wrong::Value(format!("balance lacks {name}")));
+    let remainder = |kind: RemainderKind| Ok((kind, needed(kind.name())?));
+    let (state, dropped, file) = read_one(db, "balance_state", |row| Ok((row.take()?, row.take()?, row.take()?)))?;
+    Ok(Balance {
+        counted: needed("counted")?,
+        interface: amount("interface"),
+        dropped,
+        flows: needed("flows")?,
+        remainders: RemainderKind::ALL.into_iter().map(remainder).collect::<Result<_>>()?,
+        difference: part("difference"),
+        unassigned: part("unassigned").ok_or_else(|| Wrong::Value("balance lacks unassigned".into()))?,
+        state,
+        file,
+    })
+}
+
+fn as_amount(signed: Difference) -> Amount {
+    Amount { skbs: signed.skbs.cast_unsigned(), bytes: signed.bytes.cast_unsigned() }
+}
+
+/// Losses by their reasons.
+pub(super) struct Losses(HashMap<String, u64>);
+
+impl Losses {
+    pub fn read(db: &Connection) -> Result<Self> {
+        Ok(Self(read(db, "lost", "reason", |row| Ok((row.take()?, row.take()?)))?.into_iter().collect()))
+    }
+
+    fn of(&self, reason: &str) -> u64 {
+        self.0.get(reason).copied().unwrap_or_default()
+    }
+
+    pub fn counts(&self) -> Lost {
+        Lost {
+            samples: self.of("samples"),
+            unreadable: self.of("unreadable"),
+            table_full: self.of("table_full"),
+            insert_failed: self.of("insert_failed"),
+            new_flows: self.of("new_flows"),
+        }
+    }
+
+    pub fn names(&self) -> name::Lost {
+        name::Lost {
+            direction_bytes: self.of("names.direction_bytes"),
+            waiting_bytes: self.of("names.waiting_bytes"),
+            open_flows: self.of("names.open_flows"),
+            flows: self.of("names.flows"),
+            addresses: self.of("names.addresses"),
+            names: self.of("names.names"),
+            lookups: self.of("names.lookups"),
+            pending: self.of("names.pending"),
+            records: self.of("names.records"),
+            http2_broken: self.of("names.http2_broken"),
+        }
+    }
+
+    pub fn processes(&self) -> process::Lost {
+        process::Lost {
+            events: self.of("processes.events"),
+            sockets: self.of("processes.sockets"),
+            gone: self.of("processes.gone"),
+            beyond: self.of("processes.beyond"),
+        }
+    }
+}
+
+/// Flows of the link and of the loopback, by their numbers.
+pub(super) fn flows(db: &Connection) -> Result<(Vec<KnownFlow>, Vec<KnownFlow>)> {
+    let (mut names, mut users) = (read_parts(db, "flow_name")?, read_parts(db, "flow_user")?);
+    let all = read(db, "flow", "number", |row| {
+        let number: u64 = row.take()?;
+        let flow: Flow = row.take()?;
+        let naming = naming_of(row, number, &mut names)?;
+        let naming = (naming != FlowNaming::default()).then(|| Box::new(naming));
+        Ok(KnownFlow { flow, naming, users: users.of(number) })
+    })?;
+    Ok(all.into_iter().partition(|known| known.flow.key.scope == Scope::Link))
+}
+
+fn naming_of(row: &mut Cursor<'_>, number: u64, names: &mut Parts<name::Named>) -> Result<FlowNaming> {
+    let (shown, spoken) = (row.take()?, row.take()?);
+    let hidden: Option<Vec<String>> = row.take()?;
+    let hidden = hidden.unwrap_or_default().iter().map(|name| hidden_of(name)).collect::<Result<_>>()?;
+    Ok(FlowNaming { shown, spoken, hidden, tls: row.take()?, names: names.of(number) })
+}
+
+fn endpoints(db: &Connection) -> Result<Vec<KnownEndpoint>> {
+    let (mut names, mut processes) = (read_parts(db, "endpoint_name")?, read_parts(db, "endpoint_process")?);
+    read(db, "endpoint", "number", |row| {
+        let number: u64 = row.take()?;
+        Ok(KnownEndpoint {
+            endpoint: row.take()?,
+            shown: row.take()?,
+            spoken: row.take()?,
+            names: names.of(number),
+            processes: processes.of(number),
+        })
+    })
+}
+
+/// Questions of DNS.
+pub(super) fn lookups(db: &Connection) -> Result<Vec<Lookup>> {
+    let mut outcomes: HashMap<u64, BTreeMap<Rcode, u64>> = HashMap::new();
+    for (lookup, rcode, count) in
+        read(db, "lookup_outcome", "1", |row| Ok((row.take::<u64>()?, row.take::<u8>()?, row.take::<u64>()?)))?
+    {
+        outcomes.entry(lookup).or_default().insert(Rcode(rcode), count);
+    }
+    read(db, "lookup", "number", |row| {
+        let number: u64 = row.take()?;
+        Ok(Lookup {
+            question: row.take()?,
+            application: row.take()?,
+            asked_by: row.take()?,
+            asked: row.take()?,
+            answered: row.take()?,
+            outcomes: outcomes.remove(&number).unwrap_or_default(),
+            truncated: row.take()?,
+            response: row.take()?,
+            first_seen_ns: row.take()?,
+            addresses: row.take()?,
+            aliases: names(row)?,
+        })
+    })
+}
+
+fn names(row: &mut Cursor<'_>) -> Result<Vec<Name>> {
+    Ok(row.take::<Vec<String>>()?.iter().map(|text| Name::of_text(text)).collect())
+}
+
+fn naming(db: &Connection, lost: name::Lost) -> Result<Naming> {
+    let hidden = read(db, "hidden", "position", |row| {
+        let _position: u64 = row.take()?;
+        Ok((hidden_of(&row.take::<String>()?)?, row.take()?))
+    })?;
+    let lookups = lookups(db)?;
+    read_one(db, "naming", |row| {
+        Ok(Naming {
+            lookups: lookups.clone(),
+            flows: row.take()?,
+            unnamed: row.take()?,
+            hidden: hidden.clone(),
+            unused: names(row)?,
+            never_looked_up: row.take()?,
+            lost,
+        })
+    })
+}
+
+/// Processes and unix sockets; what was lost stands elsewhere.
+pub(super) fn processes(db: &Connection, attribution: Attribution, lost: process::Lost) -> Result<Processes> {
+    let list = read(db, "process", "number", |row| {
+        let _number: u64 = row.take()?;
+        row.take()
+    })?;
+    let unix = read(db, "unix_socket", "position", |row| {
+        let _position: u64 = row.take()?;
+        let (path, connections, failed) = (row.take()?, row.take()?, row.take()?);
+        let processes = row.take::<Vec<u32>>()?.into_iter().map(process::ProcessId).collect();
+        Ok(UnixPeer { path, connections, failed, processes })
+    })?;
+    Ok(Processes { attribution, list, unix, lost })
+}
+
+/// Attempts that came to nothing.
+pub(super) fn attempts(db: &Connection) -> Result<Vec<Attempt>> {
+    read(db, "attempt", "position", |row| {
+        let _position: u64 = row.take()?;
+        Ok(Attempt {
+            first_ns: row.take()?,
+            last_ns: row.take()?,
+            count: row.take()?,
+            tries: row.take()?,
+            target: target(row)?,
+            protocol: row.take()?,
+            cause: cause(row)?,
+            process: row.take()?,
+        })
+    })
+}
+
+fn target(row: &mut Cursor<'_>) -> Result<Target> {
+    let (kind, target, target_type): (String, String, Option<String>) = (row.take()?, row.take()?, row.take()?);
+    match (kind.as_str(), target_type) {
+        ("address", None) => target.parse().map(Target::Address).map_err(|_| unknown("target", &target)),
+        ("name", Some(kind)) => Ok(Target::Name(target, kind)),
+        ("unix", None) => Ok(Target::Unix(target)),
+        _ => Err(unknown("target_kind", &kind)),
+    }
+}
+
+fn cause(row: &mut Cursor<'_>) -> Result<Cause> {
+    let (word, icmp): (String, Option<_>) = (row.take()?, row.take()?);
+    let (errno, dns): (Option<i32>, Option<String>) = (row.take()?, row.take()?);
+    match (word.as_str(), icmp, errno, dns) {
+        ("unanswered", ..) => Ok(Cause::Unanswered),
+        ("refused", ..) => Ok(Cause::Refused),
+        ("reset", ..) => Ok(Cause::Reset),
+        ("no_packet", ..) => Ok(Cause::NoPacket),
+        ("icmp", Some(error), ..) => Ok(Cause::Icmp(error)),
+        ("errno", _, Some(errno), _) => Ok(Cause::Errno(errno)),
+        ("dns", .., Some(answer)) => Ok(Cause::Dns(answer)),
+        _ => Err(unknown("cause", &word)),
+    }
+}
+
+/// Plain sentences.
+pub(super) fn notes(db: &Connection) -> Result<Vec<String>> {
+    read(db, "note", "position", |row| {
+        let _position: u64 = row.take()?;
+        row.take()
+    })
+}
+
+fn unknown(what: &str, word: &str) -> Wrong {
+    Wrong::Value(format!("{what} cannot be '{}'", word.escape_default()))
+}

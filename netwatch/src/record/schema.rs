@@ -1,0 +1,86 @@
+//! Whose file it is, and of which version.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::fault::{self, Doing};
+use crate::error::Result;
+
+/// Raised when tables change. Files of every version up to this one can be read.
+pub const VERSION: u32 = 1;
+
+/// `nwat`: what SQLite keeps in the header for `file` and others to tell whose data base it is.
+pub(super) const APPLICATION_ID: u32 = 0x6e77_6174;
+
+const TABLES: &str = include_str!("schema.sql");
+
+/// Makes the tables. The header is complete before anything goes to the write-ahead log, so that a killed run leaves a file that can be told.
+pub(super) fn create(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(&format!(
+        "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
+    ))
+}
+
+/// How many columns a table of this version has.
+pub(super) fn columns(table: &str) -> usize {
+    let begin = format!("CREATE TABLE {table} (");
+    let rows = TABLES.lines().skip_while(|line| *line != begin).skip(1).take_while(|line| !line.starts_with(')'));
+    rows.filter(|line| !line.trim_start().starts_with("PRIMARY KEY")).count()
+}
+
+/// What the first bytes of a file say it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing in it.
+    Empty,
+    /// A recording of this version.
+    Recording(u32),
+    /// A data base of somebody else's.
+    OtherDatabase,
+    /// Something else.
+    Other,
+}
+
+impl Kind {
+    /// What this file is.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Self::read(&mut File::open(path)?)
+    }
+
+    /// Reads the header (https://sqlite.org/fileformat.html#the_database_header).
+    pub fn read(file: &mut File) -> io::Result<Self> {
+        const SIZE: usize = 100;
+        const MAGIC: &[u8] = b"SQLite format 3\0";
+        let mut header = Vec::with_capacity(SIZE);
+        file.take(SIZE as u64).read_to_end(&mut header)?;
+        let number = |at: usize| {
+            header.get(at..at + 4).map(|bytes| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
+        };
+        Ok(match (header.len(), header.starts_with(MAGIC), number(68), number(60)) {
+            (0, ..) => Self::Empty,
+            (_, true, Some(APPLICATION_ID), Some(version)) => Self::Recording(version),
+            (_, true, ..) => Self::OtherDatabase,
+            _ => Self::Other,
+        })
+    }
+
+    /// Says what is wrong unless it can be read.
+    pub fn check_readable(self, path: &Path) -> Result<()> {
+        let said = |cause: &str| Err(fault::said(Doing::Read, path, cause));
+        match self {
+            Self::Recording(1..=VERSION) => Ok(()),
+            Self::Recording(newer) => Err(fault::said(
+                Doing::Read,
+                path,
+                format!("a newer netwatch wrote it (schema {newer}, this one reads up to {VERSION})"),
+            )
+            .hint("use that netwatch")),
+            Self::Empty => said("the file is empty: its run had not begun"),
+            Self::OtherDatabase => said("an SQLite data base, but not a recording of netwatch's"),
+            Self::Other => said("not a recording of netwatch's"),
+        }
+    }
+}

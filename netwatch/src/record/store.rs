@@ -1,0 +1,193 @@
+//! Where runs are kept: a folder of the user's, one file a run, newest first.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::create;
+use super::fault::{self, Doing};
+use crate::error::{Error, Result};
+use crate::target::user::Identity;
+
+/// What recordings are called: `20260101T120000.000Z-3f2a91bc.netwatch`, so that names sort as times do.
+pub(super) const SUFFIX: &str = ".netwatch";
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// A run in the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// 1 is the newest.
+    pub number: usize,
+    /// The run's id.
+    pub id: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// How many runs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many.
+    pub runs: usize,
+    /// Of them, the newest that have so many bytes together; the newest is always kept.
+    pub bytes: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { runs: 50, bytes: 1 << 30 }
+    }
+}
+
+impl Store {
+    /// The user's own: `$XDG_STATE_HOME/netwatch/runs`, else `~/.local/state/netwatch/runs`. Under sudo the environment is root's, so the home
+    /// of who called it is looked up.
+    pub fn of(user: &Identity) -> Result<Self> {
+        let is_ours = user.uid == nix::unistd::Uid::effective();
+        let variable =
+            |name: &str| env::var_os(name).filter(|_| is_ours).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = variable("HOME").unwrap_or_else(|| user.home.clone());
+        let state = variable("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state"));
+        Ok(Self { folder: state.join("netwatch/runs") })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All runs, newest first. No folder is no runs. Other files are left alone.
+    pub fn list(&self) -> Result<Vec<Stored>> {
+        let failed = |error| Error::os("list recordings in", self.folder.display().to_string(), error);
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let names =
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut names: Vec<(String, String)> = names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .filter_map(|name| Some((id_of(&name)?.to_owned(), name)))
+            .collect();
+        names.sort_by(|(_, a), (_, b)| b.cmp(a));
+        let stored =
+            |(at, (id, name)): (usize, (String, String))| Stored { number: at + 1, id, path: self.folder.join(name) };
+        Ok(names.into_iter().enumerate().map(stored).collect())
+    }
+
+    /// Makes the file of a new run, and the folder where there is none.
+    pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<PathBuf> {
+        let failed = |object: &Path, error| {
+            fault::os(Doing::Write, object, error).hint("record elsewhere with --record FILE, or not with --no-record")
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| failed(&self.folder, error))?;
+        let time = crate::sink::rfc3339(started_ns);
+        let time: String = time.chars().take(MILLISECONDS).filter(|c| !"-:".contains(*c)).collect();
+        let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
+        create::prepare(&path)?;
+        Ok(path)
+    }
+
+    /// Removes what is more than is kept, oldest first. Never the run itself, nor one that still goes on. What cannot be removed stays for the next
+    /// time: it is no reason to lose a run.
+    pub(super) fn prune(&self, keep: &Keep, own: &Path) {
+        let Ok(runs) = self.list() else { return };
+        let mut bytes: u64 = 0;
+        for (at, run) in runs.iter().enumerate() {
+            bytes = bytes.saturating_add(size(&run.path));
+            let is_kept = at == 0 || (at < keep.runs && bytes <= keep.bytes);
+            if !is_kept && run.path != own && !is_live(&run.path) {
+                let _ = remove(&run.path);
+            }
+        }
+    }
+
+    /// The file of a run, by its number (1 is the newest), its id or the first characters of it, or a file; `None` is the newest.
+    pub fn find(&self, selector: Option<&str>) -> Result<PathBuf> {
+        let Some(selector) = selector else { return self.numbered("1") };
+        if selector.is_empty() {
+            return Err(Error::said("find", "run", "no number, id or file was given"));
+        }
+        let is_number = selector.len() < 8 && selector.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number {
+            return self.numbered(selector);
+        }
+        let is_path = selector.contains('/') || Path::new(selector).exists();
+        if is_path { Ok(selector.into()) } else { self.by_id(selector) }
+    }
+
+    fn numbered(&self, text: &str) -> Result<PathBuf> {
+        let runs = self.list()?;
+        let number: usize = text.parse().unwrap_or_default();
+        let found = number.checked_sub(1).and_then(|at| runs.get(at));
+        found.map(|run| run.path.clone()).ok_or_else(|| {
+            let kept = match runs.len() {
+                0 => format!("no run is kept in {}", self.folder.display()),
+                1 => "1 run is kept".to_owned(),
+                count => format!("{count} runs are kept"),
+            };
+            Error::said("find run", text, kept).hint("`netwatch history` lists them; a file named so is ./FILE")
+        })
+    }
+
+    fn by_id(&self, id: &str) -> Result<PathBuf> {
+        let runs = self.list()?;
+        let found: Vec<&Stored> = runs.iter().filter(|run| run.id.starts_with(id)).collect();
+        match found.as_slice() {
+            [one] => Ok(one.path.clone()),
+            [] => Err(Error::said("find run", id, "no run has this id, and there is no such file")
+                .hint("`netwatch history` lists the runs that are kept")),
+            many => {
+                Err(Error::said("find run", id, format!("the ids of {} runs begin so", many.len()))
+                    .hint("give more of it"))
+            }
+        }
+    }
+}
+
+/// The id in a recording's name; `None` if it is not one's.
+fn id_of(name: &str) -> Option<&str> {
+    let (time, id) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+    let is_id = id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_id && time.len() == 20 && time.ends_with('Z')).then_some(id)
+}
+
+/// Characters of a time down to its milliseconds: `2026-01-01T12:00:00.000`.
+const MILLISECONDS: usize = 23;
+
+/// Bytes of a recording and of what is beside it.
+fn size(path: &Path) -> u64 {
+    let length = |path: &Path| fs::symlink_metadata(path).map_or(0, |data| data.len());
+    length(path) + super::file::beside(path).iter().map(|path| length(path)).sum::<u64>()
+}
+
+/// Whether its run still goes on.
+pub(super) fn is_live(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| create::is_locked(&file).unwrap_or(false))
+}
+
+/// Removes a recording and what SQLite left beside it.
+pub fn remove(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|error| Error::os("remove", path.display().to_string(), error))?;
+    for beside in super::file::beside(path) {
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(fault::os(Doing::Write, &beside, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

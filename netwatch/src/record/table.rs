@@ -1,0 +1,118 @@
+//! Whole tables: rows in, rows out.
+
+use rusqlite::{Connection, Statement};
+
+use super::cell::{Binder, Cursor, Put, Take, Wrong};
+use super::schema;
+
+/// Writes rows of one table.
+pub(super) struct Rows<'c> {
+    connection: &'c Connection,
+    table: &'static str,
+    /// Prepared for the first row: most tables of a short run have none.
+    statement: Option<Statement<'c>>,
+}
+
+impl<'c> Rows<'c> {
+    /// Rows that are added, or replace those with the same key.
+    pub fn of(connection: &'c Connection, table: &'static str) -> Self {
+        Self { connection, table, statement: None }
+    }
+
+    /// One row: the values one after the other.
+    pub fn put(&mut self, values: &[&dyn Put]) -> rusqlite::Result<()> {
+        let statement = match &mut self.statement {
+            Some(statement) => statement,
+            none => none.insert(prepare(self.connection, self.table)?),
+        };
+        let mut row = Binder::new(statement);
+        values.iter().try_for_each(|value| value.put(&mut row))?;
+        row.execute().map(drop)
+    }
+}
+
+fn prepare<'c>(connection: &'c Connection, table: &str) -> rusqlite::Result<Statement<'c>> {
+    let places = vec!["?"; schema::columns(table)].join(",");
+    connection.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))
+}
+
+/// One row.
+pub(super) fn put(connection: &Connection, table: &'static str, values: &[&dyn Put]) -> rusqlite::Result<()> {
+    Rows::of(connection, table).put(values)
+}
+
+/// Empties a table.
+pub(super) fn clear(connection: &Connection, table: &str) -> rusqlite::Result<()> {
+    connection.execute(&format!("DELETE FROM {table}"), ()).map(drop)
+}
+
+/// All rows of a table, in the order of `by`.
+pub(super) fn read<T>(
+    connection: &Connection,
+    table: &str,
+    by: &str,
+    mut take: impl FnMut(&mut Cursor<'_>) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Wrong> {
+    let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY {by}"))?;
+    let mut rows = statement.query(())?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let read = take(&mut Cursor::new(row));
+        all.push(read.map_err(|wrong| in_table(table, wrong))?);
+    }
+    Ok(all)
+}
+
+/// The row of a table that has one.
+pub(super) fn read_one<T>(
+    connection: &Connection,
+    table: &str,
+    take: impl FnMut(&mut Cursor<'_>) -> Result<T, Wrong>,
+) -> Result<T, Wrong> {
+    read_first(connection, table, take)?.ok_or_else(|| Wrong::Value(format!("{table} is empty")))
+}
+
+/// The row of a table that has one or none.
+pub(super) fn read_first<T>(
+    connection: &Connection,
+    table: &str,
+    take: impl FnMut(&mut Cursor<'_>) -> Result<T, Wrong>,
+) -> Result<Option<T>, Wrong> {
+    Ok(read(connection, table, "1 LIMIT 1", take)?.pop())
+}
+
+/// Rows of a table whose first column is the number of what they belong to and the second their position, by that number.
+pub(super) fn read_parts<T: Take>(connection: &Connection, table: &str) -> Result<Parts<T>, Wrong> {
+    let rows = read(connection, table, "1, 2", |row| {
+        let (owner, _position): (u64, u64) = (row.take()?, row.take()?);
+        Ok((owner, row.take::<T>()?))
+    })?;
+    let mut parts = Parts::default();
+    for (owner, part) in rows {
+        parts.0.entry(owner).or_default().push(part);
+    }
+    Ok(parts)
+}
+
+/// What belongs to each row of another table.
+pub(super) struct Parts<T>(std::collections::HashMap<u64, Vec<T>>);
+
+impl<T> Parts<T> {
+    /// What belongs to this one.
+    pub fn of(&mut self, owner: u64) -> Vec<T> {
+        self.0.remove(&owner).unwrap_or_default()
+    }
+}
+
+impl<T> Default for Parts<T> {
+    fn default() -> Self {
+        Self(std::collections::HashMap::new())
+    }
+}
+
+fn in_table(table: &str, wrong: Wrong) -> Wrong {
+    match wrong {
+        Wrong::Value(what) => Wrong::Value(format!("in table {table}, {what}")),
+        sqlite => sqlite,
+    }
+}

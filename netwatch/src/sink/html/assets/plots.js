@@ -1,0 +1,111 @@
+// Throughput, packets and flows over time: uPlot, one picture each, with the range and the cursor in common.
+
+const PLOTS = [
+  { id: "plot-bytes", name: "Throughput", unit: (value) => `${units.bytes(value)}/s`, per: 1e9, lines: [["Sent", 2, "sent"], ["Received", 3, "received"]] },
+  { id: "plot-packets", name: "Packets", unit: (value) => `${units.short(value)}/s`, per: 1e9, lines: [["Packets sent", 4, "sent"], ["Packets received", 5, "received"]] },
+  { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["begun", 6, "in"], ["active", 7, "out"]] },
+];
+
+// A4 across without its margins, CSS pixels, and some air.
+const PAPER_WIDTH = 980;
+
+// 1, 2, 5 of every power of ten: rates and counts are whole.
+const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+
+// Steps as lines: a value holds until the step's end; between steps nothing was counted, so there it is 0.
+function stepped(steps, column, per) {
+  const [starts, lengths] = [steps.values[0], steps.values[1]];
+  const values = [];
+  let end = 0;
+  for (let row = 0; row < steps.length; row += 1) {
+    if (starts[row] > end) values.push(0);
+    values.push(steps.values[column][row] * (per ? per / Math.max(1, lengths[row]) : 1));
+    end = starts[row] + lengths[row];
+  }
+  return values.concat(0);
+}
+
+function edges(steps) {
+  const [starts, lengths] = [steps.values[0], steps.values[1]];
+  const times = [];
+  let end = 0;
+  for (let row = 0; row < steps.length; row += 1) {
+    if (starts[row] > end) times.push(end);
+    times.push(starts[row]);
+    end = starts[row] + lengths[row];
+  }
+  return times.concat(end);
+}
+
+class Plots {
+  constructor(steps, range) {
+    this.range = range;
+    this.steps = steps;
+    this.drawn = [];
+    this.build();
+    range.onChange(() => this.follow());
+    addEventListener("resize", eachFrame(() => this.drawn.forEach((plot) => plot.setSize(this.size(plot.root.parentElement)))));
+  }
+
+  // On paper, what fits on it: the window's width is not the paper's.
+  print(isPrinting) {
+    this.isPrinting = isPrinting;
+    this.build();
+  }
+
+  size(figure) {
+    if (this.isPrinting) return { width: PAPER_WIDTH, height: 120 };
+    return { width: Math.max(200, figure.clientWidth), height: 150 };
+  }
+
+  // Anew, since colours are of the theme.
+  build() {
+    this.drawn.forEach((plot) => plot.destroy());
+    const times = edges(this.steps);
+    this.drawn = PLOTS.map((plot) => this.plot(plot, times));
+    this.follow();
+  }
+
+  plot({ id, name, unit, per, lines }, times) {
+    const figure = document.getElementById(id);
+    const data = [times, ...lines.map(([, column]) => stepped(this.steps, column, per))];
+    const most = lines.map(([line], at) => `${line} at most ${unit(data[at + 1].reduce((a, b) => Math.max(a, b), 0))}`);
+    const made = new uPlot(this.options(figure, unit, lines), data, figure);
+    made.root.querySelector("canvas").setAttribute("role", "img");
+    made.root.querySelector("canvas").setAttribute("aria-label", `${name} over time. ${most.join(", ")}. The numbers are in the table below the pictures.`);
+    return made;
+  }
+
+  options(figure, unit, lines) {
+    const axis = { stroke: colour("muted"), font: "12px system-ui, sans-serif", grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
+    const marks = (plot, _axis, from, to) => timeMarks(from, to, Math.max(2, plot.width / 110));
+    return {
+      ...this.size(figure),
+      scales: { x: { time: false, range: () => [this.range.from, this.range.to] }, y: { range: (_plot, _least, most) => [0, (most || 1) * 1.08] } },
+      axes: [
+        { ...axis, size: 26, gap: 6, space: 90, splits: (...asked) => marks(...asked).marks, values: (plot, splits) => splits.map((split) => timeLabel(split, marks(plot, 0, this.range.from, this.range.to).step)) },
+        { ...axis, size: 74, space: 32, incrs: INCREMENTS, values: (_plot, splits) => splits.map((split) => unit(split).replace(/\.0+(?=\D|$)/, "").replace(/(\.\d)0(?=\D|$)/, "$1")) },
+      ],
+      series: [
+        { label: "Time", value: (_plot, at) => (at == null ? "–" : units.at(at)) },
+        ...lines.map(([label, , name]) => ({
+          label, stroke: colour(name), fill: colour(`${name}-soft`), width: 1.5, points: { show: false },
+          paths: uPlot.paths.stepped({ align: 1 }), value: (_plot, value) => (value == null ? "–" : unit(value)),
+        })),
+      ],
+      legend: { live: true },
+      cursor: { sync: { key: "netwatch" }, drag: { setScale: false, x: true, y: false }, bind: { dblclick: () => () => { this.range.whole(); return null; } } },
+      hooks: { setSelect: [(plot) => this.selected(plot)] },
+    };
+  }
+
+  selected(plot) {
+    const { left, width } = plot.select;
+    if (width < 4) return;
+    const [from, to] = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
+    plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    this.range.set(from, to);
+  }
+
+  follow() { this.drawn.forEach((plot) => plot.setScale("x", { min: this.range.from, max: this.range.to })); }
+}

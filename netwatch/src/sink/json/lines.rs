@@ -1,0 +1,82 @@
+//! The same document as lines, one object each with a `type`: for logs and stores that read line by line.
+
+use std::io::{self, Write};
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::flow::{Endpoints, Flows};
+use super::model::{Counters, Document};
+use super::naming;
+use crate::report::{Report, Series, Step};
+use crate::sink::rfc3339;
+
+/// A line. The object stands under its type's name: its own keys are the document's, where `type` may be one of them.
+struct Line<'a, T> {
+    r#type: &'static str,
+    run_id: &'a str,
+    object: T,
+}
+
+impl<T: Serialize> Serialize for Line<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", self.r#type)?;
+        if !self.run_id.is_empty() {
+            map.serialize_entry("run_id", self.run_id)?;
+        }
+        map.serialize_entry(self.r#type, &self.object)?;
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct JsonStep {
+    start: String,
+    length_ns: u64,
+    egress: Counters,
+    ingress: Counters,
+    opened: u64,
+    active: u64,
+}
+
+/// Writes a line for the report without its long lists, then one for each endpoint, flow, flow of the loopback, question of DNS, and step in time.
+pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines = Lines { run_id: &report.run.id, out: io::BufWriter::with_capacity(64 * 1024, out) };
+    lines.put("report", Document::without_lists(report))?;
+    lines.all("endpoint", Endpoints(report).each())?;
+    lines.all("flow", Flows(&report.flows, &report.processes).each())?;
+    lines.all("loopback_flow", Flows(&report.loopback.flows, &report.processes).each())?;
+    lines.all("lookup", naming::lookups(report))?;
+    lines.all("step", series.steps.iter().map(JsonStep::from))?;
+    lines.out.flush()
+}
+
+struct Lines<'a, W: Write> {
+    run_id: &'a str,
+    out: W,
+}
+
+impl<W: Write> Lines<'_, W> {
+    fn put(&mut self, r#type: &'static str, object: impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, &Line { r#type, run_id: self.run_id, object })?;
+        self.out.write_all(b"\n")
+    }
+
+    fn all(&mut self, r#type: &'static str, objects: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
+        objects.into_iter().try_for_each(|object| self.put(r#type, object))
+    }
+}
+
+impl From<&Step> for JsonStep {
+    fn from(step: &Step) -> Self {
+        Self {
+            start: rfc3339(step.start_ns),
+            length_ns: step.length_ns,
+            egress: step.totals.egress.into(),
+            ingress: step.totals.ingress.into(),
+            opened: step.opened,
+            active: step.active,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the formats for people say in the same words: services, attempts, losses, the balance. Plain text; each format escapes it.
+
+use crate::flow::{Amount, Balance, Difference, EndpointKey, PerDirection, Remote, State};
+use crate::process::{Attempt, Cause, Process, Target};
+use crate::report::Report;
+use crate::sink::summary::units::{count, plural, signed};
+
+/// `tcp/443`; `icmp` where there are no ports.
+pub(super) fn service(key: &EndpointKey) -> String {
+    let EndpointKey { protocol, port, fragment, .. } = key;
+    match protocol.name() {
+        None => format!("protocol {protocol}"),
+        Some(name) if *fragment => format!("{name} fragments"),
+        Some(name) if protocol.has_ports() && key.remote != Remote::Others => format!("{name}/{port}"),
+        Some(name) => name.to_owned(),
+    }
+}
+
+/// `198.51.100.7`, or what stands for all that had no room.
+pub(super) fn address(remote: &Remote) -> String {
+    match remote {
+        Remote::Address(address) => address.to_string(),
+        Remote::Others => "other remotes".to_owned(),
+    }
+}
+
+/// What an attempt was to reach.
+pub(super) fn target(attempt: &Attempt) -> String {
+    match (&attempt.target, attempt.protocol) {
+        (Target::Address(end), Some(protocol)) if !protocol.has_ports() => format!("{} ({protocol})", end.ip()),
+        (Target::Address(end), Some(protocol)) => format!("{end} ({protocol})"),
+        (Target::Address(end), None) => end.to_string(),
+        (Target::Name(name, kind), _) => format!("{name} ({kind})"),
+        (Target::Unix(path), _) => path.clone(),
+    }
+}
+
+/// Why nothing came of it.
+pub(super) fn cause(attempt: &Attempt) -> String {
+    match &attempt.cause {
+        Cause::Unanswered => format!("no answer ({})", unbroken(plural(attempt.tries, "try", "tries"))),
+        Cause::Refused => "refused".to_owned(),
+        Cause::Reset => "reset in the handshake".to_owned(),
+        Cause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),
+        Cause::NoPacket => "failed at once".to_owned(),
+        Cause::Errno(number) => match attempt.cause.name() {
+            "no_route" => "no route".to_owned(),
+            "no_address_family" => "no such address family".to_owned(),
+            "denied" => "denied".to_owned(),
+            _ => format!("failed at once (errno {number})"),
+        },
+        Cause::Dns(code) if code == "unanswered" => "DNS: no answer".to_owned(),
+        Cause::Dns(code) => format!("DNS: {}", code.to_uppercase()),
+    }
+}
+
+/// `curl (4242)`.
+pub(super) fn process(process: &Process) -> String {
+    format!("{} ({})", process.comm, process.pid)
+}
+
+/// A kind of loss: its number, and what it means.
+pub(super) struct Loss {
+    pub number: u64,
+    pub what: &'static str,
+    pub means: &'static str,
+}
+
+/// Everything that was not observed, by reason, also where that is 0.
+pub(super) fn losses(report: &Report) -> Vec<Loss> {
+    let loss = |number, what, means| Loss { number, what, means };
+    let (lost, folded) = (report.lost, report.folded);
+    let (names, processes) = (report.naming.lost, report.processes.lost);
+    let mut losses = vec![
+        loss(lost.samples, "samples", "packet heads for which there was no room: names may be missing"),
+        loss(lost.new_flows, "start times", "flows whose first time is not precise"),
+        loss(lost.unreadable, "unreadable packets", "counted, but under no flow"),
+        loss(lost.table_full + lost.insert_failed, "packets without a flow", "counted by protocol only"),
+        loss(folded.flows, "folded flows", "counted in their endpoint only"),
+        loss(folded.icmp_errors, "ICMP errors", "not noted with their flow"),
+        loss(names.direction_bytes, "names: too long", "beginnings of connections that had more bytes than are kept"),
+        loss(
+            names.waiting_bytes + names.open_flows,
+            "names: too many at once",
+            "connections given up while their names were awaited",
+        ),
+        loss(
+            names.flows + names.addresses + names.names,
+            "names: forgotten",
+            "flows, addresses and names beyond those that are kept",
+        ),
+        loss(names.lookups + names.pending, "DNS questions", "questions beyond those that are kept"),
+        loss(names.records + names.http2_broken, "DNS records, HTTP/2 headers", "not read"),
+        loss(processes.events + processes.sockets, "process events", "flows whose process may not be known"),
+        loss(processes.gone, "short-lived processes", "gone before their program or arguments could be read"),
+        loss(processes.beyond, "processes and attempts", "beyond those that are kept"),
+    ];
+    if let Some(replay) = &report.replay {
+        losses.insert(0, loss(replay.cut_frames, "cut frames", "of which the capture has only the beginning"));
+    }
+    losses
+}
+
+/// Whether the balance closes, in a sentence without a full stop.
+pub(super) fn balance(balance: &Balance) -> String {
+    if let Some(file) = &balance.file {
+        let frames = unbroken(plural(file.frames.skbs, "frame", "frames"));
+        return match balance.closed() {
+            true => format!("closed: difference 0 with the file's {frames}"),
+            false => format!("OPEN: difference {} with the file's {frames}", difference(file.difference)),
+        };
+    }
+    match (balance.state, balance.difference) {
+        (State::Closed, _) if balance.dropped > 0 => {
+            let dropped = unbroken(plural(balance.dropped, "buffer", "buffers"));
+            format!("closed: difference 0, the interface dropped {dropped} of the received")
+        }
+        (State::Closed, _) => "closed: difference 0 with the interface's own counters".to_owned(),
+        (State::Live, _) => "not closed yet: interim figures, read while packets moved".to_owned(),
+        (State::Open, Some(PerDirection { egress, ingress })) => {
+            format!("OPEN: difference {} sent, {} received", difference(egress), difference(ingress))
+        }
+        (State::Open | State::Unknown, _) => {
+            "unknown: the interface was gone before its counters could be read".to_owned()
+        }
+    }
+}
+
+/// `96 skbs, 1,226,118 bytes`.
+pub(super) fn amount(Amount { skbs, bytes }: Amount) -> String {
+    format!("{} skbs, {} bytes", count(skbs), count(bytes))
+}
+
+fn difference(Difference { skbs, bytes }: Difference) -> String {
+    format!("{} skbs, {} bytes", signed(skbs), signed(bytes))
+}
+
+/// With ordinary blanks.
+pub(super) fn unbroken(text: String) -> String {
+    text.replace('\u{a0}', " ")
+}

@@ -1,0 +1,148 @@
+//! NDJSON, CSV and Markdown, held by snapshots and by what their readers need of them.
+
+mod sample;
+
+use std::collections::BTreeMap;
+
+use netwatch::report::Report;
+use netwatch::sink::{csv, json, markdown};
+use sample::rich;
+use serde_json::Value;
+use snapbox::{assert_data_eq, file};
+
+fn ndjson(report: &Report, series: &netwatch::report::Series) -> String {
+    let mut text = Vec::new();
+    json::lines::write(report, series, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn as_csv(report: &Report) -> String {
+    let mut text = Vec::new();
+    csv::write_header(&mut text).unwrap();
+    csv::write(report, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn as_markdown(report: &Report) -> String {
+    let mut text = Vec::new();
+    markdown::write(report, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn markdown_of_a_build() {
+    assert_data_eq!(as_markdown(&rich::build().0), file!["snapshots/build.md"].raw());
+}
+
+#[test]
+fn markdown_of_a_capture() {
+    let table = sample::download();
+    let report = sample::report(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
+    assert_data_eq!(as_markdown(&report), file!["snapshots/replay.md"].raw());
+}
+
+#[test]
+fn markdown_of_nothing() {
+    let table = netwatch::flow::Table::default();
+    let report = sample::report(sample::facts(&table, &["true"]), &table);
+    assert!(as_markdown(&report).contains("Nothing: it opened no connection that was answered."));
+}
+
+#[test]
+fn nothing_from_the_wire_is_markup() {
+    let text = as_markdown(&rich::hostile().0);
+    for line in text.lines() {
+        let mut outside = String::new();
+        let mut rest = line;
+        // Code spans as CommonMark reads them: from a run of backticks to the next run of the same length.
+        while let Some(at) = rest.find('`') {
+            outside += &rest[..at];
+            let fence = &rest[at..at + rest[at..].chars().take_while(|c| *c == '`').count()];
+            let inside = &rest[at + fence.len()..];
+            let end = inside
+                .match_indices(fence)
+                .find(|(at, _)| !inside[..*at].ends_with('`') && !inside[at + fence.len()..].starts_with('`'));
+            let Some((end, _)) = end else { panic!("a code span without an end: {line}") };
+            rest = &inside[end + fence.len()..];
+        }
+        outside += rest;
+        assert!(!outside.contains(['<', '>']) && !outside.contains("onerror"), "{line}");
+        if line.starts_with('|') {
+            let cells = line.replace(r"\|", "").matches('|').count();
+            assert!([4, 5, 9].contains(&cells), "{cells}: {line}");
+        }
+    }
+}
+
+#[test]
+fn csv_of_a_build() {
+    assert_data_eq!(as_csv(&rich::build().0), file!["snapshots/build.csv"].raw());
+}
+
+#[test]
+fn csv_adds_up_and_is_read_by_others() {
+    let (report, _) = rich::hostile();
+    let text = as_csv(&report);
+    let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+    let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+    let sum = |column: &str| {
+        let on_link = rows.iter().filter(|row| row["kind"] != "loopback_flow");
+        on_link.map(|row| row[column].parse::<u64>().unwrap()).sum::<u64>()
+    };
+    assert_eq!(sum("egress_wire_bytes"), report.totals.egress.wire_bytes);
+    assert_eq!(sum("ingress_packets"), report.totals.ingress.packets);
+    assert_eq!(sum("egress_skbs"), report.totals.egress.skbs);
+    let formula = |cell: &String| cell.starts_with(['=', '+', '-', '@']);
+    assert!(!rows.iter().flat_map(BTreeMap::values).any(formula));
+    assert!(rows.iter().any(|row| row["remote_name"].contains("</script>")), "it is all there");
+}
+
+#[test]
+fn each_line_is_an_object_with_a_type() {
+    let (report, series) = rich::build();
+    let text = ndjson(&report, &series);
+    let mut types: BTreeMap<String, usize> = BTreeMap::new();
+    for line in text.lines() {
+        let object: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(object["run_id"], "3f2a");
+        *types.entry(object["type"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    let expected = [
+        ("report", 1),
+        ("endpoint", report.endpoints.len()),
+        ("flow", report.flows.len()),
+        ("loopback_flow", report.loopback.flows.len()),
+        ("lookup", report.naming.lookups.len()),
+        ("step", series.steps.len()),
+    ];
+    assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+#[test]
+fn lines_hold_what_the_document_holds() {
+    let (report, series) = rich::build();
+    let mut document = Vec::new();
+    json::write(&report, &mut document).unwrap();
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    let lines: Vec<Value> = ndjson(&report, &series).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |wanted: &str| -> Vec<Value> {
+        lines.iter().filter(|line| line["type"] == wanted).map(|line| line[wanted].clone()).collect()
+    };
+    for (list, name) in [("endpoints", "endpoint"), ("flows", "flow")] {
+        assert_eq!(document[list], Value::from(of(name)), "{list}");
+    }
+    let head = of("report").remove(0);
+    let missing = document.as_object().unwrap().keys().filter(|key| head.get(key).is_none()).collect::<Vec<_>>();
+    assert_eq!(missing, ["endpoints", "flows"], "what the head leaves out has lines of its own");
+    assert_eq!(document["dns"]["lookups"], Value::from(of("lookup")));
+    assert_eq!(document["loopback"]["flows"], Value::from(of("loopback_flow")));
+}
+
+#[test]
+fn every_column_and_type_is_documented() {
+    let docs = include_str!("../../docs/report.md");
+    let types = ["report", "endpoint", "flow", "loopback_flow", "lookup", "step", "opened", "active"];
+    let missing: Vec<_> =
+        csv::COLUMNS.iter().chain(&types).filter(|name| !docs.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/report.md says nothing about {missing:?}");
+}

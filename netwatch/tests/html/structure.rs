@@ -1,0 +1,127 @@
+//! What can be told of the page without a browser: its size, its island, its escaping, its policy.
+
+use serde_json::Value;
+
+use super::page;
+use super::sample::{self, rich};
+
+/// The JSON that the page's script reads.
+fn island(page: &str) -> Value {
+    let (_, rest) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();
+    let (json, _) = rest.split_once("</script>").unwrap();
+    serde_json::from_str(json).unwrap()
+}
+
+fn table<'a>(data: &'a Value, id: &str) -> &'a Value {
+    let named = data["tables"].as_array().unwrap().iter().find(|named| named["id"] == id);
+    &named.unwrap_or_else(|| panic!("no table {id}"))["table"]
+}
+
+#[test]
+fn ten_thousand_flows_fit_into_three_megabytes() {
+    let page = page(&rich::crawl(10_000));
+    println!("{} bytes", page.len());
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    let data = island(&page);
+    let flows = table(&data, "flows");
+    assert_eq!(flows["length"], 10_000);
+    assert_eq!(table(&data, "endpoints")["length"], 10_000);
+    for (column, values) in flows["columns"].as_array().unwrap().iter().zip(flows["values"].as_array().unwrap()) {
+        let values = values.as_array().or(values["of"].as_array()).unwrap();
+        assert_eq!(values.len(), 10_000, "{column}");
+    }
+}
+
+#[test]
+fn the_script_knows_the_columns_by_their_titles() {
+    let script = include_str!("../../src/sink/html/assets/lanes.js");
+    let titles = script.split_once("const FLOW = {").unwrap().1.split_once('}').unwrap().0;
+    let titles: Vec<&str> = titles.split('"').skip(1).step_by(2).collect();
+    assert!(titles.len() == 9, "{titles:?}");
+    let data = island(&page(&rich::build()));
+    let columns = table(&data, "flows")["columns"].as_array().unwrap().clone();
+    assert!(titles.iter().all(|title| columns.iter().any(|column| column["title"] == *title)), "{titles:?}");
+}
+
+#[test]
+fn the_island_holds_every_flow_and_every_byte() {
+    let (report, series) = rich::build();
+    let data = island(&page(&(report.clone(), series.clone())));
+    let flows = table(&data, "flows");
+    let sum = |column: usize| {
+        flows["values"][column].as_array().unwrap().iter().map(|value| value.as_u64().unwrap()).sum::<u64>()
+    };
+    let sent: u64 = report.flows.iter().map(|known| known.flow.counters.egress.wire_bytes).sum();
+    assert_eq!(flows["columns"][6]["title"], "Sent");
+    assert_eq!(sum(6), sent);
+    assert_eq!(table(&data, "steps")["length"], series.steps.len());
+    assert_eq!(table(&data, "processes")["depths"], serde_json::json!([0, 1, 2, 1]));
+}
+
+#[test]
+fn what_the_wire_says_is_never_markup() {
+    let page = page(&rich::hostile());
+    let lower = page.to_ascii_lowercase();
+    // One element each for data, script and style; nothing else ends one.
+    assert_eq!(lower.matches("</script>").count(), 2);
+    assert_eq!(lower.matches("</style>").count(), 1);
+    let markup = page.split_once("</style>").unwrap().1.split_once("<script type=").unwrap().0;
+    assert!(!markup.contains("<img") && !markup.contains('\u{2028}'), "{markup}");
+    assert!(markup.contains("&lt;img src=x onerror=alert(1)&gt;"), "it is shown as text");
+    let json = page.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+    assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+    assert!(island(&page).to_string().contains("</script><img src=x onerror=alert(1)>"), "and all there");
+}
+
+#[test]
+fn the_page_admits_itself_only() {
+    let page = page(&rich::build());
+    let policy =
+        page.split_once("http-equiv=\"Content-Security-Policy\" content=\"").unwrap().1.split_once('"').unwrap().0;
+    assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains('*'), "{policy}");
+    let markup = page.split_once("</style>").unwrap().1.split_once("<script type=").unwrap().0;
+    for outside in ["src=", "style=", "onclick=", "http:", "https:", "url("] {
+        let allowed = markup
+            .replace("https://app.example/", "")
+            .replace("git-remote-https", "")
+            .replace("https://git.example", "");
+        assert!(!allowed.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn readable_without_javascript() {
+    let page = page(&rich::crawl(1_000));
+    let markup = page.split_once("</style>").unwrap().1.split_once("<script type=").unwrap().0;
+    let rows = markup.matches("<tr>").count();
+    assert!(rows > 200, "{rows}");
+    assert!(markup.contains("… and 900 more, which need JavaScript to be shown."));
+    assert!(markup.contains("crawler --depth 3") && markup.contains("Balance closed"));
+}
+
+#[test]
+fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
+    let table = netwatch::flow::Table::default();
+    let empty = sample::report(sample::facts(&table, &["true"]), &table);
+    let text = page(&(empty, Default::default()));
+    assert!(text.contains("Nothing was sent or received.") && text.contains("Throughput over time was not recorded."));
+    let table = sample::download();
+    let capture = sample::named(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
+    let text = page(&(capture, Default::default()));
+    assert!(text.contains("trace.pcapng") && text.contains("A capture knows of no processes."));
+}
+
+#[test]
+fn labels_and_targets_belong_together() {
+    let page = page(&rich::build());
+    let markup = page.split_once("</style>").unwrap().1.split_once("<script type=").unwrap().0;
+    for (before, after) in [("href=\"#", "\""), ("aria-labelledby=\"", "\""), ("for=\"", "\"")] {
+        for at in markup.match_indices(before) {
+            let id = markup[at.0 + before.len()..].split_once(after).unwrap().0;
+            assert_eq!(markup.matches(&format!("id=\"{id}\"")).count(), 1, "{before}{id}");
+        }
+    }
+    assert_eq!(markup.matches("<h1>").count(), 1);
+    assert_eq!(markup.matches("<table").count(), markup.matches("<caption>").count());
+}

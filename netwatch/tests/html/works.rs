@@ -1,0 +1,312 @@
+//! The page at work in a real browser: pictures are drawn, tables sort and search, themes change, keys do what the mouse does.
+
+use serde_json::json;
+
+use super::browser::{Browser, DESKTOP, PHONE, Screen};
+use super::sample::{self, rich};
+use super::{file, page};
+
+/// How many different colours the canvases of an element have: 1 is blank.
+const COLOURS: &str = "(root) => [...document.querySelectorAll(root + ' canvas')].map((canvas) => {
+  const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+  return new Set(pixels).size;
+})";
+
+/// The texts of a column, as they are shown.
+const COLUMN: &str =
+    "(id, column) => [...document.querySelectorAll(`#${id} tbody tr`)].map((row) => row.children[column].textContent)";
+
+#[test]
+fn pictures_are_drawn_and_nothing_complains() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("works.html", &rich::build());
+    browser.open(&path, &DESKTOP);
+    for id in ["#plot-bytes", "#plot-packets", "#plot-flows", "#timeline"] {
+        let colours = browser.evaluate(&format!("({COLOURS})('{id}')"));
+        let colours: Vec<u64> = serde_json::from_value(colours).unwrap();
+        assert!(colours.len() == 1 && colours[0] > 4, "{id}: {colours:?}");
+    }
+    let bars = browser.evaluate("document.querySelectorAll('.bins svg.bar').length").as_u64().unwrap();
+    assert!(bars >= 8, "{bars}");
+    assert_eq!(browser.evaluate("document.querySelectorAll('.needs-script:not([hidden])').length"), 0);
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}
+
+#[test]
+fn code_from_the_wire_does_not_run() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("hostile.html", &rich::hostile());
+    browser.open(&path, &DESKTOP);
+    assert_eq!(
+        browser.evaluate("document.images.length + document.querySelectorAll('iframe, object, [onerror]').length"),
+        0
+    );
+    assert_eq!(browser.evaluate("document.scripts.length"), 2);
+    let shown = browser.evaluate("document.querySelector('#endpoints tbody th').textContent");
+    assert!(shown.as_str().unwrap().contains("</script><img src=x onerror=alert(1)>"), "{shown}");
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+    // The policy holds also against what would get into the page.
+    browser.evaluate(
+        "const script = document.createElement('script'); script.textContent = 'window.broken = 1'; document.body.append(script);
+         document.body.insertAdjacentHTML('beforeend', '<img src=\"http://198.51.100.1/x.png\" onerror=\"window.broken = 2\">'); 1",
+    );
+    browser.settle();
+    assert_eq!(browser.evaluate("typeof window.broken"), "undefined");
+    let refused = browser.complaints(&path);
+    assert!(refused.iter().any(|complaint| complaint.contains("Content Security Policy")), "{refused:?}");
+    let blocked = browser.events("Network.loadingFailed").map(|failed| failed["blockedReason"].clone());
+    assert_eq!(blocked.collect::<Vec<_>>(), ["csp"], "asked for by the page, and not let out");
+    assert_eq!(browser.events("Network.responseReceived").filter(|answer| answer["type"] != "Document").count(), 0);
+}
+
+#[test]
+fn tables_sort_and_search() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("tables.html", &rich::build());
+    browser.open(&path, &DESKTOP);
+    let sort = |browser: &mut Browser, title: &str| {
+        browser.evaluate(&format!(
+            "[...document.querySelectorAll('#endpoints thead button')].find((button) => button.textContent === '{title}').click()"
+        ));
+        let column = browser.evaluate(&format!("({COLUMN})('endpoints', 0)"));
+        serde_json::from_value::<Vec<String>>(column).unwrap()
+    };
+    let began =
+        serde_json::from_value::<Vec<String>>(browser.evaluate(&format!("({COLUMN})('endpoints', 0)"))).unwrap();
+    let up = sort(&mut browser, "Remote");
+    let ordered =
+        json!(up).to_string() + ".toSorted(new Intl.Collator('en', { numeric: true, sensitivity: 'base' }).compare)";
+    assert_eq!(browser.evaluate(&ordered), json!(up));
+    assert_eq!(
+        browser.evaluate("document.querySelector('#endpoints [aria-sort]').getAttribute('aria-sort')"),
+        "ascending"
+    );
+    let down = sort(&mut browser, "Remote");
+    assert_eq!(down, up.iter().rev().cloned().collect::<Vec<_>>());
+    assert_eq!(sort(&mut browser, "Remote"), began, "a third click brings the first order back");
+    for _ in 0..2 {
+        sort(&mut browser, "Failed");
+        let failed: Vec<String> =
+            serde_json::from_value(browser.evaluate(&format!("({COLUMN})('endpoints', 7)"))).unwrap();
+        assert!(failed[0] == "1" && failed[9] == "–", "what is not known comes last in both orders: {failed:?}");
+    }
+    sort(&mut browser, "Received");
+    let received = browser.evaluate(&format!("({COLUMN})('endpoints', 5)"));
+    assert_eq!(received[0], "5.61 MB", "{received}");
+    let search = |browser: &mut Browser, query: &str| {
+        browser.evaluate(&format!(
+            "{{ const input = document.querySelector('#endpoints input'); input.value = {}; input.dispatchEvent(new Event('input')); }}",
+            json!(query)
+        ));
+        browser.evaluate(&format!("({COLUMN})('endpoints', 0)"))
+    };
+    assert_eq!(search(&mut browser, "CRATES -static"), json!(["crates.example"]));
+    assert_eq!(browser.evaluate("document.querySelector('#endpoints [role=status]').textContent"), "1 of 10 rows");
+    assert_eq!(search(&mut browser, "\"resolver: 127\""), json!(["the host's resolver: 127.0.0.53"]));
+    assert_eq!(search(&mut browser, "nowhere").as_array().unwrap().len(), 0);
+    assert_eq!(search(&mut browser, "").as_array().unwrap().len(), 10);
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}
+
+#[test]
+fn the_range_goes_for_all_pictures_and_the_flows() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("range.html", &rich::build());
+    browser.open(&path, &DESKTOP);
+    let rows = |browser: &mut Browser| browser.evaluate("document.querySelector('#flows [role=status]').textContent");
+    let range = |browser: &mut Browser| browser.evaluate("document.getElementById('range').textContent");
+    let whole = range(&mut browser);
+    assert_eq!((whole.as_str().unwrap(), rows(&mut browser).as_str().unwrap()), ("+0.000 s to +1.400 s", "33 rows"));
+    browser.evaluate("document.getElementById('timeline').scrollIntoView({ behavior: 'instant' })");
+    let corner = browser.evaluate("(() => { const box = document.querySelector('#timeline canvas').getBoundingClientRect(); return [box.left, box.top, box.width]; })()");
+    let [left, top, width] = serde_json::from_value::<[f64; 3]>(corner).unwrap();
+    browser.drag((left + width * 0.5, top + 40.0), (left + width * 0.75, top + 40.0));
+    assert_eq!(range(&mut browser), "+0.700 s to +1.050 s");
+    let some = rows(&mut browser);
+    assert!(some.as_str().unwrap().ends_with(" of 33 rows"), "{some}");
+    let left_edge = browser.evaluate("getComputedStyle(document.querySelector('#flows .chip')).display");
+    assert_ne!(left_edge, "none", "the filter can be seen, and taken away");
+    // A picture by uPlot follows, and gives a range itself.
+    browser.evaluate("document.querySelector('#timeline canvas').focus()");
+    browser.press("ArrowRight");
+    assert_eq!(range(&mut browser), "+0.787 s to +1.137 s");
+    browser.press("Escape");
+    assert_eq!((range(&mut browser), rows(&mut browser)), (whole.clone(), json!("33 rows")));
+    browser.evaluate("document.getElementById('plot-bytes').scrollIntoView({ behavior: 'instant', block: 'center' })");
+    let over = browser.evaluate("(() => { const box = document.querySelector('#plot-bytes .u-over').getBoundingClientRect(); return [box.left, box.top, box.width]; })()");
+    let [left, top, width] = serde_json::from_value::<[f64; 3]>(over).unwrap();
+    browser.drag((left + width * 0.25, top + 30.0), (left + width * 0.5, top + 30.0));
+    assert_eq!(range(&mut browser), "+0.350 s to +0.700 s");
+    browser.evaluate("document.querySelector('#flows .chip').click()");
+    assert_eq!((range(&mut browser), rows(&mut browser)), (whole, json!("33 rows")));
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}
+
+#[test]
+fn a_row_of_the_timeline_shows_its_flows() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("rows.html", &rich::build());
+    browser.open(&path, &DESKTOP);
+    let names = |browser: &mut Browser| {
+        browser.evaluate("[...document.querySelectorAll('.labels .name')].map((name) => name.textContent)")
+    };
+    assert_eq!(names(&mut browser)[0], "crates.example tcp/443");
+    browser.evaluate("document.querySelector('.labels button').click()");
+    browser.settle();
+    assert_eq!(browser.evaluate("document.querySelector('#flows [role=status]').textContent"), "8 of 33 rows");
+    let remotes = browser.evaluate(&format!("[...new Set(({COLUMN})('flows', 0))]"));
+    assert_eq!(remotes, json!(["crates.example"]));
+    browser.evaluate("const group = document.getElementById('group'); group.value = 'program'; group.dispatchEvent(new Event('change'))");
+    let mut programs: Vec<String> = serde_json::from_value(names(&mut browser)).unwrap();
+    programs.sort();
+    assert_eq!(programs, ["build-script-bu", "cargo", "git", "git-remote-http"]);
+}
+
+#[test]
+fn themes_follow_the_system_and_the_button() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("themes.html", &rich::build());
+    for dark in [false, true] {
+        browser.open(&path, &Screen { dark, ..DESKTOP });
+        let ground = |browser: &mut Browser| browser.evaluate("getComputedStyle(document.body).backgroundColor");
+        let theme = |browser: &mut Browser| browser.evaluate("document.documentElement.dataset.theme");
+        let (first, before) = (ground(&mut browser), theme(&mut browser));
+        assert_eq!(before, if dark { "dark" } else { "light" });
+        let drawn = browser.evaluate("document.querySelector('#timeline canvas').toDataURL()");
+        browser.evaluate("document.getElementById('theme').click()");
+        browser.settle();
+        assert_ne!(ground(&mut browser), first);
+        assert_ne!(theme(&mut browser), before);
+        assert_ne!(
+            browser.evaluate("document.querySelector('#timeline canvas').toDataURL()"),
+            drawn,
+            "pictures change with it"
+        );
+        browser.evaluate("document.getElementById('theme').click(); localStorage.clear()");
+        assert_eq!(theme(&mut browser), before);
+    }
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}
+
+#[test]
+fn everything_is_labelled_and_has_contrast() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("access.html", &rich::build());
+    for (dark, screen) in [(false, DESKTOP), (true, DESKTOP), (false, PHONE), (true, PHONE)] {
+        browser.open(&path, &Screen { dark, ..screen });
+        browser.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })");
+        let weak = browser.evaluate(include_str!("access.js"));
+        assert_eq!(weak, json!([]), "dark: {dark}");
+        if let Some(axe) = std::env::var_os("NETWATCH_AXE") {
+            browser.evaluate(&(std::fs::read_to_string(axe).unwrap() + "; 1"));
+            let found = "axe.run().then(({ violations, passes }) => [passes.length > 20, violations.map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => html + failureSummary)])])";
+            assert_eq!(browser.evaluate(found), json!([true, []]), "dark: {dark}");
+        }
+    }
+}
+
+#[test]
+fn the_keyboard_reaches_everything() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("keys.html", &rich::build());
+    browser.open(&path, &DESKTOP);
+    browser.press("Tab");
+    assert_eq!(browser.evaluate("document.activeElement.className"), "skip");
+    browser.press("Enter");
+    assert_eq!(browser.evaluate("location.hash"), "#main");
+    let mut reached = Vec::new();
+    for _ in 0..140 {
+        browser.press("Tab");
+        let name = browser.evaluate("(() => { const at = document.activeElement; const seen = getComputedStyle(at).outlineStyle !== 'none'; return `${at.tagName} ${at.closest('[id]')?.id ?? ''} ${seen}`; })()");
+        reached.push(name.as_str().unwrap().to_owned());
+    }
+    for wanted in [
+        "INPUT endpoints",
+        "BUTTON endpoints",
+        "BUTTON when",
+        "SELECT group",
+        "CANVAS timeline",
+        "SUMMARY when",
+        "INPUT flows",
+    ] {
+        let found = reached.iter().find(|name| name.starts_with(wanted));
+        assert!(found.is_some_and(|name| name.ends_with("true")), "{wanted} is not reached, or not seen: {reached:#?}");
+    }
+}
+
+#[test]
+fn ten_thousand_flows_are_smooth() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("ten-thousand.html", &rich::crawl(10_000));
+    browser.open(&path, &DESKTOP);
+    let took = browser.evaluate(
+        "(() => {
+           const clock = (work) => { const from = performance.now(); work(); return performance.now() - from; };
+           const flows = document.getElementById('flows');
+           const head = (title) => [...flows.querySelectorAll('thead button')].find((button) => button.textContent === title);
+           const input = flows.querySelector('input');
+           const search = (text) => { input.value = text; input.dispatchEvent(new Event('input')); };
+           return {
+             load: performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd,
+             sort_text: clock(() => head('Remote').click()),
+             sort_number: clock(() => head('Received').click()),
+             first_search: clock(() => search('host-12')),
+             search: clock(() => search('host-123')),
+             group: clock(() => { const group = document.getElementById('group'); group.value = 'program'; group.dispatchEvent(new Event('change')); }),
+           };
+         })()",
+    );
+    let zoom = browser.evaluate(
+        "new Promise((done) => {
+           const from = performance.now();
+           document.querySelector('[data-range=in]').click();
+           requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - from)));
+         })",
+    );
+    println!("milliseconds: {took}, to the frame after a zoom: {zoom}");
+    assert!(zoom.as_f64().unwrap() < 1_000.0, "{zoom}");
+    browser.evaluate("document.querySelector('[data-range=whole]').click()");
+    browser.settle();
+    // What a person takes for at once is 100 ms; a machine that is busy with other tests may take some times as long.
+    for (what, limit) in [
+        ("load", 5_000.0),
+        ("sort_text", 1_000.0),
+        ("sort_number", 1_000.0),
+        ("first_search", 1_000.0),
+        ("search", 500.0),
+        ("group", 1_000.0),
+    ] {
+        assert!(took[what].as_f64().unwrap() < limit, "{what}: {took}");
+    }
+    let found = browser.evaluate("document.querySelector('#flows [role=status]').textContent");
+    assert_eq!(found, "33 of 10,000 rows");
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}
+
+#[test]
+fn a_capture_and_a_run_that_did_nothing_are_shown_too() {
+    let Some(mut browser) = Browser::start() else { return };
+    let table = sample::download();
+    let capture = sample::named(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
+    let empty =
+        sample::report(sample::facts(&netwatch::flow::Table::default(), &["true"]), &netwatch::flow::Table::default());
+    for (name, report) in [("capture.html", capture), ("empty.html", empty)] {
+        let report = (report, Default::default());
+        assert!(page(&report).contains("Throughput over time was not recorded."));
+        let path = file(name, &report);
+        browser.open(&path, &PHONE);
+        assert_eq!(browser.complaints(&path), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn without_javascript_it_can_be_read() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("no-script.html", &rich::build());
+    browser.without_scripts();
+    browser.load(&path, &DESKTOP);
+    let text = browser.outer_html();
+    assert!(text.contains("crates.example") && text.contains("needs-script") && text.contains("with-script\" hidden"));
+    browser.screenshot(&super::place("no-script.png"));
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}

@@ -1,0 +1,228 @@
+//! A made-up run of which everything is known: names, processes, attempts, a series. And the same with text that wants to be code.
+
+use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, Traffic};
+use netwatch::name::{Hidden, Named, Source};
+use netwatch::process::{Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User};
+use netwatch::report::{FlowNaming, KnownEndpoint, KnownFlow, Report, Series, Share, Shown, Spoken, Step};
+use netwatch::wire::Name;
+
+use super::{START_NS, counters, download, facts, failed, growth, key, on_loopback, tcp, v4, v6};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Text that tries to leave every format it may stand in.
+pub const HOSTILE: &str = "=</script><img src=x onerror=alert(1)>|`a`\u{2028}&\"'";
+
+/// A build that downloads, asks, and fails here and there.
+pub fn build() -> (Report, Series) {
+    let mut table = download();
+    let hosts = [(20_u8, 61_000_u64), (21, 48_000), (22, 9_000)];
+    for port in 0..24_u16 {
+        let (host, size) = hosts[usize::from(port % 3)];
+        let begin = START_NS + u64::from(port) * 45_000_000;
+        let size = size * u64::from(port + 1);
+        let mut one = tcp(
+            key(6, 41_000 + port, v4(host), 443),
+            3_000_000 + u64::from(port) * 700_000,
+            (40, 3_100),
+            (size / 1400 + 1, size),
+        );
+        (one.first_seen_ns, one.last_seen_ns) = (begin, begin + 90_000_000 + u64::from(port % 5) * 60_000_000);
+        table.apply(one);
+    }
+    let incoming = tcp(key(6, 8080, v6(0x20), 51_000), 400_000, (9, 5_000), (8, 700));
+    table.apply(netwatch::flow::Increment { opened_by: Direction::Ingress, ..incoming });
+    table.apply(failed(key(6, 42_000, v4(50), 5432), 1, true));
+    let unreachable = key(17, 42_001, v4(51), 9);
+    table.apply(growth(Traffic::Flow(unreachable), (2, 120), (0, 0)));
+    table.note_icmp_error(unreachable, IcmpError { kind: 3, code: 3 });
+    table.apply(growth(Traffic::NonIp(0x88cc), (1, 60), (0, 0)));
+    table.apply(on_loopback(tcp(key(6, 43_000, v4(1), 6379), 40_000, (12, 900), (11, 5_100))));
+    let mut facts = facts(&table, &["cargo", "build", "--locked", "--features", "net io"]);
+    facts.run.duration_ns = 1_400_000_000;
+    facts.processes = processes();
+    facts.attempts = attempts();
+    facts.notes = vec!["2 processes were still there and were ended".to_owned()];
+    let mut report = super::named(facts, &table);
+    know(&mut report);
+    (report, series())
+}
+
+fn processes() -> Processes {
+    let process = |pid, parent: Option<u32>, comm: &str, cmdline: &[&str]| Process {
+        pid,
+        start_ns: START_NS + u64::from(pid % 100) * 1_000_000,
+        ppid: 4242,
+        parent: parent.map(ProcessId),
+        comm: comm.to_owned(),
+        exe: Some(format!("/usr/bin/{comm}")),
+        cmdline: Some(cmdline.iter().map(|&argument| argument.to_owned()).collect()),
+        cmdline_cut: false,
+        uid: Some(1000),
+    };
+    Processes {
+        attribution: Attribution::On,
+        list: vec![
+            process(4242, None, "cargo", &["cargo", "build", "--locked", "--features", "net io"]),
+            process(4243, Some(0), "git", &["git", "fetch", "--depth=1"]),
+            process(4250, Some(1), "git-remote-http", &["git-remote-https", "origin", "https://git.example/net.git"]),
+            process(4260, Some(0), "build-script-bu", &["target/debug/build/net/build-script-build"]),
+        ],
+        unix: vec![UnixPeer {
+            path: "/run/docker.sock".to_owned(),
+            connections: 2,
+            failed: 1,
+            processes: vec![ProcessId(3)],
+        }],
+        ..Processes::default()
+    }
+}
+
+fn attempts() -> Vec<Attempt> {
+    let at = |ms: u64| START_NS + ms * 1_000_000;
+    vec![Attempt {
+        first_ns: at(300),
+        last_ns: at(700),
+        count: 3,
+        tries: 3,
+        target: Target::Address((v6(0x99), 443).into()),
+        protocol: Some(Protocol::TCP),
+        cause: Cause::Errno(101),
+        process: Some(ProcessId(3)),
+    }]
+}
+
+/// Puts names, protocols and processes to everything.
+fn know(report: &mut Report) {
+    let names = [(20, "crates.example"), (21, "static.crates.example"), (22, "git.example")];
+    let mut flows = std::mem::take(&mut report.flows);
+    for (at, known) in flows.iter_mut().enumerate() {
+        known.users = vec![User { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
+        let Some((_, name)) = names.iter().find(|(host, _)| known.flow.key.remote.addr == v4(*host)) else {
+            continue;
+        };
+        known.naming = Some(Box::new(said(name)));
+    }
+    for known in &mut report.endpoints {
+        let address = known.endpoint.key.remote;
+        let is = |known: &&KnownFlow| netwatch::flow::Remote::Address(known.flow.key.remote.addr) == address;
+        let of: Vec<&KnownFlow> = flows.iter().filter(is).collect();
+        name_endpoint(known, &of);
+    }
+    report.flows = flows;
+    report.naming.unnamed = Share { flows: 3, wire_bytes: 5_948 };
+    report.naming.hidden = vec![(Hidden::NoServerName, Share { flows: 1, wire_bytes: 6_354 })];
+}
+
+fn name_endpoint(endpoint: &mut KnownEndpoint, flows: &[&KnownFlow]) {
+    endpoint.processes = flows.iter().flat_map(|known| &known.users).map(|user| user.process).collect();
+    endpoint.processes.sort_unstable();
+    endpoint.processes.dedup();
+    if endpoint.shown.is_some() {
+        return;
+    }
+    if let Some(naming) = flows.iter().find_map(|known| known.naming.as_ref()) {
+        endpoint.shown.clone_from(&naming.shown);
+        endpoint.names.clone_from(&naming.names);
+        endpoint.spoken.clone_from(&naming.spoken);
+    }
+}
+
+fn said(name: &str) -> FlowNaming {
+    let name = Name::new(name.as_bytes()).unwrap();
+    FlowNaming {
+        shown: Some(Shown { name: name.clone(), source: Source::Sni }),
+        names: vec![Named { name, source: Source::Sni, question: None, first_seen_ns: START_NS }],
+        spoken: Some(Spoken { application: "tls".into(), evidence: "client_hello".into() }),
+        ..FlowNaming::default()
+    }
+}
+
+/// Every 50 ms of 1.4 s, with a pause.
+fn series() -> Series {
+    let step = |at: u64| {
+        let wave = if (12..15).contains(&at) { 0 } else { 20 + (at * 37) % 61 };
+        Step {
+            start_ns: START_NS + at * SECOND / 20,
+            length_ns: SECOND / 20,
+            totals: PerDirection { egress: counters(wave / 4, wave * 90), ingress: counters(wave, wave * 1_400) },
+            opened: u64::from(at.is_multiple_of(2)),
+            active: wave / 10,
+        }
+    };
+    Series { steps: (0..28).filter(|at| *at != 13).map(step).collect() }
+}
+
+/// The same, said by somebody who wants to run code in whatever shows it.
+pub fn hostile() -> (Report, Series) {
+    let (mut report, series) = build();
+    let shown = |name: &mut Option<Shown>| {
+        *name = Some(Shown { name: Name::new(HOSTILE.as_bytes()).unwrap(), source: Source::Http });
+    };
+    report.endpoints.iter_mut().for_each(|known| shown(&mut known.shown));
+    for known in &mut report.flows {
+        let mut naming = known.naming.take().unwrap_or_default();
+        shown(&mut naming.shown);
+        naming.spoken = Some(Spoken { application: HOSTILE.into(), evidence: HOSTILE.into() });
+        known.naming = Some(naming);
+    }
+    for process in &mut report.processes.list {
+        process.comm = HOSTILE.to_owned();
+        process.exe = Some(HOSTILE.to_owned());
+        process.cmdline = Some(vec![HOSTILE.to_owned()]);
+    }
+    report.processes.unix[0].path = HOSTILE.to_owned();
+    report.run.command = vec![HOSTILE.to_owned()];
+    report.run.user = HOSTILE.to_owned();
+    report.run.kernel = HOSTILE.to_owned();
+    report.notes = vec![HOSTILE.to_owned()];
+    report.attempts[0].target = Target::Unix(HOSTILE.to_owned());
+    report.attempts[0].cause = Cause::Dns(HOSTILE.to_owned());
+    for lookup in &mut report.naming.lookups {
+        lookup.question.name = Name::new(HOSTILE.as_bytes()).unwrap();
+        lookup.aliases = vec![Name::new(HOSTILE.as_bytes()).unwrap()];
+    }
+    report.naming.unused = vec![Name::new(HOSTILE.as_bytes()).unwrap()];
+    (report, series)
+}
+
+/// A crawler: so many flows, to as many endpoints, over a minute.
+pub fn crawl(flows: u32) -> (Report, Series) {
+    let mut table = netwatch::flow::Table::default();
+    for at in 0..flows {
+        let [_, a, b, c] = at.to_be_bytes();
+        let remote = [203, 64 + a, b, c].into();
+        let size = u64::from(at.wrapping_mul(2_654_435_761) >> 12) + 1_000;
+        let port = 1024 + (at % 60_000) as u16;
+        let increment = match at % 50 {
+            0 => failed(key(6, port, remote, 443), 3, false),
+            _ => tcp(
+                key(6, port, remote, 443),
+                1_000_000 + u64::from(at % 997) * 90_000,
+                (12, 1_900),
+                (size / 1_400 + 1, size),
+            ),
+        };
+        let first_seen_ns = START_NS + u64::from(at) * 60 * SECOND / u64::from(flows);
+        let last_seen_ns = first_seen_ns + 20_000_000 + size * 100;
+        table.apply(netwatch::flow::Increment { first_seen_ns, last_seen_ns, ..increment });
+    }
+    let mut facts = facts(&table, &["crawler", "--depth", "3"]);
+    facts.run.duration_ns = 61 * SECOND;
+    facts.processes = processes();
+    let mut report = super::report(facts, &table);
+    for (at, known) in report.flows.iter_mut().enumerate() {
+        known.naming = Some(Box::new(said(&format!("host-{}.example", at / 3))));
+        known.users = vec![User { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
+    }
+    for (at, known) in report.endpoints.iter_mut().enumerate() {
+        known.shown = said(&format!("host-{}.example", at / 3)).shown;
+        known.processes = vec![ProcessId((at % 4) as u32)];
+    }
+    report.naming.unnamed = Share::default();
+    let mut steps = series().steps;
+    steps = (0..600)
+        .map(|at| Step { start_ns: START_NS + at * SECOND / 10, length_ns: SECOND / 10, ..steps[at as usize % 27] })
+        .collect();
+    (report, Series { steps })
+}

@@ -1,0 +1,180 @@
+//! Runs that are kept: what is read back, whose they are, and how many stay.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use netwatch_tests::{Host, Options, USER, USER_ID, addresses::*, internet};
+use serde_json::Value;
+
+use crate::TRAFFIC;
+
+/// The recordings that are kept for root.
+fn kept(host: &Host) -> Vec<PathBuf> {
+    files(&host.state_home().join("netwatch/runs"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The report of a recording, as JSON.
+#[track_caller]
+fn json_of(host: &Host, selector: &[&str]) -> String {
+    host.netwatch(&[&["report", "--format", "json"], selector].concat()).assert_ok().stdout.clone()
+}
+
+#[test]
+fn the_json_of_a_run_is_that_of_its_recording_byte_for_byte() {
+    let net = internet!();
+    let script = format!(
+        "curl -sk https://app.example/ http://app.example/big -o /dev/null; {TRAFFIC} udp {APP_V4}:{ECHO} 5 100; \
+         {TRAFFIC} connect {APP_V4}:{REFUSED} 500; {TRAFFIC} connect [{APP_V6}]:{SILENT} 1200; curl -s http://127.0.0.1:1/; true"
+    );
+    net.host.netwatch(&["run", "-j", "-o", "run.json", "--", "sh", "-c", &script]).assert_ok();
+    let said = fs::read_to_string(net.host.dir().join("run.json")).unwrap();
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert!(report["flows"].as_array().is_some_and(|flows| flows.len() > 6), "{said}");
+    let id = report["run"]["id"].as_str().unwrap();
+    let recordings = kept(&net.host);
+    let [file] = recordings.as_slice() else { panic!("one recording and nothing beside it: {recordings:?}") };
+    for selector in [&[][..], &["1"], &[id], &[&id[..5]], &[file.to_str().unwrap()]] {
+        assert_eq!(json_of(&net.host, selector), said, "{selector:?}");
+    }
+    let data = file.metadata().unwrap();
+    assert_eq!((data.permissions().mode() & 0o777, data.uid()), (0o600, 0));
+}
+
+#[test]
+fn a_file_that_was_named_holds_the_run_and_is_replaced_by_the_next() {
+    let net = internet!();
+    for command in ["true", "false"] {
+        net.host.netwatch(&["run", "-j", "-o", "run.json", "--record", "x.netwatch", "--", command]);
+        let said = fs::read_to_string(net.host.dir().join("run.json")).unwrap();
+        assert_eq!(json_of(&net.host, &["./x.netwatch"]), said);
+        assert!(said.contains(&format!("\"{command}\"")), "{said}");
+    }
+    assert!(kept(&net.host).is_empty(), "it is kept where it was wanted, and nowhere else");
+}
+
+#[test]
+fn the_summary_is_that_of_the_run() {
+    let net = internet!();
+    let run = net.host.netwatch(&["run", "--", "curl", "-sk", "-o", "/dev/null", "https://app.example/"]);
+    let shown = net.host.netwatch(&["history", "show"]);
+    assert_eq!(shown.assert_ok().stdout, run.assert_ok().stderr, "{run}");
+}
+
+#[test]
+fn runs_are_listed_shown_and_removed_by_who_made_them() {
+    let net = internet!();
+    let id = USER_ID.to_string();
+    let sudo = Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
+    for command in ["true", "false"] {
+        net.host.netwatch_with(sudo.clone(), &["run", "-q", "--", command]);
+    }
+    let folder = net.host.dir().join("home/.local/state/netwatch/runs");
+    let recordings = files(&folder);
+    assert_eq!(recordings.len(), 2);
+    for path in recordings.iter().chain([&folder]) {
+        let data = path.metadata().unwrap();
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o777), (USER_ID, USER_ID, mode), "{path:?}");
+    }
+    // As the user, without root and without sudo.
+    let user = format!(
+        "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups env -u XDG_STATE_HOME HOME={} {}",
+        net.host.dir().join("home").display(),
+        net.host.binary().display()
+    );
+    let list = net.host.sh(&format!("{user} history"));
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 3, "{list}");
+    assert_eq!((lines[1][0], *lines[1].last().unwrap()), ("1", "false"), "the newest comes first: {list}");
+    let listed: Value = serde_json::from_str(&net.host.sh(&format!("{user} history list -j"))).unwrap();
+    assert_eq!((&listed[0]["exit_code"], &listed[1]["exit_code"]), (&1.into(), &0.into()), "{listed:#}");
+    assert_eq!(listed[1]["state"], "complete");
+    assert!(net.host.sh(&format!("{user} history show 2")).contains("exit code 0"));
+    net.host.sh(&format!("{user} history rm 2"));
+    assert_eq!(files(&folder), recordings[1..]);
+    net.host.sh(&format!("{user} history rm --all"));
+    assert!(net.host.sh(&format!("{user} history")).contains("no run is kept"));
+}
+
+#[test]
+fn the_newest_runs_are_kept_and_nothing_else_is_touched() {
+    let net = internet!();
+    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    let folder = net.host.state_home().join("netwatch/runs");
+    let foreign =
+        ["notes.txt", "x.netwatch", "20200101T000000.000Z-12345678.netwatch.old"].map(|name| folder.join(name));
+    foreign.iter().for_each(|path| fs::write(path, "mine").unwrap());
+    for _ in 0..3 {
+        net.host.netwatch(&["run", "-q", "--keep", "2", "--", "true"]).assert_ok();
+    }
+    assert_eq!(kept(&net.host).len(), 2 + foreign.len());
+    assert!(foreign.iter().all(|path| path.exists()));
+    net.host.netwatch(&["run", "-q", "--keep-size", "1K", "--", "true"]).assert_ok();
+    assert_eq!(kept(&net.host).len(), 1 + foreign.len(), "the run itself is kept, however small the room");
+}
+
+#[test]
+fn runs_side_by_side_have_a_recording_each() {
+    let net = internet!();
+    let running: Vec<_> = (0..3).map(|_| net.host.start(&[], &["sleep", "0.3"])).collect();
+    for run in running {
+        run.finish().assert_ok();
+    }
+    let listed: Value = serde_json::from_str(&net.host.netwatch(&["history", "-j"]).assert_ok().stdout).unwrap();
+    let states: Vec<_> = listed.as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["complete"; 3]);
+}
+
+#[test]
+fn nothing_is_recorded_that_did_not_run_or_should_not_be() {
+    let net = internet!();
+    net.host.netwatch(&["run", "-q", "--no-record", "--", "true"]).assert_ok();
+    net.host.netwatch(&["run", "-q", "--", "/no/such/program"]).assert_code(127);
+    net.host.netwatch(&["run", "-q", "--record", "x.netwatch", "--", "/etc/passwd"]).assert_code(126);
+    net.host.netwatch(&["run", "-q", "--record", "y.netwatch", "--dns", "nowhere", "--", "true"]).assert_code(125);
+    assert!(kept(&net.host).is_empty());
+    assert!(!net.host.dir().join("x.netwatch").exists() && !net.host.dir().join("y.netwatch").exists());
+}
+
+#[test]
+fn a_killed_run_is_there_up_to_its_last_second() {
+    let net = internet!();
+    let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 5 100; echo sent; sleep 30");
+    net.host.sh("mkdir killed");
+    let mut running = net.host.start(&["--record", "killed/run.netwatch"], &["sh", "-c", &script]);
+    running.wait_for_stdout("sent");
+    thread::sleep(Duration::from_millis(2500));
+    let busy = net.host.netwatch(&["report", "killed/run.netwatch"]);
+    busy.assert_error(2, &["killed/run.netwatch", "a run that still goes on writes it"]);
+    running.signal(libc::SIGKILL);
+    running.finish();
+    let left = || net.host.sh("md5sum killed/*");
+    let before = left();
+    assert_eq!(before.lines().count(), 2, "the file and its log: {before}");
+    let report: Value = serde_json::from_str(&json_of(&net.host, &["killed/run.netwatch"])).unwrap();
+    assert_eq!(report["complete"], false);
+    let echoed = |flow: &&Value| flow["remote_port"] == ECHO;
+    let flow = report["flows"].as_array().unwrap().iter().find(echoed).expect("the flow");
+    assert_eq!(flow["egress"]["packets"], 5, "{flow:#}");
+    let endpoint = report["endpoints"].as_array().unwrap().iter().find(|endpoint| endpoint["port"] == ECHO);
+    assert_eq!(endpoint.expect("its endpoint")["ingress"]["packets"], 5);
+    let duration = report["run"]["duration_ns"].as_u64().unwrap();
+    assert!((1_000_000_000..4_000_000_000).contains(&duration), "{duration}");
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("the recording is incomplete: it ends at 20"), "{notes}");
+    assert_eq!(left(), before, "reading changes nothing");
+    // From where nothing can be written, too.
+    net.host.sh("mkdir ro && cp killed/* ro && mount --bind ro ro && mount -o remount,ro,bind ro");
+    assert_eq!(json_of(&net.host, &["ro/run.netwatch"]), json_of(&net.host, &["killed/run.netwatch"]));
+    net.host.sh("umount ro");
+}

@@ -1,0 +1,123 @@
+//! Places that cannot be recorded to, disks that fill up, and links that were planted.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use netwatch_tests::{Options, USER, USER_ID, addresses::*, internet};
+use serde_json::Value;
+
+use crate::TRAFFIC;
+
+fn sudo() -> Options {
+    let id = USER_ID.to_string();
+    Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)])
+}
+
+#[test]
+fn what_is_no_recording_is_never_written_over() {
+    let net = internet!();
+    let dir = net.host.dir();
+    fs::write(dir.join("text"), "somebody's text").unwrap();
+    fs::write(dir.join("other.db"), [b"SQLite format 3\0".as_slice(), &[0; 200]].concat()).unwrap();
+    fs::create_dir(dir.join("folder")).unwrap();
+    symlink(dir.join("text"), dir.join("link")).unwrap();
+    let before = fs::read(dir.join("other.db")).unwrap();
+    for (file, why) in [
+        ("text", "no recording"),
+        ("other.db", "no recording"),
+        ("folder", "not a file"),
+        ("link", "symbolic link"),
+        ("/dev/null", "not a file"),
+        ("no/such/folder/x", "ENOENT"),
+    ] {
+        let run = net.host.netwatch(&["run", "--record", file, "--", "touch", "ran"]);
+        run.assert_error(125, &[file, why, "choose another file"]);
+    }
+    assert!(!dir.join("ran").exists(), "it is found before the command starts");
+    assert_eq!(fs::read_to_string(dir.join("text")).unwrap(), "somebody's text");
+    assert_eq!(fs::read(dir.join("other.db")).unwrap(), before);
+    net.host.netwatch(&["run", "--record", "x", "-o", "x", "--", "true"]).assert_error(125, &["-o writes there too"]);
+}
+
+#[test]
+fn what_the_caller_of_sudo_may_not_write_is_refused() {
+    let net = internet!();
+    net.host.sh("mkdir -m 755 roots; touch roots/file");
+    for file in ["roots/file", "roots/new"] {
+        let run = net.host.netwatch_with(sudo(), &["run", "--record", file, "--", "true"]);
+        run.assert_error(125, &[file, "EACCES"]);
+    }
+}
+
+#[test]
+fn planted_links_beside_the_file_do_no_harm() {
+    let net = internet!();
+    let home = net.host.dir().join("home");
+    let target = net.host.dir().join("roots");
+    fs::write(&target, "root's").unwrap();
+    for suffix in ["-wal", "-shm", "-journal"] {
+        symlink(&target, home.join(format!("x.netwatch{suffix}"))).unwrap();
+    }
+    let file = home.join("x.netwatch");
+    net.host.netwatch_with(sudo(), &["run", "-q", "--record", file.to_str().unwrap(), "--", "true"]).assert_ok();
+    assert_eq!(fs::read_to_string(&target).unwrap(), "root's");
+    let data = file.metadata().unwrap();
+    assert_eq!((data.uid(), data.permissions().mode() & 0o777), (USER_ID, 0o600));
+    net.host.netwatch_with(sudo(), &["history", "show", file.to_str().unwrap()]).assert_ok();
+}
+
+#[test]
+fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
+    let net = internet!();
+    let mut first = net.host.start(&["--record", "x.netwatch"], &["sh", "-c", "sleep 0.2; echo on; sleep 1"]);
+    first.wait_for_stdout("on");
+    let second = net.host.netwatch(&["run", "--record", "x.netwatch", "--", "true"]);
+    second.assert_error(125, &["x.netwatch", "a run that still goes on writes it"]);
+    first.finish().assert_ok();
+    net.host.netwatch(&["history", "show", "x.netwatch"]).assert_ok();
+}
+
+#[test]
+fn a_run_that_cannot_be_kept_runs_all_the_same_and_says_so() {
+    let net = internet!();
+    let options = Options::env(&[("XDG_STATE_HOME", "/proc/nowhere")]);
+    let run = net.host.run_with(options.clone(), &[], &["sh", "-c", "sleep 0.3; exit 3"]);
+    let notes = run.assert_code(3).report()["notes"].to_string();
+    assert!(notes.contains("the run is not recorded: cannot record to /proc/nowhere/netwatch/runs"), "{run}");
+    assert!(notes.contains("--no-record"), "{run}");
+    let run = net.host.run_with(options, &["--no-record"], &["true"]);
+    assert_eq!(run.assert_ok().report()["notes"].to_string(), "[]", "{run}");
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_run() {
+    let net = internet!();
+    net.host.sh("mkdir small && mount -t tmpfs -o size=360k tmpfs small");
+    let script = format!(
+        "for i in 1 2 3 4 5 6 7 8; do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done; sleep 2.2; dd if=/dev/zero of=small/fill bs=1k 2>/dev/null; for i in $(seq 500); do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done; echo done"
+    );
+    let run = net.host.run(&["--record", "small/x.netwatch"], &["sh", "-c", &script]);
+    run.assert_code(125);
+    assert!(run.stdout.contains("done"), "{run}");
+    assert!(run.stderr.contains("small/x.netwatch: No space left on device (ENOSPC)"), "{run}");
+    assert!(run.report()["flows"].as_array().unwrap().len() > 500, "the report itself is whole");
+    net.host.sh("rm small/fill");
+    let read = net.host.netwatch(&["report", "--format", "json", "small/x.netwatch"]);
+    let report: Value = serde_json::from_str(&read.assert_ok().stdout).unwrap();
+    assert_eq!(report["complete"], false);
+    assert!(report["flows"].as_array().unwrap().len() >= 8, "{read}");
+    assert!(report["notes"].to_string().contains("the recording is incomplete: it ends at"), "{read}");
+    net.host.sh("umount small");
+}
+
+#[test]
+fn a_recording_that_may_not_grow_says_so() {
+    let net = internet!();
+    let script = format!("for i in $(seq 400); do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done");
+    let run = net.host.run(&["--record", "x.netwatch", "--record-size", "160K"], &["sh", "-c", &script]);
+    run.assert_code(125);
+    assert!(run.stderr.contains("--record-size"), "{run}");
+    // The same limit for a run that nobody asked to keep is no error.
+    let run = net.host.run(&["--record-size", "160K"], &["sh", "-c", &script]);
+    assert!(run.assert_ok().stderr.contains("--record-size"), "{run}");
+}

@@ -1,0 +1,58 @@
+//! `netwatch report` on runs of real traffic: the formats say what the run said.
+
+use std::fs;
+
+use netwatch_tests::internet;
+use serde_json::Value;
+
+#[test]
+fn text_is_what_was_printed_after_the_run() {
+    let net = internet!();
+    let run = net.host.netwatch(&["run", "--", "curl", "-sS", "-o", "/dev/null", "http://app.example/"]);
+    let said = run.assert_ok().stderr.clone();
+    assert!(said.contains("app.example"), "{said}");
+    assert_eq!(net.host.netwatch(&["report"]).assert_ok().stdout, said);
+}
+
+#[test]
+fn every_format_says_the_same_numbers() {
+    let net = internet!();
+    net.host
+        .netwatch(&[
+            "run",
+            "-q",
+            "--",
+            "curl",
+            "-sSk",
+            "-o",
+            "/dev/null",
+            "https://app.example/",
+            "http://app.example/big",
+        ])
+        .assert_ok();
+    let report = |format: &str| net.host.netwatch(&["report", "--format", format]).assert_ok().stdout.clone();
+    let document: Value = serde_json::from_str(&report("json")).unwrap();
+    let received = document["totals"]["ingress"]["wire_bytes"].as_u64().unwrap();
+    let column =
+        report("csv").lines().next().unwrap().split(',').position(|name| name == "ingress_wire_bytes").unwrap();
+    // Nothing in these rows has a comma in it.
+    let rows: Vec<Vec<String>> =
+        report("csv").lines().skip(1).map(|row| row.split(',').map(str::to_owned).collect()).collect();
+    let sum: u64 =
+        rows.iter().filter(|row| row[1] != "loopback_flow").map(|row| row[column].parse::<u64>().unwrap()).sum();
+    assert_eq!(sum, received);
+    let lines: Vec<Value> = report("ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["report"]["totals"], document["totals"]);
+    let steps = lines.iter().filter(|line| line["type"] == "step");
+    let stepped: u64 = steps.map(|line| line["step"]["ingress"]["wire_bytes"].as_u64().unwrap()).sum();
+    assert_eq!(stepped, received, "traffic over time is the whole traffic");
+    let markdown = report("markdown");
+    assert!(
+        markdown.contains("# Network requirements of `curl`") && markdown.contains("| `app.example` | tcp/443 |"),
+        "{markdown}"
+    );
+    let html = report("html");
+    assert!(html.contains("app.example") && html.contains("id=\"plot-bytes\""), "pictures over time are there");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(html.contains(kernel.trim()) && markdown.contains(kernel.trim()));
+}
