@@ -157,16 +157,23 @@ pub struct Call {
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    /// Where its last message was to go. First, so that the compiler does not make one unaligned store of it and what precedes it,
-    /// which the stack does not take.
+    /// Where its last message was to go. What may be zero stands so that the compiler makes no unaligned store of it, which the stack does
+    /// not take.
     pub address: Address,
-    /// The process that used it last.
-    pub pid: u32,
     /// Port of `address`.
     pub port: u16,
     /// IANA protocol number.
     pub protocol: u16,
+    /// The process that used it last.
+    pub pid: u32,
+    /// How often another process than before was told to use it.
+    pub turns: u32,
+    /// Always zero.
+    pub zero: u32,
 }
+
+/// So many changes of its user are told of one socket: processes that take turns with one at every message would fill the ring.
+pub const TURNS: u32 = 256;
 
 /// Where the kernel keeps things, in bytes from the beginning of its structures: read from its BTF before the load. 0 for what is not there.
 #[repr(C)]
@@ -232,7 +239,7 @@ const _: () = {
     assert!(offset_of!(Exec, exe) == 64);
     assert!(size_of::<Exec>() == 320);
     assert!(size_of::<Call>() == 192);
-    assert!(size_of::<Known>() == 24);
+    assert!(size_of::<Known>() == 32);
     assert!(size_of::<Offsets>() == 48);
     assert!(size_of::<Settings>() == 92);
 };

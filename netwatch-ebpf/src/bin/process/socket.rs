@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::address::Address;
-use netwatch_common::process::{Known, Socket, kind, lost};
+use netwatch_common::process::{Known, Socket, TURNS, kind, lost};
 
 use crate::maps::{self, SOCKETS, count, tell};
 use crate::task;
@@ -162,6 +162,8 @@ fn step(kind: u32, cookie: u64, place: Place) {
         protocol,
         port: if goes { port } else { 0 },
         address: if goes { address } else { Address::default() },
+        turns: 0,
+        zero: 0,
     };
     if SOCKETS.insert(cookie, known, 0).is_err() {
         count(lost::SOCKETS);
@@ -177,18 +179,23 @@ fn used(cookie: u64, to: Option<Place>, family: u16) {
         Some(known) => {
             // SAFETY: the value is the map's; another process that uses the socket at the same time may only make a record more.
             unsafe {
-                let last = (*known).pid;
+                let is_same = (*known).pid == pid;
                 (*known).pid = pid;
                 if let Some(to) = &to {
                     ((*known).address, (*known).port) = (to.address, to.port);
                 }
-                ((*known).protocol, last == pid)
+                let is_told = is_same || (*known).turns >= TURNS;
+                if !is_told {
+                    (*known).turns += 1;
+                }
+                ((*known).protocol, is_told)
             }
         }
         None => {
             let protocol = to.as_ref().map_or(0, |to| to.protocol);
             let (address, port) = to.as_ref().map_or((Address::default(), 0), |to| (to.address, to.port));
-            if SOCKETS.insert(cookie, Known { pid, port, protocol, address }, 0).is_err() {
+            let known = Known { pid, port, protocol, address, turns: 0, zero: 0 };
+            if SOCKETS.insert(cookie, known, 0).is_err() {
                 count(lost::SOCKETS);
             }
             (protocol, false)

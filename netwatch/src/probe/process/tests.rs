@@ -210,3 +210,29 @@ fn a_full_ring_counts_what_it_loses() {
     assert!(lost > 0 && told > 1000, "{lost} lost, {told} told");
     assert!(told + lost >= 20_000 && sockets == 0, "{told} told, {lost} lost, {sockets} sockets lost");
 }
+
+/// Two that write in turn to one socket.
+#[test]
+fn taking_turns_is_told_so_often_and_no_more() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    if !super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        return;
+    }
+    let script = "import os, socket\n\
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); one.bind(('127.0.0.1', 0))\n\
+        ours, theirs = os.pipe(), os.pipe()\n\
+        child = os.fork() == 0\n\
+        for _ in range(1000):\n\
+        \x20 if child: os.read(ours[0], 1)\n\
+        \x20 one.sendto(b'x', one.getsockname()); one.recv(1)\n\
+        \x20 os.write((theirs if child else ours)[1], b'x')\n\
+        \x20 if not child: os.read(theirs[0], 1)\n\
+        if not child: os.wait()\n";
+    cgroup.run("python3", &["-c", script]);
+    let steps = steps(&events(&mut probe));
+    let mut users: Vec<u32> = steps.iter().filter(|step| step.1 == Step::Used).map(|step| step.0).collect();
+    assert_eq!(users.len(), netwatch_common::process::TURNS as usize, "{steps:?}");
+    users.sort_unstable();
+    users.dedup();
+    assert_eq!((users.len(), probe.lost().expect("readable")), (2, (0, 0)));
+}

@@ -38,10 +38,14 @@ pub(super) struct Tried {
 }
 
 impl Known {
-    fn used_by(&mut self, process: Number) {
-        if !self.users.contains(&process) && self.users.len() < MAX_USERS {
+    /// False if there are too many already.
+    fn used_by(&mut self, process: Number) -> bool {
+        let is_known = self.users.contains(&process);
+        if !is_known && self.users.len() < MAX_USERS {
             self.users.push(process);
+            return true;
         }
+        is_known
     }
 
     /// TCP was to connect, and not a packet came of it; with the errno, if that is known.
@@ -63,6 +67,7 @@ impl Sockets {
     pub(super) fn step(&mut self, process: Number, time_ns: u64, step: Step, socket: &Socket) {
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
+        let is_one_too_many = step != Step::Made && !known.used_by(process);
         match step {
             Step::Made => {
                 known.maker = Some(process);
@@ -71,15 +76,13 @@ impl Sockets {
                     self.bound.entry((protocol.0, 0)).or_default().insert(socket.cookie);
                 }
             }
-            Step::Used | Step::NotSent(_) => known.used_by(process),
+            Step::Used | Step::NotSent(_) => {}
             Step::Bound => {
-                known.used_by(process);
                 if let (Some(protocol), Some(address)) = (known.protocol, socket.address) {
                     self.bound.entry((protocol.0, address.port())).or_default().insert(socket.cookie);
                 }
             }
             Step::Connect => {
-                known.used_by(process);
                 if let Some(address) = socket.address {
                     let (first_ns, count) = known.tried.map_or((time_ns, 0), |tried| (tried.first_ns, tried.count));
                     known.tried = Some(Tried { first_ns, last_ns: time_ns, count: count + 1, address, process });
@@ -87,6 +90,7 @@ impl Sockets {
                 }
             }
         }
+        self.beyond += u64::from(is_one_too_many);
     }
 
     pub(super) fn note_flow(&mut self, flow: FlowKey, cookie: u64) {

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use netwatch::probe::{ProcessConfig, ProcessProbe};
 
@@ -41,6 +42,7 @@ const SETTINGS: [(Setting, &str); 4] = [
 /// Prints a line for each case: medians, and what is over those without.
 pub fn run(options: &Options) -> Result {
     let cgroup = Cgroup::new()?;
+    set_up(&cgroup, options.rounds)?;
     println!("\nns per call on the loopback, median of {} rounds, and over that without the programs", options.rounds);
     print!("  {:32}", "");
     SETTINGS.iter().for_each(|(_, name)| print!(" {name:>18}"));
@@ -55,6 +57,30 @@ pub fn run(options: &Options) -> Result {
         }
         print(case.name, &ns);
     }
+    Ok(())
+}
+
+/// What a run's start and end pay. Loading is done in a thread beside the classifier's.
+fn set_up(cgroup: &Cgroup, rounds: usize) -> Result {
+    let mut ms = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        let directory = cgroup.directory()?;
+        let mut took = |step: usize, since: Instant| ms[step].push(since.elapsed().as_secs_f64() * 1e3);
+        let started = Instant::now();
+        let config = ProcessConfig { cmdline: true, failed_calls: false };
+        let mut probe = ProcessProbe::load(config).map_err(|error| error.to_string())?;
+        took(0, started);
+        let started = Instant::now();
+        probe.attach(directory.as_fd()).map_err(|error| error.to_string())?;
+        took(1, started);
+        let started = Instant::now();
+        drop(probe);
+        took(2, started);
+    }
+    let said = ["load", "attach", "detach and unload"].iter().zip(&ms);
+    let said: Vec<String> =
+        said.map(|(what, ms)| format!("{what} {:.2} ms (least {:.2})", median(ms), least(ms))).collect();
+    println!("\nprograms that tell of processes: {}", said.join(", "));
     Ok(())
 }
 
