@@ -95,6 +95,33 @@ pub fn opened_by(seen: &Observation) -> u8 {
     if seen.packet.flags & SYN_ACK == SYN_ACK { seen.direction ^ 1 } else { seen.direction }
 }
 
+/// What there is to tell user space of a packet.
+pub mod news {
+    /// Nothing.
+    pub const NONE: u32 = 0;
+    /// It is the first of its flow.
+    pub const NEW_FLOW: u32 = 1;
+    /// It may be of a socket of the target's that none before it in its flow was of: it begins a connection on ports that were used
+    /// before, or is the first answer to a remote.
+    pub const ANOTHER_SOCKET: u32 = 2;
+}
+
+/// What is new about a packet that has not been recorded yet: one of [`news`].
+///
+/// # Safety
+/// `value` points to a live entry.
+#[inline(always)]
+pub unsafe fn news(value: *mut FlowValue, seen: &Observation) -> u32 {
+    // SAFETY: the caller's promise.
+    let (is_new, is_first) = unsafe { ((*value).first_seen_ns == 0, (*half(value, seen.direction)).counts.skbs == 0) };
+    let is_ours = seen.direction == EGRESS || seen.key.scope == scope::LOOPBACK;
+    match (is_new, is_ours && (is_first || seen.packet.flags & tcp::SYN != 0)) {
+        (true, _) => news::NEW_FLOW,
+        (false, true) => news::ANOTHER_SOCKET,
+        (false, false) => news::NONE,
+    }
+}
+
 /// Records a packet in its entry.
 ///
 /// # Safety

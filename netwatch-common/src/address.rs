@@ -33,6 +33,12 @@ impl Address {
         bytes
     }
 
+    /// From the two words as they are in memory.
+    #[inline(always)]
+    pub fn from_words([high, low]: [u64; 2]) -> Self {
+        Self { high, low }
+    }
+
     /// The two words as they are in memory.
     #[inline(always)]
     pub fn words(&self) -> [u64; 2] {

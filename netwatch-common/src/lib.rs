@@ -12,6 +12,7 @@ pub mod front;
 pub mod hash;
 pub mod observation;
 pub mod parse;
+pub mod process;
 pub mod remainder;
 pub mod round_trip;
 pub mod sample;

@@ -46,18 +46,20 @@ pub struct SampleHeader {
     pub zero: u8,
 }
 
-/// A record of EVENTS: the first packet of a flow was counted.
+/// A record of EVENTS: the first packet of a flow was counted, or one that may be of another socket than those before it.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct NewFlow {
     /// When: ns of the kernel's monotonic clock.
     pub time_ns: u64,
-    /// The new flow.
+    /// The flow.
     pub key: FlowKey,
-    /// Who opened it: [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    /// Who sent the packet, and with that opened the flow if it is new: [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub opened_by: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// 0: the flow is new; 1: it is not.
+    pub another: u32,
+    /// The kernel's number of the socket that sent the packet; 0 if it is none of the target's, or not known.
+    pub cookie: u64,
 }
 
 /// Space for packet bytes in the three sizes of record: small messages, one wire packet, a GSO buffer's first 4 KiB.
@@ -71,5 +73,5 @@ const _: () = {
     assert!(offset_of!(SampleHeader, orig_len) == 48);
     assert!(offset_of!(SampleHeader, reason) == 59);
     assert!(offset_of!(SampleHeader, fragment) == 70);
-    assert!(size_of::<NewFlow>() == 56);
+    assert!(size_of::<NewFlow>() == 64);
 };

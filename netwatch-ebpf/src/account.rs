@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
+use netwatch_common::account::news;
 use netwatch_common::flow::{EGRESS, FlowValue, scope};
 use netwatch_common::front::{self as rules, Front, Head, PATIENCE, Slot};
 use netwatch_common::hash::{self, Words, is_same};
@@ -32,6 +33,8 @@ pub struct Scratch {
     pub hash: u64,
     /// The number of its entry.
     number: u32,
+    /// Whether user space is to be told of the packet: one of `netwatch_common::account::news`.
+    news: u32,
     pub seen: Observation,
 }
 
@@ -77,6 +80,10 @@ pub fn packet(ctx: &TcContext) {
         front::leave(head);
         reason
     };
+    let scratch = forget(scratch);
+    if scratch.news != news::NONE && settings().announce() != 0 {
+        sample::announce(ctx, &EVENTS, &scratch.seen, scratch.news == news::ANOTHER_SOCKET);
+    }
     let reason = if front::is_due(head) && reason.is_none() { Some(samples::reason::INTERVAL) } else { reason };
     if let Some(reason) = reason {
         scratch.reason = u32::from(reason);
@@ -116,6 +123,7 @@ pub fn proceed(ctx: &TcContext, stage: u32) {
 unsafe fn count(front: *mut Front, scratch: &mut Scratch) -> Option<u8> {
     scratch.words = hash::words(&scratch.seen.key);
     scratch.hash = hash::hash(scratch.words);
+    scratch.news = news::NONE;
     // SAFETY: the caller's promise.
     scratch.number = unsafe { locate(front, scratch) }.map_or(NOWHERE, |place| place.number);
     // Wherever the entry was found, the verifier follows one path from here.
@@ -128,6 +136,7 @@ unsafe fn count(front: *mut Front, scratch: &mut Scratch) -> Option<u8> {
     unsafe {
         let value = &raw mut (*place.entry).value;
         let repeated = round_trip::is_repeated(value, &seen.packet);
+        scratch.news = news(value, seen);
         let reason = record(value, seen);
         measure(value, scratch.hash, seen, repeated);
         let attention = account::note_attention(value, &seen.packet, &settings().of_samples());
@@ -157,7 +166,7 @@ unsafe fn locate(front: *mut Front, scratch: &Scratch) -> Option<Place> {
     // SAFETY: the caller's promise.
     unsafe {
         let held = make_room(usable_slot(front, *hash), words, seen);
-        held.or_else(|| table::find(words, *hash)).or_else(|| add(&raw mut (*front).head, words, *hash, seen))
+        held.or_else(|| table::find(words, *hash)).or_else(|| table::add(&raw mut (*front).head, words, *hash))
     }
 }
 
@@ -263,16 +272,6 @@ unsafe fn settle(head: *mut Head, slot: *mut Slot, words: &Words, place: Place, 
         let (byte, bit) = rules::place(rules::slot(hash::hash(*words)));
         *(&raw mut (*head).installed).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
     }
-}
-
-/// Adds a flow and tells user space of it.
-#[inline(always)]
-fn add(head: *mut Head, words: &Words, hash: u64, seen: &Observation) -> Option<Place> {
-    let place = table::add(head, words, hash)?;
-    if settings().announce() != 0 {
-        sample::announce(&EVENTS, seen);
-    }
-    Some(place)
 }
 
 #[inline(always)]

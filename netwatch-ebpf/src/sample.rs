@@ -1,10 +1,11 @@
 //! Copies the heads of packets into a ring buffer, after they were counted. A full ring loses a sample, never a count.
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes};
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::account;
+use netwatch_common::flow::{EGRESS, scope};
 use netwatch_common::observation::Observation;
 use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader, reason as reasons};
 use netwatch_common::stat as slot;
@@ -92,14 +93,19 @@ unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
     unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), less_one + 1) == 0 }
 }
 
-/// Announces the first packet of a flow.
+/// Announces the first packet of a flow, or (`another`) one that may be of a socket that has not been told of.
 #[inline(always)]
-pub fn announce(events: &RingBuf, seen: &Observation) {
+pub fn announce(ctx: &TcContext, events: &RingBuf, seen: &Observation, another: bool) {
     let Some(mut record) = events.reserve::<NewFlow>(0) else {
         stat::count(slot::EVENTS_LOST);
         return;
     };
-    let opened_by = account::opened_by(seen).into();
-    record.write(NewFlow { time_ns: seen.now_ns, key: seen.key, opened_by, zero: 0 });
+    let opened_by = if another { seen.direction } else { account::opened_by(seen) };
+    // What the link brings from outside is of none of the target's sockets.
+    let is_ours = seen.key.scope == scope::LOOPBACK || seen.direction == EGRESS;
+    // SAFETY: the context is the program's own.
+    let cookie = if is_ours { unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } } else { 0 };
+    let (opened_by, another) = (opened_by.into(), another.into());
+    record.write(NewFlow { time_ns: seen.now_ns, key: seen.key, opened_by, another, cookie });
     record.submit(NO_WAKEUP);
 }

@@ -38,7 +38,8 @@ fn everything() -> Report {
     table.note_icmp_error(unreachable, IcmpError { kind: 3, code: 3 });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
     let run = netwatch::report::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
-    sample::named(Facts { run, ..facts }, &table)
+    let attempts = sample::processes::attempts();
+    sample::named(Facts { run, attempts, ..facts }, &table)
 }
 
 #[test]

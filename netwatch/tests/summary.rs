@@ -6,7 +6,7 @@ use netwatch::flow::{
     Amount, Counters, Direction, IcmpError, Increment, Lost, Malformed, PerDirection, Table, Traffic,
 };
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
-use netwatch::sink::summary::{self, Options};
+use netwatch::sink::summary::{self, By, Options};
 use sample::{
     download, download_report, facts, failed, growth, housekeeping, key, on_loopback, replayed, table, tcp, v4, v6,
 };
@@ -65,6 +65,23 @@ fn download_at_40() {
 fn download_in_colour() {
     let options = Options { colour: true, ..Options::default() };
     assert_data_eq!(print(&download_report(), options), file!["snapshots/download-colour.txt"].raw());
+}
+
+#[test]
+fn download_by_process() {
+    for (width, file) in [(80, file!["snapshots/by-process-80.txt"]), (50, file!["snapshots/by-process-50.txt"])] {
+        let options = Options { width, by: By::Process, ..Options::default() };
+        assert_data_eq!(print(&download_report(), options), file.raw());
+    }
+}
+
+/// Every kind of attempt, each with its process.
+#[test]
+fn attempts() {
+    let table = download();
+    let attempts = sample::processes::attempts();
+    let report = sample::named(Facts { attempts, ..facts(&table, &["sh"]) }, &table);
+    assert_data_eq!(at(&report, 80), file!["snapshots/attempts.txt"].raw());
 }
 
 #[test]

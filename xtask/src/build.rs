@@ -1,5 +1,5 @@
-//! Builds the classifier's object for the kernel, `netwatch/bpf/netwatch.o`, and proves that the one checked in is what its
-//! source gives. With the object checked in, installing netwatch needs neither LLVM nor rust-src nor bpf-linker. The same
+//! Builds the objects for the kernel, `netwatch/bpf/netwatch.o` (the classifier) and `process.o` (who uses which socket), and proves that
+//! those checked in are what their source gives. With them checked in, installing netwatch needs neither LLVM nor rust-src nor bpf-linker. The same
 //! bytes come out whatever the checkout's path, cargo's home or the machine.
 
 use std::env;
@@ -9,8 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "bpfel-unknown-none";
-/// Where the object is checked in, from the top of the workspace.
-const OBJECT: &str = "netwatch/bpf/netwatch.o";
+/// The objects that netwatch holds.
+const OBJECTS: [&str; 2] = ["netwatch", "process"];
+
+/// Where an object is checked in, from the top of the workspace.
+fn place(name: &str) -> String {
+    format!("netwatch/bpf/{name}.o")
+}
 
 /// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into loads and stores, and
 /// those may be unaligned: the architectures that netwatch runs on allow it, and the verifier knows.
@@ -20,29 +25,36 @@ const FLAGS: [&str; 3] = [
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
-/// Builds the object and writes it to its place in the tree.
+/// Builds the objects and writes them to their places in the tree.
 pub fn run(root: &Path) -> io::Result<()> {
-    let built = fresh(root)?;
-    let place = root.join(OBJECT);
-    fs::create_dir_all(place.parent().unwrap_or(root))?;
+    OBJECTS.iter().try_for_each(|name| write(root, name))
+}
+
+fn write(root: &Path, name: &str) -> io::Result<()> {
+    let built = fresh(root, name)?;
+    let (object, path) = (place(name), root.join(place(name)));
+    fs::create_dir_all(path.parent().unwrap_or(root))?;
     // An unchanged file keeps its time, so that nothing is compiled again.
-    if fs::read(&place).is_ok_and(|old| old == built) {
-        println!("{OBJECT}: unchanged, {} bytes", built.len());
+    if fs::read(&path).is_ok_and(|old| old == built) {
+        println!("{object}: unchanged, {} bytes", built.len());
         return Ok(());
     }
-    fs::write(&place, &built)?;
-    println!("{OBJECT}: written, {} bytes", built.len());
+    fs::write(&path, &built)?;
+    println!("{object}: written, {} bytes", built.len());
     Ok(())
 }
 
-/// Fails unless the checked-in object equals a fresh build.
+/// Fails unless the checked-in objects equal a fresh build.
 pub fn check(root: &Path) -> io::Result<()> {
-    let checked_in = fs::read(root.join(OBJECT))?;
-    if checked_in == fresh(root)? {
-        println!("{OBJECT}: equals a fresh build");
-        return Ok(());
+    for name in OBJECTS {
+        let object = place(name);
+        if fs::read(root.join(&object))? != fresh(root, name)? {
+            let wrong = format!("{object} is not what its source gives: run `cargo xtask build` and commit it");
+            return Err(io::Error::other(wrong));
+        }
+        println!("{object}: equals a fresh build");
     }
-    Err(io::Error::other(format!("{OBJECT} is not what its source gives: run `cargo xtask build` and commit it")))
+    Ok(())
 }
 
 /// Builds the programs that the bench measures beside the classifier: where their object is.
@@ -51,8 +63,8 @@ pub fn reference(root: &Path) -> io::Result<PathBuf> {
 }
 
 /// Builds from source and returns the object's bytes.
-fn fresh(root: &Path) -> io::Result<Vec<u8>> {
-    fs::read(build(root, "netwatch")?)
+fn fresh(root: &Path, name: &str) -> io::Result<Vec<u8>> {
+    fs::read(build(root, name)?)
 }
 
 /// Builds one of the crate's objects: where it is.

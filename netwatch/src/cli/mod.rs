@@ -18,7 +18,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Error;
 use crate::exit::Exit;
 
-pub use run::{ColorChoice, Linger, RunArgs};
+pub use run::{By, ColorChoice, Linger, RunArgs};
 
 /// What does this program talk to? Every packet of one command, counted in the kernel and reconciled to the last byte.
 #[derive(Debug, Parser)]

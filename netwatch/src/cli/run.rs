@@ -11,6 +11,7 @@ use super::complain;
 use super::size::size;
 use crate::exit::Exit;
 use crate::run::{Plan, run};
+use crate::sink::summary;
 
 /// What `netwatch run` takes.
 #[derive(Debug, Args)]
@@ -116,6 +117,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size, env = "NETWATCH_RECORD_SIZE")]
     pub record_size: u64,
 
+    /// What the summary lists traffic by
+    #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
+    pub by: By,
+
+    /// Leave out the arguments of processes: they can hold secrets
+    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
+    pub no_cmdline: bool,
+
+    /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
+    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
+    pub failed_calls: bool,
+
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
@@ -138,6 +151,24 @@ pub enum ColorChoice {
     Always,
     /// Never.
     Never,
+}
+
+/// What the summary lists traffic by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// A table of remotes.
+    Endpoint,
+    /// A tree of processes.
+    Process,
+}
+
+impl From<By> for summary::By {
+    fn from(by: By) -> Self {
+        match by {
+            By::Endpoint => Self::Endpoint,
+            By::Process => Self::Process,
+        }
+    }
 }
 
 /// How long to wait for what the command left in the background.

@@ -150,6 +150,11 @@ impl Table {
         flows
     }
 
+    /// Every flow that has an entry of its own, and who opened it.
+    pub fn openers(&self) -> impl Iterator<Item = (FlowKey, Direction)> {
+        self.flows.values().map(|flow| (flow.key, flow.opened_by))
+    }
+
     fn flows_with_errors(&self, scope: Scope) -> impl Iterator<Item = Flow> {
         self.flows.values().filter(move |flow| flow.key.scope == scope).map(|flow| {
             let icmp_error = self.icmp_errors.get(&flow.key).copied();

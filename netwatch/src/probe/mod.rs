@@ -15,6 +15,7 @@ mod icmp;
 mod logging;
 mod memory;
 mod object;
+mod process;
 mod retire;
 mod rings;
 mod segments;
@@ -31,7 +32,8 @@ use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
 pub use heard::{heard, heard_of};
-pub use rings::{NewFlow, Notice, Reason, Sample};
+pub use process::{ProcessConfig, ProcessProbe};
+pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, Lost};
@@ -145,7 +147,7 @@ pub struct Probe {
 pub fn icmp_error(notice: &Notice) -> Option<(crate::flow::FlowKey, crate::flow::IcmpError)> {
     match notice {
         Notice::Sample(sample) => icmp::quoted(sample),
-        Notice::NewFlow(_) => None,
+        Notice::NewFlow(_) | Notice::Sender(_) => None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Puts the classifier into the kernel: parses the object, makes its maps, resolves references, loads its programs. Not
-//! aya's loader, which first reads and parses the kernel's whole BTF; nothing in this object needs that.
+//! Puts an object into the kernel: parses it, makes its maps, resolves references, loads its programs. Not
+//! aya's loader, which first reads and parses the kernel's whole BTF; nothing in these objects needs that.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -8,10 +8,10 @@ use aya_obj::generated::{bpf_insn, bpf_map_type, bpf_prog_type};
 use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
 use netwatch_common::config::Config;
 
-use super::sys::{self, MapShape};
+use super::sys::{self, Kind, MapShape};
 use crate::error::{Error, Result};
 
-/// The object, built by `cargo xtask build` and checked in.
+/// The classifier's object, built by `cargo xtask build` and checked in.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/netwatch.o");
 
 /// The object's maps and programs in the kernel, by name.
@@ -48,7 +48,7 @@ impl Loaded {
         let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
         let globals = HashMap::from(globals);
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
-        let maps = create_maps(&object, sizes, inner)?;
+        let maps = create_maps(&object, sizes, Some(inner))?;
         relocate(&mut object, &maps)?;
         let (programs, done) = std::thread::scope(|scope| {
             let beside = scope.spawn(|| meanwhile(&maps));
@@ -56,6 +56,27 @@ impl Loaded {
             (programs, joined(beside))
         });
         Ok((Self { maps, programs: programs? }, done?))
+    }
+
+    /// Loads of `object` what the kernel takes: the programs that `kinds` names, one after the other. What it refuses, and why.
+    pub(super) fn what_can_be(
+        object: &[u8],
+        globals: HashMap<&str, (&[u8], bool)>,
+        kinds: &[(&'static str, Kind)],
+    ) -> Result<(Self, Vec<(&'static str, Error)>)> {
+        let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
+        object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
+        let maps = create_maps(&object, &[], None)?;
+        relocate(&mut object, &maps)?;
+        let (mut programs, mut refused) = (HashMap::new(), Vec::new());
+        for &(name, kind) in kinds {
+            let code = &object.functions[&object.programs[name].function_key()].instructions;
+            match load_program(name, kind, code) {
+                Ok(program) => drop(programs.insert(name.to_owned(), program)),
+                Err(error) => refused.push((name, error)),
+            }
+        }
+        Ok((Self { maps, programs }, refused))
     }
 
     /// A map of the object.
@@ -72,6 +93,11 @@ impl Loaded {
     /// As [`Self::map`].
     pub(super) fn program(&self, name: &str) -> &OwnedFd {
         &self.programs[name]
+    }
+
+    /// A program of the object, if it was loaded.
+    pub(super) fn loaded(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.programs.get(name).map(AsFd::as_fd)
     }
 
     /// All programs and their names.
@@ -99,11 +125,11 @@ fn bytes_of(config: &Config) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
 }
 
-fn create_maps(object: &Object, sizes: Sizes<'_>, inner: &OwnedFd) -> Result<HashMap<String, OwnedFd>> {
+fn create_maps(object: &Object, sizes: Sizes<'_>, inner: Option<&OwnedFd>) -> Result<HashMap<String, OwnedFd>> {
     object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes, inner)?))).collect()
 }
 
-fn create_map(name: &str, map: &Map, sizes: Sizes<'_>, inner: &OwnedFd) -> Result<OwnedFd> {
+fn create_map(name: &str, map: &Map, sizes: Sizes<'_>, inner: Option<&OwnedFd>) -> Result<OwnedFd> {
     let size = sizes.iter().find(|(sized, _)| *sized == name);
     let shape = MapShape {
         map_type: map.map_type(),
@@ -115,7 +141,7 @@ fn create_map(name: &str, map: &Map, sizes: Sizes<'_>, inner: &OwnedFd) -> Resul
     let failed =
         |cause| Error::os("create BPF map", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo");
     let of_maps = shape.map_type == bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
-    let fd = sys::map_create(name, shape, of_maps.then(|| inner.as_fd())).map_err(failed)?;
+    let fd = sys::map_create(name, shape, inner.filter(|_| of_maps).map(AsFd::as_fd)).map_err(failed)?;
     if matches!(map.section_kind(), EbpfSectionKind::Rodata | EbpfSectionKind::Data) {
         sys::map_update(fd.as_fd(), &0_u32.to_ne_bytes(), map.data()).map_err(failed)?;
     }
@@ -151,24 +177,25 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
     thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
 }
 
-fn program_type(section: &ProgramSection) -> bpf_prog_type {
-    match section {
+fn program_type(section: &ProgramSection) -> Kind {
+    let program = match section {
         ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
         _ => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
-    }
+    };
+    Kind { program, attach: 0 }
 }
 
-fn load_program(name: &str, kind: bpf_prog_type, code: &[bpf_insn]) -> Result<OwnedFd> {
+fn load_program(name: &str, kind: Kind, code: &[bpf_insn]) -> Result<OwnedFd> {
     sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
         Some(libc::EPERM) => {
-            Error::os("load classifier", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
+            Error::os("load program", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
         }
-        _ => Error::os("load classifier", name, cause).hint(verdict(name, kind, code)),
+        _ => Error::os("load program", name, cause).hint(verdict(name, kind, code)),
     })
 }
 
 /// The verifier's last words.
-fn verdict(name: &str, kind: bpf_prog_type, code: &[bpf_insn]) -> String {
+fn verdict(name: &str, kind: Kind, code: &[bpf_insn]) -> String {
     let mut log = vec![0; 16 << 20];
     let _refused_again = sys::program_load(name, kind, code, Some(&mut log));
     let text = String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default());

@@ -18,6 +18,8 @@ use crate::flow::{Direction, Traffic};
 pub enum Notice {
     /// The first packet of a flow was counted.
     NewFlow(NewFlow),
+    /// A flow that is not new has a packet of another socket.
+    Sender(Sender),
     /// The head of a packet.
     Sample(Sample),
 }
@@ -31,6 +33,17 @@ pub struct NewFlow {
     pub traffic: Traffic,
     /// Who opened it.
     pub opened_by: Direction,
+    /// The socket that the packet is of; `None` if it is none of the target's, or not known.
+    pub socket: Option<u64>,
+}
+
+/// A flow that is not new has a packet of another socket than those before it, perhaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// The flow. On the loopback its local end is the lower one, which need not be the opener.
+    pub traffic: Traffic,
+    /// The socket.
+    pub socket: u64,
 }
 
 /// Why a packet was sampled.
@@ -95,7 +108,7 @@ impl Rings {
 
     /// When to look again.
     pub(super) fn next_poll(&self) -> Duration {
-        self.pace.interval
+        self.pace.interval()
     }
 
     /// Hands over what is there, events first. Bounded: what arrives meanwhile may wait for the next call.
@@ -105,7 +118,14 @@ impl Rings {
         for _ in 0..AT_MOST {
             let Some(record) = self.events.next() else { break };
             event_bytes += record.len();
-            sink(Notice::NewFlow(new_flow(&read(&record), clock)));
+            let record: abi::NewFlow = read(&record);
+            let socket = Some(record.cookie).filter(|cookie| *cookie != 0);
+            if record.another == 0 {
+                sink(Notice::NewFlow(new_flow(&record, socket, clock)));
+            } else if let Some(socket) = socket {
+                let (traffic, _) = traffic(&record.key, netwatch_common::flow::EGRESS.into());
+                sink(Notice::Sender(Sender { traffic, socket }));
+            }
         }
         for _ in 0..AT_MOST {
             let Some(record) = self.samples.next() else { break };
@@ -125,22 +145,27 @@ pub(super) struct Sizes {
 
 /// How often to look: the more was found, the sooner again.
 #[derive(Debug)]
-struct Pace {
+pub(super) struct Pace {
     interval: Duration,
     sizes: Sizes,
 }
 
 impl Pace {
+    /// When to look again.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// Costs a quiet run nothing that could be measured.
     const SLOWEST: Duration = Duration::from_millis(250);
     const FASTEST: Duration = Duration::from_millis(1);
 
-    fn new(sizes: Sizes) -> Self {
+    pub(super) fn new(sizes: Sizes) -> Self {
         Self { interval: Self::SLOWEST, sizes }
     }
 
     /// Half the time after more than an eighth of a ring was found full, double after less than a thirty-second.
-    fn found(&mut self, found: Sizes) {
+    pub(super) fn found(&mut self, found: Sizes) {
         let above =
             |share: usize| found.samples > self.sizes.samples / share || found.events > self.sizes.events / share;
         if above(8) {
@@ -157,7 +182,7 @@ impl std::fmt::Debug for Rings {
     }
 }
 
-fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
+pub(super) fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
     let copy = map.try_clone().map_err(|cause| Error::os("open BPF map", name, cause))?;
     let said = |cause: aya::maps::MapError| Error::said("open BPF map", name, cause.to_string());
     let map = MapData::from_fd(copy).map_err(said)?;
@@ -171,11 +196,11 @@ fn read<T: Copy>(record: &[u8]) -> T {
     unsafe { record.as_ptr().cast::<T>().read_unaligned() }
 }
 
-fn new_flow(record: &abi::NewFlow, clock: Clock) -> NewFlow {
+fn new_flow(record: &abi::NewFlow, socket: Option<u64>, clock: Clock) -> NewFlow {
     let (traffic, flipped) = traffic(&record.key, record.opened_by);
     let opened_by = direction(record.opened_by as u8);
     let opened_by = if flipped { opposite(opened_by) } else { opened_by };
-    NewFlow { time_ns: clock.unix_ns(record.time_ns), traffic, opened_by }
+    NewFlow { time_ns: clock.unix_ns(record.time_ns), traffic, opened_by, socket }
 }
 
 fn sample(record: &[u8], clock: Clock) -> Sample {

@@ -1,6 +1,7 @@
 //! The `bpf(2)` system call, raw: what aya does not offer (batches, runs on a CPU, loading without reading the kernel's BTF, which takes
 //! 18 ms). Nothing here knows what the maps and programs are for.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -121,10 +122,17 @@ pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd
 /// The verifier gives up with EAGAIN when a signal comes; libbpf tries as often.
 const LOAD_TRIES: u32 = 5;
 
+/// What a program is, and where it will be attached; zero for kinds that need not say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    pub program: bpf_prog_type,
+    pub attach: u32,
+}
+
 /// Loads a program. With `log`, the verifier writes there what it does.
 pub(super) fn program_load(
     name: &str,
-    kind: bpf_prog_type,
+    kind: Kind,
     instructions: &[bpf_insn],
     log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
@@ -140,11 +148,13 @@ pub(super) fn program_load(
         kernel_version: u32,
         flags: u32,
         name: [u8; 16],
+        ifindex: u32,
+        attach_type: u32,
     }
     const VERBOSE: u32 = 2;
     let (log_level, log_size, log) = log.map_or((0, 0, 0), |log| (VERBOSE, log.len() as u32, log.as_mut_ptr() as u64));
     let mut attr = Attr {
-        program_type: kind as u32,
+        program_type: kind.program as u32,
         instruction_count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
@@ -154,6 +164,8 @@ pub(super) fn program_load(
         kernel_version: 0,
         flags: 0,
         name: object_name(name),
+        ifindex: 0,
+        attach_type: kind.attach,
     };
     for _ in 1..LOAD_TRIES {
         // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
@@ -168,19 +180,42 @@ pub(super) fn program_load(
 
 /// Attaches a program to an interface's tcx hook (Linux 6.6), behind those that are there.
 pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach_type) -> io::Result<OwnedFd> {
+    link_create(program, ifindex, hook as u32)
+}
+
+/// Attaches a program to a cgroup, beside those that are there; it then sees what happens in the cgroup and below.
+pub(super) fn cgroup_attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
+    link_create(program, cgroup.as_raw_fd() as u32, hook)
+}
+
+fn link_create(program: BorrowedFd<'_>, target: u32, hook: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         program: u32,
-        ifindex: u32,
+        target: u32,
         hook: u32,
         flags: u32,
         relative: u32,
+        zero: u32,
         expected_revision: u64,
     }
     let program = program.as_raw_fd() as u32;
-    let mut attr = Attr { program, ifindex, hook: hook as u32, flags: 0, relative: 0, expected_revision: 0 };
+    let mut attr = Attr { program, target, hook, flags: 0, relative: 0, zero: 0, expected_revision: 0 };
     // SAFETY: the kernel's layout; no pointers.
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
+}
+
+/// Attaches a program to the kernel's tracepoint of that name. It goes with the descriptor.
+pub(super) fn tracepoint_attach(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        name: u64,
+        program: u32,
+        zero: u32,
+    }
+    let mut attr = Attr { name: name.as_ptr() as u64, program: program.as_raw_fd() as u32, zero: 0 };
+    // SAFETY: the kernel's layout; the name lives as long as the call.
+    unsafe { bpf_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
 /// What the kernel says about a program.

@@ -29,12 +29,14 @@ pub enum Cause {
     Icmp(IcmpError),
     /// The call failed at once, with this errno: no route, no such address family, denied by a policy and the like.
     Errno(i32),
+    /// TCP was to connect, and not a packet came of it: the call failed at once, and with which errno was not looked for.
+    NoPacket,
     /// DNS answered with this response code (`nxdomain`, `servfail`), or `unanswered`.
     Dns(String),
 }
 
 impl Cause {
-    /// The name in reports: `unanswered`, `refused`, `reset`, `icmp`, `no_route`, `no_address_family`, `denied`, `errno`, `dns`.
+    /// The name in reports: `unanswered`, `refused`, `reset`, `icmp`, `no_route`, `no_address_family`, `denied`, `errno`, `no_packet`, `dns`.
     pub fn name(&self) -> &'static str {
         // Numbers of Linux's ABI, the same on every architecture that has BPF: errno-base.h and errno.h.
         const EPERM: i32 = 1;
@@ -51,6 +53,7 @@ impl Cause {
             Self::Errno(EAFNOSUPPORT) => "no_address_family",
             Self::Errno(EPERM | EACCES) => "denied",
             Self::Errno(_) => "errno",
+            Self::NoPacket => "no_packet",
             Self::Dns(_) => "dns",
         }
     }

@@ -346,6 +346,7 @@ fn cause(row: &mut Cursor<'_>) -> Result<Cause> {
         ("refused", ..) => Ok(Cause::Refused),
         ("reset", ..) => Ok(Cause::Reset),
         ("icmp", Some(error), ..) => Ok(Cause::Icmp(error)),
+        ("no_packet", ..) => Ok(Cause::NoPacket),
         ("errno", _, Some(errno), _) => Ok(Cause::Errno(errno)),
         ("dns", .., Some(answer)) => Ok(Cause::Dns(answer)),
         _ => Err(unknown("cause", &word)),

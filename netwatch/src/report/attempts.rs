@@ -14,7 +14,9 @@ type Key = (Target, Option<Protocol>, Cause, Option<ProcessId>);
 pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow], lookups: &[Lookup]) -> Vec<Attempt> {
     let mut sums: BTreeMap<Key, Attempt> = BTreeMap::new();
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
-    for attempt in calls.into_iter().chain(of_flows).chain(lookups.iter().flat_map(of_lookup)) {
+    let asker = only_asker(link.iter().chain(loopback));
+    let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, asker));
+    for attempt in calls.into_iter().chain(of_flows).chain(of_lookups) {
         let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process);
         sums.entry(key).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
     }
@@ -56,8 +58,17 @@ fn of_flow(known: &KnownFlow) -> Vec<Attempt> {
     tcp.into_iter().chain(icmp).filter(|attempt| attempt.count > 0).collect()
 }
 
+/// The process that asked DNS, if only one did: questions are added up by name, whoever asked.
+fn only_asker<'a>(flows: impl Iterator<Item = &'a KnownFlow>) -> Option<ProcessId> {
+    const DNS: u16 = 53;
+    let asked = |known: &&KnownFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == DNS;
+    let mut askers = flows.filter(asked).map(|known| known.users.first().map(|user| user.process));
+    let first = askers.next()?;
+    askers.all(|other| other == first).then_some(first)?
+}
+
 /// Questions of the target that were answered by an error, or by nobody.
-fn of_lookup(lookup: &Lookup) -> Vec<Attempt> {
+fn of_lookup(lookup: &Lookup, asker: Option<ProcessId>) -> Vec<Attempt> {
     // Nobody has to answer a multicast question.
     if lookup.asked_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
         return Vec::new();
@@ -70,7 +81,7 @@ fn of_lookup(lookup: &Lookup) -> Vec<Attempt> {
         target: Target::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
         protocol: None,
         cause: Cause::Dns(cause),
-        process: None,
+        process: asker,
     };
     let failed = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
     let failed = failed.map(|(rcode, count)| attempt(*count, rcode.to_string().to_ascii_lowercase()));

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Interface, KnownFlow};
 use crate::flow::{Direction, End, Flow};
+use crate::process::{Processes, UnixPeer};
 
 /// Ends that are named before the rest is only counted.
 const NAMED: usize = 3;
@@ -28,6 +29,27 @@ pub(super) fn localhost(loopback: &[KnownFlow], interface: &Interface) -> Option
     ))
 }
 
+/// A name that is not there, because abstract names belong to a network namespace: X11's and D-Bus's are the host's.
+pub(super) fn abstract_sockets(processes: &Processes) -> Option<String> {
+    let failed = processes.unix.iter().filter(|peer| peer.failed > 0 && peer.path.starts_with('@'));
+    let missing: Vec<&UnixPeer> = failed.filter(|peer| !has_path(processes, peer)).collect();
+    let named: Vec<&str> = missing.iter().take(NAMED).map(|peer| peer.path.as_str()).collect();
+    let rest = missing.len().saturating_sub(NAMED);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    (!missing.is_empty()).then(|| {
+        format!(
+            "{}{more} could not be connected to: abstract unix sockets (of X11, D-Bus) belong to the host's network namespace and are not there; sockets with a path are",
+            named.join(", ")
+        )
+    })
+}
+
+/// Whoever asked for X11's abstract name then asks for the path of the same name.
+fn has_path(processes: &Processes, peer: &UnixPeer) -> bool {
+    let path = &peer.path[1..];
+    path.starts_with('/') && processes.unix.iter().any(|other| other.path == path && other.failed < other.connections)
+}
+
 /// The end that did not open the flow.
 fn asked(flow: &Flow) -> End {
     match flow.opened_by {
@@ -43,5 +65,32 @@ fn way_out(interface: &Interface, asked: IpAddr) -> String {
         format!("; use {gateway} for the host's 127.0.0.1{only}")
     } else {
         format!("; with --host-loopback the host's 127.0.0.1 is reachable as {gateway}{only}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(path: &str, connections: u64, failed: u64) -> UnixPeer {
+        UnixPeer { path: path.to_owned(), connections, failed, processes: Vec::new() }
+    }
+
+    fn hint(unix: Vec<UnixPeer>) -> Option<String> {
+        abstract_sockets(&Processes { unix, ..Processes::default() })
+    }
+
+    #[test]
+    fn a_missing_abstract_name_is_explained() {
+        let said = hint(vec![peer("@/tmp/dbus-x", 1, 1), peer("@own", 3, 0), peer("/run/gone.sock", 1, 1)]);
+        assert!(said.is_some_and(|said| said.starts_with("@/tmp/dbus-x could not be connected to: ")));
+    }
+
+    #[test]
+    fn nothing_is_said_where_the_path_of_the_same_name_was_reached() {
+        let name = || peer("@/tmp/.X11-unix/X0", 1, 1);
+        assert_eq!(hint(vec![name(), peer("/tmp/.X11-unix/X0", 1, 0)]), None);
+        assert!(hint(vec![name(), peer("/tmp/.X11-unix/X0", 1, 1)]).is_some());
+        assert_eq!(hint(vec![]), None);
     }
 }

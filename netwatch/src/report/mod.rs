@@ -1,6 +1,7 @@
 //! The report: everything that is said about a run, as plain data for every sink.
 
 mod attempts;
+mod by_process;
 mod hints;
 mod known;
 mod naming;
@@ -11,6 +12,7 @@ mod series;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use by_process::{Attributed, OfProcess, Part};
 pub use known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
 pub use naming::{Naming, Share};
 pub use parts::Parts;
@@ -108,6 +110,7 @@ impl Report {
         };
         let flows = naming::flows(table.flows(Scope::Link), names, users);
         notes.extend(hints::localhost(&loopback.flows, &interface));
+        notes.extend(hints::abstract_sockets(&processes));
         Self {
             complete,
             totals: table.totals(Scope::Link),

@@ -1,10 +1,11 @@
 //! A run that is set up: everything it owns, and what is done with it while the command lives and after.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::network::{Change, Network};
 use super::notes;
+use super::processes::Processes;
 use super::record::{Recorded, Recording};
 use super::signals::Listening;
 use super::watch::Ending;
@@ -15,7 +16,7 @@ use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Notice, Probe, heard, icmp_error};
-use crate::process::{Processes, Users};
+use crate::process::{Attributed, Users};
 use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run, Series};
 
 /// What stays the same from start to end.
@@ -34,6 +35,7 @@ pub(super) struct Live {
     pub card: Card,
     pub network: Network,
     pub probe: Probe,
+    pub processes: Processes,
     pub table: Table,
     /// What was heard of names so far.
     pub names: Names,
@@ -41,6 +43,8 @@ pub(super) struct Live {
     pub pid: Option<u32>,
     /// Nanoseconds since the Unix epoch.
     pub started_ns: u64,
+    /// The same moment, for durations: the clock of the day may be stepped meanwhile.
+    pub started: Instant,
     pub notes: Vec<String>,
     /// Its recording and its traffic over time.
     pub recording: Recording,
@@ -54,10 +58,21 @@ pub(super) fn now_ns() -> u64 {
 }
 
 impl Live {
+    /// The command starts now.
+    pub(super) fn start(&mut self) {
+        (self.started_ns, self.started) = (now_ns(), Instant::now());
+    }
+
+    fn duration_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Fetches what the ring buffer holds, so that it does not fill up.
     pub(super) fn fetch_samples(&mut self) {
-        let (table, names) = (&mut self.table, &mut self.names);
+        self.processes.fetch();
+        let (table, names, processes) = (&mut self.table, &mut self.names, &mut self.processes);
         let polled = self.probe.poll(&mut |notice| {
+            processes.note(&notice);
             if let Some((flow, error)) = icmp_error(&notice) {
                 table.note_icmp_error(flow, error);
             }
@@ -69,6 +84,11 @@ impl Live {
         });
         // Flows that found no room are counted by protocol: detail is lost, not the run.
         self.notes.extend(polled.err().map(|error| error.to_string()));
+    }
+
+    /// How long the next [`Self::fetch_samples`] may wait.
+    pub(super) fn next_fetch(&self) -> Duration {
+        self.probe.next_poll().min(self.processes.next_fetch())
     }
 
     /// Fetches what was counted, so that flows that are over can leave the kernel's table. What fails now is tried again, and the last
@@ -97,7 +117,9 @@ impl Live {
     fn hand_over(&mut self) {
         // Apart for a moment, because what is handed over is the rest of the run.
         let mut recording = std::mem::take(&mut self.recording);
-        recording.hand_over(&self.table, &self.names, &Users::default(), || self.facts(None, None, false));
+        recording.hand_over(&self.table, &self.names, &Users::default(), || {
+            self.facts(None, None, false).map(|(facts, _)| facts)
+        });
         self.recording = recording;
     }
 
@@ -136,11 +158,11 @@ impl Live {
     ) -> Result<Report> {
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
-        let ended_ns = now_ns();
+        let duration_ns = self.duration_ns();
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.names.finish();
-        self.recording.end_step(ended_ns, &self.table);
+        self.recording.end_step(self.started_ns.saturating_add(duration_ns), &self.table);
         self.notes.extend(self.recording.note());
         self.notes.extend(self.network.late_notes());
         if !drained {
@@ -152,7 +174,8 @@ impl Live {
             self.names.resolve(reverse::names(report.unnamed_addresses()));
             report = self.report(Some(ending), counters, true)?;
         }
-        report.run.duration_ns = ended_ns.saturating_sub(self.started_ns);
+        self.processes.end();
+        report.run.duration_ns = duration_ns;
         Ok(report)
     }
 
@@ -180,26 +203,29 @@ impl Live {
         interface_counters: Option<InterfaceCounters>,
         complete: bool,
     ) -> Result<Report> {
-        let facts = self.facts(ending, interface_counters, complete)?;
-        Ok(Report::new(facts, &self.table, &self.names, &Users::default()))
+        let (facts, users) = self.facts(ending, interface_counters, complete)?;
+        Ok(Report::new(facts, &self.table, &self.names, &users))
     }
 
-    /// What is known beside the table.
+    /// What is known beside the table, and who used which flow.
     fn facts(
         &self,
         ending: Option<Ending>,
         interface_counters: Option<InterfaceCounters>,
         complete: bool,
-    ) -> Result<Facts> {
+    ) -> Result<(Facts, Users)> {
         let lost = self.probe.lost()?;
-        Ok(Facts {
+        // Without its announcement, a flow's packets are not known to be a socket's.
+        let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
+        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, is_final)?;
+        let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
                 command: self.card.command.clone(),
                 user: self.card.user.clone(),
                 pid: self.pid,
                 started_ns: self.started_ns,
-                duration_ns: now_ns().saturating_sub(self.started_ns),
+                duration_ns: self.duration_ns(),
                 exit: ending.map(|ending| ending.exit),
                 ended_by: ending.map_or(EndedBy::Command, |ending| ending.ended_by),
                 kernel: kernel_release(),
@@ -216,11 +242,12 @@ impl Live {
             interface_counters,
             complete,
             lost,
-            processes: Processes::default(),
-            attempts: Vec::new(),
+            processes,
+            attempts,
             notes: self.notes.clone(),
             replay: None,
-        })
+        };
+        Ok((facts, users))
     }
 }
 

@@ -8,6 +8,7 @@ mod notes;
 mod output;
 mod plan;
 mod privilege;
+mod processes;
 mod record;
 mod setup;
 mod show;
@@ -28,7 +29,6 @@ use crate::faults;
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::report::{EndedBy, Exit as RunExit, Report};
 use crate::state::{self, Exclusive, Journal, LinkEnds, RunDir};
-use live::now_ns;
 use record::Recorded;
 use setup::Ready;
 use signals::{Listening, Signals};
@@ -153,7 +153,7 @@ async fn in_runtime(
 
 async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
     let arguments = &plan.arguments;
-    ready.live.started_ns = now_ns();
+    ready.live.start();
     faults::point("go")?;
     line.go()?;
     crate::guardian::let_go_of_stdio();

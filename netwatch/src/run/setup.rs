@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::Instant;
 
 use super::Plan;
 use super::live::{Card, Live, now_ns};
 use super::network::{Network, Place};
+use super::processes::Loading;
 use super::record::Recording;
 use super::show::Show;
 use super::signals::Listening;
@@ -17,7 +19,7 @@ use crate::flow::Table;
 use crate::guardian::{Line, Prepare, Reply};
 use crate::name::{Hosts, Limits, Names};
 use crate::netns::cgroup::{Cgroup, Made};
-use crate::probe::{Probe, ProbeConfig};
+use crate::probe::{Probe, ProbeConfig, ProcessConfig};
 use crate::state::{Journal, RunCard, RunDir};
 
 /// Flows kept one by one in user space; further ones are folded into their endpoints. The most that fit a hash table before it doubles.
@@ -43,6 +45,9 @@ pub(super) async fn set_up(
         .name("load".into())
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
         .map_err(|error| Error::os("start thread", "load", error))?;
+    let arguments = &plan.arguments;
+    let processes =
+        Loading::start(ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls })?;
     let mut notes = Vec::new();
     let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -51,6 +56,7 @@ pub(super) async fn set_up(
     place.signals.step("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
+    let mut processes = processes.attach(cgroup.as_ref().map(Cgroup::path), &mut notes);
     if plan.arguments.verbose {
         say(&network, &probe);
     }
@@ -62,6 +68,7 @@ pub(super) async fn set_up(
         },
         error = signals.stopped() => return Err(error),
     };
+    processes.begin(pid);
     network.keep(
         File::open(format!("/proc/{pid}/ns/mnt"))
             .map_err(|error| Error::os("open", "the command's mount namespace", error))?
@@ -80,10 +87,12 @@ pub(super) async fn set_up(
         card,
         network,
         probe,
+        processes,
         table: Table::new(USER_FLOWS),
         names: Names::new(Limits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),
+        started: Instant::now(),
         notes,
         recording: Recording::new(plan.record.take()),
         show: Box::new(interim),

@@ -21,7 +21,9 @@ pub(crate) const PLAIN_WIDTH: usize = 100;
 impl Show {
     /// On standard error: standard output is the command's.
     pub(super) fn new(arguments: &RunArgs) -> Self {
-        Self::on(&io::stderr(), arguments.json, arguments.quiet, arguments.color)
+        let show = Self::on(&io::stderr(), arguments.json, arguments.quiet, arguments.color);
+        let by = arguments.by.into();
+        Self { look: summary::Options { by, ..show.look }, ..show }
     }
 
     /// On a stream, which may be a terminal.

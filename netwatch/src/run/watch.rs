@@ -96,7 +96,7 @@ impl<'a> Watch<'a> {
                 () = sleep_until(self.deadline) => self.lose_patience()?,
                 () = sleep_until(next_tick) => {
                     self.on_tick();
-                    next_tick = Instant::now() + self.live.probe.next_poll();
+                    next_tick = Instant::now() + self.live.next_fetch();
                 }
                 changed = self.live.network.host_changed() => self.live.follow(changed),
             }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod names;
+pub mod processes;
 pub mod rich;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -210,7 +211,8 @@ pub fn download_report() -> Report {
     named(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
 }
 
-/// A report with the names that were heard in [`download`].
+/// A report with the names that were heard and the processes that were seen in [`download`].
 pub fn named(facts: Facts, table: &Table) -> Report {
-    Report::new(facts, table, &names::heard(), &Users::default())
+    let facts = Facts { processes: processes::processes(), ..facts };
+    Report::new(facts, table, &names::heard(), &processes::users(table))
 }

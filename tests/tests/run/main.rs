@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod other_commands;
 mod parallel;
+mod processes;
 mod publish;
 mod recording;
 mod recording_refused;

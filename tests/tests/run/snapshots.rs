@@ -44,7 +44,12 @@ fn blank(value: &mut Value, key: &str) {
     let volatile = [
         "id",
         "pid",
+        "ppid",
+        "start",
+        "exe",
         "started",
+        "kernel",
+        "netwatch",
         "duration_ns",
         "first_seen",
         "last_seen",
@@ -56,7 +61,9 @@ fn blank(value: &mut Value, key: &str) {
     ];
     match value {
         Value::Object(map) => map.iter_mut().for_each(|(key, value)| blank(value, key)),
-        Value::Array(list) if key == "command" => list.iter_mut().for_each(|word| *word = "#".into()),
+        Value::Array(list) if ["command", "cmdline"].contains(&key) => {
+            list.iter_mut().for_each(|word| *word = "#".into())
+        }
         Value::Array(list) => list.iter_mut().for_each(|value| blank(value, key)),
         Value::String(name) if key == "name" && name.starts_with("nw") => *value = "#".into(),
         _ if volatile.contains(&key) => *value = "#".into(),

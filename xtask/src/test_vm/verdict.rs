@@ -49,7 +49,7 @@ impl Verdict {
         let (what, rest) = said.split_once(' ').unwrap_or((said, ""));
         match (what, rest) {
             ("booted", release) => self.release = Some(release.to_owned()),
-            ("report", json) => match balance(json) {
+            ("report", json) => match balance(json).and_then(|skbs| times(json).map(|()| skbs)) {
                 Ok(skbs) => self.balanced = Some(skbs),
                 Err(wrong) => self.wrong.push(format!("netwatch run: {wrong}")),
             },
@@ -110,6 +110,22 @@ fn balance(json: &str) -> Result<u64, String> {
     if counted.contains(&0) { Err(format!("nothing was counted: {balance}")) } else { Ok(counted.iter().sum()) }
 }
 
+/// The client steps the clock of the day an hour ahead while it runs; no duration may have that hour.
+fn times(json: &str) -> Result<(), String> {
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    let report: Value = serde_json::from_str(json).map_err(|error| format!("its report cannot be read: {error}"))?;
+    let duration = report["run"]["duration_ns"].as_u64().unwrap_or(HOUR_NS);
+    let hour = |time: &Value| time.as_str().and_then(|time| time.get(..13)).map(str::to_owned);
+    let seen = |flow: &Value| [hour(&flow["first_seen"]), hour(&flow["last_seen"])];
+    let flows = report["flows"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let apart = flows.iter().flat_map(seen).collect::<std::collections::BTreeSet<_>>();
+    // A run that begins just before the hour has two.
+    if duration >= HOUR_NS || apart.len() > 2 {
+        return Err(format!("the stepped clock shows: {duration} ns, flows in the hours {apart:?}"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +147,7 @@ test result: ok. 13 passed; 0 failed; 0 ignored; 0 measured; 198 filtered out; f
 netwatch-vm: tests 0
 netwatch-vm: doctor 0
 netwatch-vm: run 0
-netwatch-vm: report {"balance":{"state":"closed","counted":{"egress":{"skbs":3},"ingress":{"skbs":4}},"difference":{"egress":{"skbs":0,"bytes":0},"ingress":{"skbs":0,"bytes":0}}}}
+netwatch-vm: report {"run":{"duration_ns":5},"flows":[],"balance":{"state":"closed","counted":{"egress":{"skbs":3},"ingress":{"skbs":4}},"difference":{"egress":{"skbs":0,"bytes":0},"ingress":{"skbs":0,"bytes":0}}}}
 netwatch-vm: left-nothing 0
 netwatch-vm: modules cls_bpf veth
 netwatch-vm: done
@@ -173,6 +189,7 @@ netwatch-vm: done
                 "\"ingress\":{\"skbs\":0,\"bytes\":4}",
                 "netwatch run: the difference is not 0 in ingress/bytes",
             ),
+            ("\"duration_ns\":5", "\"duration_ns\":3600000000005", "netwatch run: the stepped clock shows"),
             ("\"skbs\":4", "\"skbs\":0", "netwatch run: nothing was counted"),
             ("report {", "report ", "netwatch run: its report cannot be read"),
             ("left-nothing 0", "left-nothing 1", "netwatch run left something behind"),

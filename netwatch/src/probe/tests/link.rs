@@ -146,7 +146,7 @@ fn tcp_with_offload_balances_and_has_an_rtt() {
             .poll(&mut |notice| {
                 samples.extend(match notice {
                     Notice::Sample(sample) => Some(sample),
-                    Notice::NewFlow(_) => None,
+                    Notice::NewFlow(_) | Notice::Sender(_) => None,
                 })
             })
             .expect("room");

@@ -34,7 +34,7 @@ fn probe_with(config: &ProbeConfig) -> Option<Probe> {
 }
 
 /// Whether the kernel is this new; else the test says what it needs (`cargo xtask test-vm` knows the words) and is over.
-fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
+pub(super) fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc");
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
     let is_new = (numbers.next(), numbers.next()) >= (Some(major), Some(minor));

@@ -6,7 +6,9 @@ use serde::{Serialize, Serializer};
 
 use super::model::Counters;
 use super::naming::Known;
+use super::process::{self, JsonUser, Who};
 use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, Remote};
+use crate::process::Processes;
 use crate::report::{self, KnownEndpoint, KnownFlow};
 use crate::sink::rfc3339;
 
@@ -32,6 +34,8 @@ pub(super) struct JsonFlow<'a> {
     failed: Option<Failed>,
     #[serde(flatten)]
     known: Known<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<JsonUser>,
 }
 
 #[derive(Serialize)]
@@ -115,6 +119,8 @@ pub(super) struct JsonEndpoint<'a> {
     failed: Failed,
     #[serde(flatten)]
     known: Known<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<Who>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -122,12 +128,13 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// A list of flows, converted one at a time.
-pub(super) struct Flows<'a>(pub &'a [KnownFlow]);
+/// A list of flows, converted one at a time, and the report's processes.
+pub(super) struct Flows<'a>(pub &'a [KnownFlow], pub &'a Processes);
 
 impl<'a> Flows<'a> {
     pub fn each(&self) -> impl Iterator<Item = JsonFlow<'a>> + use<'a> {
-        self.0.iter().map(JsonFlow::from)
+        let Self(flows, processes) = *self;
+        flows.iter().map(|known| json_flow(known, processes))
     }
 }
 
@@ -173,30 +180,30 @@ fn json_endpoint<'a>(report: &'a report::Report, known: &'a KnownEndpoint) -> Js
         handshake_rtt_ns: endpoint.handshake_rtt_ns,
         failed: endpoint.failed.into(),
         known: Known::of_endpoint(known),
+        processes: process::all(&report.processes, &known.processes),
     }
 }
 
-impl<'a> From<&'a KnownFlow> for JsonFlow<'a> {
-    fn from(known: &'a KnownFlow) -> Self {
-        let flow = &known.flow;
-        let failed = flow.failed();
-        Self {
-            protocol: Protocol(flow.key.protocol).to_string(),
-            local: flow.key.local.addr,
-            local_port: flow.key.local.port,
-            remote: flow.key.remote.addr,
-            remote_port: flow.key.remote.port,
-            direction: flow.opened_by.of_flow(),
-            fragment: flow.key.fragment,
-            egress: flow.counters.egress.into(),
-            ingress: flow.counters.ingress.into(),
-            first_seen: rfc3339(flow.first_seen_ns),
-            last_seen: rfc3339(flow.last_seen_ns),
-            tcp: tcp(flow),
-            icmp_error: flow.icmp_error.map(|error| IcmpError { r#type: error.kind, code: error.code }),
-            failed: (failed.attempts() > 0).then(|| failed.into()),
-            known: Known::of_flow(known),
-        }
+fn json_flow<'a>(known: &'a KnownFlow, processes: &Processes) -> JsonFlow<'a> {
+    let flow = &known.flow;
+    let failed = flow.failed();
+    JsonFlow {
+        protocol: Protocol(flow.key.protocol).to_string(),
+        local: flow.key.local.addr,
+        local_port: flow.key.local.port,
+        remote: flow.key.remote.addr,
+        remote_port: flow.key.remote.port,
+        direction: flow.opened_by.of_flow(),
+        fragment: flow.key.fragment,
+        egress: flow.counters.egress.into(),
+        ingress: flow.counters.ingress.into(),
+        first_seen: rfc3339(flow.first_seen_ns),
+        last_seen: rfc3339(flow.last_seen_ns),
+        tcp: tcp(flow),
+        icmp_error: flow.icmp_error.map(|error| IcmpError { r#type: error.kind, code: error.code }),
+        failed: (failed.attempts() > 0).then(|| failed.into()),
+        known: Known::of_flow(known),
+        processes: process::users(processes, &known.users),
     }
 }
 

@@ -4,6 +4,7 @@ mod flow;
 pub mod lines;
 mod model;
 mod naming;
+mod process;
 
 use std::io::{self, Write};
 

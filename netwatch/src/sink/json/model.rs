@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::SCHEMA;
 use super::flow::{Endpoints, Flows};
 use super::naming::{Dns, JsonNaming};
+use super::process::{self, JsonAttempt, JsonAttribution, JsonProcess, UnixSocket};
 use crate::flow::{self, PerDirection, RemainderKind, State, Traffic};
 use crate::report::{self, EndedBy, Report};
 use crate::sink::rfc3339;
@@ -32,6 +33,14 @@ pub(super) struct Document<'a> {
     flows: Option<Flows<'a>>,
     folded: Folded,
     naming: JsonNaming,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<JsonAttempt<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attribution: Option<JsonAttribution<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<Vec<JsonProcess<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unix_sockets: Option<Vec<UnixSocket<'a>>>,
     other: Vec<Other>,
     #[serde(skip_serializing_if = "Option::is_none")]
     loopback: Option<Loopback<'a>>,
@@ -183,9 +192,16 @@ impl<'a> Document<'a> {
     /// All but the lists that can be long.
     pub(super) fn without_lists(report: &'a Report) -> Self {
         let document = Self::from(report);
-        let loopback = document.loopback.map(|loopback| Loopback { flows: None, ..loopback });
-        let dns = document.dns.without_lookups();
-        Self { endpoints: None, flows: None, loopback, dns, ..document }
+        Self {
+            endpoints: None,
+            flows: None,
+            dns: document.dns.without_lookups(),
+            attempts: None,
+            processes: None,
+            unix_sockets: None,
+            loopback: document.loopback.map(|loopback| Loopback { flows: None, ..loopback }),
+            ..document
+        }
     }
 }
 
@@ -203,11 +219,15 @@ impl<'a> From<&'a Report> for Document<'a> {
             balance: (&report.balance).into(),
             lost: report.lost.into(),
             endpoints: Some(Endpoints(report)),
-            flows: Some(Flows(&report.flows)),
+            flows: Some(Flows(&report.flows, &report.processes)),
             folded: report.folded.into(),
             naming: (&report.naming).into(),
+            attempts: Some(process::attempts(report)),
+            attribution: is_run.then(|| report.into()),
+            processes: is_run.then(|| process::processes(report)),
+            unix_sockets: is_run.then(|| process::unix_sockets(&report.processes)),
             other: others(report),
-            loopback: is_run.then(|| (&report.loopback).into()),
+            loopback: is_run.then(|| loopback(report)),
             notes: &report.notes,
         }
     }
@@ -235,10 +255,9 @@ impl From<flow::FileBalance> for File {
     }
 }
 
-impl<'a> From<&'a report::Loopback> for Loopback<'a> {
-    fn from(loopback: &'a report::Loopback) -> Self {
-        Self { totals: loopback.totals.into(), flows: Some(Flows(&loopback.flows)) }
-    }
+fn loopback(report: &Report) -> Loopback<'_> {
+    let report::Loopback { totals, flows } = &report.loopback;
+    Loopback { totals: (*totals).into(), flows: Some(Flows(flows, &report.processes)) }
 }
 
 impl<'a> From<&'a report::Run> for Run<'a> {

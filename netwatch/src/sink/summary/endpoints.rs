@@ -100,7 +100,7 @@ fn service(known: &KnownEndpoint) -> String {
     }
 }
 
-fn port(key: &EndpointKey) -> String {
+pub(super) fn port(key: &EndpointKey) -> String {
     let EndpointKey { remote, protocol, port, fragment, .. } = key;
     match protocol.name() {
         None => format!("proto {protocol}"),

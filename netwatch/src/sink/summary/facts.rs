@@ -2,6 +2,7 @@
 
 use super::line::{Line, Style};
 use super::names;
+use super::processes;
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, State};
@@ -20,7 +21,7 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     if report.replay.is_none() {
         lines.extend(fact("loopback", Style::Plain, &loopback(report), width));
     }
-    for (key, style, value) in names::facts(report) {
+    for (key, style, value) in names::facts(report).into_iter().chain(processes::facts(report)) {
         lines.extend(fact(key, style, &value, width));
     }
     lines.extend(fact("link housekeeping", Style::Plain, &housekeeping(report), width));
@@ -173,7 +174,9 @@ fn lost(report: &Report) -> (Style, String) {
         (names::lost(report), "name", "names"),
     ];
     let of_the_kernel = of_the_kernel.into_iter().filter(|_| from_the_kernel);
-    let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).collect();
+    // A capture knows of none.
+    let of_processes = report.replay.is_none().then(|| (processes::lost(report), "process event", "process events"));
+    let reasons: Vec<_> = cut.into_iter().chain(of_the_kernel).chain(reasons).chain(of_processes).collect();
     let said: Vec<String> =
         reasons.iter().map(|(number, one, many)| plural(*number, &together(one), &together(many))).collect();
     let more = if folded.at_least { " or more" } else { "" };

@@ -9,6 +9,7 @@ mod grid;
 pub(super) mod head;
 mod line;
 mod names;
+mod processes;
 pub(super) mod text;
 pub(super) mod units;
 
@@ -30,11 +31,23 @@ pub struct Options {
     pub colour: bool,
     /// Endpoints listed before the rest is only counted.
     pub max_endpoints: usize,
+    /// What traffic is listed by.
+    pub by: By,
+}
+
+/// What traffic is listed by.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Endpoints, in a table.
+    #[default]
+    Endpoint,
+    /// Processes, in a tree.
+    Process,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { width: 80, colour: false, max_endpoints: 20 }
+        Self { width: 80, colour: false, max_endpoints: 20, by: By::Endpoint }
     }
 }
 
@@ -43,7 +56,10 @@ pub fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Res
     let width = options.width.max(MIN_WIDTH);
     let mut lines = head::lines(report, width);
     lines.push(Line::default());
-    lines.extend(endpoints::lines(report, options.max_endpoints, width));
+    lines.extend(match options.by {
+        By::Endpoint => endpoints::lines(report, options.max_endpoints, width),
+        By::Process => processes::tree(report, width),
+    });
     lines.push(Line::default());
     lines.extend(facts::lines(report, width));
     let text: String = lines.iter().map(|line| line.paint(options.colour)).collect();

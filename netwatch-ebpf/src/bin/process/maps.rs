@@ -1,0 +1,119 @@
+//! Every map: its key, its value, who writes and who reads it.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, CgroupArray, LruHashMap, RingBuf};
+use netwatch_common::process::{Known, Settings, lost};
+
+/// The reader looks on a timer: a wake-up per record costs four times the record.
+pub const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
+
+/// Settings. Written by user space before the load, then frozen.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Global<Settings> = Global::new(NOTHING);
+
+const NOTHING: Settings = Settings {
+    offsets: netwatch_common::process::Offsets {
+        task_tgid: 0,
+        task_pid: 0,
+        task_start_time: 0,
+        task_real_parent: 0,
+        task_mm: 0,
+        mm_arg_start: 0,
+        mm_arg_end: 0,
+        binprm_interp: 0,
+        sock_cookie: 0,
+        sock_family: 0,
+        addr_uaddr: 0,
+        addr_uaddrlen: 0,
+    },
+    arguments: 0,
+    calls: [0; 4],
+    registers: [0; 6],
+};
+
+/// Element 0: the run's cgroup. Written by user space before anything is attached.
+#[map]
+pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+/// Sockets by cookie. Written and read by `socket`; forgets the one that was not used for longest, which costs nothing but a second record.
+#[map]
+pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(8192, 0);
+
+/// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
+#[map]
+pub static PROCESSES: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What could not be told, by reason. Written by all, read by user space.
+#[map]
+pub static LOST: Array<u64> = Array::with_max_entries(lost::COUNT, 0);
+
+/// Puts a record into the ring, or counts that there was no room.
+#[inline(always)]
+pub fn tell<T: 'static>(record: T) {
+    match PROCESSES.reserve::<T>(0) {
+        Some(mut place) => {
+            place.write(record);
+            place.submit(NO_WAKEUP);
+        }
+        None => count(lost::EVENTS),
+    }
+}
+
+/// One more of `netwatch_common::process::lost`.
+#[inline(always)]
+pub fn count(slot: u32) {
+    if let Some(counter) = LOST.get_ptr_mut(slot) {
+        // SAFETY: the map's value is an aligned u64 that lives as long as the program.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+    }
+}
+
+macro_rules! setting {
+    ($($name:ident: $($field:ident).+;)*) => {
+        $(
+            /// As in `Settings`. Volatile: user space has put another value there than the compiler knows.
+            #[inline(always)]
+            pub fn $name() -> u32 {
+                let settings: *const Settings = (&raw const SETTINGS).cast();
+                // SAFETY: read-only data that lives as long as the program.
+                unsafe { (&raw const (*settings).$($field).+).read_volatile() }
+            }
+        )*
+    };
+}
+
+setting! {
+    task_tgid: offsets.task_tgid;
+    task_pid: offsets.task_pid;
+    task_start_time: offsets.task_start_time;
+    task_real_parent: offsets.task_real_parent;
+    task_mm: offsets.task_mm;
+    mm_arg_start: offsets.mm_arg_start;
+    mm_arg_end: offsets.mm_arg_end;
+    binprm_interp: offsets.binprm_interp;
+    sock_cookie: offsets.sock_cookie;
+    sock_family: offsets.sock_family;
+    addr_uaddr: offsets.addr_uaddr;
+    addr_uaddrlen: offsets.addr_uaddrlen;
+    arguments: arguments;
+}
+
+/// The number of the system call that is `call` in `Settings::calls`.
+#[inline(always)]
+pub fn number_of(call: usize) -> u32 {
+    let settings: *const Settings = (&raw const SETTINGS).cast();
+    // SAFETY: as above; there are four.
+    unsafe { (&raw const (*settings).calls).cast::<u32>().add(call).read_volatile() }
+}
+
+/// Where `pt_regs` has `which` of `Settings::registers`.
+#[inline(always)]
+pub fn register(which: usize) -> u32 {
+    let settings: *const Settings = (&raw const SETTINGS).cast();
+    // SAFETY: as above; there are six.
+    unsafe { (&raw const (*settings).registers).cast::<u32>().add(which).read_volatile() }
+}

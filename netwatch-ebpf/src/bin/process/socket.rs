@@ -1,0 +1,236 @@
+//! Sockets of IPv4 and IPv6: who makes, binds, connects and uses them. A record for each step but for uses, of which only the first by
+//! another process than before makes one.
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::programs::RawTracePointContext;
+use netwatch_common::address::Address;
+use netwatch_common::process::{Known, Socket, kind, lost};
+
+use crate::maps::{self, SOCKETS, count, tell};
+use crate::task;
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// An address and port of a socket.
+struct Place {
+    address: Address,
+    port: u16,
+    family: u16,
+    protocol: u16,
+}
+
+/// `cgroup/sock_create`.
+///
+/// # Safety
+/// The context is the program's own.
+#[inline(always)]
+pub unsafe fn made(ctx: *mut bpf_sock) {
+    // SAFETY: the caller's promise.
+    let (family, protocol, cookie) = unsafe { ((*ctx).family, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
+    let place = Place { address: Address::default(), port: 0, family: family as u16, protocol: protocol as u16 };
+    step(kind::MADE, cookie, place);
+}
+
+/// `cgroup/post_bind4`.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn bound4(ctx: *mut bpf_sock) {
+    // SAFETY: the caller's promise.
+    let (address, port, protocol, cookie) =
+        unsafe { ((*ctx).src_ip4, (*ctx).src_port, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
+    let place = Place {
+        address: Address::v4(&address.to_ne_bytes()),
+        port: port as u16,
+        family: AF_INET,
+        protocol: protocol as u16,
+    };
+    step(kind::BOUND, cookie, place);
+}
+
+/// `cgroup/post_bind6`.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn bound6(ctx: *mut bpf_sock) {
+    // SAFETY: the caller's promise.
+    let (words, port, protocol, cookie) = unsafe {
+        ((&raw const (*ctx).src_ip6).cast::<u32>(), (*ctx).src_port, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast()))
+    };
+    // SAFETY: four words of the context.
+    let address = unsafe { v6(words) };
+    step(kind::BOUND, cookie, Place { address, port: port as u16, family: AF_INET6, protocol: protocol as u16 });
+}
+
+/// `cgroup/connect4`.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn connect4(ctx: *mut bpf_sock_addr) {
+    // SAFETY: the caller's promise.
+    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), place4(ctx)) }
+}
+
+/// `cgroup/connect6`.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn connect6(ctx: *mut bpf_sock_addr) {
+    // SAFETY: the caller's promise.
+    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), place6(ctx)) }
+}
+
+/// `cgroup/sendmsg4`: a message with an address.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn sendmsg4(ctx: *mut bpf_sock_addr) {
+    // SAFETY: the caller's promise.
+    unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(place4(ctx)), AF_INET) }
+}
+
+/// `cgroup/sendmsg6`: a message with an address.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn sendmsg6(ctx: *mut bpf_sock_addr) {
+    // SAFETY: the caller's promise.
+    unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(place6(ctx)), AF_INET6) }
+}
+
+/// `cgroup/recvmsg4` and `cgroup/recvmsg6`: a message whose sender was asked for.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn received(ctx: *mut bpf_sock_addr) {
+    // SAFETY: the caller's promise.
+    unsafe { used(bpf_get_socket_cookie(ctx.cast()), None, (*ctx).family as u16) }
+}
+
+/// The tracepoint `sock_send_length` (Linux 6.3): the one place that sees TCP's senders, and what no message came of.
+#[inline(always)]
+pub fn sent(ctx: &RawTracePointContext) {
+    let result: i32 = ctx.arg::<u64>(1) as i32;
+    let Some((cookie, family)) = cookie_of(ctx.arg(0)) else { return };
+    if result >= 0 {
+        return used(cookie, None, family);
+    }
+    // SAFETY: the value is the map's and plain data.
+    let Some(known) = (unsafe { SOCKETS.get(cookie) }) else { return };
+    let (address, port, protocol, errno) = (known.address, known.port, known.protocol, -result as u16);
+    tell(Socket { head: task::head(kind::NOT_SENT), cookie, address, port, family, protocol, errno });
+}
+
+/// The tracepoint `sock_recv_length` (Linux 6.3): a process may only read from a socket that it was given.
+#[inline(always)]
+pub fn received_length(ctx: &RawTracePointContext) {
+    let result: i32 = ctx.arg::<u64>(1) as i32;
+    if result > 0
+        && let Some((cookie, family)) = cookie_of(ctx.arg(0))
+    {
+        used(cookie, None, family);
+    }
+}
+
+/// Of a `struct sock`, if it is of the internet and has one.
+#[inline(always)]
+fn cookie_of(sock: u64) -> Option<(u64, u16)> {
+    let family: u16 = task::kernel(sock, maps::sock_family());
+    if family != AF_INET && family != AF_INET6 {
+        return None;
+    }
+    let cookie: u64 = task::kernel(sock, maps::sock_cookie());
+    (cookie != 0).then_some((cookie, family))
+}
+
+/// A step in the life of a socket: always told.
+#[inline(always)]
+fn step(kind: u32, cookie: u64, place: Place) {
+    let Place { address, port, family, protocol } = place;
+    let goes = kind == kind::CONNECT;
+    let known = Known {
+        pid: task::pid(),
+        protocol,
+        port: if goes { port } else { 0 },
+        address: if goes { address } else { Address::default() },
+    };
+    if SOCKETS.insert(cookie, known, 0).is_err() {
+        count(lost::SOCKETS);
+    }
+    tell(Socket { head: task::head(kind), cookie, address, port, family, protocol, errno: 0 });
+}
+
+/// A use of a socket: told if another process used it last.
+#[inline(always)]
+fn used(cookie: u64, to: Option<Place>, family: u16) {
+    let pid = task::pid();
+    let (protocol, seen) = match SOCKETS.get_ptr_mut(cookie) {
+        Some(known) => {
+            // SAFETY: the value is the map's; another process that uses the socket at the same time may only make a record more.
+            unsafe {
+                let last = (*known).pid;
+                (*known).pid = pid;
+                if let Some(to) = &to {
+                    ((*known).address, (*known).port) = (to.address, to.port);
+                }
+                ((*known).protocol, last == pid)
+            }
+        }
+        None => {
+            let protocol = to.as_ref().map_or(0, |to| to.protocol);
+            let (address, port) = to.as_ref().map_or((Address::default(), 0), |to| (to.address, to.port));
+            if SOCKETS.insert(cookie, Known { pid, port, protocol, address }, 0).is_err() {
+                count(lost::SOCKETS);
+            }
+            (protocol, false)
+        }
+    };
+    if seen {
+        return;
+    }
+    let (address, port) = to.map_or((Address::default(), 0), |to| (to.address, to.port));
+    tell(Socket { head: task::head(kind::USED), cookie, address, port, family, protocol, errno: 0 });
+}
+
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+unsafe fn place4(ctx: *mut bpf_sock_addr) -> Place {
+    // SAFETY: the caller's promise.
+    let (address, port, protocol) = unsafe { ((*ctx).user_ip4, (*ctx).user_port, (*ctx).protocol) };
+    Place {
+        address: Address::v4(&address.to_ne_bytes()),
+        port: u16::from_be(port as u16),
+        family: AF_INET,
+        protocol: protocol as u16,
+    }
+}
+
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+unsafe fn place6(ctx: *mut bpf_sock_addr) -> Place {
+    // SAFETY: the caller's promise; four words of the context.
+    let (address, port, protocol) =
+        unsafe { (v6((&raw const (*ctx).user_ip6).cast()), (*ctx).user_port, (*ctx).protocol) };
+    Place { address, port: u16::from_be(port as u16), family: AF_INET6, protocol: protocol as u16 }
+}
+
+/// # Safety
+/// There are four words in network order. Each is read by itself: the verifier allows a context no other reads.
+#[inline(always)]
+unsafe fn v6(words: *const u32) -> Address {
+    // SAFETY: the caller's promise.
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| unsafe { words.add(at).read_volatile() });
+    let word = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    Address::from_words([word(a, b), word(c, d)])
+}

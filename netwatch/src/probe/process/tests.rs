@@ -1,0 +1,214 @@
+//! The programs on a real kernel: a cgroup of the test's own, and real programs in it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::process::{CallName, CallTarget, Step, What};
+
+const ALL: ProcessConfig = ProcessConfig { cmdline: true, failed_calls: true };
+
+/// A cgroup of the test's own; gone after it.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: loading BPF programs needs root");
+            return None;
+        }
+        let name = format!("process-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let made = crate::netns::cgroup::own().and_then(|parent| {
+            let path = parent.join(name);
+            fs::create_dir(&path).map(|()| Self(path)).map_err(|error| error.to_string())
+        });
+        made.inspect_err(|why| println!("skipped: no cgroup: {why}")).ok()
+    }
+
+    /// Runs a command in it to its end; its pid.
+    fn run(&self, program: &str, arguments: &[&str]) -> u32 {
+        let procs = self.0.join("cgroup.procs");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        // SAFETY: a write to a file, between fork and exec of a child.
+        unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+        let mut child = command.spawn().expect("runs");
+        child.wait().expect("ends");
+        child.id()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let started = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Loaded and attached to a cgroup of its own, with that before all that is to be seen.
+fn attached(config: ProcessConfig) -> Option<(ProcessProbe, Cgroup)> {
+    let cgroup = Cgroup::new()?;
+    let mut probe = ProcessProbe::load(config).expect("the programs load");
+    probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
+    Some((probe, cgroup))
+}
+
+fn events(probe: &mut ProcessProbe) -> Vec<Event> {
+    let mut events = Vec::new();
+    probe.poll(&mut |event| events.push(event));
+    events
+}
+
+fn bash(cgroup: &Cgroup, script: &str) -> u32 {
+    cgroup.run("bash", &["-c", script])
+}
+
+#[test]
+fn this_kernel_takes_every_program() {
+    let Some((probe, _cgroup)) = attached(ALL) else { return };
+    let refused: Vec<String> = probe.refused().map(|(name, error)| format!("{name}: {error}")).collect();
+    if super::super::tests::is_linux(6, 7, "programs for unix sockets") {
+        assert!(refused.is_empty(), "{refused:#?}");
+    }
+    for (name, program) in probe.named_programs() {
+        let info = sys::program_info(program).expect("readable");
+        println!("{name}: {} verified, {} instructions", info.verified_insns, info.xlated_prog_len / 8);
+        assert!(info.verified_insns < 3_000, "{name}: {} instructions verified", info.verified_insns);
+    }
+}
+
+#[test]
+fn an_exec_is_told_with_its_arguments_and_its_parent() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let long = "x".repeat(2000);
+    let pid = cgroup.run("sh", &["-c", "/bin/true a 'b c'; exit 0", &long]);
+    let events = events(&mut probe);
+    let execs: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Exec(origin, image) => Some((event, origin, image)),
+            _ => None,
+        })
+        .collect();
+    let [(shell, origin, image), (inner, inner_origin, inner_image)] = &execs[..] else { panic!("{events:#?}") };
+    assert_eq!((shell.pid, origin.ppid), (pid, std::process::id()));
+    assert!(image.exe.as_ref().is_some_and(|exe| exe.ends_with("/sh")), "{image:?}");
+    assert!(image.cmdline_cut && image.cmdline.as_ref().is_some_and(|all| all[1] == "-c"), "{image:?}");
+    assert_eq!((inner.comm.as_str(), inner_origin.ppid), ("true", pid));
+    assert_eq!(inner_image.cmdline.as_ref().expect("read"), &["/bin/true", "a", "b c"]);
+    assert!(!inner_image.cmdline_cut);
+    assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
+    let forked =
+        events.iter().any(|event| event.pid == inner.pid && matches!(event.what, What::Fork(from) if from.ppid == pid));
+    assert!(forked, "{events:#?}");
+}
+
+#[test]
+fn arguments_are_left_out_where_they_are_not_wanted() {
+    let Some((mut probe, cgroup)) = attached(ProcessConfig { cmdline: false, ..ALL }) else { return };
+    cgroup.run("true", &["secret"]);
+    let events = events(&mut probe);
+    let exec = events.iter().find_map(|event| if let What::Exec(_, image) = &event.what { Some(image) } else { None });
+    let image = exec.expect("told");
+    assert_eq!((&image.cmdline, image.cmdline_cut), (&None, false), "{image:?}");
+    assert!(!format!("{events:?}").contains("secret"));
+}
+
+/// Steps with the socket's cookie, and where it went.
+fn steps(events: &[Event]) -> Vec<(u32, Step, u64, String)> {
+    let step = |event: &Event| match event.what {
+        What::Socket(step, socket) => {
+            let address = socket.address.map(|address| address.to_string()).unwrap_or_default();
+            Some((event.pid, step, socket.cookie, address))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(step).collect()
+}
+
+#[test]
+fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    let pid = bash(&cgroup, &format!("exec 3<>/dev/tcp/127.0.0.1/{port}; (echo hello >&3); true"));
+    let steps = steps(&events(&mut probe));
+    let (made, made_step, cookie, _) = &steps[0];
+    assert_eq!((*made, *made_step), (pid, Step::Made), "{steps:?}");
+    let of_socket: Vec<_> = steps.iter().filter(|step| step.2 == *cookie).collect();
+    assert!(
+        of_socket.iter().any(|step| step.0 == pid && step.1 == Step::Connect && step.3 == format!("127.0.0.1:{port}"))
+    );
+    if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == Step::Used), "{steps:?}");
+    }
+}
+
+#[test]
+fn what_others_do_is_not_told() {
+    let Some((mut probe, _cgroup)) = attached(ALL) else { return };
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.send_to(b"x", socket.local_addr().expect("bound")).expect("sent");
+    Command::new("true").status().expect("runs");
+    let _refused = std::os::unix::net::UnixStream::connect("/no/such/socket");
+    assert_eq!(events(&mut probe), []);
+}
+
+#[test]
+fn unix_sockets_are_told_by_path() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    if !super::super::tests::is_linux(6, 7, "programs for unix sockets") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("made");
+    let path = folder.path().join("x.sock");
+    let _listener = UnixListener::bind(&path).expect("bound");
+    let script = format!("import socket; socket.socket(socket.AF_UNIX).connect('{}')", path.display());
+    let pid = cgroup.run("python3", &["-c", &script]);
+    let events = events(&mut probe);
+    let found = events.iter().find(|event| event.pid == pid && event.what == What::Unix(path.display().to_string()));
+    assert!(found.is_some(), "{events:#?}");
+}
+
+#[test]
+fn calls_that_fail_are_told_with_their_errno() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import socket\n\
+        for family, address in ((socket.AF_UNIX, '/no/such/socket'), (socket.AF_INET, ('240.0.0.1', 80))):\n\
+        \x20 try: socket.socket(family).connect(address)\n\
+        \x20 except OSError: pass\n\
+        try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('255.255.255.255', 9))\n\
+        except OSError: pass\n";
+    let pid = cgroup.run("unshare", &["-n", "python3", "-c", script]);
+    let events = events(&mut probe);
+    let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.what {
+        What::Call(call) if call.target != CallTarget::Other => Some((call.name, call.errno, call.target.clone())),
+        _ => None,
+    });
+    let calls: Vec<_> = calls.collect();
+    assert!(
+        calls.contains(&(CallName::Connect, libc::ENOENT, CallTarget::Unix("/no/such/socket".into()))),
+        "{calls:?}"
+    );
+    let unreachable = (CallName::Connect, libc::ENETUNREACH, CallTarget::Address("240.0.0.1:80".parse().unwrap()));
+    assert!(calls.contains(&unreachable), "{calls:?}");
+    let refused = calls.iter().find(|call| call.0 == CallName::Send);
+    assert!(
+        refused.is_some_and(|call| call.2 == CallTarget::Address("255.255.255.255:9".parse().unwrap())),
+        "{calls:?}"
+    );
+    if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        let not_sent =
+            steps(&events).into_iter().any(|step| matches!(step.1, Step::NotSent(_)) && step.3 == "255.255.255.255:9");
+        assert!(not_sent, "{events:#?}");
+    }
+}

@@ -1,0 +1,122 @@
+//! What the kernel tells of a run's processes, one thing at a time.
+
+use std::net::SocketAddr;
+
+use crate::flow::Protocol;
+
+/// Something a process did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// Which process, in the initial PID namespace.
+    pub pid: u32,
+    /// Which of its threads.
+    pub tid: u32,
+    /// Its real user id.
+    pub uid: u32,
+    /// The name of the thread.
+    pub comm: String,
+    /// What it did.
+    pub what: What,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// Something with a socket of IPv4 or IPv6.
+    Socket(Step, Socket),
+    /// A unix socket was connected to, or a message sent to it. An abstract name begins with `@`.
+    Unix(String),
+    /// A process was made; the event is the child's.
+    Fork(Origin),
+    /// A process runs another program.
+    Exec(Origin, Image),
+    /// A system call failed.
+    Call(Call),
+}
+
+/// What was done with a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It was made.
+    Made,
+    /// It was bound to `address`.
+    Bound,
+    /// It is being connected to `address`.
+    Connect,
+    /// It was sent from or read.
+    Used,
+    /// A message to `address` could not be sent, for this errno.
+    NotSent(i32),
+}
+
+/// A socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket {
+    /// The kernel gives no number twice.
+    pub cookie: u64,
+    /// IANA protocol number; `None` if it is not known.
+    pub protocol: Option<Protocol>,
+    /// See [`Step`]; `None` if there is none.
+    pub address: Option<SocketAddr>,
+}
+
+/// Where a process comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// When it began, nanoseconds since the Unix epoch.
+    pub start_ns: u64,
+    /// Its parent.
+    pub ppid: u32,
+    /// The process that it is a copy of.
+    pub maker: u32,
+}
+
+/// A program as it was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The name that the kernel keeps.
+    pub comm: String,
+    /// Path of the executable; `None` if it was gone before it could be read.
+    pub exe: Option<String>,
+    /// Its arguments; `None` if they were gone, or were not wanted.
+    pub cmdline: Option<Vec<String>>,
+    /// There were more than are kept.
+    pub cmdline_cut: bool,
+}
+
+/// A system call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Which.
+    pub name: CallName,
+    /// Why.
+    pub errno: i32,
+    /// What it was given to reach; of `socket` the unspecified address of its family.
+    pub target: CallTarget,
+    /// Of `socket`, if it said one.
+    pub protocol: Option<Protocol>,
+}
+
+/// System calls that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallName {
+    /// `socket(2)`.
+    Socket,
+    /// `connect(2)`.
+    Connect,
+    /// `sendto(2)` or `sendmsg(2)`.
+    Send,
+}
+
+/// What a call was to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallTarget {
+    /// An address of the internet.
+    Address(SocketAddr),
+    /// A unix socket.
+    Unix(String),
+    /// Something else, or nothing.
+    Other,
+}

@@ -1,0 +1,170 @@
+//! What a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Trace;
+use super::sockets::Known;
+use super::table::Number;
+use crate::flow::{Direction, FlowKey, Protocol, Scope};
+use crate::process::{
+    Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
+};
+
+/// A flow that is to be attributed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The flow.
+    pub key: FlowKey,
+    /// Who opened it.
+    pub opened_by: Direction,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Result {
+    /// Processes, unix sockets, and what was lost.
+    pub processes: Processes,
+    /// Who used which flow.
+    pub users: Users,
+    /// What failed before it was a packet.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Who used a flow, before processes have their places in the report.
+type Seen = Vec<(Number, Evidence, bool)>;
+
+impl Trace {
+    /// Puts it together. `command` is the number of the command's process, which must be one of those that use what nobody else is
+    /// known to; `is_final` tells whether a connection that no packet came of so far will have none.
+    pub fn result(&self, command: Option<u32>, flows: impl Iterator<Item = Flow>, is_final: bool) -> Result {
+        let root = self.root(command);
+        let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of(&flow, root))).collect();
+        let mut failures = self.failed_calls();
+        if is_final {
+            failures.extend(self.connections_without_a_packet());
+        }
+        let used = seen.iter().flat_map(|(_, seen)| seen.iter().map(|(number, ..)| *number));
+        let failed = failures.iter().filter_map(|(number, _)| *number);
+        let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
+        let places = self.places(root.into_iter().chain(used).chain(failed).chain(unix));
+        let attempts = failures.into_iter().map(|(number, attempt)| Attempt {
+            process: number.and_then(|number| places.get(&number).copied()),
+            ..attempt
+        });
+        let attempts = attempts.collect();
+        let to_users = |seen: &Seen| {
+            let user = |&(number, evidence, is_maker): &(Number, Evidence, bool)| {
+                Some(User { process: *places.get(&number)?, evidence, is_maker })
+            };
+            seen.iter().filter_map(user).collect::<Vec<_>>()
+        };
+        let users = seen.iter().map(|(key, seen)| (*key, to_users(seen))).filter(|(_, users)| !users.is_empty());
+        let users = users.collect();
+        Result { processes: self.processes(&places), users, attempts }
+    }
+
+    /// The first program of the command's process that it ran by itself; without one, the first that was seen.
+    fn root(&self, command: Option<u32>) -> Option<Number> {
+        let entries = self.processes.entries();
+        entries.iter().position(|entry| Some(entry.pid) == command).or(if entries.is_empty() { None } else { Some(0) })
+    }
+
+    fn users_of(&self, flow: &Flow, root: Option<Number>) -> Seen {
+        let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
+        if !by_socket.is_empty() {
+            return by_socket;
+        }
+        let FlowKey { protocol, local, remote, scope, .. } = flow.key;
+        // A port of the target's own that something is bound to; on the loopback either end is the target's.
+        let ends = [Some(local), (scope == Scope::Loopback).then_some(remote)];
+        let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end)).collect::<Vec<_>>();
+        let by_tuple = users(&bound, Evidence::Tuple);
+        // What came from outside to nobody was answered by the kernel.
+        if !by_tuple.is_empty() || flow.opened_by == Direction::Ingress {
+            return by_tuple;
+        }
+        root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
+    }
+
+    fn failed_calls(&self) -> Vec<(Option<Number>, Attempt)> {
+        let attempt = |(key, times): (&super::failed::Key, &super::failed::Times)| {
+            let (target, protocol, cause, number) = key.clone();
+            let super::failed::Times { first_ns, last_ns, count } = *times;
+            (number, Attempt { first_ns, last_ns, count, tries: 0, target, protocol, cause, process: None })
+        };
+        self.failures.all().map(attempt).collect()
+    }
+
+    fn connections_without_a_packet(&self) -> impl Iterator<Item = (Option<Number>, Attempt)> {
+        self.sockets.all().filter_map(Known::came_to_nothing).map(|tried| {
+            let attempt = Attempt {
+                first_ns: tried.first_ns,
+                last_ns: tried.last_ns,
+                count: tried.count,
+                tries: 0,
+                target: Target::Address(tried.address),
+                protocol: Some(Protocol::TCP),
+                cause: Cause::NoPacket,
+                process: None,
+            };
+            (Some(tried.process), attempt)
+        })
+    }
+
+    /// The places in the report of these and of all above them, in the order in which they were first seen.
+    fn places(&self, wanted: impl Iterator<Item = Number>) -> BTreeMap<Number, ProcessId> {
+        let entries = self.processes.entries();
+        let mut kept: BTreeSet<Number> = BTreeSet::new();
+        for number in wanted {
+            let mut next = Some(number);
+            while let Some(number) = next.filter(|number| kept.insert(*number)) {
+                next = entries[number].parent;
+            }
+        }
+        kept.into_iter().zip((0..).map(ProcessId)).collect()
+    }
+
+    fn processes(&self, places: &BTreeMap<Number, ProcessId>) -> Processes {
+        let process = |number: &Number| {
+            let entry = &self.processes.entries()[*number];
+            Process {
+                pid: entry.pid,
+                start_ns: entry.start_ns,
+                ppid: entry.ppid,
+                parent: entry.parent.and_then(|parent| places.get(&parent).copied()),
+                comm: entry.image.comm.clone(),
+                exe: entry.image.exe.clone(),
+                cmdline: entry.image.cmdline.clone(),
+                cmdline_cut: entry.image.cmdline_cut,
+                uid: Some(entry.uid),
+            }
+        };
+        let peer = |(path, peer): (&String, &super::Peer)| UnixPeer {
+            path: path.clone(),
+            connections: peer.connections,
+            failed: peer.failed,
+            processes: peer.processes.iter().filter_map(|number| places.get(number).copied()).collect(),
+        };
+        Processes {
+            attribution: Attribution::On,
+            list: places.keys().map(process).collect(),
+            unix: self.unix.iter().map(peer).collect(),
+            lost: self.lost(),
+        }
+    }
+}
+
+/// Everybody who used these sockets: of each, who used it without having made it first, because that one sent last.
+fn users(sockets: &[&Known], evidence: Evidence) -> Seen {
+    let mut seen: Seen = Vec::new();
+    for socket in sockets {
+        let others = socket.users.iter().rev().filter(|user| Some(**user) != socket.maker).map(|user| (*user, false));
+        for (number, is_maker) in others.chain(socket.maker.map(|maker| (maker, true))) {
+            match seen.iter_mut().find(|(known, ..)| *known == number) {
+                Some((.., maker)) => *maker |= is_maker,
+                None => seen.push((number, evidence, is_maker)),
+            }
+        }
+    }
+    seen
+}

@@ -1,0 +1,140 @@
+//! Sockets: who made them, who uses them, where they are bound, and of which flows they are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use super::table::Number;
+use crate::flow::{End, FlowKey, Protocol, Scope};
+use crate::process::{Socket, Step};
+
+/// Sockets that are kept; further ones are counted.
+const MAX: usize = 1 << 18;
+/// Processes that are kept of one socket.
+const MAX_USERS: usize = 16;
+
+/// What is known of a socket.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub maker: Option<Number>,
+    /// In the order in which they were first seen.
+    pub users: Vec<Number>,
+    pub protocol: Option<Protocol>,
+    /// Connections that were tried.
+    pub tried: Option<Tried>,
+    /// A packet of it was seen.
+    has_packets: bool,
+    /// It is known why its last connection came to nothing.
+    explained: bool,
+}
+
+/// Connections that a socket was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tried {
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub count: u64,
+    pub address: SocketAddr,
+    pub process: Number,
+}
+
+impl Known {
+    fn used_by(&mut self, process: Number) {
+        if !self.users.contains(&process) && self.users.len() < MAX_USERS {
+            self.users.push(process);
+        }
+    }
+
+    /// TCP was to connect, and not a packet came of it.
+    pub(super) fn came_to_nothing(&self) -> Option<Tried> {
+        let is_tcp = self.protocol == Some(Protocol::TCP);
+        self.tried.filter(|_| is_tcp && !self.has_packets && !self.explained)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    known: HashMap<u64, Known>,
+    of_flows: HashMap<FlowKey, Vec<u64>>,
+    bound: HashMap<(u8, u16), BTreeSet<u64>>,
+    pub beyond: u64,
+}
+
+impl Sockets {
+    pub(super) fn step(&mut self, process: Number, time_ns: u64, step: Step, socket: &Socket) {
+        let Some(known) = self.known_mut(socket.cookie) else { return };
+        known.protocol = socket.protocol.or(known.protocol);
+        match step {
+            Step::Made => known.maker = Some(process),
+            Step::Used | Step::NotSent(_) => known.used_by(process),
+            Step::Bound => {
+                known.used_by(process);
+                if let (Some(protocol), Some(address)) = (known.protocol, socket.address) {
+                    self.bound.entry((protocol.0, address.port())).or_default().insert(socket.cookie);
+                }
+            }
+            Step::Connect => {
+                known.used_by(process);
+                if let Some(address) = socket.address {
+                    let (first_ns, count) = known.tried.map_or((time_ns, 0), |tried| (tried.first_ns, tried.count));
+                    known.tried = Some(Tried { first_ns, last_ns: time_ns, count: count + 1, address, process });
+                    known.explained = false;
+                }
+            }
+        }
+    }
+
+    pub(super) fn note_flow(&mut self, flow: FlowKey, cookie: u64) {
+        if let Some(known) = self.known_mut(cookie) {
+            known.has_packets = true;
+        }
+        if self.of_flows.len() < MAX || self.of_flows.contains_key(&flow) {
+            let cookies = self.of_flows.entry(flow).or_default();
+            if !cookies.contains(&cookie) && cookies.len() < MAX_USERS {
+                cookies.push(cookie);
+            }
+        }
+    }
+
+    /// The socket's connection failed with an errno. True if its packets tell of it, and then the errno is theirs.
+    pub(super) fn explain(&mut self, cookie: u64, errno: i32) -> bool {
+        let Some(known) = self.known.get_mut(&cookie) else { return false };
+        known.explained = true;
+        // ECONNREFUSED, ETIMEDOUT, ECONNRESET: there is no other way to these, and the packets may be heard of later than the call.
+        known.has_packets || (known.protocol == Some(Protocol::TCP) && matches!(errno, 104 | 110 | 111))
+    }
+
+    fn known_mut(&mut self, cookie: u64) -> Option<&mut Known> {
+        if self.known.len() >= MAX && !self.known.contains_key(&cookie) {
+            self.beyond += 1;
+            return None;
+        }
+        Some(self.known.entry(cookie).or_default())
+    }
+
+    /// All sockets.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    /// The sockets that a flow's packets were of, its opener's first.
+    pub(super) fn of_flow(&self, flow: &FlowKey) -> Vec<&Known> {
+        let FlowKey { local, remote, .. } = *flow;
+        let turned = FlowKey { local: remote, remote: local, ..*flow };
+        // On the loopback nobody knew which end had opened it.
+        let keys = [Some(flow), (flow.scope == Scope::Loopback).then_some(&turned)];
+        let cookies = keys.into_iter().flatten().filter_map(|key| self.of_flows.get(key)).flatten();
+        let mut distinct: Vec<u64> = Vec::new();
+        cookies.for_each(|cookie| {
+            if !distinct.contains(cookie) {
+                distinct.push(*cookie);
+            }
+        });
+        distinct.iter().filter_map(|cookie| self.known.get(cookie)).collect()
+    }
+
+    /// The sockets that are bound to one end of a flow, or to its port on every address.
+    pub(super) fn bound_to(&self, protocol: u8, end: End) -> Vec<&Known> {
+        let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
+        cookies.filter_map(|cookie| self.known.get(cookie)).collect()
+    }
+}

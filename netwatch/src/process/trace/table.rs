@@ -1,0 +1,94 @@
+//! Processes as they come and run other programs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Look;
+use crate::process::{Event, Image, Origin};
+
+/// A program in a process: its place among all that were seen.
+pub(super) type Number = usize;
+
+/// Programs in processes that are kept; further ones are counted.
+const MAX: usize = 65_536;
+
+/// One program in one process.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub pid: u32,
+    pub start_ns: u64,
+    pub ppid: u32,
+    pub parent: Option<Number>,
+    pub uid: u32,
+    /// A fork runs what its maker runs.
+    pub image: Arc<Image>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: Vec<Entry>,
+    /// What has a process number now.
+    current: HashMap<u32, Number>,
+    /// Processes that were gone before they could be looked at.
+    pub gone: u64,
+    pub beyond: u64,
+}
+
+impl Table {
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn forked(&mut self, pid: u32, origin: Origin, uid: u32, comm: &str) {
+        let maker = self.current.get(&origin.maker).map(|number| Arc::clone(&self.entries[*number].image));
+        let image = maker.unwrap_or_else(|| Arc::new(Image { comm: comm.to_owned(), ..Image::default() }));
+        let parent = self.current.get(&origin.ppid).copied();
+        self.add(Entry { pid, start_ns: origin.start_ns, ppid: origin.ppid, parent, uid, image });
+    }
+
+    /// The program before this one stays, with what it did.
+    pub(super) fn executed(&mut self, pid: u32, origin: Origin, uid: u32, image: Image) {
+        let before = self.current.get(&pid).map(|number| &self.entries[*number]);
+        let same = before.filter(|before| before.start_ns == origin.start_ns || origin.start_ns == 0);
+        let parent = match same {
+            Some(before) => before.parent,
+            None => self.current.get(&origin.ppid).copied(),
+        };
+        let start_ns = same.map_or(origin.start_ns, |before| before.start_ns);
+        self.add(Entry { pid, start_ns, ppid: origin.ppid, parent, uid, image: Arc::new(image) });
+    }
+
+    /// The process that did this. One that no event told of is looked for among the living.
+    pub(super) fn current(&mut self, event: &Event, look: &mut dyn Look) -> Option<Number> {
+        if let Some(&number) = self.current.get(&event.pid) {
+            // It may have become another user since it began.
+            self.entries[number].uid = event.uid;
+            return Some(number);
+        }
+        let found = look.process(event.pid);
+        self.gone += u64::from(found.is_none());
+        let (origin, image) = match found {
+            Some(found) => (found.origin, found.image),
+            None => {
+                let image = Image { comm: event.comm.clone(), ..Image::default() };
+                (Origin { start_ns: event.time_ns, ppid: 0, maker: 0 }, image)
+            }
+        };
+        let parent = self.current.get(&origin.ppid).copied();
+        let Origin { start_ns, ppid, .. } = origin;
+        self.add(Entry { pid: event.pid, start_ns, ppid, parent, uid: event.uid, image: Arc::new(image) })
+    }
+
+    fn add(&mut self, entry: Entry) -> Option<Number> {
+        let (pid, number) = (entry.pid, self.entries.len());
+        if number >= MAX {
+            self.beyond += 1;
+            // Not the one that had the number before.
+            self.current.remove(&pid);
+            return None;
+        }
+        self.entries.push(entry);
+        self.current.insert(pid, number);
+        Some(number)
+    }
+}

@@ -1,0 +1,316 @@
+//! Traces from made-up events: a small language of them, and what has to come of it.
+
+use super::*;
+use crate::flow::{Direction, End, Scope};
+use crate::process::{Attempt, Evidence, ProcessId, Users};
+
+const COMMAND: u32 = 100;
+
+/// A machine on which nothing can be seen any more, but for these.
+#[derive(Default)]
+struct Machine {
+    living: HashMap<u32, Found>,
+    bound: Vec<&'static str>,
+}
+
+impl Look for Machine {
+    fn process(&mut self, pid: u32) -> Option<Found> {
+        self.living.get(&pid).cloned()
+    }
+
+    fn is_bound(&mut self, name: &str) -> Option<bool> {
+        Some(self.bound.contains(&name))
+    }
+}
+
+/// A trace and its clock.
+#[derive(Default)]
+struct Scene {
+    trace: Trace,
+    machine: Machine,
+    now: u64,
+}
+
+impl Scene {
+    /// With the command already running.
+    fn new() -> Self {
+        let mut scene = Self::default();
+        scene.exec(COMMAND, 1, "sh");
+        scene
+    }
+
+    fn tell(&mut self, pid: u32, what: What) {
+        self.now += 10;
+        let event = Event { time_ns: self.now, pid, tid: pid, uid: 1000, comm: "thread".into(), what };
+        self.trace.apply(event, &mut self.machine);
+    }
+
+    fn origin(pid: u32, ppid: u32) -> Origin {
+        Origin { start_ns: u64::from(pid) * 1000, ppid, maker: ppid }
+    }
+
+    fn exec(&mut self, pid: u32, ppid: u32, comm: &str) {
+        let cmdline = Some(vec![comm.to_owned(), "argument".to_owned()]);
+        let image = Image { comm: comm.into(), exe: Some(format!("/bin/{comm}")), cmdline, cmdline_cut: false };
+        self.tell(pid, What::Exec(Self::origin(pid, ppid), image));
+    }
+
+    fn fork(&mut self, ppid: u32, pid: u32) {
+        self.tell(pid, What::Fork(Self::origin(pid, ppid)));
+    }
+
+    fn socket(&mut self, pid: u32, step: Step, cookie: u64, protocol: u8, address: &str) {
+        let address = address.parse().ok();
+        self.tell(pid, What::Socket(step, Socket { cookie, protocol: Some(Protocol(protocol)), address }));
+    }
+
+    fn call(&mut self, pid: u32, name: CallName, errno: i32, target: CallTarget) {
+        self.tell(pid, What::Call(Call { name, errno, target, protocol: None }));
+    }
+
+    fn result(&self, flows: &[(FlowKey, Direction)]) -> Result {
+        let flows = flows.iter().map(|&(key, opened_by)| Flow { key, opened_by });
+        self.trace.result(Some(COMMAND), flows, true)
+    }
+}
+
+/// A flow of the link from a port of the target's to a port of a remote's.
+fn flow(protocol: u8, local: u16, remote: u16) -> FlowKey {
+    let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
+    FlowKey { scope: Scope::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
+}
+
+const OUT: Direction = Direction::Egress;
+const IN: Direction = Direction::Ingress;
+
+/// `comm evidence` or `comm evidence maker` of each user.
+fn said(result: &Result, users: &Users, flow: &FlowKey) -> Vec<String> {
+    let user = |user: &crate::process::User| {
+        let process = result.processes.get(user.process).expect("listed");
+        let maker = if user.is_maker { " maker" } else { "" };
+        format!("{} {}{maker}", process.comm, user.evidence.name())
+    };
+    users.of(flow).iter().map(user).collect()
+}
+
+fn users(scene: &Scene, key: FlowKey, opened_by: Direction) -> Vec<String> {
+    let result = scene.result(&[(key, opened_by)]);
+    said(&result, &result.users, &key)
+}
+
+#[test]
+fn a_flow_is_of_who_made_its_socket() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "curl");
+    scene.socket(101, Step::Made, 7, 6, "");
+    scene.socket(101, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.trace.note_flow(flow(6, 40000, 80), 7);
+    assert_eq!(users(&scene, flow(6, 40000, 80), OUT), ["curl socket maker"]);
+    let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
+    let names: Vec<_> = result.processes.list.iter().map(|process| process.comm.as_str()).collect();
+    assert_eq!(names, ["sh", "curl"], "the copy of the shell did nothing");
+}
+
+#[test]
+fn a_socket_that_was_handed_on_names_its_user_first_and_its_maker_too() {
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, Step::Made, 7, 6, "");
+    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "worker");
+    scene.socket(101, Step::Used, 7, 6, "");
+    scene.trace.note_flow(flow(6, 40000, 80), 7);
+    assert_eq!(users(&scene, flow(6, 40000, 80), OUT), ["worker socket", "sh socket maker"]);
+}
+
+#[test]
+fn what_came_to_a_bound_port_is_inferred_from_it() {
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, Step::Made, 7, 6, "");
+    scene.socket(COMMAND, Step::Bound, 7, 6, "0.0.0.0:8080");
+    assert_eq!(users(&scene, flow(6, 8080, 40000), IN), ["sh tuple maker"]);
+    assert_eq!(users(&scene, flow(17, 8080, 40000), IN), [""; 0], "another protocol's port");
+    assert_eq!(users(&scene, flow(6, 8081, 40000), IN), [""; 0], "the kernel answered by itself");
+}
+
+#[test]
+fn what_nobody_is_known_to_have_sent_is_somebodys_of_the_run() {
+    let scene = Scene::new();
+    assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"]);
+}
+
+#[test]
+fn a_reused_process_number_is_another_process() {
+    let mut scene = Scene::new();
+    for (number, comm) in [(1, "first"), (2, "second")] {
+        scene.now += 1000;
+        let origin = Origin { start_ns: number * 5000, ppid: COMMAND, maker: COMMAND };
+        scene.tell(101, What::Fork(origin));
+        scene.tell(101, What::Exec(origin, Image { comm: comm.into(), ..Image::default() }));
+        scene.socket(101, Step::Made, number, 17, "");
+        scene.trace.note_flow(flow(17, 4000 + number as u16, 53), number);
+    }
+    assert_eq!(users(&scene, flow(17, 4001, 53), OUT), ["first socket maker"]);
+    assert_eq!(users(&scene, flow(17, 4002, 53), OUT), ["second socket maker"]);
+}
+
+#[test]
+fn an_exec_changes_what_later_sockets_are_of() {
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, Step::Made, 7, 17, "");
+    scene.exec(COMMAND, 1, "later");
+    scene.socket(COMMAND, Step::Made, 8, 17, "");
+    scene.trace.note_flow(flow(17, 1, 53), 7);
+    scene.trace.note_flow(flow(17, 2, 53), 8);
+    assert_eq!(users(&scene, flow(17, 1, 53), OUT), ["sh socket maker"]);
+    assert_eq!(users(&scene, flow(17, 2, 53), OUT), ["later socket maker"]);
+    let result = scene.result(&[(flow(17, 1, 53), OUT), (flow(17, 2, 53), OUT)]);
+    assert_eq!(result.processes.list[0].start_ns, result.processes.list[1].start_ns);
+}
+
+#[test]
+fn a_child_that_was_gone_before_it_was_looked_at_keeps_its_name_and_is_counted() {
+    let mut scene = Scene::new();
+    scene.socket(200, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 1, 53), 7);
+    assert_eq!(users(&scene, flow(17, 1, 53), OUT), ["thread socket maker"]);
+    let result = scene.result(&[(flow(17, 1, 53), OUT)]);
+    assert_eq!(result.processes.lost.gone, 1);
+    assert_eq!(result.processes.list[1].cmdline, None);
+}
+
+#[test]
+fn a_child_that_no_event_told_of_is_found_alive() {
+    let mut scene = Scene::new();
+    let image = Image { comm: "found".into(), ..Image::default() };
+    scene.machine.living.insert(200, Found { origin: Scene::origin(200, COMMAND), image });
+    scene.socket(200, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 1, 53), 7);
+    let result = scene.result(&[(flow(17, 1, 53), OUT)]);
+    assert_eq!(said(&result, &result.users, &flow(17, 1, 53)), ["found socket maker"]);
+    assert_eq!(result.processes.list[1].parent, Some(ProcessId(0)));
+    assert_eq!(result.processes.lost.gone, 0);
+}
+
+#[test]
+fn processes_that_did_nothing_are_left_out_unless_they_are_above_one_that_did() {
+    let mut scene = Scene::new();
+    for pid in 101..150 {
+        scene.fork(COMMAND, pid);
+    }
+    scene.fork(149, 150);
+    scene.socket(150, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 1, 53), 7);
+    let result = scene.result(&[(flow(17, 1, 53), OUT)]);
+    let pids: Vec<u32> = result.processes.list.iter().map(|process| process.pid).collect();
+    assert_eq!(pids, [COMMAND, 149, 150]);
+    let parents: Vec<_> = result.processes.list.iter().map(|process| process.parent).collect();
+    assert_eq!(parents, [None, Some(ProcessId(0)), Some(ProcessId(1))]);
+    let user = result.users.of(&flow(17, 1, 53))[0];
+    assert_eq!((user.process, user.evidence), (ProcessId(2), Evidence::Socket));
+}
+
+#[test]
+fn both_ends_of_a_flow_on_the_loopback_are_named() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "server");
+    scene.socket(101, Step::Used, 8, 6, "");
+    scene.socket(COMMAND, Step::Made, 7, 6, "");
+    let key = FlowKey { scope: Scope::Loopback, ..flow(6, 9, 40000) };
+    let turned = FlowKey { local: key.remote, remote: key.local, ..key };
+    scene.trace.note_flow(key, 7);
+    scene.trace.note_flow(turned, 8);
+    assert_eq!(users(&scene, key, OUT), ["sh socket maker", "server socket"]);
+}
+
+fn attempts(result: Result) -> Vec<(Target, &'static str, u64)> {
+    result.attempts.iter().map(|Attempt { target, cause, count, .. }| (target.clone(), cause.name(), *count)).collect()
+}
+
+fn internet(text: &str) -> Target {
+    Target::Address(text.parse().expect("an address"))
+}
+
+#[test]
+fn a_connection_without_a_packet_came_to_nothing() {
+    let mut scene = Scene::new();
+    for (cookie, protocol) in [(7, 6), (8, 6), (9, 17)] {
+        scene.socket(COMMAND, Step::Made, cookie, protocol, "");
+        scene.socket(COMMAND, Step::Connect, cookie, protocol, "198.51.100.2:80");
+    }
+    scene.trace.note_flow(flow(6, 40000, 80), 8);
+    let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
+    assert_eq!(attempts(result), [(internet("198.51.100.2:80"), "no_packet", 1)]);
+    let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), false);
+    assert_eq!(attempts(interim), []);
+}
+
+#[test]
+fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
+    let mut scene = Scene::new();
+    let target = || CallTarget::Address("198.51.100.2:80".parse().expect("an address"));
+    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.call(COMMAND, CallName::Connect, 101, target());
+    scene.socket(COMMAND, Step::Connect, 8, 6, "198.51.100.2:80");
+    scene.trace.note_flow(flow(6, 40000, 80), 8);
+    scene.call(COMMAND, CallName::Connect, 113, target());
+    scene.socket(COMMAND, Step::Connect, 9, 6, "198.51.100.2:80");
+    scene.call(COMMAND, CallName::Connect, 111, target());
+    let result = scene.result(&[]);
+    assert_eq!(attempts(result.clone()), [(internet("198.51.100.2:80"), "no_route", 1)]);
+    assert_eq!(result.attempts[0].protocol, Some(Protocol::TCP));
+}
+
+#[test]
+fn a_message_that_was_not_sent_is_one_attempt_however_it_is_told() {
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, Step::NotSent(101), 7, 17, "203.0.113.1:9");
+    scene.call(COMMAND, CallName::Send, 101, CallTarget::Address("203.0.113.1:9".parse().expect("an address")));
+    scene.socket(COMMAND, Step::NotSent(111), 7, 17, "203.0.113.1:9");
+    scene.socket(COMMAND, Step::NotSent(32), 8, 6, "203.0.113.1:9");
+    assert_eq!(attempts(scene.result(&[])), [(internet("203.0.113.1:9"), "no_route", 1)]);
+}
+
+#[test]
+fn a_family_that_is_not_there_is_an_attempt_without_an_address() {
+    let mut scene = Scene::new();
+    scene.call(COMMAND, CallName::Socket, 97, CallTarget::Address("[::]:0".parse().expect("an address")));
+    scene.call(COMMAND, CallName::Socket, 97, CallTarget::Other);
+    scene.call(COMMAND, CallName::Connect, 4, CallTarget::Address("203.0.113.1:9".parse().expect("an address")));
+    assert_eq!(attempts(scene.result(&[])), [(internet("[::]:0"), "no_address_family", 1)]);
+}
+
+#[test]
+fn unix_sockets_are_added_up_by_path() {
+    let mut scene = Scene::new();
+    scene.machine.bound.push("@there");
+    for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "/run/gone.sock"] {
+        scene.tell(COMMAND, What::Unix(path.into()));
+    }
+    scene.call(COMMAND, CallName::Connect, 2, CallTarget::Unix("/run/gone.sock".into()));
+    scene.call(COMMAND, CallName::Connect, 111, CallTarget::Unix("@gone".into()));
+    let result = scene.result(&[]);
+    let peers: Vec<_> =
+        result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed)).collect();
+    let expected = [("/run/docker.sock", 2, 0), ("/run/gone.sock", 1, 1), ("@gone", 1, 1), ("@there", 1, 0)];
+    assert_eq!(peers, expected);
+    assert!(result.processes.unix.iter().all(|peer| peer.processes == [ProcessId(0)]));
+    let failed = [(Target::Unix("/run/gone.sock".into()), "errno", 1), (Target::Unix("@gone".into()), "errno", 1)];
+    assert_eq!(attempts(result), failed);
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_beyond_is_counted() {
+    let mut scene = Scene::new();
+    for number in 0..MAX_UNIX + 10 {
+        scene.tell(COMMAND, What::Unix(format!("/{number}")));
+    }
+    for pid in 1000..1000 + 70_000 {
+        scene.fork(COMMAND, pid);
+    }
+    let result = scene.result(&[]);
+    assert_eq!(result.processes.unix.len(), MAX_UNIX);
+    assert!(result.processes.lost.beyond > 4_000, "{:?}", result.processes.lost);
+}

@@ -1,0 +1,196 @@
+//! Who it was, beside a run: loads the programs that tell, takes in what they have to say, and looks at /proc where they said nothing. That
+//! it cannot be had costs no count and ends no run; it is said.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::error::{Error, Result};
+use crate::flow::{Table, Traffic};
+use crate::probe::{Notice, ProcessConfig, ProcessProbe};
+use crate::process::{
+    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Trace, Users,
+};
+
+/// The programs, being loaded in a thread of their own.
+pub(super) struct Loading(JoinHandle<Result<ProcessProbe>>);
+
+impl Loading {
+    pub(super) fn start(config: ProcessConfig) -> Result<Self> {
+        let thread = thread::Builder::new().name("processes".into()).spawn(move || ProcessProbe::load(config));
+        thread.map(Self).map_err(|error| Error::os("start thread", "processes", error))
+    }
+
+    /// Attached to the run's cgroup; without one, nobody is looked for.
+    pub(super) fn attach(self, cgroup: Option<&Path>, notes: &mut Vec<String>) -> Processes {
+        let loaded = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let attached = match cgroup {
+            Some(path) => loaded.and_then(|probe| attach(probe, path)).map_err(|error| error.to_string()),
+            None => Err("the run has no cgroup of its own".to_owned()),
+        };
+        match attached {
+            Ok(probe) => {
+                notes.extend(missing(&probe));
+                Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look: Proc::default() }
+            }
+            Err(why) => {
+                notes.push(format!("processes are not named: {why}"));
+                Processes { probe: None, trace: Trace::default(), off: why, look: Proc::default() }
+            }
+        }
+    }
+}
+
+fn attach(mut probe: ProcessProbe, cgroup: &Path) -> Result<ProcessProbe> {
+    let directory = File::open(cgroup).map_err(|error| Error::os("open", cgroup.display().to_string(), error))?;
+    probe.attach(directory.as_fd())?;
+    Ok(probe)
+}
+
+/// What will not be seen, in words of the report.
+fn missing(probe: &ProcessProbe) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    for (name, error) in probe.refused() {
+        let what = match name {
+            "connect_unix" | "sendmsg_unix" => "unix sockets are not listed: this kernel has no programs for them (Linux 6.7 has)".into(),
+            "sock_send_length" | "sock_recv_length" => {
+                "a socket that was handed on is shown as its maker's: this kernel does not tell who sends (Linux 6.3 does)".into()
+            }
+            _ => format!("processes may be missing: {error}"),
+        };
+        if !said.contains(&what) {
+            said.push(what);
+        }
+    }
+    said
+}
+
+/// Everything that is known of a run's processes while it goes on.
+pub(super) struct Processes {
+    probe: Option<ProcessProbe>,
+    trace: Trace,
+    /// Why nobody is looked for.
+    off: String,
+    look: Proc,
+}
+
+impl Processes {
+    /// Takes in what happened.
+    pub(super) fn fetch(&mut self) {
+        let Some(probe) = &mut self.probe else { return };
+        let (trace, look) = (&mut self.trace, &mut self.look);
+        probe.poll(&mut |event| trace.apply(event, look));
+    }
+
+    /// The command's process is in its namespace: from now on it can be seen which unix sockets are there.
+    pub(super) fn begin(&mut self, command: i32) {
+        self.look.unix = File::open(format!("/proc/{command}/net/unix")).ok();
+    }
+
+    /// Nothing more will come. The namespace is held no longer.
+    pub(super) fn end(&mut self) {
+        self.look.unix = None;
+    }
+
+    /// Takes in whose packet it was.
+    pub(super) fn note(&mut self, notice: &Notice) {
+        let (traffic, socket) = match notice {
+            Notice::NewFlow(flow) => (flow.traffic, flow.socket),
+            Notice::Sender(sender) => (sender.traffic, Some(sender.socket)),
+            Notice::Sample(_) => return,
+        };
+        if let (Traffic::Flow(key), Some(socket)) = (traffic, socket) {
+            self.trace.note_flow(key, socket);
+        }
+    }
+
+    /// How long the next [`Self::fetch`] may wait.
+    pub(super) fn next_fetch(&self) -> Duration {
+        self.probe.as_ref().map_or(Duration::MAX, ProcessProbe::next_poll)
+    }
+
+    /// Who used the table's flows. `is_final`: all packets were seen.
+    pub(super) fn result(&self, command: Option<u32>, table: &Table, is_final: bool) -> Result<Attributed> {
+        let Some(probe) = &self.probe else {
+            let processes = Known { attribution: Attribution::Off(self.off.clone()), ..Known::default() };
+            return Ok(Attributed { processes, users: Users::default(), attempts: Vec::new() });
+        };
+        let flows = table.openers().map(|(key, opened_by)| FlowToAttribute { key, opened_by });
+        let mut result = self.trace.result(command, flows, is_final);
+        (result.processes.lost.events, result.processes.lost.sockets) = probe.lost()?;
+        Ok(result)
+    }
+}
+
+/// /proc, for what no event told.
+#[derive(Default)]
+struct Proc {
+    /// The namespace's unix sockets: a process that asked for one may be gone when its event is heard of.
+    unix: Option<File>,
+}
+
+impl Look for Proc {
+    fn process(&mut self, pid: u32) -> Option<Found> {
+        let folder = format!("/proc/{pid}");
+        let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
+        let (name, fields) = stat.rsplit_once(')')?;
+        let comm = name.split_once('(')?.1.to_owned();
+        // The first of these is the third of all (proc(5)).
+        let field = |number: usize| fields.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
+        let origin = Origin { start_ns: unix_ns(field(22)?)?, ppid: u32::try_from(field(4)?).ok()?, maker: 0 };
+        let exe = fs::read_link(format!("{folder}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
+        // Arguments are told at an exec only: who does not want them has switched that off.
+        Some(Found { origin, image: Image { comm, exe, cmdline: None, cmdline_cut: false } })
+    }
+
+    fn is_bound(&mut self, name: &str) -> Option<bool> {
+        let file = self.unix.as_mut()?;
+        let mut table = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut table)).ok()?;
+        // The eighth column (proc(5)).
+        Some(table.lines().skip(1).any(|line| line.split_ascii_whitespace().nth(7) == Some(name)))
+    }
+}
+
+/// Clock ticks since the machine started, in nanoseconds since the Unix epoch.
+fn unix_ns(ticks: u64) -> Option<u64> {
+    let read = |clock: ClockId| clock_gettime(clock).ok().map(|time| Duration::from(time).as_nanos() as u64);
+    let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
+    let boot = read(ClockId::CLOCK_REALTIME)? - read(ClockId::CLOCK_BOOTTIME)?;
+    Some(boot + ticks * (1_000_000_000 / per_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    #[test]
+    fn a_living_process_is_found_and_a_dead_one_is_not() {
+        let mut look = Proc::default();
+        let found = look.process(std::process::id()).expect("alive");
+        assert_eq!(found.origin.ppid, std::os::unix::process::parent_id());
+        assert_eq!(found.image.exe.map(Into::into), std::env::current_exe().ok());
+        let now = super::super::live::now_ns();
+        assert!(found.origin.start_ns < now && found.origin.start_ns > now - 3_600_000_000_000);
+        assert_eq!(look.process(u32::MAX), None);
+    }
+
+    #[test]
+    fn abstract_names_are_looked_up_in_the_namespace() {
+        let mut look = Proc { unix: File::open("/proc/self/net/unix").ok() };
+        let name = format!("netwatch-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let listener = UnixListener::bind_addr(&address).expect("bound");
+        assert_eq!(look.is_bound(&format!("@{name}")), Some(true));
+        drop(listener);
+        assert_eq!(look.is_bound(&format!("@{name}")), Some(false));
+    }
+}
