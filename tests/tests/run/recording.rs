@@ -178,3 +178,39 @@ fn a_killed_run_is_there_up_to_its_last_second() {
     assert_eq!(json_of(&net.host, &["ro/run.netwatch"]), json_of(&net.host, &["killed/run.netwatch"]));
     net.host.sh("umount ro");
 }
+
+#[test]
+fn the_series_adds_up_to_the_totals_and_the_flows_to_the_report() {
+    let net = internet!();
+    let udp = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 7 300");
+    let script = format!("{udp}; sleep 1.2; {udp}; {TRAFFIC} fetch {APP_V4}:{SOURCE}; sleep 1.3; {udp}");
+    let run = net.host.run(&[], &["sh", "-c", &script]);
+    let totals = &run.assert_ok().report()["totals"];
+    let series = net.host.netwatch(&["export", "--table", "series"]).assert_ok().stdout.clone();
+    let (header, steps) = series.split_once('\n').expect("a header");
+    let column = |name: &str| header.split(',').position(|column| column == name).expect("a column");
+    let sum = |name: &str| -> u64 {
+        steps
+            .lines()
+            .map(|line| line.split(',').nth(column(name)).and_then(|cell| cell.parse::<u64>().ok()).expect("a number"))
+            .sum()
+    };
+    for direction in ["egress", "ingress"] {
+        for counter in ["skbs", "packets", "bytes", "wire_bytes"] {
+            assert_eq!(
+                totals[direction][counter],
+                sum(&format!("{direction}_{counter}")),
+                "{counter}: {series}\n{run}"
+            );
+        }
+    }
+    let flows = run.report()["flows"].as_array().expect("flows").len();
+    assert_eq!(sum("opened_flows"), flows as u64, "{series}");
+    assert!((2..=4).contains(&steps.lines().count()), "a step a second: {series}");
+    net.host.netwatch(&["export", "-o", "flows.csv"]).assert_ok();
+    assert_eq!(fs::read_to_string(net.host.dir().join("flows.csv")).unwrap().lines().count(), 1 + flows);
+    net.host.netwatch(&["export", "-o", "flows.parquet"]).assert_ok();
+    let parquet = fs::read(net.host.dir().join("flows.parquet")).unwrap();
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+    net.host.netwatch(&["export", "nothing-here"]).assert_error(2, &["nothing-here", "`netwatch history`"]);
+}
