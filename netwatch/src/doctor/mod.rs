@@ -7,6 +7,7 @@ mod host;
 mod kernel;
 mod memory;
 mod network;
+mod processes;
 
 use std::fmt;
 
@@ -87,6 +88,7 @@ impl Report {
         findings.extend([
             network::nf_tables(),
             host::cgroup(),
+            processes::named(),
             host::namespaces(),
             host::run_directory(),
             network::uplink(),
@@ -156,6 +158,7 @@ warn  uplink: no default route → the command reaches this host only
             "attach",
             "nf_tables",
             "cgroup",
+            "processes",
             "uplink",
             "forward policy",
             "memory",

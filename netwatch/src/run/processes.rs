@@ -19,17 +19,22 @@ use crate::process::{
 };
 
 /// The programs, being loaded in a thread of their own.
-pub(super) struct Loading(JoinHandle<Result<ProcessProbe>>);
+pub(super) struct Loading {
+    thread: JoinHandle<Result<ProcessProbe>>,
+    cmdline: bool,
+}
 
 impl Loading {
     pub(super) fn start(config: ProcessConfig) -> Result<Self> {
         let thread = thread::Builder::new().name("processes".into()).spawn(move || ProcessProbe::load(config));
-        thread.map(Self).map_err(|error| Error::os("start thread", "processes", error))
+        let cmdline = config.cmdline;
+        thread.map(|thread| Self { thread, cmdline }).map_err(|error| Error::os("start thread", "processes", error))
     }
 
     /// Attached to the run's cgroup; without one, nobody is looked for.
     pub(super) fn attach(self, cgroup: Option<&Path>, notes: &mut Vec<String>) -> Processes {
-        let loaded = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let loaded = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let look = Proc { cmdline: self.cmdline, ..Proc::default() };
         let attached = match cgroup {
             Some(path) => loaded.and_then(|probe| attach(probe, path)).map_err(|error| error.to_string()),
             None => Err("the run has no cgroup of its own".to_owned()),
@@ -37,11 +42,11 @@ impl Loading {
         match attached {
             Ok(probe) => {
                 notes.extend(missing(&probe));
-                Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look: Proc::default() }
+                Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look }
             }
             Err(why) => {
                 notes.push(format!("processes are not named: {why}"));
-                Processes { probe: None, trace: Trace::default(), off: why, look: Proc::default() }
+                Processes { probe: None, trace: Trace::default(), off: why, look }
             }
         }
     }
@@ -56,7 +61,9 @@ fn attach(mut probe: ProcessProbe, cgroup: &Path) -> Result<ProcessProbe> {
 /// What will not be seen, in words of the report.
 fn missing(probe: &ProcessProbe) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
-    for (name, error) in probe.refused() {
+    let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
+    let unknown = probe.unknown().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
+    for (name, error) in refused.chain(unknown) {
         let what = match name {
             "connect_unix" | "sendmsg_unix" => "unix sockets are not listed: this kernel has no programs for them (Linux 6.7 has)".into(),
             "sock_send_length" | "sock_recv_length" => {
@@ -131,6 +138,8 @@ impl Processes {
 /// /proc, for what no event told.
 #[derive(Default)]
 struct Proc {
+    /// Whether arguments are wanted.
+    cmdline: bool,
     /// The namespace's unix sockets: a process that asked for one may be gone when its event is heard of.
     unix: Option<File>,
 }
@@ -145,8 +154,9 @@ impl Look for Proc {
         let field = |number: usize| fields.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
         let origin = Origin { start_ns: unix_ns(field(22)?)?, ppid: u32::try_from(field(4)?).ok()?, maker: 0 };
         let exe = fs::read_link(format!("{folder}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
-        // Arguments are told at an exec only: who does not want them has switched that off.
-        Some(Found { origin, image: Image { comm, exe, cmdline: None, cmdline_cut: false } })
+        let arguments = self.cmdline.then(|| fs::read(format!("{folder}/cmdline")).ok()).flatten();
+        let (cmdline, cmdline_cut) = arguments.map_or((None, false), |bytes| arguments_of(&bytes));
+        Some(Found { origin, image: Image { comm, exe, cmdline, cmdline_cut } })
     }
 
     fn is_bound(&mut self, name: &str) -> Option<bool> {
@@ -156,6 +166,15 @@ impl Look for Proc {
         // The eighth column (proc(5)).
         Some(table.lines().skip(1).any(|line| line.split_ascii_whitespace().nth(7) == Some(name)))
     }
+}
+
+/// As many bytes as an exec tells.
+fn arguments_of(bytes: &[u8]) -> (Option<Vec<String>>, bool) {
+    const KEPT: usize = 1024;
+    let kept = &bytes[..bytes.len().min(KEPT)];
+    let words = kept.strip_suffix(&[0]).unwrap_or(kept).split(|byte| *byte == 0);
+    let words = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    ((!kept.is_empty()).then_some(words), bytes.len() > KEPT)
 }
 
 /// Clock ticks since the machine started, in nanoseconds since the Unix epoch.
@@ -174,8 +193,9 @@ mod tests {
 
     #[test]
     fn a_living_process_is_found_and_a_dead_one_is_not() {
-        let mut look = Proc::default();
+        let mut look = Proc { cmdline: true, ..Proc::default() };
         let found = look.process(std::process::id()).expect("alive");
+        assert_eq!(found.image.cmdline, Some(std::env::args().collect()));
         assert_eq!(found.origin.ppid, std::os::unix::process::parent_id());
         assert_eq!(found.image.exe.map(Into::into), std::env::current_exe().ok());
         let now = super::super::live::now_ns();
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn abstract_names_are_looked_up_in_the_namespace() {
-        let mut look = Proc { unix: File::open("/proc/self/net/unix").ok() };
+        let mut look = Proc { unix: File::open("/proc/self/net/unix").ok(), ..Proc::default() };
         let name = format!("netwatch-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let listener = UnixListener::bind_addr(&address).expect("bound");

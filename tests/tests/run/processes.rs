@@ -155,6 +155,27 @@ fn a_socket_passed_by_scm_rights_names_who_used_it_and_who_made_it() {
     assert_eq!(report::number(parent, "ppid"), command, "{run}");
 }
 
+#[test]
+fn without_a_cgroup_nobody_is_named_and_everything_counted() {
+    let net = internet!();
+    net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
+    let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "1", "10"]);
+    let document = run.assert_ok().report();
+    assert_eq!(report::text(document, "attribution.state"), "off", "{run}");
+    assert!(report::list(document, "processes").is_empty(), "{run}");
+    assert_eq!(report::flows(document, "udp", APP_V4, ECHO).len(), 1, "{run}");
+    assert!(run.stderr.contains("processes are not named"), "{run}");
+}
+
+#[test]
+fn a_name_that_does_not_exist_names_who_asked() {
+    needs!("dig");
+    let net = internet!();
+    let run = net.host.watch(&["sh", "-c", "dig +short gone.example A; true"]);
+    let expected = [("gone.example".to_owned(), "dns".to_owned(), 1)];
+    assert_eq!(attempts(run.assert_ok()), expected, "{run}");
+}
+
 /// A server whose child serves, and its client, on the loopback.
 const FORKED: &str = "
 import os, socket
@@ -190,8 +211,11 @@ fn both_ends_of_the_loopback_are_named() {
 
 const DATAGRAMS: &str = "
 import socket, sys
-socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', (sys.argv[1], 7))
-socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'x', (sys.argv[2], 7))
+# The answer is awaited: the kernel would say by ICMP that nobody is there any more.
+for family, address in ((socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.argv[2])):
+    one = socket.socket(family, socket.SOCK_DGRAM)
+    one.sendto(b'x', (address, 7))
+    one.recv(10)
 ";
 
 #[test]

@@ -4,7 +4,7 @@
 mod btf;
 mod records;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -93,7 +93,7 @@ impl ProcessProbe {
     /// Loads what the kernel takes; nothing is attached yet. May run on any thread.
     pub fn load(config: ProcessConfig) -> Result<Self> {
         let settings = Settings {
-            offsets: offsets(&Btf::of_kernel()?),
+            offsets: offsets(&Btf::of_kernel(&STRUCTURES)?),
             arguments: config.cmdline.into(),
             calls: CALLS,
             registers: REGISTERS,
@@ -130,6 +130,13 @@ impl ProcessProbe {
             }
         }
         Ok(())
+    }
+
+    /// What was not even tried, because the kernel's BTF does not know what it reads.
+    pub fn unknown(&self) -> impl Iterator<Item = &'static str> {
+        let was_tried =
+            |name: &str| self.loaded.loaded(name).is_some() || self.refused.iter().any(|(one, _)| *one == name);
+        PROGRAMS.iter().map(|(name, _)| *name).filter(move |name| !was_tried(name))
     }
 
     /// What the kernel did not take, by the name of the hook, and why.
@@ -173,7 +180,10 @@ impl ProcessProbe {
     }
 }
 
-fn offsets(btf: &Btf) -> Offsets {
+/// Of these, members are read by their offsets.
+const STRUCTURES: [&str; 5] = ["task_struct", "mm_struct", "linux_binprm", "sock_common", "bpf_sock_addr_kern"];
+
+fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
     let of = |structure, member| btf.offset(structure, member).unwrap_or(0);
     Offsets {
         task_tgid: of("task_struct", "tgid"),

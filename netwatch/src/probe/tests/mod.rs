@@ -8,6 +8,7 @@ mod host;
 mod injected;
 mod link;
 mod namespace;
+mod processes;
 mod size;
 
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! What a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::Trace;
 use super::sockets::Known;
@@ -40,9 +41,7 @@ impl Trace {
         let root = self.root(command);
         let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of(&flow, root))).collect();
         let mut failures = self.failed_calls();
-        if is_final {
-            failures.extend(self.connections_without_a_packet());
-        }
+        failures.extend(self.connections_without_a_packet(&seen, is_final));
         let used = seen.iter().flat_map(|(_, seen)| seen.iter().map(|(number, ..)| *number));
         let failed = failures.iter().filter_map(|(number, _)| *number);
         let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
@@ -95,8 +94,21 @@ impl Trace {
         self.failures.all().map(attempt).collect()
     }
 
-    fn connections_without_a_packet(&self) -> impl Iterator<Item = (Option<Number>, Attempt)> {
-        self.sockets.all().filter_map(Known::came_to_nothing).map(|tried| {
+    /// Of a flow whose packets said no socket, nobody knows whose connection it was. While the run goes on, only what an errno explains has
+    /// surely no packet.
+    fn connections_without_a_packet(
+        &self,
+        flows: &[(FlowKey, Seen)],
+        is_final: bool,
+    ) -> impl Iterator<Item = (Option<Number>, Attempt)> {
+        let is_known = |seen: &Seen| seen.iter().any(|(_, evidence, _)| *evidence == Evidence::Socket);
+        let unknown = flows.iter().filter(|(key, seen)| key.protocol == Protocol::TCP.0 && !is_known(seen));
+        let unknown: BTreeSet<SocketAddr> =
+            unknown.map(|(key, _)| SocketAddr::new(key.remote.addr, key.remote.port)).collect();
+        let came_to_nothing = self.sockets.all().filter_map(Known::came_to_nothing);
+        let surely = came_to_nothing
+            .filter(move |(tried, errno)| errno.is_some() || (is_final && !unknown.contains(&tried.address)));
+        surely.map(|(tried, errno)| {
             let attempt = Attempt {
                 first_ns: tried.first_ns,
                 last_ns: tried.last_ns,
@@ -104,7 +116,7 @@ impl Trace {
                 tries: 0,
                 target: Target::Address(tried.address),
                 protocol: Some(Protocol::TCP),
-                cause: Cause::NoPacket,
+                cause: errno.map_or(Cause::NoPacket, Cause::Errno),
                 process: None,
             };
             (Some(tried.process), attempt)

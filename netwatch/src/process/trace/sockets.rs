@@ -23,8 +23,8 @@ pub(super) struct Known {
     pub tried: Option<Tried>,
     /// A packet of it was seen.
     has_packets: bool,
-    /// It is known why its last connection came to nothing.
-    explained: bool,
+    /// Why its last connection came to nothing.
+    errno: Option<i32>,
 }
 
 /// Connections that a socket was asked for.
@@ -44,10 +44,10 @@ impl Known {
         }
     }
 
-    /// TCP was to connect, and not a packet came of it.
-    pub(super) fn came_to_nothing(&self) -> Option<Tried> {
+    /// TCP was to connect, and not a packet came of it; with the errno, if that is known.
+    pub(super) fn came_to_nothing(&self) -> Option<(Tried, Option<i32>)> {
         let is_tcp = self.protocol == Some(Protocol::TCP);
-        self.tried.filter(|_| is_tcp && !self.has_packets && !self.explained)
+        self.tried.filter(|_| is_tcp && !self.has_packets).map(|tried| (tried, self.errno))
     }
 }
 
@@ -64,7 +64,13 @@ impl Sockets {
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
         match step {
-            Step::Made => known.maker = Some(process),
+            Step::Made => {
+                known.maker = Some(process);
+                // Raw and ICMP sockets are bound to all that is of their protocol.
+                if let Some(protocol) = known.protocol.filter(|protocol| !protocol.has_ports()) {
+                    self.bound.entry((protocol.0, 0)).or_default().insert(socket.cookie);
+                }
+            }
             Step::Used | Step::NotSent(_) => known.used_by(process),
             Step::Bound => {
                 known.used_by(process);
@@ -77,7 +83,7 @@ impl Sockets {
                 if let Some(address) = socket.address {
                     let (first_ns, count) = known.tried.map_or((time_ns, 0), |tried| (tried.first_ns, tried.count));
                     known.tried = Some(Tried { first_ns, last_ns: time_ns, count: count + 1, address, process });
-                    known.explained = false;
+                    known.errno = None;
                 }
             }
         }
@@ -95,12 +101,11 @@ impl Sockets {
         }
     }
 
-    /// The socket's connection failed with an errno. True if its packets tell of it, and then the errno is theirs.
+    /// The socket's connection failed with an errno. True if that is noted: it is an attempt unless packets tell of it, and those may be
+    /// heard of later than the call.
     pub(super) fn explain(&mut self, cookie: u64, errno: i32) -> bool {
-        let Some(known) = self.known.get_mut(&cookie) else { return false };
-        known.explained = true;
-        // ECONNREFUSED, ETIMEDOUT, ECONNRESET: there is no other way to these, and the packets may be heard of later than the call.
-        known.has_packets || (known.protocol == Some(Protocol::TCP) && matches!(errno, 104 | 110 | 111))
+        let known = self.known.get_mut(&cookie).filter(|known| known.protocol == Some(Protocol::TCP));
+        known.map(|known| known.errno = Some(errno)).is_some()
     }
 
     fn known_mut(&mut self, cookie: u64) -> Option<&mut Known> {
@@ -132,7 +137,7 @@ impl Sockets {
         distinct.iter().filter_map(|cookie| self.known.get(cookie)).collect()
     }
 
-    /// The sockets that are bound to one end of a flow, or to its port on every address.
+    /// The sockets that are bound to the port of one end of a flow; of protocols without ports, those of the protocol.
     pub(super) fn bound_to(&self, protocol: u8, end: End) -> Vec<&Known> {
         let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
         cookies.filter_map(|cookie| self.known.get(cookie)).collect()

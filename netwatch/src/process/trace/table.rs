@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Look;
+use super::{Found, Look};
 use crate::process::{Event, Image, Origin};
 
 /// A program in a process: its place among all that were seen.
@@ -47,7 +47,10 @@ impl Table {
     }
 
     /// The program before this one stays, with what it did.
-    pub(super) fn executed(&mut self, pid: u32, origin: Origin, uid: u32, image: Image) {
+    pub(super) fn executed(&mut self, pid: u32, origin: Origin, uid: u32, mut image: Image, look: &mut dyn Look) {
+        if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || exe.starts_with("/proc/")) {
+            image.exe = self.settled(pid, &origin, &image, look);
+        }
         let before = self.current.get(&pid).map(|number| &self.entries[*number]);
         let same = before.filter(|before| before.start_ns == origin.start_ns || origin.start_ns == 0);
         let parent = match same {
@@ -56,6 +59,19 @@ impl Table {
         };
         let start_ns = same.map_or(origin.start_ns, |before| before.start_ns);
         self.add(Entry { pid, start_ns, ppid: origin.ppid, parent, uid, image: Arc::new(image) });
+    }
+
+    /// A path that says nothing to others: relative, or by way of /proc. The living process says where it leads; for one that is gone, the
+    /// program before is what it called itself.
+    fn settled(&self, pid: u32, origin: &Origin, image: &Image, look: &mut dyn Look) -> Option<String> {
+        /// /proc counts time in steps of this.
+        const TICK_NS: u64 = 20_000_000;
+        let is_it = |found: &Found| {
+            found.image.comm == image.comm && found.origin.start_ns.abs_diff(origin.start_ns) <= TICK_NS
+        };
+        let alive = look.process(pid).filter(is_it).and_then(|found| found.image.exe);
+        let before = || self.current.get(&pid).and_then(|number| self.entries[*number].image.exe.clone());
+        alive.or_else(|| if image.exe.as_deref() == Some("/proc/self/exe") { before() } else { image.exe.clone() })
     }
 
     /// The process that did this. One that no event told of is looked for among the living.

@@ -135,6 +135,25 @@ fn what_came_to_a_bound_port_is_inferred_from_it() {
 }
 
 #[test]
+fn raw_sockets_are_inferred_from_their_protocol() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "ping");
+    scene.socket(101, Step::Made, 7, 1, "");
+    assert_eq!(users(&scene, flow(1, 0, 0), OUT), ["ping tuple maker"]);
+    assert_eq!(users(&scene, flow(58, 0, 0), OUT), ["sh netns"]);
+}
+
+#[test]
+fn a_connection_is_not_in_vain_where_a_flow_without_a_socket_may_be_its() {
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, Step::Made, 7, 6, "");
+    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    assert_eq!(attempts(scene.result(&[(flow(6, 40000, 80), OUT)])), []);
+    assert_eq!(attempts(scene.result(&[(flow(6, 40000, 81), OUT)])).len(), 1);
+}
+
+#[test]
 fn what_nobody_is_known_to_have_sent_is_somebodys_of_the_run() {
     let scene = Scene::new();
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"]);
@@ -167,6 +186,26 @@ fn an_exec_changes_what_later_sockets_are_of() {
     assert_eq!(users(&scene, flow(17, 2, 53), OUT), ["later socket maker"]);
     let result = scene.result(&[(flow(17, 1, 53), OUT), (flow(17, 2, 53), OUT)]);
     assert_eq!(result.processes.list[0].start_ns, result.processes.list[1].start_ns);
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
+    let exe_of = |living: Option<&str>, called: &str| {
+        let mut scene = Scene::new();
+        let image = |exe: &str| Image { comm: "x".into(), exe: Some(exe.into()), ..Image::default() };
+        if let Some(exe) = living {
+            let found = Found { origin: Scene::origin(COMMAND, 1), image: image(exe) };
+            scene.machine.living.insert(COMMAND, found);
+        }
+        scene.tell(COMMAND, What::Exec(Scene::origin(COMMAND, 1), image(called)));
+        scene.socket(COMMAND, Step::Made, 7, 17, "");
+        scene.trace.note_flow(flow(17, 1, 53), 7);
+        scene.result(&[(flow(17, 1, 53), OUT)]).processes.list.last().and_then(|process| process.exe.clone())
+    };
+    assert_eq!(exe_of(Some("/home/x"), "./x").as_deref(), Some("/home/x"));
+    assert_eq!(exe_of(None, "./x").as_deref(), Some("./x"));
+    assert_eq!(exe_of(None, "/proc/self/exe").as_deref(), Some("/bin/sh"), "what it was before");
+    assert_eq!(exe_of(Some("/other"), "/bin/x").as_deref(), Some("/bin/x"), "as it was called");
 }
 
 #[test]
@@ -258,6 +297,7 @@ fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
     scene.call(COMMAND, CallName::Connect, 113, target());
     scene.socket(COMMAND, Step::Connect, 9, 6, "198.51.100.2:80");
     scene.call(COMMAND, CallName::Connect, 111, target());
+    scene.trace.note_flow(flow(6, 40001, 80), 9);
     let result = scene.result(&[]);
     assert_eq!(attempts(result.clone()), [(internet("198.51.100.2:80"), "no_route", 1)]);
     assert_eq!(result.attempts[0].protocol, Some(Protocol::TCP));

@@ -1,6 +1,6 @@
 //! What is said of processes: in a few lines below the endpoints, or (`--by process`) as a tree in their place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::endpoints::port;
 use super::line::{Line, Style};
@@ -8,7 +8,7 @@ use super::text::{command, cut, together, width as width_of};
 use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
 use crate::process::{Attempt, Attribution, Cause, Process, ProcessId, Target, UnixPeer};
-use crate::report::{Attributed, OfProcess, Part, Report};
+use crate::report::{Attributed, KnownEndpoint, OfProcess, Part, Report};
 use crate::sink::escape;
 
 /// Processes, paths and attempts that are listed before the rest is only counted.
@@ -17,6 +17,8 @@ const LISTED: usize = 3;
 const ATTEMPTS: usize = 10;
 /// Endpoints of one process in the tree.
 const ENDPOINTS: usize = 10;
+/// Processes in the tree: a build can have thousands.
+const PROCESSES: usize = 200;
 /// Columns of the tree's amounts.
 const AMOUNT: usize = 8;
 
@@ -69,7 +71,7 @@ fn unix(report: &Report) -> String {
     let peer = |peer: &UnixPeer| {
         let who: Vec<_> = peer.processes.iter().take(LISTED).map(|id| comm(report, *id)).collect();
         let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
-        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(" "), count(peer.connections)))
+        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(", "), count(peer.connections)))
     };
     format!("work handed to others by {}", listed(report.processes.unix.iter().map(peer)))
 }
@@ -126,10 +128,15 @@ fn comm(report: &Report, id: ProcessId) -> String {
 
 /// The processes, their endpoints below each, their children below those.
 pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
-    let mut tree = Tree { report, parts: report.by_process(), width, lines: vec![] };
+    let mut tree = Tree::new(report, width);
     tree.lines.push(tree.row("process", Style::Faint, ["sent", "received"].map(str::to_owned)));
-    let top = tree.children(None);
+    let top = tree.children.get(&None).cloned().unwrap_or_default();
     tree.level(&top, "");
+    if report.processes.list.len() > tree.shown {
+        let more = format!("… {} more processes", count((report.processes.list.len() - tree.shown) as u64));
+        let row = tree.row(&more, Style::Plain, Default::default());
+        tree.lines.push(row);
+    }
     let unknown: Vec<_> = report.flows.iter().filter(|known| known.users.is_empty()).collect();
     if !unknown.is_empty() {
         let mut sum = Part::default();
@@ -146,18 +153,28 @@ pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
 struct Tree<'a> {
     report: &'a Report,
     parts: Vec<OfProcess>,
+    children: BTreeMap<Option<ProcessId>, Vec<ProcessId>>,
+    endpoints: HashMap<EndpointKey, &'a KnownEndpoint>,
     width: usize,
+    shown: usize,
     lines: Vec<Line>,
 }
 
-impl Tree<'_> {
-    fn children(&self, parent: Option<ProcessId>) -> Vec<ProcessId> {
-        let list = self.report.processes.list.iter();
-        (0..).map(ProcessId).zip(list).filter(|(_, process)| process.parent == parent).map(|(id, _)| id).collect()
+impl<'a> Tree<'a> {
+    fn new(report: &'a Report, width: usize) -> Self {
+        let mut children: BTreeMap<_, Vec<ProcessId>> = BTreeMap::new();
+        for (id, process) in (0..).map(ProcessId).zip(&report.processes.list) {
+            children.entry(process.parent).or_default().push(id);
+        }
+        let endpoints = report.endpoints.iter().map(|known| (known.endpoint.key, known)).collect();
+        Self { report, parts: report.by_process(), children, endpoints, width, shown: 0, lines: vec![] }
     }
 
     fn level(&mut self, processes: &[ProcessId], lead: &str) {
         for (at, id) in processes.iter().enumerate() {
+            if self.shown >= PROCESSES {
+                return;
+            }
             let is_last = at + 1 == processes.len();
             let (branch, below) = match (lead.is_empty() && self.report.processes.list.len() == 1, is_last) {
                 (true, _) => ("", "  "),
@@ -173,10 +190,11 @@ impl Tree<'_> {
         else {
             return;
         };
+        self.shown += 1;
         let amounts = if part.sum.flows > 0 { amounts(&part.sum) } else { ["-", "-"].map(str::to_owned) };
         let row = self.row(&format!("{first}{}", title(process)), Style::Strong, amounts);
         self.lines.push(row);
-        let children = self.children(Some(id));
+        let children = self.children.get(&Some(id)).cloned().unwrap_or_default();
         let bar = if children.is_empty() { "  " } else { "│ " };
         let mut endpoints: Vec<(&EndpointKey, &Part)> = part.endpoints.iter().collect();
         endpoints.sort_by_key(|(key, part)| (std::cmp::Reverse(part.counters.both().wire_bytes), **key));
@@ -194,8 +212,11 @@ impl Tree<'_> {
 
     /// `app.example tcp/443 out`.
     fn endpoint(&self, key: &EndpointKey) -> String {
-        let known = self.report.endpoints.iter().find(|known| known.endpoint.key == *key);
-        let name = known.and_then(|known| known.shown.as_ref()).map(|shown| escape(shown.name.as_str()).into_owned());
+        let name = self
+            .endpoints
+            .get(key)
+            .and_then(|known| known.shown.as_ref())
+            .map(|shown| escape(shown.name.as_str()).into_owned());
         let remote = name.unwrap_or_else(|| match key.remote {
             Remote::Address(address) => address.to_string(),
             Remote::Others => "other remotes".to_owned(),

@@ -22,6 +22,7 @@ mod reference;
 mod scene;
 mod sender;
 mod situ;
+mod sockets;
 mod stats;
 mod subject;
 
@@ -89,6 +90,8 @@ enum Part {
     Drain,
     /// Nanoseconds per packet on a link
     Situ,
+    /// Programs that tell of processes: ns per connection, per message, per other call
+    Sockets,
     /// Rates beside other programs
     EndToEnd,
 }
@@ -131,10 +134,11 @@ fn run(cli: Cli) -> Result {
     if gate {
         return cpu::pinned(|| micro::gate::run(&options));
     }
-    let parts: [(Part, Measure); 4] = [
+    let parts: [(Part, Measure); 5] = [
         (Part::Micro, |options| cpu::pinned(|| micro::run(options))),
         (Part::Drain, drain::run),
         (Part::Situ, situ::run),
+        (Part::Sockets, |options| cpu::pinned(|| sockets::run(options))),
         (Part::EndToEnd, end_to_end::run),
     ];
     let wanted = |one: Part| part.is_empty() || part.contains(&one);
