@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod diff;
 pub mod dns;
 pub mod doctor;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod guardian;
 pub mod name;
 pub mod netns;
 mod pidfd;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod readiness;

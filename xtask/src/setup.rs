@@ -36,6 +36,13 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
+    // Firewalls' own tools, for the rules that are written for them. ufw is off until it is enabled; firewalld itself would start.
+    ("ufw", "ufw"),
+    ("systemd", "systemd-analyze"),
+    ("python3-firewall", "/usr/lib/python3/dist-packages/firewall/core/rich.py"),
+    ("python3-jsonschema", "/usr/lib/python3/dist-packages/jsonschema/__init__.py"),
+    ("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py"),
+    ("python3-botocore", "/usr/lib/python3/dist-packages/botocore/__init__.py"),
     ("chromium", "chromium"),
 ];
 

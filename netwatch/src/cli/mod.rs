@@ -2,6 +2,7 @@
 
 mod clean;
 mod completions;
+mod diff;
 mod doctor;
 mod export;
 mod history;
@@ -38,6 +39,8 @@ Examples:
   netwatch report --open                                 the newest run as a page with pictures
   netwatch history                                       the runs that were kept, for reports of any kind
   netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB and others
+  netwatch report --format nft                           firewall rules for the users of that program
+  netwatch diff 2 1                                      what differs from the run before?
   sudo netwatch doctor                                   can this machine do it, and what is missing?
 
 More: `netwatch help run`, README.md and docs/.";
@@ -48,8 +51,10 @@ enum Subcommands {
     Run(Box<RunArgs>),
     /// Count the packets of a capture file as a run would have
     Replay(replay::ReplayArgs),
-    /// Say again what a run talked to, as text, JSON, CSV, Markdown, or a page with pictures
-    Report(report::ReportArgs),
+    /// Say again what a run talked to, as text, JSON, CSV, Markdown, a page with pictures, or firewall rules
+    Report(Box<report::ReportArgs>),
+    /// Say what differs between runs, as a gate for releases
+    Diff(Box<diff::DiffArgs>),
     /// Say whether this machine can run netwatch, and what to do where it cannot
     Doctor,
     /// List the runs that are alive
@@ -79,6 +84,7 @@ pub fn main(words: Vec<OsString>) -> Exit {
         Subcommands::Run(arguments) => run::main(*arguments),
         Subcommands::Replay(arguments) => replay::main(&arguments),
         Subcommands::Report(arguments) => report::main(&arguments),
+        Subcommands::Diff(arguments) => diff::main(&arguments),
         Subcommands::Doctor => doctor::main(),
         Subcommands::List(arguments) => list::main(&arguments),
         Subcommands::History(arguments) => history::main(&arguments),

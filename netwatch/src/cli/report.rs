@@ -3,6 +3,7 @@
 mod browser;
 mod format;
 mod patience;
+mod rules;
 pub(super) mod source;
 
 use std::io::{self, Write};
@@ -20,6 +21,7 @@ use crate::sink::summary;
 use crate::target::user::Identity;
 use format::Format;
 use patience::Patience;
+use rules::RulesArgs;
 use source::Source;
 
 /// What `netwatch report` takes.
@@ -57,6 +59,9 @@ pub(super) struct ReportArgs {
     /// The run: its number, its id or its file; a capture is replayed. Several where the format has room for them [default: the newest run]
     #[arg(value_name = "RUN", value_hint = ValueHint::FilePath)]
     runs: Vec<String>,
+
+    #[command(flatten)]
+    rules: RulesArgs,
 }
 
 const AFTER: &str = "\
@@ -66,9 +71,11 @@ Examples:
   netwatch report -o run.html 7                          run 7 as one file that needs no network
   netwatch report --format markdown 7 >> README.md       its network requirements
   netwatch report -o flows.csv trace.pcapng              the flows of a capture, for a spreadsheet
+  netwatch report --format nft 3 2 1 -o rules.nft        firewall rules from three runs: docs/firewall.md
+  netwatch report --format k8s --generalise              a NetworkPolicy, addresses as prefixes
 
 Exit code: 0; 2 when there is no such run, or netwatch failed. Endings of FILE that choose a format:
-.txt, .json, .ndjson or .jsonl, .csv, .md, .html. docs/report.md describes them.";
+.txt, .json, .ndjson or .jsonl, .csv, .md, .html, .nft. docs/report.md describes them.";
 
 pub(super) fn main(arguments: &ReportArgs) -> Exit {
     match report(arguments) {
@@ -86,6 +93,7 @@ fn report(arguments: &ReportArgs) -> Result<()> {
         let why = format!("{} is one document of one run", format.name());
         return Err(Error::said("write", "several runs", why).hint("name one run, or use --format ndjson"));
     }
+    let rules = arguments.rules.options(format)?;
     let caller = Identity::of_sudo()?;
     let waiting = Patience::new("reading", arguments.quiet);
     // Before the file: what cannot be read leaves no empty one.
@@ -94,7 +102,7 @@ fn report(arguments: &ReportArgs) -> Result<()> {
     let default = || arguments.open.then(|| named_after(&sources, format));
     let path = arguments.output.clone().or_else(default);
     let output = path.as_deref().map(|path| Output::create(path, ids(caller.as_ref()))).transpose()?;
-    let text = format.text(&sources, &look(arguments))?;
+    let text = format.text(&sources, &look(arguments), &rules)?;
     drop(waiting);
     match output {
         Some(output) => output.write(&text)?,

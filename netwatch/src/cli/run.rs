@@ -97,6 +97,17 @@ pub struct RunArgs {
     #[arg(long, value_name = "KIB", default_value_t = 2048, value_parser = ring_kib, env = "NETWATCH_SAMPLE_BUFFER")]
     pub sample_buffer: u32,
 
+    /// What the summary lists traffic by
+    #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
+    pub by: By,
+
+    /// Leave out the arguments of processes: they can hold secrets
+    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
+    pub no_cmdline: bool,
+
+    /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
+    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
+    pub failed_calls: bool,
     /// Record the run to FILE, for reports of any kind later; an older recording is replaced [default: one of the newest runs that are kept for you, see `netwatch history`]
     #[arg(long, value_name = "FILE", env = "NETWATCH_RECORD", value_hint = ValueHint::FilePath)]
     pub record: Option<PathBuf>,
@@ -116,18 +127,6 @@ pub struct RunArgs {
     /// Bytes that one recording may have; beyond that it is incomplete, and says so
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size, env = "NETWATCH_RECORD_SIZE")]
     pub record_size: u64,
-
-    /// What the summary lists traffic by
-    #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
-    pub by: By,
-
-    /// Leave out the arguments of processes: they can hold secrets
-    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
-    pub no_cmdline: bool,
-
-    /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
-    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
-    pub failed_calls: bool,
 
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]

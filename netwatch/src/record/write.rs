@@ -340,8 +340,8 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
             Cause::Refused => ("refused", None, None, None),
             Cause::Reset => ("reset", None, None, None),
             Cause::Icmp(error) => ("icmp", Some(*error), None, None),
-            Cause::Errno(errno) => ("errno", None, Some(*errno), None),
             Cause::NoPacket => ("no_packet", None, None, None),
+            Cause::Errno(errno) => ("errno", None, Some(*errno), None),
             Cause::Dns(answer) => ("dns", None, None, Some(answer.clone())),
         };
         rows.put(&[

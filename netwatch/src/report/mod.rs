@@ -2,11 +2,13 @@
 
 mod attempts;
 mod by_process;
+mod gaps;
 mod hints;
 mod known;
 mod naming;
 mod parts;
 mod port;
+mod rfc3339;
 mod run;
 mod series;
 
@@ -16,6 +18,7 @@ pub use by_process::{Attributed, OfProcess, Part};
 pub use known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
 pub use naming::{Naming, Share};
 pub use parts::Parts;
+pub use rfc3339::rfc3339;
 pub use run::{Dns, EndedBy, EndedEarly, Exit, Interface, Replay, Run};
 pub use series::{Series, Step};
 

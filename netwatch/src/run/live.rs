@@ -110,16 +110,16 @@ impl Live {
 
     /// What was counted since the last time goes into the series and the recording.
     pub(super) fn record(&mut self) {
-        self.recording.end_step(now_ns(), &self.table);
+        self.recording.end_step(self.started_ns + self.duration_ns(), &self.table);
         self.hand_over();
     }
 
     fn hand_over(&mut self) {
         // Apart for a moment, because what is handed over is the rest of the run.
         let mut recording = std::mem::take(&mut self.recording);
-        recording.hand_over(&self.table, &self.names, &Users::default(), || {
-            self.facts(None, None, false).map(|(facts, _)| facts)
-        });
+        // Who used which flow is said at the end: processes have their places in the report only then.
+        let facts = || Ok(self.facts(self.processes.everybody()?, None, None, false)?.0);
+        recording.hand_over(&self.table, &self.names, &Users::default(), facts);
         self.recording = recording;
     }
 
@@ -162,7 +162,7 @@ impl Live {
         let counters = self.network.link.take_down_and_count()?.map(from_link);
         self.drain()?;
         self.names.finish();
-        self.recording.end_step(self.started_ns.saturating_add(duration_ns), &self.table);
+        self.recording.end_step(self.started_ns + duration_ns, &self.table);
         self.notes.extend(self.recording.note());
         self.notes.extend(self.network.late_notes());
         if !drained {
@@ -203,21 +203,24 @@ impl Live {
         interface_counters: Option<InterfaceCounters>,
         complete: bool,
     ) -> Result<Report> {
-        let (facts, users) = self.facts(ending, interface_counters, complete)?;
+        let lost = self.probe.lost()?;
+        // Without its announcement, a flow's packets are not known to be a socket's.
+        let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
+        let who = self.processes.result(self.pid, &self.table, is_final)?;
+        let (facts, users) = self.facts(who, ending, interface_counters, complete)?;
         Ok(Report::new(facts, &self.table, &self.names, &users))
     }
 
     /// What is known beside the table, and who used which flow.
     fn facts(
         &self,
+        who: Attributed,
         ending: Option<Ending>,
         interface_counters: Option<InterfaceCounters>,
         complete: bool,
     ) -> Result<(Facts, Users)> {
         let lost = self.probe.lost()?;
-        // Without its announcement, a flow's packets are not known to be a socket's.
-        let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
-        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, is_final)?;
+        let Attributed { processes, users, attempts } = who;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),

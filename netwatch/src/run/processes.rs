@@ -124,12 +124,21 @@ impl Processes {
 
     /// Who used the table's flows. `is_final`: all packets were seen.
     pub(super) fn result(&self, command: Option<u32>, table: &Table, is_final: bool) -> Result<Attributed> {
+        let flows = table.openers().map(|(key, opened_by)| FlowToAttribute { key, opened_by });
+        self.traced(|trace| trace.result(command, flows, is_final))
+    }
+
+    /// Who was seen so far, and what failed; not who used which flow.
+    pub(super) fn everybody(&self) -> Result<Attributed> {
+        self.traced(Trace::everybody)
+    }
+
+    fn traced(&self, look: impl FnOnce(&Trace) -> Attributed) -> Result<Attributed> {
         let Some(probe) = &self.probe else {
             let processes = Known { attribution: Attribution::Off(self.off.clone()), ..Known::default() };
             return Ok(Attributed { processes, users: Users::default(), attempts: Vec::new() });
         };
-        let flows = table.openers().map(|(key, opened_by)| FlowToAttribute { key, opened_by });
-        let mut result = self.trace.result(command, flows, is_final);
+        let mut result = look(&self.trace);
         (result.processes.lost.events, result.processes.lost.sockets) = probe.lost()?;
         Ok(result)
     }

@@ -204,7 +204,7 @@ fn code(text: &str) -> String {
 }
 
 /// A code span in a table: there, a pipe ends the cell even in code, unless escaped (GitHub Flavored Markdown, 4.10).
-fn cell(text: &str) -> String {
+pub(in crate::sink) fn cell(text: &str) -> String {
     code(text).replace('|', r"\|")
 }
 

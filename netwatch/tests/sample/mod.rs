@@ -5,6 +5,7 @@
 pub mod names;
 pub mod processes;
 pub mod rich;
+pub mod scene;
 
 use std::net::{IpAddr, Ipv6Addr};
 

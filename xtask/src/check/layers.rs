@@ -4,7 +4,7 @@ use super::paths::{Named, named};
 use super::sources::Source;
 
 /// Modules without I/O and clock.
-const PURE: [&str; 7] = ["wire", "flow", "name", "process", "report", "policy", "encode"];
+const PURE: [&str; 8] = ["wire", "flow", "name", "process", "report", "policy", "diff", "encode"];
 
 /// What a module without I/O, clock and unsafe code cannot name.
 const IO: [&str; 22] = [

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 
 use super::source::Source;
 use crate::error::{Error, Result};
+use crate::policy;
+use crate::report::Report;
 use crate::sink::{csv, html, json, markdown, summary};
 
 /// How to say it.
@@ -26,9 +28,56 @@ pub(super) enum Format {
     Markdown,
     /// One page with pictures, tables and a search; needs no network
     Html,
+    /// Firewall rules for `nft -f`
+    Nft,
+    /// Firewall rules: a script for iptables and ip6tables
+    Iptables,
+    /// Firewall rules: a script for ufw
+    Ufw,
+    /// Firewall rules: a script for firewalld
+    Firewalld,
+    /// A NetworkPolicy of Kubernetes
+    K8s,
+    /// A CiliumNetworkPolicy, by name
+    Cilium,
+    /// Permissions of an AWS security group
+    AwsSg,
+    /// A drop-in for a systemd service
+    Systemd,
+    /// What must be open, as a plain table for a manual
+    Ports,
 }
 
 impl Format {
+    /// Those that are firewall rules.
+    pub const RULES: &[Self] = &[
+        Self::Nft,
+        Self::Iptables,
+        Self::Ufw,
+        Self::Firewalld,
+        Self::K8s,
+        Self::Cilium,
+        Self::AwsSg,
+        Self::Systemd,
+        Self::Ports,
+    ];
+
+    /// The rules that it is, if it is rules.
+    pub fn rules(self) -> Option<policy::Format> {
+        Some(match self {
+            Self::Text | Self::Json | Self::Ndjson | Self::Csv | Self::Markdown | Self::Html => return None,
+            Self::Nft => policy::Format::Nft,
+            Self::Iptables => policy::Format::Iptables,
+            Self::Ufw => policy::Format::Ufw,
+            Self::Firewalld => policy::Format::Firewalld,
+            Self::K8s => policy::Format::K8s,
+            Self::Cilium => policy::Format::Cilium,
+            Self::AwsSg => policy::Format::AwsSg,
+            Self::Systemd => policy::Format::Systemd,
+            Self::Ports => policy::Format::Ports,
+        })
+    }
+
     /// The format that a file's name stands for.
     pub fn of_file(path: &Path) -> Option<Self> {
         Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -38,6 +87,7 @@ impl Format {
             "csv" => Self::Csv,
             "md" | "markdown" => Self::Markdown,
             "html" | "htm" => Self::Html,
+            "nft" => Self::Nft,
             _ => return None,
         })
     }
@@ -51,6 +101,12 @@ impl Format {
             Self::Csv => "csv",
             Self::Markdown => "md",
             Self::Html => "html",
+            Self::Nft => "nft",
+            Self::Iptables | Self::Ufw | Self::Firewalld => "sh",
+            Self::K8s | Self::Cilium => "yaml",
+            Self::AwsSg => "json",
+            Self::Systemd => "conf",
+            Self::Ports => "txt",
         }
     }
 
@@ -64,10 +120,17 @@ impl Format {
         !matches!(self, Self::Json | Self::Html)
     }
 
-    /// All of it. `look` is for text.
-    pub fn text(self, sources: &[Source], look: &summary::Options) -> Result<Vec<u8>> {
+    /// All of it. `look` is for text, `rules` for firewall rules.
+    pub fn text(self, sources: &[Source], look: &summary::Options, rules: &policy::Options) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        self.write(sources, look, &mut text).map_err(|error| Error::os("write", self.name(), error))?;
+        let written = match self.rules() {
+            Some(format) => {
+                let reports: Vec<&Report> = sources.iter().map(|source| &source.report).collect();
+                policy::write(format, &reports, rules, &mut text)
+            }
+            None => self.write(sources, look, &mut text),
+        };
+        written.map_err(|error| Error::os("write", self.name(), error))?;
         Ok(text)
     }
 
@@ -86,6 +149,8 @@ impl Format {
                 Self::Csv => csv::write(report, out)?,
                 Self::Markdown => markdown::write(report, out)?,
                 Self::Html => html::write(report, series, out)?,
+                // Rules are one document of all sources.
+                _ => return Err(io::ErrorKind::Unsupported.into()),
             }
         }
         Ok(())

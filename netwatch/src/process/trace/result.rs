@@ -46,6 +46,21 @@ impl Trace {
         let failed = failures.iter().filter_map(|(number, _)| *number);
         let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
         let places = self.places(root.into_iter().chain(used).chain(failed).chain(unix));
+        self.put_together(&places, &seen, failures)
+    }
+
+    /// Everybody who was seen so far, whatever they did: without a look at each flow, of which there may be many.
+    pub fn everybody(&self) -> Result {
+        let places = self.places(0..self.processes.entries().len());
+        self.put_together(&places, &[], self.failed_calls())
+    }
+
+    fn put_together(
+        &self,
+        places: &BTreeMap<Number, ProcessId>,
+        seen: &[(FlowKey, Seen)],
+        failures: Vec<(Option<Number>, Attempt)>,
+    ) -> Result {
         let attempts = failures.into_iter().map(|(number, attempt)| Attempt {
             process: number.and_then(|number| places.get(&number).copied()),
             ..attempt
@@ -59,7 +74,7 @@ impl Trace {
         };
         let users = seen.iter().map(|(key, seen)| (*key, to_users(seen))).filter(|(_, users)| !users.is_empty());
         let users = users.collect();
-        Result { processes: self.processes(&places), users, attempts }
+        Result { processes: self.processes(places), users, attempts }
     }
 
     /// The first program of the command's process that it ran by itself; without one, the first that was seen.

@@ -1,0 +1,72 @@
+//! Who is behind an address and a process, as far as any of the compared runs knows: what only one of them found out is no difference.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::flow::{Direction, EndpointKey, Protocol};
+use crate::policy::{Place, place};
+use crate::process::Process;
+use crate::report::{KnownFlow, Report};
+
+/// Bytes that the kernel keeps of a program's name (TASK_COMM_LEN without its zero).
+const COMM: usize = 15;
+
+/// What all runs know together.
+pub(super) struct Book {
+    names: BTreeMap<IpAddr, String>,
+    programs: BTreeMap<String, String>,
+}
+
+impl Book {
+    pub fn of<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Self {
+        let flows = reports.clone().flat_map(|report| &report.flows);
+        let named = |known: &KnownFlow| {
+            let is_out = known.flow.opened_by == Direction::Egress;
+            let shown = known.shown().filter(|_| is_out)?;
+            Some((known.flow.key.remote.addr, shown.name.to_string()))
+        };
+        let processes = reports.flat_map(|report| &report.processes.list);
+        let program = |process: &Process| {
+            let path = process.exe.clone()?;
+            Some((comm_of(&path), path))
+        };
+        // The first of several names, in their order, so that it is the same whatever came first.
+        let mut names: Vec<_> = flows.filter_map(named).collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let mut programs: Vec<_> = processes.filter_map(program).collect();
+        programs.sort_unstable_by(|a, b| b.cmp(a));
+        Self { names: names.into_iter().collect(), programs: programs.into_iter().collect() }
+    }
+
+    /// Who a flow or endpoint is with.
+    pub fn remote(&self, report: &Report, key: &EndpointKey, address: IpAddr, name: Option<String>) -> String {
+        let place = place(address, &report.interface);
+        let is_dns = key.port == 53 && key.protocol.has_ports() && key.direction == Direction::Egress;
+        let is_resolver = is_dns && (place == Place::Machine || report.replay.is_some() && place == Place::Elsewhere);
+        match place {
+            _ if is_resolver => "(resolvers)".to_owned(),
+            Place::Machine => "(this machine)".to_owned(),
+            _ if key.direction == Direction::Ingress => "(anybody)".to_owned(),
+            _ => name.or_else(|| self.names.get(&address).cloned()).unwrap_or_else(|| address.to_string()),
+        }
+    }
+
+    /// What a failed attempt was to reach.
+    pub fn tried(&self, report: &Report, address: IpAddr, port: u16, protocol: Protocol) -> String {
+        let remote = crate::flow::Remote::Address(address);
+        let key = EndpointKey { remote, protocol, port, direction: Direction::Egress, fragment: false };
+        self.remote(report, &key, address, None)
+    }
+
+    /// The program of a process: its path, also where only another run could read it.
+    pub fn program(&self, process: &Process) -> String {
+        let by_name = || self.programs.get(&process.comm).cloned();
+        process.exe.clone().or_else(by_name).unwrap_or_else(|| process.comm.clone())
+    }
+}
+
+fn comm_of(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let end = (0..=COMM.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    name[..end].to_owned()
+}

@@ -1,0 +1,144 @@
+//! AWS: the permissions of a security group, as `aws ec2 authorize-security-group-egress --ip-permissions` takes them.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+use super::header::{self, FAILED, NAMES, failed, purpose};
+use super::need::{Need, Service};
+use super::{Options, Requirements};
+use crate::flow::Direction;
+
+/// Rules of a security group in each direction and family, unless the account has a higher quota.
+const RULES: usize = 60;
+
+const USE: [&str; 3] = [
+    "Apply with `aws ec2 authorize-security-group-egress --group-id GROUP --ip-permissions \"$(jq .egress FILE)\"`, and the same with ingress. \
+    A list that is empty needs no command.",
+    "A new group lets everything out: take that rule away with revoke-security-group-egress. Answers to what is open need no rule.",
+    "DNS to the VPC's own resolver is never filtered by a group and has no rule; other resolvers do with --resolver.",
+];
+const CANNOT: &str = "multicast; ports of protocols other than TCP and UDP, which are open as a whole protocol";
+
+pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+    let mut about = header::lines(requirements, options, &USE, &[NAMES, CANNOT]);
+    let mut egress = Permissions::default();
+    if requirements.dns {
+        for protocol in ["udp", "tcp"] {
+            let nets = options.resolvers.iter().map(|resolver| IpNet::from(*resolver));
+            nets.for_each(|net| egress.add(protocol, Some((53, 53)), net, "DNS to your resolvers"));
+        }
+    }
+    requirements.of_direction(Direction::Egress).for_each(|need| egress.add_need(need, options));
+    let mut ingress = Permissions::default();
+    if !egress.0.is_empty() {
+        // Path MTU discovery (RFC 1191, RFC 8201): groups do not take these for answers.
+        ingress.add("icmp", Some((3, 4)), any(true), "fragmentation needed");
+        ingress.add("icmpv6", Some((2, 0)), any(false), "packet too big");
+    }
+    requirements.of_direction(Direction::Ingress).for_each(|need| ingress.add_need(need, options));
+    for (way, permissions) in [("egress", &egress), ("ingress", &ingress)] {
+        about.extend(permissions.over_quota(way));
+    }
+    if !requirements.failed.is_empty() {
+        about.push(FAILED.into());
+        about.extend(requirements.failed.iter().map(failed));
+    }
+    let document = json!({ "about": about, "egress": egress.document(), "ingress": ingress.document() });
+    format!("{document:#}\n")
+}
+
+/// By protocol and ports: ranges of both families, each with its description.
+#[derive(Default)]
+struct Permissions(BTreeMap<What, Ranges>);
+
+/// A protocol, and its first and last port (for ICMP: type and code).
+type What = (String, Option<(u16, u16)>);
+/// Addresses, and what is said of them: the same range twice is refused as a duplicate.
+type Ranges = BTreeMap<IpNet, String>;
+
+impl Permissions {
+    fn add(&mut self, protocol: &str, ports: Option<(u16, u16)>, net: IpNet, description: &str) {
+        let said = self.0.entry((protocol.to_owned(), ports)).or_default().entry(net).or_default();
+        if said.is_empty() {
+            description.clone_into(said);
+        } else if !said.contains(description) {
+            *said = format!("{said}, {description}");
+        }
+    }
+
+    fn add_need(&mut self, need: &Need, options: &Options) {
+        let description = purpose(need, 120);
+        let everybody = [any(true), any(false)];
+        let is_open = need.direction == Direction::Ingress && !options.by_remote;
+        let peers: Vec<IpNet> = if is_open { everybody.into() } else { need.peers.iter().copied().collect() };
+        for peer in peers {
+            let (protocol, ports) = service(need.service, peer.addr().is_ipv4());
+            self.add(&protocol, ports, peer, &description);
+        }
+    }
+
+    fn document(&self) -> Value {
+        let permission = |((protocol, ports), ranges): (&What, &Ranges)| {
+            let mut permission = Map::from_iter([("IpProtocol".to_owned(), json!(protocol))]);
+            if let Some((first, last)) = ports {
+                permission.insert("FromPort".into(), json!(first));
+                permission.insert("ToPort".into(), json!(last));
+            }
+            for (key, field, is_v4) in [("IpRanges", "CidrIp", true), ("Ipv6Ranges", "CidrIpv6", false)] {
+                let of_family: Vec<Value> = ranges
+                    .iter()
+                    .filter(|(net, _)| net.addr().is_ipv4() == is_v4)
+                    .map(|(net, text)| range(field, net, text))
+                    .collect();
+                if !of_family.is_empty() {
+                    permission.insert(key.into(), of_family.into());
+                }
+            }
+            Value::Object(permission)
+        };
+        self.0.iter().map(permission).collect()
+    }
+
+    fn over_quota(&self, way: &str) -> Option<String> {
+        let count = |is_v4| self.0.values().flat_map(Ranges::keys).filter(|net| net.addr().is_ipv4() == is_v4).count();
+        let most = count(true).max(count(false));
+        (most > RULES).then(|| {
+            format!("{way} has {most} rules of one family; a group takes {RULES} unless AWS raised it: use --generalise, or several groups.")
+        })
+    }
+}
+
+fn any(is_v4: bool) -> IpNet {
+    let net = if is_v4 {
+        IpNet::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0)
+    } else {
+        IpNet::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0)
+    };
+    net.unwrap_or_default()
+}
+
+fn range(field: &str, net: &IpNet, description: &str) -> Value {
+    // What a description may hold (the API's IpRange).
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ". _-:/()#,@[]+=&;{}!$*".contains(c);
+    let text: String = description.chars().map(|c| if allowed(c) { c } else { '_' }).take(255).collect();
+    let mut range = Map::from_iter([(field.to_owned(), json!(net.to_string()))]);
+    if !text.is_empty() {
+        range.insert("Description".into(), json!(text));
+    }
+    Value::Object(range)
+}
+
+/// Protocol and ports; for ICMP type and code, -1 being all codes, are said as ports, so the echo's code is its only one.
+fn service(service: Service, is_v4: bool) -> (String, Option<(u16, u16)>) {
+    match service {
+        Service::Ports(protocol, first, last) => match protocol {
+            crate::flow::Protocol::TCP | crate::flow::Protocol::UDP => (protocol.to_string(), Some((first, last))),
+            other => (other.0.to_string(), None),
+        },
+        Service::Echo if is_v4 => ("icmp".into(), Some((8, 0))),
+        Service::Echo => ("icmpv6".into(), Some((128, 0))),
+        Service::Protocol(protocol) => (protocol.0.to_string(), None),
+    }
+}

@@ -1,0 +1,214 @@
+//! iptables and ip6tables: chains of their own, as iptables-restore reads them, and a script that loads both families.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::header::{self, FAILED, NAMES, commented, failed, purpose};
+use super::need::{Need, Service};
+use super::text::comment;
+use super::{Family, Options, Requirements};
+use crate::flow::Direction;
+
+const OUT: &str = "netwatch-out";
+const IN: &str = "netwatch-in";
+/// iptables' own limit is 255 bytes.
+const COMMENT: usize = 100;
+
+pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+    match options.family {
+        Some(family) => {
+            let restore = if family == Family::V4 { "iptables-restore" } else { "ip6tables-restore" };
+            let load = format!(
+                "Load with `{restore} FILE`, which replaces the filter table, or with `{restore} --noflush FILE`, once."
+            );
+            let lines = header::lines(requirements, options, &[&load, &scope(options)], &[NAMES]);
+            commented(&lines, "#") + &table(requirements, options, family, true)
+        }
+        None => script(requirements, options),
+    }
+}
+
+fn scope(options: &Options) -> String {
+    let what = match &options.user {
+        Some(user) => format!(
+            "What user {} sends and what is not listed is dropped; other users, and what comes in, are not filtered.",
+            comment(user, 40)
+        ),
+        None => {
+            "What is not listed is dropped, for the whole machine (or container, or network namespace) that loads it, \
+            unless an earlier rule accepts it."
+                .to_owned()
+        }
+    };
+    what + " For a ruleset that you have already: take the rules with a destination or a port only."
+}
+
+fn script(requirements: &Requirements, options: &Options) -> String {
+    let load = "Load with `sh FILE`, again to replace it; `sh FILE --test` loads nothing. Remove with `sh FILE --remove`. One family only, as \
+        iptables-restore reads it: `--family 4`, `--family 6`.";
+    let lines = header::lines(requirements, options, &[load, &scope(options)], &[NAMES]);
+    let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
+    text += "set -eu\n";
+    text += &functions(options);
+    for (family, restore, mark) in [(Family::V4, "iptables-restore", "IPV4"), (Family::V6, "ip6tables-restore", "IPV6")]
+    {
+        let _ = write!(text, "\n{restore} $how <<'{mark}'\n{}{mark}\n", table(requirements, options, family, false));
+    }
+    text + "\n[ \"${1:-}\" = --test ] || { hook iptables; hook ip6tables; }\n"
+}
+
+fn functions(options: &Options) -> String {
+    let hooks = hooks(options);
+    let each = |verb: &str, until: &str| -> String {
+        hooks
+            .iter()
+            .map(|hook| {
+                format!(
+                    "    {until}\"$1\" {verb} {hook}{}\n",
+                    if until.is_empty() { "" } else { " 2>/dev/null; do :; done" }
+                )
+            })
+            .collect()
+    };
+    let chains = chains(options).join(" ");
+    format!(
+        "unhook() {{\n{}}}\nhook() {{\n    unhook \"$1\"\n{}}}\nremove() {{\n    unhook \"$1\"\n    for chain in {chains}; do\n        \
+        \"$1\" -F \"$chain\" 2>/dev/null && \"$1\" -X \"$chain\" || :\n    done\n}}\n\
+        how=--noflush\ncase ${{1:-}} in\n    --test) how='--noflush --test' ;;\n    --remove) remove iptables; remove ip6tables; exit ;;\nesac\n",
+        each("-D", "while "),
+        each("-A", ""),
+    )
+}
+
+fn chains(options: &Options) -> Vec<&'static str> {
+    if options.user.is_some() { vec![OUT] } else { vec![OUT, IN] }
+}
+
+/// What leads into the chains.
+fn hooks(options: &Options) -> Vec<String> {
+    match &options.user {
+        Some(user) => vec![format!("OUTPUT -m owner --uid-owner {user} -j {OUT}")],
+        None => vec![format!("OUTPUT -j {OUT}"), format!("INPUT -j {IN}")],
+    }
+}
+
+/// The filter table's part for one family.
+fn table(requirements: &Requirements, options: &Options, family: Family, with_hooks: bool) -> String {
+    let mut text = "*filter\n".to_owned();
+    for chain in chains(options) {
+        let _ = writeln!(text, ":{chain} - [0:0]");
+    }
+    if with_hooks {
+        hooks(options).iter().for_each(|hook| text += &format!("-A {hook}\n"));
+    }
+    for rule in out(requirements, options, family) {
+        let _ = writeln!(text, "{rule}");
+    }
+    if options.user.is_none() {
+        for rule in incoming(requirements, options, family) {
+            let _ = writeln!(text, "{rule}");
+        }
+    }
+    text + "COMMIT\n"
+}
+
+fn out(requirements: &Requirements, options: &Options, family: Family) -> Vec<String> {
+    let mut rules = vec![format!("-A {OUT} -o lo -j ACCEPT"), established(OUT)];
+    if family == Family::V6 && options.user.is_none() {
+        // RFC 4861 and RFC 2710, RFC 3810: 133 to 137, and the listener's messages.
+        rules.extend(icmpv6(OUT, &["133", "135", "136", "131", "132", "143"]));
+    }
+    if requirements.dns {
+        rules.extend(dns(options, family));
+    }
+    rules.extend(requirements.of_direction(Direction::Egress).flat_map(|need| rules_of(need, options, family)));
+    rules.extend(requirements.groups.iter().flat_map(|need| rules_of(need, options, family)));
+    if family == Family::V4 && !requirements.groups.is_empty() {
+        rules.push(format!("-A {OUT} -p 2 -m comment --comment \"membership of groups\" -j ACCEPT"));
+    }
+    rules.extend(tried(requirements, options, family, Direction::Egress));
+    rules.push(format!("-A {OUT} -j DROP"));
+    rules
+}
+
+fn incoming(requirements: &Requirements, options: &Options, family: Family) -> Vec<String> {
+    let mut rules = vec![format!("-A {IN} -i lo -j ACCEPT"), established(IN)];
+    match family {
+        Family::V4 => {
+            rules.extend(["3", "11", "12"].map(|kind| format!("-A {IN} -p icmp -m icmp --icmp-type {kind} -j ACCEPT")))
+        }
+        Family::V6 => rules.extend(icmpv6(IN, &["134", "135", "136", "137", "130", "1", "2", "3", "4"])),
+    }
+    rules.extend(requirements.of_direction(Direction::Ingress).flat_map(|need| rules_of(need, options, family)));
+    rules.extend(tried(requirements, options, family, Direction::Ingress));
+    rules.push(format!("-A {IN} -j DROP"));
+    rules
+}
+
+fn established(chain: &str) -> String {
+    format!("-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")
+}
+
+fn icmpv6(chain: &str, kinds: &[&str]) -> Vec<String> {
+    kinds.iter().map(|kind| format!("-A {chain} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT")).collect()
+}
+
+/// As comments.
+fn tried(requirements: &Requirements, options: &Options, family: Family, direction: Direction) -> Vec<String> {
+    let mut rules = Vec::new();
+    for need in requirements.failed.iter().filter(|need| need.direction == direction) {
+        let own = rules_of(need, options, family);
+        if own.is_empty() {
+            continue;
+        }
+        if rules.is_empty() {
+            rules.push(format!("# {FAILED}"));
+        }
+        rules.push(format!("# {}", failed(need)));
+        rules.extend(own.iter().map(|rule| format!("#   {rule}")));
+    }
+    rules
+}
+
+fn dns(options: &Options, family: Family) -> Vec<String> {
+    let is_ours = |resolver: &&IpAddr| resolver.is_ipv4() == (family == Family::V4);
+    let to: Vec<String> = match options.resolvers.is_empty() {
+        true => vec![String::new()],
+        false => {
+            options.resolvers.iter().filter(is_ours).map(|resolver| format!("-d {} ", IpNet::from(*resolver))).collect()
+        }
+    };
+    let said =
+        if options.resolvers.is_empty() { "DNS to your resolvers - add -d ADDRESS" } else { "DNS to your resolvers" };
+    let rule = |to: &String, protocol| {
+        format!("-A {OUT} {to}-p {protocol} -m {protocol} --dport 53 -m comment --comment \"{said}\" -j ACCEPT")
+    };
+    to.iter().flat_map(|to| ["udp", "tcp"].map(|protocol| rule(to, protocol))).collect()
+}
+
+/// One rule for each peer of the family.
+fn rules_of(need: &Need, options: &Options, family: Family) -> Vec<String> {
+    let is_v4 = family == Family::V4;
+    let (chain, side) = if need.direction == Direction::Egress { (OUT, "-d") } else { (IN, "-s") };
+    let what = purpose(need, COMMENT);
+    let said = if what.is_empty() { String::new() } else { format!(" -m comment --comment \"{what}\"") };
+    let rule = |peer: String| format!("-A {chain} {peer}{}{said} -j ACCEPT", service(need.service, is_v4));
+    if need.direction == Direction::Ingress && !options.by_remote {
+        return vec![rule(String::new())];
+    }
+    need.family(is_v4).iter().map(|peer| rule(format!("{side} {peer} "))).collect()
+}
+
+fn service(service: Service, is_v4: bool) -> String {
+    match service {
+        Service::Ports(protocol, first, last) if first == last => {
+            format!("-p {protocol} -m {protocol} --dport {first}")
+        }
+        Service::Ports(protocol, first, last) => format!("-p {protocol} -m {protocol} --dport {first}:{last}"),
+        Service::Echo if is_v4 => "-p icmp -m icmp --icmp-type 8".to_owned(),
+        Service::Echo => "-p ipv6-icmp -m icmp6 --icmpv6-type 128".to_owned(),
+        Service::Protocol(protocol) => format!("-p {}", protocol.0),
+    }
+}

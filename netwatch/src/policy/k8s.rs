@@ -1,0 +1,83 @@
+//! Kubernetes: a NetworkPolicy (networking.k8s.io/v1).
+
+use std::fmt::Write;
+
+use super::header::{self, NAMES, commented};
+use super::need::Need;
+use super::yaml::{name, ports, quoted, title, tried, unsaid};
+use super::{Options, Requirements};
+use crate::flow::Direction;
+
+const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
+    need no rule; the policy has effect only where the cluster's network plugin enforces policies.";
+const CANNOT: &str =
+    "ICMP, multicast and protocols other than TCP, UDP and SCTP; whether they pass is the plugin's decision";
+const DNS: &str = "    # DNS: the cluster's own
+    - to:
+        - namespaceSelector:
+            matchLabels:
+              kubernetes.io/metadata.name: \"kube-system\"
+          podSelector:
+            matchLabels:
+              k8s-app: \"kube-dns\"
+      ports:
+        - {protocol: UDP, port: 53}
+        - {protocol: TCP, port: 53}
+";
+
+pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+    let lines = header::lines(requirements, options, &[USE], &[NAMES, CANNOT]);
+    let name = quoted(name(requirements, options));
+    let mut text = commented(&lines, "#") + &tried(requirements);
+    text += &format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: {name}\nspec:\n  podSelector:\n    matchLabels:\n      app: {name}\n  \
+        policyTypes: [Egress, Ingress]\n"
+    );
+    let mut egress = if requirements.dns { DNS.to_owned() + &resolvers(options) } else { String::new() };
+    requirements.of_direction(Direction::Egress).for_each(|need| rule(&mut egress, need, options));
+    section(&mut text, "egress", &egress);
+    let mut ingress = String::new();
+    requirements.of_direction(Direction::Ingress).for_each(|need| rule(&mut ingress, need, options));
+    section(&mut text, "ingress", &ingress);
+    for need in requirements.groups.iter().chain(&requirements.needs).filter(|need| is_unsaid(need)) {
+        text += &unsaid(need, "  ");
+    }
+    text
+}
+
+fn is_unsaid(need: &Need) -> bool {
+    ports(need.service).is_none() || need.peers.iter().any(|peer| peer.addr().is_multicast())
+}
+
+fn section(text: &mut String, name: &str, rules: &str) {
+    *text += &if rules.is_empty() { format!("  {name}: []\n") } else { format!("  {name}:\n{rules}") };
+}
+
+/// Resolvers that are not the cluster's.
+fn resolvers(options: &Options) -> String {
+    if options.resolvers.is_empty() {
+        return String::new();
+    }
+    let mut text = "    - to:\n".to_owned();
+    for resolver in &options.resolvers {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "        - ipBlock: {{cidr: {}}}", quoted(ipnet::IpNet::from(*resolver)));
+    }
+    text + "      ports:\n        - {protocol: UDP, port: 53}\n        - {protocol: TCP, port: 53}\n"
+}
+
+fn rule(text: &mut String, need: &Need, options: &Options) {
+    let Some((protocol, first, last)) = ports(need.service) else { return };
+    *text += &title(need, "    ");
+    let port = if first == last { format!("port: {first}") } else { format!("port: {first}, endPort: {last}") };
+    let ports = format!("ports:\n        - {{protocol: {protocol}, {port}}}\n");
+    if need.direction == Direction::Ingress && !options.by_remote {
+        *text += &format!("    - {ports}");
+        return;
+    }
+    *text += if need.direction == Direction::Egress { "    - to:\n" } else { "    - from:\n" };
+    for peer in &need.peers {
+        let _ = writeln!(text, "        - ipBlock: {{cidr: {}}}", quoted(peer));
+    }
+    *text += &format!("      {ports}");
+}

@@ -1,0 +1,134 @@
+//! Firewall rules for a program's users: what must be opened, from the reports of its runs, in the words of each firewall. Not a firewall:
+//! nothing is loaded here, and nothing is opened that was not used.
+//!
+//! [`Requirements`] is the list, [`generalise`] makes it shorter by stated rules, and there is one file for each format. docs/firewall.md is the
+//! manual.
+
+mod aws;
+mod cilium;
+mod firewalld;
+mod generalise;
+mod header;
+mod iptables;
+mod k8s;
+mod need;
+mod nft;
+mod own;
+mod peers;
+mod ports;
+mod require;
+mod systemd;
+mod text;
+mod ufw;
+mod yaml;
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+pub use generalise::{Generalise, generalise};
+pub use need::{EPHEMERAL, Need, Pattern, Service};
+pub(crate) use own::{Place, place};
+pub use require::{Made, Requirements};
+
+use crate::report::Report;
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// A file for `nft -f`.
+    Nft,
+    /// A script around `iptables-restore` and `ip6tables-restore`; with [`Options::family`] what one of them reads.
+    Iptables,
+    /// A script of `ufw` commands.
+    Ufw,
+    /// A script of `firewall-cmd` commands.
+    Firewalld,
+    /// A NetworkPolicy of Kubernetes.
+    K8s,
+    /// A CiliumNetworkPolicy.
+    Cilium,
+    /// Permissions of an AWS security group, JSON.
+    AwsSg,
+    /// A drop-in for a systemd service.
+    Systemd,
+    /// A plain table for a manual.
+    Ports,
+}
+
+impl Format {
+    /// Every format, in the order of the manual.
+    pub const ALL: [Self; 9] = [
+        Self::Nft,
+        Self::Iptables,
+        Self::Ufw,
+        Self::Firewalld,
+        Self::K8s,
+        Self::Cilium,
+        Self::AwsSg,
+        Self::Systemd,
+        Self::Ports,
+    ];
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Iptables => "iptables",
+            Self::Ufw => "ufw",
+            Self::Firewalld => "firewalld",
+            Self::K8s => "k8s",
+            Self::Cilium => "cilium",
+            Self::AwsSg => "aws-sg",
+            Self::Systemd => "systemd",
+            Self::Ports => "ports",
+        }
+    }
+}
+
+/// One of the two families of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// How to write it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Fold addresses, names and ports.
+    pub generalise: Option<Generalise>,
+    /// The users' resolvers; DNS to anybody when there are none.
+    pub resolvers: Vec<IpAddr>,
+    /// Open also what was tried and never worked.
+    pub with_failed: bool,
+    /// Open also the addresses that DNS gave for a name and that were not used.
+    pub with_answers: bool,
+    /// Open ports only for the remotes that came.
+    pub by_remote: bool,
+    /// Only for what this user (a name or a number) sends: nft and iptables.
+    pub user: Option<String>,
+    /// The name of what is made, where the format has one; otherwise the program's.
+    pub name: Option<String>,
+    /// Only this family, without the script around it: iptables.
+    pub family: Option<Family>,
+}
+
+/// Writes what these runs need in one format, in one go.
+pub fn write(format: Format, reports: &[&Report], options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let requirements = Requirements::of(reports, options);
+    let text = match format {
+        Format::Nft => nft::text(&requirements, options),
+        Format::Iptables => iptables::text(&requirements, options),
+        Format::Ufw => ufw::text(&requirements, options),
+        Format::Firewalld => firewalld::text(&requirements, options),
+        Format::K8s => k8s::text(&requirements, options),
+        Format::Cilium => cilium::text(&requirements, options),
+        Format::AwsSg => aws::text(&requirements, options),
+        Format::Systemd => systemd::text(&requirements, options),
+        Format::Ports => ports::text(&requirements, options),
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,66 @@
+//! Who is behind the endpoints of a report: names by flow, and which of them DNS was asked for.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use crate::flow::{Direction, EndpointKey};
+use crate::name::{Named, Source};
+use crate::report::{KnownEndpoint, Report};
+use crate::wire::{Application, Name};
+
+/// Names of the endpoints of one report.
+pub(super) struct Peers<'a> {
+    lookups: HashMap<&'a Name, Vec<IpAddr>>,
+    by_endpoint: HashMap<EndpointKey, BTreeSet<&'a Name>>,
+}
+
+impl<'a> Peers<'a> {
+    pub fn of(report: &'a Report) -> Self {
+        let mut by_endpoint: HashMap<EndpointKey, BTreeSet<&Name>> = HashMap::new();
+        for known in &report.flows {
+            if let Some(shown) = known.shown() {
+                let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
+                by_endpoint.entry(key).or_default().insert(&shown.name);
+            }
+        }
+        Self { lookups: lookups(report), by_endpoint }
+    }
+
+    /// Every name that flows of this endpoint are shown by: one address may serve several. Empty if it has none.
+    pub fn names(&self, known: &'a KnownEndpoint) -> Vec<&'a Name> {
+        match self.by_endpoint.get(&known.endpoint.key) {
+            Some(names) => names.iter().copied().collect(),
+            None => known.shown.iter().map(|shown| &shown.name).collect(),
+        }
+    }
+
+    /// Names that DNS was asked for and that lead to this endpoint: the one that it is shown by, if that is one of them, else all.
+    pub fn asked(&self, known: &'a KnownEndpoint, name: Option<&'a Name>) -> Vec<&'a Name> {
+        if let Some(name) = name.filter(|name| self.lookups.contains_key(name)) {
+            return vec![name];
+        }
+        let asked: BTreeSet<&Name> =
+            known.names.iter().filter(|named| named.source == Source::Dns).map(Named::shown).collect();
+        match name.filter(|name| asked.contains(name)) {
+            Some(name) => vec![name],
+            None => asked.into_iter().collect(),
+        }
+    }
+
+    /// Addresses that DNS gave for a name, used or not.
+    pub fn answers(&self, name: &Name) -> impl Iterator<Item = IpAddr> {
+        self.lookups.get(name).into_iter().flatten().copied()
+    }
+}
+
+/// What the target asked DNS for and got addresses for.
+fn lookups(report: &Report) -> HashMap<&Name, Vec<IpAddr>> {
+    let mut addresses: HashMap<&Name, Vec<IpAddr>> = HashMap::new();
+    for lookup in &report.naming.lookups {
+        let is_ours = lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+        if is_ours && !lookup.addresses.is_empty() {
+            addresses.entry(&lookup.question.name).or_default().extend(&lookup.addresses);
+        }
+    }
+    addresses
+}

@@ -1,0 +1,103 @@
+//! ufw: a script of its commands.
+
+use std::fmt::Write;
+
+use super::header::{self, FAILED, NAMES, commented, failed, purpose};
+use super::need::{Need, Service, shown};
+use super::{Options, Requirements};
+use crate::flow::{Direction, Protocol};
+
+const USE: &str =
+    "Load with `sh FILE`; try it with `UFW='ufw --dry-run' sh FILE`. Undo a rule with `ufw delete` and the same words.";
+const SCOPE: &str = "It makes ufw deny what goes out and is not listed, for the whole machine: what else runs there needs rules of its own. \
+    Connections that were accepted, loopback, neighbour discovery and ICMP errors are in ufw's own rules. `ufw enable` is yours to say.";
+const ICMP: &str = "ICMP and protocols other than TCP, UDP, AH, ESP and GRE: their lines are for /etc/ufw/before.rules and before6.rules";
+
+pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+    let lines = header::lines(requirements, options, &[USE, SCOPE], &[NAMES, ICMP]);
+    let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
+    text += "set -eu\nufw=${UFW:-ufw}\n\n$ufw default deny outgoing\n$ufw default deny incoming\n";
+    let mut line = |line: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{line}");
+    };
+    if requirements.dns {
+        dns(options).iter().for_each(|rule| line(rule));
+    }
+    for need in requirements.needs.iter().chain(&requirements.groups) {
+        rules_of(need, options).iter().for_each(|rule| line(rule));
+    }
+    if !requirements.failed.is_empty() {
+        line(&format!("# {FAILED}"));
+    }
+    for need in &requirements.failed {
+        line(&format!("# {}", failed(need)));
+        rules_of(need, options).iter().for_each(|rule| line(&format!("#   {rule}")));
+    }
+    text
+}
+
+fn dns(options: &Options) -> Vec<String> {
+    let to: Vec<String> = match options.resolvers.is_empty() {
+        true => vec!["any".to_owned()],
+        false => options.resolvers.iter().map(ToString::to_string).collect(),
+    };
+    let said = if options.resolvers.is_empty() {
+        "DNS to your resolvers - put their address for any"
+    } else {
+        "DNS to your resolvers"
+    };
+    let rule = |to: &String, protocol| format!("$ufw allow out proto {protocol} to {to} port 53 comment '{said}'");
+    to.iter().flat_map(|to| ["udp", "tcp"].map(|protocol| rule(to, protocol))).collect()
+}
+
+fn rules_of(need: &Need, options: &Options) -> Vec<String> {
+    let what = purpose(need, 100);
+    let said = if what.is_empty() { String::new() } else { format!(" comment '{what}'") };
+    let is_in = need.direction == Direction::Ingress;
+    if is_in && !options.by_remote {
+        return vec![match service(need.service) {
+            Some((protocol, port)) => format!("$ufw allow in proto {protocol} to any{port}{said}"),
+            None => raw(need.service, true, ""),
+        }];
+    }
+    let rule = |peer: &ipnet::IpNet| {
+        let is_v4 = peer.addr().is_ipv4();
+        let address = shown(peer);
+        match service(need.service) {
+            Some((protocol, port)) if is_in => {
+                format!("$ufw allow in proto {protocol} from {address} to any{port}{said}")
+            }
+            Some((protocol, port)) => format!("$ufw allow out proto {protocol} to {address}{port}{said}"),
+            None => raw(need.service, is_v4, &format!(" {} {address}", if is_in { "-s" } else { "-d" })),
+        }
+    };
+    need.peers.iter().map(rule).collect()
+}
+
+/// Protocol and port as ufw has them; `None` for what it does not know.
+fn service(service: Service) -> Option<(&'static str, String)> {
+    match service {
+        Service::Ports(protocol, first, last) if protocol != Protocol::SCTP => {
+            let port = if first == last { format!(" port {first}") } else { format!(" port {first}:{last}") };
+            Some((protocol.name()?, port))
+        }
+        Service::Protocol(Protocol(47)) => Some(("gre", String::new())),
+        Service::Protocol(Protocol(50)) => Some(("esp", String::new())),
+        Service::Protocol(Protocol(51)) => Some(("ah", String::new())),
+        _ => None,
+    }
+}
+
+/// A line for ufw's own file, as a comment.
+fn raw(service: Service, is_v4: bool, peer: &str) -> String {
+    let (file, chain) =
+        if is_v4 { ("before.rules", "ufw-before-output") } else { ("before6.rules", "ufw6-before-output") };
+    let matches = match service {
+        Service::Echo if is_v4 => "-p icmp --icmp-type echo-request".to_owned(),
+        Service::Echo => "-p icmpv6 --icmpv6-type echo-request".to_owned(),
+        Service::Ports(protocol, first, _) => format!("-p {protocol} --dport {first}"),
+        Service::Protocol(protocol) => format!("-p {}", protocol.0),
+    };
+    format!("# /etc/ufw/{file}: -A {chain}{peer} {matches} -j ACCEPT")
+}

@@ -1,0 +1,59 @@
+//! What both kinds of Kubernetes policies have in common: quoting, names, and what neither can say.
+
+use super::header::failed;
+use super::need::{Need, Service, shown};
+use super::text::{comment, label};
+use super::{Options, Requirements};
+use crate::flow::Protocol;
+
+/// The name of the policy, and the value of the label `app` that it selects.
+pub(super) fn name(requirements: &Requirements, options: &Options) -> String {
+    label(options.name.as_deref().unwrap_or(requirements.program()), "netwatch")
+}
+
+/// In double quotes. What comes here is made of letters, digits and `.:/*_-`.
+pub(super) fn quoted(text: impl ToString) -> String {
+    format!("\"{}\"", text.to_string())
+}
+
+/// `TCP` and the first and the last port; `None` for what has no ports.
+pub(super) fn ports(service: Service) -> Option<(String, u16, u16)> {
+    match service {
+        Service::Ports(protocol @ (Protocol::TCP | Protocol::UDP | Protocol::SCTP), first, last) => {
+            Some((protocol.to_string().to_ascii_uppercase(), first, last))
+        }
+        _ => None,
+    }
+}
+
+/// `# app.example` before a rule.
+pub(super) fn title(need: &Need, indent: &str) -> String {
+    match &need.name {
+        Some(name) => format!("{indent}# {}\n", comment(&name.to_string(), 200)),
+        None => String::new(),
+    }
+}
+
+/// A need that cannot be said, as a comment.
+pub(super) fn unsaid(need: &Need, indent: &str) -> String {
+    let peers: Vec<String> = need.peers.iter().map(shown).collect();
+    let name = need.name.as_ref().map(|name| comment(&name.to_string(), 200) + " ").unwrap_or_default();
+    format!(
+        "{indent}# cannot be said here: {} {} {name}({})\n",
+        need.service,
+        need.direction.of_flow(),
+        peers.join(", ")
+    )
+}
+
+/// What never worked, as comments.
+pub(super) fn tried(requirements: &Requirements) -> String {
+    let mut text = String::new();
+    for (at, need) in requirements.failed.iter().enumerate() {
+        if at == 0 {
+            text = format!("# {}\n", super::header::FAILED);
+        }
+        text += &format!("#   {}\n", failed(need));
+    }
+    text
+}

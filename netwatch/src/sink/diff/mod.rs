@@ -1,0 +1,114 @@
+//! What differs between runs: as text, as Markdown, as JSON.
+
+mod json;
+mod markdown;
+mod text;
+
+use std::io::{self, Write};
+
+use super::summary::text::command;
+use super::summary::units::{bytes, count};
+use crate::diff::{Difference, How, Kind, Measure, Range, Side};
+
+pub use json::SCHEMA;
+
+/// How to write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For a person at a terminal.
+    Text,
+    /// For a pull request (CommonMark with GitHub's tables).
+    Markdown,
+    /// For programs; docs/diff.md describes every key.
+    Json,
+}
+
+/// Writes all of it, in one go.
+pub fn write(difference: &Difference, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    let text = match format {
+        Format::Text => text::text(difference),
+        Format::Markdown => markdown::text(difference),
+        Format::Json => json::text(difference)?,
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// `run 3f2a (curl -sS https://app.example/)`.
+fn side(side: &Side) -> String {
+    match side.command.is_empty() {
+        true => format!("capture {}", super::escape(&side.from)),
+        false => format!("run {} ({})", super::escape(&side.from), command(&side.command)),
+    }
+}
+
+/// `12.3 kB`, `9.10 kB to 12.3 kB`.
+fn number(measure: &Measure, range: Range) -> String {
+    let one = |value| if measure.name.ends_with("_bytes") { bytes(value) } else { count(value) };
+    if range.min == range.max { one(range.min) } else { format!("{} to {}", one(range.min), one(range.max)) }
+}
+
+/// The word for a measure.
+fn word(measure: &Measure, kind: Kind) -> &'static str {
+    match (measure.name, kind) {
+        ("sent_bytes", _) => "sent",
+        ("received_bytes", _) => "received",
+        ("times", Kind::Names) => "asked",
+        ("times", Kind::Processes) => "processes",
+        ("times", _) => "attempts",
+        (name, _) => name,
+    }
+}
+
+/// `nothing differs: 3 endpoints, …` or `2 appeared, 1 vanished`.
+fn verdict(difference: &Difference) -> String {
+    let number = |how: How| difference.changes.iter().filter(|change| change.how == how).count();
+    let said: Vec<String> = How::ALL
+        .into_iter()
+        .filter(|how| number(*how) > 0)
+        .map(|how| format!("{} {}", count(number(how) as u64), how.name()))
+        .collect();
+    if !said.is_empty() {
+        return said.join(", ");
+    }
+    let compared: Vec<String> = difference
+        .compared
+        .iter()
+        .map(|(kind, many)| format!("{} {}", count(*many as u64), noun(*kind, *many)))
+        .collect();
+    format!("nothing differs: {}", compared.join(", "))
+}
+
+fn noun(kind: Kind, many: usize) -> &'static str {
+    match (kind, many) {
+        (Kind::Endpoints, 1) => "endpoint",
+        (Kind::Ports, 1) => "port",
+        (Kind::Protocols, 1) => "protocol",
+        (Kind::Names, 1) => "name",
+        (Kind::Processes, 1) => "process",
+        (Kind::Failures, 1) => "failure",
+        (kind, _) => kind.name(),
+    }
+}
+
+/// What was not known or not compared, a sentence each.
+fn notes(difference: &Difference) -> Vec<String> {
+    let of = |name: &'static str, sides: &[Side]| -> Vec<String> {
+        let say = |side: &Side| side.gaps.iter().map(|gap| format!("{name} {}: {gap}", side.from)).collect::<Vec<_>>();
+        sides.iter().flat_map(say).collect()
+    };
+    let mut notes = [of("old", &difference.old), of("new", &difference.new)].concat();
+    notes.extend(difference.notes.iter().cloned());
+    notes
+}
+
+/// What makes a number another one.
+fn threshold(difference: &Difference) -> String {
+    let options = &difference.options;
+    format!(
+        "numbers differ when they are more than {} times apart, and by at least {} or {} in count",
+        options.factor,
+        bytes(options.min_bytes),
+        count(options.min_count)
+    )
+}

@@ -1,0 +1,355 @@
+//! `netwatch diff`: what is a difference and what is not, and how it is said.
+
+mod sample;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netwatch::diff::{Difference, How, Kind, Options, compare};
+use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
+use netwatch::name::Source;
+use netwatch::process::{Attempt, Attribution, Cause, Process, Target};
+use netwatch::report::{Facts, Report};
+use netwatch::sink::diff::{Format, write};
+use proptest::prelude::*;
+use sample::scene::{Told, address, came, connections, everything, lookup, name, tell};
+use sample::{START_NS, counters, facts, failed, growth, key, report, table, tcp};
+use snapbox::assert_data_eq;
+
+fn diff(old: &Report, new: &Report) -> Difference {
+    compare(&[old], &[new], &Options::default())
+}
+
+/// `+tcp/443 out app.example` and the like.
+fn said(difference: &Difference) -> Vec<String> {
+    let mark = |how| match how {
+        How::Appeared => '+',
+        How::Vanished => '-',
+        How::Changed => '~',
+    };
+    difference.changes.iter().map(|change| format!("{}{}", mark(change.how), change.subject)).collect()
+}
+
+fn of_kind(difference: &Difference, kind: Kind) -> Vec<String> {
+    let changes = difference.changes.iter().filter(|change| change.subject.kind() == kind).cloned().collect();
+    said(&Difference { changes, ..difference.clone() })
+}
+
+fn only(kind: Kind) -> Options {
+    Options { only: vec![kind], ..Options::default() }
+}
+
+/// A run of one increment.
+fn one(increment: Increment) -> Report {
+    let table = table([increment]);
+    report(facts(&table, &["app"]), &table)
+}
+
+fn bytes(sent: u64) -> Report {
+    one(tcp(key(6, 40_000, address("203.0.113.10"), 443), 1_000_000, (9, sent), (1, 60)))
+}
+
+#[test]
+fn a_run_does_not_differ_from_itself() {
+    for report in [everything(), connections(&[]), sample::download_report()] {
+        let difference = diff(&report, &report);
+        assert!(difference.is_same(), "{:?}", said(&difference));
+    }
+}
+
+#[test]
+fn endpoints_ports_and_names_appear_and_vanish() {
+    let old = connections(&[("203.0.113.10", 443, Some("app.example")), ("203.0.113.11", 80, Some("old.example"))]);
+    let new = connections(&[("203.0.113.10", 443, Some("app.example")), ("203.0.113.12", 8443, Some("new.example"))]);
+    let expected = [
+        "+tcp/8443 out new.example",
+        "-tcp/80 out old.example",
+        "+tcp/8443 out",
+        "-tcp/80 out",
+        "+new.example",
+        "-old.example",
+    ];
+    assert_eq!(said(&diff(&old, &new)), expected);
+}
+
+#[test]
+fn addresses_behind_a_name_are_no_difference() {
+    let old = connections(&[("203.0.113.10", 443, Some("app.example"))]);
+    for other in ["198.51.100.7", "2001:db8::7"] {
+        let new = connections(&[(other, 443, Some("app.example"))]);
+        assert!(diff(&old, &new).is_same(), "{other}");
+    }
+    let unnamed = connections(&[("198.51.100.7", 443, None)]);
+    assert_eq!(
+        of_kind(&diff(&old, &unnamed), Kind::Endpoints),
+        ["+tcp/443 out 198.51.100.7", "-tcp/443 out app.example"]
+    );
+}
+
+#[test]
+fn a_name_that_only_one_side_found_out_is_no_other_endpoint() {
+    let old = connections(&[("203.0.113.10", 443, Some("app.example"))]);
+    let new = connections(&[("203.0.113.10", 443, None)]);
+    assert!(of_kind(&diff(&old, &new), Kind::Endpoints).is_empty());
+    assert!(of_kind(&diff(&new, &old), Kind::Endpoints).is_empty());
+}
+
+#[test]
+fn ephemeral_ports_never_count() {
+    let old = connections(&[("203.0.113.10", 40_000, Some("ftp.example"))]);
+    let new = connections(&[("203.0.113.10", 55_123, Some("ftp.example"))]);
+    assert!(diff(&old, &new).is_same());
+    // Clients' ports, and those of the target itself.
+    let client = |port: u16| {
+        let key = FlowKey { ..key(6, 8080, address("198.51.100.200"), port) };
+        one(Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key), (3, 300), (4, 400)) })
+    };
+    assert!(diff(&client(50_000), &client(61_000)).is_same());
+    let local = |port| one(growth(Traffic::Flow(key(17, port, address("203.0.113.10"), 123)), (1, 90), (1, 90)));
+    assert!(diff(&local(50_000), &local(61_000)).is_same());
+}
+
+#[test]
+fn who_comes_to_a_server_is_no_difference_but_where_to_is() {
+    let old = one(came("198.51.100.200", 6, 8080));
+    assert!(diff(&old, &one(came("198.51.100.201", 6, 8080))).is_same());
+    let moved = diff(&old, &one(came("198.51.100.200", 6, 9090)));
+    assert_eq!(of_kind(&moved, Kind::Ports), ["+tcp/9090 in", "-tcp/8080 in"]);
+}
+
+#[test]
+fn the_run_s_own_addresses_are_no_difference() {
+    let with_gateway = |gateway: [u8; 4]| {
+        let table = table([growth(Traffic::Flow(key(17, 50_000, gateway.into(), 53)), (1, 83), (1, 131))]);
+        let mut facts: Facts = facts(&table, &["app"]);
+        facts.interface.gateway = vec![gateway.into()];
+        report(facts, &table)
+    };
+    let difference = diff(&with_gateway([10, 224, 0, 1]), &with_gateway([172, 16, 5, 1]));
+    assert!(difference.is_same(), "{:?}", said(&difference));
+}
+
+#[test]
+fn sizes_count_from_the_threshold_on() {
+    let changed = |old, new| said(&diff(&bytes(old), &bytes(new)));
+    assert_eq!(changed(20_000, 60_000), ["~tcp/443 out 203.0.113.10"]);
+    assert_eq!(changed(60_000, 20_000), ["~tcp/443 out 203.0.113.10"]);
+    assert!(changed(20_000, 39_000).is_empty(), "not twice as much");
+    assert!(changed(100, 9_000).is_empty(), "ninety times, and nearly nothing");
+    let strict = Options { factor: 1.0, min_bytes: 1, ..Options::default() };
+    assert_eq!(compare(&[&bytes(100)], &[&bytes(101)], &strict).changes.len(), 1);
+    assert!(compare(&[&bytes(100)], &[&bytes(100)], &strict).is_same());
+}
+
+#[test]
+fn several_runs_are_taken_together() {
+    let (a, b) = (bytes(1_000), bytes(90_000));
+    let together = |old: &[&Report], new: &[&Report]| compare(old, new, &Options::default());
+    assert!(together(&[&a, &b], &[&bytes(50_000)]).is_same(), "it was between the two before");
+    assert!(!together(&[&a, &b], &[&bytes(500_000)]).is_same());
+    let other = connections(&[("203.0.113.99", 443, None)]);
+    assert!(together(&[&a, &other], &[&a]).changes.iter().all(|change| change.how == How::Vanished));
+    assert!(together(&[&a, &other], &[&a, &other]).is_same());
+    assert!(together(&[&a, &other], &[&other, &a]).is_same());
+}
+
+fn with_processes(programs: &[(Option<&str>, &str)]) -> Report {
+    let mut report = bytes(100);
+    report.processes.attribution = Attribution::On;
+    let process = |(exe, comm): &(Option<&str>, &str)| Process {
+        comm: (*comm).to_owned(),
+        exe: exe.map(str::to_owned),
+        ..Process::default()
+    };
+    report.processes.list = programs.iter().map(process).collect();
+    report
+}
+
+#[test]
+fn processes_are_programs() {
+    let old = with_processes(&[(Some("/usr/bin/sh"), "sh"), (Some("/usr/bin/curl"), "curl")]);
+    let new = with_processes(&[(Some("/usr/bin/sh"), "sh"), (Some("/tmp/curl"), "curl"), (None, "gone")]);
+    assert_eq!(said(&diff(&old, &new)), ["+/tmp/curl", "+gone", "-/usr/bin/curl"]);
+    let hurried = with_processes(&[(Some("/usr/bin/sh"), "sh"), (None, "curl")]);
+    assert!(diff(&old, &hurried).is_same(), "its path could not be read in time, and is known from the other side");
+    let long = with_processes(&[(Some("/usr/lib/a-very-long-program-name"), "a-very-long-pro")]);
+    assert!(diff(&long, &with_processes(&[(None, "a-very-long-pro")])).is_same());
+}
+
+#[test]
+fn processes_are_not_compared_with_a_run_that_knows_none() {
+    let known = with_processes(&[(Some("/usr/bin/sh"), "sh")]);
+    let difference = diff(&bytes(100), &known);
+    assert!(difference.is_same());
+    assert_eq!(difference.notes, ["processes are not compared: not all of these runs know theirs"]);
+    assert!(!difference.compared.iter().any(|(kind, _)| *kind == Kind::Processes));
+}
+
+#[test]
+fn failures_are_by_name_port_and_cause() {
+    let refused = |to: &'static str, called: &'static str| {
+        let mut report = one(failed(key(6, 1, address(to), 81), 1, true));
+        tell(&mut report, &[Told { address: to, name: called, source: Source::Dns }]);
+        report
+    };
+    let old = refused("203.0.113.10", "app.example");
+    assert!(diff(&old, &refused("203.0.113.11", "app.example")).is_same());
+    let silent = one(failed(key(6, 1, address("203.0.113.10"), 81), 1, false));
+    let expected = ["+tcp app.example:81: unanswered", "-tcp app.example:81: refused"];
+    assert_eq!(of_kind(&diff(&old, &silent), Kind::Failures), expected);
+    let mut nowhere = bytes(100);
+    let attempt = |target, cause| Attempt {
+        first_ns: START_NS,
+        last_ns: START_NS,
+        count: 1,
+        tries: 1,
+        target,
+        protocol: None,
+        cause,
+        process: None,
+    };
+    nowhere.attempts = vec![
+        attempt(Target::Name("missing.example".into(), "A".into()), Cause::Dns("nxdomain".into())),
+        attempt(Target::Unix("/run/docker.sock".into()), Cause::Errno(13)),
+        attempt(Target::Address("[2001:db8::1]:443".parse().unwrap()), Cause::Errno(101)),
+    ];
+    let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no_route", "+missing.example: dns nxdomain"];
+    let mut failures = of_kind(&diff(&bytes(100), &nowhere), Kind::Failures);
+    failures.sort();
+    assert_eq!(failures, expected);
+}
+
+#[test]
+fn names_of_addresses_are_no_names() {
+    let mut report = bytes(100);
+    report.naming.lookups.push(lookup(name("10.113.0.203.in-addr.arpa"), vec![]));
+    assert!(diff(&bytes(100), &report).is_same());
+    report.naming.lookups.push(lookup(name("tracker.example"), vec![]));
+    assert_eq!(said(&diff(&bytes(100), &report)), ["+tracker.example"]);
+}
+
+#[test]
+fn kinds_and_ways_can_be_chosen() {
+    let old = connections(&[("203.0.113.10", 443, Some("app.example"))]);
+    let new = connections(&[("203.0.113.11", 80, Some("new.example"))]);
+    let difference = compare(&[&old], &[&new], &only(Kind::Ports));
+    assert_eq!(said(&difference), ["+tcp/80 out", "-tcp/443 out"]);
+    let gate = Options { hows: vec![How::Appeared], ..only(Kind::Endpoints) };
+    assert_eq!(said(&compare(&[&old], &[&new], &gate)), ["+tcp/80 out new.example"]);
+    assert!(compare(&[&old, &new], &[&old], &gate).is_same());
+}
+
+#[test]
+fn what_a_side_does_not_know_is_said() {
+    let mut cut = bytes(100);
+    cut.complete = false;
+    cut.lost.samples = 7;
+    let text = text(&diff(&cut, &bytes(100)), Format::Text);
+    assert!(text.contains("note: old 3f2a: it was not over"), "{text}");
+    assert!(text.contains("note: old 3f2a: 7 samples were lost"), "{text}");
+}
+
+fn text(difference: &Difference, format: Format) -> String {
+    let mut text = Vec::new();
+    write(difference, format, &mut text).expect("memory takes all");
+    String::from_utf8(text).expect("text")
+}
+
+/// Something of everything.
+fn picture() -> Difference {
+    let mut old = with_processes(&[(Some("/usr/bin/app"), "app")]);
+    tell(&mut old, &[Told { address: "203.0.113.10", name: "app.example", source: Source::Dns }]);
+    let mut increments = vec![
+        tcp(key(6, 40_000, address("203.0.113.10"), 443), 1_000_000, (900, 1_234_567), (1, 60)),
+        tcp(key(6, 40_001, address("203.0.113.66"), 50_051), 1_000_000, (4, 400), (3, 300)),
+        failed(key(6, 40_002, address("203.0.113.10"), 81), 1, true),
+    ];
+    increments.push(growth(Traffic::Flow(key(132, 1, address("203.0.113.12"), 9899)), (1, 90), (1, 90)));
+    let table = table(increments);
+    let mut new = report(facts(&table, &["app", "--fast"]), &table);
+    new.run.id = "91bc".into();
+    new.processes.attribution = Attribution::On;
+    new.processes.list = vec![Process { comm: "x|y\n".into(), ..Process::default() }];
+    tell(
+        &mut new,
+        &[
+            Told { address: "203.0.113.10", name: "app.example", source: Source::Dns },
+            Told { address: "203.0.113.66", name: "`|tracker\u{1b}[31m", source: Source::Sni },
+        ],
+    );
+    new.lost.samples = 2;
+    diff(&old, &new)
+}
+
+#[test]
+fn pictures() {
+    assert_data_eq!(text(&picture(), Format::Text), snapbox::file!["snapshots/diff.txt"].raw());
+    assert_data_eq!(text(&picture(), Format::Markdown), snapbox::file!["snapshots/diff.md"].raw());
+    assert_data_eq!(text(&picture(), Format::Json), snapbox::file!["snapshots/diff.json"].raw());
+    let same = diff(&bytes(100), &bytes(100));
+    assert_data_eq!(text(&same, Format::Text), snapbox::file!["snapshots/diff-same.txt"].raw());
+}
+
+#[test]
+fn every_key_of_the_json_is_in_the_manual() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/diff.md")).expect("the manual");
+    let document: serde_json::Value = serde_json::from_str(&text(&picture(), Format::Json)).expect("JSON");
+    let mut keys = Vec::new();
+    collect(&document, &mut keys);
+    for key in keys {
+        assert!(manual.contains(&format!("`{key}`")), "docs/diff.md does not name {key}");
+    }
+}
+
+fn collect(value: &serde_json::Value, keys: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| {
+            keys.push(key.clone());
+            collect(value, keys);
+        }),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, keys)),
+        _ => {}
+    }
+}
+
+fn any_increment() -> impl Strategy<Value = Increment> {
+    let remote = prop::sample::select(vec!["203.0.113.10", "203.0.113.11", "2001:db8::1", "10.87.0.1", "224.0.0.251"]);
+    let protocol = prop::sample::select(vec![1u8, 6, 17, 47, 132]);
+    let port = prop::sample::select(vec![53u16, 80, 443, 40_000, 60_000]);
+    (remote, protocol, port, 1024u16..65_535, any::<bool>(), 0u64..100_000).prop_map(
+        |(to, protocol, port, local, is_in, size)| {
+            let to: IpAddr = address(to);
+            let has_ports = Protocol(protocol).has_ports();
+            let (local, port) = if has_ports { (local, port) } else { (0, 0) };
+            let key = if is_in { key(protocol, port, to, local) } else { key(protocol, local, to, port) };
+            let opened_by = if is_in { Direction::Ingress } else { Direction::Egress };
+            let mut increment = Increment { opened_by, ..growth(Traffic::Flow(key), (1, size), (1, 90)) };
+            increment.counters.ingress = counters(2, size / 2);
+            increment
+        },
+    )
+}
+
+fn any_report() -> impl Strategy<Value = Report> {
+    prop::collection::vec(any_increment(), 0..12).prop_map(|increments| {
+        let table = table(increments);
+        report(facts(&table, &["app"]), &table)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn reversed_sides_give_the_reversed_difference(a in any_report(), b in any_report()) {
+        let count = |difference: &Difference| {
+            let mut counts = BTreeMap::new();
+            difference.changes.iter().for_each(|change| *counts.entry(change.how).or_insert(0) += 1);
+            let of = |how| counts.get(&how).copied().unwrap_or(0);
+            (of(How::Appeared), of(How::Vanished), of(How::Changed))
+        };
+        prop_assert!(diff(&a, &a).is_same());
+        let ((appeared, vanished, changed), reversed) = (count(&diff(&a, &b)), count(&diff(&b, &a)));
+        prop_assert_eq!((vanished, appeared, changed), reversed);
+        prop_assert!(compare(&[&a, &b], &[&b, &a], &Options::default()).is_same());
+    }
+}

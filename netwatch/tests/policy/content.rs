@@ -1,0 +1,285 @@
+//! What is in the rules, and what must not be: pictures of every format, and the run's own addresses, secrets and attacks.
+
+use std::path::Path;
+
+use netwatch::flow::{Direction, Increment, Protocol, Table, Traffic};
+use netwatch::name::Source;
+use netwatch::policy::{Family, Format, Options, Pattern, Requirements, Service};
+use netwatch::process::{Attempt, Cause, Target};
+use netwatch::report::Report;
+use snapbox::{Data, assert_data_eq};
+
+use crate::sample::scene::{ATTACKS, Told, address, came, connections, everything, lookup, name, tell};
+use crate::sample::{facts, failed, growth, key, replayed, report, table};
+use crate::{rules, variants};
+
+fn plain() -> Options {
+    Options::default()
+}
+
+#[test]
+fn pictures() {
+    for format in Format::ALL {
+        let path = format!("{}/tests/snapshots/policy-{}.txt", env!("CARGO_MANIFEST_DIR"), format.name());
+        let expected = Data::read_from(Path::new(&path), None).raw();
+        assert_data_eq!(rules(format, &[&everything()], &plain()), expected);
+    }
+}
+
+/// Lines that say something to the tool: no comments, and for JSON what is not about.
+fn active(format: Format, text: &str) -> String {
+    if format == Format::AwsSg {
+        return text.split("\"egress\":").nth(1).expect("it has egress").to_owned();
+    }
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_run_s_own_addresses_are_in_none() {
+    for format in Format::ALL {
+        for options in variants() {
+            let text = rules(format, &[&everything()], &options);
+            for own in ["10.87.0.", "2001:db8:87:"] {
+                assert!(!text.contains(own), "{format:?}: {own}\n{text}");
+            }
+            assert!(!text.contains("secret"), "{format:?}: arguments are nobody's business\n{text}");
+        }
+    }
+}
+
+#[test]
+fn what_only_failed_is_said_and_opened_on_request() {
+    for format in Format::ALL.into_iter().filter(|format| *format != Format::Ports) {
+        let shut = rules(format, &[&everything()], &plain());
+        assert!(!active(format, &shut).contains("203.0.113.99"), "{format:?}\n{shut}");
+        assert!(shut.contains("203.0.113.99") && shut.contains("refused"), "{format:?}\n{shut}");
+        let open = rules(format, &[&everything()], &Options { with_failed: true, ..plain() });
+        assert!(active(format, &open).contains("203.0.113.99") || format == Format::Systemd, "{format:?}\n{open}");
+    }
+}
+
+#[test]
+fn names_from_the_wire_break_out_of_nothing() {
+    for format in Format::ALL {
+        for options in variants() {
+            let text = rules(format, &[&everything()], &options);
+            for attack in ATTACKS {
+                assert!(!text.contains(attack), "{format:?}: {attack}\n{text}");
+            }
+            assert!(!active(format, &text).contains("reboot`") && !text.contains('\u{2028}'), "{format:?}\n{text}");
+            // A line of its own would begin with what the attack says.
+            let lines = text.lines().filter(|line| ["accept", "IPV4"].contains(line));
+            let marks = if format == Format::Iptables { 1 } else { 0 };
+            assert_eq!(lines.count(), marks, "{format:?}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn dns_by_the_gateway_is_dns_to_the_user_s_resolvers() {
+    let text = rules(Format::Nft, &[&everything()], &plain());
+    assert!(text.contains("meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
+    let resolvers = vec![address("192.0.2.53"), address("2001:db8:53::53")];
+    let text = rules(Format::Nft, &[&everything()], &Options { resolvers, ..plain() });
+    assert!(text.contains("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
+    assert!(text.contains("ip6 daddr 2001:db8:53::53 meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
+    assert!(!text.contains("\t\tmeta l4proto { tcp, udp } th dport 53"), "{text}");
+}
+
+#[test]
+fn a_resolver_that_the_program_asked_itself_is_a_peer() {
+    let report = connections(&[("203.0.113.53", 53, None)]);
+    let requirements = Requirements::of(&[&report], &plain());
+    assert!(!requirements.dns);
+    assert_eq!(requirements.needs.len(), 1);
+}
+
+#[test]
+fn in_a_capture_every_resolver_is_the_user_s() {
+    let table = table([growth(Traffic::Flow(key(17, 50_000, address("203.0.113.53"), 53)), (1, 83), (1, 131))]);
+    let capture = report(replayed(&table, netwatch::flow::Amount::default()), &table);
+    let requirements = Requirements::of(&[&capture], &plain());
+    assert!(requirements.dns && requirements.needs.is_empty(), "{requirements:?}");
+    assert!(rules(Format::Nft, &[&capture], &plain()).contains("capture trace.pcapng of"));
+}
+
+#[test]
+fn servers_are_opened_at_their_own_port() {
+    let text = rules(Format::Nft, &[&everything()], &plain());
+    assert!(text.contains("\t\ttcp dport 8080 counter accept"), "{text}");
+    assert!(
+        !text.contains("198.51.100.200") && !active(Format::Nft, &text).contains("9090"),
+        "for everybody, and not what the machine asked itself\n{text}"
+    );
+    let text = rules(Format::Nft, &[&everything()], &Options { by_remote: true, ..plain() });
+    assert!(
+        text.contains("ip saddr 198.51.100.200 tcp dport 8080")
+            && text.contains("ip6 saddr 2001:db8:2::7 tcp dport 8080")
+    );
+}
+
+#[test]
+fn one_address_of_several_names_is_listed_with_each() {
+    let table = table([
+        crate::sample::tcp(key(6, 1, address("203.0.113.10"), 443), 1, (1, 80), (1, 80)),
+        crate::sample::tcp(key(6, 2, address("203.0.113.10"), 443), 1, (1, 80), (1, 80)),
+    ]);
+    let mut report = report(facts(&table, &["app"]), &table);
+    tell(&mut report, &[Told { address: "203.0.113.10", name: "a.example", source: Source::Dns }]);
+    let other = netwatch::report::Shown { name: name("b.example"), source: Source::Sni };
+    report.flows[1].naming.as_mut().expect("told").shown = Some(other);
+    let names: Vec<String> = Requirements::of(&[&report], &plain())
+        .needs
+        .iter()
+        .map(|need| need.name.as_ref().map(ToString::to_string).unwrap_or_default())
+        .collect();
+    assert_eq!(names, ["a.example", "b.example"]);
+    let cilium = rules(Format::Cilium, &[&report], &plain());
+    assert!(cilium.contains("matchName: \"a.example\""), "{cilium}");
+    assert!(
+        !cilium.contains("matchName: \"b.example\""),
+        "nobody asked DNS for it: Cilium would never learn it\n{cilium}"
+    );
+}
+
+#[test]
+fn answers_that_were_not_used_are_opened_on_request() {
+    let mut report = connections(&[("203.0.113.10", 443, Some("app.example"))]);
+    report.naming.lookups.push(lookup(name("app.example"), vec![address("203.0.113.11"), address("2001:db8::11")]));
+    report.naming.lookups.push(lookup(name("other.example"), vec![address("203.0.113.12")]));
+    let text = rules(Format::Nft, &[&report], &plain());
+    assert!(!text.contains("203.0.113.11"), "{text}");
+    let text = rules(Format::Nft, &[&report], &Options { with_answers: true, ..plain() });
+    assert!(text.contains("ip daddr { 203.0.113.10, 203.0.113.11 } tcp dport 443"), "{text}");
+    assert!(text.contains("ip6 daddr 2001:db8::11 tcp dport 443") && !text.contains("203.0.113.12"), "{text}");
+}
+
+#[test]
+fn several_runs_are_one_list_and_what_worked_once_is_needed() {
+    let bad = table([failed(key(6, 1, address("203.0.113.10"), 443), 3, false)]);
+    let bad = report(facts(&bad, &["app"]), &bad);
+    let good = connections(&[("203.0.113.10", 443, None), ("203.0.113.11", 443, None)]);
+    for reports in [[&bad, &good], [&good, &bad]] {
+        let requirements = Requirements::of(&reports, &plain());
+        assert!(requirements.failed.is_empty(), "{requirements:?}");
+        assert_eq!(requirements.needs.len(), 1);
+        assert_eq!(requirements.needs[0].peers.len(), 2);
+        assert_eq!(requirements.made.len(), 2);
+    }
+    assert_eq!(Requirements::of(&[&bad], &plain()).failed.len(), 1);
+}
+
+#[test]
+fn what_is_not_known_is_said() {
+    let mut table = Table::new(1);
+    for port in 1..=5 {
+        table.apply(growth(Traffic::Flow(key(17, port, [203, 0, 113, port as u8].into(), 99)), (1, 90), (1, 90)));
+    }
+    table.apply(growth(Traffic::Overflow(17), (7, 700), (0, 0)));
+    let mut facts = facts(&table, &["app"]);
+    facts.complete = false;
+    facts.lost.samples = 3;
+    facts.interface.local = vec![[10, 87, 0, 2].into()];
+    let said = rules(Format::Ports, &[&report(facts, &table)], &plain());
+    for words in
+        ["more remotes by udp", "7 packets found the flow table full", "not over", "3 samples were lost", "no IPv6"]
+    {
+        assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{said}");
+    }
+    let complete = rules(Format::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
+    assert!(!complete.contains("Not complete"), "{complete}");
+}
+
+#[test]
+fn what_failed_before_a_packet_was_sent_is_said() {
+    let mut report = connections(&[("203.0.113.10", 443, None)]);
+    let attempt = |target: &str, cause| Attempt {
+        first_ns: 0,
+        last_ns: 0,
+        count: 1,
+        tries: 1,
+        target: Target::Address(target.parse().expect("an end")),
+        protocol: Some(Protocol::TCP),
+        cause,
+        process: None,
+    };
+    report.attempts = vec![
+        attempt("[2001:db8::9]:443", Cause::Errno(101)),
+        attempt("127.0.0.1:5432", Cause::Errno(111)),
+        attempt("203.0.113.9:443", Cause::Refused),
+    ];
+    let gaps = Requirements::of(&[&report], &plain()).gaps;
+    assert_eq!(gaps, ["3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed"]);
+}
+
+#[test]
+fn pings_from_outside_and_fragments_are_no_needs() {
+    let requirements = Requirements::of(&[&everything()], &plain());
+    let peers: Vec<String> = requirements.needs.iter().flat_map(|need| &need.peers).map(ToString::to_string).collect();
+    assert!(!peers.contains(&"203.0.113.254/32".to_owned()), "{peers:?}");
+    assert!(requirements.left_out.iter().any(|text| text.contains("fragments")), "{:?}", requirements.left_out);
+    let silent = Increment {
+        opened_by: Direction::Egress,
+        ..growth(Traffic::Flow(key(1, 0, address("203.0.113.9"), 0)), (3, 240), (0, 0))
+    };
+    let table = table([silent]);
+    let requirements = Requirements::of(&[&report(facts(&table, &["ping"]), &table)], &plain());
+    assert!(
+        requirements.needs.is_empty() && requirements.failed.len() == 1,
+        "an echo that nobody answered: {requirements:?}"
+    );
+}
+
+#[test]
+fn cilium_goes_by_name_where_dns_was_asked() {
+    let text = rules(Format::Cilium, &[&everything()], &plain());
+    assert!(text.contains("matchName: \"app.example\"") && !text.contains("203.0.113.10/32"), "{text}");
+    assert!(
+        text.contains("\"203.0.113.20/32\"") && !text.contains("matchName: \"ftp.example.org\""),
+        "known by SNI only\n{text}"
+    );
+    assert!(text.contains("\"203.0.113.77/32\""), "{text}");
+}
+
+#[test]
+fn iptables_of_one_family_has_no_address_of_the_other() {
+    let four = rules(Format::Iptables, &[&everything()], &Options { family: Some(Family::V4), ..plain() });
+    let six = rules(Format::Iptables, &[&everything()], &Options { family: Some(Family::V6), ..plain() });
+    assert!(!four.contains("2001:db8") && !six.contains("203.0.113."), "{four}\n{six}");
+    assert!(four.contains("-d 203.0.113.10/32") && six.contains("-d 2001:db8:1::10/128"), "{four}\n{six}");
+}
+
+#[test]
+fn a_security_group_that_is_too_large_says_so() {
+    let report = |count: u8| -> Report {
+        let to: Vec<(&'static str, u16, Option<&'static str>)> =
+            (1..=count).map(|host| (&*Box::leak(format!("203.0.113.{host}").into_boxed_str()), 443, None)).collect();
+        connections(&to)
+    };
+    assert!(!rules(Format::AwsSg, &[&report(60)], &plain()).contains("a group takes 60"));
+    assert!(
+        rules(Format::AwsSg, &[&report(61)], &plain()).contains("egress has 61 rules of one family; a group takes 60")
+    );
+}
+
+#[test]
+fn systemd_cannot_restrict_who_comes_to_an_open_port() {
+    let server = table([came("198.51.100.200", 6, 8080)]);
+    let server = report(facts(&server, &["server"]), &server);
+    let open = rules(Format::Systemd, &[&server], &plain());
+    assert!(
+        !open.lines().any(|line| line.starts_with("IPAddressDeny")) && open.contains("\nSocketBindAllow=tcp:8080\n"),
+        "{open}"
+    );
+    let shut = rules(Format::Systemd, &[&server], &Options { by_remote: true, ..plain() });
+    assert!(shut.contains("\nIPAddressDeny=any\n") && shut.contains("\nIPAddressAllow=198.51.100.200\n"), "{shut}");
+}
+
+#[test]
+fn requirements_are_sorted_named_before_unnamed_out_before_in() {
+    let requirements = Requirements::of(&[&everything()], &plain());
+    let rank = |need: &netwatch::policy::Need| (need.direction, need.name.is_none());
+    assert!(requirements.needs.is_sorted_by_key(rank), "{requirements:?}");
+    assert!(requirements.needs.iter().any(|need| matches!(need.name, Some(Pattern::Exact(_)))));
+    assert!(requirements.needs.iter().any(|need| need.service == Service::Echo && need.peers.len() == 2));
+}

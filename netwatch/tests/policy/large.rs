@@ -1,0 +1,39 @@
+//! Runs with very many remotes: rules come soon, and nothing is left out.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use netwatch::flow::Table;
+use netwatch::policy::{Format, Generalise, Options};
+
+use crate::rules;
+use crate::sample::{facts, key, report, tcp};
+
+/// As many as a table keeps one by one.
+const REMOTES: u32 = 65_000;
+
+fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    (0..REMOTES).map(|number| Ipv4Addr::from(0x0b00_0000 + number * 3))
+}
+
+#[test]
+fn sixty_five_thousand_remotes() {
+    let mut table = Table::default();
+    for address in addresses() {
+        table.apply(tcp(key(6, 40_000, address.into(), 443), 1_000_000, (4, 400), (3, 300)));
+    }
+    let report = report(facts(&table, &["crawler"]), &table);
+    let generalised = Options { generalise: Some(Generalise::default()), ..Options::default() };
+    for format in Format::ALL {
+        let begun = Instant::now();
+        let (text, folded) = (rules(format, &[&report], &Options::default()), rules(format, &[&report], &generalised));
+        // A debug build on a busy machine takes about a second; what grows with the square of it would take minutes.
+        assert!(begun.elapsed() < Duration::from_secs(60), "{format:?} took {:?}", begun.elapsed());
+        let words = text.split(|c: char| !c.is_ascii_digit() && c != '.');
+        let listed: HashSet<Ipv4Addr> = words.filter_map(|word| word.parse().ok()).collect();
+        assert!(addresses().all(|address| listed.contains(&address)), "{format:?} lacks some of {}", listed.len());
+        assert!(folded.len() * 20 < text.len(), "{format:?}: {} of {}", folded.len(), text.len());
+        println!("{format:?}: {:?}, {} kB, generalised {} kB", begun.elapsed(), text.len() / 1000, folded.len() / 1000);
+    }
+}

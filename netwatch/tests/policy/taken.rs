@@ -1,0 +1,213 @@
+//! Each format is taken by its own tool.
+
+use netwatch::policy::{Family, Format, Options};
+use netwatch::report::Report;
+
+use crate::sample::scene::everything;
+use crate::tool::{PYTHON, has, python, sh};
+use crate::{rules, variants};
+
+/// A run of nothing at all.
+fn nothing() -> Report {
+    let table = netwatch::flow::Table::default();
+    crate::sample::report(crate::sample::facts(&table, &["true"]), &table)
+}
+
+/// The rules of everything and of nothing, in every variant.
+fn texts(format: Format, more: &[Options]) -> Vec<String> {
+    let (everything, nothing) = (everything(), nothing());
+    let options: Vec<Options> = variants().into_iter().chain(more.iter().cloned()).collect();
+    let both = |options| [rules(format, &[&everything], options), rules(format, &[&nothing], options)];
+    options.iter().flat_map(both).collect()
+}
+
+fn for_user(user: &str) -> Options {
+    Options { user: Some(user.into()), ..Options::default() }
+}
+
+#[test]
+fn nft_takes_it_and_takes_it_again() {
+    if !has("nft", &["unshare", "--net", "/usr/sbin/nft", "list", "ruleset"]) {
+        return;
+    }
+    for text in texts(Format::Nft, &[for_user("root"), for_user("4242")]) {
+        let script = "nft -c -f rules; nft -f rules; nft list ruleset > once; nft -f rules; nft list ruleset > twice; cmp once twice; cat once";
+        let said = sh(script, &text);
+        said.assert_ok(&text);
+        assert!(said.text.contains("table inet netwatch") && said.text.contains("hook output"), "{}", said.text);
+        assert!(
+            sh("nft -f rules; nft delete table inet netwatch; test -z \"$(nft list ruleset)\"", &text).ok,
+            "the way to remove it"
+        );
+    }
+}
+
+#[test]
+fn iptables_takes_it_again_and_lets_go() {
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
+        return;
+    }
+    for text in texts(Format::Iptables, &[for_user("root"), for_user("4242")]) {
+        let script = "iptables-save > empty4; ip6tables-save > empty6
+            sh rules --test; test \"$(iptables -S | grep -c netwatch)\" = 0
+            sh rules; iptables -S > once; ip6tables -S >> once
+            sh rules; iptables -S > twice; ip6tables -S >> twice; cmp once twice
+            test \"$(grep -c -e '^-A OUTPUT .*-j netwatch-out' once)\" = 2
+            cat once
+            sh rules --remove; test \"$(iptables -S; ip6tables -S)\" = \"$(printf -- '-P INPUT ACCEPT\\n-P FORWARD ACCEPT\\n-P OUTPUT ACCEPT\\n-P INPUT ACCEPT\\n-P FORWARD ACCEPT\\n-P OUTPUT ACCEPT')\"";
+        sh(script, &text).assert_ok(&text);
+    }
+}
+
+#[test]
+fn iptables_restore_takes_one_family() {
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables-restore", "--version"]) {
+        return;
+    }
+    for (family, restore, save) in
+        [(Family::V4, "iptables-restore", "iptables-save"), (Family::V6, "ip6tables-restore", "ip6tables-save")]
+    {
+        let one = Options { family: Some(family), ..Options::default() };
+        for text in texts_of(&one) {
+            let script = format!("{restore} --test rules; {restore} rules; {save}");
+            let said = sh(&script, &text);
+            said.assert_ok(&text);
+            assert!(said.text.contains("-A OUTPUT -j netwatch-out"), "{}", said.text);
+        }
+    }
+}
+
+fn texts_of(options: &Options) -> [String; 2] {
+    [rules(Format::Iptables, &[&everything()], options), rules(Format::Iptables, &[&nothing()], options)]
+}
+
+#[test]
+fn ufw_takes_every_command() {
+    if !has("ufw", &["unshare", "--net", "/usr/sbin/ufw", "version"]) {
+        return;
+    }
+    for text in texts(Format::Ufw, &[]) {
+        let said = sh("UFW='ufw --dry-run' sh rules", &text);
+        said.assert_ok(&text);
+        assert!(!said.text.contains("ERROR") && !said.text.contains("Skipping"), "{}\n{text}", said.text);
+    }
+    let said = sh("UFW='ufw --dry-run' sh rules", &rules(Format::Ufw, &[&everything()], &Options::default()));
+    for rule in [
+        "-A ufw-user-output -p tcp -d 203.0.113.10 --dport 443 -j ACCEPT",
+        "-A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
+    ] {
+        assert!(said.text.lines().any(|line| line.trim_start().starts_with(rule)), "{rule}: {}", said.text);
+    }
+}
+
+/// Stands for `firewall-cmd`: reads each rich rule as firewalld does, and refuses options that it does not have.
+const FIREWALL_CMD: &str = "
+import sys
+from firewall.core.rich import Rich_Rule
+arguments = sys.argv[1:]
+known = {'--delete-policy', '--new-policy', '--add-ingress-zone', '--add-egress-zone', '--set-target', '--add-rich-rule', '--policy'}
+while arguments:
+    option, value, *arguments = arguments
+    assert option in known, option
+    if option.endswith('policy'): assert len(value) <= 17, value
+    if option == '--add-rich-rule':
+        rule = Rich_Rule(rule_str=value)
+        rule.check()
+        print(rule)
+";
+
+#[test]
+fn firewalld_takes_every_command() {
+    if !has("python3-firewall", &[PYTHON, "-c", "import firewall.core.rich"]) {
+        return;
+    }
+    for text in texts(Format::Firewalld, &[]) {
+        let script = format!("cat > cmd <<'END'\n{FIREWALL_CMD}END\nFIREWALL_CMD='{PYTHON} cmd' sh rules");
+        let said = sh(&script, &text);
+        said.assert_ok(&text);
+        let rules = said.text.lines().filter(|line| line.starts_with("rule ")).count();
+        assert_eq!(
+            rules,
+            text.lines().filter(|line| line.starts_with("$cmd") && line.contains("--add-rich-rule")).count()
+        );
+    }
+}
+
+/// Reads YAML (any number of documents) and validates each.
+const VALIDATE: &str = "
+import json, sys, yaml, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft7Validator.check_schema(schema)
+documents = list(yaml.safe_load_all(sys.stdin))
+assert len(documents) == 1, documents
+jsonschema.validate(documents[0], schema)
+print(json.dumps(documents[0]))
+";
+
+fn schema(name: &str) -> String {
+    format!("{}/tests/policy/{name}.schema.json", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn kubernetes_policies_are_as_published() {
+    if !has("python3-jsonschema and python3-yaml", &[PYTHON, "-c", "import jsonschema, yaml"]) {
+        return;
+    }
+    for (format, schema) in [(Format::K8s, schema("networkpolicy")), (Format::Cilium, schema("ciliumnetworkpolicy"))] {
+        for text in texts(format, &[]) {
+            python(VALIDATE, &[&schema], &text).assert_ok(&text);
+        }
+        let wrong = rules(format, &[&everything()], &Options::default())
+            .replace("cidr:", "cider:")
+            .replace("toCIDR:", "toCider:");
+        assert!(!python(VALIDATE, &[&schema], &wrong).ok, "the schema refuses what is wrong");
+    }
+}
+
+/// Validates against the service model that the aws command itself uses, and against what the API says of descriptions.
+const AWS: &str = "
+import json, re, sys
+import botocore.session
+from botocore.validate import ParamValidator
+model = botocore.session.get_session().get_service_model('ec2')
+document = json.load(sys.stdin)
+assert set(document) == {'about', 'egress', 'ingress'}
+for way in ('egress', 'ingress'):
+    shape = model.operation_model('AuthorizeSecurityGroup' + way.capitalize()).input_shape
+    report = ParamValidator().validate({'GroupId': 'sg-0', 'IpPermissions': document[way]}, shape)
+    assert not report.has_errors(), report.generate_report()
+    for permission in document[way]:
+        assert {'IpProtocol'} <= set(permission) <= {'IpProtocol', 'FromPort', 'ToPort', 'IpRanges', 'Ipv6Ranges'}, permission
+        for range in permission.get('IpRanges', []) + permission.get('Ipv6Ranges', []):
+            assert re.fullmatch(r'[a-zA-Z0-9. _\\-:/()#,@\\[\\]+=&;{}!$*]{0,255}', range.get('Description', '')), range
+";
+
+#[test]
+fn aws_takes_the_permissions() {
+    if !has("python3-botocore", &[PYTHON, "-c", "import botocore.session"]) {
+        return;
+    }
+    for text in texts(Format::AwsSg, &[]) {
+        python(AWS, &[], &text).assert_ok(&text);
+    }
+    let wrong = rules(Format::AwsSg, &[&everything()], &Options::default()).replace("CidrIp\"", "Cidr\"");
+    assert!(!python(AWS, &[], &wrong).ok, "it refuses what is wrong");
+}
+
+#[test]
+fn systemd_takes_the_drop_in() {
+    if !has("systemd-analyze", &["systemd-analyze", "--version"]) {
+        return;
+    }
+    let verify = "printf '[Service]\\nExecStart=/bin/true\\n' > nwrules.service; mkdir nwrules.service.d; cp rules nwrules.service.d/netwatch.conf
+        systemd-analyze verify ./nwrules.service";
+    for text in texts(Format::Systemd, &[]) {
+        let said = sh(verify, &text);
+        said.assert_ok(&text);
+        let about_us: Vec<&str> = said.text.lines().filter(|line| line.contains("netwatch.conf")).collect();
+        assert!(about_us.is_empty(), "{about_us:?}\n{text}");
+    }
+    let wrong = rules(Format::Systemd, &[&everything()], &Options { by_remote: true, ..Options::default() });
+    let said = sh(verify, &wrong.replace("IPAddressAllow=203", "IPAddressAllow=x203"));
+    assert!(said.text.contains("netwatch.conf"), "it does read it: {}", said.text);
+}

@@ -1,0 +1,151 @@
+//! A made-up run that needs everything there is: names, both families, resolvers, groups, servers, failures, and names that attack.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netwatch::flow::{Direction, FlowKey, IcmpError, Increment, Table, Traffic};
+use netwatch::name::{Lookup, Named, ResponseTimes, Source};
+use netwatch::report::{FlowNaming, Report, Shown};
+use netwatch::wire::dns::{Question, Rcode, RecordType};
+use netwatch::wire::{Application, Name};
+
+use super::{START_NS, facts, failed, growth, housekeeping, key, report, table, tcp};
+
+/// Words that would break out of a comment, a quoted string, a line, a here-document or a document.
+pub const ATTACKS: [&str; 6] = [
+    "x\"; drop; # ",
+    "a\naccept\nIPV4\n",
+    "$(reboot)`reboot`'; reboot; '",
+    "--> */ }} {{ <script>",
+    "- {cidr: 0.0.0.0/0}\u{2028}",
+    "\\\" counter accept comment \\\"",
+];
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).expect("a name")
+}
+
+pub fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Flows to an address, and the name that they said.
+pub struct Told {
+    pub address: &'static str,
+    pub name: &'static str,
+    pub source: Source,
+}
+
+/// Gives the flows and endpoints to these addresses their names, as `Names` would have.
+pub fn tell(report: &mut Report, told: &[Told]) {
+    for Told { address: to, name: called, source } in told {
+        let (to, name) = (address(to), name(called));
+        let shown = Some(Shown { name: name.clone(), source: *source });
+        let named = Named { name: name.clone(), source: *source, question: None, first_seen_ns: START_NS };
+        for flow in report.flows.iter_mut().filter(|flow| flow.flow.key.remote.addr == to) {
+            flow.naming = Some(Box::new(FlowNaming { shown: shown.clone(), ..FlowNaming::default() }));
+        }
+        let is_there = |remote| matches!(remote, netwatch::flow::Remote::Address(address) if address == to);
+        for endpoint in report.endpoints.iter_mut().filter(|endpoint| is_there(endpoint.endpoint.key.remote)) {
+            endpoint.shown = shown.clone();
+            endpoint.names.push(named.clone());
+        }
+        if *source == Source::Dns {
+            report.naming.lookups.push(lookup(name, vec![to]));
+        }
+    }
+}
+
+/// A question that was answered with these addresses.
+pub fn lookup(name: Name, addresses: Vec<IpAddr>) -> Lookup {
+    Lookup {
+        question: Question { name, kind: RecordType::A },
+        application: Application::Dns,
+        asked_by: Direction::Egress,
+        asked: 1,
+        answered: 1,
+        outcomes: BTreeMap::from([(Rcode::NOERROR, 1)]),
+        truncated: 0,
+        response: ResponseTimes::default(),
+        first_seen_ns: START_NS,
+        addresses,
+        aliases: vec![],
+    }
+}
+
+fn open(address_: &str, protocol: u8, port: u16) -> Increment {
+    let key = key(protocol, 40_000, address(address_), port);
+    if protocol == 6 { tcp(key, 1_000_000, (4, 400), (3, 300)) } else { growth(Traffic::Flow(key), (1, 90), (1, 90)) }
+}
+
+/// A client that came to a port of the target.
+pub fn came(from: &str, protocol: u8, port: u16) -> Increment {
+    let key = FlowKey { ..key(protocol, port, address(from), 51_000) };
+    Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key), (3, 300), (4, 400)) }
+}
+
+fn everything_table() -> Table {
+    let mut increments = vec![
+        open("203.0.113.10", 6, 443),
+        open("2001:db8:1::10", 6, 443),
+        open("203.0.113.10", 17, 443),
+        open("203.0.113.77", 6, 5432),
+        open("203.0.113.20", 6, 40_123),
+        open("203.0.113.30", 1, 0),
+        open("2001:db8:1::30", 58, 0),
+        open("203.0.113.31", 132, 9899),
+        open("203.0.113.32", 47, 0),
+        open("203.0.113.33", 89, 0),
+        open("224.0.0.251", 17, 5353),
+        open("ff02::fb", 17, 5353),
+        open("255.255.255.255", 17, 67),
+        came("198.51.100.200", 6, 8080),
+        came("2001:db8:2::7", 6, 8080),
+        came("10.87.0.1", 6, 9090),
+        came("203.0.113.254", 1, 0),
+        failed(key(6, 41_000, address("203.0.113.99"), 81), 1, true),
+        failed(key(6, 41_001, address("2001:db8:1::10"), 81), 3, false),
+        open("10.87.0.1", 17, 53),
+        open("2001:db8:87::1", 6, 53),
+        open("10.87.0.1", 6, 8000),
+        growth(Traffic::Flow(key(17, 41_002, address("203.0.113.98"), 9)), (3, 180), (0, 0)),
+        growth(Traffic::Flow(FlowKey { fragment: true, ..key(17, 0, address("203.0.113.10"), 0) }), (1, 1500), (0, 0)),
+    ];
+    increments.extend(ATTACKS.iter().zip(100u8..).map(|(_, host)| open_v4(host)));
+    increments.extend(housekeeping());
+    let mut table = table(increments);
+    table.note_icmp_error(key(17, 41_002, address("203.0.113.98"), 9), IcmpError { kind: 3, code: 3 });
+    table
+}
+
+fn open_v4(host: u8) -> Increment {
+    tcp(key(6, 42_000, [203, 0, 113, host].into(), 443), 1_000_000, (4, 400), (3, 300))
+}
+
+/// The run.
+pub fn everything() -> Report {
+    let table = everything_table();
+    let mut report = report(facts(&table, &["/usr/bin/app", "--password", "secret"]), &table);
+    tell(
+        &mut report,
+        &[
+            Told { address: "203.0.113.10", name: "app.example", source: Source::Dns },
+            Told { address: "2001:db8:1::10", name: "app.example", source: Source::Dns },
+            Told { address: "203.0.113.20", name: "ftp.example.org", source: Source::Sni },
+        ],
+    );
+    for (attack, host) in ATTACKS.iter().zip(100u8..) {
+        let to: &'static str = Box::leak(format!("203.0.113.{host}").into_boxed_str());
+        tell(&mut report, &[Told { address: to, name: attack, source: Source::Dns }]);
+    }
+    report
+}
+
+/// A run of nothing but these connections, that worked.
+pub fn connections(to: &[(&'static str, u16, Option<&'static str>)]) -> Report {
+    let table = table(to.iter().map(|(address, port, _)| open(address, 6, *port)));
+    let mut report = report(facts(&table, &["app"]), &table);
+    let named = to.iter().filter_map(|(address, _, name)| Some(Told { address, name: (*name)?, source: Source::Dns }));
+    tell(&mut report, &named.collect::<Vec<_>>());
+    report
+}

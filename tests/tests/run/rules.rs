@@ -1,0 +1,180 @@
+//! Firewall rules, applied: with default drop the same command still works, and what is not listed is blocked.
+
+use std::fs;
+
+use netwatch_tests::{Internet, USER, USER_ID, addresses::*, internet, needs};
+
+use crate::TRAFFIC;
+
+/// Names, addresses, both families, TCP, UDP, ICMP, and DNS by UDP and TCP.
+fn script() -> String {
+    format!(
+        "curl -4 -sSkf -m 3 -o /dev/null https://app.example/
+        curl -6 -sSf -m 3 -o /dev/null http://app.example/
+        {TRAFFIC} udp {APP_V4}:{ECHO} 5 100
+        timeout 3 socat -u 'TCP6:[{APP_V6}]:{SOURCE}' /dev/null
+        ping -4 -c 1 -W 2 {APP_V4} >/dev/null
+        ping -6 -c 1 -W 2 {APP_V6} >/dev/null
+        getent ahostsv4 app.example >/dev/null"
+    )
+}
+
+/// What the command of [`script`] does not need, and what is there.
+const UNLISTED: [&str; 5] = [
+    "socat -u TCP4:203.0.113.10:9001,connect-timeout=1 /dev/null",
+    "curl -4 -sSf -m 1 -o /dev/null http://app.example/",
+    "curl -6 -sSkf -m 1 -o /dev/null https://app.example/",
+    "ping -4 -c 1 -W 1 198.51.100.1",
+    "ping -6 -c 1 -W 1 2001:db8::1",
+];
+
+/// Rules from a run of the command, as a file on the host.
+fn rules_of(net: &Internet, command: &str, flags: &[&str]) -> String {
+    net.host.netwatch(&["run", "-q", "--", "sh", "-euc", command]).assert_ok();
+    rules(net, flags)
+}
+
+/// Rules from the newest run.
+fn rules(net: &Internet, flags: &[&str]) -> String {
+    net.host.netwatch(&[&["report", "-o", "rules"], flags].concat()).assert_ok();
+    fs::read_to_string(net.host.dir().join("rules")).expect("read the rules")
+}
+
+fn is_reachable(net: &Internet, what: &str) -> bool {
+    net.host.try_sh(what).0
+}
+
+/// Applies the rules, and takes them away again.
+#[track_caller]
+fn assert_applied(net: &Internet, apply: &str, remove: &str, text: &str) {
+    let command = script();
+    for what in UNLISTED {
+        assert!(is_reachable(net, what), "without rules it is there: {what}");
+    }
+    net.host.sh(apply);
+    let (ok, said) = net.host.try_sh(&command);
+    assert!(ok, "the same command fails: {said}\n{text}");
+    for what in UNLISTED {
+        assert!(!is_reachable(net, what), "not listed, and not blocked: {what}\n{text}");
+    }
+    // A second time, now that the kernel has to ask for its neighbours anew.
+    net.host.sh("ip neigh flush dev uplink");
+    let (ok, said) = net.host.try_sh(&command);
+    assert!(ok, "without neighbours: {said}\n{text}");
+    net.host.sh(remove);
+    for what in UNLISTED {
+        assert!(is_reachable(net, what), "after the rules are gone: {what}");
+    }
+}
+
+#[test]
+fn nft_lets_the_command_through_and_nothing_else() {
+    let net = internet!();
+    needs!("socat");
+    needs!("ping");
+    for flags in [&["--format", "nft"][..], &["--format", "nft", "--generalise", "--resolver", "203.0.113.53"]] {
+        let text = rules_of(&net, &script(), flags);
+        assert_applied(&net, "nft -f rules", "nft delete table inet netwatch", &text);
+    }
+}
+
+#[test]
+fn iptables_let_the_command_through_and_nothing_else() {
+    let net = internet!();
+    needs!("iptables");
+    needs!("socat");
+    needs!("ping");
+    for flags in
+        [&["--format", "iptables"][..], &["--format", "iptables", "--generalise", "--resolver", "203.0.113.53"]]
+    {
+        let text = rules_of(&net, &script(), flags);
+        assert_applied(&net, "sh rules", "sh rules --remove", &text);
+    }
+}
+
+#[test]
+fn dns_goes_to_the_named_resolver_only() {
+    let net = internet!();
+    needs!("dig");
+    let elsewhere = format!("dig +tries=1 +time=1 @{ROUTER_V4} app.example");
+    assert!(is_reachable(&net, &elsewhere), "there is another resolver");
+    let ask = "getent ahostsv4 app.example";
+    rules_of(&net, ask, &["--format", "nft"]);
+    net.host.sh("nft -f rules");
+    assert!(is_reachable(&net, ask) && is_reachable(&net, &elsewhere), "without --resolver: to anybody");
+    rules(&net, &["--format", "nft", "--resolver", &DNS_V4.to_string()]);
+    net.host.sh("nft -f rules");
+    assert!(is_reachable(&net, ask) && !is_reachable(&net, &elsewhere), "with it: to that one");
+}
+
+#[test]
+fn only_one_user_is_filtered_on_request() {
+    let net = internet!();
+    let allowed = "curl -4 -sSkf -m 2 -o /dev/null https://app.example/";
+    let unlisted = "curl -4 -sSf -m 1 -o /dev/null http://app.example/";
+    let as_user = |what: &str| format!("setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {what}");
+    for (format, apply, remove) in
+        [("nft", "nft -f rules", "nft delete table inet netwatch"), ("iptables", "sh rules", "sh rules --remove")]
+    {
+        let text = rules_of(&net, allowed, &["--format", format, "--for-user", USER]);
+        net.host.sh(apply);
+        assert!(is_reachable(&net, &as_user(allowed)), "{text}");
+        assert!(!is_reachable(&net, &as_user(unlisted)), "{text}");
+        assert!(is_reachable(&net, unlisted), "others are not filtered\n{text}");
+        net.host.sh(remove);
+        assert!(is_reachable(&net, &as_user(unlisted)));
+    }
+}
+
+#[test]
+fn a_server_is_opened_at_its_port() {
+    let net = internet!();
+    needs!("socat");
+    let mut running = net.host.start(&["--publish", "8080:80"], &[TRAFFIC, "serve", "0.0.0.0:80"]);
+    running.wait_for_stdout("listening");
+    let ask = |port: u16| net.inet.try_sh(&format!("printf hi | socat -t1 - TCP4:{HOST_V4}:{port},connect-timeout=1"));
+    assert_eq!(ask(8080), (true, "hi".to_owned()));
+    running.finish().assert_ok();
+    let text = rules(&net, &["--format", "nft"]);
+    assert!(text.contains("tcp dport 80 counter accept") && !text.contains("8080"), "{text}");
+    net.host.sh("nft -f rules");
+    for (port, is_open) in [(80, true), (81, false)] {
+        let mut server = net.host.command("socat");
+        let mut server =
+            server.args([&format!("TCP4-LISTEN:{port},fork,reuseaddr"), "EXEC:cat"]).spawn().expect("socat");
+        net.host.wait_for(&format!("ss -Hltn 'sport = :{port}' | grep -q ."));
+        let (answered, said) = ask(port);
+        assert_eq!(answered && said == "hi", is_open, "{port}: {said}\n{text}");
+        let _ = server.kill();
+        let _ = server.wait();
+    }
+}
+
+#[test]
+fn several_runs_make_one_list() {
+    let net = internet!();
+    for to in ["http://app.example/", "https://app.example/"] {
+        net.host.netwatch(&["run", "-q", "--", "curl", "-4", "-sSk", "-o", "/dev/null", to]).assert_ok();
+    }
+    let run = net.host.netwatch(&["report", "--format", "ports", "2", "1"]);
+    let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    for port in ["80", "443"] {
+        let row = ["out", "tcp", port, "app.example", "203.0.113.10"];
+        assert!(rows.iter().any(|cells| cells == &row), "{port}: {run}");
+    }
+    assert!(run.stdout.contains("your DNS resolvers") && !run.stdout.contains("curl -4"), "{run}");
+}
+
+#[test]
+fn flags_that_a_format_cannot_heed_are_errors() {
+    let net = internet!();
+    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    for (format, flag, value) in
+        [("text", "--by-remote", None), ("ufw", "--for-user", Some("root")), ("nft", "--family", Some("4"))]
+    {
+        let words: Vec<&str> = ["report", "--format", format, flag].into_iter().chain(value).collect();
+        net.host.netwatch(&words).assert_error(2, &[flag, format]);
+    }
+    let run = net.host.netwatch(&["report", "--format", "nft", "--for-user", "a;b"]);
+    assert!(run.code == Some(2) && run.stderr.contains("neither a user's name nor a number"), "{run}");
+}
