@@ -113,6 +113,9 @@ fn each_line_is_an_object_with_a_type() {
         ("flow", report.flows.len()),
         ("loopback_flow", report.loopback.flows.len()),
         ("lookup", report.naming.lookups.len()),
+        ("attempt", report.attempts.len()),
+        ("process", report.processes.list.len()),
+        ("unix_socket", report.processes.unix.len()),
         ("step", series.steps.len()),
     ];
     assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());
@@ -128,12 +131,22 @@ fn lines_hold_what_the_document_holds() {
     let of = |wanted: &str| -> Vec<Value> {
         lines.iter().filter(|line| line["type"] == wanted).map(|line| line[wanted].clone()).collect()
     };
-    for (list, name) in [("endpoints", "endpoint"), ("flows", "flow")] {
+    for (list, name) in [
+        ("endpoints", "endpoint"),
+        ("flows", "flow"),
+        ("attempts", "attempt"),
+        ("processes", "process"),
+        ("unix_sockets", "unix_socket"),
+    ] {
         assert_eq!(document[list], Value::from(of(name)), "{list}");
     }
     let head = of("report").remove(0);
     let missing = document.as_object().unwrap().keys().filter(|key| head.get(key).is_none()).collect::<Vec<_>>();
-    assert_eq!(missing, ["endpoints", "flows"], "what the head leaves out has lines of its own");
+    assert_eq!(
+        missing,
+        ["attempts", "endpoints", "flows", "processes", "unix_sockets"],
+        "what the head leaves out has lines of its own"
+    );
     assert_eq!(document["dns"]["lookups"], Value::from(of("lookup")));
     assert_eq!(document["loopback"]["flows"], Value::from(of("loopback_flow")));
 }
@@ -141,7 +154,19 @@ fn lines_hold_what_the_document_holds() {
 #[test]
 fn every_column_and_type_is_documented() {
     let docs = include_str!("../../docs/report.md");
-    let types = ["report", "endpoint", "flow", "loopback_flow", "lookup", "step", "opened", "active"];
+    let types = [
+        "report",
+        "endpoint",
+        "flow",
+        "loopback_flow",
+        "lookup",
+        "attempt",
+        "process",
+        "unix_socket",
+        "step",
+        "opened",
+        "active",
+    ];
     let missing: Vec<_> =
         csv::COLUMNS.iter().chain(&types).filter(|name| !docs.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/report.md says nothing about {missing:?}");

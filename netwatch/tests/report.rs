@@ -35,7 +35,7 @@ impl Folder {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netwatch"));
         command.arg("report").args(words).stdin(Stdio::null()).current_dir(self.0.path());
-        for name in ["FORMAT", "OUTPUT", "WIDTH", "COLOR", "QUIET"] {
+        for name in ["FORMAT", "OUTPUT", "WIDTH", "BY", "COLOR", "QUIET"] {
             command.env_remove(format!("NETWATCH_{name}"));
         }
         for name in ["SUDO_UID", "SUDO_GID", "XDG_STATE_HOME"] {
@@ -103,6 +103,8 @@ fn text_is_as_wide_as_wanted() {
     }
     let (out, _) = said(&folder.report(&["--color", "always", "build.netwatch"]), 0);
     assert!(out.contains("\x1b["));
+    let (out, _) = said(&folder.report(&["--by", "process", "build.netwatch"]), 0);
+    assert!(out.contains("git-remote-http") && out != said(&folder.report(&["build.netwatch"]), 0).0, "{out}");
     let (_, err) = said(&folder.report(&["--width", "39", "build.netwatch"]), 2);
     assert!(err.contains("39"), "{err}");
 }

@@ -13,7 +13,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint};
 use nix::unistd::{Gid, Uid};
 
-use super::{ColorChoice, complain};
+use super::{By, ColorChoice, complain};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::run::{Output, PLAIN_WIDTH, Show};
@@ -43,6 +43,10 @@ pub(super) struct ReportArgs {
     /// Columns of the text [default: the terminal's, else 100]
     #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(40..), env = "NETWATCH_WIDTH")]
     width: Option<u16>,
+
+    /// What the text lists traffic by
+    #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
+    by: By,
 
     /// When to colour the text
     #[arg(long, value_name = "WHEN", default_value = "auto", env = "NETWATCH_COLOR")]
@@ -133,7 +137,7 @@ fn look(arguments: &ReportArgs) -> summary::Options {
     let on_screen = Show::on(&io::stdout(), false, false, arguments.color).look();
     let plain = summary::Options { width: PLAIN_WIDTH, colour: arguments.color == ColorChoice::Always, ..on_screen };
     let look = if arguments.output.is_some() { plain } else { on_screen };
-    summary::Options { width: arguments.width.map_or(look.width, usize::from), ..look }
+    summary::Options { width: arguments.width.map_or(look.width, usize::from), by: arguments.by.into(), ..look }
 }
 
 /// In the working directory and not where temporary files are: browsers in a confinement of their own (snap, Flatpak) see no `/tmp` but theirs.

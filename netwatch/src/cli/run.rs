@@ -11,6 +11,7 @@ use super::complain;
 use super::size::size;
 use crate::exit::Exit;
 use crate::run::{Plan, run};
+use crate::sink::summary;
 
 /// What `netwatch run` takes.
 #[derive(Debug, Args)]
@@ -158,6 +159,15 @@ pub enum By {
     Endpoint,
     /// A tree of processes.
     Process,
+}
+
+impl From<By> for summary::By {
+    fn from(by: By) -> Self {
+        match by {
+            By::Endpoint => Self::Endpoint,
+            By::Process => Self::Process,
+        }
+    }
 }
 
 /// How long to wait for what the command left in the background.

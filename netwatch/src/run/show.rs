@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
-use crate::cli::{By, ColorChoice, RunArgs};
+use crate::cli::{ColorChoice, RunArgs};
 use crate::report::Report;
 use crate::sink::{json, summary};
 
@@ -22,10 +22,7 @@ impl Show {
     /// On standard error: standard output is the command's.
     pub(super) fn new(arguments: &RunArgs) -> Self {
         let show = Self::on(&io::stderr(), arguments.json, arguments.quiet, arguments.color);
-        let by = match arguments.by {
-            By::Endpoint => summary::By::Endpoint,
-            By::Process => summary::By::Process,
-        };
+        let by = arguments.by.into();
         Self { look: summary::Options { by, ..show.look }, ..show }
     }
 

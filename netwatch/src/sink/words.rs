@@ -42,13 +42,8 @@ pub(super) fn cause(attempt: &Attempt) -> String {
         Cause::Refused => "refused".to_owned(),
         Cause::Reset => "reset in the handshake".to_owned(),
         Cause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),
-        Cause::NoPacket => "failed at once".to_owned(),
-        Cause::Errno(number) => match attempt.cause.name() {
-            "no_route" => "no route".to_owned(),
-            "no_address_family" => "no such address family".to_owned(),
-            "denied" => "denied".to_owned(),
-            _ => format!("failed at once (errno {number})"),
-        },
+        Cause::Errno(number) => nix::errno::Errno::from_raw(*number).desc().to_ascii_lowercase(),
+        Cause::NoPacket => "failed at once, without a packet".to_owned(),
         Cause::Dns(code) if code == "unanswered" => "DNS: no answer".to_owned(),
         Cause::Dns(code) => format!("DNS: {}", code.to_uppercase()),
     }

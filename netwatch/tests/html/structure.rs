@@ -107,7 +107,7 @@ fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
     let text = page(&(empty, Default::default()));
     assert!(text.contains("Nothing was sent or received.") && text.contains("Throughput over time was not recorded."));
     let table = sample::download();
-    let capture = sample::named(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
+    let capture = sample::report(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
     let text = page(&(capture, Default::default()));
     assert!(text.contains("trace.pcapng") && text.contains("A capture knows of no processes."));
 }

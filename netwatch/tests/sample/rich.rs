@@ -2,7 +2,9 @@
 
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, Traffic};
 use netwatch::name::{Hidden, Named, Source};
-use netwatch::process::{Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User};
+use netwatch::process::{
+    Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
+};
 use netwatch::report::{FlowNaming, KnownEndpoint, KnownFlow, Report, Series, Share, Shown, Spoken, Step};
 use netwatch::wire::Name;
 
@@ -43,7 +45,7 @@ pub fn build() -> (Report, Series) {
     facts.processes = processes();
     facts.attempts = attempts();
     facts.notes = vec!["2 processes were still there and were ended".to_owned()];
-    let mut report = super::named(facts, &table);
+    let mut report = Report::new(facts, &table, &super::names::heard(), &Users::default());
     know(&mut report);
     (report, series())
 }

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::flow::{Endpoints, Flows};
 use super::model::{Counters, Document};
 use super::naming;
+use super::process;
 use crate::report::{Report, Series, Step};
 use crate::sink::rfc3339;
 
@@ -40,7 +41,7 @@ struct JsonStep {
     active: u64,
 }
 
-/// Writes a line for the report without its long lists, then one for each endpoint, flow, flow of the loopback, question of DNS, and step in time.
+/// Writes a line for the report without its long lists, then one for each thing in them, and for each step in time.
 pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = Lines { run_id: &report.run.id, out: io::BufWriter::with_capacity(64 * 1024, out) };
     lines.put("report", Document::without_lists(report))?;
@@ -48,6 +49,12 @@ pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Resul
     lines.all("flow", Flows(&report.flows, &report.processes).each())?;
     lines.all("loopback_flow", Flows(&report.loopback.flows, &report.processes).each())?;
     lines.all("lookup", naming::lookups(report))?;
+    lines.all("attempt", process::attempts(report).into_iter())?;
+    // A capture knows of none: then the document has no such lists.
+    if report.replay.is_none() {
+        lines.all("process", process::processes(report).into_iter())?;
+        lines.all("unix_socket", process::unix_sockets(&report.processes).into_iter())?;
+    }
     lines.all("step", series.steps.iter().map(JsonStep::from))?;
     lines.out.flush()
 }

@@ -33,7 +33,8 @@ pub(super) struct Document<'a> {
     flows: Option<Flows<'a>>,
     folded: Folded,
     naming: JsonNaming,
-    attempts: Vec<JsonAttempt<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<JsonAttempt<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attribution: Option<JsonAttribution<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,9 +192,16 @@ impl<'a> Document<'a> {
     /// All but the lists that can be long.
     pub(super) fn without_lists(report: &'a Report) -> Self {
         let document = Self::from(report);
-        let loopback = document.loopback.map(|loopback| Loopback { flows: None, ..loopback });
-        let dns = document.dns.without_lookups();
-        Self { endpoints: None, flows: None, loopback, dns, ..document }
+        Self {
+            endpoints: None,
+            flows: None,
+            dns: document.dns.without_lookups(),
+            attempts: None,
+            processes: None,
+            unix_sockets: None,
+            loopback: document.loopback.map(|loopback| Loopback { flows: None, ..loopback }),
+            ..document
+        }
     }
 }
 
@@ -214,7 +222,7 @@ impl<'a> From<&'a Report> for Document<'a> {
             flows: Some(Flows(&report.flows, &report.processes)),
             folded: report.folded.into(),
             naming: (&report.naming).into(),
-            attempts: process::attempts(report),
+            attempts: Some(process::attempts(report)),
             attribution: is_run.then(|| report.into()),
             processes: is_run.then(|| process::processes(report)),
             unix_sockets: is_run.then(|| process::unix_sockets(&report.processes)),

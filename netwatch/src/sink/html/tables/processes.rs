@@ -4,27 +4,19 @@ use std::collections::HashMap;
 
 use super::began_ns;
 use crate::process::{Attribution, Process, ProcessId, UnixPeer};
-use crate::report::Report;
+use crate::report::{Part, Report};
 use crate::sink::html::table::{Cell, Kind, Table, column};
 use crate::sink::summary::text::command;
 use crate::sink::words;
 
-/// What a process used.
-#[derive(Default, Clone, Copy)]
-struct Used {
-    flows: u64,
-    sent: u64,
-    received: u64,
-}
-
 /// Parents before their children.
 pub(in crate::sink::html) fn tree(report: &Report) -> Table {
-    let used = used(report);
+    let used = report.by_process();
     let list = &report.processes.list;
     let ordered = ordered(list);
     let row = |id: &ProcessId| {
         let process = &list[id.0 as usize];
-        let used = used.get(id).copied().unwrap_or_default();
+        let Part { flows, counters } = used.get(id.0 as usize).map(|used| used.sum).unwrap_or_default();
         let cut = if process.cmdline_cut { " …" } else { "" };
         vec![
             Cell::text(&process.comm),
@@ -33,9 +25,9 @@ pub(in crate::sink::html) fn tree(report: &Report) -> Table {
             Cell::text(process.exe.as_deref().unwrap_or_default()),
             Cell::text(process.uid.map(|uid| uid.to_string()).unwrap_or_default()),
             Cell::Number(process.start_ns.saturating_sub(began_ns(report))),
-            Cell::unless_zero(used.flows),
-            Cell::unless_zero(used.sent),
-            Cell::unless_zero(used.received),
+            Cell::unless_zero(flows),
+            Cell::unless_zero(counters.egress.wire_bytes),
+            Cell::unless_zero(counters.ingress.wire_bytes),
         ]
     };
     Table {
@@ -48,9 +40,9 @@ pub(in crate::sink::html) fn tree(report: &Report) -> Table {
             column("Executable", Kind::Code, ""),
             column("User", Kind::Code, "its uid"),
             column("Began", Kind::At, "since the start"),
-            column("Flows", Kind::Count, "a flow that several processes used counts for each"),
-            column("Sent", Kind::Bytes, "a flow that several processes used counts for each"),
-            column("Received", Kind::Bytes, "a flow that several processes used counts for each"),
+            column("Flows", Kind::Count, "a flow counts for the process that used it, the surest and latest"),
+            column("Sent", Kind::Bytes, "a flow counts for the process that used it, the surest and latest"),
+            column("Received", Kind::Bytes, "a flow counts for the process that used it, the surest and latest"),
         ],
         rows: ordered.iter().map(|(id, _)| row(id)).collect(),
         depths: ordered.iter().map(|(_, depth)| *depth).collect(),
@@ -62,19 +54,6 @@ pub(in crate::sink::html) fn tree(report: &Report) -> Table {
         },
         ..Table::default()
     }
-}
-
-fn used(report: &Report) -> HashMap<ProcessId, Used> {
-    let mut sums: HashMap<ProcessId, Used> = HashMap::new();
-    for known in &report.flows {
-        for user in &known.users {
-            let sum = sums.entry(user.process).or_default();
-            sum.flows += 1;
-            sum.sent += known.flow.counters.egress.wire_bytes;
-            sum.received += known.flow.counters.ingress.wire_bytes;
-        }
-    }
-    sums
 }
 
 /// Depth first, with the depth of each. Whoever cannot be reached from the top (its parent is no ancestor's child) stands at the end, at the top.
