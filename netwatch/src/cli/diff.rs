@@ -94,14 +94,14 @@ enum Way {
 
 const AFTER: &str = "\
 Examples:
-  netwatch diff 2 1                                      the newest run beside the one before
-  netwatch diff base.netwatch 1 --format markdown           for a pull request
-  netwatch diff 4,3,2 1                                  three runs taken together, so that what varies is no difference
-  netwatch diff --only endpoints,names --ignore vanished base.netwatch 1
-                                                         a gate: nothing new may be talked to
+  netwatch diff 2 1                                   the newest run beside the one before
+  netwatch diff base.netwatch 1 --format markdown     for a pull request
+  netwatch diff 4,3,2 1                               three runs taken together: what varies is none
+  netwatch diff --only endpoints --ignore vanished base.netwatch 1
+                                                      a gate: nobody new may be talked to
 
-Exit code: 0 they are the same, 1 they differ, 2 trouble. Addresses behind one name are no difference,
-ephemeral ports never are. docs/diff.md says what is compared, and how.";
+Exit code: 0 they are the same, 1 they differ, 2 trouble. Addresses behind one name are no
+difference, ephemeral ports never are. docs/diff.md says what is compared, and how.";
 
 fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

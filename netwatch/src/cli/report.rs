@@ -71,11 +71,12 @@ Examples:
   netwatch report -o run.html 7                          run 7 as one file that needs no network
   netwatch report --format markdown 7 >> README.md       its network requirements
   netwatch report -o flows.csv trace.pcapng              the flows of a capture, for a spreadsheet
-  netwatch report --format nft 3 2 1 -o rules.nft        firewall rules from three runs: docs/firewall.md
+  netwatch report --format nft 3 2 1 -o rules.nft        firewall rules from three runs
   netwatch report --format k8s --generalise              a NetworkPolicy, addresses as prefixes
 
 Exit code: 0; 2 when there is no such run, or netwatch failed. Endings of FILE that choose a format:
-.txt, .json, .ndjson or .jsonl, .csv, .md, .html, .nft. docs/report.md describes them.";
+.txt, .json, .ndjson or .jsonl, .csv, .md, .html, .nft. docs/report.md describes them,
+docs/firewall.md the rules.";
 
 pub(super) fn main(arguments: &ReportArgs) -> Exit {
     match report(arguments) {

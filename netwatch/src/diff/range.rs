@@ -59,6 +59,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn nothing_differs_from_itself_and_difference_has_no_side(a in any::<(u64, u64)>(), b in any::<(u64, u64)>(), factor in 1.0f64..10.0, least in 1u64..1000) {
             let (a, b) = (Range::from(a.0).with(a.1.into()), Range::from(b.0).with(b.1.into()));

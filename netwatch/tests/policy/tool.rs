@@ -31,7 +31,7 @@ pub fn has(tool: &str, how: &[&str]) -> bool {
     is_there
 }
 
-/// A shell script in a network and mount namespace of its own, with `/tmp/rules` being the rules.
+/// A shell script in a network and mount namespace of its own, in a new directory whose file `rules` has the rules.
 pub fn sh(script: &str, rules: &str) -> Said {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("rules"), rules).expect("write the rules");

@@ -12,13 +12,15 @@ use netwatch::wire::{Application, Name};
 use super::{START_NS, facts, failed, growth, housekeeping, key, report, table, tcp};
 
 /// Words that would break out of a comment, a quoted string, a line, a here-document or a document.
-pub const ATTACKS: [&str; 6] = [
+pub const ATTACKS: [&str; 7] = [
     "x\"; drop; # ",
     "a\naccept\nIPV4\n",
     "$(reboot)`reboot`'; reboot; '",
     "--> */ }} {{ <script>",
     "- {cidr: 0.0.0.0/0}\u{2028}",
     "\\\" counter accept comment \\\"",
+    // Longer, once it is harmless, than nft takes.
+    "\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"",
 ];
 
 pub fn name(text: &str) -> Name {

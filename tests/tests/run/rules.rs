@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use netwatch_tests::{Internet, USER, USER_ID, addresses::*, internet, needs};
+use netwatch_tests::{Internet, USER, USER_ID, addresses::*, eventually, internet, needs};
 
 use crate::TRAFFIC;
 
@@ -163,6 +163,28 @@ fn several_runs_make_one_list() {
         assert!(rows.iter().any(|cells| cells == &row), "{port}: {run}");
     }
     assert!(run.stdout.contains("your DNS resolvers") && !run.stdout.contains("curl -4"), "{run}");
+}
+
+#[test]
+fn a_run_that_was_killed_is_said_to_be_incomplete() {
+    let net = internet!();
+    let command = "curl -4 -sSk -o /dev/null https://app.example/; echo ready; exec sleep 20";
+    let mut running = net.host.start(&[], &["sh", "-c", command]);
+    running.wait_for_stdout("ready");
+    let is_kept = || match rules_ported(&net) {
+        text if text.contains("app.example") => Ok(()),
+        text => Err(text),
+    };
+    // The recording is written about once a second, and read only when its writer is gone.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    running.kill_with_guardian();
+    eventually(is_kept).unwrap_or_else(|text| panic!("{text}"));
+    assert!(rules_ported(&net).contains("it was not over"), "{}", rules_ported(&net));
+}
+
+fn rules_ported(net: &Internet) -> String {
+    let run = net.host.netwatch(&["report", "--format", "ports"]);
+    run.stdout.split_whitespace().collect::<Vec<_>>().join(" ") + &run.stderr
 }
 
 #[test]

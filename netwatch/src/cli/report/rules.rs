@@ -3,18 +3,17 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use clap::builder::FalseyValueParser;
 
 use super::format::Format;
 use crate::error::{Error, Result};
 use crate::policy::{Family, Generalise, Options};
 
-/// What only rules take.
+/// What only rules take. None of it from the environment: a variable would make every other format an error.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Firewall rules")]
 pub(super) struct RulesArgs {
     /// Fold addresses into prefixes, names into wildcards and ephemeral ports into their range, by the rules of docs/firewall.md
-    #[arg(long, alias = "generalize", env = "NETWATCH_GENERALISE", value_parser = FalseyValueParser::new())]
+    #[arg(long, alias = "generalize")]
     generalise: bool,
 
     /// The shortest IPv4 prefix of --generalise [default: 24]
@@ -30,7 +29,7 @@ pub(super) struct RulesArgs {
     siblings: Option<u16>,
 
     /// A resolver of your users: DNS is open to it only (repeatable) [default: to anybody]
-    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "NETWATCH_RESOLVER")]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     resolver: Vec<IpAddr>,
 
     /// Open also what was tried and never worked
