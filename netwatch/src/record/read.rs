@@ -348,7 +348,6 @@ fn cause(row: &mut Cursor<'_>) -> Result<Cause> {
         ("no_packet", ..) => Ok(Cause::NoPacket),
         ("icmp", Some(error), ..) => Ok(Cause::Icmp(error)),
         ("errno", _, Some(errno), _) => Ok(Cause::Errno(errno)),
-        ("no_packet", ..) => Ok(Cause::NoPacket),
         ("dns", .., Some(answer)) => Ok(Cause::Dns(answer)),
         _ => Err(unknown("cause", &word)),
     }

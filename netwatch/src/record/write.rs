@@ -344,7 +344,6 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
             Cause::Icmp(error) => ("icmp", Some(*error), None, None),
             Cause::NoPacket => ("no_packet", None, None, None),
             Cause::Errno(errno) => ("errno", None, Some(*errno), None),
-            Cause::NoPacket => ("no_packet", None, None, None),
             Cause::Dns(answer) => ("dns", None, None, Some(answer.clone())),
         };
         rows.put(&[
