@@ -136,12 +136,17 @@ impl Store {
         if selector.is_empty() {
             return Err(Error::said("find", "run", "no number, id or file was given"));
         }
-        let is_number = selector.len() < 8 && selector.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number {
+        if selector.contains('/') {
+            return Ok(selector.into());
+        }
+        let runs = self.list()?;
+        let is_number = selector.bytes().all(|byte| byte.is_ascii_digit());
+        // An id may begin with digits only: then it is one unless there is a run of that number.
+        let is_place = selector.parse::<usize>().is_ok_and(|number| (1..=runs.len()).contains(&number));
+        if is_place || (is_number && !runs.iter().any(|run| run.id.starts_with(selector))) {
             return self.numbered(selector);
         }
-        let is_path = selector.contains('/') || Path::new(selector).exists();
-        if is_path { Ok(selector.into()) } else { self.by_id(selector) }
+        if Path::new(selector).exists() { Ok(selector.into()) } else { self.by_id(selector) }
     }
 
     fn numbered(&self, text: &str) -> Result<PathBuf> {
@@ -200,4 +205,25 @@ pub fn remove(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_a_number_or_the_beginning_of_an_id() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let names = ["20260101T120000.000Z-90814abc", "20260101T120001.000Z-1234abcd"];
+        let path = |at: usize| folder.path().join(format!("{}{SUFFIX}", names[at]));
+        (0..2).for_each(|at| fs::write(path(at), "").expect("written"));
+        let store = Store { folder: folder.path().to_owned() };
+        for (selector, at) in [("1", 1), ("2", 0), ("90814", 0), ("9", 0), ("1234abcd", 1), ("12", 1)] {
+            assert_eq!(store.find(Some(selector)).expect(selector), path(at), "{selector}");
+        }
+        for wrong in ["3", "0", "77", "abc"] {
+            assert!(store.find(Some(wrong)).is_err(), "{wrong}");
+        }
+        assert_eq!(store.find(Some("./1")).expect("a file"), Path::new("./1"));
+    }
 }
