@@ -13,6 +13,7 @@ mod record;
 mod setup;
 mod show;
 mod signals;
+mod trim;
 mod watch;
 
 pub(crate) use output::Output;
@@ -156,6 +157,7 @@ async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals:
     ready.live.start();
     faults::point("go")?;
     line.go()?;
+    trim::code();
     crate::guardian::let_go_of_stdio();
     let limits = Limits { duration: arguments.duration, linger: arguments.linger };
     match Watch::new(line, &mut ready.live, limits).run(signals).await? {

@@ -9,6 +9,7 @@ use super::RunExit;
 use super::live::Live;
 use super::network::Change;
 use super::signals::{Action, Listening};
+use super::trim;
 use crate::cli::Linger;
 use crate::error::{Error, Result};
 use crate::guardian::{Line, Reply};
@@ -18,6 +19,8 @@ use crate::report::EndedBy;
 const DURATION_GRACE: Duration = Duration::from_secs(5);
 /// What the kernel counted is fetched this often, so that its table keeps room; the command's private files are looked at as often.
 const LOOK: Duration = Duration::from_secs(1);
+/// After so many of these looks, the code that begins a recording has run too.
+const SETTLED: u64 = 3;
 /// "Never", for a timer that has to exist.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -60,6 +63,7 @@ pub(super) struct Watch<'a> {
     terminated_once: bool,
     /// When the kernel's table is read next.
     next_look: Instant,
+    looks: u64,
     /// The next moment at which patience ends: `--duration`, its grace, or `--linger`.
     deadline: Instant,
     /// The rest has been asked to end.
@@ -77,6 +81,7 @@ impl<'a> Watch<'a> {
             ended_by: EndedBy::Command,
             terminated_once: false,
             next_look: Instant::now() + LOOK,
+            looks: 0,
             deadline,
             ending: false,
         }
@@ -113,6 +118,10 @@ impl<'a> Watch<'a> {
             self.live.fetch_counters();
             self.live.record();
             self.live.follow(Ok(Change::ResolvConf));
+            self.looks += 1;
+            if self.looks <= SETTLED {
+                trim::code();
+            }
         }
     }
 
