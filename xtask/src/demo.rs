@@ -53,7 +53,12 @@ pub fn run() -> Result {
             [&["run"], flags.split_whitespace().collect::<Vec<_>>().as_slice(), &["--", "sh", "-c", &script]].concat();
         show(&net, &format!("run {flags}{}-- {script}", if flags.is_empty() { "" } else { " " }), &words)?;
     }
-    show_json(&net)
+    show_json(&net)?;
+    println!("\n\x1b[1mEvery run was kept: what it needs, as rules and as a page; what differs from another\x1b[0m");
+    for words in [&["history"][..], &["report", "--format", "ports", "6"], &["diff", "6", "5"]] {
+        show(&net, &words.join(" "), words)?;
+    }
+    Ok(())
 }
 
 /// Of the whole document, the part that no other tool can give.
@@ -80,7 +85,8 @@ fn introduce() {
 }
 
 fn show(net: &Internet, shown: &str, words: &[&str]) -> Result {
-    println!("\n$ sudo netwatch {shown}");
+    let sudo = if ["run", "doctor"].contains(&words[0]) { "sudo " } else { "" };
+    println!("\n$ {sudo}netwatch {shown}");
     let mut command = net.host.command(net.host.binary());
     command.args(words).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     // A command that fails is part of the show.

@@ -69,11 +69,14 @@ fn used_by(report: &Report) -> String {
 
 fn unix(report: &Report) -> String {
     let peer = |peer: &UnixPeer| {
-        let who: Vec<_> = peer.processes.iter().take(LISTED).map(|id| comm(report, *id)).collect();
+        let mut who: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
+        who.sort_unstable();
+        who.dedup();
+        who.truncate(LISTED);
         let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
         together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(", "), count(peer.connections)))
     };
-    format!("work handed to others by {}", listed(report.processes.unix.iter().map(peer)))
+    format!("{}; what answers there is not seen here", listed(report.processes.unix.iter().map(peer)))
 }
 
 fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
