@@ -1,4 +1,5 @@
-//! All flows of which something is known, within bounds: the oldest go first.
+//! All flows of which something is known, within bounds. Like the table of what was counted, this one keeps the first flows: of those that came
+//! later the newest go, once nothing more is read of them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,8 +38,8 @@ pub(super) struct Occurred {
 pub(super) struct Flows {
     limits: Limits,
     entries: HashMap<FlowKey, Entry>,
-    /// Keys by [`Entry::created`], and by [`Entry::opened`] of those that are open.
-    by_age: BTreeMap<u64, FlowKey>,
+    /// Keys by [`Entry::created`] of those that are not open, and by [`Entry::opened`] of those that are.
+    settled: BTreeMap<u64, FlowKey>,
     open_by_age: BTreeMap<u64, FlowKey>,
     /// Bytes of payload that wait for more.
     held: usize,
@@ -52,7 +53,7 @@ impl Flows {
         Self {
             limits,
             entries: HashMap::new(),
-            by_age: BTreeMap::new(),
+            settled: BTreeMap::new(),
             open_by_age: BTreeMap::new(),
             held: 0,
             facts_bytes: 0,
@@ -124,7 +125,7 @@ impl Flows {
         let is_full =
             |flows: &Self| flows.entries.len() >= flows.limits.flows || flows.facts_bytes > flows.limits.table_bytes;
         while is_full(self) && !self.entries.is_empty() {
-            self.forget_oldest(occurred);
+            self.forget_newest(occurred);
             lost.flows += 1;
         }
         self.counter += 1;
@@ -137,7 +138,7 @@ impl Flows {
             counted: 0,
         };
         self.entries.insert(sample.flow, entry);
-        self.by_age.insert(self.counter, sample.flow);
+        self.settled.insert(self.counter, sample.flow);
     }
 
     /// A flow is opened once, and again by each SYN of a new connection.
@@ -156,6 +157,7 @@ impl Flows {
         open.is_over(sample);
         self.counter += 1;
         (entry.open, entry.opened) = (Some(open), self.counter);
+        self.settled.remove(&entry.created);
         self.open_by_age.insert(self.counter, sample.flow);
     }
 
@@ -169,6 +171,7 @@ impl Flows {
         if open.is_done() {
             self.held -= open.held();
             self.open_by_age.remove(&entry.opened);
+            self.settled.insert(entry.created, sample.flow);
             entry.open = None;
         }
         push(sample.flow, read, occurred);
@@ -179,6 +182,7 @@ impl Flows {
         let Some(entry) = self.entries.get_mut(flow) else { return };
         let Some(mut open) = entry.open.take() else { return };
         self.open_by_age.remove(&entry.opened);
+        self.settled.insert(entry.created, *flow);
         self.held -= open.held();
         let mut read = Read::new();
         open.finish(flow, &mut read);
@@ -192,9 +196,12 @@ impl Flows {
         true
     }
 
-    fn forget_oldest(&mut self, occurred: &mut Vec<Occurred>) {
-        if let Some(flow) = self.by_age.first_key_value().map(|(_, flow)| *flow) {
-            self.close(&flow, occurred);
+    /// The newest that is not open; where all are, the one that has been for longest.
+    fn forget_newest(&mut self, occurred: &mut Vec<Occurred>) {
+        if self.settled.is_empty() {
+            self.close_oldest(occurred);
+        }
+        if let Some((_, flow)) = self.settled.pop_last() {
             self.remove(&flow);
         }
     }
@@ -209,7 +216,7 @@ impl Flows {
     /// Forgets a flow; what was known of it.
     pub fn remove(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
         let entry = self.entries.remove(flow)?;
-        self.by_age.remove(&entry.created);
+        self.settled.remove(&entry.created);
         self.facts_bytes -= entry.counted;
         if let Some(open) = entry.open {
             self.open_by_age.remove(&entry.opened);

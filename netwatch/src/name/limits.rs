@@ -28,7 +28,8 @@ impl Default for Limits {
             direction_bytes: 8 << 10,
             waiting_bytes: 16 << 20,
             open_flows: 4096,
-            flows: 65_536,
+            // The most that fit a hash table before it doubles.
+            flows: (1 << 17) / 8 * 7,
             addresses: 65_536,
             lookups: 16_384,
             pending: 4096,
@@ -53,7 +54,7 @@ pub struct Lost {
     pub waiting_bytes: u64,
     /// Flows that were given up because too many were waiting: the oldest.
     pub open_flows: u64,
-    /// Flows of which it was forgotten what was learned: the oldest.
+    /// Flows of which it was forgotten what was learned: of those that came when there was no room for more.
     pub flows: u64,
     /// Addresses whose names were forgotten: the oldest.
     pub addresses: u64,
