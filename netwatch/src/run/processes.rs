@@ -18,28 +18,30 @@ use crate::process::{
     Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Trace, Users,
 };
 
-/// The programs, being loaded in a thread of their own.
+/// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
 pub(super) struct Loading {
     thread: JoinHandle<Result<ProcessProbe>>,
     cmdline: bool,
 }
 
 impl Loading {
-    pub(super) fn start(config: ProcessConfig) -> Result<Self> {
-        let thread = thread::Builder::new().name("processes".into()).spawn(move || ProcessProbe::load(config));
-        let cmdline = config.cmdline;
+    /// For the run's cgroup; without one, nobody is looked for.
+    pub(super) fn start(config: ProcessConfig, cgroup: Option<&Path>) -> Result<Self> {
+        let (cmdline, cgroup) = (config.cmdline, cgroup.map(Path::to_owned));
+        let load = move || {
+            let none = || Error::said("look for", "processes", "the run has no cgroup of its own");
+            let cgroup = cgroup.ok_or_else(none)?;
+            attach(ProcessProbe::load(config)?, &cgroup)
+        };
+        let thread = thread::Builder::new().name("processes".into()).spawn(load);
         thread.map(|thread| Self { thread, cmdline }).map_err(|error| Error::os("start thread", "processes", error))
     }
 
-    /// Attached to the run's cgroup; without one, nobody is looked for.
-    pub(super) fn attach(self, cgroup: Option<&Path>, notes: &mut Vec<String>) -> Processes {
-        let loaded = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    /// Waits until they are attached.
+    pub(super) fn finish(self, notes: &mut Vec<String>) -> Processes {
+        let attached = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let look = Proc { cmdline: self.cmdline, ..Proc::default() };
-        let attached = match cgroup {
-            Some(path) => loaded.and_then(|probe| attach(probe, path)).map_err(|error| error.to_string()),
-            None => Err("the run has no cgroup of its own".to_owned()),
-        };
-        match attached {
+        match attached.map_err(|error| error.to_string()) {
             Ok(probe) => {
                 notes.extend(missing(&probe));
                 Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look }

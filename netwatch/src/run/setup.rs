@@ -45,18 +45,17 @@ pub(super) async fn set_up(
         .name("load".into())
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
         .map_err(|error| Error::os("start thread", "load", error))?;
-    let arguments = &plan.arguments;
-    let processes =
-        Loading::start(ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls })?;
     let mut notes = Vec::new();
     let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
+    let cgroup = make_cgroup(&place, &mut notes)?;
+    let arguments = &plan.arguments;
+    let what = ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
+    let processes = Loading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let (mut network, mut probe) = Network::set_up(plan, &place, &mut notes, loaded)?;
-    let cgroup = make_cgroup(&place, &mut notes)?;
     place.signals.step("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
-    let mut processes = processes.attach(cgroup.as_ref().map(Cgroup::path), &mut notes);
     if plan.arguments.verbose {
         say(&network, &probe);
     }
@@ -68,6 +67,8 @@ pub(super) async fn set_up(
         },
         error = signals.stopped() => return Err(error),
     };
+    // Before the command's first instruction.
+    let mut processes = processes.finish(&mut notes);
     processes.begin(pid);
     network.keep(
         File::open(format!("/proc/{pid}/ns/mnt"))
