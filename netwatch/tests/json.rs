@@ -4,7 +4,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use netwatch::flow::{Amount, IcmpError, Increment, Malformed, Table, Traffic};
+use netwatch::flow::{Amount, IcmpError, Increment, Malformed, Quoted, Table, Traffic};
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
 use netwatch::sink::json;
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
@@ -35,7 +35,7 @@ fn everything() -> Report {
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ];
     increments.into_iter().for_each(|increment| table.apply(increment));
-    table.note_icmp_error(unreachable, IcmpError { kind: 3, code: 3 });
+    table.note_icmp_error(Quoted { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
     let run = netwatch::report::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
     let attempts = sample::processes::attempts();

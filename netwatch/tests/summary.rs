@@ -3,7 +3,7 @@
 mod sample;
 
 use netwatch::flow::{
-    Amount, Counters, Direction, IcmpError, Increment, Lost, Malformed, PerDirection, Table, Traffic,
+    Amount, Counters, Direction, IcmpError, Increment, Lost, Malformed, PerDirection, Quoted, Table, Traffic,
 };
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
 use netwatch::sink::summary::{self, By, Options};
@@ -36,8 +36,16 @@ fn failures() -> Table {
         Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key(1, 0, v4(9), 0)), (0, 0), (3, 240)) },
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ]);
-    table.note_icmp_error(key(17, 5, v4(9), 9), IcmpError { kind: 3, code: 3 });
-    table.note_icmp_error(key(6, 4, v6(9), 83), IcmpError { kind: 1, code: 4 });
+    table.note_icmp_error(Quoted {
+        flow: key(17, 5, v4(9), 9),
+        error: IcmpError { kind: 3, code: 3 },
+        by_target: false,
+    });
+    table.note_icmp_error(Quoted {
+        flow: key(6, 4, v6(9), 83),
+        error: IcmpError { kind: 1, code: 4 },
+        by_target: false,
+    });
     table
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::AddAssign;
 
-use super::{Direction, PerDirection, TcpFacts};
+use super::{Direction, FlowKey, PerDirection, TcpFacts};
 
 /// The ACK bit of the TCP flag byte (RFC 9293, 3.1).
 const ACK: u8 = 0x10;
@@ -73,6 +73,17 @@ pub struct IcmpError {
     pub kind: u8,
     /// The ICMP code.
     pub code: u8,
+}
+
+/// An ICMP error and whose packet it quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Quoted {
+    /// The flow. On a loopback, its local end sent the packet.
+    pub flow: FlowKey,
+    /// The error.
+    pub error: IcmpError,
+    /// The target sent the error: it would not have what the remote had sent.
+    pub by_target: bool,
 }
 
 impl IcmpError {

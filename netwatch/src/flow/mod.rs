@@ -15,7 +15,7 @@ pub use balance::{Amount, Balance, Difference, FileBalance, InterfaceCounters, L
 pub use counters::{Counters, PerDirection};
 pub use endpoint::{Endpoint, EndpointKey, Remote};
 pub use entry::{EndReason, Flow};
-pub use failed::{Failed, IcmpError};
+pub use failed::{Failed, IcmpError, Quoted};
 pub use increment::{Increment, Lost, RoundTrips, TcpFacts};
 pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, Scope, Traffic};
 pub use protocol::Protocol;

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::endpoint::{self, FoldedEndpoint};
 use super::{
-    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, IcmpError, Increment, PerDirection, Protocol,
+    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, IcmpError, Increment, PerDirection, Protocol, Quoted,
     RemainderKind, Remainders, Scope, Traffic,
 };
 
@@ -28,7 +28,8 @@ pub struct Table {
     hasher: RandomState,
     counts: Folded,
     /// Apart from the flows, because a sample usually arrives before the drain that brings its flow.
-    icmp_errors: HashMap<FlowKey, IcmpError>,
+    /// By flow, and by whether the target sent it.
+    icmp_errors: HashMap<(FlowKey, bool), IcmpError>,
     link: ScopeSums,
     loopback: ScopeSums,
 }
@@ -131,13 +132,15 @@ impl Table {
         self.folded.entry((scope, key)).or_default()
     }
 
-    /// An ICMP error quoted a packet that the local end of this flow had sent. Errors that end no attempt are ignored.
-    pub fn note_icmp_error(&mut self, flow: FlowKey, error: IcmpError) {
+    /// An ICMP error was seen. Errors that end no attempt are ignored, as are in the end those that whoever opened the flow sent: an answer that
+    /// came when nobody waited for it any more.
+    pub fn note_icmp_error(&mut self, quoted: Quoted) {
+        let Quoted { flow, error, by_target } = quoted;
         if !error.is_failure(flow.remote.addr) {
             return;
         }
-        if self.icmp_errors.len() < self.max_flows || self.icmp_errors.contains_key(&flow) {
-            self.icmp_errors.insert(flow, error);
+        if self.icmp_errors.len() < self.max_flows || self.icmp_errors.contains_key(&(flow, by_target)) {
+            self.icmp_errors.insert((flow, by_target), error);
         } else {
             self.counts.icmp_errors += 1;
         }
@@ -156,16 +159,20 @@ impl Table {
     }
 
     fn flows_with_errors(&self, scope: Scope) -> impl Iterator<Item = Flow> {
-        self.flows.values().filter(move |flow| flow.key.scope == scope).map(|flow| {
-            let icmp_error = self.icmp_errors.get(&flow.key).copied();
-            Flow { icmp_error, ..flow.clone() }
-        })
+        self.flows
+            .values()
+            .filter(move |flow| flow.key.scope == scope)
+            .map(|flow| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
+    }
+
+    /// What the other side than the opener said.
+    fn icmp_error(&self, flow: &Flow) -> Option<IcmpError> {
+        self.icmp_errors.get(&(flow.key, flow.opened_by == Direction::Ingress)).copied()
     }
 
     /// One flow, if it has an entry of its own.
     pub fn flow(&self, key: &FlowKey) -> Option<Flow> {
-        let icmp_error = self.icmp_errors.get(key).copied();
-        self.flows.get(key).map(|flow| Flow { icmp_error, ..flow.clone() })
+        self.flows.get(key).map(|flow| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
     }
 
     /// Flows that began so far in one scope; a lower bound where [`Folded::at_least`] is set.
@@ -194,7 +201,8 @@ impl Table {
         }
         for flow in flows {
             table.sums_mut(flow.key.scope).counted += flow.counters;
-            table.icmp_errors.extend(flow.icmp_error.map(|error| (flow.key, error)));
+            let by_target = flow.opened_by == Direction::Ingress;
+            table.icmp_errors.extend(flow.icmp_error.map(|error| ((flow.key, by_target), error)));
             table.flows.insert(flow.key, flow);
         }
         table
@@ -204,7 +212,8 @@ impl Table {
     pub fn endpoints(&self, scope: Scope) -> Vec<Endpoint> {
         let mut folded: BTreeMap<EndpointKey, FoldedEndpoint> =
             self.folded.iter().filter(|((of, _), _)| *of == scope).map(|((_, key), part)| (*key, *part)).collect();
-        for key in self.icmp_errors.keys().filter(|key| key.scope == scope && !self.flows.contains_key(key)) {
+        let received = self.icmp_errors.keys().filter(|(_, by_target)| !by_target).map(|(key, _)| key);
+        for key in received.filter(|key| key.scope == scope && !self.flows.contains_key(key)) {
             if let Some(part) = folded.get_mut(&EndpointKey::of(key, Direction::Egress)) {
                 part.failed.unreachable += 1;
             }

@@ -14,7 +14,7 @@ use netwatch_common::{hash, remainder};
 use super::abi;
 use super::clock::Clock;
 use super::icmp;
-use crate::flow::{self, IcmpError, Increment, Lost, Traffic};
+use crate::flow::{Increment, Lost, Quoted, Traffic};
 
 mod fragments;
 
@@ -45,7 +45,7 @@ impl<'a> Counted<'a> {
     }
 
     /// The flow whose packet this ICMP error quotes, and the error. The flow's local end sent the packet.
-    pub fn icmp_error(&self) -> Option<(flow::FlowKey, IcmpError)> {
+    pub fn icmp_error(&self) -> Option<Quoted> {
         if !self.seen.packet.icmp_error {
             return None;
         }

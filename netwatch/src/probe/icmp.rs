@@ -6,13 +6,13 @@ use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 
 use super::abi;
 use super::rings::{Reason, Sample};
-use crate::flow::{Direction, FlowKey, IcmpError, Scope, Traffic};
+use crate::flow::{Direction, FlowKey, IcmpError, Quoted, Scope, Traffic};
 
 /// Type, code, checksum, and four bytes that depend on the type.
 const ICMP_HEADER: usize = 8;
 
 /// The flow, by the target's view, and the error; `None` for other samples and for quotes too short to say.
-pub(super) fn quoted(sample: &Sample) -> Option<(FlowKey, IcmpError)> {
+pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
     let Traffic::Flow(carrier) = sample.traffic else { return None };
     if sample.reason != Reason::IcmpError {
         return None;
@@ -22,7 +22,7 @@ pub(super) fn quoted(sample: &Sample) -> Option<(FlowKey, IcmpError)> {
 }
 
 /// The same for a frame that was counted, an ICMP error.
-pub(super) fn quoted_by(seen: &Observation, frame: &[u8]) -> Option<(FlowKey, IcmpError)> {
+pub(super) fn quoted_by(seen: &Observation, frame: &[u8]) -> Option<Quoted> {
     let hook = quoted_at(seen.key.scope == scope::LOOPBACK, seen.direction == EGRESS);
     find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
 }
@@ -36,11 +36,11 @@ fn quoted_at(is_loopback: bool, is_egress: bool) -> Hook {
     }
 }
 
-fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<(FlowKey, IcmpError)> {
+fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<Quoted> {
     let (message, quote) = locate(bytes, payload)?;
     let error = IcmpError { kind: bytes[message], code: bytes[message + 1] };
     let flow = parse_quote(&bytes[quote..], is_v4, hook)?;
-    Some((flow, error))
+    Some(Quoted { flow, error, by_target: hook == Hook::ToTarget })
 }
 
 /// Where the ICMP message and the packet that it quotes start. To the parser the message's eight bytes are a header, so the quote is the

@@ -144,7 +144,7 @@ pub struct Probe {
 }
 
 /// The flow whose packet an ICMP error among the samples quotes, and the error.
-pub fn icmp_error(notice: &Notice) -> Option<(crate::flow::FlowKey, crate::flow::IcmpError)> {
+pub fn icmp_error(notice: &Notice) -> Option<crate::flow::Quoted> {
     match notice {
         Notice::Sample(sample) => icmp::quoted(sample),
         Notice::NewFlow(_) | Notice::Sender(_) => None,

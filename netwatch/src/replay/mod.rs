@@ -230,8 +230,8 @@ pub fn on_the_link(increment: Increment) -> Increment {
 }
 
 /// An ICMP error that was seen on the link says that a flow's packet did not arrive.
-pub fn note_icmp_error(table: &mut Table, quoted: Option<(flow::FlowKey, flow::IcmpError)>) {
-    if let Some((key, error)) = quoted {
-        table.note_icmp_error(flow::FlowKey { scope: Scope::Link, ..key }, error);
+pub fn note_icmp_error(table: &mut Table, quoted: Option<flow::Quoted>) {
+    if let Some(quoted) = quoted {
+        table.note_icmp_error(flow::Quoted { flow: flow::FlowKey { scope: Scope::Link, ..quoted.flow }, ..quoted });
     }
 }

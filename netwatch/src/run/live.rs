@@ -73,8 +73,8 @@ impl Live {
         let (table, names, processes) = (&mut self.table, &mut self.names, &mut self.processes);
         let polled = self.probe.poll(&mut |notice| {
             processes.note(&notice);
-            if let Some((flow, error)) = icmp_error(&notice) {
-                table.note_icmp_error(flow, error);
+            if let Some(quoted) = icmp_error(&notice) {
+                table.note_icmp_error(quoted);
             }
             if let Notice::Sample(sample) = &notice
                 && let Some(sample) = heard(sample)

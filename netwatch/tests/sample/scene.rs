@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netwatch::flow::{Direction, FlowKey, IcmpError, Increment, Table, Traffic};
+use netwatch::flow::{Direction, FlowKey, IcmpError, Increment, Quoted, Table, Traffic};
 use netwatch::name::{Lookup, Named, ResponseTimes, Source};
 use netwatch::report::{FlowNaming, Report, Shown};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
@@ -116,7 +116,11 @@ fn everything_table() -> Table {
     increments.extend(ATTACKS.iter().zip(100u8..).map(|(_, host)| open_v4(host)));
     increments.extend(housekeeping());
     let mut table = table(increments);
-    table.note_icmp_error(key(17, 41_002, address("203.0.113.98"), 9), IcmpError { kind: 3, code: 3 });
+    table.note_icmp_error(Quoted {
+        flow: key(17, 41_002, address("203.0.113.98"), 9),
+        error: IcmpError { kind: 3, code: 3 },
+        by_target: false,
+    });
     table
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{End, Housekeeping, Malformed, TcpFacts};
+use crate::flow::{End, Housekeeping, Malformed, Quoted, TcpFacts};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
@@ -60,10 +60,24 @@ fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
 fn an_icmp_error_may_come_before_its_flow() {
     let mut table = Table::default();
     let udp = key(17, 1000, 1, 9);
-    table.note_icmp_error(udp, IcmpError { kind: 3, code: 3 });
+    table.note_icmp_error(Quoted { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     table.apply(growth(Traffic::Flow(udp), 42));
     assert_eq!(table.endpoints(Scope::Link)[0].failed.unreachable, 1);
     assert_eq!(table.flows(Scope::Link)[0].failed().unreachable, 1);
+}
+
+#[test]
+fn an_answer_that_came_too_late_is_no_failed_attempt() {
+    let udp = key(17, 1000, 1, 53);
+    let error = IcmpError { kind: 3, code: 3 };
+    for (opened_by, by_target, unreachable) in
+        [(Direction::Egress, true, 0), (Direction::Egress, false, 1), (Direction::Ingress, true, 1)]
+    {
+        let mut table = Table::default();
+        table.note_icmp_error(Quoted { flow: udp, error, by_target });
+        table.apply(Increment { opened_by, ..growth(Traffic::Flow(udp), 42) });
+        assert_eq!(table.flows(Scope::Link)[0].failed().unreachable, unreachable, "{opened_by:?} {by_target}");
+    }
 }
 
 #[test]
@@ -86,7 +100,11 @@ fn memory_is_bounded_against_a_scan() {
     let mut table = Table::new(8);
     for port in 1..=1000 {
         table.apply(growth(Traffic::Flow(key(17, 1, 1, port)), 60));
-        table.note_icmp_error(key(17, 1, 1, port), IcmpError { kind: 3, code: 3 });
+        table.note_icmp_error(Quoted {
+            flow: key(17, 1, 1, port),
+            error: IcmpError { kind: 3, code: 3 },
+            by_target: false,
+        });
     }
     assert!(table.endpoints(Scope::Link).len() <= 17);
     assert!(table.folded().at_least);

@@ -3,6 +3,7 @@
 use netwatch_common::parse::Link;
 
 use super::*;
+use crate::flow::{self, IcmpError};
 use crate::flow::{Counters, Direction, End, PerDirection};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -145,6 +146,8 @@ fn payload_and_icmp_errors_are_there_for_who_wants_them() {
     assert_eq!((counted.payload(), counted.icmp_error()), (&b"query"[..], None));
     let error = ipv4(1, 3, 7, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &query].concat());
     let seen = host.count(&raw(&error), |_| Hook::Loopback, 2, &mut |_| {});
-    let (key, error) = Counted { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
+    let Quoted { flow: key, error, by_target } =
+        Counted { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
     assert_eq!((key.local.port, key.remote.port, error), (1000, 53, IcmpError { kind: 3, code: 3 }));
+    assert!(!by_target);
 }
