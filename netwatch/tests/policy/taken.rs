@@ -60,6 +60,42 @@ fn iptables_takes_it_again_and_lets_go() {
 }
 
 #[test]
+fn iptables_script_loads_nothing_for_an_argument_that_it_does_not_know() {
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
+        return;
+    }
+    let text = rules(Format::Iptables, &[&everything()], &Options::default());
+    for arguments in ["--help", "-h", "--tset", "remove", "''", "--test --remove", "--remove now"] {
+        let script = format!(
+            "code=0; sh rules {arguments} > said 2>&1 || code=$?; cat said; test $code = 2
+            grep -q 'usage: sh rules \\[--test | --remove\\]' said; test \"$(iptables -S | grep -c netwatch)\" = 0"
+        );
+        sh(&script, &text).assert_ok(arguments);
+    }
+}
+
+#[test]
+fn iptables_rules_of_one_user_take_the_place_of_the_machine_s_and_back() {
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
+        return;
+    }
+    let all = rules(Format::Iptables, &[&everything()], &Options::default());
+    let one = rules(Format::Iptables, &[&everything()], &for_user("4242"));
+    let put = |name: &str, text: &str| format!("cat > {name} <<'THE END'\n{text}THE END\n");
+    let script = put("all", &all)
+        + &put("one", &one)
+        + "iptables -S > empty
+        sh one; iptables -S > once
+        sh all; iptables -A INPUT -m comment --comment 'by hand: a b' -j netwatch-in; sh one; iptables -S > again
+        cat again; cmp once again; grep -q -x -e '-A OUTPUT -m owner --uid-owner 4242 -j netwatch-out' again
+        test \"$(grep -c -e '-j netwatch' again)\" = 1
+        sh all; iptables -S > machine; test \"$(grep -c -e '-j netwatch' machine)\" = 2
+        sh one --remove; iptables -S > gone; cmp empty gone; ip6tables -S > gone; cmp empty gone
+        sh one; sh all --remove; iptables -S > gone; cmp empty gone; ip6tables -S > gone; cmp empty gone";
+    sh(&script, "").assert_ok(&one);
+}
+
+#[test]
 fn iptables_restore_takes_one_family() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables-restore", "--version"]) {
         return;
