@@ -242,6 +242,20 @@ fn cilium_goes_by_name_where_dns_was_asked() {
 }
 
 #[test]
+fn cilium_learns_names_from_a_server_that_the_program_chose_itself() {
+    let to = [("203.0.113.53", 53, None), ("203.0.113.54", 53, Some("dns.example")), ("203.0.113.10", 443, None)];
+    let text = rules(Format::Cilium, &[&connections(&to)], &plain());
+    let rules: Vec<&str> = text.split("\n    - ").collect();
+    for (peer, has_proxy) in [("203.0.113.53/32", true), ("dns.example\"\n", true), ("203.0.113.10/32", false)] {
+        let rule = rules.iter().find(|rule| rule.contains(peer)).unwrap_or_else(|| panic!("{peer}: {text}"));
+        assert_eq!(rule.ends_with("dns:\n              - matchPattern: \"*\""), has_proxy, "{peer}: {rule}\n{text}");
+    }
+    let server = table([came("198.51.100.200", 17, 53)]);
+    let server = report(facts(&server, &["server"]), &server);
+    assert!(!super::rules(Format::Cilium, &[&server], &plain()).contains("dns:"), "a server asks nobody");
+}
+
+#[test]
 fn iptables_of_one_family_has_no_address_of_the_other() {
     let four = rules(Format::Iptables, &[&everything()], &Options { family: Some(Family::V4), ..plain() });
     let six = rules(Format::Iptables, &[&everything()], &Options { family: Some(Family::V6), ..plain() });
