@@ -207,9 +207,17 @@ fn what_failed_before_a_packet_was_sent_is_said() {
         attempt("[2001:db8::9]:443", Cause::Errno(101)),
         attempt("127.0.0.1:5432", Cause::Errno(111)),
         attempt("203.0.113.9:443", Cause::Refused),
+        // In the default mode the errno is not looked for.
+        attempt("203.0.113.8:443", Cause::NoPacket),
+        attempt("127.0.0.1:5433", Cause::NoPacket),
+        // Another time it worked.
+        attempt("203.0.113.10:443", Cause::NoPacket),
     ];
-    let gaps = Requirements::of(&[&report], &plain()).gaps;
-    assert_eq!(gaps, ["3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed"]);
+    let expected = [
+        "3f2a: tcp 203.0.113.8:443 failed at once (no_packet), so it is not listed",
+        "3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed",
+    ];
+    assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
 }
 
 #[test]
