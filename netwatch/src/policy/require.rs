@@ -252,7 +252,7 @@ fn put(needs: &mut BTreeMap<Key, Need>, need: Need) {
 
 /// Nothing ever came of it. A datagram that nobody answered may have been all that was wanted; one that came back as an ICMP error was not.
 /// An echo that nobody answered is no need.
-fn has_only_failed(endpoint: &Endpoint) -> bool {
+pub(crate) fn has_only_failed(endpoint: &Endpoint) -> bool {
     let Endpoint { key, connections, flows, counters, failed, .. } = endpoint;
     let is_silent = counters.ingress.packets == 0;
     match key.protocol {
