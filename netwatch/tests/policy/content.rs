@@ -298,6 +298,21 @@ fn systemd_cannot_restrict_who_comes_to_an_open_port() {
 }
 
 #[test]
+fn systemd_says_which_resolvers_it_denies_and_restricts_no_families_that_no_run_shows() {
+    let asked = table([growth(Traffic::Flow(key(17, 50_000, address("10.87.0.1"), 53)), (1, 83), (1, 131))]);
+    let asked = report(facts(&asked, &["app"]), &asked);
+    let has_said = |report: &Report, options: &Options| {
+        let text = rules(Format::Systemd, &[report], options);
+        assert!(!active(Format::Systemd, &text).contains("RestrictAddressFamilies"), "{text}");
+        text.contains("DNS is denied to every resolver")
+    };
+    assert!(has_said(&asked, &plain()));
+    assert!(!has_said(&asked, &Options { resolvers: vec![address("192.0.2.53")], ..plain() }));
+    assert!(!has_said(&connections(&[("203.0.113.10", 443, None)]), &plain()), "it asked no DNS");
+    assert!(!has_said(&everything(), &plain()), "anybody may come in, so nothing is denied");
+}
+
+#[test]
 fn requirements_are_sorted_named_before_unnamed_out_before_in() {
     let requirements = Requirements::of(&[&everything()], &plain());
     let rank = |need: &netwatch::policy::Need| (need.direction, need.name.is_none());

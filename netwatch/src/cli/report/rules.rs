@@ -28,7 +28,7 @@ pub(super) struct RulesArgs {
     #[arg(long, value_name = "N", requires = "generalise", value_parser = clap::value_parser!(u16).range(2..))]
     siblings: Option<u16>,
 
-    /// A resolver of your users: DNS is open to it only (repeatable) [default: to anybody]
+    /// A resolver of your users, to which DNS is open (repeatable) [default: by format, see docs/firewall.md]
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     resolver: Vec<IpAddr>,
 
