@@ -220,6 +220,29 @@ fn failures_are_by_name_port_and_cause() {
 }
 
 #[test]
+fn addresses_behind_a_name_are_no_difference_where_not_a_packet_was_sent() {
+    let nowhere = |to: &'static str| {
+        let mut report = bytes(100);
+        report.naming.lookups.push(lookup(name("app.example"), vec![address(to)]));
+        report.attempts = vec![Attempt {
+            first_ns: START_NS,
+            last_ns: START_NS,
+            count: 1,
+            tries: 1,
+            target: Target::Address((address(to), 443).into()),
+            protocol: Some(Protocol::TCP),
+            cause: Cause::NoPacket,
+            process: None,
+        }];
+        report
+    };
+    let difference = diff(&nowhere("2001:db8::7"), &nowhere("2001:db8::8"));
+    assert!(difference.is_same(), "{:?}", said(&difference));
+    let appeared = diff(&bytes(100), &nowhere("2001:db8::7"));
+    assert_eq!(of_kind(&appeared, Kind::Failures), ["+tcp app.example:443: no_packet"]);
+}
+
+#[test]
 fn names_of_addresses_are_no_names() {
     let mut report = bytes(100);
     report.naming.lookups.push(lookup(name("10.113.0.203.in-addr.arpa"), vec![]));

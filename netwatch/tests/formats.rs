@@ -49,6 +49,40 @@ fn markdown_of_nothing() {
 }
 
 #[test]
+fn markdown_has_every_name_of_an_address() {
+    let flow = |port, sent| sample::tcp(sample::key(6, port, sample::v4(10), 443), 1, (3, sent), (2, 200));
+    let mut table = sample::table([flow(1, 1_000), flow(2, 2_000), flow(3, 4_000)]);
+    // Nobody answered the datagrams to this one, and some came back as errors: not all of them failed.
+    let log = |port| {
+        sample::growth(netwatch::flow::Traffic::Flow(sample::key(17, port, sample::v4(51), 514)), (1, 90), (0, 0))
+    };
+    (4..6).for_each(|port| table.apply(log(port)));
+    table.note_icmp_error(sample::key(17, 4, sample::v4(51), 514), netwatch::flow::IcmpError { kind: 3, code: 3 });
+    let mut report = sample::report(sample::facts(&table, &["app"]), &table);
+    for flow in &mut report.flows {
+        let name = match flow.flow.key.local.port {
+            1 => "a.example",
+            2 => "b.example",
+            _ => continue,
+        };
+        let shown = netwatch::report::Shown { name: sample::scene::name(name), source: netwatch::name::Source::Sni };
+        flow.naming = Some(Box::new(netwatch::report::FlowNaming { shown: Some(shown), ..Default::default() }));
+    }
+    let text = as_markdown(&report);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+    for (host, port, connections, sent) in [
+        ("`a.example`", "tcp/443", "1", "1.00 kB"),
+        ("`b.example`", "tcp/443", "1", "2.00 kB"),
+        ("(no name)", "tcp/443", "1", "4.00 kB"),
+        ("(no name)", "udp/514", "2", "180 B"),
+    ] {
+        let is = |row: &&Vec<&str>| row.len() == 10 && row[1] == host && row[2] == port;
+        let row = rows.iter().find(is).unwrap_or_else(|| panic!("{host}: {text}"));
+        assert_eq!((row[6], row[7]), (connections, sent), "{text}");
+    }
+}
+
+#[test]
 fn nothing_from_the_wire_is_markup() {
     let text = as_markdown(&rich::hostile().0);
     for line in text.lines() {

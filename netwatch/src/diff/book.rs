@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::flow::{Direction, EndpointKey, Protocol};
+use crate::name::Lookup;
 use crate::policy::{Place, place};
 use crate::process::Process;
 use crate::report::{KnownFlow, Report};
@@ -14,6 +15,8 @@ const COMM: usize = 15;
 /// What all runs know together.
 pub(super) struct Book {
     names: BTreeMap<IpAddr, String>,
+    /// What DNS gave addresses for, used or not.
+    answers: BTreeMap<IpAddr, String>,
     programs: BTreeMap<String, String>,
 }
 
@@ -25,6 +28,12 @@ impl Book {
             let shown = known.shown().filter(|_| is_out)?;
             Some((known.flow.key.remote.addr, shown.name.to_string()))
         };
+        let lookups = reports.clone().flat_map(|report| &report.naming.lookups);
+        let asked = lookups.filter(|lookup| lookup.asked_by == Direction::Egress);
+        let answered = |lookup: &Lookup| {
+            let name = lookup.question.name.to_string();
+            lookup.addresses.iter().map(|address| (*address, name.clone())).collect::<Vec<_>>()
+        };
         let processes = reports.flat_map(|report| &report.processes.list);
         let program = |process: &Process| {
             let path = process.exe.clone()?;
@@ -33,9 +42,15 @@ impl Book {
         // The first of several names, in their order, so that it is the same whatever came first.
         let mut names: Vec<_> = flows.filter_map(named).collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
+        let mut answers: Vec<_> = asked.flat_map(answered).collect();
+        answers.sort_unstable_by(|a, b| b.cmp(a));
         let mut programs: Vec<_> = processes.filter_map(program).collect();
         programs.sort_unstable_by(|a, b| b.cmp(a));
-        Self { names: names.into_iter().collect(), programs: programs.into_iter().collect() }
+        Self {
+            names: names.into_iter().collect(),
+            answers: answers.into_iter().collect(),
+            programs: programs.into_iter().collect(),
+        }
     }
 
     /// Who a flow or endpoint is with.
@@ -51,11 +66,12 @@ impl Book {
         }
     }
 
-    /// What a failed attempt was to reach.
+    /// What a failed attempt was to reach. One that failed before a packet was sent has no flow that would tell its name: DNS's answers do.
     pub fn tried(&self, report: &Report, address: IpAddr, port: u16, protocol: Protocol) -> String {
         let remote = crate::flow::Remote::Address(address);
         let key = EndpointKey { remote, protocol, port, direction: Direction::Egress, fragment: false };
-        self.remote(report, &key, address, None)
+        let name = self.names.get(&address).or_else(|| self.answers.get(&address));
+        self.remote(report, &key, address, name.cloned())
     }
 
     /// The program of a process: its path, also where only another run could read it.

@@ -90,7 +90,7 @@ impl One {
         for flow in flows {
             let connections = flow.flow.connections();
             self.add(subject(flow.shown().map(|shown| shown.name.to_string())), sizes(flow.flow.counters, connections));
-            rest = (rest.0.zip(flow.flow.counters, less), rest.1.saturating_sub(connections));
+            rest = (rest.0.zip(flow.flow.counters, Counters::saturating_sub), rest.1.saturating_sub(connections));
             self.add_spoken(key.protocol, flow);
         }
         if !rest.0.both().is_zero() || flows.is_empty() {
@@ -157,15 +157,6 @@ fn with_port(remote: String, port: Port) -> String {
 fn sizes(counters: PerDirection<Counters>, connections: u64) -> [(Unit, u64); 3] {
     let PerDirection { egress, ingress } = counters;
     [(Unit::Sent, egress.wire_bytes), (Unit::Received, ingress.wire_bytes), (Unit::Connections, connections)]
-}
-
-fn less(all: Counters, part: Counters) -> Counters {
-    Counters {
-        skbs: all.skbs.saturating_sub(part.skbs),
-        packets: all.packets.saturating_sub(part.packets),
-        bytes: all.bytes.saturating_sub(part.bytes),
-        wire_bytes: all.wire_bytes.saturating_sub(part.wire_bytes),
-    }
 }
 
 /// Whether processes were looked for in all of these runs.

@@ -88,6 +88,18 @@ impl<T: AddAssign> AddAssign for PerDirection<T> {
     }
 }
 
+impl Counters {
+    /// What is left when a part is taken away; never less than nothing.
+    pub fn saturating_sub(self, part: Self) -> Self {
+        Self {
+            skbs: self.skbs.saturating_sub(part.skbs),
+            packets: self.packets.saturating_sub(part.packets),
+            bytes: self.bytes.saturating_sub(part.bytes),
+            wire_bytes: self.wire_bytes.saturating_sub(part.wire_bytes),
+        }
+    }
+}
+
 impl Sub for Counters {
     type Output = Self;
     /// # Panics

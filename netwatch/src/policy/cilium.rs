@@ -8,13 +8,18 @@ use super::header::{self, commented};
 use super::need::{Need, Pattern, Service, is_host_name};
 use super::yaml::{name, ports, quoted, title, tried, unsaid};
 use super::{Options, Requirements};
-use crate::flow::Direction;
+use crate::flow::{Direction, Protocol};
 
 const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
     need no rule. Port ranges need Cilium 1.16, ICMP 1.13.";
 const NAMES: &str = "Names are followed as they change, because DNS passes through Cilium's proxy. What was never asked of DNS is listed by address.";
 const CANNOT: &str = "multicast, and protocols other than TCP, UDP, SCTP and ICMP";
-/// Every question is let through: with search domains a resolver asks for more than the names below.
+/// The proxy for DNS, without which Cilium learns no names. Every question is let through: with search domains a resolver asks for more than the
+/// names below.
+const ASK: &str = "          rules:
+            dns:
+              - matchPattern: \"*\"
+";
 const DNS: &str = "    # DNS: the cluster's own, through Cilium's proxy, which learns the addresses of names
     - toEndpoints:
         - matchLabels:
@@ -23,9 +28,6 @@ const DNS: &str = "    # DNS: the cluster's own, through Cilium's proxy, which l
       toPorts:
         - ports:
             - {port: \"53\", protocol: ANY}
-          rules:
-            dns:
-              - matchPattern: \"*\"
 ";
 
 pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
@@ -36,7 +38,8 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata:\n  name: {name}\nspec:\n  endpointSelector:\n    matchLabels:\n      app: {name}\n"
     );
     let has_names = requirements.of_direction(Direction::Egress).any(|need| !names(need).is_empty());
-    let mut egress = if requirements.dns || has_names { DNS.to_owned() + &resolvers(options) } else { String::new() };
+    let mut egress =
+        if requirements.dns || has_names { DNS.to_owned() + ASK + &resolvers(options) } else { String::new() };
     requirements.of_direction(Direction::Egress).for_each(|need| egress += &out(need));
     section(&mut text, "egress", &egress);
     let mut ingress = String::new();
@@ -58,9 +61,8 @@ fn resolvers(options: &Options) -> String {
     if nets.is_empty() {
         return String::new();
     }
-    let rules = "          rules:\n            dns:\n              - matchPattern: \"*\"\n";
     format!(
-        "    - toCIDR: [{}]\n      toPorts:\n        - ports:\n            - {{port: \"53\", protocol: ANY}}\n{rules}",
+        "    - toCIDR: [{}]\n      toPorts:\n        - ports:\n            - {{port: \"53\", protocol: ANY}}\n{ASK}",
         list(&nets)
     )
 }
@@ -89,6 +91,7 @@ fn out(need: &Need) -> String {
             text += &format!("        - {key}: {}\n", quoted(pattern));
         }
         text += &to;
+        text += proxy(need.service);
     }
     // Where a name cannot be followed, all its addresses are listed.
     let bare =
@@ -97,9 +100,17 @@ fn out(need: &Need) -> String {
         && let Some(to) = to(need.service)
     {
         text += &title(need, "    ");
-        text += &format!("    - toCIDR: [{}]\n{to}", list(bare));
+        text += &format!("    - toCIDR: [{}]\n{to}{}", list(bare), proxy(need.service));
     }
     text
+}
+
+/// A DNS server that the program chose itself tells it names as well.
+fn proxy(service: Service) -> &'static str {
+    match service {
+        Service::Ports(Protocol::TCP | Protocol::UDP, 53, 53) => ASK,
+        _ => "",
+    }
 }
 
 fn incoming(need: &Need, options: &Options) -> String {

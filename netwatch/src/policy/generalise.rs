@@ -25,9 +25,9 @@ impl Default for Generalise {
     }
 }
 
-/// Addresses of one name, and of none, from which on a prefix stands for them: without a name, two neighbours may be strangers.
+/// Addresses of one name, and of none or a wildcard, from which on a prefix stands for them: without one name, two neighbours may be strangers.
 const ADDRESSES_NAMED: usize = 2;
-const ADDRESSES_UNNAMED: usize = 3;
+const ADDRESSES_OTHERS: usize = 3;
 /// Ephemeral ports of one peer from which on the whole range stands for them.
 const PORTS: usize = 3;
 
@@ -38,11 +38,11 @@ const PORTS: usize = 3;
 ///    [`Generalise::names`] of them. Never below a public suffix (publicsuffix.org, private part included: not `*.co.uk`, not `*.github.io`), which
 ///    leaves out parents of a single label too.
 /// 3. Addresses of one need that share a prefix of [`Generalise::v4`] or [`Generalise::v6`] bits become the smallest prefix that covers
-///    them, when there are two of them (three where they have no name).
+///    them, when there are two of them (three where they have no name, or that of a wildcard).
 pub fn generalise(needs: Vec<Need>, rules: &Generalise) -> Vec<Need> {
     let mut needs = wildcards(ports(needs), rules.names.max(2));
     for need in &mut needs {
-        let least = if need.name.is_some() { ADDRESSES_NAMED } else { ADDRESSES_UNNAMED };
+        let least = if let Some(Pattern::Exact(_)) = need.name { ADDRESSES_NAMED } else { ADDRESSES_OTHERS };
         let wide = prefixes(&need.peers, rules, least);
         need.unasked = match need.unasked == need.peers {
             true => wide.clone(),
@@ -58,6 +58,7 @@ fn ports(needs: Vec<Need>) -> Vec<Need> {
         Service::Ports(protocol, first, _) if first >= EPHEMERAL => Some(Service::Ports(protocol, EPHEMERAL, u16::MAX)),
         _ => None,
     };
+    let needs: Vec<Need> = needs.into_iter().flat_map(by_peer).collect();
     // Peers without a name are told apart by their addresses.
     let peer = |need: &Need| (need.name.clone(), need.name.is_none().then(|| need.peers.clone()));
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -74,7 +75,46 @@ fn ports(needs: Vec<Need>) -> Vec<Need> {
         }
         fold(&mut result, &members, |need| need.service = service);
     }
-    result.into_iter().flatten().collect()
+    together(result.into_iter().flatten())
+}
+
+/// Peers without a name that are asked for an ephemeral port, each by itself; other needs as they are.
+fn by_peer(need: Need) -> Vec<Need> {
+    if need.name.is_some() || need.direction == Direction::Ingress || !need.service.is_ephemeral() {
+        return vec![need];
+    }
+    let mut failed = need.failed;
+    let one = |peer: &IpNet| {
+        let is_unasked = need.unasked.contains(peer);
+        Need {
+            peers: BTreeSet::from([*peer]),
+            asked: if is_unasked { BTreeSet::new() } else { need.asked.clone() },
+            unasked: is_unasked.then_some(*peer).into_iter().collect(),
+            // Counted once.
+            failed: std::mem::take(&mut failed),
+            ..need.clone()
+        }
+    };
+    need.peers.iter().map(one).collect()
+}
+
+/// One need again of those without a name that are asked for the same, where the first of them is.
+fn together(needs: impl Iterator<Item = Need>) -> Vec<Need> {
+    let mut result: Vec<Need> = Vec::new();
+    let mut places: BTreeMap<(Direction, Service), usize> = BTreeMap::new();
+    for need in needs {
+        let key = (need.direction, need.service);
+        match places.get(&key).filter(|_| need.name.is_none()) {
+            Some(at) => result[*at].absorb(need),
+            None => {
+                if need.name.is_none() {
+                    places.insert(key, result.len());
+                }
+                result.push(need);
+            }
+        }
+    }
+    result
 }
 
 fn wildcards(needs: Vec<Need>, least: usize) -> Vec<Need> {

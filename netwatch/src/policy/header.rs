@@ -17,8 +17,9 @@ pub(super) fn lines(requirements: &Requirements, options: &Options, use_: &[&str
     lines.push("Listed is what was used and worked, in these runs only: run everything that users will do before you trust it.".into());
     if let Some(rules) = &options.generalise {
         lines.push(format!(
-            "Generalised: addresses of one name into the smallest prefix that covers them, not wider than /{} (IPv6 /{}); \
-            {} or more names with one parent into a wildcard, never below a public suffix; three or more ports from 32768 on into that range.",
+            "Generalised: two or more addresses of one name, three of none or of a wildcard, into the smallest prefix that covers them, not \
+            wider than /{} (IPv6 /{}); {} or more names with one parent into a wildcard, never below a public suffix; three or more ports of \
+            one peer from 32768 on into that range.",
             rules.v4, rules.v6, rules.names
         ));
     }

@@ -13,6 +13,8 @@ use crate::flow::Direction;
 
 const OUT: &str = "netwatch-out";
 const IN: &str = "netwatch-in";
+/// All that netwatch ever makes.
+const CHAINS: [&str; 2] = [OUT, IN];
 /// iptables' own limit is 255 bytes.
 const COMMENT: usize = 100;
 
@@ -56,29 +58,27 @@ fn script(requirements: &Requirements, options: &Options) -> String {
     {
         let _ = write!(text, "\n{restore} $how <<'{mark}'\n{}{mark}\n", table(requirements, options, family, false));
     }
-    text + "\n[ \"${1:-}\" = --test ] || { hook iptables; hook ip6tables; }\n"
+    text + "\n[ \"$how\" != --noflush ] || { hook iptables; hook ip6tables; }\n"
 }
 
+/// Any other argument than these two loads nothing: whoever asks for help must not be locked out.
 fn functions(options: &Options) -> String {
-    let hooks = hooks(options);
-    let each = |verb: &str, until: &str| -> String {
-        hooks
-            .iter()
-            .map(|hook| {
-                format!(
-                    "    {until}\"$1\" {verb} {hook}{}\n",
-                    if until.is_empty() { "" } else { " 2>/dev/null; do :; done" }
-                )
-            })
-            .collect()
-    };
-    let chains = chains(options).join(" ");
+    let jumps: String = CHAINS.map(|chain| format!(" -e 's/^-A \\(.* -j {chain}\\)$/-D \\1/p'")).concat();
+    let hooks: String = hooks(options).iter().map(|hook| format!(" '-A {hook}'")).collect();
+    let idle: Vec<&str> = CHAINS.into_iter().filter(|chain| !chains(options).contains(chain)).collect();
+    let idle: String = idle.iter().map(|chain| format!("    drop \"$1\" {chain}\n")).collect();
     format!(
-        "unhook() {{\n{}}}\nhook() {{\n    unhook \"$1\"\n{}}}\nremove() {{\n    unhook \"$1\"\n    for chain in {chains}; do\n        \
-        \"$1\" -F \"$chain\" 2>/dev/null && \"$1\" -X \"$chain\" || :\n    done\n}}\n\
-        how=--noflush\ncase ${{1:-}} in\n    --test) how='--noflush --test' ;;\n    --remove) remove iptables; remove ip6tables; exit ;;\nesac\n",
-        each("-D", "while "),
-        each("-A", ""),
+        "usage() {{\n    echo \"usage: sh $0 [--test | --remove]\" >&2\n    exit 2\n}}\n\
+        # Every jump to the chains, whoever made it: other rules of netwatch have other ones.\n\
+        jumps() {{\n    saved=$(\"$1-save\" -t filter)\n    printf '%s\\n' \"$saved\" | sed -n{jumps}\n}}\n\
+        # All jumps give way to these, in one step.\n\
+        rehook() {{\n    jumps=$(jumps \"$1\")\n    restore=$1-restore\n    shift\n    \
+        printf '%s\\n' '*filter' \"$jumps\" \"$@\" COMMIT | \"$restore\" --noflush\n}}\n\
+        drop() {{\n    \"$1\" -F \"$2\" 2>/dev/null && \"$1\" -X \"$2\" || :\n}}\n\
+        hook() {{\n    rehook \"$1\"{hooks}\n{idle}}}\n\
+        remove() {{\n    rehook \"$1\"\n    drop \"$1\" {OUT}\n    drop \"$1\" {IN}\n}}\n\
+        how=--noflush\ncase $#${{1:-}} in\n    0) ;;\n    1--test) how='--noflush --test' ;;\n    \
+        1--remove) remove iptables; remove ip6tables; exit ;;\n    *) usage ;;\nesac\n"
     )
 }
 

@@ -28,6 +28,7 @@ use std::net::IpAddr;
 pub use generalise::{Generalise, generalise};
 pub use need::{EPHEMERAL, Need, Pattern, Service};
 pub(crate) use own::{Place, place};
+pub(crate) use require::has_only_failed;
 pub use require::{Made, Requirements};
 
 use crate::report::Report;

@@ -1,6 +1,6 @@
 //! What must be opened, from the reports of one or several runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::Options;
@@ -252,7 +252,7 @@ fn put(needs: &mut BTreeMap<Key, Need>, need: Need) {
 
 /// Nothing ever came of it. A datagram that nobody answered may have been all that was wanted; one that came back as an ICMP error was not.
 /// An echo that nobody answered is no need.
-fn has_only_failed(endpoint: &Endpoint) -> bool {
+pub(crate) fn has_only_failed(endpoint: &Endpoint) -> bool {
     let Endpoint { key, connections, flows, counters, failed, .. } = endpoint;
     let is_silent = counters.ingress.packets == 0;
     match key.protocol {
@@ -283,8 +283,9 @@ fn gaps(report: &Report) -> Vec<String> {
     if !has_v6 {
         gaps.push(format!("{from}: there was no IPv6, what its names have there is not listed"));
     }
-    gaps.extend(at_once(report).iter().take(MAX_AT_ONCE).map(|tried| format!("{from}: {tried}")));
-    let more = at_once(report).len().saturating_sub(MAX_AT_ONCE);
+    let at_once = at_once(report);
+    gaps.extend(at_once.iter().take(MAX_AT_ONCE).map(|tried| format!("{from}: {tried}")));
+    let more = at_once.len().saturating_sub(MAX_AT_ONCE);
     if more > 0 {
         gaps.push(format!("{from}: {more} more addresses failed at once"));
     }
@@ -294,13 +295,22 @@ fn gaps(report: &Report) -> Vec<String> {
 /// Attempts that failed at once and are named in a header.
 const MAX_AT_ONCE: usize = 5;
 
-/// Attempts elsewhere that failed before a packet was sent: no endpoint knows of them.
+/// Attempts elsewhere that failed before a packet was sent, and never got through: no endpoint knows of them.
 fn at_once(report: &Report) -> Vec<String> {
+    let endpoints = report.endpoints.iter().map(|known| &known.endpoint.key);
+    let out = endpoints.filter(|key| key.direction == Direction::Egress);
+    let listed: HashSet<_> = out.map(|key| (key.remote, key.protocol, key.port)).collect();
     let said = |attempt: &Attempt| {
-        let (Target::Address(end), Cause::Errno(_)) = (&attempt.target, &attempt.cause) else { return None };
+        let (Target::Address(end), Cause::Errno(_) | Cause::NoPacket) = (&attempt.target, &attempt.cause) else {
+            return None;
+        };
+        let is_listed = attempt
+            .protocol
+            .is_some_and(|protocol| listed.contains(&(Remote::Address(end.ip()), protocol, end.port())));
         let is_elsewhere = place(end.ip(), &report.interface) == Place::Elsewhere;
         let protocol = attempt.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
-        is_elsewhere.then(|| format!("{protocol}{end} failed at once ({}), so it is not listed", attempt.cause.name()))
+        (is_elsewhere && !is_listed)
+            .then(|| format!("{protocol}{end} failed at once ({}), so it is not listed", attempt.cause.name()))
     };
     report.attempts.iter().filter_map(said).collect()
 }

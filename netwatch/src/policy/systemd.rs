@@ -12,17 +12,22 @@ const USE: &str = "Put it into /etc/systemd/system/NAME.service.d/netwatch.conf,
     service alone.";
 const CANNOT: &str =
     "ports of remotes: an address that is allowed is allowed with every port and protocol, in both directions";
+const DEAF: &str = "DNS is denied to every resolver that is not on this machine (127.0.0.53): name yours with --resolver, or no name will be \
+    found.";
+/// getaddrinfo(3) asks the kernel by netlink which families there are.
+const FAMILIES: &str = "# A run shows IP and unix sockets, not packet sockets, VSOCK, Bluetooth and the like: if the service has none of these,\n\
+    # RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6\n";
 const IN: &str = "# Anybody may come to the ports below, and systemd has one list for both directions: addresses cannot be restricted.\n\
     # With --by-remote they are, to those that came.\n# IPAddressDeny=any\n";
 const BIND: &str = "# Denying other ports would also deny port 0 to clients that bind before they send (musl's resolver does), which no run shows:\n\
     # SocketBindDeny=any\n";
 
 pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
-    let lines = header::lines(requirements, options, &[USE], &[NAMES, CANNOT]);
-    let mut text = commented(&lines, "#") + "[Service]\n";
-    // getaddrinfo(3) asks the kernel by netlink which families there are.
-    text += "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6\n";
     let is_open = !options.by_remote && requirements.of_direction(Direction::Ingress).next().is_some();
+    let is_deaf = requirements.dns && options.resolvers.is_empty() && !is_open;
+    let use_: &[&str] = if is_deaf { &[USE, DEAF] } else { &[USE] };
+    let lines = header::lines(requirements, options, use_, &[NAMES, CANNOT]);
+    let mut text = commented(&lines, "#") + "[Service]\n" + FAMILIES;
     text += &if is_open { IN.to_owned() } else { addresses(requirements, options) };
     text += &binds(requirements);
     for (at, need) in requirements.failed.iter().enumerate() {

@@ -56,10 +56,10 @@ fn rules_of(need: &Need, options: &Options) -> Vec<String> {
     let said = if what.is_empty() { String::new() } else { format!(" comment '{what}'") };
     let is_in = need.direction == Direction::Ingress;
     if is_in && !options.by_remote {
-        return vec![match service(need.service) {
-            Some((protocol, port)) => format!("$ufw allow in proto {protocol} to any{port}{said}"),
-            None => raw(need.service, true, ""),
-        }];
+        return match service(need.service) {
+            Some((protocol, port)) => vec![format!("$ufw allow in proto {protocol} to any{port}{said}")],
+            None => [true, false].map(|is_v4| raw(need, is_v4, "")).into(),
+        };
     }
     let rule = |peer: &ipnet::IpNet| {
         let is_v4 = peer.addr().is_ipv4();
@@ -69,7 +69,7 @@ fn rules_of(need: &Need, options: &Options) -> Vec<String> {
                 format!("$ufw allow in proto {protocol} from {address} to any{port}{said}")
             }
             Some((protocol, port)) => format!("$ufw allow out proto {protocol} to {address}{port}{said}"),
-            None => raw(need.service, is_v4, &format!(" {} {address}", if is_in { "-s" } else { "-d" })),
+            None => raw(need, is_v4, &format!(" {} {address}", if is_in { "-s" } else { "-d" })),
         }
     };
     need.peers.iter().map(rule).collect()
@@ -90,14 +90,15 @@ fn service(service: Service) -> Option<(&'static str, String)> {
 }
 
 /// A line for ufw's own file, as a comment.
-fn raw(service: Service, is_v4: bool, peer: &str) -> String {
-    let (file, chain) =
-        if is_v4 { ("before.rules", "ufw-before-output") } else { ("before6.rules", "ufw6-before-output") };
-    let matches = match service {
+fn raw(need: &Need, is_v4: bool, peer: &str) -> String {
+    let (file, family) = if is_v4 { ("before.rules", "ufw") } else { ("before6.rules", "ufw6") };
+    let way = if need.direction == Direction::Ingress { "input" } else { "output" };
+    let matches = match need.service {
         Service::Echo if is_v4 => "-p icmp --icmp-type echo-request".to_owned(),
         Service::Echo => "-p icmpv6 --icmpv6-type echo-request".to_owned(),
-        Service::Ports(protocol, first, _) => format!("-p {protocol} --dport {first}"),
+        Service::Ports(protocol, first, last) if first == last => format!("-p {protocol} --dport {first}"),
+        Service::Ports(protocol, first, last) => format!("-p {protocol} --dport {first}:{last}"),
         Service::Protocol(protocol) => format!("-p {}", protocol.0),
     };
-    format!("# /etc/ufw/{file}: -A {chain}{peer} {matches} -j ACCEPT")
+    format!("# /etc/ufw/{file}: -A {family}-before-{way}{peer} {matches} -j ACCEPT")
 }

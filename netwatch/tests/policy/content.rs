@@ -207,9 +207,17 @@ fn what_failed_before_a_packet_was_sent_is_said() {
         attempt("[2001:db8::9]:443", Cause::Errno(101)),
         attempt("127.0.0.1:5432", Cause::Errno(111)),
         attempt("203.0.113.9:443", Cause::Refused),
+        // In the default mode the errno is not looked for.
+        attempt("203.0.113.8:443", Cause::NoPacket),
+        attempt("127.0.0.1:5433", Cause::NoPacket),
+        // Another time it worked.
+        attempt("203.0.113.10:443", Cause::NoPacket),
     ];
-    let gaps = Requirements::of(&[&report], &plain()).gaps;
-    assert_eq!(gaps, ["3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed"]);
+    let expected = [
+        "3f2a: tcp 203.0.113.8:443 failed at once (no_packet), so it is not listed",
+        "3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed",
+    ];
+    assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
 }
 
 #[test]
@@ -239,6 +247,20 @@ fn cilium_goes_by_name_where_dns_was_asked() {
         "known by SNI only\n{text}"
     );
     assert!(text.contains("\"203.0.113.77/32\""), "{text}");
+}
+
+#[test]
+fn cilium_learns_names_from_a_server_that_the_program_chose_itself() {
+    let to = [("203.0.113.53", 53, None), ("203.0.113.54", 53, Some("dns.example")), ("203.0.113.10", 443, None)];
+    let text = rules(Format::Cilium, &[&connections(&to)], &plain());
+    let rules: Vec<&str> = text.split("\n    - ").collect();
+    for (peer, has_proxy) in [("203.0.113.53/32", true), ("dns.example\"\n", true), ("203.0.113.10/32", false)] {
+        let rule = rules.iter().find(|rule| rule.contains(peer)).unwrap_or_else(|| panic!("{peer}: {text}"));
+        assert_eq!(rule.ends_with("dns:\n              - matchPattern: \"*\""), has_proxy, "{peer}: {rule}\n{text}");
+    }
+    let server = table([came("198.51.100.200", 17, 53)]);
+    let server = report(facts(&server, &["server"]), &server);
+    assert!(!super::rules(Format::Cilium, &[&server], &plain()).contains("dns:"), "a server asks nobody");
 }
 
 #[test]
@@ -273,6 +295,21 @@ fn systemd_cannot_restrict_who_comes_to_an_open_port() {
     );
     let shut = rules(Format::Systemd, &[&server], &Options { by_remote: true, ..plain() });
     assert!(shut.contains("\nIPAddressDeny=any\n") && shut.contains("\nIPAddressAllow=198.51.100.200\n"), "{shut}");
+}
+
+#[test]
+fn systemd_says_which_resolvers_it_denies_and_restricts_no_families_that_no_run_shows() {
+    let asked = table([growth(Traffic::Flow(key(17, 50_000, address("10.87.0.1"), 53)), (1, 83), (1, 131))]);
+    let asked = report(facts(&asked, &["app"]), &asked);
+    let has_said = |report: &Report, options: &Options| {
+        let text = rules(Format::Systemd, &[report], options);
+        assert!(!active(Format::Systemd, &text).contains("RestrictAddressFamilies"), "{text}");
+        text.contains("DNS is denied to every resolver")
+    };
+    assert!(has_said(&asked, &plain()));
+    assert!(!has_said(&asked, &Options { resolvers: vec![address("192.0.2.53")], ..plain() }));
+    assert!(!has_said(&connections(&[("203.0.113.10", 443, None)]), &plain()), "it asked no DNS");
+    assert!(!has_said(&everything(), &plain()), "anybody may come in, so nothing is denied");
 }
 
 #[test]

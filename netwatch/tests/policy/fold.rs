@@ -101,6 +101,47 @@ fn three_ephemeral_ports_of_one_peer_become_the_range() {
 }
 
 #[test]
+fn ephemeral_ports_of_peers_without_a_name_are_each_peer_s_own() {
+    // The first is asked for three, together with others; the others for one or two.
+    let needs = vec![
+        need(None, 40_000, &[v4([113, 1]), v4([113, 200])]),
+        need(None, 50_000, &[v4([113, 1]), v4([114, 3])]),
+        need(None, 60_000, &[v4([113, 1]), v4([113, 200])]),
+        need(None, 443, &[v4([113, 1]), v4([114, 3])]),
+    ];
+    let folded = generalise(needs, &Generalise::default());
+    let mut said: Vec<(String, Vec<String>)> = folded
+        .iter()
+        .map(|need| (need.service.to_string(), need.peers.iter().map(ToString::to_string).collect()))
+        .collect();
+    said.sort();
+    let expected = [
+        ("tcp/32768-65535", vec!["203.0.113.1/32"]),
+        ("tcp/40000", vec!["203.0.113.200/32"]),
+        ("tcp/443", vec!["203.0.113.1/32", "203.0.114.3/32"]),
+        ("tcp/50000", vec!["203.0.114.3/32"]),
+        ("tcp/60000", vec!["203.0.113.200/32"]),
+    ];
+    let expected =
+        expected.map(|(service, peers)| (service.to_owned(), peers.into_iter().map(str::to_owned).collect()));
+    assert_eq!(said, expected);
+    assert!(folded.iter().all(|need| need.unasked == need.peers && need.asked.is_empty()), "{folded:?}");
+}
+
+#[test]
+fn two_addresses_below_a_wildcard_may_be_strangers() {
+    let three = |hosts: [u8; 3]| {
+        let all = ["a.example.org", "b.example.org", "c.example.org"].into_iter().zip(hosts);
+        let needs = all.map(|(name, host)| need(Some(name), 443, &[v4([113, host])])).collect();
+        let folded = generalise(needs, &Generalise::default());
+        assert_eq!(names(&folded), ["*.example.org"]);
+        nets(&folded)
+    };
+    assert_eq!(three([8, 11, 11]), ["203.0.113.8/32", "203.0.113.11/32"]);
+    assert_eq!(three([8, 9, 11]), ["203.0.113.8/30"]);
+}
+
+#[test]
 fn the_header_says_the_rules() {
     let report = connections(&[("203.0.113.8", 443, Some("a.example")), ("203.0.113.9", 443, Some("a.example"))]);
     let generalised =
@@ -191,8 +232,13 @@ proptest! {
             }
             if let Service::Ports(_, first, last) = wide.service && first != last {
                 prop_assert_eq!((first, last), (EPHEMERAL, u16::MAX));
-                let ports: BTreeSet<_> = needs.iter().filter(|need| covers_service(wide.service, need.service)).map(|need| need.service).collect();
-                prop_assert!(ports.len() >= 3, "{ports:?}");
+                let of = |has: &dyn Fn(&&Need) -> bool| needs.iter().filter(|need| covers_service(wide.service, need.service)).filter(has).map(|need| need.service).collect::<BTreeSet<_>>();
+                // Of each peer: a name, or one of the addresses without.
+                let ports: Vec<_> = match &wide.name {
+                    Some(name) => vec![of(&|need| covers_name(&Some(name.clone()), &need.name))],
+                    None => originals.iter().filter(|peer| wide.peers.contains(peer)).map(|peer| of(&|need| need.name.is_none() && need.peers.contains(peer))).collect(),
+                };
+                prop_assert!(ports.iter().all(|ports| ports.len() >= 3), "{ports:?}");
             }
         }
     }

@@ -1,16 +1,18 @@
 //! Each format is taken by its own tool.
 
+use netwatch::flow::{FlowKey, Increment, Traffic};
 use netwatch::policy::{Family, Format, Options};
 use netwatch::report::Report;
 
-use crate::sample::scene::everything;
+use crate::sample::scene::{address, came, everything};
+use crate::sample::{facts, growth, key, report, table};
 use crate::tool::{PYTHON, has, python, sh};
 use crate::{rules, variants};
 
 /// A run of nothing at all.
 fn nothing() -> Report {
     let table = netwatch::flow::Table::default();
-    crate::sample::report(crate::sample::facts(&table, &["true"]), &table)
+    report(facts(&table, &["true"]), &table)
 }
 
 /// The rules of everything and of nothing, in every variant.
@@ -60,6 +62,42 @@ fn iptables_takes_it_again_and_lets_go() {
 }
 
 #[test]
+fn iptables_script_loads_nothing_for_an_argument_that_it_does_not_know() {
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
+        return;
+    }
+    let text = rules(Format::Iptables, &[&everything()], &Options::default());
+    for arguments in ["--help", "-h", "--tset", "remove", "''", "--test --remove", "--remove now"] {
+        let script = format!(
+            "code=0; sh rules {arguments} > said 2>&1 || code=$?; cat said; test $code = 2
+            grep -q 'usage: sh rules \\[--test | --remove\\]' said; test \"$(iptables -S | grep -c netwatch)\" = 0"
+        );
+        sh(&script, &text).assert_ok(arguments);
+    }
+}
+
+#[test]
+fn iptables_rules_of_one_user_take_the_place_of_the_machine_s_and_back() {
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
+        return;
+    }
+    let all = rules(Format::Iptables, &[&everything()], &Options::default());
+    let one = rules(Format::Iptables, &[&everything()], &for_user("4242"));
+    let put = |name: &str, text: &str| format!("cat > {name} <<'THE END'\n{text}THE END\n");
+    let script = put("all", &all)
+        + &put("one", &one)
+        + "iptables -S > empty
+        sh one; iptables -S > once
+        sh all; iptables -A INPUT -m comment --comment 'by hand: a b' -j netwatch-in; sh one; iptables -S > again
+        cat again; cmp once again; grep -q -x -e '-A OUTPUT -m owner --uid-owner 4242 -j netwatch-out' again
+        test \"$(grep -c -e '-j netwatch' again)\" = 1
+        sh all; iptables -S > machine; test \"$(grep -c -e '-j netwatch' machine)\" = 2
+        sh one --remove; iptables -S > gone; cmp empty gone; ip6tables -S > gone; cmp empty gone
+        sh one; sh all --remove; iptables -S > gone; cmp empty gone; ip6tables -S > gone; cmp empty gone";
+    sh(&script, "").assert_ok(&one);
+}
+
+#[test]
 fn iptables_restore_takes_one_family() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables-restore", "--version"]) {
         return;
@@ -97,6 +135,51 @@ fn ufw_takes_every_command() {
         "-A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
     ] {
         assert!(said.text.lines().any(|line| line.trim_start().starts_with(rule)), "{rule}: {}", said.text);
+    }
+}
+
+/// Servers and peers of protocols that ufw has no command for.
+fn beyond_ufw() -> Report {
+    let out = |port| exchange(key(132, 40_000, address("203.0.113.31"), port));
+    let increments =
+        [came("198.51.100.200", 132, 9899), came("2001:db8:2::7", 89, 0), out(40_001), out(40_002), out(40_003)];
+    let table = table(increments);
+    report(facts(&table, &["server"]), &table)
+}
+
+fn exchange(key: FlowKey) -> Increment {
+    growth(Traffic::Flow(key), (1, 90), (1, 90))
+}
+
+#[test]
+fn lines_for_ufw_s_own_files_are_of_their_chain_and_taken() {
+    let generalise = Some(netwatch::policy::Generalise::default());
+    let text = rules(Format::Ufw, &[&beyond_ufw()], &Options { generalise, ..Options::default() });
+    let by_remote = rules(Format::Ufw, &[&beyond_ufw()], &Options { by_remote: true, ..Options::default() });
+    for (text, line) in [
+        (&text, "# /etc/ufw/before.rules: -A ufw-before-input -p sctp --dport 9899 -j ACCEPT"),
+        (&text, "# /etc/ufw/before6.rules: -A ufw6-before-input -p sctp --dport 9899 -j ACCEPT"),
+        (&text, "# /etc/ufw/before.rules: -A ufw-before-input -p 89 -j ACCEPT"),
+        (&text, "# /etc/ufw/before6.rules: -A ufw6-before-input -p 89 -j ACCEPT"),
+        (&text, "# /etc/ufw/before.rules: -A ufw-before-output -d 203.0.113.31 -p sctp --dport 32768:65535 -j ACCEPT"),
+        (&by_remote, "# /etc/ufw/before.rules: -A ufw-before-input -s 198.51.100.200 -p sctp --dport 9899 -j ACCEPT"),
+        (&by_remote, "# /etc/ufw/before6.rules: -A ufw6-before-input -s 2001:db8:2::7 -p 89 -j ACCEPT"),
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+    }
+    assert_eq!(by_remote.matches("-before-input").count(), 2, "{by_remote}");
+    if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
+        return;
+    }
+    let everything = rules(Format::Ufw, &[&everything()], &Options::default());
+    for text in [text, by_remote, everything] {
+        let script = "for of in 'before ufw iptables' 'before6 ufw6 ip6tables'; do
+            set -- $of
+            { echo '*filter'; echo \":$2-before-input - [0:0]\"; echo \":$2-before-output - [0:0]\"
+              sed -n \"s|^# /etc/ufw/$1.rules: ||p\" rules; echo COMMIT; } > lines
+            grep -q ACCEPT lines; $3-restore --test lines
+        done";
+        sh(script, &text).assert_ok(&text);
     }
 }
 

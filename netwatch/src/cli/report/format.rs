@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -12,72 +14,57 @@ use crate::report::Report;
 use crate::sink::{csv, html, json, markdown, summary};
 
 /// How to say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// As after a run
     Text,
-    /// One JSON document
     Json,
-    /// One JSON object on each line
-    #[value(alias = "jsonl")]
     Ndjson,
-    /// The flows, for spreadsheets
     Csv,
-    /// Network requirements, for a README or a pull request
-    #[value(alias = "md")]
     Markdown,
-    /// One page with pictures, tables and a search; needs no network
     Html,
-    /// Firewall rules for `nft -f`
-    Nft,
-    /// Firewall rules: a script for iptables and ip6tables
-    Iptables,
-    /// Firewall rules: a script for ufw
-    Ufw,
-    /// Firewall rules: a script for firewalld
-    Firewalld,
-    /// A NetworkPolicy of Kubernetes
-    K8s,
-    /// A CiliumNetworkPolicy, by name
-    Cilium,
-    /// Permissions of an AWS security group
-    AwsSg,
-    /// A drop-in for a systemd service
-    Systemd,
-    /// What must be open, as a plain table for a manual
-    Ports,
+    /// Firewall rules.
+    Rules(policy::Format),
+}
+
+/// What is no rules.
+const REPORTS: [Format; 6] = [Format::Text, Format::Json, Format::Ndjson, Format::Csv, Format::Markdown, Format::Html];
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<Format>> =
+            LazyLock::new(|| REPORTS.into_iter().chain(policy::Format::ALL.map(Format::Rules)).collect());
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let value = |name, about| PossibleValue::new(name).help(about);
+        Some(match self {
+            Self::Text => value("text", "As after a run"),
+            Self::Json => value("json", "One JSON document"),
+            Self::Ndjson => value("ndjson", "One JSON object on each line").alias("jsonl"),
+            Self::Csv => value("csv", "The flows, for spreadsheets"),
+            Self::Markdown => value("markdown", "Network requirements, for a README or a pull request").alias("md"),
+            Self::Html => value("html", "One page with pictures, tables and a search; needs no network"),
+            Self::Rules(format) => value(format.name(), about(*format)),
+        })
+    }
+}
+
+fn about(format: policy::Format) -> &'static str {
+    match format {
+        policy::Format::Nft => "Firewall rules for `nft -f`",
+        policy::Format::Iptables => "Firewall rules: a script for iptables and ip6tables",
+        policy::Format::Ufw => "Firewall rules: a script for ufw",
+        policy::Format::Firewalld => "Firewall rules: a script for firewalld",
+        policy::Format::K8s => "A NetworkPolicy of Kubernetes",
+        policy::Format::Cilium => "A CiliumNetworkPolicy, by name",
+        policy::Format::AwsSg => "Permissions of an AWS security group",
+        policy::Format::Systemd => "A drop-in for a systemd service",
+        policy::Format::Ports => "What must be open, as a plain table for a manual",
+    }
 }
 
 impl Format {
-    /// Those that are firewall rules.
-    pub const RULES: &[Self] = &[
-        Self::Nft,
-        Self::Iptables,
-        Self::Ufw,
-        Self::Firewalld,
-        Self::K8s,
-        Self::Cilium,
-        Self::AwsSg,
-        Self::Systemd,
-        Self::Ports,
-    ];
-
-    /// The rules that it is, if it is rules.
-    pub fn rules(self) -> Option<policy::Format> {
-        Some(match self {
-            Self::Text | Self::Json | Self::Ndjson | Self::Csv | Self::Markdown | Self::Html => return None,
-            Self::Nft => policy::Format::Nft,
-            Self::Iptables => policy::Format::Iptables,
-            Self::Ufw => policy::Format::Ufw,
-            Self::Firewalld => policy::Format::Firewalld,
-            Self::K8s => policy::Format::K8s,
-            Self::Cilium => policy::Format::Cilium,
-            Self::AwsSg => policy::Format::AwsSg,
-            Self::Systemd => policy::Format::Systemd,
-            Self::Ports => policy::Format::Ports,
-        })
-    }
-
     /// The format that a file's name stands for.
     pub fn of_file(path: &Path) -> Option<Self> {
         Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -87,7 +74,7 @@ impl Format {
             "csv" => Self::Csv,
             "md" | "markdown" => Self::Markdown,
             "html" | "htm" => Self::Html,
-            "nft" => Self::Nft,
+            "nft" => Self::Rules(policy::Format::Nft),
             _ => return None,
         })
     }
@@ -101,12 +88,14 @@ impl Format {
             Self::Csv => "csv",
             Self::Markdown => "md",
             Self::Html => "html",
-            Self::Nft => "nft",
-            Self::Iptables | Self::Ufw | Self::Firewalld => "sh",
-            Self::K8s | Self::Cilium => "yaml",
-            Self::AwsSg => "json",
-            Self::Systemd => "conf",
-            Self::Ports => "txt",
+            Self::Rules(format) => match format {
+                policy::Format::Nft => "nft",
+                policy::Format::Iptables | policy::Format::Ufw | policy::Format::Firewalld => "sh",
+                policy::Format::K8s | policy::Format::Cilium => "yaml",
+                policy::Format::AwsSg => "json",
+                policy::Format::Systemd => "conf",
+                policy::Format::Ports => "txt",
+            },
         }
     }
 
@@ -123,12 +112,12 @@ impl Format {
     /// All of it. `look` is for text, `rules` for firewall rules.
     pub fn text(self, sources: &[Source], look: &summary::Options, rules: &policy::Options) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        let written = match self.rules() {
-            Some(format) => {
+        let written = match self {
+            Self::Rules(format) => {
                 let reports: Vec<&Report> = sources.iter().map(|source| &source.report).collect();
                 policy::write(format, &reports, rules, &mut text)
             }
-            None => self.write(sources, look, &mut text),
+            _ => self.write(sources, look, &mut text),
         };
         written.map_err(|error| Error::os("write", self.name(), error))?;
         Ok(text)
@@ -150,7 +139,7 @@ impl Format {
                 Self::Markdown => markdown::write(report, out)?,
                 Self::Html => html::write(report, series, out)?,
                 // Rules are one document of all sources.
-                _ => return Err(io::ErrorKind::Unsupported.into()),
+                Self::Rules(_) => return Err(io::ErrorKind::Unsupported.into()),
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::format::Format;
 use crate::error::{Error, Result};
-use crate::policy::{Family, Generalise, Options};
+use crate::policy::{self, Family, Generalise, Options};
 
 /// What only rules take. None of it from the environment: a variable would make every other format an error.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(super) struct RulesArgs {
     #[arg(long, value_name = "N", requires = "generalise", value_parser = clap::value_parser!(u16).range(2..))]
     siblings: Option<u16>,
 
-    /// A resolver of your users: DNS is open to it only (repeatable) [default: to anybody]
+    /// A resolver of your users, to which DNS is open (repeatable) [default: by format, see docs/firewall.md]
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     resolver: Vec<IpAddr>,
 
@@ -75,9 +75,10 @@ fn family(text: &str) -> Result<Family, String> {
 impl RulesArgs {
     /// What the flags mean; an error for one that the format cannot heed.
     pub fn options(&self, format: Format) -> Result<Options> {
-        let wrong = self.given().find(|(_, formats)| !formats.contains(&format));
+        let heeds = |formats: &[policy::Format]| matches!(format, Format::Rules(rules) if formats.contains(&rules));
+        let wrong = self.given().find(|(_, formats)| !heeds(formats));
         if let Some((flag, formats)) = wrong {
-            let names: Vec<String> = formats.iter().map(|format| format.name()).collect();
+            let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
             let why = format!("{} does not know it", format.name());
             return Err(Error::said("use", flag, why).hint(format!("it is for --format {}", names.join(", "))));
         }
@@ -100,18 +101,18 @@ impl RulesArgs {
     }
 
     /// Flags that were given, each with the formats that heed it.
-    fn given(&self) -> impl Iterator<Item = (&'static str, &'static [Format])> {
-        const FILTERS: &[Format] = &[Format::Nft, Format::Iptables];
-        let all = Format::RULES;
-        let flags: [(bool, &str, &[Format]); 8] = [
+    fn given(&self) -> impl Iterator<Item = (&'static str, &'static [policy::Format])> {
+        use policy::Format::{Cilium, Iptables, K8s, Nft};
+        let all = &policy::Format::ALL;
+        let flags: [(bool, &str, &[policy::Format]); 8] = [
             (self.generalise, "--generalise", all),
             (!self.resolver.is_empty(), "--resolver", all),
             (self.with_failed, "--with-failed", all),
             (self.with_answers, "--with-answers", all),
             (self.by_remote, "--by-remote", all),
-            (self.for_user.is_some(), "--for-user", FILTERS),
-            (self.policy_name.is_some(), "--policy-name", &[Format::K8s, Format::Cilium]),
-            (self.family.is_some(), "--family", &[Format::Iptables]),
+            (self.for_user.is_some(), "--for-user", &[Nft, Iptables]),
+            (self.policy_name.is_some(), "--policy-name", &[K8s, Cilium]),
+            (self.family.is_some(), "--family", &[Iptables]),
         ];
         flags.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, flag, formats)| (flag, formats))
     }

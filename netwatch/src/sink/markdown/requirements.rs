@@ -1,13 +1,16 @@
 //! Endpoints brought together to what a firewall's owner asks for: a host, a port, and why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::flow::{Counters, Direction, Endpoint, PerDirection};
-use crate::report::{KnownEndpoint, Report};
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
+use crate::policy::has_only_failed;
+use crate::process::ProcessId;
+use crate::report::{KnownEndpoint, KnownFlow, Report, Spoken};
 use crate::sink::words;
+use crate::wire::Name;
 
 /// Who has to be there.
-#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Host {
     Named(String),
     #[default]
@@ -40,36 +43,41 @@ const MAX_ADDRESSES: usize = 8;
 impl Requirement {
     /// All that was opened in a direction and came to something, the largest first.
     pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
+        let mut flows: HashMap<EndpointKey, Vec<&KnownFlow>> = HashMap::new();
+        for known in &report.flows {
+            flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
+        }
         let mut all: BTreeMap<(Host, String, String), Self> = BTreeMap::new();
-        let wanted = |known: &&KnownEndpoint| known.endpoint.key.direction == direction && has_worked(&known.endpoint);
+        let wanted =
+            |known: &&KnownEndpoint| known.endpoint.key.direction == direction && !has_only_failed(&known.endpoint);
         for known in report.endpoints.iter().filter(wanted) {
             let service = words::service(&known.endpoint.key);
-            let host = host(report, known);
-            // Without a name it is the address that has to be reachable.
-            let address =
-                if host == Host::Unnamed { words::address(&known.endpoint.key.remote) } else { String::new() };
-            all.entry((host, address, service)).or_default().add(report, known);
+            for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
+                let host = host(report, known, part.name);
+                // Without a name it is the address that has to be reachable.
+                let address =
+                    if host == Host::Unnamed { words::address(&known.endpoint.key.remote) } else { String::new() };
+                let new = || Self { host: host.clone(), service: service.clone(), ..Self::default() };
+                all.entry((host.clone(), address, service.clone())).or_insert_with(new).add(report, known, part);
+            }
         }
         let mut all: Vec<Self> = all.into_values().map(Self::shortened).collect();
         all.sort_by_key(|requirement| std::cmp::Reverse(requirement.counters.both().wire_bytes));
         all
     }
 
-    fn add(&mut self, report: &Report, known: &KnownEndpoint) {
+    fn add(&mut self, report: &Report, known: &KnownEndpoint, part: Part<'_>) {
         let endpoint = &known.endpoint;
-        let resolvers = report.forwarded_to(endpoint);
-        self.host = host(report, known);
-        self.service = words::service(&endpoint.key);
-        self.spoken = self.spoken.take().or_else(|| Some(known.spoken.as_ref()?.application.to_string()));
-        let names = known.processes.iter().filter_map(|id| report.processes.get(*id));
+        self.spoken = self.spoken.take().or_else(|| Some(part.spoken?.application.to_string()));
+        let names = part.processes.iter().filter_map(|id| report.processes.get(*id));
         self.processes.extend(names.map(|process| process.comm.clone()));
-        match resolvers {
+        match report.forwarded_to(endpoint) {
             [] => drop(self.addresses.insert(words::address(&endpoint.key.remote))),
             // The gateway is the run's own: what it needs is what answers behind it.
             resolvers => self.addresses.extend(resolvers.iter().map(|resolver| resolver.ip().to_string())),
         }
-        self.connections += endpoint.connections;
-        self.counters += endpoint.counters;
+        self.connections += part.connections;
+        self.counters += part.counters;
     }
 
     fn shortened(mut self) -> Self {
@@ -82,16 +90,60 @@ impl Requirement {
     }
 }
 
-fn host(report: &Report, known: &KnownEndpoint) -> Host {
-    match (&known.shown, known.endpoint.key.direction) {
-        (_, Direction::Ingress) => Host::Clients,
-        _ if !report.forwarded_to(&known.endpoint).is_empty() => Host::Resolver,
-        (Some(shown), _) => Host::Named(shown.name.to_string()),
-        (None, _) => Host::Unnamed,
-    }
+/// What an endpoint carried under one name.
+struct Part<'a> {
+    name: Option<&'a Name>,
+    spoken: Option<&'a Spoken>,
+    processes: BTreeSet<ProcessId>,
+    connections: u64,
+    counters: PerDirection<Counters>,
 }
 
-/// Not only attempts that failed.
-fn has_worked(endpoint: &Endpoint) -> bool {
-    endpoint.failed.attempts() < endpoint.connections.max(1)
+/// One address may serve several names. Flows that have none, and what was folded, go by the endpoint's.
+fn parts<'a>(known: &'a KnownEndpoint, flows: &[&'a KnownFlow]) -> Vec<Part<'a>> {
+    let own = known.shown.as_ref().map(|shown| &shown.name);
+    let name = |flow: &'a KnownFlow| flow.shown().map(|shown| &shown.name).or(own);
+    let whole = Part {
+        name: flows.first().map_or(own, |flow| name(flow)),
+        spoken: known.spoken.as_ref(),
+        processes: known.processes.iter().copied().collect(),
+        connections: known.endpoint.connections,
+        counters: known.endpoint.counters,
+    };
+    if flows.iter().all(|flow| name(flow) == whole.name) {
+        return vec![whole];
+    }
+    let mut parts: BTreeMap<Option<&Name>, Part<'a>> = BTreeMap::new();
+    let mut rest = Part { name: own, processes: BTreeSet::new(), ..whole };
+    for flow in flows {
+        let spoken = flow.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).or(known.spoken.as_ref());
+        let (connections, counters) = (flow.flow.connections(), flow.flow.counters);
+        rest.connections = rest.connections.saturating_sub(connections);
+        rest.counters = rest.counters.zip(counters, Counters::saturating_sub);
+        let processes = flow.users.iter().map(|user| user.process).collect();
+        put(&mut parts, Part { name: name(flow), spoken, processes, connections, counters });
+    }
+    if !rest.counters.both().is_zero() {
+        put(&mut parts, rest);
+    }
+    parts.into_values().collect()
+}
+
+fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, Part<'a>>, more: Part<'a>) {
+    let Some(part) = parts.get_mut(&more.name) else {
+        parts.insert(more.name, more);
+        return;
+    };
+    part.processes.extend(more.processes);
+    part.connections += more.connections;
+    part.counters += more.counters;
+}
+
+fn host(report: &Report, known: &KnownEndpoint, name: Option<&Name>) -> Host {
+    match (name, known.endpoint.key.direction) {
+        (_, Direction::Ingress) => Host::Clients,
+        _ if !report.forwarded_to(&known.endpoint).is_empty() => Host::Resolver,
+        (Some(name), _) => Host::Named(name.to_string()),
+        (None, _) => Host::Unnamed,
+    }
 }
