@@ -87,6 +87,24 @@ fn markdown_has_every_name_of_an_address() {
 }
 
 #[test]
+fn markdown_says_what_is_not_complete() {
+    let mut table = netwatch::flow::Table::new(1);
+    for host in 1..=5 {
+        table.apply(sample::growth(
+            netwatch::flow::Traffic::Flow(sample::key(17, 1, sample::v4(host), 99)),
+            (1, 90),
+            (1, 90),
+        ));
+    }
+    let mut facts = sample::facts(&table, &["app"]);
+    facts.complete = false;
+    let text = as_markdown(&sample::report(facts, &table));
+    for said in ["it was not over", "there were more remotes by udp"] {
+        assert!(text.contains(&format!("\n- **Not complete**: {said}")), "{said}: {text}");
+    }
+}
+
+#[test]
 fn nothing_from_the_wire_is_markup() {
     let text = as_markdown(&rich::hostile().0);
     for line in text.lines() {

@@ -169,6 +169,7 @@ fn measured(report: &Report) -> String {
         .map(|loss| format!("{} {} ({})", count(loss.number), loss.what, loss.means))
         .collect();
     lines.push(if lost.is_empty() { "Nothing was lost.".to_owned() } else { format!("Lost: {}.", lost.join("; ")) });
+    lines.extend(report.gaps().iter().map(|gap| format!("**Not complete**: {}.", plain(gap))));
     let naming = &report.naming;
     if naming.unnamed.flows > 0 {
         let of = format!("{} of {} flows", count(naming.unnamed.flows), count(naming.flows.flows));

@@ -113,6 +113,44 @@ fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
 }
 
 #[test]
+fn what_is_not_complete_is_said_at_the_top() {
+    use netwatch::flow::{Table, Traffic};
+    let mut table = Table::new(1);
+    for port in 1..=5 {
+        let key = sample::key(17, port, [203, 0, 113, port as u8].into(), 99);
+        table.apply(sample::growth(Traffic::Flow(key), (1, 90), (1, 90)));
+    }
+    table.apply(sample::growth(Traffic::Overflow(17), (7, 700), (0, 0)));
+    let mut facts = sample::facts(&table, &["app"]);
+    facts.complete = false;
+    facts.lost.samples = 3;
+    let report = sample::report(facts, &table);
+    let others = report.endpoints.len() - 1;
+    let text = page(&(report.clone(), Default::default()));
+    let (_, notes) = text.split_once("<section class=\"notes\"").unwrap();
+    let notes = notes.split_once("</section>").unwrap().0;
+    for said in ["it was not over", "7 packets found the flow table full", "3 samples were lost", "more remotes by udp"]
+    {
+        assert!(notes.contains(said) && notes.contains("<li>Not complete: "), "{said}: {notes}");
+    }
+    assert!(text.contains(&format!("<dt>Endpoints</dt><dd><strong>{others} and others</strong>")), "{text}");
+    let folded = format!("{} more flows had no room here", report.folded.flows);
+    assert!(report.folded.flows > 1 && text.contains(&folded), "{folded}");
+    assert!(!page(&rich::build()).contains("Not complete"));
+}
+
+#[test]
+fn a_program_is_named_once() {
+    let (mut report, series) = rich::build();
+    let third = &mut report.processes.list[2];
+    third.comm = "cargo".to_owned();
+    report.endpoints[0].processes = (0..3).map(netwatch::process::ProcessId).collect();
+    let data = island(&page(&(report, series)));
+    let endpoints = table(&data, "endpoints").to_string();
+    assert!(endpoints.contains("\"cargo, git\"") && !endpoints.contains("cargo, git, cargo"), "{endpoints}");
+}
+
+#[test]
 fn labels_and_targets_belong_together() {
     let page = page(&rich::build());
     let markup = page.split_once("</style>").unwrap().1.split_once("<script type=").unwrap().0;

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::markup::text;
-use crate::report::Report;
+use crate::flow::Remote;
+use crate::report::{KnownEndpoint, Report};
 use crate::sink::summary::head::{ending, to_the_second};
 use crate::sink::summary::text::command;
 use crate::sink::summary::units::{bytes, count, duration, plural};
@@ -60,7 +61,7 @@ pub(super) fn figures(report: &Report) -> String {
         (
             "",
             "Endpoints",
-            count(report.endpoints.len() as u64),
+            endpoints(report),
             format!("{} of {} flows have a name", count(named), count(report.naming.flows.flows)),
         ),
         ("", "Connections", count(connections), flows(report)),
@@ -84,6 +85,13 @@ pub(super) fn figures(report: &Report) -> String {
     html + "</dl>\n"
 }
 
+/// How many were told apart, and whether there were more.
+fn endpoints(report: &Report) -> String {
+    let (others, known): (Vec<&KnownEndpoint>, Vec<&KnownEndpoint>) =
+        report.endpoints.iter().partition(|known| known.endpoint.key.remote == Remote::Others);
+    count(known.len() as u64) + if others.is_empty() { "" } else { " and others" }
+}
+
 fn flows(report: &Report) -> String {
     let all = report.flows.len() as u64 + report.folded.flows;
     format!("in {}", plural(all, "flow", "flows"))
@@ -96,13 +104,8 @@ fn lost(report: &Report) -> String {
 
 /// What has to be known before the numbers are believed.
 pub(super) fn notes(report: &Report) -> String {
-    let mut notes: Vec<String> = Vec::new();
-    if !report.complete {
-        notes.push("These figures are interim: the run was not over.".to_owned());
-    }
-    if let Some(early) = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
-        notes.push(format!("Only a part of the file, up to byte {}: {}", early.offset, early.cause));
-    }
+    let gaps = report.gaps();
+    let mut notes: Vec<String> = gaps.iter().map(|gap| format!("Not complete: {gap}.")).collect();
     notes.extend(report.notes.iter().cloned());
     if notes.is_empty() {
         return String::new();

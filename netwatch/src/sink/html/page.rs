@@ -81,7 +81,7 @@ fn body(report: &Report, series: &Series, tables: &[Table; 8]) -> String {
                 "{tree}<h3>Unix sockets</h3><p class=\"means\">Ways in which work leaves the program's network unseen.</p>{unix}"
             ),
         ),
-        ("All flows", flows + &sections::localhost(report, &loopback)),
+        ("All flows", sections::folded(report) + &flows + &sections::localhost(report, &loopback)),
         ("Balance and losses", balance::verdict(report) + &balance::table(report) + &balance::losses(report)),
         ("Environment", sections::environment(report)),
     ];

@@ -43,7 +43,7 @@ pub(super) fn over_time(has_series: bool, steps: &str) -> String {
          <div class=\"toolbar\"><h3 id=\"timeline-h\">Connections</h3>\
          <label for=\"group\">in rows by</label><select id=\"group\"><option value=\"endpoint\">endpoint</option><option value=\"program\">program</option><option value=\"service\">service</option></select>\
          <span class=\"legend\"><span class=\"key out\">opened by the program</span><span class=\"key in\">opened by the other side</span><span class=\"key failed\">failed</span></span></div>\n\
-         <div id=\"timeline\"></div><p class=\"hint\">A bar is a flow, from its first packet to its last; all of them are in the table of <a href=\"#all-flows\">flows</a>. The names of rows are buttons that show only theirs.</p></div>\n{behind}"
+         <div id=\"timeline\"></div><p class=\"hint\">A bar is a flow, from its first packet to its last; they are in the table of <a href=\"#all-flows\">flows</a>. The names of rows are buttons that show only theirs.</p></div>\n{behind}"
     )
 }
 
@@ -136,6 +136,19 @@ fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
     if interface.host_loopback {
         facts.push(("Host's localhost", "reachable at the gateway".to_owned()));
     }
+}
+
+/// Flows that there was no room for, before the table of those that are known.
+pub(super) fn folded(report: &Report) -> String {
+    let flows = report.folded.flows;
+    if flows == 0 {
+        return String::new();
+    }
+    let said = format!(
+        "{} had no room here and were added to their endpoints only: they have no row, no bar, no latency and no process.",
+        plural(flows, "more flow", "more flows")
+    );
+    format!("<p class=\"verdict warn\"><span aria-hidden=\"true\">!</span> {}</p>\n", text(&words::unbroken(said)))
 }
 
 /// What never left the namespace, behind the flows of the link.

@@ -87,9 +87,12 @@ fn spoken(spoken: &crate::report::Spoken) -> String {
 
 /// Names of programs, each once.
 fn programs<'a>(report: &Report, ids: impl Iterator<Item = &'a ProcessId>) -> String {
-    let mut names: Vec<&str> =
-        ids.filter_map(|id| report.processes.get(*id)).map(|process| process.comm.as_str()).collect();
-    names.dedup();
+    let mut names: Vec<&str> = Vec::new();
+    for process in ids.filter_map(|id| report.processes.get(*id)) {
+        if !names.contains(&process.comm.as_str()) {
+            names.push(&process.comm);
+        }
+    }
     names.join(", ")
 }
 
