@@ -168,11 +168,12 @@ pub struct Known {
     pub pid: u32,
     /// How often another process than before was told to use it.
     pub turns: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// How many of its messages failed.
+    pub failures: u32,
 }
 
-/// So many changes of its user are told of one socket: processes that take turns with one at every message would fill the ring.
+/// So many changes of its user are told of one socket, and so many messages that failed: processes that take turns with one at every message,
+/// or send without end what no route takes, would fill the ring.
 pub const TURNS: u32 = 256;
 
 /// Where the kernel keeps things, in bytes from the beginning of its structures: read from its BTF before the load. 0 for what is not there.
@@ -225,8 +226,10 @@ pub mod lost {
     pub const EVENTS: u32 = 0;
     /// A socket found no room in the table.
     pub const SOCKETS: u32 = 1;
+    /// A message failed on a socket of which [`super::TURNS`] were told already.
+    pub const FAILURES: u32 = 2;
     /// How many slots there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 const _: () = {

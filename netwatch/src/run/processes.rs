@@ -130,7 +130,9 @@ impl Processes {
         };
         let flows = table.openers().map(|(key, opened_by)| FlowToAttribute { key, opened_by });
         let mut result = self.trace.result(command, flows, is_final);
-        (result.processes.lost.events, result.processes.lost.sockets) = probe.lost()?;
+        let (kernel, lost) = (probe.lost()?, &mut result.processes.lost);
+        (lost.events, lost.sockets) = (kernel.events, kernel.sockets);
+        lost.beyond += kernel.beyond;
         Ok(result)
     }
 }

@@ -39,9 +39,10 @@ const NOTHING: Settings = Settings {
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Sockets by cookie. Written and read by `socket`; forgets the one that was not used for longest, which costs nothing but a second record.
+/// Sockets by cookie. Written and read by `socket`; forgets the one that was not used for longest, which costs a second record
+/// at its next use: of more sockets in use than this, one for each message.
 #[map]
-pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(8192, 0);
+pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(65_536, 0);
 
 /// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
 #[map]

@@ -12,6 +12,8 @@ use crate::task;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// Its failures are its packets', or its connection's.
+const TCP: u16 = 6;
 
 /// An address and port of a socket.
 struct Place {
@@ -124,10 +126,27 @@ pub fn sent(ctx: &RawTracePointContext) {
     if result >= 0 {
         return used(cookie, None, family);
     }
-    // SAFETY: the value is the map's and plain data.
-    let Some(known) = (unsafe { SOCKETS.get(cookie) }) else { return };
-    let (address, port, protocol, errno) = (known.address, known.port, known.protocol, -result as u16);
-    tell(Socket { head: task::head(kind::NOT_SENT), cookie, address, port, family, protocol, errno });
+    let Some(known) = SOCKETS.get_ptr_mut(cookie) else { return };
+    // SAFETY: the value is the map's and plain data; of two that fail at the same time one may be counted for both.
+    let (address, port, protocol, failures) = unsafe {
+        let known = &mut *known;
+        if known.port == 0 || known.protocol == TCP || is_no_failure(result) {
+            return;
+        }
+        known.failures = known.failures.saturating_add(1);
+        (known.address, known.port, known.protocol, known.failures)
+    };
+    if failures > TURNS {
+        return count(lost::FAILURES);
+    }
+    tell(Socket { head: task::head(kind::NOT_SENT), cookie, address, port, family, protocol, errno: -result as u16 });
+}
+
+/// EAGAIN, EINTR, and the kernel's own for a call that is begun anew after a signal (include/linux/errno.h): no message failed for good, and
+/// whoever does not wait gets the first of them in any number.
+#[inline(always)]
+fn is_no_failure(result: i32) -> bool {
+    matches!(-result, 4 | 11 | 512..=516)
 }
 
 /// The tracepoint `sock_recv_length` (Linux 6.3): a process may only read from a socket that it was given.
@@ -163,7 +182,7 @@ fn step(kind: u32, cookie: u64, place: Place) {
         port: if goes { port } else { 0 },
         address: if goes { address } else { Address::default() },
         turns: 0,
-        zero: 0,
+        failures: 0,
     };
     if SOCKETS.insert(cookie, known, 0).is_err() {
         count(lost::SOCKETS);
@@ -194,7 +213,7 @@ fn used(cookie: u64, to: Option<Place>, family: u16) {
         None => {
             let protocol = to.as_ref().map_or(0, |to| to.protocol);
             let (address, port) = to.as_ref().map_or((Address::default(), 0), |to| (to.address, to.port));
-            let known = Known { pid, port, protocol, address, turns: 0, zero: 0 };
+            let known = Known { pid, port, protocol, address, turns: 0, failures: 0 };
             if SOCKETS.insert(cookie, known, 0).is_err() {
                 count(lost::SOCKETS);
             }

@@ -23,7 +23,7 @@ use super::object::Loaded;
 use super::rings;
 use super::sys::{self, Kind};
 use crate::error::{Error, Result};
-use crate::process::Event;
+use crate::process::{Event, Lost};
 use btf::Btf;
 
 /// The object, built by `cargo xtask build` and checked in.
@@ -168,15 +168,20 @@ impl ProcessProbe {
         self.pace.interval()
     }
 
-    /// Events that found no room in the ring, and sockets that found none in the table.
-    pub fn lost(&self) -> Result<(u64, u64)> {
+    /// Events that found no room in the ring, sockets that found none in the table, and messages that failed beyond those that are told.
+    pub fn lost(&self) -> Result<Lost> {
         let read = |slot: u32| {
             let mut value = [0; 8];
             sys::map_lookup(self.loaded.map("LOST").as_fd(), &slot.to_ne_bytes(), &mut value)
                 .map_err(|cause| Error::os("read BPF map", "LOST", cause))?;
             Ok(u64::from_ne_bytes(value))
         };
-        Ok((read(lost::EVENTS)?, read(lost::SOCKETS)?))
+        Ok(Lost {
+            events: read(lost::EVENTS)?,
+            sockets: read(lost::SOCKETS)?,
+            beyond: read(lost::FAILURES)?,
+            ..Lost::default()
+        })
     }
 }
 
