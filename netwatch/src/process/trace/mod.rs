@@ -26,7 +26,7 @@ const MAX_UNIX: usize = 4096;
 pub trait Look {
     /// A process that lives: of which no event told. `None` if it is gone.
     fn process(&mut self, pid: u32) -> Option<Found>;
-    /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`); `None` if that cannot be seen.
+    /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`) now; `None` if that cannot be seen.
     fn is_bound(&mut self, name: &str) -> Option<bool>;
 }
 
@@ -66,6 +66,7 @@ struct Last {
 struct Peer {
     connections: u64,
     failed: u64,
+    missing: u64,
     processes: BTreeSet<Number>,
 }
 
@@ -108,14 +109,9 @@ impl Trace {
         let missing = path.starts_with('@') && look.is_bound(path) == Some(false);
         let Some(peer) = self.peer(path) else { return };
         peer.connections += 1;
+        // Who listened may have gone since: no failed attempt.
+        peer.missing += u64::from(missing);
         peer.processes.insert(process);
-        if missing {
-            // What connect(2) says where nobody listens.
-            const ECONNREFUSED: i32 = 111;
-            peer.failed += 1;
-            let target = Target::Unix(path.to_owned());
-            self.failures.add(event.time_ns, target, None, Cause::Errno(ECONNREFUSED), Some(process));
-        }
     }
 
     fn peer(&mut self, path: &str) -> Option<&mut Peer> {
@@ -161,10 +157,6 @@ impl Trace {
 
     fn unix_failed(&mut self, event: &Event, path: &str, errno: i32, look: &mut dyn Look) {
         let Some(process) = self.processes.current(event, look) else { return };
-        if path.starts_with('@') && look.is_bound(path) == Some(false) {
-            // Said when it was tried.
-            return;
-        }
         let Some(peer) = self.peer(path) else { return };
         peer.failed += 1;
         peer.processes.insert(process);

@@ -326,15 +326,22 @@ fn a_family_that_is_not_there_is_an_attempt_without_an_address() {
 fn unix_sockets_are_added_up_by_path() {
     let mut scene = Scene::new();
     scene.machine.bound.push("@there");
-    for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "/run/gone.sock"] {
+    for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "@closed", "/run/gone.sock"] {
         scene.tell(COMMAND, What::Unix(path.into()));
     }
     scene.call(COMMAND, CallName::Connect, 2, CallTarget::Unix("/run/gone.sock".into()));
     scene.call(COMMAND, CallName::Connect, 111, CallTarget::Unix("@gone".into()));
     let result = scene.result(&[]);
-    let peers: Vec<_> =
-        result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed)).collect();
-    let expected = [("/run/docker.sock", 2, 0), ("/run/gone.sock", 1, 1), ("@gone", 1, 1), ("@there", 1, 0)];
+    let peers =
+        result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed, peer.missing));
+    let peers: Vec<_> = peers.collect();
+    let expected = [
+        ("/run/docker.sock", 2, 0, 0),
+        ("/run/gone.sock", 1, 1, 0),
+        ("@closed", 1, 0, 1),
+        ("@gone", 1, 1, 1),
+        ("@there", 1, 0, 0),
+    ];
     assert_eq!(peers, expected);
     assert!(result.processes.unix.iter().all(|peer| peer.processes == [ProcessId(0)]));
     let failed = [(Target::Unix("/run/gone.sock".into()), "errno", 1), (Target::Unix("@gone".into()), "errno", 1)];
