@@ -48,21 +48,21 @@ impl Table {
 
     /// The program before this one stays, with what it did.
     pub(super) fn executed(&mut self, pid: u32, origin: Origin, uid: u32, mut image: Image, look: &mut dyn Look) {
-        if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || exe.starts_with("/proc/")) {
+        if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || is_link(exe)) {
             image.exe = self.settled(pid, &origin, &image, look);
         }
         let before = self.current.get(&pid).map(|number| &self.entries[*number]);
         let same = before.filter(|before| before.start_ns == origin.start_ns || origin.start_ns == 0);
-        let parent = match same {
-            Some(before) => before.parent,
-            None => self.current.get(&origin.ppid).copied(),
+        // Whoever began the process, not whoever took it over since.
+        let (start_ns, ppid, parent) = match same {
+            Some(before) => (before.start_ns, before.ppid, before.parent),
+            None => (origin.start_ns, origin.ppid, self.current.get(&origin.ppid).copied()),
         };
-        let start_ns = same.map_or(origin.start_ns, |before| before.start_ns);
-        self.add(Entry { pid, start_ns, ppid: origin.ppid, parent, uid, image: Arc::new(image) });
+        self.add(Entry { pid, start_ns, ppid, parent, uid, image: Arc::new(image) });
     }
 
-    /// A path that says nothing to others: relative, or by way of /proc. The living process says where it leads; for one that is gone, the
-    /// program before is what it called itself.
+    /// A path that says nothing to others: relative, or by way of /proc or /dev/fd. The living process says where it leads; for one that is
+    /// gone, the program before is what it called itself, a relative path stays as it was called, and any other is not known.
     fn settled(&self, pid: u32, origin: &Origin, image: &Image, look: &mut dyn Look) -> Option<String> {
         /// /proc counts time in steps of this.
         const TICK_NS: u64 = 20_000_000;
@@ -71,7 +71,11 @@ impl Table {
         };
         let alive = look.process(pid).filter(is_it).and_then(|found| found.image.exe);
         let before = || self.current.get(&pid).and_then(|number| self.entries[*number].image.exe.clone());
-        alive.or_else(|| if image.exe.as_deref() == Some("/proc/self/exe") { before() } else { image.exe.clone() })
+        alive.or_else(|| match image.exe.as_deref() {
+            Some("/proc/self/exe") => before(),
+            Some(exe) if is_link(exe) => None,
+            _ => image.exe.clone(),
+        })
     }
 
     /// The process that did this. One that no event told of is looked for among the living.
@@ -107,4 +111,9 @@ impl Table {
         self.current.insert(pid, number);
         Some(number)
     }
+}
+
+/// A path that leads somewhere else for each process: what fexecve(3) calls, for one.
+fn is_link(exe: &str) -> bool {
+    exe.starts_with("/proc/") || exe.starts_with("/dev/fd/")
 }

@@ -189,6 +189,19 @@ fn an_exec_changes_what_later_sockets_are_of() {
 }
 
 #[test]
+fn a_process_keeps_its_parent_when_another_takes_it_over() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    let orphan = Origin { ppid: 1, ..Scene::origin(101, COMMAND) };
+    scene.tell(101, What::Exec(orphan, Image { comm: "daemon".into(), ..Image::default() }));
+    scene.socket(101, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 1, 53), 7);
+    let result = scene.result(&[(flow(17, 1, 53), OUT)]);
+    let daemon = result.processes.list.last().expect("listed");
+    assert_eq!((daemon.comm.as_str(), daemon.ppid, daemon.parent), ("daemon", COMMAND, Some(ProcessId(0))));
+}
+
+#[test]
 fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
     let exe_of = |living: Option<&str>, called: &str| {
         let mut scene = Scene::new();
@@ -205,6 +218,8 @@ fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
     assert_eq!(exe_of(Some("/home/x"), "./x").as_deref(), Some("/home/x"));
     assert_eq!(exe_of(None, "./x").as_deref(), Some("./x"));
     assert_eq!(exe_of(None, "/proc/self/exe").as_deref(), Some("/bin/sh"), "what it was before");
+    assert_eq!(exe_of(Some("/memfd:x (deleted)"), "/dev/fd/3").as_deref(), Some("/memfd:x (deleted)"));
+    assert_eq!(exe_of(None, "/dev/fd/3"), None, "another file for each process");
     assert_eq!(exe_of(Some("/other"), "/bin/x").as_deref(), Some("/bin/x"), "as it was called");
 }
 
