@@ -9,10 +9,14 @@ use crate::flow::Protocol;
 pub struct Event {
     /// When, nanoseconds since the Unix epoch.
     pub time_ns: u64,
+    /// When the process began, nanoseconds since the Unix epoch; 0 if not known.
+    pub start_ns: u64,
     /// Which process, in the initial PID namespace.
     pub pid: u32,
     /// Which of its threads.
     pub tid: u32,
+    /// Which of its programs the process runs: a number that is another after each exec, and of a child its maker's.
+    pub program: u32,
     /// Its real user id.
     pub uid: u32,
     /// The name of the thread.

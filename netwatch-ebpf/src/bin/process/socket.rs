@@ -1,5 +1,5 @@
 //! Sockets of IPv4 and IPv6: who makes, binds, connects and uses them. A record for each step but for uses, of which only the first by
-//! another process than before makes one.
+//! another process or program than before makes one.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_socket_cookie;
@@ -178,11 +178,13 @@ fn step(kind: u32, cookie: u64, place: Place) {
     let goes = kind == kind::CONNECT;
     let known = Known {
         pid: task::pid(),
+        program: task::current_program(),
         protocol,
         port: if goes { port } else { 0 },
         address: if goes { address } else { Address::default() },
         turns: 0,
         failures: 0,
+        zero: 0,
     };
     if SOCKETS.insert(cookie, known, 0).is_err() {
         count(lost::SOCKETS);
@@ -190,16 +192,16 @@ fn step(kind: u32, cookie: u64, place: Place) {
     tell(Socket { head: task::head(kind), cookie, address, port, family, protocol, errno: 0 });
 }
 
-/// A use of a socket: told if another process used it last.
+/// A use of a socket: told if another process, or another program of it, used it last.
 #[inline(always)]
 fn used(cookie: u64, to: Option<Place>, family: u16) {
-    let pid = task::pid();
+    let (pid, program) = (task::pid(), task::current_program());
     let (protocol, seen) = match SOCKETS.get_ptr_mut(cookie) {
         Some(known) => {
             // SAFETY: the value is the map's; another process that uses the socket at the same time may only make a record more.
             unsafe {
-                let is_same = (*known).pid == pid;
-                (*known).pid = pid;
+                let is_same = (*known).pid == pid && (*known).program == program;
+                ((*known).pid, (*known).program) = (pid, program);
                 if let Some(to) = &to {
                     ((*known).address, (*known).port) = (to.address, to.port);
                 }
@@ -213,7 +215,7 @@ fn used(cookie: u64, to: Option<Place>, family: u16) {
         None => {
             let protocol = to.as_ref().map_or(0, |to| to.protocol);
             let (address, port) = to.as_ref().map_or((Address::default(), 0), |to| (to.address, to.port));
-            let known = Known { pid, port, protocol, address, turns: 0, failures: 0 };
+            let known = Known { pid, program, port, protocol, address, turns: 0, failures: 0, zero: 0 };
             if SOCKETS.insert(cookie, known, 0).is_err() {
                 count(lost::SOCKETS);
             }

@@ -195,6 +195,8 @@ fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
         task_pid: of("task_struct", "pid"),
         task_start_time: of("task_struct", "start_time"),
         task_real_parent: of("task_struct", "real_parent"),
+        task_group_leader: of("task_struct", "group_leader"),
+        task_self_exec_id: of("task_struct", "self_exec_id"),
         task_mm: of("task_struct", "mm"),
         mm_arg_start: of("mm_struct", "arg_start"),
         mm_arg_end: of("mm_struct", "arg_end"),
@@ -211,7 +213,12 @@ fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
     match program {
         "connect_unix" | "sendmsg_unix" => offsets.addr_uaddr != 0 && offsets.addr_uaddrlen != 0,
         "sock_send_length" | "sock_recv_length" => offsets.sock_cookie != 0 && offsets.sock_family != 0,
-        "sched_process_fork" | "sched_process_exec" => offsets.task_tgid != 0 && offsets.task_mm != 0,
+        "sched_process_fork" => ![offsets.task_tgid, offsets.task_pid, offsets.task_real_parent].contains(&0),
+        "sched_process_exec" => {
+            let Offsets { task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp, .. } =
+                *offsets;
+            ![task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp].contains(&0)
+        }
         _ => true,
     }
 }

@@ -59,6 +59,7 @@ pub(in crate::probe) fn attached(config: ProcessConfig) -> Option<(ProcessProbe,
     let cgroup = Cgroup::new()?;
     let mut probe = ProcessProbe::load(config).expect("the programs load");
     probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
+    probe.refused().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
     Some((probe, cgroup))
 }
 
@@ -137,6 +138,28 @@ fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
     if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
         assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == Step::Used), "{steps:?}");
     }
+}
+
+/// A socket that stays open over an exec is used by another program then.
+#[test]
+fn the_program_after_an_exec_is_told_as_another_user() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import os, socket, sys\n\
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        one.bind(('127.0.0.1', 0)); one.sendto(b'x', one.getsockname()); os.set_inheritable(one.fileno(), True)\n\
+        os.execv(sys.executable, [sys.executable, '-c', 'import socket, sys\\n\
+        one = socket.socket(fileno=int(sys.argv[1])); one.sendto(b\"x\", one.getsockname())', str(one.fileno())])\n";
+    let pid = cgroup.run("python3", &["-c", script]);
+    let events = events(&mut probe);
+    let of: Vec<&Event> = events.iter().filter(|event| event.pid == pid).collect();
+    let used = of.iter().position(|event| matches!(event.what, What::Socket(Step::Used, _))).expect("told");
+    // The interpreter may itself be run by another program.
+    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, What::Exec(..))).collect();
+    let [.., before, after] = execs[..] else { panic!("{of:#?}") };
+    assert!(after < used, "{of:#?}");
+    assert_eq!(of[used].program, of[after].program);
+    assert_ne!(of[before].program, of[after].program);
+    assert!(of[used].start_ns != 0 && of.iter().all(|event| event.start_ns == of[0].start_ns), "{of:#?}");
 }
 
 #[test]

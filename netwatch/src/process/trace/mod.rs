@@ -74,8 +74,8 @@ impl Trace {
     /// Takes in the next event.
     pub fn apply(&mut self, event: Event, look: &mut dyn Look) {
         match event.what {
-            What::Fork(origin) => self.processes.forked(event.pid, origin, event.uid, &event.comm),
-            What::Exec(origin, image) => self.processes.executed(event.pid, origin, event.uid, image, look),
+            What::Fork(origin) => self.processes.forked(&event, origin),
+            What::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), look),
             What::Socket(step, socket) => self.socket(&event, step, socket, look),
             What::Unix(ref path) => self.unix(&event, path, look),
             What::Call(ref call) => self.call(&event, call, look),

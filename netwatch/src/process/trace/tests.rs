@@ -29,6 +29,10 @@ struct Scene {
     trace: Trace,
     machine: Machine,
     now: u64,
+    /// Which program each process runs; 0 of those that are not here.
+    programs: HashMap<u32, u32>,
+    /// When a process began; not known of those that are not here.
+    began: HashMap<u32, u64>,
 }
 
 impl Scene {
@@ -41,7 +45,10 @@ impl Scene {
 
     fn tell(&mut self, pid: u32, what: What) {
         self.now += 10;
-        let event = Event { time_ns: self.now, pid, tid: pid, uid: 1000, comm: "thread".into(), what };
+        let start_ns = self.began.get(&pid).copied().unwrap_or(0);
+        let program = self.programs.get(&pid).copied().unwrap_or(0);
+        let (time_ns, comm) = (self.now, "thread".into());
+        let event = Event { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, what };
         self.trace.apply(event, &mut self.machine);
     }
 
@@ -172,6 +179,43 @@ fn a_reused_process_number_is_another_process() {
     }
     assert_eq!(users(&scene, flow(17, 4001, 53), OUT), ["first socket maker"]);
     assert_eq!(users(&scene, flow(17, 4002, 53), OUT), ["second socket maker"]);
+}
+
+#[test]
+fn a_process_whose_beginning_was_lost_is_not_the_one_that_had_its_number() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "dead");
+    scene.began.insert(101, 555_000_000_000);
+    scene.socket(101, Step::Made, 7, 17, "");
+    let image = Image { comm: "yet another".into(), ..Image::default() };
+    scene.machine.living.insert(102, Found { origin: Scene::origin(102, COMMAND), image });
+    scene.began.insert(102, 999_000_000_000);
+    scene.socket(102, Step::Made, 8, 17, "");
+    for cookie in [7, 8] {
+        scene.trace.note_flow(flow(17, cookie as u16, 53), cookie);
+        assert_eq!(users(&scene, flow(17, cookie as u16, 53), OUT), ["thread socket maker"]);
+    }
+    let result = scene.result(&[(flow(17, 7, 53), OUT)]);
+    assert_eq!((result.processes.lost.gone, result.processes.list[1].start_ns), (2, 555_000_000_000));
+}
+
+#[test]
+fn a_program_whose_exec_was_lost_is_not_the_one_before() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.programs.insert(101, 1);
+    scene.socket(101, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 7, 53), 7);
+    assert_eq!(users(&scene, flow(17, 7, 53), OUT), ["thread socket maker"]);
+    let result = scene.result(&[(flow(17, 7, 53), OUT)]);
+    let process = &result.processes.list[1];
+    assert_eq!((process.start_ns, process.parent), (101_000, Some(ProcessId(0))));
+    scene.programs.insert(102, 1);
+    scene.fork(COMMAND, 102);
+    scene.socket(102, Step::Made, 8, 17, "");
+    scene.trace.note_flow(flow(17, 8, 53), 8);
+    assert_eq!(users(&scene, flow(17, 8, 53), OUT), ["thread socket maker"], "a copy of what its maker really runs");
 }
 
 #[test]
