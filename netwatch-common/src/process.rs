@@ -57,6 +57,8 @@ pub struct Socket {
     pub head: Head,
     /// The socket: the kernel gives no number twice.
     pub cookie: u64,
+    /// The cookie of its network namespace (`MADE`, `BOUND`, `CONNECT`); else 0.
+    pub netns: u64,
     /// Where it is bound to (`BOUND`), or where it was to go (`CONNECT`, `USED` by a message, `NOT_SENT`); else 0.
     pub address: Address,
     /// Port of that address.
@@ -245,8 +247,8 @@ pub mod lost {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Head>() == 56);
-    assert!(size_of::<Socket>() == 88);
-    assert!(offset_of!(Socket, port) == 80);
+    assert!(size_of::<Socket>() == 96);
+    assert!(offset_of!(Socket, port) == 88);
     assert!(size_of::<Unix>() == 168);
     assert!(size_of::<Fork>() == 64);
     assert!(offset_of!(Exec, exe) == 72);

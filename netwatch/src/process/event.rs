@@ -60,6 +60,8 @@ pub enum Step {
 pub struct Socket {
     /// The kernel gives no number twice.
     pub cookie: u64,
+    /// The cookie of its network namespace; 0 if it is not told.
+    pub netns: u64,
     /// IANA protocol number; `None` if it is not known.
     pub protocol: Option<Protocol>,
     /// See [`Step`]; `None` if there is none.

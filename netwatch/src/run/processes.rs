@@ -32,8 +32,8 @@ impl Loading {
         thread.map(|thread| Self { thread, cmdline }).map_err(|error| Error::os("start thread", "processes", error))
     }
 
-    /// Attached to the run's cgroup; without one, nobody is looked for.
-    pub(super) fn attach(self, cgroup: Option<&Path>, notes: &mut Vec<String>) -> Processes {
+    /// Attached to the run's cgroup; without one, nobody is looked for. `netns` is the cookie of the run's network namespace.
+    pub(super) fn attach(self, cgroup: Option<&Path>, netns: u64, notes: &mut Vec<String>) -> Processes {
         let loaded = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let look = Proc { cmdline: self.cmdline, ..Proc::default() };
         let attached = match cgroup {
@@ -43,7 +43,7 @@ impl Loading {
         match attached {
             Ok(probe) => {
                 notes.extend(missing(&probe));
-                Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look }
+                Processes { probe: Some(probe), trace: Trace::of_namespace(Some(netns)), off: String::new(), look }
             }
             Err(why) => {
                 notes.push(format!("processes are not named: {why}"));

@@ -19,6 +19,7 @@ use crate::flow::Table;
 use crate::guardian::{Line, Prepare, Reply};
 use crate::name::{Hosts, Limits, Names};
 use crate::netns::cgroup::{Cgroup, Made};
+use crate::netns::forwarding::netns_cookie;
 use crate::probe::{Probe, ProbeConfig, ProcessConfig};
 use crate::state::{Journal, RunCard, RunDir};
 
@@ -56,7 +57,8 @@ pub(super) async fn set_up(
     place.signals.step("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
-    let mut processes = processes.attach(cgroup.as_ref().map(Cgroup::path), &mut notes);
+    let netns = network.namespace.run_in(netns_cookie)??;
+    let mut processes = processes.attach(cgroup.as_ref().map(Cgroup::path), netns, &mut notes);
     if plan.arguments.verbose {
         say(&network, &probe);
     }

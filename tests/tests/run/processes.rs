@@ -317,6 +317,25 @@ fn attempts_that_never_were_a_packet_are_said() {
     assert!(run.stderr.contains("network is unreachable (python3)"), "{run}");
 }
 
+/// A server and its client on the loopback of a namespace that the command makes.
+const ELSEWHERE: &str = "
+import socket
+server = socket.create_server(('127.0.0.1', 0))
+client = socket.create_connection(server.getsockname())
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('203.0.113.9', 9))
+except OSError: pass
+";
+
+#[test]
+fn connections_inside_a_namespace_of_the_commands_own_are_no_attempts() {
+    needs!(PYTHON, "unshare", "ip");
+    let net = internet!();
+    let run =
+        net.host.watch(&["unshare", "-n", "sh", "-c", "ip link set lo up; exec \"$@\"", "sh", PYTHON, "-c", ELSEWHERE]);
+    assert_eq!(attempts(run.assert_ok()), [], "{run}");
+    assert_nothing_lost(&run);
+}
+
 #[test]
 fn refused_and_unanswered_attempts_name_their_process() {
     let net = internet!();

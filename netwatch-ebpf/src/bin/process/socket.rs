@@ -3,6 +3,7 @@
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::address::Address;
 use netwatch_common::process::{Known, Socket, TURNS, kind, lost};
@@ -32,7 +33,8 @@ pub unsafe fn made(ctx: *mut bpf_sock) {
     // SAFETY: the caller's promise.
     let (family, protocol, cookie) = unsafe { ((*ctx).family, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
     let place = Place { address: Address::default(), port: 0, family: family as u16, protocol: protocol as u16 };
-    step(kind::MADE, cookie, place);
+    // SAFETY: the caller's promise.
+    step(kind::MADE, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
 }
 
 /// `cgroup/post_bind4`.
@@ -50,7 +52,8 @@ pub unsafe fn bound4(ctx: *mut bpf_sock) {
         family: AF_INET,
         protocol: protocol as u16,
     };
-    step(kind::BOUND, cookie, place);
+    // SAFETY: the caller's promise.
+    step(kind::BOUND, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
 }
 
 /// `cgroup/post_bind6`.
@@ -65,7 +68,9 @@ pub unsafe fn bound6(ctx: *mut bpf_sock) {
     };
     // SAFETY: four words of the context.
     let address = unsafe { v6(words) };
-    step(kind::BOUND, cookie, Place { address, port: port as u16, family: AF_INET6, protocol: protocol as u16 });
+    let place = Place { address, port: port as u16, family: AF_INET6, protocol: protocol as u16 };
+    // SAFETY: the caller's promise.
+    step(kind::BOUND, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
 }
 
 /// `cgroup/connect4`.
@@ -75,7 +80,7 @@ pub unsafe fn bound6(ctx: *mut bpf_sock) {
 #[inline(always)]
 pub unsafe fn connect4(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), place4(ctx)) }
+    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), bpf_get_netns_cookie(ctx.cast()), place4(ctx)) }
 }
 
 /// `cgroup/connect6`.
@@ -85,7 +90,7 @@ pub unsafe fn connect4(ctx: *mut bpf_sock_addr) {
 #[inline(always)]
 pub unsafe fn connect6(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), place6(ctx)) }
+    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), bpf_get_netns_cookie(ctx.cast()), place6(ctx)) }
 }
 
 /// `cgroup/sendmsg4`: a message with an address.
@@ -139,7 +144,8 @@ pub fn sent(ctx: &RawTracePointContext) {
     if failures > TURNS {
         return count(lost::FAILURES);
     }
-    tell(Socket { head: task::head(kind::NOT_SENT), cookie, address, port, family, protocol, errno: -result as u16 });
+    let (head, errno) = (task::head(kind::NOT_SENT), -result as u16);
+    tell(Socket { head, cookie, netns: 0, address, port, family, protocol, errno });
 }
 
 /// EAGAIN, EINTR, and the kernel's own for a call that is begun anew after a signal (include/linux/errno.h): no message failed for good, and
@@ -173,7 +179,7 @@ fn cookie_of(sock: u64) -> Option<(u64, u16)> {
 
 /// A step in the life of a socket: always told.
 #[inline(always)]
-fn step(kind: u32, cookie: u64, place: Place) {
+fn step(kind: u32, cookie: u64, netns: u64, place: Place) {
     let Place { address, port, family, protocol } = place;
     let goes = kind == kind::CONNECT;
     let known = Known {
@@ -189,7 +195,7 @@ fn step(kind: u32, cookie: u64, place: Place) {
     if SOCKETS.insert(cookie, known, 0).is_err() {
         count(lost::SOCKETS);
     }
-    tell(Socket { head: task::head(kind), cookie, address, port, family, protocol, errno: 0 });
+    tell(Socket { head: task::head(kind), cookie, netns, address, port, family, protocol, errno: 0 });
 }
 
 /// A use of a socket: told if another process, or another program of it, used it last.
@@ -226,7 +232,7 @@ fn used(cookie: u64, to: Option<Place>, family: u16) {
         return;
     }
     let (address, port) = to.map_or((Address::default(), 0), |to| (to.address, to.port));
-    tell(Socket { head: task::head(kind::USED), cookie, address, port, family, protocol, errno: 0 });
+    tell(Socket { head: task::head(kind::USED), cookie, netns: 0, address, port, family, protocol, errno: 0 });
 }
 
 /// # Safety

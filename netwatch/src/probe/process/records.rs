@@ -52,7 +52,7 @@ fn socket(step: Step, record: &abi::Socket) -> What {
         _ => Some(SocketAddr::new(address(&record.address, record.family.into()), record.port)),
     };
     let protocol = u8::try_from(record.protocol).ok().filter(|protocol| *protocol != 0).map(Protocol);
-    What::Socket(step, Socket { cookie: record.cookie, protocol, address })
+    What::Socket(step, Socket { cookie: record.cookie, netns: record.netns, protocol, address })
 }
 
 /// An IPv6 socket that goes to a mapped address sends IPv4.

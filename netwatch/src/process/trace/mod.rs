@@ -71,6 +71,13 @@ struct Peer {
 }
 
 impl Trace {
+    /// Of a run in the network namespace with this cookie: what goes on in others comes here only as packets of whoever hands them on.
+    pub fn of_namespace(netns: Option<u64>) -> Self {
+        let mut trace = Self::default();
+        trace.sockets.netns = netns;
+        trace
+    }
+
     /// Takes in the next event.
     pub fn apply(&mut self, event: Event, look: &mut dyn Look) {
         match event.what {
@@ -97,6 +104,7 @@ impl Trace {
         // TCP's failures are its packets', or its connection's.
         if let (Step::NotSent(errno), Some(address)) = (step, socket.address)
             && socket.protocol != Some(Protocol::TCP)
+            && !self.sockets.is_elsewhere(socket.cookie)
             && !is_told_by_packets(errno)
         {
             let target = Target::Address(address);

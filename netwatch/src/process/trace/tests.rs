@@ -33,6 +33,8 @@ struct Scene {
     programs: HashMap<u32, u32>,
     /// When a process began; not known of those that are not here.
     began: HashMap<u32, u64>,
+    /// Of sockets.
+    netns: u64,
 }
 
 impl Scene {
@@ -68,7 +70,8 @@ impl Scene {
 
     fn socket(&mut self, pid: u32, step: Step, cookie: u64, protocol: u8, address: &str) {
         let address = address.parse().ok();
-        self.tell(pid, What::Socket(step, Socket { cookie, protocol: Some(Protocol(protocol)), address }));
+        let netns = self.netns;
+        self.tell(pid, What::Socket(step, Socket { cookie, netns, protocol: Some(Protocol(protocol)), address }));
     }
 
     fn call(&mut self, pid: u32, name: CallName, errno: i32, target: CallTarget) {
@@ -343,6 +346,23 @@ fn a_connection_without_a_packet_came_to_nothing() {
     assert_eq!(attempts(result), [(internet("198.51.100.2:80"), "no_packet", 1)]);
     let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), false);
     assert_eq!(attempts(interim), []);
+}
+
+#[test]
+fn what_goes_on_in_a_namespace_of_the_commands_own_making_is_no_attempt() {
+    let mut scene = Scene { trace: Trace::of_namespace(Some(1)), ..Scene::default() };
+    scene.exec(COMMAND, 1, "sh");
+    for netns in [1, 2] {
+        scene.netns = netns;
+        scene.socket(COMMAND, Step::Made, netns, 6, "");
+        scene.socket(COMMAND, Step::Bound, netns, 6, "0.0.0.0:4000");
+        scene.socket(COMMAND, Step::Connect, netns, 6, &format!("127.0.0.1:{netns}"));
+        scene.socket(COMMAND, Step::Made, 10 + netns, 17, "");
+        scene.netns = 0;
+        scene.socket(COMMAND, Step::NotSent(101), 10 + netns, 17, &format!("127.0.0.1:1{netns}"));
+    }
+    let expected = [(internet("127.0.0.1:11"), "no_route", 1), (internet("127.0.0.1:1"), "no_packet", 1)];
+    assert_eq!(attempts(scene.result(&[])), expected);
 }
 
 #[test]
