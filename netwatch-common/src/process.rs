@@ -31,6 +31,8 @@ pub mod kind {
 pub struct Head {
     /// ns of the kernel's monotonic clock.
     pub time_ns: u64,
+    /// When the process began, by the same clock; 0 if that cannot be read. With `pid` it is the only one.
+    pub start_ns: u64,
     /// One of [`kind`].
     pub kind: u32,
     /// The process (the kernel's `tgid`), in the initial PID namespace.
@@ -39,6 +41,10 @@ pub struct Head {
     pub tid: u32,
     /// Its real user id.
     pub uid: u32,
+    /// Which of its programs the process runs: the kernel counts them (`task_struct.self_exec_id`), and a child begins where its maker is.
+    pub program: u32,
+    /// Always zero.
+    pub zero: u32,
     /// The thread's name, ended by a zero.
     pub comm: [u8; 16],
 }
@@ -51,6 +57,8 @@ pub struct Socket {
     pub head: Head,
     /// The socket: the kernel gives no number twice.
     pub cookie: u64,
+    /// The cookie of its network namespace (`MADE`, `BOUND`, `CONNECT`); else 0.
+    pub netns: u64,
     /// Where it is bound to (`BOUND`), or where it was to go (`CONNECT`, `USED` by a message, `NOT_SENT`); else 0.
     pub address: Address,
     /// Port of that address.
@@ -78,14 +86,12 @@ pub struct Unix {
     pub path: [u8; PATH_BYTES],
 }
 
-/// A process was made. The head is the child's, but for its time and user, which are the maker's too.
+/// A process was made. The head is the child's, but for its name and user, which are the maker's too.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Fork {
     /// The child.
     pub head: Head,
-    /// When the child began: ns of the kernel's monotonic clock.
-    pub start_ns: u64,
     /// Its parent.
     pub ppid: u32,
     /// The process it is a copy of; the parent but for `CLONE_PARENT`.
@@ -104,8 +110,6 @@ pub const ARGUMENT_BYTES: [usize; 2] = [192, 1024];
 pub struct Exec {
     /// Who and when, with its new name.
     pub head: Head,
-    /// When the process began: ns of the kernel's monotonic clock.
-    pub start_ns: u64,
     /// Its parent.
     pub ppid: u32,
     /// Bytes of the path in `exe`, without a zero; 0 if it is not known.
@@ -168,11 +172,16 @@ pub struct Known {
     pub pid: u32,
     /// How often another process than before was told to use it.
     pub turns: u32,
+    /// How many of its messages failed.
+    pub failures: u32,
+    /// Which of its programs the process ran when it used it last, as [`Head::program`].
+    pub program: u32,
     /// Always zero.
     pub zero: u32,
 }
 
-/// So many changes of its user are told of one socket: processes that take turns with one at every message would fill the ring.
+/// So many changes of its user are told of one socket, and so many messages that failed: processes that take turns with one at every message,
+/// or send without end what no route takes, would fill the ring.
 pub const TURNS: u32 = 256;
 
 /// Where the kernel keeps things, in bytes from the beginning of its structures: read from its BTF before the load. 0 for what is not there.
@@ -187,6 +196,10 @@ pub struct Offsets {
     pub task_start_time: u32,
     /// `task_struct.real_parent`.
     pub task_real_parent: u32,
+    /// `task_struct.group_leader`.
+    pub task_group_leader: u32,
+    /// `task_struct.self_exec_id`.
+    pub task_self_exec_id: u32,
     /// `task_struct.mm`.
     pub task_mm: u32,
     /// `mm_struct.arg_start`.
@@ -225,21 +238,23 @@ pub mod lost {
     pub const EVENTS: u32 = 0;
     /// A socket found no room in the table.
     pub const SOCKETS: u32 = 1;
+    /// A message failed on a socket of which [`super::TURNS`] were told already.
+    pub const FAILURES: u32 = 2;
     /// How many slots there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Head>() == 40);
-    assert!(size_of::<Socket>() == 72);
-    assert!(offset_of!(Socket, port) == 64);
-    assert!(size_of::<Unix>() == 152);
-    assert!(size_of::<Fork>() == 56);
-    assert!(offset_of!(Exec, exe) == 64);
-    assert!(size_of::<Exec>() == 320);
-    assert!(size_of::<Call>() == 192);
-    assert!(size_of::<Known>() == 32);
-    assert!(size_of::<Offsets>() == 48);
-    assert!(size_of::<Settings>() == 92);
+    assert!(size_of::<Head>() == 56);
+    assert!(size_of::<Socket>() == 96);
+    assert!(offset_of!(Socket, port) == 88);
+    assert!(size_of::<Unix>() == 168);
+    assert!(size_of::<Fork>() == 64);
+    assert!(offset_of!(Exec, exe) == 72);
+    assert!(size_of::<Exec>() == 328);
+    assert!(size_of::<Call>() == 208);
+    assert!(size_of::<Known>() == 40);
+    assert!(size_of::<Offsets>() == 56);
+    assert!(size_of::<Settings>() == 100);
 };

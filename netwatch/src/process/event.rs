@@ -9,10 +9,14 @@ use crate::flow::Protocol;
 pub struct Event {
     /// When, nanoseconds since the Unix epoch.
     pub time_ns: u64,
+    /// When the process began, nanoseconds since the Unix epoch; 0 if not known.
+    pub start_ns: u64,
     /// Which process, in the initial PID namespace.
     pub pid: u32,
     /// Which of its threads.
     pub tid: u32,
+    /// Which of its programs the process runs: a number that is another after each exec, and of a child its maker's.
+    pub program: u32,
     /// Its real user id.
     pub uid: u32,
     /// The name of the thread.
@@ -56,6 +60,8 @@ pub enum Step {
 pub struct Socket {
     /// The kernel gives no number twice.
     pub cookie: u64,
+    /// The cookie of its network namespace; 0 if it is not told.
+    pub netns: u64,
     /// IANA protocol number; `None` if it is not known.
     pub protocol: Option<Protocol>,
     /// See [`Step`]; `None` if there is none.

@@ -71,8 +71,11 @@ pub struct UnixPeer {
     pub path: String,
     /// How often it was connected to or sent to.
     pub connections: u64,
-    /// How often that failed at once.
+    /// How often that failed at once, as far as failed calls were looked for.
     pub failed: u64,
+    /// How often nothing by that abstract name was there when looked at, which may be a moment after the call: no proof of a failure. Not kept
+    /// in recordings, which keep the note that follows from it.
+    pub missing: u64,
     /// Who did.
     pub processes: Vec<ProcessId>,
 }

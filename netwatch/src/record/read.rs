@@ -306,7 +306,7 @@ pub(super) fn processes(db: &Connection, attribution: Attribution, lost: process
         let _position: u64 = row.take()?;
         let (path, connections, failed) = (row.take()?, row.take()?, row.take()?);
         let processes = row.take::<Vec<u32>>()?.into_iter().map(process::ProcessId).collect();
-        Ok(UnixPeer { path, connections, failed, processes })
+        Ok(UnixPeer { path, connections, failed, missing: 0, processes })
     })?;
     Ok(Processes { attribution, list, unix, lost })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Interface, KnownFlow};
+use super::{Exit, Interface, KnownFlow};
 use crate::flow::{Direction, End, Flow};
 use crate::process::{Processes, UnixPeer};
 
@@ -30,15 +30,20 @@ pub(super) fn localhost(loopback: &[KnownFlow], interface: &Interface) -> Option
 }
 
 /// A name that is not there, because abstract names belong to a network namespace: X11's and D-Bus's are the host's.
-pub(super) fn abstract_sockets(processes: &Processes) -> Option<String> {
-    let failed = processes.unix.iter().filter(|peer| peer.failed > 0 && peer.path.starts_with('@'));
+/// Nothing is said of a command that did well: who listened may only have gone before anybody looked.
+pub(super) fn abstract_sockets(processes: &Processes, exit: Option<Exit>) -> Option<String> {
+    if matches!(exit, None | Some(Exit::Code(0))) {
+        return None;
+    }
+    let never_there = |peer: &&UnixPeer| peer.connections > 0 && peer.missing >= peer.connections;
+    let failed = processes.unix.iter().filter(|peer| peer.path.starts_with('@')).filter(never_there);
     let missing: Vec<&UnixPeer> = failed.filter(|peer| !has_path(processes, peer)).collect();
     let named: Vec<&str> = missing.iter().take(NAMED).map(|peer| peer.path.as_str()).collect();
     let rest = missing.len().saturating_sub(NAMED);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     (!missing.is_empty()).then(|| {
         format!(
-            "{}{more} could not be connected to: abstract unix sockets (of X11, D-Bus) belong to the host's network namespace and are not there; sockets with a path are",
+            "nothing in the namespace had the name {}{more} when looked for: if the command failed over that, abstract unix sockets (of X11, D-Bus) are the host's network namespace's and are not there; sockets with a path are",
             named.join(", ")
         )
     })
@@ -72,18 +77,27 @@ fn way_out(interface: &Interface, asked: IpAddr) -> String {
 mod tests {
     use super::*;
 
-    fn peer(path: &str, connections: u64, failed: u64) -> UnixPeer {
-        UnixPeer { path: path.to_owned(), connections, failed, processes: Vec::new() }
+    fn peer(path: &str, connections: u64, missing: u64) -> UnixPeer {
+        UnixPeer { path: path.to_owned(), connections, failed: missing, missing, processes: Vec::new() }
     }
 
     fn hint(unix: Vec<UnixPeer>) -> Option<String> {
-        abstract_sockets(&Processes { unix, ..Processes::default() })
+        abstract_sockets(&Processes { unix, ..Processes::default() }, Some(Exit::Code(1)))
     }
 
     #[test]
     fn a_missing_abstract_name_is_explained() {
         let said = hint(vec![peer("@/tmp/dbus-x", 1, 1), peer("@own", 3, 0), peer("/run/gone.sock", 1, 1)]);
-        assert!(said.is_some_and(|said| said.starts_with("@/tmp/dbus-x could not be connected to: ")));
+        assert!(said.is_some_and(|said| said.contains(" the name @/tmp/dbus-x when looked for: ")));
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_command_that_did_well_or_of_a_name_that_was_there_once() {
+        let processes = Processes { unix: vec![peer("@gone", 1, 1)], ..Processes::default() };
+        assert!(abstract_sockets(&processes, Some(Exit::Signal(6))).is_some());
+        assert_eq!(abstract_sockets(&processes, Some(Exit::Code(0))), None);
+        assert_eq!(abstract_sockets(&processes, None), None);
+        assert_eq!(hint(vec![peer("@there", 2, 1)]), None);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Report {
         };
         let flows = naming::flows(table.flows(Scope::Link), names, users);
         notes.extend(hints::localhost(&loopback.flows, &interface));
-        notes.extend(hints::abstract_sockets(&processes));
+        notes.extend(hints::abstract_sockets(&processes, run.exit));
         Self {
             complete,
             totals: table.totals(Scope::Link),

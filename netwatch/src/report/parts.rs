@@ -43,7 +43,6 @@ impl Report {
             flows.into_iter().partition(|known| known.flow.key.scope == Scope::Link);
         let mut notes = facts.notes;
         notes.extend(hints::localhost(&loopback, &facts.interface));
-        notes.extend(hints::abstract_sockets(&facts.processes));
         let names = Names::new(Limits::default(), Hosts::default());
         let naming = naming::Naming {
             lookups,

@@ -1,6 +1,7 @@
 //! Who it was, beside a run: loads the programs that tell, takes in what they have to say, and looks at /proc where they said nothing. That
 //! it cannot be had costs no count and ends no run; it is said.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
@@ -37,14 +38,14 @@ impl Loading {
         thread.map(|thread| Self { thread, cmdline }).map_err(|error| Error::os("start thread", "processes", error))
     }
 
-    /// Waits until they are attached.
-    pub(super) fn finish(self, notes: &mut Vec<String>) -> Processes {
+    /// Waits until they are attached. `netns` is the cookie of the run's network namespace.
+    pub(super) fn finish(self, netns: u64, notes: &mut Vec<String>) -> Processes {
         let attached = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let look = Proc { cmdline: self.cmdline, ..Proc::default() };
         match attached.map_err(|error| error.to_string()) {
             Ok(probe) => {
                 notes.extend(missing(&probe));
-                Processes { probe: Some(probe), trace: Trace::default(), off: String::new(), look }
+                Processes { probe: Some(probe), trace: Trace::of_namespace(Some(netns)), off: String::new(), look }
             }
             Err(why) => {
                 notes.push(format!("processes are not named: {why}"));
@@ -94,6 +95,7 @@ impl Processes {
     pub(super) fn fetch(&mut self) {
         let Some(probe) = &mut self.probe else { return };
         let (trace, look) = (&mut self.trace, &mut self.look);
+        look.names = None;
         probe.poll(&mut |event| trace.apply(event, look));
     }
 
@@ -132,7 +134,9 @@ impl Processes {
         };
         let flows = table.openers().map(|(key, opened_by)| FlowToAttribute { key, opened_by });
         let mut result = self.trace.result(command, flows, is_final);
-        (result.processes.lost.events, result.processes.lost.sockets) = probe.lost()?;
+        let (kernel, lost) = (probe.lost()?, &mut result.processes.lost);
+        (lost.events, lost.sockets) = (kernel.events, kernel.sockets);
+        lost.beyond += kernel.beyond;
         Ok(result)
     }
 }
@@ -144,6 +148,8 @@ struct Proc {
     cmdline: bool,
     /// The namespace's unix sockets: a process that asked for one may be gone when its event is heard of.
     unix: Option<File>,
+    /// The abstract names that are there, once they were asked for: read at most once for all events of one fetch.
+    names: Option<HashSet<String>>,
 }
 
 impl Look for Proc {
@@ -162,12 +168,30 @@ impl Look for Proc {
     }
 
     fn is_bound(&mut self, name: &str) -> Option<bool> {
-        let file = self.unix.as_mut()?;
-        let mut table = String::new();
-        file.rewind().and_then(|()| file.read_to_string(&mut table)).ok()?;
-        // The eighth column (proc(5)).
-        Some(table.lines().skip(1).any(|line| line.split_ascii_whitespace().nth(7) == Some(name)))
+        if self.names.is_none() {
+            let file = self.unix.as_mut()?;
+            let mut table = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut table)).ok()?;
+            self.names = Some(abstract_names(&table).collect());
+        }
+        // Names may end in zeros, which the kernel shows as `@`.
+        self.names.as_ref().map(|names| names.contains(name.trim_end_matches('@')))
     }
+}
+
+/// The abstract names in /proc/net/unix (proc(5)): what follows seven columns and a space, to the end of the line. A name may hold spaces, and bytes
+/// that are no text, which events replace in the same way.
+fn abstract_names(table: &[u8]) -> impl Iterator<Item = String> {
+    let lines = table.split(|byte| *byte == b'\n').skip(1);
+    lines.filter_map(|line| {
+        let mut rest = line;
+        for _ in 0..7 {
+            let column = rest.trim_ascii_start();
+            rest = &column[column.iter().position(|byte| *byte == b' ')?..];
+        }
+        let name = rest.strip_prefix(b" ").filter(|name| name.starts_with(b"@"))?;
+        Some(String::from_utf8_lossy(name).trim_end_matches('@').to_owned())
+    })
 }
 
 /// As many bytes as an exec tells.
@@ -208,11 +232,16 @@ mod tests {
     #[test]
     fn abstract_names_are_looked_up_in_the_namespace() {
         let mut look = Proc { unix: File::open("/proc/self/net/unix").ok(), ..Proc::default() };
-        let name = format!("netwatch-test-{}", std::process::id());
+        let mut name = format!("netwatch-test {} ", std::process::id()).into_bytes();
+        name.extend([0xff, b'x', 0, 0]);
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let listener = UnixListener::bind_addr(&address).expect("bound");
-        assert_eq!(look.is_bound(&format!("@{name}")), Some(true));
+        // As an event tells it.
+        let told = format!("@{}", String::from_utf8_lossy(&name).trim_end_matches('\0'));
+        assert_eq!(look.is_bound(&told), Some(true));
         drop(listener);
-        assert_eq!(look.is_bound(&format!("@{name}")), Some(false));
+        assert_eq!(look.is_bound(&told), Some(true), "read once");
+        look.names = None;
+        assert_eq!(look.is_bound(&told), Some(false));
     }
 }

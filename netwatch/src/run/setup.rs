@@ -19,6 +19,7 @@ use crate::flow::Table;
 use crate::guardian::{Line, Prepare, Reply};
 use crate::name::{Hosts, Limits, Names};
 use crate::netns::cgroup::{Cgroup, Made};
+use crate::netns::forwarding::netns_cookie;
 use crate::probe::{Probe, ProbeConfig, ProcessConfig};
 use crate::state::{Journal, RunCard, RunDir};
 
@@ -56,6 +57,7 @@ pub(super) async fn set_up(
     place.signals.step("prepare")?;
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
+    let netns = network.namespace.run_in(netns_cookie)??;
     if plan.arguments.verbose {
         say(&network, &probe);
     }
@@ -68,7 +70,7 @@ pub(super) async fn set_up(
         error = signals.stopped() => return Err(error),
     };
     // Before the command's first instruction.
-    let mut processes = processes.finish(&mut notes);
+    let mut processes = processes.finish(netns, &mut notes);
     processes.begin(pid);
     network.keep(
         File::open(format!("/proc/{pid}/ns/mnt"))

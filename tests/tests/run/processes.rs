@@ -251,6 +251,7 @@ import socket, sys
 for kind, path in ((socket.SOCK_STREAM, sys.argv[1]), (socket.SOCK_STREAM, '\\0/tmp/no-such-bus')):
     try: socket.socket(socket.AF_UNIX, kind).connect(path)
     except OSError: pass
+sys.exit(int(sys.argv[2]))
 ";
 
 #[test]
@@ -260,15 +261,19 @@ fn unix_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
     let path = net.host.dir().join("daemon.sock");
     let _daemon = std::os::unix::net::UnixListener::bind(&path).expect("bound");
     let path = path.to_str().expect("a plain name");
-    let run = net.host.watch(&[PYTHON, "-c", UNIX, path]);
-    let sockets = report::list(run.assert_ok().report(), "unix_sockets");
+    let run = net.host.watch(&[PYTHON, "-c", UNIX, path, "1"]);
+    let sockets = report::list(run.report(), "unix_sockets");
     let found: Vec<_> = sockets
         .iter()
         .map(|one| (report::text(one, "path"), report::number(one, "connections"), report::number(one, "failed")))
         .collect();
-    assert_eq!(found, [(path, 1, 0), ("@/tmp/no-such-bus", 1, 1)], "{run}");
+    assert_eq!(found, [(path, 1, 0), ("@/tmp/no-such-bus", 1, 0)], "{run}");
+    assert_eq!(attempts(&run), [], "nobody looked whether it failed: {run}");
     assert_eq!(report::list(&sockets[0], "processes")[0]["pid"], run.report()["run"]["pid"], "{run}");
     assert!(run.stderr.contains("daemon.sock") && run.stderr.contains("abstract unix sockets"), "{run}");
+    let well = net.host.run(&["--failed-calls"], &[PYTHON, "-c", UNIX, path, "0"]);
+    assert!(!well.assert_ok().stderr.contains("abstract unix sockets"), "{well}");
+    assert_eq!(attempts(&well), expected([("@/tmp/no-such-bus", "errno")]), "{well}");
 }
 
 /// No route, a name for nobody, and a datagram that no route takes.
@@ -310,6 +315,25 @@ fn attempts_that_never_were_a_packet_are_said() {
     let exact = [("2001:db8:9::9 443", "no_route"), ("2001:db8:9::9 53", "no_route"), ("/no/such/socket", "errno")];
     assert_eq!(found, expected(exact), "{run}");
     assert!(run.stderr.contains("network is unreachable (python3)"), "{run}");
+}
+
+/// A server and its client on the loopback of a namespace that the command makes.
+const ELSEWHERE: &str = "
+import socket
+server = socket.create_server(('127.0.0.1', 0))
+client = socket.create_connection(server.getsockname())
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('203.0.113.9', 9))
+except OSError: pass
+";
+
+#[test]
+fn connections_inside_a_namespace_of_the_commands_own_are_no_attempts() {
+    needs!(PYTHON, "unshare", "ip");
+    let net = internet!();
+    let run =
+        net.host.watch(&["unshare", "-n", "sh", "-c", "ip link set lo up; exec \"$@\"", "sh", PYTHON, "-c", ELSEWHERE]);
+    assert_eq!(attempts(run.assert_ok()), [], "{run}");
+    assert_nothing_lost(&run);
 }
 
 #[test]

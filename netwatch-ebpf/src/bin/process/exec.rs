@@ -34,13 +34,12 @@ pub fn executed(ctx: &RawTracePointContext) {
 fn record<const N: usize>(ctx: &RawTracePointContext, start: u64, total: u32) {
     let Some(mut place) = PROCESSES.reserve::<Record<N>>(0) else { return count(lost::EVENTS) };
     let record = place.as_mut_ptr();
-    let (start_ns, ppid) = task::origin(ctx.arg(0));
+    let ppid = task::parent(ctx.arg(0));
     let path: u64 = task::kernel(ctx.arg(2), maps::binprm_interp());
     // SAFETY: within the record; the helpers write no more than they are told.
     unsafe {
         let exec = &raw mut (*record).exec;
         (&raw mut (*exec).head).write(task::head(kind::EXEC));
-        (*exec).start_ns = start_ns;
         (*exec).ppid = ppid;
         let exe = (&raw mut (*exec).exe).cast();
         let read = bpf_probe_read_kernel_str(exe, EXE_BYTES as u32, path as *const _);

@@ -21,6 +21,8 @@ const NOTHING: Settings = Settings {
         task_pid: 0,
         task_start_time: 0,
         task_real_parent: 0,
+        task_group_leader: 0,
+        task_self_exec_id: 0,
         task_mm: 0,
         mm_arg_start: 0,
         mm_arg_end: 0,
@@ -39,9 +41,10 @@ const NOTHING: Settings = Settings {
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Sockets by cookie. Written and read by `socket`; forgets the one that was not used for longest, which costs nothing but a second record.
+/// Sockets by cookie. Written and read by `socket`; forgets the one that was not used for longest, which costs a second record
+/// at its next use: of more sockets in use than this, one for each message.
 #[map]
-pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(8192, 0);
+pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(65_536, 0);
 
 /// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
 #[map]
@@ -91,6 +94,8 @@ setting! {
     task_pid: offsets.task_pid;
     task_start_time: offsets.task_start_time;
     task_real_parent: offsets.task_real_parent;
+    task_group_leader: offsets.task_group_leader;
+    task_self_exec_id: offsets.task_self_exec_id;
     task_mm: offsets.task_mm;
     mm_arg_start: offsets.mm_arg_start;
     mm_arg_end: offsets.mm_arg_end;

@@ -1,8 +1,9 @@
 //! Sockets of IPv4 and IPv6: who makes, binds, connects and uses them. A record for each step but for uses, of which only the first by
-//! another process than before makes one.
+//! another process or program than before makes one.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::address::Address;
 use netwatch_common::process::{Known, Socket, TURNS, kind, lost};
@@ -12,6 +13,8 @@ use crate::task;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// Its failures are its packets', or its connection's.
+const TCP: u16 = 6;
 
 /// An address and port of a socket.
 struct Place {
@@ -30,7 +33,8 @@ pub unsafe fn made(ctx: *mut bpf_sock) {
     // SAFETY: the caller's promise.
     let (family, protocol, cookie) = unsafe { ((*ctx).family, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
     let place = Place { address: Address::default(), port: 0, family: family as u16, protocol: protocol as u16 };
-    step(kind::MADE, cookie, place);
+    // SAFETY: the caller's promise.
+    step(kind::MADE, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
 }
 
 /// `cgroup/post_bind4`.
@@ -48,7 +52,8 @@ pub unsafe fn bound4(ctx: *mut bpf_sock) {
         family: AF_INET,
         protocol: protocol as u16,
     };
-    step(kind::BOUND, cookie, place);
+    // SAFETY: the caller's promise.
+    step(kind::BOUND, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
 }
 
 /// `cgroup/post_bind6`.
@@ -63,7 +68,9 @@ pub unsafe fn bound6(ctx: *mut bpf_sock) {
     };
     // SAFETY: four words of the context.
     let address = unsafe { v6(words) };
-    step(kind::BOUND, cookie, Place { address, port: port as u16, family: AF_INET6, protocol: protocol as u16 });
+    let place = Place { address, port: port as u16, family: AF_INET6, protocol: protocol as u16 };
+    // SAFETY: the caller's promise.
+    step(kind::BOUND, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
 }
 
 /// `cgroup/connect4`.
@@ -73,7 +80,7 @@ pub unsafe fn bound6(ctx: *mut bpf_sock) {
 #[inline(always)]
 pub unsafe fn connect4(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), place4(ctx)) }
+    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), bpf_get_netns_cookie(ctx.cast()), place4(ctx)) }
 }
 
 /// `cgroup/connect6`.
@@ -83,7 +90,7 @@ pub unsafe fn connect4(ctx: *mut bpf_sock_addr) {
 #[inline(always)]
 pub unsafe fn connect6(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), place6(ctx)) }
+    unsafe { step(kind::CONNECT, bpf_get_socket_cookie(ctx.cast()), bpf_get_netns_cookie(ctx.cast()), place6(ctx)) }
 }
 
 /// `cgroup/sendmsg4`: a message with an address.
@@ -124,10 +131,28 @@ pub fn sent(ctx: &RawTracePointContext) {
     if result >= 0 {
         return used(cookie, None, family);
     }
-    // SAFETY: the value is the map's and plain data.
-    let Some(known) = (unsafe { SOCKETS.get(cookie) }) else { return };
-    let (address, port, protocol, errno) = (known.address, known.port, known.protocol, -result as u16);
-    tell(Socket { head: task::head(kind::NOT_SENT), cookie, address, port, family, protocol, errno });
+    let Some(known) = SOCKETS.get_ptr_mut(cookie) else { return };
+    // SAFETY: the value is the map's and plain data; of two that fail at the same time one may be counted for both.
+    let (address, port, protocol, failures) = unsafe {
+        let known = &mut *known;
+        if known.port == 0 || known.protocol == TCP || is_no_failure(result) {
+            return;
+        }
+        known.failures = known.failures.saturating_add(1);
+        (known.address, known.port, known.protocol, known.failures)
+    };
+    if failures > TURNS {
+        return count(lost::FAILURES);
+    }
+    let (head, errno) = (task::head(kind::NOT_SENT), -result as u16);
+    tell(Socket { head, cookie, netns: 0, address, port, family, protocol, errno });
+}
+
+/// EAGAIN, EINTR, and the kernel's own for a call that is begun anew after a signal (include/linux/errno.h): no message failed for good, and
+/// whoever does not wait gets the first of them in any number.
+#[inline(always)]
+fn is_no_failure(result: i32) -> bool {
+    matches!(-result, 4 | 11 | 512..=516)
 }
 
 /// The tracepoint `sock_recv_length` (Linux 6.3): a process may only read from a socket that it was given.
@@ -154,33 +179,35 @@ fn cookie_of(sock: u64) -> Option<(u64, u16)> {
 
 /// A step in the life of a socket: always told.
 #[inline(always)]
-fn step(kind: u32, cookie: u64, place: Place) {
+fn step(kind: u32, cookie: u64, netns: u64, place: Place) {
     let Place { address, port, family, protocol } = place;
     let goes = kind == kind::CONNECT;
     let known = Known {
         pid: task::pid(),
+        program: task::current_program(),
         protocol,
         port: if goes { port } else { 0 },
         address: if goes { address } else { Address::default() },
         turns: 0,
+        failures: 0,
         zero: 0,
     };
     if SOCKETS.insert(cookie, known, 0).is_err() {
         count(lost::SOCKETS);
     }
-    tell(Socket { head: task::head(kind), cookie, address, port, family, protocol, errno: 0 });
+    tell(Socket { head: task::head(kind), cookie, netns, address, port, family, protocol, errno: 0 });
 }
 
-/// A use of a socket: told if another process used it last.
+/// A use of a socket: told if another process, or another program of it, used it last.
 #[inline(always)]
 fn used(cookie: u64, to: Option<Place>, family: u16) {
-    let pid = task::pid();
+    let (pid, program) = (task::pid(), task::current_program());
     let (protocol, seen) = match SOCKETS.get_ptr_mut(cookie) {
         Some(known) => {
             // SAFETY: the value is the map's; another process that uses the socket at the same time may only make a record more.
             unsafe {
-                let is_same = (*known).pid == pid;
-                (*known).pid = pid;
+                let is_same = (*known).pid == pid && (*known).program == program;
+                ((*known).pid, (*known).program) = (pid, program);
                 if let Some(to) = &to {
                     ((*known).address, (*known).port) = (to.address, to.port);
                 }
@@ -194,7 +221,7 @@ fn used(cookie: u64, to: Option<Place>, family: u16) {
         None => {
             let protocol = to.as_ref().map_or(0, |to| to.protocol);
             let (address, port) = to.as_ref().map_or((Address::default(), 0), |to| (to.address, to.port));
-            let known = Known { pid, port, protocol, address, turns: 0, zero: 0 };
+            let known = Known { pid, program, port, protocol, address, turns: 0, failures: 0, zero: 0 };
             if SOCKETS.insert(cookie, known, 0).is_err() {
                 count(lost::SOCKETS);
             }
@@ -205,7 +232,7 @@ fn used(cookie: u64, to: Option<Place>, family: u16) {
         return;
     }
     let (address, port) = to.map_or((Address::default(), 0), |to| (to.address, to.port));
-    tell(Socket { head: task::head(kind::USED), cookie, address, port, family, protocol, errno: 0 });
+    tell(Socket { head: task::head(kind::USED), cookie, netns: 0, address, port, family, protocol, errno: 0 });
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
 //! The current task, and tasks that are made.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::process::{Fork, Head, kind};
@@ -19,17 +19,49 @@ pub fn pid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
+/// The `task_struct` of the current thread.
+#[inline(always)]
+fn current() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_task() }
+}
+
+/// Which of its programs the current process runs.
+#[inline(always)]
+pub fn current_program() -> u32 {
+    program(current())
+}
+
+/// Which of its programs a task runs; always 0 where the kernel's BTF does not know.
+#[inline(always)]
+fn program(task: u64) -> u32 {
+    if maps::task_self_exec_id() == 0 { 0 } else { kernel(task, maps::task_self_exec_id()) }
+}
+
+/// When the process of a task began; 0 where the kernel's BTF does not know.
+#[inline(always)]
+fn began(task: u64) -> u64 {
+    if maps::task_group_leader() == 0 || maps::task_start_time() == 0 {
+        return 0;
+    }
+    kernel(kernel(task, maps::task_group_leader()), maps::task_start_time())
+}
+
 /// The head of a record about the current task.
 #[inline(always)]
 pub fn head(kind: u32) -> Head {
     let ids = bpf_get_current_pid_tgid();
+    let current = current();
     Head {
         // SAFETY: a helper without arguments.
         time_ns: unsafe { bpf_ktime_get_ns() },
+        start_ns: began(current),
         kind,
         pid: (ids >> 32) as u32,
         tid: ids as u32,
         uid: bpf_get_current_uid_gid() as u32,
+        program: program(current),
+        zero: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     }
 }
@@ -49,11 +81,11 @@ pub fn kernel<T: Copy + Default>(address: u64, offset: u32) -> T {
     value
 }
 
-/// When a task began, and the number of its parent.
+/// The number of a task's parent.
 #[inline(always)]
-pub fn origin(task: u64) -> (u64, u32) {
+pub fn parent(task: u64) -> u32 {
     let parent: u64 = kernel(task, maps::task_real_parent());
-    (kernel(task, maps::task_start_time()), kernel(parent, maps::task_tgid()))
+    kernel(parent, maps::task_tgid())
 }
 
 /// A process was made. A thread is none.
@@ -67,6 +99,6 @@ pub fn forked(ctx: &RawTracePointContext) {
     let mut head = head(kind::FORK);
     let maker = head.pid;
     (head.pid, head.tid) = (tgid, tgid);
-    let (start_ns, ppid) = origin(child);
-    tell(Fork { head, start_ns, ppid, maker });
+    (head.start_ns, head.program) = (began(child), program(child));
+    tell(Fork { head, ppid: parent(child), maker });
 }

@@ -16,6 +16,8 @@ use crate::error::Result;
 use crate::state::undo::Undo;
 use crate::state::{Exclusive, Journal, RunId};
 
+pub use self::sysctl::netns_cookie;
+
 /// Which address families the target has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the families' own names")]
@@ -65,7 +67,7 @@ impl Forwarding {
     /// Switches forwarding on for all interfaces but `lo`; that of the run's own was [`prepare_interface`]'s work. `nat` drops what
     /// could pass by it and is not netwatch's. Takes [`Exclusive`].
     pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat) -> Result<Self> {
-        let cookie = sysctl::netns_cookie()?;
+        let cookie = netns_cookie()?;
         journal.record(&Undo::Forwarding { netns_cookie: cookie })?;
         let mut forwarding = Self { spec, cookie, guards: Vec::new() };
         forwarding.refresh(nat)?;

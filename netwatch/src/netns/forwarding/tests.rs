@@ -105,7 +105,7 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
         assert_eq!(switches(), "01101111");
         drop(second);
         assert_eq!(switches(), "00000111");
-        assert!(Ledger::find(sysctl::netns_cookie().unwrap(), &Exclusive::take().unwrap()).unwrap().is_none());
+        assert!(Ledger::find(netns_cookie().unwrap(), &Exclusive::take().unwrap()).unwrap().is_none());
     });
 }
 
@@ -188,7 +188,7 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
     let (run, cookie) = host.run(|| {
         let mut run = Run::new(Ipv6Switch::AllInterfaces);
         std::mem::forget(run.forwarding.take());
-        (run, sysctl::netns_cookie().unwrap())
+        (run, netns_cookie().unwrap())
     });
     let id = run.id();
     let from_elsewhere = move || {
@@ -210,7 +210,7 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
 #[test]
 fn ledgers_of_dead_namespaces_are_forgotten() {
     let (Some(host), Some(elsewhere)) = (host(), Namespace::new()) else { return };
-    let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), sysctl::netns_cookie().unwrap()));
+    let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
     std::mem::forget(run.forwarding.take());
     drop(host);
     let there = move || Ledger::find(cookie, &Exclusive::take().unwrap()).unwrap().is_some();

@@ -23,7 +23,7 @@ use super::object::Loaded;
 use super::rings;
 use super::sys::{self, Kind};
 use crate::error::{Error, Result};
-use crate::process::Event;
+use crate::process::{Event, Lost};
 use btf::Btf;
 
 /// The object, built by `cargo xtask build` and checked in.
@@ -168,15 +168,20 @@ impl ProcessProbe {
         self.pace.interval()
     }
 
-    /// Events that found no room in the ring, and sockets that found none in the table.
-    pub fn lost(&self) -> Result<(u64, u64)> {
+    /// Events that found no room in the ring, sockets that found none in the table, and messages that failed beyond those that are told.
+    pub fn lost(&self) -> Result<Lost> {
         let read = |slot: u32| {
             let mut value = [0; 8];
             sys::map_lookup(self.loaded.map("LOST").as_fd(), &slot.to_ne_bytes(), &mut value)
                 .map_err(|cause| Error::os("read BPF map", "LOST", cause))?;
             Ok(u64::from_ne_bytes(value))
         };
-        Ok((read(lost::EVENTS)?, read(lost::SOCKETS)?))
+        Ok(Lost {
+            events: read(lost::EVENTS)?,
+            sockets: read(lost::SOCKETS)?,
+            beyond: read(lost::FAILURES)?,
+            ..Lost::default()
+        })
     }
 }
 
@@ -190,6 +195,8 @@ fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
         task_pid: of("task_struct", "pid"),
         task_start_time: of("task_struct", "start_time"),
         task_real_parent: of("task_struct", "real_parent"),
+        task_group_leader: of("task_struct", "group_leader"),
+        task_self_exec_id: of("task_struct", "self_exec_id"),
         task_mm: of("task_struct", "mm"),
         mm_arg_start: of("mm_struct", "arg_start"),
         mm_arg_end: of("mm_struct", "arg_end"),
@@ -206,7 +213,12 @@ fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
     match program {
         "connect_unix" | "sendmsg_unix" => offsets.addr_uaddr != 0 && offsets.addr_uaddrlen != 0,
         "sock_send_length" | "sock_recv_length" => offsets.sock_cookie != 0 && offsets.sock_family != 0,
-        "sched_process_fork" | "sched_process_exec" => offsets.task_tgid != 0 && offsets.task_mm != 0,
+        "sched_process_fork" => ![offsets.task_tgid, offsets.task_pid, offsets.task_real_parent].contains(&0),
+        "sched_process_exec" => {
+            let Offsets { task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp, .. } =
+                *offsets;
+            ![task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp].contains(&0)
+        }
         _ => true,
     }
 }

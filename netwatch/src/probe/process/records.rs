@@ -27,14 +27,16 @@ pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
         }
         kind::FORK => {
             let record: abi::Fork = read(record)?;
-            What::Fork(origin(record.start_ns, record.ppid, record.maker, clock))
+            What::Fork(origin(head.start_ns, record.ppid, record.maker, clock))
         }
         kind::EXEC => exec(record, clock)?,
         kind::CALL => What::Call(failed_call(&read(record)?)),
         _ => return None,
     };
     let comm = text(until_zero(&head.comm));
-    Some(Event { time_ns: clock.unix_ns(head.time_ns), pid: head.pid, tid: head.tid, uid: head.uid, comm, what })
+    let time_ns = clock.unix_ns(head.time_ns);
+    let Head { pid, tid, uid, program, .. } = head;
+    Some(Event { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, what })
 }
 
 /// The beginning of a record.
@@ -50,7 +52,7 @@ fn socket(step: Step, record: &abi::Socket) -> What {
         _ => Some(SocketAddr::new(address(&record.address, record.family.into()), record.port)),
     };
     let protocol = u8::try_from(record.protocol).ok().filter(|protocol| *protocol != 0).map(Protocol);
-    What::Socket(step, Socket { cookie: record.cookie, protocol, address })
+    What::Socket(step, Socket { cookie: record.cookie, netns: record.netns, protocol, address })
 }
 
 /// An IPv6 socket that goes to a mapped address sends IPv4.
@@ -64,7 +66,12 @@ fn address(address: &Address, family: i32) -> IpAddr {
 }
 
 fn origin(start_ns: u64, ppid: u32, maker: u32, clock: Clock) -> Origin {
-    Origin { start_ns: if start_ns == 0 { 0 } else { clock.unix_ns(start_ns) }, ppid, maker }
+    Origin { start_ns: began(start_ns, clock), ppid, maker }
+}
+
+/// 0 stays what it is: not known.
+fn began(start_ns: u64, clock: Clock) -> u64 {
+    if start_ns == 0 { 0 } else { clock.unix_ns(start_ns) }
 }
 
 fn exec(record: &[u8], clock: Clock) -> Option<What> {
@@ -78,7 +85,7 @@ fn exec(record: &[u8], clock: Clock) -> Option<What> {
     let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
     let comm = text(until_zero(&exec.head.comm));
     let image = Image { comm, exe, cmdline, cmdline_cut: cut };
-    Some(What::Exec(origin(exec.start_ns, exec.ppid, exec.head.pid, clock), image))
+    Some(What::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
 }
 
 fn failed_call(record: &abi::Call) -> Call {

@@ -59,6 +59,7 @@ pub(in crate::probe) fn attached(config: ProcessConfig) -> Option<(ProcessProbe,
     let cgroup = Cgroup::new()?;
     let mut probe = ProcessProbe::load(config).expect("the programs load");
     probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
+    probe.refused().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
     Some((probe, cgroup))
 }
 
@@ -139,6 +140,28 @@ fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
     }
 }
 
+/// A socket that stays open over an exec is used by another program then.
+#[test]
+fn the_program_after_an_exec_is_told_as_another_user() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import os, socket, sys\n\
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        one.bind(('127.0.0.1', 0)); one.sendto(b'x', one.getsockname()); os.set_inheritable(one.fileno(), True)\n\
+        os.execv(sys.executable, [sys.executable, '-c', 'import socket, sys\\n\
+        one = socket.socket(fileno=int(sys.argv[1])); one.sendto(b\"x\", one.getsockname())', str(one.fileno())])\n";
+    let pid = cgroup.run("python3", &["-c", script]);
+    let events = events(&mut probe);
+    let of: Vec<&Event> = events.iter().filter(|event| event.pid == pid).collect();
+    let used = of.iter().position(|event| matches!(event.what, What::Socket(Step::Used, _))).expect("told");
+    // The interpreter may itself be run by another program.
+    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, What::Exec(..))).collect();
+    let [.., before, after] = execs[..] else { panic!("{of:#?}") };
+    assert!(after < used, "{of:#?}");
+    assert_eq!(of[used].program, of[after].program);
+    assert_ne!(of[before].program, of[after].program);
+    assert!(of[used].start_ns != 0 && of.iter().all(|event| event.start_ns == of[0].start_ns), "{of:#?}");
+}
+
 #[test]
 fn what_others_do_is_not_told() {
     let Some((mut probe, _cgroup)) = attached(ALL) else { return };
@@ -205,7 +228,7 @@ fn a_full_ring_counts_what_it_loses() {
     let Some((mut probe, cgroup)) = attached(ALL) else { return };
     let script = "import socket\nfor _ in range(20000): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()";
     cgroup.run("python3", &["-c", script]);
-    let (lost, sockets) = probe.lost().expect("readable");
+    let Lost { events: lost, sockets, .. } = probe.lost().expect("readable");
     let told = steps(&events(&mut probe)).len() as u64;
     assert!(lost > 0 && told > 1000, "{lost} lost, {told} told");
     assert!(told + lost >= 20_000 && sockets == 0, "{told} told, {lost} lost, {sockets} sockets lost");
@@ -234,5 +257,54 @@ fn taking_turns_is_told_so_often_and_no_more() {
     assert_eq!(users.len(), netwatch_common::process::TURNS as usize, "{steps:?}");
     users.sort_unstable();
     users.dedup();
-    assert_eq!((users.len(), probe.lost().expect("readable")), (2, (0, 0)));
+    assert_eq!((users.len(), probe.lost().expect("readable")), (2, Lost::default()));
+}
+
+/// A socket that does not wait and is full, a TCP connection that is full, and one that sends where no route leads.
+#[test]
+fn messages_that_fail_do_not_fill_the_ring() {
+    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    if !super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        return;
+    }
+    let script = "import socket\n\
+        def often(one, call):\n\
+        \x20 one.setblocking(False)\n\
+        \x20 for _ in range(20000):\n\
+        \x20   try: call(one)\n\
+        \x20   except OSError: pass\n\
+        server = socket.create_server(('127.0.0.1', 0))\n\
+        often(socket.create_connection(server.getsockname()), lambda one: one.send(b'x' * 65536))\n\
+        often(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), lambda one: one.sendto(b'x', ('255.255.255.255', 9)))\n";
+    cgroup.run("python3", &["-c", script]);
+    let lost = probe.lost().expect("readable");
+    let steps = steps(&events(&mut probe));
+    let failed = steps.iter().filter(|step| matches!(step.1, Step::NotSent(_))).count() as u64;
+    assert_eq!(failed, netwatch_common::process::TURNS as u64, "of the datagrams only");
+    assert_eq!(lost, Lost { beyond: 20_000 - failed, ..Lost::default() }, "{} steps", steps.len());
+}
+
+/// More sockets in use than the kernel is told to remember are told at each use: so many are not.
+#[test]
+fn ten_thousand_sockets_in_use_are_told_once() {
+    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    let script = "import resource, socket\n\
+        resource.setrlimit(resource.RLIMIT_NOFILE, (11000, 11000))\n\
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(('127.0.0.1', 0))\n\
+        all = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(10000)]\n\
+        import time; time.sleep(0.5)\n\
+        for _ in range(3):\n\
+        \x20 for one in all: one.sendto(b'x', server.getsockname())\n";
+    let told = std::thread::scope(|scope| {
+        let running = scope.spawn(|| cgroup.run("python3", &["-c", script]));
+        let mut told = Vec::new();
+        while !running.is_finished() {
+            told.extend(steps(&events(&mut probe)));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        told.extend(steps(&events(&mut probe)));
+        told
+    });
+    let used = told.iter().filter(|step| step.1 == Step::Used).count();
+    assert_eq!((used, probe.lost().expect("readable")), (0, Lost::default()), "{} steps", told.len());
 }

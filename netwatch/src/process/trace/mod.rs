@@ -26,7 +26,7 @@ const MAX_UNIX: usize = 4096;
 pub trait Look {
     /// A process that lives: of which no event told. `None` if it is gone.
     fn process(&mut self, pid: u32) -> Option<Found>;
-    /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`); `None` if that cannot be seen.
+    /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`) now; `None` if that cannot be seen.
     fn is_bound(&mut self, name: &str) -> Option<bool>;
 }
 
@@ -66,15 +66,23 @@ struct Last {
 struct Peer {
     connections: u64,
     failed: u64,
+    missing: u64,
     processes: BTreeSet<Number>,
 }
 
 impl Trace {
+    /// Of a run in the network namespace with this cookie: what goes on in others comes here only as packets of whoever hands them on.
+    pub fn of_namespace(netns: Option<u64>) -> Self {
+        let mut trace = Self::default();
+        trace.sockets.netns = netns;
+        trace
+    }
+
     /// Takes in the next event.
     pub fn apply(&mut self, event: Event, look: &mut dyn Look) {
         match event.what {
-            What::Fork(origin) => self.processes.forked(event.pid, origin, event.uid, &event.comm),
-            What::Exec(origin, image) => self.processes.executed(event.pid, origin, event.uid, image, look),
+            What::Fork(origin) => self.processes.forked(&event, origin),
+            What::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), look),
             What::Socket(step, socket) => self.socket(&event, step, socket, look),
             What::Unix(ref path) => self.unix(&event, path, look),
             What::Call(ref call) => self.call(&event, call, look),
@@ -96,6 +104,7 @@ impl Trace {
         // TCP's failures are its packets', or its connection's.
         if let (Step::NotSent(errno), Some(address)) = (step, socket.address)
             && socket.protocol != Some(Protocol::TCP)
+            && !self.sockets.is_elsewhere(socket.cookie)
             && !is_told_by_packets(errno)
         {
             let target = Target::Address(address);
@@ -108,14 +117,9 @@ impl Trace {
         let missing = path.starts_with('@') && look.is_bound(path) == Some(false);
         let Some(peer) = self.peer(path) else { return };
         peer.connections += 1;
+        // Who listened may have gone since: no failed attempt.
+        peer.missing += u64::from(missing);
         peer.processes.insert(process);
-        if missing {
-            // What connect(2) says where nobody listens.
-            const ECONNREFUSED: i32 = 111;
-            peer.failed += 1;
-            let target = Target::Unix(path.to_owned());
-            self.failures.add(event.time_ns, target, None, Cause::Errno(ECONNREFUSED), Some(process));
-        }
     }
 
     fn peer(&mut self, path: &str) -> Option<&mut Peer> {
@@ -161,10 +165,6 @@ impl Trace {
 
     fn unix_failed(&mut self, event: &Event, path: &str, errno: i32, look: &mut dyn Look) {
         let Some(process) = self.processes.current(event, look) else { return };
-        if path.starts_with('@') && look.is_bound(path) == Some(false) {
-            // Said when it was tried.
-            return;
-        }
         let Some(peer) = self.peer(path) else { return };
         peer.failed += 1;
         peer.processes.insert(process);

@@ -155,6 +155,7 @@ impl Trace {
             path: path.clone(),
             connections: peer.connections,
             failed: peer.failed,
+            missing: peer.missing,
             processes: peer.processes.iter().filter_map(|number| places.get(number).copied()).collect(),
         };
         Processes {

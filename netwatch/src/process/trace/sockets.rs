@@ -23,6 +23,8 @@ pub(super) struct Known {
     pub tried: Option<Tried>,
     /// A packet of it was seen.
     has_packets: bool,
+    /// It is of a namespace that the command made: none of its packets is seen here.
+    pub elsewhere: bool,
     /// Why its last connection came to nothing.
     errno: Option<i32>,
 }
@@ -60,13 +62,20 @@ pub(super) struct Sockets {
     known: HashMap<u64, Known>,
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
+    /// The cookie of the run's network namespace, where it is known.
+    pub netns: Option<u64>,
     pub beyond: u64,
 }
 
 impl Sockets {
     pub(super) fn step(&mut self, process: Number, time_ns: u64, step: Step, socket: &Socket) {
+        let elsewhere = socket.netns != 0 && self.netns.is_some_and(|netns| netns != socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
+        known.elsewhere |= elsewhere;
+        if known.elsewhere {
+            return;
+        }
         let is_one_too_many = step != Step::Made && !known.used_by(process);
         match step {
             Step::Made => {
@@ -118,6 +127,11 @@ impl Sockets {
             return None;
         }
         Some(self.known.entry(cookie).or_default())
+    }
+
+    /// It is known to be of a namespace that the command made.
+    pub(super) fn is_elsewhere(&self, cookie: u64) -> bool {
+        self.known.get(&cookie).is_some_and(|known| known.elsewhere)
     }
 
     /// All sockets.

@@ -11,17 +11,28 @@ pub(super) type Number = usize;
 
 /// Programs in processes that are kept; further ones are counted.
 const MAX: usize = 65_536;
+/// /proc counts time in steps of half of this.
+const TICK_NS: u64 = 20_000_000;
 
 /// One program in one process.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub pid: u32,
     pub start_ns: u64,
+    /// As [`Event::program`].
+    pub program: u32,
     pub ppid: u32,
     pub parent: Option<Number>,
     pub uid: u32,
     /// A fork runs what its maker runs.
     pub image: Arc<Image>,
+}
+
+impl Entry {
+    /// The same process: the number may have been given to another since, of which no event told.
+    fn is_process(&self, start_ns: u64) -> bool {
+        start_ns == 0 || self.start_ns == start_ns
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,49 +50,58 @@ impl Table {
         &self.entries
     }
 
-    pub(super) fn forked(&mut self, pid: u32, origin: Origin, uid: u32, comm: &str) {
-        let maker = self.current.get(&origin.maker).map(|number| Arc::clone(&self.entries[*number].image));
-        let image = maker.unwrap_or_else(|| Arc::new(Image { comm: comm.to_owned(), ..Image::default() }));
+    pub(super) fn forked(&mut self, event: &Event, origin: Origin) {
+        let maker = self.current.get(&origin.maker).map(|number| &self.entries[*number]);
+        // Of another program than the maker is known to run, only the name is known.
+        let maker = maker.filter(|maker| maker.program == event.program).map(|maker| Arc::clone(&maker.image));
+        let image = maker.unwrap_or_else(|| Arc::new(Image { comm: event.comm.clone(), ..Image::default() }));
         let parent = self.current.get(&origin.ppid).copied();
-        self.add(Entry { pid, start_ns: origin.start_ns, ppid: origin.ppid, parent, uid, image });
+        let Event { pid, program, uid, .. } = *event;
+        self.add(Entry { pid, start_ns: origin.start_ns, program, ppid: origin.ppid, parent, uid, image });
     }
 
     /// The program before this one stays, with what it did.
-    pub(super) fn executed(&mut self, pid: u32, origin: Origin, uid: u32, mut image: Image, look: &mut dyn Look) {
-        if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || exe.starts_with("/proc/")) {
+    pub(super) fn executed(&mut self, event: &Event, origin: Origin, mut image: Image, look: &mut dyn Look) {
+        let Event { pid, program, uid, .. } = *event;
+        if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || is_link(exe)) {
             image.exe = self.settled(pid, &origin, &image, look);
         }
         let before = self.current.get(&pid).map(|number| &self.entries[*number]);
-        let same = before.filter(|before| before.start_ns == origin.start_ns || origin.start_ns == 0);
-        let parent = match same {
-            Some(before) => before.parent,
-            None => self.current.get(&origin.ppid).copied(),
+        let same = before.filter(|before| before.is_process(origin.start_ns));
+        // Whoever began the process, not whoever took it over since.
+        let (start_ns, ppid, parent) = match same {
+            Some(before) => (before.start_ns, before.ppid, before.parent),
+            None => (origin.start_ns, origin.ppid, self.current.get(&origin.ppid).copied()),
         };
-        let start_ns = same.map_or(origin.start_ns, |before| before.start_ns);
-        self.add(Entry { pid, start_ns, ppid: origin.ppid, parent, uid, image: Arc::new(image) });
+        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image: Arc::new(image) });
     }
 
-    /// A path that says nothing to others: relative, or by way of /proc. The living process says where it leads; for one that is gone, the
-    /// program before is what it called itself.
+    /// A path that says nothing to others: relative, or by way of /proc or /dev/fd. The living process says where it leads; for one that is
+    /// gone, the program before is what it called itself, a relative path stays as it was called, and any other is not known.
     fn settled(&self, pid: u32, origin: &Origin, image: &Image, look: &mut dyn Look) -> Option<String> {
-        /// /proc counts time in steps of this.
-        const TICK_NS: u64 = 20_000_000;
         let is_it = |found: &Found| {
             found.image.comm == image.comm && found.origin.start_ns.abs_diff(origin.start_ns) <= TICK_NS
         };
         let alive = look.process(pid).filter(is_it).and_then(|found| found.image.exe);
         let before = || self.current.get(&pid).and_then(|number| self.entries[*number].image.exe.clone());
-        alive.or_else(|| if image.exe.as_deref() == Some("/proc/self/exe") { before() } else { image.exe.clone() })
+        alive.or_else(|| match image.exe.as_deref() {
+            Some("/proc/self/exe") => before(),
+            Some(exe) if is_link(exe) => None,
+            _ => image.exe.clone(),
+        })
     }
 
-    /// The process that did this. One that no event told of is looked for among the living.
+    /// The process that did this. One that no event told of, or that runs a program of which none told, is looked for among the living.
     pub(super) fn current(&mut self, event: &Event, look: &mut dyn Look) -> Option<Number> {
-        if let Some(&number) = self.current.get(&event.pid) {
+        let known = self.current.get(&event.pid).copied();
+        let known = known.filter(|number| self.entries[*number].is_process(event.start_ns));
+        if let Some(number) = known.filter(|number| self.entries[*number].program == event.program) {
             // It may have become another user since it began.
             self.entries[number].uid = event.uid;
             return Some(number);
         }
-        let found = look.process(event.pid);
+        let is_it = |found: &Found| event.start_ns == 0 || found.origin.start_ns.abs_diff(event.start_ns) <= TICK_NS;
+        let found = look.process(event.pid).filter(is_it);
         self.gone += u64::from(found.is_none());
         let (origin, image) = match found {
             Some(found) => (found.origin, found.image),
@@ -90,9 +110,13 @@ impl Table {
                 (Origin { start_ns: event.time_ns, ppid: 0, maker: 0 }, image)
             }
         };
-        let parent = self.current.get(&origin.ppid).copied();
-        let Origin { start_ns, ppid, .. } = origin;
-        self.add(Entry { pid: event.pid, start_ns, ppid, parent, uid: event.uid, image: Arc::new(image) })
+        let start_ns = if event.start_ns == 0 { origin.start_ns } else { event.start_ns };
+        let (start_ns, ppid, parent) = match known.map(|number| &self.entries[number]) {
+            Some(before) => (before.start_ns, before.ppid, before.parent),
+            None => (start_ns, origin.ppid, self.current.get(&origin.ppid).copied()),
+        };
+        let Event { pid, program, uid, .. } = *event;
+        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image: Arc::new(image) })
     }
 
     fn add(&mut self, entry: Entry) -> Option<Number> {
@@ -107,4 +131,9 @@ impl Table {
         self.current.insert(pid, number);
         Some(number)
     }
+}
+
+/// A path that leads somewhere else for each process: what fexecve(3) calls, for one.
+fn is_link(exe: &str) -> bool {
+    exe.starts_with("/proc/") || exe.starts_with("/dev/fd/")
 }

@@ -29,6 +29,12 @@ struct Scene {
     trace: Trace,
     machine: Machine,
     now: u64,
+    /// Which program each process runs; 0 of those that are not here.
+    programs: HashMap<u32, u32>,
+    /// When a process began; not known of those that are not here.
+    began: HashMap<u32, u64>,
+    /// Of sockets.
+    netns: u64,
 }
 
 impl Scene {
@@ -41,7 +47,10 @@ impl Scene {
 
     fn tell(&mut self, pid: u32, what: What) {
         self.now += 10;
-        let event = Event { time_ns: self.now, pid, tid: pid, uid: 1000, comm: "thread".into(), what };
+        let start_ns = self.began.get(&pid).copied().unwrap_or(0);
+        let program = self.programs.get(&pid).copied().unwrap_or(0);
+        let (time_ns, comm) = (self.now, "thread".into());
+        let event = Event { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, what };
         self.trace.apply(event, &mut self.machine);
     }
 
@@ -61,7 +70,8 @@ impl Scene {
 
     fn socket(&mut self, pid: u32, step: Step, cookie: u64, protocol: u8, address: &str) {
         let address = address.parse().ok();
-        self.tell(pid, What::Socket(step, Socket { cookie, protocol: Some(Protocol(protocol)), address }));
+        let netns = self.netns;
+        self.tell(pid, What::Socket(step, Socket { cookie, netns, protocol: Some(Protocol(protocol)), address }));
     }
 
     fn call(&mut self, pid: u32, name: CallName, errno: i32, target: CallTarget) {
@@ -175,6 +185,43 @@ fn a_reused_process_number_is_another_process() {
 }
 
 #[test]
+fn a_process_whose_beginning_was_lost_is_not_the_one_that_had_its_number() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "dead");
+    scene.began.insert(101, 555_000_000_000);
+    scene.socket(101, Step::Made, 7, 17, "");
+    let image = Image { comm: "yet another".into(), ..Image::default() };
+    scene.machine.living.insert(102, Found { origin: Scene::origin(102, COMMAND), image });
+    scene.began.insert(102, 999_000_000_000);
+    scene.socket(102, Step::Made, 8, 17, "");
+    for cookie in [7, 8] {
+        scene.trace.note_flow(flow(17, cookie as u16, 53), cookie);
+        assert_eq!(users(&scene, flow(17, cookie as u16, 53), OUT), ["thread socket maker"]);
+    }
+    let result = scene.result(&[(flow(17, 7, 53), OUT)]);
+    assert_eq!((result.processes.lost.gone, result.processes.list[1].start_ns), (2, 555_000_000_000));
+}
+
+#[test]
+fn a_program_whose_exec_was_lost_is_not_the_one_before() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.programs.insert(101, 1);
+    scene.socket(101, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 7, 53), 7);
+    assert_eq!(users(&scene, flow(17, 7, 53), OUT), ["thread socket maker"]);
+    let result = scene.result(&[(flow(17, 7, 53), OUT)]);
+    let process = &result.processes.list[1];
+    assert_eq!((process.start_ns, process.parent), (101_000, Some(ProcessId(0))));
+    scene.programs.insert(102, 1);
+    scene.fork(COMMAND, 102);
+    scene.socket(102, Step::Made, 8, 17, "");
+    scene.trace.note_flow(flow(17, 8, 53), 8);
+    assert_eq!(users(&scene, flow(17, 8, 53), OUT), ["thread socket maker"], "a copy of what its maker really runs");
+}
+
+#[test]
 fn an_exec_changes_what_later_sockets_are_of() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, Step::Made, 7, 17, "");
@@ -186,6 +233,19 @@ fn an_exec_changes_what_later_sockets_are_of() {
     assert_eq!(users(&scene, flow(17, 2, 53), OUT), ["later socket maker"]);
     let result = scene.result(&[(flow(17, 1, 53), OUT), (flow(17, 2, 53), OUT)]);
     assert_eq!(result.processes.list[0].start_ns, result.processes.list[1].start_ns);
+}
+
+#[test]
+fn a_process_keeps_its_parent_when_another_takes_it_over() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    let orphan = Origin { ppid: 1, ..Scene::origin(101, COMMAND) };
+    scene.tell(101, What::Exec(orphan, Image { comm: "daemon".into(), ..Image::default() }));
+    scene.socket(101, Step::Made, 7, 17, "");
+    scene.trace.note_flow(flow(17, 1, 53), 7);
+    let result = scene.result(&[(flow(17, 1, 53), OUT)]);
+    let daemon = result.processes.list.last().expect("listed");
+    assert_eq!((daemon.comm.as_str(), daemon.ppid, daemon.parent), ("daemon", COMMAND, Some(ProcessId(0))));
 }
 
 #[test]
@@ -205,6 +265,8 @@ fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
     assert_eq!(exe_of(Some("/home/x"), "./x").as_deref(), Some("/home/x"));
     assert_eq!(exe_of(None, "./x").as_deref(), Some("./x"));
     assert_eq!(exe_of(None, "/proc/self/exe").as_deref(), Some("/bin/sh"), "what it was before");
+    assert_eq!(exe_of(Some("/memfd:x (deleted)"), "/dev/fd/3").as_deref(), Some("/memfd:x (deleted)"));
+    assert_eq!(exe_of(None, "/dev/fd/3"), None, "another file for each process");
     assert_eq!(exe_of(Some("/other"), "/bin/x").as_deref(), Some("/bin/x"), "as it was called");
 }
 
@@ -287,6 +349,23 @@ fn a_connection_without_a_packet_came_to_nothing() {
 }
 
 #[test]
+fn what_goes_on_in_a_namespace_of_the_commands_own_making_is_no_attempt() {
+    let mut scene = Scene { trace: Trace::of_namespace(Some(1)), ..Scene::default() };
+    scene.exec(COMMAND, 1, "sh");
+    for netns in [1, 2] {
+        scene.netns = netns;
+        scene.socket(COMMAND, Step::Made, netns, 6, "");
+        scene.socket(COMMAND, Step::Bound, netns, 6, "0.0.0.0:4000");
+        scene.socket(COMMAND, Step::Connect, netns, 6, &format!("127.0.0.1:{netns}"));
+        scene.socket(COMMAND, Step::Made, 10 + netns, 17, "");
+        scene.netns = 0;
+        scene.socket(COMMAND, Step::NotSent(101), 10 + netns, 17, &format!("127.0.0.1:1{netns}"));
+    }
+    let expected = [(internet("127.0.0.1:11"), "no_route", 1), (internet("127.0.0.1:1"), "no_packet", 1)];
+    assert_eq!(attempts(scene.result(&[])), expected);
+}
+
+#[test]
 fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
     let mut scene = Scene::new();
     let target = || CallTarget::Address("198.51.100.2:80".parse().expect("an address"));
@@ -326,15 +405,22 @@ fn a_family_that_is_not_there_is_an_attempt_without_an_address() {
 fn unix_sockets_are_added_up_by_path() {
     let mut scene = Scene::new();
     scene.machine.bound.push("@there");
-    for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "/run/gone.sock"] {
+    for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "@closed", "/run/gone.sock"] {
         scene.tell(COMMAND, What::Unix(path.into()));
     }
     scene.call(COMMAND, CallName::Connect, 2, CallTarget::Unix("/run/gone.sock".into()));
     scene.call(COMMAND, CallName::Connect, 111, CallTarget::Unix("@gone".into()));
     let result = scene.result(&[]);
-    let peers: Vec<_> =
-        result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed)).collect();
-    let expected = [("/run/docker.sock", 2, 0), ("/run/gone.sock", 1, 1), ("@gone", 1, 1), ("@there", 1, 0)];
+    let peers =
+        result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed, peer.missing));
+    let peers: Vec<_> = peers.collect();
+    let expected = [
+        ("/run/docker.sock", 2, 0, 0),
+        ("/run/gone.sock", 1, 1, 0),
+        ("@closed", 1, 0, 1),
+        ("@gone", 1, 1, 1),
+        ("@there", 1, 0, 0),
+    ];
     assert_eq!(peers, expected);
     assert!(result.processes.unix.iter().all(|peer| peer.processes == [ProcessId(0)]));
     let failed = [(Target::Unix("/run/gone.sock".into()), "errno", 1), (Target::Unix("@gone".into()), "errno", 1)];
