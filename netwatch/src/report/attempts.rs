@@ -16,13 +16,27 @@ pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
     let asker = only_asker(link.iter().chain(loopback));
     let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, asker));
-    for attempt in calls.into_iter().chain(of_flows).chain(of_lookups) {
+    let calls = calls.into_iter().filter(|call| !link.iter().chain(loopback).any(|known| is_told_by(known, call)));
+    for attempt in calls.chain(of_flows).chain(of_lookups) {
         let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process);
         sums.entry(key).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
     }
     let mut attempts: Vec<Attempt> = sums.into_values().collect();
     attempts.sort_by_key(|attempt| attempt.first_ns);
     attempts
+}
+
+/// A datagram's error that is the ICMP error of the socket's own flow, given to whoever sends next: listed with the flow. No route gives the same
+/// errors, but no flow.
+fn is_told_by(known: &KnownFlow, call: &Attempt) -> bool {
+    const ENETUNREACH: i32 = 101;
+    const EHOSTUNREACH: i32 = 113;
+    let remote = known.flow.key.remote;
+    matches!(call.cause, Cause::Errno(ENETUNREACH | EHOSTUNREACH))
+        && call.protocol == Some(Protocol(known.flow.key.protocol))
+        && call.target == Target::Address((remote.addr, remote.port).into())
+        && known.flow.icmp_error.is_some()
+        && known.users.iter().any(|user| Some(user.process) == call.process)
 }
 
 fn add(sum: &mut Attempt, other: &Attempt) {
@@ -87,4 +101,56 @@ fn of_lookup(lookup: &Lookup, asker: Option<ProcessId>) -> Vec<Attempt> {
     let failed = failed.map(|(rcode, count)| attempt(*count, rcode.to_string().to_ascii_lowercase()));
     let silent = Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, "unanswered".into()));
     failed.chain(silent).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{End, Flow, FlowKey, IcmpError, PerDirection, Scope};
+    use crate::process::{Evidence, User};
+
+    const UDP: u8 = 17;
+
+    fn known(port: u16, icmp_error: Option<IcmpError>) -> KnownFlow {
+        let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
+        let key =
+            FlowKey { scope: Scope::Link, protocol: UDP, fragment: false, local: end(1, 4000), remote: end(2, port) };
+        let flow = Flow {
+            key,
+            counters: PerDirection::default(),
+            first_seen_ns: 1,
+            last_seen_ns: 1,
+            opened_by: Direction::Egress,
+            connections: 0,
+            tcp: None,
+            icmp_error,
+        };
+        let user = User { process: ProcessId(0), evidence: Evidence::Socket, is_maker: true };
+        KnownFlow { flow, naming: None, users: vec![user] }
+    }
+
+    fn call(port: u16, errno: i32) -> Attempt {
+        Attempt {
+            first_ns: 2,
+            last_ns: 2,
+            count: 1,
+            tries: 0,
+            target: Target::Address(([198, 51, 100, 2], port).into()),
+            protocol: Some(Protocol(UDP)),
+            cause: Cause::Errno(errno),
+            process: Some(ProcessId(0)),
+        }
+    }
+
+    #[test]
+    fn an_icmp_error_that_a_socket_is_told_of_is_listed_once() {
+        let host_unreachable = IcmpError { kind: 3, code: 1 };
+        let flows = [known(9, Some(host_unreachable)), known(10, None)];
+        let calls = vec![call(9, 113), call(9, 1), call(10, 101)];
+        let attempts = all(calls, &flows, &[], &[]);
+        let said: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
+        assert_eq!(said, ["icmp", "denied", "no_route"]);
+        let elsewhere = Attempt { process: Some(ProcessId(1)), ..call(9, 113) };
+        assert_eq!(all(vec![elsewhere], &flows, &[], &[]).len(), 2, "another process had no route");
+    }
 }

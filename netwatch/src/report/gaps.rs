@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Report;
 use crate::flow::{RemainderKind, Remote};
+use crate::process::Processes;
 
 impl Report {
     /// Reasons for which there may have been more than is listed, a sentence without a full stop each; empty when nothing was missed.
@@ -20,7 +21,10 @@ impl Report {
         gap(overflow > 0, format!("{overflow} packets found the flow table full, their remotes are not known"));
         gap(malformed > 0, format!("{malformed} packets could not be read"));
         gap(self.lost.samples > 0, format!("{} samples were lost, names may be missing", self.lost.samples));
-        gap(self.processes.lost.events > 0, format!("{} events of processes were lost", self.processes.lost.events));
+        let Processes { lost, .. } = &self.processes;
+        gap(lost.events > 0, format!("{} events of processes were lost", lost.events));
+        gap(lost.sockets > 0, format!("{} sockets could not be followed", lost.sockets));
+        gap(lost.beyond > 0, format!("{} processes, sockets and attempts were more than are kept", lost.beyond));
         if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
             gap(true, format!("it was read to byte {} only ({})", early.offset, early.cause));
         }

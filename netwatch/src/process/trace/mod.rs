@@ -100,6 +100,8 @@ impl Trace {
         let last = Last { step, cookie: socket.cookie, address: socket.address, protocol: socket.protocol };
         if self.last.len() < MAX_THREADS || self.last.contains_key(&event.tid) {
             self.last.insert(event.tid, last);
+        } else {
+            self.beyond += 1;
         }
         // TCP's failures are its packets', or its connection's.
         if let (Step::NotSent(errno), Some(address)) = (step, socket.address)

@@ -82,6 +82,8 @@ impl Trace {
         if !by_tuple.is_empty() || flow.opened_by == Direction::Ingress {
             return by_tuple;
         }
+        // Whose socket it was may be what was not kept.
+        let root = root.filter(|_| self.processes.beyond + self.sockets.beyond == 0);
         root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
     }
 

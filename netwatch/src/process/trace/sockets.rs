@@ -110,7 +110,11 @@ impl Sockets {
             let cookies = self.of_flows.entry(flow).or_default();
             if !cookies.contains(&cookie) && cookies.len() < MAX_USERS {
                 cookies.push(cookie);
+            } else if !cookies.contains(&cookie) {
+                self.beyond += 1;
             }
+        } else {
+            self.beyond += 1;
         }
     }
 

@@ -439,4 +439,15 @@ fn memory_is_bounded_and_what_is_beyond_is_counted() {
     let result = scene.result(&[]);
     assert_eq!(result.processes.unix.len(), MAX_UNIX);
     assert!(result.processes.lost.beyond > 4_000, "{:?}", result.processes.lost);
+    assert_eq!(users(&scene, flow(132, 1, 2), OUT), [""; 0], "it may be one of those that were not kept");
+}
+
+#[test]
+fn sockets_of_one_flow_beyond_those_that_are_kept_are_counted() {
+    let mut scene = Scene::new();
+    for cookie in 1..20 {
+        scene.trace.note_flow(flow(17, 1, 53), cookie);
+        scene.trace.note_flow(flow(17, 1, 53), cookie);
+    }
+    assert_eq!(scene.result(&[]).processes.lost.beyond, 6);
 }
