@@ -128,7 +128,13 @@ fn processes() -> Processes {
             process(43, Some(ProcessId(0))),
             Process { exe: None, cmdline: None, uid: None, ..process(44, Some(ProcessId(1))) },
         ],
-        unix: vec![UnixPeer { path: "@bus".into(), connections: 2, failed: 1, processes: vec![ProcessId(1)] }],
+        unix: vec![UnixPeer {
+            path: "@bus".into(),
+            connections: 2,
+            failed: 1,
+            missing: 0,
+            processes: vec![ProcessId(1)],
+        }],
         lost: netwatch::process::Lost { events: 1, sockets: 2, gone: 3, beyond: 4 },
     }
 }

@@ -37,7 +37,13 @@ pub fn processes() -> Processes {
         uid: Some(1000),
     };
     let helper = Process { pid: 4244, comm: "helper".to_owned(), exe: None, cmdline: None, uid: None, ..curl.clone() };
-    let peer = UnixPeer { path: "/run/docker.sock".to_owned(), connections: 3, failed: 1, processes: vec![HELPER] };
+    let peer = UnixPeer {
+        path: "/run/docker.sock".to_owned(),
+        connections: 3,
+        failed: 1,
+        missing: 0,
+        processes: vec![HELPER],
+    };
     let lost = Lost { gone: 1, ..Lost::default() };
     Processes { attribution: Attribution::On, list: vec![shell, curl, helper], unix: vec![peer], lost }
 }

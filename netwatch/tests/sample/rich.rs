@@ -74,6 +74,7 @@ fn processes() -> Processes {
             path: "/run/docker.sock".to_owned(),
             connections: 2,
             failed: 1,
+            missing: 0,
             processes: vec![ProcessId(3)],
         }],
         ..Processes::default()
