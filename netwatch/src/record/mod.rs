@@ -10,6 +10,7 @@ mod file;
 mod live;
 mod read;
 mod recorder;
+mod regular;
 mod remainder;
 mod schema;
 mod store;

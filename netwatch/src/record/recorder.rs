@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use rusqlite::Connection;
@@ -67,7 +68,39 @@ pub struct Recorder {
 }
 
 /// The thread, and the way to it: closed, it ends.
-type Thread = (SyncSender<Batch>, JoinHandle<()>);
+type Thread = (SyncSender<Batch>, Ending);
+
+/// How long the end of a recording may take. It is written without waiting for a disk; what takes longer hangs, and a run does not hang with it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A thread whose end is waited for, but not for ever.
+#[derive(Debug)]
+struct Ending {
+    thread: JoinHandle<()>,
+    /// Closed when the thread ends, also by a panic.
+    ended: Receiver<()>,
+}
+
+impl Ending {
+    fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+        let (ends, ended) = mpsc::channel::<()>();
+        let work = move || {
+            let _ends = ends;
+            work();
+        };
+        Ok(Self { thread: thread::Builder::new().name("record".into()).spawn(work)?, ended })
+    }
+
+    fn wait(self, patience: Duration) -> Result<()> {
+        let said = |cause: String| Error::said("record", "the run", cause);
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            let seconds = patience.as_secs();
+            return Err(said(format!("the recording was not finished within {seconds} s; it is incomplete"))
+                .hint("record to a file system that answers"));
+        }
+        self.thread.join().map_err(|_| said("the recording thread panicked".to_owned()))
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -84,10 +117,8 @@ impl Recorder {
         let (sender, receiver) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let writer = Writer { destination, run_id, started_ns, shared: shared.clone() };
-        let thread = thread::Builder::new()
-            .name("record".into())
-            .spawn(move || writer.run(&receiver))
-            .map_err(|error| Error::os("start thread", "record", error))?;
+        let thread =
+            Ending::spawn(move || writer.run(&receiver)).map_err(|error| Error::os("start thread", "record", error))?;
         Ok(Self { thread: Some((sender, thread)), shared })
     }
 
@@ -128,8 +159,8 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
-            // A panic has been printed.
-            let _ = thread.join();
+            // A panic has been printed, and nothing was promised of this recording.
+            let _ = thread.wait(PATIENCE);
         }
     }
 }
@@ -137,16 +168,14 @@ impl Drop for Recorder {
 /// A recording that is being finished.
 #[derive(Debug)]
 pub struct Closing {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Ending>,
     shared: Arc<Shared>,
 }
 
 impl Closing {
     /// Waits until it is done.
     pub fn wait(self) -> Result<()> {
-        if self.thread.is_some_and(|thread| thread.join().is_err()) {
-            return Err(Error::said("record", "the run", "the recording thread panicked"));
-        }
+        self.thread.map_or(Ok(()), |thread| thread.wait(PATIENCE))?;
         let failure = lock(&self.shared.failure).take();
         failure.map_or(Ok(()), Err)
     }
@@ -208,4 +237,23 @@ fn block_file_size_signal() {
     signals.add(Signal::SIGXFSZ);
     // Fails for no set of signals that exists.
     let _ = signals.thread_block();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_is_not_waited_for_for_ever() {
+        let (release, held) = mpsc::channel::<()>();
+        let thread = Ending::spawn(move || assert!(held.recv().is_err())).expect("a thread");
+        let error = thread.wait(Duration::from_millis(10)).expect_err("it hangs").to_string();
+        assert!(error.contains("not finished within"), "{error}");
+        drop(release);
+    }
+
+    #[test]
+    fn an_end_is_seen_at_once() {
+        Ending::spawn(|| ()).expect("a thread").wait(PATIENCE).expect("it ended");
+    }
 }
