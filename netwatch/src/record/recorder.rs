@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rusqlite::Connection;
 
 use super::batch::{Batch, Last};
-use super::create;
+use super::create::{self, Claim};
 use super::fault::{self, Doing};
 use super::live::{self, Numbers};
 use super::store::{Keep, Store};
@@ -35,8 +35,8 @@ pub struct Destination {
 /// Where a run is recorded.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// In this file, which was found good; whether it was made for it.
-    File(PathBuf, bool),
+    /// In this file, which is the run's own once it was found good.
+    File(PathBuf, Option<Arc<Claim>>),
     /// Where runs are kept, and how many of them.
     Store(Store, Keep),
 }
@@ -44,15 +44,17 @@ pub enum Place {
 impl Destination {
     /// Finds out now whether the file can be recorded to. The folder for runs is left for when it is needed: no run waits for it.
     pub fn check(mut self) -> Result<Self> {
-        if let Place::File(path, made) = &mut self.place {
-            *made = rights::as_user((self.user.uid, self.user.gid), || create::prepare(path))?;
+        if let Place::File(path, claim) = &mut self.place {
+            *claim = Some(rights::as_user((self.user.uid, self.user.gid), || create::prepare(path))?.into());
         }
         Ok(self)
     }
 
     /// Nothing will come: a file that was made for it goes again.
     pub fn abandon(&self) {
-        if let Place::File(path, true) = &self.place {
+        if let Place::File(path, Some(claim)) = &self.place
+            && claim.made
+        {
             // What cannot be removed now is an empty file.
             let _ = rights::as_user((self.user.uid, self.user.gid), || std::fs::remove_file(path));
         }
@@ -204,8 +206,8 @@ impl Writer {
     fn write(&self, batches: &Receiver<Batch>) -> Result<()> {
         block_file_size_signal();
         rights::become_on_this_thread(&self.destination.user)?;
-        let (path, keep) = self.path()?;
-        let mut db = create::begin(&path, self.destination.limit_bytes)?;
+        let (path, claim, keep) = self.path()?;
+        let mut db = create::begin(&path, &claim, self.destination.limit_bytes)?;
         if let Some((store, keep)) = keep {
             store.prune(keep, &path);
         }
@@ -223,10 +225,14 @@ impl Writer {
         last.map_or(Ok(()), |last| write::finished(db, &last.report, &last.series))
     }
 
-    fn path(&self) -> Result<(PathBuf, Option<(&Store, &Keep)>)> {
+    fn path(&self) -> Result<(PathBuf, Arc<Claim>, Option<(&Store, &Keep)>)> {
         match &self.destination.place {
-            Place::File(path, _) => Ok((path.clone(), None)),
-            Place::Store(store, keep) => Ok((store.create(self.started_ns, &self.run_id)?, Some((store, keep)))),
+            Place::File(path, Some(claim)) => Ok((path.clone(), claim.clone(), None)),
+            Place::File(path, None) => Ok((path.clone(), create::prepare(path)?.into(), None)),
+            Place::Store(store, keep) => {
+                let (path, claim) = store.create(self.started_ns, &self.run_id)?;
+                Ok((path, claim.into(), Some((store, keep))))
+            }
         }
     }
 }

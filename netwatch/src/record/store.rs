@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::create;
+use super::create::{self, Claim};
 use super::fault::{self, Doing};
 use super::regular;
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Makes the file of a new run, and the folder where there is none.
-    pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<PathBuf> {
+    pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<(PathBuf, Claim)> {
         let failed = |object: &Path, error| {
             fault::os(Doing::Write, object, error).hint("record elsewhere with --record FILE, or not with --no-record")
         };
@@ -98,8 +98,8 @@ impl Store {
         let time = crate::sink::rfc3339(started_ns);
         let time: String = time.chars().take(MILLISECONDS).filter(|c| !"-:".contains(*c)).collect();
         let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
-        create::prepare(&path)?;
-        Ok(path)
+        let claim = create::prepare(&path)?;
+        Ok((path, claim))
     }
 
     /// Removes what is more than is kept, oldest first. Never the run itself, nor one that still goes on. What cannot be removed stays for the next
