@@ -1,7 +1,7 @@
 //! Opening a recording to read it, whatever state it was left in. Nothing is changed by reading.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{self, Doing};
+use super::regular;
 use super::schema::Kind;
 use crate::error::{Error, Result};
 
@@ -33,12 +34,10 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
 /// writable folder that is not to be had, a copy is read.
 pub(super) fn open(path: &Path) -> Result<Reading> {
     let failed = |error| fault::os(Doing::Read, path, error);
-    let mut file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(fault::said(Doing::Read, path, "not a file"));
-    }
+    let mut file = regular::read(path).map_err(failed)?;
     Kind::read(&mut file).map_err(failed)?.check_readable(path)?;
     drop(file);
+    check_beside(path)?;
     let [log, ..] = beside(path);
     if !log.exists() {
         return open_finished(path).map(|db| Reading { db, _copy: None });
@@ -54,7 +53,16 @@ pub(super) fn open(path: &Path) -> Result<Reading> {
 }
 
 fn is_writable(path: &Path) -> bool {
-    File::options().append(true).open(path).is_ok()
+    regular::open(path, OpenOptions::new().append(true), 0).is_ok()
+}
+
+/// SQLite opens these by itself, and would wait for the other end of a FIFO.
+fn check_beside(path: &Path) -> Result<()> {
+    let is_strange = |beside: &PathBuf| fs::symlink_metadata(beside).is_ok_and(|data| !data.is_file());
+    match beside(path).iter().find(|beside| is_strange(beside)) {
+        Some(strange) => Err(fault::said(Doing::Read, path, format!("{} is not a file", strange.display()))),
+        None => Ok(()),
+    }
 }
 
 /// Nobody writes a file without a log: neither locks nor a writable folder are needed.

@@ -10,6 +10,7 @@ mod file;
 mod live;
 mod read;
 mod recorder;
+mod regular;
 mod remainder;
 mod schema;
 mod store;
@@ -20,6 +21,7 @@ mod write;
 use std::path::Path;
 
 pub use batch::{Batch, Rest, Steps};
+pub use create::Claim;
 pub use recorder::{Closing, Destination, Place, Recorder};
 pub use schema::VERSION;
 pub use store::{Keep, Store, Stored, remove};
@@ -60,10 +62,10 @@ pub fn open(selector: Option<&str>) -> Result<Recorded> {
     rights::as_user((user.uid, user.gid), || read_file(&store.find(selector)?))
 }
 
-/// Whether this file is a recording, of whatever version, so that nothing else is removed.
+/// Whether this file is a recording, of whatever version, so that nothing else is removed: an empty file may be anybody's.
 pub fn check(path: &Path) -> Result<()> {
     match schema::Kind::of(path).map_err(|error| fault::os(Doing::Read, path, error))? {
-        schema::Kind::Empty | schema::Kind::Recording(_) => Ok(()),
+        schema::Kind::Recording(_) => Ok(()),
         other => other.check_readable(path),
     }
 }
@@ -106,7 +108,7 @@ pub const DEFAULT_LIMIT_BYTES: u64 = 512 << 20;
 
 /// Writes a finished run into a file that its owner alone can read. An older recording is replaced; any other file is refused.
 pub fn write_file(path: &Path, report: &Report, series: &Series) -> Result<()> {
-    create::prepare(path)?;
-    let mut db = create::begin(path, DEFAULT_LIMIT_BYTES)?;
+    let claim = create::prepare(path)?;
+    let mut db = create::begin(path, &claim, DEFAULT_LIMIT_BYTES)?;
     write::finished(&mut db, report, series).map_err(|error| fault::sqlite(Doing::Write, path, &error, Some(&db)))
 }

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use rusqlite::Connection;
 
 use super::batch::{Batch, Last};
-use super::create;
+use super::create::{self, Claim};
 use super::fault::{self, Doing};
 use super::live::{self, Numbers};
 use super::store::{Keep, Store};
@@ -34,8 +35,8 @@ pub struct Destination {
 /// Where a run is recorded.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// In this file, which was found good; whether it was made for it.
-    File(PathBuf, bool),
+    /// In this file, which is the run's own once it was found good.
+    File(PathBuf, Option<Arc<Claim>>),
     /// Where runs are kept, and how many of them.
     Store(Store, Keep),
 }
@@ -43,15 +44,17 @@ pub enum Place {
 impl Destination {
     /// Finds out now whether the file can be recorded to. The folder for runs is left for when it is needed: no run waits for it.
     pub fn check(mut self) -> Result<Self> {
-        if let Place::File(path, made) = &mut self.place {
-            *made = rights::as_user((self.user.uid, self.user.gid), || create::prepare(path))?;
+        if let Place::File(path, claim) = &mut self.place {
+            *claim = Some(rights::as_user((self.user.uid, self.user.gid), || create::prepare(path))?.into());
         }
         Ok(self)
     }
 
     /// Nothing will come: a file that was made for it goes again.
     pub fn abandon(&self) {
-        if let Place::File(path, true) = &self.place {
+        if let Place::File(path, Some(claim)) = &self.place
+            && claim.made
+        {
             // What cannot be removed now is an empty file.
             let _ = rights::as_user((self.user.uid, self.user.gid), || std::fs::remove_file(path));
         }
@@ -67,7 +70,39 @@ pub struct Recorder {
 }
 
 /// The thread, and the way to it: closed, it ends.
-type Thread = (SyncSender<Batch>, JoinHandle<()>);
+type Thread = (SyncSender<Batch>, Ending);
+
+/// How long the end of a recording may take. It is written without waiting for a disk; what takes longer hangs, and a run does not hang with it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A thread whose end is waited for, but not for ever.
+#[derive(Debug)]
+struct Ending {
+    thread: JoinHandle<()>,
+    /// Closed when the thread ends, also by a panic.
+    ended: Receiver<()>,
+}
+
+impl Ending {
+    fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+        let (ends, ended) = mpsc::channel::<()>();
+        let work = move || {
+            let _ends = ends;
+            work();
+        };
+        Ok(Self { thread: thread::Builder::new().name("record".into()).spawn(work)?, ended })
+    }
+
+    fn wait(self, patience: Duration) -> Result<()> {
+        let said = |cause: String| Error::said("record", "the run", cause);
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            let seconds = patience.as_secs();
+            return Err(said(format!("the recording was not finished within {seconds} s; it is incomplete"))
+                .hint("record to a file system that answers"));
+        }
+        self.thread.join().map_err(|_| said("the recording thread panicked".to_owned()))
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -84,10 +119,8 @@ impl Recorder {
         let (sender, receiver) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let writer = Writer { destination, run_id, started_ns, shared: shared.clone() };
-        let thread = thread::Builder::new()
-            .name("record".into())
-            .spawn(move || writer.run(&receiver))
-            .map_err(|error| Error::os("start thread", "record", error))?;
+        let thread =
+            Ending::spawn(move || writer.run(&receiver)).map_err(|error| Error::os("start thread", "record", error))?;
         Ok(Self { thread: Some((sender, thread)), shared })
     }
 
@@ -128,8 +161,8 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
-            // A panic has been printed.
-            let _ = thread.join();
+            // A panic has been printed, and nothing was promised of this recording.
+            let _ = thread.wait(PATIENCE);
         }
     }
 }
@@ -137,16 +170,14 @@ impl Drop for Recorder {
 /// A recording that is being finished.
 #[derive(Debug)]
 pub struct Closing {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Ending>,
     shared: Arc<Shared>,
 }
 
 impl Closing {
     /// Waits until it is done.
     pub fn wait(self) -> Result<()> {
-        if self.thread.is_some_and(|thread| thread.join().is_err()) {
-            return Err(Error::said("record", "the run", "the recording thread panicked"));
-        }
+        self.thread.map_or(Ok(()), |thread| thread.wait(PATIENCE))?;
         let failure = lock(&self.shared.failure).take();
         failure.map_or(Ok(()), Err)
     }
@@ -175,8 +206,8 @@ impl Writer {
     fn write(&self, batches: &Receiver<Batch>) -> Result<()> {
         block_file_size_signal();
         rights::become_on_this_thread(&self.destination.user)?;
-        let (path, keep) = self.path()?;
-        let mut db = create::begin(&path, self.destination.limit_bytes)?;
+        let (path, claim, keep) = self.path()?;
+        let mut db = create::begin(&path, &claim, self.destination.limit_bytes)?;
         if let Some((store, keep)) = keep {
             store.prune(keep, &path);
         }
@@ -194,10 +225,14 @@ impl Writer {
         last.map_or(Ok(()), |last| write::finished(db, &last.report, &last.series))
     }
 
-    fn path(&self) -> Result<(PathBuf, Option<(&Store, &Keep)>)> {
+    fn path(&self) -> Result<(PathBuf, Arc<Claim>, Option<(&Store, &Keep)>)> {
         match &self.destination.place {
-            Place::File(path, _) => Ok((path.clone(), None)),
-            Place::Store(store, keep) => Ok((store.create(self.started_ns, &self.run_id)?, Some((store, keep)))),
+            Place::File(path, Some(claim)) => Ok((path.clone(), claim.clone(), None)),
+            Place::File(path, None) => Ok((path.clone(), create::prepare(path)?.into(), None)),
+            Place::Store(store, keep) => {
+                let (path, claim) = store.create(self.started_ns, &self.run_id)?;
+                Ok((path, claim.into(), Some((store, keep))))
+            }
         }
     }
 }
@@ -208,4 +243,23 @@ fn block_file_size_signal() {
     signals.add(Signal::SIGXFSZ);
     // Fails for no set of signals that exists.
     let _ = signals.thread_block();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_is_not_waited_for_for_ever() {
+        let (release, held) = mpsc::channel::<()>();
+        let thread = Ending::spawn(move || assert!(held.recv().is_err())).expect("a thread");
+        let error = thread.wait(Duration::from_millis(10)).expect_err("it hangs").to_string();
+        assert!(error.contains("not finished within"), "{error}");
+        drop(release);
+    }
+
+    #[test]
+    fn an_end_is_seen_at_once() {
+        Ending::spawn(|| ()).expect("a thread").wait(PATIENCE).expect("it ended");
+    }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::fault::{self, Doing};
+use super::regular;
 use crate::error::Result;
 
 /// Raised when tables change. Files of every version up to this one can be read.
@@ -47,7 +48,7 @@ pub(super) enum Kind {
 impl Kind {
     /// What this file is.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Self::read(&mut File::open(path)?)
+        Self::read(&mut regular::read(path)?)
     }
 
     /// Reads the header (https://sqlite.org/fileformat.html#the_database_header).

@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::create;
+use super::create::{self, Claim};
 use super::fault::{self, Doing};
+use super::regular;
 use crate::error::{Error, Result};
 use crate::target::user::Identity;
 
@@ -63,7 +64,7 @@ impl Store {
         &self.folder
     }
 
-    /// All runs, newest first. No folder is no runs. Other files are left alone.
+    /// All runs, newest first. No folder is no runs. Other files are left alone, and what is no file.
     pub fn list(&self) -> Result<Vec<Stored>> {
         let failed = |error| Error::os("list recordings in", self.folder.display().to_string(), error);
         let entries = match fs::read_dir(&self.folder) {
@@ -71,11 +72,11 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
-        let names =
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut names: Vec<(String, String)> = names
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut names: Vec<(String, String)> = entries
             .into_iter()
-            .filter_map(|name| name.into_string().ok())
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
             .filter_map(|name| Some((id_of(&name)?.to_owned(), name)))
             .collect();
         names.sort_by(|(_, a), (_, b)| b.cmp(a));
@@ -85,7 +86,7 @@ impl Store {
     }
 
     /// Makes the file of a new run, and the folder where there is none.
-    pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<PathBuf> {
+    pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<(PathBuf, Claim)> {
         let failed = |object: &Path, error| {
             fault::os(Doing::Write, object, error).hint("record elsewhere with --record FILE, or not with --no-record")
         };
@@ -97,8 +98,8 @@ impl Store {
         let time = crate::sink::rfc3339(started_ns);
         let time: String = time.chars().take(MILLISECONDS).filter(|c| !"-:".contains(*c)).collect();
         let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
-        create::prepare(&path)?;
-        Ok(path)
+        let claim = create::prepare(&path)?;
+        Ok((path, claim))
     }
 
     /// Removes what is more than is kept, oldest first. Never the run itself, nor one that still goes on. What cannot be removed stays for the next
@@ -190,7 +191,7 @@ const MILLISECONDS: usize = 23;
 
 /// Whether its run still goes on.
 pub(super) fn is_live(path: &Path) -> bool {
-    fs::File::open(path).is_ok_and(|file| create::is_locked(&file).unwrap_or(false))
+    regular::read(path).is_ok_and(|file| create::is_locked(&file).unwrap_or(false))
 }
 
 /// Removes a recording and what SQLite left beside it.
@@ -225,5 +226,16 @@ mod tests {
             assert!(store.find(Some(wrong)).is_err(), "{wrong}");
         }
         assert_eq!(store.find(Some("./1")).expect("a file"), Path::new("./1"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_run() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = |id: &str| folder.path().join(format!("20260101T120000.000Z-{id}{SUFFIX}"));
+        fs::create_dir(path("00000001")).expect("a directory");
+        nix::unistd::mkfifo(&path("00000002"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        fs::write(path("00000003"), "").expect("written");
+        let runs = Store { folder: folder.path().to_owned() }.list().expect("a list");
+        assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["00000003"]);
     }
 }

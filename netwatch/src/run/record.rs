@@ -39,7 +39,7 @@ impl Planned {
             return Err(Error::said("record to", file, "-o writes there too").hint("choose another file for --record"));
         }
         let place = match &arguments.record {
-            Some(path) => Place::File(absolute(path.clone())?, false),
+            Some(path) => Place::File(absolute(path.clone())?, None),
             None => Place::Store(Store::of(user)?, Keep { runs: arguments.keep, bytes: arguments.keep_size }),
         };
         let destination = Destination { place, user: user.clone(), limit_bytes: arguments.record_size };

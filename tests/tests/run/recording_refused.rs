@@ -59,7 +59,18 @@ fn planted_links_beside_the_file_do_no_harm() {
         symlink(&target, home.join(format!("x.netwatch{suffix}"))).unwrap();
     }
     let file = home.join("x.netwatch");
-    net.host.netwatch_with(sudo(), &["run", "-q", "--record", file.to_str().unwrap(), "--", "true"]).assert_ok();
+    let run = || net.host.netwatch_with(sudo(), &["run", "-q", "--record", file.to_str().unwrap(), "--", "true"]);
+    run().assert_error(125, &["x.netwatch-wal is there", "choose another file"]);
+    assert!(!file.exists());
+    // Beside a recording they are taken for SQLite's, and go; never what they lead to.
+    for suffix in ["-wal", "-shm", "-journal"] {
+        fs::remove_file(home.join(format!("x.netwatch{suffix}"))).unwrap();
+    }
+    run().assert_ok();
+    for suffix in ["-wal", "-shm", "-journal"] {
+        symlink(&target, home.join(format!("x.netwatch{suffix}"))).unwrap();
+    }
+    run().assert_ok();
     assert_eq!(fs::read_to_string(&target).unwrap(), "root's");
     let data = file.metadata().unwrap();
     assert_eq!((data.uid(), data.permissions().mode() & 0o777), (USER_ID, 0o600));
@@ -71,8 +82,9 @@ fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
     let net = internet!();
     let mut first = net.host.start(&["--record", "x.netwatch"], &["sh", "-c", "sleep 0.2; echo on; sleep 1"]);
     first.wait_for_stdout("on");
-    let second = net.host.netwatch(&["run", "--record", "x.netwatch", "--", "true"]);
+    let second = net.host.netwatch(&["run", "--record", "x.netwatch", "--", "touch", "ran"]);
     second.assert_error(125, &["x.netwatch", "a run that still goes on writes it"]);
+    assert!(!net.host.dir().join("ran").exists(), "it is found before the command starts");
     first.finish().assert_ok();
     net.host.netwatch(&["history", "show", "x.netwatch"]).assert_ok();
 }
