@@ -21,6 +21,10 @@ impl Report {
         gap(malformed > 0, format!("{malformed} packets could not be read"));
         gap(self.lost.samples > 0, format!("{} samples were lost, names may be missing", self.lost.samples));
         gap(self.processes.lost.events > 0, format!("{} events of processes were lost", self.processes.lost.events));
+        let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);
+        gap(folded > 0, format!("{at_least}{folded} flows were counted in their endpoint only"));
+        let names = self.naming.lost.sum();
+        gap(names > 0, format!("{names} losses while names were read, some may be missing"));
         if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
             gap(true, format!("it was read to byte {} only ({})", early.offset, early.cause));
         }
