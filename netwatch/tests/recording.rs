@@ -74,7 +74,8 @@ fn everything() -> Report {
     report.naming.lost.records = 5;
     report.naming.lost.http2_broken = 6;
     report.lost.samples = 3;
-    report.lost.new_flows = u64::MAX;
+    report.lost.new_flows = 1 << 53;
+    report.run.duration_ns = u64::MAX;
     report.folded.flows = 17;
     report.folded.at_least = true;
     report.folded.counters.ingress = counters(5, 500);
@@ -325,4 +326,26 @@ fn the_documentation_names_every_table_and_column() {
         }
     }
     assert!(columns > 150, "{columns}");
+}
+
+/// As somebody else may have written them: sums of them would overflow.
+#[test]
+fn numbers_that_nobody_counted_are_damage() {
+    let report = everything();
+    for (table, column) in [
+        ("flow", "egress_bytes"),
+        ("flow", "connections"),
+        ("total", "ingress_wire_bytes"),
+        ("step", "opened"),
+        ("lost", "count"),
+        ("folded", "flows"),
+    ] {
+        for number in ["-1", "9007199254740993"] {
+            let (_dir, path) = recorded(&report);
+            let db = rusqlite::Connection::open(&path).unwrap();
+            assert!(db.execute(&format!("UPDATE {table} SET {column} = {number}"), ()).unwrap() > 0, "{table}");
+            drop(db);
+            assert_refused(&path, &format!("the file is damaged: in table {table}, {column} cannot be {number}"));
+        }
+    }
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use sample::*;
 
 fn destination(path: &Path) -> Destination {
-    let place = Place::File(path.to_owned(), false);
+    let place = Place::File(path.to_owned(), None);
     Destination { place, user: Identity::own().unwrap(), limit_bytes: 1 << 30 }.check().unwrap()
 }
 
@@ -92,7 +92,7 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
     drop(recorder);
 
     let read = read_file(&path).unwrap();
-    assert_eq!(read.complete, Completeness::Incomplete { until_ns });
+    assert_eq!(read.complete, Completeness::Incomplete { until_ns, waiting_flows: 3 });
     assert_eq!(read.series.steps, [step(0), step(15)]);
     let mut expected = Report::new(interim_facts(&table), &table, &names, &users_of(&table));
     expected.run.duration_ns = 2_000_000_000;
@@ -101,7 +101,8 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
     for (read, expected) in read.report.endpoints.iter().zip(&mut expected.endpoints) {
         expected.names.retain(|name| read.names.contains(name));
     }
-    let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, and the run went on";
+    let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, and the run went on; \
+                3 flows had changed and were not written";
     expected.notes.push(note.into());
     assert_eq!(read.report, expected);
 }
@@ -220,4 +221,19 @@ fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
     assert!((150..250).contains(&bytes), "{bytes} bytes a flow");
     // A built-in margin: this is the unoptimised build, on a machine that may be busy.
     assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn what_was_folded_and_names_that_were_lost_are_gaps() {
+    let table = download();
+    let mut report = report(facts(&table, &["true"]), &table);
+    let before = report.gaps();
+    report.folded.flows = 2;
+    report.folded.at_least = true;
+    (report.naming.lost.pending, report.naming.lost.records) = (1, 2);
+    let gaps: Vec<String> = report.gaps().into_iter().filter(|gap| !before.contains(gap)).collect();
+    assert_eq!(
+        gaps,
+        ["at least 2 flows were counted in their endpoint only", "3 losses while names were read, some may be missing"]
+    );
 }

@@ -133,7 +133,7 @@ fn entry(stored: &Stored) -> Entry {
 fn state(complete: Completeness) -> State {
     match complete {
         Completeness::Complete => State::Complete,
-        Completeness::Incomplete { until_ns } => State::Incomplete(until_ns),
+        Completeness::Incomplete { until_ns, .. } => State::Incomplete(until_ns),
     }
 }
 

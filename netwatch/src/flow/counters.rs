@@ -26,11 +26,12 @@ impl Counters {
 }
 
 impl AddAssign for Counters {
+    /// Saturates: what was counted stays far below, but a file may say anything.
     fn add_assign(&mut self, other: Self) {
-        self.skbs += other.skbs;
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-        self.wire_bytes += other.wire_bytes;
+        self.skbs = self.skbs.saturating_add(other.skbs);
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.wire_bytes = self.wire_bytes.saturating_add(other.wire_bytes);
     }
 }
 

@@ -123,15 +123,15 @@ pub(super) fn collect<'a>(
 impl Sum {
     fn add_flow(&mut self, flow: &Flow) {
         self.flows += 1;
-        self.connections += flow.connections();
+        self.connections = self.connections.saturating_add(flow.connections());
         self.counters += flow.counters;
         self.rtts.extend(flow.tcp.and_then(|facts| facts.handshake_rtt_ns));
         self.failed += flow.failed();
     }
 
     fn add_folded(&mut self, part: &FoldedEndpoint) {
-        self.flows += part.flows;
-        self.connections += part.connections;
+        self.flows = self.flows.saturating_add(part.flows);
+        self.connections = self.connections.saturating_add(part.connections);
         self.counters += part.counters;
         self.failed += part.failed;
     }

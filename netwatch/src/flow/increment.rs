@@ -79,8 +79,8 @@ impl RoundTrips {
     }
 
     fn absorb(&mut self, later: Self) {
-        self.count += later.count;
-        self.sum_ns += later.sum_ns;
+        self.count = self.count.saturating_add(later.count);
+        self.sum_ns = self.sum_ns.saturating_add(later.sum_ns);
         self.min_ns = [self.min_ns, later.min_ns].into_iter().flatten().min();
     }
 }

@@ -69,3 +69,34 @@ pub struct Lost {
     /// Headers of HTTP/2 that could not be followed: requests of that flow behind them are not known.
     pub http2_broken: u64,
 }
+
+impl Lost {
+    /// All of them, whatever their reason.
+    pub fn sum(&self) -> u64 {
+        let Self {
+            direction_bytes,
+            waiting_bytes,
+            open_flows,
+            flows,
+            addresses,
+            names,
+            lookups,
+            pending,
+            records,
+            http2_broken,
+        } = *self;
+        let all = [
+            direction_bytes,
+            waiting_bytes,
+            open_flows,
+            flows,
+            addresses,
+            names,
+            lookups,
+            pending,
+            records,
+            http2_broken,
+        ];
+        all.into_iter().fold(0, u64::saturating_add)
+    }
+}

@@ -109,6 +109,25 @@ impl Take for u64 {
     }
 }
 
+/// A number of things that were counted. More than 2^53 (what JSON's readers can tell apart) no run comes to, and sums of fewer do not overflow.
+pub(super) struct Count(u64);
+
+impl From<Count> for u64 {
+    fn from(count: Count) -> Self {
+        count.0
+    }
+}
+
+impl Take for Count {
+    const WIDTH: usize = 1;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        const LARGEST: u64 = 1 << 53;
+        let value = row.value()?;
+        let ValueRef::Integer(integer) = value else { return Err(row.wrong(value)) };
+        u64::try_from(integer).ok().filter(|count| *count <= LARGEST).map(Self).ok_or_else(|| row.wrong(value))
+    }
+}
+
 impl Take for i64 {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
@@ -259,7 +278,7 @@ macro_rules! columns {
         impl Take for $type {
             const WIDTH: usize = 0 $(+ <$kind as Take>::WIDTH)*;
             fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-                Ok(Self { $($field: row.take::<$kind>()?),* })
+                Ok(Self { $($field: row.take::<$kind>()?.into()),* })
             }
         }
     };

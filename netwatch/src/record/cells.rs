@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::cell::{Binder, Cursor, Put, Take, Wrong, columns, text, words};
+use super::cell::{Binder, Count, Cursor, Put, Take, Wrong, columns, text, words};
 use crate::flow::{
     Amount, Counters, Difference, Direction, End, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey, IcmpError,
     PerDirection, Protocol, Remote, RoundTrips, Scope, State, TcpFacts,
@@ -28,12 +28,12 @@ words!(Source {
 });
 words!(Evidence { Socket = "socket", Tuple = "tuple", Netns = "netns" });
 
-columns!(Counters { skbs: u64, packets: u64, bytes: u64, wire_bytes: u64 });
-columns!(Amount { skbs: u64, bytes: u64 });
+columns!(Counters { skbs: Count, packets: Count, bytes: Count, wire_bytes: Count });
+columns!(Amount { skbs: Count, bytes: Count });
 columns!(Difference { skbs: i64, bytes: i64 });
 columns!(End { addr: IpAddr, port: u16 });
 columns!(FlowKey { scope: Scope, protocol: u8, fragment: bool, local: End, remote: End });
-columns!(RoundTrips { count: u64, sum_ns: u64, min_ns: Option<u64> });
+columns!(RoundTrips { count: Count, sum_ns: u64, min_ns: Option<u64> });
 columns!(IcmpError { kind: u8, code: u8 });
 columns!(TcpFacts {
     flags: PerDirection<u8>,
@@ -52,16 +52,16 @@ columns!(Flow {
     first_seen_ns: u64,
     last_seen_ns: u64,
     opened_by: Direction,
-    connections: u64,
+    connections: Count,
     tcp: Option<TcpFacts>,
     icmp_error: Option<IcmpError>,
 });
 columns!(EndpointKey { remote: Remote, protocol: Protocol, port: u16, direction: Direction, fragment: bool });
-columns!(Failed { refused: u64, unanswered: u64, unanswered_tries: u64, reset: u64, unreachable: u64 });
+columns!(Failed { refused: Count, unanswered: Count, unanswered_tries: Count, reset: Count, unreachable: Count });
 columns!(Endpoint {
     key: EndpointKey,
-    flows: u64,
-    connections: u64,
+    flows: Count,
+    connections: Count,
     counters: PerDirection<Counters>,
     handshake_rtt_ns: Option<u64>,
     failed: Failed,
@@ -70,9 +70,9 @@ columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference 
 columns!(Shown { name: Name, source: Source });
 columns!(Named { name: Name, source: Source, question: Option<Name>, first_seen_ns: u64 });
 columns!(Tls { offered_version: String, alpn: Vec<String>, ja4: Option<String>, post_quantum: bool });
-columns!(ResponseTimes { count: u64, min_ns: u64, max_ns: u64, sum_ns: u64 });
+columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: u64 });
 columns!(Question { name: Name, kind: RecordType });
-columns!(Share { flows: u64, wire_bytes: u64 });
+columns!(Share { flows: Count, wire_bytes: Count });
 columns!(User { process: ProcessId, evidence: Evidence, is_maker: bool });
 columns!(Process {
     pid: u32,
@@ -86,7 +86,7 @@ columns!(Process {
     uid: Option<u32>,
 });
 columns!(EndedEarly { offset: u64, cause: String });
-columns!(Step { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: u64, active: u64 });
+columns!(Step { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: Count, active: Count });
 
 impl<T: Put> Put for PerDirection<T> {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {

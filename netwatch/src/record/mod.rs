@@ -52,6 +52,8 @@ pub enum Completeness {
     Incomplete {
         /// What was counted up to here is there, nanoseconds since the Unix epoch.
         until_ns: u64,
+        /// Flows that had changed by then and were not written.
+        waiting_flows: u64,
     },
 }
 
@@ -78,25 +80,33 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
     let complete = completeness(path, db)?;
     let report = match complete {
         Completeness::Complete => read::report(db).map_err(wrong)?,
-        Completeness::Incomplete { until_ns } => incomplete(live::report(db).map_err(wrong)?, until_ns),
+        Completeness::Incomplete { until_ns, waiting_flows } => {
+            incomplete(live::report(db).map_err(wrong)?, until_ns, waiting_flows)
+        }
     };
     Ok(Recorded { report, series: read::series(db).map_err(wrong)?, complete })
 }
 
 /// Says in the report itself how far it goes.
-fn incomplete(mut report: Report, until_ns: u64) -> Report {
+fn incomplete(mut report: Report, until_ns: u64, waiting_flows: u64) -> Report {
     report.run.duration_ns = until_ns.saturating_sub(report.run.started_ns);
     let until = crate::sink::rfc3339(until_ns);
-    report.notes.push(format!("the recording is incomplete: it ends at {until}, and the run went on"));
+    let waiting = match waiting_flows {
+        0 => String::new(),
+        1 => "; 1 flow had changed and was not written".to_owned(),
+        many => format!("; {many} flows had changed and were not written"),
+    };
+    report.notes.push(format!("the recording is incomplete: it ends at {until}, and the run went on{waiting}"));
     report
 }
 
 fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> {
     let said = table::read_first(db, "recording", |row| {
         let (state, until_ns) = (row.take()?, row.take()?);
+        let waiting_flows = row.take::<cell::Count>()?.into();
         Ok(match state {
             write::State::Complete => Completeness::Complete,
-            write::State::Running => Completeness::Incomplete { until_ns },
+            write::State::Running => Completeness::Incomplete { until_ns, waiting_flows },
         })
     });
     let nothing = "nothing was written: its run was killed in its first second";

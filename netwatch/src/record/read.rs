@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Connection;
 
-use super::cell::{Cursor, Wrong};
+use super::cell::{Count, Cursor, Wrong};
 use super::cells::{hidden_of, take_exit};
 use super::remainder;
 use super::table::{Parts, read, read_first, read_one, read_parts};
@@ -137,7 +137,12 @@ pub(super) fn totals(db: &Connection) -> Result<HashMap<String, PerDirection<Cou
 /// Detail that there was no room for.
 pub(super) fn folded(db: &Connection, counters: PerDirection<Counters>) -> Result<Folded> {
     read_one(db, "folded", |row| {
-        Ok(Folded { flows: row.take()?, at_least: row.take()?, icmp_errors: row.take()?, counters })
+        Ok(Folded {
+            flows: row.take::<Count>()?.into(),
+            at_least: row.take()?,
+            icmp_errors: row.take::<Count>()?.into(),
+            counters,
+        })
     })
 }
 
@@ -171,7 +176,9 @@ pub(super) struct Losses(HashMap<String, u64>);
 
 impl Losses {
     pub fn read(db: &Connection) -> Result<Self> {
-        Ok(Self(read(db, "lost", "reason", |row| Ok((row.take()?, row.take()?)))?.into_iter().collect()))
+        Ok(Self(
+            read(db, "lost", "reason", |row| Ok((row.take()?, row.take::<Count>()?.into())))?.into_iter().collect(),
+        ))
     }
 
     fn of(&self, reason: &str) -> u64 {

@@ -142,9 +142,10 @@ impl Store {
         }
         let runs = self.list()?;
         let is_number = selector.bytes().all(|byte| byte.is_ascii_digit());
-        // An id may begin with digits only: then it is one unless there is a run of that number.
+        // An id may begin with digits only: a few of them are a number all the same, more are one only if there is a run of it.
         let is_place = selector.parse::<usize>().is_ok_and(|number| (1..=runs.len()).contains(&number));
-        if is_place || (is_number && !runs.iter().any(|run| run.id.starts_with(selector))) {
+        let is_short = selector.len() < SHORTEST_ID;
+        if is_place || (is_number && (is_short || !runs.iter().any(|run| run.id.starts_with(selector)))) {
             return self.numbered(selector);
         }
         if Path::new(selector).exists() { Ok(selector.into()) } else { self.by_id(selector) }
@@ -186,6 +187,9 @@ fn id_of(name: &str) -> Option<&str> {
     (is_id && time.len() == 20 && time.ends_with('Z')).then_some(id)
 }
 
+/// Digits that begin an id; fewer are a number.
+const SHORTEST_ID: usize = 4;
+
 /// Characters of a time down to its milliseconds: `2026-01-01T12:00:00.000`.
 const MILLISECONDS: usize = 23;
 
@@ -219,10 +223,10 @@ mod tests {
         let path = |at: usize| folder.path().join(format!("{}{SUFFIX}", names[at]));
         (0..2).for_each(|at| fs::write(path(at), "").expect("written"));
         let store = Store { folder: folder.path().to_owned() };
-        for (selector, at) in [("1", 1), ("2", 0), ("90814", 0), ("9", 0), ("1234abcd", 1), ("12", 1)] {
+        for (selector, at) in [("1", 1), ("2", 0), ("90814", 0), ("9081", 0), ("1234abcd", 1), ("1234", 1)] {
             assert_eq!(store.find(Some(selector)).expect(selector), path(at), "{selector}");
         }
-        for wrong in ["3", "0", "77", "abc"] {
+        for wrong in ["3", "0", "9", "12", "77", "abc"] {
             assert!(store.find(Some(wrong)).is_err(), "{wrong}");
         }
         assert_eq!(store.find(Some("./1")).expect("a file"), Path::new("./1"));

@@ -29,7 +29,7 @@ pub fn summary(path: &Path) -> Result<Summary> {
 
 fn read(db: &rusqlite::Connection, complete: Completeness) -> Result<Summary, cell::Wrong> {
     let mut run = read::head(db)?.run;
-    if let Completeness::Incomplete { until_ns } = complete {
+    if let Completeness::Incomplete { until_ns, .. } = complete {
         run.duration_ns = until_ns.saturating_sub(run.started_ns);
     }
     let totals = read::totals(db)?.remove("run").unwrap_or_default();

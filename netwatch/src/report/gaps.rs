@@ -25,6 +25,10 @@ impl Report {
         gap(lost.events > 0, format!("{} events of processes were lost", lost.events));
         gap(lost.sockets > 0, format!("{} sockets could not be followed", lost.sockets));
         gap(lost.beyond > 0, format!("{} processes, sockets and attempts were more than are kept", lost.beyond));
+        let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);
+        gap(folded > 0, format!("{at_least}{folded} flows were counted in their endpoint only"));
+        let names = self.naming.lost.sum();
+        gap(names > 0, format!("{names} losses while names were read, some may be missing"));
         if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
             gap(true, format!("it was read to byte {} only ({})", early.offset, early.cause));
         }

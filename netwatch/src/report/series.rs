@@ -33,7 +33,7 @@ impl Step {
     fn absorb(&mut self, later: &Self) {
         self.length_ns = later.end_ns().saturating_sub(self.start_ns);
         self.totals += later.totals;
-        self.opened += later.opened;
+        self.opened = self.opened.saturating_add(later.opened);
         self.active = self.active.max(later.active);
     }
 }
