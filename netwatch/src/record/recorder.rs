@@ -195,6 +195,9 @@ struct Writer {
     shared: Arc<Shared>,
 }
 
+/// A file that is claimed for a run, and the folder that it is kept in, if it is one.
+type Claimed<'a> = (PathBuf, Arc<Claim>, Option<(&'a Store, &'a Keep)>);
+
 impl Writer {
     fn run(self, batches: &Receiver<Batch>) {
         if let Err(error) = self.write(batches) {
@@ -225,7 +228,7 @@ impl Writer {
         last.map_or(Ok(()), |last| write::finished(db, &last.report, &last.series))
     }
 
-    fn path(&self) -> Result<(PathBuf, Arc<Claim>, Option<(&Store, &Keep)>)> {
+    fn path(&self) -> Result<Claimed<'_>> {
         match &self.destination.place {
             Place::File(path, Some(claim)) => Ok((path.clone(), claim.clone(), None)),
             Place::File(path, None) => Ok((path.clone(), create::prepare(path)?.into(), None)),
