@@ -84,6 +84,7 @@ fn while_a_quiet_command_runs_it_is_small() {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
     };
     let kib = resident(running.pid()) + resident(running.guardian());
+    println!("{kib} KiB resident");
     assert!(kib < 20 * 1024, "{kib} KiB resident");
     running.signal(libc::SIGTERM);
     running.finish();

@@ -48,7 +48,7 @@ pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(65_536
 
 /// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
 #[map]
-pub static PROCESSES: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub static PROCESSES: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
 
 /// What could not be told, by reason. Written by all, read by user space.
 #[map]

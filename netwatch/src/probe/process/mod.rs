@@ -29,7 +29,7 @@ use btf::Btf;
 /// The object, built by `cargo xtask build` and checked in.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/process.o");
 /// Size of the ring in bytes, as the object has it.
-const RING_BYTES: usize = 1 << 20;
+const RING_BYTES: usize = 1 << 19;
 
 const fn of_socket(attach: at) -> Kind {
     Kind { program: BPF_PROG_TYPE_CGROUP_SOCK, attach: attach as u32 }
