@@ -2,11 +2,11 @@
 //! per-CPU): [`Cells`] is the only difference. Not: where the entry is kept.
 
 use crate::config::Config;
-use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, sampled, scope, stage};
+use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, scope, stage};
 use crate::front;
 use crate::observation::{Observation, Size};
 use crate::parse::{Packet, tcp};
-use crate::sample::{CLASSES, reason};
+use crate::sample::{self, reason};
 
 /// How a counter is changed.
 pub trait Cells {
@@ -217,7 +217,7 @@ pub unsafe fn wants_sample<C: Cells>(half: *mut Half, seen: &Observation, config
         if is_protocol(packet) {
             return Some(if packet.icmp_error { reason::ICMP_ERROR } else { reason::DNS });
         }
-        C::add32(&raw mut (*half).sampled, sampled::one(packet.payload_len.min(LARGEST)));
+        C::add32(&raw mut (*half).sampled, sample::charge(packet.payload_len, packet.flags != 0));
     }
     Some(reason::HEAD)
 }
@@ -252,12 +252,8 @@ fn is_protocol(packet: &Packet) -> bool {
 #[inline(always)]
 unsafe fn has_budget(half: *const Half, config: &Config) -> bool {
     // SAFETY: the caller's promise.
-    let word = unsafe { (*half).sampled };
-    sampled::packets(word) < config.sample_packets && sampled::bytes(word) < config.sample_bytes
+    unsafe { (*half).sampled < config.sample_budget }
 }
-
-/// More than this of a packet is never sampled.
-const LARGEST: u32 = CLASSES[CLASSES.len() - 1] as u32;
 
 /// Notes in the entry which of the flow's packets need more than counting ([`front::attention`]). After the packet was recorded and
 /// sampled. What it noted.

@@ -15,7 +15,7 @@ use crate::probe::{Notice, Reason};
 
 const ACK: u8 = 0x10;
 /// Nothing is sampled: packets of known flows take the short way at once.
-const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_packets: 0, ..ProbeConfig::default() };
+const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
 
 /// A UDP datagram of flow `number`.
 fn datagram(number: u32) -> Vec<u8> {
@@ -147,7 +147,7 @@ fn sequence_numbers_agree_with_the_front_and_without() {
     for front in [true, false] {
         let Some(mut probe) = probe_with(&ProbeConfig { front, ..PLAIN() }) else { return };
         let mut host = Host::default();
-        host.config.sample_packets = 0;
+        host.config.sample_budget = 0;
         for frame in &frames {
             run(&probe, "link_egress", frame, &Meta::default()).expect("runs");
             host.run(frame, &Meta::default(), Hook::FromTarget);
