@@ -324,16 +324,21 @@ unsafe fn follow<C: Cells>(half: *mut Half, packet: &Packet, size: &Size) {
             (*half).highest = end;
             return;
         }
-        let behind = (*half).highest.wrapping_sub(packet.sequence) as i32;
-        if packet.payload_len != 0 && behind > 0 {
-            let repeated = (behind as u32).min(packet.payload_len);
+        if packet.payload_len != 0 && is_before(packet.sequence, (*half).highest) {
+            let repeated = (*half).highest.wrapping_sub(packet.sequence).min(packet.payload_len);
             C::add64(&raw mut (*half).retransmitted_bytes, u64::from(repeated));
             C::add32(&raw mut (*half).retransmitted_packets, repeated_packets(repeated, packet, size));
         }
-        if end.wrapping_sub((*half).highest) as i32 > 0 {
+        if is_before((*half).highest, end) {
             (*half).highest = end;
         }
     }
+}
+
+/// Whether a sequence number comes before another (RFC 9293, 3.4): of two that are half of all numbers apart, neither does.
+#[inline(always)]
+pub fn is_before(one: u32, other: u32) -> bool {
+    other.wrapping_sub(one) as i32 > 0
 }
 
 /// How many of the packets that a wire would carry hold repeated bytes.
@@ -354,7 +359,7 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
 pub unsafe fn raise<C: Cells>(half: *mut Half, flags: u8, highest: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*half).flags == 0 || highest.wrapping_sub((*half).highest) as i32 > 0 {
+        if (*half).flags == 0 || is_before((*half).highest, highest) {
             (*half).highest = highest;
         }
         note_flags::<C>(half, flags);

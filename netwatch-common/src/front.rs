@@ -8,7 +8,7 @@
 //! Only packets that need nothing but counting are counted here: see [`count`]. Not: what happens to the others, and who gets
 //! a slot; the classifier's `account` decides that.
 
-use crate::account::{self, Cells};
+use crate::account::{self, Cells, is_before};
 use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS};
 use crate::hash::Words;
 use crate::observation::Size;
@@ -226,9 +226,9 @@ unsafe fn follow(
             return false;
         }
         let end = packet.sequence.wrapping_add(packet.payload_len);
-        let is_new = end.wrapping_sub((*tally).highest) as i32 > 0;
+        let is_new = is_before((*tally).highest, end);
         if packet.payload_len != 0 {
-            let is_old = (packet.sequence.wrapping_sub((*tally).highest) as i32) < 0;
+            let is_old = is_before(packet.sequence, (*tally).highest);
             if direction == EGRESS && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(hash), hash)) {
                 return false;
             }
