@@ -144,6 +144,8 @@ fn sequence_numbers_agree_with_the_front_and_without() {
         (0..4_u32).map(|number| data((u32::MAX - 150).wrapping_add(100 * number))).collect(),
         // Half of all numbers away from the highest: neither ahead nor behind.
         vec![data(6100 + (1 << 31))],
+        // Leaps, together more than half around.
+        (1..4_u32).map(|number| data(6100 + number * 0x3000_0000)).collect(),
     ]
     .concat();
     for front in [true, false] {
