@@ -229,8 +229,9 @@ unsafe fn follow(
             return false;
         }
         let end = packet.sequence.wrapping_add(packet.payload_len);
-        let is_new = end.wrapping_sub((*tally).highest).wrapping_sub(1) < FAR;
-        if !is_new && is_before((*tally).highest, end) {
+        let ahead = end.wrapping_sub((*tally).highest);
+        let is_new = ahead as i32 > 0;
+        if ahead > FAR && is_new {
             return false;
         }
         if packet.payload_len != 0 {
