@@ -24,14 +24,10 @@ pub const GROUPS: usize = SLOTS as usize / PER_FLUSH;
 /// A flow gets the slot of another once packets have asked for it so often, and that one had none meanwhile. Until then they are counted
 /// in their entries, which is cheaper than flows that take turns.
 pub const PATIENCE: u8 = 64;
-/// A slot takes so many buffers in each direction until it is merged, and none larger than [`LARGEST`]: so its counters of 32 bits cannot
-/// overflow.
-const FULL: u32 = 4096;
-/// The largest buffers that Linux builds (`GSO_MAX_SIZE`), in bytes.
-const LARGEST: u64 = 8 * 65_535;
-/// Data that leaves a gap larger than this before it is not counted here, so that in [`FULL`] buffers no sequence number gets half around: a merge
-/// could not tell then which of two is the higher.
-const FAR: u32 = 1 << 18;
+/// A slot takes so many bytes in each direction until it is merged, and one buffer more. So its counters of 32 bits cannot overflow, and the
+/// highest sequence number, which data without a gap moves on by no more than that, gets nowhere near half around: a merge could not tell
+/// then which of two is the higher.
+const FULL: u32 = 1 << 30;
 /// Time between two measurements of a flow's round trip, in ns.
 pub const PROBE_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -118,7 +114,7 @@ pub struct Front {
     pub slots: [Slot; SLOTS as usize],
 }
 
-/// Counts a packet of the slot's flow if it needs nothing else: it opens and closes nothing, closes no window, is not to
+/// Counts a packet of the slot's flow if it needs nothing else: it opens and closes nothing, closes no window, leaves no gap, is not to
 /// be sampled, and neither begins nor ends a measurement of the round trip. False if not.
 ///
 /// # Safety
@@ -132,7 +128,7 @@ pub unsafe fn count(slot: *mut Slot, hash: u64, seen: &Plain<'_>, probe: impl Fn
             return false;
         }
         let tally = tally(slot, direction);
-        if (*tally).skbs >= FULL || size.bytes > LARGEST {
+        if (*tally).bytes >= FULL {
             return false;
         }
         if packet.flags != 0 && !follow(slot, tally, hash, seen, probe) {
@@ -228,27 +224,27 @@ unsafe fn follow(
         if direction == INGRESS && probe(hash).is_some_and(|probe| round_trip::is_answered(probe, hash, packet)) {
             return false;
         }
-        let end = packet.sequence.wrapping_add(packet.payload_len);
-        let ahead = end.wrapping_sub((*tally).highest);
-        let is_new = ahead as i32 > 0;
-        if ahead > FAR && is_new {
+        let is_data = packet.payload_len != 0;
+        let is_next = packet.sequence == (*tally).highest;
+        // A gap: rare enough.
+        if !is_next && is_before((*tally).highest, packet.sequence) {
             return false;
         }
-        if packet.payload_len != 0 {
-            let is_old = is_before(packet.sequence, (*tally).highest);
-            if direction == EGRESS && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(hash), hash)) {
+        let is_old = !is_next && is_data && is_before(packet.sequence, (*tally).highest);
+        if direction == EGRESS && is_data && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(hash), hash))
+        {
+            return false;
+        }
+        let end = packet.sequence.wrapping_add(packet.payload_len);
+        if is_old {
+            // So are old and new bytes in one buffer.
+            if is_before((*tally).highest, end) {
                 return false;
             }
-            if is_old {
-                // Old and new bytes in one buffer are rare enough.
-                if is_new {
-                    return false;
-                }
-                (*tally).retransmitted_packets += size.packets() as u32;
-                (*tally).retransmitted_bytes += packet.payload_len;
-            }
+            (*tally).retransmitted_packets += size.packets() as u32;
+            (*tally).retransmitted_bytes += packet.payload_len;
         }
-        if is_new {
+        if is_next {
             (*tally).highest = end;
         }
         let flags = flags(slot, direction);
@@ -416,8 +412,6 @@ const _: () = {
     assert!(offset_of!(Slot, entry) == 40 && offset_of!(Slot, last_seen_ns) == 48 && offset_of!(Slot, tallies) == 64);
     assert!(size_of::<Head>() == 4096 && offset_of!(Head, installed) == 64);
     assert!(size_of::<Front>() == 4096 + 128 * SLOTS as usize);
-    assert!(FULL as u64 * LARGEST <= u32::MAX as u64 && FULL as u64 * u16::MAX as u64 <= u32::MAX as u64);
-    assert!(FULL as u64 * FAR as u64 <= 1 << 30);
     assert!(EGRESS == 0 && INGRESS == 1 && attention::INGRESS_PAYLOAD == attention::EGRESS_PAYLOAD << INGRESS);
     assert!(PER_FLUSH == u8::BITS as usize && SLOTS.is_power_of_two() && size_of::<Half>() == 72);
 };
