@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
+use indexmap::IndexMap;
+
 use super::endpoint::{self, FoldedEndpoint};
 use super::{
     Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, IcmpError, Increment, PerDirection, Protocol, Quoted,
@@ -22,7 +24,11 @@ const FINGERPRINTS_PER_FLOW: usize = 4;
 #[derive(Debug)]
 pub struct Table {
     max_flows: usize,
-    flows: HashMap<FlowKey, Flow>,
+    /// In the order in which they came.
+    flows: IndexMap<FlowKey, Flow>,
+    /// Behind the flow that grew last. The drain hands over in the same order each time, so that this is most often the next one, and neither
+    /// hashed nor searched for.
+    next: usize,
     folded: BTreeMap<(Scope, EndpointKey), FoldedEndpoint>,
     fingerprints: HashSet<u64>,
     hasher: RandomState,
@@ -61,7 +67,8 @@ impl Table {
     pub fn new(max_flows: usize) -> Self {
         Self {
             max_flows,
-            flows: HashMap::new(),
+            flows: IndexMap::new(),
+            next: 0,
             folded: BTreeMap::new(),
             fingerprints: HashSet::new(),
             hasher: RandomState::new(),
@@ -77,30 +84,41 @@ impl Table {
         self.keep(increment);
     }
 
-    /// [`Table::apply`], and whether the growth belongs to a flow that has an entry of its own.
-    pub fn keep(&mut self, increment: Increment) -> bool {
+    /// [`Table::apply`], and the place of the flow, if it has an entry of its own: flows are counted from 0 as they come, and stay.
+    pub fn keep(&mut self, increment: Increment) -> Option<usize> {
         let sums = self.sums_mut(increment.scope);
         sums.counted += increment.counters;
         match increment.traffic {
             Traffic::Flow(key) => self.apply_flow(key, &increment),
             remainder => {
                 sums.remainders.add(remainder, increment.counters);
-                false
+                None
             }
         }
     }
 
-    fn apply_flow(&mut self, key: FlowKey, increment: &Increment) -> bool {
-        if let Some(flow) = self.flows.get_mut(&key) {
-            flow.absorb(increment);
-        } else if self.flows.len() < self.max_flows {
-            self.flows.insert(key, Flow::new(key, increment));
-            self.sums_mut(key.scope).opened += 1;
-        } else {
-            self.fold(key, increment);
-            return false;
-        }
-        true
+    fn apply_flow(&mut self, key: FlowKey, increment: &Increment) -> Option<usize> {
+        let place = match self.place_of(&key) {
+            Some(place) => {
+                self.flows[place].absorb(increment);
+                place
+            }
+            None if self.flows.len() < self.max_flows => {
+                self.sums_mut(key.scope).opened += 1;
+                self.flows.insert_full(key, Flow::new(key, increment)).0
+            }
+            None => {
+                self.fold(key, increment);
+                return None;
+            }
+        };
+        self.next = place + 1;
+        Some(place)
+    }
+
+    fn place_of(&self, key: &FlowKey) -> Option<usize> {
+        let is_next = self.flows.get_index(self.next).is_some_and(|(next, _)| next == key);
+        if is_next { Some(self.next) } else { self.flows.get_index_of(key) }
     }
 
     fn fold(&mut self, key: FlowKey, increment: &Increment) {
@@ -175,6 +193,11 @@ impl Table {
         self.flows.get(key).map(|flow| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
     }
 
+    /// The flow at a place that [`Table::keep`] gave.
+    pub fn flow_at(&self, place: usize) -> Option<Flow> {
+        self.flows.get_index(place).map(|(_, flow)| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
+    }
+
     /// Flows that began so far in one scope; a lower bound where [`Folded::at_least`] is set.
     pub fn opened(&self, scope: Scope) -> u64 {
         self.sums(scope).opened
@@ -213,7 +236,7 @@ impl Table {
         let mut folded: BTreeMap<EndpointKey, FoldedEndpoint> =
             self.folded.iter().filter(|((of, _), _)| *of == scope).map(|((_, key), part)| (*key, *part)).collect();
         let received = self.icmp_errors.keys().filter(|(_, by_target)| !by_target).map(|(key, _)| key);
-        for key in received.filter(|key| key.scope == scope && !self.flows.contains_key(key)) {
+        for key in received.filter(|key| key.scope == scope && !self.flows.contains_key(*key)) {
             if let Some(part) = folded.get_mut(&EndpointKey::of(key, Direction::Egress)) {
                 part.failed.unreachable += 1;
             }

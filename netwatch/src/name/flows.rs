@@ -1,7 +1,9 @@
 //! All flows of which something is known, within bounds. Like the table of what was counted, this one keeps the first flows: of those that came
 //! later the newest go, once nothing more is read of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
 
 use super::event::Event;
 use super::facts::FlowFacts;
@@ -37,7 +39,8 @@ pub(super) struct Occurred {
 #[derive(Debug)]
 pub(super) struct Flows {
     limits: Limits,
-    entries: HashMap<FlowKey, Entry>,
+    /// Looked up for every sample: the index is small enough for the cache, and the entry is touched once.
+    entries: IndexMap<FlowKey, Entry, foldhash::fast::RandomState>,
     /// Keys by [`Entry::created`] of those that are not open, and by [`Entry::opened`] of those that are.
     settled: BTreeMap<u64, FlowKey>,
     open_by_age: BTreeMap<u64, FlowKey>,
@@ -52,7 +55,7 @@ impl Flows {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            entries: HashMap::new(),
+            entries: IndexMap::default(),
             settled: BTreeMap::new(),
             open_by_age: BTreeMap::new(),
             held: 0,
@@ -215,7 +218,7 @@ impl Flows {
 
     /// Forgets a flow; what was known of it.
     pub fn remove(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
-        let entry = self.entries.remove(flow)?;
+        let entry = self.entries.swap_remove(flow)?;
         self.settled.remove(&entry.created);
         self.facts_bytes -= entry.counted;
         if let Some(open) = entry.open {

@@ -56,7 +56,7 @@ pub struct ProbeConfig {
     /// Size of the ring of events in bytes, as above. 256 KiB by default.
     pub event_ring_bytes: u32,
     /// What may be sampled of the first packets with payload of each flow and direction, in the bytes that
-    /// [`charge`](netwatch_common::sample::charge) takes for one. 8 KiB by default: a hello of 4 KiB, the Initials of QUIC, 32 small messages,
+    /// [`charge`](netwatch_common::sample::charge) takes for one. 8 KiB by default: a hello of 4 KiB, the Initials of QUIC, 8 datagrams, 32 small messages,
     /// or 256 segments of a few bytes, as a hello that is sent byte by byte has them.
     pub sample_budget: u32,
     /// One packet in so many is sampled besides; 0, the default, for none.

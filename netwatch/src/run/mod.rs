@@ -1,6 +1,7 @@
 //! One run, from set-up to report: a process around the pure core. What is typed comes from `cli`, what is counted from `probe`,
 //! what is shown goes through `sink`.
 
+mod changed;
 mod live;
 mod log;
 mod network;

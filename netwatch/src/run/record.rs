@@ -1,13 +1,13 @@
 //! What a run hands to its recording: once a second a step of the series, the flows that changed, and the rest; at the end everything.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::changed::Changed;
 use crate::cli::RunArgs;
 use crate::error::{Error, Result};
-use crate::flow::{Counters, FlowKey, Increment, PerDirection, Scope, Table, Traffic};
+use crate::flow::{Counters, Increment, PerDirection, Scope, Table, Traffic};
 use crate::name::Names;
 use crate::process::Users;
 use crate::record::{Batch, Closing, Destination, Keep, Place, Recorder, Rest, Steps, Store};
@@ -67,8 +67,7 @@ pub(super) struct Recording {
     /// Steps from here on are not handed over yet.
     steps_from: Option<u64>,
     step: Now,
-    /// Flows that changed since they were handed over, and the step in which they did last.
-    changed: HashMap<FlowKey, u64>,
+    changed: Changed,
     /// When the rest is handed over again; at once if never.
     next_rest: Option<Instant>,
 }
@@ -100,11 +99,13 @@ impl Recording {
 
     /// Adds growth to the table and remembers whose it was.
     pub(super) fn apply(&mut self, increment: Increment, table: &mut Table) {
-        let is_kept = table.keep(increment);
-        let Traffic::Flow(key) = increment.traffic else { return };
+        let place = table.keep(increment);
+        if !matches!(increment.traffic, Traffic::Flow(_)) {
+            return;
+        }
         let is_active = increment.scope == Scope::Link && increment.counters != PerDirection::default();
-        let step = self.step.number;
-        let is_first = !is_kept || self.changed.insert(key, step) != Some(step);
+        let (step, is_recorded) = (self.step.number, self.recorder.is_some());
+        let is_first = place.is_none_or(|place| self.changed.note(place, step, is_recorded));
         self.step.active += u64::from(is_active && is_first);
     }
 
@@ -125,7 +126,7 @@ impl Recording {
 
     /// Hands over what changed, if the recording has time for it.
     pub(super) fn hand_over(&mut self, table: &Table, names: &Names, facts: impl FnOnce() -> Result<(Facts, Users)>) {
-        let Some(recorder) = &self.recorder else { return self.changed.clear() };
+        let Some(recorder) = &self.recorder else { return };
         if recorder.has_failed() {
             self.failed = recorder.failure();
             self.recorder = None;
@@ -139,7 +140,7 @@ impl Recording {
         let batch = Batch {
             until_ns: self.step.start_ns,
             flows: take_changed(&mut self.changed, table, names),
-            waiting: self.changed.len() as u64,
+            waiting: self.changed.waiting() as u64,
             steps: take_steps(&mut self.steps_from, &self.series),
             rest: rest.map(|(facts, users)| Box::new(rest_of(facts, users, table, names))),
         };
@@ -192,20 +193,11 @@ impl Recorded {
     }
 }
 
-fn take_changed(changed: &mut HashMap<FlowKey, u64>, table: &Table, names: &Names) -> Vec<KnownFlow> {
+fn take_changed(changed: &mut Changed, table: &Table, names: &Names) -> Vec<KnownFlow> {
     // Who used them comes with the rest: processes are numbered anew each time.
     let nobody = Users::default();
-    let known = |key: FlowKey| Some(KnownFlow::new(table.flow(&key)?, names, &nobody));
-    if changed.len() <= BATCH_FLOWS {
-        return changed.drain().filter_map(|(key, _)| known(key)).collect();
-    }
-    let some: Vec<FlowKey> = changed.keys().take(BATCH_FLOWS).copied().collect();
-    some.into_iter()
-        .filter_map(|key| {
-            changed.remove(&key);
-            known(key)
-        })
-        .collect()
+    let flows = changed.take(BATCH_FLOWS).into_iter().filter_map(|place| table.flow_at(place));
+    flows.map(|flow| KnownFlow::new(flow, names, &nobody)).collect()
 }
 
 fn take_steps(from: &mut Option<u64>, series: &Series) -> Steps {
