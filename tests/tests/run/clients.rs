@@ -73,7 +73,7 @@ fn assert_all_by_socket(run: &Run) {
     let of = |evidence: &str| report::number(run.report(), &format!("attribution.flows.{evidence}"));
     let flows = report::list(run.report(), "flows").len() as i64;
     assert_eq!((of("socket"), of("tuple"), of("netns"), of("nobody")), (flows, 0, 0, 0), "{run}");
-    for reason in ["events", "sockets", "gone", "beyond"] {
+    for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
         assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
     }
 }

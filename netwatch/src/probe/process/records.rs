@@ -6,8 +6,8 @@ use netwatch_common::address::Address;
 use netwatch_common::process::{self as abi, Head, call, kind};
 
 use super::super::clock::Clock;
-use crate::flow::Protocol;
-use crate::process::{Call, CallName, CallTarget, Event, Image, Origin, Socket, Step, What};
+use crate::flow::{End, Protocol};
+use crate::process::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
 
 /// Reads a record; `None` for one of a kind that is not known, which an object of this build never writes.
 pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
@@ -31,6 +31,8 @@ pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
         }
         kind::EXEC => exec(record, clock)?,
         kind::CALL => What::Call(failed_call(&read(record)?)),
+        kind::CLOSED => What::Closed(closed(&read(record)?)),
+        kind::EXIT => What::Exit,
         _ => return None,
     };
     let comm = text(until_zero(&head.comm));
@@ -51,8 +53,20 @@ fn socket(step: Step, record: &abi::Socket) -> What {
         Step::Used | Step::NotSent(_) if record.port == 0 => None,
         _ => Some(SocketAddr::new(address(&record.address, record.family.into()), record.port)),
     };
-    let protocol = u8::try_from(record.protocol).ok().filter(|protocol| *protocol != 0).map(Protocol);
+    let protocol = protocol(record.protocol);
     What::Socket(step, Socket { cookie: record.cookie, netns: record.netns, protocol, address })
+}
+
+fn closed(record: &abi::Closed) -> Closed {
+    let end = |address_of: &Address, port| End { addr: address(address_of, record.family.into()), port };
+    let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
+    let ends = (local.port != 0 && remote.port != 0).then_some((local, remote));
+    Closed { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), ends }
+}
+
+/// MPTCP's number is more than a packet can have.
+fn protocol(number: u16) -> Option<Protocol> {
+    u8::try_from(number).ok().filter(|protocol| *protocol != 0).map(Protocol)
 }
 
 /// An IPv6 socket that goes to a mapped address sends IPv4.
@@ -77,6 +91,8 @@ fn began(start_ns: u64, clock: Clock) -> u64 {
 fn exec(record: &[u8], clock: Clock) -> Option<What> {
     let exec: abi::Exec = read(record)?;
     let exe = exec.exe.get(..exec.exe_len as usize).filter(|exe| !exe.is_empty()).map(text);
+    // Where arguments are not wanted, there are none.
+    let is_unreadable = exe.is_none() || exec.arguments_total > 0 && exec.arguments_len == 0;
     let all = record.get(size_of::<abi::Exec>()..)?;
     let kept = all.get(..exec.arguments_len as usize)?;
     let cut = exec.arguments_len < exec.arguments_total;
@@ -84,7 +100,7 @@ fn exec(record: &[u8], clock: Clock) -> Option<What> {
     let whole = kept.strip_suffix(&[0]).unwrap_or(kept);
     let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
     let comm = text(until_zero(&exec.head.comm));
-    let image = Image { comm, exe, cmdline, cmdline_cut: cut };
+    let image = Image { comm, exe, cmdline, cmdline_cut: cut, is_unreadable };
     Some(What::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
 }
 
@@ -164,5 +180,30 @@ mod tests {
         for short in [&b""[..], b"\x02", b"\x02\0\0", b"\x0a\0\0\x50\0\0", b"\x01\0"] {
             assert_eq!(sockaddr(short), CallTarget::Other, "{short:?}");
         }
+    }
+
+    /// Of every kind, cut off anywhere, with anything in it: what is there of it is read, or nothing, and nothing panics.
+    #[test]
+    fn no_record_is_too_short_or_too_strange() {
+        let mut random = fastrand::Rng::with_seed(0x6e77);
+        let mut whole = [0; kind::EXIT as usize + 2];
+        for _ in 0..200_000 {
+            let mut record = vec![0_u8; random.usize(..2000)];
+            random.fill(&mut record);
+            let kind = random.u32(..kind::EXIT + 2);
+            if let Some(place) = record.get_mut(std::mem::offset_of!(Head, kind)..).and_then(|rest| rest.get_mut(..4)) {
+                place.copy_from_slice(&kind.to_ne_bytes());
+            }
+            // Lengths within a record that are within its bounds now and then.
+            let length = record.len();
+            for at in (size_of::<Head>()..length.min(208)).step_by(4) {
+                if random.bool() {
+                    record[(at + 1).min(length)..(at + 4).min(length)].fill(0);
+                }
+            }
+            whole[kind as usize] += u32::from(event(&record, Clock::UNIX).is_some());
+        }
+        assert!(whole[1..=kind::EXIT as usize].iter().all(|count| *count > 100), "{whole:?}");
+        assert_eq!((whole[0], whole[kind::EXIT as usize + 1]), (0, 0), "kinds that are not there");
     }
 }

@@ -39,8 +39,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
 
 /// Observations of processes that were missed, whatever the reason.
 pub(super) fn lost(report: &Report) -> u64 {
-    let lost = report.processes.lost;
-    lost.events + lost.sockets + lost.gone + lost.beyond
+    report.processes.lost.sum()
 }
 
 /// `curl 1.28 MB, sh 131 B and 3 more; 7 flows by their socket, 1 inferred`.
