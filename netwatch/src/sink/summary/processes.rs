@@ -120,7 +120,8 @@ fn cause(cause: &Cause) -> String {
         Cause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
         Cause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
         Cause::NoPacket => "the call failed at once (see --failed-calls)".into(),
-        Cause::Dns(rcode) => rcode.clone(),
+        // A recording's word, which may be anybody's.
+        Cause::Dns(rcode) => escape(rcode).into_owned(),
     }
 }
 
