@@ -1,5 +1,7 @@
 //! Long runs with little room: what is over makes way, what is new is exact, and what finds no room is counted.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const FEW: Bounds = Bounds { programs: 32, sockets: 64, flows: 64, unix: 8, unix_users: 8, failures: 8 };
@@ -138,4 +140,34 @@ fn what_finds_no_room_is_counted() {
     scene.trace.tidy(&Ports(Vec::new(), true));
     client(&mut scene, 500, |scene, _, cookie| scene.trace.note_flow(flow(6, 1, 80), cookie));
     assert_eq!(users(&scene, flow(6, 1, 80), OUT), ["client socket maker"], "there is room again");
+}
+
+proptest! {
+    /// Anything in any order: bounds hold, and whoever is named is there with all above them.
+    #[test]
+    fn nothing_is_exceeded_and_nobody_is_missing(steps in prop::collection::vec((0u8..10, 100u32..140, 1u64..90, 0u16..70), 0..600)) {
+        let mut scene = scene();
+        let flows: Vec<_> = (0..70).map(|port| (flow(17, port, 80), if port % 2 == 0 { OUT } else { IN })).collect();
+        for (what, pid, cookie, port) in steps {
+            match what {
+                0 => scene.fork(100 + (pid + 7) % 40, pid),
+                1 => scene.exec(pid, COMMAND, "x"),
+                2 => scene.tell(pid, What::Exit),
+                3 => scene.socket(pid, Step::Made, cookie, 17, ""),
+                4 => scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80"),
+                5 => scene.socket(pid, Step::Used, cookie, 17, ""),
+                6 => scene.close(pid, cookie, 17, Some((flow(17, port, 80).local, flow(17, port, 80).remote))),
+                7 => scene.trace.note_flow(flow(17, port, 80), cookie),
+                8 => scene.tell(pid, What::Unix(format!("/{port}"))),
+                _ => scene.trace.tidy(&Ports((0..port / 2).collect(), port % 3 == 0)),
+            }
+            prop_assert!(scene.trace.processes.entries().len() <= FEW.programs);
+        }
+        let Result { processes, users, attempts } = scene.result(&flows);
+        let is_there = |id: &ProcessId| processes.get(*id).is_some();
+        prop_assert!(users.iter().all(|(_, users)| users.iter().all(|user| is_there(&user.process))));
+        prop_assert!(attempts.iter().all(|attempt| attempt.process.as_ref().is_none_or(is_there)));
+        prop_assert!(processes.list.iter().enumerate().all(|(at, one)| one.parent.is_none_or(|parent| (parent.0 as usize) < at)));
+        prop_assert!(processes.unix.len() <= FEW.unix && attempts.len() <= FEW.failures + FEW.sockets);
+    }
 }
