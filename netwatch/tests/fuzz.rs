@@ -2,13 +2,20 @@
 
 #[path = "../../tests/fuzz/targets/names.rs"]
 mod names;
+#[path = "../../tests/fuzz/targets/records.rs"]
+mod records;
 #[path = "../../tests/fuzz/targets/wire.rs"]
 mod wire;
+
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::panic::AssertUnwindSafe;
 
 use fastrand::Rng;
 use netwatch::wire::http1::Begins;
 use netwatch::wire::tls::{Carrier, ClientHello};
 use netwatch::wire::{dns, http1, identify, proxy_header};
+use netwatch_common::process::{Head, kind};
 
 /// Of each target. A debug build reads them in about a second.
 const INPUTS: u64 = 60_000;
@@ -70,11 +77,11 @@ fn damaged(random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-fn inputs(begin: impl Fn(&mut Rng) -> Vec<u8>, read: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
+fn inputs(begin: impl Fn(&mut Rng) -> Vec<u8>, read: impl Fn(&[u8])) {
     let mut random = Rng::with_seed(SEED);
     for number in 0..INPUTS {
         let input = begin(&mut random);
-        let done = std::panic::catch_unwind(|| read(&input));
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| read(&input)));
         assert!(done.is_ok(), "input {number}: {input:x?}");
     }
 }
@@ -127,4 +134,35 @@ fn names_stay_within_their_bounds() {
         input
     };
     inputs(packets, names::observe);
+}
+
+/// Of every kind and of none, cut off anywhere, of few processes and sockets, with anything in them.
+#[test]
+fn records_of_processes() {
+    let record = |random: &mut Rng| {
+        let mut record = vec![0_u8; random.usize(..1500)];
+        let length = record.len();
+        random.fill(&mut record);
+        let mut put = |at: usize, number: u32| {
+            if let Some(place) = record.get_mut(at..at + 4) {
+                place.copy_from_slice(&number.to_ne_bytes());
+            }
+        };
+        // Lengths within records, cookies and addresses are small numbers now and then.
+        (size_of::<Head>()..length.min(208)).step_by(4).for_each(|at| match random.u8(..3) {
+            0 => put(at, 0),
+            1 => put(at, random.u32(..300)),
+            _ => {}
+        });
+        put(offset_of!(Head, kind), random.u32(..kind::EXIT + 2));
+        put(offset_of!(Head, pid), random.u32(..20));
+        put(offset_of!(Head, program), random.u32(..3));
+        put(offset_of!(Head, start_ns), 0);
+        put(offset_of!(Head, start_ns) + 4, 0);
+        [&(length as u16).to_le_bytes()[..], &record].concat()
+    };
+    let understood = Cell::new(0);
+    let some = |random: &mut Rng| (0..random.usize(1..8)).flat_map(|_| record(random)).collect();
+    inputs(some, |input| understood.set(understood.get() + records::follow(input)));
+    assert!(understood.get() > INPUTS as usize, "{}", understood.get());
 }

@@ -192,6 +192,11 @@ impl ProcessProbe {
     }
 }
 
+/// Reads a record as [`ProcessProbe::poll`] does, with times as they are: for records that no kernel wrote. `None` where it is not understood.
+pub fn event_of(record: &[u8]) -> Option<Event> {
+    records::event(record, Clock::UNIX)
+}
+
 /// Of these, members are read by their offsets.
 const STRUCTURES: [&str; 6] =
     ["task_struct", "signal_struct", "mm_struct", "linux_binprm", "sock_common", "bpf_sock_addr_kern"];
