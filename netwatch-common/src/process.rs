@@ -23,6 +23,10 @@ pub mod kind {
     pub const EXEC: u32 = 8;
     /// A system call failed. A [`super::Call`].
     pub const CALL: u32 = 9;
+    /// A socket was closed by the last that had it. A [`super::Closed`].
+    pub const CLOSED: u32 = 10;
+    /// The last thread of a process ends. A [`super::Head`] alone.
+    pub const EXIT: u32 = 11;
 }
 
 /// The beginning of every record: who, and when.
@@ -69,6 +73,30 @@ pub struct Socket {
     pub protocol: u16,
     /// Positive, of `NOT_SENT`.
     pub errno: u16,
+}
+
+/// A socket of IPv4 or IPv6 was closed: nobody uses it any more, and what it was bound to and connected with is still there.
+#[repr(C, align(8))]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// Who and when.
+    pub head: Head,
+    /// As [`Socket::cookie`].
+    pub cookie: u64,
+    /// As [`Socket::netns`].
+    pub netns: u64,
+    /// Its own address.
+    pub local: Address,
+    /// What it was connected with.
+    pub remote: Address,
+    /// Its own port; 0 if it has none any more, or the kernel's BTF does not know.
+    pub local_port: u16,
+    /// Port of `remote`; 0 if it was not connected.
+    pub remote_port: u16,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// IANA protocol number; 0 if unknown.
+    pub protocol: u16,
 }
 
 /// Bytes of a unix socket's address (`sun_path`).
@@ -200,6 +228,10 @@ pub struct Offsets {
     pub task_group_leader: u32,
     /// `task_struct.self_exec_id`.
     pub task_self_exec_id: u32,
+    /// `task_struct.signal`.
+    pub task_signal: u32,
+    /// `signal_struct.live`, how many threads have not ended yet.
+    pub signal_live: u32,
     /// `task_struct.mm`.
     pub task_mm: u32,
     /// `mm_struct.arg_start`.
@@ -212,6 +244,12 @@ pub struct Offsets {
     pub sock_cookie: u32,
     /// `sock_common.skc_family`.
     pub sock_family: u32,
+    /// `sock_common.skc_num`, the local port.
+    pub sock_num: u32,
+    /// `sock_common.skc_rcv_saddr`, the local address.
+    pub sock_rcv_saddr: u32,
+    /// `sock_common.skc_v6_rcv_saddr`.
+    pub sock_v6_rcv_saddr: u32,
     /// `bpf_sock_addr_kern.uaddr`.
     pub addr_uaddr: u32,
     /// `bpf_sock_addr_kern.uaddrlen` (Linux 6.7).
@@ -249,12 +287,14 @@ const _: () = {
     assert!(size_of::<Head>() == 56);
     assert!(size_of::<Socket>() == 96);
     assert!(offset_of!(Socket, port) == 88);
+    assert!(size_of::<Closed>() == 112);
+    assert!(offset_of!(Closed, local_port) == 104);
     assert!(size_of::<Unix>() == 168);
     assert!(size_of::<Fork>() == 64);
     assert!(offset_of!(Exec, exe) == 72);
     assert!(size_of::<Exec>() == 328);
     assert!(size_of::<Call>() == 208);
     assert!(size_of::<Known>() == 40);
-    assert!(size_of::<Offsets>() == 56);
-    assert!(size_of::<Settings>() == 100);
+    assert!(size_of::<Offsets>() == 76);
+    assert!(size_of::<Settings>() == 120);
 };

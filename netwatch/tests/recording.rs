@@ -136,7 +136,7 @@ fn processes() -> Processes {
             missing: 0,
             processes: vec![ProcessId(1)],
         }],
-        lost: netwatch::process::Lost { events: 1, sockets: 2, gone: 3, beyond: 4 },
+        lost: netwatch::process::Lost { events: 1, sockets: 2, gone: 3, unreadable: 5, unknown: 6, beyond: 4 },
     }
 }
 

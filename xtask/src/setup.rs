@@ -36,6 +36,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
+    ("netcat-openbsd", "nc"),
     // Firewalls' own tools, for the rules that are written for them. ufw is off until it is enabled; firewalld itself would start.
     ("ufw", "ufw"),
     ("systemd", "systemd-analyze"),

@@ -8,6 +8,7 @@ use clap::Args;
 use super::complain;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::sink::json::harmless;
 use crate::state::{RunCard, RunDir};
 
 /// How to show them.
@@ -30,9 +31,7 @@ pub(super) fn main(arguments: &ListArgs) -> Exit {
 
 fn print(arguments: &ListArgs, cards: &[RunCard]) -> Result<()> {
     let text = if arguments.json {
-        let mut text = serde_json::to_string_pretty(cards).expect("cards are plain data");
-        text.push('\n');
-        text
+        harmless::text(&cards)
     } else {
         table(cards, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     };

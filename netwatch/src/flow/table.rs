@@ -171,9 +171,20 @@ impl Table {
         flows
     }
 
-    /// Every flow that has an entry of its own, and who opened it.
-    pub fn openers(&self) -> impl Iterator<Item = (FlowKey, Direction)> {
-        self.flows.values().map(|flow| (flow.key, flow.opened_by))
+    /// Every flow that has an entry of its own: who opened it, and when it was seen first and last.
+    pub fn lives(&self) -> impl Iterator<Item = (FlowKey, Direction, u64, u64)> {
+        self.flows.values().map(|flow| (flow.key, flow.opened_by, flow.first_seen_ns, flow.last_seen_ns))
+    }
+
+    /// Whether further flows get no entry of their own.
+    pub fn is_full(&self) -> bool {
+        self.flows.len() >= self.max_flows
+    }
+
+    /// Whether a flow has an entry of its own; on the loopback by either end.
+    pub fn has(&self, key: &FlowKey) -> bool {
+        let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
+        self.flows.contains_key(key) || key.scope == Scope::Loopback && self.flows.contains_key(&turned)
     }
 
     fn flows_with_errors(&self, scope: Scope) -> impl Iterator<Item = Flow> {

@@ -31,7 +31,7 @@ use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
 pub use heard::{heard, heard_of};
-pub use process::{ProcessConfig, ProcessProbe};
+pub use process::{ProcessConfig, ProcessProbe, event_of};
 pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
 
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::flow::Protocol;
+use crate::flow::{End, Protocol};
 
 /// Something a process did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub enum What {
     Exec(Origin, Image),
     /// A system call failed.
     Call(Call),
+    /// A socket was closed by the last that had it.
+    Closed(Closed),
+    /// The last thread of the process ends.
+    Exit,
 }
 
 /// What was done with a socket.
@@ -68,6 +72,21 @@ pub struct Socket {
     pub address: Option<SocketAddr>,
 }
 
+/// A socket that nobody has any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// As [`Socket::cookie`].
+    pub cookie: u64,
+    /// As [`Socket::netns`].
+    pub netns: u64,
+    /// As [`Socket::protocol`].
+    pub protocol: Option<Protocol>,
+    /// Its own end, where it still had a port.
+    pub local: Option<End>,
+    /// What it was connected with.
+    pub remote: Option<End>,
+}
+
 /// Where a process comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -90,6 +109,8 @@ pub struct Image {
     pub cmdline: Option<Vec<String>>,
     /// There were more than are kept.
     pub cmdline_cut: bool,
+    /// The path, or arguments that were wanted, could not be read.
+    pub is_unreadable: bool,
 }
 
 /// A system call that failed.

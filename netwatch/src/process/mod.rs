@@ -6,6 +6,6 @@ mod model;
 mod trace;
 
 pub use attempt::{Attempt, Cause, Target};
-pub use event::{Call, CallName, CallTarget, Event, Image, Origin, Socket, Step, What};
+pub use event::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
 pub use model::{Attribution, Evidence, Lost, Process, ProcessId, Processes, UnixPeer, User, Users};
-pub use trace::{Flow as FlowToAttribute, Found, Look, Result as Attributed, Trace};
+pub use trace::{Flow as FlowToAttribute, Found, Look, Reported, Result as Attributed, Trace};

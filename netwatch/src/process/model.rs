@@ -101,8 +101,20 @@ pub struct Lost {
     pub sockets: u64,
     /// Processes that were gone before their executable or arguments could be read.
     pub gone: u64,
+    /// Programs that were told of, but not with their path or with arguments that were wanted.
+    pub unreadable: u64,
+    /// Records that were not understood.
+    pub unknown: u64,
     /// Processes, attempts and unix sockets beyond those that are kept.
     pub beyond: u64,
+}
+
+impl Lost {
+    /// All of it.
+    pub fn sum(&self) -> u64 {
+        let Self { events, sockets, gone, unreadable, unknown, beyond } = *self;
+        events + sockets + gone + unreadable + unknown + beyond
+    }
 }
 
 /// Everything about processes.

@@ -215,6 +215,8 @@ impl Losses {
             events: self.of("processes.events"),
             sockets: self.of("processes.sockets"),
             gone: self.of("processes.gone"),
+            unreadable: self.of("processes.unreadable"),
+            unknown: self.of("processes.unknown"),
             beyond: self.of("processes.beyond"),
         }
     }

@@ -215,6 +215,8 @@ pub(super) fn lost(db: &Connection, counts: &Lost, names: &name::Lost, processes
         ("processes.events", processes.events),
         ("processes.sockets", processes.sockets),
         ("processes.gone", processes.gone),
+        ("processes.unreadable", processes.unreadable),
+        ("processes.unknown", processes.unknown),
         ("processes.beyond", processes.beyond),
     ];
     let mut rows = Rows::of(db, "lost");

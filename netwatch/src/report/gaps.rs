@@ -22,7 +22,8 @@ impl Report {
         gap(malformed > 0, format!("{malformed} packets could not be read"));
         gap(self.lost.samples > 0, format!("{} samples were lost, names may be missing", self.lost.samples));
         let Processes { lost, .. } = &self.processes;
-        gap(lost.events > 0, format!("{} events of processes were lost", lost.events));
+        let events = lost.events + lost.unknown;
+        gap(events > 0, format!("{events} events of processes were lost"));
         gap(lost.sockets > 0, format!("{} sockets could not be followed", lost.sockets));
         gap(lost.beyond > 0, format!("{} processes, sockets and attempts were more than are kept", lost.beyond));
         let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);

@@ -96,6 +96,7 @@ impl Live {
     pub(super) fn fetch_counters(&mut self) {
         let drained = self.drain_counters();
         self.notes.extend(drained.err().map(|error| error.to_string()));
+        self.processes.tidy(&self.table);
     }
 
     fn drain_counters(&mut self) -> Result<()> {

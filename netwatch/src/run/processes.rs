@@ -13,10 +13,10 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::error::{Error, Result};
-use crate::flow::{Table, Traffic};
+use crate::flow::{FlowKey, Table, Traffic};
 use crate::probe::{Notice, ProcessConfig, ProcessProbe};
 use crate::process::{
-    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Trace, Users,
+    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Reported, Trace, Users,
 };
 
 /// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
@@ -132,12 +132,35 @@ impl Processes {
             let processes = Known { attribution: Attribution::Off(self.off.clone()), ..Known::default() };
             return Ok(Attributed { processes, users: Users::default(), attempts: Vec::new() });
         };
-        let flows = table.openers().map(|(key, opened_by)| FlowToAttribute { key, opened_by });
+        let flows = table.lives().map(|(key, opened_by, first_ns, last_ns)| FlowToAttribute {
+            key,
+            opened_by,
+            first_ns,
+            last_ns,
+        });
         let mut result = self.trace.result(command, flows, is_final);
         let (kernel, lost) = (probe.lost()?, &mut result.processes.lost);
-        (lost.events, lost.sockets) = (kernel.events, kernel.sockets);
+        (lost.events, lost.sockets, lost.unknown) = (kernel.events, kernel.sockets, kernel.unknown);
         lost.beyond += kernel.beyond;
         Ok(result)
+    }
+
+    /// Makes room where there is little left. To be called after each look at the counters, so that a socket's packets were heard of.
+    pub(super) fn tidy(&mut self, table: &Table) {
+        self.trace.tidy(&FlowsOf(table));
+    }
+}
+
+/// The flows of a table.
+struct FlowsOf<'t>(&'t Table);
+
+impl Reported for FlowsOf<'_> {
+    fn is_one(&self, flow: &FlowKey) -> bool {
+        self.0.has(flow)
+    }
+
+    fn are_all(&self) -> bool {
+        self.0.is_full()
     }
 }
 
@@ -163,8 +186,9 @@ impl Look for Proc {
         let origin = Origin { start_ns: unix_ns(field(22)?)?, ppid: u32::try_from(field(4)?).ok()?, maker: 0 };
         let exe = fs::read_link(format!("{folder}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
         let arguments = self.cmdline.then(|| fs::read(format!("{folder}/cmdline")).ok()).flatten();
+        let is_unreadable = exe.is_none() || self.cmdline && arguments.is_none();
         let (cmdline, cmdline_cut) = arguments.map_or((None, false), |bytes| arguments_of(&bytes));
-        Some(Found { origin, image: Image { comm, exe, cmdline, cmdline_cut } })
+        Some(Found { origin, image: Image { comm, exe, cmdline, cmdline_cut, is_unreadable } })
     }
 
     fn is_bound(&mut self, name: &str) -> Option<bool> {

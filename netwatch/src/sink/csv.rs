@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use super::rfc3339;
+use super::{escape, rfc3339};
 use crate::flow::{Counters, Flow, PerDirection, Protocol, RemainderKind};
 use crate::report::{KnownFlow, Report};
 
@@ -166,8 +166,7 @@ fn said(text: &str) -> String {
     let is_formula =
         text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     let safe = if is_formula { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) };
-    // NUL ends the file for some readers.
-    safe.replace('\0', "\u{fffd}")
+    escape(&safe).into_owned()
 }
 
 #[cfg(test)]
@@ -176,9 +175,10 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_formula_is_text() {
-        for formula in ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
+        for formula in ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)"] {
             assert_eq!(said(formula), format!("'{formula}"));
         }
+        assert_eq!((said("\t=1"), said("\r=1\0")), (r"'\t=1".to_owned(), r"'\r=1\u{0}".to_owned()));
         assert_eq!(said("app.example"), "app.example");
         assert_eq!(said("a=b"), "a=b");
     }

@@ -1,4 +1,4 @@
-//! Makes text harmless for a terminal. Not for JSON: that has an escaping of its own.
+//! Makes text harmless for a terminal. JSON has an escape of its own for the same characters: `json::harmless`.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// The bidirectional controls are those of Unicode's UAX #9; they can make a line read differently from what it says.
-fn is_harmful(c: char) -> bool {
+pub(super) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -120,9 +120,7 @@ fn exit(exit: Exit) -> String {
 /// One JSON document: a list, newest first.
 pub fn json(entries: &[Entry]) -> String {
     let entries: Vec<Line<'_>> = entries.iter().map(Line::from).collect();
-    let mut text = serde_json::to_string_pretty(&entries).expect("plain values");
-    text.push('\n');
-    text
+    super::json::harmless::text(&entries)
 }
 
 #[derive(Serialize)]

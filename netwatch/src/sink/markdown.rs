@@ -105,7 +105,7 @@ fn unix_sockets(report: &Report) -> String {
         return String::new();
     }
     let mut text =
-        "## Services of this machine (unix sockets)\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
+        "## Services of this machine (unix sockets)\n\nWhich of them failed is known of runs with `--failed-calls` only.\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
     for peer in &report.processes.unix {
         text += &format!("| {} | {} | {} |\n", cell(&peer.path), count(peer.connections), count(peer.failed));
     }

@@ -87,11 +87,12 @@ pub(super) fn losses(report: &Report) -> Vec<Loss> {
         loss(names.lookups.saturating_add(names.pending), "DNS questions", "questions beyond those that are kept"),
         loss(names.records.saturating_add(names.http2_broken), "DNS records, HTTP/2 headers", "not read"),
         loss(
-            processes.events.saturating_add(processes.sockets),
+            processes.events.saturating_add(processes.sockets).saturating_add(processes.unknown),
             "process events",
             "flows whose process may not be known",
         ),
         loss(processes.gone, "short-lived processes", "gone before their program or arguments could be read"),
+        loss(processes.unreadable, "unreadable programs", "their path or arguments could not be read"),
         loss(processes.beyond, "processes and attempts", "beyond those that are kept"),
     ];
     if let Some(replay) = &report.replay {

@@ -8,7 +8,7 @@ use super::text;
 /// A name as text: of a DNS message, a server name of TLS, a `Host` of HTTP.
 ///
 /// The rule: at most [`Name::MAX`] bytes of the original ([`text::CUT`] marks a longer one), ASCII letters in lower case because names differ
-/// by nothing else (RFC 4343), no dot at the end, escaped as [`text::push`] says, and in DNS a dot inside a label as `\.`. IDNA stays as it
+/// by nothing else (RFC 4343), no dot at the end, escaped as [`text::push_ascii`] says, and in DNS a dot inside a label as `\.`. IDNA stays as it
 /// was sent (`xn--…`): what looks like another name in Unicode does not here. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
@@ -20,7 +20,7 @@ impl Name {
     /// A name of bytes without structure; `None` if there are none but a dot.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
-        (!bytes.is_empty()).then(|| Self::lower(text::escape(bytes, Self::MAX)))
+        (!bytes.is_empty()).then(|| Self::lower(text::escape_ascii(bytes, Self::MAX)))
     }
 
     /// A name of DNS. No labels are the root, which is written as a dot.
@@ -35,7 +35,7 @@ impl Name {
                 name.push_str(text::CUT);
                 break;
             }
-            text::push(&mut name, label, b".");
+            text::push_ascii(&mut name, label, b".");
             left -= label.len() + 1;
         }
         if name.is_empty() {
@@ -106,7 +106,10 @@ mod tests {
     fn labels_keep_their_dots_apart() {
         let name = |labels: &[&'static [u8]]| Name::from_labels(labels.iter().copied());
         assert_eq!(name(&[b"a.b", b"example"]), r"a\.b.example");
-        assert_eq!(name(&["Bürodrucker 2".as_bytes(), b"_ipp", b"_tcp", b"local"]), "bürodrucker 2._ipp._tcp.local");
+        assert_eq!(
+            name(&["Bürodrucker 2".as_bytes(), b"_ipp", b"_tcp", b"local"]),
+            r"b\195\188rodrucker 2._ipp._tcp.local"
+        );
         assert_eq!(name(&[]), ".");
     }
 

@@ -19,8 +19,28 @@ pub fn push(text: &mut String, bytes: &[u8], also: &[u8]) {
     }
 }
 
+/// As [`push`], for names: of other scripts than ASCII every byte is escaped too, because some of their letters look like others.
+pub fn push_ascii(text: &mut String, bytes: &[u8], also: &[u8]) {
+    for byte in bytes {
+        match *byte {
+            byte if byte == b'\\' || also.contains(&byte) => text.extend(['\\', char::from(byte)]),
+            byte if is_plain(byte) => text.push(char::from(byte)),
+            byte => push_escaped(text, &[byte]),
+        }
+    }
+}
+
 /// At most `limit` bytes of `bytes` as text, [`CUT`] behind them when there were more.
 pub fn escape(bytes: &[u8], limit: usize) -> String {
+    within(bytes, limit, push)
+}
+
+/// As [`escape`], by [`push_ascii`].
+pub fn escape_ascii(bytes: &[u8], limit: usize) -> String {
+    within(bytes, limit, push_ascii)
+}
+
+fn within(bytes: &[u8], limit: usize, push: impl Fn(&mut String, &[u8], &[u8])) -> String {
     let mut text = String::with_capacity(bytes.len().min(limit));
     push(&mut text, &bytes[..bytes.len().min(limit)], b"");
     if bytes.len() > limit {
@@ -97,14 +117,19 @@ mod tests {
         assert_eq!(escape(b"\x1b[31m\\\xff\x00", 255), r"\027[31m\\\255\000");
         assert_eq!(escape("a\u{202e}b\u{200b}".as_bytes(), 255), r"a\226\128\174b\226\128\139");
         assert_eq!(escape(b"abcdef", 3), "abc\\…");
+        assert_eq!(escape_ascii("app\\é.example".as_bytes(), 255), r"app\\\195\169.example");
     }
 
     proptest! {
         #[test]
         fn nothing_is_lost_and_nothing_is_harmful(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let text = escape(&bytes, 64);
-            prop_assert_eq!(unescape(&text), bytes);
+            prop_assert_eq!(unescape(&text), bytes.clone());
             prop_assert!(!text.contains(is_harmful), "{}", text);
+            let mut name = String::new();
+            push_ascii(&mut name, &bytes, b".");
+            prop_assert_eq!(unescape(&name), bytes);
+            prop_assert!(name.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", name);
         }
     }
 }

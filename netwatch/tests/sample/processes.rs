@@ -1,6 +1,6 @@
 //! Made-up processes: a shell and the downloads that it runs.
 
-use netwatch::flow::{Direction, FlowKey, Protocol, Table};
+use netwatch::flow::{FlowKey, Protocol, Table};
 use netwatch::process::{
     Attempt, Attribution, Cause, Evidence, Lost, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
 };
@@ -58,11 +58,7 @@ pub fn users(table: &Table) -> Users {
         (17, 50_002) => vec![user(SHELL, Evidence::Netns, false)],
         _ => vec![],
     };
-    table
-        .openers()
-        .map(|(key, _): (FlowKey, Direction)| (key, of(&key)))
-        .filter(|(_, users)| !users.is_empty())
-        .collect()
+    table.lives().map(|(key, ..)| (key, of(&key))).filter(|(_, users)| !users.is_empty()).collect()
 }
 
 /// One of each kind that packets and DNS do not tell of.

@@ -158,34 +158,42 @@ fn series() -> Series {
 
 /// The same, said by somebody who wants to run code in whatever shows it.
 pub fn hostile() -> (Report, Series) {
+    said_by(HOSTILE.as_bytes())
+}
+
+/// The same, with these bytes for every text that is not netwatch's own.
+pub fn said_by(bytes: &[u8]) -> (Report, Series) {
+    // As the kernel's words are read.
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let name = || Name::new(bytes).unwrap();
     let (mut report, series) = build();
-    let shown = |name: &mut Option<Shown>| {
-        *name = Some(Shown { name: Name::new(HOSTILE.as_bytes()).unwrap(), source: Source::Http });
+    let shown = |place: &mut Option<Shown>| {
+        *place = Some(Shown { name: name(), source: Source::Http });
     };
     report.endpoints.iter_mut().for_each(|known| shown(&mut known.shown));
     for known in &mut report.flows {
         let mut naming = known.naming.take().unwrap_or_default();
         shown(&mut naming.shown);
-        naming.spoken = Some(Spoken { application: HOSTILE.into(), evidence: HOSTILE.into() });
+        naming.spoken = Some(Spoken { application: text.clone().into(), evidence: text.clone().into() });
         known.naming = Some(naming);
     }
     for process in &mut report.processes.list {
-        process.comm = HOSTILE.to_owned();
-        process.exe = Some(HOSTILE.to_owned());
-        process.cmdline = Some(vec![HOSTILE.to_owned()]);
+        process.comm = text.clone();
+        process.exe = Some(text.clone());
+        process.cmdline = Some(vec![text.clone()]);
     }
-    report.processes.unix[0].path = HOSTILE.to_owned();
-    report.run.command = vec![HOSTILE.to_owned()];
-    report.run.user = HOSTILE.to_owned();
-    report.run.kernel = HOSTILE.to_owned();
-    report.notes = vec![HOSTILE.to_owned()];
-    report.attempts[0].target = Target::Unix(HOSTILE.to_owned());
-    report.attempts[0].cause = Cause::Dns(HOSTILE.to_owned());
+    report.processes.unix[0].path = text.clone();
+    report.run.command = vec![text.clone()];
+    report.run.user = text.clone();
+    report.run.kernel = text.clone();
+    report.notes = vec![text.clone()];
+    report.attempts[0].target = Target::Unix(text.clone());
+    report.attempts[0].cause = Cause::Dns(text.clone());
     for lookup in &mut report.naming.lookups {
-        lookup.question.name = Name::new(HOSTILE.as_bytes()).unwrap();
-        lookup.aliases = vec![Name::new(HOSTILE.as_bytes()).unwrap()];
+        lookup.question.name = name();
+        lookup.aliases = vec![name()];
     }
-    report.naming.unused = vec![Name::new(HOSTILE.as_bytes()).unwrap()];
+    report.naming.unused = vec![name()];
     (report, series)
 }
 

@@ -3,6 +3,7 @@
 mod bad_input;
 mod balance;
 mod both_killed;
+mod clients;
 mod counts;
 mod diff;
 mod dns;

@@ -46,7 +46,7 @@ fn chain<'a>(run: &'a Run, comm: &str) -> Vec<&'a str> {
 
 #[track_caller]
 fn assert_nothing_lost(run: &Run) {
-    for reason in ["events", "sockets", "gone", "beyond"] {
+    for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
         assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
     }
 }

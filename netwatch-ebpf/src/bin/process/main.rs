@@ -54,6 +54,7 @@ macro_rules! tracepoints {
 
 of_cgroup! {
     sock_create(bpf_sock) socket::made;
+    sock_release(bpf_sock) socket::closed;
     post_bind4(bpf_sock) socket::bound4;
     post_bind6(bpf_sock) socket::bound6;
     connect4(bpf_sock_addr) socket::connect4;
@@ -71,6 +72,7 @@ tracepoints! {
     sock_recv_length socket::received_length;
     sched_process_fork task::forked;
     sched_process_exec exec::executed;
+    sched_process_exit task::ended;
 }
 
 /// Every system call of the machine comes by here, so what the most of them are is looked at first.

@@ -23,12 +23,17 @@ const NOTHING: Settings = Settings {
         task_real_parent: 0,
         task_group_leader: 0,
         task_self_exec_id: 0,
+        task_signal: 0,
+        signal_live: 0,
         task_mm: 0,
         mm_arg_start: 0,
         mm_arg_end: 0,
         binprm_interp: 0,
         sock_cookie: 0,
         sock_family: 0,
+        sock_num: 0,
+        sock_rcv_saddr: 0,
+        sock_v6_rcv_saddr: 0,
         addr_uaddr: 0,
         addr_uaddrlen: 0,
     },
@@ -41,7 +46,7 @@ const NOTHING: Settings = Settings {
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Sockets by cookie. Written and read by `socket`; forgets the one that was not used for longest, which costs a second record
+/// Sockets by cookie, until they are closed. Written and read by `socket`; forgets the one that was not used for longest, which costs a second record
 /// at its next use: of more sockets in use than this, one for each message.
 #[map]
 pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(65_536, 0);
@@ -96,12 +101,17 @@ setting! {
     task_real_parent: offsets.task_real_parent;
     task_group_leader: offsets.task_group_leader;
     task_self_exec_id: offsets.task_self_exec_id;
+    task_signal: offsets.task_signal;
+    signal_live: offsets.signal_live;
     task_mm: offsets.task_mm;
     mm_arg_start: offsets.mm_arg_start;
     mm_arg_end: offsets.mm_arg_end;
     binprm_interp: offsets.binprm_interp;
     sock_cookie: offsets.sock_cookie;
     sock_family: offsets.sock_family;
+    sock_num: offsets.sock_num;
+    sock_rcv_saddr: offsets.sock_rcv_saddr;
+    sock_v6_rcv_saddr: offsets.sock_v6_rcv_saddr;
     addr_uaddr: offsets.addr_uaddr;
     addr_uaddrlen: offsets.addr_uaddrlen;
     arguments: arguments;

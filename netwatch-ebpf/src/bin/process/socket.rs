@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::address::Address;
-use netwatch_common::process::{Known, Socket, TURNS, kind, lost};
+use netwatch_common::process::{Closed, Known, Socket, TURNS, kind, lost};
 
 use crate::maps::{self, SOCKETS, count, tell};
 use crate::task;
@@ -35,6 +35,43 @@ pub unsafe fn made(ctx: *mut bpf_sock) {
     let place = Place { address: Address::default(), port: 0, family: family as u16, protocol: protocol as u16 };
     // SAFETY: the caller's promise.
     step(kind::MADE, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, place);
+}
+
+/// `cgroup/sock_release`: the last that had it closes it. The context has no field for its own address and port here; it is the `struct sock`
+/// at run time, which can be read like any other memory of the kernel.
+///
+/// # Safety
+/// As [`made`].
+#[inline(always)]
+pub unsafe fn closed(ctx: *mut bpf_sock) {
+    // SAFETY: the caller's promise.
+    let (family, protocol, cookie, netns, port) = unsafe {
+        let cookie = bpf_get_socket_cookie(ctx.cast());
+        ((*ctx).family, (*ctx).protocol, cookie, bpf_get_netns_cookie(ctx.cast()), (*ctx).dst_port)
+    };
+    let sock = ctx as u64;
+    let (local, remote) = if family == u32::from(AF_INET6) {
+        let local: [u64; 2] = task::kernel(sock, maps::sock_v6_rcv_saddr());
+        // SAFETY: four words of the context.
+        (Address::from_words(local), unsafe { v6((&raw const (*ctx).dst_ip6).cast()) })
+    } else {
+        let local: u32 = task::kernel(sock, maps::sock_rcv_saddr());
+        // SAFETY: the caller's promise.
+        (Address::v4(&local.to_ne_bytes()), Address::v4(&unsafe { (*ctx).dst_ip4 }.to_ne_bytes()))
+    };
+    // What is closed is used no more; of one that the table has lost there is nothing to remove.
+    let _ = SOCKETS.remove(cookie);
+    tell(Closed {
+        head: task::head(kind::CLOSED),
+        cookie,
+        netns,
+        local,
+        remote,
+        local_port: task::kernel(sock, maps::sock_num()),
+        remote_port: u16::from_be(port),
+        family: family as u16,
+        protocol: protocol as u16,
+    });
 }
 
 /// `cgroup/post_bind4`.

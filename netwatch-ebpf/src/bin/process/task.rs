@@ -102,3 +102,13 @@ pub fn forked(ctx: &RawTracePointContext) {
     (head.start_ns, head.program) = (began(child), program(child));
     tell(Fork { head, ppid: parent(child), maker });
 }
+
+/// A thread ends; of a process only the last is told, after which nothing of it comes but the closing of its sockets.
+#[inline(always)]
+pub fn ended(ctx: &RawTracePointContext) {
+    let signal: u64 = kernel(ctx.arg(0), maps::task_signal());
+    let live: u32 = kernel(signal, maps::signal_live());
+    if live == 0 {
+        tell(head(kind::EXIT));
+    }
+}

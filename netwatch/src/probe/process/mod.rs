@@ -42,8 +42,9 @@ const fn of_address(attach: at) -> Kind {
 const TRACEPOINT: Kind = Kind { program: BPF_PROG_TYPE_RAW_TRACEPOINT, attach: 0 };
 
 /// Programs, and where the kernel has a place for them. Those of a cgroup first: tracepoints find their sockets by what these noted.
-const PROGRAMS: [(&str, Kind); 15] = [
+const PROGRAMS: [(&str, Kind); 17] = [
     ("sock_create", of_socket(at::BPF_CGROUP_INET_SOCK_CREATE)),
+    ("sock_release", of_socket(at::BPF_CGROUP_INET_SOCK_RELEASE)),
     ("post_bind4", of_socket(at::BPF_CGROUP_INET4_POST_BIND)),
     ("post_bind6", of_socket(at::BPF_CGROUP_INET6_POST_BIND)),
     ("connect4", of_address(at::BPF_CGROUP_INET4_CONNECT)),
@@ -56,6 +57,7 @@ const PROGRAMS: [(&str, Kind); 15] = [
     ("sendmsg_unix", of_address(at::BPF_CGROUP_UNIX_SENDMSG)),
     ("sched_process_fork", TRACEPOINT),
     ("sched_process_exec", TRACEPOINT),
+    ("sched_process_exit", TRACEPOINT),
     ("sock_send_length", TRACEPOINT),
     ("sock_recv_length", TRACEPOINT),
 ];
@@ -81,6 +83,8 @@ pub struct ProcessProbe {
     loaded: Loaded,
     clock: Clock,
     pace: rings::Pace,
+    /// Records that were not understood.
+    unknown: u64,
 }
 
 impl std::fmt::Debug for ProcessProbe {
@@ -107,7 +111,7 @@ impl ProcessProbe {
         let (loaded, refused) = Loaded::what_can_be(OBJECT, globals, &wanted)?;
         let ring = rings::open(loaded.map("PROCESSES"), "PROCESSES")?;
         let pace = rings::Pace::new(rings::Sizes { samples: 0, events: RING_BYTES });
-        Ok(Self { links: Vec::new(), refused, ring, loaded, clock: Clock::now(), pace })
+        Ok(Self { links: Vec::new(), refused, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
     }
 
     /// Attaches to a cgroup (v2), whose processes and those of cgroups below are told of from now on.
@@ -156,8 +160,9 @@ impl ProcessProbe {
         for _ in 0..AT_MOST {
             let Some(record) = self.ring.next() else { break };
             bytes += record.len();
-            if let Some(event) = records::event(&record, self.clock) {
-                sink(event);
+            match records::event(&record, self.clock) {
+                Some(event) => sink(event),
+                None => self.unknown += 1,
             }
         }
         self.pace.found(rings::Sizes { samples: 0, events: bytes });
@@ -168,7 +173,8 @@ impl ProcessProbe {
         self.pace.interval()
     }
 
-    /// Events that found no room in the ring, sockets that found none in the table, and messages that failed beyond those that are told.
+    /// Events that found no room in the ring, sockets that found none in the table, messages that failed beyond those that are told, and records
+    /// that were not understood.
     pub fn lost(&self) -> Result<Lost> {
         let read = |slot: u32| {
             let mut value = [0; 8];
@@ -180,13 +186,20 @@ impl ProcessProbe {
             events: read(lost::EVENTS)?,
             sockets: read(lost::SOCKETS)?,
             beyond: read(lost::FAILURES)?,
+            unknown: self.unknown,
             ..Lost::default()
         })
     }
 }
 
+/// Reads a record as [`ProcessProbe::poll`] does, with times as they are: for records that no kernel wrote. `None` where it is not understood.
+pub fn event_of(record: &[u8]) -> Option<Event> {
+    records::event(record, Clock::UNIX)
+}
+
 /// Of these, members are read by their offsets.
-const STRUCTURES: [&str; 5] = ["task_struct", "mm_struct", "linux_binprm", "sock_common", "bpf_sock_addr_kern"];
+const STRUCTURES: [&str; 6] =
+    ["task_struct", "signal_struct", "mm_struct", "linux_binprm", "sock_common", "bpf_sock_addr_kern"];
 
 fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
     let of = |structure, member| btf.offset(structure, member).unwrap_or(0);
@@ -197,12 +210,17 @@ fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
         task_real_parent: of("task_struct", "real_parent"),
         task_group_leader: of("task_struct", "group_leader"),
         task_self_exec_id: of("task_struct", "self_exec_id"),
+        task_signal: of("task_struct", "signal"),
+        signal_live: of("signal_struct", "live"),
         task_mm: of("task_struct", "mm"),
         mm_arg_start: of("mm_struct", "arg_start"),
         mm_arg_end: of("mm_struct", "arg_end"),
         binprm_interp: of("linux_binprm", "interp"),
         sock_cookie: of("sock_common", "skc_cookie"),
         sock_family: of("sock_common", "skc_family"),
+        sock_num: of("sock_common", "skc_num"),
+        sock_rcv_saddr: of("sock_common", "skc_rcv_saddr"),
+        sock_v6_rcv_saddr: of("sock_common", "skc_v6_rcv_saddr"),
         addr_uaddr: of("bpf_sock_addr_kern", "uaddr"),
         addr_uaddrlen: of("bpf_sock_addr_kern", "uaddrlen"),
     }
@@ -213,6 +231,7 @@ fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
     match program {
         "connect_unix" | "sendmsg_unix" => offsets.addr_uaddr != 0 && offsets.addr_uaddrlen != 0,
         "sock_send_length" | "sock_recv_length" => offsets.sock_cookie != 0 && offsets.sock_family != 0,
+        "sched_process_exit" => offsets.task_signal != 0 && offsets.signal_live != 0,
         "sched_process_fork" => ![offsets.task_tgid, offsets.task_pid, offsets.task_real_parent].contains(&0),
         "sched_process_exec" => {
             let Offsets { task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp, .. } =

@@ -6,8 +6,8 @@ use netwatch_common::address::Address;
 use netwatch_common::process::{self as abi, Head, call, kind};
 
 use super::super::clock::Clock;
-use crate::flow::Protocol;
-use crate::process::{Call, CallName, CallTarget, Event, Image, Origin, Socket, Step, What};
+use crate::flow::{End, Protocol};
+use crate::process::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
 
 /// Reads a record; `None` for one of a kind that is not known, which an object of this build never writes.
 pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
@@ -31,6 +31,8 @@ pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
         }
         kind::EXEC => exec(record, clock)?,
         kind::CALL => What::Call(failed_call(&read(record)?)),
+        kind::CLOSED => What::Closed(closed(&read(record)?)),
+        kind::EXIT => What::Exit,
         _ => return None,
     };
     let comm = text(until_zero(&head.comm));
@@ -51,8 +53,19 @@ fn socket(step: Step, record: &abi::Socket) -> What {
         Step::Used | Step::NotSent(_) if record.port == 0 => None,
         _ => Some(SocketAddr::new(address(&record.address, record.family.into()), record.port)),
     };
-    let protocol = u8::try_from(record.protocol).ok().filter(|protocol| *protocol != 0).map(Protocol);
+    let protocol = protocol(record.protocol);
     What::Socket(step, Socket { cookie: record.cookie, netns: record.netns, protocol, address })
+}
+
+fn closed(record: &abi::Closed) -> Closed {
+    let end = |of: &Address, port| (port != 0).then(|| End { addr: address(of, record.family.into()), port });
+    let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
+    Closed { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
+}
+
+/// MPTCP's number is more than a packet can have.
+fn protocol(number: u16) -> Option<Protocol> {
+    u8::try_from(number).ok().filter(|protocol| *protocol != 0).map(Protocol)
 }
 
 /// An IPv6 socket that goes to a mapped address sends IPv4.
@@ -77,6 +90,8 @@ fn began(start_ns: u64, clock: Clock) -> u64 {
 fn exec(record: &[u8], clock: Clock) -> Option<What> {
     let exec: abi::Exec = read(record)?;
     let exe = exec.exe.get(..exec.exe_len as usize).filter(|exe| !exe.is_empty()).map(text);
+    // Where arguments are not wanted, there are none.
+    let is_unreadable = exe.is_none() || exec.arguments_total > 0 && exec.arguments_len == 0;
     let all = record.get(size_of::<abi::Exec>()..)?;
     let kept = all.get(..exec.arguments_len as usize)?;
     let cut = exec.arguments_len < exec.arguments_total;
@@ -84,7 +99,7 @@ fn exec(record: &[u8], clock: Clock) -> Option<What> {
     let whole = kept.strip_suffix(&[0]).unwrap_or(kept);
     let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
     let comm = text(until_zero(&exec.head.comm));
-    let image = Image { comm, exe, cmdline, cmdline_cut: cut };
+    let image = Image { comm, exe, cmdline, cmdline_cut: cut, is_unreadable };
     Some(What::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
 }
 

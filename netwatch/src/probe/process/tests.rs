@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::flow::{End, Protocol};
 use crate::process::{CallName, CallTarget, Step, What};
 
 pub(in crate::probe) const ALL: ProcessConfig = ProcessConfig { cmdline: true, failed_calls: true };
@@ -138,6 +139,59 @@ fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
     if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
         assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == Step::Used), "{steps:?}");
     }
+}
+
+/// With the ends that the socket had, for what was not heard of it otherwise.
+#[test]
+fn a_socket_is_told_at_its_end_with_its_ends() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import socket\n\
+        for host, to in (('127.0.0.1', '127.0.0.1'), ('::1', '::1'), ('127.0.0.1', '::ffff:127.0.0.1')):\n\
+        \x20 server = socket.create_server((host, 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET)\n\
+        \x20 one = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET)\n\
+        \x20 one.connect((to, server.getsockname()[1])); other, _ = server.accept()\n\
+        \x20 print(host, one.getsockname()[1], one.getpeername()[1])\n\
+        \x20 one.close(); other.close(); server.close()\n\
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n";
+    let folder = tempfile::tempdir().expect("made");
+    let file = folder.path().join("ends");
+    let pid = cgroup.run("sh", &["-c", "exec python3 -c \"$0\" > \"$1\"", script, &file.display().to_string()]);
+    let events = events(&mut probe);
+    let closed = events.iter().filter_map(|event| match event.what {
+        What::Closed(closed) => Some((event.pid, closed.protocol, closed.local, closed.remote)),
+        _ => None,
+    });
+    let closed: Vec<_> = closed.collect();
+    // Of each of three connections both ends and the listener, and a socket that went nowhere.
+    assert_eq!((closed.len(), closed.iter().all(|one| one.0 == pid)), (10, true), "{closed:#?}");
+    for line in fs::read_to_string(file).expect("written").lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let end = |port: &str| End { addr: words[0].parse().unwrap(), port: port.parse().unwrap() };
+        let (client, server) = (end(words[1]), end(words[2]));
+        for (local, remote) in [(client, server), (server, client)] {
+            let expected = (pid, Some(Protocol::TCP), Some(local), Some(remote));
+            assert!(closed.contains(&expected), "{expected:?} of {closed:#?}");
+        }
+    }
+    let listening = |one: &&(u32, Option<Protocol>, Option<End>, Option<End>)| one.2.is_some() && one.3.is_none();
+    assert_eq!(closed.iter().filter(listening).count(), 3, "{closed:#?}");
+    assert_eq!(closed.iter().filter(|one| one.2.is_none()).count(), 1, "{closed:#?}");
+}
+
+/// Its first thread may be the first to end.
+#[test]
+fn the_end_of_a_process_is_told_once() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import ctypes, threading, time\n\
+        def late():\n\
+        \x20 time.sleep(0.1); open('/dev/null'); ctypes.CDLL(None).syscall(231, 0)\n\
+        for _ in range(3): threading.Thread(target=late, daemon=True).start()\n\
+        ctypes.CDLL(None).syscall(60, 0)\n";
+    let pid = cgroup.run("python3", &["-c", script]);
+    let events = events(&mut probe);
+    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.what == What::Exit).collect();
+    assert_eq!(ends.len(), 1, "{events:#?}");
+    assert!(ends[0].start_ns != 0 && ends[0].time_ns > ends[0].start_ns + 100_000_000, "{:?}", ends[0]);
 }
 
 /// A socket that stays open over an exec is used by another program then.

@@ -6,9 +6,6 @@ use super::table::Number;
 use crate::flow::Protocol;
 use crate::process::{Cause, Target};
 
-/// Attempts that are kept apart; further ones are counted.
-const MAX: usize = 16_384;
-
 /// Who tried what, and why it failed.
 pub(super) type Key = (Target, Option<Protocol>, Cause, Option<Number>);
 
@@ -20,13 +17,20 @@ pub(super) struct Times {
     pub count: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Failures {
+    max: usize,
     sums: BTreeMap<Key, Times>,
+    /// Attempts whose process, or which themselves, are not told any more.
     pub beyond: u64,
 }
 
 impl Failures {
+    /// So many are kept apart.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, sums: BTreeMap::new(), beyond: 0 }
+    }
+
     pub(super) fn add(
         &mut self,
         time_ns: u64,
@@ -35,14 +39,41 @@ impl Failures {
         cause: Cause,
         process: Option<Number>,
     ) {
-        let key = (target, protocol, cause, process);
-        if self.sums.len() >= MAX && !self.sums.contains_key(&key) {
-            self.beyond += 1;
-            return;
+        let times = Times { first_ns: time_ns, last_ns: time_ns, count: 1 };
+        self.add_all(times, target, protocol, cause, process);
+    }
+
+    /// Of several. Where there is no room for another process, it is left out; where there is none for the target either, all are only counted.
+    pub(super) fn add_all(
+        &mut self,
+        times: Times,
+        target: Target,
+        protocol: Option<Protocol>,
+        cause: Cause,
+        process: Option<Number>,
+    ) {
+        let mut key = (target, protocol, cause, process);
+        if !self.has_room(&key, self.max - self.max / 4) {
+            self.beyond += times.count;
+            key.3 = None;
+            if !self.has_room(&key, self.max) {
+                return;
+            }
         }
-        let times = self.sums.entry(key).or_insert(Times { first_ns: time_ns, last_ns: time_ns, count: 0 });
-        times.last_ns = time_ns;
-        times.count += 1;
+        let first = Times { count: 0, ..times };
+        let sum = self.sums.entry(key).or_insert(first);
+        sum.first_ns = sum.first_ns.min(times.first_ns);
+        sum.last_ns = sum.last_ns.max(times.last_ns);
+        sum.count += times.count;
+    }
+
+    fn has_room(&self, key: &Key, max: usize) -> bool {
+        self.sums.len() < max || self.sums.contains_key(key)
+    }
+
+    /// All processes that tried.
+    pub(super) fn processes(&self) -> impl Iterator<Item = Number> {
+        self.sums.keys().filter_map(|(.., process)| *process)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&Key, &Times)> {

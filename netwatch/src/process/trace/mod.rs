@@ -2,25 +2,49 @@
 //! means the process that had it at that moment.
 
 mod failed;
+mod last;
 mod result;
+mod room;
 mod sockets;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use result::{Flow, Result};
 
 use super::{Call, CallName, CallTarget, Cause, Event, Image, Lost, Origin, Socket, Step, Target, What};
 use crate::flow::{FlowKey, Protocol};
 use failed::Failures;
+use last::{Last, LastSteps};
 use sockets::Sockets;
 use table::{Number, Table};
 
-/// Unix sockets that are kept by path; further ones are counted in [`Lost::beyond`].
-const MAX_UNIX: usize = 4096;
+/// How much is kept at the same time; what is beyond is counted in [`Lost::beyond`].
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Programs in processes.
+    programs: usize,
+    sockets: usize,
+    /// Flows with their sockets: more than are reported one by one.
+    flows: usize,
+    /// Unix sockets by path.
+    unix: usize,
+    /// Processes that went to unix sockets, of all paths together: those are kept for good.
+    unix_users: usize,
+    /// Attempts that failed, of which each keeps its process.
+    failures: usize,
+}
+
+const BOUNDS: Bounds = Bounds {
+    programs: 1 << 17,
+    sockets: 1 << 18,
+    flows: 1 << 18,
+    unix: 1 << 12,
+    unix_users: 1 << 15,
+    failures: 1 << 14,
+};
 
 /// What can be seen of the machine at the moment of an event.
 pub trait Look {
@@ -39,27 +63,32 @@ pub struct Found {
     pub image: Image,
 }
 
+/// Flows that the report has one by one: of others nobody asks.
+pub trait Reported {
+    /// Whether it has this one so far.
+    fn is_one(&self, flow: &FlowKey) -> bool;
+    /// Whether no other one will come.
+    fn are_all(&self) -> bool;
+}
+
 /// Everything that was told so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trace {
+    bounds: Bounds,
     processes: Table,
     sockets: Sockets,
     unix: BTreeMap<String, Peer>,
+    unix_users: usize,
     failures: Failures,
-    /// What each thread was about to do when it was last heard of, to know what a call that fails was about.
-    last: HashMap<u32, Last>,
+    /// What each thread was about to do, to know what a call that fails was about.
+    last: LastSteps,
     beyond: u64,
 }
 
-/// Threads of which the last step is kept.
-const MAX_THREADS: usize = 16_384;
-
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    step: Step,
-    cookie: u64,
-    address: Option<SocketAddr>,
-    protocol: Option<Protocol>,
+impl Default for Trace {
+    fn default() -> Self {
+        Self::within(BOUNDS)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +100,19 @@ struct Peer {
 }
 
 impl Trace {
+    fn within(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            processes: Table::new(bounds.programs),
+            sockets: Sockets::new(bounds.sockets, bounds.flows),
+            unix: BTreeMap::new(),
+            unix_users: 0,
+            failures: Failures::new(bounds.failures),
+            last: LastSteps::default(),
+            beyond: 0,
+        }
+    }
+
     /// Of a run in the network namespace with this cookie: what goes on in others comes here only as packets of whoever hands them on.
     pub fn of_namespace(netns: Option<u64>) -> Self {
         let mut trace = Self::default();
@@ -86,7 +128,25 @@ impl Trace {
             What::Socket(step, socket) => self.socket(&event, step, socket, look),
             What::Unix(ref path) => self.unix(&event, path, look),
             What::Call(ref call) => self.call(&event, call, look),
+            What::Closed(ref closed) => self.sockets.closed(event.time_ns, closed),
+            What::Exit => self.processes.ended(&event),
         }
+    }
+
+    /// Makes room where there is little left: forgets what is over and of no flow that is reported. To be called now and then, each time after all
+    /// packets were heard of that were sent before the last time.
+    pub fn tidy(&mut self, reported: &dyn Reported) {
+        let is_due = self.sockets.is_nearly_full();
+        if !is_due && !self.processes.is_nearly_full() {
+            return;
+        }
+        for (tried, errno) in self.sockets.tidy(reported) {
+            let cause = errno.map_or(Cause::NoPacket, Cause::Errno);
+            let target = Target::Address(tried.address);
+            self.failures.add_all(tried.times(), target, Some(Protocol::TCP), cause, Some(tried.process));
+        }
+        let of_unix = self.unix.values().flat_map(|peer| peer.processes.iter().copied());
+        self.processes.tidy(self.sockets.processes().chain(of_unix).chain(self.failures.processes()));
     }
 
     /// A packet of a flow was of this socket.
@@ -98,11 +158,7 @@ impl Trace {
         let Some(process) = self.processes.current(event, look) else { return };
         self.sockets.step(process, event.time_ns, step, &socket);
         let last = Last { step, cookie: socket.cookie, address: socket.address, protocol: socket.protocol };
-        if self.last.len() < MAX_THREADS || self.last.contains_key(&event.tid) {
-            self.last.insert(event.tid, last);
-        } else {
-            self.beyond += 1;
-        }
+        self.last.note(event.tid, last);
         // TCP's failures are its packets', or its connection's.
         if let (Step::NotSent(errno), Some(address)) = (step, socket.address)
             && socket.protocol != Some(Protocol::TCP)
@@ -117,24 +173,33 @@ impl Trace {
     fn unix(&mut self, event: &Event, path: &str, look: &mut dyn Look) {
         let Some(process) = self.processes.current(event, look) else { return };
         let missing = path.starts_with('@') && look.is_bound(path) == Some(false);
-        let Some(peer) = self.peer(path) else { return };
+        let Some(peer) = self.peer(path, process) else { return };
         peer.connections += 1;
         // Who listened may have gone since: no failed attempt.
         peer.missing += u64::from(missing);
-        peer.processes.insert(process);
     }
 
-    fn peer(&mut self, path: &str) -> Option<&mut Peer> {
-        if self.unix.len() >= MAX_UNIX && !self.unix.contains_key(path) {
+    /// A unix socket, to which this process goes too.
+    fn peer(&mut self, path: &str, process: Number) -> Option<&mut Peer> {
+        if self.unix.len() >= self.bounds.unix && !self.unix.contains_key(path) {
             self.beyond += 1;
             return None;
         }
-        Some(self.unix.entry(path.to_owned()).or_default())
+        let peer = self.unix.entry(path.to_owned()).or_default();
+        if !peer.processes.contains(&process) {
+            if self.unix_users < self.bounds.unix_users {
+                self.unix_users += 1;
+                peer.processes.insert(process);
+            } else {
+                self.beyond += 1;
+            }
+        }
+        Some(peer)
     }
 
     /// A call that failed, and that nothing else tells of.
     fn call(&mut self, event: &Event, call: &Call, look: &mut dyn Look) {
-        let last = self.last.get(&event.tid).copied();
+        let last = self.last.of(event.tid);
         let (target, protocol) = match (&call.target, call.name) {
             (CallTarget::Other, _) => return,
             (CallTarget::Unix(path), _) => return self.unix_failed(event, path, call.errno, look),
@@ -167,9 +232,8 @@ impl Trace {
 
     fn unix_failed(&mut self, event: &Event, path: &str, errno: i32, look: &mut dyn Look) {
         let Some(process) = self.processes.current(event, look) else { return };
-        let Some(peer) = self.peer(path) else { return };
+        let Some(peer) = self.peer(path, process) else { return };
         peer.failed += 1;
-        peer.processes.insert(process);
         self.failures.add(event.time_ns, Target::Unix(path.to_owned()), None, Cause::Errno(errno), Some(process));
     }
 
@@ -178,6 +242,8 @@ impl Trace {
             events: 0,
             sockets: 0,
             gone: self.processes.gone,
+            unreadable: self.processes.unreadable,
+            unknown: 0,
             beyond: self.beyond + self.processes.beyond + self.sockets.beyond + self.failures.beyond,
         }
     }

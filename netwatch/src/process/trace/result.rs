@@ -1,10 +1,11 @@
 //! What a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Trace;
-use super::sockets::Known;
+use super::sockets::{ByEnds, Known, Span};
 use super::table::Number;
 use crate::flow::{Direction, FlowKey, Protocol, Scope};
 use crate::process::{
@@ -18,6 +19,10 @@ pub struct Flow {
     pub key: FlowKey,
     /// Who opened it.
     pub opened_by: Direction,
+    /// Time of its first packet, nanoseconds since the Unix epoch.
+    pub first_ns: u64,
+    /// And of its last.
+    pub last_ns: u64,
 }
 
 /// What came of it.
@@ -39,9 +44,12 @@ impl Trace {
     /// known to; `is_final` tells whether a connection that no packet came of so far will have none.
     pub fn result(&self, command: Option<u32>, flows: impl Iterator<Item = Flow>, is_final: bool) -> Result {
         let root = self.root(command);
-        let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of(&flow, root))).collect();
-        let mut failures = self.failed_calls();
-        failures.extend(self.connections_without_a_packet(&seen, is_final));
+        // Made when a flow asks for it, which few do.
+        let by_ends = OnceCell::new();
+        let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of(&flow, root, &by_ends))).collect();
+        let unexplained = unexplained(&seen);
+        let mut failures = self.failed_calls(&unexplained);
+        failures.extend(self.connections_without_a_packet(&unexplained, is_final));
         let used = seen.iter().flat_map(|(_, seen)| seen.iter().map(|(number, ..)| *number));
         let failed = failures.iter().filter_map(|(number, _)| *number);
         let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
@@ -65,19 +73,31 @@ impl Trace {
     /// The first program of the command's process that it ran by itself; without one, the first that was seen.
     fn root(&self, command: Option<u32>) -> Option<Number> {
         let entries = self.processes.entries();
-        entries.iter().position(|entry| Some(entry.pid) == command).or(if entries.is_empty() { None } else { Some(0) })
+        let of_command = entries.iter().find(|(_, entry)| Some(entry.pid) == command);
+        of_command.or(entries.iter().next()).map(|(number, _)| *number)
     }
 
-    fn users_of(&self, flow: &Flow, root: Option<Number>) -> Seen {
+    fn users_of<'s>(&'s self, flow: &Flow, root: Option<Number>, by_ends: &OnceCell<ByEnds<'s>>) -> Seen {
         let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
         if !by_socket.is_empty() {
             return by_socket;
         }
         let FlowKey { protocol, local, remote, scope, .. } = flow.key;
+        let span = Span { first_ns: flow.first_ns, last_ns: flow.last_ns };
         // A port of the target's own that something is bound to; on the loopback either end is the target's.
-        let ends = [Some(local), (scope == Scope::Loopback).then_some(remote)];
-        let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end)).collect::<Vec<_>>();
-        let by_tuple = users(&bound, Evidence::Tuple);
+        let is_local = scope == Scope::Loopback;
+        // Where what told of its socket was lost: what the socket itself said of its ends when it was closed.
+        let by_ends = by_ends.get_or_init(|| self.sockets.by_ends());
+        let closed = [Some((local, remote)), is_local.then_some((remote, local))].into_iter().flatten();
+        let closed = closed.filter_map(|(local, remote)| by_ends.get(&(protocol, local, remote))).flatten();
+        let closed: Vec<&Known> = closed.copied().filter(|known| known.is_of(span)).collect();
+        let by_tuple = users(&closed, Evidence::Tuple);
+        if !by_tuple.is_empty() {
+            return by_tuple;
+        }
+        let ends = [Some(local), is_local.then_some(remote)];
+        let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end, span));
+        let by_tuple = users(&bound.collect::<Vec<_>>(), Evidence::Tuple);
         // What came from outside to nobody was answered by the kernel.
         if !by_tuple.is_empty() || flow.opened_by == Direction::Ingress {
             return by_tuple;
@@ -87,29 +107,30 @@ impl Trace {
         root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
     }
 
-    fn failed_calls(&self) -> Vec<(Option<Number>, Attempt)> {
+    /// What came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
+    fn failed_calls(&self, unexplained: &BTreeSet<SocketAddr>) -> Vec<(Option<Number>, Attempt)> {
         let attempt = |(key, times): (&super::failed::Key, &super::failed::Times)| {
             let (target, protocol, cause, number) = key.clone();
             let super::failed::Times { first_ns, last_ns, count } = *times;
             (number, Attempt { first_ns, last_ns, count, tries: 0, target, protocol, cause, process: None })
         };
-        self.failures.all().map(attempt).collect()
+        let may_be_a_flow = |attempt: &Attempt| match attempt.target {
+            Target::Address(address) => attempt.cause == Cause::NoPacket && unexplained.contains(&address),
+            _ => false,
+        };
+        self.failures.all().map(attempt).filter(|(_, attempt)| !may_be_a_flow(attempt)).collect()
     }
 
     /// Of a flow whose packets said no socket, nobody knows whose connection it was. While the run goes on, only what an errno explains has
     /// surely no packet.
     fn connections_without_a_packet(
         &self,
-        flows: &[(FlowKey, Seen)],
+        unexplained: &BTreeSet<SocketAddr>,
         is_final: bool,
     ) -> impl Iterator<Item = (Option<Number>, Attempt)> {
-        let is_known = |seen: &Seen| seen.iter().any(|(_, evidence, _)| *evidence == Evidence::Socket);
-        let unknown = flows.iter().filter(|(key, seen)| key.protocol == Protocol::TCP.0 && !is_known(seen));
-        let unknown: BTreeSet<SocketAddr> =
-            unknown.map(|(key, _)| SocketAddr::new(key.remote.addr, key.remote.port)).collect();
         let came_to_nothing = self.sockets.all().filter_map(Known::came_to_nothing);
         let surely = came_to_nothing
-            .filter(move |(tried, errno)| errno.is_some() || (is_final && !unknown.contains(&tried.address)));
+            .filter(move |(tried, errno)| errno.is_some() || (is_final && !unexplained.contains(&tried.address)));
         surely.map(|(tried, errno)| {
             let attempt = Attempt {
                 first_ns: tried.first_ns,
@@ -132,7 +153,7 @@ impl Trace {
         for number in wanted {
             let mut next = Some(number);
             while let Some(number) = next.filter(|number| kept.insert(*number)) {
-                next = entries[number].parent;
+                next = entries.get(&number).and_then(|entry| entry.parent);
             }
         }
         kept.into_iter().zip((0..).map(ProcessId)).collect()
@@ -140,7 +161,7 @@ impl Trace {
 
     fn processes(&self, places: &BTreeMap<Number, ProcessId>) -> Processes {
         let process = |number: &Number| {
-            let entry = &self.processes.entries()[*number];
+            let entry = &self.processes.entries()[number];
             Process {
                 pid: entry.pid,
                 start_ns: entry.start_ns,
@@ -167,6 +188,13 @@ impl Trace {
             lost: self.lost(),
         }
     }
+}
+
+/// Where TCP went by flows of which no socket is known.
+fn unexplained(flows: &[(FlowKey, Seen)]) -> BTreeSet<SocketAddr> {
+    let is_known = |seen: &Seen| seen.iter().any(|(_, evidence, _)| *evidence == Evidence::Socket);
+    let unknown = flows.iter().filter(|(key, seen)| key.protocol == Protocol::TCP.0 && !is_known(seen));
+    unknown.map(|(key, _)| SocketAddr::new(key.remote.addr, key.remote.port)).collect()
 }
 
 /// Everybody who used these sockets: of each, who used it without having made it first, because that one sent last.

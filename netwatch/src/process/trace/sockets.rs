@@ -1,14 +1,15 @@
 //! Sockets: who made them, who uses them, where they are bound, and of which flows they are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::Reported;
+use super::failed::Times;
+use super::room::Room;
 use super::table::Number;
 use crate::flow::{End, FlowKey, Protocol, Scope};
-use crate::process::{Socket, Step};
+use crate::process::{Closed, Socket, Step};
 
-/// Sockets that are kept; further ones are counted.
-const MAX: usize = 1 << 18;
 /// Processes that are kept of one socket.
 const MAX_USERS: usize = 16;
 
@@ -27,7 +28,33 @@ pub(super) struct Known {
     pub elsewhere: bool,
     /// Why its last connection came to nothing.
     errno: Option<i32>,
+    /// When it was bound first.
+    bound_ns: Option<u64>,
+    closed: Option<WhenClosed>,
 }
+
+/// What is known of a socket from its end.
+#[derive(Debug, Clone, Copy)]
+struct WhenClosed {
+    time_ns: u64,
+    /// How often it was tidied up before.
+    tidied: u64,
+    /// Its own end and the other one.
+    ends: Option<(End, End)>,
+}
+
+/// Closed sockets by protocol, their own end and the other one.
+pub(super) type ByEnds<'s> = HashMap<(u8, End, End), Vec<&'s Known>>;
+
+/// From the first packet of a flow to its last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub first_ns: u64,
+    pub last_ns: u64,
+}
+
+/// A packet's time may be a tick behind.
+const TICK_NS: u64 = 20_000_000;
 
 /// Connections that a socket was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +66,25 @@ pub(super) struct Tried {
     pub process: Number,
 }
 
+impl Tried {
+    pub(super) fn times(&self) -> Times {
+        Times { first_ns: self.first_ns, last_ns: self.last_ns, count: self.count }
+    }
+}
+
 impl Known {
+    /// It was bound and not closed yet while the flow was there.
+    pub(super) fn is_of(&self, span: Span) -> bool {
+        let was_closed = self.closed.is_some_and(|closed| closed.time_ns + TICK_NS < span.first_ns);
+        !was_closed && self.bound_ns.is_none_or(|bound_ns| bound_ns <= span.last_ns + TICK_NS)
+    }
+
+    /// All processes that had to do with it.
+    fn processes(&self) -> impl Iterator<Item = Number> {
+        let tried = self.tried.map(|tried| tried.process);
+        self.users.iter().copied().chain(self.maker).chain(tried)
+    }
+
     /// False if there are too many already.
     fn used_by(&mut self, process: Number) -> bool {
         let is_known = self.users.contains(&process);
@@ -57,8 +102,12 @@ impl Known {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sockets {
+    /// So many sockets and flows are kept; further ones are counted.
+    rooms: [Room; 2],
+    /// How often what is over was looked for, or need not be.
+    tidied: u64,
     known: HashMap<u64, Known>,
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
@@ -68,6 +117,12 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
+    pub(super) fn new(max: usize, max_flows: usize) -> Self {
+        let (rooms, known, of_flows, bound) =
+            ([max, max_flows].map(Room::new), HashMap::new(), HashMap::new(), HashMap::new());
+        Self { rooms, tidied: 0, known, of_flows, bound, netns: None, beyond: 0 }
+    }
+
     pub(super) fn step(&mut self, process: Number, time_ns: u64, step: Step, socket: &Socket) {
         let elsewhere = socket.netns != 0 && self.netns.is_some_and(|netns| netns != socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
@@ -75,6 +130,9 @@ impl Sockets {
         known.elsewhere |= elsewhere;
         if known.elsewhere {
             return;
+        }
+        if matches!(step, Step::Made | Step::Bound) {
+            known.bound_ns.get_or_insert(time_ns);
         }
         let is_one_too_many = step != Step::Made && !known.used_by(process);
         match step {
@@ -106,7 +164,7 @@ impl Sockets {
         if let Some(known) = self.known_mut(cookie) {
             known.has_packets = true;
         }
-        if self.of_flows.len() < MAX || self.of_flows.contains_key(&flow) {
+        if !self.rooms[1].is_full(self.of_flows.len()) || self.of_flows.contains_key(&flow) {
             let cookies = self.of_flows.entry(flow).or_default();
             if !cookies.contains(&cookie) && cookies.len() < MAX_USERS {
                 cookies.push(cookie);
@@ -118,6 +176,22 @@ impl Sockets {
         }
     }
 
+    /// Nobody has it any more. Of one that nobody is known to have used, nothing is kept.
+    pub(super) fn closed(&mut self, time_ns: u64, closed: &Closed) {
+        let elsewhere = closed.netns != 0 && self.netns.is_some_and(|netns| netns != closed.netns);
+        if let Some(known) = self.known.get_mut(&closed.cookie) {
+            known.elsewhere |= elsewhere;
+            known.protocol = closed.protocol.or(known.protocol);
+            let here = |end: &End| !known.elsewhere && end.port != 0;
+            let (local, remote) = (closed.local.filter(here), closed.remote.filter(here));
+            known.closed = Some(WhenClosed { time_ns, tidied: self.tidied, ends: local.zip(remote) });
+            // The kernel gives a port to whoever sends without having one, and nothing tells of it.
+            if let (Some(protocol), Some(local), None) = (known.protocol, local, remote) {
+                self.bound.entry((protocol.0, local.port)).or_default().insert(closed.cookie);
+            }
+        }
+    }
+
     /// The socket's connection failed with an errno. True if that is noted: it is an attempt unless packets tell of it, and those may be
     /// heard of later than the call.
     pub(super) fn explain(&mut self, cookie: u64, errno: i32) -> bool {
@@ -126,7 +200,7 @@ impl Sockets {
     }
 
     fn known_mut(&mut self, cookie: u64) -> Option<&mut Known> {
-        if self.known.len() >= MAX && !self.known.contains_key(&cookie) {
+        if self.rooms[0].is_full(self.known.len()) && !self.known.contains_key(&cookie) {
             self.beyond += 1;
             return None;
         }
@@ -159,9 +233,69 @@ impl Sockets {
         distinct.iter().filter_map(|cookie| self.known.get(cookie)).collect()
     }
 
-    /// The sockets that are bound to the port of one end of a flow; of protocols without ports, those of the protocol.
-    pub(super) fn bound_to(&self, protocol: u8, end: End) -> Vec<&Known> {
+    /// The sockets that were bound to the port of one end of a flow while it was there; of protocols without ports, those of the protocol.
+    pub(super) fn bound_to(&self, protocol: u8, end: End, span: Span) -> Vec<&Known> {
         let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
-        cookies.filter_map(|cookie| self.known.get(cookie)).collect()
+        cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
     }
+
+    /// Sockets by the ends that they had when they were closed.
+    pub(super) fn by_ends(&self) -> ByEnds<'_> {
+        let mut found = ByEnds::new();
+        for known in self.known.values() {
+            let ends = known.closed.and_then(|closed| closed.ends);
+            if let (Some(protocol), Some((local, remote))) = (known.protocol, ends) {
+                found.entry((protocol.0, local, remote)).or_default().push(known);
+            }
+        }
+        found
+    }
+
+    /// Whether there is little room left. Counts the looks: of a socket that was closed before the last one, all packets were heard of.
+    pub(super) fn is_nearly_full(&mut self) -> bool {
+        self.tidied += 1;
+        self.rooms[0].is_due(self.known.len()) || self.rooms[1].is_due(self.of_flows.len())
+    }
+
+    /// Forgets flows that are not reported, and closed sockets that are of none that is. Of those, connections that came to nothing.
+    pub(super) fn tidy(&mut self, reported: &dyn Reported) -> Vec<(Tried, Option<i32>)> {
+        if reported.are_all() {
+            self.of_flows.retain(|flow, _| reported.is_one(flow));
+        }
+        let needed: HashSet<u64> = self.of_flows.values().flatten().copied().collect();
+        let tidied = self.tidied;
+        let is_over = |cookie: &u64, known: &Known| {
+            let closed = known.closed.filter(|closed| closed.tidied + 1 < tidied);
+            closed.is_some_and(|closed| !needed.contains(cookie) && !is_needed(known.protocol, closed.ends, reported))
+        };
+        let over = self.known.extract_if(|cookie, known| is_over(cookie, known));
+        let in_vain = over.filter_map(|(_, known)| known.came_to_nothing()).collect();
+        let known = &self.known;
+        self.bound.retain(|_, cookies| {
+            cookies.retain(|cookie| known.contains_key(cookie));
+            !cookies.is_empty()
+        });
+        self.rooms[0].was_tidied(self.known.len());
+        self.rooms[1].was_tidied(self.of_flows.len());
+        in_vain
+    }
+
+    /// All processes that had to do with a socket.
+    pub(super) fn processes(&self) -> impl Iterator<Item = Number> {
+        self.known.values().flat_map(Known::processes)
+    }
+}
+
+/// A flow between these ends is reported, whichever way it goes.
+fn is_needed(protocol: Option<Protocol>, ends: Option<(End, End)>, reported: &dyn Reported) -> bool {
+    let flow = |scope, protocol: Protocol, (local, remote)| FlowKey {
+        scope,
+        protocol: protocol.0,
+        fragment: false,
+        local,
+        remote,
+    };
+    let is_one =
+        |scope| protocol.zip(ends).is_some_and(|(protocol, ends)| reported.is_one(&flow(scope, protocol, ends)));
+    is_one(Scope::Link) || is_one(Scope::Loopback)
 }

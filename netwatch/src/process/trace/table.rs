@@ -1,16 +1,15 @@
 //! Processes as they come and run other programs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::room::Room;
 use super::{Found, Look};
 use crate::process::{Event, Image, Origin};
 
 /// A program in a process: its place among all that were seen.
 pub(super) type Number = usize;
 
-/// Programs in processes that are kept; further ones are counted.
-const MAX: usize = 65_536;
 /// /proc counts time in steps of half of this.
 const TICK_NS: u64 = 20_000_000;
 
@@ -26,6 +25,8 @@ pub(super) struct Entry {
     pub uid: u32,
     /// A fork runs what its maker runs.
     pub image: Arc<Image>,
+    /// Its process has ended.
+    has_ended: bool,
 }
 
 impl Entry {
@@ -35,29 +36,69 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    /// So many are kept; further ones are counted.
+    room: Room,
+    entries: BTreeMap<Number, Entry>,
+    next: Number,
     /// What has a process number now.
     current: HashMap<u32, Number>,
     /// Processes that were gone before they could be looked at.
     pub gone: u64,
+    /// Programs of which something could not be read.
+    pub unreadable: u64,
     pub beyond: u64,
 }
 
 impl Table {
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn new(max: usize) -> Self {
+        let (entries, current) = (BTreeMap::new(), HashMap::new());
+        Self { room: Room::new(max), entries, next: 0, current, gone: 0, unreadable: 0, beyond: 0 }
+    }
+
+    /// In the order in which they were first seen.
+    pub(super) fn entries(&self) -> &BTreeMap<Number, Entry> {
         &self.entries
     }
 
+    pub(super) fn ended(&mut self, event: &Event) {
+        if let Some(entry) = self.current.get(&event.pid).and_then(|number| self.entries.get_mut(number)) {
+            entry.has_ended |= entry.is_process(event.start_ns);
+        }
+    }
+
+    /// Whether there is little room left.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.room.is_due(self.entries.len())
+    }
+
+    /// Forgets what is over and not needed: what a process ran before, and processes that have ended. All above those that stay are
+    /// needed too, and the first, which is the command.
+    pub(super) fn tidy(&mut self, needed: impl Iterator<Item = Number>) {
+        let lives = self.current.values().filter(|number| !self.entries[*number].has_ended);
+        let first = self.entries.keys().next();
+        let mut kept: HashSet<Number> = HashSet::new();
+        for number in needed.chain(lives.copied()).chain(first.copied()) {
+            let mut next = Some(number);
+            while let Some(number) = next.filter(|number| kept.insert(*number)) {
+                next = self.entries.get(&number).and_then(|entry| entry.parent);
+            }
+        }
+        self.entries.retain(|number, _| kept.contains(number));
+        self.current.retain(|_, number| kept.contains(number));
+        self.room.was_tidied(self.entries.len());
+    }
+
     pub(super) fn forked(&mut self, event: &Event, origin: Origin) {
-        let maker = self.current.get(&origin.maker).map(|number| &self.entries[*number]);
+        let maker = self.current.get(&origin.maker).map(|number| &self.entries[number]);
         // Of another program than the maker is known to run, only the name is known.
         let maker = maker.filter(|maker| maker.program == event.program).map(|maker| Arc::clone(&maker.image));
         let image = maker.unwrap_or_else(|| Arc::new(Image { comm: event.comm.clone(), ..Image::default() }));
         let parent = self.current.get(&origin.ppid).copied();
         let Event { pid, program, uid, .. } = *event;
-        self.add(Entry { pid, start_ns: origin.start_ns, program, ppid: origin.ppid, parent, uid, image });
+        let (start_ns, ppid) = (origin.start_ns, origin.ppid);
+        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
     }
 
     /// The program before this one stays, with what it did.
@@ -66,14 +107,16 @@ impl Table {
         if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || is_link(exe)) {
             image.exe = self.settled(pid, &origin, &image, look);
         }
-        let before = self.current.get(&pid).map(|number| &self.entries[*number]);
+        let before = self.current.get(&pid).map(|number| &self.entries[number]);
         let same = before.filter(|before| before.is_process(origin.start_ns));
         // Whoever began the process, not whoever took it over since.
         let (start_ns, ppid, parent) = match same {
             Some(before) => (before.start_ns, before.ppid, before.parent),
             None => (origin.start_ns, origin.ppid, self.current.get(&origin.ppid).copied()),
         };
-        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image: Arc::new(image) });
+        self.unreadable += u64::from(image.is_unreadable || image.exe.is_none());
+        let image = Arc::new(image);
+        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
     }
 
     /// A path that says nothing to others: relative, or by way of /proc or /dev/fd. The living process says where it leads; for one that is
@@ -83,7 +126,7 @@ impl Table {
             found.image.comm == image.comm && found.origin.start_ns.abs_diff(origin.start_ns) <= TICK_NS
         };
         let alive = look.process(pid).filter(is_it).and_then(|found| found.image.exe);
-        let before = || self.current.get(&pid).and_then(|number| self.entries[*number].image.exe.clone());
+        let before = || self.current.get(&pid).and_then(|number| self.entries[number].image.exe.clone());
         alive.or_else(|| match image.exe.as_deref() {
             Some("/proc/self/exe") => before(),
             Some(exe) if is_link(exe) => None,
@@ -94,11 +137,12 @@ impl Table {
     /// The process that did this. One that no event told of, or that runs a program of which none told, is looked for among the living.
     pub(super) fn current(&mut self, event: &Event, look: &mut dyn Look) -> Option<Number> {
         let known = self.current.get(&event.pid).copied();
-        let known = known.filter(|number| self.entries[*number].is_process(event.start_ns));
-        if let Some(number) = known.filter(|number| self.entries[*number].program == event.program) {
+        let known = known.filter(|number| self.entries[number].is_process(event.start_ns));
+        let same = known.filter(|number| self.entries[number].program == event.program);
+        if let Some(entry) = same.and_then(|number| self.entries.get_mut(&number)) {
             // It may have become another user since it began.
-            self.entries[number].uid = event.uid;
-            return Some(number);
+            entry.uid = event.uid;
+            return same;
         }
         let is_it = |found: &Found| event.start_ns == 0 || found.origin.start_ns.abs_diff(event.start_ns) <= TICK_NS;
         let found = look.process(event.pid).filter(is_it);
@@ -111,23 +155,26 @@ impl Table {
             }
         };
         let start_ns = if event.start_ns == 0 { origin.start_ns } else { event.start_ns };
-        let (start_ns, ppid, parent) = match known.map(|number| &self.entries[number]) {
+        let (start_ns, ppid, parent) = match known.map(|number| &self.entries[&number]) {
             Some(before) => (before.start_ns, before.ppid, before.parent),
             None => (start_ns, origin.ppid, self.current.get(&origin.ppid).copied()),
         };
+        self.unreadable += u64::from(image.is_unreadable);
         let Event { pid, program, uid, .. } = *event;
-        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image: Arc::new(image) })
+        let image = Arc::new(image);
+        self.add(Entry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false })
     }
 
     fn add(&mut self, entry: Entry) -> Option<Number> {
-        let (pid, number) = (entry.pid, self.entries.len());
-        if number >= MAX {
+        let (pid, number) = (entry.pid, self.next);
+        if self.room.is_full(self.entries.len()) {
             self.beyond += 1;
             // Not the one that had the number before.
             self.current.remove(&pid);
             return None;
         }
-        self.entries.push(entry);
+        self.next += 1;
+        self.entries.insert(number, entry);
         self.current.insert(pid, number);
         Some(number)
     }

@@ -1,18 +1,17 @@
 //! For programs: one JSON document.
 
-use std::io;
-
 use serde::Serialize;
 
 use super::notes;
 use crate::diff::{Change, Difference, Measure, Port, Range, Side, Subject};
 use crate::report::rfc3339;
+use crate::sink::json::harmless;
 
 /// Raised when a key changes its meaning or goes away; new keys may come at any time.
 pub const SCHEMA: u32 = 1;
 
-pub(super) fn text(difference: &Difference) -> io::Result<String> {
-    serde_json::to_string_pretty(&Document::from(difference)).map(|text| text + "\n").map_err(io::Error::from)
+pub(super) fn text(difference: &Difference) -> String {
+    harmless::text(&Document::from(difference))
 }
 
 #[derive(Serialize)]

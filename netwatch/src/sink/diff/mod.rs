@@ -28,7 +28,7 @@ pub fn write(difference: &Difference, format: Format, out: &mut dyn Write) -> io
     let text = match format {
         Format::Text => text::text(difference),
         Format::Markdown => markdown::text(difference),
-        Format::Json => json::text(difference)?,
+        Format::Json => json::text(difference),
     };
     out.write_all(text.as_bytes())?;
     out.flush()

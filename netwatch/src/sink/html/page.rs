@@ -78,7 +78,8 @@ fn body(report: &Report, series: &Series, tables: &[Table; 8]) -> String {
         (
             "Processes",
             format!(
-                "{tree}<h3>Unix sockets</h3><p class=\"means\">Ways in which work leaves the program's network unseen.</p>{unix}"
+                "{tree}<h3>Unix sockets</h3><p class=\"means\">Ways in which work leaves the program's network unseen. Which of them failed is known of runs with \
+                 <code>--failed-calls</code> only.</p>{unix}"
             ),
         ),
         ("All flows", sections::folded(report) + &flows + &sections::localhost(report, &loopback)),

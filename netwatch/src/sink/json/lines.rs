@@ -66,7 +66,7 @@ struct Lines<'a, W: Write> {
 
 impl<W: Write> Lines<'_, W> {
     fn put(&mut self, r#type: &'static str, object: impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, &Line { r#type, run_id: self.run_id, object })?;
+        super::harmless::line(&Line { r#type, run_id: self.run_id, object }, &mut self.out)?;
         self.out.write_all(b"\n")
     }
 

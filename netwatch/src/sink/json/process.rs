@@ -68,6 +68,8 @@ struct Lost {
     events: u64,
     sockets: u64,
     gone: u64,
+    unreadable: u64,
+    unknown: u64,
     beyond: u64,
 }
 
@@ -154,9 +156,9 @@ impl<'a> From<&'a Report> for JsonAttribution<'a> {
             Attribution::Off(why) => ("off", Some(why.as_str())),
         };
         let crate::report::Attributed { socket, tuple, netns, nobody } = report.attributed();
-        let crate::process::Lost { events, sockets, gone, beyond } = report.processes.lost;
+        let crate::process::Lost { events, sockets, gone, unreadable, unknown, beyond } = report.processes.lost;
         let flows = Flows { socket, tuple, netns, nobody };
-        Self { state, why, flows, lost: Lost { events, sockets, gone, beyond } }
+        Self { state, why, flows, lost: Lost { events, sockets, gone, unreadable, unknown, beyond } }
     }
 }
 

@@ -39,8 +39,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
 
 /// Observations of processes that were missed, whatever the reason.
 pub(super) fn lost(report: &Report) -> u64 {
-    let lost = report.processes.lost;
-    lost.events + lost.sockets + lost.gone + lost.beyond
+    report.processes.lost.sum()
 }
 
 /// `curl 1.28 MB, sh 131 B and 3 more; 7 flows by their socket, 1 inferred`.
@@ -121,7 +120,8 @@ fn cause(cause: &Cause) -> String {
         Cause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
         Cause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
         Cause::NoPacket => "the call failed at once (see --failed-calls)".into(),
-        Cause::Dns(rcode) => rcode.clone(),
+        // A recording's word, which may be anybody's.
+        Cause::Dns(rcode) => escape(rcode).into_owned(),
     }
 }
 

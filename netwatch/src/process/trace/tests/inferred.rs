@@ -1,0 +1,82 @@
+//! What is inferred from ports and ends holds only for the time in which a socket had them.
+
+use super::*;
+
+/// Who used a flow that was there for so long.
+fn users_within(scene: &Scene, key: FlowKey, first_ns: u64, last_ns: u64) -> Vec<String> {
+    let flow = Flow { key, opened_by: OUT, first_ns, last_ns };
+    let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), true);
+    said(&result, &result.users, &key)
+}
+
+#[test]
+fn a_port_is_of_who_had_it_bound_at_the_time() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut scene = Scene::new();
+    for (number, comm) in [(1, "first"), (2, "second")] {
+        let pid = 100 + number as u32;
+        scene.fork(COMMAND, pid);
+        scene.exec(pid, COMMAND, comm);
+        scene.now = number * 10 * SECOND;
+        scene.socket(pid, Step::Made, number, 17, "");
+        scene.socket(pid, Step::Bound, number, 17, "0.0.0.0:5353");
+        scene.now += SECOND;
+        scene.close(pid, number, 17, None);
+    }
+    let within = |first, last| users_within(&scene, flow(17, 5353, 53), first * SECOND, last * SECOND);
+    assert_eq!(within(5, 6), ["sh netns"], "before the first was bound");
+    assert_eq!(within(10, 10), ["first tuple maker"]);
+    assert_eq!(within(15, 16), ["sh netns"], "after it was closed");
+    assert_eq!(within(20, 30), ["second tuple maker"]);
+    assert_eq!(within(5, 30), ["first tuple maker", "second tuple maker"]);
+    assert_eq!(within(25, 30), ["sh netns"]);
+}
+
+#[test]
+fn a_raw_socket_that_was_closed_sent_nothing_later() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "ping");
+    scene.socket(101, Step::Made, 7, 1, "");
+    scene.close(101, 7, 1, None);
+    let later = scene.now + 1_000_000_000;
+    assert_eq!(users_within(&scene, flow(1, 0, 0), later, later), ["sh netns"]);
+    assert_eq!(users_within(&scene, flow(1, 0, 0), 0, later), ["ping tuple maker"]);
+}
+
+#[test]
+fn a_flow_whose_announcement_was_lost_is_of_the_socket_that_had_its_ends_when_it_was_closed() {
+    let mut scene = Scene { trace: Trace::of_namespace(Some(1)), netns: 1, ..Scene::default() };
+    scene.exec(COMMAND, 1, "sh");
+    for (pid, comm) in [(101, "curl"), (102, "wget")] {
+        scene.fork(COMMAND, pid);
+        scene.exec(pid, COMMAND, comm);
+        let (cookie, key) = (u64::from(pid), flow(6, 40_000 + pid as u16, 80));
+        scene.socket(pid, Step::Made, cookie, 6, "");
+        scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80");
+        scene.close(pid, cookie, 6, Some((key.local, key.remote)));
+    }
+    assert_eq!(users(&scene, flow(6, 40_101, 80), OUT), ["curl tuple maker"]);
+    assert_eq!(users(&scene, flow(6, 40_102, 80), OUT), ["wget tuple maker"]);
+    assert_eq!(users(&scene, flow(6, 40_103, 80), OUT), ["sh netns"]);
+    scene.netns = 2;
+    scene.socket(101, Step::Used, 7, 6, "");
+    let key = flow(6, 40_103, 80);
+    scene.close(101, 7, 6, Some((key.local, key.remote)));
+    assert_eq!(users(&scene, key, OUT), ["sh netns"], "of another namespace");
+}
+
+#[test]
+fn a_port_that_the_kernel_gave_is_told_when_its_socket_is_closed() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "resolver");
+    scene.socket(101, Step::Made, 7, 17, "");
+    scene.socket(101, Step::Used, 7, 17, "198.51.100.2:53");
+    assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["sh netns"]);
+    let local = Some(End { addr: [0; 4].into(), port: 50_000 });
+    let closed = Closed { cookie: 7, netns: 0, protocol: Some(Protocol(17)), local, remote: None };
+    scene.tell(101, What::Closed(closed));
+    assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["resolver tuple maker"]);
+    assert_eq!(users(&scene, flow(17, 50_001, 53), OUT), ["sh netns"]);
+}

@@ -1,0 +1,173 @@
+//! Long runs with little room: what is over makes way, what is new is exact, and what finds no room is counted.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FEW: Bounds = Bounds { programs: 32, sockets: 64, flows: 64, unix: 8, unix_users: 8, failures: 8 };
+
+/// A report that has a flow of each of its ports, and has room for no other.
+struct Ports(Vec<u16>, bool);
+
+impl Reported for Ports {
+    fn is_one(&self, flow: &FlowKey) -> bool {
+        self.0.contains(&flow.local.port)
+    }
+
+    fn are_all(&self) -> bool {
+        self.1
+    }
+}
+
+fn scene() -> Scene {
+    let mut scene = Scene { trace: Trace::within(FEW), ..Scene::default() };
+    scene.exec(COMMAND, 1, "sh");
+    scene
+}
+
+/// A process that comes, is busy with a socket, and goes.
+fn client(scene: &mut Scene, number: u32, busy: impl FnOnce(&mut Scene, u32, u64)) {
+    let pid = 1000 + number;
+    scene.fork(COMMAND, pid);
+    scene.exec(pid, COMMAND, "client");
+    scene.socket(pid, Step::Made, u64::from(pid), 6, "");
+    busy(scene, pid, pid.into());
+    scene.tell(pid, What::Exit);
+    scene.close(pid, u64::from(pid), 6, None);
+}
+
+/// Of a thousand short processes none is too many: of each, the flow and the failed connection are exact, with room for few.
+#[test]
+fn a_long_run_stays_exact_for_what_is_new() {
+    let mut scene = scene();
+    for number in 0..1000 {
+        let port = 2000 + number as u16;
+        client(&mut scene, number, |scene, pid, cookie| {
+            scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80");
+            if !(10..=990).contains(&number) {
+                scene.trace.note_flow(flow(6, port, 80), cookie);
+            }
+        });
+        let kept: Vec<u16> = (0..10).map(|port| 2000 + port).chain([port]).collect();
+        scene.trace.tidy(&Ports(kept, true));
+        assert!(scene.trace.processes.entries().len() < FEW.programs, "{number}");
+    }
+    assert_eq!(users(&scene, flow(6, 2005, 80), OUT), ["client socket maker"]);
+    assert_eq!(users(&scene, flow(6, 2999, 80), OUT), ["client socket maker"]);
+    let result = scene.result(&[(flow(6, 2005, 80), OUT), (flow(6, 2999, 80), OUT)]);
+    let pids: Vec<u32> = result.processes.list.iter().map(|process| process.pid).collect();
+    assert_eq!((pids[0], pids.contains(&1005), pids.contains(&1999)), (COMMAND, true, true), "{pids:?}");
+    // Those between had no packet: each is an attempt, told with its process as far as there is room, and never less often than it was.
+    let count: u64 = result.attempts.iter().map(|attempt| attempt.count).sum();
+    assert_eq!((count, result.attempts.iter().all(|attempt| attempt.cause == Cause::NoPacket)), (981, true));
+    let (beyond, told) = (result.processes.lost.beyond, result.attempts.iter().filter(|one| one.process.is_some()));
+    assert_eq!(beyond, 981 - told.count() as u64, "each without its process");
+}
+
+/// Sockets, processes and threads that did nothing leave no trace, however many they are.
+#[test]
+fn what_did_nothing_leaves_nothing() {
+    let mut scene = scene();
+    for number in 0..20_000 {
+        client(&mut scene, number, |_, _, _| ());
+        scene.trace.tidy(&Ports(Vec::new(), false));
+    }
+    assert_eq!(scene.result(&[]).processes.lost, Lost::default());
+    assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"], "nobody else can be the one");
+}
+
+/// What lives, what has a flow and all above it stay, whatever comes.
+#[test]
+fn what_is_needed_stays() {
+    let mut scene = scene();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "parent");
+    scene.fork(101, 102);
+    scene.exec(102, 101, "worker");
+    scene.socket(102, Step::Made, 7, 6, "");
+    scene.trace.note_flow(flow(6, 1, 80), 7);
+    scene.tell(102, What::Exit);
+    scene.close(102, 7, 6, None);
+    scene.tell(101, What::Exit);
+    scene.fork(COMMAND, 103);
+    scene.exec(103, COMMAND, "daemon");
+    for number in 0..100 {
+        client(&mut scene, number, |_, _, _| ());
+        scene.trace.tidy(&Ports(vec![1], true));
+    }
+    scene.socket(103, Step::Made, 8, 6, "");
+    scene.trace.note_flow(flow(6, 2, 80), 8);
+    let result = scene.result(&[(flow(6, 1, 80), OUT), (flow(6, 2, 80), OUT)]);
+    let list: Vec<_> = result.processes.list.iter().map(|one| (one.comm.as_str(), one.parent)).collect();
+    let expected =
+        [("sh", None), ("parent", Some(ProcessId(0))), ("worker", Some(ProcessId(1))), ("daemon", Some(ProcessId(0)))];
+    assert_eq!(list, expected);
+    assert_eq!(result.processes.lost, Lost::default());
+}
+
+/// A packet may be heard of later than the end of its socket.
+#[test]
+fn a_socket_that_was_closed_a_moment_ago_waits_for_its_packets() {
+    let mut scene = scene();
+    for number in 0..12 {
+        client(&mut scene, number, |_, _, _| ());
+    }
+    scene.trace.tidy(&Ports(vec![2011], true));
+    scene.trace.note_flow(flow(6, 2011, 80), 1011);
+    scene.trace.tidy(&Ports(vec![2011], true));
+    scene.trace.tidy(&Ports(vec![2011], true));
+    assert_eq!(users(&scene, flow(6, 2011, 80), OUT), ["client socket maker"]);
+}
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let mut scene = scene();
+    for number in 0..FEW.unix + 10 {
+        scene.tell(COMMAND, What::Unix(format!("/{number}")));
+    }
+    assert_eq!(scene.result(&[]).processes.unix.len(), FEW.unix);
+    assert_eq!(scene.result(&[]).processes.lost.beyond, 10);
+    // All of them live.
+    for pid in 1000..1100 {
+        scene.fork(COMMAND, pid);
+        scene.trace.tidy(&Ports(Vec::new(), true));
+    }
+    assert_eq!(scene.result(&[]).processes.lost.beyond, 10 + 100 - (FEW.programs as u64 - 1));
+    assert_eq!(users(&scene, flow(132, 1, 2), OUT), [""; 0], "it may be one of those that were not kept");
+    for pid in 1000..1100 {
+        scene.tell(pid, What::Exit);
+    }
+    scene.trace.tidy(&Ports(Vec::new(), true));
+    client(&mut scene, 500, |scene, _, cookie| scene.trace.note_flow(flow(6, 1, 80), cookie));
+    assert_eq!(users(&scene, flow(6, 1, 80), OUT), ["client socket maker"], "there is room again");
+}
+
+proptest! {
+    /// Anything in any order: bounds hold, and whoever is named is there with all above them.
+    #[test]
+    fn nothing_is_exceeded_and_nobody_is_missing(steps in prop::collection::vec((0u8..10, 100u32..140, 1u64..90, 0u16..70), 0..600)) {
+        let mut scene = scene();
+        let flows: Vec<_> = (0..70).map(|port| (flow(17, port, 80), if port % 2 == 0 { OUT } else { IN })).collect();
+        for (what, pid, cookie, port) in steps {
+            match what {
+                0 => scene.fork(100 + (pid + 7) % 40, pid),
+                1 => scene.exec(pid, COMMAND, "x"),
+                2 => scene.tell(pid, What::Exit),
+                3 => scene.socket(pid, Step::Made, cookie, 17, ""),
+                4 => scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80"),
+                5 => scene.socket(pid, Step::Used, cookie, 17, ""),
+                6 => scene.close(pid, cookie, 17, Some((flow(17, port, 80).local, flow(17, port, 80).remote))),
+                7 => scene.trace.note_flow(flow(17, port, 80), cookie),
+                8 => scene.tell(pid, What::Unix(format!("/{port}"))),
+                _ => scene.trace.tidy(&Ports((0..port / 2).collect(), port % 3 == 0)),
+            }
+            prop_assert!(scene.trace.processes.entries().len() <= FEW.programs);
+        }
+        let Result { processes, users, attempts } = scene.result(&flows);
+        let is_there = |id: &ProcessId| processes.get(*id).is_some();
+        prop_assert!(users.iter().all(|(_, users)| users.iter().all(|user| is_there(&user.process))));
+        prop_assert!(attempts.iter().all(|attempt| attempt.process.as_ref().is_none_or(is_there)));
+        prop_assert!(processes.list.iter().enumerate().all(|(at, one)| one.parent.is_none_or(|parent| (parent.0 as usize) < at)));
+        prop_assert!(processes.unix.len() <= FEW.unix && attempts.len() <= FEW.failures + FEW.sockets);
+    }
+}

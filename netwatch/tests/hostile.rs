@@ -1,0 +1,149 @@
+//! What somebody else chose (names, programs, arguments, paths) in every output: no terminal obeys it, and it is whole.
+
+mod sample;
+
+use netwatch::diff::{self, compare};
+use netwatch::export::{self, Exported, Table};
+use netwatch::policy;
+use netwatch::report::{Report, Series};
+use netwatch::sink::history::{self, Entry, Held, State};
+use netwatch::sink::{csv, diff as diffs, html, json, markdown, summary};
+use sample::rich;
+
+/// Each with what stands in its place where a name is shown.
+fn texts() -> Vec<(&'static str, Vec<u8>, String)> {
+    let all: [(&str, &[u8], &str); 6] = [
+        ("markup", rich::HOSTILE.as_bytes(), ""),
+        (
+            "terminal",
+            b"\x1b[2J\x1b]0;owned\x07\r\nx\x7f\xc2\x9b31m\x00y\x08\t",
+            r"\027[2j\027]0;owned\007\013\010x\127\194\15531m\000y\008\009",
+        ),
+        ("reordered", "a\u{202e}b\u{2066}c\u{200f}d\u{feff}\u{2028}e".as_bytes(), r"a\226\128\174b"),
+        ("invalid", b"\xff\xfe\xc0\x80\xf5x", r"\255\254\192\128\245x"),
+        // Two letters are Cyrillic.
+        ("homograph", "\u{430}\u{440}ple.example".as_bytes(), r"\208\176\209\128ple.example"),
+        ("formula", b"=1+1", "=1+1"),
+    ];
+    let mut all: Vec<_> = all.map(|(what, bytes, shown)| (what, bytes.to_vec(), shown.to_owned())).into();
+    all.push(("255 bytes", vec![b'x'; 255], "x".repeat(255)));
+    all.push(("more", vec![b'x'; 2000], "x".repeat(255) + r"\…"));
+    all
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).expect("text")
+}
+
+fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (by, width) in [(summary::By::Endpoint, 200), (summary::By::Endpoint, 60), (summary::By::Process, 100)] {
+        let options = summary::Options { width, by, ..summary::Options::default() };
+        all.push((format!("summary {by:?} {width}"), written(|out| summary::write(report, &options, out).unwrap())));
+    }
+    all.push(("json".into(), written(|out| json::write(report, out).unwrap())));
+    all.push(("ndjson".into(), written(|out| json::lines::write(report, series, out).unwrap())));
+    all.push(("csv".into(), written(|out| csv::write(report, out).unwrap())));
+    all.push(("markdown".into(), written(|out| markdown::write(report, out).unwrap())));
+    all.push(("html".into(), written(|out| html::write(report, series, out).unwrap())));
+    for format in policy::Format::ALL {
+        let options =
+            policy::Options { with_failed: true, with_answers: true, by_remote: true, ..policy::Options::default() };
+        all.push((
+            format!("rules {format:?}"),
+            written(|out| policy::write(format, &[report], &options, out).unwrap()),
+        ));
+    }
+    let difference = compare(&[&rich::build().0], &[report], &diff::Options::default());
+    for format in [diffs::Format::Text, diffs::Format::Markdown, diffs::Format::Json] {
+        all.push((format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).unwrap())));
+    }
+    let held = Held {
+        command: report.run.command.clone(),
+        started_ns: 0,
+        duration_ns: 0,
+        exit: None,
+        egress_wire_bytes: 0,
+        ingress_wire_bytes: 0,
+    };
+    let state = State::Unreadable(report.run.user.clone());
+    let entry =
+        Entry { number: 1, id: "3f2a".into(), file: report.run.user.clone(), file_bytes: 1, state, held: Some(held) };
+    all.push(("history".into(), history::table(std::slice::from_ref(&entry), Some(100))));
+    all.push(("history as JSON".into(), history::json(&[entry])));
+    for table in [Table::Flows, Table::Series] {
+        let runs = [Exported { report, series }];
+        let text = written(|out| export::write(&runs, table, export::Format::Csv, out).unwrap());
+        all.push((format!("export {table:?}"), text));
+    }
+    all
+}
+
+/// What moves a cursor, changes colours, hides or reorders what is around it. Line ends are the output's own.
+fn is_obeyed(c: char) -> bool {
+    let is_line_end = matches!(c, '\n' | '\r');
+    c.is_control() && !is_line_end
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[test]
+fn nothing_is_obeyed_by_a_terminal() {
+    for (what, bytes, _) in texts() {
+        let (report, series) = rich::said_by(&bytes);
+        for (output, text) in outputs(&report, &series) {
+            let found = text.char_indices().find(|(_, c)| is_obeyed(*c));
+            // Tabs indent nft's rules and the like.
+            let found = found.filter(|(_, c)| !(*c == '\t' && output.starts_with("rules")));
+            let around = found.map(|(at, _)| text[at.saturating_sub(80)..].chars().take(160).collect::<String>());
+            assert!(found.is_none(), "{output} of {what}: {around:?}");
+            // A line of its own would begin with what stands behind the line end, escaped.
+            assert!(!text.lines().any(|line| line.starts_with(r"x\")), "{output} of {what}");
+        }
+    }
+}
+
+/// By one rule, so that it is the same name everywhere.
+#[test]
+fn names_are_shown_by_their_bytes() {
+    for (what, bytes, shown) in texts() {
+        let (report, series) = rich::said_by(&bytes);
+        let name = report.endpoints[0].shown.as_ref().expect("named").name.as_str();
+        assert!(name.starts_with(&shown), "{what}: {name}");
+        assert!(name.trim_end_matches('…').is_ascii(), "{what}: {name}");
+        let in_json = serde_json::to_string(name).expect("text");
+        for (output, text) in outputs(&report, &series) {
+            if ["json", "ndjson"].contains(&output.as_str()) {
+                assert!(text.contains(&in_json), "{output} of {what}: {in_json}");
+            }
+            if output == "summary Endpoint 200" && name.len() < 50 {
+                assert!(text.contains(&format!("\n{name} (198.51.100.20")), "{what}: {text}");
+            }
+        }
+    }
+}
+
+/// JSON's readers get every byte that was there.
+#[test]
+fn json_is_whole() {
+    for (what, bytes, _) in texts() {
+        let (report, series) = rich::said_by(&bytes);
+        let said = String::from_utf8_lossy(&bytes);
+        let document = written(|out| json::write(&report, out).unwrap());
+        let document: serde_json::Value =
+            serde_json::from_str(&document).unwrap_or_else(|error| panic!("{what}: {error}"));
+        for place in [
+            "/processes/0/comm",
+            "/processes/0/exe",
+            "/processes/0/cmdline/0",
+            "/unix_sockets/0/path",
+            "/run/command/0",
+        ] {
+            assert_eq!(document.pointer(place).and_then(serde_json::Value::as_str), Some(&*said), "{what} at {place}");
+        }
+        for line in written(|out| json::lines::write(&report, &series, out).unwrap()).lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The live list: real clients and unusual ways to send. Of each, who it was is known by its socket, and under which name where there is one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use netwatch_tests::{Internet, Options, Run, USER, USER_ID, addresses::*, internet, needs, report, skip};
+use serde_json::Value;
+
+use crate::TRAFFIC;
+
+/// Debian's own: a version manager's would be a script that runs it.
+const PYTHON: &str = "/usr/bin/python3";
+const SENDERS: &str = env!("CARGO_BIN_EXE_senders");
+
+/// A client that ran as a process of its own, whose number a shell said.
+struct Client {
+    run: Run,
+    pid: i64,
+}
+
+/// Runs a client below a shell.
+fn client(net: &Internet, command: &[&str]) -> Client {
+    let shell = ["sh", "-c", "\"$@\" >&2 & echo $!; wait $!", "sh"];
+    let run = net.host.watch(&[&shell, command].concat());
+    run.assert_ok();
+    let pid = run.stdout.trim().parse().unwrap_or_else(|_| panic!("no process number: {run}"));
+    Client { run, pid }
+}
+
+impl Client {
+    fn flows(&self, protocol: &str, port: u16) -> Vec<&Value> {
+        let flows = report::list(self.run.report(), "flows").iter();
+        flows.filter(|flow| flow["protocol"] == protocol && flow["remote_port"] == port).collect()
+    }
+
+    /// There are such flows, and all of them are of this client, by their sockets.
+    #[track_caller]
+    fn assert_used(&self, exe: &str, protocol: &str, port: u16) -> &Self {
+        let flows = self.flows(protocol, port);
+        assert!(!flows.is_empty(), "no flow to {protocol} {port}: {}", self.run);
+        flows.iter().for_each(|flow| assert_user(&self.run, flow, self.pid, exe));
+        assert_all_by_socket(&self.run);
+        self
+    }
+
+    /// The endpoint is called so, by this evidence.
+    #[track_caller]
+    fn assert_named(&self, protocol: &str, port: u16, name: &str, source: &str) -> &Self {
+        let run = &self.run;
+        let endpoints = report::list(run.report(), "endpoints").iter();
+        let mut endpoints = endpoints.filter(|one| one["protocol"] == protocol && one["port"] == port);
+        let endpoint = endpoints.next().unwrap_or_else(|| panic!("no endpoint {protocol} {port}: {run}"));
+        assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (name, source), "{run}");
+        self
+    }
+}
+
+/// The surest user of a flow.
+#[track_caller]
+fn assert_user(run: &Run, flow: &Value, pid: i64, exe: &str) {
+    let users = report::list(flow, "processes");
+    let place = usize::try_from(report::number(&users[0], "process")).expect("a place");
+    let process = &report::list(run.report(), "processes")[place];
+    let found = (report::number(process, "pid"), report::text(&users[0], "evidence"));
+    assert_eq!(found, (pid, "socket"), "{flow:#} of {run}");
+    let path = Path::new(report::text(process, "exe"));
+    assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(exe), "{process:#} of {run}");
+}
+
+#[track_caller]
+fn assert_all_by_socket(run: &Run) {
+    let of = |evidence: &str| report::number(run.report(), &format!("attribution.flows.{evidence}"));
+    let flows = report::list(run.report(), "flows").len() as i64;
+    assert_eq!((of("socket"), of("tuple"), of("netns"), of("nobody")), (flows, 0, 0, 0), "{run}");
+    for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
+        assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
+    }
+}
+
+#[test]
+fn curl_by_each_version_of_http_it_has() {
+    needs!("curl");
+    let net = internet!();
+    let plain = client(&net, &["curl", "-4s", "http://app.example/"]);
+    plain.assert_used("curl", "tcp", 80).assert_named("tcp", 80, APP, "http");
+    for (version, alpn) in [("--http1.1", "http/1.1"), ("--http2", "h2")] {
+        for family in ["-4", "-6"] {
+            let one = client(&net, &["curl", "-ks", family, version, "https://app.example/"]);
+            one.assert_used("curl", "tcp", 443).assert_named("tcp", 443, APP, "sni");
+            one.assert_used("curl", "udp", 53);
+            let offered = &one.flows("tcp", 443)[0]["tls"]["alpn"];
+            assert_eq!(offered[0], alpn, "{}", one.run);
+            let is_v6 = report::text(one.flows("tcp", 443)[0], "remote").contains(':');
+            assert_eq!(is_v6, family == "-6", "{}", one.run);
+        }
+    }
+}
+
+/// HTTP/3 by aioquic: `server ADDRESSES`, or `client NAME`.
+const HTTP3: &str = r#"
+import asyncio, ssl, sys
+from aioquic.asyncio import QuicConnectionProtocol, connect, serve
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+class Http3(QuicConnectionProtocol):
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.http, self.status = H3Connection(self._quic), asyncio.get_running_loop().create_future()
+    def quic_event_received(self, event):
+        for one in self.http.handle_event(event):
+            if not isinstance(one, HeadersReceived): continue
+            headers = dict(one.headers)
+            if b':status' in headers: self.status.set_result(headers[b':status'])
+            else: self.answer(one.stream_id)
+    def answer(self, stream):
+        self.http.send_headers(stream, [(b':status', b'204')], end_stream=True)
+        self.transmit()
+    async def get(self, name):
+        pseudo = [(b':method', b'GET'), (b':scheme', b'https'), (b':authority', name), (b':path', b'/')]
+        self.http.send_headers(self._quic.get_next_available_stream_id(), pseudo, end_stream=True)
+        self.transmit()
+        return await self.status
+async def server(addresses):
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
+    configuration.load_cert_chain('certificate.pem', 'key.pem')
+    for address in addresses: await serve(address, 443, configuration=configuration, create_protocol=Http3)
+    print('listening', flush=True)
+    await asyncio.Future()
+async def client(name):
+    configuration = QuicConfiguration(alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE)
+    async with connect(name, 443, configuration=configuration, create_protocol=Http3) as one:
+        assert await one.get(name.encode()) == b'204'
+asyncio.run(server(sys.argv[2:]) if sys.argv[1] == 'server' else client(sys.argv[2]))
+"#;
+
+/// The interpreter that `cargo xtask setup` made, if it has aioquic.
+fn python_with_quic() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let python = target.join("venv/bin/python3");
+    let done = Command::new(&python).args(["-c", "import aioquic"]).output();
+    done.is_ok_and(|done| done.status.success()).then_some(python)
+}
+
+#[test]
+fn a_client_of_http_3() {
+    let Some(python) = python_with_quic() else {
+        return skip("there is no Python with aioquic (`cargo xtask setup` makes it, with a network)");
+    };
+    let python = python.to_str().expect("a plain name");
+    let net = internet!();
+    let mut server = net.inet.command(python);
+    server.args(["-c", HTTP3, "server", &APP_V4.to_string(), &APP_V6.to_string()]);
+    // Ended with the namespace.
+    let log = std::fs::File::create(net.inet.dir().join("http3")).expect("create a file");
+    let mut server = server.stdout(log).spawn().expect("start the server");
+    net.inet.wait_for("for try in $(seq 100); do grep -q listening http3 && exit; sleep 0.1; done; exit 1");
+    let one = client(&net, &[python, "-c", HTTP3, "client", APP]);
+    one.assert_used("python3", "udp", 443).assert_named("udp", 443, APP, "quic");
+    assert_eq!(report::text(one.flows("udp", 443)[0], "application.name"), "quic", "{}", one.run);
+    assert_eq!(one.flows("udp", 443)[0]["tls"]["alpn"][0], "h3", "{}", one.run);
+    server.kill().and_then(|()| server.wait()).expect("end the server");
+}
+
+#[test]
+fn s_client_and_netcat() {
+    needs!("openssl", "nc");
+    let net = internet!();
+    let tls = client(&net, &["openssl", "s_client", "-connect", "app.example:443"]);
+    tls.assert_used("openssl", "tcp", 443).assert_named("tcp", 443, APP, "sni");
+    let plain = client(&net, &["sh", "-c", &format!("exec nc -d {APP} {SOURCE} > /dev/null")]);
+    plain.assert_used("nc", "tcp", SOURCE).assert_named("tcp", SOURCE, APP, "dns");
+    let datagram = client(&net, &["sh", "-c", &format!("exec nc -u -w1 {APP_V4} {ECHO} <<!\nhi\n!\n")]);
+    datagram.assert_used("nc", "udp", ECHO);
+}
+
+#[test]
+fn dig_by_datagrams_and_by_a_connection() {
+    needs!("dig");
+    let net = internet!();
+    for (how, protocol) in [("+notcp", "udp"), ("+tcp", "tcp")] {
+        let one = client(&net, &["dig", "+short", how, APP, "AAAA"]);
+        one.assert_used("dig", protocol, 53);
+        let lookup = &report::list(one.run.report(), "dns.lookups")[0];
+        assert_eq!((&lookup["name"], &lookup["type"]), (&APP.into(), &"AAAA".into()), "{}", one.run);
+    }
+}
+
+#[test]
+fn ping_by_both_families() {
+    needs!("ping");
+    let net = internet!();
+    for (family, protocol) in [("-4", "icmp"), ("-6", "icmpv6")] {
+        let one = client(&net, &["ping", family, "-n", "-c1", APP]);
+        one.assert_used("ping", protocol, 0).assert_named(protocol, 0, APP, "dns");
+    }
+}
+
+#[test]
+fn python_s_own_client() {
+    needs!(PYTHON);
+    let net = internet!();
+    let script = "import urllib.request as u; u.urlopen('http://app.example/').read()";
+    let one = client(&net, &[PYTHON, "-c", script]);
+    // The link in /usr/bin is what was called.
+    one.assert_used("python3", "tcp", 80).assert_named("tcp", 80, APP, "http");
+}
+
+#[test]
+fn who_runs_by_sudo_is_named_with_the_user_it_became() {
+    needs!("sudo");
+    let net = internet!();
+    net.host
+        .sh(&format!("echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/tester; chmod 440 /etc/sudoers.d/tester"));
+    // A setuid program by the user, and root that becomes the user.
+    for (caller, to, uid) in [(USER, "root", 0), ("root", USER, USER_ID)] {
+        let command = format!("echo $$; exec {TRAFFIC} fetch {APP_V4}:{SOURCE}");
+        let run = net.host.run(&["--user", caller], &["sudo", "-n", "-u", to, "sh", "-c", &command]);
+        let pid = run.assert_ok().stdout.lines().next().expect("its number").parse().expect("a number");
+        assert_user(&run, report::flows(run.report(), "tcp", APP_V4, SOURCE)[0], pid, "traffic");
+        let list = report::list(run.report(), "processes");
+        let one = list.iter().find(|process| process["pid"] == pid && process["comm"] == "traffic").expect("listed");
+        assert_eq!(report::number(one, "uid"), i64::from(uid), "{run}");
+        let above = &list[usize::try_from(report::number(one, "parent")).expect("a place")];
+        assert_eq!(report::text(above, "comm"), "sudo", "{run}");
+        assert_all_by_socket(&run);
+    }
+}
+
+#[test]
+fn a_loop_of_a_thousand_short_lived_clients() {
+    let net = internet!();
+    let script =
+        format!("i=0; while [ $i -lt 1000 ]; do {TRAFFIC} send {APP_V4}:{SINK} 1 & echo $!; wait; i=$((i+1)); done");
+    let options = Options { limit: Duration::from_secs(120), ..Options::default() };
+    let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
+    let flows = report::flows(run.assert_ok().report(), "tcp", APP_V4, SINK);
+    assert_eq!(flows.len(), 1000, "no more, no fewer: {run}");
+    let mut said: Vec<i64> = run.stdout.lines().map(|pid| pid.parse().expect("a process number")).collect();
+    let mut found = Vec::new();
+    for flow in flows {
+        let users = report::list(flow, "processes");
+        assert_eq!(users.len(), 1, "{flow:#}");
+        found.push(report::number(&users[0], "pid"));
+        assert_user(&run, flow, found[found.len() - 1], "traffic");
+    }
+    said.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, said);
+    assert_all_by_socket(&run);
+}
+
+/// Five connections, each served by a child that says its number and the client's port.
+const FORKING: &str = "
+import os, socket
+server = socket.create_server(('0.0.0.0', 80))
+print('listening', flush=True)
+for _ in range(5):
+    peer, (_, port) = server.accept()
+    if os.fork() == 0:
+        peer.sendall(peer.recv(100))
+        print(os.getpid(), port, flush=True)
+        os._exit(0)
+    peer.close()
+for _ in range(5): os.wait()
+";
+
+#[test]
+fn each_child_of_a_forking_server_is_named_for_what_it_served() {
+    needs!(PYTHON, "socat");
+    let net = internet!();
+    let mut running = net.host.start(&["--publish", "8080:80"], &[PYTHON, "-c", FORKING]);
+    running.wait_for_stdout("listening");
+    for _ in 0..5 {
+        assert_eq!(net.inet.sh(&format!("printf hi | socat -t1 - TCP4:{HOST_V4}:8080")), "hi");
+    }
+    let run = running.finish();
+    let flows = report::list(run.assert_ok().report(), "flows");
+    let served = run.stdout.lines().skip(1).map(|line| line.split_once(' ').expect("two numbers"));
+    let served: Vec<_> = served.collect();
+    assert_eq!((served.len(), flows.len()), (5, 5), "{run}");
+    for (pid, port) in served {
+        let port: u16 = port.parse().expect("a port");
+        let flow = flows.iter().find(|flow| flow["remote_port"] == port).expect("the client's flow");
+        assert_user(&run, flow, pid.parse().expect("a process number"), "python3");
+    }
+    assert_all_by_socket(&run);
+}
+
+/// A server that serves once, closes its port, and stays.
+const ONCE: &str = "
+import os, socket, time
+server = socket.create_server(('0.0.0.0', 80))
+print('listening', flush=True)
+peer, _ = server.accept()
+peer.sendall(peer.recv(100))
+peer.close()
+server.close()
+# More than a tick, so that nobody takes what follows for the socket's.
+time.sleep(0.1)
+print('closed', flush=True)
+while not os.path.exists('over'): time.sleep(0.02)
+";
+
+#[test]
+fn nobody_is_named_for_who_came_after_the_port_was_closed() {
+    needs!(PYTHON, "socat");
+    let net = internet!();
+    let mut running = net.host.start(&["--publish", "8080:80"], &[PYTHON, "-c", ONCE]);
+    running.wait_for_stdout("listening");
+    let connect = format!("printf hi | socat -t1 - TCP4:{HOST_V4}:8080");
+    assert_eq!(net.inet.sh(&connect), "hi");
+    running.wait_for_stdout("closed");
+    assert!(!net.inet.try_sh(&connect).0, "refused");
+    net.host.sh("touch over");
+    let run = running.finish();
+    let flows = report::list(run.assert_ok().report(), "flows");
+    let [served, refused] = flows else { panic!("two of them: {run}") };
+    assert_user(&run, served, report::number(run.report(), "run.pid"), "python3");
+    assert!(refused.get("processes").is_none() && report::number(refused, "failed.refused") == 1, "{run}");
+}
+
+#[test]
+fn a_daemon_is_named_after_its_parents_are_gone() {
+    let net = internet!();
+    let daemon = format!("echo $$; exec {TRAFFIC} fetch {APP_V4}:{SOURCE}");
+    let run = net.host.run(&["--linger"], &[TRAFFIC, "daemon", "100", "sh", "-c", &daemon]);
+    let pid = run.assert_ok().stdout.lines().next().expect("its number").parse().expect("a number");
+    assert_ne!(report::number(run.report(), "run.pid"), pid, "{run}");
+    assert_user(&run, report::flows(run.report(), "tcp", APP_V4, SOURCE)[0], pid, "traffic");
+    assert_all_by_socket(&run);
+}
+
+/// While nobody listens, as on a machine that is too busy: the socket's own port, told when it is closed, says who it was.
+#[test]
+fn more_flows_than_can_be_told_of_are_named_all_the_same() {
+    const COUNT: usize = 8_000;
+    let net = internet!();
+    // Nobody there says by ICMP that there is nobody.
+    net.inet.sh(&format!("nft add rule inet silence input ip daddr {APP_V4} udp dport '>= 20000' drop"));
+    let spray = format!("{SENDERS} spray {APP_V4}:20000 {COUNT}");
+    let script = format!("echo ready; until [ -e go ]; do sleep 0.02; done; {spray} & echo pid $!; wait; echo over");
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
+    running.wait_for_stdout("ready");
+    running.signal(libc::SIGSTOP);
+    net.host.sh("touch go");
+    running.wait_for_stdout("over");
+    running.signal(libc::SIGCONT);
+    let run = running.finish();
+    let pid: i64 =
+        run.assert_ok().stdout.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok()).expect("said");
+    let flows = report::list(run.report(), "flows");
+    let of = |path: &str| report::number(run.report(), path);
+    assert!(flows.len() == COUNT && of("lost.new_flows") > 0, "{} flows, {}", flows.len(), of("lost.new_flows"));
+    for flow in flows {
+        let users = report::list(flow, "processes");
+        assert_eq!((users.len(), report::number(&users[0], "pid")), (1, pid), "{flow:#}");
+    }
+    assert_eq!((of("attribution.flows.tuple"), of("attribution.flows.netns")), (of("lost.new_flows"), 0));
+}
+
+/// The C library's resolver is not even in it.
+fn static_client(dir: &Path) -> String {
+    let program = dir.join("own_resolver").to_str().expect("a plain name").to_owned();
+    // The compiler of the tests stands beside their cargo.
+    let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
+    rustc.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o", &program]);
+    rustc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/own_resolver.rs"));
+    let done = rustc.output().expect("start rustc");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let bytes = std::fs::read(&program).expect("read the program");
+    assert!(!bytes.windows(9).any(|some| some == b"/ld-linux"), "it asks for a dynamic linker");
+    program
+}
+
+#[test]
+fn a_static_program_with_a_resolver_of_its_own() {
+    let net = internet!();
+    let program = static_client(net.host.dir());
+    let one = client(&net, &[&program, APP, &SOURCE.to_string()]);
+    one.assert_used("own_resolver", "udp", 53).assert_used("own_resolver", "tcp", SOURCE);
+    one.assert_named("tcp", SOURCE, APP, "dns");
+}
+
+#[test]
+fn sendmmsg_sendfile_and_splice() {
+    let net = internet!();
+    for address in [APP_V4.to_string(), format!("[{APP_V6}]")] {
+        let many = client(&net, &[SENDERS, "sendmmsg", &format!("{address}:{ECHO}"), "20", "100"]);
+        many.assert_used("senders", "udp", ECHO);
+        assert_eq!(report::number(many.flows("udp", ECHO)[0], "egress.packets"), 20, "{}", many.run);
+        for how in ["sendfile", "splice"] {
+            let one = client(&net, &[SENDERS, how, &format!("{address}:{SINK}"), "100000"]);
+            one.assert_used("senders", "tcp", SINK);
+        }
+    }
+    assert_eq!(net.sunk(), [100_000; 4]);
+}
+
+#[test]
+fn io_uring_however_it_is_carried_out() {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    if disabled.is_ok_and(|value| value.trim() != "0") {
+        return skip("io_uring is disabled (sysctl kernel.io_uring_disabled)");
+    }
+    let net = internet!();
+    for how in ["io_uring", "io_uring-workers", "io_uring-polled"] {
+        for address in [APP_V4.to_string(), format!("[{APP_V6}]")] {
+            let one = client(&net, &[SENDERS, how, &format!("{address}:{SINK}"), "10000"]);
+            one.assert_used("senders", "tcp", SINK);
+        }
+    }
+    assert_eq!(net.sunk(), [10_000; 6]);
+}
+
+/// A socket that the program's child inherits as its output.
+const INHERITED: &str = "
+import socket, subprocess, sys
+made = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+child = subprocess.Popen(['head', '-c', '1000', '/dev/zero'], stdout=made)
+print(child.pid)
+made.close()
+child.wait()
+";
+
+#[test]
+fn an_inherited_socket_names_who_used_it_and_who_made_it() {
+    needs!(PYTHON);
+    let net = internet!();
+    let run = net.host.watch(&[PYTHON, "-c", INHERITED, &APP_V4.to_string(), &SINK.to_string()]);
+    let flow = report::flows(run.assert_ok().report(), "tcp", APP_V4, SINK)[0];
+    assert_user(&run, flow, run.stdout.trim().parse().expect("a process number"), "head");
+    let users = report::list(flow, "processes");
+    assert_eq!((&users[0]["maker"], &users[1]["maker"]), (&false.into(), &true.into()), "{run}");
+    assert_eq!((users.len(), &users[1]["pid"]), (2, report::value(run.report(), "run.pid")), "{run}");
+    assert_all_by_socket(&run);
+}
