@@ -81,8 +81,10 @@ pub struct Closed {
     pub netns: u64,
     /// As [`Socket::protocol`].
     pub protocol: Option<Protocol>,
-    /// Its own end and the other one, where it was connected.
-    pub ends: Option<(End, End)>,
+    /// Its own end, where it still had a port.
+    pub local: Option<End>,
+    /// What it was connected with.
+    pub remote: Option<End>,
 }
 
 /// Where a process comes from.

@@ -299,6 +299,23 @@ fn a_daemon_is_named_after_its_parents_are_gone() {
     assert_all_by_socket(&run);
 }
 
+/// Faster than flows can be told of, where the machine is: then the socket's own port, told when it is closed, says who it was.
+#[test]
+fn more_flows_at_once_than_can_be_told_of_are_named_all_the_same() {
+    const COUNT: usize = 12_000;
+    let net = internet!();
+    // Nobody there says by ICMP that there is nobody.
+    net.inet.sh(&format!("nft add rule inet silence input ip daddr {APP_V4} udp dport '>= 20000' drop"));
+    let one = client(&net, &[SENDERS, "spray", &format!("{APP_V4}:20000"), &COUNT.to_string()]);
+    let flows = report::list(one.run.report(), "flows");
+    assert_eq!(flows.len(), COUNT);
+    for flow in flows {
+        let users = report::list(flow, "processes");
+        assert_eq!((users.len(), report::number(&users[0], "pid")), (1, one.pid), "{flow:#}");
+    }
+    assert_eq!(report::number(one.run.report(), "attribution.flows.netns"), 0);
+}
+
 /// The C library's resolver is not even in it.
 fn static_client(dir: &Path) -> String {
     let program = dir.join("own_resolver").to_str().expect("a plain name").to_owned();

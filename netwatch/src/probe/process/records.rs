@@ -58,10 +58,9 @@ fn socket(step: Step, record: &abi::Socket) -> What {
 }
 
 fn closed(record: &abi::Closed) -> Closed {
-    let end = |address_of: &Address, port| End { addr: address(address_of, record.family.into()), port };
+    let end = |of: &Address, port| (port != 0).then(|| End { addr: address(of, record.family.into()), port });
     let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
-    let ends = (local.port != 0 && remote.port != 0).then_some((local, remote));
-    Closed { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), ends }
+    Closed { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
 }
 
 /// MPTCP's number is more than a packet can have.

@@ -182,8 +182,13 @@ impl Sockets {
         if let Some(known) = self.known.get_mut(&closed.cookie) {
             known.elsewhere |= elsewhere;
             known.protocol = closed.protocol.or(known.protocol);
-            let ends = closed.ends.filter(|_| !known.elsewhere);
-            known.closed = Some(WhenClosed { time_ns, tidied: self.tidied, ends });
+            let here = |end: &End| !known.elsewhere && end.port != 0;
+            let (local, remote) = (closed.local.filter(here), closed.remote.filter(here));
+            known.closed = Some(WhenClosed { time_ns, tidied: self.tidied, ends: local.zip(remote) });
+            // The kernel gives a port to whoever sends without having one, and nothing tells of it.
+            if let (Some(protocol), Some(local), None) = (known.protocol, local, remote) {
+                self.bound.entry((protocol.0, local.port)).or_default().insert(closed.cookie);
+            }
         }
     }
 

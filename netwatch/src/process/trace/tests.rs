@@ -82,7 +82,8 @@ impl Scene {
     /// Closed by who had it last, with its own end and the other one.
     fn close(&mut self, pid: u32, cookie: u64, protocol: u8, ends: Option<(End, End)>) {
         let protocol = Some(Protocol(protocol));
-        self.tell(pid, What::Closed(Closed { cookie, netns: self.netns, protocol, ends }));
+        let (local, remote) = ends.unzip();
+        self.tell(pid, What::Closed(Closed { cookie, netns: self.netns, protocol, local, remote }));
     }
 
     fn call(&mut self, pid: u32, name: CallName, errno: i32, target: CallTarget) {

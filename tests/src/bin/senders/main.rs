@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! senders sendmmsg ADDRESS COUNT SIZE   sends datagrams by one call without a connection, and waits for all to come back
+//! senders spray ADDRESS COUNT           sends a datagram to each of so many ports from this one on, by one socket, as fast as it can
 //! senders sendfile ADDRESS BYTES        connects and sends a file
 //! senders splice ADDRESS BYTES          connects and sends from a pipe
 //! senders io_uring ADDRESS BYTES        makes the socket, connects and sends by a ring, inline in its own calls
@@ -33,6 +34,7 @@ fn main() -> io::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["sendmmsg", to, count, size] => datagrams(address(to), number(count), number(size)),
+        ["spray", to, count] => spray(address(to), number(count)),
         ["sendfile", to, bytes] => file(address(to), number(bytes)),
         ["splice", to, bytes] => piped(address(to), number(bytes)),
         ["io_uring", to, bytes] => uring::send(How::Inline, address(to), number(bytes)),
@@ -53,6 +55,11 @@ fn datagrams(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
     assert_eq!(sent.count(), count, "all of them at once");
     let mut answer = vec![0; 65_536];
     (0..count).try_for_each(|_| socket.recv(&mut answer).map(|length| assert_eq!(length, size)))
+}
+
+fn spray(to: SocketAddr, count: usize) -> io::Result<()> {
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    (0..count).try_for_each(|at| socket.send_to(b"x", (to.ip(), to.port() + at as u16)).map(drop))
 }
 
 fn file(to: SocketAddr, bytes: usize) -> io::Result<()> {

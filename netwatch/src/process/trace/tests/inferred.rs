@@ -65,3 +65,18 @@ fn a_flow_whose_announcement_was_lost_is_of_the_socket_that_had_its_ends_when_it
     scene.close(101, 7, 6, Some((key.local, key.remote)));
     assert_eq!(users(&scene, key, OUT), ["sh netns"], "of another namespace");
 }
+
+#[test]
+fn a_port_that_the_kernel_gave_is_told_when_its_socket_is_closed() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "resolver");
+    scene.socket(101, Step::Made, 7, 17, "");
+    scene.socket(101, Step::Used, 7, 17, "198.51.100.2:53");
+    assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["sh netns"]);
+    let local = Some(End { addr: [0; 4].into(), port: 50_000 });
+    let closed = Closed { cookie: 7, netns: 0, protocol: Some(Protocol(17)), local, remote: None };
+    scene.tell(101, What::Closed(closed));
+    assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["resolver tuple maker"]);
+    assert_eq!(users(&scene, flow(17, 50_001, 53), OUT), ["sh netns"]);
+}
