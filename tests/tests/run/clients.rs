@@ -319,10 +319,11 @@ fn more_flows_at_once_than_can_be_told_of_are_named_all_the_same() {
 /// The C library's resolver is not even in it.
 fn static_client(dir: &Path) -> String {
     let program = dir.join("own_resolver").to_str().expect("a plain name").to_owned();
-    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    // The compiler of the tests stands beside their cargo.
+    let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
     rustc.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o", &program]);
     rustc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/own_resolver.rs"));
-    let done = rustc.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("start rustc");
+    let done = rustc.output().expect("start rustc");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let bytes = std::fs::read(&program).expect("read the program");
     assert!(!bytes.windows(9).any(|some| some == b"/ld-linux"), "it asks for a dynamic linker");
