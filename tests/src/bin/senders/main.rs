@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! senders sendmmsg ADDRESS COUNT SIZE   sends datagrams by one call without a connection, and waits for all to come back
-//! senders spray ADDRESS COUNT           sends a datagram to each of so many ports from this one on, by one socket, as fast as it can
+//! senders spray ADDRESS COUNT           sends a datagram to each of so many ports from this one on, by one socket that is not bound, as fast as it can
 //! senders sendfile ADDRESS BYTES        connects and sends a file
 //! senders splice ADDRESS BYTES          connects and sends from a pipe
 //! senders io_uring ADDRESS BYTES        makes the socket, connects and sends by a ring, inline in its own calls
@@ -21,7 +21,7 @@ use std::time::Duration;
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use nix::sys::socket::{AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, sendmmsg, socket};
 use nix::unistd::{pipe, write};
 use uring::How;
 
@@ -58,7 +58,9 @@ fn datagrams(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
 }
 
 fn spray(to: SocketAddr, count: usize) -> io::Result<()> {
-    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    // Not bound: its port is what the kernel gives it with the first datagram.
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = UdpSocket::from(socket(family, SockType::Datagram, SockFlag::empty(), None)?);
     (0..count).try_for_each(|at| socket.send_to(b"x", (to.ip(), to.port() + at as u16)).map(drop))
 }
 
