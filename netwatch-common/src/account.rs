@@ -2,11 +2,11 @@
 //! per-CPU): [`Cells`] is the only difference. Not: where the entry is kept.
 
 use crate::config::Config;
-use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, sampled, scope, stage};
+use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, scope, stage};
 use crate::front;
 use crate::observation::{Observation, Size};
 use crate::parse::{Packet, tcp};
-use crate::sample::{CLASSES, reason};
+use crate::sample::{self, reason};
 
 /// How a counter is changed.
 pub trait Cells {
@@ -217,7 +217,7 @@ pub unsafe fn wants_sample<C: Cells>(half: *mut Half, seen: &Observation, config
         if is_protocol(packet) {
             return Some(if packet.icmp_error { reason::ICMP_ERROR } else { reason::DNS });
         }
-        C::add32(&raw mut (*half).sampled, sampled::one(packet.payload_len.min(LARGEST)));
+        C::add32(&raw mut (*half).sampled, sample::charge(packet.payload_len, packet.flags != 0));
     }
     Some(reason::HEAD)
 }
@@ -252,12 +252,8 @@ fn is_protocol(packet: &Packet) -> bool {
 #[inline(always)]
 unsafe fn has_budget(half: *const Half, config: &Config) -> bool {
     // SAFETY: the caller's promise.
-    let word = unsafe { (*half).sampled };
-    sampled::packets(word) < config.sample_packets && sampled::bytes(word) < config.sample_bytes
+    unsafe { (*half).sampled < config.sample_budget }
 }
-
-/// More than this of a packet is never sampled.
-const LARGEST: u32 = CLASSES[CLASSES.len() - 1] as u32;
 
 /// Notes in the entry which of the flow's packets need more than counting ([`front::attention`]). After the packet was recorded and
 /// sampled. What it noted.
@@ -328,16 +324,21 @@ unsafe fn follow<C: Cells>(half: *mut Half, packet: &Packet, size: &Size) {
             (*half).highest = end;
             return;
         }
-        let behind = (*half).highest.wrapping_sub(packet.sequence) as i32;
-        if packet.payload_len != 0 && behind > 0 {
-            let repeated = (behind as u32).min(packet.payload_len);
+        if packet.payload_len != 0 && is_before(packet.sequence, (*half).highest) {
+            let repeated = (*half).highest.wrapping_sub(packet.sequence).min(packet.payload_len);
             C::add64(&raw mut (*half).retransmitted_bytes, u64::from(repeated));
             C::add32(&raw mut (*half).retransmitted_packets, repeated_packets(repeated, packet, size));
         }
-        if end.wrapping_sub((*half).highest) as i32 > 0 {
+        if is_before((*half).highest, end) {
             (*half).highest = end;
         }
     }
+}
+
+/// Whether a sequence number comes before another (RFC 9293, 3.4): of two that are half of all numbers apart, neither does.
+#[inline(always)]
+pub fn is_before(one: u32, other: u32) -> bool {
+    other.wrapping_sub(one) as i32 > 0
 }
 
 /// How many of the packets that a wire would carry hold repeated bytes.
@@ -358,7 +359,7 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
 pub unsafe fn raise<C: Cells>(half: *mut Half, flags: u8, highest: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*half).flags == 0 || highest.wrapping_sub((*half).highest) as i32 > 0 {
+        if (*half).flags == 0 || is_before((*half).highest, highest) {
             (*half).highest = highest;
         }
         note_flags::<C>(half, flags);

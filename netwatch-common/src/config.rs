@@ -5,10 +5,9 @@
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// At most so many packets with payload are sampled per flow and direction.
-    pub sample_packets: u32,
-    /// No more of them are sampled once so many payload bytes were, per flow and direction.
-    pub sample_bytes: u32,
+    /// What may be sampled of the first packets with payload of a flow and direction: each takes its
+    /// [`charge`](crate::sample::charge) from it while there is something left.
+    pub sample_budget: u32,
     /// 1: every DNS packet and every ICMP error is sampled; 0: none.
     pub sample_protocols: u32,
     /// 1: new flows are announced on the ring of events; 0: they are not.
@@ -29,8 +28,7 @@ pub struct Config {
 impl Config {
     /// Samples enough for a ClientHello of 4 KiB in any usual segmentation and for QUIC's Initial packets.
     pub const DEFAULT: Self = Self {
-        sample_packets: 256,
-        sample_bytes: 8192,
+        sample_budget: 8192,
         sample_protocols: 1,
         announce: 1,
         sample_interval: 0,
@@ -47,4 +45,4 @@ impl Default for Config {
     }
 }
 
-const _: () = assert!(size_of::<Config>() == 36);
+const _: () = assert!(size_of::<Config>() == 32);

@@ -131,36 +131,9 @@ pub struct Half {
     pub syn_acks: u32,
     /// RSTs.
     pub resets: u32,
-    /// What was sampled because it was among the first with payload: see [`sampled`].
+    /// What is used up of the budget for samples of the first packets with payload: the sum of their
+    /// [charges](crate::sample::charge).
     pub sampled: u32,
-}
-
-/// [`Half::sampled`] holds two numbers in one word, so that one atomic addition changes both: packets above, payload bytes below.
-pub mod sampled {
-    /// Bits of the number of bytes.
-    const BYTES: u32 = 20;
-    /// Neither limit may be larger, lest a number run into the other.
-    pub const MAX_BYTES: u32 = 1 << (BYTES - 1);
-    /// As [`MAX_BYTES`], of the number of packets.
-    pub const MAX_PACKETS: u32 = 1 << (31 - BYTES);
-
-    /// What one packet of so many payload bytes adds.
-    #[inline(always)]
-    pub fn one(bytes: u32) -> u32 {
-        (1 << BYTES) | bytes
-    }
-
-    /// Packets.
-    #[inline(always)]
-    pub fn packets(word: u32) -> u32 {
-        word >> BYTES
-    }
-
-    /// Payload bytes.
-    #[inline(always)]
-    pub fn bytes(word: u32) -> u32 {
-        word & ((1 << BYTES) - 1)
-    }
 }
 
 /// How far the latest TCP handshake got. Values of [`Handshake::stage`].

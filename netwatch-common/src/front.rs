@@ -8,7 +8,7 @@
 //! Only packets that need nothing but counting are counted here: see [`count`]. Not: what happens to the others, and who gets
 //! a slot; the classifier's `account` decides that.
 
-use crate::account::{self, Cells};
+use crate::account::{self, Cells, is_before};
 use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS};
 use crate::hash::Words;
 use crate::observation::Size;
@@ -29,6 +29,9 @@ pub const PATIENCE: u8 = 64;
 const FULL: u32 = 4096;
 /// The largest buffers that Linux builds (`GSO_MAX_SIZE`), in bytes.
 const LARGEST: u64 = 8 * 65_535;
+/// Data that leaves a gap larger than this before it is not counted here, so that in [`FULL`] buffers no sequence number gets half around: a merge
+/// could not tell then which of two is the higher.
+const FAR: u32 = 1 << 18;
 /// Time between two measurements of a flow's round trip, in ns.
 pub const PROBE_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -226,9 +229,13 @@ unsafe fn follow(
             return false;
         }
         let end = packet.sequence.wrapping_add(packet.payload_len);
-        let is_new = end.wrapping_sub((*tally).highest) as i32 > 0;
+        let ahead = end.wrapping_sub((*tally).highest);
+        let is_new = ahead as i32 > 0;
+        if ahead > FAR && is_new {
+            return false;
+        }
         if packet.payload_len != 0 {
-            let is_old = (packet.sequence.wrapping_sub((*tally).highest) as i32) < 0;
+            let is_old = is_before(packet.sequence, (*tally).highest);
             if direction == EGRESS && (now_ns >= (*slot).probe_after_ns || is_old && is_armed(probe(hash), hash)) {
                 return false;
             }
@@ -410,6 +417,7 @@ const _: () = {
     assert!(size_of::<Head>() == 4096 && offset_of!(Head, installed) == 64);
     assert!(size_of::<Front>() == 4096 + 128 * SLOTS as usize);
     assert!(FULL as u64 * LARGEST <= u32::MAX as u64 && FULL as u64 * u16::MAX as u64 <= u32::MAX as u64);
+    assert!(FULL as u64 * FAR as u64 <= 1 << 30);
     assert!(EGRESS == 0 && INGRESS == 1 && attention::INGRESS_PAYLOAD == attention::EGRESS_PAYLOAD << INGRESS);
     assert!(PER_FLUSH == u8::BITS as usize && SLOTS.is_power_of_two() && size_of::<Half>() == 72);
 };

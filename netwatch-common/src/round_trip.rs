@@ -55,7 +55,7 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let half = account::half(value, EGRESS);
-        (*half).flags != 0 && (packet.sequence.wrapping_sub((*half).highest) as i32) < 0
+        (*half).flags != 0 && account::is_before(packet.sequence, (*half).highest)
     }
 }
 

@@ -67,6 +67,18 @@ pub struct NewFlow {
 pub const CLASSES: [usize; 3] = [256 - HEADER, 1792 - HEADER, 4608 - HEADER];
 const HEADER: usize = size_of::<SampleHeader>();
 
+/// What a packet takes from its flow's budget for samples, in bytes: its payload, as far as it is taken, and the record's size at the
+/// least, so that a flow of small messages is sampled 32 times and not for most of its life.
+///
+/// Of a `stream` sent in crumbs, a hello byte by byte, nothing can be read without them all: those take an eighth.
+#[inline(always)]
+pub fn charge(payload_len: u32, stream: bool) -> u32 {
+    const LEAST: u32 = (CLASSES[0] + HEADER) as u32;
+    const MOST: u32 = CLASSES[CLASSES.len() - 1] as u32;
+    const CRUMB: u32 = 16;
+    if stream && payload_len < CRUMB { LEAST / 8 } else { payload_len.clamp(LEAST, MOST) }
+}
+
 const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<SampleHeader>() == 72);
@@ -75,3 +87,22 @@ const _: () = {
     assert!(offset_of!(SampleHeader, fragment) == 70);
     assert!(size_of::<NewFlow>() == 64);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// How many packets of so many bytes of payload are sampled at the defaults.
+    fn sampled(payload_len: u32, stream: bool) -> u32 {
+        Config::DEFAULT.sample_budget.div_ceil(charge(payload_len, stream))
+    }
+
+    #[test]
+    fn the_budget_takes_whole_hellos_and_not_whole_conversations() {
+        assert_eq!(sampled(1, true), 256, "a hello in crumbs has its server name in the first 256 bytes");
+        assert_eq!((sampled(1, false), sampled(58, true), sampled(256, true)), (32, 32, 32), "small messages");
+        assert_eq!(sampled(1200, false), 7, "Initials of QUIC");
+        assert!(sampled(1460, true) * 1460 >= 4096 && sampled(65_000, true) == 2, "a hello of 4 KiB");
+    }
+}

@@ -35,8 +35,8 @@ pub fn tell_tick() {
 pub enum Outcome {
     /// It is counted.
     Counted,
-    /// Its slot is another flow's.
-    OthersSlot,
+    /// Its slot is another flow's. The hash of its own.
+    OthersSlot(u64),
     /// It is new, or needs more than counting.
     NeedsMore,
 }
@@ -83,7 +83,7 @@ fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut 
         let outcome = if is_flushing(head) || !is_unsampled(head) {
             Outcome::NeedsMore
         } else if !is_same(&raw const (*slot).key, &words) {
-            if front::is_taken(slot) { Outcome::OthersSlot } else { Outcome::NeedsMore }
+            if front::is_taken(slot) { Outcome::OthersSlot(hash) } else { Outcome::NeedsMore }
         } else {
             let size = Size::of(skb.len(), &meta, &packet);
             let seen = Plain { packet: &packet, size: &size, direction, now_ns };

@@ -15,12 +15,23 @@ use crate::maps::SCRATCH;
 use crate::skb::{Skb, meta};
 use crate::table::{self, Place};
 
+/// As [`crate::account::hand_over`], to here, with the hash of the packet's flow.
+#[inline(always)]
+pub fn hand_over(ctx: &TcContext, hook: Hook, hash: u64) {
+    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+        // SAFETY: this CPU's own until the program ends: the classifier runs with softirqs off.
+        unsafe { ((*scratch).hook, (*scratch).hash) = (hook as u32, hash) };
+        proceed(ctx, stage::KNOWN);
+    }
+}
+
 /// Counts the packet, or goes the long way.
 #[inline(always)]
 pub fn packet(ctx: &TcContext) {
     if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-        // SAFETY: this CPU's own until the program ends: the classifier runs with softirqs off.
+        // SAFETY: as in `hand_over`, of which this is the continuation.
         let scratch = unsafe { &mut *scratch };
+        table::expect(scratch.hash);
         if !read(ctx, scratch) || !count(scratch) {
             proceed(ctx, stage::ACCOUNT);
         }
@@ -41,7 +52,6 @@ fn read(ctx: &TcContext, scratch: &mut Scratch) -> bool {
     let key;
     (key, scratch.seen.direction) = parse::orient(&scratch.seen.packet, hook);
     scratch.words = hash::words(&key);
-    scratch.hash = hash::hash(scratch.words);
     true
 }
 

@@ -57,7 +57,7 @@ pub fn loopback(ctx: TcContext) -> i32 {
 fn classify(ctx: &TcContext, hook: Hook) -> i32 {
     match front::count(ctx, hook) {
         Outcome::Counted => {}
-        Outcome::OthersSlot => account::hand_over(ctx, hook, stage::KNOWN),
+        Outcome::OthersSlot(hash) => known::hand_over(ctx, hook, hash),
         Outcome::NeedsMore => account::hand_over(ctx, hook, stage::ACCOUNT),
     }
     TC_ACT_UNSPEC

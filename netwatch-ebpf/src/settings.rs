@@ -30,8 +30,7 @@ macro_rules! fields {
             #[inline(always)]
             pub fn of_samples(self) -> Config {
                 Config {
-                    sample_packets: self.sample_packets(),
-                    sample_bytes: self.sample_bytes(),
+                    sample_budget: self.sample_budget(),
                     sample_protocols: self.sample_protocols(),
                     ..Config::DEFAULT
                 }
@@ -40,4 +39,4 @@ macro_rules! fields {
     };
 }
 
-fields! { sample_packets sample_bytes sample_protocols announce sample_interval snaplen front bucket_mask free_mask }
+fields! { sample_budget sample_protocols announce sample_interval snaplen front bucket_mask free_mask }

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -30,10 +31,17 @@ impl From<Error> for Refusal {
     }
 }
 
+/// Where the command's process goes.
+pub(super) struct Place<'a> {
+    pub netns: OwnedFd,
+    /// The `cgroup.procs` file to enter, if it is not there already.
+    pub cgroup: Option<&'a Path>,
+}
+
 /// Runs in the child and never returns. `status` goes to the guardian and closes on exec; `go` opens the way.
-pub(super) fn run(charge: &Charge, prepare: &Prepare, netns: OwnedFd, status: OwnedFd, go: OwnedFd) -> ! {
+pub(super) fn run(charge: &Charge, prepare: &Prepare, place: Place<'_>, status: OwnedFd, go: OwnedFd) -> ! {
     let mut status = File::from(status);
-    let Err(refusal) = enter(charge, prepare, netns, &mut status, go);
+    let Err(refusal) = enter(charge, prepare, place, &mut status, go);
     // If the guardian is gone there is nobody left to tell.
     let _ = write!(status, "{} {}", refusal.exit.code(), refusal.error);
     // SAFETY: ends this process without running destructors of what it shares with the guardian.
@@ -43,11 +51,11 @@ pub(super) fn run(charge: &Charge, prepare: &Prepare, netns: OwnedFd, status: Ow
 fn enter(
     charge: &Charge,
     prepare: &Prepare,
-    netns: OwnedFd,
+    Place { netns, cgroup }: Place<'_>,
     status: &mut File,
     go: OwnedFd,
 ) -> Result<std::convert::Infallible, Refusal> {
-    enter_cgroup(prepare)?;
+    enter_cgroup(cgroup)?;
     setns(&netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::os("enter", "the network namespace", errno))?;
     drop(netns);
     unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Error::os("make", "a mount namespace", errno))?;
@@ -60,8 +68,8 @@ fn enter(
     Err(execute(charge))
 }
 
-fn enter_cgroup(prepare: &Prepare) -> Result<()> {
-    let Some(procs) = &prepare.cgroup_procs else { return Ok(()) };
+fn enter_cgroup(procs: Option<&Path>) -> Result<()> {
+    let Some(procs) = procs else { return Ok(()) };
     fs::write(procs, "0").map_err(|error| Error::os("enter", procs.display().to_string(), error))
 }
 
@@ -92,11 +100,8 @@ fn execute(charge: &Charge) -> Refusal {
     let errno = if errno == Errno::ENOEXEC { execute_by_shell(charge) } else { errno };
     let shown = command.file.to_string_lossy();
     // ENOENT of a file that was found before is a missing interpreter or loader.
-    let exit = if errno == Errno::ENOENT && !std::path::Path::new(&*shown).exists() {
-        Exit::NotFound
-    } else {
-        Exit::NotExecutable
-    };
+    let exit =
+        if errno == Errno::ENOENT && !Path::new(&*shown).exists() { Exit::NotFound } else { Exit::NotExecutable };
     Refusal { error: Error::os("run", shown, errno), exit }
 }
 

@@ -7,6 +7,7 @@
 
 mod child;
 mod descendants;
+mod fork;
 mod process;
 mod protocol;
 mod signals;

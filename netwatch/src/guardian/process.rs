@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,8 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid, pipe2};
+use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
+use super::fork::fork_into;
 use super::protocol::{Prepare, Reply, Request, receive, send};
 use super::{Charge, child, descendants, signals};
 use crate::error::{Error, Result};
@@ -132,13 +134,16 @@ impl Watch {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::os("create", "a pipe", errno));
         let (status, status_child) = pipe()?;
         let (go_child, go) = pipe()?;
+        let cgroup = prepare.cgroup_procs.as_deref().and_then(Path::parent);
         // SAFETY: the guardian has a single thread.
-        match unsafe { fork() }.map_err(|errno| Error::os("fork", "the command", errno))? {
-            ForkResult::Child => {
+        let born = unsafe { fork_into(cgroup) }.map_err(|errno| Error::os("fork", "the command", errno))?;
+        match born {
+            (ForkResult::Child, is_inside) => {
                 drop((status, go));
-                child::run(&self.charge, prepare, netns, status_child, go_child)
+                let place = child::Place { netns, cgroup: prepare.cgroup_procs.as_deref().filter(|_| !is_inside) };
+                child::run(&self.charge, prepare, place, status_child, go_child)
             }
-            ForkResult::Parent { child: pid } => Ok(Command {
+            (ForkResult::Parent { child: pid }, _) => Ok(Command {
                 pid,
                 status: Some(File::from(status)),
                 go: Some(File::from(go)),

@@ -27,7 +27,6 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netwatch_common::config::Config;
-use netwatch_common::flow::sampled;
 use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
@@ -56,10 +55,10 @@ pub struct ProbeConfig {
     pub sample_ring_bytes: u32,
     /// Size of the ring of events in bytes, as above. 256 KiB by default.
     pub event_ring_bytes: u32,
-    /// Packets with payload that are sampled per flow and direction. 256 by default: a hello that is sent byte by byte has its server name in them.
-    pub sample_packets: u32,
-    /// Payload bytes per flow and direction after which no more are. 8 KiB by default.
-    pub sample_bytes: u32,
+    /// What may be sampled of the first packets with payload of each flow and direction, in the bytes that
+    /// [`charge`](netwatch_common::sample::charge) takes for one. 8 KiB by default: a hello of 4 KiB, the Initials of QUIC, 32 small messages,
+    /// or 256 segments of a few bytes, as a hello that is sent byte by byte has them.
+    pub sample_budget: u32,
     /// One packet in so many is sampled besides; 0, the default, for none.
     pub sample_interval: u32,
     /// Bytes that are taken of those, from the Ethernet header on. 192 by default.
@@ -77,13 +76,12 @@ pub struct ProbeConfig {
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        let Config { sample_packets, sample_bytes, sample_interval, snaplen, .. } = Config::DEFAULT;
+        let Config { sample_budget, sample_interval, snaplen, .. } = Config::DEFAULT;
         Self {
             max_flows: 131_072,
             sample_ring_bytes: 2 << 20,
             event_ring_bytes: 256 << 10,
-            sample_packets,
-            sample_bytes,
+            sample_budget,
             sample_interval,
             snaplen,
             front: !is_realtime(),
@@ -95,10 +93,9 @@ impl Default for ProbeConfig {
 
 impl ProbeConfig {
     fn globals(&self) -> Globals {
-        let Self { sample_packets, sample_bytes, sample_interval, snaplen, .. } = *self;
+        let Self { sample_budget, sample_interval, snaplen, .. } = *self;
         let config = Config {
-            sample_packets: sample_packets.min(sampled::MAX_PACKETS),
-            sample_bytes: sample_bytes.min(sampled::MAX_BYTES),
+            sample_budget,
             sample_interval,
             snaplen,
             front: self.front.into(),

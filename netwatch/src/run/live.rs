@@ -155,6 +155,7 @@ impl Live {
         drain_timeout: Duration,
         signals: &Listening<'_>,
     ) -> Result<Report> {
+        self.network.no_longer_keep();
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
         let duration_ns = self.duration_ns();

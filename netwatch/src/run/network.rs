@@ -33,6 +33,13 @@ use crate::target::mounts::{MountPlan, private_dir, write_readable};
 /// DNS's port.
 const DOMAIN: u16 = 53;
 
+/// What keeps the command's private files in place.
+struct Kept {
+    /// Of the keeper, and closed before it: the last descriptor to be closed is the one that waits.
+    ready: AsyncFd<Watched<OwnedFd>>,
+    keeper: Keeper,
+}
+
 /// Everything between the command and the host's own network.
 pub(super) struct Network {
     pub forwarding: Forwarding,
@@ -42,8 +49,8 @@ pub(super) struct Network {
     pub subnets: Subnets,
     pub mtu: u32,
     pub mounts: MountPlan,
-    keeper: Keeper,
-    keeper_ready: AsyncFd<Watched<OwnedFd>>,
+    kept: Option<Kept>,
+    going: Vec<JoinHandle<()>>,
     changes: Changes,
     dns: Running,
     _ports: Reservation,
@@ -106,7 +113,7 @@ impl Network {
         let mounts = MountPlan { resolv_conf, private: private_dir(place.dir), netns: plan.arguments.name.clone() };
         make_private(&mounts.private)?;
         let keeper = Keeper::watch(&mounts)?;
-        let keeper_ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
+        let ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
         let network = Self {
             forwarding,
             nat,
@@ -115,8 +122,8 @@ impl Network {
             subnets,
             mtu,
             mounts,
-            keeper,
-            keeper_ready,
+            kept: Some(Kept { ready, keeper }),
+            going: Vec::new(),
             changes,
             dns,
             _ports: ports,
@@ -157,27 +164,36 @@ impl Network {
 
     /// Keeps the command's private files in place from here on, given its mount namespace.
     pub(super) fn keep(&mut self, mount_namespace: OwnedFd) -> Result<()> {
-        self.keeper.enter(mount_namespace)?;
-        self.keeper.check().map(drop)
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        kept.keeper.enter(mount_namespace)?;
+        kept.keeper.check().map(drop)
     }
 
-    /// Takes it all away. Closing the nftables table's socket and the inotify instance each wait for a grace period in the kernel, so they are closed
-    /// side by side, and while the journal is undone; whoever holds the handles waits for them at the very end.
-    pub(super) fn let_go(self) -> Vec<JoinHandle<()>> {
-        let Self { forwarding, nat, keeper, keeper_ready, .. } = self;
-        // The duplicate first: the last descriptor to be closed is the one that waits.
-        drop(keeper_ready);
+    /// No process of the command's is left to look at its files. The kernel takes up to 20 ms to close an inotify instance, so that begins
+    /// before anything else is taken away.
+    pub(super) fn no_longer_keep(&mut self) {
+        if let Some(Kept { ready, keeper }) = self.kept.take() {
+            drop(ready);
+            self.going.push(thread::spawn(move || drop(keeper)));
+        }
+    }
+
+    /// Takes it all away. Closing the socket of the nftables table waits for a grace period in the kernel, so that is done while the journal is
+    /// undone; whoever holds the handles waits for them at the very end.
+    pub(super) fn let_go(mut self) -> Vec<JoinHandle<()>> {
+        self.no_longer_keep();
+        let Self { forwarding, nat, mut going, .. } = self;
         // Forwarding before the table that keeps the host from forwarding for others.
         drop(forwarding);
-        vec![thread::spawn(move || drop(nat)), thread::spawn(move || drop(keeper))]
+        going.push(thread::spawn(move || drop(nat)));
+        going
     }
 
     /// Waits until the host changes something that concerns us.
     pub(super) async fn host_changed(&mut self) -> Result<Change> {
-        let failed = |error| Error::os("follow", "the host's changes", error);
         tokio::select! {
             changed = self.changes.next() => changed.map(|()| Change::Interfaces),
-            ready = self.keeper_ready.readable() => { ready.map_err(failed)?.clear_ready(); Ok(Change::ResolvConf) }
+            changed = resolv_conf_changed(self.kept.as_ref()) => changed.map(|()| Change::ResolvConf),
         }
     }
 
@@ -186,7 +202,8 @@ impl Network {
         match change {
             Change::Interfaces => self.forwarding.refresh(&self.nat),
             Change::ResolvConf => {
-                if self.keeper.check()?.host_changed {
+                let Some(kept) = &mut self.kept else { return Ok(()) };
+                if kept.keeper.check()?.host_changed {
                     let text = self.dns.render(self.gateways()[0]);
                     write_readable(&self.mounts.resolv_conf, &text)?;
                 }
@@ -194,6 +211,14 @@ impl Network {
             }
         }
     }
+}
+
+/// Never where nothing is kept.
+async fn resolv_conf_changed(kept: Option<&Kept>) -> Result<()> {
+    let Some(kept) = kept else { return std::future::pending().await };
+    let mut ready = kept.ready.readable().await.map_err(|error| Error::os("follow", "the host's changes", error))?;
+    ready.clear_ready();
+    Ok(())
 }
 
 /// What the user should know before the command starts, and again afterwards. A closed standard error changes nothing.

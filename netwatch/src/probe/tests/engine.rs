@@ -9,13 +9,13 @@ use netwatch_common::parse::{Hook, Meta};
 
 use super::frames::{ipv4, tcp_numbered, udp};
 use super::host::Host;
-use super::{Probe, ProbeConfig, assert_same, drained, probe_with, run, sys, tables};
+use super::{Probe, ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, sys, tables};
 use crate::flow::{Increment, Traffic};
 use crate::probe::{Notice, Reason};
 
 const ACK: u8 = 0x10;
 /// Nothing is sampled: packets of known flows take the short way at once.
-const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_packets: 0, ..ProbeConfig::default() };
+const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
 
 /// A UDP datagram of flow `number`.
 fn datagram(number: u32) -> Vec<u8> {
@@ -142,12 +142,16 @@ fn sequence_numbers_agree_with_the_front_and_without() {
         // The last three again, half of one again with as much new, one ahead, the gap filled; below, behind across the wrap.
         vec![data(4700), data(4800), data(4900), data(4950), data(6000), data(5050), closed_window],
         (0..4_u32).map(|number| data((u32::MAX - 150).wrapping_add(100 * number))).collect(),
+        // Half of all numbers away from the highest: neither ahead nor behind.
+        vec![data(6100 + (1 << 31))],
+        // Leaps, together more than half around.
+        (1..4_u32).map(|number| data(6100 + number * 0x3000_0000)).collect(),
     ]
     .concat();
     for front in [true, false] {
         let Some(mut probe) = probe_with(&ProbeConfig { front, ..PLAIN() }) else { return };
         let mut host = Host::default();
-        host.config.sample_packets = 0;
+        host.config.sample_budget = 0;
         for frame in &frames {
             run(&probe, "link_egress", frame, &Meta::default()).expect("runs");
             host.run(frame, &Meta::default(), Hook::FromTarget);
@@ -165,11 +169,7 @@ fn one_packet_in_so_many_is_sampled() {
     let config = ProbeConfig { sample_interval: 10, snaplen: 60, ..PLAIN() };
     let Some(mut probe) = probe_with(&config) else { return };
     // Each CPU counts by itself.
-    let affinity = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("an affinity");
-    let mut one = nix::sched::CpuSet::new();
-    let first = (0..nix::sched::CpuSet::count()).find(|&cpu| affinity.is_set(cpu).unwrap_or(false)).expect("a CPU");
-    one.set(first).expect("a CPU");
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one).expect("moved");
+    stay_on_one_cpu();
     let entry = program(&probe, "link_egress");
     (0..1000).for_each(|number| repeat(&entry, &datagram(number % 7), 1));
     let mut samples = Vec::new();

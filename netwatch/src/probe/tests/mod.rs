@@ -45,6 +45,16 @@ pub(super) fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
     is_new
 }
 
+/// From now on the thread is never moved: what each CPU keeps for itself is then one.
+fn stay_on_one_cpu() {
+    let this_thread = nix::unistd::Pid::from_raw(0);
+    let affinity = nix::sched::sched_getaffinity(this_thread).expect("an affinity");
+    let mut one = nix::sched::CpuSet::new();
+    let first = (0..nix::sched::CpuSet::count()).find(|&cpu| affinity.is_set(cpu).unwrap_or(false)).expect("a CPU");
+    one.set(first).expect("a CPU");
+    nix::sched::sched_setaffinity(this_thread, &one).expect("moved");
+}
+
 /// Everything in the kernel's tables.
 fn tables(probe: &mut Probe) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();

@@ -66,7 +66,7 @@ impl Bench {
 
     /// netwatch's table grows by doubling, on a thread of its own, after a look at it has shown the need.
     fn warm_up(&mut self, case: &Case) -> Result {
-        const DOUBLINGS: usize = 6;
+        const DOUBLINGS: usize = 8;
         let is_large = case.flows.is_some_and(|flows| flows > 4096) && self.subject.probe().is_some();
         for _ in 0..if is_large { DOUBLINGS } else { 1 } {
             self.run(case)?;

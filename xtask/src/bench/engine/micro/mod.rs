@@ -41,7 +41,7 @@ fn subjects(options: &Options) -> Result<Vec<Subject>> {
         subjects.push(Subject::of_object("the object", foreign)?);
     }
     subjects.push(Subject::netwatch("netwatch", &ProbeConfig::default())?);
-    let without_samples = ProbeConfig { sample_packets: 0, ..ProbeConfig::default() };
+    let without_samples = ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
     subjects.push(Subject::netwatch("netwatch, no samples", &without_samples)?);
     Ok(subjects)
 }
