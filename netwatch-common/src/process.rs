@@ -204,8 +204,8 @@ pub struct Known {
     pub failures: u32,
     /// Which of its programs the process ran when it used it last, as [`Head::program`].
     pub program: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// How many programs the run's processes had executed by then: while there are no more, it is still that one.
+    pub executed: u32,
 }
 
 /// So many changes of its user are told of one socket, and so many messages that failed: processes that take turns with one at every message,

@@ -1,11 +1,13 @@
 //! A process runs another program: its name, its executable and its arguments at that moment, so that nobody has to be quicker than a
 //! process that lives a millisecond.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::process::{ARGUMENT_BYTES, EXE_BYTES, Exec, kind, lost};
 
-use crate::maps::{self, NO_WAKEUP, PROCESSES, count};
+use crate::maps::{self, EXECUTED, NO_WAKEUP, PROCESSES};
 use crate::task;
 
 #[repr(C)]
@@ -17,6 +19,10 @@ struct Record<const N: usize> {
 /// The tracepoint comes when the new program is in place and nothing of it has run.
 #[inline(always)]
 pub fn executed(ctx: &RawTracePointContext) {
+    if let Some(count) = EXECUTED.get_ptr_mut(0) {
+        // SAFETY: the map's value is an aligned u32 that lives as long as the program.
+        unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(count, 1) };
+    }
     let current: u64 = ctx.arg(0);
     let memory: u64 = task::kernel(current, maps::task_mm());
     let (start, end): (u64, u64) =
@@ -29,10 +35,17 @@ pub fn executed(ctx: &RawTracePointContext) {
     }
 }
 
+/// How many times that was.
+#[inline(always)]
+pub fn count() -> u32 {
+    // SAFETY: the map's value; read in one piece.
+    EXECUTED.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() })
+}
+
 /// One record with room for `N` bytes of arguments.
 #[inline(always)]
 fn record<const N: usize>(ctx: &RawTracePointContext, start: u64, total: u32) {
-    let Some(mut place) = PROCESSES.reserve::<Record<N>>(0) else { return count(lost::EVENTS) };
+    let Some(mut place) = PROCESSES.reserve::<Record<N>>(0) else { return maps::count(lost::EVENTS) };
     let record = place.as_mut_ptr();
     let ppid = task::parent(ctx.arg(0));
     let path: u64 = task::kernel(ctx.arg(2), maps::binprm_interp());

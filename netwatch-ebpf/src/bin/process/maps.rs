@@ -51,6 +51,10 @@ pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 #[map]
 pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Element 0: how many programs the run's processes have executed. Written by `exec`, read by `socket`.
+#[map]
+pub static EXECUTED: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
 #[map]
 pub static PROCESSES: RingBuf = RingBuf::with_byte_size(1 << 19, 0);

@@ -9,7 +9,7 @@ use netwatch_common::address::Address;
 use netwatch_common::process::{Closed, Known, Socket, TURNS, kind, lost};
 
 use crate::maps::{self, SOCKETS, count, tell};
-use crate::task;
+use crate::{exec, task};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -137,7 +137,7 @@ pub unsafe fn connect6(ctx: *mut bpf_sock_addr) {
 #[inline(always)]
 pub unsafe fn sendmsg4(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(place4(ctx)), AF_INET) }
+    unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(place4(ctx)), || Some(AF_INET)) }
 }
 
 /// `cgroup/sendmsg6`: a message with an address.
@@ -147,7 +147,7 @@ pub unsafe fn sendmsg4(ctx: *mut bpf_sock_addr) {
 #[inline(always)]
 pub unsafe fn sendmsg6(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(place6(ctx)), AF_INET6) }
+    unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(place6(ctx)), || Some(AF_INET6)) }
 }
 
 /// `cgroup/recvmsg4` and `cgroup/recvmsg6`: a message whose sender was asked for.
@@ -157,17 +157,18 @@ pub unsafe fn sendmsg6(ctx: *mut bpf_sock_addr) {
 #[inline(always)]
 pub unsafe fn received(ctx: *mut bpf_sock_addr) {
     // SAFETY: the caller's promise.
-    unsafe { used(bpf_get_socket_cookie(ctx.cast()), None, (*ctx).family as u16) }
+    unsafe { used(bpf_get_socket_cookie(ctx.cast()), None, || Some((*ctx).family as u16)) }
 }
 
 /// The tracepoint `sock_send_length` (Linux 6.3): the one place that sees TCP's senders, and what no message came of.
 #[inline(always)]
 pub fn sent(ctx: &RawTracePointContext) {
-    let result: i32 = ctx.arg::<u64>(1) as i32;
-    let Some((cookie, family)) = cookie_of(ctx.arg(0)) else { return };
+    let (sock, result) = (ctx.arg(0), ctx.arg::<u64>(1) as i32);
+    let Some(cookie) = cookie_of(sock) else { return };
     if result >= 0 {
-        return used(cookie, None, family);
+        return used(cookie, None, || family_of(sock));
     }
+    let Some(family) = family_of(sock) else { return };
     let Some(known) = SOCKETS.get_ptr_mut(cookie) else { return };
     // SAFETY: the value is the map's and plain data; of two that fail at the same time one may be counted for both.
     let (address, port, protocol, failures) = unsafe {
@@ -192,26 +193,29 @@ fn is_no_failure(result: i32) -> bool {
     matches!(-result, 4 | 11 | 512..=516)
 }
 
-/// The tracepoint `sock_recv_length` (Linux 6.3): a process may only read from a socket that it was given.
+/// The tracepoint `sock_recv_length` (Linux 6.3): a process may only read from a socket that it was given. A message may be empty.
 #[inline(always)]
 pub fn received_length(ctx: &RawTracePointContext) {
-    let result: i32 = ctx.arg::<u64>(1) as i32;
-    if result > 0
-        && let Some((cookie, family)) = cookie_of(ctx.arg(0))
+    let (sock, result) = (ctx.arg(0), ctx.arg::<u64>(1) as i32);
+    if result >= 0
+        && let Some(cookie) = cookie_of(sock)
     {
-        used(cookie, None, family);
+        used(cookie, None, || family_of(sock));
     }
 }
 
-/// Of a `struct sock`, if it is of the internet and has one.
+/// Of a `struct sock`, if it has one.
 #[inline(always)]
-fn cookie_of(sock: u64) -> Option<(u64, u16)> {
-    let family: u16 = task::kernel(sock, maps::sock_family());
-    if family != AF_INET && family != AF_INET6 {
-        return None;
-    }
+fn cookie_of(sock: u64) -> Option<u64> {
     let cookie: u64 = task::kernel(sock, maps::sock_cookie());
-    (cookie != 0).then_some((cookie, family))
+    (cookie != 0).then_some(cookie)
+}
+
+/// Of a `struct sock`, if it is the internet's.
+#[inline(always)]
+fn family_of(sock: u64) -> Option<u16> {
+    let family: u16 = task::kernel(sock, maps::sock_family());
+    (family == AF_INET || family == AF_INET6).then_some(family)
 }
 
 /// A step in the life of a socket: always told.
@@ -227,7 +231,7 @@ fn step(kind: u32, cookie: u64, netns: u64, place: Place) {
         address: if goes { address } else { Address::default() },
         turns: 0,
         failures: 0,
-        zero: 0,
+        executed: exec::count(),
     };
     if SOCKETS.insert(cookie, known, 0).is_err() {
         count(lost::SOCKETS);
@@ -235,41 +239,59 @@ fn step(kind: u32, cookie: u64, netns: u64, place: Place) {
     tell(Socket { head: task::head(kind), cookie, netns, address, port, family, protocol, errno: 0 });
 }
 
-/// A use of a socket: told if another process, or another program of it, used it last.
+/// A use of a socket: told if another process, or another program of it, used it last. Its `family`, if it is one of the internet's, and the
+/// program are asked for only where that may be: reading the kernel's memory is what costs most here.
 #[inline(always)]
-fn used(cookie: u64, to: Option<Place>, family: u16) {
-    let (pid, program) = (task::pid(), task::current_program());
-    let (protocol, seen) = match SOCKETS.get_ptr_mut(cookie) {
-        Some(known) => {
-            // SAFETY: the value is the map's; another process that uses the socket at the same time may only make a record more.
-            unsafe {
-                let is_same = (*known).pid == pid && (*known).program == program;
-                ((*known).pid, (*known).program) = (pid, program);
-                if let Some(to) = &to {
-                    ((*known).address, (*known).port) = (to.address, to.port);
-                }
-                let is_told = is_same || (*known).turns >= TURNS;
-                if !is_told {
-                    (*known).turns += 1;
-                }
-                ((*known).protocol, is_told)
+fn used(cookie: u64, to: Option<Place>, family: impl FnOnce() -> Option<u16>) {
+    let (pid, executed) = (task::pid(), exec::count());
+    let known = SOCKETS.get_ptr_mut(cookie);
+    if let Some(known) = known {
+        // SAFETY: the value is the map's; another process that uses the socket at the same time may only make a record more.
+        unsafe {
+            if let Some(to) = &to {
+                ((*known).address, (*known).port) = (to.address, to.port);
+            }
+            if (*known).pid == pid && (*known).executed == executed {
+                return;
             }
         }
+    }
+    let Some(family) = family() else { return };
+    let program = task::current_program();
+    let (protocol, address, port) = to.map_or((0, Address::default(), 0), |to| (to.protocol, to.address, to.port));
+    let protocol = match known {
+        // SAFETY: as above.
+        Some(known) => match unsafe { change_hands(known, pid, program, executed) } {
+            Some(protocol) => protocol,
+            None => return,
+        },
         None => {
-            let protocol = to.as_ref().map_or(0, |to| to.protocol);
-            let (address, port) = to.as_ref().map_or((Address::default(), 0), |to| (to.address, to.port));
-            let known = Known { pid, program, port, protocol, address, turns: 0, failures: 0, zero: 0 };
+            let known = Known { address, port, protocol, pid, program, executed, turns: 0, failures: 0 };
             if SOCKETS.insert(cookie, known, 0).is_err() {
                 count(lost::SOCKETS);
             }
-            (protocol, false)
+            protocol
         }
     };
-    if seen {
-        return;
-    }
-    let (address, port) = to.map_or((Address::default(), 0), |to| (to.address, to.port));
     tell(Socket { head: task::head(kind::USED), cookie, netns: 0, address, port, family, protocol, errno: 0 });
+}
+
+/// Notes who has the socket now. Its protocol, if that is another than before, and is to be told.
+///
+/// # Safety
+/// `known` is a live value of SOCKETS.
+#[inline(always)]
+unsafe fn change_hands(known: *mut Known, pid: u32, program: u32, executed: u32) -> Option<u16> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let is_same = (*known).pid == pid && (*known).program == program;
+        ((*known).pid, (*known).program, (*known).executed) = (pid, program, executed);
+        if is_same || (*known).turns >= TURNS {
+            return None;
+        }
+        (*known).turns += 1;
+        Some((*known).protocol)
+    }
 }
 
 /// # Safety

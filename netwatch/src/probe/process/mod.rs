@@ -51,16 +51,22 @@ const PROGRAMS: [(&str, Kind); 17] = [
     ("connect6", of_address(at::BPF_CGROUP_INET6_CONNECT)),
     ("sendmsg4", of_address(at::BPF_CGROUP_UDP4_SENDMSG)),
     ("sendmsg6", of_address(at::BPF_CGROUP_UDP6_SENDMSG)),
-    ("recvmsg4", of_address(at::BPF_CGROUP_UDP4_RECVMSG)),
-    ("recvmsg6", of_address(at::BPF_CGROUP_UDP6_RECVMSG)),
     ("connect_unix", of_address(at::BPF_CGROUP_UNIX_CONNECT)),
     ("sendmsg_unix", of_address(at::BPF_CGROUP_UNIX_SENDMSG)),
     ("sched_process_fork", TRACEPOINT),
     ("sched_process_exec", TRACEPOINT),
     ("sched_process_exit", TRACEPOINT),
     ("sock_send_length", TRACEPOINT),
-    ("sock_recv_length", TRACEPOINT),
+    (RECEIVED, TRACEPOINT),
+    ("recvmsg4", of_address(at::BPF_CGROUP_UDP4_RECVMSG)),
+    ("recvmsg6", of_address(at::BPF_CGROUP_UDP6_RECVMSG)),
 ];
+
+/// Sees every message that is received.
+const RECEIVED: &str = "sock_recv_length";
+/// Of no use beside it (before Linux 6.3 it is not there). While they are attached, every process of the machine pays for them that receives
+/// datagrams and asks who sent them.
+const INSTEAD_OF_RECEIVED: [&str; 2] = ["recvmsg4", "recvmsg6"];
 
 /// The one that every system call of the machine pays for.
 const FAILED_CALLS: (&str, Kind) = ("sys_exit", TRACEPOINT);
@@ -119,8 +125,12 @@ impl ProcessProbe {
         let cgroups = self.loaded.map("CGROUP").as_fd();
         let failed = |cause| Error::os("attach programs to", "the run's cgroup", cause);
         sys::map_update(cgroups, &0_u32.to_ne_bytes(), &cgroup.as_raw_fd().to_ne_bytes()).map_err(failed)?;
+        let mut sees_received = false;
         for (name, kind) in PROGRAMS.into_iter().chain([FAILED_CALLS]) {
             let Some(program) = self.loaded.loaded(name) else { continue };
+            if sees_received && INSTEAD_OF_RECEIVED.contains(&name) {
+                continue;
+            }
             let attached = match kind.program {
                 BPF_PROG_TYPE_RAW_TRACEPOINT => {
                     let tracepoint = CString::new(name).expect("a name without zeros");
@@ -129,7 +139,10 @@ impl ProcessProbe {
                 _ => sys::cgroup_attach(program, cgroup, kind.attach),
             };
             match attached {
-                Ok(link) => self.links.push(link),
+                Ok(link) => {
+                    self.links.push(link);
+                    sees_received |= name == RECEIVED;
+                }
                 Err(cause) => self.refused.push((name, Error::os("attach program", name, cause))),
             }
         }
