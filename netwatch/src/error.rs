@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::escape::{escape, escape_lines};
+
 /// Shorthand for results that fail with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -49,17 +51,21 @@ impl Error {
     }
 }
 
+/// Names and texts of others (a file's, a server's) are shown and not obeyed by the terminal; a cause may have several lines.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}", self.operation)?;
         if !self.object.is_empty() {
-            write!(f, " {}", self.object)?;
+            write!(f, " {}", escape(&self.object))?;
         }
-        match &self.cause {
-            Cause::Os(error) => write!(f, ": {}", describe(error))?,
-            Cause::Said(text) => write!(f, ": {text}")?,
-        }
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, ": {hint}"))
+        let cause = match &self.cause {
+            Cause::Os(error) => &describe(error),
+            Cause::Said(text) => text,
+        };
+        [Some(cause), self.hint.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|text| write!(f, ": {}", escape_lines(text)))
     }
 }
 
@@ -93,6 +99,17 @@ mod tests {
             "cannot attach classifier to nw3f2a: Operation not permitted (EPERM): run with sudo"
         );
         assert_eq!(error.errno(), Some(nix::errno::Errno::EPERM));
+    }
+
+    #[test]
+    fn a_hostile_name_is_shown_and_not_obeyed() {
+        let error = Error::said("read", "a\u{1b}]0;title\u{7}\nb", "line 1\nline\r2 \u{202e}").hint("try \u{9b}2J");
+        assert_eq!(
+            error.to_string(),
+            "cannot read a\\u{1b}]0;title\\u{7}\\nb: line 1\nline\\r2 \\u{202e}: try \\u{9b}2J"
+        );
+        let error = Error::os("read", "x", io::Error::other("\u{1b}[31m"));
+        assert_eq!(error.to_string(), "cannot read x: \\u{1b}[31m");
     }
 
     #[test]

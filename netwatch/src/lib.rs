@@ -8,6 +8,7 @@ pub mod diff;
 pub mod dns;
 pub mod doctor;
 pub mod error;
+pub mod escape;
 pub mod exit;
 pub mod export;
 mod faults;

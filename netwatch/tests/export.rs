@@ -59,6 +59,20 @@ fn csv_has_a_header_with_units_and_a_row_a_flow() {
     assert_eq!(cell(dns, "handshake_rtt_ns"), "", "absent is empty");
 }
 
+/// A spreadsheet would run it; numbers and flags are not touched.
+#[test]
+fn what_looks_like_a_formula_is_text_in_csv() {
+    let mut report = report();
+    report.run.id = "=cmd|' /C calc'!A0".to_owned();
+    let text = exported(&[&report], Table::Flows, Format::Csv);
+    let mut reader = csv::Reader::from_reader(text.as_slice());
+    let row = reader.records().next().unwrap().unwrap();
+    assert_eq!(row.get(0), Some("'=cmd|' /C calc'!A0"));
+    let parquet = exported(&[&report], Table::Flows, Format::Parquet);
+    let is_there = |text: &[u8]| parquet.windows(text.len()).any(|window| window == text);
+    assert!(is_there(b"=cmd|") && !is_there(b"'=cmd|"), "no spreadsheet reads Parquet");
+}
+
 #[test]
 fn csv_of_the_series_has_a_row_a_step() {
     let text = String::from_utf8(exported(&[&report()], Table::Series, Format::Csv)).unwrap();

@@ -1,12 +1,11 @@
 //! `netwatch diff`: what differs between runs, as a gate for releases.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::complain;
 use super::report::source::{self, Source};
+use super::{complain, print};
 use crate::diff::{How, Kind, Options, compare};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -186,13 +185,5 @@ fn options(arguments: &DiffArgs) -> Options {
         min_count: arguments.min_count,
         only: if only.is_empty() { Kind::ALL.into() } else { only },
         hows: How::ALL.into_iter().filter(|how| !ignored(how)).collect(),
-    }
-}
-
-/// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &[u8]) -> Result<()> {
-    match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::os("write to", "standard output", error)),
-        _ => Ok(()),
     }
 }

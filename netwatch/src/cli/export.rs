@@ -1,12 +1,12 @@
 //! `netwatch export`: flows and series of recorded runs, for data bases and notebooks.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::complain;
 use super::report::source::{self, Source};
+use super::{complain, print};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::export::{self, Exported, Format, Table};
@@ -105,13 +105,5 @@ fn format_of(arguments: &ExportArgs) -> Format {
         Some(FormatChoice::Csv) => Format::Csv,
         None if ends("parquet") => Format::Parquet,
         None => Format::Csv,
-    }
-}
-
-/// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &[u8]) -> Result<()> {
-    match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::os("write to", "standard output", error)),
-        _ => Ok(()),
     }
 }

@@ -1,17 +1,19 @@
 //! `netwatch history`: the runs that were kept.
 
-use std::io::{self, IsTerminal, Write};
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{ColorChoice, complain};
+use super::{ColorChoice, complain, print};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::record::{self, Completeness, Store, Stored};
 use crate::rights;
 use crate::run::Show;
+use crate::sink::escape;
 use crate::sink::history::{Entry, Held, State, json, table};
 use crate::target::user::Identity;
 
@@ -103,12 +105,12 @@ fn act(arguments: &HistoryArgs, user: &Identity) -> Result<()> {
 fn list(store: &Store, arguments: &ListArgs) -> Result<()> {
     let entries: Vec<Entry> = store.list()?.iter().map(entry).collect();
     if arguments.json {
-        return print(&json(&entries));
+        return print(json(&entries));
     }
     if entries.is_empty() {
-        return print(&format!("no run is kept in {}\n", store.folder().display()));
+        return print(format!("no run is kept in {}\n", escape(&store.folder().display().to_string())));
     }
-    print(&table(
+    print(table(
         &entries,
         io::stdout().is_terminal().then(|| Show::on(&io::stdout(), false, false, ColorChoice::Never).width()),
     ))
@@ -153,16 +155,16 @@ fn show(store: &Store, arguments: &ShowArgs) -> Result<()> {
     let recorded = record::read_file(&store.find(arguments.run.as_deref())?)?;
     let show = Show::on(&io::stdout(), arguments.json, false, arguments.color);
     let text = show.screen(&recorded.report, false).unwrap_or_default();
-    print(&String::from_utf8_lossy(&text))
+    print(text)
 }
 
-/// All of them are found before the first is removed, so that numbers mean what the list said.
+/// All of them are found before the first is removed, so that numbers mean what the list said. One that is named twice is one.
 fn remove(store: &Store, arguments: &RmArgs) -> Result<()> {
     if arguments.all {
         let mut over = store.list()?.into_iter().filter(|run| !record::is_live(&run.path));
         return over.try_for_each(|run| record::remove(&run.path));
     }
-    let paths = arguments.runs.iter().map(|run| store.find(Some(run))).collect::<Result<Vec<_>>>()?;
+    let paths = arguments.runs.iter().map(|run| store.find(Some(run))).collect::<Result<BTreeSet<_>>>()?;
     for path in &paths {
         refuse_live(path)?;
         // What has a recording's name in its folder may be damaged; elsewhere a file has to be one.
@@ -180,12 +182,4 @@ fn refuse_live(path: &Path) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::os("write to", "standard output", error)),
-        _ => Ok(()),
-    }
 }

@@ -1,12 +1,10 @@
 //! `netwatch list`: the runs that are alive.
 
-use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::complain;
-use crate::error::{Error, Result};
+use super::{complain, print};
 use crate::exit::Exit;
 use crate::sink::json::harmless;
 use crate::state::{RunCard, RunDir};
@@ -20,7 +18,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) fn main(arguments: &ListArgs) -> Exit {
-    match RunDir::live().and_then(|cards| print(arguments, &cards)) {
+    match RunDir::live().and_then(|cards| print(text(arguments, &cards))) {
         Ok(()) => Exit::Success,
         Err(error) => {
             complain(&error);
@@ -29,13 +27,12 @@ pub(super) fn main(arguments: &ListArgs) -> Exit {
     }
 }
 
-fn print(arguments: &ListArgs, cards: &[RunCard]) -> Result<()> {
-    let text = if arguments.json {
+fn text(arguments: &ListArgs, cards: &[RunCard]) -> String {
+    if arguments.json {
         harmless::text(&cards)
     } else {
         table(cards, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-    };
-    io::stdout().write_all(text.as_bytes()).map_err(|error| Error::os("write to", "standard output", error))
+    }
 }
 
 fn table(cards: &[RunCard], now: Duration) -> String {

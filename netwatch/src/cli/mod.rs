@@ -7,6 +7,7 @@ mod doctor;
 mod export;
 mod history;
 mod list;
+mod print;
 mod replay;
 mod report;
 mod run;
@@ -19,6 +20,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Error;
 use crate::exit::Exit;
 
+use print::print;
 pub use run::{By, ColorChoice, Linger, RunArgs};
 
 /// What does this program talk to? Every packet of one command, counted in the kernel and reconciled to the last byte.

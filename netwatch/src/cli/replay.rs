@@ -1,6 +1,6 @@
 //! `netwatch replay`: the flags, as typed, and what becomes of the report.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Gid, Uid};
 
-use super::{ColorChoice, complain};
+use super::{ColorChoice, complain, print};
 use crate::capture::{Capture, End};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
@@ -109,14 +109,6 @@ fn replayed(arguments: &ReplayArgs) -> Result<Exit> {
 fn caller() -> Result<(Uid, Gid)> {
     let caller = Identity::of_sudo()?;
     Ok(caller.map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid)))
-}
-
-/// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &[u8]) -> Result<()> {
-    match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::os("write to", "standard output", error)),
-        _ => Ok(()),
-    }
 }
 
 fn exit_of(done: &Replayed) -> Exit {

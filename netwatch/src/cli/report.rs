@@ -13,11 +13,11 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint};
 use nix::unistd::{Gid, Uid};
 
-use super::{By, ColorChoice, complain};
+use super::{By, ColorChoice, complain, print};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::run::{Output, PLAIN_WIDTH, Show};
-use crate::sink::summary;
+use crate::sink::{escape, summary};
 use crate::target::user::Identity;
 use format::Format;
 use patience::Patience;
@@ -118,7 +118,7 @@ fn report(arguments: &ReportArgs) -> Result<()> {
 fn show(path: &Path, caller: Option<&Identity>, quiet: bool) -> Result<()> {
     if !quiet {
         // A closed standard error changes nothing.
-        let _ = writeln!(io::stderr(), "netwatch: opening {}", path.display());
+        let _ = writeln!(io::stderr(), "netwatch: opening {}", escape(&path.display().to_string()));
     }
     browser::open(path, caller)
 }
@@ -146,14 +146,6 @@ fn named_after(sources: &[Source], format: Format) -> PathBuf {
     let name: String = sources.first().map(Source::name).unwrap_or_default();
     let safe: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
     format!("netwatch-{safe}.{}", format.ending()).into()
-}
-
-/// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &[u8]) -> Result<()> {
-    match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::os("write to", "standard output", error)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How much is kept, and what was not kept.
 
+use serde::Serialize;
+
 /// Bounds of memory. They hold whatever the traffic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -45,8 +47,8 @@ impl Limits {
     }
 }
 
-/// What could not be kept or read, by reason. Each costs names, none costs counts.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// What could not be kept or read, by reason. Each costs names, none costs counts. The document has them as they are here.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Lost {
     /// Directions of flows in which something began that had more bytes than may wait, or pieces too far apart.
     pub direction_bytes: u64,

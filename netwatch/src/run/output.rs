@@ -19,13 +19,14 @@ pub(crate) struct Output {
 
 impl Output {
     /// Opens or creates the file as `owner` would; an older report stays until there is a new one: what sudo's caller may not write, netwatch does not write for them.
+    /// A new one is for its owner alone, because command lines can hold secrets; one that is there keeps its mode.
     pub(crate) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
         let file = as_user(owner, || {
             OpenOptions::new()
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(0o644)
+                .mode(0o600)
                 .custom_flags(libc::O_NOCTTY)
                 .open(path)
         })
@@ -53,6 +54,9 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -60,6 +64,18 @@ mod tests {
         let output = Output::create(Path::new("/dev/full"), (Uid::effective(), Gid::effective())).expect("it opens");
         let error = output.write(b"report").expect_err("it is full").to_string();
         assert!(error.contains("(ENOSPC)"), "{error}");
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_and_an_older_one_keeps_its_mode() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        File::create(&old).and_then(|file| file.set_permissions(Permissions::from_mode(0o644))).expect("made");
+        for (path, mode) in [(new, 0o600), (old, 0o644)] {
+            let output = Output::create(&path, (Uid::effective(), Gid::effective())).expect("it opens");
+            output.write(b"report").expect("written");
+            assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, mode, "{}", path.display());
+        }
     }
 
     #[test]

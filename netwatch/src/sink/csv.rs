@@ -162,7 +162,7 @@ fn facts(flow: &Flow) -> [String; 13] {
 
 /// Text that somebody else chose. A spreadsheet takes a cell that begins with one of these for a formula, and may run it; an apostrophe in front makes it
 /// text (OWASP, "CSV Injection").
-fn said(text: &str) -> String {
+pub fn said(text: &str) -> String {
     let is_formula =
         text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     let safe = if is_formula { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) };

@@ -2,7 +2,6 @@
 
 pub mod csv;
 pub mod diff;
-mod escape;
 pub mod history;
 pub mod html;
 pub mod json;
@@ -10,5 +9,5 @@ pub mod markdown;
 pub mod summary;
 mod words;
 
+pub use crate::escape::escape;
 pub use crate::report::rfc3339;
-pub use escape::escape;

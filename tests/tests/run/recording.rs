@@ -100,7 +100,7 @@ fn runs_are_listed_shown_and_removed_by_who_made_them() {
     assert_eq!((&listed[0]["exit_code"], &listed[1]["exit_code"]), (&1.into(), &0.into()), "{listed:#}");
     assert_eq!(listed[1]["state"], "complete");
     assert!(net.host.sh(&format!("{user} history show 2")).contains("exit code 0"));
-    net.host.sh(&format!("{user} history rm 2"));
+    net.host.sh(&format!("{user} history rm 2 2"));
     assert_eq!(files(&folder), recordings[1..]);
     net.host.sh(&format!("{user} history rm --all"));
     assert!(net.host.sh(&format!("{user} history")).contains("no run is kept"));

@@ -112,7 +112,9 @@ fn a_full_disk_ends_the_recording_and_not_the_run() {
     run.assert_code(125);
     assert!(run.stdout.contains("done"), "{run}");
     assert!(run.stderr.contains("small/x.netwatch: No space left on device (ENOSPC)"), "{run}");
-    assert!(run.report()["flows"].as_array().unwrap().len() > 500, "the report itself is whole");
+    // Of 508 datagrams some have a port in common.
+    assert_eq!(run.report()["totals"]["egress"]["packets"], 508, "the report itself is whole");
+    assert!(run.report()["flows"].as_array().unwrap().len() > 400, "{run}");
     net.host.sh("rm small/fill");
     let read = net.host.netwatch(&["report", "--format", "json", "small/x.netwatch"]);
     let report: Value = serde_json::from_str(&read.assert_ok().stdout).unwrap();

@@ -77,12 +77,16 @@ fn forbidden(module: &str, path: &str) -> Option<String> {
         "export" if only(&[&PURE[..], &["error", "sink"]].concat()) => {
             Some("export uses pure modules and sink only".into())
         }
+        "escape" if crate_module.is_some_and(|used| used != module) => Some("escape uses nothing of ours".into()),
+        "error" if only(&["escape"]) => Some("error uses escape only".into()),
         "rights" if only(&["error", "target"]) => Some("rights uses target only".into()),
         "capture" if only(&[&PURE[..], &["error"]].concat()) => Some("capture uses pure modules only".into()),
         "replay" if only(&[&PURE[..], &["capture", "error", "netns", "probe"]].concat()) => {
             Some("replay uses capture, probe, netns and pure modules only".into())
         }
-        "sink" | "tui" if only(&[&PURE[..], &["error"]].concat()) => Some(format!("{module} uses pure modules only")),
+        "sink" | "tui" if only(&[&PURE[..], &["error", "escape"]].concat()) => {
+            Some(format!("{module} uses pure modules only"))
+        }
         "netns" | "dns" | "target" | "state" | "guardian" | "doctor"
             if ["cli", "sink", "run", "pipeline"].contains(&used) =>
         {

@@ -1,4 +1,5 @@
-//! The first and only file system of the virtual machine: busybox, `ip`, netwatch, its unit tests, the libraries they need, and modules.
+//! The first and only file system of the virtual machine: busybox, `ip`, bash and Python (which its tests run),
+//! netwatch, its unit tests, the libraries they need, and modules.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,6 +8,7 @@ use std::process::Command;
 
 use super::kernel::Kernel;
 use super::newc::{Archive, Entry};
+use super::python::Python;
 use crate::Result;
 use crate::command::{self, cargo, output};
 use crate::programs;
@@ -49,17 +51,26 @@ pub fn write(path: &Path, kernel: &Kernel, programs: &Programs) -> Result {
     archive.add("init", Entry::Script(include_str!("init.sh")));
     archive.add("bin/client", Entry::Script(include_str!("client.sh")));
     archive.add("sbin/modprobe", Entry::Script(include_str!("modprobe.sh")));
-    let (busybox, ip) = (find("busybox")?, find("ip")?);
+    let (busybox, ip, bash, python) = (find("busybox")?, find("ip")?, find("bash")?, Python::find()?);
     let binaries = [
         ("bin/busybox", &busybox),
         ("sbin/ip", &ip),
+        ("bin/bash", &bash),
         ("bin/netwatch", &programs.netwatch),
         ("bin/netwatch-tests", &programs.tests),
     ];
-    for (name, from) in binaries {
+    for &(name, from) in &binaries {
         archive.add(name, Entry::Copy { from: from.clone(), executable: true });
     }
-    for library in libraries(&[&busybox, &ip, &programs.netwatch, &programs.tests])? {
+    // It looks for its modules from where it is, and through a link.
+    archive
+        .add(&python.interpreter.to_string_lossy(), Entry::Copy { from: python.interpreter.clone(), executable: true });
+    archive.add("bin/python3", Entry::Link(python.interpreter.clone()));
+    for module in &python.modules {
+        archive.add(&module.to_string_lossy(), Entry::Copy { from: module.clone(), executable: false });
+    }
+    let binaries = binaries.iter().map(|(_, from)| *from).chain([&python.interpreter]).chain(python.libraries());
+    for library in libraries(binaries)? {
         archive.add(&library.to_string_lossy(), Entry::Copy { from: library.clone(), executable: true });
     }
     for (name, from) in kernel.modules()? {
@@ -85,7 +96,7 @@ fn find(program: &str) -> Result<PathBuf> {
 }
 
 /// The shared libraries of these programs and the loader itself, so that what was built on this machine finds the ones of this machine.
-fn libraries(programs: &[&PathBuf]) -> Result<Vec<PathBuf>> {
+fn libraries<'a>(programs: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for program in programs {
         // It fails for static programs, which need none.

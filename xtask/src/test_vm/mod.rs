@@ -1,5 +1,5 @@
 //! netwatch on older kernels: each is booted in emulation with a small initramfs, where the classifier's own tests (load, attach, golden
-//! packets, counts on a real link) and one whole run have to succeed. Nothing of this machine but the folder `target/vm` changes, except for
+//! packets, counts on a real link), those of the programs that follow processes, and one whole run have to succeed. Nothing of this machine but the folder `target/vm` changes, except for
 //! the packages that are installed where they are missing.
 
 mod initramfs;
@@ -7,6 +7,7 @@ mod kernel;
 mod machine;
 mod newc;
 mod package;
+mod python;
 mod verdict;
 
 use std::fs;
@@ -41,7 +42,7 @@ pub struct Arguments {
     #[arg(long = "kernel", value_name = "SERIES", default_values = ["6.1", "6.12"])]
     kernels: Vec<String>,
     /// Only unit tests whose name contains this
-    #[arg(default_value = "probe::tests")]
+    #[arg(default_value = "probe::")]
     filter: String,
     /// A kernel without a package in apt's index is no failure
     #[arg(long)]

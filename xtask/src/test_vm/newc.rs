@@ -14,6 +14,8 @@ pub enum Entry {
         from: PathBuf,
         executable: bool,
     },
+    /// A symbolic link to there.
+    Link(PathBuf),
     /// A script.
     Script(&'static str),
 }
@@ -38,6 +40,7 @@ impl Archive {
             let (mode, content) = match entry {
                 Entry::Directory => (0o040_755, Vec::new()),
                 Entry::Copy { from, executable } => (if *executable { 0o100_755 } else { 0o100_644 }, read(from)?),
+                Entry::Link(to) => (0o120_777, to.as_os_str().as_encoded_bytes().to_vec()),
                 Entry::Script(text) => (0o100_755, text.as_bytes().to_vec()),
             };
             member(to, number, mode, path, &content)?;
@@ -80,6 +83,7 @@ mod tests {
     fn an_archive_is_what_the_format_says() {
         let mut archive = Archive::default();
         archive.add("/bin/sh", Entry::Script("#!/x\n!"));
+        archive.add("bin/to", Entry::Link("sh".into()));
         let mut bytes = Vec::new();
         archive.write(&mut bytes).expect("memory");
         let zero = "00000000";
@@ -92,6 +96,8 @@ mod tests {
             "bin\0\0\0".to_owned(),
             header("00000002", "000081ed", "00000006", "00000007"),
             "bin/sh\0\0\0\0#!/x\n!\0\0".to_owned(),
+            header("00000003", "0000a1ff", "00000002", "00000007"),
+            "bin/to\0\0\0\0sh\0\0".to_owned(),
             header(zero, zero, zero, "0000000b"),
             "TRAILER!!!\0\0\0\0".to_owned(),
         ];

@@ -103,7 +103,8 @@ pub fn forked(ctx: &RawTracePointContext) {
     tell(Fork { head, ppid: parent(child), maker });
 }
 
-/// A thread ends; of a process only the last is told, after which nothing of it comes but the closing of its sockets.
+/// A thread ends; of a process only the last is told, or all that get here at that moment, after which nothing of it comes but the closing of its
+/// sockets.
 #[inline(always)]
 pub fn ended(ctx: &RawTracePointContext) {
     let signal: u64 = kernel(ctx.arg(0), maps::task_signal());

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::sink::escape::is_harmful;
+use crate::escape::is_harmful;
 
 /// Writes a value, indented.
 pub fn pretty(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {

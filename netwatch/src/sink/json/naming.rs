@@ -97,21 +97,7 @@ pub(super) struct JsonNaming {
     flows: Share,
     unnamed: Share,
     hidden: BTreeMap<&'static str, Share>,
-    lost: Lost,
-}
-
-#[derive(Serialize)]
-struct Lost {
-    direction_bytes: u64,
-    waiting_bytes: u64,
-    open_flows: u64,
-    flows: u64,
-    addresses: u64,
-    names: u64,
-    lookups: u64,
-    pending: u64,
-    records: u64,
-    http2_broken: u64,
+    lost: name::Lost,
 }
 
 impl<'a> Known<'a> {
@@ -221,36 +207,7 @@ impl From<&Naming> for JsonNaming {
             flows: naming.flows.into(),
             unnamed: naming.unnamed.into(),
             hidden: naming.hidden.iter().map(|(why, share)| (why.name(), (*share).into())).collect(),
-            lost: naming.lost.into(),
-        }
-    }
-}
-
-impl From<name::Lost> for Lost {
-    fn from(lost: name::Lost) -> Self {
-        let name::Lost {
-            direction_bytes,
-            waiting_bytes,
-            open_flows,
-            flows,
-            addresses,
-            names,
-            lookups,
-            pending,
-            records,
-            http2_broken,
-        } = lost;
-        Self {
-            direction_bytes,
-            waiting_bytes,
-            open_flows,
-            flows,
-            addresses,
-            names,
-            lookups,
-            pending,
-            records,
-            http2_broken,
+            lost: naming.lost,
         }
     }
 }

@@ -15,8 +15,16 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// The same for text of several lines, which stay lines.
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.split('\n').map(escape).collect::<Vec<_>>().join("\n"))
+}
+
 /// The bidirectional controls are those of Unicode's UAX #9; they can make a line read differently from what it says.
-pub(super) fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -29,6 +37,11 @@ mod tests {
     fn terminal_escapes_and_reordering_are_shown_not_obeyed() {
         assert_eq!(escape("\x1b[31mred\x07\n\u{9b}"), r"\u{1b}[31mred\u{7}\n\u{9b}");
         assert_eq!(escape("a\u{202e}b"), r"a\u{202e}b");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(escape_lines("a\n\u{1b}[2Jb\n"), "a\n\\u{1b}[2Jb\n");
     }
 
     #[test]
