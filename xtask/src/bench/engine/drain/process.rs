@@ -26,13 +26,16 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Prints CPU and memory of a real run.
 pub fn measure(scene: &Scene) -> Result {
     let busy = ["--flows", &ACTIVE.to_string(), "--rate", &PACKETS_PER_SECOND.to_string(), "--seconds", "30"];
-    let running = start(scene, &busy)?;
-    thread::sleep(SETTLE);
-    println!("  CPU of netwatch, {ACTIVE} new flows, all packets sampled: {:.1} % of a core", share(scene));
-    thread::sleep(SAMPLED);
-    println!("  CPU of netwatch, {ACTIVE} active flows: {}", goal::at_most(share(scene), 8.0, "% of a core"));
-    running.signal(libc::SIGTERM);
-    running.finish();
+    for (flags, what) in [(&["-q", "--no-record"][..], "not recorded"), (&["-q"], "recorded")] {
+        let running = start(scene, flags, &busy)?;
+        thread::sleep(SETTLE);
+        println!("  CPU of netwatch, {ACTIVE} new flows, all packets sampled, {what}: {:.1} % of a core", share(scene));
+        thread::sleep(SAMPLED);
+        let share = goal::at_most(share(scene), 8.0, "% of a core");
+        println!("  CPU of netwatch, {ACTIVE} active flows, {what}: {share}");
+        running.signal(libc::SIGTERM);
+        running.finish();
+    }
     for (flows, goal_mib) in [(10, 20.0), (SEEN, 300.0)] {
         let (resident, peak) = memory(scene, flows)?;
         println!(
@@ -50,11 +53,11 @@ fn share(scene: &Scene) -> f64 {
     (ticks(scene) - before) / TICKS_PER_SECOND / started.elapsed().as_secs_f64() * 100.0
 }
 
-fn start(scene: &Scene, flags: &[&str]) -> Result<Running> {
-    let sender = scene.sender(flags);
+fn start(scene: &Scene, flags: &[&str], sending: &[&str]) -> Result<Running> {
+    let sender = scene.sender(sending);
     let command: Vec<&str> = sender.iter().map(String::as_str).collect();
     let options = Options { limit: LIMIT, ..Options::default() };
-    let mut running = scene.net.host.start_with(options, &["-q"], &command);
+    let mut running = scene.net.host.start_with(options, flags, &command);
     running.wait_for_stdout("sending");
     Ok(running)
 }
@@ -62,7 +65,7 @@ fn start(scene: &Scene, flags: &[&str]) -> Result<Running> {
 /// MiB of all of netwatch's processes after so many flows, and the most that one had until its end.
 fn memory(scene: &Scene, flows: u64) -> Result<(f64, f64)> {
     let flows = flows.to_string();
-    let mut running = start(scene, &["--flows", &flows, "--count", &flows, "--hold"])?;
+    let mut running = start(scene, &["-q"], &["--flows", &flows, "--count", &flows, "--hold"])?;
     // All of them, not only those that fitted into the sender's time.
     running.wait_for_stdout(&format!("sent {flows} "));
     thread::sleep(SETTLE);
