@@ -7,7 +7,8 @@ use crate::Result;
 use crate::command::output;
 
 /// Says where the interpreter and its library are, and the file of each module. `-I -S`: nothing of this user's or of installed packages.
-const LOADED: &str = "import ctypes, os, resource, socket, sys, sysconfig, threading, time
+/// `getaddrinfo` loads `encodings.idna` only when it is called.
+const LOADED: &str = "import ctypes, encodings.idna, os, resource, socket, sys, sysconfig, threading, time
 print(os.path.realpath(sys.executable))
 print(sysconfig.get_path('stdlib'))
 files = {getattr(module, '__file__', None) for module in list(sys.modules.values())}
