@@ -134,6 +134,8 @@ fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
 /// front and without.
 #[test]
 fn sequence_numbers_agree_with_the_front_and_without() {
+    // Across CPUs the front's numbers are an estimate.
+    stay_on_one_cpu();
     let data = |sequence: u32| ipv4(6, &tcp_numbered(ACK, sequence, 1, 100));
     let mut closed_window = data(1300);
     closed_window[48..50].fill(0);
