@@ -1,4 +1,5 @@
-//! JSON that a terminal can show: what JSON lets through and a terminal obeys is written as `\uXXXX`, which means the same.
+//! JSON that a terminal can show: what JSON lets through and a terminal obeys is written as JSON's own escape for it, `\u` and four digits, which means
+//! the same.
 
 use std::io::{self, Write};
 
