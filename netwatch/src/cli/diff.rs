@@ -129,7 +129,7 @@ fn diff(arguments: &DiffArgs) -> Result<bool> {
     let mut text = Vec::new();
     write(&difference, format(arguments), &mut text).map_err(|error| Error::os("write", "the difference", error))?;
     match output {
-        Some(output) => output.write(&text)?,
+        Some(output) => output.write(|out| out.write_all(&text))?,
         None if arguments.quiet => {}
         None => print(&text)?,
     }

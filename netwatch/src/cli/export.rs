@@ -78,7 +78,7 @@ fn export(arguments: &ExportArgs) -> Result<()> {
     let output = arguments.output.as_deref().map(|path| Output::create(path, (user.uid, user.gid))).transpose()?;
     let text = table_of(&runs, arguments.table, format)?;
     match output {
-        Some(output) => output.write(&text),
+        Some(output) => output.write(|out| out.write_all(&text)),
         None => print(&text),
     }
 }

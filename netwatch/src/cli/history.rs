@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{ColorChoice, complain, print};
+use super::{ColorChoice, complain, print, print_by};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::record::{self, Completeness, Store, Stored};
@@ -154,8 +154,7 @@ fn held(summary: &record::Summary) -> Held {
 fn show(store: &Store, arguments: &ShowArgs) -> Result<()> {
     let recorded = record::read_file(&store.find(arguments.run.as_deref())?)?;
     let show = Show::on(&io::stdout(), arguments.json, false, arguments.color);
-    let text = show.screen(&recorded.report, false).unwrap_or_default();
-    print(text)
+    print_by(|out| show.screen(&recorded.report, false, out))
 }
 
 /// All of them are found before the first is removed, so that numbers mean what the list said. One that is named twice is one.

@@ -20,7 +20,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Error;
 use crate::exit::Exit;
 
-use print::print;
+use print::{print, print_by};
 pub use run::{By, ColorChoice, Linger, RunArgs};
 
 /// What does this program talk to? Every packet of one command, counted in the kernel and reconciled to the last byte.

@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Gid, Uid};
 
-use super::{ColorChoice, complain, print};
+use super::{ColorChoice, complain, print_by};
 use crate::capture::{Capture, End};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
@@ -96,11 +96,9 @@ fn replayed(arguments: &ReplayArgs) -> Result<Exit> {
         replay(&mut capture, &plan, &mut progress)?
     };
     drop(progress);
-    if let Some(text) = show.screen(&done.report, output.is_some()) {
-        print(&text)?;
-    }
+    print_by(|out| show.screen(&done.report, output.is_some(), out))?;
     if let Some(output) = output {
-        output.write(&show.file(&done.report))?;
+        output.write(|out| show.file(&done.report, out))?;
     }
     Ok(exit_of(&done))
 }

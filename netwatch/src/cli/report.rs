@@ -106,7 +106,7 @@ fn report(arguments: &ReportArgs) -> Result<()> {
     let text = format.text(&sources, &look(arguments), &rules)?;
     drop(waiting);
     match output {
-        Some(output) => output.write(&text)?,
+        Some(output) => output.write(|out| out.write_all(&text))?,
         None => print(&text)?,
     }
     match path {

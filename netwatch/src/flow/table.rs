@@ -164,11 +164,12 @@ impl Table {
         }
     }
 
-    /// The flows of one scope that have an entry of their own, in the order in which they began.
-    pub fn flows(&self, scope: Scope) -> Vec<Flow> {
-        let mut flows: Vec<Flow> = self.flows_with_errors(scope).collect();
+    /// The flows of one scope that have an entry of their own, in the order in which they began. Sorted before they are copied: there may be
+    /// many.
+    pub fn flows(&self, scope: Scope) -> impl ExactSizeIterator<Item = Flow> {
+        let mut flows: Vec<&Flow> = self.flows.values().filter(|flow| flow.key.scope == scope).collect();
         flows.sort_by_key(|flow| (flow.first_seen_ns, flow.key));
-        flows
+        flows.into_iter().map(|flow| self.with_error(flow))
     }
 
     /// Every flow that has an entry of its own: who opened it, and when it was seen first and last.
@@ -188,10 +189,11 @@ impl Table {
     }
 
     fn flows_with_errors(&self, scope: Scope) -> impl Iterator<Item = Flow> {
-        self.flows
-            .values()
-            .filter(move |flow| flow.key.scope == scope)
-            .map(|flow| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
+        self.flows.values().filter(move |flow| flow.key.scope == scope).map(|flow| self.with_error(flow))
+    }
+
+    fn with_error(&self, flow: &Flow) -> Flow {
+        Flow { icmp_error: self.icmp_error(flow), ..flow.clone() }
     }
 
     /// What the other side than the opener said.
@@ -201,12 +203,12 @@ impl Table {
 
     /// One flow, if it has an entry of its own.
     pub fn flow(&self, key: &FlowKey) -> Option<Flow> {
-        self.flows.get(key).map(|flow| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
+        self.flows.get(key).map(|flow| self.with_error(flow))
     }
 
     /// The flow at a place that [`Table::keep`] gave.
     pub fn flow_at(&self, place: usize) -> Option<Flow> {
-        self.flows.get_index(place).map(|(_, flow)| Flow { icmp_error: self.icmp_error(flow), ..flow.clone() })
+        self.flows.get_index(place).map(|(_, flow)| self.with_error(flow))
     }
 
     /// Flows that began so far in one scope; a lower bound where [`Folded::at_least`] is set.

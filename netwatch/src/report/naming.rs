@@ -46,8 +46,8 @@ pub struct Naming {
 }
 
 /// Puts names to flows.
-pub(super) fn flows(flows: Vec<Flow>, names: &Names, users: &Users) -> Vec<KnownFlow> {
-    flows.into_iter().map(|one| flow(one, names, users)).collect()
+pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &Users) -> Vec<KnownFlow> {
+    flows.map(|one| flow(one, names, users)).collect()
 }
 
 /// One flow with what is known of it so far.

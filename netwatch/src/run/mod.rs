@@ -17,7 +17,7 @@ mod signals;
 mod trim;
 mod watch;
 
-pub(crate) use output::Output;
+pub(crate) use output::{BUFFER, Output};
 pub use plan::{Plan, Refusal};
 pub(crate) use show::{PLAIN_WIDTH, Show};
 
@@ -190,7 +190,7 @@ fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -
         Outcome::Ran(Ran { report, ending, recorded }) => {
             show.report(&report, plan.arguments.output.is_some());
             if let Some(output) = output {
-                output.write(&show.file(&report))?;
+                output.write(|out| show.file(&report, out))?;
             }
             recorded.wait()?;
             Ok(exit_of(ending))

@@ -1,7 +1,7 @@
 //! The file of `-o`: opened before the command starts, with the rights of who called, and complete or an error.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,9 @@ use nix::unistd::{Gid, Uid};
 
 use crate::error::{Error, Result};
 use crate::rights::as_user;
+
+/// What is written at a time.
+pub(crate) const BUFFER: usize = 64 * 1024;
 
 /// An open report file.
 #[derive(Debug)]
@@ -34,8 +37,9 @@ impl Output {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Writes the whole report and makes sure that it arrived: a full disk may only show when the data is flushed.
-    pub(crate) fn write(mut self, text: &[u8]) -> Result<()> {
+    /// Writes the whole report as `fill` makes it, so that a large one is never in memory as text, and makes sure that it arrived: a full disk
+    /// may only show when the data is flushed.
+    pub(crate) fn write(self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let failed =
             |error| Error::os("write", self.path.display().to_string(), error).hint("the report is incomplete");
         match self.file.set_len(0) {
@@ -43,7 +47,8 @@ impl Output {
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(failed(error)),
             _ => {}
         }
-        self.file.write_all(text).map_err(failed)?;
+        let mut buffered = BufWriter::with_capacity(BUFFER, &self.file);
+        fill(&mut buffered).and_then(|()| buffered.flush()).map_err(failed)?;
         match self.file.sync_data() {
             // Pipes and terminals have nothing to flush (fsync(2): EINVAL, EROFS).
             Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS)) => Err(failed(error)),
@@ -62,7 +67,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error() {
         let output = Output::create(Path::new("/dev/full"), (Uid::effective(), Gid::effective())).expect("it opens");
-        let error = output.write(b"report").expect_err("it is full").to_string();
+        let error = output.write(|out| out.write_all(b"report")).expect_err("it is full").to_string();
         assert!(error.contains("(ENOSPC)"), "{error}");
     }
 
@@ -73,7 +78,7 @@ mod tests {
         File::create(&old).and_then(|file| file.set_permissions(Permissions::from_mode(0o644))).expect("made");
         for (path, mode) in [(new, 0o600), (old, 0o644)] {
             let output = Output::create(&path, (Uid::effective(), Gid::effective())).expect("it opens");
-            output.write(b"report").expect("written");
+            output.write(|out| out.write_all(b"report")).expect("written");
             assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, mode, "{}", path.display());
         }
     }

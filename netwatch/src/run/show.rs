@@ -1,8 +1,9 @@
 //! How the user wants to see it: on a screen or none, in the file of `-o`, as text or as JSON.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::output::BUFFER;
 use crate::cli::{ColorChoice, RunArgs};
 use crate::report::Report;
 use crate::sink::{json, summary};
@@ -51,42 +52,37 @@ impl Show {
 
     /// On standard error, unless it goes to a file only or nothing is wanted. A closed standard error changes nothing.
     pub(super) fn report(&self, report: &Report, has_file: bool) {
-        if let Some(text) = self.screen(report, has_file) {
-            let _ = io::stderr().write_all(&text);
-        }
+        // Not locked: other threads may have something to say before the end of a long one.
+        let _ = buffered(io::stderr(), |out| self.screen(report, has_file, out));
     }
 
     /// What goes to the screen: nothing if it goes to a file only or nothing is wanted.
-    pub(crate) fn screen(&self, report: &Report, has_file: bool) -> Option<Vec<u8>> {
+    pub(crate) fn screen(&self, report: &Report, has_file: bool, out: &mut dyn Write) -> io::Result<()> {
         let elsewhere = has_file && !self.json;
-        if self.quiet || elsewhere {
-            return None;
+        match self.json && !has_file {
+            _ if self.quiet || elsewhere => Ok(()),
+            true => json::write(report, out),
+            false => summary::write(report, &self.look, out),
         }
-        Some(if self.json && !has_file { as_json(report) } else { self.as_text(report, self.look) })
     }
 
     /// Interim figures are asked for by a signal: they are shown even with `-q`.
     pub(super) fn interim(&self, report: &Report) {
-        let _ = io::stderr().write_all(&self.as_text(report, self.look));
+        let _ = buffered(io::stderr(), |out| summary::write(report, &self.look, out));
     }
 
     /// What goes into the file.
-    pub(crate) fn file(&self, report: &Report) -> Vec<u8> {
+    pub(crate) fn file(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let plain = summary::Options { width: PLAIN_WIDTH, colour: false, ..self.look };
-        if self.json { as_json(report) } else { self.as_text(report, plain) }
-    }
-
-    fn as_text(&self, report: &Report, look: summary::Options) -> Vec<u8> {
-        let mut text = Vec::new();
-        summary::write(report, &look, &mut text).expect("memory takes all");
-        text
+        if self.json { json::write(report, out) } else { summary::write(report, &plain, out) }
     }
 }
 
-fn as_json(report: &Report) -> Vec<u8> {
-    let mut text = Vec::new();
-    json::write(report, &mut text).expect("memory takes all");
-    text
+/// Through a buffer: what is short comes in one piece.
+fn buffered(out: impl Write, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut buffered = BufWriter::with_capacity(BUFFER, out);
+    fill(&mut buffered)?;
+    buffered.flush()
 }
 
 /// ioctl_tty(2), TIOCGWINSZ.

@@ -207,7 +207,8 @@ pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<Strin
     });
     counted.expect("counted");
     host.drain(&mut |one| table.apply(on_the_link(one)));
-    comparable(table.flows(Scope::Link).iter(), table.remainders(Scope::Link))
+    let flows: Vec<Flow> = table.flows(Scope::Link).collect();
+    comparable(flows.iter(), table.remainders(Scope::Link))
 }
 
 /// All that was counted but for times, as text by name.

@@ -38,7 +38,7 @@ fn growth_adds_up_and_times_widen() {
         opened_by: Direction::Ingress,
         ..growth(Traffic::Flow(udp), 50)
     });
-    let flows = table.flows(Scope::Link);
+    let flows: Vec<Flow> = table.flows(Scope::Link).collect();
     assert_eq!(flows.len(), 1);
     assert_eq!((flows[0].first_seen_ns, flows[0].last_seen_ns), (5, 20));
     assert_eq!(flows[0].opened_by, Direction::Ingress, "the earliest part knows who opened the flow");
@@ -63,7 +63,7 @@ fn an_icmp_error_may_come_before_its_flow() {
     table.note_icmp_error(Quoted { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     table.apply(growth(Traffic::Flow(udp), 42));
     assert_eq!(table.endpoints(Scope::Link)[0].failed.unreachable, 1);
-    assert_eq!(table.flows(Scope::Link)[0].failed().unreachable, 1);
+    assert_eq!(table.flows(Scope::Link).next().expect("a flow").failed().unreachable, 1);
 }
 
 #[test]
@@ -76,7 +76,11 @@ fn an_answer_that_came_too_late_is_no_failed_attempt() {
         let mut table = Table::default();
         table.note_icmp_error(Quoted { flow: udp, error, by_target });
         table.apply(Increment { opened_by, ..growth(Traffic::Flow(udp), 42) });
-        assert_eq!(table.flows(Scope::Link)[0].failed().unreachable, unreachable, "{opened_by:?} {by_target}");
+        assert_eq!(
+            table.flows(Scope::Link).next().expect("a flow").failed().unreachable,
+            unreachable,
+            "{opened_by:?} {by_target}"
+        );
     }
 }
 
@@ -203,7 +207,7 @@ proptest! {
             assigned += table.remainders(scope).sum(|_| true);
             prop_assert_eq!(assigned, of_scope(false));
         }
-        let own: PerDirection<Counters> = table.flows(Scope::Link).iter().map(|f| f.counters).sum();
+        let own: PerDirection<Counters> = table.flows(Scope::Link).map(|flow| flow.counters).sum();
         let mut with_folded = own;
         with_folded += table.folded().counters;
         prop_assert_eq!(with_folded, table.flows_total(Scope::Link));

@@ -43,7 +43,7 @@ struct JsonStep {
 
 /// Writes a line for the report without its long lists, then one for each thing in them, and for each step in time.
 pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines = Lines { run_id: &report.run.id, out: io::BufWriter::with_capacity(64 * 1024, out) };
+    let mut lines = Lines { run_id: &report.run.id, out };
     lines.put("report", Document::without_lists(report))?;
     lines.all("endpoint", Endpoints(report).each())?;
     lines.all("flow", Flows(&report.flows, &report.processes).each())?;
@@ -55,18 +55,17 @@ pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Resul
         lines.all("process", process::processes(report).into_iter())?;
         lines.all("unix_socket", process::unix_sockets(&report.processes).into_iter())?;
     }
-    lines.all("step", series.steps.iter().map(JsonStep::from))?;
-    lines.out.flush()
+    lines.all("step", series.steps.iter().map(JsonStep::from))
 }
 
-struct Lines<'a, W: Write> {
+struct Lines<'a> {
     run_id: &'a str,
-    out: W,
+    out: &'a mut dyn Write,
 }
 
-impl<W: Write> Lines<'_, W> {
+impl Lines<'_> {
     fn put(&mut self, r#type: &'static str, object: impl Serialize) -> io::Result<()> {
-        super::harmless::line(&Line { r#type, run_id: self.run_id, object }, &mut self.out)?;
+        super::harmless::line(&Line { r#type, run_id: self.run_id, object }, self.out)?;
         self.out.write_all(b"\n")
     }
 
