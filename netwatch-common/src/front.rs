@@ -221,6 +221,11 @@ unsafe fn follow(
     }
     // SAFETY: the caller's promise.
     unsafe {
+        let flags = flags(slot, direction);
+        // Nothing of this direction is known here: `highest` means nothing yet.
+        if *flags == 0 {
+            return false;
+        }
         if direction == INGRESS && probe(hash).is_some_and(|probe| round_trip::is_answered(probe, hash, packet)) {
             return false;
         }
@@ -247,7 +252,6 @@ unsafe fn follow(
         if is_next {
             (*tally).highest = end;
         }
-        let flags = flags(slot, direction);
         if packet.flags & !*flags != 0 {
             *flags |= packet.flags;
         }

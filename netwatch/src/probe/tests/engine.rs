@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netwatch_common::parse::{Hook, Meta};
 
-use super::frames::{ipv4, tcp_numbered, udp};
+use super::frames::{ipv4, tcp_numbered, turned, udp};
 use super::host::Host;
 use super::{Probe, ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, sys, tables};
 use crate::flow::{Increment, Traffic};
@@ -163,6 +163,31 @@ fn sequence_numbers_agree_with_the_front_and_without() {
         let tcp = increment.tcp.expect("TCP");
         assert_eq!(tcp.retransmitted_packets.egress, 3 + 1 + 1 + 1 + 4, "{tcp:?}");
         assert_eq!((tcp.zero_windows.egress, increment.counters.egress.packets), (1, frames.len() as u64));
+    }
+}
+
+/// The first packets of a direction carry no data, and numbers of the upper half: a connection that goes on after its entry had left the table.
+/// Until a direction has been seen, the front knows no number that others could be compared with.
+#[test]
+fn a_direction_that_begins_without_data_is_not_repeated() {
+    const HIGH: u32 = 3_000_000_000;
+    stay_on_one_cpu();
+    let there = |payload| ipv4(6, &tcp_numbered(ACK, 1000, HIGH, payload));
+    let back = |sequence: u32, payload| turned(&ipv4(6, &tcp_numbered(ACK, sequence, 1000, payload)));
+    for front in [true, false] {
+        let Some(mut probe) = probe_with(&ProbeConfig { front, ..PLAIN() }) else { return };
+        let mut host = Host::default();
+        host.config.sample_budget = 0;
+        let mut count = |frame: &[u8], name, hook| {
+            run(&probe, name, frame, &Meta::default()).expect("runs");
+            host.run(frame, &Meta::default(), hook);
+        };
+        (0..4).for_each(|_| count(&there(0), "link_egress", Hook::FromTarget));
+        count(&back(HIGH, 0), "link_ingress", Hook::ToTarget);
+        (0..4).for_each(|number| count(&back(HIGH + 100 * number, 100), "link_ingress", Hook::ToTarget));
+        assert_same(tables(&mut probe), host.entries, if front { "with the front" } else { "without" });
+        let tcp = drained(&mut probe)[0].tcp.expect("TCP");
+        assert_eq!((tcp.retransmitted_packets.ingress, tcp.retransmitted_bytes.ingress), (0, 0), "{front}: {tcp:?}");
     }
 }
 

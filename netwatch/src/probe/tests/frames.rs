@@ -51,6 +51,16 @@ pub(super) fn ipv4(protocol: u8, rest: &[u8]) -> Vec<u8> {
     ethernet(0x0800, &ipv4_with(&PLAIN, protocol, rest))
 }
 
+/// From the other end: a frame of [`ipv4`] with its addresses and ports exchanged.
+pub(super) fn turned(frame: &[u8]) -> Vec<u8> {
+    let mut back = frame.to_vec();
+    back[26..30].copy_from_slice(&frame[30..34]);
+    back[30..34].copy_from_slice(&frame[26..30]);
+    back[34..36].copy_from_slice(&frame[36..38]);
+    back[36..38].copy_from_slice(&frame[34..36]);
+    back
+}
+
 pub(super) fn ipv6_packet(next: u8, rest: &[u8]) -> Vec<u8> {
     ipv6_of_length(next, rest.len() as u16, rest)
 }

@@ -315,17 +315,9 @@ fn kernel_and_host_agree_to_the_bit() {
 /// The same sequence of packets through every hook: directions, flags, handshake, samples' budget.
 #[test]
 fn conversations_agree_at_every_hook() {
-    let swap = |frame: &[u8]| {
-        let mut back = frame.to_vec();
-        back[26..30].copy_from_slice(&frame[30..34]);
-        back[30..34].copy_from_slice(&frame[26..30]);
-        back[34..36].copy_from_slice(&frame[36..38]);
-        back[36..38].copy_from_slice(&frame[34..36]);
-        back
-    };
     let there =
         |flags, sequence, acknowledgement, payload| ipv4(TCP, &tcp_numbered(flags, sequence, acknowledgement, payload));
-    let back = |flags, sequence, acknowledgement, payload| swap(&there(flags, sequence, acknowledgement, payload));
+    let back = |flags, sequence, acknowledgement, payload| turned(&there(flags, sequence, acknowledgement, payload));
     let out = [
         (false, there(SYN, 10, 0, 0)),
         (true, back(SYN | ACK, 50, 11, 0)),
