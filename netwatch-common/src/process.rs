@@ -89,7 +89,7 @@ pub struct Closed {
     pub local: Address,
     /// What it was connected with.
     pub remote: Address,
-    /// Its own port; 0 if it has none any more, or the kernel's BTF does not know.
+    /// Its own port; 0 if it has none any more.
     pub local_port: u16,
     /// Port of `remote`; 0 if it was not connected.
     pub remote_port: u16,

@@ -62,7 +62,7 @@ impl Folder {
 fn netwatch(words: &[&str], file: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netwatch"));
     command.arg("replay").args(words).arg(file).stdin(Stdio::null());
-    command.env_remove("NETWATCH_JSON").env_remove("NETWATCH_OUTPUT").env_remove("NETWATCH_LOCAL");
+    command.env_remove("NETWATCH_JSON").env_remove("NETWATCH_REPLAY_OUTPUT").env_remove("NETWATCH_LOCAL");
     command.output().expect("started")
 }
 

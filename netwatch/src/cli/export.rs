@@ -26,7 +26,7 @@ pub(super) struct ExportArgs {
     table: TableChoice,
 
     /// Write it to FILE [default: standard output]
-    #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", env = "NETWATCH_EXPORT_OUTPUT", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
     /// Runs, by number, id or file; a capture is replayed. The column `run` tells them apart [default: the newest run]

@@ -23,7 +23,7 @@ use crate::target::user::Identity;
 #[command(after_help = AFTER)]
 pub(super) struct ReplayArgs {
     /// Write the summary (or, with -j, the JSON) to FILE
-    #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", env = "NETWATCH_REPLAY_OUTPUT", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
     /// JSON: into the file of -o, and on standard output if there is none

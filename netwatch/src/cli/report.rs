@@ -33,7 +33,7 @@ pub(super) struct ReportArgs {
     format: Option<Format>,
 
     /// Write it to FILE [default: standard output]
-    #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", env = "NETWATCH_REPORT_OUTPUT", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
     /// Open it, as a double click would; without -o it is written to netwatch-RUN.html in this directory

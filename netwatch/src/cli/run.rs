@@ -21,7 +21,7 @@ pub struct RunArgs {
     #[arg(short, long, env = "NETWATCH_USER")]
     pub user: Option<String>,
 
-    /// Write the summary (or, with -j, the JSON) to FILE
+    /// Write the summary (or, with -j, the JSON) to FILE; a new one only its owner can read
     #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
 

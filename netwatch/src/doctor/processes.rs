@@ -7,7 +7,7 @@ use crate::probe::{ProcessConfig, ProcessProbe};
 pub(super) fn named() -> Finding {
     match ProcessProbe::load(ProcessConfig { cmdline: true, failed_calls: false }) {
         Ok(probe) => {
-            let refused: Vec<&str> = probe.refused().map(|(name, _)| name).chain(probe.unknown()).collect();
+            let refused: Vec<&str> = probe.refused().map(|(name, _)| name).chain(probe.untried()).collect();
             if refused.is_empty() {
                 return Finding::ok("processes", "flows can be given to processes, unix sockets listed");
             }

@@ -24,7 +24,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// For live runs, where the classifier takes no more than 8 KiB of each direction.
+    /// For live runs, where the classifier takes about 8 KiB of each direction: the packet that exceeds them is the last.
     fn default() -> Self {
         Self {
             direction_bytes: 8 << 10,

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use aya_obj::generated::bpf_map_type;
 use netwatch_common::table::{Control, Entry, SEGMENT};
@@ -11,6 +12,7 @@ use netwatch_common::table::{Control, Entry, SEGMENT};
 use super::memory::{self, Region};
 use super::sys::{self, MapShape};
 use crate::error::{Error, Result};
+use crate::faults;
 
 /// Flows that have memory from the start: 4 MiB.
 const AT_FIRST: u32 = 4;
@@ -27,6 +29,8 @@ pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<Entry>() as u64
 pub(super) struct Segments {
     shared: Arc<Shared>,
     growth: Option<JoinHandle<Result<()>>>,
+    /// The last growth failed: when the next may begin.
+    not_before: Option<Instant>,
     mapped: Vec<Region<Entry>>,
 }
 
@@ -37,6 +41,9 @@ struct Shared {
     made: Mutex<Vec<OwnedFd>>,
     max_entries: u32,
 }
+
+/// Between a growth that failed and the next one: what was missing, most often memory, is not there again at once.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A segment's array; all are alike.
 pub(super) fn create() -> Result<OwnedFd> {
@@ -62,7 +69,7 @@ impl Segments {
         let shared = Shared { outer, control, made: Mutex::default(), max_entries };
         let more = AT_FIRST.min(count(max_entries)) - 1;
         shared.add(std::iter::once(Ok(template)).chain((0..more).map(|_| create())).collect::<Result<_>>()?)?;
-        Ok(Self { shared: Arc::new(shared), growth: None, mapped: Vec::new() })
+        Ok(Self { shared: Arc::new(shared), growth: None, not_before: None, mapped: Vec::new() })
     }
 
     /// What both sides agree on about free entries.
@@ -98,14 +105,21 @@ impl Segments {
         Ok((&self.mapped[segment], within))
     }
 
-    /// Makes room for the flows to come. What went wrong with the last growth is said once; flows that find no room meanwhile are
-    /// counted by protocol.
+    /// Makes room for the flows to come. Says what went wrong with the last growth, and tries again [`PAUSE`] later; flows that find no room
+    /// meanwhile are counted by protocol.
     pub(super) fn tend(&mut self) -> Result<()> {
         if let Some(growth) = self.growth.take_if(|growth| growth.is_finished()) {
-            growth.join().unwrap_or_else(|_| Err(Error::said("grow", "the flow table", "a thread panicked")))?;
+            let grown =
+                growth.join().unwrap_or_else(|_| Err(Error::said("grow", "the flow table", "a thread panicked")));
+            grown.inspect_err(|_| self.not_before = Some(Instant::now() + PAUSE))?;
         }
         let (next, limit) = self.shared.next_and_limit();
-        if self.growth.is_some() || limit >= u64::from(self.shared.max_entries) || next + next.max(AHEAD) <= limit {
+        let is_paused = self.not_before.is_some_and(|then| Instant::now() < then);
+        if self.growth.is_some()
+            || is_paused
+            || limit >= u64::from(self.shared.max_entries)
+            || next + next.max(AHEAD) <= limit
+        {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
@@ -129,6 +143,7 @@ impl Shared {
     }
 
     fn double(&self) -> Result<()> {
+        faults::point("grow")?;
         let now = self.made().len() as u32;
         let more = now.min(count(self.max_entries) - now);
         self.add((0..more).map(|_| create()).collect::<Result<_>>()?)

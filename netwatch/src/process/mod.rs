@@ -8,4 +8,4 @@ mod trace;
 pub use attempt::{Attempt, Cause, Target};
 pub use event::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
 pub use model::{Attribution, Evidence, Lost, Process, ProcessId, Processes, UnixPeer, User, Users};
-pub use trace::{Flow as FlowToAttribute, Found, Look, Reported, Result as Attributed, Trace};
+pub use trace::{Flow as FlowToAttribute, Found, Look, Reported, Result as Attributed, Silence, Trace};

@@ -1,6 +1,7 @@
 //! Attempts that came to nothing, from everything that tells of them: calls that failed, packets, and DNS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 
 use super::known::KnownFlow;
 use crate::flow::{Direction, Protocol};
@@ -16,7 +17,8 @@ pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
     let asker = only_asker(link.iter().chain(loopback));
     let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, asker));
-    let calls = calls.into_iter().filter(|call| !link.iter().chain(loopback).any(|known| is_told_by(known, call)));
+    let told = told_by_icmp(link.iter().chain(loopback));
+    let calls = calls.into_iter().filter(|call| !is_told(call, &told));
     for attempt in calls.chain(of_flows).chain(of_lookups) {
         let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process);
         sums.entry(key).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
@@ -26,17 +28,29 @@ pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow
     attempts
 }
 
+/// Where flows went that ICMP errors answered, and who sent there.
+type ToldByIcmp = HashSet<(Protocol, SocketAddr, ProcessId)>;
+
+fn told_by_icmp<'a>(flows: impl Iterator<Item = &'a KnownFlow>) -> ToldByIcmp {
+    let of_flow = |known: &'a KnownFlow| {
+        let key = &known.flow.key;
+        let remote = SocketAddr::new(key.remote.addr, key.remote.port);
+        known.users.iter().map(move |user| (Protocol(key.protocol), remote, user.process))
+    };
+    flows.filter(|known| known.flow.icmp_error.is_some()).flat_map(of_flow).collect()
+}
+
 /// A datagram's error that is the ICMP error of the socket's own flow, given to whoever sends next: listed with the flow. No route gives the same
 /// errors, but no flow.
-fn is_told_by(known: &KnownFlow, call: &Attempt) -> bool {
+fn is_told(call: &Attempt, told: &ToldByIcmp) -> bool {
     const ENETUNREACH: i32 = 101;
     const EHOSTUNREACH: i32 = 113;
-    let remote = known.flow.key.remote;
-    matches!(call.cause, Cause::Errno(ENETUNREACH | EHOSTUNREACH))
-        && call.protocol == Some(Protocol(known.flow.key.protocol))
-        && call.target == Target::Address((remote.addr, remote.port).into())
-        && known.flow.icmp_error.is_some()
-        && known.users.iter().any(|user| Some(user.process) == call.process)
+    match (&call.cause, call.protocol, &call.target, call.process) {
+        (Cause::Errno(ENETUNREACH | EHOSTUNREACH), Some(protocol), Target::Address(address), Some(process)) => {
+            told.contains(&(protocol, *address, process))
+        }
+        _ => false,
+    }
 }
 
 fn add(sum: &mut Attempt, other: &Attempt) {

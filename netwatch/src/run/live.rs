@@ -11,12 +11,12 @@ use super::signals::Listening;
 use super::watch::Ending;
 use crate::dns::reverse;
 use crate::error::{Error, Result};
-use crate::flow::{InterfaceCounters, LinkCounters, Table};
+use crate::flow::{InterfaceCounters, LinkCounters, Lost, Table};
 use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
 use crate::probe::{Notice, Probe, heard, icmp_error};
-use crate::process::{Attributed, Users};
+use crate::process::{Attributed, Silence, Users};
 use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run, Series};
 
 /// What stays the same from start to end.
@@ -83,7 +83,16 @@ impl Live {
             }
         });
         // Flows that found no room are counted by protocol: detail is lost, not the run.
-        self.notes.extend(polled.err().map(|error| error.to_string()));
+        self.note(polled);
+    }
+
+    /// Notes what went wrong, once however often it does.
+    fn note(&mut self, done: Result<()>) {
+        if let Err(error) = done.map_err(|error| error.to_string())
+            && !self.notes.contains(&error)
+        {
+            self.notes.push(error);
+        }
     }
 
     /// How long the next [`Self::fetch_samples`] may wait.
@@ -95,7 +104,7 @@ impl Live {
     /// time decides.
     pub(super) fn fetch_counters(&mut self) {
         let drained = self.drain_counters();
-        self.notes.extend(drained.err().map(|error| error.to_string()));
+        self.note(drained);
         self.processes.tidy(&self.table);
     }
 
@@ -129,9 +138,8 @@ impl Live {
 
     /// Follows a change of the host. That it could not be followed is no reason to end the command.
     pub(super) fn follow(&mut self, change: Result<Change>) {
-        if let Err(error) = change.and_then(|change| self.network.follow(change)) {
-            self.notes.push(error.to_string());
-        }
+        let followed = change.and_then(|change| self.network.follow(change));
+        self.note(followed);
     }
 
     /// Prints what was counted so far. Not balanced: the interface goes on counting while we read.
@@ -215,9 +223,8 @@ impl Live {
         complete: bool,
     ) -> Result<(Facts, Users)> {
         let lost = self.probe.lost()?;
-        // Without its announcement, a flow's packets are not known to be a socket's.
-        let is_final = complete && lost.new_flows == 0 && lost.table_full + lost.insert_failed == 0;
-        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, is_final)?;
+        let silence = silence(&lost, complete);
+        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, silence)?;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
@@ -248,6 +255,15 @@ impl Live {
             replay: None,
         };
         Ok((facts, users))
+    }
+}
+
+/// Without its announcement, a flow's packets are not known to be a socket's.
+fn silence(lost: &Lost, complete: bool) -> Silence {
+    match lost.new_flows + lost.table_full + lost.insert_failed {
+        0 if complete => Silence::IsFinal,
+        0 => Silence::MayEnd,
+        _ => Silence::MeansNothing,
     }
 }
 

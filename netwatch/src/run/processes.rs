@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::flow::{FlowKey, Table, Traffic};
 use crate::probe::{Notice, ProcessConfig, ProcessProbe};
 use crate::process::{
-    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Reported, Trace, Users,
+    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Reported, Silence, Trace,
+    Users,
 };
 
 /// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
@@ -65,13 +66,15 @@ fn attach(mut probe: ProcessProbe, cgroup: &Path) -> Result<ProcessProbe> {
 fn missing(probe: &ProcessProbe) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
-    let unknown = probe.unknown().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
-    for (name, error) in refused.chain(unknown) {
+    let untried = probe.untried().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
+    for (name, error) in refused.chain(untried) {
         let what = match name {
             "connect_unix" | "sendmsg_unix" => "unix sockets are not listed: this kernel has no programs for them (Linux 6.7 has)".into(),
             "sock_send_length" | "sock_recv_length" => {
                 "a socket that was handed on is shown as its maker's: this kernel does not tell who sends (Linux 6.3 does)".into()
             }
+            "sock_release" => format!("a port is taken for a process's also after it closed it: {error}"),
+            "sched_process_exit" => format!("a long run has no room for processes at some time: {error}"),
             _ => format!("processes may be missing: {error}"),
         };
         if !said.contains(&what) {
@@ -126,8 +129,8 @@ impl Processes {
         self.probe.as_ref().map_or(Duration::MAX, ProcessProbe::next_poll)
     }
 
-    /// Who used the table's flows. `is_final`: all packets were seen.
-    pub(super) fn result(&self, command: Option<u32>, table: &Table, is_final: bool) -> Result<Attributed> {
+    /// Who used the table's flows.
+    pub(super) fn result(&self, command: Option<u32>, table: &Table, silence: Silence) -> Result<Attributed> {
         let Some(probe) = &self.probe else {
             let processes = Known { attribution: Attribution::Off(self.off.clone()), ..Known::default() };
             return Ok(Attributed { processes, users: Users::default(), attempts: Vec::new() });
@@ -138,7 +141,7 @@ impl Processes {
             first_ns,
             last_ns,
         });
-        let mut result = self.trace.result(command, flows, is_final);
+        let mut result = self.trace.result(command, flows, silence);
         let (kernel, lost) = (probe.lost()?, &mut result.processes.lost);
         (lost.events, lost.sockets, lost.unknown) = (kernel.events, kernel.sockets, kernel.unknown);
         lost.beyond += kernel.beyond;

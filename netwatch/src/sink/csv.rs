@@ -83,7 +83,7 @@ fn sums(report: &Report) -> impl Iterator<Item = (&'static str, PerDirection<Cou
 
 fn sum(kind: &str, counters: PerDirection<Counters>, report: &Report) -> Vec<String> {
     const BEFORE: usize = 16;
-    let mut cells = vec![report.run.id.clone(), kind.to_owned()];
+    let mut cells = vec![said(&report.run.id), kind.to_owned()];
     cells.extend(std::iter::repeat_n(String::new(), BEFORE));
     cells.extend(amounts(counters));
     cells.resize(COLUMNS.len(), String::new());

@@ -166,15 +166,19 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
     // As the kernel's words are read.
     let text = String::from_utf8_lossy(bytes).into_owned();
     let name = || Name::new(bytes).unwrap();
+    let spoken = || Some(Spoken { application: text.clone().into(), evidence: text.clone().into() });
     let (mut report, series) = build();
     let shown = |place: &mut Option<Shown>| {
         *place = Some(Shown { name: name(), source: Source::Http });
     };
-    report.endpoints.iter_mut().for_each(|known| shown(&mut known.shown));
+    for known in &mut report.endpoints {
+        shown(&mut known.shown);
+        known.spoken = spoken();
+    }
     for known in &mut report.flows {
         let mut naming = known.naming.take().unwrap_or_default();
         shown(&mut naming.shown);
-        naming.spoken = Some(Spoken { application: text.clone().into(), evidence: text.clone().into() });
+        naming.spoken = spoken();
         known.naming = Some(naming);
     }
     for process in &mut report.processes.list {
@@ -183,12 +187,14 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
         process.cmdline = Some(vec![text.clone()]);
     }
     report.processes.unix[0].path = text.clone();
+    report.run.id = text.clone();
     report.run.command = vec![text.clone()];
     report.run.user = text.clone();
     report.run.kernel = text.clone();
     report.notes = vec![text.clone()];
-    report.attempts[0].target = Target::Unix(text.clone());
-    report.attempts[0].cause = Cause::Dns(text.clone());
+    let attempt = |target| Attempt { target, cause: Cause::Dns(text.clone()), ..report.attempts[0].clone() };
+    let targets = [Target::Unix(text.clone()), Target::Name(text.clone(), text.clone())];
+    report.attempts = targets.map(attempt).into();
     for lookup in &mut report.naming.lookups {
         lookup.question.name = name();
         lookup.aliases = vec![name()];

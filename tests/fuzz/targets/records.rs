@@ -1,7 +1,8 @@
 //! Records of the processes' programs, behind lengths of two bytes, into a `Trace`: no panic, and a result in which everybody is there.
 
+use netwatch::flow::{Direction, FlowKey, Scope};
 use netwatch::probe::event_of;
-use netwatch::process::{Found, Look, Trace};
+use netwatch::process::{Event, FlowToAttribute, Found, Look, Silence, Trace, What};
 
 /// A machine on which nothing can be seen any more.
 struct Nothing;
@@ -18,18 +19,30 @@ impl Look for Nothing {
 
 /// Takes in what one input describes; how many records were understood.
 pub fn follow(input: &[u8]) -> usize {
-    let (mut trace, mut rest, mut understood) = (Trace::of_namespace(Some(1)), input, 0);
+    let (mut trace, mut rest, mut understood, mut flows) = (Trace::of_namespace(Some(1)), input, 0, Vec::new());
     while let Some((length, after)) = rest.split_first_chunk() {
         let (record, after) = after.split_at(after.len().min(u16::from_le_bytes(*length).into()));
         rest = after;
         if let Some(event) = event_of(record) {
             understood += 1;
+            flows.extend(flow_of(&event));
             trace.apply(event, &mut Nothing);
         }
     }
-    let result = trace.result(Some(1), std::iter::empty(), true);
+    let result = trace.result(Some(1), flows.into_iter(), Silence::IsFinal);
     let is_there = |id| result.processes.get(id).is_some();
     assert!(result.processes.unix.iter().flat_map(|peer| &peer.processes).all(|id| is_there(*id)));
+    assert!(result.users.iter().flat_map(|(_, users)| users).all(|user| is_there(user.process)));
     assert!(result.attempts.iter().filter_map(|attempt| attempt.process).all(is_there));
     understood
+}
+
+/// The flow of a socket that was closed, as one whose announcement was lost: it is looked for by its ends and its port.
+fn flow_of(event: &Event) -> Option<FlowToAttribute> {
+    let What::Closed(closed) = &event.what else { return None };
+    let (protocol, local) = (closed.protocol?.0, closed.local?);
+    let remote = closed.remote.unwrap_or(local);
+    let key = FlowKey { scope: Scope::Link, protocol, fragment: false, local, remote };
+    let (opened_by, first_ns, last_ns) = (Direction::Egress, event.time_ns, event.time_ns);
+    Some(FlowToAttribute { key, opened_by, first_ns, last_ns })
 }

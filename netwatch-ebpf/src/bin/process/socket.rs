@@ -251,7 +251,8 @@ fn used(cookie: u64, to: Option<Place>, family: impl FnOnce() -> Option<u16>) {
             if let Some(to) = &to {
                 ((*known).address, (*known).port) = (to.address, to.port);
             }
-            if (*known).pid == pid && (*known).executed == executed {
+            // 0 where nothing tells of executed programs: then it is the program that has to be compared.
+            if (*known).pid == pid && executed != 0 && (*known).executed == executed {
                 return;
             }
         }

@@ -150,7 +150,7 @@ impl ProcessProbe {
     }
 
     /// What was not even tried, because the kernel's BTF does not know what it reads.
-    pub fn unknown(&self) -> impl Iterator<Item = &'static str> {
+    pub fn untried(&self) -> impl Iterator<Item = &'static str> {
         let was_tried =
             |name: &str| self.loaded.loaded(name).is_some() || self.refused.iter().any(|(one, _)| *one == name);
         PROGRAMS.iter().map(|(name, _)| *name).filter(move |name| !was_tried(name))
@@ -244,6 +244,7 @@ fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
     match program {
         "connect_unix" | "sendmsg_unix" => offsets.addr_uaddr != 0 && offsets.addr_uaddrlen != 0,
         "sock_send_length" | "sock_recv_length" => offsets.sock_cookie != 0 && offsets.sock_family != 0,
+        "sock_release" => offsets.sock_num != 0 && offsets.sock_rcv_saddr != 0,
         "sched_process_exit" => offsets.task_signal != 0 && offsets.signal_live != 0,
         "sched_process_fork" => ![offsets.task_tgid, offsets.task_pid, offsets.task_real_parent].contains(&0),
         "sched_process_exec" => {

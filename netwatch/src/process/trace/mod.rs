@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use result::{Flow, Result};
+pub use result::{Flow, Result, Silence};
 
 use super::{Call, CallName, CallTarget, Cause, Event, Image, Lost, Origin, Socket, Step, Target, What};
 use crate::flow::{FlowKey, Protocol};

@@ -25,6 +25,17 @@ pub struct Flow {
     pub last_ns: u64,
 }
 
+/// What it means that no packet was heard of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// It had none: all packets were heard of, and no more will come.
+    IsFinal,
+    /// That of a socket which is closed had none: all packets were heard of so far.
+    MayEnd,
+    /// Nothing: packets were missed.
+    MeansNothing,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, Default)]
 pub struct Result {
@@ -41,15 +52,15 @@ type Seen = Vec<(Number, Evidence, bool)>;
 
 impl Trace {
     /// Puts it together. `command` is the number of the command's process, which must be one of those that use what nobody else is
-    /// known to; `is_final` tells whether a connection that no packet came of so far will have none.
-    pub fn result(&self, command: Option<u32>, flows: impl Iterator<Item = Flow>, is_final: bool) -> Result {
+    /// known to.
+    pub fn result(&self, command: Option<u32>, flows: impl Iterator<Item = Flow>, silence: Silence) -> Result {
         let root = self.root(command);
         // Made when a flow asks for it, which few do.
         let by_ends = OnceCell::new();
         let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of(&flow, root, &by_ends))).collect();
         let unexplained = unexplained(&seen);
-        let mut failures = self.failed_calls(&unexplained);
-        failures.extend(self.connections_without_a_packet(&unexplained, is_final));
+        let mut failures = self.failed_calls(&unexplained, silence);
+        failures.extend(self.connections_without_a_packet(&unexplained, silence));
         let used = seen.iter().flat_map(|(_, seen)| seen.iter().map(|(number, ..)| *number));
         let failed = failures.iter().filter_map(|(number, _)| *number);
         let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
@@ -103,19 +114,22 @@ impl Trace {
             return by_tuple;
         }
         // Whose socket it was may be what was not kept.
-        let root = root.filter(|_| self.processes.beyond + self.sockets.beyond == 0);
+        let is_forgotten = ends.into_iter().flatten().any(|end| self.sockets.may_be_forgotten(protocol, end));
+        let root = root.filter(|_| self.processes.beyond + self.sockets.beyond == 0 && !is_forgotten);
         root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
     }
 
     /// What came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
-    fn failed_calls(&self, unexplained: &BTreeSet<SocketAddr>) -> Vec<(Option<Number>, Attempt)> {
+    fn failed_calls(&self, unexplained: &BTreeSet<SocketAddr>, silence: Silence) -> Vec<(Option<Number>, Attempt)> {
         let attempt = |(key, times): (&super::failed::Key, &super::failed::Times)| {
             let (target, protocol, cause, number) = key.clone();
             let super::failed::Times { first_ns, last_ns, count } = *times;
             (number, Attempt { first_ns, last_ns, count, tries: 0, target, protocol, cause, process: None })
         };
         let may_be_a_flow = |attempt: &Attempt| match attempt.target {
-            Target::Address(address) => attempt.cause == Cause::NoPacket && unexplained.contains(&address),
+            Target::Address(address) if attempt.cause == Cause::NoPacket => {
+                silence == Silence::MeansNothing || unexplained.contains(&address)
+            }
             _ => false,
         };
         self.failures.all().map(attempt).filter(|(_, attempt)| !may_be_a_flow(attempt)).collect()
@@ -126,11 +140,12 @@ impl Trace {
     fn connections_without_a_packet(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
-        is_final: bool,
+        silence: Silence,
     ) -> impl Iterator<Item = (Option<Number>, Attempt)> {
         let came_to_nothing = self.sockets.all().filter_map(Known::came_to_nothing);
-        let surely = came_to_nothing
-            .filter(move |(tried, errno)| errno.is_some() || (is_final && !unexplained.contains(&tried.address)));
+        let surely = came_to_nothing.filter(move |(tried, errno)| {
+            errno.is_some() || (silence == Silence::IsFinal && !unexplained.contains(&tried.address))
+        });
         surely.map(|(tried, errno)| {
             let attempt = Attempt {
                 first_ns: tried.first_ns,

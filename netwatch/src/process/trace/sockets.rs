@@ -28,7 +28,7 @@ pub(super) struct Known {
     pub elsewhere: bool,
     /// Why its last connection came to nothing.
     errno: Option<i32>,
-    /// When it was bound first.
+    /// When it was bound first; where nothing told of that, when it was made.
     bound_ns: Option<u64>,
     closed: Option<WhenClosed>,
 }
@@ -75,8 +75,8 @@ impl Tried {
 impl Known {
     /// It was bound and not closed yet while the flow was there.
     pub(super) fn is_of(&self, span: Span) -> bool {
-        let was_closed = self.closed.is_some_and(|closed| closed.time_ns + TICK_NS < span.first_ns);
-        !was_closed && self.bound_ns.is_none_or(|bound_ns| bound_ns <= span.last_ns + TICK_NS)
+        let was_closed = self.closed.is_some_and(|closed| closed.time_ns.saturating_add(TICK_NS) < span.first_ns);
+        !was_closed && self.bound_ns.is_none_or(|bound_ns| bound_ns <= span.last_ns.saturating_add(TICK_NS))
     }
 
     /// All processes that had to do with it.
@@ -111,6 +111,8 @@ pub(super) struct Sockets {
     known: HashMap<u64, Known>,
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
+    /// Protocols and ports that sockets were bound to of which nothing is kept any more.
+    forgotten: HashSet<(u8, u16)>,
     /// The cookie of the run's network namespace, where it is known.
     pub netns: Option<u64>,
     pub beyond: u64,
@@ -118,13 +120,20 @@ pub(super) struct Sockets {
 
 impl Sockets {
     pub(super) fn new(max: usize, max_flows: usize) -> Self {
-        let (rooms, known, of_flows, bound) =
-            ([max, max_flows].map(Room::new), HashMap::new(), HashMap::new(), HashMap::new());
-        Self { rooms, tidied: 0, known, of_flows, bound, netns: None, beyond: 0 }
+        Self {
+            rooms: [max, max_flows].map(Room::new),
+            tidied: 0,
+            known: HashMap::new(),
+            of_flows: HashMap::new(),
+            bound: HashMap::new(),
+            forgotten: HashSet::new(),
+            netns: None,
+            beyond: 0,
+        }
     }
 
     pub(super) fn step(&mut self, process: Number, time_ns: u64, step: Step, socket: &Socket) {
-        let elsewhere = socket.netns != 0 && self.netns.is_some_and(|netns| netns != socket.netns);
+        let elsewhere = self.is_another(socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
         known.elsewhere |= elsewhere;
@@ -178,7 +187,7 @@ impl Sockets {
 
     /// Nobody has it any more. Of one that nobody is known to have used, nothing is kept.
     pub(super) fn closed(&mut self, time_ns: u64, closed: &Closed) {
-        let elsewhere = closed.netns != 0 && self.netns.is_some_and(|netns| netns != closed.netns);
+        let elsewhere = self.is_another(closed.netns);
         if let Some(known) = self.known.get_mut(&closed.cookie) {
             known.elsewhere |= elsewhere;
             known.protocol = closed.protocol.or(known.protocol);
@@ -205,6 +214,11 @@ impl Sockets {
             return None;
         }
         Some(self.known.entry(cookie).or_default())
+    }
+
+    /// Whether a namespace's cookie, 0 where it is not told, is another than the run's.
+    fn is_another(&self, netns: u64) -> bool {
+        netns != 0 && self.netns.is_some_and(|ours| ours != netns)
     }
 
     /// It is known to be of a namespace that the command made.
@@ -239,6 +253,11 @@ impl Sockets {
         cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
     }
 
+    /// Whether the flow of such an end may be that of a socket which is not kept any more.
+    pub(super) fn may_be_forgotten(&self, protocol: u8, end: End) -> bool {
+        self.forgotten.contains(&(protocol, end.port))
+    }
+
     /// Sockets by the ends that they had when they were closed.
     pub(super) fn by_ends(&self) -> ByEnds<'_> {
         let mut found = ByEnds::new();
@@ -270,9 +289,13 @@ impl Sockets {
         };
         let over = self.known.extract_if(|cookie, known| is_over(cookie, known));
         let in_vain = over.filter_map(|(_, known)| known.came_to_nothing()).collect();
-        let known = &self.known;
-        self.bound.retain(|_, cookies| {
+        let (known, forgotten) = (&self.known, &mut self.forgotten);
+        self.bound.retain(|port, cookies| {
+            let before = cookies.len();
             cookies.retain(|cookie| known.contains_key(cookie));
+            if cookies.len() < before {
+                forgotten.insert(*port);
+            }
             !cookies.is_empty()
         });
         self.rooms[0].was_tidied(self.known.len());

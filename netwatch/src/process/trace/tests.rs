@@ -93,7 +93,7 @@ impl Scene {
     fn result(&self, flows: &[(FlowKey, Direction)]) -> Result {
         // There all the time.
         let flow = |&(key, opened_by)| Flow { key, opened_by, first_ns: 0, last_ns: u64::MAX / 2 };
-        self.trace.result(Some(COMMAND), flows.iter().map(flow), true)
+        self.trace.result(Some(COMMAND), flows.iter().map(flow), Silence::IsFinal)
     }
 }
 
@@ -379,7 +379,7 @@ fn a_connection_without_a_packet_came_to_nothing() {
     scene.trace.note_flow(flow(6, 40000, 80), 8);
     let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
     assert_eq!(attempts(result), [(internet("198.51.100.2:80"), "no_packet", 1)]);
-    let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), false);
+    let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), Silence::MayEnd);
     assert_eq!(attempts(interim), []);
 }
 

@@ -95,7 +95,7 @@ fn address(report: &Report, known: &KnownEndpoint) -> String {
 fn service(known: &KnownEndpoint) -> String {
     let service = port(&known.endpoint.key);
     match known.spoken.as_ref().filter(|spoken| spoken.is_proven()) {
-        Some(spoken) => format!("{service} {}", spoken.application),
+        Some(spoken) => format!("{service} {}", escape(&spoken.application)),
         None => service,
     }
 }

@@ -25,7 +25,7 @@ fn replayed(replay: &Replay, width: usize) -> Vec<Line> {
         _ => format!(" over {} from {}", together(&duration(replay.duration_ns)), to_the_second(replay.started_ns)),
     };
     let engine = if replay.by_kernel { ", counted by the kernel" } else { "" };
-    let said = format!("{kind}: {frames}{time}{engine}");
+    let said = format!("{}: {frames}{time}{engine}", escape(&kind));
     lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(Style::Plain, part)));
     if let Some(end) = &replay.ended_early {
         let said = format!("only a part of the file, up to byte {}: {}", end.offset, escape(&end.cause));

@@ -99,7 +99,7 @@ fn attempt(report: &Report, attempt: &Attempt) -> String {
     let target = match &attempt.target {
         Target::Address(address) if address.port() == 0 => address.ip().to_string(),
         Target::Address(address) => address.to_string(),
-        Target::Name(name, kind) => format!("{} {kind}", escape(name)),
+        Target::Name(name, kind) => format!("{} {}", escape(name), escape(kind)),
         Target::Unix(path) => escape(path).into_owned(),
     };
     let protocol = attempt.protocol.map(|protocol| format!(" {protocol}")).unwrap_or_default();

@@ -5,7 +5,7 @@ use super::*;
 /// Who used a flow that was there for so long.
 fn users_within(scene: &Scene, key: FlowKey, first_ns: u64, last_ns: u64) -> Vec<String> {
     let flow = Flow { key, opened_by: OUT, first_ns, last_ns };
-    let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), true);
+    let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), Silence::IsFinal);
     said(&result, &result.users, &key)
 }
 

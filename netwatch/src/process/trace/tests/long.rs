@@ -64,6 +64,46 @@ fn a_long_run_stays_exact_for_what_is_new() {
     assert_eq!(beyond, 981 - told.count() as u64, "each without its process");
 }
 
+/// Where packets were missed, a socket that is over and forgotten may have had one.
+#[test]
+fn without_all_packets_no_connection_came_to_nothing() {
+    let mut scene = scene();
+    for number in 0..500 {
+        client(&mut scene, number, |scene, _, cookie| {
+            scene.socket(1000 + number, Step::Connect, cookie, 6, "198.51.100.2:80");
+        });
+        scene.trace.tidy(&Ports(Vec::new(), true));
+    }
+    let count = |silence| {
+        let result = scene.trace.result(Some(COMMAND), std::iter::empty(), silence);
+        result.attempts.iter().map(|attempt| attempt.count).sum::<u64>()
+    };
+    let so_far = count(Silence::MayEnd);
+    assert!((400..500).contains(&so_far), "{so_far}: of those that are forgotten");
+    assert_eq!((count(Silence::IsFinal), count(Silence::MeansNothing)), (500, 0));
+}
+
+/// A port of a socket that is over and forgotten may have been the flow's: nobody is named, and not the command.
+#[test]
+fn a_port_that_was_forgotten_is_not_taken_for_the_commands() {
+    let mut scene = scene();
+    for number in 0..200 {
+        let (pid, port) = (1000 + number, 3000 + number as u16);
+        client(&mut scene, number, |scene, _, cookie| {
+            scene.socket(pid, Step::Used, cookie, 17, "198.51.100.2:53");
+            let local = Some(End { addr: [0; 4].into(), port });
+            scene.tell(
+                pid,
+                What::Closed(Closed { cookie, netns: 0, protocol: Some(Protocol(17)), local, remote: None }),
+            );
+        });
+        scene.trace.tidy(&Ports(Vec::new(), true));
+    }
+    assert_eq!(users(&scene, flow(17, 3199, 53), OUT), ["client tuple maker"]);
+    assert_eq!(users(&scene, flow(17, 3001, 53), OUT), [""; 0]);
+    assert_eq!(users(&scene, flow(17, 2999, 53), OUT), ["sh netns"]);
+}
+
 /// Sockets, processes and threads that did nothing leave no trace, however many they are.
 #[test]
 fn what_did_nothing_leaves_nothing() {
