@@ -231,7 +231,7 @@ unsafe fn follow(
         }
         let is_data = packet.payload_len != 0;
         let is_next = packet.sequence == (*tally).highest;
-        // A gap: rare enough.
+        // A gap: data is missing, or another CPU counted what lies between.
         if !is_next && is_before((*tally).highest, packet.sequence) {
             return false;
         }

@@ -34,7 +34,7 @@ fn a_flow_table_that_cannot_grow_is_said_once_and_costs_no_packet() {
     if !net.host.use_faulty_binary() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
-    let script = format!("{TRAFFIC} flows {APP_V4}:{ECHO} 20000 100; sleep 2.2");
+    let script = format!("{TRAFFIC} flows {APP_V4}:{ECHO} 60000 100; sleep 2.2");
     let options = Options { limit: Duration::from_secs(60), ..Options::env(&[("NETWATCH_FAULT", "grow")]) };
     let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
     let document = run.assert_ok().report();
