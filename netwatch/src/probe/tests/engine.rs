@@ -1,15 +1,15 @@
 //! The flow table and the fronts under everything that could lose a packet: many flows, several CPUs, drains meanwhile, a full table.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netwatch_common::parse::{Hook, Meta};
 
+use super::books::{Books, Entry};
 use super::frames::{ipv4, tcp_numbered, udp};
 use super::host::Host;
-use super::{Probe, ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, sys, tables};
+use super::{ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, tables};
 use crate::flow::{Increment, Traffic};
 use crate::probe::{Notice, Reason};
 
@@ -25,20 +25,15 @@ fn datagram(number: u32) -> Vec<u8> {
     frame
 }
 
-fn program(probe: &Probe, name: &str) -> OwnedFd {
-    let (_, program) = probe.named_programs().find(|(one, _)| *one == name).expect("there is one");
-    program.try_clone_to_owned().expect("a descriptor")
-}
-
-fn repeat(program: &OwnedFd, frame: &[u8], times: u32) {
-    sys::test_run(program.as_fd(), frame, &[], times).expect("runs");
+fn repeat(entry: &Entry, frame: &[u8], times: u32) {
+    entry.run(frame, &[], times).expect("runs");
 }
 
 #[derive(Default)]
 struct Sums(HashMap<Traffic, u64>);
 
 impl Sums {
-    fn drain(&mut self, probe: &mut Probe) {
+    fn drain(&mut self, probe: &mut Books) {
         let add = &mut |one: Increment| *self.0.entry(one.traffic).or_default() += one.counters.egress.packets;
         probe.drain(add).expect("drained");
     }
@@ -59,7 +54,7 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
     const TIMES: u32 = 20;
     const FLOWS: u32 = 256;
     let Some(mut probe) = probe_with(&PLAIN()) else { return };
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     let (done, mut sums, mut drains) = (AtomicBool::new(false), Sums::default(), 0_u32);
     std::thread::scope(|scope| {
         let send = |first: u32| {
@@ -98,7 +93,7 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
 fn flows_that_share_slots_are_exact() {
     const FLOWS: u32 = 12_000;
     let Some(mut probe) = probe_with(&PLAIN()) else { return };
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     let frames: Vec<_> = (0..FLOWS).map(datagram).collect();
     for times in [1, 2, 1, 70, 1] {
         frames.iter().for_each(|frame| repeat(&entry, frame, times));
@@ -114,7 +109,7 @@ fn flows_that_share_slots_are_exact() {
 fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
     const FLOWS: u32 = 40_000;
     let Some(mut probe) = probe_with(&ProbeConfig { max_flows: 30_000, ..PLAIN() }) else { return };
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     for number in 0..FLOWS {
         repeat(&entry, &datagram(number), 1);
         if number.is_multiple_of(4000) {
@@ -172,7 +167,7 @@ fn one_packet_in_so_many_is_sampled() {
     let Some(mut probe) = probe_with(&config) else { return };
     // Each CPU counts by itself.
     stay_on_one_cpu();
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     (0..1000).for_each(|number| repeat(&entry, &datagram(number % 7), 1));
     let mut samples = Vec::new();
     probe

@@ -4,26 +4,21 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::books::Books;
 use super::namespace::{Link, with_link};
-use super::{drained, is_linux, probe, probe_with, totals};
+use super::{drained, is_linux, probe, probe_with};
 use crate::flow::{Counters, Direction, Increment, Scope, Traffic};
-use crate::probe::{Method, Notice, Probe, ProbeConfig, Reason};
+use crate::probe::{Method, Notice, ProbeConfig, Reason};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// Attaches, brings the link up, lets `traffic` happen, takes the host's end down, and requires that the books balance.
-fn measured(link: &Link, mut probe: Probe, traffic: impl FnOnce(&Link)) -> (Vec<Increment>, Probe) {
+/// Attaches, brings the link up, lets `traffic` happen, and settles.
+fn measured(link: &Link, mut probe: Books, traffic: impl FnOnce(&Link)) -> (Vec<Increment>, Books) {
     probe.attach_link(link.host_ifindex).expect("attached to the link");
     probe.attach_loopback(link.target.as_fd()).expect("attached to lo");
     link.up();
     traffic(link);
-    let [received, sent] = link.settle();
-    let increments = drained(&mut probe);
-    let sum = totals(&increments);
-    let balance = |counters: Counters| (counters.skbs, counters.bytes);
-    assert_eq!(balance(sum.egress), received, "received from the target");
-    assert_eq!(balance(sum.ingress), sent, "sent to the target");
-    (increments, probe)
+    (probe.settle(link, 0), probe)
 }
 
 fn udp_flow(increments: &[Increment], port: u16) -> Increment {
@@ -176,7 +171,12 @@ fn a_full_table_forgets_nothing() {
         let exact =
             increments.iter().filter(|one| matches!(one.traffic, Traffic::Flow(key) if key.protocol == 17)).count();
         assert_eq!(overflow.counters.egress.packets as usize + exact, 64);
-        assert!(probe.lost().expect("readable").table_full >= overflow.counters.egress.packets);
+        // One in a hundred choices of ports fills a bucket before the table is full.
+        let lost = probe.lost().expect("readable");
+        assert!(
+            lost.table_full > 0 && lost.table_full + lost.insert_failed >= overflow.counters.egress.packets,
+            "{lost:?}"
+        );
     });
 }
 
@@ -201,6 +201,7 @@ fn flows_leave_and_come_back_without_losing_a_packet() {
             seen = seen.max(probe.drain.flows.live());
         }
         drop(server);
+        probe.settle(link, 0);
         let flow = sums.iter().find(|(traffic, _)| matches!(traffic, Traffic::Flow(key) if key.protocol == 17));
         assert_eq!(flow.map(|(_, packets)| *packets), Some(1000));
         assert!(seen < 8, "{seen} entries for one flow");
