@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netwatch_common::parse::{Hook, Meta};
+use netwatch_common::{hash, table};
 
 use super::books::{Books, Entry};
 use super::frames::{ipv4, tcp_numbered, udp};
@@ -125,6 +126,32 @@ fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
     assert_eq!(lost.table_full + lost.insert_failed, 10_000);
 }
 
+/// Flows of which both places lead into one bucket, which is full after eight, while the table is not; then as many as fill the table.
+#[test]
+fn a_full_bucket_is_told_apart_from_a_full_table() {
+    const MAX_FLOWS: u32 = 64;
+    let Some(mut probe) = probe_with(&ProbeConfig { max_flows: MAX_FLOWS, ..PLAIN() }) else { return };
+    // What one CPU could not place waits for its next flow.
+    stay_on_one_cpu();
+    let (entry, mut host) = (probe.entry("link_egress"), Host::default());
+    let mut places = |frame: &[u8]| {
+        let key = host.run(frame, &Meta::default(), Hook::FromTarget);
+        table::buckets(hash::hash(hash::words(&key)), table::bucket_count(MAX_FLOWS) - 1)
+    };
+    let (crowd, others): (Vec<_>, Vec<_>) = (0..8_000).map(datagram).partition(|frame| places(frame) == [3, 3]);
+    crowd.iter().take(20).for_each(|frame| repeat(&entry, frame, 5));
+    let lost = probe.lost().expect("readable");
+    assert_eq!((lost.table_full, lost.insert_failed), (0, 12 * 5), "eight of twenty have a place");
+    others.iter().take(200).for_each(|frame| repeat(&entry, frame, 1));
+    let mut sums = Sums::default();
+    sums.drain(&mut probe);
+    assert_eq!(sums.flows().len(), MAX_FLOWS as usize);
+    let later = probe.lost().expect("readable");
+    assert!(later.table_full > 0, "{later:?}");
+    let overflow = u64::from(12 * 5 + 8 + 200 - MAX_FLOWS);
+    assert_eq!((sums.0[&Traffic::Overflow(17)], later.table_full + later.insert_failed), (overflow, overflow));
+}
+
 /// A conversation long enough for the front, with everything that TCP does to sequence numbers: kernel and host agree to the bit, with the
 /// front and without.
 #[test]
@@ -158,6 +185,42 @@ fn sequence_numbers_agree_with_the_front_and_without() {
         let tcp = increment.tcp.expect("TCP");
         assert_eq!(tcp.retransmitted_packets.egress, 3 + 1 + 1 + 1 + 4, "{tcp:?}");
         assert_eq!((tcp.zero_windows.egress, increment.counters.egress.packets), (1, frames.len() as u64));
+    }
+}
+
+/// What the rings held: new flows and samples.
+fn heard(probe: &mut Books) -> (u64, u64) {
+    let (mut new_flows, mut samples) = (0, 0);
+    let count = &mut |notice| match notice {
+        Notice::NewFlow(_) => new_flows += 1,
+        Notice::Sample(_) => samples += 1,
+        Notice::Sender(_) => {}
+    };
+    probe.poll(count).expect("room");
+    (new_flows, samples)
+}
+
+/// Nobody reads while twice as much comes as one of the rings holds: the other one holds all of its own, and what found no room is counted.
+#[test]
+fn samples_never_starve_events_and_what_finds_no_room_is_counted() {
+    const FLOWS: u64 = 300;
+    const PACKETS: u64 = FLOWS * 3;
+    const PAGE: u32 = 4096;
+    let sampled = || ProbeConfig { sample_interval: 1, ..PLAIN() };
+    let small = [
+        ("samples", ProbeConfig { sample_ring_bytes: PAGE, ..sampled() }),
+        ("events", ProbeConfig { event_ring_bytes: PAGE, ..sampled() }),
+        ("neither", sampled()),
+    ];
+    for (which, config) in small {
+        let Some(mut probe) = probe_with(&config) else { return };
+        let entry = probe.entry("link_egress");
+        (0..FLOWS as u32).for_each(|number| repeat(&entry, &datagram(number), 3));
+        let (new_flows, samples) = heard(&mut probe);
+        let lost = probe.lost().expect("readable");
+        assert_eq!((new_flows + lost.new_flows, samples + lost.samples), (FLOWS, PACKETS), "{which}: {lost:?}");
+        assert_eq!((lost.samples > 0, lost.new_flows > 0), (which == "samples", which == "events"), "{lost:?}");
+        assert!(new_flows > 0 && samples > 0, "a small ring holds some: {which}");
     }
 }
 

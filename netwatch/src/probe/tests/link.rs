@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::books::Books;
 use super::namespace::{Link, with_link};
@@ -178,6 +179,52 @@ fn a_full_table_forgets_nothing() {
             "{lost:?}"
         );
     });
+}
+
+/// Two processors' worth of datagrams, and a thousand drains meanwhile, one a millisecond where the machine keeps up.
+#[test]
+fn a_thousand_drains_under_full_load_lose_nothing() {
+    const DRAINS: u32 = 1000;
+    with_link(|link| {
+        let Some(mut probe) = probe() else { return };
+        probe.attach_link(link.host_ifindex).expect("attached to the link");
+        link.up();
+        let server = UdpSocket::bind((HOST, 4000)).expect("bound");
+        let (done, started) = (AtomicBool::new(false), Instant::now());
+        let (sent, grown) = std::thread::scope(|scope| {
+            let flood = |port: u16| {
+                let done = &done;
+                scope.spawn(move || link.in_target(|| flood_until(done, port)))
+            };
+            let floods = [flood(5000), flood(5001)];
+            let mut grown = 0;
+            for number in 1..=DRAINS {
+                let mut packets = 0;
+                probe.poll(&mut drop).expect("room");
+                probe.drain(&mut |one| packets += one.counters.egress.packets).expect("drained");
+                grown += u32::from(packets > 0);
+                let next = started + Duration::from_millis(number.into());
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+            done.store(true, Ordering::Release);
+            (floods.into_iter().map(|flood| flood.join().expect("no panic")).sum::<u64>(), grown)
+        });
+        println!("{sent} datagrams, {DRAINS} drains in {:?}, {grown} of them with something new", started.elapsed());
+        drop(server);
+        probe.settle(link, 0);
+        assert!(sent > 1000 && grown > DRAINS / 50, "{sent} datagrams, {grown} of {DRAINS} drains with something new");
+    });
+}
+
+/// From one port, as fast as it goes. How many.
+fn flood_until(done: &AtomicBool, port: u16) -> u64 {
+    let socket = UdpSocket::bind(("198.51.100.2", port)).expect("bound");
+    let mut sent = 0;
+    while !done.load(Ordering::Acquire) {
+        // Full queues are no failure.
+        sent += u64::from(socket.send_to(&[1; 100], (HOST, 4000)).is_ok());
+    }
+    sent
 }
 
 /// Closed flows leave the kernel's table while others go on, and nothing is lost by it. A flow that comes back is counted on.
