@@ -70,13 +70,13 @@ fn a_hundred_thousand_connections() {
             wrk -t 1 -c 16 -d 3s -H 'Connection: close' http://{APP_V4}/ >round || exit 1
             grep ' requests in ' round
             total=$((total + $(awk '/requests in/ {{ print $1 }}' round)))
-        done"
+        done; echo done"
     );
     let folder = tempfile::tempdir().expect("a directory");
     let options = Options { dir: Some(folder.path().to_owned()), ..patient() };
     let mut running = net.host.start_with(options, &["-u", "root"], &["sh", "-c", &script]);
     let mut sizes = Vec::new();
-    while running.is_running() {
+    while running.is_running() && !running.stdout().contains("done") {
         sizes.push(resident_kib(running.pid()));
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -88,7 +88,9 @@ fn a_hundred_thousand_connections() {
     assert!(connections <= requests + 16 * run.stdout.lines().count() as i64 * 2, "{connections}, {requests}: {run}");
     assert_eq!(report::number(endpoint, "failed.attempts"), 0, "{run}");
     assert_eq!(report::number(run.report(), "lost.table_full"), 0, "flows that are over left the table: {run}");
-    let most = sizes.iter().max().copied().unwrap_or_default();
-    assert!(most < 300 * 1024, "{most} KiB resident: {run}");
-    println!("{connections} connections, {most} KiB resident at most");
+    // There are 28,232 local ports. After two thirds of the connections each of them was used: what comes then is nothing new.
+    let (before, after) = sizes.split_at(sizes.len() / 3 * 2);
+    let [most, last] = [before, after].map(|sizes| sizes.iter().max().copied().expect("it took a while"));
+    assert!(last < 300 * 1024 && last * 10 <= most * 11, "{most} KiB resident, {last} KiB later: {run}");
+    println!("{connections} connections, {most} KiB resident, {last} KiB in the last third");
 }
