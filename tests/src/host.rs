@@ -118,7 +118,7 @@ impl Host {
 
 /// The file that a command line has a report written to as JSON (`-j -o FILE`).
 fn report_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
-    let own = arguments.split(|word| *word == "--").next()?;
+    let own = arguments.split(|word| *word == "--").next().filter(|own| own.first() != Some(&"diff"))?;
     let place = own.windows(3).find_map(|words| (words[..2] == ["-j", "-o"]).then_some(words[2]))?;
     Some(place).filter(|place| !place.starts_with("/dev/"))
 }

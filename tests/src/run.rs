@@ -233,7 +233,7 @@ impl Run {
     /// Every document that it wrote: the report of a run, and what another command printed.
     fn documents(&self) -> Vec<Value> {
         let printed =
-            serde_json::from_str(&self.stdout).ok().filter(|printed: &Value| printed.get("endpoints").is_some());
+            serde_json::from_str(&self.stdout).ok().filter(|printed: &Value| printed.get("balance").is_some());
         self.report.iter().cloned().chain(printed).collect()
     }
 
