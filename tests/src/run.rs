@@ -173,6 +173,8 @@ impl Running {
             let is_unknown = document["balance"]["state"] == "unknown" && document["complete"] == true;
             assert!(!is_unknown, "its interface was there to the end\n{run}");
         }
+        // A summary says the same.
+        assert!(!run.stderr.contains("DIFFERENCE") && !run.stdout.contains("DIFFERENCE"), "{run}");
         run
     }
 
