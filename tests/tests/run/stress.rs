@@ -1,7 +1,7 @@
 //! What a bad day brings: a reader that stands still, an interface that vanishes, a hundred thousand connections. Counts stay exact.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netwatch_tests::{Options, Run, addresses::*, internet, needs, report};
 
@@ -27,7 +27,9 @@ fn a_reader_that_stands_still_loses_samples_and_no_packet() {
     let mut running = net.host.start_with(options, &[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGSTOP);
+    let stopped = Instant::now();
     running.wait_for_stdout("sent");
+    std::thread::sleep(Duration::from_secs(2).saturating_sub(stopped.elapsed()));
     running.signal(libc::SIGCONT);
     let run = running.finish();
     let endpoint = report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO);
