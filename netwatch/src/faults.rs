@@ -56,6 +56,20 @@ pub(crate) fn point(_step: &str) -> Result<()> {
     Ok(())
 }
 
+/// Flows that user space keeps one by one: so many, or with `NETWATCH_FAULT=fold:<number>` that number.
+#[cfg(feature = "faults")]
+pub(crate) fn user_flows(usual: usize) -> usize {
+    let asked = std::env::var("NETWATCH_FAULT").ok();
+    asked.and_then(|wanted| wanted.strip_prefix("fold:")?.parse().ok()).unwrap_or(usual)
+}
+
+/// So many.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub(crate) fn user_flows(usual: usize) -> usize {
+    usual
+}
+
 /// Prints the steps of the set-up.
 #[cfg(feature = "faults")]
 pub(crate) fn list() -> crate::exit::Exit {

@@ -84,7 +84,8 @@ impl Host {
 
     /// As [`Host::netwatch`], with options.
     pub fn netwatch_with(&self, options: Options, arguments: &[&str]) -> Run {
-        Running::start(self, options, arguments, None).finish()
+        let report = report_of(arguments).map(|file| options.dir.as_deref().unwrap_or(self.dir()).join(file));
+        Running::start(self, options, arguments, report).finish()
     }
 
     /// `netwatch ARGUMENTS` on a terminal of its own, `columns` wide.
@@ -113,6 +114,13 @@ impl Host {
             panic!("netwatch left something behind on {}:\n{difference}", self.name());
         }
     }
+}
+
+/// The file that a command line has a report written to as JSON (`-j -o FILE`).
+fn report_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
+    let own = arguments.split(|word| *word == "--").next().filter(|own| own.first() != Some(&"diff"))?;
+    let place = own.windows(3).find_map(|words| (words[..2] == ["-j", "-o"]).then_some(words[2]))?;
+    Some(place).filter(|place| !place.starts_with("/dev/"))
 }
 
 /// In the host's own copy of /etc, with a home that only they can read.

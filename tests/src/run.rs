@@ -163,12 +163,36 @@ impl Running {
         self.child.try_wait().expect("wait for netwatch").is_none()
     }
 
-    /// Waits for its end and collects everything. Panics when it takes longer than the limit.
+    /// Waits for its end and collects everything. Panics when it takes longer than the limit, and when the balance of a document that it
+    /// wrote is not closed.
     #[track_caller]
-    pub fn finish(mut self) -> Run {
+    pub fn finish(self) -> Run {
+        let run = self.end();
+        for document in run.documents() {
+            assert_balanced(&document);
+            let is_unknown = document["balance"]["state"] == "unknown" && document["complete"] == true;
+            assert!(!is_unknown, "its interface was there to the end\n{run}");
+        }
+        // A summary says the same.
+        assert!(!run.stderr.contains("DIFFERENCE") && !run.stdout.contains("DIFFERENCE"), "{run}");
+        run
+    }
+
+    /// As [`Running::finish`], of a run whose interface was deleted under it: its counters are gone.
+    #[track_caller]
+    pub fn finish_without_interface(self) -> Run {
+        let run = self.end();
+        let document = run.report();
+        assert_balanced(document);
+        assert_eq!(document["balance"]["state"], "unknown", "{run}");
+        run
+    }
+
+    #[track_caller]
+    fn end(mut self) -> Run {
         let status = self.wait();
         let report = self.report.as_ref().and_then(|path| fs::read(path).ok());
-        let run = Run {
+        Run {
             code: status.code(),
             signal: status.signal(),
             stdout: self.stdout(),
@@ -176,12 +200,7 @@ impl Running {
             report: report.and_then(|text| serde_json::from_slice(&text).ok()),
             took: self.started.elapsed(),
             shown: self.shown.clone(),
-        };
-        // Whose interface was deleted has nothing to be compared with.
-        if let Some(report) = run.report.as_ref().filter(|report| report["balance"]["state"] != "unknown") {
-            assert_balanced(report);
         }
-        run
     }
 
     #[track_caller]
@@ -211,6 +230,13 @@ impl Run {
     #[track_caller]
     pub fn report(&self) -> &Value {
         self.report.as_ref().unwrap_or_else(|| panic!("no report\n{self}"))
+    }
+
+    /// Every document that it wrote: the report of a run, and what another command printed.
+    fn documents(&self) -> Vec<Value> {
+        let printed =
+            serde_json::from_str(&self.stdout).ok().filter(|printed: &Value| printed.get("balance").is_some());
+        self.report.iter().cloned().chain(printed).collect()
     }
 
     /// Panics unless it ended with this exit code.

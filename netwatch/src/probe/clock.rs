@@ -15,6 +15,10 @@ impl Clock {
 
     /// The distance now. Of three tries the one in which the two readings lay closest together.
     pub(super) fn now() -> Self {
+        Self::by(read)
+    }
+
+    fn by(mut read: impl FnMut(ClockId) -> u64) -> Self {
         let tries = (0..3).map(|_| {
             let before = read(ClockId::CLOCK_MONOTONIC);
             let unix = read(ClockId::CLOCK_REALTIME);
@@ -68,5 +72,26 @@ mod tests {
         let unix = Clock::now().unix_ns(read(ClockId::CLOCK_MONOTONIC));
         let expected = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         assert!(expected.abs_diff(unix) < 50_000_000, "{unix} instead of {expected}");
+    }
+
+    /// Whenever the clock of the day is stepped, times are of before or of after it, never between, and all by the same distance from the kernel's.
+    #[test]
+    fn a_clock_that_is_stepped_moves_all_times_or_none() {
+        const HOUR: i64 = 3_600_000_000_000;
+        const EPOCH: u64 = 1_700_000_000_000_000_000;
+        for (step, at) in [HOUR, -HOUR].into_iter().flat_map(|step| (0..12).map(move |at| (step, at))) {
+            let mut reads = 0;
+            let clock = Clock::by(|clock| {
+                let monotonic = 1_000 + 10 * reads;
+                let epoch = if reads < at { EPOCH } else { EPOCH.saturating_add_signed(step) };
+                reads += 1;
+                if clock == ClockId::CLOCK_REALTIME { epoch + monotonic } else { monotonic }
+            });
+            let distance = clock.unix_ns(0);
+            let of_either =
+                [EPOCH, EPOCH.saturating_add_signed(step)].into_iter().any(|epoch| epoch.abs_diff(distance) <= 10);
+            assert!(of_either, "{distance}, stepped by {step} at read {at}");
+            assert_eq!(clock.unix_ns(5_000_000_000), distance + 5_000_000_000, "durations are the kernel's");
+        }
     }
 }

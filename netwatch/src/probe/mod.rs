@@ -19,7 +19,7 @@ mod process;
 mod retire;
 mod rings;
 mod segments;
-mod sys;
+pub mod sys;
 #[cfg(test)]
 mod tests;
 

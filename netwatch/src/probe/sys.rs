@@ -1,5 +1,6 @@
 //! The `bpf(2)` system call, raw: what aya does not offer (batches, runs on a CPU, loading without reading the kernel's BTF, which takes
-//! 18 ms). Nothing here knows what the maps and programs are for.
+//! 18 ms). Nothing here knows what the maps and programs are for. What is public is for the bench, which
+//! measures programs of others by the same calls.
 
 use std::ffi::CStr;
 use std::io;
@@ -74,7 +75,7 @@ struct ElementAttr {
 }
 
 /// Sets an element. `key` and `value` are as long as the map was made for.
-pub(super) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+pub fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
     let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
     let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value, flags: 0 };
     // SAFETY: the kernel's layout; both point to as many bytes as the map's shape says.
@@ -219,7 +220,7 @@ pub(super) fn tracepoint_attach(program: BorrowedFd<'_>, name: &CStr) -> io::Res
 }
 
 /// What the kernel says about a program.
-pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::bpf_prog_info> {
+pub fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::bpf_prog_info> {
     #[repr(C)]
     struct Attr {
         fd: u32,
@@ -279,7 +280,7 @@ struct TestRunAttr {
 }
 
 /// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. What it returned, and the mean of its time in ns.
-pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
+pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
     let mut attr = TestRunAttr {
         program: program.as_raw_fd() as u32,
         size_in: frame.len() as u32,

@@ -91,7 +91,7 @@ pub(super) async fn set_up(
         network,
         probe,
         processes,
-        table: Table::new(USER_FLOWS),
+        table: Table::new(faults::user_flows(USER_FLOWS)),
         names: Names::new(Limits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),

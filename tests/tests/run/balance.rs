@@ -1,6 +1,6 @@
 //! The balance closes on every kind of traffic. Every other test checks it too: [`netwatch_tests::Host::run`] does.
 
-use netwatch_tests::{addresses::*, internet, needs, report};
+use netwatch_tests::{Options, addresses::*, internet, needs, report, skip};
 
 use crate::TRAFFIC;
 
@@ -54,6 +54,36 @@ fn a_full_flow_table_coarsens_and_never_forgets() {
     let totals = report::value(run.assert_ok().report(), "totals");
     report::assert_packets(totals, "egress", 80, 142);
     assert!(report::number(run.report(), "balance.remainders.overflow.egress.skbs") > 0, "{run}");
+}
+
+#[test]
+fn flows_beyond_the_bound_fold_into_their_endpoints_and_every_sum_is_exact() {
+    let mut net = internet!();
+    if !net.host.use_faulty_binary() {
+        return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
+    }
+    // By the bound: how many of the twelve flows are folded, and whether they could be told apart.
+    for (bound, folded, at_least) in [(1, 4, true), (4, 8, false), (12, 0, false)] {
+        let options = Options::env(&[("NETWATCH_FAULT", &format!("fold:{bound}"))]);
+        let script = format!("for n in 1 2 3 4 5 6 7 8 9 10 11 12; do {TRAFFIC} udp {APP_V4}:{ECHO} 5 100; done");
+        let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
+        let document = run.assert_ok().report();
+        let endpoint = report::endpoint(document, "udp", APP_V4, ECHO);
+        for direction in report::DIRECTIONS {
+            report::assert_packets(endpoint, direction, 60, 142);
+            report::assert_packets(report::value(document, "folded"), direction, 5 * (12 - bound), 142);
+        }
+        assert_eq!(report::list(document, "flows").len() as i64, bound, "{run}");
+        assert_eq!(report::number(document, "folded.flows"), folded, "{run}");
+        assert_eq!(report::number(endpoint, "flows"), bound + folded, "{run}");
+        assert_eq!(document["folded"]["at_least"], at_least, "{run}");
+        // What is read back from the recording is checked as any document is, and is the same.
+        let read_back = net.host.netwatch(&["report", "--format", "json"]);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&read_back.assert_ok().stdout).ok().as_ref(),
+            Some(document)
+        );
+    }
 }
 
 #[test]

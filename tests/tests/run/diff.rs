@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::TRAFFIC;
 
 fn run(net: &Internet, command: &str) {
-    net.host.netwatch(&["run", "-q", "--", "sh", "-euc", command]).assert_ok();
+    net.host.run(&["-q"], &["sh", "-euc", command]).assert_ok();
 }
 
 /// Names, both families, TCP and UDP.

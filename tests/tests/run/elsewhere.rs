@@ -46,7 +46,7 @@ fn another_namespace_leaves_a_dead_run_alone() {
 #[test]
 fn what_is_left_of_a_namespace_that_is_gone_is_cleaned_from_anywhere() {
     let net = internet!();
-    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    net.host.run(&["-q"], &["true"]).assert_ok();
     let before = net.host.state();
     let script = format!("{DROPS}; exec {} run -q -- sh -c 'echo ready; exec sleep 20'", net.host.binary().display());
     let mut there = net.host.command("unshare");

@@ -23,7 +23,7 @@ fn kill_at(net: &Internet, millis: u64, flags: &[&str]) {
 #[test]
 fn nothing_is_left_after_clean() {
     let net = internet!();
-    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    net.host.run(&["-q"], &["true"]).assert_ok();
     let before = net.host.state();
     for millis in MOMENTS {
         kill_at(&net, millis, &[]);
@@ -41,7 +41,7 @@ fn nothing_is_left_after_the_next_run() {
     let before = net.host.state();
     for millis in MOMENTS {
         kill_at(&net, millis, &["--name", "pink", "--publish", "8080:80", "--host-loopback"]);
-        net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+        net.host.run(&["-q"], &["true"]).assert_ok();
         net.host.assert_nothing_left(&before);
     }
 }

@@ -31,6 +31,21 @@ fn doctor_names_the_way_that_run_attaches_by() {
 }
 
 #[test]
+fn doctor_prints_the_memory_that_the_default_of_max_flows_takes() {
+    let net = internet!();
+    let doctor = net.host.netwatch(&["doctor"]);
+    let said = doctor.assert_ok().stdout.split_once(" MiB of kernel maps with all 131072 flows of --max-flows");
+    let mebibytes = said.and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u32>().ok());
+    // 256 bytes for each flow, and what there is besides.
+    assert!(mebibytes.is_some_and(|number| (33..64).contains(&number)), "{doctor}");
+    let help = net.host.netwatch(&["run", "--help"]);
+    for (flag, default) in [("--max-flows <N>", "131072"), ("--sample-buffer <KIB>", "2048")] {
+        let about = help.assert_ok().stdout.split_once(flag).and_then(|(_, rest)| rest.split("\n\n").next());
+        assert!(about.is_some_and(|about| about.contains(&format!("[default: {default}]"))), "{flag}: {help}");
+    }
+}
+
+#[test]
 fn doctor_answers_no_where_run_would_fail() {
     let net = internet!();
     let (ok, said) = net.host.try_sh(&format!(

@@ -44,8 +44,14 @@ fn a_run_within_a_run_is_counted_by_both() {
     let net = internet!();
     let before = net.host.state();
     let binary = net.host.binary();
-    let inner = [binary.to_str().unwrap(), "run", "-q", "--", TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "5", "100"];
-    let run = net.host.watch(&inner);
-    report::assert_packets(report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO), "ingress", 5, 142);
+    let file = net.host.dir().join("inner.json");
+    let inner = [binary.to_str().unwrap(), "run", "-q", "-j", "-o", file.to_str().unwrap(), "--"];
+    let traffic = [TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "5", "100"];
+    let run = net.host.watch(&[&inner[..], &traffic].concat());
+    let inner = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    report::assert_balanced(&inner);
+    for document in [run.assert_ok().report(), &inner] {
+        report::assert_packets(report::endpoint(document, "udp", APP_V4, ECHO), "ingress", 5, 142);
+    }
     net.host.assert_nothing_left(&before);
 }

@@ -109,7 +109,7 @@ fn runs_are_listed_shown_and_removed_by_who_made_them() {
 #[test]
 fn the_newest_runs_are_kept_and_nothing_else_is_touched() {
     let net = internet!();
-    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    net.host.run(&["-q"], &["true"]).assert_ok();
     let folder = net.host.state_home().join("netwatch/runs");
     let foreign =
         ["notes.txt", "x.netwatch", "20200101T000000.000Z-12345678.netwatch.old"].map(|name| folder.join(name));
@@ -139,7 +139,7 @@ fn runs_side_by_side_have_a_recording_each() {
 fn nothing_is_recorded_that_did_not_run_or_should_not_be() {
     let net = internet!();
     net.host.netwatch(&["run", "-q", "--no-record", "--", "true"]).assert_ok();
-    net.host.netwatch(&["run", "-q", "--", "/no/such/program"]).assert_code(127);
+    net.host.run(&["-q"], &["/no/such/program"]).assert_code(127);
     net.host.netwatch(&["run", "-q", "--record", "x.netwatch", "--", "/etc/passwd"]).assert_code(126);
     net.host.netwatch(&["run", "-q", "--record", "y.netwatch", "--dns", "nowhere", "--", "true"]).assert_code(125);
     assert!(kept(&net.host).is_empty());

@@ -8,7 +8,7 @@ use serde_json::Value;
 #[test]
 fn text_is_what_was_printed_after_the_run() {
     let net = internet!();
-    let run = net.host.netwatch(&["run", "--", "curl", "-sS", "-o", "/dev/null", "http://app.example/"]);
+    let run = net.host.run(&[], &["curl", "-sS", "-o", "/dev/null", "http://app.example/"]);
     let said = run.assert_ok().stderr.clone();
     assert!(said.contains("app.example"), "{said}");
     assert_eq!(net.host.netwatch(&["report"]).assert_ok().stdout, said);

@@ -30,7 +30,7 @@ const UNLISTED: [&str; 5] = [
 
 /// Rules from a run of the command, as a file on the host.
 fn rules_of(net: &Internet, command: &str, flags: &[&str]) -> String {
-    net.host.netwatch(&["run", "-q", "--", "sh", "-euc", command]).assert_ok();
+    net.host.run(&["-q"], &["sh", "-euc", command]).assert_ok();
     rules(net, flags)
 }
 
@@ -154,7 +154,7 @@ fn a_server_is_opened_at_its_port() {
 fn several_runs_make_one_list() {
     let net = internet!();
     for to in ["http://app.example/", "https://app.example/"] {
-        net.host.netwatch(&["run", "-q", "--", "curl", "-4", "-sSk", "-o", "/dev/null", to]).assert_ok();
+        net.host.run(&["-q"], &["curl", "-4", "-sSk", "-o", "/dev/null", to]).assert_ok();
     }
     let run = net.host.netwatch(&["report", "--format", "ports", "2", "1"]);
     let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -190,7 +190,7 @@ fn rules_ported(net: &Internet) -> String {
 #[test]
 fn flags_that_a_format_cannot_heed_are_errors() {
     let net = internet!();
-    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    net.host.run(&["-q"], &["true"]).assert_ok();
     for (format, flag, value) in
         [("text", "--by-remote", None), ("ufw", "--for-user", Some("root")), ("nft", "--family", Some("4"))]
     {

@@ -130,7 +130,7 @@ fn one_that_comes_just_before_the_command_is_not_lost() {
 #[test]
 fn they_do_not_wait_for_a_lock_that_another_netwatch_holds() {
     let net = internet!();
-    net.host.netwatch(&["run", "-q", "--", "true"]).assert_ok();
+    net.host.run(&["-q"], &["true"]).assert_ok();
     let before = net.host.state();
     let lock = File::open(format!("/proc/{}/root/run/netwatch/lock", net.host.pid())).expect("there was a run");
     lock.lock().expect("nobody else has it");

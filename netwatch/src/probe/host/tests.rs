@@ -34,22 +34,29 @@ fn raw(bytes: &[u8]) -> Linked<'_> {
 
 struct Counting {
     host: Host,
+    /// Packets and bytes that were handed in.
+    handed_in: (u64, u64),
     handed_over: Vec<Increment>,
 }
 
 impl Counting {
     fn new(max_flows: usize) -> Self {
-        Self { host: Host::new(max_flows), handed_over: Vec::new() }
+        Self { host: Host::new(max_flows), handed_in: (0, 0), handed_over: Vec::new() }
     }
 
     fn count(&mut self, frame: &[u8], now_ns: u64) {
         let sink = &mut |increment| self.handed_over.push(increment);
         self.host.count(&raw(frame), |_| Hook::Loopback, now_ns, sink);
+        self.handed_in.0 += 1;
+        self.handed_in.1 += frame.len() as u64;
     }
 
+    /// Everything, which is as much as was handed in.
     fn all(mut self) -> Vec<Increment> {
         let handed_over = &mut self.handed_over;
         self.host.drain(&mut |increment| handed_over.push(increment));
+        let sum = sum(&self.handed_over);
+        assert_eq!((sum.skbs, sum.bytes), self.handed_in, "handed over and handed in");
         self.handed_over
     }
 }

@@ -1,15 +1,16 @@
 //! The flow table and the fronts under everything that could lose a packet: many flows, several CPUs, drains meanwhile, a full table.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netwatch_common::parse::{Hook, Meta};
+use netwatch_common::{hash, table};
 
+use super::books::{Books, Entry};
 use super::frames::{ipv4, tcp_numbered, turned, udp};
 use super::host::Host;
-use super::{Probe, ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, sys, tables};
+use super::{ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, tables};
 use crate::flow::{Increment, Traffic};
 use crate::probe::{Notice, Reason};
 
@@ -25,20 +26,15 @@ fn datagram(number: u32) -> Vec<u8> {
     frame
 }
 
-fn program(probe: &Probe, name: &str) -> OwnedFd {
-    let (_, program) = probe.named_programs().find(|(one, _)| *one == name).expect("there is one");
-    program.try_clone_to_owned().expect("a descriptor")
-}
-
-fn repeat(program: &OwnedFd, frame: &[u8], times: u32) {
-    sys::test_run(program.as_fd(), frame, &[], times).expect("runs");
+fn repeat(entry: &Entry, frame: &[u8], times: u32) {
+    entry.run(frame, &[], times).expect("runs");
 }
 
 #[derive(Default)]
 struct Sums(HashMap<Traffic, u64>);
 
 impl Sums {
-    fn drain(&mut self, probe: &mut Probe) {
+    fn drain(&mut self, probe: &mut Books) {
         let add = &mut |one: Increment| *self.0.entry(one.traffic).or_default() += one.counters.egress.packets;
         probe.drain(add).expect("drained");
     }
@@ -59,7 +55,7 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
     const TIMES: u32 = 20;
     const FLOWS: u32 = 256;
     let Some(mut probe) = probe_with(&PLAIN()) else { return };
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     let (done, mut sums, mut drains) = (AtomicBool::new(false), Sums::default(), 0_u32);
     std::thread::scope(|scope| {
         let send = |first: u32| {
@@ -98,7 +94,7 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
 fn flows_that_share_slots_are_exact() {
     const FLOWS: u32 = 12_000;
     let Some(mut probe) = probe_with(&PLAIN()) else { return };
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     let frames: Vec<_> = (0..FLOWS).map(datagram).collect();
     for times in [1, 2, 1, 70, 1] {
         frames.iter().for_each(|frame| repeat(&entry, frame, times));
@@ -114,7 +110,7 @@ fn flows_that_share_slots_are_exact() {
 fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
     const FLOWS: u32 = 40_000;
     let Some(mut probe) = probe_with(&ProbeConfig { max_flows: 30_000, ..PLAIN() }) else { return };
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     for number in 0..FLOWS {
         repeat(&entry, &datagram(number), 1);
         if number.is_multiple_of(4000) {
@@ -128,6 +124,32 @@ fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
     let lost = probe.lost().expect("readable");
     assert_eq!((sums.total(), sums.flows().len()), (u64::from(FLOWS), 30_000), "{lost:?}");
     assert_eq!(lost.table_full + lost.insert_failed, 10_000);
+}
+
+/// Flows of which both places lead into one bucket, which is full after eight, while the table is not; then as many as fill the table.
+#[test]
+fn a_full_bucket_is_told_apart_from_a_full_table() {
+    const MAX_FLOWS: u32 = 64;
+    let Some(mut probe) = probe_with(&ProbeConfig { max_flows: MAX_FLOWS, ..PLAIN() }) else { return };
+    // What one CPU could not place waits for its next flow.
+    stay_on_one_cpu();
+    let (entry, mut host) = (probe.entry("link_egress"), Host::default());
+    let mut places = |frame: &[u8]| {
+        let key = host.run(frame, &Meta::default(), Hook::FromTarget);
+        table::buckets(hash::hash(hash::words(&key)), table::bucket_count(MAX_FLOWS) - 1)
+    };
+    let (crowd, others): (Vec<_>, Vec<_>) = (0..8_000).map(datagram).partition(|frame| places(frame) == [3, 3]);
+    crowd.iter().take(20).for_each(|frame| repeat(&entry, frame, 5));
+    let lost = probe.lost().expect("readable");
+    assert_eq!((lost.table_full, lost.insert_failed), (0, 12 * 5), "eight of twenty have a place");
+    others.iter().take(200).for_each(|frame| repeat(&entry, frame, 1));
+    let mut sums = Sums::default();
+    sums.drain(&mut probe);
+    assert_eq!(sums.flows().len(), MAX_FLOWS as usize);
+    let later = probe.lost().expect("readable");
+    assert!(later.table_full > 0, "{later:?}");
+    let overflow = u64::from(12 * 5 + 8 + 200 - MAX_FLOWS);
+    assert_eq!((sums.0[&Traffic::Overflow(17)], later.table_full + later.insert_failed), (overflow, overflow));
 }
 
 /// A conversation long enough for the front, with everything that TCP does to sequence numbers: kernel and host agree to the bit, with the
@@ -191,13 +213,49 @@ fn a_direction_that_begins_without_data_is_not_repeated() {
     }
 }
 
+/// What the rings held: new flows and samples.
+fn heard(probe: &mut Books) -> (u64, u64) {
+    let (mut new_flows, mut samples) = (0, 0);
+    let count = &mut |notice| match notice {
+        Notice::NewFlow(_) => new_flows += 1,
+        Notice::Sample(_) => samples += 1,
+        Notice::Sender(_) => {}
+    };
+    probe.poll(count).expect("room");
+    (new_flows, samples)
+}
+
+/// Nobody reads while twice as much comes as one of the rings holds: the other one holds all of its own, and what found no room is counted.
+#[test]
+fn samples_never_starve_events_and_what_finds_no_room_is_counted() {
+    const FLOWS: u64 = 300;
+    const PACKETS: u64 = FLOWS * 3;
+    const PAGE: u32 = 4096;
+    let sampled = || ProbeConfig { sample_interval: 1, ..PLAIN() };
+    let small = [
+        ("samples", ProbeConfig { sample_ring_bytes: PAGE, ..sampled() }),
+        ("events", ProbeConfig { event_ring_bytes: PAGE, ..sampled() }),
+        ("neither", sampled()),
+    ];
+    for (which, config) in small {
+        let Some(mut probe) = probe_with(&config) else { return };
+        let entry = probe.entry("link_egress");
+        (0..FLOWS as u32).for_each(|number| repeat(&entry, &datagram(number), 3));
+        let (new_flows, samples) = heard(&mut probe);
+        let lost = probe.lost().expect("readable");
+        assert_eq!((new_flows + lost.new_flows, samples + lost.samples), (FLOWS, PACKETS), "{which}: {lost:?}");
+        assert_eq!((lost.samples > 0, lost.new_flows > 0), (which == "samples", which == "events"), "{lost:?}");
+        assert!(new_flows > 0 && samples > 0, "a small ring holds some: {which}");
+    }
+}
+
 #[test]
 fn one_packet_in_so_many_is_sampled() {
     let config = ProbeConfig { sample_interval: 10, snaplen: 60, ..PLAIN() };
     let Some(mut probe) = probe_with(&config) else { return };
     // Each CPU counts by itself.
     stay_on_one_cpu();
-    let entry = program(&probe, "link_egress");
+    let entry = probe.entry("link_egress");
     (0..1000).for_each(|number| repeat(&entry, &datagram(number % 7), 1));
     let mut samples = Vec::new();
     probe

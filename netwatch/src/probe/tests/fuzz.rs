@@ -9,9 +9,10 @@ use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::{Hook, Meta};
 use netwatch_common::remainder;
 
+use super::books::Books;
 use super::golden::{self, is_runnable};
 use super::host::Host;
-use super::{Probe, assert_same, probe, run, stay_on_one_cpu, tables};
+use super::{assert_same, probe, run, stay_on_one_cpu, tables};
 
 /// How many frames, if nobody says.
 const FRAMES: u64 = 20_000;
@@ -68,7 +69,7 @@ fn meta(rng: &mut Rng) -> Meta {
 /// Frames since the last comparison, each with the key that the host's build counted it under.
 type Recent = Vec<(FlowKey, &'static str, Vec<u8>)>;
 
-fn compare(probe: &mut Probe, host: &mut Host, recent: &mut Recent, what: &str) {
+fn compare(probe: &mut Books, host: &mut Host, recent: &mut Recent, what: &str) {
     let strip = |mut entries: HashMap<FlowKey, FlowValue>| {
         // Measured with different clocks.
         entries.values_mut().for_each(|value| value.round_trips = Default::default());

@@ -3,9 +3,10 @@
 
 use netwatch_common::parse::{Hook, Meta};
 
+use super::books::Books;
 use super::frames::*;
 use super::host::Host;
-use super::{Probe, assert_same, describe, drained, probe, run, tables};
+use super::{assert_same, describe, drained, probe, run, tables};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -287,7 +288,7 @@ fn check_host(case: &Case) {
     assert_eq!(lines, case.expected, "{} on the host", case.name);
 }
 
-fn check_kernel(case: &Case, probe: &mut Probe) {
+fn check_kernel(case: &Case, probe: &mut Books) {
     let mut host = Host::default();
     for frame in &case.frames {
         run(probe, "link_egress", frame, &case.meta).unwrap_or_else(|error| panic!("{}: {error}", case.name));

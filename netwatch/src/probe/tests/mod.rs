@@ -1,5 +1,6 @@
 //! The classifier on real kernels: golden frames on it and on the host's build of the same source, and counts on real links.
 
+mod books;
 mod engine;
 mod frames;
 mod fuzz;
@@ -13,25 +14,26 @@ mod size;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::os::fd::AsFd;
 
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::Meta;
 
-use super::{Probe, ProbeConfig, sys};
-use crate::flow::{Counters, Increment, PerDirection, Scope, Traffic};
+use super::{Probe, ProbeConfig};
+use crate::flow::{Counters, Increment, Traffic};
+use books::Books;
 
 /// A loaded probe, or `None` with the reason printed where there are no rights to load one.
-fn probe() -> Option<Probe> {
+fn probe() -> Option<Books> {
     probe_with(&ProbeConfig::default())
 }
 
-fn probe_with(config: &ProbeConfig) -> Option<Probe> {
+/// As above. Books are kept of it: see [`Books`].
+fn probe_with(config: &ProbeConfig) -> Option<Books> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: loading BPF programs needs root");
         return None;
     }
-    Some(Probe::load(config).expect("the classifier loads"))
+    Some(Books::open(Probe::load(config).expect("the classifier loads")))
 }
 
 /// Whether the kernel is this new; else the test says what it needs (`cargo xtask test-vm` knows the words) and is over.
@@ -56,7 +58,7 @@ fn stay_on_one_cpu() {
 }
 
 /// Everything in the kernel's tables.
-fn tables(probe: &mut Probe) -> HashMap<FlowKey, FlowValue> {
+fn tables(probe: &mut Books) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();
     probe.drain.look(&mut |key, _, value| {
         let before = entries.insert(*key, *value);
@@ -88,21 +90,14 @@ fn without_times(mut entries: HashMap<FlowKey, FlowValue>) -> HashMap<FlowKey, F
     entries
 }
 
-fn drained(probe: &mut Probe) -> Vec<Increment> {
+fn drained(probe: &mut Books) -> Vec<Increment> {
     let mut increments = Vec::new();
     probe.drain(&mut |increment| increments.push(increment)).expect("drained");
     increments
 }
 
-/// Sum of everything on the link.
-fn totals(increments: &[Increment]) -> PerDirection<Counters> {
-    let mut sum = PerDirection::default();
-    increments.iter().filter(|one| one.scope == Scope::Link).for_each(|one| sum += one.counters);
-    sum
-}
-
 /// Runs a frame through a program of the loaded classifier.
-fn run(probe: &Probe, program: &str, frame: &[u8], meta: &Meta) -> std::io::Result<()> {
+fn run(probe: &Books, program: &str, frame: &[u8], meta: &Meta) -> std::io::Result<()> {
     // Offsets in `struct __sk_buff`, which is the kernel's promise to programs.
     const SIZE: usize = 192;
     const GSO_SEGS: usize = 164;
@@ -110,9 +105,7 @@ fn run(probe: &Probe, program: &str, frame: &[u8], meta: &Meta) -> std::io::Resu
     let mut context = [0_u8; SIZE];
     context[GSO_SEGS..][..4].copy_from_slice(&meta.gso_segs.to_ne_bytes());
     context[GSO_SIZE..][..4].copy_from_slice(&meta.gso_size.to_ne_bytes());
-    let (verdict, _) = sys::test_run(probe.loaded.program(program).as_fd(), frame, &context, 1)?;
-    assert_eq!(verdict, -1, "later classifiers run");
-    Ok(())
+    probe.entry(program).run(frame, &context, 1)
 }
 
 /// One line a human can check.

@@ -81,18 +81,17 @@ impl Link {
     pub(super) fn settle(&self) -> [(u64, u64); 2] {
         let _none_there = std::fs::write("/proc/sys/net/ipv6/conf/h0/disable_ipv6", "1");
         ip("link set h0 down");
-        ["rx", "tx"].map(|side| {
-            let read = |what: &str| self.counter(&format!("{side}_{what}"));
-            (read("packets"), read("bytes"))
-        })
+        Self::counters("h0")
     }
 
-    /// From `ip -s`, since /sys shows the namespace it was mounted in.
-    fn counter(&self, name: &str) -> u64 {
-        let output = Command::new("ip").args(["-s", "-j", "link", "show", "h0"]).output().expect("ip");
+    /// What an interface of the thread's namespace received and sent, packets and bytes. From `ip -s`, since /sys shows the namespace it was mounted in.
+    pub(super) fn counters(interface: &str) -> [(u64, u64); 2] {
+        let output = Command::new("ip").args(["-s", "-j", "link", "show", interface]).output().expect("ip");
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let (side, what) = name.split_once('_').expect("two words");
-        value[0]["stats64"][side][what].as_u64().expect("a number")
+        ["rx", "tx"].map(|side| {
+            let read = |what: &str| value[0]["stats64"][side][what].as_u64().expect("a number");
+            (read("packets"), read("bytes"))
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Frames of 100 bytes, and what the kernel is told beside them.
 
-use super::bpf::CONTEXT;
+/// Bytes of a `struct __sk_buff`.
+const CONTEXT: usize = 192;
 
 /// Bytes of every frame.
 pub const LENGTH: usize = 100;

@@ -11,7 +11,6 @@
 //!                                                        # any other classifier beside netwatch's
 //! ```
 
-mod bpf;
 mod cpu;
 mod drain;
 mod end_to_end;

@@ -8,10 +8,9 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use netwatch::flow::Traffic;
-use netwatch::probe::{Probe, ProbeConfig};
+use netwatch::probe::{Probe, ProbeConfig, sys};
 use nix::net::if_::if_nametoindex;
 
-use super::bpf;
 use super::frames::Frame;
 use crate::Result;
 
@@ -93,7 +92,7 @@ impl Subject {
 
     /// Runs it once on a frame, as preparation.
     pub fn run(&self, frame: &Frame) -> Result {
-        bpf::test_run(self.program(), &frame.bytes, &frame.context, 1).map_err(|error| self.failed(&error))
+        sys::test_run(self.program(), &frame.bytes, &frame.context, 1).map(drop).map_err(|error| self.failed(&error))
     }
 
     /// The sentence about a test run that failed.
@@ -132,7 +131,7 @@ impl Subject {
         };
         let mut sum = RunTime::default();
         for program in programs {
-            let info = bpf::info(program).map_err(|error| self.failed(&error))?;
+            let info = sys::program_info(program).map_err(|error| self.failed(&error))?;
             sum.runs += info.run_cnt;
             sum.ns += info.run_time_ns;
         }
@@ -214,7 +213,8 @@ pub fn set_element(object: &Ebpf, map: &str, element: u32, value: &[u8]) -> Resu
         aya::maps::Map::ProgramArray(data) | aya::maps::Map::Array(data) => data,
         _ => return Err(format!("{map} is not an array")),
     };
-    bpf::map_update(data.fd().as_fd(), element, value).map_err(|error| format!("cannot set {map}[{element}]: {error}"))
+    sys::map_update(data.fd().as_fd(), &element.to_ne_bytes(), value)
+        .map_err(|error| format!("cannot set {map}[{element}]: {error}"))
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {

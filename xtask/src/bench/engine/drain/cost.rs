@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use netwatch::flow::{self, Table};
-use netwatch::probe::ProbeConfig;
+use netwatch::probe::{ProbeConfig, sys};
 
 use super::super::Options;
-use super::super::bpf;
 use super::super::cpu;
 use super::super::frames::{self, Frame};
 use super::super::goal;
@@ -112,7 +111,7 @@ impl Bench {
 
     /// One packet of every flow.
     fn pass(&mut self) -> Result {
-        let run = bpf::test_run(self.driver.program(), &self.frame.bytes, &self.frame.context, self.flows as u32);
+        let run = sys::test_run(self.driver.program(), &self.frame.bytes, &self.frame.context, self.flows as u32);
         run.map_err(|error| self.subject.failed(&error))?;
         self.subject.poll()?;
         Ok(())

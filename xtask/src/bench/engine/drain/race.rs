@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netwatch::flow::Traffic;
-use netwatch::probe::{Probe, ProbeConfig};
+use netwatch::probe::{Probe, ProbeConfig, sys};
 
 use super::super::frames::{self, Frame};
 use super::super::reference::Driver;
 use super::super::subject::Subject;
-use super::super::{Options, bpf, cpu};
+use super::super::{Options, cpu};
 use crate::Result;
 
 /// Packets in one system call.
@@ -74,7 +74,7 @@ fn count_and_drain(probe: &mut Probe, driver: &Driver, frame: &Frame) -> Result<
 fn send(cpus: &[usize], driver: &Driver, frame: &Frame) -> Result {
     cpu::stay_on(cpus.last().map_or(&[][..], std::slice::from_ref))?;
     for _ in 0..CHUNKS {
-        bpf::test_run(driver.program(), &frame.bytes, &frame.context, CHUNK as u32)
+        sys::test_run(driver.program(), &frame.bytes, &frame.context, CHUNK as u32)
             .map_err(|error| format!("cannot run the driver: {error}"))?;
     }
     Ok(())

@@ -2,10 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 
+use netwatch::probe::sys;
+
 use super::super::frames::Frame;
 use super::super::reference::Driver;
 use super::super::subject::{Counted, Subject};
-use super::super::{Options, bpf, cpu};
+use super::super::{Options, cpu};
 use super::cases::Case;
 use crate::Result;
 
@@ -101,7 +103,7 @@ fn driver(subject: &Subject, case: &Case, flows: u64, options: &Options) -> Resu
 /// ns per run, by the thread's own clock: it stands still while other processes have the CPU.
 fn time(program: BorrowedFd<'_>, frame: &Frame, runs: u32) -> Result<f64> {
     let before = cpu::time()?;
-    bpf::test_run(program, &frame.bytes, &frame.context, runs).map_err(|error| error.to_string())?;
+    sys::test_run(program, &frame.bytes, &frame.context, runs).map_err(|error| error.to_string())?;
     let took = cpu::time()? - before;
     Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
 }

@@ -2,10 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netwatch::probe::{Probe, ProbeConfig};
+use netwatch::probe::{Probe, ProbeConfig, sys};
 
 use super::super::Options;
-use super::super::bpf;
 use super::super::subject;
 use crate::Result;
 
@@ -32,7 +31,7 @@ pub fn print(options: &Options) -> Result {
 }
 
 fn line(name: &str, program: BorrowedFd<'_>) -> Result {
-    let info = bpf::info(program).map_err(|error| format!("cannot ask the kernel about {name}: {error}"))?;
+    let info = sys::program_info(program).map_err(|error| format!("cannot ask the kernel about {name}: {error}"))?;
     println!("{name:32} {:10} {:14} {:14}", info.verified_insns, info.xlated_prog_len, info.jited_prog_len);
     Ok(())
 }
