@@ -13,6 +13,20 @@ use super::memory::Region;
 use crate::error::Result;
 use crate::flow::Increment;
 
+/// How far a drain has come. A large table is read in parts, so that the rings are looked at in between.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Progress(Step);
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Step {
+    #[default]
+    Begin,
+    /// The entries from this number on are to be looked at.
+    Look(u32),
+    /// All were; flows leave.
+    Leave,
+}
+
 /// Everything that is counted, and what of it was handed over.
 #[derive(Debug)]
 pub(super) struct Drain {
@@ -29,20 +43,28 @@ impl Drain {
         Ok(Self { fronts, flows, remainders, before: vec![FlowValue::EMPTY; count] })
     }
 
-    /// Hands over all growth, and then lets flows go that are over.
-    pub(super) fn run(&mut self, clock: Clock, sink: &mut impl FnMut(Increment)) -> Result<()> {
+    /// Hands over a part of the growth, and when that is all, lets flows go that are over. False when nothing is left to do.
+    pub(super) fn part(
+        &mut self,
+        Progress(step): &mut Progress,
+        clock: Clock,
+        sink: &mut impl FnMut(Increment),
+    ) -> Result<bool> {
         let mut grown = |key: &FlowKey, before: &FlowValue, now: &FlowValue| {
             if let Some(increment) = abi::increment(key, before, now, clock) {
                 sink(increment);
             }
         };
-        self.visit(&mut grown)?;
-        self.flows.retire(&self.fronts, clock::monotonic_ns(), &mut grown)
+        *step = match *step {
+            Step::Begin => self.begin(&mut grown)?,
+            Step::Look(from) => self.look_on(from, &mut grown)?,
+            Step::Leave => return self.flows.retire(&self.fronts, clock::monotonic_ns(), &mut grown),
+        };
+        Ok(true)
     }
 
-    fn visit(&mut self, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<()> {
+    fn begin(&mut self, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<Step> {
         self.fronts.flush()?;
-        self.flows.visit(grown)?;
         for (slot, before) in (0..remainder::COUNT).zip(&mut self.before) {
             let now = self.remainders.read(slot as usize);
             if *before != now && now.first_seen_ns != 0 {
@@ -50,7 +72,11 @@ impl Drain {
                 *before = now;
             }
         }
-        Ok(())
+        self.look_on(0, grown)
+    }
+
+    fn look_on(&mut self, from: u32, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<Step> {
+        Ok(self.flows.visit(from, grown)?.map_or(Step::Leave, Step::Look))
     }
 
     /// Shows everything as it stands; the next drain hands it over all the same.
@@ -58,7 +84,10 @@ impl Drain {
     pub(super) fn look(&mut self, show: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) {
         let handed_over = (self.before.clone(), self.flows.forget());
         self.before.fill(FlowValue::EMPTY);
-        self.visit(show).expect("readable");
+        let mut step = self.begin(show).expect("readable");
+        while let Step::Look(from) = step {
+            step = self.look_on(from, show).expect("readable");
+        }
         self.before = handed_over.0;
         self.flows.remember(handed_over.1);
     }

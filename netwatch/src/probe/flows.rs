@@ -14,6 +14,11 @@ use super::retire::{Pressure, is_over};
 use super::segments::Segments;
 use crate::error::Result;
 
+/// Entries that are looked at in one part of a drain: about two milliseconds' work.
+const LOOKED_AT: u32 = 8192;
+/// Flows that leave in one part of a drain: each part has every CPU flush its front.
+const LEAVING: usize = 16_384;
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -50,12 +55,20 @@ impl Flows {
         self.segments.tend()
     }
 
-    /// Hands over every entry that changed: key, what was handed over before, what it is now.
-    pub(super) fn visit(&mut self, sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<()> {
+    /// Hands over every entry that changed, of one part that begins with this number: key, what was handed over before, what it is now. Where the
+    /// next part begins, if there is one.
+    pub(super) fn visit(
+        &mut self,
+        from: u32,
+        sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue),
+    ) -> Result<Option<u32>> {
         let used = self.segments.used();
         self.before.resize(used as usize, FlowValue::EMPTY);
-        self.live = 0;
-        for number in 0..used {
+        if from == 0 {
+            self.live = 0;
+        }
+        let end = used.min(from.saturating_add(LOOKED_AT));
+        for number in from..end {
             let (region, within) = self.segments.entry(number)?;
             let mut entry: Entry = region.read(within);
             // A free one, or one whose first packet is being counted.
@@ -74,16 +87,16 @@ impl Flows {
                 *before = entry.value;
             }
         }
-        Ok(())
+        Ok((end < used).then_some(end))
     }
 
-    /// Lets flows go that are over, without losing a packet of theirs. `now_ns` is the kernel's monotonic time.
+    /// Lets flows go that are over, without losing a packet of theirs; whether there are more of them. `now_ns` is the kernel's monotonic time.
     pub(super) fn retire(
         &mut self,
         fronts: &Fronts,
         now_ns: u64,
         sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let pressure = Pressure::of(self.live, self.segments.max_entries());
         #[cfg(test)]
         let now_ns = if self.retire_all { u64::MAX } else { now_ns };
@@ -91,13 +104,15 @@ impl Flows {
             .zip(&self.before)
             .filter(|(_, value)| value.first_seen_ns != 0 && is_over(value, now_ns, pressure))
             .map(|(number, _)| number)
+            .take(LEAVING)
             .collect();
         if over.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         over.iter().try_for_each(|&number| self.take_out(number))?;
         fronts.flush()?;
-        over.iter().try_for_each(|&number| self.release(number, sink))
+        over.iter().try_for_each(|&number| self.release(number, sink))?;
+        Ok(over.len() == LEAVING)
     }
 
     /// From now on no packet finds the entry but through a front.

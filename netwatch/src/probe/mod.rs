@@ -30,6 +30,7 @@ use netwatch_common::config::Config;
 use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
+pub use drain::Progress as DrainProgress;
 pub use heard::{heard, heard_of};
 pub use process::{ProcessConfig, ProcessProbe, event_of};
 pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
@@ -209,7 +210,15 @@ impl Probe {
     /// Hands over every entry that grew since the last drain, and lets flows that are over leave the kernel's table. While packets flow,
     /// counters of one entry may be a packet apart; after the link is down the result is exact.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
-        self.drain.run(self.clock, sink)
+        let mut progress = DrainProgress::default();
+        while self.drain_part(&mut progress, sink)? {}
+        Ok(())
+    }
+
+    /// A part of [`Self::drain`], a few milliseconds' work; false when it was the last one. In between the rings can be looked at, which do not
+    /// hold for long what comes when many flows do.
+    pub fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut impl FnMut(Increment)) -> Result<bool> {
+        self.drain.part(progress, self.clock, sink)
     }
 
     /// Hands over what lies in the rings, events before samples, and makes room in the table for the flows to come. The kernel wakes nobody

@@ -15,7 +15,7 @@ use crate::flow::{InterfaceCounters, LinkCounters, Lost, Table};
 use crate::name::Names;
 use crate::netns::link;
 use crate::netns::socket_drain;
-use crate::probe::{Notice, Probe, heard, icmp_error};
+use crate::probe::{DrainProgress, Notice, Probe, heard, icmp_error};
 use crate::process::{Attributed, Silence, Users};
 use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run, Series};
 
@@ -108,9 +108,16 @@ impl Live {
         self.processes.tidy(&self.table);
     }
 
+    /// In parts, between which the rings are looked at: with many flows the whole takes longer than a ring holds what comes meanwhile.
     fn drain_counters(&mut self) -> Result<()> {
-        let (table, recording) = (&mut self.table, &mut self.recording);
-        self.probe.drain(&mut |increment| recording.apply(increment, table))
+        let mut progress = DrainProgress::default();
+        loop {
+            let (table, recording) = (&mut self.table, &mut self.recording);
+            if !self.probe.drain_part(&mut progress, &mut |increment| recording.apply(increment, table))? {
+                return Ok(());
+            }
+            self.fetch_samples();
+        }
     }
 
     /// The command runs: from here on it is recorded.
