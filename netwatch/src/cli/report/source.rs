@@ -35,6 +35,10 @@ pub(in crate::cli) fn all(selectors: &[String]) -> Result<Vec<Source>> {
     if selectors.is_empty() {
         return recorded(None).map(|source| vec![source]);
     }
+    if selectors.len() > record::MOST_RUNS {
+        let why = format!("at most {} are taken together", record::MOST_RUNS);
+        return Err(Error::said("read", format!("{} runs", selectors.len()), why));
+    }
     selectors.iter().map(|selector| one(selector)).collect()
 }
 
