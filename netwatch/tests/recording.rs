@@ -127,7 +127,13 @@ fn values_that_nobody_wrote_are_named_with_their_table() {
         ("UPDATE flow SET direction = 'out', remote_port = 65536", "in table flow, remote_port cannot be 65536"),
         ("UPDATE flow SET remote_port = 1, remote = 'x''\u{1b}'", "in table flow, remote cannot be 'x\\'\\u{1b}'"),
         ("DELETE FROM run", "run is empty"),
-        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged"),
+        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged: its tables are not a recording's"),
+        // Rows without end.
+        (
+            "DROP TABLE note; CREATE VIEW note AS WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row) SELECT n, 'x' FROM row",
+            "the file is damaged: its tables are not a recording's",
+        ),
+        ("DROP VIEW note", "the file is damaged: its tables are not a recording's"),
     ] {
         db.execute_batch(change).unwrap();
         assert_refused(&path, why);

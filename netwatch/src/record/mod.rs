@@ -68,7 +68,7 @@ pub fn open(selector: Option<&str>) -> Result<Recorded> {
 pub fn check(path: &Path) -> Result<()> {
     match schema::Kind::of(path).map_err(|error| fault::os(Doing::Read, path, error))? {
         schema::Kind::Recording(_) => Ok(()),
-        other => other.check_readable(path),
+        other => other.steps(path, &schema::STEPS).map(drop),
     }
 }
 
