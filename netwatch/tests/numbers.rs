@@ -171,6 +171,7 @@ fn the_largest_numbers_that_are_read_can_be_added_up() {
         let path = bases.changed(base, &changes).expect("a part of it was");
         let recorded = record::read_file(path).unwrap();
         say_all(path, &recorded);
+        outputs::rules(&vec![&recorded.report; record::MOST_RUNS]);
         let numbers = changes.matches("UPDATE").count();
         let largest = changes.matches(&MOST.to_string()).count();
         assert!(numbers > 100 && largest > 5, "{numbers}, {largest}: {changes}");

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
+use super::patience::Patience;
 use super::{ColorChoice, complain, print};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -152,9 +153,11 @@ fn held(summary: &record::Summary) -> Held {
 }
 
 fn show(store: &Store, arguments: &ShowArgs) -> Result<()> {
+    let waiting = Patience::new("reading", false);
     let recorded = record::read_file(&store.find(arguments.run.as_deref())?)?;
     let show = Show::on(&io::stdout(), arguments.json, false, arguments.color);
     let text = show.screen(&recorded.report, false).unwrap_or_default();
+    drop(waiting);
     print(text)
 }
 
