@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use netwatch::report::Report;
 use netwatch::sink::{csv, json, markdown};
-use sample::rich;
+use sample::{outputs, rich};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
 
@@ -226,4 +226,42 @@ fn every_column_and_type_is_documented() {
     let missing: Vec<_> =
         csv::COLUMNS.iter().chain(&types).filter(|name| !docs.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/report.md says nothing about {missing:?}");
+}
+
+/// Whether they have a name is not known: they are not among those of which it is said, and that is said too, everywhere in the same words.
+#[test]
+fn flows_that_were_folded_are_said_beside_those_that_have_a_name() {
+    let of = |room: usize, flows: u8| {
+        let mut table = netwatch::flow::Table::new(room);
+        let flow = |host| netwatch::flow::Traffic::Flow(sample::key(17, 1, sample::v4(host), 99));
+        (1..=flows).for_each(|host| table.apply(sample::growth(flow(host), (1, 90), (1, 90))));
+        sample::report(sample::facts(&table, &["app"]), &table)
+    };
+    let all = |report: &Report| {
+        let said = outputs::reports(report, &netwatch::report::Series::default());
+        let people = ["summary", "markdown", "html"];
+        let said = said.into_iter().filter(|(format, _)| people.iter().any(|begin| format.starts_with(begin)));
+        let one_line = |text: String| text.replace('\u{a0}', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        said.map(|(format, text)| (format, one_line(text))).collect::<Vec<_>>()
+    };
+    for (room, flows, said) in [
+        (3, 4, Some("1 flow that was counted in its endpoint only is not among them")),
+        (3, 7, Some("4 flows that were counted in their endpoint only are not among them")),
+        // More than can be told apart, so that it is a lower bound.
+        (3, 100, Some("at least 12 flows that were counted in their endpoint only are not among them")),
+        (3, 3, None),
+    ] {
+        let report = of(room, flows);
+        assert_eq!(report.naming.flows.flows, 3, "those that are kept one by one");
+        let formats = all(&report);
+        assert_eq!(formats.len(), 5);
+        for (format, text) in formats {
+            assert!(text.contains("of 3 flows"), "{format}: {text}");
+            assert_eq!(text.contains("not among them"), said.is_some(), "{format}: {text}");
+            assert!(said.is_none_or(|said| text.contains(said)), "{format}: {text}");
+        }
+    }
+    let html = all(&of(3, 100)).pop().expect("the last of them").1;
+    assert!(html.contains("<span>in at least 15 flows</span>"), "{html}");
+    assert!(html.contains("At least 12 more flows had no room here"), "{html}");
 }

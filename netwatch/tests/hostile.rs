@@ -2,12 +2,10 @@
 
 mod sample;
 
-use netwatch::diff::{self, compare};
-use netwatch::export::{self, Exported, Table};
-use netwatch::policy;
 use netwatch::report::{EndedEarly, Replay, Report, Series};
-use netwatch::sink::history::{self, Entry, Held, State};
-use netwatch::sink::{csv, diff as diffs, html, json, markdown, summary};
+use netwatch::sink::history::{Entry, Held, State};
+use netwatch::sink::json;
+use sample::outputs::{self, written};
 use sample::rich;
 
 /// Each with what stands in its place where a name is shown.
@@ -31,12 +29,6 @@ fn texts() -> Vec<(&'static str, Vec<u8>, String)> {
     all
 }
 
-fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
-    let mut out = Vec::new();
-    write(&mut out);
-    String::from_utf8(out).expect("text")
-}
-
 /// Of a run, and of a capture with the same in it.
 fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
     let said = &report.run.user;
@@ -55,28 +47,6 @@ fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
 }
 
 fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for (by, width) in [(summary::By::Endpoint, 200), (summary::By::Endpoint, 60), (summary::By::Process, 100)] {
-        let options = summary::Options { width, by, ..summary::Options::default() };
-        all.push((format!("summary {by:?} {width}"), written(|out| summary::write(report, &options, out).unwrap())));
-    }
-    all.push(("json".into(), written(|out| json::write(report, out).unwrap())));
-    all.push(("ndjson".into(), written(|out| json::lines::write(report, series, out).unwrap())));
-    all.push(("csv".into(), written(|out| csv::write(report, out).unwrap())));
-    all.push(("markdown".into(), written(|out| markdown::write(report, out).unwrap())));
-    all.push(("html".into(), written(|out| html::write(report, series, out).unwrap())));
-    for format in policy::Format::ALL {
-        let options =
-            policy::Options { with_failed: true, with_answers: true, by_remote: true, ..policy::Options::default() };
-        all.push((
-            format!("rules {format:?}"),
-            written(|out| policy::write(format, &[report], &options, out).unwrap()),
-        ));
-    }
-    let difference = compare(&[&rich::build().0], &[report], &diff::Options::default());
-    for format in [diffs::Format::Text, diffs::Format::Markdown, diffs::Format::Json] {
-        all.push((format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).unwrap())));
-    }
     let held = Held {
         command: report.run.command.clone(),
         started_ns: 0,
@@ -88,13 +58,11 @@ fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
     let state = State::Unreadable(report.run.user.clone());
     let entry =
         Entry { number: 1, id: "3f2a".into(), file: report.run.user.clone(), file_bytes: 1, state, held: Some(held) };
-    all.push(("history".into(), history::table(std::slice::from_ref(&entry), Some(100))));
-    all.push(("history as JSON".into(), history::json(&[entry])));
-    for table in [Table::Flows, Table::Series] {
-        let runs = [Exported { report, series }];
-        let text = written(|out| export::write(&runs, table, export::Format::Csv, out).unwrap());
-        all.push((format!("export {table:?}"), text));
-    }
+    let mut all = outputs::reports(report, series);
+    all.extend(outputs::rules(&[report]));
+    all.extend(outputs::differences(&[&rich::build().0], &[report]));
+    all.extend(outputs::history(entry));
+    all.extend(outputs::exports(report, series));
     all
 }
 

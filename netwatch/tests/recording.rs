@@ -2,18 +2,14 @@
 
 mod sample;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use netwatch::flow::{Amount, Direction, IcmpError, Malformed, Protocol, Scope, Traffic};
-use netwatch::name::{Hidden, Lookup, Named, ResponseTimes, Source};
-use netwatch::process::{Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User};
+use netwatch::process::Attribution;
 use netwatch::record::{Completeness, read_file, write_file};
-use netwatch::report::{EndedBy, EndedEarly, Exit, FlowNaming, Report, Series, Share, Shown, Spoken, Step, Tls};
-use netwatch::wire::dns::{Question, Rcode, RecordType};
-use netwatch::wire::{Application, Name};
+use netwatch::report::{EndedBy, EndedEarly, Exit, Report, Series};
+use sample::everything::{everything, replay, series};
 use sample::*;
 
 /// Writes and reads back.
@@ -25,158 +21,6 @@ fn round_trip(report: &Report, series: &Series) {
     assert_eq!(read.report, *report);
     assert_eq!((&read.series, read.complete), (series, Completeness::Complete));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "one file");
-}
-
-fn name(text: &str) -> Name {
-    Name::new(text.as_bytes()).unwrap()
-}
-
-fn named(text: &str, source: Source, question: Option<&str>) -> Named {
-    Named { name: name(text), source, question: question.map(name), first_seen_ns: START_NS }
-}
-
-fn spoken(application: &'static str, evidence: &'static str) -> Option<Spoken> {
-    Some(Spoken { application: application.into(), evidence: evidence.into() })
-}
-
-/// Every source, reason, outcome and kind there is.
-fn everything() -> Report {
-    let mut report = download_report();
-    let naming = FlowNaming {
-        shown: Some(Shown { name: name("app.example"), source: Source::Sni }),
-        names: vec![named("app.example", Source::Sni, None), named("cdn.example", Source::Dns, Some("app.example"))],
-        spoken: spoken("tls", "client_hello"),
-        hidden: vec![Hidden::Doh, Hidden::EchPossible],
-        tls: Some(Tls {
-            offered_version: "TLS 1.3".into(),
-            alpn: vec!["h2".into(), "http/1.1".into()],
-            ja4: Some("t13d1516h2_8daaf6152771_e5627efa2ab1".into()),
-            post_quantum: true,
-        }),
-    };
-    let user = |process, evidence| User { process: ProcessId(process), evidence, is_maker: process == 1 };
-    report.flows[0].naming = Some(Box::new(naming));
-    report.flows[0].users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple), user(2, Evidence::Netns)];
-    report.flows[1].flow.icmp_error = Some(IcmpError { kind: 3, code: 13 });
-    report.loopback.flows = report.flows[..2].to_vec();
-    report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = Scope::Loopback);
-    report.loopback.totals.egress = counters(3, 300);
-    report.endpoints[0].shown = Some(Shown { name: name("app.example"), source: Source::Hosts });
-    report.endpoints[0].names = vec![named("a.example", Source::Ptr, None), named("b.example", Source::Quic, None)];
-    report.endpoints[0].spoken = spoken("https", Spoken::PORT);
-    report.endpoints[0].processes = vec![ProcessId(2), ProcessId(0)];
-    report.naming.lookups = lookups();
-    report.naming.flows = Share { flows: 4, wire_bytes: 4000 };
-    report.naming.unnamed = Share { flows: 1, wire_bytes: 10 };
-    report.naming.hidden = vec![(Hidden::Ech, Share { flows: 2, wire_bytes: 7 }), (Hidden::Esni, Share::default())];
-    report.naming.unused = vec![name("unused.example")];
-    report.naming.never_looked_up = vec![v4(7), v6(8)];
-    report.naming.lost.records = 5;
-    report.naming.lost.http2_broken = 6;
-    report.lost.samples = 3;
-    report.lost.new_flows = 1 << 53;
-    report.run.duration_ns = u64::MAX;
-    report.folded.flows = 17;
-    report.folded.at_least = true;
-    report.folded.counters.ingress = counters(5, 500);
-    report.processes = processes();
-    report.attempts = attempts();
-    report.notes = vec!["a note".into(), "Gänsefüßchen \u{1b}[2J '; DROP TABLE flow;".into()];
-    report
-}
-
-fn lookups() -> Vec<Lookup> {
-    let lookup = |application, text: &str, kind| Lookup {
-        question: Question { name: name(text), kind },
-        application,
-        asked_by: Direction::Egress,
-        asked: 3,
-        answered: 2,
-        outcomes: BTreeMap::from([(Rcode::NOERROR, 1), (Rcode(11), 1)]),
-        truncated: 1,
-        response: ResponseTimes { count: 2, min_ns: 1, max_ns: 3, sum_ns: 4 },
-        first_seen_ns: START_NS + 5,
-        addresses: vec![v4(10), v6(10)],
-        aliases: vec![name("cdn.example")],
-    };
-    vec![
-        lookup(Application::Dns, "app.example", RecordType::A),
-        lookup(Application::Mdns, "printer.local", RecordType(65_280)),
-        Lookup {
-            asked_by: Direction::Ingress,
-            outcomes: BTreeMap::new(),
-            ..lookup(Application::Llmnr, "x", RecordType::PTR)
-        },
-    ]
-}
-
-fn processes() -> Processes {
-    let process = |pid, parent| Process {
-        pid,
-        start_ns: START_NS,
-        ppid: 1,
-        parent,
-        comm: "curl".into(),
-        exe: Some("/usr/bin/curl".into()),
-        cmdline: Some(vec!["curl".into(), "-u".into(), "\"secret\"\n".into()]),
-        cmdline_cut: pid == 43,
-        uid: Some(1000),
-    };
-    Processes {
-        attribution: Attribution::On,
-        list: vec![
-            process(42, None),
-            process(43, Some(ProcessId(0))),
-            Process { exe: None, cmdline: None, uid: None, ..process(44, Some(ProcessId(1))) },
-        ],
-        unix: vec![UnixPeer {
-            path: "@bus".into(),
-            connections: 2,
-            failed: 1,
-            missing: 0,
-            processes: vec![ProcessId(1)],
-        }],
-        lost: netwatch::process::Lost { events: 1, sockets: 2, gone: 3, unreadable: 5, unknown: 6, beyond: 4 },
-    }
-}
-
-fn attempts() -> Vec<Attempt> {
-    let causes = [
-        Cause::Unanswered,
-        Cause::Refused,
-        Cause::Reset,
-        Cause::Icmp(IcmpError { kind: 1, code: 4 }),
-        Cause::Errno(101),
-        Cause::NoPacket,
-        Cause::Dns("nxdomain".into()),
-    ];
-    let targets = [
-        Target::Address("[2001:db8::1]:443".parse().unwrap()),
-        Target::Name("nobody.example".into(), "AAAA".into()),
-        Target::Unix("/run/x".into()),
-    ];
-    let attempt = |(at, cause): (usize, Cause)| Attempt {
-        first_ns: START_NS + at as u64,
-        last_ns: START_NS + 10,
-        count: 2,
-        tries: 3,
-        target: targets[at % targets.len()].clone(),
-        protocol: (at % 2 == 0).then_some(Protocol::TCP),
-        cause,
-        process: (at % 3 == 0).then_some(ProcessId(1)),
-    };
-    causes.into_iter().enumerate().map(attempt).collect()
-}
-
-fn series() -> Series {
-    let step = |at: u64| Step {
-        start_ns: START_NS + at * 1_000_000_000,
-        length_ns: 999_999_999,
-        opened: at,
-        active: 2,
-        ..Step::default()
-    };
-    Series { steps: vec![step(0), step(1), step(7)] }
 }
 
 #[test]
@@ -191,15 +35,7 @@ fn everything_that_can_be_said_is_read_as_it_was_written() {
 
 #[test]
 fn a_replay_is_read_as_it_was_written() {
-    let mut increments = vec![growth(Traffic::Flow(key(17, 1, v4(1), 53)), (1, 80), (0, 0))];
-    increments.extend([
-        growth(Traffic::NonIp(0x88cc), (2, 120), (0, 0)),
-        growth(Traffic::Malformed(Malformed::IpLength), (1, 60), (1, 60)),
-        growth(Traffic::Overflow(6), (9, 900), (1, 60)),
-    ]);
-    increments.extend(housekeeping());
-    let table = table(increments);
-    let mut replay = report(replayed(&table, Amount { skbs: 2, bytes: 99 }), &table);
+    let mut replay = replay();
     round_trip(&replay, &series());
     replay.replay.as_mut().unwrap().ended_early = Some(EndedEarly { offset: 77, cause: "cut".into() });
     round_trip(&replay, &series());
@@ -291,7 +127,13 @@ fn values_that_nobody_wrote_are_named_with_their_table() {
         ("UPDATE flow SET direction = 'out', remote_port = 65536", "in table flow, remote_port cannot be 65536"),
         ("UPDATE flow SET remote_port = 1, remote = 'x''\u{1b}'", "in table flow, remote cannot be 'x\\'\\u{1b}'"),
         ("DELETE FROM run", "run is empty"),
-        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged"),
+        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged: its tables are not a recording's"),
+        // Rows without end.
+        (
+            "DROP TABLE note; CREATE VIEW note AS WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row) SELECT n, 'x' FROM row",
+            "the file is damaged: its tables are not a recording's",
+        ),
+        ("DROP VIEW note", "the file is damaged: its tables are not a recording's"),
     ] {
         db.execute_batch(change).unwrap();
         assert_refused(&path, why);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::patience::Patience;
 use super::report::source::{self, Source};
 use super::{complain, print};
 use crate::diff::{How, Kind, Options, compare};
@@ -122,12 +123,15 @@ pub(super) fn main(arguments: &DiffArgs) -> Exit {
 
 /// Whether they are the same.
 fn diff(arguments: &DiffArgs) -> Result<bool> {
-    let (old, new) = (sources(&arguments.old)?, sources(&arguments.new)?);
+    let waiting = Patience::new("reading", arguments.quiet);
+    let (old, new) = (sources(&arguments.old, &waiting)?, sources(&arguments.new, &waiting)?);
+    waiting.now("comparing");
     let difference = compare(&reports(&old), &reports(&new), &options(arguments));
     let user = rights::caller()?;
     let output = arguments.output.as_deref().map(|path| Output::create(path, (user.uid, user.gid))).transpose()?;
     let mut text = Vec::new();
     write(&difference, format(arguments), &mut text).map_err(|error| Error::os("write", "the difference", error))?;
+    drop(waiting);
     match output {
         Some(output) => output.write(|out| out.write_all(&text))?,
         None if arguments.quiet => {}
@@ -137,7 +141,7 @@ fn diff(arguments: &DiffArgs) -> Result<bool> {
 }
 
 /// A file whose name has a comma is meant as it is.
-fn sources(typed: &str) -> Result<Vec<Source>> {
+fn sources(typed: &str, waiting: &Patience) -> Result<Vec<Source>> {
     let selectors: Vec<String> = match std::path::Path::new(typed).exists() {
         true => vec![typed.to_owned()],
         false => typed.split(',').map(str::to_owned).collect(),
@@ -145,7 +149,7 @@ fn sources(typed: &str) -> Result<Vec<Source>> {
     if selectors.iter().any(String::is_empty) {
         return Err(Error::said("compare", typed, "there is nothing between the commas").hint("name a run, or a file"));
     }
-    source::all(&selectors)
+    source::all(&selectors, waiting)
 }
 
 fn reports(sources: &[Source]) -> Vec<&Report> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::patience::Patience;
 use super::report::source::{self, Source};
 use super::{complain, print};
 use crate::error::{Error, Result};
@@ -73,10 +74,13 @@ fn export(arguments: &ExportArgs) -> Result<()> {
     if format == Format::Parquet && arguments.output.is_none() && io::stdout().is_terminal() {
         return Err(Error::said("write", "Parquet to a terminal", "it is not text").hint("give a file with -o"));
     }
-    let runs = source::all(&arguments.runs)?;
+    let waiting = Patience::new("reading", false);
+    let runs = source::all(&arguments.runs, &waiting)?;
+    waiting.now("writing");
     let user = rights::caller()?;
     let output = arguments.output.as_deref().map(|path| Output::create(path, (user.uid, user.gid))).transpose()?;
     let text = table_of(&runs, arguments.table, format)?;
+    drop(waiting);
     match output {
         Some(output) => output.write(|out| out.write_all(&text)),
         None => print(&text),

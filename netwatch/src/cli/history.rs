@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
+use super::patience::Patience;
 use super::{ColorChoice, complain, print, print_by};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -152,8 +153,10 @@ fn held(summary: &record::Summary) -> Held {
 }
 
 fn show(store: &Store, arguments: &ShowArgs) -> Result<()> {
+    let waiting = Patience::new("reading", false);
     let recorded = record::read_file(&store.find(arguments.run.as_deref())?)?;
     let show = Show::on(&io::stdout(), arguments.json, false, arguments.color);
+    drop(waiting);
     print_by(|out| show.screen(&recorded.report, false, out))
 }
 

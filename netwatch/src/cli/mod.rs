@@ -7,6 +7,7 @@ mod doctor;
 mod export;
 mod history;
 mod list;
+mod patience;
 mod print;
 mod replay;
 mod report;

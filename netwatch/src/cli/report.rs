@@ -2,7 +2,6 @@
 
 mod browser;
 mod format;
-mod patience;
 mod rules;
 pub(super) mod source;
 
@@ -13,6 +12,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint};
 use nix::unistd::{Gid, Uid};
 
+use super::patience::Patience;
 use super::{By, ColorChoice, complain, print};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -20,7 +20,6 @@ use crate::run::{Output, PLAIN_WIDTH, Show};
 use crate::sink::{escape, summary};
 use crate::target::user::Identity;
 use format::Format;
-use patience::Patience;
 use rules::RulesArgs;
 use source::Source;
 
@@ -98,7 +97,7 @@ fn report(arguments: &ReportArgs) -> Result<()> {
     let caller = Identity::of_sudo()?;
     let waiting = Patience::new("reading", arguments.quiet);
     // Before the file: what cannot be read leaves no empty one.
-    let sources = source::all(&arguments.runs)?;
+    let sources = source::all(&arguments.runs, &waiting)?;
     waiting.now("writing");
     let default = || arguments.open.then(|| named_after(&sources, format));
     let path = arguments.output.clone().or_else(default);

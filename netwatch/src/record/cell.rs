@@ -1,12 +1,15 @@
 //! Values as columns of a row: each type knows how many it takes, and reads back what it wrote. Columns are found by their position.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use rusqlite::types::{Null, ValueRef};
 use rusqlite::{Row, Statement, ToSql};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::flow::PerDirection;
 
 /// What is wrong with a value that was read.
 #[derive(Debug)]
@@ -46,15 +49,20 @@ impl<'a, 'c> Binder<'a, 'c> {
     }
 }
 
+/// What the counts of each column come to in the rows that were read.
+#[derive(Default)]
+pub(super) struct Sums(Vec<u64>);
+
 /// The row that is being read: its values in their order.
 pub(super) struct Cursor<'a> {
     row: &'a Row<'a>,
     next: usize,
+    sums: &'a mut Sums,
 }
 
 impl<'a> Cursor<'a> {
-    pub fn new(row: &'a Row<'a>) -> Self {
-        Self { row, next: 0 }
+    pub fn new(row: &'a Row<'a>, sums: &'a mut Sums) -> Self {
+        Self { row, next: 0, sums }
     }
 
     /// The next value.
@@ -70,13 +78,38 @@ impl<'a> Cursor<'a> {
 
     /// What is wrong with the value before.
     pub fn wrong(&self, value: ValueRef<'_>) -> Wrong {
-        let column = self.next.checked_sub(1).and_then(|at| self.row.as_ref().column_name(at).ok());
         let shown = match value {
             ValueRef::Text(text) => format!("'{}'", String::from_utf8_lossy(text).escape_default()),
             ValueRef::Integer(value) => value.to_string(),
             other => format!("{:?}", other.data_type()).to_lowercase(),
         };
-        Wrong::Value(format!("{} cannot be {shown}", column.unwrap_or("a column")))
+        Wrong::Value(format!("{} cannot be {shown}", self.column()))
+    }
+
+    /// The name of the column before.
+    fn column(&self) -> &str {
+        self.next.checked_sub(1).and_then(|at| self.row.as_ref().column_name(at).ok()).unwrap_or("a column")
+    }
+
+    /// The next value, which has to be a number in this range.
+    fn integer(&mut self, range: RangeInclusive<i64>) -> Result<i64, Wrong> {
+        match self.value()? {
+            ValueRef::Integer(number) if range.contains(&number) => Ok(number),
+            other => Err(self.wrong(other)),
+        }
+    }
+
+    /// Adds to the sum of the column before, which may come to `most`.
+    fn sum_up(&mut self, number: u64, most: u64) -> Result<(), Wrong> {
+        let at = self.next.saturating_sub(1);
+        if self.sums.0.len() <= at {
+            self.sums.0.resize(at + 1, 0);
+        }
+        self.sums.0[at] = self.sums.0[at].saturating_add(number);
+        if self.sums.0[at] > most {
+            return Err(Wrong::Value(format!("{} comes to more than {most} in all rows", self.column())));
+        }
+        Ok(())
     }
 
     fn is_null(&self) -> Result<bool, Wrong> {
@@ -95,46 +128,59 @@ pub(super) trait Take: Sized {
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong>;
 }
 
-/// SQLite's integers are signed: larger values are kept by their bits.
+/// A moment, a length of time, or the number of a row. Two of them can be added, also where a program takes the sum for signed.
 impl Put for u64 {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         row.bind(self.cast_signed())
     }
 }
 
+/// The largest: as a moment, the year 2116.
+const LARGEST: u64 = 1 << 62;
+
 impl Take for u64 {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        Ok(i64::take(row)?.cast_unsigned())
+        row.integer(0..=LARGEST.cast_signed()).map(i64::cast_unsigned)
     }
 }
 
-/// A number of things that were counted. More than 2^53 (what JSON's readers can tell apart) no run comes to, and sums of fewer do not overflow.
-pub(super) struct Count(u64);
+/// A number of which all in a column come to no more than `MOST`. This is what makes every sum in a report right, whoever wrote the file: it adds
+/// up a few columns at most, of [`super::MOST_RUNS`] recordings at most.
+pub(super) struct Summed<const MOST: u64>(u64);
 
-impl From<Count> for u64 {
-    fn from(count: Count) -> Self {
-        count.0
+/// Things that were counted. No run comes to more than 2^53, up to which JSON's readers can tell numbers apart.
+pub(super) type Count = Summed<{ 1 << 53 }>;
+/// Lengths of time that are added up.
+pub(super) type TimeSum = Summed<LARGEST>;
+
+impl<const MOST: u64> From<Summed<MOST>> for u64 {
+    fn from(summed: Summed<MOST>) -> Self {
+        summed.0
     }
 }
 
-impl Take for Count {
+impl<const MOST: u64> From<PerDirection<Summed<MOST>>> for PerDirection<u64> {
+    fn from(summed: PerDirection<Summed<MOST>>) -> Self {
+        summed.map(u64::from)
+    }
+}
+
+impl<const MOST: u64> Take for Summed<MOST> {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        const LARGEST: u64 = 1 << 53;
-        let value = row.value()?;
-        let ValueRef::Integer(integer) = value else { return Err(row.wrong(value)) };
-        u64::try_from(integer).ok().filter(|count| *count <= LARGEST).map(Self).ok_or_else(|| row.wrong(value))
+        let number = row.integer(0..=MOST.cast_signed())?.cast_unsigned();
+        row.sum_up(number, MOST)?;
+        Ok(Self(number))
     }
 }
 
+/// A difference of counts.
 impl Take for i64 {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        match row.value()? {
-            ValueRef::Integer(value) => Ok(value),
-            other => Err(row.wrong(other)),
-        }
+        const LARGEST: i64 = 1 << 53;
+        row.integer(-LARGEST..=LARGEST)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::cell::{Binder, Count, Cursor, Put, Take, Wrong, columns, text, words};
+use super::cell::{Binder, Count, Cursor, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
     Amount, Counters, Difference, Direction, End, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey, IcmpError,
     PerDirection, Protocol, Remote, RoundTrips, Scope, State, TcpFacts,
@@ -38,12 +38,12 @@ columns!(IcmpError { kind: u8, code: u8 });
 columns!(TcpFacts {
     flags: PerDirection<u8>,
     handshake_rtt_ns: Option<u64>,
-    syns: PerDirection<u64>,
-    syn_acks: PerDirection<u64>,
-    resets: PerDirection<u64>,
-    retransmitted_packets: PerDirection<u64>,
-    retransmitted_bytes: PerDirection<u64>,
-    zero_windows: PerDirection<u64>,
+    syns: PerDirection<Count>,
+    syn_acks: PerDirection<Count>,
+    resets: PerDirection<Count>,
+    retransmitted_packets: PerDirection<Count>,
+    retransmitted_bytes: PerDirection<Count>,
+    zero_windows: PerDirection<Count>,
     round_trips: RoundTrips,
 });
 columns!(Flow {
@@ -70,7 +70,7 @@ columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference 
 columns!(Shown { name: Name, source: Source });
 columns!(Named { name: Name, source: Source, question: Option<Name>, first_seen_ns: u64 });
 columns!(Tls { offered_version: String, alpn: Vec<String>, ja4: Option<String>, post_quantum: bool });
-columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: u64 });
+columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: TimeSum });
 columns!(Question { name: Name, kind: RecordType });
 columns!(Share { flows: Count, wire_bytes: Count });
 columns!(User { process: ProcessId, evidence: Evidence, is_maker: bool });

@@ -1,7 +1,8 @@
 //! Opening a recording to read it, whatever state it was left in. Nothing is changed by reading.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{self, Doing};
 use super::regular;
-use super::schema::Kind;
+use super::schema::{self, Kind};
 use crate::error::{Error, Result};
 
 /// An open recording.
@@ -31,22 +32,29 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
 }
 
 /// Opens it. A run that was killed left a write-ahead log beside it, which is read with it and stays; where that needs a lock or a
-/// writable folder that is not to be had, a copy is read.
+/// writable folder that is not to be had, a copy is read. So it is of an older version: the copy becomes one of this version.
 pub(super) fn open(path: &Path) -> Result<Reading> {
+    open_by(path, &schema::STEPS)
+}
+
+fn open_by(path: &Path, all: &[&str]) -> Result<Reading> {
     let failed = |error| fault::os(Doing::Read, path, error);
     let mut file = regular::read(path).map_err(failed)?;
-    Kind::read(&mut file).map_err(failed)?.check_readable(path)?;
+    let steps = Kind::read(&mut file).map_err(failed)?.steps(path, all)?;
     drop(file);
     check_beside(path)?;
     let [log, ..] = beside(path);
+    if !steps.is_empty() {
+        return open_copy(path, &log, steps);
+    }
     if !log.exists() {
         return open_finished(path).map(|db| Reading { db, _copy: None });
     }
     // What cannot be written SQLite opens to read, and then has no lock.
     if !is_writable(path) || !is_writable(&log) {
-        return open_copy(path, &log);
+        return open_copy(path, &log, steps);
     }
-    match open_with_log(path) {
+    match open_with_log(path, steps) {
         Ok(db) => Ok(Reading { db, _copy: None }),
         Err((error, db)) => Err(fault::sqlite(Doing::Read, path, &error, db.as_ref())),
     }
@@ -71,18 +79,21 @@ fn open_finished(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
         .map_err(|error| fault::sqlite(Doing::Read, path, &error, None))?;
-    harden(&db).map_err(|error| fault::sqlite(Doing::Read, path, &error, Some(&db)))?;
+    harden(&db, &[]).map_err(|error| fault::sqlite(Doing::Read, path, &error, Some(&db)))?;
     Ok(db)
 }
 
 /// With its log, alone: a run that still writes has the lock.
-fn open_with_log(path: &Path) -> std::result::Result<Connection, (rusqlite::Error, Option<Connection>)> {
+fn open_with_log(
+    path: &Path,
+    steps: &[&str],
+) -> std::result::Result<Connection, (rusqlite::Error, Option<Connection>)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(|error| (error, None))?;
     let set = || {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0")?;
-        harden(&db)?;
+        harden(&db, steps)?;
         db.query_row("SELECT count(*) FROM recording", (), |row| row.get::<_, i64>(0))
     };
     match set() {
@@ -91,19 +102,23 @@ fn open_with_log(path: &Path) -> std::result::Result<Connection, (rusqlite::Erro
     }
 }
 
-fn open_copy(path: &Path, log: &Path) -> Result<Reading> {
+fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Reading> {
     let copy = Copy::make(path, log)?;
-    match open_with_log(&copy.path()) {
+    match open_with_log(&copy.path(), steps) {
         Ok(db) => Ok(Reading { db, _copy: Some(copy) }),
         Err((error, db)) => Err(fault::sqlite(Doing::Read, path, &error, db.as_ref())),
     }
 }
 
-/// A file from elsewhere may hold any schema: nothing in it is trusted to be harmless.
-fn harden(db: &Connection) -> rusqlite::Result<()> {
+/// A file from elsewhere may hold any schema: nothing in it is trusted to be harmless, and a view in place of a table could have rows without end.
+fn harden(db: &Connection, steps: &[&str]) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    db.execute_batch("PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY")
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY")?;
+    steps.iter().try_for_each(|step| db.execute_batch(step))?;
+    db.execute_batch("PRAGMA query_only = ON")
 }
 
 /// A path in a URI (https://sqlite.org/uri.html).
@@ -118,6 +133,11 @@ fn escaped(path: &Path) -> String {
     text
 }
 
+/// Not its mode: what may only be read has to be written as a copy.
+fn copy_bytes(from: &Path, to: &Path) -> io::Result<()> {
+    io::copy(&mut regular::read(from)?, &mut File::create_new(to)?).map(drop)
+}
+
 /// A copy in a folder that only we can enter.
 struct Copy(PathBuf);
 
@@ -126,9 +146,11 @@ impl Copy {
         let failed = |error| Error::os("copy recording", path.display().to_string(), error);
         let folder = mkdtemp(&std::env::temp_dir().join("netwatch-XXXXXX")).map_err(|errno| failed(errno.into()))?;
         let copy = Self(folder);
-        fs::copy(path, copy.path()).map_err(failed)?;
+        copy_bytes(path, &copy.path()).map_err(failed)?;
         let [to, ..] = beside(&copy.path());
-        fs::copy(log, to).map_err(failed)?;
+        if log.exists() {
+            copy_bytes(log, &to).map_err(failed)?;
+        }
         Ok(copy)
     }
 
@@ -141,5 +163,100 @@ impl Drop for Copy {
     fn drop(&mut self) {
         // What cannot be removed stays in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{create, store};
+
+    /// As of a netwatch that has seen three versions: `note` got a column, and then every one in it was made anew.
+    const MADE_UP: [&str; 2] =
+        ["ALTER TABLE note ADD COLUMN lines INTEGER NOT NULL DEFAULT 7", "UPDATE note SET lines = lines * 6"];
+
+    /// A file of this version, with one note.
+    fn recording(folder: &Path) -> PathBuf {
+        let path = folder.join("run.netwatch");
+        let claim = create::prepare(&path).expect("free");
+        let db = create::begin(&path, &claim, 1 << 20).expect("begun");
+        db.execute("INSERT INTO recording VALUES ('running', 1, 0)", ()).expect("written");
+        db.execute("INSERT INTO note VALUES (0, 'a note')", ()).expect("written");
+        create::finish(&db).expect("finished");
+        path
+    }
+
+    fn as_version(path: &Path, version: u32) {
+        Connection::open(path).expect("opened").pragma_update(None, "user_version", version).expect("written");
+    }
+
+    fn lines(reading: &Reading) -> i64 {
+        reading.db.query_row("SELECT lines FROM note", (), |row| row.get(0)).expect("a number")
+    }
+
+    /// Every file there, as it is.
+    fn content(folder: &Path) -> Vec<(OsString, Vec<u8>)> {
+        let entries = fs::read_dir(folder).expect("a directory").map(|entry| entry.expect("an entry"));
+        let mut files: Vec<_> =
+            entries.map(|entry| (entry.file_name(), fs::read(entry.path()).expect("a file"))).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn an_older_version_is_read_by_the_steps_that_it_lacks_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = recording(folder.path());
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400)).expect("changed");
+        let before = content(folder.path());
+        let reading = open_by(&path, &MADE_UP).expect("an older one");
+        assert_eq!(lines(&reading), 42);
+        assert!(reading.db.execute("UPDATE note SET lines = 1", ()).is_err(), "nobody changes it");
+        let copy = reading._copy.as_ref().expect("a copy").path();
+        drop(reading);
+        assert!(!copy.exists());
+        assert_eq!(content(folder.path()), before);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
+        Connection::open(&path).expect("opened").execute_batch(MADE_UP[0]).expect("changed");
+        as_version(&path, 2);
+        assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of the second version")), 42);
+        as_version(&path, 3);
+        assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of the newest version")), 7);
+    }
+
+    #[test]
+    fn an_older_version_is_read_with_the_log_of_a_run_that_was_killed() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = recording(folder.path());
+        let (killed, [log, ..]) = (folder.path().join("killed"), beside(&path));
+        let db = Connection::open(&path).expect("opened");
+        db.execute_batch("PRAGMA journal_mode = WAL; UPDATE note SET text = 'later'").expect("written");
+        fs::create_dir(&killed).expect("a directory");
+        let killed = killed.join("run.netwatch");
+        fs::copy(&path, &killed).expect("copied");
+        fs::copy(&log, &beside(&killed)[0]).expect("copied");
+        drop(db);
+        let before = content(killed.parent().expect("a folder"));
+        let reading = open_by(&killed, &MADE_UP).expect("an older one");
+        let text: String = reading.db.query_row("SELECT text FROM note", (), |row| row.get(0)).expect("a text");
+        assert_eq!((lines(&reading), text.as_str()), (42, "later"));
+        drop(reading);
+        assert_eq!(content(killed.parent().expect("a folder")), before);
+        store::remove(&killed).expect("removed");
+    }
+
+    #[test]
+    fn versions_that_nobody_knows_are_refused() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = recording(folder.path());
+        for (version, why) in [
+            (0, "it has the mark of a recording, but no version: no netwatch wrote it"),
+            (4, "a newer netwatch wrote it (schema 4, this one reads up to 3): use that netwatch"),
+            (u32::MAX >> 1, "a newer netwatch wrote it (schema 2147483647, this one reads up to 3)"),
+        ] {
+            as_version(&path, version);
+            let error = open_by(&path, &MADE_UP).err().expect("refused").to_string();
+            assert!(error.contains(why), "{version}: {error}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use rusqlite::{Connection, Result};
 
 use super::batch::{Batch, Rest, Steps};
-use super::cell::{Cursor, Wrong};
+use super::cell::{Count, Cursor, Wrong};
 use super::read::{self, Losses};
 use super::remainder;
 use super::table::{Rows, clear, read};
@@ -124,7 +124,8 @@ pub(super) fn report(db: &Connection) -> std::result::Result<Report, Wrong> {
 
 fn folded_endpoint(row: &mut Cursor<'_>) -> std::result::Result<(Scope, Endpoint), Wrong> {
     let scope = row.take()?;
-    let (key, flows, connections) = (row.take()?, row.take()?, row.take()?);
+    let key = row.take()?;
+    let [flows, connections] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
     let (counters, handshake_rtt_ns, failed) = (row.take()?, None, crate::flow::Failed::default());
     Ok((scope, Endpoint { key, flows, connections, counters, handshake_rtt_ns, failed }))
 }

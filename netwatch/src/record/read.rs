@@ -123,7 +123,7 @@ fn replay(row: &mut Cursor<'_>) -> Result<Replay> {
         started_ns: row.take()?,
         duration_ns: row.take()?,
         frames: row.take()?,
-        cut_frames: row.take()?,
+        cut_frames: row.take::<Count>()?.into(),
         left_out: row.take()?,
         ended_early: row.take()?,
     })
@@ -150,13 +150,14 @@ fn balance(db: &Connection) -> Result<Balance> {
     let parts = read(db, "balance", "part", |row| Ok((row.take()?, row.take::<PerDirection<Difference>>()?)))?;
     let parts: HashMap<String, PerDirection<Difference>> = parts.into_iter().collect();
     let part = |name: &str| parts.get(name).copied();
-    let amount = |name: &str| part(name).map(|signed| signed.map(as_amount));
-    let needed = |name: &str| amount(name).ok_or_else(|| Wrong::Value(format!("balance lacks {name}")));
+    let amount = |name: &str| part(name).map(|signed| as_amounts(name, signed)).transpose();
+    let needed = |name: &str| amount(name)?.ok_or_else(|| Wrong::Value(format!("balance lacks {name}")));
     let remainder = |kind: RemainderKind| Ok((kind, needed(kind.name())?));
-    let (state, dropped, file) = read_one(db, "balance_state", |row| Ok((row.take()?, row.take()?, row.take()?)))?;
+    let (state, dropped, file) =
+        read_one(db, "balance_state", |row| Ok((row.take()?, row.take::<Count>()?.into(), row.take()?)))?;
     Ok(Balance {
         counted: needed("counted")?,
-        interface: amount("interface"),
+        interface: amount("interface")?,
         dropped,
         flows: needed("flows")?,
         remainders: RemainderKind::ALL.into_iter().map(remainder).collect::<Result<_>>()?,
@@ -167,8 +168,14 @@ fn balance(db: &Connection) -> Result<Balance> {
     })
 }
 
-fn as_amount(signed: Difference) -> Amount {
-    Amount { skbs: signed.skbs.cast_unsigned(), bytes: signed.bytes.cast_unsigned() }
+fn as_amounts(part: &str, signed: PerDirection<Difference>) -> Result<PerDirection<Amount>> {
+    let unsigned = |number: i64| {
+        u64::try_from(number).map_err(|_| Wrong::Value(format!("in table balance, {part} cannot be {number}")))
+    };
+    let amount = |signed: Difference| -> Result<Amount> {
+        Ok(Amount { skbs: unsigned(signed.skbs)?, bytes: unsigned(signed.bytes)? })
+    };
+    Ok(PerDirection { egress: amount(signed.egress)?, ingress: amount(signed.ingress)? })
 }
 
 /// Losses by their reasons.
@@ -260,9 +267,9 @@ fn endpoints(db: &Connection) -> Result<Vec<KnownEndpoint>> {
 pub(super) fn lookups(db: &Connection) -> Result<Vec<Lookup>> {
     let mut outcomes: HashMap<u64, BTreeMap<Rcode, u64>> = HashMap::new();
     for (lookup, rcode, count) in
-        read(db, "lookup_outcome", "1", |row| Ok((row.take::<u64>()?, row.take::<u8>()?, row.take::<u64>()?)))?
+        read(db, "lookup_outcome", "1", |row| Ok((row.take::<u64>()?, row.take::<u8>()?, row.take::<Count>()?)))?
     {
-        outcomes.entry(lookup).or_default().insert(Rcode(rcode), count);
+        outcomes.entry(lookup).or_default().insert(Rcode(rcode), count.into());
     }
     read(db, "lookup", "number", |row| {
         let number: u64 = row.take()?;
@@ -270,10 +277,10 @@ pub(super) fn lookups(db: &Connection) -> Result<Vec<Lookup>> {
             question: row.take()?,
             application: row.take()?,
             asked_by: row.take()?,
-            asked: row.take()?,
-            answered: row.take()?,
+            asked: row.take::<Count>()?.into(),
+            answered: row.take::<Count>()?.into(),
             outcomes: outcomes.remove(&number).unwrap_or_default(),
-            truncated: row.take()?,
+            truncated: row.take::<Count>()?.into(),
             response: row.take()?,
             first_seen_ns: row.take()?,
             addresses: row.take()?,
@@ -313,7 +320,8 @@ pub(super) fn processes(db: &Connection, attribution: Attribution, lost: process
     })?;
     let unix = read(db, "unix_socket", "position", |row| {
         let _position: u64 = row.take()?;
-        let (path, connections, failed) = (row.take()?, row.take()?, row.take()?);
+        let path = row.take()?;
+        let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
         let processes = row.take::<Vec<u32>>()?.into_iter().map(process::ProcessId).collect();
         Ok(UnixPeer { path, connections, failed, missing: 0, processes })
     })?;
@@ -327,8 +335,8 @@ pub(super) fn attempts(db: &Connection) -> Result<Vec<Attempt>> {
         Ok(Attempt {
             first_ns: row.take()?,
             last_ns: row.take()?,
-            count: row.take()?,
-            tries: row.take()?,
+            count: row.take::<Count>()?.into(),
+            tries: row.take::<Count>()?.into(),
             target: target(row)?,
             protocol: row.take()?,
             cause: cause(row)?,

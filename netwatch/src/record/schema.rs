@@ -13,6 +13,10 @@ use crate::error::Result;
 /// Raised when tables change. Files of every version up to this one can be read.
 pub const VERSION: u32 = 1;
 
+/// What makes a file of version `n` one of `n + 1`, at place `n - 1`: SQL that is run on a copy, because reading changes no file. There is one for
+/// each version but the newest, or this does not compile. `schema.sql` is always the newest.
+pub(super) const STEPS: [&str; VERSION as usize - 1] = [];
+
 /// `nwat`: what SQLite keeps in the header for `file` and others to tell whose data base it is.
 pub(super) const APPLICATION_ID: u32 = 0x6e77_6174;
 
@@ -68,17 +72,16 @@ impl Kind {
         })
     }
 
-    /// Says what is wrong unless it can be read.
-    pub fn check_readable(self, path: &Path) -> Result<()> {
+    /// The steps that it lacks, of all that there are, if it can be read.
+    pub fn steps<'s>(self, path: &Path, all: &'s [&'s str]) -> Result<&'s [&'s str]> {
         let said = |cause: &str| Err(fault::said(Doing::Read, path, cause));
         match self {
-            Self::Recording(1..=VERSION) => Ok(()),
-            Self::Recording(newer) => Err(fault::said(
-                Doing::Read,
-                path,
-                format!("a newer netwatch wrote it (schema {newer}, this one reads up to {VERSION})"),
-            )
-            .hint("use that netwatch")),
+            Self::Recording(0) => said("it has the mark of a recording, but no version: no netwatch wrote it"),
+            Self::Recording(version) => all.get(version as usize - 1..).ok_or_else(|| {
+                let newest = all.len() + 1;
+                let cause = format!("a newer netwatch wrote it (schema {version}, this one reads up to {newest})");
+                fault::said(Doing::Read, path, cause).hint("use that netwatch")
+            }),
             Self::Empty => said("the file is empty: its run had not begun"),
             Self::OtherDatabase => said("an SQLite data base, but not a recording of netwatch's"),
             Self::Other => said("not a recording of netwatch's"),

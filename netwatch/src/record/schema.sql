@@ -1,5 +1,5 @@
 -- Version 1 of a netwatch recording. docs/recording.md describes it; tables are read and written by position, so a new column goes to the end of
--- its table and raises the version. Times are nanoseconds since the Unix epoch, lengths of time nanoseconds, counts plain integers.
+-- its table, raises the version, and comes with a step in schema.rs that gives it to older files. Times are nanoseconds since the Unix epoch, lengths of time nanoseconds, counts plain integers.
 
 CREATE TABLE recording (
     state           TEXT NOT NULL,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::cell::{Binder, Cursor, Put, Take, Wrong};
+use super::cell::{Binder, Cursor, Put, Sums, Take, Wrong};
 use super::schema;
 
 /// Writes rows of one table.
@@ -55,9 +55,9 @@ pub(super) fn read<T>(
 ) -> Result<Vec<T>, Wrong> {
     let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY {by}"))?;
     let mut rows = statement.query(())?;
-    let mut all = Vec::new();
+    let (mut all, mut sums) = (Vec::new(), Sums::default());
     while let Some(row) = rows.next()? {
-        let read = take(&mut Cursor::new(row));
+        let read = take(&mut Cursor::new(row, &mut sums));
         all.push(read.map_err(|wrong| in_table(table, wrong))?);
     }
     Ok(all)

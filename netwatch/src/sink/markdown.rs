@@ -171,9 +171,10 @@ fn measured(report: &Report) -> String {
     lines.push(if lost.is_empty() { "Nothing was lost.".to_owned() } else { format!("Lost: {}.", lost.join("; ")) });
     lines.extend(report.gaps().iter().map(|gap| format!("**Not complete**: {}.", plain(gap))));
     let naming = &report.naming;
-    if naming.unnamed.flows > 0 {
+    let beside = words::beside_folded(report);
+    if naming.unnamed.flows > 0 || !beside.is_empty() {
         let of = format!("{} of {} flows", count(naming.unnamed.flows), count(naming.flows.flows));
-        lines.push(format!("{of} have no name ({}).", bytes(naming.unnamed.wire_bytes)));
+        lines.push(format!("{of} have no name ({}){beside}.", bytes(naming.unnamed.wire_bytes)));
     }
     for (why, share) in &naming.hidden {
         let flows = unbroken(plural(share.flows, "flow", "flows"));

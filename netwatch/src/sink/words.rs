@@ -54,6 +54,21 @@ pub(super) fn process(process: &Process) -> String {
     format!("{} ({})", process.comm, process.pid)
 }
 
+/// What has to be said behind a number of flows that knows only those that are kept one by one; empty where these are all.
+pub(super) fn beside_folded(report: &Report) -> String {
+    let said = match report.folded.flows {
+        0 => return String::new(),
+        1 => "1 flow that was counted in its endpoint only is not among them".to_owned(),
+        many => format!("{} flows that were counted in their endpoint only are not among them", count(many)),
+    };
+    format!("; {}{said}", at_least(report))
+}
+
+/// Stands before a number of flows where there were more than could be told apart.
+pub(super) fn at_least(report: &Report) -> &'static str {
+    if report.folded.at_least { "at least " } else { "" }
+}
+
 /// A kind of loss: its number, and what it means.
 pub(super) struct Loss {
     pub number: u64,

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod everything;
 pub mod names;
+pub mod outputs;
 pub mod processes;
 pub mod rich;
 pub mod scene;

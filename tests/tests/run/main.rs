@@ -24,6 +24,7 @@ mod names;
 mod network;
 mod other_commands;
 mod parallel;
+mod patience;
 mod processes;
 mod publish;
 mod recording;

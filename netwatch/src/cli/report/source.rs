@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::capture::Capture;
+use crate::cli::patience::Patience;
 use crate::error::{Error, Result};
 use crate::flow::DEFAULT_MAX_FLOWS;
 use crate::record;
@@ -31,11 +32,21 @@ impl Source {
 }
 
 /// All of them, in the order in which they were named; the newest run if none was.
-pub(in crate::cli) fn all(selectors: &[String]) -> Result<Vec<Source>> {
+pub(in crate::cli) fn all(selectors: &[String], waiting: &Patience) -> Result<Vec<Source>> {
     if selectors.is_empty() {
         return recorded(None).map(|source| vec![source]);
     }
-    selectors.iter().map(|selector| one(selector)).collect()
+    if selectors.len() > record::MOST_RUNS {
+        let why = format!("at most {} are taken together", record::MOST_RUNS);
+        return Err(Error::said("read", format!("{} runs", selectors.len()), why).hint("name fewer of them"));
+    }
+    let read = |(number, selector): (usize, &String)| {
+        if selectors.len() > 1 {
+            waiting.now(format!("reading {number} of {}", selectors.len()));
+        }
+        one(selector)
+    };
+    (1..).zip(selectors).map(read).collect()
 }
 
 fn one(selector: &str) -> Result<Source> {

@@ -62,7 +62,8 @@ pub(super) fn figures(report: &Report) -> String {
             "",
             "Endpoints",
             endpoints(report),
-            format!("{} of {} flows have a name", count(named), count(report.naming.flows.flows)),
+            format!("{} of {} flows have a name", count(named), count(report.naming.flows.flows))
+                + &words::beside_folded(report),
         ),
         ("", "Connections", count(connections), flows(report)),
         (
@@ -93,8 +94,8 @@ fn endpoints(report: &Report) -> String {
 }
 
 fn flows(report: &Report) -> String {
-    let all = report.flows.len() as u64 + report.folded.flows;
-    format!("in {}", plural(all, "flow", "flows"))
+    let all = report.endpoints.iter().map(|known| known.endpoint.flows).sum();
+    format!("in {}{}", words::at_least(report), plural(all, "flow", "flows"))
 }
 
 fn lost(report: &Report) -> String {

@@ -144,8 +144,9 @@ pub(super) fn folded(report: &Report) -> String {
     if flows == 0 {
         return String::new();
     }
+    let at_least = if report.folded.at_least { "At least " } else { "" };
     let said = format!(
-        "{} had no room here and were added to their endpoints only: they have no row, no bar, no latency and no process.",
+        "{at_least}{} had no room here and were added to their endpoints only: they have no row, no bar, no latency and no process.",
         plural(flows, "more flow", "more flows")
     );
     format!("<p class=\"verdict warn\"><span aria-hidden=\"true\">!</span> {}</p>\n", text(&words::unbroken(said)))

@@ -6,7 +6,7 @@ use super::units::{count, duration, plural};
 use crate::flow::Direction;
 use crate::name::Lookup;
 use crate::report::{Naming, Report, Share};
-use crate::sink::escape;
+use crate::sink::{escape, words};
 
 /// Names and addresses that are listed before the rest is only counted.
 const LISTED: usize = 3;
@@ -19,7 +19,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
         facts.push(("dns", Style::Plain, dns(naming)));
     }
     if naming.flows.flows > 0 {
-        facts.push(("without a name", Style::Plain, unnamed(naming)));
+        facts.push(("without a name", Style::Plain, unnamed(naming) + &words::beside_folded(report)));
     }
     facts
 }

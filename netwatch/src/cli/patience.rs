@@ -1,11 +1,12 @@
 //! A sign of life on a terminal when something takes longer than expected.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What is done before that needs no sign.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -22,12 +23,15 @@ impl Patience {
     /// Begins to wait for something; on no terminal, or if nothing is to be said, that is all.
     pub fn new(what: &'static str, quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_message(what);
+        // Without the style it is a bar all the same.
+        let bar = ProgressStyle::with_template("{spinner} {msg}, {elapsed}")
+            .map_or(bar.clone(), |style| bar.with_style(style));
         let is_wanted = !quiet && io::stderr().is_terminal();
         Self { shown: is_wanted.then(|| show_later(bar.clone())), bar }
     }
 
     /// What is waited for from now on.
-    pub fn now(&self, what: &'static str) {
+    pub fn now(&self, what: impl Into<Cow<'static, str>>) {
         self.bar.set_message(what);
     }
 }

@@ -1,0 +1,64 @@
+//! Every way in which something is said, each by its name.
+
+use netwatch::diff::{self, compare};
+use netwatch::export::{self, Exported, Table};
+use netwatch::policy;
+use netwatch::report::{Report, Series};
+use netwatch::sink::history::{self, Entry};
+use netwatch::sink::{csv, diff as diffs, html, json, markdown, summary};
+
+type Said = Vec<(String, String)>;
+
+pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).expect("text")
+}
+
+/// The reports of one run.
+pub fn reports(report: &Report, series: &Series) -> Said {
+    let mut all = Vec::new();
+    for (by, width) in [(summary::By::Endpoint, 200), (summary::By::Endpoint, 60), (summary::By::Process, 100)] {
+        let options = summary::Options { width, by, ..summary::Options::default() };
+        all.push((format!("summary {by:?} {width}"), written(|out| summary::write(report, &options, out).unwrap())));
+    }
+    all.push(("json".into(), written(|out| json::write(report, out).unwrap())));
+    all.push(("ndjson".into(), written(|out| json::lines::write(report, series, out).unwrap())));
+    all.push(("csv".into(), written(|out| csv::write(report, out).unwrap())));
+    all.push(("markdown".into(), written(|out| markdown::write(report, out).unwrap())));
+    all.push(("html".into(), written(|out| html::write(report, series, out).unwrap())));
+    all
+}
+
+/// Firewall rules from all of these runs.
+pub fn rules(reports: &[&Report]) -> Said {
+    let options =
+        policy::Options { with_failed: true, with_answers: true, by_remote: true, ..policy::Options::default() };
+    let rules =
+        |format| (format!("rules {format:?}"), written(|out| policy::write(format, reports, &options, out).unwrap()));
+    policy::Format::ALL.map(rules).into()
+}
+
+/// What differs.
+pub fn differences(old: &[&Report], new: &[&Report]) -> Said {
+    let difference = compare(old, new, &diff::Options::default());
+    let written = |format| {
+        (format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).expect("into memory")))
+    };
+    [diffs::Format::Text, diffs::Format::Markdown, diffs::Format::Json].map(written).into()
+}
+
+/// The list of runs, with this one.
+pub fn history(entry: Entry) -> Said {
+    vec![
+        ("history".into(), history::table(std::slice::from_ref(&entry), Some(100))),
+        ("history as JSON".into(), history::json(&[entry])),
+    ]
+}
+
+/// Tables for other programs, as CSV.
+pub fn exports(report: &Report, series: &Series) -> Said {
+    let runs = [Exported { report, series }];
+    let text = |table| written(|out| export::write(&runs, table, export::Format::Csv, out).unwrap());
+    [Table::Flows, Table::Series].map(|table| (format!("export {table:?}"), text(table))).into()
+}
