@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result {
     let mut wrong = Vec::new();
     for series in &arguments.kernels {
         let outcome = Kernel::newest(series, &folder).and_then(|kernel| match kernel {
-            Some(kernel) => try_kernel(&kernel, &programs, &folder, arguments),
+            Some(kernel) => try_kernel(&kernel, series.is_realtime(), &programs, &folder, arguments),
             None => Ok(missing(series, arguments)),
         });
         wrong.extend(outcome.unwrap_or_else(|failure| vec![failure]));
@@ -82,7 +82,13 @@ fn missing(series: &Series, arguments: &Arguments) -> Vec<String> {
 }
 
 /// Boots it: what is wrong there.
-fn try_kernel(kernel: &Kernel, programs: &Programs, folder: &Path, arguments: &Arguments) -> Result<Vec<String>> {
+fn try_kernel(
+    kernel: &Kernel,
+    is_realtime: bool,
+    programs: &Programs,
+    folder: &Path,
+    arguments: &Arguments,
+) -> Result<Vec<String>> {
     let initramfs = folder.join("initramfs");
     initramfs::write(&initramfs, kernel, programs)?;
     let mut variables = vec![
@@ -98,6 +104,9 @@ fn try_kernel(kernel: &Kernel, programs: &Programs, folder: &Path, arguments: &A
     let mut verdict = Verdict::new(console.lines.iter().map(|(_, line)| line.as_str()));
     if console.timed_out {
         verdict.wrong.insert(0, "its time ran out".to_owned());
+    }
+    if verdict.is_realtime != is_realtime {
+        verdict.wrong.push(format!("doctor says of PREEMPT_RT: {}", verdict.is_realtime));
     }
     show(kernel, &verdict, &console, arguments.verbose);
     Ok(verdict.wrong.iter().map(|wrong| format!("Linux {}: {wrong}", kernel.release)).collect())

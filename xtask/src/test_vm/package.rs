@@ -36,6 +36,13 @@ impl Flavour {
     }
 }
 
+impl Series {
+    /// Whether packets preempt each other there.
+    pub fn is_realtime(&self) -> bool {
+        self.flavour == Flavour::Rt
+    }
+}
+
 impl FromStr for Series {
     type Err = String;
 
