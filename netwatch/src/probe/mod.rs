@@ -16,6 +16,7 @@ mod logging;
 mod memory;
 mod object;
 mod process;
+mod realtime;
 mod retire;
 mod rings;
 mod segments;
@@ -32,6 +33,7 @@ use netwatch_common::{stage, stat, table};
 pub use attach::Method;
 pub use heard::{heard, heard_of};
 pub use process::{ProcessConfig, ProcessProbe, event_of};
+pub use realtime::is_realtime;
 pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
 
 use crate::error::{Error, Result};
@@ -63,7 +65,8 @@ pub struct ProbeConfig {
     pub sample_interval: u32,
     /// Bytes that are taken of those, from the Ethernet header on. 192 by default.
     pub snaplen: u32,
-    /// Whether packets of busy flows are counted in a table of each CPU's own. By default wherever softirqs are not preempted.
+    /// Whether packets of busy flows are counted in a table of each CPU's own. By default wherever packets do not preempt each other: plain
+    /// additions would not stand that.
     pub front: bool,
     /// Whether the classifier tells the `log` crate's logger of packets it could not read or insert. Not by default.
     pub log: bool,
@@ -120,11 +123,6 @@ impl ProbeConfig {
             ("EVENTS", self.event_ring_bytes),
         ]
     }
-}
-
-/// With PREEMPT_RT one packet's classifier can be interrupted by another's on the same CPU, which plain additions do not stand.
-fn is_realtime() -> bool {
-    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
 }
 
 /// The classifier in the kernel. Dropping it detaches and unloads everything.
