@@ -4,13 +4,16 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::programs::TcContext;
+use netwatch_common::account::Cells;
 use netwatch_common::front::{self, Front, Head, Plain, Slot};
 use netwatch_common::hash::{self, is_same};
 use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
 use netwatch_common::round_trip::{self, Probe};
 
+use crate::atomic::{Shared, replace32};
 use crate::maps::{CONTROL, FRONTS, PROBES};
+use crate::scratch;
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 
@@ -125,7 +128,7 @@ pub fn is_due(head: *mut Head) -> bool {
     if interval == 0 {
         return false;
     }
-    // SAFETY: this CPU's own; the classifier is not preempted.
+    // SAFETY: this CPU's own. Packets that preempt each other may count one down for two.
     unsafe {
         let due = (*head).countdown <= 1;
         (*head).countdown = if due { interval } else { (*head).countdown - 1 };
@@ -151,8 +154,12 @@ pub fn slot(front: *mut Front, hash: u64) -> *mut Slot {
 /// `head` is this CPU's own.
 #[inline(always)]
 pub unsafe fn enter(head: *mut Head) {
-    // SAFETY: the caller's promise. Volatile: an interrupt of this CPU is the only reader, and sees stores in order.
-    unsafe { (&raw mut (*head).active).write_volatile(1) }
+    // SAFETY: the caller's promise. Volatile: an interrupt of this CPU is the only reader, and sees stores in order. Where packets preempt each
+    // other, they are counted: of two, the one that ends first must not end the other's mark.
+    unsafe {
+        let active = &raw mut (*head).active;
+        if scratch::is_contended() { Shared::add32(active, 1) } else { active.write_volatile(1) }
+    }
 }
 
 /// # Safety
@@ -160,7 +167,10 @@ pub unsafe fn enter(head: *mut Head) {
 #[inline(always)]
 pub unsafe fn leave(head: *mut Head) {
     // SAFETY: as above.
-    unsafe { (&raw mut (*head).active).write_volatile(0) }
+    unsafe {
+        let active = &raw mut (*head).active;
+        if scratch::is_contended() { Shared::add32(active, u32::MAX) } else { active.write_volatile(0) }
+    }
 }
 
 /// # Safety
@@ -172,7 +182,7 @@ pub unsafe fn is_flushing(head: *mut Head) -> bool {
 }
 
 /// Keeps the number of an entry that was taken and not used, for the next flow on this CPU. One is enough: it is taken before
-/// any other, so a second is only given up where softirqs are preempted, and then only that entry's memory is lost.
+/// any other, so a second is only given up where packets preempt each other, and then only that entry's memory is lost.
 #[inline(always)]
 pub fn keep_spare(head: *mut Head, number: u32) {
     // SAFETY: this CPU's own.
@@ -182,13 +192,11 @@ pub fn keep_spare(head: *mut Head, number: u32) {
 /// The entry that was kept, if it has memory by now.
 #[inline(always)]
 pub fn take_spare(head: *mut Head, limit: u64) -> Option<u32> {
-    // SAFETY: this CPU's own.
+    // SAFETY: this CPU's own. Another packet that preempts this one must not take the same: two flows would be counted in one entry.
     unsafe {
-        let kept = (*head).spare;
-        if kept == 0 || u64::from(kept) > limit {
-            return None;
-        }
-        (*head).spare = 0;
-        Some(kept - 1)
+        let spare = &raw mut (*head).spare;
+        let kept = spare.read_volatile();
+        let is_ours = kept != 0 && u64::from(kept) <= limit && replace32(spare, kept, 0);
+        is_ours.then(|| kept - 1)
     }
 }

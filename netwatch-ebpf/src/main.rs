@@ -14,6 +14,7 @@ mod front;
 mod known;
 mod maps;
 mod sample;
+mod scratch;
 mod settings;
 mod skb;
 mod stat;

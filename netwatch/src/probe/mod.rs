@@ -238,7 +238,7 @@ impl Probe {
             samples: read(stat::SAMPLES_LOST)?,
             unreadable: read(stat::UNREADABLE)?,
             table_full: read(stat::TABLE_FULL)?,
-            insert_failed: read(stat::INSERT_BUSY)? + read(stat::BUCKETS_FULL)?,
+            insert_failed: read(stat::INSERT_BUSY)? + read(stat::BUCKETS_FULL)? + read(stat::SCRATCH_BUSY)?,
             new_flows: read(stat::EVENTS_LOST)?,
         })
     }

@@ -8,6 +8,7 @@ mod host;
 mod injected;
 mod link;
 mod namespace;
+mod preempted;
 mod processes;
 mod size;
 
@@ -18,12 +19,17 @@ use std::os::fd::AsFd;
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::Meta;
 
-use super::{Probe, ProbeConfig, sys};
+use super::{Probe, ProbeConfig, possible_cpus, sys};
 use crate::flow::{Counters, Increment, PerDirection, Scope, Traffic};
 
 /// A loaded probe, or `None` with the reason printed where there are no rights to load one.
 fn probe() -> Option<Probe> {
     probe_with(&ProbeConfig::default())
+}
+
+/// As on a kernel for real time: every packet goes to the shared table, and others may preempt it.
+fn without_front() -> ProbeConfig {
+    ProbeConfig { front: false, ..ProbeConfig::default() }
 }
 
 fn probe_with(config: &ProbeConfig) -> Option<Probe> {
