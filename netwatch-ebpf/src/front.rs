@@ -42,13 +42,15 @@ pub enum Outcome {
     OthersSlot(u64),
     /// It is new, or needs more than counting.
     NeedsMore,
+    /// There is no front, because packets preempt each other.
+    NoFront,
 }
 
 /// Counts the packet in the front if that is all it needs.
 #[inline(always)]
 pub fn count(ctx: &TcContext, hook: Hook) -> Outcome {
-    if settings().front() == 0 {
-        return Outcome::NeedsMore;
+    if scratch::is_contended() {
+        return Outcome::NoFront;
     }
     // Helpers first, although in line: the compiler takes them for calls, before which it saves what it holds.
     let Some(front) = own() else { return Outcome::NeedsMore };
@@ -154,12 +156,8 @@ pub fn slot(front: *mut Front, hash: u64) -> *mut Slot {
 /// `head` is this CPU's own.
 #[inline(always)]
 pub unsafe fn enter(head: *mut Head) {
-    // SAFETY: the caller's promise. Volatile: an interrupt of this CPU is the only reader, and sees stores in order. Where packets preempt each
-    // other, they are counted: of two, the one that ends first must not end the other's mark.
-    unsafe {
-        let active = &raw mut (*head).active;
-        if scratch::is_contended() { Shared::add32(active, 1) } else { active.write_volatile(1) }
-    }
+    // SAFETY: the caller's promise. Volatile: an interrupt of this CPU is the only reader, and sees stores in order.
+    unsafe { (&raw mut (*head).active).write_volatile(1) }
 }
 
 /// # Safety
@@ -167,10 +165,27 @@ pub unsafe fn enter(head: *mut Head) {
 #[inline(always)]
 pub unsafe fn leave(head: *mut Head) {
     // SAFETY: as above.
-    unsafe {
-        let active = &raw mut (*head).active;
-        if scratch::is_contended() { Shared::add32(active, u32::MAX) } else { active.write_volatile(0) }
-    }
+    unsafe { (&raw mut (*head).active).write_volatile(0) }
+}
+
+/// As [`enter`], also where packets preempt each other. There they are counted: of two, the one that ends first must not end the other's mark.
+///
+/// # Safety
+/// `head` is this CPU's own.
+#[inline(always)]
+pub unsafe fn enter_amid_others(head: *mut Head) {
+    // SAFETY: the caller's promise.
+    unsafe { if scratch::is_contended() { Shared::add32(&raw mut (*head).active, 1) } else { enter(head) } }
+}
+
+/// The end of what [`enter_amid_others`] began.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub unsafe fn leave_amid_others(head: *mut Head) {
+    // SAFETY: as above.
+    unsafe { if scratch::is_contended() { Shared::add32(&raw mut (*head).active, u32::MAX) } else { leave(head) } }
 }
 
 /// # Safety

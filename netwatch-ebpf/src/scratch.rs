@@ -44,12 +44,9 @@ pub fn is_contended() -> bool {
     settings().front() == 0
 }
 
-/// A memory for the packet. None if all are taken.
+/// A memory for the packet, where there may be others. None if all are taken.
 #[inline(always)]
 pub fn claim(ctx: &TcContext) -> Option<*mut Scratch> {
-    if !is_contended() {
-        return SCRATCH.get_ptr_mut(0);
-    }
     for number in 0..COUNT {
         let scratch = SCRATCH.get_ptr_mut(number)?;
         // SAFETY: a live map value.
@@ -60,7 +57,7 @@ pub fn claim(ctx: &TcContext) -> Option<*mut Scratch> {
     None
 }
 
-/// The memory that was claimed for the packet.
+/// The packet's memory: the one that was claimed for it, or the only one.
 #[inline(always)]
 pub fn claimed(ctx: &TcContext) -> Option<*mut Scratch> {
     let mut found = 0;
