@@ -1,6 +1,7 @@
 //! Packets that preempt each other on one CPU, as they do with PREEMPT_RT: made up on any kernel, and for real where test runs of programs
 //! are preempted.
 
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use netwatch_common::parse::{Hook, Meta};
 use super::frames::{ipv4, udp};
 use super::golden::{self, is_runnable};
 use super::host::Host;
+use super::namespace::with_link;
 use super::{
     Probe, assert_same, describe, drained, possible_cpus, probe_with, run, stay_on_one_cpu, tables, without_front,
 };
-use crate::flow::{Lost, Traffic};
+use crate::flow::{Increment, Lost, Traffic};
 use crate::probe::memory::Region;
 use crate::probe::sys;
 
@@ -201,6 +203,48 @@ fn programs_that_preempt_each_other_lose_nothing() {
     assert_eq!(counted, sent);
     assert_eq!(probe.lost().expect("readable").insert_failed, 0, "no more at a time than there are memories");
     assert_eq!(Memories::of(&probe).taken(), 0);
+}
+
+/// On a real link: senders on one CPU that preempt each other, each with a flow of its own.
+#[test]
+fn senders_that_preempt_each_other_are_counted_to_the_last_packet() {
+    const URGENT: u16 = 3;
+    const PACKETS: u64 = 500;
+    with_link(|link| {
+        let Some(mut probe) = probe_with(&without_front()) else { return };
+        probe.attach_link(link.host_ifindex).expect("attached");
+        link.up();
+        let receiver = link.in_target(|| UdpSocket::bind("198.51.100.2:4000").expect("bound"));
+        // Until the kernel knows the neighbour it keeps only the last packets.
+        let first = UdpSocket::bind("198.51.100.1:0").expect("bound");
+        first.send_to(&[0; 10], "198.51.100.2:4000").expect("sent");
+        receiver.recv_from(&mut [0; 10]).expect("received");
+        std::thread::scope(|scope| {
+            for number in 0..=URGENT {
+                scope.spawn(move || {
+                    stay_on_one_cpu();
+                    let socket = UdpSocket::bind(("198.51.100.1", 5000 + number)).expect("bound");
+                    if number > 0 {
+                        become_urgent(number.into());
+                    }
+                    for _ in 0..PACKETS {
+                        socket.send_to(&[0; 10], "198.51.100.2:4000").expect("sent");
+                        if number > 0 {
+                            std::thread::sleep(Duration::from_micros(50));
+                        }
+                    }
+                });
+            }
+        });
+        let increments = drained(&mut probe);
+        let packets = |port: u16| {
+            let is_it = |one: &&Increment| matches!(one.traffic, Traffic::Flow(key) if key.remote.port == port);
+            increments.iter().filter(is_it).map(|one| one.counters.ingress.packets).sum::<u64>()
+        };
+        let counted: Vec<_> = (0..=URGENT).map(|number| packets(5000 + number)).collect();
+        assert_eq!(counted, [PACKETS; URGENT as usize + 1]);
+        assert_eq!(probe.lost().expect("readable"), Lost::default());
+    });
 }
 
 /// Real-time priority, where it may be had: without it nobody preempts, and the test is an easier one.
