@@ -139,6 +139,22 @@ pub unsafe fn record<C: Cells>(value: *mut FlowValue, seen: &Observation) {
     }
 }
 
+/// Records a packet of which no more is told than its size.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_size<C: Cells>(value: *mut FlowValue, direction: u8, size: &Size, now_ns: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*value).first_seen_ns == 0 {
+            (*value).opened_by = u16::from(direction);
+            (*value).first_seen_ns = now_ns;
+        }
+        count::<C>(value, half(value, direction), size, now_ns);
+    }
+}
+
 /// Records a packet that neither opens nor closes anything ([`front::is_plain`]) and changes no handshake: what [`record`] does for
 /// those.
 ///

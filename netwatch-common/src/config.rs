@@ -16,8 +16,8 @@ pub struct Config {
     pub sample_interval: u32,
     /// At most so many bytes of those are taken.
     pub snaplen: u32,
-    /// 1: packets of a known flow are counted in the CPU's own front; 0: every packet goes to the shared table. The front needs
-    /// a kernel whose softirqs cannot be preempted.
+    /// 1: packets of a known flow are counted in the CPU's own front, which needs a kernel whose softirqs cannot be preempted; 0: every packet
+    /// goes to the shared table, and packets may preempt each other.
     pub front: u32,
     /// Number of buckets of the flow table minus one.
     pub bucket_mask: u32,

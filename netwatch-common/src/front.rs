@@ -87,7 +87,8 @@ pub struct Slot {
 #[repr(C, align(4096))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// 1 while a packet is being counted on this CPU: an interrupt that comes then must leave the front alone.
+    /// Packets that are being counted on this CPU, more than one only where they preempt each other: an interrupt that comes then must leave the
+    /// front alone.
     pub active: u32,
     /// 1 while the front is being flushed: a packet that comes then must leave it alone.
     pub flushing: u32,

@@ -14,6 +14,9 @@ pub const COUNT: u32 = PER_SCOPE * scope::COUNT as u32;
 /// The EtherType under which non-IP frames are reported whose own entry did not fit. RFC 1701 reserves it.
 pub const OTHER_ETHERTYPES: u16 = 0xffff;
 
+/// The protocol under which packets are counted that were not read at all. IANA reserves it.
+pub const UNREAD: u8 = 255;
+
 /// True when packets of this kind are counted in their slot only, never in the flow table.
 #[inline(always)]
 pub fn is_fixed(key: &FlowKey) -> bool {
@@ -27,9 +30,15 @@ pub fn slot(key: &FlowKey) -> u32 {
         kind::HOUSEKEEPING => HOUSEKEEPING + u32::from(key.protocol),
         kind::MALFORMED => MALFORMED + u32::from(key.protocol),
         kind::NON_IP => NON_IP,
-        _ => u32::from(key.protocol),
+        _ => return of_protocol(key.protocol, key.scope),
     };
     within + PER_SCOPE * u32::from(key.scope)
+}
+
+/// The slot of a protocol's flows. Always under [`COUNT`].
+#[inline(always)]
+pub fn of_protocol(protocol: u8, scope: u8) -> u32 {
+    u32::from(protocol) + PER_SCOPE * u32::from(scope)
 }
 
 /// The key that stands for a slot.

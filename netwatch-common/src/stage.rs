@@ -7,10 +7,13 @@ pub const ACCOUNT: u32 = 0;
 pub const SAMPLE: u32 = 1;
 /// Counts a packet of a busy flow that has no slot of the front.
 pub const KNOWN: u32 = 2;
+/// Where packets preempt each other: finds working memory for one that was seen at the hook whose number is added, then counts it.
+pub const AMID: u32 = 3;
 /// How many there are.
-pub const COUNT: u32 = 3;
+pub const COUNT: u32 = 6;
 /// The program's name for each.
-pub const NAMES: [&str; COUNT as usize] = ["account", "sample", "known"];
+pub const NAMES: [&str; COUNT as usize] =
+    ["account", "sample", "known", "amid_egress", "amid_ingress", "amid_loopback"];
 
 /// What the program `flush` answers. Never 0, which the kernel gives for a program that it did not run.
 pub mod flushed {

@@ -13,5 +13,7 @@ pub const TABLE_FULL: u32 = 3;
 pub const BUCKETS_FULL: u32 = 4;
 /// A packet of a new flow lost every race for a free entry or place against other CPUs.
 pub const INSERT_BUSY: u32 = 5;
+/// A packet found no working memory, because it preempted too many others (PREEMPT_RT).
+pub const SCRATCH_BUSY: u32 = 6;
 /// How many slots there are.
-pub const COUNT: u32 = 6;
+pub const COUNT: u32 = 7;

@@ -8,53 +8,76 @@ use netwatch_common::account::news;
 use netwatch_common::flow::{EGRESS, FlowValue, scope};
 use netwatch_common::front::{self as rules, Front, Head, PATIENCE, Slot};
 use netwatch_common::hash::{self, Words, is_same};
-use netwatch_common::observation::Observation;
-use netwatch_common::parse::{self, Frame, Hook};
+use netwatch_common::observation::{Observation, Size};
+use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::{account, remainder, round_trip, sample as samples, stage, stat as slots};
 
 use crate::atomic::Shared;
 use crate::maps::{EVENTS, PROBES, REMAINDERS, SCRATCH, STAGES};
+use crate::scratch::{self, Scratch};
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 use crate::table::{self, Place};
 use crate::{fragment as fragments, front, sample, stat};
 
-/// What is kept of a packet while it is counted.
-#[repr(C)]
-pub struct Scratch {
-    /// Where it was seen: a [`Hook`].
-    pub hook: u32,
-    /// Why it is to be sampled: one of `netwatch_common::sample::reason`.
-    reason: u32,
-    /// For [`Skb::forget`](netwatch_common::parse::Frame::forget).
-    word: u64,
-    /// The flow's key as words and its hash.
-    pub words: Words,
-    pub hash: u64,
-    /// The number of its entry.
-    number: u32,
-    /// Whether user space is to be told of the packet: one of `netwatch_common::account::news`.
-    news: u32,
-    pub seen: Observation,
+/// Notes where the packet was seen and goes on in [`packet`]. Returns only if user space forgot to fill STAGES.
+#[inline(always)]
+pub fn hand_over(ctx: &TcContext, hook: Hook) {
+    // There is always an element 0.
+    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+        // SAFETY: this CPU's own until the program ends: packets do not preempt each other.
+        unsafe { (*scratch).hook = hook as u32 };
+        proceed(ctx, stage::ACCOUNT);
+    }
 }
 
-/// Notes where the packet was seen and goes on in the program of a [`stage`]. Returns only if user space forgot to fill STAGES.
+/// The same where they do, by way of [`amid`]: done here, it would lengthen the short way of all others.
 #[inline(always)]
-pub fn hand_over(ctx: &TcContext, hook: Hook, stage: u32) {
-    // There is always an element 0. The classifier runs with softirqs off: nobody else on this CPU uses it meanwhile.
-    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-        // SAFETY: ours until the program ends, see above.
-        unsafe { (*scratch).hook = hook as u32 };
-        proceed(ctx, stage);
+pub fn hand_over_amid_others(ctx: &TcContext, hook: Hook) {
+    proceed(ctx, stage::AMID + hook as u32);
+}
+
+/// Goes on in [`packet`] with a working memory of the packet's own, if there is one.
+#[inline(always)]
+pub fn amid(ctx: &TcContext, hook: Hook) {
+    // Nobody hands over to it then, and the verifier need not read the rest.
+    if !scratch::is_contended() {
+        return;
+    }
+    match scratch::claim(ctx) {
+        Some(scratch) => {
+            // SAFETY: ours until it is released.
+            unsafe { (*scratch).hook = hook as u32 };
+            proceed(ctx, stage::ACCOUNT);
+            scratch::release(scratch);
+        }
+        None => unread(ctx, hook),
+    }
+}
+
+/// Counts a packet for which no working memory is free, unread: under a protocol that nothing else has, and without the headers that a wire
+/// would repeat for each segment.
+#[inline(always)]
+fn unread(ctx: &TcContext, hook: Hook) {
+    stat::count(slots::SCRATCH_BUSY);
+    let packet = Packet { protocol: remainder::UNREAD, ..Packet::default() };
+    let (key, direction) = parse::orient(&packet, hook);
+    let Some(value) = REMAINDERS.get_ptr_mut(remainder::of_protocol(packet.protocol, key.scope)) else { return };
+    let Some(front) = front::own() else { return };
+    let size = Size::of(ctx.len(), &meta(ctx), &packet);
+    // SAFETY: live map values.
+    unsafe {
+        let now_ns = front::tick_ns(&raw const (*front).head);
+        account::record_size::<Shared>(value, direction, &size, now_ns);
     }
 }
 
 /// Parses, counts, then samples.
 #[inline(always)]
 pub fn packet(ctx: &TcContext) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let Some(claimed) = scratch::claimed(ctx) else { return };
     // SAFETY: as in `hand_over`, of which this is the continuation.
-    let scratch = unsafe { &mut *scratch };
+    let scratch = unsafe { &mut *claimed };
     let meta = meta(ctx);
     // SAFETY: a word of the scratch memory that only the frame uses.
     let skb = unsafe { Skb::new(ctx, (&raw mut scratch.word).cast()) };
@@ -75,9 +98,9 @@ pub fn packet(ctx: &TcContext) {
     let scratch = forget(scratch);
     // SAFETY: this CPU's own; the mark keeps an interrupt out of the front until it is taken away.
     let reason = unsafe {
-        front::enter(head);
+        front::enter_amid_others(head);
         let reason = count(front, scratch);
-        front::leave(head);
+        front::leave_amid_others(head);
         reason
     };
     let scratch = forget(scratch);
@@ -89,15 +112,17 @@ pub fn packet(ctx: &TcContext) {
         scratch.reason = u32::from(reason);
         proceed(ctx, stage::SAMPLE);
     }
+    scratch::release(claimed);
 }
 
 /// Samples the packet that [`packet`] has counted.
 #[inline(always)]
 pub fn sampled(ctx: &TcContext) {
-    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+    if let Some(claimed) = scratch::claimed(ctx) {
         // SAFETY: as in `hand_over`, of which this is the continuation.
-        let scratch = unsafe { &*scratch };
+        let scratch = unsafe { &*claimed };
         sample::take(ctx, &scratch.seen, scratch.reason as u8);
+        scratch::release(claimed);
     }
 }
 

@@ -45,3 +45,13 @@ pub unsafe fn replace(cell: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: the caller's promise.
     unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new).0 == old }
 }
+
+/// As [`replace`], for 32 bits.
+///
+/// # Safety
+/// `cell` points to a live, aligned u32.
+#[inline(always)]
+pub unsafe fn replace32(cell: *mut u32, old: u32, new: u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new).0 == old }
+}

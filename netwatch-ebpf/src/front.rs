@@ -4,13 +4,16 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::programs::TcContext;
+use netwatch_common::account::Cells;
 use netwatch_common::front::{self, Front, Head, Plain, Slot};
 use netwatch_common::hash::{self, is_same};
 use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
 use netwatch_common::round_trip::{self, Probe};
 
+use crate::atomic::{Shared, replace32};
 use crate::maps::{CONTROL, FRONTS, PROBES};
+use crate::scratch;
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 
@@ -39,13 +42,15 @@ pub enum Outcome {
     OthersSlot(u64),
     /// It is new, or needs more than counting.
     NeedsMore,
+    /// There is no front, because packets preempt each other.
+    NoFront,
 }
 
 /// Counts the packet in the front if that is all it needs.
 #[inline(always)]
 pub fn count(ctx: &TcContext, hook: Hook) -> Outcome {
-    if settings().front() == 0 {
-        return Outcome::NeedsMore;
+    if scratch::is_contended() {
+        return Outcome::NoFront;
     }
     // Helpers first, although in line: the compiler takes them for calls, before which it saves what it holds.
     let Some(front) = own() else { return Outcome::NeedsMore };
@@ -125,7 +130,7 @@ pub fn is_due(head: *mut Head) -> bool {
     if interval == 0 {
         return false;
     }
-    // SAFETY: this CPU's own; the classifier is not preempted.
+    // SAFETY: this CPU's own. Packets that preempt each other may count one down for two.
     unsafe {
         let due = (*head).countdown <= 1;
         (*head).countdown = if due { interval } else { (*head).countdown - 1 };
@@ -163,6 +168,26 @@ pub unsafe fn leave(head: *mut Head) {
     unsafe { (&raw mut (*head).active).write_volatile(0) }
 }
 
+/// As [`enter`], also where packets preempt each other. There they are counted: of two, the one that ends first must not end the other's mark.
+///
+/// # Safety
+/// `head` is this CPU's own.
+#[inline(always)]
+pub unsafe fn enter_amid_others(head: *mut Head) {
+    // SAFETY: the caller's promise.
+    unsafe { if scratch::is_contended() { Shared::add32(&raw mut (*head).active, 1) } else { enter(head) } }
+}
+
+/// The end of what [`enter_amid_others`] began.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub unsafe fn leave_amid_others(head: *mut Head) {
+    // SAFETY: as above.
+    unsafe { if scratch::is_contended() { Shared::add32(&raw mut (*head).active, u32::MAX) } else { leave(head) } }
+}
+
 /// # Safety
 /// `head` is this CPU's own.
 #[inline(always)]
@@ -172,7 +197,7 @@ pub unsafe fn is_flushing(head: *mut Head) -> bool {
 }
 
 /// Keeps the number of an entry that was taken and not used, for the next flow on this CPU. One is enough: it is taken before
-/// any other, so a second is only given up where softirqs are preempted, and then only that entry's memory is lost.
+/// any other, so a second is only given up where packets preempt each other, and then only that entry's memory is lost.
 #[inline(always)]
 pub fn keep_spare(head: *mut Head, number: u32) {
     // SAFETY: this CPU's own.
@@ -182,13 +207,11 @@ pub fn keep_spare(head: *mut Head, number: u32) {
 /// The entry that was kept, if it has memory by now.
 #[inline(always)]
 pub fn take_spare(head: *mut Head, limit: u64) -> Option<u32> {
-    // SAFETY: this CPU's own.
+    // SAFETY: this CPU's own. Another packet that preempts this one must not take the same: two flows would be counted in one entry.
     unsafe {
-        let kept = (*head).spare;
-        if kept == 0 || u64::from(kept) > limit {
-            return None;
-        }
-        (*head).spare = 0;
-        Some(kept - 1)
+        let spare = &raw mut (*head).spare;
+        let kept = spare.read_volatile();
+        let is_ours = kept != 0 && u64::from(kept) <= limit && replace32(spare, kept, 0);
+        is_ours.then(|| kept - 1)
     }
 }

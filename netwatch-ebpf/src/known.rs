@@ -8,10 +8,11 @@ use netwatch_common::observation::Size;
 use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::stage;
 
-use crate::account::{Scratch, forget, proceed};
+use crate::account::{forget, proceed};
 use crate::atomic::Shared;
 use crate::front;
 use crate::maps::SCRATCH;
+use crate::scratch::Scratch;
 use crate::skb::{Skb, meta};
 use crate::table::{self, Place};
 
@@ -19,7 +20,7 @@ use crate::table::{self, Place};
 #[inline(always)]
 pub fn hand_over(ctx: &TcContext, hook: Hook, hash: u64) {
     if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-        // SAFETY: this CPU's own until the program ends: the classifier runs with softirqs off.
+        // SAFETY: this CPU's own until the program ends: where there is a front, packets do not preempt each other.
         unsafe { ((*scratch).hook, (*scratch).hash) = (hook as u32, hash) };
         proceed(ctx, stage::KNOWN);
     }

@@ -14,6 +14,7 @@ mod front;
 mod known;
 mod maps;
 mod sample;
+mod scratch;
 mod settings;
 mod skb;
 mod stat;
@@ -25,7 +26,6 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::parse::Hook;
-use netwatch_common::stage;
 
 use front::Outcome;
 
@@ -48,7 +48,11 @@ pub fn link_ingress(ctx: TcContext) -> i32 {
 #[inline(always)]
 pub fn loopback(ctx: TcContext) -> i32 {
     // The long way for all: a third copy of the short one would be verified at the start of every run.
-    account::hand_over(&ctx, Hook::Loopback, stage::ACCOUNT);
+    if scratch::is_contended() {
+        account::hand_over_amid_others(&ctx, Hook::Loopback);
+    } else {
+        account::hand_over(&ctx, Hook::Loopback);
+    }
     TC_ACT_UNSPEC
 }
 
@@ -58,7 +62,8 @@ fn classify(ctx: &TcContext, hook: Hook) -> i32 {
     match front::count(ctx, hook) {
         Outcome::Counted => {}
         Outcome::OthersSlot(hash) => known::hand_over(ctx, hook, hash),
-        Outcome::NeedsMore => account::hand_over(ctx, hook, stage::ACCOUNT),
+        Outcome::NeedsMore => account::hand_over(ctx, hook),
+        Outcome::NoFront => account::hand_over_amid_others(ctx, hook),
     }
     TC_ACT_UNSPEC
 }
@@ -91,6 +96,30 @@ pub fn account(ctx: TcContext) -> i32 {
 #[inline(always)]
 pub fn known(ctx: TcContext) -> i32 {
     known::packet(&ctx);
+    TC_ACT_UNSPEC
+}
+
+/// Where the entry points hand over to where packets preempt each other.
+#[classifier]
+#[inline(always)]
+pub fn amid_egress(ctx: TcContext) -> i32 {
+    account::amid(&ctx, Hook::FromTarget);
+    TC_ACT_UNSPEC
+}
+
+/// As above.
+#[classifier]
+#[inline(always)]
+pub fn amid_ingress(ctx: TcContext) -> i32 {
+    account::amid(&ctx, Hook::ToTarget);
+    TC_ACT_UNSPEC
+}
+
+/// As above.
+#[classifier]
+#[inline(always)]
+pub fn amid_loopback(ctx: TcContext) -> i32 {
+    account::amid(&ctx, Hook::Loopback);
     TC_ACT_UNSPEC
 }
 

@@ -14,7 +14,7 @@ use netwatch_common::round_trip::{PROBES as PROBE_COUNT, Probe};
 use netwatch_common::table::{Bucket, Control};
 use netwatch_common::{stage, stat};
 
-use crate::account::Scratch;
+use crate::scratch::{self, Scratch};
 
 /// Settings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
@@ -63,9 +63,9 @@ pub static PROBES: Array<Probe> = Array::with_max_entries(PROBE_COUNT, BPF_F_MMA
 #[map]
 pub static REMAINDERS: Array<Remainder> = Array::with_max_entries(remainder::COUNT, BPF_F_MMAPABLE);
 
-/// Working memory, one per CPU. Written and read by `account` within one packet.
+/// Working memory of each CPU, see `scratch`. Written and read by `account` and `known` within one packet.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(scratch::COUNT, 0);
 
 /// Programs that others continue in. Filled by user space before anything is attached.
 #[map]

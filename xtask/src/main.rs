@@ -47,7 +47,7 @@ enum Task {
     },
     /// Send random and mutated frames through the classifier in the kernel and on the host, and compare
     Fuzz(fuzz::Arguments),
-    /// Boot older kernels in emulation and test the classifier on them
+    /// Boot other kernels in emulation and test the classifier on them
     TestVm(test_vm::Arguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
     Bench(bench::Bench),

@@ -2,6 +2,7 @@
 //! counted there and that no program still holds what it looked up before.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use netwatch_common::front::{Front, GROUPS, Head};
 use netwatch_common::stage::flushed;
@@ -10,8 +11,11 @@ use super::memory::{self, Region};
 use super::sys;
 use crate::error::{Error, Result};
 
-/// How often a CPU is asked that is counting a packet at that moment; each takes under a microsecond.
-const TRIES: u32 = 100_000;
+/// How often a CPU that is counting a packet is asked again at once. Each takes under a microsecond, and a packet no longer.
+const TRIES: u32 = 10_000;
+/// And how often after a rest: with PREEMPT_RT other work may come first, for as long as it takes.
+const PATIENT_TRIES: u32 = 10_000;
+const REST: Duration = Duration::from_millis(1);
 
 /// All fronts.
 #[derive(Debug)]
@@ -58,10 +62,11 @@ impl Fronts {
     }
 
     fn flush_group(&self, cpu: u32, group: usize) -> Result<()> {
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES + PATIENT_TRIES {
             match self.ask(cpu, group)? {
                 flushed::DONE | flushed::NONE => return Ok(()),
-                _ => std::thread::yield_now(),
+                _ if attempt < TRIES => std::thread::yield_now(),
+                _ => std::thread::sleep(REST),
             }
         }
         Err(Error::said("flush the front of", format!("CPU {cpu}"), "it does not stop counting a packet"))

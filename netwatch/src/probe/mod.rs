@@ -16,6 +16,7 @@ mod logging;
 mod memory;
 mod object;
 mod process;
+mod realtime;
 mod retire;
 mod rings;
 mod segments;
@@ -33,6 +34,7 @@ pub use attach::Method;
 pub use drain::Progress as DrainProgress;
 pub use heard::{heard, heard_of};
 pub use process::{ProcessConfig, ProcessProbe, event_of};
+pub use realtime::is_realtime;
 pub use rings::{NewFlow, Notice, Reason, Sample, Sender};
 
 use crate::error::{Error, Result};
@@ -64,7 +66,8 @@ pub struct ProbeConfig {
     pub sample_interval: u32,
     /// Bytes that are taken of those, from the Ethernet header on. 192 by default.
     pub snaplen: u32,
-    /// Whether packets of busy flows are counted in a table of each CPU's own. By default wherever softirqs are not preempted.
+    /// Whether packets of busy flows are counted in a table of each CPU's own. By default wherever packets do not preempt each other: plain
+    /// additions would not stand that.
     pub front: bool,
     /// Whether the classifier tells the `log` crate's logger of packets it could not read or insert. Not by default.
     pub log: bool,
@@ -121,11 +124,6 @@ impl ProbeConfig {
             ("EVENTS", self.event_ring_bytes),
         ]
     }
-}
-
-/// With PREEMPT_RT one packet's classifier can be interrupted by another's on the same CPU, which plain additions do not stand.
-fn is_realtime() -> bool {
-    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
 }
 
 /// The classifier in the kernel. Dropping it detaches and unloads everything.
@@ -249,7 +247,7 @@ impl Probe {
             samples: read(stat::SAMPLES_LOST)?,
             unreadable: read(stat::UNREADABLE)?,
             table_full: read(stat::TABLE_FULL)?,
-            insert_failed: read(stat::INSERT_BUSY)? + read(stat::BUCKETS_FULL)?,
+            insert_failed: read(stat::INSERT_BUSY)? + read(stat::BUCKETS_FULL)? + read(stat::SCRATCH_BUSY)?,
             new_flows: read(stat::EVENTS_LOST)?,
         })
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::package;
+use super::package::{self, Series};
 use crate::Result;
 use crate::command::{self, output};
 
@@ -21,8 +21,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The newest of a series (`6.1`), downloaded and unpacked into `folder` unless it is there. `None` if there is no package to be had.
-    pub fn newest(series: &str, folder: &Path) -> Result<Option<Self>> {
+    /// The newest of a series, downloaded and unpacked into `folder` unless it is there. `None` if there is no package to be had.
+    pub fn newest(series: &Series, folder: &Path) -> Result<Option<Self>> {
         let Some((name, package)) = package::newest(series, folder)? else { return Ok(None) };
         let place = folder.join(&name);
         if !place.exists() {

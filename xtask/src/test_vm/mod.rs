@@ -1,4 +1,4 @@
-//! netwatch on older kernels: each is booted in emulation with a small initramfs, where the classifier's own tests (load, attach, golden
+//! netwatch on other kernels, older ones and those for real time: each is booted in emulation with a small initramfs, where the classifier's own tests (load, attach, golden
 //! packets, counts on a real link), those of the programs that follow processes, and one whole run have to succeed. Nothing of this machine but the folder `target/vm` changes, except for
 //! the packages that are installed where they are missing.
 
@@ -19,6 +19,7 @@ use crate::{Result, setup, test};
 use initramfs::Programs;
 use kernel::Kernel;
 use machine::{Console, Machine};
+use package::Series;
 use verdict::Verdict;
 
 /// Debian packages of this task alone, each with a program or file that tells whether it is there.
@@ -38,9 +39,9 @@ const OTHER_SECONDS: u64 = 60;
 /// What may be said on the command line.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Series of Debian's cloud kernels, the newest of each is booted
-    #[arg(long = "kernel", value_name = "SERIES", default_values = ["6.1", "6.12"])]
-    kernels: Vec<String>,
+    /// Series of Debian's cloud kernels (6.1) or of those for real time (6.1-rt), the newest of each is booted
+    #[arg(long = "kernel", value_name = "SERIES", default_values = ["6.1", "6.12", "6.1-rt", "6.12-rt"])]
+    kernels: Vec<Series>,
     /// Only unit tests whose name contains this
     #[arg(default_value = "probe::")]
     filter: String,
@@ -65,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result {
     let mut wrong = Vec::new();
     for series in &arguments.kernels {
         let outcome = Kernel::newest(series, &folder).and_then(|kernel| match kernel {
-            Some(kernel) => try_kernel(&kernel, &programs, &folder, arguments),
+            Some(kernel) => try_kernel(&kernel, series.is_realtime(), &programs, &folder, arguments),
             None => Ok(missing(series, arguments)),
         });
         wrong.extend(outcome.unwrap_or_else(|failure| vec![failure]));
@@ -73,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n       ")) }
 }
 
-fn missing(series: &str, arguments: &Arguments) -> Vec<String> {
+fn missing(series: &Series, arguments: &Arguments) -> Vec<String> {
     let package = package::pattern(series);
     let message = format!("Linux {series}: apt's index has no package {package}, and target/vm has no such file");
     println!("{message}");
@@ -81,7 +82,13 @@ fn missing(series: &str, arguments: &Arguments) -> Vec<String> {
 }
 
 /// Boots it: what is wrong there.
-fn try_kernel(kernel: &Kernel, programs: &Programs, folder: &Path, arguments: &Arguments) -> Result<Vec<String>> {
+fn try_kernel(
+    kernel: &Kernel,
+    is_realtime: bool,
+    programs: &Programs,
+    folder: &Path,
+    arguments: &Arguments,
+) -> Result<Vec<String>> {
     let initramfs = folder.join("initramfs");
     initramfs::write(&initramfs, kernel, programs)?;
     let mut variables = vec![
@@ -97,6 +104,9 @@ fn try_kernel(kernel: &Kernel, programs: &Programs, folder: &Path, arguments: &A
     let mut verdict = Verdict::new(console.lines.iter().map(|(_, line)| line.as_str()));
     if console.timed_out {
         verdict.wrong.insert(0, "its time ran out".to_owned());
+    }
+    if verdict.is_realtime != is_realtime {
+        verdict.wrong.push(format!("doctor says of PREEMPT_RT: {}", verdict.is_realtime));
     }
     show(kernel, &verdict, &console, arguments.verbose);
     Ok(verdict.wrong.iter().map(|wrong| format!("Linux {}: {wrong}", kernel.release)).collect())

@@ -1,15 +1,75 @@
-//! Debian's packages of older kernels: the newest of a series, downloaded once and kept. Not installed: only unpacked, so nothing of this
+//! Debian's packages of other kernels: the newest of a series, downloaded once and kept. Not installed: only unpacked, so nothing of this
 //! machine changes.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
 use crate::Result;
 use crate::command::{self, is_installed, is_root, output};
 
-/// The newest package of a series (`6.1`), as a file: the path, and the package's name. `None` if neither apt's index nor the folder has one.
-pub fn newest(series: &str, folder: &Path) -> Result<Option<(String, PathBuf)>> {
+/// Debian's packages of one version and flavour: `6.1` or `6.1-rt`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    version: String,
+    flavour: Flavour,
+}
+
+/// What a kernel is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    /// Virtual machines: the smallest to download.
+    Cloud,
+    /// Real time (PREEMPT_RT).
+    Rt,
+}
+
+impl Flavour {
+    /// At the end of the packages' names.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Cloud => "-cloud-amd64",
+            Self::Rt => "-rt-amd64",
+        }
+    }
+}
+
+impl Series {
+    /// Whether packets preempt each other there.
+    pub fn is_realtime(&self) -> bool {
+        self.flavour == Flavour::Rt
+    }
+}
+
+impl FromStr for Series {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (version, flavour) = match text.strip_suffix("-rt") {
+            Some(version) => (version, Flavour::Rt),
+            None => (text, Flavour::Cloud),
+        };
+        let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+        if !version.split('.').all(is_number) {
+            return Err(format!("{text} is neither a version like 6.1 nor one like 6.1-rt"));
+        }
+        Ok(Self { version: version.to_owned(), flavour })
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flavour {
+            Flavour::Cloud => f.write_str(&self.version),
+            Flavour::Rt => write!(f, "{}-rt", self.version),
+        }
+    }
+}
+
+/// The newest package of a series, as a file: the path, and the package's name. `None` if neither apt's index nor the folder has one.
+pub fn newest(series: &Series, folder: &Path) -> Result<Option<(String, PathBuf)>> {
     if let Some(found) = find_and_download(series, folder).ok().flatten() {
         return Ok(Some(found));
     }
@@ -21,11 +81,11 @@ pub fn newest(series: &str, folder: &Path) -> Result<Option<(String, PathBuf)>> 
 }
 
 /// How the packages of a series are called, for messages.
-pub fn pattern(series: &str) -> String {
-    format!("linux-image-{series}.*-cloud-amd64")
+pub fn pattern(series: &Series) -> String {
+    format!("linux-image-{}.*{}", series.version, series.flavour.suffix())
 }
 
-fn find_and_download(series: &str, folder: &Path) -> Result<Option<(String, PathBuf)>> {
+fn find_and_download(series: &Series, folder: &Path) -> Result<Option<(String, PathBuf)>> {
     let kept = kept(folder)?;
     let names = indexed(series)?.into_iter().chain(kept.iter().filter_map(|path| name_of(path)));
     let Some(name) = newest_name(series, names) else { return Ok(None) };
@@ -36,11 +96,11 @@ fn find_and_download(series: &str, folder: &Path) -> Result<Option<(String, Path
 }
 
 /// What apt knows. A machine without apt can have packages put into the folder by hand.
-fn indexed(series: &str) -> Result<Vec<String>> {
+fn indexed(series: &Series) -> Result<Vec<String>> {
     if !is_installed("apt-cache") {
         return Ok(Vec::new());
     }
-    let anchored = format!("^linux-image-{}[.].*-cloud-amd64$", series.replace('.', "[.]"));
+    let anchored = format!("^linux-image-{}[.].*{}$", series.version.replace('.', "[.]"), series.flavour.suffix());
     let found = output(Command::new("apt-cache").args(["search", "--names-only", &anchored]))?;
     Ok(found.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
@@ -57,9 +117,9 @@ fn name_of(path: &Path) -> Option<String> {
 }
 
 /// The greatest by its numbers: `6.1.0-9` comes before `6.1.0-56`.
-fn newest_name(series: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    let prefix = format!("linux-image-{series}.");
-    let is_of_series = |name: &String| name.starts_with(&prefix) && name.ends_with("-cloud-amd64");
+fn newest_name(series: &Series, names: impl Iterator<Item = String>) -> Option<String> {
+    let prefix = format!("linux-image-{}.", series.version);
+    let is_of_series = |name: &String| name.starts_with(&prefix) && name.ends_with(series.flavour.suffix());
     names.filter(is_of_series).max_by_key(|name| numbers(name))
 }
 
@@ -90,14 +150,27 @@ mod tests {
             "linux-image-6.1.0-9-cloud-amd64",
             "linux-image-6.1.0-56-cloud-amd64",
             "linux-image-6.1.0-57-rt-amd64",
+            "linux-image-6.1.0-9-rt-amd64",
+            "linux-image-6.1.0-58-rt-amd64-unsigned",
             "linux-image-6.12-cloud-amd64",
             "linux-image-6.12.101+deb12-cloud-amd64",
             "linux-image-6.12.99+deb12-cloud-amd64",
         ];
-        let newest = |series| newest_name(series, names.iter().map(|&name| name.to_owned()));
+        let newest = |series: &str| newest_name(&series.parse().unwrap(), names.iter().map(|&name| name.to_owned()));
         assert_eq!(newest("6.1").as_deref(), Some(names[1]));
-        assert_eq!(newest("6.12").as_deref(), Some(names[4]));
+        assert_eq!(newest("6.12").as_deref(), Some(names[6]));
+        assert_eq!(newest("6.1-rt").as_deref(), Some(names[2]));
         assert_eq!(newest("6.6"), None);
+    }
+
+    #[test]
+    fn a_series_is_a_version_and_for_real_time_an_ending() {
+        for text in ["6.1", "6.12-rt"] {
+            assert_eq!(text.parse::<Series>().unwrap().to_string(), text);
+        }
+        for text in ["", "rt", "6.1-cloud", "6..1", "-rt"] {
+            assert!(text.parse::<Series>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Verdict {
     pub skipped: Vec<(String, String)>,
     /// Instructions that the verifier looked at.
     pub verified: Option<u64>,
+    /// Whether doctor found PREEMPT_RT.
+    pub is_realtime: bool,
     /// Socket buffers that a whole run counted, in a closed balance.
     pub balanced: Option<u64>,
     /// Everything that is not as it has to be.
@@ -67,6 +69,8 @@ impl Verdict {
             self.skipped.push((section.clone(), reason.to_owned()));
         } else if let Some(count) = line.strip_prefix("verified instructions: ") {
             self.verified = count.parse().ok();
+        } else if let Some(kernel) = line.strip_prefix("ok    kernel: ") {
+            self.is_realtime = kernel.contains("PREEMPT_RT");
         } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
         } else if let Some(counts) = line.strip_prefix("test result: ") {
@@ -169,6 +173,14 @@ netwatch-vm: done
             ..Verdict::default()
         };
         assert_eq!(verdict(GOOD), expected);
+    }
+
+    #[test]
+    fn what_doctor_says_of_the_kernel_is_read() {
+        let doctor =
+            |line: &str| verdict(&GOOD.replace("netwatch-vm: doctor", &format!("{line}\nnetwatch-vm: doctor")));
+        assert!(doctor("ok    kernel: 6.1.0-56-rt-amd64 with PREEMPT_RT: slower").is_realtime);
+        assert!(!doctor("ok    kernel: 6.1.0-56-cloud-amd64").is_realtime);
     }
 
     #[test]

@@ -186,8 +186,8 @@ impl ProcessProbe {
         self.pace.interval()
     }
 
-    /// Events that found no room in the ring, sockets that found none in the table, messages that failed beyond those that are told, and records
-    /// that were not understood.
+    /// Events that found no room in the ring or were not even looked at, sockets that found none in the table, messages that failed beyond those
+    /// that are told, and records that were not understood.
     pub fn lost(&self) -> Result<Lost> {
         let read = |slot: u32| {
             let mut value = [0; 8];
@@ -196,12 +196,19 @@ impl ProcessProbe {
             Ok(u64::from_ne_bytes(value))
         };
         Ok(Lost {
-            events: read(lost::EVENTS)?,
+            events: read(lost::EVENTS)? + self.missed()?,
             sockets: read(lost::SOCKETS)?,
             beyond: read(lost::FAILURES)?,
             unknown: self.unknown,
             ..Lost::default()
         })
+    }
+
+    /// Events that came while the same program was preempted amid another on that CPU: the kernel does not run a tracepoint's program then, and
+    /// counts that. With PREEMPT_RT, since tracepoints can be preempted there.
+    fn missed(&self) -> Result<u64> {
+        let failed = |cause| Error::os("ask the kernel about", "programs of processes", cause);
+        self.loaded.programs().map(|one| Ok(sys::program_info(one.as_fd()).map_err(failed)?.recursion_misses)).sum()
     }
 }
 

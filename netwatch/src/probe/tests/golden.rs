@@ -6,7 +6,7 @@ use netwatch_common::parse::{Hook, Meta};
 use super::books::Books;
 use super::frames::*;
 use super::host::Host;
-use super::{assert_same, describe, drained, probe, run, tables};
+use super::{ProbeConfig, assert_same, describe, drained, probe_with, run, tables, without_front};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -307,15 +307,26 @@ fn host_gives_the_right_answer() {
 #[test]
 fn kernel_and_host_agree_to_the_bit() {
     let runnable = |case: &&Case| case.frames.iter().all(|frame| is_runnable(frame));
-    for case in all().iter().filter(runnable) {
-        let Some(mut probe) = probe() else { return };
-        check_kernel(case, &mut probe);
+    for config in [ProbeConfig::default(), without_front()] {
+        for case in all().iter().filter(runnable) {
+            let Some(mut probe) = probe_with(&config) else { return };
+            check_kernel(case, &mut probe);
+        }
     }
 }
 
 /// The same sequence of packets through every hook: directions, flags, handshake, samples' budget.
 #[test]
 fn conversations_agree_at_every_hook() {
+    conversations_agree(&ProbeConfig::default());
+}
+
+#[test]
+fn conversations_agree_without_the_front() {
+    conversations_agree(&without_front());
+}
+
+fn conversations_agree(config: &ProbeConfig) {
     let there =
         |flags, sequence, acknowledgement, payload| ipv4(TCP, &tcp_numbered(flags, sequence, acknowledgement, payload));
     let back = |flags, sequence, acknowledgement, payload| turned(&there(flags, sequence, acknowledgement, payload));
@@ -333,7 +344,7 @@ fn conversations_agree_at_every_hook() {
     for (forward, backward) in
         [("link_egress", "link_ingress"), ("link_ingress", "link_egress"), ("loopback", "loopback")]
     {
-        let Some(mut probe) = probe() else { return };
+        let Some(mut probe) = probe_with(config) else { return };
         let mut host = Host::default();
         for (is_back, frame) in &out {
             let program = if *is_back { backward } else { forward };

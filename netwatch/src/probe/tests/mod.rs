@@ -9,6 +9,7 @@ mod host;
 mod injected;
 mod link;
 mod namespace;
+mod preempted;
 mod processes;
 mod size;
 
@@ -18,13 +19,18 @@ use std::fmt::Write as _;
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::Meta;
 
-use super::{Probe, ProbeConfig};
+use super::{Probe, ProbeConfig, possible_cpus};
 use crate::flow::{Counters, Increment, Traffic};
 use books::Books;
 
 /// A loaded probe, or `None` with the reason printed where there are no rights to load one.
 fn probe() -> Option<Books> {
     probe_with(&ProbeConfig::default())
+}
+
+/// As on a kernel for real time: every packet goes to the shared table, and others may preempt it.
+fn without_front() -> ProbeConfig {
+    ProbeConfig { front: false, ..ProbeConfig::default() }
 }
 
 /// As above. Books are kept of it: see [`Books`].

@@ -10,7 +10,18 @@ const INSTRUCTIONS: u32 = 10_000;
 
 #[test]
 fn the_classifier_stays_small() {
-    let Some(probe) = probe() else { return };
+    if let Some(verified) = stays_small(&ProbeConfig::default()) {
+        println!("verified instructions: {verified}");
+    }
+}
+
+#[test]
+fn the_classifier_without_the_front_stays_small() {
+    stays_small(&super::without_front());
+}
+
+fn stays_small(config: &ProbeConfig) -> Option<u32> {
+    let probe = super::probe_with(config)?;
     let (mut verified, mut instructions) = (0, 0);
     for (name, program) in probe.named_programs() {
         let info = crate::probe::sys::program_info(program).expect("readable");
@@ -19,9 +30,9 @@ fn the_classifier_stays_small() {
         instructions += info.xlated_prog_len / 8;
     }
     assert_eq!(probe.verified_instructions().expect("Linux 5.16"), verified);
-    println!("verified instructions: {verified}");
     assert!(verified < VERIFIED, "{verified} instructions verified");
     assert!(instructions < INSTRUCTIONS, "{instructions} instructions");
+    Some(verified)
 }
 
 #[test]
