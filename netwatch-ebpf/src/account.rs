@@ -49,7 +49,7 @@ pub fn amid(ctx: &TcContext, hook: Hook) {
             // SAFETY: ours until it is released.
             unsafe { (*scratch).hook = hook as u32 };
             proceed(ctx, stage::ACCOUNT);
-            scratch::release(scratch);
+            scratch::release(ctx);
         }
         None => unread(ctx, hook),
     }
@@ -75,9 +75,9 @@ fn unread(ctx: &TcContext, hook: Hook) {
 /// Parses, counts, then samples.
 #[inline(always)]
 pub fn packet(ctx: &TcContext) {
-    let Some(claimed) = scratch::claimed(ctx) else { return };
+    let Some(scratch) = scratch::claimed(ctx) else { return };
     // SAFETY: as in `hand_over`, of which this is the continuation.
-    let scratch = unsafe { &mut *claimed };
+    let scratch = unsafe { &mut *scratch };
     let meta = meta(ctx);
     // SAFETY: a word of the scratch memory that only the frame uses.
     let skb = unsafe { Skb::new(ctx, (&raw mut scratch.word).cast()) };
@@ -112,17 +112,17 @@ pub fn packet(ctx: &TcContext) {
         scratch.reason = u32::from(reason);
         proceed(ctx, stage::SAMPLE);
     }
-    scratch::release(claimed);
+    scratch::release(ctx);
 }
 
 /// Samples the packet that [`packet`] has counted.
 #[inline(always)]
 pub fn sampled(ctx: &TcContext) {
-    if let Some(claimed) = scratch::claimed(ctx) {
+    if let Some(scratch) = scratch::claimed(ctx) {
         // SAFETY: as in `hand_over`, of which this is the continuation.
-        let scratch = unsafe { &*claimed };
+        let scratch = unsafe { &*scratch };
         sample::take(ctx, &scratch.seen, scratch.reason as u8);
-        scratch::release(claimed);
+        scratch::release(ctx);
     }
 }
 

@@ -73,10 +73,12 @@ pub fn claimed(ctx: &TcContext) -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(found)
 }
 
-/// Gives it back, when the packet is counted.
+/// Gives it back, when the packet is counted. Looks for it again, so that nothing has to be kept for this where it is not needed.
 #[inline(always)]
-pub fn release(scratch: *mut Scratch) {
-    if is_contended() {
+pub fn release(ctx: &TcContext) {
+    if is_contended()
+        && let Some(scratch) = claimed(ctx)
+    {
         // SAFETY: a live map value, ours until now. Volatile: programs of this CPU are the only others, and see stores in order.
         unsafe { (&raw mut (*scratch).owner).write_volatile(0) }
     }
