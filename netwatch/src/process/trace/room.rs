@@ -1,7 +1,7 @@
 //! How much is kept of something, and when it is time to look what of it is over.
 
-/// Room for so many. What is over is looked for before it is full, and not again before there is a good deal more or no room at all: a look
-/// is at everything.
+/// Room for so many. What is over is looked for when there is twice as much as the last look left, so that memory is for what goes on, and
+/// before it is full; not more often, because a look is at everything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     max: usize,
@@ -10,7 +10,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, tidy_at: at_first(max) }
+        Self { max, tidy_at: max / 16 }
     }
 
     pub(super) fn is_full(self, len: usize) -> bool {
@@ -24,11 +24,9 @@ impl Room {
 
     /// It was looked at, and so many are left.
     pub(super) fn was_tidied(&mut self, len: usize) {
-        self.tidy_at = at_first(self.max).max(len + self.max / 16).min(self.max);
+        let some = self.max / 16;
+        // What comes within a second finds room in the rest.
+        let nearly_full = self.max - self.max / 4;
+        self.tidy_at = (2 * len).clamp(some, nearly_full).max(len + some).min(self.max);
     }
-}
-
-/// What comes within a second finds room in the rest.
-fn at_first(max: usize) -> usize {
-    max - max / 4
 }

@@ -173,13 +173,19 @@ impl Sockets {
         if let Some(known) = self.known_mut(cookie) {
             known.has_packets = true;
         }
-        if !self.rooms[1].is_full(self.of_flows.len()) || self.of_flows.contains_key(&flow) {
-            let cookies = self.of_flows.entry(flow).or_default();
-            if !cookies.contains(&cookie) && cookies.len() < MAX_USERS {
-                cookies.push(cookie);
-            } else if !cookies.contains(&cookie) {
-                self.beyond += 1;
-            }
+        if self.rooms[1].is_full(self.of_flows.len()) && !self.of_flows.contains_key(&flow) {
+            self.beyond += 1;
+            return;
+        }
+        let cookies = self.of_flows.entry(flow).or_default();
+        if cookies.contains(&cookie) {
+            return;
+        }
+        if cookies.len() >= MAX_USERS {
+            join_alike(cookies, &self.known);
+        }
+        if cookies.len() < MAX_USERS {
+            cookies.push(cookie);
         } else {
             self.beyond += 1;
         }
@@ -281,11 +287,18 @@ impl Sockets {
         if reported.are_all() {
             self.of_flows.retain(|flow, _| reported.is_one(flow));
         }
+        self.of_flows.retain(|_, cookies| {
+            join_alike(cookies, &self.known);
+            !cookies.is_empty()
+        });
         let needed: HashSet<u64> = self.of_flows.values().flatten().copied().collect();
-        let tidied = self.tidied;
+        let (tidied, of_flows) = (self.tidied, &self.of_flows);
+        // By its ends a socket is looked for only where no packet said whose it was.
+        let is_wanted = |flow: &FlowKey| reported.is_one(flow) && !of_flows.contains_key(flow);
         let is_over = |cookie: &u64, known: &Known| {
             let closed = known.closed.filter(|closed| closed.tidied + 1 < tidied);
-            closed.is_some_and(|closed| !needed.contains(cookie) && !is_needed(known.protocol, closed.ends, reported))
+            closed
+                .is_some_and(|closed| !needed.contains(cookie) && !has_ends_of(known.protocol, closed.ends, is_wanted))
         };
         let over = self.known.extract_if(|cookie, known| is_over(cookie, known));
         let in_vain = over.filter_map(|(_, known)| known.came_to_nothing()).collect();
@@ -309,16 +322,22 @@ impl Sockets {
     }
 }
 
-/// A flow between these ends is reported, whichever way it goes.
-fn is_needed(protocol: Option<Protocol>, ends: Option<(End, End)>, reported: &dyn Reported) -> bool {
-    let flow = |scope, protocol: Protocol, (local, remote)| FlowKey {
-        scope,
-        protocol: protocol.0,
-        fragment: false,
-        local,
-        remote,
-    };
-    let is_one =
-        |scope| protocol.zip(ends).is_some_and(|(protocol, ends)| reported.is_one(&flow(scope, protocol, ends)));
-    is_one(Scope::Link) || is_one(Scope::Loopback)
+/// Leaves out closed sockets of one flow that the same processes used as another one of it, and sockets of which nothing is known: connection
+/// after connection from the same port says nothing new.
+fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, Known>) {
+    let mut kept: Vec<&Known> = Vec::new();
+    cookies.retain(|cookie| {
+        let Some(socket) = known.get(cookie) else { return false };
+        let is_alike = |other: &&Known| (other.maker, &other.users) == (socket.maker, &socket.users);
+        let says_nothing_new = socket.closed.is_some() && kept.iter().any(is_alike);
+        kept.push(socket);
+        !says_nothing_new
+    });
+}
+
+/// A flow between these ends, whichever way it goes, is one of those.
+fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, is_one: impl Fn(&FlowKey) -> bool) -> bool {
+    let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
+    let flow = |scope| FlowKey { scope, protocol: protocol.0, fragment: false, local, remote };
+    is_one(&flow(Scope::Link)) || is_one(&flow(Scope::Loopback))
 }

@@ -11,7 +11,7 @@ struct Ports(Vec<u16>, bool);
 
 impl Reported for Ports {
     fn is_one(&self, flow: &FlowKey) -> bool {
-        self.0.contains(&flow.local.port)
+        flow.scope == Scope::Link && self.0.contains(&flow.local.port)
     }
 
     fn are_all(&self) -> bool {
@@ -62,6 +62,26 @@ fn a_long_run_stays_exact_for_what_is_new() {
     assert_eq!((count, result.attempts.iter().all(|attempt| attempt.cause == Cause::NoPacket)), (981, true));
     let (beyond, told) = (result.processes.lost.beyond, result.attempts.iter().filter(|one| one.process.is_some()));
     assert_eq!(beyond, 981 - told.count() as u64, "each without its process");
+}
+
+/// One program that connects again and again from the same few ports: each flow has hundreds of sockets, and all of them say the same.
+#[test]
+fn connections_from_the_same_ports_take_no_more_room() {
+    let mut scene = scene();
+    for cookie in 0..20_000 {
+        let port = 2000 + (cookie % 10) as u16;
+        scene.socket(COMMAND, Step::Made, cookie, 6, "");
+        scene.trace.note_flow(flow(6, port, 80), cookie);
+        scene.close(COMMAND, cookie, 6, Some((flow(6, port, 80).local, flow(6, port, 80).remote)));
+        if cookie % 10 == 9 {
+            scene.trace.tidy(&Ports((2000..2010).collect(), true));
+        }
+        assert!(scene.trace.sockets.all().count() < FEW.sockets, "{cookie}");
+    }
+    let flows: Vec<_> = (2000..2010).map(|port| (flow(6, port, 80), OUT)).collect();
+    let result = scene.result(&flows);
+    assert!(flows.iter().all(|(flow, _)| said(&result, &result.users, flow) == ["sh socket maker"]));
+    assert_eq!((result.processes.lost, result.attempts), (Lost::default(), Vec::new()));
 }
 
 /// Where packets were missed, a socket that is over and forgotten may have had one.
