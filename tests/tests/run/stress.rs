@@ -95,11 +95,11 @@ fn a_hundred_thousand_connections() {
     assert!(connections <= requests + 16 * run.stdout.lines().count() as i64 * 2, "{connections}, {requests}: {run}");
     assert_eq!(report::number(endpoint, "failed.attempts"), 0, "{run}");
     assert_eq!(report::number(run.report(), "lost.table_full"), 0, "flows that are over left the table: {run}");
-    // After two thirds every local port was used: no new flows come. What grows then are the sockets that are kept of each flow, of which there are
-    // at most 2¹⁸, and the table that holds them, which doubles.
+    assert_eq!(report::number(run.report(), "attribution.lost.beyond"), 0, "there is room for all that goes on: {run}");
+    // After two thirds every local port was used: no new flows come. What may grow then is the table of sockets that were closed a moment ago, which
+    // doubles when more of them come in a second than before.
     let (before, after) = sizes.split_at(sizes.len() / 3 * 2);
     let [most, last] = [before, after].map(|sizes| sizes.iter().max().copied().expect("it took a while"));
-    let grown = last.saturating_sub(most);
-    assert!(last < 300 * 1024 && grown <= connections as u64 / 2, "{sizes:?} KiB resident: {run}");
+    assert!(last < 200 * 1024 && last <= most + most / 2, "{sizes:?} KiB resident: {run}");
     println!("{connections} connections, {most} KiB resident, {last} KiB in the last third");
 }
