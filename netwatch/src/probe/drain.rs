@@ -15,15 +15,27 @@ use crate::flow::Increment;
 
 /// How far a drain has come. A large table is read in parts, so that the rings are looked at in between.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Progress(Step);
+pub struct Progress {
+    step: Step,
+    /// Nothing comes any more: all flows may stay.
+    is_last: bool,
+}
+
+impl Progress {
+    /// Of the last drain, which lets no flow leave.
+    pub fn of_last() -> Self {
+        Self { is_last: true, ..Self::default() }
+    }
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 enum Step {
     #[default]
-    Begin,
+    Merge,
     /// The entries from this number on are to be looked at.
     Look(u32),
-    /// All were; flows leave.
+    Remainders,
+    /// All was handed over; flows leave.
     Leave,
 }
 
@@ -43,10 +55,11 @@ impl Drain {
         Ok(Self { fronts, flows, remainders, before: vec![FlowValue::EMPTY; count] })
     }
 
-    /// Hands over a part of the growth, and when that is all, lets flows go that are over. False when nothing is left to do.
+    /// Hands over a part of the growth, and when that is all, lets flows go that are over. False when nothing is left to do. After fronts that
+    /// could not be merged the next part goes on all the same.
     pub(super) fn part(
         &mut self,
-        Progress(step): &mut Progress,
+        progress: &mut Progress,
         clock: Clock,
         sink: &mut impl FnMut(Increment),
     ) -> Result<bool> {
@@ -55,16 +68,25 @@ impl Drain {
                 sink(increment);
             }
         };
-        *step = match *step {
-            Step::Begin => self.begin(&mut grown)?,
-            Step::Look(from) => self.look_on(from, &mut grown)?,
+        match progress.step {
+            Step::Merge => {
+                progress.step = Step::Look(0);
+                self.fronts.merge()?;
+            }
+            Step::Look(from) => {
+                progress.step = self.flows.visit(from, &mut grown)?.map_or(Step::Remainders, Step::Look)
+            }
+            Step::Remainders => {
+                self.visit_remainders(&mut grown);
+                progress.step = Step::Leave;
+            }
+            Step::Leave if progress.is_last => return Ok(false),
             Step::Leave => return self.flows.retire(&self.fronts, clock::monotonic_ns(), &mut grown),
-        };
+        }
         Ok(true)
     }
 
-    fn begin(&mut self, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<Step> {
-        self.fronts.flush()?;
+    fn visit_remainders(&mut self, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) {
         for (slot, before) in (0..remainder::COUNT).zip(&mut self.before) {
             let now = self.remainders.read(slot as usize);
             if *before != now && now.first_seen_ns != 0 {
@@ -72,11 +94,6 @@ impl Drain {
                 *before = now;
             }
         }
-        self.look_on(0, grown)
-    }
-
-    fn look_on(&mut self, from: u32, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<Step> {
-        Ok(self.flows.visit(from, grown)?.map_or(Step::Leave, Step::Look))
     }
 
     /// Shows everything as it stands; the next drain hands it over all the same.
@@ -84,10 +101,12 @@ impl Drain {
     pub(super) fn look(&mut self, show: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) {
         let handed_over = (self.before.clone(), self.flows.forget());
         self.before.fill(FlowValue::EMPTY);
-        let mut step = self.begin(show).expect("readable");
-        while let Step::Look(from) = step {
-            step = self.look_on(from, show).expect("readable");
+        self.fronts.flush().expect("flushed");
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.flows.visit(from, show).expect("readable");
         }
+        self.visit_remainders(show);
         self.before = handed_over.0;
         self.flows.remember(handed_over.1);
     }

@@ -2,7 +2,6 @@
 //! `netwatch_common::table`.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{Ordering, fence};
 
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::hash;
@@ -70,18 +69,15 @@ impl Flows {
         let end = used.min(from.saturating_add(LOOKED_AT));
         for number in from..end {
             let (region, within) = self.segments.entry(number)?;
-            let mut entry: Entry = region.read(within);
-            // A free one, or one whose first packet is being counted.
-            if entry.value.first_seen_ns == 0 {
+            // A free one, or one whose first packet is being counted. Asked for first: after a burst most are free.
+            // SAFETY: an entry in a region that we own.
+            if unsafe { memory::load(&raw mut (*region.element(within)).value.first_seen_ns) } == 0 {
                 continue;
             }
+            // The key was complete before that time was there.
+            let entry: Entry = region.read(within);
             self.live += 1;
             let before = &mut self.before[number as usize];
-            if before.first_seen_ns == 0 {
-                // The key may have been written while it was read; it is complete before the first packet's time is there.
-                fence(Ordering::Acquire);
-                entry.key = region.read(within).key;
-            }
             if *before != entry.value {
                 sink(&entry.key, before, &entry.value);
                 *before = entry.value;

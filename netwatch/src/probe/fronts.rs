@@ -1,5 +1,5 @@
-//! The CPUs' fronts seen from user space: has them flushed into the table, and so knows that every packet that came before was
-//! counted there and that no program still holds what it looked up before.
+//! The CPUs' fronts seen from user space: has them flushed into the table, and so knows that no program still holds an entry that it looked
+//! up before.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -20,15 +20,17 @@ const REST: Duration = Duration::from_millis(1);
 /// All fronts.
 #[derive(Debug)]
 pub(super) struct Fronts {
+    /// Packets are counted in them.
+    are_used: bool,
     program: OwnedFd,
     heads: Vec<Region<Head>>,
 }
 
 impl Fronts {
-    pub(super) fn new(program: &OwnedFd, fronts: &OwnedFd, cpus: u32) -> Result<Self> {
+    pub(super) fn new(are_used: bool, program: &OwnedFd, fronts: &OwnedFd, cpus: u32) -> Result<Self> {
         let program = program.try_clone().map_err(|cause| Error::os("duplicate", "a program's descriptor", cause))?;
         let head = |cpu: u32| Region::map_at(fronts, "FRONTS", 1, cpu as usize * size_of::<Front>());
-        Ok(Self { program, heads: (0..cpus).map(head).collect::<Result<_>>()? })
+        Ok(Self { are_used, program, heads: (0..cpus).map(head).collect::<Result<_>>()? })
     }
 
     /// Sets the clock that packets in the front are timed with.
@@ -42,10 +44,15 @@ impl Fronts {
         }
     }
 
-    /// Merges everything that the fronts hold into the table. When this returns, every program that ran when it was called has ended, and
-    /// fronts hold no entry that was retiring.
+    /// Merges everything that the fronts hold into the table. When this returns, no program holds an entry that it had looked up when this was
+    /// called, and fronts hold no entry that was retiring.
     pub(super) fn flush(&self) -> Result<()> {
         (0..self.heads.len() as u32).try_for_each(|cpu| self.flush_cpu(cpu))
+    }
+
+    /// [`Fronts::flush`] where there is something to merge.
+    pub(super) fn merge(&self) -> Result<()> {
+        if self.are_used { self.flush() } else { Ok(()) }
     }
 
     /// The first group is asked for always: that a CPU answers means that it is amid no packet. Only then the bitmap is looked at.

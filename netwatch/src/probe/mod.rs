@@ -159,7 +159,7 @@ impl Probe {
         let (loaded, segments) =
             Loaded::new(object::OBJECT, &config.globals(), &config.sizes(cpus), &inner, Box::new(first))?;
         fill_stages(&loaded)?;
-        let fronts = Fronts::new(loaded.program("flush"), loaded.map("FRONTS"), cpus)?;
+        let fronts = Fronts::new(config.front, loaded.program("flush"), loaded.map("FRONTS"), cpus)?;
         set_tick(&loaded, &segments, &fronts)?;
         let flows = Flows::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
         Ok(Self {

@@ -111,7 +111,7 @@ impl Segments {
         if let Some(growth) = self.growth.take_if(|growth| growth.is_finished()) {
             let grown =
                 growth.join().unwrap_or_else(|_| Err(Error::said("grow", "the flow table", "a thread panicked")));
-            grown.inspect_err(|_| self.not_before = Some(Instant::now() + PAUSE))?;
+            grown.inspect_err(|_| self.pause())?;
         }
         let (next, limit) = self.shared.next_and_limit();
         let is_paused = self.not_before.is_some_and(|then| Instant::now() < then);
@@ -125,8 +125,15 @@ impl Segments {
         let shared = Arc::clone(&self.shared);
         let grow = move || shared.double();
         let thread = thread::Builder::new().name("grow".into()).spawn(grow);
-        self.growth = Some(thread.map_err(|cause| Error::os("start thread", "grow", cause))?);
+        let started = thread.map_err(|cause| Error::os("start thread", "grow", cause));
+        self.growth = Some(started.inspect_err(|_| self.pause())?);
         Ok(())
+    }
+}
+
+impl Segments {
+    fn pause(&mut self) {
+        self.not_before = Some(Instant::now() + PAUSE);
     }
 }
 

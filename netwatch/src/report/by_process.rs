@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{KnownFlow, Report};
-use crate::flow::{Counters, EndpointKey, PerDirection};
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
 use crate::process::{Evidence, ProcessId};
 
 /// A process's part of an endpoint, or of everything.
@@ -40,8 +40,10 @@ pub struct Attributed {
     pub tuple: u64,
     /// It must be one of the run's.
     pub netns: u64,
-    /// Of nobody: the kernel answered by itself.
+    /// Of nobody: opened from outside, and the kernel answered by itself.
     pub nobody: u64,
+    /// Of a process of the run's that is not known any more.
+    pub unknown: u64,
 }
 
 impl Report {
@@ -65,7 +67,8 @@ impl Report {
                 Some(Evidence::Socket) => &mut sums.socket,
                 Some(Evidence::Tuple) => &mut sums.tuple,
                 Some(Evidence::Netns) => &mut sums.netns,
-                None => &mut sums.nobody,
+                None if known.flow.opened_by == Direction::Ingress => &mut sums.nobody,
+                None => &mut sums.unknown,
             } += 1;
         }
         sums

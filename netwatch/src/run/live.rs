@@ -108,12 +108,15 @@ impl Live {
         self.processes.tidy(&self.table);
     }
 
-    /// In parts, between which the rings are looked at: with many flows the whole takes longer than a ring holds what comes meanwhile.
     fn drain_counters(&mut self) -> Result<()> {
-        let mut progress = DrainProgress::default();
+        self.drain_on(&mut DrainProgress::default())
+    }
+
+    /// In parts, between which the rings are looked at: with many flows the whole takes longer than a ring holds what comes meanwhile.
+    fn drain_on(&mut self, progress: &mut DrainProgress) -> Result<()> {
         loop {
             let (table, recording) = (&mut self.table, &mut self.recording);
-            if !self.probe.drain_part(&mut progress, &mut |increment| recording.apply(increment, table))? {
+            if !self.probe.drain_part(progress, &mut |increment| recording.apply(increment, table))? {
                 return Ok(());
             }
             self.fetch_samples();
@@ -163,6 +166,17 @@ impl Live {
         self.drain_counters()
     }
 
+    /// Nothing moves any more. What cannot be had now is noted, and the balance shows what is missing: no reason to lose the report.
+    fn drain_last(&mut self) {
+        let mut progress = DrainProgress::of_last();
+        self.fetch_samples();
+        let drained = self.drain_on(&mut progress).or_else(|failed| {
+            self.note(Err(failed));
+            self.drain_on(&mut progress)
+        });
+        self.note(drained);
+    }
+
     /// The end: what is still in sockets is let out, the link goes down, and then, with nothing moving any more, everything is read.
     pub(super) async fn conclude(
         &mut self,
@@ -175,7 +189,7 @@ impl Live {
         self.notes.extend(notes::left_over(ending.left_over));
         let duration_ns = self.duration_ns();
         let counters = self.network.link.take_down_and_count()?.map(from_link);
-        self.drain()?;
+        self.drain_last();
         self.names.finish();
         self.recording.end_step(self.started_ns.saturating_add(duration_ns), &self.table);
         self.notes.extend(self.recording.note());

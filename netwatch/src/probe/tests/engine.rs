@@ -85,8 +85,8 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
     let lost = probe.lost().expect("readable");
     let exact = (single.count(), double.count());
     assert_eq!(exact, (FLOWS as usize, FLOWS as usize / 2), "every flow is exact: {lost:?}, {} flows", flows.len());
-    // How many depends on how busy the machine is.
-    assert!(drains > 1, "{drains} drains");
+    // How many there were depends on how busy the machine is; in emulation it may be one.
+    assert!(drains > 0, "{drains} drains");
 }
 
 /// More flows than the front has slots: they push each other out, and are counted in their entries in between.
