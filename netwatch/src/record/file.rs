@@ -34,6 +34,13 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
     })
 }
 
+/// How large it is, with its log.
+pub(super) fn bytes(db: &Connection) -> u64 {
+    let Some(path) = db.path().map(Path::new) else { return 0 };
+    let [log, ..] = beside(path);
+    [path, &log].iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
+}
+
 /// Opens it. A run that was killed left a write-ahead log beside it, which is read with it and stays; where that needs a lock or a
 /// writable folder that is not to be had, a copy is read. So it is of an older version: the copy becomes one of this version.
 pub(super) fn open(path: &Path) -> Result<Reading> {
