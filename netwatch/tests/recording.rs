@@ -70,7 +70,7 @@ fn recorded(report: &Report) -> (tempfile::TempDir, std::path::PathBuf) {
 
 #[track_caller]
 fn assert_refused(path: &Path, why: &str) {
-    let error = read_file(path).expect_err("it must not be read").to_string();
+    let error = read_file(path).map(drop).expect_err("it must not be read").to_string();
     assert!(error.starts_with("cannot read recording ") && error.contains(why), "{why}: {error}");
 }
 
@@ -126,6 +126,7 @@ fn values_that_nobody_wrote_are_named_with_their_table() {
         ("UPDATE flow SET direction = 'up' WHERE number = 0", "in table flow, direction cannot be 'up'"),
         ("UPDATE flow SET direction = 'out', remote_port = 65536", "in table flow, remote_port cannot be 65536"),
         ("UPDATE flow SET remote_port = 1, remote = 'x''\u{1b}'", "in table flow, remote cannot be 'x\\'\\u{1b}'"),
+        ("ALTER TABLE run DROP COLUMN netwatch", "the file is damaged: in table run, column 21 is missing"),
         ("DELETE FROM run", "run is empty"),
         ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged: its tables are not a recording's"),
         // Rows without end.
@@ -137,6 +138,38 @@ fn values_that_nobody_wrote_are_named_with_their_table() {
     ] {
         db.execute_batch(change).unwrap();
         assert_refused(&path, why);
+    }
+}
+
+/// Otherwise a small file could be read as one without end.
+#[test]
+fn only_what_is_stored_in_a_file_is_read_from_it() {
+    let computed = |how: &str| {
+        format!(
+            "CREATE TABLE note (position INTEGER PRIMARY KEY, text TEXT AS (hex(zeroblob(5000000))) {how});
+             WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row LIMIT 20)
+             INSERT INTO note (position) SELECT n FROM row"
+        )
+    };
+    for (note, why) in [
+        (computed("VIRTUAL"), "its tables are not a recording's: 'note' has computed columns"),
+        ("CREATE TABLE note (position INTEGER, text TEXT AS ('x') STORED)".to_owned(), "'note' has computed columns"),
+        ("CREATE TABLE note (position INTEGER, text TEXT DEFAULT 'x')".to_owned(), "'note' has default values"),
+        ("CREATE VIRTUAL TABLE note USING fts5(position, text)".to_owned(), "'note' is a virtual table"),
+        (
+            "CREATE TABLE note (position INTEGER, text TEXT); CREATE VIRTUAL TABLE \"\u{1b}[31m\" USING fts5(a)"
+                .to_owned(),
+            "'\\u{1b}[31m' is a virtual table",
+        ),
+    ] {
+        let (_dir, path) = recorded(&download_report());
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(&format!("DROP TABLE note; {note}")).unwrap();
+        drop(db);
+        assert!(fs::metadata(&path).unwrap().len() < 1 << 20);
+        assert_refused(&path, "the file is damaged: its tables are not a recording's");
+        assert_refused(&path, why);
+        assert!(netwatch::record::summary(&path).is_err(), "nor is it in a list: {why}");
     }
 }
 

@@ -120,6 +120,33 @@ fn a_run_of_which_only_the_first_batch_came_is_there() {
     assert!(read.report.flows.is_empty() && read.series.steps.is_empty());
 }
 
+/// Neither that it still runs nor that its interface was gone first: nobody knows.
+#[test]
+fn what_is_left_of_a_run_claims_nothing_about_its_end() {
+    let (_dir, path) = target();
+    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
+    let rest = Some(Box::new(rest_of(&Table::default(), &no_names())));
+    send(&recorder, Batch { until_ns: START_NS + 12_000_000_000, rest, ..Batch::default() });
+    drop(recorder);
+    let read = read_file(&path).unwrap();
+    let said = |write: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
+        let mut text = Vec::new();
+        write(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let summary = netwatch::sink::summary::Options { width: 200, ..Default::default() };
+    for text in [
+        said(&|out| netwatch::sink::summary::write(&read.report, &summary, out)),
+        said(&|out| netwatch::sink::markdown::write(&read.report, out)),
+        said(&|out| netwatch::sink::html::write(&read.report, &read.series, out)),
+    ] {
+        let text = text.replace('\u{a0}', " ").replace("&#39;", "'");
+        assert!(text.contains("no end known, the figures stop after 12.0 s"), "{text}");
+        assert!(text.contains("the interface's counters had not been read by then"), "{text}");
+        assert!(!text.contains("still running") && !text.contains("the interface was gone"), "{text}");
+    }
+}
+
 #[test]
 fn a_run_that_was_killed_before_its_first_batch_says_so() {
     let (_dir, path) = target();

@@ -60,7 +60,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for the end: how it ended and all that was shown.
+    /// Waits for the end: how it ended and all that was shown, where no summary may say of a difference.
     #[track_caller]
     pub fn finish(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + LIMIT;
@@ -68,7 +68,9 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().expect("wait for the child") {
                 // The reader gets the last bytes right after.
                 thread::sleep(Duration::from_millis(50));
-                return (status, self.screen());
+                let screen = self.screen();
+                assert!(!screen.contains("DIFFERENCE"), "{screen}");
+                return (status, screen);
             }
             assert!(Instant::now() < deadline, "did not end in time; the screen:\n{}", self.screen());
             thread::sleep(Duration::from_millis(5));

@@ -34,6 +34,11 @@ impl Patience {
     pub fn now(&self, what: impl Into<Cow<'static, str>>) {
         self.bar.set_message(what);
     }
+
+    #[cfg(test)]
+    pub fn said(&self) -> String {
+        self.bar.message()
+    }
 }
 
 fn show_later(bar: ProgressBar) -> (Sender<()>, JoinHandle<()>) {

@@ -51,7 +51,7 @@ pub enum State {
     Open,
     /// The interface was still up when it was read: the two sides were read at different moments, a difference means nothing.
     Live,
-    /// The interface was gone before its counters could be read.
+    /// The interface's counters were not read: it was gone, or netwatch before it came to that.
     Unknown,
 }
 

@@ -67,7 +67,7 @@ impl<'a> Cursor<'a> {
 
     /// The next value.
     pub fn value(&mut self) -> Result<ValueRef<'a>, Wrong> {
-        let value = self.row.get_ref(self.next)?;
+        let value = self.peek()?;
         self.next += 1;
         Ok(value)
     }
@@ -113,7 +113,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn is_null(&self) -> Result<bool, Wrong> {
-        Ok(matches!(self.row.get_ref(self.next)?, ValueRef::Null))
+        Ok(matches!(self.peek()?, ValueRef::Null))
+    }
+
+    fn peek(&self) -> Result<ValueRef<'a>, Wrong> {
+        let missing = |_| Wrong::Value(format!("column {} is missing", self.next + 1));
+        self.row.get_ref(self.next).map_err(missing)
     }
 }
 

@@ -36,7 +36,13 @@ pub(super) fn said(doing: Doing, path: &Path, cause: impl Into<String>) -> Error
 
 /// SQLite's error; the system call's own where there was one. `db` is the connection, if it was opened.
 pub(super) fn sqlite(doing: Doing, path: &Path, error: &rusqlite::Error, db: Option<&Connection>) -> Error {
-    let Some(code) = error.sqlite_error() else { return said(doing, path, error.to_string()) };
+    let Some(code) = error.sqlite_error() else {
+        return match doing {
+            // It is rusqlite that refuses what SQLite gave it.
+            Doing::Read => damaged(doing, path, &format!("its tables are not a recording's: {error}")),
+            Doing::Write => said(doing, path, error.to_string()),
+        };
+    };
     match code.code {
         ErrorCode::DiskFull if has_room(path) => said(doing, path, "it has as many bytes as it may have")
             .hint("allow it more with --record-size; it is incomplete, and says so"),
@@ -58,9 +64,9 @@ pub(super) fn sqlite(doing: Doing, path: &Path, error: &rusqlite::Error, db: Opt
 }
 
 /// A value that no netwatch wrote, or SQLite's error.
-pub(super) fn wrong(path: &Path, wrong: &Wrong, db: &Connection) -> Error {
+pub(super) fn wrong(path: &Path, wrong: &Wrong, db: Option<&Connection>) -> Error {
     match wrong {
-        Wrong::Sqlite(error) => sqlite(Doing::Read, path, error, Some(db)),
+        Wrong::Sqlite(error) => sqlite(Doing::Read, path, error, db),
         Wrong::Value(what) => damaged(Doing::Read, path, what),
     }
 }

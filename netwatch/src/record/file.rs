@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::mkdtemp;
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use super::cell::Wrong;
 use super::fault::{self, Doing};
 use super::regular;
 use super::schema::{self, Kind};
+use super::store;
 use crate::error::{Error, Result};
 
 /// An open recording.
@@ -29,6 +32,13 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
         name.push(suffix);
         name.into()
     })
+}
+
+/// How large it is, with its log.
+pub(super) fn bytes(db: &Connection) -> u64 {
+    let Some(path) = db.path().map(Path::new) else { return 0 };
+    let [log, ..] = beside(path);
+    [path, &log].iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
 /// Opens it. A run that was killed left a write-ahead log beside it, which is read with it and stays; where that needs a lock or a
@@ -56,7 +66,7 @@ fn open_by(path: &Path, all: &[&str]) -> Result<Reading> {
     }
     match open_with_log(path, steps) {
         Ok(db) => Ok(Reading { db, _copy: None }),
-        Err((error, db)) => Err(fault::sqlite(Doing::Read, path, &error, db.as_ref())),
+        Err((wrong, db)) => Err(fault::wrong(path, &wrong, db.as_ref())),
     }
 }
 
@@ -79,46 +89,69 @@ fn open_finished(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
         .map_err(|error| fault::sqlite(Doing::Read, path, &error, None))?;
-    harden(&db, &[]).map_err(|error| fault::sqlite(Doing::Read, path, &error, Some(&db)))?;
+    harden(&db, &[]).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
     Ok(db)
 }
 
 /// With its log, alone: a run that still writes has the lock.
-fn open_with_log(
-    path: &Path,
-    steps: &[&str],
-) -> std::result::Result<Connection, (rusqlite::Error, Option<Connection>)> {
+fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection, (Wrong, Option<Connection>)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(|error| (error, None))?;
+    let db = Connection::open_with_flags(path, flags).map_err(|error| (error.into(), None))?;
     let set = || {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0")?;
         harden(&db, steps)?;
-        db.query_row("SELECT count(*) FROM recording", (), |row| row.get::<_, i64>(0))
+        Ok(db.query_row("SELECT count(*) FROM recording", (), |row| row.get::<_, i64>(0)).map(drop)?)
     };
     match set() {
-        Ok(_) => Ok(db),
-        Err(error) => Err((error, Some(db))),
+        Ok(()) => Ok(db),
+        Err(wrong) => Err((wrong, Some(db))),
     }
 }
 
 fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Reading> {
+    // Nobody writes the copy, so its lock says nothing.
+    if store::is_live(path) {
+        return Err(fault::busy(Doing::Read, path));
+    }
     let copy = Copy::make(path, log)?;
     match open_with_log(&copy.path(), steps) {
         Ok(db) => Ok(Reading { db, _copy: Some(copy) }),
-        Err((error, db)) => Err(fault::sqlite(Doing::Read, path, &error, db.as_ref())),
+        Err((wrong, db)) => Err(fault::wrong(path, &wrong, db.as_ref())),
     }
 }
 
+/// Bytes that a value or a row may have. The longest is a command as JSON: its arguments are 6 MiB at most (execve(2)), and each byte of them at most six.
+const LONGEST: i32 = 64 << 20;
+
 /// A file from elsewhere may hold any schema: nothing in it is trusted to be harmless, and a view in place of a table could have rows without end.
-fn harden(db: &Connection, steps: &[&str]) -> rusqlite::Result<()> {
+fn harden(db: &Connection, steps: &[&str]) -> std::result::Result<(), Wrong> {
+    db.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY")?;
+    refuse_unstored(db)?;
     steps.iter().try_for_each(|step| db.execute_batch(step))?;
-    db.execute_batch("PRAGMA query_only = ON")
+    Ok(db.execute_batch("PRAGMA query_only = ON")?)
+}
+
+/// What a column computes, what stands for one that a row lacks, and what a virtual table's module makes up can be any number of times as large as
+/// the file. No recording has any of these. Views are refused when they are read.
+fn refuse_unstored(db: &Connection) -> std::result::Result<(), Wrong> {
+    const UNSTORED: &str = "
+        SELECT name, 'is a virtual table' FROM pragma_table_list
+        WHERE schema = 'main' AND type NOT IN ('table', 'view', 'shadow')
+        UNION ALL
+        SELECT t.name, iif(c.hidden <> 0, 'has computed columns', 'has default values')
+        FROM pragma_table_list AS t JOIN pragma_table_xinfo(t.name, 'main') AS c
+        WHERE t.schema = 'main' AND t.type = 'table' AND (c.hidden <> 0 OR c.dflt_value IS NOT NULL)";
+    let mut statement = db.prepare(UNSTORED)?;
+    let mut rows = statement.query(())?;
+    let Some(row) = rows.next()? else { return Ok(()) };
+    let (table, what): (String, String) = (row.get(0)?, row.get(1)?);
+    Err(Wrong::Value(format!("its tables are not a recording's: '{}' {what}", table.escape_default())))
 }
 
 /// A path in a URI (https://sqlite.org/uri.html).
@@ -217,7 +250,10 @@ mod tests {
         assert!(!copy.exists());
         assert_eq!(content(folder.path()), before);
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
-        Connection::open(&path).expect("opened").execute_batch(MADE_UP[0]).expect("changed");
+        // As its schema.sql would have made it.
+        let newer = "DROP TABLE note; CREATE TABLE note (position INTEGER PRIMARY KEY, text TEXT NOT NULL, lines INTEGER NOT NULL);
+                     INSERT INTO note VALUES (0, 'a note', 7)";
+        Connection::open(&path).expect("opened").execute_batch(newer).expect("changed");
         as_version(&path, 2);
         assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of the second version")), 42);
         as_version(&path, 3);
@@ -243,6 +279,18 @@ mod tests {
         drop(reading);
         assert_eq!(content(killed.parent().expect("a folder")), before);
         store::remove(&killed).expect("removed");
+    }
+
+    #[test]
+    fn an_older_version_that_a_run_still_writes_is_not_copied() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = recording(folder.path());
+        // As a run has it that begins: SQLite's own lock would not keep off its own process.
+        let claim = create::prepare(&path).expect("free");
+        let error = open_by(&path, &MADE_UP).err().expect("busy").to_string();
+        assert!(error.contains("a run that still goes on writes it"), "{error}");
+        drop(claim);
+        assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of a run that is over")), 42);
     }
 
     #[test]

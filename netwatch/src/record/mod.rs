@@ -76,7 +76,7 @@ pub fn check(path: &Path) -> Result<()> {
 pub fn read_file(path: &Path) -> Result<Recorded> {
     let reading = file::open(path)?;
     let db = &reading.db;
-    let wrong = |error: cell::Wrong| fault::wrong(path, &error, db);
+    let wrong = |error: cell::Wrong| fault::wrong(path, &error, Some(db));
     let complete = completeness(path, db)?;
     let report = match complete {
         Completeness::Complete => read::report(db).map_err(wrong)?,
@@ -110,7 +110,7 @@ fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> 
         })
     });
     let nothing = "nothing was written: its run was killed in its first second";
-    said.map_err(|error| fault::wrong(path, &error, db))?.ok_or_else(|| fault::said(Doing::Read, path, nothing))
+    said.map_err(|error| fault::wrong(path, &error, Some(db)))?.ok_or_else(|| fault::said(Doing::Read, path, nothing))
 }
 
 /// Recordings that are taken together at most. What is added up over several of them (how attempts failed) are four columns, and a column of counts

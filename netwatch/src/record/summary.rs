@@ -24,7 +24,7 @@ pub struct Summary {
 pub fn summary(path: &Path) -> Result<Summary> {
     let reading = file::open(path)?;
     let complete = completeness(path, &reading.db)?;
-    read(&reading.db, complete).map_err(|error| fault::wrong(path, &error, &reading.db))
+    read(&reading.db, complete).map_err(|error| fault::wrong(path, &error, Some(&reading.db)))
 }
 
 fn read(db: &rusqlite::Connection, complete: Completeness) -> Result<Summary, cell::Wrong> {

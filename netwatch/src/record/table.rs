@@ -1,6 +1,6 @@
 //! Whole tables: rows in, rows out.
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, Row, Statement};
 
 use super::cell::{Binder, Cursor, Put, Sums, Take, Wrong};
 use super::schema;
@@ -56,11 +56,21 @@ pub(super) fn read<T>(
     let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY {by}"))?;
     let mut rows = statement.query(())?;
     let (mut all, mut sums) = (Vec::new(), Sums::default());
+    let mut room = super::file::bytes(connection);
     while let Some(row) = rows.next()? {
+        room = room
+            .checked_sub(least(row)?)
+            .ok_or_else(|| Wrong::Value(format!("table {table} has more than the file")))?;
         let read = take(&mut Cursor::new(row, &mut sums));
         all.push(read.map_err(|wrong| in_table(table, wrong))?);
     }
     Ok(all)
+}
+
+/// Bytes that a row has in the file at least. In a damaged one many tables, or many places of one, may be the same pages, so that it has rows without end.
+fn least(row: &Row<'_>) -> Result<u64, Wrong> {
+    let columns = row.as_ref().column_count();
+    (0..columns).try_fold(1, |sum, column| Ok(sum + row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len) as u64))
 }
 
 /// The row of a table that has one.
@@ -114,5 +124,27 @@ fn in_table(table: &str, wrong: Wrong) -> Wrong {
     match wrong {
         Wrong::Value(what) => Wrong::Value(format!("in table {table}, {what}")),
         sqlite => sqlite,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_rows_than_the_file_has_are_damage() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let db = Connection::open(file.path()).expect("opened");
+        let note = "CREATE TABLE page (a); CREATE TEMP VIEW note AS
+                    WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row LIMIT 100000) SELECT n, 'x' FROM row";
+        db.execute_batch(note).expect("made");
+        let mut rows = 0;
+        let wrong = read(&db, "note", "1", |_| {
+            rows += 1;
+            Ok(())
+        });
+        let Err(Wrong::Value(what)) = wrong else { panic!("{wrong:?}") };
+        assert_eq!(what, "table note has more than the file");
+        assert_eq!(rows, std::fs::metadata(file.path()).expect("there").len() / 2);
     }
 }

@@ -54,7 +54,7 @@ fn about(report: &Report) -> String {
         return said + &early.unwrap_or_default();
     }
     let run = &report.run;
-    let how = ending(run, report.complete);
+    let how = ending(report);
     let by = if run.netwatch.is_empty() { String::new() } else { format!(" by netwatch {}", code(&run.netwatch)) };
     let on = if run.kernel.is_empty() { String::new() } else { format!(" on Linux {}", code(&run.kernel)) };
     format!(
@@ -161,7 +161,7 @@ fn attempts(report: &Report) -> String {
 
 /// What stands behind the numbers, losses included.
 fn measured(report: &Report) -> String {
-    let mut lines = vec![format!("Every packet was counted. Balance {}.", words::balance(&report.balance))];
+    let mut lines = vec![format!("Every packet was counted. Balance {}.", words::balance(report))];
     let losses = words::losses(report);
     let lost: Vec<String> = losses
         .iter()

@@ -1,6 +1,6 @@
 //! What the formats for people say in the same words: services, attempts, losses, the balance. Plain text; each format escapes it.
 
-use crate::flow::{Amount, Balance, Difference, EndpointKey, PerDirection, Remote, State};
+use crate::flow::{Amount, Difference, EndpointKey, PerDirection, Remote, State};
 use crate::process::{Attempt, Cause, Process, Target};
 use crate::report::Report;
 use crate::sink::summary::units::{count, plural, signed};
@@ -116,8 +116,23 @@ pub(super) fn losses(report: &Report) -> Vec<Loss> {
     losses
 }
 
+/// Whether its figures stop before the run did: netwatch was killed, or the disk full. Interim figures have the interface's counters too, or the
+/// interface is gone: what is said then has to be true of both.
+pub(super) fn stops_early(report: &Report) -> bool {
+    !report.complete && report.replay.is_none() && report.balance.state == State::Unknown
+}
+
+/// Why there is nothing to balance with.
+pub(super) fn why_unknown(report: &Report) -> &'static str {
+    if stops_early(report) {
+        return "the interface's counters had not been read by then";
+    }
+    "the interface was gone before its counters could be read"
+}
+
 /// Whether the balance closes, in a sentence without a full stop.
-pub(super) fn balance(balance: &Balance) -> String {
+pub(super) fn balance(report: &Report) -> String {
+    let balance = &report.balance;
     if let Some(file) = &balance.file {
         let frames = unbroken(plural(file.frames.skbs, "frame", "frames"));
         return match balance.closed() {
@@ -136,7 +151,7 @@ pub(super) fn balance(balance: &Balance) -> String {
             format!("OPEN: difference {} sent, {} received", difference(egress), difference(ingress))
         }
         (State::Open | State::Unknown, _) => {
-            "unknown: the interface was gone before its counters could be read".to_owned()
+            format!("unknown: {}", why_unknown(report))
         }
     }
 }

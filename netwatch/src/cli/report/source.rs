@@ -41,9 +41,11 @@ pub(in crate::cli) fn all(selectors: &[String], waiting: &Patience) -> Result<Ve
         return Err(Error::said("read", format!("{} runs", selectors.len()), why).hint("name fewer of them"));
     }
     let read = |(number, selector): (usize, &String)| {
-        if selectors.len() > 1 {
-            waiting.now(format!("reading {number} of {}", selectors.len()));
-        }
+        // Also of one: there may have been others before it.
+        waiting.now(match selectors.len() {
+            1 => "reading".to_owned(),
+            many => format!("reading {number} of {many}"),
+        });
         one(selector)
     };
     (1..).zip(selectors).map(read).collect()
@@ -78,4 +80,19 @@ fn replayed(path: &Path) -> Result<Source> {
 
 fn recorded(selector: Option<&str>) -> Result<Source> {
     record::open(selector).map(|recorded| Source { report: recorded.report, series: recorded.series })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_now_is_said_and_not_what_was_read_before() {
+        let waiting = Patience::new("reading", true);
+        let absent = |count: usize| vec!["./absent".to_owned(); count];
+        for (count, said) in [(2, "reading 1 of 2"), (1, "reading")] {
+            assert!(all(&absent(count), &waiting).is_err());
+            assert_eq!(waiting.said(), said);
+        }
+    }
 }

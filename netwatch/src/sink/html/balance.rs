@@ -16,7 +16,7 @@ pub(super) fn verdict(report: &Report) -> String {
         crate::flow::State::Open => ("bad", "✗"),
         crate::flow::State::Live | crate::flow::State::Unknown => ("warn", "?"),
     };
-    let said = words::balance(balance);
+    let said = words::balance(report);
     format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> Balance {}.</p>\n", text(&said))
 }
 

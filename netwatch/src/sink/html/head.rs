@@ -37,7 +37,7 @@ pub(super) fn header(report: &Report) -> String {
         }
         None => {
             let run = &report.run;
-            format!("{} · user {} · {}", ending(run, report.complete), run.user, to_the_second(run.started_ns))
+            format!("{} · user {} · {}", ending(report), run.user, to_the_second(run.started_ns))
         }
     };
     format!(
@@ -72,7 +72,7 @@ pub(super) fn figures(report: &Report) -> String {
             count(attempts),
             if attempts == 0 { "nothing failed".to_owned() } else { "attempts that failed".to_owned() },
         ),
-        ("", "Balance", words::balance(&report.balance).split(':').next().unwrap_or_default().to_owned(), lost(report)),
+        ("", "Balance", words::balance(report).split(':').next().unwrap_or_default().to_owned(), lost(report)),
     ];
     let mut html = String::from("<dl class=\"figures\">");
     for (class, name, value, note) in figures {

@@ -7,7 +7,7 @@ use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, State};
 use crate::report::Report;
-use crate::sink::escape;
+use crate::sink::{escape, words};
 
 /// Width of the first column; terminals under [`NARROW`] get the value below its name instead.
 const KEY: usize = 19;
@@ -15,7 +15,7 @@ const NARROW: usize = 60;
 
 pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    let (balance_style, balance) = balance(&report.balance);
+    let (balance_style, balance) = balance(report);
     let (lost_style, lost) = lost(report);
     // A capture is of a link.
     if report.replay.is_none() {
@@ -78,7 +78,8 @@ fn amount(counters: PerDirection<Counters>) -> String {
     if wire_bytes == 0 { packets } else { format!("{packets}, {}", together(&bytes(wire_bytes))) }
 }
 
-fn balance(balance: &Balance) -> (Style, String) {
+fn balance(report: &Report) -> (Style, String) {
+    let balance = &report.balance;
     let counted = both(balance.counted);
     if let Some(file) = &balance.file {
         return against_file(balance, file);
@@ -88,8 +89,8 @@ fn balance(balance: &Balance) -> (Style, String) {
         (State::Live, _) => (Style::Plain, format!("not yet, interim figures are live; so far:\n{counted}")),
         (State::Open, Some(interface)) => (Style::Bad, open(balance, interface)),
         (State::Unknown | State::Open, _) => {
-            let why = "unknown, the interface was gone before its counters could be read";
-            (Style::Warning, format!("{why}; counted:\n{counted}{}", unassigned(balance)))
+            let why = words::why_unknown(report);
+            (Style::Warning, format!("unknown, {why}; counted:\n{counted}{}", unassigned(balance)))
         }
     }
 }

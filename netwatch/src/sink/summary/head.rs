@@ -3,15 +3,15 @@
 use super::line::{Line, Style};
 use super::text::{command, cut, together, wrap};
 use super::units::{duration, plural};
-use crate::report::{EndedBy, Exit, Replay, Report, Run};
-use crate::sink::{escape, rfc3339};
+use crate::report::{EndedBy, Exit, Replay, Report};
+use crate::sink::{escape, rfc3339, words};
 
 const NAME: &str = "netwatch: ";
 
 pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     match &report.replay {
         Some(replay) => replayed(replay, width),
-        None => ran(&report.run, report.complete, width),
+        None => ran(report, width),
     }
 }
 
@@ -40,21 +40,27 @@ pub(in crate::sink) fn to_the_second(unix_ns: u64) -> String {
     exact.split('.').next().map(|seconds| format!("{seconds}Z")).unwrap_or(exact)
 }
 
-fn ran(run: &Run, complete: bool, width: usize) -> Vec<Line> {
+fn ran(report: &Report, width: usize) -> Vec<Line> {
+    let run = &report.run;
     let title = cut(&command(&run.command), width - NAME.len());
     let mut lines = vec![Line::new(Style::Faint, NAME).with(Style::Strong, title)];
-    let style = if run.exit == Some(Exit::Code(0)) || !complete { Style::Plain } else { Style::Warning };
+    let is_interim = !report.complete && !words::stops_early(report);
+    let style = if run.exit == Some(Exit::Code(0)) || is_interim { Style::Plain } else { Style::Warning };
     let pid = run.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let who = format!("user {}{pid}, run {}", escape(&run.user), escape(&run.id));
-    let said = format!("{}, {who}", ending(run, complete));
+    let said = format!("{}, {who}", ending(report));
     lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(style, part)));
     lines
 }
 
 /// `exit code 0 after 1.24 s`.
-pub(in crate::sink) fn ending(run: &Run, complete: bool) -> String {
+pub(in crate::sink) fn ending(report: &Report) -> String {
+    let run = &report.run;
     let after = duration(run.duration_ns);
-    if !complete && run.exit.is_none() {
+    if words::stops_early(report) {
+        return format!("no end known, the figures stop after {after}");
+    }
+    if !report.complete && run.exit.is_none() {
         return format!("interim, still running after {after}");
     }
     let how = match run.exit {
