@@ -163,10 +163,20 @@ impl Running {
         self.child.try_wait().expect("wait for netwatch").is_none()
     }
 
-    /// Waits for its end and collects everything. Panics when it takes longer than the limit, and when the balance of a document that it
-    /// wrote is not closed.
+    /// Waits for its end and collects everything. Panics when it takes longer than the limit, when a document that was asked for is not there, and
+    /// when the balance of one that it wrote is not closed.
     #[track_caller]
     pub fn finish(self) -> Run {
+        let is_asked_for = self.report.is_some();
+        let run = self.finish_early();
+        let is_due = is_asked_for && run.signal.is_none() && !matches!(run.code, Some(125..=127));
+        assert!(run.report.is_some() || !is_due, "a report was asked for\n{run}");
+        run
+    }
+
+    /// As [`Running::finish`], of a run that may have been ended by a signal before its command ran: then there is nothing to report.
+    #[track_caller]
+    pub fn finish_early(self) -> Run {
         let run = self.end();
         for document in run.documents() {
             assert_balanced(&document);

@@ -48,6 +48,7 @@ pub(super) fn sqlite(doing: Doing, path: &Path, error: &rusqlite::Error, db: Opt
             .hint("allow it more with --record-size; it is incomplete, and says so"),
         ErrorCode::DiskFull => os(doing, path, io::Error::from_raw_os_error(libc::ENOSPC)),
         ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => damaged(doing, path, "it is not whole"),
+        ErrorCode::OperationInterrupted => damaged(doing, path, "there is more to read than it has bytes"),
         // There is no such table or column, or it is a view.
         _ if doing == Doing::Read && code.extended_code == ffi::SQLITE_ERROR => {
             damaged(doing, path, &format!("its tables are not a recording's: {error}"))

@@ -87,20 +87,20 @@ fn check_beside(path: &Path) -> Result<()> {
 fn open_finished(path: &Path) -> Result<Connection> {
     let absolute = std::path::absolute(path).map_err(|error| fault::os(Doing::Read, path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
+    let mut db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
         .map_err(|error| fault::sqlite(Doing::Read, path, &error, None))?;
-    harden(&db, &[]).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
+    harden(&mut db, &[]).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
     Ok(db)
 }
 
 /// With its log, alone: a run that still writes has the lock.
 fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection, (Wrong, Option<Connection>)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(|error| (error.into(), None))?;
-    let set = || {
+    let mut db = Connection::open_with_flags(path, flags).map_err(|error| (error.into(), None))?;
+    let mut set = || {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0")?;
-        harden(&db, steps)?;
+        harden(&mut db, steps)?;
         Ok(db.query_row("SELECT count(*) FROM recording", (), |row| row.get::<_, i64>(0)).map(drop)?)
     };
     match set() {
@@ -125,8 +125,9 @@ fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Reading> {
 const LONGEST: i32 = 64 << 20;
 
 /// A file from elsewhere may hold any schema: nothing in it is trusted to be harmless, and a view in place of a table could have rows without end.
-fn harden(db: &Connection, steps: &[&str]) -> std::result::Result<(), Wrong> {
+fn harden(db: &mut Connection, steps: &[&str]) -> std::result::Result<(), Wrong> {
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST)?;
+    limit_work(db)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
@@ -135,6 +136,18 @@ fn harden(db: &Connection, steps: &[&str]) -> std::result::Result<(), Wrong> {
     refuse_unstored(db)?;
     steps.iter().try_for_each(|step| db.execute_batch(step))?;
     Ok(db.execute_batch("PRAGMA query_only = ON")?)
+}
+
+/// Ends what takes more of SQLite's instructions than reading all of the file does: in a damaged one a page may be many places of many tables, and what
+/// is sorted is in memory before its first row is seen. Recordings of thirty thousand flows were read within two for each byte.
+fn limit_work(db: &mut Connection) -> rusqlite::Result<()> {
+    const EACH: i32 = 1 << 16;
+    let mut left = (1 << 20) + 8 * bytes(db);
+    let is_over = move || {
+        left = left.saturating_sub(EACH as u64);
+        left == 0
+    };
+    db.progress_handler(EACH, Some(is_over))
 }
 
 /// What a column computes, what stands for one that a row lacks, and what a virtual table's module makes up can be any number of times as large as
@@ -291,6 +304,17 @@ mod tests {
         assert!(error.contains("a run that still goes on writes it"), "{error}");
         drop(claim);
         assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of a run that is over")), 42);
+    }
+
+    #[test]
+    fn what_has_no_end_is_given_up() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = recording(folder.path());
+        let reading = open(&path).expect("a recording");
+        let rows = "WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row LIMIT 100000000) SELECT count(*) FROM row";
+        let error = reading.db.query_row(rows, (), |_| Ok(())).expect_err("too many");
+        let error = fault::sqlite(Doing::Read, &path, &error, Some(&reading.db)).to_string();
+        assert!(error.contains("the file is damaged: there is more to read than it has bytes"), "{error}");
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn during_set_up_they_end_it_promptly_and_leave_nothing_behind() {
             thread::sleep(Duration::from_millis(millis));
             running.signal(signal);
             let sent = Instant::now();
-            let run = running.finish();
+            let run = running.finish_early();
             assert!(sent.elapsed() < PROMPTLY, "signal {signal} after {millis} ms: {run}");
             assert!(run.code == Some(128 + signal) || run.signal == Some(signal), "{run}");
             net.host.assert_nothing_left(&before);
@@ -104,7 +104,10 @@ fn at_each_step_of_the_set_up_they_keep_the_command_from_starting() {
         steps.lines().filter(|step| !["go", "execute"].contains(step)).zip(signals.into_iter().cycle())
     {
         let fault = Options::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))]);
-        let run = net.host.run_with(fault, &["--name", "grey"], &["sh", "-c", "echo started; exec sleep 20"]);
+        let run = net
+            .host
+            .start_with(fault, &["--name", "grey"], &["sh", "-c", "echo started; exec sleep 20"])
+            .finish_early();
         run.assert_code(128 + signal);
         assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""), "{name} at {step}: {run}");
         assert!(run.took < PROMPTLY, "{name} at {step}: {run}");
@@ -139,7 +142,7 @@ fn they_do_not_wait_for_a_lock_that_another_netwatch_holds() {
     assert!(running.is_running(), "it waits for the lock");
     running.signal(libc::SIGTERM);
     let sent = Instant::now();
-    let run = running.finish();
+    let run = running.finish_early();
     assert!(sent.elapsed() < PROMPTLY, "{run}");
     assert_eq!(run.assert_code(128 + libc::SIGTERM).stdout, "");
     drop(lock);
