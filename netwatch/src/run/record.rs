@@ -16,6 +16,9 @@ use crate::target::user::Identity;
 
 /// Flows in a batch. The others come with the next ones, in their last state: looking at so many takes some 15 ms of the event loop.
 const BATCH_FLOWS: usize = 32_768;
+/// Flows are handed over once a second, and later by as much for each of them, so that a recording of many that change all the time takes few
+/// percent of a core.
+const FLOW_EACH: Duration = Duration::from_micros(60);
 /// The rest is handed over once a second, and later by as much for each thing in it that there may be many of, which is some microseconds' work.
 const REST: Duration = Duration::from_secs(1);
 const REST_EACH: Duration = Duration::from_micros(200);
@@ -68,6 +71,8 @@ pub(super) struct Recording {
     steps_from: Option<u64>,
     step: Now,
     changed: Changed,
+    /// When flows are handed over again; at once if never.
+    next_flows: Option<Instant>,
     /// When the rest is handed over again; at once if never.
     next_rest: Option<Instant>,
 }
@@ -135,11 +140,17 @@ impl Recording {
         if !recorder.is_idle() {
             return;
         }
-        let is_due = self.next_rest.is_none_or(|next| Instant::now() >= next);
-        let rest = if is_due { facts().ok() } else { None };
+        let now = Instant::now();
+        let is_due = |next: Option<Instant>| next.is_none_or(|next| now >= next);
+        let rest = if is_due(self.next_rest) { facts().ok() } else { None };
+        let mut flows = Vec::new();
+        if is_due(self.next_flows) {
+            flows = take_changed(&mut self.changed, table, names);
+            self.next_flows = Some(later(FLOW_EACH, flows.len()));
+        }
         let batch = Batch {
             until_ns: self.step.start_ns,
-            flows: take_changed(&mut self.changed, table, names),
+            flows,
             waiting: self.changed.waiting() as u64,
             steps: take_steps(&mut self.steps_from, &self.series),
             rest: rest.map(|(facts, users)| Box::new(rest_of(facts, users, table, names))),
@@ -147,7 +158,7 @@ impl Recording {
         if let Some(rest) = &batch.rest {
             let many =
                 rest.lookups.len() + rest.folded_endpoints.len() + rest.facts.processes.list.len() + rest.users.len();
-            self.next_rest = Some(Instant::now() + REST + REST_EACH * u32::try_from(many).unwrap_or(u32::MAX));
+            self.next_rest = Some(later(REST_EACH, many) + REST);
         }
         recorder.send(batch);
     }
@@ -191,6 +202,11 @@ impl Recorded {
             _ => Ok(()),
         }
     }
+}
+
+/// When so many things have had their time.
+fn later(each: Duration, many: usize) -> Instant {
+    Instant::now() + each * u32::try_from(many).unwrap_or(u32::MAX)
 }
 
 fn take_changed(changed: &mut Changed, table: &Table, names: &Names) -> Vec<KnownFlow> {
