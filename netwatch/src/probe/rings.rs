@@ -1,7 +1,7 @@
 //! Reads the two ring buffers. Samples are copied out at once: the ring's space goes back to the kernel.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, RingBuf};
 use bytes::Bytes;
@@ -148,6 +148,7 @@ pub(super) struct Sizes {
 pub(super) struct Pace {
     interval: Duration,
     sizes: Sizes,
+    looked: Instant,
 }
 
 impl Pace {
@@ -161,16 +162,24 @@ impl Pace {
     const FASTEST: Duration = Duration::from_millis(1);
 
     pub(super) fn new(sizes: Sizes) -> Self {
-        Self { interval: Self::SLOWEST, sizes }
+        Self { interval: Self::SLOWEST, sizes, looked: Instant::now() }
     }
 
-    /// Half the time after more than an eighth of a ring was found full, double after less than a thirty-second.
+    /// It was looked now, and so much was there.
     pub(super) fn found(&mut self, found: Sizes) {
+        let waited = self.looked.elapsed();
+        self.looked = Instant::now();
+        self.found_after(waited, found);
+    }
+
+    /// Half the time after more than an eighth of a ring was found full, double after less than a thirty-second: but not after a look that came
+    /// sooner than it had to, between the parts of a drain, which says nothing.
+    fn found_after(&mut self, waited: Duration, found: Sizes) {
         let above =
             |share: usize| found.samples > self.sizes.samples / share || found.events > self.sizes.events / share;
         if above(8) {
             self.interval = (self.interval / 2).max(Self::FASTEST);
-        } else if !above(32) {
+        } else if !above(32) && waited >= self.interval {
             self.interval = (self.interval * 2).min(Self::SLOWEST);
         }
     }
@@ -237,13 +246,16 @@ mod tests {
     fn the_fuller_the_ring_the_sooner_the_next_look() {
         let mut pace = Pace::new(Sizes { samples: 1024, events: 1024 });
         for _ in 0..20 {
-            pace.found(Sizes { samples: 200, events: 0 });
+            pace.found_after(Duration::ZERO, Sizes { samples: 200, events: 0 });
         }
         assert_eq!(pace.interval, Pace::FASTEST);
-        pace.found(Sizes { samples: 0, events: 64 });
+        pace.found_after(Pace::SLOWEST, Sizes { samples: 0, events: 64 });
         assert_eq!(pace.interval, Pace::FASTEST, "neither much nor little");
         for _ in 0..20 {
-            pace.found(Sizes { samples: 0, events: 0 });
+            let before = pace.interval;
+            pace.found_after(Duration::ZERO, Sizes { samples: 0, events: 0 });
+            assert_eq!(pace.interval, before, "it came too soon to say anything");
+            pace.found_after(before, Sizes { samples: 0, events: 0 });
         }
         assert_eq!(pace.interval, Pace::SLOWEST);
     }
