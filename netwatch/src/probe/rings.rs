@@ -167,8 +167,8 @@ impl Pace {
 
     /// It was looked now, and so much was there.
     pub(super) fn found(&mut self, found: Sizes) {
-        let waited = self.looked.elapsed();
-        self.looked = Instant::now();
+        let now = Instant::now();
+        let waited = now - std::mem::replace(&mut self.looked, now);
         self.found_after(waited, found);
     }
 
