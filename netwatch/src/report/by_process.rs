@@ -43,7 +43,7 @@ pub struct Attributed {
     /// Of nobody: opened from outside, and the kernel answered by itself.
     pub nobody: u64,
     /// Of a process of the run's that is not known any more.
-    pub unknown: u64,
+    pub unattributed: u64,
 }
 
 impl Report {
@@ -68,7 +68,7 @@ impl Report {
                 Some(Evidence::Tuple) => &mut sums.tuple,
                 Some(Evidence::Netns) => &mut sums.netns,
                 None if known.flow.opened_by == Direction::Ingress => &mut sums.nobody,
-                None => &mut sums.unknown,
+                None => &mut sums.unattributed,
             } += 1;
         }
         sums

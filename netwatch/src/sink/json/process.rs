@@ -61,7 +61,7 @@ struct Flows {
     tuple: u64,
     netns: u64,
     nobody: u64,
-    unknown: u64,
+    unattributed: u64,
 }
 
 #[derive(Serialize)]
@@ -156,8 +156,8 @@ impl<'a> From<&'a Report> for JsonAttribution<'a> {
             Attribution::Absent => ("absent", None),
             Attribution::Off(why) => ("off", Some(why.as_str())),
         };
-        let crate::report::Attributed { socket, tuple, netns, nobody, unknown } = report.attributed();
-        let flows = Flows { socket, tuple, netns, nobody, unknown };
+        let crate::report::Attributed { socket, tuple, netns, nobody, unattributed } = report.attributed();
+        let flows = Flows { socket, tuple, netns, nobody, unattributed };
         let crate::process::Lost { events, sockets, gone, unreadable, unknown, beyond } = report.processes.lost;
         Self { state, why, flows, lost: Lost { events, sockets, gone, unreadable, unknown, beyond } }
     }

@@ -53,13 +53,13 @@ fn used_by(report: &Report) -> String {
     let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));
     let named = sums.iter().map(|(comm, sum)| together(&format!("{} {}", escape(comm), bytes(*sum))));
-    let Attributed { socket, tuple, netns, nobody, unknown } = report.attributed();
+    let Attributed { socket, tuple, netns, nobody, unattributed } = report.attributed();
     let how = [
         (socket, "by socket"),
         (tuple, "inferred from the port"),
         (netns, "of some process of the command's"),
         (nobody, "answered by the kernel"),
-        (unknown, "of a process that is not known any more"),
+        (unattributed, "of a process that is not known any more"),
     ];
     let how = how.into_iter().filter(|(flows, _)| *flows > 0);
     let how: Vec<String> = how.map(|(flows, how)| format!("{} {how}", plural(flows, "flow", "flows"))).collect();
