@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use netwatch::diff::{Difference, How, Kind, Options, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
+use netwatch::format::diff::{Format, write};
 use netwatch::name::Source;
 use netwatch::process::{Attempt, Attribution, Cause, Process, Target};
 use netwatch::report::{Facts, Report};
-use netwatch::sink::diff::{Format, write};
 use proptest::prelude::*;
 use sample::scene::{Told, address, came, connections, everything, lookup, name, tell};
 use sample::{START_NS, counters, facts, failed, growth, key, report, table, tcp};

@@ -4,8 +4,8 @@ mod sample;
 
 use std::collections::BTreeMap;
 
+use netwatch::format::{csv, json, markdown};
 use netwatch::report::Report;
-use netwatch::sink::{csv, json, markdown};
 use sample::{outputs, rich};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};

@@ -2,9 +2,9 @@
 
 mod sample;
 
+use netwatch::format::history::{Entry, Held, State};
+use netwatch::format::json;
 use netwatch::report::{EndedEarly, Replay, Report, Series};
-use netwatch::sink::history::{Entry, Held, State};
-use netwatch::sink::json;
 use sample::outputs::{self, written};
 use sample::rich;
 

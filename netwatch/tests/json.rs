@@ -5,8 +5,8 @@ mod sample;
 use std::collections::BTreeSet;
 
 use netwatch::flow::{Amount, IcmpError, Increment, Malformed, Quoted, Table, Traffic};
+use netwatch::format::json;
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
-use netwatch::sink::json;
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};

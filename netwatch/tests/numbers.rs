@@ -7,9 +7,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use netwatch::export::{self, Exported, Table};
+use netwatch::format::history::{Entry, Held, State};
 use netwatch::record::{self, Completeness, Recorded};
 use netwatch::report::Report;
-use netwatch::sink::history::{Entry, Held, State};
 use rusqlite::Connection;
 use sample::everything::{everything, replay, series};
 use sample::outputs;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netwatch::flow::{Increment, Scope, Table, Traffic};
+use netwatch::flow::{Increment, ObservationPoint, Table, Traffic};
 use netwatch::name::{Hosts, Limits, Names};
 use netwatch::process::{Evidence, ProcessId, User, Users};
 use netwatch::record::{Batch, Completeness, Destination, Place, Recorder, Rest, Steps, read_file};
@@ -34,12 +34,12 @@ fn interim_facts(table: &Table) -> Facts {
 fn users_of(table: &Table) -> Users {
     let user = |process, evidence| User { process: ProcessId(process), evidence, is_maker: process == 1 };
     let users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple)];
-    let flows = [Scope::Link, Scope::Loopback].into_iter().flat_map(|scope| table.flows(scope));
+    let flows = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
     flows.map(|flow| (flow.key, users.clone())).collect()
 }
 
 fn flows_of(table: &Table, names: &Names) -> Vec<KnownFlow> {
-    let all = [Scope::Link, Scope::Loopback].into_iter().flat_map(|scope| table.flows(scope));
+    let all = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
     all.map(|flow| KnownFlow::new(flow, names, &Users::default())).collect()
 }
 
@@ -47,9 +47,9 @@ fn rest_of(table: &Table, names: &Names) -> Rest {
     Rest {
         facts: interim_facts(table),
         users: users_of(table),
-        loopback: table.totals_by_sums(Scope::Loopback),
-        totals: table.totals_by_sums(Scope::Link),
-        remainders: table.remainders(Scope::Link).clone(),
+        loopback: table.totals_by_sums(ObservationPoint::Loopback),
+        totals: table.totals_by_sums(ObservationPoint::Link),
+        remainders: table.remainders(ObservationPoint::Link).clone(),
         folded: table.folded(),
         folded_endpoints: table.folded_endpoints().collect(),
         lookups: names.lookups().to_vec(),
@@ -134,11 +134,11 @@ fn what_is_left_of_a_run_claims_nothing_about_its_end() {
         write(&mut text).unwrap();
         String::from_utf8(text).unwrap()
     };
-    let summary = netwatch::sink::summary::Options { width: 200, ..Default::default() };
+    let summary = netwatch::format::summary::Options { width: 200, ..Default::default() };
     for text in [
-        said(&|out| netwatch::sink::summary::write(&read.report, &summary, out)),
-        said(&|out| netwatch::sink::markdown::write(&read.report, out)),
-        said(&|out| netwatch::sink::html::write(&read.report, &read.series, out)),
+        said(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
+        said(&|out| netwatch::format::markdown::write(&read.report, out)),
+        said(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
     ] {
         let text = text.replace('\u{a0}', " ").replace("&#39;", "'");
         assert!(text.contains("no end known, the figures stop after 12.0 s"), "{text}");
@@ -194,7 +194,7 @@ proptest! {
     fn parts_make_the_report_that_the_table_makes(increments in increments(), max_flows in 0..40_usize) {
         let (mut table, names) = (Table::new(max_flows), no_names());
         increments.into_iter().for_each(|increment| table.apply(increment));
-        for scope in [Scope::Link, Scope::Loopback] {
+        for scope in [ObservationPoint::Link, ObservationPoint::Loopback] {
             prop_assert_eq!(table.totals_by_sums(scope), table.totals(scope));
         }
         let rest = rest_of(&table, &names);

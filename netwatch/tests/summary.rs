@@ -5,8 +5,8 @@ mod sample;
 use netwatch::flow::{
     Amount, Counters, Direction, IcmpError, Increment, Lost, Malformed, PerDirection, Quoted, Table, Traffic,
 };
+use netwatch::format::summary::{self, By, Options};
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
-use netwatch::sink::summary::{self, By, Options};
 use sample::{
     download, download_report, facts, failed, growth, housekeeping, key, on_loopback, replayed, table, tcp, v4, v6,
 };

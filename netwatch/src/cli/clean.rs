@@ -1,9 +1,9 @@
 //! `netwatch clean`: undo what killed runs left behind.
 
-use super::complain;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::state;
+use crate::terminal::complain;
+use crate::undo;
 
 pub(super) fn main() -> Exit {
     match clean() {
@@ -19,8 +19,8 @@ pub(super) fn main() -> Exit {
 }
 
 fn clean() -> Result<usize> {
-    let held = state::Exclusive::take()?;
-    state::undo_stale(&held)
+    let held = undo::Exclusive::take()?;
+    undo::undo_stale(&held)
 }
 
 fn said(cleaned: usize) -> String {

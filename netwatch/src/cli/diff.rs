@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::patience::Patience;
 use super::report::source::{self, Source};
-use super::{complain, print};
 use crate::diff::{How, Kind, Options, compare};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::format::diff::{Format, write};
 use crate::report::Report;
 use crate::rights;
-use crate::run::Output;
-use crate::sink::diff::{Format, write};
+use crate::terminal::Output;
+use crate::terminal::{Spinner, complain, print};
 
 /// What `netwatch diff` takes.
 #[derive(Debug, Args)]
@@ -123,7 +122,7 @@ pub(super) fn main(arguments: &DiffArgs) -> Exit {
 
 /// Whether they are the same.
 fn diff(arguments: &DiffArgs) -> Result<bool> {
-    let waiting = Patience::new("reading", arguments.quiet);
+    let waiting = Spinner::new("reading", arguments.quiet);
     let (old, new) = (sources(&arguments.old, &waiting)?, sources(&arguments.new, &waiting)?);
     waiting.now("comparing");
     let difference = compare(&reports(&old), &reports(&new), &options(arguments));
@@ -141,7 +140,7 @@ fn diff(arguments: &DiffArgs) -> Result<bool> {
 }
 
 /// A file whose name has a comma is meant as it is.
-fn sources(typed: &str, waiting: &Patience) -> Result<Vec<Source>> {
+fn sources(typed: &str, waiting: &Spinner) -> Result<Vec<Source>> {
     let selectors: Vec<String> = match std::path::Path::new(typed).exists() {
         true => vec![typed.to_owned()],
         false => typed.split(',').map(str::to_owned).collect(),

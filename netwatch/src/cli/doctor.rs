@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::doctor::{Context, Finding, Report};
 use crate::exit::Exit;
-use crate::netns::firewall;
+use crate::host::firewall;
 
 /// Examines and prints on standard output.
 pub(super) fn main() -> Exit {

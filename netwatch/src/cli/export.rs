@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::patience::Patience;
 use super::report::source::{self, Source};
-use super::{complain, print};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::export::{self, Exported, Format, Table};
 use crate::rights;
-use crate::run::Output;
+use crate::terminal::Output;
+use crate::terminal::{Spinner, complain, print};
 
 /// What `netwatch export` takes.
 #[derive(Debug, Args)]
@@ -74,7 +73,7 @@ fn export(arguments: &ExportArgs) -> Result<()> {
     if format == Format::Parquet && arguments.output.is_none() && io::stdout().is_terminal() {
         return Err(Error::said("write", "Parquet to a terminal", "it is not text").hint("give a file with -o"));
     }
-    let waiting = Patience::new("reading", false);
+    let waiting = Spinner::new("reading", false);
     let runs = source::all(&arguments.runs, &waiting)?;
     waiting.now("writing");
     let user = rights::caller()?;

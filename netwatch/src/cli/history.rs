@@ -7,16 +7,16 @@ use std::path::Path;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
-use super::patience::Patience;
-use super::{ColorChoice, complain, print, print_by};
+use super::ColorChoice;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::format::escape;
+use crate::format::history::{Entry, Held, State, json, table};
 use crate::record::{self, Completeness, Store, Stored};
 use crate::rights;
-use crate::run::Show;
-use crate::sink::escape;
-use crate::sink::history::{Entry, Held, State, json, table};
 use crate::target::user::Identity;
+use crate::terminal::Show;
+use crate::terminal::{Spinner, complain, print, print_by};
 
 /// What `netwatch history` takes.
 #[derive(Debug, Args)]
@@ -153,7 +153,7 @@ fn held(summary: &record::Summary) -> Held {
 }
 
 fn show(store: &Store, arguments: &ShowArgs) -> Result<()> {
-    let waiting = Patience::new("reading", false);
+    let waiting = Spinner::new("reading", false);
     let recorded = record::read_file(&store.find(arguments.run.as_deref())?)?;
     let show = Show::on(&io::stdout(), arguments.json, false, arguments.color);
     drop(waiting);

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::{complain, print};
 use crate::exit::Exit;
-use crate::sink::json::harmless;
-use crate::state::{RunCard, RunDir};
+use crate::format::json::harmless;
+use crate::terminal::{complain, print};
+use crate::undo::{RunCard, RunDir};
 
 /// How to show them.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ fn table(cards: &[RunCard], now: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::RunId;
+    use crate::undo::RunId;
 
     #[test]
     fn shows_a_line_a_run_and_escapes_what_could_move_the_cursor() {

@@ -7,8 +7,6 @@ mod doctor;
 mod export;
 mod history;
 mod list;
-mod patience;
-mod print;
 mod replay;
 mod report;
 mod run;
@@ -18,10 +16,8 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::error::Error;
 use crate::exit::Exit;
 
-use print::{print, print_by};
 pub use run::{By, ColorChoice, Linger, RunArgs};
 
 /// What does this program talk to? Every packet of one command, counted in the kernel and reconciled to the last byte.
@@ -108,12 +104,6 @@ fn mistyped(error: &clap::Error, for_run: bool) -> Exit {
         (true, true) => Exit::Failed,
         (true, false) => Exit::Usage,
     }
-}
-
-/// One line on standard error, in netwatch's voice. A closed standard error changes nothing.
-pub(crate) fn complain(error: &Error) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "netwatch: {error}");
 }
 
 #[cfg(test)]

@@ -9,14 +9,14 @@ use clap::{Args, ValueHint};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Gid, Uid};
 
-use super::{ColorChoice, complain, print_by};
+use super::ColorChoice;
 use crate::capture::{Capture, End};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::replay::{Local, Plan, Progress, Replayed, Resolve, replay};
-use crate::run::{Output, Show};
 use crate::target::user::Identity;
+use crate::terminal::{Output, Show, complain, print_by};
 
 /// What `netwatch replay` takes.
 #[derive(Debug, Args)]

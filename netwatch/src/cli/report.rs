@@ -12,13 +12,12 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint};
 use nix::unistd::{Gid, Uid};
 
-use super::patience::Patience;
-use super::{By, ColorChoice, complain, print};
+use super::{By, ColorChoice};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::run::{Output, PLAIN_WIDTH, Show};
-use crate::sink::{escape, summary};
+use crate::format::{escape, summary};
 use crate::target::user::Identity;
+use crate::terminal::{Output, PLAIN_WIDTH, Show, Spinner, complain, print};
 use format::Format;
 use rules::RulesArgs;
 use source::Source;
@@ -95,7 +94,7 @@ fn report(arguments: &ReportArgs) -> Result<()> {
     }
     let rules = arguments.rules.options(format)?;
     let caller = Identity::of_sudo()?;
-    let waiting = Patience::new("reading", arguments.quiet);
+    let waiting = Spinner::new("reading", arguments.quiet);
     // Before the file: what cannot be read leaves no empty one.
     let sources = source::all(&arguments.runs, &waiting)?;
     waiting.now("writing");

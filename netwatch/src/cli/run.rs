@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::complain;
 use super::size::size;
+use crate::commands::run::{Plan, run};
 use crate::exit::Exit;
-use crate::run::{Plan, run};
-use crate::sink::summary;
+use crate::format::summary;
+use crate::terminal::complain;
 
 /// What `netwatch run` takes.
 #[derive(Debug, Args)]

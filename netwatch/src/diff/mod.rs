@@ -1,5 +1,5 @@
 //! What differs between runs: endpoints, ports, protocols, names, processes and failures that appeared, vanished, or changed by more than a
-//! threshold. Pure; docs/diff.md is the manual. Not: how it is written, which is [`crate::sink::diff`]'s.
+//! threshold. Pure; docs/diff.md is the manual. Not: how it is written, which is [`crate::format::diff`]'s.
 
 mod book;
 mod compare;

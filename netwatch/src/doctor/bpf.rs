@@ -7,8 +7,8 @@ use nix::errno::Errno;
 
 use super::Finding;
 use crate::error::{Error, Result};
-use crate::netns::namespace;
-use crate::probe::{Method, Probe, ProbeConfig};
+use crate::host::namespace;
+use crate::meter::{Method, Probe, ProbeConfig};
 
 /// The `lo` of every network namespace.
 const LOOPBACK: u32 = 1;

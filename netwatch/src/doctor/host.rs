@@ -4,7 +4,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
-use crate::netns::{cgroup, namespace};
+use crate::host::{cgroup, namespace};
 
 pub(super) fn cgroup() -> Finding {
     let advice = "run works; processes are found by their parent instead, slower at the end";

@@ -9,7 +9,7 @@ const TRIED: (u32, u32) = (6, 1);
 
 pub(super) fn version() -> Finding {
     match nix::sys::utsname::uname() {
-        Ok(name) => judge(&name.release().to_string_lossy()).realtime(crate::probe::is_realtime()),
+        Ok(name) => judge(&name.release().to_string_lossy()).realtime(crate::meter::is_realtime()),
         Err(errno) => Finding::warn("kernel", format!("cannot read its version: {errno}"), "nothing to do"),
     }
 }

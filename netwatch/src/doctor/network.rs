@@ -5,9 +5,9 @@ use std::io;
 use std::net::IpAddr;
 
 use super::Finding;
-use crate::netns::namespace;
-use crate::netns::netlink::Netlink;
-use crate::netns::uplink::{RouteOut, Uplink};
+use crate::host::namespace;
+use crate::host::netlink::Netlink;
+use crate::host::uplink::{RouteOut, Uplink};
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: the number of the rule set's generation.
 const GET_GENERATION: u16 = 10 << 8 | 16;

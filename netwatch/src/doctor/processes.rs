@@ -1,7 +1,7 @@
 //! Whether flows can be given to processes: `run`'s own programs are loaded. Without them a run counts the same.
 
 use super::Finding;
-use crate::probe::{ProcessConfig, ProcessProbe};
+use crate::meter::{ProcessConfig, ProcessProbe};
 
 /// What the kernel takes of the programs.
 pub(super) fn named() -> Finding {

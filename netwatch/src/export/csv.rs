@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 
 use super::column::{Cell, Column, Kind};
-use crate::sink::csv::said;
-use crate::sink::rfc3339;
+use crate::format::csv::said;
+use crate::format::rfc3339;
 
 pub(super) fn write<R>(columns: &[Column<R>], rows: &[R], out: &mut dyn Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);

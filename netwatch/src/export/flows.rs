@@ -2,7 +2,7 @@
 
 use super::Exported;
 use super::column::{Cell, Column};
-use crate::flow::{EndReason, Failed, IcmpError, Protocol, Scope, TcpFacts};
+use crate::flow::{EndReason, Failed, IcmpError, ObservationPoint, Protocol, TcpFacts};
 use crate::process::{Process, User};
 use crate::report::{FlowNaming, KnownFlow, Report, Spoken, Tls};
 
@@ -122,10 +122,10 @@ pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
     ]
 }
 
-fn scope(scope: Scope) -> &'static str {
+fn scope(scope: ObservationPoint) -> &'static str {
     match scope {
-        Scope::Link => "link",
-        Scope::Loopback => "loopback",
+        ObservationPoint::Link => "link",
+        ObservationPoint::Loopback => "loopback",
     }
 }
 

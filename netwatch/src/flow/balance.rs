@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use super::{Counters, PerDirection, RemainderKind, Scope, Table};
+use super::{Counters, ObservationPoint, PerDirection, RemainderKind, Table};
 
 /// One side of an interface's own counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -95,10 +95,10 @@ const ETHERNET_HEADER: i64 = 14;
 impl Balance {
     /// Balances a table's link against the interface. `live` when the interface was still up while it was read.
     pub fn new(table: &Table, interface: Option<InterfaceCounters>, live: bool) -> Self {
-        let counted = amounts(table.counted(Scope::Link));
-        let flows = amounts(table.flows_total(Scope::Link));
+        let counted = amounts(table.counted(ObservationPoint::Link));
+        let flows = amounts(table.flows_total(ObservationPoint::Link));
         let remainders: Vec<_> =
-            RemainderKind::ALL.map(|kind| (kind, amounts(table.remainders(Scope::Link).of(kind)))).into();
+            RemainderKind::ALL.map(|kind| (kind, amounts(table.remainders(ObservationPoint::Link).of(kind)))).into();
         let assigned = remainders.iter().map(|(_, amount)| *amount).chain([flows]).sum();
         let dropped = interface.map_or(0, |counters| counters.tx.dropped);
         let interface = interface.map(from_host_end);
@@ -214,7 +214,7 @@ mod tests {
         let mut table = Table::default();
         table.apply(Increment {
             traffic: Traffic::Housekeeping(Housekeeping::Arp),
-            scope: Scope::Link,
+            scope: ObservationPoint::Link,
             counters: PerDirection { egress: counters(3, 126), ingress: counters(2, 84) },
             first_seen_ns: 1,
             last_seen_ns: 2,

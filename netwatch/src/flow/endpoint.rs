@@ -151,7 +151,7 @@ fn median(mut values: Vec<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{End, Scope};
+    use crate::flow::{End, ObservationPoint};
 
     #[test]
     fn the_median_is_a_value_that_was_measured() {
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_port_is_the_one_that_was_asked_for() {
         let key = FlowKey {
-            scope: Scope::Link,
+            scope: ObservationPoint::Link,
             protocol: 6,
             fragment: false,
             local: End { addr: [10, 0, 0, 2].into(), port: 8080 },

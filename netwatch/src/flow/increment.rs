@@ -1,6 +1,6 @@
 //! What the drain hands over: growth since the last drain.
 
-use super::{Counters, Direction, PerDirection, Scope, Traffic};
+use super::{Counters, Direction, ObservationPoint, PerDirection, Traffic};
 
 /// The growth of one flow or remainder since the previous drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Increment {
     /// What it was counted under.
     pub traffic: Traffic,
     /// Where (also in the flow's key).
-    pub scope: Scope,
+    pub scope: ObservationPoint,
     /// By how much it grew.
     pub counters: PerDirection<Counters>,
     /// First packet ever of this entry, nanoseconds since the Unix epoch.

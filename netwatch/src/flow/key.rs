@@ -32,7 +32,7 @@ impl Direction {
 
 /// Where a packet was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
+pub enum ObservationPoint {
     /// On the veth pair that joins the namespace to the host.
     Link,
     /// On the namespace's own `lo`; there egress means "sent by `local`".
@@ -52,7 +52,7 @@ pub struct End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     /// Where it was seen.
-    pub scope: Scope,
+    pub scope: ObservationPoint,
     /// IANA protocol number of the innermost header that was understood.
     pub protocol: u8,
     /// Non-first fragments whose first fragment was never seen: no ports are invented for them.

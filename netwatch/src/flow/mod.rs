@@ -17,7 +17,7 @@ pub use endpoint::{Endpoint, EndpointKey, Remote};
 pub use entry::{EndReason, Flow};
 pub use failed::{Failed, IcmpError, Quoted};
 pub use increment::{Increment, Lost, RoundTrips, TcpFacts};
-pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, Scope, Traffic};
+pub use key::{Direction, End, FlowKey, Housekeeping, Malformed, ObservationPoint, Traffic};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
 pub use table::{DEFAULT_MAX_FLOWS, Folded, Table};

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 
 use super::endpoint::{self, FoldedEndpoint};
 use super::{
-    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, IcmpError, Increment, PerDirection, Protocol, Quoted,
-    RemainderKind, Remainders, Scope, Traffic,
+    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection,
+    Protocol, Quoted, RemainderKind, Remainders, Traffic,
 };
 
 /// Flows kept one by one unless configured otherwise: about 30 MB when full (measured), next to nothing while there are few.
@@ -29,7 +29,7 @@ pub struct Table {
     /// Behind the flow that grew last. The drain hands over in the same order each time, so that this is most often the next one, and neither
     /// hashed nor searched for.
     next: usize,
-    folded: BTreeMap<(Scope, EndpointKey), FoldedEndpoint>,
+    folded: BTreeMap<(ObservationPoint, EndpointKey), FoldedEndpoint>,
     fingerprints: HashSet<u64>,
     hasher: RandomState,
     counts: Folded,
@@ -130,7 +130,7 @@ impl Table {
         endpoint.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(new) };
         self.counts.flows += u64::from(new);
         self.sums_mut(key.scope).opened += u64::from(new);
-        if increment.scope == Scope::Link {
+        if increment.scope == ObservationPoint::Link {
             self.counts.counters += increment.counters;
         }
     }
@@ -144,7 +144,7 @@ impl Table {
         false
     }
 
-    fn folded_endpoint(&mut self, key: EndpointKey, scope: Scope) -> &mut FoldedEndpoint {
+    fn folded_endpoint(&mut self, key: EndpointKey, scope: ObservationPoint) -> &mut FoldedEndpoint {
         let room = self.folded.len() < self.max_flows || self.folded.contains_key(&(scope, key));
         let key = if room { key } else { key.coarsened() };
         self.folded.entry((scope, key)).or_default()
@@ -166,7 +166,7 @@ impl Table {
 
     /// The flows of one scope that have an entry of their own, in the order in which they began. Sorted before they are copied: there may be
     /// many.
-    pub fn flows(&self, scope: Scope) -> impl ExactSizeIterator<Item = Flow> {
+    pub fn flows(&self, scope: ObservationPoint) -> impl ExactSizeIterator<Item = Flow> {
         let mut flows: Vec<&Flow> = self.flows.values().filter(|flow| flow.key.scope == scope).collect();
         flows.sort_by_key(|flow| (flow.first_seen_ns, flow.key));
         flows.into_iter().map(|flow| self.with_error(flow))
@@ -185,10 +185,10 @@ impl Table {
     /// Whether a flow has an entry of its own; on the loopback by either end.
     pub fn has(&self, key: &FlowKey) -> bool {
         let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
-        self.flows.contains_key(key) || key.scope == Scope::Loopback && self.flows.contains_key(&turned)
+        self.flows.contains_key(key) || key.scope == ObservationPoint::Loopback && self.flows.contains_key(&turned)
     }
 
-    fn flows_with_errors(&self, scope: Scope) -> impl Iterator<Item = Flow> {
+    fn flows_with_errors(&self, scope: ObservationPoint) -> impl Iterator<Item = Flow> {
         self.flows.values().filter(move |flow| flow.key.scope == scope).map(|flow| self.with_error(flow))
     }
 
@@ -212,12 +212,12 @@ impl Table {
     }
 
     /// Flows that began so far in one scope; a lower bound where [`Folded::at_least`] is set.
-    pub fn opened(&self, scope: Scope) -> u64 {
+    pub fn opened(&self, scope: ObservationPoint) -> u64 {
         self.sums(scope).opened
     }
 
     /// The parts of endpoints that are flows without an entry of their own.
-    pub fn folded_endpoints(&self) -> impl Iterator<Item = (Scope, Endpoint)> {
+    pub fn folded_endpoints(&self) -> impl Iterator<Item = (ObservationPoint, Endpoint)> {
         self.folded.iter().map(|((scope, key), part)| (*scope, part.alone(*key)))
     }
 
@@ -227,7 +227,12 @@ impl Table {
     }
 
     /// A table of what was kept of one: flows, the parts of endpoints that were folded, what belongs to no flow of the link, and how much was folded.
-    pub fn of_parts(flows: Vec<Flow>, folded: Vec<(Scope, Endpoint)>, remainders: Remainders, counts: Folded) -> Self {
+    pub fn of_parts(
+        flows: Vec<Flow>,
+        folded: Vec<(ObservationPoint, Endpoint)>,
+        remainders: Remainders,
+        counts: Folded,
+    ) -> Self {
         let mut table = Self { counts, ..Self::new(flows.len()) };
         table.link.counted += remainders.sum(|_| true);
         table.link.remainders = remainders;
@@ -245,7 +250,7 @@ impl Table {
     }
 
     /// The endpoints of one scope, largest first, folded flows included: they add up to the flows' total exactly.
-    pub fn endpoints(&self, scope: Scope) -> Vec<Endpoint> {
+    pub fn endpoints(&self, scope: ObservationPoint) -> Vec<Endpoint> {
         let mut folded: BTreeMap<EndpointKey, FoldedEndpoint> =
             self.folded.iter().filter(|((of, _), _)| *of == scope).map(|((_, key), part)| (*key, *part)).collect();
         let received = self.icmp_errors.keys().filter(|(_, by_target)| !by_target).map(|(key, _)| key);
@@ -258,32 +263,32 @@ impl Table {
     }
 
     /// Every packet of one scope, whatever it was counted under.
-    pub fn counted(&self, scope: Scope) -> PerDirection<Counters> {
+    pub fn counted(&self, scope: ObservationPoint) -> PerDirection<Counters> {
         self.sums(scope).counted
     }
 
     /// What all flows of one scope carried, folded ones included.
-    pub fn flows_total(&self, scope: Scope) -> PerDirection<Counters> {
+    pub fn flows_total(&self, scope: ObservationPoint) -> PerDirection<Counters> {
         let own = self.flows.values().filter(|flow| flow.key.scope == scope).map(|flow| flow.counters);
         let folded = self.folded.iter().filter(|((of, _), _)| *of == scope).map(|(_, part)| part.counters);
         own.chain(folded).sum()
     }
 
     /// What the target sent and received: everything but link housekeeping.
-    pub fn totals(&self, scope: Scope) -> PerDirection<Counters> {
+    pub fn totals(&self, scope: ObservationPoint) -> PerDirection<Counters> {
         let mut totals = self.flows_total(scope);
         totals += self.remainders(scope).sum(|kind: RemainderKind| !kind.is_housekeeping());
         totals
     }
 
     /// The same as [`Table::totals`] without looking at each flow.
-    pub fn totals_by_sums(&self, scope: Scope) -> PerDirection<Counters> {
+    pub fn totals_by_sums(&self, scope: ObservationPoint) -> PerDirection<Counters> {
         let sums = self.sums(scope);
         sums.counted.zip(sums.remainders.sum(RemainderKind::is_housekeeping), |all, housekeeping| all - housekeeping)
     }
 
     /// What belongs to no flow.
-    pub fn remainders(&self, scope: Scope) -> &Remainders {
+    pub fn remainders(&self, scope: ObservationPoint) -> &Remainders {
         &self.sums(scope).remainders
     }
 
@@ -292,17 +297,17 @@ impl Table {
         self.counts
     }
 
-    fn sums(&self, scope: Scope) -> &ScopeSums {
+    fn sums(&self, scope: ObservationPoint) -> &ScopeSums {
         match scope {
-            Scope::Link => &self.link,
-            Scope::Loopback => &self.loopback,
+            ObservationPoint::Link => &self.link,
+            ObservationPoint::Loopback => &self.loopback,
         }
     }
 
-    fn sums_mut(&mut self, scope: Scope) -> &mut ScopeSums {
+    fn sums_mut(&mut self, scope: ObservationPoint) -> &mut ScopeSums {
         match scope {
-            Scope::Link => &mut self.link,
-            Scope::Loopback => &mut self.loopback,
+            ObservationPoint::Link => &mut self.link,
+            ObservationPoint::Loopback => &mut self.loopback,
         }
     }
 }

@@ -266,8 +266,8 @@ impl Watch {
     /// netwatch died: nobody of the run may outlive it, and nothing of it may stay on the host.
     fn clean_up(self) -> Result<()> {
         descendants::kill_all_of(getpid());
-        let held = crate::state::Exclusive::take()?;
-        crate::state::undo_run(&self.charge.run_dir, &held, crate::state::LinkEnds::ByUs)
+        let held = crate::undo::Exclusive::take()?;
+        crate::undo::undo_run(&self.charge.run_dir, &held, crate::undo::LinkEnds::ByUs)
     }
 }
 

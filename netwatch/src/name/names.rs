@@ -12,7 +12,7 @@ use super::hosts::Hosts;
 use super::limits::{Limits, Lost};
 use super::sample::NameSample;
 use super::tunnelled;
-use crate::flow::{Direction, FlowKey, Scope};
+use crate::flow::{Direction, FlowKey, ObservationPoint};
 use crate::wire::dns::Message;
 use crate::wire::tls::{Carrier, Ech, Hello};
 use crate::wire::{Application, Name};
@@ -174,7 +174,7 @@ impl Names {
         self.flows.learn(&flow, |facts| facts.prove(application, "message"));
         let opened = self.flows.get(&flow).is_some_and(|entry| entry.opened_by == Direction::Egress);
         // Multicast answers come unasked. Others that do are believed if the target went there, in case its question was not sampled.
-        let is_trusted = opened || application != Application::Dns || flow.scope == Scope::Loopback;
+        let is_trusted = opened || application != Application::Dns || flow.scope == ObservationPoint::Loopback;
         let heard = Heard { message, application, flow, direction, time_ns: self.now_ns, is_trusted };
         self.dns.hear(&heard, &mut self.addresses, &mut self.lost);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::flow::{Counters, Endpoint, Folded, PerDirection, Remainders, Scope};
+use crate::flow::{Counters, Endpoint, Folded, ObservationPoint, PerDirection, Remainders};
 use crate::name::{Lookup, Lost};
 use crate::process::Users;
 use crate::report::{Facts, KnownFlow, Report, Series, Step};
@@ -47,7 +47,7 @@ pub struct Rest {
     /// How much was folded.
     pub folded: Folded,
     /// The parts of endpoints that are flows without an entry of their own.
-    pub folded_endpoints: Vec<(Scope, Endpoint)>,
+    pub folded_endpoints: Vec<(ObservationPoint, Endpoint)>,
     /// Questions of DNS.
     pub lookups: Vec<Lookup>,
     /// What could not be kept of names.

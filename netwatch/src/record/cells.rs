@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::cell::{Binder, Count, Cursor, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
     Amount, Counters, Difference, Direction, End, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey, IcmpError,
-    PerDirection, Protocol, Remote, RoundTrips, Scope, State, TcpFacts,
+    ObservationPoint, PerDirection, Protocol, Remote, RoundTrips, State, TcpFacts,
 };
 use crate::name::{Hidden, Named, ResponseTimes, Source};
 use crate::process::{Evidence, Process, ProcessId, User};
@@ -14,7 +14,7 @@ use crate::wire::dns::{Question, RecordType};
 use crate::wire::{Application, Name};
 
 words!(Direction { Egress = "out", Ingress = "in" });
-words!(Scope { Link = "link", Loopback = "loopback" });
+words!(ObservationPoint { Link = "link", Loopback = "loopback" });
 words!(State { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown" });
 words!(Source {
     Sni = Source::Sni.name(),
@@ -32,7 +32,7 @@ columns!(Counters { skbs: Count, packets: Count, bytes: Count, wire_bytes: Count
 columns!(Amount { skbs: Count, bytes: Count });
 columns!(Difference { skbs: i64, bytes: i64 });
 columns!(End { addr: IpAddr, port: u16 });
-columns!(FlowKey { scope: Scope, protocol: u8, fragment: bool, local: End, remote: End });
+columns!(FlowKey { scope: ObservationPoint, protocol: u8, fragment: bool, local: End, remote: End });
 columns!(RoundTrips { count: Count, sum_ns: u64, min_ns: Option<u64> });
 columns!(IcmpError { kind: u8, code: u8 });
 columns!(TcpFacts {

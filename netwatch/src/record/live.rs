@@ -11,7 +11,7 @@ use super::read::{self, Losses};
 use super::remainder;
 use super::table::{Rows, clear, read};
 use super::write::{self, Flows, State};
-use crate::flow::{Endpoint, FlowKey, Scope};
+use crate::flow::{Endpoint, FlowKey, ObservationPoint};
 use crate::report::{Facts, Parts, Report};
 
 /// Under which number each flow is written. By fingerprints: keys would take four times the memory.
@@ -122,7 +122,7 @@ pub(super) fn report(db: &Connection) -> std::result::Result<Report, Wrong> {
     }))
 }
 
-fn folded_endpoint(row: &mut Cursor<'_>) -> std::result::Result<(Scope, Endpoint), Wrong> {
+fn folded_endpoint(row: &mut Cursor<'_>) -> std::result::Result<(ObservationPoint, Endpoint), Wrong> {
     let scope = row.take()?;
     let key = row.take()?;
     let [flows, connections] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);

@@ -90,7 +90,7 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
 /// Says in the report itself how far it goes.
 fn incomplete(mut report: Report, until_ns: u64, waiting_flows: u64) -> Report {
     report.run.duration_ns = until_ns.saturating_sub(report.run.started_ns);
-    let until = crate::sink::rfc3339(until_ns);
+    let until = crate::format::rfc3339(until_ns);
     let waiting = match waiting_flows {
         0 => String::new(),
         1 => "; 1 flow had changed and was not written".to_owned(),

@@ -8,7 +8,9 @@ use super::cell::{Count, Cursor, Wrong};
 use super::cells::{hidden_of, take_exit};
 use super::remainder;
 use super::table::{Parts, read, read_first, read_one, read_parts};
-use crate::flow::{Amount, Balance, Counters, Difference, Flow, Folded, Lost, PerDirection, RemainderKind, Scope};
+use crate::flow::{
+    Amount, Balance, Counters, Difference, Flow, Folded, Lost, ObservationPoint, PerDirection, RemainderKind,
+};
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, Attribution, Cause, Processes, Target, UnixPeer};
 use crate::report::{
@@ -239,7 +241,7 @@ pub(super) fn flows(db: &Connection) -> Result<(Vec<KnownFlow>, Vec<KnownFlow>)>
         let naming = (naming != FlowNaming::default()).then(|| Box::new(naming));
         Ok(KnownFlow { flow, naming, users: users.of(number) })
     })?;
-    Ok(all.into_iter().partition(|known| known.flow.key.scope == Scope::Link))
+    Ok(all.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link))
 }
 
 fn naming_of(row: &mut Cursor<'_>, number: u64, names: &mut Parts<name::Named>) -> Result<FlowNaming> {

@@ -95,7 +95,7 @@ impl Store {
             .mode(0o700)
             .create(&self.folder)
             .map_err(|error| failed(&self.folder, error))?;
-        let time = crate::sink::rfc3339(started_ns);
+        let time = crate::format::rfc3339(started_ns);
         let time: String = time.chars().take(MILLISECONDS).filter(|c| !"-:".contains(*c)).collect();
         let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
         let claim = create::prepare(&path)?;

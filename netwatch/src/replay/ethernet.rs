@@ -7,7 +7,7 @@ use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Announced, Link, Linked, announced};
 
 use crate::flow::{Counters, Direction, FlowKey, Increment, PerDirection, Traffic};
-use crate::probe::host;
+use crate::meter::host;
 
 const ADDRESSES: usize = 12;
 const HEADER: usize = 14;

@@ -10,9 +10,9 @@ use netwatch_common::parse::Hook;
 use nix::net::if_::if_nametoindex;
 
 use crate::error::{Error, Result};
-use crate::netns::namespace;
-use crate::netns::netlink::{Netlink, Request};
-use crate::probe::Probe;
+use crate::host::namespace;
+use crate::host::netlink::{Netlink, Request};
+use crate::meter::Probe;
 
 /// The largest that veth takes: the longest IPv4 packet.
 const MTU: u32 = 65_535;

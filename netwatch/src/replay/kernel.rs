@@ -10,8 +10,8 @@ use super::tally::frames_of;
 use super::{Engine, Fate, Learned, Local, Outcome, Plan, note_icmp_error, on_the_link};
 use crate::error::{Error, Result};
 use crate::flow::{Amount, Lost};
-use crate::probe::host::{self, Reader};
-use crate::probe::{Notice, Probe, ProbeConfig, heard, icmp_error};
+use crate::meter::host::{self, Reader};
+use crate::meter::{Notice, Probe, ProbeConfig, heard, icmp_error};
 
 /// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
 const POLL: u32 = 256;

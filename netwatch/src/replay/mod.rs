@@ -18,10 +18,10 @@ use netwatch_common::parse::Linked;
 
 use crate::capture::{Capture, End, Frame};
 use crate::error::Result;
-use crate::flow::{self, Amount, Increment, Lost, Scope, Table, Traffic};
+use crate::flow::{self, Amount, Increment, Lost, ObservationPoint, Table, Traffic};
+use crate::meter::heard_of;
+use crate::meter::host::{Counted, Host};
 use crate::name::{Hosts, Limits, NameSample, Names};
-use crate::probe::heard_of;
-use crate::probe::host::{Counted, Host};
 use crate::process::{Processes, Users};
 use crate::report::{self, Facts, Report};
 use crate::wire::Name;
@@ -92,7 +92,7 @@ impl Learned {
     /// Learns names from a packet, which was seen on the link.
     fn hear(&mut self, sample: Option<NameSample<'_>>) {
         if let Some(sample) = sample {
-            let flow = flow::FlowKey { scope: Scope::Link, ..sample.flow };
+            let flow = flow::FlowKey { scope: ObservationPoint::Link, ..sample.flow };
             self.names.observe(&NameSample { flow, ..sample });
         }
     }
@@ -223,15 +223,18 @@ impl Engine for InMemory {
 /// that opened the flow becomes the local one. But it is a link that was captured.
 pub fn on_the_link(increment: Increment) -> Increment {
     let traffic = match increment.traffic {
-        Traffic::Flow(key) => Traffic::Flow(flow::FlowKey { scope: Scope::Link, ..key }),
+        Traffic::Flow(key) => Traffic::Flow(flow::FlowKey { scope: ObservationPoint::Link, ..key }),
         other => other,
     };
-    Increment { traffic, scope: Scope::Link, ..increment }
+    Increment { traffic, scope: ObservationPoint::Link, ..increment }
 }
 
 /// An ICMP error that was seen on the link says that a flow's packet did not arrive.
 pub fn note_icmp_error(table: &mut Table, quoted: Option<flow::Quoted>) {
     if let Some(quoted) = quoted {
-        table.note_icmp_error(flow::Quoted { flow: flow::FlowKey { scope: Scope::Link, ..quoted.flow }, ..quoted });
+        table.note_icmp_error(flow::Quoted {
+            flow: flow::FlowKey { scope: ObservationPoint::Link, ..quoted.flow },
+            ..quoted
+        });
     }
 }

@@ -8,7 +8,7 @@ use netwatch_common::parse::{Link, Linked};
 use super::Local;
 use crate::capture::{Frame, link_name};
 use crate::flow::Amount;
-use crate::probe::host;
+use crate::meter::host;
 use crate::report::Replay;
 
 /// Sums over all frames.

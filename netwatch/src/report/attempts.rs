@@ -120,15 +120,20 @@ fn of_lookup(lookup: &Lookup, asker: Option<ProcessId>) -> Vec<Attempt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{End, Flow, FlowKey, IcmpError, PerDirection, Scope};
+    use crate::flow::{End, Flow, FlowKey, IcmpError, ObservationPoint, PerDirection};
     use crate::process::{Evidence, User};
 
     const UDP: u8 = 17;
 
     fn known(port: u16, icmp_error: Option<IcmpError>) -> KnownFlow {
         let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
-        let key =
-            FlowKey { scope: Scope::Link, protocol: UDP, fragment: false, local: end(1, 4000), remote: end(2, port) };
+        let key = FlowKey {
+            scope: ObservationPoint::Link,
+            protocol: UDP,
+            fragment: false,
+            local: end(1, 4000),
+            remote: end(2, port),
+        };
         let flow = Flow {
             key,
             counters: PerDirection::default(),

@@ -23,8 +23,8 @@ pub use run::{Dns, EndedBy, EndedEarly, Exit, Interface, Replay, Run};
 pub use series::{Series, Step};
 
 use crate::flow::{
-    Balance, Counters, Direction, Endpoint, Folded, InterfaceCounters, Lost, PerDirection, Remainders, Remote, Scope,
-    Table,
+    Balance, Counters, Direction, Endpoint, Folded, InterfaceCounters, Lost, ObservationPoint, PerDirection,
+    Remainders, Remote, Table,
 };
 use crate::name::Names;
 use crate::process::{Attempt, Processes, Users};
@@ -108,23 +108,23 @@ impl Report {
         let Facts { run, interface, dns, interface_counters, complete, lost, processes, attempts, mut notes, replay } =
             facts;
         let loopback = Loopback {
-            totals: table.totals(Scope::Loopback),
-            flows: naming::flows(table.flows(Scope::Loopback), names, users),
+            totals: table.totals(ObservationPoint::Loopback),
+            flows: naming::flows(table.flows(ObservationPoint::Loopback), names, users),
         };
-        let flows = naming::flows(table.flows(Scope::Link), names, users);
+        let flows = naming::flows(table.flows(ObservationPoint::Link), names, users);
         notes.extend(hints::localhost(&loopback.flows, &interface));
         notes.extend(hints::abstract_sockets(&processes, run.exit));
         Self {
             complete,
-            totals: table.totals(Scope::Link),
+            totals: table.totals(ObservationPoint::Link),
             balance: match &replay {
                 Some(replay) => Balance::of_file(table, replay.frames, replay.left_out),
                 None => Balance::new(table, interface_counters, !complete),
             },
-            remainders: table.remainders(Scope::Link).clone(),
+            remainders: table.remainders(ObservationPoint::Link).clone(),
             lost,
             folded: table.folded(),
-            endpoints: naming::endpoints(table.endpoints(Scope::Link), &flows, names),
+            endpoints: naming::endpoints(table.endpoints(ObservationPoint::Link), &flows, names),
             attempts: attempts::all(attempts, &flows, &loopback.flows, names.lookups()),
             naming: naming::result(&flows, names, &interface.gateway),
             flows,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
 use super::port;
-use crate::flow::{Direction, Endpoint, EndpointKey, Flow, Remote, Scope};
+use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Remote};
 use crate::name::{Contact, FlowFacts, Hidden, Lookup, Lost, Named, Names};
 use crate::process::{ProcessId, Users};
 use crate::wire::Name;
@@ -56,7 +56,7 @@ pub(super) fn flow(flow: Flow, names: &Names, users: &Users) -> KnownFlow {
 }
 
 fn of_flow(flow: &Flow, names: &Names) -> Option<FlowNaming> {
-    let best = (flow.key.scope == Scope::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
+    let best = (flow.key.scope == ObservationPoint::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
     let facts = names.flow(&flow.key);
     let naming = FlowNaming {
         shown: best.map(|best| Shown { name: best.name.clone(), source: best.source }),

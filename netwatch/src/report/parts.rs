@@ -1,7 +1,7 @@
 //! The report of a run that was never concluded, from what was kept of it while it went on.
 
 use super::{Facts, KnownFlow, Loopback, Report, attempts, hints, naming};
-use crate::flow::{Balance, Endpoint, Flow, Folded, Remainders, Scope, Table};
+use crate::flow::{Balance, Endpoint, Flow, Folded, ObservationPoint, Remainders, Table};
 use crate::name::{Hosts, Limits, Lookup, Lost, Names};
 use crate::process::Users;
 
@@ -13,7 +13,7 @@ pub struct Parts {
     /// Flows of both scopes, with their names and processes, in any order.
     pub flows: Vec<KnownFlow>,
     /// The parts of endpoints that are flows without an entry of their own.
-    pub folded_endpoints: Vec<(Scope, Endpoint)>,
+    pub folded_endpoints: Vec<(ObservationPoint, Endpoint)>,
     /// How much was folded.
     pub folded: Folded,
     /// What belongs to no flow of the link.
@@ -40,7 +40,7 @@ impl Report {
         let table = Table::of_parts(bare, folded_endpoints, remainders, folded);
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
         let (flows, loopback): (Vec<_>, Vec<_>) =
-            flows.into_iter().partition(|known| known.flow.key.scope == Scope::Link);
+            flows.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link);
         let mut notes = facts.notes;
         notes.extend(hints::localhost(&loopback, &facts.interface));
         let names = Names::new(Limits::default(), Hosts::default());
@@ -53,16 +53,16 @@ impl Report {
         };
         Self {
             complete: facts.complete,
-            totals: table.totals(Scope::Link),
+            totals: table.totals(ObservationPoint::Link),
             balance: Balance::new(&table, facts.interface_counters, !facts.complete),
-            remainders: table.remainders(Scope::Link).clone(),
+            remainders: table.remainders(ObservationPoint::Link).clone(),
             lost: facts.lost,
             folded: table.folded(),
-            endpoints: naming::endpoints(table.endpoints(Scope::Link), &flows, &names),
+            endpoints: naming::endpoints(table.endpoints(ObservationPoint::Link), &flows, &names),
             attempts: attempts::all(facts.attempts, &flows, &loopback, &naming.lookups),
             naming,
             flows,
-            loopback: Loopback { totals: table.totals(Scope::Loopback), flows: loopback },
+            loopback: Loopback { totals: table.totals(ObservationPoint::Loopback), flows: loopback },
             processes: facts.processes,
             notes,
             replay: facts.replay,

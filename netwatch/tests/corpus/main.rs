@@ -38,7 +38,7 @@ fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) 
     let done = replay::replay(capture, &plan(by_kernel), observer).unwrap_or_else(|error| panic!("{error}"));
     assert!(matches!(done.end, End::Whole), "{}: {:?}", capture.name(), done.end);
     let mut document = Vec::new();
-    netwatch::sink::json::write(&done.report, &mut document).expect("in memory");
+    netwatch::format::json::write(&done.report, &mut document).expect("in memory");
     assert_balanced(&serde_json::from_slice(&document).expect("JSON"));
     done
 }

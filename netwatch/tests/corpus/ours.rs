@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::AddAssign;
 
 use netwatch::capture::{Capture, Frame};
-use netwatch::flow::{self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Scope, Table, Traffic};
-use netwatch::probe::host::{Counted, Host};
+use netwatch::flow::{
+    self, Counters, Flow, Malformed, ObservationPoint, PerDirection, RemainderKind, Remainders, Table, Traffic,
+};
+use netwatch::meter::host::{Counted, Host};
 use netwatch::replay::{Observer, note_icmp_error, on_the_link};
 use netwatch::report::Report;
 use netwatch_common::address::Address;
@@ -189,8 +191,8 @@ impl Observer for LeftOut {
 
 /// The packet's own length says that the frame was longer.
 fn is_longer_than_it_is(frame: &Frame<'_>) -> bool {
-    let seen = netwatch::probe::host::Reader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
-    netwatch::probe::host::lacks_its_end(&frame.linked(), &seen.packet)
+    let seen = netwatch::meter::host::Reader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
+    netwatch::meter::host::lacks_its_end(&frame.linked(), &seen.packet)
 }
 
 /// The same file from memory, without the frames that the kernel did not get.
@@ -207,8 +209,8 @@ pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<Strin
     });
     counted.expect("counted");
     host.drain(&mut |one| table.apply(on_the_link(one)));
-    let flows: Vec<Flow> = table.flows(Scope::Link).collect();
-    comparable(flows.iter(), table.remainders(Scope::Link))
+    let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
+    comparable(flows.iter(), table.remainders(ObservationPoint::Link))
 }
 
 /// All that was counted but for times, as text by name.

@@ -11,8 +11,8 @@ mod sample;
 use std::fs;
 use std::path::PathBuf;
 
+use netwatch::format::html;
 use netwatch::report::{Report, Series};
-use netwatch::sink::html;
 
 /// The page of a report.
 fn page((report, series): &(Report, Series)) -> String {

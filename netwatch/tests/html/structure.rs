@@ -34,7 +34,7 @@ fn ten_thousand_flows_fit_into_three_megabytes() {
 
 #[test]
 fn the_script_knows_the_columns_by_their_titles() {
-    let script = include_str!("../../src/sink/html/assets/lanes.js");
+    let script = include_str!("../../src/format/html/assets/lanes.js");
     let titles = script.split_once("const FLOW = {").unwrap().1.split_once('}').unwrap().0;
     let titles: Vec<&str> = titles.split('"').skip(1).step_by(2).collect();
     assert!(titles.len() == 9, "{titles:?}");

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use netwatch::flow::{Direction, End, FlowKey, Scope};
+use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
 use netwatch::name::{NameSample, Names, Segment};
 use netwatch_common::address::Address;
 use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol, tcp};
@@ -177,7 +177,7 @@ fn key(packet: &Packet, sent: bool) -> FlowKey {
     let source = End { addr: address(packet.source), port: packet.source_port };
     let destination = End { addr: address(packet.destination), port: packet.destination_port };
     let (local, remote) = if sent { (source, destination) } else { (destination, source) };
-    FlowKey { scope: Scope::Link, protocol: packet.protocol, fragment: false, local, remote }
+    FlowKey { scope: ObservationPoint::Link, protocol: packet.protocol, fragment: false, local, remote }
 }
 
 fn address(address: Address) -> IpAddr {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use netwatch::flow::{Amount, Direction, IcmpError, Malformed, Protocol, Scope, Traffic};
+use netwatch::flow::{Amount, Direction, IcmpError, Malformed, ObservationPoint, Protocol, Traffic};
 use netwatch::name::{Hidden, Lookup, Named, ResponseTimes, Source};
 use netwatch::process::{Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User};
 use netwatch::report::{FlowNaming, Report, Series, Share, Shown, Spoken, Step, Tls};
@@ -43,7 +43,7 @@ pub fn everything() -> Report {
     report.flows[0].users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple), user(2, Evidence::Netns)];
     report.flows[1].flow.icmp_error = Some(IcmpError { kind: 3, code: 13 });
     report.loopback.flows = report.flows[..2].to_vec();
-    report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = Scope::Loopback);
+    report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = ObservationPoint::Loopback);
     report.loopback.totals.egress = counters(3, 300);
     report.endpoints[0].shown = Some(Shown { name: name("app.example"), source: Source::Hosts });
     report.endpoints[0].names = vec![named("a.example", Source::Ptr, None), named("b.example", Source::Quic, None)];

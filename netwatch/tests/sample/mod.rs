@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
     Amount, Counters, Direction, End, FlowKey, Housekeeping, Increment, InterfaceCounters, LinkCounters, Lost,
-    PerDirection, RoundTrips, Scope, Table, TcpFacts, Traffic,
+    ObservationPoint, PerDirection, RoundTrips, Table, TcpFacts, Traffic,
 };
 use netwatch::name::{Hosts, Limits, Names};
 use netwatch::process::{Processes, Users};
@@ -37,7 +37,7 @@ pub fn v6(host: u16) -> IpAddr {
 pub fn key(protocol: u8, port: u16, remote: IpAddr, remote_port: u16) -> FlowKey {
     let addr = if remote.is_ipv4() { [10, 87, 0, 2].into() } else { "2001:db8:87::2".parse().unwrap() };
     FlowKey {
-        scope: Scope::Link,
+        scope: ObservationPoint::Link,
         protocol,
         fragment: false,
         local: End { addr, port },
@@ -54,7 +54,7 @@ pub fn counters(packets: u64, bytes: u64) -> Counters {
 pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Increment {
     Increment {
         traffic,
-        scope: Scope::Link,
+        scope: ObservationPoint::Link,
         counters: PerDirection { egress: counters(sent.0, sent.1), ingress: counters(received.0, received.1) },
         first_seen_ns: START_NS + 1_000_000,
         last_seen_ns: START_NS + 9_000_000,
@@ -97,8 +97,8 @@ pub fn on_loopback(increment: Increment) -> Increment {
     let localhost: IpAddr = [127, 0, 0, 1].into();
     let local = End { addr: localhost, ..key.local };
     let remote = End { addr: localhost, ..key.remote };
-    let key = FlowKey { scope: Scope::Loopback, local, remote, ..key };
-    Increment { traffic: Traffic::Flow(key), scope: Scope::Loopback, ..increment }
+    let key = FlowKey { scope: ObservationPoint::Loopback, local, remote, ..key };
+    Increment { traffic: Traffic::Flow(key), scope: ObservationPoint::Loopback, ..increment }
 }
 
 /// ARP and neighbour discovery as on any link.
@@ -118,7 +118,7 @@ pub fn table(increments: impl IntoIterator<Item = Increment>) -> Table {
 
 /// Interface counters that agree with the table, but for what was missed.
 pub fn interface_counters(table: &Table, missed: (u64, u64)) -> InterfaceCounters {
-    let PerDirection { egress, ingress } = table.counted(Scope::Link);
+    let PerDirection { egress, ingress } = table.counted(ObservationPoint::Link);
     InterfaceCounters {
         rx: LinkCounters { packets: egress.skbs + missed.0, bytes: egress.bytes + missed.1, dropped: 0 },
         tx: LinkCounters { packets: ingress.skbs, bytes: ingress.bytes, dropped: 0 },
@@ -160,7 +160,7 @@ pub fn facts(table: &Table, command: &[&str]) -> Facts {
 
 /// A capture of the same, a few frames of which are cut; `left_out` of them no kernel could count.
 pub fn replayed(table: &Table, left_out: Amount) -> Facts {
-    let mut frames = table.counted(Scope::Link).both().into();
+    let mut frames = table.counted(ObservationPoint::Link).both().into();
     frames += left_out;
     let replay = Replay {
         file: "trace.pcapng".to_owned(),

@@ -2,10 +2,10 @@
 
 use netwatch::diff::{self, compare};
 use netwatch::export::{self, Exported, Table};
+use netwatch::format::history::{self, Entry};
+use netwatch::format::{csv, diff as diffs, html, json, markdown, summary};
 use netwatch::policy;
 use netwatch::report::{Report, Series};
-use netwatch::sink::history::{self, Entry};
-use netwatch::sink::{csv, diff as diffs, html, json, markdown, summary};
 
 type Said = Vec<(String, String)>;
 

@@ -1,6 +1,6 @@
 //! Packets of a few flows, in any order, into `Names` with little room: no panic, no bound exceeded.
 
-use netwatch::flow::{Direction, End, FlowKey, Scope};
+use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
 use netwatch::name::{Hosts, Limits, NameSample, Names, Segment};
 
 const LIMITS: Limits = Limits {
@@ -41,7 +41,7 @@ fn sample(flow: u8, how: u8, place: u8, payload: &[u8]) -> NameSample<'_> {
     NameSample {
         time_ns: place.into(),
         flow: FlowKey {
-            scope: Scope::Link,
+            scope: ObservationPoint::Link,
             protocol: if is_tcp { 6 } else { 17 },
             fragment: false,
             local: end([10, 0, 0, 2], 40_000),

@@ -1,7 +1,7 @@
 //! Records of the processes' programs, behind lengths of two bytes, into a `Trace`: no panic, and a result in which everybody is there.
 
-use netwatch::flow::{Direction, FlowKey, Scope};
-use netwatch::probe::event_of;
+use netwatch::flow::{Direction, FlowKey, ObservationPoint};
+use netwatch::meter::event_of;
 use netwatch::process::{Event, FlowToAttribute, Found, Look, Silence, Trace, What};
 
 /// A machine on which nothing can be seen any more.
@@ -42,7 +42,7 @@ fn flow_of(event: &Event) -> Option<FlowToAttribute> {
     let What::Closed(closed) = &event.what else { return None };
     let (protocol, local) = (closed.protocol?.0, closed.local?);
     let remote = closed.remote.unwrap_or(local);
-    let key = FlowKey { scope: Scope::Link, protocol, fragment: false, local, remote };
+    let key = FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local, remote };
     let (opened_by, first_ns, last_ns) = (Direction::Egress, event.time_ns, event.time_ns);
     Some(FlowToAttribute { key, opened_by, first_ns, last_ns })
 }

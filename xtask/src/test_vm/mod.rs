@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(long = "kernel", value_name = "SERIES", default_values = ["6.1", "6.12", "6.1-rt", "6.12-rt"])]
     kernels: Vec<Series>,
     /// Only unit tests whose name contains this
-    #[arg(default_value = "probe::")]
+    #[arg(default_value = "meter::kernel::")]
     filter: String,
     /// A kernel without a package in apt's index is no failure
     #[arg(long)]

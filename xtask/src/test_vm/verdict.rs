@@ -136,15 +136,15 @@ mod tests {
 
     const GOOD: &str = r#"
 netwatch-vm: booted 6.1.0-56-cloud-amd64
-test probe::tests::golden::a ... ok
-test probe::tests::link::tcx ... ok
+test meter::kernel::tests::golden::a ... ok
+test meter::kernel::tests::link::tcx ... ok
 
 successes:
 
----- probe::tests::size::b stdout ----
+---- meter::kernel::tests::size::b stdout ----
 verified instructions: 9731
 
----- probe::tests::link::tcx stdout ----
+---- meter::kernel::tests::link::tcx stdout ----
 skipped: needs Linux 6.6 (tcx)
 
 test result: ok. 13 passed; 0 failed; 0 ignored; 0 measured; 198 filtered out; finished in 21.57s
@@ -163,7 +163,7 @@ netwatch-vm: done
 
     #[test]
     fn a_good_kernel_is_recognised() {
-        let tcx = ("probe::tests::link::tcx".to_owned(), "needs Linux 6.6 (tcx)".to_owned());
+        let tcx = ("meter::kernel::tests::link::tcx".to_owned(), "needs Linux 6.6 (tcx)".to_owned());
         let expected = Verdict {
             release: Some("6.1.0-56-cloud-amd64".into()),
             passed: 12,
@@ -186,11 +186,11 @@ netwatch-vm: done
     #[test]
     fn whatever_goes_wrong_is_said() {
         let table = [
-            ("golden::a ... ok", "golden::a ... FAILED", "probe::tests::golden::a failed"),
+            ("golden::a ... ok", "golden::a ... FAILED", "meter::kernel::tests::golden::a failed"),
             (
                 "skipped: needs Linux 6.6 (tcx)",
                 "skipped: needs root",
-                "probe::tests::link::tcx was skipped: needs root",
+                "meter::kernel::tests::link::tcx was skipped: needs root",
             ),
             ("13 passed", "1 passed", "no test passed"),
             ("tests 0", "tests 143", "tests: exit code 143"),

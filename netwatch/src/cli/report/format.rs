@@ -9,9 +9,9 @@ use clap::builder::PossibleValue;
 
 use super::source::Source;
 use crate::error::{Error, Result};
+use crate::format::{csv, html, json, markdown, summary};
 use crate::policy;
 use crate::report::Report;
-use crate::sink::{csv, html, json, markdown, summary};
 
 /// How to say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

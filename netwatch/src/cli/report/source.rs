@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::capture::Capture;
-use crate::cli::patience::Patience;
 use crate::error::{Error, Result};
 use crate::flow::DEFAULT_MAX_FLOWS;
 use crate::record;
 use crate::replay::{Local, Plan, replay};
 use crate::report::{Report, Series};
+use crate::terminal::Spinner;
 
 /// A report and what belongs to it.
 pub(in crate::cli) struct Source {
@@ -32,7 +32,7 @@ impl Source {
 }
 
 /// All of them, in the order in which they were named; the newest run if none was.
-pub(in crate::cli) fn all(selectors: &[String], waiting: &Patience) -> Result<Vec<Source>> {
+pub(in crate::cli) fn all(selectors: &[String], waiting: &Spinner) -> Result<Vec<Source>> {
     if selectors.is_empty() {
         return recorded(None).map(|source| vec![source]);
     }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_is_read_now_is_said_and_not_what_was_read_before() {
-        let waiting = Patience::new("reading", true);
+        let waiting = Spinner::new("reading", true);
         let absent = |count: usize| vec!["./absent".to_owned(); count];
         for (count, said) in [(2, "reading 1 of 2"), (1, "reading")] {
             assert!(all(&absent(count), &waiting).is_err());

@@ -5,7 +5,7 @@ use crate::flow::{End, Housekeeping, Malformed, Quoted, TcpFacts};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
-        scope: Scope::Link,
+        scope: ObservationPoint::Link,
         protocol,
         fragment: false,
         local: End { addr: [10, 0, 0, 2].into(), port: local },
@@ -17,7 +17,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
     let counters = Counters { skbs: 1, packets: 2, bytes, wire_bytes: bytes + 54 };
     Increment {
         traffic,
-        scope: Scope::Link,
+        scope: ObservationPoint::Link,
         counters: PerDirection { egress: counters, ingress: Counters::default() },
         first_seen_ns: 10,
         last_seen_ns: 20,
@@ -38,7 +38,7 @@ fn growth_adds_up_and_times_widen() {
         opened_by: Direction::Ingress,
         ..growth(Traffic::Flow(udp), 50)
     });
-    let flows: Vec<Flow> = table.flows(Scope::Link).collect();
+    let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
     assert_eq!(flows.len(), 1);
     assert_eq!((flows[0].first_seen_ns, flows[0].last_seen_ns), (5, 20));
     assert_eq!(flows[0].opened_by, Direction::Ingress, "the earliest part knows who opened the flow");
@@ -52,7 +52,7 @@ fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
     table.apply(Increment { connections: 1, ..growth(Traffic::Flow(key(6, 1001, 1, 443)), 1) });
     table.apply(growth(Traffic::Flow(key(17, 1000, 2, 443)), 1));
     table.apply(growth(Traffic::Flow(key(17, 1001, 2, 443)), 1));
-    let endpoints = table.endpoints(Scope::Link);
+    let endpoints = table.endpoints(ObservationPoint::Link);
     assert_eq!(endpoints.iter().map(|e| (e.flows, e.connections)).collect::<Vec<_>>(), [(2, 3), (2, 2)]);
 }
 
@@ -62,8 +62,8 @@ fn an_icmp_error_may_come_before_its_flow() {
     let udp = key(17, 1000, 1, 9);
     table.note_icmp_error(Quoted { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     table.apply(growth(Traffic::Flow(udp), 42));
-    assert_eq!(table.endpoints(Scope::Link)[0].failed.unreachable, 1);
-    assert_eq!(table.flows(Scope::Link).next().expect("a flow").failed().unreachable, 1);
+    assert_eq!(table.endpoints(ObservationPoint::Link)[0].failed.unreachable, 1);
+    assert_eq!(table.flows(ObservationPoint::Link).next().expect("a flow").failed().unreachable, 1);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn an_answer_that_came_too_late_is_no_failed_attempt() {
         table.note_icmp_error(Quoted { flow: udp, error, by_target });
         table.apply(Increment { opened_by, ..growth(Traffic::Flow(udp), 42) });
         assert_eq!(
-            table.flows(Scope::Link).next().expect("a flow").failed().unreachable,
+            table.flows(ObservationPoint::Link).next().expect("a flow").failed().unreachable,
             unreachable,
             "{opened_by:?} {by_target}"
         );
@@ -90,11 +90,11 @@ fn a_full_table_folds_and_counts_each_flow_once() {
     for local in [1, 2, 3, 2, 3, 1] {
         table.apply(growth(Traffic::Flow(key(17, local, 1, 53)), 100));
     }
-    assert_eq!(table.flows(Scope::Link).len(), 1);
+    assert_eq!(table.flows(ObservationPoint::Link).len(), 1);
     let folded = table.folded();
     assert_eq!((folded.flows, folded.at_least), (2, false));
     assert_eq!(folded.counters.egress.bytes, 400);
-    let endpoints = table.endpoints(Scope::Link);
+    let endpoints = table.endpoints(ObservationPoint::Link);
     assert_eq!((endpoints.len(), endpoints[0].flows, endpoints[0].connections), (1, 3, 3));
     assert_eq!(endpoints[0].counters.egress.bytes, 600);
 }
@@ -110,10 +110,10 @@ fn memory_is_bounded_against_a_scan() {
             by_target: false,
         });
     }
-    assert!(table.endpoints(Scope::Link).len() <= 17);
+    assert!(table.endpoints(ObservationPoint::Link).len() <= 17);
     assert!(table.folded().at_least);
     assert_eq!(table.folded().icmp_errors, 992);
-    assert_eq!(table.totals(Scope::Link).egress.bytes, 60_000);
+    assert_eq!(table.totals(ObservationPoint::Link).egress.bytes, 60_000);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_median_handshake_is_the_endpoints() {
         let tcp = Some(TcpFacts { handshake_rtt_ns: Some(rtt), ..TcpFacts::default() });
         table.apply(Increment { tcp, ..growth(Traffic::Flow(key(6, local, 1, 443)), 1) });
     }
-    assert_eq!(table.endpoints(Scope::Link)[0].handshake_rtt_ns, Some(20));
+    assert_eq!(table.endpoints(ObservationPoint::Link)[0].handshake_rtt_ns, Some(20));
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn housekeeping_is_counted_but_is_not_the_targets() {
     let mut table = Table::default();
     table.apply(growth(Traffic::Housekeeping(Housekeeping::Arp), 42));
     table.apply(growth(Traffic::Overflow(17), 100));
-    assert_eq!(table.totals(Scope::Link).egress.bytes, 100);
-    assert_eq!(table.counted(Scope::Link).egress.bytes, 142);
+    assert_eq!(table.totals(ObservationPoint::Link).egress.bytes, 100);
+    assert_eq!(table.counted(ObservationPoint::Link).egress.bytes, 142);
 }
 
 fn any_traffic() -> impl Strategy<Value = Traffic> {
@@ -164,7 +164,7 @@ prop_compose! {
         opened_in in any::<bool>(),
         connections in 0u32..3,
     ) -> Increment {
-        let scope = if loopback { Scope::Loopback } else { Scope::Link };
+        let scope = if loopback { ObservationPoint::Loopback } else { ObservationPoint::Link };
         let traffic = match traffic {
             Traffic::Flow(key) => Traffic::Flow(FlowKey { scope, ..key }),
             other => other,
@@ -194,7 +194,7 @@ proptest! {
         for increment in &increments {
             table.apply(*increment);
         }
-        for scope in [Scope::Link, Scope::Loopback] {
+        for scope in [ObservationPoint::Link, ObservationPoint::Loopback] {
             let of_scope = |only_flows: bool| -> PerDirection<Counters> {
                 let chosen = |i: &&Increment| i.scope == scope && (!only_flows || matches!(i.traffic, Traffic::Flow(_)));
                 increments.iter().filter(chosen).map(|i| i.counters).sum()
@@ -207,10 +207,10 @@ proptest! {
             assigned += table.remainders(scope).sum(|_| true);
             prop_assert_eq!(assigned, of_scope(false));
         }
-        let own: PerDirection<Counters> = table.flows(Scope::Link).map(|flow| flow.counters).sum();
+        let own: PerDirection<Counters> = table.flows(ObservationPoint::Link).map(|flow| flow.counters).sum();
         let mut with_folded = own;
         with_folded += table.folded().counters;
-        prop_assert_eq!(with_folded, table.flows_total(Scope::Link));
+        prop_assert_eq!(with_folded, table.flows_total(ObservationPoint::Link));
         prop_assert!(table.flows.len() <= max_flows);
     }
 }

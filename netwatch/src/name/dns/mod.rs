@@ -12,7 +12,7 @@ pub use lookups::{Lookup, ResponseTimes};
 
 use super::facts::{Named, Source};
 use super::limits::{Limits, Lost};
-use crate::flow::{Direction, FlowKey, Scope};
+use crate::flow::{Direction, FlowKey, ObservationPoint};
 use crate::wire::dns::{Data, Message, RecordType};
 use crate::wire::tls::EchConfig;
 use crate::wire::{Application, Name};
@@ -47,9 +47,9 @@ impl Heard<'_> {
     /// Who asked what this says or answers. On the loopback both ends are the target's.
     fn asked_by(&self) -> Direction {
         match self.flow.scope {
-            Scope::Loopback => Direction::Egress,
-            Scope::Link if self.message.is_response => self.direction.opposite(),
-            Scope::Link => self.direction,
+            ObservationPoint::Loopback => Direction::Egress,
+            ObservationPoint::Link if self.message.is_response => self.direction.opposite(),
+            ObservationPoint::Link => self.direction,
         }
     }
 }

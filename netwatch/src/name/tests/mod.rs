@@ -9,7 +9,7 @@ mod streams;
 use std::net::IpAddr;
 
 use super::*;
-use crate::flow::{Direction, End, FlowKey, Scope};
+use crate::flow::{Direction, End, FlowKey, ObservationPoint};
 use crate::wire::Application;
 
 const TCP: u8 = 6;
@@ -23,7 +23,7 @@ fn v4(n: u8) -> IpAddr {
 
 fn flow(protocol: u8, local_port: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
-        scope: Scope::Link,
+        scope: ObservationPoint::Link,
         protocol,
         fragment: false,
         local: End { addr: [10, 0, 0, 2].into(), port: local_port },

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::Trace;
 use super::sockets::{ByEnds, Known, Span};
 use super::table::Number;
-use crate::flow::{Direction, FlowKey, Protocol, Scope};
+use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
     Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
 };
@@ -96,7 +96,7 @@ impl Trace {
         let FlowKey { protocol, local, remote, scope, .. } = flow.key;
         let span = Span { first_ns: flow.first_ns, last_ns: flow.last_ns };
         // A port of the target's own that something is bound to; on the loopback either end is the target's.
-        let is_local = scope == Scope::Loopback;
+        let is_local = scope == ObservationPoint::Loopback;
         // Where what told of its socket was lost: what the socket itself said of its ends when it was closed.
         let by_ends = by_ends.get_or_init(|| self.sockets.by_ends());
         let closed = [Some((local, remote)), is_local.then_some((remote, local))].into_iter().flatten();

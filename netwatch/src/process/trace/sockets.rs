@@ -7,7 +7,7 @@ use super::Reported;
 use super::failed::Times;
 use super::room::Room;
 use super::table::Number;
-use crate::flow::{End, FlowKey, Protocol, Scope};
+use crate::flow::{End, FlowKey, ObservationPoint, Protocol};
 use crate::process::{Closed, Socket, Step};
 
 /// Processes that are kept of one socket.
@@ -242,7 +242,7 @@ impl Sockets {
         let FlowKey { local, remote, .. } = *flow;
         let turned = FlowKey { local: remote, remote: local, ..*flow };
         // On the loopback nobody knew which end had opened it.
-        let keys = [Some(flow), (flow.scope == Scope::Loopback).then_some(&turned)];
+        let keys = [Some(flow), (flow.scope == ObservationPoint::Loopback).then_some(&turned)];
         let cookies = keys.into_iter().flatten().filter_map(|key| self.of_flows.get(key)).flatten();
         let mut distinct: Vec<u64> = Vec::new();
         cookies.for_each(|cookie| {
@@ -339,5 +339,5 @@ fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, Known>) {
 fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, is_one: impl Fn(&FlowKey) -> bool) -> bool {
     let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
     let flow = |scope| FlowKey { scope, protocol: protocol.0, fragment: false, local, remote };
-    is_one(&flow(Scope::Link)) || is_one(&flow(Scope::Loopback))
+    is_one(&flow(ObservationPoint::Link)) || is_one(&flow(ObservationPoint::Loopback))
 }

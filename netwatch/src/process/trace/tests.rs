@@ -6,7 +6,7 @@ mod long;
 use std::collections::HashMap;
 
 use super::*;
-use crate::flow::{Direction, End, Scope};
+use crate::flow::{Direction, End, ObservationPoint};
 use crate::process::{Attempt, Closed, Evidence, ProcessId, Users};
 
 const COMMAND: u32 = 100;
@@ -100,7 +100,7 @@ impl Scene {
 /// A flow of the link from a port of the target's to a port of a remote's.
 fn flow(protocol: u8, local: u16, remote: u16) -> FlowKey {
     let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
-    FlowKey { scope: Scope::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
+    FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
 }
 
 const OUT: Direction = Direction::Egress;
@@ -354,7 +354,7 @@ fn both_ends_of_a_flow_on_the_loopback_are_named() {
     scene.exec(101, COMMAND, "server");
     scene.socket(101, Step::Used, 8, 6, "");
     scene.socket(COMMAND, Step::Made, 7, 6, "");
-    let key = FlowKey { scope: Scope::Loopback, ..flow(6, 9, 40000) };
+    let key = FlowKey { scope: ObservationPoint::Loopback, ..flow(6, 9, 40000) };
     let turned = FlowKey { local: key.remote, remote: key.local, ..key };
     scene.trace.note_flow(key, 7);
     scene.trace.note_flow(turned, 8);

@@ -1,6 +1,6 @@
 //! Nanoseconds per run on a real link, by the kernel's own statistics, each classifier alone in turn.
 
-use netwatch::probe::ProbeConfig;
+use netwatch::meter::ProbeConfig;
 
 use super::Options;
 use super::scene::{Place, Scene};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use netwatch::probe::{ProcessConfig, ProcessProbe};
+use netwatch::meter::{ProcessConfig, ProcessProbe};
 
 use super::stats::{least, median, pairs};
 use super::{Options, cpu};
@@ -199,7 +199,7 @@ struct Cgroup {
 
 impl Cgroup {
     fn new() -> Result<Self> {
-        let parent = netwatch::netns::cgroup::own()?;
+        let parent = netwatch::host::cgroup::own()?;
         let path = parent.join(format!("netwatch-bench-{}", std::process::id()));
         fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self { parent, path })

@@ -8,7 +8,7 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use netwatch::flow::Traffic;
-use netwatch::probe::{Probe, ProbeConfig, sys};
+use netwatch::meter::{Probe, ProbeConfig, sys};
 use nix::net::if_::if_nametoindex;
 
 use super::frames::Frame;

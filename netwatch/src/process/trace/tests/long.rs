@@ -11,7 +11,7 @@ struct Ports(Vec<u16>, bool);
 
 impl Reported for Ports {
     fn is_one(&self, flow: &FlowKey) -> bool {
-        flow.scope == Scope::Link && self.0.contains(&flow.local.port)
+        flow.scope == ObservationPoint::Link && self.0.contains(&flow.local.port)
     }
 
     fn are_all(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use netwatch::flow::{self, Table};
-use netwatch::probe::{DrainProgress, ProbeConfig, sys};
+use netwatch::meter::{DrainProgress, ProbeConfig, sys};
 
 use super::super::Options;
 use super::super::cpu;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netwatch::flow::Traffic;
-use netwatch::probe::{Probe, ProbeConfig, sys};
+use netwatch::meter::{Probe, ProbeConfig, sys};
 
 use super::super::frames::{self, Frame};
 use super::super::reference::Driver;

@@ -1,6 +1,6 @@
 //! The bound that a change must not break. Wide enough for a busy machine, narrow enough for a helper call too many.
 
-use netwatch::probe::ProbeConfig;
+use netwatch::meter::ProbeConfig;
 
 use super::super::Options;
 use super::super::stats::least;

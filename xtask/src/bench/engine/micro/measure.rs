@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use netwatch::probe::sys;
+use netwatch::meter::sys;
 
 use super::super::frames::Frame;
 use super::super::reference::Driver;

@@ -5,7 +5,7 @@ pub mod gate;
 mod measure;
 mod size;
 
-use netwatch::probe::ProbeConfig;
+use netwatch::meter::ProbeConfig;
 
 use self::cases::Case;
 use self::measure::Measured;

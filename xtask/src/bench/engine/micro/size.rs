@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netwatch::probe::{Probe, ProbeConfig, sys};
+use netwatch::meter::{Probe, ProbeConfig, sys};
 
 use super::super::Options;
 use super::super::subject;

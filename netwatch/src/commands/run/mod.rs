@@ -1,0 +1,211 @@
+//! One run, from set-up to report: a process around the pure core. What is typed comes from `cli`, what is counted from `probe`,
+//! what is shown goes through `sink`.
+
+mod changed;
+mod live;
+mod log;
+mod network;
+mod notes;
+mod plan;
+mod privilege;
+mod processes;
+mod record;
+mod setup;
+mod signals;
+mod trim;
+mod watch;
+
+use crate::terminal::{Output, Show, complain, complain_text};
+pub use plan::{Plan, Refusal};
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::faults;
+use crate::guardian::{Charge, Guardian, Inherited, Line};
+use crate::report::{EndedBy, Exit as RunExit, Report};
+use crate::undo::{self, Exclusive, Journal, LinkEnds, RunDir};
+use record::Recorded;
+use setup::Ready;
+use signals::{Listening, Signals};
+use watch::{Ending, Limits, NotStarted, Watch};
+
+/// How a run that was set up came out.
+enum Outcome {
+    /// The command ran.
+    Ran(Ran),
+    /// It never did.
+    NotStarted(NotStarted),
+}
+
+/// A run that is over.
+struct Ran {
+    report: Arc<Report>,
+    ending: Ending,
+    recorded: Recorded,
+}
+
+/// Runs it, and says how that went.
+pub fn run(plan: Plan) -> Exit {
+    let show = Show::new(&plan.arguments);
+    hold_signals(plan, show).unwrap_or_else(|error| {
+        complain(&error);
+        Exit::Failed
+    })
+}
+
+/// A signal that ends the set-up ends netwatch as it would have ended the command.
+fn hold_signals(plan: Plan, show: Show) -> Result<Exit> {
+    let inherited = Inherited::read()?;
+    let signals = Signals::hold(&inherited)?;
+    let done = prepare_and_run(plan, show, inherited, &signals);
+    signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32)))
+}
+
+/// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
+fn prepare_and_run(mut plan: Plan, show: Show, inherited: Inherited, signals: &Signals) -> Result<Exit> {
+    signals.step("run_dir")?;
+    let run_dir = new_run_dir(signals)?;
+    let journal = Journal::open(&run_dir)?;
+    signals.step("guardian").inspect_err(|_| undo(&run_dir))?;
+    let charge = Charge {
+        command: plan.command.clone(),
+        user: plan.user.clone(),
+        groups: plan.groups.clone(),
+        inherited,
+        run_dir: run_dir.path().to_owned(),
+    };
+    let guardian = Guardian::start(charge).inspect_err(|_| undo(&run_dir))?;
+    let output = plan.output.take();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(|error| Error::os("start", "the event loop", error)).and_then(|runtime| {
+        runtime.block_on(async {
+            let mut line = guardian.listen()?;
+            let mut going = Vec::new();
+            let outcome = in_runtime(&mut plan, &run_dir, &journal, &mut line, signals, show, &mut going).await;
+            let ended = finish(line, &run_dir);
+            // A thread that panicked has closed its descriptors all the same.
+            going.into_iter().for_each(|thread| drop(thread.join()));
+            Ok((outcome, ended))
+        })
+    });
+    let (outcome, ended) = outcome?;
+    if let (Err(_), Err(left)) = (&outcome, &ended) {
+        complain(left);
+    }
+    let exit = conclude(outcome?, &plan, show, output)?;
+    // The report stands; what could not be undone is recorded, and the next run tries again.
+    ended.map(|()| exit)
+}
+
+/// A new run first puts right what killed runs left.
+fn new_run_dir(signals: &Signals) -> Result<RunDir> {
+    // Who cleans up after many runs may hold it for seconds.
+    let held = Exclusive::take_while(|| signals.go_on())?;
+    if let Err(error) = undo::undo_stale(&held) {
+        complain(&error);
+    }
+    RunDir::create(&held)
+}
+
+/// Everything is undone by us; then the guardian may go.
+fn finish(line: Line, run_dir: &RunDir) -> Result<()> {
+    let undone = Exclusive::take().and_then(|held| undo::undo_run(run_dir.path(), &held, LinkEnds::WithItsNamespace));
+    let finished = line.finish();
+    undone.and(finished)
+}
+
+fn undo(run_dir: &RunDir) {
+    if let Err(error) =
+        Exclusive::take().and_then(|held| undo::undo_run(run_dir.path(), &held, LinkEnds::WithItsNamespace))
+    {
+        complain(&error);
+    }
+}
+
+async fn in_runtime(
+    plan: &mut Plan,
+    run_dir: &RunDir,
+    journal: &Journal,
+    line: &mut Line,
+    signals: &Signals,
+    show: Show,
+    going: &mut Vec<JoinHandle<()>>,
+) -> Result<Outcome> {
+    let signals = signals.listen()?;
+    let set_up = setup::set_up(plan, run_dir, journal, line, show, &signals).await;
+    let mut ready = match set_up {
+        Ok(Ok(ready)) => ready,
+        Ok(Err(not_started)) => return Ok(Outcome::NotStarted(not_started)),
+        Err(error) => return Err(abandon(line, error).await),
+    };
+    let outcome = match watch_command(plan, line, &mut ready, &signals).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(abandon(line, error).await),
+    };
+    going.extend(ready.live.network.let_go());
+    outcome
+}
+
+async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
+    let arguments = &plan.arguments;
+    ready.live.start();
+    faults::point("go")?;
+    line.go()?;
+    trim::code();
+    crate::guardian::let_go_of_stdio();
+    let limits = Limits { duration: arguments.duration, linger: arguments.linger };
+    match Watch::new(line, &mut ready.live, limits).run(signals).await? {
+        Err(not_started) => Ok(Outcome::NotStarted(not_started)),
+        Ok(ending) => {
+            let report = Arc::new(ready.live.conclude(ending, arguments.drain_timeout, signals).await?);
+            let (_series, recorded) = ready.live.finish_recording(report.clone());
+            Ok(Outcome::Ran(Ran { report, ending, recorded }))
+        }
+    }
+}
+
+/// The run cannot go on: nothing of it may stay alive. The first error is the one that is told.
+async fn abandon(line: &mut Line, error: Error) -> Error {
+    if end_all(line).await.is_err() {
+        crate::guardian::kill_all_of(nix::unistd::getpid());
+    }
+    error
+}
+
+async fn end_all(line: &mut Line) -> Result<()> {
+    line.end_rest()?;
+    line.await_reply(|reply| matches!(reply, crate::guardian::Reply::Ended { .. }).then_some(())).await?;
+    Ok(())
+}
+
+fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
+    match outcome {
+        Outcome::Ran(Ran { report, ending, recorded }) => {
+            show.report(&report, plan.arguments.output.is_some());
+            if let Some(output) = output {
+                output.write(|out| show.file(&report, out))?;
+            }
+            recorded.wait()?;
+            Ok(exit_of(ending))
+        }
+        Outcome::NotStarted(NotStarted { message, code }) => {
+            complain_text(&message);
+            Ok(match code {
+                126 => Exit::NotExecutable,
+                127 => Exit::NotFound,
+                _ => Exit::Failed,
+            })
+        }
+    }
+}
+
+fn exit_of(ending: Ending) -> Exit {
+    match (ending.ended_by, ending.exit) {
+        (EndedBy::Duration, _) => Exit::Duration,
+        (_, RunExit::Code(code)) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+        (_, RunExit::Signal(signal)) => Exit::Signalled(signal),
+    }
+}

@@ -1,0 +1,26 @@
+//! The plain sentences that a run adds to its report.
+
+use crate::host::socket_drain::DrainOutcome;
+
+pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
+
+/// What draining the sockets gave; nothing if there was nothing to wait for.
+pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {
+    match (outcome.left.sockets, outcome.waited.as_millis()) {
+        (0, 0..5) => None,
+        (0, ms) => Some(format!("waited {ms} ms for data that the command had left in its sockets")),
+        (sockets, ms) => Some(format!(
+            "{} bytes in {sockets} sockets that the command had closed were not delivered within {ms} ms (see --drain-timeout)",
+            outcome.left.bytes
+        )),
+    }
+}
+
+/// Processes that had to be ended.
+pub(super) fn left_over(processes: u32) -> Option<String> {
+    match processes {
+        0 => None,
+        1 => Some("1 background process was still running and was ended (see --linger)".into()),
+        n => Some(format!("{n} background processes were still running and were ended (see --linger)")),
+    }
+}

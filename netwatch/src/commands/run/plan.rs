@@ -1,0 +1,122 @@
+//! What was typed, made into one checked plan before anything is touched.
+
+use std::env;
+use std::net::{IpAddr, SocketAddr};
+
+use nix::unistd::{Gid, Uid};
+
+use super::privilege;
+use super::record::Planned;
+use crate::cli::RunArgs;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::host::publish::Publish;
+use crate::target::command::{Command, NotRunnable};
+use crate::target::environment;
+use crate::target::user::Identity;
+use crate::terminal::Output;
+
+/// Why there will be no run.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What to say.
+    pub error: Error,
+    /// How netwatch ends.
+    pub exit: Exit,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, exit: Exit::Failed }
+    }
+}
+
+impl From<NotRunnable> for Refusal {
+    fn from(why: NotRunnable) -> Self {
+        Self { error: why.error, exit: why.exit }
+    }
+}
+
+/// Everything a run needs to know, checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// What was typed.
+    pub arguments: RunArgs,
+    /// Who the command runs as.
+    pub user: Identity,
+    /// Their groups.
+    pub groups: Vec<Gid>,
+    /// The command, found.
+    pub command: Command,
+    /// Resolvers to ask instead of the host's own.
+    pub dns: Vec<SocketAddr>,
+    /// Ports to be reached from outside.
+    pub publish: Vec<Publish>,
+    /// The file of `-o`, open.
+    pub(super) output: Option<Output>,
+    /// Where the run is recorded; taken when the set-up begins.
+    pub(super) record: Option<Planned>,
+}
+
+impl Plan {
+    /// Checks everything that can be checked beforehand.
+    pub fn make(arguments: RunArgs) -> Result<Self, Refusal> {
+        privilege::check()?;
+        let caller = Identity::of_sudo()?;
+        let user = match (&arguments.user, &caller) {
+            (Some(name), _) => Identity::named(name)?,
+            (None, Some(caller)) => caller.clone(),
+            (None, None) => Identity::own()?,
+        };
+        let groups = user.groups()?;
+        let command = find_command(&arguments, &user, caller.as_ref())?;
+        let dns = arguments.dns.iter().map(|text| resolver(text)).collect::<Result<_>>()?;
+        let publish = arguments.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
+        let output = arguments.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
+        let record = Some(Planned::make(&arguments, &owner_of_files(caller)?)?);
+        Ok(Self { arguments, user, groups, command, dns, publish, output, record })
+    }
+}
+
+/// Who called sudo, else whom netwatch runs as.
+fn owner_of_files(caller: Option<Identity>) -> Result<Identity> {
+    caller.map_or_else(Identity::own, Ok)
+}
+
+/// The command is looked up in the PATH that it will have itself.
+fn find_command(arguments: &RunArgs, user: &Identity, caller: Option<&Identity>) -> Result<Command, NotRunnable> {
+    let changed = user.uid != Uid::effective();
+    let is_caller = caller.is_some_and(|caller| caller.uid == user.uid);
+    let path = if changed && is_caller { environment::path_before_sudo() } else { None };
+    let variables = environment::for_user(env::vars_os().collect(), user, changed, path);
+    Command::find(arguments.command.clone(), variables)
+}
+
+/// `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.
+fn resolver(text: &str) -> Result<SocketAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().map(|addr| SocketAddr::new(addr, 53)).or_else(|_| text.parse::<SocketAddr>()).map_err(|_| {
+        Error::said("use resolver", text, "not an address")
+            .hint("give --dns an address like 9.9.9.9, 9.9.9.9:5353 or [2001:db8::1]:53")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_are_addresses_with_or_without_a_port() {
+        for (text, expected) in [
+            ("198.51.100.1", "198.51.100.1:53"),
+            ("198.51.100.1:5353", "198.51.100.1:5353"),
+            ("2001:db8::1", "[2001:db8::1]:53"),
+            ("[2001:db8::1]", "[2001:db8::1]:53"),
+            ("[2001:db8::1]:5353", "[2001:db8::1]:5353"),
+        ] {
+            assert_eq!(resolver(text).expect(text).to_string(), expected);
+        }
+        assert!(resolver("dns.example").is_err());
+    }
+}

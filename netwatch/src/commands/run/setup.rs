@@ -1,0 +1,183 @@
+//! Sets a run up: the classifier is loaded in a thread while the rest begins, and attached before the link's first packet.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Instant;
+
+use super::Plan;
+use super::live::{Card, Live, now_ns};
+use super::network::{Network, Place};
+use super::processes::Loading;
+use super::record::Recording;
+use super::signals::Listening;
+use super::watch::NotStarted;
+use crate::error::{Error, Result};
+use crate::faults;
+use crate::flow::Table;
+use crate::guardian::{Line, Prepare, Reply};
+use crate::host::cgroup::{Cgroup, Made};
+use crate::host::forwarding::netns_cookie;
+use crate::meter::{Probe, ProbeConfig, ProcessConfig};
+use crate::name::{Hosts, Limits, Names};
+use crate::terminal::Show;
+use crate::undo::{Journal, RunCard, RunDir};
+
+/// Flows kept one by one in user space; further ones are folded into their endpoints. The most that fit a hash table before it doubles.
+const USER_FLOWS: usize = (1 << 18) / 8 * 7;
+
+/// Everything is in place and the command waits.
+pub(super) struct Ready {
+    pub live: Live,
+    _cgroup: Option<Cgroup>,
+}
+
+/// Sets everything up, up to the moment where only "go" is missing.
+pub(super) async fn set_up(
+    plan: &mut Plan,
+    run_dir: &RunDir,
+    journal: &Journal,
+    line: &mut Line,
+    show: Show,
+    signals: &Listening<'_>,
+) -> Result<Result<Ready, NotStarted>> {
+    let config = probe_config(plan);
+    let loading = thread::Builder::new()
+        .name("load".into())
+        .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
+        .map_err(|error| Error::os("start thread", "load", error))?;
+    let mut notes = Vec::new();
+    let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
+    let cgroup = make_cgroup(&place, &mut notes)?;
+    let arguments = &plan.arguments;
+    let what = ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
+    let processes = Loading::start(what, cgroup.as_ref().map(Cgroup::path))?;
+    let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let (mut network, mut probe) = Network::set_up(plan, &place, &mut notes, loaded)?;
+    place.signals.step("prepare")?;
+    line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
+    probe.attach_loopback(network.namespace.as_fd())?;
+    let netns = network.namespace.run_in(netns_cookie)??;
+    if plan.arguments.verbose {
+        say(&network, &probe);
+    }
+    run_dir.write_card(&card(plan, run_dir, &network))?;
+    let pid = tokio::select! {
+        prepared = wait_until_prepared(line) => match prepared? {
+            Ok(pid) => pid,
+            Err(why) => return Ok(Err(why)),
+        },
+        error = signals.stopped() => return Err(error),
+    };
+    // Before the command's first instruction.
+    let mut processes = processes.finish(netns, &mut notes);
+    processes.begin(pid);
+    network.keep(
+        File::open(format!("/proc/{pid}/ns/mnt"))
+            .map_err(|error| Error::os("open", "the command's mount namespace", error))?
+            .into(),
+    )?;
+    signals.held().go_on()?;
+    let card = Card {
+        id: run_dir.id().to_string(),
+        command: plan.command.shown(),
+        user: plan.user.name.clone(),
+        host_loopback: plan.arguments.host_loopback,
+        resolve: plan.arguments.resolve,
+    };
+    let interim = move |report: &crate::report::Report| show.interim(report);
+    let live = Live {
+        card,
+        network,
+        probe,
+        processes,
+        table: Table::new(faults::user_flows(USER_FLOWS)),
+        names: Names::new(Limits::default(), hosts()),
+        pid: u32::try_from(pid).ok(),
+        started_ns: now_ns(),
+        started: Instant::now(),
+        notes,
+        recording: Recording::new(plan.record.take()),
+        show: Box::new(interim),
+    };
+    Ok(Ok(Ready { live, _cgroup: cgroup }))
+}
+
+/// What the command reads as its hosts file. Without one there are no names in it.
+fn hosts() -> Hosts {
+    Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
+}
+
+fn probe_config(plan: &Plan) -> ProbeConfig {
+    let arguments = &plan.arguments;
+    ProbeConfig {
+        max_flows: arguments.max_flows,
+        sample_interval: arguments.sample.unwrap_or(0),
+        snaplen: arguments.snaplen,
+        sample_ring_bytes: arguments.sample_buffer * 1024,
+        log: super::log::wanted(),
+        ..ProbeConfig::default()
+    }
+}
+
+fn make_cgroup(place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
+    place.signals.step("cgroup")?;
+    match Cgroup::create(place.id, place.journal)? {
+        Made::Cgroup(cgroup) => Ok(Some(cgroup)),
+        Made::None(reason) => {
+            notes.push(format!("the command runs without a cgroup of its own: {reason}"));
+            Ok(None)
+        }
+    }
+}
+
+fn prepare(plan: &Plan, network: &Network, cgroup: Option<&Cgroup>) -> Prepare {
+    Prepare {
+        resolv_conf: network.mounts.resolv_conf.clone(),
+        private: network.mounts.private.clone(),
+        netns: plan.arguments.name.clone(),
+        cgroup_procs: cgroup.map(Cgroup::procs_path),
+    }
+}
+
+fn card(plan: &Plan, run_dir: &RunDir, network: &Network) -> RunCard {
+    RunCard {
+        id: run_dir.id().clone(),
+        pid: std::process::id().cast_signed(),
+        command: plan.command.shown(),
+        user: plan.user.name.clone(),
+        started_ns: now_ns(),
+        interface: network.link.name().to_owned(),
+        netns: plan.arguments.name.clone(),
+    }
+}
+
+async fn wait_until_prepared(line: &mut Line) -> Result<Result<i32, NotStarted>> {
+    let answer = line
+        .await_reply(|reply| match reply {
+            Reply::Prepared { pid } => Some(Ok(*pid)),
+            Reply::NotStarted { message, code } => Some(Err(NotStarted { message: message.clone(), code: *code })),
+            _ => None,
+        })
+        .await?;
+    answer.ok_or_else(|| Error::said("prepare", "the command", "the guardian process was killed"))
+}
+
+/// `-v`: what the command is about to find. A closed standard error changes nothing.
+fn say(network: &Network, probe: &Probe) {
+    use std::io::Write;
+    fn list(items: &[impl ToString]) -> String {
+        items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+    let method = probe.method().map(|method| format!("{method:?}").to_lowercase()).unwrap_or_default();
+    let _ = writeln!(
+        std::io::stderr(),
+        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
+        network.link.name(),
+        network.mtu,
+        list(&network.gateways()),
+        list(&network.targets()),
+        method,
+        list(&network.resolvers()),
+    );
+}

@@ -1,0 +1,46 @@
+//! For a pull request: a table of what differs.
+
+use super::{notes, number, side, threshold, verdict, word};
+use crate::diff::{Change, Difference, How, Measure, Range};
+use crate::format::escape;
+use crate::format::markdown::cell;
+
+pub(super) fn text(difference: &Difference) -> String {
+    let mut text = format!("# Network differences: {}\n\n", verdict(difference));
+    for (name, sides) in [("Old", &difference.old), ("New", &difference.new)] {
+        sides.iter().for_each(|one| text += &format!("- {name}: {}\n", code(&side(one))));
+    }
+    if !difference.is_same() {
+        text += "\n| | What | Which | Old | New |\n|---|---|---|---|---|\n";
+        difference.changes.iter().for_each(|change| text += &row(change));
+    }
+    text += &format!("\nIn this comparison, {}.\n", threshold(difference));
+    for note in notes(difference) {
+        text += &format!("\n- {}\n", code(&note));
+    }
+    text
+}
+
+/// Words of the outside world are in code spans only, where nothing is markup; outside of a table a pipe is one.
+fn code(text: &str) -> String {
+    cell(&escape(text)).replace(r"\|", "|")
+}
+
+fn row(change: &Change) -> String {
+    let side = |pick: fn(&Measure) -> Option<Range>| {
+        let number = |measure: &Measure| {
+            let range = pick(measure)?;
+            let matters = change.how != How::Changed || measure.is_changed;
+            matters.then(|| format!("{} {}", word(measure, change.subject.kind()), number(measure, range)))
+        };
+        change.measures.iter().filter_map(number).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "| {} | {} | {} | {} | {} |\n",
+        change.how.name(),
+        change.subject.kind().name(),
+        cell(&change.subject.to_string()),
+        side(|measure| measure.old),
+        side(|measure| measure.new),
+    )
+}

@@ -1,0 +1,52 @@
+//! For a person: `+` appeared, `-` vanished, `~` changed.
+
+use super::{notes, number, side, threshold, verdict, word};
+use crate::diff::{Change, Difference, How, Kind, Measure};
+use crate::format::escape;
+
+pub(super) fn text(difference: &Difference) -> String {
+    let mut text = String::new();
+    for (name, sides) in [("old", &difference.old), ("new", &difference.new)] {
+        sides.iter().for_each(|one| text += &format!("{name}  {}\n", side(one)));
+    }
+    for kind in Kind::ALL {
+        let changes: Vec<&Change> = difference.changes.iter().filter(|change| change.subject.kind() == kind).collect();
+        if changes.is_empty() {
+            continue;
+        }
+        text += &format!("\n{}\n", kind.name());
+        changes.iter().for_each(|change| text += &line(change));
+    }
+    text += &format!("\n{}\n", verdict(difference));
+    if difference.is_same() || difference.changes.iter().any(|change| change.how == How::Changed) {
+        text += &format!("{}\n", threshold(difference));
+    }
+    notes(difference).iter().for_each(|note| text += &format!("note: {}\n", escape(note)));
+    text
+}
+
+fn line(change: &Change) -> String {
+    let mark = match change.how {
+        How::Appeared => '+',
+        How::Vanished => '-',
+        How::Changed => '~',
+    };
+    let subject = change.subject.to_string();
+    let numbers: Vec<String> = change.measures.iter().filter_map(|measure| said(change, measure)).collect();
+    let numbers = if numbers.is_empty() { String::new() } else { format!("  ({})", numbers.join(", ")) };
+    format!("  {mark} {}{numbers}\n", escape(&subject))
+}
+
+/// What changed, from what to what; of something that is on one side only, how much of it there was.
+fn said(change: &Change, measure: &Measure) -> Option<String> {
+    let word = word(measure, change.subject.kind());
+    match (measure.old, measure.new) {
+        (Some(old), Some(new)) if measure.is_changed => {
+            Some(format!("{word} {} → {}", number(measure, old), number(measure, new)))
+        }
+        (Some(_), Some(_)) | (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => {
+            (change.how != How::Changed).then(|| format!("{word} {}", number(measure, one)))
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The reconciliation and everything that was not observed, also where that is 0.
+
+use std::fmt::Write;
+
+use super::markup::text;
+use crate::flow::{Amount, Difference, PerDirection, RemainderKind};
+use crate::format::summary::units::{count, signed};
+use crate::format::words;
+use crate::report::Report;
+
+/// Whether it closes.
+pub(super) fn verdict(report: &Report) -> String {
+    let balance = &report.balance;
+    let (class, sign) = match balance.state {
+        crate::flow::State::Closed => ("good", "✓"),
+        crate::flow::State::Open => ("bad", "✗"),
+        crate::flow::State::Live | crate::flow::State::Unknown => ("warn", "?"),
+    };
+    let said = words::balance(report);
+    format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> Balance {}.</p>\n", text(&said))
+}
+
+/// Its parts, side by side.
+pub(super) fn table(report: &Report) -> String {
+    let balance = &report.balance;
+    let mut html = String::from(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"Balance\" tabindex=\"0\"><table><caption>Balance: buffers and bytes, as the interface counts them</caption><thead><tr>\
+         <th scope=\"col\">Part</th><th scope=\"col\" class=\"number\">Sent, skbs</th><th scope=\"col\" class=\"number\">Sent, bytes</th>\
+         <th scope=\"col\" class=\"number\">Received, skbs</th><th scope=\"col\" class=\"number\">Received, bytes</th></tr></thead><tbody>\n",
+    );
+    html += &row("Flows", balance.flows);
+    for (kind, amounts) in &balance.remainders {
+        html += &row(name(*kind), *amounts);
+    }
+    html += &row("Counted by netwatch", balance.counted);
+    if let Some(interface) = balance.interface {
+        html += &row("Counted by the interface", interface);
+    }
+    if balance.dropped > 0 {
+        let _ = writeln!(
+            html,
+            "<tr><th scope=\"row\">Dropped by the interface</th><td></td><td></td><td class=\"number\">{}</td><td></td></tr>",
+            count(balance.dropped)
+        );
+    }
+    if let Some(by) = balance.difference {
+        html += &differences("Difference", by);
+    }
+    if balance.unassigned != PerDirection::default() {
+        html += &differences("Counted under no name (a defect of netwatch)", balance.unassigned);
+    }
+    html += "</tbody></table></div>\n";
+    if let Some(file) = &balance.file {
+        let _ = writeln!(
+            html,
+            "<p>The file holds {}; {} of it were left out; difference {} frames, {} bytes.</p>",
+            words::amount(file.frames).replace("skbs", "frames"),
+            words::amount(file.left_out).replace("skbs", "frames"),
+            signed(file.difference.skbs),
+            signed(file.difference.bytes)
+        );
+    }
+    html
+}
+
+fn name(kind: RemainderKind) -> &'static str {
+    match kind {
+        RemainderKind::NonIp => "Neither IP nor ARP",
+        RemainderKind::Malformed => "Unreadable",
+        RemainderKind::Overflow => "Without a flow: table full",
+        RemainderKind::Arp => "Link housekeeping: ARP",
+        RemainderKind::NeighbourDiscovery => "Link housekeeping: neighbour discovery",
+        RemainderKind::Mld => "Link housekeeping: MLD",
+        RemainderKind::Igmp => "Link housekeeping: IGMP",
+    }
+}
+
+fn row(name: &str, PerDirection { egress, ingress }: PerDirection<Amount>) -> String {
+    cells(name, [egress.skbs, egress.bytes, ingress.skbs, ingress.bytes].map(count))
+}
+
+fn differences(name: &str, PerDirection { egress, ingress }: PerDirection<Difference>) -> String {
+    cells(name, [egress.skbs, egress.bytes, ingress.skbs, ingress.bytes].map(signed))
+}
+
+fn cells(name: &str, numbers: [String; 4]) -> String {
+    let numbers = numbers.map(|number| format!("<td class=\"number\">{number}</td>")).concat();
+    format!("<tr><th scope=\"row\">{name}</th>{numbers}</tr>\n")
+}
+
+/// Each kind of loss, by reason.
+pub(super) fn losses(report: &Report) -> String {
+    let losses = words::losses(report);
+    let is_clean = losses.iter().all(|loss| loss.number == 0);
+    let (class, sign, said) = match is_clean {
+        true => ("good", "✓", "Nothing was lost."),
+        false => ("warn", "!", "Some detail was lost. Packets never are: all of them were counted."),
+    };
+    let mut html = format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> {said}</p>\n");
+    html += "<div class=\"scroll\" role=\"region\" aria-label=\"Lost\" tabindex=\"0\"><table><caption>Observations that were missed, by reason</caption><thead><tr><th scope=\"col\">What</th><th scope=\"col\" class=\"number\">Lost</th><th scope=\"col\">Meaning</th></tr></thead><tbody>\n";
+    for loss in losses {
+        let class = if loss.number > 0 { " class=\"warn\"" } else { "" };
+        let _ = writeln!(
+            html,
+            "<tr{class}><th scope=\"row\">{}</th><td class=\"number\">{}</td><td>{}</td></tr>",
+            text(loss.what),
+            count(loss.number),
+            text(loss.means)
+        );
+    }
+    html + "</tbody></table></div>\n"
+}

@@ -1,0 +1,213 @@
+//! Names, protocols and DNS in JSON's shape.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+use crate::format::rfc3339;
+use crate::name::{self, Lookup, Named, ResponseTimes};
+use crate::report::{self, Naming, Report, Shown, Spoken};
+
+#[derive(Serialize)]
+pub(super) struct Name<'a> {
+    name: &'a str,
+    source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    question: Option<&'a str>,
+    first_seen: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Application<'a> {
+    name: &'a str,
+    evidence: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tls<'a> {
+    offered_version: &'a str,
+    alpn: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ja4: Option<&'a str>,
+    post_quantum: bool,
+}
+
+/// What is known of a flow or an endpoint, beside its counters.
+#[derive(Serialize, Default)]
+pub(super) struct Known<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<Name<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<Application<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hidden: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Dns<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolvers: Option<&'a [SocketAddr]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lookups: Option<Vec<JsonLookup<'a>>>,
+    unused: Vec<&'a str>,
+    never_looked_up: &'a [IpAddr],
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonLookup<'a> {
+    name: &'a str,
+    r#type: String,
+    protocol: &'static str,
+    direction: &'static str,
+    asked: u64,
+    answered: u64,
+    unanswered: u64,
+    outcomes: BTreeMap<String, u64>,
+    truncated: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<Response>,
+    first_seen: String,
+    addresses: &'a [IpAddr],
+    aliases: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Response {
+    count: u64,
+    min_ns: u64,
+    mean_ns: u64,
+    max_ns: u64,
+}
+
+#[derive(Serialize)]
+struct Share {
+    flows: u64,
+    wire_bytes: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonNaming {
+    flows: Share,
+    unnamed: Share,
+    hidden: BTreeMap<&'static str, Share>,
+    lost: name::Lost,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of_flow(known: &'a report::KnownFlow) -> Self {
+        let Some(naming) = &known.naming else { return Self::default() };
+        Self {
+            hidden: naming.hidden.iter().map(|why| why.name()).collect(),
+            tls: naming.tls.as_ref().map(Tls::from),
+            ..Self::new(naming.shown.as_ref(), &naming.names, naming.spoken.as_ref())
+        }
+    }
+
+    pub(super) fn of_endpoint(known: &'a report::KnownEndpoint) -> Self {
+        Self::new(known.shown.as_ref(), &known.names, known.spoken.as_ref())
+    }
+
+    fn new(shown: Option<&'a Shown>, names: &'a [Named], spoken: Option<&'a Spoken>) -> Self {
+        Self {
+            name: shown.map(|shown| shown.name.as_str()),
+            name_source: shown.map(|shown| shown.source.name()),
+            names: names.iter().map(Name::from).collect(),
+            application: spoken.map(|spoken| Application { name: &spoken.application, evidence: &spoken.evidence }),
+            ..Self::default()
+        }
+    }
+}
+
+impl<'a> From<&'a Named> for Name<'a> {
+    fn from(named: &'a Named) -> Self {
+        Self {
+            name: named.name.as_str(),
+            source: named.source.name(),
+            question: named.question.as_ref().map(|question| question.as_str()),
+            first_seen: rfc3339(named.first_seen_ns),
+        }
+    }
+}
+
+impl<'a> From<&'a report::Tls> for Tls<'a> {
+    fn from(tls: &'a report::Tls) -> Self {
+        let report::Tls { offered_version, alpn, ja4, post_quantum } = tls;
+        Self { offered_version, alpn, ja4: ja4.as_deref(), post_quantum: *post_quantum }
+    }
+}
+
+impl<'a> From<&'a Report> for Dns<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            resolvers: report.replay.is_none().then_some(&report.dns.resolvers),
+            lookups: Some(lookups(report).collect()),
+            unused: report.naming.unused.iter().map(|name| name.as_str()).collect(),
+            never_looked_up: &report.naming.never_looked_up,
+        }
+    }
+}
+
+impl Dns<'_> {
+    pub(super) fn without_lookups(self) -> Self {
+        Self { lookups: None, ..self }
+    }
+}
+
+/// Each question of DNS.
+pub(super) fn lookups<'a>(report: &'a Report) -> impl Iterator<Item = JsonLookup<'a>> + use<'a> {
+    report.naming.lookups.iter().map(JsonLookup::from)
+}
+
+impl<'a> From<&'a Lookup> for JsonLookup<'a> {
+    fn from(lookup: &'a Lookup) -> Self {
+        Self {
+            name: lookup.question.name.as_str(),
+            r#type: lookup.question.kind.to_string(),
+            protocol: lookup.application.name(),
+            direction: lookup.asked_by.of_flow(),
+            asked: lookup.asked,
+            answered: lookup.answered,
+            unanswered: lookup.unanswered(),
+            outcomes: outcomes(lookup),
+            truncated: lookup.truncated,
+            response: response(&lookup.response),
+            first_seen: rfc3339(lookup.first_seen_ns),
+            addresses: &lookup.addresses,
+            aliases: lookup.aliases.iter().map(|alias| alias.as_str()).collect(),
+        }
+    }
+}
+
+/// By response code in lower case: `noerror`, `nxdomain`.
+fn outcomes(lookup: &Lookup) -> BTreeMap<String, u64> {
+    lookup.outcomes.iter().map(|(rcode, count)| (rcode.to_string().to_ascii_lowercase(), *count)).collect()
+}
+
+fn response(times: &ResponseTimes) -> Option<Response> {
+    let mean_ns = times.mean_ns()?;
+    Some(Response { count: times.count, min_ns: times.min_ns, mean_ns, max_ns: times.max_ns })
+}
+
+impl From<report::Share> for Share {
+    fn from(report::Share { flows, wire_bytes }: report::Share) -> Self {
+        Self { flows, wire_bytes }
+    }
+}
+
+impl From<&Naming> for JsonNaming {
+    fn from(naming: &Naming) -> Self {
+        Self {
+            flows: naming.flows.into(),
+            unnamed: naming.unnamed.into(),
+            hidden: naming.hidden.iter().map(|(why, share)| (why.name(), (*share).into())).collect(),
+            lost: naming.lost,
+        }
+    }
+}

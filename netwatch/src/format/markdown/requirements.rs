@@ -1,0 +1,149 @@
+//! Endpoints brought together to what a firewall's owner asks for: a host, a port, and why.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
+use crate::format::words;
+use crate::policy::has_only_failed;
+use crate::process::ProcessId;
+use crate::report::{KnownEndpoint, KnownFlow, Report, Spoken};
+use crate::wire::Name;
+
+/// Who has to be there.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Host {
+    Named(String),
+    #[default]
+    Unnamed,
+    /// What answers behind the run's own gateway.
+    Resolver,
+    /// Whoever connects from outside.
+    Clients,
+}
+
+/// One of them.
+#[derive(Default)]
+pub(super) struct Requirement {
+    pub host: Host,
+    /// `tcp/443`.
+    pub service: String,
+    /// What is spoken.
+    pub spoken: Option<String>,
+    /// Names of the programs.
+    pub processes: BTreeSet<String>,
+    /// The remote's addresses.
+    pub addresses: BTreeSet<String>,
+    pub connections: u64,
+    pub counters: PerDirection<Counters>,
+}
+
+/// Addresses that are written out.
+const MAX_ADDRESSES: usize = 8;
+
+impl Requirement {
+    /// All that was opened in a direction and came to something, the largest first.
+    pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
+        let mut flows: HashMap<EndpointKey, Vec<&KnownFlow>> = HashMap::new();
+        for known in &report.flows {
+            flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
+        }
+        let mut all: BTreeMap<(Host, String, String), Self> = BTreeMap::new();
+        let wanted =
+            |known: &&KnownEndpoint| known.endpoint.key.direction == direction && !has_only_failed(&known.endpoint);
+        for known in report.endpoints.iter().filter(wanted) {
+            let service = words::service(&known.endpoint.key);
+            for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
+                let host = host(report, known, part.name);
+                // Without a name it is the address that has to be reachable.
+                let address =
+                    if host == Host::Unnamed { words::address(&known.endpoint.key.remote) } else { String::new() };
+                let new = || Self { host: host.clone(), service: service.clone(), ..Self::default() };
+                all.entry((host.clone(), address, service.clone())).or_insert_with(new).add(report, known, part);
+            }
+        }
+        let mut all: Vec<Self> = all.into_values().map(Self::shortened).collect();
+        all.sort_by_key(|requirement| std::cmp::Reverse(requirement.counters.both().wire_bytes));
+        all
+    }
+
+    fn add(&mut self, report: &Report, known: &KnownEndpoint, part: Part<'_>) {
+        let endpoint = &known.endpoint;
+        self.spoken = self.spoken.take().or_else(|| Some(part.spoken?.application.to_string()));
+        let names = part.processes.iter().filter_map(|id| report.processes.get(*id));
+        self.processes.extend(names.map(|process| process.comm.clone()));
+        match report.forwarded_to(endpoint) {
+            [] => drop(self.addresses.insert(words::address(&endpoint.key.remote))),
+            // The gateway is the run's own: what it needs is what answers behind it.
+            resolvers => self.addresses.extend(resolvers.iter().map(|resolver| resolver.ip().to_string())),
+        }
+        self.connections += part.connections;
+        self.counters += part.counters;
+    }
+
+    fn shortened(mut self) -> Self {
+        let more = self.addresses.len().saturating_sub(MAX_ADDRESSES);
+        if more > 1 {
+            self.addresses = self.addresses.into_iter().take(MAX_ADDRESSES).collect();
+            self.addresses.insert(format!("… and {more} more"));
+        }
+        self
+    }
+}
+
+/// What an endpoint carried under one name.
+struct Part<'a> {
+    name: Option<&'a Name>,
+    spoken: Option<&'a Spoken>,
+    processes: BTreeSet<ProcessId>,
+    connections: u64,
+    counters: PerDirection<Counters>,
+}
+
+/// One address may serve several names. Flows that have none, and what was folded, go by the endpoint's.
+fn parts<'a>(known: &'a KnownEndpoint, flows: &[&'a KnownFlow]) -> Vec<Part<'a>> {
+    let own = known.shown.as_ref().map(|shown| &shown.name);
+    let name = |flow: &'a KnownFlow| flow.shown().map(|shown| &shown.name).or(own);
+    let whole = Part {
+        name: flows.first().map_or(own, |flow| name(flow)),
+        spoken: known.spoken.as_ref(),
+        processes: known.processes.iter().copied().collect(),
+        connections: known.endpoint.connections,
+        counters: known.endpoint.counters,
+    };
+    if flows.iter().all(|flow| name(flow) == whole.name) {
+        return vec![whole];
+    }
+    let mut parts: BTreeMap<Option<&Name>, Part<'a>> = BTreeMap::new();
+    let mut rest = Part { name: own, processes: BTreeSet::new(), ..whole };
+    for flow in flows {
+        let spoken = flow.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).or(known.spoken.as_ref());
+        let (connections, counters) = (flow.flow.connections(), flow.flow.counters);
+        rest.connections = rest.connections.saturating_sub(connections);
+        rest.counters = rest.counters.zip(counters, Counters::saturating_sub);
+        let processes = flow.users.iter().map(|user| user.process).collect();
+        put(&mut parts, Part { name: name(flow), spoken, processes, connections, counters });
+    }
+    if !rest.counters.both().is_zero() {
+        put(&mut parts, rest);
+    }
+    parts.into_values().collect()
+}
+
+fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, Part<'a>>, more: Part<'a>) {
+    let Some(part) = parts.get_mut(&more.name) else {
+        parts.insert(more.name, more);
+        return;
+    };
+    part.processes.extend(more.processes);
+    part.connections += more.connections;
+    part.counters += more.counters;
+}
+
+fn host(report: &Report, known: &KnownEndpoint, name: Option<&Name>) -> Host {
+    match (name, known.endpoint.key.direction) {
+        (_, Direction::Ingress) => Host::Clients,
+        _ if !report.forwarded_to(&known.endpoint).is_empty() => Host::Resolver,
+        (Some(name), _) => Host::Named(name.to_string()),
+        (None, _) => Host::Unnamed,
+    }
+}

@@ -1,0 +1,200 @@
+//! The endpoints: chosen, put into rows, and laid out as a table or, where that is too wide, as blocks.
+
+use super::blocks;
+use super::grid::{self, Row};
+use super::line::{Line, Style};
+use super::units::{bytes, count, duration, packets, plural};
+use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote};
+use crate::format::escape;
+use crate::report::{KnownEndpoint, Report};
+
+/// What one row says, before it is laid out.
+pub(super) struct Item {
+    /// The remote's name, where it has one.
+    pub name: Option<String>,
+    /// Other names that it has.
+    pub others: usize,
+    /// Its address; or what the row adds up.
+    pub address: String,
+    /// `tcp/443 tls`; empty for sums.
+    pub service: String,
+    /// `out` or `in`; empty for sums.
+    pub direction: &'static str,
+    pub connections: Option<u64>,
+    pub counters: PerDirection<Counters>,
+    pub handshake_rtt_ns: Option<u64>,
+    pub failed: Failed,
+    pub style: Style,
+}
+
+/// Titles of the table; packets stand before the bytes of the same direction.
+const TITLES: [&str; 9] = ["remote", "service", "dir", "conn", "pkts", "sent", "pkts", "received", "rtt"];
+/// The columns that are aligned left.
+const LEFT: usize = 3;
+
+pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
+    let items = items(report, max);
+    if items.is_empty() {
+        return vec![Line::new(Style::Plain, "nothing was sent or received")];
+    }
+    // Name and address side by side where all of them fit, else the address below.
+    let (side_by_side, below) = (rows(&items, true), rows(&items, false));
+    let rows = if grid::is_roomy(&side_by_side, width) { side_by_side } else { below };
+    grid::lines(&rows, LEFT, width).unwrap_or_else(|| blocks::lines(&items, width))
+}
+
+fn rows(items: &[Item], side_by_side: bool) -> Vec<Row> {
+    let header = Row { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..Row::default() };
+    std::iter::once(header).chain(items.iter().map(|item| row(item, side_by_side))).collect()
+}
+
+/// The largest endpoints, the rest as one, traffic that has no endpoint, and the total; nothing when there was nothing.
+fn items(report: &Report, max: usize) -> Vec<Item> {
+    // A line that says "1 more" takes the place of the one it hides.
+    let shown = if report.endpoints.len() == max + 1 { max + 1 } else { max };
+    let (shown, hidden) = report.endpoints.split_at(shown.min(report.endpoints.len()));
+    let mut items: Vec<Item> = shown.iter().map(|known| item(report, known)).collect();
+    items.extend(rest(&hidden.iter().map(|known| &known.endpoint).collect::<Vec<_>>()));
+    items.extend(without_endpoint(report));
+    if !items.is_empty() {
+        let connections = report.endpoints.iter().map(|known| known.endpoint.connections).sum();
+        items.push(sum("total", Some(connections), report.totals, Style::Strong));
+    }
+    items
+}
+
+fn item(report: &Report, known: &KnownEndpoint) -> Item {
+    let endpoint = &known.endpoint;
+    Item {
+        name: known.shown.as_ref().map(|shown| escape(shown.name.as_str()).into_owned()),
+        others: known.other_names().count(),
+        address: address(report, known),
+        service: service(known),
+        direction: endpoint.key.direction.of_flow(),
+        connections: Some(endpoint.connections),
+        counters: endpoint.counters,
+        handshake_rtt_ns: endpoint.handshake_rtt_ns,
+        failed: endpoint.failed,
+        style: Style::Plain,
+    }
+}
+
+fn address(report: &Report, known: &KnownEndpoint) -> String {
+    let endpoint = &known.endpoint;
+    let address = match endpoint.key.remote {
+        Remote::Address(address) => address.to_string(),
+        Remote::Others => "other remotes".to_owned(),
+    };
+    let Some((first, others)) = report.forwarded_to(endpoint).split_first() else { return address };
+    let resolver = if first.port() == 53 { first.ip().to_string() } else { first.to_string() };
+    let more = if others.is_empty() { String::new() } else { format!(", +{}", others.len()) };
+    format!("{address} (dns → {resolver}{more})")
+}
+
+/// Protocol and port, and what is spoken there if bytes prove it.
+fn service(known: &KnownEndpoint) -> String {
+    let service = port(&known.endpoint.key);
+    match known.spoken.as_ref().filter(|spoken| spoken.is_proven()) {
+        Some(spoken) => format!("{service} {}", escape(&spoken.application)),
+        None => service,
+    }
+}
+
+pub(super) fn port(key: &EndpointKey) -> String {
+    let EndpointKey { remote, protocol, port, fragment, .. } = key;
+    match protocol.name() {
+        None => format!("proto {protocol}"),
+        Some(name) if *fragment => format!("{name} frag"),
+        Some(name) if protocol.has_ports() && matches!(remote, Remote::Address(_)) => format!("{name}/{port}"),
+        Some(name) => name.to_owned(),
+    }
+}
+
+fn rest(hidden: &[&Endpoint]) -> Option<Item> {
+    let first = hidden.first()?;
+    let counters = hidden.iter().map(|endpoint| endpoint.counters).sum();
+    let connections = hidden.iter().map(|endpoint| endpoint.connections).sum();
+    let mut failed = first.failed;
+    hidden[1..].iter().for_each(|endpoint| failed += endpoint.failed);
+    let more = format!("… {} more", count(hidden.len() as u64));
+    Some(Item { failed, ..sum(&more, Some(connections), counters, Style::Plain) })
+}
+
+/// Rows for traffic of the target that belongs to no flow, so that the rows add up to the total.
+fn without_endpoint(report: &Report) -> impl Iterator<Item = Item> {
+    let kinds = [
+        (RemainderKind::Overflow, "(overflow)"),
+        (RemainderKind::NonIp, "(non-IP)"),
+        (RemainderKind::Malformed, "(malformed)"),
+    ];
+    kinds.into_iter().filter_map(|(kind, name)| {
+        let counters = report.remainders.of(kind);
+        (!counters.both().is_zero()).then(|| sum(name, None, counters, Style::Warning))
+    })
+}
+
+fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, style: Style) -> Item {
+    Item {
+        name: None,
+        others: 0,
+        address: name.to_owned(),
+        service: String::new(),
+        direction: "",
+        connections,
+        counters,
+        handshake_rtt_ns: None,
+        failed: Failed::default(),
+        style,
+    }
+}
+
+impl Item {
+    /// `app.example (198.51.100.10, +1 name)`, or only the address.
+    pub(super) fn remote(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.address.clone(), |name| format!("{name} ({})", self.aside()))
+    }
+
+    /// What is said beside or below a name.
+    fn aside(&self) -> String {
+        match self.others {
+            0 => self.address.clone(),
+            others => format!("{}, +{}", self.address, plural(others as u64, "name", "names")),
+        }
+    }
+}
+
+fn row(item: &Item, side_by_side: bool) -> Row {
+    let Counters { packets: sent, wire_bytes: sent_bytes, .. } = item.counters.egress;
+    let Counters { packets: received, wire_bytes: received_bytes, .. } = item.counters.ingress;
+    let is_sum = item.service.is_empty();
+    let cells = vec![
+        if side_by_side { item.remote() } else { item.name.clone().unwrap_or_else(|| item.address.clone()) },
+        item.service.clone(),
+        item.direction.to_owned(),
+        item.connections.map(count).unwrap_or_default(),
+        packets(sent),
+        bytes(sent_bytes),
+        packets(received),
+        bytes(received_bytes),
+        item.handshake_rtt_ns.map_or_else(|| if is_sum { "" } else { "-" }.to_owned(), duration),
+    ];
+    let aside = if side_by_side || item.name.is_none() { String::new() } else { item.aside() };
+    Row { cells, style: item.style, aside, below: failure(&item.failed) }
+}
+
+/// `failed: 1 refused, 1 unanswered (4 tries)`, or nothing.
+pub(super) fn failure(failed: &Failed) -> String {
+    let tries = plural(failed.unanswered_tries, "try", "tries");
+    let kinds = [
+        (failed.refused, "refused".to_owned()),
+        (failed.unanswered, format!("unanswered ({tries})")),
+        (failed.reset, "reset in the handshake".to_owned()),
+        (failed.unreachable, "unreachable (ICMP)".to_owned()),
+    ];
+    let said: Vec<String> = kinds
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, how)| format!("{} {how}", count(*number)))
+        .collect();
+    if said.is_empty() { String::new() } else { format!("failed: {}", said.join(", ")) }
+}

@@ -1,0 +1,109 @@
+//! What is said of names below the endpoints: DNS as a result, and what has no name.
+
+use super::line::Style;
+use super::text::together;
+use super::units::{count, duration, plural};
+use crate::flow::Direction;
+use crate::format::{escape, words};
+use crate::name::Lookup;
+use crate::report::{Naming, Report, Share};
+
+/// Names and addresses that are listed before the rest is only counted.
+const LISTED: usize = 3;
+
+/// Key, style and value of each line; nothing where there was nothing to name.
+pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
+    let naming = &report.naming;
+    let mut facts = Vec::new();
+    if !naming.lookups.is_empty() {
+        facts.push(("dns", Style::Plain, dns(naming)));
+    }
+    if naming.flows.flows > 0 {
+        facts.push(("without a name", Style::Plain, unnamed(naming) + &words::beside_folded(report)));
+    }
+    facts
+}
+
+/// Observations of names that were missed, whatever the reason.
+pub(super) fn lost(report: &Report) -> u64 {
+    let lost = report.naming.lost;
+    let kept = lost.flows + lost.addresses + lost.names + lost.lookups + lost.pending + lost.records;
+    kept + lost.direction_bytes + lost.waiting_bytes + lost.open_flows + lost.http2_broken
+}
+
+/// `3 questions, 3 answers in 0.4 ms, 1 failed; never used: old.example; not looked up: 198.51.100.99`.
+fn dns(naming: &Naming) -> String {
+    let own = || naming.lookups.iter().filter(|lookup| lookup.asked_by == Direction::Egress);
+    let sum = |of: fn(&Lookup) -> u64| own().map(of).sum::<u64>();
+    let mut said = vec![plural(sum(|lookup| lookup.asked), "question", "questions")];
+    said.push(plural(sum(|lookup| lookup.answered), "answer", "answers") + &mean(own()));
+    let failed = sum(Lookup::failed);
+    if failed > 0 {
+        said.push(together(&format!("{} failed", count(failed))));
+    }
+    let mut parts = vec![said.join(", ")];
+    parts.extend(listed("never used", naming.unused.iter().map(|name| escape(name.as_str()).into_owned())));
+    parts.extend(listed("not looked up", naming.never_looked_up.iter().map(ToString::to_string)));
+    parts.join("; ")
+}
+
+/// How long answers took, all together.
+fn mean<'a>(lookups: impl Iterator<Item = &'a Lookup>) -> String {
+    let (sum_ns, measured) = lookups
+        .fold((0, 0), |(sum_ns, measured), lookup| (lookup.response.sum_ns + sum_ns, lookup.response.count + measured));
+    sum_ns
+        .checked_div(measured)
+        .map_or_else(String::new, |mean| together(&format!(" in {} on average", duration(mean))))
+}
+
+fn listed(title: &str, items: impl ExactSizeIterator<Item = String>) -> Option<String> {
+    let rest = items.len().saturating_sub(LISTED);
+    let shown: Vec<String> = items.take(LISTED).collect();
+    let more = if rest > 0 { format!(" and {} more", count(rest as u64)) } else { String::new() };
+    (!shown.is_empty()).then(|| format!("{title}: {}{more}", shown.join(", ")))
+}
+
+/// `1 of 4 flows, 0.2 % of the bytes; hidden: doh in 1 flow`.
+fn unnamed(naming: &Naming) -> String {
+    let Naming { flows, unnamed, hidden, .. } = naming;
+    let all = plural(flows.flows, "flow", "flows");
+    let share = format!("{} of {all}, {} of their bytes", count(unnamed.flows), percent(*unnamed, *flows));
+    let hidden: Vec<String> = hidden
+        .iter()
+        .map(|(why, share)| format!("{} in {}", why.name().replace('_', " "), plural(share.flows, "flow", "flows")))
+        .collect();
+    if hidden.is_empty() { share } else { format!("{share}; hidden: {}", hidden.join(", ")) }
+}
+
+/// Never 0 % of something, nor all of what lacks something.
+fn percent(part: Share, whole: Share) -> String {
+    let (part, whole) = (u128::from(part.wire_bytes), u128::from(whole.wire_bytes));
+    match (part * 1000 + whole / 2).checked_div(whole) {
+        None | Some(0) if part == 0 => together("0 %"),
+        None | Some(0) => together("under 0.1 %"),
+        Some(1000) if part < whole => together("over 99.9 %"),
+        Some(thousandths) if thousandths % 10 == 0 => together(&format!("{} %", thousandths / 10)),
+        Some(thousandths) => together(&format!("{}.{} %", thousandths / 10, thousandths % 10)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_round_to_nothing_or_all() {
+        let share = |wire_bytes| Share { flows: 1, wire_bytes };
+        let known = [
+            (0, 10, "0 %"),
+            (1, 100_000, "under 0.1 %"),
+            (1, 3, "33.3 %"),
+            (3, 3, "100 %"),
+            (99_999, 100_000, "over 99.9 %"),
+            (0, 0, "0 %"),
+        ];
+        for (part, whole, said) in known {
+            assert_eq!(percent(share(part), share(whole)).replace('\u{a0}', " "), said, "{part} of {whole}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What is said of processes: in a few lines below the endpoints, or (`--by process`) as a tree in their place.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::endpoints::port;
+use super::line::{Line, Style};
+use super::text::{command, cut, together, width as width_of};
+use super::units::{bytes, count, plural};
+use crate::flow::{EndpointKey, Remote};
+use crate::format::escape;
+use crate::process::{Attempt, Attribution, Cause, Process, ProcessId, Target, UnixPeer};
+use crate::report::{Attributed, KnownEndpoint, OfProcess, Part, Report};
+
+/// Processes, paths and attempts that are listed before the rest is only counted.
+const LISTED: usize = 3;
+/// Attempts each have a line of their own.
+const ATTEMPTS: usize = 10;
+/// Endpoints of one process in the tree.
+const ENDPOINTS: usize = 10;
+/// Processes in the tree: a build can have thousands.
+const PROCESSES: usize = 200;
+/// Columns of the tree's amounts.
+const AMOUNT: usize = 8;
+
+/// Key, style and value of each line; nothing where nobody was looked for.
+pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
+    let mut facts = Vec::new();
+    if report.processes.attribution == Attribution::On && !report.flows.is_empty() {
+        facts.push(("processes", Style::Plain, used_by(report)));
+    }
+    if !report.processes.unix.is_empty() {
+        facts.push(("unix sockets", Style::Plain, unix(report)));
+    }
+    if !report.attempts.is_empty() {
+        facts.push(("failed attempts", Style::Warning, attempts(report)));
+    }
+    facts
+}
+
+/// Observations of processes that were missed, whatever the reason.
+pub(super) fn lost(report: &Report) -> u64 {
+    report.processes.lost.sum()
+}
+
+/// `curl 1.28 MB, sh 131 B and 3 more; 7 flows by their socket, 1 inferred`.
+fn used_by(report: &Report) -> String {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (process, part) in report.processes.list.iter().zip(report.by_process()) {
+        if part.sum.flows > 0 {
+            *sums.entry(&process.comm).or_default() += part.sum.counters.both().wire_bytes;
+        }
+    }
+    let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));
+    let named = sums.iter().map(|(comm, sum)| together(&format!("{} {}", escape(comm), bytes(*sum))));
+    let Attributed { socket, tuple, netns, nobody, unattributed } = report.attributed();
+    let how = [
+        (socket, "by socket"),
+        (tuple, "inferred from the port"),
+        (netns, "of some process of the command's"),
+        (nobody, "answered by the kernel"),
+        (unattributed, "of a process that is not known any more"),
+    ];
+    let how = how.into_iter().filter(|(flows, _)| *flows > 0);
+    let how: Vec<String> = how.map(|(flows, how)| format!("{} {how}", plural(flows, "flow", "flows"))).collect();
+    let who = if sums.is_empty() { String::new() } else { listed(named) + "; " };
+    who + &how.join(", ")
+}
+
+fn unix(report: &Report) -> String {
+    let peer = |peer: &UnixPeer| {
+        let mut who: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
+        who.sort_unstable();
+        who.dedup();
+        who.truncate(LISTED);
+        let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
+        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(", "), count(peer.connections)))
+    };
+    format!("{}; what answers there is not seen here", listed(report.processes.unix.iter().map(peer)))
+}
+
+fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
+    let rest = items.len().saturating_sub(LISTED);
+    let named: Vec<String> = items.take(LISTED).collect();
+    let more = if rest > 0 { format!(" and {} more", count(rest as u64)) } else { String::new() };
+    named.join(", ") + &more
+}
+
+fn attempts(report: &Report) -> String {
+    let mut lines: Vec<String> = report.attempts.iter().take(ATTEMPTS).map(|one| attempt(report, one)).collect();
+    let rest = report.attempts.len().saturating_sub(ATTEMPTS);
+    if rest > 0 {
+        lines.push(format!("and {} more", count(rest as u64)));
+    }
+    lines.join("\n")
+}
+
+/// `198.51.100.99:8443 tcp: unanswered, 4 tries (curl)`.
+fn attempt(report: &Report, attempt: &Attempt) -> String {
+    let target = match &attempt.target {
+        Target::Address(address) if address.port() == 0 => address.ip().to_string(),
+        Target::Address(address) => address.to_string(),
+        Target::Name(name, kind) => format!("{} {}", escape(name), escape(kind)),
+        Target::Unix(path) => escape(path).into_owned(),
+    };
+    let protocol = attempt.protocol.map(|protocol| format!(" {protocol}")).unwrap_or_default();
+    let tries = match attempt.cause {
+        Cause::Unanswered => format!(", {}", plural(attempt.tries, "try", "tries")),
+        _ if attempt.count > 1 => format!(", {} times", count(attempt.count)),
+        _ => String::new(),
+    };
+    let who = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
+    together(&format!("{target}{protocol}: {}{tries}{who}", cause(&attempt.cause)))
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Unanswered => "unanswered".into(),
+        Cause::Refused => "refused".into(),
+        Cause::Reset => "reset in the handshake".into(),
+        Cause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
+        Cause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
+        Cause::NoPacket => "the call failed at once (see --failed-calls)".into(),
+        // A recording's word, which may be anybody's.
+        Cause::Dns(rcode) => escape(rcode).into_owned(),
+    }
+}
+
+fn comm(report: &Report, id: ProcessId) -> String {
+    report.processes.get(id).map(|process| escape(&process.comm).into_owned()).unwrap_or_default()
+}
+
+/// The processes, their endpoints below each, their children below those.
+pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
+    let mut tree = Tree::new(report, width);
+    tree.lines.push(tree.row("process", Style::Faint, ["sent", "received"].map(str::to_owned)));
+    let top = tree.children.get(&None).cloned().unwrap_or_default();
+    tree.level(&top, "");
+    if report.processes.list.len() > tree.shown {
+        let more = format!("… {} more processes", count((report.processes.list.len() - tree.shown) as u64));
+        let row = tree.row(&more, Style::Plain, Default::default());
+        tree.lines.push(row);
+    }
+    let unknown: Vec<_> = report.flows.iter().filter(|known| known.users.is_empty()).collect();
+    if !unknown.is_empty() {
+        let mut sum = Part::default();
+        unknown.iter().for_each(|known| {
+            sum.flows += 1;
+            sum.counters += known.flow.counters;
+        });
+        let row = tree.row("(of no process)", Style::Faint, amounts(&sum));
+        tree.lines.push(row);
+    }
+    tree.lines
+}
+
+struct Tree<'a> {
+    report: &'a Report,
+    parts: Vec<OfProcess>,
+    children: BTreeMap<Option<ProcessId>, Vec<ProcessId>>,
+    endpoints: HashMap<EndpointKey, &'a KnownEndpoint>,
+    width: usize,
+    shown: usize,
+    lines: Vec<Line>,
+}
+
+impl<'a> Tree<'a> {
+    fn new(report: &'a Report, width: usize) -> Self {
+        let mut children: BTreeMap<_, Vec<ProcessId>> = BTreeMap::new();
+        for (id, process) in (0..).map(ProcessId).zip(&report.processes.list) {
+            children.entry(process.parent).or_default().push(id);
+        }
+        let endpoints = report.endpoints.iter().map(|known| (known.endpoint.key, known)).collect();
+        Self { report, parts: report.by_process(), children, endpoints, width, shown: 0, lines: vec![] }
+    }
+
+    fn level(&mut self, processes: &[ProcessId], lead: &str) {
+        for (at, id) in processes.iter().enumerate() {
+            if self.shown >= PROCESSES {
+                return;
+            }
+            let is_last = at + 1 == processes.len();
+            let (branch, below) = match (lead.is_empty() && self.report.processes.list.len() == 1, is_last) {
+                (true, _) => ("", "  "),
+                (_, true) => ("└ ", "  "),
+                (_, false) => ("├ ", "│ "),
+            };
+            self.process(*id, &format!("{lead}{branch}"), &format!("{lead}{below}"));
+        }
+    }
+
+    fn process(&mut self, id: ProcessId, first: &str, rest: &str) {
+        let (Some(process), Some(part)) = (self.report.processes.get(id), self.parts.get(id.0 as usize).cloned())
+        else {
+            return;
+        };
+        self.shown += 1;
+        let amounts = if part.sum.flows > 0 { amounts(&part.sum) } else { ["-", "-"].map(str::to_owned) };
+        let row = self.row(&format!("{first}{}", title(process)), Style::Strong, amounts);
+        self.lines.push(row);
+        let children = self.children.get(&Some(id)).cloned().unwrap_or_default();
+        let bar = if children.is_empty() { "  " } else { "│ " };
+        let mut endpoints: Vec<(&EndpointKey, &Part)> = part.endpoints.iter().collect();
+        endpoints.sort_by_key(|(key, part)| (std::cmp::Reverse(part.counters.both().wire_bytes), **key));
+        let hidden = endpoints.len().saturating_sub(ENDPOINTS);
+        for (key, part) in endpoints.iter().take(ENDPOINTS) {
+            let row = self.row(&format!("{rest}{bar}{}", self.endpoint(key)), Style::Plain, self::amounts(part));
+            self.lines.push(row);
+        }
+        if hidden > 0 {
+            let row = self.row(&format!("{rest}{bar}… {hidden} more"), Style::Plain, Default::default());
+            self.lines.push(row);
+        }
+        self.level(&children, rest);
+    }
+
+    /// `app.example tcp/443 out`.
+    fn endpoint(&self, key: &EndpointKey) -> String {
+        let name = self
+            .endpoints
+            .get(key)
+            .and_then(|known| known.shown.as_ref())
+            .map(|shown| escape(shown.name.as_str()).into_owned());
+        let remote = name.unwrap_or_else(|| match key.remote {
+            Remote::Address(address) => address.to_string(),
+            Remote::Others => "other remotes".to_owned(),
+        });
+        format!("{remote} {} {}", port(key), key.direction.of_flow())
+    }
+
+    /// What does not fit is cut: a command line can be of any length.
+    fn row(&self, text: &str, style: Style, amounts: [String; 2]) -> Line {
+        let room = self.width.saturating_sub(2 * (AMOUNT + 2)).max(1);
+        let text = cut(text, room);
+        let pad = " ".repeat(room - width_of(&text));
+        let [sent, received] = amounts;
+        Line::new(style, text + &pad).with(Style::Plain, format!("  {sent:>AMOUNT$}  {received:>AMOUNT$}"))
+    }
+}
+
+/// `curl -sS https://app.example/ (4711)`; without its arguments, its name.
+fn title(process: &Process) -> String {
+    let shown = process.cmdline.as_ref().map_or_else(|| escape(&process.comm).into_owned(), |all| command(all));
+    let cut = if process.cmdline_cut && process.cmdline.is_some() { " …" } else { "" };
+    format!("{} [{}] {shown}{cut}", escape(&process.comm), process.pid)
+}
+
+fn amounts(part: &Part) -> [String; 2] {
+    [part.counters.egress.wire_bytes, part.counters.ingress.wire_bytes].map(bytes)
+}

@@ -1,0 +1,152 @@
+//! Tells the event loop that the host's interfaces or their switches have changed. Not what has: everything is looked at again.
+//!
+//! What has to be waited for is rtnetlink's: its connection is a task of the runtime that takes notifications off the socket as they
+//! come and makes an overflowed socket (ENOBUFS) a message like the others. What is asked and answered at once is [`super::netlink`]'s.
+
+use std::convert::Infallible;
+use std::io;
+
+use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use rtnetlink::MulticastGroup;
+use rtnetlink::proto::{Connection, new_connection};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, SocketAddr};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::error::{Error, Result};
+
+/// Interfaces that come, go, or are configured; and `forwarding` and its like, by whoever writes them.
+const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Netconf, MulticastGroup::Ipv6Netconf];
+
+/// Follows the network namespace of the thread that made it, as long as it lives.
+#[derive(Debug)]
+pub struct Changes {
+    /// None when there will be no more.
+    told: Option<watch::Receiver<()>>,
+    task: AbortHandle,
+}
+
+impl Changes {
+    /// Starts following; nothing that happens later is missed. Within a runtime.
+    pub fn follow() -> Result<Self> {
+        let failed = |error| Error::os("follow changes of", "interfaces", error);
+        let (mut connection, _, mut notices) = new_connection::<Notice>(NETLINK_ROUTE).map_err(failed)?;
+        join(&mut connection).map_err(failed)?;
+        // Any number of notices is one reason to look.
+        let (tell, told) = watch::channel(());
+        let task = tokio::spawn(async move {
+            let relay = async { while notices.recv().await.is_ok_and(|_| tell.send(()).is_ok()) {} };
+            tokio::select! { () = connection => {}, () = relay => {} }
+        });
+        Ok(Self { told: Some(told), task: task.abort_handle() })
+    }
+
+    /// Waits until something has changed since the last time. An error once, should the connection end; then for ever.
+    pub async fn next(&mut self) -> Result<()> {
+        let Some(told) = &mut self.told else { return std::future::pending().await };
+        if told.changed().await.is_ok() {
+            return Ok(());
+        }
+        self.told = None;
+        Err(Error::said("follow changes of", "interfaces", "the netlink connection has ended")
+            .hint("interfaces that come from now on carry no answers"))
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// `rtnetlink::new_multicast_connection` does the same for messages that netlink-packet-route can read.
+fn join(connection: &mut Connection<Notice>) -> io::Result<()> {
+    let socket = connection.socket_mut().socket_mut();
+    socket.bind(&SocketAddr::new(0, 0))?;
+    GROUPS.into_iter().try_for_each(|group| socket.add_membership(group as u32))
+}
+
+/// A notification, unread. netlink-packet-route has no type for RTM_NEWNETCONF, and a message that it cannot read would be lost.
+#[derive(Debug)]
+struct Notice;
+
+impl NetlinkDeserializable for Notice {
+    type Error = Infallible;
+
+    fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Infallible> {
+        Ok(Self)
+    }
+}
+
+/// The connection asks for it; none is ever sent.
+impl NetlinkSerializable for Notice {
+    fn message_type(&self) -> u16 {
+        libc::NLMSG_NOOP as u16
+    }
+
+    fn buffer_len(&self) -> usize {
+        0
+    }
+
+    fn serialize(&self, _: &mut [u8]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::host::testing::{in_fresh_namespace, ip};
+
+    fn in_runtime(test: impl AsyncFnOnce(Changes) + Send) {
+        in_fresh_namespace(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { test(Changes::follow().unwrap()).await });
+        });
+    }
+
+    async fn has_changed(changes: &mut Changes) -> bool {
+        timeout(Duration::from_millis(200), changes.next()).await.is_ok_and(|told| told.is_ok())
+    }
+
+    fn set(key: &str, value: &str) {
+        std::fs::write(format!("/proc/sys/net/{key}"), value).unwrap();
+    }
+
+    #[test]
+    fn interfaces_and_switches_are_told_and_nothing_else() {
+        in_runtime(async |mut changes| {
+            assert!(!has_changed(&mut changes).await, "nothing has happened yet");
+            ip("link add eth0 type veth peer name eth1");
+            assert!(has_changed(&mut changes).await, "new interfaces");
+            assert!(!has_changed(&mut changes).await, "told once");
+            for key in ["ipv4/conf/eth0/forwarding", "ipv6/conf/eth0/forwarding", "ipv4/conf/all/forwarding"] {
+                set(key, "1");
+                assert!(has_changed(&mut changes).await, "{key}");
+            }
+            ip("link del eth0");
+            assert!(has_changed(&mut changes).await, "interfaces that go");
+            ip("neigh add 198.51.100.1 lladdr 02:00:00:00:00:01 dev lo");
+            assert!(!has_changed(&mut changes).await, "a neighbour is none of our business");
+        });
+    }
+
+    #[test]
+    fn more_than_the_socket_holds_is_told_too() {
+        in_runtime(async |mut changes| {
+            ip("link add eth0 type veth peer name eth1");
+            // Without a pause for the runtime: the socket's buffer (some 200 kB) overflows, and what follows is lost.
+            for round in 0..3000 {
+                set("ipv4/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });
+                set("ipv6/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });
+            }
+            assert!(has_changed(&mut changes).await);
+            while has_changed(&mut changes).await {}
+            set("ipv4/conf/eth0/forwarding", "1");
+            assert!(has_changed(&mut changes).await, "it goes on after an overflow");
+        });
+    }
+}

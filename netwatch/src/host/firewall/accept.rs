@@ -1,0 +1,123 @@
+//! The rules that let the target through somebody else's chain. Pure.
+
+use super::OpenSpec;
+use crate::host::nft::{ChainInfo, Family, Hook, Rule};
+
+const TRANSPORTS: [(u8, &str); 2] = [(libc::IPPROTO_UDP as u8, "udp"), (libc::IPPROTO_TCP as u8, "tcp")];
+const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
+
+/// Whose tool must be able to read the table afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// `nft`.
+    Native,
+    /// `iptables` on nf_tables: one expression it does not know and it refuses to list the whole table. It reads xtables matches
+    /// in every version, native conntrack and port expressions in new ones at best.
+    Iptables,
+}
+
+impl Style {
+    /// By the names that iptables gives.
+    pub fn of(chain: &ChainInfo) -> Self {
+        let tables = ["filter", "mangle", "raw", "security", "nat"];
+        let iptables = chain.family != Family::Inet
+            && tables.contains(&chain.table.as_str())
+            && ["INPUT", "FORWARD"].contains(&chain.name.as_str());
+        if iptables { Self::Iptables } else { Self::Native }
+    }
+}
+
+/// What belongs at the top of a chain at this hook.
+pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: Family, style: Style) -> Vec<Rule> {
+    let rules = match hook {
+        Hook::Forward => forward(spec, style),
+        Hook::Input => input(spec, family, style),
+        _ => Vec::new(),
+    };
+    rules.into_iter().map(|rule| rule.counter().accept()).collect()
+}
+
+fn forward(spec: &OpenSpec<'_>, style: Style) -> Vec<Rule> {
+    let mut rules = known(style.to(spec.interface), style, spec.publish);
+    rules.push(style.from(spec.interface));
+    rules
+}
+
+/// DNS to the gateway; neighbour discovery, without which IPv6 does not even begin; answers to what the host asked of published ports.
+fn input(spec: &OpenSpec<'_>, family: Family, style: Style) -> Vec<Rule> {
+    let from = || style.from(spec.interface);
+    let mut rules: Vec<Rule> =
+        TRANSPORTS.iter().map(|transport| style.port(from(), *transport, spec.dns_port)).collect();
+    if family != Family::Ip {
+        rules.push(style.protocol(from(), ICMPV6));
+    }
+    if spec.publish || spec.host_loopback {
+        rules.extend(known(from(), style, spec.host_loopback));
+    }
+    rules
+}
+
+/// Packets of known connections, and of those whose destination was translated if so asked.
+fn known(rule: Rule, style: Style, translated: bool) -> Vec<Rule> {
+    match style {
+        Style::Iptables => vec![rule.xtables_match("conntrack", 3, conntrack_info(translated))],
+        Style::Native if translated => vec![rule.clone().established(), rule.destination_translated()],
+        Style::Native => vec![rule.established()],
+    }
+}
+
+impl Style {
+    fn from(self, interface: &str) -> Rule {
+        match self {
+            Self::Native => Rule::new().iifname(interface),
+            Self::Iptables => Rule::new().iptables_in(interface),
+        }
+    }
+
+    fn to(self, interface: &str) -> Rule {
+        match self {
+            Self::Native => Rule::new().oifname(interface),
+            Self::Iptables => Rule::new().iptables_out(interface),
+        }
+    }
+
+    fn protocol(self, rule: Rule, number: u8) -> Rule {
+        match self {
+            Self::Native => rule.protocol(number),
+            Self::Iptables => rule.iptables_protocol(number),
+        }
+    }
+
+    fn port(self, rule: Rule, (number, name): (u8, &'static str), port: u16) -> Rule {
+        let rule = self.protocol(rule, number);
+        match self {
+            Self::Native => rule.destination_port(port),
+            Self::Iptables => rule.xtables_match(name, 0, port_info(name, port)),
+        }
+    }
+}
+
+/// `struct xt_conntrack_mtinfo3` that matches on the state only: `--ctstate RELATED,ESTABLISHED[,DNAT]`.
+fn conntrack_info(translated: bool) -> Vec<u8> {
+    const SIZE: usize = 164;
+    const MATCH_FLAGS: usize = 146;
+    const STATE_MASK: usize = 150;
+    const XT_CONNTRACK_STATE: u16 = 1;
+    const ESTABLISHED: u16 = 1 << 1;
+    const RELATED: u16 = 1 << 2;
+    /// `1 << (IP_CT_NUMBER + 2)`: not a state of the tracker, but this match treats it as one.
+    const DNAT: u16 = 1 << 7;
+    let states = ESTABLISHED | RELATED | if translated { DNAT } else { 0 };
+    let mut info = vec![0; SIZE];
+    info[MATCH_FLAGS..MATCH_FLAGS + 2].copy_from_slice(&XT_CONNTRACK_STATE.to_ne_bytes());
+    info[STATE_MASK..STATE_MASK + 2].copy_from_slice(&states.to_ne_bytes());
+    info
+}
+
+/// `struct xt_udp` or `struct xt_tcp`: source ports from, to; destination ports from, to; and no flags.
+fn port_info(name: &str, port: u16) -> Vec<u8> {
+    let ports = [0, u16::MAX, port, port];
+    let mut info: Vec<u8> = ports.iter().flat_map(|port| port.to_ne_bytes()).collect();
+    info.resize(if name == "tcp" { 12 } else { 10 }, 0);
+    info
+}

@@ -1,0 +1,146 @@
+//! Which chains of other programs would drop the target's packets.
+
+use std::collections::HashSet;
+use std::fs;
+
+use super::Blocked;
+use crate::error::Result;
+use crate::host::nft::{ChainInfo, Family, Hook, Nft, RuleInfo, Term, Verdict};
+
+/// A base chain that drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    pub chain: ChainInfo,
+    pub hook: Hook,
+}
+
+/// What was found, by what can be done about it.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub open: Vec<Foreign>,
+    pub blocked: Vec<Blocked>,
+}
+
+/// Looks at the chains that see forwarded packets, or packets to the host. One message if there are none.
+pub fn foreign(nft: &Nft, interface: &str) -> Result<Found> {
+    let candidates: Vec<Foreign> = nft.chains()?.into_iter().filter_map(candidate).collect();
+    let mut found = Found::default();
+    if candidates.is_empty() {
+        return Ok(found);
+    }
+    let tables = nft.tables()?;
+    let mut rules: Option<((Family, String), Vec<RuleInfo>)> = None;
+    for foreign in candidates {
+        let key = (foreign.chain.family, foreign.chain.table.clone());
+        let owner =
+            tables.iter().find(|table| (table.family, &table.name) == (key.0, &key.1)).and_then(|table| table.owner);
+        // The policy alone decides without a look at the rules, of which there can be tens of thousands.
+        let policy = foreign.chain.base.is_some_and(|base| base.drops);
+        if policy && owner.is_none() {
+            found.open.push(foreign);
+            continue;
+        }
+        let known = rules.take().filter(|(known, _)| *known == key);
+        let (_, all) = match known {
+            Some(known) => rules.insert(known),
+            None => rules.insert((key, nft.rules(foreign.chain.table(), None)?)),
+        };
+        let reach = reach(all, &foreign.chain.name, interface);
+        match owner {
+            _ if !policy && !reach.drops => {}
+            None => found.open.push(foreign),
+            Some(owner) if !reach.names_interface => found.blocked.push(owned(&foreign, owner)),
+            Some(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+fn candidate(chain: ChainInfo) -> Option<Foreign> {
+    let hook = chain.base?.hook.filter(|hook| [Hook::Forward, Hook::Input].contains(hook))?;
+    (!chain.table.starts_with("netwatch-")).then_some(Foreign { chain, hook })
+}
+
+/// What a packet can meet that starts in a chain.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reach {
+    /// A drop or reject.
+    drops: bool,
+    /// A rule about an interface of our name: somebody has opened it for us.
+    names_interface: bool,
+}
+
+fn reach(rules: &[RuleInfo], start: &str, interface: &str) -> Reach {
+    let mut reach = Reach::default();
+    let (mut seen, mut next) = (HashSet::from([start]), vec![start]);
+    while let Some(chain) = next.pop() {
+        for term in rules.iter().filter(|rule| rule.chain == chain).flat_map(|rule| &rule.terms) {
+            match term {
+                // A map can hold any verdict; to be wrong here costs one narrow rule.
+                Term::Verdict(Verdict::Drop) | Term::Reject | Term::VerdictMap => reach.drops = true,
+                Term::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if seen.insert(to) => next.push(to),
+                Term::Verdict(_) => {}
+                Term::InterfaceIn(name) => reach.names_interface |= matches_name(name, interface),
+            }
+        }
+    }
+    reach
+}
+
+/// `eth0` and zeros, or a beginning without any (`nw*`).
+fn matches_name(pattern: &[u8], interface: &str) -> bool {
+    match pattern.iter().position(|byte| *byte == 0) {
+        Some(end) => &pattern[..end] == interface.as_bytes(),
+        None => !pattern.is_empty() && interface.as_bytes().starts_with(pattern),
+    }
+}
+
+fn owned(foreign: &Foreign, owner: u32) -> Blocked {
+    let process = fs::read_to_string(format!("/proc/{owner}/comm")).map(|name| name.trim_end().to_owned());
+    let who = process.map_or_else(|_| "another program".into(), |name| format!("{name} (pid {owner})"));
+    let open = if foreign.chain.table == "firewalld" {
+        "firewall-cmd --zone=trusted --add-interface=nw+".into()
+    } else {
+        let what = if foreign.hook == Hook::Input { "DNS from" } else { "packets from and to" };
+        format!("configure {who} to accept {what} interfaces nw*")
+    };
+    let cause = format!("the table belongs to {who} and nobody else can change it");
+    Blocked { chain: foreign.chain.to_string(), hook: foreign.hook, cause, open }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(chain: &str, terms: &[Term]) -> RuleInfo {
+        RuleInfo { chain: chain.into(), handle: 1, comment: None, terms: terms.to_vec() }
+    }
+
+    fn jump(to: &str) -> Term {
+        Term::Verdict(Verdict::Jump(to.into()))
+    }
+
+    #[test]
+    fn drops_are_found_through_jumps_and_loops_end() {
+        let drop = Term::Verdict(Verdict::Drop);
+        let rules = [
+            rule("a", &[jump("b")]),
+            rule("b", &[jump("a"), jump("c")]),
+            rule("c", &[Term::Verdict(Verdict::Goto("d".into()))]),
+            rule("d", std::slice::from_ref(&drop)),
+            rule("quiet", &[Term::Verdict(Verdict::Accept), jump("nowhere")]),
+            rule("other", &[drop]),
+        ];
+        assert!(reach(&rules, "a", "nw0").drops);
+        assert_eq!(reach(&rules, "quiet", "nw0"), Reach::default());
+    }
+
+    #[test]
+    fn names_match_whole_or_from_the_start() {
+        assert!(matches_name(b"nw", "nw12"));
+        assert!(matches_name(b"nw12\0\0\0", "nw12"));
+        assert!(!matches_name(b"nw\0", "nw12"));
+        assert!(!matches_name(b"eth", "nw12"));
+        assert!(!matches_name(b"", "nw12"));
+    }
+}

@@ -1,0 +1,231 @@
+//! Reads the tables of iptables-legacy, which live beside nf_tables: whether they would drop the target's packets. Changes nothing there,
+//! because its tables can only be replaced as a whole, with everybody else's rules in them.
+//!
+//! `linux/netfilter_ipv4/ip_tables.h`: a table is one block of entries, chains are offsets in it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+use super::Blocked;
+use crate::error::{Error, Result};
+use crate::host::nft::Hook;
+
+/// Where things are in an entry of one family.
+struct Layout {
+    program: &'static str,
+    names: &'static str,
+    family: AddressFamily,
+    level: i32,
+    /// Incoming interface; the outgoing one and the two masks follow, 16 bytes each.
+    interfaces: usize,
+    /// End of what is compared with the packet.
+    conditions: usize,
+    target_offset: usize,
+    size: usize,
+}
+
+const IPV4: Layout = Layout {
+    program: "iptables-legacy",
+    names: "/proc/thread-self/net/ip_tables_names",
+    family: AddressFamily::Inet,
+    level: libc::IPPROTO_IP,
+    interfaces: 16,
+    conditions: 84,
+    target_offset: 88,
+    size: 112,
+};
+
+const IPV6: Layout = Layout {
+    program: "ip6tables-legacy",
+    names: "/proc/thread-self/net/ip6_tables_names",
+    family: AddressFamily::Inet6,
+    level: libc::IPPROTO_IPV6,
+    interfaces: 64,
+    conditions: 136,
+    target_offset: 140,
+    size: 168,
+};
+
+const NAME_SIZE: usize = 32;
+/// `struct ipt_getinfo`: name, valid hooks, five entry points, five policies, number of entries, size.
+const INFO_SIZE: usize = NAME_SIZE + 4 * 13;
+/// `struct ipt_get_entries` up to the entries, which are aligned to eight bytes.
+const ENTRIES_HEADER: usize = NAME_SIZE + 8;
+const GET_INFO: i32 = 64;
+const GET_ENTRIES: i32 = 65;
+
+/// The chains that drop and do not name our interface.
+pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<Blocked>> {
+    let mut blocked = Vec::new();
+    for layout in [IPV4, IPV6] {
+        // No file: no such tables in this kernel. Asking for a table that is not in the list would load it.
+        let names = fs::read_to_string(layout.names).unwrap_or_default();
+        for name in names.lines() {
+            let table = Table::read(&layout, name)?;
+            let hooks = [Hook::Forward, Hook::Input].into_iter().filter(|hook| table.drops(*hook, interface));
+            blocked.extend(hooks.map(|hook| layout.describe(name, hook, dns_port)));
+        }
+    }
+    Ok(blocked)
+}
+
+impl Layout {
+    fn describe(&self, table: &str, hook: Hook, dns_port: u16) -> Blocked {
+        let (chain, rules) = match hook {
+            Hook::Input => (
+                "INPUT",
+                vec![format!("-i nw+ -p udp --dport {dns_port}"), format!("-i nw+ -p tcp --dport {dns_port}")],
+            ),
+            _ => ("FORWARD", vec!["-i nw+".into(), "-o nw+ -m conntrack --ctstate RELATED,ESTABLISHED,DNAT".into()]),
+        };
+        let command = |rule: &String| format!("{} -t {table} -I {chain} {rule} -j ACCEPT", self.program);
+        Blocked {
+            chain: format!("{} -t {table} {chain}", self.program),
+            hook,
+            cause: "netwatch does not change iptables-legacy tables".into(),
+            open: rules.iter().map(command).collect::<Vec<_>>().join(" && "),
+        }
+    }
+}
+
+struct Table<'a> {
+    layout: &'a Layout,
+    valid_hooks: u32,
+    starts: [u32; 5],
+    policies: [u32; 5],
+    entries: Vec<u8>,
+}
+
+impl<'a> Table<'a> {
+    fn read(layout: &'a Layout, name: &str) -> Result<Self> {
+        let fail = |error: io::Error| Error::os("read", format!("{} table {name}", layout.program), error);
+        let socket = socket(layout.family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
+            .map_err(|errno| fail(errno.into()))?;
+        let get = |option, bytes: &mut [u8]| get_option(&socket, layout.level, option, bytes).map_err(fail);
+        let mut info = [0; INFO_SIZE];
+        info[..name.len()].copy_from_slice(name.as_bytes());
+        get(GET_INFO, &mut info)?;
+        let word = |index: usize| u32_at(&info, NAME_SIZE + 4 * index).unwrap_or_default();
+        let mut entries = vec![0; ENTRIES_HEADER + word(12) as usize];
+        entries[..name.len()].copy_from_slice(name.as_bytes());
+        entries[NAME_SIZE..NAME_SIZE + 4].copy_from_slice(&word(12).to_ne_bytes());
+        get(GET_ENTRIES, &mut entries)?;
+        entries.drain(..ENTRIES_HEADER);
+        let five = |first: usize| std::array::from_fn(|index| word(first + index));
+        Ok(Self { layout, valid_hooks: word(0), starts: five(1), policies: five(6), entries })
+    }
+
+    /// Whether packets at this hook can be dropped before a rule that names our interface lets them through.
+    fn drops(&self, hook: Hook, interface: &str) -> bool {
+        let index = hook as usize;
+        if self.valid_hooks & (1 << index) == 0 {
+            return false;
+        }
+        let policy = self.policies[index] as usize;
+        let (mut offset, mut open_in, mut open_out) = (self.starts[index] as usize, false, hook == Hook::Input);
+        while let Some(entry) = self.entry(offset) {
+            match entry.verdict() {
+                ACCEPT if entry.is_unconditional() => return false,
+                ACCEPT => {
+                    open_in |= entry.names_interface(0, interface);
+                    open_out |= entry.names_interface(1, interface);
+                }
+                verdict if self.may_drop(&entry, verdict, &mut HashSet::new()) => return !(open_in && open_out),
+                _ => {}
+            }
+            if offset == policy {
+                return false;
+            }
+            offset += entry.length;
+        }
+        false
+    }
+
+    fn may_drop(&self, entry: &Entry<'_>, verdict: i32, seen: &mut HashSet<usize>) -> bool {
+        match usize::try_from(verdict) {
+            // A jump: the offset of another chain's first entry, or of the next one, which means "go on".
+            Ok(to) if to != entry.offset + entry.length => self.chain_drops(to, seen),
+            Ok(_) => false,
+            Err(_) => verdict == DROP,
+        }
+    }
+
+    /// A chain of users ends with an unconditional return.
+    fn chain_drops(&self, mut offset: usize, seen: &mut HashSet<usize>) -> bool {
+        if !seen.insert(offset) {
+            return false;
+        }
+        while let Some(entry) = self.entry(offset) {
+            match entry.verdict() {
+                RETURN if entry.is_unconditional() => return false,
+                verdict if self.may_drop(&entry, verdict, seen) => return true,
+                _ => offset += entry.length,
+            }
+        }
+        false
+    }
+
+    fn entry(&self, offset: usize) -> Option<Entry<'_>> {
+        let bytes = self.entries.get(offset..)?;
+        let half = |at: usize| Some(usize::from(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
+        let (target, length) = (half(self.layout.target_offset)?, half(self.layout.target_offset + 2)?);
+        let whole = length >= self.layout.size && target >= self.layout.size && bytes.len() >= length;
+        whole.then(|| Entry { layout: self.layout, offset, length, target, bytes: &bytes[..length] })
+    }
+}
+
+/// Verdicts as they stand in the table: `-NF_DROP - 1`, `-NF_ACCEPT - 1`, `XT_RETURN`; targets that do neither go on.
+const DROP: i32 = -1;
+const ACCEPT: i32 = -2;
+const RETURN: i32 = -5;
+const GOES_ON: i32 = i32::MIN;
+
+struct Entry<'a> {
+    layout: &'a Layout,
+    offset: usize,
+    length: usize,
+    target: usize,
+    bytes: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// `struct xt_entry_target`: size, name of 29 bytes, revision; then the verdict of a standard target, whose name is empty.
+    fn verdict(&self) -> i32 {
+        let target = &self.bytes[self.target.min(self.bytes.len())..];
+        let name = target.get(2..31).unwrap_or_default();
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        match &name[..end] {
+            b"" => u32_at(target, 32).map_or(GOES_ON, |verdict| verdict as i32),
+            b"REJECT" | b"DROP" | b"TARPIT" => DROP,
+            _ => GOES_ON,
+        }
+    }
+
+    fn is_unconditional(&self) -> bool {
+        self.target == self.layout.size && self.bytes[..self.layout.conditions].iter().all(|byte| *byte == 0)
+    }
+
+    /// `which` is 0 for `-i`, 1 for `-o`.
+    fn names_interface(&self, which: usize, interface: &str) -> bool {
+        let at = |index: usize| &self.bytes[self.layout.interfaces + 16 * index..][..16];
+        let (name, mask) = (at(which), at(which + 2));
+        let ours = interface.bytes().chain(std::iter::repeat(0));
+        mask[0] != 0 && name.iter().zip(mask).zip(ours).all(|((name, mask), ours)| (name ^ ours) & mask == 0)
+    }
+}
+
+fn get_option(socket: &impl AsRawFd, level: i32, option: i32, bytes: &mut [u8]) -> io::Result<()> {
+    let mut length = bytes.len() as libc::socklen_t;
+    // SAFETY: bytes is valid for writing for the length that is passed.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, bytes.as_mut_ptr().cast(), &raw mut length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}

@@ -1,0 +1,200 @@
+//! Other programs' firewalls: finds the chains that would drop the target's packets, and puts narrow accepts for the run's interface at their
+//! top, since an accept in one table never overrides a drop in another. What cannot be opened is named with the command that does.
+//! Not here: netwatch's own table ([`super::nat`]).
+
+mod accept;
+mod find;
+mod legacy;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+use self::accept::Style;
+use self::find::Foreign;
+use super::nft::{Batch, Family, Hook, Nft, Table};
+use crate::error::{Error, Result};
+use crate::undo::record::Undo;
+use crate::undo::{Journal, RunId};
+
+/// What shall get through.
+#[derive(Debug, Clone)]
+pub struct OpenSpec<'a> {
+    /// The run; marks the rules.
+    pub run: &'a RunId,
+    /// The host-side interface.
+    pub interface: &'a str,
+    /// Where the DNS forwarder listens: 53, or its own port if queries are redirected to it.
+    pub dns_port: u16,
+    /// Ports are published.
+    pub publish: bool,
+    /// The gateway leads to the host's 127.0.0.1.
+    pub host_loopback: bool,
+}
+
+/// A chain that will drop packets of the target, and that netwatch cannot open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The chain as its own tool shows it: `inet firewalld filter_FORWARD`.
+    pub chain: String,
+    /// Which packets it sees.
+    pub hook: Hook,
+    /// Why netwatch cannot open it.
+    pub cause: String,
+    /// The command that opens it, or advice where there is no such command.
+    pub open: String,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the host's firewall may drop the command's packets in {}: {}; open it with: {}",
+            self.chain, self.cause, self.open
+        )
+    }
+}
+
+/// What [`inspect`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// `run` will put an accept at the top of this chain.
+    Opens {
+        /// `ip filter FORWARD`.
+        chain: String,
+        /// Which packets it sees.
+        hook: Hook,
+    },
+    /// `run` cannot open this chain.
+    Blocked(Blocked),
+}
+
+/// Opens what can be opened, each chain recorded first; returns what cannot.
+pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<Blocked>> {
+    let nft = Nft::open()?;
+    let found = find::foreign(&nft, spec.interface)?;
+    let mut blocked = legacy::blocked(spec.interface, spec.dns_port)?;
+    blocked.extend(found.blocked);
+    if found.open.is_empty() {
+        return Ok(blocked);
+    }
+    for foreign in &found.open {
+        journal.record(&foreign.undo(spec.run))?;
+    }
+    let mut all = Batch::new();
+    found.open.iter().for_each(|foreign| foreign.insert(spec, foreign.style(), &mut all));
+    if nft.commit(&all).is_err() {
+        // One chain's refusal undoes the whole batch: now one by one, to know which.
+        blocked.extend(found.open.iter().filter_map(|foreign| open_one(&nft, spec, foreign).err()));
+    }
+    Ok(blocked)
+}
+
+/// What [`open`] would do for a run, for `doctor`.
+pub fn inspect() -> Result<Vec<Finding>> {
+    let interface = "nw00000000";
+    let found = find::foreign(&Nft::open()?, interface)?;
+    let opens =
+        found.open.iter().map(|foreign| Finding::Opens { chain: foreign.chain.to_string(), hook: foreign.hook });
+    let blocked = legacy::blocked(interface, 53)?.into_iter().chain(found.blocked);
+    Ok(opens.chain(blocked.map(Finding::Blocked)).collect())
+}
+
+/// Undoes one [`Undo::ForeignRule`]: takes out the rules with this comment. Idempotent; fine if table or chain is gone.
+pub fn remove(family: u8, table: &str, chain: &str, comment: &str) -> Result<()> {
+    remove_marked(&[Mark { family: known(family, table)?, table, chain, comment }])
+}
+
+/// Undoes every [`Undo::ForeignRule`] among the records, as [`remove`] does, in one transaction: after a deletion the kernel makes the next
+/// one, and the close of the socket, wait for an RCU grace period (6 to 15 ms).
+pub fn remove_all(records: &[Undo]) -> Result<()> {
+    let mut marks = Vec::new();
+    for record in records {
+        if let Undo::ForeignRule { family, table, chain, comment } = record {
+            let mark = Mark { family: known(*family, table)?, table, chain, comment };
+            // Deleting a rule twice fails.
+            if !marks.contains(&mark) {
+                marks.push(mark);
+            }
+        }
+    }
+    remove_marked(&marks)
+}
+
+/// Where rules of ours are, and how to tell them.
+#[derive(PartialEq)]
+struct Mark<'a> {
+    family: Family,
+    table: &'a str,
+    chain: &'a str,
+    comment: &'a str,
+}
+
+fn known(family: u8, table: &str) -> Result<Family> {
+    let fail = || Error::said("remove rules from table", table, format!("there is no family {family}"));
+    Family::from_raw(family).ok_or_else(fail)
+}
+
+fn remove_marked(marks: &[Mark<'_>]) -> Result<()> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let nft = Nft::open()?;
+    // Somebody else may rewrite a chain at the same moment; a second look settles it.
+    remove_found(&nft, marks).or_else(|error| match error.errno() {
+        Some(Errno::ENOENT) => remove_found(&nft, marks),
+        _ => Err(error),
+    })
+}
+
+fn remove_found(nft: &Nft, marks: &[Mark<'_>]) -> Result<()> {
+    let mut batch = Batch::new();
+    for mark in marks {
+        let table = Table { family: mark.family, name: mark.table };
+        for rule in nft.rules(table, Some(mark.chain))? {
+            if rule.comment.as_deref() == Some(mark.comment) {
+                batch.delete_rule(table, mark.chain, rule.handle);
+            }
+        }
+    }
+    nft.commit(&batch)
+}
+
+/// In the form that fits the table, else in nft's own: the kernel may lack what iptables' form needs.
+fn open_one(nft: &Nft, spec: &OpenSpec<'_>, foreign: &Foreign) -> Result<(), Blocked> {
+    let attempt = |style| {
+        let mut batch = Batch::new();
+        foreign.insert(spec, style, &mut batch);
+        nft.commit(&batch)
+    };
+    attempt(foreign.style()).or_else(|_| attempt(Style::Native)).map_err(|error| foreign.refused(&error))
+}
+
+impl Foreign {
+    fn undo(&self, run: &RunId) -> Undo {
+        Undo::ForeignRule {
+            family: self.chain.family as u8,
+            table: self.chain.table.clone(),
+            chain: self.chain.name.clone(),
+            comment: run.comment(),
+        }
+    }
+
+    fn insert(&self, spec: &OpenSpec<'_>, style: Style, batch: &mut Batch) {
+        for rule in accept::rules(spec, self.hook, self.chain.family, style) {
+            batch.insert_rule(self.chain.table(), &self.chain.name, &rule.comment(spec.run.comment()));
+        }
+    }
+
+    fn style(&self) -> Style {
+        Style::of(&self.chain)
+    }
+
+    fn refused(&self, error: &Error) -> Blocked {
+        let direction = if self.hook == Hook::Input { "" } else { " && nft insert rule @ oifname \"nw*\" accept" };
+        let open = format!("nft insert rule @ iifname \"nw*\" accept{direction}").replace('@', &self.chain.to_string());
+        Blocked { chain: self.chain.to_string(), hook: self.hook, cause: error.to_string(), open }
+    }
+}

@@ -1,0 +1,307 @@
+//! Firewalls as people have them, and real packets through them.
+
+use std::time::Instant;
+
+use super::*;
+use crate::host::nat::{Ends, Nat, NatSpec};
+use crate::host::nft::testbed::{Echo, Internet, Namespace, ask};
+use crate::host::nft::{Base, Kind, Rule};
+use crate::undo::{Exclusive, RunDir};
+
+/// A run with NAT on a host with forwarding; what is left to open is the firewall.
+struct Run {
+    internet: Internet,
+    dir: Option<RunDir>,
+    _nat: Nat,
+    _servers: Vec<Echo>,
+}
+
+const GATEWAYS: [&str; 2] = ["10.250.0.1:53", "[2001:db8:2::1]:53"];
+const SERVERS: [&str; 2] = ["198.51.100.1:7", "[2001:db8:1::1]:7"];
+
+impl Run {
+    fn new(firewall: &str) -> Option<Self> {
+        let mut internet = Internet::new()?;
+        internet.forward();
+        let dir = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+        internet.host.sh(&format!("ip link set {} name {}", internet.interface(), dir.id().interface()));
+        internet.run = dir.id().clone();
+        internet.host.sh(firewall);
+        let run = internet.run.clone();
+        let nat = internet.host.run(move || nat(&run));
+        let mut servers: Vec<Echo> = SERVERS.map(|at| Echo::start(&internet.inet, at)).into();
+        servers.extend(GATEWAYS.map(|at| Echo::start(&internet.host, at)));
+        Some(Self { internet, dir: Some(dir), _nat: nat, _servers: servers })
+    }
+
+    fn open(&self) -> Vec<Blocked> {
+        let (run, dir) = (self.internet.run.clone(), self.dir.as_ref().unwrap());
+        let journal = Journal::open(dir).unwrap();
+        self.internet.host.run(move || open(&spec(&run), &journal).unwrap())
+    }
+
+    fn undo(&self) {
+        let records = Journal::read(self.dir.as_ref().unwrap().path()).unwrap();
+        self.internet.host.run(move || {
+            let Some(Undo::ForeignRule { family, table, chain, comment }) = records.first() else { panic!() };
+            remove(*family, table, chain, comment).unwrap();
+            remove_all(&records).unwrap();
+            remove_all(&records).unwrap();
+        });
+    }
+
+    /// Whether the servers and the gateway's DNS answer the target, in both families.
+    fn reached(&self) -> [bool; 4] {
+        // Forget what neighbour discovery knows, or has given up for a second: it must get through too.
+        self.internet.host.sh("ip neigh flush all");
+        self.internet.target.sh("ip neigh flush all");
+        [SERVERS[0], SERVERS[1], GATEWAYS[0], GATEWAYS[1]].map(|to| ask(&self.internet.target, to).is_some())
+    }
+
+    fn ruleset(&self) -> String {
+        self.internet.host.sh("nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'")
+    }
+
+    /// Closed before, open after, and as before in the end.
+    fn opens(&self) -> String {
+        let before = self.ruleset();
+        assert_eq!(self.reached(), [false; 4]);
+        assert_eq!(self.open(), []);
+        let opened = self.ruleset();
+        assert_eq!(self.reached(), [true; 4], "{opened}");
+        assert_eq!(ask(&self.internet.inet, "198.51.100.2:22"), None);
+        self.undo();
+        assert_eq!(self.ruleset(), before);
+        assert_eq!(self.reached(), [false; 4]);
+        opened
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.dir.take().unwrap().remove().unwrap();
+    }
+}
+
+fn spec(run: &RunId) -> OpenSpec<'_> {
+    let interface = Box::leak(run.interface().into_boxed_str());
+    OpenSpec { run, interface, dns_port: 53, publish: false, host_loopback: false }
+}
+
+fn nat(run: &RunId) -> Nat {
+    Nat::install(&NatSpec {
+        run,
+        interface: &run.interface(),
+        ipv4: Some(Ends { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
+        ipv6: Some(Ends { gateway: "2001:db8:2::1".parse().unwrap(), target: "2001:db8:2::2".parse().unwrap() }),
+        masquerade: true,
+        dns_port: None,
+        publish: &["8080:80/udp".parse().unwrap()],
+        host_loopback: false,
+    })
+    .unwrap()
+}
+
+/// What a careful host has: answers to itself, and neighbour discovery on its uplink.
+const IPTABLES: &str = "for t in iptables ip6tables; do
+    $t -P FORWARD DROP; $t -P INPUT DROP
+    $t -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+done
+ip6tables -A INPUT -i eth0 -p ipv6-icmp -j ACCEPT";
+
+#[test]
+fn iptables_policies_are_opened_and_iptables_can_still_read_its_tables() {
+    let Some(run) = Run::new(IPTABLES) else { return };
+    run.opens();
+    run.open();
+    let interface = run.internet.interface();
+    let listing = run.internet.host.sh("iptables -S FORWARD; iptables -S INPUT; ip6tables -S INPUT; iptables -L -v -n");
+    for rule in [
+        format!("-A FORWARD -i {interface} "),
+        format!("-A FORWARD -o {interface} -m conntrack --ctstate RELATED,ESTABLISHED "),
+        format!("-A INPUT -i {interface} -p udp -m udp --dport 53 "),
+        format!("-A INPUT -i {interface} -p tcp -m tcp --dport 53 "),
+        format!("-A INPUT -i {interface} -p ipv6-icmp "),
+    ] {
+        assert!(listing.contains(&rule), "{rule} is missing in\n{listing}");
+    }
+    assert!(!listing.contains("incompatible") && !listing.contains("unsupported"), "{listing}");
+    // Others can go on to use it, and what they add at the top does not hide ours from the undo.
+    run.internet.host.sh("iptables -I FORWARD -i eth7 -j DROP; iptables-save | iptables-restore");
+    run.undo();
+    let listing = run.internet.host.sh("iptables -S; ip6tables -S");
+    assert!(!listing.contains(&interface), "{listing}");
+}
+
+#[test]
+fn iptables_rules_that_reject_are_opened() {
+    let Some(run) = Run::new(
+        "for t in iptables ip6tables; do
+            $t -N side; $t -A side -j REJECT; $t -A FORWARD -j side
+            $t -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+            $t -A INPUT -p udp -j DROP
+        done",
+    ) else {
+        return;
+    };
+    run.opens();
+}
+
+#[test]
+fn nft_chains_are_opened() {
+    let Some(run) = Run::new(
+        "nft -f - <<'END'
+        table inet filter {
+            chain input {
+                type filter hook input priority 0; policy drop;
+                ct state established,related accept
+                iifname eth0 meta l4proto ipv6-icmp accept
+            }
+            chain forward {
+                type filter hook forward priority 10; policy accept;
+                jump zones
+            }
+            chain zones { goto last; }
+            chain last { counter reject with icmpx type admin-prohibited; }
+            chain output { type filter hook output priority 0; policy accept; }
+        }
+        table ip6 more {
+            chain any { type filter hook forward priority -5; policy drop; }
+        }
+END",
+    ) else {
+        return;
+    };
+    let opened = run.opens();
+    let interface = run.internet.interface();
+    let comment = run.internet.run.comment();
+    for rule in [
+        format!("iifname \"{interface}\" counter  accept comment \"{comment}\""),
+        format!("oifname \"{interface}\" ct state established,related counter  accept"),
+        format!("iifname \"{interface}\" udp dport 53 counter  accept"),
+        format!("iifname \"{interface}\" meta l4proto ipv6-icmp counter  accept"),
+    ] {
+        assert!(opened.contains(&rule), "{rule} is missing in\n{opened}");
+    }
+}
+
+#[test]
+fn a_verdict_map_counts_as_a_drop() {
+    let Some(host) = Namespace::new() else { return };
+    host.sh("nft -f - <<'END'
+        table inet t {
+            chain f { type filter hook forward priority 0; policy accept; ct state vmap { invalid : drop, established : accept }; }
+            chain i { type filter hook input priority 0; policy accept; accept; }
+            chain p { type filter hook prerouting priority 0; policy drop; }
+        }
+END");
+    let found = host.run(|| inspect().unwrap());
+    assert_eq!(found, [Finding::Opens { chain: "inet t f".into(), hook: Hook::Forward }]);
+}
+
+#[test]
+fn published_ports_get_through_too() {
+    for firewall in
+        [IPTABLES, "nft 'add table inet f; add chain inet f f { type filter hook forward priority 0; policy drop; }'"]
+    {
+        let Some(run) = Run::new(firewall) else { return };
+        let _server = Echo::start(&run.internet.target, "10.250.0.2:80");
+        run.open();
+        assert_eq!(ask(&run.internet.inet, "198.51.100.2:8080"), None);
+        run.undo();
+        let (id, dir) = (run.internet.run.clone(), run.dir.as_ref().unwrap());
+        let journal = Journal::open(dir).unwrap();
+        run.internet.host.run(move || open(&OpenSpec { publish: true, ..spec(&id) }, &journal).unwrap());
+        assert_eq!(ask(&run.internet.inet, "198.51.100.2:8080").as_deref(), Some("198.51.100.1"));
+        run.undo();
+    }
+}
+
+/// A table like firewalld's with its owner flag.
+fn owned_table(open: bool) -> Nft {
+    let nft = Nft::open().unwrap();
+    let table = Table { family: Family::Inet, name: "firewalld" };
+    let mut batch = Batch::new();
+    batch.create_owned_table(table);
+    for (name, hook) in [("filter_FORWARD", Hook::Forward), ("filter_INPUT", Hook::Input)] {
+        batch.create_chain(table, name, Some(Base { kind: Kind::Filter, hook, priority: 10 }));
+        if open {
+            batch.append_rule(table, name, &Rule::new().iifname("nw00000000").accept());
+        }
+        batch.append_rule(table, name, &Rule::new().drop());
+    }
+    nft.commit(&batch).unwrap();
+    nft
+}
+
+#[test]
+fn a_table_that_belongs_to_somebody_is_named_with_the_command() {
+    let Some(host) = Namespace::new() else { return };
+    host.run(|| {
+        let table = owned_table(false);
+        let found = inspect().unwrap();
+        let Some(Finding::Blocked(blocked)) = found.first() else { panic!("{found:?}") };
+        assert_eq!(found.len(), 2);
+        assert_eq!(blocked.chain, "inet firewalld filter_FORWARD");
+        assert_eq!(blocked.open, "firewall-cmd --zone=trusted --add-interface=nw+");
+        assert!(blocked.cause.contains(" and nobody else can change it"), "{blocked:?}");
+        drop(table);
+        let _table = owned_table(true);
+        assert_eq!(inspect().unwrap(), [], "somebody has opened it");
+    });
+}
+
+#[test]
+fn legacy_tables_are_named_with_the_command_that_works() {
+    let Some(host) = Namespace::new() else { return };
+    host.sh("iptables-legacy -L; ip6tables-legacy -L; iptables-legacy -t nat -L");
+    host.run(|| assert_eq!(inspect().unwrap(), []));
+    host.sh(
+        "iptables-legacy -P FORWARD DROP; ip6tables-legacy -N side; ip6tables-legacy -A side -s 2001:db8::/32 -j REJECT
+        ip6tables-legacy -A INPUT -j side; iptables-legacy -A INPUT -i lo -j ACCEPT; iptables-legacy -A INPUT -j ACCEPT
+        iptables-legacy -A INPUT -j DROP",
+    );
+    let found = host.run(|| inspect().unwrap());
+    let chains: Vec<(String, String)> = found
+        .into_iter()
+        .map(|finding| match finding {
+            Finding::Blocked(blocked) => (blocked.chain, blocked.open),
+            Finding::Opens { .. } => panic!("{finding:?}"),
+        })
+        .collect();
+    let names: Vec<&str> = chains.iter().map(|(chain, _)| chain.as_str()).collect();
+    assert_eq!(names, ["iptables-legacy -t filter FORWARD", "ip6tables-legacy -t filter INPUT"]);
+    chains.iter().for_each(|(_, open)| drop(host.sh(open)));
+    host.run(|| assert_eq!(inspect().unwrap(), []));
+}
+
+#[test]
+fn a_chain_that_is_gone_is_no_error() {
+    let Some(host) = Namespace::new() else { return };
+    host.run(|| {
+        remove(Family::Ip as u8, "filter", "FORWARD", "netwatch:00000000").unwrap();
+        assert!(remove(77, "filter", "FORWARD", "netwatch:00000000").is_err());
+    });
+}
+
+#[test]
+fn it_is_quick() {
+    let Some(run) = Run::new(IPTABLES) else { return };
+    let id = run.internet.run.clone();
+    let journal = Journal::open(run.dir.as_ref().unwrap()).unwrap();
+    let time = move || {
+        let start = Instant::now();
+        open(&spec(&id), &journal).unwrap();
+        start.elapsed()
+    };
+    let (opened, start) = (run.internet.host.run(time), Instant::now());
+    let records = Journal::read(run.dir.as_ref().unwrap().path()).unwrap();
+    run.internet.host.run(move || remove_all(&records).unwrap());
+    let removed = start.elapsed();
+    let start = Instant::now();
+    let nothing = run.internet.target.run(move || {
+        inspect().unwrap();
+        start.elapsed()
+    });
+    println!("opened four chains in {opened:?}, taken out in {removed:?}, nothing to do in {nothing:?}");
+}

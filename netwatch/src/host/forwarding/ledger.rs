@@ -1,0 +1,148 @@
+//! The old values of switches, and which runs use them: one file a network namespace, shared by parallel runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::sysctl;
+use crate::error::{Error, Result};
+use crate::undo::{Exclusive, RunId, root};
+
+/// One switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it was before the first run.
+    pub original: String,
+    /// What netwatch wrote.
+    pub set: String,
+    /// The namespace-wide switch of the same name, when netwatch wrote. If it differs later, somebody switched all of them and this one
+    /// is no longer ours to put back.
+    pub global: Option<String>,
+    /// Who uses it.
+    pub runs: Vec<RunId>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Content {
+    /// To find out whether the namespace still exists.
+    netns_inode: u64,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// The file, read while [`Exclusive`] is held.
+#[derive(Debug)]
+pub struct Ledger<'a> {
+    path: PathBuf,
+    content: Content,
+    _held: &'a Exclusive,
+}
+
+impl<'a> Ledger<'a> {
+    /// That of the thread's own namespace, which has this cookie.
+    pub fn open(cookie: u64, held: &'a Exclusive) -> Result<Self> {
+        let found = Self::find(cookie, held)?;
+        found.map_or_else(
+            || {
+                let content = Content { netns_inode: sysctl::netns_inode()?, entries: BTreeMap::new() };
+                Ok(Self { path: path(cookie)?, content, _held: held })
+            },
+            Ok,
+        )
+    }
+
+    /// That of any namespace, if there is one.
+    pub fn find(cookie: u64, held: &'a Exclusive) -> Result<Option<Self>> {
+        let path = path(cookie)?;
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::os("read", path.display().to_string(), error)),
+        };
+        let content = serde_json::from_slice(&text)
+            .map_err(|error| Error::said("read", path.display().to_string(), error.to_string()))?;
+        Ok(Some(Self { path, content, _held: held }))
+    }
+
+    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+        &self.content.entries
+    }
+
+    pub fn entries_mut(&mut self) -> &mut BTreeMap<String, Entry> {
+        &mut self.content.entries
+    }
+
+    /// Whether this run uses anything.
+    pub fn lists(&self, run: &RunId) -> bool {
+        self.content.entries.values().any(|entry| entry.runs.contains(run))
+    }
+
+    /// Replaces the file at once, so that a run killed meanwhile leaves the old one; removes it when there is nothing left.
+    pub fn save(&self) -> Result<()> {
+        if self.content.entries.is_empty() {
+            return remove(&self.path);
+        }
+        let text = serde_json::to_vec(&self.content).expect("a ledger is plain data");
+        let new = next(&self.path);
+        let fail = |error| Error::os("write", new.display().to_string(), error);
+        fs::write(&new, text).map_err(fail)?;
+        fs::rename(&new, &self.path).map_err(fail)
+    }
+}
+
+/// The cookies of all ledgers.
+pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
+    let root = root()?;
+    let entries = fs::read_dir(&root).map_err(|error| Error::os("read", root.display().to_string(), error))?;
+    let cookie = |name: &str| name.strip_prefix("sysctl-")?.split('.').next()?.parse().ok();
+    Ok(entries.flatten().filter_map(|entry| cookie(entry.file_name().to_str()?)).collect())
+}
+
+/// Removes the ledger if its namespace is gone, and says so.
+pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
+    let Some(ledger) = Ledger::find(cookie, held)? else { return Ok(true) };
+    let dead = !is_alive(ledger.content.netns_inode);
+    if dead {
+        remove(&ledger.path)?;
+    }
+    Ok(dead)
+}
+
+/// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only is not found; nobody can enter it either.
+pub fn is_alive(inode: u64) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.contains(&format!("net:[{inode}]")) || processes().any(|process| has_thread_in(&process, inode))
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).map(|entry| entry.path())
+}
+
+fn has_thread_in(process: &Path, inode: u64) -> bool {
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| fs::metadata(thread.path().join("ns/net")).is_ok_and(|data| data.ino() == inode))
+}
+
+fn path(cookie: u64) -> Result<PathBuf> {
+    Ok(root()?.join(format!("sysctl-{cookie}.json")))
+}
+
+fn next(path: &Path) -> PathBuf {
+    path.with_extension("json.new")
+}
+
+fn remove(path: &Path) -> Result<()> {
+    for path in [path, &next(path)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::os("remove", path.display().to_string(), error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Lets packets pass between the target and whatever interface answers come in by, and puts every switch back when the last run that
+//! used it ends. Not the firewall: what may pass is decided by [`super::nat`] and [`super::firewall`].
+//!
+//! IPv4 looks at the switch of the interface a packet came in by. IPv6 has such a switch (`force_forwarding`) since 6.17; before, only
+//! the one for all interfaces, which also stops them from accepting router advertisements unless `accept_ra` is 2.
+
+mod ledger;
+mod plan;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+
+use self::ledger::Ledger;
+use super::nat::{Guard, Nat};
+use crate::error::Result;
+use crate::undo::record::Undo;
+use crate::undo::{Exclusive, Journal, RunId};
+
+pub use self::sysctl::netns_cookie;
+
+/// Which address families the target has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the families' own names")]
+pub struct Families {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+/// How the kernel lets IPv6 packets be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv6Switch {
+    /// By the interface they came in by (`force_forwarding`, since 6.17).
+    PerInterface,
+    /// By one switch for all (`all.forwarding`).
+    AllInterfaces,
+}
+
+impl Ipv6Switch {
+    /// What this kernel has.
+    pub fn of_kernel() -> Self {
+        if sysctl::exists("ipv6/conf/default/force_forwarding") { Self::PerInterface } else { Self::AllInterfaces }
+    }
+}
+
+/// Which run needs what.
+#[derive(Debug, Clone)]
+pub struct ForwardingSpec {
+    /// The run.
+    pub run: RunId,
+    /// The target's families.
+    pub families: Families,
+    /// The kernel's way; [`Ipv6Switch::of_kernel`] but in tests of the old way.
+    pub ipv6_switch: Ipv6Switch,
+}
+
+/// Forwarding is on as long as this lives. When [`super::changes`] says that interfaces or switches have changed, call [`Forwarding::refresh`].
+///
+/// Drop takes [`Exclusive`]: do not hold it then.
+#[derive(Debug)]
+pub struct Forwarding {
+    spec: ForwardingSpec,
+    cookie: u64,
+    guards: Vec<Guard>,
+}
+
+impl Forwarding {
+    /// Switches forwarding on for all interfaces but `lo`; that of the run's own was [`prepare_interface`]'s work. `nat` drops what
+    /// could pass by it and is not netwatch's. Takes [`Exclusive`].
+    pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat) -> Result<Self> {
+        let cookie = netns_cookie()?;
+        journal.record(&Undo::Forwarding { netns_cookie: cookie })?;
+        let mut forwarding = Self { spec, cookie, guards: Vec::new() };
+        forwarding.refresh(nat)?;
+        Ok(forwarding)
+    }
+
+    /// Looks again: switches on what is new, and lets go of what somebody else has switched on for everybody. Takes [`Exclusive`].
+    pub fn refresh(&mut self, nat: &Nat) -> Result<()> {
+        let held = Exclusive::take()?;
+        let mut ledger = Ledger::open(self.cookie, &held)?;
+        let writes = plan::join(&mut ledger, &self.spec)?;
+        ledger.save()?;
+        let guards = plan::guards(&ledger, &self.spec.run)?;
+        if guards != self.guards {
+            nat.guard(&guards)?;
+            self.guards = guards;
+        }
+        writes.iter().try_for_each(sysctl::Setting::write_if_there)
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        let released = Exclusive::take().and_then(|held| release(&self.spec.run, self.cookie, &held));
+        if let Err(error) = released {
+            eprintln!("netwatch: {error}");
+        }
+    }
+}
+
+/// What [`release`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing of this run is left.
+    Done,
+    /// The switches are in another network namespace that is alive: only a process in it can put them back.
+    OtherNamespace,
+}
+
+/// Undoes [`Undo::Forwarding`]: puts back what this run was the last to use, unless somebody has changed it since. Idempotent.
+pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
+    if netns_cookie != sysctl::netns_cookie()? {
+        let left = Ledger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
+        let alive = left && !ledger::remove_if_dead(netns_cookie, held)?;
+        return Ok(if alive { Released::OtherNamespace } else { Released::Done });
+    }
+    let Some(mut ledger) = Ledger::find(netns_cookie, held)? else { return Ok(Released::Done) };
+    let writes = plan::leave(&mut ledger, run)?;
+    for setting in &writes {
+        setting.write_if_there()?;
+    }
+    ledger.save()?;
+    Ok(Released::Done)
+}
+
+/// Whether the network namespace with this inode is another one than the caller's, and still there.
+pub fn lives_elsewhere(netns_inode: u64) -> Result<bool> {
+    Ok(sysctl::netns_inode()? != netns_inode && ledger::is_alive(netns_inode))
+}
+
+/// Removes what was written down for namespaces that are gone. For `clean`.
+pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
+    ledger::all(held)?.into_iter().try_for_each(|cookie| ledger::remove_if_dead(cookie, held).map(drop))
+}
+
+/// Sets what the run's own interface needs, best before it goes up: forwarding, and none of the host's habits that delay or break a
+/// point-to-point link. Nothing is put back, since the interface goes with the run.
+pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
+    plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::Setting::write)
+}

@@ -1,0 +1,109 @@
+//! Reading and writing the network sysctls of the thread's own network namespace.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::error::{Error, Result};
+
+/// A value to be written. Keys are paths below `/proc/sys/net`: a dot can be part of an interface's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+}
+
+impl Setting {
+    pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.into() }
+    }
+
+    pub fn write(&self) -> Result<()> {
+        self.try_write().map_err(|error| self.explain(error))
+    }
+
+    /// As [`Setting::write`]; fine if the interface has gone.
+    pub fn write_if_there(&self) -> Result<()> {
+        match self.try_write() {
+            Err(error) if is_gone(&error) => Ok(()),
+            result => result.map_err(|error| self.explain(error)),
+        }
+    }
+
+    fn try_write(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path(&self.key))?.write_all(self.value.as_bytes())
+    }
+
+    fn explain(&self, error: io::Error) -> Error {
+        let read_only = matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM));
+        let error = Error::os("set", format!("{}={}", path(&self.key).display(), self.value), error);
+        if read_only {
+            error.hint("/proc/sys cannot be written here; in a container, mount it writable (--privileged) or have the host set it")
+        } else {
+            error
+        }
+    }
+}
+
+/// `None` if there is no such key, as with an interface that has just gone.
+pub fn read(key: &str) -> Result<Option<String>> {
+    match fs::read_to_string(path(key)) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(Error::os("read", path(key).display().to_string(), error)),
+    }
+}
+
+pub fn exists(key: &str) -> bool {
+    path(key).exists()
+}
+
+/// The interfaces that have switches in this family (`ipv4`, `ipv6`), but for `lo` and those of netwatch's runs, which need no ledger.
+pub fn interfaces(family: &str) -> Result<Vec<String>> {
+    let path = path(&format!("{family}/conf"));
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(Error::os("read", path.display().to_string(), error)),
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !is_special(name)).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn is_special(name: &str) -> bool {
+    ["all", "default", "lo"].contains(&name) || name.strip_prefix("nw").and_then(crate::undo::RunId::parse).is_some()
+}
+
+/// Identifies the network namespace for as long as the machine runs; never used again, unlike the inode.
+pub fn netns_cookie() -> Result<u64> {
+    let fail = |error: io::Error| Error::os("read", "network namespace cookie", error);
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|errno| fail(errno.into()))?;
+    let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: cookie and length are valid for writing, and length says how large cookie is.
+    let result = unsafe {
+        use std::os::fd::AsRawFd;
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, value, &raw mut length)
+    };
+    if result == 0 { Ok(cookie) } else { Err(fail(io::Error::last_os_error()).hint("needs Linux 5.14")) }
+}
+
+/// The namespace's inode: what `/proc/*/ns/net` shows.
+pub fn netns_inode() -> Result<u64> {
+    let path = "/proc/thread-self/ns/net";
+    fs::metadata(path).map(|data| data.ino()).map_err(|error| Error::os("read", path, error))
+}
+
+fn path(key: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net").join(key)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}

@@ -1,0 +1,346 @@
+//! Real switches in namespaces, and real packets through them.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::host::nat::{Ends, NatSpec};
+use crate::host::nft::testbed::{Echo, Internet, Namespace, ask};
+use crate::undo::RunDir;
+
+const BOTH: Families = Families { ipv4: true, ipv6: true };
+
+/// A run as far as forwarding is concerned.
+struct Run {
+    forwarding: Option<Forwarding>,
+    nat: Nat,
+    journal: Journal,
+    dir: Option<RunDir>,
+}
+
+impl Run {
+    fn new(switch: Ipv6Switch) -> Self {
+        let mut run = Self::unstarted();
+        run.start(switch);
+        run
+    }
+
+    fn unstarted() -> Self {
+        let dir = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+        let interface = dir.id().interface();
+        let nat = Nat::install(&NatSpec {
+            run: dir.id(),
+            interface: &interface,
+            ipv4: Some(Ends { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
+            ipv6: Some(Ends { gateway: "2001:db8:2::1".parse().unwrap(), target: "2001:db8:2::2".parse().unwrap() }),
+            masquerade: true,
+            dns_port: None,
+            publish: &[],
+            host_loopback: false,
+        });
+        Self { forwarding: None, nat: nat.unwrap(), journal: Journal::open(&dir).unwrap(), dir: Some(dir) }
+    }
+
+    fn start(&mut self, ipv6_switch: Ipv6Switch) {
+        let spec = ForwardingSpec { run: self.id(), families: BOTH, ipv6_switch };
+        self.forwarding = Some(Forwarding::enable(spec, &self.journal, &self.nat).unwrap());
+    }
+
+    fn id(&self) -> RunId {
+        self.dir.as_ref().unwrap().id().clone()
+    }
+
+    fn refresh(&mut self) {
+        self.forwarding.as_mut().unwrap().refresh(&self.nat).unwrap();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.forwarding = None;
+        self.dir.take().unwrap().remove().unwrap();
+    }
+}
+
+const SWITCHES: [&str; 8] = [
+    "ipv4/conf/all/forwarding",
+    "ipv4/conf/eth0/forwarding",
+    "ipv4/conf/eth1/forwarding",
+    "ipv6/conf/all/forwarding",
+    "ipv6/conf/eth0/force_forwarding",
+    "ipv6/conf/eth1/forwarding",
+    "ipv6/conf/eth0/accept_ra",
+    "ipv6/conf/eth1/accept_ra",
+];
+
+/// The values of [`SWITCHES`], a digit each.
+fn switches() -> String {
+    SWITCHES.map(|key| sysctl::read(key).unwrap().unwrap_or("-".into())).concat()
+}
+
+fn set(key: &str, value: &str) {
+    Setting::new(key, value).write().unwrap();
+}
+
+use super::sysctl::Setting;
+
+/// A host with two interfaces, of which eth1 forwards IPv6 already.
+fn host() -> Option<Namespace> {
+    let ns = Namespace::new()?;
+    ns.sh("ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up
+        echo 1 >/proc/sys/net/ipv6/conf/eth1/forwarding");
+    ns.run(|| assert_eq!(switches(), "00000111"));
+    Some(ns)
+}
+
+#[test]
+fn switches_are_shared_by_runs_and_put_back_by_the_last() {
+    let Some(host) = host() else { return };
+    host.run(|| {
+        let first = Run::new(Ipv6Switch::PerInterface);
+        assert_eq!(switches(), "01101111");
+        let second = Run::new(Ipv6Switch::PerInterface);
+        assert_eq!(Journal::read(first.dir.as_ref().unwrap().path()).unwrap().len(), 1);
+        drop(first);
+        assert_eq!(switches(), "01101111");
+        drop(second);
+        assert_eq!(switches(), "00000111");
+        assert!(Ledger::find(netns_cookie().unwrap(), &Exclusive::take().unwrap()).unwrap().is_none());
+    });
+}
+
+#[test]
+fn before_force_forwarding_router_advertisements_are_kept_first() {
+    let Some(host) = host() else { return };
+    host.run(|| {
+        let first = Run::new(Ipv6Switch::AllInterfaces);
+        assert_eq!(switches(), "01110121");
+        let second = Run::new(Ipv6Switch::AllInterfaces);
+        assert_eq!(switches(), "01110121");
+        drop(first);
+        assert_eq!(switches(), "01110121");
+        drop(second);
+        assert_eq!(switches(), "00000111");
+    });
+}
+
+#[test]
+fn what_others_change_meanwhile_is_theirs() {
+    let Some(host) = host() else { return };
+    host.run(|| {
+        let run = Run::new(Ipv6Switch::PerInterface);
+        set("ipv4/conf/eth0/forwarding", "0");
+        drop(run);
+        assert_eq!(switches(), "00000111");
+        // Somebody makes the machine a router: nothing of it is taken back, and nothing guarded any more.
+        let mut run = Run::new(Ipv6Switch::PerInterface);
+        set("ipv4/conf/all/forwarding", "1");
+        set("ipv6/conf/all/forwarding", "1");
+        run.refresh();
+        assert_eq!(run.forwarding.as_ref().unwrap().guards, []);
+        drop(run);
+        assert_eq!(&switches()[..4], "1111");
+    });
+}
+
+#[test]
+fn a_router_is_left_alone() {
+    let Some(host) = host() else { return };
+    host.run(|| {
+        set("ipv4/conf/all/forwarding", "1");
+        set("ipv6/conf/all/forwarding", "1");
+        let before = switches();
+        for switch in [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces] {
+            let run = Run::new(switch);
+            assert_eq!(switches(), before);
+            assert_eq!(run.forwarding.as_ref().unwrap().guards, []);
+            drop(run);
+            assert_eq!(switches(), before);
+        }
+    });
+}
+
+#[test]
+fn new_interfaces_are_followed() {
+    let Some(host) = Namespace::new() else { return };
+    for (switch, on) in [(Ipv6Switch::PerInterface, "01101011"), (Ipv6Switch::AllInterfaces, "01110122")] {
+        let run = host.run(move || {
+            let mut run = Run::new(switch);
+            run.refresh();
+            run
+        });
+        host.sh("ip link add eth0 type veth peer name eth1");
+        host.run(move || {
+            let mut run = run;
+            run.refresh();
+            assert_eq!(switches(), on);
+            assert!(run.forwarding.as_ref().unwrap().guards.contains(&Guard::Ipv4("eth0".into())));
+            drop(run);
+            assert_eq!(switches(), "00000011");
+        });
+        host.sh("ip link del eth0");
+    }
+}
+
+#[test]
+fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
+    let (Some(host), Some(elsewhere)) = (host(), Namespace::new()) else { return };
+    let (run, cookie) = host.run(|| {
+        let mut run = Run::new(Ipv6Switch::AllInterfaces);
+        std::mem::forget(run.forwarding.take());
+        (run, netns_cookie().unwrap())
+    });
+    let id = run.id();
+    let from_elsewhere = move || {
+        let id = id.clone();
+        elsewhere.run(move || release(&id, cookie, &Exclusive::take().unwrap()).unwrap())
+    };
+    assert_eq!(from_elsewhere(), Released::OtherNamespace);
+    let id = run.id();
+    host.run(move || {
+        assert_eq!(switches(), "01110121");
+        for _ in 0..2 {
+            assert_eq!(release(&id, cookie, &Exclusive::take().unwrap()).unwrap(), Released::Done);
+            assert_eq!(switches(), "00000111");
+        }
+    });
+    assert_eq!(from_elsewhere(), Released::Done);
+}
+
+#[test]
+fn ledgers_of_dead_namespaces_are_forgotten() {
+    let (Some(host), Some(elsewhere)) = (host(), Namespace::new()) else { return };
+    let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
+    std::mem::forget(run.forwarding.take());
+    drop(host);
+    let there = move || Ledger::find(cookie, &Exclusive::take().unwrap()).unwrap().is_some();
+    assert!(there());
+    elsewhere.run(|| forget_dead_namespaces(&Exclusive::take().unwrap()).unwrap());
+    assert!(!there());
+}
+
+/// The default route that a router advertisement of `inet` makes on the host.
+fn advertise(internet: &Internet) {
+    internet.host.sh("ip -6 route del default");
+    internet.inet.run(|| {
+        use nix::sys::socket::*;
+        let socket = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6).unwrap();
+        setsockopt(&socket, sockopt::Ipv6MulticastHops, &255).unwrap();
+        let eth0 = nix::net::if_::if_nametoindex("eth0").unwrap();
+        let everybody = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, eth0);
+        // RFC 4861, 4.2: type 134, hop limit 64, no flags, lifetime 1800 s; the kernel fills in the checksum.
+        let advertisement =
+            [134, 0, 0, 0, 64, 0, 1800u16.to_be_bytes()[0], 1800u16.to_be_bytes()[1], 0, 0, 0, 0, 0, 0, 0, 0];
+        sendto(socket.as_raw_fd(), &advertisement, &SockaddrIn6::from(everybody), MsgFlags::empty()).unwrap();
+    });
+    internet
+        .host
+        .sh("for i in $(seq 100); do ip -6 route show default | grep -q 'proto ra' && exit; sleep 0.02; done; exit 1");
+}
+
+#[test]
+fn the_route_of_a_router_advertisement_survives() {
+    let Some(internet) = Internet::new() else { return };
+    advertise(&internet);
+    let has_route = || internet.host.sh("ip -6 route show default").contains("proto ra");
+    // The witness that the test sees the difference: the switch alone deletes the route.
+    internet.host.sh("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
+    assert!(!has_route());
+    internet.host.sh("ip -6 route add default via 2001:db8:1::1");
+    advertise(&internet);
+    for switch in [Ipv6Switch::AllInterfaces, Ipv6Switch::PerInterface] {
+        let run = internet.host.run(move || Run::new(switch));
+        assert!(has_route());
+        internet.host.run(move || drop(run));
+        assert!(has_route());
+    }
+}
+
+#[test]
+fn the_target_gets_through_and_nobody_else() {
+    let (Some(mut internet), Some(other)) = (Internet::new(), Namespace::new()) else { return };
+    internet.host.sh(&format!(
+        "ip link add eth1 type veth peer name eth0 netns {}
+         ip addr add 2001:db8:3::1/64 dev eth1 nodad; ip addr add 203.0.113.1/24 dev eth1; ip link set eth1 up",
+        other.id()
+    ));
+    other.sh("ip addr add 2001:db8:3::2/64 dev eth0 nodad; ip addr add 203.0.113.2/24 dev eth0; ip link set eth0 up
+        ip -6 route add default via 2001:db8:3::1; ip route add default via 203.0.113.1");
+    internet.inet.sh("ip -6 route add 2001:db8:3::/64 via 2001:db8:1::2; ip route add 203.0.113.0/24 via 198.51.100.2");
+    other.until_answer("2001:db8:3::1");
+    let _servers = ["198.51.100.1:7", "[2001:db8:1::1]:7"].map(|at| Echo::start(&internet.inet, at));
+    for switch in [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces] {
+        let run = internet.host.run(Run::unstarted);
+        let (old, new) = (internet.interface(), run.id().interface());
+        internet.host.sh(&format!("ip link set {old} name {new}"));
+        internet.run = run.id();
+        let run = internet.host.run(move || {
+            prepare_interface(&run.id().interface(), BOTH, false).unwrap();
+            let mut run = run;
+            run.start(switch);
+            run
+        });
+        assert_eq!(ask(&internet.target, "198.51.100.1:7").as_deref(), Some("198.51.100.2"));
+        assert_eq!(ask(&internet.target, "[2001:db8:1::1]:7").as_deref(), Some("2001:db8:1::2"));
+        assert_eq!(ask(&other, "198.51.100.1:7"), None);
+        assert_eq!(ask(&other, "[2001:db8:1::1]:7"), None);
+        internet.host.run(move || drop(run));
+    }
+}
+
+#[test]
+fn the_runs_own_interface_is_prepared() {
+    let Some(host) = Namespace::new() else { return };
+    host.sh("ip link add nw12345678 type veth peer name eth0
+        echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 0 >/proc/sys/net/ipv4/conf/default/forwarding");
+    host.run(|| {
+        prepare_interface("nw12345678", BOTH, true).unwrap();
+        let value = |key: &str| sysctl::read(&key.replace('%', "conf/nw12345678")).unwrap().unwrap();
+        let found = ["ipv4/%/forwarding", "ipv4/%/rp_filter", "ipv4/%/route_localnet"].map(value);
+        assert_eq!(found, ["1", "2", "1"]);
+        let found = ["ipv6/%/accept_ra", "ipv6/%/accept_dad", "ipv6/%/force_forwarding"].map(value);
+        assert_eq!(found, ["0", "0", "1"]);
+        assert_eq!(own_again(), 0, "nothing is written twice");
+    });
+}
+
+fn own_again() -> usize {
+    plan::own_interface("nw12345678", BOTH, true).unwrap().len()
+}
+
+#[test]
+fn a_read_only_proc_is_explained() {
+    let Some(host) = host() else { return };
+    // A mount namespace of its own for one thread, in which /proc/sys cannot be written, as in a container.
+    host.run(|| {
+        use nix::mount::{MsFlags, mount};
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        mount(Some("/proc/sys"), "/proc/sys", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, "/proc/sys", None::<&str>, read_only, None::<&str>).unwrap();
+        let run = Run::unstarted();
+        let spec = ForwardingSpec { run: run.id(), families: BOTH, ipv6_switch: Ipv6Switch::PerInterface };
+        let error = Forwarding::enable(spec, &run.journal, &run.nat).unwrap_err().to_string();
+        assert!(error.starts_with("cannot set /proc/sys/net/ipv4/conf/eth0/forwarding=1: "), "{error}");
+        assert!(error.contains("(EROFS): /proc/sys cannot be written here"), "{error}");
+    });
+}
+
+#[test]
+fn it_is_quick() {
+    let Some(host) = host() else { return };
+    let times = host.run(|| {
+        [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces].map(|switch| {
+            let mut run = Run::unstarted();
+            let start = Instant::now();
+            run.start(switch);
+            let on = start.elapsed();
+            let start = Instant::now();
+            run.forwarding = None;
+            (switch, on, start.elapsed())
+        })
+    });
+    println!("switched on in, off in: {times:?}");
+    assert!(times.iter().all(|(_, on, off)| *on + *off < Duration::from_millis(500)));
+}

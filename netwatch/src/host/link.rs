@@ -1,0 +1,492 @@
+//! The veth pair between the host and a run's namespace: makes it, sets its addresses and routes, reads its counters, takes it away. Not
+//! what the host does with the packets (forwarding, NAT) and not the classifier.
+//!
+//! The host's end bears the run's name; the target's is `eth0`, created straight into the namespace. Both are quiet: no router
+//! solicitations, no duplicate address detection, no addresses that we did not set, so that what crosses the link is the program's
+//! traffic, and a little housekeeping: ARP and neighbour discovery of the one neighbour, and MLD for the groups of our addresses. Permanent
+//! neighbour entries would save those few packets, but break the link for a program that changes its MAC address.
+
+mod ready;
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use nix::errno::Errno;
+
+use self::ready::End;
+use super::NETWATCH_GROUP;
+use super::namespace::Namespace;
+use super::netlink::{Message, Netlink, Request, attribute, u32_at, u64_at};
+use super::route::{LINK_LOCAL_GATEWAY, LINK_LOCAL_TARGET, add_address, add_default_route};
+use super::subnet::{Subnet, Subnets};
+use crate::error::{Error, Result};
+
+/// Name of the target's end.
+pub const INNER_INTERFACE: &str = "eth0";
+
+/// What an interface has counted, in its own view: what the host's end received is what the target sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// Socket buffers received.
+    pub rx_packets: u64,
+    /// Bytes received, Ethernet headers included.
+    pub rx_bytes: u64,
+    /// Received and discarded.
+    pub rx_dropped: u64,
+    /// Socket buffers sent.
+    pub tx_packets: u64,
+    /// Bytes sent, Ethernet headers included.
+    pub tx_bytes: u64,
+    /// To be sent and discarded: by veth, when the other end is down. Their bytes are counted nowhere.
+    pub tx_dropped: u64,
+}
+
+/// What to set up.
+#[derive(Debug, Clone)]
+pub struct LinkPlan<'a> {
+    /// Name of the host's end, [`RunId::interface`](crate::undo::RunId::interface).
+    pub interface: &'a str,
+    /// Of both ends, bytes.
+    pub mtu: u32,
+    /// The addresses.
+    pub subnets: Subnets,
+}
+
+/// The link of a run. The kernel removes it behind us when the namespace goes; dropping this does nothing, [`Link::delete`] is for a
+/// namespace that somebody else may keep alive.
+#[derive(Debug)]
+pub struct Link {
+    name: String,
+    index: u32,
+    inner_index: u32,
+    host: Netlink,
+}
+
+impl Link {
+    /// Makes the link between the calling thread's namespace and `namespace`, with addresses and routes. When this returns, packets
+    /// of both families can be sent both ways. `before_up` is called while no packet can have passed yet: whoever counts attaches there.
+    pub fn create(
+        plan: &LinkPlan<'_>,
+        namespace: &mut Namespace,
+        before_up: impl FnOnce(&str, u32) -> Result<()>,
+    ) -> Result<Self> {
+        let mut host = Netlink::route()?;
+        let (index, inner_index) = create_pair(&mut host, plan, namespace)?;
+        let mut link = Self { name: plan.interface.to_owned(), index, inner_index, host };
+        link.configure(plan, namespace, before_up).inspect_err(|_| drop(delete(plan.interface)))?;
+        Ok(link)
+    }
+
+    fn configure(
+        &mut self,
+        plan: &LinkPlan<'_>,
+        namespace: &mut Namespace,
+        before_up: impl FnOnce(&str, u32) -> Result<()>,
+    ) -> Result<()> {
+        before_up(&self.name, self.index)?;
+        let subnets: Vec<Subnet> = [Some(plan.subnets.v4), plan.subnets.v6].into_iter().flatten().collect();
+        let ipv6 = plan.subnets.v6.is_some();
+        let quiet_host = quiet(&self.name, ipv6)?;
+        let quiet_inner = namespace.run_in(|| {
+            if ipv6 {
+                enable_ipv6("lo")?;
+            }
+            quiet(INNER_INTERFACE, ipv6)
+        })??;
+        // The target's end first: what the host's end says when it comes up then arrives, instead of being dropped and counted as such.
+        let mut inner = quiet_inner;
+        inner.push(set_up(1, "lo"));
+        inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
+        inner.extend(subnets.iter().map(|subnet| add_default_route(self.inner_index, subnet.gateway())));
+        namespace.route().batch(&inner)?;
+        let mut outer = quiet_host;
+        outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY));
+        self.host.batch(&outer)?;
+        self.wait_until_ready(namespace, &subnets)
+    }
+
+    fn wait_until_ready(&mut self, namespace: &mut Namespace, subnets: &[Subnet]) -> Result<()> {
+        let (index, inner_index) = (self.index, self.inner_index);
+        let (outer, inner) = (
+            addresses(subnets, Subnet::gateway, LINK_LOCAL_GATEWAY),
+            addresses(subnets, Subnet::target, LINK_LOCAL_TARGET),
+        );
+        ready::wait([
+            End { netlink: namespace.route(), index: inner_index, name: INNER_INTERFACE, addresses: inner },
+            End { netlink: &mut self.host, index, name: &self.name, addresses: outer },
+        ])
+    }
+
+    /// Name of the host's end.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Index of the host's end.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Index of the target's end, in its namespace.
+    pub fn inner_index(&self) -> u32 {
+        self.inner_index
+    }
+
+    fn read(&mut self) -> Result<Message> {
+        let answers = self.host.batch(&[read_request(self.index, &self.name)])?;
+        answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))
+    }
+
+    /// What the host's end has counted so far: live, so not to be balanced. `None` when the interface is gone.
+    pub fn counters(&mut self) -> Result<Option<InterfaceCounters>> {
+        match self.read() {
+            Ok(message) => Ok(Some(counters(&message, &self.name)?)),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the host's end down, then reads its counters. In this order: packets under way would otherwise be counted by the
+    /// interface and not yet by the classifier. `None` when the interface is gone, and what it counted with it.
+    pub fn take_down_and_count(&mut self) -> Result<Option<InterfaceCounters>> {
+        let requests = [set_flags(self.index, &self.name, LinkFlags::empty()), read_request(self.index, &self.name)];
+        match self.host.batch(&requests) {
+            Ok(answers) => {
+                let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))?;
+                Ok(Some(counters(&message, &self.name)?))
+            }
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes both ends now instead of letting the kernel do it when the namespace goes.
+    pub fn delete(mut self) -> Result<()> {
+        delete_with(&mut self.host, &self.name).map(drop)
+    }
+}
+
+/// What the namespace's loopback interface has counted; each packet once as sent and once as received.
+pub fn loopback_counters(namespace: &mut Namespace) -> Result<InterfaceCounters> {
+    let answers = namespace.route().batch(&[read_request(1, "lo")])?;
+    let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer("lo"))?;
+    counters(&message, "lo")
+}
+
+/// Removes an interface of ours by its name, with its other end; false if there is none. For `clean` and the guardian: a named
+/// namespace that others have joined outlives its run, and would keep the link alive.
+pub fn delete(interface: &str) -> Result<bool> {
+    delete_with(&mut Netlink::route()?, interface)
+}
+
+fn delete_with(netlink: &mut Netlink, interface: &str) -> Result<bool> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
+    match netlink.batch(&[Request::new("delete interface", interface, RouteNetlinkMessage::DelLink(message))]) {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the pair and asks for the indices, in one system call.
+fn create_pair(host: &mut Netlink, plan: &LinkPlan<'_>, namespace: &Namespace) -> Result<(u32, u32)> {
+    let pair =
+        Request::new("create interface", plan.interface, RouteNetlinkMessage::NewLink(pair(plan, namespace))).create();
+    let mut answers = host.batch(&[pair, read_by_name(plan.interface)])?;
+    let message = answers.pop().flatten().ok_or_else(|| no_answer(plan.interface))?;
+    let index = u32_at(&message.payload, 4);
+    let peer = message.payload.get(16..).and_then(|all| u32_at(attribute(all, libc::IFLA_LINK)?, 0));
+    index.zip(peer).ok_or_else(|| no_answer(plan.interface))
+}
+
+/// One queue each way: veth passes packets on in the sender's context and has no use for more, and without this the kernel makes one (and
+/// a kobject and an event for udev) for every processor.
+fn pair(plan: &LinkPlan<'_>, namespace: &Namespace) -> LinkMessage {
+    let end = |name: &str| {
+        vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(plan.mtu),
+            LinkAttribute::NumTxQueues(1),
+            LinkAttribute::NumRxQueues(1),
+        ]
+    };
+    let mut peer = LinkMessage::default();
+    peer.attributes = end(INNER_INTERFACE);
+    peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_fd().as_raw_fd()));
+    let mut message = LinkMessage::default();
+    message.attributes = end(plan.interface);
+    message.attributes.push(LinkAttribute::Group(NETWATCH_GROUP));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    message
+}
+
+/// No IPv6 addresses by itself.
+fn address_mode(interface: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])]));
+    Request::new("configure interface", interface, RouteNetlinkMessage::SetLink(message))
+}
+
+/// Those of one end.
+fn addresses(subnets: &[Subnet], own: impl Fn(&Subnet) -> IpAddr, link_local: Ipv6Addr) -> Vec<IpAddr> {
+    let has_v6 = subnets.iter().any(|subnet| !subnet.cidr().is_ipv4());
+    subnets.iter().map(own).chain(has_v6.then_some(link_local.into())).collect()
+}
+
+/// Up, with its addresses.
+fn end(
+    index: u32,
+    name: &str,
+    subnets: &[Subnet],
+    own: impl Fn(&Subnet) -> IpAddr,
+    link_local: Ipv6Addr,
+) -> Vec<Request> {
+    let mut requests = vec![set_up(index, name)];
+    for subnet in subnets {
+        requests.push(add_address(index, own(subnet), subnet.cidr().length()));
+        if !subnet.cidr().is_ipv4() {
+            requests.push(add_address(index, link_local.into(), 64));
+        }
+    }
+    requests
+}
+
+fn set_up(index: u32, name: &str) -> Request {
+    set_flags(index, name, LinkFlags::Up)
+}
+
+fn set_flags(index: u32, name: &str, up: LinkFlags) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = up;
+    message.header.change_mask = LinkFlags::Up;
+    let operation = if up.is_empty() { "take down interface" } else { "bring up interface" };
+    Request::new(operation, name, RouteNetlinkMessage::SetLink(message))
+}
+
+fn read_request(index: u32, name: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    Request::new("read interface", name, RouteNetlinkMessage::GetLink(message))
+}
+
+fn read_by_name(name: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    Request::new("read interface", name, RouteNetlinkMessage::GetLink(message))
+}
+
+fn counters(message: &Message, name: &str) -> Result<InterfaceCounters> {
+    let stats =
+        message.payload.get(16..).and_then(|all| attribute(all, libc::IFLA_STATS64)).ok_or_else(|| no_answer(name))?;
+    // `struct rtnl_link_stats64`: rx and tx packets, bytes, errors, dropped.
+    let number = |position: usize| u64_at(stats, position * 8).ok_or_else(|| no_answer(name));
+    Ok(InterfaceCounters {
+        rx_packets: number(0)?,
+        tx_packets: number(1)?,
+        rx_bytes: number(2)?,
+        tx_bytes: number(3)?,
+        rx_dropped: number(6)?,
+        tx_dropped: number(7)?,
+    })
+}
+
+fn no_answer(name: &str) -> Error {
+    Error::said("read interface", name, "the kernel's answer lacks what was asked for")
+}
+
+/// Router advertisements are nobody's business on this link: the target's end has its routes, and the host must not take routes
+/// from the program it watches. This also stops router solicitations, which there is no rtnetlink attribute for. Returns what is left to
+/// ask of rtnetlink before the interface comes up.
+fn quiet(interface: &str, ipv6: bool) -> Result<Vec<Request>> {
+    match write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra"), "0") {
+        // A kernel without IPv6 (or an MTU too small for it) has nothing to be quiet about, and refuses the request.
+        Err(error) if error.errno() == Some(Errno::ENOENT) && !ipv6 => return Ok(Vec::new()),
+        other => other?,
+    }
+    if ipv6 {
+        enable_ipv6(interface)?;
+    }
+    Ok(vec![address_mode(interface)])
+}
+
+/// On hosts where IPv6 is off by default for new interfaces. `all` stays as it is: the switch of the interface decides.
+fn enable_ipv6(interface: &str) -> Result<()> {
+    write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "0")
+}
+
+fn write_sysctl(path: &str, value: &str) -> Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(Path::new(path))
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .map_err(|error| Error::os("write", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::host::subnet::{Occupied, Wanted};
+    use crate::host::testing::{in_fresh_namespace, ip};
+    use crate::undo::{Exclusive, Journal, RunDir};
+
+    const INTERFACE: &str = "nwtest0";
+
+    fn plan(ipv6: bool) -> LinkPlan<'static> {
+        let subnets = Subnets::choose(&Wanted::default(), ipv6, &Occupied::default(), 3).unwrap();
+        LinkPlan { interface: INTERFACE, mtu: 1420, subnets }
+    }
+
+    /// A link in a made-up host: the test gets both.
+    fn with_link(ipv6: bool, test: impl FnOnce(Namespace, Link, Subnets) + Send) {
+        in_fresh_namespace(|| {
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            let plan = plan(ipv6);
+            let link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
+            test(namespace, link, plan.subnets);
+        });
+    }
+
+    #[test]
+    fn sets_up_both_ends_as_ip_sees_them() {
+        with_link(true, |namespace, link, subnets| {
+            let outer = ip("-d link show nwtest0");
+            for expected in ["mtu 1420", "group 28279", "addrgenmode none", "LOWER_UP", "numtxqueues 1"] {
+                assert!(outer.contains(expected), "{expected} not in {outer}");
+            }
+            let (inner, addresses, v4, v6) = namespace
+                .run_in(|| (ip("-d link show eth0"), ip("-o addr show"), ip("route show"), ip("-6 route show default")))
+                .unwrap();
+            assert!(inner.contains("mtu 1420") && inner.contains("LOWER_UP"), "{inner}");
+            assert!(inner.contains(&format!("eth0@if{}", link.index())), "{inner}");
+            assert!(!addresses.contains("tentative"), "{addresses}");
+            for address in [subnets.v4.target(), subnets.v6.unwrap().target(), LINK_LOCAL_TARGET.into()] {
+                assert!(addresses.contains(&format!(" {address}/")), "{address} not in {addresses}");
+            }
+            assert!(addresses.contains("::1/128") && addresses.contains("127.0.0.1/8"), "{addresses}");
+            assert_eq!(
+                addresses.matches("eth0").count(),
+                3 + 1, /* the label of the IPv4 address */
+                "{addresses}"
+            );
+            assert!(v4.contains(&format!("default via {} dev eth0", subnets.v4.gateway())), "{v4}");
+            assert!(v6.contains(&format!("default via {} dev eth0", subnets.v6.unwrap().gateway())), "{v6}");
+        });
+    }
+
+    #[test]
+    fn has_no_ipv6_where_it_is_not_wanted() {
+        with_link(false, |namespace, _link, _| {
+            assert_eq!(ip("-6 -o addr show dev nwtest0"), "");
+            assert_eq!(namespace.run_in(|| ip("-6 -o addr show dev eth0")).unwrap(), "");
+        });
+    }
+
+    #[test]
+    fn has_ipv6_where_new_interfaces_come_without() {
+        in_fresh_namespace(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            let _link = Link::create(&plan(true), &mut namespace, |_, _| Ok(())).unwrap();
+            assert!(ip("-6 -o addr show dev nwtest0").contains("64:ff9b:1:"));
+            // Nor may the link take routes from what the program says about itself as a router.
+            assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/nwtest0/accept_ra").unwrap(), "0\n");
+        });
+    }
+
+    #[test]
+    fn works_in_the_first_millisecond_both_ways() {
+        with_link(true, |namespace, _link, subnets| {
+            let groups = [ip("-6 maddr show dev nwtest0"), namespace.run_in(|| ip("-6 maddr show dev eth0")).unwrap()];
+            assert!(groups[0].contains("ff02::1:ff00:1") && groups[1].contains("ff02::1:ff00:2"), "{groups:?}");
+            let started = Instant::now();
+            for subnet in [subnets.v6.unwrap(), subnets.v4] {
+                let outside = TcpListener::bind((subnet.gateway(), 0)).unwrap();
+                let inside = namespace.run_in(|| TcpListener::bind((subnet.target(), 0)).unwrap()).unwrap();
+                let to = outside.local_addr().unwrap();
+                namespace.run_in(|| TcpStream::connect(to).unwrap()).unwrap();
+                TcpStream::connect(inside.local_addr().unwrap()).unwrap();
+            }
+            // A lost first packet would cost a second (the SYN's, or the neighbour solicitation's, time-out).
+            assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+        });
+    }
+
+    #[test]
+    fn counts_what_crosses_and_reads_it_after_going_down() {
+        with_link(false, |mut namespace, mut link, subnets| {
+            let outside = UdpSocket::bind((subnets.v4.gateway(), 0)).unwrap();
+            let to = outside.local_addr().unwrap();
+            namespace
+                .run_in(|| {
+                    let socket = UdpSocket::bind((subnets.v4.target(), 0)).unwrap();
+                    for _ in 0..10 {
+                        socket.send_to(&[0; 100], to).unwrap();
+                    }
+                    let local = UdpSocket::bind("127.0.0.1:0").unwrap();
+                    local.send_to(&[0; 8], local.local_addr().unwrap()).unwrap();
+                })
+                .unwrap();
+            assert!(link.counters().unwrap().unwrap().rx_packets >= 10);
+            let counters = link.take_down_and_count().unwrap().unwrap();
+            let arp = counters.rx_packets - 10;
+            assert_eq!(counters.rx_bytes, 10 * (14 + 20 + 8 + 100) + arp * 42);
+            assert_eq!(loopback_counters(&mut namespace).unwrap().tx_packets, 1);
+            assert!(ip("link show nwtest0").contains("state DOWN"));
+        });
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_is_unknown_not_zero() {
+        with_link(false, |_namespace, mut link, _| {
+            ip("link delete nwtest0");
+            assert_eq!(link.counters().unwrap(), None);
+            assert_eq!(link.take_down_and_count().unwrap(), None);
+            assert!(!delete(INTERFACE).unwrap());
+            link.delete().unwrap();
+        });
+    }
+
+    #[test]
+    fn goes_with_the_namespace() {
+        with_link(true, |namespace, _link, _| {
+            drop(namespace);
+            let started = Instant::now();
+            while Path::new("/proc/sys/net/ipv4/conf/nwtest0").exists() {
+                assert!(started.elapsed() < Duration::from_secs(5), "the link is still there");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_an_error_that_says_so() {
+        in_fresh_namespace(|| {
+            ip("link add nwtest0 type veth peer name other");
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            let error = Link::create(&plan(true), &mut namespace, |_, _| Ok(())).unwrap_err();
+            assert!(error.to_string().starts_with("cannot create interface nwtest0: "), "{error}");
+            assert_eq!(error.errno(), Some(Errno::EEXIST));
+        });
+    }
+}

@@ -1,0 +1,345 @@
+//! The name of a namespace as iproute2 knows it: a bind mount at `/run/netns/NAME`, and a resolv.conf in `/etc/netns/NAME` for those
+//! who join. Not the namespace itself. What is made here goes when the journal is undone; both under [`crate::undo::Exclusive`], because runs
+//! share the directories.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::error::{Error, Result};
+use crate::undo::Journal;
+use crate::undo::record::{Inode, Undo};
+
+const RUN_NETNS: &str = "/run/netns";
+const ETC_NETNS: &str = "/etc/netns";
+
+/// A name that is ours until the journal is undone.
+#[derive(Debug)]
+pub struct Named {
+    name: String,
+}
+
+/// Says why this cannot be the name of a namespace. The rules are iproute2's: a file name.
+pub fn validate(name: &str) -> Result<()> {
+    let fine = !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != "..";
+    if !fine {
+        return Err(Error::said("name namespace", name, "not a valid name").hint("use a file name without slashes"));
+    }
+    if Path::new(RUN_NETNS).join(name).symlink_metadata().is_ok() {
+        return Err(taken(name));
+    }
+    Ok(())
+}
+
+fn taken(name: &str) -> Error {
+    Error::os("name namespace", name, Errno::EEXIST).hint(format!("choose another; `ip netns delete {name}` frees it"))
+}
+
+impl Named {
+    /// Gives the namespace behind `file` a name. Every step is in the journal before it is taken.
+    pub fn create(name: &str, file: &File, journal: &Journal) -> Result<Self> {
+        make_directory(Path::new(RUN_NETNS), journal)?;
+        share_directory(journal)?;
+        let named = Self { name: name.to_owned() };
+        named.mount(file, journal)?;
+        Ok(named)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn mount(&self, file: &File, journal: &Journal) -> Result<()> {
+        let path = Path::new(RUN_NETNS).join(&self.name);
+        let shown = path.display().to_string();
+        let netns =
+            Inode::from(&file.metadata().map_err(|error| Error::os("look at", "the network namespace", error))?);
+        let name = |file| Undo::Name { path: path.clone(), file, netns };
+        if !place(&path, &[], 0o444, name, journal)? {
+            return Err(taken(&self.name));
+        }
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        mount(Some(source.as_str()), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|errno| Error::os("mount namespace at", shown, errno))
+    }
+
+    /// Writes `/etc/netns/NAME/resolv.conf`, which `ip netns exec` mounts over /etc/resolv.conf for those who join. One that is there
+    /// already is the user's and stays untouched; then this returns false.
+    pub fn provide_resolv_conf(&self, contents: &str, journal: &Journal) -> Result<bool> {
+        let directory = Path::new(ETC_NETNS).join(&self.name);
+        let path = directory.join("resolv.conf");
+        if path.symlink_metadata().is_ok() {
+            return Ok(false);
+        }
+        make_directory(Path::new(ETC_NETNS), journal)?;
+        make_directory(&directory, journal)?;
+        let file = |inode| Undo::File { path: path.clone(), inode: Some(inode) };
+        place(&path, contents.as_bytes(), 0o644, file, journal)
+    }
+}
+
+/// `/run/netns` as `ip netns add` makes it: a shared mount, so that a name reaches the other mount namespaces and can be unmounted
+/// there again. If it was us who made it, it goes again, unless somebody else's names are in it by then.
+fn share_directory(journal: &Journal) -> Result<()> {
+    // iproute2 takes this lock for the same purpose, so that the directory is mounted on itself once.
+    let directory = File::open(RUN_NETNS).map_err(|error| Error::os("open", RUN_NETNS, error))?;
+    let _lock =
+        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", RUN_NETNS, errno))?;
+    let share = || mount(None::<&str>, RUN_NETNS, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    match share() {
+        Ok(()) => return Ok(()),
+        Err(Errno::EINVAL) => {} // Not a mount point yet.
+        Err(errno) => return Err(Error::os("share mount", RUN_NETNS, errno)),
+    }
+    journal.record(&Undo::Mount { path: RUN_NETNS.into() })?;
+    mount(Some(RUN_NETNS), RUN_NETNS, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .and_then(|()| share())
+        .map_err(|errno| Error::os("share mount", RUN_NETNS, errno))
+}
+
+/// Puts a file at `path`, complete, if nothing is there; false if something is. It is written under another name and linked: linking, like
+/// iproute2's way to make a name (O_EXCL), works for one of any number who try. And what the file is known by is in the journal before it can
+/// be seen, so that somebody else's file at that place is never taken for ours.
+fn place(path: &Path, contents: &[u8], mode: u32, undo: impl FnOnce(Inode) -> Undo, journal: &Journal) -> Result<bool> {
+    let draft = path.with_file_name(format!(".netwatch-{}", journal.run()));
+    let failed = |error| Error::os("write", path.display().to_string(), error);
+    journal.record(&Undo::File { path: draft.clone(), inode: None })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft).map_err(failed)?;
+    file.write_all(contents).map_err(failed)?;
+    journal.record(&undo(Inode::from(&file.metadata().map_err(failed)?)))?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft).map_err(failed)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true).map_err(failed),
+    }
+}
+
+fn make_directory(path: &Path, journal: &Journal) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    journal.record(&Undo::Directory { path: path.to_owned() })?;
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::os("create", path.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The resolv.conf that iproute2 would mount for those who join `name`, if the user wrote one.
+pub fn resolv_conf_of(name: &str) -> Option<PathBuf> {
+    Some(Path::new(ETC_NETNS).join(name).join("resolv.conf")).filter(|path| path.is_file())
+}
+
+/// Undoes [`Undo::Mount`]. Not while anybody's names are in it: without MNT_DETACH, which would take them along, the kernel refuses then.
+pub fn undo_mount(path: &Path) -> Result<()> {
+    match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
+        // Not a mount point, or not there: somebody was here before us.
+        Ok(()) | Err(Errno::EBUSY | Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(Error::os("unmount", path.display().to_string(), errno)),
+    }
+}
+
+/// Undoes [`Undo::Name`]: unmounts, then removes the mount point, each only if it is what was recorded.
+pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
+    if inode_at(path)? == Some(netns) {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(Error::os("unmount", path.display().to_string(), errno)),
+        }
+    }
+    undo_file(path, Some(file))
+}
+
+/// Undoes [`Undo::File`]: one that is somebody else's stays.
+pub fn undo_file(path: &Path, inode: Option<Inode>) -> Result<()> {
+    if inode.is_some() && inode_at(path)? != inode {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::os("remove", path.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is at this path, which may be a mount; none if nothing is.
+fn inode_at(path: &Path) -> Result<Option<Inode>> {
+    match path.symlink_metadata() {
+        Ok(data) => Ok(Some(Inode::from(&data))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(Error::os("look at", path.display().to_string(), error)),
+    }
+}
+
+/// Undoes [`Undo::Directory`]: one that is not empty, or that others use as a mount point, stays.
+pub fn undo_directory(path: &Path) -> Result<()> {
+    match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, path, nix::unistd::UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST | Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(Error::os("remove", path.display().to_string(), errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::namespace::Namespace;
+    use crate::host::testing::{in_fresh_namespace, ip};
+    use crate::undo::{Exclusive, RunDir};
+
+    fn with_journal(test: impl FnOnce(&Path, &Journal) + Send) {
+        in_fresh_namespace(|| {
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            test(run.path(), &Journal::open(&run).unwrap());
+        });
+    }
+
+    fn etc_netns_is_there() -> bool {
+        Path::new(ETC_NETNS).exists()
+    }
+
+    #[test]
+    fn refuses_what_iproute2_refuses() {
+        for name in ["", ".", "..", "a/b", "/", &"x".repeat(256)] {
+            assert!(validate(name).is_err(), "{name:?}");
+        }
+        assert!(validate("nw-not-there").is_ok());
+    }
+
+    #[test]
+    fn can_be_joined_and_is_gone_afterwards() {
+        with_journal(|dir, journal| {
+            let namespace = Namespace::create(Some("nwtest-join"), journal).unwrap();
+            namespace.named().unwrap().provide_resolv_conf("nameserver 198.51.100.1\n", journal).unwrap();
+            assert!(ip("netns list").contains("nwtest-join"));
+            assert!(ip("netns exec nwtest-join cat /etc/resolv.conf").contains("198.51.100.1"));
+            let recorded = Journal::read(dir).unwrap();
+            let at = |wanted: &str| {
+                recorded.iter().any(|undo| matches!(undo, Undo::Name { path, .. } | Undo::File { path, .. } if path == Path::new(wanted)))
+            };
+            assert!(at("/run/netns/nwtest-join") && at("/etc/netns/nwtest-join/resolv.conf"), "{recorded:?}");
+            drop(namespace);
+            undo_all(dir);
+            assert!(!Path::new(RUN_NETNS).exists());
+            assert!(!etc_netns_is_there() || !Path::new("/etc/netns/nwtest-join").exists());
+        });
+    }
+
+    #[test]
+    fn a_taken_name_is_refused_and_left_alone() {
+        with_journal(|dir, journal| {
+            ip("netns add nwtest-taken");
+            let error = Namespace::create(Some("nwtest-taken"), journal).unwrap_err();
+            assert!(error.to_string().contains("EEXIST"), "{error}");
+            assert!(ip("netns list").contains("nwtest-taken"));
+            assert_eq!(Journal::read(dir).unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn names_of_others_stay() {
+        with_journal(|dir, journal| {
+            let namespace = Namespace::create(Some("nwtest-ours"), journal).unwrap();
+            ip("netns add nwtest-theirs");
+            drop(namespace);
+            undo_all(dir);
+            assert_eq!(ip("netns list").trim(), "nwtest-theirs");
+            ip("netns exec nwtest-theirs true");
+        });
+    }
+
+    /// Replays a journal as `clean` does.
+    fn undo_all(dir: &Path) {
+        for undo in Journal::read(dir).unwrap().iter().rev() {
+            match undo {
+                Undo::Name { path, file, netns } => undo_name(path, *file, *netns).unwrap(),
+                Undo::File { path, inode } => undo_file(path, *inode).unwrap(),
+                Undo::Mount { path } => undo_mount(path).unwrap(),
+                Undo::Directory { path } => undo_directory(path).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn is_intact(name: &str) -> bool {
+        ip("netns list").split_whitespace().eq([name]) && ip(&format!("netns exec {name} echo in")).trim() == "in"
+    }
+
+    #[test]
+    fn a_name_that_somebody_takes_at_the_last_moment_is_theirs() {
+        with_journal(|dir, journal| {
+            let file = File::open("/proc/thread-self/ns/net").unwrap();
+            ip("netns add nwtest-race");
+            // Past the look whether the name is free.
+            let error = Named::create("nwtest-race", &file, journal).unwrap_err();
+            assert!(error.to_string().contains("EEXIST"), "{error}");
+            undo_all(dir);
+            assert!(is_intact("nwtest-race"));
+        });
+    }
+
+    #[test]
+    fn a_name_that_somebody_takes_over_is_theirs() {
+        with_journal(|dir, journal| {
+            let namespace = Namespace::create(Some("nwtest-over"), journal).unwrap();
+            ip("netns delete nwtest-over");
+            ip("netns add nwtest-over");
+            drop(namespace);
+            undo_all(dir);
+            assert!(is_intact("nwtest-over"));
+        });
+    }
+
+    #[test]
+    fn a_run_killed_between_two_steps_leaves_nothing() {
+        with_journal(|dir, journal| {
+            ip("netns add nwtest-other");
+            let file = File::open("/proc/thread-self/ns/net").unwrap();
+            let path = Path::new("/run/netns/nwtest-half");
+            let netns = Inode::from(&file.metadata().unwrap());
+            let undo = |file| Undo::Name { path: path.to_owned(), file, netns };
+            assert!(place(path, &[], 0o444, undo, journal).unwrap());
+            assert!(path.exists());
+            undo_all(dir);
+            assert!(!path.exists() && is_intact("nwtest-other"));
+        });
+    }
+
+    #[test]
+    fn a_resolv_conf_that_the_user_writes_meanwhile_stays() {
+        with_journal(|dir, journal| {
+            let namespace = Namespace::create(Some("nwtest-conf"), journal).unwrap();
+            namespace.named().unwrap().provide_resolv_conf("# ours\n", journal).unwrap();
+            let (path, new) = ("/etc/netns/nwtest-conf/resolv.conf", "/etc/netns/nwtest-conf/new");
+            fs::write(new, "# theirs\n").unwrap();
+            fs::rename(new, path).unwrap();
+            drop(namespace);
+            undo_all(dir);
+            assert_eq!(fs::read_to_string(path).unwrap(), "# theirs\n");
+            fs::remove_dir_all("/etc/netns/nwtest-conf").unwrap();
+            undo_all(dir);
+        });
+    }
+
+    #[test]
+    fn undoing_twice_or_what_never_happened_is_fine() {
+        with_journal(|dir, journal| {
+            drop(Namespace::create(Some("nwtest-twice"), journal).unwrap());
+            undo_all(dir);
+            undo_all(dir);
+            undo_file(Path::new("/run/netns/.netwatch-00000000"), None).unwrap();
+            undo_mount(Path::new(RUN_NETNS)).unwrap();
+            undo_directory(Path::new(RUN_NETNS)).unwrap();
+        });
+    }
+}

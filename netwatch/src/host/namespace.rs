@@ -1,0 +1,125 @@
+//! The network namespace of a run: makes it, holds it open, and works inside it. Not what is configured in it (`link`, `route`) nor
+//! the name it may have (`named`).
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::named::Named;
+use super::netlink::Netlink;
+use crate::error::{Error, Result};
+use crate::undo::Journal;
+
+/// A network namespace with sockets inside it. It lives as long as something holds it: this value, a process in it, or its name.
+/// When the last goes the kernel takes it down behind us, and the link with it.
+#[derive(Debug)]
+pub struct Namespace {
+    file: File,
+    route: Netlink,
+    sock_diag: Netlink,
+    name: Option<Named>,
+}
+
+impl Namespace {
+    /// Makes a new network namespace, with `name` one that `ip netns exec` can join. The calling thread stays where it is.
+    pub fn create(name: Option<&str>, journal: &Journal) -> Result<Self> {
+        // A name that is taken or malformed should cost nothing and leave nothing.
+        if let Some(name) = name {
+            super::named::validate(name)?;
+        }
+        let (file, route, sock_diag) = in_thread(make)??;
+        let name = name.map(|name| Named::create(name, &file, journal)).transpose()?;
+        Ok(Self { file, route, sock_diag, name })
+    }
+
+    /// The rtnetlink socket inside the namespace.
+    pub fn route(&mut self) -> &mut Netlink {
+        &mut self.route
+    }
+
+    /// The sock_diag socket inside the namespace.
+    pub fn sock_diag(&mut self) -> &mut Netlink {
+        &mut self.sock_diag
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(Named::name)
+    }
+
+    /// The name, to give joiners a resolv.conf.
+    pub fn named(&self) -> Option<&Named> {
+        self.name.as_ref()
+    }
+
+    /// Runs `work` in a thread inside the namespace and waits for it.
+    pub fn run_in<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        in_thread(|| {
+            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                Error::os("enter network namespace", "", errno).hint("needs CAP_SYS_ADMIN; run with sudo")
+            })?;
+            Ok(work())
+        })?
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Runs `work` in a thread in a network namespace of its own, which is gone afterwards: to try out what would change the host.
+pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    in_thread(|| make().map(|_held| work()))?
+}
+
+/// Runs in a thread of its own, whose namespace dies with it unless somebody holds it.
+fn make() -> Result<(File, Netlink, Netlink)> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        Error::os("create network namespace", "", errno).hint("needs CAP_SYS_ADMIN and a kernel with CONFIG_NET_NS")
+    })?;
+    let path = "/proc/thread-self/ns/net";
+    let file = File::open(path).map_err(|error| Error::os("open", path, error))?;
+    Ok((file, Netlink::route()?, Netlink::sock_diag()?))
+}
+
+/// A short-lived thread: `unshare` and `setns` change the calling thread only, and the main thread must stay in the host's namespace.
+fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, work)
+            .map_err(|error| Error::os("start thread", "netns", error))?;
+        thread.join().map_or_else(|panic| std::panic::resume_unwind(panic), Ok)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::host::testing::in_fresh_namespace;
+    use crate::undo::{Exclusive, RunDir};
+
+    fn inode_here() -> u64 {
+        std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino()
+    }
+
+    #[test]
+    fn is_another_namespace_and_leaves_the_caller_where_it_is() {
+        in_fresh_namespace(|| {
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let before = inode_here();
+            let namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            assert_eq!(inode_here(), before);
+            let inside = namespace.run_in(inode_here).unwrap();
+            assert_ne!(inside, before);
+            assert_eq!(namespace.file.metadata().unwrap().ino(), inside);
+            assert_eq!(Journal::read(run.path()).unwrap(), []);
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! The run's own nftables table: source NAT, DNS redirection, published ports, and what keeps the host from becoming a router for
+//! others. The kernel removes it with the socket that made it. Not here: other programs' tables ([`super::firewall`]).
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::nft::{Batch, Nft, Table};
+use super::publish::Publish;
+use crate::error::Result;
+use crate::undo::RunId;
+
+/// The two ends of the veth in one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends<A> {
+    /// The host's end.
+    pub gateway: A,
+    /// The target's end.
+    pub target: A,
+}
+
+/// What the table shall do.
+#[derive(Debug, Clone)]
+pub struct NatSpec<'a> {
+    /// The run; names the table.
+    pub run: &'a RunId,
+    /// The host-side interface.
+    pub interface: &'a str,
+    /// IPv4 addresses, if the target has IPv4.
+    pub ipv4: Option<Ends<Ipv4Addr>>,
+    /// IPv6 addresses, if the target has IPv6.
+    pub ipv6: Option<Ends<Ipv6Addr>>,
+    /// Source NAT for what the target sends out (not with `--no-nat`).
+    pub masquerade: bool,
+    /// The port that the DNS forwarder listens on, if it could not have the gateway's port 53.
+    pub dns_port: Option<u16>,
+    /// Published ports; reserve them first ([`super::publish::reserve`]).
+    pub publish: &'a [Publish],
+    /// The gateway's IPv4 address leads to the host's 127.0.0.1.
+    pub host_loopback: bool,
+}
+
+impl NatSpec<'_> {
+    /// Whether 127.0.0.0/8 takes part, so that the interface needs `route_localnet`.
+    pub fn needs_route_localnet(&self) -> bool {
+        self.ipv4.is_some() && (self.host_loopback || self.publish.iter().any(|publish| publish.serves(false)))
+    }
+}
+
+/// Forwarding that was off before netwatch switched it on, and is to stay off for everybody else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Guard {
+    /// IPv4 packets that come in by this interface.
+    Ipv4(String),
+    /// IPv6 packets that come in by this interface.
+    Ipv6(String),
+    /// All IPv6 packets: the kernel has only one switch for all interfaces.
+    Ipv6All,
+}
+
+/// The installed table. Gone on drop, and by the kernel when the process dies: netwatch holds the only reference to its socket, so it is
+/// to be opened after the guardian was forked.
+#[derive(Debug)]
+pub struct Nat {
+    nft: Nft,
+    table: String,
+}
+
+impl Nat {
+    /// Makes the table, in one transaction.
+    pub fn install(spec: &NatSpec<'_>) -> Result<Self> {
+        let nat = Self { nft: Nft::open()?, table: spec.run.table() };
+        nat.nft.commit(&rules::batch(nat.table(), spec))?;
+        Ok(nat)
+    }
+
+    /// Replaces the list of what is guarded, in one transaction. To be called before forwarding is switched on.
+    pub fn guard(&self, guards: &[Guard]) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.flush_chain(self.table(), rules::GUARD);
+        guards.iter().for_each(|guard| batch.append_rule(self.table(), rules::GUARD, &rules::guard(guard)));
+        self.nft.commit(&batch)
+    }
+
+    fn table(&self) -> Table<'_> {
+        rules::table(&self.table)
+    }
+}
+
+/// The live run that publishes the same port.
+pub fn run_that_publishes(port: &Publish) -> Result<Option<RunId>> {
+    let nft = Nft::open()?;
+    for table in nft.tables()? {
+        let Some(run) = table.name.strip_prefix("netwatch-").and_then(RunId::parse) else { continue };
+        let rules = nft.rules(rules::table(&table.name), None)?;
+        if rules.iter().filter_map(|rule| rules::published(rule.comment.as_deref()?)).any(|other| other.clashes(port)) {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,164 @@
+//! The rules of the run's table, as one batch. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Guard, NatSpec};
+use crate::host::NETWATCH_GROUP;
+use crate::host::nft::{Base, Batch, Family, Hook, Kind, Rule, Table, Verdict};
+use crate::host::publish::{Protocol, Publish};
+
+/// The chain with what is guarded.
+pub const GUARD: &str = "guard";
+const DNS: u16 = 53;
+/// Before connection tracking and every translation: what is seen here is what was on the wire.
+const RAW: i32 = -300;
+const DSTNAT: i32 = -100;
+const FILTER: i32 = 0;
+const SRCNAT: i32 = 100;
+const TRANSPORTS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+/// The run's table.
+pub fn table(name: &str) -> Table<'_> {
+    Table { family: Family::Inet, name }
+}
+
+/// Table, chains and rules.
+pub fn batch(table: Table<'_>, spec: &NatSpec<'_>) -> Batch {
+    let mut batch = Batch::new();
+    batch.create_owned_table(table);
+    batch.create_chain(table, GUARD, None);
+    let mut chain = |name: &str, kind, hook, priority, rules: Vec<Rule>| {
+        if rules.is_empty() {
+            return;
+        }
+        batch.create_chain(table, name, Some(Base { kind, hook, priority }));
+        rules.iter().for_each(|rule| batch.append_rule(table, name, rule));
+    };
+    chain("raw", Kind::Filter, Hook::Prerouting, RAW, raw(spec));
+    chain("prerouting", Kind::Nat, Hook::Prerouting, DSTNAT, prerouting(spec));
+    chain("output", Kind::Nat, Hook::Output, DSTNAT, output(spec));
+    chain("forward", Kind::Filter, Hook::Forward, FILTER, forward(spec));
+    chain("postrouting", Kind::Nat, Hook::Postrouting, SRCNAT, postrouting(spec));
+    batch
+}
+
+/// What is switched on for netwatch only: dropped unless netwatch is at one of its ends.
+pub fn guard(guard: &Guard) -> Rule {
+    let rule = match guard {
+        Guard::Ipv4(interface) => Rule::new().iifname(interface).ipv4(),
+        Guard::Ipv6(interface) => Rule::new().iifname(interface).ipv6(),
+        Guard::Ipv6All => Rule::new().ipv6().iifgroup_not(NETWATCH_GROUP),
+    };
+    rule.oifgroup_not(NETWATCH_GROUP).counter().drop()
+}
+
+/// The port in the comment of a rule of [`batch`].
+pub fn published(comment: &str) -> Option<Publish> {
+    comment.strip_prefix("publish ")?.parse().ok()
+}
+
+/// `route_localnet` lets loopback addresses through on our interface; nobody is to use them but the translations below.
+fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
+    if !spec.needs_route_localnet() {
+        return Vec::new();
+    }
+    let from_target = || Rule::new().iifname(spec.interface);
+    vec![from_target().to_loopback_v4().drop(), from_target().from_loopback_v4().drop()]
+}
+
+fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
+    let mut rules = dns(spec);
+    rules.extend(host_loopback(spec));
+    for publish in spec.publish {
+        // The target's own packets to the host's addresses are not turned back to it: source and destination would be the same.
+        let from_outside = || Rule::new().iifname_not(spec.interface);
+        rules.extend(translations(spec, publish, from_outside, Rule::new));
+    }
+    rules
+}
+
+fn output(spec: &NatSpec<'_>) -> Vec<Rule> {
+    // A packet from ::1 cannot leave `lo`, so a connection to it is refused as if nothing were published.
+    let not_loopback = || Rule::new().destination_not(Ipv6Addr::LOCALHOST.into());
+    spec.publish.iter().flat_map(|publish| translations(spec, publish, Rule::new, not_loopback)).collect()
+}
+
+fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
+    let gateways = [spec.ipv4.map(|ends| IpAddr::V4(ends.gateway)), spec.ipv6.map(|ends| IpAddr::V6(ends.gateway))];
+    let Some(port) = spec.dns_port else { return Vec::new() };
+    let redirect = |gateway, transport: Protocol| {
+        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port(DNS);
+        rule.destination(gateway).redirect(port)
+    };
+    gateways
+        .into_iter()
+        .flatten()
+        .flat_map(|gateway| TRANSPORTS.map(|transport| redirect(gateway, transport)))
+        .collect()
+}
+
+/// All ports but the forwarder's. IPv4 only: the kernel routes nothing to ::1 that came in by an interface.
+fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
+    let Some(ends) = spec.ipv4.filter(|_| spec.host_loopback) else { return Vec::new() };
+    let translate = |transport: Protocol| {
+        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port_not(DNS);
+        rule.destination(ends.gateway.into()).destination_nat_same_port(Ipv4Addr::LOCALHOST.into())
+    };
+    TRANSPORTS.map(translate).into()
+}
+
+/// One rule for each family that the port is published in and the target has. `start` and `start_v6` say which packets are meant.
+fn translations(
+    spec: &NatSpec<'_>,
+    publish: &Publish,
+    start: impl Fn() -> Rule,
+    start_v6: impl Fn() -> Rule,
+) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if let Some(ends) = spec.ipv4.filter(|_| publish.serves(false)) {
+        rules.push(translation(start().ipv4(), publish, ends.target.into()));
+    }
+    if let Some(ends) = spec.ipv6.filter(|_| publish.serves(true)) {
+        rules.push(translation(start().then(start_v6()).ipv6(), publish, ends.target.into()));
+    }
+    rules
+}
+
+fn translation(rule: Rule, publish: &Publish, target: IpAddr) -> Rule {
+    let rule = rule.protocol(publish.protocol.number()).destination_port(publish.host_port);
+    let rule = match publish.only() {
+        Some(address) => rule.destination(address),
+        None => rule.to_local(),
+    };
+    rule.destination_nat(target, publish.target_port).comment(format!("publish {publish}"))
+}
+
+fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
+    let inbound = || Rule::new().oifname(spec.interface);
+    let mut rules = vec![Rule::new().iifname(spec.interface).accept()];
+    if spec.masquerade {
+        // Behind NAT only answers and published ports come in. Without this, a neighbour with a route to our subnet would reach every
+        // port of the target, published or not.
+        rules.extend([
+            inbound().established().accept(),
+            inbound().destination_translated().accept(),
+            inbound().counter().drop(),
+        ]);
+    } else {
+        rules.push(inbound().accept());
+    }
+    rules.push(Rule::new().verdict(Verdict::Jump(GUARD.into())));
+    rules
+}
+
+fn postrouting(spec: &NatSpec<'_>) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if spec.masquerade {
+        rules.push(Rule::new().iifname(spec.interface).oifname_not(spec.interface).masquerade());
+    }
+    if spec.needs_route_localnet() {
+        // From the host's 127.0.0.1 to a published port: the target answers to the gateway. Other clients keep their address.
+        rules.push(Rule::new().oifname(spec.interface).from_loopback_v4().masquerade());
+    }
+    rules
+}

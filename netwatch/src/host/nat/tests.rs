@@ -1,0 +1,221 @@
+//! Real packets through inet – host – target.
+
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::host::nft::testbed::{Echo, Internet, ask};
+use crate::host::publish::reserve;
+
+const INET: &str = "198.51.100.1:7000";
+const INET6: &str = "[2001:db8:1::1]:7000";
+
+fn spec<'a>(run: &'a RunId, interface: &'a str, publish: &'a [Publish]) -> NatSpec<'a> {
+    NatSpec {
+        run,
+        interface,
+        ipv4: Some(Ends { gateway: Ipv4Addr::new(10, 250, 0, 1), target: Ipv4Addr::new(10, 250, 0, 2) }),
+        ipv6: Some(Ends { gateway: "2001:db8:2::1".parse().unwrap(), target: "2001:db8:2::2".parse().unwrap() }),
+        masquerade: true,
+        dns_port: None,
+        publish,
+        host_loopback: false,
+    }
+}
+
+/// Installs in the host what `change` makes of the usual specification.
+fn install(
+    internet: &Internet,
+    publish: &'static [&str],
+    change: impl FnOnce(&mut NatSpec<'_>) + Send + 'static,
+) -> Nat {
+    let (run, interface) = (internet.run.clone(), internet.interface());
+    internet.host.run(move || {
+        let publish: Vec<Publish> = publish.iter().map(|text| text.parse().unwrap()).collect();
+        let mut spec = spec(&run, &interface, &publish);
+        change(&mut spec);
+        Nat::install(&spec).unwrap()
+    })
+}
+
+fn route_localnet(internet: &Internet) {
+    internet.host.sh(&format!("echo 1 >/proc/sys/net/ipv4/conf/{}/route_localnet", internet.interface()));
+}
+
+#[test]
+fn the_target_goes_out_under_the_hosts_addresses_and_nobody_comes_in() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    let nat = install(&internet, &[], |_| {});
+    let _servers = [Echo::start(&internet.inet, INET), Echo::start(&internet.inet, INET6)];
+    let _target = [Echo::start(&internet.target, "10.250.0.2:9"), Echo::start(&internet.target, "[2001:db8:2::2]:9")];
+    assert_eq!(ask(&internet.target, INET).as_deref(), Some("198.51.100.2"));
+    assert_eq!(ask(&internet.target, INET6).as_deref(), Some("2001:db8:1::2"));
+    assert_eq!(ask(&internet.inet, "10.250.0.2:9"), None, "unpublished");
+    assert_eq!(ask(&internet.inet, "[2001:db8:2::2]:9"), None, "unpublished");
+    assert_eq!(ask(&internet.host, "10.250.0.2:9").as_deref(), Some("10.250.0.1"), "the host itself may");
+    drop(nat);
+    assert_eq!(ask(&internet.inet, "10.250.0.2:9").as_deref(), Some("198.51.100.1"));
+    assert_eq!(internet.host.sh("nft list ruleset"), "");
+}
+
+#[test]
+fn without_nat_addresses_stay_and_routed_hosts_come_in() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    let _nat = install(&internet, &[], |spec| spec.masquerade = false);
+    let _server = Echo::start(&internet.inet, INET);
+    let _target = Echo::start(&internet.target, "[2001:db8:2::2]:9");
+    assert_eq!(ask(&internet.target, INET).as_deref(), Some("10.250.0.2"));
+    assert_eq!(ask(&internet.inet, "[2001:db8:2::2]:9").as_deref(), Some("2001:db8:1::1"));
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_with_the_clients_address() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    route_localnet(&internet);
+    let _nat = install(&internet, &["8080:80/udp", "8443:443"], |_| {});
+    let _held = internet.host.run(|| reserve(&["8080:80/udp".parse().unwrap()]).unwrap());
+    let _echo = [Echo::start(&internet.target, "10.250.0.2:80"), Echo::start(&internet.target, "[2001:db8:2::2]:80")];
+    let seen = |namespace, to| ask(namespace, to).unwrap_or_else(|| panic!("no answer from {to}"));
+    assert_eq!(seen(&internet.inet, "198.51.100.2:8080"), "198.51.100.1");
+    assert_eq!(seen(&internet.inet, "[2001:db8:1::2]:8080"), "2001:db8:1::1");
+    assert_eq!(seen(&internet.host, "198.51.100.2:8080"), "198.51.100.2");
+    assert_eq!(seen(&internet.host, "[2001:db8:1::2]:8080"), "2001:db8:1::2");
+    assert_eq!(seen(&internet.host, "127.0.0.1:8080"), "10.250.0.1");
+    assert_eq!(seen(&internet.host, "127.0.0.99:8080"), "10.250.0.1");
+    assert_eq!(ask(&internet.host, "[::1]:8080"), None);
+    tcp_through(&internet, "127.0.0.1:8443");
+}
+
+fn tcp_through(internet: &Internet, at: &'static str) {
+    let server = internet.target.run(|| TcpListener::bind("0.0.0.0:443").unwrap());
+    internet.host.run(move || {
+        TcpStream::connect_timeout(&at.parse().unwrap(), Duration::from_secs(2)).unwrap();
+    });
+    assert_eq!(server.accept().unwrap().1.ip().to_string(), "10.250.0.1");
+}
+
+#[test]
+fn a_port_published_on_one_address_is_on_that_one_only() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    route_localnet(&internet);
+    let _nat = install(&internet, &["127.0.0.1:8080:80/udp", "[2001:db8:1::2]:8081:80/udp"], |_| {});
+    let _echo = [Echo::start(&internet.target, "10.250.0.2:80"), Echo::start(&internet.target, "[2001:db8:2::2]:80")];
+    assert_eq!(ask(&internet.host, "127.0.0.1:8080").as_deref(), Some("10.250.0.1"));
+    assert_eq!(ask(&internet.inet, "198.51.100.2:8080"), None);
+    assert_eq!(ask(&internet.inet, "[2001:db8:1::2]:8081").as_deref(), Some("2001:db8:1::1"));
+    assert_eq!(ask(&internet.inet, "198.51.100.2:8081"), None);
+}
+
+#[test]
+fn another_runs_published_port_is_named() {
+    let Some(internet) = Internet::new() else { return };
+    let _nat = install(&internet, &["8080:80/udp"], |_| {});
+    let error = internet.host.run(|| {
+        let _held = reserve(&["8080:80/udp".parse().unwrap()]).unwrap();
+        reserve(&["127.0.0.1:8080:1/udp".parse().unwrap()]).unwrap_err().to_string()
+    });
+    // UDP sockets that are bound show up as this process; a TCP one would not.
+    assert!(error.contains("port 8080/udp is in use by "), "{error}");
+    let run = internet.host.run(|| run_that_publishes(&"8080:1/udp".parse().unwrap()).unwrap());
+    assert_eq!(run, Some(internet.run.clone()));
+}
+
+#[test]
+fn the_gateway_leads_to_the_hosts_loopback_for_the_target_only() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    route_localnet(&internet);
+    let _service = [Echo::start(&internet.host, "127.0.0.1:5432"), Echo::start(&internet.host, "10.250.0.1:53")];
+    let closed = install(&internet, &["1:1"], |_| {});
+    assert_eq!(ask(&internet.target, "10.250.0.1:5432"), None);
+    drop(closed);
+    let _nat = install(&internet, &[], |spec| spec.host_loopback = true);
+    assert_eq!(ask(&internet.target, "10.250.0.1:5432").as_deref(), Some("10.250.0.2"));
+    assert_eq!(ask(&internet.target, "10.250.0.1:53").as_deref(), Some("10.250.0.2"), "the forwarder is not hidden");
+    assert_eq!(ask(&internet.inet, "198.51.100.2:5432"), None);
+    internet.inet.sh("ip route add 10.250.0.1/32 via 198.51.100.2");
+    assert_eq!(ask(&internet.inet, "10.250.0.1:5432"), None);
+    // Frames that say 127.0.0.1 on the wire, from the target and from outside.
+    for (namespace, gateway) in [(&internet.target, "10.250.0.1"), (&internet.inet, "198.51.100.2")] {
+        namespace.sh(&format!(
+            "echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet
+             ip route del local 127.0.0.1 table local; ip route del local 127.0.0.0/8 table local
+             ip route add 127.0.0.0/8 via {gateway}"
+        ));
+        assert_eq!(ask(namespace, "127.0.0.1:5432"), None);
+    }
+}
+
+#[test]
+fn questions_for_the_gateway_reach_the_forwarders_own_port() {
+    let Some(internet) = Internet::new() else { return };
+    let _nat = install(&internet, &[], |spec| spec.dns_port = Some(5300));
+    let _others = Echo::start(&internet.host, "127.0.0.1:53");
+    let _forwarder =
+        [Echo::start(&internet.host, "10.250.0.1:5300"), Echo::start(&internet.host, "[2001:db8:2::1]:5300")];
+    assert_eq!(ask(&internet.target, "10.250.0.1:53").as_deref(), Some("10.250.0.2"));
+    assert_eq!(ask(&internet.target, "[2001:db8:2::1]:53").as_deref(), Some("2001:db8:2::2"));
+}
+
+/// A second neighbour behind the host: what the host would route for others.
+#[test]
+fn the_host_is_no_router_for_others() {
+    let Some(internet) = Internet::new() else { return };
+    let Some(other) = crate::host::nft::testbed::Namespace::new() else { return };
+    internet.host.sh(&format!(
+        "ip link add eth1 type veth peer name eth0 netns {}
+         ip addr add 203.0.113.1/24 dev eth1; ip addr add 2001:db8:3::1/64 dev eth1 nodad; ip link set eth1 up",
+        other.id()
+    ));
+    other.sh("ip addr add 203.0.113.2/24 dev eth0; ip addr add 2001:db8:3::2/64 dev eth0 nodad
+        ip link set eth0 up; ip route add default via 203.0.113.1; ip -6 route add default via 2001:db8:3::1");
+    internet.inet.sh("ip route add 203.0.113.0/24 via 198.51.100.2; ip -6 route add 2001:db8:3::/64 via 2001:db8:1::2");
+    internet.forward();
+    other.until_answer("2001:db8:3::1");
+    let _servers = [Echo::start(&internet.inet, INET), Echo::start(&internet.inet, INET6)];
+    let nat = install(&internet, &[], |_| {});
+    let asks = |who, expected: [bool; 2]| {
+        assert_eq!([INET, INET6].map(|to| ask(who, to).is_some()), expected);
+    };
+    asks(&other, [true, true]);
+    let nat = internet.host.run(move || {
+        nat.guard(&[Guard::Ipv4("eth1".into()), Guard::Ipv6("eth1".into())]).unwrap();
+        nat
+    });
+    asks(&other, [false, false]);
+    asks(&internet.target, [true, true]);
+    let nat = internet.host.run(move || {
+        nat.guard(&[Guard::Ipv6All]).unwrap();
+        nat
+    });
+    asks(&other, [true, false]);
+    asks(&internet.target, [true, true]);
+    drop(nat);
+    asks(&other, [true, true]);
+}
+
+#[test]
+fn installing_is_quick() {
+    let Some(internet) = Internet::new() else { return };
+    let (run, interface) = (internet.run.clone(), internet.interface());
+    let times = internet.host.run(move || {
+        let publish = ["8080:80".parse().unwrap()];
+        let spec = NatSpec { host_loopback: true, dns_port: Some(5300), ..spec(&run, &interface, &publish) };
+        (0..5).map(|_| time(|| Nat::install(&spec).unwrap())).collect::<Vec<_>>()
+    });
+    println!("install, remove: {times:?}");
+    assert!(times.iter().any(|(install, _)| *install < Duration::from_millis(100)));
+}
+
+fn time<T>(make: impl Fn() -> T) -> (Duration, Duration) {
+    let start = Instant::now();
+    let made = make();
+    let made_in = start.elapsed();
+    let start = Instant::now();
+    drop(made);
+    (made_in, start.elapsed())
+}

@@ -1,0 +1,257 @@
+//! Lets out what exited processes left in their sockets, before the link goes: a program that sends a megabyte and exits has sent it.
+//!
+//! After `exit` a TCP socket lives on in the kernel until its data and its FIN are acknowledged. Only TCP needs this: a UDP datagram is at
+//! the other end of the veth when `sendto` returns (no queue discipline on the way).
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::netlink::{Netlink, u32_at};
+use crate::error::{Error, Result};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// `TCP_FIN_WAIT1`, `TCP_LAST_ACK`, `TCP_CLOSING`: closed by the program, its FIN not yet acknowledged.
+const CLOSING_STATES: u32 = 1 << 4 | 1 << 9 | 1 << 11;
+/// `TCP_ESTABLISHED`, `TCP_CLOSE_WAIT`.
+const OPEN_STATES: u32 = 1 << 1 | 1 << 8;
+
+/// What is still waiting to leave.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Closed sockets whose data or FIN is not acknowledged.
+    pub sockets: u32,
+    /// Bytes not acknowledged, without FINs.
+    pub bytes: u64,
+}
+
+/// How the drain went.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct DrainOutcome {
+    /// How long it took.
+    pub waited: Duration,
+    /// What the limit left behind; zero when everything was let out.
+    pub left: Backlog,
+}
+
+/// Waits until no closed socket of the namespace of this sock_diag socket has anything to send, for `limit` at most. Costs two dumps
+/// of an empty list when there is nothing to wait for.
+pub async fn drain(sock_diag: &mut Netlink, limit: Duration) -> Result<DrainOutcome> {
+    let started = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        let left = backlog(sock_diag)?;
+        let waited = started.elapsed();
+        if left.sockets == 0 || waited >= limit {
+            return Ok(DrainOutcome { waited, left });
+        }
+        tokio::time::sleep(pause.min(limit - waited)).await;
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// What is waiting to leave now.
+pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
+    let mut found = Backlog::default();
+    let mut open = false;
+    for family in FAMILIES {
+        let each = |body: &[u8]| if is_closing(body) { found.add(body) } else { open = true };
+        sock_diag.dump(SOCK_DIAG_BY_FAMILY, &request(family, CLOSING_STATES | OPEN_STATES), each).map_err(no_diag)?;
+    }
+    // The processes have gone, so an open socket can be part of a multipath connection, which closes as a whole. Others are not asked for it:
+    // the kernel would look for a module that may not be there.
+    if open {
+        for family in FAMILIES {
+            found.add_multipath(sock_diag, family)?;
+        }
+    }
+    Ok(found)
+}
+
+const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+
+/// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and an identity of zeros that matches all.
+fn request(family: u8, states: u32) -> Vec<u8> {
+    let mut body = vec![family, libc::IPPROTO_TCP as u8, 0, 0];
+    body.extend(states.to_ne_bytes());
+    body.extend([0; 48]);
+    body
+}
+
+/// `struct inet_diag_msg`: family, state, …
+fn is_closing(body: &[u8]) -> bool {
+    body.get(1).is_some_and(|state| CLOSING_STATES & 1 << (state & 31) != 0)
+}
+
+fn no_diag(error: Error) -> Error {
+    error.hint("what a program leaves unsent at its end may be lost: the kernel needs CONFIG_INET_DIAG")
+}
+
+impl Backlog {
+    /// From a `struct inet_diag_msg`, whose `idiag_wqueue` is at 60. It counts sequence numbers: the FIN is one of them.
+    fn add(&mut self, body: &[u8]) {
+        let queued = u32_at(body, 60).unwrap_or(0);
+        self.sockets += 1;
+        self.bytes += u64::from(queued.saturating_sub(1));
+    }
+
+    /// The multipath connections that are closing. The kernel does not say how many bytes these hold.
+    fn add_multipath(&mut self, sock_diag: &mut Netlink, family: u8) -> Result<()> {
+        const INET_DIAG_REQ_PROTOCOL: u16 = 3;
+        let mut body = request(family, CLOSING_STATES);
+        body.extend(8u16.to_ne_bytes());
+        body.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
+        body.extend(libc::IPPROTO_MPTCP.to_ne_bytes());
+        match sock_diag.dump(SOCK_DIAG_BY_FAMILY, &body, |found| self.add(found)) {
+            // A kernel without multipath TCP has no such connections; one from before the attribute answers for plain TCP.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+            other => other.map_err(no_diag),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::thread;
+
+    use super::*;
+    use crate::host::link::{Link, LinkPlan};
+    use crate::host::namespace::Namespace;
+    use crate::host::subnet::{Occupied, Subnets, Wanted};
+    use crate::host::testing::in_fresh_namespace;
+    use crate::undo::{Exclusive, Journal, RunDir};
+
+    fn drain_here(limit: Duration) -> DrainOutcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(drain(&mut Netlink::sock_diag().unwrap(), limit)).unwrap()
+    }
+
+    #[test]
+    fn nothing_to_wait_for_is_quick() {
+        in_fresh_namespace(|| {
+            let mut sock_diag = Netlink::sock_diag().unwrap();
+            backlog(&mut sock_diag).unwrap(); // The first use may load a kernel module.
+            let started = Instant::now();
+            assert_eq!(backlog(&mut sock_diag).unwrap(), Backlog::default());
+            let took = started.elapsed();
+            eprintln!("an empty backlog took {took:?}");
+            assert!(took < Duration::from_millis(5), "{took:?}");
+        });
+    }
+
+    #[test]
+    fn waits_for_a_reader_that_takes_its_time() {
+        in_fresh_namespace(|| {
+            const SENT: usize = 1 << 20;
+            for address in ["127.0.0.1:0", "[::1]:0"] {
+                let listener = TcpListener::bind(address).unwrap();
+                let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (mut reader, _) = listener.accept().unwrap();
+                nix::sys::socket::setsockopt(&sender, nix::sys::socket::sockopt::SndBuf, &(4 * SENT)).unwrap();
+                sender.write_all(&vec![7; SENT]).unwrap();
+                drop(sender);
+                let reader = thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(50));
+                    let mut total = 0;
+                    let mut buffer = vec![0; 64 * 1024];
+                    while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                        total += count;
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                    total
+                });
+                let outcome = drain_here(Duration::from_secs(5));
+                assert_eq!(outcome.left, Backlog::default());
+                assert!(outcome.waited >= Duration::from_millis(40), "{outcome:?}");
+                assert_eq!(reader.join().unwrap(), SENT);
+            }
+        });
+    }
+
+    /// The whole way: out of a namespace, over its link, drained, the link down at once, and the reader has it all.
+    #[test]
+    fn a_megabyte_sent_just_before_the_end_arrives() {
+        in_fresh_namespace(|| {
+            const SENT: usize = 1 << 20;
+            let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+            let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+            let subnets = Subnets::choose(&Wanted::default(), true, &Occupied::default(), 9).unwrap();
+            let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets };
+            let mut link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
+            let listener = TcpListener::bind((subnets.v6.unwrap().gateway(), 0)).unwrap();
+            let to = listener.local_addr().unwrap();
+            namespace
+                .run_in(|| {
+                    let mut sender = TcpStream::connect(to).unwrap();
+                    nix::sys::socket::setsockopt(&sender, nix::sys::socket::sockopt::SndBuf, &(2 * SENT)).unwrap();
+                    sender.write_all(&vec![7; SENT]).unwrap();
+                })
+                .unwrap();
+            let reader = thread::spawn(move || {
+                let (mut reader, _) = listener.accept().unwrap();
+                thread::sleep(Duration::from_millis(30));
+                io::copy(&mut reader, &mut io::sink()).unwrap()
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let outcome = runtime.block_on(drain(namespace.sock_diag(), Duration::from_secs(5))).unwrap();
+            assert_eq!(outcome.left, Backlog::default());
+            assert!(link.take_down_and_count().unwrap().unwrap().rx_bytes > SENT as u64);
+            assert_eq!(reader.join().unwrap(), SENT as u64);
+        });
+    }
+
+    fn multipath_socket() -> Option<OwnedFd> {
+        // SAFETY: the call takes three numbers.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
+        // SAFETY: a descriptor that is not negative is new and ours.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    #[test]
+    fn waits_for_multipath_connections_too() {
+        in_fresh_namespace(|| {
+            use nix::sys::socket::{Backlog as Queue, SockaddrIn, bind, connect, listen, setsockopt, sockopt};
+            let (Some(listener), Some(sender)) = (multipath_socket(), multipath_socket()) else {
+                eprintln!("skipped: this kernel has no multipath TCP");
+                return;
+            };
+            bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+            listen(&listener, Queue::new(1).unwrap()).unwrap();
+            let listener = TcpListener::from(listener);
+            let to = listener.local_addr().unwrap();
+            setsockopt(&sender, sockopt::SndBuf, &(4 << 20)).unwrap();
+            connect(sender.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, to.port())).unwrap();
+            let (mut reader, _) = listener.accept().unwrap();
+            let mut sender = TcpStream::from(sender);
+            sender.write_all(&vec![7; 1 << 20]).unwrap();
+            drop(sender);
+            assert_eq!(drain_here(Duration::from_millis(20)).left.sockets, 1);
+            let reader = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
+            assert_eq!(drain_here(Duration::from_secs(5)).left, Backlog::default());
+            assert_eq!(reader.join().unwrap(), 1 << 20);
+        });
+    }
+
+    #[test]
+    fn gives_up_at_the_limit_and_says_what_is_left() {
+        in_fresh_namespace(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let _reads_nothing = listener.accept().unwrap();
+            sender.set_nonblocking(true).unwrap();
+            while sender.write(&[7; 64 * 1024]).is_ok() {}
+            drop(sender);
+            let outcome = drain_here(Duration::from_millis(30));
+            assert!(
+                outcome.waited >= Duration::from_millis(30) && outcome.waited < Duration::from_secs(1),
+                "{outcome:?}"
+            );
+            assert_eq!(outcome.left.sockets, 1);
+            assert!(outcome.left.bytes > 0);
+        });
+    }
+}

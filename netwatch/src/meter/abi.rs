@@ -1,0 +1,146 @@
+//! The ABI's types in the words of [`crate::flow`].
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use netwatch_common::address::Address;
+use netwatch_common::flow::{self as abi, FlowValue, kind, scope};
+
+use super::clock::Clock;
+use crate::flow::{
+    Counters, Direction, End, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PerDirection, RoundTrips,
+    TcpFacts, Traffic,
+};
+
+const TCP: u8 = 6;
+
+/// What grew between two looks at an entry. `None` if nothing did.
+pub(super) fn increment(key: &abi::FlowKey, before: &FlowValue, now: &FlowValue, clock: Clock) -> Option<Increment> {
+    let counters = growth(before, now);
+    if *before == *now {
+        return None;
+    }
+    let (traffic, flipped) = traffic(key, now.opened_by.into());
+    let opened_by = direction(now.opened_by as u8);
+    Some(Increment {
+        traffic,
+        scope: scope_of(key.scope),
+        counters: oriented(counters, flipped),
+        first_seen_ns: clock.unix_ns(now.first_seen_ns),
+        // The tick that most packets are timed with is behind the precise clock of the first.
+        last_seen_ns: clock.unix_ns(now.last_seen_ns.max(now.first_seen_ns)),
+        opened_by: if flipped { opposite(opened_by) } else { opened_by },
+        connections: now.handshake.connections.wrapping_sub(before.handshake.connections),
+        tcp: (key.protocol == TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
+    })
+}
+
+fn growth(before: &FlowValue, now: &FlowValue) -> PerDirection<Counters> {
+    let [egress, ingress] = [0, 1].map(|half| counters(&before.halves[half].counts, &now.halves[half].counts));
+    PerDirection { egress, ingress }
+}
+
+fn counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
+    let (skbs, bytes) = (now.skbs - before.skbs, now.bytes - before.bytes);
+    let packets = skbs + (now.extra_packets - before.extra_packets);
+    Counters { skbs, packets, bytes, wire_bytes: bytes + (now.extra_wire_bytes - before.extra_wire_bytes) }
+}
+
+/// On the loopback the kernel half takes the lower end for local; here the opener is. True if that turned the key round.
+pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
+    let flipped = is_flow(key) && key.scope == scope::LOOPBACK && opened_by == u32::from(abi::INGRESS);
+    let traffic = match key.kind {
+        kind::HOUSEKEEPING => Traffic::Housekeeping(housekeeping(key.protocol)),
+        kind::NON_IP => Traffic::NonIp(key.local_port),
+        kind::MALFORMED => Traffic::Malformed(malformed(key.protocol)),
+        kind::OVERFLOW => Traffic::Overflow(key.protocol),
+        _ => Traffic::Flow(flow_key(key, flipped)),
+    };
+    (traffic, flipped)
+}
+
+fn is_flow(key: &abi::FlowKey) -> bool {
+    key.kind < kind::HOUSEKEEPING
+}
+
+fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
+    let is_v4 = matches!(key.kind, kind::IPV4 | kind::IPV4_FRAGMENT);
+    let one = End { addr: address(&key.local, is_v4), port: key.local_port };
+    let other = End { addr: address(&key.remote, is_v4), port: key.remote_port };
+    let (local, remote) = if flipped { (other, one) } else { (one, other) };
+    let fragment = matches!(key.kind, kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT);
+    FlowKey { scope: scope_of(key.scope), protocol: key.protocol, fragment, local, remote }
+}
+
+/// An IPv6 packet may carry a mapped address: only the kind tells.
+fn address(address: &Address, is_v4: bool) -> IpAddr {
+    let v6 = Ipv6Addr::from(address.bytes());
+    v6.to_ipv4_mapped().filter(|_| is_v4).map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+fn scope_of(number: u8) -> ObservationPoint {
+    if number == scope::LOOPBACK { ObservationPoint::Loopback } else { ObservationPoint::Link }
+}
+
+pub(super) fn direction(number: u8) -> Direction {
+    if number == abi::EGRESS { Direction::Egress } else { Direction::Ingress }
+}
+
+pub(super) fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Egress => Direction::Ingress,
+        Direction::Ingress => Direction::Egress,
+    }
+}
+
+fn oriented<T>(value: PerDirection<T>, flipped: bool) -> PerDirection<T> {
+    let PerDirection { egress, ingress } = value;
+    if flipped { PerDirection { egress: ingress, ingress: egress } } else { PerDirection { egress, ingress } }
+}
+
+fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
+    let both = |field: fn(&abi::Half) -> u64| {
+        let [egress, ingress] = [0, 1].map(|half| field(&now.halves[half]) - field(&before.halves[half]));
+        oriented(PerDirection { egress, ingress }, flipped)
+    };
+    let [egress, ingress] = [0, 1].map(|half| now.halves[half].flags as u8);
+    TcpFacts {
+        flags: oriented(PerDirection { egress, ingress }, flipped),
+        handshake_rtt_ns: (now.handshake.rtt_ns != 0).then_some(now.handshake.rtt_ns),
+        syns: both(|half| half.syns.into()),
+        syn_acks: both(|half| half.syn_acks.into()),
+        resets: both(|half| half.resets.into()),
+        retransmitted_packets: both(|half| half.retransmitted_packets.into()),
+        retransmitted_bytes: both(|half| half.retransmitted_bytes),
+        zero_windows: both(|half| half.zero_windows.into()),
+        round_trips: round_trips(&before.round_trips, &now.round_trips),
+    }
+}
+
+fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTrips {
+    RoundTrips {
+        count: u64::from(now.count - before.count),
+        sum_ns: now.sum_ns - before.sum_ns,
+        min_ns: (now.min_ns != 0).then_some(now.min_ns.into()),
+    }
+}
+
+fn housekeeping(number: u8) -> Housekeeping {
+    match number {
+        abi::housekeeping::ARP => Housekeeping::Arp,
+        abi::housekeeping::NEIGHBOUR_DISCOVERY => Housekeeping::NeighbourDiscovery,
+        abi::housekeeping::MLD => Housekeeping::Mld,
+        _ => Housekeeping::Igmp,
+    }
+}
+
+fn malformed(number: u8) -> Malformed {
+    match number {
+        abi::malformed::ETHERNET => Malformed::Ethernet,
+        abi::malformed::IP_VERSION => Malformed::IpVersion,
+        abi::malformed::IPV4_HEADER_LENGTH => Malformed::Ipv4HeaderLength,
+        abi::malformed::IP_LENGTH => Malformed::IpLength,
+        abi::malformed::IP_TRUNCATED => Malformed::IpTruncated,
+        abi::malformed::EXTENSION_HEADER => Malformed::ExtensionHeader,
+        _ => Malformed::TransportTruncated,
+    }
+}

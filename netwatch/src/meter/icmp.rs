@@ -1,0 +1,70 @@
+//! From the sample of an ICMP error to the flow whose packet it quotes (RFC 792, RFC 4443).
+
+use netwatch_common::flow::{EGRESS, kind, scope};
+use netwatch_common::observation::Observation;
+use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
+
+use super::abi;
+use super::notice::{Reason, Sample};
+use crate::flow::{Direction, FlowKey, IcmpError, ObservationPoint, Quoted, Traffic};
+
+/// Type, code, checksum, and four bytes that depend on the type.
+const ICMP_HEADER: usize = 8;
+
+/// The flow, by the target's view, and the error; `None` for other samples and for quotes too short to say.
+pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
+    let Traffic::Flow(carrier) = sample.traffic else { return None };
+    if sample.reason != Reason::IcmpError {
+        return None;
+    }
+    let hook = quoted_at(carrier.scope == ObservationPoint::Loopback, sample.direction == Direction::Egress);
+    find(&sample.bytes, sample.payload_offset, carrier.remote.addr.is_ipv4(), hook)
+}
+
+/// The same for a frame that was counted, an ICMP error.
+pub(super) fn quoted_by(seen: &Observation, frame: &[u8]) -> Option<Quoted> {
+    let hook = quoted_at(seen.key.scope == scope::LOOPBACK, seen.direction == EGRESS);
+    find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
+}
+
+/// The quoted packet went the other way.
+fn quoted_at(is_loopback: bool, is_egress: bool) -> Hook {
+    match (is_loopback, is_egress) {
+        (true, _) => Hook::Loopback,
+        (false, true) => Hook::ToTarget,
+        (false, false) => Hook::FromTarget,
+    }
+}
+
+fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<Quoted> {
+    let (message, quote) = locate(bytes, payload)?;
+    let error = IcmpError { kind: bytes[message], code: bytes[message + 1] };
+    let flow = parse_quote(&bytes[quote..], is_v4, hook)?;
+    Some(Quoted { flow, error, by_target: hook == Hook::ToTarget })
+}
+
+/// Where the ICMP message and the packet that it quotes start. To the parser the message's eight bytes are a header, so the quote is the
+/// payload. Its first half-byte is looked at to be sure, and nothing further in: a time to live of 64 looks like a version too.
+fn locate(bytes: &[u8], payload: usize) -> Option<(usize, usize)> {
+    let version = bytes.get(payload)? >> 4;
+    let message = payload.checked_sub(ICMP_HEADER)?;
+    matches!(version, 4 | 6).then_some((message, payload))
+}
+
+/// A quote is a packet cut short: its lengths speak of the original.
+fn parse_quote(quote: &[u8], is_v4: bool, hook: Hook) -> Option<FlowKey> {
+    let ethertype: u16 = if is_v4 { 0x0800 } else { 0x86dd };
+    let mut frame = vec![0; 12];
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(quote);
+    let mut packet = Packet::default();
+    parse::parse(&Captured { bytes: &frame, orig_len: u32::from(u16::MAX) }, &Meta::default(), &mut packet);
+    let (key, direction) = parse::orient(&packet, hook);
+    if !matches!(key.kind, kind::IPV4 | kind::IPV6) {
+        return None;
+    }
+    match abi::traffic(&key, u32::from(direction)).0 {
+        Traffic::Flow(flow) => Some(flow),
+        _ => None,
+    }
+}

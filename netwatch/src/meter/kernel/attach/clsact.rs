@@ -1,0 +1,110 @@
+//! Attaching by netlink: a clsact qdisc and one direct-action filter for each hook.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcBpfFlags, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::{Entry, Hook};
+use crate::error::{Error, Result};
+
+/// What was made on one interface. The socket stays in the namespace it was made in, which may be another than ours.
+#[derive(Debug)]
+pub(in crate::meter) struct Attachment {
+    socket: Socket,
+    ifindex: u32,
+    /// A clsact qdisc of somebody else stays.
+    is_ours: bool,
+}
+
+impl Attachment {
+    pub(super) fn new(entries: &[Entry<'_>], ifindex: u32) -> io::Result<Self> {
+        let socket = connect()?;
+        let is_ours = match request(&socket, RouteNetlinkMessage::NewQueueDiscipline(qdisc(ifindex)), CREATE) {
+            Ok(()) => true,
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => false,
+            Err(error) => return Err(error),
+        };
+        let attachment = Self { socket, ifindex, is_ours };
+        for entry in entries {
+            let filter = RouteNetlinkMessage::NewTrafficFilter(filter(entry, ifindex));
+            request(&attachment.socket, filter, CREATE)?;
+        }
+        Ok(attachment)
+    }
+
+    /// Removes the qdisc and with it the filters. An interface that is gone took them along.
+    pub(super) fn detach(self) -> Result<()> {
+        if !self.is_ours {
+            return Ok(());
+        }
+        match request(&self.socket, RouteNetlinkMessage::DelQueueDiscipline(qdisc(self.ifindex)), 0) {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
+                Err(Error::os("detach classifier from", format!("interface {}", self.ifindex), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+fn connect() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Sends one request and waits for its acknowledgement.
+fn request(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    match answer.payload {
+        NetlinkPayload::Error(error) => error.code.map_or(Ok(()), |_| Err(error.to_io())),
+        other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
+    }
+}
+
+fn message(ifindex: u32) -> TcMessage {
+    let mut message = TcMessage::default();
+    message.header = TcHeader { index: ifindex as i32, ..TcHeader::default() };
+    message
+}
+
+fn qdisc(ifindex: u32) -> TcMessage {
+    let mut message = message(ifindex);
+    message.header.parent = TcHandle::CLSACT;
+    message.header.handle = TcHandle { major: 0xffff, minor: 0 };
+    message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
+    message
+}
+
+fn filter(entry: &Entry<'_>, ifindex: u32) -> TcMessage {
+    let minor = match entry.hook {
+        Hook::Ingress => TcHandle::MIN_INGRESS,
+        Hook::Egress => TcHandle::MIN_EGRESS,
+    };
+    let mut message = message(ifindex);
+    message.header.parent = TcHandle { major: TcHandle::CLSACT.major, minor };
+    message.header.info = u32::from((libc::ETH_P_ALL as u16).to_be());
+    message.attributes.push(TcAttribute::Kind("bpf".to_owned()));
+    message.attributes.push(TcAttribute::Options(vec![
+        TcOption::Bpf(TcFilterBpfOption::ProgFd(entry.program.as_raw_fd() as u32)),
+        TcOption::Bpf(TcFilterBpfOption::ProgName("netwatch".to_owned())),
+        TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
+    ]));
+    message
+}

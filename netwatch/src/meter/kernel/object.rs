@@ -1,0 +1,204 @@
+//! Puts an object into the kernel: parses it, makes its maps, resolves references, loads its programs. Not
+//! aya's loader, which first reads and parses the kernel's whole BTF; nothing in these objects needs that.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use aya_obj::generated::{bpf_insn, bpf_map_type, bpf_prog_type};
+use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
+use netwatch_common::config::Config;
+
+use super::sys::{self, Kind, MapShape};
+use crate::error::{Error, Result};
+
+/// The classifier's object, built by `cargo xtask build` and checked in.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/netwatch.o");
+
+/// The object's maps and programs in the kernel, by name.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    maps: HashMap<String, OwnedFd>,
+    programs: HashMap<String, OwnedFd>,
+}
+
+/// A thread that puts something into the maps while the programs are verified.
+type Meanwhile<'a, T> = dyn FnOnce(&HashMap<String, OwnedFd>) -> Result<T> + Send + 'a;
+
+/// Read-only data of the programs.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Globals {
+    pub config: Config,
+    pub log_level: u8,
+}
+
+/// Sizes of maps that differ from the object's own, by name.
+pub(super) type Sizes<'a> = &'a [(&'a str, u32)];
+
+impl Loaded {
+    /// Loads `object`. Its maps of maps hold maps like `inner`. The verifier takes its time; `meanwhile` is done beside it.
+    pub(super) fn new<T: Send>(
+        object: &[u8],
+        globals: &Globals,
+        sizes: Sizes<'_>,
+        inner: &OwnedFd,
+        meanwhile: Box<Meanwhile<'_, T>>,
+    ) -> Result<(Self, T)> {
+        let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
+        let level = [globals.log_level];
+        let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
+        let globals = HashMap::from(globals);
+        object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
+        let maps = create_maps(&object, sizes, Some(inner))?;
+        relocate(&mut object, &maps)?;
+        let (programs, done) = std::thread::scope(|scope| {
+            let beside = scope.spawn(|| meanwhile(&maps));
+            let programs = load_programs(&object);
+            (programs, joined(beside))
+        });
+        Ok((Self { maps, programs: programs? }, done?))
+    }
+
+    /// Loads of `object` what the kernel takes: the programs that `kinds` names, one after the other. What it refuses, and why.
+    pub(super) fn what_can_be(
+        object: &[u8],
+        globals: HashMap<&str, (&[u8], bool)>,
+        kinds: &[(&'static str, Kind)],
+    ) -> Result<(Self, Vec<(&'static str, Error)>)> {
+        let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
+        object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
+        let maps = create_maps(&object, &[], None)?;
+        relocate(&mut object, &maps)?;
+        let (mut programs, mut refused) = (HashMap::new(), Vec::new());
+        for &(name, kind) in kinds {
+            let code = &object.functions[&object.programs[name].function_key()].instructions;
+            match load_program(name, kind, code) {
+                Ok(program) => drop(programs.insert(name.to_owned(), program)),
+                Err(error) => refused.push((name, error)),
+            }
+        }
+        Ok((Self { maps, programs }, refused))
+    }
+
+    /// A map of the object.
+    ///
+    /// # Panics
+    /// If the object has no such map; the build checks that it does.
+    pub(super) fn map(&self, name: &str) -> &OwnedFd {
+        &self.maps[name]
+    }
+
+    /// A program of the object.
+    ///
+    /// # Panics
+    /// As [`Self::map`].
+    pub(super) fn program(&self, name: &str) -> &OwnedFd {
+        &self.programs[name]
+    }
+
+    /// A program of the object, if it was loaded.
+    pub(super) fn loaded(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.programs.get(name).map(AsFd::as_fd)
+    }
+
+    /// All programs and their names.
+    pub(super) fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.programs.iter().map(|(name, program)| (name.as_str(), program.as_fd()))
+    }
+
+    /// All programs.
+    pub(super) fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.programs.values()
+    }
+
+    /// All maps.
+    pub(super) fn maps(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.maps.values()
+    }
+}
+
+fn broken(cause: &dyn std::fmt::Display) -> Error {
+    Error::said("load", "the classifier", cause.to_string()).hint("the program was built wrongly: `cargo xtask build`")
+}
+
+fn bytes_of(config: &Config) -> &[u8] {
+    // SAFETY: `#[repr(C)]`, u32 only, no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
+}
+
+fn create_maps(object: &Object, sizes: Sizes<'_>, inner: Option<&OwnedFd>) -> Result<HashMap<String, OwnedFd>> {
+    object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes, inner)?))).collect()
+}
+
+fn create_map(name: &str, map: &Map, sizes: Sizes<'_>, inner: Option<&OwnedFd>) -> Result<OwnedFd> {
+    let size = sizes.iter().find(|(sized, _)| *sized == name);
+    let shape = MapShape {
+        map_type: map.map_type(),
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: size.map_or(map.max_entries(), |&(_, size)| size),
+        flags: map.map_flags(),
+    };
+    let failed =
+        |cause| Error::os("create BPF map", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo");
+    let of_maps = shape.map_type == bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+    let fd = sys::map_create(name, shape, inner.filter(|_| of_maps).map(AsFd::as_fd)).map_err(failed)?;
+    if matches!(map.section_kind(), EbpfSectionKind::Rodata | EbpfSectionKind::Data) {
+        sys::map_update(fd.as_fd(), &0_u32.to_ne_bytes(), map.data()).map_err(failed)?;
+    }
+    if map.section_kind() == EbpfSectionKind::Rodata {
+        sys::map_freeze(fd.as_fd()).map_err(failed)?;
+    }
+    debug_assert!(shape.map_type != bpf_map_type::BPF_MAP_TYPE_UNSPEC as u32);
+    Ok(fd)
+}
+
+fn relocate(object: &mut Object, maps: &HashMap<String, OwnedFd>) -> Result<()> {
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let definitions = object.maps.clone();
+    let numbered = definitions.iter().map(|(name, map)| (name.as_str(), maps[name].as_raw_fd(), map));
+    object.relocate_maps(numbered, &text).map_err(|cause| broken(&cause))?;
+    object.relocate_calls(&text).map_err(|cause| broken(&cause))
+}
+
+/// The verifier is what a load takes time for; each program has it on a thread of its own.
+fn load_programs(object: &Object) -> Result<HashMap<String, OwnedFd>> {
+    std::thread::scope(|scope| {
+        let load = |(name, program): (&String, &aya_obj::Program)| {
+            let (name, code) = (name.clone(), &object.functions[&program.function_key()].instructions);
+            let kind = program_type(&program.section);
+            scope.spawn(move || load_program(&name, kind, code).map(|fd| (name, fd)))
+        };
+        let threads: Vec<_> = object.programs.iter().map(load).collect();
+        threads.into_iter().map(joined).collect()
+    })
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
+}
+
+fn program_type(section: &ProgramSection) -> Kind {
+    let program = match section {
+        ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
+        _ => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
+    };
+    Kind { program, attach: 0 }
+}
+
+fn load_program(name: &str, kind: Kind, code: &[bpf_insn]) -> Result<OwnedFd> {
+    sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
+        Some(libc::EPERM) => {
+            Error::os("load program", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
+        }
+        _ => Error::os("load program", name, cause).hint(verdict(name, kind, code)),
+    })
+}
+
+/// The verifier's last words.
+fn verdict(name: &str, kind: Kind, code: &[bpf_insn]) -> String {
+    let mut log = vec![0; 16 << 20];
+    let _refused_again = sys::program_load(name, kind, code, Some(&mut log));
+    let text = String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default());
+    let tail: Vec<_> = text.lines().rev().take(3).collect();
+    tail.into_iter().rev().collect::<Vec<_>>().join("; ")
+}

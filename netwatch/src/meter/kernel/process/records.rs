@@ -1,0 +1,183 @@
+//! The ABI's records in the words of [`crate::process`].
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use netwatch_common::address::Address;
+use netwatch_common::process::{self as abi, Head, call, kind};
+
+use crate::flow::{End, Protocol};
+use crate::meter::clock::Clock;
+use crate::process::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
+
+/// Reads a record; `None` for one of a kind that is not known, which an object of this build never writes.
+pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
+    let head: Head = read(record)?;
+    let what = match head.kind {
+        kind::MADE => socket(Step::Made, &read(record)?),
+        kind::BOUND => socket(Step::Bound, &read(record)?),
+        kind::CONNECT => socket(Step::Connect, &read(record)?),
+        kind::USED => socket(Step::Used, &read(record)?),
+        kind::NOT_SENT => {
+            let record: abi::Socket = read(record)?;
+            socket(Step::NotSent(record.errno.into()), &record)
+        }
+        kind::UNIX => {
+            let record: abi::Unix = read(record)?;
+            What::Unix(unix_name(record.path.get(..record.len as usize)?)?)
+        }
+        kind::FORK => {
+            let record: abi::Fork = read(record)?;
+            What::Fork(origin(head.start_ns, record.ppid, record.maker, clock))
+        }
+        kind::EXEC => exec(record, clock)?,
+        kind::CALL => What::Call(failed_call(&read(record)?)),
+        kind::CLOSED => What::Closed(closed(&read(record)?)),
+        kind::EXIT => What::Exit,
+        _ => return None,
+    };
+    let comm = text(until_zero(&head.comm));
+    let time_ns = clock.unix_ns(head.time_ns);
+    let Head { pid, tid, uid, program, .. } = head;
+    Some(Event { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, what })
+}
+
+/// The beginning of a record.
+fn read<T: Copy>(record: &[u8]) -> Option<T> {
+    // SAFETY: long enough; `T` is one of the ABI's records, plain data for which any bytes are a value.
+    (record.len() >= size_of::<T>()).then(|| unsafe { record.as_ptr().cast::<T>().read_unaligned() })
+}
+
+fn socket(step: Step, record: &abi::Socket) -> What {
+    let address = match step {
+        Step::Made => None,
+        Step::Used | Step::NotSent(_) if record.port == 0 => None,
+        _ => Some(SocketAddr::new(address(&record.address, record.family.into()), record.port)),
+    };
+    let protocol = protocol(record.protocol);
+    What::Socket(step, Socket { cookie: record.cookie, netns: record.netns, protocol, address })
+}
+
+fn closed(record: &abi::Closed) -> Closed {
+    let end = |of: &Address, port| (port != 0).then(|| End { addr: address(of, record.family.into()), port });
+    let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
+    Closed { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
+}
+
+/// MPTCP's number is more than a packet can have.
+fn protocol(number: u16) -> Option<Protocol> {
+    u8::try_from(number).ok().filter(|protocol| *protocol != 0).map(Protocol)
+}
+
+/// An IPv6 socket that goes to a mapped address sends IPv4.
+fn address(address: &Address, family: i32) -> IpAddr {
+    let v6 = Ipv6Addr::from(address.bytes());
+    match v6.to_ipv4_mapped() {
+        Some(v4) => IpAddr::V4(v4),
+        None if family == libc::AF_INET => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        None => IpAddr::V6(v6),
+    }
+}
+
+fn origin(start_ns: u64, ppid: u32, maker: u32, clock: Clock) -> Origin {
+    Origin { start_ns: began(start_ns, clock), ppid, maker }
+}
+
+/// 0 stays what it is: not known.
+fn began(start_ns: u64, clock: Clock) -> u64 {
+    if start_ns == 0 { 0 } else { clock.unix_ns(start_ns) }
+}
+
+fn exec(record: &[u8], clock: Clock) -> Option<What> {
+    let exec: abi::Exec = read(record)?;
+    let exe = exec.exe.get(..exec.exe_len as usize).filter(|exe| !exe.is_empty()).map(text);
+    // Where arguments are not wanted, there are none.
+    let is_unreadable = exe.is_none() || exec.arguments_total > 0 && exec.arguments_len == 0;
+    let all = record.get(size_of::<abi::Exec>()..)?;
+    let kept = all.get(..exec.arguments_len as usize)?;
+    let cut = exec.arguments_len < exec.arguments_total;
+    // What follows the last zero was cut off, and is shown all the same; without a cut there is nothing.
+    let whole = kept.strip_suffix(&[0]).unwrap_or(kept);
+    let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
+    let comm = text(until_zero(&exec.head.comm));
+    let image = Image { comm, exe, cmdline, cmdline_cut: cut, is_unreadable };
+    Some(What::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
+}
+
+fn failed_call(record: &abi::Call) -> Call {
+    let given = record.address.get(..record.len as usize).unwrap_or_default();
+    let [family, _, protocol] = record.arguments;
+    let (name, target) = match record.call {
+        call::SOCKET => (CallName::Socket, unspecified(family as i32)),
+        call::CONNECT => (CallName::Connect, sockaddr(given)),
+        _ => (CallName::Send, sockaddr(given)),
+    };
+    let protocol = match (record.call, record.arguments[1] as i32 & 0xf, protocol as u8) {
+        (call::SOCKET, libc::SOCK_STREAM, 0) => Some(Protocol::TCP),
+        (call::SOCKET, libc::SOCK_DGRAM, 0) => Some(Protocol(17)),
+        (call::SOCKET, _, number) if number != 0 => Some(Protocol(number)),
+        _ => None,
+    };
+    Call { name, errno: record.errno as i32, target, protocol }
+}
+
+fn unspecified(family: i32) -> CallTarget {
+    match family {
+        libc::AF_INET => CallTarget::Address(SocketAddr::new([0; 4].into(), 0)),
+        libc::AF_INET6 => CallTarget::Address(SocketAddr::new([0; 16].into(), 0)),
+        _ => CallTarget::Other,
+    }
+}
+
+/// A `sockaddr` (unix(7), ip(7), ipv6(7)).
+fn sockaddr(bytes: &[u8]) -> CallTarget {
+    let Some((family, rest)) = bytes.split_first_chunk::<2>() else { return CallTarget::Other };
+    let port = || rest.first_chunk().map(|port| u16::from_be_bytes(*port));
+    let internet = |address: Option<IpAddr>| address.zip(port()).map(|(address, port)| SocketAddr::new(address, port));
+    let found = match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_UNIX => return unix_name(rest).map_or(CallTarget::Other, CallTarget::Unix),
+        libc::AF_INET => internet(rest.get(2..6).and_then(|v4| <[u8; 4]>::try_from(v4).ok()).map(IpAddr::from)),
+        libc::AF_INET6 => {
+            let v6 = rest.get(6..22).and_then(|v6| <[u8; 16]>::try_from(v6).ok()).map(Ipv6Addr::from);
+            internet(v6.map(|v6| v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)))
+        }
+        _ => None,
+    };
+    found.map_or(CallTarget::Other, CallTarget::Address)
+}
+
+/// `sun_path`; a zero at its beginning makes it an abstract name, which may hold others. `None` for a socket without a name.
+fn unix_name(path: &[u8]) -> Option<String> {
+    match path.split_first() {
+        None => None,
+        Some((0, name)) => Some(format!("@{}", text(name).trim_end_matches('\0').replace('\0', "@"))),
+        Some(_) => Some(text(until_zero(path))),
+    }
+}
+
+fn until_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_callers_give_them() {
+        let mut v4 = [2, 0, 0, 80, 198, 51, 100, 10].to_vec();
+        v4.extend([0; 8]);
+        assert_eq!(sockaddr(&v4), CallTarget::Address("198.51.100.10:80".parse().unwrap()));
+        let mut v6 = vec![10, 0, 0, 80, 0, 0, 0, 0];
+        v6.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
+        assert_eq!(sockaddr(&v6), CallTarget::Address("[2001:db8::1]:80".parse().unwrap()));
+        assert_eq!(sockaddr(b"\x01\0/run/x.sock\0rest"), CallTarget::Unix("/run/x.sock".into()));
+        assert_eq!(sockaddr(b"\x01\0\0name"), CallTarget::Unix("@name".into()));
+        for short in [&b""[..], b"\x02", b"\x02\0\0", b"\x0a\0\0\x50\0\0", b"\x01\0"] {
+            assert_eq!(sockaddr(short), CallTarget::Other, "{short:?}");
+        }
+    }
+}

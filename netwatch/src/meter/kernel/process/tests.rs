@@ -1,0 +1,371 @@
+//! The programs on a real kernel: a cgroup of the test's own, and real programs in it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::flow::{End, Protocol};
+use crate::process::{CallName, CallTarget, Step, What};
+
+pub(in crate::meter) const ALL: ProcessConfig = ProcessConfig { cmdline: true, failed_calls: true };
+
+/// A cgroup of the test's own; gone after it.
+pub(in crate::meter) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: loading BPF programs needs root");
+            return None;
+        }
+        let name = format!("process-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let made = crate::host::cgroup::own().and_then(|parent| {
+            let path = parent.join(name);
+            fs::create_dir(&path).map(|()| Self(path)).map_err(|error| error.to_string())
+        });
+        made.inspect_err(|why| println!("skipped: no cgroup: {why}")).ok()
+    }
+
+    /// Runs a command in it to its end; its pid.
+    pub(in crate::meter) fn run(&self, program: &str, arguments: &[&str]) -> u32 {
+        let procs = self.0.join("cgroup.procs");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        // SAFETY: a write to a file, between fork and exec of a child.
+        unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+        let mut child = command.spawn().expect("runs");
+        child.wait().expect("ends");
+        child.id()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let started = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Loaded and attached to a cgroup of its own, with that before all that is to be seen.
+pub(in crate::meter) fn attached(config: ProcessConfig) -> Option<(ProcessProbe, Cgroup)> {
+    let cgroup = Cgroup::new()?;
+    let mut probe = ProcessProbe::load(config).expect("the programs load");
+    probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
+    probe.refused().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
+    Some((probe, cgroup))
+}
+
+pub(in crate::meter) fn events(probe: &mut ProcessProbe) -> Vec<Event> {
+    let mut events = Vec::new();
+    probe.poll(&mut |event| events.push(event));
+    events
+}
+
+fn bash(cgroup: &Cgroup, script: &str) -> u32 {
+    cgroup.run("bash", &["-c", script])
+}
+
+#[test]
+fn an_exec_is_told_with_its_arguments_and_its_parent() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let long = "x".repeat(2000);
+    let pid = cgroup.run("sh", &["-c", "/bin/true a 'b c'; exit 0", &long]);
+    let events = events(&mut probe);
+    let execs: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Exec(origin, image) => Some((event, origin, image)),
+            _ => None,
+        })
+        .collect();
+    let [(shell, origin, image), (inner, inner_origin, inner_image)] = &execs[..] else { panic!("{events:#?}") };
+    assert_eq!((shell.pid, origin.ppid), (pid, std::process::id()));
+    assert!(image.exe.as_ref().is_some_and(|exe| exe.ends_with("/sh")), "{image:?}");
+    assert!(image.cmdline_cut && image.cmdline.as_ref().is_some_and(|all| all[1] == "-c"), "{image:?}");
+    assert_eq!((inner.comm.as_str(), inner_origin.ppid), ("true", pid));
+    assert_eq!(inner_image.cmdline.as_ref().expect("read"), &["/bin/true", "a", "b c"]);
+    assert!(!inner_image.cmdline_cut);
+    assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
+    let forked =
+        events.iter().any(|event| event.pid == inner.pid && matches!(event.what, What::Fork(from) if from.ppid == pid));
+    assert!(forked, "{events:#?}");
+}
+
+#[test]
+fn arguments_are_left_out_where_they_are_not_wanted() {
+    let Some((mut probe, cgroup)) = attached(ProcessConfig { cmdline: false, ..ALL }) else { return };
+    cgroup.run("true", &["secret"]);
+    let events = events(&mut probe);
+    let exec = events.iter().find_map(|event| if let What::Exec(_, image) = &event.what { Some(image) } else { None });
+    let image = exec.expect("told");
+    assert_eq!((&image.cmdline, image.cmdline_cut), (&None, false), "{image:?}");
+    assert!(!format!("{events:?}").contains("secret"));
+}
+
+/// Steps with the socket's cookie, and where it went.
+fn steps(events: &[Event]) -> Vec<(u32, Step, u64, String)> {
+    let step = |event: &Event| match event.what {
+        What::Socket(step, socket) => {
+            let address = socket.address.map(|address| address.to_string()).unwrap_or_default();
+            Some((event.pid, step, socket.cookie, address))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(step).collect()
+}
+
+#[test]
+fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    let pid = bash(&cgroup, &format!("exec 3<>/dev/tcp/127.0.0.1/{port}; (echo hello >&3); true"));
+    let steps = steps(&events(&mut probe));
+    let (made, made_step, cookie, _) = &steps[0];
+    assert_eq!((*made, *made_step), (pid, Step::Made), "{steps:?}");
+    let of_socket: Vec<_> = steps.iter().filter(|step| step.2 == *cookie).collect();
+    assert!(
+        of_socket.iter().any(|step| step.0 == pid && step.1 == Step::Connect && step.3 == format!("127.0.0.1:{port}"))
+    );
+    if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == Step::Used), "{steps:?}");
+    }
+}
+
+/// With the ends that the socket had, for what was not heard of it otherwise.
+#[test]
+fn a_socket_is_told_at_its_end_with_its_ends() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import socket\n\
+        for host, to in (('127.0.0.1', '127.0.0.1'), ('::1', '::1'), ('127.0.0.1', '::ffff:127.0.0.1')):\n\
+        \x20 server = socket.create_server((host, 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET)\n\
+        \x20 one = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET)\n\
+        \x20 one.connect((to, server.getsockname()[1])); other, _ = server.accept()\n\
+        \x20 print(host, one.getsockname()[1], one.getpeername()[1])\n\
+        \x20 one.close(); other.close(); server.close()\n\
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n";
+    let folder = tempfile::tempdir().expect("made");
+    let file = folder.path().join("ends");
+    let pid = cgroup.run("sh", &["-c", "exec python3 -c \"$0\" > \"$1\"", script, &file.display().to_string()]);
+    let events = events(&mut probe);
+    let closed = events.iter().filter_map(|event| match event.what {
+        What::Closed(closed) => Some((event.pid, closed.protocol, closed.local, closed.remote)),
+        _ => None,
+    });
+    let closed: Vec<_> = closed.collect();
+    // Of each of three connections both ends and the listener, and a socket that went nowhere.
+    assert_eq!((closed.len(), closed.iter().all(|one| one.0 == pid)), (10, true), "{closed:#?}");
+    for line in fs::read_to_string(file).expect("written").lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let end = |port: &str| End { addr: words[0].parse().unwrap(), port: port.parse().unwrap() };
+        let (client, server) = (end(words[1]), end(words[2]));
+        for (local, remote) in [(client, server), (server, client)] {
+            let expected = (pid, Some(Protocol::TCP), Some(local), Some(remote));
+            assert!(closed.contains(&expected), "{expected:?} of {closed:#?}");
+        }
+    }
+    let listening = |one: &&(u32, Option<Protocol>, Option<End>, Option<End>)| one.2.is_some() && one.3.is_none();
+    assert_eq!(closed.iter().filter(listening).count(), 3, "{closed:#?}");
+    assert_eq!(closed.iter().filter(|one| one.2.is_none()).count(), 1, "{closed:#?}");
+}
+
+/// Its first thread may be the first to end.
+#[test]
+fn the_end_of_a_process_is_told_and_not_that_of_its_first_thread() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import ctypes, threading, time\n\
+        def late():\n\
+        \x20 time.sleep(0.1); open('/dev/null'); ctypes.CDLL(None).syscall(231, 0)\n\
+        for _ in range(3): threading.Thread(target=late, daemon=True).start()\n\
+        ctypes.CDLL(None).syscall(60, 0)\n";
+    let pid = cgroup.run("python3", &["-c", script]);
+    let events = events(&mut probe);
+    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.what == What::Exit).collect();
+    // Threads that end at the same moment may each be the last.
+    assert!((1..=4).contains(&ends.len()), "{events:#?}");
+    assert!(ends[0].start_ns != 0 && ends[0].time_ns > ends[0].start_ns + 100_000_000, "{:?}", ends[0]);
+}
+
+/// A socket that stays open over an exec is used by another program then.
+#[test]
+fn the_program_after_an_exec_is_told_as_another_user() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import os, socket, sys\n\
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        one.bind(('127.0.0.1', 0)); one.sendto(b'x', one.getsockname()); os.set_inheritable(one.fileno(), True)\n\
+        os.execv(sys.executable, [sys.executable, '-c', 'import socket, sys\\n\
+        one = socket.socket(fileno=int(sys.argv[1])); one.sendto(b\"x\", one.getsockname())', str(one.fileno())])\n";
+    let pid = cgroup.run("python3", &["-c", script]);
+    let events = events(&mut probe);
+    let of: Vec<&Event> = events.iter().filter(|event| event.pid == pid).collect();
+    let used = of.iter().position(|event| matches!(event.what, What::Socket(Step::Used, _))).expect("told");
+    // The interpreter may itself be run by another program.
+    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, What::Exec(..))).collect();
+    let [.., before, after] = execs[..] else { panic!("{of:#?}") };
+    assert!(after < used, "{of:#?}");
+    assert_eq!(of[used].program, of[after].program);
+    assert_ne!(of[before].program, of[after].program);
+    assert!(of[used].start_ns != 0 && of.iter().all(|event| event.start_ns == of[0].start_ns), "{of:#?}");
+}
+
+#[test]
+fn what_others_do_is_not_told() {
+    let Some((mut probe, _cgroup)) = attached(ALL) else { return };
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.send_to(b"x", socket.local_addr().expect("bound")).expect("sent");
+    Command::new("true").status().expect("runs");
+    let _refused = std::os::unix::net::UnixStream::connect("/no/such/socket");
+    assert_eq!(events(&mut probe), []);
+}
+
+#[test]
+fn unix_sockets_are_told_by_path() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    if !super::super::tests::is_linux(6, 7, "programs for unix sockets") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("made");
+    let path = folder.path().join("x.sock");
+    let _listener = UnixListener::bind(&path).expect("bound");
+    let script = format!("import socket; socket.socket(socket.AF_UNIX).connect('{}')", path.display());
+    let pid = cgroup.run("python3", &["-c", &script]);
+    let events = events(&mut probe);
+    let found = events.iter().find(|event| event.pid == pid && event.what == What::Unix(path.display().to_string()));
+    assert!(found.is_some(), "{events:#?}");
+}
+
+#[test]
+fn calls_that_fail_are_told_with_their_errno() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import socket\n\
+        for family, address in ((socket.AF_UNIX, '/no/such/socket'), (socket.AF_INET, ('240.0.0.1', 80))):\n\
+        \x20 try: socket.socket(family).connect(address)\n\
+        \x20 except OSError: pass\n\
+        try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('255.255.255.255', 9))\n\
+        except OSError: pass\n";
+    let pid = cgroup.run("unshare", &["-n", "python3", "-c", script]);
+    let events = events(&mut probe);
+    let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.what {
+        What::Call(call) if call.target != CallTarget::Other => Some((call.name, call.errno, call.target.clone())),
+        _ => None,
+    });
+    let calls: Vec<_> = calls.collect();
+    assert!(
+        calls.contains(&(CallName::Connect, libc::ENOENT, CallTarget::Unix("/no/such/socket".into()))),
+        "{calls:?}"
+    );
+    let unreachable = (CallName::Connect, libc::ENETUNREACH, CallTarget::Address("240.0.0.1:80".parse().unwrap()));
+    assert!(calls.contains(&unreachable), "{calls:?}");
+    let refused = calls.iter().find(|call| call.0 == CallName::Send);
+    assert!(
+        refused.is_some_and(|call| call.2 == CallTarget::Address("255.255.255.255:9".parse().unwrap())),
+        "{calls:?}"
+    );
+    if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        let not_sent =
+            steps(&events).into_iter().any(|step| matches!(step.1, Step::NotSent(_)) && step.3 == "255.255.255.255:9");
+        assert!(not_sent, "{events:#?}");
+    }
+}
+
+/// What finds no room is counted, and the rest still told.
+#[test]
+fn a_full_ring_counts_what_it_loses() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let script = "import socket\nfor _ in range(20000): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()";
+    cgroup.run("python3", &["-c", script]);
+    let Lost { events: lost, sockets, .. } = probe.lost().expect("readable");
+    let told = steps(&events(&mut probe)).len() as u64;
+    assert!(lost > 0 && told > 1000, "{lost} lost, {told} told");
+    assert!(told + lost >= 20_000 && sockets == 0, "{told} told, {lost} lost, {sockets} sockets lost");
+}
+
+/// Two that write in turn to one socket.
+#[test]
+fn taking_turns_is_told_so_often_and_no_more() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    if !super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        return;
+    }
+    let script = "import os, socket\n\
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); one.bind(('127.0.0.1', 0))\n\
+        ours, theirs = os.pipe(), os.pipe()\n\
+        child = os.fork() == 0\n\
+        for _ in range(1000):\n\
+        \x20 if child: os.read(ours[0], 1)\n\
+        \x20 one.sendto(b'x', one.getsockname()); one.recv(1)\n\
+        \x20 os.write((theirs if child else ours)[1], b'x')\n\
+        \x20 if not child: os.read(theirs[0], 1)\n\
+        if not child: os.wait()\n";
+    cgroup.run("python3", &["-c", script]);
+    let steps = steps(&events(&mut probe));
+    let mut users: Vec<u32> = steps.iter().filter(|step| step.1 == Step::Used).map(|step| step.0).collect();
+    assert_eq!(users.len(), netwatch_common::process::TURNS as usize, "{steps:?}");
+    users.sort_unstable();
+    users.dedup();
+    assert_eq!((users.len(), probe.lost().expect("readable")), (2, Lost::default()));
+}
+
+/// A socket that does not wait and is full, a TCP connection that is full, and one that sends where no route leads.
+#[test]
+fn messages_that_fail_do_not_fill_the_ring() {
+    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    if !super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
+        return;
+    }
+    let script = "import socket\n\
+        def often(one, call):\n\
+        \x20 one.setblocking(False)\n\
+        \x20 for _ in range(20000):\n\
+        \x20   try: call(one)\n\
+        \x20   except OSError: pass\n\
+        server = socket.create_server(('127.0.0.1', 0))\n\
+        often(socket.create_connection(server.getsockname()), lambda one: one.send(b'x' * 65536))\n\
+        often(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), lambda one: one.sendto(b'x', ('255.255.255.255', 9)))\n";
+    cgroup.run("python3", &["-c", script]);
+    let lost = probe.lost().expect("readable");
+    let steps = steps(&events(&mut probe));
+    let failed = steps.iter().filter(|step| matches!(step.1, Step::NotSent(_))).count() as u64;
+    assert_eq!(failed, netwatch_common::process::TURNS as u64, "of the datagrams only");
+    assert_eq!(lost, Lost { beyond: 20_000 - failed, ..Lost::default() }, "{} steps", steps.len());
+}
+
+/// More sockets in use than the kernel is told to remember are told at each use: so many are not.
+#[test]
+fn ten_thousand_sockets_in_use_are_told_once() {
+    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    let script = "import resource, socket\n\
+        resource.setrlimit(resource.RLIMIT_NOFILE, (11000, 11000))\n\
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(('127.0.0.1', 0))\n\
+        all = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(10000)]\n\
+        import time; time.sleep(0.5)\n\
+        for _ in range(3):\n\
+        \x20 for one in all: one.sendto(b'x', server.getsockname())\n";
+    let told = std::thread::scope(|scope| {
+        let running = scope.spawn(|| cgroup.run("python3", &["-c", script]));
+        let mut told = Vec::new();
+        while !running.is_finished() {
+            told.extend(steps(&events(&mut probe)));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        told.extend(steps(&events(&mut probe)));
+        told
+    });
+    let used = told.iter().filter(|step| step.1 == Step::Used).count();
+    let lost = probe.lost().expect("readable");
+    // On a busy machine the ring may overrun while sockets are made: far less than the uses would be.
+    assert!(
+        used == 0 && lost.events < 5000 && lost == (Lost { events: lost.events, ..Lost::default() }),
+        "{used}, {lost:?}"
+    );
+    assert!(told.len() as u64 + lost.events > 10_000, "{} steps, {lost:?}", told.len());
+}

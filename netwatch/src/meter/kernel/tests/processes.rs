@@ -1,0 +1,41 @@
+//! Programs that tell of processes, on every kernel: what it takes, and what they tell there. More of them is beside their loader.
+
+use super::is_linux;
+use crate::meter::kernel::process::tests::{ALL, attached, events};
+use crate::meter::sys;
+use crate::process::What;
+
+/// Instructions that the verifier may look at in one of them: they are loaded at the start of every run.
+const VERIFIED: u32 = 3_000;
+
+#[test]
+fn this_kernel_takes_what_it_should() {
+    let Some((probe, _cgroup)) = attached(ALL) else { return };
+    for (name, program) in probe.named_programs() {
+        let info = sys::program_info(program).expect("readable");
+        println!("{name}: {} verified, {} instructions", info.verified_insns, info.xlated_prog_len / 8);
+        assert!(info.verified_insns < VERIFIED, "{name}: {} instructions verified", info.verified_insns);
+    }
+    let later = ["connect_unix", "sendmsg_unix", "sock_send_length", "sock_recv_length"];
+    let refused: Vec<String> = probe.refused().map(|(name, error)| format!("{name}: {error}")).collect();
+    let all_old = probe.refused().all(|(name, _)| later.contains(&name));
+    assert!(all_old, "{refused:#?}");
+    if is_linux(6, 7, "programs for unix sockets") {
+        assert!(refused.is_empty(), "{refused:#?}");
+    }
+}
+
+#[test]
+fn a_child_and_its_exec_are_told() {
+    let Some((mut probe, cgroup)) = attached(ALL) else { return };
+    let pid = cgroup.run("sh", &["-c", "(exit 0); exec /bin/true"]);
+    let events = events(&mut probe);
+    let execs: Vec<_> =
+        events.iter().filter(|event| event.pid == pid && matches!(event.what, What::Exec(..))).collect();
+    let [What::Exec(origin, shell), What::Exec(same, image)] = [&execs[0].what, &execs[1].what] else { panic!() };
+    assert_eq!((origin.ppid, same.start_ns), (std::process::id(), origin.start_ns), "{events:#?}");
+    assert_eq!(shell.cmdline.as_ref().expect("read")[1..], ["-c", "(exit 0); exec /bin/true"]);
+    assert!(image.exe.as_ref().is_some_and(|exe| exe.ends_with("/true")), "{image:?}");
+    let is_child = |event: &&crate::process::Event| matches!(event.what, What::Fork(from) if from.ppid == pid);
+    assert!(events.iter().any(|event| is_child(&event)), "{events:#?}");
+}

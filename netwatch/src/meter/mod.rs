@@ -1,0 +1,14 @@
+//! Where counts come from. A meter counts every packet of one target and reports new flows, their sockets and the heads of packets; [`kernel`]
+//! is the classifier in the kernel, [`host`] the same rules without one. The only place that uses aya, the ABI's types and the kernel's clock.
+
+mod abi;
+mod clock;
+pub mod host;
+mod icmp;
+pub mod kernel;
+mod name_sample;
+mod notice;
+
+pub use kernel::{DrainProgress, Method, Probe, ProbeConfig, ProcessConfig, ProcessProbe, event_of, is_realtime, sys};
+pub use name_sample::{heard, heard_of};
+pub use notice::{NewFlow, Notice, Reason, Sample, Sender, icmp_error};

@@ -1,0 +1,52 @@
+//! From heads of packets to what names are learned from.
+
+use netwatch_common::parse::{part, protocol};
+
+use super::abi;
+use super::host::Counted;
+use super::notice::{Reason, Sample};
+use crate::flow::Traffic;
+use crate::name::{NameSample, Segment};
+
+/// What a sample can tell of names; `None` if its packet has no payload of TCP or UDP at its beginning.
+pub fn heard(sample: &Sample) -> Option<NameSample<'_>> {
+    let Traffic::Flow(flow) = sample.traffic else { return None };
+    let is_start = matches!(sample.reason, Reason::Head | Reason::Dns) && !sample.is_later_fragment;
+    (is_start && flow_has_names(flow.protocol)).then(|| NameSample {
+        time_ns: sample.time_ns,
+        flow,
+        direction: sample.direction,
+        opened_by: sample.opened_by,
+        payload: sample.payload(),
+        payload_len: sample.payload_len,
+        tcp: sample.tcp.map(|(sequence, flags)| Segment { sequence, flags }),
+    })
+}
+
+/// The same for a packet of a capture, of which there is all that was captured.
+pub fn heard_of<'a>(counted: &Counted<'a>, time_ns: u64) -> Option<NameSample<'a>> {
+    let packet = &counted.seen.packet;
+    if packet.fragment == part::LATER || !flow_has_names(packet.protocol) {
+        return None;
+    }
+    let (traffic, flipped) = abi::traffic(&counted.seen.key, counted.seen.opened_by.into());
+    let Traffic::Flow(flow) = traffic else { return None };
+    let oriented = |way| {
+        let way = abi::direction(way);
+        if flipped { way.opposite() } else { way }
+    };
+    let segment = Segment { sequence: packet.sequence, flags: packet.flags };
+    Some(NameSample {
+        time_ns,
+        flow,
+        direction: oriented(counted.seen.direction),
+        opened_by: oriented(counted.seen.opened_by),
+        payload: counted.payload(),
+        payload_len: packet.payload_len,
+        tcp: (packet.protocol == protocol::TCP).then_some(segment),
+    })
+}
+
+fn flow_has_names(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP)
+}
