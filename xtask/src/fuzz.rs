@@ -22,7 +22,16 @@ pub fn run(arguments: &Arguments) -> Result {
         return Err("loading the classifier needs root: sudo cargo xtask fuzz".to_owned());
     }
     let mut test = cargo();
-    test.args(["test", "--release", "--package", "netwatch", "--lib", "meter::kernel::tests::fuzz", "--", "--nocapture"]);
+    test.args([
+        "test",
+        "--release",
+        "--package",
+        "netwatch",
+        "--lib",
+        "meter::kernel::tests::fuzz",
+        "--",
+        "--nocapture",
+    ]);
     test.env("NETWATCH_FUZZ_FRAMES", arguments.frames.to_string());
     if let Some(seed) = arguments.seed {
         test.env("NETWATCH_FUZZ_SEED", seed.to_string());

@@ -20,7 +20,7 @@ pub(super) fn main() -> Exit {
 
 fn clean() -> Result<usize> {
     let held = undo::Exclusive::take()?;
-    undo::undo_stale(&held)
+    crate::commands::undo_steps().undo_dead_runs(&held)
 }
 
 fn said(cleaned: usize) -> String {

@@ -31,6 +31,7 @@ use crate::readiness::{Watched, watch};
 use crate::target::command::Command;
 use crate::target::mounts::{self, MountPlan};
 use crate::target::user::Identity;
+use crate::undo::UndoRegistry;
 use protocol::Request;
 
 /// What the guardian knows from the start, because it is forked with it.
@@ -46,6 +47,8 @@ pub struct Charge {
     pub inherited: Inherited,
     /// The run's directory, whose journal is undone when netwatch dies.
     pub run_dir: PathBuf,
+    /// How its journal is undone.
+    pub undo_steps: UndoRegistry,
 }
 
 /// netwatch's end of the line to its guardian.

@@ -18,6 +18,7 @@ use super::fork::fork_into;
 use super::protocol::{Prepare, Reply, Request, receive, send};
 use super::{Charge, child, descendants, signals};
 use crate::error::{Error, Result};
+use crate::undo::{Exclusive, UndoCause};
 
 /// How long processes have between TERM and KILL: long enough to close a file, and the whole stays under a second.
 const GRACE: Duration = Duration::from_millis(400);
@@ -266,8 +267,8 @@ impl Watch {
     /// netwatch died: nobody of the run may outlive it, and nothing of it may stay on the host.
     fn clean_up(self) -> Result<()> {
         descendants::kill_all_of(getpid());
-        let held = crate::undo::Exclusive::take()?;
-        crate::undo::undo_run(&self.charge.run_dir, &held, crate::undo::LinkEnds::ByUs)
+        let held = Exclusive::take()?;
+        self.charge.undo_steps.undo_run(&self.charge.run_dir, UndoCause::Died, &held)
     }
 }
 

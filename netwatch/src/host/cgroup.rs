@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::pidfd;
-use crate::undo::record::Undo;
-use crate::undo::{Journal, RunId};
+use crate::undo::{Journal, RunId, UndoRecord};
 
 /// How long killed processes may take to be gone: one in uninterruptible sleep takes its time.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ impl Cgroup {
             Err(reason) => return Ok(Made::None(reason)),
         };
         let path = parent.join(format!("netwatch-{id}"));
-        journal.record(&Undo::Cgroup { path: path.clone() })?;
+        journal.record(&RunCgroup { path: path.clone() })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
             // A container's read-only cgroup file system, one whose owner allows no more children, or one that is mounted over.
@@ -90,7 +91,18 @@ impl Drop for Cgroup {
     }
 }
 
-/// Undoes [`Undo::Cgroup`]: kills what is in it, removes it and what was made below. Refuses paths that are not of a run.
+/// The cgroup of a run: the processes in it are killed, then it is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCgroup {
+    /// Absolute path in the cgroup file system.
+    pub path: PathBuf,
+}
+
+impl UndoRecord for RunCgroup {
+    const KIND: &'static str = "cgroup";
+}
+
+/// Undoes [`RunCgroup`]: kills its processes, removes it and what was created below. Refuses paths that are not of a run.
 pub fn undo(path: &Path) -> Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("netwatch-"));
     if name.and_then(RunId::parse).is_none() {

@@ -21,6 +21,9 @@ pub mod forwarding;
 pub mod nat;
 pub mod nft;
 pub mod publish;
+mod undo_steps;
+
+pub use undo_steps::undo_steps;
 
 /// The interface group (`IFLA_GROUP`) of every host-side netwatch interface ("nw" in ASCII), so that one rule can tell the interfaces of
 /// all runs from everything else.

@@ -2,22 +2,85 @@
 //! who join. Not the namespace itself. What is made here goes when the journal is undone; both under [`crate::undo::Exclusive`], because runs
 //! share the directories.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::undo::Journal;
-use crate::undo::record::{Inode, Undo};
+use crate::undo::{Journal, UndoRecord};
 
 const RUN_NETNS: &str = "/run/netns";
 const ETC_NETNS: &str = "/etc/netns";
+
+/// A file that netwatch made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Distinguishes it from another program's file at the same path; `None` where the path itself is unique to the run.
+    pub inode: Option<Inode>,
+}
+
+impl UndoRecord for OwnFile {
+    const KIND: &'static str = "file";
+}
+
+/// A directory that netwatch made; removed only when it is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnDirectory {
+    /// Absolute path.
+    pub path: PathBuf,
+}
+
+impl UndoRecord for OwnDirectory {
+    const KIND: &'static str = "directory";
+}
+
+/// A directory that netwatch mounted on itself in the host's mount namespace. It stays while other mounts are in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedMount {
+    /// Absolute path of the mount point.
+    pub path: PathBuf,
+}
+
+impl UndoRecord for SharedMount {
+    const KIND: &'static str = "mount";
+}
+
+/// The name of a network namespace: a mount on a file. Not the same name if another program has taken it since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceName {
+    /// Absolute path of the mount point.
+    pub path: PathBuf,
+    /// The file below the mount.
+    pub file: Inode,
+    /// The namespace that is mounted.
+    pub netns: Inode,
+}
+
+impl UndoRecord for NamespaceName {
+    const KIND: &'static str = "name";
+}
+
+/// Identifies a file as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl From<&Metadata> for Inode {
+    fn from(data: &Metadata) -> Self {
+        Self { device: data.dev(), number: data.ino() }
+    }
+}
 
 /// A name that is ours until the journal is undone.
 #[derive(Debug)]
@@ -61,7 +124,7 @@ impl Named {
         let shown = path.display().to_string();
         let netns =
             Inode::from(&file.metadata().map_err(|error| Error::os("look at", "the network namespace", error))?);
-        let name = |file| Undo::Name { path: path.clone(), file, netns };
+        let name = |file| NamespaceName { path: path.clone(), file, netns };
         if !place(&path, &[], 0o444, name, journal)? {
             return Err(taken(&self.name));
         }
@@ -80,7 +143,7 @@ impl Named {
         }
         make_directory(Path::new(ETC_NETNS), journal)?;
         make_directory(&directory, journal)?;
-        let file = |inode| Undo::File { path: path.clone(), inode: Some(inode) };
+        let file = |inode| OwnFile { path: path.clone(), inode: Some(inode) };
         place(&path, contents.as_bytes(), 0o644, file, journal)
     }
 }
@@ -98,7 +161,7 @@ fn share_directory(journal: &Journal) -> Result<()> {
         Err(Errno::EINVAL) => {} // Not a mount point yet.
         Err(errno) => return Err(Error::os("share mount", RUN_NETNS, errno)),
     }
-    journal.record(&Undo::Mount { path: RUN_NETNS.into() })?;
+    journal.record(&SharedMount { path: RUN_NETNS.into() })?;
     mount(Some(RUN_NETNS), RUN_NETNS, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
         .and_then(|()| share())
         .map_err(|errno| Error::os("share mount", RUN_NETNS, errno))
@@ -107,10 +170,16 @@ fn share_directory(journal: &Journal) -> Result<()> {
 /// Puts a file at `path`, complete, if nothing is there; false if something is. It is written under another name and linked: linking, like
 /// iproute2's way to make a name (O_EXCL), works for one of any number who try. And what the file is known by is in the journal before it can
 /// be seen, so that somebody else's file at that place is never taken for ours.
-fn place(path: &Path, contents: &[u8], mode: u32, undo: impl FnOnce(Inode) -> Undo, journal: &Journal) -> Result<bool> {
+fn place<R: UndoRecord>(
+    path: &Path,
+    contents: &[u8],
+    mode: u32,
+    undo: impl FnOnce(Inode) -> R,
+    journal: &Journal,
+) -> Result<bool> {
     let draft = path.with_file_name(format!(".netwatch-{}", journal.run()));
     let failed = |error| Error::os("write", path.display().to_string(), error);
-    journal.record(&Undo::File { path: draft.clone(), inode: None })?;
+    journal.record(&OwnFile { path: draft.clone(), inode: None })?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft).map_err(failed)?;
     file.write_all(contents).map_err(failed)?;
     journal.record(&undo(Inode::from(&file.metadata().map_err(failed)?)))?;
@@ -126,7 +195,7 @@ fn make_directory(path: &Path, journal: &Journal) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    journal.record(&Undo::Directory { path: path.to_owned() })?;
+    journal.record(&OwnDirectory { path: path.to_owned() })?;
     match DirBuilder::new().mode(0o755).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(Error::os("create", path.display().to_string(), error))
@@ -140,7 +209,7 @@ pub fn resolv_conf_of(name: &str) -> Option<PathBuf> {
     Some(Path::new(ETC_NETNS).join(name).join("resolv.conf")).filter(|path| path.is_file())
 }
 
-/// Undoes [`Undo::Mount`]. Not while anybody's names are in it: without MNT_DETACH, which would take them along, the kernel refuses then.
+/// Undoes [`SharedMount`]. Not while anybody's names are in it: without MNT_DETACH, which would take them along, the kernel refuses then.
 pub fn undo_mount(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
         // Not a mount point, or not there: somebody was here before us.
@@ -149,7 +218,7 @@ pub fn undo_mount(path: &Path) -> Result<()> {
     }
 }
 
-/// Undoes [`Undo::Name`]: unmounts, then removes the mount point, each only if it is what was recorded.
+/// Undoes [`NamespaceName`]: unmounts, then removes the mount point, each only if it is what was recorded.
 pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
     if inode_at(path)? == Some(netns) {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -160,7 +229,7 @@ pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
     undo_file(path, Some(file))
 }
 
-/// Undoes [`Undo::File`]: one that is somebody else's stays.
+/// Undoes [`OwnFile`]: one that is somebody else's stays.
 pub fn undo_file(path: &Path, inode: Option<Inode>) -> Result<()> {
     if inode.is_some() && inode_at(path)? != inode {
         return Ok(());
@@ -182,7 +251,7 @@ fn inode_at(path: &Path) -> Result<Option<Inode>> {
     }
 }
 
-/// Undoes [`Undo::Directory`]: one that is not empty, or that others use as a mount point, stays.
+/// Undoes [`OwnDirectory`]: one that is not empty, or that others use as a mount point, stays.
 pub fn undo_directory(path: &Path) -> Result<()> {
     match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, path, nix::unistd::UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST | Errno::EBUSY) => Ok(()),
@@ -195,7 +264,7 @@ mod tests {
     use super::*;
     use crate::host::namespace::Namespace;
     use crate::host::testing::{in_fresh_namespace, ip};
-    use crate::undo::{Exclusive, RunDir};
+    use crate::undo::{Exclusive, JournalLine, RunDir};
 
     fn with_journal(test: impl FnOnce(&Path, &Journal) + Send) {
         in_fresh_namespace(|| {
@@ -225,7 +294,11 @@ mod tests {
             assert!(ip("netns exec nwtest-join cat /etc/resolv.conf").contains("198.51.100.1"));
             let recorded = Journal::read(dir).unwrap();
             let at = |wanted: &str| {
-                recorded.iter().any(|undo| matches!(undo, Undo::Name { path, .. } | Undo::File { path, .. } if path == Path::new(wanted)))
+                let name = |line: &JournalLine| line.read().unwrap().map(|NamespaceName { path, .. }| path);
+                let file = |line: &JournalLine| line.read().unwrap().map(|OwnFile { path, .. }| path);
+                recorded
+                    .iter()
+                    .any(|line| name(line).or_else(|| file(line)).is_some_and(|path| path == Path::new(wanted)))
             };
             assert!(at("/run/netns/nwtest-join") && at("/etc/netns/nwtest-join/resolv.conf"), "{recorded:?}");
             drop(namespace);
@@ -258,15 +331,19 @@ mod tests {
         });
     }
 
-    /// Replays a journal as `clean` does.
+    /// Undoes the journal as `clean` does; the directory stays, so that this can be called again.
     fn undo_all(dir: &Path) {
-        for undo in Journal::read(dir).unwrap().iter().rev() {
-            match undo {
-                Undo::Name { path, file, netns } => undo_name(path, *file, *netns).unwrap(),
-                Undo::File { path, inode } => undo_file(path, *inode).unwrap(),
-                Undo::Mount { path } => undo_mount(path).unwrap(),
-                Undo::Directory { path } => undo_directory(path).unwrap(),
-                other => panic!("{other:?}"),
+        for line in Journal::read(dir).unwrap().iter().rev() {
+            if let Some(NamespaceName { path, file, netns }) = line.read().unwrap() {
+                undo_name(&path, file, netns).unwrap();
+            } else if let Some(OwnFile { path, inode }) = line.read().unwrap() {
+                undo_file(&path, inode).unwrap();
+            } else if let Some(SharedMount { path }) = line.read().unwrap() {
+                undo_mount(&path).unwrap();
+            } else if let Some(OwnDirectory { path }) = line.read().unwrap() {
+                undo_directory(&path).unwrap();
+            } else {
+                panic!("{line:?}");
             }
         }
     }
@@ -307,7 +384,7 @@ mod tests {
             let file = File::open("/proc/thread-self/ns/net").unwrap();
             let path = Path::new("/run/netns/nwtest-half");
             let netns = Inode::from(&file.metadata().unwrap());
-            let undo = |file| Undo::Name { path: path.to_owned(), file, netns };
+            let undo = |file| NamespaceName { path: path.to_owned(), file, netns };
             assert!(place(path, &[], 0o444, undo, journal).unwrap());
             assert!(path.exists());
             undo_all(dir);

@@ -1,4 +1,4 @@
-//! The lock that parallel runs take around what they share: choosing a subnet, the sysctl ledger.
+//! The lock that parallel runs take around what they share: choosing a subnet, the ledger of sysctls, undoing.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,25 +10,26 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Error, Result};
 
-/// How often it is tried again.
-const PATIENCE: Duration = Duration::from_micros(500);
+/// Pause between two attempts to take the lock.
+const RETRY_INTERVAL: Duration = Duration::from_micros(500);
 
-/// Held by one run at a time; let go on drop, and by the kernel when the process dies.
+/// The lock, held by one run at a time. Released on drop, and by the kernel when the process dies.
 #[derive(Debug)]
 pub struct Exclusive {
     _flock: Flock<File>,
 }
 
 impl Exclusive {
-    /// Waits for the lock. Critical sections are a few milliseconds long.
+    /// Waits for the lock. Usually a few milliseconds, but seconds while another process undoes many runs, so that a thread
+    /// that serves anything must not call this.
     pub fn take() -> Result<Self> {
         let (path, file) = open()?;
         let _flock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", path, errno))?;
         Ok(Self { _flock })
     }
 
-    /// Waits for the lock as long as `go_on` is fine with it. For whom signals are blocked, so that none ends the wait.
-    pub fn take_while(go_on: impl Fn() -> Result<()>) -> Result<Self> {
+    /// Waits for the lock until `check` fails. For threads with blocked signals, which cannot interrupt [`Self::take`].
+    pub fn take_while(check: impl Fn() -> Result<()>) -> Result<Self> {
         let (path, mut file) = open()?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -36,8 +37,8 @@ impl Exclusive {
                 Err((again, Errno::EWOULDBLOCK)) => file = again,
                 Err((_, errno)) => return Err(Error::os("lock", path, errno)),
             }
-            go_on()?;
-            thread::sleep(PATIENCE);
+            check()?;
+            thread::sleep(RETRY_INTERVAL);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What a run leaves on disk while it lives, under `/run/netwatch`: its journal of undoable changes, its card for
-//! `netwatch list`, and a lock that says whether it is alive. Not: reports and recordings, which outlive the run.
+//! Undoing what runs changed on the host: the directory that each run keeps under `/run/netwatch` while it lives, the journal
+//! of its changes in it, and the registry of functions that undo them. Not the changes themselves: the modules that make them
+//! define their records and register how each is undone, so this module imports none of them.
 
-mod clean;
 mod journal;
 mod lock;
-pub mod record;
+mod registry;
 mod run_dir;
 
-pub use clean::{LinkEnds, undo_run, undo_stale};
-pub use journal::Journal;
+pub use journal::{Journal, JournalLine, UndoRecord};
 pub use lock::Exclusive;
+pub use registry::{UndoCause, UndoContext, UndoRegistry};
 pub use run_dir::{RunCard, RunDir, RunId, root};

@@ -1,4 +1,4 @@
-//! `/run/netwatch/<id>`: one directory a run, with its liveness lock.
+//! `/run/netwatch/<id>`: the directory of a run, with a lock that is held while the run is alive.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Where the state of all runs lives; made on first use, mode 0700.
+/// The directory of all runs' directories, `/run/netwatch`. Created on first use with mode 0700.
 pub fn root() -> Result<PathBuf> {
     let path = PathBuf::from("/run/netwatch");
     DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
@@ -25,7 +25,7 @@ pub fn root() -> Result<PathBuf> {
 pub struct RunId(String);
 
 impl RunId {
-    /// A new one, from the kernel's random numbers.
+    /// A new id, from the kernel's random numbers.
     pub fn random() -> Result<Self> {
         let mut bytes = [0u8; 4];
         // SAFETY: the buffer is valid for its length.
@@ -57,7 +57,7 @@ impl RunId {
         format!("netwatch-{}", self.0)
     }
 
-    /// The comment that marks this run's rules in chains that are not ours.
+    /// The comment that marks this run's rules in chains of other programs.
     pub fn comment(&self) -> String {
         format!("netwatch:{}", self.0)
     }
@@ -69,26 +69,27 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What `netwatch list` shows of a live run.
+/// What `netwatch list` shows about a live run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunCard {
     /// The run.
     pub id: RunId,
     /// The netwatch process.
     pub pid: i32,
-    /// The command line being watched.
+    /// The command line of the target.
     pub command: Vec<String>,
-    /// The user it runs as.
+    /// The user that the target runs as.
     pub user: String,
-    /// Start, nanoseconds since the Unix epoch.
+    /// Start of the run, nanoseconds since the Unix epoch.
     pub started_ns: u64,
-    /// Host-side interface.
+    /// The interface at the host's end of the link.
     pub interface: String,
-    /// Name of the namespace, if it has one.
+    /// Name of the network namespace, if it has one.
     pub netns: Option<String>,
 }
 
-/// A run's directory. It exists exactly as long as there is something to undo; its lock is held while netwatch or its guardian lives.
+/// The directory of a run. It exists exactly as long as there is something to undo. Its lock is held while netwatch or its
+/// guardian is alive.
 #[derive(Debug)]
 pub struct RunDir {
     id: RunId,
@@ -97,7 +98,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run and takes its lock. The caller holds [`super::Exclusive`], so that no `clean` sees it unlocked.
+    /// Creates the directory of a new run and takes its lock. The caller holds [`super::Exclusive`], so that no `clean` finds the
+    /// directory unlocked.
     pub fn create(_held: &super::Exclusive) -> Result<Self> {
         let id = RunId::random()?;
         let path = root()?.join(id.as_str());
@@ -106,18 +108,18 @@ impl RunDir {
             .create(&path)
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
         let lock = try_lock(&path, true)?
-            .ok_or_else(|| Error::said("lock", path.display().to_string(), "another run has it"))?;
+            .ok_or_else(|| Error::said("lock", path.display().to_string(), "another run holds the lock"))?;
         write_netns(&path)?;
         Ok(Self { id, path, lock })
     }
 
-    /// The inode of the network namespace that the run was started in; none if it died before it could say.
+    /// The inode of the network namespace that the run was started in; `None` if it died before it wrote that.
     pub fn netns_inode(&self) -> Option<u64> {
         fs::read_to_string(self.path.join("netns")).ok()?.parse().ok()
     }
 
-    /// The directories of runs that died without undoing everything, now locked by us. Live ones are passed over.
-    pub fn stale(_held: &super::Exclusive) -> Result<Vec<Self>> {
+    /// The directories of runs that died without undoing everything, locked from now on. Live runs are skipped.
+    pub fn dead(_held: &super::Exclusive) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         for (id, path) in all()? {
             if let Some(lock) = try_lock(&path, true)? {
@@ -129,7 +131,7 @@ impl RunDir {
 
     /// The cards of live runs.
     pub fn live() -> Result<Vec<RunCard>> {
-        // A lock tried for a moment must not be in the way of a run that is just being made or removed.
+        // Trying the lock of a run must not interfere with one that is being created or removed.
         let _held = super::Exclusive::take()?;
         let mut cards = Vec::new();
         for (_, path) in all()? {
@@ -143,12 +145,12 @@ impl RunDir {
         Ok(cards)
     }
 
-    /// The run's id.
+    /// The id of the run.
     pub fn id(&self) -> &RunId {
         &self.id
     }
 
-    /// The directory.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -174,10 +176,10 @@ impl RunDir {
     }
 }
 
-/// What is to be undone in a namespace cannot be undone from another one: rules and switches of the same name may be there, but not ours.
+/// Rules and switches can only be undone in the namespace they were made in, so the namespace is recorded.
 fn write_netns(dir: &Path) -> Result<()> {
     let own = "/proc/thread-self/ns/net";
-    let inode = fs::metadata(own).map_err(|error| Error::os("look at", own, error))?.ino();
+    let inode = fs::metadata(own).map_err(|error| Error::os("read", own, error))?.ino();
     let path = dir.join("netns");
     fs::write(&path, inode.to_string()).map_err(|error| Error::os("write", path.display().to_string(), error))
 }
@@ -188,7 +190,7 @@ fn all() -> Result<Vec<(RunId, PathBuf)>> {
     Ok(entries.flatten().filter_map(|entry| Some((RunId::parse(entry.file_name().to_str()?)?, entry.path()))).collect())
 }
 
-/// `None` when somebody alive holds it, or when the directory has just gone.
+/// `None` when a live process holds the lock, or when the directory was just removed.
 fn try_lock(dir: &Path, create: bool) -> Result<Option<Flock<File>>> {
     let path = dir.join("alive");
     let file = match OpenOptions::new().create(create).truncate(false).write(true).mode(0o600).open(&path) {

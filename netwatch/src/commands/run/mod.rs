@@ -21,12 +21,13 @@ pub use plan::{Plan, Refusal};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::undo_steps;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
 use crate::guardian::{Charge, Guardian, Inherited, Line};
 use crate::report::{EndedBy, Exit as RunExit, Report};
-use crate::undo::{self, Exclusive, Journal, LinkEnds, RunDir};
+use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use record::Recorded;
 use setup::Ready;
 use signals::{Listening, Signals};
@@ -76,6 +77,7 @@ fn prepare_and_run(mut plan: Plan, show: Show, inherited: Inherited, signals: &S
         groups: plan.groups.clone(),
         inherited,
         run_dir: run_dir.path().to_owned(),
+        undo_steps: undo_steps(),
     };
     let guardian = Guardian::start(charge).inspect_err(|_| undo(&run_dir))?;
     let output = plan.output.take();
@@ -104,7 +106,7 @@ fn prepare_and_run(mut plan: Plan, show: Show, inherited: Inherited, signals: &S
 fn new_run_dir(signals: &Signals) -> Result<RunDir> {
     // Who cleans up after many runs may hold it for seconds.
     let held = Exclusive::take_while(|| signals.go_on())?;
-    if let Err(error) = undo::undo_stale(&held) {
+    if let Err(error) = undo_steps().undo_dead_runs(&held) {
         complain(&error);
     }
     RunDir::create(&held)
@@ -112,15 +114,18 @@ fn new_run_dir(signals: &Signals) -> Result<RunDir> {
 
 /// Everything is undone by us; then the guardian may go.
 fn finish(line: Line, run_dir: &RunDir) -> Result<()> {
-    let undone = Exclusive::take().and_then(|held| undo::undo_run(run_dir.path(), &held, LinkEnds::WithItsNamespace));
+    let undone = try_undo(run_dir);
     let finished = line.finish();
     undone.and(finished)
 }
 
+fn try_undo(run_dir: &RunDir) -> Result<()> {
+    let held = Exclusive::take()?;
+    undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held)
+}
+
 fn undo(run_dir: &RunDir) {
-    if let Err(error) =
-        Exclusive::take().and_then(|held| undo::undo_run(run_dir.path(), &held, LinkEnds::WithItsNamespace))
-    {
+    if let Err(error) = try_undo(run_dir) {
         complain(&error);
     }
 }

@@ -11,13 +11,13 @@ mod tests;
 use std::fmt;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use self::accept::Style;
 use self::find::Foreign;
 use super::nft::{Batch, Family, Hook, Nft, Table};
 use crate::error::{Error, Result};
-use crate::undo::record::Undo;
-use crate::undo::{Journal, RunId};
+use crate::undo::{Journal, RunId, UndoRecord};
 
 /// What shall get through.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<Blocked>> {
         return Ok(blocked);
     }
     for foreign in &found.open {
-        journal.record(&foreign.undo(spec.run))?;
+        journal.record(&foreign.undo_record(spec.run))?;
     }
     let mut all = Batch::new();
     found.open.iter().for_each(|foreign| foreign.insert(spec, foreign.style(), &mut all));
@@ -102,22 +102,30 @@ pub fn inspect() -> Result<Vec<Finding>> {
     Ok(opens.chain(blocked.map(Finding::Blocked)).collect())
 }
 
-/// Undoes one [`Undo::ForeignRule`]: takes out the rules with this comment. Idempotent; fine if table or chain is gone.
-pub fn remove(family: u8, table: &str, chain: &str, comment: &str) -> Result<()> {
-    remove_marked(&[Mark { family: known(family, table)?, table, chain, comment }])
+/// Rules in a chain of another program, found again by their comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignRule {
+    /// `NFPROTO_*` of the table.
+    family: u8,
+    table: String,
+    chain: String,
+    /// `netwatch:<run id>`.
+    comment: String,
 }
 
-/// Undoes every [`Undo::ForeignRule`] among the records, as [`remove`] does, in one transaction: after a deletion the kernel makes the next
-/// one, and the close of the socket, wait for an RCU grace period (6 to 15 ms).
-pub fn remove_all(records: &[Undo]) -> Result<()> {
+impl UndoRecord for ForeignRule {
+    const KIND: &'static str = "foreign_rule";
+}
+
+/// Removes the rules with these comments; succeeds if table or chain is gone. In one transaction, because after a deletion the
+/// kernel makes the next one, and the close of the socket, wait for an RCU grace period (6 to 15 ms).
+pub fn undo(records: &[ForeignRule]) -> Result<()> {
     let mut marks = Vec::new();
-    for record in records {
-        if let Undo::ForeignRule { family, table, chain, comment } = record {
-            let mark = Mark { family: known(*family, table)?, table, chain, comment };
-            // Deleting a rule twice fails.
-            if !marks.contains(&mark) {
-                marks.push(mark);
-            }
+    for ForeignRule { family, table, chain, comment } in records {
+        let mark = Mark { family: known(*family, table)?, table, chain, comment };
+        // Deleting a rule twice fails.
+        if !marks.contains(&mark) {
+            marks.push(mark);
         }
     }
     remove_marked(&marks)
@@ -173,8 +181,8 @@ fn open_one(nft: &Nft, spec: &OpenSpec<'_>, foreign: &Foreign) -> Result<(), Blo
 }
 
 impl Foreign {
-    fn undo(&self, run: &RunId) -> Undo {
-        Undo::ForeignRule {
+    fn undo_record(&self, run: &RunId) -> ForeignRule {
+        ForeignRule {
             family: self.chain.family as u8,
             table: self.chain.table.clone(),
             chain: self.chain.name.clone(),

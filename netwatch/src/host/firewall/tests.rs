@@ -40,13 +40,17 @@ impl Run {
         self.internet.host.run(move || open(&spec(&run), &journal).unwrap())
     }
 
+    fn records(&self) -> Vec<ForeignRule> {
+        let lines = Journal::read(self.dir.as_ref().unwrap().path()).unwrap();
+        lines.iter().map(|line| line.read().unwrap().unwrap()).collect()
+    }
+
     fn undo(&self) {
-        let records = Journal::read(self.dir.as_ref().unwrap().path()).unwrap();
+        let records = self.records();
         self.internet.host.run(move || {
-            let Some(Undo::ForeignRule { family, table, chain, comment }) = records.first() else { panic!() };
-            remove(*family, table, chain, comment).unwrap();
-            remove_all(&records).unwrap();
-            remove_all(&records).unwrap();
+            undo(&records[..1]).unwrap();
+            undo(&records).unwrap();
+            undo(&records).unwrap();
         });
     }
 
@@ -81,6 +85,10 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.dir.take().unwrap().remove().unwrap();
     }
+}
+
+fn rule_in(family: u8) -> ForeignRule {
+    ForeignRule { family, table: "filter".into(), chain: "FORWARD".into(), comment: "netwatch:00000000".into() }
 }
 
 fn spec(run: &RunId) -> OpenSpec<'_> {
@@ -279,8 +287,8 @@ fn legacy_tables_are_named_with_the_command_that_works() {
 fn a_chain_that_is_gone_is_no_error() {
     let Some(host) = Namespace::new() else { return };
     host.run(|| {
-        remove(Family::Ip as u8, "filter", "FORWARD", "netwatch:00000000").unwrap();
-        assert!(remove(77, "filter", "FORWARD", "netwatch:00000000").is_err());
+        undo(&[rule_in(Family::Ip as u8)]).unwrap();
+        assert!(undo(&[rule_in(77)]).is_err());
     });
 }
 
@@ -295,8 +303,8 @@ fn it_is_quick() {
         start.elapsed()
     };
     let (opened, start) = (run.internet.host.run(time), Instant::now());
-    let records = Journal::read(run.dir.as_ref().unwrap().path()).unwrap();
-    run.internet.host.run(move || remove_all(&records).unwrap());
+    let records = run.records();
+    run.internet.host.run(move || undo(&records).unwrap());
     let removed = start.elapsed();
     let start = Instant::now();
     let nothing = run.internet.target.run(move || {

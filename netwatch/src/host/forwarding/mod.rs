@@ -10,11 +10,12 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use self::ledger::Ledger;
 use super::nat::{Guard, Nat};
 use crate::error::Result;
-use crate::undo::record::Undo;
-use crate::undo::{Exclusive, Journal, RunId};
+use crate::undo::{Exclusive, Journal, RunId, UndoRecord};
 
 pub use self::sysctl::netns_cookie;
 
@@ -68,7 +69,7 @@ impl Forwarding {
     /// could pass by it and is not netwatch's. Takes [`Exclusive`].
     pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat) -> Result<Self> {
         let cookie = netns_cookie()?;
-        journal.record(&Undo::Forwarding { netns_cookie: cookie })?;
+        journal.record(&ForwardingInUse { netns_cookie: cookie })?;
         let mut forwarding = Self { spec, cookie, guards: Vec::new() };
         forwarding.refresh(nat)?;
         Ok(forwarding)
@@ -98,6 +99,17 @@ impl Drop for Forwarding {
     }
 }
 
+/// The run uses sysctls of a network namespace; their old values are in the ledger that parallel runs share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardingInUse {
+    /// `SO_NETNS_COOKIE` of the namespace.
+    pub netns_cookie: u64,
+}
+
+impl UndoRecord for ForwardingInUse {
+    const KIND: &'static str = "forwarding";
+}
+
 /// What [`release`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
@@ -107,7 +119,7 @@ pub enum Released {
     OtherNamespace,
 }
 
-/// Undoes [`Undo::Forwarding`]: puts back what this run was the last to use, unless somebody has changed it since. Idempotent.
+/// Undoes [`ForwardingInUse`]: puts back what this run was the last to use, unless somebody has changed it since. Idempotent.
 pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
     if netns_cookie != sysctl::netns_cookie()? {
         let left = Ledger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
