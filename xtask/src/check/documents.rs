@@ -1,34 +1,102 @@
-//! ARCHITECTURE.md names everything at the top level: crates, and the library's modules.
+//! ARCHITECTURE.md names every crate, and its tables of modules equal `modules.rs`.
+//!
+//! A table stands below a heading that names the folder of the crate. Its columns: module, purity, purpose,
+//! the modules that it may use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use super::modules::{CRATES, Crate, Module, Purity};
 use super::sources::Source;
 use crate::command::root;
 
-/// What is not named.
+const DOCUMENT: &str = "ARCHITECTURE.md";
+
+/// Everything in which the document differs from the sources.
 pub fn check(sources: &[Source]) -> Vec<String> {
-    let text = match fs::read_to_string(root().join("ARCHITECTURE.md")) {
-        Ok(text) => text,
-        Err(error) => return vec![format!("cannot read ARCHITECTURE.md: {error}")],
-    };
-    let words: BTreeSet<&str> = text.split(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).collect();
-    let unnamed = |name: &String| !words.contains(name.as_str());
-    folders(sources).into_iter().filter(unnamed).map(|name| format!("ARCHITECTURE.md does not name `{name}`")).collect()
+    match fs::read_to_string(root().join(DOCUMENT)) {
+        Ok(text) => {
+            unnamed_crates(&text, sources).chain(CRATES.iter().flat_map(|krate| differences(&text, krate))).collect()
+        }
+        Err(error) => vec![format!("cannot read {DOCUMENT}: {error}")],
+    }
 }
 
-/// `netwatch-common`, `tests` …, and `flow`, `probe` … of the library.
-fn folders(sources: &[Source]) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for source in sources {
-        let mut parts = source.path.split('/');
-        let krate = parts.next().unwrap_or_default();
-        names.insert(krate.to_owned());
-        if let (Some("src"), Some(module), Some(_)) = (parts.next(), parts.next(), parts.next())
-            && krate == "netwatch"
-        {
-            names.insert(module.to_owned());
+/// Crates that the document does not name.
+fn unnamed_crates(text: &str, sources: &[Source]) -> impl Iterator<Item = String> {
+    let words: BTreeSet<&str> = text.split(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).collect();
+    let crates: BTreeSet<&str> = sources.iter().filter_map(|source| source.path.split('/').next()).collect();
+    crates
+        .into_iter()
+        .filter(move |name| !words.contains(name))
+        .map(|name| format!("{DOCUMENT} does not name `{name}`"))
+}
+
+/// In which rows the document's table of one crate differs from `modules.rs`.
+fn differences(text: &str, krate: &Crate) -> Vec<String> {
+    let documented = rows(text, krate.folder);
+    let listed: BTreeMap<&str, [String; 2]> =
+        krate.modules.iter().map(|module| (module.name, cells(krate, module))).collect();
+    let mut wrong = Vec::new();
+    for (name, [pure, uses]) in &listed {
+        if documented.get(name).is_none_or(|cells| cells[0] != pure || cells[1] != uses) {
+            let folder = krate.folder;
+            wrong
+                .push(format!("{DOCUMENT}, `{folder}`: the row has to be: | `{name}` | {pure} | (purpose) | {uses} |"));
         }
     }
-    names
+    let extra = documented.keys().filter(|name| !listed.contains_key(*name));
+    wrong.extend(extra.map(|name| format!("{DOCUMENT}, `{}`: there is no module `{name}`", krate.folder)));
+    wrong
+}
+
+/// What the document has to contain about a module, besides its purpose.
+fn cells(krate: &Crate, module: &Module) -> [String; 2] {
+    let above = krate.modules.iter().take_while(|other| other.name != module.name);
+    let uses_all = module.uses.len() > 20 && above.into_iter().all(|other| module.uses.contains(&other.name));
+    let uses: Vec<String> = module.uses.iter().map(|used| format!("`{used}`")).collect();
+    let uses = if uses_all { "every module above".to_owned() } else { uses.join(", ") };
+    let purity = match module.purity {
+        Purity::Pure => "pure",
+        Purity::Unsafe => "pure, unsafe",
+        Purity::Effectful => "",
+    };
+    [purity.to_owned(), uses]
+}
+
+/// The rows of the first table below the heading that names this folder: module → purity, uses.
+fn rows<'a>(text: &'a str, folder: &str) -> BTreeMap<&'a str, [&'a str; 2]> {
+    let is_heading = |line: &&str| line.starts_with('#') && line.contains(&format!("`{folder}`"));
+    let below = text.lines().skip_while(|line| !is_heading(line)).skip(1);
+    let table = below.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    table.filter_map(row).collect()
+}
+
+fn row(line: &str) -> Option<(&str, [&str; 2])> {
+    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+    let [name, pure, _purpose, uses] = cells[..] else { return None };
+    Some((name.strip_prefix('`')?.strip_suffix('`')?, [pure, uses]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "## `x/src`\n\n| module | pure | purpose | may use |\n|---|---|---|---|\n\
+        | `low` | pure | data | |\n| `high` | | all else | `low` |\n\n## `y/src`\n";
+
+    #[test]
+    fn compares_rows_with_the_table() {
+        let low = Module { name: "low", purity: Purity::Pure, uses: &[] };
+        let high = Module { name: "high", purity: Purity::Effectful, uses: &["low"] };
+        let differences = |modules: Vec<Module>| {
+            differences(TABLE, &Crate { name: "x", folder: "x/src", modules: modules.leak() }).len()
+        };
+        assert_eq!(differences(vec![low, high]), 0);
+        assert_eq!(
+            differences(vec![Module { name: "low", purity: Purity::Effectful, uses: &[] }]),
+            2,
+            "low is pure, high is extra"
+        );
+    }
 }

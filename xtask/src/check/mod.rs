@@ -1,7 +1,9 @@
 //! The architecture, enforced: who may use whom, sizes, documents, the checked-in eBPF object. Not style: that is clippy's and rustfmt's.
 
+mod cycles;
 mod documents;
 mod layers;
+mod modules;
 mod paths;
 mod shape;
 mod sources;
@@ -13,9 +15,9 @@ pub fn run() -> Result {
     let sources = sources::all()?;
     let mut wrong = Vec::new();
     for source in &sources {
-        wrong.extend(layers::check(source));
         wrong.extend(shape::check(source));
     }
+    wrong.extend(layers::check(&sources));
     wrong.extend(documents::check(&sources));
     wrong.extend(crate::check_object().err());
     if wrong.is_empty() {

@@ -1,24 +1,25 @@
-//! Which paths a file names (`std::fs::read`, `crate::flow::Table`), from its tokens alone. Code under `#[cfg(test)]` is left out.
+//! The paths that a file names (`std::fs::read`, `crate::flow::Table`), from its tokens alone. Code
+//! under `#[cfg(test)]` is left out.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// A path and where it is.
+/// A path and its line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Named {
-    /// With `::` between its parts. A lone identifier is a path too.
+pub struct NamedPath {
+    /// Its parts joined by `::`. A single identifier is a path too.
     pub path: String,
     /// Counted from 1.
     pub line: usize,
 }
 
-/// Every path, `use` groups multiplied out.
-pub fn named(tokens: &TokenStream) -> Vec<Named> {
+/// Every path; a group in a `use` gives one path for each of its members.
+pub fn named_paths(tokens: &TokenStream) -> Vec<NamedPath> {
     let mut found = Vec::new();
     walk(&tokens.clone().into_iter().collect::<Vec<_>>(), "", &mut found);
     found
 }
 
-fn walk(tokens: &[TokenTree], prefix: &str, found: &mut Vec<Named>) {
+fn walk(tokens: &[TokenTree], prefix: &str, found: &mut Vec<NamedPath>) {
     let mut at = 0;
     while at < tokens.len() {
         if let Some(after) = after_test_code(tokens, at) {
@@ -36,8 +37,8 @@ fn walk(tokens: &[TokenTree], prefix: &str, found: &mut Vec<Named>) {
     }
 }
 
-/// Reads one path that begins at an identifier; where it ends.
-fn path(tokens: &[TokenTree], mut at: usize, prefix: &str, found: &mut Vec<Named>) -> usize {
+/// Reads one path that begins at an identifier. Returns the position after it.
+fn path(tokens: &[TokenTree], mut at: usize, prefix: &str, found: &mut Vec<NamedPath>) -> usize {
     let line = tokens[at].span().start().line;
     let mut path = prefix.to_owned();
     loop {
@@ -56,7 +57,7 @@ fn path(tokens: &[TokenTree], mut at: usize, prefix: &str, found: &mut Vec<Named
         path += "::";
         at += 2;
     }
-    found.push(Named { path: path.trim_end_matches("::").to_owned(), line });
+    found.push(NamedPath { path: path.trim_end_matches("::").to_owned(), line });
     at
 }
 
@@ -65,7 +66,7 @@ fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
     colon(tokens.get(at)) && colon(tokens.get(at + 1))
 }
 
-/// If `#[cfg(test)]` is here: the place after the item that it stands on.
+/// If `#[cfg(test)]` is here: the position after the item that it applies to.
 fn after_test_code(tokens: &[TokenTree], at: usize) -> Option<usize> {
     let TokenTree::Punct(hash) = &tokens[at] else { return None };
     let TokenTree::Group(attribute) = tokens.get(at + 1)? else { return None };
@@ -87,16 +88,16 @@ mod tests {
     use super::*;
 
     fn paths(code: &str) -> Vec<String> {
-        named(&code.parse().expect("code")).into_iter().map(|named| named.path).collect()
+        named_paths(&code.parse().expect("code")).into_iter().map(|named| named.path).collect()
     }
 
     #[test]
-    fn use_groups_are_multiplied_out() {
+    fn finds_each_member_of_a_use_group() {
         assert_eq!(paths("use a::{b, c::{d, self}};"), ["use", "a::b", "a::c::d", "a::c::self"]);
     }
 
     #[test]
-    fn paths_in_code_types_and_macros_are_found() {
+    fn finds_paths_in_code_types_and_macros() {
         let code = r#"fn f(x: std::net::IpAddr) { vec![std::fs::read("std::process::exit")?] }"#;
         let found = paths(code);
         assert!(found.contains(&"std::net::IpAddr".into()) && found.contains(&"std::fs::read".into()), "{found:?}");
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn test_code_is_left_out() {
+    fn leaves_test_code_out() {
         assert_eq!(paths("#[cfg(test)] mod tests { use std::fs; } use a::b;"), ["use", "a::b"]);
         assert_eq!(paths("#[cfg(test)] mod tests; use a::b;"), ["use", "a::b"]);
     }

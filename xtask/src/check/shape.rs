@@ -18,17 +18,10 @@ pub fn check(source: &Source) -> Vec<String> {
     if lines > FILE_LINES {
         wrong.push(format!("{path}: {lines} lines; a file has at most {FILE_LINES}: one thing, one file"));
     }
-    let is_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
-    if !is_tests && !source.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
+    if !source.is_test && !source.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
         wrong.push(format!("{path}:1: the first line says what this is: `//! …`"));
     }
-    match syn::parse2::<syn::File>(source.tokens.clone()) {
-        Ok(file) => {
-            let mut long = LongFunctions { path, found: &mut wrong };
-            long.visit_file(&file);
-        }
-        Err(error) => wrong.push(format!("{path}: cannot be parsed: {error}")),
-    }
+    LongFunctions { path, found: &mut wrong }.visit_file(&source.syntax);
     wrong
 }
 
@@ -73,7 +66,7 @@ mod tests {
     use super::*;
 
     fn wrongs(text: &str) -> usize {
-        check(&Source { path: "x.rs".into(), text: text.into(), tokens: text.parse().expect("code") }).len()
+        check(&Source::parse("x.rs", text).expect("code")).len()
     }
 
     #[test]

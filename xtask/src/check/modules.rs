@@ -1,0 +1,211 @@
+//! The modules of netwatch, what each may use, and which are pure. Data only; `layers.rs` checks the
+//! sources against it, and `documents.rs` compares it with the tables of ARCHITECTURE.md.
+
+/// A crate and its top-level modules. `lib.rs` and `main.rs` may use all of them.
+pub struct Crate {
+    /// As ARCHITECTURE.md names it.
+    pub name: &'static str,
+    /// The folder of its sources, from the top of the repository.
+    pub folder: &'static str,
+    /// Lowest first.
+    pub modules: &'static [Module],
+}
+
+/// A top-level module: a file or a folder.
+pub struct Module {
+    /// Without `.rs`.
+    pub name: &'static str,
+    /// What it may contain.
+    pub purity: Purity,
+    /// The other modules of the crate, and crates of the workspace, that it may use.
+    pub uses: &'static [&'static str],
+}
+
+/// What a module may contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purity {
+    /// No I/O, no clock, no unsafe code.
+    Pure,
+    /// No I/O and no clock, but unsafe code: the rules of accounting work on raw memory.
+    Unsafe,
+    /// Anything. The two others may not use such a module.
+    Effectful,
+}
+
+const fn pure(name: &'static str, uses: &'static [&'static str]) -> Module {
+    Module { name, purity: Purity::Pure, uses }
+}
+
+const fn unsafe_pure(name: &'static str, uses: &'static [&'static str]) -> Module {
+    Module { name, purity: Purity::Unsafe, uses }
+}
+
+const fn effectful(name: &'static str, uses: &'static [&'static str]) -> Module {
+    Module { name, purity: Purity::Effectful, uses }
+}
+
+/// The shared crate: pure by definition, and usable everywhere.
+pub const SHARED: &str = "netwatch_common";
+
+/// Every crate that has an entry for each module.
+pub const CRATES: [Crate; 4] = [
+    Crate { name: "netwatch", folder: "netwatch/src", modules: NETWATCH },
+    Crate { name: "netwatch-common", folder: "netwatch-common/src", modules: COMMON },
+    Crate { name: "netwatch-ebpf", folder: "netwatch-ebpf/src", modules: CLASSIFIER },
+    Crate { name: "process", folder: "netwatch-ebpf/src/bin/process", modules: PROCESS },
+];
+
+const NETWATCH: &[Module] = &[
+    pure("escape", &[]),
+    pure("flow", &[]),
+    pure("wire", &[]),
+    pure("name", &["flow", "wire", SHARED]),
+    pure("process", &["flow"]),
+    pure("report", &["flow", "name", "process", "wire"]),
+    pure("policy", &["flow", "name", "process", "report", "wire"]),
+    pure("diff", &["flow", "name", "process", "report", "wire"]),
+    pure("format", &["diff", "escape", "flow", "name", "process", "report", "wire"]),
+    effectful("exit", &[]),
+    effectful("error", &["escape"]),
+    effectful("faults", &["error", "exit"]),
+    effectful("pidfd", &[]),
+    effectful("readiness", &["error"]),
+    effectful("capture", &["error", SHARED]),
+    effectful("meter", &["error", "faults", "flow", "name", "process", SHARED]),
+    effectful("dns", &["error", "wire"]),
+    effectful("undo", &["error"]),
+    effectful("host", &["error", "pidfd", "undo"]),
+    effectful("target", &["error", "exit", "pidfd", "undo"]),
+    effectful("guardian", &["error", "exit", "faults", "readiness", "target", "undo"]),
+    effectful("rights", &["error", "target"]),
+    effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
+    effectful("export", &["error", "flow", "format", "process", "report"]),
+    effectful("replay", &["capture", "error", "flow", "host", "meter", "name", "process", "report", "wire", SHARED]),
+    effectful("doctor", &["error", "host", "meter"]),
+    effectful("terminal", &["error", "format", "report", "rights"]),
+    effectful(
+        "commands",
+        &[
+            "capture",
+            "diff",
+            "dns",
+            "doctor",
+            "error",
+            "escape",
+            "exit",
+            "export",
+            "faults",
+            "flow",
+            "format",
+            "guardian",
+            "host",
+            "meter",
+            "name",
+            "pidfd",
+            "policy",
+            "process",
+            "readiness",
+            "record",
+            "replay",
+            "report",
+            "rights",
+            "target",
+            "terminal",
+            "undo",
+            "wire",
+            SHARED,
+        ],
+    ),
+    effectful("cli", &["commands"]),
+];
+
+const COMMON: &[Module] = &[
+    pure("address", &[]),
+    pure("config", &[]),
+    pure("stage", &[]),
+    pure("stat", &[]),
+    unsafe_pure("flow", &["address"]),
+    unsafe_pure("hash", &["flow"]),
+    pure("process", &["address"]),
+    pure("remainder", &["flow"]),
+    pure("sample", &["flow"]),
+    pure("table", &["flow"]),
+    pure("fragment", &["address", "flow"]),
+    unsafe_pure("parse", &["address", "flow", "fragment", "remainder"]),
+    pure("observation", &["flow", "fragment", "parse"]),
+    unsafe_pure("round_trip", &["flow", "observation", "parse"]),
+    unsafe_pure("front", &["flow", "hash", "observation", "parse", "round_trip"]),
+    unsafe_pure("account", &["config", "flow", "front", "observation", "parse", "sample"]),
+    effectful("pod", &["config", "flow", "fragment", "table"]),
+];
+
+const CLASSIFIER: &[Module] = &[
+    effectful("atomic", &[]),
+    effectful("maps", &[]),
+    effectful("skb", &[]),
+    effectful("settings", &["maps"]),
+    effectful("scratch", &["atomic", "maps", "settings"]),
+    effectful("stat", &["atomic", "maps"]),
+    effectful("fragment", &["maps"]),
+    effectful("front", &["atomic", "maps", "scratch", "settings", "skb"]),
+    effectful("sample", &["maps", "settings", "stat"]),
+    effectful("table", &["atomic", "front", "maps", "settings", "stat"]),
+    effectful("flush", &["atomic", "maps", "table"]),
+    effectful(
+        "account",
+        &["atomic", "fragment", "front", "maps", "sample", "scratch", "settings", "skb", "stat", "table"],
+    ),
+    effectful("known", &["account", "atomic", "front", "maps", "scratch", "skb", "table"]),
+];
+
+const PROCESS: &[Module] = &[
+    effectful("maps", &[]),
+    effectful("task", &["maps"]),
+    effectful("call", &["maps", "task"]),
+    effectful("exec", &["maps", "task"]),
+    effectful("socket", &["exec", "maps", "task"]),
+    effectful("unix", &["maps", "task"]),
+];
+
+/// Other crates that only some modules of the library may use.
+pub const LIBRARIES: [(&[&str], &[&str]); 4] = [
+    (&["aya", "aya_log", "aya_obj"], &["meter"]),
+    (&["clap", "clap_complete"], &["cli"]),
+    (&["rusqlite"], &["consumer", "record"]),
+    (&["parquet"], &["export"]),
+];
+
+/// Crate, module and used module: uses that the table forbids and that are still there. An entry that is no longer needed fails, so
+/// the list only shrinks.
+pub const KNOWN_VIOLATIONS: &[(&str, &str, &str)] = &[
+    ("netwatch", "cli", "capture"),
+    ("netwatch", "cli", "diff"),
+    ("netwatch", "cli", "dns"),
+    ("netwatch", "cli", "doctor"),
+    ("netwatch", "cli", "error"),
+    ("netwatch", "cli", "exit"),
+    ("netwatch", "cli", "export"),
+    ("netwatch", "cli", "faults"),
+    ("netwatch", "cli", "flow"),
+    ("netwatch", "cli", "format"),
+    ("netwatch", "cli", "host"),
+    ("netwatch", "cli", "policy"),
+    ("netwatch", "cli", "record"),
+    ("netwatch", "cli", "replay"),
+    ("netwatch", "cli", "report"),
+    ("netwatch", "cli", "rights"),
+    ("netwatch", "cli", "target"),
+    ("netwatch", "cli", "terminal"),
+    ("netwatch", "cli", "undo"),
+    ("netwatch", "commands", "cli"),
+    ("netwatch", "diff", "policy"),
+    ("netwatch", "format", "policy"),
+    ("netwatch", "terminal", "cli"),
+    ("netwatch", "undo", "host"),
+    ("netwatch", "undo", "target"),
+    ("netwatch-common", "fragment", "parse"),
+    ("netwatch-common", "front", "account"),
+    ("netwatch-common", "round_trip", "account"),
+    ("netwatch-common", "round_trip", "front"),
+    ("netwatch-ebpf", "maps", "scratch"),
+];
