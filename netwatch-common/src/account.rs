@@ -5,8 +5,9 @@ use crate::config::Config;
 use crate::flow::{EGRESS, FlowValue, Half, Handshake, INGRESS, scope, stage};
 use crate::front;
 use crate::observation::{Observation, Size};
-use crate::parse::{Packet, tcp};
+use crate::parse::Packet;
 use crate::sample::{self, reason};
+use crate::tcp::{self, SYN_ACK, is_before};
 
 /// How a counter is changed.
 pub trait Cells {
@@ -57,7 +58,7 @@ impl Cells for Plain {
 pub unsafe fn open(value: *mut FlowValue, seen: &Observation) {
     // SAFETY: the caller's promise.
     unsafe {
-        (*value).opened_by = u16::from(opened_by(seen));
+        (*value).opened_by = opened_by(seen);
         (*value).first_seen_ns = seen.now_ns;
     }
 }
@@ -148,7 +149,7 @@ pub unsafe fn record_size<C: Cells>(value: *mut FlowValue, direction: u8, size: 
     // SAFETY: the caller's promise.
     unsafe {
         if (*value).first_seen_ns == 0 {
-            (*value).opened_by = u16::from(direction);
+            (*value).opened_by = direction;
             (*value).first_seen_ns = now_ns;
         }
         count::<C>(value, half(value, direction), size, now_ns);
@@ -287,7 +288,7 @@ pub unsafe fn note_attention(value: *mut FlowValue, packet: &Packet, config: &Co
         let noted = (if egress { front::attention::EGRESS_PAYLOAD } else { 0 })
             | (if ingress { front::attention::INGRESS_PAYLOAD } else { 0 })
             | (if handshake { front::attention::HANDSHAKE } else { 0 });
-        (*value).attention = u16::from(noted);
+        (*value).attention = noted;
         noted
     }
 }
@@ -351,12 +352,6 @@ unsafe fn follow<C: Cells>(half: *mut Half, packet: &Packet, size: &Size) {
     }
 }
 
-/// Whether a sequence number comes before another (RFC 9293, 3.4): of two that are half of all numbers apart, neither does.
-#[inline(always)]
-pub fn is_before(one: u32, other: u32) -> bool {
-    other.wrapping_sub(one) as i32 > 0
-}
-
 /// How many of the packets that a wire would carry hold repeated bytes.
 #[inline(always)]
 fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
@@ -394,8 +389,6 @@ unsafe fn note_flags<C: Cells>(half: *mut Half, flags: u8) {
         }
     }
 }
-
-const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
 
 /// # Safety
 /// As [`record`]. Plain stores: SYNs of one five-tuple come a retransmission timeout apart, not from two CPUs at once; if

@@ -2,6 +2,7 @@
 //! Not the rules by which it grows; those are in [`crate::account`].
 
 use crate::address::Address;
+use crate::tcp;
 
 /// What a key stands for. Values of [`FlowKey::kind`].
 pub mod kind {
@@ -186,11 +187,14 @@ pub struct RoundTrips {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FlowValue {
     /// Packets that need more than counting: bits of [`crate::front::attention`].
-    pub attention: u16,
+    pub attention: u8,
     /// Who opened it: [`EGRESS`] or [`INGRESS`].
-    pub opened_by: u16,
+    pub opened_by: u8,
     /// 1: user space is taking the entry out of the table, see [`crate::table`].
-    pub retiring: u32,
+    pub retiring: u16,
+    /// Number of the connection on this key: tells apart entries of one key that are live at the same time or follow each
+    /// other. Always 0 for now.
+    pub epoch: u32,
     /// Latest packet, ns of the kernel's monotonic clock; up to a tick of the kernel's earlier than it was, see [`crate::front`].
     pub last_seen_ns: u64,
     /// What the local end sent, then what it received.
@@ -209,6 +213,12 @@ impl FlowValue {
         // SAFETY: integers only; zero is what `default` gives, which is not const.
         unsafe { core::mem::zeroed() }
     };
+
+    /// Whether it is a TCP flow that is closed: see [`tcp::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        let [egress, ingress] = self.halves.map(|half| half.flags as u8);
+        tcp::is_closed(egress, ingress)
+    }
 }
 
 const _: () = {
@@ -226,6 +236,7 @@ const _: () = {
     assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 16);
     assert!(size_of::<RoundTrips>() == 16);
     assert!(size_of::<FlowValue>() == 216 && align_of::<FlowValue>() == 8);
+    assert!(offset_of!(FlowValue, epoch) == 4);
     assert!(offset_of!(FlowValue, last_seen_ns) == 8 && offset_of!(FlowValue, halves) == 16);
     assert!(offset_of!(FlowValue, first_seen_ns) == 160);
     assert!(offset_of!(FlowValue, handshake) == 168);

@@ -8,12 +8,13 @@
 //! Only packets that need nothing but counting are counted here: see [`count`]. Not: what happens to the others, and who gets
 //! a slot; the classifier's `account` decides that.
 
-use crate::account::{self, Cells, is_before};
+use crate::account::{self, Cells};
 use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS};
 use crate::hash::Words;
 use crate::observation::Size;
-use crate::parse::{Packet, tcp};
+use crate::parse::Packet;
 use crate::round_trip::{self, Probe};
+use crate::tcp::{self, is_before};
 
 /// Slots of each CPU.
 pub const SLOTS: u32 = 4096;
@@ -163,7 +164,7 @@ pub unsafe fn count_in_entry<C: Cells>(
     let Plain { packet, direction, .. } = *seen;
     // SAFETY: the caller's promise.
     unsafe {
-        if (*slot).conflicts >= PATIENCE || (*value).attention as u8 & attention_of(packet, direction) != 0 {
+        if (*slot).conflicts >= PATIENCE || (*value).attention & attention_of(packet, direction) != 0 {
             return false;
         }
         if packet.flags != 0 {

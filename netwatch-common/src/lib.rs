@@ -19,6 +19,7 @@ pub mod sample;
 pub mod stage;
 pub mod stat;
 pub mod table;
+pub mod tcp;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -6,7 +6,8 @@ use crate::account::{self, Cells};
 use crate::flow::{EGRESS, FlowValue, RoundTrips};
 use crate::front;
 use crate::observation::Observation;
-use crate::parse::{Packet, tcp};
+use crate::parse::Packet;
+use crate::tcp;
 
 /// How many measurements can be under way at a time: a power of two. A flow whose place is taken tries again later.
 pub const PROBES: u32 = 1024;
@@ -55,7 +56,7 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let half = account::half(value, EGRESS);
-        (*half).flags != 0 && account::is_before(packet.sequence, (*half).highest)
+        (*half).flags != 0 && tcp::is_before(packet.sequence, (*half).highest)
     }
 }
 

@@ -211,7 +211,7 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> Option<u8> {
             account::open(value, seen);
         }
         account::record::<Shared>(value, seen);
-        seen.opened_by = (*value).opened_by as u8;
+        seen.opened_by = (*value).opened_by;
         account::wants_sample::<Shared>(account::half(value, seen.direction), seen, &config)
     }
 }

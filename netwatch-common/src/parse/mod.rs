@@ -17,7 +17,7 @@ pub use orient::{Hook, orient};
 pub use other::{Announced, Link, announced};
 pub use packet::{Packet, part};
 pub use quick::{Family, family, quick, quick_of};
-pub use transport::{protocol, tcp};
+pub use transport::protocol;
 
 /// A header that may lie at any address and for which any bytes are valid.
 ///

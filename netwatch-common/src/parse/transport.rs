@@ -34,20 +34,6 @@ pub mod protocol {
     pub const UDP_LITE: u8 = 136;
 }
 
-/// TCP's flag bits (RFC 9293).
-pub mod tcp {
-    /// No more data from the sender.
-    pub const FIN: u8 = 0x01;
-    /// Synchronise sequence numbers.
-    pub const SYN: u8 = 0x02;
-    /// Reset the connection.
-    pub const RST: u8 = 0x04;
-    /// Push.
-    pub const PSH: u8 = 0x08;
-    /// The acknowledgement number counts.
-    pub const ACK: u8 = 0x10;
-}
-
 const TCP_HEADER: u32 = 20;
 const UDP_HEADER: u32 = 8;
 const SCTP_HEADER: u32 = 12;

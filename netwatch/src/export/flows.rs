@@ -101,7 +101,7 @@ pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
         Column::integer("round_trips", |row| row.tcp().map(|tcp| tcp.round_trips.count).into()),
         Column::integer("round_trip_min_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.min_ns).into()),
         Column::integer("round_trip_mean_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.mean_ns()).into()),
-        Column::text("end_reason", |row| row.known.flow.end_reason().map(end_reason).into()),
+        Column::text("end_reason", |row| row.known.flow.end_reason().map(EndReason::name).into()),
         Column::integer("icmp_error_type", |row| row.icmp().map(|error| u64::from(error.kind)).into()),
         Column::integer("icmp_error_code", |row| row.icmp().map(|error| u64::from(error.code)).into()),
         Column::integer("failed_attempts", |row| row.failed.attempts().into()),
@@ -132,10 +132,4 @@ fn scope(scope: ObservationPoint) -> &'static str {
 fn hidden<'r>(row: &'r Row<'_>) -> Cell<'r> {
     let reasons = row.naming().map(|naming| naming.hidden.as_slice()).filter(|reasons| !reasons.is_empty());
     reasons.map(|reasons| reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(" ")).into()
-}
-
-fn end_reason(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::EndOfFlow => "end_of_flow",
-    }
 }

@@ -220,6 +220,8 @@ mod tests {
             last_seen_ns: 2,
             opened_by: Direction::Egress,
             connections: 0,
+            epoch: 0,
+            ended: None,
             tcp: None,
         });
         table

@@ -1,10 +1,8 @@
 //! One flow as user space keeps it: what its increments add up to.
 
-use super::{Counters, Direction, Failed, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts};
+use netwatch_common::tcp;
 
-/// The FIN and RST bits of the TCP flag byte (RFC 9293, 3.1).
-const FIN: u8 = 0x01;
-const RST: u8 = 0x04;
+use super::{Counters, Direction, Failed, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts};
 
 /// A flow and everything counted for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +25,47 @@ pub struct Flow {
     pub icmp_error: Option<IcmpError>,
 }
 
-/// Why a flow is over, in IPFIX's words (RFC 5102, flowEndReason).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a flow ended: the values of IPFIX's flowEndReason (information element 136, RFC 5102 and RFC 7012).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndReason {
-    /// FIN from both sides, or RST.
+    /// It had no packet for the idle timeout.
+    IdleTimeout,
+    /// It was reported after the active timeout and goes on.
+    ActiveTimeout,
+    /// TCP closed it: FIN from both sides, or RST.
     EndOfFlow,
+    /// The session was shut down.
+    ForcedEnd,
+    /// The table was nearly full.
+    LackOfResources,
+}
+
+impl EndReason {
+    /// All of them, by number.
+    pub const ALL: [Self; 5] =
+        [Self::IdleTimeout, Self::ActiveTimeout, Self::EndOfFlow, Self::ForcedEnd, Self::LackOfResources];
+
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle_timeout",
+            Self::ActiveTimeout => "active_timeout",
+            Self::EndOfFlow => "end_of_flow",
+            Self::ForcedEnd => "forced_end",
+            Self::LackOfResources => "lack_of_resources",
+        }
+    }
+
+    /// The value of IPFIX's flowEndReason.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::IdleTimeout => 1,
+            Self::ActiveTimeout => 2,
+            Self::EndOfFlow => 3,
+            Self::ForcedEnd => 4,
+            Self::LackOfResources => 5,
+        }
+    }
 }
 
 impl Flow {
@@ -76,10 +110,27 @@ impl Flow {
         if self.key.protocol == Protocol::TCP.0 && !self.key.fragment { self.connections } else { 1 }
     }
 
-    /// Why the flow is over; `None` while it may go on.
+    /// [`EndReason::EndOfFlow`] if TCP closed the flow; `None` while it may go on.
     pub fn end_reason(&self) -> Option<EndReason> {
         let PerDirection { egress, ingress } = self.tcp?.flags;
-        let over = (egress | ingress) & RST != 0 || egress & ingress & FIN != 0;
-        over.then_some(EndReason::EndOfFlow)
+        tcp::is_closed(egress, ingress).then_some(EndReason::EndOfFlow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_reasons_have_the_numbers_of_ipfix() {
+        let numbered = EndReason::ALL.map(|reason| (reason.number(), reason.name()));
+        let registry = [
+            (1, "idle_timeout"),
+            (2, "active_timeout"),
+            (3, "end_of_flow"),
+            (4, "forced_end"),
+            (5, "lack_of_resources"),
+        ];
+        assert_eq!(numbered, registry);
     }
 }

@@ -1,6 +1,6 @@
 //! What the drain hands over: growth since the last drain.
 
-use super::{Counters, Direction, ObservationPoint, PerDirection, Traffic};
+use super::{Counters, Direction, EndReason, ObservationPoint, PerDirection, Traffic};
 
 /// The growth of one flow or remainder since the previous drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub struct Increment {
     pub opened_by: Direction,
     /// Connections: TCP handshakes begun on this five-tuple (distinct initial sequence numbers); 0 for other protocols. Growth, like the counters.
     pub connections: u32,
+    /// The meter's number of the connection on this key: tells apart entries of one key that are live at the same time or
+    /// follow each other. Always 0 for now.
+    pub epoch: u32,
+    /// Why the meter's entry ended; set on its last increment, which is also handed over when nothing grew. Further packets of
+    /// the flow get a new entry.
+    pub ended: Option<EndReason>,
     /// TCP only.
     pub tcp: Option<TcpFacts>,
 }

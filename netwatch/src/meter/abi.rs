@@ -7,39 +7,54 @@ use netwatch_common::flow::{self as abi, FlowValue, kind, scope};
 
 use super::clock::Clock;
 use crate::flow::{
-    Counters, Direction, End, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PerDirection, RoundTrips,
-    TcpFacts, Traffic,
+    Counters, Direction, End, EndReason, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PerDirection,
+    RoundTrips, TcpFacts, Traffic,
 };
 
 const TCP: u8 = 6;
 
-/// What grew between two looks at an entry. `None` if nothing did.
-pub(super) fn increment(key: &abi::FlowKey, before: &FlowValue, now: &FlowValue, clock: Clock) -> Option<Increment> {
-    let counters = growth(before, now);
-    if *before == *now {
+/// What happened to an entry of the flow table between two drains.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Growth<'a> {
+    /// What is counted there.
+    pub(super) key: &'a abi::FlowKey,
+    /// What was handed over so far.
+    pub(super) before: &'a FlowValue,
+    /// What it is now.
+    pub(super) now: &'a FlowValue,
+    /// Why the entry has left the table; `None` while it is in it.
+    pub(super) ended: Option<EndReason>,
+}
+
+/// The growth in the types of [`crate::flow`]. `None` if there is nothing to hand over: nothing grew, nor did the entry leave.
+pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> {
+    let Growth { key, before, now, ended } = *growth;
+    if *before == *now && ended.is_none() {
         return None;
     }
     let (traffic, flipped) = traffic(key, now.opened_by.into());
-    let opened_by = direction(now.opened_by as u8);
+    let opened_by = direction(now.opened_by);
     Some(Increment {
         traffic,
         scope: scope_of(key.scope),
-        counters: oriented(counters, flipped),
+        counters: oriented(counters(before, now), flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
         // The tick that most packets are timed with is behind the precise clock of the first.
         last_seen_ns: clock.unix_ns(now.last_seen_ns.max(now.first_seen_ns)),
         opened_by: if flipped { opposite(opened_by) } else { opened_by },
         connections: now.handshake.connections.wrapping_sub(before.handshake.connections),
+        epoch: now.epoch,
+        ended,
         tcp: (key.protocol == TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
     })
 }
 
-fn growth(before: &FlowValue, now: &FlowValue) -> PerDirection<Counters> {
-    let [egress, ingress] = [0, 1].map(|half| counters(&before.halves[half].counts, &now.halves[half].counts));
+fn counters(before: &FlowValue, now: &FlowValue) -> PerDirection<Counters> {
+    let [egress, ingress] = [0, 1].map(|half| half_counters(&before.halves[half].counts, &now.halves[half].counts));
     PerDirection { egress, ingress }
 }
 
-fn counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
+fn half_counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
     let (skbs, bytes) = (now.skbs - before.skbs, now.bytes - before.bytes);
     let packets = skbs + (now.extra_packets - before.extra_packets);
     Counters { skbs, packets, bytes, wire_bytes: bytes + (now.extra_wire_bytes - before.extra_wire_bytes) }

@@ -27,7 +27,7 @@ pub struct NameSample<'a> {
 pub struct Segment {
     /// The sequence number.
     pub sequence: u32,
-    /// The flag byte (RFC 9293): [`netwatch_common::parse::tcp`] names its bits.
+    /// The flag byte (RFC 9293): [`netwatch_common::tcp`] names its bits.
     pub flags: u8,
 }
 
@@ -44,7 +44,7 @@ impl Segment {
 
 /// TCP's flags that matter here.
 pub(super) mod flag {
-    pub use netwatch_common::parse::tcp::{FIN, RST, SYN};
+    pub use netwatch_common::tcp::{FIN, RST, SYN};
 }
 
 impl NameSample<'_> {

@@ -9,7 +9,8 @@ use std::path::Path;
 use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
 use netwatch::name::{NameSample, Names, Segment};
 use netwatch_common::address::Address;
-use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol, tcp};
+use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol};
+use netwatch_common::tcp;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 

@@ -23,6 +23,8 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
         last_seen_ns: 20,
         opened_by: Direction::Egress,
         connections: 0,
+        epoch: 0,
+        ended: None,
         tcp: None,
     }
 }
@@ -178,6 +180,8 @@ prop_compose! {
             last_seen_ns: last,
             opened_by,
             connections,
+            epoch: 0,
+            ended: None,
             tcp: None,
         }
     }

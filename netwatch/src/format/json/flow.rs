@@ -221,7 +221,7 @@ fn tcp(flow: &Flow) -> Option<Tcp> {
         resets: facts.resets.into(),
         zero_windows: facts.zero_windows.into(),
         round_trips: round_trips(&facts.round_trips),
-        end_reason: flow.end_reason().map(|EndReason::EndOfFlow| "end_of_flow"),
+        end_reason: flow.end_reason().map(EndReason::name),
     })
 }
 

@@ -11,10 +11,10 @@ use netwatch_common::parse::{self, Captured, Frame, Hook, Linked, Meta, Packet};
 use netwatch_common::round_trip::{self, Probe};
 use netwatch_common::{hash, remainder};
 
-use super::abi;
+use super::abi::{self, Growth};
 use super::clock::Clock;
 use super::icmp;
-use crate::flow::{Increment, Lost, Quoted, Traffic};
+use crate::flow::{EndReason, Increment, Lost, Quoted, Traffic};
 
 mod fragments;
 
@@ -154,7 +154,7 @@ impl Host {
         self.flows.retain(|key, value| {
             let stays = value.last_seen_ns.saturating_add(IDLE_NS) > now_ns;
             if !stays {
-                hand_over(key, value, sink);
+                hand_over(key, value, Some(end_reason(value)), sink);
             }
             stays
         });
@@ -164,7 +164,7 @@ impl Host {
     /// Hands over everything and starts anew.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) {
         let all = self.flows.drain().chain(self.remainders.drain());
-        all.for_each(|(key, value)| hand_over(&key, &value, sink));
+        all.for_each(|(key, value)| hand_over(&key, &value, None, sink));
     }
 
     /// What could not be observed. `unreadable` are frames cut off by their capture within their headers.
@@ -209,7 +209,7 @@ fn add(value: &mut FlowValue, seen: &Observation, probes: &mut Probes) -> u8 {
     }
     value.first_seen_ns = value.first_seen_ns.min(seen.now_ns);
     value.last_seen_ns = latest.max(seen.now_ns);
-    value.opened_by as u8
+    value.opened_by
 }
 
 /// Round trips that are being measured.
@@ -222,8 +222,14 @@ impl Default for Probes {
     }
 }
 
-fn hand_over(key: &FlowKey, value: &FlowValue, sink: &mut impl FnMut(Increment)) {
-    if let Some(increment) = abi::increment(key, &Default::default(), value, Clock::UNIX) {
+/// Why a flow that was idle for [`IDLE_NS`] gives up its entry.
+fn end_reason(value: &FlowValue) -> EndReason {
+    if value.is_closed() { EndReason::EndOfFlow } else { EndReason::IdleTimeout }
+}
+
+fn hand_over(key: &FlowKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {
+    let growth = Growth { key, before: &FlowValue::EMPTY, now, ended };
+    if let Some(increment) = abi::increment(&growth, Clock::UNIX) {
         sink(increment);
     }
 }

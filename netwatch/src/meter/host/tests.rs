@@ -8,6 +8,7 @@ use crate::flow::{Counters, Direction, End, PerDirection};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const SYN: u8 = 2;
+const RST: u8 = 4;
 const ACK: u8 = 0x10;
 
 /// IPv4 without a link layer, between hosts of 198.51.100.0/24.
@@ -128,6 +129,19 @@ fn what_is_silent_makes_room_and_is_not_forgotten() {
     assert_eq!(counting.host.lost(), Lost::default());
     let all = counting.all();
     assert_eq!((all.len(), sum(&all).packets), (32, 32), "each by its own name");
+}
+
+#[test]
+fn entries_that_make_room_give_the_reason() {
+    let mut counting = Counting::new(2);
+    counting.count(&udp((7, 1000), (3, 53), b"x"), 0);
+    counting.count(&tcp((7, 1001), (3, 80), RST), 0);
+    counting.count(&udp((7, 1002), (3, 53), b"x"), IDLE_NS);
+    let all = counting.all();
+    let ended = |port: u16| all.iter().find(|one| flow(one).local.port == port).expect("the flow").ended;
+    assert_eq!(ended(1000), Some(EndReason::IdleTimeout));
+    assert_eq!(ended(1001), Some(EndReason::EndOfFlow));
+    assert_eq!(ended(1002), None, "the final drain ends no flow");
 }
 
 #[test]

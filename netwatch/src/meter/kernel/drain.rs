@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::flow::FlowValue;
 use netwatch_common::remainder::{self, Remainder};
 
 use super::flows::Flows;
@@ -10,7 +10,7 @@ use super::fronts::Fronts;
 use super::memory::Region;
 use crate::error::Result;
 use crate::flow::Increment;
-use crate::meter::abi;
+use crate::meter::abi::{self, Growth};
 use crate::meter::clock::{self, Clock};
 
 /// How far a drain has come. A large table is read in parts, so that the rings are looked at in between.
@@ -63,8 +63,8 @@ impl Drain {
         clock: Clock,
         sink: &mut impl FnMut(Increment),
     ) -> Result<bool> {
-        let mut grown = |key: &FlowKey, before: &FlowValue, now: &FlowValue| {
-            if let Some(increment) = abi::increment(key, before, now, clock) {
+        let mut grown = |growth: &Growth<'_>| {
+            if let Some(increment) = abi::increment(growth, clock) {
                 sink(increment);
             }
         };
@@ -86,11 +86,11 @@ impl Drain {
         Ok(true)
     }
 
-    fn visit_remainders(&mut self, grown: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) {
+    fn visit_remainders(&mut self, grown: &mut impl FnMut(&Growth<'_>)) {
         for (slot, before) in (0..remainder::COUNT).zip(&mut self.before) {
             let now = self.remainders.read(slot as usize);
             if *before != now && now.first_seen_ns != 0 {
-                grown(&remainder::key(slot), before, &now);
+                grown(&Growth { key: &remainder::key(slot), before, now: &now, ended: None });
                 *before = now;
             }
         }
@@ -98,7 +98,7 @@ impl Drain {
 
     /// Shows everything as it stands; the next drain hands it over all the same.
     #[cfg(test)]
-    pub(super) fn look(&mut self, show: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) {
+    pub(super) fn look(&mut self, show: &mut impl FnMut(&Growth<'_>)) {
         let handed_over = (self.before.clone(), self.flows.forget());
         self.before.fill(FlowValue::EMPTY);
         self.fronts.flush().expect("flushed");

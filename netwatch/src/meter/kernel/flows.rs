@@ -3,15 +3,17 @@
 
 use std::os::fd::OwnedFd;
 
-use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::flow::FlowValue;
 use netwatch_common::hash;
 use netwatch_common::table::{self, Bucket, Entry};
 
 use super::fronts::Fronts;
 use super::memory::{self, Region};
-use super::retire::{Pressure, is_over};
+use super::retire::{self, Pressure};
 use super::segments::Segments;
 use crate::error::Result;
+use crate::flow::EndReason;
+use crate::meter::abi::Growth;
 
 /// Entries that are looked at in one part of a drain: about two milliseconds' work.
 const LOOKED_AT: u32 = 8192;
@@ -56,11 +58,7 @@ impl Flows {
 
     /// Hands over every entry that changed, of one part that begins with this number: key, what was handed over before, what it is now. Where the
     /// next part begins, if there is one.
-    pub(super) fn visit(
-        &mut self,
-        from: u32,
-        sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue),
-    ) -> Result<Option<u32>> {
+    pub(super) fn visit(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
         let used = self.segments.used();
         self.before.resize(used as usize, FlowValue::EMPTY);
         if from == 0 {
@@ -79,7 +77,7 @@ impl Flows {
             self.live += 1;
             let before = &mut self.before[number as usize];
             if *before != entry.value {
-                sink(&entry.key, before, &entry.value);
+                sink(&Growth { key: &entry.key, before, now: &entry.value, ended: None });
                 *before = entry.value;
             }
         }
@@ -87,27 +85,22 @@ impl Flows {
     }
 
     /// Lets flows go that are over, without losing a packet of theirs; whether there are more of them. `now_ns` is the kernel's monotonic time.
-    pub(super) fn retire(
-        &mut self,
-        fronts: &Fronts,
-        now_ns: u64,
-        sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue),
-    ) -> Result<bool> {
+    pub(super) fn retire(&mut self, fronts: &Fronts, now_ns: u64, sink: &mut impl FnMut(&Growth<'_>)) -> Result<bool> {
         let pressure = Pressure::of(self.live, self.segments.max_entries());
         #[cfg(test)]
         let now_ns = if self.retire_all { u64::MAX } else { now_ns };
-        let over: Vec<u32> = (0_u32..)
+        let over: Vec<(u32, EndReason)> = (0_u32..)
             .zip(&self.before)
-            .filter(|(_, value)| value.first_seen_ns != 0 && is_over(value, now_ns, pressure))
-            .map(|(number, _)| number)
+            .filter(|(_, value)| value.first_seen_ns != 0)
+            .filter_map(|(number, value)| Some((number, retire::end_reason(value, now_ns, pressure)?)))
             .take(LEAVING)
             .collect();
         if over.is_empty() {
             return Ok(false);
         }
-        over.iter().try_for_each(|&number| self.take_out(number))?;
+        over.iter().try_for_each(|&(number, _)| self.take_out(number))?;
         fronts.flush()?;
-        over.iter().try_for_each(|&number| self.release(number, sink))?;
+        over.iter().try_for_each(|&(number, reason)| self.release(number, reason, sink))?;
         Ok(over.len() == LEAVING)
     }
 
@@ -123,16 +116,14 @@ impl Flows {
         self.buckets.remove(hash::hash(hash::words(&key)), number)
     }
 
-    /// Nobody else knows the entry any more: the last look, and then it is free.
-    fn release(&mut self, number: u32, sink: &mut impl FnMut(&FlowKey, &FlowValue, &FlowValue)) -> Result<()> {
+    /// Reads an entry that no program refers to any more for the last time, hands it over with the reason why it ended, and frees it.
+    fn release(&mut self, number: u32, reason: EndReason, sink: &mut impl FnMut(&Growth<'_>)) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
         let entry: Entry = region.read(within);
         region.clear(within);
         let value = FlowValue { retiring: 0, ..entry.value };
         let before = std::mem::take(&mut self.before[number as usize]);
-        if before != value {
-            sink(&entry.key, &before, &value);
-        }
+        sink(&Growth { key: &entry.key, before: &before, now: &value, ended: Some(reason) });
         self.give_back(number);
         Ok(())
     }

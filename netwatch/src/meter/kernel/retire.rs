@@ -3,9 +3,7 @@
 
 use netwatch_common::flow::FlowValue;
 
-/// TCP's flag bits (RFC 9293).
-const FIN: u32 = 0x01;
-const RST: u32 = 0x04;
+use crate::flow::EndReason;
 
 const SECOND: u64 = 1_000_000_000;
 /// After FIN from both sides or RST: late copies of the last packets are over by then.
@@ -30,45 +28,46 @@ impl Pressure {
     }
 }
 
-/// Whether a flow leaves at `now_ns` of the kernel's monotonic clock.
-pub(super) fn is_over(value: &FlowValue, now_ns: u64, pressure: Pressure) -> bool {
-    let idle = now_ns.saturating_sub(value.last_seen_ns.max(value.first_seen_ns));
-    let [egress, ingress] = value.halves;
-    let closed = (egress.flags | ingress.flags) & RST != 0 || egress.flags & ingress.flags & FIN != 0;
-    let patience = match (closed, pressure) {
-        (true, _) => CLOSED_NS,
-        (false, Pressure::High) => IDLE_UNDER_PRESSURE_NS,
-        (false, Pressure::Low) => IDLE_NS,
-    };
-    idle >= patience
+/// Why a flow leaves the table at `now_ns` of the kernel's monotonic clock; `None` if it stays.
+pub(super) fn end_reason(value: &FlowValue, now_ns: u64, pressure: Pressure) -> Option<EndReason> {
+    let idle_ns = now_ns.saturating_sub(value.last_seen_ns.max(value.first_seen_ns));
+    if value.is_closed() {
+        (idle_ns >= CLOSED_NS).then_some(EndReason::EndOfFlow)
+    } else if idle_ns >= IDLE_NS {
+        Some(EndReason::IdleTimeout)
+    } else {
+        (pressure == Pressure::High && idle_ns >= IDLE_UNDER_PRESSURE_NS).then_some(EndReason::LackOfResources)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use netwatch_common::tcp::{FIN, RST};
+
     use super::*;
 
-    fn flow(flags: [u32; 2]) -> FlowValue {
+    fn flow(flags: [u8; 2]) -> FlowValue {
         let mut value = FlowValue { first_seen_ns: 5, last_seen_ns: 10 * SECOND, ..FlowValue::EMPTY };
-        value.halves[0].flags = flags[0];
-        value.halves[1].flags = flags[1];
+        [value.halves[0].flags, value.halves[1].flags] = flags.map(u32::from);
         value
     }
 
     #[test]
     fn closed_flows_leave_soon_and_open_ones_when_they_are_idle() {
         let at = |seconds: u64| (10 + seconds) * SECOND;
-        for (flags, seconds, pressure, leaves) in [
-            ([FIN, FIN], 1, Pressure::High, false),
-            ([FIN, FIN], 2, Pressure::Low, true),
-            ([RST, 0], 2, Pressure::Low, true),
-            ([FIN, 0], 299, Pressure::Low, false),
-            ([0, 0], 300, Pressure::Low, true),
-            ([0, 0], 10, Pressure::High, true),
-            ([0, 0], 9, Pressure::High, false),
+        for (flags, seconds, pressure, reason) in [
+            ([FIN, FIN], 1, Pressure::High, None),
+            ([FIN, FIN], 2, Pressure::Low, Some(EndReason::EndOfFlow)),
+            ([RST, 0], 2, Pressure::Low, Some(EndReason::EndOfFlow)),
+            ([FIN, 0], 299, Pressure::Low, None),
+            ([0, 0], 300, Pressure::Low, Some(EndReason::IdleTimeout)),
+            ([0, 0], 300, Pressure::High, Some(EndReason::IdleTimeout)),
+            ([0, 0], 10, Pressure::High, Some(EndReason::LackOfResources)),
+            ([0, 0], 9, Pressure::High, None),
         ] {
             assert_eq!(
-                is_over(&flow(flags), at(seconds), pressure),
-                leaves,
+                end_reason(&flow(flags), at(seconds), pressure),
+                reason,
                 "{flags:?} after {seconds} s, {pressure:?}"
             );
         }

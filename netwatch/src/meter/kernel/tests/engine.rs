@@ -11,10 +11,11 @@ use super::books::{Books, Entry};
 use super::frames::{ipv4, tcp_numbered, turned, udp};
 use super::host::Host;
 use super::{ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, tables};
-use crate::flow::{Increment, Traffic};
+use crate::flow::{EndReason, Increment, Traffic};
 use crate::meter::{Notice, Reason};
 
 const ACK: u8 = 0x10;
+const RST: u8 = 0x04;
 /// Nothing is sampled: packets of known flows take the short way at once.
 const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
 
@@ -87,6 +88,32 @@ fn nothing_is_lost_while_cpus_count_and_drains_run() {
     assert_eq!(exact, (FLOWS as usize, FLOWS as usize / 2), "every flow is exact: {lost:?}, {} flows", flows.len());
     // How many there were depends on how busy the machine is; in emulation it may be one.
     assert!(drains > 0, "{drains} drains");
+}
+
+/// The last increment of an entry gives the reason why it ended, also when nothing grew since the drain before.
+#[test]
+fn entries_that_leave_the_table_are_handed_over_once_more_with_the_reason() {
+    let Some(mut probe) = probe_with(&PLAIN()) else { return };
+    let entry = probe.entry("link_egress");
+    repeat(&entry, &datagram(0), 3);
+    repeat(&entry, &ipv4(6, &tcp_numbered(RST, 1, 1, 0)), 1);
+    let first = reasons(&drained(&mut probe));
+    assert_eq!(first, [(6, 1, None), (17, 3, None)], "both stay");
+    probe.drain.flows.retire_all(true);
+    let last = reasons(&drained(&mut probe));
+    assert_eq!(last, [(6, 0, Some(EndReason::EndOfFlow)), (17, 0, Some(EndReason::IdleTimeout))]);
+    assert_eq!(drained(&mut probe), [], "both have left");
+}
+
+/// Protocol, packets sent, and why the entry ended, sorted.
+fn reasons(increments: &[Increment]) -> Vec<(u8, u64, Option<EndReason>)> {
+    let reason = |one: &Increment| match one.traffic {
+        Traffic::Flow(key) => (key.protocol, one.counters.egress.packets, one.ended),
+        other => panic!("{other:?} is not a flow"),
+    };
+    let mut reasons: Vec<_> = increments.iter().map(reason).collect();
+    reasons.sort_unstable();
+    reasons
 }
 
 /// More flows than the front has slots: they push each other out, and are counted in their entries in between.

@@ -1,12 +1,14 @@
 //! Packets that others get wrong, with the right answer written down: the classifier in the kernel and the host's build of
 //! the same source must both give it, equal to the bit.
 
+use netwatch_common::flow::FlowValue;
 use netwatch_common::parse::{Hook, Meta};
 
 use super::books::Books;
 use super::frames::*;
 use super::host::Host;
 use super::{ProbeConfig, assert_same, describe, drained, probe_with, run, tables, without_front};
+use crate::meter::abi::{self, Growth};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -282,7 +284,7 @@ fn check_host(case: &Case) {
     let lines: Vec<_> = host
         .entries
         .iter()
-        .filter_map(|(key, value)| crate::meter::abi::increment(key, &Default::default(), value, clock))
+        .filter_map(|(key, now)| abi::increment(&Growth { key, before: &FlowValue::EMPTY, now, ended: None }, clock))
         .map(|increment| describe(&increment))
         .collect();
     assert_eq!(lines, case.expected, "{} on the host", case.name);

@@ -21,6 +21,7 @@ use netwatch_common::parse::Meta;
 
 use super::{Probe, ProbeConfig, possible_cpus};
 use crate::flow::{Counters, Increment, Traffic};
+use crate::meter::abi::Growth;
 use books::Books;
 
 /// A loaded probe, or `None` with the reason printed where there are no rights to load one.
@@ -66,7 +67,7 @@ fn stay_on_one_cpu() {
 /// Everything in the kernel's tables.
 fn tables(probe: &mut Books) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();
-    probe.drain.look(&mut |key, _, value| {
+    probe.drain.look(&mut |&Growth { key, now: value, .. }| {
         let before = entries.insert(*key, *value);
         assert!(before.is_none(), "{key:?} has two entries: {before:?} and {value:?}");
     });
