@@ -1,23 +1,40 @@
-//! What user space decides before the classifier is loaded. Read-only data of the program, so that the verifier sees
-//! constants and drops what is switched off.
+//! Settings that user space writes before it loads the classifier. They are read-only data of the object, so the
+//! verifier treats them as constants and removes the code of features that are off.
+
+/// Defaults, each in this one place: the objects' maps, user space and the command line use them.
+pub mod defaults {
+    /// Flows with an entry of their own in the kernel's flow table.
+    pub const MAX_FLOWS: u32 = 131_072;
+    /// Size of the SAMPLES ring in bytes.
+    pub const SAMPLE_RING_BYTES: u32 = 2 << 20;
+    /// Size of the EVENTS ring in bytes.
+    pub const EVENT_RING_BYTES: u32 = 256 << 10;
+    /// Size of the PROCESSES ring in bytes. Fixed: the object determines it.
+    pub const PROCESS_RING_BYTES: u32 = 512 << 10;
+    /// Bytes copied of each packet that is sampled by the interval.
+    pub const SNAPLEN: u32 = 192;
+    /// Bytes that the samples of one direction of a flow may [charge](crate::sample::charge): enough for a ClientHello of
+    /// 4 KiB in any usual segmentation, and for QUIC's Initial packets.
+    pub const SAMPLE_BUDGET: u32 = 8192;
+}
 
 /// Settings of the classifier.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// What may be sampled of the first packets with payload of a flow and direction: each takes its
-    /// [`charge`](crate::sample::charge) from it while there is something left.
+    /// Sample budget of each direction of a flow, in bytes. A packet with payload is sampled while some of the budget is
+    /// left, and [charges](crate::sample::charge) it.
     pub sample_budget: u32,
-    /// 1: every DNS packet and every ICMP error is sampled; 0: none.
+    /// 1: every DNS packet and every ICMP error is sampled; 0: they have no special treatment.
     pub sample_protocols: u32,
-    /// 1: new flows are announced on the ring of events; 0: they are not.
+    /// 1: new flows are reported on the EVENTS ring; 0: they are not.
     pub announce: u32,
-    /// One packet in so many is sampled, whatever it is; 0: none for this reason.
+    /// One packet in this many is sampled in any case; 0: none is sampled for this reason.
     pub sample_interval: u32,
-    /// At most so many bytes of those are taken.
+    /// Maximum number of bytes copied of a packet that is sampled by the interval.
     pub snaplen: u32,
-    /// 1: packets of a known flow are counted in the CPU's own front, which needs a kernel whose softirqs cannot be preempted; 0: every packet
-    /// goes to the shared table, and packets may preempt each other.
+    /// 1: packets of flows that have a slot are counted in the front of their CPU, which requires a kernel that does not
+    /// preempt softirqs; 0: every packet is counted in the shared table, and packets may preempt each other.
     pub front: u32,
     /// Number of buckets of the flow table minus one.
     pub bucket_mask: u32,
@@ -26,13 +43,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Samples enough for a ClientHello of 4 KiB in any usual segmentation and for QUIC's Initial packets.
+    /// The defaults. The masks depend on the size of the flow table; user space sets them.
     pub const DEFAULT: Self = Self {
-        sample_budget: 8192,
+        sample_budget: defaults::SAMPLE_BUDGET,
         sample_protocols: 1,
         announce: 1,
         sample_interval: 0,
-        snaplen: 192,
+        snaplen: defaults::SNAPLEN,
         front: 1,
         bucket_mask: 0,
         free_mask: 0,

@@ -66,6 +66,8 @@ pub struct NewFlow {
 /// The verifier wants sizes known at compile time.
 pub const CLASSES: [usize; 3] = [256 - HEADER, 1792 - HEADER, 4608 - HEADER];
 const HEADER: usize = size_of::<SampleHeader>();
+/// Maximum number of packet bytes in a sample.
+pub const MAX_SNAPLEN: u32 = CLASSES[CLASSES.len() - 1] as u32;
 
 /// What a packet takes from its flow's budget for samples, in bytes: its payload, as far as it is taken, and the record's size at the
 /// least, so that a flow of small messages is sampled 32 times and not for most of its life. A datagram takes four times that: what it is
@@ -75,14 +77,13 @@ const HEADER: usize = size_of::<SampleHeader>();
 #[inline(always)]
 pub fn charge(payload_len: u32, stream: bool) -> u32 {
     const LEAST: u32 = (CLASSES[0] + HEADER) as u32;
-    const MOST: u32 = CLASSES[CLASSES.len() - 1] as u32;
     const CRUMB: u32 = 16;
     let least = match stream {
         true if payload_len < CRUMB => LEAST / 8,
         true => LEAST,
         false => 4 * LEAST,
     };
-    payload_len.clamp(least, MOST)
+    payload_len.clamp(least, MAX_SNAPLEN)
 }
 
 const _: () = {

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_map_def};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
-use netwatch_common::config::Config;
+use netwatch_common::config::{Config, defaults};
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
 use netwatch_common::front::Front;
 use netwatch_common::remainder::{self, Remainder};
@@ -77,11 +77,11 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> = LruHashMap::with_
 
 /// Heads of packets. Written by `sample`, read by user space on a timer.
 #[map]
-pub static SAMPLES: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+pub static SAMPLES: RingBuf = RingBuf::with_byte_size(defaults::SAMPLE_RING_BYTES, 0);
 
 /// Rare events, apart from the samples so that those cannot starve them. Written by `account`, read by user space.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(defaults::EVENT_RING_BYTES, 0);
 
 /// Lost observations by reason. Written by `stat`, read by user space.
 #[map]

@@ -13,6 +13,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, ProgramArray};
 use aya_ebpf::programs::TcContext;
+use netwatch_common::config::defaults;
 
 /// The two ends of a packet, in the order of its header. IPv4 addresses take the first word.
 #[repr(C)]
@@ -59,7 +60,7 @@ static STEER: Array<Steer> = Array::with_max_entries(1, 0);
 static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[map]
-static PLAIN: HashMap<FiveTuple, Counted> = HashMap::with_max_entries(131_072, 0);
+static PLAIN: HashMap<FiveTuple, Counted> = HashMap::with_max_entries(defaults::MAX_FLOWS, 0);
 
 /// The least that a classifier can do.
 #[classifier]

@@ -9,6 +9,10 @@ pub mod kernel;
 mod name_sample;
 mod notice;
 
+pub use netwatch_common::config::defaults;
+pub use netwatch_common::sample::MAX_SNAPLEN;
+pub use netwatch_common::table::MAX_ENTRIES;
+
 pub use kernel::{DrainProgress, Method, Probe, ProbeConfig, ProcessConfig, ProcessProbe, event_of, is_realtime, sys};
 pub use name_sample::{heard, heard_of};
 pub use notice::{NewFlow, Notice, Reason, Sample, Sender, icmp_error};

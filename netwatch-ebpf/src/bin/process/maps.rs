@@ -6,6 +6,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, LruHashMap, RingBuf};
+use netwatch_common::config::defaults;
 use netwatch_common::process::{Known, Settings, lost};
 
 /// The reader looks on a timer: a wake-up per record costs four times the record.
@@ -57,7 +58,7 @@ pub static EXECUTED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
 #[map]
-pub static PROCESSES: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
+pub static PROCESSES: RingBuf = RingBuf::with_byte_size(defaults::PROCESS_RING_BYTES, 0);
 
 /// What could not be told, by reason. Written by all, read by user space.
 #[map]

@@ -22,7 +22,7 @@ mod tests;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use netwatch_common::config::Config;
+use netwatch_common::config::{Config, defaults};
 use netwatch_common::{stage, stat, table};
 
 pub use attach::Method;
@@ -76,9 +76,9 @@ impl Default for ProbeConfig {
     fn default() -> Self {
         let Config { sample_budget, sample_interval, snaplen, .. } = Config::DEFAULT;
         Self {
-            max_flows: 131_072,
-            sample_ring_bytes: 2 << 20,
-            event_ring_bytes: 256 << 10,
+            max_flows: defaults::MAX_FLOWS,
+            sample_ring_bytes: defaults::SAMPLE_RING_BYTES,
+            event_ring_bytes: defaults::EVENT_RING_BYTES,
             sample_budget,
             sample_interval,
             snaplen,

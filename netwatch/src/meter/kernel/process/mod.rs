@@ -16,6 +16,7 @@ use aya_obj::generated::bpf_attach_type as at;
 use aya_obj::generated::bpf_prog_type::{
     BPF_PROG_TYPE_CGROUP_SOCK, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_PROG_TYPE_RAW_TRACEPOINT,
 };
+use netwatch_common::config::defaults;
 use netwatch_common::process::{Offsets, Settings, lost};
 
 use super::object::Loaded;
@@ -28,8 +29,6 @@ use btf::Btf;
 
 /// The object, built by `cargo xtask build` and checked in.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../bpf/process.o");
-/// Size of the ring in bytes, as the object has it.
-const RING_BYTES: usize = 1 << 19;
 
 const fn of_socket(attach: at) -> Kind {
     Kind { program: BPF_PROG_TYPE_CGROUP_SOCK, attach: attach as u32 }
@@ -116,7 +115,7 @@ impl ProcessProbe {
         let globals = HashMap::from([("SETTINGS", (bytes_of(&settings), true))]);
         let (loaded, refused) = Loaded::what_can_be(OBJECT, globals, &wanted)?;
         let ring = rings::open(loaded.map("PROCESSES"), "PROCESSES")?;
-        let pace = rings::Pace::new(rings::Sizes { samples: 0, events: RING_BYTES });
+        let pace = rings::Pace::new(rings::Sizes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
         Ok(Self { links: Vec::new(), refused, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
     }
 
