@@ -1,88 +1,134 @@
-//! The gateway's name server: hands the namespace's queries to the host's resolvers and their answers back, unchanged. It runs in
-//! netwatch's own process and in the host's namespace, so resolvers on 127.0.0.53 or ::1 are within its reach.
+//! The name server on the gateway: forwards the target's queries to the host's resolvers, and their
+//! responses back, unchanged. It runs in netwatch's process and in the host's namespace, so that it
+//! reaches resolvers on 127.0.0.53 and ::1, and in a thread of its own: a busy event loop does not
+//! delay DNS, and DNS traffic does not delay the event loop.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::task::AbortHandle;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
-use super::socket::Pair;
+use super::socket::ListeningPair;
 use super::stats::{Counters, Stats};
 use super::upstream::{Resolvers, Upstream};
 use super::{tcp, udp};
 use crate::error::{Error, Result};
 
-/// Queries being answered at once, if there are file descriptors for them.
+/// Maximum number of queries in flight, if the process may open enough file descriptors for them.
 const MAX_IN_FLIGHT: usize = 1024;
 
-/// Bound to the gateway, not yet answering; queries wait in the sockets' buffers.
+/// The thread's name, as /proc and debuggers show it.
+const THREAD_NAME: &str = "dns";
+
+/// Bound to the gateway. Queries wait in the sockets' buffers until [`Forwarder::start`].
 #[derive(Debug)]
 pub struct Forwarder {
-    pairs: Vec<Pair>,
+    pairs: Vec<ListeningPair>,
 }
 
 impl Forwarder {
-    /// Takes port 53 of these addresses for UDP and TCP, of packets that come in by `interface` only, if it is given. Needs no runtime.
+    /// Binds port 53 of these addresses, UDP and TCP, in the caller's network namespace. With an
+    /// `interface`, only packets that arrive on it are accepted.
     ///
-    /// Where another server holds port 53 on all addresses, it is a port of our own: see [`Forwarder::listening`].
+    /// Where another server has bound port 53 of all addresses, the kernel chooses another port: see
+    /// [`Forwarder::listening`].
     pub fn bind(gateways: &[IpAddr], interface: Option<&str>) -> Result<Self> {
-        let pairs = gateways.iter().map(|address| Pair::bind(*address, interface)).collect::<Result<_>>()?;
+        let pairs = gateways.iter().map(|address| ListeningPair::bind(*address, interface)).collect::<Result<_>>()?;
         Ok(Self { pairs })
     }
 
-    /// Each gateway address and the port it is served on. Where that is not 53, packets to the address's port 53 (UDP and TCP) have to be
-    /// translated to it: by `dnat` to exactly this address, because `redirect` takes the interface's first one, for IPv6 perhaps the link-local one.
+    /// Each gateway address and the port bound on it. Where that is not 53, the caller has to translate
+    /// packets to port 53 of the address (UDP and TCP) to that port: with `dnat` to exactly this address,
+    /// because `redirect` takes the first address of the interface, for IPv6 perhaps the link-local one.
     pub fn listening(&self) -> Vec<(IpAddr, u16)> {
         self.pairs.iter().map(|pair| (pair.address.ip(), pair.address.port())).collect()
     }
 
-    /// Starts answering, within a tokio runtime.
-    pub fn run(self, upstream: Upstream) -> Result<Running> {
+    /// Starts the thread that answers queries. It sends its own queries from the caller's network
+    /// namespace. All signals are blocked in it; they are handled in the main thread.
+    pub fn start(self, upstream: Upstream) -> Result<RunningForwarder> {
+        let listening = self.listening();
         let counters = Counters::default();
-        let in_flight = InFlight::new(in_flight_limit(), counters.clone());
+        let in_flight = InFlight::new(max_in_flight(), counters.clone());
         let shared = Shared { upstream: Arc::new(Mutex::new(upstream)), in_flight, counters };
-        // From here on dropping it stops what was started.
-        let mut running = Running { listening: self.listening(), shared, tasks: Vec::new() };
-        for pair in self.pairs {
-            let shown = pair.address.to_string();
-            let watch = |error| Error::os("watch the DNS forwarder's socket", shown.clone(), error);
-            let socket = UdpSocket::from_std(pair.udp).map_err(watch)?;
-            let listener = TcpListener::from_std(pair.tcp).map_err(watch)?;
-            let shared = running.shared.clone();
-            running.tasks.push(tokio::spawn(udp::serve(socket, shared.clone())).abort_handle());
-            running.tasks.push(tokio::spawn(tcp::serve(listener, shared)).abort_handle());
-        }
+        let (stop, stopped) = oneshot::channel();
+        let (report, started) = mpsc::sync_channel(1);
+        let for_thread = shared.clone();
+        let body = move || match listen(self.pairs, &for_thread) {
+            Ok(runtime) => {
+                let _ = report.send(Ok(()));
+                // The sender sends nothing; it is dropped to stop the thread.
+                let _ = runtime.block_on(stopped);
+            }
+            Err(error) => drop(report.send(Err(error))),
+        };
+        let thread = spawn_with_signals_blocked(body)?;
+        let running = RunningForwarder { listening, shared, stop: Some(stop), thread: Some(thread) };
+        started.recv().unwrap_or_else(|_| Err(Error::said("start", "the DNS forwarder", "its thread panicked")))?;
         Ok(running)
     }
 }
 
-/// Answering. Stops when dropped.
-#[derive(Debug)]
-pub struct Running {
-    listening: Vec<(IpAddr, u16)>,
-    shared: Shared,
-    tasks: Vec<AbortHandle>,
+/// Starts the tasks that serve the sockets. They make progress when the returned runtime is driven, and
+/// end when it is dropped.
+fn listen(pairs: Vec<ListeningPair>, shared: &Shared) -> Result<Runtime> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::os("start", "the DNS forwarder", error))?;
+    for pair in pairs {
+        let _within = runtime.enter();
+        let poll = |error| Error::os("poll the DNS forwarder's socket", pair.address.to_string(), error);
+        let socket = UdpSocket::from_std(pair.udp).map_err(poll)?;
+        let listener = TcpListener::from_std(pair.tcp).map_err(poll)?;
+        runtime.spawn(udp::serve(socket, shared.clone()));
+        runtime.spawn(tcp::serve(listener, shared.clone()));
+    }
+    Ok(runtime)
 }
 
-impl Running {
+/// The new thread inherits the caller's signal mask, so that is filled while the thread is made: there
+/// is no moment in which the new thread could receive a signal.
+fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let block = |error: nix::Error| Error::os("block", "signals", error);
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(block)?;
+    let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body);
+    before.thread_set_mask().map_err(block)?;
+    thread.map_err(|error| Error::os("start", "the thread of the DNS forwarder", error))
+}
+
+/// A forwarder that answers queries in its thread. Dropping it stops and joins the thread, which closes
+/// all sockets; queries in flight are abandoned.
+#[derive(Debug)]
+pub struct RunningForwarder {
+    listening: Vec<(IpAddr, u16)>,
+    shared: Shared,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningForwarder {
     /// As [`Forwarder::listening`].
     pub fn listening(&self) -> &[(IpAddr, u16)] {
         &self.listening
     }
 
-    /// The counters so far.
+    /// The counters at this moment.
     pub fn stats(&self) -> Stats {
         self.shared.counters.lock().clone()
     }
 
-    /// The real resolvers behind the gateway, as they are now.
+    /// The resolvers that queries are forwarded to at this moment.
     pub fn resolvers(&self) -> Vec<SocketAddr> {
         self.shared.resolvers().addresses.clone()
     }
 
-    /// The namespace's resolv.conf, anew: for when the host's search or options lines have changed.
+    /// The resolv.conf for the target, with the host's present `search` and `options` lines.
     pub fn render(&self, gateway: IpAddr) -> Vec<u8> {
         let mut upstream = self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner);
         upstream.resolvers();
@@ -90,14 +136,17 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningForwarder {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        self.shared.in_flight.stop();
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been printed, and its sockets are closed.
+            let _ = thread.join();
+        }
     }
 }
 
-/// What all listeners share.
+/// Used by all listeners and by [`RunningForwarder`].
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     upstream: Arc<Mutex<Upstream>>,
@@ -111,8 +160,9 @@ impl Shared {
     }
 }
 
-/// A query takes one descriptor, seldom two or three. Half of what the process may have, so that the rest of netwatch is not starved.
-fn in_flight_limit() -> usize {
+/// A query needs one file descriptor, seldom two or three. Half of the process's limit leaves enough for
+/// the rest of netwatch.
+fn max_in_flight() -> usize {
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft / 2).unwrap_or(MAX_IN_FLIGHT).clamp(64, MAX_IN_FLIGHT)
 }

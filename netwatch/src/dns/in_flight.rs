@@ -1,4 +1,4 @@
-//! The queries being answered, bounded: a new one pushes out the oldest, whose client has the least patience left.
+//! The queries in flight, bounded: a new one evicts the oldest, whose client is closest to its timeout.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::stats::Counters;
 
-/// Shared by all listeners. Dropping the last handle stops nothing; [`InFlight::stop`] does.
+/// Shared by all listeners. The tasks end with the runtime they were spawned on.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     tasks: Arc<Mutex<Tasks>>,
@@ -19,34 +19,36 @@ pub(super) struct InFlight {
 #[derive(Debug, Default)]
 struct Tasks {
     next: u64,
+    /// By number, so the oldest first. `None` until the task has been spawned.
     running: BTreeMap<u64, Option<AbortHandle>>,
 }
 
 impl InFlight {
-    /// At most this many at once.
+    /// With at most `limit` tasks at a time.
     pub(super) fn new(limit: usize, counters: Counters) -> Self {
         Self { tasks: Arc::default(), limit, counters }
     }
 
-    /// Runs this to its end, or until it has become the oldest of too many.
+    /// Spawns a task that runs until `work` is complete or the task is evicted.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let (number, oldest) = self.enter();
+        let (number, oldest) = self.insert();
         if let Some(oldest) = oldest {
             oldest.abort();
             self.counters.lock().dropped_in_flight += 1;
         }
-        let done = Done { tasks: Arc::clone(&self.tasks), number };
+        let entry = TaskEntry { tasks: Arc::clone(&self.tasks), number };
         let task = tokio::spawn(async move {
-            let _done = done;
+            let _entry = entry;
             work.await;
         });
-        // It may be done by now. The lock is not held across spawn, which drops the work, and `done`, when the runtime is ending.
-        if let Some(place) = self.lock().running.get_mut(&number) {
-            *place = Some(task.abort_handle());
+        // The lock is not held across `spawn`, which drops the future, and with it `entry`, when the runtime
+        // is shutting down. Then the number is no longer in the map.
+        if let Some(handle) = self.lock().running.get_mut(&number) {
+            *handle = Some(task.abort_handle());
         }
     }
 
-    fn enter(&self) -> (u64, Option<AbortHandle>) {
+    fn insert(&self) -> (u64, Option<AbortHandle>) {
         let mut tasks = self.lock();
         let full = tasks.running.len() >= self.limit;
         let oldest = if full { tasks.running.pop_first().and_then(|(_, task)| task) } else { None };
@@ -56,24 +58,18 @@ impl InFlight {
         (number, oldest)
     }
 
-    /// Ends all of them.
-    pub(super) fn stop(&self) {
-        let running = std::mem::take(&mut self.lock().running);
-        running.into_values().flatten().for_each(|task| task.abort());
-    }
-
     fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes a task out of the table when its future goes, whichever way.
-struct Done {
+/// Removes a task from the map when its future is dropped, complete or not.
+struct TaskEntry {
     tasks: Arc<Mutex<Tasks>>,
     number: u64,
 }
 
-impl Drop for Done {
+impl Drop for TaskEntry {
     fn drop(&mut self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&self.number);
     }
@@ -85,14 +81,14 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_new_one_pushes_out_the_oldest() {
+    #[tokio::test(start_paused = true)]
+    async fn a_new_query_evicts_the_oldest() {
         let counters = Counters::default();
-        let flight = InFlight::new(2, counters.clone());
+        let in_flight = InFlight::new(2, counters.clone());
         let (done, mut finished) = tokio::sync::mpsc::unbounded_channel();
         for number in 0..3 {
             let done = done.clone();
-            flight.spawn(async move {
+            in_flight.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let _ = done.send(number);
             });
@@ -100,6 +96,6 @@ mod tests {
         assert_eq!((finished.recv().await, finished.recv().await), (Some(1), Some(2)));
         tokio::task::yield_now().await;
         assert_eq!(counters.lock().dropped_in_flight, 1);
-        assert!(flight.lock().running.is_empty());
+        assert!(in_flight.lock().running.is_empty());
     }
 }

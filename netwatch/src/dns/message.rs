@@ -1,32 +1,34 @@
-//! The header and the question of a DNS message (RFC 1035 section 4.1): what a forwarder must look at, and nothing beyond.
+//! The header and the question of a DNS message (RFC 1035 section 4.1), as far as a forwarder needs them.
+//! Full messages are parsed by [`crate::wire::dns`].
 
 /// Length of the header, bytes.
 pub const HEADER: usize = 12;
 
-/// RCODE values of RFC 1035 section 4.1.1 that a forwarder acts upon.
+/// RCODE values of RFC 1035 section 4.1.1 that the forwarder uses.
 pub mod rcode {
-    /// The query could not be understood.
+    /// The server could not interpret the query.
     pub const FORMERR: u8 = 1;
-    /// The server could not answer.
+    /// The server failed.
     pub const SERVFAIL: u8 = 2;
-    /// The server does not do this kind of query.
+    /// The server does not support this kind of query.
     pub const NOTIMP: u8 = 4;
-    /// The server will not answer us.
+    /// The server refuses this query or this client.
     pub const REFUSED: u8 = 5;
 }
 
 /// Why bytes are not a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// No whole header: nothing to answer to.
+    /// Shorter than a header, so that no response is possible.
     Short,
-    /// A response. Answering it could start a loop between two servers.
+    /// A response. To respond to it could start a loop between two servers.
     Response,
-    /// The question does not end, or there are several (RFC 9619 has that answered with FORMERR).
-    Question,
+    /// The question is cut off, or there are several (RFC 9619 requires FORMERR for that). With the header.
+    Question([u8; HEADER]),
 }
 
-/// A query: its bytes, checked once. With no question at all it may still ask for a cookie (RFC 7873 section 5.4).
+/// A query whose header and question have been checked. One without a question may still request a cookie
+/// (RFC 7873 section 5.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     bytes: Vec<u8>,
@@ -36,17 +38,15 @@ pub struct Query {
 impl Query {
     /// Checks the header and the question.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
-        if bytes.len() < HEADER {
-            return Err(Malformed::Short);
-        }
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(Malformed::Short) };
         if is_response(&bytes) {
             return Err(Malformed::Response);
         }
-        let question_end = question_end(&bytes).ok_or(Malformed::Question)?;
+        let question_end = question_end(&bytes).ok_or(Malformed::Question(*header))?;
         Ok(Self { bytes, question_end })
     }
 
-    /// The whole message as it came.
+    /// The whole message as received.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -55,41 +55,43 @@ impl Query {
         &self.bytes[HEADER..self.question_end]
     }
 
-    /// Is this the answer to this query? Same id and opcode, and the same question (case may differ: RFC 4343). A server that
-    /// could not even read the question may leave it out of its error.
-    pub fn is_answered_by(&self, answer: &[u8]) -> bool {
-        if answer.len() < HEADER || answer[..2] != self.bytes[..2] || !is_response(answer) {
+    /// Whether this is a response to the query: same id and opcode, and the same question (case may differ:
+    /// RFC 4343). A server that could not parse the question may leave it out of its error.
+    pub fn is_answered_by(&self, response: &[u8]) -> bool {
+        if response.len() < HEADER || response[..2] != self.bytes[..2] || !is_response(response) {
             return false;
         }
-        if opcode(answer) != opcode(&self.bytes) {
+        if opcode(response) != opcode(&self.bytes) {
             return false;
         }
-        if questions(answer) == 0 {
-            return rcode_of(answer) != 0 || self.question().is_empty();
+        if questions(response) == 0 {
+            return rcode_of(response) != 0 || self.question().is_empty();
         }
-        question_end(answer).is_some_and(|end| same_question(self.question(), &answer[HEADER..end]))
+        question_end(response).is_some_and(|end| same_question(self.question(), &response[HEADER..end]))
     }
 
-    /// An answer of our own: the query's id and question, and this RCODE.
+    /// A response without records: the query's id and question, and this RCODE.
     pub fn error(&self, rcode: u8) -> Vec<u8> {
         error(&self.bytes[..self.question_end], rcode)
     }
 }
 
-/// FORMERR for what [`Query::parse`] refused, where there is a header to answer to.
-pub fn format_error(bytes: &[u8], why: Malformed) -> Option<Vec<u8>> {
-    (why == Malformed::Question).then(|| error(&bytes[..HEADER], rcode::FORMERR))
+/// The FORMERR response to a message that [`Query::parse`] refused, if there is to be one.
+pub fn format_error(malformed: &Malformed) -> Option<Vec<u8>> {
+    let Malformed::Question(header) = malformed else { return None };
+    Some(error(header, rcode::FORMERR))
 }
 
-/// Would a stub resolver go on to its next name server after this answer? glibc (res_send.c) does after SERVFAIL, NOTIMP and REFUSED, and
-/// after an empty answer from a server that neither is an authority nor recurses.
-pub fn is_unhelpful(answer: &[u8]) -> bool {
-    let authoritative = answer[2] & 0x04 != 0;
-    let recursion_available = answer[3] & 0x80 != 0;
-    let empty = answer[6..HEADER].iter().all(|byte| *byte == 0);
-    match rcode_of(answer) {
+/// Whether a stub resolver would query its next name server after this response. glibc (res_send.c) does
+/// after SERVFAIL, NOTIMP and REFUSED, and after an empty response from a server that is not authoritative
+/// and does not recurse.
+pub fn is_unhelpful(response: &[u8]) -> bool {
+    let authoritative = response[2] & 0x04 != 0;
+    let recursion_available = response[3] & 0x80 != 0;
+    let empty = response[6..HEADER].iter().all(|byte| *byte == 0);
+    match rcode_of(response) {
         rcode::SERVFAIL | rcode::NOTIMP | rcode::REFUSED => true,
-        0 => empty && !authoritative && !recursion_available && !is_truncated(answer),
+        0 => empty && !authoritative && !recursion_available && !is_truncated(response),
         _ => false,
     }
 }
@@ -114,7 +116,8 @@ fn questions(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[4], message[5]])
 }
 
-/// Where the only question ends, or the header if there is none. Compression cannot occur: there is nothing before it to point at.
+/// The offset at which the only question ends, or the header if there is none. The question cannot be
+/// compressed: there is no earlier name to point at.
 fn question_end(message: &[u8]) -> Option<usize> {
     match questions(message) {
         0 => return Some(HEADER),
@@ -133,7 +136,8 @@ fn question_end(message: &[u8]) -> Option<usize> {
     (at - HEADER < 255 && end <= message.len()).then_some(end)
 }
 
-/// Names without regard to case, type and class to the bit (0x41 and 0x61 are different types, though both are letters).
+/// Compares names without regard to case; type and class must be identical (0x41 and 0x61 are different
+/// types, although they are the same letter).
 fn same_question(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() || a.len() < 4 {
         return a == b;
@@ -142,14 +146,14 @@ fn same_question(a: &[u8], b: &[u8]) -> bool {
     a[..name].eq_ignore_ascii_case(&b[..name]) && a[name..] == b[name..]
 }
 
-/// `head` is a header with at most one question behind it.
+/// `head` is a header, followed by at most one question.
 fn error(head: &[u8], rcode: u8) -> Vec<u8> {
-    let mut answer = head.to_vec();
-    answer[2] = 0x80 | (head[2] & 0x79); // QR; opcode and RD as asked
-    answer[3] = 0x80 | rcode; // RA
-    answer[4..HEADER].fill(0);
-    answer[5] = u8::from(head.len() > HEADER);
-    answer
+    let mut response = head.to_vec();
+    response[2] = 0x80 | (head[2] & 0x79); // QR; opcode and RD as asked
+    response[3] = 0x80 | rcode; // RA
+    response[4..HEADER].fill(0);
+    response[5] = u8::from(head.len() > HEADER);
+    response
 }
 
 #[cfg(test)]
@@ -160,20 +164,20 @@ mod tests {
 
     const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03app\x07example\x00\x00\x41\x00\x01";
 
-    fn answer_to(query: &[u8]) -> Vec<u8> {
-        let mut answer = query.to_vec();
-        answer[2] |= 0x80;
-        answer[3] |= 0x80;
-        answer
+    fn response_to(query: &[u8]) -> Vec<u8> {
+        let mut response = query.to_vec();
+        response[2] |= 0x80;
+        response[3] |= 0x80;
+        response
     }
 
     #[test]
-    fn knows_its_answer_from_others() {
+    fn recognizes_its_response() {
         let query = Query::parse(QUERY.to_vec()).unwrap();
-        let answer = answer_to(QUERY);
-        assert!(query.is_answered_by(&answer));
+        let response = response_to(QUERY);
+        assert!(query.is_answered_by(&response));
         let changed = |at: usize, to: u8| {
-            let mut other = answer.clone();
+            let mut other = response.clone();
             other[at] = to;
             query.is_answered_by(&other)
         };
@@ -183,8 +187,8 @@ mod tests {
         assert!(!changed(2, 0x91), "opcode");
         assert!(!changed(14, b'x'), "name");
         assert!(!changed(26, 0x61), "type 97 is not type 65");
-        assert!(!query.is_answered_by(&answer[..11]));
-        let mut bare = answer[..HEADER].to_vec();
+        assert!(!query.is_answered_by(&response[..11]));
+        let mut bare = response[..HEADER].to_vec();
         bare[5] = 0;
         assert!(!query.is_answered_by(&bare), "success without the question");
         bare[3] |= rcode::FORMERR;
@@ -192,45 +196,45 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_query() {
+    fn refuses_malformed_messages_and_responses() {
         let refused = |bytes: &[u8]| Query::parse(bytes.to_vec()).unwrap_err();
         assert_eq!(refused(&QUERY[..11]), Malformed::Short);
-        assert_eq!(refused(&answer_to(QUERY)), Malformed::Response);
-        assert_eq!(refused(&QUERY[..QUERY.len() - 1]), Malformed::Question);
+        assert_eq!(refused(&response_to(QUERY)), Malformed::Response);
+        let header = *QUERY.first_chunk().unwrap();
+        assert_eq!(refused(&QUERY[..QUERY.len() - 1]), Malformed::Question(header));
         let mut pointer = QUERY.to_vec();
         pointer[HEADER] = 0xc0;
-        assert_eq!(refused(&pointer), Malformed::Question);
+        assert_eq!(refused(&pointer), Malformed::Question(header));
         let mut two = QUERY.to_vec();
         two[5] = 2;
-        assert_eq!(refused(&two), Malformed::Question);
-        let answer = format_error(&two, Malformed::Question).unwrap();
-        assert_eq!(answer, b"\x12\x34\x81\x81\x00\x00\x00\x00\x00\x00\x00\x00");
-        assert_eq!(format_error(&QUERY[..11], Malformed::Short), None);
+        let response = format_error(&refused(&two)).unwrap();
+        assert_eq!(response, b"\x12\x34\x81\x81\x00\x00\x00\x00\x00\x00\x00\x00");
+        assert_eq!(format_error(&Malformed::Short), None);
     }
 
     #[test]
-    fn its_errors_answer_the_query() {
+    fn an_error_is_a_response_to_its_query() {
         let mut with_opt = QUERY.to_vec();
         with_opt[11] = 1;
         with_opt.extend_from_slice(b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00");
         let query = Query::parse(with_opt).unwrap();
-        let answer = query.error(rcode::SERVFAIL);
-        assert!(query.is_answered_by(&answer) && is_unhelpful(&answer));
-        assert_eq!(&answer[HEADER..], &QUERY[HEADER..]);
+        let response = query.error(rcode::SERVFAIL);
+        assert!(query.is_answered_by(&response) && is_unhelpful(&response));
+        assert_eq!(&response[HEADER..], &QUERY[HEADER..]);
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80), other in prop::collection::vec(any::<u8>(), 0..80)) {
-            match Query::parse(bytes.clone()) {
+            match Query::parse(bytes) {
                 Ok(query) => {
-                    let answer = query.error(rcode::SERVFAIL);
-                    prop_assert!(query.is_answered_by(&answer));
+                    let response = query.error(rcode::SERVFAIL);
+                    prop_assert!(query.is_answered_by(&response));
                     if query.is_answered_by(&other) {
                         is_unhelpful(&other);
                     }
                 }
-                Err(why) => { format_error(&bytes, why); }
+                Err(malformed) => { format_error(&malformed); }
             }
         }
     }

@@ -1,12 +1,13 @@
-//! Name resolution for the namespace: the host's resolver settings, and the forwarder on the gateway that asks the host's
-//! own resolvers. Not: what the answers mean (names of flows come from packet samples), and not a cache.
+//! Name resolution for the target: the host's resolver settings, and the forwarder on the gateway that
+//! queries the host's resolvers. It does not interpret responses (names of flows come from packet
+//! samples), and it does not cache them.
 
-mod ask;
 mod exchange;
 pub mod forwarder;
 mod in_flight;
 pub mod message;
 pub mod resolv_conf;
+mod resolve;
 pub mod reverse;
 mod socket;
 pub mod stats;

@@ -1,58 +1,58 @@
-//! What the forwarder did, in numbers: every query that got no real answer is counted under a reason. Not: which names were asked for.
+//! Counters of the forwarder: every query without a resolver's response is counted by its reason. The names
+//! that were queried are not kept here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-
-/// How many resolvers are told apart in [`Stats::answers_by_resolver`]; a host that changes its resolvers without end must not grow us.
-const RESOLVERS_TOLD_APART: usize = 32;
+/// Maximum number of entries in [`Stats::responses_by_resolver`]: a host may change its resolvers without
+/// limit.
+const MAX_RESOLVERS: usize = 32;
 
 /// Counters since the forwarder started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Well-formed queries by UDP.
     pub queries_udp: u64,
     /// Well-formed queries by TCP.
     pub queries_tcp: u64,
-    /// Queries answered with a resolver's answer, whatever it said.
-    pub answers: u64,
-    /// Queries answered with SERVFAIL of our own, because no resolver answered.
+    /// Queries answered with a resolver's response, whatever its RCODE.
+    pub responses: u64,
+    /// Queries answered with a SERVFAIL of the forwarder's own, because no resolver responded.
     pub servfail: u64,
-    /// Messages that were no query; answered with FORMERR where they had a header and were not a response.
+    /// Messages that were not queries; answered with FORMERR if they had a header and were not responses.
     pub malformed: u64,
-    /// The oldest queries, given up to make room for new ones.
+    /// Queries evicted to make room for new ones.
     pub dropped_in_flight: u64,
     /// TCP connections closed at once because too many were open.
     pub dropped_connections: u64,
-    /// Answers that could not be sent to the client.
+    /// Responses that could not be sent to the client.
     pub unsent: u64,
-    /// Attempts at one resolver that brought no usable answer; one query can make several.
-    pub failed: Failures,
-    /// Which resolver gave how many of the answers.
-    #[serde(serialize_with = "addresses_as_strings")]
-    pub answers_by_resolver: BTreeMap<SocketAddr, u64>,
+    /// Exchanges with a resolver that brought no useful response; one query can cause several.
+    pub failed: FailedExchanges,
+    /// How many responses each resolver sent.
+    pub responses_by_resolver: BTreeMap<SocketAddr, u64>,
 }
 
-/// Attempts without a usable answer, by reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Failures {
-    /// No answer in time.
+/// Exchanges without a useful response, by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FailedExchanges {
+    /// No response in time.
     pub timeout: u64,
-    /// Nobody listens there: ICMP port unreachable, or a TCP reset.
+    /// No server at that address and port: ICMP port unreachable, or a TCP reset.
     pub refused: u64,
-    /// No way there.
+    /// No route, or no reachable host.
     pub unreachable: u64,
-    /// An answer that helps nobody: SERVFAIL, NOTIMP, REFUSED, or neither authority nor recursion.
+    /// A response after which a client tries its next server: SERVFAIL, NOTIMP, REFUSED, or an empty one of
+    /// a server that is not authoritative and does not recurse.
     pub unhelpful: u64,
     /// Another error of the socket, such as too many open files.
     pub socket: u64,
 }
 
-/// Why one attempt failed.
+/// Why one exchange failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum ExchangeError {
     Timeout,
     Refused,
     Unreachable,
@@ -60,11 +60,11 @@ pub(super) enum Failure {
     Socket,
 }
 
-impl Failure {
+impl ExchangeError {
     pub(super) fn of(error: &std::io::Error) -> Self {
         match error.raw_os_error() {
-            // The other side hung up or sent nonsense over TCP: it was there and did not answer.
             Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => Self::Refused,
+            // The server closed the TCP connection without a response.
             None if error.kind() == std::io::ErrorKind::UnexpectedEof => Self::Refused,
             Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL) => Self::Unreachable,
             Some(libc::ETIMEDOUT) => Self::Timeout,
@@ -73,36 +73,32 @@ impl Failure {
     }
 }
 
-/// The counters, shared by the forwarder's tasks and whoever reports.
+/// The counters, shared by the forwarder's tasks and the thread that started it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters(Arc<Mutex<Stats>>);
 
 impl Counters {
     pub(super) fn lock(&self) -> MutexGuard<'_, Stats> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn failed(&self, failure: Failure) {
+    pub(super) fn count_failure(&self, error: ExchangeError) {
         let failed = &mut self.lock().failed;
-        match failure {
-            Failure::Timeout => failed.timeout += 1,
-            Failure::Refused => failed.refused += 1,
-            Failure::Unreachable => failed.unreachable += 1,
-            Failure::Unhelpful => failed.unhelpful += 1,
-            Failure::Socket => failed.socket += 1,
+        match error {
+            ExchangeError::Timeout => failed.timeout += 1,
+            ExchangeError::Refused => failed.refused += 1,
+            ExchangeError::Unreachable => failed.unreachable += 1,
+            ExchangeError::Unhelpful => failed.unhelpful += 1,
+            ExchangeError::Socket => failed.socket += 1,
         }
     }
 
-    pub(super) fn answered_by(&self, resolver: SocketAddr) {
+    pub(super) fn count_response(&self, resolver: SocketAddr) {
         let mut stats = self.lock();
-        stats.answers += 1;
-        let by_resolver = &mut stats.answers_by_resolver;
-        if by_resolver.len() < RESOLVERS_TOLD_APART || by_resolver.contains_key(&resolver) {
+        stats.responses += 1;
+        let by_resolver = &mut stats.responses_by_resolver;
+        if by_resolver.len() < MAX_RESOLVERS || by_resolver.contains_key(&resolver) {
             *by_resolver.entry(resolver).or_default() += 1;
         }
     }
-}
-
-fn addresses_as_strings<S: serde::Serializer>(map: &BTreeMap<SocketAddr, u64>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(map.iter().map(|(address, count)| (address.to_string(), count)))
 }

@@ -1,4 +1,5 @@
-//! Who answers for the gateway: the host's resolvers, followed when resolv.conf changes, or the ones named with `--dns`.
+//! The resolvers that the forwarder queries: the host's, updated when its resolv.conf changes, or those given
+//! with `--dns`.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -13,36 +14,41 @@ use crate::error::{Error, Result};
 
 const PORT: u16 = 53;
 
-/// File times tick with the kernel's coarse clock (at most 10 ms): two writes within one tick look the same. A file read so soon after
-/// its last change is read again next time.
-const TICK: Duration = Duration::from_millis(20);
+/// The kernel sets file times from its coarse clock (ticks of at most 10 ms), so two writes within one tick
+/// result in the same stamp. A file that was read less than this after its last change is read again.
+const FILE_TIME_RESOLUTION: Duration = Duration::from_millis(20);
 
-/// The resolvers to ask, in order, at one moment.
+/// The resolvers to query, in order, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolvers {
-    /// Where they listen.
+    /// Their addresses and ports.
     pub addresses: Vec<SocketAddr>,
-    /// How long all of them together may take. A bit less than the client's own timeout, so that it hears of a failure before it asks again.
-    pub patience: Duration,
+    /// Timeout of one resolution, for all resolvers together. A little less than the client's own timeout, so
+    /// that the client receives a failure before it sends its query again.
+    pub timeout: Duration,
 }
 
-/// Where the resolvers come from.
+/// The source of the resolvers, and the resolvers as last read from it.
 #[derive(Debug)]
 pub struct Upstream {
-    source: Source,
+    source: ResolverSource,
     conf: ResolvConf,
     current: Arc<Resolvers>,
 }
 
 #[derive(Debug)]
-enum Source {
-    Host { path: PathBuf, seen: Option<Stamp> },
+enum ResolverSource {
+    /// A resolv.conf, and its stamp when it was last read, if a later change must alter that.
+    Host {
+        path: PathBuf,
+        last_read: Option<FileStamp>,
+    },
     Fixed(Vec<SocketAddr>),
 }
 
-/// Two files with the same stamp have the same content.
+/// What stat(2) reports of a file. Two files with equal stamps have the same content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -58,23 +64,24 @@ impl Upstream {
 
     /// The resolvers of another resolv.conf.
     pub fn at(path: &Path) -> Self {
-        Self::new(Source::Host { path: path.to_owned(), seen: None }, read(path).unwrap_or_default())
+        Self::new(ResolverSource::Host { path: path.to_owned(), last_read: None }, read(path).unwrap_or_default())
     }
 
-    /// These resolvers and no others. `search` and `options` still come from the host, as it is now.
+    /// Exactly these resolvers. The `search` and `options` lines are still the host's, as they are now.
     pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
-        Self::new(Source::Fixed(addresses), read(Path::new("/etc/resolv.conf")).unwrap_or_default())
+        Self::new(ResolverSource::Fixed(addresses), read(Path::new("/etc/resolv.conf")).unwrap_or_default())
     }
 
-    fn new(source: Source, conf: ResolvConf) -> Self {
+    fn new(source: ResolverSource, conf: ResolvConf) -> Self {
         let current = Arc::new(resolvers(&source, &conf));
         Self { source, conf, current }
     }
 
-    /// Whom to ask now. Costs one stat(2) of the host's file, about a microsecond, unless it changed.
+    /// The resolvers at this moment. Costs one stat(2) of the host's file, about a microsecond, unless the file
+    /// has changed.
     pub fn resolvers(&mut self) -> Arc<Resolvers> {
-        if let Source::Host { path, seen } = &mut self.source
-            && let Some(conf) = changed(path, seen)
+        if let ResolverSource::Host { path, last_read } = &mut self.source
+            && let Some(conf) = changed(path, last_read)
         {
             self.conf = conf;
             self.current = Arc::new(resolvers(&self.source, &self.conf));
@@ -82,11 +89,12 @@ impl Upstream {
         Arc::clone(&self.current)
     }
 
-    /// The namespace's resolv.conf that leads to `gateway`, with the host's search and options lines as last seen.
+    /// The target's resolv.conf: the name server is `gateway`, the `search` and `options` lines are the
+    /// host's as last read.
     pub fn render(&self, gateway: IpAddr) -> Vec<u8> {
         let trust = match self.source {
-            Source::Host { .. } => Trust::AsOnHost,
-            Source::Fixed(_) => Trust::Withdrawn,
+            ResolverSource::Host { .. } => Trust::AsOnHost,
+            ResolverSource::Fixed(_) => Trust::Withdrawn,
         };
         self.conf.render(gateway, trust)
     }
@@ -104,23 +112,23 @@ pub fn parse_server(text: &str) -> Result<SocketAddr> {
     Err(Error::said("use resolver", text, "not an address").hint("give ADDR, ADDR:PORT or [ADDR]:PORT"))
 }
 
-/// The file's new content, if it is not the one that was seen. A file that is not there says nothing, as for glibc; one that cannot be read
-/// for another reason leaves things as they were.
-fn changed(path: &Path, seen: &mut Option<Stamp>) -> Option<ResolvConf> {
+/// The content of the file, if it has changed since `last_read`. A missing file counts as an empty one, as for
+/// glibc; one that cannot be read for another reason counts as unchanged.
+fn changed(path: &Path, last_read: &mut Option<FileStamp>) -> Option<ResolvConf> {
     let stamp = match fs::metadata(path) {
-        Ok(metadata) => Some(Stamp::of(&metadata)),
+        Ok(metadata) => Some(FileStamp::of(&metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(_) => return None,
     };
-    if stamp.is_some() && stamp == *seen {
+    if stamp.is_some() && stamp == *last_read {
         return None;
     }
     let conf = read(path)?;
-    *seen = stamp.filter(Stamp::is_settled);
+    *last_read = stamp.filter(FileStamp::is_settled);
     Some(conf)
 }
 
-/// `None` when it is there and cannot be read.
+/// `None` if the file exists and cannot be read.
 fn read(path: &Path) -> Option<ResolvConf> {
     match fs::read(path) {
         Ok(text) => Some(ResolvConf::parse(&text)),
@@ -129,15 +137,16 @@ fn read(path: &Path) -> Option<ResolvConf> {
     }
 }
 
-fn resolvers(source: &Source, conf: &ResolvConf) -> Resolvers {
+fn resolvers(source: &ResolverSource, conf: &ResolvConf) -> Resolvers {
     let addresses = match source {
-        Source::Fixed(addresses) => addresses.clone(),
-        Source::Host { .. } => listed(conf),
+        ResolverSource::Fixed(addresses) => addresses.clone(),
+        ResolverSource::Host { .. } => listed(conf),
     };
-    Resolvers { addresses, patience: conf.timeout() * 9 / 10 }
+    Resolvers { addresses, timeout: conf.timeout() * 9 / 10 }
 }
 
-/// With no usable line: this host. glibc asks 127.0.0.1 then, Go's resolver also ::1; asking both in turn serves both.
+/// Without a usable `nameserver` line, the host itself: glibc queries 127.0.0.1 then, and Go's resolver also
+/// ::1, so both are queried.
 fn listed(conf: &ResolvConf) -> Vec<SocketAddr> {
     let addresses: Vec<_> = conf.nameservers.iter().filter_map(|server| address(server, PORT)).collect();
     if addresses.is_empty() {
@@ -146,7 +155,7 @@ fn listed(conf: &ResolvConf) -> Vec<SocketAddr> {
     addresses
 }
 
-/// `None` when the interface of its scope is not there.
+/// `None` if the interface of its scope does not exist.
 fn address(server: &Nameserver, port: u16) -> Option<SocketAddr> {
     match (server.address, &server.scope) {
         (IpAddr::V6(ip), Some(scope)) => {
@@ -157,7 +166,7 @@ fn address(server: &Nameserver, port: u16) -> Option<SocketAddr> {
     }
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(file: &Metadata) -> Self {
         Self {
             device: file.dev(),
@@ -171,7 +180,7 @@ impl Stamp {
     fn is_settled(&self) -> bool {
         let (seconds, nanos) = self.changed;
         let changed = UNIX_EPOCH + Duration::new(seconds.max(0).unsigned_abs(), nanos.unsigned_abs() as u32);
-        SystemTime::now().duration_since(changed).is_ok_and(|age| age > TICK)
+        SystemTime::now().duration_since(changed).is_ok_and(|age| age > FILE_TIME_RESOLUTION)
     }
 }
 
@@ -184,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_file_through_every_way_of_changing_it() {
+    fn follows_the_file_however_it_is_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
         let mut upstream = Upstream::at(&path);
@@ -197,7 +206,7 @@ mod tests {
         fs::write(&other, "nameserver 2001:db8::1\noptions timeout:2\nsearch a.example\n").unwrap();
         fs::rename(&other, &path).unwrap();
         assert_eq!(shown(&mut upstream), "[2001:db8::1]:53", "replaced");
-        assert_eq!(upstream.resolvers().patience, Duration::from_millis(1800));
+        assert_eq!(upstream.resolvers().timeout, Duration::from_millis(1800));
         assert!(upstream.render("198.51.100.9".parse().unwrap()).ends_with(b"search a.example\n"));
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("nowhere", &path).unwrap();
@@ -221,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn trust_in_authenticated_data_does_not_pass_to_another_resolver() {
+    fn trust_ad_is_removed_for_resolvers_given_by_option() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
         fs::write(&path, "nameserver 198.51.100.1\noptions trust-ad edns0\n").unwrap();
         let mut upstream = Upstream::at(&path);
         let gateway = "198.51.100.9".parse().unwrap();
         assert!(upstream.render(gateway).ends_with(b"options trust-ad edns0\n"));
-        upstream.source = Source::Fixed(Vec::new());
+        upstream.source = ResolverSource::Fixed(Vec::new());
         assert!(upstream.render(gateway).ends_with(b"options edns0\n"));
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Plan;
 use super::signals::Signals;
-use crate::dns::forwarder::{Forwarder, Running};
+use crate::dns::forwarder::{Forwarder, RunningForwarder};
 use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
 use crate::host::changes::Changes;
@@ -52,7 +52,7 @@ pub(super) struct Network {
     kept: Option<Kept>,
     going: Vec<JoinHandle<()>>,
     changes: Changes,
-    dns: Running,
+    dns: RunningForwarder,
     _ports: Reservation,
 }
 
@@ -104,7 +104,7 @@ impl Network {
         place.signals.step("firewall")?;
         let blocked = firewall::open(&open_spec(plan, place, &link, dns_port), place.journal)?;
         blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
-        let dns = forwarder.run(upstream(plan))?;
+        let dns = forwarder.start(upstream(plan))?;
         let resolv_conf = write_resolv_conf(place, &dns, gateways[0])?;
         if let Some(named) = namespace.named() {
             let _held = Exclusive::take()?;
@@ -328,7 +328,7 @@ fn upstream(plan: &Plan) -> Upstream {
 }
 
 /// The file that the command will see as its /etc/resolv.conf.
-fn write_resolv_conf(place: &Place<'_>, dns: &Running, gateway: IpAddr) -> Result<PathBuf> {
+fn write_resolv_conf(place: &Place<'_>, dns: &RunningForwarder, gateway: IpAddr) -> Result<PathBuf> {
     place.signals.step("resolv_conf")?;
     let path = place.dir.join("resolv.conf");
     write_readable(&path, &dns.render(gateway))?;
