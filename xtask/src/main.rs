@@ -39,7 +39,7 @@ enum Task {
         object: bool,
     },
     /// Check the architecture: who uses whom, sizes, documents, the checked-in eBPF object
-    Check,
+    Check(check::CheckArguments),
     /// Set up, build from source, and run every test
     Test {
         /// Only tests whose name contains this
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build { object: true } => build_object(),
         Task::Build { object: false } => build_object().and_then(|()| programs::netwatch()).map(drop),
-        Task::Check => check::run(),
+        Task::Check(arguments) => check::run(&arguments),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::TestVm(arguments) => test_vm::run(&arguments),

@@ -1,29 +1,47 @@
+//! The rules of the code base that neither clippy nor rustfmt checks: dependencies between modules, sizes,
+//! comments and documents, help texts, type names, and the checked-in eBPF objects.
+
 //! The architecture, enforced: who may use whom, sizes, documents, the checked-in eBPF object. Not style: that is clippy's and rustfmt's.
 
+mod comments;
 mod cycles;
 mod documents;
+mod help;
 mod layers;
 mod modules;
 mod paths;
+mod prose;
+mod ratchet;
 mod shape;
 mod sources;
+mod types;
+mod words;
+
+use clap::Args;
 
 use crate::Result;
 
-/// Checks everything and says everything that is wrong, not only the first.
-pub fn run() -> Result {
+/// What `cargo xtask check` takes.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// List every finding, also those that are still permitted
+    #[arg(long)]
+    list: bool,
+}
+
+/// Checks everything, and prints everything that is wrong, not only the first.
+pub fn run(arguments: &CheckArguments) -> Result {
     let sources = sources::all()?;
-    let mut wrong = Vec::new();
-    for source in &sources {
-        wrong.extend(shape::check(source));
-    }
+    let documents = prose::documents()?;
+    let mut wrong: Vec<String> = sources.iter().flat_map(shape::check).collect();
     wrong.extend(layers::check(&sources));
     wrong.extend(documents::check(&sources));
+    wrong.extend(ratchet::check(&sources, &documents, arguments.list));
     wrong.extend(crate::check_object().err());
     if wrong.is_empty() {
-        println!("{} files are as ARCHITECTURE.md says, and the eBPF object is what its sources give", sources.len());
+        println!("{} files pass every check, and the eBPF objects match their sources", sources.len());
         return Ok(());
     }
     wrong.iter().for_each(|line| eprintln!("{line}"));
-    Err(format!("{} things are not as they should be", wrong.len()))
+    Err(format!("{} problems", wrong.len()))
 }

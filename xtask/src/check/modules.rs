@@ -201,8 +201,6 @@ pub const KNOWN_VIOLATIONS: &[(&str, &str, &str)] = &[
     ("netwatch", "diff", "policy"),
     ("netwatch", "format", "policy"),
     ("netwatch", "terminal", "cli"),
-    ("netwatch", "undo", "host"),
-    ("netwatch", "undo", "target"),
     ("netwatch-common", "fragment", "parse"),
     ("netwatch-common", "front", "account"),
     ("netwatch-common", "round_trip", "account"),

@@ -1,4 +1,4 @@
-//! Sizes, and the first line of every module.
+//! Sizes of files and functions, and the first line of every module.
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -9,6 +9,11 @@ use super::sources::Source;
 const FUNCTION_LINES: usize = 80;
 /// Lines of the longest file.
 const FILE_LINES: usize = 500;
+/// Lines of the shortest file that needs no reason.
+const SMALL_FILE_LINES: usize = 40;
+
+/// Small files, and why each is a file of its own.
+const SMALL_FILES: &[(&str, &str)] = &[];
 
 /// Everything wrong with the shape of this file.
 pub fn check(source: &Source) -> Vec<String> {
@@ -23,6 +28,26 @@ pub fn check(source: &Source) -> Vec<String> {
     }
     LongFunctions { path, found: &mut wrong }.visit_file(&source.syntax);
     wrong
+}
+
+/// Files with so little in them that it belongs into a neighbor, unless a reason is listed; and reasons
+/// that are no longer needed.
+pub fn small_files(sources: &[Source]) -> Vec<String> {
+    let is_small = |source: &&Source| {
+        source.text.lines().count() < SMALL_FILE_LINES && !source.path.contains("/tests/") && !is_index(&source.syntax)
+    };
+    let small: Vec<&str> = sources.iter().filter(is_small).map(|source| source.path.as_str()).collect();
+    let without_reason = small.iter().filter(|path| SMALL_FILES.iter().all(|(listed, _)| listed != *path));
+    let not_needed = SMALL_FILES.iter().filter(|(listed, _)| !small.contains(listed));
+    without_reason
+        .map(|path| format!("{path}: under {SMALL_FILE_LINES} lines and without a reason: merge it"))
+        .chain(not_needed.map(|(path, _)| format!("{path}: is not small any more, or gone: remove its reason")))
+        .collect()
+}
+
+/// Whether a file only declares and re-exports the modules of its folder.
+fn is_index(file: &syn::File) -> bool {
+    file.items.iter().all(|item| matches!(item, syn::Item::Mod(_) | syn::Item::Use(_)))
 }
 
 struct LongFunctions<'a> {
