@@ -27,6 +27,7 @@ pub mod record;
 pub mod replay;
 pub mod report;
 mod rights;
+pub mod settings;
 pub mod target;
 mod terminal;
 pub mod undo;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use netwatch::{cli, commands};
+
 fn main() -> ExitCode {
-    netwatch::cli::main(std::env::args_os().collect()).into()
+    cli::parse(std::env::args_os().collect()).map_or_else(|exit| exit, commands::execute).into()
 }

@@ -99,7 +99,7 @@ fn the_ending_of_the_file_chooses_the_format() {
 fn more_runs_than_can_be_added_up_are_refused() {
     let runs = vec!["build.netwatch"; netwatch::record::MOST_RUNS + 1];
     let (_, err) = said(&Folder::new().report(&[&["--format", "nft"], runs.as_slice()].concat()), 2);
-    assert!(err.contains("cannot read 501 runs: at most 500 are taken together"), "{err}");
+    assert!(err.contains("cannot read 501 runs: at most 500 can be combined"), "{err}");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn several_runs_in_formats_that_have_room_for_them() {
         assert_eq!(
             err,
             format!(
-                "netwatch: cannot write several runs: {format} is one document of one run: name one run, or use --format ndjson\n"
+                "netwatch: cannot write several runs: a report in format {format} describes one run: name one run, or use --format ndjson\n"
             )
         );
     }
@@ -224,10 +224,10 @@ fn an_opener_that_fails_gives_way_and_none_is_said() {
     assert!(fs::read_to_string(folder.path("opened")).unwrap().contains("netwatch-3f2a.html"));
     fs::remove_file(bin.join("gio")).unwrap();
     let (_, err) = said(&open_with(&folder, &bin, &["--open", "-q", "build.netwatch"]), 2);
-    assert!(err.contains("xdg-open failed (exit status: 3): it is written: open it by hand"), "{err}");
+    assert!(err.contains("xdg-open failed (exit status: 3): the report is saved; open it manually"), "{err}");
     fs::remove_file(bin.join("xdg-open")).unwrap();
     let (_, err) = said(&open_with(&folder, &bin, &["--open", "-q", "build.netwatch"]), 2);
-    assert!(err.contains("no xdg-open or the like is installed"), "{err}");
+    assert!(err.contains("no opener such as xdg-open is installed"), "{err}");
 }
 
 #[test]

@@ -1,81 +1,79 @@
-//! `netwatch diff`: what differs between runs, as a gate for releases.
+//! The command line of `netwatch diff`.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::report::source::{self, Source};
-use crate::diff::{How, Kind, Options, compare};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::format::diff::{Format, write};
-use crate::report::Report;
-use crate::rights;
-use crate::terminal::Output;
-use crate::terminal::{Spinner, complain, print};
+use crate::diff::{How, Kind, Options};
+use crate::format::diff::Format;
+use crate::settings::DiffSettings;
+use crate::settings::value::parse_ratio;
 
-/// What `netwatch diff` takes.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
 pub(super) struct DiffArgs {
-    /// How to say it
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = As::Text)]
-    format: As,
+    /// Output format
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
+    format: FormatArg,
 
-    /// JSON: the same as --format json
+    /// Write JSON: the same as --format json
     #[arg(short, long, conflicts_with = "format")]
     json: bool,
 
-    /// Write it to FILE [default: standard output]
+    /// Write the result to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
-    /// Say nothing: the exit code is the answer (a file is written all the same)
+    /// Print nothing; the exit code is the result, and files are still written
     #[arg(short, long)]
     quiet: bool,
 
-    /// Numbers differ when they do by more than this factor (and by --min-bytes or --min-count)
-    #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = factor)]
+    /// Minimum ratio for a change to be reported
+    ///
+    /// The change must also reach --min-bytes or --min-count.
+    #[arg(long, value_name = "RATIO", default_value_t = 2.0, value_parser = parse_ratio)]
     threshold: f64,
 
-    /// Bytes on the wire by which they have to differ at least
+    /// Minimum difference in bytes on the wire
     #[arg(long, value_name = "BYTES", default_value_t = 10_000)]
     min_bytes: u64,
 
-    /// Connections, questions, processes or attempts by which they have to differ at least
+    /// Minimum difference in connections, queries, processes or attempts
     #[arg(long, value_name = "N", default_value_t = 10)]
     min_count: u64,
 
     /// Compare only these
     #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
-    only: Vec<What>,
+    only: Vec<KindArg>,
 
-    /// Leave these differences out
-    #[arg(long, value_enum, value_name = "HOW", value_delimiter = ',')]
-    ignore: Vec<Way>,
+    /// Ignore these changes
+    #[arg(long, value_enum, value_name = "CHANGE", value_delimiter = ',')]
+    ignore: Vec<ChangeArg>,
 
-    /// The runs to compare with, by number, id or file (captures too); several with commas are taken together
+    /// Baseline runs by number, id or file
+    ///
+    /// Captures are replayed. Several runs, separated by commas, are combined: what varies among them is not a change.
     #[arg(value_name = "OLD[,OLD…]", value_hint = ValueHint::FilePath)]
     old: String,
 
-    /// The runs to be compared
+    /// Runs to compare with the baseline
     #[arg(value_name = "NEW[,NEW…]", value_hint = ValueHint::FilePath)]
     new: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum As {
-    /// For a person
+enum FormatArg {
+    /// Text for a terminal
     Text,
-    /// For a pull request
+    /// Markdown for a pull request
     #[value(alias = "md")]
     Markdown,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum What {
+enum KindArg {
     Endpoints,
     Ports,
     Protocols,
@@ -85,7 +83,7 @@ enum What {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Way {
+enum ChangeArg {
     Appeared,
     Vanished,
     Changed,
@@ -93,100 +91,69 @@ enum Way {
 
 const AFTER: &str = "\
 Examples:
-  netwatch diff 2 1                                   the newest run beside the one before
+  netwatch diff 2 1                                   compare the newest run with the one before
   netwatch diff base.netwatch 1 --format markdown     for a pull request
-  netwatch diff 4,3,2 1                               three runs taken together: what varies is none
+  netwatch diff 4,3,2 1                               tolerate run-to-run variation
   netwatch diff --only endpoints --ignore vanished base.netwatch 1
-                                                      a gate: nobody new may be talked to
+                                                      fail on new endpoints
 
-Exit code: 0 they are the same, 1 they differ, 2 trouble. Addresses behind one name are no
-difference, ephemeral ports never are. docs/diff.md says what is compared, and how.";
+Exit code: 0 if nothing changed, 1 if something changed, 2 on error. Different addresses of one name
+and different ephemeral ports are not changes. docs/diff.md describes the comparison.";
 
-fn factor(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(factor) if factor.is_finite() && factor >= 1.0 => Ok(factor),
-        _ => Err("a number from 1 on".to_owned()),
+impl DiffArgs {
+    pub(super) fn settings(self) -> DiffSettings {
+        DiffSettings {
+            format: if self.json { Format::Json } else { self.format.into() },
+            options: self.options(),
+            output: self.output,
+            quiet: self.quiet,
+            old: self.old,
+            new: self.new,
+        }
     }
-}
 
-pub(super) fn main(arguments: &DiffArgs) -> Exit {
-    match diff(arguments) {
-        Ok(true) => Exit::Success,
-        Ok(false) => Exit::No,
-        Err(error) => {
-            complain(&error);
-            Exit::Usage
+    fn options(&self) -> Options {
+        let only: Vec<Kind> = self.only.iter().copied().map(Kind::from).collect();
+        let ignored: Vec<How> = self.ignore.iter().copied().map(How::from).collect();
+        Options {
+            factor: self.threshold,
+            min_bytes: self.min_bytes,
+            min_count: self.min_count,
+            only: if only.is_empty() { Kind::ALL.into() } else { only },
+            hows: How::ALL.into_iter().filter(|change| !ignored.contains(change)).collect(),
         }
     }
 }
 
-/// Whether they are the same.
-fn diff(arguments: &DiffArgs) -> Result<bool> {
-    let waiting = Spinner::new("reading", arguments.quiet);
-    let (old, new) = (sources(&arguments.old, &waiting)?, sources(&arguments.new, &waiting)?);
-    waiting.now("comparing");
-    let difference = compare(&reports(&old), &reports(&new), &options(arguments));
-    let user = rights::caller()?;
-    let output = arguments.output.as_deref().map(|path| Output::create(path, (user.uid, user.gid))).transpose()?;
-    let mut text = Vec::new();
-    write(&difference, format(arguments), &mut text).map_err(|error| Error::os("write", "the difference", error))?;
-    drop(waiting);
-    match output {
-        Some(output) => output.write(|out| out.write_all(&text))?,
-        None if arguments.quiet => {}
-        None => print(&text)?,
-    }
-    Ok(difference.is_same())
-}
-
-/// A file whose name has a comma is meant as it is.
-fn sources(typed: &str, waiting: &Spinner) -> Result<Vec<Source>> {
-    let selectors: Vec<String> = match std::path::Path::new(typed).exists() {
-        true => vec![typed.to_owned()],
-        false => typed.split(',').map(str::to_owned).collect(),
-    };
-    if selectors.iter().any(String::is_empty) {
-        return Err(Error::said("compare", typed, "there is nothing between the commas").hint("name a run, or a file"));
-    }
-    source::all(&selectors, waiting)
-}
-
-fn reports(sources: &[Source]) -> Vec<&Report> {
-    sources.iter().map(|source| &source.report).collect()
-}
-
-fn format(arguments: &DiffArgs) -> Format {
-    match arguments.format {
-        _ if arguments.json => Format::Json,
-        As::Text => Format::Text,
-        As::Markdown => Format::Markdown,
-        As::Json => Format::Json,
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Text => Self::Text,
+            FormatArg::Markdown => Self::Markdown,
+            FormatArg::Json => Self::Json,
+        }
     }
 }
 
-fn options(arguments: &DiffArgs) -> Options {
-    let kind = |what: &What| match what {
-        What::Endpoints => Kind::Endpoints,
-        What::Ports => Kind::Ports,
-        What::Protocols => Kind::Protocols,
-        What::Names => Kind::Names,
-        What::Processes => Kind::Processes,
-        What::Failures => Kind::Failures,
-    };
-    let ignored = |how: &How| {
-        let way = match how {
-            How::Appeared => Way::Appeared,
-            How::Vanished => Way::Vanished,
-            How::Changed => Way::Changed,
-        };
-        arguments.ignore.contains(&way)
-    };
-    let only: Vec<Kind> = arguments.only.iter().map(kind).collect();
-    Options {
-        factor: arguments.threshold,
-        min_bytes: arguments.min_bytes,
-        min_count: arguments.min_count,
-        only: if only.is_empty() { Kind::ALL.into() } else { only },
-        hows: How::ALL.into_iter().filter(|how| !ignored(how)).collect(),
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Endpoints => Self::Endpoints,
+            KindArg::Ports => Self::Ports,
+            KindArg::Protocols => Self::Protocols,
+            KindArg::Names => Self::Names,
+            KindArg::Processes => Self::Processes,
+            KindArg::Failures => Self::Failures,
+        }
+    }
+}
+
+impl From<ChangeArg> for How {
+    fn from(change: ChangeArg) -> Self {
+        match change {
+            ChangeArg::Appeared => Self::Appeared,
+            ChangeArg::Vanished => Self::Vanished,
+            ChangeArg::Changed => Self::Changed,
+        }
     }
 }

@@ -1,112 +1,80 @@
-//! `netwatch export`: flows and series of recorded runs, for data bases and notebooks.
+//! The command line of `netwatch export`.
 
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::report::source::{self, Source};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::export::{self, Exported, Format, Table};
-use crate::rights;
-use crate::terminal::Output;
-use crate::terminal::{Spinner, complain, print};
+use crate::export::{Format, Table};
+use crate::settings::ExportSettings;
 
-/// What `netwatch export` takes.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
 pub(super) struct ExportArgs {
-    /// As what [default: as the name of -o's FILE ends, else csv]
+    /// Output format [default: by the extension of FILE, else csv]
     #[arg(long, value_enum, value_name = "FORMAT", env = "NETWATCH_EXPORT_FORMAT")]
-    format: Option<FormatChoice>,
+    format: Option<FormatArg>,
 
-    /// What: a row a flow, or a row a step of the series
+    /// Table to export: one row per flow, or one row per interval
     #[arg(long, value_enum, value_name = "TABLE", default_value = "flows", env = "NETWATCH_EXPORT_TABLE")]
-    table: TableChoice,
+    table: TableArg,
 
-    /// Write it to FILE [default: standard output]
+    /// Write the table to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE", env = "NETWATCH_EXPORT_OUTPUT", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
-    /// Runs, by number, id or file; a capture is replayed. The column `run` tells them apart [default: the newest run]
+    /// Runs by number, id or file; captures are replayed [default: the newest run]
+    ///
+    /// The column `run` identifies the run of each row.
     #[arg(value_name = "RUN", value_hint = ValueHint::FilePath)]
     runs: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatChoice {
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatArg {
     /// Apache Parquet
     Parquet,
     /// CSV with a header
     Csv,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TableChoice {
-    /// A row a flow
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TableArg {
+    /// One row per flow
     Flows,
-    /// A row a step of the series
+    /// One row per interval of the time series
     Series,
 }
 
 const AFTER: &str = "\
 Examples:
-  netwatch export -o flows.parquet                          the flows of the newest run
-  netwatch export --table series -o load.csv 3f2a91bc       traffic over time of a run
+  netwatch export -o flows.parquet                          flows of the newest run
+  netwatch export --table series -o load.csv 3f2a91bc       traffic of a run over time
   duckdb -c \"SELECT name, sum(egress_wire_bytes) FROM 'flows.parquet' GROUP BY name\"
 
-Exit code: 0; 2 when there is no such run, or netwatch failed. docs/recording.md has the columns.";
+Exit code: 0; 2 if there is no such run, or netwatch failed. docs/recording.md describes the columns.";
 
-pub(super) fn main(arguments: &ExportArgs) -> Exit {
-    match export(arguments) {
-        Ok(()) => Exit::Success,
-        Err(error) => {
-            complain(&error);
-            Exit::Usage
+impl ExportArgs {
+    pub(super) fn settings(self) -> ExportSettings {
+        ExportSettings { format: self.format(), table: self.table.into(), output: self.output, runs: self.runs }
+    }
+
+    fn format(&self) -> Format {
+        let is_parquet =
+            |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+        match self.format {
+            Some(FormatArg::Parquet) => Format::Parquet,
+            Some(FormatArg::Csv) => Format::Csv,
+            None if self.output.as_deref().is_some_and(is_parquet) => Format::Parquet,
+            None => Format::Csv,
         }
     }
 }
 
-fn export(arguments: &ExportArgs) -> Result<()> {
-    let format = format_of(arguments);
-    if format == Format::Parquet && arguments.output.is_none() && io::stdout().is_terminal() {
-        return Err(Error::said("write", "Parquet to a terminal", "it is not text").hint("give a file with -o"));
-    }
-    let waiting = Spinner::new("reading", false);
-    let runs = source::all(&arguments.runs, &waiting)?;
-    waiting.now("writing");
-    let user = rights::caller()?;
-    let output = arguments.output.as_deref().map(|path| Output::create(path, (user.uid, user.gid))).transpose()?;
-    let text = table_of(&runs, arguments.table, format)?;
-    drop(waiting);
-    match output {
-        Some(output) => output.write(|out| out.write_all(&text)),
-        None => print(&text),
-    }
-}
-
-fn table_of(runs: &[Source], table: TableChoice, format: Format) -> Result<Vec<u8>> {
-    let runs: Vec<Exported<'_>> =
-        runs.iter().map(|run| Exported { report: &run.report, series: &run.series }).collect();
-    let table = match table {
-        TableChoice::Flows => Table::Flows,
-        TableChoice::Series => Table::Series,
-    };
-    let mut text = Vec::new();
-    export::write(&runs, table, format, &mut text)?;
-    Ok(text)
-}
-
-fn format_of(arguments: &ExportArgs) -> Format {
-    let ends = |ending: &str| {
-        let named = |path: &Path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
-        arguments.output.as_deref().is_some_and(named)
-    };
-    match arguments.format {
-        Some(FormatChoice::Parquet) => Format::Parquet,
-        Some(FormatChoice::Csv) => Format::Csv,
-        None if ends("parquet") => Format::Parquet,
-        None => Format::Csv,
+impl From<TableArg> for Table {
+    fn from(table: TableArg) -> Self {
+        match table {
+            TableArg::Flows => Self::Flows,
+            TableArg::Series => Self::Series,
+        }
     }
 }

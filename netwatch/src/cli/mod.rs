@@ -1,109 +1,181 @@
-//! What was typed. One file per subcommand; what it means is decided elsewhere.
+//! The command line: what was typed becomes the settings of a subcommand. The only module that uses clap; it runs
+//! nothing.
 
-mod clean;
-mod completions;
 mod diff;
-mod doctor;
 mod export;
 mod history;
-mod list;
 mod replay;
 mod report;
+mod rules;
 mod run;
-mod size;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
+use crate::error::Result;
 use crate::exit::Exit;
+use crate::format::summary;
+use crate::settings::{ColorChoice, Invocation};
+use crate::terminal::complain;
 
-pub use run::{By, ColorChoice, Linger, RunArgs};
-
-/// What does this program talk to? Every packet of one command, counted in the kernel and reconciled to the last byte.
+/// Report exactly what a program talks to.
+///
+/// netwatch runs a command in its own network namespace and counts every packet of every flow in the kernel. Other
+/// traffic on the machine is ignored, and the totals are reconciled with the interface to the last byte.
 #[derive(Debug, Parser)]
 #[command(name = "netwatch", version, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
-    command: Subcommands,
+    command: CommandArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sudo netwatch run -- curl -sS https://app.example/     what does this download talk to?
-  sudo netwatch run -- bash                              watch a whole shell, until you leave it
-  sudo netwatch run -j -o net.json -- cargo test         the exact answer as JSON, for CI
-  sudo netwatch run --publish 8080:80 -- nginx           a server that can be reached from outside
-  netwatch replay trace.pcapng                           the same answer for a capture
-  netwatch report --open                                 the newest run as a page with pictures
-  netwatch history                                       the runs that were kept, for reports of any kind
-  netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB and others
-  netwatch report --format nft                           firewall rules for the users of that program
-  netwatch diff 2 1                                      what differs from the run before?
-  sudo netwatch doctor                                   can this machine do it, and what is missing?
+  sudo netwatch run -- bash                              meter a shell until it exits
+  sudo netwatch run -j -o net.json -- cargo test         the report as JSON, for CI
+  sudo netwatch run --publish 8080:80 -- nginx           a server that accepts outside connections
+  netwatch replay trace.pcapng                           the same report for a capture
+  netwatch report --open                                 the newest run in your browser
+  netwatch history                                       the recorded runs
+  netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB
+  netwatch report --format nft                           firewall rules for the program
+  netwatch diff 2 1                                      what changed since the run before?
+  sudo netwatch doctor                                   can this machine run netwatch?
 
-More: `netwatch help run`, README.md and docs/.";
+See `netwatch help run`, README.md and docs/ for more.";
 
 #[derive(Debug, Subcommand)]
-enum Subcommands {
-    /// Run a command in a network of its own and say what it talked to
-    Run(Box<RunArgs>),
-    /// Count the packets of a capture file as a run would have
+enum CommandArgs {
+    /// Run a command in its own network namespace and report its traffic
+    Run(Box<run::RunArgs>),
+    /// Report the traffic in a capture file
     Replay(replay::ReplayArgs),
-    /// Say again what a run talked to, as text, JSON, CSV, Markdown, a page with pictures, or firewall rules
+    /// Generate a report from a recorded run
     Report(Box<report::ReportArgs>),
-    /// Say what differs between runs, as a gate for releases
+    /// Compare recorded runs and report what changed
     Diff(Box<diff::DiffArgs>),
-    /// Say whether this machine can run netwatch, and what to do where it cannot
+    /// Check whether this machine can run netwatch
     Doctor,
-    /// List the runs that are alive
-    List(list::ListArgs),
-    /// List, show and remove the runs that were recorded
+    /// List the runs in progress
+    List {
+        /// Write one JSON document instead of a table
+        #[arg(short, long)]
+        json: bool,
+    },
+    /// List, show or remove recorded runs
     History(history::HistoryArgs),
-    /// Write flows or the series of recorded runs as Parquet or CSV
+    /// Export flows or time series from recorded runs as Parquet or CSV
     Export(export::ExportArgs),
-    /// Undo what runs that were killed left behind
+    /// Remove what killed runs left on the host
     Clean,
-    /// Print a completion script for your shell
-    Completions(completions::CompletionsArgs),
-    /// The steps at which a build for the tests can be made to fail
+    /// Print a shell completion script
+    Completions {
+        /// Shell to complete in
+        shell: Shell,
+    },
+    /// List the set-up steps that a test build can make fail
     #[cfg(feature = "faults")]
     #[command(name = "__faults", hide = true)]
     Faults,
 }
 
-/// Parses the command line and does what it says. `words` includes the program's name.
-pub fn main(words: Vec<OsString>) -> Exit {
-    let for_run = words.get(1).is_some_and(|word| word == "run");
-    let cli = match Cli::command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
-        Err(error) => return mistyped(&error, for_run),
-    };
-    match cli.command {
-        Subcommands::Run(arguments) => run::main(*arguments),
-        Subcommands::Replay(arguments) => replay::main(&arguments),
-        Subcommands::Report(arguments) => report::main(&arguments),
-        Subcommands::Diff(arguments) => diff::main(&arguments),
-        Subcommands::Doctor => doctor::main(),
-        Subcommands::List(arguments) => list::main(&arguments),
-        Subcommands::History(arguments) => history::main(&arguments),
-        Subcommands::Export(arguments) => export::main(&arguments),
-        Subcommands::Clean => clean::main(),
-        Subcommands::Completions(arguments) => completions::main(&arguments),
-        #[cfg(feature = "faults")]
-        Subcommands::Faults => crate::faults::list(),
+impl CommandArgs {
+    fn invocation(self) -> Result<Invocation> {
+        Ok(match self {
+            Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings())),
+            Self::Replay(arguments) => Invocation::Replay(arguments.settings()),
+            Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),
+            Self::Diff(arguments) => Invocation::Diff(arguments.settings()),
+            Self::Doctor => Invocation::Doctor,
+            Self::List { json } => Invocation::List { json },
+            Self::History(arguments) => Invocation::History(arguments.settings()),
+            Self::Export(arguments) => Invocation::Export(arguments.settings()),
+            Self::Clean => Invocation::Clean,
+            Self::Completions { shell } => Invocation::Completions(completions(shell)),
+            #[cfg(feature = "faults")]
+            Self::Faults => Invocation::Faults,
+        })
     }
 }
 
-/// `--help` and `--version` are no mistakes. A mistyped `run` must not look like the command's own failure: 125.
-fn mistyped(error: &clap::Error, for_run: bool) -> Exit {
-    // A closed standard error changes nothing.
-    let _ = error.print();
-    match (error.use_stderr(), for_run) {
-        (false, _) => Exit::Success,
-        (true, true) => Exit::Failed,
-        (true, false) => Exit::Usage,
+/// The option `--color`.
+#[derive(Debug, Args)]
+struct ColorArgs {
+    /// When to use color
+    #[arg(long, value_name = "WHEN", default_value = "auto", env = "NETWATCH_COLOR")]
+    color: ColorArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ColorArg {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl From<ColorArgs> for ColorChoice {
+    fn from(arguments: ColorArgs) -> Self {
+        match arguments.color {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
     }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ByArg {
+    /// A table of endpoints
+    Endpoint,
+    /// A tree of processes
+    Process,
+}
+
+impl From<ByArg> for summary::By {
+    fn from(by: ByArg) -> Self {
+        match by {
+            ByArg::Endpoint => Self::Endpoint,
+            ByArg::Process => Self::Process,
+        }
+    }
+}
+
+/// Parses the command line; `words` includes the program's name. If there is nothing to run, what clap prints (help,
+/// the version, an error) is already printed, and the exit code is returned.
+pub fn parse(words: Vec<OsString>) -> Result<Invocation, Exit> {
+    // A mistyped `run` must not look like a failure of its command: 125 instead of 2.
+    let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Usage };
+    let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = parsed.map_err(|error| {
+        // A closed standard error changes nothing.
+        let _ = error.print();
+        if error.use_stderr() { failure } else { Exit::Success }
+    })?;
+    cli.command.invocation().map_err(|error| {
+        complain(&error);
+        failure
+    })
+}
+
+/// The definition of the command line. Help texts do not show environment variables: docs/environment.md lists them.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(hide_environment)
+}
+
+fn hide_environment(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| argument.hide_env(true)).mut_subcommands(hide_environment)
+}
+
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "netwatch", &mut script);
+    script
 }
 
 #[cfg(test)]
@@ -111,7 +183,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    fn check_help(command: &clap::Command) {
+        let check = |name: &str, help: Option<&clap::builder::StyledStr>| {
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            assert!((1..80).contains(&help.chars().count()), "{} {name}: {help}", command.get_name());
+        };
+        check("", command.get_about());
+        for argument in command.get_arguments() {
+            check(argument.get_id().as_str(), argument.get_help());
+            assert!(argument.get_env().is_none() || argument.is_hide_env_set(), "{}", argument.get_id());
+        }
+        command.get_subcommands().for_each(check_help);
+    }
+
+    #[test]
+    fn short_help_fits_a_line_and_hides_the_environment() {
+        check_help(&command());
+    }
+
+    #[test]
+    fn each_shell_gets_a_completion_script() {
+        for shell in Shell::value_variants() {
+            assert!(String::from_utf8_lossy(&completions(*shell)).contains("netwatch"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_run_exits_with_125_and_other_commands_with_2() {
+        let exit = |words: &[&str]| parse(words.iter().map(OsString::from).collect()).err();
+        assert_eq!(exit(&["netwatch", "run", "--duration", "18446744073709551615", "true"]), Some(Exit::Failed));
+        assert_eq!(exit(&["netwatch", "run", "--linger=18446744073709551615", "true"]), Some(Exit::Failed));
+        assert_eq!(exit(&["netwatch", "list", "--no-such-flag"]), Some(Exit::Usage));
+        assert_eq!(exit(&["netwatch", "report", "--family", "4"]), Some(Exit::Usage));
     }
 }

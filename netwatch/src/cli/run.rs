@@ -1,239 +1,284 @@
-//! `netwatch run`: the flags, as typed.
+//! The command line of `netwatch run`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueHint, value_parser};
 
-use super::size::size;
-use crate::commands::run::{Plan, run};
-use crate::exit::Exit;
-use crate::format::summary;
-use crate::terminal::complain;
+use super::{ByArg, ColorArgs};
+use crate::meter::defaults;
+use crate::settings::value::{parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
+use crate::settings::{Linger, RunSettings};
 
-/// What `netwatch run` takes.
 #[derive(Debug, Args)]
-#[command(after_help = AFTER)]
-pub struct RunArgs {
-    /// Run the command as this user (name or uid) [default: who called sudo, else yourself]
+#[command(after_help = AFTER, after_long_help = AFTER_LONG)]
+pub(super) struct RunArgs {
+    /// Run the command as this user (name or uid) [default: the caller of sudo]
+    ///
+    /// Without sudo the default is the user that runs netwatch.
     #[arg(short, long, env = "NETWATCH_USER")]
-    pub user: Option<String>,
+    user: Option<String>,
 
-    /// Write the summary (or, with -j, the JSON) to FILE; a new one only its owner can read
+    /// Write the report to FILE
+    ///
+    /// A text summary, or JSON with --json. Only its owner can read a new file.
     #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
-    pub output: Option<PathBuf>,
+    output: Option<PathBuf>,
 
-    /// JSON: into the file of -o, and on standard error if there is none
+    /// Write the report as JSON: to the file of -o, or to standard error
     #[arg(short, long, env = "NETWATCH_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
+    json: bool,
 
-    /// Print nothing (files are written all the same)
+    /// Print no report; files are still written
     #[arg(short, long, env = "NETWATCH_QUIET", value_parser = FalseyValueParser::new())]
-    pub quiet: bool,
+    quiet: bool,
 
-    /// Say what was set up
+    /// Print what was set up: interface, addresses, classifier, resolvers
     #[arg(short, long, env = "NETWATCH_VERBOSE", value_parser = FalseyValueParser::new())]
-    pub verbose: bool,
+    verbose: bool,
 
-    /// When to colour the summary
-    #[arg(long, value_name = "WHEN", default_value = "auto", env = "NETWATCH_COLOR")]
-    pub color: ColorChoice,
+    #[command(flatten)]
+    color: ColorArgs,
 
-    /// Use this subnet between host and namespace (IPv4 /30 or larger, IPv6 /126 or larger; repeat for both) [default: a free one]
-    #[arg(long, value_name = "CIDR", env = "NETWATCH_SUBNET", value_delimiter = ',')]
-    pub subnet: Vec<String>,
-
-    /// Do not translate addresses: your routers know the way back to the subnet
-    #[arg(long, env = "NETWATCH_NO_NAT", value_parser = FalseyValueParser::new())]
-    pub no_nat: bool,
-
-    /// Ask this resolver instead of the host's own (repeatable)
-    #[arg(long, value_name = "ADDR[:PORT]", env = "NETWATCH_DNS", value_delimiter = ',')]
-    pub dns: Vec<String>,
-
-    /// Make a port of the command reachable from outside: [ADDR:]HOST_PORT:PORT[/udp] (repeatable)
-    #[arg(long, value_name = "SPEC", env = "NETWATCH_PUBLISH", value_delimiter = ',')]
-    pub publish: Vec<String>,
-
-    /// Let the gateway's IPv4 address reach services on the host's 127.0.0.1
-    #[arg(long, env = "NETWATCH_HOST_LOOPBACK", value_parser = FalseyValueParser::new())]
-    pub host_loopback: bool,
-
-    /// When the command is over, ask for names of remotes that have none (PTR, by the host's resolver; at most 256, 3 s)
-    #[arg(long, env = "NETWATCH_RESOLVE", value_parser = FalseyValueParser::new())]
-    pub resolve: bool,
-
-    /// Name the network namespace, so that `ip netns exec NAME …` can join it
-    #[arg(long, value_name = "NAME", env = "NETWATCH_NAME")]
-    pub name: Option<String>,
-
-    /// End the command after this time (exit code 124): 30s, 5m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "NETWATCH_DURATION")]
-    pub duration: Option<Duration>,
-
-    /// Wait for background processes that the command leaves, at most TIME if given
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "forever", value_parser = linger, env = "NETWATCH_LINGER")]
-    pub linger: Option<Linger>,
-
-    /// How long data that exited processes left in their sockets may take to go out
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s", env = "NETWATCH_DRAIN_TIMEOUT")]
-    pub drain_timeout: Duration,
-
-    /// Flows counted one by one in the kernel; packets of further ones are counted by protocol
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=16_777_215), env = "NETWATCH_MAX_FLOWS")]
-    pub max_flows: u32,
-
-    /// Sample the head of one packet in N, besides the first ones of each flow and DNS
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), env = "NETWATCH_SAMPLE")]
-    pub sample: Option<u32>,
-
-    /// Bytes that --sample takes of a packet, from its Ethernet header on
-    #[arg(short, long, value_name = "BYTES", default_value_t = 192, value_parser = clap::value_parser!(u32).range(14..=4544), env = "NETWATCH_SNAPLEN")]
-    pub snaplen: u32,
-
-    /// Memory for samples that wait to be read, in KiB (a power of two)
-    #[arg(long, value_name = "KIB", default_value_t = 2048, value_parser = ring_kib, env = "NETWATCH_SAMPLE_BUFFER")]
-    pub sample_buffer: u32,
-
-    /// What the summary lists traffic by
+    /// Group the traffic in the summary by endpoint or by process
     #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
-    pub by: By,
+    by: ByArg,
 
-    /// Leave out the arguments of processes: they can hold secrets
-    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new())]
-    pub no_cmdline: bool,
+    /// End the command after this time and exit with 124: 30s, 5m, 1h30m
+    ///
+    /// The command gets SIGTERM, and SIGKILL 5 seconds later. The maximum is 3650d.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, env = "NETWATCH_DURATION")]
+    duration: Option<Duration>,
 
-    /// Say with which error connect, sendto, sendmsg and socket failed (costs each system call of the machine about 0.1 µs)
-    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new())]
-    pub failed_calls: bool,
-    /// Record the run to FILE, for reports of any kind later; an older recording is replaced [default: one of the newest runs that are kept for you, see `netwatch history`]
-    #[arg(long, value_name = "FILE", env = "NETWATCH_RECORD", value_hint = ValueHint::FilePath)]
-    pub record: Option<PathBuf>,
+    /// Wait for background processes that outlive the command, at most TIME
+    ///
+    /// Without a time, wait until the last of them exits. Without this flag, they are ended when the command exits.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "forever",
+        value_parser = parse_linger,
+        env = "NETWATCH_LINGER"
+    )]
+    linger: Option<Linger>,
+
+    /// Maximum time to wait for unsent data of exited processes
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "5s", env = "NETWATCH_DRAIN_TIMEOUT")]
+    drain_timeout: Duration,
+
+    /// Subnet between host and namespace, IPv4 or IPv6 [default: a free one]
+    ///
+    /// IPv4 /30 or larger, IPv6 /126 or larger. Repeat the flag to set both.
+    #[arg(long, value_name = "CIDR", env = "NETWATCH_SUBNET", value_delimiter = ',', help_heading = NETWORK)]
+    subnet: Vec<String>,
+
+    /// Do not masquerade: your routers have a route to the subnet
+    #[arg(long, env = "NETWATCH_NO_NAT", value_parser = FalseyValueParser::new(), help_heading = NETWORK)]
+    no_nat: bool,
+
+    /// Use this resolver instead of the host's (repeatable)
+    #[arg(long, value_name = "ADDR[:PORT]", env = "NETWATCH_DNS", value_delimiter = ',', help_heading = NETWORK)]
+    dns: Vec<String>,
+
+    /// Publish a port of the command: [ADDR:]HOST_PORT:PORT[/udp] (repeatable)
+    #[arg(long, value_name = "SPEC", env = "NETWATCH_PUBLISH", value_delimiter = ',', help_heading = NETWORK)]
+    publish: Vec<String>,
+
+    /// Forward the gateway's IPv4 address to services on the host's 127.0.0.1
+    #[arg(long, env = "NETWATCH_HOST_LOOPBACK", value_parser = FalseyValueParser::new(), help_heading = NETWORK)]
+    host_loopback: bool,
+
+    /// Name the network namespace, so that `ip netns exec NAME` can enter it
+    #[arg(long, value_name = "NAME", env = "NETWATCH_NAME", help_heading = NETWORK)]
+    name: Option<String>,
+
+    /// Maximum number of flows counted individually
+    ///
+    /// Packets of further flows are counted by protocol.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = defaults::MAX_FLOWS,
+        value_parser = value_parser!(u32).range(1..=16_777_215),
+        env = "NETWATCH_MAX_FLOWS",
+        help_heading = METERING
+    )]
+    max_flows: u32,
+
+    /// Also sample the head of one packet in N
+    ///
+    /// The first packets of each flow and all DNS messages are always sampled, because they carry names.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = value_parser!(u32).range(1..),
+        env = "NETWATCH_SAMPLE",
+        help_heading = METERING
+    )]
+    sample: Option<u32>,
+
+    /// Bytes of each packet that --sample copies, from the Ethernet header on
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        default_value_t = defaults::SNAPLEN,
+        value_parser = value_parser!(u32).range(14..=4544),
+        env = "NETWATCH_SNAPLEN",
+        help_heading = METERING
+    )]
+    snaplen: u32,
+
+    /// Size of the sample buffer in KiB, a power of two
+    #[arg(
+        long,
+        value_name = "KIB",
+        default_value_t = defaults::SAMPLE_RING_BYTES / 1024,
+        value_parser = parse_ring_kib,
+        env = "NETWATCH_SAMPLE_BUFFER",
+        help_heading = METERING
+    )]
+    sample_buffer: u32,
+
+    /// Look up names of unnamed addresses after the command exits
+    ///
+    /// With PTR queries to the host's resolvers: at most 256 addresses, for at most 3 seconds.
+    #[arg(long, env = "NETWATCH_RESOLVE", value_parser = FalseyValueParser::new(), help_heading = METERING)]
+    resolve: bool,
+
+    /// Do not record process arguments, which can contain secrets
+    #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new(), help_heading = METERING)]
+    no_cmdline: bool,
+
+    /// Record the errno of failed socket calls
+    ///
+    /// Covers connect, sendto, sendmsg and socket. Adds about 0.1 µs to every system call on the machine.
+    #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new(), help_heading = METERING)]
+    failed_calls: bool,
+
+    /// Record the run to FILE and replace an older recording there
+    ///
+    /// By default the run is recorded to your store, which keeps the newest runs: see `netwatch history`.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "NETWATCH_RECORD",
+        value_hint = ValueHint::FilePath,
+        help_heading = RECORDING
+    )]
+    record: Option<PathBuf>,
 
     /// Do not record the run
-    #[arg(long, conflicts_with = "record", env = "NETWATCH_NO_RECORD", value_parser = FalseyValueParser::new())]
-    pub no_record: bool,
+    #[arg(
+        long,
+        conflicts_with = "record",
+        env = "NETWATCH_NO_RECORD",
+        value_parser = FalseyValueParser::new(),
+        help_heading = RECORDING
+    )]
+    no_record: bool,
 
-    /// Runs that are kept without --record, the newest ones
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = keep, env = "NETWATCH_KEEP")]
-    pub keep: usize,
+    /// Maximum number of recordings in your store
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = parse_keep,
+        env = "NETWATCH_KEEP",
+        help_heading = RECORDING
+    )]
+    keep: usize,
 
-    /// Bytes that they may have together
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, env = "NETWATCH_KEEP_SIZE")]
-    pub keep_size: u64,
+    /// Maximum total size of the recordings in your store
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1G",
+        value_parser = parse_size,
+        env = "NETWATCH_KEEP_SIZE",
+        help_heading = RECORDING
+    )]
+    keep_size: u64,
 
-    /// Bytes that one recording may have; beyond that it is incomplete, and says so
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size, env = "NETWATCH_RECORD_SIZE")]
-    pub record_size: u64,
+    /// Maximum size of the recording; beyond it, the recording is incomplete
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "512M",
+        value_parser = parse_size,
+        env = "NETWATCH_RECORD_SIZE",
+        help_heading = RECORDING
+    )]
+    record_size: u64,
 
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
-    pub command: Vec<OsString>,
+    /// Command to run, with its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    command: Vec<OsString>,
 }
 
-const AFTER: &str = "\
-Exit code: the command's own; 128+N when signal N killed it; 124 when --duration ended it;
-125 netwatch failed; 126 the command is not executable; 127 it was not found.
-Signals: INT and QUIT from the terminal reach the command; TERM, HUP and an INT sent by another
-process are forwarded, a second TERM kills; USR1 prints interim counters.
-Every flag can be given as NETWATCH_<FLAG> in the environment; NETWATCH_LOG=debug shows what the
-classifier itself has to say about packets it could not read.";
+const NETWORK: &str = "Network";
+const METERING: &str = "Metering";
+const RECORDING: &str = "Recording";
 
-/// When to colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
+const AFTER: &str = "`netwatch run --help` has the details, the exit codes and the signals.";
 
-/// What the summary lists traffic by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// A table of remotes.
-    Endpoint,
-    /// A tree of processes.
-    Process,
-}
+const AFTER_LONG: &str = "\
+Examples:
+  sudo netwatch run -- curl -sS https://app.example/     a download
+  sudo netwatch run -j -o net.json -- cargo test         the report as JSON in a file
+  sudo netwatch run --publish 8080:80 -- nginx           a server that accepts outside connections
+  sudo netwatch run --by process -- make                 traffic by process
 
-impl From<By> for summary::By {
-    fn from(by: By) -> Self {
-        match by {
-            By::Endpoint => Self::Endpoint,
-            By::Process => Self::Process,
+Exit code: the command's own; 128+N if signal N killed it; 124 if --duration ended it; 125 if
+netwatch failed; 126 if the command is not executable; 127 if it was not found.
+
+Signals: the terminal sends SIGINT and SIGQUIT to the command directly. netwatch forwards SIGTERM,
+SIGHUP, and a SIGINT from another process; a second SIGTERM kills the command. SIGUSR1 prints an
+interim report.
+
+Environment: every flag can be set as NETWATCH_<FLAG>; docs/environment.md lists the variables.";
+
+impl RunArgs {
+    pub(super) fn settings(self) -> RunSettings {
+        RunSettings {
+            user: self.user,
+            output: self.output,
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            color: self.color.into(),
+            subnet: self.subnet,
+            no_nat: self.no_nat,
+            dns: self.dns,
+            publish: self.publish,
+            host_loopback: self.host_loopback,
+            resolve: self.resolve,
+            name: self.name,
+            duration: self.duration,
+            linger: self.linger,
+            drain_timeout: self.drain_timeout,
+            max_flows: self.max_flows,
+            sample: self.sample,
+            snaplen: self.snaplen,
+            sample_buffer: self.sample_buffer,
+            by: self.by.into(),
+            no_cmdline: self.no_cmdline,
+            failed_calls: self.failed_calls,
+            record: self.record,
+            no_record: self.no_record,
+            keep: self.keep,
+            keep_size: self.keep_size,
+            record_size: self.record_size,
+            command: self.command,
         }
-    }
-}
-
-/// How long to wait for what the command left in the background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Linger {
-    /// Until the last process ends.
-    Forever,
-    /// At most this long.
-    For(Duration),
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    humantime::parse_duration(text).map_err(|error| format!("{error} (like 30s, 5m, 1h30m)"))
-}
-
-fn keep(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|runs| *runs > 0)
-        .ok_or_else(|| "a number from 1; to keep none there is --no-record".to_owned())
-}
-
-fn ring_kib(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(kib) if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) => Ok(kib),
-        _ => Err("a power of two from 4 to 1048576".to_owned()),
-    }
-}
-
-fn linger(text: &str) -> Result<Linger, String> {
-    if text == "forever" { Ok(Linger::Forever) } else { duration(text).map(Linger::For) }
-}
-
-pub(super) fn main(arguments: RunArgs) -> Exit {
-    match Plan::make(arguments) {
-        Ok(plan) => run(plan),
-        Err(refusal) => {
-            complain(&refusal.error);
-            refusal.exit
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rings_are_powers_of_two() {
-        assert_eq!(ring_kib("2048"), Ok(2048));
-        for wrong in ["0", "3", "2", "2097152", "much"] {
-            assert!(ring_kib(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert!(duration("soon").is_err());
-        assert_eq!(linger("forever"), Ok(Linger::Forever));
-        assert_eq!(linger("1m"), Ok(Linger::For(Duration::from_secs(60))));
     }
 }

@@ -1,8 +1,92 @@
-//! What each subcommand does.
+//! What each subcommand does, with the settings that `cli` made. Connects the other modules; not the command line itself.
 
+mod diff;
+mod doctor;
+mod export;
+mod history;
+mod list;
+mod load;
+mod replay;
+mod report;
 pub mod run;
 
-use crate::undo::UndoRegistry;
+use std::path::Path;
+
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::rights;
+use crate::settings::{Invocation, RunSettings};
+use crate::terminal::{Output, complain, print};
+use crate::undo::{Exclusive, UndoRegistry};
+
+/// Runs a subcommand and prints its error, if it fails.
+pub fn execute(invocation: Invocation) -> Exit {
+    let result = match invocation {
+        Invocation::Run(settings) => return run(*settings),
+        Invocation::Doctor => return doctor::doctor(),
+        Invocation::Clean => return clean(),
+        Invocation::Replay(settings) => replay::replay(&settings),
+        Invocation::Report(settings) => report::report(&settings),
+        Invocation::Diff(settings) => diff::diff(&settings),
+        Invocation::List { json } => list::list(json),
+        Invocation::History(settings) => history::history(&settings),
+        Invocation::Export(settings) => export::export(&settings),
+        Invocation::Completions(script) => print(script).map(|()| Exit::Success),
+        #[cfg(feature = "faults")]
+        Invocation::Faults => return crate::faults::list(),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&error);
+        Exit::Usage
+    })
+}
+
+fn run(settings: RunSettings) -> Exit {
+    match run::Plan::make(settings) {
+        Ok(plan) => run::run(plan),
+        Err(refusal) => {
+            complain(&refusal.error);
+            refusal.exit
+        }
+    }
+}
+
+/// `netwatch clean`: removes what killed runs left on the host.
+fn clean() -> Exit {
+    match Exclusive::take().and_then(|lock| undo_steps().undo_dead_runs(&lock)) {
+        Ok(runs) => {
+            eprintln!("netwatch: {}", cleaned(runs));
+            Exit::Success
+        }
+        Err(error) => {
+            complain(&error);
+            Exit::No
+        }
+    }
+}
+
+fn cleaned(runs: usize) -> String {
+    match runs {
+        0 => "nothing to clean up".into(),
+        1 => "cleaned up after 1 run".into(),
+        n => format!("cleaned up after {n} runs"),
+    }
+}
+
+/// Opens the file of `-o` with the rights of the caller of sudo, who will own it.
+fn open_output(path: Option<&Path>) -> Result<Option<Output>> {
+    let Some(path) = path else { return Ok(None) };
+    let user = rights::caller()?;
+    Output::create(path, (user.uid, user.gid)).map(Some)
+}
+
+/// Writes the whole text to the file of `-o`, or to standard output without one.
+fn write_result(output: Option<Output>, text: &[u8]) -> Result<()> {
+    match output {
+        Some(output) => output.write(|out| out.write_all(text)),
+        None => print(text),
+    }
+}
 
 /// How every change that a run makes on the host is undone.
 pub(crate) fn undo_steps() -> UndoRegistry {

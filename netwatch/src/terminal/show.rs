@@ -4,9 +4,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::output::BUFFER;
-use crate::cli::{ColorChoice, RunArgs};
+
 use crate::format::{json, summary};
 use crate::report::Report;
+use crate::settings::{ColorChoice, RunSettings};
 
 /// Decided once.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +22,9 @@ pub(crate) const PLAIN_WIDTH: usize = 100;
 
 impl Show {
     /// On standard error: standard output is the command's.
-    pub(crate) fn new(arguments: &RunArgs) -> Self {
-        let show = Self::on(&io::stderr(), arguments.json, arguments.quiet, arguments.color);
-        let by = arguments.by.into();
-        Self { look: summary::Options { by, ..show.look }, ..show }
+    pub(crate) fn new(settings: &RunSettings) -> Self {
+        let show = Self::on(&io::stderr(), settings.json, settings.quiet, settings.color);
+        Self { look: summary::Options { by: settings.by, ..show.look }, ..show }
     }
 
     /// On a stream, which may be a terminal.

@@ -31,12 +31,12 @@ impl Spinner {
     }
 
     /// What is waited for from now on.
-    pub fn now(&self, what: impl Into<Cow<'static, str>>) {
+    pub fn set_message(&self, what: impl Into<Cow<'static, str>>) {
         self.bar.set_message(what);
     }
 
     #[cfg(test)]
-    pub fn said(&self) -> String {
+    pub fn message(&self) -> String {
         self.bar.message()
     }
 }

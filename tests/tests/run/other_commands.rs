@@ -40,7 +40,7 @@ fn doctor_prints_the_memory_that_the_default_of_max_flows_takes() {
     assert!(mebibytes.is_some_and(|number| (33..64).contains(&number)), "{doctor}");
     let help = net.host.netwatch(&["run", "--help"]);
     for (flag, default) in [("--max-flows <N>", "131072"), ("--sample-buffer <KIB>", "2048")] {
-        let about = help.assert_ok().stdout.split_once(flag).and_then(|(_, rest)| rest.split("\n\n").next());
+        let about = help.assert_ok().stdout.split_once(flag).and_then(|(_, rest)| rest.split(" --").next());
         assert!(about.is_some_and(|about| about.contains(&format!("[default: {default}]"))), "{flag}: {help}");
     }
 }

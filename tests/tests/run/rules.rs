@@ -198,5 +198,5 @@ fn flags_that_a_format_cannot_heed_are_errors() {
         net.host.netwatch(&words).assert_error(2, &[flag, format]);
     }
     let run = net.host.netwatch(&["report", "--format", "nft", "--for-user", "a;b"]);
-    assert!(run.code == Some(2) && run.stderr.contains("neither a user's name nor a number"), "{run}");
+    assert!(run.code == Some(2) && run.stderr.contains("expected a user name or a uid"), "{run}");
 }

@@ -82,7 +82,8 @@ const NETWATCH: &[Module] = &[
     effectful("export", &["error", "flow", "format", "process", "report"]),
     effectful("replay", &["capture", "error", "flow", "host", "meter", "name", "process", "report", "wire", SHARED]),
     effectful("doctor", &["error", "host", "meter"]),
-    effectful("terminal", &["error", "format", "report", "rights"]),
+    effectful("settings", &["diff", "error", "export", "format", "policy"]),
+    effectful("terminal", &["error", "format", "report", "rights", "settings"]),
     effectful(
         "commands",
         &[
@@ -109,6 +110,7 @@ const NETWATCH: &[Module] = &[
             "replay",
             "report",
             "rights",
+            "settings",
             "target",
             "terminal",
             "undo",
@@ -116,7 +118,7 @@ const NETWATCH: &[Module] = &[
             SHARED,
         ],
     ),
-    effectful("cli", &["commands"]),
+    effectful("cli", &["diff", "error", "exit", "export", "format", "meter", "policy", "settings", "terminal"]),
 ];
 
 const COMMON: &[Module] = &[
@@ -178,29 +180,8 @@ pub const LIBRARIES: [(&[&str], &[&str]); 4] = [
 /// Crate, module and used module: uses that the table forbids and that are still there. An entry that is no longer needed fails, so
 /// the list only shrinks.
 pub const KNOWN_VIOLATIONS: &[(&str, &str, &str)] = &[
-    ("netwatch", "cli", "capture"),
-    ("netwatch", "cli", "diff"),
-    ("netwatch", "cli", "dns"),
-    ("netwatch", "cli", "doctor"),
-    ("netwatch", "cli", "error"),
-    ("netwatch", "cli", "exit"),
-    ("netwatch", "cli", "export"),
-    ("netwatch", "cli", "faults"),
-    ("netwatch", "cli", "flow"),
-    ("netwatch", "cli", "format"),
-    ("netwatch", "cli", "host"),
-    ("netwatch", "cli", "policy"),
-    ("netwatch", "cli", "record"),
-    ("netwatch", "cli", "replay"),
-    ("netwatch", "cli", "report"),
-    ("netwatch", "cli", "rights"),
-    ("netwatch", "cli", "target"),
-    ("netwatch", "cli", "terminal"),
-    ("netwatch", "cli", "undo"),
-    ("netwatch", "commands", "cli"),
     ("netwatch", "diff", "policy"),
     ("netwatch", "format", "policy"),
-    ("netwatch", "terminal", "cli"),
     ("netwatch-common", "fragment", "parse"),
     ("netwatch-common", "front", "account"),
     ("netwatch-common", "round_trip", "account"),

@@ -50,7 +50,7 @@ struct Ran {
 
 /// Runs it, and says how that went.
 pub fn run(plan: Plan) -> Exit {
-    let show = Show::new(&plan.arguments);
+    let show = Show::new(&plan.settings);
     hold_signals(plan, show).unwrap_or_else(|error| {
         complain(&error);
         Exit::Failed
@@ -155,7 +155,7 @@ async fn in_runtime(
 }
 
 async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
-    let arguments = &plan.arguments;
+    let arguments = &plan.settings;
     ready.live.start();
     faults::point("go")?;
     line.go()?;
@@ -189,7 +189,7 @@ async fn end_all(line: &mut Line) -> Result<()> {
 fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
     match outcome {
         Outcome::Ran(Ran { report, ending, recorded }) => {
-            show.report(&report, plan.arguments.output.is_some());
+            show.report(&report, plan.settings.output.is_some());
             if let Some(output) = output {
                 output.write(|out| show.file(&report, out))?;
             }

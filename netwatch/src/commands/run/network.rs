@@ -110,7 +110,7 @@ impl Network {
             let _held = Exclusive::take()?;
             named.provide_resolv_conf(&String::from_utf8_lossy(&dns.render(gateways[0])), place.journal)?;
         }
-        let mounts = MountPlan { resolv_conf, private: private_dir(place.dir), netns: plan.arguments.name.clone() };
+        let mounts = MountPlan { resolv_conf, private: private_dir(place.dir), netns: plan.settings.name.clone() };
         make_private(&mounts.private)?;
         let keeper = Keeper::watch(&mounts)?;
         let ready = watch(duplicate(keeper.as_fd())?, "the host's resolv.conf")?;
@@ -252,7 +252,7 @@ fn join(
     probe: impl FnOnce() -> Result<Probe>,
 ) -> Result<Joined> {
     place.signals.step("subnet")?;
-    let wanted = Wanted::parse(plan.arguments.subnet.iter().map(String::as_str))?;
+    let wanted = Wanted::parse(plan.settings.subnet.iter().map(String::as_str))?;
     let mut netlink = Netlink::route()?;
     let uplink = Uplink::find(&mut netlink)?;
     if uplink.v4.is_none() && uplink.v6.is_none() {
@@ -264,7 +264,7 @@ fn join(
     let seed = u64::from_str_radix(place.id.as_str(), 16).unwrap_or(0);
     let subnets = Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?;
     place.signals.step("namespace")?;
-    let mut namespace = Namespace::create(plan.arguments.name.as_deref(), place.journal)?;
+    let mut namespace = Namespace::create(plan.settings.name.as_deref(), place.journal)?;
     place.signals.step("link")?;
     let (interface, mtu) = (place.id.interface(), uplink.mtu());
     let link = Link::create(&LinkPlan { interface: &interface, mtu, subnets }, &mut namespace, |name, index| {
@@ -281,7 +281,7 @@ fn families(subnets: &Subnets) -> Families {
 
 /// Both reach the host's 127.0.0.1, or come from it.
 fn needs_route_localnet(plan: &Plan) -> bool {
-    plan.arguments.host_loopback || plan.publish.iter().any(|port| port.serves(false))
+    plan.settings.host_loopback || plan.publish.iter().any(|port| port.serves(false))
 }
 
 fn ends(subnets: &Subnets, end: impl Fn(crate::host::subnet::Subnet) -> IpAddr) -> Vec<IpAddr> {
@@ -306,10 +306,10 @@ fn nat_spec<'a>(
         interface,
         ipv4: Some(Ends { gateway: v4(subnets.v4.gateway()), target: v4(subnets.v4.target()) }),
         ipv6: subnets.v6.map(|subnet| Ends { gateway: v6(subnet.gateway()), target: v6(subnet.target()) }),
-        masquerade: !plan.arguments.no_nat,
+        masquerade: !plan.settings.no_nat,
         dns_port,
         publish: &plan.publish,
-        host_loopback: plan.arguments.host_loopback,
+        host_loopback: plan.settings.host_loopback,
     }
 }
 
@@ -319,7 +319,7 @@ fn open_spec<'a>(plan: &Plan, place: &'a Place<'_>, link: &'a Link, dns_port: Op
         interface: link.name(),
         dns_port: dns_port.unwrap_or(DOMAIN),
         publish: !plan.publish.is_empty(),
-        host_loopback: plan.arguments.host_loopback,
+        host_loopback: plan.settings.host_loopback,
     }
 }
 

@@ -7,10 +7,10 @@ use nix::unistd::{Gid, Uid};
 
 use super::privilege;
 use super::record::Planned;
-use crate::cli::RunArgs;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::publish::Publish;
+use crate::settings::RunSettings;
 use crate::target::command::{Command, NotRunnable};
 use crate::target::environment;
 use crate::target::user::Identity;
@@ -41,7 +41,7 @@ impl From<NotRunnable> for Refusal {
 #[derive(Debug)]
 pub struct Plan {
     /// What was typed.
-    pub arguments: RunArgs,
+    pub settings: RunSettings,
     /// Who the command runs as.
     pub user: Identity,
     /// Their groups.
@@ -60,22 +60,22 @@ pub struct Plan {
 
 impl Plan {
     /// Checks everything that can be checked beforehand.
-    pub fn make(arguments: RunArgs) -> Result<Self, Refusal> {
+    pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
         privilege::check()?;
         let caller = Identity::of_sudo()?;
-        let user = match (&arguments.user, &caller) {
+        let user = match (&settings.user, &caller) {
             (Some(name), _) => Identity::named(name)?,
             (None, Some(caller)) => caller.clone(),
             (None, None) => Identity::own()?,
         };
         let groups = user.groups()?;
-        let command = find_command(&arguments, &user, caller.as_ref())?;
-        let dns = arguments.dns.iter().map(|text| resolver(text)).collect::<Result<_>>()?;
-        let publish = arguments.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        let command = find_command(&settings, &user, caller.as_ref())?;
+        let dns = settings.dns.iter().map(|text| resolver(text)).collect::<Result<_>>()?;
+        let publish = settings.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
-        let output = arguments.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
-        let record = Some(Planned::make(&arguments, &owner_of_files(caller)?)?);
-        Ok(Self { arguments, user, groups, command, dns, publish, output, record })
+        let output = settings.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
+        let record = Some(Planned::make(&settings, &owner_of_files(caller)?)?);
+        Ok(Self { settings, user, groups, command, dns, publish, output, record })
     }
 }
 
@@ -85,12 +85,12 @@ fn owner_of_files(caller: Option<Identity>) -> Result<Identity> {
 }
 
 /// The command is looked up in the PATH that it will have itself.
-fn find_command(arguments: &RunArgs, user: &Identity, caller: Option<&Identity>) -> Result<Command, NotRunnable> {
+fn find_command(settings: &RunSettings, user: &Identity, caller: Option<&Identity>) -> Result<Command, NotRunnable> {
     let changed = user.uid != Uid::effective();
     let is_caller = caller.is_some_and(|caller| caller.uid == user.uid);
     let path = if changed && is_caller { environment::path_before_sudo() } else { None };
     let variables = environment::for_user(env::vars_os().collect(), user, changed, path);
-    Command::find(arguments.command.clone(), variables)
+    Command::find(settings.command.clone(), variables)
 }
 
 /// `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::changed::Changed;
-use crate::cli::RunArgs;
 use crate::error::{Error, Result};
 use crate::flow::{Counters, Increment, ObservationPoint, PerDirection, Table, Traffic};
 use crate::name::Names;
 use crate::process::Users;
 use crate::record::{Batch, Closing, Destination, Keep, Place, Recorder, Rest, Steps, Store};
 use crate::report::{Facts, KnownFlow, Report, Series, Step};
+use crate::settings::RunSettings;
 use crate::target::user::Identity;
 
 /// Flows in a batch. The others come with the next ones, in their last state: looking at so many takes some 15 ms of the event loop.
@@ -33,7 +33,7 @@ pub(super) struct Planned {
 
 impl Planned {
     /// Checks what can be checked before anything starts.
-    pub(super) fn make(arguments: &RunArgs, user: &Identity) -> Result<Self> {
+    pub(super) fn make(arguments: &RunSettings, user: &Identity) -> Result<Self> {
         if arguments.no_record {
             return Ok(Self::default());
         }

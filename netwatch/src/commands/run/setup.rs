@@ -49,7 +49,7 @@ pub(super) async fn set_up(
     let mut notes = Vec::new();
     let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&place, &mut notes)?;
-    let arguments = &plan.arguments;
+    let arguments = &plan.settings;
     let what = ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = Loading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -58,7 +58,7 @@ pub(super) async fn set_up(
     line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
-    if plan.arguments.verbose {
+    if plan.settings.verbose {
         say(&network, &probe);
     }
     run_dir.write_card(&card(plan, run_dir, &network))?;
@@ -82,8 +82,8 @@ pub(super) async fn set_up(
         id: run_dir.id().to_string(),
         command: plan.command.shown(),
         user: plan.user.name.clone(),
-        host_loopback: plan.arguments.host_loopback,
-        resolve: plan.arguments.resolve,
+        host_loopback: plan.settings.host_loopback,
+        resolve: plan.settings.resolve,
     };
     let interim = move |report: &crate::report::Report| show.interim(report);
     let live = Live {
@@ -109,7 +109,7 @@ fn hosts() -> Hosts {
 }
 
 fn probe_config(plan: &Plan) -> ProbeConfig {
-    let arguments = &plan.arguments;
+    let arguments = &plan.settings;
     ProbeConfig {
         max_flows: arguments.max_flows,
         sample_interval: arguments.sample.unwrap_or(0),
@@ -135,7 +135,7 @@ fn prepare(plan: &Plan, network: &Network, cgroup: Option<&Cgroup>) -> Prepare {
     Prepare {
         resolv_conf: network.mounts.resolv_conf.clone(),
         private: network.mounts.private.clone(),
-        netns: plan.arguments.name.clone(),
+        netns: plan.settings.name.clone(),
         cgroup_procs: cgroup.map(Cgroup::procs_path),
     }
 }
@@ -148,7 +148,7 @@ fn card(plan: &Plan, run_dir: &RunDir, network: &Network) -> RunCard {
         user: plan.user.name.clone(),
         started_ns: now_ns(),
         interface: network.link.name().to_owned(),
-        netns: plan.arguments.name.clone(),
+        netns: plan.settings.name.clone(),
     }
 }
 

@@ -10,10 +10,10 @@ use super::live::Live;
 use super::network::Change;
 use super::signals::{Action, Listening};
 use super::trim;
-use crate::cli::Linger;
 use crate::error::{Error, Result};
 use crate::guardian::{Line, Reply};
 use crate::report::EndedBy;
+use crate::settings::Linger;
 
 /// How long a command has between TERM and KILL when `--duration` ends it.
 const DURATION_GRACE: Duration = Duration::from_secs(5);

@@ -1,38 +1,18 @@
-//! `netwatch list`: the runs that are alive.
+//! `netwatch list`: lists the runs in progress.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Args;
-
+use crate::error::Result;
 use crate::exit::Exit;
 use crate::format::json::harmless;
-use crate::terminal::{complain, print};
+use crate::terminal::print;
 use crate::undo::{RunCard, RunDir};
 
-/// How to show them.
-#[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    /// One JSON document
-    #[arg(short, long)]
-    json: bool,
-}
-
-pub(super) fn main(arguments: &ListArgs) -> Exit {
-    match RunDir::live().and_then(|cards| print(text(arguments, &cards))) {
-        Ok(()) => Exit::Success,
-        Err(error) => {
-            complain(&error);
-            Exit::Usage
-        }
-    }
-}
-
-fn text(arguments: &ListArgs, cards: &[RunCard]) -> String {
-    if arguments.json {
-        harmless::text(&cards)
-    } else {
-        table(cards, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-    }
+pub(super) fn list(json: bool) -> Result<Exit> {
+    let cards = RunDir::live()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    print(if json { harmless::text(&cards) } else { table(&cards, now) })?;
+    Ok(Exit::Success)
 }
 
 fn table(cards: &[RunCard], now: Duration) -> String {
@@ -58,7 +38,7 @@ mod tests {
     use crate::undo::RunId;
 
     #[test]
-    fn shows_a_line_a_run_and_escapes_what_could_move_the_cursor() {
+    fn prints_one_line_per_run_and_escapes_control_characters() {
         let card = RunCard {
             id: RunId::parse("3f2a91bc").expect("an id"),
             pid: 42,

@@ -1,0 +1,119 @@
+//! The flags of `netwatch report` for firewall rules.
+
+use std::net::IpAddr;
+
+use clap::{Args, value_parser};
+
+use crate::error::{Error, Result};
+use crate::policy::{self, Family, Generalise, Options};
+use crate::settings::ReportFormat;
+use crate::settings::value::parse_user;
+
+/// None of these can be set in the environment: a variable would make every other format fail.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Firewall rules")]
+pub(super) struct RulesArgs {
+    /// Fold addresses into prefixes, names into wildcards, ports into ranges
+    ///
+    /// docs/firewall.md describes the rules.
+    #[arg(long, alias = "generalise")]
+    generalize: bool,
+
+    /// Shortest IPv4 prefix that --generalize writes [default: 24]
+    #[arg(long, value_name = "LENGTH", requires = "generalize", value_parser = value_parser!(u8).range(8..=32))]
+    prefix4: Option<u8>,
+
+    /// Shortest IPv6 prefix that --generalize writes [default: 64]
+    #[arg(long, value_name = "LENGTH", requires = "generalize", value_parser = value_parser!(u8).range(16..=128))]
+    prefix6: Option<u8>,
+
+    /// Minimum number of names for --generalize to write *.PARENT [default: 3]
+    #[arg(long, value_name = "N", requires = "generalize", value_parser = value_parser!(u16).range(2..))]
+    siblings: Option<u16>,
+
+    /// Resolver of your users, to which DNS is allowed (repeatable)
+    ///
+    /// The default depends on the format: see docs/firewall.md.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    resolver: Vec<IpAddr>,
+
+    /// Also allow endpoints to which every attempt failed
+    #[arg(long)]
+    with_failed: bool,
+
+    /// Also allow addresses that DNS returned but that were not used
+    #[arg(long)]
+    with_answers: bool,
+
+    /// Open ports only to the remotes that connected, not to everyone
+    #[arg(long)]
+    by_remote: bool,
+
+    /// nft and iptables: filter only traffic sent by this user (name or uid)
+    #[arg(long, value_name = "USER", value_parser = parse_user)]
+    for_user: Option<String>,
+
+    /// k8s and cilium: name of the policy [default: the program's name]
+    ///
+    /// The policy selects the label `app` with this value.
+    #[arg(long, value_name = "NAME")]
+    policy_name: Option<String>,
+
+    /// iptables: write rules of this family only, for (ip6)tables-restore
+    #[arg(long, value_name = "4|6", value_parser = parse_family)]
+    family: Option<Family>,
+}
+
+fn parse_family(text: &str) -> Result<Family, String> {
+    match text {
+        "4" => Ok(Family::V4),
+        "6" => Ok(Family::V6),
+        _ => Err("expected 4 or 6".to_owned()),
+    }
+}
+
+impl RulesArgs {
+    /// Fails on a flag that does not apply to the format.
+    pub(super) fn options(self, format: ReportFormat) -> Result<Options> {
+        let applies =
+            |formats: &[policy::Format]| matches!(format, ReportFormat::Rules(rules) if formats.contains(&rules));
+        if let Some((flag, formats)) = self.given().find(|(_, formats)| !applies(formats)) {
+            let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+            let cause = format!("the flag does not apply to format {}", format.name());
+            return Err(Error::said("use", flag, cause).hint(format!("use it with --format {}", names.join(", "))));
+        }
+        let default = Generalise::default();
+        let generalise = Generalise {
+            v4: self.prefix4.unwrap_or(default.v4),
+            v6: self.prefix6.unwrap_or(default.v6),
+            names: self.siblings.map_or(default.names, usize::from),
+        };
+        Ok(Options {
+            generalise: self.generalize.then_some(generalise),
+            resolvers: self.resolver,
+            with_failed: self.with_failed,
+            with_answers: self.with_answers,
+            by_remote: self.by_remote,
+            user: self.for_user,
+            name: self.policy_name,
+            family: self.family,
+        })
+    }
+
+    /// The flags on the command line, each with the formats it applies to.
+    fn given(&self) -> impl Iterator<Item = (&'static str, &'static [policy::Format])> {
+        use policy::Format::{Cilium, Iptables, K8s, Nft};
+        let all = &policy::Format::ALL;
+        let flags: [(bool, &str, &[policy::Format]); 8] = [
+            (self.generalize, "--generalize", all),
+            (!self.resolver.is_empty(), "--resolver", all),
+            (self.with_failed, "--with-failed", all),
+            (self.with_answers, "--with-answers", all),
+            (self.by_remote, "--by-remote", all),
+            (self.for_user.is_some(), "--for-user", &[Nft, Iptables]),
+            (self.policy_name.is_some(), "--policy-name", &[K8s, Cilium]),
+            (self.family.is_some(), "--family", &[Iptables]),
+        ];
+        flags.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, flag, formats)| (flag, formats))
+    }
+}

@@ -1,0 +1,110 @@
+//! `netwatch history`: lists, shows and removes recorded runs.
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::format::escape;
+use crate::format::history::{Entry, Held, State, json, table};
+use crate::record::{self, Completeness, Store, Stored};
+use crate::rights;
+use crate::settings::{ColorChoice, HistorySettings};
+use crate::terminal::{Show, Spinner, print, print_by};
+
+/// Accesses the store with the rights of the caller of sudo, because the store belongs to them.
+pub(super) fn history(settings: &HistorySettings) -> Result<Exit> {
+    let user = rights::caller()?;
+    let store = Store::of(&user)?;
+    rights::as_user((user.uid, user.gid), || match settings {
+        HistorySettings::List { json } => list(&store, *json),
+        HistorySettings::Show { json, color, run } => show(&store, *json, *color, run.as_deref()),
+        HistorySettings::Remove(runs) => remove(&store, runs),
+        HistorySettings::RemoveAll => remove_all(&store),
+    })?;
+    Ok(Exit::Success)
+}
+
+fn list(store: &Store, as_json: bool) -> Result<()> {
+    let entries: Vec<Entry> = store.list()?.iter().map(entry).collect();
+    if as_json {
+        return print(json(&entries));
+    }
+    if entries.is_empty() {
+        return print(format!("no recorded runs in {}\n", escape(&store.folder().display().to_string())));
+    }
+    let stdout = io::stdout();
+    let width = stdout.is_terminal().then(|| Show::on(&stdout, false, false, ColorChoice::Never).width());
+    print(table(&entries, width))
+}
+
+fn entry(stored: &Stored) -> Entry {
+    let (state, held) = match record::summary(&stored.path) {
+        Ok(summary) => (state(summary.complete), Some(held(&summary))),
+        Err(_) if record::is_live(&stored.path) => (State::Running, None),
+        Err(error) => (State::Unreadable(error.to_string()), None),
+    };
+    Entry {
+        number: stored.number,
+        id: stored.id.clone(),
+        file: stored.path.display().to_string(),
+        file_bytes: stored.path.metadata().map_or(0, |data| data.len()),
+        state,
+        held,
+    }
+}
+
+fn state(complete: Completeness) -> State {
+    match complete {
+        Completeness::Complete => State::Complete,
+        Completeness::Incomplete { until_ns, .. } => State::Incomplete(until_ns),
+    }
+}
+
+fn held(summary: &record::Summary) -> Held {
+    let (run, totals) = (&summary.run, &summary.totals);
+    Held {
+        command: run.command.clone(),
+        started_ns: run.started_ns,
+        duration_ns: run.duration_ns,
+        exit: run.exit,
+        egress_wire_bytes: totals.egress.wire_bytes,
+        ingress_wire_bytes: totals.ingress.wire_bytes,
+    }
+}
+
+fn show(store: &Store, json: bool, color: ColorChoice, run: Option<&str>) -> Result<()> {
+    let spinner = Spinner::new("reading", false);
+    let recorded = record::read_file(&store.find(run)?)?;
+    let show = Show::on(&io::stdout(), json, false, color);
+    drop(spinner);
+    print_by(|out| show.screen(&recorded.report, false, out))
+}
+
+/// Finds all runs before it removes the first one, because removing a run changes the numbers of the others. A run that
+/// is named twice is removed once.
+fn remove(store: &Store, runs: &[String]) -> Result<()> {
+    let paths = runs.iter().map(|run| store.find(Some(run))).collect::<Result<BTreeSet<_>>>()?;
+    for path in &paths {
+        refuse_live(path)?;
+        // A damaged recording in the store can be removed. A file elsewhere must be a recording.
+        if path.parent() != Some(store.folder()) {
+            record::check(path)?;
+        }
+    }
+    paths.iter().try_for_each(|path| record::remove(path))
+}
+
+fn remove_all(store: &Store) -> Result<()> {
+    let mut ended = store.list()?.into_iter().filter(|run| !record::is_live(&run.path));
+    ended.try_for_each(|run| record::remove(&run.path))
+}
+
+fn refuse_live(path: &Path) -> Result<()> {
+    if record::is_live(path) {
+        let error = Error::said("remove", path.display().to_string(), "the run is still in progress");
+        return Err(error.hint("end the run first"));
+    }
+    Ok(())
+}

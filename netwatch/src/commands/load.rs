@@ -1,0 +1,100 @@
+//! Loads the runs that `report`, `diff` and `export` are about: recordings, and captures, which are replayed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use crate::capture::Capture;
+use crate::error::{Error, Result};
+use crate::meter::defaults;
+use crate::record;
+use crate::replay::{Local, Plan, replay};
+use crate::report::{Report, Series};
+use crate::terminal::Spinner;
+
+/// The data of a run or of a capture.
+pub(super) struct LoadedRun {
+    pub report: Report,
+    /// Empty for a capture.
+    pub series: Series,
+}
+
+impl LoadedRun {
+    /// The run's id, or the capture's file name without folders and extension.
+    pub(super) fn name(&self) -> String {
+        match &self.report.replay {
+            Some(replay) => {
+                Path::new(&replay.file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            None => self.report.run.id.clone(),
+        }
+    }
+}
+
+/// Loads runs by number, id or file, in this order; the newest run if none is named.
+pub(super) fn load_runs(selectors: &[String], spinner: &Spinner) -> Result<Vec<LoadedRun>> {
+    if selectors.is_empty() {
+        return read_recording(None).map(|run| vec![run]);
+    }
+    if selectors.len() > record::MOST_RUNS {
+        let cause = format!("at most {} can be combined", record::MOST_RUNS);
+        return Err(Error::said("read", format!("{} runs", selectors.len()), cause).hint("name fewer runs"));
+    }
+    let load = |(number, selector): (usize, &String)| {
+        // Also set for a single run, because `diff` loads two lists with one spinner.
+        spinner.set_message(match selectors.len() {
+            1 => "reading".to_owned(),
+            count => format!("reading {number} of {count}"),
+        });
+        load_run(selector)
+    };
+    (1..).zip(selectors).map(load).collect()
+}
+
+fn load_run(selector: &str) -> Result<LoadedRun> {
+    if is_capture(Path::new(selector)) { replay_capture(Path::new(selector)) } else { read_recording(Some(selector)) }
+}
+
+/// Whether the file starts like pcap, in either byte order and resolution, or like pcapng.
+fn is_capture(path: &Path) -> bool {
+    const MAGIC: [[u8; 4]; 5] = [
+        [0xa1, 0xb2, 0xc3, 0xd4],
+        [0xd4, 0xc3, 0xb2, 0xa1],
+        [0xa1, 0xb2, 0x3c, 0x4d],
+        [0x4d, 0x3c, 0xb2, 0xa1],
+        [0x0a, 0x0d, 0x0d, 0x0a],
+    ];
+    let is_file = path.metadata().is_ok_and(|data| data.is_file());
+    let mut start = [0; 4];
+    is_file && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && MAGIC.contains(&start)
+}
+
+fn replay_capture(path: &Path) -> Result<LoadedRun> {
+    // Never set: a signal ends netwatch here.
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let local = Local::new([]).map_err(|cause| Error::said("replay", path.display().to_string(), cause))?;
+    let plan = Plan { local, by_kernel: false, max_flows: defaults::MAX_FLOWS, resolve: None };
+    let mut capture = Capture::open(path, &STOP)?;
+    let replayed = replay(&mut capture, &plan, &mut ())?;
+    Ok(LoadedRun { report: replayed.report, series: Series::default() })
+}
+
+fn read_recording(selector: Option<&str>) -> Result<LoadedRun> {
+    record::open(selector).map(|recorded| LoadedRun { report: recorded.report, series: recorded.series })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spinner_shows_the_current_list() {
+        let spinner = Spinner::new("reading", true);
+        let absent = |count: usize| vec!["./absent".to_owned(); count];
+        for (count, message) in [(2, "reading 1 of 2"), (1, "reading")] {
+            assert!(load_runs(&absent(count), &spinner).is_err());
+            assert_eq!(spinner.message(), message);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Renders runs in a report format.
+
+use std::io;
+
+use crate::commands::load::LoadedRun;
+use crate::error::{Error, Result};
+use crate::format::{csv, html, json, markdown, summary};
+use crate::policy;
+use crate::report::Report;
+use crate::settings::ReportFormat;
+
+/// The whole report. `options` are for text, `rules` for firewall rules.
+pub(super) fn render(
+    format: ReportFormat,
+    runs: &[LoadedRun],
+    options: &summary::Options,
+    rules: &policy::Options,
+) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let written = match format {
+        ReportFormat::Rules(format) => {
+            let reports: Vec<&Report> = runs.iter().map(|run| &run.report).collect();
+            policy::write(format, &reports, rules, &mut text)
+        }
+        _ => write_each(format, runs, options, &mut text),
+    };
+    written.map_err(|error| Error::os("write", format.name(), error))?;
+    Ok(text)
+}
+
+fn write_each(
+    format: ReportFormat,
+    runs: &[LoadedRun],
+    options: &summary::Options,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    if format == ReportFormat::Csv {
+        csv::write_header(out)?;
+    }
+    for (index, LoadedRun { report, series }) in runs.iter().enumerate() {
+        if index > 0 && matches!(format, ReportFormat::Text | ReportFormat::Markdown) {
+            out.push(b'\n');
+        }
+        match format {
+            ReportFormat::Text => summary::write(report, options, out)?,
+            ReportFormat::Json => json::write(report, out)?,
+            ReportFormat::Ndjson => json::lines::write(report, series, out)?,
+            ReportFormat::Csv => csv::write(report, out)?,
+            ReportFormat::Markdown => markdown::write(report, out)?,
+            ReportFormat::Html => html::write(report, series, out)?,
+            // Firewall rules are one document for all runs.
+            ReportFormat::Rules(_) => return Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The validated settings of each subcommand, as plain values. No clap and no I/O: `cli` makes them from the command
+//! line, `commands` acts on them.
+
+mod recorded;
+mod report;
+mod run;
+pub(crate) mod value;
+
+pub use recorded::{DiffSettings, ExportSettings, HistorySettings, ReplaySettings};
+pub use report::{ReportFormat, ReportSettings};
+pub use run::{Linger, RunSettings};
+
+/// One invocation of netwatch: a subcommand and its settings.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run a command and report its traffic.
+    Run(Box<RunSettings>),
+    /// Report the traffic in a capture file.
+    Replay(ReplaySettings),
+    /// Generate a report from recorded runs.
+    Report(Box<ReportSettings>),
+    /// Compare recorded runs.
+    Diff(DiffSettings),
+    /// Check whether this machine can run netwatch.
+    Doctor,
+    /// List the runs in progress.
+    List {
+        /// Write JSON instead of a table.
+        json: bool,
+    },
+    /// List, show or remove recorded runs.
+    History(HistorySettings),
+    /// Export tables from recorded runs.
+    Export(ExportSettings),
+    /// Remove what killed runs left on the host.
+    Clean,
+    /// Print this completion script.
+    Completions(Vec<u8>),
+    /// Print the set-up steps that a test build can make fail.
+    #[cfg(feature = "faults")]
+    Faults,
+}
+
+/// When output is colored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,82 @@
+//! The settings of the subcommands that read recorded runs and captures, except `report`.
+
+use std::path::PathBuf;
+
+use super::ColorChoice;
+use crate::{diff, export, format};
+
+/// What `netwatch replay` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplaySettings {
+    /// File for the report.
+    pub output: Option<PathBuf>,
+    /// Report as JSON instead of text.
+    pub json: bool,
+    /// Print no report and no progress.
+    pub quiet: bool,
+    /// When the summary is colored.
+    pub color: ColorChoice,
+    /// Addresses and networks of the target; without any, the initiator of each flow is the target.
+    pub local: Vec<String>,
+    /// Count with the classifier in the kernel.
+    pub kernel: bool,
+    /// Maximum number of flows counted individually.
+    pub max_flows: u32,
+    /// Look up names of addresses without one.
+    pub resolve: bool,
+    /// The capture; `-` is standard input.
+    pub file: PathBuf,
+}
+
+/// What `netwatch diff` does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiffSettings {
+    /// Format of the result.
+    pub format: format::diff::Format,
+    /// File for the result; standard output by default.
+    pub output: Option<PathBuf>,
+    /// Print nothing.
+    pub quiet: bool,
+    /// What counts as a difference.
+    pub options: diff::Options,
+    /// Baseline: runs, separated by commas, or the name of a file.
+    pub old: String,
+    /// Runs to compare with the baseline, likewise.
+    pub new: String,
+}
+
+/// What `netwatch export` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportSettings {
+    /// Format of the table.
+    pub format: export::Format,
+    /// Which table.
+    pub table: export::Table,
+    /// File for the table; standard output by default.
+    pub output: Option<PathBuf>,
+    /// Runs by number, id or file; the newest run if empty.
+    pub runs: Vec<String>,
+}
+
+/// What `netwatch history` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HistorySettings {
+    /// List the recorded runs, newest first.
+    List {
+        /// Write JSON instead of a table.
+        json: bool,
+    },
+    /// Print the summary of a run.
+    Show {
+        /// Write JSON instead of the summary.
+        json: bool,
+        /// When the summary is colored.
+        color: ColorChoice,
+        /// Number, id or file of the run; the newest run by default.
+        run: Option<String>,
+    },
+    /// Remove runs by number, id or file.
+    Remove(Vec<String>),
+    /// Remove all runs that have ended.
+    RemoveAll,
+}

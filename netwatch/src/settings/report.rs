@@ -1,0 +1,123 @@
+//! The settings of `netwatch report`, and the formats it can write.
+
+use std::path::{Path, PathBuf};
+
+use super::ColorChoice;
+use crate::error::{Error, Result};
+use crate::format::summary;
+use crate::policy;
+
+/// What `netwatch report` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportSettings {
+    /// Format of the report.
+    pub format: ReportFormat,
+    /// File for the report; standard output by default, or with `open` a file in the working directory.
+    pub output: Option<PathBuf>,
+    /// Open the report in the default application.
+    pub open: bool,
+    /// Width of the text in columns; the terminal's by default.
+    pub width: Option<u16>,
+    /// How the text groups traffic.
+    pub by: summary::By,
+    /// When the text is colored.
+    pub color: ColorChoice,
+    /// Print only errors on standard error.
+    pub quiet: bool,
+    /// Runs by number, id or file; the newest run if empty.
+    pub runs: Vec<String>,
+    /// What the firewall formats write.
+    pub rules: policy::Options,
+}
+
+impl ReportSettings {
+    /// Fails if the format cannot hold several runs and several are named.
+    pub fn validate(self) -> Result<Self> {
+        if self.runs.len() > 1 && !self.format.holds_several() {
+            let cause = format!("a report in format {} describes one run", self.format.name());
+            return Err(Error::said("write", "several runs", cause).hint("name one run, or use --format ndjson"));
+        }
+        Ok(self)
+    }
+}
+
+/// A format of `netwatch report`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// The summary.
+    Text,
+    /// One JSON document.
+    Json,
+    /// One JSON object per line.
+    Ndjson,
+    /// One row per flow.
+    Csv,
+    /// Network requirements for a README.
+    Markdown,
+    /// A page with charts.
+    Html,
+    /// Firewall rules.
+    Rules(policy::Format),
+}
+
+impl ReportFormat {
+    /// The formats that are not firewall rules.
+    const REPORTS: [Self; 6] = [Self::Text, Self::Json, Self::Ndjson, Self::Csv, Self::Markdown, Self::Html];
+
+    /// Every format, in the order of the help text.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::REPORTS.into_iter().chain(policy::Format::ALL.map(Self::Rules))
+    }
+
+    /// The name in `--format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+            Self::Rules(format) => format.name(),
+        }
+    }
+
+    /// The format that the extension of a file name stands for.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "txt" => Self::Text,
+            "json" => Self::Json,
+            "ndjson" | "jsonl" => Self::Ndjson,
+            "csv" => Self::Csv,
+            "md" | "markdown" => Self::Markdown,
+            "html" | "htm" => Self::Html,
+            "nft" => Self::Rules(policy::Format::Nft),
+            _ => return None,
+        })
+    }
+
+    /// The file name extension, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Text => "txt",
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Markdown => "md",
+            Self::Html => "html",
+            Self::Rules(format) => match format {
+                policy::Format::Nft => "nft",
+                policy::Format::Iptables | policy::Format::Ufw | policy::Format::Firewalld => "sh",
+                policy::Format::K8s | policy::Format::Cilium => "yaml",
+                policy::Format::AwsSg => "json",
+                policy::Format::Systemd => "conf",
+                policy::Format::Ports => "txt",
+            },
+        }
+    }
+
+    /// Whether one report can hold several runs.
+    pub fn holds_several(self) -> bool {
+        !matches!(self, Self::Json | Self::Html)
+    }
+}

@@ -1,0 +1,80 @@
+//! The settings of `netwatch run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ColorChoice;
+use crate::format::summary;
+
+/// What `netwatch run` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSettings {
+    /// User that runs the command: a name or a uid. By default the caller of sudo, otherwise the user of netwatch.
+    pub user: Option<String>,
+    /// File for the report.
+    pub output: Option<PathBuf>,
+    /// Report as JSON instead of text.
+    pub json: bool,
+    /// Print no report.
+    pub quiet: bool,
+    /// Print what was set up.
+    pub verbose: bool,
+    /// When the summary is colored.
+    pub color: ColorChoice,
+    /// Subnets between host and namespace (CIDR): at most one for each address family; free ones by default.
+    pub subnet: Vec<String>,
+    /// Do not masquerade the command's addresses.
+    pub no_nat: bool,
+    /// Resolvers to use instead of the host's: addresses with or without a port.
+    pub dns: Vec<String>,
+    /// Published ports: `[ADDR:]HOST_PORT:PORT[/udp]`.
+    pub publish: Vec<String>,
+    /// Let the command reach services on the host's 127.0.0.1.
+    pub host_loopback: bool,
+    /// Look up names of addresses without one after the command exits.
+    pub resolve: bool,
+    /// Name of the network namespace, for `ip netns`.
+    pub name: Option<String>,
+    /// End the command after this time; at most [`MAX_TIME`](super::value::MAX_TIME).
+    pub duration: Option<Duration>,
+    /// Wait for background processes that outlive the command.
+    pub linger: Option<Linger>,
+    /// Maximum time to wait for unsent data of exited processes; at most [`MAX_TIME`](super::value::MAX_TIME).
+    pub drain_timeout: Duration,
+    /// Maximum number of flows counted individually.
+    pub max_flows: u32,
+    /// Sample one packet in this many, in addition to the first packets of each flow and DNS.
+    pub sample: Option<u32>,
+    /// Bytes of those packets, from the Ethernet header on.
+    pub snaplen: u32,
+    /// Size of the sample ring in KiB, a power of two.
+    pub sample_buffer: u32,
+    /// How the summary groups traffic.
+    pub by: summary::By,
+    /// Do not record process arguments.
+    pub no_cmdline: bool,
+    /// Record the errno of failed socket calls.
+    pub failed_calls: bool,
+    /// File for the recording. By default a file in the user's store.
+    pub record: Option<PathBuf>,
+    /// Do not record the run.
+    pub no_record: bool,
+    /// Number of recordings kept in the user's store, at least 1.
+    pub keep: usize,
+    /// Maximum total size of the recordings in the user's store, in bytes.
+    pub keep_size: u64,
+    /// Maximum size of the recording, in bytes.
+    pub record_size: u64,
+    /// The command and its arguments; not empty.
+    pub command: Vec<OsString>,
+}
+
+/// How long to wait for background processes that outlive the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linger {
+    /// Until the last process exits.
+    Forever,
+    /// At most this long.
+    For(Duration),
+}

@@ -1,0 +1,128 @@
+//! Times, sizes and counts as typed on the command line. Errors are phrases for clap, which names the flag and the value.
+
+use std::time::Duration;
+
+use super::Linger;
+
+/// Maximum of every time that can be set: ten years. Far below what the clock's type can represent, so that adding it
+/// to the current time cannot overflow.
+pub const MAX_TIME: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// A time: `30s`, `5m`, `1h30m`, `250ms`, or plain seconds.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error} (examples: 30s, 5m, 1h30m)"))?,
+    };
+    if time > MAX_TIME {
+        return Err("the maximum is 3650d (ten years)".to_owned());
+    }
+    Ok(time)
+}
+
+/// The time of `--linger`: a time, or `forever`.
+pub fn parse_linger(text: &str) -> Result<Linger, String> {
+    if text == "forever" { Ok(Linger::Forever) } else { parse_time(text).map(Linger::For) }
+}
+
+/// A size in bytes, or with a binary unit: `4096`, `64K`, `512M`, `1GiB`.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let invalid = || "expected bytes, or a number with a unit: 64K, 512M, 1G".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(invalid()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(invalid)
+}
+
+/// The number of recordings to keep, at least 1.
+pub fn parse_keep(text: &str) -> Result<usize, String> {
+    let runs = text.parse().ok().filter(|runs| *runs > 0);
+    runs.ok_or_else(|| "expected a number, at least 1; --no-record turns recording off".to_owned())
+}
+
+/// The size of a ring buffer in KiB: a power of two and at least a page, as the kernel requires.
+pub fn parse_ring_kib(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(kib) if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) => Ok(kib),
+        _ => Err("expected a power of two from 4 to 1048576".to_owned()),
+    }
+}
+
+/// The ratio of `diff --threshold`, at least 1.
+pub fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio.is_finite() && ratio >= 1.0 => Ok(ratio),
+        _ => Err("expected a number, at least 1".to_owned()),
+    }
+}
+
+/// A user name as useradd(8) allows it, or a uid. It is copied into a firewall rule, so nothing else is accepted.
+pub fn parse_user(text: &str) -> Result<String, String> {
+    let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let is_valid = is_word && !text.is_empty() && !text.starts_with('-') && text.len() <= 32;
+    if is_valid { Ok(text.to_owned()) } else { Err("expected a user name or a uid".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_times() {
+        assert_eq!(parse_time("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_time("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_time("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_time("250ms"), Ok(Duration::from_millis(250)));
+        assert!(parse_time("soon").is_err());
+        assert_eq!(parse_linger("forever"), Ok(Linger::Forever));
+        assert_eq!(parse_linger("1m"), Ok(Linger::For(Duration::from_secs(60))));
+    }
+
+    /// Adding `u64::MAX` seconds to an `Instant` panics.
+    #[test]
+    fn rejects_times_beyond_the_maximum() {
+        assert_eq!(parse_time("3650d"), Ok(MAX_TIME));
+        for text in ["18446744073709551615", "18446744073709551615s", "3651d", "315360001", "11y", "584942417355y"] {
+            let error = parse_time(text).expect_err(text);
+            assert!(error.contains("3650d") || error.contains("large"), "{text}: {error}");
+            assert!(parse_linger(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parses_sizes() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("64K", 65_536), ("512M", 512 << 20), ("1GiB", 1 << 30), ("2gb", 2 << 30)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for invalid in ["", "M", "1.5G", "-1", "1X", "99999999999T"] {
+            assert!(parse_size(invalid).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn ring_sizes_are_powers_of_two() {
+        assert_eq!(parse_ring_kib("2048"), Ok(2048));
+        for invalid in ["0", "3", "2", "2097152", "much"] {
+            assert!(parse_ring_kib(invalid).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn users_are_words() {
+        for valid in ["root", "_apt", "4242", "first.last", "a-b"] {
+            assert_eq!(parse_user(valid).as_deref(), Ok(valid));
+        }
+        for invalid in ["", "-j", "a b", "a;b", "a\"b", "$(x)"] {
+            assert!(parse_user(invalid).is_err(), "{invalid}");
+        }
+    }
+}
