@@ -1,5 +1,5 @@
-//! All flows of which something is known, within bounds. Like the table of what was counted, this one keeps the first flows: of those that came
-//! later the newest go, once nothing more is read of them.
+//! The facts of all flows, within bounds. When there is no room for another flow, the oldest is forgotten
+//! of those that are no longer being read, so that a long session keeps the most recent.
 
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ impl Flows {
         let is_full =
             |flows: &Self| flows.entries.len() >= flows.limits.flows || flows.facts_bytes > flows.limits.table_bytes;
         while is_full(self) && !self.entries.is_empty() {
-            self.forget_newest(occurred);
+            self.evict_oldest(occurred);
             lost.flows += 1;
         }
         self.counter += 1;
@@ -199,12 +199,12 @@ impl Flows {
         true
     }
 
-    /// The newest that is not open; where all are, the one that has been for longest.
-    fn forget_newest(&mut self, occurred: &mut Vec<Occurred>) {
+    /// Removes the oldest flow that is not open; if all are open, the one that was opened first.
+    fn evict_oldest(&mut self, occurred: &mut Vec<Occurred>) {
         if self.settled.is_empty() {
             self.close_oldest(occurred);
         }
-        if let Some((_, flow)) = self.settled.pop_last() {
+        if let Some((_, flow)) = self.settled.pop_first() {
             self.remove(&flow);
         }
     }

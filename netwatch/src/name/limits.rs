@@ -56,7 +56,7 @@ pub struct Lost {
     pub waiting_bytes: u64,
     /// Flows that were given up because too many were waiting: the oldest.
     pub open_flows: u64,
-    /// Flows of which it was forgotten what was learned: of those that came when there was no room for more.
+    /// Flows whose facts were evicted to make room for newer ones: the oldest.
     pub flows: u64,
     /// Addresses whose names were forgotten: the oldest.
     pub addresses: u64,

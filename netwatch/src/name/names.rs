@@ -85,7 +85,7 @@ impl Names {
         self.flows.iter()
     }
 
-    /// A flow is over: what is known of it, which is then forgotten.
+    /// Removes a flow that has ended; returns its facts. `None` if it was never observed or has been evicted.
     pub fn take(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
         let occurred = self.flows.finish_flow(flow);
         self.learn(occurred);
@@ -110,6 +110,11 @@ impl Names {
     /// Questions of DNS, in the order in which they were first seen.
     pub fn lookups(&self) -> &[Lookup] {
         self.dns.lookups.all()
+    }
+
+    /// Lookups that are new or have changed since the last call, with their index in [`Self::lookups`].
+    pub fn changed_lookups(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {
+        self.dns.lookups.take_changed()
     }
 
     /// What could not be kept.

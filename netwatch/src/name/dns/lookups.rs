@@ -1,6 +1,6 @@
 //! Questions, added up: how often, and how they went.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Heard;
@@ -128,6 +128,8 @@ type Key = (Question, Application, Direction);
 pub(in crate::name) struct Lookups {
     all: Vec<Lookup>,
     index: HashMap<Key, usize>,
+    /// Positions in `all` of those that [`Self::take_changed`] has not returned since they changed.
+    changed: BTreeSet<usize>,
     held: usize,
     limit: usize,
     limit_bytes: usize,
@@ -136,11 +138,17 @@ pub(in crate::name) struct Lookups {
 impl Lookups {
     pub fn new(limits: &Limits) -> Self {
         let (limit, limit_bytes) = (limits.lookups, limits.table_bytes);
-        Self { all: Vec::new(), index: HashMap::new(), held: 0, limit, limit_bytes }
+        Self { all: Vec::new(), index: HashMap::new(), changed: BTreeSet::new(), held: 0, limit, limit_bytes }
     }
 
     pub fn all(&self) -> &[Lookup] {
         &self.all
+    }
+
+    /// The lookups that are new or have changed since the last call, with their positions in [`Self::all`].
+    pub fn take_changed(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter_map(|index| Some((index, self.all.get(index)?)))
     }
 
     pub(super) fn asked(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost) {
@@ -174,6 +182,7 @@ impl Lookups {
         if let Some(lookup) = self.all.get_mut(index) {
             let before = if known.is_some() { lookup.memory() } else { 0 };
             change(lookup);
+            self.changed.insert(index);
             self.held = self.held + lookup.memory() - before;
         }
     }

@@ -61,14 +61,26 @@ fn one_direction_has_too_many_bytes() {
 }
 
 #[test]
-fn too_many_flows_are_known() {
+fn evicts_the_oldest_flows_beyond_the_limit() {
     let mut names = small();
     (0..40).for_each(|port| names.observe(&sent(flow(UDP, port, 7, 9), b"x")));
-    assert_eq!(names.flows().count(), 16);
-    assert_eq!(names.lost().flows, 24);
+    assert_eq!((names.flows().count(), names.lost().flows), (16, 24));
     let known: Vec<u16> = (0..40).filter(|port| names.flow(&flow(UDP, *port, 7, 9)).is_some()).collect();
-    let expected: Vec<u16> = (0..7).chain(31..40).collect();
-    assert_eq!(known, expected, "the first stay, as in the table of what was counted, and those that are being read");
+    assert_eq!(known, (24..40).collect::<Vec<u16>>());
+    assert_eq!(names.take(&flow(UDP, 23, 7, 9)), None, "evicted");
+    assert_eq!(names.take(&flow(UDP, 39, 7, 9)), Some(FlowFacts::default()));
+    names.observe(&sent(flow(UDP, 40, 7, 9), b"x"));
+    assert_eq!((names.flows().count(), names.lost().flows), (16, 24), "taking a flow makes room for another");
+}
+
+#[test]
+fn evicts_flows_that_are_being_read_last() {
+    let mut names = small();
+    begin(&mut names, 1, 50);
+    let query = DnsBuilder::query(1, "app.example", 1).bytes();
+    (100..140).for_each(|port| names.observe(&sent(flow(UDP, port, 7, 53), &query)));
+    assert!(names.flow(&flow(TCP, 1, 7, 443)).is_some(), "older than all others, but it waits for more bytes");
+    assert!(names.flow(&flow(UDP, 124, 7, 53)).is_none() && names.flow(&flow(UDP, 125, 7, 53)).is_some());
 }
 
 #[test]

@@ -198,3 +198,21 @@ fn looked_up_and_not_used_used_and_not_looked_up() {
     assert_eq!(usage.unused.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["unused.example"]);
     assert_eq!(usage.never_looked_up, [v4(9), v4(10)], "one of them only later");
 }
+
+#[test]
+fn returns_each_changed_lookup_once() {
+    let mut names = names();
+    let changed = |names: &mut Names| -> Vec<(usize, String, u64)> {
+        let changed = names.changed_lookups();
+        changed.map(|(index, lookup)| (index, lookup.question.name.to_string(), lookup.answered)).collect()
+    };
+    let query = |id, name| DnsBuilder::query(id, name, 1).bytes();
+    names.observe(&sent(udp(53, 53), &query(1, "a.example")));
+    names.observe(&sent(udp(53, 53), &query(2, "b.example")));
+    assert_eq!(changed(&mut names), [(0, "a.example".to_owned(), 0), (1, "b.example".to_owned(), 0)]);
+    assert_eq!(changed(&mut names), []);
+    let response = DnsBuilder::response(2, 0, "b.example", 1).answer("b.example", 1, &[203, 0, 113, 9]).bytes();
+    names.observe(&received(udp(53, 53), &response));
+    assert_eq!(changed(&mut names), [(1, "b.example".to_owned(), 1)]);
+    assert_eq!(names.lookups().len(), 2);
+}
