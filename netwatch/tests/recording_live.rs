@@ -27,6 +27,7 @@ fn no_names() -> Names {
 fn interim_facts(table: &Table) -> Facts {
     let mut facts = Facts { complete: false, interface_counters: None, ..facts(table, &["curl"]) };
     facts.run.exit = None;
+    facts.processes = processes::processes();
     facts
 }
 
@@ -94,16 +95,34 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
     let read = read_file(&path).unwrap();
     assert_eq!(read.complete, Completeness::Incomplete { until_ns, waiting_flows: 3 });
     assert_eq!(read.series.steps, [step(0), step(15)]);
-    let mut expected = Report::new(interim_facts(&table), &table, &names, &users_of(&table));
+    let expected = interim_report(interim_facts(&table), &users_of(&table), &table, &names, &read.report);
+    assert_eq!(read.report, expected);
+}
+
+/// The report of an incomplete recording of two seconds, in which three flows wait: what `read` has to be.
+fn interim_report(facts: Facts, users: &Users, table: &Table, names: &Names, read: &Report) -> Report {
+    let mut expected = Report::new(facts, table, names, users);
     expected.run.duration_ns = 2_000_000_000;
     // docs/recording.md: what only the whole of DNS tells is not kept while the run goes on.
     (expected.naming.unused, expected.naming.never_looked_up) = Default::default();
-    for (read, expected) in read.report.endpoints.iter().zip(&mut expected.endpoints) {
+    for (read, expected) in read.endpoints.iter().zip(&mut expected.endpoints) {
         expected.names.retain(|name| read.names.contains(name));
     }
     let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, and the run went on; \
                 3 flows had changed and were not written";
     expected.notes.push(note.into());
+    expected
+}
+
+/// The file holds [`download`] with its processes, written before schema 2.
+#[test]
+fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
+    let asset = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/schema-1-incomplete.netwatch");
+    let read = read_file(&asset).unwrap();
+    let (table, names) = (download(), names::heard());
+    let processes = processes::processes();
+    let facts = Facts { processes, attempts: processes::attempts(), ..interim_facts(&table) };
+    let expected = interim_report(facts, &processes::users(&table), &table, &names, &read.report);
     assert_eq!(read.report, expected);
 }
 

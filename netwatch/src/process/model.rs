@@ -8,9 +8,15 @@ use crate::flow::FlowKey;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId(pub u32);
 
-/// One program in one process: after an exec there is another with the same pid.
+/// Number of a process in its session, in order of first appearance. It stays the same until the session ends, unlike
+/// [`ProcessId`], which depends on the processes that a report lists.
+pub type ProcessNumber = u32;
+
+/// One program in one process: an exec starts another one with the same pid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
+    /// Its number in the session. A report lists processes in this order, without those that did nothing.
+    pub number: ProcessNumber,
     /// Its number in the host's PID namespace.
     pub pid: u32,
     /// Its start, nanoseconds since the Unix epoch: with `pid` it is the only one.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::cell::{Binder, Count, Cursor, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
-    Amount, Counters, Difference, Direction, End, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey, IcmpError,
-    ObservationPoint, PerDirection, Protocol, Remote, RoundTrips, State, TcpFacts,
+    Amount, Counters, Difference, Direction, End, EndReason, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey,
+    IcmpError, ObservationPoint, PerDirection, Protocol, Remote, RoundTrips, State, TcpFacts,
 };
 use crate::name::{Hidden, Named, ResponseTimes, Source};
-use crate::process::{Evidence, Process, ProcessId, User};
+use crate::process::Evidence;
 use crate::report::{EndedBy, EndedEarly, Exit, Share, Shown, Spoken, Step, Tls};
 use crate::wire::dns::{Question, RecordType};
 use crate::wire::{Application, Name};
@@ -46,16 +46,6 @@ columns!(TcpFacts {
     zero_windows: PerDirection<Count>,
     round_trips: RoundTrips,
 });
-columns!(Flow {
-    key: FlowKey,
-    counters: PerDirection<Counters>,
-    first_seen_ns: u64,
-    last_seen_ns: u64,
-    opened_by: Direction,
-    connections: Count,
-    tcp: Option<TcpFacts>,
-    icmp_error: Option<IcmpError>,
-});
 columns!(EndpointKey { remote: Remote, protocol: Protocol, port: u16, direction: Direction, fragment: bool });
 columns!(Failed { refused: Count, unanswered: Count, unanswered_tries: Count, reset: Count, unreachable: Count });
 columns!(Endpoint {
@@ -73,18 +63,6 @@ columns!(Tls { offered_version: String, alpn: Vec<String>, ja4: Option<String>, 
 columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: TimeSum });
 columns!(Question { name: Name, kind: RecordType });
 columns!(Share { flows: Count, wire_bytes: Count });
-columns!(User { process: ProcessId, evidence: Evidence, is_maker: bool });
-columns!(Process {
-    pid: u32,
-    start_ns: u64,
-    ppid: u32,
-    parent: Option<ProcessId>,
-    comm: String,
-    exe: Option<String>,
-    cmdline: Option<Vec<String>>,
-    cmdline_cut: bool,
-    uid: Option<u32>,
-});
 columns!(EndedEarly { offset: u64, cause: String });
 columns!(Step { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: Count, active: Count });
 
@@ -99,6 +77,49 @@ impl<T: Take> Take for PerDirection<T> {
     const WIDTH: usize = 2 * T::WIDTH;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
         Ok(Self { egress: row.take()?, ingress: row.take()? })
+    }
+}
+
+/// The end reason is derived from the TCP flags: the column is for readers of the file.
+impl Put for Flow {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.key.put(row)?;
+        0_u32.put(row)?;
+        self.counters.put(row)?;
+        [self.first_seen_ns, self.last_seen_ns].iter().try_for_each(|time| time.put(row))?;
+        self.opened_by.put(row)?;
+        self.connections.put(row)?;
+        self.tcp.put(row)?;
+        self.icmp_error.put(row)?;
+        self.end_reason().map(ipfix_reason).put(row)
+    }
+}
+
+impl Take for Flow {
+    const WIDTH: usize = FlowKey::WIDTH + 2 * Counters::WIDTH + TcpFacts::WIDTH + IcmpError::WIDTH + 6;
+
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        let key = row.take()?;
+        let _epoch: u32 = row.take()?;
+        let flow = Self {
+            key,
+            counters: row.take()?,
+            first_seen_ns: row.take()?,
+            last_seen_ns: row.take()?,
+            opened_by: row.take()?,
+            connections: row.take::<Count>()?.into(),
+            tcp: row.take()?,
+            icmp_error: row.take()?,
+        };
+        let _end_reason: Option<u8> = row.take()?;
+        Ok(flow)
+    }
+}
+
+/// The number of an end reason in IPFIX (RFC 5102, 5.11.3).
+fn ipfix_reason(reason: EndReason) -> u8 {
+    match reason {
+        EndReason::EndOfFlow => 3,
     }
 }
 
@@ -119,7 +140,7 @@ macro_rules! numbers {
         }
     )*};
 }
-numbers!(Protocol(u8), ProcessId(u32), RecordType(u16));
+numbers!(Protocol(u8), RecordType(u16));
 
 impl Put for Name {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {

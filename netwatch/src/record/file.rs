@@ -229,6 +229,8 @@ mod tests {
         db.execute("INSERT INTO recording VALUES ('running', 1, 0)", ()).expect("written");
         db.execute("INSERT INTO note VALUES (0, 'a note')", ()).expect("written");
         create::finish(&db).expect("finished");
+        drop(db);
+        as_version(&path, 1);
         path
     }
 

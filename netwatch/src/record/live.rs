@@ -7,6 +7,7 @@ use rusqlite::{Connection, Result};
 
 use super::batch::{Batch, Rest, Steps};
 use super::cell::{Count, Cursor, Wrong};
+use super::processes::{self, ProcessIds, ProcessNumbers};
 use super::read::{self, Losses};
 use super::remainder;
 use super::table::{Rows, clear, read};
@@ -36,8 +37,9 @@ impl Numbers {
 /// Writes a batch, all or nothing.
 pub(super) fn write(db: &mut Connection, batch: &Batch, numbers: &mut Numbers) -> Result<()> {
     let transaction = db.transaction()?;
-    let mut flows = Flows::new(&transaction);
+    let mut flows = Flows::new(&transaction, ProcessNumbers::default());
     for known in &batch.flows {
+        // Users are in the rest.
         flows.put(numbers.of(&known.flow.key), known)?;
     }
     drop(flows);
@@ -71,6 +73,7 @@ fn write_rest(db: &Connection, rest: &Rest, numbers: &Numbers) -> Result<()> {
     ];
     REPLACED.iter().try_for_each(|table| clear(db, table))?;
     let facts = &rest.facts;
+    let process_numbers = ProcessNumbers::new(&facts.processes.list);
     write::run(db, &facts.run, &facts.interface, &facts.dns, facts.complete, &facts.processes.attribution)?;
     write::totals(db, &rest.totals, &rest.folded, &rest.loopback)?;
     remainder::write(db, &rest.remainders)?;
@@ -84,11 +87,11 @@ fn write_rest(db: &Connection, rest: &Rest, numbers: &Numbers) -> Result<()> {
     for (flow, users) in rest.users.iter() {
         // One that waits has its users with the rest after it.
         let Some(number) = numbers.known(flow) else { continue };
-        write::users(&mut rows, number, users)?;
+        processes::write_users(&mut rows, number, users, process_numbers)?;
     }
     write::lookups(db, &rest.lookups)?;
-    write::processes(db, &facts.processes)?;
-    write::attempts(db, &facts.attempts)?;
+    processes::write(db, &facts.processes)?;
+    write::attempts(db, &facts.attempts, process_numbers)?;
     write::notes(db, &facts.notes)
 }
 
@@ -96,10 +99,11 @@ fn write_rest(db: &Connection, rest: &Rest, numbers: &Numbers) -> Result<()> {
 pub(super) fn report(db: &Connection) -> std::result::Result<Report, Wrong> {
     let head = read::head(db)?;
     let lost = Losses::read(db)?;
-    let (mut flows, loopback) = read::flows(db)?;
+    let processes = processes::take(db, head.attribution, lost.processes())?;
+    let ids = ProcessIds::new(&processes.list);
+    let (mut flows, loopback) = read::flows(db, &ids)?;
     flows.extend(loopback);
     let folded = read::totals(db)?.remove("folded").unwrap_or_default();
-    let processes = read::processes(db, head.attribution, lost.processes())?;
     Ok(Report::of_parts(Parts {
         facts: Facts {
             run: head.run,
@@ -109,7 +113,7 @@ pub(super) fn report(db: &Connection) -> std::result::Result<Report, Wrong> {
             complete: false,
             lost: lost.counts(),
             processes,
-            attempts: read::attempts(db)?,
+            attempts: read::attempts(db, &ids)?,
             notes: read::notes(db)?,
             replay: None,
         },

@@ -8,6 +8,7 @@ mod create;
 mod fault;
 mod file;
 mod live;
+mod processes;
 mod read;
 mod recorder;
 mod regular;

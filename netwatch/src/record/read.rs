@@ -6,13 +6,14 @@ use rusqlite::Connection;
 
 use super::cell::{Count, Cursor, Wrong};
 use super::cells::{hidden_of, take_exit};
+use super::processes::{self, ProcessIds};
 use super::remainder;
-use super::table::{Parts, read, read_first, read_one, read_parts};
+use super::table::{read, read_first, read_one, read_parts};
 use crate::flow::{
     Amount, Balance, Counters, Difference, Flow, Folded, Lost, ObservationPoint, PerDirection, RemainderKind,
 };
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, Attribution, Cause, Processes, Target, UnixPeer};
+use crate::process::{self, Attempt, Attribution, Cause, Target};
 use crate::report::{
     Dns, FlowNaming, Interface, KnownEndpoint, KnownFlow, Loopback, Naming, Replay, Report, Run, Series,
 };
@@ -21,14 +22,18 @@ use crate::wire::dns::Rcode;
 
 type Result<T> = std::result::Result<T, Wrong>;
 
+/// Names by the number of the flow or endpoint that has them.
+type NamesByRow = HashMap<u64, Vec<name::Named>>;
+
 /// A whole report, as it was written.
 pub(super) fn report(db: &Connection) -> Result<Report> {
     let head = head(db)?;
     let totals = totals(db)?;
     let total = |part: &str| totals.get(part).copied().ok_or_else(|| Wrong::Value(format!("total lacks {part}")));
     let lost = Losses::read(db)?;
-    let (flows, loopback) = flows(db)?;
-    let processes = processes(db, head.attribution, lost.processes())?;
+    let processes = processes::take(db, head.attribution, lost.processes())?;
+    let ids = ProcessIds::new(&processes.list);
+    let (flows, loopback) = flows(db, &ids)?;
     Ok(Report {
         run: head.run,
         interface: head.interface,
@@ -39,12 +44,12 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
         remainders: remainder::take(db)?,
         lost: lost.counts(),
         folded: folded(db, total("folded")?)?,
-        endpoints: endpoints(db)?,
+        endpoints: endpoints(db, &ids)?,
         flows,
         loopback: Loopback { totals: total("loopback")?, flows: loopback },
         naming: naming(db, lost.names())?,
         processes,
-        attempts: attempts(db)?,
+        attempts: attempts(db, &ids)?,
         notes: notes(db)?,
         replay: replayed(db)?,
     })
@@ -232,35 +237,36 @@ impl Losses {
 }
 
 /// Flows of the link and of the loopback, by their numbers.
-pub(super) fn flows(db: &Connection) -> Result<(Vec<KnownFlow>, Vec<KnownFlow>)> {
-    let (mut names, mut users) = (read_parts(db, "flow_name")?, read_parts(db, "flow_user")?);
+pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<KnownFlow>, Vec<KnownFlow>)> {
+    let (mut names, mut users) = (read_parts(db, "flow_name")?, processes::take_users(db, ids)?);
     let all = read(db, "flow", "number", |row| {
         let number: u64 = row.take()?;
         let flow: Flow = row.take()?;
         let naming = naming_of(row, number, &mut names)?;
         let naming = (naming != FlowNaming::default()).then(|| Box::new(naming));
-        Ok(KnownFlow { flow, naming, users: users.of(number) })
+        Ok(KnownFlow { flow, naming, users: users.remove(&number).unwrap_or_default() })
     })?;
     Ok(all.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link))
 }
 
-fn naming_of(row: &mut Cursor<'_>, number: u64, names: &mut Parts<name::Named>) -> Result<FlowNaming> {
+fn naming_of(row: &mut Cursor<'_>, number: u64, names: &mut NamesByRow) -> Result<FlowNaming> {
     let (shown, spoken) = (row.take()?, row.take()?);
     let hidden: Option<Vec<String>> = row.take()?;
     let hidden = hidden.unwrap_or_default().iter().map(|name| hidden_of(name)).collect::<Result<_>>()?;
-    Ok(FlowNaming { shown, spoken, hidden, tls: row.take()?, names: names.of(number) })
+    Ok(FlowNaming { shown, spoken, hidden, tls: row.take()?, names: names.remove(&number).unwrap_or_default() })
 }
 
-fn endpoints(db: &Connection) -> Result<Vec<KnownEndpoint>> {
-    let (mut names, mut processes) = (read_parts(db, "endpoint_name")?, read_parts(db, "endpoint_process")?);
+fn endpoints(db: &Connection, ids: &ProcessIds) -> Result<Vec<KnownEndpoint>> {
+    let mut names: NamesByRow = read_parts(db, "endpoint_name")?;
+    let mut processes = processes::take_of_endpoints(db, ids)?;
     read(db, "endpoint", "number", |row| {
         let number: u64 = row.take()?;
         Ok(KnownEndpoint {
             endpoint: row.take()?,
             shown: row.take()?,
             spoken: row.take()?,
-            names: names.of(number),
-            processes: processes.of(number),
+            names: names.remove(&number).unwrap_or_default(),
+            processes: processes.remove(&number).unwrap_or_default(),
         })
     })
 }
@@ -314,24 +320,8 @@ fn naming(db: &Connection, lost: name::Lost) -> Result<Naming> {
     })
 }
 
-/// Processes and unix sockets; what was lost stands elsewhere.
-pub(super) fn processes(db: &Connection, attribution: Attribution, lost: process::Lost) -> Result<Processes> {
-    let list = read(db, "process", "number", |row| {
-        let _number: u64 = row.take()?;
-        row.take()
-    })?;
-    let unix = read(db, "unix_socket", "position", |row| {
-        let _position: u64 = row.take()?;
-        let path = row.take()?;
-        let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
-        let processes = row.take::<Vec<u32>>()?.into_iter().map(process::ProcessId).collect();
-        Ok(UnixPeer { path, connections, failed, missing: 0, processes })
-    })?;
-    Ok(Processes { attribution, list, unix, lost })
-}
-
 /// Attempts that came to nothing.
-pub(super) fn attempts(db: &Connection) -> Result<Vec<Attempt>> {
+pub(super) fn attempts(db: &Connection, ids: &ProcessIds) -> Result<Vec<Attempt>> {
     read(db, "attempt", "position", |row| {
         let _position: u64 = row.take()?;
         Ok(Attempt {
@@ -342,7 +332,7 @@ pub(super) fn attempts(db: &Connection) -> Result<Vec<Attempt>> {
             target: target(row)?,
             protocol: row.take()?,
             cause: cause(row)?,
-            process: row.take()?,
+            process: row.take::<Option<_>>()?.and_then(|number| ids.of(number)),
         })
     })
 }

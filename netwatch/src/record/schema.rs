@@ -11,11 +11,11 @@ use super::regular;
 use crate::error::Result;
 
 /// Raised when tables change. Files of every version up to this one can be read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-/// What makes a file of version `n` one of `n + 1`, at place `n - 1`: SQL that is run on a copy, because reading changes no file. There is one for
-/// each version but the newest, or this does not compile. `schema.sql` is always the newest.
-pub(super) const STEPS: [&str; VERSION as usize - 1] = [];
+/// Upgrades a recording of version `n` to version `n + 1`, at index `n - 1`: SQL that runs on a copy, because reading changes no file. The type
+/// requires one for each version but the newest. `schema.sql` always holds the newest.
+pub(super) const STEPS: [&str; VERSION as usize - 1] = [include_str!("upgrade_1_to_2.sql")];
 
 /// `nwat`: what SQLite keeps in the header for `file` and others to tell whose data base it is.
 pub(super) const APPLICATION_ID: u32 = 0x6e77_6174;

@@ -1,5 +1,6 @@
--- Version 1 of a netwatch recording. docs/recording.md describes it; tables are read and written by position, so a new column goes to the end of
--- its table, raises the version, and comes with a step in schema.rs that gives it to older files. Times are nanoseconds since the Unix epoch, lengths of time nanoseconds, counts plain integers.
+-- Schema 2 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the Unix epoch, durations are nanoseconds,
+-- counts are plain integers. Tables are read and written by column position. A change of a table raises the version and comes with an
+-- upgrade step in schema.rs.
 
 CREATE TABLE recording (
     state           TEXT NOT NULL,
@@ -112,6 +113,7 @@ CREATE TABLE flow (
     local_port                   INTEGER NOT NULL,
     remote                       TEXT NOT NULL,
     remote_port                  INTEGER NOT NULL,
+    epoch                        INTEGER NOT NULL,
     egress_skbs                  INTEGER NOT NULL,
     egress_packets               INTEGER NOT NULL,
     egress_bytes                 INTEGER NOT NULL,
@@ -144,6 +146,7 @@ CREATE TABLE flow (
     round_trips_min_ns           INTEGER,
     icmp_error_type              INTEGER,
     icmp_error_code              INTEGER,
+    end_reason                   INTEGER,
     name                         TEXT,
     name_source                  TEXT,
     application                  TEXT,

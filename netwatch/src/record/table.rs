@@ -1,5 +1,7 @@
 //! Whole tables: rows in, rows out.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, Row, Statement};
 
 use super::cell::{Binder, Cursor, Put, Sums, Take, Wrong};
@@ -92,32 +94,16 @@ pub(super) fn read_first<T>(
 }
 
 /// Rows of a table whose first column is the number of what they belong to and the second their position, by that number.
-pub(super) fn read_parts<T: Take>(connection: &Connection, table: &str) -> Result<Parts<T>, Wrong> {
+pub(super) fn read_parts<T: Take>(connection: &Connection, table: &str) -> Result<HashMap<u64, Vec<T>>, Wrong> {
     let rows = read(connection, table, "1, 2", |row| {
         let (owner, _position): (u64, u64) = (row.take()?, row.take()?);
         Ok((owner, row.take::<T>()?))
     })?;
-    let mut parts = Parts::default();
+    let mut parts: HashMap<u64, Vec<T>> = HashMap::new();
     for (owner, part) in rows {
-        parts.0.entry(owner).or_default().push(part);
+        parts.entry(owner).or_default().push(part);
     }
     Ok(parts)
-}
-
-/// What belongs to each row of another table.
-pub(super) struct Parts<T>(std::collections::HashMap<u64, Vec<T>>);
-
-impl<T> Parts<T> {
-    /// What belongs to this one.
-    pub fn of(&mut self, owner: u64) -> Vec<T> {
-        self.0.remove(&owner).unwrap_or_default()
-    }
-}
-
-impl<T> Default for Parts<T> {
-    fn default() -> Self {
-        Self(std::collections::HashMap::new())
-    }
 }
 
 fn in_table(table: &str, wrong: Wrong) -> Wrong {

@@ -5,11 +5,12 @@ use rusqlite::Connection;
 use super::cell::{Binder, Cursor, Put, Take, Wrong, text, words};
 use super::cells::hidden_names;
 use super::create;
+use super::processes::{self, ProcessNumbers};
 use super::remainder;
 use super::table::{Rows, clear, put, read_first};
 use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, Attribution, Cause, Processes, Target, User};
+use crate::process::{self, Attempt, Attribution, Cause, Target};
 use crate::report::{Dns, Interface, KnownEndpoint, KnownFlow, Naming, Replay, Report, Run, Series};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
@@ -81,15 +82,16 @@ pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<(
     balance(db, &report.balance)?;
     remainder::write(db, &report.remainders)?;
     lost(db, &report.lost, &report.naming.lost, &report.processes.lost)?;
-    let mut flows = Flows::new(db);
+    let numbers = ProcessNumbers::new(&report.processes.list);
+    let mut flows = Flows::new(db, numbers);
     for (number, known) in (0..).zip(report.flows.iter().chain(&report.loopback.flows)) {
         flows.put(number, known)?;
     }
-    endpoints(db, &report.endpoints)?;
+    endpoints(db, &report.endpoints, numbers)?;
     lookups(db, &report.naming.lookups)?;
     naming(db, &report.naming)?;
-    processes(db, &report.processes)?;
-    attempts(db, &report.attempts)?;
+    processes::write(db, &report.processes)?;
+    attempts(db, &report.attempts, numbers)?;
     notes(db, &report.notes)?;
     let mut steps = Rows::of(db, "step");
     series.steps.iter().try_for_each(|step| steps.put(&[step]))
@@ -228,11 +230,13 @@ pub(super) struct Flows<'c> {
     flow: Rows<'c>,
     name: Rows<'c>,
     user: Rows<'c>,
+    numbers: ProcessNumbers<'c>,
 }
 
 impl<'c> Flows<'c> {
-    pub fn new(db: &'c Connection) -> Self {
-        Self { flow: Rows::of(db, "flow"), name: Rows::of(db, "flow_name"), user: Rows::of(db, "flow_user") }
+    pub fn new(db: &'c Connection, numbers: ProcessNumbers<'c>) -> Self {
+        let [flow, name, user] = ["flow", "flow_name", "flow_user"].map(|table| Rows::of(db, table));
+        Self { flow, name, user, numbers }
     }
 
     /// A flow under its number, in place of what was there.
@@ -246,13 +250,8 @@ impl<'c> Flows<'c> {
         for (position, named) in (0_u64..).zip(&naming.names) {
             self.name.put(&[&number, &position, named])?;
         }
-        users(&mut self.user, number, &known.users)
+        processes::write_users(&mut self.user, number, &known.users, self.numbers)
     }
-}
-
-/// Who used a flow, the surest first.
-pub(super) fn users(rows: &mut Rows<'_>, flow: u64, users: &[User]) -> Result<()> {
-    (0_u64..).zip(users).try_for_each(|(position, user)| rows.put(&[&flow, &position, user]))
 }
 
 /// A list of words as JSON.
@@ -264,7 +263,7 @@ impl Put for TextList {
     }
 }
 
-fn endpoints(db: &Connection, endpoints: &[KnownEndpoint]) -> Result<()> {
+fn endpoints(db: &Connection, endpoints: &[KnownEndpoint], numbers: ProcessNumbers<'_>) -> Result<()> {
     let mut rows = Rows::of(db, "endpoint");
     let mut names = Rows::of(db, "endpoint_name");
     let mut processes = Rows::of(db, "endpoint_process");
@@ -273,8 +272,8 @@ fn endpoints(db: &Connection, endpoints: &[KnownEndpoint]) -> Result<()> {
         for (position, named) in (0_u64..).zip(&known.names) {
             names.put(&[&number, &position, named])?;
         }
-        for (position, process) in (0_u64..).zip(&known.processes) {
-            processes.put(&[&number, &position, process])?;
+        for (position, process) in (0_u64..).zip(known.processes.iter().filter_map(|process| numbers.of(*process))) {
+            processes.put(&[&number, &position, &process])?;
         }
     }
     Ok(())
@@ -316,22 +315,8 @@ fn naming(db: &Connection, naming: &Naming) -> Result<()> {
     Ok(())
 }
 
-/// Processes and unix sockets, in place of those that were there.
-pub(super) fn processes(db: &Connection, processes: &Processes) -> Result<()> {
-    let mut rows = Rows::of(db, "process");
-    for (number, process) in (0_u64..).zip(&processes.list) {
-        rows.put(&[&number, process])?;
-    }
-    let mut rows = Rows::of(db, "unix_socket");
-    for (position, peer) in (0_u64..).zip(&processes.unix) {
-        let users: Vec<u32> = peer.processes.iter().map(|process| process.0).collect();
-        rows.put(&[&position, &peer.path, &peer.connections, &peer.failed, &users])?;
-    }
-    Ok(())
-}
-
 /// Attempts that came to nothing.
-pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
+pub(super) fn attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessNumbers<'_>) -> Result<()> {
     let mut rows = Rows::of(db, "attempt");
     for (position, attempt) in (0_u64..).zip(attempts) {
         let (kind, target, target_type) = match &attempt.target {
@@ -362,7 +347,7 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt]) -> Result<()> {
             &icmp,
             &errno,
             &dns,
-            &attempt.process,
+            &attempt.process.and_then(|process| numbers.of(process)),
         ])?;
     }
     Ok(())

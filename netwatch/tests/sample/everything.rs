@@ -96,6 +96,7 @@ fn lookups() -> Vec<Lookup> {
 
 fn processes() -> Processes {
     let process = |pid, parent| Process {
+        number: pid - 42,
         pid,
         start_ns: START_NS,
         ppid: 1,

@@ -15,6 +15,7 @@ const HELPER: ProcessId = ProcessId(2);
 pub fn processes() -> Processes {
     let words = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect());
     let shell = Process {
+        number: 0,
         pid: 4242,
         start_ns: START_NS,
         ppid: 4241,
@@ -26,6 +27,7 @@ pub fn processes() -> Processes {
         uid: Some(1000),
     };
     let curl = Process {
+        number: 1,
         pid: 4243,
         start_ns: START_NS + 1_000_000,
         ppid: 4242,
@@ -36,7 +38,15 @@ pub fn processes() -> Processes {
         cmdline_cut: true,
         uid: Some(1000),
     };
-    let helper = Process { pid: 4244, comm: "helper".to_owned(), exe: None, cmdline: None, uid: None, ..curl.clone() };
+    let helper = Process {
+        number: 2,
+        pid: 4244,
+        comm: "helper".to_owned(),
+        exe: None,
+        cmdline: None,
+        uid: None,
+        ..curl.clone()
+    };
     let peer = UnixPeer {
         path: "/run/docker.sock".to_owned(),
         connections: 3,

@@ -51,7 +51,8 @@ pub fn build() -> (Report, Series) {
 }
 
 fn processes() -> Processes {
-    let process = |pid, parent: Option<u32>, comm: &str, cmdline: &[&str]| Process {
+    let process = |number, pid, parent: Option<u32>, comm: &str, cmdline: &[&str]| Process {
+        number,
         pid,
         start_ns: START_NS + u64::from(pid % 100) * 1_000_000,
         ppid: 4242,
@@ -65,10 +66,16 @@ fn processes() -> Processes {
     Processes {
         attribution: Attribution::On,
         list: vec![
-            process(4242, None, "cargo", &["cargo", "build", "--locked", "--features", "net io"]),
-            process(4243, Some(0), "git", &["git", "fetch", "--depth=1"]),
-            process(4250, Some(1), "git-remote-http", &["git-remote-https", "origin", "https://git.example/net.git"]),
-            process(4260, Some(0), "build-script-bu", &["target/debug/build/net/build-script-build"]),
+            process(0, 4242, None, "cargo", &["cargo", "build", "--locked", "--features", "net io"]),
+            process(1, 4243, Some(0), "git", &["git", "fetch", "--depth=1"]),
+            process(
+                2,
+                4250,
+                Some(1),
+                "git-remote-http",
+                &["git-remote-https", "origin", "https://git.example/net.git"],
+            ),
+            process(3, 4260, Some(0), "build-script-bu", &["target/debug/build/net/build-script-build"]),
         ],
         unix: vec![UnixPeer {
             path: "/run/docker.sock".to_owned(),

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::table::Number;
 use crate::flow::Protocol;
-use crate::process::{Cause, Target};
+use crate::process::{Cause, ProcessNumber, Target};
 
 /// Who tried what, and why it failed.
-pub(super) type Key = (Target, Option<Protocol>, Cause, Option<Number>);
+pub(super) type Key = (Target, Option<Protocol>, Cause, Option<ProcessNumber>);
 
 /// How often, and when.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +36,7 @@ impl Failures {
         target: Target,
         protocol: Option<Protocol>,
         cause: Cause,
-        process: Option<Number>,
+        process: Option<ProcessNumber>,
     ) {
         let times = Times { first_ns: time_ns, last_ns: time_ns, count: 1 };
         self.add_all(times, target, protocol, cause, process);
@@ -50,7 +49,7 @@ impl Failures {
         target: Target,
         protocol: Option<Protocol>,
         cause: Cause,
-        process: Option<Number>,
+        process: Option<ProcessNumber>,
     ) {
         let mut key = (target, protocol, cause, process);
         if !self.has_room(&key, self.max - self.max / 4) {
@@ -72,7 +71,7 @@ impl Failures {
     }
 
     /// All processes that tried.
-    pub(super) fn processes(&self) -> impl Iterator<Item = Number> {
+    pub(super) fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
         self.sums.keys().filter_map(|(.., process)| *process)
     }
 

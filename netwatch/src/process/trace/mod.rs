@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use result::{Flow, Result, Silence};
 
-use super::{Call, CallName, CallTarget, Cause, Event, Image, Lost, Origin, Socket, Step, Target, What};
+use super::{Call, CallName, CallTarget, Cause, Event, Image, Lost, Origin, ProcessNumber, Socket, Step, Target, What};
 use crate::flow::{FlowKey, Protocol};
 use failed::Failures;
 use last::{Last, LastSteps};
 use sockets::Sockets;
-use table::{Number, Table};
+use table::Table;
 
 /// How much is kept at the same time; what is beyond is counted in [`Lost::beyond`].
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +96,7 @@ struct Peer {
     connections: u64,
     failed: u64,
     missing: u64,
-    processes: BTreeSet<Number>,
+    processes: BTreeSet<ProcessNumber>,
 }
 
 impl Trace {
@@ -180,7 +180,7 @@ impl Trace {
     }
 
     /// A unix socket, to which this process goes too.
-    fn peer(&mut self, path: &str, process: Number) -> Option<&mut Peer> {
+    fn peer(&mut self, path: &str, process: ProcessNumber) -> Option<&mut Peer> {
         if self.unix.len() >= self.bounds.unix && !self.unix.contains_key(path) {
             self.beyond += 1;
             return None;

@@ -1,15 +1,13 @@
 //! What a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Trace;
-use super::sockets::{ByEnds, Known, Span};
-use super::table::Number;
+use super::sockets::{Known, Span};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
-    Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
+    Attempt, Attribution, Cause, Evidence, Process, ProcessId, ProcessNumber, Processes, Target, UnixPeer, User, Users,
 };
 
 /// A flow that is to be attributed.
@@ -48,16 +46,14 @@ pub struct Result {
 }
 
 /// Who used a flow, before processes have their places in the report.
-type Seen = Vec<(Number, Evidence, bool)>;
+type Seen = Vec<(ProcessNumber, Evidence, bool)>;
 
 impl Trace {
     /// Puts it together. `command` is the number of the command's process, which must be one of those that use what nobody else is
     /// known to.
     pub fn result(&self, command: Option<u32>, flows: impl Iterator<Item = Flow>, silence: Silence) -> Result {
         let root = self.root(command);
-        // Made when a flow asks for it, which few do.
-        let by_ends = OnceCell::new();
-        let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of(&flow, root, &by_ends))).collect();
+        let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of_flow(&flow, || root))).collect();
         let unexplained = unexplained(&seen);
         let mut failures = self.failed_calls(&unexplained, silence);
         failures.extend(self.connections_without_a_packet(&unexplained, silence));
@@ -71,7 +67,7 @@ impl Trace {
         });
         let attempts = attempts.collect();
         let to_users = |seen: &Seen| {
-            let user = |&(number, evidence, is_maker): &(Number, Evidence, bool)| {
+            let user = |&(number, evidence, is_maker): &(ProcessNumber, Evidence, bool)| {
                 Some(User { process: *places.get(&number)?, evidence, is_maker })
             };
             seen.iter().filter_map(user).collect::<Vec<_>>()
@@ -82,13 +78,21 @@ impl Trace {
     }
 
     /// The first program of the command's process that it ran by itself; without one, the first that was seen.
-    fn root(&self, command: Option<u32>) -> Option<Number> {
+    fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
         let entries = self.processes.entries();
         let of_command = entries.iter().find(|(_, entry)| Some(entry.pid) == command);
         of_command.or(entries.iter().next()).map(|(number, _)| *number)
     }
 
-    fn users_of<'s>(&'s self, flow: &Flow, root: Option<Number>, by_ends: &OnceCell<ByEnds<'s>>) -> Seen {
+    /// The processes that used a flow, the surest first: each with the evidence, and whether it made the socket and
+    /// another process may have used it. `command` is the process ID of the command, as for [`Trace::result`].
+    ///
+    /// Costs a few hash look-ups, however many sockets there are.
+    pub fn users_of(&self, command: Option<u32>, flow: &Flow) -> Vec<(ProcessNumber, Evidence, bool)> {
+        self.users_of_flow(flow, || self.root(command))
+    }
+
+    fn users_of_flow(&self, flow: &Flow, root: impl FnOnce() -> Option<ProcessNumber>) -> Seen {
         let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
         if !by_socket.is_empty() {
             return by_socket;
@@ -98,11 +102,9 @@ impl Trace {
         // A port of the target's own that something is bound to; on the loopback either end is the target's.
         let is_local = scope == ObservationPoint::Loopback;
         // Where what told of its socket was lost: what the socket itself said of its ends when it was closed.
-        let by_ends = by_ends.get_or_init(|| self.sockets.by_ends());
         let closed = [Some((local, remote)), is_local.then_some((remote, local))].into_iter().flatten();
-        let closed = closed.filter_map(|(local, remote)| by_ends.get(&(protocol, local, remote))).flatten();
-        let closed: Vec<&Known> = closed.copied().filter(|known| known.is_of(span)).collect();
-        let by_tuple = users(&closed, Evidence::Tuple);
+        let closed = closed.flat_map(|(local, remote)| self.sockets.closed_between(protocol, local, remote, span));
+        let by_tuple = users(&closed.collect::<Vec<_>>(), Evidence::Tuple);
         if !by_tuple.is_empty() {
             return by_tuple;
         }
@@ -115,12 +117,17 @@ impl Trace {
         }
         // Whose socket it was may be what was not kept.
         let is_forgotten = ends.into_iter().flatten().any(|end| self.sockets.may_be_forgotten(protocol, end));
-        let root = root.filter(|_| self.processes.beyond + self.sockets.beyond == 0 && !is_forgotten);
+        let is_complete = self.processes.beyond + self.sockets.beyond == 0 && !is_forgotten;
+        let root = if is_complete { root() } else { None };
         root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
     }
 
     /// What came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
-    fn failed_calls(&self, unexplained: &BTreeSet<SocketAddr>, silence: Silence) -> Vec<(Option<Number>, Attempt)> {
+    fn failed_calls(
+        &self,
+        unexplained: &BTreeSet<SocketAddr>,
+        silence: Silence,
+    ) -> Vec<(Option<ProcessNumber>, Attempt)> {
         let attempt = |(key, times): (&super::failed::Key, &super::failed::Times)| {
             let (target, protocol, cause, number) = key.clone();
             let super::failed::Times { first_ns, last_ns, count } = *times;
@@ -141,7 +148,7 @@ impl Trace {
         &self,
         unexplained: &BTreeSet<SocketAddr>,
         silence: Silence,
-    ) -> impl Iterator<Item = (Option<Number>, Attempt)> {
+    ) -> impl Iterator<Item = (Option<ProcessNumber>, Attempt)> {
         let came_to_nothing = self.sockets.all().filter_map(Known::came_to_nothing);
         let surely = came_to_nothing.filter(move |(tried, errno)| {
             errno.is_some() || (silence == Silence::IsFinal && !unexplained.contains(&tried.address))
@@ -162,9 +169,9 @@ impl Trace {
     }
 
     /// The places in the report of these and of all above them, in the order in which they were first seen.
-    fn places(&self, wanted: impl Iterator<Item = Number>) -> BTreeMap<Number, ProcessId> {
+    fn places(&self, wanted: impl Iterator<Item = ProcessNumber>) -> BTreeMap<ProcessNumber, ProcessId> {
         let entries = self.processes.entries();
-        let mut kept: BTreeSet<Number> = BTreeSet::new();
+        let mut kept: BTreeSet<ProcessNumber> = BTreeSet::new();
         for number in wanted {
             let mut next = Some(number);
             while let Some(number) = next.filter(|number| kept.insert(*number)) {
@@ -174,10 +181,11 @@ impl Trace {
         kept.into_iter().zip((0..).map(ProcessId)).collect()
     }
 
-    fn processes(&self, places: &BTreeMap<Number, ProcessId>) -> Processes {
-        let process = |number: &Number| {
+    fn processes(&self, places: &BTreeMap<ProcessNumber, ProcessId>) -> Processes {
+        let process = |number: &ProcessNumber| {
             let entry = &self.processes.entries()[number];
             Process {
+                number: *number,
                 pid: entry.pid,
                 start_ns: entry.start_ns,
                 ppid: entry.ppid,

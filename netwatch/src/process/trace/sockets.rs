@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use super::Reported;
 use super::failed::Times;
 use super::room::Room;
-use super::table::Number;
 use crate::flow::{End, FlowKey, ObservationPoint, Protocol};
-use crate::process::{Closed, Socket, Step};
+use crate::process::{Closed, ProcessNumber, Socket, Step};
 
 /// Processes that are kept of one socket.
 const MAX_USERS: usize = 16;
@@ -16,9 +15,9 @@ const MAX_USERS: usize = 16;
 /// What is known of a socket.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    pub maker: Option<Number>,
+    pub maker: Option<ProcessNumber>,
     /// In the order in which they were first seen.
-    pub users: Vec<Number>,
+    pub users: Vec<ProcessNumber>,
     pub protocol: Option<Protocol>,
     /// Connections that were tried.
     pub tried: Option<Tried>,
@@ -43,9 +42,6 @@ struct WhenClosed {
     ends: Option<(End, End)>,
 }
 
-/// Closed sockets by protocol, their own end and the other one.
-pub(super) type ByEnds<'s> = HashMap<(u8, End, End), Vec<&'s Known>>;
-
 /// From the first packet of a flow to its last.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -63,7 +59,7 @@ pub(super) struct Tried {
     pub last_ns: u64,
     pub count: u64,
     pub address: SocketAddr,
-    pub process: Number,
+    pub process: ProcessNumber,
 }
 
 impl Tried {
@@ -80,13 +76,13 @@ impl Known {
     }
 
     /// All processes that had to do with it.
-    fn processes(&self) -> impl Iterator<Item = Number> {
+    fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
         let tried = self.tried.map(|tried| tried.process);
         self.users.iter().copied().chain(self.maker).chain(tried)
     }
 
     /// False if there are too many already.
-    fn used_by(&mut self, process: Number) -> bool {
+    fn used_by(&mut self, process: ProcessNumber) -> bool {
         let is_known = self.users.contains(&process);
         if !is_known && self.users.len() < MAX_USERS {
             self.users.push(process);
@@ -111,6 +107,8 @@ pub(super) struct Sockets {
     known: HashMap<u64, Known>,
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
+    /// Closed sockets by protocol, their own end and the other one.
+    closed: HashMap<(u8, End, End), Vec<u64>>,
     /// Protocols and ports that sockets were bound to of which nothing is kept any more.
     forgotten: HashSet<(u8, u16)>,
     /// The cookie of the run's network namespace, where it is known.
@@ -126,13 +124,14 @@ impl Sockets {
             known: HashMap::new(),
             of_flows: HashMap::new(),
             bound: HashMap::new(),
+            closed: HashMap::new(),
             forgotten: HashSet::new(),
             netns: None,
             beyond: 0,
         }
     }
 
-    pub(super) fn step(&mut self, process: Number, time_ns: u64, step: Step, socket: &Socket) {
+    pub(super) fn step(&mut self, process: ProcessNumber, time_ns: u64, step: Step, socket: &Socket) {
         let elsewhere = self.is_another(socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
@@ -199,7 +198,14 @@ impl Sockets {
             known.protocol = closed.protocol.or(known.protocol);
             let here = |end: &End| !known.elsewhere && end.port != 0;
             let (local, remote) = (closed.local.filter(here), closed.remote.filter(here));
-            known.closed = Some(WhenClosed { time_ns, tidied: self.tidied, ends: local.zip(remote) });
+            let ends = local.zip(remote);
+            known.closed = Some(WhenClosed { time_ns, tidied: self.tidied, ends });
+            if let (Some(protocol), Some((local, remote))) = (known.protocol, ends) {
+                let cookies = self.closed.entry((protocol.0, local, remote)).or_default();
+                if !cookies.contains(&closed.cookie) {
+                    cookies.push(closed.cookie);
+                }
+            }
             // The kernel gives a port to whoever sends without having one, and nothing tells of it.
             if let (Some(protocol), Some(local), None) = (known.protocol, local, remote) {
                 self.bound.entry((protocol.0, local.port)).or_default().insert(closed.cookie);
@@ -264,16 +270,13 @@ impl Sockets {
         self.forgotten.contains(&(protocol, end.port))
     }
 
-    /// Sockets by the ends that they had when they were closed.
-    pub(super) fn by_ends(&self) -> ByEnds<'_> {
-        let mut found = ByEnds::new();
-        for known in self.known.values() {
-            let ends = known.closed.and_then(|closed| closed.ends);
-            if let (Some(protocol), Some((local, remote))) = (known.protocol, ends) {
-                found.entry((protocol.0, local, remote)).or_default().push(known);
-            }
-        }
-        found
+    /// The closed sockets that had these ends while the flow was there.
+    pub(super) fn closed_between(&self, protocol: u8, local: End, remote: End, span: Span) -> Vec<&Known> {
+        let cookies = self.closed.get(&(protocol, local, remote)).into_iter().flatten();
+        let known = cookies.filter_map(|cookie| self.known.get(cookie));
+        // A socket that is reported closed twice may have had other ends the first time.
+        let has_ends = |known: &&Known| known.closed.is_some_and(|closed| closed.ends == Some((local, remote)));
+        known.filter(|known| has_ends(known) && known.is_of(span)).collect()
     }
 
     /// Whether there is little room left. Counts the looks: of a socket that was closed before the last one, all packets were heard of.
@@ -311,13 +314,17 @@ impl Sockets {
             }
             !cookies.is_empty()
         });
+        self.closed.retain(|_, cookies| {
+            cookies.retain(|cookie| known.contains_key(cookie));
+            !cookies.is_empty()
+        });
         self.rooms[0].was_tidied(self.known.len());
         self.rooms[1].was_tidied(self.of_flows.len());
         in_vain
     }
 
     /// All processes that had to do with a socket.
-    pub(super) fn processes(&self) -> impl Iterator<Item = Number> {
+    pub(super) fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
         self.known.values().flat_map(Known::processes)
     }
 }

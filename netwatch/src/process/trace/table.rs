@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::room::Room;
 use super::{Found, Look};
-use crate::process::{Event, Image, Origin};
-
-/// A program in a process: its place among all that were seen.
-pub(super) type Number = usize;
+use crate::process::{Event, Image, Origin, ProcessNumber};
 
 /// /proc counts time in steps of half of this.
 const TICK_NS: u64 = 20_000_000;
@@ -21,7 +18,7 @@ pub(super) struct Entry {
     /// As [`Event::program`].
     pub program: u32,
     pub ppid: u32,
-    pub parent: Option<Number>,
+    pub parent: Option<ProcessNumber>,
     pub uid: u32,
     /// A fork runs what its maker runs.
     pub image: Arc<Image>,
@@ -40,10 +37,10 @@ impl Entry {
 pub(super) struct Table {
     /// So many are kept; further ones are counted.
     room: Room,
-    entries: BTreeMap<Number, Entry>,
-    next: Number,
+    entries: BTreeMap<ProcessNumber, Entry>,
+    next: ProcessNumber,
     /// What has a process number now.
-    current: HashMap<u32, Number>,
+    current: HashMap<u32, ProcessNumber>,
     /// Processes that were gone before they could be looked at.
     pub gone: u64,
     /// Programs of which something could not be read.
@@ -58,7 +55,7 @@ impl Table {
     }
 
     /// In the order in which they were first seen.
-    pub(super) fn entries(&self) -> &BTreeMap<Number, Entry> {
+    pub(super) fn entries(&self) -> &BTreeMap<ProcessNumber, Entry> {
         &self.entries
     }
 
@@ -75,10 +72,10 @@ impl Table {
 
     /// Forgets what is over and not needed: what a process ran before, and processes that have ended. All above those that stay are
     /// needed too, and the first, which is the command.
-    pub(super) fn tidy(&mut self, needed: impl Iterator<Item = Number>) {
+    pub(super) fn tidy(&mut self, needed: impl Iterator<Item = ProcessNumber>) {
         let lives = self.current.values().filter(|number| !self.entries[*number].has_ended);
         let first = self.entries.keys().next();
-        let mut kept: HashSet<Number> = HashSet::new();
+        let mut kept: HashSet<ProcessNumber> = HashSet::new();
         for number in needed.chain(lives.copied()).chain(first.copied()) {
             let mut next = Some(number);
             while let Some(number) = next.filter(|number| kept.insert(*number)) {
@@ -135,7 +132,7 @@ impl Table {
     }
 
     /// The process that did this. One that no event told of, or that runs a program of which none told, is looked for among the living.
-    pub(super) fn current(&mut self, event: &Event, look: &mut dyn Look) -> Option<Number> {
+    pub(super) fn current(&mut self, event: &Event, look: &mut dyn Look) -> Option<ProcessNumber> {
         let known = self.current.get(&event.pid).copied();
         let known = known.filter(|number| self.entries[number].is_process(event.start_ns));
         let same = known.filter(|number| self.entries[number].program == event.program);
@@ -165,9 +162,9 @@ impl Table {
         self.add(Entry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false })
     }
 
-    fn add(&mut self, entry: Entry) -> Option<Number> {
+    fn add(&mut self, entry: Entry) -> Option<ProcessNumber> {
         let (pid, number) = (entry.pid, self.next);
-        if self.room.is_full(self.entries.len()) {
+        if self.room.is_full(self.entries.len()) || number == ProcessNumber::MAX {
             self.beyond += 1;
             // Not the one that had the number before.
             self.current.remove(&pid);

@@ -136,6 +136,33 @@ fn a_flow_is_of_who_made_its_socket() {
 }
 
 #[test]
+fn one_flow_is_attributed_by_the_numbers_that_every_report_has() {
+    let mut scene = Scene::new();
+    for pid in [101, 102, 103] {
+        scene.fork(COMMAND, pid);
+    }
+    let numbers = |scene: &Scene, key| -> Vec<(u32, Evidence, bool)> {
+        let all_along = Flow { key, opened_by: OUT, first_ns: 0, last_ns: u64::MAX / 2 };
+        scene.trace.users_of(Some(COMMAND), &all_along)
+    };
+    let key = flow(6, 40000, 80);
+    assert_eq!(numbers(&scene, key), [(0, Evidence::Netns, false)], "one of the run: the command");
+    scene.socket(102, Step::Made, 7, 6, "");
+    scene.trace.note_flow(key, 7);
+    assert_eq!(numbers(&scene, key), [(2, Evidence::Socket, true)]);
+    let listed = |scene: &Scene| -> Vec<(u32, u32)> {
+        scene.result(&[(key, OUT)]).processes.list.iter().map(|process| (process.number, process.pid)).collect()
+    };
+    assert_eq!(listed(&scene), [(0, COMMAND), (2, 102)], "those that did nothing are left out");
+    scene.tell(101, What::Unix("/run/x".into()));
+    assert_eq!(listed(&scene), [(0, COMMAND), (1, 101), (2, 102)], "a number stays the same");
+    let closed = flow(6, 40001, 80);
+    scene.socket(103, Step::Made, 8, 6, "");
+    scene.close(103, 8, 6, Some((closed.local, closed.remote)));
+    assert_eq!(numbers(&scene, closed), [(3, Evidence::Tuple, true)], "by the ends at the close");
+}
+
+#[test]
 fn a_socket_that_was_handed_on_names_its_user_first_and_its_maker_too() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, Step::Made, 7, 6, "");

@@ -1,0 +1,113 @@
+//! Processes and local sockets as rows. Other tables refer to a process by its number, which stays the same while a run is written.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::cell::{Count, Wrong};
+use super::table::{Rows, read, read_parts};
+use crate::process::{Attribution, Evidence, Lost, Process, ProcessId, ProcessNumber, Processes, UnixPeer, User};
+
+/// The numbers of the processes that a report lists, to write references.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ProcessNumbers<'p>(&'p [Process]);
+
+impl<'p> ProcessNumbers<'p> {
+    pub fn new(list: &'p [Process]) -> Self {
+        Self(list)
+    }
+
+    pub fn of(self, id: ProcessId) -> Option<ProcessNumber> {
+        self.0.get(id.0 as usize).map(|process| process.number)
+    }
+}
+
+/// The places in the report of the processes that a recording has, to read references.
+#[derive(Debug)]
+pub(super) struct ProcessIds(HashMap<ProcessNumber, ProcessId>);
+
+impl ProcessIds {
+    pub fn new(list: &[Process]) -> Self {
+        Self(list.iter().map(|process| process.number).zip((0..).map(ProcessId)).collect())
+    }
+
+    /// `None` if the process has no row: an incomplete recording may end before it is written.
+    pub fn of(&self, number: ProcessNumber) -> Option<ProcessId> {
+        self.0.get(&number).copied()
+    }
+}
+
+/// Writes processes and local sockets.
+pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<()> {
+    let numbers = ProcessNumbers::new(&processes.list);
+    let mut rows = Rows::of(db, "process");
+    for process in &processes.list {
+        let Process { number, pid, start_ns, ppid, parent, comm, exe, cmdline, cmdline_cut, uid } = process;
+        let parent = parent.and_then(|parent| numbers.of(parent));
+        rows.put(&[number, pid, start_ns, ppid, &parent, comm, exe, cmdline, cmdline_cut, uid])?;
+    }
+    let mut rows = Rows::of(db, "unix_socket");
+    for (position, peer) in (0_u64..).zip(&processes.unix) {
+        let users: Vec<ProcessNumber> = peer.processes.iter().filter_map(|process| numbers.of(*process)).collect();
+        rows.put(&[&position, &peer.path, &peer.connections, &peer.failed, &users])?;
+    }
+    Ok(())
+}
+
+/// Writes the users of a flow, the surest first.
+pub(super) fn write_users(
+    rows: &mut Rows<'_>,
+    flow: u64,
+    users: &[User],
+    numbers: ProcessNumbers<'_>,
+) -> rusqlite::Result<()> {
+    let known = users.iter().filter_map(|user| Some((numbers.of(user.process)?, user)));
+    (0_u64..).zip(known).try_for_each(|(position, (process, User { evidence, is_maker, .. }))| {
+        rows.put(&[&flow, &position, &process, evidence, is_maker])
+    })
+}
+
+/// Reads processes and local sockets.
+pub(super) fn take(db: &Connection, attribution: Attribution, lost: Lost) -> Result<Processes, Wrong> {
+    let mut parents = Vec::new();
+    let mut list = read(db, "process", "number", |row| {
+        let (number, pid, start_ns, ppid) = (row.take()?, row.take()?, row.take()?, row.take()?);
+        parents.push(row.take::<Option<ProcessNumber>>()?);
+        let (comm, exe, cmdline) = (row.take()?, row.take()?, row.take()?);
+        let (cmdline_cut, uid) = (row.take()?, row.take()?);
+        Ok(Process { number, pid, start_ns, ppid, parent: None, comm, exe, cmdline, cmdline_cut, uid })
+    })?;
+    let ids = ProcessIds::new(&list);
+    for (process, parent) in list.iter_mut().zip(parents) {
+        process.parent = parent.and_then(|parent| ids.of(parent));
+    }
+    let unix = read(db, "unix_socket", "position", |row| {
+        let _position: u64 = row.take()?;
+        let path = row.take()?;
+        let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
+        let processes = row.take::<Vec<ProcessNumber>>()?.into_iter().filter_map(|number| ids.of(number)).collect();
+        Ok(UnixPeer { path, connections, failed, missing: 0, processes })
+    })?;
+    Ok(Processes { attribution, list, unix, lost })
+}
+
+/// Reads the users of all flows, by the numbers of the flows.
+pub(super) fn take_users(db: &Connection, ids: &ProcessIds) -> Result<HashMap<u64, Vec<User>>, Wrong> {
+    let rows = read(db, "flow_user", "1, 2", |row| {
+        let (flow, _position): (u64, u64) = (row.take()?, row.take()?);
+        let (process, evidence, is_maker): (_, Evidence, _) = (row.take()?, row.take()?, row.take()?);
+        Ok((flow, ids.of(process).map(|process| User { process, evidence, is_maker })))
+    })?;
+    let mut users: HashMap<u64, Vec<User>> = HashMap::new();
+    for (flow, user) in rows {
+        users.entry(flow).or_default().extend(user);
+    }
+    Ok(users)
+}
+
+/// Reads the processes of all endpoints, by the numbers of the endpoints.
+pub(super) fn take_of_endpoints(db: &Connection, ids: &ProcessIds) -> Result<HashMap<u64, Vec<ProcessId>>, Wrong> {
+    let mut numbers = read_parts::<ProcessNumber>(db, "endpoint_process")?;
+    let ids_of = |numbers: Vec<ProcessNumber>| numbers.into_iter().filter_map(|number| ids.of(number)).collect();
+    Ok(numbers.drain().map(|(endpoint, numbers)| (endpoint, ids_of(numbers))).collect())
+}
