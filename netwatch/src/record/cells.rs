@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use rusqlite::types::ValueRef;
+
 use super::cell::{Binder, Count, Cursor, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
     Amount, Counters, Difference, Direction, End, EndReason, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey,
@@ -91,7 +93,7 @@ impl Put for Flow {
         self.connections.put(row)?;
         self.tcp.put(row)?;
         self.icmp_error.put(row)?;
-        self.end_reason().map(ipfix_reason).put(row)
+        self.end_reason().put(row)
     }
 }
 
@@ -111,15 +113,23 @@ impl Take for Flow {
             tcp: row.take()?,
             icmp_error: row.take()?,
         };
-        let _end_reason: Option<u8> = row.take()?;
+        let _end_reason: Option<EndReason> = row.take()?;
         Ok(flow)
     }
 }
 
-/// The number of an end reason in IPFIX (RFC 5102, 5.11.3).
-fn ipfix_reason(reason: EndReason) -> u8 {
-    match reason {
-        EndReason::EndOfFlow => 3,
+impl Put for EndReason {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.number().put(row)
+    }
+}
+
+impl Take for EndReason {
+    const WIDTH: usize = 1;
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        let value = row.value()?;
+        let has_number = |reason: &Self| value == ValueRef::Integer(reason.number().into());
+        Self::ALL.into_iter().find(has_number).ok_or_else(|| row.wrong(value))
     }
 }
 
