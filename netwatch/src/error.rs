@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::escape::{escape, escape_lines};
 
 /// Shorthand for results that fail with [`Error`].
@@ -66,6 +68,35 @@ impl fmt::Display for Error {
             .into_iter()
             .flatten()
             .try_for_each(|text| write!(f, ": {}", escape_lines(text)))
+    }
+}
+
+/// An error as it passes between netwatch and its guardian.
+#[derive(Serialize, Deserialize)]
+struct ErrorMessage {
+    operation: String,
+    object: String,
+    errno: Option<i32>,
+    cause: String,
+    hint: Option<String>,
+}
+
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (errno, cause) = match &self.cause {
+            Cause::Os(error) => (error.raw_os_error(), error.to_string()),
+            Cause::Said(text) => (None, text.clone()),
+        };
+        let (operation, object, hint) = (self.operation.clone(), self.object.clone(), self.hint.clone());
+        ErrorMessage { operation, object, errno, cause, hint }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Error {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ErrorMessage { operation, object, errno, cause, hint } = ErrorMessage::deserialize(deserializer)?;
+        let cause = errno.map_or(Cause::Said(cause), |errno| Cause::Os(io::Error::from_raw_os_error(errno)));
+        Ok(Self { operation, object, cause, hint })
     }
 }
 

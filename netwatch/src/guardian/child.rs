@@ -1,4 +1,4 @@
-//! The command's process between `fork` and `execve`: into its namespaces, down to its user, and off.
+//! The target's process between `fork` and `execve`: enters its cgroup and namespaces, makes its private mounts, becomes its user.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -10,62 +10,70 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{execve, setgid, setgroups, setuid};
 
-use super::Charge;
+use super::LaunchSpec;
 use super::protocol::Prepare;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
+use crate::target::mounts::{self, MountPlan};
 
-/// Said to the guardian when everything is in place.
+/// Written to the guardian when everything is prepared.
 pub(super) const READY: &[u8] = b"ready";
 
-/// Why the command does not run: what to say, and the exit code.
-struct Refusal {
+/// Why the command was not executed, and the exit code for it.
+struct ExecFailure {
     error: Error,
     exit: Exit,
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for ExecFailure {
     fn from(error: Error) -> Self {
         Self { error, exit: Exit::Failed }
     }
 }
 
-/// Where the command's process goes.
-pub(super) struct Place<'a> {
+/// What the process enters.
+pub(super) struct ProcessContext<'a> {
     pub netns: OwnedFd,
-    /// The `cgroup.procs` file to enter, if it is not there already.
-    pub cgroup: Option<&'a Path>,
+    /// The `cgroup.procs` file of a cgroup to enter, if the process was not forked into it.
+    pub cgroup_procs: Option<&'a Path>,
 }
 
-/// Runs in the child and never returns. `status` goes to the guardian and closes on exec; `go` opens the way.
-pub(super) fn run(charge: &Charge, prepare: &Prepare, place: Place<'_>, status: OwnedFd, go: OwnedFd) -> ! {
+/// Runs in the child and never returns. `status` is a pipe to the guardian that closes on exec; the child waits for a byte from
+/// `go` before it executes the command.
+pub(super) fn run(
+    spec: &LaunchSpec,
+    prepare: &Prepare,
+    context: ProcessContext<'_>,
+    status: OwnedFd,
+    go: OwnedFd,
+) -> ! {
     let mut status = File::from(status);
-    let Err(refusal) = enter(charge, prepare, place, &mut status, go);
-    // If the guardian is gone there is nobody left to tell.
-    let _ = write!(status, "{} {}", refusal.exit.code(), refusal.error);
-    // SAFETY: ends this process without running destructors of what it shares with the guardian.
-    unsafe { libc::_exit(i32::from(refusal.exit.code())) }
+    let Err(failure) = enter(spec, prepare, context, &mut status, go);
+    // If the guardian is gone, there is no process left that could report the failure.
+    let _ = write!(status, "{} {}", failure.exit.code(), failure.error);
+    // SAFETY: ends this process without running destructors of state that it shares with the guardian.
+    unsafe { libc::_exit(i32::from(failure.exit.code())) }
 }
 
 fn enter(
-    charge: &Charge,
+    spec: &LaunchSpec,
     prepare: &Prepare,
-    Place { netns, cgroup }: Place<'_>,
+    ProcessContext { netns, cgroup_procs }: ProcessContext<'_>,
     status: &mut File,
     go: OwnedFd,
-) -> Result<std::convert::Infallible, Refusal> {
-    enter_cgroup(cgroup)?;
+) -> Result<std::convert::Infallible, ExecFailure> {
+    enter_cgroup(cgroup_procs)?;
     setns(&netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::os("enter", "the network namespace", errno))?;
     drop(netns);
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Error::os("make", "a mount namespace", errno))?;
-    super::mount(prepare)?;
-    status.write_all(READY).map_err(|error| Error::os("talk to", "the guardian", error))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Error::os("create", "a mount namespace", errno))?;
+    mount(spec, prepare)?;
+    status.write_all(READY).map_err(|error| Error::os("write to", "the guardian", error))?;
     wait(go)?;
-    become_user(charge)?;
+    become_user(spec)?;
     faults::point("execute")?;
-    charge.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
-    Err(execute(charge))
+    spec.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
+    Err(execute(spec))
 }
 
 fn enter_cgroup(procs: Option<&Path>) -> Result<()> {
@@ -73,43 +81,51 @@ fn enter_cgroup(procs: Option<&Path>) -> Result<()> {
     fs::write(procs, "0").map_err(|error| Error::os("enter", procs.display().to_string(), error))
 }
 
+/// The private mounts of the target. What cannot be mounted because of the host's configuration is reported and is no failure.
+fn mount(spec: &LaunchSpec, prepare: &Prepare) -> Result<()> {
+    for missed in mounts::prepare(&MountPlan::of_run(&spec.run_dir, prepare.netns.clone()))? {
+        eprintln!("netwatch: {missed}");
+    }
+    Ok(())
+}
+
 fn wait(go: OwnedFd) -> Result<()> {
     let mut byte = [0u8];
     File::from(go).read_exact(&mut byte).map_err(|error| Error::os("wait for", "netwatch", error))
 }
 
-fn become_user(charge: &Charge) -> Result<()> {
-    let user = &charge.user;
+fn become_user(spec: &LaunchSpec) -> Result<()> {
+    let user = &spec.user;
     let failed = |errno| Error::os("become user", user.name.clone(), errno);
     let changes = nix::unistd::geteuid() != user.uid || nix::unistd::getegid() != user.gid;
     if changes {
-        setgroups(&charge.groups).map_err(failed)?;
+        setgroups(&spec.groups).map_err(failed)?;
         setgid(user.gid).map_err(failed)?;
         setuid(user.uid).map_err(failed)?;
     }
-    // A second line behind the guardian's own: cleared by set-id programs, and enough for the ordinary case of a killed guardian.
+    // In addition to the guardian: set-id programs clear it, but it ends an ordinary command if the guardian is killed.
     // SAFETY: prctl with plain integers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     Ok(())
 }
 
 /// Returns only when the command could not be executed.
-fn execute(charge: &Charge) -> Refusal {
-    let command = &charge.command;
+fn execute(spec: &LaunchSpec) -> ExecFailure {
+    let command = &spec.command;
     let Err(errno) = execve(&command.file, &command.arguments, &command.environment);
-    let errno = if errno == Errno::ENOEXEC { execute_by_shell(charge) } else { errno };
+    let errno = if errno == Errno::ENOEXEC { execute_by_shell(spec) } else { errno };
     let shown = command.file.to_string_lossy();
-    // ENOENT of a file that was found before is a missing interpreter or loader.
+    // ENOENT of a file that exists is a missing interpreter or loader.
     let exit =
         if errno == Errno::ENOENT && !Path::new(&*shown).exists() { Exit::NotFound } else { Exit::NotExecutable };
-    Refusal { error: Error::os("run", shown, errno), exit }
+    ExecFailure { error: Error::os("run", shown, errno), exit }
 }
 
 /// A text file without `#!` is a shell script (POSIX, execvp).
-fn execute_by_shell(charge: &Charge) -> Errno {
+fn execute_by_shell(spec: &LaunchSpec) -> Errno {
     let shell: &CStr = c"/bin/sh";
-    let mut arguments = vec![shell.to_owned(), charge.command.file.clone()];
-    arguments.extend(charge.command.arguments.iter().skip(1).cloned());
-    let Err(errno) = execve(shell, &arguments, &charge.command.environment);
+    let mut arguments = vec![shell.to_owned(), spec.command.file.clone()];
+    arguments.extend(spec.command.arguments.iter().skip(1).cloned());
+    let Err(errno) = execve(shell, &arguments, &spec.command.environment);
     errno
 }

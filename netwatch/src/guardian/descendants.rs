@@ -1,17 +1,22 @@
-//! Finds and ends the descendants of a process, those that are nobody's children any more included.
+//! Finds and kills the descendants of a process, including orphans.
 
 use std::collections::HashMap;
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use crate::target::environment::parent_in_stat;
+use crate::target::proc_stat::ProcStat;
 
-/// All descendants of `ancestor`, by the parent field of /proc/PID/stat. A subreaper is the ancestor of its orphans too.
-pub(super) fn of(ancestor: Pid) -> Vec<Pid> {
+/// Pause between two rounds of SIGKILL.
+const KILL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// All descendants of `ancestor`, by the parent field of /proc/PID/stat. Orphans of a subreaper's descendants are its children.
+fn of(ancestor: Pid) -> Vec<Pid> {
     if ancestor == getpid() && !has_child() {
         return Vec::new();
     }
@@ -27,8 +32,8 @@ pub(super) fn of(ancestor: Pid) -> Vec<Pid> {
     found
 }
 
-/// Whether this process has a child, dead ones included that it has not waited for. A subreaper without one has no descendant: spares reading
-/// the whole of /proc at the end of nearly every run.
+/// Whether this process has a child, zombies included. A subreaper without one has no descendant, which spares reading the whole
+/// of /proc at the end of nearly every run.
 fn has_child() -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::All, flags) != Err(Errno::ECHILD)
@@ -38,29 +43,28 @@ fn children_by_parent() -> HashMap<i32, Vec<i32>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        // A process that ends while we look is one less to find.
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        if let Some(parent) = parent_in_stat(&stat) {
-            children.entry(parent as i32).or_default().push(pid);
+        // A process that exits meanwhile need not be found.
+        if let Some(stat) = ProcStat::of(pid.cast_unsigned()) {
+            children.entry(stat.parent.cast_signed()).or_default().push(pid);
         }
     }
     children
 }
 
-/// Sends `signal` to every descendant of `ancestor`; returns how many there were.
+/// Sends `signal` to every descendant of `ancestor`; returns their number.
 pub(super) fn signal_all(ancestor: Pid, signal: Signal) -> usize {
     let found = of(ancestor);
     for pid in &found {
-        // ESRCH: it has just ended.
+        // ESRCH: it has just exited.
         let _ = kill(*pid, signal);
     }
     found.len()
 }
 
-/// Kills all descendants of this process until there are none. For netwatch itself, should its guardian have been killed.
-pub fn kill_all_of(ancestor: Pid) {
+/// Kills all descendants of this process until there are none. netwatch itself uses it when its guardian was killed.
+pub fn kill_descendants_of(ancestor: Pid) {
     while signal_all(ancestor, Signal::SIGKILL) > 0 {
         while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status.pid().is_some()) {}
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        thread::sleep(KILL_INTERVAL);
     }
 }

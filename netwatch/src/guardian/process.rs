@@ -1,4 +1,4 @@
-//! The guardian's own loop: forks the command, watches it and netwatch, and cleans up after either.
+//! The guardian's own loop: executes the verbs, waits for the target's processes, and cleans up after netwatch.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,209 +16,257 @@ use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
 use super::fork::fork_into;
 use super::protocol::{Prepare, Reply, Request, receive, send};
-use super::{Charge, child, descendants, signals};
+use super::{LaunchSpec, child, descendants, signals};
 use crate::error::{Error, Result};
+use crate::host::link;
+use crate::target::mounts;
 use crate::undo::{Exclusive, UndoCause};
 
-/// How long processes have between TERM and KILL: long enough to close a file, and the whole stays under a second.
-const GRACE: Duration = Duration::from_millis(400);
-/// What `ps`, `top` and `pkill` show: not `netwatch`, so that who kills that by name leaves the guardian to clean up.
+/// Time between SIGTERM and SIGKILL: enough to close a file, and the whole end of a run stays under a second.
+const TERM_TIMEOUT: Duration = Duration::from_millis(400);
+/// Pause between two looks at the processes that are being ended, milliseconds.
+const KILL_INTERVAL_MS: u8 = 5;
+/// The process name in `ps`, `top` and `pkill`: not `netwatch`, so that `pkill netwatch` leaves the guardian to clean up.
 const NAME: &std::ffi::CStr = c"nw-guardian";
 
 /// Runs in the guardian and never returns.
-pub(super) fn run(socket: OwnedFd, charge: Charge) -> ! {
-    let code = match Watch::begin(socket, charge).and_then(Watch::run) {
+pub(super) fn run(socket: OwnedFd, spec: LaunchSpec) -> ! {
+    let code = match GuardianLoop::new(socket, spec).and_then(GuardianLoop::run) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("netwatch: guardian: {error}");
             125
         }
     };
-    // SAFETY: nothing of netwatch's own state may be touched by destructors here.
+    // SAFETY: ends this process without running destructors of state that it shares with netwatch.
     unsafe { libc::_exit(code) }
 }
 
-struct Watch {
+struct GuardianLoop {
     socket: OwnedFd,
-    charge: Charge,
+    spec: LaunchSpec,
+    /// Readable when a child has exited.
     children: SignalFd,
-    command: Option<Command>,
-    /// Set while processes are being ended: how many there were, and when to stop asking.
-    ending: Option<(usize, Instant)>,
-    /// No child is left: with a subreaper that means no descendant.
-    childless: bool,
-    all_gone_said: bool,
+    target: Option<TargetProcess>,
+    /// Set while processes are being ended.
+    killing: Option<Killing>,
+    /// No child is left. The guardian is a subreaper, so then there is no descendant either.
+    is_childless: bool,
+    is_all_gone_sent: bool,
+    /// The socket of the run's nftables table, which is removed when the last reference is closed.
+    _table: Option<OwnedFd>,
 }
 
-/// The command's process, from fork to exit.
-struct Command {
+/// The main process of the target, from fork to exit.
+struct TargetProcess {
     pid: Pid,
-    /// What it says until it executes; closed by `execve`.
+    /// Carries [`child::READY`] and, on failure, an error; closed by `execve`.
     status: Option<File>,
-    /// Written to let it go.
+    /// Written to let the process execute the command.
     go: Option<File>,
-    said: Vec<u8>,
-    exited: bool,
+    /// What was read from `status` so far.
+    status_text: Vec<u8>,
+    has_exited: bool,
 }
 
-/// What a round of waiting brought.
-enum Woken {
+/// The processes of the target are being ended.
+#[derive(Clone, Copy)]
+struct Killing {
+    /// Number of processes there were.
+    processes: usize,
+    /// When SIGKILL follows SIGTERM.
+    deadline: Instant,
+}
+
+/// What ended a wait.
+enum LoopEvent {
     Request(Request, Option<OwnedFd>),
     NetwatchGone,
     Other,
 }
 
-impl Watch {
-    fn begin(socket: OwnedFd, charge: Charge) -> Result<Self> {
+impl GuardianLoop {
+    fn new(socket: OwnedFd, spec: LaunchSpec) -> Result<Self> {
         // SAFETY: prctl with a valid string.
         unsafe { libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0) };
         super::become_subreaper()?;
         signals::ignore_all_but_child().map_err(|errno| Error::os("ignore", "signals", errno))?;
-        let mask = signals::block(&[Signal::SIGCHLD])?;
+        let mask = signals::block_signals(&[Signal::SIGCHLD])?;
         let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|errno| Error::os("watch", "child processes", errno))?;
-        Ok(Self { socket, charge, children, command: None, ending: None, childless: true, all_gone_said: false })
+        Ok(Self {
+            socket,
+            spec,
+            children,
+            target: None,
+            killing: None,
+            is_childless: true,
+            is_all_gone_sent: false,
+            _table: None,
+        })
     }
 
     fn run(mut self) -> Result<()> {
         loop {
             match self.wait()? {
-                Woken::Request(Request::Finish, _) => return Ok(()),
-                Woken::Request(request, fd) => self.serve(request, fd)?,
-                Woken::NetwatchGone => return self.clean_up(),
-                Woken::Other => {}
+                LoopEvent::Request(Request::Finish, _) => return Ok(()),
+                LoopEvent::Request(request, fd) => self.serve(request, fd),
+                LoopEvent::NetwatchGone => return self.clean_up(),
+                LoopEvent::Other => {}
             }
             self.read_status();
             self.reap();
-            self.press_on();
+            self.continue_killing();
         }
     }
 
-    fn wait(&self) -> Result<Woken> {
+    fn wait(&self) -> Result<LoopEvent> {
         let mut fds = vec![
             PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
         ];
-        if let Some(status) = self.command.as_ref().and_then(|command| command.status.as_ref()) {
+        if let Some(status) = self.target.as_ref().and_then(|target| target.status.as_ref()) {
             fds.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
         }
-        let timeout = if self.ending.is_some() { PollTimeout::from(5u8) } else { PollTimeout::NONE };
+        let timeout = self.killing.map_or(PollTimeout::NONE, |_| PollTimeout::from(KILL_INTERVAL_MS));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::os("wait for", "events", errno)),
         }
         match receive::<Request>(&self.socket) {
-            Ok(Some((request, fd))) => Ok(Woken::Request(request, fd)),
-            Ok(None) => Ok(Woken::NetwatchGone),
-            Err(error) if error.errno() == Some(Errno::EAGAIN) => Ok(Woken::Other),
-            Err(_) => Ok(Woken::NetwatchGone),
+            Ok(Some((request, fd))) => Ok(LoopEvent::Request(request, fd)),
+            Err(error) if error.errno() == Some(Errno::EAGAIN) => Ok(LoopEvent::Other),
+            Ok(None) | Err(_) => Ok(LoopEvent::NetwatchGone),
         }
     }
 
-    fn serve(&mut self, request: Request, fd: Option<OwnedFd>) -> Result<()> {
-        match request {
-            Request::Prepare(prepare) => {
-                let netns =
-                    fd.ok_or_else(|| Error::said("prepare", "the command", "no namespace came with the request"))?;
-                self.command = Some(self.fork_command(&prepare, netns)?);
-                self.childless = false;
+    fn serve(&mut self, request: Request, fd: Option<OwnedFd>) {
+        if let Err(error) = request.check(&self.spec.run, fd.is_some()) {
+            return self.refuse(&request, &error);
+        }
+        match (request, fd) {
+            (Request::Prepare(prepare), Some(netns)) => match self.fork_target(&prepare, netns) {
+                Ok(target) => {
+                    self.target = Some(target);
+                    self.is_childless = false;
+                }
+                Err(error) => self.refuse(&Request::Prepare(prepare), &error),
+            },
+            (Request::Go, _) => self.go(),
+            (Request::Signal(number), _) => self.signal(number),
+            (Request::Kill, _) => self.start_killing(),
+            (Request::WriteResolver(text), _) => self.send(&Reply::ResolverWritten(self.write_resolver(&text))),
+            (Request::LinkDown, _) => {
+                self.send(&Reply::LinkDown(link::take_down_and_count(&self.spec.run.interface())))
             }
-            Request::Go => self.go(),
-            Request::Signal(number) => self.signal(number),
-            Request::EndRest => self.end_rest(),
-            Request::Finish => {}
+            (Request::HoldTable, table) => self._table = table,
+            (Request::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
+            (Request::Prepare(_) | Request::Finish, _) => {}
         }
-        Ok(())
     }
 
-    fn fork_command(&self, prepare: &Prepare, netns: OwnedFd) -> Result<Command> {
+    /// A run whose target cannot be prepared fails with this error; for other verbs it is a defect of netwatch.
+    fn refuse(&self, request: &Request, error: &Error) {
+        match request {
+            Request::Prepare(_) => self.send(&Reply::NotStarted { message: error.to_string(), code: 125 }),
+            _ => eprintln!("netwatch: guardian: {error}"),
+        }
+    }
+
+    fn fork_target(&self, prepare: &Prepare, netns: OwnedFd) -> Result<TargetProcess> {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::os("create", "a pipe", errno));
         let (status, status_child) = pipe()?;
         let (go_child, go) = pipe()?;
         let cgroup = prepare.cgroup_procs.as_deref().and_then(Path::parent);
         // SAFETY: the guardian has a single thread.
-        let born = unsafe { fork_into(cgroup) }.map_err(|errno| Error::os("fork", "the command", errno))?;
-        match born {
+        let forked = unsafe { fork_into(cgroup) }.map_err(|errno| Error::os("fork", "the command", errno))?;
+        match forked {
             (ForkResult::Child, is_inside) => {
                 drop((status, go));
-                let place = child::Place { netns, cgroup: prepare.cgroup_procs.as_deref().filter(|_| !is_inside) };
-                child::run(&self.charge, prepare, place, status_child, go_child)
+                let cgroup_procs = prepare.cgroup_procs.as_deref().filter(|_| !is_inside);
+                let context = child::ProcessContext { netns, cgroup_procs };
+                child::run(&self.spec, prepare, context, status_child, go_child)
             }
-            (ForkResult::Parent { child: pid }, _) => Ok(Command {
+            (ForkResult::Parent { child: pid }, _) => Ok(TargetProcess {
                 pid,
                 status: Some(File::from(status)),
                 go: Some(File::from(go)),
-                said: Vec::new(),
-                exited: false,
+                status_text: Vec::new(),
+                has_exited: false,
             }),
         }
     }
 
-    /// From here on the terminal and the pipes of the caller belong to the command alone: whoever reads its output sees the end when it closes it.
+    /// From here on the terminal and the pipes of the caller belong to the command alone.
     fn go(&mut self) {
-        if let Some(mut go) = self.command.as_mut().and_then(|command| command.go.take()) {
+        if let Some(mut go) = self.target.as_mut().and_then(|target| target.go.take()) {
             // EPIPE: it has died meanwhile, which `reap` reports.
             let _ = go.write_all(b"g");
         }
-        super::let_go_of_stdio();
+        super::release_stdio();
     }
 
     fn signal(&self, number: i32) {
-        if let (Some(command), Ok(signal)) = (&self.command, Signal::try_from(number))
-            && !command.exited
+        if let (Some(target), Ok(signal)) = (&self.target, Signal::try_from(number))
+            && !target.has_exited
         {
-            // ESRCH cannot be: we are the parent and have not reaped it.
-            let _ = kill(command.pid, signal);
+            // ESRCH is impossible: this is the parent and has not waited for it.
+            let _ = kill(target.pid, signal);
         }
     }
 
-    fn end_rest(&mut self) {
-        // What has not been let go is ours still: it has nothing to put in order, and does not hear TERM.
-        if let Some(command) = self.command.as_ref().filter(|command| command.go.is_some() && !command.exited) {
-            let _ = kill(command.pid, Signal::SIGKILL);
+    fn start_killing(&mut self) {
+        // A process that does not execute the command yet still blocks SIGTERM, and has nothing to clean up.
+        if let Some(target) = self.target.as_ref().filter(|target| target.go.is_some() && !target.has_exited) {
+            let _ = kill(target.pid, Signal::SIGKILL);
         }
         let found = descendants::signal_all(getpid(), Signal::SIGTERM);
-        // The command's own process is not one that it left behind.
-        let found = found.saturating_sub(usize::from(self.command.as_ref().is_some_and(|command| !command.exited)));
-        // A stopped process cannot act on TERM.
+        // The main process is not counted: it was not left behind.
+        let is_running = self.target.as_ref().is_some_and(|target| !target.has_exited);
+        let processes = found.saturating_sub(usize::from(is_running));
+        // A stopped process cannot handle SIGTERM.
         descendants::signal_all(getpid(), Signal::SIGCONT);
-        // Asked again, the first deadline stands.
-        self.ending.get_or_insert((found, Instant::now() + GRACE));
+        // A second request does not extend the deadline.
+        self.killing.get_or_insert(Killing { processes, deadline: Instant::now() + TERM_TIMEOUT });
     }
 
-    /// While ending: KILL once the grace is over, and the answer once nobody is left.
-    fn press_on(&mut self) {
-        let Some((found, deadline)) = self.ending else { return };
-        if self.childless {
-            self.ending = None;
-            self.say(&Reply::Ended { processes: u32::try_from(found).unwrap_or(u32::MAX) });
+    /// Sends SIGKILL after the deadline, and the reply when no process is left.
+    fn continue_killing(&mut self) {
+        let Some(Killing { processes, deadline }) = self.killing else { return };
+        if self.is_childless {
+            self.killing = None;
+            self.send(&Reply::Killed { processes: u32::try_from(processes).unwrap_or(u32::MAX) });
         } else if Instant::now() >= deadline {
             descendants::signal_all(getpid(), Signal::SIGKILL);
         }
     }
 
-    /// The child says `ready`, then either closes the pipe by executing or says why it could not.
+    fn write_resolver(&self, text: &[u8]) -> Result<()> {
+        mounts::write_readable(&mounts::MountPlan::of_run(&self.spec.run_dir, None).resolv_conf, text)
+    }
+
+    /// The child writes [`child::READY`]; then it closes the pipe by executing the command, or writes why it could not.
     fn read_status(&mut self) {
-        let Some(command) = &mut self.command else { return };
-        let Some(status) = &mut command.status else { return };
+        let Some(target) = &mut self.target else { return };
+        let Some(status) = &mut target.status else { return };
         let mut readable = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
         if !matches!(poll(&mut readable, PollTimeout::ZERO), Ok(1..)) {
             return;
         }
         let mut buffer = [0u8; 4096];
         let length = status.read(&mut buffer).unwrap_or(0);
-        command.said.extend_from_slice(&buffer[..length]);
-        let reply = match (length, command.said.strip_prefix(child::READY)) {
+        target.status_text.extend_from_slice(&buffer[..length]);
+        let reply = match (length, target.status_text.strip_prefix(child::READY)) {
             (0, Some([])) => Some(Reply::Started),
-            (0, after) => Some(not_started(after.unwrap_or(&command.said))),
-            (_, Some([])) => Some(Reply::Prepared { pid: command.pid.as_raw() }),
+            (0, after) => Some(not_started(after.unwrap_or(&target.status_text))),
+            (_, Some([])) => Some(Reply::Prepared { pid: target.pid.as_raw() }),
             (_, _) => None,
         };
         if length == 0 {
-            command.status = None;
+            target.status = None;
         }
         if let Some(reply) = reply {
-            self.say(&reply);
+            self.send(&reply);
         }
     }
 
@@ -226,58 +274,68 @@ impl Watch {
         while let Ok(Some(_)) = self.children.read_signal() {}
         loop {
             let reply = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if self.is_command(pid) => Reply::Exited { code: code as u8 },
-                Ok(WaitStatus::Signaled(pid, signal, _)) if self.is_command(pid) => {
+                Ok(WaitStatus::Exited(pid, code)) if self.is_target(pid) => Reply::Exited { code: code as u8 },
+                Ok(WaitStatus::Signaled(pid, signal, _)) if self.is_target(pid) => {
                     Reply::Signalled { signal: signal as i32 }
                 }
                 Ok(WaitStatus::StillAlive) => return,
                 Ok(_) => continue,
                 Err(Errno::ECHILD) => {
-                    self.childless = true;
-                    return self.say_all_gone();
+                    self.is_childless = true;
+                    return self.send_all_gone();
                 }
                 Err(_) => return,
             };
-            while self.command.as_ref().is_some_and(|command| command.status.is_some()) {
+            while self.target.as_ref().is_some_and(|target| target.status.is_some()) {
                 self.read_status();
             }
-            if let Some(command) = &mut self.command {
-                command.exited = true;
+            if let Some(target) = &mut self.target {
+                target.has_exited = true;
             }
-            self.say(&reply);
+            self.send(&reply);
         }
     }
 
-    fn is_command(&self, pid: Pid) -> bool {
-        self.command.as_ref().is_some_and(|command| command.pid == pid)
+    fn is_target(&self, pid: Pid) -> bool {
+        self.target.as_ref().is_some_and(|target| target.pid == pid)
     }
 
-    fn say_all_gone(&mut self) {
-        if self.command.as_ref().is_some_and(|command| command.exited) && !self.all_gone_said {
-            self.all_gone_said = true;
-            self.say(&Reply::AllGone);
+    fn send_all_gone(&mut self) {
+        if self.target.as_ref().is_some_and(|target| target.has_exited) && !self.is_all_gone_sent {
+            self.is_all_gone_sent = true;
+            self.send(&Reply::AllGone);
         }
     }
 
-    /// A reply that cannot be delivered means that netwatch is gone, which the next round sees.
-    fn say(&self, reply: &Reply) {
-        let _ = send(&self.socket, reply, None);
+    /// A reply that cannot be delivered means that netwatch is gone, which the next wait reports.
+    fn send(&self, reply: &Reply) {
+        // The socket is non-blocking for the sake of `wait`. netwatch reads its replies in the event loop, which never blocks.
+        while let Err(error) = send(&self.socket, reply, None) {
+            let mut writable = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+            if error.errno() != Some(Errno::EAGAIN) || poll(&mut writable, PollTimeout::NONE).is_err() {
+                return;
+            }
+        }
     }
 
-    /// netwatch died: nobody of the run may outlive it, and nothing of it may stay on the host.
-    fn clean_up(self) -> Result<()> {
-        descendants::kill_all_of(getpid());
+    fn undo(&self, cause: UndoCause) -> Result<()> {
         let held = Exclusive::take()?;
-        self.charge.undo_steps.undo_run(&self.charge.run_dir, UndoCause::Died, &held)
+        self.spec.undo_steps.undo_run(&self.spec.run_dir, cause, &held)
+    }
+
+    /// netwatch died: no process of the run may outlive it, and nothing of the run may stay on the host.
+    fn clean_up(self) -> Result<()> {
+        descendants::kill_descendants_of(getpid());
+        self.undo(UndoCause::Died)
     }
 }
 
-/// `126 cannot run …`: the code and the line, as the child wrote them.
-fn not_started(said: &[u8]) -> Reply {
-    let text = String::from_utf8_lossy(said);
+/// Parses `126 cannot run …`: the exit code and the error, as the child wrote them.
+fn not_started(status: &[u8]) -> Reply {
+    let text = String::from_utf8_lossy(status);
     match text.split_once(' ').and_then(|(code, message)| Some((code.parse().ok()?, message))) {
         Some((code, message)) => Reply::NotStarted { message: message.to_owned(), code },
-        None => Reply::NotStarted { message: "the command's process died before it ran".into(), code: 125 },
+        None => Reply::NotStarted { message: "the process of the command died before it ran".into(), code: 125 },
     }
 }
 
@@ -286,9 +344,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_refusal() {
-        let reply = not_started(b"126 cannot run /x: Permission denied (EACCES)");
-        assert_eq!(reply, Reply::NotStarted { message: "cannot run /x: Permission denied (EACCES)".into(), code: 126 });
+    fn parses_why_the_command_did_not_run() {
+        let Reply::NotStarted { message, code } = not_started(b"126 cannot run /x: Permission denied (EACCES)") else {
+            panic!()
+        };
+        assert_eq!((message.as_str(), code), ("cannot run /x: Permission denied (EACCES)", 126));
         assert!(matches!(not_started(b""), Reply::NotStarted { code: 125, .. }));
     }
 }

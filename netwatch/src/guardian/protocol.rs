@@ -1,112 +1,155 @@
-//! What netwatch and its guardian say to each other: one JSON document a packet, over a seqpacket socket pair.
+//! The protocol between netwatch and its guardian: one JSON document per packet, over a seqpacket socket pair. The guardian executes
+//! exactly these verbs. Each checks its arguments against what the guardian was started with, and replies with an error that
+//! carries the errno.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::host::link::InterfaceCounters;
+use crate::undo::RunId;
 
-/// No message comes near this; the rest of an oversized one would be cut off by the kernel.
-const LONGEST: usize = 16 * 1024;
+/// Size of the receive buffer, bytes. The kernel would cut off the rest of a longer packet, so none is sent.
+const MAX_PACKET_BYTES: usize = 64 * 1024;
 
-/// From netwatch to the guardian.
-#[derive(Debug, Serialize, Deserialize)]
+/// A verb, from netwatch to the guardian.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Fork the command's process; the network namespace comes with the packet.
+    /// Forks the process of the target and prepares it up to `execve`. The packet carries a descriptor of the network namespace.
+    /// Answered by [`Reply::Prepared`] or [`Reply::NotStarted`].
     Prepare(Prepare),
-    /// Let it run.
+    /// Lets the target execute its command. Answered by [`Reply::Started`] or [`Reply::NotStarted`].
     Go,
-    /// Send it a signal.
+    /// Sends a signal to the main process of the target. No reply.
     Signal(i32),
-    /// End every process that is left.
-    EndRest,
-    /// Everything is undone: leave.
+    /// Ends every process that is left of the target. Answered by [`Reply::Killed`].
+    Kill,
+    /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].
+    WriteResolver(Vec<u8>),
+    /// Takes the host's end of the link down and reads its counters. Answered by [`Reply::LinkDown`].
+    LinkDown,
+    /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian exits. No reply.
+    HoldTable,
+    /// Undoes the run. Answered by [`Reply::Undone`].
+    Undo,
+    /// Exits. No reply.
     Finish,
 }
 
-/// What the command's process is given before it runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What the target's process is given before it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
-    /// The file to be seen as /etc/resolv.conf.
-    pub resolv_conf: PathBuf,
-    /// A directory for further private files.
-    pub private: PathBuf,
-    /// Name of the namespace, for /etc/netns/NAME.
+    /// Name of the network namespace, for /etc/netns/NAME.
     pub netns: Option<String>,
-    /// The `cgroup.procs` file to enter.
+    /// The `cgroup.procs` file of the run's cgroup.
     pub cgroup_procs: Option<PathBuf>,
 }
 
+impl Request {
+    /// Refuses arguments that do not belong to the run, and a packet without the descriptor that the verb needs.
+    pub(super) fn check(&self, run: &RunId, has_fd: bool) -> Result<()> {
+        let refuse = |verb: &str, cause: &str| Err(Error::said("accept request", verb, cause));
+        match self {
+            Self::Prepare(_) | Self::HoldTable if !has_fd => refuse("prepare or hold-table", "it has no descriptor"),
+            Self::Prepare(prepare) if !prepare.is_of(run) => {
+                refuse("prepare", "its cgroup is not the cgroup of this run")
+            }
+            Self::Signal(number) if Signal::try_from(*number).is_err() => refuse("signal", "there is no such signal"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Prepare {
+    fn is_of(&self, run: &RunId) -> bool {
+        let Some(procs) = &self.cgroup_procs else { return true };
+        let name = procs.parent().and_then(|cgroup| cgroup.file_name()?.to_str());
+        procs.is_absolute() && procs.ends_with("cgroup.procs") && name == Some(&format!("netwatch-{run}"))
+    }
+}
+
 /// From the guardian to netwatch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The command's process is in place and waits.
+    /// The target's process is prepared and waits.
     Prepared {
         /// Its process id.
         pid: i32,
     },
-    /// `execve` succeeded: the command runs.
+    /// `execve` succeeded: the target runs.
     Started,
-    /// It could not be prepared or executed.
+    /// The target's process could not be prepared or executed.
     NotStarted {
-        /// The whole story, as an error line.
+        /// The error, as shown to the user.
         message: String,
-        /// 125, 126 or 127.
+        /// Exit code: 125, 126 or 127.
         code: u8,
     },
-    /// The command's own process ended by itself with this code.
+    /// The main process of the target exited.
     Exited {
         /// Exit code.
         code: u8,
     },
-    /// The command's own process was killed.
+    /// The main process of the target was killed by a signal.
     Signalled {
-        /// By this signal.
+        /// Number of the signal.
         signal: i32,
     },
     /// No process of the run is left.
     AllGone,
-    /// What was left has been ended.
-    Ended {
-        /// How many processes that were.
+    /// The processes that were left have been ended.
+    Killed {
+        /// Number of processes.
         processes: u32,
     },
+    /// The target's resolv.conf was written.
+    ResolverWritten(Result<()>),
+    /// The host's end of the link is down; its counters, or `None` if the interface is gone.
+    LinkDown(Result<Option<InterfaceCounters>>),
+    /// The run was undone.
+    Undone(Result<()>),
 }
 
+/// Sends a message, with a descriptor if the verb needs one.
 pub(super) fn send<T: Serialize>(socket: &OwnedFd, message: &T, fd: Option<RawFd>) -> Result<()> {
     let text = serde_json::to_vec(message).expect("messages are plain data");
+    if text.len() > MAX_PACKET_BYTES {
+        return Err(Error::os("send to", "the guardian", std::io::Error::from_raw_os_error(libc::EMSGSIZE)));
+    }
     let fds: Vec<RawFd> = fd.into_iter().collect();
     let control = [ControlMessage::ScmRights(&fds)];
     let control = if fds.is_empty() { &control[..0] } else { &control[..] };
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None)
         .map(drop)
-        .map_err(|errno| Error::os("talk to", "the guardian", errno))
+        .map_err(|errno| Error::os("send to", "the guardian", errno))
 }
 
-/// `None` at the end of the line.
+/// Receives a message and the descriptor that came with it. `None` when the other process has closed its end.
 pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Option<OwnedFd>)>> {
-    let mut buffer = vec![0u8; LONGEST];
+    let mut buffer = vec![0u8; MAX_PACKET_BYTES];
     let mut space = nix::cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(&mut buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-        .map_err(|errno| Error::os("hear", "the other process", errno))?;
+        .map_err(|errno| Error::os("receive from", "the other process", errno))?;
     let fd = message.cmsgs().ok().and_then(|messages| messages.into_iter().find_map(passed_fd));
     let length = message.bytes;
     if length == 0 {
         return Ok(None);
     }
     let value = serde_json::from_slice(&buffer[..length])
-        .map_err(|error| Error::said("understand", "the other process", error.to_string()))?;
+        .map_err(|error| Error::said("parse message of", "the other process", error.to_string()))?;
     Ok(Some((value, fd)))
 }
 
 fn passed_fd(message: ControlMessageOwned) -> Option<OwnedFd> {
     let ControlMessageOwned::ScmRights(fds) = message else { return None };
-    // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows it.
+    // SAFETY: the kernel has just installed this descriptor in this process, and nothing else refers to it.
     fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) })
 }
 
@@ -115,18 +158,55 @@ mod tests {
     use super::*;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair")
+    }
+
     #[test]
-    fn a_message_and_its_descriptor_arrive_and_the_end_is_seen() {
-        let (here, there) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair");
+    fn passes_messages_and_descriptors_and_reports_the_end() {
+        let (here, there) = pair();
         let passed = std::fs::File::open("/dev/null").expect("exists");
-        send(&here, &Reply::Prepared { pid: 7 }, Some(passed.as_raw_fd())).expect("sent");
-        send(&here, &Reply::AllGone, None).expect("sent");
+        send(&here, &Request::HoldTable, Some(passed.as_raw_fd())).expect("sent");
+        send(&here, &Request::Kill, None).expect("sent");
         drop(here);
-        let (first, fd) = receive::<Reply>(&there).expect("received").expect("a message");
-        assert_eq!((first, fd.is_some()), (Reply::Prepared { pid: 7 }, true));
-        let (second, fd) = receive::<Reply>(&there).expect("received").expect("a message");
-        assert_eq!((second, fd.is_some()), (Reply::AllGone, false));
-        assert!(receive::<Reply>(&there).expect("the end").is_none());
+        let (first, fd) = receive::<Request>(&there).expect("received").expect("a message");
+        assert_eq!((first, fd.is_some()), (Request::HoldTable, true));
+        let (second, fd) = receive::<Request>(&there).expect("received").expect("a message");
+        assert_eq!((second, fd.is_some()), (Request::Kill, false));
+        assert!(receive::<Request>(&there).expect("the end").is_none());
+    }
+
+    #[test]
+    fn an_error_keeps_its_errno_and_its_text() {
+        let (here, there) = pair();
+        let error = || Error::os("remove", "/x", nix::errno::Errno::EBUSY).hint("wait");
+        send(&here, &Reply::Undone(Err(error())), None).expect("sent");
+        let Some((Reply::Undone(Err(received)), _)) = receive::<Reply>(&there).expect("received") else { panic!() };
+        assert_eq!(received.to_string(), error().to_string());
+        assert_eq!(received.errno(), Some(nix::errno::Errno::EBUSY));
+    }
+
+    #[test]
+    fn refuses_to_send_what_would_be_cut_off() {
+        let (here, _there) = pair();
+        let error = send(&here, &Request::WriteResolver(vec![b'x'; MAX_PACKET_BYTES]), None).expect_err("too long");
+        assert_eq!(error.errno(), Some(nix::errno::Errno::EMSGSIZE));
+    }
+
+    #[test]
+    fn refuses_arguments_that_are_not_of_the_run() {
+        let run = RunId::parse("0123abcd").expect("an id");
+        let prepare = |procs: &str| Request::Prepare(Prepare { netns: None, cgroup_procs: Some(procs.into()) });
+        assert!(prepare("/sys/fs/cgroup/netwatch-0123abcd/cgroup.procs").check(&run, true).is_ok());
+        for other in
+            ["/sys/fs/cgroup/netwatch-ffffffff/cgroup.procs", "/sys/fs/cgroup/cgroup.procs", "netwatch-0123abcd/x"]
+        {
+            assert!(prepare(other).check(&run, true).is_err(), "{other}");
+        }
+        let without_cgroup = || Request::Prepare(Prepare { netns: None, cgroup_procs: None });
+        assert!(without_cgroup().check(&run, true).is_ok());
+        assert!(without_cgroup().check(&run, false).is_err() && Request::HoldTable.check(&run, false).is_err());
+        assert!(Request::Signal(libc::SIGTERM).check(&run, false).is_ok());
+        assert!(Request::Signal(999).check(&run, false).is_err());
     }
 }

@@ -19,6 +19,7 @@ use netlink_packet_route::link::{
     LinkMessage,
 };
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use self::ready::End;
 use super::NETWATCH_GROUP;
@@ -32,7 +33,7 @@ use crate::error::{Error, Result};
 pub const INNER_INTERFACE: &str = "eth0";
 
 /// What an interface has counted, in its own view: what the host's end received is what the target sent.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceCounters {
     /// Socket buffers received.
     pub rx_packets: u64,
@@ -153,23 +154,22 @@ impl Link {
         }
     }
 
-    /// Takes the host's end down, then reads its counters. In this order: packets under way would otherwise be counted by the
-    /// interface and not yet by the classifier. `None` when the interface is gone, and what it counted with it.
-    pub fn take_down_and_count(&mut self) -> Result<Option<InterfaceCounters>> {
-        let requests = [set_flags(self.index, &self.name, LinkFlags::empty()), read_request(self.index, &self.name)];
-        match self.host.batch(&requests) {
-            Ok(answers) => {
-                let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))?;
-                Ok(Some(counters(&message, &self.name)?))
-            }
-            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Removes both ends now instead of letting the kernel do it when the namespace goes.
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)
+    }
+}
+
+/// Takes the host's end of a link down, then reads its counters. In this order, because packets in transit would otherwise be
+/// counted by the interface and not yet by the classifier. `None` when the interface is gone, and its counters with it.
+pub fn take_down_and_count(name: &str) -> Result<Option<InterfaceCounters>> {
+    match Netlink::route()?.batch(&[take_down(name), read_by_name(name)]) {
+        Ok(answers) => {
+            let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer(name))?;
+            Ok(Some(counters(&message, name)?))
+        }
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -266,16 +266,18 @@ fn end(
 }
 
 fn set_up(index: u32, name: &str) -> Request {
-    set_flags(index, name, LinkFlags::Up)
-}
-
-fn set_flags(index: u32, name: &str, up: LinkFlags) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    message.header.flags = up;
+    message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
-    let operation = if up.is_empty() { "take down interface" } else { "bring up interface" };
-    Request::new(operation, name, RouteNetlinkMessage::SetLink(message))
+    Request::new("bring up interface", name, RouteNetlinkMessage::SetLink(message))
+}
+
+fn take_down(name: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.change_mask = LinkFlags::Up;
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    Request::new("take down interface", name, RouteNetlinkMessage::SetLink(message))
 }
 
 fn read_request(index: u32, name: &str) -> Request {
@@ -447,7 +449,7 @@ mod tests {
                 })
                 .unwrap();
             assert!(link.counters().unwrap().unwrap().rx_packets >= 10);
-            let counters = link.take_down_and_count().unwrap().unwrap();
+            let counters = take_down_and_count(INTERFACE).unwrap().unwrap();
             let arp = counters.rx_packets - 10;
             assert_eq!(counters.rx_bytes, 10 * (14 + 20 + 8 + 100) + arp * 42);
             assert_eq!(loopback_counters(&mut namespace).unwrap().tx_packets, 1);
@@ -460,7 +462,7 @@ mod tests {
         with_link(false, |_namespace, mut link, _| {
             ip("link delete nwtest0");
             assert_eq!(link.counters().unwrap(), None);
-            assert_eq!(link.take_down_and_count().unwrap(), None);
+            assert_eq!(take_down_and_count(INTERFACE).unwrap(), None);
             assert!(!delete(INTERFACE).unwrap());
             link.delete().unwrap();
         });

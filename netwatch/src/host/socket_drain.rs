@@ -119,7 +119,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::host::link::{Link, LinkPlan};
+    use crate::host::link::{Link, LinkPlan, take_down_and_count};
     use crate::host::namespace::Namespace;
     use crate::host::subnet::{Occupied, Subnets, Wanted};
     use crate::host::testing::in_fresh_namespace;
@@ -181,7 +181,7 @@ mod tests {
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
             let subnets = Subnets::choose(&Wanted::default(), true, &Occupied::default(), 9).unwrap();
             let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets };
-            let mut link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
+            let link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
             let listener = TcpListener::bind((subnets.v6.unwrap().gateway(), 0)).unwrap();
             let to = listener.local_addr().unwrap();
             namespace
@@ -199,7 +199,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let outcome = runtime.block_on(drain(namespace.sock_diag(), Duration::from_secs(5))).unwrap();
             assert_eq!(outcome.left, Backlog::default());
-            assert!(link.take_down_and_count().unwrap().unwrap().rx_bytes > SENT as u64);
+            assert!(take_down_and_count(link.name()).unwrap().unwrap().rx_bytes > SENT as u64);
             assert_eq!(reader.join().unwrap(), SENT as u64);
         });
     }

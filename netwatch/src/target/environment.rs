@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::proc_stat::ProcStat;
 use super::user::Identity;
 
 /// What a login gives when nobody knows better (Debian's `ENV_PATH` in /etc/login.defs).
@@ -42,22 +43,12 @@ fn set(variables: &mut Variables, name: &str, value: &OsStr) {
 pub fn path_before_sudo() -> Option<OsString> {
     let mut pid = std::process::id();
     for _ in 0..ANCESTORS {
-        pid = parent(pid)?;
+        pid = ProcStat::of(pid)?.parent;
         if fs::read(format!("/proc/{pid}/comm")).ok()?.trim_ascii_end() == b"sudo" {
             return variable(&fs::read(format!("/proc/{pid}/environ")).ok()?, b"PATH=");
         }
     }
     None
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parent_in_stat(&stat)
-}
-
-/// The fourth field of /proc/PID/stat; the second, the name, may hold spaces and brackets (proc(5)).
-pub(crate) fn parent_in_stat(stat: &str) -> Option<u32> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn variable(environ: &[u8], prefix: &[u8]) -> Option<OsString> {
@@ -100,12 +91,6 @@ mod tests {
         let own: Variables = vec![("HOME".into(), "/root".into()), ("PATH".into(), "/sbin".into())];
         let got = for_user(own, &alice(), false, None);
         assert_eq!((get(&got, "HOME"), get(&got, "PATH"), get(&got, "NETWATCH")), ("/root", "/sbin", "1"));
-    }
-
-    #[test]
-    fn reads_the_parent_behind_a_hostile_name() {
-        assert_eq!(parent_in_stat("77 (a) (b) S 42 77 77 0"), Some(42));
-        assert_eq!(parent_in_stat("nonsense"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod command;
 pub mod environment;
 pub mod mounts;
+pub mod proc_stat;
 pub mod user;
 
 use crate::undo::{UndoCause, UndoRegistry};

@@ -76,7 +76,7 @@ const NETWATCH: &[Module] = &[
     effectful("undo", &["error"]),
     effectful("host", &["error", "pidfd", "undo"]),
     effectful("target", &["error", "exit", "pidfd", "undo"]),
-    effectful("guardian", &["error", "exit", "faults", "readiness", "target", "undo"]),
+    effectful("guardian", &["error", "exit", "faults", "host", "readiness", "target", "undo"]),
     effectful("rights", &["error", "target"]),
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
     effectful("export", &["error", "flow", "format", "process", "report"]),

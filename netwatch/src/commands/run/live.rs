@@ -12,6 +12,7 @@ use super::watch::Ending;
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::flow::{InterfaceCounters, LinkCounters, Lost, Table};
+use crate::guardian::GuardianClient;
 use crate::host::link;
 use crate::host::socket_drain;
 use crate::meter::{DrainProgress, Notice, Probe, heard, icmp_error};
@@ -87,7 +88,7 @@ impl Live {
     }
 
     /// Notes what went wrong, once however often it does.
-    fn note(&mut self, done: Result<()>) {
+    pub(super) fn note(&mut self, done: Result<()>) {
         if let Err(error) = done.map_err(|error| error.to_string())
             && !self.notes.contains(&error)
         {
@@ -183,12 +184,13 @@ impl Live {
         ending: Ending,
         drain_timeout: Duration,
         signals: &Listening<'_>,
+        line: &mut GuardianClient,
     ) -> Result<Report> {
         self.network.no_longer_keep();
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
         let duration_ns = self.duration_ns();
-        let counters = self.network.link.take_down_and_count()?.map(from_link);
+        let counters = line.link_down().await?.map(from_link);
         self.drain_last();
         self.names.finish();
         self.recording.end_step(self.started_ns.saturating_add(duration_ns), &self.table);

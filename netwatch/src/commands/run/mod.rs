@@ -25,7 +25,7 @@ use super::undo_steps;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
-use crate::guardian::{Charge, Guardian, Inherited, Line};
+use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply};
 use crate::report::{EndedBy, Exit as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use record::Recorded;
@@ -59,32 +59,33 @@ pub fn run(plan: Plan) -> Exit {
 
 /// A signal that ends the set-up ends netwatch as it would have ended the command.
 fn hold_signals(plan: Plan, show: Show) -> Result<Exit> {
-    let inherited = Inherited::read()?;
+    let inherited = InheritedSignals::read()?;
     let signals = Signals::hold(&inherited)?;
     let done = prepare_and_run(plan, show, inherited, &signals);
     signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32)))
 }
 
 /// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
-fn prepare_and_run(mut plan: Plan, show: Show, inherited: Inherited, signals: &Signals) -> Result<Exit> {
+fn prepare_and_run(mut plan: Plan, show: Show, inherited: InheritedSignals, signals: &Signals) -> Result<Exit> {
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
     let journal = Journal::open(&run_dir)?;
     signals.step("guardian").inspect_err(|_| undo(&run_dir))?;
-    let charge = Charge {
+    let spec = LaunchSpec {
         command: plan.command.clone(),
         user: plan.user.clone(),
         groups: plan.groups.clone(),
         inherited,
+        run: run_dir.id().clone(),
         run_dir: run_dir.path().to_owned(),
         undo_steps: undo_steps(),
     };
-    let guardian = Guardian::start(charge).inspect_err(|_| undo(&run_dir))?;
+    let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;
     let output = plan.output.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(|error| Error::os("start", "the event loop", error)).and_then(|runtime| {
         runtime.block_on(async {
-            let mut line = guardian.listen()?;
+            let mut line = guardian.connect()?;
             let mut going = Vec::new();
             let outcome = in_runtime(&mut plan, &run_dir, &journal, &mut line, signals, show, &mut going).await;
             let ended = finish(line, &run_dir);
@@ -113,7 +114,7 @@ fn new_run_dir(signals: &Signals) -> Result<RunDir> {
 }
 
 /// Everything is undone by us; then the guardian may go.
-fn finish(line: Line, run_dir: &RunDir) -> Result<()> {
+fn finish(line: GuardianClient, run_dir: &RunDir) -> Result<()> {
     let undone = try_undo(run_dir);
     let finished = line.finish();
     undone.and(finished)
@@ -134,7 +135,7 @@ async fn in_runtime(
     plan: &mut Plan,
     run_dir: &RunDir,
     journal: &Journal,
-    line: &mut Line,
+    line: &mut GuardianClient,
     signals: &Signals,
     show: Show,
     going: &mut Vec<JoinHandle<()>>,
@@ -154,18 +155,23 @@ async fn in_runtime(
     outcome
 }
 
-async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals: &Listening<'_>) -> Result<Outcome> {
+async fn watch_command(
+    plan: &Plan,
+    line: &mut GuardianClient,
+    ready: &mut Ready,
+    signals: &Listening<'_>,
+) -> Result<Outcome> {
     let arguments = &plan.settings;
     ready.live.start();
     faults::point("go")?;
     line.go()?;
     trim::code();
-    crate::guardian::let_go_of_stdio();
+    crate::guardian::release_stdio();
     let limits = Limits { duration: arguments.duration, linger: arguments.linger };
     match Watch::new(line, &mut ready.live, limits).run(signals).await? {
         Err(not_started) => Ok(Outcome::NotStarted(not_started)),
         Ok(ending) => {
-            let report = Arc::new(ready.live.conclude(ending, arguments.drain_timeout, signals).await?);
+            let report = Arc::new(ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?);
             let (_series, recorded) = ready.live.finish_recording(report.clone());
             Ok(Outcome::Ran(Ran { report, ending, recorded }))
         }
@@ -173,16 +179,16 @@ async fn watch_command(plan: &Plan, line: &mut Line, ready: &mut Ready, signals:
 }
 
 /// The run cannot go on: nothing of it may stay alive. The first error is the one that is told.
-async fn abandon(line: &mut Line, error: Error) -> Error {
+async fn abandon(line: &mut GuardianClient, error: Error) -> Error {
     if end_all(line).await.is_err() {
-        crate::guardian::kill_all_of(nix::unistd::getpid());
+        crate::guardian::kill_descendants_of(nix::unistd::getpid());
     }
     error
 }
 
-async fn end_all(line: &mut Line) -> Result<()> {
-    line.end_rest()?;
-    line.await_reply(|reply| matches!(reply, crate::guardian::Reply::Ended { .. }).then_some(())).await?;
+async fn end_all(line: &mut GuardianClient) -> Result<()> {
+    line.kill()?;
+    line.await_reply(|reply| if matches!(reply, Reply::Killed { .. }) { Ok(()) } else { Err(reply) }).await?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::watch::NotStarted;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::flow::Table;
-use crate::guardian::{Line, Prepare, Reply};
+use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, Made};
 use crate::host::forwarding::netns_cookie;
 use crate::meter::{Probe, ProbeConfig, ProcessConfig};
@@ -37,7 +37,7 @@ pub(super) async fn set_up(
     plan: &mut Plan,
     run_dir: &RunDir,
     journal: &Journal,
-    line: &mut Line,
+    line: &mut GuardianClient,
     show: Show,
     signals: &Listening<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
@@ -55,7 +55,7 @@ pub(super) async fn set_up(
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let (mut network, mut probe) = Network::set_up(plan, &place, &mut notes, loaded)?;
     place.signals.step("prepare")?;
-    line.prepare(prepare(plan, &network, cgroup.as_ref()), network.namespace.as_fd())?;
+    line.prepare(prepare(plan, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
     if plan.settings.verbose {
@@ -131,13 +131,8 @@ fn make_cgroup(place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Cgro
     }
 }
 
-fn prepare(plan: &Plan, network: &Network, cgroup: Option<&Cgroup>) -> Prepare {
-    Prepare {
-        resolv_conf: network.mounts.resolv_conf.clone(),
-        private: network.mounts.private.clone(),
-        netns: plan.settings.name.clone(),
-        cgroup_procs: cgroup.map(Cgroup::procs_path),
-    }
+fn prepare(plan: &Plan, cgroup: Option<&Cgroup>) -> Prepare {
+    Prepare { netns: plan.settings.name.clone(), cgroup_procs: cgroup.map(Cgroup::procs_path) }
 }
 
 fn card(plan: &Plan, run_dir: &RunDir, network: &Network) -> RunCard {
@@ -152,12 +147,12 @@ fn card(plan: &Plan, run_dir: &RunDir, network: &Network) -> RunCard {
     }
 }
 
-async fn wait_until_prepared(line: &mut Line) -> Result<Result<i32, NotStarted>> {
+async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, NotStarted>> {
     let answer = line
         .await_reply(|reply| match reply {
-            Reply::Prepared { pid } => Some(Ok(*pid)),
-            Reply::NotStarted { message, code } => Some(Err(NotStarted { message: message.clone(), code: *code })),
-            _ => None,
+            Reply::Prepared { pid } => Ok(Ok(pid)),
+            Reply::NotStarted { message, code } => Ok(Err(NotStarted { message, code })),
+            other => Err(other),
         })
         .await?;
     answer.ok_or_else(|| Error::said("prepare", "the command", "the guardian process was killed"))

@@ -9,7 +9,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
 use crate::faults;
-use crate::guardian::{Inherited, block};
+use crate::guardian::{InheritedSignals, block_signals};
 use crate::readiness::{Watched, watch};
 
 /// What netwatch listens to while the command runs.
@@ -35,8 +35,8 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Blocks the signals, so that none is lost from here on. Before any fork, thread or runtime.
-    pub(super) fn hold(inherited: &Inherited) -> Result<Self> {
-        let set = block(&HEARD)?;
+    pub(super) fn hold(inherited: &InheritedSignals) -> Result<Self> {
+        let set = block_signals(&HEARD)?;
         let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(deaf)?;
         let ignored = HEARD.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
         Ok(Self { held: Rc::new(held), ignored, came: Cell::new(None) })

@@ -11,7 +11,7 @@ use super::network::Change;
 use super::signals::{Action, Listening};
 use super::trim;
 use crate::error::{Error, Result};
-use crate::guardian::{Line, Reply};
+use crate::guardian::{GuardianClient, Reply};
 use crate::report::EndedBy;
 use crate::settings::Linger;
 
@@ -55,7 +55,7 @@ pub(super) struct Limits {
 
 /// The loop's state.
 pub(super) struct Watch<'a> {
-    line: &'a mut Line,
+    line: &'a mut GuardianClient,
     live: &'a mut Live,
     limits: Limits,
     exit: Option<RunExit>,
@@ -71,7 +71,7 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(line: &'a mut Line, live: &'a mut Live, limits: Limits) -> Self {
+    pub(super) fn new(line: &'a mut GuardianClient, live: &'a mut Live, limits: Limits) -> Self {
         let deadline = Instant::now() + limits.duration.unwrap_or(NEVER);
         Self {
             line,
@@ -139,14 +139,15 @@ impl<'a> Watch<'a> {
                 return Err(Error::said("watch", "the command", "the guardian process was killed")
                     .hint("the command was ended; run `netwatch clean`"));
             }
-            Some(Reply::Prepared { .. }) => {}
+            Some(Reply::Prepared { .. } | Reply::LinkDown(_) | Reply::Undone(_)) => {}
+            Some(Reply::ResolverWritten(written)) => self.live.note(written),
             Some(Reply::Started) => self.live.begin_recording(),
             Some(Reply::NotStarted { message, code }) => return Ok(Heard::NotStarted(NotStarted { message, code })),
             Some(Reply::Exited { code }) => self.command_ended(RunExit::Code(i32::from(code)))?,
             Some(Reply::Signalled { signal }) => self.command_ended(RunExit::Signal(signal))?,
             Some(Reply::AllGone) if self.ending => {}
             Some(Reply::AllGone) => return Ok(Heard::Ended(0)),
-            Some(Reply::Ended { processes }) => return Ok(Heard::Ended(processes)),
+            Some(Reply::Killed { processes }) => return Ok(Heard::Ended(processes)),
         }
         Ok(Heard::More)
     }
@@ -170,7 +171,7 @@ impl<'a> Watch<'a> {
     fn end_rest(&mut self) -> Result<()> {
         self.ending = true;
         self.deadline = Instant::now() + NEVER;
-        self.line.end_rest()
+        self.line.kill()
     }
 
     /// `--duration` is over: TERM. Its grace, or `--linger`, is over: everything ends.

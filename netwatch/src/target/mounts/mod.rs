@@ -32,6 +32,13 @@ pub struct MountPlan {
     pub netns: Option<String>,
 }
 
+impl MountPlan {
+    /// The plan of the run with this directory.
+    pub fn of_run(run_dir: &Path, netns: Option<String>) -> Self {
+        Self { resolv_conf: run_dir.join("resolv.conf"), private: private_dir(run_dir), netns }
+    }
+}
+
 /// Where a run keeps files that are private to its command.
 pub fn private_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("private")

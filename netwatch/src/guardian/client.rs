@@ -1,0 +1,168 @@
+//! netwatch's end of the line to the guardian.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{ForkResult, Pid, fork};
+use tokio::io::unix::AsyncFd;
+
+use super::protocol::{self, Prepare, Reply, Request};
+use super::{LaunchSpec, become_subreaper, process};
+use crate::error::{Error, Result};
+use crate::host::link::InterfaceCounters;
+use crate::readiness::{Watched, watch};
+
+/// A guardian that was forked, before there is an event loop.
+#[derive(Debug)]
+pub struct Guardian {
+    pid: Pid,
+    socket: OwnedFd,
+}
+
+impl Guardian {
+    /// Forks the guardian. The process must have a single thread and no event loop yet.
+    pub fn start(spec: LaunchSpec) -> Result<Self> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .map_err(|errno| Error::os("create a socket pair", "", errno))?;
+        become_subreaper()?;
+        // SAFETY: the process has a single thread, so the child may execute ordinary code.
+        match unsafe { fork() }.map_err(|errno| Error::os("fork", "the guardian", errno))? {
+            ForkResult::Parent { child } => Ok(Self { pid: child, socket: ours }),
+            ForkResult::Child => {
+                drop(ours);
+                process::run(theirs, spec)
+            }
+        }
+    }
+
+    /// Registers the line with the event loop, in which this is called.
+    pub fn connect(self) -> Result<GuardianClient> {
+        let socket = watch(self.socket, "the guardian")?;
+        Ok(GuardianClient { pid: self.pid, socket, early: VecDeque::new() })
+    }
+}
+
+/// Sends verbs to the guardian and receives its replies, in an event loop. Sending never blocks.
+#[derive(Debug)]
+pub struct GuardianClient {
+    pid: Pid,
+    socket: AsyncFd<Watched<OwnedFd>>,
+    /// Replies that arrived while another one was awaited.
+    early: VecDeque<Reply>,
+}
+
+impl GuardianClient {
+    /// Makes the target's process: in the network namespace, with its private mounts, waiting for [`Self::go`].
+    pub fn prepare(&self, prepare: Prepare, netns: BorrowedFd<'_>) -> Result<()> {
+        self.send(&Request::Prepare(prepare), Some(netns))
+    }
+
+    /// Lets the target run.
+    pub fn go(&self) -> Result<()> {
+        self.send(&Request::Go, None)
+    }
+
+    /// Sends the main process of the target a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.send(&Request::Signal(signal as i32), None)
+    }
+
+    /// Ends the processes that are left of the target: SIGTERM, then SIGKILL. Answered by [`Reply::Killed`].
+    pub fn kill(&self) -> Result<()> {
+        self.send(&Request::Kill, None)
+    }
+
+    /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].
+    pub fn write_resolver(&self, text: Vec<u8>) -> Result<()> {
+        self.send(&Request::WriteResolver(text), None)
+    }
+
+    /// Gives the guardian a reference to the socket that owns the run's nftables table, so that the table outlives netwatch until
+    /// the guardian exits.
+    pub fn hold_table(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.send(&Request::HoldTable, Some(socket))
+    }
+
+    /// Takes the host's end of the link down, then reads its counters: `None` if the interface is gone.
+    pub async fn link_down(&mut self) -> Result<Option<InterfaceCounters>> {
+        self.send(&Request::LinkDown, None)?;
+        let reply = self.await_reply(|reply| match reply {
+            Reply::LinkDown(counters) => Ok(counters),
+            other => Err(other),
+        });
+        reply.await?.ok_or_else(guardian_is_gone)?
+    }
+
+    /// Undoes the run. May wait for the lock as long as another run holds it.
+    pub async fn undo(&mut self) -> Result<()> {
+        self.send(&Request::Undo, None)?;
+        let reply = self.await_reply(|reply| match reply {
+            Reply::Undone(result) => Ok(result),
+            other => Err(other),
+        });
+        reply.await?.ok_or_else(guardian_is_gone)?
+    }
+
+    /// The next reply. `None` when the guardian is gone.
+    pub async fn reply(&mut self) -> Result<Option<Reply>> {
+        if let Some(reply) = self.early.pop_front() {
+            return Ok(Some(reply));
+        }
+        self.receive().await
+    }
+
+    /// Waits for the first reply that `select` accepts. It returns the others, which are kept for [`Self::reply`].
+    pub async fn await_reply<T>(&mut self, mut select: impl FnMut(Reply) -> Result<T, Reply>) -> Result<Option<T>> {
+        for _ in 0..self.early.len() {
+            match self.early.pop_front().map(&mut select) {
+                Some(Ok(value)) => return Ok(Some(value)),
+                Some(Err(other)) => self.early.push_back(other),
+                None => {}
+            }
+        }
+        while let Some(reply) = self.receive().await? {
+            match select(reply) {
+                Ok(value) => return Ok(Some(value)),
+                Err(other) => self.early.push_back(other),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn receive(&self) -> Result<Option<Reply>> {
+        loop {
+            let mut ready =
+                self.socket.readable().await.map_err(|error| Error::os("wait for", "the guardian", error))?;
+            match protocol::receive::<Reply>(ready.get_inner()) {
+                Err(error) if error.errno() == Some(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error),
+                Ok(message) => return Ok(message.map(|(reply, _)| reply)),
+            }
+        }
+    }
+
+    fn send(&self, request: &Request, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        protocol::send(self.socket.get_ref(), request, fd.map(|fd| fd.as_fd().as_raw_fd()))
+    }
+
+    /// Lets the guardian exit, with everything undone, and waits for its end.
+    pub fn finish(self) -> Result<()> {
+        let sent = self.send(&Request::Finish, None);
+        drop(self.socket);
+        // ECHILD: it was killed and has been waited for.
+        let _ = nix::sys::wait::waitpid(self.pid, None);
+        sent
+    }
+}
+
+/// For verbs whose reply does not come.
+fn guardian_is_gone() -> Error {
+    Error::said("receive from", "the guardian", "the guardian process was killed")
+}
