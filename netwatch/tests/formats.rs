@@ -43,7 +43,7 @@ fn markdown_of_a_capture() {
 
 #[test]
 fn markdown_of_nothing() {
-    let table = netwatch::flow::Table::default();
+    let table = netwatch::flow::FlowTable::default();
     let report = sample::report(sample::facts(&table, &["true"]), &table);
     assert!(as_markdown(&report).contains("Nothing: it opened no connection that was answered."));
 }
@@ -88,7 +88,7 @@ fn markdown_has_every_name_of_an_address() {
 
 #[test]
 fn markdown_says_what_is_not_complete() {
-    let mut table = netwatch::flow::Table::new(1);
+    let mut table = netwatch::flow::FlowTable::new(1);
     for host in 1..=5 {
         table.apply(sample::growth(
             netwatch::flow::Traffic::Flow(sample::key(17, 1, sample::v4(host), 99)),
@@ -232,7 +232,7 @@ fn every_column_and_type_is_documented() {
 #[test]
 fn flows_that_were_folded_are_said_beside_those_that_have_a_name() {
     let of = |room: usize, flows: u8| {
-        let mut table = netwatch::flow::Table::new(room);
+        let mut table = netwatch::flow::FlowTable::new(room);
         let flow = |host| netwatch::flow::Traffic::Flow(sample::key(17, 1, sample::v4(host), 99));
         (1..=flows).for_each(|host| table.apply(sample::growth(flow(host), (1, 90), (1, 90))));
         sample::report(sample::facts(&table, &["app"]), &table)

@@ -4,7 +4,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use netwatch::flow::{Amount, IcmpError, Increment, Malformed, Quoted, Table, Traffic};
+use netwatch::flow::{Amount, FlowTable, IcmpError, Increment, Malformed, Quoted, Traffic};
 use netwatch::format::json;
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
@@ -23,7 +23,7 @@ fn document(report: &Report) -> Value {
 
 /// A report in which every optional key is present.
 fn everything() -> Report {
-    let mut table: Table = download();
+    let mut table: FlowTable = download();
     let mut fragment = key(17, 0, v4(4), 0);
     fragment.fragment = true;
     let unreachable = key(17, 7, v4(9), 9);
@@ -64,7 +64,7 @@ fn the_document_of_a_replay() {
 
 #[test]
 fn optional_keys_are_left_out() {
-    let table = Table::default();
+    let table = FlowTable::default();
     let facts = facts(&table, &["true"]);
     let run = netwatch::report::Run { exit: None, pid: None, ..facts.run };
     let report = sample::report(Facts { run, interface_counters: None, complete: false, ..facts }, &table);

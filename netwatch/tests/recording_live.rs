@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netwatch::flow::{Increment, ObservationPoint, Table, Traffic};
+use netwatch::flow::{FlowTable, Increment, ObservationPoint, Traffic};
 use netwatch::name::{Hosts, Limits, Names};
 use netwatch::process::{Evidence, ProcessId, User, Users};
 use netwatch::record::{Batch, Completeness, Destination, Place, Recorder, Rest, Steps, read_file};
@@ -24,7 +24,7 @@ fn no_names() -> Names {
     Names::new(Limits::default(), Hosts::default())
 }
 
-fn interim_facts(table: &Table) -> Facts {
+fn interim_facts(table: &FlowTable) -> Facts {
     let mut facts = Facts { complete: false, interface_counters: None, ..facts(table, &["curl"]) };
     facts.run.exit = None;
     facts.processes = processes::processes();
@@ -32,19 +32,19 @@ fn interim_facts(table: &Table) -> Facts {
 }
 
 /// Each flow by two processes.
-fn users_of(table: &Table) -> Users {
+fn users_of(table: &FlowTable) -> Users {
     let user = |process, evidence| User { process: ProcessId(process), evidence, is_maker: process == 1 };
     let users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple)];
     let flows = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
     flows.map(|flow| (flow.key, users.clone())).collect()
 }
 
-fn flows_of(table: &Table, names: &Names) -> Vec<KnownFlow> {
+fn flows_of(table: &FlowTable, names: &Names) -> Vec<KnownFlow> {
     let all = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
     all.map(|flow| KnownFlow::new(flow, names, &Users::default())).collect()
 }
 
-fn rest_of(table: &Table, names: &Names) -> Rest {
+fn rest_of(table: &FlowTable, names: &Names) -> Rest {
     Rest {
         facts: interim_facts(table),
         users: users_of(table),
@@ -52,7 +52,7 @@ fn rest_of(table: &Table, names: &Names) -> Rest {
         totals: table.totals_by_sums(ObservationPoint::Link),
         remainders: table.remainders(ObservationPoint::Link).clone(),
         folded: table.folded(),
-        folded_endpoints: table.folded_endpoints().collect(),
+        folded_endpoints: table.untracked_endpoints().collect(),
         lookups: names.lookups().to_vec(),
         names_lost: names.lost(),
     }
@@ -129,7 +129,7 @@ fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
 #[test]
 fn a_run_of_which_only_the_first_batch_came_is_there() {
     let (_dir, path) = target();
-    let table = Table::default();
+    let table = FlowTable::default();
     let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
     let rest = Some(Box::new(rest_of(&table, &no_names())));
     send(&recorder, Batch { until_ns: START_NS, rest, ..Batch::default() });
@@ -144,7 +144,7 @@ fn a_run_of_which_only_the_first_batch_came_is_there() {
 fn what_is_left_of_a_run_claims_nothing_about_its_end() {
     let (_dir, path) = target();
     let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let rest = Some(Box::new(rest_of(&Table::default(), &no_names())));
+    let rest = Some(Box::new(rest_of(&FlowTable::default(), &no_names())));
     send(&recorder, Batch { until_ns: START_NS + 12_000_000_000, rest, ..Batch::default() });
     drop(recorder);
     let read = read_file(&path).unwrap();
@@ -211,8 +211,8 @@ proptest! {
     /// Whatever was counted, and however much of it was folded: what was kept of it makes the same report.
     #[test]
     fn parts_make_the_report_that_the_table_makes(increments in increments(), max_flows in 0..40_usize) {
-        let (mut table, names) = (Table::new(max_flows), no_names());
-        increments.into_iter().for_each(|increment| table.apply(increment));
+        let (mut table, names) = (FlowTable::new(max_flows), no_names());
+        increments.into_iter().for_each(|increment| drop(table.apply(increment)));
         for scope in [ObservationPoint::Link, ObservationPoint::Loopback] {
             prop_assert_eq!(table.totals_by_sums(scope), table.totals(scope));
         }
@@ -244,12 +244,12 @@ fn churn(number: u32) -> Increment {
 fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
     const PER_BATCH: u32 = 10_000;
     let (_dir, path) = target();
-    let (mut table, names) = (Table::new(229_376), no_names());
+    let (mut table, names) = (FlowTable::new(229_376), no_names());
     let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
     let start = Instant::now();
     for round in 0..3 {
         let numbers = round * PER_BATCH..(round + 1) * PER_BATCH;
-        numbers.clone().for_each(|number| table.apply(churn(number)));
+        numbers.clone().for_each(|number| drop(table.apply(churn(number))));
         let flow = |number| {
             let Traffic::Flow(key) = churn(number).traffic else { panic!("a flow") };
             KnownFlow::new(table.flow(&key).unwrap(), &names, &Users::default())

@@ -3,7 +3,7 @@
 mod sample;
 
 use netwatch::flow::{
-    Amount, Counters, Direction, IcmpError, Increment, Lost, Malformed, PerDirection, Quoted, Table, Traffic,
+    Amount, Counters, Direction, FlowTable, IcmpError, Increment, Lost, Malformed, PerDirection, Quoted, Traffic,
 };
 use netwatch::format::summary::{self, By, Options};
 use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
@@ -26,7 +26,7 @@ fn widest(text: &str) -> usize {
     text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
-fn failures() -> Table {
+fn failures() -> FlowTable {
     let mut table = table([
         failed(key(6, 1, v4(7), 81), 1, true),
         failed(key(6, 2, v4(7), 81), 1, true),
@@ -94,7 +94,7 @@ fn attempts() {
 
 #[test]
 fn empty_run() {
-    let table = Table::default();
+    let table = FlowTable::default();
     assert_data_eq!(at(&sample::report(facts(&table, &["true"]), &table), 80), file!["snapshots/empty.txt"].raw());
 }
 
@@ -223,7 +223,7 @@ fn a_file_that_does_not_balance_is_loud() {
 
 #[test]
 fn hostile_text_is_escaped() {
-    let table = Table::default();
+    let table = FlowTable::default();
     let mut facts = facts(&table, &["printf", "\x1b]0;owned\x07", "a\u{202e}b"]);
     facts.notes.push("bad \x1b[2J name".to_owned());
     let text = at(&sample::report(facts, &table), 80);

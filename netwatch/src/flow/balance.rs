@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use super::{Counters, ObservationPoint, PerDirection, RemainderKind, Table};
+use super::{Counters, FlowTable, ObservationPoint, PerDirection, RemainderKind};
 
 /// One side of an interface's own counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ const ETHERNET_HEADER: i64 = 14;
 
 impl Balance {
     /// Balances a table's link against the interface. `live` when the interface was still up while it was read.
-    pub fn new(table: &Table, interface: Option<InterfaceCounters>, live: bool) -> Self {
+    pub fn new(table: &FlowTable, interface: Option<InterfaceCounters>, live: bool) -> Self {
         let counted = amounts(table.counted(ObservationPoint::Link));
         let flows = amounts(table.flows_total(ObservationPoint::Link));
         let remainders: Vec<_> =
@@ -118,7 +118,7 @@ impl Balance {
     }
 
     /// Balances a table against the frames of a file. `left_out` are those among them that were not counted.
-    pub fn of_file(table: &Table, frames: Amount, left_out: Amount) -> Self {
+    pub fn of_file(table: &FlowTable, frames: Amount, left_out: Amount) -> Self {
         let balance = Self::new(table, None, false);
         let mut taken = balance.flows.both();
         balance.remainders.iter().for_each(|(_, amount)| taken += amount.both());
@@ -210,8 +210,8 @@ mod tests {
     }
 
     /// 3 frames of 42 bytes sent, 2 received.
-    fn table() -> Table {
-        let mut table = Table::default();
+    fn table() -> FlowTable {
+        let mut table = FlowTable::default();
         table.apply(Increment {
             traffic: Traffic::Housekeeping(Housekeeping::Arp),
             scope: ObservationPoint::Link,

@@ -88,6 +88,14 @@ pub(super) struct FoldedEndpoint {
 }
 
 impl FoldedEndpoint {
+    /// Adds another part of the same endpoint.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.flows = self.flows.saturating_add(other.flows);
+        self.connections = self.connections.saturating_add(other.connections);
+        self.counters += other.counters;
+        self.failed += other.failed;
+    }
+
     /// As an endpoint that has no other flows.
     pub(super) fn alone(self, key: EndpointKey) -> Endpoint {
         let Self { flows, connections, counters, failed } = self;

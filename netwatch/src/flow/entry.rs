@@ -2,13 +2,18 @@
 
 use netwatch_common::tcp;
 
-use super::{Counters, Direction, Failed, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts};
+use super::{Counters, Direction, Failed, FlowId, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts};
 
 /// A flow and everything counted for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
     /// Its ends and protocol.
     pub key: FlowKey,
+    /// Which of the successive connections on this key it is: 0 for the first.
+    pub epoch: u32,
+    /// Its number in its session, in the order in which flows were opened: identifies its row in
+    /// a recording.
+    pub serial: u64,
     /// What each side sent.
     pub counters: PerDirection<Counters>,
     /// First packet, nanoseconds since the Unix epoch.
@@ -23,6 +28,8 @@ pub struct Flow {
     pub tcp: Option<TcpFacts>,
     /// The last ICMP error that ended an attempt of this flow.
     pub icmp_error: Option<IcmpError>,
+    /// Why it ended; `None` while the meter has an entry for it.
+    pub ended: Option<EndReason>,
 }
 
 /// Why a flow ended: the values of IPFIX's flowEndReason (information element 136, RFC 5102 and RFC 7012).
@@ -69,9 +76,11 @@ impl EndReason {
 }
 
 impl Flow {
-    pub(super) fn new(key: FlowKey, increment: &Increment) -> Self {
+    pub(super) fn new(id: FlowId, increment: &Increment) -> Self {
         Self {
-            key,
+            key: id.key,
+            epoch: id.epoch,
+            serial: 0,
             counters: increment.counters,
             first_seen_ns: increment.first_seen_ns,
             last_seen_ns: increment.last_seen_ns,
@@ -79,7 +88,13 @@ impl Flow {
             connections: increment.connections.into(),
             tcp: increment.tcp,
             icmp_error: None,
+            ended: None,
         }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> FlowId {
+        FlowId { key: self.key, epoch: self.epoch }
     }
 
     pub(super) fn absorb(&mut self, increment: &Increment) {
@@ -110,10 +125,13 @@ impl Flow {
         if self.key.protocol == Protocol::TCP.0 && !self.key.fragment { self.connections } else { 1 }
     }
 
-    /// [`EndReason::EndOfFlow`] if TCP closed the flow; `None` while it may go on.
+    /// Why the flow ended; `None` while it may go on. A flow that TCP closed is
+    /// [`EndReason::EndOfFlow`] also while the meter still has an entry for it.
     pub fn end_reason(&self) -> Option<EndReason> {
-        let PerDirection { egress, ingress } = self.tcp?.flags;
-        tcp::is_closed(egress, ingress).then_some(EndReason::EndOfFlow)
+        self.ended.or_else(|| {
+            let PerDirection { egress, ingress } = self.tcp?.flags;
+            tcp::is_closed(egress, ingress).then_some(EndReason::EndOfFlow)
+        })
     }
 }
 

@@ -63,6 +63,15 @@ pub struct FlowKey {
     pub remote: End,
 }
 
+/// The identity of a flow: its key, and which of the successive connections on that key it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId {
+    /// The ends and the protocol.
+    pub key: FlowKey,
+    /// 0 for the first flow on this key, higher for each later one.
+    pub epoch: u32,
+}
+
 /// What the kernel says by itself on any link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Housekeeping {

@@ -82,11 +82,11 @@ impl<T: Take> Take for PerDirection<T> {
     }
 }
 
-/// The end reason is derived from the TCP flags: the column is for readers of the file.
+/// The serial number is the key of the row.
 impl Put for Flow {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         self.key.put(row)?;
-        0_u32.put(row)?;
+        self.epoch.put(row)?;
         self.counters.put(row)?;
         [self.first_seen_ns, self.last_seen_ns].iter().try_for_each(|time| time.put(row))?;
         self.opened_by.put(row)?;
@@ -101,10 +101,10 @@ impl Take for Flow {
     const WIDTH: usize = FlowKey::WIDTH + 2 * Counters::WIDTH + TcpFacts::WIDTH + IcmpError::WIDTH + 6;
 
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        let key = row.take()?;
-        let _epoch: u32 = row.take()?;
-        let flow = Self {
-            key,
+        Ok(Self {
+            key: row.take()?,
+            epoch: row.take()?,
+            serial: 0,
             counters: row.take()?,
             first_seen_ns: row.take()?,
             last_seen_ns: row.take()?,
@@ -112,9 +112,8 @@ impl Take for Flow {
             connections: row.take::<Count>()?.into(),
             tcp: row.take()?,
             icmp_error: row.take()?,
-        };
-        let _end_reason: Option<EndReason> = row.take()?;
-        Ok(flow)
+            ended: row.take()?,
+        })
     }
 }
 

@@ -108,7 +108,7 @@ impl Engine for Kernel {
             );
         }
         let added = &mut self.added;
-        self.probe.drain(&mut |increment| learned.table.apply(added.subtract(on_the_link(increment))))?;
+        self.probe.drain(&mut |increment| drop(learned.table.apply(added.subtract(on_the_link(increment)))))?;
         Ok(lost)
     }
 

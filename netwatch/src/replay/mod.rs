@@ -18,7 +18,7 @@ use netwatch_common::parse::Linked;
 
 use crate::capture::{Capture, End, Frame};
 use crate::error::Result;
-use crate::flow::{self, Amount, Increment, Lost, ObservationPoint, Table, Traffic};
+use crate::flow::{self, Amount, FlowTable, Increment, Lost, ObservationPoint, Traffic};
 use crate::meter::heard_of;
 use crate::meter::host::{Counted, Host};
 use crate::name::{Hosts, Limits, NameSample, Names};
@@ -84,7 +84,7 @@ trait Engine {
 
 /// What a capture has taught so far.
 struct Learned {
-    table: Table,
+    table: FlowTable,
     names: Names,
 }
 
@@ -129,7 +129,7 @@ const PROGRESS: u64 = 4096;
 
 fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
     let names = Names::new(Limits::replay(), Hosts::default());
-    let mut learned = Learned { table: Table::default(), names };
+    let mut learned = Learned { table: FlowTable::default(), names };
     let mut tally = Tally::new(&plan.local);
     let end = capture.each(|frame| {
         let linked = frame.linked();
@@ -209,12 +209,12 @@ impl Engine for InMemory {
     fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome> {
         let table = &mut learned.table;
         let hook = |packet: &_| self.local.hook(packet);
-        let seen = self.host.count(frame, hook, time_ns, &mut |increment| table.apply(on_the_link(increment)));
+        let seen = self.host.count(frame, hook, time_ns, &mut |increment| drop(table.apply(on_the_link(increment))));
         Ok(Outcome { seen, fate: Fate::Counted })
     }
 
     fn finish(&mut self, learned: &mut Learned) -> Result<Lost> {
-        self.host.drain(&mut |increment| learned.table.apply(on_the_link(increment)));
+        self.host.drain(&mut |increment| drop(learned.table.apply(on_the_link(increment))));
         Ok(self.host.lost())
     }
 }
@@ -230,7 +230,7 @@ pub fn on_the_link(increment: Increment) -> Increment {
 }
 
 /// An ICMP error that was seen on the link says that a flow's packet did not arrive.
-pub fn note_icmp_error(table: &mut Table, quoted: Option<flow::Quoted>) {
+pub fn note_icmp_error(table: &mut FlowTable, quoted: Option<flow::Quoted>) {
     if let Some(quoted) = quoted {
         table.note_icmp_error(flow::Quoted {
             flow: flow::FlowKey { scope: ObservationPoint::Link, ..quoted.flow },

@@ -143,6 +143,9 @@ mod tests {
             connections: 0,
             tcp: None,
             icmp_error,
+            epoch: 0,
+            serial: 0,
+            ended: None,
         };
         let user = User { process: ProcessId(0), evidence: Evidence::Socket, is_maker: true };
         KnownFlow { flow, naming: None, users: vec![user] }

@@ -23,8 +23,8 @@ pub use run::{Dns, EndedBy, EndedEarly, Exit, Interface, Replay, Run};
 pub use series::{Series, Step};
 
 use crate::flow::{
-    Balance, Counters, Direction, Endpoint, Folded, InterfaceCounters, Lost, ObservationPoint, PerDirection,
-    Remainders, Remote, Table,
+    Balance, Counters, Direction, Endpoint, FlowTable, Folded, InterfaceCounters, Lost, ObservationPoint, PerDirection,
+    Remainders, Remote,
 };
 use crate::name::Names;
 use crate::process::{Attempt, Processes, Users};
@@ -104,7 +104,7 @@ pub struct Report {
 
 impl Report {
     /// Puts together what the caller knows, what the table counted, what names were heard and who it was, and adds the hints that follow.
-    pub fn new(facts: Facts, table: &Table, names: &Names, users: &Users) -> Self {
+    pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &Users) -> Self {
         let Facts { run, interface, dns, interface_counters, complete, lost, processes, attempts, mut notes, replay } =
             facts;
         let loopback = Loopback {

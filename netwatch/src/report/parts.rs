@@ -1,7 +1,7 @@
 //! The report of a run that was never concluded, from what was kept of it while it went on.
 
 use super::{Facts, KnownFlow, Loopback, Report, attempts, hints, naming};
-use crate::flow::{Balance, Endpoint, Flow, Folded, ObservationPoint, Remainders, Table};
+use crate::flow::{Balance, Endpoint, Flow, FlowTable, Folded, ObservationPoint, Remainders};
 use crate::name::{Hosts, Limits, Lookup, Lost, Names};
 use crate::process::Users;
 
@@ -37,7 +37,7 @@ impl Report {
     pub fn of_parts(parts: Parts) -> Self {
         let Parts { facts, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = parts;
         let bare = flows.iter().map(|known| known.flow.clone()).collect();
-        let table = Table::of_parts(bare, folded_endpoints, remainders, folded);
+        let table = FlowTable::of_parts(bare, folded_endpoints, remainders, folded);
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
         let (flows, loopback): (Vec<_>, Vec<_>) =
             flows.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link);

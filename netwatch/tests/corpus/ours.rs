@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 
 use netwatch::capture::{Capture, Frame};
 use netwatch::flow::{
-    self, Counters, Flow, Malformed, ObservationPoint, PerDirection, RemainderKind, Remainders, Table, Traffic,
+    self, Counters, Flow, FlowTable, Malformed, ObservationPoint, PerDirection, RemainderKind, Remainders, Traffic,
 };
 use netwatch::meter::host::{Counted, Host};
 use netwatch::replay::{Observer, note_icmp_error, on_the_link};
@@ -197,7 +197,7 @@ fn is_longer_than_it_is(frame: &Frame<'_>) -> bool {
 
 /// The same file from memory, without the frames that the kernel did not get.
 pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
-    let (mut table, mut host) = (Table::default(), Host::new(131_072));
+    let (mut table, mut host) = (FlowTable::default(), Host::new(131_072));
     let counted = capture.each(|frame| {
         if !left_out.offsets.contains(&frame.offset) {
             let linked = frame.linked();

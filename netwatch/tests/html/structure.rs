@@ -102,7 +102,7 @@ fn readable_without_javascript() {
 
 #[test]
 fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
-    let table = netwatch::flow::Table::default();
+    let table = netwatch::flow::FlowTable::default();
     let empty = sample::report(sample::facts(&table, &["true"]), &table);
     let text = page(&(empty, Default::default()));
     assert!(text.contains("Nothing was sent or received.") && text.contains("Throughput over time was not recorded."));
@@ -114,8 +114,8 @@ fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
 
 #[test]
 fn what_is_not_complete_is_said_at_the_top() {
-    use netwatch::flow::{Table, Traffic};
-    let mut table = Table::new(1);
+    use netwatch::flow::{FlowTable, Traffic};
+    let mut table = FlowTable::new(1);
     for port in 1..=5 {
         let key = sample::key(17, port, [203, 0, 113, port as u8].into(), 99);
         table.apply(sample::growth(Traffic::Flow(key), (1, 90), (1, 90)));

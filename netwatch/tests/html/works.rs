@@ -288,8 +288,10 @@ fn a_capture_and_a_run_that_did_nothing_are_shown_too() {
     let Some(mut browser) = Browser::start() else { return };
     let table = sample::download();
     let capture = sample::named(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
-    let empty =
-        sample::report(sample::facts(&netwatch::flow::Table::default(), &["true"]), &netwatch::flow::Table::default());
+    let empty = sample::report(
+        sample::facts(&netwatch::flow::FlowTable::default(), &["true"]),
+        &netwatch::flow::FlowTable::default(),
+    );
     for (name, report) in [("capture.html", capture), ("empty.html", empty)] {
         let report = (report, Default::default());
         assert!(page(&report).contains("Throughput over time was not recorded."));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use netwatch::flow::{Direction, Increment, Protocol, Table, Traffic};
+use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
 use netwatch::name::Source;
 use netwatch::policy::{Family, Format, Options, Pattern, Requirements, Service};
 use netwatch::process::{Attempt, Cause, Target};
@@ -171,7 +171,7 @@ fn several_runs_are_one_list_and_what_worked_once_is_needed() {
 
 #[test]
 fn what_is_not_known_is_said() {
-    let mut table = Table::new(1);
+    let mut table = FlowTable::new(1);
     for port in 1..=5 {
         table.apply(growth(Traffic::Flow(key(17, port, [203, 0, 113, port as u8].into(), 99)), (1, 90), (1, 90)));
     }

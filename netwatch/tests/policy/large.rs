@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use netwatch::flow::Table;
+use netwatch::flow::FlowTable;
 use netwatch::policy::{Format, Generalise, Options};
 
 use crate::rules;
@@ -19,7 +19,7 @@ fn addresses() -> impl Iterator<Item = Ipv4Addr> {
 
 #[test]
 fn sixty_five_thousand_remotes() {
-    let mut table = Table::default();
+    let mut table = FlowTable::default();
     for address in addresses() {
         table.apply(tcp(key(6, 40_000, address.into(), 443), 1_000_000, (4, 400), (3, 300)));
     }

@@ -11,7 +11,7 @@ use crate::{rules, variants};
 
 /// A run of nothing at all.
 fn nothing() -> Report {
-    let table = netwatch::flow::Table::default();
+    let table = netwatch::flow::FlowTable::default();
     report(facts(&table, &["true"]), &table)
 }
 

@@ -12,8 +12,8 @@ pub mod scene;
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
-    Amount, Counters, Direction, End, FlowKey, Housekeeping, Increment, InterfaceCounters, LinkCounters, Lost,
-    ObservationPoint, PerDirection, RoundTrips, Table, TcpFacts, Traffic,
+    Amount, Counters, Direction, End, FlowKey, FlowTable, Housekeeping, Increment, InterfaceCounters, LinkCounters,
+    Lost, ObservationPoint, PerDirection, RoundTrips, TcpFacts, Traffic,
 };
 use netwatch::name::{Hosts, Limits, Names};
 use netwatch::process::{Processes, Users};
@@ -112,14 +112,14 @@ pub fn housekeeping() -> [Increment; 2] {
 }
 
 /// A table of these increments.
-pub fn table(increments: impl IntoIterator<Item = Increment>) -> Table {
-    let mut table = Table::default();
-    increments.into_iter().for_each(|increment| table.apply(increment));
+pub fn table(increments: impl IntoIterator<Item = Increment>) -> FlowTable {
+    let mut table = FlowTable::default();
+    increments.into_iter().for_each(|increment| drop(table.apply(increment)));
     table
 }
 
 /// Interface counters that agree with the table, but for what was missed.
-pub fn interface_counters(table: &Table, missed: (u64, u64)) -> InterfaceCounters {
+pub fn interface_counters(table: &FlowTable, missed: (u64, u64)) -> InterfaceCounters {
     let PerDirection { egress, ingress } = table.counted(ObservationPoint::Link);
     InterfaceCounters {
         rx: LinkCounters { packets: egress.skbs + missed.0, bytes: egress.bytes + missed.1, dropped: 0 },
@@ -128,7 +128,7 @@ pub fn interface_counters(table: &Table, missed: (u64, u64)) -> InterfaceCounter
 }
 
 /// Facts of a run that went well.
-pub fn facts(table: &Table, command: &[&str]) -> Facts {
+pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
     Facts {
         run: Run {
             id: "3f2a".to_owned(),
@@ -161,7 +161,7 @@ pub fn facts(table: &Table, command: &[&str]) -> Facts {
 }
 
 /// A capture of the same, a few frames of which are cut; `left_out` of them no kernel could count.
-pub fn replayed(table: &Table, left_out: Amount) -> Facts {
+pub fn replayed(table: &FlowTable, left_out: Amount) -> Facts {
     let mut frames = table.counted(ObservationPoint::Link).both().into();
     frames += left_out;
     let replay = Replay {
@@ -188,7 +188,7 @@ pub fn replayed(table: &Table, left_out: Amount) -> Facts {
 }
 
 /// A look-up, two downloads and a failed attempt: the picture of the README.
-pub fn download() -> Table {
+pub fn download() -> FlowTable {
     let gso = Counters { skbs: 96, packets: 869, bytes: 1_226_118, wire_bytes: 1_277_136 };
     let mut big = tcp(key(6, 40_000, v4(10), 443), 12_345_678, (212, 16_874), (0, 0));
     big.counters.ingress = gso;
@@ -206,7 +206,7 @@ pub fn download() -> Table {
 }
 
 /// A report without names and processes.
-pub fn report(facts: Facts, table: &Table) -> Report {
+pub fn report(facts: Facts, table: &FlowTable) -> Report {
     Report::new(facts, table, &Names::new(Limits::default(), Hosts::default()), &Users::default())
 }
 
@@ -217,7 +217,7 @@ pub fn download_report() -> Report {
 }
 
 /// A report with the names that were heard and the processes that were seen in [`download`].
-pub fn named(facts: Facts, table: &Table) -> Report {
+pub fn named(facts: Facts, table: &FlowTable) -> Report {
     let facts = Facts { processes: processes::processes(), ..facts };
     Report::new(facts, table, &names::heard(), &processes::users(table))
 }

@@ -1,6 +1,6 @@
 //! Made-up processes: a shell and the downloads that it runs.
 
-use netwatch::flow::{FlowKey, Protocol, Table};
+use netwatch::flow::{FlowKey, FlowTable, Protocol};
 use netwatch::process::{
     Attempt, Attribution, Cause, Evidence, Lost, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
 };
@@ -59,7 +59,7 @@ pub fn processes() -> Processes {
 }
 
 /// TCP was curl's, by its socket; one port was the helper's, and curl had made its socket; what else there is was somebody's.
-pub fn users(table: &Table) -> Users {
+pub fn users(table: &FlowTable) -> Users {
     let user = |process, evidence, is_maker| User { process, evidence, is_maker };
     let of = |key: &FlowKey| match (key.protocol, key.local.port) {
         (6, 40_002) => vec![user(HELPER, Evidence::Socket, false), user(CURL, Evidence::Socket, true)],
@@ -68,7 +68,7 @@ pub fn users(table: &Table) -> Users {
         (17, 50_002) => vec![user(SHELL, Evidence::Netns, false)],
         _ => vec![],
     };
-    table.lives().map(|(key, ..)| (key, of(&key))).filter(|(_, users)| !users.is_empty()).collect()
+    table.iter().map(|flow| (flow.key, of(&flow.key))).filter(|(_, users)| !users.is_empty()).collect()
 }
 
 /// One of each kind that packets and DNS do not tell of.

@@ -212,7 +212,7 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
 
 /// A crawler: so many flows, to as many endpoints, over a minute.
 pub fn crawl(flows: u32) -> (Report, Series) {
-    let mut table = netwatch::flow::Table::default();
+    let mut table = netwatch::flow::FlowTable::default();
     for at in 0..flows {
         let [_, a, b, c] = at.to_be_bytes();
         let remote = [203, 64 + a, b, c].into();

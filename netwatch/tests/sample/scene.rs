@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netwatch::flow::{Direction, FlowKey, IcmpError, Increment, Quoted, Table, Traffic};
+use netwatch::flow::{Direction, FlowKey, FlowTable, IcmpError, Increment, Quoted, Traffic};
 use netwatch::name::{Lookup, Named, ResponseTimes, Source};
 use netwatch::report::{FlowNaming, Report, Shown};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
@@ -86,7 +86,7 @@ pub fn came(from: &str, protocol: u8, port: u16) -> Increment {
     Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key), (3, 300), (4, 400)) }
 }
 
-fn everything_table() -> Table {
+fn everything_table() -> FlowTable {
     let mut increments = vec![
         open("203.0.113.10", 6, 443),
         open("2001:db8:1::10", 6, 443),

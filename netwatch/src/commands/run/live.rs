@@ -11,7 +11,7 @@ use super::signals::Listening;
 use super::watch::Ending;
 use crate::dns::reverse;
 use crate::error::{Error, Result};
-use crate::flow::{InterfaceCounters, LinkCounters, Lost, Table};
+use crate::flow::{FlowTable, InterfaceCounters, LinkCounters, Lost};
 use crate::guardian::GuardianClient;
 use crate::host::link;
 use crate::host::socket_drain;
@@ -37,7 +37,7 @@ pub(super) struct Live {
     pub network: Network,
     pub probe: Probe,
     pub processes: Processes,
-    pub table: Table,
+    pub table: FlowTable,
     /// What was heard of names so far.
     pub names: Names,
     /// The command's process.

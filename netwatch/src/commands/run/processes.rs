@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::error::{Error, Result};
-use crate::flow::{FlowKey, Table, Traffic};
+use crate::flow::{FlowKey, FlowTable, Traffic};
 use crate::meter::{Notice, ProcessConfig, ProcessProbe};
 use crate::process::{
     Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Reported, Silence, Trace,
@@ -130,16 +130,16 @@ impl Processes {
     }
 
     /// Who used the table's flows.
-    pub(super) fn result(&self, command: Option<u32>, table: &Table, silence: Silence) -> Result<Attributed> {
+    pub(super) fn result(&self, command: Option<u32>, table: &FlowTable, silence: Silence) -> Result<Attributed> {
         let Some(probe) = &self.probe else {
             let processes = Known { attribution: Attribution::Off(self.off.clone()), ..Known::default() };
             return Ok(Attributed { processes, users: Users::default(), attempts: Vec::new() });
         };
-        let flows = table.lives().map(|(key, opened_by, first_ns, last_ns)| FlowToAttribute {
-            key,
-            opened_by,
-            first_ns,
-            last_ns,
+        let flows = table.iter().map(|flow| FlowToAttribute {
+            key: flow.key,
+            opened_by: flow.opened_by,
+            first_ns: flow.first_seen_ns,
+            last_ns: flow.last_seen_ns,
         });
         let mut result = self.trace.result(command, flows, silence);
         let (kernel, lost) = (probe.lost()?, &mut result.processes.lost);
@@ -149,13 +149,13 @@ impl Processes {
     }
 
     /// Makes room where there is little left. To be called after each look at the counters, so that a socket's packets were heard of.
-    pub(super) fn tidy(&mut self, table: &Table) {
+    pub(super) fn tidy(&mut self, table: &FlowTable) {
         self.trace.tidy(&FlowsOf(table));
     }
 }
 
 /// The flows of a table.
-struct FlowsOf<'t>(&'t Table);
+struct FlowsOf<'t>(&'t FlowTable);
 
 impl Reported for FlowsOf<'_> {
     fn is_one(&self, flow: &FlowKey) -> bool {

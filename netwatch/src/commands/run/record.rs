@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::changed::Changed;
 use crate::error::{Error, Result};
-use crate::flow::{Counters, Increment, ObservationPoint, PerDirection, Table, Traffic};
+use crate::flow::{Counters, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
 use crate::name::Names;
 use crate::process::Users;
 use crate::record::{Batch, Closing, Destination, Keep, Place, Recorder, Rest, Steps, Store};
@@ -103,8 +103,8 @@ impl Recording {
     }
 
     /// Adds growth to the table and remembers whose it was.
-    pub(super) fn apply(&mut self, increment: Increment, table: &mut Table) {
-        let place = table.keep(increment);
+    pub(super) fn apply(&mut self, increment: Increment, table: &mut FlowTable) {
+        let place = table.apply(increment).place;
         if !matches!(increment.traffic, Traffic::Flow(_)) {
             return;
         }
@@ -115,7 +115,7 @@ impl Recording {
     }
 
     /// What was counted since the step before is a step.
-    pub(super) fn end_step(&mut self, now_ns: u64, table: &Table) {
+    pub(super) fn end_step(&mut self, now_ns: u64, table: &FlowTable) {
         let (totals, opened) = (table.totals_by_sums(ObservationPoint::Link), table.opened(ObservationPoint::Link));
         let step = &self.step;
         let from = self.series.push(Step {
@@ -130,7 +130,12 @@ impl Recording {
     }
 
     /// Hands over what changed, if the recording has time for it.
-    pub(super) fn hand_over(&mut self, table: &Table, names: &Names, facts: impl FnOnce() -> Result<(Facts, Users)>) {
+    pub(super) fn hand_over(
+        &mut self,
+        table: &FlowTable,
+        names: &Names,
+        facts: impl FnOnce() -> Result<(Facts, Users)>,
+    ) {
         let Some(recorder) = &self.recorder else { return };
         if recorder.has_failed() {
             self.failed = recorder.failure();
@@ -209,10 +214,10 @@ fn later(each: Duration, many: usize) -> Instant {
     Instant::now() + each * u32::try_from(many).unwrap_or(u32::MAX)
 }
 
-fn take_changed(changed: &mut Changed, table: &Table, names: &Names) -> Vec<KnownFlow> {
+fn take_changed(changed: &mut Changed, table: &FlowTable, names: &Names) -> Vec<KnownFlow> {
     // Who used them comes with the rest: processes are numbered anew each time.
     let nobody = Users::default();
-    let flows = changed.take(BATCH_FLOWS).into_iter().filter_map(|place| table.flow_at(place));
+    let flows = changed.take(BATCH_FLOWS).into_iter().filter_map(|place| table.at(place));
     flows.map(|flow| KnownFlow::new(flow, names, &nobody)).collect()
 }
 
@@ -222,7 +227,7 @@ fn take_steps(from: &mut Option<u64>, series: &Series) -> Steps {
     Steps { from_ns, steps: series.steps[first..].to_vec() }
 }
 
-fn rest_of(facts: Facts, users: Users, table: &Table, names: &Names) -> Rest {
+fn rest_of(facts: Facts, users: Users, table: &FlowTable, names: &Names) -> Rest {
     Rest {
         facts,
         users,
@@ -230,7 +235,7 @@ fn rest_of(facts: Facts, users: Users, table: &Table, names: &Names) -> Rest {
         totals: table.totals_by_sums(ObservationPoint::Link),
         remainders: table.remainders(ObservationPoint::Link).clone(),
         folded: table.folded(),
-        folded_endpoints: table.folded_endpoints().collect(),
+        folded_endpoints: table.untracked_endpoints().collect(),
         lookups: names.lookups().to_vec(),
         names_lost: names.lost(),
     }

@@ -14,7 +14,7 @@ use super::signals::Listening;
 use super::watch::NotStarted;
 use crate::error::{Error, Result};
 use crate::faults;
-use crate::flow::Table;
+use crate::flow::FlowTable;
 use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, Made};
 use crate::host::forwarding::netns_cookie;
@@ -91,7 +91,7 @@ pub(super) async fn set_up(
         network,
         probe,
         processes,
-        table: Table::new(faults::user_flows(USER_FLOWS)),
+        table: FlowTable::new(faults::user_flows(USER_FLOWS)),
         names: Names::new(Limits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{End, Housekeeping, Malformed, Quoted, TcpFacts};
+use crate::flow::{End, EndReason, Housekeeping, Malformed, Quoted, TcpFacts};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
@@ -31,7 +31,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
 
 #[test]
 fn growth_adds_up_and_times_widen() {
-    let mut table = Table::default();
+    let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 53);
     table.apply(growth(Traffic::Flow(udp), 100));
     table.apply(Increment {
@@ -49,7 +49,7 @@ fn growth_adds_up_and_times_widen() {
 
 #[test]
 fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
-    let mut table = Table::default();
+    let mut table = FlowTable::default();
     table.apply(Increment { connections: 2, ..growth(Traffic::Flow(key(6, 1000, 1, 443)), 1) });
     table.apply(Increment { connections: 1, ..growth(Traffic::Flow(key(6, 1001, 1, 443)), 1) });
     table.apply(growth(Traffic::Flow(key(17, 1000, 2, 443)), 1));
@@ -60,7 +60,7 @@ fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
 
 #[test]
 fn an_icmp_error_may_come_before_its_flow() {
-    let mut table = Table::default();
+    let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
     table.note_icmp_error(Quoted { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     table.apply(growth(Traffic::Flow(udp), 42));
@@ -75,7 +75,7 @@ fn an_answer_that_came_too_late_is_no_failed_attempt() {
     for (opened_by, by_target, unreachable) in
         [(Direction::Egress, true, 0), (Direction::Egress, false, 1), (Direction::Ingress, true, 1)]
     {
-        let mut table = Table::default();
+        let mut table = FlowTable::default();
         table.note_icmp_error(Quoted { flow: udp, error, by_target });
         table.apply(Increment { opened_by, ..growth(Traffic::Flow(udp), 42) });
         assert_eq!(
@@ -88,7 +88,7 @@ fn an_answer_that_came_too_late_is_no_failed_attempt() {
 
 #[test]
 fn a_full_table_folds_and_counts_each_flow_once() {
-    let mut table = Table::new(1);
+    let mut table = FlowTable::new(1);
     for local in [1, 2, 3, 2, 3, 1] {
         table.apply(growth(Traffic::Flow(key(17, local, 1, 53)), 100));
     }
@@ -103,7 +103,7 @@ fn a_full_table_folds_and_counts_each_flow_once() {
 
 #[test]
 fn memory_is_bounded_against_a_scan() {
-    let mut table = Table::new(8);
+    let mut table = FlowTable::new(8);
     for port in 1..=1000 {
         table.apply(growth(Traffic::Flow(key(17, 1, 1, port)), 60));
         table.note_icmp_error(Quoted {
@@ -120,7 +120,7 @@ fn memory_is_bounded_against_a_scan() {
 
 #[test]
 fn the_median_handshake_is_the_endpoints() {
-    let mut table = Table::default();
+    let mut table = FlowTable::default();
     for (local, rtt) in [(1, 30), (2, 10), (3, 20)] {
         let tcp = Some(TcpFacts { handshake_rtt_ns: Some(rtt), ..TcpFacts::default() });
         table.apply(Increment { tcp, ..growth(Traffic::Flow(key(6, local, 1, 443)), 1) });
@@ -130,7 +130,7 @@ fn the_median_handshake_is_the_endpoints() {
 
 #[test]
 fn housekeeping_is_counted_but_is_not_the_targets() {
-    let mut table = Table::default();
+    let mut table = FlowTable::default();
     table.apply(growth(Traffic::Housekeeping(Housekeeping::Arp), 42));
     table.apply(growth(Traffic::Overflow(17), 100));
     assert_eq!(table.totals(ObservationPoint::Link).egress.bytes, 100);
@@ -165,6 +165,7 @@ prop_compose! {
         last in any::<u64>(),
         opened_in in any::<bool>(),
         connections in 0u32..3,
+        ends in prop::option::weighted(0.3, Just(EndReason::IdleTimeout)),
     ) -> Increment {
         let scope = if loopback { ObservationPoint::Loopback } else { ObservationPoint::Link };
         let traffic = match traffic {
@@ -181,7 +182,7 @@ prop_compose! {
             opened_by,
             connections,
             epoch: 0,
-            ended: None,
+            ended: ends,
             tcp: None,
         }
     }
@@ -194,7 +195,7 @@ proptest! {
         increments in prop::collection::vec(any_increment(), 0..200),
         max_flows in 0usize..60,
     ) {
-        let mut table = Table::new(max_flows);
+        let mut table = FlowTable::new(max_flows);
         for increment in &increments {
             table.apply(*increment);
         }
@@ -215,6 +216,101 @@ proptest! {
         let mut with_folded = own;
         with_folded += table.folded().counters;
         prop_assert_eq!(with_folded, table.flows_total(ObservationPoint::Link));
-        prop_assert!(table.flows.len() <= max_flows);
+        prop_assert!(table.len() <= max_flows);
     }
+}
+
+/// An increment that is the last of its kernel entry.
+fn ending(traffic: Traffic, at_ns: u64, connections: u32) -> Increment {
+    Increment {
+        first_seen_ns: at_ns,
+        last_seen_ns: at_ns + 1,
+        connections,
+        ended: Some(EndReason::EndOfFlow),
+        ..growth(traffic, 100)
+    }
+}
+
+#[test]
+fn a_reused_five_tuple_is_a_new_flow_with_a_higher_epoch() {
+    let mut table = FlowTable::default();
+    let tcp = Traffic::Flow(key(6, 1000, 1, 443));
+    for at_ns in [10, 20, 30] {
+        table.apply(ending(tcp, at_ns, 1));
+    }
+    let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
+    let seen: Vec<_> = flows.iter().map(|flow| (flow.epoch, flow.serial, flow.connections, flow.ended)).collect();
+    let ended = Some(EndReason::EndOfFlow);
+    assert_eq!(seen, [(0, 0, 1, ended), (1, 1, 1, ended), (2, 2, 1, ended)]);
+    assert_eq!(table.endpoints(ObservationPoint::Link)[0].flows, 3);
+}
+
+#[test]
+fn late_segments_and_parts_of_one_record_belong_to_the_flow_that_ended() {
+    let mut table = FlowTable::default();
+    let tcp = Traffic::Flow(key(6, 1000, 1, 443));
+    table.apply(ending(tcp, 10, 1));
+    table.apply(Increment { first_seen_ns: 50, last_seen_ns: 60, ..growth(tcp, 1) });
+    let udp = Traffic::Flow(key(17, 1000, 1, 53));
+    table.apply(ending(udp, 10, 0));
+    table.apply(Increment { first_seen_ns: 5, last_seen_ns: 60, ..growth(udp, 1) });
+    let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
+    assert_eq!(flows.iter().map(|flow| (flow.epoch, flow.ended)).collect::<Vec<_>>(), [(0, None), (0, None)]);
+    table.apply(ending(udp, 100, 0));
+    table.apply(ending(udp, 200, 0));
+    let epochs: Vec<u32> = table.flows(ObservationPoint::Link).map(|flow| flow.epoch).collect();
+    assert_eq!(epochs, [0, 0, 1], "after an idle timeout a datagram opens a new flow");
+}
+
+#[test]
+fn the_oldest_ended_flow_makes_room_and_live_ones_stay() {
+    let mut table = FlowTable::new(3);
+    let udp = |local| Traffic::Flow(key(17, local, 1, 53));
+    table.apply(growth(udp(1), 100));
+    for (local, at_ns) in [(2, 10), (3, 20), (4, 30), (5, 40)] {
+        let evicted = table.apply(ending(udp(local), at_ns, 0)).evicted;
+        assert_eq!(evicted.map(|flow| flow.key.local.port), [None, None, Some(2), Some(3)][usize::from(local) - 2]);
+    }
+    let ports: Vec<u16> = table.flows(ObservationPoint::Link).map(|flow| flow.key.local.port).collect();
+    assert_eq!(ports, [1, 4, 5]);
+    assert_eq!((table.folded().flows, table.untracked().flows), (2, 0));
+    let endpoints = table.endpoints(ObservationPoint::Link);
+    assert_eq!((endpoints.len(), endpoints[0].flows, endpoints[0].counters.egress.bytes), (1, 5, 500));
+}
+
+#[test]
+fn a_key_whose_record_was_folded_gets_a_new_epoch() {
+    let mut table = FlowTable::new(1);
+    let udp = |local| Traffic::Flow(key(17, local, 1, 53));
+    for (local, at_ns, epoch) in [(1, 10, 0), (1, 20, 1), (2, 30, 0), (1, 40, 2)] {
+        table.apply(ending(udp(local), at_ns, 0));
+        let newest = table.flow(&key(17, local, 1, 53)).expect("tracked");
+        assert_eq!((newest.epoch, newest.first_seen_ns), (epoch, at_ns));
+    }
+}
+
+#[test]
+fn an_untracked_flow_stays_folded_until_it_ends() {
+    let mut table = FlowTable::new(1);
+    let udp = |local| Traffic::Flow(key(17, local, 1, 53));
+    table.apply(growth(udp(1), 100));
+    table.apply(growth(udp(2), 100));
+    table.apply(ending(udp(1), 30, 0));
+    table.apply(Increment { first_seen_ns: 10, ..ending(udp(2), 40, 0) });
+    assert_eq!(table.flows(ObservationPoint::Link).map(|flow| flow.key.local.port).collect::<Vec<_>>(), [1]);
+    assert_eq!((table.untracked().flows, table.untracked().counters.egress.bytes), (1, 200));
+    let change = table.apply(ending(udp(2), 50, 0)).change;
+    assert_eq!((change, table.opened(ObservationPoint::Link)), (Change::Opened, 3));
+}
+
+#[test]
+fn an_ended_flow_keeps_its_icmp_error_and_the_next_one_has_none() {
+    let mut table = FlowTable::default();
+    let udp = key(17, 1000, 1, 9);
+    let error = IcmpError { kind: 3, code: 3 };
+    table.note_icmp_error(Quoted { flow: udp, error, by_target: false });
+    table.apply(ending(Traffic::Flow(udp), 10, 0));
+    table.apply(Increment { first_seen_ns: 100, last_seen_ns: 110, ..growth(Traffic::Flow(udp), 1) });
+    let errors: Vec<_> = table.flows(ObservationPoint::Link).map(|flow| flow.icmp_error).collect();
+    assert_eq!(errors, [Some(error), None]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netwatch::flow::{self, Table};
+use netwatch::flow::{self, FlowTable};
 use netwatch::meter::{DrainProgress, ProbeConfig, sys};
 
 use super::super::Options;
@@ -56,7 +56,7 @@ struct Drained {
 impl Drained {
     fn measure(options: &Options, config: ProbeConfig, flows: u64, rounds: usize) -> Result<Self> {
         let mut bench = Bench::new(options, &config, flows)?;
-        let mut table = Table::new(flow::DEFAULT_MAX_FLOWS);
+        let mut table = FlowTable::new(flow::DEFAULT_MAX_FLOWS);
         let (mut changed, mut tabled, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         let mut most = 0;
         for _ in 0..rounds {
@@ -67,7 +67,7 @@ impl Drained {
             changed.push(took / most as f64);
             unchanged.push(bench.drain(&mut drop)? / most as f64);
             bench.pass()?;
-            tabled.push(bench.drain(&mut |increment| table.apply(increment))? / most as f64);
+            tabled.push(bench.drain(&mut |increment| drop(table.apply(increment)))? / most as f64);
         }
         let [changed_ns, table_ns, unchanged_ns] = [changed, tabled, unchanged].map(|values| median(&values));
         Ok(Self { flows: most, changed_ns, table_ns, unchanged_ns, pause: bench.longest })

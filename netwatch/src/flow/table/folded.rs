@@ -1,0 +1,191 @@
+//! Flows that are folded into their endpoints: counts stay exact, detail is lost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+
+use crate::flow::endpoint::FoldedEndpoint;
+use crate::flow::{
+    Counters, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
+};
+
+/// Fingerprints of folded flows (16 bytes each) are kept for this many times `max_flows`, so that
+/// a folded flow is counted once however often it grows, and a reused key gets a new epoch.
+const FINGERPRINTS_PER_FLOW: usize = 4;
+
+/// Detail that the flow table had no room for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Folded {
+    /// Flows that were folded into their endpoint.
+    pub flows: u64,
+    /// There were more than could be told apart, so `flows` is a lower bound.
+    pub at_least: bool,
+    /// ICMP errors that could not be noted.
+    pub icmp_errors: u64,
+    /// What the folded flows of the link carried.
+    pub counters: PerDirection<Counters>,
+}
+
+impl Folded {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let mut counters = self.counters;
+        counters += other.counters;
+        Self {
+            flows: self.flows.saturating_add(other.flows),
+            at_least: self.at_least || other.at_least,
+            icmp_errors: self.icmp_errors.saturating_add(other.icmp_errors),
+            counters,
+        }
+    }
+
+    pub(super) fn with_icmp_errors(self, icmp_errors: u64) -> Self {
+        Self { icmp_errors, ..self }
+    }
+}
+
+/// Folded flows by endpoint. Beyond `max_endpoints` endpoints, only protocol and direction are
+/// kept of further ones.
+#[derive(Debug)]
+pub struct FoldedFlows {
+    max_endpoints: usize,
+    endpoints: BTreeMap<(ObservationPoint, EndpointKey), FoldedEndpoint>,
+    /// Fingerprint of a folded flow's key → the epoch of the next record of that key.
+    fingerprints: HashMap<u64, u32>,
+    hasher: RandomState,
+    counts: Folded,
+    /// Above every epoch whose fingerprint found no room.
+    epoch_floor: u32,
+}
+
+impl Default for FoldedFlows {
+    fn default() -> Self {
+        Self::new(super::DEFAULT_MAX_FLOWS)
+    }
+}
+
+impl FoldedFlows {
+    pub(super) fn new(max_endpoints: usize) -> Self {
+        Self {
+            max_endpoints,
+            endpoints: BTreeMap::new(),
+            fingerprints: HashMap::new(),
+            hasher: RandomState::new(),
+            counts: Folded::default(),
+            epoch_floor: 0,
+        }
+    }
+
+    pub(super) fn of_parts(endpoints: Vec<(ObservationPoint, Endpoint)>, counts: Folded) -> Self {
+        let parts = endpoints.into_iter().map(|(point, endpoint)| ((point, endpoint.key), endpoint.into()));
+        let mut folded = Self { endpoints: parts.collect(), counts, ..Self::new(0) };
+        folded.max_endpoints = folded.endpoints.len();
+        folded.counts.icmp_errors = 0;
+        folded
+    }
+
+    /// Folds a whole record.
+    pub fn fold_flow(&mut self, flow: &Flow) {
+        let next_epoch = flow.epoch.saturating_add(1);
+        if self.remember(&flow.key, next_epoch).is_none() {
+            self.epoch_floor = self.epoch_floor.max(next_epoch);
+        }
+        let part = self.endpoint(EndpointKey::of(&flow.key, flow.opened_by), flow.key.scope);
+        part.flows += 1;
+        part.connections = part.connections.saturating_add(flow.connections());
+        part.counters += flow.counters;
+        part.failed += flow.failed();
+        self.count(flow.key.scope, flow.counters, true);
+    }
+
+    /// Folds the growth of a flow that is not tracked individually; whether the flow is a new one.
+    pub(super) fn fold_increment(&mut self, key: &FlowKey, increment: &Increment) -> bool {
+        let remembered = self.remember(key, 1);
+        self.counts.at_least |= remembered.is_none();
+        let is_new = remembered == Some(true);
+        let part = self.endpoint(EndpointKey::of(key, increment.opened_by), key.scope);
+        part.counters += increment.counters;
+        part.flows += u64::from(is_new);
+        let is_tcp = key.protocol == Protocol::TCP.0 && !key.fragment;
+        part.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(is_new) };
+        self.count(key.scope, increment.counters, is_new);
+        is_new
+    }
+
+    fn count(&mut self, point: ObservationPoint, counters: PerDirection<Counters>, is_new: bool) {
+        self.counts.flows += u64::from(is_new);
+        if point == ObservationPoint::Link {
+            self.counts.counters += counters;
+        }
+    }
+
+    /// Keeps the fingerprint of a key; whether it is a new one. `None` if there is no room for it.
+    fn remember(&mut self, key: &FlowKey, next_epoch: u32) -> Option<bool> {
+        let fingerprint = self.hasher.hash_one(key);
+        let has_room = self.fingerprints.len() < self.max_endpoints.saturating_mul(FINGERPRINTS_PER_FLOW);
+        match self.fingerprints.get_mut(&fingerprint) {
+            Some(epoch) => {
+                *epoch = next_epoch.max(*epoch);
+                Some(false)
+            }
+            None if has_room => {
+                self.fingerprints.insert(fingerprint, next_epoch);
+                Some(true)
+            }
+            None => None,
+        }
+    }
+
+    /// Whether a flow of this key was folded.
+    pub(super) fn has(&self, key: &FlowKey) -> bool {
+        !self.fingerprints.is_empty() && self.fingerprints.contains_key(&self.hasher.hash_one(key))
+    }
+
+    /// The flow of this key has ended: the next one is another.
+    pub(super) fn forget(&mut self, key: &FlowKey) {
+        self.fingerprints.remove(&self.hasher.hash_one(key));
+    }
+
+    /// The epoch of a new record of this key.
+    pub(super) fn next_epoch(&self, key: &FlowKey) -> u32 {
+        if self.counts.flows == 0 {
+            return 0;
+        }
+        self.fingerprints.get(&self.hasher.hash_one(key)).copied().unwrap_or(self.epoch_floor)
+    }
+
+    fn endpoint(&mut self, key: EndpointKey, point: ObservationPoint) -> &mut FoldedEndpoint {
+        let has_room = self.endpoints.len() < self.max_endpoints || self.endpoints.contains_key(&(point, key));
+        let key = if has_room { key } else { key.coarsened() };
+        self.endpoints.entry((point, key)).or_default()
+    }
+
+    /// How many flows were folded, and what they carried.
+    pub fn counts(&self) -> Folded {
+        self.counts
+    }
+
+    /// What the folded flows of one observation point carried.
+    pub(super) fn counters(&self, point: ObservationPoint) -> PerDirection<Counters> {
+        self.endpoints.iter().filter(|((at, _), _)| *at == point).map(|(_, part)| part.counters).sum()
+    }
+
+    /// The endpoints of the folded flows.
+    pub fn endpoints(&self) -> impl Iterator<Item = (ObservationPoint, Endpoint)> {
+        self.endpoints.iter().map(|((point, key), part)| (*point, part.alone(*key)))
+    }
+
+    /// The endpoints of one observation point.
+    pub(super) fn at(&self, point: ObservationPoint) -> BTreeMap<EndpointKey, FoldedEndpoint> {
+        let mut parts = BTreeMap::new();
+        self.add_to(&mut parts, point);
+        parts
+    }
+
+    /// Adds the endpoints of one observation point to others.
+    pub(super) fn add_to(&self, parts: &mut BTreeMap<EndpointKey, FoldedEndpoint>, point: ObservationPoint) {
+        for ((_, key), part) in self.endpoints.iter().filter(|((at, _), _)| *at == point) {
+            parts.entry(*key).or_default().add(part);
+        }
+    }
+}

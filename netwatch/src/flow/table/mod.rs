@@ -1,0 +1,370 @@
+//! The flow table of user space: adds up what a meter drains, in bounded memory. Pure counts; names
+//! and processes of flows are kept beside it, by the session.
+
+mod folded;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+pub use folded::{Folded, FoldedFlows};
+pub use store::{Change, Place};
+
+use super::endpoint;
+use super::{
+    Counters, Direction, Endpoint, Flow, FlowId, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection, Quoted,
+    RemainderKind, Remainders, Traffic,
+};
+use store::{Store, Stored};
+
+/// Flows tracked individually unless configured otherwise.
+pub const DEFAULT_MAX_FLOWS: usize = 65_536;
+
+/// Everything counted so far.
+///
+/// The table tracks live flows and the most recent ended ones individually, `max_flows` together.
+/// When it is full, the oldest ended flow is evicted: folded into its endpoint. When all are live,
+/// new flows are folded at once. Totals stay exact; [`FlowTable::folded`] states what was folded.
+#[derive(Debug)]
+pub struct FlowTable {
+    max_flows: usize,
+    store: Store,
+    /// Flows that were tracked individually and evicted.
+    evicted: FoldedFlows,
+    /// Flows that were never tracked individually.
+    untracked: FoldedFlows,
+    /// By flow, and by whether the target sent the error. Separate from the flows, because a
+    /// sample usually arrives before the drain that brings its flow.
+    icmp_errors: HashMap<(FlowKey, bool), IcmpError>,
+    /// ICMP errors beyond `max_flows`.
+    icmp_errors_lost: u64,
+    link: PointSums,
+    loopback: PointSums,
+}
+
+/// The sums of one observation point.
+#[derive(Debug, Default)]
+struct PointSums {
+    counted: PerDirection<Counters>,
+    remainders: Remainders,
+    /// Distinct flows, folded ones included as far as they can be told apart.
+    opened: u64,
+}
+
+/// What [`FlowTable::apply`] did.
+#[derive(Debug)]
+pub struct Applied {
+    /// The kind of change.
+    pub change: Change,
+    /// Where the flow is, if it is tracked individually.
+    pub place: Option<Place>,
+    /// The flow that was there before and was folded into its endpoint to make room.
+    pub evicted: Option<Box<Flow>>,
+}
+
+impl Applied {
+    fn at(change: Change, place: Option<Place>) -> Self {
+        Self { change, place, evicted: None }
+    }
+}
+
+impl FlowTable {
+    /// An empty table that tracks at most `max_flows` flows individually.
+    pub fn new(max_flows: usize) -> Self {
+        Self {
+            max_flows,
+            store: Store::default(),
+            evicted: FoldedFlows::new(max_flows),
+            untracked: FoldedFlows::new(max_flows),
+            icmp_errors: HashMap::new(),
+            icmp_errors_lost: 0,
+            link: PointSums::default(),
+            loopback: PointSums::default(),
+        }
+    }
+
+    /// Adds growth: counters are added, times widened, facts replaced.
+    pub fn apply(&mut self, increment: Increment) -> Applied {
+        let sums = self.sums_mut(increment.scope);
+        sums.counted += increment.counters;
+        match increment.traffic {
+            Traffic::Flow(key) => self.apply_flow(key, &increment),
+            remainder => {
+                sums.remainders.add(remainder, increment.counters);
+                Applied::at(Change::Remainder, None)
+            }
+        }
+    }
+
+    fn apply_flow(&mut self, key: FlowKey, increment: &Increment) -> Applied {
+        let found = self.store.find(&key);
+        if found.is_none() && self.untracked.has(&key) {
+            return self.fold(key, increment);
+        }
+        let Some(place) = found.filter(|place| self.store.continues(*place, increment)) else {
+            let epoch = self.next_epoch(&key, found);
+            return self.open(FlowId { key, epoch }, increment);
+        };
+        self.store.grow(place, increment);
+        self.end(place, increment);
+        Applied::at(Change::Grew, Some(place))
+    }
+
+    /// The epoch of a new record of this key; `found` is the newest one in the table.
+    fn next_epoch(&self, key: &FlowKey, found: Option<Place>) -> u32 {
+        let newest = found.and_then(|place| self.store.get(place)).map(|flow| flow.epoch);
+        newest.map_or_else(|| self.evicted.next_epoch(key), |epoch| epoch.saturating_add(1))
+    }
+
+    fn open(&mut self, id: FlowId, increment: &Increment) -> Applied {
+        let mut evicted = None;
+        if self.store.len() >= self.max_flows {
+            evicted = self.evict();
+            if evicted.is_none() {
+                return self.fold(id.key, increment);
+            }
+        }
+        self.sums_mut(id.key.scope).opened += 1;
+        let place = self.store.open(id, increment);
+        self.end(place, increment);
+        Applied { evicted, ..Applied::at(Change::Opened, Some(place)) }
+    }
+
+    fn fold(&mut self, key: FlowKey, increment: &Increment) -> Applied {
+        let is_new = self.untracked.fold_increment(&key, increment);
+        self.sums_mut(key.scope).opened += u64::from(is_new);
+        if increment.ended.is_some() {
+            self.untracked.forget(&key);
+        }
+        Applied::at(Change::Folded, None)
+    }
+
+    fn end(&mut self, place: Place, increment: &Increment) {
+        if let Some(reason) = increment.ended
+            && let Some(flow) = self.store.end(place, reason)
+        {
+            // The record keeps its own error: the next flow on this key must not inherit it.
+            let errors = [false, true].map(|sent| (sent, self.icmp_errors.remove(&(flow.key, sent))));
+            let is_answer = |sent: bool| sent == (flow.opened_by == Direction::Ingress);
+            let answer = errors.into_iter().find(|(sent, _)| is_answer(*sent));
+            flow.icmp_error = answer.and_then(|(_, error)| error).or(flow.icmp_error);
+        }
+    }
+
+    /// Folds the flow that ended first into its endpoint; `None` if all flows are live.
+    fn evict(&mut self) -> Option<Box<Flow>> {
+        let flow = self.store.remove_oldest_ended()?;
+        self.evicted.fold_flow(&flow);
+        Some(Box::new(flow))
+    }
+
+    /// Notes an ICMP error. Errors that end no attempt are ignored, and when flows are read also
+    /// those that the opener itself sent: an answer that arrived after the wait for it was over.
+    pub fn note_icmp_error(&mut self, quoted: Quoted) {
+        let Quoted { flow, error, by_target } = quoted;
+        if !error.is_failure(flow.remote.addr) {
+            return;
+        }
+        if let Some(ended) = self.store.find(&flow).and_then(|place| self.store.ended_mut(place)) {
+            if by_target == (ended.opened_by == Direction::Ingress) {
+                ended.icmp_error = Some(error);
+            }
+            return;
+        }
+        let has_room = self.icmp_errors.len() < self.max_flows;
+        if has_room || self.icmp_errors.contains_key(&(flow, by_target)) {
+            self.icmp_errors.insert((flow, by_target), error);
+        } else {
+            self.icmp_errors_lost += 1;
+        }
+    }
+
+    /// The individually tracked flows of one observation point, in the order in which they began.
+    pub fn flows(&self, point: ObservationPoint) -> impl ExactSizeIterator<Item = Flow> {
+        let flow = |place| self.at(place).expect("a place of this table");
+        self.places(point).into_iter().map(flow)
+    }
+
+    /// The places of the tracked flows of one observation point, in the order in which they began.
+    pub fn places(&self, point: ObservationPoint) -> Vec<Place> {
+        let at_point = self.store.places().filter(|(_, stored)| stored.flow.key.scope == point);
+        let mut places: Vec<(Place, &Stored)> = at_point.collect();
+        places.sort_by_key(|(_, stored)| (stored.flow.first_seen_ns, stored.flow.id()));
+        places.into_iter().map(|(place, _)| place).collect()
+    }
+
+    /// Every individually tracked flow, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.store.iter().map(|stored| &stored.flow)
+    }
+
+    /// Whether all tracked flows are live and there is no room for another one.
+    pub fn is_full(&self) -> bool {
+        self.store.len() >= self.max_flows && !self.store.has_ended()
+    }
+
+    /// Whether a flow is tracked individually; on the loopback by either end.
+    pub fn has(&self, key: &FlowKey) -> bool {
+        let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
+        let is_loopback = key.scope == ObservationPoint::Loopback;
+        self.store.find(key).is_some() || is_loopback && self.store.find(&turned).is_some()
+    }
+
+    /// Whether a live flow of this key is tracked individually; on the loopback by either end.
+    pub fn has_live(&self, key: &FlowKey) -> bool {
+        let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
+        let is_live = |key: &FlowKey| {
+            let found = self.store.find(key).and_then(|place| self.store.stored(place));
+            found.is_some_and(|stored| !stored.is_ended())
+        };
+        is_live(key) || key.scope == ObservationPoint::Loopback && is_live(&turned)
+    }
+
+    fn flows_with_errors(&self, point: ObservationPoint) -> impl Iterator<Item = Flow> {
+        let at_point = move |stored: &&Stored| stored.flow.key.scope == point;
+        self.store.iter().filter(at_point).map(|stored| self.with_error(stored))
+    }
+
+    /// The record with the ICMP error that the other side than the opener sent.
+    fn with_error(&self, stored: &Stored) -> Flow {
+        let flow = stored.flow.clone();
+        if stored.is_ended() {
+            return flow;
+        }
+        let sent_by_target = flow.opened_by == Direction::Ingress;
+        let noted = self.icmp_errors.get(&(flow.key, sent_by_target)).copied();
+        Flow { icmp_error: noted.or(flow.icmp_error), ..flow }
+    }
+
+    /// The newest flow of a key, if it is tracked individually.
+    pub fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        self.store.find(key).and_then(|place| self.at(place))
+    }
+
+    /// The flow at a place that [`FlowTable::apply`] returned; `None` once it was evicted.
+    pub fn at(&self, place: Place) -> Option<Flow> {
+        self.store.stored(place).map(|stored| self.with_error(stored))
+    }
+
+    /// Flows that began so far at one observation point; a lower bound where
+    /// [`Folded::at_least`] is set.
+    pub fn opened(&self, point: ObservationPoint) -> u64 {
+        self.sums(point).opened
+    }
+
+    /// The endpoints of the flows that were never tracked individually.
+    pub fn untracked_endpoints(&self) -> impl Iterator<Item = (ObservationPoint, Endpoint)> {
+        self.untracked.endpoints()
+    }
+
+    /// A table of the parts of one: flows, endpoints of folded flows, remainders of the link, and
+    /// how much was folded.
+    pub fn of_parts(
+        flows: Vec<Flow>,
+        folded: Vec<(ObservationPoint, Endpoint)>,
+        remainders: Remainders,
+        counts: Folded,
+    ) -> Self {
+        let mut table = Self::new(flows.len());
+        table.link.counted += remainders.sum(|_| true);
+        table.link.remainders = remainders;
+        table.icmp_errors_lost = counts.icmp_errors;
+        table.untracked = FoldedFlows::of_parts(folded, counts);
+        for point in [ObservationPoint::Link, ObservationPoint::Loopback] {
+            let folded = table.untracked.counters(point);
+            table.sums_mut(point).counted += folded;
+        }
+        for flow in flows {
+            table.sums_mut(flow.key.scope).counted += flow.counters;
+            table.store.insert(flow);
+        }
+        table
+    }
+
+    /// The endpoints of one observation point, largest first, folded flows included: they add up
+    /// to the total of the flows exactly.
+    pub fn endpoints(&self, point: ObservationPoint) -> Vec<Endpoint> {
+        let mut folded = self.evicted.at(point);
+        self.untracked.add_to(&mut folded, point);
+        for (key, _) in self.icmp_errors.keys().filter(|(key, by_target)| !by_target && key.scope == point) {
+            if self.store.find(key).is_none()
+                && let Some(part) = folded.get_mut(&super::EndpointKey::of(key, Direction::Egress))
+            {
+                part.failed.unreachable += 1;
+            }
+        }
+        endpoint::collect(self.flows_with_errors(point), folded.iter())
+    }
+
+    /// Every packet of one observation point, whatever it was counted under.
+    pub fn counted(&self, point: ObservationPoint) -> PerDirection<Counters> {
+        self.sums(point).counted
+    }
+
+    /// What all flows of one observation point carried, folded ones included.
+    pub fn flows_total(&self, point: ObservationPoint) -> PerDirection<Counters> {
+        let tracked = self.store.iter().filter(|stored| stored.flow.key.scope == point);
+        let folded = [self.evicted.counters(point), self.untracked.counters(point)];
+        tracked.map(|stored| stored.flow.counters).chain(folded).sum()
+    }
+
+    /// What the target sent and received: everything but link housekeeping.
+    pub fn totals(&self, point: ObservationPoint) -> PerDirection<Counters> {
+        let mut totals = self.flows_total(point);
+        totals += self.remainders(point).sum(|kind: RemainderKind| !kind.is_housekeeping());
+        totals
+    }
+
+    /// The same as [`FlowTable::totals`] in constant time.
+    pub fn totals_by_sums(&self, point: ObservationPoint) -> PerDirection<Counters> {
+        let sums = self.sums(point);
+        let housekeeping = sums.remainders.sum(RemainderKind::is_housekeeping);
+        sums.counted.zip(housekeeping, |all, housekeeping| all - housekeeping)
+    }
+
+    /// What belongs to no flow.
+    pub fn remainders(&self, point: ObservationPoint) -> &Remainders {
+        &self.sums(point).remainders
+    }
+
+    /// The detail that is lost in this table: all folded flows.
+    pub fn folded(&self) -> Folded {
+        self.evicted.counts().plus(self.untracked()).with_icmp_errors(self.icmp_errors_lost)
+    }
+
+    /// Flows that were never tracked individually: no consumer has received them.
+    pub fn untracked(&self) -> Folded {
+        self.untracked.counts().with_icmp_errors(self.icmp_errors_lost)
+    }
+
+    /// Flows that are tracked individually, at both observation points.
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether no flow is tracked individually.
+    pub fn is_empty(&self) -> bool {
+        self.store.len() == 0
+    }
+
+    fn sums(&self, point: ObservationPoint) -> &PointSums {
+        match point {
+            ObservationPoint::Link => &self.link,
+            ObservationPoint::Loopback => &self.loopback,
+        }
+    }
+
+    fn sums_mut(&mut self, point: ObservationPoint) -> &mut PointSums {
+        match point {
+            ObservationPoint::Link => &mut self.link,
+            ObservationPoint::Loopback => &mut self.loopback,
+        }
+    }
+}
+
+impl Default for FlowTable {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_FLOWS)
+    }
+}

@@ -1,0 +1,196 @@
+//! The individually tracked flows: places that are reused, an index by key, and the order in which
+//! flows ended.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+
+use crate::flow::{EndReason, Flow, FlowId, FlowKey, Increment, Protocol};
+
+/// Where a tracked flow is. A place is reused after its flow was evicted.
+pub type Place = usize;
+
+/// The kind of change that an increment made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It belongs to no flow.
+    Remainder,
+    /// Its flow found no room and was folded into its endpoint at once.
+    Folded,
+    /// It opened a flow.
+    Opened,
+    /// Its flow was there already; an ended one has been reopened if it did not end again.
+    Grew,
+}
+
+/// A tracked flow.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub flow: Flow,
+    /// Which of the ends in [`Store::ended`] is this flow's; `None` while it is live.
+    end: Option<u64>,
+}
+
+impl Stored {
+    pub(super) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+}
+
+/// The flows.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    slots: Vec<Option<Stored>>,
+    free: Vec<Place>,
+    /// The newest record of each key.
+    index: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    /// Behind the flow that grew last. Drains deliver flows in the same order each time, so the
+    /// next one is most often here and need not be looked up.
+    next: Place,
+    /// Ended flows by the order of their end. An entry is stale when its flow was reopened.
+    ended: VecDeque<(Place, u64)>,
+    /// Entries of `ended` that are not stale.
+    ended_flows: usize,
+    ends: u64,
+    /// The serial number of the next flow.
+    serial: u64,
+}
+
+impl Store {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stored> {
+        self.slots.iter().flatten()
+    }
+
+    pub(super) fn places(&self) -> impl Iterator<Item = (Place, &Stored)> {
+        self.slots.iter().enumerate().filter_map(|(place, slot)| slot.as_ref().map(|stored| (place, stored)))
+    }
+
+    pub(super) fn stored(&self, place: Place) -> Option<&Stored> {
+        self.slots.get(place)?.as_ref()
+    }
+
+    pub(super) fn get(&self, place: Place) -> Option<&Flow> {
+        self.stored(place).map(|stored| &stored.flow)
+    }
+
+    pub(super) fn ended_mut(&mut self, place: Place) -> Option<&mut Flow> {
+        self.slots.get_mut(place)?.as_mut().filter(|stored| stored.is_ended()).map(|stored| &mut stored.flow)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended_flows > 0
+    }
+
+    /// The newest record of a key.
+    pub(super) fn find(&self, key: &FlowKey) -> Option<Place> {
+        let is_next = self.stored(self.next).is_some_and(|next| next.flow.key == *key && !next.is_ended());
+        if is_next {
+            return Some(self.next);
+        }
+        let hash = self.hasher.hash_one(key);
+        self.index.find(hash, |place| self.key_at(*place) == Some(key)).map(|place| *place as Place)
+    }
+
+    fn key_at(&self, place: u32) -> Option<&FlowKey> {
+        self.get(place as Place).map(|flow| &flow.key)
+    }
+
+    /// Whether an increment belongs to this flow rather than to a new one on the same key. An
+    /// ended flow goes on if the increment began before its last packet (another part of the same
+    /// record) or if it is TCP's and no handshake begins (late segments, or a connection that was
+    /// idle for longer than the meter keeps an entry).
+    pub(super) fn continues(&self, place: Place, increment: &Increment) -> bool {
+        let Some(stored) = self.stored(place).filter(|stored| stored.is_ended()) else { return true };
+        let flow = &stored.flow;
+        let is_tcp = flow.key.protocol == Protocol::TCP.0 && !flow.key.fragment;
+        increment.first_seen_ns <= flow.last_seen_ns || is_tcp && increment.connections == 0
+    }
+
+    /// Adds growth to a flow, which is live from now on.
+    pub(super) fn grow(&mut self, place: Place, increment: &Increment) {
+        let Some(stored) = self.slots.get_mut(place).and_then(Option::as_mut) else { return };
+        stored.flow.absorb(increment);
+        if stored.end.take().is_some() {
+            stored.flow.ended = None;
+            self.ended_flows -= 1;
+        }
+        self.next = place + 1;
+    }
+
+    pub(super) fn open(&mut self, id: FlowId, increment: &Increment) -> Place {
+        let serial = self.serial;
+        self.insert(Flow { serial, ..Flow::new(id, increment) })
+    }
+
+    /// Adds a record, the newest of its key.
+    pub(super) fn insert(&mut self, flow: Flow) -> Place {
+        self.serial = self.serial.max(flow.serial.saturating_add(1));
+        let key = flow.key;
+        let stored = Some(Stored { flow, end: None });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.slots[place] = stored;
+                place
+            }
+            None => {
+                self.slots.push(stored);
+                self.slots.len() - 1
+            }
+        };
+        self.index_newest(&key, place);
+        self.next = place + 1;
+        place
+    }
+
+    fn index_newest(&mut self, key: &FlowKey, place: Place) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let key_at = |at: u32| slots[at as Place].as_ref().map(|stored| &stored.flow.key);
+        let is_same = |at: &u32| *at as Place == place || key_at(*at) == Some(key);
+        let hash_at = |at: &u32| hasher.hash_one(key_at(*at).unwrap_or(key));
+        let number = u32::try_from(place).expect("a table of flows has fewer than 2^32 of them");
+        match self.index.entry(hasher.hash_one(key), is_same, hash_at) {
+            hashbrown::hash_table::Entry::Occupied(mut entry) => *entry.get_mut() = number,
+            hashbrown::hash_table::Entry::Vacant(entry) => drop(entry.insert(number)),
+        }
+    }
+
+    /// Marks a flow as ended.
+    pub(super) fn end(&mut self, place: Place, reason: EndReason) -> Option<&mut Flow> {
+        let stored = self.slots.get_mut(place)?.as_mut()?;
+        stored.flow.ended = Some(reason);
+        if stored.end.is_none() {
+            self.ended_flows += 1;
+        }
+        stored.end = Some(self.ends);
+        self.ended.push_back((place, self.ends));
+        self.ends += 1;
+        Some(&mut stored.flow)
+    }
+
+    /// Takes out the flow that ended first.
+    pub(super) fn remove_oldest_ended(&mut self) -> Option<Flow> {
+        loop {
+            let (place, end) = self.ended.pop_front()?;
+            if self.stored(place).is_some_and(|stored| stored.end == Some(end)) {
+                return self.remove(place).map(|stored| stored.flow);
+            }
+        }
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Stored> {
+        let hash = self.hasher.hash_one(self.get(place)?.key);
+        if let Ok(entry) = self.index.find_entry(hash, |at| *at as Place == place) {
+            entry.remove();
+        }
+        let stored = self.slots[place].take()?;
+        self.ended_flows -= usize::from(stored.is_ended());
+        self.free.push(place);
+        Some(stored)
+    }
+}

@@ -1,0 +1,111 @@
+//! Reports of a session: interim ones while it goes on, and the final one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::event::{Event, Finished, FlowRecord};
+use super::{Moment, Scope, ScopeFacts, Session};
+use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
+use crate::process::{Attribution, Evidence, ProcessId, Processes, TraceOutcome, Usage, User};
+use crate::report::{EndedBy, Exit, Facts, KnownFlow, KnownFlows, Report};
+
+impl<S: Scope> Session<S> {
+    /// What is known so far. The balance of an interim report is pending: the interface goes on
+    /// counting while its counters are read.
+    pub fn report(&self, duration_ns: u64, interface_counters: Option<InterfaceCounters>) -> Report {
+        self.report_at(&Moment { duration_ns, interface_counters, is_final: false, ..self.moment })
+    }
+
+    /// The session is over, everything was drained, and nothing moves any more.
+    pub fn conclude(
+        &mut self,
+        duration_ns: u64,
+        ending: Option<(Exit, EndedBy)>,
+        interface_counters: Option<InterfaceCounters>,
+    ) -> Report {
+        self.ledger.names.finish();
+        self.end_interval(duration_ns);
+        self.moment = Moment { duration_ns, ending, interface_counters, is_final: true, ..self.moment };
+        self.report_at(&self.moment)
+    }
+
+    /// The final report once more, with what was learned since [`Session::conclude`].
+    pub fn final_report(&self) -> Report {
+        self.report_at(&self.moment)
+    }
+
+    /// Delivers the end of the session to all consumers.
+    pub fn finish(&mut self, report: Arc<Report>) {
+        let table = &self.ledger.table;
+        let finished = Finished {
+            report,
+            series: self.series.clone(),
+            untracked: table.untracked(),
+            untracked_endpoints: table.untracked_endpoints().collect(),
+        };
+        self.push(&Event::Finished(Arc::new(finished)));
+    }
+
+    fn report_at(&self, moment: &Moment) -> Report {
+        let link: Vec<FlowRecord> = self.ledger.records(ObservationPoint::Link).collect();
+        let loopback: Vec<FlowRecord> = self.ledger.records(ObservationPoint::Loopback).collect();
+        let outcome = self.outcome(link.iter().chain(&loopback), moment.is_final);
+        let TraceOutcome { processes, attempts, ids } = outcome;
+        let ScopeFacts { run, interface, dns, replay } = self.scope.facts(moment);
+        let facts = Facts {
+            run,
+            interface,
+            dns,
+            interface_counters: moment.interface_counters,
+            complete: moment.is_final,
+            lost: self.losses.meter,
+            processes,
+            attempts,
+            notes: self.notes.clone(),
+            replay,
+        };
+        let flows = KnownFlows {
+            link: link.into_iter().map(|record| known(record, &ids)).collect(),
+            loopback: loopback.into_iter().map(|record| known(record, &ids)).collect(),
+            folded: &self.ledger.folded,
+            ids: &ids,
+        };
+        Report::of_flows(facts, &self.ledger.table, flows, &self.ledger.names)
+    }
+
+    pub(super) fn is_attributing(&self) -> bool {
+        self.attribution == Attribution::On
+    }
+
+    /// Processes and failed calls, with the places of processes in the report's list.
+    fn outcome<'r>(&self, records: impl Iterator<Item = &'r FlowRecord> + Clone, is_final: bool) -> TraceOutcome {
+        if !self.is_attributing() {
+            let processes = Processes { attribution: self.attribution.clone(), ..Processes::default() };
+            return TraceOutcome { processes, ..TraceOutcome::default() };
+        }
+        let used = records.clone().flat_map(|record| &record.usages).map(|usage| usage.process);
+        let used = used.chain(self.ledger.folded.processes());
+        let mut outcome = self.ledger.trace.outcome(used, &unexplained(records), self.silence(is_final));
+        outcome.processes.lost = self.all_losses().processes;
+        outcome
+    }
+}
+
+/// The remotes of TCP flows whose socket is not known: a connection that had no packet may be one
+/// of them.
+fn unexplained<'r>(records: impl Iterator<Item = &'r FlowRecord>) -> BTreeSet<SocketAddr> {
+    let is_known = |record: &FlowRecord| record.usages.iter().any(|usage| usage.evidence == Evidence::Socket);
+    let unknown = records.filter(|record| record.flow.key.protocol == Protocol::TCP.0 && !is_known(record));
+    unknown.map(|record| SocketAddr::new(record.flow.key.remote.addr, record.flow.key.remote.port)).collect()
+}
+
+/// A flow of the report: processes are named by their place in its list.
+fn known(record: FlowRecord, ids: &BTreeMap<u32, ProcessId>) -> KnownFlow {
+    let FlowRecord { flow, naming, usages } = record;
+    let user = |usage: &Usage| {
+        let Usage { process, evidence, is_maker } = *usage;
+        Some(User { process: *ids.get(&process)?, evidence, is_maker })
+    };
+    KnownFlow { flow, naming, users: usages.iter().filter_map(user).collect() }
+}

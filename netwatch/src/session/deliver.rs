@@ -1,0 +1,187 @@
+//! Events for one consumer, made when it has room for them.
+
+use std::sync::Arc;
+
+use super::event::{Calls, Event, FlowRecord, Interval, Kinds, Losses, Steps};
+use super::outlet::{Missed, Outlet, PendingInterval};
+use super::{OutletId, Scope, ScopeFacts, Session};
+use crate::flow::ObservationPoint;
+use crate::process::Silence;
+
+/// Failed calls and local sockets are looked at again after this long for each of them, and not
+/// more often than once a second: they may be many, and are compared as a whole.
+const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
+const CALLS_INTERVAL_EACH_NS: u64 = 200_000;
+
+impl<S: Scope> Session<S> {
+    /// Takes about `max` events for a consumer: those that wait, then the newest records of the
+    /// flows that changed.
+    pub fn deliver(&mut self, outlet: OutletId, max: usize) -> Vec<Event> {
+        // Detached for a moment, because records are made of the rest of the session.
+        let mut out = std::mem::replace(&mut self.outlets[outlet.0], Outlet::new(Kinds::NONE));
+        let mut events = Vec::new();
+        while events.len() < max
+            && let Some(event) = out.next_event()
+        {
+            if let Event::FlowOpened(record) | Event::FlowGrew(record) | Event::FlowEnded(record, _) = &event {
+                self.introduce(&mut out, record, &mut events);
+            }
+            events.push(event);
+        }
+        self.deliver_flows(&mut out, max, &mut events);
+        self.deliver_lookups(&mut out, max, &mut events);
+        if events.len() < max
+            && let Some(pending) = out.take_interval()
+        {
+            events.push(Event::Interval(Arc::new(self.interval_event(&mut out, pending))));
+        }
+        self.outlets[outlet.0] = out;
+        events
+    }
+
+    fn deliver_flows(&self, out: &mut Outlet, max: usize, events: &mut Vec<Event>) {
+        while events.len() < max
+            && let Some(delivery) = out.next_changed()
+        {
+            let Some(record) = self.ledger.record(delivery.place).map(Arc::new) else { continue };
+            self.introduce(out, &record, events);
+            events.extend(delivery.events(&record));
+        }
+    }
+
+    /// Processes come before the first record that refers to them, parents before children.
+    fn introduce(&self, out: &mut Outlet, record: &FlowRecord, events: &mut Vec<Event>) {
+        if !out.wants.has(Kinds::USED_BY) {
+            return;
+        }
+        for usage in &record.usages {
+            self.introduce_process(out, usage.process, events);
+        }
+    }
+
+    fn introduce_process(&self, out: &mut Outlet, number: u32, events: &mut Vec<Event>) {
+        let mut lineage = Vec::new();
+        let mut next = Some(number);
+        while let Some(number) = next.filter(|number| out.processes.insert(*number)) {
+            let record = self.ledger.trace.record(number);
+            next = record.as_ref().and_then(|record| record.parent);
+            lineage.extend(record);
+        }
+        events.extend(lineage.into_iter().rev().map(|record| Event::UsedBy(Arc::new(record))));
+    }
+
+    fn deliver_lookups(&self, out: &mut Outlet, max: usize, events: &mut Vec<Event>) {
+        let lookups = self.ledger.names.lookups();
+        while events.len() < max
+            && let Some(index) = out.lookups.pop_first()
+        {
+            if let Some(lookup) = lookups.get(index) {
+                events.push(Event::DnsExchange(index as u64, Arc::new(lookup.clone())));
+            }
+        }
+    }
+
+    fn interval_event(&self, out: &mut Outlet, pending: PendingInterval) -> Interval {
+        let table = &self.ledger.table;
+        let ScopeFacts { run, interface, dns, .. } = self.scope.facts(&self.moment);
+        let untracked = table.untracked();
+        let is_new = std::mem::replace(&mut out.known.untracked, untracked) != untracked;
+        let has_new_notes = std::mem::replace(&mut out.known.notes, self.notes.len()) != self.notes.len();
+        Interval {
+            end_ns: self.moment.now_ns(),
+            run,
+            interface,
+            dns,
+            steps: self.steps_from(pending.steps_from),
+            totals: table.totals_by_sums(ObservationPoint::Link),
+            loopback: table.totals_by_sums(ObservationPoint::Loopback),
+            remainders: table.remainders(ObservationPoint::Link).clone(),
+            untracked,
+            untracked_endpoints: is_new.then(|| table.untracked_endpoints().collect()),
+            attribution: self.attribution.clone(),
+            calls: self.new_calls(out),
+            losses: self.all_losses(),
+            notes: has_new_notes.then(|| self.notes.clone()),
+            waiting: out.waiting() as u64,
+        }
+    }
+
+    fn steps_from(&self, from_ns: Option<u64>) -> Steps {
+        let steps = &self.series.steps;
+        let first = from_ns.map_or(steps.len(), |from| steps.partition_point(|step| step.start_ns < from));
+        Steps { from_ns, steps: steps[first..].to_vec() }
+    }
+
+    /// Failed calls and local sockets, if they are due and changed.
+    fn new_calls(&self, out: &mut Outlet) -> Option<Calls> {
+        let now_ns = self.moment.now_ns();
+        if !self.is_attributing() || now_ns < out.known.next_calls_ns {
+            return None;
+        }
+        let calls = self.ledger.trace.calls(self.silence(false));
+        let many = (calls.attempts.len() + calls.local_sockets.len()) as u64;
+        out.known.next_calls_ns = now_ns + CALLS_INTERVAL_NS.max(many * CALLS_INTERVAL_EACH_NS);
+        if calls == out.known.calls {
+            return None;
+        }
+        out.known.calls = calls.clone();
+        Some(calls)
+    }
+
+    /// Without its announcement, the packets of a flow are not known to belong to a socket.
+    pub(super) fn silence(&self, is_final: bool) -> Silence {
+        let lost = self.losses.meter;
+        match lost.new_flows + lost.table_full + lost.insert_failed {
+            0 if is_final => Silence::IsFinal,
+            0 => Silence::MayEnd,
+            _ => Silence::MeansNothing,
+        }
+    }
+
+    /// Whether nothing waits for a consumer.
+    pub fn is_delivered(&self, outlet: OutletId) -> bool {
+        self.outlets[outlet.0].is_empty()
+    }
+
+    /// What a consumer missed. To be taken at the end.
+    pub fn take_missed(&mut self, outlet: OutletId) -> Missed {
+        std::mem::take(&mut self.outlets[outlet.0].missed)
+    }
+}
+
+impl Losses {
+    /// What was added since, by reason; those of names and processes behind a prefix.
+    pub(super) fn since(&self, before: &Self) -> impl Iterator<Item = (&'static str, u64)> {
+        let [now, then] = [self, before].map(Losses::by_reason);
+        let grown = now.into_iter().zip(then).map(|((reason, now), (_, then))| (reason, now.saturating_sub(then)));
+        grown.filter(|(_, count)| *count > 0)
+    }
+
+    /// Every reason and its count.
+    pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let Self { meter, processes, names } = self;
+        vec![
+            ("samples", meter.samples),
+            ("unreadable", meter.unreadable),
+            ("table_full", meter.table_full),
+            ("insert_failed", meter.insert_failed),
+            ("new_flows", meter.new_flows),
+            ("names.direction_bytes", names.direction_bytes),
+            ("names.waiting_bytes", names.waiting_bytes),
+            ("names.open_flows", names.open_flows),
+            ("names.flows", names.flows),
+            ("names.addresses", names.addresses),
+            ("names.names", names.names),
+            ("names.lookups", names.lookups),
+            ("names.pending", names.pending),
+            ("names.records", names.records),
+            ("names.http2_broken", names.http2_broken),
+            ("processes.events", processes.events),
+            ("processes.sockets", processes.sockets),
+            ("processes.gone", processes.gone),
+            ("processes.unreadable", processes.unreadable),
+            ("processes.unknown", processes.unknown),
+            ("processes.beyond", processes.beyond),
+        ]
+    }
+}

@@ -1,0 +1,201 @@
+//! What a session knows: flows with their names and processes, in bounded memory. Live flows are
+//! looked up when a record is made of them; the names and processes of an ended flow are settled
+//! when it ends, and folded into its endpoint when the flow is evicted.
+
+use std::net::IpAddr;
+
+use super::event::FlowRecord;
+use super::input::Observed;
+use super::scope::Scope;
+use crate::flow::{Change, Flow, FlowKey, FlowTable, Increment, ObservationPoint, Place};
+use crate::name::Names;
+use crate::process::{FlowToAttribute, Reported, Trace, Usage};
+use crate::report::{FlowNaming, FoldedFacts};
+
+/// Names and processes of an ended flow.
+#[derive(Debug)]
+struct Settled {
+    naming: Option<Box<FlowNaming>>,
+    usages: Vec<Usage>,
+}
+
+/// Flows, names and processes.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub table: FlowTable,
+    pub names: Names,
+    pub trace: Trace,
+    /// By place.
+    settled: Vec<Option<Box<Settled>>>,
+    pub folded: FoldedFacts,
+    /// The host's addresses on the link: they need no name.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// What an increment did to the flows.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub change: Change,
+    pub place: Option<Place>,
+    pub has_ended: bool,
+    /// The last record of the flow that was evicted from `place` before.
+    pub evicted: Option<FlowRecord>,
+}
+
+impl Ledger {
+    pub(super) fn new(table: FlowTable, names: Names, trace: Trace) -> Self {
+        Self { table, names, trace, settled: Vec::new(), folded: FoldedFacts::default(), gateways: Vec::new() }
+    }
+
+    pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) {
+        match observed {
+            Observed::Socket { flow, cookie } => self.trace.note_flow(scope.orient_key(flow), cookie),
+            Observed::Name(mut sample) => {
+                sample.flow = scope.orient_key(sample.flow);
+                self.names.observe(&sample);
+            }
+            Observed::IcmpError(mut quoted) => {
+                quoted.flow = scope.orient_key(quoted.flow);
+                self.table.note_icmp_error(quoted);
+            }
+            Observed::Process(event, look) => self.trace.apply(event, look),
+        }
+    }
+
+    pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
+        let applied = self.table.apply(increment);
+        let evicted = applied.evicted.and_then(|flow| Some(self.fold(applied.place?, *flow)));
+        let has_ended = increment.ended.is_some();
+        if let Some(place) = applied.place.filter(|_| has_ended) {
+            self.settle(place);
+        }
+        Changed { change: applied.change, place: applied.place, has_ended, evicted }
+    }
+
+    /// Folds the names and processes of an evicted flow into its endpoint.
+    fn fold(&mut self, place: Place, flow: Flow) -> FlowRecord {
+        let settled = self.settled.get_mut(place).and_then(Option::take);
+        let Settled { naming, usages } = settled.map_or(Settled { naming: None, usages: Vec::new() }, |it| *it);
+        let record = FlowRecord { flow, naming, usages };
+        self.folded.add(&record.flow, record.naming.as_deref(), &record.usages, &self.names, &self.gateways);
+        record
+    }
+
+    /// Settles what is known of a flow that ended, and forgets its samples and sockets.
+    fn settle(&mut self, place: Place) {
+        let Some(flow) = self.table.at(place) else { return };
+        let naming = self.naming_of(&flow);
+        let usages = self.usages_of(&flow);
+        self.names.take(&flow.key);
+        if place >= self.settled.len() {
+            self.settled.resize_with(place + 1, || None);
+        }
+        let before = self.settled[place].take();
+        self.settled[place] = Some(Box::new(Settled::merged(before.map(|it| *it), naming, usages)));
+    }
+
+    /// The names of a live flow as they are known now.
+    fn naming_of(&self, flow: &Flow) -> Option<Box<FlowNaming>> {
+        crate::report::naming_of(flow, &self.names).map(Box::new)
+    }
+
+    /// The processes of a live flow as they are known now.
+    fn usages_of(&self, flow: &Flow) -> Vec<Usage> {
+        self.trace.usages_of(&to_attribute(flow))
+    }
+
+    /// A flow and everything that is known of it now.
+    pub(super) fn record(&self, place: Place) -> Option<FlowRecord> {
+        self.table.at(place).map(|flow| self.record_of(place, flow))
+    }
+
+    /// The records of one observation point, in the order in which the flows began.
+    pub(super) fn records(&self, point: ObservationPoint) -> impl Iterator<Item = FlowRecord> {
+        self.table.places(point).into_iter().filter_map(|place| self.record(place))
+    }
+
+    fn record_of(&self, place: Place, flow: Flow) -> FlowRecord {
+        let settled = self.settled.get(place).and_then(Option::as_deref);
+        let Some(settled) = settled else {
+            return FlowRecord { naming: self.naming_of(&flow), usages: self.usages_of(&flow), flow };
+        };
+        let naming = match flow.ended {
+            // A name of the address may have been learned since: by `--resolve`, for one.
+            Some(_) if settled.naming.as_ref().is_some_and(|naming| naming.shown.is_some()) => settled.naming.clone(),
+            _ => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
+        };
+        let usages = match flow.ended {
+            Some(_) => settled.usages.clone(),
+            None => merge_usages(self.usages_of(&flow), &settled.usages),
+        };
+        FlowRecord { flow, naming, usages }
+    }
+
+    /// Forgets what no live flow needs. To be called after each drain.
+    pub(super) fn tidy(&mut self) {
+        let Self { table, trace, .. } = self;
+        trace.tidy(&LiveFlows(table));
+    }
+}
+
+impl Settled {
+    /// A flow that was reopened has been settled before.
+    fn merged(before: Option<Self>, naming: Option<Box<FlowNaming>>, usages: Vec<Usage>) -> Self {
+        match before {
+            None => Self { naming, usages },
+            Some(before) => Self {
+                naming: Self::merge_naming(before.naming, naming),
+                usages: merge_usages(usages, &before.usages),
+            },
+        }
+    }
+
+    /// What was learned first stays; names add up.
+    fn merge_naming(before: Option<Box<FlowNaming>>, later: Option<Box<FlowNaming>>) -> Option<Box<FlowNaming>> {
+        let (Some(mut before), Some(later)) = (before.clone(), later.clone()) else { return before.or(later) };
+        before.shown = before.shown.or(later.shown);
+        before.spoken = before.spoken.or(later.spoken);
+        before.tls = before.tls.or(later.tls);
+        for named in later.names {
+            if !before.names.iter().any(|known| (&known.name, known.source) == (&named.name, named.source)) {
+                before.names.push(named);
+            }
+        }
+        for hidden in later.hidden {
+            if !before.hidden.contains(&hidden) {
+                before.hidden.push(hidden);
+            }
+        }
+        Some(before)
+    }
+}
+
+/// The later ones first.
+fn merge_usages(mut later: Vec<Usage>, before: &[Usage]) -> Vec<Usage> {
+    let is_new = |usage: &&Usage| !later.iter().any(|known| known.process == usage.process);
+    let older: Vec<Usage> = before.iter().filter(is_new).copied().collect();
+    later.extend(older);
+    later
+}
+
+pub(super) fn to_attribute(flow: &Flow) -> FlowToAttribute {
+    FlowToAttribute {
+        key: flow.key,
+        opened_by: flow.opened_by,
+        first_ns: flow.first_seen_ns,
+        last_ns: flow.last_seen_ns,
+    }
+}
+
+/// The flows whose sockets are still needed.
+struct LiveFlows<'t>(&'t FlowTable);
+
+impl Reported for LiveFlows<'_> {
+    fn is_one(&self, flow: &FlowKey) -> bool {
+        self.0.has_live(flow)
+    }
+
+    fn are_all(&self) -> bool {
+        self.0.is_full()
+    }
+}

@@ -1,0 +1,237 @@
+//! What one consumer has not received yet. Flows are coalesced: however often one changes, the
+//! consumer receives its newest record, and each of its openings and ends, when it has room. So
+//! the backlog is bounded by the ledger, and a slow consumer delays only itself.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::event::{Calls, Event, FlowRecord, Kinds};
+use crate::flow::{Flow, Folded, FoldedFlows, Place};
+
+/// Events that are not coalesced and wait at most; further ones are counted as missed.
+const MAX_WAITING_EVENTS: usize = 4096;
+/// Records of evicted flows that wait at most; further ones are folded into their endpoints.
+const MAX_EVICTED_RECORDS: usize = 16_384;
+
+/// What a consumer missed because it was too slow.
+#[derive(Debug, Default)]
+pub struct Missed {
+    /// Events other than records of flows.
+    pub events: u64,
+    /// Flows whose final record was missed, folded into their endpoints.
+    pub flows: FoldedFlows,
+    /// Serial numbers of those of them of which the consumer has an earlier record. At most as
+    /// many as the ledger tracked when the consumer fell behind.
+    pub outdated: Vec<u64>,
+}
+
+/// The state of a flow towards one consumer.
+#[derive(Debug, Default, Clone, Copy)]
+struct Mark {
+    /// Which changes have not been delivered.
+    opened: bool,
+    grew: bool,
+    ended: bool,
+    /// Its place is in [`Outlet::changed`].
+    is_queued: bool,
+    /// The consumer has a record of it.
+    is_known: bool,
+}
+
+/// An interval that has not been delivered. Several are coalesced into the latest.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct PendingInterval {
+    /// Where the first step begins that changed, nanoseconds since the Unix epoch.
+    pub steps_from: Option<u64>,
+}
+
+/// Versions of what an interval repeats only when it changed.
+#[derive(Debug, Default)]
+pub(super) struct KnownParts {
+    /// How many notes.
+    pub notes: usize,
+    /// How many untracked flows, and what they carried.
+    pub untracked: Folded,
+    /// Failed calls and local sockets.
+    pub calls: Calls,
+    /// When they are looked at again, nanoseconds since the Unix epoch.
+    pub next_calls_ns: u64,
+}
+
+/// The backlog of one consumer.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub wants: Kinds,
+    events: VecDeque<Event>,
+    marks: Vec<Mark>,
+    changed: VecDeque<Place>,
+    evicted: VecDeque<Event>,
+    /// Places of lookups that changed.
+    pub lookups: BTreeSet<usize>,
+    /// An interval ended; set once it is delivered.
+    interval: Option<PendingInterval>,
+    /// What the consumer has of everything that an interval repeats only when it changed.
+    pub known: KnownParts,
+    /// Numbers of the processes of which the consumer has a record.
+    pub processes: HashSet<u32>,
+    pub missed: Missed,
+}
+
+impl Outlet {
+    pub(super) fn new(wants: Kinds) -> Self {
+        Self {
+            wants,
+            events: VecDeque::new(),
+            marks: Vec::new(),
+            changed: VecDeque::new(),
+            evicted: VecDeque::new(),
+            lookups: BTreeSet::new(),
+            interval: None,
+            known: KnownParts::default(),
+            processes: HashSet::new(),
+            missed: Missed::default(),
+        }
+    }
+
+    /// Adds an event that is not coalesced, if the consumer wants it.
+    pub(super) fn push(&mut self, event: &Event) {
+        if !self.wants.has(event.kind()) {
+            return;
+        }
+        if self.events.len() < MAX_WAITING_EVENTS || event.kind() == Kinds::SESSION {
+            self.events.push_back(event.clone());
+        } else {
+            self.missed.events += 1;
+        }
+    }
+
+    /// An interval ended; the series changed from here on.
+    pub(super) fn interval_ended(&mut self, steps_from: Option<u64>) {
+        let pending = self.interval.get_or_insert_default();
+        pending.steps_from = [pending.steps_from, steps_from].into_iter().flatten().min();
+    }
+
+    /// Takes the interval that is to be delivered.
+    pub(super) fn take_interval(&mut self) -> Option<PendingInterval> {
+        self.interval.take()
+    }
+
+    /// A flow at this place was opened.
+    pub(super) fn opened(&mut self, place: Place) {
+        *self.mark(place) = Mark::default();
+        let wants = self.wants;
+        let mark = self.mark(place);
+        mark.opened = wants.has(Kinds::FLOW_OPENED);
+        mark.grew = wants.has(Kinds::FLOW_GREW);
+        self.queue(place);
+    }
+
+    /// A flow carried more packets.
+    pub(super) fn grew(&mut self, place: Place) {
+        if self.wants.has(Kinds::FLOW_GREW) {
+            self.mark(place).grew = true;
+            self.queue(place);
+        }
+    }
+
+    /// A flow ended.
+    pub(super) fn ended(&mut self, place: Place) {
+        if self.wants.has(Kinds::FLOW_ENDED) {
+            self.mark(place).ended = true;
+            self.queue(place);
+        }
+    }
+
+    fn mark(&mut self, place: Place) -> &mut Mark {
+        if place >= self.marks.len() {
+            self.marks.resize(place + 1, Mark::default());
+        }
+        &mut self.marks[place]
+    }
+
+    fn queue(&mut self, place: Place) {
+        let mark = &mut self.marks[place];
+        if (mark.opened || mark.grew || mark.ended) && !std::mem::replace(&mut mark.is_queued, true) {
+            self.changed.push_back(place);
+        }
+    }
+
+    /// Whether the consumer still has to receive something of the flow at this place.
+    pub(super) fn awaits(&self, place: Place) -> bool {
+        self.marks.get(place).is_some_and(|mark| mark.opened || mark.grew || mark.ended)
+    }
+
+    /// The flow at this place is evicted; `record` is its last.
+    pub(super) fn evict(&mut self, place: Place, record: Option<&Arc<FlowRecord>>) {
+        let mark = std::mem::take(self.mark(place));
+        // The place stays queued until it is taken, with nothing to deliver or with its next flow.
+        self.mark(place).is_queued = mark.is_queued;
+        if !(mark.opened || mark.grew || mark.ended) {
+            return;
+        }
+        let Some(record) = record else { return };
+        if self.evicted.len() < MAX_EVICTED_RECORDS {
+            self.evicted.extend(events_of(mark, record));
+        } else {
+            self.miss(&record.flow, mark.is_known);
+        }
+    }
+
+    fn miss(&mut self, flow: &Flow, is_known: bool) {
+        self.missed.flows.fold_flow(flow);
+        if is_known {
+            self.missed.outdated.push(flow.serial);
+        }
+    }
+
+    /// Takes the next event that needs no record, if there is one.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front().or_else(|| self.evicted.pop_front())
+    }
+
+    /// Takes the next flow with changes.
+    pub(super) fn next_changed(&mut self) -> Option<Delivery> {
+        while let Some(place) = self.changed.pop_front() {
+            let mark = &mut self.marks[place];
+            let taken = *mark;
+            *mark = Mark { is_known: true, ..Mark::default() };
+            if taken.opened || taken.grew || taken.ended {
+                return Some(Delivery { place, mark: taken });
+            }
+            *mark = Mark { is_queued: false, ..taken };
+        }
+        None
+    }
+
+    /// Flows with changes that wait, at most.
+    pub(super) fn waiting(&self) -> usize {
+        self.changed.len() + self.evicted.len()
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.changed.is_empty() && self.evicted.is_empty() && self.lookups.is_empty() && self.interval.is_none()
+    }
+}
+
+/// Changes of a flow that are to be delivered now.
+pub(super) struct Delivery {
+    pub place: Place,
+    mark: Mark,
+}
+
+impl Delivery {
+    /// The events for this record.
+    pub(super) fn events(&self, record: &Arc<FlowRecord>) -> impl Iterator<Item = Event> {
+        events_of(self.mark, record)
+    }
+}
+
+/// An ended flow needs no record of its growth beside the final one.
+fn events_of(mark: Mark, record: &Arc<FlowRecord>) -> impl Iterator<Item = Event> + use<> {
+    let opened = mark.opened.then(|| Event::FlowOpened(record.clone()));
+    let end = record.flow.ended.filter(|_| mark.ended);
+    let ended = end.map(|reason| Event::FlowEnded(record.clone(), reason));
+    let grew = (mark.grew && end.is_none()).then(|| Event::FlowGrew(record.clone()));
+    opened.into_iter().chain(grew).chain(ended)
+}
