@@ -173,7 +173,7 @@ fn many_flows_of_several_runs_make_several_groups() {
         growth(Traffic::Flow(key(17, (port % 60_000) as u16, v4((port / 60_000) as u8 + 1), 53)), (1, 80), (1, 90))
     };
     let mut table = netwatch::flow::FlowTable::new(200_000);
-    (0..70_000).for_each(|port| table.apply(flow(port)));
+    (0..70_000).for_each(|port| drop(table.apply(flow(port))));
     let mut runs = [sample::report(facts(&table, &["a"]), &table), download_report()];
     runs[1].run.id = "ffff".into();
     let script = r#"
