@@ -56,7 +56,7 @@ fn markdown_has_every_name_of_an_address() {
     let log = |port| {
         sample::growth(netwatch::flow::Traffic::Flow(sample::key(17, port, sample::v4(51), 514)), (1, 90), (0, 0))
     };
-    (4..6).for_each(|port| table.apply(log(port)));
+    (4..6).for_each(|port| drop(table.apply(log(port))));
     table.note_icmp_error(netwatch::flow::Quoted {
         flow: sample::key(17, 4, sample::v4(51), 514),
         error: netwatch::flow::IcmpError { kind: 3, code: 3 },
@@ -234,7 +234,7 @@ fn flows_that_were_folded_are_said_beside_those_that_have_a_name() {
     let of = |room: usize, flows: u8| {
         let mut table = netwatch::flow::FlowTable::new(room);
         let flow = |host| netwatch::flow::Traffic::Flow(sample::key(17, 1, sample::v4(host), 99));
-        (1..=flows).for_each(|host| table.apply(sample::growth(flow(host), (1, 90), (1, 90))));
+        (1..=flows).for_each(|host| drop(table.apply(sample::growth(flow(host), (1, 90), (1, 90)))));
         sample::report(sample::facts(&table, &["app"]), &table)
     };
     let all = |report: &Report| {

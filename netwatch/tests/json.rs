@@ -34,7 +34,7 @@ fn everything() -> Report {
         growth(Traffic::Malformed(Malformed::IpLength), (0, 0), (1, 60)),
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ];
-    increments.into_iter().for_each(|increment| table.apply(increment));
+    increments.into_iter().for_each(|increment| drop(table.apply(increment)));
     table.note_icmp_error(Quoted { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
     let run = netwatch::report::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
