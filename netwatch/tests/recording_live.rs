@@ -100,7 +100,7 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
 }
 
 /// The report of an incomplete recording of two seconds, in which three flows wait: what `read` has to be.
-fn interim_report(facts: Facts, users: &Users, table: &Table, names: &Names, read: &Report) -> Report {
+fn interim_report(facts: Facts, users: &Users, table: &FlowTable, names: &Names, read: &Report) -> Report {
     let mut expected = Report::new(facts, table, names, users);
     expected.run.duration_ns = 2_000_000_000;
     // docs/recording.md: what only the whole of DNS tells is not kept while the run goes on.

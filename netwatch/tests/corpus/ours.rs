@@ -201,14 +201,14 @@ pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<Strin
     let counted = capture.each(|frame| {
         if !left_out.offsets.contains(&frame.offset) {
             let linked = frame.linked();
-            let sink = &mut |one| table.apply(on_the_link(one));
+            let sink = &mut |one| drop(table.apply(on_the_link(one)));
             let seen = host.count(&linked, |_| Hook::Loopback, frame.time_ns, sink);
             note_icmp_error(&mut table, Counted { seen: &seen, frame: &linked }.icmp_error());
         }
         Ok(())
     });
     counted.expect("counted");
-    host.drain(&mut |one| table.apply(on_the_link(one)));
+    host.drain(&mut |one| drop(table.apply(on_the_link(one))));
     let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
     comparable(flows.iter(), table.remainders(ObservationPoint::Link))
 }
