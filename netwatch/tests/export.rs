@@ -8,18 +8,18 @@ use std::process::Command;
 
 use netwatch::export::{Exported, Format, Table, write};
 use netwatch::flow::{PerDirection, Traffic};
-use netwatch::report::{Report, Series, Step};
+use netwatch::report::{Interval, Report, Series};
 use sample::*;
 
 fn series() -> Series {
-    let step = |at: u64| Step {
+    let step = |at: u64| Interval {
         start_ns: START_NS + at * 1_000_000_000,
         length_ns: 1_000_000_000,
         totals: PerDirection { egress: counters(at, 100 * at), ingress: counters(1, 60) },
         opened: at,
         active: at + 1,
     };
-    Series { steps: (0..5).map(step).collect() }
+    Series { intervals: (0..5).map(step).collect() }
 }
 
 /// The download, with one flow whose counter needs all 64 bits and a name with everything that CSV has to quote.

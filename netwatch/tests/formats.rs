@@ -69,8 +69,10 @@ fn markdown_has_every_name_of_an_address() {
             2 => "b.example",
             _ => continue,
         };
-        let shown = netwatch::report::Shown { name: sample::scene::name(name), source: netwatch::name::Source::Sni };
-        flow.naming = Some(Box::new(netwatch::report::FlowNaming { shown: Some(shown), ..Default::default() }));
+        let display_name =
+            netwatch::report::DisplayName { name: sample::scene::name(name), source: netwatch::name::Source::Sni };
+        flow.naming =
+            Some(Box::new(netwatch::report::FlowNaming { display_name: Some(display_name), ..Default::default() }));
     }
     let text = as_markdown(&report);
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
@@ -99,7 +101,7 @@ fn markdown_says_what_is_not_complete() {
     let mut facts = sample::facts(&table, &["app"]);
     facts.complete = false;
     let text = as_markdown(&sample::report(facts, &table));
-    for said in ["it was not over", "there were more remotes by udp"] {
+    for said in ["the run had not ended", "the endpoint table was full, some remotes of udp"] {
         assert!(text.contains(&format!("\n- **Not complete**: {said}")), "{said}: {text}");
     }
 }
@@ -172,7 +174,7 @@ fn each_line_is_an_object_with_a_type() {
         ("attempt", report.attempts.len()),
         ("process", report.processes.list.len()),
         ("unix_socket", report.processes.unix.len()),
-        ("step", series.steps.len()),
+        ("step", series.intervals.len()),
     ];
     assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());
 }

@@ -95,7 +95,7 @@ fn nothing_is_obeyed_by_a_terminal() {
 fn names_are_shown_by_their_bytes() {
     for (what, bytes, shown) in texts() {
         let (report, series) = rich::said_by(&bytes);
-        let name = report.endpoints[0].shown.as_ref().expect("named").name.as_str();
+        let name = report.endpoints[0].display_name.as_ref().expect("named").name.as_str();
         assert!(name.starts_with(&shown), "{what}: {name}");
         assert!(name.trim_end_matches('…').is_ascii(), "{what}: {name}");
         let in_json = serde_json::to_string(name).expect("text");

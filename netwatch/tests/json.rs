@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use netwatch::flow::{Amount, FlowTable, IcmpError, Increment, Malformed, Quoted, Traffic};
 use netwatch::format::json;
-use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
+use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report};
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
@@ -37,7 +37,7 @@ fn everything() -> Report {
     increments.into_iter().for_each(|increment| drop(table.apply(increment)));
     table.note_icmp_error(Quoted { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
-    let run = netwatch::report::Run { exit: Some(Exit::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
+    let run = netwatch::report::Run { exit: Some(ExitStatus::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
     let attempts = sample::processes::attempts();
     sample::named(Facts { run, attempts, ..facts }, &table)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use netwatch::process::Attribution;
 use netwatch::record::{Completeness, read_file, write_file};
-use netwatch::report::{EndedBy, EndedEarly, Exit, Report, Series};
+use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Report, Series};
 use sample::everything::{everything, replay, series};
 use sample::*;
 
@@ -46,8 +46,8 @@ fn every_way_to_end_is_read_as_it_was_written() {
     let mut report = download_report();
     for (exit, ended_by) in [
         (None, EndedBy::Command),
-        (Some(Exit::Code(-1)), EndedBy::Duration),
-        (Some(Exit::Signal(9)), EndedBy::Signal(15)),
+        (Some(ExitStatus::Code(-1)), EndedBy::Duration),
+        (Some(ExitStatus::Signal(9)), EndedBy::Signal(15)),
     ] {
         (report.run.exit, report.run.ended_by) = (exit, ended_by);
         round_trip(&report, &Series::default());

@@ -10,7 +10,7 @@ use netwatch::flow::{FlowTable, Increment, ObservationPoint, Traffic};
 use netwatch::name::{Hosts, Limits, Names};
 use netwatch::process::{Evidence, ProcessId, User, Users};
 use netwatch::record::{Batch, Completeness, Destination, Place, Recorder, Rest, Steps, read_file};
-use netwatch::report::{Facts, KnownFlow, Parts, Report, Step};
+use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
 use netwatch::target::user::Identity;
 use proptest::prelude::*;
 use sample::*;
@@ -39,9 +39,9 @@ fn users_of(table: &FlowTable) -> Users {
     flows.map(|flow| (flow.key, users.clone())).collect()
 }
 
-fn flows_of(table: &FlowTable, names: &Names) -> Vec<KnownFlow> {
+fn flows_of(table: &FlowTable, names: &Names) -> Vec<ReportFlow> {
     let all = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
-    all.map(|flow| KnownFlow::new(flow, names, &Users::default())).collect()
+    all.map(|flow| ReportFlow::new(flow, names, &Users::default())).collect()
 }
 
 fn rest_of(table: &FlowTable, names: &Names) -> Rest {
@@ -82,7 +82,7 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
     let mut table = download();
     let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
     let until_ns = START_NS + 2_000_000_000;
-    let step = |at: u64| Step { start_ns: START_NS + at, length_ns: 10, opened: at, ..Step::default() };
+    let step = |at: u64| Interval { start_ns: START_NS + at, length_ns: 10, opened: at, ..Interval::default() };
     let steps = Steps { from_ns: Some(0), steps: vec![step(0), step(10), step(20)] };
     send(&recorder, Batch { until_ns: START_NS, flows: flows_of(&table, &names), steps, ..Batch::default() });
     table.apply(growth(Traffic::Flow(key(17, 50_001, [10, 87, 0, 1].into(), 53)), (7, 700), (0, 0)));
@@ -94,7 +94,7 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
 
     let read = read_file(&path).unwrap();
     assert_eq!(read.complete, Completeness::Incomplete { until_ns, waiting_flows: 3 });
-    assert_eq!(read.series.steps, [step(0), step(15)]);
+    assert_eq!(read.series.intervals, [step(0), step(15)]);
     let expected = interim_report(interim_facts(&table), &users_of(&table), &table, &names, &read.report);
     assert_eq!(read.report, expected);
 }
@@ -104,7 +104,7 @@ fn interim_report(facts: Facts, users: &Users, table: &FlowTable, names: &Names,
     let mut expected = Report::new(facts, table, names, users);
     expected.run.duration_ns = 2_000_000_000;
     // docs/recording.md: what only the whole of DNS tells is not kept while the run goes on.
-    (expected.naming.unused, expected.naming.never_looked_up) = Default::default();
+    (expected.naming.unused, expected.naming.contacted_without_lookup) = Default::default();
     for (read, expected) in read.endpoints.iter().zip(&mut expected.endpoints) {
         expected.names.retain(|name| read.names.contains(name));
     }
@@ -136,7 +136,7 @@ fn a_run_of_which_only_the_first_batch_came_is_there() {
     drop(recorder);
     let read = read_file(&path).unwrap();
     assert_eq!(read.report.run.command, ["curl"]);
-    assert!(read.report.flows.is_empty() && read.series.steps.is_empty());
+    assert!(read.report.flows.is_empty() && read.series.intervals.is_empty());
 }
 
 /// Neither that it still runs nor that its interface was gone first: nobody knows.
@@ -180,12 +180,12 @@ fn the_end_of_a_run_replaces_what_was_written_before() {
     let (_dir, path) = target();
     let (table, names) = (download(), names::heard());
     let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let step = |at: u64| Step { start_ns: START_NS + at, length_ns: 10, opened: at, ..Step::default() };
+    let step = |at: u64| Interval { start_ns: START_NS + at, length_ns: 10, opened: at, ..Interval::default() };
     let steps = Steps { from_ns: Some(0), steps: (0..9).map(|at| step(10 * at)).collect() };
     let rest = Some(Box::new(rest_of(&table, &names)));
     send(&recorder, Batch { until_ns: 1, flows: flows_of(&table, &names), steps, rest, waiting: 0 });
     let report = std::sync::Arc::new(report(facts(&table, &["true"]), &table));
-    let series = netwatch::report::Series { steps: vec![step(3)] };
+    let series = netwatch::report::Series { intervals: vec![step(3)] };
     recorder.finish(report.clone(), series.clone()).wait().unwrap();
     let read = read_file(&path).unwrap();
     assert_eq!((read.complete, read.series), (Completeness::Complete, series));
@@ -219,7 +219,7 @@ proptest! {
         let rest = rest_of(&table, &names);
         let mut flows = flows_of(&table, &names);
         flows.reverse();
-        let parts = Parts {
+        let parts = UnfinishedRun {
             facts: rest.facts,
             flows,
             folded_endpoints: rest.folded_endpoints,
@@ -229,8 +229,8 @@ proptest! {
             names_lost: rest.names_lost,
         };
         let mut expected = Report::new(interim_facts(&table), &table, &names, &Users::default());
-        expected.naming.never_looked_up.clear();
-        prop_assert_eq!(Report::of_parts(parts), expected);
+        expected.naming.contacted_without_lookup.clear();
+        prop_assert_eq!(Report::of_unfinished_run(parts), expected);
     }
 }
 
@@ -252,7 +252,7 @@ fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
         numbers.clone().for_each(|number| drop(table.apply(churn(number))));
         let flow = |number| {
             let Traffic::Flow(key) = churn(number).traffic else { panic!("a flow") };
-            KnownFlow::new(table.flow(&key).unwrap(), &names, &Users::default())
+            ReportFlow::new(table.flow(&key).unwrap(), &names, &Users::default())
         };
         let rest = Some(Box::new(rest_of(&table, &names)));
         send(&recorder, Batch { until_ns: 1, flows: numbers.map(flow).collect(), rest, ..Batch::default() });
@@ -280,6 +280,9 @@ fn what_was_folded_and_names_that_were_lost_are_gaps() {
     let gaps: Vec<String> = report.gaps().into_iter().filter(|gap| !before.contains(gap)).collect();
     assert_eq!(
         gaps,
-        ["at least 2 flows were counted in their endpoint only", "3 losses while names were read, some may be missing"]
+        [
+            "at least 2 flows were folded, only their endpoints are known",
+            "name parsing lost data 3 times, names may be missing"
+        ]
     );
 }

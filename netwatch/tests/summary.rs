@@ -6,7 +6,7 @@ use netwatch::flow::{
     Amount, Counters, Direction, FlowTable, IcmpError, Increment, Lost, Malformed, PerDirection, Quoted, Traffic,
 };
 use netwatch::format::summary::{self, By, Options};
-use netwatch::report::{EndedBy, EndedEarly, Exit, Facts, Report};
+use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report};
 use sample::{
     download, download_report, facts, failed, growth, housekeeping, key, on_loopback, replayed, table, tcp, v4, v6,
 };
@@ -124,7 +124,7 @@ fn incoming() {
     let facts = facts(&table, &["python3", "-m", "http.server", "8080"]);
     let run = netwatch::report::Run {
         duration_ns: 93_000_000_000,
-        exit: Some(Exit::Signal(15)),
+        exit: Some(ExitStatus::Signal(15)),
         ended_by: EndedBy::Signal(15),
         ..facts.run
     };

@@ -7,7 +7,7 @@ use crate::flow::{Direction, EndpointKey, Protocol};
 use crate::name::Lookup;
 use crate::policy::{Place, place};
 use crate::process::Process;
-use crate::report::{KnownFlow, Report};
+use crate::report::{Report, ReportFlow};
 
 /// Bytes that the kernel keeps of a program's name (TASK_COMM_LEN without its zero).
 const COMM: usize = 15;
@@ -23,9 +23,9 @@ pub(super) struct Book {
 impl Book {
     pub fn of<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Self {
         let flows = reports.clone().flat_map(|report| &report.flows);
-        let named = |known: &KnownFlow| {
+        let named = |known: &ReportFlow| {
             let is_out = known.flow.opened_by == Direction::Egress;
-            let shown = known.shown().filter(|_| is_out)?;
+            let shown = known.display_name().filter(|_| is_out)?;
             Some((known.flow.key.remote.addr, shown.name.to_string()))
         };
         let lookups = reports.clone().flat_map(|report| &report.naming.lookups);

@@ -8,7 +8,7 @@ use super::range::Range;
 use super::subject::{Port, Subject};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
 use crate::process::{Attempt, Attribution, Cause, Target};
-use crate::report::{KnownEndpoint, KnownFlow, Report};
+use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
 /// What is counted of a subject.
@@ -50,7 +50,7 @@ struct One(BTreeMap<Subject, Numbers<u64>>);
 impl One {
     fn of(report: &Report, book: &Book) -> Self {
         let mut one = Self::default();
-        let mut flows: HashMap<EndpointKey, Vec<&KnownFlow>> = HashMap::new();
+        let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
         for known in &report.flows {
             flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
         }
@@ -73,7 +73,7 @@ impl One {
         }
     }
 
-    fn add_endpoint(&mut self, report: &Report, book: &Book, known: &KnownEndpoint, flows: &[&KnownFlow]) {
+    fn add_endpoint(&mut self, report: &Report, book: &Book, known: &ReportEndpoint, flows: &[&ReportFlow]) {
         let key = &known.endpoint.key;
         self.add(Subject::Protocol { protocol: key.protocol, application: None }, []);
         let Remote::Address(address) = key.remote else { return };
@@ -89,20 +89,26 @@ impl One {
         let mut rest = (known.endpoint.counters, known.endpoint.connections);
         for flow in flows {
             let connections = flow.flow.connections();
-            self.add(subject(flow.shown().map(|shown| shown.name.to_string())), sizes(flow.flow.counters, connections));
+            self.add(
+                subject(flow.display_name().map(|shown| shown.name.to_string())),
+                sizes(flow.flow.counters, connections),
+            );
             rest = (rest.0.zip(flow.flow.counters, Counters::saturating_sub), rest.1.saturating_sub(connections));
             self.add_spoken(key.protocol, flow);
         }
         if !rest.0.both().is_zero() || flows.is_empty() {
-            self.add(subject(known.shown.as_ref().map(|shown| shown.name.to_string())), sizes(rest.0, rest.1));
+            self.add(subject(known.display_name.as_ref().map(|shown| shown.name.to_string())), sizes(rest.0, rest.1));
         }
     }
 
-    fn add_spoken(&mut self, protocol: Protocol, known: &KnownFlow) {
-        let spoken =
-            known.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).filter(|spoken| spoken.is_proven());
-        if let Some(spoken) = spoken {
-            let application = Some(spoken.application.to_string());
+    fn add_spoken(&mut self, protocol: Protocol, known: &ReportFlow) {
+        let application = known
+            .naming
+            .as_ref()
+            .and_then(|naming| naming.application.as_ref())
+            .filter(|application| application.is_proven());
+        if let Some(application) = application {
+            let application = Some(application.name.to_string());
             self.add(Subject::Protocol { protocol, application }, []);
         }
     }
@@ -119,7 +125,7 @@ impl One {
         }
         for known in report.flows.iter().filter(|known| known.flow.opened_by == Direction::Egress) {
             let said = known.naming.iter().flat_map(|naming| &naming.names).map(|named| named.shown().to_string());
-            for name in said.chain(known.shown().map(|shown| shown.name.to_string())) {
+            for name in said.chain(known.display_name().map(|shown| shown.name.to_string())) {
                 self.add(Subject::Name(name), []);
             }
         }

@@ -4,12 +4,12 @@ use super::Exported;
 use super::column::{Cell, Column};
 use crate::flow::{EndReason, Failed, IcmpError, ObservationPoint, Protocol, TcpFacts};
 use crate::process::{Process, User};
-use crate::report::{FlowNaming, KnownFlow, Report, Spoken, Tls};
+use crate::report::{ApplicationProtocol, FlowNaming, Report, ReportFlow, TlsFacts};
 
 /// A flow of a run.
 pub(super) struct Row<'a> {
     report: &'a Report,
-    known: &'a KnownFlow,
+    known: &'a ReportFlow,
     failed: Failed,
 }
 
@@ -25,11 +25,11 @@ impl<'a> Row<'a> {
         self.known.naming.as_deref()
     }
 
-    fn spoken(&self) -> Option<&'a Spoken> {
-        self.naming()?.spoken.as_ref()
+    fn application(&self) -> Option<&'a ApplicationProtocol> {
+        self.naming()?.application.as_ref()
     }
 
-    fn tls(&self) -> Option<&'a Tls> {
+    fn tls(&self) -> Option<&'a TlsFacts> {
         self.naming()?.tls.as_ref()
     }
 
@@ -63,10 +63,12 @@ pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
         Column::text("remote", |row| row.known.flow.key.remote.addr.to_string().into()),
         Column::integer("remote_port", |row| u64::from(row.known.flow.key.remote.port).into()),
         Column::flag("fragment", |row| row.known.flow.key.fragment.into()),
-        Column::text("name", |row| row.known.shown().map(|shown| shown.name.as_str()).into()),
-        Column::text("name_source", |row| row.known.shown().map(|shown| shown.source.name()).into()),
-        Column::text("application", |row| row.spoken().map(|spoken| spoken.application.as_ref()).into()),
-        Column::text("application_evidence", |row| row.spoken().map(|spoken| spoken.evidence.as_ref()).into()),
+        Column::text("name", |row| row.known.display_name().map(|shown| shown.name.as_str()).into()),
+        Column::text("name_source", |row| row.known.display_name().map(|shown| shown.source.name()).into()),
+        Column::text("application", |row| row.application().map(|application| application.name.as_ref()).into()),
+        Column::text("application_evidence", |row| {
+            row.application().map(|application| application.evidence.as_ref()).into()
+        }),
         Column::text("hidden", hidden),
         Column::text("tls_offered_version", |row| row.tls().map(|tls| tls.offered_version.as_str()).into()),
         Column::text("tls_alpn", |row| row.tls().map(|tls| tls.alpn.join(" ")).into()),

@@ -2,18 +2,18 @@
 
 use super::Exported;
 use super::column::Column;
-use crate::report::{Report, Step};
+use crate::report::{Interval, Report};
 
 /// A step of a run.
 pub(super) struct Row<'a> {
     report: &'a Report,
-    step: &'a Step,
+    step: &'a Interval,
 }
 
 /// In their order.
 pub(super) fn rows<'a>(run: &Exported<'a>) -> impl Iterator<Item = Row<'a>> {
     let report = run.report;
-    run.series.steps.iter().map(move |step| Row { report, step })
+    run.series.intervals.iter().map(move |step| Row { report, step })
 }
 
 /// The columns, in their order.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{escape, rfc3339};
 use crate::flow::{Counters, Flow, PerDirection, Protocol, RemainderKind};
-use crate::report::{KnownFlow, Report};
+use crate::report::{Report, ReportFlow};
 
 /// The columns, in their order. New ones come at the end.
 pub const COLUMNS: [&str; 39] = [
@@ -90,7 +90,7 @@ fn sum(kind: &str, counters: PerDirection<Counters>, report: &Report) -> Vec<Str
     cells
 }
 
-fn flow(kind: &str, known: &KnownFlow, report: &Report) -> Vec<String> {
+fn flow(kind: &str, known: &ReportFlow, report: &Report) -> Vec<String> {
     let flow = &known.flow;
     let key = &flow.key;
     let mut cells = vec![
@@ -114,17 +114,17 @@ fn flow(kind: &str, known: &KnownFlow, report: &Report) -> Vec<String> {
     cells
 }
 
-fn names(known: &KnownFlow, report: &Report) -> [String; 7] {
-    let shown = known.shown();
-    let spoken = known.naming.as_ref().and_then(|naming| naming.spoken.as_ref());
+fn names(known: &ReportFlow, report: &Report) -> [String; 7] {
+    let shown = known.display_name();
+    let application = known.naming.as_ref().and_then(|naming| naming.application.as_ref());
     let user = known.users.first();
     let process = user.and_then(|user| report.processes.get(user.process));
     let text = |text: Option<&str>| text.map(said).unwrap_or_default();
     [
         text(shown.map(|shown| shown.name.as_str())),
         text(shown.map(|shown| shown.source.name())),
-        text(spoken.map(|spoken| spoken.application.as_ref())),
-        text(spoken.map(|spoken| spoken.evidence.as_ref())),
+        text(application.map(|application| application.name.as_ref())),
+        text(application.map(|application| application.evidence.as_ref())),
         process.map(|process| process.pid.to_string()).unwrap_or_default(),
         text(process.map(|process| process.comm.as_str())),
         text(user.map(|user| user.evidence.name())),

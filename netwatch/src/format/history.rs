@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::summary::{text, units};
 use super::{escape, rfc3339};
-use crate::report::Exit;
+use crate::report::ExitStatus;
 
 /// A recorded run.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Held {
     /// From there to its end, or to the last that was written, nanoseconds.
     pub duration_ns: u64,
     /// How it ended, if that is known.
-    pub exit: Option<Exit>,
+    pub exit: Option<ExitStatus>,
     /// Bytes that the target sent, as a wire would carry them.
     pub egress_wire_bytes: u64,
     /// Bytes that it received.
@@ -110,10 +110,10 @@ fn row(entry: &Entry) -> [String; 9] {
 }
 
 /// As a shell has it: the code, or the signal's name.
-fn exit(exit: Exit) -> String {
+fn exit(exit: ExitStatus) -> String {
     match exit {
-        Exit::Code(code) => code.to_string(),
-        Exit::Signal(signal) => super::summary::signal_name(signal),
+        ExitStatus::Code(code) => code.to_string(),
+        ExitStatus::Signal(signal) => super::summary::signal_name(signal),
     }
 }
 
@@ -165,8 +165,8 @@ impl<'a> From<&'a Entry> for Line<'a> {
             command: held.map(|held| held.command.as_slice()),
             started: held.map(|held| rfc3339(held.started_ns)),
             duration_ns: held.map(|held| held.duration_ns),
-            exit_code: exit.and_then(|exit| if let Exit::Code(code) = exit { Some(code) } else { None }),
-            exit_signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
+            exit_code: exit.and_then(|exit| if let ExitStatus::Code(code) = exit { Some(code) } else { None }),
+            exit_signal: exit.and_then(|exit| if let ExitStatus::Signal(signal) = exit { Some(signal) } else { None }),
             egress_wire_bytes: held.map(|held| held.egress_wire_bytes),
             ingress_wire_bytes: held.map(|held| held.ingress_wire_bytes),
         }
@@ -177,7 +177,7 @@ impl<'a> From<&'a Entry> for Line<'a> {
 mod tests {
     use super::*;
 
-    fn entry(number: usize, state: State, exit: Option<Exit>) -> Entry {
+    fn entry(number: usize, state: State, exit: Option<ExitStatus>) -> Entry {
         let held = Held {
             command: vec!["curl".into(), "-sS".into(), "https://app.example/\u{1b}[2J".into()],
             started_ns: 1_767_225_600_000_000_000,
@@ -194,9 +194,9 @@ mod tests {
     fn columns_are_aligned_and_harmless_and_end_where_the_terminal_does() {
         let entries = [
             entry(1, State::Running, None),
-            entry(2, State::Complete, Some(Exit::Code(0))),
+            entry(2, State::Complete, Some(ExitStatus::Code(0))),
             entry(3, State::Incomplete(1), None),
-            entry(14, State::Complete, Some(Exit::Signal(9))),
+            entry(14, State::Complete, Some(ExitStatus::Signal(9))),
             entry(15, State::Unreadable("the file is empty".into()), None),
         ];
         let expected = "\
@@ -217,7 +217,8 @@ NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE  
 
     #[test]
     fn json_has_what_is_known() {
-        let text = json(&[entry(1, State::Incomplete(0), None), entry(2, State::Complete, Some(Exit::Signal(9)))]);
+        let text =
+            json(&[entry(1, State::Incomplete(0), None), entry(2, State::Complete, Some(ExitStatus::Signal(9)))]);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value[0]["until"], "1970-01-01T00:00:00.000000000Z");
         assert_eq!((&value[1]["exit_signal"], &value[1]["exit_code"]), (&9.into(), &serde_json::Value::Null));

@@ -81,7 +81,7 @@ fn requirements(report: &Report, direction: Direction) -> String {
 }
 
 fn row(requirement: &Requirement) -> String {
-    let Requirement { host, service, spoken, processes, addresses, connections, counters } = requirement;
+    let Requirement { host, service, application, processes, addresses, connections, counters } = requirement;
     let PerDirection { egress, ingress } = counters;
     format!(
         "| {} | {service} | {} | {} | {} | {} | {} | {} |\n",
@@ -91,7 +91,7 @@ fn row(requirement: &Requirement) -> String {
             Host::Resolver => "(the host's resolver)".to_owned(),
             Host::Clients => "(clients)".to_owned(),
         },
-        spoken.as_deref().map(cell).unwrap_or_default(),
+        application.as_deref().map(cell).unwrap_or_default(),
         cells(processes.iter()),
         cells(addresses.iter()),
         count(*connections),

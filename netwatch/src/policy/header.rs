@@ -4,7 +4,7 @@ use super::need::Need;
 use super::require::failure;
 use super::text::comment;
 use super::{Options, Requirements};
-use crate::report::rfc3339;
+use crate::format::rfc3339;
 
 /// Bytes of a line of a header before it is continued on the next.
 const WIDTH: usize = 110;

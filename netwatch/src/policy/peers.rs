@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::flow::{Direction, EndpointKey};
 use crate::name::{Named, Source};
-use crate::report::{KnownEndpoint, Report};
+use crate::report::{Report, ReportEndpoint};
 use crate::wire::{Application, Name};
 
 /// Names of the endpoints of one report.
@@ -18,7 +18,7 @@ impl<'a> Peers<'a> {
     pub fn of(report: &'a Report) -> Self {
         let mut by_endpoint: HashMap<EndpointKey, BTreeSet<&Name>> = HashMap::new();
         for known in &report.flows {
-            if let Some(shown) = known.shown() {
+            if let Some(shown) = known.display_name() {
                 let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
                 by_endpoint.entry(key).or_default().insert(&shown.name);
             }
@@ -27,15 +27,15 @@ impl<'a> Peers<'a> {
     }
 
     /// Every name that flows of this endpoint are shown by: one address may serve several. Empty if it has none.
-    pub fn names(&self, known: &'a KnownEndpoint) -> Vec<&'a Name> {
+    pub fn names(&self, known: &'a ReportEndpoint) -> Vec<&'a Name> {
         match self.by_endpoint.get(&known.endpoint.key) {
             Some(names) => names.iter().copied().collect(),
-            None => known.shown.iter().map(|shown| &shown.name).collect(),
+            None => known.display_name.iter().map(|shown| &shown.name).collect(),
         }
     }
 
     /// Names that DNS was asked for and that lead to this endpoint: the one that it is shown by, if that is one of them, else all.
-    pub fn asked(&self, known: &'a KnownEndpoint, name: Option<&'a Name>) -> Vec<&'a Name> {
+    pub fn asked(&self, known: &'a ReportEndpoint, name: Option<&'a Name>) -> Vec<&'a Name> {
         if let Some(name) = name.filter(|name| self.lookups.contains_key(name)) {
             return vec![name];
         }

@@ -11,7 +11,7 @@ use super::peers::Peers;
 use super::text::comment;
 use crate::flow::{Direction, Endpoint, Failed, Protocol, Remote};
 use crate::process::{Attempt, Cause, Target};
-use crate::report::{KnownEndpoint, Report};
+use crate::report::{Report, ReportEndpoint};
 use crate::wire::Name;
 
 /// A run that this was made from.
@@ -87,7 +87,7 @@ impl Collected {
         self.gaps.extend(gaps(report));
     }
 
-    fn add_endpoint(&mut self, report: &Report, peers: &Peers<'_>, known: &KnownEndpoint, options: &Options) {
+    fn add_endpoint(&mut self, report: &Report, peers: &Peers<'_>, known: &ReportEndpoint, options: &Options) {
         let Endpoint { key, .. } = &known.endpoint;
         let Remote::Address(address) = key.remote else {
             // The report says so itself.
@@ -119,7 +119,7 @@ impl Collected {
     }
 
     /// In a capture nobody knows which of the DNS servers were the machine's own resolvers: all are taken for them.
-    fn is_dns(&self, report: &Report, known: &KnownEndpoint, address: IpAddr) -> bool {
+    fn is_dns(&self, report: &Report, known: &ReportEndpoint, address: IpAddr) -> bool {
         let key = &known.endpoint.key;
         let is_query = key.port == 53 && key.direction == Direction::Egress && key.protocol.has_ports();
         is_query && !address.is_multicast() && (report.replay.is_some() || report.interface.gateway.contains(&address))
@@ -128,7 +128,7 @@ impl Collected {
     fn add_peer(
         &mut self,
         peers: &Peers<'_>,
-        known: &KnownEndpoint,
+        known: &ReportEndpoint,
         service: Service,
         address: IpAddr,
         options: &Options,
@@ -152,7 +152,7 @@ impl Collected {
         }
     }
 
-    fn put_peer(&mut self, known: &KnownEndpoint, need: Need, options: &Options) {
+    fn put_peer(&mut self, known: &ReportEndpoint, need: Need, options: &Options) {
         let only_failed = has_only_failed(&known.endpoint) && !options.with_failed;
         put(if only_failed { &mut self.failed } else { &mut self.needs }, need);
     }
@@ -227,7 +227,7 @@ fn on_machine(service: Service, direction: Direction) -> String {
     }
 }
 
-fn need(known: &KnownEndpoint, service: Service, address: IpAddr, name: Option<&Name>) -> Need {
+fn need(known: &ReportEndpoint, service: Service, address: IpAddr, name: Option<&Name>) -> Need {
     Need {
         direction: known.endpoint.key.direction,
         service,

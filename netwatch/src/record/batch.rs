@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::flow::{Counters, Endpoint, Folded, ObservationPoint, PerDirection, Remainders};
 use crate::name::{Lookup, Lost};
 use crate::process::Users;
-use crate::report::{Facts, KnownFlow, Report, Series, Step};
+use crate::report::{Facts, Interval, Report, ReportFlow, Series};
 
 /// What has changed since the batch before.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub struct Batch {
     /// Up to when, nanoseconds since the Unix epoch.
     pub until_ns: u64,
     /// Flows that have changed.
-    pub flows: Vec<KnownFlow>,
+    pub flows: Vec<ReportFlow>,
     /// Flows that have changed and are not among them.
     pub waiting: u64,
     /// Traffic over time, from where it changed on.
@@ -28,7 +28,7 @@ pub struct Steps {
     /// Steps that begin here or later are replaced, nanoseconds since the Unix epoch.
     pub from_ns: Option<u64>,
     /// By these.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Interval>,
 }
 
 /// Everything but flows and steps, in place of what was there.

@@ -11,7 +11,7 @@ use crate::flow::{
 };
 use crate::name::{Hidden, Named, ResponseTimes, Source};
 use crate::process::Evidence;
-use crate::report::{EndedBy, EndedEarly, Exit, Share, Shown, Spoken, Step, Tls};
+use crate::report::{ApplicationProtocol, DisplayName, EndedBy, EndedEarly, ExitStatus, FlowShare, Interval, TlsFacts};
 use crate::wire::dns::{Question, RecordType};
 use crate::wire::{Application, Name};
 
@@ -59,14 +59,14 @@ columns!(Endpoint {
     failed: Failed,
 });
 columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference });
-columns!(Shown { name: Name, source: Source });
+columns!(DisplayName { name: Name, source: Source });
 columns!(Named { name: Name, source: Source, question: Option<Name>, first_seen_ns: u64 });
-columns!(Tls { offered_version: String, alpn: Vec<String>, ja4: Option<String>, post_quantum: bool });
+columns!(TlsFacts { offered_version: String, alpn: Vec<String>, ja4: Option<String>, post_quantum: bool });
 columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: TimeSum });
 columns!(Question { name: Name, kind: RecordType });
-columns!(Share { flows: Count, wire_bytes: Count });
+columns!(FlowShare { flows: Count, wire_bytes: Count });
 columns!(EndedEarly { offset: u64, cause: String });
-columns!(Step { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: Count, active: Count });
+columns!(Interval { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: Count, active: Count });
 
 impl<T: Put> Put for PerDirection<T> {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
@@ -182,22 +182,22 @@ impl Take for Remote {
     }
 }
 
-impl Put for Spoken {
+impl Put for ApplicationProtocol {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
-        self.application.as_ref().put(row)?;
+        self.name.as_ref().put(row)?;
         self.evidence.as_ref().put(row)
     }
 }
 
-impl Take for Spoken {
+impl Take for ApplicationProtocol {
     const WIDTH: usize = 2;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        Ok(Self { application: row.take::<String>()?.into(), evidence: row.take::<String>()?.into() })
+        Ok(Self { name: row.take::<String>()?.into(), evidence: row.take::<String>()?.into() })
     }
 }
 
 /// A code or a signal: two columns, of which one or none is empty.
-impl Put for Exit {
+impl Put for ExitStatus {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         let (code, signal) = match self {
             Self::Code(code) => (Some(*code), None),
@@ -209,9 +209,9 @@ impl Put for Exit {
 }
 
 /// The exit of a command that may still run.
-pub(super) fn take_exit(row: &mut Cursor<'_>) -> Result<Option<Exit>, Wrong> {
+pub(super) fn take_exit(row: &mut Cursor<'_>) -> Result<Option<ExitStatus>, Wrong> {
     let (code, signal) = (row.take::<Option<i32>>()?, row.take::<Option<i32>>()?);
-    Ok(code.map(Exit::Code).or(signal.map(Exit::Signal)))
+    Ok(code.map(ExitStatus::Code).or(signal.map(ExitStatus::Signal)))
 }
 
 impl Put for EndedBy {

@@ -13,7 +13,7 @@ use super::remainder;
 use super::table::{Rows, clear, read};
 use super::write::{self, Flows, State};
 use crate::flow::{Endpoint, FlowKey, ObservationPoint};
-use crate::report::{Facts, Parts, Report};
+use crate::report::{Facts, Report, UnfinishedRun};
 
 /// Under which number each flow is written. By fingerprints: keys would take four times the memory.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ pub(super) fn report(db: &Connection) -> std::result::Result<Report, Wrong> {
     let (mut flows, loopback) = read::flows(db, &ids)?;
     flows.extend(loopback);
     let folded = read::totals(db)?.remove("folded").unwrap_or_default();
-    Ok(Report::of_parts(Parts {
+    Ok(Report::of_unfinished_run(UnfinishedRun {
         facts: Facts {
             run: head.run,
             interface: head.interface,

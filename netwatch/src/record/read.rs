@@ -15,7 +15,7 @@ use crate::flow::{
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, Attribution, Cause, Target};
 use crate::report::{
-    Dns, FlowNaming, Interface, KnownEndpoint, KnownFlow, Loopback, Naming, Replay, Report, Run, Series,
+    DnsForwarder, FlowNaming, Interface, Loopback, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
 };
 use crate::wire::Name;
 use crate::wire::dns::Rcode;
@@ -57,14 +57,14 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
 
 /// Traffic over time.
 pub(super) fn series(db: &Connection) -> Result<Series> {
-    Ok(Series { steps: read(db, "step", "start_ns", |row| row.take())? })
+    Ok(Series { intervals: read(db, "step", "start_ns", |row| row.take())? })
 }
 
 /// The row of the run.
 pub(super) struct Head {
     pub run: Run,
     pub interface: Interface,
-    pub dns: Dns,
+    pub dns: DnsForwarder,
     pub is_final: bool,
     pub attribution: Attribution,
 }
@@ -92,7 +92,7 @@ pub(super) fn head(db: &Connection) -> Result<Head> {
                 gateway: row.take()?,
                 host_loopback: row.take()?,
             },
-            dns: Dns { resolvers: row.take()? },
+            dns: DnsForwarder { resolvers: row.take()? },
             is_final: row.take()?,
             attribution: attribution(row)?,
         };
@@ -237,34 +237,40 @@ impl Losses {
 }
 
 /// Flows of the link and of the loopback, by their numbers.
-pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<KnownFlow>, Vec<KnownFlow>)> {
+pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<ReportFlow>, Vec<ReportFlow>)> {
     let (mut names, mut users) = (read_parts(db, "flow_name")?, processes::take_users(db, ids)?);
     let all = read(db, "flow", "number", |row| {
         let number: u64 = row.take()?;
         let flow: Flow = row.take()?;
         let naming = naming_of(row, number, &mut names)?;
         let naming = (naming != FlowNaming::default()).then(|| Box::new(naming));
-        Ok(KnownFlow { flow, naming, users: users.remove(&number).unwrap_or_default() })
+        Ok(ReportFlow { flow, naming, users: users.remove(&number).unwrap_or_default() })
     })?;
     Ok(all.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link))
 }
 
 fn naming_of(row: &mut Cursor<'_>, number: u64, names: &mut NamesByRow) -> Result<FlowNaming> {
-    let (shown, spoken) = (row.take()?, row.take()?);
+    let (display_name, application) = (row.take()?, row.take()?);
     let hidden: Option<Vec<String>> = row.take()?;
     let hidden = hidden.unwrap_or_default().iter().map(|name| hidden_of(name)).collect::<Result<_>>()?;
-    Ok(FlowNaming { shown, spoken, hidden, tls: row.take()?, names: names.remove(&number).unwrap_or_default() })
+    Ok(FlowNaming {
+        display_name,
+        application,
+        hidden,
+        tls: row.take()?,
+        names: names.remove(&number).unwrap_or_default(),
+    })
 }
 
-fn endpoints(db: &Connection, ids: &ProcessIds) -> Result<Vec<KnownEndpoint>> {
+fn endpoints(db: &Connection, ids: &ProcessIds) -> Result<Vec<ReportEndpoint>> {
     let mut names: NamesByRow = read_parts(db, "endpoint_name")?;
     let mut processes = processes::take_of_endpoints(db, ids)?;
     read(db, "endpoint", "number", |row| {
         let number: u64 = row.take()?;
-        Ok(KnownEndpoint {
+        Ok(ReportEndpoint {
             endpoint: row.take()?,
-            shown: row.take()?,
-            spoken: row.take()?,
+            display_name: row.take()?,
+            application: row.take()?,
             names: names.remove(&number).unwrap_or_default(),
             processes: processes.remove(&number).unwrap_or_default(),
         })
@@ -314,7 +320,7 @@ fn naming(db: &Connection, lost: name::Lost) -> Result<Naming> {
             unnamed: row.take()?,
             hidden: hidden.clone(),
             unused: names(row)?,
-            never_looked_up: row.take()?,
+            contacted_without_lookup: row.take()?,
             lost,
         })
     })

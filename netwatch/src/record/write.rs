@@ -11,7 +11,7 @@ use super::table::{Rows, clear, put, read_first};
 use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, Attribution, Cause, Target};
-use crate::report::{Dns, Interface, KnownEndpoint, KnownFlow, Naming, Replay, Report, Run, Series};
+use crate::report::{DnsForwarder, Interface, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 
@@ -94,7 +94,7 @@ pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<(
     attempts(db, &report.attempts, numbers)?;
     notes(db, &report.notes)?;
     let mut steps = Rows::of(db, "step");
-    series.steps.iter().try_for_each(|step| steps.put(&[step]))
+    series.intervals.iter().try_for_each(|step| steps.put(&[step]))
 }
 
 /// The run, as far as it is known.
@@ -102,7 +102,7 @@ pub(super) fn run(
     db: &Connection,
     run: &Run,
     interface: &Interface,
-    dns: &Dns,
+    dns: &DnsForwarder,
     complete: bool,
     attribution: &Attribution,
 ) -> Result<()> {
@@ -240,13 +240,13 @@ impl<'c> Flows<'c> {
     }
 
     /// A flow under its number, in place of what was there.
-    pub fn put(&mut self, number: u64, known: &KnownFlow) -> Result<()> {
+    pub fn put(&mut self, number: u64, known: &ReportFlow) -> Result<()> {
         let nothing = crate::report::FlowNaming::default();
         let naming = known.naming.as_deref().unwrap_or(&nothing);
         let hidden = (!naming.hidden.is_empty()).then(|| TextList(hidden_names(&naming.hidden)));
         let none: &dyn Put = &None::<u32>;
         let hidden: &dyn Put = hidden.as_ref().map_or(none, |list| list);
-        self.flow.put(&[&number, &known.flow, &naming.shown, &naming.spoken, hidden, &naming.tls])?;
+        self.flow.put(&[&number, &known.flow, &naming.display_name, &naming.application, hidden, &naming.tls])?;
         for (position, named) in (0_u64..).zip(&naming.names) {
             self.name.put(&[&number, &position, named])?;
         }
@@ -263,12 +263,12 @@ impl Put for TextList {
     }
 }
 
-fn endpoints(db: &Connection, endpoints: &[KnownEndpoint], numbers: ProcessNumbers<'_>) -> Result<()> {
+fn endpoints(db: &Connection, endpoints: &[ReportEndpoint], numbers: ProcessNumbers<'_>) -> Result<()> {
     let mut rows = Rows::of(db, "endpoint");
     let mut names = Rows::of(db, "endpoint_name");
     let mut processes = Rows::of(db, "endpoint_process");
     for (number, known) in (0_u64..).zip(endpoints) {
-        rows.put(&[&number, &known.endpoint, &known.shown, &known.spoken])?;
+        rows.put(&[&number, &known.endpoint, &known.display_name, &known.application])?;
         for (position, named) in (0_u64..).zip(&known.names) {
             names.put(&[&number, &position, named])?;
         }
@@ -307,7 +307,7 @@ pub(super) fn lookups(db: &Connection, lookups: &[Lookup]) -> Result<()> {
 
 fn naming(db: &Connection, naming: &Naming) -> Result<()> {
     let unused: Vec<&str> = naming.unused.iter().map(|name| name.as_str()).collect();
-    put(db, "naming", &[&naming.flows, &naming.unnamed, &unused, &naming.never_looked_up])?;
+    put(db, "naming", &[&naming.flows, &naming.unnamed, &unused, &naming.contacted_without_lookup])?;
     let mut rows = Rows::of(db, "hidden");
     for (position, (reason, share)) in (0_u64..).zip(&naming.hidden) {
         rows.put(&[&position, &reason.name(), share])?;

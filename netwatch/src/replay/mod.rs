@@ -177,7 +177,7 @@ fn nothing_ran() -> Facts {
     Facts {
         run: report::Run::default(),
         interface: report::Interface::default(),
-        dns: report::Dns::default(),
+        dns: report::DnsForwarder::default(),
         interface_counters: None,
         complete: true,
         lost: Lost::default(),

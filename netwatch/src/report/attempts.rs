@@ -1,24 +1,30 @@
-//! Attempts that came to nothing, from everything that tells of them: calls that failed, packets, and DNS.
+//! Failed attempts from all sources: failed calls, packets, and DNS.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
-use super::known::KnownFlow;
+use super::model::ReportFlow;
 use crate::flow::{Direction, Protocol};
 use crate::name::Lookup;
 use crate::process::{Attempt, Cause, ProcessId, Target};
 use crate::wire::dns::Rcode;
 
-type Key = (Target, Option<Protocol>, Cause, Option<ProcessId>);
+/// What attempts are added up by.
+type AttemptKey = (Target, Option<Protocol>, Cause, Option<ProcessId>);
 
-/// All of them, added up by who tried what and why it failed, in the order of their first time.
-pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow], lookups: &[Lookup]) -> Vec<Attempt> {
-    let mut sums: BTreeMap<Key, Attempt> = BTreeMap::new();
+/// Adds up attempts by target, protocol, cause and process, in the order of their first time.
+pub(super) fn all(
+    calls: Vec<Attempt>,
+    link: &[ReportFlow],
+    loopback: &[ReportFlow],
+    lookups: &[Lookup],
+) -> Vec<Attempt> {
+    let mut sums: BTreeMap<AttemptKey, Attempt> = BTreeMap::new();
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
-    let asker = only_asker(link.iter().chain(loopback));
-    let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, asker));
-    let told = told_by_icmp(link.iter().chain(loopback));
-    let calls = calls.into_iter().filter(|call| !is_told(call, &told));
+    let querier = only_querier(link.iter().chain(loopback));
+    let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, querier));
+    let rejected = rejected_by_icmp(link.iter().chain(loopback));
+    let calls = calls.into_iter().filter(|call| !is_listed_with_flow(call, &rejected));
     for attempt in calls.chain(of_flows).chain(of_lookups) {
         let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process);
         sums.entry(key).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
@@ -28,11 +34,11 @@ pub(super) fn all(calls: Vec<Attempt>, link: &[KnownFlow], loopback: &[KnownFlow
     attempts
 }
 
-/// Where flows went that ICMP errors answered, and who sent there.
-type ToldByIcmp = HashSet<(Protocol, SocketAddr, ProcessId)>;
+/// Destinations that answered flows with an ICMP error, and the processes that sent there.
+type RejectedByIcmp = HashSet<(Protocol, SocketAddr, ProcessId)>;
 
-fn told_by_icmp<'a>(flows: impl Iterator<Item = &'a KnownFlow>) -> ToldByIcmp {
-    let of_flow = |known: &'a KnownFlow| {
+fn rejected_by_icmp<'a>(flows: impl Iterator<Item = &'a ReportFlow>) -> RejectedByIcmp {
+    let of_flow = |known: &'a ReportFlow| {
         let key = &known.flow.key;
         let remote = SocketAddr::new(key.remote.addr, key.remote.port);
         known.users.iter().map(move |user| (Protocol(key.protocol), remote, user.process))
@@ -40,14 +46,14 @@ fn told_by_icmp<'a>(flows: impl Iterator<Item = &'a KnownFlow>) -> ToldByIcmp {
     flows.filter(|known| known.flow.icmp_error.is_some()).flat_map(of_flow).collect()
 }
 
-/// A datagram's error that is the ICMP error of the socket's own flow, given to whoever sends next: listed with the flow. No route gives the same
-/// errors, but no flow.
-fn is_told(call: &Attempt, told: &ToldByIcmp) -> bool {
+/// Whether a failed call returned the pending ICMP error of its socket, which is already listed
+/// with the flow. The same errno also means a missing route, but then there is no flow.
+fn is_listed_with_flow(call: &Attempt, rejected: &RejectedByIcmp) -> bool {
     const ENETUNREACH: i32 = 101;
     const EHOSTUNREACH: i32 = 113;
     match (&call.cause, call.protocol, &call.target, call.process) {
         (Cause::Errno(ENETUNREACH | EHOSTUNREACH), Some(protocol), Target::Address(address), Some(process)) => {
-            told.contains(&(protocol, *address, process))
+            rejected.contains(&(protocol, *address, process))
         }
         _ => false,
     }
@@ -60,8 +66,8 @@ fn add(sum: &mut Attempt, other: &Attempt) {
     sum.tries += other.tries;
 }
 
-/// What a flow's packets say, of those that the target opened.
-fn of_flow(known: &KnownFlow) -> Vec<Attempt> {
+/// Failed attempts that the packets of a flow show, if the target opened it.
+fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     let flow = &known.flow;
     let failed = flow.failed();
     if failed.attempts() == 0 || flow.opened_by == Direction::Ingress {
@@ -86,18 +92,19 @@ fn of_flow(known: &KnownFlow) -> Vec<Attempt> {
     tcp.into_iter().chain(icmp).filter(|attempt| attempt.count > 0).collect()
 }
 
-/// The process that asked DNS, if only one did: questions are added up by name, whoever asked.
-fn only_asker<'a>(flows: impl Iterator<Item = &'a KnownFlow>) -> Option<ProcessId> {
+/// The process that sent DNS queries, if only one did: lookups are added up by name, not by
+/// process.
+fn only_querier<'a>(flows: impl Iterator<Item = &'a ReportFlow>) -> Option<ProcessId> {
     const DNS: u16 = 53;
-    let asked = |known: &&KnownFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == DNS;
-    let mut askers = flows.filter(asked).map(|known| known.users.first().map(|user| user.process));
-    let first = askers.next()?;
-    askers.all(|other| other == first).then_some(first)?
+    let is_query = |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == DNS;
+    let mut queriers = flows.filter(is_query).map(|known| known.users.first().map(|user| user.process));
+    let first = queriers.next()?;
+    queriers.all(|other| other == first).then_some(first)?
 }
 
-/// Questions of the target that were answered by an error, or by nobody.
-fn of_lookup(lookup: &Lookup, asker: Option<ProcessId>) -> Vec<Attempt> {
-    // Nobody has to answer a multicast question.
+/// Lookups of the target that failed or got no response.
+fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
+    // A multicast query needs no response.
     if lookup.asked_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
         return Vec::new();
     }
@@ -109,12 +116,13 @@ fn of_lookup(lookup: &Lookup, asker: Option<ProcessId>) -> Vec<Attempt> {
         target: Target::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
         protocol: None,
         cause: Cause::Dns(cause),
-        process: asker,
+        process: querier,
     };
     let failed = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
     let failed = failed.map(|(rcode, count)| attempt(*count, rcode.to_string().to_ascii_lowercase()));
-    let silent = Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, "unanswered".into()));
-    failed.chain(silent).collect()
+    let unanswered =
+        Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, "unanswered".into()));
+    failed.chain(unanswered).collect()
 }
 
 #[cfg(test)]
@@ -125,7 +133,7 @@ mod tests {
 
     const UDP: u8 = 17;
 
-    fn known(port: u16, icmp_error: Option<IcmpError>) -> KnownFlow {
+    fn known(port: u16, icmp_error: Option<IcmpError>) -> ReportFlow {
         let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
         let key = FlowKey {
             scope: ObservationPoint::Link,
@@ -148,7 +156,7 @@ mod tests {
             ended: None,
         };
         let user = User { process: ProcessId(0), evidence: Evidence::Socket, is_maker: true };
-        KnownFlow { flow, naming: None, users: vec![user] }
+        ReportFlow { flow, naming: None, users: vec![user] }
     }
 
     fn call(port: u16, errno: i32) -> Attempt {
@@ -165,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn an_icmp_error_that_a_socket_is_told_of_is_listed_once() {
+    fn an_icmp_error_that_a_later_call_returns_is_listed_once() {
         let host_unreachable = IcmpError { kind: 3, code: 1 };
         let flows = [known(9, Some(host_unreachable)), known(10, None)];
         let calls = vec![call(9, 113), call(9, 1), call(10, 101)];
         let attempts = all(calls, &flows, &[], &[]);
-        let said: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
-        assert_eq!(said, ["icmp", "denied", "no_route"]);
+        let causes: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
+        assert_eq!(causes, ["icmp", "denied", "no_route"]);
         let elsewhere = Attempt { process: Some(ProcessId(1)), ..call(9, 113) };
-        assert_eq!(all(vec![elsewhere], &flows, &[], &[]).len(), 2, "another process had no route");
+        assert_eq!(all(vec![elsewhere], &flows, &[], &[]).len(), 2, "another process without a route");
     }
 }

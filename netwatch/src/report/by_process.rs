@@ -1,80 +1,81 @@
-//! What each process sent and received: its flows on the link, added up.
+//! Traffic per process: sums over its flows on the link.
 
 use std::collections::BTreeMap;
 
-use super::{KnownFlow, Report};
+use super::{Report, ReportFlow};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
 use crate::process::{Evidence, ProcessId};
 
-/// A process's part of an endpoint, or of everything.
+/// A number of flows and the sum of their counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// How many flows.
+pub struct FlowSum {
+    /// Number of flows.
     pub flows: u64,
-    /// What they carried.
+    /// The sum of their counters.
     pub counters: PerDirection<Counters>,
 }
 
-impl Part {
-    fn add(&mut self, known: &KnownFlow) {
+impl FlowSum {
+    fn add(&mut self, known: &ReportFlow) {
         self.flows += 1;
         self.counters += known.flow.counters;
     }
 }
 
-/// What one process sent and received on the link. A flow counts for the process that used it, the surest and latest where there are several.
+/// Traffic of one process on the link. A flow with several users counts for the one with the best
+/// evidence, the latest of several.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct OfProcess {
-    /// Its endpoints.
-    pub endpoints: BTreeMap<EndpointKey, Part>,
-    /// All of them.
-    pub sum: Part,
+pub struct ProcessTraffic {
+    /// Per endpoint.
+    pub endpoints: BTreeMap<EndpointKey, FlowSum>,
+    /// All endpoints.
+    pub total: FlowSum,
 }
 
-/// How many flows of the link are attributed, by how sure that is.
+/// Numbers of flows on the link, by the evidence for their process.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Attributed {
-    /// By the packet's own socket.
+pub struct AttributionCounts {
+    /// By the socket of the packet (exact).
     pub socket: u64,
     /// Inferred from addresses and ports.
     pub tuple: u64,
-    /// It must be one of the run's.
+    /// Some process of the run: no other process is in the namespace.
     pub netns: u64,
-    /// Of nobody: opened from outside, and the kernel answered by itself.
-    pub nobody: u64,
-    /// Of a process of the run's that is not known any more.
+    /// Opened by a remote and answered by the kernel alone: no process.
+    pub kernel: u64,
+    /// Used by a process of the run that could not be determined.
     pub unattributed: u64,
 }
 
 impl Report {
-    /// What each process of the report sent and received, in their order there.
-    pub fn by_process(&self) -> Vec<OfProcess> {
-        let mut parts = vec![OfProcess::default(); self.processes.list.len()];
+    /// Traffic of each process, in the order of [`crate::process::Processes::list`].
+    pub fn by_process(&self) -> Vec<ProcessTraffic> {
+        let mut traffic = vec![ProcessTraffic::default(); self.processes.list.len()];
         for known in &self.flows {
-            let Some(part) = user_of(known).and_then(|user| parts.get_mut(user.0 as usize)) else { continue };
-            part.sum.add(known);
+            let Some(process) = user_of(known).and_then(|user| traffic.get_mut(user.0 as usize)) else { continue };
+            process.total.add(known);
             let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
-            part.endpoints.entry(key).or_default().add(known);
+            process.endpoints.entry(key).or_default().add(known);
         }
-        parts
+        traffic
     }
 
-    /// How many flows of the link are attributed, and how.
-    pub fn attributed(&self) -> Attributed {
-        let mut sums = Attributed::default();
+    /// Counts the flows on the link by the evidence for their process.
+    pub fn attribution_counts(&self) -> AttributionCounts {
+        let mut counts = AttributionCounts::default();
         for known in &self.flows {
             *match known.users.first().map(|user| user.evidence) {
-                Some(Evidence::Socket) => &mut sums.socket,
-                Some(Evidence::Tuple) => &mut sums.tuple,
-                Some(Evidence::Netns) => &mut sums.netns,
-                None if known.flow.opened_by == Direction::Ingress => &mut sums.nobody,
-                None => &mut sums.unattributed,
+                Some(Evidence::Socket) => &mut counts.socket,
+                Some(Evidence::Tuple) => &mut counts.tuple,
+                Some(Evidence::Netns) => &mut counts.netns,
+                None if known.flow.opened_by == Direction::Ingress => &mut counts.kernel,
+                None => &mut counts.unattributed,
             } += 1;
         }
-        sums
+        counts
     }
 }
 
-fn user_of(known: &KnownFlow) -> Option<ProcessId> {
+fn user_of(known: &ReportFlow) -> Option<ProcessId> {
     known.users.first().map(|user| user.process)
 }

@@ -1,26 +1,23 @@
-//! The report: everything that is said about a run, as plain data for every sink.
+//! The report of a run or a replay: plain data for every output format.
 
 mod attempts;
 mod by_process;
-mod gaps;
-mod hints;
-mod known;
+mod model;
 mod naming;
-mod parts;
-mod port;
-mod rfc3339;
-mod run;
+mod notes;
 mod series;
+mod unfinished;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub use by_process::{Attributed, OfProcess, Part};
-pub use known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
-pub use naming::{Naming, Share};
-pub use parts::Parts;
-pub use rfc3339::rfc3339;
-pub use run::{Dns, EndedBy, EndedEarly, Exit, Interface, Replay, Run};
-pub use series::{Series, Step};
+pub use by_process::{AttributionCounts, FlowSum, ProcessTraffic};
+pub use model::{
+    ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
+    ReportEndpoint, ReportFlow, Run, TlsFacts,
+};
+pub use naming::{FlowShare, Naming};
+pub use series::{Interval, Series};
+pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
     Balance, Counters, Direction, Endpoint, FlowTable, Folded, InterfaceCounters, Lost, ObservationPoint, PerDirection,
@@ -29,81 +26,83 @@ use crate::flow::{
 use crate::name::Names;
 use crate::process::{Attempt, Processes, Users};
 
-/// What the caller knows beside the table.
+/// Input of a report beside the flow table, the names and the users of flows.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The run.
+    /// The command, its user and its exit.
     pub run: Run,
-    /// The interface.
+    /// The link of the target to the host.
     pub interface: Interface,
-    /// The forwarder.
-    pub dns: Dns,
-    /// Counters of the veth's host end; `None` when it vanished before they could be read.
+    /// The DNS forwarder.
+    pub dns: DnsForwarder,
+    /// Counters of the host end of the veth pair; `None` if it vanished before they could be read.
     pub interface_counters: Option<InterfaceCounters>,
-    /// The run is over, the host's end was taken down, everything was drained. Otherwise the report is interim and its balance live.
+    /// The run has ended, the host end is down and everything is drained. Otherwise the report is
+    /// interim and its balance live.
     pub complete: bool,
-    /// Observations that were missed.
+    /// Lost observations.
     pub lost: Lost,
-    /// Who it was.
+    /// Processes and their local sockets.
     pub processes: Processes,
-    /// Attempts that failed before they were a packet.
+    /// Attempts that failed without a packet.
     pub attempts: Vec<Attempt>,
-    /// Plain sentences, without a full stop: no uplink, a chain that drops, processes that were ended, what draining the sockets gave.
+    /// Sentences for people, without a full stop: no uplink, a chain that drops packets, processes
+    /// that were killed.
     pub notes: Vec<String>,
-    /// A capture was replayed: then there is no run, no interface and no forwarder.
+    /// The replayed capture; then the run, the interface and the forwarder are empty.
     pub replay: Option<Replay>,
 }
 
-/// Traffic on the namespace's own `lo`, each packet once. Not part of the totals.
+/// Traffic on the loopback of the namespace, each packet counted once. Not part of the totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loopback {
-    /// Everything on `lo`; egress is what the flows' local ends sent.
+    /// All packets on `lo`; egress is what the local ends of the flows sent.
     pub totals: PerDirection<Counters>,
-    /// Its flows in the order in which they began.
-    pub flows: Vec<KnownFlow>,
+    /// Its flows, by their first packet.
+    pub flows: Vec<ReportFlow>,
 }
 
-/// Everything there is to say.
+/// All results of a run or a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The run.
+    /// The command, its user and its exit.
     pub run: Run,
-    /// The interface.
+    /// The link of the target to the host.
     pub interface: Interface,
-    /// The forwarder.
-    pub dns: Dns,
+    /// The DNS forwarder.
+    pub dns: DnsForwarder,
     /// False for interim figures.
     pub complete: bool,
-    /// What the target sent and received on the link: flows and remainders without link housekeeping.
+    /// Traffic of the target on the link: flows and remainders without link housekeeping.
     pub totals: PerDirection<Counters>,
-    /// The reconciliation.
+    /// Counted packets compared with the interface.
     pub balance: Balance,
-    /// What belongs to no flow.
+    /// Packets in no flow, by kind.
     pub remainders: Remainders,
-    /// Observations that were missed.
+    /// Lost observations.
     pub lost: Lost,
-    /// Detail that the flow table had no room for.
+    /// Totals of folded flows.
     pub folded: Folded,
-    /// Largest first.
-    pub endpoints: Vec<KnownEndpoint>,
-    /// In the order in which they began.
-    pub flows: Vec<KnownFlow>,
-    /// The namespace's own `lo`.
+    /// Endpoints, largest first.
+    pub endpoints: Vec<ReportEndpoint>,
+    /// Flows of the link, by their first packet.
+    pub flows: Vec<ReportFlow>,
+    /// Traffic on the loopback of the namespace.
     pub loopback: Loopback,
-    /// Names as a result: questions, and what has no name.
+    /// DNS lookups, and the traffic without a name.
     pub naming: Naming,
-    /// Who it was.
+    /// Processes and their local sockets.
     pub processes: Processes,
-    /// Attempts that came to nothing, in the order of their first time.
+    /// Failed attempts, by their first time.
     pub attempts: Vec<Attempt>,
-    /// Plain sentences for people, hints included.
+    /// Sentences for people, hints included.
     pub notes: Vec<String>,
-    /// A capture was replayed: then there is no run, no interface, no forwarder and no loopback.
+    /// The replayed capture; then the run, the interface, the forwarder and the loopback are empty.
     pub replay: Option<Replay>,
 }
 
 impl Report {
-    /// Puts together what the caller knows, what the table counted, what names were heard and who it was, and adds the hints that follow.
+    /// Joins flows, names and processes, and adds the hints that the result suggests.
     pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &Users) -> Self {
         let Facts { run, interface, dns, interface_counters, complete, lost, processes, attempts, mut notes, replay } =
             facts;
@@ -112,8 +111,8 @@ impl Report {
             flows: naming::flows(table.flows(ObservationPoint::Loopback), names, users),
         };
         let flows = naming::flows(table.flows(ObservationPoint::Link), names, users);
-        notes.extend(hints::localhost(&loopback.flows, &interface));
-        notes.extend(hints::abstract_sockets(&processes, run.exit));
+        notes.extend(notes::localhost(&loopback.flows, &interface));
+        notes.extend(notes::abstract_sockets(&processes, run.exit));
         Self {
             complete,
             totals: table.totals(ObservationPoint::Link),
@@ -138,12 +137,14 @@ impl Report {
         }
     }
 
-    /// Addresses of remotes without a name, those that carried most first. Not groups and the gateway, which have none.
+    /// Addresses of remotes without a name, those with most bytes first; group addresses and the
+    /// gateway are left out.
     pub fn unnamed_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         naming::unnamed_addresses(&self.endpoints, &self.interface.gateway)
     }
 
-    /// The resolvers behind an endpoint that is the gateway's DNS forwarder; empty for every other endpoint.
+    /// The resolvers behind the endpoint of the DNS forwarder on the gateway; empty for every other
+    /// endpoint.
     pub fn forwarded_to(&self, endpoint: &Endpoint) -> &[SocketAddr] {
         let key = &endpoint.key;
         let Remote::Address(address) = key.remote else { return &[] };

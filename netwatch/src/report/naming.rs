@@ -1,81 +1,81 @@
-//! Names put to flows and endpoints, and how much had none.
+//! Joins names, protocols and processes to flows and endpoints, and sums up the traffic without a
+//! name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::known::{FlowNaming, KnownEndpoint, KnownFlow, Shown, Spoken, Tls};
-use super::port;
-use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Remote};
+use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportEndpoint, ReportFlow, TlsFacts};
+use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Protocol, Remote};
 use crate::name::{Contact, FlowFacts, Hidden, Lookup, Lost, Named, Names};
 use crate::process::{ProcessId, Users};
 use crate::wire::Name;
 
-/// Flows, and the bytes that they carried.
+/// A number of flows and their bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// How many flows.
+pub struct FlowShare {
+    /// Number of flows.
     pub flows: u64,
-    /// Their bytes on the wire, both ways.
+    /// Their bytes on the wire, both directions.
     pub wire_bytes: u64,
 }
 
-impl Share {
+impl FlowShare {
     fn add(&mut self, flow: &Flow) {
         self.flows += 1;
         self.wire_bytes += flow.counters.both().wire_bytes;
     }
 }
 
-/// Names as a result: what was asked of DNS, and what has no name.
+/// DNS lookups, and the traffic without a name.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Naming {
-    /// Questions of DNS, in the order in which they were first seen.
+    /// DNS lookups, in the order in which they were first seen.
     pub lookups: Vec<Lookup>,
-    /// Flows to or from somebody who could have a name: no groups, not the gateway.
-    pub flows: Share,
-    /// Those of them whose remote has none.
-    pub unnamed: Share,
-    /// What keeps names from being seen, and in how much.
-    pub hidden: Vec<(Hidden, Share)>,
-    /// Names that were looked up, had addresses, and were not used.
+    /// Flows whose remote can have a name: neither a group address nor the gateway.
+    pub flows: FlowShare,
+    /// The part of `flows` whose remote has no name.
+    pub unnamed: FlowShare,
+    /// Reasons that hide names, each with the flows that it affects.
+    pub hidden: Vec<(Hidden, FlowShare)>,
+    /// Names that were resolved to an address and then not used.
     pub unused: Vec<Name>,
-    /// Addresses that the target went to without having looked them up.
-    pub never_looked_up: Vec<IpAddr>,
-    /// What could not be kept or read.
+    /// Addresses that the target contacted without a DNS lookup.
+    pub contacted_without_lookup: Vec<IpAddr>,
+    /// Names that were lost, by reason.
     pub lost: Lost,
 }
 
-/// Puts names to flows.
-pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &Users) -> Vec<KnownFlow> {
+/// Joins names and users to flows.
+pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &Users) -> Vec<ReportFlow> {
     flows.map(|one| flow(one, names, users)).collect()
 }
 
-/// One flow with what is known of it so far.
-pub(super) fn flow(flow: Flow, names: &Names, users: &Users) -> KnownFlow {
-    KnownFlow { naming: of_flow(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
+/// Joins the names and users known so far to one flow.
+pub(super) fn flow(flow: Flow, names: &Names, users: &Users) -> ReportFlow {
+    ReportFlow { naming: of_flow(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
 }
 
 fn of_flow(flow: &Flow, names: &Names) -> Option<FlowNaming> {
     let best = (flow.key.scope == ObservationPoint::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
     let facts = names.flow(&flow.key);
     let naming = FlowNaming {
-        shown: best.map(|best| Shown { name: best.name.clone(), source: best.source }),
+        display_name: best.map(|best| DisplayName { name: best.name.clone(), source: best.source }),
         names: facts.map(|facts| facts.names.clone()).unwrap_or_default(),
-        spoken: facts.and_then(spoken),
+        application: facts.and_then(application),
         hidden: names.hidden(&flow.key),
         tls: facts.and_then(tls),
     };
     (naming != FlowNaming::default()).then_some(naming)
 }
 
-fn spoken(facts: &FlowFacts) -> Option<Spoken> {
+fn application(facts: &FlowFacts) -> Option<ApplicationProtocol> {
     let proven = facts.applications.last()?;
-    Some(Spoken { application: proven.application.name().into(), evidence: proven.evidence.into() })
+    Some(ApplicationProtocol { name: proven.application.name().into(), evidence: proven.evidence.into() })
 }
 
-fn tls(facts: &FlowFacts) -> Option<Tls> {
+fn tls(facts: &FlowFacts) -> Option<TlsFacts> {
     let hello = facts.hello.as_ref()?;
-    Some(Tls {
+    Some(TlsFacts {
         offered_version: hello.version.to_string(),
         alpn: hello.alpn.iter().map(|alpn| alpn.as_str().to_owned()).collect(),
         ja4: hello.ja4.as_ref().map(|ja4| ja4.as_str().to_owned()),
@@ -83,107 +83,175 @@ fn tls(facts: &FlowFacts) -> Option<Tls> {
     })
 }
 
-/// What an endpoint's flows say of it.
+/// Facts about an endpoint, gathered from its flows. Names and protocols are weighted by bytes.
 #[derive(Default)]
-struct Said<'a> {
-    shown: BTreeMap<&'a Name, (u64, &'a Shown)>,
-    spoken: BTreeMap<&'a str, (u64, &'a Spoken)>,
+struct EndpointFacts<'a> {
+    display_names: BTreeMap<&'a Name, (u64, &'a DisplayName)>,
+    applications: BTreeMap<&'a str, (u64, &'a ApplicationProtocol)>,
     names: Vec<&'a Named>,
     processes: Vec<ProcessId>,
 }
 
-impl<'a> Said<'a> {
-    fn add(&mut self, known: &'a KnownFlow) {
-        for user in known.users.iter().filter(|user| !self.processes.contains(&user.process)).collect::<Vec<_>>() {
-            self.processes.push(user.process);
+impl<'a> EndpointFacts<'a> {
+    fn add(&mut self, known: &'a ReportFlow) {
+        for user in &known.users {
+            if !self.processes.contains(&user.process) {
+                self.processes.push(user.process);
+            }
         }
         let Some(naming) = &known.naming else { return };
         let weight = known.flow.counters.both().wire_bytes;
-        if let Some(shown) = &naming.shown {
-            self.shown.entry(&shown.name).or_insert((0, shown)).0 += weight;
+        if let Some(display) = &naming.display_name {
+            self.display_names.entry(&display.name).or_insert((0, display)).0 += weight;
         }
-        if let Some(spoken) = &naming.spoken {
-            self.spoken.entry(&spoken.application).or_insert((0, spoken)).0 += weight;
+        if let Some(application) = &naming.application {
+            self.applications.entry(&application.name).or_insert((0, application)).0 += weight;
         }
         self.names.extend(&naming.names);
     }
 }
 
-/// Puts names to endpoints, by their flows and by their address.
-pub(super) fn endpoints(endpoints: Vec<Endpoint>, flows: &[KnownFlow], names: &Names) -> Vec<KnownEndpoint> {
-    let mut said: HashMap<EndpointKey, Said<'_>> = HashMap::new();
+/// Joins names, protocols and processes to endpoints: those of their flows, and the names of their
+/// address.
+pub(super) fn endpoints(endpoints: Vec<Endpoint>, flows: &[ReportFlow], names: &Names) -> Vec<ReportEndpoint> {
+    let mut facts: HashMap<EndpointKey, EndpointFacts<'_>> = HashMap::new();
     for known in flows {
-        said.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().add(known);
+        facts.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().add(known);
     }
-    let known = |endpoint: Endpoint| of_endpoint(said.remove(&endpoint.key).unwrap_or_default(), endpoint, names);
-    endpoints.into_iter().map(known).collect()
+    let join = |endpoint: Endpoint| of_endpoint(facts.remove(&endpoint.key).unwrap_or_default(), endpoint, names);
+    endpoints.into_iter().map(join).collect()
 }
 
-fn of_endpoint(said: Said<'_>, endpoint: Endpoint, names: &Names) -> KnownEndpoint {
+fn of_endpoint(facts: EndpointFacts<'_>, endpoint: Endpoint, names: &Names) -> ReportEndpoint {
     let mut all: Vec<Named> = match endpoint.key.remote {
         Remote::Address(address) => names.address(address).to_vec(),
         Remote::Others => Vec::new(),
     };
-    for named in said.names {
+    for named in facts.names {
         if !all.iter().any(|known| (&known.name, known.source) == (&named.name, named.source)) {
             all.push(named.clone());
         }
     }
     all.sort_by_key(|named| named.first_seen_ns);
-    let mut processes = said.processes;
+    let mut processes = facts.processes;
     processes.sort_unstable();
-    KnownEndpoint {
-        shown: heaviest(said.shown.into_values()).cloned(),
+    ReportEndpoint {
+        display_name: heaviest(facts.display_names.into_values()).cloned(),
         names: all,
-        spoken: heaviest(said.spoken.into_values()).cloned().or_else(|| port::spoken(&endpoint.key)),
+        application: heaviest(facts.applications.into_values()).cloned().or_else(|| registered_service(&endpoint.key)),
         processes,
         endpoint,
     }
 }
 
-/// The first of those that carried most.
+/// The item with the largest weight, the first of several equal ones.
 fn heaviest<'a, T>(weighed: impl Iterator<Item = (u64, &'a T)>) -> Option<&'a T> {
-    weighed.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, thing)| thing)
+    weighed.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, item)| item)
 }
 
-/// Adds up what has a name and what has none.
-pub(super) fn result(flows: &[KnownFlow], names: &Names, gateways: &[IpAddr]) -> Naming {
+/// Sums up flows with and without a name, and compares lookups with contacts.
+pub(super) fn result(flows: &[ReportFlow], names: &Names, gateways: &[IpAddr]) -> Naming {
     let mut naming = Naming { lookups: names.lookups().to_vec(), lost: names.lost(), ..Naming::default() };
-    let mut hidden: BTreeMap<Hidden, Share> = BTreeMap::new();
+    let mut hidden: BTreeMap<Hidden, FlowShare> = BTreeMap::new();
     let nameable = flows.iter().filter(|known| is_nameable(known.flow.key.remote.addr, gateways));
     for known in nameable.clone() {
         naming.flows.add(&known.flow);
-        if known.shown().is_none() {
+        if known.display_name().is_none() {
             naming.unnamed.add(&known.flow);
         }
-        for why in known.naming.iter().flat_map(|naming| &naming.hidden) {
-            hidden.entry(*why).or_default().add(&known.flow);
+        for reason in known.naming.iter().flat_map(|naming| &naming.hidden) {
+            hidden.entry(*reason).or_default().add(&known.flow);
         }
     }
     naming.hidden = hidden.into_iter().collect();
-    let went = nameable.filter(|known| known.flow.opened_by == Direction::Egress);
-    let contacts: Vec<Contact> =
-        went.map(|known| Contact { address: known.flow.key.remote.addr, began_ns: known.flow.first_seen_ns }).collect();
-    let usage = names.usage(&contacts);
+    let outgoing = nameable.filter(|known| known.flow.opened_by == Direction::Egress);
+    let contact =
+        |known: &ReportFlow| Contact { address: known.flow.key.remote.addr, began_ns: known.flow.first_seen_ns };
+    let usage = names.usage(&outgoing.map(contact).collect::<Vec<_>>());
     naming.unused = usage.unused.into_iter().cloned().collect();
-    naming.never_looked_up = usage.never_looked_up;
+    naming.contacted_without_lookup = usage.never_looked_up;
     naming
 }
 
-/// Addresses without a name that could have one, largest first.
+/// Addresses of remotes that can have a name and have none, those with most bytes first.
 pub(super) fn unnamed_addresses<'a>(
-    endpoints: &'a [KnownEndpoint],
+    endpoints: &'a [ReportEndpoint],
     gateways: &'a [IpAddr],
 ) -> impl Iterator<Item = IpAddr> + 'a {
     let mut seen = HashSet::new();
-    endpoints.iter().filter(|known| known.shown.is_none()).filter_map(move |known| match known.endpoint.key.remote {
+    let unnamed = endpoints.iter().filter(|known| known.display_name.is_none());
+    unnamed.filter_map(move |known| match known.endpoint.key.remote {
         Remote::Address(address) if is_nameable(address, gateways) && seen.insert(address) => Some(address),
         _ => None,
     })
 }
 
-/// Groups, and the gateway that the run itself made, have no names.
+/// False for group addresses and for the gateway that netwatch itself creates: they have no names.
 fn is_nameable(address: IpAddr, gateways: &[IpAddr]) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !address.is_multicast() && !is_broadcast && !address.is_unspecified() && !gateways.contains(&address)
+}
+
+/// Well-known TCP ports and their service names in the IANA registry (RFC 6335).
+const TCP_SERVICES: [(u16, &str); 32] = [
+    (20, "ftp-data"),
+    (21, "ftp"),
+    (22, "ssh"),
+    (23, "telnet"),
+    (25, "smtp"),
+    (53, "domain"),
+    (80, "http"),
+    (88, "kerberos"),
+    (110, "pop3"),
+    (111, "sunrpc"),
+    (143, "imap"),
+    (389, "ldap"),
+    (443, "https"),
+    (445, "microsoft-ds"),
+    (465, "submissions"),
+    (587, "submission"),
+    (636, "ldaps"),
+    (853, "domain-s"),
+    (873, "rsync"),
+    (993, "imaps"),
+    (995, "pop3s"),
+    (1883, "mqtt"),
+    (2049, "nfs"),
+    (3128, "ndl-aas"),
+    (3306, "mysql"),
+    (3389, "ms-wbt-server"),
+    (5432, "postgresql"),
+    (5671, "amqps"),
+    (5672, "amqp"),
+    (6379, "redis"),
+    (8883, "secure-mqtt"),
+    (9418, "git"),
+];
+/// Well-known UDP ports, likewise.
+const UDP_SERVICES: [(u16, &str); 13] = [
+    (53, "domain"),
+    (67, "bootps"),
+    (68, "bootpc"),
+    (69, "tftp"),
+    (88, "kerberos"),
+    (123, "ntp"),
+    (161, "snmp"),
+    (443, "https"),
+    (500, "isakmp"),
+    (514, "syslog"),
+    (853, "domain-s"),
+    (3478, "stun"),
+    (5353, "mdns"),
+];
+
+/// The service that IANA registered for the port of an endpoint: a guess, marked as such by its
+/// evidence.
+fn registered_service(key: &EndpointKey) -> Option<ApplicationProtocol> {
+    let services: &[(u16, &'static str)] = match key.protocol {
+        Protocol::TCP => &TCP_SERVICES,
+        Protocol::UDP => &UDP_SERVICES,
+        _ => return None,
+    };
+    let (_, service) = services.iter().find(|(port, _)| *port == key.port)?;
+    Some(ApplicationProtocol { name: (*service).into(), evidence: ApplicationProtocol::PORT.into() })
 }

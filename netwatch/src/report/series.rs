@@ -1,36 +1,36 @@
-//! Traffic over time: the sums of steps, not of packets.
+//! Traffic over time: totals per interval. Not a record of packets.
 
 use std::ops::Range;
 
 use crate::flow::{Counters, PerDirection};
 
-/// What happened in a stretch of time.
+/// Traffic in an interval of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Step {
-    /// Its start, nanoseconds since the Unix epoch.
+pub struct Interval {
+    /// Start, nanoseconds since the Unix epoch.
     pub start_ns: u64,
-    /// Its length, nanoseconds. Steps do not overlap; between two of them there may be a gap in which nothing was counted.
+    /// Length, nanoseconds. Intervals do not overlap; a gap between two of them means no traffic.
     pub length_ns: u64,
-    /// What the target sent and received on the link.
+    /// Traffic of the target on the link.
     pub totals: PerDirection<Counters>,
     /// Flows that began.
     pub opened: u64,
-    /// Flows that carried something; of folded steps the most that one of them had.
+    /// Flows with traffic; of merged intervals the largest number among them.
     pub active: u64,
 }
 
-impl Step {
-    /// Its end, nanoseconds since the Unix epoch.
+impl Interval {
+    /// End, nanoseconds since the Unix epoch.
     pub fn end_ns(&self) -> u64 {
         self.start_ns.saturating_add(self.length_ns)
     }
 
-    /// Nothing was counted.
+    /// Whether there was no traffic.
     pub fn is_empty(&self) -> bool {
         self.totals == PerDirection::default() && self.opened == 0 && self.active == 0
     }
 
-    fn absorb(&mut self, later: &Self) {
+    fn merge(&mut self, later: &Self) {
         self.length_ns = later.end_ns().saturating_sub(self.start_ns);
         self.totals += later.totals;
         self.opened = self.opened.saturating_add(later.opened);
@@ -38,18 +38,18 @@ impl Step {
     }
 }
 
-/// A run's traffic over time, in its order.
+/// Traffic of a run over time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
-    /// The steps: fine ones at the end, older ones may have been folded.
-    pub steps: Vec<Step>,
+    /// Intervals by their start: the newest are short, older ones are merged to longer ones.
+    pub intervals: Vec<Interval>,
 }
 
 const SECOND: u64 = 1_000_000_000;
 
-/// How fine steps of an age are: older than the first, they are folded to the second, nanoseconds. With a step a second, a week are fewer than
-/// 3,500 of them.
-const FOLDS: [(u64, u64); 4] = [
+/// Age, and length to which older intervals are merged, both in nanoseconds. At one interval per
+/// second, a week takes fewer than 3,500.
+const MERGE_STEPS: [(u64, u64); 4] = [
     (600 * SECOND, 10 * SECOND),
     (3_600 * SECOND, 60 * SECOND),
     (24 * 3_600 * SECOND, 600 * SECOND),
@@ -57,39 +57,40 @@ const FOLDS: [(u64, u64); 4] = [
 ];
 
 impl Series {
-    /// Adds the newest step, unless nothing was counted in it, and folds what has become old. Gives back where the first step that is not as it
-    /// was before begins.
-    pub fn push(&mut self, step: Step) -> Option<u64> {
-        let before_ns = self.steps.last().map_or(step.start_ns, Step::end_ns);
+    /// Adds the newest interval, unless it is empty, and merges intervals that have become old.
+    /// Returns the start of the first interval that changed.
+    pub fn push(&mut self, interval: Interval) -> Option<u64> {
+        let before_ns = self.intervals.last().map_or(interval.start_ns, Interval::end_ns);
         let mut first = None;
-        for (age_ns, length_ns) in FOLDS {
-            let [before, now] = [before_ns, step.end_ns()].map(|end_ns| end_ns.saturating_sub(age_ns) / length_ns);
-            first = [first, self.fold(before..now, length_ns)].into_iter().flatten().min();
+        for (age_ns, length_ns) in MERGE_STEPS {
+            let [before, now] = [before_ns, interval.end_ns()].map(|end_ns| end_ns.saturating_sub(age_ns) / length_ns);
+            first = [first, self.merge(before..now, length_ns)].into_iter().flatten().min();
         }
-        if step.is_empty() {
+        if interval.is_empty() {
             return first;
         }
-        self.steps.push(step);
-        first.or(Some(step.start_ns))
+        self.intervals.push(interval);
+        first.or(Some(interval.start_ns))
     }
 
-    /// Folds those that begin in one of these lengths of the clock, which have just become old. Where the first fold begins.
-    fn fold(&mut self, lengths: Range<u64>, length_ns: u64) -> Option<u64> {
-        let length = |step: &Step| step.start_ns / length_ns;
-        let begin = self.steps.partition_point(|step| length(step) < lengths.start);
-        let old = self.steps[begin..].partition_point(|step| length(step) < lengths.end);
-        let mut kept: Vec<Step> = Vec::new();
+    /// Merges intervals that start in the same multiple of `length_ns`, for the `multiples` that
+    /// have just become old. Returns the start of the first merged interval.
+    fn merge(&mut self, multiples: Range<u64>, length_ns: u64) -> Option<u64> {
+        let multiple = |interval: &Interval| interval.start_ns / length_ns;
+        let begin = self.intervals.partition_point(|interval| multiple(interval) < multiples.start);
+        let old = self.intervals[begin..].partition_point(|interval| multiple(interval) < multiples.end);
+        let mut merged: Vec<Interval> = Vec::new();
         let mut first = None;
-        for step in &self.steps[begin..begin + old] {
-            match kept.last_mut() {
-                Some(before) if length(before) == length(step) => {
-                    before.absorb(step);
+        for interval in &self.intervals[begin..begin + old] {
+            match merged.last_mut() {
+                Some(before) if multiple(before) == multiple(interval) => {
+                    before.merge(interval);
                     first = first.or(Some(before.start_ns));
                 }
-                _ => kept.push(*step),
+                _ => merged.push(*interval),
             }
         }
-        self.steps.splice(begin..begin + old, kept);
+        self.intervals.splice(begin..begin + old, merged);
         first
     }
 }
@@ -100,63 +101,66 @@ mod tests {
 
     use super::*;
 
-    /// As the clock of a run ticks: nearly a second each, sometimes much later.
-    fn steps(lengths: &[(u64, u64, u64)]) -> Vec<Step> {
+    /// Consecutive intervals with the given lengths, numbers of packets and of active flows.
+    fn intervals(lengths: &[(u64, u64, u64)]) -> Vec<Interval> {
         let mut start_ns = 1_767_225_600_123_456_789;
-        let mut step = |&(length_ns, skbs, active): &(u64, u64, u64)| {
+        let mut interval = |&(length_ns, skbs, active): &(u64, u64, u64)| {
             let counters = Counters { skbs, packets: skbs, bytes: 60 * skbs, wire_bytes: 60 * skbs };
             let totals = PerDirection { egress: counters, ingress: Counters::default() };
-            let step = Step { start_ns, length_ns, totals, opened: skbs / 2, active };
+            let interval = Interval { start_ns, length_ns, totals, opened: skbs / 2, active };
             start_ns += length_ns;
-            step
+            interval
         };
-        lengths.iter().map(&mut step).collect()
+        lengths.iter().map(&mut interval).collect()
     }
 
-    fn sums(steps: &[Step]) -> (PerDirection<Counters>, u64, u64) {
-        let totals = steps.iter().map(|step| step.totals).sum();
-        let opened = steps.iter().map(|step| step.opened).sum();
-        (totals, opened, steps.iter().map(|step| step.active).max().unwrap_or_default())
+    fn sums(intervals: &[Interval]) -> (PerDirection<Counters>, u64, u64) {
+        let totals = intervals.iter().map(|one| one.totals).sum();
+        let opened = intervals.iter().map(|one| one.opened).sum();
+        (totals, opened, intervals.iter().map(|one| one.active).max().unwrap_or_default())
     }
 
     proptest! {
         #[test]
-        fn folding_keeps_sums_and_order(
+        fn merging_keeps_sums_and_order(
             lengths in prop::collection::vec((prop_oneof![9 => 900_000_000..1_100_000_000_u64, 1 => 1..4_000_000_000_000_u64], 0..3_u64, 0..5_u64), 1..400)
         ) {
-            let all = steps(&lengths);
+            let all = intervals(&lengths);
             let mut series = Series::default();
-            let mut copy: Vec<Step> = Vec::new();
-            for step in &all {
-                if let Some(from) = series.push(*step) {
-                    // What a recording does with it.
-                    copy.retain(|step| step.start_ns < from);
-                    copy.extend(series.steps.iter().filter(|step| step.start_ns >= from));
+            let mut copy: Vec<Interval> = Vec::new();
+            for interval in &all {
+                if let Some(from) = series.push(*interval) {
+                    // As a recording replaces its rows.
+                    copy.retain(|one| one.start_ns < from);
+                    copy.extend(series.intervals.iter().filter(|one| one.start_ns >= from));
                 }
             }
-            prop_assert_eq!(sums(&series.steps), sums(&all));
-            prop_assert!(series.steps.windows(2).all(|pair| pair[0].end_ns() <= pair[1].start_ns));
-            prop_assert_eq!(copy, series.steps);
+            prop_assert_eq!(sums(&series.intervals), sums(&all));
+            prop_assert!(series.intervals.windows(2).all(|pair| pair[0].end_ns() <= pair[1].start_ns));
+            prop_assert_eq!(copy, series.intervals);
         }
     }
 
     #[test]
-    fn a_week_of_seconds_fits_and_the_newest_are_fine() {
+    fn a_week_is_bounded_and_its_last_minutes_stay_fine() {
         let mut series = Series::default();
-        let all = steps(&vec![(SECOND, 1, 1); 7 * 24 * 3600]);
-        for step in &all {
-            series.push(*step);
+        let all = intervals(&vec![(SECOND, 1, 1); 7 * 24 * 3600]);
+        for interval in &all {
+            series.push(*interval);
         }
-        assert_eq!(sums(&series.steps), sums(&all));
-        assert!(series.steps.len() < 3_500, "{}", series.steps.len());
-        assert!(series.steps.iter().rev().take(600).all(|step| step.length_ns == SECOND));
-        assert!(series.steps.iter().all(|step| step.length_ns <= 600 * SECOND));
+        assert_eq!(sums(&series.intervals), sums(&all));
+        assert!(series.intervals.len() < 3_500, "{}", series.intervals.len());
+        assert!(series.intervals.iter().rev().take(600).all(|one| one.length_ns == SECOND));
+        assert!(series.intervals.iter().all(|one| one.length_ns <= 600 * SECOND));
     }
 
     #[test]
-    fn a_year_of_idling_is_nothing() {
+    fn a_year_without_traffic_takes_no_intervals() {
         let mut series = Series::default();
-        assert_eq!(series.push(Step { start_ns: 5, length_ns: 365 * 24 * 3600 * SECOND, ..Step::default() }), None);
+        assert_eq!(
+            series.push(Interval { start_ns: 5, length_ns: 365 * 24 * 3600 * SECOND, ..Interval::default() }),
+            None
+        );
         assert_eq!(series, Series::default());
     }
 }

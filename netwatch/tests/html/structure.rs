@@ -54,7 +54,7 @@ fn the_island_holds_every_flow_and_every_byte() {
     let sent: u64 = report.flows.iter().map(|known| known.flow.counters.egress.wire_bytes).sum();
     assert_eq!(flows["columns"][6]["title"], "Sent");
     assert_eq!(sum(6), sent);
-    assert_eq!(table(&data, "steps")["length"], series.steps.len());
+    assert_eq!(table(&data, "steps")["length"], series.intervals.len());
     assert_eq!(table(&data, "processes")["depths"], serde_json::json!([0, 1, 2, 1]));
 }
 
@@ -129,7 +129,8 @@ fn what_is_not_complete_is_said_at_the_top() {
     let text = page(&(report.clone(), Default::default()));
     let (_, notes) = text.split_once("<section class=\"notes\"").unwrap();
     let notes = notes.split_once("</section>").unwrap().0;
-    for said in ["it was not over", "7 packets found the flow table full", "3 samples were lost", "more remotes by udp"]
+    for said in
+        ["the run had not ended", "the flow table was full for 7 packets", "3 samples were lost", "some remotes of udp"]
     {
         assert!(notes.contains(said) && notes.contains("<li>Not complete: "), "{said}: {notes}");
     }

@@ -126,8 +126,8 @@ fn one_address_of_several_names_is_listed_with_each() {
     ]);
     let mut report = report(facts(&table, &["app"]), &table);
     tell(&mut report, &[Told { address: "203.0.113.10", name: "a.example", source: Source::Dns }]);
-    let other = netwatch::report::Shown { name: name("b.example"), source: Source::Sni };
-    report.flows[1].naming.as_mut().expect("told").shown = Some(other);
+    let other = netwatch::report::DisplayName { name: name("b.example"), source: Source::Sni };
+    report.flows[1].naming.as_mut().expect("told").display_name = Some(other);
     let names: Vec<String> = Requirements::of(&[&report], &plain())
         .needs
         .iter()
@@ -181,9 +181,13 @@ fn what_is_not_known_is_said() {
     facts.lost.samples = 3;
     facts.interface.local = vec![[10, 87, 0, 2].into()];
     let said = rules(Format::Ports, &[&report(facts, &table)], &plain());
-    for words in
-        ["more remotes by udp", "7 packets found the flow table full", "not over", "3 samples were lost", "no IPv6"]
-    {
+    for words in [
+        "some remotes of udp",
+        "the flow table was full for 7 packets",
+        "had not ended",
+        "3 samples were lost",
+        "no IPv6",
+    ] {
         assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{said}");
     }
     let complete = rules(Format::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());

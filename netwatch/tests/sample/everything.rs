@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use netwatch::flow::{Amount, Direction, IcmpError, Malformed, ObservationPoint, Protocol, Traffic};
 use netwatch::name::{Hidden, Lookup, Named, ResponseTimes, Source};
 use netwatch::process::{Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User};
-use netwatch::report::{FlowNaming, Report, Series, Share, Shown, Spoken, Step, Tls};
+use netwatch::report::{ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, Series, TlsFacts};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
 
@@ -19,19 +19,19 @@ fn named(text: &str, source: Source, question: Option<&str>) -> Named {
     Named { name: name(text), source, question: question.map(name), first_seen_ns: START_NS }
 }
 
-fn spoken(application: &'static str, evidence: &'static str) -> Option<Spoken> {
-    Some(Spoken { application: application.into(), evidence: evidence.into() })
+fn application(application: &'static str, evidence: &'static str) -> Option<ApplicationProtocol> {
+    Some(ApplicationProtocol { name: application.into(), evidence: evidence.into() })
 }
 
 /// Every source, reason, outcome and kind there is.
 pub fn everything() -> Report {
     let mut report = download_report();
     let naming = FlowNaming {
-        shown: Some(Shown { name: name("app.example"), source: Source::Sni }),
+        display_name: Some(DisplayName { name: name("app.example"), source: Source::Sni }),
         names: vec![named("app.example", Source::Sni, None), named("cdn.example", Source::Dns, Some("app.example"))],
-        spoken: spoken("tls", "client_hello"),
+        application: application("tls", "client_hello"),
         hidden: vec![Hidden::Doh, Hidden::EchPossible],
-        tls: Some(Tls {
+        tls: Some(TlsFacts {
             offered_version: "TLS 1.3".into(),
             alpn: vec!["h2".into(), "http/1.1".into()],
             ja4: Some("t13d1516h2_8daaf6152771_e5627efa2ab1".into()),
@@ -45,16 +45,17 @@ pub fn everything() -> Report {
     report.loopback.flows = report.flows[..2].to_vec();
     report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = ObservationPoint::Loopback);
     report.loopback.totals.egress = counters(3, 300);
-    report.endpoints[0].shown = Some(Shown { name: name("app.example"), source: Source::Hosts });
+    report.endpoints[0].display_name = Some(DisplayName { name: name("app.example"), source: Source::Hosts });
     report.endpoints[0].names = vec![named("a.example", Source::Ptr, None), named("b.example", Source::Quic, None)];
-    report.endpoints[0].spoken = spoken("https", Spoken::PORT);
+    report.endpoints[0].application = application("https", ApplicationProtocol::PORT);
     report.endpoints[0].processes = vec![ProcessId(2), ProcessId(0)];
     report.naming.lookups = lookups();
-    report.naming.flows = Share { flows: 4, wire_bytes: 4000 };
-    report.naming.unnamed = Share { flows: 1, wire_bytes: 10 };
-    report.naming.hidden = vec![(Hidden::Ech, Share { flows: 2, wire_bytes: 7 }), (Hidden::Esni, Share::default())];
+    report.naming.flows = FlowShare { flows: 4, wire_bytes: 4000 };
+    report.naming.unnamed = FlowShare { flows: 1, wire_bytes: 10 };
+    report.naming.hidden =
+        vec![(Hidden::Ech, FlowShare { flows: 2, wire_bytes: 7 }), (Hidden::Esni, FlowShare::default())];
     report.naming.unused = vec![name("unused.example")];
-    report.naming.never_looked_up = vec![v4(7), v6(8)];
+    report.naming.contacted_without_lookup = vec![v4(7), v6(8)];
     report.naming.lost.records = 5;
     report.naming.lost.http2_broken = 6;
     report.lost.samples = 3;
@@ -153,16 +154,16 @@ fn attempts() -> Vec<Attempt> {
     causes.into_iter().enumerate().map(attempt).collect()
 }
 
-/// Three steps with a pause.
+/// Three intervals with a pause.
 pub fn series() -> Series {
-    let step = |at: u64| Step {
+    let step = |at: u64| Interval {
         start_ns: START_NS + at * 1_000_000_000,
         length_ns: 999_999_999,
         opened: at,
         active: 2,
-        ..Step::default()
+        ..Interval::default()
     };
-    Series { steps: vec![step(0), step(1), step(7)] }
+    Series { intervals: vec![step(0), step(1), step(7)] }
 }
 
 /// A capture with something of every kind that belongs to no flow.

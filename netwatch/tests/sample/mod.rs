@@ -17,7 +17,7 @@ use netwatch::flow::{
 };
 use netwatch::name::{Hosts, Limits, Names};
 use netwatch::process::{Processes, Users};
-use netwatch::report::{Dns, EndedBy, Exit, Facts, Interface, Replay, Report, Run};
+use netwatch::report::{DnsForwarder, EndedBy, ExitStatus, Facts, Interface, Replay, Report, Run};
 
 pub const START_NS: u64 = 1_767_225_600_000_000_000;
 const SYN: u8 = 2;
@@ -137,7 +137,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
             pid: Some(4242),
             started_ns: START_NS,
             duration_ns: 1_240_000_000,
-            exit: Some(Exit::Code(0)),
+            exit: Some(ExitStatus::Code(0)),
             ended_by: EndedBy::Command,
             kernel: "6.18.5".to_owned(),
             netwatch: "0.1.0".to_owned(),
@@ -149,7 +149,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
             gateway: vec![[10, 87, 0, 1].into(), "2001:db8:87::1".parse().unwrap()],
             host_loopback: false,
         },
-        dns: Dns { resolvers: vec!["127.0.0.53:53".parse().unwrap()] },
+        dns: DnsForwarder { resolvers: vec!["127.0.0.53:53".parse().unwrap()] },
         interface_counters: Some(interface_counters(table, (0, 0))),
         complete: true,
         lost: Lost::default(),
@@ -180,7 +180,7 @@ pub fn replayed(table: &FlowTable, left_out: Amount) -> Facts {
     Facts {
         run: Run::default(),
         interface: Interface::default(),
-        dns: Dns::default(),
+        dns: DnsForwarder::default(),
         interface_counters: None,
         replay: Some(replay),
         ..facts(table, &[])

@@ -5,7 +5,9 @@ use netwatch::name::{Hidden, Named, Source};
 use netwatch::process::{
     Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
 };
-use netwatch::report::{FlowNaming, KnownEndpoint, KnownFlow, Report, Series, Share, Shown, Spoken, Step};
+use netwatch::report::{
+    ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, ReportEndpoint, ReportFlow, Series,
+};
 use netwatch::wire::Name;
 
 use super::{START_NS, counters, download, facts, failed, growth, key, on_loopback, tcp, v4, v6};
@@ -111,39 +113,39 @@ fn know(report: &mut Report) {
         let Some((_, name)) = names.iter().find(|(host, _)| known.flow.key.remote.addr == v4(*host)) else {
             continue;
         };
-        known.naming = Some(Box::new(said(name)));
+        known.naming = Some(Box::new(naming(name)));
     }
     for known in &mut report.endpoints {
         let address = known.endpoint.key.remote;
-        let is = |known: &&KnownFlow| netwatch::flow::Remote::Address(known.flow.key.remote.addr) == address;
-        let of: Vec<&KnownFlow> = flows.iter().filter(is).collect();
+        let is = |known: &&ReportFlow| netwatch::flow::Remote::Address(known.flow.key.remote.addr) == address;
+        let of: Vec<&ReportFlow> = flows.iter().filter(is).collect();
         name_endpoint(known, &of);
     }
     report.flows = flows;
-    report.naming.unnamed = Share { flows: 3, wire_bytes: 5_948 };
-    report.naming.hidden = vec![(Hidden::NoServerName, Share { flows: 1, wire_bytes: 6_354 })];
+    report.naming.unnamed = FlowShare { flows: 3, wire_bytes: 5_948 };
+    report.naming.hidden = vec![(Hidden::NoServerName, FlowShare { flows: 1, wire_bytes: 6_354 })];
 }
 
-fn name_endpoint(endpoint: &mut KnownEndpoint, flows: &[&KnownFlow]) {
+fn name_endpoint(endpoint: &mut ReportEndpoint, flows: &[&ReportFlow]) {
     endpoint.processes = flows.iter().flat_map(|known| &known.users).map(|user| user.process).collect();
     endpoint.processes.sort_unstable();
     endpoint.processes.dedup();
-    if endpoint.shown.is_some() {
+    if endpoint.display_name.is_some() {
         return;
     }
     if let Some(naming) = flows.iter().find_map(|known| known.naming.as_ref()) {
-        endpoint.shown.clone_from(&naming.shown);
+        endpoint.display_name.clone_from(&naming.display_name);
         endpoint.names.clone_from(&naming.names);
-        endpoint.spoken.clone_from(&naming.spoken);
+        endpoint.application.clone_from(&naming.application);
     }
 }
 
-fn said(name: &str) -> FlowNaming {
+fn naming(name: &str) -> FlowNaming {
     let name = Name::new(name.as_bytes()).unwrap();
     FlowNaming {
-        shown: Some(Shown { name: name.clone(), source: Source::Sni }),
+        display_name: Some(DisplayName { name: name.clone(), source: Source::Sni }),
         names: vec![Named { name, source: Source::Sni, question: None, first_seen_ns: START_NS }],
-        spoken: Some(Spoken { application: "tls".into(), evidence: "client_hello".into() }),
+        application: Some(ApplicationProtocol { name: "tls".into(), evidence: "client_hello".into() }),
         ..FlowNaming::default()
     }
 }
@@ -152,7 +154,7 @@ fn said(name: &str) -> FlowNaming {
 fn series() -> Series {
     let step = |at: u64| {
         let wave = if (12..15).contains(&at) { 0 } else { 20 + (at * 37) % 61 };
-        Step {
+        Interval {
             start_ns: START_NS + at * SECOND / 20,
             length_ns: SECOND / 20,
             totals: PerDirection { egress: counters(wave / 4, wave * 90), ingress: counters(wave, wave * 1_400) },
@@ -160,7 +162,7 @@ fn series() -> Series {
             active: wave / 10,
         }
     };
-    Series { steps: (0..28).filter(|at| *at != 13).map(step).collect() }
+    Series { intervals: (0..28).filter(|at| *at != 13).map(step).collect() }
 }
 
 /// The same, said by somebody who wants to run code in whatever shows it.
@@ -173,19 +175,19 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
     // As the kernel's words are read.
     let text = String::from_utf8_lossy(bytes).into_owned();
     let name = || Name::new(bytes).unwrap();
-    let spoken = || Some(Spoken { application: text.clone().into(), evidence: text.clone().into() });
+    let application = || Some(ApplicationProtocol { name: text.clone().into(), evidence: text.clone().into() });
     let (mut report, series) = build();
-    let shown = |place: &mut Option<Shown>| {
-        *place = Some(Shown { name: name(), source: Source::Http });
+    let shown = |place: &mut Option<DisplayName>| {
+        *place = Some(DisplayName { name: name(), source: Source::Http });
     };
     for known in &mut report.endpoints {
-        shown(&mut known.shown);
-        known.spoken = spoken();
+        shown(&mut known.display_name);
+        known.application = application();
     }
     for known in &mut report.flows {
         let mut naming = known.naming.take().unwrap_or_default();
-        shown(&mut naming.shown);
-        naming.spoken = spoken();
+        shown(&mut naming.display_name);
+        naming.application = application();
         known.naming = Some(naming);
     }
     for process in &mut report.processes.list {
@@ -236,17 +238,21 @@ pub fn crawl(flows: u32) -> (Report, Series) {
     facts.processes = processes();
     let mut report = super::report(facts, &table);
     for (at, known) in report.flows.iter_mut().enumerate() {
-        known.naming = Some(Box::new(said(&format!("host-{}.example", at / 3))));
+        known.naming = Some(Box::new(naming(&format!("host-{}.example", at / 3))));
         known.users = vec![User { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
     }
     for (at, known) in report.endpoints.iter_mut().enumerate() {
-        known.shown = said(&format!("host-{}.example", at / 3)).shown;
+        known.display_name = naming(&format!("host-{}.example", at / 3)).display_name;
         known.processes = vec![ProcessId((at % 4) as u32)];
     }
-    report.naming.unnamed = Share::default();
-    let mut steps = series().steps;
-    steps = (0..600)
-        .map(|at| Step { start_ns: START_NS + at * SECOND / 10, length_ns: SECOND / 10, ..steps[at as usize % 27] })
+    report.naming.unnamed = FlowShare::default();
+    let mut intervals = series().intervals;
+    intervals = (0..600)
+        .map(|at| Interval {
+            start_ns: START_NS + at * SECOND / 10,
+            length_ns: SECOND / 10,
+            ..intervals[at as usize % 27]
+        })
         .collect();
-    (report, Series { steps })
+    (report, Series { intervals })
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netwatch::flow::{Direction, FlowKey, FlowTable, IcmpError, Increment, Quoted, Traffic};
 use netwatch::name::{Lookup, Named, ResponseTimes, Source};
-use netwatch::report::{FlowNaming, Report, Shown};
+use netwatch::report::{DisplayName, FlowNaming, Report};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
 
@@ -42,14 +42,14 @@ pub struct Told {
 pub fn tell(report: &mut Report, told: &[Told]) {
     for Told { address: to, name: called, source } in told {
         let (to, name) = (address(to), name(called));
-        let shown = Some(Shown { name: name.clone(), source: *source });
+        let display_name = Some(DisplayName { name: name.clone(), source: *source });
         let named = Named { name: name.clone(), source: *source, question: None, first_seen_ns: START_NS };
         for flow in report.flows.iter_mut().filter(|flow| flow.flow.key.remote.addr == to) {
-            flow.naming = Some(Box::new(FlowNaming { shown: shown.clone(), ..FlowNaming::default() }));
+            flow.naming = Some(Box::new(FlowNaming { display_name: display_name.clone(), ..FlowNaming::default() }));
         }
         let is_there = |remote| matches!(remote, netwatch::flow::Remote::Address(address) if address == to);
         for endpoint in report.endpoints.iter_mut().filter(|endpoint| is_there(endpoint.endpoint.key.remote)) {
-            endpoint.shown = shown.clone();
+            endpoint.display_name = display_name.clone();
             endpoint.names.push(named.clone());
         }
         if *source == Source::Dns {

@@ -72,7 +72,7 @@ fn assert_user(run: &Run, flow: &Value, pid: i64, exe: &str) {
 fn assert_all_by_socket(run: &Run) {
     let of = |evidence: &str| report::number(run.report(), &format!("attribution.flows.{evidence}"));
     let flows = report::list(run.report(), "flows").len() as i64;
-    assert_eq!((of("socket"), of("tuple"), of("netns"), of("nobody")), (flows, 0, 0, 0), "{run}");
+    assert_eq!((of("socket"), of("tuple"), of("netns"), of("kernel")), (flows, 0, 0, 0), "{run}");
     for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
         assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
     }

@@ -36,7 +36,7 @@ fn tls_and_dns_name_the_same_server() {
     assert_eq!(lookup(&run, APP, "A")["addresses"], serde_json::json!([APP_V4.to_string()]), "{run}");
     assert_eq!(report::number(lookup(&run, APP, "A"), "response.count"), 1, "{run}");
     assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 0, "{run}");
-    assert!(report::list(run.report(), "dns.never_looked_up").is_empty(), "{run}");
+    assert!(report::list(run.report(), "dns.contacted_without_lookup").is_empty(), "{run}");
     assert!(run.stderr.contains("app.example (203.0.113.10)"), "{run}");
 }
 
@@ -79,7 +79,7 @@ fn what_has_no_name_is_said() {
     assert!(endpoint.get("name").is_none() && endpoint.get("names").is_none(), "{run}");
     assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 1, "{run}");
     assert_eq!(report::number(run.report(), "naming.hidden.no_server_name.flows"), 1, "{run}");
-    assert_eq!(report::list(run.report(), "dns.never_looked_up"), [APP_V4.to_string()], "{run}");
+    assert_eq!(report::list(run.report(), "dns.contacted_without_lookup"), [APP_V4.to_string()], "{run}");
     assert!(run.stderr.contains("1 of 1 flow, 100 % of their bytes; hidden: no server name in 1 flow"), "{run}");
 }
 
@@ -117,7 +117,11 @@ fn names_are_asked_for_when_wanted() {
     let run = net.host.run(&["--resolve"], &["curl", "-s", &format!("http://{APP_V4}:{REFUSED}/")]);
     let endpoint = app(run.assert_code(7), REFUSED);
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "ptr"), "{run}");
-    assert_eq!(report::list(run.report(), "dns.never_looked_up"), [APP_V4.to_string()], "the target did not: {run}");
+    assert_eq!(
+        report::list(run.report(), "dns.contacted_without_lookup"),
+        [APP_V4.to_string()],
+        "the target did not: {run}"
+    );
     assert!(report::list(run.report(), "dns.lookups").is_empty(), "netwatch's questions are not the target's: {run}");
 }
 

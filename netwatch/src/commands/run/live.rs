@@ -18,7 +18,7 @@ use crate::host::socket_drain;
 use crate::meter::{DrainProgress, Notice, Probe, heard, icmp_error};
 use crate::name::Names;
 use crate::process::{Attributed, Silence, Users};
-use crate::report::{Dns, EndedBy, Facts, Interface, Report, Run, Series};
+use crate::report::{DnsForwarder, EndedBy, Facts, Interface, Report, Run, Series};
 
 /// What stays the same from start to end.
 #[derive(Debug, Clone)]
@@ -268,7 +268,7 @@ impl Live {
                 gateway: self.network.gateways(),
                 host_loopback: self.card.host_loopback,
             },
-            dns: Dns { resolvers: self.network.resolvers() },
+            dns: DnsForwarder { resolvers: self.network.resolvers() },
             interface_counters,
             complete,
             lost,

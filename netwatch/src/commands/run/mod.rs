@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
 use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply};
-use crate::report::{EndedBy, Exit as RunExit, Report};
+use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use record::Recorded;
 use setup::Ready;

@@ -10,7 +10,7 @@ use crate::flow::{Counters, FlowTable, Increment, ObservationPoint, PerDirection
 use crate::name::Names;
 use crate::process::Users;
 use crate::record::{Batch, Closing, Destination, Keep, Place, Recorder, Rest, Steps, Store};
-use crate::report::{Facts, KnownFlow, Report, Series, Step};
+use crate::report::{Facts, Interval, Report, ReportFlow, Series};
 use crate::settings::RunSettings;
 use crate::target::user::Identity;
 
@@ -118,7 +118,7 @@ impl Recording {
     pub(super) fn end_step(&mut self, now_ns: u64, table: &FlowTable) {
         let (totals, opened) = (table.totals_by_sums(ObservationPoint::Link), table.opened(ObservationPoint::Link));
         let step = &self.step;
-        let from = self.series.push(Step {
+        let from = self.series.push(Interval {
             start_ns: step.start_ns,
             length_ns: now_ns.saturating_sub(step.start_ns),
             totals: totals.zip(step.totals, |now, before| now - before),
@@ -214,17 +214,18 @@ fn later(each: Duration, many: usize) -> Instant {
     Instant::now() + each * u32::try_from(many).unwrap_or(u32::MAX)
 }
 
-fn take_changed(changed: &mut Changed, table: &FlowTable, names: &Names) -> Vec<KnownFlow> {
+fn take_changed(changed: &mut Changed, table: &FlowTable, names: &Names) -> Vec<ReportFlow> {
     // Who used them comes with the rest: processes are numbered anew each time.
     let nobody = Users::default();
     let flows = changed.take(BATCH_FLOWS).into_iter().filter_map(|place| table.at(place));
-    flows.map(|flow| KnownFlow::new(flow, names, &nobody)).collect()
+    flows.map(|flow| ReportFlow::new(flow, names, &nobody)).collect()
 }
 
 fn take_steps(from: &mut Option<u64>, series: &Series) -> Steps {
     let from_ns = from.take();
-    let first = from_ns.map_or(series.steps.len(), |from| series.steps.partition_point(|step| step.start_ns < from));
-    Steps { from_ns, steps: series.steps[first..].to_vec() }
+    let first =
+        from_ns.map_or(series.intervals.len(), |from| series.intervals.partition_point(|step| step.start_ns < from));
+    Steps { from_ns, steps: series.intervals[first..].to_vec() }
 }
 
 fn rest_of(facts: Facts, users: Users, table: &FlowTable, names: &Names) -> Rest {

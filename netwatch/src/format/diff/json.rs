@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::notes;
 use crate::diff::{Change, Difference, Measure, Port, Range, Side, Subject};
 use crate::format::json::harmless;
-use crate::report::rfc3339;
+use crate::format::rfc3339;
 
 /// Raised when a key changes its meaning or goes away; new keys may come at any time.
 pub const SCHEMA: u32 = 1;

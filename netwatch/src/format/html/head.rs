@@ -8,7 +8,7 @@ use crate::format::summary::head::{ending, to_the_second};
 use crate::format::summary::text::command;
 use crate::format::summary::units::{bytes, count, duration, plural};
 use crate::format::words;
-use crate::report::{KnownEndpoint, Report};
+use crate::report::{Report, ReportEndpoint};
 
 /// What the window is called.
 pub(super) fn title(report: &Report) -> String {
@@ -88,7 +88,7 @@ pub(super) fn figures(report: &Report) -> String {
 
 /// How many were told apart, and whether there were more.
 fn endpoints(report: &Report) -> String {
-    let (others, known): (Vec<&KnownEndpoint>, Vec<&KnownEndpoint>) =
+    let (others, known): (Vec<&ReportEndpoint>, Vec<&ReportEndpoint>) =
         report.endpoints.iter().partition(|known| known.endpoint.key.remote == Remote::Others);
     count(known.len() as u64) + if others.is_empty() { "" } else { " and others" }
 }

@@ -71,7 +71,7 @@ fn body(report: &Report, series: &Series, tables: &[Table; 8]) -> String {
     );
     let contents = [
         ("Who it talked to", endpoints),
-        ("Over time", sections::over_time(!series.steps.is_empty(), &steps)),
+        ("Over time", sections::over_time(!series.intervals.is_empty(), &steps)),
         ("Latency", latency),
         ("DNS", lookups + &sections::names(report)),
         ("Tried in vain", attempts),
@@ -94,6 +94,6 @@ fn length_ns(report: &Report, series: &Series) -> u64 {
     let began_ns = tables::began_ns(report);
     let duration_ns = report.replay.as_ref().map_or(report.run.duration_ns, |replay| replay.duration_ns);
     let flows = report.flows.iter().map(|known| known.flow.last_seen_ns.saturating_sub(began_ns));
-    let steps = series.steps.iter().map(|step| step.end_ns().saturating_sub(began_ns));
+    let steps = series.intervals.iter().map(|step| step.end_ns().saturating_sub(began_ns));
     flows.chain(steps).chain([duration_ns, 1]).max().unwrap_or(1)
 }

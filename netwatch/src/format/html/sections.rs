@@ -52,7 +52,7 @@ pub(super) fn names(report: &Report) -> String {
     let naming = &report.naming;
     let mut html = String::new();
     let unused: Vec<String> = naming.unused.iter().map(ToString::to_string).collect();
-    let unasked: Vec<String> = naming.never_looked_up.iter().map(IpAddr::to_string).collect();
+    let unasked: Vec<String> = naming.contacted_without_lookup.iter().map(IpAddr::to_string).collect();
     html += &list("Looked up, and not used", &unused);
     html += &list("Gone to without being looked up", &unasked);
     let hidden: Vec<String> = naming

@@ -30,7 +30,7 @@ pub(super) enum Kind {
     /// Bytes.
     Bytes,
     /// Bytes, with a bar for their part of the table's `whole`.
-    Share,
+    FlowShare,
     /// Nanoseconds.
     Duration,
     /// Nanoseconds since the run began.
@@ -142,7 +142,7 @@ impl Table {
             (_, Cell::Text(said)) => text(said).into_owned(),
             (Kind::Code, Cell::Number(number)) => number.to_string(),
             (Kind::Bytes, Cell::Number(number)) => bytes(*number),
-            (Kind::Share, Cell::Number(number)) => share(*number, self.whole),
+            (Kind::FlowShare, Cell::Number(number)) => share(*number, self.whole),
             (Kind::Duration, Cell::Number(number)) => duration(*number),
             (Kind::At, Cell::Number(number)) => at(*number),
             (_, Cell::Number(number)) => count(*number),
@@ -176,7 +176,7 @@ fn class(kind: Kind, depth: Option<usize>) -> String {
         (Kind::Code, _) => " class=\"code\"".to_owned(),
         (Kind::Tree, Some(depth)) => format!(" class=\"tree d{}\"", depth.min(MAX_DEPTH)),
         (Kind::Tree, None) => " class=\"tree\"".to_owned(),
-        (Kind::Share, _) => " class=\"share\"".to_owned(),
+        (Kind::FlowShare, _) => " class=\"share\"".to_owned(),
         (Kind::Count | Kind::Bytes | Kind::Duration | Kind::At, _) => " class=\"number\"".to_owned(),
     }
 }
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let columns = vec![column("Name", Kind::Text, ""), column("Bytes", Kind::Share, "of all")];
+        let columns = vec![column("Name", Kind::Text, ""), column("Bytes", Kind::FlowShare, "of all")];
         let row = |name: &str, bytes| vec![Cell::text(name), bytes];
         let rows = vec![row("a<b", Cell::Number(750)), row("", Cell::Nothing), row("a<b", Cell::Number(250))];
         Table { id: "t", caption: "T", columns, rows, whole: 1_000, ..Table::default() }

@@ -12,7 +12,7 @@ use crate::format::summary::units::count;
 use crate::format::words;
 use crate::name::Lookup;
 use crate::process::ProcessId;
-use crate::report::{KnownEndpoint, KnownFlow, Report, Series};
+use crate::report::{Report, ReportEndpoint, ReportFlow, Series};
 
 /// Addresses or names that a cell lists.
 const LISTED: usize = 6;
@@ -33,7 +33,7 @@ pub(super) fn endpoints(report: &Report) -> Table {
             column("Address", Kind::Code, ""),
             column("Service", Kind::Code, "protocol and the port that was asked for"),
             column("Programs", Kind::Text, ""),
-            column("Share", Kind::Share, "of all bytes, both ways"),
+            column("FlowShare", Kind::FlowShare, "of all bytes, both ways"),
             column("Sent", Kind::Bytes, "as a wire would carry it"),
             column("Received", Kind::Bytes, "as a wire would carry it"),
             column("Connections", Kind::Count, "TCP: handshakes begun; others: flows"),
@@ -52,12 +52,12 @@ pub(super) fn endpoints(report: &Report) -> Table {
     }
 }
 
-fn endpoint(report: &Report, known: &KnownEndpoint) -> Vec<Cell> {
+fn endpoint(report: &Report, known: &ReportEndpoint) -> Vec<Cell> {
     let endpoint = &known.endpoint;
     let both = endpoint.counters.both();
     let resolvers: Vec<String> =
         report.forwarded_to(endpoint).iter().map(|resolver| resolver.ip().to_string()).collect();
-    let name = match (&known.shown, resolvers.is_empty()) {
+    let name = match (&known.display_name, resolvers.is_empty()) {
         (Some(shown), _) => Cell::text(shown.name.as_str()),
         (None, true) => Cell::text(words::address(&endpoint.key.remote)),
         (None, false) => Cell::text(format!("the host's resolver: {}", resolvers.join(", "))),
@@ -72,17 +72,17 @@ fn endpoint(report: &Report, known: &KnownEndpoint) -> Vec<Cell> {
         Cell::Number(endpoint.counters.ingress.wire_bytes),
         Cell::Number(endpoint.connections),
         Cell::unless_zero(endpoint.failed.attempts()),
-        Cell::text(known.spoken.as_ref().map(spoken).unwrap_or_default()),
+        Cell::text(known.application.as_ref().map(application).unwrap_or_default()),
         Cell::number(endpoint.handshake_rtt_ns),
         Cell::Number(both.packets),
         Cell::text(endpoint.key.direction.of_flow()),
-        Cell::text(known.shown.as_ref().map_or("", |shown| shown.source.name())),
+        Cell::text(known.display_name.as_ref().map_or("", |shown| shown.source.name())),
         Cell::text(listed(known.other_names().map(|name| name.as_str()))),
     ]
 }
 
-fn spoken(spoken: &crate::report::Spoken) -> String {
-    if spoken.is_proven() { spoken.application.to_string() } else { format!("({})", spoken.application) }
+fn application(application: &crate::report::ApplicationProtocol) -> String {
+    if application.is_proven() { application.name.to_string() } else { format!("({})", application.name) }
 }
 
 /// Names of programs, each once.
@@ -106,7 +106,7 @@ pub(super) fn loopback(report: &Report) -> Table {
     Table { id: "loopback", caption: "Flows on localhost", ..table_of(report, &report.loopback.flows) }
 }
 
-fn table_of(report: &Report, flows: &[KnownFlow]) -> Table {
+fn table_of(report: &Report, flows: &[ReportFlow]) -> Table {
     let began_ns = began_ns(report);
     Table {
         columns: vec![
@@ -133,7 +133,7 @@ fn table_of(report: &Report, flows: &[KnownFlow]) -> Table {
     }
 }
 
-fn flow(report: &Report, known: &KnownFlow, began_ns: u64) -> Vec<Cell> {
+fn flow(report: &Report, known: &ReportFlow, began_ns: u64) -> Vec<Cell> {
     let flow = &known.flow;
     let endpoint = crate::flow::EndpointKey::of(&flow.key, flow.opened_by);
     let address = flow.key.remote.addr.to_string();
@@ -141,7 +141,7 @@ fn flow(report: &Report, known: &KnownFlow, began_ns: u64) -> Vec<Cell> {
     let both = flow.counters.both();
     let has_ports = Protocol(flow.key.protocol).has_ports() && !flow.key.fragment;
     vec![
-        Cell::text(known.shown().map_or(address.as_str(), |shown| shown.name.as_str())),
+        Cell::text(known.display_name().map_or(address.as_str(), |shown| shown.name.as_str())),
         Cell::text(&address),
         Cell::text(words::service(&endpoint)),
         Cell::text(programs(report, known.users.first().map(|user| &user.process).into_iter())),
@@ -150,7 +150,9 @@ fn flow(report: &Report, known: &KnownFlow, began_ns: u64) -> Vec<Cell> {
         Cell::Number(flow.counters.egress.wire_bytes),
         Cell::Number(flow.counters.ingress.wire_bytes),
         Cell::text(failed(&flow.failed())),
-        Cell::text(known.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).map(spoken).unwrap_or_default()),
+        Cell::text(
+            known.naming.as_ref().and_then(|naming| naming.application.as_ref()).map(application).unwrap_or_default(),
+        ),
         Cell::Number(both.packets),
         Cell::number(tcp.handshake_rtt_ns),
         Cell::number(tcp.round_trips.mean_ns()),
@@ -268,7 +270,7 @@ pub(super) fn attempts(report: &Report) -> Table {
 /// Traffic over time, the table behind the pictures.
 pub(super) fn steps(report: &Report, series: &Series) -> Table {
     let began_ns = began_ns(report);
-    let rows = series.steps.iter().map(|step| {
+    let rows = series.intervals.iter().map(|step| {
         let crate::flow::PerDirection { egress, ingress } = step.totals;
         vec![
             Cell::Number(step.start_ns.saturating_sub(began_ns)),

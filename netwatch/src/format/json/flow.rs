@@ -10,7 +10,7 @@ use super::process::{self, JsonUser, Who};
 use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, Remote};
 use crate::format::rfc3339;
 use crate::process::Processes;
-use crate::report::{self, KnownEndpoint, KnownFlow};
+use crate::report::{self, ReportEndpoint, ReportFlow};
 
 #[derive(Serialize)]
 pub(super) struct JsonFlow<'a> {
@@ -129,7 +129,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// A list of flows, converted one at a time, and the report's processes.
-pub(super) struct Flows<'a>(pub &'a [KnownFlow], pub &'a Processes);
+pub(super) struct Flows<'a>(pub &'a [ReportFlow], pub &'a Processes);
 
 impl<'a> Flows<'a> {
     pub fn each(&self) -> impl Iterator<Item = JsonFlow<'a>> + use<'a> {
@@ -160,7 +160,7 @@ impl Serialize for Endpoints<'_> {
     }
 }
 
-fn json_endpoint<'a>(report: &'a report::Report, known: &'a KnownEndpoint) -> JsonEndpoint<'a> {
+fn json_endpoint<'a>(report: &'a report::Report, known: &'a ReportEndpoint) -> JsonEndpoint<'a> {
     let endpoint = &known.endpoint;
     let key = &endpoint.key;
     JsonEndpoint {
@@ -184,7 +184,7 @@ fn json_endpoint<'a>(report: &'a report::Report, known: &'a KnownEndpoint) -> Js
     }
 }
 
-fn json_flow<'a>(known: &'a KnownFlow, processes: &Processes) -> JsonFlow<'a> {
+fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
     let flow = &known.flow;
     let failed = flow.failed();
     JsonFlow {

@@ -10,7 +10,7 @@ use super::model::{Counters, Document};
 use super::naming;
 use super::process;
 use crate::format::rfc3339;
-use crate::report::{Report, Series, Step};
+use crate::report::{Interval, Report, Series};
 
 /// A line. The object stands under its type's name: its own keys are the document's, where `type` may be one of them.
 struct Line<'a, T> {
@@ -55,7 +55,7 @@ pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Resul
         lines.all("process", process::processes(report).into_iter())?;
         lines.all("unix_socket", process::unix_sockets(&report.processes).into_iter())?;
     }
-    lines.all("step", series.steps.iter().map(JsonStep::from))
+    lines.all("step", series.intervals.iter().map(JsonStep::from))
 }
 
 struct Lines<'a> {
@@ -74,8 +74,8 @@ impl Lines<'_> {
     }
 }
 
-impl From<&Step> for JsonStep {
-    fn from(step: &Step) -> Self {
+impl From<&Interval> for JsonStep {
+    fn from(step: &Interval) -> Self {
         Self {
             start: rfc3339(step.start_ns),
             length_ns: step.length_ns,

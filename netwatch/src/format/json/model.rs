@@ -78,7 +78,7 @@ struct Run<'a> {
     started: String,
     duration_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    exit: Option<Exit>,
+    exit: Option<JsonExit>,
     ended_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<i32>,
@@ -90,7 +90,7 @@ struct Run<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Exit {
+enum JsonExit {
     Code(i32),
     Signal(i32),
 }
@@ -275,8 +275,8 @@ impl<'a> From<&'a report::Run> for Run<'a> {
             started: rfc3339(run.started_ns),
             duration_ns: run.duration_ns,
             exit: run.exit.map(|exit| match exit {
-                report::Exit::Code(code) => Exit::Code(code),
-                report::Exit::Signal(signal) => Exit::Signal(signal),
+                report::ExitStatus::Code(code) => JsonExit::Code(code),
+                report::ExitStatus::Signal(signal) => JsonExit::Signal(signal),
             }),
             ended_by,
             ended_by_signal,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::format::rfc3339;
 use crate::name::{self, Lookup, Named, ResponseTimes};
-use crate::report::{self, Naming, Report, Shown, Spoken};
+use crate::report::{self, ApplicationProtocol, DisplayName, Naming, Report};
 
 #[derive(Serialize)]
 pub(super) struct Name<'a> {
@@ -57,7 +57,7 @@ pub(super) struct Dns<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     lookups: Option<Vec<JsonLookup<'a>>>,
     unused: Vec<&'a str>,
-    never_looked_up: &'a [IpAddr],
+    contacted_without_lookup: &'a [IpAddr],
 }
 
 #[derive(Serialize)]
@@ -87,39 +87,40 @@ struct Response {
 }
 
 #[derive(Serialize)]
-struct Share {
+struct FlowShare {
     flows: u64,
     wire_bytes: u64,
 }
 
 #[derive(Serialize)]
 pub(super) struct JsonNaming {
-    flows: Share,
-    unnamed: Share,
-    hidden: BTreeMap<&'static str, Share>,
+    flows: FlowShare,
+    unnamed: FlowShare,
+    hidden: BTreeMap<&'static str, FlowShare>,
     lost: name::Lost,
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn of_flow(known: &'a report::KnownFlow) -> Self {
+    pub(super) fn of_flow(known: &'a report::ReportFlow) -> Self {
         let Some(naming) = &known.naming else { return Self::default() };
         Self {
             hidden: naming.hidden.iter().map(|why| why.name()).collect(),
             tls: naming.tls.as_ref().map(Tls::from),
-            ..Self::new(naming.shown.as_ref(), &naming.names, naming.spoken.as_ref())
+            ..Self::new(naming.display_name.as_ref(), &naming.names, naming.application.as_ref())
         }
     }
 
-    pub(super) fn of_endpoint(known: &'a report::KnownEndpoint) -> Self {
-        Self::new(known.shown.as_ref(), &known.names, known.spoken.as_ref())
+    pub(super) fn of_endpoint(known: &'a report::ReportEndpoint) -> Self {
+        Self::new(known.display_name.as_ref(), &known.names, known.application.as_ref())
     }
 
-    fn new(shown: Option<&'a Shown>, names: &'a [Named], spoken: Option<&'a Spoken>) -> Self {
+    fn new(shown: Option<&'a DisplayName>, names: &'a [Named], application: Option<&'a ApplicationProtocol>) -> Self {
         Self {
             name: shown.map(|shown| shown.name.as_str()),
             name_source: shown.map(|shown| shown.source.name()),
             names: names.iter().map(Name::from).collect(),
-            application: spoken.map(|spoken| Application { name: &spoken.application, evidence: &spoken.evidence }),
+            application: application
+                .map(|application| Application { name: &application.name, evidence: &application.evidence }),
             ..Self::default()
         }
     }
@@ -136,9 +137,9 @@ impl<'a> From<&'a Named> for Name<'a> {
     }
 }
 
-impl<'a> From<&'a report::Tls> for Tls<'a> {
-    fn from(tls: &'a report::Tls) -> Self {
-        let report::Tls { offered_version, alpn, ja4, post_quantum } = tls;
+impl<'a> From<&'a report::TlsFacts> for Tls<'a> {
+    fn from(tls: &'a report::TlsFacts) -> Self {
+        let report::TlsFacts { offered_version, alpn, ja4, post_quantum } = tls;
         Self { offered_version, alpn, ja4: ja4.as_deref(), post_quantum: *post_quantum }
     }
 }
@@ -149,7 +150,7 @@ impl<'a> From<&'a Report> for Dns<'a> {
             resolvers: report.replay.is_none().then_some(&report.dns.resolvers),
             lookups: Some(lookups(report).collect()),
             unused: report.naming.unused.iter().map(|name| name.as_str()).collect(),
-            never_looked_up: &report.naming.never_looked_up,
+            contacted_without_lookup: &report.naming.contacted_without_lookup,
         }
     }
 }
@@ -195,8 +196,8 @@ fn response(times: &ResponseTimes) -> Option<Response> {
     Some(Response { count: times.count, min_ns: times.min_ns, mean_ns, max_ns: times.max_ns })
 }
 
-impl From<report::Share> for Share {
-    fn from(report::Share { flows, wire_bytes }: report::Share) -> Self {
+impl From<report::FlowShare> for FlowShare {
+    fn from(report::FlowShare { flows, wire_bytes }: report::FlowShare) -> Self {
         Self { flows, wire_bytes }
     }
 }

@@ -6,7 +6,7 @@ use super::model::Counters;
 use crate::flow::{EndpointKey, Remote};
 use crate::format::rfc3339;
 use crate::process::{Attempt, Attribution, Cause, ProcessId, Processes, Target, UnixPeer, User};
-use crate::report::{OfProcess, Part, Report};
+use crate::report::{FlowSum, ProcessTraffic, Report};
 
 /// A process, named so that it is found in `processes`.
 #[derive(Serialize)]
@@ -60,7 +60,7 @@ struct Flows {
     socket: u64,
     tuple: u64,
     netns: u64,
-    nobody: u64,
+    kernel: u64,
     unattributed: u64,
 }
 
@@ -156,8 +156,9 @@ impl<'a> From<&'a Report> for JsonAttribution<'a> {
             Attribution::Absent => ("absent", None),
             Attribution::Off(why) => ("off", Some(why.as_str())),
         };
-        let crate::report::Attributed { socket, tuple, netns, nobody, unattributed } = report.attributed();
-        let flows = Flows { socket, tuple, netns, nobody, unattributed };
+        let crate::report::AttributionCounts { socket, tuple, netns, kernel, unattributed } =
+            report.attribution_counts();
+        let flows = Flows { socket, tuple, netns, kernel, unattributed };
         let crate::process::Lost { events, sockets, gone, unreadable, unknown, beyond } = report.processes.lost;
         Self { state, why, flows, lost: Lost { events, sockets, gone, unreadable, unknown, beyond } }
     }
@@ -168,7 +169,7 @@ pub(super) fn processes(report: &Report) -> Vec<JsonProcess<'_>> {
     report.processes.list.iter().zip(report.by_process()).map(|(process, part)| json_process(process, part)).collect()
 }
 
-fn json_process(process: &crate::process::Process, part: OfProcess) -> JsonProcess<'_> {
+fn json_process(process: &crate::process::Process, part: ProcessTraffic) -> JsonProcess<'_> {
     JsonProcess {
         pid: process.pid,
         start: rfc3339(process.start_ns),
@@ -180,12 +181,12 @@ fn json_process(process: &crate::process::Process, part: OfProcess) -> JsonProce
         cmdline_cut: process.cmdline.as_ref().map(|_| process.cmdline_cut),
         uid: process.uid,
         endpoints: part.endpoints.iter().map(endpoint).collect(),
-        egress: part.sum.counters.egress.into(),
-        ingress: part.sum.counters.ingress.into(),
+        egress: part.total.counters.egress.into(),
+        ingress: part.total.counters.ingress.into(),
     }
 }
 
-fn endpoint((key, part): (&EndpointKey, &Part)) -> Endpoint {
+fn endpoint((key, part): (&EndpointKey, &FlowSum)) -> Endpoint {
     Endpoint {
         remote: match key.remote {
             Remote::Address(address) => address.to_string(),

@@ -6,7 +6,7 @@ use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
 use crate::format::words;
 use crate::policy::has_only_failed;
 use crate::process::ProcessId;
-use crate::report::{KnownEndpoint, KnownFlow, Report, Spoken};
+use crate::report::{ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
 use crate::wire::Name;
 
 /// Who has to be there.
@@ -27,8 +27,8 @@ pub(super) struct Requirement {
     pub host: Host,
     /// `tcp/443`.
     pub service: String,
-    /// What is spoken.
-    pub spoken: Option<String>,
+    /// What is application.
+    pub application: Option<String>,
     /// Names of the programs.
     pub processes: BTreeSet<String>,
     /// The remote's addresses.
@@ -43,13 +43,13 @@ const MAX_ADDRESSES: usize = 8;
 impl Requirement {
     /// All that was opened in a direction and came to something, the largest first.
     pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
-        let mut flows: HashMap<EndpointKey, Vec<&KnownFlow>> = HashMap::new();
+        let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
         for known in &report.flows {
             flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
         }
         let mut all: BTreeMap<(Host, String, String), Self> = BTreeMap::new();
         let wanted =
-            |known: &&KnownEndpoint| known.endpoint.key.direction == direction && !has_only_failed(&known.endpoint);
+            |known: &&ReportEndpoint| known.endpoint.key.direction == direction && !has_only_failed(&known.endpoint);
         for known in report.endpoints.iter().filter(wanted) {
             let service = words::service(&known.endpoint.key);
             for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
@@ -66,9 +66,9 @@ impl Requirement {
         all
     }
 
-    fn add(&mut self, report: &Report, known: &KnownEndpoint, part: Part<'_>) {
+    fn add(&mut self, report: &Report, known: &ReportEndpoint, part: EndpointPart<'_>) {
         let endpoint = &known.endpoint;
-        self.spoken = self.spoken.take().or_else(|| Some(part.spoken?.application.to_string()));
+        self.application = self.application.take().or_else(|| Some(part.application?.name.to_string()));
         let names = part.processes.iter().filter_map(|id| report.processes.get(*id));
         self.processes.extend(names.map(|process| process.comm.clone()));
         match report.forwarded_to(endpoint) {
@@ -91,21 +91,21 @@ impl Requirement {
 }
 
 /// What an endpoint carried under one name.
-struct Part<'a> {
+struct EndpointPart<'a> {
     name: Option<&'a Name>,
-    spoken: Option<&'a Spoken>,
+    application: Option<&'a ApplicationProtocol>,
     processes: BTreeSet<ProcessId>,
     connections: u64,
     counters: PerDirection<Counters>,
 }
 
 /// One address may serve several names. Flows that have none, and what was folded, go by the endpoint's.
-fn parts<'a>(known: &'a KnownEndpoint, flows: &[&'a KnownFlow]) -> Vec<Part<'a>> {
-    let own = known.shown.as_ref().map(|shown| &shown.name);
-    let name = |flow: &'a KnownFlow| flow.shown().map(|shown| &shown.name).or(own);
-    let whole = Part {
+fn parts<'a>(known: &'a ReportEndpoint, flows: &[&'a ReportFlow]) -> Vec<EndpointPart<'a>> {
+    let own = known.display_name.as_ref().map(|display| &display.name);
+    let name = |flow: &'a ReportFlow| flow.display_name().map(|display| &display.name).or(own);
+    let whole = EndpointPart {
         name: flows.first().map_or(own, |flow| name(flow)),
-        spoken: known.spoken.as_ref(),
+        application: known.application.as_ref(),
         processes: known.processes.iter().copied().collect(),
         connections: known.endpoint.connections,
         counters: known.endpoint.counters,
@@ -113,15 +113,16 @@ fn parts<'a>(known: &'a KnownEndpoint, flows: &[&'a KnownFlow]) -> Vec<Part<'a>>
     if flows.iter().all(|flow| name(flow) == whole.name) {
         return vec![whole];
     }
-    let mut parts: BTreeMap<Option<&Name>, Part<'a>> = BTreeMap::new();
-    let mut rest = Part { name: own, processes: BTreeSet::new(), ..whole };
+    let mut parts: BTreeMap<Option<&Name>, EndpointPart<'a>> = BTreeMap::new();
+    let mut rest = EndpointPart { name: own, processes: BTreeSet::new(), ..whole };
     for flow in flows {
-        let spoken = flow.naming.as_ref().and_then(|naming| naming.spoken.as_ref()).or(known.spoken.as_ref());
+        let application =
+            flow.naming.as_ref().and_then(|naming| naming.application.as_ref()).or(known.application.as_ref());
         let (connections, counters) = (flow.flow.connections(), flow.flow.counters);
         rest.connections = rest.connections.saturating_sub(connections);
         rest.counters = rest.counters.zip(counters, Counters::saturating_sub);
         let processes = flow.users.iter().map(|user| user.process).collect();
-        put(&mut parts, Part { name: name(flow), spoken, processes, connections, counters });
+        put(&mut parts, EndpointPart { name: name(flow), application, processes, connections, counters });
     }
     if !rest.counters.both().is_zero() {
         put(&mut parts, rest);
@@ -129,7 +130,7 @@ fn parts<'a>(known: &'a KnownEndpoint, flows: &[&'a KnownFlow]) -> Vec<Part<'a>>
     parts.into_values().collect()
 }
 
-fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, Part<'a>>, more: Part<'a>) {
+fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, EndpointPart<'a>>, more: EndpointPart<'a>) {
     let Some(part) = parts.get_mut(&more.name) else {
         parts.insert(more.name, more);
         return;
@@ -139,7 +140,7 @@ fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, Part<'a>>, more: Part<'a>) {
     part.counters += more.counters;
 }
 
-fn host(report: &Report, known: &KnownEndpoint, name: Option<&Name>) -> Host {
+fn host(report: &Report, known: &ReportEndpoint, name: Option<&Name>) -> Host {
     match (name, known.endpoint.key.direction) {
         (_, Direction::Ingress) => Host::Clients,
         _ if !report.forwarded_to(&known.endpoint).is_empty() => Host::Resolver,

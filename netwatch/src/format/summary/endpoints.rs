@@ -6,7 +6,7 @@ use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote};
 use crate::format::escape;
-use crate::report::{KnownEndpoint, Report};
+use crate::report::{Report, ReportEndpoint};
 
 /// What one row says, before it is laid out.
 pub(super) struct Item {
@@ -63,10 +63,10 @@ fn items(report: &Report, max: usize) -> Vec<Item> {
     items
 }
 
-fn item(report: &Report, known: &KnownEndpoint) -> Item {
+fn item(report: &Report, known: &ReportEndpoint) -> Item {
     let endpoint = &known.endpoint;
     Item {
-        name: known.shown.as_ref().map(|shown| escape(shown.name.as_str()).into_owned()),
+        name: known.display_name.as_ref().map(|shown| escape(shown.name.as_str()).into_owned()),
         others: known.other_names().count(),
         address: address(report, known),
         service: service(known),
@@ -79,7 +79,7 @@ fn item(report: &Report, known: &KnownEndpoint) -> Item {
     }
 }
 
-fn address(report: &Report, known: &KnownEndpoint) -> String {
+fn address(report: &Report, known: &ReportEndpoint) -> String {
     let endpoint = &known.endpoint;
     let address = match endpoint.key.remote {
         Remote::Address(address) => address.to_string(),
@@ -91,11 +91,11 @@ fn address(report: &Report, known: &KnownEndpoint) -> String {
     format!("{address} (dns → {resolver}{more})")
 }
 
-/// Protocol and port, and what is spoken there if bytes prove it.
-fn service(known: &KnownEndpoint) -> String {
+/// Protocol and port, and what is application there if bytes prove it.
+fn service(known: &ReportEndpoint) -> String {
     let service = port(&known.endpoint.key);
-    match known.spoken.as_ref().filter(|spoken| spoken.is_proven()) {
-        Some(spoken) => format!("{service} {}", escape(&spoken.application)),
+    match known.application.as_ref().filter(|application| application.is_proven()) {
+        Some(application) => format!("{service} {}", escape(&application.name)),
         None => service,
     }
 }

@@ -4,7 +4,7 @@ use super::line::{Line, Style};
 use super::text::{command, cut, together, wrap};
 use super::units::{duration, plural};
 use crate::format::{escape, rfc3339, words};
-use crate::report::{EndedBy, Exit, Replay, Report};
+use crate::report::{EndedBy, ExitStatus, Replay, Report};
 
 const NAME: &str = "netwatch: ";
 
@@ -45,7 +45,7 @@ fn ran(report: &Report, width: usize) -> Vec<Line> {
     let title = cut(&command(&run.command), width - NAME.len());
     let mut lines = vec![Line::new(Style::Faint, NAME).with(Style::Strong, title)];
     let is_interim = !report.complete && !words::stops_early(report);
-    let style = if run.exit == Some(Exit::Code(0)) || is_interim { Style::Plain } else { Style::Warning };
+    let style = if run.exit == Some(ExitStatus::Code(0)) || is_interim { Style::Plain } else { Style::Warning };
     let pid = run.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let who = format!("user {}{pid}, run {}", escape(&run.user), escape(&run.id));
     let said = format!("{}, {who}", ending(report));
@@ -64,8 +64,8 @@ pub(in crate::format) fn ending(report: &Report) -> String {
         return format!("interim, still running after {after}");
     }
     let how = match run.exit {
-        Some(Exit::Code(code)) => format!("exit code {code} after {after}"),
-        Some(Exit::Signal(signal)) => format!("killed by {} after {after}", signal_name(signal)),
+        Some(ExitStatus::Code(code)) => format!("exit code {code} after {after}"),
+        Some(ExitStatus::Signal(signal)) => format!("killed by {} after {after}", signal_name(signal)),
         None => format!("no exit code after {after}"),
     };
     match run.ended_by {

@@ -6,7 +6,7 @@ use super::units::{count, duration, plural};
 use crate::flow::Direction;
 use crate::format::{escape, words};
 use crate::name::Lookup;
-use crate::report::{Naming, Report, Share};
+use crate::report::{FlowShare, Naming, Report};
 
 /// Names and addresses that are listed before the rest is only counted.
 const LISTED: usize = 3;
@@ -43,7 +43,7 @@ fn dns(naming: &Naming) -> String {
     }
     let mut parts = vec![said.join(", ")];
     parts.extend(listed("never used", naming.unused.iter().map(|name| escape(name.as_str()).into_owned())));
-    parts.extend(listed("not looked up", naming.never_looked_up.iter().map(ToString::to_string)));
+    parts.extend(listed("not looked up", naming.contacted_without_lookup.iter().map(ToString::to_string)));
     parts.join("; ")
 }
 
@@ -76,7 +76,7 @@ fn unnamed(naming: &Naming) -> String {
 }
 
 /// Never 0 % of something, nor all of what lacks something.
-fn percent(part: Share, whole: Share) -> String {
+fn percent(part: FlowShare, whole: FlowShare) -> String {
     let (part, whole) = (u128::from(part.wire_bytes), u128::from(whole.wire_bytes));
     match (part * 1000 + whole / 2).checked_div(whole) {
         None | Some(0) if part == 0 => together("0 %"),
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn shares_never_round_to_nothing_or_all() {
-        let share = |wire_bytes| Share { flows: 1, wire_bytes };
+        let share = |wire_bytes| FlowShare { flows: 1, wire_bytes };
         let known = [
             (0, 10, "0 %"),
             (1, 100_000, "under 0.1 %"),

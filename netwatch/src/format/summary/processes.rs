@@ -9,7 +9,7 @@ use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
 use crate::format::escape;
 use crate::process::{Attempt, Attribution, Cause, Process, ProcessId, Target, UnixPeer};
-use crate::report::{Attributed, KnownEndpoint, OfProcess, Part, Report};
+use crate::report::{AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
 
 /// Processes, paths and attempts that are listed before the rest is only counted.
 const LISTED: usize = 3;
@@ -22,7 +22,7 @@ const PROCESSES: usize = 200;
 /// Columns of the tree's amounts.
 const AMOUNT: usize = 8;
 
-/// Key, style and value of each line; nothing where nobody was looked for.
+/// Key, style and value of each line; nothing where kernel was looked for.
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
     let mut facts = Vec::new();
     if report.processes.attribution == Attribution::On && !report.flows.is_empty() {
@@ -46,19 +46,19 @@ pub(super) fn lost(report: &Report) -> u64 {
 fn used_by(report: &Report) -> String {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (process, part) in report.processes.list.iter().zip(report.by_process()) {
-        if part.sum.flows > 0 {
-            *sums.entry(&process.comm).or_default() += part.sum.counters.both().wire_bytes;
+        if part.total.flows > 0 {
+            *sums.entry(&process.comm).or_default() += part.total.counters.both().wire_bytes;
         }
     }
     let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));
     let named = sums.iter().map(|(comm, sum)| together(&format!("{} {}", escape(comm), bytes(*sum))));
-    let Attributed { socket, tuple, netns, nobody, unattributed } = report.attributed();
+    let AttributionCounts { socket, tuple, netns, kernel, unattributed } = report.attribution_counts();
     let how = [
         (socket, "by socket"),
         (tuple, "inferred from the port"),
         (netns, "of some process of the command's"),
-        (nobody, "answered by the kernel"),
+        (kernel, "answered by the kernel"),
         (unattributed, "of a process that is not known any more"),
     ];
     let how = how.into_iter().filter(|(flows, _)| *flows > 0);
@@ -143,7 +143,7 @@ pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
     }
     let unknown: Vec<_> = report.flows.iter().filter(|known| known.users.is_empty()).collect();
     if !unknown.is_empty() {
-        let mut sum = Part::default();
+        let mut sum = FlowSum::default();
         unknown.iter().for_each(|known| {
             sum.flows += 1;
             sum.counters += known.flow.counters;
@@ -156,9 +156,9 @@ pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
 
 struct Tree<'a> {
     report: &'a Report,
-    parts: Vec<OfProcess>,
+    parts: Vec<ProcessTraffic>,
     children: BTreeMap<Option<ProcessId>, Vec<ProcessId>>,
-    endpoints: HashMap<EndpointKey, &'a KnownEndpoint>,
+    endpoints: HashMap<EndpointKey, &'a ReportEndpoint>,
     width: usize,
     shown: usize,
     lines: Vec<Line>,
@@ -195,12 +195,12 @@ impl<'a> Tree<'a> {
             return;
         };
         self.shown += 1;
-        let amounts = if part.sum.flows > 0 { amounts(&part.sum) } else { ["-", "-"].map(str::to_owned) };
+        let amounts = if part.total.flows > 0 { amounts(&part.total) } else { ["-", "-"].map(str::to_owned) };
         let row = self.row(&format!("{first}{}", title(process)), Style::Strong, amounts);
         self.lines.push(row);
         let children = self.children.get(&Some(id)).cloned().unwrap_or_default();
         let bar = if children.is_empty() { "  " } else { "│ " };
-        let mut endpoints: Vec<(&EndpointKey, &Part)> = part.endpoints.iter().collect();
+        let mut endpoints: Vec<(&EndpointKey, &FlowSum)> = part.endpoints.iter().collect();
         endpoints.sort_by_key(|(key, part)| (std::cmp::Reverse(part.counters.both().wire_bytes), **key));
         let hidden = endpoints.len().saturating_sub(ENDPOINTS);
         for (key, part) in endpoints.iter().take(ENDPOINTS) {
@@ -219,7 +219,7 @@ impl<'a> Tree<'a> {
         let name = self
             .endpoints
             .get(key)
-            .and_then(|known| known.shown.as_ref())
+            .and_then(|known| known.display_name.as_ref())
             .map(|shown| escape(shown.name.as_str()).into_owned());
         let remote = name.unwrap_or_else(|| match key.remote {
             Remote::Address(address) => address.to_string(),
@@ -245,6 +245,6 @@ fn title(process: &Process) -> String {
     format!("{} [{}] {shown}{cut}", escape(&process.comm), process.pid)
 }
 
-fn amounts(part: &Part) -> [String; 2] {
+fn amounts(part: &FlowSum) -> [String; 2] {
     [part.counters.egress.wire_bytes, part.counters.ingress.wire_bytes].map(bytes)
 }

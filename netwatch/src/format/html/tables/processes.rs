@@ -7,7 +7,7 @@ use crate::format::html::table::{Cell, Kind, Table, column};
 use crate::format::summary::text::command;
 use crate::format::words;
 use crate::process::{Attribution, Process, ProcessId, UnixPeer};
-use crate::report::{Part, Report};
+use crate::report::{FlowSum, Report};
 
 /// Parents before their children.
 pub(in crate::format::html) fn tree(report: &Report) -> Table {
@@ -16,7 +16,7 @@ pub(in crate::format::html) fn tree(report: &Report) -> Table {
     let ordered = ordered(list);
     let row = |id: &ProcessId| {
         let process = &list[id.0 as usize];
-        let Part { flows, counters } = used.get(id.0 as usize).map(|used| used.sum).unwrap_or_default();
+        let FlowSum { flows, counters } = used.get(id.0 as usize).map(|used| used.total).unwrap_or_default();
         let cut = if process.cmdline_cut { " …" } else { "" };
         vec![
             Cell::text(&process.comm),

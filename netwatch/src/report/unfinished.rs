@@ -1,54 +1,56 @@
-//! The report of a run that was never concluded, from what was kept of it while it went on.
+//! The report of a run that netwatch did not finish, from the data that was recorded while it went
+//! on.
 
-use super::{Facts, KnownFlow, Loopback, Report, attempts, hints, naming};
+use super::{Facts, Loopback, Report, ReportFlow, attempts, naming, notes};
 use crate::flow::{Balance, Endpoint, Flow, FlowTable, Folded, ObservationPoint, Remainders};
 use crate::name::{Hosts, Limits, Lookup, Lost, Names};
 use crate::process::Users;
 
-/// What was kept.
+/// The recorded data of an unfinished run.
 #[derive(Debug, Clone)]
-pub struct Parts {
-    /// What was known beside the table.
+pub struct UnfinishedRun {
+    /// Facts beside the flow table.
     pub facts: Facts,
-    /// Flows of both scopes, with their names and processes, in any order.
-    pub flows: Vec<KnownFlow>,
-    /// The parts of endpoints that are flows without an entry of their own.
+    /// Flows of the link and of the loopback, with their names and processes, in any order.
+    pub flows: Vec<ReportFlow>,
+    /// Per endpoint, the traffic of folded flows.
     pub folded_endpoints: Vec<(ObservationPoint, Endpoint)>,
-    /// How much was folded.
+    /// Totals of folded flows.
     pub folded: Folded,
-    /// What belongs to no flow of the link.
+    /// Remainders of the link.
     pub remainders: Remainders,
-    /// Questions of DNS.
+    /// DNS lookups.
     pub lookups: Vec<Lookup>,
-    /// What could not be kept of names.
+    /// Names that were lost, by reason.
     pub names_lost: Lost,
 }
 
-impl KnownFlow {
-    /// A flow with what is known of it so far.
+impl ReportFlow {
+    /// Joins the names and users known so far to a flow.
     pub fn new(flow: Flow, names: &Names, users: &Users) -> Self {
         naming::flow(flow, names, users)
     }
 }
 
 impl Report {
-    /// Puts together what was kept. Which names were looked up and not used, and which addresses were never looked up, is not known; names of
-    /// endpoints are those of their flows.
-    pub fn of_parts(parts: Parts) -> Self {
-        let Parts { facts, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = parts;
+    /// Builds a report from recorded data. Unused names and addresses contacted without a lookup
+    /// are unknown, and endpoints have the names of their flows only, because the names of
+    /// addresses are not recorded while a run goes on.
+    pub fn of_unfinished_run(run: UnfinishedRun) -> Self {
+        let UnfinishedRun { facts, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = run;
         let bare = flows.iter().map(|known| known.flow.clone()).collect();
         let table = FlowTable::of_parts(bare, folded_endpoints, remainders, folded);
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
         let (flows, loopback): (Vec<_>, Vec<_>) =
             flows.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link);
         let mut notes = facts.notes;
-        notes.extend(hints::localhost(&loopback, &facts.interface));
+        notes.extend(notes::localhost(&loopback, &facts.interface));
         let names = Names::new(Limits::default(), Hosts::default());
         let naming = naming::Naming {
             lookups,
             lost: names_lost,
             unused: Vec::new(),
-            never_looked_up: Vec::new(),
+            contacted_without_lookup: Vec::new(),
             ..naming::result(&flows, &names, &facts.interface.gateway)
         };
         Self {

@@ -1,0 +1,160 @@
+//! Sentences of a report for people: hints that the counts suggest, and gaps, the reasons why a
+//! report may be incomplete.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{ExitStatus, Interface, Report, ReportFlow};
+use crate::flow::{Direction, End, Flow, RemainderKind, Remote};
+use crate::process::{Processes, UnixPeer};
+
+/// Items listed in a hint; further ones are counted.
+const MAX_LISTED: usize = 3;
+
+/// The hint for a command whose own localhost refused a connection: most likely it wanted a service
+/// of the host.
+pub(super) fn localhost(loopback: &[ReportFlow], interface: &Interface) -> Option<String> {
+    let failed = loopback.iter().map(|known| &known.flow).filter(|flow| {
+        let failed = flow.failed();
+        failed.refused + failed.unreachable > 0
+    });
+    let servers: BTreeSet<End> = failed.map(server_end).filter(|end| end.addr.is_loopback()).collect();
+    let first = servers.first()?;
+    let listed = list(servers.iter().map(|end| SocketAddr::from((end.addr, end.port)).to_string()));
+    let remedy = remedy(interface, first.addr);
+    Some(format!(
+        "{listed} refused the connection: this is the localhost of the namespace, where services of the host are not \
+         reachable{remedy}"
+    ))
+}
+
+/// The hint for a failed command that connected to abstract socket names which do not exist:
+/// abstract names belong to a network namespace, so those of X11 and D-Bus are only on the host. A
+/// command that succeeded gets no hint, because the listener may merely have exited before the
+/// check.
+pub(super) fn abstract_sockets(processes: &Processes, exit: Option<ExitStatus>) -> Option<String> {
+    if matches!(exit, None | Some(ExitStatus::Code(0))) {
+        return None;
+    }
+    let never_existed = |peer: &&UnixPeer| peer.connections > 0 && peer.missing >= peer.connections;
+    let failed = processes.unix.iter().filter(|peer| peer.path.starts_with('@')).filter(never_existed);
+    let mut missing = failed.filter(|peer| !is_reached_by_path(processes, peer)).peekable();
+    missing.peek()?;
+    let listed = list(missing.map(|peer| peer.path.clone()));
+    Some(format!(
+        "the namespace has no socket named {listed}: abstract Unix sockets (X11, D-Bus) exist only in the network \
+         namespace of the host, which may be why the command failed; sockets with a path are reachable"
+    ))
+}
+
+/// The first items, and how many more there are.
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    let rest = items.len().saturating_sub(MAX_LISTED);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    items[..items.len() - rest].join(", ") + &more
+}
+
+/// Whether a path of the same name was reached: X11 clients try the abstract name first, then the
+/// path.
+fn is_reached_by_path(processes: &Processes, peer: &UnixPeer) -> bool {
+    let path = &peer.path[1..];
+    path.starts_with('/') && processes.unix.iter().any(|other| other.path == path && other.failed < other.connections)
+}
+
+/// The end that did not open the flow.
+fn server_end(flow: &Flow) -> End {
+    match flow.opened_by {
+        Direction::Egress => flow.key.remote,
+        Direction::Ingress => flow.key.local,
+    }
+}
+
+/// How to reach the localhost of the host; empty where there is no way.
+fn remedy(interface: &Interface, address: IpAddr) -> String {
+    let Some(gateway) = interface.gateway.iter().find(|address| address.is_ipv4()) else { return String::new() };
+    let only = if address.is_ipv6() { " (127.0.0.1 only; ::1 is not supported)" } else { "" };
+    if interface.host_loopback {
+        format!("; use {gateway} for 127.0.0.1 of the host{only}")
+    } else {
+        format!("; with --host-loopback, 127.0.0.1 of the host is reachable as {gateway}{only}")
+    }
+}
+
+impl Report {
+    /// Reasons why there may have been more than the report lists, a sentence without a full stop
+    /// each; empty if the report is complete.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut gaps = Vec::new();
+        let mut gap = |applies: bool, text: String| {
+            if applies {
+                gaps.push(text)
+            }
+        };
+        gap(!self.complete, "the run had not ended, figures are interim".to_owned());
+        let packets = |kind| self.remainders.of(kind).both().packets;
+        let (overflow, malformed) = (packets(RemainderKind::Overflow), packets(RemainderKind::Malformed));
+        gap(overflow > 0, format!("the flow table was full for {overflow} packets, their remotes are unknown"));
+        gap(malformed > 0, format!("{malformed} packets were malformed"));
+        gap(self.lost.samples > 0, format!("{} samples were lost, names may be missing", self.lost.samples));
+        let lost = &self.processes.lost;
+        let events = lost.events + lost.unknown;
+        gap(events > 0, format!("{events} process events were lost"));
+        gap(lost.sockets > 0, format!("{} sockets could not be tracked", lost.sockets));
+        gap(lost.beyond > 0, format!("{} processes, sockets and attempts exceeded the limits", lost.beyond));
+        let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);
+        gap(folded > 0, format!("{at_least}{folded} flows were folded, only their endpoints are known"));
+        let names = self.naming.lost.sum();
+        gap(names > 0, format!("name parsing lost data {names} times, names may be missing"));
+        if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
+            gap(true, format!("the capture was read up to byte {} only ({})", early.offset, early.cause));
+        }
+        for others in self.others() {
+            gap(true, format!("the endpoint table was full, some remotes of {others} are added up"));
+        }
+        gaps
+    }
+
+    /// Protocol and direction (`udp out`) of endpoints that hold several remotes.
+    fn others(&self) -> BTreeSet<String> {
+        let keys = self.endpoints.iter().map(|known| &known.endpoint.key);
+        let others = keys.filter(|key| key.remote == Remote::Others);
+        others.map(|key| format!("{} {}", key.protocol, key.direction.of_flow())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(path: &str, connections: u64, missing: u64) -> UnixPeer {
+        UnixPeer { path: path.to_owned(), connections, failed: missing, missing, processes: Vec::new() }
+    }
+
+    fn hint(unix: Vec<UnixPeer>) -> Option<String> {
+        abstract_sockets(&Processes { unix, ..Processes::default() }, Some(ExitStatus::Code(1)))
+    }
+
+    #[test]
+    fn a_missing_abstract_name_gets_a_hint() {
+        let hint = hint(vec![peer("@/tmp/dbus-x", 1, 1), peer("@own", 3, 0), peer("/run/gone.sock", 1, 1)]);
+        assert!(hint.is_some_and(|hint| hint.contains(" no socket named @/tmp/dbus-x: ")));
+    }
+
+    #[test]
+    fn a_successful_command_or_a_name_that_once_existed_gets_no_hint() {
+        let processes = Processes { unix: vec![peer("@gone", 1, 1)], ..Processes::default() };
+        assert!(abstract_sockets(&processes, Some(ExitStatus::Signal(6))).is_some());
+        assert_eq!(abstract_sockets(&processes, Some(ExitStatus::Code(0))), None);
+        assert_eq!(abstract_sockets(&processes, None), None);
+        assert_eq!(hint(vec![peer("@there", 2, 1)]), None);
+    }
+
+    #[test]
+    fn a_reachable_path_of_the_same_name_needs_no_hint() {
+        let name = || peer("@/tmp/.X11-unix/X0", 1, 1);
+        assert_eq!(hint(vec![name(), peer("/tmp/.X11-unix/X0", 1, 0)]), None);
+        assert!(hint(vec![name(), peer("/tmp/.X11-unix/X0", 1, 1)]).is_some());
+        assert_eq!(hint(vec![]), None);
+    }
+}
