@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::Attempt;
 use crate::flow::FlowKey;
 
 /// A process of the report: its place in [`Processes::list`].
@@ -116,6 +117,16 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// Adds what another part missed.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.sockets += other.sockets;
+        self.gone += other.gone;
+        self.unreadable += other.unreadable;
+        self.unknown += other.unknown;
+        self.beyond += other.beyond;
+    }
+
     /// All of it.
     pub fn sum(&self) -> u64 {
         let Self { events, sockets, gone, unreadable, unknown, beyond } = *self;
@@ -173,4 +184,13 @@ impl FromIterator<(FlowKey, Vec<User>)> for Users {
     fn from_iter<T: IntoIterator<Item = (FlowKey, Vec<User>)>>(users: T) -> Self {
         Self(users.into_iter().collect())
     }
+}
+
+/// What processes did beside flows. Processes are named by their number in the session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalCalls {
+    /// Attempts that failed before they were a packet.
+    pub attempts: Vec<Attempt>,
+    /// Local sockets that something connected to.
+    pub local_sockets: Vec<UnixPeer>,
 }

@@ -3,6 +3,7 @@
 
 mod failed;
 mod last;
+mod outcome;
 mod result;
 mod room;
 mod sockets;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use outcome::{TraceOutcome, Usage};
 pub use result::{Flow, Result, Silence};
 
 use super::{Call, CallName, CallTarget, Cause, Event, Image, Lost, Origin, ProcessNumber, Socket, Step, Target, What};
@@ -83,6 +85,8 @@ pub struct Trace {
     /// What each thread was about to do, to know what a call that fails was about.
     last: LastSteps,
     beyond: u64,
+    /// The process ID of the command.
+    command: Option<u32>,
 }
 
 impl Default for Trace {
@@ -110,6 +114,7 @@ impl Trace {
             failures: Failures::new(bounds.failures),
             last: LastSteps::default(),
             beyond: 0,
+            command: None,
         }
     }
 
@@ -135,7 +140,9 @@ impl Trace {
 
     /// Makes room where there is little left: forgets what is over and of no flow that is reported. To be called now and then, each time after all
     /// packets were heard of that were sent before the last time.
-    pub fn tidy(&mut self, reported: &dyn Reported) {
+    ///
+    /// Processes in `used` stay, beside those that are running and those of sockets and failures that stay.
+    pub fn tidy(&mut self, reported: &dyn Reported, used: impl Iterator<Item = ProcessNumber>) {
         let is_due = self.sockets.is_nearly_full();
         if !is_due && !self.processes.is_nearly_full() {
             return;
@@ -146,7 +153,7 @@ impl Trace {
             self.failures.add_all(tried.times(), target, Some(Protocol::TCP), cause, Some(tried.process));
         }
         let of_unix = self.unix.values().flat_map(|peer| peer.processes.iter().copied());
-        self.processes.tidy(self.sockets.processes().chain(of_unix).chain(self.failures.processes()));
+        self.processes.tidy(self.sockets.processes().chain(of_unix).chain(self.failures.processes()).chain(used));
     }
 
     /// A packet of a flow was of this socket.
@@ -237,7 +244,8 @@ impl Trace {
         self.failures.add(event.time_ns, Target::Unix(path.to_owned()), None, Cause::Errno(errno), Some(process));
     }
 
-    fn lost(&self) -> Lost {
+    /// What this trace missed.
+    pub fn lost(&self) -> Lost {
         Lost {
             events: 0,
             sockets: 0,

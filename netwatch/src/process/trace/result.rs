@@ -7,7 +7,7 @@ use super::Trace;
 use super::sockets::{Known, Span};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
-    Attempt, Attribution, Cause, Evidence, Process, ProcessId, ProcessNumber, Processes, Target, UnixPeer, User, Users,
+    Attempt, Attribution, Cause, Evidence, Process, ProcessId, ProcessNumber, Processes, Target, User, Users,
 };
 
 /// A flow that is to be attributed.
@@ -78,7 +78,7 @@ impl Trace {
     }
 
     /// The first program of the command's process that it ran by itself; without one, the first that was seen.
-    fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
+    pub(super) fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
         let entries = self.processes.entries();
         let of_command = entries.iter().find(|(_, entry)| Some(entry.pid) == command);
         of_command.or(entries.iter().next()).map(|(number, _)| *number)
@@ -123,7 +123,7 @@ impl Trace {
     }
 
     /// What came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
-    fn failed_calls(
+    pub(super) fn failed_calls(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
         silence: Silence,
@@ -144,7 +144,7 @@ impl Trace {
 
     /// Of a flow whose packets said no socket, nobody knows whose connection it was. While the run goes on, only what an errno explains has
     /// surely no packet.
-    fn connections_without_a_packet(
+    pub(super) fn connections_without_a_packet(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
         silence: Silence,
@@ -169,7 +169,7 @@ impl Trace {
     }
 
     /// The places in the report of these and of all above them, in the order in which they were first seen.
-    fn places(&self, wanted: impl Iterator<Item = ProcessNumber>) -> BTreeMap<ProcessNumber, ProcessId> {
+    pub(super) fn places(&self, wanted: impl Iterator<Item = ProcessNumber>) -> BTreeMap<ProcessNumber, ProcessId> {
         let entries = self.processes.entries();
         let mut kept: BTreeSet<ProcessNumber> = BTreeSet::new();
         for number in wanted {
@@ -181,35 +181,35 @@ impl Trace {
         kept.into_iter().zip((0..).map(ProcessId)).collect()
     }
 
-    fn processes(&self, places: &BTreeMap<ProcessNumber, ProcessId>) -> Processes {
-        let process = |number: &ProcessNumber| {
-            let entry = &self.processes.entries()[number];
-            Process {
-                number: *number,
-                pid: entry.pid,
-                start_ns: entry.start_ns,
-                ppid: entry.ppid,
-                parent: entry.parent.and_then(|parent| places.get(&parent).copied()),
-                comm: entry.image.comm.clone(),
-                exe: entry.image.exe.clone(),
-                cmdline: entry.image.cmdline.clone(),
-                cmdline_cut: entry.image.cmdline_cut,
-                uid: Some(entry.uid),
-            }
-        };
-        let peer = |(path, peer): (&String, &super::Peer)| UnixPeer {
-            path: path.clone(),
-            connections: peer.connections,
-            failed: peer.failed,
-            missing: peer.missing,
-            processes: peer.processes.iter().filter_map(|number| places.get(number).copied()).collect(),
-        };
+    pub(super) fn processes(&self, places: &BTreeMap<ProcessNumber, ProcessId>) -> Processes {
+        let peer = |(path, peer): (&String, &super::Peer)| peer.named(path, |number| places.get(&number).copied());
         Processes {
             attribution: Attribution::On,
-            list: places.keys().map(process).collect(),
+            list: places.keys().filter_map(|number| self.process_in(*number, places)).collect(),
             unix: self.unix.iter().map(peer).collect(),
             lost: self.lost(),
         }
+    }
+
+    /// A process, with its parent's place among others.
+    pub(super) fn process_in(
+        &self,
+        number: ProcessNumber,
+        places: &BTreeMap<ProcessNumber, ProcessId>,
+    ) -> Option<Process> {
+        let entry = self.processes.entries().get(&number)?;
+        Some(Process {
+            number,
+            pid: entry.pid,
+            start_ns: entry.start_ns,
+            ppid: entry.ppid,
+            parent: entry.parent.and_then(|parent| places.get(&parent).copied()),
+            comm: entry.image.comm.clone(),
+            exe: entry.image.exe.clone(),
+            cmdline: entry.image.cmdline.clone(),
+            cmdline_cut: entry.image.cmdline_cut,
+            uid: Some(entry.uid),
+        })
     }
 }
 

@@ -49,7 +49,7 @@ fn a_long_run_stays_exact_for_what_is_new() {
             }
         });
         let kept: Vec<u16> = (0..10).map(|port| 2000 + port).chain([port]).collect();
-        scene.trace.tidy(&Ports(kept, true));
+        scene.trace.tidy(&Ports(kept, true), std::iter::empty());
         assert!(scene.trace.processes.entries().len() < FEW.programs, "{number}");
     }
     assert_eq!(users(&scene, flow(6, 2005, 80), OUT), ["client socket maker"]);
@@ -74,7 +74,7 @@ fn connections_from_the_same_ports_take_no_more_room() {
         scene.trace.note_flow(flow(6, port, 80), cookie);
         scene.close(COMMAND, cookie, 6, Some((flow(6, port, 80).local, flow(6, port, 80).remote)));
         if cookie % 10 == 9 {
-            scene.trace.tidy(&Ports((2000..2010).collect(), true));
+            scene.trace.tidy(&Ports((2000..2010).collect(), true), std::iter::empty());
         }
         assert!(scene.trace.sockets.all().count() < FEW.sockets, "{cookie}");
     }
@@ -92,7 +92,7 @@ fn without_all_packets_no_connection_came_to_nothing() {
         client(&mut scene, number, |scene, _, cookie| {
             scene.socket(1000 + number, Step::Connect, cookie, 6, "198.51.100.2:80");
         });
-        scene.trace.tidy(&Ports(Vec::new(), true));
+        scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
     let count = |silence| {
         let result = scene.trace.result(Some(COMMAND), std::iter::empty(), silence);
@@ -117,7 +117,7 @@ fn a_port_that_was_forgotten_is_not_taken_for_the_commands() {
                 What::Closed(Closed { cookie, netns: 0, protocol: Some(Protocol(17)), local, remote: None }),
             );
         });
-        scene.trace.tidy(&Ports(Vec::new(), true));
+        scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
     assert_eq!(users(&scene, flow(17, 3199, 53), OUT), ["client tuple maker"]);
     assert_eq!(users(&scene, flow(17, 3001, 53), OUT), [""; 0]);
@@ -130,7 +130,7 @@ fn what_did_nothing_leaves_nothing() {
     let mut scene = scene();
     for number in 0..20_000 {
         client(&mut scene, number, |_, _, _| ());
-        scene.trace.tidy(&Ports(Vec::new(), false));
+        scene.trace.tidy(&Ports(Vec::new(), false), std::iter::empty());
     }
     assert_eq!(scene.result(&[]).processes.lost, Lost::default());
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"], "nobody else can be the one");
@@ -153,7 +153,7 @@ fn what_is_needed_stays() {
     scene.exec(103, COMMAND, "daemon");
     for number in 0..100 {
         client(&mut scene, number, |_, _, _| ());
-        scene.trace.tidy(&Ports(vec![1], true));
+        scene.trace.tidy(&Ports(vec![1], true), std::iter::empty());
     }
     scene.socket(103, Step::Made, 8, 6, "");
     scene.trace.note_flow(flow(6, 2, 80), 8);
@@ -172,10 +172,10 @@ fn a_socket_that_was_closed_a_moment_ago_waits_for_its_packets() {
     for number in 0..12 {
         client(&mut scene, number, |_, _, _| ());
     }
-    scene.trace.tidy(&Ports(vec![2011], true));
+    scene.trace.tidy(&Ports(vec![2011], true), std::iter::empty());
     scene.trace.note_flow(flow(6, 2011, 80), 1011);
-    scene.trace.tidy(&Ports(vec![2011], true));
-    scene.trace.tidy(&Ports(vec![2011], true));
+    scene.trace.tidy(&Ports(vec![2011], true), std::iter::empty());
+    scene.trace.tidy(&Ports(vec![2011], true), std::iter::empty());
     assert_eq!(users(&scene, flow(6, 2011, 80), OUT), ["client socket maker"]);
 }
 
@@ -190,14 +190,14 @@ fn what_finds_no_room_is_counted() {
     // All of them live.
     for pid in 1000..1100 {
         scene.fork(COMMAND, pid);
-        scene.trace.tidy(&Ports(Vec::new(), true));
+        scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
     assert_eq!(scene.result(&[]).processes.lost.beyond, 10 + 100 - (FEW.programs as u64 - 1));
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), [""; 0], "it may be one of those that were not kept");
     for pid in 1000..1100 {
         scene.tell(pid, What::Exit);
     }
-    scene.trace.tidy(&Ports(Vec::new(), true));
+    scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     client(&mut scene, 500, |scene, _, cookie| scene.trace.note_flow(flow(6, 1, 80), cookie));
     assert_eq!(users(&scene, flow(6, 1, 80), OUT), ["client socket maker"], "there is room again");
 }
@@ -219,7 +219,7 @@ proptest! {
                 6 => scene.close(pid, cookie, 17, Some((flow(17, port, 80).local, flow(17, port, 80).remote))),
                 7 => scene.trace.note_flow(flow(17, port, 80), cookie),
                 8 => scene.tell(pid, What::Unix(format!("/{port}"))),
-                _ => scene.trace.tidy(&Ports((0..port / 2).collect(), port % 3 == 0)),
+                _ => scene.trace.tidy(&Ports((0..port / 2).collect(), port % 3 == 0), std::iter::empty()),
             }
             prop_assert!(scene.trace.processes.entries().len() <= FEW.programs);
         }

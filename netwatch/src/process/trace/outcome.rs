@@ -1,0 +1,102 @@
+//! What a metering session reads from a trace: who used one flow, one process, failed calls, and at
+//! the end the processes of a report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::result::{Flow, Silence};
+use super::{Peer, Trace};
+use crate::process::{Attempt, Evidence, LocalCalls, Process, ProcessId, ProcessNumber, Processes, UnixPeer};
+
+/// A process that used a flow, named by its number in the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Usage {
+    /// The process.
+    pub process: ProcessNumber,
+    /// How that is known.
+    pub evidence: Evidence,
+    /// It made the socket, and another may have used it.
+    pub is_maker: bool,
+}
+
+/// The processes of a report.
+#[derive(Debug, Clone, Default)]
+pub struct TraceOutcome {
+    /// Processes that did something, and those above them; local sockets; losses.
+    pub processes: Processes,
+    /// Attempts that failed before they were a packet.
+    pub attempts: Vec<Attempt>,
+    /// The place of each process in the list, by its number.
+    pub ids: BTreeMap<ProcessNumber, ProcessId>,
+}
+
+impl Trace {
+    /// Sets the process ID of the command, which is named where no other process is known to have
+    /// used a flow.
+    pub fn set_command(&mut self, pid: u32) {
+        self.command = Some(pid);
+    }
+
+    /// The processes that used a flow, the most certain first.
+    pub fn usages_of(&self, flow: &Flow) -> Vec<Usage> {
+        let usage = |(process, evidence, is_maker)| Usage { process, evidence, is_maker };
+        self.users_of(self.command, flow).into_iter().map(usage).collect()
+    }
+
+    /// A process, and the number of its parent. [`Process::parent`] is not set: it refers to the
+    /// list of a report.
+    pub fn process(&self, number: ProcessNumber) -> Option<(Process, Option<ProcessNumber>)> {
+        let parent = self.processes.entries().get(&number)?.parent;
+        self.process_in(number, &BTreeMap::new()).map(|process| (process, parent))
+    }
+
+    /// Failed calls and local sockets so far. Processes are named by their number.
+    pub fn calls(&self, silence: Silence) -> LocalCalls {
+        let nothing = BTreeSet::new();
+        let numbered =
+            |(number, attempt): (Option<ProcessNumber>, Attempt)| Attempt { process: number.map(ProcessId), ..attempt };
+        let failed = self.failed_calls(&nothing, silence).into_iter();
+        let unseen = self.connections_without_a_packet(&nothing, silence);
+        let peer = |(path, peer): (&String, &Peer)| peer.named(path, |number| Some(ProcessId(number)));
+        LocalCalls {
+            attempts: failed.chain(unseen).map(numbered).collect(),
+            local_sockets: self.unix.iter().map(peer).collect(),
+        }
+    }
+
+    /// The processes of a report in which these used a flow. `unexplained` are the remotes of TCP
+    /// flows whose socket is not known.
+    pub fn outcome(
+        &self,
+        used: impl Iterator<Item = ProcessNumber>,
+        unexplained: &BTreeSet<SocketAddr>,
+        silence: Silence,
+    ) -> TraceOutcome {
+        let mut failures = self.failed_calls(unexplained, silence);
+        failures.extend(self.connections_without_a_packet(unexplained, silence));
+        let failed = failures.iter().filter_map(|(number, _)| *number);
+        let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
+        let root = self.root(self.command);
+        let is_known = |number: &ProcessNumber| self.processes.entries().contains_key(number);
+        let ids = self.places(root.into_iter().chain(used).chain(failed).chain(unix).filter(is_known));
+        let placed = |(number, attempt): (Option<ProcessNumber>, Attempt)| Attempt {
+            process: number.and_then(|number| ids.get(&number).copied()),
+            ..attempt
+        };
+        let attempts = failures.into_iter().map(placed).collect();
+        TraceOutcome { processes: self.processes(&ids), attempts, ids }
+    }
+}
+
+impl Peer {
+    /// The local socket as a report lists it.
+    pub(super) fn named(&self, path: &str, id: impl Fn(ProcessNumber) -> Option<ProcessId>) -> UnixPeer {
+        UnixPeer {
+            path: path.to_owned(),
+            connections: self.connections,
+            failed: self.failed,
+            missing: self.missing,
+            processes: self.processes.iter().filter_map(|number| id(*number)).collect(),
+        }
+    }
+}
