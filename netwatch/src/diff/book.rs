@@ -5,9 +5,8 @@ use std::net::IpAddr;
 
 use crate::flow::{Direction, EndpointKey, Protocol};
 use crate::name::Lookup;
-use crate::policy::{Place, place};
 use crate::process::Process;
-use crate::report::{Report, ReportFlow};
+use crate::report::{AddressRole, Report, ReportFlow};
 
 /// Bytes that the kernel keeps of a program's name (TASK_COMM_LEN without its zero).
 const COMM: usize = 15;
@@ -55,12 +54,13 @@ impl Book {
 
     /// Who a flow or endpoint is with.
     pub fn remote(&self, report: &Report, key: &EndpointKey, address: IpAddr, name: Option<String>) -> String {
-        let place = place(address, &report.interface);
+        let role = report.interface.role_of(address);
         let is_dns = key.port == 53 && key.protocol.has_ports() && key.direction == Direction::Egress;
-        let is_resolver = is_dns && (place == Place::Machine || report.replay.is_some() && place == Place::Elsewhere);
-        match place {
+        let is_resolver =
+            is_dns && (role == AddressRole::Gateway || report.replay.is_some() && role == AddressRole::Other);
+        match role {
             _ if is_resolver => "(resolvers)".to_owned(),
-            Place::Machine => "(this machine)".to_owned(),
+            AddressRole::Gateway => "(this machine)".to_owned(),
             _ if key.direction == Direction::Ingress => "(anybody)".to_owned(),
             _ => name.or_else(|| self.names.get(&address).cloned()).unwrap_or_else(|| address.to_string()),
         }

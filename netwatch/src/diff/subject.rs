@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::flow::{Direction, Protocol};
-use crate::policy::EPHEMERAL;
+use crate::flow::{Direction, FIRST_EPHEMERAL_PORT, Protocol};
 
 /// Kinds of subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +55,7 @@ impl Port {
     pub(super) fn of(protocol: Protocol, port: u16) -> Self {
         match port {
             _ if !protocol.has_ports() => Self::None,
-            EPHEMERAL.. => Self::Ephemeral,
+            FIRST_EPHEMERAL_PORT.. => Self::Ephemeral,
             port => Self::Number(port),
         }
     }

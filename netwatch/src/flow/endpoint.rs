@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use super::{Counters, Direction, Failed, Flow, FlowKey, PerDirection, Protocol};
 
+/// First port of Linux's ephemeral range (`net.ipv4.ip_local_port_range`): from here on, the system may have chosen the port.
+pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
+
 /// The other end of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Remote {
@@ -66,6 +69,19 @@ pub struct Endpoint {
     pub handshake_rtt_ns: Option<u64>,
     /// Attempts that came to nothing. Those of folded flows are known only where an ICMP error named them.
     pub failed: Failed,
+}
+
+impl Endpoint {
+    /// Whether no attempt succeeded. A datagram without an answer may have been all that was needed, unless an ICMP error came back. An echo
+    /// request without an answer failed.
+    pub fn has_only_failed(&self) -> bool {
+        let is_unanswered = self.counters.ingress.packets == 0;
+        match self.key.protocol {
+            Protocol::TCP => self.connections > 0 && self.failed.attempts() >= self.connections,
+            Protocol::ICMP | Protocol::ICMPV6 => is_unanswered,
+            _ => is_unanswered && self.failed.unreachable >= self.flows,
+        }
+    }
 }
 
 /// What an endpoint is made from while flows are added up.

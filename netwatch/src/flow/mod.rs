@@ -13,7 +13,7 @@ mod table;
 
 pub use balance::{Amount, Balance, Difference, FileBalance, InterfaceCounters, LinkCounters, State};
 pub use counters::{Counters, PerDirection};
-pub use endpoint::{Endpoint, EndpointKey, Remote};
+pub use endpoint::{Endpoint, EndpointKey, FIRST_EPHEMERAL_PORT, Remote};
 pub use entry::{EndReason, Flow};
 pub use failed::{Failed, IcmpError, Quoted};
 pub use increment::{Increment, Lost, RoundTrips, TcpFacts};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::need::{EPHEMERAL, Need, Pattern, Service, is_host_name};
-use crate::flow::Direction;
+use super::need::{Need, Pattern, Service, is_host_name};
+use crate::flow::{Direction, FIRST_EPHEMERAL_PORT};
 use crate::wire::Name;
 
 /// How far to go.
@@ -55,7 +55,9 @@ pub fn generalise(needs: Vec<Need>, rules: &Generalise) -> Vec<Need> {
 
 fn ports(needs: Vec<Need>) -> Vec<Need> {
     let wide = |service| match service {
-        Service::Ports(protocol, first, _) if first >= EPHEMERAL => Some(Service::Ports(protocol, EPHEMERAL, u16::MAX)),
+        Service::Ports(protocol, first, _) if first >= FIRST_EPHEMERAL_PORT => {
+            Some(Service::Ports(protocol, FIRST_EPHEMERAL_PORT, u16::MAX))
+        }
         _ => None,
     };
     let needs: Vec<Need> = needs.into_iter().flat_map(by_peer).collect();

@@ -13,7 +13,6 @@ mod iptables;
 mod k8s;
 mod need;
 mod nft;
-mod own;
 mod peers;
 mod ports;
 mod require;
@@ -26,9 +25,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 pub use generalise::{Generalise, generalise};
-pub use need::{EPHEMERAL, Need, Pattern, Service};
-pub(crate) use own::{Place, place};
-pub(crate) use require::has_only_failed;
+pub use need::{Need, Pattern, Service};
 pub use require::{Made, Requirements};
 
 use crate::report::Report;

@@ -6,11 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::flow::{Direction, EndpointKey, Failed, Protocol};
+use crate::flow::{Direction, EndpointKey, FIRST_EPHEMERAL_PORT, Failed, Protocol};
 use crate::wire::Name;
-
-/// The first port of Linux's ephemeral range (`net.ipv4.ip_local_port_range`): from here on, a port may have been chosen for the occasion.
-pub const EPHEMERAL: u16 = 32_768;
 
 /// What is asked of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +33,7 @@ impl Service {
 
     /// Whether all its ports are of the range from which systems choose at will.
     pub fn is_ephemeral(self) -> bool {
-        matches!(self, Self::Ports(_, first, _) if first >= EPHEMERAL)
+        matches!(self, Self::Ports(_, first, _) if first >= FIRST_EPHEMERAL_PORT)
     }
 }
 

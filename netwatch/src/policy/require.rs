@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use super::Options;
 use super::generalise::generalise;
 use super::need::{Need, Pattern, Service, host};
-use super::own::{Place, place};
 use super::peers::Peers;
 use super::text::comment;
-use crate::flow::{Direction, Endpoint, Failed, Protocol, Remote};
+use crate::flow::{Direction, Endpoint, Failed, Remote};
 use crate::process::{Attempt, Cause, Target};
-use crate::report::{Report, ReportEndpoint};
+use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
 
 /// A run that this was made from.
@@ -108,13 +107,13 @@ impl Collected {
             );
             return;
         }
-        match place(address, &report.interface) {
-            Place::Own => {}
-            Place::Machine => {
+        match report.interface.role_of(address) {
+            AddressRole::OwnLink => {}
+            AddressRole::Gateway => {
                 self.left_out.insert(on_machine(service, key.direction));
             }
-            Place::Group => put(&mut self.groups, need(known, service, address, None)),
-            Place::Elsewhere => self.add_peer(peers, known, service, address, options),
+            AddressRole::Group => put(&mut self.groups, need(known, service, address, None)),
+            AddressRole::Other => self.add_peer(peers, known, service, address, options),
         }
     }
 
@@ -153,7 +152,7 @@ impl Collected {
     }
 
     fn put_peer(&mut self, known: &ReportEndpoint, need: Need, options: &Options) {
-        let only_failed = has_only_failed(&known.endpoint) && !options.with_failed;
+        let only_failed = known.endpoint.has_only_failed() && !options.with_failed;
         put(if only_failed { &mut self.failed } else { &mut self.needs }, need);
     }
 
@@ -250,18 +249,6 @@ fn put(needs: &mut BTreeMap<Key, Need>, need: Need) {
     }
 }
 
-/// Nothing ever came of it. A datagram that nobody answered may have been all that was wanted; one that came back as an ICMP error was not.
-/// An echo that nobody answered is no need.
-pub(crate) fn has_only_failed(endpoint: &Endpoint) -> bool {
-    let Endpoint { key, connections, flows, counters, failed, .. } = endpoint;
-    let is_silent = counters.ingress.packets == 0;
-    match key.protocol {
-        Protocol::TCP => *connections > 0 && failed.attempts() >= *connections,
-        Protocol::ICMP | Protocol::ICMPV6 => is_silent,
-        _ => is_silent && failed.unreachable >= *flows,
-    }
-}
-
 /// `1 refused, 2 unanswered`.
 pub(super) fn failure(failed: &Failed) -> String {
     let kinds = [
@@ -307,7 +294,7 @@ fn at_once(report: &Report) -> Vec<String> {
         let is_listed = attempt
             .protocol
             .is_some_and(|protocol| listed.contains(&(Remote::Address(end.ip()), protocol, end.port())));
-        let is_elsewhere = place(end.ip(), &report.interface) == Place::Elsewhere;
+        let is_elsewhere = report.interface.role_of(end.ip()) == AddressRole::Other;
         let protocol = attempt.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
         (is_elsewhere && !is_listed)
             .then(|| format!("{protocol}{end} failed at once ({}), so it is not listed", attempt.cause.name()))

@@ -1,5 +1,6 @@
 //! The report of a run or a replay: plain data for every output format.
 
+mod address;
 mod attempts;
 mod by_process;
 mod model;
@@ -10,6 +11,7 @@ mod unfinished;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use address::AddressRole;
 pub use by_process::{AttributionCounts, FlowSum, ProcessTraffic};
 pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netwatch::flow::{Direction, Failed, Protocol};
-use netwatch::policy::{EPHEMERAL, Format, Generalise, Need, Options, Pattern, Service, generalise};
+use netwatch::flow::{Direction, FIRST_EPHEMERAL_PORT, Failed, Protocol};
+use netwatch::policy::{Format, Generalise, Need, Options, Pattern, Service, generalise};
 use netwatch::wire::Name;
 use proptest::prelude::*;
 
@@ -231,7 +231,7 @@ proptest! {
                 prop_assert!(children.len() >= 3, "{children:?}");
             }
             if let Service::Ports(_, first, last) = wide.service && first != last {
-                prop_assert_eq!((first, last), (EPHEMERAL, u16::MAX));
+                prop_assert_eq!((first, last), (FIRST_EPHEMERAL_PORT, u16::MAX));
                 let of = |has: &dyn Fn(&&Need) -> bool| needs.iter().filter(|need| covers_service(wide.service, need.service)).filter(has).map(|need| need.service).collect::<BTreeSet<_>>();
                 // Of each peer: a name, or one of the addresses without.
                 let ports: Vec<_> = match &wide.name {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
 use crate::format::words;
-use crate::policy::has_only_failed;
 use crate::process::ProcessId;
 use crate::report::{ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
 use crate::wire::Name;
@@ -49,7 +48,7 @@ impl Requirement {
         }
         let mut all: BTreeMap<(Host, String, String), Self> = BTreeMap::new();
         let wanted =
-            |known: &&ReportEndpoint| known.endpoint.key.direction == direction && !has_only_failed(&known.endpoint);
+            |known: &&ReportEndpoint| known.endpoint.key.direction == direction && !known.endpoint.has_only_failed();
         for known in report.endpoints.iter().filter(wanted) {
             let service = words::service(&known.endpoint.key);
             for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
