@@ -5,6 +5,7 @@
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod consumer;
 pub mod diff;
 pub mod dns;
 pub mod doctor;
@@ -27,6 +28,7 @@ pub mod record;
 pub mod replay;
 pub mod report;
 mod rights;
+pub mod session;
 pub mod settings;
 pub mod target;
 mod terminal;

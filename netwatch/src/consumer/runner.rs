@@ -97,12 +97,7 @@ impl Feed {
     }
 }
 
-fn run(
-    consumer: &mut impl Consumer,
-    messages: &Receiver<Message>,
-    shared: &Shared,
-    on_room: &impl Fn(),
-) -> Result<()> {
+fn run(consumer: &mut impl Consumer, messages: &Receiver<Message>, shared: &Shared, on_room: &impl Fn()) -> Result<()> {
     consumer.start()?;
     for message in messages {
         match message {
@@ -221,7 +216,7 @@ mod tests {
         let (release, held) = mpsc::channel();
         drop(release);
         let (ended, is_ended) = mpsc::channel();
-        let feed = Feed::start(Stuck(held), move || drop(ended.send(()))).expect("a thread");
+        let feed = Feed::start(Stuck(held), move || _ = ended.send(())).expect("a thread");
         feed.send(vec![Event::Note("one".into())]);
         is_ended.recv().expect("the consumer ended");
         assert!(feed.has_failed() && !feed.has_room());

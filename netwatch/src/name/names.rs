@@ -85,6 +85,12 @@ impl Names {
         self.flows.iter()
     }
 
+    /// Reads what still waits for more data of one flow.
+    pub fn finish_flow(&mut self, flow: &FlowKey) {
+        let occurred = self.flows.finish_flow(flow);
+        self.learn(occurred);
+    }
+
     /// Removes a flow that has ended; returns its facts. `None` if it was never observed or has been evicted.
     pub fn take(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
         let occurred = self.flows.finish_flow(flow);

@@ -52,6 +52,8 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
         attempts: attempts(db, &ids)?,
         notes: notes(db)?,
         replay: replayed(db)?,
+        folded_traffic: Vec::new(),
+        folded_attribution: crate::report::AttributionCounts::default(),
     })
 }
 

@@ -10,11 +10,12 @@ use crate::process::{Attempt, Cause, ProcessId, Target};
 use crate::wire::dns::Rcode;
 
 /// What attempts are added up by.
-type AttemptKey = (Target, Option<Protocol>, Cause, Option<ProcessId>);
+pub(super) type AttemptKey = (Target, Option<Protocol>, Cause, Option<ProcessId>);
 
 /// Adds up attempts by target, protocol, cause and process, in the order of their first time.
 pub(super) fn all(
-    calls: Vec<Attempt>,
+    calls: impl Iterator<Item = Attempt>,
+    folded: impl Iterator<Item = Attempt>,
     link: &[ReportFlow],
     loopback: &[ReportFlow],
     lookups: &[Lookup],
@@ -24,10 +25,9 @@ pub(super) fn all(
     let querier = only_querier(link.iter().chain(loopback));
     let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, querier));
     let rejected = rejected_by_icmp(link.iter().chain(loopback));
-    let calls = calls.into_iter().filter(|call| !is_listed_with_flow(call, &rejected));
-    for attempt in calls.chain(of_flows).chain(of_lookups) {
-        let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process);
-        sums.entry(key).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
+    let calls = calls.filter(|call| !is_listed_with_flow(call, &rejected));
+    for attempt in calls.chain(of_flows).chain(folded).chain(of_lookups) {
+        sums.entry(key(&attempt)).and_modify(|sum| add(sum, &attempt)).or_insert(attempt);
     }
     let mut attempts: Vec<Attempt> = sums.into_values().collect();
     attempts.sort_by_key(|attempt| attempt.first_ns);
@@ -59,7 +59,12 @@ fn is_listed_with_flow(call: &Attempt, rejected: &RejectedByIcmp) -> bool {
     }
 }
 
-fn add(sum: &mut Attempt, other: &Attempt) {
+/// What an attempt is added up by.
+pub(super) fn key(attempt: &Attempt) -> AttemptKey {
+    (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), attempt.process)
+}
+
+pub(super) fn add(sum: &mut Attempt, other: &Attempt) {
     sum.first_ns = sum.first_ns.min(other.first_ns);
     sum.last_ns = sum.last_ns.max(other.last_ns);
     sum.count += other.count;
@@ -67,7 +72,7 @@ fn add(sum: &mut Attempt, other: &Attempt) {
 }
 
 /// Failed attempts that the packets of a flow show, if the target opened it.
-fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
+pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     let flow = &known.flow;
     let failed = flow.failed();
     if failed.attempts() == 0 || flow.opened_by == Direction::Ingress {
@@ -177,10 +182,14 @@ mod tests {
         let host_unreachable = IcmpError { kind: 3, code: 1 };
         let flows = [known(9, Some(host_unreachable)), known(10, None)];
         let calls = vec![call(9, 113), call(9, 1), call(10, 101)];
-        let attempts = all(calls, &flows, &[], &[]);
+        let attempts = all(calls.into_iter(), std::iter::empty(), &flows, &[], &[]);
         let causes: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
         assert_eq!(causes, ["icmp", "denied", "no_route"]);
         let elsewhere = Attempt { process: Some(ProcessId(1)), ..call(9, 113) };
-        assert_eq!(all(vec![elsewhere], &flows, &[], &[]).len(), 2, "another process without a route");
+        assert_eq!(
+            all(vec![elsewhere].into_iter(), std::iter::empty(), &flows, &[], &[]).len(),
+            2,
+            "another process without a route"
+        );
     }
 }

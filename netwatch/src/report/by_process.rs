@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Report, ReportFlow};
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
+use crate::flow::{Counters, Direction, EndpointKey, Flow, PerDirection};
 use crate::process::{Evidence, ProcessId};
 
 /// A number of flows and the sum of their counters.
@@ -16,9 +16,14 @@ pub struct FlowSum {
 }
 
 impl FlowSum {
-    fn add(&mut self, known: &ReportFlow) {
+    pub(super) fn add(&mut self, flow: &Flow) {
         self.flows += 1;
-        self.counters += known.flow.counters;
+        self.counters += flow.counters;
+    }
+
+    fn add_sum(&mut self, other: &Self) {
+        self.flows += other.flows;
+        self.counters += other.counters;
     }
 }
 
@@ -47,30 +52,52 @@ pub struct AttributionCounts {
     pub unattributed: u64,
 }
 
+impl AttributionCounts {
+    pub(super) fn add(&mut self, flow: &Flow, evidence: Option<Evidence>) {
+        *match evidence {
+            Some(Evidence::Socket) => &mut self.socket,
+            Some(Evidence::Tuple) => &mut self.tuple,
+            Some(Evidence::Netns) => &mut self.netns,
+            None if flow.opened_by == Direction::Ingress => &mut self.kernel,
+            None => &mut self.unattributed,
+        } += 1;
+    }
+}
+
+/// Traffic of one process with one endpoint, of flows that were folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoldedTraffic {
+    /// The process.
+    pub process: ProcessId,
+    /// The endpoint.
+    pub endpoint: EndpointKey,
+    /// The folded flows.
+    pub sum: FlowSum,
+}
+
 impl Report {
     /// Traffic of each process, in the order of [`crate::process::Processes::list`].
     pub fn by_process(&self) -> Vec<ProcessTraffic> {
         let mut traffic = vec![ProcessTraffic::default(); self.processes.list.len()];
         for known in &self.flows {
             let Some(process) = user_of(known).and_then(|user| traffic.get_mut(user.0 as usize)) else { continue };
-            process.total.add(known);
+            process.total.add(&known.flow);
             let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
-            process.endpoints.entry(key).or_default().add(known);
+            process.endpoints.entry(key).or_default().add(&known.flow);
+        }
+        for FoldedTraffic { process, endpoint, sum } in &self.folded_traffic {
+            let Some(process) = traffic.get_mut(process.0 as usize) else { continue };
+            process.total.add_sum(sum);
+            process.endpoints.entry(*endpoint).or_default().add_sum(sum);
         }
         traffic
     }
 
     /// Counts the flows on the link by the evidence for their process.
     pub fn attribution_counts(&self) -> AttributionCounts {
-        let mut counts = AttributionCounts::default();
+        let mut counts = self.folded_attribution;
         for known in &self.flows {
-            *match known.users.first().map(|user| user.evidence) {
-                Some(Evidence::Socket) => &mut counts.socket,
-                Some(Evidence::Tuple) => &mut counts.tuple,
-                Some(Evidence::Netns) => &mut counts.netns,
-                None if known.flow.opened_by == Direction::Ingress => &mut counts.kernel,
-                None => &mut counts.unattributed,
-            } += 1;
+            counts.add(&known.flow, known.users.first().map(|user| user.evidence));
         }
         counts
     }

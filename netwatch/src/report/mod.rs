@@ -3,21 +3,24 @@
 mod address;
 mod attempts;
 mod by_process;
+mod folded;
 mod model;
 mod naming;
 mod notes;
 mod series;
 mod unfinished;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 pub use address::AddressRole;
-pub use by_process::{AttributionCounts, FlowSum, ProcessTraffic};
+pub use by_process::{AttributionCounts, FlowSum, FoldedTraffic, ProcessTraffic};
+pub use folded::FoldedFacts;
 pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
     ReportEndpoint, ReportFlow, Run, TlsFacts,
 };
-pub use naming::{FlowShare, Naming};
+pub use naming::{FlowShare, Naming, naming_of};
 pub use series::{Interval, Series};
 pub use unfinished::UnfinishedRun;
 
@@ -26,7 +29,7 @@ use crate::flow::{
     Remainders, Remote,
 };
 use crate::name::Names;
-use crate::process::{Attempt, Processes, Users};
+use crate::process::{Attempt, ProcessId, ProcessNumber, Processes, Users};
 
 /// Input of a report beside the flow table, the names and the users of flows.
 #[derive(Debug, Clone)]
@@ -101,18 +104,48 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The replayed capture; then the run, the interface, the forwarder and the loopback are empty.
     pub replay: Option<Replay>,
+    /// Per process and endpoint, the traffic of folded flows.
+    pub folded_traffic: Vec<FoldedTraffic>,
+    /// Numbers of folded flows on the link, by the evidence for their process.
+    pub folded_attribution: AttributionCounts,
+}
+
+/// The flows of a report, joined with their names and processes.
+#[derive(Debug)]
+pub struct ReportFlows<'a> {
+    /// Flows of the link, by their first packet.
+    pub link: Vec<ReportFlow>,
+    /// Flows of the loopback, likewise.
+    pub loopback: Vec<ReportFlow>,
+    /// Names and processes of flows that were folded into their endpoints.
+    pub folded: &'a FoldedFacts,
+    /// The place of each process in the list of the report, by its number.
+    pub ids: &'a BTreeMap<ProcessNumber, ProcessId>,
 }
 
 impl Report {
     /// Joins flows, names and processes, and adds the hints that the result suggests.
     pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &Users) -> Self {
+        let flows = ReportFlows {
+            link: naming::flows(table.flows(ObservationPoint::Link), names, users),
+            loopback: naming::flows(table.flows(ObservationPoint::Loopback), names, users),
+            folded: &FoldedFacts::default(),
+            ids: &BTreeMap::new(),
+        };
+        Self::of_flows(facts, table, flows, names)
+    }
+
+    /// Builds a report from flows that are already joined with their names and processes, and adds
+    /// the hints that the result suggests.
+    pub fn of_flows(facts: Facts, table: &FlowTable, flows: ReportFlows<'_>, names: &Names) -> Self {
+        let ReportFlows { link: mut flows, loopback: mut on_loopback, folded, ids } = flows;
+        // A flow that TCP closed has ended, also while the meter has an entry for it.
+        for known in flows.iter_mut().chain(&mut on_loopback) {
+            known.flow.ended = known.flow.end_reason();
+        }
         let Facts { run, interface, dns, interface_counters, complete, lost, processes, attempts, mut notes, replay } =
             facts;
-        let loopback = Loopback {
-            totals: table.totals(ObservationPoint::Loopback),
-            flows: naming::flows(table.flows(ObservationPoint::Loopback), names, users),
-        };
-        let flows = naming::flows(table.flows(ObservationPoint::Link), names, users);
+        let loopback = Loopback { totals: table.totals(ObservationPoint::Loopback), flows: on_loopback };
         notes.extend(notes::localhost(&loopback.flows, &interface));
         notes.extend(notes::abstract_sockets(&processes, run.exit));
         Self {
@@ -125,9 +158,22 @@ impl Report {
             remainders: table.remainders(ObservationPoint::Link).clone(),
             lost,
             folded: table.folded(),
-            endpoints: naming::endpoints(table.endpoints(ObservationPoint::Link), &flows, names),
-            attempts: attempts::all(attempts, &flows, &loopback.flows, names.lookups()),
-            naming: naming::result(&flows, names, &interface.gateway),
+            endpoints: naming::endpoints(
+                table.endpoints(ObservationPoint::Link),
+                &flows,
+                names,
+                naming::Folded { facts: folded, ids },
+            ),
+            attempts: attempts::all(
+                attempts.into_iter(),
+                folded.attempts(ids),
+                &flows,
+                &loopback.flows,
+                names.lookups(),
+            ),
+            naming: naming::result(&flows, names, &interface.gateway, folded),
+            folded_traffic: folded.traffic(ids),
+            folded_attribution: folded.attribution,
             flows,
             loopback,
             processes,

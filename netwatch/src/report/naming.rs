@@ -1,13 +1,14 @@
 //! Joins names, protocols and processes to flows and endpoints, and sums up the traffic without a
 //! name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use super::folded::{FoldedEndpointFacts, FoldedFacts};
 use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportEndpoint, ReportFlow, TlsFacts};
 use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Protocol, Remote};
 use crate::name::{Contact, FlowFacts, Hidden, Lookup, Lost, Named, Names};
-use crate::process::{ProcessId, Users};
+use crate::process::{ProcessId, ProcessNumber, Users};
 use crate::wire::Name;
 
 /// A number of flows and their bytes.
@@ -20,7 +21,7 @@ pub struct FlowShare {
 }
 
 impl FlowShare {
-    fn add(&mut self, flow: &Flow) {
+    pub(super) fn add(&mut self, flow: &Flow) {
         self.flows += 1;
         self.wire_bytes += flow.counters.both().wire_bytes;
     }
@@ -52,10 +53,11 @@ pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &Us
 
 /// Joins the names and users known so far to one flow.
 pub(super) fn flow(flow: Flow, names: &Names, users: &Users) -> ReportFlow {
-    ReportFlow { naming: of_flow(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
+    ReportFlow { naming: naming_of(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
 }
 
-fn of_flow(flow: &Flow, names: &Names) -> Option<FlowNaming> {
+/// The names and the protocol of a flow, as far as they are known; `None` if nothing is.
+pub fn naming_of(flow: &Flow, names: &Names) -> Option<FlowNaming> {
     let best = (flow.key.scope == ObservationPoint::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
     let facts = names.flow(&flow.key);
     let naming = FlowNaming {
@@ -92,6 +94,13 @@ struct EndpointFacts<'a> {
     processes: Vec<ProcessId>,
 }
 
+/// Folded flows, and the places of their processes in the report's list.
+#[derive(Clone, Copy)]
+pub(super) struct Folded<'a> {
+    pub facts: &'a FoldedFacts,
+    pub ids: &'a BTreeMap<ProcessNumber, ProcessId>,
+}
+
 impl<'a> EndpointFacts<'a> {
     fn add(&mut self, known: &'a ReportFlow) {
         for user in &known.users {
@@ -109,14 +118,37 @@ impl<'a> EndpointFacts<'a> {
         }
         self.names.extend(&naming.names);
     }
+
+    fn add_folded(&mut self, facts: &'a FoldedEndpointFacts, ids: &BTreeMap<ProcessNumber, ProcessId>) {
+        for id in facts.processes.iter().filter_map(|number| ids.get(number)) {
+            if !self.processes.contains(id) {
+                self.processes.push(*id);
+            }
+        }
+        for (display, weight) in &facts.display_names {
+            self.display_names.entry(&display.name).or_insert((0, display)).0 += weight;
+        }
+        for (application, weight) in &facts.applications {
+            self.applications.entry(&application.name).or_insert((0, application)).0 += weight;
+        }
+        self.names.extend(&facts.names);
+    }
 }
 
 /// Joins names, protocols and processes to endpoints: those of their flows, and the names of their
 /// address.
-pub(super) fn endpoints(endpoints: Vec<Endpoint>, flows: &[ReportFlow], names: &Names) -> Vec<ReportEndpoint> {
+pub(super) fn endpoints(
+    endpoints: Vec<Endpoint>,
+    flows: &[ReportFlow],
+    names: &Names,
+    folded: Folded<'_>,
+) -> Vec<ReportEndpoint> {
     let mut facts: HashMap<EndpointKey, EndpointFacts<'_>> = HashMap::new();
     for known in flows {
         facts.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().add(known);
+    }
+    for (key, part) in &folded.facts.endpoints {
+        facts.entry(*key).or_default().add_folded(part, folded.ids);
     }
     let join = |endpoint: Endpoint| of_endpoint(facts.remove(&endpoint.key).unwrap_or_default(), endpoint, names);
     endpoints.into_iter().map(join).collect()
@@ -150,9 +182,15 @@ fn heaviest<'a, T>(weighed: impl Iterator<Item = (u64, &'a T)>) -> Option<&'a T>
 }
 
 /// Sums up flows with and without a name, and compares lookups with contacts.
-pub(super) fn result(flows: &[ReportFlow], names: &Names, gateways: &[IpAddr]) -> Naming {
-    let mut naming = Naming { lookups: names.lookups().to_vec(), lost: names.lost(), ..Naming::default() };
-    let mut hidden: BTreeMap<Hidden, FlowShare> = BTreeMap::new();
+pub(super) fn result(flows: &[ReportFlow], names: &Names, gateways: &[IpAddr], folded: &FoldedFacts) -> Naming {
+    let mut naming = Naming {
+        lookups: names.lookups().to_vec(),
+        lost: names.lost(),
+        flows: folded.flows,
+        unnamed: folded.unnamed,
+        ..Naming::default()
+    };
+    let mut hidden = folded.hidden.clone();
     let nameable = flows.iter().filter(|known| is_nameable(known.flow.key.remote.addr, gateways));
     for known in nameable.clone() {
         naming.flows.add(&known.flow);
@@ -167,9 +205,10 @@ pub(super) fn result(flows: &[ReportFlow], names: &Names, gateways: &[IpAddr]) -
     let outgoing = nameable.filter(|known| known.flow.opened_by == Direction::Egress);
     let contact =
         |known: &ReportFlow| Contact { address: known.flow.key.remote.addr, began_ns: known.flow.first_seen_ns };
-    let usage = names.usage(&outgoing.map(contact).collect::<Vec<_>>());
+    let usage = names.usage(&outgoing.map(contact).chain(folded.contacts()).collect::<Vec<_>>());
     naming.unused = usage.unused.into_iter().cloned().collect();
-    naming.contacted_without_lookup = usage.never_looked_up;
+    let without_lookup = usage.never_looked_up.into_iter().chain(folded.contacted_without_lookup.iter().copied());
+    naming.contacted_without_lookup = without_lookup.collect::<BTreeSet<_>>().into_iter().collect();
     naming
 }
 
@@ -187,7 +226,7 @@ pub(super) fn unnamed_addresses<'a>(
 }
 
 /// False for group addresses and for the gateway that netwatch itself creates: they have no names.
-fn is_nameable(address: IpAddr, gateways: &[IpAddr]) -> bool {
+pub(super) fn is_nameable(address: IpAddr, gateways: &[IpAddr]) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !address.is_multicast() && !is_broadcast && !address.is_unspecified() && !gateways.contains(&address)
 }

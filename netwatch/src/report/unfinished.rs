@@ -1,7 +1,9 @@
 //! The report of a run that netwatch did not finish, from the data that was recorded while it went
 //! on.
 
-use super::{Facts, Loopback, Report, ReportFlow, attempts, naming, notes};
+use std::collections::BTreeMap;
+
+use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, attempts, naming, notes};
 use crate::flow::{Balance, Endpoint, Flow, FlowTable, Folded, ObservationPoint, Remainders};
 use crate::name::{Hosts, Limits, Lookup, Lost, Names};
 use crate::process::Users;
@@ -46,12 +48,14 @@ impl Report {
         let mut notes = facts.notes;
         notes.extend(notes::localhost(&loopback, &facts.interface));
         let names = Names::new(Limits::default(), Hosts::default());
+        let nothing_folded = FoldedFacts::default();
+        let folded = naming::Folded { facts: &nothing_folded, ids: &BTreeMap::new() };
         let naming = naming::Naming {
             lookups,
             lost: names_lost,
             unused: Vec::new(),
             contacted_without_lookup: Vec::new(),
-            ..naming::result(&flows, &names, &facts.interface.gateway)
+            ..naming::result(&flows, &names, &facts.interface.gateway, &nothing_folded)
         };
         Self {
             complete: facts.complete,
@@ -60,9 +64,11 @@ impl Report {
             remainders: table.remainders(ObservationPoint::Link).clone(),
             lost: facts.lost,
             folded: table.folded(),
-            endpoints: naming::endpoints(table.endpoints(ObservationPoint::Link), &flows, &names),
-            attempts: attempts::all(facts.attempts, &flows, &loopback, &naming.lookups),
+            endpoints: naming::endpoints(table.endpoints(ObservationPoint::Link), &flows, &names, folded),
+            attempts: attempts::all(facts.attempts.into_iter(), std::iter::empty(), &flows, &loopback, &naming.lookups),
             naming,
+            folded_traffic: Vec::new(),
+            folded_attribution: AttributionCounts::default(),
             flows,
             loopback: Loopback { totals: table.totals(ObservationPoint::Loopback), flows: loopback },
             processes: facts.processes,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::event::{Event, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
-use crate::process::{Attribution, Evidence, ProcessId, Processes, TraceOutcome, Usage, User};
-use crate::report::{EndedBy, Exit, Facts, KnownFlow, KnownFlows, Report};
+use crate::process::{Attribution, Evidence, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage, User};
+use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows};
 
 impl<S: Scope> Session<S> {
     /// What is known so far. The balance of an interim report is pending: the interface goes on
@@ -21,7 +21,7 @@ impl<S: Scope> Session<S> {
     pub fn conclude(
         &mut self,
         duration_ns: u64,
-        ending: Option<(Exit, EndedBy)>,
+        ending: Option<(ExitStatus, EndedBy)>,
         interface_counters: Option<InterfaceCounters>,
     ) -> Report {
         self.ledger.names.finish();
@@ -65,7 +65,7 @@ impl<S: Scope> Session<S> {
             notes: self.notes.clone(),
             replay,
         };
-        let flows = KnownFlows {
+        let flows = ReportFlows {
             link: link.into_iter().map(|record| known(record, &ids)).collect(),
             loopback: loopback.into_iter().map(|record| known(record, &ids)).collect(),
             folded: &self.ledger.folded,
@@ -101,11 +101,11 @@ fn unexplained<'r>(records: impl Iterator<Item = &'r FlowRecord>) -> BTreeSet<So
 }
 
 /// A flow of the report: processes are named by their place in its list.
-fn known(record: FlowRecord, ids: &BTreeMap<u32, ProcessId>) -> KnownFlow {
+fn known(record: FlowRecord, ids: &BTreeMap<ProcessNumber, ProcessId>) -> ReportFlow {
     let FlowRecord { flow, naming, usages } = record;
     let user = |usage: &Usage| {
         let Usage { process, evidence, is_maker } = *usage;
         Some(User { process: *ids.get(&process)?, evidence, is_maker })
     };
-    KnownFlow { flow, naming, users: usages.iter().filter_map(user).collect() }
+    ReportFlow { flow, naming, users: usages.iter().filter_map(user).collect() }
 }

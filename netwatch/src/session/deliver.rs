@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::event::{Calls, Event, FlowRecord, Interval, Kinds, Losses, Steps};
+use super::event::{Event, FlowRecord, IntervalTotals, Kinds, Losses, ProcessRecord, Steps};
 use super::outlet::{Missed, Outlet, PendingInterval};
 use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
-use crate::process::Silence;
+use crate::process::{LocalCalls, ProcessNumber, Silence};
 
 /// Failed calls and local sockets are looked at again after this long for each of them, and not
 /// more often than once a second: they may be many, and are compared as a whole.
@@ -59,11 +59,12 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    fn introduce_process(&self, out: &mut Outlet, number: u32, events: &mut Vec<Event>) {
+    fn introduce_process(&self, out: &mut Outlet, number: ProcessNumber, events: &mut Vec<Event>) {
         let mut lineage = Vec::new();
         let mut next = Some(number);
         while let Some(number) = next.filter(|number| out.processes.insert(*number)) {
-            let record = self.ledger.trace.record(number);
+            let found = self.ledger.trace.process(number);
+            let record = found.map(|(process, parent)| ProcessRecord { process, parent });
             next = record.as_ref().and_then(|record| record.parent);
             lineage.extend(record);
         }
@@ -81,13 +82,13 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    fn interval_event(&self, out: &mut Outlet, pending: PendingInterval) -> Interval {
+    fn interval_event(&self, out: &mut Outlet, pending: PendingInterval) -> IntervalTotals {
         let table = &self.ledger.table;
         let ScopeFacts { run, interface, dns, .. } = self.scope.facts(&self.moment);
         let untracked = table.untracked();
         let is_new = std::mem::replace(&mut out.known.untracked, untracked) != untracked;
         let has_new_notes = std::mem::replace(&mut out.known.notes, self.notes.len()) != self.notes.len();
-        Interval {
+        IntervalTotals {
             end_ns: self.moment.now_ns(),
             run,
             interface,
@@ -107,13 +108,13 @@ impl<S: Scope> Session<S> {
     }
 
     fn steps_from(&self, from_ns: Option<u64>) -> Steps {
-        let steps = &self.series.steps;
+        let steps = &self.series.intervals;
         let first = from_ns.map_or(steps.len(), |from| steps.partition_point(|step| step.start_ns < from));
         Steps { from_ns, steps: steps[first..].to_vec() }
     }
 
     /// Failed calls and local sockets, if they are due and changed.
-    fn new_calls(&self, out: &mut Outlet) -> Option<Calls> {
+    fn new_calls(&self, out: &mut Outlet) -> Option<LocalCalls> {
         let now_ns = self.moment.now_ns();
         if !self.is_attributing() || now_ns < out.known.next_calls_ns {
             return None;

@@ -6,8 +6,8 @@ use crate::flow::{
     Counters, EndReason, Endpoint, Flow, FlowId, Folded, Lost, ObservationPoint, PerDirection, Remainders,
 };
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, Process, UnixPeer, Usage};
-use crate::report::{Dns, FlowNaming, Interface, Report, Run, Series, Step};
+use crate::process::{self, LocalCalls, Process, ProcessNumber, Usage};
+use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, Run, Series};
 
 /// Something that happened in a session.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub enum Event {
     /// A sentence for the report.
     Note(Arc<str>),
     /// Totals at the end of an interval.
-    Interval(Arc<Interval>),
+    Interval(Arc<IntervalTotals>),
     /// The session is over.
     Finished(Arc<Finished>),
 }
@@ -127,12 +127,12 @@ pub struct ProcessRecord {
     /// `None` here, because it refers to the list of a report.
     pub process: Process,
     /// The number of its parent, if that is a process of the session.
-    pub parent: Option<u32>,
+    pub parent: Option<ProcessNumber>,
 }
 
 /// Totals at the end of an interval, as far as they take constant time to collect.
 #[derive(Debug, Clone)]
-pub struct Interval {
+pub struct IntervalTotals {
     /// The end of the interval, nanoseconds since the Unix epoch.
     pub end_ns: u64,
     /// The run so far.
@@ -140,7 +140,7 @@ pub struct Interval {
     /// The interface that is metered.
     pub interface: Interface,
     /// The resolvers that DNS queries are forwarded to.
-    pub dns: Dns,
+    pub dns: DnsForwarder,
     /// The whole series from the first step on that changed in this interval.
     pub steps: Steps,
     /// What the target sent and received on the link.
@@ -156,22 +156,13 @@ pub struct Interval {
     /// Whether processes were looked for.
     pub attribution: process::Attribution,
     /// Failed calls and local sockets; `None` if they are as they were.
-    pub calls: Option<Calls>,
+    pub calls: Option<LocalCalls>,
     /// Observations that were missed so far.
     pub losses: Losses,
     /// All notes so far; `None` if there is no new one.
     pub notes: Option<Vec<String>>,
     /// Flows with changes that this consumer has not received, at most.
     pub waiting: u64,
-}
-
-/// What processes did beside flows. Processes are named by [`Process::number`].
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Calls {
-    /// Attempts that failed before they were a packet.
-    pub attempts: Vec<Attempt>,
-    /// Local sockets that something connected to.
-    pub local_sockets: Vec<UnixPeer>,
 }
 
 /// Observations that were missed, by who missed them.
@@ -192,7 +183,7 @@ pub struct Steps {
     /// nothing changed.
     pub from_ns: Option<u64>,
     /// The steps that replace them.
-    pub steps: Vec<Step>,
+    pub steps: Vec<report::Interval>,
 }
 
 /// The end of a session.

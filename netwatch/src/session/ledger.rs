@@ -63,7 +63,7 @@ impl Ledger {
     }
 
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
-        let applied = self.table.apply(increment);
+        let applied = self.table.apply(*increment);
         let evicted = applied.evicted.and_then(|flow| Some(self.fold(applied.place?, *flow)));
         let has_ended = increment.ended.is_some();
         if let Some(place) = applied.place.filter(|_| has_ended) {
@@ -84,6 +84,7 @@ impl Ledger {
     /// Settles what is known of a flow that ended, and forgets its samples and sockets.
     fn settle(&mut self, place: Place) {
         let Some(flow) = self.table.at(place) else { return };
+        self.names.finish_flow(&flow.key);
         let naming = self.naming_of(&flow);
         let usages = self.usages_of(&flow);
         self.names.take(&flow.key);
@@ -121,7 +122,9 @@ impl Ledger {
         };
         let naming = match flow.ended {
             // A name of the address may have been learned since: by `--resolve`, for one.
-            Some(_) if settled.naming.as_ref().is_some_and(|naming| naming.shown.is_some()) => settled.naming.clone(),
+            Some(_) if settled.naming.as_ref().is_some_and(|naming| naming.display_name.is_some()) => {
+                settled.naming.clone()
+            }
             _ => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
         };
         let usages = match flow.ended {
@@ -133,8 +136,9 @@ impl Ledger {
 
     /// Forgets what no live flow needs. To be called after each drain.
     pub(super) fn tidy(&mut self) {
-        let Self { table, trace, .. } = self;
-        trace.tidy(&LiveFlows(table));
+        let Self { table, trace, settled, folded, .. } = self;
+        let settled = settled.iter().flatten().flat_map(|settled| settled.usages.iter().map(|usage| usage.process));
+        trace.tidy(&LiveFlows(table), settled.chain(folded.processes()));
     }
 }
 
@@ -143,18 +147,17 @@ impl Settled {
     fn merged(before: Option<Self>, naming: Option<Box<FlowNaming>>, usages: Vec<Usage>) -> Self {
         match before {
             None => Self { naming, usages },
-            Some(before) => Self {
-                naming: Self::merge_naming(before.naming, naming),
-                usages: merge_usages(usages, &before.usages),
-            },
+            Some(before) => {
+                Self { naming: Self::merge_naming(before.naming, naming), usages: merge_usages(usages, &before.usages) }
+            }
         }
     }
 
     /// What was learned first stays; names add up.
     fn merge_naming(before: Option<Box<FlowNaming>>, later: Option<Box<FlowNaming>>) -> Option<Box<FlowNaming>> {
         let (Some(mut before), Some(later)) = (before.clone(), later.clone()) else { return before.or(later) };
-        before.shown = before.shown.or(later.shown);
-        before.spoken = before.spoken.or(later.spoken);
+        before.display_name = before.display_name.or(later.display_name);
+        before.application = before.application.or(later.application);
         before.tls = before.tls.or(later.tls);
         for named in later.names {
             if !before.names.iter().any(|known| (&known.name, known.source) == (&named.name, named.source)) {

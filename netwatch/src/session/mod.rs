@@ -14,19 +14,15 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use event::{
-    Calls, Event, Finished, FlowRecord, Interval, Kinds, Losses, ProcessRecord, Started, Steps,
-};
+pub use event::{Event, Finished, FlowRecord, IntervalTotals, Kinds, Losses, ProcessRecord, Started, Steps};
 pub use input::Observed;
 pub use outlet::Missed;
 pub use scope::{Captured, Isolated, Moment, Scope, ScopeFacts};
 
-use crate::flow::{
-    Change, Counters, FlowTable, Increment, Lost, ObservationPoint, PerDirection, Protocol, Traffic,
-};
+use crate::flow::{Change, Counters, FlowTable, Increment, Lost, ObservationPoint, PerDirection, Traffic};
 use crate::name::{Hosts, Names};
-use crate::process::{self, Attribution, Silence, Trace};
-use crate::report::{self, Facts, Report, Series, Step};
+use crate::process::{self, Attribution, Trace};
+use crate::report::{self, Series};
 use ledger::Ledger;
 use outlet::Outlet;
 
@@ -220,7 +216,7 @@ impl<S: Scope> Session<S> {
         let totals = table.totals_by_sums(ObservationPoint::Link);
         let opened = table.opened(ObservationPoint::Link);
         let current = &self.interval;
-        let changed_from = self.series.push(Step {
+        let changed_from = self.series.push(report::Interval {
             start_ns: current.start_ns,
             length_ns: now_ns.saturating_sub(current.start_ns),
             totals: totals.zip(current.totals, |now, before| now - before),

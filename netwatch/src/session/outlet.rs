@@ -5,8 +5,9 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::event::{Calls, Event, FlowRecord, Kinds};
+use super::event::{Event, FlowRecord, Kinds};
 use crate::flow::{Flow, Folded, FoldedFlows, Place};
+use crate::process::{LocalCalls, ProcessNumber};
 
 /// Events that are not coalesced and wait at most; further ones are counted as missed.
 const MAX_WAITING_EVENTS: usize = 4096;
@@ -53,7 +54,7 @@ pub(super) struct KnownParts {
     /// How many untracked flows, and what they carried.
     pub untracked: Folded,
     /// Failed calls and local sockets.
-    pub calls: Calls,
+    pub calls: LocalCalls,
     /// When they are looked at again, nanoseconds since the Unix epoch.
     pub next_calls_ns: u64,
 }
@@ -73,7 +74,7 @@ pub(super) struct Outlet {
     /// What the consumer has of everything that an interval repeats only when it changed.
     pub known: KnownParts,
     /// Numbers of the processes of which the consumer has a record.
-    pub processes: HashSet<u32>,
+    pub processes: HashSet<ProcessNumber>,
     pub missed: Missed,
 }
 
@@ -156,11 +157,6 @@ impl Outlet {
         }
     }
 
-    /// Whether the consumer still has to receive something of the flow at this place.
-    pub(super) fn awaits(&self, place: Place) -> bool {
-        self.marks.get(place).is_some_and(|mark| mark.opened || mark.grew || mark.ended)
-    }
-
     /// The flow at this place is evicted; `record` is its last.
     pub(super) fn evict(&mut self, place: Place, record: Option<&Arc<FlowRecord>>) {
         let mark = std::mem::take(self.mark(place));
@@ -210,7 +206,11 @@ impl Outlet {
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.changed.is_empty() && self.evicted.is_empty() && self.lookups.is_empty() && self.interval.is_none()
+        self.events.is_empty()
+            && self.changed.is_empty()
+            && self.evicted.is_empty()
+            && self.lookups.is_empty()
+            && self.interval.is_none()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, Traffic};
 use crate::name::Limits;
-use crate::report::{Dns, EndedBy, Exit, Interface, Replay, Run};
+use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Replay, Run};
 
 /// The target of a session and its surroundings.
 pub trait Scope {
@@ -34,7 +34,7 @@ pub struct Moment {
     /// Its duration so far, nanoseconds of a monotonic clock.
     pub duration_ns: u64,
     /// How the target ended, if it has.
-    pub ending: Option<(Exit, EndedBy)>,
+    pub ending: Option<(ExitStatus, EndedBy)>,
     /// Counters of the interface that is metered, if there are any.
     pub interface_counters: Option<InterfaceCounters>,
     /// Everything is over and was drained.
@@ -56,7 +56,7 @@ pub struct ScopeFacts {
     /// The interface.
     pub interface: Interface,
     /// The resolvers that DNS queries are forwarded to.
-    pub dns: Dns,
+    pub dns: DnsForwarder,
     /// The capture, if one is replayed.
     pub replay: Option<Replay>,
 }
@@ -69,7 +69,7 @@ pub struct Isolated {
     /// The interface.
     pub interface: Interface,
     /// The resolvers that DNS queries are forwarded to.
-    pub dns: Dns,
+    pub dns: DnsForwarder,
 }
 
 impl Scope for Isolated {
