@@ -4,12 +4,15 @@ use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
+use std::process::Command;
 
+use crate::inherited;
 use crate::namespace::Namespace;
 use crate::netwatch_binary::{binary, faulty_binary};
 use crate::run::{Options, Run, Running};
-use crate::state::{HostState, eventually};
+use crate::state::HostState;
 use crate::terminal::Terminal;
+use crate::wait::eventually;
 
 /// An ordinary user of the host.
 pub const USER: &str = "tester";
@@ -88,11 +91,17 @@ impl Host {
         Running::start(self, options, arguments, report).finish()
     }
 
-    /// `netwatch ARGUMENTS` on a terminal of its own, `columns` wide.
-    pub fn on_terminal(&self, columns: u16, arguments: &[&str]) -> Terminal {
+    /// `netwatch ARGUMENTS`, not started yet, that inherits these signals ignored.
+    pub fn command_ignoring(&self, signals: &[i32], arguments: &[&str]) -> Command {
         let mut command = self.command(self.binary());
         command.args(arguments);
-        Terminal::start(command, columns)
+        inherited::ignore(&mut command, signals.to_vec());
+        command
+    }
+
+    /// `netwatch ARGUMENTS` on a terminal of its own, `columns` wide.
+    pub fn on_terminal(&self, columns: u16, arguments: &[&str]) -> Terminal {
+        Terminal::start(self.command_ignoring(&[], arguments), columns)
     }
 
     /// Everything on the host that netwatch could leave changed. Links that the kernel is taking apart behind a run that has ended (they are

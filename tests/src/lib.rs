@@ -21,6 +21,7 @@
 pub mod addresses;
 mod advertise;
 mod host;
+mod inherited;
 mod internet;
 mod namespace;
 mod netwatch_binary;
@@ -31,15 +32,18 @@ mod skip;
 mod state;
 mod terminal;
 mod traffic_servers;
+mod wait;
 
 pub use host::{Host, USER, USER_ID};
+pub use inherited::command;
 pub use internet::{Internet, Ipv6, Shape};
 pub use namespace::Namespace;
 pub use netwatch_binary::{binary, faulty_binary};
 pub use run::{Options, Run, Running};
 pub use skip::{missing, missing_tool, skip};
-pub use state::{HostState, eventually};
+pub use state::HostState;
 pub use terminal::Terminal;
+pub use wait::{Gate, eventually};
 
 /// Makes an [`Internet`], or returns from the test with `skipped: why` where the machine cannot have one.
 /// With `NETWATCH_TESTS_NO_SKIP=1` that is a failure.

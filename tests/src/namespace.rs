@@ -13,6 +13,8 @@ use std::{io, thread};
 use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
+use crate::wait::Gate;
+
 /// The environment variable that marks every process started in a namespace, so that none can hide from [`Namespace::processes`].
 const MARK: &str = "NETWATCH_TEST_NAMESPACE";
 
@@ -88,7 +90,7 @@ impl Namespace {
 
     /// A command that will run inside, in its [`Namespace::dir`].
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = crate::inherited::command(program);
         // Recordings go where they are removed with everything else.
         command.env("XDG_STATE_HOME", self.state_home());
         command.env(MARK, &self.name).stdin(Stdio::null());
@@ -124,6 +126,11 @@ impl Namespace {
             (false, text) => Err(text),
         });
         tried.unwrap_or_else(|text| panic!("never came true on {}: {condition} ({text})", self.name()));
+    }
+
+    /// A new [`Gate`] for a shell script that runs inside.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.dir.path().join(format!("gate-{}", NEXT.fetch_add(1, Ordering::Relaxed))))
     }
 
     /// Calls `work` on a new thread that is in the network namespace (only), for sockets made by the test itself.
@@ -207,7 +214,7 @@ impl Doors {
 }
 
 fn start_holder(dir: &Path, cgroup: Option<&Cgroup>) -> Child {
-    let mut command = Command::new("unshare");
+    let mut command = crate::inherited::command("unshare");
     command.args(["--net", "--mount"]);
     if cgroup.is_some() {
         command.arg("--cgroup");

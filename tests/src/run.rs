@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::report::assert_balanced;
+use crate::wait::WAIT_TIMEOUT;
 
 /// How a program is started. The default: no input, an environment as it is, twenty seconds.
 #[derive(Debug, Clone)]
@@ -25,11 +26,13 @@ pub struct Options {
     pub limit: Duration,
     /// Working directory; otherwise that of the namespace.
     pub dir: Option<PathBuf>,
+    /// Signals that it inherits ignored, as under `nohup`; otherwise none.
+    pub ignored: Vec<i32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { env: Vec::new(), stdin: Vec::new(), limit: Duration::from_secs(20), dir: None }
+        Self { env: Vec::new(), stdin: Vec::new(), limit: WAIT_TIMEOUT, dir: None, ignored: Vec::new() }
     }
 }
 
@@ -38,6 +41,11 @@ impl Options {
     pub fn env(variables: &[(&str, &str)]) -> Self {
         let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { env, ..Self::default() }
+    }
+
+    /// With these signals ignored from the start.
+    pub fn ignoring(signals: &[i32]) -> Self {
+        Self { ignored: signals.to_vec(), ..Self::default() }
     }
 
     /// With this standard input.
@@ -92,6 +100,7 @@ impl Running {
         let mut command = host.command(host.binary());
         command.args(arguments).envs(options.env.iter().cloned());
         command.stdin(File::open(&stdin).expect("open the input")).stdout(create(&stdout)).stderr(create(&stderr));
+        crate::inherited::ignore(&mut command, options.ignored);
         if let Some(dir) = options.dir {
             in_directory(&mut command, dir);
         }
@@ -156,6 +165,14 @@ impl Running {
             assert!(Instant::now() < self.deadline, "{} never printed: {text}\n{}", self.shown, self.stderr());
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until netwatch or the command has printed this on standard error.
+    #[track_caller]
+    pub fn wait_for_stderr(&self, text: &str) {
+        let printed = || if self.stderr().contains(text) { Ok(()) } else { Err(self.stderr()) };
+        crate::eventually(printed)
+            .unwrap_or_else(|stderr| panic!("{} never printed {text:?} on standard error:\n{stderr}", self.shown));
     }
 
     /// Whether it still runs.

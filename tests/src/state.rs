@@ -1,7 +1,6 @@
 //! Everything on a host that netwatch could leave changed, taken before and compared after.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use crate::host::Host;
 
@@ -55,15 +54,4 @@ fn is_volatile(fact: &str) -> bool {
 fn command_line(pid: i32) -> String {
     let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&text).replace('\0', " ")
-}
-
-/// Tries until it works, for a second at most (netwatch's own promise); then gives back the last error.
-pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
-    let deadline = Instant::now() + Duration::from_secs(1);
-    loop {
-        match attempt() {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-            done => return done,
-        }
-    }
 }

@@ -60,8 +60,10 @@ pub fn block_signals(signals: &[Signal]) -> Result<SigSet> {
     Ok(set)
 }
 
-/// The terminal sends signals to the whole foreground group; the guardian ignores them, so that it outlives the command.
+/// The terminal sends signals to the whole foreground group; the guardian ignores them, so that it outlives the command. SIGCHLD is
+/// set to its default: where it is inherited ignored, the kernel discards the exit status of the command.
 pub(super) fn ignore_all_but_child() -> nix::Result<()> {
+    set_disposition(Signal::SIGCHLD, libc::SIG_DFL)?;
     CHANGED_SIGNALS
         .into_iter()
         .filter(|signal| *signal != Signal::SIGCHLD)

@@ -3,7 +3,8 @@
 use netwatch_tests::{HostState, Internet, Running, eventually, internet};
 
 /// One process that has left session and parents behind, one that has its own network and mount namespaces, and the command itself.
-const SCATTER: &str = "setsid sleep 30 & setsid unshare --net --mount sleep 30 & sleep 0.2; echo ready; exec sleep 30";
+const SCATTER: &str =
+    "setsid sleep 300 & setsid unshare --net --mount sleep 300 & sleep 0.2; echo ready; exec sleep 300";
 
 /// What is mounted below cannot be reached any more.
 fn hide_cgroups(net: &Internet) {
@@ -54,7 +55,7 @@ fn whoever_joined_the_namespace_is_left_alone() {
     let net = internet!();
     hide_cgroups(&net);
     let running = scatter(&net, &["--name", "teal"]);
-    let mut joined = net.host.command("ip").args(["netns", "exec", "teal", "sleep", "30"]).spawn().expect("start ip");
+    let mut joined = net.host.command("ip").args(["netns", "exec", "teal", "sleep", "300"]).spawn().expect("start ip");
     net.host.wait_for(&format!(
         "grep -q teal /proc/{}/mountinfo && grep -q sleep /proc/{}/comm",
         joined.id(),
@@ -73,7 +74,7 @@ fn without_cgroups_a_run_works_and_ends_its_daemons() {
     let net = internet!();
     hide_cgroups(&net);
     let before = net.host.state();
-    net.host.watch(&["sh", "-c", "setsid sleep 30 & exit 4"]).assert_code(4);
+    net.host.watch(&["sh", "-c", "setsid sleep 300 & exit 4"]).assert_code(4);
     net.host.assert_nothing_left(&before);
     // Only netwatch is killed: its guardian needs no cgroup.
     let running = scatter(&net, &[]);

@@ -102,7 +102,7 @@ fn search_and_options_are_kept() {
 fn the_host_s_file_is_untouched_while_it_runs() {
     let net = internet!();
     let before = fs::read_to_string(net.host.etc().join("resolv.conf")).unwrap();
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     assert_eq!(net.host.sh("cat /etc/resolv.conf"), before);
 }

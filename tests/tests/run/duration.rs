@@ -7,7 +7,7 @@ use netwatch_tests::internet;
 #[test]
 fn it_ends_the_command_with_124() {
     let net = internet!();
-    for command in ["exec sleep 20", "trap '' TERM; while :; do sleep 0.1; done"] {
+    for command in ["exec sleep 300", "trap '' TERM; while :; do sleep 0.1; done"] {
         let before = net.host.state();
         let run = net.host.run(&["--duration", "300ms"], &["sh", "-c", command]);
         run.assert_code(124).report();

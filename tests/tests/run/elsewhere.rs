@@ -6,7 +6,7 @@ const DROPS: &str = "nft add table inet filter; nft add chain inet filter forwar
 
 /// A run whose netwatch and guardian were killed at once, so that nobody has undone anything.
 fn leave_a_dead_run(net: &Internet) -> Run {
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     running.kill_with_guardian()
 }
@@ -48,7 +48,7 @@ fn what_is_left_of_a_namespace_that_is_gone_is_cleaned_from_anywhere() {
     let net = internet!();
     net.host.run(&["-q"], &["true"]).assert_ok();
     let before = net.host.state();
-    let script = format!("{DROPS}; exec {} run -q -- sh -c 'echo ready; exec sleep 20'", net.host.binary().display());
+    let script = format!("{DROPS}; exec {} run -q -- sh -c 'echo ready; exec sleep 300'", net.host.binary().display());
     let mut there = net.host.command("unshare");
     let mut child = there.args(["--net", "sh", "-euc", &script]).spawn().expect("start unshare");
     net.host.wait_for("ls /run/netwatch/*/card.json");

@@ -100,7 +100,7 @@ fn an_ordinary_user_has_no_capabilities_and_no_open_files_of_netwatch() {
 fn every_flag_can_be_given_by_the_environment() {
     let net = internet!();
     let options = Options::env(&[("NETWATCH_QUIET", "1"), ("NETWATCH_USER", USER), ("NETWATCH_DURATION", "300ms")]);
-    let run = net.host.netwatch_with(options, &["run", "--", "sh", "-c", "id -u; exec sleep 20"]);
+    let run = net.host.netwatch_with(options, &["run", "--", "sh", "-c", "id -u; exec sleep 300"]);
     assert_eq!(run.assert_code(124).stdout, format!("{USER_ID}\n"));
     assert_eq!(run.stderr, "", "quiet");
     let off = Options::env(&[("NETWATCH_QUIET", "0"), ("NETWATCH_NO_NAT", "")]);

@@ -64,7 +64,7 @@ fn after_sigkill_the_next_run_takes_the_rule_out() {
     net.host.sh(NFT_DROPS);
     let before = net.host.state();
     for cleaner in [&["clean"][..], &["run", "-q", "--", "true"]] {
-        let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+        let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
         running.wait_for_stdout("ready");
         assert!(net.host.sh("nft list table inet filter").contains("netwatch:"), "a narrow rule with our comment");
         running.signal(libc::SIGKILL);
@@ -78,7 +78,7 @@ fn after_sigkill_the_next_run_takes_the_rule_out() {
 fn the_rule_is_for_our_interface_only() {
     let net = internet!();
     net.host.sh(NFT_DROPS);
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     let ruleset = net.host.sh("nft list table inet filter");
     for line in ruleset.lines().filter(|line| line.contains("netwatch:")) {

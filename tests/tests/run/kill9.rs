@@ -9,7 +9,7 @@ use netwatch_tests::{Internet, eventually, internet};
 const MOMENTS: [u64; 20] = [0, 1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 60, 90, 105, 115, 125, 140, 160];
 
 fn kill_at(net: &Internet, millis: u64, flags: &[&str]) {
-    let mut running = net.host.start(flags, &["sh", "-c", "(setsid sleep 30 &); sleep 0.1"]);
+    let mut running = net.host.start(flags, &["sh", "-c", "(setsid sleep 300 &); sleep 0.1"]);
     thread::sleep(Duration::from_millis(millis));
     if running.is_running() {
         running.signal(libc::SIGKILL);

@@ -43,7 +43,7 @@ fn with_linger_they_are_waited_for_and_counted() {
 fn linger_has_a_limit() {
     let net = internet!();
     let before = net.host.state();
-    let script = format!("{TRAFFIC} daemon 15000 true");
+    let script = format!("{TRAFFIC} daemon 300000 true");
     let run = net.host.run(&["--linger=200ms"], &["sh", "-c", &script]);
     assert!(run.assert_ok().took < Duration::from_secs(3), "{run}");
     net.host.assert_nothing_left(&before);

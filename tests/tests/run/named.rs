@@ -43,7 +43,7 @@ fn after_sigkill_the_name_is_free_again() {
     let net = internet!();
     net.host.sh("ip netns add other; ip netns del other");
     let before = net.host.state();
-    let mut running = net.host.start(&["--name", "red"], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&["--name", "red"], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGKILL);
     running.finish();
@@ -82,7 +82,7 @@ fn a_name_that_somebody_takes_over_during_the_run_stays_theirs() {
     net.host.sh("ip netns add other; ip netns del other");
     let before = net.host.state();
     for end in [libc::SIGTERM, libc::SIGKILL] {
-        let mut running = net.host.start(&["--name", "brown"], &["sh", "-c", "echo ready; exec sleep 20"]);
+        let mut running = net.host.start(&["--name", "brown"], &["sh", "-c", "echo ready; exec sleep 300"]);
         running.wait_for_stdout("ready");
         net.host.sh("ip netns del brown; ip netns add brown");
         running.signal(end);

@@ -58,16 +58,16 @@ fn doctor_answers_no_where_run_would_fail() {
 #[test]
 fn list_shows_live_runs_only() {
     let net = internet!();
-    let mut running = net.host.start(&["--name", "shown"], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&["--name", "shown"], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     let list = net.host.netwatch(&["list"]);
     assert!(
-        list.assert_ok().stdout.contains("exec sleep 20") && list.stdout.contains(&running.pid().to_string()),
+        list.assert_ok().stdout.contains("exec sleep 300") && list.stdout.contains(&running.pid().to_string()),
         "{list}"
     );
     running.signal(libc::SIGTERM);
     running.finish();
-    assert!(!net.host.netwatch(&["list"]).assert_ok().stdout.contains("sleep 20"));
+    assert!(!net.host.netwatch(&["list"]).assert_ok().stdout.contains("sleep 300"));
 }
 
 #[test]

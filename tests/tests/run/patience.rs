@@ -3,10 +3,9 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
-use netwatch_tests::{Terminal, binary};
+use netwatch_tests::{Terminal, binary, command};
 
 /// Well over the half second after which it is shown, also where it is a bit faster than it was.
 const LONG_S: f64 = 2.5;
@@ -28,7 +27,7 @@ fn long_capture(folder: &Path) -> String {
     const FRAMES: u64 = 500_000;
     let short = capture(folder, FRAMES);
     let started = Instant::now();
-    let output = Command::new(binary()).arg("report").arg(&short).output().unwrap();
+    let output = command(binary()).arg("report").arg(&short).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let frames = FRAMES as f64 * LONG_S / started.elapsed().as_secs_f64();
     capture(folder, frames as u64).display().to_string()
@@ -36,7 +35,7 @@ fn long_capture(folder: &Path) -> String {
 
 /// `sh -c SCRIPT NETWATCH CAPTURE` on a terminal: the exit code, and all that was written to it.
 fn on_terminal(script: &str, long: &str) -> (Option<i32>, String) {
-    let mut command = Command::new("sh");
+    let mut command = command("sh");
     command.args(["-c", script]).arg(binary()).arg(long).env("TERM", "xterm").env("LC_ALL", "C");
     let (status, screen) = Terminal::start(command, 80).finish();
     (status.code(), screen)

@@ -149,7 +149,7 @@ fn nothing_is_recorded_that_did_not_run_or_should_not_be() {
 #[test]
 fn a_killed_run_is_there_up_to_its_last_second() {
     let net = internet!();
-    let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 5 100; echo sent; sleep 30");
+    let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 5 100; echo sent; sleep 300");
     net.host.sh("mkdir killed");
     let mut running = net.host.start(&["--record", "killed/run.netwatch"], &["sh", "-c", &script]);
     running.wait_for_stdout("sent");

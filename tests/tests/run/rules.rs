@@ -168,7 +168,7 @@ fn several_runs_make_one_list() {
 #[test]
 fn a_run_that_was_killed_is_said_to_be_incomplete() {
     let net = internet!();
-    let command = "curl -4 -sSk -o /dev/null https://app.example/; echo ready; exec sleep 20";
+    let command = "curl -4 -sSk -o /dev/null https://app.example/; echo ready; exec sleep 300";
     let mut running = net.host.start(&[], &["sh", "-c", command]);
     running.wait_for_stdout("ready");
     let is_kept = || match rules_ported(&net) {

@@ -77,7 +77,7 @@ fn while_a_quiet_command_runs_it_is_small() {
     if net.host.binary().ends_with("debug/netwatch") {
         return skip("a debug build is larger: run `cargo xtask test`");
     }
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     let resident = |pid: i32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");

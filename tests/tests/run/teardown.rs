@@ -18,7 +18,7 @@ fn an_ordinary_run_leaves_the_host_as_it_was() {
 fn there_is_something_to_see_while_it_runs() {
     let net = internet!();
     let before = net.host.state();
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     let difference = before.compare(&net.host.state()).expect_err("a run changes the host");
     for change in ["link: ", "nft: ", "table", "netwatch-", "sysctl: ", "file: "] {
@@ -31,7 +31,7 @@ fn daemons_do_not_outlive_it() {
     let net = internet!();
     for end in ["exit 0", "kill -KILL $$"] {
         let before = net.host.state();
-        let script = format!("{TRAFFIC} daemon 20000 true; (setsid sleep 20 &); sleep 20 & {end}");
+        let script = format!("{TRAFFIC} daemon 300000 true; (setsid sleep 300 &); sleep 300 & {end}");
         net.host.watch(&["sh", "-c", &script]);
         net.host.assert_nothing_left(&before);
     }
@@ -42,8 +42,8 @@ fn when_only_netwatch_is_killed_all_of_the_run_dies_within_a_second() {
     let net = internet!();
     for user in ["root", "tester"] {
         // Set-uid programs and other users would escape PDEATHSIG; so would grandchildren.
-        let script = format!("{TRAFFIC} daemon 20000 true; (setsid sleep 20 &); echo ready; sleep 20");
-        let script = if user == "tester" { "(setsid sleep 20 &); echo ready; sleep 20".to_owned() } else { script };
+        let script = format!("{TRAFFIC} daemon 300000 true; (setsid sleep 300 &); echo ready; sleep 300");
+        let script = if user == "tester" { "(setsid sleep 300 &); echo ready; sleep 300".to_owned() } else { script };
         let mut running = net.host.start(&["-u", user], &["sh", "-c", &script]);
         running.wait_for_stdout("ready");
         running.signal(libc::SIGKILL);
@@ -72,7 +72,7 @@ fn no_bpf_object_stays() {
     let net = internet!();
     needs!("bpftool");
     for end in [libc::SIGTERM, libc::SIGKILL] {
-        let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 20"]);
+        let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
         running.wait_for_stdout("ready");
         let objects = bpf_objects(running.pid());
         for kind in ["prog", "map"] {

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use netwatch_tests::internet;
+use netwatch_tests::{Terminal, internet};
 
 #[test]
 fn control_c_reaches_the_command_and_netwatch_waits() {
@@ -20,11 +20,23 @@ fn control_c_reaches_the_command_and_netwatch_waits() {
 #[test]
 fn control_c_ends_a_plain_command_with_130() {
     let net = internet!();
-    let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", "echo ready; exec sleep 20"]);
+    let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", "echo ready; exec sleep 300"]);
     terminal.wait_for("ready");
     terminal.type_keys("\x03");
     let (status, screen) = terminal.finish();
     assert_eq!((status.code(), status.signal()), (Some(130), None), "{screen}");
+}
+
+#[test]
+fn control_c_does_nothing_where_int_is_inherited_as_ignored() {
+    let net = internet!();
+    let command =
+        net.host.command_ignoring(&[libc::SIGINT], &["run", "--", "sh", "-c", "echo ready; read line; echo got $line"]);
+    let mut terminal = Terminal::start(command, 100);
+    terminal.wait_for("ready");
+    terminal.type_keys("\x03typed\n");
+    let (status, screen) = terminal.finish();
+    assert!(status.success() && screen.contains("got typed"), "{screen}");
 }
 
 #[test]
@@ -42,7 +54,7 @@ fn the_terminal_is_the_command_s() {
 fn an_interactive_shell_has_job_control() {
     let net = internet!();
     let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-i"]);
-    terminal.type_keys("PS1=; set -m; sleep 20\n");
+    terminal.type_keys("PS1=; set -m; sleep 300\n");
     std::thread::sleep(std::time::Duration::from_millis(500));
     terminal.type_keys("\x1a");
     terminal.wait_for("Stopped");
