@@ -1,8 +1,9 @@
-//! The one error type: every failure names its operation, its object, its cause with the errno, and what to do.
+//! The error type of netwatch: every failure names its operation, its object, its cause with the errno, and a hint.
 
 use std::fmt;
 use std::io;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::escape::{escape, escape_lines};
@@ -10,8 +11,13 @@ use crate::escape::{escape, escape_lines};
 /// Shorthand for results that fail with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed operation. Displays as one line:
-/// `cannot attach classifier to nw3f2a: Operation not permitted (EPERM): needs CAP_BPF and CAP_NET_ADMIN; run with sudo`.
+/// A failed operation. `{}` displays it on one line, for notes in reports; `{:#}` puts the hint on a second line, for
+/// people:
+///
+/// ```text
+/// cannot attach classifier to nw3f2a: Operation not permitted (EPERM)
+/// hint: needs CAP_BPF and CAP_NET_ADMIN; run with sudo
+/// ```
 #[derive(Debug)]
 pub struct Error {
     operation: String,
@@ -23,21 +29,27 @@ pub struct Error {
 #[derive(Debug)]
 enum Cause {
     Os(io::Error),
-    Said(String),
+    Other(String),
 }
 
 impl Error {
-    /// A system call or I/O operation failed. `operation` is a verb phrase ("create interface"), `object` what it was done to ("nw3f2a"; may be empty).
+    /// A system call or I/O operation failed. `operation` is a verb phrase ("create interface"), `object` what it was
+    /// applied to ("nw3f2a"; can be empty).
     pub fn os(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
         Self { operation: operation.into(), object: object.into(), cause: Cause::Os(cause.into()), hint: None }
     }
 
-    /// Something other than a system call is in the way; `cause` says what.
-    pub fn said(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self { operation: operation.into(), object: object.into(), cause: Cause::Said(cause.into()), hint: None }
+    /// Like [`Error::os`], for a cause without an errno.
+    pub fn other(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { operation: operation.into(), object: object.into(), cause: Cause::Other(cause.into()), hint: None }
     }
 
-    /// Adds what the user can do about it.
+    /// The former name of [`Error::other`].
+    pub fn said(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self::other(operation, object, cause)
+    }
+
+    /// Adds what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -45,15 +57,16 @@ impl Error {
     }
 
     /// The errno of the failed call, if there was one.
-    pub fn errno(&self) -> Option<nix::errno::Errno> {
+    pub fn errno(&self) -> Option<Errno> {
         match &self.cause {
-            Cause::Os(error) => error.raw_os_error().map(nix::errno::Errno::from_raw),
-            Cause::Said(_) => None,
+            Cause::Os(error) => error.raw_os_error().map(Errno::from_raw),
+            Cause::Other(_) => None,
         }
     }
 }
 
-/// Names and texts of others (a file's, a server's) are shown and not obeyed by the terminal; a cause may have several lines.
+/// Control characters are escaped, because names and texts can come from files and servers. A cause keeps its line
+/// breaks.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}", self.operation)?;
@@ -62,12 +75,12 @@ impl fmt::Display for Error {
         }
         let cause = match &self.cause {
             Cause::Os(error) => &describe(error),
-            Cause::Said(text) => text,
+            Cause::Other(text) => text,
         };
-        [Some(cause), self.hint.as_ref()]
-            .into_iter()
-            .flatten()
-            .try_for_each(|text| write!(f, ": {}", escape_lines(text)))
+        write!(f, ": {}", escape_lines(cause))?;
+        let Some(hint) = &self.hint else { return Ok(()) };
+        let separator = if f.alternate() { "\nhint:" } else { ";" };
+        write!(f, "{separator} {}", escape_lines(hint))
     }
 }
 
@@ -85,7 +98,7 @@ impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (errno, cause) = match &self.cause {
             Cause::Os(error) => (error.raw_os_error(), error.to_string()),
-            Cause::Said(text) => (None, text.clone()),
+            Cause::Other(text) => (None, text.clone()),
         };
         let (operation, object, hint) = (self.operation.clone(), self.object.clone(), self.hint.clone());
         ErrorMessage { operation, object, errno, cause, hint }.serialize(serializer)
@@ -95,7 +108,7 @@ impl Serialize for Error {
 impl<'de> Deserialize<'de> for Error {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ErrorMessage { operation, object, errno, cause, hint } = ErrorMessage::deserialize(deserializer)?;
-        let cause = errno.map_or(Cause::Said(cause), |errno| Cause::Os(io::Error::from_raw_os_error(errno)));
+        let cause = errno.map_or(Cause::Other(cause), |errno| Cause::Os(io::Error::from_raw_os_error(errno)));
         Ok(Self { operation, object, cause, hint })
     }
 }
@@ -104,14 +117,14 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
             Cause::Os(error) => Some(error),
-            Cause::Said(_) => None,
+            Cause::Other(_) => None,
         }
     }
 }
 
-/// `Operation not permitted (EPERM)`: the kernel's text and the name people search for.
+/// The text and the name of the errno: `Operation not permitted (EPERM)`.
 fn describe(error: &io::Error) -> String {
-    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+    match error.raw_os_error().map(Errno::from_raw) {
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),
     }
@@ -127,24 +140,28 @@ mod tests {
             .hint("run with sudo");
         assert_eq!(
             error.to_string(),
-            "cannot attach classifier to nw3f2a: Operation not permitted (EPERM): run with sudo"
+            "cannot attach classifier to nw3f2a: Operation not permitted (EPERM); run with sudo"
         );
-        assert_eq!(error.errno(), Some(nix::errno::Errno::EPERM));
+        assert_eq!(
+            format!("{error:#}"),
+            "cannot attach classifier to nw3f2a: Operation not permitted (EPERM)\nhint: run with sudo"
+        );
+        assert_eq!(error.errno(), Some(Errno::EPERM));
     }
 
     #[test]
-    fn a_hostile_name_is_shown_and_not_obeyed() {
-        let error = Error::said("read", "a\u{1b}]0;title\u{7}\nb", "line 1\nline\r2 \u{202e}").hint("try \u{9b}2J");
+    fn escapes_control_characters() {
+        let error = Error::other("read", "a\u{1b}]0;title\u{7}\nb", "line 1\nline\r2 \u{202e}").hint("try \u{9b}2J");
         assert_eq!(
             error.to_string(),
-            "cannot read a\\u{1b}]0;title\\u{7}\\nb: line 1\nline\\r2 \\u{202e}: try \\u{9b}2J"
+            "cannot read a\\u{1b}]0;title\\u{7}\\nb: line 1\nline\\r2 \\u{202e}; try \\u{9b}2J"
         );
         let error = Error::os("read", "x", io::Error::other("\u{1b}[31m"));
         assert_eq!(error.to_string(), "cannot read x: \\u{1b}[31m");
     }
 
     #[test]
-    fn leaves_out_what_is_not_there() {
-        assert_eq!(Error::said("start", "", "no command").to_string(), "cannot start: no command");
+    fn omits_an_empty_object_and_a_missing_hint() {
+        assert_eq!(format!("{:#}", Error::other("start", "", "no command")), "cannot start: no command");
     }
 }

@@ -279,12 +279,14 @@ impl Run {
         self.assert_code(0)
     }
 
-    /// Panics unless it is the one-line error of a netwatch that did not get as far as a summary, and all of these are in it.
+    /// Panics unless standard error is one error, with an optional hint on a second line, that contains all these words.
     #[track_caller]
     pub fn assert_error(&self, code: i32, words: &[&str]) -> &Self {
         self.assert_code(code);
-        let lines = self.stderr.lines().count();
-        assert_eq!(lines, 1, "an error is one line\n{self}");
+        let mut lines = self.stderr.lines().skip(1);
+        let hint = lines.next();
+        assert!(hint.is_none_or(|hint| hint.starts_with("hint: ")), "the second line of an error is a hint\n{self}");
+        assert_eq!(lines.next(), None, "an error has at most two lines\n{self}");
         assert!(self.stderr.starts_with("netwatch: cannot "), "an error says which operation failed\n{self}");
         for word in words {
             assert!(self.stderr.contains(word), "the error does not mention {word:?}\n{self}");

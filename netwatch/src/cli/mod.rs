@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::format::summary;
 use crate::settings::{ColorChoice, Invocation};
-use crate::terminal::complain;
+use crate::terminal::print_error;
 
 /// Report exactly what a program talks to.
 ///
@@ -158,7 +158,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Exit> {
         if error.use_stderr() { failure } else { Exit::Success }
     })?;
     cli.command.invocation().map_err(|error| {
-        complain(&error);
+        print_error(&error);
         failure
     })
 }

@@ -11,7 +11,7 @@ use crate::format::history::{Entry, Held, State, json, table};
 use crate::record::{self, Completeness, Store, Stored};
 use crate::rights;
 use crate::settings::{ColorChoice, HistorySettings};
-use crate::terminal::{Show, Spinner, print, print_by};
+use crate::terminal::{Show, Spinner, print, print_with};
 
 /// Accesses the store with the rights of the caller of sudo, because the store belongs to them.
 pub(super) fn history(settings: &HistorySettings) -> Result<Exit> {
@@ -79,7 +79,7 @@ fn show(store: &Store, json: bool, color: ColorChoice, run: Option<&str>) -> Res
     let recorded = record::read_file(&store.find(run)?)?;
     let show = Show::on(&io::stdout(), json, false, color);
     drop(spinner);
-    print_by(|out| show.screen(&recorded.report, false, out))
+    print_with(|out| show.write_screen(&recorded.report, false, out))
 }
 
 /// Finds all runs before it removes the first one, because removing a run changes the numbers of the others. A run that

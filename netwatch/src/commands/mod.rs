@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::rights;
 use crate::settings::{Invocation, RunSettings};
-use crate::terminal::{Output, complain, print};
+use crate::terminal::{Output, print, print_error};
 use crate::undo::{Exclusive, UndoRegistry};
 
 /// Runs a subcommand and prints its error, if it fails.
@@ -36,7 +36,7 @@ pub fn execute(invocation: Invocation) -> Exit {
         Invocation::Faults => return crate::faults::list(),
     };
     result.unwrap_or_else(|error| {
-        complain(&error);
+        print_error(&error);
         Exit::Usage
     })
 }
@@ -45,7 +45,7 @@ fn run(settings: RunSettings) -> Exit {
     match run::Plan::make(settings) {
         Ok(plan) => run::run(plan),
         Err(refusal) => {
-            complain(&refusal.error);
+            print_error(&refusal.error);
             refusal.exit
         }
     }
@@ -59,7 +59,7 @@ fn clean() -> Exit {
             Exit::Success
         }
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             Exit::No
         }
     }

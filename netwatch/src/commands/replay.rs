@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::replay::{self, Local, Plan, Progress, Replayed, Resolve};
 use crate::settings::ReplaySettings;
-use crate::terminal::{Show, complain, print_by};
+use crate::terminal::{Show, print_error, print_with};
 
 /// Exits with [`Exit::No`] if the capture is damaged; the part before the damage is reported.
 pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
@@ -27,9 +27,9 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
         false => replay::replay(&mut capture, &plan, &mut progress)?,
     };
     drop(progress);
-    print_by(|out| show.screen(&replayed.report, output.is_some(), out))?;
+    print_with(|out| show.write_screen(&replayed.report, output.is_some(), out))?;
     if let Some(output) = output {
-        output.write(|out| show.file(&replayed.report, out))?;
+        output.write(|out| show.write_file(&replayed.report, out))?;
     }
     Ok(exit(&replayed))
 }
@@ -46,7 +46,7 @@ fn exit(replayed: &Replayed) -> Exit {
     match &replayed.end {
         End::Whole | End::Stopped { .. } => Exit::Success,
         End::Broken(broken) => {
-            complain(&broken.error);
+            print_error(&broken.error);
             Exit::No
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn run(
     let mut status = File::from(status);
     let Err(failure) = enter(spec, prepare, context, &mut status, go);
     // If the guardian is gone, there is no process left that could report the failure.
-    let _ = write!(status, "{} {}", failure.exit.code(), failure.error);
+    let _ = write!(status, "{} {:#}", failure.exit.code(), failure.error);
     // SAFETY: ends this process without running destructors of state that it shares with the guardian.
     unsafe { libc::_exit(i32::from(failure.exit.code())) }
 }

@@ -1,26 +1,51 @@
-//! What every subcommand needs to show something: the terminal's width and colors, standard output, report files, a spinner. Not what is
-//! shown: that is [`crate::format`].
+//! Terminal and file output of every subcommand: standard output and error, report files, width and color, a spinner.
+//! Not the formats themselves: those are in [`crate::format`].
 
 mod output;
-mod print;
 mod show;
 mod spinner;
+#[allow(dead_code, reason = "the event loop of `run` will use it")]
+mod writer;
 
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 
-pub(crate) use output::{BUFFER, Output};
-pub(crate) use print::{print, print_by};
+pub(crate) use output::Output;
 pub(crate) use show::{PLAIN_WIDTH, Show};
 pub(crate) use spinner::Spinner;
+#[allow(unused_imports, reason = "the event loop of `run` will use it")]
+pub(crate) use writer::Writer;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-/// Prints an error on standard error. A closed standard error changes nothing.
-pub(crate) fn complain(error: &Error) {
-    complain_text(&error.to_string());
+/// Bytes per write. A text below this size is written in one piece.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Prints an error, and its hint on a second line, on standard error. Failure is ignored.
+pub(crate) fn print_error(error: &Error) {
+    print_message(&format!("{error:#}"));
 }
 
-/// Prints a line on standard error, after the program's name.
-pub(crate) fn complain_text(message: &str) {
-    let _ = writeln!(std::io::stderr(), "netwatch: {message}");
+/// Prints a message after the program's name on standard error. Failure is ignored.
+pub(crate) fn print_message(message: &str) {
+    let _ = writeln!(io::stderr(), "netwatch: {message}");
+}
+
+/// Prints the whole text on standard output. A reader that closes early (`| head`) is not an error.
+pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<()> {
+    print_with(|out| out.write_all(text.as_ref()))
+}
+
+/// [`print`] for a text that is written piece by piece, because it may be large.
+pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    match write_buffered(io::stdout().lock(), write) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::os("write to", "standard output", error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes through a buffer, so that a short text arrives in one piece.
+fn write_buffered(out: impl Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, out);
+    write(&mut buffered)?;
+    buffered.flush()
 }

@@ -1,17 +1,16 @@
-//! The file of `-o`: opened before the command starts, with the rights of who called, and complete or an error.
+//! The file of `-o`. It is opened before the command starts, with the rights of the caller of sudo, and an incomplete
+//! report is an error.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
 
+use super::write_buffered;
 use crate::error::{Error, Result};
 use crate::rights::as_user;
-
-/// What is written at a time.
-pub(crate) const BUFFER: usize = 64 * 1024;
 
 /// An open report file.
 #[derive(Debug)]
@@ -21,8 +20,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens or creates the file as `owner` would; an older report stays until there is a new one: what sudo's caller may not write, netwatch does not write for them.
-    /// A new one is for its owner alone, because command lines can hold secrets; one that is there keeps its mode.
+    /// Opens or creates the file with the rights of `owner`: netwatch writes nothing for the caller of sudo that they
+    /// could not write themselves. An older report stays until the new one is written.
+    ///
+    /// Only its owner can read a new file, because command lines can contain secrets. An existing file keeps its mode.
     pub(crate) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
         let file = as_user(owner, || {
             OpenOptions::new()
@@ -37,20 +38,19 @@ impl Output {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Writes the whole report as `fill` makes it, so that a large one is never in memory as text, and makes sure that it arrived: a full disk
-    /// may only show when the data is flushed.
-    pub(crate) fn write(self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    /// Replaces the contents with the text that `write` writes piece by piece, and flushes it to the disk: a full disk
+    /// may cause an error only then.
+    pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let failed =
             |error| Error::os("write", self.path.display().to_string(), error).hint("the report is incomplete");
         match self.file.set_len(0) {
-            // Pipes and devices have no length (ftruncate(2)).
+            // Pipes and devices cannot be truncated (EINVAL, ftruncate(2)).
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(failed(error)),
             _ => {}
         }
-        let mut buffered = BufWriter::with_capacity(BUFFER, &self.file);
-        fill(&mut buffered).and_then(|()| buffered.flush()).map_err(failed)?;
+        write_buffered(&self.file, write).map_err(failed)?;
         match self.file.sync_data() {
-            // Pipes and terminals have nothing to flush (fsync(2): EINVAL, EROFS).
+            // Pipes and terminals have nothing to flush (EINVAL, EROFS, fsync(2)).
             Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS)) => Err(failed(error)),
             _ => Ok(()),
         }
@@ -66,31 +66,31 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_error() {
-        let output = Output::create(Path::new("/dev/full"), (Uid::effective(), Gid::effective())).expect("it opens");
-        let error = output.write(|out| out.write_all(b"report")).expect_err("it is full").to_string();
+        let output = Output::create(Path::new("/dev/full"), (Uid::effective(), Gid::effective())).expect("opened");
+        let error = output.write(|out| out.write_all(b"report")).expect_err("the device is full").to_string();
         assert!(error.contains("(ENOSPC)"), "{error}");
     }
 
     #[test]
-    fn a_new_file_is_for_its_owner_and_an_older_one_keeps_its_mode() {
+    fn a_new_file_is_private_and_an_existing_file_keeps_its_mode() {
         let dir = tempfile::tempdir().expect("a directory");
         let (new, old) = (dir.path().join("new"), dir.path().join("old"));
-        File::create(&old).and_then(|file| file.set_permissions(Permissions::from_mode(0o644))).expect("made");
+        File::create(&old).and_then(|file| file.set_permissions(Permissions::from_mode(0o644))).expect("created");
         for (path, mode) in [(new, 0o600), (old, 0o644)] {
-            let output = Output::create(&path, (Uid::effective(), Gid::effective())).expect("it opens");
+            let output = Output::create(&path, (Uid::effective(), Gid::effective())).expect("opened");
             output.write(|out| out.write_all(b"report")).expect("written");
-            assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, mode, "{}", path.display());
+            assert_eq!(path.metadata().expect("metadata").permissions().mode() & 0o777, mode, "{}", path.display());
         }
     }
 
     #[test]
-    fn what_the_caller_may_not_write_is_refused() {
+    fn refuses_a_file_that_the_owner_may_not_write() {
         if !Uid::effective().is_root() {
-            return eprintln!("skipped: needs root to become somebody else");
+            return eprintln!("skipped: needs root to change the user");
         }
         let dir = tempfile::tempdir().expect("a directory");
         let error = Output::create(&dir.path().join("x"), (Uid::from_raw(65534), Gid::from_raw(65534)))
-            .expect_err("not theirs");
+            .expect_err("the directory belongs to root");
         assert_eq!(error.errno(), Some(nix::errno::Errno::EACCES));
     }
 }

@@ -1,4 +1,4 @@
-//! A sign of life on a terminal when something takes longer than expected.
+//! A spinner on the terminal for operations that take longer than half a second.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
@@ -8,55 +8,55 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// What is done before that needs no sign.
+/// Operations that end before this time show no spinner.
 const SPINNER_DELAY: Duration = Duration::from_millis(500);
-/// How fast it turns.
-const TURN: Duration = Duration::from_millis(100);
+/// Interval between two frames of the spinner.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Shown from [`SPINNER_DELAY`] on until it is dropped.
+/// Appears on standard error after [`SPINNER_DELAY`] and disappears when it is dropped.
 pub(crate) struct Spinner {
     bar: ProgressBar,
-    shown: Option<(Sender<()>, JoinHandle<()>)>,
+    display: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Spinner {
-    /// Begins to wait for something; on no terminal, or if nothing is to be said, that is all.
-    pub fn new(what: &'static str, quiet: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_message(what);
-        // Without the style it is a bar all the same.
+    /// A spinner with this message. It never appears if `quiet`, or if standard error is not a terminal.
+    pub(crate) fn new(message: &'static str, quiet: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_message(message);
+        // The template is valid; if it were not, the default style would do.
         let bar = ProgressStyle::with_template("{spinner} {msg}, {elapsed}")
             .map_or(bar.clone(), |style| bar.with_style(style));
-        let is_wanted = !quiet && io::stderr().is_terminal();
-        Self { shown: is_wanted.then(|| show_later(bar.clone())), bar }
+        let is_visible = !quiet && io::stderr().is_terminal();
+        Self { display: is_visible.then(|| show_after_delay(bar.clone())), bar }
     }
 
-    /// What is waited for from now on.
-    pub fn set_message(&self, what: impl Into<Cow<'static, str>>) {
-        self.bar.set_message(what);
+    /// Changes the message.
+    pub(crate) fn set_message(&self, message: impl Into<Cow<'static, str>>) {
+        self.bar.set_message(message);
     }
 
     #[cfg(test)]
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         self.bar.message()
     }
 }
 
-fn show_later(bar: ProgressBar) -> (Sender<()>, JoinHandle<()>) {
-    let (done, is_done) = mpsc::channel();
+fn show_after_delay(bar: ProgressBar) -> (Sender<()>, JoinHandle<()>) {
+    let (end, ended) = mpsc::channel();
     let thread = thread::spawn(move || {
-        if is_done.recv_timeout(SPINNER_DELAY) == Err(RecvTimeoutError::Timeout) {
+        if ended.recv_timeout(SPINNER_DELAY) == Err(RecvTimeoutError::Timeout) {
             bar.set_draw_target(ProgressDrawTarget::stderr());
-            bar.enable_steady_tick(TURN);
+            bar.enable_steady_tick(SPINNER_INTERVAL);
         }
     });
-    (done, thread)
+    (end, thread)
 }
 
 impl Drop for Spinner {
     fn drop(&mut self) {
-        if let Some((done, thread)) = self.shown.take() {
-            drop(done);
-            // It cannot panic, and if it did, the report would still be good.
+        if let Some((end, thread)) = self.display.take() {
+            drop(end);
+            // A panic in the thread affects only the spinner.
             let _ = thread.join();
         }
         self.bar.finish_and_clear();

@@ -1,11 +1,11 @@
-//! Mistakes: one line that says operation, object, cause and what to do; 125; nothing left behind.
+//! Invalid input: one line with operation, object and cause, and a hint; exit code 125; nothing left behind.
 
 use std::fs;
 
 use netwatch_tests::{Options, USER, USER_ID, internet};
 
 #[test]
-fn each_mistake_has_its_one_line() {
+fn each_invalid_value_is_one_error() {
     let net = internet!();
     let table: [(&[&str], &[&str]); 9] = [
         (&["-u", "nobody-has-this-name"], &["nobody-has-this-name"]),
@@ -59,7 +59,7 @@ fn without_root_it_says_what_to_do() {
         "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} run -- true",
         binary.display()
     ));
-    assert!(!ok && said.lines().count() == 1 && said.contains("sudo"), "{said}");
+    assert!(!ok && said.lines().count() == 2 && said.contains("\nhint: ") && said.contains("sudo"), "{said}");
 }
 
 #[test]
@@ -77,7 +77,10 @@ fn a_missing_capability_is_named_by_run_and_doctor() {
         };
         let name = format!("CAP_{}", capability.to_uppercase());
         let (ok, said) = without("run -- true");
-        assert!(!ok && said.lines().count() == 1 && said.contains(&name), "{capability}: {said}");
+        assert!(
+            !ok && said.lines().count() == 2 && said.contains("\nhint: ") && said.contains(&name),
+            "{capability}: {said}"
+        );
         let (ok, said) = without("doctor");
         assert!(!ok && said.contains(&format!("missing: {name}")), "{capability}: {said}");
     }

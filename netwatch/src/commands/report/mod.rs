@@ -40,7 +40,7 @@ fn open_in_browser(path: &Path, quiet: bool) -> Result<()> {
 }
 
 fn summary_options(settings: &ReportSettings) -> summary::Options {
-    let terminal = Show::on(&io::stdout(), false, false, settings.color).look();
+    let terminal = Show::on(&io::stdout(), false, false, settings.color).summary_options();
     let plain = summary::Options { width: PLAIN_WIDTH, colour: settings.color == ColorChoice::Always, ..terminal };
     let options = if settings.output.is_some() { plain } else { terminal };
     summary::Options { width: settings.width.map_or(options.width, usize::from), by: settings.by, ..options }

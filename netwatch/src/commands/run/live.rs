@@ -158,7 +158,7 @@ impl Live {
         let counters = self.drain().and_then(|()| self.network.link.counters());
         match counters.and_then(|counters| self.report(None, counters.map(from_link), false)) {
             Ok(report) => (self.show)(&report),
-            Err(error) => crate::terminal::complain(&error),
+            Err(error) => crate::terminal::print_error(&error),
         }
     }
 

@@ -15,7 +15,7 @@ mod signals;
 mod trim;
 mod watch;
 
-use crate::terminal::{Output, Show, complain, complain_text};
+use crate::terminal::{Output, Show, print_error, print_message};
 pub use plan::{Plan, Refusal};
 
 use std::sync::Arc;
@@ -50,9 +50,9 @@ struct Ran {
 
 /// Runs it, and says how that went.
 pub fn run(plan: Plan) -> Exit {
-    let show = Show::new(&plan.settings);
+    let show = Show::for_run(&plan.settings);
     hold_signals(plan, show).unwrap_or_else(|error| {
-        complain(&error);
+        print_error(&error);
         Exit::Failed
     })
 }
@@ -96,7 +96,7 @@ fn prepare_and_run(mut plan: Plan, show: Show, inherited: InheritedSignals, sign
     });
     let (outcome, ended) = outcome?;
     if let (Err(_), Err(left)) = (&outcome, &ended) {
-        complain(left);
+        print_error(left);
     }
     let exit = conclude(outcome?, &plan, show, output)?;
     // The report stands; what could not be undone is recorded, and the next run tries again.
@@ -108,7 +108,7 @@ fn new_run_dir(signals: &Signals) -> Result<RunDir> {
     // Who cleans up after many runs may hold it for seconds.
     let held = Exclusive::take_while(|| signals.go_on())?;
     if let Err(error) = undo_steps().undo_dead_runs(&held) {
-        complain(&error);
+        print_error(&error);
     }
     RunDir::create(&held)
 }
@@ -127,7 +127,7 @@ fn try_undo(run_dir: &RunDir) -> Result<()> {
 
 fn undo(run_dir: &RunDir) {
     if let Err(error) = try_undo(run_dir) {
-        complain(&error);
+        print_error(&error);
     }
 }
 
@@ -195,15 +195,15 @@ async fn end_all(line: &mut GuardianClient) -> Result<()> {
 fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
     match outcome {
         Outcome::Ran(Ran { report, ending, recorded }) => {
-            show.report(&report, plan.settings.output.is_some());
+            show.print_final(&report, plan.settings.output.is_some());
             if let Some(output) = output {
-                output.write(|out| show.file(&report, out))?;
+                output.write(|out| show.write_file(&report, out))?;
             }
             recorded.wait()?;
             Ok(exit_of(ending))
         }
         Outcome::NotStarted(NotStarted { message, code }) => {
-            complain_text(&message);
+            print_message(&message);
             Ok(match code {
                 126 => Exit::NotExecutable,
                 127 => Exit::NotFound,

@@ -200,7 +200,7 @@ impl Recorded {
         match (self.failed.map_or(Ok(()), Err), written) {
             (Err(error), _) | (_, Err(error)) if self.is_asked_for => Err(error),
             (Ok(()), Err(error)) => {
-                crate::terminal::complain(&error);
+                crate::terminal::print_error(&error);
                 Ok(())
             }
             // A note of the report has said it.

@@ -85,7 +85,7 @@ pub(super) async fn set_up(
         host_loopback: plan.settings.host_loopback,
         resolve: plan.settings.resolve,
     };
-    let interim = move |report: &crate::report::Report| show.interim(report);
+    let interim = move |report: &crate::report::Report| show.print_interim(report);
     let live = Live {
         card,
         network,

@@ -1,0 +1,176 @@
+//! Writes texts to standard error from its own thread, so that a slow reader never blocks the event loop.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::error::{Error, Result};
+
+/// Texts that can wait to be written; further ones are dropped.
+const MAX_QUEUED_TEXTS: usize = 8;
+
+/// Writes a text; called in the writer's thread.
+type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
+/// A thread with a bounded queue of texts. Each text is written whole and in order, or dropped and counted.
+///
+/// Dropping the writer does not wait for the thread: what is still queued may be lost. [`finish`](Self::finish) waits.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: SyncSender<Render>,
+    dropped: Arc<AtomicU64>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
+}
+
+impl Writer {
+    /// Starts a thread that writes to standard error. The thread inherits the signal mask of the caller; `run` starts it
+    /// after it has forked the guardian, which requires a single thread.
+    pub(crate) fn start() -> Result<Self> {
+        Self::start_on(io::stderr())
+    }
+
+    fn start_on(mut out: impl Write + AsFd + Send + 'static) -> Result<Self> {
+        let (queue, texts) = mpsc::sync_channel::<Render>(MAX_QUEUED_TEXTS);
+        let (end, ended) = mpsc::channel();
+        let dropped = Arc::new(AtomicU64::new(0));
+        let failed = dropped.clone();
+        thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || {
+                let _disconnects_at_the_end: mpsc::Sender<()> = end;
+                for render in texts {
+                    let mut text = Vec::new();
+                    if render(&mut text).and_then(|()| write_all(&mut out, &text)).is_err() {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+            .map_err(|error| Error::os("start thread", "writer", error))?;
+        Ok(Self { queue, dropped, ended })
+    }
+
+    /// Queues a text, which `render` writes in the writer's thread. Never blocks: if the queue is full, the text is
+    /// dropped.
+    pub(crate) fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) {
+        if self.queue.try_send(Box::new(render)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Queues a message after the program's name, on a line of its own.
+    pub(crate) fn message(&self, message: impl Into<String>) {
+        let message = message.into();
+        self.write(move |out| writeln!(out, "netwatch: {message}"));
+    }
+
+    /// Number of texts that were not written in whole: the queue was full, or standard error failed.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all queued texts are written, at most for `timeout`. Returns whether they are.
+    pub(crate) fn finish(self, timeout: Duration) -> bool {
+        drop(self.queue);
+        self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// Like [`Write::write_all`], but waits if the descriptor is non-blocking, which another process that shares the open
+/// file can make it at any time.
+fn write_all(out: &mut (impl Write + AsFd), mut text: &[u8]) -> io::Result<()> {
+    while !text.is_empty() {
+        match out.write(text) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => text = &text[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_until_writable(out.as_fd())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn wait_until_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::Instant;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+
+    const LINES: usize = 40_000;
+
+    /// Larger than a pipe's buffer, so that the writer blocks in the middle of it.
+    fn long_text() -> String {
+        (0..LINES).map(|line| format!("line {line}\n")).collect()
+    }
+
+    fn fill_queue_and_read(flags: OFlag) {
+        let (mut reader, pipe) = io::pipe().expect("a pipe");
+        fcntl(&pipe, FcntlArg::F_SETFL(flags)).expect("flags are set");
+        let writer = Writer::start_on(pipe).expect("a thread");
+        writer.write(|out| out.write_all(long_text().as_bytes()));
+        // One byte has arrived: the thread has taken the text from the queue, and the rest of it fills the pipe.
+        let mut first = [0];
+        reader.read_exact(&mut first).expect("the writer writes");
+        let started = Instant::now();
+        for number in 0..MAX_QUEUED_TEXTS + 3 {
+            writer.message(format!("text {number}"));
+        }
+        assert!(started.elapsed() < Duration::from_secs(1), "queuing does not wait for the reader");
+        assert_eq!(writer.dropped(), 3);
+        let reading = thread::spawn(move || {
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).map(|_| rest)
+        });
+        assert!(writer.finish(Duration::from_secs(60)), "all queued texts are written");
+        let rest = reading.join().expect("no panic").expect("text");
+        let queued: String = (0..MAX_QUEUED_TEXTS).map(|number| format!("netwatch: text {number}\n")).collect();
+        assert!(format!("{}{rest}", char::from(first[0])) == long_text() + &queued, "whole texts, in order");
+    }
+
+    #[test]
+    fn a_full_pipe_drops_whole_texts_and_never_blocks_the_caller() {
+        fill_queue_and_read(OFlag::empty());
+    }
+
+    #[test]
+    fn a_non_blocking_pipe_gets_whole_texts() {
+        fill_queue_and_read(OFlag::O_NONBLOCK);
+    }
+
+    #[test]
+    fn finish_gives_up_on_a_reader_that_does_not_read() {
+        let (_reader, pipe) = io::pipe().expect("a pipe");
+        let writer = Writer::start_on(pipe).expect("a thread");
+        writer.write(|out| out.write_all(long_text().as_bytes()));
+        assert!(!writer.finish(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn texts_for_a_closed_pipe_are_counted_as_dropped() {
+        let (reader, pipe) = io::pipe().expect("a pipe");
+        drop(reader);
+        let writer = Writer::start_on(pipe).expect("a thread");
+        let dropped = writer.dropped.clone();
+        writer.message("text");
+        assert!(writer.finish(Duration::from_secs(60)));
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    }
+}
