@@ -9,7 +9,7 @@ use netwatch::diff::{Difference, How, Kind, Options, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
 use netwatch::format::diff::{Format, write};
 use netwatch::name::Source;
-use netwatch::process::{Attempt, Attribution, Cause, Process, Target};
+use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process};
 use netwatch::report::{Facts, Report};
 use proptest::prelude::*;
 use sample::scene::{Told, address, came, connections, everything, lookup, name, tell};
@@ -209,9 +209,9 @@ fn failures_are_by_name_port_and_cause() {
         process: None,
     };
     nowhere.attempts = vec![
-        attempt(Target::Name("missing.example".into(), "A".into()), Cause::Dns("nxdomain".into())),
-        attempt(Target::Unix("/run/docker.sock".into()), Cause::Errno(13)),
-        attempt(Target::Address("[2001:db8::1]:443".parse().unwrap()), Cause::Errno(101)),
+        attempt(AttemptTarget::Name("missing.example".into(), "A".into()), AttemptCause::Dns("nxdomain".into())),
+        attempt(AttemptTarget::LocalSocket("/run/docker.sock".into()), AttemptCause::Errno(13)),
+        attempt(AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap()), AttemptCause::Errno(101)),
     ];
     let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no_route", "+missing.example: dns nxdomain"];
     let mut failures = of_kind(&diff(&bytes(100), &nowhere), Kind::Failures);
@@ -229,9 +229,9 @@ fn addresses_behind_a_name_are_no_difference_where_not_a_packet_was_sent() {
             last_ns: START_NS,
             count: 1,
             tries: 1,
-            target: Target::Address((address(to), 443).into()),
+            target: AttemptTarget::Address((address(to), 443).into()),
             protocol: Some(Protocol::TCP),
-            cause: Cause::NoPacket,
+            cause: AttemptCause::NoPacket,
             process: None,
         }];
         report

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use netwatch::flow::{FlowTable, Increment, ObservationPoint, Traffic};
 use netwatch::name::{Hosts, Limits, Names};
-use netwatch::process::{Evidence, ProcessId, User, Users};
+use netwatch::process::{Evidence, FlowUser, FlowUsers, ProcessId};
 use netwatch::record::{Batch, Completeness, Destination, Place, Recorder, Rest, Steps, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
 use netwatch::target::user::Identity;
@@ -32,8 +32,8 @@ fn interim_facts(table: &FlowTable) -> Facts {
 }
 
 /// Each flow by two processes.
-fn users_of(table: &FlowTable) -> Users {
-    let user = |process, evidence| User { process: ProcessId(process), evidence, is_maker: process == 1 };
+fn users_of(table: &FlowTable) -> FlowUsers {
+    let user = |process, evidence| FlowUser { process: ProcessId(process), evidence, is_maker: process == 1 };
     let users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple)];
     let flows = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
     flows.map(|flow| (flow.key, users.clone())).collect()
@@ -41,7 +41,7 @@ fn users_of(table: &FlowTable) -> Users {
 
 fn flows_of(table: &FlowTable, names: &Names) -> Vec<ReportFlow> {
     let all = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
-    all.map(|flow| ReportFlow::new(flow, names, &Users::default())).collect()
+    all.map(|flow| ReportFlow::new(flow, names, &FlowUsers::default())).collect()
 }
 
 fn rest_of(table: &FlowTable, names: &Names) -> Rest {
@@ -100,7 +100,7 @@ fn a_run_without_an_end_is_read_as_interim_figures() {
 }
 
 /// The report of an incomplete recording of two seconds, in which three flows wait: what `read` has to be.
-fn interim_report(facts: Facts, users: &Users, table: &FlowTable, names: &Names, read: &Report) -> Report {
+fn interim_report(facts: Facts, users: &FlowUsers, table: &FlowTable, names: &Names, read: &Report) -> Report {
     let mut expected = Report::new(facts, table, names, users);
     expected.run.duration_ns = 2_000_000_000;
     // docs/recording.md: what only the whole of DNS tells is not kept while the run goes on.
@@ -228,7 +228,7 @@ proptest! {
             lookups: rest.lookups,
             names_lost: rest.names_lost,
         };
-        let mut expected = Report::new(interim_facts(&table), &table, &names, &Users::default());
+        let mut expected = Report::new(interim_facts(&table), &table, &names, &FlowUsers::default());
         expected.naming.contacted_without_lookup.clear();
         prop_assert_eq!(Report::of_unfinished_run(parts), expected);
     }
@@ -252,7 +252,7 @@ fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
         numbers.clone().for_each(|number| drop(table.apply(churn(number))));
         let flow = |number| {
             let Traffic::Flow(key) = churn(number).traffic else { panic!("a flow") };
-            ReportFlow::new(table.flow(&key).unwrap(), &names, &Users::default())
+            ReportFlow::new(table.flow(&key).unwrap(), &names, &FlowUsers::default())
         };
         let rest = Some(Box::new(rest_of(&table, &names)));
         send(&recorder, Batch { until_ns: 1, flows: numbers.map(flow).collect(), rest, ..Batch::default() });

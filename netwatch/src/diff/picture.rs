@@ -7,7 +7,7 @@ use super::book::Book;
 use super::range::Range;
 use super::subject::{Port, Subject};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
-use crate::process::{Attempt, Attribution, Cause, Target};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
@@ -133,18 +133,18 @@ impl One {
 
     fn add_attempt(&mut self, report: &Report, book: &Book, attempt: &Attempt) {
         let target = match &attempt.target {
-            Target::Address(end) => {
+            AttemptTarget::Address(end) => {
                 let protocol = attempt.protocol.unwrap_or(Protocol::TCP);
                 let remote = book.tried(report, end.ip(), end.port(), protocol);
                 with_port(remote, Port::of(protocol, end.port()))
             }
-            Target::Name(name, _) => name.clone(),
-            Target::Unix(path) => path.clone(),
+            AttemptTarget::Name(name, _) => name.clone(),
+            AttemptTarget::LocalSocket(path) => path.clone(),
         };
         let cause = match &attempt.cause {
-            Cause::Dns(code) => format!("dns {code}"),
-            Cause::Icmp(error) => format!("icmp type {} code {}", error.kind, error.code),
-            Cause::Errno(number) if attempt.cause.name() == "errno" => format!("errno {number}"),
+            AttemptCause::Dns(code) => format!("dns {code}"),
+            AttemptCause::Icmp(error) => format!("icmp type {} code {}", error.kind, error.code),
+            AttemptCause::Errno(number) if attempt.cause.name() == "errno" => format!("errno {number}"),
             cause => cause.name().to_owned(),
         };
         self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(Unit::Times, attempt.count)]);

@@ -3,7 +3,7 @@
 use super::Exported;
 use super::column::{Cell, Column};
 use crate::flow::{EndReason, Failed, IcmpError, ObservationPoint, Protocol, TcpFacts};
-use crate::process::{Process, User};
+use crate::process::{FlowUser, Process};
 use crate::report::{ApplicationProtocol, FlowNaming, Report, ReportFlow, TlsFacts};
 
 /// A flow of a run.
@@ -42,7 +42,7 @@ impl<'a> Row<'a> {
     }
 
     /// Who used it most surely.
-    fn user(&self) -> Option<&'a User> {
+    fn user(&self) -> Option<&'a FlowUser> {
         self.known.users.first()
     }
 

@@ -2,7 +2,7 @@
 
 use crate::flow::{Amount, Difference, EndpointKey, PerDirection, Remote, State};
 use crate::format::summary::units::{count, plural, signed};
-use crate::process::{Attempt, Cause, Process, Target};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
 use crate::report::Report;
 
 /// `tcp/443`; `icmp` where there are no ports.
@@ -27,25 +27,25 @@ pub(super) fn address(remote: &Remote) -> String {
 /// What an attempt was to reach.
 pub(super) fn target(attempt: &Attempt) -> String {
     match (&attempt.target, attempt.protocol) {
-        (Target::Address(end), Some(protocol)) if !protocol.has_ports() => format!("{} ({protocol})", end.ip()),
-        (Target::Address(end), Some(protocol)) => format!("{end} ({protocol})"),
-        (Target::Address(end), None) => end.to_string(),
-        (Target::Name(name, kind), _) => format!("{name} ({kind})"),
-        (Target::Unix(path), _) => path.clone(),
+        (AttemptTarget::Address(end), Some(protocol)) if !protocol.has_ports() => format!("{} ({protocol})", end.ip()),
+        (AttemptTarget::Address(end), Some(protocol)) => format!("{end} ({protocol})"),
+        (AttemptTarget::Address(end), None) => end.to_string(),
+        (AttemptTarget::Name(name, kind), _) => format!("{name} ({kind})"),
+        (AttemptTarget::LocalSocket(path), _) => path.clone(),
     }
 }
 
 /// Why nothing came of it.
 pub(super) fn cause(attempt: &Attempt) -> String {
     match &attempt.cause {
-        Cause::Unanswered => format!("no answer ({})", unbroken(plural(attempt.tries, "try", "tries"))),
-        Cause::Refused => "refused".to_owned(),
-        Cause::Reset => "reset in the handshake".to_owned(),
-        Cause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),
-        Cause::Errno(number) => nix::errno::Errno::from_raw(*number).desc().to_ascii_lowercase(),
-        Cause::NoPacket => "failed at once, without a packet".to_owned(),
-        Cause::Dns(code) if code == "unanswered" => "DNS: no answer".to_owned(),
-        Cause::Dns(code) => format!("DNS: {}", code.to_uppercase()),
+        AttemptCause::Unanswered => format!("no answer ({})", unbroken(plural(attempt.tries, "try", "tries"))),
+        AttemptCause::Refused => "refused".to_owned(),
+        AttemptCause::Reset => "reset in the handshake".to_owned(),
+        AttemptCause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),
+        AttemptCause::Errno(number) => nix::errno::Errno::from_raw(*number).desc().to_ascii_lowercase(),
+        AttemptCause::NoPacket => "failed at once, without a packet".to_owned(),
+        AttemptCause::Dns(code) if code == "unanswered" => "DNS: no answer".to_owned(),
+        AttemptCause::Dns(code) => format!("DNS: {}", code.to_uppercase()),
     }
 }
 

@@ -9,7 +9,7 @@ use super::need::{Need, Pattern, Service, host};
 use super::peers::Peers;
 use super::text::comment;
 use crate::flow::{Direction, Endpoint, Failed, Remote};
-use crate::process::{Attempt, Cause, Target};
+use crate::process::{Attempt, AttemptCause, AttemptTarget};
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
 
@@ -288,7 +288,9 @@ fn at_once(report: &Report) -> Vec<String> {
     let out = endpoints.filter(|key| key.direction == Direction::Egress);
     let listed: HashSet<_> = out.map(|key| (key.remote, key.protocol, key.port)).collect();
     let said = |attempt: &Attempt| {
-        let (Target::Address(end), Cause::Errno(_) | Cause::NoPacket) = (&attempt.target, &attempt.cause) else {
+        let (AttemptTarget::Address(end), AttemptCause::Errno(_) | AttemptCause::NoPacket) =
+            (&attempt.target, &attempt.cause)
+        else {
             return None;
         };
         let is_listed = attempt

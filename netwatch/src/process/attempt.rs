@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 use super::ProcessId;
 use crate::flow::{IcmpError, Protocol};
 
-/// What was to be reached.
+/// ProcessAction was to be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
+pub enum AttemptTarget {
     /// An address and port (0 where there is none).
     Address(SocketAddr),
     /// A name that DNS did not resolve, with the type of the question.
     Name(String, String),
     /// A path of a unix socket; an abstract name begins with `@`.
-    Unix(String),
+    LocalSocket(String),
 }
 
 /// Why nothing came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Cause {
+pub enum AttemptCause {
     /// TCP: nothing answered any SYN.
     Unanswered,
     /// TCP: answered by RST.
@@ -35,7 +35,7 @@ pub enum Cause {
     Dns(String),
 }
 
-impl Cause {
+impl AttemptCause {
     /// The name in reports: `unanswered`, `refused`, `reset`, `icmp`, `no_route`, `no_address_family`, `denied`, `errno`, `no_packet`, `dns`.
     pub fn name(&self) -> &'static str {
         // Numbers of Linux's ABI, the same on every architecture that has BPF: errno-base.h and errno.h.
@@ -70,12 +70,12 @@ pub struct Attempt {
     pub count: u64,
     /// Packets sent for them where that differs: SYNs, repeats included.
     pub tries: u64,
-    /// What was to be reached.
-    pub target: Target,
+    /// ProcessAction was to be reached.
+    pub target: AttemptTarget,
     /// `None` for unix sockets.
     pub protocol: Option<Protocol>,
     /// Why nothing came of it.
-    pub cause: Cause,
+    pub cause: AttemptCause,
     /// Who tried, where that is known.
     pub process: Option<ProcessId>,
 }

@@ -1,4 +1,4 @@
-//! What the kernel tells of a run's processes, one thing at a time.
+//! ProcessAction the kernel tells of a run's processes, one thing at a time.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::flow::{End, Protocol};
 
 /// Something a process did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct ProcessEvent {
     /// When, nanoseconds since the Unix epoch.
     pub time_ns: u64,
     /// When the process began, nanoseconds since the Unix epoch; 0 if not known.
@@ -21,34 +21,34 @@ pub struct Event {
     pub uid: u32,
     /// The name of the thread.
     pub comm: String,
-    /// What it did.
-    pub what: What,
+    /// ProcessAction it did.
+    pub what: ProcessAction,
 }
 
-/// What was done.
+/// ProcessAction was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum ProcessAction {
     /// Something with a socket of IPv4 or IPv6.
-    Socket(Step, Socket),
+    SocketUse(SocketOperation, SocketUse),
     /// A unix socket was connected to, or a message sent to it. An abstract name begins with `@`.
-    Unix(String),
+    LocalSocket(String),
     /// A process was made; the event is the child's.
     Fork(Origin),
     /// A process runs another program.
     Exec(Origin, Image),
     /// A system call failed.
-    Call(Call),
+    FailedCall(FailedCall),
     /// A socket was closed by the last that had it.
-    Closed(Closed),
+    ClosedSocket(ClosedSocket),
     /// The last thread of the process ends.
     Exit,
 }
 
-/// What was done with a socket.
+/// ProcessAction was done with a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SocketOperation {
     /// It was made.
-    Made,
+    Created,
     /// It was bound to `address`.
     Bound,
     /// It is being connected to `address`.
@@ -56,34 +56,34 @@ pub enum Step {
     /// It was sent from or read.
     Used,
     /// A message to `address` could not be sent, for this errno.
-    NotSent(i32),
+    SendFailed(i32),
 }
 
 /// A socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Socket {
+pub struct SocketUse {
     /// The kernel gives no number twice.
     pub cookie: u64,
     /// The cookie of its network namespace; 0 if it is not told.
     pub netns: u64,
     /// IANA protocol number; `None` if it is not known.
     pub protocol: Option<Protocol>,
-    /// See [`Step`]; `None` if there is none.
+    /// See [`SocketOperation`]; `None` if there is none.
     pub address: Option<SocketAddr>,
 }
 
 /// A socket that nobody has any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closed {
-    /// As [`Socket::cookie`].
+pub struct ClosedSocket {
+    /// As [`SocketUse::cookie`].
     pub cookie: u64,
-    /// As [`Socket::netns`].
+    /// As [`SocketUse::netns`].
     pub netns: u64,
-    /// As [`Socket::protocol`].
+    /// As [`SocketUse::protocol`].
     pub protocol: Option<Protocol>,
     /// Its own end, where it still had a port.
     pub local: Option<End>,
-    /// What it was connected with.
+    /// ProcessAction it was connected with.
     pub remote: Option<End>,
 }
 
@@ -115,12 +115,12 @@ pub struct Image {
 
 /// A system call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct FailedCall {
     /// Which.
     pub name: CallName,
     /// Why.
     pub errno: i32,
-    /// What it was given to reach; of `socket` the unspecified address of its family.
+    /// ProcessAction it was given to reach; of `socket` the unspecified address of its family.
     pub target: CallTarget,
     /// Of `socket`, if it said one.
     pub protocol: Option<Protocol>,
@@ -130,20 +130,20 @@ pub struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallName {
     /// `socket(2)`.
-    Socket,
+    SocketUse,
     /// `connect(2)`.
     Connect,
     /// `sendto(2)` or `sendmsg(2)`.
     Send,
 }
 
-/// What a call was to reach.
+/// ProcessAction a call was to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallTarget {
     /// An address of the internet.
     Address(SocketAddr),
     /// A unix socket.
-    Unix(String),
+    LocalSocket(String),
     /// Something else, or nothing.
     Other,
 }

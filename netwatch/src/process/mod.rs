@@ -5,11 +5,15 @@ mod event;
 mod model;
 mod trace;
 
-pub use attempt::{Attempt, Cause, Target};
-pub use event::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
+pub use attempt::{Attempt, AttemptCause, AttemptTarget};
+pub use event::{
+    CallName, CallTarget, ClosedSocket, FailedCall, Image, Origin, ProcessAction, ProcessEvent, SocketOperation,
+    SocketUse,
+};
 pub use model::{
-    Attribution, Evidence, LocalCalls, Lost, Process, ProcessId, ProcessNumber, Processes, UnixPeer, User, Users,
+    Attribution, Evidence, FlowUser, FlowUsers, LocalCalls, LocalSocket, Process, ProcessId, ProcessLosses,
+    ProcessNumber, Processes,
 };
 pub use trace::{
-    Flow as FlowToAttribute, Found, Look, Reported, Result as Attributed, Silence, Trace, TraceOutcome, Usage,
+    FlowToAttribute, LiveProcess, PacketCoverage, ReportedFlows, SystemView, Trace, TraceOutcome, TraceResult, Usage,
 };

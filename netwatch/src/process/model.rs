@@ -62,7 +62,7 @@ impl Evidence {
 
 /// Who used a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct User {
+pub struct FlowUser {
     /// The process.
     pub process: ProcessId,
     /// How that is known.
@@ -73,7 +73,7 @@ pub struct User {
 
 /// A unix socket that something connected to: a way in which work leaves the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnixPeer {
+pub struct LocalSocket {
     /// Its path; an abstract name begins with `@`.
     pub path: String,
     /// How often it was connected to or sent to.
@@ -99,9 +99,9 @@ pub enum Attribution {
     Off(String),
 }
 
-/// What could not be found out, by reason. None of it costs counts.
+/// ProcessAction could not be found out, by reason. None of it costs counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lost {
+pub struct ProcessLosses {
     /// Events that found no room in the ring.
     pub events: u64,
     /// Sockets that found no room in the kernel's table.
@@ -116,7 +116,7 @@ pub struct Lost {
     pub beyond: u64,
 }
 
-impl Lost {
+impl ProcessLosses {
     /// Adds what another part missed.
     pub fn add(&mut self, other: &Self) {
         self.events += other.events;
@@ -142,9 +142,9 @@ pub struct Processes {
     /// In the order in which they were seen first; the command is the first.
     pub list: Vec<Process>,
     /// By path.
-    pub unix: Vec<UnixPeer>,
-    /// What could not be found out.
-    pub lost: Lost,
+    pub unix: Vec<LocalSocket>,
+    /// ProcessAction could not be found out.
+    pub lost: ProcessLosses,
 }
 
 impl Processes {
@@ -156,16 +156,16 @@ impl Processes {
 
 /// Who used which flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Users(HashMap<FlowKey, Vec<User>>);
+pub struct FlowUsers(HashMap<FlowKey, Vec<FlowUser>>);
 
-impl Users {
+impl FlowUsers {
     /// Who used a flow, the surest first.
-    pub fn of(&self, flow: &FlowKey) -> &[User] {
+    pub fn of(&self, flow: &FlowKey) -> &[FlowUser] {
         self.0.get(flow).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Every flow that has users, and those.
-    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &[User])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &[FlowUser])> {
         self.0.iter().map(|(flow, users)| (flow, users.as_slice()))
     }
 
@@ -180,17 +180,17 @@ impl Users {
     }
 }
 
-impl FromIterator<(FlowKey, Vec<User>)> for Users {
-    fn from_iter<T: IntoIterator<Item = (FlowKey, Vec<User>)>>(users: T) -> Self {
+impl FromIterator<(FlowKey, Vec<FlowUser>)> for FlowUsers {
+    fn from_iter<T: IntoIterator<Item = (FlowKey, Vec<FlowUser>)>>(users: T) -> Self {
         Self(users.into_iter().collect())
     }
 }
 
-/// What processes did beside flows. Processes are named by their number in the session.
+/// ProcessAction processes did beside flows. Processes are named by their number in the session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalCalls {
     /// Attempts that failed before they were a packet.
     pub attempts: Vec<Attempt>,
     /// Local sockets that something connected to.
-    pub local_sockets: Vec<UnixPeer>,
+    pub local_sockets: Vec<LocalSocket>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::flow::{Counters, Endpoint, Folded, ObservationPoint, PerDirection, Remainders};
 use crate::name::{Lookup, Lost};
-use crate::process::Users;
+use crate::process::FlowUsers;
 use crate::report::{Facts, Interval, Report, ReportFlow, Series};
 
 /// What has changed since the batch before.
@@ -37,7 +37,7 @@ pub struct Rest {
     /// What is known beside the table.
     pub facts: Facts,
     /// Who used which flow.
-    pub users: Users,
+    pub users: FlowUsers,
     /// Everything on the loopback.
     pub loopback: PerDirection<Counters>,
     /// What the target sent and received on the link.

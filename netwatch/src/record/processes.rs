@@ -6,7 +6,9 @@ use rusqlite::Connection;
 
 use super::cell::{Count, Wrong};
 use super::table::{Rows, read, read_parts};
-use crate::process::{Attribution, Evidence, Lost, Process, ProcessId, ProcessNumber, Processes, UnixPeer, User};
+use crate::process::{
+    Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, ProcessLosses, ProcessNumber, Processes,
+};
 
 /// The numbers of the processes that a report lists, to write references.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,17 +60,17 @@ pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<
 pub(super) fn write_users(
     rows: &mut Rows<'_>,
     flow: u64,
-    users: &[User],
+    users: &[FlowUser],
     numbers: ProcessNumbers<'_>,
 ) -> rusqlite::Result<()> {
     let known = users.iter().filter_map(|user| Some((numbers.of(user.process)?, user)));
-    (0_u64..).zip(known).try_for_each(|(position, (process, User { evidence, is_maker, .. }))| {
+    (0_u64..).zip(known).try_for_each(|(position, (process, FlowUser { evidence, is_maker, .. }))| {
         rows.put(&[&flow, &position, &process, evidence, is_maker])
     })
 }
 
 /// Reads processes and local sockets.
-pub(super) fn take(db: &Connection, attribution: Attribution, lost: Lost) -> Result<Processes, Wrong> {
+pub(super) fn take(db: &Connection, attribution: Attribution, lost: ProcessLosses) -> Result<Processes, Wrong> {
     let mut parents = Vec::new();
     let mut list = read(db, "process", "number", |row| {
         let (number, pid, start_ns, ppid) = (row.take()?, row.take()?, row.take()?, row.take()?);
@@ -86,19 +88,19 @@ pub(super) fn take(db: &Connection, attribution: Attribution, lost: Lost) -> Res
         let path = row.take()?;
         let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
         let processes = row.take::<Vec<ProcessNumber>>()?.into_iter().filter_map(|number| ids.of(number)).collect();
-        Ok(UnixPeer { path, connections, failed, missing: 0, processes })
+        Ok(LocalSocket { path, connections, failed, missing: 0, processes })
     })?;
     Ok(Processes { attribution, list, unix, lost })
 }
 
 /// Reads the users of all flows, by the numbers of the flows.
-pub(super) fn take_users(db: &Connection, ids: &ProcessIds) -> Result<HashMap<u64, Vec<User>>, Wrong> {
+pub(super) fn take_users(db: &Connection, ids: &ProcessIds) -> Result<HashMap<u64, Vec<FlowUser>>, Wrong> {
     let rows = read(db, "flow_user", "1, 2", |row| {
         let (flow, _position): (u64, u64) = (row.take()?, row.take()?);
         let (process, evidence, is_maker): (_, Evidence, _) = (row.take()?, row.take()?, row.take()?);
-        Ok((flow, ids.of(process).map(|process| User { process, evidence, is_maker })))
+        Ok((flow, ids.of(process).map(|process| FlowUser { process, evidence, is_maker })))
     })?;
-    let mut users: HashMap<u64, Vec<User>> = HashMap::new();
+    let mut users: HashMap<u64, Vec<FlowUser>> = HashMap::new();
     for (flow, user) in rows {
         users.entry(flow).or_default().extend(user);
     }

@@ -13,7 +13,7 @@ use crate::flow::{
     Amount, Balance, Counters, Difference, Flow, Folded, Lost, ObservationPoint, PerDirection, RemainderKind,
 };
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, Attribution, Cause, Target};
+use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{
     DnsForwarder, FlowNaming, Interface, Loopback, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
 };
@@ -226,8 +226,8 @@ impl Losses {
         }
     }
 
-    pub fn processes(&self) -> process::Lost {
-        process::Lost {
+    pub fn processes(&self) -> process::ProcessLosses {
+        process::ProcessLosses {
             events: self.of("processes.events"),
             sockets: self.of("processes.sockets"),
             gone: self.of("processes.gone"),
@@ -345,27 +345,27 @@ pub(super) fn attempts(db: &Connection, ids: &ProcessIds) -> Result<Vec<Attempt>
     })
 }
 
-fn target(row: &mut Cursor<'_>) -> Result<Target> {
+fn target(row: &mut Cursor<'_>) -> Result<AttemptTarget> {
     let (kind, target, target_type): (String, String, Option<String>) = (row.take()?, row.take()?, row.take()?);
     match (kind.as_str(), target_type) {
-        ("address", None) => target.parse().map(Target::Address).map_err(|_| unknown("target", &target)),
-        ("name", Some(kind)) => Ok(Target::Name(target, kind)),
-        ("unix", None) => Ok(Target::Unix(target)),
+        ("address", None) => target.parse().map(AttemptTarget::Address).map_err(|_| unknown("target", &target)),
+        ("name", Some(kind)) => Ok(AttemptTarget::Name(target, kind)),
+        ("unix", None) => Ok(AttemptTarget::LocalSocket(target)),
         _ => Err(unknown("target_kind", &kind)),
     }
 }
 
-fn cause(row: &mut Cursor<'_>) -> Result<Cause> {
+fn cause(row: &mut Cursor<'_>) -> Result<AttemptCause> {
     let (word, icmp): (String, Option<_>) = (row.take()?, row.take()?);
     let (errno, dns): (Option<i32>, Option<String>) = (row.take()?, row.take()?);
     match (word.as_str(), icmp, errno, dns) {
-        ("unanswered", ..) => Ok(Cause::Unanswered),
-        ("refused", ..) => Ok(Cause::Refused),
-        ("reset", ..) => Ok(Cause::Reset),
-        ("no_packet", ..) => Ok(Cause::NoPacket),
-        ("icmp", Some(error), ..) => Ok(Cause::Icmp(error)),
-        ("errno", _, Some(errno), _) => Ok(Cause::Errno(errno)),
-        ("dns", .., Some(answer)) => Ok(Cause::Dns(answer)),
+        ("unanswered", ..) => Ok(AttemptCause::Unanswered),
+        ("refused", ..) => Ok(AttemptCause::Refused),
+        ("reset", ..) => Ok(AttemptCause::Reset),
+        ("no_packet", ..) => Ok(AttemptCause::NoPacket),
+        ("icmp", Some(error), ..) => Ok(AttemptCause::Icmp(error)),
+        ("errno", _, Some(errno), _) => Ok(AttemptCause::Errno(errno)),
+        ("dns", .., Some(answer)) => Ok(AttemptCause::Dns(answer)),
         _ => Err(unknown("cause", &word)),
     }
 }

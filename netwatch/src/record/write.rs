@@ -10,7 +10,7 @@ use super::remainder;
 use super::table::{Rows, clear, put, read_first};
 use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, Attribution, Cause, Target};
+use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{DnsForwarder, Interface, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
@@ -197,7 +197,12 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 }
 
 /// Each reason by itself; those of names and processes behind a prefix.
-pub(super) fn lost(db: &Connection, counts: &Lost, names: &name::Lost, processes: &process::Lost) -> Result<()> {
+pub(super) fn lost(
+    db: &Connection,
+    counts: &Lost,
+    names: &name::Lost,
+    processes: &process::ProcessLosses,
+) -> Result<()> {
     let reasons = [
         ("samples", counts.samples),
         ("unreadable", counts.unreadable),
@@ -320,18 +325,18 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessNu
     let mut rows = Rows::of(db, "attempt");
     for (position, attempt) in (0_u64..).zip(attempts) {
         let (kind, target, target_type) = match &attempt.target {
-            Target::Address(address) => ("address", address.to_string(), None),
-            Target::Name(name, kind) => ("name", name.clone(), Some(kind.clone())),
-            Target::Unix(path) => ("unix", path.clone(), None),
+            AttemptTarget::Address(address) => ("address", address.to_string(), None),
+            AttemptTarget::Name(name, kind) => ("name", name.clone(), Some(kind.clone())),
+            AttemptTarget::LocalSocket(path) => ("unix", path.clone(), None),
         };
         let (cause, icmp, errno, dns) = match &attempt.cause {
-            Cause::Unanswered => ("unanswered", None, None, None),
-            Cause::Refused => ("refused", None, None, None),
-            Cause::Reset => ("reset", None, None, None),
-            Cause::Icmp(error) => ("icmp", Some(*error), None, None),
-            Cause::NoPacket => ("no_packet", None, None, None),
-            Cause::Errno(errno) => ("errno", None, Some(*errno), None),
-            Cause::Dns(answer) => ("dns", None, None, Some(answer.clone())),
+            AttemptCause::Unanswered => ("unanswered", None, None, None),
+            AttemptCause::Refused => ("refused", None, None, None),
+            AttemptCause::Reset => ("reset", None, None, None),
+            AttemptCause::Icmp(error) => ("icmp", Some(*error), None, None),
+            AttemptCause::NoPacket => ("no_packet", None, None, None),
+            AttemptCause::Errno(errno) => ("errno", None, Some(*errno), None),
+            AttemptCause::Dns(answer) => ("dns", None, None, Some(answer.clone())),
         };
         rows.put(&[
             &position,

@@ -22,7 +22,7 @@ use crate::flow::{self, Amount, FlowTable, Increment, Lost, ObservationPoint, Tr
 use crate::meter::heard_of;
 use crate::meter::host::{Counted, Host};
 use crate::name::{Hosts, Limits, NameSample, Names};
-use crate::process::{Processes, Users};
+use crate::process::{FlowUsers, Processes};
 use crate::report::{self, Facts, Report};
 use crate::wire::Name;
 use kernel::Kernel;
@@ -164,7 +164,7 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         ..tally.facts()
     };
     let facts = Facts { complete: true, lost, notes, replay: Some(replay), ..nothing_ran() };
-    let report = |facts, names: &Names| Report::new(facts, &learned.table, names, &Users::default());
+    let report = |facts, names: &Names| Report::new(facts, &learned.table, names, &FlowUsers::default());
     let mut said = report(facts.clone(), &learned.names);
     if let Some(resolve) = plan.resolve {
         learned.names.resolve(resolve(said.unnamed_addresses().collect()));

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use super::model::ReportFlow;
 use crate::flow::{Direction, Protocol};
 use crate::name::Lookup;
-use crate::process::{Attempt, Cause, ProcessId, Target};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
 use crate::wire::dns::Rcode;
 
 /// What attempts are added up by.
-pub(super) type AttemptKey = (Target, Option<Protocol>, Cause, Option<ProcessId>);
+pub(super) type AttemptKey = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessId>);
 
 /// Adds up attempts by target, protocol, cause and process, in the order of their first time.
 pub(super) fn all(
@@ -52,9 +52,12 @@ fn is_listed_with_flow(call: &Attempt, rejected: &RejectedByIcmp) -> bool {
     const ENETUNREACH: i32 = 101;
     const EHOSTUNREACH: i32 = 113;
     match (&call.cause, call.protocol, &call.target, call.process) {
-        (Cause::Errno(ENETUNREACH | EHOSTUNREACH), Some(protocol), Target::Address(address), Some(process)) => {
-            rejected.contains(&(protocol, *address, process))
-        }
+        (
+            AttemptCause::Errno(ENETUNREACH | EHOSTUNREACH),
+            Some(protocol),
+            AttemptTarget::Address(address),
+            Some(process),
+        ) => rejected.contains(&(protocol, *address, process)),
         _ => false,
     }
 }
@@ -83,16 +86,16 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
         last_ns: flow.last_seen_ns,
         count,
         tries,
-        target: Target::Address((flow.key.remote.addr, flow.key.remote.port).into()),
+        target: AttemptTarget::Address((flow.key.remote.addr, flow.key.remote.port).into()),
         protocol: Some(Protocol(flow.key.protocol)),
         cause,
         process: known.users.first().map(|user| user.process),
     };
-    let icmp = flow.icmp_error.map(|error| attempt(failed.unreachable, failed.unreachable, Cause::Icmp(error)));
+    let icmp = flow.icmp_error.map(|error| attempt(failed.unreachable, failed.unreachable, AttemptCause::Icmp(error)));
     let tcp = [
-        attempt(failed.unanswered, failed.unanswered_tries, Cause::Unanswered),
-        attempt(failed.refused, failed.refused, Cause::Refused),
-        attempt(failed.reset, failed.reset, Cause::Reset),
+        attempt(failed.unanswered, failed.unanswered_tries, AttemptCause::Unanswered),
+        attempt(failed.refused, failed.refused, AttemptCause::Refused),
+        attempt(failed.reset, failed.reset, AttemptCause::Reset),
     ];
     tcp.into_iter().chain(icmp).filter(|attempt| attempt.count > 0).collect()
 }
@@ -118,9 +121,9 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
         last_ns: lookup.first_seen_ns,
         count,
         tries: count,
-        target: Target::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
+        target: AttemptTarget::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
         protocol: None,
-        cause: Cause::Dns(cause),
+        cause: AttemptCause::Dns(cause),
         process: querier,
     };
     let failed = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
@@ -134,7 +137,7 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
 mod tests {
     use super::*;
     use crate::flow::{End, Flow, FlowKey, IcmpError, ObservationPoint, PerDirection};
-    use crate::process::{Evidence, User};
+    use crate::process::{Evidence, FlowUser};
 
     const UDP: u8 = 17;
 
@@ -160,7 +163,7 @@ mod tests {
             serial: 0,
             ended: None,
         };
-        let user = User { process: ProcessId(0), evidence: Evidence::Socket, is_maker: true };
+        let user = FlowUser { process: ProcessId(0), evidence: Evidence::Socket, is_maker: true };
         ReportFlow { flow, naming: None, users: vec![user] }
     }
 
@@ -170,9 +173,9 @@ mod tests {
             last_ns: 2,
             count: 1,
             tries: 0,
-            target: Target::Address(([198, 51, 100, 2], port).into()),
+            target: AttemptTarget::Address(([198, 51, 100, 2], port).into()),
             protocol: Some(Protocol(UDP)),
-            cause: Cause::Errno(errno),
+            cause: AttemptCause::Errno(errno),
             process: Some(ProcessId(0)),
         }
     }

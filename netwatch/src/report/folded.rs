@@ -10,7 +10,7 @@ use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportFlow};
 use super::naming::{FlowShare, is_nameable};
 use crate::flow::{Direction, EndpointKey, Flow, ObservationPoint};
 use crate::name::{Contact, Hidden, Named, Names};
-use crate::process::{Attempt, ProcessId, ProcessNumber, Usage, User};
+use crate::process::{Attempt, FlowUser, ProcessId, ProcessNumber, Usage};
 
 /// Endpoints of folded flows that are kept with names and processes.
 const MAX_ENDPOINTS: usize = 65_536;
@@ -70,7 +70,7 @@ impl FoldedFacts {
     }
 
     fn add_attempts(&mut self, flow: &Flow, usages: &[Usage]) {
-        let user = |usage: &Usage| User {
+        let user = |usage: &Usage| FlowUser {
             process: ProcessId(usage.process),
             evidence: usage.evidence,
             is_maker: usage.is_maker,

@@ -29,7 +29,7 @@ use crate::flow::{
     Remainders, Remote,
 };
 use crate::name::Names;
-use crate::process::{Attempt, ProcessId, ProcessNumber, Processes, Users};
+use crate::process::{Attempt, FlowUsers, ProcessId, ProcessNumber, Processes};
 
 /// Input of a report beside the flow table, the names and the users of flows.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ pub struct ReportFlows<'a> {
 
 impl Report {
     /// Joins flows, names and processes, and adds the hints that the result suggests.
-    pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &Users) -> Self {
+    pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &FlowUsers) -> Self {
         let flows = ReportFlows {
             link: naming::flows(table.flows(ObservationPoint::Link), names, users),
             loopback: naming::flows(table.flows(ObservationPoint::Loopback), names, users),

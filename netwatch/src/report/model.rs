@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::flow::{Amount, Endpoint, Flow};
 use crate::name::{Hidden, Named, Source};
-use crate::process::{ProcessId, User};
+use crate::process::{FlowUser, ProcessId};
 use crate::wire::Name;
 
 /// The name by which a remote is displayed.
@@ -75,7 +75,7 @@ pub struct ReportFlow {
     /// Names and protocol; `None` without any. Boxed because most of many flows have none.
     pub naming: Option<Box<FlowNaming>>,
     /// Processes that used the flow, the best evidence first.
-    pub users: Vec<User>,
+    pub users: Vec<FlowUser>,
 }
 
 impl ReportFlow {

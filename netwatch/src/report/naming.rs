@@ -8,7 +8,7 @@ use super::folded::{FoldedEndpointFacts, FoldedFacts};
 use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportEndpoint, ReportFlow, TlsFacts};
 use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Protocol, Remote};
 use crate::name::{Contact, FlowFacts, Hidden, Lookup, Lost, Named, Names};
-use crate::process::{ProcessId, ProcessNumber, Users};
+use crate::process::{FlowUsers, ProcessId, ProcessNumber};
 use crate::wire::Name;
 
 /// A number of flows and their bytes.
@@ -47,12 +47,12 @@ pub struct Naming {
 }
 
 /// Joins names and users to flows.
-pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &Users) -> Vec<ReportFlow> {
+pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &FlowUsers) -> Vec<ReportFlow> {
     flows.map(|one| flow(one, names, users)).collect()
 }
 
 /// Joins the names and users known so far to one flow.
-pub(super) fn flow(flow: Flow, names: &Names, users: &Users) -> ReportFlow {
+pub(super) fn flow(flow: Flow, names: &Names, users: &FlowUsers) -> ReportFlow {
     ReportFlow { naming: naming_of(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
 }
 

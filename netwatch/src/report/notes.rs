@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{ExitStatus, Interface, Report, ReportFlow};
 use crate::flow::{Direction, End, Flow, RemainderKind, Remote};
-use crate::process::{Processes, UnixPeer};
+use crate::process::{LocalSocket, Processes};
 
 /// Items listed in a hint; further ones are counted.
 const MAX_LISTED: usize = 3;
@@ -36,7 +36,7 @@ pub(super) fn abstract_sockets(processes: &Processes, exit: Option<ExitStatus>) 
     if matches!(exit, None | Some(ExitStatus::Code(0))) {
         return None;
     }
-    let never_existed = |peer: &&UnixPeer| peer.connections > 0 && peer.missing >= peer.connections;
+    let never_existed = |peer: &&LocalSocket| peer.connections > 0 && peer.missing >= peer.connections;
     let failed = processes.unix.iter().filter(|peer| peer.path.starts_with('@')).filter(never_existed);
     let mut missing = failed.filter(|peer| !is_reached_by_path(processes, peer)).peekable();
     missing.peek()?;
@@ -57,7 +57,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 /// Whether a path of the same name was reached: X11 clients try the abstract name first, then the
 /// path.
-fn is_reached_by_path(processes: &Processes, peer: &UnixPeer) -> bool {
+fn is_reached_by_path(processes: &Processes, peer: &LocalSocket) -> bool {
     let path = &peer.path[1..];
     path.starts_with('/') && processes.unix.iter().any(|other| other.path == path && other.failed < other.connections)
 }
@@ -127,11 +127,11 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn peer(path: &str, connections: u64, missing: u64) -> UnixPeer {
-        UnixPeer { path: path.to_owned(), connections, failed: missing, missing, processes: Vec::new() }
+    fn peer(path: &str, connections: u64, missing: u64) -> LocalSocket {
+        LocalSocket { path: path.to_owned(), connections, failed: missing, missing, processes: Vec::new() }
     }
 
-    fn hint(unix: Vec<UnixPeer>) -> Option<String> {
+    fn hint(unix: Vec<LocalSocket>) -> Option<String> {
         abstract_sockets(&Processes { unix, ..Processes::default() }, Some(ExitStatus::Code(1)))
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, attempts, naming, notes};
 use crate::flow::{Balance, Endpoint, Flow, FlowTable, Folded, ObservationPoint, Remainders};
 use crate::name::{Hosts, Limits, Lookup, Lost, Names};
-use crate::process::Users;
+use crate::process::FlowUsers;
 
 /// The recorded data of an unfinished run.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct UnfinishedRun {
 
 impl ReportFlow {
     /// Joins the names and users known so far to a flow.
-    pub fn new(flow: Flow, names: &Names, users: &Users) -> Self {
+    pub fn new(flow: Flow, names: &Names, users: &FlowUsers) -> Self {
         naming::flow(flow, names, users)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::event::{Event, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
-use crate::process::{Attribution, Evidence, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage, User};
+use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage};
 use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows};
 
 impl<S: Scope> Session<S> {
@@ -105,7 +105,7 @@ fn known(record: FlowRecord, ids: &BTreeMap<ProcessNumber, ProcessId>) -> Report
     let FlowRecord { flow, naming, usages } = record;
     let user = |usage: &Usage| {
         let Usage { process, evidence, is_maker } = *usage;
-        Some(User { process: *ids.get(&process)?, evidence, is_maker })
+        Some(FlowUser { process: *ids.get(&process)?, evidence, is_maker })
     };
     ReportFlow { flow, naming, users: usages.iter().filter_map(user).collect() }
 }

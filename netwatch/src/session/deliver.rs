@@ -6,7 +6,7 @@ use super::event::{Event, FlowRecord, IntervalTotals, Kinds, Losses, ProcessReco
 use super::outlet::{Missed, Outlet, PendingInterval};
 use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
-use crate::process::{LocalCalls, ProcessNumber, Silence};
+use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
 
 /// Failed calls and local sockets are looked at again after this long for each of them, and not
 /// more often than once a second: they may be many, and are compared as a whole.
@@ -130,12 +130,12 @@ impl<S: Scope> Session<S> {
     }
 
     /// Without its announcement, the packets of a flow are not known to belong to a socket.
-    pub(super) fn silence(&self, is_final: bool) -> Silence {
+    pub(super) fn silence(&self, is_final: bool) -> PacketCoverage {
         let lost = self.losses.meter;
         match lost.new_flows + lost.table_full + lost.insert_failed {
-            0 if is_final => Silence::IsFinal,
-            0 => Silence::MayEnd,
-            _ => Silence::MeansNothing,
+            0 if is_final => PacketCoverage::Final,
+            0 => PacketCoverage::SoFar,
+            _ => PacketCoverage::Lossy,
         }
     }
 

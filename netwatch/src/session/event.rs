@@ -171,7 +171,7 @@ pub struct Losses {
     /// By the meter.
     pub meter: Lost,
     /// By the meter's view of processes.
-    pub processes: process::Lost,
+    pub processes: process::ProcessLosses,
     /// Names.
     pub names: name::Lost,
 }

@@ -2,7 +2,7 @@
 
 use crate::flow::{FlowKey, Quoted};
 use crate::name::NameSample;
-use crate::process::{self, Look};
+use crate::process::{self, SystemView};
 
 /// An observation of a meter.
 pub enum Observed<'a> {
@@ -18,5 +18,5 @@ pub enum Observed<'a> {
     /// An ICMP error that quotes a packet of a flow.
     IcmpError(Quoted),
     /// A process or socket event, and access to what the machine shows at this moment.
-    Process(process::Event, &'a mut dyn Look),
+    Process(process::ProcessEvent, &'a mut dyn SystemView),
 }

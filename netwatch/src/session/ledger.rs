@@ -9,7 +9,7 @@ use super::input::Observed;
 use super::scope::Scope;
 use crate::flow::{Change, Flow, FlowKey, FlowTable, Increment, ObservationPoint, Place};
 use crate::name::Names;
-use crate::process::{FlowToAttribute, Reported, Trace, Usage};
+use crate::process::{FlowToAttribute, ReportedFlows, Trace, Usage};
 use crate::report::{FlowNaming, FoldedFacts};
 
 /// Names and processes of an ended flow.
@@ -193,12 +193,12 @@ pub(super) fn to_attribute(flow: &Flow) -> FlowToAttribute {
 /// The flows whose sockets are still needed.
 struct LiveFlows<'t>(&'t FlowTable);
 
-impl Reported for LiveFlows<'_> {
-    fn is_one(&self, flow: &FlowKey) -> bool {
+impl ReportedFlows for LiveFlows<'_> {
+    fn contains(&self, flow: &FlowKey) -> bool {
         self.0.has_live(flow)
     }
 
-    fn are_all(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.0.is_full()
     }
 }

@@ -78,7 +78,7 @@ pub struct MeterLosses {
     /// Packets' observations.
     pub meter: Lost,
     /// Process events, as far as the meter knows.
-    pub processes: process::Lost,
+    pub processes: process::ProcessLosses,
 }
 
 /// The interval that is being filled: what there was when it began.

@@ -5,7 +5,7 @@ use std::path::Path;
 use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
 use netwatch::name::Source;
 use netwatch::policy::{Family, Format, Options, Pattern, Requirements, Service};
-use netwatch::process::{Attempt, Cause, Target};
+use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
 use netwatch::report::Report;
 use snapbox::{Data, assert_data_eq};
 
@@ -202,20 +202,20 @@ fn what_failed_before_a_packet_was_sent_is_said() {
         last_ns: 0,
         count: 1,
         tries: 1,
-        target: Target::Address(target.parse().expect("an end")),
+        target: AttemptTarget::Address(target.parse().expect("an end")),
         protocol: Some(Protocol::TCP),
         cause,
         process: None,
     };
     report.attempts = vec![
-        attempt("[2001:db8::9]:443", Cause::Errno(101)),
-        attempt("127.0.0.1:5432", Cause::Errno(111)),
-        attempt("203.0.113.9:443", Cause::Refused),
+        attempt("[2001:db8::9]:443", AttemptCause::Errno(101)),
+        attempt("127.0.0.1:5432", AttemptCause::Errno(111)),
+        attempt("203.0.113.9:443", AttemptCause::Refused),
         // In the default mode the errno is not looked for.
-        attempt("203.0.113.8:443", Cause::NoPacket),
-        attempt("127.0.0.1:5433", Cause::NoPacket),
+        attempt("203.0.113.8:443", AttemptCause::NoPacket),
+        attempt("127.0.0.1:5433", AttemptCause::NoPacket),
         // Another time it worked.
-        attempt("203.0.113.10:443", Cause::NoPacket),
+        attempt("203.0.113.10:443", AttemptCause::NoPacket),
     ];
     let expected = [
         "3f2a: tcp 203.0.113.8:443 failed at once (no_packet), so it is not listed",

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use netwatch::flow::{Amount, Direction, IcmpError, Malformed, ObservationPoint, Protocol, Traffic};
 use netwatch::name::{Hidden, Lookup, Named, ResponseTimes, Source};
-use netwatch::process::{Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User};
+use netwatch::process::{
+    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, Processes,
+};
 use netwatch::report::{ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, Series, TlsFacts};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
@@ -38,7 +40,7 @@ pub fn everything() -> Report {
             post_quantum: true,
         }),
     };
-    let user = |process, evidence| User { process: ProcessId(process), evidence, is_maker: process == 1 };
+    let user = |process, evidence| FlowUser { process: ProcessId(process), evidence, is_maker: process == 1 };
     report.flows[0].naming = Some(Box::new(naming));
     report.flows[0].users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple), user(2, Evidence::Netns)];
     report.flows[1].flow.icmp_error = Some(IcmpError { kind: 3, code: 13 });
@@ -115,33 +117,33 @@ fn processes() -> Processes {
             process(43, Some(ProcessId(0))),
             Process { exe: None, cmdline: None, uid: None, ..process(44, Some(ProcessId(1))) },
         ],
-        unix: vec![UnixPeer {
+        unix: vec![LocalSocket {
             path: "@bus".into(),
             connections: 2,
             failed: 1,
             missing: 0,
             processes: vec![ProcessId(1)],
         }],
-        lost: netwatch::process::Lost { events: 1, sockets: 2, gone: 3, unreadable: 5, unknown: 6, beyond: 4 },
+        lost: netwatch::process::ProcessLosses { events: 1, sockets: 2, gone: 3, unreadable: 5, unknown: 6, beyond: 4 },
     }
 }
 
 fn attempts() -> Vec<Attempt> {
     let causes = [
-        Cause::Unanswered,
-        Cause::Refused,
-        Cause::Reset,
-        Cause::Icmp(IcmpError { kind: 1, code: 4 }),
-        Cause::Errno(101),
-        Cause::NoPacket,
-        Cause::Dns("nxdomain".into()),
+        AttemptCause::Unanswered,
+        AttemptCause::Refused,
+        AttemptCause::Reset,
+        AttemptCause::Icmp(IcmpError { kind: 1, code: 4 }),
+        AttemptCause::Errno(101),
+        AttemptCause::NoPacket,
+        AttemptCause::Dns("nxdomain".into()),
     ];
     let targets = [
-        Target::Address("[2001:db8::1]:443".parse().unwrap()),
-        Target::Name("nobody.example".into(), "AAAA".into()),
-        Target::Unix("/run/x".into()),
+        AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap()),
+        AttemptTarget::Name("nobody.example".into(), "AAAA".into()),
+        AttemptTarget::LocalSocket("/run/x".into()),
     ];
-    let attempt = |(at, cause): (usize, Cause)| Attempt {
+    let attempt = |(at, cause): (usize, AttemptCause)| Attempt {
         first_ns: START_NS + at as u64,
         last_ns: START_NS + 10,
         count: 2,

@@ -16,7 +16,7 @@ use netwatch::flow::{
     Lost, ObservationPoint, PerDirection, RoundTrips, TcpFacts, Traffic,
 };
 use netwatch::name::{Hosts, Limits, Names};
-use netwatch::process::{Processes, Users};
+use netwatch::process::{FlowUsers, Processes};
 use netwatch::report::{DnsForwarder, EndedBy, ExitStatus, Facts, Interface, Replay, Report, Run};
 
 pub const START_NS: u64 = 1_767_225_600_000_000_000;
@@ -207,7 +207,7 @@ pub fn download() -> FlowTable {
 
 /// A report without names and processes.
 pub fn report(facts: Facts, table: &FlowTable) -> Report {
-    Report::new(facts, table, &Names::new(Limits::default(), Hosts::default()), &Users::default())
+    Report::new(facts, table, &Names::new(Limits::default(), Hosts::default()), &FlowUsers::default())
 }
 
 /// The report of [`download`].

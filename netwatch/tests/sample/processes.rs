@@ -2,7 +2,8 @@
 
 use netwatch::flow::{FlowKey, FlowTable, Protocol};
 use netwatch::process::{
-    Attempt, Attribution, Cause, Evidence, Lost, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
+    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, LocalSocket, Process, ProcessId,
+    ProcessLosses, Processes,
 };
 
 use super::START_NS;
@@ -47,20 +48,20 @@ pub fn processes() -> Processes {
         uid: None,
         ..curl.clone()
     };
-    let peer = UnixPeer {
+    let peer = LocalSocket {
         path: "/run/docker.sock".to_owned(),
         connections: 3,
         failed: 1,
         missing: 0,
         processes: vec![HELPER],
     };
-    let lost = Lost { gone: 1, ..Lost::default() };
+    let lost = ProcessLosses { gone: 1, ..ProcessLosses::default() };
     Processes { attribution: Attribution::On, list: vec![shell, curl, helper], unix: vec![peer], lost }
 }
 
 /// TCP was curl's, by its socket; one port was the helper's, and curl had made its socket; what else there is was somebody's.
-pub fn users(table: &FlowTable) -> Users {
-    let user = |process, evidence, is_maker| User { process, evidence, is_maker };
+pub fn users(table: &FlowTable) -> FlowUsers {
+    let user = |process, evidence, is_maker| FlowUser { process, evidence, is_maker };
     let of = |key: &FlowKey| match (key.protocol, key.local.port) {
         (6, 40_002) => vec![user(HELPER, Evidence::Socket, false), user(CURL, Evidence::Socket, true)],
         (6, _) => vec![user(CURL, Evidence::Socket, true)],
@@ -83,11 +84,11 @@ pub fn attempts() -> Vec<Attempt> {
         cause,
         process,
     };
-    let address = |text: &str| Target::Address(text.parse().unwrap());
+    let address = |text: &str| AttemptTarget::Address(text.parse().unwrap());
     vec![
-        attempt(address("[2001:db8::9]:443"), Some(Protocol::TCP), Cause::Errno(101), Some(CURL)),
-        attempt(address("[::]:0"), Some(Protocol::UDP), Cause::Errno(97), Some(CURL)),
-        attempt(address("198.51.100.9:443"), Some(Protocol::TCP), Cause::NoPacket, Some(CURL)),
-        attempt(Target::Unix("/run/docker.sock".to_owned()), None, Cause::Errno(13), Some(HELPER)),
+        attempt(address("[2001:db8::9]:443"), Some(Protocol::TCP), AttemptCause::Errno(101), Some(CURL)),
+        attempt(address("[::]:0"), Some(Protocol::UDP), AttemptCause::Errno(97), Some(CURL)),
+        attempt(address("198.51.100.9:443"), Some(Protocol::TCP), AttemptCause::NoPacket, Some(CURL)),
+        attempt(AttemptTarget::LocalSocket("/run/docker.sock".to_owned()), None, AttemptCause::Errno(13), Some(HELPER)),
     ]
 }

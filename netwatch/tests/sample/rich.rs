@@ -3,7 +3,8 @@
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, Quoted, Traffic};
 use netwatch::name::{Hidden, Named, Source};
 use netwatch::process::{
-    Attempt, Attribution, Cause, Evidence, Process, ProcessId, Processes, Target, UnixPeer, User, Users,
+    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, LocalSocket, Process, ProcessId,
+    Processes,
 };
 use netwatch::report::{
     ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, ReportEndpoint, ReportFlow, Series,
@@ -47,7 +48,7 @@ pub fn build() -> (Report, Series) {
     facts.processes = processes();
     facts.attempts = attempts();
     facts.notes = vec!["2 processes were still there and were ended".to_owned()];
-    let mut report = Report::new(facts, &table, &super::names::heard(), &Users::default());
+    let mut report = Report::new(facts, &table, &super::names::heard(), &FlowUsers::default());
     know(&mut report);
     (report, series())
 }
@@ -79,7 +80,7 @@ fn processes() -> Processes {
             ),
             process(3, 4260, Some(0), "build-script-bu", &["target/debug/build/net/build-script-build"]),
         ],
-        unix: vec![UnixPeer {
+        unix: vec![LocalSocket {
             path: "/run/docker.sock".to_owned(),
             connections: 2,
             failed: 1,
@@ -97,9 +98,9 @@ fn attempts() -> Vec<Attempt> {
         last_ns: at(700),
         count: 3,
         tries: 3,
-        target: Target::Address((v6(0x99), 443).into()),
+        target: AttemptTarget::Address((v6(0x99), 443).into()),
         protocol: Some(Protocol::TCP),
-        cause: Cause::Errno(101),
+        cause: AttemptCause::Errno(101),
         process: Some(ProcessId(3)),
     }]
 }
@@ -109,7 +110,8 @@ fn know(report: &mut Report) {
     let names = [(20, "crates.example"), (21, "static.crates.example"), (22, "git.example")];
     let mut flows = std::mem::take(&mut report.flows);
     for (at, known) in flows.iter_mut().enumerate() {
-        known.users = vec![User { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
+        known.users =
+            vec![FlowUser { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
         let Some((_, name)) = names.iter().find(|(host, _)| known.flow.key.remote.addr == v4(*host)) else {
             continue;
         };
@@ -201,8 +203,8 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
     report.run.user = text.clone();
     report.run.kernel = text.clone();
     report.notes = vec![text.clone()];
-    let attempt = |target| Attempt { target, cause: Cause::Dns(text.clone()), ..report.attempts[0].clone() };
-    let targets = [Target::Unix(text.clone()), Target::Name(text.clone(), text.clone())];
+    let attempt = |target| Attempt { target, cause: AttemptCause::Dns(text.clone()), ..report.attempts[0].clone() };
+    let targets = [AttemptTarget::LocalSocket(text.clone()), AttemptTarget::Name(text.clone(), text.clone())];
     report.attempts = targets.map(attempt).into();
     for lookup in &mut report.naming.lookups {
         lookup.question.name = name();
@@ -239,7 +241,8 @@ pub fn crawl(flows: u32) -> (Report, Series) {
     let mut report = super::report(facts, &table);
     for (at, known) in report.flows.iter_mut().enumerate() {
         known.naming = Some(Box::new(naming(&format!("host-{}.example", at / 3))));
-        known.users = vec![User { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
+        known.users =
+            vec![FlowUser { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
     }
     for (at, known) in report.endpoints.iter_mut().enumerate() {
         known.display_name = naming(&format!("host-{}.example", at / 3)).display_name;

@@ -2,13 +2,13 @@
 
 use netwatch::flow::{Direction, FlowKey, ObservationPoint};
 use netwatch::meter::event_of;
-use netwatch::process::{Event, FlowToAttribute, Found, Look, Silence, Trace, What};
+use netwatch::process::{FlowToAttribute, LiveProcess, PacketCoverage, ProcessAction, ProcessEvent, SystemView, Trace};
 
 /// A machine on which nothing can be seen any more.
 struct Nothing;
 
-impl Look for Nothing {
-    fn process(&mut self, _: u32) -> Option<Found> {
+impl SystemView for Nothing {
+    fn process(&mut self, _: u32) -> Option<LiveProcess> {
         None
     }
 
@@ -29,7 +29,7 @@ pub fn follow(input: &[u8]) -> usize {
             trace.apply(event, &mut Nothing);
         }
     }
-    let result = trace.result(Some(1), flows.into_iter(), Silence::IsFinal);
+    let result = trace.result(Some(1), flows.into_iter(), PacketCoverage::Final);
     let is_there = |id| result.processes.get(id).is_some();
     assert!(result.processes.unix.iter().flat_map(|peer| &peer.processes).all(|id| is_there(*id)));
     assert!(result.users.iter().flat_map(|(_, users)| users).all(|user| is_there(user.process)));
@@ -38,8 +38,8 @@ pub fn follow(input: &[u8]) -> usize {
 }
 
 /// The flow of a socket that was closed, as one whose announcement was lost: it is looked for by its ends and its port.
-fn flow_of(event: &Event) -> Option<FlowToAttribute> {
-    let What::Closed(closed) = &event.what else { return None };
+fn flow_of(event: &ProcessEvent) -> Option<FlowToAttribute> {
+    let ProcessAction::ClosedSocket(closed) = &event.what else { return None };
     let (protocol, local) = (closed.protocol?.0, closed.local?);
     let remote = closed.remote.unwrap_or(local);
     let key = FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local, remote };

@@ -17,7 +17,7 @@ use crate::host::link;
 use crate::host::socket_drain;
 use crate::meter::{DrainProgress, Notice, Probe, heard, icmp_error};
 use crate::name::Names;
-use crate::process::{Attributed, Silence, Users};
+use crate::process::{FlowUsers, PacketCoverage, TraceResult};
 use crate::report::{DnsForwarder, EndedBy, Facts, Interface, Report, Run, Series};
 
 /// What stays the same from start to end.
@@ -244,10 +244,10 @@ impl Live {
         ending: Option<Ending>,
         interface_counters: Option<InterfaceCounters>,
         complete: bool,
-    ) -> Result<(Facts, Users)> {
+    ) -> Result<(Facts, FlowUsers)> {
         let lost = self.probe.lost()?;
         let silence = silence(&lost, complete);
-        let Attributed { processes, users, attempts } = self.processes.result(self.pid, &self.table, silence)?;
+        let TraceResult { processes, users, attempts } = self.processes.result(self.pid, &self.table, silence)?;
         let facts = Facts {
             run: Run {
                 id: self.card.id.clone(),
@@ -282,11 +282,11 @@ impl Live {
 }
 
 /// Without its announcement, a flow's packets are not known to be a socket's.
-fn silence(lost: &Lost, complete: bool) -> Silence {
+fn silence(lost: &Lost, complete: bool) -> PacketCoverage {
     match lost.new_flows + lost.table_full + lost.insert_failed {
-        0 if complete => Silence::IsFinal,
-        0 => Silence::MayEnd,
-        _ => Silence::MeansNothing,
+        0 if complete => PacketCoverage::Final,
+        0 => PacketCoverage::SoFar,
+        _ => PacketCoverage::Lossy,
     }
 }
 

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::flow::{FlowKey, FlowTable, Traffic};
 use crate::meter::{Notice, ProcessConfig, ProcessProbe};
 use crate::process::{
-    Attributed, Attribution, FlowToAttribute, Found, Image, Look, Origin, Processes as Known, Reported, Silence, Trace,
-    Users,
+    Attribution, FlowToAttribute, FlowUsers, Image, LiveProcess, Origin, PacketCoverage, Processes as Known,
+    ReportedFlows, SystemView, Trace, TraceResult,
 };
 
 /// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
@@ -130,10 +130,15 @@ impl Processes {
     }
 
     /// Who used the table's flows.
-    pub(super) fn result(&self, command: Option<u32>, table: &FlowTable, silence: Silence) -> Result<Attributed> {
+    pub(super) fn result(
+        &self,
+        command: Option<u32>,
+        table: &FlowTable,
+        silence: PacketCoverage,
+    ) -> Result<TraceResult> {
         let Some(probe) = &self.probe else {
             let processes = Known { attribution: Attribution::Off(self.off.clone()), ..Known::default() };
-            return Ok(Attributed { processes, users: Users::default(), attempts: Vec::new() });
+            return Ok(TraceResult { processes, users: FlowUsers::default(), attempts: Vec::new() });
         };
         let flows = table.iter().map(|flow| FlowToAttribute {
             key: flow.key,
@@ -157,12 +162,12 @@ impl Processes {
 /// The flows of a table.
 struct FlowsOf<'t>(&'t FlowTable);
 
-impl Reported for FlowsOf<'_> {
-    fn is_one(&self, flow: &FlowKey) -> bool {
+impl ReportedFlows for FlowsOf<'_> {
+    fn contains(&self, flow: &FlowKey) -> bool {
         self.0.has(flow)
     }
 
-    fn are_all(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.0.is_full()
     }
 }
@@ -178,8 +183,8 @@ struct Proc {
     names: Option<HashSet<String>>,
 }
 
-impl Look for Proc {
-    fn process(&mut self, pid: u32) -> Option<Found> {
+impl SystemView for Proc {
+    fn process(&mut self, pid: u32) -> Option<LiveProcess> {
         let folder = format!("/proc/{pid}");
         let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
         let (name, fields) = stat.rsplit_once(')')?;
@@ -191,7 +196,7 @@ impl Look for Proc {
         let arguments = self.cmdline.then(|| fs::read(format!("{folder}/cmdline")).ok()).flatten();
         let is_unreadable = exe.is_none() || self.cmdline && arguments.is_none();
         let (cmdline, cmdline_cut) = arguments.map_or((None, false), |bytes| arguments_of(&bytes));
-        Some(Found { origin, image: Image { comm, exe, cmdline, cmdline_cut, is_unreadable } })
+        Some(LiveProcess { origin, image: Image { comm, exe, cmdline, cmdline_cut, is_unreadable } })
     }
 
     fn is_bound(&mut self, name: &str) -> Option<bool> {

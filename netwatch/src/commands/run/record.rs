@@ -8,7 +8,7 @@ use super::changed::Changed;
 use crate::error::{Error, Result};
 use crate::flow::{Counters, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
 use crate::name::Names;
-use crate::process::Users;
+use crate::process::FlowUsers;
 use crate::record::{Batch, Closing, Destination, Keep, Place, Recorder, Rest, Steps, Store};
 use crate::report::{Facts, Interval, Report, ReportFlow, Series};
 use crate::settings::RunSettings;
@@ -134,7 +134,7 @@ impl Recording {
         &mut self,
         table: &FlowTable,
         names: &Names,
-        facts: impl FnOnce() -> Result<(Facts, Users)>,
+        facts: impl FnOnce() -> Result<(Facts, FlowUsers)>,
     ) {
         let Some(recorder) = &self.recorder else { return };
         if recorder.has_failed() {
@@ -216,7 +216,7 @@ fn later(each: Duration, many: usize) -> Instant {
 
 fn take_changed(changed: &mut Changed, table: &FlowTable, names: &Names) -> Vec<ReportFlow> {
     // Who used them comes with the rest: processes are numbered anew each time.
-    let nobody = Users::default();
+    let nobody = FlowUsers::default();
     let flows = changed.take(BATCH_FLOWS).into_iter().filter_map(|place| table.at(place));
     flows.map(|flow| ReportFlow::new(flow, names, &nobody)).collect()
 }
@@ -228,7 +228,7 @@ fn take_steps(from: &mut Option<u64>, series: &Series) -> Steps {
     Steps { from_ns, steps: series.intervals[first..].to_vec() }
 }
 
-fn rest_of(facts: Facts, users: Users, table: &FlowTable, names: &Names) -> Rest {
+fn rest_of(facts: Facts, users: FlowUsers, table: &FlowTable, names: &Names) -> Rest {
     Rest {
         facts,
         users,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::model::Counters;
 use crate::flow::{EndpointKey, Remote};
 use crate::format::rfc3339;
-use crate::process::{Attempt, Attribution, Cause, ProcessId, Processes, Target, UnixPeer, User};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, FlowUser, LocalSocket, ProcessId, Processes};
 use crate::report::{FlowSum, ProcessTraffic, Report};
 
 /// A process, named so that it is found in `processes`.
@@ -33,8 +33,8 @@ pub(super) struct JsonUser {
 }
 
 /// Who used a flow, the surest first.
-pub(super) fn users(processes: &Processes, users: &[User]) -> Vec<JsonUser> {
-    let user = |user: &User| {
+pub(super) fn users(processes: &Processes, users: &[FlowUser]) -> Vec<JsonUser> {
+    let user = |user: &FlowUser| {
         let (evidence, maker) = (user.evidence.name(), user.is_maker);
         Some(JsonUser { who: Who::new(processes, user.process)?, evidence, maker })
     };
@@ -159,7 +159,8 @@ impl<'a> From<&'a Report> for JsonAttribution<'a> {
         let crate::report::AttributionCounts { socket, tuple, netns, kernel, unattributed } =
             report.attribution_counts();
         let flows = Flows { socket, tuple, netns, kernel, unattributed };
-        let crate::process::Lost { events, sockets, gone, unreadable, unknown, beyond } = report.processes.lost;
+        let crate::process::ProcessLosses { events, sockets, gone, unreadable, unknown, beyond } =
+            report.processes.lost;
         Self { state, why, flows, lost: Lost { events, sockets, gone, unreadable, unknown, beyond } }
     }
 }
@@ -209,9 +210,9 @@ pub(super) fn attempts(report: &Report) -> Vec<JsonAttempt<'_>> {
 fn json_attempt<'a>(report: &'a Report, attempt: &'a Attempt) -> JsonAttempt<'a> {
     let (mut remote, mut port, mut name, mut kind, mut path) = (None, None, None, None, None);
     match &attempt.target {
-        Target::Address(address) => (remote, port) = (Some(address.ip().to_string()), Some(address.port())),
-        Target::Name(of, question) => (name, kind) = (Some(of.as_str()), Some(question.as_str())),
-        Target::Unix(to) => path = Some(to.as_str()),
+        AttemptTarget::Address(address) => (remote, port) = (Some(address.ip().to_string()), Some(address.port())),
+        AttemptTarget::Name(of, question) => (name, kind) = (Some(of.as_str()), Some(question.as_str())),
+        AttemptTarget::LocalSocket(to) => path = Some(to.as_str()),
     }
     JsonAttempt {
         remote,
@@ -221,13 +222,13 @@ fn json_attempt<'a>(report: &'a Report, attempt: &'a Attempt) -> JsonAttempt<'a>
         path,
         protocol: attempt.protocol.map(|protocol| protocol.to_string()),
         cause: attempt.cause.name(),
-        errno: if let Cause::Errno(errno) = attempt.cause { Some(errno) } else { None },
-        icmp: if let Cause::Icmp(icmp) = attempt.cause {
+        errno: if let AttemptCause::Errno(errno) = attempt.cause { Some(errno) } else { None },
+        icmp: if let AttemptCause::Icmp(icmp) = attempt.cause {
             Some(Icmp { r#type: icmp.kind, code: icmp.code })
         } else {
             None
         },
-        rcode: if let Cause::Dns(rcode) = &attempt.cause { Some(rcode) } else { None },
+        rcode: if let AttemptCause::Dns(rcode) = &attempt.cause { Some(rcode) } else { None },
         count: attempt.count,
         tries: attempt.tries,
         first_seen: rfc3339(attempt.first_ns),
@@ -242,7 +243,7 @@ pub(super) fn unix_sockets(processes: &Processes) -> Vec<UnixSocket<'_>> {
     processes.unix.iter().map(socket).collect()
 }
 
-fn unix_socket<'a>(processes: &Processes, peer: &'a UnixPeer) -> UnixSocket<'a> {
+fn unix_socket<'a>(processes: &Processes, peer: &'a LocalSocket) -> UnixSocket<'a> {
     UnixSocket {
         path: &peer.path,
         connections: peer.connections,

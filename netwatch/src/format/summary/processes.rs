@@ -8,7 +8,7 @@ use super::text::{command, cut, together, width as width_of};
 use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
 use crate::format::escape;
-use crate::process::{Attempt, Attribution, Cause, Process, ProcessId, Target, UnixPeer};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
 use crate::report::{AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
 
 /// Processes, paths and attempts that are listed before the rest is only counted.
@@ -68,7 +68,7 @@ fn used_by(report: &Report) -> String {
 }
 
 fn unix(report: &Report) -> String {
-    let peer = |peer: &UnixPeer| {
+    let peer = |peer: &LocalSocket| {
         let mut who: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
         who.sort_unstable();
         who.dedup();
@@ -98,14 +98,14 @@ fn attempts(report: &Report) -> String {
 /// `198.51.100.99:8443 tcp: unanswered, 4 tries (curl)`.
 fn attempt(report: &Report, attempt: &Attempt) -> String {
     let target = match &attempt.target {
-        Target::Address(address) if address.port() == 0 => address.ip().to_string(),
-        Target::Address(address) => address.to_string(),
-        Target::Name(name, kind) => format!("{} {}", escape(name), escape(kind)),
-        Target::Unix(path) => escape(path).into_owned(),
+        AttemptTarget::Address(address) if address.port() == 0 => address.ip().to_string(),
+        AttemptTarget::Address(address) => address.to_string(),
+        AttemptTarget::Name(name, kind) => format!("{} {}", escape(name), escape(kind)),
+        AttemptTarget::LocalSocket(path) => escape(path).into_owned(),
     };
     let protocol = attempt.protocol.map(|protocol| format!(" {protocol}")).unwrap_or_default();
     let tries = match attempt.cause {
-        Cause::Unanswered => format!(", {}", plural(attempt.tries, "try", "tries")),
+        AttemptCause::Unanswered => format!(", {}", plural(attempt.tries, "try", "tries")),
         _ if attempt.count > 1 => format!(", {} times", count(attempt.count)),
         _ => String::new(),
     };
@@ -113,16 +113,16 @@ fn attempt(report: &Report, attempt: &Attempt) -> String {
     together(&format!("{target}{protocol}: {}{tries}{who}", cause(&attempt.cause)))
 }
 
-fn cause(cause: &Cause) -> String {
+fn cause(cause: &AttemptCause) -> String {
     match cause {
-        Cause::Unanswered => "unanswered".into(),
-        Cause::Refused => "refused".into(),
-        Cause::Reset => "reset in the handshake".into(),
-        Cause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
-        Cause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
-        Cause::NoPacket => "the call failed at once (see --failed-calls)".into(),
+        AttemptCause::Unanswered => "unanswered".into(),
+        AttemptCause::Refused => "refused".into(),
+        AttemptCause::Reset => "reset in the handshake".into(),
+        AttemptCause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
+        AttemptCause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
+        AttemptCause::NoPacket => "the call failed at once (see --failed-calls)".into(),
         // A recording's word, which may be anybody's.
-        Cause::Dns(rcode) => escape(rcode).into_owned(),
+        AttemptCause::Dns(rcode) => escape(rcode).into_owned(),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::flow::Protocol;
-use crate::process::{Cause, ProcessNumber, Target};
+use crate::process::{AttemptCause, AttemptTarget, ProcessNumber};
 
 /// Who tried what, and why it failed.
-pub(super) type Key = (Target, Option<Protocol>, Cause, Option<ProcessNumber>);
+pub(super) type Key = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessNumber>);
 
 /// How often, and when.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +33,9 @@ impl Failures {
     pub(super) fn add(
         &mut self,
         time_ns: u64,
-        target: Target,
+        target: AttemptTarget,
         protocol: Option<Protocol>,
-        cause: Cause,
+        cause: AttemptCause,
         process: Option<ProcessNumber>,
     ) {
         let times = Times { first_ns: time_ns, last_ns: time_ns, count: 1 };
@@ -46,9 +46,9 @@ impl Failures {
     pub(super) fn add_all(
         &mut self,
         times: Times,
-        target: Target,
+        target: AttemptTarget,
         protocol: Option<Protocol>,
-        cause: Cause,
+        cause: AttemptCause,
         process: Option<ProcessNumber>,
     ) {
         let mut key = (target, protocol, cause, process);

@@ -1,10 +1,10 @@
-//! What threads were about to do when they were last heard of.
+//! ProcessAction threads were about to do when they were last heard of.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::flow::Protocol;
-use crate::process::Step;
+use crate::process::SocketOperation;
 
 /// Threads of one generation.
 const MAX: usize = 8192;
@@ -12,7 +12,7 @@ const MAX: usize = 8192;
 /// The last step of a thread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Last {
-    pub step: Step,
+    pub step: SocketOperation,
     pub cookie: u64,
     pub address: Option<SocketAddr>,
     pub protocol: Option<Protocol>,

@@ -14,18 +14,21 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use outcome::{TraceOutcome, Usage};
-pub use result::{Flow, Result, Silence};
+pub use result::{FlowToAttribute, PacketCoverage, TraceResult};
 
-use super::{Call, CallName, CallTarget, Cause, Event, Image, Lost, Origin, ProcessNumber, Socket, Step, Target, What};
+use super::{
+    AttemptCause, AttemptTarget, CallName, CallTarget, FailedCall, Image, Origin, ProcessAction, ProcessEvent,
+    ProcessLosses, ProcessNumber, SocketOperation, SocketUse,
+};
 use crate::flow::{FlowKey, Protocol};
 use failed::Failures;
 use last::{Last, LastSteps};
 use sockets::Sockets;
 use table::Table;
 
-/// How much is kept at the same time; what is beyond is counted in [`Lost::beyond`].
+/// How much is kept at the same time; what is beyond is counted in [`ProcessLosses::beyond`].
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+struct TraceLimits {
     /// Programs in processes.
     programs: usize,
     sockets: usize,
@@ -39,7 +42,7 @@ struct Bounds {
     failures: usize,
 }
 
-const BOUNDS: Bounds = Bounds {
+const BOUNDS: TraceLimits = TraceLimits {
     programs: 1 << 17,
     sockets: 1 << 18,
     flows: 1 << 18,
@@ -48,41 +51,41 @@ const BOUNDS: Bounds = Bounds {
     failures: 1 << 14,
 };
 
-/// What can be seen of the machine at the moment of an event.
-pub trait Look {
+/// ProcessAction can be seen of the machine at the moment of an event.
+pub trait SystemView {
     /// A process that lives: of which no event told. `None` if it is gone.
-    fn process(&mut self, pid: u32) -> Option<Found>;
+    fn process(&mut self, pid: u32) -> Option<LiveProcess>;
     /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`) now; `None` if that cannot be seen.
     fn is_bound(&mut self, name: &str) -> Option<bool>;
 }
 
 /// A process that was found alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct LiveProcess {
     /// Where it comes from.
     pub origin: Origin,
-    /// What it runs.
+    /// ProcessAction it runs.
     pub image: Image,
 }
 
 /// Flows that the report has one by one: of others nobody asks.
-pub trait Reported {
+pub trait ReportedFlows {
     /// Whether it has this one so far.
-    fn is_one(&self, flow: &FlowKey) -> bool;
+    fn contains(&self, flow: &FlowKey) -> bool;
     /// Whether no other one will come.
-    fn are_all(&self) -> bool;
+    fn is_complete(&self) -> bool;
 }
 
 /// Everything that was told so far.
 #[derive(Debug)]
 pub struct Trace {
-    bounds: Bounds,
+    bounds: TraceLimits,
     processes: Table,
     sockets: Sockets,
     unix: BTreeMap<String, Peer>,
     unix_users: usize,
     failures: Failures,
-    /// What each thread was about to do, to know what a call that fails was about.
+    /// ProcessAction each thread was about to do, to know what a call that fails was about.
     last: LastSteps,
     beyond: u64,
     /// The process ID of the command.
@@ -104,7 +107,7 @@ struct Peer {
 }
 
 impl Trace {
-    fn within(bounds: Bounds) -> Self {
+    fn within(bounds: TraceLimits) -> Self {
         Self {
             bounds,
             processes: Table::new(bounds.programs),
@@ -126,15 +129,15 @@ impl Trace {
     }
 
     /// Takes in the next event.
-    pub fn apply(&mut self, event: Event, look: &mut dyn Look) {
+    pub fn apply(&mut self, event: ProcessEvent, look: &mut dyn SystemView) {
         match event.what {
-            What::Fork(origin) => self.processes.forked(&event, origin),
-            What::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), look),
-            What::Socket(step, socket) => self.socket(&event, step, socket, look),
-            What::Unix(ref path) => self.unix(&event, path, look),
-            What::Call(ref call) => self.call(&event, call, look),
-            What::Closed(ref closed) => self.sockets.closed(event.time_ns, closed),
-            What::Exit => self.processes.ended(&event),
+            ProcessAction::Fork(origin) => self.processes.forked(&event, origin),
+            ProcessAction::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), look),
+            ProcessAction::SocketUse(step, socket) => self.socket(&event, step, socket, look),
+            ProcessAction::LocalSocket(ref path) => self.unix(&event, path, look),
+            ProcessAction::FailedCall(ref call) => self.call(&event, call, look),
+            ProcessAction::ClosedSocket(ref closed) => self.sockets.closed(event.time_ns, closed),
+            ProcessAction::Exit => self.processes.ended(&event),
         }
     }
 
@@ -142,14 +145,14 @@ impl Trace {
     /// packets were heard of that were sent before the last time.
     ///
     /// Processes in `used` stay, beside those that are running and those of sockets and failures that stay.
-    pub fn tidy(&mut self, reported: &dyn Reported, used: impl Iterator<Item = ProcessNumber>) {
+    pub fn tidy(&mut self, reported: &dyn ReportedFlows, used: impl Iterator<Item = ProcessNumber>) {
         let is_due = self.sockets.is_nearly_full();
         if !is_due && !self.processes.is_nearly_full() {
             return;
         }
         for (tried, errno) in self.sockets.tidy(reported) {
-            let cause = errno.map_or(Cause::NoPacket, Cause::Errno);
-            let target = Target::Address(tried.address);
+            let cause = errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno);
+            let target = AttemptTarget::Address(tried.address);
             self.failures.add_all(tried.times(), target, Some(Protocol::TCP), cause, Some(tried.process));
         }
         let of_unix = self.unix.values().flat_map(|peer| peer.processes.iter().copied());
@@ -161,23 +164,23 @@ impl Trace {
         self.sockets.note_flow(flow, cookie);
     }
 
-    fn socket(&mut self, event: &Event, step: Step, socket: Socket, look: &mut dyn Look) {
+    fn socket(&mut self, event: &ProcessEvent, step: SocketOperation, socket: SocketUse, look: &mut dyn SystemView) {
         let Some(process) = self.processes.current(event, look) else { return };
         self.sockets.step(process, event.time_ns, step, &socket);
         let last = Last { step, cookie: socket.cookie, address: socket.address, protocol: socket.protocol };
         self.last.note(event.tid, last);
         // TCP's failures are its packets', or its connection's.
-        if let (Step::NotSent(errno), Some(address)) = (step, socket.address)
+        if let (SocketOperation::SendFailed(errno), Some(address)) = (step, socket.address)
             && socket.protocol != Some(Protocol::TCP)
             && !self.sockets.is_elsewhere(socket.cookie)
             && !is_told_by_packets(errno)
         {
-            let target = Target::Address(address);
-            self.failures.add(event.time_ns, target, socket.protocol, Cause::Errno(errno), Some(process));
+            let target = AttemptTarget::Address(address);
+            self.failures.add(event.time_ns, target, socket.protocol, AttemptCause::Errno(errno), Some(process));
         }
     }
 
-    fn unix(&mut self, event: &Event, path: &str, look: &mut dyn Look) {
+    fn unix(&mut self, event: &ProcessEvent, path: &str, look: &mut dyn SystemView) {
         let Some(process) = self.processes.current(event, look) else { return };
         let missing = path.starts_with('@') && look.is_bound(path) == Some(false);
         let Some(peer) = self.peer(path, process) else { return };
@@ -205,17 +208,17 @@ impl Trace {
     }
 
     /// A call that failed, and that nothing else tells of.
-    fn call(&mut self, event: &Event, call: &Call, look: &mut dyn Look) {
+    fn call(&mut self, event: &ProcessEvent, call: &FailedCall, look: &mut dyn SystemView) {
         let last = self.last.of(event.tid);
         let (target, protocol) = match (&call.target, call.name) {
             (CallTarget::Other, _) => return,
-            (CallTarget::Unix(path), _) => return self.unix_failed(event, path, call.errno, look),
+            (CallTarget::LocalSocket(path), _) => return self.unix_failed(event, path, call.errno, look),
             (CallTarget::Address(address), _)
-                if is_the_callers_own(call.errno) || address.port() == 0 && call.name != CallName::Socket =>
+                if is_the_callers_own(call.errno) || address.port() == 0 && call.name != CallName::SocketUse =>
             {
                 return;
             }
-            (CallTarget::Address(address), CallName::Socket) => (*address, call.protocol),
+            (CallTarget::Address(address), CallName::SocketUse) => (*address, call.protocol),
             (CallTarget::Address(address), _) => {
                 let about = last.filter(|last| last.address == Some(*address));
                 if about.is_some_and(|last| self.is_told_already(&last, call)) {
@@ -225,28 +228,40 @@ impl Trace {
             }
         };
         let process = self.processes.current(event, look);
-        self.failures.add(event.time_ns, Target::Address(target), protocol, Cause::Errno(call.errno), process);
+        self.failures.add(
+            event.time_ns,
+            AttemptTarget::Address(target),
+            protocol,
+            AttemptCause::Errno(call.errno),
+            process,
+        );
     }
 
     /// By packets, or by the message that was not sent. Otherwise the connection needs no other explanation.
-    fn is_told_already(&mut self, last: &Last, call: &Call) -> bool {
+    fn is_told_already(&mut self, last: &Last, call: &FailedCall) -> bool {
         match (last.step, call.name) {
-            (Step::NotSent(errno), CallName::Send) => errno == call.errno,
-            (Step::Connect, CallName::Connect) => self.sockets.explain(last.cookie, call.errno),
+            (SocketOperation::SendFailed(errno), CallName::Send) => errno == call.errno,
+            (SocketOperation::Connect, CallName::Connect) => self.sockets.explain(last.cookie, call.errno),
             _ => false,
         }
     }
 
-    fn unix_failed(&mut self, event: &Event, path: &str, errno: i32, look: &mut dyn Look) {
+    fn unix_failed(&mut self, event: &ProcessEvent, path: &str, errno: i32, look: &mut dyn SystemView) {
         let Some(process) = self.processes.current(event, look) else { return };
         let Some(peer) = self.peer(path, process) else { return };
         peer.failed += 1;
-        self.failures.add(event.time_ns, Target::Unix(path.to_owned()), None, Cause::Errno(errno), Some(process));
+        self.failures.add(
+            event.time_ns,
+            AttemptTarget::LocalSocket(path.to_owned()),
+            None,
+            AttemptCause::Errno(errno),
+            Some(process),
+        );
     }
 
-    /// What this trace missed.
-    pub fn lost(&self) -> Lost {
-        Lost {
+    /// ProcessAction this trace missed.
+    pub fn lost(&self) -> ProcessLosses {
+        ProcessLosses {
             events: 0,
             sockets: 0,
             gone: self.processes.gone,

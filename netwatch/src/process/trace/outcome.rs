@@ -1,12 +1,12 @@
-//! What a metering session reads from a trace: who used one flow, one process, failed calls, and at
+//! ProcessAction a metering session reads from a trace: who used one flow, one process, failed calls, and at
 //! the end the processes of a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::result::{Flow, Silence};
+use super::result::{FlowToAttribute, PacketCoverage};
 use super::{Peer, Trace};
-use crate::process::{Attempt, Evidence, LocalCalls, Process, ProcessId, ProcessNumber, Processes, UnixPeer};
+use crate::process::{Attempt, Evidence, LocalCalls, LocalSocket, Process, ProcessId, ProcessNumber, Processes};
 
 /// A process that used a flow, named by its number in the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ impl Trace {
     }
 
     /// The processes that used a flow, the most certain first.
-    pub fn usages_of(&self, flow: &Flow) -> Vec<Usage> {
+    pub fn usages_of(&self, flow: &FlowToAttribute) -> Vec<Usage> {
         let usage = |(process, evidence, is_maker)| Usage { process, evidence, is_maker };
         self.users_of(self.command, flow).into_iter().map(usage).collect()
     }
@@ -51,7 +51,7 @@ impl Trace {
     }
 
     /// Failed calls and local sockets so far. Processes are named by their number.
-    pub fn calls(&self, silence: Silence) -> LocalCalls {
+    pub fn calls(&self, silence: PacketCoverage) -> LocalCalls {
         let nothing = BTreeSet::new();
         let numbered =
             |(number, attempt): (Option<ProcessNumber>, Attempt)| Attempt { process: number.map(ProcessId), ..attempt };
@@ -70,7 +70,7 @@ impl Trace {
         &self,
         used: impl Iterator<Item = ProcessNumber>,
         unexplained: &BTreeSet<SocketAddr>,
-        silence: Silence,
+        silence: PacketCoverage,
     ) -> TraceOutcome {
         let mut failures = self.failed_calls(unexplained, silence);
         failures.extend(self.connections_without_a_packet(unexplained, silence));
@@ -90,8 +90,8 @@ impl Trace {
 
 impl Peer {
     /// The local socket as a report lists it.
-    pub(super) fn named(&self, path: &str, id: impl Fn(ProcessNumber) -> Option<ProcessId>) -> UnixPeer {
-        UnixPeer {
+    pub(super) fn named(&self, path: &str, id: impl Fn(ProcessNumber) -> Option<ProcessId>) -> LocalSocket {
+        LocalSocket {
             path: path.to_owned(),
             connections: self.connections,
             failed: self.failed,

@@ -1,4 +1,4 @@
-//! What a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
+//! ProcessAction a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -7,12 +7,13 @@ use super::Trace;
 use super::sockets::{Known, Span};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
-    Attempt, Attribution, Cause, Evidence, Process, ProcessId, ProcessNumber, Processes, Target, User, Users,
+    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, Process, ProcessId,
+    ProcessNumber, Processes,
 };
 
 /// A flow that is to be attributed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
+pub struct FlowToAttribute {
     /// The flow.
     pub key: FlowKey,
     /// Who opened it.
@@ -23,25 +24,25 @@ pub struct Flow {
     pub last_ns: u64,
 }
 
-/// What it means that no packet was heard of a connection.
+/// ProcessAction it means that no packet was heard of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
+pub enum PacketCoverage {
     /// It had none: all packets were heard of, and no more will come.
-    IsFinal,
+    Final,
     /// That of a socket which is closed had none: all packets were heard of so far.
-    MayEnd,
+    SoFar,
     /// Nothing: packets were missed.
-    MeansNothing,
+    Lossy,
 }
 
-/// What came of it.
+/// ProcessAction came of it.
 #[derive(Debug, Clone, Default)]
-pub struct Result {
+pub struct TraceResult {
     /// Processes, unix sockets, and what was lost.
     pub processes: Processes,
     /// Who used which flow.
-    pub users: Users,
-    /// What failed before it was a packet.
+    pub users: FlowUsers,
+    /// ProcessAction failed before it was a packet.
     pub attempts: Vec<Attempt>,
 }
 
@@ -51,7 +52,12 @@ type Seen = Vec<(ProcessNumber, Evidence, bool)>;
 impl Trace {
     /// Puts it together. `command` is the number of the command's process, which must be one of those that use what nobody else is
     /// known to.
-    pub fn result(&self, command: Option<u32>, flows: impl Iterator<Item = Flow>, silence: Silence) -> Result {
+    pub fn result(
+        &self,
+        command: Option<u32>,
+        flows: impl Iterator<Item = FlowToAttribute>,
+        silence: PacketCoverage,
+    ) -> TraceResult {
         let root = self.root(command);
         let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of_flow(&flow, || root))).collect();
         let unexplained = unexplained(&seen);
@@ -68,13 +74,13 @@ impl Trace {
         let attempts = attempts.collect();
         let to_users = |seen: &Seen| {
             let user = |&(number, evidence, is_maker): &(ProcessNumber, Evidence, bool)| {
-                Some(User { process: *places.get(&number)?, evidence, is_maker })
+                Some(FlowUser { process: *places.get(&number)?, evidence, is_maker })
             };
             seen.iter().filter_map(user).collect::<Vec<_>>()
         };
         let users = seen.iter().map(|(key, seen)| (*key, to_users(seen))).filter(|(_, users)| !users.is_empty());
         let users = users.collect();
-        Result { processes: self.processes(&places), users, attempts }
+        TraceResult { processes: self.processes(&places), users, attempts }
     }
 
     /// The first program of the command's process that it ran by itself; without one, the first that was seen.
@@ -88,11 +94,11 @@ impl Trace {
     /// another process may have used it. `command` is the process ID of the command, as for [`Trace::result`].
     ///
     /// Costs a few hash look-ups, however many sockets there are.
-    pub fn users_of(&self, command: Option<u32>, flow: &Flow) -> Vec<(ProcessNumber, Evidence, bool)> {
+    pub fn users_of(&self, command: Option<u32>, flow: &FlowToAttribute) -> Vec<(ProcessNumber, Evidence, bool)> {
         self.users_of_flow(flow, || self.root(command))
     }
 
-    fn users_of_flow(&self, flow: &Flow, root: impl FnOnce() -> Option<ProcessNumber>) -> Seen {
+    fn users_of_flow(&self, flow: &FlowToAttribute, root: impl FnOnce() -> Option<ProcessNumber>) -> Seen {
         let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
         if !by_socket.is_empty() {
             return by_socket;
@@ -111,7 +117,7 @@ impl Trace {
         let ends = [Some(local), is_local.then_some(remote)];
         let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end, span));
         let by_tuple = users(&bound.collect::<Vec<_>>(), Evidence::Tuple);
-        // What came from outside to nobody was answered by the kernel.
+        // ProcessAction came from outside to nobody was answered by the kernel.
         if !by_tuple.is_empty() || flow.opened_by == Direction::Ingress {
             return by_tuple;
         }
@@ -122,11 +128,11 @@ impl Trace {
         root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
     }
 
-    /// What came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
+    /// ProcessAction came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
     pub(super) fn failed_calls(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
-        silence: Silence,
+        silence: PacketCoverage,
     ) -> Vec<(Option<ProcessNumber>, Attempt)> {
         let attempt = |(key, times): (&super::failed::Key, &super::failed::Times)| {
             let (target, protocol, cause, number) = key.clone();
@@ -134,8 +140,8 @@ impl Trace {
             (number, Attempt { first_ns, last_ns, count, tries: 0, target, protocol, cause, process: None })
         };
         let may_be_a_flow = |attempt: &Attempt| match attempt.target {
-            Target::Address(address) if attempt.cause == Cause::NoPacket => {
-                silence == Silence::MeansNothing || unexplained.contains(&address)
+            AttemptTarget::Address(address) if attempt.cause == AttemptCause::NoPacket => {
+                silence == PacketCoverage::Lossy || unexplained.contains(&address)
             }
             _ => false,
         };
@@ -147,11 +153,11 @@ impl Trace {
     pub(super) fn connections_without_a_packet(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
-        silence: Silence,
+        silence: PacketCoverage,
     ) -> impl Iterator<Item = (Option<ProcessNumber>, Attempt)> {
         let came_to_nothing = self.sockets.all().filter_map(Known::came_to_nothing);
         let surely = came_to_nothing.filter(move |(tried, errno)| {
-            errno.is_some() || (silence == Silence::IsFinal && !unexplained.contains(&tried.address))
+            errno.is_some() || (silence == PacketCoverage::Final && !unexplained.contains(&tried.address))
         });
         surely.map(|(tried, errno)| {
             let attempt = Attempt {
@@ -159,9 +165,9 @@ impl Trace {
                 last_ns: tried.last_ns,
                 count: tried.count,
                 tries: 0,
-                target: Target::Address(tried.address),
+                target: AttemptTarget::Address(tried.address),
                 protocol: Some(Protocol::TCP),
-                cause: errno.map_or(Cause::NoPacket, Cause::Errno),
+                cause: errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno),
                 process: None,
             };
             (Some(tried.process), attempt)

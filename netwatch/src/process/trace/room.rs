@@ -1,6 +1,6 @@
 //! How much is kept of something, and when it is time to look what of it is over.
 
-/// Room for so many. What is over is looked for when there is twice as much as the last look left, so that memory is for what goes on, and
+/// Room for so many. ProcessAction is over is looked for when there is twice as much as the last look left, so that memory is for what goes on, and
 /// before it is full; not more often, because a look is at everything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
@@ -25,7 +25,7 @@ impl Room {
     /// It was looked at, and so many are left.
     pub(super) fn was_tidied(&mut self, len: usize) {
         let some = self.max / 16;
-        // What comes within a second finds room in the rest.
+        // ProcessAction comes within a second finds room in the rest.
         let nearly_full = self.max - self.max / 4;
         self.tidy_at = (2 * len).clamp(some, nearly_full).max(len + some).min(self.max);
     }

@@ -3,16 +3,16 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::Reported;
+use super::ReportedFlows;
 use super::failed::Times;
 use super::room::Room;
 use crate::flow::{End, FlowKey, ObservationPoint, Protocol};
-use crate::process::{Closed, ProcessNumber, Socket, Step};
+use crate::process::{ClosedSocket, ProcessNumber, SocketOperation, SocketUse};
 
 /// Processes that are kept of one socket.
 const MAX_USERS: usize = 16;
 
-/// What is known of a socket.
+/// ProcessAction is known of a socket.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub maker: Option<ProcessNumber>,
@@ -32,7 +32,7 @@ pub(super) struct Known {
     closed: Option<WhenClosed>,
 }
 
-/// What is known of a socket from its end.
+/// ProcessAction is known of a socket from its end.
 #[derive(Debug, Clone, Copy)]
 struct WhenClosed {
     time_ns: u64,
@@ -107,7 +107,7 @@ pub(super) struct Sockets {
     known: HashMap<u64, Known>,
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
-    /// Closed sockets by protocol, their own end and the other one.
+    /// ClosedSocket sockets by protocol, their own end and the other one.
     closed: HashMap<(u8, End, End), Vec<u64>>,
     /// Protocols and ports that sockets were bound to of which nothing is kept any more.
     forgotten: HashSet<(u8, u16)>,
@@ -131,7 +131,7 @@ impl Sockets {
         }
     }
 
-    pub(super) fn step(&mut self, process: ProcessNumber, time_ns: u64, step: Step, socket: &Socket) {
+    pub(super) fn step(&mut self, process: ProcessNumber, time_ns: u64, step: SocketOperation, socket: &SocketUse) {
         let elsewhere = self.is_another(socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
@@ -139,25 +139,25 @@ impl Sockets {
         if known.elsewhere {
             return;
         }
-        if matches!(step, Step::Made | Step::Bound) {
+        if matches!(step, SocketOperation::Created | SocketOperation::Bound) {
             known.bound_ns.get_or_insert(time_ns);
         }
-        let is_one_too_many = step != Step::Made && !known.used_by(process);
+        let is_one_too_many = step != SocketOperation::Created && !known.used_by(process);
         match step {
-            Step::Made => {
+            SocketOperation::Created => {
                 known.maker = Some(process);
                 // Raw and ICMP sockets are bound to all that is of their protocol.
                 if let Some(protocol) = known.protocol.filter(|protocol| !protocol.has_ports()) {
                     self.bound.entry((protocol.0, 0)).or_default().insert(socket.cookie);
                 }
             }
-            Step::Used | Step::NotSent(_) => {}
-            Step::Bound => {
+            SocketOperation::Used | SocketOperation::SendFailed(_) => {}
+            SocketOperation::Bound => {
                 if let (Some(protocol), Some(address)) = (known.protocol, socket.address) {
                     self.bound.entry((protocol.0, address.port())).or_default().insert(socket.cookie);
                 }
             }
-            Step::Connect => {
+            SocketOperation::Connect => {
                 if let Some(address) = socket.address {
                     let (first_ns, count) = known.tried.map_or((time_ns, 0), |tried| (tried.first_ns, tried.count));
                     known.tried = Some(Tried { first_ns, last_ns: time_ns, count: count + 1, address, process });
@@ -191,7 +191,7 @@ impl Sockets {
     }
 
     /// Nobody has it any more. Of one that nobody is known to have used, nothing is kept.
-    pub(super) fn closed(&mut self, time_ns: u64, closed: &Closed) {
+    pub(super) fn closed(&mut self, time_ns: u64, closed: &ClosedSocket) {
         let elsewhere = self.is_another(closed.netns);
         if let Some(known) = self.known.get_mut(&closed.cookie) {
             known.elsewhere |= elsewhere;
@@ -286,9 +286,9 @@ impl Sockets {
     }
 
     /// Forgets flows that are not reported, and closed sockets that are of none that is. Of those, connections that came to nothing.
-    pub(super) fn tidy(&mut self, reported: &dyn Reported) -> Vec<(Tried, Option<i32>)> {
-        if reported.are_all() {
-            self.of_flows.retain(|flow, _| reported.is_one(flow));
+    pub(super) fn tidy(&mut self, reported: &dyn ReportedFlows) -> Vec<(Tried, Option<i32>)> {
+        if reported.is_complete() {
+            self.of_flows.retain(|flow, _| reported.contains(flow));
         }
         self.of_flows.retain(|_, cookies| {
             join_alike(cookies, &self.known);
@@ -297,7 +297,7 @@ impl Sockets {
         let needed: HashSet<u64> = self.of_flows.values().flatten().copied().collect();
         let (tidied, of_flows) = (self.tidied, &self.of_flows);
         // By its ends a socket is looked for only where no packet said whose it was.
-        let is_wanted = |flow: &FlowKey| reported.is_one(flow) && !of_flows.contains_key(flow);
+        let is_wanted = |flow: &FlowKey| reported.contains(flow) && !of_flows.contains_key(flow);
         let is_over = |cookie: &u64, known: &Known| {
             let closed = known.closed.filter(|closed| closed.tidied + 1 < tidied);
             closed
@@ -343,8 +343,8 @@ fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, Known>) {
 }
 
 /// A flow between these ends, whichever way it goes, is one of those.
-fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, is_one: impl Fn(&FlowKey) -> bool) -> bool {
+fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, contains: impl Fn(&FlowKey) -> bool) -> bool {
     let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
     let flow = |scope| FlowKey { scope, protocol: protocol.0, fragment: false, local, remote };
-    is_one(&flow(ObservationPoint::Link)) || is_one(&flow(ObservationPoint::Loopback))
+    contains(&flow(ObservationPoint::Link)) || contains(&flow(ObservationPoint::Loopback))
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::room::Room;
-use super::{Found, Look};
-use crate::process::{Event, Image, Origin, ProcessNumber};
+use super::{LiveProcess, SystemView};
+use crate::process::{Image, Origin, ProcessEvent, ProcessNumber};
 
 /// /proc counts time in steps of half of this.
 const TICK_NS: u64 = 20_000_000;
@@ -15,7 +15,7 @@ const TICK_NS: u64 = 20_000_000;
 pub(super) struct Entry {
     pub pid: u32,
     pub start_ns: u64,
-    /// As [`Event::program`].
+    /// As [`ProcessEvent::program`].
     pub program: u32,
     pub ppid: u32,
     pub parent: Option<ProcessNumber>,
@@ -39,7 +39,7 @@ pub(super) struct Table {
     room: Room,
     entries: BTreeMap<ProcessNumber, Entry>,
     next: ProcessNumber,
-    /// What has a process number now.
+    /// ProcessAction has a process number now.
     current: HashMap<u32, ProcessNumber>,
     /// Processes that were gone before they could be looked at.
     pub gone: u64,
@@ -59,7 +59,7 @@ impl Table {
         &self.entries
     }
 
-    pub(super) fn ended(&mut self, event: &Event) {
+    pub(super) fn ended(&mut self, event: &ProcessEvent) {
         if let Some(entry) = self.current.get(&event.pid).and_then(|number| self.entries.get_mut(number)) {
             entry.has_ended |= entry.is_process(event.start_ns);
         }
@@ -87,20 +87,26 @@ impl Table {
         self.room.was_tidied(self.entries.len());
     }
 
-    pub(super) fn forked(&mut self, event: &Event, origin: Origin) {
+    pub(super) fn forked(&mut self, event: &ProcessEvent, origin: Origin) {
         let maker = self.current.get(&origin.maker).map(|number| &self.entries[number]);
         // Of another program than the maker is known to run, only the name is known.
         let maker = maker.filter(|maker| maker.program == event.program).map(|maker| Arc::clone(&maker.image));
         let image = maker.unwrap_or_else(|| Arc::new(Image { comm: event.comm.clone(), ..Image::default() }));
         let parent = self.current.get(&origin.ppid).copied();
-        let Event { pid, program, uid, .. } = *event;
+        let ProcessEvent { pid, program, uid, .. } = *event;
         let (start_ns, ppid) = (origin.start_ns, origin.ppid);
         self.add(Entry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
     }
 
     /// The program before this one stays, with what it did.
-    pub(super) fn executed(&mut self, event: &Event, origin: Origin, mut image: Image, look: &mut dyn Look) {
-        let Event { pid, program, uid, .. } = *event;
+    pub(super) fn executed(
+        &mut self,
+        event: &ProcessEvent,
+        origin: Origin,
+        mut image: Image,
+        look: &mut dyn SystemView,
+    ) {
+        let ProcessEvent { pid, program, uid, .. } = *event;
         if image.exe.as_ref().is_some_and(|exe| !exe.starts_with('/') || is_link(exe)) {
             image.exe = self.settled(pid, &origin, &image, look);
         }
@@ -118,8 +124,8 @@ impl Table {
 
     /// A path that says nothing to others: relative, or by way of /proc or /dev/fd. The living process says where it leads; for one that is
     /// gone, the program before is what it called itself, a relative path stays as it was called, and any other is not known.
-    fn settled(&self, pid: u32, origin: &Origin, image: &Image, look: &mut dyn Look) -> Option<String> {
-        let is_it = |found: &Found| {
+    fn settled(&self, pid: u32, origin: &Origin, image: &Image, look: &mut dyn SystemView) -> Option<String> {
+        let is_it = |found: &LiveProcess| {
             found.image.comm == image.comm && found.origin.start_ns.abs_diff(origin.start_ns) <= TICK_NS
         };
         let alive = look.process(pid).filter(is_it).and_then(|found| found.image.exe);
@@ -132,7 +138,7 @@ impl Table {
     }
 
     /// The process that did this. One that no event told of, or that runs a program of which none told, is looked for among the living.
-    pub(super) fn current(&mut self, event: &Event, look: &mut dyn Look) -> Option<ProcessNumber> {
+    pub(super) fn current(&mut self, event: &ProcessEvent, look: &mut dyn SystemView) -> Option<ProcessNumber> {
         let known = self.current.get(&event.pid).copied();
         let known = known.filter(|number| self.entries[number].is_process(event.start_ns));
         let same = known.filter(|number| self.entries[number].program == event.program);
@@ -141,7 +147,8 @@ impl Table {
             entry.uid = event.uid;
             return same;
         }
-        let is_it = |found: &Found| event.start_ns == 0 || found.origin.start_ns.abs_diff(event.start_ns) <= TICK_NS;
+        let is_it =
+            |found: &LiveProcess| event.start_ns == 0 || found.origin.start_ns.abs_diff(event.start_ns) <= TICK_NS;
         let found = look.process(event.pid).filter(is_it);
         self.gone += u64::from(found.is_none());
         let (origin, image) = match found {
@@ -157,7 +164,7 @@ impl Table {
             None => (start_ns, origin.ppid, self.current.get(&origin.ppid).copied()),
         };
         self.unreadable += u64::from(image.is_unreadable);
-        let Event { pid, program, uid, .. } = *event;
+        let ProcessEvent { pid, program, uid, .. } = *event;
         let image = Arc::new(image);
         self.add(Entry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false })
     }

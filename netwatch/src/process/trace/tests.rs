@@ -7,19 +7,19 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::flow::{Direction, End, ObservationPoint};
-use crate::process::{Attempt, Closed, Evidence, ProcessId, Users};
+use crate::process::{Attempt, ClosedSocket, Evidence, FlowUsers, ProcessId};
 
 const COMMAND: u32 = 100;
 
 /// A machine on which nothing can be seen any more, but for these.
 #[derive(Default)]
 struct Machine {
-    living: HashMap<u32, Found>,
+    living: HashMap<u32, LiveProcess>,
     bound: Vec<&'static str>,
 }
 
-impl Look for Machine {
-    fn process(&mut self, pid: u32) -> Option<Found> {
+impl SystemView for Machine {
+    fn process(&mut self, pid: u32) -> Option<LiveProcess> {
         self.living.get(&pid).cloned()
     }
 
@@ -50,12 +50,12 @@ impl Scene {
         scene
     }
 
-    fn tell(&mut self, pid: u32, what: What) {
+    fn tell(&mut self, pid: u32, what: ProcessAction) {
         self.now += 10;
         let start_ns = self.began.get(&pid).copied().unwrap_or(0);
         let program = self.programs.get(&pid).copied().unwrap_or(0);
         let (time_ns, comm) = (self.now, "thread".into());
-        let event = Event { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, what };
+        let event = ProcessEvent { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, what };
         self.trace.apply(event, &mut self.machine);
     }
 
@@ -66,34 +66,40 @@ impl Scene {
     fn exec(&mut self, pid: u32, ppid: u32, comm: &str) {
         let cmdline = Some(vec![comm.to_owned(), "argument".to_owned()]);
         let image = Image { comm: comm.into(), exe: Some(format!("/bin/{comm}")), cmdline, ..Image::default() };
-        self.tell(pid, What::Exec(Self::origin(pid, ppid), image));
+        self.tell(pid, ProcessAction::Exec(Self::origin(pid, ppid), image));
     }
 
     fn fork(&mut self, ppid: u32, pid: u32) {
-        self.tell(pid, What::Fork(Self::origin(pid, ppid)));
+        self.tell(pid, ProcessAction::Fork(Self::origin(pid, ppid)));
     }
 
-    fn socket(&mut self, pid: u32, step: Step, cookie: u64, protocol: u8, address: &str) {
+    fn socket(&mut self, pid: u32, step: SocketOperation, cookie: u64, protocol: u8, address: &str) {
         let address = address.parse().ok();
         let netns = self.netns;
-        self.tell(pid, What::Socket(step, Socket { cookie, netns, protocol: Some(Protocol(protocol)), address }));
+        self.tell(
+            pid,
+            ProcessAction::SocketUse(step, SocketUse { cookie, netns, protocol: Some(Protocol(protocol)), address }),
+        );
     }
 
-    /// Closed by who had it last, with its own end and the other one.
+    /// ClosedSocket by who had it last, with its own end and the other one.
     fn close(&mut self, pid: u32, cookie: u64, protocol: u8, ends: Option<(End, End)>) {
         let protocol = Some(Protocol(protocol));
         let (local, remote) = ends.unzip();
-        self.tell(pid, What::Closed(Closed { cookie, netns: self.netns, protocol, local, remote }));
+        self.tell(
+            pid,
+            ProcessAction::ClosedSocket(ClosedSocket { cookie, netns: self.netns, protocol, local, remote }),
+        );
     }
 
     fn call(&mut self, pid: u32, name: CallName, errno: i32, target: CallTarget) {
-        self.tell(pid, What::Call(Call { name, errno, target, protocol: None }));
+        self.tell(pid, ProcessAction::FailedCall(FailedCall { name, errno, target, protocol: None }));
     }
 
-    fn result(&self, flows: &[(FlowKey, Direction)]) -> Result {
+    fn result(&self, flows: &[(FlowKey, Direction)]) -> TraceResult {
         // There all the time.
-        let flow = |&(key, opened_by)| Flow { key, opened_by, first_ns: 0, last_ns: u64::MAX / 2 };
-        self.trace.result(Some(COMMAND), flows.iter().map(flow), Silence::IsFinal)
+        let flow = |&(key, opened_by)| FlowToAttribute { key, opened_by, first_ns: 0, last_ns: u64::MAX / 2 };
+        self.trace.result(Some(COMMAND), flows.iter().map(flow), PacketCoverage::Final)
     }
 }
 
@@ -107,8 +113,8 @@ const OUT: Direction = Direction::Egress;
 const IN: Direction = Direction::Ingress;
 
 /// `comm evidence` or `comm evidence maker` of each user.
-fn said(result: &Result, users: &Users, flow: &FlowKey) -> Vec<String> {
-    let user = |user: &crate::process::User| {
+fn said(result: &TraceResult, users: &FlowUsers, flow: &FlowKey) -> Vec<String> {
+    let user = |user: &crate::process::FlowUser| {
         let process = result.processes.get(user.process).expect("listed");
         let maker = if user.is_maker { " maker" } else { "" };
         format!("{} {}{maker}", process.comm, user.evidence.name())
@@ -126,8 +132,8 @@ fn a_flow_is_of_who_made_its_socket() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "curl");
-    scene.socket(101, Step::Made, 7, 6, "");
-    scene.socket(101, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.socket(101, SocketOperation::Created, 7, 6, "");
+    scene.socket(101, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
     scene.trace.note_flow(flow(6, 40000, 80), 7);
     assert_eq!(users(&scene, flow(6, 40000, 80), OUT), ["curl socket maker"]);
     let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
@@ -142,22 +148,22 @@ fn one_flow_is_attributed_by_the_numbers_that_every_report_has() {
         scene.fork(COMMAND, pid);
     }
     let numbers = |scene: &Scene, key| -> Vec<(u32, Evidence, bool)> {
-        let all_along = Flow { key, opened_by: OUT, first_ns: 0, last_ns: u64::MAX / 2 };
+        let all_along = FlowToAttribute { key, opened_by: OUT, first_ns: 0, last_ns: u64::MAX / 2 };
         scene.trace.users_of(Some(COMMAND), &all_along)
     };
     let key = flow(6, 40000, 80);
     assert_eq!(numbers(&scene, key), [(0, Evidence::Netns, false)], "one of the run: the command");
-    scene.socket(102, Step::Made, 7, 6, "");
+    scene.socket(102, SocketOperation::Created, 7, 6, "");
     scene.trace.note_flow(key, 7);
     assert_eq!(numbers(&scene, key), [(2, Evidence::Socket, true)]);
     let listed = |scene: &Scene| -> Vec<(u32, u32)> {
         scene.result(&[(key, OUT)]).processes.list.iter().map(|process| (process.number, process.pid)).collect()
     };
     assert_eq!(listed(&scene), [(0, COMMAND), (2, 102)], "those that did nothing are left out");
-    scene.tell(101, What::Unix("/run/x".into()));
+    scene.tell(101, ProcessAction::LocalSocket("/run/x".into()));
     assert_eq!(listed(&scene), [(0, COMMAND), (1, 101), (2, 102)], "a number stays the same");
     let closed = flow(6, 40001, 80);
-    scene.socket(103, Step::Made, 8, 6, "");
+    scene.socket(103, SocketOperation::Created, 8, 6, "");
     scene.close(103, 8, 6, Some((closed.local, closed.remote)));
     assert_eq!(numbers(&scene, closed), [(3, Evidence::Tuple, true)], "by the ends at the close");
 }
@@ -165,11 +171,11 @@ fn one_flow_is_attributed_by_the_numbers_that_every_report_has() {
 #[test]
 fn a_socket_that_was_handed_on_names_its_user_first_and_its_maker_too() {
     let mut scene = Scene::new();
-    scene.socket(COMMAND, Step::Made, 7, 6, "");
-    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
+    scene.socket(COMMAND, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "worker");
-    scene.socket(101, Step::Used, 7, 6, "");
+    scene.socket(101, SocketOperation::Used, 7, 6, "");
     scene.trace.note_flow(flow(6, 40000, 80), 7);
     assert_eq!(users(&scene, flow(6, 40000, 80), OUT), ["worker socket", "sh socket maker"]);
 }
@@ -177,8 +183,8 @@ fn a_socket_that_was_handed_on_names_its_user_first_and_its_maker_too() {
 #[test]
 fn what_came_to_a_bound_port_is_inferred_from_it() {
     let mut scene = Scene::new();
-    scene.socket(COMMAND, Step::Made, 7, 6, "");
-    scene.socket(COMMAND, Step::Bound, 7, 6, "0.0.0.0:8080");
+    scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
+    scene.socket(COMMAND, SocketOperation::Bound, 7, 6, "0.0.0.0:8080");
     assert_eq!(users(&scene, flow(6, 8080, 40000), IN), ["sh tuple maker"]);
     assert_eq!(users(&scene, flow(17, 8080, 40000), IN), [""; 0], "another protocol's port");
     assert_eq!(users(&scene, flow(6, 8081, 40000), IN), [""; 0], "the kernel answered by itself");
@@ -189,7 +195,7 @@ fn raw_sockets_are_inferred_from_their_protocol() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "ping");
-    scene.socket(101, Step::Made, 7, 1, "");
+    scene.socket(101, SocketOperation::Created, 7, 1, "");
     assert_eq!(users(&scene, flow(1, 0, 0), OUT), ["ping tuple maker"]);
     assert_eq!(users(&scene, flow(58, 0, 0), OUT), ["sh netns"]);
 }
@@ -197,8 +203,8 @@ fn raw_sockets_are_inferred_from_their_protocol() {
 #[test]
 fn a_connection_is_not_in_vain_where_a_flow_without_a_socket_may_be_its() {
     let mut scene = Scene::new();
-    scene.socket(COMMAND, Step::Made, 7, 6, "");
-    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
+    scene.socket(COMMAND, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
     assert_eq!(attempts(scene.result(&[(flow(6, 40000, 80), OUT)])), []);
     assert_eq!(attempts(scene.result(&[(flow(6, 40000, 81), OUT)])).len(), 1);
 }
@@ -215,9 +221,9 @@ fn a_reused_process_number_is_another_process() {
     for (number, comm) in [(1, "first"), (2, "second")] {
         scene.now += 1000;
         let origin = Origin { start_ns: number * 5000, ppid: COMMAND, maker: COMMAND };
-        scene.tell(101, What::Fork(origin));
-        scene.tell(101, What::Exec(origin, Image { comm: comm.into(), ..Image::default() }));
-        scene.socket(101, Step::Made, number, 17, "");
+        scene.tell(101, ProcessAction::Fork(origin));
+        scene.tell(101, ProcessAction::Exec(origin, Image { comm: comm.into(), ..Image::default() }));
+        scene.socket(101, SocketOperation::Created, number, 17, "");
         scene.trace.note_flow(flow(17, 4000 + number as u16, 53), number);
     }
     assert_eq!(users(&scene, flow(17, 4001, 53), OUT), ["first socket maker"]);
@@ -230,11 +236,11 @@ fn a_process_whose_beginning_was_lost_is_not_the_one_that_had_its_number() {
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "dead");
     scene.began.insert(101, 555_000_000_000);
-    scene.socket(101, Step::Made, 7, 17, "");
+    scene.socket(101, SocketOperation::Created, 7, 17, "");
     let image = Image { comm: "yet another".into(), ..Image::default() };
-    scene.machine.living.insert(102, Found { origin: Scene::origin(102, COMMAND), image });
+    scene.machine.living.insert(102, LiveProcess { origin: Scene::origin(102, COMMAND), image });
     scene.began.insert(102, 999_000_000_000);
-    scene.socket(102, Step::Made, 8, 17, "");
+    scene.socket(102, SocketOperation::Created, 8, 17, "");
     for cookie in [7, 8] {
         scene.trace.note_flow(flow(17, cookie as u16, 53), cookie);
         assert_eq!(users(&scene, flow(17, cookie as u16, 53), OUT), ["thread socket maker"]);
@@ -248,7 +254,7 @@ fn a_program_whose_exec_was_lost_is_not_the_one_before() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.programs.insert(101, 1);
-    scene.socket(101, Step::Made, 7, 17, "");
+    scene.socket(101, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 7, 53), 7);
     assert_eq!(users(&scene, flow(17, 7, 53), OUT), ["thread socket maker"]);
     let result = scene.result(&[(flow(17, 7, 53), OUT)]);
@@ -256,7 +262,7 @@ fn a_program_whose_exec_was_lost_is_not_the_one_before() {
     assert_eq!((process.start_ns, process.parent), (101_000, Some(ProcessId(0))));
     scene.programs.insert(102, 1);
     scene.fork(COMMAND, 102);
-    scene.socket(102, Step::Made, 8, 17, "");
+    scene.socket(102, SocketOperation::Created, 8, 17, "");
     scene.trace.note_flow(flow(17, 8, 53), 8);
     assert_eq!(users(&scene, flow(17, 8, 53), OUT), ["thread socket maker"], "a copy of what its maker really runs");
 }
@@ -264,9 +270,9 @@ fn a_program_whose_exec_was_lost_is_not_the_one_before() {
 #[test]
 fn an_exec_changes_what_later_sockets_are_of() {
     let mut scene = Scene::new();
-    scene.socket(COMMAND, Step::Made, 7, 17, "");
+    scene.socket(COMMAND, SocketOperation::Created, 7, 17, "");
     scene.exec(COMMAND, 1, "later");
-    scene.socket(COMMAND, Step::Made, 8, 17, "");
+    scene.socket(COMMAND, SocketOperation::Created, 8, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     scene.trace.note_flow(flow(17, 2, 53), 8);
     assert_eq!(users(&scene, flow(17, 1, 53), OUT), ["sh socket maker"]);
@@ -280,8 +286,8 @@ fn a_process_keeps_its_parent_when_another_takes_it_over() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     let orphan = Origin { ppid: 1, ..Scene::origin(101, COMMAND) };
-    scene.tell(101, What::Exec(orphan, Image { comm: "daemon".into(), ..Image::default() }));
-    scene.socket(101, Step::Made, 7, 17, "");
+    scene.tell(101, ProcessAction::Exec(orphan, Image { comm: "daemon".into(), ..Image::default() }));
+    scene.socket(101, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     let result = scene.result(&[(flow(17, 1, 53), OUT)]);
     let daemon = result.processes.list.last().expect("listed");
@@ -294,11 +300,11 @@ fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
         let mut scene = Scene::new();
         let image = |exe: &str| Image { comm: "x".into(), exe: Some(exe.into()), ..Image::default() };
         if let Some(exe) = living {
-            let found = Found { origin: Scene::origin(COMMAND, 1), image: image(exe) };
+            let found = LiveProcess { origin: Scene::origin(COMMAND, 1), image: image(exe) };
             scene.machine.living.insert(COMMAND, found);
         }
-        scene.tell(COMMAND, What::Exec(Scene::origin(COMMAND, 1), image(called)));
-        scene.socket(COMMAND, Step::Made, 7, 17, "");
+        scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(called)));
+        scene.socket(COMMAND, SocketOperation::Created, 7, 17, "");
         scene.trace.note_flow(flow(17, 1, 53), 7);
         scene.result(&[(flow(17, 1, 53), OUT)]).processes.list.last().and_then(|process| process.exe.clone())
     };
@@ -313,7 +319,7 @@ fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
 #[test]
 fn a_child_that_was_gone_before_it_was_looked_at_keeps_its_name_and_is_counted() {
     let mut scene = Scene::new();
-    scene.socket(200, Step::Made, 7, 17, "");
+    scene.socket(200, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     assert_eq!(users(&scene, flow(17, 1, 53), OUT), ["thread socket maker"]);
     let result = scene.result(&[(flow(17, 1, 53), OUT)]);
@@ -325,8 +331,8 @@ fn a_child_that_was_gone_before_it_was_looked_at_keeps_its_name_and_is_counted()
 fn a_child_that_no_event_told_of_is_found_alive() {
     let mut scene = Scene::new();
     let image = Image { comm: "found".into(), ..Image::default() };
-    scene.machine.living.insert(200, Found { origin: Scene::origin(200, COMMAND), image });
-    scene.socket(200, Step::Made, 7, 17, "");
+    scene.machine.living.insert(200, LiveProcess { origin: Scene::origin(200, COMMAND), image });
+    scene.socket(200, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     let result = scene.result(&[(flow(17, 1, 53), OUT)]);
     assert_eq!(said(&result, &result.users, &flow(17, 1, 53)), ["found socket maker"]);
@@ -344,15 +350,15 @@ fn programs_of_which_something_could_not_be_read_are_counted() {
         ..Image::default()
     };
     let count = |scene: &Scene| scene.result(&[]).processes.lost.unreadable;
-    scene.tell(COMMAND, What::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), false)));
+    scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), false)));
     assert_eq!(count(&scene), 0);
-    scene.tell(COMMAND, What::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), true)));
+    scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), true)));
     assert_eq!(count(&scene), 1, "its arguments");
-    scene.tell(COMMAND, What::Exec(Scene::origin(COMMAND, 1), image(Some("/dev/fd/3"), false)));
+    scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/dev/fd/3"), false)));
     assert_eq!(count(&scene), 2, "its path leads nowhere any more");
-    let found = Found { origin: Scene::origin(200, COMMAND), image: image(None, true) };
+    let found = LiveProcess { origin: Scene::origin(200, COMMAND), image: image(None, true) };
     scene.machine.living.insert(200, found);
-    scene.socket(200, Step::Made, 7, 17, "");
+    scene.socket(200, SocketOperation::Created, 7, 17, "");
     assert_eq!(count(&scene), 3, "found alive, by half");
 }
 
@@ -363,7 +369,7 @@ fn processes_that_did_nothing_are_left_out_unless_they_are_above_one_that_did() 
         scene.fork(COMMAND, pid);
     }
     scene.fork(149, 150);
-    scene.socket(150, Step::Made, 7, 17, "");
+    scene.socket(150, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     let result = scene.result(&[(flow(17, 1, 53), OUT)]);
     let pids: Vec<u32> = result.processes.list.iter().map(|process| process.pid).collect();
@@ -379,8 +385,8 @@ fn both_ends_of_a_flow_on_the_loopback_are_named() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "server");
-    scene.socket(101, Step::Used, 8, 6, "");
-    scene.socket(COMMAND, Step::Made, 7, 6, "");
+    scene.socket(101, SocketOperation::Used, 8, 6, "");
+    scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
     let key = FlowKey { scope: ObservationPoint::Loopback, ..flow(6, 9, 40000) };
     let turned = FlowKey { local: key.remote, remote: key.local, ..key };
     scene.trace.note_flow(key, 7);
@@ -388,25 +394,25 @@ fn both_ends_of_a_flow_on_the_loopback_are_named() {
     assert_eq!(users(&scene, key, OUT), ["sh socket maker", "server socket"]);
 }
 
-fn attempts(result: Result) -> Vec<(Target, &'static str, u64)> {
+fn attempts(result: TraceResult) -> Vec<(AttemptTarget, &'static str, u64)> {
     result.attempts.iter().map(|Attempt { target, cause, count, .. }| (target.clone(), cause.name(), *count)).collect()
 }
 
-fn internet(text: &str) -> Target {
-    Target::Address(text.parse().expect("an address"))
+fn internet(text: &str) -> AttemptTarget {
+    AttemptTarget::Address(text.parse().expect("an address"))
 }
 
 #[test]
 fn a_connection_without_a_packet_came_to_nothing() {
     let mut scene = Scene::new();
     for (cookie, protocol) in [(7, 6), (8, 6), (9, 17)] {
-        scene.socket(COMMAND, Step::Made, cookie, protocol, "");
-        scene.socket(COMMAND, Step::Connect, cookie, protocol, "198.51.100.2:80");
+        scene.socket(COMMAND, SocketOperation::Created, cookie, protocol, "");
+        scene.socket(COMMAND, SocketOperation::Connect, cookie, protocol, "198.51.100.2:80");
     }
     scene.trace.note_flow(flow(6, 40000, 80), 8);
     let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
     assert_eq!(attempts(result), [(internet("198.51.100.2:80"), "no_packet", 1)]);
-    let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), Silence::MayEnd);
+    let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), PacketCoverage::SoFar);
     assert_eq!(attempts(interim), []);
 }
 
@@ -416,12 +422,12 @@ fn what_goes_on_in_a_namespace_of_the_commands_own_making_is_no_attempt() {
     scene.exec(COMMAND, 1, "sh");
     for netns in [1, 2] {
         scene.netns = netns;
-        scene.socket(COMMAND, Step::Made, netns, 6, "");
-        scene.socket(COMMAND, Step::Bound, netns, 6, "0.0.0.0:4000");
-        scene.socket(COMMAND, Step::Connect, netns, 6, &format!("127.0.0.1:{netns}"));
-        scene.socket(COMMAND, Step::Made, 10 + netns, 17, "");
+        scene.socket(COMMAND, SocketOperation::Created, netns, 6, "");
+        scene.socket(COMMAND, SocketOperation::Bound, netns, 6, "0.0.0.0:4000");
+        scene.socket(COMMAND, SocketOperation::Connect, netns, 6, &format!("127.0.0.1:{netns}"));
+        scene.socket(COMMAND, SocketOperation::Created, 10 + netns, 17, "");
         scene.netns = 0;
-        scene.socket(COMMAND, Step::NotSent(101), 10 + netns, 17, &format!("127.0.0.1:1{netns}"));
+        scene.socket(COMMAND, SocketOperation::SendFailed(101), 10 + netns, 17, &format!("127.0.0.1:1{netns}"));
     }
     let expected = [(internet("127.0.0.1:11"), "no_route", 1), (internet("127.0.0.1:1"), "no_packet", 1)];
     assert_eq!(attempts(scene.result(&[])), expected);
@@ -431,12 +437,12 @@ fn what_goes_on_in_a_namespace_of_the_commands_own_making_is_no_attempt() {
 fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
     let mut scene = Scene::new();
     let target = || CallTarget::Address("198.51.100.2:80".parse().expect("an address"));
-    scene.socket(COMMAND, Step::Connect, 7, 6, "198.51.100.2:80");
+    scene.socket(COMMAND, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
     scene.call(COMMAND, CallName::Connect, 101, target());
-    scene.socket(COMMAND, Step::Connect, 8, 6, "198.51.100.2:80");
+    scene.socket(COMMAND, SocketOperation::Connect, 8, 6, "198.51.100.2:80");
     scene.trace.note_flow(flow(6, 40000, 80), 8);
     scene.call(COMMAND, CallName::Connect, 113, target());
-    scene.socket(COMMAND, Step::Connect, 9, 6, "198.51.100.2:80");
+    scene.socket(COMMAND, SocketOperation::Connect, 9, 6, "198.51.100.2:80");
     scene.call(COMMAND, CallName::Connect, 111, target());
     scene.trace.note_flow(flow(6, 40001, 80), 9);
     let result = scene.result(&[]);
@@ -447,18 +453,18 @@ fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
 #[test]
 fn a_message_that_was_not_sent_is_one_attempt_however_it_is_told() {
     let mut scene = Scene::new();
-    scene.socket(COMMAND, Step::NotSent(101), 7, 17, "203.0.113.1:9");
+    scene.socket(COMMAND, SocketOperation::SendFailed(101), 7, 17, "203.0.113.1:9");
     scene.call(COMMAND, CallName::Send, 101, CallTarget::Address("203.0.113.1:9".parse().expect("an address")));
-    scene.socket(COMMAND, Step::NotSent(111), 7, 17, "203.0.113.1:9");
-    scene.socket(COMMAND, Step::NotSent(32), 8, 6, "203.0.113.1:9");
+    scene.socket(COMMAND, SocketOperation::SendFailed(111), 7, 17, "203.0.113.1:9");
+    scene.socket(COMMAND, SocketOperation::SendFailed(32), 8, 6, "203.0.113.1:9");
     assert_eq!(attempts(scene.result(&[])), [(internet("203.0.113.1:9"), "no_route", 1)]);
 }
 
 #[test]
 fn a_family_that_is_not_there_is_an_attempt_without_an_address() {
     let mut scene = Scene::new();
-    scene.call(COMMAND, CallName::Socket, 97, CallTarget::Address("[::]:0".parse().expect("an address")));
-    scene.call(COMMAND, CallName::Socket, 97, CallTarget::Other);
+    scene.call(COMMAND, CallName::SocketUse, 97, CallTarget::Address("[::]:0".parse().expect("an address")));
+    scene.call(COMMAND, CallName::SocketUse, 97, CallTarget::Other);
     scene.call(COMMAND, CallName::Connect, 4, CallTarget::Address("203.0.113.1:9".parse().expect("an address")));
     assert_eq!(attempts(scene.result(&[])), [(internet("[::]:0"), "no_address_family", 1)]);
 }
@@ -468,10 +474,10 @@ fn unix_sockets_are_added_up_by_path() {
     let mut scene = Scene::new();
     scene.machine.bound.push("@there");
     for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "@closed", "/run/gone.sock"] {
-        scene.tell(COMMAND, What::Unix(path.into()));
+        scene.tell(COMMAND, ProcessAction::LocalSocket(path.into()));
     }
-    scene.call(COMMAND, CallName::Connect, 2, CallTarget::Unix("/run/gone.sock".into()));
-    scene.call(COMMAND, CallName::Connect, 111, CallTarget::Unix("@gone".into()));
+    scene.call(COMMAND, CallName::Connect, 2, CallTarget::LocalSocket("/run/gone.sock".into()));
+    scene.call(COMMAND, CallName::Connect, 111, CallTarget::LocalSocket("@gone".into()));
     let result = scene.result(&[]);
     let peers =
         result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed, peer.missing));
@@ -485,7 +491,10 @@ fn unix_sockets_are_added_up_by_path() {
     ];
     assert_eq!(peers, expected);
     assert!(result.processes.unix.iter().all(|peer| peer.processes == [ProcessId(0)]));
-    let failed = [(Target::Unix("/run/gone.sock".into()), "errno", 1), (Target::Unix("@gone".into()), "errno", 1)];
+    let failed = [
+        (AttemptTarget::LocalSocket("/run/gone.sock".into()), "errno", 1),
+        (AttemptTarget::LocalSocket("@gone".into()), "errno", 1),
+    ];
     assert_eq!(attempts(result), failed);
 }
 

@@ -6,7 +6,7 @@ use super::began_ns;
 use crate::format::html::table::{Cell, Kind, Table, column};
 use crate::format::summary::text::command;
 use crate::format::words;
-use crate::process::{Attribution, Process, ProcessId, UnixPeer};
+use crate::process::{Attribution, LocalSocket, Process, ProcessId};
 use crate::report::{FlowSum, Report};
 
 /// Parents before their children.
@@ -84,7 +84,7 @@ fn ordered(list: &[Process]) -> Vec<(ProcessId, usize)> {
 
 /// Services of the machine itself.
 pub(in crate::format::html) fn unix(report: &Report) -> Table {
-    let row = |peer: &UnixPeer| {
+    let row = |peer: &LocalSocket| {
         let processes = peer.processes.iter().filter_map(|id| report.processes.get(*id)).map(words::process);
         vec![
             Cell::text(&peer.path),

@@ -24,7 +24,7 @@ use super::rings;
 use super::sys::{self, Kind};
 use crate::error::{Error, Result};
 use crate::meter::clock::Clock;
-use crate::process::{Event, Lost};
+use crate::process::{ProcessEvent, ProcessLosses};
 use btf::Btf;
 
 /// The object, built by `cargo xtask build` and checked in.
@@ -166,7 +166,7 @@ impl ProcessProbe {
     }
 
     /// Hands over what happened, in its order. Bounded: what comes meanwhile may wait for the next call.
-    pub fn poll(&mut self, sink: &mut impl FnMut(Event)) {
+    pub fn poll(&mut self, sink: &mut impl FnMut(ProcessEvent)) {
         const AT_MOST: usize = 65_536;
         let mut bytes = 0;
         for _ in 0..AT_MOST {
@@ -187,19 +187,19 @@ impl ProcessProbe {
 
     /// Events that found no room in the ring or were not even looked at, sockets that found none in the table, messages that failed beyond those
     /// that are told, and records that were not understood.
-    pub fn lost(&self) -> Result<Lost> {
+    pub fn lost(&self) -> Result<ProcessLosses> {
         let read = |slot: u32| {
             let mut value = [0; 8];
             sys::map_lookup(self.loaded.map("LOST").as_fd(), &slot.to_ne_bytes(), &mut value)
                 .map_err(|cause| Error::os("read BPF map", "LOST", cause))?;
             Ok(u64::from_ne_bytes(value))
         };
-        Ok(Lost {
+        Ok(ProcessLosses {
             events: read(lost::EVENTS)? + self.missed()?,
             sockets: read(lost::SOCKETS)?,
             beyond: read(lost::FAILURES)?,
             unknown: self.unknown,
-            ..Lost::default()
+            ..ProcessLosses::default()
         })
     }
 
@@ -212,7 +212,7 @@ impl ProcessProbe {
 }
 
 /// Reads a record as [`ProcessProbe::poll`] does, with times as they are: for records that no kernel wrote. `None` where it is not understood.
-pub fn event_of(record: &[u8]) -> Option<Event> {
+pub fn event_of(record: &[u8]) -> Option<ProcessEvent> {
     records::event(record, Clock::UNIX)
 }
 

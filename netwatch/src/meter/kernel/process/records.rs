@@ -7,38 +7,41 @@ use netwatch_common::process::{self as abi, Head, call, kind};
 
 use crate::flow::{End, Protocol};
 use crate::meter::clock::Clock;
-use crate::process::{Call, CallName, CallTarget, Closed, Event, Image, Origin, Socket, Step, What};
+use crate::process::{
+    CallName, CallTarget, ClosedSocket, FailedCall, Image, Origin, ProcessAction, ProcessEvent, SocketOperation,
+    SocketUse,
+};
 
 /// Reads a record; `None` for one of a kind that is not known, which an object of this build never writes.
-pub(super) fn event(record: &[u8], clock: Clock) -> Option<Event> {
+pub(super) fn event(record: &[u8], clock: Clock) -> Option<ProcessEvent> {
     let head: Head = read(record)?;
     let what = match head.kind {
-        kind::MADE => socket(Step::Made, &read(record)?),
-        kind::BOUND => socket(Step::Bound, &read(record)?),
-        kind::CONNECT => socket(Step::Connect, &read(record)?),
-        kind::USED => socket(Step::Used, &read(record)?),
+        kind::MADE => socket(SocketOperation::Created, &read(record)?),
+        kind::BOUND => socket(SocketOperation::Bound, &read(record)?),
+        kind::CONNECT => socket(SocketOperation::Connect, &read(record)?),
+        kind::USED => socket(SocketOperation::Used, &read(record)?),
         kind::NOT_SENT => {
             let record: abi::Socket = read(record)?;
-            socket(Step::NotSent(record.errno.into()), &record)
+            socket(SocketOperation::SendFailed(record.errno.into()), &record)
         }
         kind::UNIX => {
             let record: abi::Unix = read(record)?;
-            What::Unix(unix_name(record.path.get(..record.len as usize)?)?)
+            ProcessAction::LocalSocket(unix_name(record.path.get(..record.len as usize)?)?)
         }
         kind::FORK => {
             let record: abi::Fork = read(record)?;
-            What::Fork(origin(head.start_ns, record.ppid, record.maker, clock))
+            ProcessAction::Fork(origin(head.start_ns, record.ppid, record.maker, clock))
         }
         kind::EXEC => exec(record, clock)?,
-        kind::CALL => What::Call(failed_call(&read(record)?)),
-        kind::CLOSED => What::Closed(closed(&read(record)?)),
-        kind::EXIT => What::Exit,
+        kind::CALL => ProcessAction::FailedCall(failed_call(&read(record)?)),
+        kind::CLOSED => ProcessAction::ClosedSocket(closed(&read(record)?)),
+        kind::EXIT => ProcessAction::Exit,
         _ => return None,
     };
     let comm = text(until_zero(&head.comm));
     let time_ns = clock.unix_ns(head.time_ns);
     let Head { pid, tid, uid, program, .. } = head;
-    Some(Event { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, what })
+    Some(ProcessEvent { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, what })
 }
 
 /// The beginning of a record.
@@ -47,20 +50,20 @@ fn read<T: Copy>(record: &[u8]) -> Option<T> {
     (record.len() >= size_of::<T>()).then(|| unsafe { record.as_ptr().cast::<T>().read_unaligned() })
 }
 
-fn socket(step: Step, record: &abi::Socket) -> What {
+fn socket(step: SocketOperation, record: &abi::Socket) -> ProcessAction {
     let address = match step {
-        Step::Made => None,
-        Step::Used | Step::NotSent(_) if record.port == 0 => None,
+        SocketOperation::Created => None,
+        SocketOperation::Used | SocketOperation::SendFailed(_) if record.port == 0 => None,
         _ => Some(SocketAddr::new(address(&record.address, record.family.into()), record.port)),
     };
     let protocol = protocol(record.protocol);
-    What::Socket(step, Socket { cookie: record.cookie, netns: record.netns, protocol, address })
+    ProcessAction::SocketUse(step, SocketUse { cookie: record.cookie, netns: record.netns, protocol, address })
 }
 
-fn closed(record: &abi::Closed) -> Closed {
+fn closed(record: &abi::Closed) -> ClosedSocket {
     let end = |of: &Address, port| (port != 0).then(|| End { addr: address(of, record.family.into()), port });
     let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
-    Closed { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
+    ClosedSocket { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
 }
 
 /// MPTCP's number is more than a packet can have.
@@ -87,7 +90,7 @@ fn began(start_ns: u64, clock: Clock) -> u64 {
     if start_ns == 0 { 0 } else { clock.unix_ns(start_ns) }
 }
 
-fn exec(record: &[u8], clock: Clock) -> Option<What> {
+fn exec(record: &[u8], clock: Clock) -> Option<ProcessAction> {
     let exec: abi::Exec = read(record)?;
     let exe = exec.exe.get(..exec.exe_len as usize).filter(|exe| !exe.is_empty()).map(text);
     // Where arguments are not wanted, there are none.
@@ -95,19 +98,19 @@ fn exec(record: &[u8], clock: Clock) -> Option<What> {
     let all = record.get(size_of::<abi::Exec>()..)?;
     let kept = all.get(..exec.arguments_len as usize)?;
     let cut = exec.arguments_len < exec.arguments_total;
-    // What follows the last zero was cut off, and is shown all the same; without a cut there is nothing.
+    // ProcessAction follows the last zero was cut off, and is shown all the same; without a cut there is nothing.
     let whole = kept.strip_suffix(&[0]).unwrap_or(kept);
     let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
     let comm = text(until_zero(&exec.head.comm));
     let image = Image { comm, exe, cmdline, cmdline_cut: cut, is_unreadable };
-    Some(What::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
+    Some(ProcessAction::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
 }
 
-fn failed_call(record: &abi::Call) -> Call {
+fn failed_call(record: &abi::Call) -> FailedCall {
     let given = record.address.get(..record.len as usize).unwrap_or_default();
     let [family, _, protocol] = record.arguments;
     let (name, target) = match record.call {
-        call::SOCKET => (CallName::Socket, unspecified(family as i32)),
+        call::SOCKET => (CallName::SocketUse, unspecified(family as i32)),
         call::CONNECT => (CallName::Connect, sockaddr(given)),
         _ => (CallName::Send, sockaddr(given)),
     };
@@ -117,7 +120,7 @@ fn failed_call(record: &abi::Call) -> Call {
         (call::SOCKET, _, number) if number != 0 => Some(Protocol(number)),
         _ => None,
     };
-    Call { name, errno: record.errno as i32, target, protocol }
+    FailedCall { name, errno: record.errno as i32, target, protocol }
 }
 
 fn unspecified(family: i32) -> CallTarget {
@@ -134,7 +137,7 @@ fn sockaddr(bytes: &[u8]) -> CallTarget {
     let port = || rest.first_chunk().map(|port| u16::from_be_bytes(*port));
     let internet = |address: Option<IpAddr>| address.zip(port()).map(|(address, port)| SocketAddr::new(address, port));
     let found = match i32::from(u16::from_ne_bytes(*family)) {
-        libc::AF_UNIX => return unix_name(rest).map_or(CallTarget::Other, CallTarget::Unix),
+        libc::AF_UNIX => return unix_name(rest).map_or(CallTarget::Other, CallTarget::LocalSocket),
         libc::AF_INET => internet(rest.get(2..6).and_then(|v4| <[u8; 4]>::try_from(v4).ok()).map(IpAddr::from)),
         libc::AF_INET6 => {
             let v6 = rest.get(6..22).and_then(|v6| <[u8; 16]>::try_from(v6).ok()).map(Ipv6Addr::from);
@@ -174,8 +177,8 @@ mod tests {
         let mut v6 = vec![10, 0, 0, 80, 0, 0, 0, 0];
         v6.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
         assert_eq!(sockaddr(&v6), CallTarget::Address("[2001:db8::1]:80".parse().unwrap()));
-        assert_eq!(sockaddr(b"\x01\0/run/x.sock\0rest"), CallTarget::Unix("/run/x.sock".into()));
-        assert_eq!(sockaddr(b"\x01\0\0name"), CallTarget::Unix("@name".into()));
+        assert_eq!(sockaddr(b"\x01\0/run/x.sock\0rest"), CallTarget::LocalSocket("/run/x.sock".into()));
+        assert_eq!(sockaddr(b"\x01\0\0name"), CallTarget::LocalSocket("@name".into()));
         for short in [&b""[..], b"\x02", b"\x02\0\0", b"\x0a\0\0\x50\0\0", b"\x01\0"] {
             assert_eq!(sockaddr(short), CallTarget::Other, "{short:?}");
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::flow::{End, Protocol};
-use crate::process::{CallName, CallTarget, Step, What};
+use crate::process::{CallName, CallTarget, ProcessAction, SocketOperation};
 
 pub(in crate::meter) const ALL: ProcessConfig = ProcessConfig { cmdline: true, failed_calls: true };
 
@@ -64,7 +64,7 @@ pub(in crate::meter) fn attached(config: ProcessConfig) -> Option<(ProcessProbe,
     Some((probe, cgroup))
 }
 
-pub(in crate::meter) fn events(probe: &mut ProcessProbe) -> Vec<Event> {
+pub(in crate::meter) fn events(probe: &mut ProcessProbe) -> Vec<ProcessEvent> {
     let mut events = Vec::new();
     probe.poll(&mut |event| events.push(event));
     events
@@ -83,7 +83,7 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     let execs: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Exec(origin, image) => Some((event, origin, image)),
+            ProcessAction::Exec(origin, image) => Some((event, origin, image)),
             _ => None,
         })
         .collect();
@@ -95,8 +95,9 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     assert_eq!(inner_image.cmdline.as_ref().expect("read"), &["/bin/true", "a", "b c"]);
     assert!(!inner_image.cmdline_cut);
     assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
-    let forked =
-        events.iter().any(|event| event.pid == inner.pid && matches!(event.what, What::Fork(from) if from.ppid == pid));
+    let forked = events
+        .iter()
+        .any(|event| event.pid == inner.pid && matches!(event.what, ProcessAction::Fork(from) if from.ppid == pid));
     assert!(forked, "{events:#?}");
 }
 
@@ -105,16 +106,18 @@ fn arguments_are_left_out_where_they_are_not_wanted() {
     let Some((mut probe, cgroup)) = attached(ProcessConfig { cmdline: false, ..ALL }) else { return };
     cgroup.run("true", &["secret"]);
     let events = events(&mut probe);
-    let exec = events.iter().find_map(|event| if let What::Exec(_, image) = &event.what { Some(image) } else { None });
+    let exec = events
+        .iter()
+        .find_map(|event| if let ProcessAction::Exec(_, image) = &event.what { Some(image) } else { None });
     let image = exec.expect("told");
     assert_eq!((&image.cmdline, image.cmdline_cut), (&None, false), "{image:?}");
     assert!(!format!("{events:?}").contains("secret"));
 }
 
 /// Steps with the socket's cookie, and where it went.
-fn steps(events: &[Event]) -> Vec<(u32, Step, u64, String)> {
-    let step = |event: &Event| match event.what {
-        What::Socket(step, socket) => {
+fn steps(events: &[ProcessEvent]) -> Vec<(u32, SocketOperation, u64, String)> {
+    let step = |event: &ProcessEvent| match event.what {
+        ProcessAction::SocketUse(step, socket) => {
             let address = socket.address.map(|address| address.to_string()).unwrap_or_default();
             Some((event.pid, step, socket.cookie, address))
         }
@@ -131,13 +134,15 @@ fn a_socket_is_followed_from_its_making_to_its_use_by_a_child() {
     let pid = bash(&cgroup, &format!("exec 3<>/dev/tcp/127.0.0.1/{port}; (echo hello >&3); true"));
     let steps = steps(&events(&mut probe));
     let (made, made_step, cookie, _) = &steps[0];
-    assert_eq!((*made, *made_step), (pid, Step::Made), "{steps:?}");
+    assert_eq!((*made, *made_step), (pid, SocketOperation::Created), "{steps:?}");
     let of_socket: Vec<_> = steps.iter().filter(|step| step.2 == *cookie).collect();
     assert!(
-        of_socket.iter().any(|step| step.0 == pid && step.1 == Step::Connect && step.3 == format!("127.0.0.1:{port}"))
+        of_socket
+            .iter()
+            .any(|step| step.0 == pid && step.1 == SocketOperation::Connect && step.3 == format!("127.0.0.1:{port}"))
     );
     if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
-        assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == Step::Used), "{steps:?}");
+        assert!(of_socket.iter().any(|step| step.0 != pid && step.1 == SocketOperation::Used), "{steps:?}");
     }
 }
 
@@ -158,7 +163,7 @@ fn a_socket_is_told_at_its_end_with_its_ends() {
     let pid = cgroup.run("sh", &["-c", "exec python3 -c \"$0\" > \"$1\"", script, &file.display().to_string()]);
     let events = events(&mut probe);
     let closed = events.iter().filter_map(|event| match event.what {
-        What::Closed(closed) => Some((event.pid, closed.protocol, closed.local, closed.remote)),
+        ProcessAction::ClosedSocket(closed) => Some((event.pid, closed.protocol, closed.local, closed.remote)),
         _ => None,
     });
     let closed: Vec<_> = closed.collect();
@@ -189,7 +194,7 @@ fn the_end_of_a_process_is_told_and_not_that_of_its_first_thread() {
         ctypes.CDLL(None).syscall(60, 0)\n";
     let pid = cgroup.run("python3", &["-c", script]);
     let events = events(&mut probe);
-    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.what == What::Exit).collect();
+    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.what == ProcessAction::Exit).collect();
     // Threads that end at the same moment may each be the last.
     assert!((1..=4).contains(&ends.len()), "{events:#?}");
     assert!(ends[0].start_ns != 0 && ends[0].time_ns > ends[0].start_ns + 100_000_000, "{:?}", ends[0]);
@@ -206,10 +211,13 @@ fn the_program_after_an_exec_is_told_as_another_user() {
         one = socket.socket(fileno=int(sys.argv[1])); one.sendto(b\"x\", one.getsockname())', str(one.fileno())])\n";
     let pid = cgroup.run("python3", &["-c", script]);
     let events = events(&mut probe);
-    let of: Vec<&Event> = events.iter().filter(|event| event.pid == pid).collect();
-    let used = of.iter().position(|event| matches!(event.what, What::Socket(Step::Used, _))).expect("told");
+    let of: Vec<&ProcessEvent> = events.iter().filter(|event| event.pid == pid).collect();
+    let used = of
+        .iter()
+        .position(|event| matches!(event.what, ProcessAction::SocketUse(SocketOperation::Used, _)))
+        .expect("told");
     // The interpreter may itself be run by another program.
-    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, What::Exec(..))).collect();
+    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, ProcessAction::Exec(..))).collect();
     let [.., before, after] = execs[..] else { panic!("{of:#?}") };
     assert!(after < used, "{of:#?}");
     assert_eq!(of[used].program, of[after].program);
@@ -239,7 +247,9 @@ fn unix_sockets_are_told_by_path() {
     let script = format!("import socket; socket.socket(socket.AF_UNIX).connect('{}')", path.display());
     let pid = cgroup.run("python3", &["-c", &script]);
     let events = events(&mut probe);
-    let found = events.iter().find(|event| event.pid == pid && event.what == What::Unix(path.display().to_string()));
+    let found = events
+        .iter()
+        .find(|event| event.pid == pid && event.what == ProcessAction::LocalSocket(path.display().to_string()));
     assert!(found.is_some(), "{events:#?}");
 }
 
@@ -255,12 +265,14 @@ fn calls_that_fail_are_told_with_their_errno() {
     let pid = cgroup.run("unshare", &["-n", "python3", "-c", script]);
     let events = events(&mut probe);
     let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.what {
-        What::Call(call) if call.target != CallTarget::Other => Some((call.name, call.errno, call.target.clone())),
+        ProcessAction::FailedCall(call) if call.target != CallTarget::Other => {
+            Some((call.name, call.errno, call.target.clone()))
+        }
         _ => None,
     });
     let calls: Vec<_> = calls.collect();
     assert!(
-        calls.contains(&(CallName::Connect, libc::ENOENT, CallTarget::Unix("/no/such/socket".into()))),
+        calls.contains(&(CallName::Connect, libc::ENOENT, CallTarget::LocalSocket("/no/such/socket".into()))),
         "{calls:?}"
     );
     let unreachable = (CallName::Connect, libc::ENETUNREACH, CallTarget::Address("240.0.0.1:80".parse().unwrap()));
@@ -271,19 +283,20 @@ fn calls_that_fail_are_told_with_their_errno() {
         "{calls:?}"
     );
     if super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
-        let not_sent =
-            steps(&events).into_iter().any(|step| matches!(step.1, Step::NotSent(_)) && step.3 == "255.255.255.255:9");
+        let not_sent = steps(&events)
+            .into_iter()
+            .any(|step| matches!(step.1, SocketOperation::SendFailed(_)) && step.3 == "255.255.255.255:9");
         assert!(not_sent, "{events:#?}");
     }
 }
 
-/// What finds no room is counted, and the rest still told.
+/// ProcessAction finds no room is counted, and the rest still told.
 #[test]
 fn a_full_ring_counts_what_it_loses() {
     let Some((mut probe, cgroup)) = attached(ALL) else { return };
     let script = "import socket\nfor _ in range(20000): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()";
     cgroup.run("python3", &["-c", script]);
-    let Lost { events: lost, sockets, .. } = probe.lost().expect("readable");
+    let ProcessLosses { events: lost, sockets, .. } = probe.lost().expect("readable");
     let told = steps(&events(&mut probe)).len() as u64;
     assert!(lost > 0 && told > 1000, "{lost} lost, {told} told");
     assert!(told + lost >= 20_000 && sockets == 0, "{told} told, {lost} lost, {sockets} sockets lost");
@@ -308,11 +321,11 @@ fn taking_turns_is_told_so_often_and_no_more() {
         if not child: os.wait()\n";
     cgroup.run("python3", &["-c", script]);
     let steps = steps(&events(&mut probe));
-    let mut users: Vec<u32> = steps.iter().filter(|step| step.1 == Step::Used).map(|step| step.0).collect();
+    let mut users: Vec<u32> = steps.iter().filter(|step| step.1 == SocketOperation::Used).map(|step| step.0).collect();
     assert_eq!(users.len(), netwatch_common::process::TURNS as usize, "{steps:?}");
     users.sort_unstable();
     users.dedup();
-    assert_eq!((users.len(), probe.lost().expect("readable")), (2, Lost::default()));
+    assert_eq!((users.len(), probe.lost().expect("readable")), (2, ProcessLosses::default()));
 }
 
 /// A socket that does not wait and is full, a TCP connection that is full, and one that sends where no route leads.
@@ -334,9 +347,9 @@ fn messages_that_fail_do_not_fill_the_ring() {
     cgroup.run("python3", &["-c", script]);
     let lost = probe.lost().expect("readable");
     let steps = steps(&events(&mut probe));
-    let failed = steps.iter().filter(|step| matches!(step.1, Step::NotSent(_))).count() as u64;
+    let failed = steps.iter().filter(|step| matches!(step.1, SocketOperation::SendFailed(_))).count() as u64;
     assert_eq!(failed, netwatch_common::process::TURNS as u64, "of the datagrams only");
-    assert_eq!(lost, Lost { beyond: 20_000 - failed, ..Lost::default() }, "{} steps", steps.len());
+    assert_eq!(lost, ProcessLosses { beyond: 20_000 - failed, ..ProcessLosses::default() }, "{} steps", steps.len());
 }
 
 /// More sockets in use than the kernel is told to remember are told at each use: so many are not.
@@ -360,11 +373,11 @@ fn ten_thousand_sockets_in_use_are_told_once() {
         told.extend(steps(&events(&mut probe)));
         told
     });
-    let used = told.iter().filter(|step| step.1 == Step::Used).count();
+    let used = told.iter().filter(|step| step.1 == SocketOperation::Used).count();
     let lost = probe.lost().expect("readable");
     // On a busy machine the ring may overrun while sockets are made: far less than the uses would be.
     assert!(
-        used == 0 && lost.events < 5000 && lost == (Lost { events: lost.events, ..Lost::default() }),
+        used == 0 && lost.events < 5000 && lost == (ProcessLosses { events: lost.events, ..ProcessLosses::default() }),
         "{used}, {lost:?}"
     );
     assert!(told.len() as u64 + lost.events > 10_000, "{} steps, {lost:?}", told.len());

@@ -3,7 +3,7 @@
 use super::is_linux;
 use crate::meter::kernel::process::tests::{ALL, attached, events};
 use crate::meter::sys;
-use crate::process::What;
+use crate::process::ProcessAction;
 
 /// Instructions that the verifier may look at in one of them: they are loaded at the start of every run.
 const VERIFIED: u32 = 3_000;
@@ -31,11 +31,15 @@ fn a_child_and_its_exec_are_told() {
     let pid = cgroup.run("sh", &["-c", "(exit 0); exec /bin/true"]);
     let events = events(&mut probe);
     let execs: Vec<_> =
-        events.iter().filter(|event| event.pid == pid && matches!(event.what, What::Exec(..))).collect();
-    let [What::Exec(origin, shell), What::Exec(same, image)] = [&execs[0].what, &execs[1].what] else { panic!() };
+        events.iter().filter(|event| event.pid == pid && matches!(event.what, ProcessAction::Exec(..))).collect();
+    let [ProcessAction::Exec(origin, shell), ProcessAction::Exec(same, image)] = [&execs[0].what, &execs[1].what]
+    else {
+        panic!()
+    };
     assert_eq!((origin.ppid, same.start_ns), (std::process::id(), origin.start_ns), "{events:#?}");
     assert_eq!(shell.cmdline.as_ref().expect("read")[1..], ["-c", "(exit 0); exec /bin/true"]);
     assert!(image.exe.as_ref().is_some_and(|exe| exe.ends_with("/true")), "{image:?}");
-    let is_child = |event: &&crate::process::Event| matches!(event.what, What::Fork(from) if from.ppid == pid);
+    let is_child =
+        |event: &&crate::process::ProcessEvent| matches!(event.what, ProcessAction::Fork(from) if from.ppid == pid);
     assert!(events.iter().any(|event| is_child(&event)), "{events:#?}");
 }

@@ -1,11 +1,11 @@
-//! What is inferred from ports and ends holds only for the time in which a socket had them.
+//! ProcessAction is inferred from ports and ends holds only for the time in which a socket had them.
 
 use super::*;
 
 /// Who used a flow that was there for so long.
 fn users_within(scene: &Scene, key: FlowKey, first_ns: u64, last_ns: u64) -> Vec<String> {
-    let flow = Flow { key, opened_by: OUT, first_ns, last_ns };
-    let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), Silence::IsFinal);
+    let flow = FlowToAttribute { key, opened_by: OUT, first_ns, last_ns };
+    let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), PacketCoverage::Final);
     said(&result, &result.users, &key)
 }
 
@@ -18,8 +18,8 @@ fn a_port_is_of_who_had_it_bound_at_the_time() {
         scene.fork(COMMAND, pid);
         scene.exec(pid, COMMAND, comm);
         scene.now = number * 10 * SECOND;
-        scene.socket(pid, Step::Made, number, 17, "");
-        scene.socket(pid, Step::Bound, number, 17, "0.0.0.0:5353");
+        scene.socket(pid, SocketOperation::Created, number, 17, "");
+        scene.socket(pid, SocketOperation::Bound, number, 17, "0.0.0.0:5353");
         scene.now += SECOND;
         scene.close(pid, number, 17, None);
     }
@@ -37,7 +37,7 @@ fn a_raw_socket_that_was_closed_sent_nothing_later() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "ping");
-    scene.socket(101, Step::Made, 7, 1, "");
+    scene.socket(101, SocketOperation::Created, 7, 1, "");
     scene.close(101, 7, 1, None);
     let later = scene.now + 1_000_000_000;
     assert_eq!(users_within(&scene, flow(1, 0, 0), later, later), ["sh netns"]);
@@ -52,15 +52,15 @@ fn a_flow_whose_announcement_was_lost_is_of_the_socket_that_had_its_ends_when_it
         scene.fork(COMMAND, pid);
         scene.exec(pid, COMMAND, comm);
         let (cookie, key) = (u64::from(pid), flow(6, 40_000 + pid as u16, 80));
-        scene.socket(pid, Step::Made, cookie, 6, "");
-        scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80");
+        scene.socket(pid, SocketOperation::Created, cookie, 6, "");
+        scene.socket(pid, SocketOperation::Connect, cookie, 6, "198.51.100.2:80");
         scene.close(pid, cookie, 6, Some((key.local, key.remote)));
     }
     assert_eq!(users(&scene, flow(6, 40_101, 80), OUT), ["curl tuple maker"]);
     assert_eq!(users(&scene, flow(6, 40_102, 80), OUT), ["wget tuple maker"]);
     assert_eq!(users(&scene, flow(6, 40_103, 80), OUT), ["sh netns"]);
     scene.netns = 2;
-    scene.socket(101, Step::Used, 7, 6, "");
+    scene.socket(101, SocketOperation::Used, 7, 6, "");
     let key = flow(6, 40_103, 80);
     scene.close(101, 7, 6, Some((key.local, key.remote)));
     assert_eq!(users(&scene, key, OUT), ["sh netns"], "of another namespace");
@@ -71,12 +71,12 @@ fn a_port_that_the_kernel_gave_is_told_when_its_socket_is_closed() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "resolver");
-    scene.socket(101, Step::Made, 7, 17, "");
-    scene.socket(101, Step::Used, 7, 17, "198.51.100.2:53");
+    scene.socket(101, SocketOperation::Created, 7, 17, "");
+    scene.socket(101, SocketOperation::Used, 7, 17, "198.51.100.2:53");
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["sh netns"]);
     let local = Some(End { addr: [0; 4].into(), port: 50_000 });
-    let closed = Closed { cookie: 7, netns: 0, protocol: Some(Protocol(17)), local, remote: None };
-    scene.tell(101, What::Closed(closed));
+    let closed = ClosedSocket { cookie: 7, netns: 0, protocol: Some(Protocol(17)), local, remote: None };
+    scene.tell(101, ProcessAction::ClosedSocket(closed));
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["resolver tuple maker"]);
     assert_eq!(users(&scene, flow(17, 50_001, 53), OUT), ["sh netns"]);
 }

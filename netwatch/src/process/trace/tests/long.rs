@@ -4,17 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FEW: Bounds = Bounds { programs: 32, sockets: 64, flows: 64, unix: 8, unix_users: 8, failures: 8 };
+const FEW: TraceLimits = TraceLimits { programs: 32, sockets: 64, flows: 64, unix: 8, unix_users: 8, failures: 8 };
 
 /// A report that has a flow of each of its ports, and has room for no other.
 struct Ports(Vec<u16>, bool);
 
-impl Reported for Ports {
-    fn is_one(&self, flow: &FlowKey) -> bool {
+impl ReportedFlows for Ports {
+    fn contains(&self, flow: &FlowKey) -> bool {
         flow.scope == ObservationPoint::Link && self.0.contains(&flow.local.port)
     }
 
-    fn are_all(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.1
     }
 }
@@ -30,9 +30,9 @@ fn client(scene: &mut Scene, number: u32, busy: impl FnOnce(&mut Scene, u32, u64
     let pid = 1000 + number;
     scene.fork(COMMAND, pid);
     scene.exec(pid, COMMAND, "client");
-    scene.socket(pid, Step::Made, u64::from(pid), 6, "");
+    scene.socket(pid, SocketOperation::Created, u64::from(pid), 6, "");
     busy(scene, pid, pid.into());
-    scene.tell(pid, What::Exit);
+    scene.tell(pid, ProcessAction::Exit);
     scene.close(pid, u64::from(pid), 6, None);
 }
 
@@ -43,7 +43,7 @@ fn a_long_run_stays_exact_for_what_is_new() {
     for number in 0..1000 {
         let port = 2000 + number as u16;
         client(&mut scene, number, |scene, pid, cookie| {
-            scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80");
+            scene.socket(pid, SocketOperation::Connect, cookie, 6, "198.51.100.2:80");
             if !(10..=990).contains(&number) {
                 scene.trace.note_flow(flow(6, port, 80), cookie);
             }
@@ -59,7 +59,7 @@ fn a_long_run_stays_exact_for_what_is_new() {
     assert_eq!((pids[0], pids.contains(&1005), pids.contains(&1999)), (COMMAND, true, true), "{pids:?}");
     // Those between had no packet: each is an attempt, told with its process as far as there is room, and never less often than it was.
     let count: u64 = result.attempts.iter().map(|attempt| attempt.count).sum();
-    assert_eq!((count, result.attempts.iter().all(|attempt| attempt.cause == Cause::NoPacket)), (981, true));
+    assert_eq!((count, result.attempts.iter().all(|attempt| attempt.cause == AttemptCause::NoPacket)), (981, true));
     let (beyond, told) = (result.processes.lost.beyond, result.attempts.iter().filter(|one| one.process.is_some()));
     assert_eq!(beyond, 981 - told.count() as u64, "each without its process");
 }
@@ -70,7 +70,7 @@ fn connections_from_the_same_ports_take_no_more_room() {
     let mut scene = scene();
     for cookie in 0..20_000 {
         let port = 2000 + (cookie % 10) as u16;
-        scene.socket(COMMAND, Step::Made, cookie, 6, "");
+        scene.socket(COMMAND, SocketOperation::Created, cookie, 6, "");
         scene.trace.note_flow(flow(6, port, 80), cookie);
         scene.close(COMMAND, cookie, 6, Some((flow(6, port, 80).local, flow(6, port, 80).remote)));
         if cookie % 10 == 9 {
@@ -81,7 +81,7 @@ fn connections_from_the_same_ports_take_no_more_room() {
     let flows: Vec<_> = (2000..2010).map(|port| (flow(6, port, 80), OUT)).collect();
     let result = scene.result(&flows);
     assert!(flows.iter().all(|(flow, _)| said(&result, &result.users, flow) == ["sh socket maker"]));
-    assert_eq!((result.processes.lost, result.attempts), (Lost::default(), Vec::new()));
+    assert_eq!((result.processes.lost, result.attempts), (ProcessLosses::default(), Vec::new()));
 }
 
 /// Where packets were missed, a socket that is over and forgotten may have had one.
@@ -90,7 +90,7 @@ fn without_all_packets_no_connection_came_to_nothing() {
     let mut scene = scene();
     for number in 0..500 {
         client(&mut scene, number, |scene, _, cookie| {
-            scene.socket(1000 + number, Step::Connect, cookie, 6, "198.51.100.2:80");
+            scene.socket(1000 + number, SocketOperation::Connect, cookie, 6, "198.51.100.2:80");
         });
         scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
@@ -98,9 +98,9 @@ fn without_all_packets_no_connection_came_to_nothing() {
         let result = scene.trace.result(Some(COMMAND), std::iter::empty(), silence);
         result.attempts.iter().map(|attempt| attempt.count).sum::<u64>()
     };
-    let so_far = count(Silence::MayEnd);
+    let so_far = count(PacketCoverage::SoFar);
     assert!((400..500).contains(&so_far), "{so_far}: of those that are forgotten");
-    assert_eq!((count(Silence::IsFinal), count(Silence::MeansNothing)), (500, 0));
+    assert_eq!((count(PacketCoverage::Final), count(PacketCoverage::Lossy)), (500, 0));
 }
 
 /// A port of a socket that is over and forgotten may have been the flow's: nobody is named, and not the command.
@@ -110,11 +110,17 @@ fn a_port_that_was_forgotten_is_not_taken_for_the_commands() {
     for number in 0..200 {
         let (pid, port) = (1000 + number, 3000 + number as u16);
         client(&mut scene, number, |scene, _, cookie| {
-            scene.socket(pid, Step::Used, cookie, 17, "198.51.100.2:53");
+            scene.socket(pid, SocketOperation::Used, cookie, 17, "198.51.100.2:53");
             let local = Some(End { addr: [0; 4].into(), port });
             scene.tell(
                 pid,
-                What::Closed(Closed { cookie, netns: 0, protocol: Some(Protocol(17)), local, remote: None }),
+                ProcessAction::ClosedSocket(ClosedSocket {
+                    cookie,
+                    netns: 0,
+                    protocol: Some(Protocol(17)),
+                    local,
+                    remote: None,
+                }),
             );
         });
         scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
@@ -132,11 +138,11 @@ fn what_did_nothing_leaves_nothing() {
         client(&mut scene, number, |_, _, _| ());
         scene.trace.tidy(&Ports(Vec::new(), false), std::iter::empty());
     }
-    assert_eq!(scene.result(&[]).processes.lost, Lost::default());
+    assert_eq!(scene.result(&[]).processes.lost, ProcessLosses::default());
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"], "nobody else can be the one");
 }
 
-/// What lives, what has a flow and all above it stay, whatever comes.
+/// ProcessAction lives, what has a flow and all above it stay, whatever comes.
 #[test]
 fn what_is_needed_stays() {
     let mut scene = scene();
@@ -144,25 +150,25 @@ fn what_is_needed_stays() {
     scene.exec(101, COMMAND, "parent");
     scene.fork(101, 102);
     scene.exec(102, 101, "worker");
-    scene.socket(102, Step::Made, 7, 6, "");
+    scene.socket(102, SocketOperation::Created, 7, 6, "");
     scene.trace.note_flow(flow(6, 1, 80), 7);
-    scene.tell(102, What::Exit);
+    scene.tell(102, ProcessAction::Exit);
     scene.close(102, 7, 6, None);
-    scene.tell(101, What::Exit);
+    scene.tell(101, ProcessAction::Exit);
     scene.fork(COMMAND, 103);
     scene.exec(103, COMMAND, "daemon");
     for number in 0..100 {
         client(&mut scene, number, |_, _, _| ());
         scene.trace.tidy(&Ports(vec![1], true), std::iter::empty());
     }
-    scene.socket(103, Step::Made, 8, 6, "");
+    scene.socket(103, SocketOperation::Created, 8, 6, "");
     scene.trace.note_flow(flow(6, 2, 80), 8);
     let result = scene.result(&[(flow(6, 1, 80), OUT), (flow(6, 2, 80), OUT)]);
     let list: Vec<_> = result.processes.list.iter().map(|one| (one.comm.as_str(), one.parent)).collect();
     let expected =
         [("sh", None), ("parent", Some(ProcessId(0))), ("worker", Some(ProcessId(1))), ("daemon", Some(ProcessId(0)))];
     assert_eq!(list, expected);
-    assert_eq!(result.processes.lost, Lost::default());
+    assert_eq!(result.processes.lost, ProcessLosses::default());
 }
 
 /// A packet may be heard of later than the end of its socket.
@@ -183,7 +189,7 @@ fn a_socket_that_was_closed_a_moment_ago_waits_for_its_packets() {
 fn what_finds_no_room_is_counted() {
     let mut scene = scene();
     for number in 0..FEW.unix + 10 {
-        scene.tell(COMMAND, What::Unix(format!("/{number}")));
+        scene.tell(COMMAND, ProcessAction::LocalSocket(format!("/{number}")));
     }
     assert_eq!(scene.result(&[]).processes.unix.len(), FEW.unix);
     assert_eq!(scene.result(&[]).processes.lost.beyond, 10);
@@ -195,7 +201,7 @@ fn what_finds_no_room_is_counted() {
     assert_eq!(scene.result(&[]).processes.lost.beyond, 10 + 100 - (FEW.programs as u64 - 1));
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), [""; 0], "it may be one of those that were not kept");
     for pid in 1000..1100 {
-        scene.tell(pid, What::Exit);
+        scene.tell(pid, ProcessAction::Exit);
     }
     scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     client(&mut scene, 500, |scene, _, cookie| scene.trace.note_flow(flow(6, 1, 80), cookie));
@@ -212,18 +218,18 @@ proptest! {
             match what {
                 0 => scene.fork(100 + (pid + 7) % 40, pid),
                 1 => scene.exec(pid, COMMAND, "x"),
-                2 => scene.tell(pid, What::Exit),
-                3 => scene.socket(pid, Step::Made, cookie, 17, ""),
-                4 => scene.socket(pid, Step::Connect, cookie, 6, "198.51.100.2:80"),
-                5 => scene.socket(pid, Step::Used, cookie, 17, ""),
+                2 => scene.tell(pid, ProcessAction::Exit),
+                3 => scene.socket(pid, SocketOperation::Created, cookie, 17, ""),
+                4 => scene.socket(pid, SocketOperation::Connect, cookie, 6, "198.51.100.2:80"),
+                5 => scene.socket(pid, SocketOperation::Used, cookie, 17, ""),
                 6 => scene.close(pid, cookie, 17, Some((flow(17, port, 80).local, flow(17, port, 80).remote))),
                 7 => scene.trace.note_flow(flow(17, port, 80), cookie),
-                8 => scene.tell(pid, What::Unix(format!("/{port}"))),
+                8 => scene.tell(pid, ProcessAction::LocalSocket(format!("/{port}"))),
                 _ => scene.trace.tidy(&Ports((0..port / 2).collect(), port % 3 == 0), std::iter::empty()),
             }
             prop_assert!(scene.trace.processes.entries().len() <= FEW.programs);
         }
-        let Result { processes, users, attempts } = scene.result(&flows);
+        let TraceResult { processes, users, attempts } = scene.result(&flows);
         let is_there = |id: &ProcessId| processes.get(*id).is_some();
         prop_assert!(users.iter().all(|(_, users)| users.iter().all(|user| is_there(&user.process))));
         prop_assert!(attempts.iter().all(|attempt| attempt.process.as_ref().is_none_or(is_there)));
