@@ -1,4 +1,4 @@
-//! Running other programs, and where things are. Failures name the whole command line.
+//! Runs other programs, and finds the folders of the repository. Errors contain the whole command line.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,22 +7,22 @@ use crate::Result;
 
 /// The top of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository")
 }
 
-/// Where cargo puts what it builds.
+/// The target directory of cargo.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this program, started at the top of the repository.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// Runs it; it must succeed.
+/// Runs a program, which must succeed.
 pub fn run(command: &mut Command) -> Result {
     let shown = show(command);
     eprintln!("+ {shown}");
@@ -30,24 +30,24 @@ pub fn run(command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { Err(format!("{shown} failed: {status}")) }
 }
 
-/// Runs it; it must succeed. What it printed.
+/// Runs a program, which must succeed. Returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command.output().map_err(|error| format!("cannot start {shown}: {error}"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{shown} failed: {}: {}", output.status, said.trim()));
+        let printed = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{shown} failed: {}: {}", output.status, printed.trim()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a program is on the PATH or where only root looks.
+/// Whether a program is on the PATH or in the folders of system programs.
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
 }
 
-/// Whether this is root.
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
 }

@@ -1,4 +1,4 @@
-//! netwatch at work in a small internet of namespaces, for somebody who has just cloned it.
+//! Demonstrates netwatch in a simulated internet of namespaces, on a machine that has just cloned it.
 
 use std::process::{Command, Stdio};
 
@@ -6,9 +6,9 @@ use netwatch_tests::addresses::*;
 use netwatch_tests::{Internet, Shape};
 
 use crate::command::root;
-use crate::{Result, programs, setup};
+use crate::{Result, build, setup};
 
-/// What is shown: a sentence, flags, a shell command.
+/// The scenes: title, flags, shell command.
 fn scenes() -> [(&'static str, &'static str, String); 5] {
     let udp =
         format!("printf hello | socat -t1 - UDP4:{APP_V4}:{ECHO}; printf hello | socat -t1 - 'UDP6:[{APP_V6}]:{ECHO}'");
@@ -26,21 +26,19 @@ fn scenes() -> [(&'static str, &'static str, String); 5] {
     ]
 }
 
-/// Sets up, builds and shows; where it cannot, shows `doctor` and says what it could not do.
+/// Sets up, builds, and shows the scenes. Where namespaces are not available it shows `doctor` instead.
 pub fn run() -> Result {
-    let could_not: Vec<String> =
-        [setup::run(), crate::build_object()].into_iter().filter_map(std::result::Result::err).collect();
-    for failure in &could_not {
-        eprintln!("could not: {failure}");
+    // The demo continues without them: the checked-in eBPF objects serve as well.
+    for failure in [setup::run(), build::objects()].into_iter().filter_map(Result::err) {
+        eprintln!("xtask: {failure}");
     }
-    // The checked-in object is there also where it cannot be built from source.
-    let netwatch = programs::netwatch()?;
-    // SAFETY: no other thread runs yet.
+    let netwatch = build::netwatch()?;
+    // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("NETWATCH_BIN", &netwatch) };
     if let Some(why) = netwatch_tests::missing() {
         println!("$ netwatch doctor");
         let _ = Command::new(&netwatch).arg("doctor").current_dir(root()).status();
-        println!("\nThe demo needs namespaces of its own, and could not make them: {why}. Not shown:");
+        println!("\nThe demo cannot create network namespaces: {why}. Not shown:");
         scenes().iter().for_each(|(title, ..)| println!("  {title}"));
         return Ok(());
     }
@@ -54,17 +52,17 @@ pub fn run() -> Result {
         show(&net, &format!("run {flags}{}-- {script}", if flags.is_empty() { "" } else { " " }), &words)?;
     }
     show_json(&net)?;
-    println!("\n\x1b[1mEvery run was kept: what it needs, as rules and as a page; what differs from another\x1b[0m");
+    println!("\n\x1b[1mEvery run is recorded: its firewall requirements, and the differences between two runs\x1b[0m");
     for words in [&["history"][..], &["report", "--format", "ports", "6"], &["diff", "6", "5"]] {
         show(&net, &words.join(" "), words)?;
     }
     Ok(())
 }
 
-/// Of the whole document, the part that no other tool can give.
+/// The totals and the balance of the JSON report.
 fn show_json(net: &Internet) -> Result {
     let script = format!("curl -s -o /dev/null http://{APP}/");
-    println!("\n\x1b[1mThe exact answer as JSON: totals and balance\x1b[0m");
+    println!("\n\x1b[1mThe exact report as JSON: totals and balance\x1b[0m");
     println!(
         "\n$ sudo netwatch run -q -j -o report.json -- {script}; jq '{{totals, difference: .balance.difference}}' report.json"
     );
@@ -77,7 +75,7 @@ fn show_json(net: &Internet) -> Result {
 
 fn introduce() {
     println!(
-        "\nA small internet of namespaces, all on this machine and gone after the demo:
+        "\nA simulated internet of namespaces on this machine, removed after the demo:
   {HOST_V4}, {HOST_V6}        the host that netwatch runs on
   {APP_V4}, {APP_V6}    {APP}: HTTP, HTTPS, UDP echo; port {REFUSED} refuses, port {SILENT} never answers
   {DNS_V4}                   the host's DNS server"
@@ -89,6 +87,6 @@ fn show(net: &Internet, shown: &str, words: &[&str]) -> Result {
     println!("\n$ {sudo}netwatch {shown}");
     let mut command = net.host.command(net.host.binary());
     command.args(words).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    // A command that fails is part of the show.
+    // Some scenes end with a failure on purpose.
     command.status().map(drop).map_err(|error| format!("cannot start netwatch: {error}"))
 }

@@ -1,38 +1,30 @@
-//! A long run of random and mutated frames through the classifier in the kernel and its build for the host. The test suite has a short one.
+//! A long comparison of the classifier in the kernel with its build for the host, on random and mutated
+//! frames. The test suite has a short one.
 
 use clap::Args;
 
 use crate::Result;
 use crate::command::{self, cargo};
 
-/// What `cargo xtask fuzz` takes.
+/// Arguments of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
-pub struct Arguments {
-    /// How many frames
+pub struct FuzzArguments {
+    /// Number of frames
     #[arg(long, default_value_t = 10_000_000)]
     frames: u64,
-    /// Repeat an earlier run: the number that it printed
+    /// Repeat the run that printed this seed
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// Builds for release and runs it.
-pub fn run(arguments: &Arguments) -> Result {
+/// Builds the tests for release and runs the comparison.
+pub fn run(arguments: &FuzzArguments) -> Result {
     if !command::is_root() {
-        return Err("loading the classifier needs root: sudo cargo xtask fuzz".to_owned());
+        return Err("cannot load the classifier: not root\nhint: sudo cargo xtask fuzz".to_owned());
     }
     let mut test = cargo();
-    test.args([
-        "test",
-        "--release",
-        "--package",
-        "netwatch",
-        "--lib",
-        "meter::kernel::tests::fuzz",
-        "--",
-        "--nocapture",
-    ]);
-    test.env("NETWATCH_FUZZ_FRAMES", arguments.frames.to_string());
+    test.args(["test", "--release", "--package", "netwatch", "--lib", "meter::kernel::tests::fuzz"]);
+    test.args(["--", "--nocapture"]).env("NETWATCH_FUZZ_FRAMES", arguments.frames.to_string());
     if let Some(seed) = arguments.seed {
         test.env("NETWATCH_FUZZ_SEED", seed.to_string());
     }

@@ -1,15 +1,13 @@
-//! netwatch's own tasks, as `cargo xtask TASK`. One file each; this one only chooses.
+//! Development tasks of netwatch, as `cargo xtask TASK`. Each task has a file or folder.
 
 mod bench;
 mod build;
 mod check;
 mod command;
 mod demo;
+mod dependencies;
 mod fuzz;
-mod programs;
-mod python;
 mod setup;
-mod skipped;
 mod test;
 mod test_vm;
 
@@ -17,10 +15,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What a task gives back: a failure is one sentence.
+/// The result of a task; the error is a message for the user.
 pub type Result<T = ()> = std::result::Result<T, String>;
 
-/// netwatch's own tasks
+/// Development tasks of netwatch
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -30,41 +28,46 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what building, testing and the demo need (Debian, as root; elsewhere: say what to install)
+    /// Install the requirements of building, testing and the demo
+    ///
+    /// Uses apt, rustup, cargo and pip on Debian as root. On other systems it lists what to install.
     Setup,
-    /// Build the eBPF object from source, then netwatch
+    /// Build the eBPF objects from source, then netwatch
     Build {
-        /// The object only
+        /// Build the eBPF objects only
         #[arg(long)]
         object: bool,
     },
-    /// Check the architecture: who uses whom, sizes, documents, the checked-in eBPF object
+    /// Check module dependencies, sizes, comments, documents and the eBPF objects
     Check(check::CheckArguments),
+    /// Check licenses, bans and sources of dependencies, and find unused ones
+    Dependencies,
     /// Set up, build from source, and run every test
     Test {
-        /// Only tests whose name contains this
+        /// Only run tests whose name contains this
         filter: Option<String>,
     },
-    /// Send random and mutated frames through the classifier in the kernel and on the host, and compare
-    Fuzz(fuzz::Arguments),
+    /// Compare the classifier in the kernel and on the host with random frames
+    Fuzz(fuzz::FuzzArguments),
     /// Boot other kernels in emulation and test the classifier on them
-    TestVm(test_vm::Arguments),
+    TestVm(test_vm::TestVmArguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
-    Bench(bench::Bench),
-    /// Set up, build, and show netwatch at work in a small internet of namespaces
+    Bench(bench::BenchArguments),
+    /// Set up, build, and demonstrate netwatch in a simulated internet
     Demo,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
-        Task::Build { object: true } => build_object(),
-        Task::Build { object: false } => build_object().and_then(|()| programs::netwatch()).map(drop),
+        Task::Build { object: true } => build::objects(),
+        Task::Build { object: false } => build::objects().and_then(|()| build::netwatch()).map(drop),
         Task::Check(arguments) => check::run(&arguments),
+        Task::Dependencies => dependencies::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::TestVm(arguments) => test_vm::run(&arguments),
-        Task::Bench(what) => bench::bench(what),
+        Task::Bench(arguments) => bench::run(arguments),
         Task::Demo => demo::run(),
     };
     match done {
@@ -74,14 +77,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The eBPF object, from source.
-pub fn build_object() -> Result {
-    build::run(command::root()).map_err(|error| error.to_string())
-}
-
-/// The checked-in eBPF object is what its sources give.
-pub fn check_object() -> Result {
-    build::check(command::root()).map_err(|error| error.to_string())
 }

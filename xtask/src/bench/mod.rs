@@ -1,5 +1,6 @@
-//! What netwatch costs: set-up time, memory, throughput. Everything is measured in namespaces made here, beside what it is compared with.
-//! The engine has a bench of its own, a program in the folder `engine`; here it is only built and started.
+//! Measures the cost of netwatch: set-up time, memory, throughput. Everything is measured in namespaces of
+//! the bench, next to what it is compared with. The bench of the engine is a separate program in the
+//! folder `engine`, which is built and started here.
 
 mod memory;
 mod set_up;
@@ -9,54 +10,56 @@ use clap::{Args, Subcommand};
 use netwatch_tests::{Internet, Shape};
 
 use crate::command::{self, cargo, target_dir};
-use crate::{Result, programs, setup};
+use crate::{Result, build, setup};
 
-/// What is typed behind `cargo xtask bench`.
+/// Arguments of `cargo xtask bench`.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Bench {
+pub struct BenchArguments {
     #[command(subcommand)]
-    what: Option<What>,
+    suite: Option<Suite>,
     #[command(flatten)]
-    run: Run,
+    run: Repetitions,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// All of the following
+enum Suite {
+    /// Run all of the following
     All,
     /// Set-up time, memory and throughput of `netwatch run` (the default)
-    Run(Run),
-    /// The kernel flow engine: ns per packet, drain, end to end; `-- --help` for its flags
+    Run(Repetitions),
+    /// The kernel flow engine: ns per packet, drain, end to end
+    ///
+    /// `cargo xtask bench engine -- --help` lists its flags.
     Engine {
-        /// Flags of the bench, as `bench engine -- --help` shows them
+        /// Flags of the bench, as `bench engine -- --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
     },
-    /// What a name costs: one ClientHello, one answer of DNS
+    /// The cost of a name: one ClientHello, one DNS response
     Names,
 }
 
 #[derive(Args)]
-struct Run {
+struct Repetitions {
     /// Repetitions of each short command
     #[arg(short = 'c', long, default_value_t = 20)]
     count: usize,
 }
 
-/// Measures what was asked for.
-pub fn bench(what: Bench) -> Result {
+/// Runs the selected suite.
+pub fn run(arguments: BenchArguments) -> Result {
     setup::run()?;
-    if let Some(why) = netwatch_tests::missing() {
-        return Err(format!("cannot measure here: {why}"));
+    if let Some(reason) = netwatch_tests::missing() {
+        return Err(format!("cannot measure here: {reason}"));
     }
-    crate::build_object()?;
-    match what.what {
-        None => run(what.run.count),
-        Some(What::Run(Run { count })) => run(count),
-        Some(What::Engine { flags }) => engine(&flags),
-        Some(What::Names) => names(),
-        Some(What::All) => run(what.run.count).and_then(|()| engine(&[])).and_then(|()| names()),
+    build::objects()?;
+    match arguments.suite {
+        None => measure_run(arguments.run.count),
+        Some(Suite::Run(Repetitions { count })) => measure_run(count),
+        Some(Suite::Engine { flags }) => engine(&flags),
+        Some(Suite::Names) => names(),
+        Some(Suite::All) => measure_run(arguments.run.count).and_then(|()| engine(&[])).and_then(|()| names()),
     }
 }
 
@@ -64,10 +67,11 @@ fn names() -> Result {
     command::run(cargo().args(["bench", "--package", "netwatch", "--bench", "names"]))
 }
 
-/// Builds the engine's bench and runs it. Not part of xtask itself, which would hold the classifier of before the build.
+/// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain the
+/// classifier from before the build.
 fn engine(flags: &[String]) -> Result {
-    let reference = crate::build::reference(command::root()).map_err(|error| error.to_string())?;
-    // Both at once: apart, cargo would compile the dependencies twice, for two sets of their features.
+    let reference = build::reference_object()?;
+    // One build of both: cargo would otherwise compile dependencies twice, with different features.
     let bench = ["--package", "xtask", "--features", "xtask/engine", "--bin", "bench-engine"];
     command::run(cargo().args(["build", "--release", "--package", "netwatch", "--bin", "netwatch"]).args(bench))?;
     let netwatch = target_dir().join("release/netwatch");
@@ -76,10 +80,10 @@ fn engine(flags: &[String]) -> Result {
     command::run(&mut bench)
 }
 
-/// Measures a run and prints it with the ratios.
-fn run(count: usize) -> Result {
-    let netwatch = programs::netwatch()?;
-    // SAFETY: no other thread runs yet.
+/// Measures `netwatch run` and prints the ratios.
+fn measure_run(count: usize) -> Result {
+    let netwatch = build::netwatch()?;
+    // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };
     let mut net = Internet::start(Shape::default());
     set_up::measure(&net, count)?;
@@ -88,7 +92,7 @@ fn run(count: usize) -> Result {
     throughput::measure(&net)
 }
 
-/// The middle of the values.
+/// The median; of an even number of values the higher middle one.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,5 @@
-//! ARCHITECTURE.md names every crate, and its tables of modules equal `modules.rs`.
+//! ARCHITECTURE.md names every crate, and its tables of modules equal `modules.rs`. The oldest supported
+//! Rust is stated once.
 //!
 //! A table stands below a heading that names the folder of the crate. Its columns: module, purity, purpose,
 //! the modules that it may use.
@@ -20,6 +21,28 @@ pub fn check(sources: &[Source]) -> Vec<String> {
         }
         Err(error) => vec![format!("cannot read {DOCUMENT}: {error}")],
     }
+}
+
+/// The minimum supported Rust version of Cargo.toml is the pinned toolchain, so every build verifies it, and
+/// the README states it.
+pub fn check_rust_version() -> Vec<String> {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_default();
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_prefix('='))?;
+        Some(line.trim().trim_matches('"').to_owned())
+    };
+    let Some(minimum) = value(&read("Cargo.toml"), "rust-version") else {
+        return vec!["Cargo.toml: no rust-version".to_owned()];
+    };
+    let mut wrong = Vec::new();
+    let pinned = value(&read("rust-toolchain.toml"), "channel").unwrap_or_default();
+    if pinned != minimum && !pinned.starts_with(&format!("{minimum}.")) {
+        wrong.push(format!("rust-toolchain.toml pins {pinned}, and Cargo.toml has rust-version {minimum}"));
+    }
+    if !read("README.md").contains(&format!("Rust {minimum}")) {
+        wrong.push(format!("README.md does not state the minimum version, Rust {minimum}"));
+    }
+    wrong
 }
 
 /// Crates that the document does not name.

@@ -36,8 +36,9 @@ pub fn run(arguments: &CheckArguments) -> Result {
     let mut wrong: Vec<String> = sources.iter().flat_map(shape::check).collect();
     wrong.extend(layers::check(&sources));
     wrong.extend(documents::check(&sources));
+    wrong.extend(documents::check_rust_version());
     wrong.extend(ratchet::check(&sources, &documents, arguments.list));
-    wrong.extend(crate::check_object().err());
+    wrong.extend(crate::build::check_objects().err());
     if wrong.is_empty() {
         println!("{} files pass every check, and the eBPF objects match their sources", sources.len());
         return Ok(());

@@ -57,7 +57,7 @@ pub const CRATES: [Crate; 4] = [
 
 const NETWATCH: &[Module] = &[
     pure("escape", &[]),
-    pure("flow", &[]),
+    pure("flow", &[SHARED]),
     pure("wire", &[]),
     pure("name", &["flow", "wire", SHARED]),
     pure("process", &["flow"]),
@@ -126,7 +126,8 @@ const COMMON: &[Module] = &[
     pure("config", &[]),
     pure("stage", &[]),
     pure("stat", &[]),
-    unsafe_pure("flow", &["address"]),
+    pure("tcp", &[]),
+    unsafe_pure("flow", &["address", "tcp"]),
     unsafe_pure("hash", &["flow"]),
     pure("process", &["address"]),
     pure("remainder", &["flow"]),

@@ -11,7 +11,6 @@ use super::newc::{Archive, Entry};
 use super::python::Python;
 use crate::Result;
 use crate::command::{self, cargo, output};
-use crate::programs;
 
 /// What is built here and runs there.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ impl Programs {
     pub fn build(folder: &Path) -> Result<Self> {
         let tests = folder.join("netwatch-tests");
         command::run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&tests).arg(unit_tests()?))?;
-        Ok(Self { netwatch: programs::netwatch()?, tests })
+        Ok(Self { netwatch: crate::build::netwatch()?, tests })
     }
 }
 
