@@ -1,5 +1,5 @@
-//! An IP address as the kernel half handles it: two machine words whose bytes in memory are in network order. Not a
-//! sixteen-byte array: the compiler would move it through the classifier's small stack byte by byte.
+//! An IP address as the classifier handles it: two machine words whose bytes in memory are in network order. Not a 16-byte
+//! array, which the compiler would copy byte by byte through the classifier's small stack.
 
 /// An IPv6 address, or an IPv4 address mapped into one (`::ffff:a.b.c.d`).
 #[repr(C)]
@@ -10,7 +10,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// From bytes in network order.
+    /// An IPv6 address from bytes in network order.
     #[inline(always)]
     pub fn v6(bytes: &[u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
@@ -18,14 +18,14 @@ impl Address {
         Self { high, low: u64::from_ne_bytes([i, j, k, l, m, n, o, p]) }
     }
 
-    /// From bytes in network order.
+    /// An IPv4 address from bytes in network order.
     #[inline(always)]
     pub fn v4(bytes: &[u8; 4]) -> Self {
         const PREFIX: u64 = 0x0000_ffff_0000_0000;
         Self { high: 0, low: (PREFIX | u64::from(u32::from_be_bytes(*bytes))).to_be() }
     }
 
-    /// In network order.
+    /// The bytes in network order.
     pub fn bytes(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.high.to_ne_bytes());
@@ -33,7 +33,7 @@ impl Address {
         bytes
     }
 
-    /// From the two words as they are in memory.
+    /// An address from the two words as they are in memory.
     #[inline(always)]
     pub fn from_words([high, low]: [u64; 2]) -> Self {
         Self { high, low }
@@ -45,7 +45,7 @@ impl Address {
         [self.high, self.low]
     }
 
-    /// As a number: the order in which people sort addresses.
+    /// The address as a number: the order in which people sort addresses.
     #[inline(always)]
     pub(crate) fn number(&self) -> (u64, u64) {
         (u64::from_be(self.high), u64::from_be(self.low))
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv4_is_mapped() {
+    fn ipv4_addresses_are_mapped() {
         let mapped = Address::v4(&[198, 51, 100, 7]);
         assert_eq!(mapped.bytes(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 7]);
         assert_eq!(mapped, Address::v6(&mapped.bytes()));

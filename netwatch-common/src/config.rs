@@ -28,7 +28,7 @@ pub struct Config {
     /// 1: every DNS packet and every ICMP error is sampled; 0: they have no special treatment.
     pub sample_protocols: u32,
     /// 1: new flows are reported on the EVENTS ring; 0: they are not.
-    pub announce: u32,
+    pub notify: u32,
     /// One packet in this many is sampled in any case; 0: none is sampled for this reason.
     pub sample_interval: u32,
     /// Maximum number of bytes copied of a packet that is sampled by the interval.
@@ -47,7 +47,7 @@ impl Config {
     pub const DEFAULT: Self = Self {
         sample_budget: defaults::SAMPLE_BUDGET,
         sample_protocols: 1,
-        announce: 1,
+        notify: 1,
         sample_interval: 0,
         snaplen: defaults::SNAPLEN,
         front: 1,

@@ -1,10 +1,10 @@
-//! Joining later IP fragments to their first one: only that carries the ports. Not reassembly; no payload is kept.
+//! Joins later IP fragments to the first one, which alone carries the ports. This is not reassembly: no payload is stored.
 
 use crate::address::Address;
 use crate::flow::FlowKey;
 use crate::parse::{Packet, part};
 
-/// What the fragments of one datagram share (RFC 791, RFC 8200).
+/// Fields that all fragments of one datagram share (RFC 791, RFC 8200).
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FragmentKey {
@@ -12,19 +12,19 @@ pub struct FragmentKey {
     pub source: Address,
     /// Receiver's address.
     pub destination: Address,
-    /// The datagram's identification.
+    /// Identification of the datagram.
     pub id: u32,
-    /// IPv4's protocol, or the next header that IPv6's fragment header names.
+    /// IPv4's protocol, or the next header named by IPv6's fragment header.
     pub protocol: u8,
     /// 4 or 6.
     pub version: u8,
-    /// Where it was seen: one of [`crate::flow::scope`].
-    pub scope: u8,
+    /// Where the fragments were observed: one of [`crate::flow::observation_point`].
+    pub observation_point: u8,
     /// Always zero.
     pub zero: u8,
 }
 
-/// What only the first fragment says.
+/// Fields that only the first fragment carries.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FirstFragment {
@@ -36,28 +36,28 @@ pub struct FirstFragment {
     pub protocol: u32,
 }
 
-/// A bounded memory of first fragments. Forgetting is allowed: the later fragments are then named as such.
+/// A bounded store of first fragments. It may evict at any time: later fragments are then counted as fragments without ports.
 pub trait Fragments {
-    /// Keeps what the first fragment said.
-    fn remember(&mut self, key: &FragmentKey, first: &FirstFragment);
-    /// What the first fragment said, if it is still known.
-    fn recall(&mut self, key: &FragmentKey) -> Option<FirstFragment>;
+    /// Stores the fields of a first fragment.
+    fn insert(&mut self, key: &FragmentKey, first: &FirstFragment);
+    /// The fields of the first fragment, if they are stored.
+    fn find(&mut self, key: &FragmentKey) -> Option<FirstFragment>;
 }
 
-/// Forgets everything.
+/// Stores nothing.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Forgetful;
+pub struct NoFragments;
 
-impl Fragments for Forgetful {
-    fn remember(&mut self, _: &FragmentKey, _: &FirstFragment) {}
-    fn recall(&mut self, _: &FragmentKey) -> Option<FirstFragment> {
+impl Fragments for NoFragments {
+    fn insert(&mut self, _: &FragmentKey, _: &FirstFragment) {}
+    fn find(&mut self, _: &FragmentKey) -> Option<FirstFragment> {
         None
     }
 }
 
-/// Gives a later fragment the ports of its first one, and remembers those of a first one.
+/// Stores the ports of a first fragment, or gives a later one the ports of its first.
 #[inline(always)]
-pub fn join(packet: &mut Packet, scope: u8, fragments: &mut impl Fragments) {
+pub fn join(packet: &mut Packet, observation_point: u8, fragments: &mut impl Fragments) {
     match packet.fragment {
         part::FIRST => {
             let first = FirstFragment {
@@ -65,11 +65,14 @@ pub fn join(packet: &mut Packet, scope: u8, fragments: &mut impl Fragments) {
                 destination_port: packet.destination_port,
                 protocol: u32::from(packet.protocol),
             };
-            fragments.remember(&key(packet, scope), &first);
+            fragments.insert(&key(packet, observation_point), &first);
         }
         part::LATER => {
-            if let Some(first) = fragments.recall(&key(packet, scope)) {
-                packet.join(&first);
+            if let Some(first) = fragments.find(&key(packet, observation_point)) {
+                packet.kind = packet.version();
+                packet.protocol = first.protocol as u8;
+                packet.source_port = first.source_port;
+                packet.destination_port = first.destination_port;
             }
         }
         _ => {}
@@ -77,14 +80,14 @@ pub fn join(packet: &mut Packet, scope: u8, fragments: &mut impl Fragments) {
 }
 
 #[inline(always)]
-fn key(packet: &Packet, scope: u8) -> FragmentKey {
+fn key(packet: &Packet, observation_point: u8) -> FragmentKey {
     FragmentKey {
         source: packet.source,
         destination: packet.destination,
         id: packet.fragment_id,
         protocol: packet.fragment_protocol,
         version: packet.version(),
-        scope,
+        observation_point,
         zero: 0,
     }
 }

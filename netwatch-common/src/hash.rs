@@ -1,10 +1,10 @@
-//! The hash of a flow key: where its entry and its slot are looked for. The kernel's hash map has one of its own, behind a
-//! helper call; this one is a few multiplications in line. Not keyed: who makes keys collide makes packets be counted
-//! under their protocol instead of their flow, which the report says, and gains nothing.
+//! The hash of a flow key, which selects the buckets of its entry and its slot in the front: a few inline multiplications,
+//! where the kernel's hash maps need a helper call. It is not keyed. An attacker who makes keys collide only causes packets
+//! to be counted by protocol instead of by flow, which reports show.
 
 use crate::flow::{FlowKey, kind};
 
-/// Odd, without pattern: the first bits of the square roots of 2, 3, 5, 7, 11 and 13.
+/// Odd numbers without a pattern: the first bits of the square roots of 2, 3, 5, 7, 11 and 13.
 const FACTORS: [u64; 6] = [
     0x6a09_e667_f3bc_c909,
     0xbb67_ae85_84ca_a73b,
@@ -14,28 +14,28 @@ const FACTORS: [u64; 6] = [
     0x9b05_688c_2b3e_6c1f,
 ];
 
-/// A key as five words: what it is in the memory of a little-endian machine.
+/// A key as five words: its memory on a little-endian machine.
 pub type Words = [u64; 5];
 
-/// The words of a key at hand.
+/// The words of a key.
 #[inline(always)]
 pub fn words(key: &FlowKey) -> Words {
     let [local_high, local_low] = key.local.words();
     let [remote_high, remote_low] = key.remote.words();
     let ports = u64::from(key.local_port) | (u64::from(key.remote_port) << 16);
-    let rest = u64::from(key.kind) | (u64::from(key.protocol) << 8) | (u64::from(key.scope) << 16);
+    let rest = u64::from(key.kind) | (u64::from(key.protocol) << 8) | (u64::from(key.observation_point) << 16);
     [local_high, local_low, remote_high, remote_low, ports | (rest << 32)]
 }
 
-/// Whether the key in a table is the one with these words. Five comparisons of words: field by field there would be nine.
+/// Whether a stored key has these words. Comparing words takes five comparisons, comparing fields would take nine.
 ///
 /// # Safety
 /// `key` points to a live key.
 #[inline(always)]
 pub unsafe fn is_same(key: *const FlowKey, words: &Words) -> bool {
-    // SAFETY: the caller's promise; a key is 40 bytes, aligned to eight, all of them initialised.
+    // SAFETY: guaranteed by the caller; a key is 40 initialized bytes, aligned to eight.
     let stored = unsafe { &*key.cast::<Words>() };
-    // The ports first: flows differ there most often. They come with the kind, and with that of IPv4 the upper halves are 0.
+    // The ports first, where flows differ most often. The same word has the kind; for IPv4 the upper halves are 0.
     let is_v4 = (words[4] >> 32) as u8 == kind::IPV4;
     u64::from_le(stored[4]) == words[4]
         && stored[3] == words[3]
@@ -43,23 +43,25 @@ pub unsafe fn is_same(key: *const FlowKey, words: &Words) -> bool {
         && (is_v4 || (stored[2] == words[2] && stored[0] == words[0]))
 }
 
-/// 64 bits, all of them as good as any. The products do not wait for each other; two rounds then carry high bits down.
+/// 64 bits that are all equally well mixed. The products are independent of each other, so the CPU computes them in parallel;
+/// two rounds then mix high bits into low ones.
 ///
-/// A product carries upwards only, and the last byte of an address is the highest of its word: there the differences of two words would
-/// meet and, for one pair in 256, cancel. So the products of three words are carried down, by distances that neither each other nor the
-/// rounds undo. Chosen by trial on what keys of real traffic differ in (the tests below), not by proof.
+/// A product propagates differences only upwards, and the last byte of an address is the highest byte of its word. The
+/// differences of two words would meet there and cancel out for one pair in 256. Therefore the products of three words are
+/// also folded downwards, by distances that neither each other nor the rounds undo. The distances were chosen by trial, with
+/// keys that differ as those of real traffic do (tests below), not by proof.
 #[inline(always)]
 pub fn hash([a, b, c, d, e]: Words) -> u64 {
-    let sum = carried(a.wrapping_mul(FACTORS[0]), 32)
+    let sum = fold_down(a.wrapping_mul(FACTORS[0]), 32)
         .wrapping_add(b.wrapping_mul(FACTORS[1]))
-        .wrapping_add(carried(c.wrapping_mul(FACTORS[2]), 26))
-        .wrapping_add(carried(d.wrapping_mul(FACTORS[3]), 38))
+        .wrapping_add(fold_down(c.wrapping_mul(FACTORS[2]), 26))
+        .wrapping_add(fold_down(d.wrapping_mul(FACTORS[3]), 38))
         .wrapping_add(e.wrapping_mul(FACTORS[4]));
-    carried(carried(sum, 30).wrapping_mul(FACTORS[5]), 33)
+    fold_down(fold_down(sum, 30).wrapping_mul(FACTORS[5]), 33)
 }
 
 #[inline(always)]
-fn carried(word: u64, down: u32) -> u64 {
+fn fold_down(word: u64, down: u32) -> u64 {
     word ^ (word >> down)
 }
 
@@ -86,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_same_as_itself_only() {
-        let (one, other) = (key(1), FlowKey { scope: 1, ..key(1) });
+    fn a_key_equals_only_itself() {
+        let (one, other) = (key(1), FlowKey { observation_point: 1, ..key(1) });
         // SAFETY: both live.
         unsafe {
             assert!(is_same(&one, &words(&one)));
@@ -96,10 +98,10 @@ mod tests {
         }
     }
 
-    /// Makes a key of two bytes.
+    /// Makes a key from two bytes.
     type Make = fn(u8, u8) -> FlowKey;
 
-    /// Keys that differ in the two bytes where those of real traffic do.
+    /// Keys that differ in two bytes, at positions where keys of real traffic differ.
     const GRIDS: [(&str, Make); 14] = [
         ("IPv4, remotes", |x, y| v4([10, 0, 0, 2], [203, 0, x, y], 40_000, 443)),
         ("IPv4, local ports", |x, y| v4([10, 0, 0, 2], [203, 0, 1, 1], u16::from_be_bytes([x, y]), 443)),
@@ -107,14 +109,14 @@ mod tests {
         ("IPv4, remotes and local ports", |x, y| v4([10, 0, 0, 2], [203, 0, 1, x], 40_000 + u16::from(y), 443)),
         ("IPv4, remotes and remote ports", |x, y| v4([10, 0, 0, 2], [203, 0, 1, y], 40_000, 20_000 + u16::from(x))),
         ("IPv4, both ends", |x, y| v4([10, 0, 0, x], [203, 0, 1, y], 40_000, 443)),
-        ("IPv4, the same port at both", |x, y| {
+        ("IPv4, the same port at both ends", |x, y| {
             v4([10, 0, 0, 2], [203, 0, 1, 1], u16::from_be_bytes([x, y]), u16::from_be_bytes([x, y]))
         }),
         ("IPv6, hosts", |x, y| v6((9, [0, 2]), (1, [x, y]), 40_000)),
         ("IPv6, networks and hosts", |x, y| v6((9, [0, 2]), (x, [0, y]), 40_000)),
         ("IPv6, both networks", |x, y| v6((y, [0, 2]), (x, [0, 1]), 40_000)),
         ("IPv6, both hosts", |x, y| v6((1, [0, y]), (1, [0, x]), 40_000)),
-        ("IPv6, one's network and the other's host", |x, y| v6((y, [0, 2]), (1, [0, x]), 40_000)),
+        ("IPv6, network of one end and host of the other", |x, y| v6((y, [0, 2]), (1, [0, x]), 40_000)),
         ("IPv6, ports", |x, y| v6((9, [0, 2]), (1, [0, 1]), u16::from_be_bytes([x, y]))),
         ("IPv6, networks and ports", |x, y| v6((9, [0, 2]), (x, [0, 1]), u16::from(y))),
     ];
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_in_two_places_do_not_collide() {
+    fn keys_that_differ_in_two_bytes_do_not_collide() {
         for (what, make) in GRIDS {
             let mut hashes = hashes(make);
             hashes.sort_unstable();
@@ -145,14 +147,14 @@ mod tests {
         }
     }
 
-    /// As a random function would: it fills so many of `of` places with `keys` keys in the mean.
-    fn filled_at_random(keys: usize, of: usize) -> f64 {
-        of as f64 * (1.0 - (-(keys as f64) / of as f64).exp())
+    /// How many of `places` a random function fills with `keys` keys on average.
+    fn filled_at_random(keys: usize, places: usize) -> f64 {
+        places as f64 * (1.0 - (-(keys as f64) / places as f64).exp())
     }
 
-    /// For slots of the front (few keys, too), for buckets, for the probes of round trips.
+    /// For slots of the front (also with few keys), for buckets, and for round-trip probes.
     #[test]
-    fn neighbours_spread_over_the_bits_that_places_are_chosen_by() {
+    fn keys_that_differ_in_two_bytes_spread_over_the_bits_in_use() {
         for (what, make) in GRIDS {
             let hashes = hashes(make);
             for (shift, bits, keys) in
@@ -171,8 +173,8 @@ mod tests {
         }
     }
 
-    /// Keys as real traffic has them, ports and addresses counted up, into as many buckets as there are keys: with a random function
-    /// the fullest of 65 536 holds 8 in the mean.
+    /// Keys like those of real traffic, with consecutive ports and addresses, in as many buckets as there are keys. With a random
+    /// function, the fullest of 65,536 buckets holds 8 keys on average.
     #[test]
     fn consecutive_ports_spread_over_any_bits() {
         for shift in [0, 13, 24, 40, 48] {
@@ -184,7 +186,7 @@ mod tests {
             let fullest = buckets.iter().max().copied().unwrap_or_default();
             let empty = buckets.iter().filter(|&&count| count == 0).count();
             assert!(fullest < 14, "bits from {shift}: {fullest} in one bucket");
-            assert!((22_000..26_500).contains(&empty), "bits from {shift}: {empty} empty, not a share of 1/e");
+            assert!((22_000..26_500).contains(&empty), "bits from {shift}: {empty} empty, expected a share of 1/e");
         }
     }
 }

@@ -1,14 +1,16 @@
-//! What netwatch's kernel and user space share, and nothing else: plain data, the packet parser and the rules of
-//! accounting. Not: anything that reads a clock, a socket or a map. One source compiles into the classifier and into
-//! host tests, fuzzers and replay, so both give the same counters to the bit.
+//! The ABI between netwatch's kernel and user space, and the code that both run: the packet parser and the accounting rules.
+//! It reads no clock, socket or map. One source compiles into the classifier and into host tests, fuzzers and replay, so both
+//! give the same counters to the bit.
 #![no_std]
 
+pub mod access;
 pub mod account;
 pub mod address;
 pub mod config;
 pub mod flow;
 pub mod fragment;
 pub mod front;
+pub mod handshake;
 pub mod hash;
 pub mod observation;
 pub mod parse;

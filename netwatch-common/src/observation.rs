@@ -1,10 +1,10 @@
-//! One packet as it is counted: what its headers said, under which key, how much, in which direction, when.
+//! One packet, ready to be counted: its headers, key, size, direction and time.
 
 use crate::flow::FlowKey;
 use crate::fragment::{self, Fragments};
 use crate::parse::{self, Frame, Hook, Meta, Packet};
 
-/// How much a socket buffer adds to the counters.
+/// What a socket buffer adds to the counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// Bytes as the interface counts them.
@@ -34,9 +34,10 @@ impl Size {
         self.extra_packets | self.extra_wire_bytes != 0
     }
 
-    /// Of a buffer of `len` bytes. Segments repeat the headers; a tag beside the frame is on the wire too.
+    /// The size of a buffer of `len` bytes. On the wire, each segment repeats the headers, and a VLAN tag stored outside the
+    /// frame takes space.
     #[inline(always)]
-    pub fn of(len: u32, meta: &Meta, packet: &Packet) -> Self {
+    pub fn new(len: u32, meta: &Meta, packet: &Packet) -> Self {
         const TAG: u64 = 4;
         let tag = if meta.tagged { TAG } else { 0 };
         let extra_packets = u64::from(segments(meta, packet) - 1);
@@ -48,22 +49,23 @@ impl Size {
 /// One packet, ready to be counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// What its headers said.
+    /// Its headers.
     pub packet: Packet,
-    /// What it is counted under.
+    /// The key it is counted under.
     pub key: FlowKey,
-    /// How much it counts.
+    /// What it adds to the counters.
     pub size: Size,
-    /// When: ns of a monotonic clock, perhaps of its tick (see [`crate::front`]) where [`crate::account::needs_clock`] says no.
+    /// Time, ns of the monotonic clock; precise only if [`crate::account::needs_clock`] holds, else the kernel's tick (see
+    /// [`crate::front`]).
     pub now_ns: u64,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub direction: u8,
-    /// Who opened its flow, likewise. Known once it was counted.
+    /// Direction of the packet that opened the flow. Set when the packet is counted.
     pub opened_by: u8,
 }
 
 impl Observation {
-    /// Reads a frame. The classifier takes the two steps by itself.
+    /// Parses a frame. The classifier runs the two steps separately.
     pub fn new<F: Frame>(frame: &F, meta: &Meta, hook: Hook, now_ns: u64, fragments: &mut impl Fragments) -> Self {
         let mut seen = Self::default();
         parse::parse(frame, meta, &mut seen.packet);
@@ -71,17 +73,30 @@ impl Observation {
         seen
     }
 
-    /// The second step, after the packet was parsed: everything else.
+    /// The second step: everything after the packet was parsed.
     #[inline(always)]
     pub fn complete(&mut self, len: u32, meta: &Meta, hook: Hook, now_ns: u64, fragments: &mut impl Fragments) {
-        fragment::join(&mut self.packet, hook.scope(), fragments);
+        fragment::join(&mut self.packet, hook.observation_point(), fragments);
         (self.key, self.direction) = parse::orient(&self.packet, hook);
-        self.size = Size::of(len, meta, &self.packet);
+        self.size = Size::new(len, meta, &self.packet);
         self.now_ns = now_ns;
     }
 }
 
-/// Buffers from tun and packet sockets may come with a segment size but without the number of segments (SKB_GSO_DODGY).
+/// A packet that neither opens nor closes anything, so that the front can count it.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainPacket<'a> {
+    /// Its headers.
+    pub packet: &'a Packet,
+    /// What it adds to the counters.
+    pub size: &'a Size,
+    /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    pub direction: u8,
+    /// Time of the kernel's tick, ns of the monotonic clock.
+    pub now_ns: u64,
+}
+
+/// Number of segments. Buffers from tun and packet sockets may have a segment size without a segment count (SKB_GSO_DODGY).
 #[inline(always)]
 fn segments(meta: &Meta, packet: &Packet) -> u32 {
     if meta.gso_segs > 1 {

@@ -1,11 +1,12 @@
-//! Lets user space hand these types to aya as map keys and values, and as read-only data.
+//! Implements aya's `Pod` for the types that user space passes as map keys, map values and read-only data. Only with the
+//! feature `user`.
 
 use crate::config::Config;
 use crate::flow::{FlowKey, FlowValue};
 use crate::fragment::{FirstFragment, FragmentKey};
-use crate::table::Entry;
+use crate::table::FlowEntry;
 
-// SAFETY: `#[repr(C)]`, made of integers only, without implicit padding (asserted where they are defined).
+// SAFETY: `#[repr(C)]`, integers only, without implicit padding (asserted where the types are defined).
 unsafe impl aya::Pod for FlowKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FlowValue {}
@@ -16,4 +17,4 @@ unsafe impl aya::Pod for FirstFragment {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Config {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Entry {}
+unsafe impl aya::Pod for FlowEntry {}

@@ -1,72 +1,74 @@
-//! Round trips of established connections: now and then the time from data that the local end sent to its acknowledgement. Where
-//! those are kept belongs to no CPU, because data and acknowledgement may pass on two; a packet that measures nothing reads
-//! one word there.
+//! Round-trip times of established connections: once in a while, the time from data that the local end sent to its
+//! acknowledgment. Measurements are shared by all CPUs, because data and acknowledgment may be processed by two of them. A
+//! packet that measures nothing only reads one word of a measurement.
 
-use crate::account::{self, Cells};
+use crate::access::Access;
+use crate::account;
 use crate::flow::{EGRESS, FlowValue, RoundTrips};
-use crate::front;
 use crate::observation::Observation;
 use crate::parse::Packet;
 use crate::tcp;
 
-/// How many measurements can be under way at a time: a power of two. A flow whose place is taken tries again later.
-pub const PROBES: u32 = 1024;
-/// A measurement that got no answer for so long is given up, in ns.
-const PATIENCE_NS: u64 = 4_000_000_000;
+/// Maximum number of concurrent measurements, a power of two. A flow that finds its probe taken tries again later.
+pub const MAX_RTT_PROBES: u32 = 1024;
+/// A measurement without an answer is abandoned after this time, in ns.
+const RTT_TIMEOUT_NS: u64 = 4_000_000_000;
 
-/// A measurement under way.
+/// A measurement in progress.
 #[repr(C, align(32))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
-    /// The flow's hash; 0 while there is none.
+pub struct RttProbe {
+    /// The flow's hash; 0 if no measurement is in progress.
     pub armed: u64,
-    /// When the data was seen, ns of the kernel's monotonic clock.
+    /// When the data was observed, ns of the kernel's monotonic clock.
     pub sent_ns: u64,
-    /// What acknowledges it.
-    pub acknowledgement: u32,
+    /// The number that acknowledges the data.
+    pub acknowledgment: u32,
     zero: u32,
 }
 
-/// Where the flow with this hash is measured.
+/// The index of the probe for the flow with this hash.
 #[inline(always)]
-pub fn place(hash: u64) -> u32 {
-    (hash >> 20) as u32 & (PROBES - 1)
+pub fn probe_index(hash: u64) -> u32 {
+    (hash >> 20) as u32 & (MAX_RTT_PROBES - 1)
 }
 
-/// Whether this packet, received by the local end, ends a measurement.
+/// Whether this packet, received by the local end, completes a measurement.
 ///
 /// # Safety
 /// `probe` points to a live probe.
 #[inline(always)]
-pub unsafe fn is_answered(probe: *const Probe, hash: u64, packet: &Packet) -> bool {
-    // SAFETY: the caller's promise.
+pub unsafe fn is_answered(probe: *const RttProbe, hash: u64, packet: &Packet) -> bool {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         (*probe).armed == hash
             && packet.flags & tcp::ACK != 0
-            && packet.acknowledgement.wrapping_sub((*probe).acknowledgement) as i32 >= 0
+            && packet.acknowledgment.wrapping_sub((*probe).acknowledgment) as i32 >= 0
     }
 }
 
-/// Whether a packet of the local end carries data that was sent before. To be asked before it is recorded.
+/// Whether a packet of the local end carries data that was sent before. Call it before the packet is recorded.
 ///
 /// # Safety
 /// `value` points to the flow's live entry.
 #[inline(always)]
 pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let half = account::half(value, EGRESS);
         (*half).flags != 0 && tcp::is_before(packet.sequence, (*half).highest)
     }
 }
 
-/// Begins, ends or gives up the flow's measurement with a TCP packet that was recorded in its entry. `repeated`: see [`is_repeated`]. `clock` gives the precise time.
+/// Begins, completes or abandons the flow's measurement with a TCP packet that was recorded in its entry. `repeated` is the
+/// result of [`is_repeated`]; `clock` returns the precise time.
 ///
 /// # Safety
-/// `probe` points to a live probe, `value` to the flow's live entry; if `C` is [`Plain`](crate::account::Plain), nobody else changes them.
+/// `probe` points to a live probe, `value` to the flow's live entry; if `A` is [`Exclusive`](crate::access::Exclusive),
+/// nothing else changes them.
 #[inline(always)]
-pub unsafe fn measure<C: Cells>(
-    probe: *mut Probe,
+pub unsafe fn measure<A: Access>(
+    probe: *mut RttProbe,
     value: *mut FlowValue,
     hash: u64,
     seen: &mut Observation,
@@ -74,8 +76,8 @@ pub unsafe fn measure<C: Cells>(
     clock: impl FnOnce() -> u64,
 ) {
     let packet = &seen.packet;
-    let is_data = seen.direction == EGRESS && packet.payload_len != 0 && front::is_plain(packet);
-    // SAFETY: the caller's promise.
+    let is_data = seen.direction == EGRESS && packet.payload_len != 0 && packet.is_plain();
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if !is_data && (seen.direction == EGRESS || !is_answered(probe, hash, packet)) {
             return;
@@ -86,29 +88,30 @@ pub unsafe fn measure<C: Cells>(
             return begin(probe, hash, seen.now_ns, end, repeated);
         }
         (*probe).armed = 0;
-        finish::<C>(&raw mut (*value).round_trips, seen.now_ns.saturating_sub((*probe).sent_ns));
+        finish::<A>(&raw mut (*value).round_trips, seen.now_ns.saturating_sub((*probe).sent_ns));
     }
 }
 
-/// Data that is sent again makes an answer worthless: which copy it belongs to could not be told (Karn).
+/// Begins a measurement. Repeated data invalidates one in progress: it could not be told which copy is acknowledged (Karn's
+/// algorithm).
 ///
 /// # Safety
 /// As for [`measure`].
 #[inline(always)]
-unsafe fn begin(probe: *mut Probe, hash: u64, now_ns: u64, acknowledgement: u32, repeated: bool) {
-    // SAFETY: the caller's promise. Plain stores: if two CPUs meet here, a measurement is lost, never a packet.
+unsafe fn begin(probe: *mut RttProbe, hash: u64, now_ns: u64, acknowledgment: u32, repeated: bool) {
+    // SAFETY: guaranteed by the caller. Plain stores: if two CPUs race, a measurement is lost, never a packet.
     unsafe {
         let ours = (*probe).armed == hash;
         if ours && repeated {
             (*probe).armed = 0;
         }
-        let busy = (*probe).armed != 0 && now_ns.saturating_sub((*probe).sent_ns) < PATIENCE_NS;
+        let busy = (*probe).armed != 0 && now_ns.saturating_sub((*probe).sent_ns) < RTT_TIMEOUT_NS;
         if busy || repeated {
             return;
         }
         (*probe).armed = 0;
         (*probe).sent_ns = now_ns;
-        (*probe).acknowledgement = acknowledgement;
+        (*probe).acknowledgment = acknowledgment;
         (*probe).armed = hash;
     }
 }
@@ -116,18 +119,18 @@ unsafe fn begin(probe: *mut Probe, hash: u64, now_ns: u64, acknowledgement: u32,
 /// # Safety
 /// As for [`measure`].
 #[inline(always)]
-unsafe fn finish<C: Cells>(trips: *mut RoundTrips, rtt_ns: u64) {
-    // 0 means "none": a round trip within the clock's step is still one.
+unsafe fn finish<A: Access>(trips: *mut RoundTrips, rtt_ns: u64) {
+    // 0 stands for "not measured", so a round trip within the clock's resolution takes 1 ns.
     let rtt_ns = rtt_ns.max(1);
     let short = if rtt_ns > u64::from(u32::MAX) { u32::MAX } else { rtt_ns as u32 };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        C::add64(&raw mut (*trips).sum_ns, rtt_ns);
-        C::add32(&raw mut (*trips).count, 1);
+        A::add64(&raw mut (*trips).sum_ns, rtt_ns);
+        A::add32(&raw mut (*trips).count, 1);
         if (*trips).min_ns == 0 || short < (*trips).min_ns {
             (*trips).min_ns = short;
         }
     }
 }
 
-const _: () = assert!(size_of::<Probe>() == 32);
+const _: () = assert!(size_of::<RttProbe>() == 32);

@@ -1,26 +1,27 @@
-//! Elements of the STAGES map: programs in which others continue by a tail call. Small programs that continue in each other
-//! are verified once each; one large program would be verified along every combination of its parts.
+//! Elements of the STAGES map: programs that other programs continue in by a tail call. Small programs that are chained are
+//! verified once each; one large program would be verified along every combination of its parts.
 
-/// Parses and counts what the entry points leave to it.
-pub const ACCOUNT: u32 = 0;
+/// Long path: parses and counts what the entry points do not handle.
+pub const LONG_PATH: u32 = 0;
 /// Copies the head of a packet that was counted.
 pub const SAMPLE: u32 = 1;
-/// Counts a packet of a busy flow that has no slot of the front.
-pub const KNOWN: u32 = 2;
-/// Where packets preempt each other: finds working memory for one that was seen at the hook whose number is added, then counts it.
-pub const AMID: u32 = 3;
-/// How many there are.
+/// Middle path: counts a packet of a flow that has an entry but no slot in the front.
+pub const MIDDLE_PATH: u32 = 2;
+/// Where packets preempt each other: allocates scratch memory for a packet, then continues with the long path. The number of
+/// the hook that observed the packet is added.
+pub const PREEMPTIBLE: u32 = 3;
+/// Number of elements.
 pub const COUNT: u32 = 6;
-/// The program's name for each.
+/// The program's name for each element.
 pub const NAMES: [&str; COUNT as usize] =
-    ["account", "sample", "known", "amid_egress", "amid_ingress", "amid_loopback"];
+    ["long_path", "sample", "middle_path", "egress_preemptible", "ingress_preemptible", "loopback_preemptible"];
 
-/// What the program `flush` answers. Never 0, which the kernel gives for a program that it did not run.
+/// Return values of the program `flush`. Never 0, which the kernel returns for a program that it did not run.
 pub mod flushed {
-    /// It is done.
+    /// The slots are merged.
     pub const DONE: u32 = 1;
-    /// A packet is being counted on that CPU: ask again.
+    /// A packet is being counted on that CPU: try again.
     pub const BUSY: u32 = 2;
     /// There is no such CPU.
-    pub const NONE: u32 = 3;
+    pub const NO_CPU: u32 = 3;
 }

@@ -1,4 +1,4 @@
-//! TCP's flag bits and sequence numbers (RFC 9293): what both the parser's users and user space need of them.
+//! TCP's flag bits and sequence numbers (RFC 9293).
 
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;

@@ -1,12 +1,12 @@
 //! Frames of captures: their packets may be longer than what is there, and nobody said so.
 
 use netwatch_common::flow::{kind, malformed};
-use netwatch_common::fragment::Forgetful;
+use netwatch_common::fragment::NoFragments;
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{Captured, Frame, Hook, Link, Linked, Meta};
+use netwatch_common::parse::{Captured, Frame, Hook, LinkType, Linked, Meta};
 
 fn look(frame: &impl Frame) -> Observation {
-    Observation::new(frame, &Meta::default(), Hook::Loopback, 1, &mut Forgetful)
+    Observation::new(frame, &Meta::default(), Hook::Loopback, 1, &mut NoFragments)
 }
 
 /// UDP from port 7 to port 9 with 100 bytes of payload, so they say.
@@ -23,7 +23,7 @@ fn ipv6() -> Vec<u8> {
 #[test]
 fn a_frame_that_was_cut_without_a_word_still_has_its_flow() {
     for (frame, kind) in [(ipv4(), kind::IPV4), (ipv6(), kind::IPV6)] {
-        let seen = look(&Linked { captured: Captured::whole(&frame), link: Link::Ethernet });
+        let seen = look(&Linked { captured: Captured::whole(&frame), link: LinkType::Ethernet });
         assert_eq!((seen.key.kind, seen.key.local_port, seen.key.remote_port), (kind, 7, 9));
         assert_eq!((seen.size.bytes, seen.packet.payload_len), (frame.len() as u64, 2), "what is there counts");
         assert!(seen.packet.incomplete, "and it is known to be less");
@@ -42,17 +42,17 @@ fn on_a_link_the_same_lengths_are_lies() {
 fn a_whole_frame_is_complete() {
     let mut frame = ipv4();
     frame.extend([0; 98]);
-    let seen = look(&Linked { captured: Captured::whole(&frame), link: Link::Ethernet });
+    let seen = look(&Linked { captured: Captured::whole(&frame), link: LinkType::Ethernet });
     assert!(!seen.packet.incomplete);
     // The capture kept all but the payload and says so.
     let cut = Captured { bytes: &frame[..44], orig_len: frame.len() as u32 };
-    let seen = look(&Linked { captured: cut, link: Link::Ethernet });
+    let seen = look(&Linked { captured: cut, link: LinkType::Ethernet });
     assert_eq!((seen.key.remote_port, seen.size.bytes, seen.packet.incomplete), (9, 142, false));
 }
 
 #[test]
 fn a_length_that_only_its_record_has_does_not_overflow() {
     let cut = Captured { bytes: &ipv6()[..60], orig_len: u32::MAX };
-    let seen = look(&Linked { captured: cut, link: Link::Ethernet });
+    let seen = look(&Linked { captured: cut, link: LinkType::Ethernet });
     assert_eq!((seen.key.kind, seen.size.bytes), (kind::IPV6, u32::MAX.into()));
 }

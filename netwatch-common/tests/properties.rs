@@ -1,9 +1,9 @@
 //! The parser on frames that nobody would send: it never panics, names exactly one key, and keeps its promises.
 
 use netwatch_common::flow::kind;
-use netwatch_common::fragment::Forgetful;
+use netwatch_common::fragment::NoFragments;
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{self, Captured, Hook, Link, Linked, Meta, Packet};
+use netwatch_common::parse::{self, Captured, Hook, LinkType, Linked, Meta, Packet};
 use netwatch_common::remainder;
 use proptest::prelude::*;
 
@@ -44,8 +44,8 @@ fn hook() -> impl Strategy<Value = Hook> {
     prop_oneof![Just(Hook::FromTarget), Just(Hook::ToTarget), Just(Hook::Loopback)]
 }
 
-fn link() -> impl Strategy<Value = Link> {
-    use Link::{Cooked, Cooked2, Ethernet, Ip, Ipv4, Ipv6, Null, Other, Ppi, Ppp, Pppoe};
+fn link() -> impl Strategy<Value = LinkType> {
+    use LinkType::{Cooked, Cooked2, Ethernet, Ip, Ipv4, Ipv6, Null, Other, Ppi, Ppp, Pppoe};
     prop::sample::select(vec![Ethernet, Cooked, Cooked2, Ip, Ipv4, Ipv6, Null, Ppp, Pppoe, Ppi, Other])
 }
 
@@ -64,7 +64,7 @@ proptest! {
         let bytes = &frame[..cut.min(frame.len())];
         let captured = Captured { bytes, orig_len: frame.len() as u32 };
         let meta = Meta { gso_segs: segs, gso_size: size, tagged };
-        let seen = Observation::new(&captured, &meta, hook, 1, &mut Forgetful);
+        let seen = Observation::new(&captured, &meta, hook, 1, &mut NoFragments);
         prop_assert!(matches!(
             seen.key.kind,
             kind::IPV4 | kind::IPV6 | kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT
@@ -107,7 +107,7 @@ proptest! {
         let bytes = frame.get(start..).unwrap_or_default();
         let bytes = &bytes[..cut.min(bytes.len())];
         let linked = Linked { captured: Captured { bytes, orig_len }, link };
-        let seen = Observation::new(&linked, &Meta::default(), hook, 1, &mut Forgetful);
+        let seen = Observation::new(&linked, &Meta::default(), hook, 1, &mut NoFragments);
         let length = u64::from(orig_len).max(bytes.len() as u64);
         prop_assert!(remainder::slot(&seen.key) < remainder::COUNT);
         prop_assert_eq!((seen.size.packets(), seen.size.bytes, seen.size.wire_bytes()), (1, length, length));
@@ -120,7 +120,7 @@ proptest! {
         let there = udp(local, remote, ports);
         let back = udp(remote, local, [ports[1], ports[0]]);
         let look = |frame: &[u8], hook| {
-            let seen = Observation::new(&Captured::whole(frame), &Meta::default(), hook, 1, &mut Forgetful);
+            let seen = Observation::new(&Captured::whole(frame), &Meta::default(), hook, 1, &mut NoFragments);
             (seen.key, seen.direction)
         };
         let (sent, received) = (look(&there, Hook::FromTarget), look(&back, Hook::ToTarget));

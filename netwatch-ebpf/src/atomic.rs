@@ -1,57 +1,57 @@
-//! Memory that several CPUs change at the same time. The BPF target has no atomic types; its instructions are reached through
-//! the compiler's intrinsics.
+//! Access to memory that several CPUs change at the same time. The BPF target has no atomic types; the compiler's intrinsics give
+//! its atomic instructions.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 
-use netwatch_common::account::Cells;
+use netwatch_common::access::Access;
 
-/// Counters in shared memory.
+/// Memory that several CPUs share.
 pub struct Shared;
 
-impl Cells for Shared {
+impl Access for Shared {
     #[inline(always)]
-    unsafe fn add64(cell: *mut u64, value: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(cell, value) };
+    unsafe fn add64(word: *mut u64, value: u64) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, value) };
     }
     #[inline(always)]
-    unsafe fn add32(cell: *mut u32, value: u32) {
-        // SAFETY: the caller's promise.
-        unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(cell, value) };
+    unsafe fn add32(word: *mut u32, value: u32) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(word, value) };
     }
     #[inline(always)]
-    unsafe fn or32(cell: *mut u32, bits: u32) {
-        // SAFETY: the caller's promise.
-        unsafe { atomic_or::<u32, u32, { AtomicOrdering::Relaxed }>(cell, bits) };
+    unsafe fn or32(word: *mut u32, bits: u32) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { atomic_or::<u32, u32, { AtomicOrdering::Relaxed }>(word, bits) };
     }
 }
 
-/// Adds and returns what was there before.
+/// Adds, and returns the previous value.
 ///
 /// # Safety
-/// `cell` points to a live, aligned u64.
+/// `word` points to a live, aligned u64.
 #[inline(always)]
-pub unsafe fn fetch_add(cell: *mut u64, value: u64) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(cell, value) }
+pub unsafe fn fetch_add(word: *mut u64, value: u64) -> u64 {
+    // SAFETY: guaranteed by the caller.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(word, value) }
 }
 
-/// Replaces `old` by `new`. False if something else was there. A full barrier: what was written before is seen by who sees `new`.
+/// Replaces `old` with `new`. Returns false if the value is not `old`. A full barrier: a reader of `new` sees all earlier writes.
 ///
 /// # Safety
-/// `cell` points to a live, aligned u64.
+/// `word` points to a live, aligned u64.
 #[inline(always)]
-pub unsafe fn replace(cell: *mut u64, old: u64, new: u64) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new).0 == old }
+pub unsafe fn replace(word: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).0 == old }
 }
 
 /// As [`replace`], for 32 bits.
 ///
 /// # Safety
-/// `cell` points to a live, aligned u32.
+/// `word` points to a live, aligned u32.
 #[inline(always)]
-pub unsafe fn replace32(cell: *mut u32, old: u32, new: u32) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new).0 == old }
+pub unsafe fn replace32(word: *mut u32, old: u32, new: u32) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe { atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).0 == old }
 }

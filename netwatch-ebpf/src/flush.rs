@@ -1,27 +1,28 @@
-//! Merges what a CPU's front has counted into the flows' entries. User space runs it on that very CPU (`BPF_F_TEST_RUN_ON_CPU`), where
-//! it comes as an interrupt; or as a process, if user space is on that CPU already.
+//! Merges the counts of a CPU's front into the flows' entries. User space runs it on that CPU (`BPF_F_TEST_RUN_ON_CPU`): there it
+//! arrives as an interrupt, or in process context if user space already runs on that CPU.
 //!
-//! As an interrupt it may come amid a packet, and then refuses (`active`). As a process it may be interrupted by packets, which then keep
-//! out of the front (`flushing`). So each side has the front for itself, without a lock and without an atomic.
+//! As an interrupt it may arrive while a packet is being counted; it then refuses (`active`). In process context it may be
+//! interrupted by packets, which then do not touch the front (`flushing`). So each side has the front to itself, without locks
+//! and atomics.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::RawTracePointContext;
-use netwatch_common::front::{self, Front, GROUPS, PER_FLUSH, Slot};
+use netwatch_common::front::{self, Front, GROUPS, SLOTS_PER_GROUP, Slot};
 use netwatch_common::stage::flushed;
 
 use crate::atomic::Shared;
 use crate::maps::FRONTS;
 use crate::table;
 
-/// Flushes [`PER_FLUSH`] slots of a CPU: the first argument is the CPU, the second says which.
+/// Flushes one group of slots. The first argument of the program is the CPU, the second the group.
 #[inline(always)]
 pub fn run(ctx: &RawTracePointContext) -> u32 {
     let arguments = ctx.as_ptr().cast::<u64>();
-    // SAFETY: user space gives two.
+    // SAFETY: user space passes two arguments.
     let (cpu, group) = unsafe { (*arguments as u32, *arguments.add(1) as usize) };
-    let Some(front) = FRONTS.get_ptr_mut(cpu) else { return flushed::NONE };
+    let Some(front) = FRONTS.get_ptr_mut(cpu) else { return flushed::NO_CPU };
     if group >= GROUPS {
-        return flushed::NONE;
+        return flushed::NO_CPU;
     }
     // SAFETY: a live map value of the CPU that this runs on.
     unsafe {
@@ -30,32 +31,32 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
             return flushed::BUSY;
         }
         (&raw mut (*head).flushing).write_volatile(1);
-        flush(front, group);
+        flush_group(front, group);
         (&raw mut (*head).flushing).write_volatile(0);
     }
     flushed::DONE
 }
 
 /// # Safety
-/// The front is ours; `group` is one of its groups.
+/// The front is exclusive; `group` is one of its groups.
 #[inline(always)]
-unsafe fn flush(front: *mut Front, group: usize) {
-    // SAFETY: the caller's promise.
+unsafe fn flush_group(front: *mut Front, group: usize) {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let bits = (&raw mut (*front).head.installed).cast::<u8>().add(group);
-        let slots = (&raw mut (*front).slots).cast::<Slot>().add(group * PER_FLUSH);
-        for bit in 0..PER_FLUSH {
-            if *bits & (1 << bit) != 0 && !keep(slots.add(bit)) {
+        let slots = (&raw mut (*front).slots).cast::<Slot>().add(group * SLOTS_PER_GROUP);
+        for bit in 0..SLOTS_PER_GROUP {
+            if *bits & (1 << bit) != 0 && !flush_slot(slots.add(bit)) {
                 *bits &= !(1 << bit);
             }
         }
     }
 }
 
-/// Merges one slot. False if it is free afterwards: its entry is about to leave the table.
+/// Merges one slot, and frees it if its entry is about to leave the table. Returns whether the slot is still taken.
 #[inline(always)]
-fn keep(slot: *mut Slot) -> bool {
-    // SAFETY: a live map value that is ours; the entry stays until every front has let go of it.
+fn flush_slot(slot: *mut Slot) -> bool {
+    // SAFETY: a live, exclusive map value; the entry stays until no front refers to it.
     unsafe {
         if !front::is_taken(slot) {
             return false;

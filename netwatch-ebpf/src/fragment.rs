@@ -1,22 +1,23 @@
-//! First fragments, in a map that forgets the oldest.
+//! Stores first fragments in a map that evicts the least recently used.
 
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
 
 use crate::maps::FRAGMENTS;
 
 /// The FRAGMENTS map.
-pub struct Map;
+pub struct FragmentMap;
 
-impl Fragments for Map {
+impl Fragments for FragmentMap {
     #[inline(always)]
-    fn remember(&mut self, key: &FragmentKey, first: &FirstFragment) {
-        // Forgetting is allowed here: a later fragment is then named as one. No packet is lost by it.
-        let _forgotten = FRAGMENTS.insert(key, first, 0);
+    fn insert(&mut self, key: &FragmentKey, first: &FirstFragment) {
+        // If this fails, later fragments are counted as fragments without ports; no packet is lost.
+        let _stored = FRAGMENTS.insert(key, first, 0);
     }
 
     #[inline(always)]
-    fn recall(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
-        // SAFETY: the value is copied at once; it may be that of a datagram just evicted, which is as good as forgotten.
+    fn find(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
+        // SAFETY: the value is copied at once. If it was evicted meanwhile, it may belong to another datagram; the later fragment is
+        // then counted under that datagram's ports.
         unsafe { FRAGMENTS.get(key) }.copied()
     }
 }

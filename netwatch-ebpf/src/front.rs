@@ -1,80 +1,87 @@
-//! The classifier's side of the front, and the short way of a packet: parse, find the slot, count, done. Everything else goes on
-//! in `account`.
+//! The front in the classifier, and the short path of a packet: parse, find the slot, count. Packets that the short path declines
+//! continue on the middle or the long path.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::programs::TcContext;
-use netwatch_common::account::Cells;
-use netwatch_common::front::{self, Front, Head, Plain, Slot};
+use netwatch_common::access::Access;
+use netwatch_common::front::{self, Front, FrontHead, Slot};
 use netwatch_common::hash::{self, is_same};
-use netwatch_common::observation::Size;
-use netwatch_common::parse::{self, Family, Frame, Hook, Packet};
-use netwatch_common::round_trip::{self, Probe};
+use netwatch_common::observation::{PlainPacket, Size};
+use netwatch_common::parse::{self, Frame, Hook, IpFamily, Packet};
+use netwatch_common::round_trip::{self, RttProbe};
 
 use crate::atomic::{Shared, replace32};
-use crate::maps::{CONTROL, FRONTS, PROBES};
-use crate::scratch;
+use crate::maps::{CONTROL, FRONTS, RTT_PROBES};
+use crate::preemption;
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 
-/// The kernel's tick as a time: see `netwatch_common::front`.
+/// Time of the kernel's tick, ns of the monotonic clock: see `netwatch_common::front`.
 #[inline(always)]
-pub fn tick_ns(head: *const Head) -> u64 {
+pub fn tick_ns(head: *const FrontHead) -> u64 {
     // SAFETY: no arguments, no memory; a live map value.
     unsafe { bpf_jiffies64().wrapping_mul((*head).tick_ns).wrapping_add((*head).tick_base_ns) }
 }
 
-/// Tells user space the count of ticks.
+/// Stores the tick count for user space.
 #[inline(always)]
-pub fn tell_tick() {
+pub fn store_tick() {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
         // SAFETY: a live map value that only this program writes; no arguments, no memory.
         unsafe { (*control).jiffies = bpf_jiffies64() };
     }
 }
 
-/// What became of a packet.
+/// Result of the short path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is counted.
+pub enum ShortPathResult {
+    /// The packet is counted.
     Counted,
-    /// Its slot is another flow's. The hash of its own.
-    OthersSlot(u64),
-    /// It is new, or needs more than counting.
-    NeedsMore,
-    /// There is no front, because packets preempt each other.
+    /// Another flow has the slot. The hash of the packet's flow.
+    SlotTaken(u64),
+    /// The flow is new, or the packet needs more than counting.
+    Declined,
+    /// The front is off, because packets preempt each other.
     NoFront,
 }
 
-/// Counts the packet in the front if that is all it needs.
+/// Counts the packet in the front if it needs nothing else.
 #[inline(always)]
-pub fn count(ctx: &TcContext, hook: Hook) -> Outcome {
-    if scratch::is_contended() {
-        return Outcome::NoFront;
+pub fn count(ctx: &TcContext, hook: Hook) -> ShortPathResult {
+    if preemption::is_preemptible() {
+        return ShortPathResult::NoFront;
     }
-    // Helpers first, although in line: the compiler takes them for calls, before which it saves what it holds.
-    let Some(front) = own() else { return Outcome::NeedsMore };
+    // Helpers first: the kernel inlines them, but the compiler treats them as calls and saves its registers before them.
+    let Some(front) = own() else { return ShortPathResult::Declined };
     // SAFETY: a live map value.
     let now_ns = tick_ns(unsafe { &raw const (*front).head });
     let skb = Skb::direct(ctx);
-    // Compiled for each family: half of an IPv4 address is known.
-    match parse::family(&skb) {
-        Some(Family::V4) => count_of(Family::V4, ctx, hook, &skb, front, now_ns),
-        Some(Family::V6) => count_of(Family::V6, ctx, hook, &skb, front, now_ns),
-        None => Outcome::NeedsMore,
+    // Compiled once per IP version: half of an IPv4 address is constant.
+    match parse::ip_family(&skb) {
+        Some(IpFamily::V4) => count_family(IpFamily::V4, ctx, hook, &skb, front, now_ns),
+        Some(IpFamily::V6) => count_family(IpFamily::V6, ctx, hook, &skb, front, now_ns),
+        None => ShortPathResult::Declined,
     }
 }
 
 #[inline(always)]
-fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut Front, now_ns: u64) -> Outcome {
+fn count_family(
+    family: IpFamily,
+    ctx: &TcContext,
+    hook: Hook,
+    skb: &Skb,
+    front: *mut Front,
+    now_ns: u64,
+) -> ShortPathResult {
     let meta = meta(ctx);
-    // Rare on a veth, and each would be paths of its own for the verifier.
+    // Rare on a veth, and each case would be another path for the verifier.
     if meta.tagged || (meta.gso_segs == 0 && meta.gso_size != 0) {
-        return Outcome::NeedsMore;
+        return ShortPathResult::Declined;
     }
     let mut packet = Packet::default();
     if !parse::quick_of(family, skb, &meta, &mut packet) {
-        return Outcome::NeedsMore;
+        return ShortPathResult::Declined;
     }
     // SAFETY: a live map value.
     let head = unsafe { &raw mut (*front).head };
@@ -82,38 +89,43 @@ fn count_of(family: Family, ctx: &TcContext, hook: Hook, skb: &Skb, front: *mut 
     let words = hash::words(&key);
     let hash = hash::hash(words);
     let slot = slot(front, hash);
-    // SAFETY: this CPU's own. The mark keeps an interrupt from flushing the front meanwhile.
+    // SAFETY: belongs to this CPU. The mark prevents an interrupt from flushing the front meanwhile.
     unsafe {
         enter(head);
-        let outcome = if is_flushing(head) || !is_unsampled(head) {
-            Outcome::NeedsMore
+        let outcome = if is_flushing(head) || !count_down(head) {
+            ShortPathResult::Declined
         } else if !is_same(&raw const (*slot).key, &words) {
-            if front::is_taken(slot) { Outcome::OthersSlot(hash) } else { Outcome::NeedsMore }
+            if front::is_taken(slot) { ShortPathResult::SlotTaken(hash) } else { ShortPathResult::Declined }
         } else {
-            let size = Size::of(skb.len(), &meta, &packet);
-            let seen = Plain { packet: &packet, size: &size, direction, now_ns };
-            if front::count(slot, hash, &seen, probe) { Outcome::Counted } else { Outcome::NeedsMore }
+            let size = Size::new(skb.len(), &meta, &packet);
+            let seen = PlainPacket { packet: &packet, size: &size, direction, now_ns };
+            if front::count(slot, hash, &seen, rtt_probe) {
+                ShortPathResult::Counted
+            } else {
+                ShortPathResult::Declined
+            }
         };
         leave(head);
         outcome
     }
 }
 
+/// The round-trip probe of the flow with this hash.
 #[inline(always)]
-pub fn probe(hash: u64) -> Option<*const Probe> {
-    PROBES.get_ptr(round_trip::place(hash))
+pub fn rtt_probe(hash: u64) -> Option<*const RttProbe> {
+    RTT_PROBES.get_ptr(round_trip::probe_index(hash))
 }
 
-/// One in so many packets is sampled, whatever it is.
+/// Counts down to the next packet that is sampled by the interval. Returns false if it is this one, which takes the long path.
 ///
 /// # Safety
-/// `head` is this CPU's own.
+/// `head` belongs to this CPU.
 #[inline(always)]
-unsafe fn is_unsampled(head: *mut Head) -> bool {
+unsafe fn count_down(head: *mut FrontHead) -> bool {
     if settings().sample_interval() == 0 {
         return true;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if (*head).countdown <= 1 {
             return false;
@@ -123,14 +135,14 @@ unsafe fn is_unsampled(head: *mut Head) -> bool {
     true
 }
 
-/// For the long way: whether this is the one. Counts it down if not.
+/// Whether the sampling interval selects this packet, for the long path. Counts down if it does not.
 #[inline(always)]
-pub fn is_due(head: *mut Head) -> bool {
+pub fn is_selected(head: *mut FrontHead) -> bool {
     let interval = settings().sample_interval();
     if interval == 0 {
         return false;
     }
-    // SAFETY: this CPU's own. Packets that preempt each other may count one down for two.
+    // SAFETY: belongs to this CPU. Two packets that preempt each other may count down by one.
     unsafe {
         let due = (*head).countdown <= 1;
         (*head).countdown = if due { interval } else { (*head).countdown - 1 };
@@ -138,80 +150,89 @@ pub fn is_due(head: *mut Head) -> bool {
     }
 }
 
-/// This CPU's front.
+/// The front of this CPU.
 #[inline(always)]
 pub fn own() -> Option<*mut Front> {
     // SAFETY: no arguments, no memory.
     FRONTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)
 }
 
-/// Its slot for a hash.
+/// The slot of a front for a hash.
 #[inline(always)]
 pub fn slot(front: *mut Front, hash: u64) -> *mut Slot {
-    // SAFETY: the number is under that of slots.
-    unsafe { (&raw mut (*front).slots).cast::<Slot>().add(front::slot(hash) as usize) }
+    // SAFETY: the index is below the number of slots.
+    unsafe { (&raw mut (*front).slots).cast::<Slot>().add(front::slot_index(hash) as usize) }
 }
 
+/// Marks that a packet is being counted on this CPU.
+///
 /// # Safety
-/// `head` is this CPU's own.
+/// `head` belongs to this CPU.
 #[inline(always)]
-pub unsafe fn enter(head: *mut Head) {
-    // SAFETY: the caller's promise. Volatile: an interrupt of this CPU is the only reader, and sees stores in order.
+pub unsafe fn enter(head: *mut FrontHead) {
+    // SAFETY: guaranteed by the caller. Volatile: the only reader is an interrupt of this CPU, which sees stores in order.
     unsafe { (&raw mut (*head).active).write_volatile(1) }
 }
 
+/// Ends what [`enter`] began.
+///
 /// # Safety
-/// `head` is this CPU's own.
+/// `head` belongs to this CPU.
 #[inline(always)]
-pub unsafe fn leave(head: *mut Head) {
-    // SAFETY: as above.
+pub unsafe fn leave(head: *mut FrontHead) {
+    // SAFETY: guaranteed by the caller.
     unsafe { (&raw mut (*head).active).write_volatile(0) }
 }
 
-/// As [`enter`], also where packets preempt each other. There they are counted: of two, the one that ends first must not end the other's mark.
+/// As [`enter`], also where packets preempt each other. There the mark is a count, so that a packet that ends does not remove
+/// the mark of another.
 ///
 /// # Safety
-/// `head` is this CPU's own.
+/// `head` belongs to this CPU.
 #[inline(always)]
-pub unsafe fn enter_amid_others(head: *mut Head) {
-    // SAFETY: the caller's promise.
-    unsafe { if scratch::is_contended() { Shared::add32(&raw mut (*head).active, 1) } else { enter(head) } }
+pub unsafe fn enter_preemptible(head: *mut FrontHead) {
+    // SAFETY: guaranteed by the caller.
+    unsafe { if preemption::is_preemptible() { Shared::add32(&raw mut (*head).active, 1) } else { enter(head) } }
 }
 
-/// The end of what [`enter_amid_others`] began.
+/// Ends what [`enter_preemptible`] began.
 ///
 /// # Safety
-/// As there.
+/// `head` belongs to this CPU.
 #[inline(always)]
-pub unsafe fn leave_amid_others(head: *mut Head) {
-    // SAFETY: as above.
-    unsafe { if scratch::is_contended() { Shared::add32(&raw mut (*head).active, u32::MAX) } else { leave(head) } }
+pub unsafe fn leave_preemptible(head: *mut FrontHead) {
+    // SAFETY: guaranteed by the caller.
+    unsafe { if preemption::is_preemptible() { Shared::add32(&raw mut (*head).active, u32::MAX) } else { leave(head) } }
 }
 
+/// Whether the front is being flushed.
+///
 /// # Safety
-/// `head` is this CPU's own.
+/// `head` belongs to this CPU.
 #[inline(always)]
-pub unsafe fn is_flushing(head: *mut Head) -> bool {
-    // SAFETY: as above.
+pub unsafe fn is_flushing(head: *mut FrontHead) -> bool {
+    // SAFETY: guaranteed by the caller.
     unsafe { (&raw const (*head).flushing).read_volatile() != 0 }
 }
 
-/// Keeps the number of an entry that was taken and not used, for the next flow on this CPU. One is enough: it is taken before
-/// any other, so a second is only given up where packets preempt each other, and then only that entry's memory is lost.
+/// Stores the number of an entry that was allocated and not used, for the next new flow on this CPU. One spare is enough, because
+/// it is used before any other entry is allocated. A second spare only occurs where packets preempt each other; it overwrites
+/// the first, and only the memory of that entry is lost.
 #[inline(always)]
-pub fn keep_spare(head: *mut Head, number: u32) {
-    // SAFETY: this CPU's own.
+pub fn store_spare(head: *mut FrontHead, number: u32) {
+    // SAFETY: belongs to this CPU.
     unsafe { (*head).spare = number + 1 };
 }
 
-/// The entry that was kept, if it has memory by now.
+/// Takes the spare entry, if there is one that has memory by now.
 #[inline(always)]
-pub fn take_spare(head: *mut Head, limit: u64) -> Option<u32> {
-    // SAFETY: this CPU's own. Another packet that preempts this one must not take the same: two flows would be counted in one entry.
+pub fn take_spare(head: *mut FrontHead, limit: u64) -> Option<u32> {
+    // SAFETY: belongs to this CPU. Atomic, so that a packet that preempts this one cannot take the same entry, which would count two
+    // flows in one entry.
     unsafe {
         let spare = &raw mut (*head).spare;
-        let kept = spare.read_volatile();
-        let is_ours = kept != 0 && u64::from(kept) <= limit && replace32(spare, kept, 0);
-        is_ours.then(|| kept - 1)
+        let stored = spare.read_volatile();
+        let is_taken = stored != 0 && u64::from(stored) <= limit && replace32(spare, stored, 0);
+        is_taken.then(|| stored - 1)
     }
 }

@@ -1,18 +1,19 @@
-//! netwatch's kernel half: a TC classifier that counts packets and lets every one of them pass to later classifiers.
-//! Entry points only; the parser and the rules of accounting are in `netwatch-common`.
+//! The kernel side of netwatch: a TC classifier that counts packets and lets all of them pass to later classifiers. This file
+//! only has the entry points; the parser and the accounting rules are in `netwatch-common`.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(missing_docs, reason = "the attribute `classifier` makes functions without the comments of ours")]
-#![expect(internal_features, reason = "the BPF target has no other way to a plain atomic add than the intrinsic")]
+#![expect(missing_docs, reason = "the attribute `classifier` generates functions without doc comments")]
+#![expect(internal_features, reason = "on the BPF target only the intrinsic compiles to a plain atomic add")]
 
-mod account;
 mod atomic;
 mod flush;
 mod fragment;
 mod front;
-mod known;
+mod long_path;
 mod maps;
+mod middle_path;
+mod preemption;
 mod sample;
 mod scratch;
 mod settings;
@@ -27,118 +28,119 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::parse::Hook;
 
-use front::Outcome;
+use front::ShortPathResult;
 
-/// At ingress of the host's end of the link: what the target sent.
+/// At ingress of the host's end of the link: packets that the target sent.
 #[classifier]
 #[inline(always)]
 pub fn link_egress(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::FromTarget)
 }
 
-/// At egress of the host's end of the link: what the target receives.
+/// At egress of the host's end of the link: packets that the target receives.
 #[classifier]
 #[inline(always)]
 pub fn link_ingress(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::ToTarget)
 }
 
-/// At egress of the target's own `lo`: what it says to itself.
+/// At egress of the target's own `lo`. All packets take the long path: the verifier would have to check a third copy of the
+/// short path at the start of every run.
 #[classifier]
 #[inline(always)]
 pub fn loopback(ctx: TcContext) -> i32 {
-    // The long way for all: a third copy of the short one would be verified at the start of every run.
-    if scratch::is_contended() {
-        account::hand_over_amid_others(&ctx, Hook::Loopback);
+    if preemption::is_preemptible() {
+        long_path::tail_call_preemptible(&ctx, Hook::Loopback);
     } else {
-        account::hand_over(&ctx, Hook::Loopback);
+        long_path::tail_call(&ctx, Hook::Loopback);
     }
     TC_ACT_UNSPEC
 }
 
-/// The short way, and where it does not do, the middle or the long one.
+/// The short path; packets that it declines continue on the middle or the long path.
 #[inline(always)]
 fn classify(ctx: &TcContext, hook: Hook) -> i32 {
     match front::count(ctx, hook) {
-        Outcome::Counted => {}
-        Outcome::OthersSlot(hash) => known::hand_over(ctx, hook, hash),
-        Outcome::NeedsMore => account::hand_over(ctx, hook),
-        Outcome::NoFront => account::hand_over_amid_others(ctx, hook),
+        ShortPathResult::Counted => {}
+        ShortPathResult::SlotTaken(hash) => middle_path::tail_call(ctx, hook, hash),
+        ShortPathResult::Declined => long_path::tail_call(ctx, hook),
+        ShortPathResult::NoFront => long_path::tail_call_preemptible(ctx, hook),
     }
     TC_ACT_UNSPEC
 }
 
-/// Merges a CPU's front into the table. Never attached: user space runs it. Without aya's macro, whose programs return nothing.
+/// Merges the front of a CPU into the table. Never attached: user space runs it. Defined without aya's macro, whose programs
+/// return nothing.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
 pub extern "C" fn flush(ctx: *mut c_void) -> u32 {
     flush::run(&RawTracePointContext::new(ctx))
 }
 
-/// Tells user space the kernel's count of ticks. Never attached: user space runs it.
+/// Stores the kernel's tick count for user space. Never attached: user space runs it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
 pub extern "C" fn tick(_: *mut c_void) -> u32 {
-    front::tell_tick();
+    front::store_tick();
     0
 }
 
-/// Where the others hand over to, so that the verifier reads this once and not three times.
+/// The long path. A program of its own, so that it is verified once and not once per entry point.
 #[classifier]
 #[inline(always)]
-pub fn account(ctx: TcContext) -> i32 {
-    account::packet(&ctx);
+pub fn long_path(ctx: TcContext) -> i32 {
+    long_path::count_packet(&ctx);
     TC_ACT_UNSPEC
 }
 
-/// Where the three above hand over to when a flow has no slot of the front.
+/// The middle path, for packets of flows without a slot in the front.
 #[classifier]
 #[inline(always)]
-pub fn known(ctx: TcContext) -> i32 {
-    known::packet(&ctx);
+pub fn middle_path(ctx: TcContext) -> i32 {
+    middle_path::count_packet(&ctx);
     TC_ACT_UNSPEC
 }
 
-/// Where the entry points hand over to where packets preempt each other.
+/// The continuation of `link_egress` where packets preempt each other.
 #[classifier]
 #[inline(always)]
-pub fn amid_egress(ctx: TcContext) -> i32 {
-    account::amid(&ctx, Hook::FromTarget);
+pub fn egress_preemptible(ctx: TcContext) -> i32 {
+    long_path::count_preemptible(&ctx, Hook::FromTarget);
     TC_ACT_UNSPEC
 }
 
-/// As above.
+/// The continuation of `link_ingress` where packets preempt each other.
 #[classifier]
 #[inline(always)]
-pub fn amid_ingress(ctx: TcContext) -> i32 {
-    account::amid(&ctx, Hook::ToTarget);
+pub fn ingress_preemptible(ctx: TcContext) -> i32 {
+    long_path::count_preemptible(&ctx, Hook::ToTarget);
     TC_ACT_UNSPEC
 }
 
-/// As above.
+/// The continuation of `loopback` where packets preempt each other.
 #[classifier]
 #[inline(always)]
-pub fn amid_loopback(ctx: TcContext) -> i32 {
-    account::amid(&ctx, Hook::Loopback);
+pub fn loopback_preemptible(ctx: TcContext) -> i32 {
+    long_path::count_preemptible(&ctx, Hook::Loopback);
     TC_ACT_UNSPEC
 }
 
-/// Where `account` hands over to when a packet is worth a sample.
+/// The continuation of `long_path` for packets that are to be sampled.
 #[classifier]
 #[inline(always)]
 pub fn sample(ctx: TcContext) -> i32 {
-    account::sampled(&ctx);
+    long_path::sample_packet(&ctx);
     TC_ACT_UNSPEC
 }
 
-/// Nothing here can panic; if something could, the verifier would refuse the endless loop instead of letting it run wild.
+/// Nothing here can panic. If something could, the verifier would reject the endless loop.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel gives GPL-only helpers to no other licence; dual licences count.
+/// Some helpers are only available under the GPL; a dual license is enough.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -10,11 +10,11 @@ use netwatch_common::config::{Config, defaults};
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
 use netwatch_common::front::Front;
 use netwatch_common::remainder::{self, Remainder};
-use netwatch_common::round_trip::{PROBES as PROBE_COUNT, Probe};
+use netwatch_common::round_trip::{MAX_RTT_PROBES, RttProbe};
 use netwatch_common::table::{Bucket, Control};
 use netwatch_common::{stage, stat};
 
-use crate::scratch::{self, Scratch};
+use crate::scratch::{SCRATCH_PER_CPU, Scratch};
 
 /// Settings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
@@ -24,12 +24,12 @@ pub static CONFIG: Global<Config> = Global::new(Config::DEFAULT);
 #[map]
 pub static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Entries of the flow table: an array of arrays of `netwatch_common::table::SEGMENT` entries, all alike, so that the kernel
-/// puts both look-ups in line. The inner ones are mapped. Segments are added by user space; entries are written by `account` with
-/// atomics, read and cleared by user space.
+/// Entries of the flow table: an array of arrays of `netwatch_common::table::SEGMENT` entries. The inner arrays have the same
+/// size, so that the kernel inlines both lookups; they are mapped. User space adds segments, reads and clears entries; `long_path`
+/// and `middle_path` write entries with atomics.
 #[unsafe(link_section = "maps")]
 #[unsafe(export_name = "SEGMENTS")]
-pub static SEGMENTS: Segments = Segments(bpf_map_def {
+pub static SEGMENTS: SegmentsMap = SegmentsMap(bpf_map_def {
     type_: BPF_MAP_TYPE_ARRAY_OF_MAPS,
     key_size: size_of::<u32>() as u32,
     value_size: size_of::<u32>() as u32,
@@ -39,11 +39,11 @@ pub static SEGMENTS: Segments = Segments(bpf_map_def {
     pinning: 0,
 });
 
-/// The definition of [`SEGMENTS`]; of use is only its address.
+/// The definition of [`SEGMENTS`]; only its address is used.
 #[repr(transparent)]
-pub struct Segments(bpf_map_def);
+pub struct SegmentsMap(bpf_map_def);
 
-/// Which entries are free. Mapped, one element. Written by `table` and user space.
+/// State of the free entries. Mapped, one element. Written by `table` and user space.
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -51,27 +51,28 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The fronts, one for each CPU. Mapped, of each the head. Written by `front`, `account` and `flush`, each on the CPU itself.
+/// The fronts, one per CPU. Mapped: the head of each. Each is written only on its own CPU, by `front`, `middle_path`, `long_path`
+/// and `flush`.
 #[map]
 pub static FRONTS: Array<Front> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Measurements of round trips. Written by `account`, read by `front`.
+/// Round-trip measurements in progress. Written by `long_path`, read by `front` and `middle_path`.
 #[map]
-pub static PROBES: Array<Probe> = Array::with_max_entries(PROBE_COUNT, BPF_F_MMAPABLE);
+pub static RTT_PROBES: Array<RttProbe> = Array::with_max_entries(MAX_RTT_PROBES, BPF_F_MMAPABLE);
 
-/// What has no entry of its own, by `remainder::slot`. Mapped. Written by `account` with atomics, read by user space.
+/// Remainders, indexed by `remainder::slot`. Mapped. Written by `long_path` with atomics, read by user space.
 #[map]
 pub static REMAINDERS: Array<Remainder> = Array::with_max_entries(remainder::COUNT, BPF_F_MMAPABLE);
 
-/// Working memory of each CPU, see `scratch`. Written and read by `account` and `known` within one packet.
+/// Scratch memory of each CPU, see `scratch`. Written and read by `long_path` and `middle_path` while they process one packet.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(scratch::COUNT, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_PER_CPU, 0);
 
-/// Programs that others continue in. Filled by user space before anything is attached.
+/// Programs that other programs continue in. Filled by user space before anything is attached.
 #[map]
 pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::COUNT, 0);
 
-/// Ports of first fragments. Written and read by `fragment`; forgets the oldest.
+/// Ports of first fragments. Written and read by `fragment`; evicts the least recently used.
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> = LruHashMap::with_max_entries(4096, 0);
 
@@ -79,7 +80,7 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> = LruHashMap::with_
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(defaults::SAMPLE_RING_BYTES, 0);
 
-/// Rare events, apart from the samples so that those cannot starve them. Written by `account`, read by user space.
+/// Notifications, separate from the samples so that samples cannot displace them. Written by `sample`, read by user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(defaults::EVENT_RING_BYTES, 0);
 

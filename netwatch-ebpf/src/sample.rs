@@ -1,50 +1,51 @@
-//! Copies the heads of packets into a ring buffer, after they were counted. A full ring loses a sample, never a count.
+//! Copies the heads of counted packets into a ring buffer, and notifies user space of new flows. A full ring loses a sample or a
+//! notification, never a count.
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes};
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::account;
-use netwatch_common::flow::{EGRESS, scope};
+use netwatch_common::flow::{EGRESS, observation_point};
 use netwatch_common::observation::Observation;
-use netwatch_common::sample::{CLASSES, NewFlow, SampleHeader, reason as reasons};
+use netwatch_common::sample::{CLASSES, FlowNotification, SampleHeader, reason as reasons};
 use netwatch_common::stat as slot;
 
 use crate::maps::SAMPLES;
 use crate::settings::settings;
 use crate::stat;
 
-/// The reader looks on a timer: a wake-up per record costs four times the record.
+/// User space polls on a timer: waking it for each record would cost four times as much as the record itself.
 const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
 
 #[repr(C)]
-struct Record<const N: usize> {
+struct SampleRecord<const N: usize> {
     header: SampleHeader,
     bytes: [u8; N],
 }
 
-/// Samples the packet.
+/// Copies the packet's head.
 #[inline(always)]
-pub fn take(ctx: &TcContext, seen: &Observation, reason: u8) {
+pub fn copy(ctx: &TcContext, seen: &Observation, reason: u8) {
     let caplen = if reason == reasons::INTERVAL {
         settings().snaplen().min(ctx.len())
     } else {
         seen.packet.payload_offset.saturating_add(seen.packet.payload_len).min(ctx.len())
     };
-    let taken = match caplen as usize {
-        len if len <= CLASSES[0] => record::<{ CLASSES[0] }>(ctx, seen, reason, caplen),
-        len if len <= CLASSES[1] => record::<{ CLASSES[1] }>(ctx, seen, reason, caplen),
-        _ => record::<{ CLASSES[2] }>(ctx, seen, reason, caplen),
+    let copied = match caplen as usize {
+        len if len <= CLASSES[0] => write::<{ CLASSES[0] }>(ctx, seen, reason, caplen),
+        len if len <= CLASSES[1] => write::<{ CLASSES[1] }>(ctx, seen, reason, caplen),
+        _ => write::<{ CLASSES[2] }>(ctx, seen, reason, caplen),
     };
-    if !taken {
+    if !copied {
         stat::count(slot::SAMPLES_LOST);
     }
 }
 
-/// One record with room for `N` bytes. False if the ring has none.
+/// Writes a record with room for `N` bytes. Returns false if the ring has no room.
 #[inline(always)]
-fn record<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caplen: u32) -> bool {
-    let Some(mut record) = SAMPLES.reserve::<Record<N>>(0) else {
+fn write<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caplen: u32) -> bool {
+    let Some(mut record) = SAMPLES.reserve::<SampleRecord<N>>(0) else {
         return false;
     };
     let caplen = caplen.min(N as u32);
@@ -64,7 +65,7 @@ fn record<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caple
         zero: 0,
     };
     let target = record.as_mut_ptr();
-    // SAFETY: the record has room for the header and, behind it, for `N` bytes; `caplen` is at most that.
+    // SAFETY: the record has room for the header and then `N` bytes; `caplen` is at most `N`.
     let loaded = unsafe {
         (&raw mut (*target).header).write(header);
         load(ctx, (&raw mut (*target).bytes).cast(), caplen, N as u32)
@@ -83,29 +84,30 @@ fn record<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caple
 /// `target` has room for `room` bytes.
 #[inline(always)]
 unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
-    // The verifier must see the bounds on the very register that the helper gets. Before Linux 6.8 it learns nothing from `len != 0`; it does
-    // from one less, compared, and one more.
-    let less_one = core::hint::black_box(len.wrapping_sub(1));
-    if less_one >= room {
+    // The verifier must see the bounds on the register that is passed to the helper. Before Linux 6.8 it derives no bound from
+    // `len != 0`, but it does from subtracting one, comparing, and adding one.
+    let len_minus_1 = core::hint::black_box(len.wrapping_sub(1));
+    if len_minus_1 >= room {
         return false;
     }
-    // SAFETY: the caller's promise and the check above.
-    unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), less_one + 1) == 0 }
+    // SAFETY: guaranteed by the caller and the check above.
+    unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), len_minus_1 + 1) == 0 }
 }
 
-/// Announces the first packet of a flow, or (`another`) one that may be of a socket that has not been told of.
+/// Notifies user space of the first packet of a flow, or (`socket_changed`) of a packet that may belong to another socket than the
+/// flow's earlier packets.
 #[inline(always)]
-pub fn announce(ctx: &TcContext, events: &RingBuf, seen: &Observation, another: bool) {
-    let Some(mut record) = events.reserve::<NewFlow>(0) else {
+pub fn notify(ctx: &TcContext, events: &RingBuf, seen: &Observation, socket_changed: bool) {
+    let Some(mut record) = events.reserve::<FlowNotification>(0) else {
         stat::count(slot::EVENTS_LOST);
         return;
     };
-    let opened_by = if another { seen.direction } else { account::opened_by(seen) };
-    // What the link brings from outside is of none of the target's sockets.
-    let is_ours = seen.key.scope == scope::LOOPBACK || seen.direction == EGRESS;
-    // SAFETY: the context is the program's own.
-    let cookie = if is_ours { unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } } else { 0 };
-    let (opened_by, another) = (opened_by.into(), another.into());
-    record.write(NewFlow { time_ns: seen.now_ns, key: seen.key, opened_by, another, cookie });
+    let opened_by = if socket_changed { seen.direction } else { account::opened_by(seen) };
+    // Packets that the target receives on the link were not sent by one of its sockets.
+    let from_target = seen.key.observation_point == observation_point::LOOPBACK || seen.direction == EGRESS;
+    // SAFETY: the context belongs to the program.
+    let cookie = if from_target { unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } } else { 0 };
+    let (opened_by, socket_changed) = (opened_by.into(), socket_changed.into());
+    record.write(FlowNotification { time_ns: seen.now_ns, key: seen.key, opened_by, socket_changed, cookie });
     record.submit(NO_WAKEUP);
 }

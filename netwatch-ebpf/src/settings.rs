@@ -1,24 +1,24 @@
-//! The settings, field by field. Read as a whole they would be copied as a whole, a load for each field, at every packet.
+//! Access to the settings, field by field: reading the whole struct would load every field for every packet.
 
 use netwatch_common::config::Config;
 
 use crate::maps::CONFIG;
 
-/// Where they are.
+/// A pointer to the settings.
 #[derive(Clone, Copy)]
-pub struct Settings(*const Config);
+pub struct ConfigRef(*const Config);
 
-/// Where they are.
+/// The settings.
 #[inline(always)]
-pub fn settings() -> Settings {
-    Settings((&raw const CONFIG).cast())
+pub fn settings() -> ConfigRef {
+    ConfigRef((&raw const CONFIG).cast())
 }
 
 macro_rules! fields {
     ($($field:ident)*) => {
-        impl Settings {
+        impl ConfigRef {
             $(
-                /// As in [`Config`]. Volatile: user space has put another value there than the compiler knows.
+                /// As in [`Config`]. Volatile: the compiler only knows the default, user space has written another value.
                 #[inline(always)]
                 pub fn $field(self) -> u32 {
                     // SAFETY: read-only data that lives as long as the program.
@@ -26,9 +26,9 @@ macro_rules! fields {
                 }
             )*
 
-            /// All that decide about samples.
+            /// The settings that determine what is sampled; the others are defaults.
             #[inline(always)]
-            pub fn of_samples(self) -> Config {
+            pub fn sampling(self) -> Config {
                 Config {
                     sample_budget: self.sample_budget(),
                     sample_protocols: self.sample_protocols(),
@@ -39,4 +39,4 @@ macro_rules! fields {
     };
 }
 
-fields! { sample_budget sample_protocols announce sample_interval snaplen front bucket_mask free_mask }
+fields! { sample_budget sample_protocols notify sample_interval snaplen front bucket_mask free_mask }

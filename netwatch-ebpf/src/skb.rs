@@ -4,9 +4,9 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::parse::{Frame, Header, Meta};
 
-/// Headers lie within so many bytes of a frame, or it is counted as malformed. Bounds what is copied into linear memory.
-const PULL: u32 = 1024;
-/// The verifier allows packet pointers only offsets that it can bound by 16 bits.
+/// Headers must lie within this many bytes of a frame, or it is counted as malformed. Bounds the copy into linear memory.
+const MAX_PULL: u32 = 1024;
+/// The verifier only allows packet offsets that it can bound by 16 bits.
 const MAX_OFFSET: u32 = 0x7fff;
 
 /// The linear part of a socket buffer.
@@ -18,32 +18,32 @@ pub struct Skb {
 }
 
 impl Skb {
-    /// As it is, for parsers that follow no chain of headers.
+    /// Without working memory for [`Frame::forget`], for parsers that follow no chain of headers.
     #[inline(always)]
     pub fn direct(ctx: &TcContext) -> Self {
         Self { data: ctx.data(), end: ctx.data_end(), len: ctx.len(), word: core::ptr::null_mut() }
     }
 
-    /// As it is.
+    /// With working memory for [`Frame::forget`].
     ///
     /// # Safety
-    /// `word` points into a map's value of which nobody else uses this word meanwhile.
+    /// `word` points into a map value, and nothing else uses this word meanwhile.
     #[inline(always)]
     pub unsafe fn new(ctx: &TcContext, word: *mut u32) -> Self {
         Self { data: ctx.data(), end: ctx.data_end(), len: ctx.len(), word }
     }
 
-    /// True if bytes lie outside of linear memory.
+    /// Whether some bytes are outside of linear memory.
     #[inline(always)]
-    pub fn is_short(&self) -> bool {
+    pub fn is_nonlinear(&self) -> bool {
         self.data + (self.len as usize) > self.end
     }
 
-    /// Copies more bytes into linear memory. True if that helped, and then this is stale. Rare: the stack does the same for
-    /// the headers it reads.
+    /// Copies more bytes into linear memory. If it returns true, they are there and this value is stale. Rarely needed: the network
+    /// stack does the same for headers it reads.
     #[inline(always)]
     pub fn pull(&self, ctx: &TcContext) -> bool {
-        let wanted = self.len.min(PULL);
+        let wanted = self.len.min(MAX_PULL);
         self.data + (wanted as usize) > self.end && ctx.pull_data(wanted).is_ok()
     }
 }
@@ -63,8 +63,8 @@ impl Frame for Skb {
         if start + size_of::<T>() > self.end {
             return None;
         }
-        // SAFETY: within the linear part, which lives as long as the program runs; alignment 1 and any bit pattern
-        // allowed (`Header`).
+        // SAFETY: within the linear part, which lives as long as the program runs; `Header` types have alignment 1 and allow any bit
+        // pattern.
         Some(unsafe { &*(start as *const T) })
     }
 
@@ -73,8 +73,8 @@ impl Frame for Skb {
         if self.word.is_null() {
             return value;
         }
-        // The verifier does not track what map memory holds.
-        // SAFETY: `new`'s promise.
+        // The verifier does not track the contents of map memory.
+        // SAFETY: guaranteed by the caller of `new`.
         unsafe {
             self.word.write_volatile(value);
             self.word.read_volatile()
@@ -82,7 +82,7 @@ impl Frame for Skb {
     }
 }
 
-/// What the socket buffer says beside its bytes.
+/// The metadata of a socket buffer.
 #[inline(always)]
 pub fn meta(ctx: &TcContext) -> Meta {
     let skb: *const __sk_buff = ctx.skb.skb;

@@ -1,11 +1,11 @@
-//! Counts what was not observed.
+//! Counts lost observations.
 
-use netwatch_common::account::Cells;
+use netwatch_common::access::Access;
 
 use crate::atomic::Shared;
 use crate::maps::STATS;
 
-/// One more observation lost, by a slot of `netwatch_common::stat`.
+/// Counts one more lost observation in a slot of `netwatch_common::stat`.
 #[inline(always)]
 pub fn count(slot: u32) {
     if let Some(counter) = STATS.get_ptr_mut(slot) {

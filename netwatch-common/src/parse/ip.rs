@@ -1,44 +1,45 @@
-//! What IPv4 and IPv6 have in common: extension headers between them and the transport.
+//! Code that IPv4 and IPv6 share: bounds of the bytes after the IP header, and the authentication header.
 
 use super::Frame;
 
-/// The bytes an IP packet claims by its own length: nothing beyond `end` belongs to it (RFC 894 padding does not).
+/// The bytes of an IP packet that are not parsed yet, according to the packet's own length. Bytes beyond `end` do not belong
+/// to the packet, for example padding (RFC 894).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rest {
-    /// Where the next header starts.
+pub(super) struct IpBytes {
+    /// Offset of the next header in the frame.
     pub offset: u32,
-    /// Where the packet ends.
+    /// Offset of the packet's end in the frame.
     pub end: u32,
 }
 
-/// Outcome of looking for a header.
-pub(super) enum Found<'a, T> {
-    /// There it is.
+/// Result of reading a header.
+pub(super) enum HeaderAt<'a, T> {
+    /// The header.
     Here(&'a T),
-    /// The packet ends before it does.
+    /// The packet ends before the header does.
     Short,
-    /// The packet has it, but it cannot be read here.
+    /// The packet has the header, but its bytes cannot be read.
     Unreadable,
 }
 
-impl Rest {
-    /// The header at the start of the rest.
+impl IpBytes {
+    /// Reads the next header.
     #[inline(always)]
-    pub(super) fn header<'a, F: Frame, T: super::Header>(&self, frame: &'a F) -> Found<'a, T> {
+    pub(super) fn header<'a, F: Frame, T: super::Header>(&self, frame: &'a F) -> HeaderAt<'a, T> {
         if self.offset + size_of::<T>() as u32 > self.end {
-            return Found::Short;
+            return HeaderAt::Short;
         }
-        frame.header(self.offset).map_or(Found::Unreadable, Found::Here)
+        frame.header(self.offset).map_or(HeaderAt::Unreadable, HeaderAt::Here)
     }
 
-    /// Bytes left. The offset never passes the end.
+    /// Number of bytes left. The offset never exceeds the end.
     #[inline(always)]
     pub(super) fn len(&self) -> u32 {
         self.end - self.offset
     }
 }
 
-/// The length of the authentication header whose second byte is `len` (RFC 4302, 2.2: in words, minus two).
+/// Length in bytes of an authentication header with second byte `len`, which is in words minus two (RFC 4302, 2.2).
 #[inline(always)]
 pub(super) fn authentication_len(len: u8) -> u32 {
     (u32::from(len) + 2) * 4

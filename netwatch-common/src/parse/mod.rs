@@ -1,7 +1,7 @@
-//! The packet parser: from a frame's first byte to the transport's ports and flags. Generic over how bytes are read
-//! ([`Frame`]), so that the classifier (direct packet access) and the host (slices) run the same source. Not: what the
-//! packet is counted under by direction ([`orient`]), nor any counting. It never fails without saying why, and it never
-//! reads a byte that the packet's own lengths exclude.
+//! The packet parser: from the first byte of a frame to the ports and flags of the transport. It is generic over how bytes are
+//! read ([`Frame`]), so that the classifier (direct packet access) and the host meter (slices) run the same source. Counting
+//! is done elsewhere. The parser never fails without a reason, and it never reads a byte that the packet's own lengths
+//! exclude.
 
 mod ip;
 mod ipv4;
@@ -14,12 +14,12 @@ mod quick;
 mod transport;
 
 pub use orient::{Hook, orient};
-pub use other::{Announced, Link, announced};
+pub use other::{LinkPayload, LinkType, link_payload};
 pub use packet::{Packet, part};
-pub use quick::{Family, family, quick, quick_of};
+pub use quick::{IpFamily, ip_family, quick, quick_of};
 pub use transport::protocol;
 
-/// A header that may lie at any address and for which any bytes are valid.
+/// A header that may start at any address and for which any bytes are valid.
 ///
 /// # Safety
 /// The type has alignment 1, no padding and no invalid bit patterns.
@@ -40,31 +40,32 @@ const _: () = {
 
 /// A frame, from its link-layer header on.
 pub trait Frame {
-    /// The whole frame's length in bytes, also of what cannot be read (non-linear, or cut by a capture).
+    /// Length of the whole frame in bytes, including bytes that cannot be read (non-linear, or truncated by a capture).
     fn len(&self) -> u32;
 
-    /// True for a frame without a byte.
+    /// Whether the frame has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What it starts with. Ethernet for the classifier, which is then compiled for nothing else.
+    /// The link layer the frame starts with. Ethernet for the classifier, so that the code for others is compiled away.
     #[inline(always)]
-    fn link(&self) -> Link {
-        Link::Ethernet
+    fn link(&self) -> LinkType {
+        LinkType::Ethernet
     }
 
-    /// Its end may be missing although nothing says so but the packet's own lengths. Then those are not taken for lies.
+    /// Whether the end of the frame may be missing without notice. If so, a packet that claims more bytes than there are is
+    /// not malformed.
     #[inline(always)]
-    fn may_lack_its_end(&self) -> bool {
+    fn may_be_truncated(&self) -> bool {
         false
     }
 
-    /// The header at `offset`, if all of it can be read.
+    /// The header at `offset`, if it can be read completely.
     fn header<T: Header>(&self, offset: u32) -> Option<&T>;
 
-    /// The same value. The classifier makes the verifier forget the bounds it knows of it: a chain of extension headers
-    /// has a million sums of lengths, and the verifier would follow each.
+    /// Returns the same value. The classifier makes the verifier forget its bounds: a chain of extension headers has a million
+    /// possible total lengths, and the verifier would follow each of them.
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
         value
@@ -74,14 +75,14 @@ pub trait Frame {
 /// A frame in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Captured<'a> {
-    /// The bytes there are.
+    /// The captured bytes.
     pub bytes: &'a [u8],
-    /// The frame's length before a capture cut it.
+    /// Length of the frame before it was truncated.
     pub orig_len: u32,
 }
 
 impl<'a> Captured<'a> {
-    /// A frame of which every byte is there.
+    /// A frame that is not truncated.
     pub fn whole(bytes: &'a [u8]) -> Self {
         Self { bytes, orig_len: bytes.len() as u32 }
     }
@@ -99,13 +100,13 @@ impl Frame for Captured<'_> {
     }
 }
 
-/// A frame from a capture file. It need not be Ethernet, and whoever handled the file may have cut it without a word.
+/// A frame from a capture file. It need not be Ethernet, and it may have been truncated without notice.
 #[derive(Debug, Clone, Copy)]
 pub struct Linked<'a> {
     /// The frame.
     pub captured: Captured<'a>,
-    /// What it starts with.
-    pub link: Link,
+    /// The link layer it starts with.
+    pub link: LinkType,
 }
 
 impl Frame for Linked<'_> {
@@ -113,11 +114,11 @@ impl Frame for Linked<'_> {
         self.captured.len()
     }
 
-    fn link(&self) -> Link {
+    fn link(&self) -> LinkType {
         self.link
     }
 
-    fn may_lack_its_end(&self) -> bool {
+    fn may_be_truncated(&self) -> bool {
         true
     }
 
@@ -126,26 +127,26 @@ impl Frame for Linked<'_> {
     }
 }
 
-/// What the socket buffer says beside its bytes.
+/// Metadata of a socket buffer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
-    /// Packets that offloading put into one buffer; 0 or 1 for none.
+    /// Packets that offloading combined into this buffer; 0 or 1 without offloading.
     pub gso_segs: u32,
-    /// Payload bytes of each of those; 0 without offloading.
+    /// Payload bytes of each of these packets; 0 without offloading.
     pub gso_size: u32,
-    /// A VLAN tag lies beside the frame, not in it.
+    /// Whether a VLAN tag is stored outside the frame.
     pub tagged: bool,
 }
 
-/// Reads a frame's headers into `packet`.
+/// Parses the headers of a frame into `packet`.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) {
     *packet = Packet::default();
-    if let Err(Malformed(reason)) = other::parse(frame, meta, packet) {
+    if let Err(ParseError(reason)) = other::parse(frame, meta, packet) {
         packet.set_malformed(reason);
     }
 }
 
-/// One of [`crate::flow::malformed`].
+/// Why a frame is malformed: one of [`crate::flow::malformed`].
 #[derive(Debug, Clone, Copy)]
-struct Malformed(u8);
+struct ParseError(u8);

@@ -1,9 +1,9 @@
-//! The one place where direction is decided. Everywhere else egress is what the local end sent.
+//! Determines direction. This is the only place that does; everywhere else, egress is what the local end sent.
 
 use super::Packet;
-use crate::flow::{EGRESS, FlowKey, INGRESS, scope};
+use crate::flow::{EGRESS, FlowKey, INGRESS, observation_point};
 
-/// Where the classifier is attached.
+/// A hook that the classifier is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Hook {
@@ -11,8 +11,8 @@ pub enum Hook {
     FromTarget,
     /// Egress of the host's end of the link: what the target receives.
     ToTarget,
-    /// Egress of the target's own `lo`, which every packet there passes once. Both ends are the target's, so the lower one
-    /// is taken as local: the same key both ways.
+    /// Egress of the target's own `lo`, which every packet there passes once. Both ends belong to the target, so the lower
+    /// one is local: both directions have the same key.
     Loopback,
 }
 
@@ -27,10 +27,10 @@ impl Hook {
         }
     }
 
-    /// One of [`scope`].
+    /// One of [`observation_point`].
     #[inline(always)]
-    pub fn scope(self) -> u8 {
-        if self == Self::Loopback { scope::LOOPBACK } else { scope::LINK }
+    pub fn observation_point(self) -> u8 {
+        if self == Self::Loopback { observation_point::LOOPBACK } else { observation_point::LINK }
     }
 }
 
@@ -38,16 +38,16 @@ impl Hook {
 #[inline(always)]
 pub fn orient(packet: &Packet, hook: Hook) -> (FlowKey, u8) {
     match hook {
-        Hook::FromTarget => (packet.key(true, scope::LINK), EGRESS),
-        Hook::ToTarget => (packet.key(false, scope::LINK), INGRESS),
-        Hook::Loopback if is_higher(packet) => (packet.key(false, scope::LOOPBACK), INGRESS),
-        Hook::Loopback => (packet.key(true, scope::LOOPBACK), EGRESS),
+        Hook::FromTarget => (packet.key(true, observation_point::LINK), EGRESS),
+        Hook::ToTarget => (packet.key(false, observation_point::LINK), INGRESS),
+        Hook::Loopback if is_higher(packet) => (packet.key(false, observation_point::LOOPBACK), INGRESS),
+        Hook::Loopback => (packet.key(true, observation_point::LOOPBACK), EGRESS),
     }
 }
 
 #[inline(always)]
 fn is_higher(packet: &Packet) -> bool {
-    if !packet.has_ends() {
+    if !packet.has_addresses() {
         return false;
     }
     let source = (packet.source.number(), packet.source_port);

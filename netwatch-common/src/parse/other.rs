@@ -1,55 +1,56 @@
-//! Link layers that only captures have: the classifier sees nothing but Ethernet. Each leads to an EtherType or to a number of its own.
+//! LinkType layers of capture files; the classifier only handles Ethernet. Each leads to an EtherType or to a protocol number of
+//! its own.
 
 use super::link::{self, ETHERNET, IPV4, IPV6, header};
-use super::{Frame, Malformed, Meta, Packet};
+use super::{Frame, Meta, Packet, ParseError};
 use crate::flow::{kind, malformed};
 use crate::remainder::OTHER_ETHERTYPES;
 
-/// What a frame starts with.
+/// The link layer a frame starts with.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Link {
+pub enum LinkType {
     /// Ethernet, with its VLAN tags.
     #[default]
     Ethernet,
-    /// Linux cooked, version 1: 16 bytes that end in an EtherType.
+    /// Linux cooked capture, version 1: 16 bytes that end with an EtherType.
     Cooked,
-    /// Linux cooked, version 2: 20 bytes that begin with an EtherType.
+    /// Linux cooked capture, version 2: 20 bytes that start with an EtherType.
     Cooked2,
-    /// Nothing: IPv4 or IPv6, as its first four bits say.
+    /// None: IPv4 or IPv6, according to the first four bits.
     Ip,
-    /// Nothing: IPv4.
+    /// None: IPv4.
     Ipv4,
-    /// Nothing: IPv6.
+    /// None: IPv6.
     Ipv6,
-    /// BSD loopback: four bytes of address family, in the byte order of whoever wrote them.
+    /// BSD loopback: four bytes of address family, in the byte order of the capturing machine.
     Null,
-    /// PPP (RFC 1661), with or without HDLC's address and control (RFC 1662); Cisco's HDLC where those say so.
+    /// PPP (RFC 1661), with or without HDLC's address and control bytes (RFC 1662), or Cisco HDLC.
     Ppp,
-    /// PPP over Ethernet, from the PPPoE header on (RFC 2516).
+    /// PPP over Ethernet, starting with the PPPoE header (RFC 2516).
     Pppoe,
-    /// Per-packet information of a radio or another device, then a frame of the type that it names.
+    /// Per-packet information of a radio or another device, then a frame of a type that it names.
     Ppi,
-    /// One that is not read here: its frames are counted as non-IP.
+    /// Not supported: its frames are counted as non-IP.
     Other,
 }
 
-/// What a link-layer header says about what follows it.
+/// The payload of a link layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announced {
-    /// An EtherType, and where what it stands for starts.
+pub enum LinkPayload {
+    /// An EtherType, and the offset of its payload in bytes.
     EtherType(u16, u32),
-    /// Not IP: a number of the link layer's own.
+    /// Not IP: a protocol number of the link layer.
     Number(u16),
 }
 
 #[inline(always)]
-pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> Result<(), Malformed> {
+pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> Result<(), ParseError> {
     match frame.link() {
-        Link::Ethernet => link::parse(frame, meta, packet),
+        LinkType::Ethernet => link::parse(frame, meta, packet),
         other => match read(frame, other)? {
-            Announced::EtherType(ethertype, offset) => link::behind(frame, meta, ethertype, offset, packet),
-            Announced::Number(number) => {
-                packet.set_named(kind::NON_IP, 0);
+            LinkPayload::EtherType(ethertype, offset) => link::parse_ethertype(frame, meta, ethertype, offset, packet),
+            LinkPayload::Number(number) => {
+                packet.set_kind(kind::NON_IP, 0);
                 packet.source_port = number;
                 Ok(())
             }
@@ -57,61 +58,61 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> Re
     }
 }
 
-/// What the frame's link layer announces; `None` if the frame is too short for it, or not what its link type promises.
-pub fn announced<F: Frame>(frame: &F) -> Option<Announced> {
+/// The payload of the frame's link layer; `None` if the frame is too short or does not match its link type.
+pub fn link_payload<F: Frame>(frame: &F) -> Option<LinkPayload> {
     read(frame, frame.link()).ok()
 }
 
-fn read<F: Frame>(frame: &F, link: Link) -> Result<Announced, Malformed> {
+fn read<F: Frame>(frame: &F, link: LinkType) -> Result<LinkPayload, ParseError> {
     match link {
-        Link::Ethernet => ethernet(frame, 0),
-        Link::Cooked => {
+        LinkType::Ethernet => ethernet(frame, 0),
+        LinkType::Cooked => {
             let &[.., high, low] = header::<F, 16>(frame, 0)?;
-            Ok(Announced::EtherType(u16::from_be_bytes([high, low]), 16))
+            Ok(LinkPayload::EtherType(u16::from_be_bytes([high, low]), 16))
         }
-        Link::Cooked2 => {
+        LinkType::Cooked2 => {
             let &[high, low, ..] = header::<F, 20>(frame, 0)?;
-            Ok(Announced::EtherType(u16::from_be_bytes([high, low]), 20))
+            Ok(LinkPayload::EtherType(u16::from_be_bytes([high, low]), 20))
         }
-        Link::Ip => ip(frame, 0),
-        Link::Ipv4 => Ok(Announced::EtherType(IPV4, 0)),
-        Link::Ipv6 => Ok(Announced::EtherType(IPV6, 0)),
-        Link::Null => null(frame),
-        Link::Ppp => ppp(frame),
-        Link::Pppoe => pppoe(frame),
-        Link::Ppi => ppi(frame),
-        Link::Other => Ok(Announced::Number(OTHER_ETHERTYPES)),
+        LinkType::Ip => ip(frame, 0),
+        LinkType::Ipv4 => Ok(LinkPayload::EtherType(IPV4, 0)),
+        LinkType::Ipv6 => Ok(LinkPayload::EtherType(IPV6, 0)),
+        LinkType::Null => bsd_loopback(frame),
+        LinkType::Ppp => ppp(frame),
+        LinkType::Pppoe => pppoe(frame),
+        LinkType::Ppi => ppi(frame),
+        LinkType::Other => Ok(LinkPayload::Number(OTHER_ETHERTYPES)),
     }
 }
 
-fn ethernet<F: Frame>(frame: &F, offset: u32) -> Result<Announced, Malformed> {
+fn ethernet<F: Frame>(frame: &F, offset: u32) -> Result<LinkPayload, ParseError> {
     let &[.., high, low] = header::<F, { ETHERNET as usize }>(frame, offset)?;
-    Ok(Announced::EtherType(u16::from_be_bytes([high, low]), offset + ETHERNET))
+    Ok(LinkPayload::EtherType(u16::from_be_bytes([high, low]), offset + ETHERNET))
 }
 
-fn ip<F: Frame>(frame: &F, offset: u32) -> Result<Announced, Malformed> {
+fn ip<F: Frame>(frame: &F, offset: u32) -> Result<LinkPayload, ParseError> {
     let &[first] = header(frame, offset)?;
     match first >> 4 {
-        4 => Ok(Announced::EtherType(IPV4, offset)),
-        6 => Ok(Announced::EtherType(IPV6, offset)),
-        _ => Err(Malformed(malformed::IP_VERSION)),
+        4 => Ok(LinkPayload::EtherType(IPV4, offset)),
+        6 => Ok(LinkPayload::EtherType(IPV6, offset)),
+        _ => Err(ParseError(malformed::IP_VERSION)),
     }
 }
 
-/// The family of IPv4 is the same everywhere; that of IPv6 is Linux's, NetBSD's and OpenBSD's, FreeBSD's, or Darwin's.
-fn null<F: Frame>(frame: &F) -> Result<Announced, Malformed> {
+/// The number of IPv4's address family is the same everywhere. IPv6 has four: Linux, NetBSD and OpenBSD, FreeBSD, Darwin.
+fn bsd_loopback<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     let family = u32::from_be_bytes(*header(frame, 0)?);
     let family = if family > u32::from(u16::MAX) { family.swap_bytes() } else { family };
     Ok(match family {
-        2 => Announced::EtherType(IPV4, 4),
-        10 | 24 | 28 | 30 => Announced::EtherType(IPV6, 4),
-        other => Announced::Number(other as u16),
+        2 => LinkPayload::EtherType(IPV4, 4),
+        10 | 24 | 28 | 30 => LinkPayload::EtherType(IPV6, 4),
+        other => LinkPayload::Number(other as u16),
     })
 }
 
-/// RFC 1662: address and control come first unless they were negotiated away. Cisco's HDLC has other addresses there, and an
-/// EtherType behind them.
-fn ppp<F: Frame>(frame: &F) -> Result<Announced, Malformed> {
+/// Address and control bytes come first, unless the peers have agreed to omit them (RFC 1662). Cisco HDLC has other addresses
+/// there, and an EtherType after them.
+fn ppp<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     const ALL_STATIONS: u8 = 0xff;
     const CISCO_UNICAST: u8 = 0x0f;
     const CISCO_MULTICAST: u8 = 0x8f;
@@ -120,41 +121,41 @@ fn ppp<F: Frame>(frame: &F) -> Result<Announced, Malformed> {
         ALL_STATIONS => ppp_protocol(frame, 2),
         CISCO_UNICAST | CISCO_MULTICAST => {
             let &[_, _, high, low] = header(frame, 0)?;
-            Ok(Announced::EtherType(u16::from_be_bytes([high, low]), 4))
+            Ok(LinkPayload::EtherType(u16::from_be_bytes([high, low]), 4))
         }
         _ => ppp_protocol(frame, 0),
     }
 }
 
-/// RFC 1661, 6.5: a protocol number whose first byte is odd has been compressed to that byte.
-fn ppp_protocol<F: Frame>(frame: &F, offset: u32) -> Result<Announced, Malformed> {
+/// A protocol number with an odd first byte is compressed to that byte (RFC 1661, 6.5).
+fn ppp_protocol<F: Frame>(frame: &F, offset: u32) -> Result<LinkPayload, ParseError> {
     let &[first] = header(frame, offset)?;
     let (protocol, end) = if first & 1 == 1 {
         (first.into(), offset + 1)
     } else {
         (u16::from_be_bytes(*header(frame, offset)?), offset + 2)
     };
-    Ok(match link::of_ppp(protocol) {
-        Some(ethertype) => Announced::EtherType(ethertype, end),
-        None => Announced::Number(protocol),
+    Ok(match link::ethertype_of_ppp(protocol) {
+        Some(ethertype) => LinkPayload::EtherType(ethertype, end),
+        None => LinkPayload::Number(protocol),
     })
 }
 
-/// RFC 2516: only code 0 carries PPP, the others make and end sessions.
-fn pppoe<F: Frame>(frame: &F) -> Result<Announced, Malformed> {
+/// Only code 0 carries PPP; other codes establish and terminate sessions (RFC 2516).
+fn pppoe<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     const DISCOVERY: u16 = 0x8863;
     let &[_, code, ..] = header::<F, 6>(frame, 0)?;
-    if code == 0 { ppp_protocol(frame, 6) } else { Ok(Announced::Number(DISCOVERY)) }
+    if code == 0 { ppp_protocol(frame, 6) } else { Ok(LinkPayload::Number(DISCOVERY)) }
 }
 
-/// Little-endian: version, flags, length of all this, and the number of the link type that follows.
-fn ppi<F: Frame>(frame: &F) -> Result<Announced, Malformed> {
+/// Little-endian: version, flags, length of the header, and number of the link type that follows.
+fn ppi<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     let &[_, _, a, b, c, d, e, f] = header(frame, 0)?;
     let offset = u32::from(u16::from_le_bytes([a, b]));
     match u32::from_le_bytes([c, d, e, f]) {
         1 => ethernet(frame, offset),
         12 | 14 | 101 => ip(frame, offset),
-        _ => Ok(Announced::Number(OTHER_ETHERTYPES)),
+        _ => Ok(LinkPayload::Number(OTHER_ETHERTYPES)),
     }
 }
 
@@ -163,8 +164,8 @@ mod tests {
     use super::super::{Captured, Linked};
     use super::*;
 
-    fn read(link: Link, bytes: &[u8]) -> Option<Announced> {
-        announced(&Linked { captured: Captured::whole(bytes), link })
+    fn read(link: LinkType, bytes: &[u8]) -> Option<LinkPayload> {
+        link_payload(&Linked { captured: Captured::whole(bytes), link })
     }
 
     fn padded(start: &[u8]) -> [u8; 32] {
@@ -174,31 +175,31 @@ mod tests {
     }
 
     #[test]
-    fn each_link_type_leads_to_ip() {
+    fn each_link_type_leads_to_its_payload() {
         let mut cooked = padded(&[0, 0, 0, 1, 0, 6]);
         cooked[14..16].copy_from_slice(&[0x86, 0xdd]);
         let mut ppi = padded(&[0, 0, 8, 0, 1, 0, 0, 0]);
         ppi[20..22].copy_from_slice(&[8, 0]);
-        let table: [(Link, &[u8], Announced); 19] = [
-            (Link::Cooked, &cooked, Announced::EtherType(IPV6, 16)),
-            (Link::Cooked2, &padded(&[8, 0]), Announced::EtherType(IPV4, 20)),
-            (Link::Ip, &[0x45], Announced::EtherType(IPV4, 0)),
-            (Link::Ip, &[0x60], Announced::EtherType(IPV6, 0)),
-            (Link::Ipv4, &[], Announced::EtherType(IPV4, 0)),
-            (Link::Ipv6, &[], Announced::EtherType(IPV6, 0)),
-            (Link::Null, &[2, 0, 0, 0], Announced::EtherType(IPV4, 4)),
-            (Link::Null, &[0, 0, 0, 2], Announced::EtherType(IPV4, 4)),
-            (Link::Null, &[30, 0, 0, 0], Announced::EtherType(IPV6, 4)),
-            (Link::Null, &[0, 0, 0, 7], Announced::Number(7)),
-            (Link::Ppp, &[0xff, 3, 0, 0x21], Announced::EtherType(IPV4, 4)),
-            (Link::Ppp, &[0, 0x57], Announced::EtherType(IPV6, 2)),
-            (Link::Ppp, &[0x21], Announced::EtherType(IPV4, 1)),
-            (Link::Ppp, &[0x0f, 0, 8, 0], Announced::EtherType(IPV4, 4)),
-            (Link::Ppp, &[0xff, 3, 0xc0, 0x21], Announced::Number(0xc021)),
-            (Link::Pppoe, &[0x11, 0, 0, 1, 0, 9, 0, 0x21], Announced::EtherType(IPV4, 8)),
-            (Link::Pppoe, &[0x11, 9, 0, 0, 0, 9], Announced::Number(0x8863)),
-            (Link::Ppi, &ppi, Announced::EtherType(IPV4, 22)),
-            (Link::Other, &[], Announced::Number(OTHER_ETHERTYPES)),
+        let table: [(LinkType, &[u8], LinkPayload); 19] = [
+            (LinkType::Cooked, &cooked, LinkPayload::EtherType(IPV6, 16)),
+            (LinkType::Cooked2, &padded(&[8, 0]), LinkPayload::EtherType(IPV4, 20)),
+            (LinkType::Ip, &[0x45], LinkPayload::EtherType(IPV4, 0)),
+            (LinkType::Ip, &[0x60], LinkPayload::EtherType(IPV6, 0)),
+            (LinkType::Ipv4, &[], LinkPayload::EtherType(IPV4, 0)),
+            (LinkType::Ipv6, &[], LinkPayload::EtherType(IPV6, 0)),
+            (LinkType::Null, &[2, 0, 0, 0], LinkPayload::EtherType(IPV4, 4)),
+            (LinkType::Null, &[0, 0, 0, 2], LinkPayload::EtherType(IPV4, 4)),
+            (LinkType::Null, &[30, 0, 0, 0], LinkPayload::EtherType(IPV6, 4)),
+            (LinkType::Null, &[0, 0, 0, 7], LinkPayload::Number(7)),
+            (LinkType::Ppp, &[0xff, 3, 0, 0x21], LinkPayload::EtherType(IPV4, 4)),
+            (LinkType::Ppp, &[0, 0x57], LinkPayload::EtherType(IPV6, 2)),
+            (LinkType::Ppp, &[0x21], LinkPayload::EtherType(IPV4, 1)),
+            (LinkType::Ppp, &[0x0f, 0, 8, 0], LinkPayload::EtherType(IPV4, 4)),
+            (LinkType::Ppp, &[0xff, 3, 0xc0, 0x21], LinkPayload::Number(0xc021)),
+            (LinkType::Pppoe, &[0x11, 0, 0, 1, 0, 9, 0, 0x21], LinkPayload::EtherType(IPV4, 8)),
+            (LinkType::Pppoe, &[0x11, 9, 0, 0, 0, 9], LinkPayload::Number(0x8863)),
+            (LinkType::Ppi, &ppi, LinkPayload::EtherType(IPV4, 22)),
+            (LinkType::Other, &[], LinkPayload::Number(OTHER_ETHERTYPES)),
         ];
         for (link, bytes, expected) in table {
             assert_eq!(read(link, bytes), Some(expected), "{link:?} {bytes:x?}");
@@ -206,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_for_its_link_layer_announces_nothing() {
-        let table: [(Link, &[u8]); 9] = [
-            (Link::Ethernet, &[0; 13]),
-            (Link::Cooked, &[0; 15]),
-            (Link::Cooked2, &[0; 19]),
-            (Link::Ip, &[]),
-            (Link::Ip, &[0x10]),
-            (Link::Null, &[2, 0, 0]),
-            (Link::Ppp, &[0xff, 3, 0]),
-            (Link::Pppoe, &[0x11, 0, 0, 1, 0]),
-            (Link::Ppi, &[0, 0, 8, 0, 1, 0, 0, 0, 0]),
+    fn frames_too_short_for_their_link_layer_have_no_payload() {
+        let table: [(LinkType, &[u8]); 9] = [
+            (LinkType::Ethernet, &[0; 13]),
+            (LinkType::Cooked, &[0; 15]),
+            (LinkType::Cooked2, &[0; 19]),
+            (LinkType::Ip, &[]),
+            (LinkType::Ip, &[0x10]),
+            (LinkType::Null, &[2, 0, 0]),
+            (LinkType::Ppp, &[0xff, 3, 0]),
+            (LinkType::Pppoe, &[0x11, 0, 0, 1, 0]),
+            (LinkType::Ppi, &[0, 0, 8, 0, 1, 0, 0, 0, 0]),
         ];
         for (link, bytes) in table {
             assert_eq!(read(link, bytes), None, "{link:?} {bytes:x?}");

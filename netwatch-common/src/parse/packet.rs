@@ -1,26 +1,26 @@
-//! What a frame's headers said.
+//! The parsed headers of a frame.
 
 use super::transport::protocol;
 use crate::address::Address;
 use crate::flow::{FlowKey, kind};
-use crate::fragment::FirstFragment;
+use crate::tcp;
 
-/// Which part of a datagram a packet is. Values of [`Packet::fragment`].
+/// The part of a datagram that a packet carries. Values of [`Packet::fragment`].
 pub mod part {
-    /// All of it, or all that matters.
+    /// All of it, or all that is relevant.
     pub const WHOLE: u8 = 0;
     /// The first fragment, with the transport header.
     pub const FIRST: u8 = 1;
-    /// A later fragment whose ports only the first one knows.
+    /// A later fragment; only the first one carries the ports.
     pub const LATER: u8 = 2;
 }
 
-/// What a frame's headers said, before direction.
+/// The parsed headers of a frame, independent of direction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
-    /// Sender, IPv4 as `::ffff:a.b.c.d`; zero if not IP.
+    /// Sender's address, IPv4 as `::ffff:a.b.c.d`; zero if not IP.
     pub source: Address,
-    /// Receiver.
+    /// Receiver's address.
     pub destination: Address,
     /// Sender's port, host order, or the EtherType of [`kind::NON_IP`].
     pub source_port: u16,
@@ -28,36 +28,36 @@ pub struct Packet {
     pub destination_port: u16,
     /// One of [`kind`].
     pub kind: u8,
-    /// IANA protocol number, or what [`kind`] says.
+    /// IANA protocol number, or the detail that [`kind`] defines.
     pub protocol: u8,
-    /// TCP's flag byte; 0 if not TCP or not readable.
+    /// TCP flag byte; 0 if not TCP or not readable.
     pub flags: u8,
-    /// ICMP or ICMPv6 error message (RFC 792, RFC 4443).
+    /// Whether it is an ICMP or ICMPv6 error message (RFC 792, RFC 4443).
     pub icmp_error: bool,
-    /// A header that the packet's lengths promise could not be read: pulling it into linear memory may help.
+    /// Whether a header that the packet's lengths imply could not be read: pulling it into linear memory may help.
     pub incomplete: bool,
-    /// Which part of a datagram this is: one of [`part`].
+    /// Part of a datagram: one of [`part`].
     pub fragment: u8,
-    /// The protocol or next header that all fragments of a datagram name.
+    /// The protocol or next header, the same in all fragments of a datagram.
     pub fragment_protocol: u8,
-    /// The datagram's identification.
+    /// Identification of the datagram.
     pub fragment_id: u32,
     /// TCP sequence number.
     pub sequence: u32,
-    /// TCP acknowledgement number.
-    pub acknowledgement: u32,
+    /// TCP acknowledgment number.
+    pub acknowledgment: u32,
     /// TCP window, unscaled.
     pub window: u16,
-    /// Bytes of link, network and transport headers.
+    /// Length of the link, network and transport headers in bytes.
     pub payload_offset: u32,
-    /// Bytes after them that the IP length covers.
+    /// Bytes after these headers that the IP length covers.
     pub payload_len: u32,
 }
 
 impl Packet {
-    /// Names it by `kind` and `protocol` alone: the key will have no ends.
+    /// Classifies the packet by `kind` and `protocol` alone: the key will have no addresses.
     #[inline(always)]
-    pub(super) fn set_named(&mut self, kind: u8, protocol: u8) {
+    pub(super) fn set_kind(&mut self, kind: u8, protocol: u8) {
         self.kind = kind;
         self.protocol = protocol;
         self.fragment = part::WHOLE;
@@ -65,20 +65,17 @@ impl Packet {
 
     #[inline(always)]
     pub(super) fn set_malformed(&mut self, reason: u8) {
-        self.set_named(kind::MALFORMED, reason);
+        self.set_kind(kind::MALFORMED, reason);
         self.flags = 0;
         self.payload_len = 0;
         self.payload_offset = 0;
         self.incomplete = true;
     }
 
-    /// A later fragment whose first one is known.
+    /// Whether it neither opens nor closes a TCP connection.
     #[inline(always)]
-    pub(crate) fn join(&mut self, first: &FirstFragment) {
-        self.kind = self.version();
-        self.protocol = first.protocol as u8;
-        self.source_port = first.source_port;
-        self.destination_port = first.destination_port;
+    pub fn is_plain(&self) -> bool {
+        self.flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0
     }
 
     /// 4 or 6, for IP.
@@ -87,7 +84,7 @@ impl Packet {
         self.kind & 0x0f
     }
 
-    /// True for UDP and TCP from or to port 53.
+    /// Whether it is UDP or TCP from or to port 53.
     #[inline(always)]
     pub fn is_dns(&self) -> bool {
         const DNS: u16 = 53;
@@ -96,25 +93,25 @@ impl Packet {
             && (self.kind == kind::IPV4 || self.kind == kind::IPV6)
     }
 
-    /// True for IP that could be read: two addresses are known.
+    /// Whether it is a valid IP packet, so that both addresses are set.
     #[inline(always)]
-    pub(super) fn has_ends(&self) -> bool {
+    pub(super) fn has_addresses(&self) -> bool {
         self.kind < kind::HOUSEKEEPING
     }
 
-    /// True for a transport with ports.
+    /// Whether the transport has ports.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
         self.source_port | self.destination_port != 0 && (self.kind == kind::IPV4 || self.kind == kind::IPV6)
     }
 
-    /// The key with the sender as local end if `sent`, else with the receiver.
+    /// The key, with the sender as local end if `sent`, else the receiver.
     #[inline(always)]
-    pub(super) fn key(&self, sent: bool, scope: u8) -> FlowKey {
+    pub(super) fn key(&self, sent: bool, observation_point: u8) -> FlowKey {
         let (kind, protocol, zero) = (self.kind, self.protocol, 0);
-        if !self.has_ends() {
+        if !self.has_addresses() {
             let local_port = if kind == kind::NON_IP { self.source_port } else { 0 };
-            return FlowKey { local_port, kind, protocol, scope, ..FlowKey::default() };
+            return FlowKey { local_port, kind, protocol, observation_point, ..FlowKey::default() };
         }
         let (source, destination) = ((self.source, self.source_port), (self.destination, self.destination_port));
         let (local, remote) = if sent { (source, destination) } else { (destination, source) };
@@ -125,7 +122,7 @@ impl Packet {
             remote_port: remote.1,
             kind,
             protocol,
-            scope,
+            observation_point,
             zero,
         }
     }

@@ -1,47 +1,47 @@
-//! The short way for what most packets are: TCP or UDP, whole, over IPv4 without options or IPv6 without extension headers, with no tag in the
-//! frame. Made of the same pieces as the long way, so both read the same in a packet (tests compare them); it only
-//! declines what they would have more to do for.
+//! The parser of the short path, for the most common packets: unfragmented TCP or UDP over IPv4 without options or over IPv6
+//! without extension headers, without a VLAN tag in the frame. It consists of the same functions as the full parser, so that
+//! both give the same result (tests compare them), and it declines everything that needs more.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use super::{Frame, Meta, Packet, ipv4, ipv6, link, transport};
 use crate::flow::kind;
 
-/// Version 4, header of 20 bytes.
+/// Version 4, header length 20 bytes.
 const PLAIN_IPV4: u8 = 0x45;
 
-/// What [`quick`] distinguishes, so that the rest can be compiled for each.
+/// IP versions that [`quick`] distinguishes, so that the rest of the short path is compiled for each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub enum IpFamily {
     /// IPv4 without a tag.
     V4,
     /// IPv6 without a tag.
     V6,
 }
 
-/// Reads the packet, which is empty before, if it is one of those. If not, false, and `packet` means nothing.
+/// Parses such a frame into `packet`, which must be empty. Returns false for other frames; `packet` is then invalid.
 #[inline(always)]
 pub fn quick<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
-    family(frame).is_some_and(|family| quick_of(family, frame, meta, packet))
+    ip_family(frame).is_some_and(|family| quick_of(family, frame, meta, packet))
 }
 
-/// What lies behind the link's header, if it may be one of those.
+/// The IP version after the Ethernet header, if it is IP.
 #[inline(always)]
-pub fn family<F: Frame>(frame: &F) -> Option<Family> {
+pub fn ip_family<F: Frame>(frame: &F) -> Option<IpFamily> {
     let ethernet = frame.header::<[u8; link::ETHERNET as usize]>(0)?;
     match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
-        link::IPV4 => Some(Family::V4),
-        link::IPV6 => Some(Family::V6),
+        link::IPV4 => Some(IpFamily::V4),
+        link::IPV6 => Some(IpFamily::V6),
         _ => None,
     }
 }
 
-/// As [`quick`], for a frame of this family.
+/// As [`quick`], for a frame of a known IP version.
 #[inline(always)]
-pub fn quick_of<F: Frame>(family: Family, frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
+pub fn quick_of<F: Frame>(family: IpFamily, frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
     match family {
-        Family::V4 => quick_ipv4(frame, packet),
-        Family::V6 => quick_ipv6(frame, meta, packet),
+        IpFamily::V4 => quick_ipv4(frame, packet),
+        IpFamily::V6 => quick_ipv6(frame, meta, packet),
     }
 }
 
@@ -53,7 +53,7 @@ fn quick_ipv4<F: Frame>(frame: &F, packet: &mut Packet) -> bool {
     }
     let Ok(rest) = ipv4::lengths(header, link::ETHERNET, frame.len()) else { return false };
     packet.kind = kind::IPV4;
-    ipv4::ends(header, packet);
+    ipv4::set_addresses(header, packet);
     transport::quick(frame, rest, packet)
 }
 
@@ -65,6 +65,6 @@ fn quick_ipv6<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
     }
     let Ok(rest) = ipv6::lengths(header, meta, link::ETHERNET, frame.len()) else { return false };
     packet.kind = kind::IPV6;
-    ipv6::ends(header, packet);
+    ipv6::set_addresses(header, packet);
     transport::quick(frame, rest, packet)
 }

@@ -1,6 +1,6 @@
 //! pcapng: sections, interfaces, and three kinds of packet blocks (draft-ietf-opsawg-pcapng).
 
-use netwatch_common::parse::Link;
+use netwatch_common::parse::LinkType;
 use pcap_parser::{
     Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, SimplePacketBlock, UnknownBlock,
 };
@@ -25,7 +25,7 @@ pub(super) struct Blocks {
 
 #[derive(Clone, Copy)]
 struct Interface {
-    link: Link,
+    link: LinkType,
     link_number: u16,
     /// Bytes kept of a frame; 0 for all.
     snaplen: u32,

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use netwatch_common::parse::{Captured, Link, Linked};
+use netwatch_common::parse::{Captured, LinkType, Linked};
 use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapNGReader};
 
@@ -42,7 +42,7 @@ pub struct Frame<'a> {
     /// The frame's length on the wire, bytes.
     pub orig_len: u32,
     /// What it starts with.
-    pub link: Link,
+    pub link: LinkType,
     /// The number that the file gives for that.
     pub link_number: u16,
     /// Where in the file the frame's record or block starts, bytes.

@@ -12,7 +12,7 @@ const MODIFIED_RECORD_HEADER: usize = 24;
 
 /// What the file's header says about its records.
 pub(super) struct Records {
-    link: netwatch_common::parse::Link,
+    link: netwatch_common::parse::LinkType,
     link_number: u16,
     unit_ns: u64,
     big_endian: bool,

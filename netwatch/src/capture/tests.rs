@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use netwatch_common::parse::Link;
+use netwatch_common::parse::LinkType;
 use proptest::prelude::*;
 
 use super::{Capture, End, Format};
@@ -84,7 +84,7 @@ fn obsolete(order: Order, interface: u16, time: u64, orig_len: u32, bytes: &[u8]
 }
 
 /// Time, bytes, length on the wire, link type.
-type Read = (u64, Vec<u8>, u32, Link);
+type Read = (u64, Vec<u8>, u32, LinkType);
 
 fn read_from(input: impl io::Read + 'static) -> (Vec<Read>, Result<End, String>) {
     let mut frames = Vec::new();
@@ -125,8 +125,8 @@ fn pcap_in_both_byte_orders_and_resolutions() {
             let records = [record(order, 7, 5, 100, &[1, 2, 3]), record(order, 8, 0, 2, &[4, 5])];
             let frames = whole(&pcap(order, magic, 0x4000_0071, &[&records[0], &records[1]]));
             let expected = [
-                (7_000_000_000 + 5 * unit, vec![1, 2, 3], 100, Link::Cooked),
-                (8_000_000_000, vec![4, 5], 2, Link::Cooked),
+                (7_000_000_000 + 5 * unit, vec![1, 2, 3], 100, LinkType::Cooked),
+                (8_000_000_000, vec![4, 5], 2, LinkType::Cooked),
             ];
             assert_eq!(frames, expected);
         }
@@ -152,10 +152,10 @@ fn pcapng_interfaces_have_link_types_and_clocks_of_their_own() {
             obsolete(order, 1, 5_000_000_000_000, 9, &[7]),
         ];
         let expected = [
-            (1_500_000_000, vec![1, 2, 3], 3, Link::Ip),
-            (1_500_000_000, vec![4], 60, Link::Ethernet),
-            (3_601_500_000_000, vec![5, 6], 2, Link::Cooked2),
-            (5_000_000_000_000, vec![7], 9, Link::Ip),
+            (1_500_000_000, vec![1, 2, 3], 3, LinkType::Ip),
+            (1_500_000_000, vec![4], 60, LinkType::Ethernet),
+            (3_601_500_000_000, vec![5, 6], 2, LinkType::Cooked2),
+            (5_000_000_000_000, vec![7], 9, LinkType::Ip),
         ];
         assert_eq!(whole(&file.concat()), expected);
     }
@@ -171,16 +171,16 @@ fn simple_packets_are_of_the_first_interface_and_as_late_as_the_packet_before() 
         simple(Little, 3, &[5, 6, 7]),
     ];
     let frames = whole(&file.concat());
-    assert_eq!(frames[1], (7_000, vec![1, 2, 3, 4], 9, Link::Ethernet), "cut to the interface's length");
-    assert_eq!(frames[2], (7_000, vec![5, 6, 7], 3, Link::Ethernet), "without its padding");
+    assert_eq!(frames[1], (7_000, vec![1, 2, 3, 4], 9, LinkType::Ethernet), "cut to the interface's length");
+    assert_eq!(frames[2], (7_000, vec![5, 6, 7], 3, LinkType::Ethernet), "without its padding");
 }
 
 #[test]
 fn a_section_forgets_the_one_before() {
     let first = [section(Little), interface(Little, 1, 0, &[]), enhanced(Little, 0, 1, 1, &[1])].concat();
     let second = [section(Big), interface(Big, 101, 0, &[]), enhanced(Big, 0, 2, 1, &[2])].concat();
-    let links: Vec<Link> = whole(&[&first[..], &second].concat()).into_iter().map(|frame| frame.3).collect();
-    assert_eq!(links, [Link::Ethernet, Link::Ip]);
+    let links: Vec<LinkType> = whole(&[&first[..], &second].concat()).into_iter().map(|frame| frame.3).collect();
+    assert_eq!(links, [LinkType::Ethernet, LinkType::Ip]);
     let without = [&first[..], &section(Big), &enhanced(Big, 0, 2, 1, &[2])].concat();
     let (frames, offset, error) = broken(&without);
     assert_eq!((frames, offset), (1, (first.len() + section(Big).len()) as u64));
@@ -190,7 +190,7 @@ fn a_section_forgets_the_one_before() {
 #[test]
 fn unknown_link_types_are_read_all_the_same() {
     let file = pcap(Little, 0xa1b2_c3d4, 105, &[&record(Little, 0, 0, 1, &[1])]);
-    assert_eq!(whole(&file), [(0, vec![1], 1, Link::Other)]);
+    assert_eq!(whole(&file), [(0, vec![1], 1, LinkType::Other)]);
 }
 
 /// Cut off anywhere, a file gives what comes before, and the place.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch_common::address::Address;
-use netwatch_common::flow::{self as abi, FlowValue, kind, scope};
+use netwatch_common::flow::{self as abi, FlowValue, kind, observation_point};
 
 use super::clock::Clock;
 use crate::flow::{
@@ -36,7 +36,7 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
     let opened_by = direction(now.opened_by);
     Some(Increment {
         traffic,
-        scope: scope_of(key.scope),
+        scope: observation_point_of(key.observation_point),
         counters: oriented(counters(before, now), flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
         // The tick that most packets are timed with is behind the precise clock of the first.
@@ -62,7 +62,8 @@ fn half_counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
 
 /// On the loopback the kernel half takes the lower end for local; here the opener is. True if that turned the key round.
 pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
-    let flipped = is_flow(key) && key.scope == scope::LOOPBACK && opened_by == u32::from(abi::INGRESS);
+    let flipped =
+        is_flow(key) && key.observation_point == observation_point::LOOPBACK && opened_by == u32::from(abi::INGRESS);
     let traffic = match key.kind {
         kind::HOUSEKEEPING => Traffic::Housekeeping(housekeeping(key.protocol)),
         kind::NON_IP => Traffic::NonIp(key.local_port),
@@ -83,7 +84,7 @@ fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
     let other = End { addr: address(&key.remote, is_v4), port: key.remote_port };
     let (local, remote) = if flipped { (other, one) } else { (one, other) };
     let fragment = matches!(key.kind, kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT);
-    FlowKey { scope: scope_of(key.scope), protocol: key.protocol, fragment, local, remote }
+    FlowKey { scope: observation_point_of(key.observation_point), protocol: key.protocol, fragment, local, remote }
 }
 
 /// An IPv6 packet may carry a mapped address: only the kind tells.
@@ -92,8 +93,8 @@ fn address(address: &Address, is_v4: bool) -> IpAddr {
     v6.to_ipv4_mapped().filter(|_| is_v4).map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
-fn scope_of(number: u8) -> ObservationPoint {
-    if number == scope::LOOPBACK { ObservationPoint::Loopback } else { ObservationPoint::Link }
+fn observation_point_of(number: u8) -> ObservationPoint {
+    if number == observation_point::LOOPBACK { ObservationPoint::Loopback } else { ObservationPoint::Link }
 }
 
 pub(super) fn direction(number: u8) -> Direction {

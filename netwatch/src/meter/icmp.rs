@@ -1,6 +1,6 @@
 //! From the sample of an ICMP error to the flow whose packet it quotes (RFC 792, RFC 4443).
 
-use netwatch_common::flow::{EGRESS, kind, scope};
+use netwatch_common::flow::{EGRESS, kind, observation_point};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 
@@ -23,7 +23,7 @@ pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
 
 /// The same for a frame that was counted, an ICMP error.
 pub(super) fn quoted_by(seen: &Observation, frame: &[u8]) -> Option<Quoted> {
-    let hook = quoted_at(seen.key.scope == scope::LOOPBACK, seen.direction == EGRESS);
+    let hook = quoted_at(seen.key.observation_point == observation_point::LOOPBACK, seen.direction == EGRESS);
     find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{Announced, Link, Linked, announced};
+use netwatch_common::parse::{LinkPayload, LinkType, Linked, link_payload};
 
 use crate::flow::{Counters, Direction, FlowKey, Increment, PerDirection, Traffic};
 use crate::meter::host;
@@ -16,10 +16,10 @@ const HEADER: usize = 14;
 /// number for.
 pub(super) fn frame<'a>(linked: &Linked<'a>) -> Option<(Cow<'a, [u8]>, i64)> {
     let bytes = linked.captured.bytes;
-    if linked.link == Link::Ethernet {
+    if linked.link == LinkType::Ethernet {
         return Some((Cow::Borrowed(bytes), 0));
     }
-    let Some(Announced::EtherType(ethertype, offset)) = announced(linked) else { return None };
+    let Some(LinkPayload::EtherType(ethertype, offset)) = link_payload(linked) else { return None };
     let packet = bytes.get(offset as usize..)?;
     let frame = [&[0; ADDRESSES][..], &ethertype.to_be_bytes(), packet].concat();
     let longer = HEADER as i64 - i64::from(offset);
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    fn ethernet(link: Link, bytes: &[u8]) -> Option<(Vec<u8>, i64)> {
+    fn ethernet(link: LinkType, bytes: &[u8]) -> Option<(Vec<u8>, i64)> {
         frame(&Linked { captured: Captured::whole(bytes), link }).map(|(frame, longer)| (frame.into_owned(), longer))
     }
 
@@ -84,17 +84,17 @@ mod tests {
     fn ip_gets_an_ethernet_header_in_place_of_its_own() {
         let packet = [0x45, 1, 2, 3];
         let expected = [&[0; 12][..], &[8, 0], &packet].concat();
-        assert_eq!(ethernet(Link::Ip, &packet), Some((expected.clone(), 14)));
-        assert_eq!(ethernet(Link::Null, &[&[2, 0, 0, 0], &packet[..]].concat()), Some((expected.clone(), 10)));
+        assert_eq!(ethernet(LinkType::Ip, &packet), Some((expected.clone(), 14)));
+        assert_eq!(ethernet(LinkType::Null, &[&[2, 0, 0, 0], &packet[..]].concat()), Some((expected.clone(), 10)));
         let cooked = [&[0; 14][..], &[8, 0], &packet].concat();
-        assert_eq!(ethernet(Link::Cooked, &cooked), Some((expected.clone(), -2)));
-        assert_eq!(ethernet(Link::Ethernet, &expected), Some((expected, 0)));
+        assert_eq!(ethernet(LinkType::Cooked, &cooked), Some((expected.clone(), -2)));
+        assert_eq!(ethernet(LinkType::Ethernet, &expected), Some((expected, 0)));
     }
 
     #[test]
     fn what_has_no_ethertype_cannot_be_one() {
-        assert_eq!(ethernet(Link::Ppp, &[0xc0, 0x21, 1, 1]), None);
-        assert_eq!(ethernet(Link::Cooked, &[0; 15]), None);
-        assert_eq!(ethernet(Link::Other, &[0; 64]), None);
+        assert_eq!(ethernet(LinkType::Ppp, &[0xc0, 0x21, 1, 1]), None);
+        assert_eq!(ethernet(LinkType::Cooked, &[0; 15]), None);
+        assert_eq!(ethernet(LinkType::Other, &[0; 64]), None);
     }
 }

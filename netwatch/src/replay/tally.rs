@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{Link, Linked};
+use netwatch_common::parse::{LinkType, Linked};
 
 use super::Local;
 use crate::capture::{Frame, link_name};
@@ -35,7 +35,7 @@ impl<'a> Tally<'a> {
         self.times_ns = Some((earliest.min(frame.time_ns), latest.max(frame.time_ns)));
         self.cut += u64::from(host::lacks_its_end(linked, &seen.packet));
         self.of_others += u64::from(self.local.is_of_others(&seen.packet));
-        self.links.entry(frame.link_number).or_insert((0, frame.link != Link::Other)).0 += 1;
+        self.links.entry(frame.link_number).or_insert((0, frame.link != LinkType::Other)).0 += 1;
     }
 
     /// What is not as one would expect.

@@ -9,13 +9,13 @@ const CAPACITY: usize = 4096;
 
 /// Forgets the oldest when it is full.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct RecentFragments {
     known: HashMap<FragmentKey, FirstFragment, foldhash::fast::RandomState>,
     order: VecDeque<FragmentKey>,
 }
 
-impl Fragments for Recent {
-    fn remember(&mut self, key: &FragmentKey, first: &FirstFragment) {
+impl Fragments for RecentFragments {
+    fn insert(&mut self, key: &FragmentKey, first: &FirstFragment) {
         if self.known.insert(*key, *first).is_some() {
             return;
         }
@@ -27,7 +27,7 @@ impl Fragments for Recent {
         }
     }
 
-    fn recall(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
+    fn find(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
         self.known.get(key).copied()
     }
 }
@@ -38,13 +38,13 @@ mod tests {
 
     #[test]
     fn forgets_the_oldest_only_when_full() {
-        let mut recent = Recent::default();
+        let mut recent = RecentFragments::default();
         let key = |id: u32| FragmentKey { id, ..FragmentKey::default() };
-        (0..CAPACITY as u32).for_each(|id| recent.remember(&key(id), &FirstFragment::default()));
-        recent.remember(&key(7), &FirstFragment { source_port: 1, ..FirstFragment::default() });
-        assert_eq!(recent.recall(&key(7)).map(|first| first.source_port), Some(1), "the latest of the same name");
-        assert!(recent.recall(&key(0)).is_some());
-        recent.remember(&key(CAPACITY as u32), &FirstFragment::default());
-        assert_eq!((recent.recall(&key(0)), recent.known.len(), recent.order.len()), (None, CAPACITY, CAPACITY));
+        (0..CAPACITY as u32).for_each(|id| recent.insert(&key(id), &FirstFragment::default()));
+        recent.insert(&key(7), &FirstFragment { source_port: 1, ..FirstFragment::default() });
+        assert_eq!(recent.find(&key(7)).map(|first| first.source_port), Some(1), "the latest of the same name");
+        assert!(recent.find(&key(0)).is_some());
+        recent.insert(&key(CAPACITY as u32), &FirstFragment::default());
+        assert_eq!((recent.find(&key(0)), recent.known.len(), recent.order.len()), (None, CAPACITY, CAPACITY));
     }
 }

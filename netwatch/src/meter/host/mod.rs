@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use netwatch_common::account::{self, Plain};
+use netwatch_common::access::Exclusive;
+use netwatch_common::account;
 use netwatch_common::flow::{FlowKey, FlowValue, kind};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Captured, Frame, Hook, Linked, Meta, Packet};
-use netwatch_common::round_trip::{self, Probe};
+use netwatch_common::round_trip::{self, RttProbe};
 use netwatch_common::{hash, remainder};
 
 use super::abi::{self, Growth};
@@ -18,10 +19,10 @@ use crate::flow::{EndReason, Increment, Lost, Quoted, Traffic};
 
 mod fragments;
 
-use fragments::Recent;
+use fragments::RecentFragments;
 
 /// A fast hash, seeded at random: there is one look-up for each packet, and hostile captures.
-type Table = HashMap<FlowKey, FlowValue, foldhash::fast::RandomState>;
+type FlowMap = HashMap<FlowKey, FlowValue, foldhash::fast::RandomState>;
 
 /// A flow that was silent for this long gives up its entry when the table is full, nanoseconds. What it carried is not forgotten: the
 /// entry is handed over. Should the flow go on, it begins anew.
@@ -56,7 +57,7 @@ impl<'a> Counted<'a> {
 /// Reads frames as the classifier does.
 #[derive(Debug, Default)]
 pub struct Reader {
-    fragments: Recent,
+    fragments: RecentFragments,
 }
 
 impl Reader {
@@ -87,11 +88,11 @@ pub fn lacks_its_end(frame: &Linked<'_>, packet: &Packet) -> bool {
 /// Counts frames. Times are the caller's, in nanoseconds since the Unix epoch.
 #[derive(Debug)]
 pub struct Host {
-    flows: Table,
+    flows: FlowMap,
     max_flows: usize,
     /// What has no entry of its own, by the key of its slot.
-    remainders: Table,
-    probes: Probes,
+    remainders: FlowMap,
+    probes: RttProbes,
     reader: Reader,
     lost: Lost,
     /// When it is worth to look for idle flows again: not for each packet that finds the table full.
@@ -102,10 +103,10 @@ impl Host {
     /// An empty table for at most `max_flows` flows; packets of further ones are counted by protocol.
     pub fn new(max_flows: usize) -> Self {
         Self {
-            flows: Table::default(),
+            flows: FlowMap::default(),
             max_flows,
-            remainders: Table::default(),
-            probes: Probes::default(),
+            remainders: FlowMap::default(),
+            probes: RttProbes::default(),
             reader: Reader::default(),
             lost: Lost::default(),
             next_sweep_ns: 0,
@@ -181,7 +182,7 @@ fn remainder_key(seen: &Observation) -> FlowKey {
     remainder::key(remainder::slot(&seen.key))
 }
 
-fn record(table: &mut Table, key: &FlowKey, seen: &Observation, probes: &mut Probes) -> u8 {
+fn record(table: &mut FlowMap, key: &FlowKey, seen: &Observation, probes: &mut RttProbes) -> u8 {
     match table.entry(*key) {
         Entry::Occupied(entry) => add(entry.into_mut(), seen, probes),
         Entry::Vacant(entry) => {
@@ -195,16 +196,16 @@ fn record(table: &mut Table, key: &FlowKey, seen: &Observation, probes: &mut Pro
 
 /// Captures may hold packets out of order: the earliest and the latest time count, not the first and the last.
 #[inline]
-fn add(value: &mut FlowValue, seen: &Observation, probes: &mut Probes) -> u8 {
+fn add(value: &mut FlowValue, seen: &Observation, probes: &mut RttProbes) -> u8 {
     let latest = value.last_seen_ns;
     // SAFETY: memory of our own.
     unsafe {
         let repeated = round_trip::is_repeated(value, &seen.packet);
-        account::record::<Plain>(value, seen);
+        account::record::<Exclusive>(value, seen);
         if seen.packet.flags != 0 {
             let hash = hash::hash(hash::words(&seen.key));
-            let probe = &raw mut probes.0[round_trip::place(hash) as usize];
-            round_trip::measure::<Plain>(probe, value, hash, &mut { *seen }, repeated, || seen.now_ns);
+            let probe = &raw mut probes.0[round_trip::probe_index(hash) as usize];
+            round_trip::measure::<Exclusive>(probe, value, hash, &mut { *seen }, repeated, || seen.now_ns);
         }
     }
     value.first_seen_ns = value.first_seen_ns.min(seen.now_ns);
@@ -214,11 +215,11 @@ fn add(value: &mut FlowValue, seen: &Observation, probes: &mut Probes) -> u8 {
 
 /// Round trips that are being measured.
 #[derive(Debug)]
-struct Probes(Box<[Probe]>);
+struct RttProbes(Box<[RttProbe]>);
 
-impl Default for Probes {
+impl Default for RttProbes {
     fn default() -> Self {
-        Self(vec![Probe::default(); round_trip::PROBES as usize].into())
+        Self(vec![RttProbe::default(); round_trip::MAX_RTT_PROBES as usize].into())
     }
 }
 

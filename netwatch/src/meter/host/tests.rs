@@ -1,6 +1,6 @@
 //! The host's engine on frames by hand. That it counts as the kernel does is `probe/tests`' to show.
 
-use netwatch_common::parse::Link;
+use netwatch_common::parse::LinkType;
 
 use super::*;
 use crate::flow::{self, IcmpError};
@@ -30,7 +30,7 @@ fn tcp(from: (u8, u16), to: (u8, u16), flags: u8) -> Vec<u8> {
 }
 
 fn raw(bytes: &[u8]) -> Linked<'_> {
-    Linked { captured: Captured::whole(bytes), link: Link::Ip }
+    Linked { captured: Captured::whole(bytes), link: LinkType::Ip }
 }
 
 struct Counting {
@@ -148,7 +148,7 @@ fn entries_that_make_room_give_the_reason() {
 fn a_frame_cut_within_its_headers_is_unreadable_and_counted() {
     let mut host = Host::new(4);
     let frame = udp((7, 1000), (3, 53), b"query");
-    let cut = Linked { captured: Captured { bytes: &frame[..12], orig_len: frame.len() as u32 }, link: Link::Ip };
+    let cut = Linked { captured: Captured { bytes: &frame[..12], orig_len: frame.len() as u32 }, link: LinkType::Ip };
     host.count(&cut, |_| Hook::Loopback, 1, &mut |_| {});
     assert_eq!(host.lost().unreadable, 1);
     let mut all = Vec::new();

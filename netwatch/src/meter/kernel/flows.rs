@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::hash;
-use netwatch_common::table::{self, Bucket, Entry};
+use netwatch_common::table::{self, Bucket, FlowEntry};
 
 use super::fronts::Fronts;
 use super::memory::{self, Region};
@@ -73,7 +73,7 @@ impl Flows {
                 continue;
             }
             // The key was complete before that time was there.
-            let entry: Entry = region.read(within);
+            let entry: FlowEntry = region.read(within);
             self.live += 1;
             let before = &mut self.before[number as usize];
             if *before != entry.value {
@@ -119,7 +119,7 @@ impl Flows {
     /// Reads an entry that no program refers to any more for the last time, hands it over with the reason why it ended, and frees it.
     fn release(&mut self, number: u32, reason: EndReason, sink: &mut impl FnMut(&Growth<'_>)) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
-        let entry: Entry = region.read(within);
+        let entry: FlowEntry = region.read(within);
         region.clear(within);
         let value = FlowValue { retiring: 0, ..entry.value };
         let before = std::mem::take(&mut self.before[number as usize]);

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use netwatch_common::front::{Front, GROUPS, Head};
+use netwatch_common::front::{Front, FrontHead, GROUPS};
 use netwatch_common::stage::flushed;
 
 use super::memory::{self, Region};
@@ -23,7 +23,7 @@ pub(super) struct Fronts {
     /// Packets are counted in them.
     are_used: bool,
     program: OwnedFd,
-    heads: Vec<Region<Head>>,
+    heads: Vec<Region<FrontHead>>,
 }
 
 impl Fronts {
@@ -71,7 +71,7 @@ impl Fronts {
     fn flush_group(&self, cpu: u32, group: usize) -> Result<()> {
         for attempt in 0..TRIES + PATIENT_TRIES {
             match self.ask(cpu, group)? {
-                flushed::DONE | flushed::NONE => return Ok(()),
+                flushed::DONE | flushed::NO_CPU => return Ok(()),
                 _ if attempt < TRIES => std::thread::yield_now(),
                 _ => std::thread::sleep(REST),
             }

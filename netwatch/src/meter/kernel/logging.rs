@@ -19,7 +19,7 @@ pub(super) struct Logger(EbpfLogger<&'static dyn log::Log>);
 
 impl Logger {
     pub(super) fn new(loaded: &Loaded) -> Result<Self> {
-        let program = loaded.program("account");
+        let program = loaded.program("long_path");
         let failed =
             |cause: &dyn std::fmt::Display| Error::said("read the log of", "the classifier", cause.to_string());
         let info = sys::program_info(program.as_fd()).map_err(|cause| failed(&cause))?;

@@ -37,9 +37,9 @@ impl Rings {
         for _ in 0..AT_MOST {
             let Some(record) = self.events.next() else { break };
             event_bytes += record.len();
-            let record: abi::NewFlow = read(&record);
+            let record: abi::FlowNotification = read(&record);
             let socket = Some(record.cookie).filter(|cookie| *cookie != 0);
-            if record.another == 0 {
+            if record.socket_changed == 0 {
                 sink(Notice::NewFlow(new_flow(&record, socket, clock)));
             } else if let Some(socket) = socket {
                 let (traffic, _) = traffic(&record.key, netwatch_common::flow::EGRESS.into());
@@ -124,7 +124,7 @@ fn read<T: Copy>(record: &[u8]) -> T {
     unsafe { record.as_ptr().cast::<T>().read_unaligned() }
 }
 
-fn new_flow(record: &abi::NewFlow, socket: Option<u64>, clock: Clock) -> NewFlow {
+fn new_flow(record: &abi::FlowNotification, socket: Option<u64>, clock: Clock) -> NewFlow {
     let (traffic, flipped) = traffic(&record.key, record.opened_by);
     let opened_by = direction(record.opened_by as u8);
     let opened_by = if flipped { opposite(opened_by) } else { opened_by };

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aya_obj::generated::bpf_map_type;
-use netwatch_common::table::{Control, Entry, SEGMENT};
+use netwatch_common::table::{Control, FlowEntry, SEGMENT};
 
 use super::memory::{self, Region};
 use super::sys::{self, MapShape};
@@ -22,7 +22,7 @@ const AHEAD: u64 = 8192;
 const MMAPABLE: u32 = 1 << 10;
 
 /// Kernel memory of a segment.
-pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<Entry>() as u64;
+pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<FlowEntry>() as u64;
 
 /// All segments, and the growth that is under way.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Segments {
     growth: Option<JoinHandle<Result<()>>>,
     /// The last growth failed: when the next may begin.
     not_before: Option<Instant>,
-    mapped: Vec<Region<Entry>>,
+    mapped: Vec<Region<FlowEntry>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) fn create() -> Result<OwnedFd> {
     let shape = MapShape {
         map_type: bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
         key_size: 4,
-        value_size: size_of::<Entry>() as u32,
+        value_size: size_of::<FlowEntry>() as u32,
         max_entries: SEGMENT,
         flags: MMAPABLE,
     };
@@ -94,7 +94,7 @@ impl Segments {
     }
 
     /// The segment with this entry, and where in it the entry is.
-    pub(super) fn entry(&mut self, number: u32) -> Result<(&Region<Entry>, usize)> {
+    pub(super) fn entry(&mut self, number: u32) -> Result<(&Region<FlowEntry>, usize)> {
         let (segment, within) = ((number / SEGMENT) as usize, (number % SEGMENT) as usize);
         while self.mapped.len() <= segment {
             let made = self.shared.made();

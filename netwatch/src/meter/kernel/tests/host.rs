@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use netwatch_common::account::{self, Plain};
+use netwatch_common::access::Exclusive;
+use netwatch_common::account;
 use netwatch_common::config::Config;
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
@@ -14,7 +15,7 @@ use netwatch_common::{hash, remainder, round_trip};
 pub(super) struct Host {
     pub entries: HashMap<FlowKey, FlowValue>,
     fragments: Remembered,
-    probes: HashMap<u32, round_trip::Probe>,
+    probes: HashMap<u32, round_trip::RttProbe>,
     pub config: Config,
 }
 
@@ -22,10 +23,10 @@ pub(super) struct Host {
 struct Remembered(HashMap<FragmentKey, FirstFragment>);
 
 impl Fragments for Remembered {
-    fn remember(&mut self, key: &FragmentKey, first: &FirstFragment) {
+    fn insert(&mut self, key: &FragmentKey, first: &FirstFragment) {
         self.0.insert(*key, *first);
     }
-    fn recall(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
+    fn find(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
         self.0.get(key).copied()
     }
 }
@@ -48,16 +49,16 @@ impl Host {
                 account::open(value, &seen);
             }
             let repeated = round_trip::is_repeated(value, &seen.packet);
-            account::record::<Plain>(value, &seen);
+            account::record::<Exclusive>(value, &seen);
             let half = account::half(value, seen.direction);
-            account::wants_sample::<Plain>(half, &seen, &self.config);
+            account::sample_reason::<Exclusive>(half, &seen, &self.config);
             if seen.packet.flags != 0 {
                 let hash = hash::hash(hash::words(&seen.key));
-                let probe = self.probes.entry(round_trip::place(hash)).or_default();
-                round_trip::measure::<Plain>(probe, value, hash, &mut seen, repeated, || 1);
+                let probe = self.probes.entry(round_trip::probe_index(hash)).or_default();
+                round_trip::measure::<Exclusive>(probe, value, hash, &mut seen, repeated, || 1);
             }
             if !remainder::is_fixed(&seen.key) {
-                account::note_attention(value, &seen.packet, &self.config);
+                account::update_slow_path_mask(value, &seen.packet, &self.config);
             }
         }
         key

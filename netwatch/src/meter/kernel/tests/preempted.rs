@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use netwatch_common::front::{Front, Head};
+use netwatch_common::front::{Front, FrontHead};
 use netwatch_common::parse::{Hook, Meta};
 
 use super::frames::{ipv4, udp};
@@ -102,7 +102,7 @@ fn a_packet_without_working_memory_is_counted_unread() {
 }
 
 /// What every CPU says of the packets that it is amid.
-struct Actives(Vec<Region<Head>>);
+struct Actives(Vec<Region<FrontHead>>);
 
 impl Actives {
     fn of(probe: &Probe) -> Self {
