@@ -183,5 +183,4 @@ pub const LIBRARIES: [(&[&str], &[&str]); 4] = [
 
 /// Crate, module and used module: uses that the table forbids and that are still there. An entry that is no longer needed fails, so
 /// the list only shrinks.
-pub const KNOWN_VIOLATIONS: &[(&str, &str, &str)] = &[
-];
+pub const KNOWN_VIOLATIONS: &[(&str, &str, &str)] = &[];
