@@ -100,14 +100,15 @@ impl GuardianClient {
         reply.await?.ok_or_else(guardian_is_gone)?
     }
 
-    /// Undoes the run. May wait for the lock as long as another run holds it.
-    pub async fn undo(&mut self) -> Result<()> {
+    /// Undoes the run; the inner result is that of undoing, the outer error means that the guardian was killed. May wait for the
+    /// lock as long as another run holds it.
+    pub async fn undo(&mut self) -> Result<Result<()>> {
         self.send(&Request::Undo, None)?;
         let reply = self.await_reply(|reply| match reply {
             Reply::Undone(result) => Ok(result),
             other => Err(other),
         });
-        reply.await?.ok_or_else(guardian_is_gone)?
+        reply.await?.ok_or_else(guardian_is_gone)
     }
 
     /// The next reply. `None` when the guardian is gone.

@@ -28,14 +28,21 @@ impl Exclusive {
         Ok(Self { _flock })
     }
 
+    /// Takes the lock unless another run holds it.
+    pub fn try_take() -> Result<Option<Self>> {
+        let (path, file) = open()?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(_flock) => Ok(Some(Self { _flock })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(Error::os("lock", path, errno)),
+        }
+    }
+
     /// Waits for the lock until `check` fails. For threads with blocked signals, which cannot interrupt [`Self::take`].
     pub fn take_while(check: impl Fn() -> Result<()>) -> Result<Self> {
-        let (path, mut file) = open()?;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(_flock) => return Ok(Self { _flock }),
-                Err((again, Errno::EWOULDBLOCK)) => file = again,
-                Err((_, errno)) => return Err(Error::os("lock", path, errno)),
+            if let Some(held) = Self::try_take()? {
+                return Ok(held);
             }
             check()?;
             thread::sleep(RETRY_INTERVAL);

@@ -18,6 +18,7 @@ mod forwarding;
 mod harness;
 mod kill9;
 mod linger;
+mod lock;
 mod loopback;
 mod named;
 mod names;

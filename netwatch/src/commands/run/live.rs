@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::network::{Change, Network};
+use super::network::Network;
 use super::notes;
 use super::processes::Processes;
 use super::record::{Recorded, Recording};
@@ -147,12 +147,6 @@ impl Live {
         std::mem::take(&mut self.recording).finish(report)
     }
 
-    /// Follows a change of the host. That it could not be followed is no reason to end the command.
-    pub(super) fn follow(&mut self, change: Result<Change>) {
-        let followed = change.and_then(|change| self.network.follow(change));
-        self.note(followed);
-    }
-
     /// Prints what was counted so far. Not balanced: the interface goes on counting while we read.
     pub(super) fn print_interim(&mut self) {
         let counters = self.drain().and_then(|()| self.network.link.counters());
@@ -186,7 +180,7 @@ impl Live {
         signals: &Listening<'_>,
         line: &mut GuardianClient,
     ) -> Result<Report> {
-        self.network.no_longer_keep();
+        self.network.release_mounts();
         let drained = self.let_sockets_drain(drain_timeout, signals).await;
         self.notes.extend(notes::left_over(ending.left_over));
         let duration_ns = self.duration_ns();
@@ -263,7 +257,7 @@ impl Live {
             },
             interface: Interface {
                 name: self.network.link.name().to_owned(),
-                mtu: self.network.mtu,
+                mtu: self.network.plan.mtu,
                 local: self.network.targets(),
                 gateway: self.network.gateways(),
                 host_loopback: self.card.host_loopback,

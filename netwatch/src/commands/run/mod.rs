@@ -12,6 +12,7 @@ mod processes;
 mod record;
 mod setup;
 mod signals;
+mod teardown;
 mod trim;
 mod watch;
 
@@ -19,7 +20,6 @@ use crate::terminal::{Output, Show, print_error, print_message};
 pub use plan::{Plan, Refusal};
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use super::undo_steps;
 use crate::error::{Error, Result};
@@ -28,9 +28,11 @@ use crate::faults;
 use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
+use network::ClosingNetwork;
 use record::Recorded;
 use setup::Ready;
 use signals::{Listening, Signals};
+use teardown::tear_down;
 use watch::{Ending, Limits, NotStarted, Watch};
 
 /// How a run that was set up came out.
@@ -86,11 +88,9 @@ fn prepare_and_run(mut plan: Plan, show: Show, inherited: InheritedSignals, sign
     let outcome = runtime.map_err(|error| Error::os("start", "the event loop", error)).and_then(|runtime| {
         runtime.block_on(async {
             let mut line = guardian.connect()?;
-            let mut going = Vec::new();
-            let outcome = in_runtime(&mut plan, &run_dir, &journal, &mut line, signals, show, &mut going).await;
-            let ended = finish(line, &run_dir);
-            // A thread that panicked has closed its descriptors all the same.
-            going.into_iter().for_each(|thread| drop(thread.join()));
+            let signals = signals.listen()?;
+            let (outcome, network) = in_runtime(&mut plan, &run_dir, &journal, &mut line, &signals, show).await;
+            let ended = tear_down(line, network, &run_dir, &signals).await;
             Ok((outcome, ended))
         })
     });
@@ -113,20 +113,10 @@ fn new_run_dir(signals: &Signals) -> Result<RunDir> {
     RunDir::create(&held)
 }
 
-/// Everything is undone by us; then the guardian may go.
-fn finish(line: GuardianClient, run_dir: &RunDir) -> Result<()> {
-    let undone = try_undo(run_dir);
-    let finished = line.finish();
-    undone.and(finished)
-}
-
-fn try_undo(run_dir: &RunDir) -> Result<()> {
-    let held = Exclusive::take()?;
-    undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held)
-}
-
+/// For failures before there is a guardian.
 fn undo(run_dir: &RunDir) {
-    if let Err(error) = try_undo(run_dir) {
+    let undone = Exclusive::take().and_then(|held| undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held));
+    if let Err(error) = undone {
         print_error(&error);
     }
 }
@@ -136,23 +126,20 @@ async fn in_runtime(
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut GuardianClient,
-    signals: &Signals,
+    signals: &Listening<'_>,
     show: Show,
-    going: &mut Vec<JoinHandle<()>>,
-) -> Result<Outcome> {
-    let signals = signals.listen()?;
-    let set_up = setup::set_up(plan, run_dir, journal, line, show, &signals).await;
+) -> (Result<Outcome>, Option<ClosingNetwork>) {
+    let set_up = setup::set_up(plan, run_dir, journal, line, show, signals).await;
     let mut ready = match set_up {
         Ok(Ok(ready)) => ready,
-        Ok(Err(not_started)) => return Ok(Outcome::NotStarted(not_started)),
-        Err(error) => return Err(abandon(line, error).await),
+        Ok(Err(not_started)) => return (Ok(Outcome::NotStarted(not_started)), None),
+        Err(error) => return (Err(abandon(line, error).await), None),
     };
-    let outcome = match watch_command(plan, line, &mut ready, &signals).await {
+    let outcome = match watch_command(plan, line, &mut ready, signals).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => Err(abandon(line, error).await),
     };
-    going.extend(ready.live.network.let_go());
-    outcome
+    (outcome, Some(ready.live.network.close()))
 }
 
 async fn watch_command(

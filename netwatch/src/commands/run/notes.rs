@@ -1,10 +1,11 @@
-//! The plain sentences that a run adds to its report.
+//! The notes that a run adds to its report.
 
+use crate::dns::stats::Stats;
 use crate::host::socket_drain::DrainOutcome;
 
 pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
 
-/// What draining the sockets gave; nothing if there was nothing to wait for.
+/// Unsent data of exited processes; `None` if there was nothing to wait for.
 pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {
     match (outcome.left.sockets, outcome.waited.as_millis()) {
         (0, 0..5) => None,
@@ -14,6 +15,21 @@ pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {
             outcome.left.bytes
         )),
     }
+}
+
+/// Queries that the DNS forwarder could not answer.
+pub(super) fn dns(stats: &Stats) -> Vec<String> {
+    let mut notes = Vec::new();
+    if stats.dropped_in_flight + stats.dropped_connections > 0 {
+        notes.push(format!(
+            "the DNS forwarder was overloaded: {} queries and {} connections were dropped",
+            stats.dropped_in_flight, stats.dropped_connections
+        ));
+    }
+    if stats.servfail > 0 {
+        notes.push(format!("{} DNS queries were answered by none of the host's resolvers", stats.servfail));
+    }
+    notes
 }
 
 /// Processes that had to be ended.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Plan;
 use super::live::{Card, Live, now_ns};
-use super::network::{Network, Place};
+use super::network::{Network, SetupContext};
 use super::processes::Loading;
 use super::record::Recording;
 use super::signals::Listening;
@@ -47,14 +47,14 @@ pub(super) async fn set_up(
         .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
         .map_err(|error| Error::os("start thread", "load", error))?;
     let mut notes = Vec::new();
-    let place = Place { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
-    let cgroup = make_cgroup(&place, &mut notes)?;
+    let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
+    let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;
     let what = ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = Loading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let (mut network, mut probe) = Network::set_up(plan, &place, &mut notes, loaded)?;
-    place.signals.step("prepare")?;
+    let (mut network, mut probe) = Network::set_up(plan, &context, &mut notes, loaded)?;
+    context.signals.step("prepare")?;
     line.prepare(prepare(plan, cgroup.as_ref()), network.namespace.as_fd())?;
     probe.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
@@ -72,11 +72,12 @@ pub(super) async fn set_up(
     // Before the command's first instruction.
     let mut processes = processes.finish(netns, &mut notes);
     processes.begin(pid);
-    network.keep(
-        File::open(format!("/proc/{pid}/ns/mnt"))
-            .map_err(|error| Error::os("open", "the command's mount namespace", error))?
-            .into(),
-    )?;
+    let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
+        .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
+    tokio::select! {
+        kept = network.keep_mounts(mount_namespace.into()) => kept?,
+        error = signals.stopped() => return Err(error),
+    }
     signals.held().go_on()?;
     let card = Card {
         id: run_dir.id().to_string(),
@@ -120,9 +121,9 @@ fn probe_config(plan: &Plan) -> ProbeConfig {
     }
 }
 
-fn make_cgroup(place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
-    place.signals.step("cgroup")?;
-    match Cgroup::create(place.id, place.journal)? {
+fn make_cgroup(context: &SetupContext<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
+    context.signals.step("cgroup")?;
+    match Cgroup::create(context.id, context.journal)? {
         Made::Cgroup(cgroup) => Ok(Some(cgroup)),
         Made::None(reason) => {
             notes.push(format!("the command runs without a cgroup of its own: {reason}"));
@@ -169,7 +170,7 @@ fn say(network: &Network, probe: &Probe) {
         std::io::stderr(),
         "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
         network.link.name(),
-        network.mtu,
+        network.plan.mtu,
         list(&network.gateways()),
         list(&network.targets()),
         method,

@@ -50,16 +50,24 @@ impl Signals {
 
     /// Fails when a signal has come that ends a process by default (INT, QUIT, TERM, HUP). The command, which would get it, does not run yet.
     pub(super) fn go_on(&self) -> Result<()> {
+        match self.next_ending()? {
+            Some(signal) => {
+                self.came.set(Some(signal));
+                Err(Error::said("set up", "the run", format!("{signal} came")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The next pending signal that ends a process by default.
+    fn next_ending(&self) -> Result<Option<Signal>> {
         while let Some(info) = self.held.read_signal().map_err(deaf)? {
             match Signal::try_from(info.ssi_signo as i32) {
-                Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => {
-                    self.came.set(Some(signal));
-                    return Err(Error::said("set up", "the run", format!("{signal} came")));
-                }
+                Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => return Ok(Some(signal)),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The signal that ended the set-up.
@@ -92,6 +100,18 @@ impl<'a> Listening<'a> {
             match ready.and_then(|mut ready| self.held.go_on().map(|()| ready.clear_ready())) {
                 Ok(()) => {}
                 Err(error) => return error,
+            }
+        }
+    }
+
+    /// At the end of a run: waits for a signal that ends a process by default. Pending for ever if signals cannot be received.
+    pub(super) async fn interrupted(&self) {
+        loop {
+            let Ok(mut ready) = self.signals.readable().await else { return std::future::pending().await };
+            match self.held.next_ending() {
+                Ok(Some(_)) => return,
+                Ok(None) => ready.clear_ready(),
+                Err(_) => return std::future::pending().await,
             }
         }
     }

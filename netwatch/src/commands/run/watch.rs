@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::RunExit;
 use super::live::Live;
-use super::network::Change;
+use super::network::HostEvent;
 use super::signals::{Action, Listening};
 use super::trim;
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ impl<'a> Watch<'a> {
                     self.on_tick();
                     next_tick = Instant::now() + self.live.next_fetch();
                 }
-                changed = self.live.network.host_changed() => self.live.follow(changed),
+                event = self.live.network.host_event() => self.follow_host(event),
             }
         }
     }
@@ -117,12 +117,20 @@ impl<'a> Watch<'a> {
             self.next_look = now + LOOK;
             self.live.fetch_counters();
             self.live.record();
-            self.live.follow(Ok(Change::ResolvConf));
             self.looks += 1;
             if self.looks <= SETTLED {
                 trim::code();
             }
         }
+    }
+
+    /// A change of the host that could not be followed is no reason to end the command.
+    fn follow_host(&mut self, event: HostEvent) {
+        let followed = match event {
+            HostEvent::Failed(error) => Err(error),
+            HostEvent::ResolvConfChanged => self.line.write_resolver(self.live.network.resolv_conf()),
+        };
+        self.live.note(followed);
     }
 
     fn ending(&self, processes: u32) -> Ending {

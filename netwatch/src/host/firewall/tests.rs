@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::host::nat::{Ends, Nat, NatSpec};
+use crate::host::nat::{LinkAddresses, Nat, NatSpec};
 use crate::host::nft::testbed::{Echo, Internet, Namespace, ask};
 use crate::host::nft::{Base, Kind, Rule};
 use crate::undo::{Exclusive, RunDir};
@@ -100,8 +100,11 @@ fn nat(run: &RunId) -> Nat {
     Nat::install(&NatSpec {
         run,
         interface: &run.interface(),
-        ipv4: Some(Ends { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
-        ipv6: Some(Ends { gateway: "2001:db8:2::1".parse().unwrap(), target: "2001:db8:2::2".parse().unwrap() }),
+        ipv4: Some(LinkAddresses { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
+        ipv6: Some(LinkAddresses {
+            gateway: "2001:db8:2::1".parse().unwrap(),
+            target: "2001:db8:2::2".parse().unwrap(),
+        }),
         masquerade: true,
         dns_port: None,
         publish: &["8080:80/udp".parse().unwrap()],

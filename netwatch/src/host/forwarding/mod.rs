@@ -54,9 +54,8 @@ pub struct ForwardingSpec {
     pub ipv6_switch: Ipv6Switch,
 }
 
-/// Forwarding is on as long as this lives. When [`super::changes`] says that interfaces or switches have changed, call [`Forwarding::refresh`].
-///
-/// Drop takes [`Exclusive`]: do not hold it then.
+/// Forwarding that was switched on. When [`super::changes`] reports that interfaces or switches have changed, call
+/// [`Forwarding::update`]. Dropped without [`Forwarding::disable`], the journal switches it back.
 #[derive(Debug)]
 pub struct Forwarding {
     spec: ForwardingSpec,
@@ -66,19 +65,18 @@ pub struct Forwarding {
 
 impl Forwarding {
     /// Switches forwarding on for all interfaces but `lo`; that of the run's own was [`prepare_interface`]'s work. `nat` drops what
-    /// could pass by it and is not netwatch's. Takes [`Exclusive`].
-    pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat) -> Result<Self> {
+    /// could pass by it and is not netwatch's.
+    pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat, held: &Exclusive) -> Result<Self> {
         let cookie = netns_cookie()?;
         journal.record(&ForwardingInUse { netns_cookie: cookie })?;
         let mut forwarding = Self { spec, cookie, guards: Vec::new() };
-        forwarding.refresh(nat)?;
+        forwarding.update(nat, held)?;
         Ok(forwarding)
     }
 
-    /// Looks again: switches on what is new, and lets go of what somebody else has switched on for everybody. Takes [`Exclusive`].
-    pub fn refresh(&mut self, nat: &Nat) -> Result<()> {
-        let held = Exclusive::take()?;
-        let mut ledger = Ledger::open(self.cookie, &held)?;
+    /// Reads the switches again: switches on what is new, and releases what another program has switched on for all interfaces.
+    pub fn update(&mut self, nat: &Nat, held: &Exclusive) -> Result<()> {
+        let mut ledger = Ledger::open(self.cookie, held)?;
         let writes = plan::join(&mut ledger, &self.spec)?;
         ledger.save()?;
         let guards = plan::guards(&ledger, &self.spec.run)?;
@@ -88,14 +86,10 @@ impl Forwarding {
         }
         writes.iter().try_for_each(sysctl::Setting::write_if_there)
     }
-}
 
-impl Drop for Forwarding {
-    fn drop(&mut self) {
-        let released = Exclusive::take().and_then(|held| release(&self.spec.run, self.cookie, &held));
-        if let Err(error) = released {
-            eprintln!("netwatch: {error}");
-        }
+    /// Puts every switch back that this run was the last to use.
+    pub fn disable(self, held: &Exclusive) -> Result<()> {
+        release(&self.spec.run, self.cookie, held).map(drop)
     }
 }
 

@@ -4,11 +4,15 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::host::nat::{Ends, NatSpec};
+use crate::host::nat::{LinkAddresses, NatSpec};
 use crate::host::nft::testbed::{Echo, Internet, Namespace, ask};
 use crate::undo::RunDir;
 
 const BOTH: Families = Families { ipv4: true, ipv6: true };
+
+fn lock() -> Exclusive {
+    Exclusive::take().unwrap()
+}
 
 /// A run as far as forwarding is concerned.
 struct Run {
@@ -26,13 +30,16 @@ impl Run {
     }
 
     fn unstarted() -> Self {
-        let dir = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+        let dir = RunDir::create(&lock()).unwrap();
         let interface = dir.id().interface();
         let nat = Nat::install(&NatSpec {
             run: dir.id(),
             interface: &interface,
-            ipv4: Some(Ends { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
-            ipv6: Some(Ends { gateway: "2001:db8:2::1".parse().unwrap(), target: "2001:db8:2::2".parse().unwrap() }),
+            ipv4: Some(LinkAddresses { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
+            ipv6: Some(LinkAddresses {
+                gateway: "2001:db8:2::1".parse().unwrap(),
+                target: "2001:db8:2::2".parse().unwrap(),
+            }),
             masquerade: true,
             dns_port: None,
             publish: &[],
@@ -43,7 +50,7 @@ impl Run {
 
     fn start(&mut self, ipv6_switch: Ipv6Switch) {
         let spec = ForwardingSpec { run: self.id(), families: BOTH, ipv6_switch };
-        self.forwarding = Some(Forwarding::enable(spec, &self.journal, &self.nat).unwrap());
+        self.forwarding = Some(Forwarding::enable(spec, &self.journal, &self.nat, &lock()).unwrap());
     }
 
     fn id(&self) -> RunId {
@@ -51,13 +58,15 @@ impl Run {
     }
 
     fn refresh(&mut self) {
-        self.forwarding.as_mut().unwrap().refresh(&self.nat).unwrap();
+        self.forwarding.as_mut().unwrap().update(&self.nat, &lock()).unwrap();
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.forwarding = None;
+        if let Some(forwarding) = self.forwarding.take() {
+            forwarding.disable(&lock()).unwrap();
+        }
         self.dir.take().unwrap().remove().unwrap();
     }
 }
@@ -105,7 +114,7 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
         assert_eq!(switches(), "01101111");
         drop(second);
         assert_eq!(switches(), "00000111");
-        assert!(Ledger::find(netns_cookie().unwrap(), &Exclusive::take().unwrap()).unwrap().is_none());
+        assert!(Ledger::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
     });
 }
 
@@ -193,14 +202,14 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
     let id = run.id();
     let from_elsewhere = move || {
         let id = id.clone();
-        elsewhere.run(move || release(&id, cookie, &Exclusive::take().unwrap()).unwrap())
+        elsewhere.run(move || release(&id, cookie, &lock()).unwrap())
     };
     assert_eq!(from_elsewhere(), Released::OtherNamespace);
     let id = run.id();
     host.run(move || {
         assert_eq!(switches(), "01110121");
         for _ in 0..2 {
-            assert_eq!(release(&id, cookie, &Exclusive::take().unwrap()).unwrap(), Released::Done);
+            assert_eq!(release(&id, cookie, &lock()).unwrap(), Released::Done);
             assert_eq!(switches(), "00000111");
         }
     });
@@ -213,9 +222,9 @@ fn ledgers_of_dead_namespaces_are_forgotten() {
     let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
     std::mem::forget(run.forwarding.take());
     drop(host);
-    let there = move || Ledger::find(cookie, &Exclusive::take().unwrap()).unwrap().is_some();
+    let there = move || Ledger::find(cookie, &lock()).unwrap().is_some();
     assert!(there());
-    elsewhere.run(|| forget_dead_namespaces(&Exclusive::take().unwrap()).unwrap());
+    elsewhere.run(|| forget_dead_namespaces(&lock()).unwrap());
     assert!(!there());
 }
 
@@ -321,7 +330,7 @@ fn a_read_only_proc_is_explained() {
         mount(None::<&str>, "/proc/sys", None::<&str>, read_only, None::<&str>).unwrap();
         let run = Run::unstarted();
         let spec = ForwardingSpec { run: run.id(), families: BOTH, ipv6_switch: Ipv6Switch::PerInterface };
-        let error = Forwarding::enable(spec, &run.journal, &run.nat).unwrap_err().to_string();
+        let error = Forwarding::enable(spec, &run.journal, &run.nat, &lock()).unwrap_err().to_string();
         assert!(error.starts_with("cannot set /proc/sys/net/ipv4/conf/eth0/forwarding=1: "), "{error}");
         assert!(error.contains("(EROFS): /proc/sys cannot be written here"), "{error}");
     });
@@ -337,7 +346,7 @@ fn it_is_quick() {
             run.start(switch);
             let on = start.elapsed();
             let start = Instant::now();
-            run.forwarding = None;
+            run.forwarding.take().unwrap().disable(&lock()).unwrap();
             (switch, on, start.elapsed())
         })
     });

@@ -6,6 +6,7 @@ mod rules;
 mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::nft::{Batch, Nft, Table};
 use super::publish::Publish;
@@ -14,7 +15,7 @@ use crate::undo::RunId;
 
 /// The two ends of the veth in one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends<A> {
+pub struct LinkAddresses<A> {
     /// The host's end.
     pub gateway: A,
     /// The target's end.
@@ -29,9 +30,9 @@ pub struct NatSpec<'a> {
     /// The host-side interface.
     pub interface: &'a str,
     /// IPv4 addresses, if the target has IPv4.
-    pub ipv4: Option<Ends<Ipv4Addr>>,
+    pub ipv4: Option<LinkAddresses<Ipv4Addr>>,
     /// IPv6 addresses, if the target has IPv6.
-    pub ipv6: Option<Ends<Ipv6Addr>>,
+    pub ipv6: Option<LinkAddresses<Ipv6Addr>>,
     /// Source NAT for what the target sends out (not with `--no-nat`).
     pub masquerade: bool,
     /// The port that the DNS forwarder listens on, if it could not have the gateway's port 53.
@@ -82,6 +83,11 @@ impl Nat {
         batch.flush_chain(self.table(), rules::GUARD);
         guards.iter().for_each(|guard| batch.append_rule(self.table(), rules::GUARD, &rules::guard(guard)));
         self.nft.commit(&batch)
+    }
+
+    /// The socket that owns the table: the kernel removes the table when the last reference to it is closed.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.nft.as_fd()
     }
 
     fn table(&self) -> Table<'_> {

@@ -14,8 +14,11 @@ fn spec<'a>(run: &'a RunId, interface: &'a str, publish: &'a [Publish]) -> NatSp
     NatSpec {
         run,
         interface,
-        ipv4: Some(Ends { gateway: Ipv4Addr::new(10, 250, 0, 1), target: Ipv4Addr::new(10, 250, 0, 2) }),
-        ipv6: Some(Ends { gateway: "2001:db8:2::1".parse().unwrap(), target: "2001:db8:2::2".parse().unwrap() }),
+        ipv4: Some(LinkAddresses { gateway: Ipv4Addr::new(10, 250, 0, 1), target: Ipv4Addr::new(10, 250, 0, 2) }),
+        ipv6: Some(LinkAddresses {
+            gateway: "2001:db8:2::1".parse().unwrap(),
+            target: "2001:db8:2::2".parse().unwrap(),
+        }),
         masquerade: true,
         dns_port: None,
         publish,

@@ -1,7 +1,8 @@
 //! The netlink socket to nf_tables. What it owns goes with it.
 
-use std::cell::Cell;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -19,7 +20,7 @@ const DUMP_ATTEMPTS: usize = 5;
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
-    sequence: Cell<u32>,
+    sequence: AtomicU32,
 }
 
 impl Nft {
@@ -35,7 +36,7 @@ impl Nft {
         socket.connect(&SocketAddr::new(0, 0)).map_err(fail)?;
         // Without it an error repeats the whole message that failed.
         socket.set_cap_ack(true).map_err(fail)?;
-        Ok(Self { socket, sequence: Cell::new(1) })
+        Ok(Self { socket, sequence: AtomicU32::new(1) })
     }
 
     /// Makes all changes of the batch, or none and says which failed first.
@@ -43,9 +44,9 @@ impl Nft {
         if batch.is_empty() {
             return Ok(());
         }
-        let first = self.sequence.get();
+        let first = self.sequence.load(Ordering::Relaxed);
         let last = batch.last(first);
-        self.sequence.set(last + 2);
+        self.sequence.store(last + 2, Ordering::Relaxed);
         self.send(&batch.encode(first))?;
         let mut failed = None;
         // The kernel works in sendmsg and has queued all its answers by now; the one to the last change is always among them, unless
@@ -91,7 +92,7 @@ impl Nft {
     ) -> Result<Vec<T>> {
         let object = table.map(|table| table.to_string()).unwrap_or_default();
         for _ in 0..DUMP_ATTEMPTS {
-            let sequence = self.sequence.replace(self.sequence.get() + 1);
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
             self.send(&encode_dump(kind, table.map(|table| table.family), selection, sequence))?;
             match self.collect(sequence, &parse) {
                 Ok(found) => return Ok(found),
@@ -188,5 +189,12 @@ fn describe(batch: &Batch, first: u32, sequence: u32, errno: i32) -> Error {
             error.hint("the kernel lacks a part of nf_tables (nft_chain_nat, nft_ct, nft_fib, nft_masq, nft_redir)")
         }
         _ => error,
+    }
+}
+
+impl AsFd for Nft {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket owns this descriptor and outlives the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 }

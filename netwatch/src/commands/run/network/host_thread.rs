@@ -1,0 +1,261 @@
+//! The thread that follows changes of the host during a run. It owns what may wait for a lock, the kernel or a file: forwarding, the
+//! run's nftables table, and the mounts of the target's private files. The event loop hands it work, which never blocks, and
+//! receives events from it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, Result};
+use crate::host::forwarding::Forwarding;
+use crate::host::nat::Nat;
+use crate::target::mounts::keep::Keeper;
+use crate::undo::Exclusive;
+
+/// The mounts are checked at least this often, milliseconds: a file that the host removed for good causes no inotify event.
+const CHECK_INTERVAL_MS: u16 = 1000;
+
+/// What the event loop receives.
+#[derive(Debug)]
+pub(in crate::commands::run) enum HostEvent {
+    /// A change of the host could not be followed. The run goes on, and its report gets a note.
+    Failed(Error),
+    /// The host's resolv.conf changed, so the target's has to be written again.
+    ResolvConfChanged,
+}
+
+/// What the thread has to do, each at most once however often it is requested, so that the queue is bounded.
+#[derive(Debug, Default)]
+struct HostWork {
+    /// Forwarding to keep up to date from now on.
+    forwarding: Option<Forwarding>,
+    /// Mounts to keep in place from now on.
+    mounts: Option<MountsToKeep>,
+    interfaces_changed: bool,
+    release_mounts: bool,
+    close: bool,
+}
+
+#[derive(Debug)]
+struct MountsToKeep {
+    keeper: Keeper,
+    /// The target's mount namespace.
+    namespace: OwnedFd,
+    /// Receives whether they are in place.
+    done: oneshot::Sender<Result<()>>,
+}
+
+#[derive(Debug)]
+struct WorkQueue {
+    work: Mutex<HostWork>,
+    /// Readable when there is work.
+    wake: EventFd,
+}
+
+impl WorkQueue {
+    fn add(&self, add: impl FnOnce(&mut HostWork)) {
+        add(&mut self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        // EAGAIN: the counter is at its maximum, so it is readable anyway.
+        let _ = self.wake.write(1);
+    }
+
+    fn take(&self) -> HostWork {
+        let _ = self.wake.read();
+        std::mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The event loop's handle of the thread. Dropped without [`HostThread::close`], after a failure, the thread keeps the nftables table
+/// until the process exits: by then the guardian has switched forwarding back, which must happen first.
+#[derive(Debug)]
+pub(super) struct HostThread {
+    queue: Arc<WorkQueue>,
+    events: mpsc::UnboundedReceiver<HostEvent>,
+    nat: Weak<Nat>,
+}
+
+impl HostThread {
+    /// Starts the thread in the network namespace of the caller.
+    pub(super) fn start(nat: Arc<Nat>) -> Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| Error::os("create", "an eventfd", errno))?;
+        let queue = Arc::new(WorkQueue { work: Mutex::default(), wake });
+        let (sender, events) = mpsc::unbounded_channel();
+        let weak = Arc::downgrade(&nat);
+        let state =
+            HostState { queue: queue.clone(), events: sender, nat, forwarding: None, keeper: None, closing: None };
+        let thread = thread::Builder::new().name("host".into()).spawn(move || state.run());
+        thread.map_err(|error| Error::os("start thread", "host", error))?;
+        Ok(Self { queue, events, nat: weak })
+    }
+
+    /// Keeps forwarding up to date from now on.
+    pub(super) fn follow(&self, forwarding: Forwarding) {
+        self.queue.add(|work| work.forwarding = Some(forwarding));
+    }
+
+    /// Interfaces or their switches changed.
+    pub(super) fn interfaces_changed(&self) {
+        self.queue.add(|work| work.interfaces_changed = true);
+    }
+
+    /// Keeps the target's private files mounted from now on, and waits until they are.
+    pub(super) async fn keep_mounts(&self, keeper: Keeper, namespace: OwnedFd) -> Result<()> {
+        let (done, kept) = oneshot::channel();
+        self.queue.add(|work| work.mounts = Some(MountsToKeep { keeper, namespace, done }));
+        kept.await.unwrap_or_else(|_| Err(Error::said("keep", "the command's mounts", "the host thread panicked")))
+    }
+
+    /// No process of the target is left, so its mounts need not be kept. The kernel takes up to 20 ms to close an inotify instance,
+    /// so this is requested before the rest of the run is taken down.
+    pub(super) fn release_mounts(&self) {
+        self.queue.add(|work| work.release_mounts = true);
+    }
+
+    /// The next event. Pending for ever if the thread panicked.
+    pub(super) async fn event(&mut self) -> HostEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Requests that forwarding is switched back and then the nftables table is closed.
+    pub(super) fn close(self) -> ClosingNetwork {
+        self.queue.add(|work| work.close = true);
+        ClosingNetwork { events: self.events, nat: self.nat }
+    }
+}
+
+/// The network of a run while the host thread closes it.
+#[derive(Debug)]
+pub(in crate::commands::run) struct ClosingNetwork {
+    events: mpsc::UnboundedReceiver<HostEvent>,
+    nat: Weak<Nat>,
+}
+
+impl ClosingNetwork {
+    /// Waits until everything is closed. May wait for the lock as long as another run holds it.
+    pub(in crate::commands::run) async fn wait(&mut self) {
+        // The thread drops its end when it has closed the rest.
+        while self.events.recv().await.is_some() {}
+    }
+
+    /// The nftables table, unless it is closed already.
+    pub(in crate::commands::run) fn table(&self) -> Option<Arc<Nat>> {
+        self.nat.upgrade()
+    }
+}
+
+/// What the thread owns.
+struct HostState {
+    queue: Arc<WorkQueue>,
+    events: mpsc::UnboundedSender<HostEvent>,
+    nat: Arc<Nat>,
+    forwarding: Option<Forwarding>,
+    keeper: Option<Keeper>,
+    /// Closes the keeper's inotify instance.
+    closing: Option<JoinHandle<()>>,
+}
+
+impl HostState {
+    fn run(mut self) {
+        loop {
+            let waited = self.wait();
+            self.report(waited);
+            let work = self.queue.take();
+            if let Some(forwarding) = work.forwarding {
+                self.forwarding = Some(forwarding);
+            }
+            if let Some(mounts) = work.mounts {
+                self.keep(mounts);
+            }
+            if work.release_mounts || work.close {
+                self.release_mounts();
+            }
+            if work.close {
+                return self.close();
+            }
+            if work.interfaces_changed {
+                let updated = self.update_forwarding();
+                self.report(updated);
+            }
+            self.check_mounts();
+        }
+    }
+
+    /// Until there is work, the host changes a file, or the mounts are to be checked.
+    fn wait(&self) -> Result<()> {
+        let mut fds = vec![PollFd::new(self.queue.wake.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.keeper.as_ref().map(|keeper| PollFd::new(keeper.as_fd(), PollFlags::POLLIN)));
+        let timeout = self.keeper.as_ref().map_or(PollTimeout::NONE, |_| PollTimeout::from(CHECK_INTERVAL_MS));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => {
+                // Not again at once: what made poll fail is not over yet.
+                thread::sleep(Duration::from_millis(CHECK_INTERVAL_MS.into()));
+                Err(Error::os("wait for", "changes of the host", errno))
+            }
+        }
+    }
+
+    fn update_forwarding(&mut self) -> Result<()> {
+        let Some(forwarding) = &mut self.forwarding else { return Ok(()) };
+        forwarding.update(&self.nat, &Exclusive::take()?)
+    }
+
+    fn keep(&mut self, MountsToKeep { mut keeper, namespace, done }: MountsToKeep) {
+        let kept = keeper.enter(namespace).and_then(|()| keeper.check());
+        self.keeper = Some(keeper);
+        // The receiver is gone if a signal ended the set-up.
+        let _ = done.send(kept.map(drop));
+    }
+
+    fn check_mounts(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let checked = keeper.check();
+        if checked.as_ref().is_ok_and(|kept| kept.host_changed) {
+            self.send(HostEvent::ResolvConfChanged);
+        }
+        self.report(checked.map(drop));
+    }
+
+    fn release_mounts(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            self.closing = Some(thread::spawn(move || drop(keeper)));
+        }
+    }
+
+    /// Forwarding before the table that keeps the host from forwarding for others.
+    fn close(mut self) {
+        let disabled = match self.forwarding.take() {
+            Some(forwarding) => Exclusive::take().and_then(|held| forwarding.disable(&held)),
+            None => Ok(()),
+        };
+        // The guardian tries again when it undoes the journal, and its failure is the one that is reported.
+        drop(disabled);
+        // Closing its socket waits for an RCU grace period in the kernel.
+        drop(self.nat);
+        if let Some(closing) = self.closing {
+            // A thread that panicked has closed its descriptors all the same.
+            let _ = closing.join();
+        }
+    }
+
+    fn report(&self, result: Result<()>) {
+        if let Err(error) = result {
+            self.send(HostEvent::Failed(error));
+        }
+    }
+
+    /// The receiver is gone at the end of the run.
+    fn send(&self, event: HostEvent) {
+        let _ = self.events.send(event);
+    }
+}

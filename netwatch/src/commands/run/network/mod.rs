@@ -1,0 +1,192 @@
+//! The network of a run, put together: namespace, link, addresses, NAT, forwarding, firewall, DNS. [`plan`] decides what it will be,
+//! [`Network::set_up`] makes it, and [`host_thread`] follows the changes of the host meanwhile.
+
+mod host_thread;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use host_thread::HostThread;
+pub(super) use host_thread::{ClosingNetwork, HostEvent};
+use plan::NetworkPlan;
+
+use super::Plan;
+use super::notes;
+use super::signals::Signals;
+use crate::dns::forwarder::{Forwarder, RunningForwarder};
+use crate::error::{Error, Result};
+use crate::host::changes::Changes;
+use crate::host::firewall;
+use crate::host::forwarding::{self, Forwarding};
+use crate::host::link::Link;
+use crate::host::namespace::Namespace;
+use crate::host::nat::Nat;
+use crate::host::publish::{Reservation, reserve};
+use crate::meter::Probe;
+use crate::target::mounts::keep::Keeper;
+use crate::target::mounts::write_readable;
+use crate::undo::{Exclusive, Journal, RunId};
+
+/// Everything between the target and the host's own network.
+pub(super) struct Network {
+    pub plan: NetworkPlan,
+    pub link: Link,
+    pub namespace: Namespace,
+    host: HostThread,
+    changes: Changes,
+    dns: RunningForwarder,
+    /// Until the target's mount namespace exists.
+    keeper: Option<Keeper>,
+    _ports: Reservation,
+}
+
+/// The run that a network is set up for.
+pub(super) struct SetupContext<'a> {
+    pub id: &'a RunId,
+    pub dir: &'a Path,
+    pub journal: &'a Journal,
+    pub signals: &'a Signals,
+}
+
+impl SetupContext<'_> {
+    /// Waits for the lock until a signal ends the set-up.
+    fn lock(&self) -> Result<Exclusive> {
+        Exclusive::take_while(|| self.signals.go_on())
+    }
+}
+
+impl Network {
+    /// Sets everything up, in the order of ARCHITECTURE.md. After a failure the journal is undone. `probe` waits until the
+    /// classifier is loaded.
+    pub(super) fn set_up(
+        plan: &Plan,
+        context: &SetupContext<'_>,
+        notes: &mut Vec<String>,
+        probe: impl FnOnce() -> Result<Probe>,
+    ) -> Result<(Self, Probe)> {
+        let ports = reserve(&plan.publish)?;
+        context.signals.step("subnet")?;
+        let mut probe = probe()?;
+        let held = context.lock()?;
+        let plan = NetworkPlan::resolve(plan, context.id, context.dir, &held)?;
+        if !plan.has_uplink {
+            warn(notes::NO_UPLINK, notes);
+        }
+        let (namespace, link) = make_link(&plan, context, &mut probe)?;
+        drop(held);
+        context.signals.step("dns")?;
+        let gateway = plan.gateways()[0];
+        // resolv.conf names the IPv4 gateway only, so that is the only address to listen on.
+        let forwarder = Forwarder::bind(&[gateway], Some(link.name()))?;
+        let dns_port = NetworkPlan::redirected_dns_port(&forwarder.listening());
+        context.signals.step("nat")?;
+        let nat = Arc::new(Nat::install(&plan.nat(dns_port))?);
+        let host = HostThread::start(nat.clone())?;
+        context.signals.step("forwarding")?;
+        // Before the switches are read for the first time, so that no later change is missed.
+        let changes = Changes::follow()?;
+        host.follow(Forwarding::enable(plan.forwarding(), context.journal, &nat, &context.lock()?)?);
+        drop(nat);
+        context.signals.step("firewall")?;
+        let blocked = firewall::open(&plan.firewall(dns_port), context.journal)?;
+        blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
+        let dns = forwarder.start(plan.upstream())?;
+        write_resolv_conf(&plan, context, &namespace, &dns.render(gateway))?;
+        let keeper = Some(Keeper::watch(&plan.mounts)?);
+        Ok((Self { plan, link, namespace, host, changes, dns, keeper, _ports: ports }, probe))
+    }
+
+    /// The target's addresses.
+    pub(super) fn targets(&self) -> Vec<IpAddr> {
+        self.plan.targets()
+    }
+
+    /// The host's addresses on the link.
+    pub(super) fn gateways(&self) -> Vec<IpAddr> {
+        self.plan.gateways()
+    }
+
+    /// The resolvers that the gateway forwards queries to.
+    pub(super) fn resolvers(&self) -> Vec<SocketAddr> {
+        self.dns.resolvers()
+    }
+
+    /// The contents of the target's resolv.conf, from the host's as it is now.
+    pub(super) fn resolv_conf(&self) -> Vec<u8> {
+        self.dns.render(self.gateways()[0])
+    }
+
+    /// Notes that are complete only at the end of the run.
+    pub(super) fn late_notes(&self) -> Vec<String> {
+        notes::dns(&self.dns.stats())
+    }
+
+    /// Keeps the target's private files mounted from here on, in its mount namespace.
+    pub(super) async fn keep_mounts(&mut self, mount_namespace: OwnedFd) -> Result<()> {
+        match self.keeper.take() {
+            Some(keeper) => self.host.keep_mounts(keeper, mount_namespace).await,
+            None => Ok(()),
+        }
+    }
+
+    /// No process of the target is left that could read its private files.
+    pub(super) fn release_mounts(&mut self) {
+        self.host.release_mounts();
+    }
+
+    /// Closes everything: the host thread in the background, the rest at once.
+    pub(super) fn close(self) -> ClosingNetwork {
+        self.host.close()
+    }
+
+    /// Passes changes of the host to the host thread, until it has an event.
+    pub(super) async fn host_event(&mut self) -> HostEvent {
+        loop {
+            tokio::select! {
+                changed = self.changes.next() => match changed {
+                    Ok(()) => self.host.interfaces_changed(),
+                    Err(error) => return HostEvent::Failed(error),
+                },
+                event = self.host.event() => return event,
+            }
+        }
+    }
+}
+
+/// Namespace and link, with the classifier attached before the first packet.
+fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, probe: &mut Probe) -> Result<(Namespace, Link)> {
+    context.signals.step("namespace")?;
+    let mut namespace = Namespace::create(plan.name.as_deref(), context.journal)?;
+    context.signals.step("link")?;
+    let link = Link::create(&plan.link(), &mut namespace, |name, index| {
+        context.signals.step("attach")?;
+        forwarding::prepare_interface(name, plan.families(), plan.needs_route_localnet())?;
+        probe.attach_link(index)
+    })?;
+    Ok((namespace, link))
+}
+
+/// The file that the target will find as its /etc/resolv.conf, the one for processes that join a named namespace, and the directory
+/// for further private files.
+fn write_resolv_conf(plan: &NetworkPlan, context: &SetupContext<'_>, namespace: &Namespace, text: &[u8]) -> Result<()> {
+    context.signals.step("resolv_conf")?;
+    write_readable(&plan.mounts.resolv_conf, text)?;
+    if let Some(named) = namespace.named() {
+        let _held = context.lock()?;
+        named.provide_resolv_conf(&String::from_utf8_lossy(text), context.journal)?;
+    }
+    let private = &plan.mounts.private;
+    std::fs::create_dir(private).map_err(|error| Error::os("create", private.display().to_string(), error))
+}
+
+/// Reports something before the command starts, and again in the notes. A closed standard error is ignored.
+fn warn(text: &str, notes: &mut Vec<String>) {
+    let _ = writeln!(std::io::stderr(), "netwatch: {text}");
+    notes.push(text.to_owned());
+}

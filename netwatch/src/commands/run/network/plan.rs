@@ -1,0 +1,136 @@
+//! Everything about the network of a run that is decided before anything is changed: the settings, checked against the host as it is.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use crate::commands::run::Plan;
+use crate::dns::upstream::Upstream;
+use crate::error::Result;
+use crate::host::firewall::OpenSpec;
+use crate::host::forwarding::{Families, ForwardingSpec, Ipv6Switch};
+use crate::host::link::LinkPlan;
+use crate::host::nat::{LinkAddresses, NatSpec};
+use crate::host::netlink::Netlink;
+use crate::host::publish::Publish;
+use crate::host::subnet::{Occupied, Subnet, Subnets, Wanted};
+use crate::host::uplink::Uplink;
+use crate::target::mounts::MountPlan;
+use crate::undo::{Exclusive, RunId};
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// The network of a run, as it will be set up.
+#[derive(Debug)]
+pub(in crate::commands::run) struct NetworkPlan {
+    pub run: RunId,
+    /// Name of the host's end of the link.
+    pub interface: String,
+    /// Name of the network namespace, if it gets one.
+    pub name: Option<String>,
+    pub subnets: Subnets,
+    /// Of both ends of the link, bytes.
+    pub mtu: u32,
+    /// Whether the host has a default route.
+    pub has_uplink: bool,
+    pub masquerade: bool,
+    pub host_loopback: bool,
+    pub publish: Vec<Publish>,
+    /// Resolvers to use instead of the host's; empty for the host's.
+    pub resolvers: Vec<SocketAddr>,
+    pub ipv6_switch: Ipv6Switch,
+    pub mounts: MountPlan,
+}
+
+impl NetworkPlan {
+    /// Decides all of it. The subnets are free only as long as the lock is held: it is released when the link has its addresses.
+    pub(super) fn resolve(plan: &Plan, run: &RunId, run_dir: &Path, _held: &Exclusive) -> Result<Self> {
+        let settings = &plan.settings;
+        let wanted = Wanted::parse(settings.subnet.iter().map(String::as_str))?;
+        let mut netlink = Netlink::route()?;
+        let uplink = Uplink::find(&mut netlink)?;
+        let occupied = Occupied::read(&mut netlink, &wanted)?;
+        // A different starting point for each run, so that subnets are not reused at once.
+        let seed = u64::from_str_radix(run.as_str(), 16).unwrap_or(0);
+        Ok(Self {
+            run: run.clone(),
+            interface: run.interface(),
+            name: settings.name.clone(),
+            subnets: Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?,
+            mtu: uplink.mtu(),
+            has_uplink: uplink.v4.is_some() || uplink.v6.is_some(),
+            masquerade: !settings.no_nat,
+            host_loopback: settings.host_loopback,
+            publish: plan.publish.clone(),
+            resolvers: plan.dns.clone(),
+            ipv6_switch: Ipv6Switch::of_kernel(),
+            mounts: MountPlan::of_run(run_dir, settings.name.clone()),
+        })
+    }
+
+    /// The target's addresses, IPv4 first.
+    pub(super) fn targets(&self) -> Vec<IpAddr> {
+        self.ends(Subnet::target)
+    }
+
+    /// The host's addresses on the link, IPv4 first.
+    pub(super) fn gateways(&self) -> Vec<IpAddr> {
+        self.ends(Subnet::gateway)
+    }
+
+    fn ends(&self, end: impl Fn(&Subnet) -> IpAddr) -> Vec<IpAddr> {
+        std::iter::once(&self.subnets.v4).chain(&self.subnets.v6).map(end).collect()
+    }
+
+    pub(super) fn families(&self) -> Families {
+        Families { ipv4: true, ipv6: self.subnets.v6.is_some() }
+    }
+
+    /// Whether packets to or from the host's 127.0.0.1 cross the link.
+    pub(super) fn needs_route_localnet(&self) -> bool {
+        self.host_loopback || self.publish.iter().any(|port| port.serves(false))
+    }
+
+    pub(super) fn link(&self) -> LinkPlan<'_> {
+        LinkPlan { interface: &self.interface, mtu: self.mtu, subnets: self.subnets }
+    }
+
+    /// The port that DNS queries have to be redirected to, if the forwarder could not have the gateway's port 53.
+    pub(super) fn redirected_dns_port(listening: &[(IpAddr, u16)]) -> Option<u16> {
+        listening.iter().map(|(_, port)| *port).find(|port| *port != DNS_PORT)
+    }
+
+    pub(super) fn nat(&self, dns_port: Option<u16>) -> NatSpec<'_> {
+        let v4 = |addr: IpAddr| if let IpAddr::V4(addr) = addr { addr } else { Ipv4Addr::UNSPECIFIED };
+        let v6 = |addr: IpAddr| if let IpAddr::V6(addr) = addr { addr } else { Ipv6Addr::UNSPECIFIED };
+        let Subnets { v4: subnet, v6: subnet6 } = self.subnets;
+        NatSpec {
+            run: &self.run,
+            interface: &self.interface,
+            ipv4: Some(LinkAddresses { gateway: v4(subnet.gateway()), target: v4(subnet.target()) }),
+            ipv6: subnet6.map(|subnet| LinkAddresses { gateway: v6(subnet.gateway()), target: v6(subnet.target()) }),
+            masquerade: self.masquerade,
+            dns_port,
+            publish: &self.publish,
+            host_loopback: self.host_loopback,
+        }
+    }
+
+    pub(super) fn forwarding(&self) -> ForwardingSpec {
+        ForwardingSpec { run: self.run.clone(), families: self.families(), ipv6_switch: self.ipv6_switch }
+    }
+
+    pub(super) fn firewall(&self, dns_port: Option<u16>) -> OpenSpec<'_> {
+        OpenSpec {
+            run: &self.run,
+            interface: &self.interface,
+            dns_port: dns_port.unwrap_or(DNS_PORT),
+            publish: !self.publish.is_empty(),
+            host_loopback: self.host_loopback,
+        }
+    }
+
+    pub(super) fn upstream(&self) -> Upstream {
+        if self.resolvers.is_empty() { Upstream::host() } else { Upstream::fixed(self.resolvers.clone()) }
+    }
+}

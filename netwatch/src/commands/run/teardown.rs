@@ -1,0 +1,70 @@
+//! The end of a run: the guardian undoes what the run changed on the host, while the host thread closes what netwatch holds.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::network::ClosingNetwork;
+use super::signals::Listening;
+use crate::commands::undo_steps;
+use crate::error::Result;
+use crate::guardian::GuardianClient;
+use crate::terminal::complain_text;
+use crate::undo::{Exclusive, RunDir, UndoCause};
+
+/// A signal ends the wait for the undo only after this time. Usually the undo takes a few milliseconds; it takes longer when another
+/// run holds the lock.
+const INTERRUPT_DELAY: Duration = Duration::from_millis(250);
+/// Pause between two attempts to take the lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Undoes the run and waits for the guardian to exit. A signal ends the wait; then the guardian undoes the run in the background.
+pub(super) async fn tear_down(
+    mut guardian: GuardianClient,
+    mut network: Option<ClosingNetwork>,
+    run_dir: &RunDir,
+    signals: &Listening<'_>,
+) -> Result<()> {
+    let undo = async {
+        // The outer error: the guardian was killed.
+        let undone = match guardian.undo().await {
+            Ok(undone) => undone,
+            Err(_) => undo_without_guardian(run_dir).await,
+        };
+        if let Some(network) = &mut network {
+            network.wait().await;
+        }
+        undone
+    };
+    let interrupted = async {
+        sleep(INTERRUPT_DELAY).await;
+        signals.interrupted().await;
+    };
+    let undone = tokio::select! {
+        undone = undo => Some(undone),
+        () = interrupted => None,
+    };
+    match undone {
+        Some(undone) => undone.and(guardian.finish()),
+        None => leave_to_guardian(&guardian, network.as_ref()),
+    }
+}
+
+async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
+    let held = loop {
+        match Exclusive::try_take()? {
+            Some(held) => break held,
+            None => sleep(LOCK_INTERVAL).await,
+        }
+    };
+    undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held)
+}
+
+/// The guardian receives the nftables table, because forwarding must be switched back before the table goes.
+fn leave_to_guardian(guardian: &GuardianClient, network: Option<&ClosingNetwork>) -> Result<()> {
+    complain_text("another run of netwatch holds the lock; the changes of the host are undone in the background");
+    match network.and_then(ClosingNetwork::table) {
+        Some(table) => guardian.hold_table(table.socket()),
+        None => Ok(()),
+    }
+}
