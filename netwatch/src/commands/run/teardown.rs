@@ -9,7 +9,7 @@ use super::signals::Listening;
 use crate::commands::undo_steps;
 use crate::error::Result;
 use crate::guardian::GuardianClient;
-use crate::terminal::complain_text;
+use crate::terminal::print_message;
 use crate::undo::{Exclusive, RunDir, UndoCause};
 
 /// A signal ends the wait for the undo only after this time. Usually the undo takes a few milliseconds; it takes longer when another
@@ -62,7 +62,7 @@ async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
 
 /// The guardian receives the nftables table, because forwarding must be switched back before the table goes.
 fn leave_to_guardian(guardian: &GuardianClient, network: Option<&ClosingNetwork>) -> Result<()> {
-    complain_text("another run of netwatch holds the lock; the changes of the host are undone in the background");
+    print_message("another run of netwatch holds the lock; the changes of the host are undone in the background");
     match network.and_then(ClosingNetwork::table) {
         Some(table) => guardian.hold_table(table.socket()),
         None => Ok(()),
