@@ -160,10 +160,19 @@ impl Link {
     }
 }
 
+/// The counters of an interface of the calling thread's network namespace; `None` if it is not there.
+pub fn counters_of(name: &str) -> Result<Option<InterfaceCounters>> {
+    read_counters(name, &[read_by_name(name)])
+}
+
 /// Takes the host's end of a link down, then reads its counters. In this order, because packets in transit would otherwise be
 /// counted by the interface and not yet by the classifier. `None` when the interface is gone, and its counters with it.
 pub fn take_down_and_count(name: &str) -> Result<Option<InterfaceCounters>> {
-    match Netlink::route()?.batch(&[take_down(name), read_by_name(name)]) {
+    read_counters(name, &[take_down(name), read_by_name(name)])
+}
+
+fn read_counters(name: &str, requests: &[Request]) -> Result<Option<InterfaceCounters>> {
+    match Netlink::route()?.batch(requests) {
         Ok(answers) => {
             let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer(name))?;
             Ok(Some(counters(&message, name)?))

@@ -1,34 +1,32 @@
 //! Recordings: runs kept in files, so that every report can be made again without root. docs/recording.md describes the file. Not: what a
 //! report says, nor what becomes of it.
 
-mod batch;
 mod cell;
 mod cells;
 mod create;
+mod destination;
 mod fault;
 mod file;
-mod live;
 mod processes;
 mod read;
-mod recorder;
 mod regular;
 mod remainder;
+pub mod rows;
 mod schema;
 mod store;
 mod summary;
 mod table;
-mod write;
+mod unfinished;
 
 use std::path::Path;
 
-pub use batch::{Batch, Rest, Steps};
 pub use create::Claim;
-pub use recorder::{Closing, Destination, Place, Recorder};
+pub use destination::{Destination, OpenRecording, RecordingPlace};
 pub use schema::VERSION;
 pub use store::{Keep, Store, Stored, remove};
 pub use summary::{Summary, is_live, summary};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::{Report, Series};
 use crate::rights;
 use fault::Doing;
@@ -58,6 +56,16 @@ pub enum Completeness {
     },
 }
 
+/// An error of SQLite while a recording is written.
+pub fn write_failed(path: &Path, error: &rusqlite::Error, db: &rusqlite::Connection) -> Error {
+    fault::sqlite(Doing::Write, path, error, Some(db))
+}
+
+/// Puts everything into the one file, so that it can be read where nothing can be written.
+pub fn close(db: &rusqlite::Connection) -> rusqlite::Result<()> {
+    create::finish(db)
+}
+
 /// A run by number (1 is the newest), id, or file; `None` is the newest.
 pub fn open(selector: Option<&str>) -> Result<Recorded> {
     let user = rights::caller()?;
@@ -82,7 +90,7 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
     let report = match complete {
         Completeness::Complete => read::report(db).map_err(wrong)?,
         Completeness::Incomplete { until_ns, waiting_flows } => {
-            incomplete(live::report(db).map_err(wrong)?, until_ns, waiting_flows)
+            incomplete(unfinished::report(db).map_err(wrong)?, until_ns, waiting_flows)
         }
     };
     Ok(Recorded { report, series: read::series(db).map_err(wrong)?, complete })
@@ -106,8 +114,8 @@ fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> 
         let (state, until_ns) = (row.take()?, row.take()?);
         let waiting_flows = row.take::<cell::Count>()?.into();
         Ok(match state {
-            write::State::Complete => Completeness::Complete,
-            write::State::Running => Completeness::Incomplete { until_ns, waiting_flows },
+            rows::RecordingState::Complete => Completeness::Complete,
+            rows::RecordingState::Running => Completeness::Incomplete { until_ns, waiting_flows },
         })
     });
     let nothing = "nothing was written: its run was killed in its first second";
@@ -126,5 +134,14 @@ pub const DEFAULT_LIMIT_BYTES: u64 = 512 << 20;
 pub fn write_file(path: &Path, report: &Report, series: &Series) -> Result<()> {
     let claim = create::prepare(path)?;
     let mut db = create::begin(path, &claim, DEFAULT_LIMIT_BYTES)?;
-    write::finished(&mut db, report, series).map_err(|error| fault::sqlite(Doing::Write, path, &error, Some(&db)))
+    let written = write_whole(&mut db, report, series).and_then(|()| close(&db));
+    written.map_err(|error| write_failed(path, &error, &db))
+}
+
+fn write_whole(db: &mut rusqlite::Connection, report: &Report, series: &Series) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    rows::write_all(&transaction, report, series)?;
+    let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
+    rows::recording(&transaction, rows::RecordingState::Complete, until_ns, 0)?;
+    transaction.commit()
 }

@@ -11,16 +11,20 @@ use crate::process::{
 };
 
 /// The numbers of the processes that a report lists, to write references.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ProcessNumbers<'p>(&'p [Process]);
+#[derive(Debug, Clone, Copy)]
+pub enum ProcessNumbers<'p> {
+    /// A process is named by its place in this list.
+    OfList(&'p [Process]),
+    /// A process is named by its number.
+    Identity,
+}
 
-impl<'p> ProcessNumbers<'p> {
-    pub fn new(list: &'p [Process]) -> Self {
-        Self(list)
-    }
-
-    pub fn of(self, id: ProcessId) -> Option<ProcessNumber> {
-        self.0.get(id.0 as usize).map(|process| process.number)
+impl ProcessNumbers<'_> {
+    pub(super) fn of(self, id: ProcessId) -> Option<ProcessNumber> {
+        match self {
+            Self::OfList(list) => list.get(id.0 as usize).map(|process| process.number),
+            Self::Identity => Some(id.0),
+        }
     }
 }
 
@@ -41,15 +45,32 @@ impl ProcessIds {
 
 /// Writes processes and local sockets.
 pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<()> {
-    let numbers = ProcessNumbers::new(&processes.list);
+    let numbers = ProcessNumbers::OfList(&processes.list);
     let mut rows = Rows::of(db, "process");
     for process in &processes.list {
-        let Process { number, pid, start_ns, ppid, parent, comm, exe, cmdline, cmdline_cut, uid } = process;
-        let parent = parent.and_then(|parent| numbers.of(parent));
-        rows.put(&[number, pid, start_ns, ppid, &parent, comm, exe, cmdline, cmdline_cut, uid])?;
+        write_one(&mut rows, process, process.parent.and_then(|parent| numbers.of(parent)))?;
     }
+    write_local_sockets(db, &processes.unix, numbers)
+}
+
+/// Writes a process, and the number of its parent.
+pub(super) fn write_one(
+    rows: &mut Rows<'_>,
+    process: &Process,
+    parent: Option<ProcessNumber>,
+) -> rusqlite::Result<()> {
+    let Process { number, pid, start_ns, ppid, comm, exe, cmdline, cmdline_cut, uid, .. } = process;
+    rows.put(&[number, pid, start_ns, ppid, &parent, comm, exe, cmdline, cmdline_cut, uid])
+}
+
+/// Writes local sockets.
+pub(super) fn write_local_sockets(
+    db: &Connection,
+    sockets: &[LocalSocket],
+    numbers: ProcessNumbers<'_>,
+) -> rusqlite::Result<()> {
     let mut rows = Rows::of(db, "unix_socket");
-    for (position, peer) in (0_u64..).zip(&processes.unix) {
+    for (position, peer) in (0_u64..).zip(sockets) {
         let users: Vec<ProcessNumber> = peer.processes.iter().filter_map(|process| numbers.of(*process)).collect();
         rows.put(&[&position, &peer.path, &peer.connections, &peer.failed, &users])?;
     }

@@ -241,13 +241,14 @@ impl Losses {
 /// Flows of the link and of the loopback, by their numbers.
 pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<ReportFlow>, Vec<ReportFlow>)> {
     let (mut names, mut users) = (read_parts(db, "flow_name")?, processes::take_users(db, ids)?);
-    let all = read(db, "flow", "number", |row| {
+    let mut all = read(db, "flow", "number", |row| {
         let number: u64 = row.take()?;
-        let flow: Flow = row.take()?;
+        let flow = Flow { serial: number, ..row.take()? };
         let naming = naming_of(row, number, &mut names)?;
         let naming = (naming != FlowNaming::default()).then(|| Box::new(naming));
         Ok(ReportFlow { flow, naming, users: users.remove(&number).unwrap_or_default() })
     })?;
+    all.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.id()));
     Ok(all.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link))
 }
 

@@ -26,8 +26,16 @@ impl<S: Scope> Session<S> {
     ) -> Report {
         self.ledger.names.finish();
         self.end_interval(duration_ns);
+        // Names and processes of live flows may have been learned after their last packet.
+        self.refresh_live();
         self.moment = Moment { duration_ns, ending, interface_counters, is_final: true, ..self.moment };
         self.report_at(&self.moment)
+    }
+
+    fn refresh_live(&mut self) {
+        for place in self.ledger.table.live_places() {
+            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
     }
 
     /// The final report once more, with what was learned since [`Session::conclude`].

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::event::{Event, FlowRecord, IntervalTotals, Kinds, Losses, ProcessRecord, Steps};
-use super::outlet::{Missed, Outlet, PendingInterval};
+use super::outlet::{Growth, Missed, Outlet, PendingInterval};
 use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
 use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
@@ -15,8 +15,8 @@ const CALLS_INTERVAL_EACH_NS: u64 = 200_000;
 
 impl<S: Scope> Session<S> {
     /// Takes about `max` events for a consumer: those that wait, then the newest records of the
-    /// flows that changed.
-    pub fn deliver(&mut self, outlet: OutletId, max: usize) -> Vec<Event> {
+    /// flows that changed. With [`Growth::Later`], flows that only carried more packets wait.
+    pub fn deliver(&mut self, outlet: OutletId, max: usize, growth: Growth) -> Vec<Event> {
         // Detached for a moment, because records are made of the rest of the session.
         let mut out = std::mem::replace(&mut self.outlets[outlet.0], Outlet::new(Kinds::NONE));
         let mut events = Vec::new();
@@ -28,20 +28,23 @@ impl<S: Scope> Session<S> {
             }
             events.push(event);
         }
-        self.deliver_flows(&mut out, max, &mut events);
+        self.deliver_flows(&mut out, max, growth, &mut events);
         self.deliver_lookups(&mut out, max, &mut events);
         if events.len() < max
             && let Some(pending) = out.take_interval()
         {
             events.push(Event::Interval(Arc::new(self.interval_event(&mut out, pending))));
         }
+        if events.len() < max {
+            events.extend(out.take_finished());
+        }
         self.outlets[outlet.0] = out;
         events
     }
 
-    fn deliver_flows(&self, out: &mut Outlet, max: usize, events: &mut Vec<Event>) {
+    fn deliver_flows(&self, out: &mut Outlet, max: usize, growth: Growth, events: &mut Vec<Event>) {
         while events.len() < max
-            && let Some(delivery) = out.next_changed()
+            && let Some(delivery) = out.next_changed(growth)
         {
             let Some(record) = self.ledger.record(delivery.place).map(Arc::new) else { continue };
             self.introduce(out, &record, events);
@@ -142,6 +145,11 @@ impl<S: Scope> Session<S> {
     /// Whether nothing waits for a consumer.
     pub fn is_delivered(&self, outlet: OutletId) -> bool {
         self.outlets[outlet.0].is_empty()
+    }
+
+    /// Whether flows wait for a consumer that only carried more packets.
+    pub fn has_growth(&self, outlet: OutletId) -> bool {
+        self.outlets[outlet.0].has_growth()
     }
 
     /// What a consumer missed. To be taken at the end.

@@ -47,7 +47,8 @@ impl Ledger {
         Self { table, names, trace, settled: Vec::new(), folded: FoldedFacts::default(), gateways: Vec::new() }
     }
 
-    pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) {
+    /// The place of an ended flow whose record the observation changed.
+    pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) -> Option<Place> {
         match observed {
             Observed::Socket { flow, cookie } => self.trace.note_flow(scope.orient_key(flow), cookie),
             Observed::Name(mut sample) => {
@@ -56,10 +57,11 @@ impl Ledger {
             }
             Observed::IcmpError(mut quoted) => {
                 quoted.flow = scope.orient_key(quoted.flow);
-                self.table.note_icmp_error(quoted);
+                return self.table.note_icmp_error(quoted);
             }
             Observed::Process(event, look) => self.trace.apply(event, look),
         }
+        None
     }
 
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {

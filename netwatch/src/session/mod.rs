@@ -12,17 +12,19 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use event::{Event, Finished, FlowRecord, IntervalTotals, Kinds, Losses, ProcessRecord, Started, Steps};
 pub use input::Observed;
-pub use outlet::Missed;
+pub use outlet::{Growth, Missed};
 pub use scope::{Captured, Isolated, Moment, Scope, ScopeFacts};
 
 use crate::flow::{Change, Counters, FlowTable, Increment, Lost, ObservationPoint, PerDirection, Traffic};
 use crate::name::{Hosts, Names};
 use crate::process::{self, Attribution, Trace};
 use crate::report::{self, Series};
+use crate::wire::Name;
 use ledger::Ledger;
 use outlet::Outlet;
 
@@ -114,7 +116,9 @@ impl<S: Scope> Session<S> {
         let SessionConfig { max_flows, hosts, attribution, netns } = config;
         let names = Names::new(scope.name_limits(), hosts);
         let mut ledger = Ledger::new(FlowTable::new(max_flows), names, Trace::of_namespace(netns));
-        ledger.gateways = scope.facts(&Moment::default()).interface.gateway;
+        let ScopeFacts { run, interface, .. } = scope.facts(&Moment::default());
+        ledger.gateways = interface.gateway;
+        run.pid.into_iter().for_each(|pid| ledger.trace.set_command(pid));
         Self {
             scope,
             ledger,
@@ -150,7 +154,9 @@ impl<S: Scope> Session<S> {
 
     /// Takes an observation of the meter.
     pub fn observe(&mut self, observed: Observed<'_>) {
-        self.ledger.observe(observed, &self.scope);
+        if let Some(place) = self.ledger.observe(observed, &self.scope) {
+            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
     }
 
     /// Takes an increment that the meter drained.
@@ -252,8 +258,18 @@ impl<S: Scope> Session<S> {
         &self.series
     }
 
-    /// Addresses of remotes in this report that have no name.
-    pub fn resolve(&mut self, names: impl IntoIterator<Item = (std::net::IpAddr, crate::wire::Name)>) {
+    /// Adds names that were resolved for addresses without one.
+    pub fn resolve(&mut self, names: impl IntoIterator<Item = (IpAddr, Name)>) {
         self.ledger.names.resolve(names);
+        self.refresh_all();
+    }
+
+    /// Every record that the ledger has is delivered once more.
+    fn refresh_all(&mut self) {
+        for point in [ObservationPoint::Link, ObservationPoint::Loopback] {
+            for place in self.ledger.table.places(point) {
+                self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+            }
+        }
     }
 }

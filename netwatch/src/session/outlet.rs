@@ -33,7 +33,7 @@ struct Mark {
     opened: bool,
     grew: bool,
     ended: bool,
-    /// Its place is in [`Outlet::changed`].
+    /// Its place is in [`Outlet::ended`] or in [`Outlet::grown`].
     is_queued: bool,
     /// The consumer has a record of it.
     is_known: bool,
@@ -65,8 +65,13 @@ pub(super) struct Outlet {
     pub wants: Kinds,
     events: VecDeque<Event>,
     marks: Vec<Mark>,
-    changed: VecDeque<Place>,
+    /// Places of flows that opened or ended.
+    ended: VecDeque<Place>,
+    /// Places of flows that carried more packets.
+    grown: VecDeque<Place>,
     evicted: VecDeque<Event>,
+    /// Delivered after everything else.
+    finished: Option<Event>,
     /// Places of lookups that changed.
     pub lookups: BTreeSet<usize>,
     /// An interval ended; set once it is delivered.
@@ -84,8 +89,10 @@ impl Outlet {
             wants,
             events: VecDeque::new(),
             marks: Vec::new(),
-            changed: VecDeque::new(),
+            ended: VecDeque::new(),
+            grown: VecDeque::new(),
             evicted: VecDeque::new(),
+            finished: None,
             lookups: BTreeSet::new(),
             interval: None,
             known: KnownParts::default(),
@@ -97,6 +104,10 @@ impl Outlet {
     /// Adds an event that is not coalesced, if the consumer wants it.
     pub(super) fn push(&mut self, event: &Event) {
         if !self.wants.has(event.kind()) {
+            return;
+        }
+        if matches!(event, Event::Finished(_)) {
+            self.finished = Some(event.clone());
             return;
         }
         if self.events.len() < MAX_WAITING_EVENTS || event.kind() == Kinds::SESSION {
@@ -127,6 +138,12 @@ impl Outlet {
         self.queue(place);
     }
 
+    /// Takes the end of the session, if there is nothing else to deliver.
+    pub(super) fn take_finished(&mut self) -> Option<Event> {
+        let is_last = self.events.is_empty() && self.waiting() == 0 && self.lookups.is_empty();
+        if is_last && self.interval.is_none() { self.finished.take() } else { None }
+    }
+
     /// A flow carried more packets.
     pub(super) fn grew(&mut self, place: Place) {
         if self.wants.has(Kinds::FLOW_GREW) {
@@ -152,8 +169,9 @@ impl Outlet {
 
     fn queue(&mut self, place: Place) {
         let mark = &mut self.marks[place];
-        if (mark.opened || mark.grew || mark.ended) && !std::mem::replace(&mut mark.is_queued, true) {
-            self.changed.push_back(place);
+        let is_urgent = mark.opened || mark.ended;
+        if (is_urgent || mark.grew) && !std::mem::replace(&mut mark.is_queued, true) || mark.ended {
+            if is_urgent { self.ended.push_back(place) } else { self.grown.push_back(place) }
         }
     }
 
@@ -185,9 +203,10 @@ impl Outlet {
         self.events.pop_front().or_else(|| self.evicted.pop_front())
     }
 
-    /// Takes the next flow with changes.
-    pub(super) fn next_changed(&mut self) -> Option<Delivery> {
-        while let Some(place) = self.changed.pop_front() {
+    /// Takes the next flow with changes: those that opened or ended first. Those that only carried
+    /// more packets can wait.
+    pub(super) fn next_changed(&mut self, growth: Growth) -> Option<Delivery> {
+        while let Some(place) = self.next_place(growth) {
             let mark = &mut self.marks[place];
             let taken = *mark;
             *mark = Mark { is_known: true, ..Mark::default() };
@@ -199,19 +218,34 @@ impl Outlet {
         None
     }
 
+    fn next_place(&mut self, growth: Growth) -> Option<Place> {
+        self.ended.pop_front().or_else(|| if growth == Growth::Now { self.grown.pop_front() } else { None })
+    }
+
     /// Flows with changes that wait, at most.
     pub(super) fn waiting(&self) -> usize {
-        self.changed.len() + self.evicted.len()
+        self.ended.len() + self.grown.len() + self.evicted.len()
+    }
+
+    /// Whether flows wait that only carried more packets.
+    pub(super) fn has_growth(&self) -> bool {
+        !self.grown.is_empty()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty()
-            && self.changed.is_empty()
-            && self.evicted.is_empty()
-            && self.lookups.is_empty()
-            && self.interval.is_none()
+        let has_flows = self.waiting() > 0 || self.finished.is_some();
+        self.events.is_empty() && !has_flows && self.lookups.is_empty() && self.interval.is_none()
     }
+}
+
+/// Whether flows that only carried more packets are delivered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// They are.
+    Now,
+    /// They wait.
+    Later,
 }
 
 /// Changes of a flow that are to be delivered now.
@@ -227,11 +261,11 @@ impl Delivery {
     }
 }
 
-/// An ended flow needs no record of its growth beside the final one.
+/// The final record of a flow stands for its growth too.
 fn events_of(mark: Mark, record: &Arc<FlowRecord>) -> impl Iterator<Item = Event> + use<> {
     let opened = mark.opened.then(|| Event::FlowOpened(record.clone()));
-    let end = record.flow.ended.filter(|_| mark.ended);
-    let ended = end.map(|reason| Event::FlowEnded(record.clone(), reason));
-    let grew = (mark.grew && end.is_none()).then(|| Event::FlowGrew(record.clone()));
+    let reason = record.flow.ended.filter(|_| mark.ended);
+    let ended = reason.map(|reason| Event::FlowEnded(record.clone(), reason));
+    let grew = (mark.grew && reason.is_none()).then(|| Event::FlowGrew(record.clone()));
     opened.into_iter().chain(grew).chain(ended)
 }

@@ -1,15 +1,16 @@
 //! One run, from set-up to report: a process around the pure core. What is typed comes from `cli`, what is counted from `probe`,
 //! what is shown goes through `sink`.
 
-mod changed;
+mod interim;
 mod live;
 mod log;
+mod metering;
 mod network;
 mod notes;
 mod plan;
 mod privilege;
 mod processes;
-mod record;
+mod recording;
 mod setup;
 mod signals;
 mod teardown;
@@ -29,7 +30,7 @@ use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Re
 use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use network::ClosingNetwork;
-use record::Recorded;
+use metering::{Finishing, Metering};
 use setup::Ready;
 use signals::{Listening, Signals};
 use teardown::tear_down;
@@ -47,7 +48,6 @@ enum Outcome {
 struct Ran {
     report: Arc<Report>,
     ending: Ending,
-    recorded: Recorded,
 }
 
 /// Runs it, and says how that went.
@@ -89,16 +89,21 @@ fn prepare_and_run(mut plan: Plan, show: Show, inherited: InheritedSignals, sign
         runtime.block_on(async {
             let mut line = guardian.connect()?;
             let signals = signals.listen()?;
-            let (outcome, network) = in_runtime(&mut plan, &run_dir, &journal, &mut line, &signals, show).await;
+            let (outcome, closing) = in_runtime(&mut plan, &run_dir, &journal, &mut line, &signals, show).await;
+            let (network, metering) = closing.unzip();
             let ended = tear_down(line, network, &run_dir, &signals).await;
-            Ok((outcome, ended))
+            Ok((outcome, metering, ended))
         })
     });
-    let (outcome, ended) = outcome?;
+    let (outcome, metering, ended) = outcome?;
     if let (Err(_), Err(left)) = (&outcome, &ended) {
         print_error(left);
     }
-    let exit = conclude(outcome?, &plan, show, output)?;
+    let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output));
+    // Consumers are waited for also after a failure: what they have is complete up to it.
+    let consumed = metering.map_or(Ok(()), finish_consumers);
+    let exit = exit?;
+    consumed?;
     // The report stands; what could not be undone is recorded, and the next run tries again.
     ended.map(|()| exit)
 }
@@ -128,7 +133,7 @@ async fn in_runtime(
     line: &mut GuardianClient,
     signals: &Listening<'_>,
     show: Show,
-) -> (Result<Outcome>, Option<ClosingNetwork>) {
+) -> (Result<Outcome>, Option<(ClosingNetwork, Metering)>) {
     let set_up = setup::set_up(plan, run_dir, journal, line, show, signals).await;
     let mut ready = match set_up {
         Ok(Ok(ready)) => ready,
@@ -139,7 +144,13 @@ async fn in_runtime(
         Ok(outcome) => Ok(outcome),
         Err(error) => Err(abandon(line, error).await),
     };
-    (outcome, Some(ready.live.network.close()))
+    (outcome, Some((ready.live.network.close(), ready.live.metering)))
+}
+
+/// Waits until all consumers have everything; the first failure of one that was asked for.
+fn finish_consumers(metering: Metering) -> Result<()> {
+    let waited: Vec<Result<()>> = metering.join()?.into_iter().map(Finishing::wait).collect();
+    waited.into_iter().collect()
 }
 
 async fn watch_command(
@@ -158,9 +169,8 @@ async fn watch_command(
     match Watch::new(line, &mut ready.live, limits).run(signals).await? {
         Err(not_started) => Ok(Outcome::NotStarted(not_started)),
         Ok(ending) => {
-            let report = Arc::new(ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?);
-            let (_series, recorded) = ready.live.finish_recording(report.clone());
-            Ok(Outcome::Ran(Ran { report, ending, recorded }))
+            let report = ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?;
+            Ok(Outcome::Ran(Ran { report, ending }))
         }
     }
 }
@@ -181,12 +191,11 @@ async fn end_all(line: &mut GuardianClient) -> Result<()> {
 
 fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
     match outcome {
-        Outcome::Ran(Ran { report, ending, recorded }) => {
+        Outcome::Ran(Ran { report, ending }) => {
             show.print_final(&report, plan.settings.output.is_some());
             if let Some(output) = output {
                 output.write(|out| show.write_file(&report, out))?;
             }
-            recorded.wait()?;
             Ok(exit_of(ending))
         }
         Outcome::NotStarted(NotStarted { message, code }) => {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::unistd::{Gid, Uid};
 
 use super::privilege;
-use super::record::Planned;
+use super::recording::RecordingPlan;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::publish::Publish;
@@ -55,7 +55,7 @@ pub struct Plan {
     /// The file of `-o`, open.
     pub(super) output: Option<Output>,
     /// Where the run is recorded; taken when the set-up begins.
-    pub(super) record: Option<Planned>,
+    pub(super) record: Option<RecordingPlan>,
 }
 
 impl Plan {
@@ -74,7 +74,7 @@ impl Plan {
         let publish = settings.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
         let output = settings.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
-        let record = Some(Planned::make(&settings, &owner_of_files(caller)?)?);
+        let record = Some(RecordingPlan::make(&settings, &owner_of_files(caller)?)?);
         Ok(Self { settings, user, groups, command, dns, publish, output, record })
     }
 }

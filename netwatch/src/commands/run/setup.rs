@@ -6,25 +6,28 @@ use std::thread;
 use std::time::Instant;
 
 use super::Plan;
-use super::live::{Card, Live, now_ns};
+use super::live::{Live, from_link, now_ns};
+use super::interim::InterimPrinter;
+use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::Loading;
-use super::record::Recording;
 use super::signals::Listening;
 use super::watch::NotStarted;
 use crate::error::{Error, Result};
 use crate::faults;
-use crate::flow::FlowTable;
 use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, Made};
 use crate::host::forwarding::netns_cookie;
-use crate::meter::{Probe, ProbeConfig, ProcessConfig};
-use crate::name::{Hosts, Limits, Names};
+use crate::host::link;
+use crate::meter::{LiveMeter, Probe, ProbeConfig, ProcessConfig};
+use crate::name::Hosts;
+use crate::report::{DnsForwarder, Interface, Run};
+use crate::session::{Isolated, Session, SessionConfig};
 use crate::terminal::Show;
 use crate::undo::{Journal, RunCard, RunDir};
 
-/// Flows kept one by one in user space; further ones are folded into their endpoints. The most that fit a hash table before it doubles.
-const USER_FLOWS: usize = (1 << 18) / 8 * 7;
+/// Flows that the session tracks individually. The most that fit a hash table before it doubles.
+const MAX_SESSION_FLOWS: usize = (1 << 18) / 8 * 7;
 
 /// Everything is in place and the command waits.
 pub(super) struct Ready {
@@ -70,8 +73,9 @@ pub(super) async fn set_up(
         error = signals.stopped() => return Err(error),
     };
     // Before the command's first instruction.
-    let mut processes = processes.finish(netns, &mut notes);
-    processes.begin(pid);
+    let (process_probe, attribution) = processes.finish(&mut notes);
+    let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline);
+    meter.watch_local_sockets(pid);
     let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
     tokio::select! {
@@ -79,29 +83,54 @@ pub(super) async fn set_up(
         error = signals.stopped() => return Err(error),
     }
     signals.held().go_on()?;
-    let card = Card {
+    let config = SessionConfig {
+        max_flows: faults::user_flows(MAX_SESSION_FLOWS),
+        hosts: hosts(),
+        attribution,
+        netns: Some(netns),
+    };
+    let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
+    notes.into_iter().for_each(|note| session.note(note));
+    let interface = network.link.name().to_owned();
+    let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
+    let interim = InterimPrinter::new(show);
+    let metering = Metering::start(MeteringSpec { meter, session, read_counters, interim })?;
+    let live = Live {
+        network,
+        metering,
+        run_id: run_dir.id().to_string(),
+        resolve: plan.settings.resolve,
+        recording: plan.record.take(),
+        started_ns: now_ns(),
+        started: Instant::now(),
+    };
+    Ok(Ok(Ready { live, _cgroup: cgroup }))
+}
+
+/// What the session meters.
+fn scope(plan: &Plan, run_dir: &RunDir, network: &Network, pid: i32) -> Isolated {
+    let run = Run {
         id: run_dir.id().to_string(),
         command: plan.command.shown(),
         user: plan.user.name.clone(),
-        host_loopback: plan.settings.host_loopback,
-        resolve: plan.settings.resolve,
-    };
-    let interim = move |report: &crate::report::Report| show.print_interim(report);
-    let live = Live {
-        card,
-        network,
-        probe,
-        processes,
-        table: FlowTable::new(faults::user_flows(USER_FLOWS)),
-        names: Names::new(Limits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
-        started_ns: now_ns(),
-        started: Instant::now(),
-        notes,
-        recording: Recording::new(plan.record.take()),
-        show: Box::new(interim),
+        kernel: kernel_release(),
+        netwatch: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Run::default()
     };
-    Ok(Ok(Ready { live, _cgroup: cgroup }))
+    let interface = Interface {
+        name: network.link.name().to_owned(),
+        mtu: network.plan.mtu,
+        local: network.targets(),
+        gateway: network.gateways(),
+        host_loopback: plan.settings.host_loopback,
+    };
+    Isolated { run, interface, dns: DnsForwarder { resolvers: network.resolvers() } }
+}
+
+/// Empty if the kernel does not report it, which it always does (uname(2)).
+fn kernel_release() -> String {
+    nix::sys::utsname::uname().map(|uts| uts.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// What the command reads as its hosts file. Without one there are no names in it.

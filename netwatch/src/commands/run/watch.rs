@@ -9,7 +9,6 @@ use super::RunExit;
 use super::live::Live;
 use super::network::HostEvent;
 use super::signals::{Action, Listening};
-use super::trim;
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, Reply};
 use crate::report::EndedBy;
@@ -17,10 +16,6 @@ use crate::settings::Linger;
 
 /// How long a command has between TERM and KILL when `--duration` ends it.
 const DURATION_GRACE: Duration = Duration::from_secs(5);
-/// What the kernel counted is fetched this often, so that its table keeps room; the command's private files are looked at as often.
-const LOOK: Duration = Duration::from_secs(1);
-/// After so many of these looks, the code that begins a recording has run too.
-const SETTLED: u64 = 3;
 /// "Never", for a timer that has to exist.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -61,9 +56,6 @@ pub(super) struct Watch<'a> {
     exit: Option<RunExit>,
     ended_by: EndedBy,
     terminated_once: bool,
-    /// When the kernel's table is read next.
-    next_look: Instant,
-    looks: u64,
     /// The next moment at which patience ends: `--duration`, its grace, or `--linger`.
     deadline: Instant,
     /// The rest has been asked to end.
@@ -80,8 +72,6 @@ impl<'a> Watch<'a> {
             exit: None,
             ended_by: EndedBy::Command,
             terminated_once: false,
-            next_look: Instant::now() + LOOK,
-            looks: 0,
             deadline,
             ending: false,
         }
@@ -89,7 +79,6 @@ impl<'a> Watch<'a> {
 
     /// Until the last process that is to be waited for has ended.
     pub(super) async fn run(mut self, signals: &Listening<'_>) -> Result<Result<Ending, NotStarted>> {
-        let mut next_tick = Instant::now();
         loop {
             tokio::select! {
                 reply = self.line.reply() => match self.hear(reply?)? {
@@ -99,27 +88,7 @@ impl<'a> Watch<'a> {
                 },
                 action = signals.next() => self.act(action?)?,
                 () = sleep_until(self.deadline) => self.lose_patience()?,
-                () = sleep_until(next_tick) => {
-                    self.on_tick();
-                    next_tick = Instant::now() + self.live.next_fetch();
-                }
                 event = self.live.network.host_event() => self.follow_host(event),
-            }
-        }
-    }
-
-    /// Samples are fetched at each tick. Once a second the counters are, and the command's private files are looked at: one that the
-    /// host removed for good makes no event.
-    fn on_tick(&mut self) {
-        self.live.fetch_samples();
-        let now = Instant::now();
-        if now >= self.next_look {
-            self.next_look = now + LOOK;
-            self.live.fetch_counters();
-            self.live.record();
-            self.looks += 1;
-            if self.looks <= SETTLED {
-                trim::code();
             }
         }
     }
@@ -128,7 +97,10 @@ impl<'a> Watch<'a> {
     fn follow_host(&mut self, event: HostEvent) {
         let followed = match event {
             HostEvent::Failed(error) => Err(error),
-            HostEvent::ResolvConfChanged => self.line.write_resolver(self.live.network.resolv_conf()),
+            HostEvent::ResolvConfChanged => {
+                self.live.metering.set_resolvers(self.live.network.resolvers());
+                self.line.write_resolver(self.live.network.resolv_conf())
+            }
         };
         self.live.note(followed);
     }
@@ -196,7 +168,7 @@ impl<'a> Watch<'a> {
         match action {
             Action::Nothing => Ok(()),
             Action::Interim => {
-                self.live.print_interim();
+                self.live.metering.print_interim();
                 Ok(())
             }
             Action::Forward(signal) => self.forward(signal),

@@ -1,1 +1,68 @@
-//! Recording.
+//! The recording of a session: a consumer that keeps a SQLite file up to date, and completes it at
+//! the end. A recording of a run that was killed holds everything up to its last transaction.
+
+mod write;
+
+use std::sync::Arc;
+
+use super::Consumer;
+use crate::error::Result;
+use crate::record::{Destination, OpenRecording, write_failed};
+use crate::session::{Event, Finished, Kinds, Missed};
+
+/// Writes a recording.
+#[derive(Debug)]
+pub struct Recording {
+    destination: Destination,
+    run_id: String,
+    started_ns: u64,
+    open: Option<OpenRecording>,
+    finished: Option<Arc<Finished>>,
+}
+
+impl Recording {
+    /// A recording of the run with this id, which began at `started_ns` (nanoseconds since the
+    /// Unix epoch). The file is created in the consumer's thread.
+    pub fn new(destination: Destination, run_id: String, started_ns: u64) -> Self {
+        Self { destination, run_id, started_ns, open: None, finished: None }
+    }
+}
+
+impl Consumer for Recording {
+    fn name(&self) -> &'static str {
+        "record"
+    }
+
+    fn wants(&self) -> Kinds {
+        Kinds::SESSION
+            .with(Kinds::FLOW_GREW)
+            .with(Kinds::FLOW_ENDED)
+            .with(Kinds::USED_BY)
+            .with(Kinds::DNS_EXCHANGE)
+            .with(Kinds::INTERVAL)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.open = Some(self.destination.open(&self.run_id, self.started_ns)?);
+        Ok(())
+    }
+
+    fn consume(&mut self, events: Vec<Event>) -> Result<()> {
+        let Some(OpenRecording { db, path, .. }) = &mut self.open else { return Ok(()) };
+        write::events(db, &events).map_err(|error| write_failed(path, &error, db))?;
+        for event in events {
+            if let Event::Finished(finished) = event {
+                self.finished = Some(finished);
+            }
+        }
+        Ok(())
+    }
+
+    /// A run that came to no end stays incomplete.
+    fn finish(&mut self, missed: &Missed) -> Result<()> {
+        let (Some(OpenRecording { db, path, .. }), Some(finished)) = (&mut self.open, self.finished.take()) else {
+            return Ok(());
+        };
+        write::finished(db, &finished, missed).map_err(|error| write_failed(path, &error, db))
+    }
+}

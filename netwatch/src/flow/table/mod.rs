@@ -161,16 +161,20 @@ impl FlowTable {
 
     /// Notes an ICMP error. Errors that end no attempt are ignored, and when flows are read also
     /// those that the opener itself sent: an answer that arrived after the wait for it was over.
-    pub fn note_icmp_error(&mut self, quoted: Quoted) {
+    ///
+    /// The place of an ended flow that has the error now.
+    pub fn note_icmp_error(&mut self, quoted: Quoted) -> Option<Place> {
         let Quoted { flow, error, by_target } = quoted;
         if !error.is_failure(flow.remote.addr) {
-            return;
+            return None;
         }
-        if let Some(ended) = self.store.find(&flow).and_then(|place| self.store.ended_mut(place)) {
-            if by_target == (ended.opened_by == Direction::Ingress) {
+        let found = self.store.find(&flow);
+        if let Some(ended) = found.and_then(|place| self.store.ended_mut(place)) {
+            let is_answer = by_target == (ended.opened_by == Direction::Ingress);
+            if is_answer {
                 ended.icmp_error = Some(error);
             }
-            return;
+            return found.filter(|_| is_answer);
         }
         let has_room = self.icmp_errors.len() < self.max_flows;
         if has_room || self.icmp_errors.contains_key(&(flow, by_target)) {
@@ -178,6 +182,7 @@ impl FlowTable {
         } else {
             self.icmp_errors_lost += 1;
         }
+        None
     }
 
     /// The individually tracked flows of one observation point, in the order in which they began.
@@ -192,6 +197,11 @@ impl FlowTable {
         let mut places: Vec<(Place, &Stored)> = at_point.collect();
         places.sort_by_key(|(_, stored)| (stored.flow.first_seen_ns, stored.flow.id()));
         places.into_iter().map(|(place, _)| place).collect()
+    }
+
+    /// The places of all live flows, in no order.
+    pub fn live_places(&self) -> Vec<Place> {
+        self.store.places().filter(|(_, stored)| !stored.is_ended()).map(|(place, _)| place).collect()
     }
 
     /// Every individually tracked flow, in no order.

@@ -1,22 +1,26 @@
-//! A report into the tables. Nothing is committed here: the caller has the transaction.
+//! Rows of a recording: parts of a report into the tables. Nothing is committed here: the caller has
+//! the transaction.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Statement};
 
 use super::cell::{Binder, Cursor, Put, Take, Wrong, text, words};
 use super::cells::hidden_names;
-use super::create;
-use super::processes::{self, ProcessNumbers};
+pub use super::processes::ProcessNumbers;
+use super::processes;
 use super::remainder;
-use super::table::{Rows, clear, put, read_first};
-use crate::flow::{Balance, Counters, Folded, Lost, PerDirection};
+use super::table::{Rows, clear, put};
+use crate::flow::{
+    Balance, Counters, Endpoint, Folded, Lost, ObservationPoint, PerDirection, Remainders,
+};
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
-use crate::report::{DnsForwarder, Interface, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series};
+use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
+use crate::report::{DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 
-/// Tables that a whole report replaces.
-const REPLACED: [&str; 24] = [
+/// Tables that the end of a run replaces: all but those of flows and processes, whose rows are
+/// replaced one by one.
+const REPLACED: [&str; 20] = [
     "run",
     "replay",
     "total",
@@ -25,9 +29,6 @@ const REPLACED: [&str; 24] = [
     "balance_state",
     "remainder",
     "lost",
-    "flow",
-    "flow_name",
-    "flow_user",
     "endpoint",
     "endpoint_name",
     "endpoint_process",
@@ -36,69 +37,105 @@ const REPLACED: [&str; 24] = [
     "lookup_outcome",
     "naming",
     "hidden",
-    "process",
     "unix_socket",
     "attempt",
     "note",
     "step",
 ];
 
-/// A run that is over: everything in one transaction, and then in one file.
-pub(super) fn finished(db: &mut Connection, report: &Report, series: &Series) -> Result<()> {
-    let transaction = db.transaction()?;
-    all(&transaction, report, series)?;
-    let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
-    recording(&transaction, State::Complete, until_ns, 0)?;
-    transaction.commit()?;
-    create::finish(db)
-}
-
-/// How far a recording has come.
+/// The state of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub enum RecordingState {
     /// More is to come, or was when netwatch was killed.
     Running,
     /// Everything is there.
     Complete,
 }
 
-words!(State { Running = "running", Complete = "complete" });
+words!(RecordingState { Running = "running", Complete = "complete" });
 
-/// What the recording says of itself. `waiting` are flows that have changed since they were written last.
-pub(super) fn recording(db: &Connection, state: State, until_ns: u64, waiting: u64) -> Result<()> {
+/// Sets the state of the recording. `waiting` are flows with changes that are not written yet.
+pub fn recording(db: &Connection, state: RecordingState, until_ns: u64, waiting: u64) -> Result<()> {
     clear(db, "recording")?;
     put(db, "recording", &[&state, &until_ns, &waiting])
 }
 
-/// Everything, in place of what was there.
-pub(super) fn all(db: &Connection, report: &Report, series: &Series) -> Result<()> {
-    // A short run has written nothing before.
-    if read_first(db, "recording", |_| Ok(())).is_ok_and(|row| row.is_some()) {
-        REPLACED.iter().try_for_each(|table| clear(db, table))?;
-    }
-    run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
+/// Writes a whole report into empty tables.
+pub fn write_all(db: &Connection, report: &Report, series: &Series) -> Result<()> {
+    let mut flows = FlowRows::new(db, ProcessNumbers::OfList(&report.processes.list));
+    report.flows.iter().chain(&report.loopback.flows).try_for_each(|known| flows.put(known))?;
+    drop(flows);
+    replace_all_but_flows(db, report, series, &report.folded)
+}
+
+/// Replaces everything but the rows of flows. `folded` are the flows that have no row.
+pub fn replace_all_but_flows(db: &Connection, report: &Report, series: &Series, folded: &Folded) -> Result<()> {
+    REPLACED.iter().try_for_each(|table| clear(db, table))?;
+    replace_run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
     report.replay.iter().try_for_each(|replay_| replay(db, replay_))?;
-    totals(db, &report.totals, &report.folded, &report.loopback.totals)?;
+    replace_totals(db, &report.totals, folded, &report.loopback.totals)?;
     balance(db, &report.balance)?;
-    remainder::write(db, &report.remainders)?;
-    lost(db, &report.lost, &report.naming.lost, &report.processes.lost)?;
-    let numbers = ProcessNumbers::new(&report.processes.list);
-    let mut flows = Flows::new(db, numbers);
-    for (number, known) in (0..).zip(report.flows.iter().chain(&report.loopback.flows)) {
-        flows.put(number, known)?;
-    }
+    replace_remainders(db, &report.remainders)?;
+    replace_losses(db, &report.lost, &report.naming.lost, &report.processes.lost)?;
+    let numbers = ProcessNumbers::OfList(&report.processes.list);
     endpoints(db, &report.endpoints, numbers)?;
-    lookups(db, &report.naming.lookups)?;
+    (0_u64..).zip(&report.naming.lookups).try_for_each(|(number, found)| lookup(db, number, found))?;
     naming(db, &report.naming)?;
     processes::write(db, &report.processes)?;
-    attempts(db, &report.attempts, numbers)?;
-    notes(db, &report.notes)?;
-    let mut steps = Rows::of(db, "step");
-    series.intervals.iter().try_for_each(|step| steps.put(&[step]))
+    replace_attempts(db, &report.attempts, numbers)?;
+    replace_notes(db, &report.notes)?;
+    replace_steps(db, 0, &series.intervals)
+}
+
+/// Removes the rows of flows, by their serial numbers.
+pub fn remove_flows(db: &Connection, serials: &[u64]) -> Result<()> {
+    for (table, column) in [("flow", "number"), ("flow_name", "flow"), ("flow_user", "flow")] {
+        let mut statement = db.prepare(&format!("DELETE FROM {table} WHERE {column} = ?"))?;
+        serials.iter().try_for_each(|serial| statement.execute([serial.cast_signed()]).map(drop))?;
+    }
+    Ok(())
+}
+
+/// Replaces the intervals of the series from one on.
+pub fn replace_steps(db: &Connection, from_ns: u64, steps: &[Interval]) -> Result<()> {
+    db.prepare("DELETE FROM step WHERE start_ns >= ?")?.execute([from_ns.cast_signed()])?;
+    let mut rows = Rows::of(db, "step");
+    steps.iter().try_for_each(|step| rows.put(&[step]))
+}
+
+/// Replaces what belongs to no flow.
+pub fn replace_remainders(db: &Connection, remainders: &Remainders) -> Result<()> {
+    clear(db, "remainder")?;
+    remainder::write(db, remainders)
+}
+
+/// Replaces the endpoints of flows that have no row.
+pub fn replace_folded_endpoints<'e>(
+    db: &Connection,
+    endpoints: impl Iterator<Item = &'e (ObservationPoint, Endpoint)>,
+) -> Result<()> {
+    clear(db, "folded_endpoint")?;
+    let mut rows = Rows::of(db, "folded_endpoint");
+    for (point, endpoint) in endpoints {
+        let Endpoint { key, flows, connections, counters, .. } = endpoint;
+        rows.put(&[point, key, flows, connections, counters])?;
+    }
+    Ok(())
+}
+
+/// Writes a process, and the number of its parent.
+pub fn process(db: &Connection, process: &Process, parent: Option<ProcessNumber>) -> Result<()> {
+    processes::write_one(&mut Rows::of(db, "process"), process, parent)
+}
+
+/// Replaces the local sockets.
+pub fn replace_local_sockets(db: &Connection, sockets: &[LocalSocket], numbers: ProcessNumbers<'_>) -> Result<()> {
+    clear(db, "unix_socket")?;
+    processes::write_local_sockets(db, sockets, numbers)
 }
 
 /// The run, as far as it is known.
-pub(super) fn run(
+pub fn replace_run(
     db: &Connection,
     run: &Run,
     interface: &Interface,
@@ -106,6 +143,7 @@ pub(super) fn run(
     complete: bool,
     attribution: &Attribution,
 ) -> Result<()> {
+    clear(db, "run")?;
     let (attribution, off) = match attribution {
         Attribution::On => ("on", None),
         Attribution::Absent => ("absent", None),
@@ -170,12 +208,13 @@ fn replay(db: &Connection, replay: &Replay) -> Result<()> {
 }
 
 /// Counters of all, of what was folded, and of the loopback.
-pub(super) fn totals(
+pub fn replace_totals(
     db: &Connection,
     run: &PerDirection<Counters>,
     folded: &Folded,
     loopback: &PerDirection<Counters>,
 ) -> Result<()> {
+    ["total", "folded"].iter().try_for_each(|table| clear(db, table))?;
     let mut rows = Rows::of(db, "total");
     rows.put(&[&"run", run])?;
     rows.put(&[&"folded", &folded.counters])?;
@@ -197,12 +236,13 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 }
 
 /// Each reason by itself; those of names and processes behind a prefix.
-pub(super) fn lost(
+pub fn replace_losses(
     db: &Connection,
     counts: &Lost,
     names: &name::Lost,
     processes: &process::ProcessLosses,
 ) -> Result<()> {
+    clear(db, "lost")?;
     let reasons = [
         ("samples", counts.samples),
         ("unreadable", counts.unreadable),
@@ -231,21 +271,26 @@ pub(super) fn lost(
 }
 
 /// Flows, one by one.
-pub(super) struct Flows<'c> {
+pub struct FlowRows<'c> {
     flow: Rows<'c>,
     name: Rows<'c>,
     user: Rows<'c>,
+    /// Removes the users of a flow that is written again.
+    remove_users: Option<Statement<'c>>,
+    db: &'c Connection,
     numbers: ProcessNumbers<'c>,
 }
 
-impl<'c> Flows<'c> {
+impl<'c> FlowRows<'c> {
+    /// Rows of flows; `numbers` are those of their processes.
     pub fn new(db: &'c Connection, numbers: ProcessNumbers<'c>) -> Self {
         let [flow, name, user] = ["flow", "flow_name", "flow_user"].map(|table| Rows::of(db, table));
-        Self { flow, name, user, numbers }
+        Self { flow, name, user, remove_users: None, db, numbers }
     }
 
-    /// A flow under its number, in place of what was there.
-    pub fn put(&mut self, number: u64, known: &ReportFlow) -> Result<()> {
+    /// Writes a flow under its serial number, in place of what was there.
+    pub fn put(&mut self, known: &ReportFlow) -> Result<()> {
+        let number = known.flow.serial;
         let nothing = crate::report::FlowNaming::default();
         let naming = known.naming.as_deref().unwrap_or(&nothing);
         let hidden = (!naming.hidden.is_empty()).then(|| TextList(hidden_names(&naming.hidden)));
@@ -255,6 +300,11 @@ impl<'c> Flows<'c> {
         for (position, named) in (0_u64..).zip(&naming.names) {
             self.name.put(&[&number, &position, named])?;
         }
+        let remove = match &mut self.remove_users {
+            Some(statement) => statement,
+            none => none.insert(self.db.prepare("DELETE FROM flow_user WHERE flow = ?")?),
+        };
+        remove.execute([number.cast_signed()])?;
         processes::write_users(&mut self.user, number, &known.users, self.numbers)
     }
 }
@@ -284,13 +334,13 @@ fn endpoints(db: &Connection, endpoints: &[ReportEndpoint], numbers: ProcessNumb
     Ok(())
 }
 
-/// Questions of DNS, in place of those that were there.
-pub(super) fn lookups(db: &Connection, lookups: &[Lookup]) -> Result<()> {
-    let mut rows = Rows::of(db, "lookup");
-    let mut outcomes = Rows::of(db, "lookup_outcome");
-    for (number, lookup) in (0_u64..).zip(lookups) {
-        let aliases: Vec<&str> = lookup.aliases.iter().map(|name| name.as_str()).collect();
-        rows.put(&[
+/// Writes a DNS lookup, in place of what was there.
+pub fn lookup(db: &Connection, number: u64, lookup: &Lookup) -> Result<()> {
+    let aliases: Vec<&str> = lookup.aliases.iter().map(|name| name.as_str()).collect();
+    put(
+        db,
+        "lookup",
+        &[
             &number,
             &lookup.question,
             &lookup.application,
@@ -302,12 +352,11 @@ pub(super) fn lookups(db: &Connection, lookups: &[Lookup]) -> Result<()> {
             &lookup.first_seen_ns,
             &lookup.addresses,
             &aliases,
-        ])?;
-        for (rcode, count) in &lookup.outcomes {
-            outcomes.put(&[&number, &rcode.0, count])?;
-        }
-    }
-    Ok(())
+        ],
+    )?;
+    db.prepare("DELETE FROM lookup_outcome WHERE lookup = ?")?.execute([number.cast_signed()])?;
+    let mut outcomes = Rows::of(db, "lookup_outcome");
+    lookup.outcomes.iter().try_for_each(|(rcode, count)| outcomes.put(&[&number, &rcode.0, count]))
 }
 
 fn naming(db: &Connection, naming: &Naming) -> Result<()> {
@@ -321,7 +370,8 @@ fn naming(db: &Connection, naming: &Naming) -> Result<()> {
 }
 
 /// Attempts that came to nothing.
-pub(super) fn attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessNumbers<'_>) -> Result<()> {
+pub fn replace_attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessNumbers<'_>) -> Result<()> {
+    clear(db, "attempt")?;
     let mut rows = Rows::of(db, "attempt");
     for (position, attempt) in (0_u64..).zip(attempts) {
         let (kind, target, target_type) = match &attempt.target {
@@ -359,7 +409,8 @@ pub(super) fn attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessNu
 }
 
 /// Plain sentences.
-pub(super) fn notes(db: &Connection, notes: &[String]) -> Result<()> {
+pub fn replace_notes(db: &Connection, notes: &[String]) -> Result<()> {
+    clear(db, "note")?;
     let mut rows = Rows::of(db, "note");
     (0_u64..).zip(notes).try_for_each(|(position, note)| rows.put(&[&position, note]))
 }

@@ -1,0 +1,46 @@
+//! Interim reports on SIGUSR1. They are written by a thread of their own, started for the first
+//! one: standard error may be a pipe that its reader does not empty.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::report::Report;
+use crate::terminal::{Show, Writer, print_error};
+
+/// How long the final report waits for interim reports that are still being written.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Prints interim reports.
+pub(super) struct InterimPrinter {
+    show: Show,
+    writer: Option<Writer>,
+}
+
+impl InterimPrinter {
+    pub(super) fn new(show: Show) -> Self {
+        Self { show, writer: None }
+    }
+
+    /// Queues a report, or the reason why there is none. Never blocks.
+    pub(super) fn print(&mut self, report: Result<Report>) {
+        if self.writer.is_none() {
+            match Writer::start() {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error) => return print_error(&error),
+            }
+        }
+        let (show, Some(writer)) = (self.show, &self.writer) else { return };
+        match report {
+            Ok(report) => writer.write(move |out| show.write_interim(&report, out)),
+            Err(error) => writer.write(move |out| writeln!(out, "netwatch: {error}")),
+        }
+    }
+
+    /// Waits until everything is written; a note about reports that were dropped.
+    pub(super) fn finish(self) -> Option<String> {
+        let writer = self.writer?;
+        let dropped = writer.dropped();
+        writer.finish(FINISH_TIMEOUT);
+        (dropped > 0).then(|| format!("{dropped} interim reports were not printed: standard error was not read"))
+    }
+}

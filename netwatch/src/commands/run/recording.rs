@@ -1,0 +1,56 @@
+//! Where a run is recorded: checked before anything starts, opened when the command runs.
+
+use std::path::PathBuf;
+
+use super::metering::{IsRequired, Metering};
+use crate::consumer::recording::Recording;
+use crate::error::{Error, Result};
+use crate::record::{Destination, Keep, RecordingPlace, Store};
+use crate::settings::RunSettings;
+use crate::target::user::Identity;
+
+/// Where the run will be recorded, if its command starts.
+#[derive(Debug, Default)]
+pub(super) struct RecordingPlan {
+    destination: Option<Destination>,
+    /// `--record`: then it is an error if it fails, and not a note.
+    is_asked_for: bool,
+}
+
+impl RecordingPlan {
+    /// Checks what can be checked before anything starts.
+    pub(super) fn make(arguments: &RunSettings, user: &Identity) -> Result<Self> {
+        if arguments.no_record {
+            return Ok(Self::default());
+        }
+        if arguments.record.is_some() && arguments.record == arguments.output {
+            let file = arguments.record.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            return Err(Error::said("record to", file, "-o writes there too").hint("choose another file for --record"));
+        }
+        let place = match &arguments.record {
+            Some(path) => RecordingPlace::File(absolute(path.clone())?, None),
+            None => RecordingPlace::Store(Store::of(user)?, Keep { runs: arguments.keep, bytes: arguments.keep_size }),
+        };
+        let destination = Destination { place, user: user.clone(), limit_bytes: arguments.record_size };
+        Ok(Self { destination: Some(destination.check()?), is_asked_for: arguments.record.is_some() })
+    }
+}
+
+impl RecordingPlan {
+    /// Starts the recording of a run whose command runs.
+    pub(super) fn start(mut self, metering: &Metering, run_id: &str, started_ns: u64) {
+        let Some(destination) = self.destination.take() else { return };
+        let recording = Recording::new(destination, run_id.to_owned(), started_ns);
+        metering.attach(recording, IsRequired(self.is_asked_for));
+    }
+}
+
+impl Drop for RecordingPlan {
+    fn drop(&mut self) {
+        self.destination.iter().for_each(Destination::abandon);
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).map_err(|error| Error::os("record to", path.display().to_string(), error))
+}

@@ -1,0 +1,73 @@
+//! Events into the tables of a recording, a transaction for each batch.
+
+use rusqlite::{Connection, Result};
+
+use crate::process::{FlowUser, ProcessId};
+use crate::record::rows::{self, FlowRows, ProcessNumbers, RecordingState};
+use crate::report::ReportFlow;
+use crate::session::{Event, Finished, FlowRecord, IntervalTotals, Missed};
+
+/// Writes a batch, all or nothing.
+pub(super) fn events(db: &mut Connection, events: &[Event]) -> Result<()> {
+    let transaction = db.transaction()?;
+    let mut flows = FlowRows::new(&transaction, ProcessNumbers::Identity);
+    for event in events {
+        match event {
+            Event::FlowOpened(record) | Event::FlowGrew(record) | Event::FlowEnded(record, _) => {
+                flows.put(&numbered(record))?;
+            }
+            Event::UsedBy(used) => rows::process(&transaction, &used.process, used.parent)?,
+            Event::DnsExchange(number, lookup) => rows::lookup(&transaction, *number, lookup)?,
+            Event::Interval(totals) => interval(&transaction, totals)?,
+            Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Finished(_) => {}
+        }
+    }
+    drop(flows);
+    transaction.commit()
+}
+
+/// In the tables, a process is named by its number.
+fn numbered(record: &FlowRecord) -> ReportFlow {
+    let FlowRecord { flow, naming, usages } = record;
+    let users = usages.iter().map(|usage| FlowUser {
+        process: ProcessId(usage.process),
+        evidence: usage.evidence,
+        is_maker: usage.is_maker,
+    });
+    ReportFlow { flow: flow.clone(), naming: naming.clone(), users: users.collect() }
+}
+
+fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
+    let IntervalTotals { run, interface, dns, steps, losses, .. } = totals;
+    if let Some(from_ns) = steps.from_ns {
+        rows::replace_steps(db, from_ns, &steps.steps)?;
+    }
+    rows::replace_run(db, run, interface, dns, false, &totals.attribution)?;
+    rows::replace_totals(db, &totals.totals, &totals.untracked, &totals.loopback)?;
+    rows::replace_remainders(db, &totals.remainders)?;
+    rows::replace_losses(db, &losses.meter, &losses.names, &losses.processes)?;
+    if let Some(endpoints) = &totals.untracked_endpoints {
+        rows::replace_folded_endpoints(db, endpoints.iter())?;
+    }
+    if let Some(calls) = &totals.calls {
+        rows::replace_local_sockets(db, &calls.local_sockets, ProcessNumbers::Identity)?;
+        rows::replace_attempts(db, &calls.attempts, ProcessNumbers::Identity)?;
+    }
+    if let Some(notes) = &totals.notes {
+        rows::replace_notes(db, notes)?;
+    }
+    rows::recording(db, RecordingState::Running, totals.end_ns, totals.waiting)
+}
+
+/// Completes the recording. Flows whose final record was missed are folded into their endpoints.
+pub(super) fn finished(db: &mut Connection, finished: &Finished, missed: &Missed) -> Result<()> {
+    let Finished { report, series, untracked, .. } = finished;
+    let transaction = db.transaction()?;
+    rows::remove_flows(&transaction, &missed.outdated)?;
+    let folded = untracked.plus(missed.flows.counts());
+    rows::replace_all_but_flows(&transaction, report, series, &folded)?;
+    let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
+    rows::recording(&transaction, RecordingState::Complete, until_ns, 0)?;
+    transaction.commit()?;
+    crate::record::close(db)
+}

@@ -1,0 +1,50 @@
+//! The report of a recording that was not completed: interim figures as of its last transaction.
+
+use rusqlite::Connection;
+
+use super::cell::{Count, Cursor, Wrong};
+use super::processes::{self, ProcessIds};
+use super::read::{self, Losses};
+use super::remainder;
+use super::table::read;
+use crate::flow::{Endpoint, ObservationPoint};
+use crate::report::{Facts, Report, UnfinishedRun};
+
+/// The report of a run that was not concluded: interim figures as of the last batch.
+pub(super) fn report(db: &Connection) -> Result<Report, Wrong> {
+    let head = read::head(db)?;
+    let lost = Losses::read(db)?;
+    let processes = processes::take(db, head.attribution, lost.processes())?;
+    let ids = ProcessIds::new(&processes.list);
+    let (mut flows, loopback) = read::flows(db, &ids)?;
+    flows.extend(loopback);
+    let folded = read::totals(db)?.remove("folded").unwrap_or_default();
+    Ok(Report::of_unfinished_run(UnfinishedRun {
+        facts: Facts {
+            run: head.run,
+            interface: head.interface,
+            dns: head.dns,
+            interface_counters: None,
+            complete: false,
+            lost: lost.counts(),
+            processes,
+            attempts: read::attempts(db, &ids)?,
+            notes: read::notes(db)?,
+            replay: None,
+        },
+        flows,
+        folded_endpoints: read(db, "folded_endpoint", "rowid", folded_endpoint)?,
+        folded: read::folded(db, folded)?,
+        remainders: remainder::take(db)?,
+        lookups: read::lookups(db)?,
+        names_lost: lost.names(),
+    }))
+}
+
+fn folded_endpoint(row: &mut Cursor<'_>) -> Result<(ObservationPoint, Endpoint), Wrong> {
+    let scope = row.take()?;
+    let key = row.take()?;
+    let [flows, connections] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
+    let (counters, handshake_rtt_ns, failed) = (row.take()?, None, crate::flow::Failed::default());
+    Ok((scope, Endpoint { key, flows, connections, counters, handshake_rtt_ns, failed }))
+}
