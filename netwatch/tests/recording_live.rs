@@ -3,22 +3,17 @@
 mod sample;
 
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use netwatch::flow::{FlowTable, Increment, ObservationPoint, Traffic};
+use netwatch::flow::{Counters, EndReason, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
 use netwatch::name::{Hosts, Limits, Names};
-use netwatch::process::{Evidence, FlowUser, FlowUsers, ProcessId};
-use netwatch::record::{Batch, Completeness, Destination, Place, Recorder, Rest, Steps, read_file};
+use netwatch::process::FlowUsers;
+use netwatch::record::{Completeness, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
-use netwatch::target::user::Identity;
+use netwatch::session::{Growth, Observed};
 use proptest::prelude::*;
+use sample::metered::Metered;
 use sample::*;
-
-fn destination(path: &Path) -> Destination {
-    let place = Place::File(path.to_owned(), None);
-    Destination { place, user: Identity::own().unwrap(), limit_bytes: 1 << 30 }.check().unwrap()
-}
 
 fn no_names() -> Names {
     Names::new(Limits::default(), Hosts::default())
@@ -31,86 +26,111 @@ fn interim_facts(table: &FlowTable) -> Facts {
     facts
 }
 
-/// Each flow by two processes.
-fn users_of(table: &FlowTable) -> FlowUsers {
-    let user = |process, evidence| FlowUser { process: ProcessId(process), evidence, is_maker: process == 1 };
-    let users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple)];
-    let flows = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
-    flows.map(|flow| (flow.key, users.clone())).collect()
-}
-
-fn flows_of(table: &FlowTable, names: &Names) -> Vec<ReportFlow> {
-    let all = [ObservationPoint::Link, ObservationPoint::Loopback].into_iter().flat_map(|scope| table.flows(scope));
-    all.map(|flow| ReportFlow::new(flow, names, &FlowUsers::default())).collect()
-}
-
-fn rest_of(table: &FlowTable, names: &Names) -> Rest {
-    Rest {
-        facts: interim_facts(table),
-        users: users_of(table),
-        loopback: table.totals_by_sums(ObservationPoint::Loopback),
-        totals: table.totals_by_sums(ObservationPoint::Link),
-        remainders: table.remainders(ObservationPoint::Link).clone(),
-        folded: table.folded(),
-        folded_endpoints: table.untracked_endpoints().collect(),
-        lookups: names.lookups().to_vec(),
-        names_lost: names.lost(),
-    }
-}
-
-/// Hands over a batch when there is room for it.
-fn send(recorder: &Recorder, batch: Batch) {
-    let start = Instant::now();
-    while !recorder.is_idle() {
-        assert!(!recorder.has_failed(), "{}", recorder.failure().unwrap());
-        assert!(start.elapsed() < Duration::from_secs(20), "the recorder hangs");
-        sleep(Duration::from_millis(1));
-    }
-    recorder.send(batch);
-}
-
 fn target() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.netwatch");
     (dir, path)
 }
 
+fn interval(start: u64, length: u64, counted: PerDirection<Counters>, flows: u64, active: u64) -> Interval {
+    Interval {
+        start_ns: START_NS + start * 1_000_000_000,
+        length_ns: length * 1_000_000_000,
+        totals: counted,
+        opened: flows,
+        active,
+    }
+}
+
 #[test]
 fn a_run_without_an_end_is_read_as_interim_figures() {
     let (_dir, path) = target();
-    let names = names::heard();
-    let mut table = download();
-    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let until_ns = START_NS + 2_000_000_000;
-    let step = |at: u64| Interval { start_ns: START_NS + at, length_ns: 10, opened: at, ..Interval::default() };
-    let steps = Steps { from_ns: Some(0), steps: vec![step(0), step(10), step(20)] };
-    send(&recorder, Batch { until_ns: START_NS, flows: flows_of(&table, &names), steps, ..Batch::default() });
-    table.apply(growth(Traffic::Flow(key(17, 50_001, [10, 87, 0, 1].into(), 53)), (7, 700), (0, 0)));
-    table.apply(on_loopback(tcp(key(6, 1, v4(1), 80), 5, (1, 60), (1, 60))));
-    let steps = Steps { from_ns: Some(START_NS + 10), steps: vec![step(15)] };
-    let rest = Some(Box::new(rest_of(&table, &names)));
-    send(&recorder, Batch { until_ns, flows: flows_of(&table, &names), steps, rest, waiting: 3 });
-    drop(recorder);
+    let mut metered = Metered::start(&path, 1000);
+    names::heard_by(&mut |sample| metered.session.observe(Observed::Name(sample)));
+    metered.exec(4242, "sh");
+    metered.exec(4243, "curl");
+    metered.apply(download_increments());
+    let first = key(6, 40_000, v4(10), 443);
+    metered.send(4243, first);
+    metered.end_interval(Duration::from_secs(1));
+    let dns = key(17, 50_001, [10, 87, 0, 1].into(), 53);
+    metered.apply([growth(Traffic::Flow(dns), (7, 700), (0, 0))]);
+    metered.apply([on_loopback(tcp(key(6, 1, v4(1), 80), 5, (1, 60), (1, 60)))]);
+    metered.send(4242, dns);
+    metered.end_interval(Duration::from_secs(2));
+    let session = metered.close();
 
     let read = read_file(&path).unwrap();
-    assert_eq!(read.complete, Completeness::Incomplete { until_ns, waiting_flows: 3 });
-    assert_eq!(read.series.intervals, [step(0), step(15)]);
-    let expected = interim_report(interim_facts(&table), &users_of(&table), &table, &names, &read.report);
+    let until_ns = START_NS + 2_000_000_000;
+    assert_eq!(read.complete, Completeness::Incomplete { until_ns, waiting_flows: 0 });
+    assert_eq!(read.series, *session.series());
+    let sent = PerDirection { egress: counters(7, 700), ingress: Counters::default() };
+    assert_eq!(read.series.intervals[1..], [interval(1, 1, sent, 0, 1)]);
+    let mut expected = as_incomplete(session.report(2_000_000_000, None), &read.report);
+    expected
+        .notes
+        .push("the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, and the run went on".into());
+    assert_eq!(read.report.processes.list.len(), 2);
     assert_eq!(read.report, expected);
 }
 
-/// The report of an incomplete recording of two seconds, in which three flows wait: what `read` has to be.
-fn interim_report(facts: Facts, users: &FlowUsers, table: &FlowTable, names: &Names, read: &Report) -> Report {
-    let mut expected = Report::new(facts, table, names, users);
-    expected.run.duration_ns = 2_000_000_000;
-    // docs/recording.md: what only the whole of DNS tells is not kept while the run goes on.
+#[test]
+fn flows_that_only_grew_may_wait_and_are_counted() {
+    let (_dir, path) = target();
+    let mut metered = Metered::start(&path, 1000);
+    metered.apply(download_increments());
+    metered.session.end_interval(1_000_000_000);
+    metered.deliver(Growth::Later);
+    metered.close();
+    let Completeness::Incomplete { waiting_flows, .. } = read_file(&path).unwrap().complete else {
+        panic!("the run has no end")
+    };
+    assert!(waiting_flows > 2, "{waiting_flows}");
+}
+
+/// A week of short connections: more than the session tracks. The recording has each of them.
+#[test]
+fn a_recording_holds_every_flow_that_the_session_folded() {
+    let (_dir, path) = target();
+    let mut metered = Metered::start(&path, 8);
+    metered.exec(4243, "curl");
+    for round in 0..10_u16 {
+        for port in 0..10 {
+            let key = key(6, 1000 + port, v4(10), 443);
+            let at_ns = START_NS + u64::from(round) * 1000;
+            let increment = Increment {
+                first_seen_ns: at_ns,
+                last_seen_ns: at_ns + 1,
+                ended: Some(EndReason::EndOfFlow),
+                ..tcp(key, 7, (5, 400), (5, 4000))
+            };
+            metered.send(4243, key);
+            metered.apply([increment]);
+        }
+        if round % 3 == 0 {
+            metered.end_interval(Duration::from_secs(u64::from(round) + 1));
+        }
+    }
+    let report = metered.finish(Duration::from_secs(11), None);
+    assert_eq!((report.flows.len(), report.folded.flows), (8, 92));
+    assert_eq!(report.by_process()[0].total.flows, 100, "processes of folded flows are known");
+    let read = read_file(&path).unwrap().report;
+    assert_eq!((read.flows.len(), read.folded.flows), (100, 0));
+    assert_eq!((read.totals, read.endpoints.clone()), (report.totals, report.endpoints.clone()));
+    let epochs: Vec<u32> = read.flows.iter().map(|known| known.flow.epoch).collect();
+    let expected: Vec<u32> = (0..10).flat_map(|epoch| [epoch; 10]).collect();
+    assert_eq!(epochs, expected);
+    assert!(read.flows.iter().all(|known| known.users.len() == 1 && known.flow.ended.is_some()));
+    assert_eq!(read.by_process()[0].total, report.by_process()[0].total);
+}
+
+/// What an incomplete recording can have of a report. docs/recording.md: what only the whole of
+/// DNS shows is not kept while the run goes on.
+fn as_incomplete(mut expected: Report, read: &Report) -> Report {
     (expected.naming.unused, expected.naming.contacted_without_lookup) = Default::default();
     for (read, expected) in read.endpoints.iter().zip(&mut expected.endpoints) {
         expected.names.retain(|name| read.names.contains(name));
     }
-    let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, and the run went on; \
-                3 flows had changed and were not written";
-    expected.notes.push(note.into());
     expected
 }
 
@@ -122,31 +142,36 @@ fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
     let (table, names) = (download(), names::heard());
     let processes = processes::processes();
     let facts = Facts { processes, attempts: processes::attempts(), ..interim_facts(&table) };
-    let expected = interim_report(facts, &processes::users(&table), &table, &names, &read.report);
+    let mut expected = as_incomplete(Report::new(facts, &table, &names, &processes::users(&table)), &read.report);
+    expected.run.duration_ns = 2_000_000_000;
+    let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, and the run went on; \
+                3 flows had changed and were not written";
+    expected.notes.push(note.into());
+    // In schema 1, rows were numbered in the order of their first packet.
+    for (read, expected) in read.report.flows.iter().zip(&mut expected.flows) {
+        expected.flow.serial = read.flow.serial;
+    }
     assert_eq!(read.report, expected);
 }
 
 #[test]
 fn a_run_of_which_only_the_first_batch_came_is_there() {
     let (_dir, path) = target();
-    let table = FlowTable::default();
-    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let rest = Some(Box::new(rest_of(&table, &no_names())));
-    send(&recorder, Batch { until_ns: START_NS, rest, ..Batch::default() });
-    drop(recorder);
+    let mut metered = Metered::start(&path, 1000);
+    metered.end_interval(Duration::from_secs(1));
+    metered.close();
     let read = read_file(&path).unwrap();
     assert_eq!(read.report.run.command, ["curl"]);
     assert!(read.report.flows.is_empty() && read.series.intervals.is_empty());
 }
 
-/// Neither that it still runs nor that its interface was gone first: nobody knows.
+/// Neither that it still runs nor that its interface was gone first: nothing is known.
 #[test]
 fn what_is_left_of_a_run_claims_nothing_about_its_end() {
     let (_dir, path) = target();
-    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let rest = Some(Box::new(rest_of(&FlowTable::default(), &no_names())));
-    send(&recorder, Batch { until_ns: START_NS + 12_000_000_000, rest, ..Batch::default() });
-    drop(recorder);
+    let mut metered = Metered::start(&path, 1000);
+    metered.end_interval(Duration::from_secs(12));
+    metered.close();
     let read = read_file(&path).unwrap();
     let said = |write: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
         let mut text = Vec::new();
@@ -167,29 +192,29 @@ fn what_is_left_of_a_run_claims_nothing_about_its_end() {
 }
 
 #[test]
-fn a_run_that_was_killed_before_its_first_batch_says_so() {
+fn a_run_that_was_killed_before_its_first_batch_is_reported_as_such() {
     let (_dir, path) = target();
-    drop(Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap());
+    Metered::start(&path, 1000).close();
     let error = read_file(&path).expect_err("nothing is there").to_string();
     assert!(error.contains("nothing was written: its run was killed in its first second"), "{error}");
 }
 
-/// Flows that were replaced by fewer names or users than before, and steps that were folded meanwhile.
+/// Names, users and intervals that were written before the end, and are others at the end.
 #[test]
 fn the_end_of_a_run_replaces_what_was_written_before() {
     let (_dir, path) = target();
-    let (table, names) = (download(), names::heard());
-    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let step = |at: u64| Interval { start_ns: START_NS + at, length_ns: 10, opened: at, ..Interval::default() };
-    let steps = Steps { from_ns: Some(0), steps: (0..9).map(|at| step(10 * at)).collect() };
-    let rest = Some(Box::new(rest_of(&table, &names)));
-    send(&recorder, Batch { until_ns: 1, flows: flows_of(&table, &names), steps, rest, waiting: 0 });
-    let report = std::sync::Arc::new(report(facts(&table, &["true"]), &table));
-    let series = netwatch::report::Series { intervals: vec![step(3)] };
-    recorder.finish(report.clone(), series.clone()).wait().unwrap();
+    let mut metered = Metered::start(&path, 1000);
+    metered.exec(4242, "sh");
+    metered.apply(download_increments());
+    metered.end_interval(Duration::from_secs(1));
+    names::heard_by(&mut |sample| metered.session.observe(Observed::Name(sample)));
+    metered.send(4242, key(6, 40_000, v4(10), 443));
+    let table = download();
+    let report = metered.finish(Duration::from_secs(2), Some(interface_counters(&table, (0, 0))));
     let read = read_file(&path).unwrap();
-    assert_eq!((read.complete, read.series), (Completeness::Complete, series));
+    assert_eq!(read.complete, Completeness::Complete);
     assert_eq!(read.report, *report);
+    assert!(report.flows.iter().any(|known| known.display_name().is_some() && !known.users.is_empty()));
 }
 
 fn increments() -> impl Strategy<Value = Vec<Increment>> {
@@ -216,17 +241,19 @@ proptest! {
         for scope in [ObservationPoint::Link, ObservationPoint::Loopback] {
             prop_assert_eq!(table.totals_by_sums(scope), table.totals(scope));
         }
-        let rest = rest_of(&table, &names);
-        let mut flows = flows_of(&table, &names);
+        let points = [ObservationPoint::Link, ObservationPoint::Loopback];
+        let flows = points.into_iter().flat_map(|point| table.flows(point));
+        let mut flows: Vec<ReportFlow> = flows.map(|flow| ReportFlow::new(flow, &names, &FlowUsers::default())).collect();
+        flows.iter_mut().for_each(|known| known.flow.ended = known.flow.end_reason());
         flows.reverse();
         let parts = UnfinishedRun {
-            facts: rest.facts,
+            facts: interim_facts(&table),
             flows,
-            folded_endpoints: rest.folded_endpoints,
-            folded: rest.folded,
-            remainders: rest.remainders,
-            lookups: rest.lookups,
-            names_lost: rest.names_lost,
+            folded_endpoints: table.untracked_endpoints().collect(),
+            folded: table.folded(),
+            remainders: table.remainders(ObservationPoint::Link).clone(),
+            lookups: names.lookups().to_vec(),
+            names_lost: names.lost(),
         };
         let mut expected = Report::new(interim_facts(&table), &table, &names, &FlowUsers::default());
         expected.naming.contacted_without_lookup.clear();
@@ -241,32 +268,20 @@ fn churn(number: u32) -> Increment {
 }
 
 #[test]
-fn churn_is_written_as_fast_as_it_comes_or_waits_and_is_counted() {
+fn churn_is_written_whole_and_in_a_bounded_file() {
     const PER_BATCH: u32 = 10_000;
     let (_dir, path) = target();
-    let (mut table, names) = (FlowTable::new(229_376), no_names());
-    let recorder = Recorder::start(destination(&path), "3f2a91bc".into(), START_NS).unwrap();
-    let start = Instant::now();
+    let mut metered = Metered::start(&path, 229_376);
     for round in 0..3 {
-        let numbers = round * PER_BATCH..(round + 1) * PER_BATCH;
-        numbers.clone().for_each(|number| drop(table.apply(churn(number))));
-        let flow = |number| {
-            let Traffic::Flow(key) = churn(number).traffic else { panic!("a flow") };
-            ReportFlow::new(table.flow(&key).unwrap(), &names, &FlowUsers::default())
-        };
-        let rest = Some(Box::new(rest_of(&table, &names)));
-        send(&recorder, Batch { until_ns: 1, flows: numbers.map(flow).collect(), rest, ..Batch::default() });
+        metered.apply((round * PER_BATCH..(round + 1) * PER_BATCH).map(churn));
+        metered.end_interval(Duration::from_secs(u64::from(round) + 1));
     }
-    drop(recorder);
-    let took = start.elapsed();
-    println!("{} flows a second", f64::from(3 * PER_BATCH) / took.as_secs_f64());
+    metered.close();
     assert_eq!(read_file(&path).unwrap().report.flows.len(), 3 * PER_BATCH as usize);
     // docs/recording.md: what a flow takes in the file.
     let bytes = (path.metadata().unwrap().len() - 122_880) / u64::from(3 * PER_BATCH);
     println!("{bytes} bytes a flow");
     assert!((150..250).contains(&bytes), "{bytes} bytes a flow");
-    // A built-in margin: this is the unoptimised build, on a machine that may be busy.
-    assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
 #[test]

@@ -84,9 +84,9 @@ fn unix_ns(ticks: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{SystemTime, UNIX_EPOCH};
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixListener};
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     #[test]
     fn a_living_process_is_found_and_a_dead_one_is_not() {

@@ -54,11 +54,7 @@ pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<
 }
 
 /// Writes a process, and the number of its parent.
-pub(super) fn write_one(
-    rows: &mut Rows<'_>,
-    process: &Process,
-    parent: Option<ProcessNumber>,
-) -> rusqlite::Result<()> {
+pub(super) fn write_one(rows: &mut Rows<'_>, process: &Process, parent: Option<ProcessNumber>) -> rusqlite::Result<()> {
     let Process { number, pid, start_ns, ppid, comm, exe, cmdline, cmdline_cut, uid, .. } = process;
     rows.put(&[number, pid, start_ns, ppid, &parent, comm, exe, cmdline, cmdline_cut, uid])
 }

@@ -5,16 +5,16 @@ use rusqlite::{Connection, Statement};
 
 use super::cell::{Binder, Cursor, Put, Take, Wrong, text, words};
 use super::cells::hidden_names;
-pub use super::processes::ProcessNumbers;
 use super::processes;
+pub use super::processes::ProcessNumbers;
 use super::remainder;
 use super::table::{Rows, clear, put};
-use crate::flow::{
-    Balance, Counters, Endpoint, Folded, Lost, ObservationPoint, PerDirection, Remainders,
-};
+use crate::flow::{Balance, Counters, Endpoint, Folded, Lost, ObservationPoint, PerDirection, Remainders};
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
-use crate::report::{DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series};
+use crate::report::{
+    DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
+};
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod everything;
+pub mod metered;
 pub mod names;
 pub mod outputs;
 pub mod processes;
@@ -189,6 +190,11 @@ pub fn replayed(table: &FlowTable, left_out: Amount) -> Facts {
 
 /// A look-up, two downloads and a failed attempt: the picture of the README.
 pub fn download() -> FlowTable {
+    table(download_increments())
+}
+
+/// What [`download`] is made of.
+pub fn download_increments() -> Vec<Increment> {
     let gso = Counters { skbs: 96, packets: 869, bytes: 1_226_118, wire_bytes: 1_277_136 };
     let mut big = tcp(key(6, 40_000, v4(10), 443), 12_345_678, (212, 16_874), (0, 0));
     big.counters.ingress = gso;
@@ -202,7 +208,7 @@ pub fn download() -> FlowTable {
     increments
         .extend([50_001, 50_002].map(|port| growth(Traffic::Flow(key(17, port, gateway, 53)), (1, 83), (1, 131))));
     increments.extend(housekeeping());
-    table(increments)
+    increments
 }
 
 /// A report without names and processes.

@@ -16,12 +16,19 @@ const NXDOMAIN: u8 = 3;
 /// What was heard in the download of [`super::download`]: three questions, two of them answered, and two hellos.
 pub fn heard() -> Names {
     let mut names = Names::new(Limits::default(), Hosts::parse("198.51.100.99 printer.example"));
+    heard_by(&mut |sample| names.observe(&sample));
+    names.finish();
+    names
+}
+
+/// The packets of [`heard`].
+pub fn heard_by(observe: &mut dyn FnMut(NameSample<'_>)) {
     let gateway = [10, 87, 0, 1].into();
     let mut ask = |port, id, name: &str, kind, rcode, records: &[Record<'_>]| {
         let flow = key(17, port, gateway, 53);
-        names.observe(&packet(flow, Direction::Egress, 500_000, &dns(id, 0x0100, name, kind, &[])));
+        observe(packet(flow, Direction::Egress, 500_000, &dns(id, 0x0100, name, kind, &[])));
         let flags = 0x8180 | u16::from(rcode);
-        names.observe(&packet(flow, Direction::Ingress, 900_000, &dns(id, flags, name, kind, records)));
+        observe(packet(flow, Direction::Ingress, 900_000, &dns(id, flags, name, kind, records)));
     };
     ask(
         50_001,
@@ -37,13 +44,11 @@ pub fn heard() -> Names {
     let mut greet = |port, remote, hello: &[u8]| {
         let tcp = Some(Segment { sequence: 1, flags: 0x18 });
         let flow = key(6, port, remote, 443);
-        names.observe(&NameSample { tcp, ..packet(flow, Direction::Egress, 2_000_000, hello) });
+        observe(NameSample { tcp, ..packet(flow, Direction::Egress, 2_000_000, hello) });
     };
     greet(40_000, v4(10), &client_hello(Some("app.example"), 0));
     greet(40_001, v4(10), &client_hello(Some("static.app.example"), 0));
     greet(40_002, v6(0x7334), &client_hello(None, 0));
-    names.finish();
-    names
 }
 
 /// A packet with this payload, so long after the start.

@@ -62,7 +62,10 @@ pub(super) struct Conclusion {
 
 enum Command {
     /// The command runs: the session starts.
-    Start { started_ns: u64, started: Instant },
+    Start {
+        started_ns: u64,
+        started: Instant,
+    },
     Attach(Box<dyn FnOnce(Sender<Command>) -> Result<Feed> + Send>, IsRequired),
     Note(String),
     SetResolvers(Vec<std::net::SocketAddr>),
@@ -262,11 +265,7 @@ impl MeteringThread {
         }
     }
 
-    fn attach(
-        &mut self,
-        start: Box<dyn FnOnce(Sender<Command>) -> Result<Feed> + Send>,
-        is_required: IsRequired,
-    ) {
+    fn attach(&mut self, start: Box<dyn FnOnce(Sender<Command>) -> Result<Feed> + Send>, is_required: IsRequired) {
         match start(self.commands.clone()) {
             Ok(feed) => {
                 let outlet = self.session.attach(feed.wants());
@@ -394,9 +393,7 @@ impl MeteringThread {
                 attached.next_growth = Instant::now();
             }
             self.deliver();
-            let waits = |attached: &Attached| {
-                attached.failure.is_none() && !self.session.is_delivered(attached.outlet)
-            };
+            let waits = |attached: &Attached| attached.failure.is_none() && !self.session.is_delivered(attached.outlet);
             let left = deadline.saturating_duration_since(Instant::now());
             if !self.attached.iter().any(waits) || left.is_zero() {
                 return;

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use super::Plan;
-use super::live::{Live, from_link, now_ns};
 use super::interim::InterimPrinter;
+use super::live::{Live, from_link, now_ns};
 use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::Loading;

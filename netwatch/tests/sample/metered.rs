@@ -1,0 +1,140 @@
+//! A session with a recording as its consumer, driven by a test instead of a meter.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use netwatch::consumer::recording::Recording;
+use netwatch::consumer::{Closing, Feed};
+use netwatch::flow::{FlowKey, Increment, InterfaceCounters};
+use netwatch::name::Hosts;
+use netwatch::process::{
+    Attribution, Image, LiveProcess, Origin, ProcessAction, ProcessEvent, SocketOperation, SocketUse, SystemView,
+};
+use netwatch::record::{Destination, RecordingPlace};
+use netwatch::report::{EndedBy, ExitStatus, Report};
+use netwatch::session::{Growth, Isolated, Observed, OutletId, Session, SessionConfig};
+use netwatch::target::user::Identity;
+
+use super::{START_NS, facts, table};
+
+/// A machine on which no process can be looked up.
+struct Nothing;
+
+impl SystemView for Nothing {
+    fn process(&mut self, _: u32) -> Option<LiveProcess> {
+        None
+    }
+
+    fn is_bound(&mut self, _: &str) -> Option<bool> {
+        None
+    }
+}
+
+/// A session that is recorded.
+pub struct Metered {
+    pub session: Session<Isolated>,
+    outlet: OutletId,
+    feed: Feed,
+    has_room: Receiver<()>,
+    cookies: u64,
+}
+
+impl Metered {
+    /// A session of `curl` that tracks at most `max_flows` flows, recorded to a file.
+    pub fn start(path: &Path, max_flows: usize) -> Self {
+        let facts = facts(&table([]), &["curl"]);
+        let scope = Isolated { run: facts.run, interface: facts.interface, dns: facts.dns };
+        let hosts = Hosts::parse("198.51.100.99 printer.example");
+        let config = SessionConfig { max_flows, hosts, attribution: Attribution::On, netns: None };
+        let mut session = Session::new(scope, config);
+        session.start(START_NS);
+        let place = RecordingPlace::File(path.to_owned(), None);
+        let user = Identity::own().expect("a user");
+        let destination = Destination { place, user, limit_bytes: 1 << 30 }.check().expect("writable");
+        let (room, has_room) = mpsc::channel();
+        let recording = Recording::new(destination, "3f2a91bc".into(), START_NS);
+        let feed = Feed::start(recording, move || _ = room.send(())).expect("a thread");
+        let outlet = session.attach(feed.wants());
+        Self { session, outlet, feed, has_room, cookies: 0 }
+    }
+
+    pub fn apply(&mut self, increments: impl IntoIterator<Item = Increment>) {
+        increments.into_iter().for_each(|increment| self.session.apply(increment));
+    }
+
+    /// A process runs a program.
+    pub fn exec(&mut self, pid: u32, comm: &str) {
+        let image = Image {
+            comm: comm.into(),
+            exe: Some(format!("/usr/bin/{comm}")),
+            cmdline: Some(vec![comm.into(), "-v".into()]),
+            ..Image::default()
+        };
+        let origin = Origin { start_ns: START_NS, ppid: 1, maker: 1 };
+        self.process_event(pid, ProcessAction::Exec(origin, image));
+    }
+
+    /// A process sends the packets of a flow.
+    pub fn send(&mut self, pid: u32, flow: FlowKey) {
+        self.cookies += 1;
+        let cookie = self.cookies;
+        let socket = SocketUse { cookie, netns: 0, protocol: None, address: None };
+        self.process_event(pid, ProcessAction::SocketUse(SocketOperation::Used, socket));
+        self.session.observe(Observed::Socket { flow, cookie });
+    }
+
+    fn process_event(&mut self, pid: u32, what: ProcessAction) {
+        let event = ProcessEvent {
+            time_ns: START_NS + 1,
+            start_ns: START_NS,
+            pid,
+            tid: pid,
+            program: pid,
+            uid: 1000,
+            comm: "thread".into(),
+            what,
+        };
+        self.session.observe(Observed::Process(event, &mut Nothing));
+    }
+
+    /// Ends an interval and delivers everything.
+    pub fn end_interval(&mut self, duration: Duration) {
+        self.session.end_interval(duration.as_nanos() as u64);
+        self.deliver(Growth::Now);
+    }
+
+    /// Delivers what waits, as the recording has room.
+    pub fn deliver(&mut self, growth: Growth) {
+        loop {
+            while !self.feed.has_room() {
+                assert!(!self.feed.has_failed(), "{:?}", self.feed.take_failure());
+                self.has_room.recv_timeout(Duration::from_secs(60)).expect("the recording hangs");
+            }
+            let events = self.session.deliver(self.outlet, 1000, growth);
+            if events.is_empty() {
+                return;
+            }
+            self.feed.send(events);
+        }
+    }
+
+    /// Ends the run well; its report.
+    pub fn finish(mut self, duration: Duration, counters: Option<InterfaceCounters>) -> Arc<Report> {
+        let ending = Some((ExitStatus::Code(0), EndedBy::Command));
+        let report = Arc::new(self.session.conclude(duration.as_nanos() as u64, ending, counters));
+        self.session.finish(report.clone());
+        self.deliver(Growth::Now);
+        self.close();
+        report
+    }
+
+    /// Closes the recording; without [`Metered::finish`] it stays incomplete.
+    pub fn close(mut self) -> Session<Isolated> {
+        let missed = self.session.take_missed(self.outlet);
+        let closing: Closing = self.feed.close(missed);
+        closing.wait(Duration::from_secs(60)).expect("written");
+        self.session
+    }
+}
