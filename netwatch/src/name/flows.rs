@@ -11,7 +11,7 @@ use super::flow::{Open, Read};
 use super::limits::{Limits, Lost};
 use super::sample::{NameSample, flag};
 use crate::flow::{Direction, FlowKey, Protocol};
-use crate::wire::{Application, dns};
+use crate::wire::{Application, dns, port};
 
 /// One flow.
 #[derive(Debug)]
@@ -240,15 +240,13 @@ fn push(flow: FlowKey, read: Read, occurred: &mut Vec<Occurred>) {
     occurred.extend(read.into_iter().map(|(direction, event)| Occurred { flow, direction, event }));
 }
 
-const NETBIOS_NAMES: u16 = 137;
-
 /// DNS in a datagram. Questions come in flows that may last for ever, and need no state.
 fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::Message)> {
     if Protocol(sample.flow.protocol) != Protocol::UDP {
         return None;
     }
     // NetBIOS has the same messages for other names.
-    let is_dns = || !sample.ports().has(NETBIOS_NAMES) && dns::is_surely(sample.payload);
+    let is_dns = || !sample.ports().has(port::NETBIOS_NAMES) && dns::is_surely(sample.payload);
     let application = dns_port(sample).or_else(|| is_dns().then_some(Application::Dns))?;
     dns::parse(sample.payload).map(|message| (application, message))
 }
@@ -256,14 +254,5 @@ fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::Message)> 
 /// The DNS that is spoken at one of the ports.
 fn dns_port(sample: &NameSample<'_>) -> Option<Application> {
     let ports = sample.ports();
-    dns_at(ports.destination).or_else(|| dns_at(ports.source))
-}
-
-fn dns_at(port: u16) -> Option<Application> {
-    match port {
-        53 => Some(Application::Dns),
-        5353 => Some(Application::Mdns),
-        5355 => Some(Application::Llmnr),
-        _ => None,
-    }
+    port::dns_at(ports.destination).or_else(|| port::dns_at(ports.source))
 }

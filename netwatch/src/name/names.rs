@@ -15,7 +15,7 @@ use super::tunnelled;
 use crate::flow::{Direction, FlowKey, ObservationPoint};
 use crate::wire::dns::Message;
 use crate::wire::tls::{Carrier, Ech, Hello};
-use crate::wire::{Application, Name};
+use crate::wire::{Application, Name, port};
 
 /// Names of remotes.
 #[derive(Debug)]
@@ -262,8 +262,8 @@ fn is_address(name: &Name) -> bool {
 /// Which DNS is spoken at the ports of a flow.
 fn dns_of(flow: &FlowKey) -> Application {
     match (flow.local.port, flow.remote.port) {
-        (5353, _) | (_, 5353) => Application::Mdns,
-        (5355, _) | (_, 5355) => Application::Llmnr,
+        (port::MDNS, _) | (_, port::MDNS) => Application::Mdns,
+        (port::LLMNR, _) | (_, port::LLMNR) => Application::Llmnr,
         _ => Application::Dns,
     }
 }

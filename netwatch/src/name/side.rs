@@ -7,7 +7,7 @@ use crate::wire::http1::{self, Begins, Body};
 use crate::wire::http2::{self, Requests};
 use crate::wire::identify::{self, Evidence, Greeting, Ports};
 use crate::wire::tls::{self, Carrier, ClientHello, Hello, ServerHello};
-use crate::wire::{Application, Name, dns, proxy_header, text};
+use crate::wire::{Application, Name, dns, port, proxy_header, text};
 
 /// What is read with so many attempts is read at once; later, a tenth more has to come first, so that a stream of single bytes costs no
 /// more than a few times its length.
@@ -234,7 +234,6 @@ impl Side {
 /// Looks for a beginning. `Err`: that of something with a parser of its own.
 fn any(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting>) -> Result<Step, Parser> {
     const PROOF: usize = 6;
-    const DNS: u16 = 53;
     if let Some(length) = proxy_header::length(data) {
         return Ok(Step::Took(length as u64));
     }
@@ -248,7 +247,7 @@ fn any(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting>) 
     if http2::PREFACE.starts_with(data) {
         return Ok(Step::Needs(http2::PREFACE.len()));
     }
-    if context.ports.has(DNS) && is_dns(data) {
+    if context.ports.has(port::DNS) && is_dns(data) {
         return Err(Parser::Dns);
     }
     match http1::request(data) {

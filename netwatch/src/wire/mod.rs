@@ -9,6 +9,7 @@ pub mod http1;
 pub mod http2;
 pub mod identify;
 mod name;
+pub mod port;
 pub mod proxy_header;
 pub mod quic;
 mod reader;

@@ -1,7 +1,7 @@
 //! Tunnels in UDP whose packets are in clear: what is inside.
 
 use super::identify::Ports;
-use super::{Application, Reader};
+use super::{Application, Reader, port};
 
 /// What a tunnel's packet carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub struct Inside {
 /// Opens a packet of VXLAN (RFC 7348), Geneve (RFC 8926) or GTP-U (3GPP TS 29.281).
 pub fn inside(payload: &[u8], ports: Ports) -> Option<Inside> {
     match ports.destination {
-        4789 | 8472 => vxlan(payload),
-        6081 => geneve(payload),
-        2152 => gtp(payload),
+        port::VXLAN | port::VXLAN_LINUX => vxlan(payload),
+        port::GENEVE => geneve(payload),
+        port::GTP_U => gtp(payload),
         _ => None,
     }
 }

@@ -75,7 +75,7 @@ const NETWATCH: &[Module] = &[
     effectful("meter", &["error", "faults", "flow", "name", "process", SHARED]),
     effectful("dns", &["error", "wire"]),
     effectful("undo", &["error"]),
-    effectful("host", &["error", "pidfd", "undo"]),
+    effectful("host", &["error", "pidfd", "undo", "wire"]),
     effectful("target", &["error", "exit", "pidfd", "undo"]),
     effectful("guardian", &["error", "exit", "faults", "host", "readiness", "target", "undo"]),
     effectful("rights", &["error", "target"]),

@@ -1,7 +1,7 @@
 //! Protocols in datagrams. DNS, QUIC and DTLS have parsers of their own that say more.
 
 use super::Ports;
-use crate::wire::{Application, Reader, http1};
+use crate::wire::{Application, Reader, http1, port};
 
 /// Whether bytes have a shape.
 type Shape = fn(&[u8], Ports) -> bool;
@@ -47,12 +47,11 @@ fn is_distributed_hash_table(bytes: &[u8], _: Ports) -> bool {
 
 /// RFC 5905: version, mode and stratum that exist, and the precision of a real clock or none.
 fn is_ntp(bytes: &[u8], ports: Ports) -> bool {
-    const PORT: u16 = 123;
     const HEADER: usize = 48;
     let Some(&[flags, stratum, poll, precision]) = bytes.first_chunk() else { return false };
     let (version, mode) = (flags >> 3 & 7, flags & 7);
     let is_clock = precision == 0 || (0xe0..=0xff).contains(&precision);
-    ports.has(PORT)
+    ports.has(port::NTP)
         && bytes.len() >= HEADER
         && (1..=4).contains(&version)
         && (1..=5).contains(&mode)
@@ -65,7 +64,9 @@ fn is_ntp(bytes: &[u8], ports: Ports) -> bool {
 fn is_snmp(bytes: &[u8], ports: Ports) -> bool {
     let mut reader = Reader::new(bytes);
     let is_sequence = reader.u8() == Some(0x30) && ber_length(&mut reader) == Some(reader.rest().len());
-    (ports.has(161) || ports.has(162)) && is_sequence && matches!(reader.rest(), [2, 1, 0 | 1 | 3, 4 | 0x30, ..])
+    (ports.has(port::SNMP) || ports.has(port::SNMP_TRAP))
+        && is_sequence
+        && matches!(reader.rest(), [2, 1, 0 | 1 | 3, 4 | 0x30, ..])
 }
 
 /// A length of BER (X.690 section 8.1.3).
@@ -82,10 +83,9 @@ pub(super) fn ber_length(reader: &mut Reader<'_>) -> Option<usize> {
 
 /// UPnP's discovery: HTTP's heads in datagrams.
 fn is_ssdp(bytes: &[u8], ports: Ports) -> bool {
-    const PORT: u16 = 1900;
     bytes.starts_with(b"M-SEARCH * HTTP/1.1\r\n")
         || bytes.starts_with(b"NOTIFY * HTTP/1.1\r\n")
-        || (ports.has(PORT) && http1::response(bytes) == Some(Application::Http))
+        || (ports.has(port::SSDP) && http1::response(bytes) == Some(Application::Http))
 }
 
 fn is_sip(bytes: &[u8], _: Ports) -> bool {
