@@ -1,4 +1,5 @@
-//! Demonstrates netwatch in a simulated internet of namespaces, on a machine that has just cloned it.
+//! Demonstrates netwatch in a simulated internet of namespaces, on a machine that has just cloned
+//! it.
 
 use std::process::{Command, Stdio};
 
@@ -26,7 +27,8 @@ fn scenes() -> [(&'static str, &'static str, String); 5] {
     ]
 }
 
-/// Sets up, builds, and shows the scenes. Where namespaces are not available it shows `doctor` instead.
+/// Sets up, builds, and shows the scenes. Where namespaces are not available it shows `doctor`
+/// instead.
 pub fn run() -> Result {
     // The demo continues without them: the checked-in eBPF objects serve as well.
     for failure in [setup::run(), build::objects()].into_iter().filter_map(Result::err) {

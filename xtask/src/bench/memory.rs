@@ -1,4 +1,5 @@
-//! What a quiet run holds: resident memory of netwatch's processes, and memory of the kernel's maps.
+//! What a quiet run holds: resident memory of netwatch's processes, and memory of the kernel's
+//! maps.
 
 use std::collections::BTreeMap;
 use std::fs;

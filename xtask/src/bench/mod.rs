@@ -1,6 +1,6 @@
-//! Measures the cost of netwatch: set-up time, memory, throughput. Everything is measured in namespaces of
-//! the bench, next to what it is compared with. The bench of the engine is a separate program in the
-//! folder `engine`, which is built and started here.
+//! Measures the cost of netwatch: set-up time, memory, throughput. Everything is measured in
+//! namespaces of the bench, next to what it is compared with. The bench of the engine is a separate
+//! program in the folder `engine`, which is built and started here.
 
 mod memory;
 mod set_up;
@@ -67,8 +67,8 @@ fn names() -> Result {
     command::run(cargo().args(["bench", "--package", "netwatch", "--bench", "names"]))
 }
 
-/// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain the
-/// classifier from before the build.
+/// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain
+/// the classifier from before the build.
 fn engine(flags: &[String]) -> Result {
     let reference = build::reference_object()?;
     // One build of both: cargo would otherwise compile dependencies twice, with different features.

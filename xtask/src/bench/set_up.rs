@@ -1,4 +1,5 @@
-//! How long set-up and tear-down take: `netwatch run -- true` against `true`, and against the same done by hand.
+//! How long set-up and tear-down take: `netwatch run -- true` against `true`, and against the same
+//! done by hand.
 
 use std::process::Command;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! iperf3 through a namespace with netwatch, and through the same kind of namespace without, in pairs.
+//! iperf3 through a namespace with netwatch, and through the same kind of namespace without, in
+//! pairs.
 
 use netwatch_tests::Internet;
 use netwatch_tests::addresses::{APP_V4, IPERF};

@@ -1,5 +1,5 @@
-//! The modules of netwatch, what each may use, and which are pure. Data only; `layers.rs` checks the
-//! sources against it, and `documents.rs` compares it with the tables of ARCHITECTURE.md.
+//! The modules of netwatch, what each may use, and which are pure. Data only; `layers.rs` checks
+//! the sources against it, and `documents.rs` compares it with the tables of ARCHITECTURE.md.
 
 /// A crate and its top-level modules. `lib.rs` and `main.rs` may use all of them.
 pub struct Crate {
@@ -185,6 +185,6 @@ pub const LIBRARIES: [(&[&str], &[&str]); 4] = [
     (&["parquet"], &["export"]),
 ];
 
-/// Crate, module and used module: uses that the table forbids and that are still there. An entry that is no longer needed fails, so
-/// the list only shrinks.
+/// Crate, module and used module: uses that the table forbids and that are still there. An entry
+/// that is no longer needed fails, so the list only shrinks.
 pub const KNOWN_VIOLATIONS: &[(&str, &str, &str)] = &[];

@@ -1,4 +1,5 @@
-//! The made-up internet with what the bench needs more: a namespace without netwatch, a place where datagrams end, iperf3.
+//! The made-up internet with what the bench needs more: a namespace without netwatch, a place where
+//! datagrams end, iperf3.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Nanoseconds per run on a real link, by the kernel's own statistics, each classifier alone in turn.
+//! Nanoseconds per run on a real link, by the kernel's own statistics, each classifier alone in
+//! turn.
 
 use netwatch::meter::ProbeConfig;
 

@@ -1,5 +1,6 @@
-//! What the programs that tell of processes cost: nanoseconds of a connection, of a message, and of any other system call, without them,
-//! with them, and with them for a process that is none of the run's.
+//! What the programs that tell of processes cost: nanoseconds of a connection, of a message, and of
+//! any other system call, without them, with them, and with them for a process that is none of the
+//! run's.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -115,7 +116,8 @@ fn measure(cgroup: &Cgroup, setting: Setting, case: &mut Case) -> Result<f64> {
     outcome
 }
 
-/// The thread's own time, which stands still while other processes have the CPU. What the loopback receives is in it.
+/// The thread's own time, which stands still while other processes have the CPU. What the loopback
+/// receives is in it.
 fn repeat(case: &mut Case, times: u32) -> Result<f64> {
     let before = cpu::time()?;
     for _ in 0..times {

@@ -108,7 +108,8 @@ impl Subject {
         }
     }
 
-    /// Attaches to both directions of an interface of the thread's network namespace, all by clsact.
+    /// Attaches to both directions of an interface of the thread's network namespace, all by
+    /// clsact.
     pub fn attach(&mut self, interface: &str) -> Result {
         let failed = |error: &dyn std::fmt::Display| format!("cannot attach to {interface}: {error}");
         match &mut self.keeper {

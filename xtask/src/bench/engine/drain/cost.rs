@@ -1,4 +1,5 @@
-//! How long one drain takes: nanoseconds per flow, and its longest part, during which netwatch does nothing else.
+//! How long one drain takes: nanoseconds per flow, and its longest part, during which netwatch does
+//! nothing else.
 
 use std::time::Instant;
 

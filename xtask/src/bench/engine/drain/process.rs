@@ -17,7 +17,8 @@ const SEEN: u64 = 1 << 20;
 /// Set-up, and the first drains, are over by then.
 const SETTLE: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(5);
-/// The first packets of all flows have been sampled by then: eight of each, a little more than one a second.
+/// The first packets of all flows have been sampled by then: eight of each, a little more than one
+/// a second.
 const SAMPLED: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Clock ticks of `/proc/PID/stat`: 10 ms on every Linux.
@@ -93,7 +94,8 @@ fn ticks(scene: &Scene) -> f64 {
 
 fn process_ticks(pid: i32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Fields are counted behind the name, which may hold anything: proc_pid_stat(5) numbers them from 3 there.
+    // Fields are counted behind the name, which may hold anything: proc_pid_stat(5) numbers them
+    // from 3 there.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let [user, system] =
         [14, 15].map(|number: usize| fields.get(number - 3).and_then(|field| field.parse::<f64>().ok()));

@@ -1,4 +1,5 @@
-//! Packets counted on one CPU while another one drains as fast as anybody would: nothing may be lost.
+//! Packets counted on one CPU while another one drains as fast as anybody would: nothing may be
+//! lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

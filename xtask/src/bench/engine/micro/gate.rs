@@ -1,4 +1,5 @@
-//! The bound that a change must not break. Wide enough for a busy machine, narrow enough for a helper call too many.
+//! The bound that a change must not break. Wide enough for a busy machine, narrow enough for a
+//! helper call too many.
 
 use netwatch::meter::ProbeConfig;
 
@@ -9,7 +10,8 @@ use super::cases::{self, Case};
 use super::measure;
 use crate::Result;
 
-/// netwatch's ns over the empty program's: one hot flow, and 256 flows with the driver on both sides.
+/// netwatch's ns over the empty program's: one hot flow, and 256 flows with the driver on both
+/// sides.
 const BOUNDS: [(fn() -> Case, f64); 2] = [(cases::hot, 1.6), (cases::several, 2.3)];
 
 /// Fails if a bound is broken by the best of all rounds.

@@ -1,4 +1,5 @@
-//! Nanoseconds per packet by BPF_PROG_TEST_RUN: one thread on one CPU, programs in turn, the order rotated.
+//! Nanoseconds per packet by BPF_PROG_TEST_RUN: one thread on one CPU, programs in turn, the order
+//! rotated.
 
 pub mod cases;
 pub mod gate;
