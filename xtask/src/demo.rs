@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use netwatch_tests::addresses::*;
-use netwatch_tests::{Internet, Shape};
+use netwatch_tests::{InternetShape, TestInternet};
 
 use crate::command::root;
 use crate::{Result, build, setup};
@@ -44,7 +44,7 @@ pub fn run() -> Result {
         scenes().iter().for_each(|(title, ..)| println!("  {title}"));
         return Ok(());
     }
-    let net = Internet::start(Shape::default());
+    let net = TestInternet::start(InternetShape::default());
     introduce();
     show(&net, "doctor", &["doctor"])?;
     for (title, flags, script) in scenes() {
@@ -62,7 +62,7 @@ pub fn run() -> Result {
 }
 
 /// The totals and the balance of the JSON report.
-fn show_json(net: &Internet) -> Result {
+fn show_json(net: &TestInternet) -> Result {
     let script = format!("curl -s -o /dev/null http://{APP}/");
     println!("\n\x1b[1mThe exact report as JSON: totals and balance\x1b[0m");
     println!(
@@ -84,7 +84,7 @@ fn introduce() {
     );
 }
 
-fn show(net: &Internet, shown: &str, words: &[&str]) -> Result {
+fn show(net: &TestInternet, shown: &str, words: &[&str]) -> Result {
     let sudo = if ["run", "doctor"].contains(&words[0]) { "sudo " } else { "" };
     println!("\n$ {sudo}netwatch {shown}");
     let mut command = net.host.command(net.host.binary());

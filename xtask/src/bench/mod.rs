@@ -7,7 +7,7 @@ mod set_up;
 mod throughput;
 
 use clap::{Args, Subcommand};
-use netwatch_tests::{Internet, Shape};
+use netwatch_tests::{InternetShape, TestInternet};
 
 use crate::command::{self, cargo, target_dir};
 use crate::{Result, build, setup};
@@ -85,7 +85,7 @@ fn measure_run(count: usize) -> Result {
     let netwatch = build::netwatch()?;
     // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };
-    let mut net = Internet::start(Shape::default());
+    let mut net = TestInternet::start(InternetShape::default());
     set_up::measure(&net, count)?;
     memory::measure(&net)?;
     net.start_iperf();

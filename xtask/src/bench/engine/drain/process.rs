@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netwatch_tests::{Options, Running};
+use netwatch_tests::{RunningNetwatch, StartOptions};
 
 use super::super::goal;
 use super::super::scene::Scene;
@@ -54,10 +54,10 @@ fn share(scene: &Scene) -> f64 {
     (ticks(scene) - before) / TICKS_PER_SECOND / started.elapsed().as_secs_f64() * 100.0
 }
 
-fn start(scene: &Scene, flags: &[&str], sending: &[&str]) -> Result<Running> {
+fn start(scene: &Scene, flags: &[&str], sending: &[&str]) -> Result<RunningNetwatch> {
     let sender = scene.sender(sending);
     let command: Vec<&str> = sender.iter().map(String::as_str).collect();
-    let options = Options { limit: LIMIT, ..Options::default() };
+    let options = StartOptions { limit: LIMIT, ..StartOptions::default() };
     let mut running = scene.net.host.start_with(options, flags, &command);
     running.wait_for_stdout("sending");
     Ok(running)
