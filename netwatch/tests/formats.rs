@@ -70,7 +70,7 @@ fn markdown_has_every_name_of_an_address() {
             _ => continue,
         };
         let display_name =
-            netwatch::report::DisplayName { name: sample::scene::name(name), source: netwatch::name::Source::Sni };
+            netwatch::report::DisplayName { name: sample::scene::name(name), source: netwatch::name::NameSource::Sni };
         flow.naming =
             Some(Box::new(netwatch::report::FlowNaming { display_name: Some(display_name), ..Default::default() }));
     }

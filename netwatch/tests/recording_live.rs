@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use netwatch::flow::{FlowTable, Increment, ObservationPoint, Traffic};
-use netwatch::name::{Hosts, Limits, Names};
+use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::{Evidence, FlowUser, FlowUsers, ProcessId};
 use netwatch::record::{Batch, Completeness, Destination, Place, Recorder, Rest, Steps, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
@@ -21,7 +21,7 @@ fn destination(path: &Path) -> Destination {
 }
 
 fn no_names() -> Names {
-    Names::new(Limits::default(), Hosts::default())
+    Names::new(NameLimits::default(), Hosts::default())
 }
 
 fn interim_facts(table: &FlowTable) -> Facts {

@@ -29,7 +29,7 @@ impl Book {
             Some((known.flow.key.remote.addr, shown.name.to_string()))
         };
         let lookups = reports.clone().flat_map(|report| &report.naming.lookups);
-        let asked = lookups.filter(|lookup| lookup.asked_by == Direction::Egress);
+        let asked = lookups.filter(|lookup| lookup.queried_by == Direction::Egress);
         let answered = |lookup: &Lookup| {
             let name = lookup.question.name.to_string();
             lookup.addresses.iter().map(|address| (*address, name.clone())).collect::<Vec<_>>()

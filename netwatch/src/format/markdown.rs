@@ -113,7 +113,7 @@ fn unix_sockets(report: &Report) -> String {
 }
 
 fn lookups(report: &Report) -> String {
-    let is_asked = |lookup: &&Lookup| lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+    let is_asked = |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
     let asked: Vec<&Lookup> = report.naming.lookups.iter().filter(is_asked).collect();
     if asked.is_empty() {
         return String::new();
@@ -121,7 +121,7 @@ fn lookups(report: &Report) -> String {
     let mut text = "## DNS\n\n| Question | Type | Asked | Answer |\n|---|---|--:|---|\n".to_owned();
     for lookup in asked {
         let name = cell(lookup.question.name.as_str());
-        text += &format!("| {name} | {} | {} | {} |\n", lookup.question.kind, count(lookup.asked), answer(lookup));
+        text += &format!("| {name} | {} | {} | {} |\n", lookup.question.kind, count(lookup.queries), answer(lookup));
     }
     text + "\n"
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::flow::{Counters, Endpoint, Folded, ObservationPoint, PerDirection, Remainders};
-use crate::name::{Lookup, Lost};
+use crate::name::{Lookup, NamesLost};
 use crate::process::FlowUsers;
 use crate::report::{Facts, Interval, Report, ReportFlow, Series};
 
@@ -51,7 +51,7 @@ pub struct Rest {
     /// Questions of DNS.
     pub lookups: Vec<Lookup>,
     /// What could not be kept of names.
-    pub names_lost: Lost,
+    pub names_lost: NamesLost,
 }
 
 /// A run that is over.

@@ -200,7 +200,7 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 pub(super) fn lost(
     db: &Connection,
     counts: &Lost,
-    names: &name::Lost,
+    names: &name::NamesLost,
     processes: &process::ProcessLosses,
 ) -> Result<()> {
     let reasons = [
@@ -294,11 +294,11 @@ pub(super) fn lookups(db: &Connection, lookups: &[Lookup]) -> Result<()> {
             &number,
             &lookup.question,
             &lookup.application,
-            &lookup.asked_by,
-            &lookup.asked,
-            &lookup.answered,
+            &lookup.queried_by,
+            &lookup.queries,
+            &lookup.responses,
             &lookup.truncated,
-            &lookup.response,
+            &lookup.response_times,
             &lookup.first_seen_ns,
             &lookup.addresses,
             &aliases,

@@ -16,12 +16,12 @@ use std::net::IpAddr;
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::Linked;
 
-use crate::capture::{Capture, End, Frame};
+use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::Result;
 use crate::flow::{self, Amount, FlowTable, Increment, Lost, ObservationPoint, Traffic};
 use crate::meter::heard_of;
 use crate::meter::host::{Counted, Host};
-use crate::name::{Hosts, Limits, NameSample, Names};
+use crate::name::{Hosts, NameLimits, NameSample, Names};
 use crate::process::{FlowUsers, Processes};
 use crate::report::{self, Facts, Report};
 use crate::wire::Name;
@@ -50,7 +50,7 @@ pub struct Replayed {
     /// What was counted.
     pub report: Report,
     /// How far the file could be read.
-    pub end: End,
+    pub end: CaptureEnd,
 }
 
 /// Who looks on while a capture is replayed.
@@ -59,7 +59,7 @@ pub trait Observer {
     fn counted(&mut self, _packet: &Counted<'_>) {}
 
     /// A frame could not be handed to the kernel.
-    fn left_out(&mut self, _frame: &Frame<'_>) {}
+    fn left_out(&mut self, _frame: &CapturedFrame<'_>) {}
 
     /// So far has the file been read, bytes. Called now and then.
     fn progress(&mut self, _offset: u64) {}
@@ -128,7 +128,7 @@ pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) 
 const PROGRESS: u64 = 4096;
 
 fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
-    let names = Names::new(Limits::replay(), Hosts::default());
+    let names = Names::new(NameLimits::replay(), Hosts::default());
     let mut learned = Learned { table: FlowTable::default(), names };
     let mut tally = Tally::new(&plan.local);
     let end = capture.each(|frame| {
@@ -188,11 +188,11 @@ fn nothing_ran() -> Facts {
     }
 }
 
-fn ended_early(end: &End) -> Option<report::EndedEarly> {
+fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {
     match end {
-        End::Whole => None,
-        End::Broken(broken) => Some(report::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
-        End::Stopped { offset } => {
+        CaptureEnd::Whole => None,
+        CaptureEnd::Broken(broken) => Some(report::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
+        CaptureEnd::Stopped { offset } => {
             Some(report::EndedEarly { offset: *offset, cause: "stopped by a signal".to_owned() })
         }
     }

@@ -114,7 +114,7 @@ fn only_querier<'a>(flows: impl Iterator<Item = &'a ReportFlow>) -> Option<Proce
 /// Lookups of the target that failed or got no response.
 fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
     // A multicast query needs no response.
-    if lookup.asked_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
+    if lookup.queried_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
         return Vec::new();
     }
     let attempt = |count: u64, cause: String| Attempt {

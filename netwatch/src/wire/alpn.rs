@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Reader, text};
+use super::{ByteReader, text};
 
 /// The name of a protocol, as IANA has it or not: `h2`, `http/1.1`, `doq`. Its bytes as text, by the rule of [`text::push`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ impl Alpn {
     }
 
     pub(super) fn raw_list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         std::iter::from_fn(move || reader.vector8())
     }
 

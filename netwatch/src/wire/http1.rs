@@ -9,7 +9,7 @@ const MAX_METHOD: usize = 24;
 
 /// The head of a request, as far as it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct RequestHead<'a> {
     /// HTTP, or what else has heads like these.
     pub application: Application,
     /// `GET`.
@@ -45,7 +45,7 @@ pub enum Begins<T> {
 }
 
 /// Reads a request's head.
-pub fn request(bytes: &[u8]) -> Begins<Request<'_>> {
+pub fn request(bytes: &[u8]) -> Begins<RequestHead<'_>> {
     let method_length = bytes.iter().take_while(|byte| is_method(**byte)).count();
     match bytes.get(method_length) {
         None if (1..=MAX_METHOD).contains(&method_length) => return Begins::Perhaps,
@@ -57,7 +57,7 @@ pub fn request(bytes: &[u8]) -> Begins<Request<'_>> {
     };
     let Some((application, target)) = request_target(&line[method_length + 1..]) else { return Begins::No };
     let method = &bytes[..method_length];
-    let mut request = Request { application, method, target, host: None, body: Body::Length(0), length: None };
+    let mut request = RequestHead { application, method, target, host: None, body: Body::Length(0), length: None };
     request.length = request.read_fields(rest).map(|after| bytes.len() - after.len());
     Begins::Yes(request)
 }
@@ -105,7 +105,7 @@ fn application(version: &[u8]) -> Option<Application> {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> RequestHead<'a> {
     /// Reads fields up to the empty line; what lies behind that.
     fn read_fields(&mut self, mut rest: &'a [u8]) -> Option<&'a [u8]> {
         loop {
@@ -175,7 +175,7 @@ fn is_bare_v6(host: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Request<'_> {
+    fn read(bytes: &[u8]) -> RequestHead<'_> {
         match request(bytes) {
             Begins::Yes(request) => request,
             other => panic!("{other:?}"),

@@ -23,4 +23,4 @@ pub use alpn::Alpn;
 pub use application::Application;
 pub use assembly::{Assembly, Full};
 pub use name::Name;
-use reader::Reader;
+use reader::ByteReader;

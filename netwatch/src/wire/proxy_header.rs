@@ -1,6 +1,6 @@
 //! The header that load balancers put before a connection's bytes to say whose they are (HAProxy's PROXY protocol, versions 1 and 2).
 
-use super::Reader;
+use super::ByteReader;
 
 /// The longest line of version 1.
 const MAX_LINE: usize = 107;
@@ -12,7 +12,7 @@ pub fn length(stream: &[u8]) -> Option<usize> {
         let end = stream.iter().take(MAX_LINE).position(|byte| *byte == b'\n')?;
         return Some(end + 1);
     }
-    let mut reader = Reader::new(stream.strip_prefix(SIGNATURE_V2)?);
+    let mut reader = ByteReader::new(stream.strip_prefix(SIGNATURE_V2)?);
     let _command = reader.u16()?;
     reader.vector16()?;
     Some(stream.len() - reader.rest().len())

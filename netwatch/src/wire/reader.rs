@@ -2,11 +2,11 @@
 
 /// The bytes not yet read. A read that fails consumes nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_read_that_fails_consumes_nothing() {
-        let mut reader = Reader::new(&[0, 3, 1, 2]);
+        let mut reader = ByteReader::new(&[0, 3, 1, 2]);
         assert_eq!(reader.vector16(), None);
         assert_eq!(reader.u32(), Some(0x0003_0102));
         assert_eq!(reader.u8(), None);
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn integers_of_quic() {
         // RFC 9000 appendix A.1.
-        let read = |bytes: &[u8]| Reader::new(bytes).varint();
+        let read = |bytes: &[u8]| ByteReader::new(bytes).varint();
         assert_eq!(read(&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c]), Some(151_288_809_941_952_652));
         assert_eq!(read(&[0x9d, 0x7f, 0x3e, 0x7d]), Some(494_878_333));
         assert_eq!(read(&[0x7b, 0xbd]), Some(15_293));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_there_is() {
-        let mut reader = Reader::new(b"abc");
+        let mut reader = ByteReader::new(b"abc");
         assert_eq!(reader.take_some(2), (&b"ab"[..], true));
         assert_eq!(reader.take_some(2), (&b"c"[..], false));
     }

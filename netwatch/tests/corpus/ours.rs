@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::AddAssign;
 
-use netwatch::capture::{Capture, Frame};
+use netwatch::capture::{Capture, CapturedFrame};
 use netwatch::flow::{
     self, Counters, Flow, FlowTable, Malformed, ObservationPoint, PerDirection, RemainderKind, Remainders, Traffic,
 };
@@ -180,7 +180,7 @@ impl LeftOut {
 }
 
 impl Observer for LeftOut {
-    fn left_out(&mut self, frame: &Frame<'_>) {
+    fn left_out(&mut self, frame: &CapturedFrame<'_>) {
         self.offsets.insert(frame.offset);
         self.number += 1;
         if !frame.is_cut() && !is_longer_than_it_is(frame) {
@@ -190,7 +190,7 @@ impl Observer for LeftOut {
 }
 
 /// The packet's own length says that the frame was longer.
-fn is_longer_than_it_is(frame: &Frame<'_>) -> bool {
+fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
     let seen = netwatch::meter::host::Reader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
     netwatch::meter::host::lacks_its_end(&frame.linked(), &seen.packet)
 }

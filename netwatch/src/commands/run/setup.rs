@@ -19,7 +19,7 @@ use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, Made};
 use crate::host::forwarding::netns_cookie;
 use crate::meter::{Probe, ProbeConfig, ProcessConfig};
-use crate::name::{Hosts, Limits, Names};
+use crate::name::{Hosts, NameLimits, Names};
 use crate::terminal::Show;
 use crate::undo::{Journal, RunCard, RunDir};
 
@@ -93,7 +93,7 @@ pub(super) async fn set_up(
         probe,
         processes,
         table: FlowTable::new(faults::user_flows(USER_FLOWS)),
-        names: Names::new(Limits::default(), hosts()),
+        names: Names::new(NameLimits::default(), hosts()),
         pid: u32::try_from(pid).ok(),
         started_ns: now_ns(),
         started: Instant::now(),

@@ -10,17 +10,17 @@ use domain::base::message::QuestionSection;
 use domain::base::wire::ParseError;
 
 pub use numbers::{Rcode, RecordType};
-pub use record::{Data, Record, Service};
+pub use record::{RecordData, ResourceRecord, ServiceBinding};
 
-use super::{Name, Reader};
+use super::{ByteReader, Name};
 
-/// Questions and records that are kept of one message; more are counted in [`Message::left_out`].
+/// Questions and records that are kept of one message; more are counted in [`DnsMessage::left_out`].
 const MAX_QUESTIONS: usize = 64;
 const MAX_RECORDS: usize = 512;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct DnsMessage {
     /// Joins an answer with its question.
     pub id: u16,
     /// An answer, or a question.
@@ -32,7 +32,7 @@ pub struct Message {
     /// What is asked; of an answer, what was.
     pub questions: Vec<Question>,
     /// The answer and additional sections, in their order.
-    pub records: Vec<Record>,
+    pub records: Vec<ResourceRecord>,
     /// Questions and records over the limits.
     pub left_out: usize,
     /// Everything that the header promises could be read.
@@ -49,13 +49,13 @@ pub struct Question {
 }
 
 /// Reads a message. `None` if this is not one: no whole header, an opcode that does not exist, or neither a question nor a record.
-pub fn parse(bytes: &[u8]) -> Option<Message> {
+pub fn parse(bytes: &[u8]) -> Option<DnsMessage> {
     let raw = Raw::from_slice(bytes).ok()?;
     let (header, counts) = (raw.header(), raw.header_counts());
     if !matches!(header.opcode(), Opcode::QUERY | Opcode::NOTIFY | Opcode::UPDATE) {
         return None;
     }
-    let mut message = Message {
+    let mut message = DnsMessage {
         id: header.id(),
         is_response: header.qr(),
         is_truncated: header.tc(),
@@ -96,7 +96,7 @@ fn end(questions: QuestionSection<'_, [u8]>) -> Result<usize, ParseError> {
     }
 }
 
-impl Message {
+impl DnsMessage {
     fn read_questions(&mut self, raw: &Raw<[u8]>) {
         for question in raw.question() {
             let Ok(question) = question else { return self.whole = false };
@@ -119,7 +119,7 @@ impl Message {
                 self.left_out += 1;
                 continue;
             }
-            self.records.push(Record::read(&record));
+            self.records.push(ResourceRecord::read(&record));
         }
     }
 }
@@ -137,7 +137,7 @@ pub enum Framed<'a> {
 pub fn framed(stream: &[u8]) -> Option<Framed<'_>> {
     const LENGTH: usize = 2;
     const HEADER: usize = 12;
-    let mut reader = Reader::new(stream);
+    let mut reader = ByteReader::new(stream);
     let Some(length) = reader.u16().map(usize::from) else { return Some(Framed::Partial(LENGTH + HEADER, &[])) };
     let end = LENGTH + length;
     match reader.take(length) {

@@ -17,7 +17,7 @@ const SRV: u16 = 33;
 const HTTPS: u16 = 65;
 const V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 
-fn whole(bytes: &[u8]) -> Message {
+fn whole(bytes: &[u8]) -> DnsMessage {
     let message = parse(bytes).unwrap();
     assert!(message.whole, "{message:?}");
     message
@@ -42,9 +42,9 @@ fn an_answer_with_compressed_names() {
     let [alias, address] = &message.records[..] else { panic!("{message:?}") };
     assert_eq!(
         (alias.owner.as_str(), &alias.data),
-        ("www.app.example", &Data::Alias(Name::new(b"app.example").unwrap()))
+        ("www.app.example", &RecordData::Alias(Name::new(b"app.example").unwrap()))
     );
-    assert_eq!((address.owner.as_str(), &address.data), ("app.example", &Data::Address(V4.into())));
+    assert_eq!((address.owner.as_str(), &address.data), ("app.example", &RecordData::Address(V4.into())));
     assert_eq!(address.ttl, 60);
 }
 
@@ -60,15 +60,15 @@ fn data_of_all_types() {
         .additional("text", 16, b"\x04text")
         .bytes();
     let message = whole(&bytes);
-    let data: Vec<&Data> = message.records.iter().map(|record| &record.data).collect();
+    let data: Vec<&RecordData> = message.records.iter().map(|record| &record.data).collect();
     let name = |text: &str| Name::new(text.as_bytes()).unwrap();
     let expected = [
-        Data::Address(v6.into()),
-        Data::Pointer(name("host.example")),
-        Data::Server(name("srv.example")),
-        Data::Server(name("mx.example")),
-        Data::Other,
-        Data::Other,
+        RecordData::Address(v6.into()),
+        RecordData::Pointer(name("host.example")),
+        RecordData::Server(name("srv.example")),
+        RecordData::Server(name("mx.example")),
+        RecordData::Other,
+        RecordData::Other,
     ];
     assert_eq!(data, expected.iter().collect::<Vec<_>>());
 }
@@ -100,7 +100,7 @@ fn where_https_is_served() {
     ]
     .concat();
     let message = whole(&DnsBuilder::response(1, 0, "example", HTTPS).answer("example", HTTPS, &data).bytes());
-    let Data::Service(service) = &message.records[0].data else { panic!("{message:?}") };
+    let RecordData::ServiceBinding(service) = &message.records[0].data else { panic!("{message:?}") };
     assert_eq!((service.priority, &service.target, service.port), (1, &None, Some(8443)));
     assert_eq!(service.alpn.iter().map(Alpn::as_str).collect::<Vec<_>>(), ["h2", "h3"]);
     assert_eq!(service.hints, [IpAddr::from(V4), "2001:db8::7".parse().unwrap()]);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::huffman;
 use super::static_table::TABLE;
-use crate::wire::Reader;
+use crate::wire::ByteReader;
 
 /// Octets that an entry counts beside its strings (section 4.1).
 const ENTRY: usize = 32;
@@ -40,7 +40,7 @@ impl Decoder {
 
     /// Reads a whole block and hands over its fields; `None` if it cannot be read, and then no later one can.
     pub fn decode(&mut self, block: &[u8], field: &mut impl FnMut(&[u8], &[u8])) -> Option<()> {
-        let mut reader = Reader::new(block);
+        let mut reader = ByteReader::new(block);
         while let Some(first) = reader.u8() {
             match first {
                 0x80.. => {
@@ -63,7 +63,7 @@ impl Decoder {
         Some(())
     }
 
-    fn literal<'a, 'b: 'a>(&'a self, reader: &mut Reader<'b>, first: u8, prefix: u32) -> Option<Field<'a>> {
+    fn literal<'a, 'b: 'a>(&'a self, reader: &mut ByteReader<'b>, first: u8, prefix: u32) -> Option<Field<'a>> {
         let name = match integer(reader, first, prefix)? {
             0 => string(reader)?,
             index => self.entry(index)?.0,
@@ -106,7 +106,7 @@ impl Decoder {
 }
 
 /// An integer whose first bits are in the byte `first` (section 5.1).
-fn integer(reader: &mut Reader<'_>, first: u8, prefix: u32) -> Option<usize> {
+fn integer(reader: &mut ByteReader<'_>, first: u8, prefix: u32) -> Option<usize> {
     let mask = (1usize << prefix) - 1;
     let mut value = usize::from(first) & mask;
     if value < mask {
@@ -123,7 +123,7 @@ fn integer(reader: &mut Reader<'_>, first: u8, prefix: u32) -> Option<usize> {
     None
 }
 
-fn string<'a>(reader: &mut Reader<'a>) -> Option<Cow<'a, [u8]>> {
+fn string<'a>(reader: &mut ByteReader<'a>) -> Option<Cow<'a, [u8]>> {
     const HUFFMAN: u8 = 0x80;
     let first = reader.u8()?;
     let length = integer(reader, first, 7).filter(|length| *length <= MAX_STRING)?;

@@ -4,7 +4,7 @@ mod hpack;
 mod huffman;
 mod static_table;
 
-use super::Reader;
+use super::ByteReader;
 use hpack::Decoder;
 
 /// What a client says first (section 3.4).
@@ -28,7 +28,7 @@ mod flag {
 
 /// What the next bytes of the client's stream gave.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum FrameStep {
     /// A frame is over after so many bytes, some of which may be still to come. With it came a request for this authority.
     Frame(u64, Option<Vec<u8>>),
     /// So many bytes are needed.
@@ -47,28 +47,28 @@ pub struct Requests {
 
 impl Requests {
     /// Reads the frame at the start of `stream`.
-    pub fn step(&mut self, stream: &[u8]) -> Step {
-        let mut reader = Reader::new(stream);
+    pub fn step(&mut self, stream: &[u8]) -> FrameStep {
+        let mut reader = ByteReader::new(stream);
         let (Some(length), Some(kind), Some(flags), Some(_)) = (reader.u24(), reader.u8(), reader.u8(), reader.u32())
         else {
-            return Step::Needs(FRAME_HEADER);
+            return FrameStep::Needs(FRAME_HEADER);
         };
         let length = length as usize;
         if !matches!(kind, kind::HEADERS | kind::CONTINUATION) {
             // A client does not push.
             return if kind == kind::PUSH_PROMISE {
-                Step::Broken
+                FrameStep::Broken
             } else {
-                Step::Frame((FRAME_HEADER + length) as u64, None)
+                FrameStep::Frame((FRAME_HEADER + length) as u64, None)
             };
         }
         if length > MAX_BLOCK {
-            return Step::Broken;
+            return FrameStep::Broken;
         }
-        let Some(payload) = reader.take(length) else { return Step::Needs(FRAME_HEADER + length) };
+        let Some(payload) = reader.take(length) else { return FrameStep::Needs(FRAME_HEADER + length) };
         let fragment = if kind == kind::HEADERS { fragment(payload, flags) } else { Some(payload) };
         let authority = fragment.and_then(|fragment| self.take(fragment, flags & flag::END_HEADERS != 0));
-        authority.map_or(Step::Broken, |authority| Step::Frame((FRAME_HEADER + length) as u64, authority))
+        authority.map_or(FrameStep::Broken, |authority| FrameStep::Frame((FRAME_HEADER + length) as u64, authority))
     }
 
     /// `None` if the block cannot be read.
@@ -99,7 +99,7 @@ impl Requests {
 
 /// A HEADERS frame without padding and priority (section 6.2).
 fn fragment(payload: &[u8], flags: u8) -> Option<&[u8]> {
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     let padding = if flags & flag::PADDED != 0 { usize::from(reader.u8()?) } else { 0 };
     if flags & flag::PRIORITY != 0 {
         reader.take(5)?;

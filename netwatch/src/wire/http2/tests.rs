@@ -85,7 +85,7 @@ const REQUEST: &str = "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff";
 /// Feeds a stream; authorities in their order.
 fn authorities(stream: &[u8]) -> Vec<String> {
     let (mut requests, mut rest, mut found) = (Requests::default(), stream, Vec::new());
-    while let Step::Frame(length, authority) = requests.step(rest) {
+    while let FrameStep::Frame(length, authority) = requests.step(rest) {
         found.extend(authority.map(|authority| String::from_utf8(authority).unwrap()));
         rest = rest.get(length as usize..).unwrap_or_default();
     }
@@ -119,16 +119,16 @@ fn host_where_there_is_no_authority() {
 #[test]
 fn what_cannot_be_followed() {
     let mut requests = Requests::default();
-    assert_eq!(requests.step(b"\0\0"), Step::Needs(9));
-    assert_eq!(requests.step(&frame(1, 4, &hex(REQUEST))[..12]), Step::Needs(9 + 17));
-    assert_eq!(requests.step(&frame(1, 4, &hex("be"))), Step::Broken);
-    assert_eq!(requests.step(&frame(5, 4, b"")), Step::Broken, "a client does not push");
-    assert_eq!(requests.step(&frame(1, 4 | 8, &[9, 1])), Step::Broken, "more padding than there is");
+    assert_eq!(requests.step(b"\0\0"), FrameStep::Needs(9));
+    assert_eq!(requests.step(&frame(1, 4, &hex(REQUEST))[..12]), FrameStep::Needs(9 + 17));
+    assert_eq!(requests.step(&frame(1, 4, &hex("be"))), FrameStep::Broken);
+    assert_eq!(requests.step(&frame(5, 4, b"")), FrameStep::Broken, "a client does not push");
+    assert_eq!(requests.step(&frame(1, 4 | 8, &[9, 1])), FrameStep::Broken, "more padding than there is");
     let long = [&[0xff, 0xff, 0xff, 1, 4, 0, 0, 0, 1][..], &[0; 20]].concat();
-    assert_eq!(requests.step(&long), Step::Broken);
+    assert_eq!(requests.step(&long), FrameStep::Broken);
     let mut data = frame(0, 0, b"");
     data[..3].copy_from_slice(&[0, 0x40, 0]);
-    assert_eq!(requests.step(&data), Step::Frame(9 + 16_384, None), "beyond what is there");
+    assert_eq!(requests.step(&data), FrameStep::Frame(9 + 16_384, None), "beyond what is there");
 }
 
 proptest! {

@@ -1,14 +1,14 @@
 //! Protocols in datagrams. DNS, QUIC and DTLS have parsers of their own that say more.
 
 use super::Ports;
-use crate::wire::{Application, Reader, http1, port};
+use crate::wire::{Application, ByteReader, http1, port};
 
 /// Whether bytes have a shape.
-type Shape = fn(&[u8], Ports) -> bool;
+type DatagramShape = fn(&[u8], Ports) -> bool;
 
 /// What a datagram is.
 pub fn datagram(bytes: &[u8], ports: Ports) -> Option<Application> {
-    let known: [(Shape, Application); 8] = [
+    let known: [(DatagramShape, Application); 8] = [
         (is_stun, Application::Stun),
         (is_dhcp, Application::Dhcp),
         (is_wireguard, Application::WireGuard),
@@ -25,7 +25,7 @@ pub fn datagram(bytes: &[u8], ports: Ports) -> Option<Application> {
 fn is_stun(bytes: &[u8], _: Ports) -> bool {
     const COOKIE: u32 = 0x2112_a442;
     const HEADER: usize = 20;
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let (Some(kind), Some(length), Some(cookie)) = (reader.u16(), reader.u16(), reader.u32()) else { return false };
     kind & 0xc000 == 0 && cookie == COOKIE && length.is_multiple_of(4) && HEADER + usize::from(length) <= bytes.len()
 }
@@ -62,7 +62,7 @@ fn is_ntp(bytes: &[u8], ports: Ports) -> bool {
 
 /// RFC 3416 in RFC 1157's and RFC 3412's envelopes: a sequence that begins with a version.
 fn is_snmp(bytes: &[u8], ports: Ports) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let is_sequence = reader.u8() == Some(0x30) && ber_length(&mut reader) == Some(reader.rest().len());
     (ports.has(port::SNMP) || ports.has(port::SNMP_TRAP))
         && is_sequence
@@ -70,7 +70,7 @@ fn is_snmp(bytes: &[u8], ports: Ports) -> bool {
 }
 
 /// A length of BER (X.690 section 8.1.3).
-pub(super) fn ber_length(reader: &mut Reader<'_>) -> Option<usize> {
+pub(super) fn ber_length(reader: &mut ByteReader<'_>) -> Option<usize> {
     match reader.u8()? {
         short @ 0..=0x7f => Some(short.into()),
         0x81 => reader.u8().map(usize::from),

@@ -6,7 +6,7 @@ mod stream;
 
 pub use datagram::datagram;
 pub use rtp::Rtp;
-pub use stream::{Evidence, Greeting, stream};
+pub use stream::{Greeting, Identification, stream};
 
 /// Ports on which a shape that is a little weak counts: both have to agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! RTP (RFC 3550): its header proves little, three in a row that go on from each other do.
 
-use crate::wire::Reader;
+use crate::wire::ByteReader;
 
 /// Packets that follow each other before it is believed.
 const ENOUGH: u8 = 3;
@@ -8,12 +8,12 @@ const ENOUGH: u8 = 3;
 /// Follows one direction of a flow.
 #[derive(Debug, Default)]
 pub struct Rtp {
-    last: Option<Header>,
+    last: Option<RtpHeader>,
     run: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
+struct RtpHeader {
     payload_type: u8,
     sequence: u16,
     source: u32,
@@ -33,14 +33,14 @@ impl Rtp {
     }
 }
 
-impl Header {
+impl RtpHeader {
     fn next(self) -> Self {
         Self { sequence: self.sequence.wrapping_add(1), ..self }
     }
 }
 
-fn header(datagram: &[u8]) -> Option<Header> {
-    let mut reader = Reader::new(datagram);
+fn header(datagram: &[u8]) -> Option<RtpHeader> {
+    let mut reader = ByteReader::new(datagram);
     let (first, second) = (reader.u8()?, reader.u8()?);
     let sequence = reader.u16()?;
     let _timestamp = reader.u32()?;
@@ -48,7 +48,7 @@ fn header(datagram: &[u8]) -> Option<Header> {
     reader.take(usize::from(first & 0x0f) * 4)?;
     let payload_type = second & 0x7f;
     // RTCP's packet types would be 72 to 76.
-    (first >> 6 == 2 && !(72..=76).contains(&payload_type)).then_some(Header { payload_type, sequence, source })
+    (first >> 6 == 2 && !(72..=76).contains(&payload_type)).then_some(RtpHeader { payload_type, sequence, source })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have parsers of their own that say more.
 
 use super::datagram::ber_length;
-use crate::wire::{Application, Reader};
+use crate::wire::{Application, ByteReader};
 
 /// How much the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
+pub enum Identification {
     /// These bytes are this protocol.
-    Proof(Application),
+    Certain(Application),
     /// It depends on what the other side said.
     Greeting(Greeting),
     /// Nothing.
@@ -37,14 +37,14 @@ impl Greeting {
 }
 
 /// Whether bytes have a shape.
-type Shape = fn(&[u8]) -> bool;
+type StreamShape = fn(&[u8]) -> bool;
 
 /// What a stream that begins with these bytes is.
-pub fn stream(bytes: &[u8]) -> Evidence {
+pub fn stream(bytes: &[u8]) -> Identification {
     if let Some((_, application)) = BEGINNINGS.iter().find(|(beginning, _)| bytes.starts_with(beginning)) {
-        return Evidence::Proof(*application);
+        return Identification::Certain(*application);
     }
-    let known: [(Shape, Application); 9] = [
+    let known: [(StreamShape, Application); 9] = [
         (is_mqtt, Application::Mqtt),
         (is_mysql, Application::MySql),
         (is_postgres, Application::Postgres),
@@ -56,7 +56,7 @@ pub fn stream(bytes: &[u8]) -> Evidence {
         (is_mongodb, Application::MongoDb),
     ];
     match known.iter().find(|(is, _)| is(bytes)) {
-        Some((_, application)) => Evidence::Proof(*application),
+        Some((_, application)) => Identification::Certain(*application),
         None => words(bytes),
     }
 }
@@ -77,28 +77,30 @@ const BEGINNINGS: [(&[u8], Application); 11] = [
 ];
 
 /// The words with which text protocols begin.
-fn words(bytes: &[u8]) -> Evidence {
-    let Some(end) = bytes.iter().take(512).position(|byte| *byte == b'\n') else { return Evidence::None };
+fn words(bytes: &[u8]) -> Identification {
+    let Some(end) = bytes.iter().take(512).position(|byte| *byte == b'\n') else { return Identification::None };
     let line = bytes[..end].to_ascii_uppercase();
     let line = line.trim_ascii_end();
     match line {
         [b'2', b'2', b'0', b' ' | b'-', rest @ ..] => service_ready(rest),
-        [b'+', b'O', b'K', b' ', ..] => Evidence::Proof(Application::Pop3),
-        [b'U', b'S', b'E', b'R', b' ', ..] => Evidence::Greeting(Greeting::User),
-        b"AUTH TLS" | b"AUTH SSL" | b"FEAT" | b"SYST" | b"PASV" | b"EPSV" => Evidence::Greeting(Greeting::FtpCommand),
-        _ if is_imap_command(line) => Evidence::Proof(Application::Imap),
-        _ => Evidence::None,
+        [b'+', b'O', b'K', b' ', ..] => Identification::Certain(Application::Pop3),
+        [b'U', b'S', b'E', b'R', b' ', ..] => Identification::Greeting(Greeting::User),
+        b"AUTH TLS" | b"AUTH SSL" | b"FEAT" | b"SYST" | b"PASV" | b"EPSV" => {
+            Identification::Greeting(Greeting::FtpCommand)
+        }
+        _ if is_imap_command(line) => Identification::Certain(Application::Imap),
+        _ => Identification::None,
     }
 }
 
-fn service_ready(rest: &[u8]) -> Evidence {
+fn service_ready(rest: &[u8]) -> Identification {
     let says = |word: &[u8]| rest.windows(word.len()).any(|window| window == word);
     if says(b"SMTP") {
-        Evidence::Proof(Application::Smtp)
+        Identification::Certain(Application::Smtp)
     } else if says(b"FTP") {
-        Evidence::Proof(Application::Ftp)
+        Identification::Certain(Application::Ftp)
     } else {
-        Evidence::Greeting(Greeting::ServiceReady)
+        Identification::Greeting(Greeting::ServiceReady)
     }
 }
 
@@ -129,7 +131,7 @@ fn is_mysql(bytes: &[u8]) -> bool {
 
 /// The client's first message: a request for encryption, or version 3 with a user.
 fn is_postgres(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let (Some(length), Some(code)) = (reader.u32(), reader.u32()) else { return false };
     match code {
         0x04d2_162f | 0x04d2_1630 => length == 8,
@@ -150,7 +152,7 @@ fn is_redis(bytes: &[u8]) -> bool {
 
 /// A message (RFC 4511 section 4.1.1) with a bind, a search, or an extended request.
 fn is_ldap(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     if reader.u8() != Some(0x30) || ber_length(&mut reader).is_none() || reader.u8() != Some(2) {
         return false;
     }
@@ -179,7 +181,7 @@ fn is_smb(bytes: &[u8]) -> bool {
 
 /// A message header whose operation exists and whose length is sane, of a request.
 fn is_mongodb(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let (Some(length), Some(_), Some(answers), Some(code)) =
         (reader.u32_le(), reader.u32_le(), reader.u32_le(), reader.u32_le())
     else {
@@ -194,7 +196,7 @@ mod tests {
 
     fn proof(bytes: &[u8]) -> Option<Application> {
         match stream(bytes) {
-            Evidence::Proof(application) => Some(application),
+            Identification::Certain(application) => Some(application),
             _ => None,
         }
     }
@@ -243,8 +245,8 @@ mod tests {
 
     #[test]
     fn two_sides_say_more_than_one() {
-        let Evidence::Greeting(server) = stream(b"220 ready\r\n") else { panic!() };
-        let Evidence::Greeting(client) = stream(b"USER me\r\n") else { panic!() };
+        let Identification::Greeting(server) = stream(b"220 ready\r\n") else { panic!() };
+        let Identification::Greeting(client) = stream(b"USER me\r\n") else { panic!() };
         assert_eq!(server.with(client), Some(Application::Ftp));
         assert_eq!(client.with(server), Some(Application::Ftp));
         assert_eq!(client.with(client), None);

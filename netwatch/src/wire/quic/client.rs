@@ -3,10 +3,10 @@
 use super::google::{self, Chlo};
 use super::keys::Keys;
 use super::packet::{self, Initial};
-use super::version::Version;
+use super::version::QuicVersion;
 use super::{frames, looks_like};
 use crate::wire::tls::{Carrier, ClientHello, Hello};
-use crate::wire::{Assembly, Name, Reader};
+use crate::wire::{Assembly, ByteReader, Name};
 
 /// A connection has one key, one more for each Retry, and clients try other versions.
 const MAX_KEYS: usize = 4;
@@ -17,9 +17,9 @@ const MAX_HANDSHAKE: usize = 1 << 14;
 
 /// What a datagram told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observed {
+pub struct QuicObservation {
     /// The version it speaks.
-    pub version: Version,
+    pub version: QuicVersion,
     /// The server name and more, if this datagram brought more of them than there was.
     pub hello: Option<Box<Hello>>,
     /// The server name of Google's own handshake.
@@ -28,24 +28,24 @@ pub struct Observed {
 
 /// State of one flow.
 #[derive(Debug)]
-pub struct Client {
+pub struct QuicHandshake {
     keys: Vec<Keys>,
     failures: u8,
     handshake: Assembly,
 }
 
-impl Default for Client {
+impl Default for QuicHandshake {
     fn default() -> Self {
         Self { keys: Vec::new(), failures: 0, handshake: Assembly::new(MAX_HANDSHAKE) }
     }
 }
 
-impl Client {
+impl QuicHandshake {
     /// Takes a datagram of either side; `None` if it is not QUIC, or nothing of it says so.
-    pub fn observe(&mut self, datagram: &[u8]) -> Option<Observed> {
+    pub fn observe(&mut self, datagram: &[u8]) -> Option<QuicObservation> {
         if let Some((version, chlo)) = google::hello(datagram) {
             let chlo_name = chlo.and_then(|chlo| chlo.server_name()).and_then(Name::new);
-            return Some(Observed { version, hello: None, chlo_name });
+            return Some(QuicObservation { version, hello: None, chlo_name });
         }
         let mut version = looks_like(datagram)?;
         let before = self.handshake.from(0).len();
@@ -59,7 +59,7 @@ impl Client {
         }
         let grew = self.handshake.from(0).len() > before;
         let (hello, chlo_name) = if grew { self.read(version) } else { (None, None) };
-        Some(Observed { version, hello, chlo_name })
+        Some(QuicObservation { version, hello, chlo_name })
     }
 
     fn open(&mut self, initial: &Initial<'_>) -> Option<Vec<u8>> {
@@ -81,14 +81,14 @@ impl Client {
         None
     }
 
-    fn read(&self, version: Version) -> (Option<Box<Hello>>, Option<Name>) {
+    fn read(&self, version: QuicVersion) -> (Option<Box<Hello>>, Option<Name>) {
         const CLIENT_HELLO: u8 = 1;
         let stream = self.handshake.from(0);
         if google::says_chlo(version) {
             let name = Chlo::parse(stream).and_then(|chlo| chlo.server_name()).and_then(Name::new);
             return (None, name);
         }
-        let mut reader = Reader::new(stream);
+        let mut reader = ByteReader::new(stream);
         let header = reader.u8().filter(|kind| *kind == CLIENT_HELLO).and_then(|_| reader.u24());
         let Some(length) = header else { return (None, None) };
         let (body, is_all) = reader.take_some(length as usize);

@@ -1,18 +1,18 @@
 //! Frames of Initial packets (RFC 9000 section 19): those that carry the TLS handshake.
 
-use super::version::Version;
-use crate::wire::Reader;
+use super::version::QuicVersion;
+use crate::wire::ByteReader;
 
 /// A piece of the handshake.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Piece<'a> {
+pub(super) struct CryptoFragment<'a> {
     pub offset: u64,
     pub bytes: &'a [u8],
 }
 
 /// The pieces in an opened packet, up to a frame that does not belong there.
-pub(super) fn pieces(frames: &[u8], version: Version) -> impl Iterator<Item = Piece<'_>> {
-    let mut rest = Reader::new(frames);
+pub(super) fn pieces(frames: &[u8], version: QuicVersion) -> impl Iterator<Item = CryptoFragment<'_>> {
+    let mut rest = ByteReader::new(frames);
     std::iter::from_fn(move || {
         loop {
             let kind = rest.u8()?;
@@ -26,7 +26,7 @@ pub(super) fn pieces(frames: &[u8], version: Version) -> impl Iterator<Item = Pi
 
 /// `Some(None)`: a frame that carries nothing; `None`: one that should not be there.
 #[expect(clippy::option_option, reason = "a piece, no piece, the end")]
-fn ietf<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
+fn ietf<'a>(rest: &mut ByteReader<'a>, kind: u8) -> Option<Option<CryptoFragment<'a>>> {
     match kind {
         0x00 | 0x01 => Some(None), // PADDING, PING
         0x02 => skip_ack(rest).map(|()| None),
@@ -41,7 +41,7 @@ fn ietf<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
 
 /// Chromium's framing of versions 50 and 51: acknowledgements are stepped over in the form that the first ones have.
 #[expect(clippy::option_option, reason = "a piece, no piece, the end")]
-fn google<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
+fn google<'a>(rest: &mut ByteReader<'a>, kind: u8) -> Option<Option<CryptoFragment<'a>>> {
     match kind {
         0x00 | 0x07 => Some(None), // PADDING, PING
         0x08 => crypto(rest).map(Some),
@@ -51,13 +51,13 @@ fn google<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
     }
 }
 
-fn crypto<'a>(rest: &mut Reader<'a>) -> Option<Piece<'a>> {
+fn crypto<'a>(rest: &mut ByteReader<'a>) -> Option<CryptoFragment<'a>> {
     let offset = rest.varint()?;
     let length = usize::try_from(rest.varint()?).ok()?;
-    Some(Piece { offset, bytes: rest.take(length)? })
+    Some(CryptoFragment { offset, bytes: rest.take(length)? })
 }
 
-fn skip_ack(rest: &mut Reader<'_>) -> Option<()> {
+fn skip_ack(rest: &mut ByteReader<'_>) -> Option<()> {
     let (_largest, _delay) = (rest.varint()?, rest.varint()?);
     let ranges = rest.varint()?;
     let _first = rest.varint()?;

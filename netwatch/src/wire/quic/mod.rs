@@ -8,11 +8,11 @@ mod keys;
 mod packet;
 mod version;
 
-pub use client::{Client, Observed};
-pub use version::Version;
+pub use client::{QuicHandshake, QuicObservation};
+pub use version::QuicVersion;
 
 /// Is this datagram QUIC? Long headers of a version that is known, whose parts fit in; or one of Google's with a version in it.
-pub fn looks_like(datagram: &[u8]) -> Option<Version> {
+pub fn looks_like(datagram: &[u8]) -> Option<QuicVersion> {
     packet::first_version(datagram).or_else(|| google::version(datagram))
 }
 

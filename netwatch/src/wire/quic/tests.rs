@@ -64,7 +64,7 @@ const PACKET_V2: &str = "
     6f4c4938ae79324dc402894b44faf8afbab35282ab659d13c93f70412e85cb199a37ddec600545473cfb5a05e08d0b209973b2172b4d21fb
     69745a262ccde96ba18b2faa745b6fe189cf772a9f84cbfc";
 
-fn observe(client: &mut Client, datagram: &[u8]) -> (Version, Option<Hello>) {
+fn observe(client: &mut QuicHandshake, datagram: &[u8]) -> (QuicVersion, Option<Hello>) {
     let observed = client.observe(datagram).unwrap();
     (observed.version, observed.hello.map(|hello| *hello))
 }
@@ -73,8 +73,8 @@ fn observe(client: &mut Client, datagram: &[u8]) -> (Version, Option<Hello>) {
 fn the_vectors_of_both_rfcs() {
     for (packet, version) in [(PACKET_V1, V1), (PACKET_V2, V2)] {
         let datagram = hex(packet);
-        assert_eq!(looks_like(&datagram), Some(Version(version)));
-        let (observed, hello) = observe(&mut Client::default(), &datagram);
+        assert_eq!(looks_like(&datagram), Some(QuicVersion(version)));
+        let (observed, hello) = observe(&mut QuicHandshake::default(), &datagram);
         let hello = hello.unwrap();
         assert_eq!((observed.0, hello.server_name.unwrap().as_str()), (version, "example.com"));
         assert!(hello.whole);
@@ -85,7 +85,7 @@ fn the_vectors_of_both_rfcs() {
 
 #[test]
 fn the_mask_of_the_rfc() {
-    let derivation = Version(V1).derivations().next().unwrap();
+    let derivation = QuicVersion(V1).derivations().next().unwrap();
     let keys = keys::Keys::client(&derivation, &DESTINATION).unwrap();
     assert_eq!(keys.mask(&hex("d1b1c98dd7689fb8ec11d242b123dc9b")), [0x43, 0x7b, 0x9a, 0xec, 0x36]);
 }
@@ -100,7 +100,7 @@ impl ring::hkdf::KeyType for Length {
 
 /// Protects a packet of version 1 as a client does, with a packet number of two bytes.
 fn seal(version: u32, keyed_by: &[u8], destination: &[u8], number: u16, frames: &[u8]) -> Vec<u8> {
-    let derivation = Version(version).derivations().next().unwrap();
+    let derivation = QuicVersion(version).derivations().next().unwrap();
     let expand = |secret: &Prk, label: &[u8], length: usize| {
         let info = [&(length as u16).to_be_bytes()[..], &vector8(&[b"tls13 ", label].concat()), &[0]].concat();
         let mut output = vec![0; length];
@@ -151,7 +151,7 @@ fn a_hello_over_several_packets_in_any_order() {
         .zip(0..)
         .map(|((from, to), number)| seal(V1, &DESTINATION, &DESTINATION, number, &frames(*from, *to)))
         .collect();
-    let mut client = Client::default();
+    let mut client = QuicHandshake::default();
     assert_eq!(observe(&mut client, &packets[0]).1, None);
     // Two packets in one datagram, as coalescing or offloading puts them, with zeros in between.
     let both = [&packets[1][..], &[0; 40], &packets[2]].concat();
@@ -166,7 +166,7 @@ fn frames_torn_up_in_one_packet() {
     let shuffled = [(30, 500), (0, 10), (700, message.len()), (500, 700), (10, 30)];
     let frames: Vec<u8> =
         shuffled.iter().flat_map(|(from, to)| [crypto(&message, *from, *to), vec![0, 0, 1]].concat()).collect();
-    let hello = observe(&mut Client::default(), &seal(V2, &DESTINATION, &DESTINATION, 7, &frames)).1.unwrap();
+    let hello = observe(&mut QuicHandshake::default(), &seal(V2, &DESTINATION, &DESTINATION, 7, &frames)).1.unwrap();
     assert!(hello.whole);
 }
 
@@ -174,11 +174,11 @@ fn frames_torn_up_in_one_packet() {
 fn the_key_stays_while_the_server_names_another_id_and_changes_after_retry() {
     let message = large_hello();
     let end = message.len();
-    let mut client = Client::default();
+    let mut client = QuicHandshake::default();
     observe(&mut client, &seal(V1, &DESTINATION, &DESTINATION, 0, &crypto(&message, 0, 300)));
     let hello = observe(&mut client, &seal(V1, &DESTINATION, b"server", 1, &crypto(&message, 300, end))).1.unwrap();
     assert!(hello.whole, "keyed by the first id");
-    let mut client = Client::default();
+    let mut client = QuicHandshake::default();
     observe(&mut client, &seal(V1, &DESTINATION, &DESTINATION, 0, &crypto(&message, 0, 300)));
     let retry = [&[0xf0][..], &V1.to_be_bytes(), &[0], &vector8(b"retry"), b"token", &[0; 16]].concat();
     observe(&mut client, &retry);
@@ -197,21 +197,22 @@ fn drafts_and_forced_negotiation() {
         if is_google {
             frames[0] = 8;
         }
-        let (observed, hello) = observe(&mut Client::default(), &seal(version, &DESTINATION, &DESTINATION, 0, &frames));
+        let (observed, hello) =
+            observe(&mut QuicHandshake::default(), &seal(version, &DESTINATION, &DESTINATION, 0, &frames));
         assert_eq!((observed.0, hello.unwrap().server_name.unwrap().as_str()), (version, "quic.example"), "{observed}");
     }
-    assert_eq!(Version(0xff00_001d).to_string(), "draft-29");
-    assert_eq!(Version(u32::from_be_bytes(*b"Q043")).to_string(), "Q043");
-    assert_eq!((Version(V1).to_string(), Version(V2).to_string()), ("v1".into(), "v2".into()));
+    assert_eq!(QuicVersion(0xff00_001d).to_string(), "draft-29");
+    assert_eq!(QuicVersion(u32::from_be_bytes(*b"Q043")).to_string(), "Q043");
+    assert_eq!((QuicVersion(V1).to_string(), QuicVersion(V2).to_string()), ("v1".into(), "v2".into()));
 }
 
 #[test]
 fn damaged_packets_and_unknown_versions_say_nothing() {
     let mut datagram = hex(PACKET_V1);
     datagram[600] ^= 1;
-    assert_eq!(observe(&mut Client::default(), &datagram).1, None);
+    assert_eq!(observe(&mut QuicHandshake::default(), &datagram).1, None);
     datagram[1..5].copy_from_slice(&[0, 0, 0, 9]);
-    assert_eq!(Client::default().observe(&datagram), None);
+    assert_eq!(QuicHandshake::default().observe(&datagram), None);
     assert_eq!(looks_like(&[0xc0, 0, 0, 0, 0, 0, 0]), None, "version negotiation");
     assert_eq!(looks_like(&[0xc0, 0, 0, 0, 1, 21]), None, "a connection ID of 21 bytes");
     assert_eq!(looks_like(b"\x40abcdefghijklm"), None, "a short header");
@@ -234,24 +235,24 @@ fn googles_own_versions() {
     let older = google(b"\x09connidxxQ035\x01", length.to_le_bytes(), b"g.example");
     let q046 = google(b"\xc3Q046\x50connidxx\0\0\0\x01", length.to_be_bytes(), b"g.example");
     for datagram in [old, older, q046] {
-        let observed = Client::default().observe(&datagram).unwrap();
+        let observed = QuicHandshake::default().observe(&datagram).unwrap();
         assert_eq!(observed.chlo_name.unwrap(), "g.example", "{}", observed.version);
     }
     // A tag whose value ends beyond the message.
     let lying = google(b"\x09connidxxQ039\x01", [0xff, 0xff], b"");
-    assert_eq!(Client::default().observe(&lying[..60]).unwrap().chlo_name, None);
+    assert_eq!(QuicHandshake::default().observe(&lying[..60]).unwrap().chlo_name, None);
     let q050 = u32::from_be_bytes(*b"Q050");
     let message = chlo(b"g.example");
     let mut frames = crypto(&message, 0, message.len());
     frames[0] = 8;
-    let observed = Client::default().observe(&seal(q050, &DESTINATION, &DESTINATION, 0, &frames)).unwrap();
+    let observed = QuicHandshake::default().observe(&seal(q050, &DESTINATION, &DESTINATION, 0, &frames)).unwrap();
     assert_eq!(observed.chlo_name.unwrap(), "g.example");
 }
 
 proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), start in prop::sample::select(vec![0xc0u8, 0xd0, 0x09, 0xe0])) {
-        let mut client = Client::default();
+        let mut client = QuicHandshake::default();
         for version in [V1, V2, 0xff00_001d, u32::from_be_bytes(*b"Q043"), u32::from_be_bytes(*b"Q046")] {
             let datagram = [&[start][..], &version.to_be_bytes(), &bytes].concat();
             client.observe(&datagram);
@@ -264,7 +265,7 @@ proptest! {
     #[test]
     fn never_panics_on_opened_frames(frames in prop::collection::vec(any::<u8>(), 4..400), google: bool) {
         let version = if google { u32::from_be_bytes(*b"T050") } else { V1 };
-        let mut client = Client::default();
+        let mut client = QuicHandshake::default();
         client.observe(&seal(version, &DESTINATION, &DESTINATION, 0, &frames));
         prop_assert!(client.held() <= frames.len());
     }
@@ -277,7 +278,7 @@ proptest! {
         let mut pieces: Vec<Vec<u8>> = cuts.windows(2).map(|pair| crypto(&message, pair[0], pair[1])).collect();
         let count = pieces.len();
         pieces.rotate_left(order % count);
-        let mut client = Client::default();
+        let mut client = QuicHandshake::default();
         let hellos = pieces.iter().zip(0..).filter_map(|(piece, number)| {
             let padded = [&piece[..], &[0; 8]].concat();
             observe(&mut client, &seal(V1, &DESTINATION, &DESTINATION, number, &padded)).1

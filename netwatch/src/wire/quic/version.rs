@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A version, as long headers have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version(pub u32);
+pub struct QuicVersion(pub u32);
 
 /// How a version derives its Initial keys (RFC 9001 section 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Derivation {
 
 /// Types of long header packets, however the version numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PacketType {
     Initial,
     ZeroRtt,
     Handshake,
@@ -62,7 +62,7 @@ fn draft_salt(draft: u32) -> Option<&'static [u8; 20]> {
     }
 }
 
-impl Version {
+impl QuicVersion {
     /// How its keys may be derived; nothing for a version whose keys are not known.
     pub(super) fn derivations(self) -> impl Iterator<Item = Derivation> {
         let salts: [Option<&'static [u8; 20]>; 2] = match self.0 {
@@ -93,19 +93,19 @@ impl Version {
     }
 
     /// What bits 4 and 5 of a long header's first byte say.
-    pub(super) fn kind(self, first: u8) -> Kind {
+    pub(super) fn kind(self, first: u8) -> PacketType {
         // RFC 9369 section 3.2 turns the numbers by one.
         let turn = u8::from(self.0 == V2);
         match (first >> 4 & 3).wrapping_sub(turn) & 3 {
-            0 => Kind::Initial,
-            1 => Kind::ZeroRtt,
-            2 => Kind::Handshake,
-            _ => Kind::Retry,
+            0 => PacketType::Initial,
+            1 => PacketType::ZeroRtt,
+            2 => PacketType::Handshake,
+            _ => PacketType::Retry,
         }
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for QuicVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [name @ .., _] = self.0.to_be_bytes();
         match self.0 {

@@ -1,7 +1,7 @@
 //! ClientHellos (RFC 8446 section 4.1.2), whole or cut off anywhere. A view: nothing is copied.
 
-use super::{Ech, Version, is_grease};
-use crate::wire::{Alpn, Reader};
+use super::{Ech, TlsVersion, is_grease};
+use crate::wire::{Alpn, ByteReader};
 
 /// Numbers of extensions (RFC 6066, RFC 7301, RFC 8446, RFC 9849).
 pub(super) mod extension {
@@ -31,7 +31,7 @@ pub enum Carrier {
 #[derive(Debug, Clone, Copy)]
 pub struct ClientHello<'a> {
     carrier: Carrier,
-    legacy_version: Version,
+    legacy_version: TlsVersion,
     ciphers: &'a [u8],
     extensions: &'a [u8],
     whole: bool,
@@ -50,8 +50,8 @@ impl<'a> ClientHello<'a> {
     /// ends before its cipher suites do.
     pub fn parse(body: &'a [u8], is_all: bool, carrier: Carrier) -> Option<Self> {
         const RANDOM: usize = 32;
-        let mut reader = Reader::new(body);
-        let legacy_version = Version(reader.u16()?);
+        let mut reader = ByteReader::new(body);
+        let legacy_version = TlsVersion(reader.u16()?);
         reader.take(RANDOM)?;
         let session = reader.vector8()?;
         if carrier == Carrier::Dtls {
@@ -67,7 +67,7 @@ impl<'a> ClientHello<'a> {
         Some(hello)
     }
 
-    fn read_extensions(&mut self, reader: &mut Reader<'a>) {
+    fn read_extensions(&mut self, reader: &mut ByteReader<'a>) {
         let compression = reader.vector8();
         // SSL 3.0 and TLS 1.0 may end here.
         if compression.is_some() && reader.is_empty() {
@@ -96,7 +96,7 @@ impl<'a> ClientHello<'a> {
 
     /// Extensions as they come, GREASE too.
     pub(super) fn extensions(&self) -> impl Iterator<Item = Extension<'a>> + use<'a> {
-        let mut reader = Reader::new(self.extensions);
+        let mut reader = ByteReader::new(self.extensions);
         std::iter::from_fn(move || {
             let (kind, length) = (reader.u16()?, reader.u16()?);
             Some(Extension { kind, body: reader.take_some(length.into()).0 })
@@ -110,7 +110,7 @@ impl<'a> ClientHello<'a> {
     /// The name of the server that the client wants (RFC 6066 section 3). Behind ECH, the name that hides the true one.
     pub fn server_name(&self) -> Option<&'a [u8]> {
         const HOST_NAME: u8 = 0;
-        let mut list = Reader::new(self.extension(extension::SERVER_NAME)?);
+        let mut list = ByteReader::new(self.extension(extension::SERVER_NAME)?);
         list.u16()?;
         while let Some(kind) = list.u8() {
             let name = list.vector16()?;
@@ -128,10 +128,10 @@ impl<'a> ClientHello<'a> {
     }
 
     /// The newest version that the client would speak.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> TlsVersion {
         let offered = self.extension(extension::SUPPORTED_VERSIONS).and_then(|body| body.get(1..)).unwrap_or_default();
-        let newest = |a: Version, b: Version| if b.is_newer_than(a) { b } else { a };
-        numbers(offered).map(Version).reduce(newest).unwrap_or(self.legacy_version)
+        let newest = |a: TlsVersion, b: TlsVersion| if b.is_newer_than(a) { b } else { a };
+        numbers(offered).map(TlsVersion).reduce(newest).unwrap_or(self.legacy_version)
     }
 
     pub(super) fn signature_algorithms(&self) -> impl Iterator<Item = u16> + use<'a> {
@@ -151,7 +151,7 @@ impl<'a> ClientHello<'a> {
     /// A key that quantum computers should not break is offered (ML-KEM, or the Kyber that it was before).
     pub fn is_post_quantum(&self) -> bool {
         let mut shares =
-            Reader::new(self.extension(extension::KEY_SHARE).and_then(|body| body.get(2..)).unwrap_or_default());
+            ByteReader::new(self.extension(extension::KEY_SHARE).and_then(|body| body.get(2..)).unwrap_or_default());
         let groups = std::iter::from_fn(move || {
             let group = shares.u16()?;
             let length = shares.u16()?;
@@ -169,7 +169,7 @@ fn numbers(bytes: &[u8]) -> impl Iterator<Item = u16> + use<'_> {
     bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair)).filter(|number| !is_grease(*number))
 }
 
-fn is_legacy_version(version: Version, carrier: Carrier) -> bool {
+fn is_legacy_version(version: TlsVersion, carrier: Carrier) -> bool {
     match carrier {
         // OpenSSL 0.9.8 numbered DTLS so.
         Carrier::Dtls => matches!(version.0, 0xfefc..=0xfeff | 0x0100),

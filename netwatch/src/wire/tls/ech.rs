@@ -1,6 +1,6 @@
 //! Encrypted ClientHello (RFC 9849): seen from outside.
 
-use crate::wire::{Name, Reader};
+use crate::wire::{ByteReader, Name};
 
 /// ECH in a ClientHello. From outside a real one and one that is pretended, so that nobody gets used to its absence, look the same; only a
 /// configuration that the client was given before tells.
@@ -18,7 +18,7 @@ pub enum Ech {
 impl Ech {
     /// Reads the extension.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
+        let mut reader = ByteReader::new(body);
         match reader.u8()? {
             0 => {
                 let _cipher_suite = reader.u32()?;
@@ -44,7 +44,7 @@ impl EchConfig {
 
     /// Reads an ECHConfigList (section 4). Versions that are not the RFC's are left out.
     pub fn list(bytes: &[u8]) -> Vec<Self> {
-        let Some(mut list) = Reader::new(bytes).vector16().map(Reader::new) else { return Vec::new() };
+        let Some(mut list) = ByteReader::new(bytes).vector16().map(ByteReader::new) else { return Vec::new() };
         let next = std::iter::from_fn(|| {
             let version = list.u16()?;
             list.vector16().map(|contents| (version, contents))
@@ -56,7 +56,7 @@ impl EchConfig {
     }
 
     fn parse(contents: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(contents);
+        let mut reader = ByteReader::new(contents);
         let id = reader.u8()?;
         let _kem = reader.u16()?;
         let _public_key = reader.vector16()?;

@@ -1,7 +1,7 @@
 //! What is kept of a ClientHello.
 
 use super::client_hello::Carrier;
-use super::{ClientHello, Ech, Ja4, Version};
+use super::{ClientHello, Ech, Ja4, TlsVersion};
 use crate::wire::{Alpn, Name};
 
 /// What is kept of a ClientHello: what it tells about who is meant, and about who asks.
@@ -12,7 +12,7 @@ pub struct Hello {
     /// Protocols that were offered.
     pub alpn: Vec<Alpn>,
     /// The newest version that was offered.
-    pub version: Version,
+    pub version: TlsVersion,
     /// Encrypted ClientHello, real or pretended.
     pub ech: Option<Ech>,
     /// The name is encrypted by the draft before ECH.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::wire::Reader;
+use crate::wire::ByteReader;
 
 const RECORD_HEADER: usize = 5;
 const HANDSHAKE_HEADER: usize = 4;
@@ -21,7 +21,7 @@ const SERVER_HELLO: u8 = 2;
 
 /// A hello, as far as the stream has it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct HelloMessage<'a> {
     /// The client's; else the server's.
     pub is_client: bool,
     /// What lies behind the handshake header.
@@ -33,9 +33,9 @@ pub struct Message<'a> {
 }
 
 /// The hello at the start of a stream; `None` if it does not begin with one. The first bytes of what may become one count as one.
-pub fn first_message(stream: &[u8]) -> Option<Message<'_>> {
+pub fn first_message(stream: &[u8]) -> Option<HelloMessage<'_>> {
     let mut payload = Cow::Borrowed(&[][..]);
-    let mut rest = Reader::new(stream);
+    let mut rest = ByteReader::new(stream);
     while let Some(length) = record(&mut rest)? {
         let (fragment, whole) = rest.take_some(length);
         append(&mut payload, fragment);
@@ -57,7 +57,7 @@ pub fn may_begin_client_hello(stream: &[u8]) -> bool {
 
 /// Are these records, amid a connection? One that ends where the bytes do, or two in a row: no other bytes look like that by chance.
 pub fn looks_like_records(stream: &[u8]) -> bool {
-    let mut rest = Reader::new(stream);
+    let mut rest = ByteReader::new(stream);
     let Some(length) = any_record(&mut rest) else { return false };
     if rest.take(length).is_none() {
         return false;
@@ -65,7 +65,7 @@ pub fn looks_like_records(stream: &[u8]) -> bool {
     rest.is_empty() || any_record(&mut rest).is_some()
 }
 
-fn any_record(rest: &mut Reader<'_>) -> Option<usize> {
+fn any_record(rest: &mut ByteReader<'_>) -> Option<usize> {
     let (kind, version, length) = (rest.u8()?, rest.u16()?, rest.u16()?);
     let plausible = matches!(kind, CHANGE_CIPHER_SPEC..=APPLICATION_DATA) && matches!(version, 0x0300..=0x0304);
     let right_length = match kind {
@@ -78,7 +78,7 @@ fn any_record(rest: &mut Reader<'_>) -> Option<usize> {
 
 /// Takes the header of a handshake record: its length, or `Some(None)` if the header is not all there. `None`: it is something else.
 #[expect(clippy::option_option, reason = "not a record, not yet a record, a record")]
-fn record(rest: &mut Reader<'_>) -> Option<Option<usize>> {
+fn record(rest: &mut ByteReader<'_>) -> Option<Option<usize>> {
     if !starts_like_record(rest.rest()) {
         return None;
     }
@@ -105,13 +105,13 @@ fn is_whole(payload: &[u8]) -> bool {
 }
 
 fn body_length(payload: &[u8]) -> Option<usize> {
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     reader.u8()?;
     reader.u24().map(|length| length as usize)
 }
 
 /// `in_record`: bytes of the last record that are still to come.
-fn message(payload: Cow<'_, [u8]>, stream: usize, in_record: usize) -> Option<Message<'_>> {
+fn message(payload: Cow<'_, [u8]>, stream: usize, in_record: usize) -> Option<HelloMessage<'_>> {
     let is_client = match payload.first() {
         Some(&CLIENT_HELLO) | None => true,
         Some(&SERVER_HELLO) => false,
@@ -123,7 +123,7 @@ fn message(payload: Cow<'_, [u8]>, stream: usize, in_record: usize) -> Option<Me
     let header = if missing > in_record { RECORD_HEADER } else { 0 };
     let whole = missing == 0;
     let needs = if whole { stream } else { stream + missing + header };
-    (length <= MAX_HELLO).then_some(Message { is_client, body: cut(body, length), whole, needs })
+    (length <= MAX_HELLO).then_some(HelloMessage { is_client, body: cut(body, length), whole, needs })
 }
 
 fn skip_header(payload: Cow<'_, [u8]>) -> Cow<'_, [u8]> {

@@ -14,9 +14,9 @@ pub use client_hello::{Carrier, ClientHello};
 pub use ech::{Ech, EchConfig};
 pub use hello::Hello;
 pub use ja4::Ja4;
-pub use message::{Message, first_message, looks_like_records, may_begin_client_hello};
+pub use message::{HelloMessage, first_message, looks_like_records, may_begin_client_hello};
 pub use server_hello::ServerHello;
-pub use version::Version;
+pub use version::TlsVersion;
 
 /// Values that clients send so that servers do not get used to known ones (RFC 8701).
 pub(super) fn is_grease(value: u16) -> bool {

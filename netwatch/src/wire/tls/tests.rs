@@ -26,7 +26,7 @@ fn what_a_hello_tells() {
     let hello = hello(&builder.body());
     assert_eq!(hello.server_name.unwrap(), "app.example");
     assert_eq!(hello.alpn.iter().map(|alpn| alpn.as_str()).collect::<Vec<_>>(), ["h2", "http/1.1"]);
-    assert_eq!(hello.version, Version::TLS13);
+    assert_eq!(hello.version, TlsVersion::TLS13);
     assert!(hello.post_quantum && hello.whole && !hello.esni && hello.ech.is_none());
     assert!(hello.ja4.unwrap().as_str().starts_with("t13d0204h2_"));
 }
@@ -155,9 +155,9 @@ fn what_the_server_chose() {
     let extensions = [hex("002b 0002 0304"), hex("0010 0005 0003 02"), b"h2".to_vec()].concat();
     let body = [hex("0303"), vec![1; 32], vector8(&[2; 32]), hex("1301 00"), vector16(&extensions)].concat();
     let hello = ServerHello::parse(&body).unwrap();
-    assert_eq!((hello.version, hello.cipher, hello.alpn.unwrap().as_str()), (Version::TLS13, 0x1301, "h2"));
+    assert_eq!((hello.version, hello.cipher, hello.alpn.unwrap().as_str()), (TlsVersion::TLS13, 0x1301, "h2"));
     let old = [hex("0302"), vec![1; 32], vector8(&[]), hex("002f 00")].concat();
-    assert_eq!(ServerHello::parse(&old).unwrap().version, Version(0x0302));
+    assert_eq!(ServerHello::parse(&old).unwrap().version, TlsVersion(0x0302));
     assert_eq!(ServerHello::parse(&old[..34]), None);
 }
 
@@ -179,7 +179,7 @@ fn dtls_hello(cookie: &[u8]) -> Vec<u8> {
 fn dtls_in_fragments_of_any_order() {
     let message = dtls_hello(b"");
     let end = message.len() - 4;
-    let mut client = dtls::Client::default();
+    let mut client = dtls::DtlsHandshake::default();
     assert!(dtls::looks_like(&fragment(&message, 0, 50, end)));
     assert_eq!(client.observe(&fragment(&message, 0, 50, end)), None);
     let hello = client.observe(&fragment(&message, 0, 0, 50)).unwrap();
@@ -189,7 +189,7 @@ fn dtls_in_fragments_of_any_order() {
 
 #[test]
 fn dtls_with_a_cookie() {
-    let mut client = dtls::Client::default();
+    let mut client = dtls::DtlsHandshake::default();
     let first = dtls_hello(b"");
     assert!(client.observe(&fragment(&first, 0, 0, 60)).is_none_or(|hello| !hello.whole));
     let second = dtls_hello(b"cookie");
@@ -199,7 +199,7 @@ fn dtls_with_a_cookie() {
 
 #[test]
 fn dtls_that_lies() {
-    let mut client = dtls::Client::default();
+    let mut client = dtls::DtlsHandshake::default();
     let mut datagram = fragment(&dtls_hello(b""), 0, 0, 20);
     datagram[14..17].copy_from_slice(&[0xff; 3]);
     assert_eq!(client.observe(&datagram), None, "16 MiB");
@@ -220,7 +220,7 @@ proptest! {
         looks_like_records(&bytes);
         ServerHello::parse(&bytes);
         EchConfig::list(&bytes);
-        let mut client = dtls::Client::default();
+        let mut client = dtls::DtlsHandshake::default();
         client.observe(&bytes);
         prop_assert!(client.held() <= bytes.len());
     }
@@ -252,7 +252,7 @@ proptest! {
         let mut fragments: Vec<_> = cuts.windows(2).map(|pair| fragment(&message, 1, pair[0], pair[1])).collect();
         let count = fragments.len();
         fragments.rotate_left(order as usize % count);
-        let mut client = dtls::Client::default();
+        let mut client = dtls::DtlsHandshake::default();
         let last = fragments.iter().filter_map(|fragment| client.observe(fragment)).last();
         prop_assert!(last.unwrap().whole);
         prop_assert!(client.held() <= end);

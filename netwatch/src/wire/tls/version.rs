@@ -4,9 +4,9 @@ use std::fmt;
 
 /// A version as hellos have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Version(pub u16);
+pub struct TlsVersion(pub u16);
 
-impl Version {
+impl TlsVersion {
     /// TLS 1.3.
     pub const TLS13: Self = Self(0x0304);
 
@@ -36,7 +36,7 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for TlsVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.0 {
             0x0304 => "TLS 1.3",
