@@ -8,14 +8,14 @@ use nix::errno::Errno;
 use super::Finding;
 use crate::error::{Error, Result};
 use crate::host::namespace;
-use crate::meter::{Method, Probe, ProbeConfig};
+use crate::meter::{AttachMethod, KernelMeter, KernelMeterConfig};
 
 /// The `lo` of every network namespace.
 const LOOPBACK: u32 = 1;
 
 /// The findings, and what the classifier's maps take of the kernel's memory at the defaults, in bytes.
 pub(super) fn all() -> (Vec<Finding>, Option<u64>) {
-    match Probe::load(&ProbeConfig::default()) {
+    match KernelMeter::load(&KernelMeterConfig::default()) {
         Ok(probe) => {
             let (maps, loads) = (probe.memory_bytes().ok(), loads(&probe));
             (vec![loads, btf(), attach(probe)], maps)
@@ -28,8 +28,8 @@ pub(super) fn all() -> (Vec<Finding>, Option<u64>) {
 }
 
 /// What a table full of flows would take, too: it grows with them.
-fn loads(probe: &Probe) -> Finding {
-    let config = ProbeConfig::default();
+fn loads(probe: &KernelMeter) -> Finding {
+    let config = KernelMeterConfig::default();
     let full = probe.full_memory_bytes(&config).map_or_else(
         |error| error.to_string(),
         |bytes| {
@@ -62,26 +62,26 @@ fn btf() -> Finding {
 }
 
 /// Once as `run` does it, and once by the way that it did not choose.
-fn attach(probe: Probe) -> Finding {
+fn attach(probe: KernelMeter) -> Finding {
     let used = attached(probe);
     let other = used.as_ref().ok().map(|used| {
-        let methods: &[Method] = match used {
-            Method::Clsact => &[Method::Tcx],
-            Method::Tcx => &[Method::Clsact],
+        let methods: &[AttachMethod] = match used {
+            AttachMethod::Clsact => &[AttachMethod::Tcx],
+            AttachMethod::Tcx => &[AttachMethod::Clsact],
         };
-        Probe::load(&ProbeConfig { methods, ..ProbeConfig::default() }).and_then(attached)
+        KernelMeter::load(&KernelMeterConfig { methods, ..KernelMeterConfig::default() }).and_then(attached)
     });
     judge(used, other)
 }
 
-fn attached(mut probe: Probe) -> Result<Method> {
+fn attached(mut probe: KernelMeter) -> Result<AttachMethod> {
     namespace::in_new(|| {
         probe.attach_link(LOOPBACK)?;
         probe.method().ok_or_else(|| Error::said("attach", "the classifier", "it is attached nowhere"))
     })?
 }
 
-fn judge(used: Result<Method>, other: Option<Result<Method>>) -> Finding {
+fn judge(used: Result<AttachMethod>, other: Option<Result<AttachMethod>>) -> Finding {
     match (used, other) {
         (Ok(used), Some(Err(error))) => {
             Finding::ok("attach", format!("by {}; the other way does not work here: {error}", word(used)))
@@ -102,10 +102,10 @@ fn judge(used: Result<Method>, other: Option<Result<Method>>) -> Finding {
     }
 }
 
-fn word(method: Method) -> &'static str {
+fn word(method: AttachMethod) -> &'static str {
     match method {
-        Method::Clsact => "clsact",
-        Method::Tcx => "tcx",
+        AttachMethod::Clsact => "clsact",
+        AttachMethod::Tcx => "tcx",
     }
 }
 
@@ -114,18 +114,21 @@ mod tests {
     use super::*;
     use crate::doctor::Level;
 
-    fn refused() -> Result<Method> {
+    fn refused() -> Result<AttachMethod> {
         Err(Error::os("attach classifier to", "interface 1", Errno::EINVAL))
     }
 
     #[test]
     fn says_what_run_uses_and_whether_the_other_works() {
         let line = |used, other| judge(used, other).to_string();
-        assert_eq!(line(Ok(Method::Clsact), Some(Ok(Method::Tcx))), "ok    attach: by clsact; tcx works too");
-        let before_6_6 = line(Ok(Method::Clsact), Some(refused()));
+        assert_eq!(
+            line(Ok(AttachMethod::Clsact), Some(Ok(AttachMethod::Tcx))),
+            "ok    attach: by clsact; tcx works too"
+        );
+        let before_6_6 = line(Ok(AttachMethod::Clsact), Some(refused()));
         assert!(before_6_6.starts_with("ok    attach: by clsact; the other way does not work here: "), "{before_6_6}");
         assert!(before_6_6.contains("EINVAL"), "{before_6_6}");
-        assert!(line(Ok(Method::Tcx), Some(refused())).starts_with("ok    attach: by tcx; "));
+        assert!(line(Ok(AttachMethod::Tcx), Some(refused())).starts_with("ok    attach: by tcx; "));
         assert_eq!(judge(refused(), None).level, Level::Fail);
     }
 

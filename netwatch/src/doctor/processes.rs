@@ -1,11 +1,11 @@
 //! Whether flows can be given to processes: `run`'s own programs are loaded. Without them a run counts the same.
 
 use super::Finding;
-use crate::meter::{ProcessConfig, ProcessProbe};
+use crate::meter::{ProcessTracer, ProcessTracerConfig};
 
 /// What the kernel takes of the programs.
 pub(super) fn named() -> Finding {
-    match ProcessProbe::load(ProcessConfig { cmdline: true, failed_calls: false }) {
+    match ProcessTracer::load(ProcessTracerConfig { cmdline: true, failed_calls: false }) {
         Ok(probe) => {
             let refused: Vec<&str> = probe.refused().map(|(name, _)| name).chain(probe.untried()).collect();
             if refused.is_empty() {

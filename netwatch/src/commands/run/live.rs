@@ -15,7 +15,7 @@ use crate::flow::{FlowTable, InterfaceCounters, LinkCounters, Lost};
 use crate::guardian::GuardianClient;
 use crate::host::link;
 use crate::host::socket_drain;
-use crate::meter::{DrainProgress, Notice, Probe, heard, icmp_error};
+use crate::meter::{DrainProgress, KernelMeter, Notification, icmp_error, name_sample};
 use crate::name::Names;
 use crate::process::{FlowUsers, PacketCoverage, TraceResult};
 use crate::report::{DnsForwarder, EndedBy, Facts, Interface, Report, Run, Series};
@@ -35,7 +35,7 @@ pub(super) struct Card {
 pub(super) struct Live {
     pub card: Card,
     pub network: Network,
-    pub probe: Probe,
+    pub probe: KernelMeter,
     pub processes: Processes,
     pub table: FlowTable,
     /// What was heard of names so far.
@@ -77,8 +77,8 @@ impl Live {
             if let Some(quoted) = icmp_error(&notice) {
                 table.note_icmp_error(quoted);
             }
-            if let Notice::Sample(sample) = &notice
-                && let Some(sample) = heard(sample)
+            if let Notification::Sample(sample) = &notice
+                && let Some(sample) = name_sample(sample)
             {
                 names.observe(&sample);
             }
@@ -163,7 +163,7 @@ impl Live {
 
     /// Nothing moves any more. What cannot be had now is noted, and the balance shows what is missing: no reason to lose the report.
     fn drain_last(&mut self) {
-        let mut progress = DrainProgress::of_last();
+        let mut progress = DrainProgress::last();
         self.fetch_samples();
         let drained = self.drain_on(&mut progress).or_else(|failed| {
             self.note(Err(failed));

@@ -14,7 +14,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::error::{Error, Result};
 use crate::flow::{FlowKey, FlowTable, Traffic};
-use crate::meter::{Notice, ProcessConfig, ProcessProbe};
+use crate::meter::{Notification, ProcessTracer, ProcessTracerConfig};
 use crate::process::{
     Attribution, FlowToAttribute, FlowUsers, Image, LiveProcess, Origin, PacketCoverage, Processes as Known,
     ReportedFlows, SystemView, Trace, TraceResult,
@@ -22,18 +22,18 @@ use crate::process::{
 
 /// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
 pub(super) struct Loading {
-    thread: JoinHandle<Result<ProcessProbe>>,
+    thread: JoinHandle<Result<ProcessTracer>>,
     cmdline: bool,
 }
 
 impl Loading {
     /// For the run's cgroup; without one, nobody is looked for.
-    pub(super) fn start(config: ProcessConfig, cgroup: Option<&Path>) -> Result<Self> {
+    pub(super) fn start(config: ProcessTracerConfig, cgroup: Option<&Path>) -> Result<Self> {
         let (cmdline, cgroup) = (config.cmdline, cgroup.map(Path::to_owned));
         let load = move || {
             let none = || Error::said("look for", "processes", "the run has no cgroup of its own");
             let cgroup = cgroup.ok_or_else(none)?;
-            attach(ProcessProbe::load(config)?, &cgroup)
+            attach(ProcessTracer::load(config)?, &cgroup)
         };
         let thread = thread::Builder::new().name("processes".into()).spawn(load);
         thread.map(|thread| Self { thread, cmdline }).map_err(|error| Error::os("start thread", "processes", error))
@@ -56,14 +56,14 @@ impl Loading {
     }
 }
 
-fn attach(mut probe: ProcessProbe, cgroup: &Path) -> Result<ProcessProbe> {
+fn attach(mut probe: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
     let directory = File::open(cgroup).map_err(|error| Error::os("open", cgroup.display().to_string(), error))?;
     probe.attach(directory.as_fd())?;
     Ok(probe)
 }
 
 /// What will not be seen, in words of the report.
-fn missing(probe: &ProcessProbe) -> Vec<String> {
+fn missing(probe: &ProcessTracer) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
     let untried = probe.untried().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
@@ -86,7 +86,7 @@ fn missing(probe: &ProcessProbe) -> Vec<String> {
 
 /// Everything that is known of a run's processes while it goes on.
 pub(super) struct Processes {
-    probe: Option<ProcessProbe>,
+    probe: Option<ProcessTracer>,
     trace: Trace,
     /// Why nobody is looked for.
     off: String,
@@ -113,11 +113,11 @@ impl Processes {
     }
 
     /// Takes in whose packet it was.
-    pub(super) fn note(&mut self, notice: &Notice) {
+    pub(super) fn note(&mut self, notice: &Notification) {
         let (traffic, socket) = match notice {
-            Notice::NewFlow(flow) => (flow.traffic, flow.socket),
-            Notice::Sender(sender) => (sender.traffic, Some(sender.socket)),
-            Notice::Sample(_) => return,
+            Notification::NewFlow(flow) => (flow.traffic, flow.socket),
+            Notification::SocketChanged(sender) => (sender.traffic, Some(sender.socket)),
+            Notification::Sample(_) => return,
         };
         if let (Traffic::Flow(key), Some(socket)) = (traffic, socket) {
             self.trace.note_flow(key, socket);
@@ -126,7 +126,7 @@ impl Processes {
 
     /// How long the next [`Self::fetch`] may wait.
     pub(super) fn next_fetch(&self) -> Duration {
-        self.probe.as_ref().map_or(Duration::MAX, ProcessProbe::next_poll)
+        self.probe.as_ref().map_or(Duration::MAX, ProcessTracer::next_poll)
     }
 
     /// Who used the table's flows.

@@ -13,7 +13,7 @@ use super::*;
 use crate::flow::{End, Protocol};
 use crate::process::{CallName, CallTarget, ProcessAction, SocketOperation};
 
-pub(in crate::meter) const ALL: ProcessConfig = ProcessConfig { cmdline: true, failed_calls: true };
+pub(in crate::meter) const ALL: ProcessTracerConfig = ProcessTracerConfig { cmdline: true, failed_calls: true };
 
 /// A cgroup of the test's own; gone after it.
 pub(in crate::meter) struct Cgroup(PathBuf);
@@ -56,15 +56,15 @@ impl Drop for Cgroup {
 }
 
 /// Loaded and attached to a cgroup of its own, with that before all that is to be seen.
-pub(in crate::meter) fn attached(config: ProcessConfig) -> Option<(ProcessProbe, Cgroup)> {
+pub(in crate::meter) fn attached(config: ProcessTracerConfig) -> Option<(ProcessTracer, Cgroup)> {
     let cgroup = Cgroup::new()?;
-    let mut probe = ProcessProbe::load(config).expect("the programs load");
+    let mut probe = ProcessTracer::load(config).expect("the programs load");
     probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
     probe.refused().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
     Some((probe, cgroup))
 }
 
-pub(in crate::meter) fn events(probe: &mut ProcessProbe) -> Vec<ProcessEvent> {
+pub(in crate::meter) fn events(probe: &mut ProcessTracer) -> Vec<ProcessEvent> {
     let mut events = Vec::new();
     probe.poll(&mut |event| events.push(event));
     events
@@ -103,7 +103,7 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
 
 #[test]
 fn arguments_are_left_out_where_they_are_not_wanted() {
-    let Some((mut probe, cgroup)) = attached(ProcessConfig { cmdline: false, ..ALL }) else { return };
+    let Some((mut probe, cgroup)) = attached(ProcessTracerConfig { cmdline: false, ..ALL }) else { return };
     cgroup.run("true", &["secret"]);
     let events = events(&mut probe);
     let exec = events
@@ -331,7 +331,7 @@ fn taking_turns_is_told_so_often_and_no_more() {
 /// A socket that does not wait and is full, a TCP connection that is full, and one that sends where no route leads.
 #[test]
 fn messages_that_fail_do_not_fill_the_ring() {
-    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    let Some((mut probe, cgroup)) = attached(ProcessTracerConfig { failed_calls: false, ..ALL }) else { return };
     if !super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
         return;
     }
@@ -355,7 +355,7 @@ fn messages_that_fail_do_not_fill_the_ring() {
 /// More sockets in use than the kernel is told to remember are told at each use: so many are not.
 #[test]
 fn ten_thousand_sockets_in_use_are_told_once() {
-    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    let Some((mut probe, cgroup)) = attached(ProcessTracerConfig { failed_calls: false, ..ALL }) else { return };
     let script = "import resource, socket\n\
         resource.setrlimit(resource.RLIMIT_NOFILE, (11000, 11000))\n\
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(('127.0.0.1', 0))\n\

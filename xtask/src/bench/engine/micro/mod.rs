@@ -6,7 +6,7 @@ pub mod gate;
 mod measure;
 mod size;
 
-use netwatch::meter::ProbeConfig;
+use netwatch::meter::KernelMeterConfig;
 
 use self::cases::Case;
 use self::measure::Measured;
@@ -41,8 +41,8 @@ fn subjects(options: &Options) -> Result<Vec<Subject>> {
     if let Some(foreign) = &options.foreign {
         subjects.push(Subject::of_object("the object", foreign)?);
     }
-    subjects.push(Subject::netwatch("netwatch", &ProbeConfig::default())?);
-    let without_samples = ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
+    subjects.push(Subject::netwatch("netwatch", &KernelMeterConfig::default())?);
+    let without_samples = KernelMeterConfig { sample_budget: 0, ..KernelMeterConfig::default() };
     subjects.push(Subject::netwatch("netwatch, no samples", &without_samples)?);
     Ok(subjects)
 }
