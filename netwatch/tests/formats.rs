@@ -173,7 +173,7 @@ fn each_line_is_an_object_with_a_type() {
         ("lookup", report.naming.lookups.len()),
         ("attempt", report.attempts.len()),
         ("process", report.processes.list.len()),
-        ("unix_socket", report.processes.unix.len()),
+        ("unix_socket", report.processes.local_sockets.len()),
         ("step", series.intervals.len()),
     ];
     assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());

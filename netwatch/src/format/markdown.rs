@@ -101,12 +101,12 @@ fn row(requirement: &Requirement) -> String {
 }
 
 fn unix_sockets(report: &Report) -> String {
-    if report.processes.unix.is_empty() {
+    if report.processes.local_sockets.is_empty() {
         return String::new();
     }
     let mut text =
         "## Services of this machine (unix sockets)\n\nWhich of them failed is known of runs with `--failed-calls` only.\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
-    for peer in &report.processes.unix {
+    for peer in &report.processes.local_sockets {
         text += &format!("| {} | {} | {} |\n", cell(&peer.path), count(peer.connections), count(peer.failed));
     }
     text + "\n"

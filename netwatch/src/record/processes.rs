@@ -49,9 +49,9 @@ pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<
         rows.put(&[number, pid, start_ns, ppid, &parent, comm, exe, cmdline, cmdline_cut, uid])?;
     }
     let mut rows = Rows::of(db, "unix_socket");
-    for (position, peer) in (0_u64..).zip(&processes.unix) {
-        let users: Vec<ProcessNumber> = peer.processes.iter().filter_map(|process| numbers.of(*process)).collect();
-        rows.put(&[&position, &peer.path, &peer.connections, &peer.failed, &users])?;
+    for (position, socket) in (0_u64..).zip(&processes.local_sockets) {
+        let users: Vec<ProcessNumber> = socket.processes.iter().filter_map(|process| numbers.of(*process)).collect();
+        rows.put(&[&position, &socket.path, &socket.connections, &socket.failed, &users])?;
     }
     Ok(())
 }
@@ -83,14 +83,14 @@ pub(super) fn take(db: &Connection, attribution: Attribution, lost: ProcessLosse
     for (process, parent) in list.iter_mut().zip(parents) {
         process.parent = parent.and_then(|parent| ids.of(parent));
     }
-    let unix = read(db, "unix_socket", "position", |row| {
+    let local_sockets = read(db, "unix_socket", "position", |row| {
         let _position: u64 = row.take()?;
         let path = row.take()?;
         let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
         let processes = row.take::<Vec<ProcessNumber>>()?.into_iter().filter_map(|number| ids.of(number)).collect();
         Ok(LocalSocket { path, connections, failed, missing: 0, processes })
     })?;
-    Ok(Processes { attribution, list, unix, lost })
+    Ok(Processes { attribution, list, local_sockets, lost })
 }
 
 /// Reads the users of all flows, by the numbers of the flows.

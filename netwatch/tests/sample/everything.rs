@@ -121,7 +121,7 @@ fn processes() -> Processes {
             process(43, Some(ProcessId(0))),
             Process { exe: None, cmdline: None, uid: None, ..process(44, Some(ProcessId(1))) },
         ],
-        unix: vec![LocalSocket {
+        local_sockets: vec![LocalSocket {
             path: "@bus".into(),
             connections: 2,
             failed: 1,

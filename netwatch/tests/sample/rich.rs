@@ -80,7 +80,7 @@ fn processes() -> Processes {
             ),
             process(3, 4260, Some(0), "build-script-bu", &["target/debug/build/net/build-script-build"]),
         ],
-        unix: vec![LocalSocket {
+        local_sockets: vec![LocalSocket {
             path: "/run/docker.sock".to_owned(),
             connections: 2,
             failed: 1,
@@ -197,7 +197,7 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
         process.exe = Some(text.clone());
         process.cmdline = Some(vec![text.clone()]);
     }
-    report.processes.unix[0].path = text.clone();
+    report.processes.local_sockets[0].path = text.clone();
     report.run.id = text.clone();
     report.run.command = vec![text.clone()];
     report.run.user = text.clone();

@@ -82,7 +82,7 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     let events = events(&mut probe);
     let execs: Vec<_> = events
         .iter()
-        .filter_map(|event| match &event.what {
+        .filter_map(|event| match &event.action {
             ProcessAction::Exec(origin, image) => Some((event, origin, image)),
             _ => None,
         })
@@ -97,7 +97,7 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
     let forked = events
         .iter()
-        .any(|event| event.pid == inner.pid && matches!(event.what, ProcessAction::Fork(from) if from.ppid == pid));
+        .any(|event| event.pid == inner.pid && matches!(event.action, ProcessAction::Fork(from) if from.ppid == pid));
     assert!(forked, "{events:#?}");
 }
 
@@ -108,7 +108,7 @@ fn arguments_are_left_out_where_they_are_not_wanted() {
     let events = events(&mut probe);
     let exec = events
         .iter()
-        .find_map(|event| if let ProcessAction::Exec(_, image) = &event.what { Some(image) } else { None });
+        .find_map(|event| if let ProcessAction::Exec(_, image) = &event.action { Some(image) } else { None });
     let image = exec.expect("told");
     assert_eq!((&image.cmdline, image.cmdline_cut), (&None, false), "{image:?}");
     assert!(!format!("{events:?}").contains("secret"));
@@ -116,7 +116,7 @@ fn arguments_are_left_out_where_they_are_not_wanted() {
 
 /// Steps with the socket's cookie, and where it went.
 fn steps(events: &[ProcessEvent]) -> Vec<(u32, SocketOperation, u64, String)> {
-    let step = |event: &ProcessEvent| match event.what {
+    let step = |event: &ProcessEvent| match event.action {
         ProcessAction::SocketUse(step, socket) => {
             let address = socket.address.map(|address| address.to_string()).unwrap_or_default();
             Some((event.pid, step, socket.cookie, address))
@@ -162,7 +162,7 @@ fn a_socket_is_told_at_its_end_with_its_ends() {
     let file = folder.path().join("ends");
     let pid = cgroup.run("sh", &["-c", "exec python3 -c \"$0\" > \"$1\"", script, &file.display().to_string()]);
     let events = events(&mut probe);
-    let closed = events.iter().filter_map(|event| match event.what {
+    let closed = events.iter().filter_map(|event| match event.action {
         ProcessAction::ClosedSocket(closed) => Some((event.pid, closed.protocol, closed.local, closed.remote)),
         _ => None,
     });
@@ -194,7 +194,7 @@ fn the_end_of_a_process_is_told_and_not_that_of_its_first_thread() {
         ctypes.CDLL(None).syscall(60, 0)\n";
     let pid = cgroup.run("python3", &["-c", script]);
     let events = events(&mut probe);
-    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.what == ProcessAction::Exit).collect();
+    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.action == ProcessAction::Exit).collect();
     // Threads that end at the same moment may each be the last.
     assert!((1..=4).contains(&ends.len()), "{events:#?}");
     assert!(ends[0].start_ns != 0 && ends[0].time_ns > ends[0].start_ns + 100_000_000, "{:?}", ends[0]);
@@ -214,10 +214,10 @@ fn the_program_after_an_exec_is_told_as_another_user() {
     let of: Vec<&ProcessEvent> = events.iter().filter(|event| event.pid == pid).collect();
     let used = of
         .iter()
-        .position(|event| matches!(event.what, ProcessAction::SocketUse(SocketOperation::Used, _)))
+        .position(|event| matches!(event.action, ProcessAction::SocketUse(SocketOperation::Used, _)))
         .expect("told");
     // The interpreter may itself be run by another program.
-    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, ProcessAction::Exec(..))).collect();
+    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].action, ProcessAction::Exec(..))).collect();
     let [.., before, after] = execs[..] else { panic!("{of:#?}") };
     assert!(after < used, "{of:#?}");
     assert_eq!(of[used].program, of[after].program);
@@ -249,7 +249,7 @@ fn unix_sockets_are_told_by_path() {
     let events = events(&mut probe);
     let found = events
         .iter()
-        .find(|event| event.pid == pid && event.what == ProcessAction::LocalSocket(path.display().to_string()));
+        .find(|event| event.pid == pid && event.action == ProcessAction::LocalSocket(path.display().to_string()));
     assert!(found.is_some(), "{events:#?}");
 }
 
@@ -264,7 +264,7 @@ fn calls_that_fail_are_told_with_their_errno() {
         except OSError: pass\n";
     let pid = cgroup.run("unshare", &["-n", "python3", "-c", script]);
     let events = events(&mut probe);
-    let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.what {
+    let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.action {
         ProcessAction::FailedCall(call) if call.target != CallTarget::Other => {
             Some((call.name, call.errno, call.target.clone()))
         }
@@ -290,7 +290,7 @@ fn calls_that_fail_are_told_with_their_errno() {
     }
 }
 
-/// ProcessAction finds no room is counted, and the rest still told.
+/// What finds no room is counted, and the rest still told.
 #[test]
 fn a_full_ring_counts_what_it_loses() {
     let Some((mut probe, cgroup)) = attached(ALL) else { return };
