@@ -246,7 +246,7 @@ fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::DnsMessage
         return None;
     }
     // NetBIOS has the same messages for other names.
-    let is_dns = || !sample.ports().has(port::NETBIOS_NAMES) && dns::is_surely(sample.payload);
+    let is_dns = || !sample.ports().has(port::NETBIOS_NAMES) && dns::is_certain(sample.payload);
     let application = dns_port(sample).or_else(|| is_dns().then_some(Application::Dns))?;
     dns::parse(sample.payload).map(|message| (application, message))
 }

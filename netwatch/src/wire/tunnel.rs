@@ -1,18 +1,19 @@
-//! Tunnels in UDP whose packets are in clear: what is inside.
+//! Unencrypted tunnels in UDP: the frame inside.
 
 use super::identify::Ports;
 use super::{Application, ByteReader, port};
 
-/// What a tunnel's packet carries.
+/// The frame that a packet of a tunnel carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InnerFrame {
-    /// The tunnel.
+    /// The protocol of the tunnel.
     pub application: Application,
-    /// The frame, from its Ethernet header on; one is made up where the tunnel has none.
+    /// The frame from its Ethernet header on. Where the tunnel carries bare IP packets, an Ethernet
+    /// header is made up.
     pub frame: Vec<u8>,
 }
 
-/// Opens a packet of VXLAN (RFC 7348), Geneve (RFC 8926) or GTP-U (3GPP TS 29.281).
+/// The frame inside a packet of VXLAN (RFC 7348), Geneve (RFC 8926) or GTP-U (3GPP TS 29.281).
 pub fn inner_frame(payload: &[u8], ports: Ports) -> Option<InnerFrame> {
     match ports.destination {
         port::VXLAN | port::VXLAN_LINUX => vxlan(payload),
@@ -84,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside() {
-        let frame = |port, bytes: &[u8]| inner_frame(bytes, at(port)).map(|inside| inside.frame);
+    fn finds_the_frame_inside() {
+        let frame = |port, bytes: &[u8]| inner_frame(bytes, at(port)).map(|inner| inner.frame);
         assert_eq!(frame(4789, b"\x08\0\0\0\0\0\x07\0frame").unwrap(), b"frame");
         assert_eq!(frame(6081, b"\x01\0\x65\x58\0\0\x07\0opt1frame").unwrap(), b"frame");
         let ip = b"\x45packet";

@@ -17,7 +17,7 @@ pub fn read(input: &[u8]) {
     match choice % 8 {
         0 => {
             dns::parse(bytes);
-            dns::is_surely(bytes);
+            dns::is_certain(bytes);
             dns::framed(bytes);
         }
         1 => hello(bytes),

@@ -1,4 +1,4 @@
-//! Records: the data of the types that lead from a name to an address, or back.
+//! Resource records, with the data of the types that lead from a name to an address, or back.
 
 use std::net::IpAddr;
 
@@ -14,54 +14,55 @@ use crate::wire::{Alpn, ByteReader, Name};
 
 type WireName<'a> = ParsedName<&'a [u8]>;
 
-/// A record.
+/// A resource record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceRecord {
-    /// Whose.
+    /// The name that the record belongs to.
     pub owner: Name,
     /// Its type.
     pub kind: RecordType,
-    /// What it says.
+    /// Its data.
     pub data: RecordData,
-    /// Seconds that it may be kept.
+    /// Time to live, seconds.
     pub ttl: u32,
 }
 
-/// What a record says.
+/// The data of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordData {
-    /// A, AAAA.
+    /// A and AAAA.
     Address(IpAddr),
-    /// CNAME, DNAME: the same under another name.
+    /// CNAME and DNAME: the canonical name.
     Alias(Name),
-    /// PTR: a name for what the owner's name encodes.
+    /// PTR: the name of the address that the owner encodes.
     Pointer(Name),
-    /// SRV, MX: another host that serves the owner.
+    /// SRV and MX: the host that provides the service.
     Server(Name),
-    /// HTTPS, SVCB.
+    /// HTTPS and SVCB.
     ServiceBinding(Box<ServiceBinding>),
-    /// Of another type, or unreadable.
+    /// Of another type, or not readable.
     Other,
 }
 
-/// Where and how a name is served (RFC 9460).
+/// A service binding (RFC 9460): host, protocols and addresses of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceBinding {
-    /// 0: only an alias, the rest is empty.
+    /// 0 for an alias, which has only a target.
     pub priority: u16,
-    /// The host; `None` is the owner itself.
+    /// The host; `None` if it is the owner.
     pub target: Option<Name>,
-    /// Protocols.
+    /// Protocols that are offered.
     pub alpn: Vec<Alpn>,
-    /// Addresses, as good as those of A and AAAA.
+    /// Addresses of the host, as in A and AAAA records.
     pub hints: Vec<IpAddr>,
-    /// Port, where not the usual one.
+    /// The port, if it is not the default.
     pub port: Option<u16>,
-    /// Keys for encrypted ClientHellos, with the name that hides the true one.
+    /// Keys for encrypted ClientHellos, with the server name that is sent instead of the true one.
     pub ech: Vec<EchConfig>,
 }
 
-/// Authority says who else could be asked, which names nothing.
+/// Records of the authority section are of name servers, and name no address that the target
+/// contacts.
 pub(super) fn is_wanted(section: Section) -> bool {
     section != Section::Authority
 }
@@ -81,7 +82,7 @@ impl ResourceRecord {
     }
 }
 
-/// The data, if its type is one of ours and it can be read.
+/// The data, if its type is one of [`RecordData`] and it can be read.
 fn data<'a>(record: &'a ParsedRecord<'a, [u8]>) -> Option<RecordData> {
     Some(match record.rtype() {
         Rtype::A => RecordData::Address(IpAddr::V4(read::<A>(record)?.addr())),

@@ -1,4 +1,5 @@
-//! Header compression (RFC 7541): the decoding side, within bounds. The crates for it are either private to others' stacks or no longer kept.
+//! A decoder of HPACK, the header compression of HTTP/2 (RFC 7541), in bounded memory. Existing
+//! crates are either internal to HTTP stacks or no longer maintained.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -7,13 +8,13 @@ use super::huffman;
 use super::static_table::TABLE;
 use crate::wire::ByteReader;
 
-/// Octets that an entry counts beside its strings (section 4.1).
-const ENTRY: usize = 32;
-/// The size of a table when nothing else was said (RFC 9113 section 6.5.2).
+/// Size of an entry besides its strings, octets (section 4.1).
+const ENTRY_OVERHEAD: usize = 32;
+/// Size of the table unless another was negotiated (RFC 9113 section 6.5.2).
 const DEFAULT_SIZE: usize = 4096;
-/// Servers may allow more; this is as far as it is believed.
+/// Maximum size of the table, octets. Servers may allow more.
 const MAX_SIZE: usize = 1 << 16;
-/// The longest string.
+/// Maximum length of a string, octets.
 const MAX_STRING: usize = 1 << 14;
 
 type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
@@ -38,7 +39,8 @@ impl Decoder {
         self.size
     }
 
-    /// Reads a whole block and hands over its fields; `None` if it cannot be read, and then no later one can.
+    /// Decodes a complete block and passes each field to `field`. `None` if it cannot be read; then
+    /// no later block can.
     pub fn decode(&mut self, block: &[u8], field: &mut impl FnMut(&[u8], &[u8])) -> Option<()> {
         let mut reader = ByteReader::new(block);
         while let Some(first) = reader.u8() {
@@ -81,7 +83,7 @@ impl Decoder {
     }
 
     fn add(&mut self, name: Vec<u8>, value: Vec<u8>) {
-        let size = name.len() + value.len() + ENTRY;
+        let size = name.len() + value.len() + ENTRY_OVERHEAD;
         self.shrink(self.max_size.saturating_sub(size));
         // An entry that is larger than the table empties it (section 4.4).
         if size <= self.max_size {
@@ -100,7 +102,7 @@ impl Decoder {
         while self.size > size
             && let Some((name, value)) = self.table.pop_back()
         {
-            self.size -= name.len() + value.len() + ENTRY;
+            self.size -= name.len() + value.len() + ENTRY_OVERHEAD;
         }
     }
 }
@@ -112,7 +114,7 @@ fn integer(reader: &mut ByteReader<'_>, first: u8, prefix: u32) -> Option<usize>
     if value < mask {
         return Some(value);
     }
-    // Nothing that makes sense here is longer.
+    // Three more bytes cover every valid value here.
     for shift in [0, 7, 14] {
         let byte = usize::from(reader.u8()?);
         value += (byte & 0x7f) << shift;

@@ -1,11 +1,11 @@
-//! RTP (RFC 3550): its header proves little, three in a row that go on from each other do.
+//! RTP (RFC 3550). Its header alone is weak evidence; three packets in sequence are enough.
 
 use crate::wire::ByteReader;
 
-/// Packets that follow each other before it is believed.
-const ENOUGH: u8 = 3;
+/// Number of packets in sequence that identify RTP.
+const MIN_SEQUENCE: u8 = 3;
 
-/// Follows one direction of a flow.
+/// State of one direction of a flow.
 #[derive(Debug, Default)]
 pub struct Rtp {
     last: Option<RtpHeader>,
@@ -20,7 +20,7 @@ struct RtpHeader {
 }
 
 impl Rtp {
-    /// Takes a datagram; true once enough of them go on from each other.
+    /// Takes a datagram; returns true once enough were in sequence.
     pub fn observe(&mut self, datagram: &[u8]) -> bool {
         let header = header(datagram);
         self.run = match (self.last, header) {
@@ -29,7 +29,7 @@ impl Rtp {
             (_, None) => 0,
         };
         self.last = header;
-        self.run >= ENOUGH
+        self.run >= MIN_SEQUENCE
     }
 }
 
@@ -60,13 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn three_in_a_row() {
+    fn identifies_three_packets_in_sequence() {
         let mut rtp = Rtp::default();
         assert!(!rtp.observe(&packet(u16::MAX, 1)) && !rtp.observe(&packet(0, 1)) && rtp.observe(&packet(1, 1)));
     }
 
     #[test]
-    fn what_does_not_go_on_begins_anew() {
+    fn a_gap_restarts_the_sequence() {
         let mut rtp = Rtp::default();
         let observed =
             [packet(1, 1), packet(2, 1), packet(3, 2), packet(4, 2), packet(6, 2), packet(7, 2), b"noise".to_vec()];

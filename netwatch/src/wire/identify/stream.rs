@@ -1,32 +1,33 @@
-//! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have parsers of their own that say more.
+//! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have parsers of their
+//! own, which return more.
 
 use super::datagram::ber_length;
 use crate::wire::{Application, ByteReader};
 
-/// How much the first bytes say.
+/// What the first bytes identify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identification {
-    /// These bytes are this protocol.
+    /// These bytes identify this protocol.
     Certain(Application),
-    /// It depends on what the other side said.
+    /// Several protocols begin like this; the other direction may decide.
     Greeting(Greeting),
-    /// Nothing.
+    /// No protocol.
     None,
 }
 
-/// First words that several protocols have.
+/// Beginnings that several protocols have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greeting {
     /// `220 …` without the protocol's name: a server of SMTP or FTP.
     ServiceReady,
     /// `USER …`: a client of FTP or POP3.
     User,
-    /// `AUTH TLS`, `FEAT` and others that only FTP has among those.
+    /// `AUTH TLS`, `FEAT` and other commands that only FTP has among these protocols.
     FtpCommand,
 }
 
 impl Greeting {
-    /// What greetings of both sides prove together.
+    /// The protocol that the greetings of both directions identify together.
     pub fn with(self, other: Self) -> Option<Application> {
         match (self, other) {
             (Self::ServiceReady, Self::User | Self::FtpCommand)
@@ -36,10 +37,10 @@ impl Greeting {
     }
 }
 
-/// Whether bytes have a shape.
+/// Whether bytes have the form of a protocol.
 type StreamShape = fn(&[u8]) -> bool;
 
-/// What a stream that begins with these bytes is.
+/// Identifies a stream by its first bytes.
 pub fn stream(bytes: &[u8]) -> Identification {
     if let Some((_, application)) = BEGINNINGS.iter().find(|(beginning, _)| bytes.starts_with(beginning)) {
         return Identification::Certain(*application);
@@ -57,11 +58,11 @@ pub fn stream(bytes: &[u8]) -> Identification {
     ];
     match known.iter().find(|(is, _)| is(bytes)) {
         Some((_, application)) => Identification::Certain(*application),
-        None => words(bytes),
+        None => identify_line(bytes),
     }
 }
 
-/// Beginnings that say all.
+/// Beginnings that identify a protocol by themselves.
 const BEGINNINGS: [(&[u8], Application); 11] = [
     (b"SSH-2.0-", Application::Ssh),
     (b"SSH-1.", Application::Ssh),
@@ -76,8 +77,8 @@ const BEGINNINGS: [(&[u8], Application); 11] = [
     (b"CAPA\r\n", Application::Pop3),
 ];
 
-/// The words with which text protocols begin.
-fn words(bytes: &[u8]) -> Identification {
+/// The first line of text protocols.
+fn identify_line(bytes: &[u8]) -> Identification {
     let Some(end) = bytes.iter().take(512).position(|byte| *byte == b'\n') else { return Identification::None };
     let line = bytes[..end].to_ascii_uppercase();
     let line = line.trim_ascii_end();
@@ -94,10 +95,10 @@ fn words(bytes: &[u8]) -> Identification {
 }
 
 fn service_ready(rest: &[u8]) -> Identification {
-    let says = |word: &[u8]| rest.windows(word.len()).any(|window| window == word);
-    if says(b"SMTP") {
+    let contains = |word: &[u8]| rest.windows(word.len()).any(|window| window == word);
+    if contains(b"SMTP") {
         Identification::Certain(Application::Smtp)
-    } else if says(b"FTP") {
+    } else if contains(b"FTP") {
         Identification::Certain(Application::Ftp)
     } else {
         Identification::Greeting(Greeting::ServiceReady)
@@ -120,7 +121,7 @@ fn is_mqtt(bytes: &[u8]) -> bool {
     bytes.first() == Some(&CONNECT) && (name.starts_with(b"\x00\x04MQTT") || name.starts_with(b"\x00\x06MQIsdp"))
 }
 
-/// The server's greeting of protocol 10: packet number 0, a version in text that ends.
+/// The greeting of a server, protocol 10: packet number 0, then a version as terminated text.
 fn is_mysql(bytes: &[u8]) -> bool {
     let [_, _, 0, 0, 10, version @ ..] = bytes else { return false };
     let end = version.iter().take(64).position(|byte| *byte == 0);
@@ -167,27 +168,27 @@ fn is_xmpp(bytes: &[u8]) -> bool {
         || (head.starts_with(b"<?xml") && head.windows(stream.len()).any(|window| window == stream))
 }
 
-/// TPKT (RFC 1006) with a connection request or its confirmation, of a length that agrees.
+/// TPKT (RFC 1006) with a connection request or its confirmation; both lengths must match.
 fn is_rdp(bytes: &[u8]) -> bool {
     let [3, 0, high, low, inner, 0xe0 | 0xd0, ..] = bytes else { return false };
     let length = u16::from_be_bytes([*high, *low]);
     (11..=512).contains(&length) && u16::from(*inner) + 5 == length
 }
 
-/// Behind the header of NetBIOS (RFC 1002 section 4.3.1).
+/// After the header of NetBIOS (RFC 1002 section 4.3.1).
 fn is_smb(bytes: &[u8]) -> bool {
     matches!(bytes, [0, _, _, _, 0xfd..=0xff, b'S', b'M', b'B', ..])
 }
 
-/// A message header whose operation exists and whose length is sane, of a request.
+/// The header of a request: an operation that exists, and a plausible length.
 fn is_mongodb(bytes: &[u8]) -> bool {
     let mut reader = ByteReader::new(bytes);
-    let (Some(length), Some(_), Some(answers), Some(code)) =
+    let (Some(length), Some(_), Some(response_to), Some(code)) =
         (reader.u32_le(), reader.u32_le(), reader.u32_le(), reader.u32_le())
     else {
         return false;
     };
-    (26..48_000_000).contains(&length) && answers == 0 && matches!(code, 2004 | 2013)
+    (26..48_000_000).contains(&length) && response_to == 0 && matches!(code, 2004 | 2013)
 }
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_what() {
+    fn identifies_streams() {
         let table: [(&[u8], Application); 17] = [
             (b"SSH-2.0-OpenSSH_9.2\r\n", Application::Ssh),
             (b"220 mail.example ESMTP Postfix\r\n", Application::Smtp),
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_several_is_none_of_them() {
+    fn ambiguous_beginnings_identify_no_protocol() {
         let none: [&[u8]; 7] = [
             b"",
             b"220",
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn two_sides_say_more_than_one() {
+    fn greetings_of_both_directions_identify_ftp() {
         let Identification::Greeting(server) = stream(b"220 ready\r\n") else { panic!() };
         let Identification::Greeting(client) = stream(b"USER me\r\n") else { panic!() };
         assert_eq!(server.with(client), Some(Application::Ftp));

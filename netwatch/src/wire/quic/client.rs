@@ -1,4 +1,4 @@
-//! The client's side of one flow: Initial packets in, ClientHello out.
+//! The handshake of one flow: takes Initial packets, returns the ClientHello.
 
 use super::google::{self, Chlo};
 use super::keys::Keys;
@@ -8,21 +8,23 @@ use super::{frames, looks_like};
 use crate::wire::tls::{Carrier, ClientHello, Hello};
 use crate::wire::{Assembly, ByteReader, Name};
 
-/// A connection has one key, one more for each Retry, and clients try other versions.
+/// Maximum number of keys of one flow: the first, one more for each Retry, and more if the client
+/// tries other versions.
 const MAX_KEYS: usize = 4;
-/// Packets that no key opens: the server's, damaged ones, those of versions unknown. Each costs deriving a key.
+/// Maximum number of packets that no key decrypts: those of the server, damaged ones, and those of
+/// unknown versions. Deriving a key for each is expensive.
 const MAX_FAILURES: u8 = 16;
-/// Bytes of handshake that are put together.
+/// Maximum length of the handshake that is reassembled, bytes.
 const MAX_HANDSHAKE: usize = 1 << 14;
 
-/// What a datagram told.
+/// The result of one datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicObservation {
-    /// The version it speaks.
+    /// The version.
     pub version: QuicVersion,
-    /// The server name and more, if this datagram brought more of them than there was.
+    /// The facts of the hello, if this datagram extended it.
     pub hello: Option<Box<Hello>>,
-    /// The server name of Google's own handshake.
+    /// The server name in the handshake of Google.
     pub chlo_name: Option<Name>,
 }
 
@@ -41,7 +43,7 @@ impl Default for QuicHandshake {
 }
 
 impl QuicHandshake {
-    /// Takes a datagram of either side; `None` if it is not QUIC, or nothing of it says so.
+    /// Takes a datagram of either direction; `None` if it is not recognized as QUIC.
     pub fn observe(&mut self, datagram: &[u8]) -> Option<QuicObservation> {
         if let Some((version, chlo)) = google::hello(datagram) {
             let chlo_name = chlo.and_then(|chlo| chlo.server_name()).and_then(Name::new);
@@ -52,9 +54,9 @@ impl QuicHandshake {
         for initial in packet::initials(datagram) {
             let Some(frames) = self.open(&initial) else { continue };
             version = initial.version;
-            for piece in frames::pieces(&frames, version) {
-                // More than fits is not read: the hello stays without its end.
-                let _ = self.handshake.insert(piece.offset, piece.bytes);
+            for fragment in frames::crypto_fragments(&frames, version) {
+                // What exceeds the limit is discarded: the hello stays incomplete.
+                let _ = self.handshake.insert(fragment.offset, fragment.bytes);
             }
         }
         let grew = self.handshake.from(0).len() > before;
@@ -84,7 +86,7 @@ impl QuicHandshake {
     fn read(&self, version: QuicVersion) -> (Option<Box<Hello>>, Option<Name>) {
         const CLIENT_HELLO: u8 = 1;
         let stream = self.handshake.from(0);
-        if google::says_chlo(version) {
+        if google::encrypts_chlo(version) {
             let name = Chlo::parse(stream).and_then(|chlo| chlo.server_name()).and_then(Name::new);
             return (None, name);
         }
@@ -96,7 +98,7 @@ impl QuicHandshake {
         (hello, None)
     }
 
-    /// Bytes held.
+    /// Number of bytes held.
     pub fn held(&self) -> usize {
         self.handshake.held()
     }

@@ -1,23 +1,24 @@
-//! Google's QUIC: versions up to Q046, which say hello in clear, and the CHLO message, which Q050 has too.
+//! QUIC by Google: versions up to Q046, whose handshake is not encrypted, and the CHLO message,
+//! which Q050 uses too.
 
 use super::version::{Q050, QuicVersion};
 use crate::wire::ByteReader;
 
-/// The hash that stands where later versions have encryption.
+/// Length of the hash in the place where later versions have encryption, bytes.
 const HASH: usize = 12;
 
-/// A packet with a version in it.
+/// A packet with a version.
 struct GooglePacket<'a> {
     version: QuicVersion,
     frames: &'a [u8],
 }
 
-/// The version, if this is one of Google's own packets that names it.
+/// The version, if this is a packet in one of Google's formats with a version.
 pub(super) fn version(datagram: &[u8]) -> Option<QuicVersion> {
     packet(datagram).map(|packet| packet.version)
 }
 
-/// What the CHLO message of a client's packet in clear says.
+/// The version and the CHLO message of an unencrypted packet of a client.
 pub(super) fn hello(datagram: &[u8]) -> Option<(QuicVersion, Option<Chlo<'_>>)> {
     let packet = packet(datagram)?;
     Some((packet.version, chlo_in(&packet).and_then(Chlo::parse)))
@@ -65,8 +66,8 @@ fn long_header(datagram: &[u8], first: u8) -> Option<GooglePacket<'_>> {
     Some(GooglePacket { version, frames: rest.rest() })
 }
 
-/// A frame of the handshake's stream, which is number 1, behind nothing but padding. Wherever in the stream: a server that wants to know more
-/// gets a second CHLO.
+/// The handshake is stream number 1, and its frame follows nothing but padding. Any offset is
+/// accepted: a server that needs more information receives a second CHLO.
 fn chlo_in<'a>(packet: &GooglePacket<'a>) -> Option<&'a [u8]> {
     const STREAM: u8 = 0x80;
     const HAS_LENGTH: u8 = 0x20;
@@ -86,7 +87,7 @@ fn chlo_in<'a>(packet: &GooglePacket<'a>) -> Option<&'a [u8]> {
     Some(rest.take_some(length.into()).0)
 }
 
-/// A tag and where its value ends.
+/// Size of a tag and the end offset of its value, bytes.
 const TAG: usize = 8;
 
 /// A CHLO message: tags and values (QUIC Crypto, revision 20161206).
@@ -108,7 +109,7 @@ impl<'a> Chlo<'a> {
         Some(Self { tags, values: rest.rest() })
     }
 
-    /// The name of the server that the client wants.
+    /// The server name.
     pub fn server_name(&self) -> Option<&'a [u8]> {
         let mut start = 0;
         for entry in self.tags.as_chunks::<TAG>().0 {
@@ -123,7 +124,7 @@ impl<'a> Chlo<'a> {
     }
 }
 
-/// Q050 says it encrypted.
-pub(super) fn says_chlo(version: QuicVersion) -> bool {
+/// Whether the encrypted handshake of this version is a CHLO message.
+pub(super) fn encrypts_chlo(version: QuicVersion) -> bool {
     version.0 == Q050
 }

@@ -1,9 +1,9 @@
-//! Long headers (RFC 9000 section 17.2), several in one datagram.
+//! Packets with long headers (RFC 9000 section 17.2), of which a datagram may contain several.
 
 use super::version::{PacketType, QuicVersion};
 use crate::wire::ByteReader;
 
-/// RFC 9000 section 17.2: longer connection IDs are for versions to come.
+/// Maximum length of a connection id (RFC 9000 section 17.2); later versions may allow longer ones.
 const MAX_CONNECTION_ID: usize = 20;
 
 /// An Initial packet.
@@ -11,13 +11,14 @@ const MAX_CONNECTION_ID: usize = 20;
 pub(super) struct Initial<'a> {
     pub version: QuicVersion,
     pub destination: &'a [u8],
-    /// From the first byte of the header on, as far as its length goes.
+    /// The packet, from the first byte of the header to the end that its length field gives.
     pub bytes: &'a [u8],
-    /// Where in `bytes` the protected packet number is.
+    /// The offset of the protected packet number in `bytes`.
     pub number_at: usize,
 }
 
-/// The Initial packets of a datagram. What is between and behind them is stepped over; a packet that is cut off ends it.
+/// The Initial packets of a datagram. Other packets and padding are skipped; a packet that is cut
+/// off ends it.
 pub(super) fn initials(datagram: &[u8]) -> impl Iterator<Item = Initial<'_>> {
     let mut rest = ByteReader::new(datagram);
     std::iter::from_fn(move || {
@@ -30,8 +31,9 @@ pub(super) fn initials(datagram: &[u8]) -> impl Iterator<Item = Initial<'_>> {
     })
 }
 
-/// The version of the first packet, if that has a long header of a version with known keys, and either the bit that such headers have set
-/// (RFC 9000 section 17.2, though RFC 9287 lets clients clear it) or a length that fits into the datagram.
+/// The version of the first packet, if that has a long header of a version with known keys, and
+/// either the fixed bit (RFC 9000 section 17.2; RFC 9287 lets clients clear it) or a length that
+/// fits into the datagram.
 pub(super) fn first_version(datagram: &[u8]) -> Option<QuicVersion> {
     let mut rest = ByteReader::new(datagram);
     let header = header(&mut rest).filter(|header| header.version.is_known())?;
@@ -60,7 +62,7 @@ fn header<'a>(rest: &mut ByteReader<'a>) -> Option<LongHeader<'a>> {
     Some(LongHeader { first, version, destination })
 }
 
-/// Takes what lies between connection IDs and packet number: the length of the rest.
+/// Takes the fields between connection ids and packet number; returns the length of the rest.
 fn length(rest: &mut ByteReader<'_>, kind: PacketType) -> Option<usize> {
     if kind == PacketType::Initial {
         let token = usize::try_from(rest.varint()?).ok()?;
@@ -88,7 +90,7 @@ fn next<'a>(rest: &mut ByteReader<'a>) -> Option<Next<'a>> {
     })
 }
 
-/// Datagrams that offloading joined, or that a client filled up behind its packets, have zeros in between.
+/// There are zeros between packets in datagrams that offloading merged or that a client padded.
 fn skip_padding(rest: &mut ByteReader<'_>) {
     let zeros = rest.rest().iter().take_while(|byte| **byte == 0).count();
     rest.take(zeros);

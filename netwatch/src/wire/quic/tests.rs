@@ -1,4 +1,4 @@
-//! The test vectors of RFC 9001 and RFC 9369, and packets made like them.
+//! The test vectors of RFC 9001 and RFC 9369, and packets built like them.
 
 use proptest::prelude::*;
 use ring::aead::quic::{AES_128, HeaderProtectionKey};
@@ -70,7 +70,7 @@ fn observe(client: &mut QuicHandshake, datagram: &[u8]) -> (QuicVersion, Option<
 }
 
 #[test]
-fn the_vectors_of_both_rfcs() {
+fn decrypts_the_vectors_of_both_rfcs() {
     for (packet, version) in [(PACKET_V1, V1), (PACKET_V2, V2)] {
         let datagram = hex(packet);
         assert_eq!(looks_like(&datagram), Some(QuicVersion(version)));
@@ -84,7 +84,7 @@ fn the_vectors_of_both_rfcs() {
 }
 
 #[test]
-fn the_mask_of_the_rfc() {
+fn computes_the_mask_of_the_rfc() {
     let derivation = QuicVersion(V1).derivations().next().unwrap();
     let keys = keys::Keys::client(&derivation, &DESTINATION).unwrap();
     assert_eq!(keys.mask(&hex("d1b1c98dd7689fb8ec11d242b123dc9b")), [0x43, 0x7b, 0x9a, 0xec, 0x36]);
@@ -98,7 +98,7 @@ impl ring::hkdf::KeyType for Length {
     }
 }
 
-/// Protects a packet of version 1 as a client does, with a packet number of two bytes.
+/// Encrypts a packet of version 1 as a client does, with a packet number of two bytes.
 fn seal(version: u32, keyed_by: &[u8], destination: &[u8], number: u16, frames: &[u8]) -> Vec<u8> {
     let derivation = QuicVersion(version).derivations().next().unwrap();
     let expand = |secret: &Prk, label: &[u8], length: usize| {
@@ -142,7 +142,7 @@ fn large_hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_hello_over_several_packets_in_any_order() {
+fn reassembles_a_hello_from_packets_in_any_order() {
     let message = large_hello();
     let frames = |from, to| [vec![0, 1, 0], crypto(&message, from, to)].concat();
     let end = message.len();
@@ -153,7 +153,8 @@ fn a_hello_over_several_packets_in_any_order() {
         .collect();
     let mut client = QuicHandshake::default();
     assert_eq!(observe(&mut client, &packets[0]).1, None);
-    // Two packets in one datagram, as coalescing or offloading puts them, with zeros in between.
+    // Two packets in one datagram, with zeros in between, as coalescing and offloading produce
+    // them.
     let both = [&packets[1][..], &[0; 40], &packets[2]].concat();
     let hello = observe(&mut client, &both).1.unwrap();
     assert!(hello.whole);
@@ -161,7 +162,7 @@ fn a_hello_over_several_packets_in_any_order() {
 }
 
 #[test]
-fn frames_torn_up_in_one_packet() {
+fn reassembles_a_hello_from_frames_in_any_order() {
     let message = large_hello();
     let shuffled = [(30, 500), (0, 10), (700, message.len()), (500, 700), (10, 30)];
     let frames: Vec<u8> =
@@ -171,7 +172,7 @@ fn frames_torn_up_in_one_packet() {
 }
 
 #[test]
-fn the_key_stays_while_the_server_names_another_id_and_changes_after_retry() {
+fn keeps_the_key_for_a_new_connection_id_and_changes_it_after_retry() {
     let message = large_hello();
     let end = message.len();
     let mut client = QuicHandshake::default();
@@ -187,7 +188,7 @@ fn the_key_stays_while_the_server_names_another_id_and_changes_after_retry() {
 }
 
 #[test]
-fn drafts_and_forced_negotiation() {
+fn decrypts_drafts_and_reserved_versions() {
     let message = HelloBuilder::named("quic.example").message();
     for version in
         [0xff00_0016, 0xff00_001b, 0xff00_001d, 0xface_b001, 0xface_b002, 0x1a2a_3a4a, u32::from_be_bytes(*b"T051")]
@@ -207,7 +208,7 @@ fn drafts_and_forced_negotiation() {
 }
 
 #[test]
-fn damaged_packets_and_unknown_versions_say_nothing() {
+fn ignores_damaged_packets_and_unknown_versions() {
     let mut datagram = hex(PACKET_V1);
     datagram[600] ^= 1;
     assert_eq!(observe(&mut QuicHandshake::default(), &datagram).1, None);
@@ -229,7 +230,7 @@ fn google(header: &[u8], length: [u8; 2], name: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn googles_own_versions() {
+fn parses_versions_of_google() {
     let length = chlo(b"g.example").len() as u16;
     let old = google(b"\x09connidxxQ039\x01", length.to_be_bytes(), b"g.example");
     let older = google(b"\x09connidxxQ035\x01", length.to_le_bytes(), b"g.example");
@@ -238,7 +239,7 @@ fn googles_own_versions() {
         let observed = QuicHandshake::default().observe(&datagram).unwrap();
         assert_eq!(observed.chlo_name.unwrap(), "g.example", "{}", observed.version);
     }
-    // A tag whose value ends beyond the message.
+    // A tag whose value ends after the message.
     let lying = google(b"\x09connidxxQ039\x01", [0xff, 0xff], b"");
     assert_eq!(QuicHandshake::default().observe(&lying[..60]).unwrap().chlo_name, None);
     let q050 = u32::from_be_bytes(*b"Q050");
@@ -261,9 +262,9 @@ proptest! {
         prop_assert!(client.held() <= 1 << 14);
     }
 
-    /// Whatever the frames are.
+    /// With random frames.
     #[test]
-    fn never_panics_on_opened_frames(frames in prop::collection::vec(any::<u8>(), 4..400), google: bool) {
+    fn never_panics_on_decrypted_frames(frames in prop::collection::vec(any::<u8>(), 4..400), google: bool) {
         let version = if google { u32::from_be_bytes(*b"T050") } else { V1 };
         let mut client = QuicHandshake::default();
         client.observe(&seal(version, &DESTINATION, &DESTINATION, 0, &frames));
@@ -271,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hello_in_random_pieces(cuts in prop::collection::vec(1usize..1600, 0..12), order: usize) {
+    fn reassembles_random_fragments(cuts in prop::collection::vec(1usize..1600, 0..12), order: usize) {
         let message = large_hello();
         let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < message.len()).chain([0, message.len()]).collect();
         cuts.sort_unstable();

@@ -1,4 +1,5 @@
-//! ClientHellos of DTLS (RFC 6347, RFC 9147): records in datagrams, and handshake messages in fragments of any size and order.
+//! ClientHellos of DTLS (RFC 6347, RFC 9147): records in datagrams, and handshake messages in
+//! fragments of any size and order.
 
 use super::{Carrier, ClientHello, Hello};
 use crate::wire::{Assembly, ByteReader};
@@ -7,12 +8,13 @@ const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
-/// The highest number of a handshake message that is defined (RFC 8446), key update.
+/// The highest number that is defined for a handshake message (RFC 8446), key update.
 const MAX_MESSAGE: u8 = 24;
-/// The longest ClientHello that is put together.
+/// Maximum length of a ClientHello that is reassembled, bytes.
 const MAX_HELLO: usize = 1 << 14;
 
-/// Is this datagram DTLS? A record header whose length fits, and a handshake header or an epoch behind it.
+/// Whether this datagram is DTLS: a record header with a length that fits, followed by a handshake
+/// header or an epoch.
 pub fn looks_like(datagram: &[u8]) -> bool {
     let mut reader = ByteReader::new(datagram);
     record(&mut reader).is_some_and(|record| match record.kind {
@@ -44,7 +46,7 @@ fn record<'a>(reader: &mut ByteReader<'a>) -> Option<DtlsRecord<'a>> {
     Some(DtlsRecord { kind, epoch, body, whole })
 }
 
-/// A piece of a handshake message.
+/// A fragment of a handshake message.
 struct Fragment<'a> {
     kind: u8,
     length: usize,
@@ -63,7 +65,8 @@ fn fragment<'a>(reader: &mut ByteReader<'a>) -> Option<Fragment<'a>> {
     Some(Fragment { kind, length, sequence, offset, bytes })
 }
 
-/// Puts the ClientHello of one flow together. A second one, with the server's cookie in it, replaces the first only while that is not whole.
+/// Reassembles the ClientHello of one flow. A second one, with the cookie of the server, replaces
+/// the first only while the first is incomplete.
 #[derive(Debug, Default)]
 pub struct DtlsHandshake {
     partial: Option<PartialHello>,
@@ -77,7 +80,7 @@ struct PartialHello {
 }
 
 impl DtlsHandshake {
-    /// Takes a datagram; what is known of the hello if that grew.
+    /// Takes a datagram; returns the facts of the hello if there are more than before.
     pub fn observe(&mut self, datagram: &[u8]) -> Option<Hello> {
         let mut grew = false;
         let mut reader = ByteReader::new(datagram);
@@ -110,7 +113,7 @@ impl DtlsHandshake {
         if fragment.offset + fragment.bytes.len() as u64 > fragment.length as u64 {
             return false;
         }
-        // Only pieces too many have no room: the hello stays as it is.
+        // This fails only if there are too many pieces; then the hello stays as it is.
         let _ = partial.pieces.insert(fragment.offset, fragment.bytes);
         partial.pieces.from(0).len() > before
     }
@@ -121,7 +124,7 @@ impl DtlsHandshake {
         ClientHello::parse(body, body.len() == partial.length, Carrier::Dtls).map(|hello| Hello::from(&hello))
     }
 
-    /// Bytes held.
+    /// Number of bytes held.
     pub fn held(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.pieces.held())
     }

@@ -1,4 +1,4 @@
-//! ServerHellos (RFC 8446 section 4.1.3): what the server chose, as far as it says so in clear.
+//! ServerHellos (RFC 8446 section 4.1.3): what the server chose, as far as it is not encrypted.
 
 use super::TlsVersion;
 use super::client_hello::extension;
@@ -9,14 +9,14 @@ use crate::wire::{Alpn, ByteReader};
 pub struct ServerHello {
     /// The version.
     pub version: TlsVersion,
-    /// The cipher suite's number.
+    /// The number of the cipher suite.
     pub cipher: u16,
-    /// The protocol; in TLS 1.3 it is said encrypted.
+    /// The application protocol; encrypted in TLS 1.3.
     pub alpn: Option<Alpn>,
 }
 
 impl ServerHello {
-    /// Reads what lies behind the handshake header, as far as it goes.
+    /// Parses the message without its handshake header, as far as it goes.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let mut reader = ByteReader::new(body);
         let legacy_version = TlsVersion(reader.u16()?);
