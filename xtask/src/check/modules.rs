@@ -83,7 +83,7 @@ const NETWATCH: &[Module] = &[
     effectful("consumer", &["error", "flow", "name", "process", "record", "report", "rights", "session"]),
     effectful("export", &["error", "flow", "format", "process", "report"]),
     effectful("replay", &["capture", "error", "flow", "host", "meter", "name", "process", "report", "wire", SHARED]),
-    effectful("doctor", &["error", "host", "meter"]),
+    effectful("doctor", &["dns", "error", "host", "meter"]),
     effectful("settings", &["diff", "error", "export", "format", "policy"]),
     effectful("terminal", &["error", "format", "report", "rights", "settings"]),
     effectful(

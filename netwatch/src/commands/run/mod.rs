@@ -7,7 +7,6 @@ mod log;
 mod network;
 mod notes;
 mod plan;
-mod privilege;
 mod processes;
 mod record;
 mod setup;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use nix::unistd::{Gid, Uid};
 
-use super::privilege;
 use super::record::Planned;
 use crate::dns::resolver::parse_resolver;
+use crate::doctor::require_capabilities;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::publish::Publish;
@@ -62,7 +62,7 @@ pub struct Plan {
 impl Plan {
     /// Checks everything that can be checked beforehand.
     pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
-        privilege::check()?;
+        require_capabilities()?;
         let caller = Identity::of_sudo()?;
         let user = match (&settings.user, &caller) {
             (Some(name), _) => Identity::named(name)?,
