@@ -5,7 +5,7 @@ mod sample;
 
 use criterion::{BatchSize, Criterion};
 use netwatch::flow::{Direction, FlowKey};
-use netwatch::name::{Hosts, Limits, NameSample, Names, Segment};
+use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
 use sample::names::{self, client_hello, dns, packet};
 use sample::{key, v4};
 
@@ -35,7 +35,7 @@ fn learn(criterion: &mut Criterion) {
 }
 
 fn new() -> Names {
-    Names::new(Limits::default(), Hosts::default())
+    Names::new(NameLimits::default(), Hosts::default())
 }
 
 fn lookup() -> (Vec<u8>, Vec<u8>) {

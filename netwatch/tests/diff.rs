@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use netwatch::diff::{Difference, How, Kind, Options, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
 use netwatch::format::diff::{Format, write};
-use netwatch::name::Source;
+use netwatch::name::NameSource;
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process};
 use netwatch::report::{Facts, Report};
 use proptest::prelude::*;
@@ -189,7 +189,7 @@ fn processes_are_not_compared_with_a_run_that_knows_none() {
 fn failures_are_by_name_port_and_cause() {
     let refused = |to: &'static str, called: &'static str| {
         let mut report = one(failed(key(6, 1, address(to), 81), 1, true));
-        tell(&mut report, &[Told { address: to, name: called, source: Source::Dns }]);
+        tell(&mut report, &[Told { address: to, name: called, source: NameSource::Dns }]);
         report
     };
     let old = refused("203.0.113.10", "app.example");
@@ -281,7 +281,7 @@ fn text(difference: &Difference, format: Format) -> String {
 /// Something of everything.
 fn picture() -> Difference {
     let mut old = with_processes(&[(Some("/usr/bin/app"), "app")]);
-    tell(&mut old, &[Told { address: "203.0.113.10", name: "app.example", source: Source::Dns }]);
+    tell(&mut old, &[Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns }]);
     let mut increments = vec![
         tcp(key(6, 40_000, address("203.0.113.10"), 443), 1_000_000, (900, 1_234_567), (1, 60)),
         tcp(key(6, 40_001, address("203.0.113.66"), 50_051), 1_000_000, (4, 400), (3, 300)),
@@ -296,8 +296,8 @@ fn picture() -> Difference {
     tell(
         &mut new,
         &[
-            Told { address: "203.0.113.10", name: "app.example", source: Source::Dns },
-            Told { address: "203.0.113.66", name: "`|tracker\u{1b}[31m", source: Source::Sni },
+            Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns },
+            Told { address: "203.0.113.66", name: "`|tracker\u{1b}[31m", source: NameSource::Sni },
         ],
     );
     new.lost.samples = 2;

@@ -70,7 +70,7 @@ fn markdown_has_every_name_of_an_address() {
             _ => continue,
         };
         let display_name =
-            netwatch::report::DisplayName { name: sample::scene::name(name), source: netwatch::name::Source::Sni };
+            netwatch::report::DisplayName { name: sample::scene::name(name), source: netwatch::name::NameSource::Sni };
         flow.naming =
             Some(Box::new(netwatch::report::FlowNaming { display_name: Some(display_name), ..Default::default() }));
     }
@@ -173,7 +173,7 @@ fn each_line_is_an_object_with_a_type() {
         ("lookup", report.naming.lookups.len()),
         ("attempt", report.attempts.len()),
         ("process", report.processes.list.len()),
-        ("unix_socket", report.processes.unix.len()),
+        ("unix_socket", report.processes.local_sockets.len()),
         ("step", series.intervals.len()),
     ];
     assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());

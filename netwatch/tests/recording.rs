@@ -122,7 +122,7 @@ fn a_newer_recording_is_said_to_be_newer() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[60..64].copy_from_slice(&3_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
-    assert_refused(&path, "a newer netwatch wrote it (schema 3, this one reads up to 2): use that netwatch");
+    assert_refused(&path, "a newer netwatch wrote it (schema 3, this one reads up to 2); use that netwatch");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netwatch::flow::{Counters, EndReason, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
-use netwatch::name::{Hosts, Limits, Names};
+use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::FlowUsers;
 use netwatch::record::{Completeness, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
@@ -16,7 +16,7 @@ use sample::metered::Metered;
 use sample::*;
 
 fn no_names() -> Names {
-    Names::new(Limits::default(), Hosts::default())
+    Names::new(NameLimits::default(), Hosts::default())
 }
 
 fn interim_facts(table: &FlowTable) -> Facts {

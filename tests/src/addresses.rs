@@ -26,7 +26,7 @@ pub const BIG: &str = "big.example";
 
 /// UDP and TCP: sends back what it gets.
 pub const ECHO: u16 = 7;
-/// TCP: reads until the end and remembers how much ([`crate::Internet::sunk`]).
+/// TCP: reads until the end and remembers how much ([`crate::TestInternet::sunk`]).
 pub const SINK: u16 = 9000;
 /// TCP: sends [`SOURCE_BYTES`] and closes.
 pub const SOURCE: u16 = 9001;

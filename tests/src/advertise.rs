@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::addresses::ROUTER_V6;
-use crate::namespace::Namespace;
+use crate::namespace::TestNamespace;
 
 /// The thread that advertises; it ends when dropped.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Advertiser {
 
 impl Advertiser {
     /// Advertises a default route and the prefix of [`ROUTER_V6`] on the interface with this index.
-    pub fn start(inet: &Namespace, interface: u32) -> Self {
+    pub fn start(inet: &TestNamespace, interface: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let thread = inet.inside(move || {

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::inherited;
-use crate::namespace::Namespace;
+use crate::namespace::TestNamespace;
 use crate::netwatch_binary::{binary, faulty_binary};
-use crate::run::{Options, Run, Running};
-use crate::state::HostState;
+use crate::run::{FinishedRun, RunningNetwatch, StartOptions};
+use crate::state::HostSnapshot;
 use crate::terminal::Terminal;
 use crate::wait::eventually;
 
@@ -21,22 +21,22 @@ pub const USER_ID: u32 = 4242;
 
 /// A [`Namespace`] with an ordinary user, on which netwatch can be run.
 #[derive(Debug)]
-pub struct Host {
-    namespace: Namespace,
+pub struct TestHost {
+    namespace: TestNamespace,
     faulty: bool,
 }
 
-impl Deref for Host {
-    type Target = Namespace;
+impl Deref for TestHost {
+    type Target = TestNamespace;
 
-    fn deref(&self) -> &Namespace {
+    fn deref(&self) -> &TestNamespace {
         &self.namespace
     }
 }
 
-impl Host {
+impl TestHost {
     pub(crate) fn new() -> Self {
-        let host = Self { namespace: Namespace::new("host"), faulty: false };
+        let host = Self { namespace: TestNamespace::new("host"), faulty: false };
         add_user(&host.namespace);
         host
     }
@@ -53,42 +53,42 @@ impl Host {
     }
 
     /// `netwatch run -- COMMAND`, with a report, to its end.
-    pub fn watch(&self, command: &[&str]) -> Run {
+    pub fn watch(&self, command: &[&str]) -> FinishedRun {
         self.run(&[], command)
     }
 
     /// `netwatch run FLAGS -- COMMAND`, with a report, to its end. The report's balance is checked if there is one.
-    pub fn run(&self, flags: &[&str], command: &[&str]) -> Run {
-        self.run_with(Options::default(), flags, command)
+    pub fn run(&self, flags: &[&str], command: &[&str]) -> FinishedRun {
+        self.run_with(StartOptions::default(), flags, command)
     }
 
     /// As [`Host::run`], with an environment, standard input or time limit of your own.
-    pub fn run_with(&self, options: Options, flags: &[&str], command: &[&str]) -> Run {
+    pub fn run_with(&self, options: StartOptions, flags: &[&str], command: &[&str]) -> FinishedRun {
         self.start_with(options, flags, command).finish()
     }
 
     /// Starts `netwatch run FLAGS -- COMMAND` and comes back at once.
-    pub fn start(&self, flags: &[&str], command: &[&str]) -> Running {
-        self.start_with(Options::default(), flags, command)
+    pub fn start(&self, flags: &[&str], command: &[&str]) -> RunningNetwatch {
+        self.start_with(StartOptions::default(), flags, command)
     }
 
     /// As [`Host::start`], with options.
-    pub fn start_with(&self, options: Options, flags: &[&str], command: &[&str]) -> Running {
-        let report = self.dir().join(format!("report-{}.json", Running::next_id()));
+    pub fn start_with(&self, options: StartOptions, flags: &[&str], command: &[&str]) -> RunningNetwatch {
+        let report = self.dir().join(format!("report-{}.json", RunningNetwatch::next_id()));
         let report_flag = report.to_str().expect("a temporary directory has a plain name").to_owned();
         let arguments = [&["run", "-j", "-o", &report_flag], flags, &["--"], command].concat();
-        Running::start(self, options, &arguments, Some(report))
+        RunningNetwatch::start(self, options, &arguments, Some(report))
     }
 
     /// `netwatch ARGUMENTS`, to its end.
-    pub fn netwatch(&self, arguments: &[&str]) -> Run {
-        self.netwatch_with(Options::default(), arguments)
+    pub fn netwatch(&self, arguments: &[&str]) -> FinishedRun {
+        self.netwatch_with(StartOptions::default(), arguments)
     }
 
     /// As [`Host::netwatch`], with options.
-    pub fn netwatch_with(&self, options: Options, arguments: &[&str]) -> Run {
+    pub fn netwatch_with(&self, options: StartOptions, arguments: &[&str]) -> FinishedRun {
         let report = report_of(arguments).map(|file| options.dir.as_deref().unwrap_or(self.dir()).join(file));
-        Running::start(self, options, arguments, report).finish()
+        RunningNetwatch::start(self, options, arguments, report).finish()
     }
 
     /// `netwatch ARGUMENTS`, not started yet, that inherits these signals ignored.
@@ -106,19 +106,19 @@ impl Host {
 
     /// Everything on the host that netwatch could leave changed. Links that the kernel is taking apart behind a run that has ended (they are
     /// down) get a second to go.
-    pub fn state(&self) -> HostState {
+    pub fn state(&self) -> HostSnapshot {
         let going = || match self.try_sh("ip -br link | grep '^nw[0-9a-f]*@.* DOWN '") {
             (true, links) => Err(links),
             (false, _) => Ok(()),
         };
         // What is still there then is part of the picture.
         let _ = eventually(going);
-        HostState::capture(self)
+        HostSnapshot::capture(self)
     }
 
     /// Panics unless the host is as it was. The kernel takes namespaces apart in the background, so it gets a second.
     #[track_caller]
-    pub fn assert_nothing_left(&self, before: &HostState) {
+    pub fn assert_nothing_left(&self, before: &HostSnapshot) {
         if let Err(difference) = eventually(|| before.compare(&self.state())) {
             panic!("netwatch left something behind on {}:\n{difference}", self.name());
         }
@@ -133,7 +133,7 @@ fn report_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
 }
 
 /// In the host's own copy of /etc, with a home that only they can read.
-fn add_user(namespace: &Namespace) {
+fn add_user(namespace: &TestNamespace) {
     let home = namespace.dir().join("home");
     fs::create_dir(&home).expect("make a home");
     chown(&home, Some(USER_ID), Some(USER_ID)).expect("give the home away");

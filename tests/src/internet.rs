@@ -4,14 +4,14 @@ use std::fs;
 
 use crate::addresses::*;
 use crate::advertise::Advertiser;
-use crate::host::Host;
-use crate::namespace::Namespace;
+use crate::host::TestHost;
+use crate::namespace::TestNamespace;
 use crate::servers::Servers;
 use crate::traffic_servers::TrafficServers;
 
 /// What the host gets for IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ipv6 {
+pub enum HostIpv6 {
     /// An address and a default route that stay.
     #[default]
     Static,
@@ -23,38 +23,38 @@ pub enum Ipv6 {
 
 /// What the host's connection looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct InternetShape {
     /// IPv6 on the host.
-    pub ipv6: Ipv6,
+    pub ipv6: HostIpv6,
     /// Whether there is a default route. Without, the host still has its address on the link.
     pub uplink: bool,
     /// MTU of the link, bytes.
     pub mtu: u32,
 }
 
-impl Default for Shape {
+impl Default for InternetShape {
     fn default() -> Self {
-        Self { ipv6: Ipv6::default(), uplink: true, mtu: 1500 }
+        Self { ipv6: HostIpv6::default(), uplink: true, mtu: 1500 }
     }
 }
 
 /// The made-up internet. Gone when dropped, or when the process dies.
 #[derive(Debug)]
-pub struct Internet {
+pub struct TestInternet {
     /// The machine netwatch runs on. First, so that it goes first.
-    pub host: Host,
+    pub host: TestHost,
     servers: Servers,
     traffic: TrafficServers,
     _advertiser: Option<Advertiser>,
     /// Everything beyond the host's uplink.
-    pub inet: Namespace,
+    pub inet: TestNamespace,
 }
 
-impl Internet {
+impl TestInternet {
     /// Makes the namespaces, joins them, starts the servers and waits until they answer.
-    pub fn start(shape: Shape) -> Self {
-        let inet = Namespace::new("inet");
-        let host = Host::new();
+    pub fn start(shape: InternetShape) -> Self {
+        let inet = TestNamespace::new("inet");
+        let host = TestHost::new();
         inet.sh(&inet_script(host.pid(), shape));
         let servers = Servers::start(&inet);
         host.sh(&host_script(shape));
@@ -63,7 +63,7 @@ impl Internet {
         // The end that was opened first gets its carrier from a work queue, late on a busy machine; until then it drops what is sent.
         inet.wait_for("ip link show dev lan | grep -q 'state UP'");
         host.wait_for("ip link show dev uplink | grep -q 'state UP'");
-        let advertiser = (shape.ipv6 == Ipv6::Advertised).then(|| Advertiser::start(&inet, LAN_INDEX));
+        let advertiser = (shape.ipv6 == HostIpv6::Advertised).then(|| Advertiser::start(&inet, LAN_INDEX));
         if advertiser.is_some() {
             host.wait_for("ip -6 route show default | grep -q 'proto ra'");
         }
@@ -95,7 +95,7 @@ impl Internet {
 /// then lets up to a second pass before it says that there is a carrier (`linkwatch_urgent_event`).
 const LAN_INDEX: u32 = 10;
 
-fn inet_script(host: u32, shape: Shape) -> String {
+fn inet_script(host: u32, shape: InternetShape) -> String {
     let mtu = shape.mtu;
     format!(
         "ip link add lan index {LAN_INDEX} mtu {mtu} type veth peer name uplink mtu {mtu} netns {host}
@@ -112,21 +112,21 @@ fn inet_script(host: u32, shape: Shape) -> String {
     )
 }
 
-fn host_script(shape: Shape) -> String {
-    let accept_ra = u8::from(shape.ipv6 == Ipv6::Advertised);
+fn host_script(shape: InternetShape) -> String {
+    let accept_ra = u8::from(shape.ipv6 == HostIpv6::Advertised);
     let mut script = format!(
         "echo 0 > /proc/sys/net/ipv6/conf/uplink/accept_dad
         echo {accept_ra} > /proc/sys/net/ipv6/conf/uplink/accept_ra
         ip addr add {HOST_V4}/24 dev uplink
         "
     );
-    if shape.ipv6 == Ipv6::Static {
+    if shape.ipv6 == HostIpv6::Static {
         script += &format!("ip addr add {HOST_V6}/64 dev uplink nodad\n");
     }
     script += "ip link set uplink up\n";
     if shape.uplink {
         script += &format!("ip route add default via {ROUTER_V4}\n");
-        if shape.ipv6 == Ipv6::Static {
+        if shape.ipv6 == HostIpv6::Static {
             script += &format!("ip -6 route add default via {ROUTER_V6}\n");
         }
     }

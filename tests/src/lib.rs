@@ -34,14 +34,14 @@ mod terminal;
 mod traffic_servers;
 mod wait;
 
-pub use host::{Host, USER, USER_ID};
+pub use host::{TestHost, USER, USER_ID};
 pub use inherited::command;
-pub use internet::{Internet, Ipv6, Shape};
-pub use namespace::Namespace;
+pub use internet::{HostIpv6, InternetShape, TestInternet};
+pub use namespace::TestNamespace;
 pub use netwatch_binary::{binary, faulty_binary};
-pub use run::{Options, Run, Running};
+pub use run::{FinishedRun, RunningNetwatch, StartOptions};
 pub use skip::{missing, missing_tool, skip};
-pub use state::HostState;
+pub use state::HostSnapshot;
 pub use terminal::Terminal;
 pub use wait::{Gate, eventually};
 
@@ -50,13 +50,13 @@ pub use wait::{Gate, eventually};
 #[macro_export]
 macro_rules! internet {
     () => {
-        $crate::internet!($crate::Shape::default())
+        $crate::internet!($crate::InternetShape::default())
     };
     ($shape:expr) => {{
         if let Some(why) = $crate::missing() {
             return $crate::skip(&why);
         }
-        $crate::Internet::start($shape)
+        $crate::TestInternet::start($shape)
     }};
 }
 

@@ -22,18 +22,18 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The three namespaces. They last as long as this value; processes that are left in them when it is dropped are killed.
 #[derive(Debug)]
-pub struct Namespace {
+pub struct TestNamespace {
     name: String,
     holder: Child,
-    doors: Arc<Doors>,
+    doors: Arc<NamespaceHandles>,
     // After the holder: it is the last to leave the group.
-    cgroup: Option<Cgroup>,
+    cgroup: Option<TestCgroup>,
     dir: TempDir,
 }
 
 /// A control group of our own at the root of the hierarchy, removed with all below it.
 #[derive(Debug)]
-struct Cgroup {
+struct TestCgroup {
     mount: PathBuf,
     path: PathBuf,
     procs: File,
@@ -41,14 +41,14 @@ struct Cgroup {
 
 /// Open handles through which a new process enters.
 #[derive(Debug)]
-struct Doors {
+struct NamespaceHandles {
     mnt: File,
     cgroup: Option<File>,
     net: File,
     procs: Option<File>,
 }
 
-impl Namespace {
+impl TestNamespace {
     /// Makes one. `role` is part of its name.
     pub fn new(role: &str) -> Self {
         let name = format!("nwt-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -56,10 +56,10 @@ impl Namespace {
         // The command may run as an ordinary user and must reach what the test puts here.
         chmod(dir.path(), 0o755);
         fs::create_dir(dir.path().join("etc")).expect("make a directory");
-        let cgroup = Cgroup::new(&name);
+        let cgroup = TestCgroup::new(&name);
         let mut holder = start_holder(dir.path(), cgroup.as_ref());
         wait_until_ready(&mut holder, &name);
-        let doors = Arc::new(Doors::open(&holder, cgroup.as_ref()));
+        let doors = Arc::new(NamespaceHandles::open(&holder, cgroup.as_ref()));
         Self { name, holder, doors, cgroup, dir }
     }
 
@@ -165,7 +165,7 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for TestNamespace {
     fn drop(&mut self) {
         for pid in self.processes() {
             // SAFETY: a plain system call; the process carries our mark.
@@ -176,7 +176,7 @@ impl Drop for Namespace {
     }
 }
 
-impl Cgroup {
+impl TestCgroup {
     /// `None` where there is no cgroup v2 or no way to make a group.
     fn new(name: &str) -> Option<Self> {
         let mount = cgroup_mount()?;
@@ -187,14 +187,14 @@ impl Cgroup {
     }
 }
 
-impl Drop for Cgroup {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
         remove_cgroups(&self.path);
     }
 }
 
-impl Doors {
-    fn open(holder: &Child, cgroup: Option<&Cgroup>) -> Self {
+impl NamespaceHandles {
+    fn open(holder: &Child, cgroup: Option<&TestCgroup>) -> Self {
         let door = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", holder.id())).expect("open a namespace");
         let procs = cgroup.map(|cgroup| cgroup.procs.try_clone().expect("duplicate a descriptor"));
         Self { mnt: door("mnt"), cgroup: cgroup.map(|_| door("cgroup")), net: door("net"), procs }
@@ -213,7 +213,7 @@ impl Doors {
     }
 }
 
-fn start_holder(dir: &Path, cgroup: Option<&Cgroup>) -> Child {
+fn start_holder(dir: &Path, cgroup: Option<&TestCgroup>) -> Child {
     let mut command = crate::inherited::command("unshare");
     command.args(["--net", "--mount"]);
     if cgroup.is_some() {

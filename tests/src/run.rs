@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::host::Host;
+use crate::host::TestHost;
 use crate::report::assert_balanced;
 use crate::wait::WAIT_TIMEOUT;
 
 /// How a program is started. The default: no input, an environment as it is, twenty seconds.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct StartOptions {
     /// Variables set in addition.
     pub env: Vec<(String, String)>,
     /// Standard input.
@@ -30,13 +30,13 @@ pub struct Options {
     pub ignored: Vec<i32>,
 }
 
-impl Default for Options {
+impl Default for StartOptions {
     fn default() -> Self {
         Self { env: Vec::new(), stdin: Vec::new(), limit: WAIT_TIMEOUT, dir: None, ignored: Vec::new() }
     }
 }
 
-impl Options {
+impl StartOptions {
     /// With these environment variables.
     pub fn env(variables: &[(&str, &str)]) -> Self {
         let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -56,7 +56,7 @@ impl Options {
 
 /// A netwatch that runs. Killed (by its pid) when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningNetwatch {
     child: Child,
     started: Instant,
     deadline: Instant,
@@ -68,7 +68,7 @@ pub struct Running {
 
 /// A netwatch that has ended.
 #[derive(Debug)]
-pub struct Run {
+pub struct FinishedRun {
     /// Exit code; `None` when a signal killed netwatch itself.
     pub code: Option<i32>,
     /// The signal that killed netwatch itself.
@@ -84,14 +84,14 @@ pub struct Run {
     shown: String,
 }
 
-impl Running {
+impl RunningNetwatch {
     /// A number that nothing else in this process gets.
     pub(crate) fn next_id() -> u32 {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn start(host: &Host, options: Options, arguments: &[&str], report: Option<PathBuf>) -> Self {
+    pub(crate) fn start(host: &TestHost, options: StartOptions, arguments: &[&str], report: Option<PathBuf>) -> Self {
         // Files, not pipes: a process that outlives netwatch could hold a pipe open.
         let path = |kind: &str| host.dir().join(format!("{kind}-{}", Self::next_id()));
         let (stdin, stdout, stderr) = (path("stdin"), path("stdout"), path("stderr"));
@@ -130,7 +130,7 @@ impl Running {
 
     /// SIGKILL for netwatch and its guardian at once: both are stopped first, so that neither sees the other die.
     #[track_caller]
-    pub fn kill_with_guardian(self) -> Run {
+    pub fn kill_with_guardian(self) -> FinishedRun {
         let both = [self.pid(), self.guardian()];
         for signal in [libc::SIGSTOP, libc::SIGKILL] {
             for pid in both {
@@ -183,7 +183,7 @@ impl Running {
     /// Waits for its end and collects everything. Panics when it takes longer than the limit, when a document that was asked for is not there, and
     /// when the balance of one that it wrote is not closed.
     #[track_caller]
-    pub fn finish(self) -> Run {
+    pub fn finish(self) -> FinishedRun {
         let is_asked_for = self.report.is_some();
         let run = self.finish_early();
         let is_due = is_asked_for && run.signal.is_none() && !matches!(run.code, Some(125..=127));
@@ -193,7 +193,7 @@ impl Running {
 
     /// As [`Running::finish`], of a run that may have been ended by a signal before its command ran: then there is nothing to report.
     #[track_caller]
-    pub fn finish_early(self) -> Run {
+    pub fn finish_early(self) -> FinishedRun {
         let run = self.end();
         for document in run.documents() {
             assert_balanced(&document);
@@ -207,7 +207,7 @@ impl Running {
 
     /// As [`Running::finish`], of a run whose interface was deleted under it: its counters are gone.
     #[track_caller]
-    pub fn finish_without_interface(self) -> Run {
+    pub fn finish_without_interface(self) -> FinishedRun {
         let run = self.end();
         let document = run.report();
         assert_balanced(document);
@@ -216,10 +216,10 @@ impl Running {
     }
 
     #[track_caller]
-    fn end(mut self) -> Run {
+    fn end(mut self) -> FinishedRun {
         let status = self.wait();
         let report = self.report.as_ref().and_then(|path| fs::read(path).ok());
-        Run {
+        FinishedRun {
             code: status.code(),
             signal: status.signal(),
             stdout: self.stdout(),
@@ -245,14 +245,14 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningNetwatch {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Run {
+impl FinishedRun {
     /// The JSON document; panics with everything known when there is none.
     #[track_caller]
     pub fn report(&self) -> &Value {
@@ -295,7 +295,7 @@ impl Run {
     }
 }
 
-impl fmt::Display for Run {
+impl fmt::Display for FinishedRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\nended with code {:?}, signal {:?} after {:?}", self.shown, self.code, self.signal, self.took)?;
         writeln!(f, "--- stdout\n{}--- stderr\n{}", self.stdout, self.stderr)?;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::addresses::*;
-use crate::namespace::Namespace;
+use crate::namespace::TestNamespace;
 
 /// The running servers and where they log.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Servers {
 
 impl Servers {
     /// Starts the name server and the web server.
-    pub fn start(inet: &Namespace) -> Self {
+    pub fn start(inet: &TestNamespace) -> Self {
         let dir = inet.dir().to_owned();
         let mut servers = Self { children: Vec::new(), dir };
         servers.start_dnsmasq(inet);
@@ -31,7 +31,7 @@ impl Servers {
     }
 
     /// Starts iperf3 as a server.
-    pub fn start_iperf(&mut self, inet: &Namespace) {
+    pub fn start_iperf(&mut self, inet: &TestNamespace) {
         let mut command = inet.command("iperf3");
         // Bound, or its UDP answers would come from another address of this machine.
         command.args(["-s", "-B", &APP_V4.to_string(), "-p", &IPERF.to_string()]);
@@ -47,7 +47,7 @@ impl Servers {
         fs::read_to_string(self.dir.join("dnsmasq.log")).unwrap_or_default()
     }
 
-    fn start_dnsmasq(&mut self, inet: &Namespace) {
+    fn start_dnsmasq(&mut self, inet: &TestNamespace) {
         let mut command = inet.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"]);
         command.args(["--user=root", "--bind-interfaces", "--log-queries", "--log-facility=-", "--local=/example/"]);
@@ -57,7 +57,7 @@ impl Servers {
         self.spawn(command, "dnsmasq.log");
     }
 
-    fn start_nginx(&mut self, inet: &Namespace) {
+    fn start_nginx(&mut self, inet: &TestNamespace) {
         fs::write(self.dir.join("nginx.conf"), nginx_conf(&self.dir)).expect("write nginx.conf");
         fs::write(self.dir.join("big"), vec![b'x'; SOURCE_BYTES]).expect("write the big file");
         let (key, certificate) = certificate();
@@ -142,7 +142,7 @@ fn certificate() -> &'static (Vec<u8>, Vec<u8>) {
     })
 }
 
-fn wait_for_port(inet: &Namespace, address: SocketAddr) {
+fn wait_for_port(inet: &TestNamespace, address: SocketAddr) {
     let answered = inet.inside(move || {
         crate::eventually(|| {
             TcpStream::connect_timeout(&address, Duration::from_millis(200))

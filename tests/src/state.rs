@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::host::Host;
+use crate::host::TestHost;
 
 /// Prints one `section: line` for each fact. What changes by itself (counters, lifetimes, caches) is left out.
 const CAPTURE: &str = r#"
@@ -22,12 +22,12 @@ const CAPTURE: &str = r#"
 
 /// A picture of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostState {
+pub struct HostSnapshot {
     facts: BTreeSet<String>,
 }
 
-impl HostState {
-    pub(crate) fn capture(host: &Host) -> Self {
+impl HostSnapshot {
+    pub(crate) fn capture(host: &TestHost) -> Self {
         // Before the shell that takes the rest is among them.
         let processes = host.processes().into_iter().map(|pid| format!("process: {pid} {}", command_line(pid)));
         let cgroups = host.cgroups().unwrap_or_default().into_iter().map(|path| format!("cgroup: {}", path.display()));

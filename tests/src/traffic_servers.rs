@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::addresses::*;
-use crate::namespace::Namespace;
+use crate::namespace::TestNamespace;
 
 /// How long a server waits before it looks whether it should end.
 const TICK: Duration = Duration::from_millis(20);
@@ -23,12 +23,13 @@ pub struct TrafficServers {
 
 impl TrafficServers {
     /// Starts all of them on both families of the application server's addresses; they listen when this returns.
-    pub fn start(inet: &Namespace) -> Self {
+    pub fn start(inet: &TestNamespace) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sunk = Arc::new(Mutex::new(Vec::new()));
         let mut threads = Vec::new();
         for address in [IpAddr::V4(APP_V4), IpAddr::V6(APP_V6)] {
-            let bound = inet.inside(move || Sockets::bind(address)).join().expect("the thread ends").expect("bind");
+            let bound =
+                inet.inside(move || ServerSockets::bind(address)).join().expect("the thread ends").expect("bind");
             threads.extend(bound.serve(&stop, &sunk));
         }
         Self { stop, sunk, threads }
@@ -49,14 +50,14 @@ impl Drop for TrafficServers {
     }
 }
 
-struct Sockets {
+struct ServerSockets {
     udp_echo: UdpSocket,
     tcp_echo: TcpListener,
     sink: TcpListener,
     source: TcpListener,
 }
 
-impl Sockets {
+impl ServerSockets {
     fn bind(address: IpAddr) -> io::Result<Self> {
         let at = |port| SocketAddr::new(address, port);
         let listen = |port| {

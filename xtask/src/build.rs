@@ -1,9 +1,9 @@
-//! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier) and `process.o` (the programs that
-//! follow processes and sockets), verifies that the checked-in ones match their sources, and builds the
-//! programs that tests, bench and demo run.
+//! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier) and `process.o` (the programs
+//! that follow processes and sockets), verifies that the checked-in ones match their sources, and
+//! builds the programs that tests, bench and demo run.
 //!
-//! The objects are checked in so that installing netwatch needs neither LLVM nor rust-src nor bpf-linker.
-//! A build gives the same bytes in every checkout, home directory and machine.
+//! The objects are checked in so that installing netwatch needs neither LLVM nor rust-src nor
+//! bpf-linker. A build gives the same bytes in every checkout, home directory and machine.
 
 use std::env;
 use std::fs;
@@ -17,8 +17,9 @@ const TARGET: &str = "bpfel-unknown-none";
 /// The objects that netwatch contains.
 const OBJECTS: [&str; 2] = ["netwatch", "process"];
 
-/// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into loads
-/// and stores, which may be unaligned: the architectures that netwatch runs on and the verifier permit it.
+/// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into
+/// loads and stores, which may be unaligned: the architectures that netwatch runs on and the
+/// verifier permit it.
 const FLAGS: [&str; 3] = [
     "-Ctarget-cpu=v3",
     "-Clink-arg=--disable-expand-memcpy-in-order",
@@ -42,7 +43,8 @@ pub fn check_objects() -> Result {
     Ok(())
 }
 
-/// Builds the programs that the bench measures beside the classifier. Returns the path of their object.
+/// Builds the programs that the bench measures beside the classifier. Returns the path of their
+/// object.
 pub fn reference_object() -> Result<PathBuf> {
     object_from_source("reference")
 }
@@ -53,8 +55,8 @@ pub fn netwatch() -> Result<PathBuf> {
     Ok(target_dir().join("release/netwatch"))
 }
 
-/// Builds the netwatch with injected failures. Returns its path. It shares the target directory with
-/// [`netwatch`], which has to be called afterwards, so that only one crate is compiled twice.
+/// Builds the netwatch with injected failures. Returns its path. It shares the target directory
+/// with [`netwatch`], which has to be called afterwards, so that only one crate is compiled twice.
 pub fn faulty_netwatch() -> Result<PathBuf> {
     release_build(&["--features", "faults"])?;
     let (from, to) = (target_dir().join("release/netwatch"), target_dir().join("release/netwatch-faults"));
@@ -97,7 +99,8 @@ fn object_from_source(name: &str) -> Result<PathBuf> {
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
         .args(["--config", "profile.release.codegen-units=1", "--config", "profile.release.lto=false"])
-        // The pinned toolchain is stable; only nightly toolchains build `core` without this variable.
+        // The pinned toolchain is stable; only nightly toolchains build `core` without this
+        // variable.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags()?.join("\u{1f}"))
         .env_remove("RUSTFLAGS");

@@ -1,4 +1,5 @@
-//! Runs other programs, and finds the folders of the repository. Errors contain the whole command line.
+//! Runs other programs, and finds the folders of the repository. Errors contain the whole command
+//! line.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

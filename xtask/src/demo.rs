@@ -1,9 +1,10 @@
-//! Demonstrates netwatch in a simulated internet of namespaces, on a machine that has just cloned it.
+//! Demonstrates netwatch in a simulated internet of namespaces, on a machine that has just cloned
+//! it.
 
 use std::process::{Command, Stdio};
 
 use netwatch_tests::addresses::*;
-use netwatch_tests::{Internet, Shape};
+use netwatch_tests::{InternetShape, TestInternet};
 
 use crate::command::root;
 use crate::{Result, build, setup};
@@ -26,7 +27,8 @@ fn scenes() -> [(&'static str, &'static str, String); 5] {
     ]
 }
 
-/// Sets up, builds, and shows the scenes. Where namespaces are not available it shows `doctor` instead.
+/// Sets up, builds, and shows the scenes. Where namespaces are not available it shows `doctor`
+/// instead.
 pub fn run() -> Result {
     // The demo continues without them: the checked-in eBPF objects serve as well.
     for failure in [setup::run(), build::objects()].into_iter().filter_map(Result::err) {
@@ -42,7 +44,7 @@ pub fn run() -> Result {
         scenes().iter().for_each(|(title, ..)| println!("  {title}"));
         return Ok(());
     }
-    let net = Internet::start(Shape::default());
+    let net = TestInternet::start(InternetShape::default());
     introduce();
     show(&net, "doctor", &["doctor"])?;
     for (title, flags, script) in scenes() {
@@ -60,7 +62,7 @@ pub fn run() -> Result {
 }
 
 /// The totals and the balance of the JSON report.
-fn show_json(net: &Internet) -> Result {
+fn show_json(net: &TestInternet) -> Result {
     let script = format!("curl -s -o /dev/null http://{APP}/");
     println!("\n\x1b[1mThe exact report as JSON: totals and balance\x1b[0m");
     println!(
@@ -82,7 +84,7 @@ fn introduce() {
     );
 }
 
-fn show(net: &Internet, shown: &str, words: &[&str]) -> Result {
+fn show(net: &TestInternet, shown: &str, words: &[&str]) -> Result {
     let sudo = if ["run", "doctor"].contains(&words[0]) { "sudo " } else { "" };
     println!("\n$ {sudo}netwatch {shown}");
     let mut command = net.host.command(net.host.binary());

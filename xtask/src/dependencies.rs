@@ -1,6 +1,6 @@
-//! Checks the dependencies: licenses, bans and sources by the policy in `deny.toml` (cargo-deny), and
-//! dependencies that no code uses (cargo-shear). Neither needs a network once the crates are downloaded.
-//! Advisories do need one, so they are not checked here: `cargo deny check advisories`.
+//! Checks the dependencies: licenses, bans and sources by the policy in `deny.toml` (cargo-deny),
+//! and dependencies that no code uses (cargo-shear). Neither needs a network once the crates are
+//! downloaded. Advisories do need one, so they are not checked here: `cargo deny check advisories`.
 
 use std::path::PathBuf;
 use std::process::Command;

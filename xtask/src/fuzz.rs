@@ -1,5 +1,5 @@
-//! A long comparison of the classifier in the kernel with its build for the host, on random and mutated
-//! frames. The test suite has a short one.
+//! A long comparison of the classifier in the kernel with its build for the host, on random and
+//! mutated frames. The test suite has a short one.
 
 use clap::Args;
 

@@ -30,7 +30,8 @@ struct Cli {
 enum Task {
     /// Install the requirements of building, testing and the demo
     ///
-    /// Uses apt, rustup, cargo and pip on Debian as root. On other systems it lists what to install.
+    /// Uses apt, rustup, cargo and pip on Debian as root. On other systems it lists what to
+    /// install.
     Setup,
     /// Build the eBPF objects from source, then netwatch
     Build {

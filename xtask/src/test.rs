@@ -1,5 +1,5 @@
-//! Runs every test, built from source, and lists at the end which were skipped and why: the test harness
-//! shows the output of a test only when it fails.
+//! Runs every test, built from source, and lists at the end which were skipped and why: the test
+//! harness shows the output of a test only when it fails.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use crate::command::cargo;
 use crate::{Result, build, setup};
 
-/// Sets up, builds the eBPF objects, netwatch and the netwatch with injected failures, and runs the tests
-/// of every crate.
+/// Sets up, builds the eBPF objects, netwatch and the netwatch with injected failures, and runs the
+/// tests of every crate.
 pub fn run(filter: Option<&str>) -> Result {
     if let Err(failure) = setup::run() {
         // Tests that need what is missing are skipped, or fail where no skip is permitted.
@@ -26,8 +26,8 @@ pub fn run(filter: Option<&str>) -> Result {
     run_tests(&mut tests, !no_skip())
 }
 
-/// Builds the eBPF objects. Where the tools for that are missing, the checked-in objects are used; CI
-/// verifies that they are equal.
+/// Builds the eBPF objects. Where the tools for that are missing, the checked-in objects are used;
+/// CI verifies that they are equal.
 pub fn build_objects() -> Result {
     match build::objects() {
         Err(failure) if !no_skip() => {

@@ -5,9 +5,9 @@ use pcap_parser::{
     Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, SimplePacketBlock, UnknownBlock,
 };
 
-use super::broken::Cause;
-use super::time::Resolution;
-use super::{Decode, Frame, MAX_BLOCK, MAX_FRAME, link};
+use super::broken::BrokenCause;
+use super::time::TimeResolution;
+use super::{CapturedFrame, Decode, MAX_BLOCK, MAX_FRAME, link};
 
 /// The kind of packet block that came before the enhanced one.
 const PACKET_BLOCK: u32 = 2;
@@ -18,24 +18,24 @@ const BLOCK_HEADER: u32 = 12;
 #[derive(Default)]
 pub(super) struct Blocks {
     big_endian: bool,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<CaptureInterface>,
     /// Simple packet blocks have no time: theirs is that of the packet before.
     latest_ns: u64,
 }
 
 #[derive(Clone, Copy)]
-struct Interface {
+struct CaptureInterface {
     link: LinkType,
     link_number: u16,
     /// Bytes kept of a frame; 0 for all.
     snaplen: u32,
-    resolution: Resolution,
+    resolution: TimeResolution,
     /// Seconds to add to every time.
     offset: i64,
 }
 
 /// Where and when a packet was captured, and how much of it.
-struct Packet {
+struct PacketBlock {
     interface: u32,
     time: Option<u64>,
     caplen: u32,
@@ -43,7 +43,7 @@ struct Packet {
 }
 
 impl Decode for Blocks {
-    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<Frame<'a>>, Cause> {
+    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
         let PcapBlockOwned::NG(block) = block else { return Ok(None) };
         match block {
             Block::EnhancedPacket(block) => self.enhanced(block, offset).map(Some),
@@ -60,7 +60,7 @@ impl Decode for Blocks {
         }
     }
 
-    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, Cause> {
+    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause> {
         const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
         const BYTE_ORDER: u32 = 0x1a2b_3c4d;
         let [kind, length] = match bytes {
@@ -72,53 +72,59 @@ impl Decode for Blocks {
             let Some(magic) = bytes.get(8..).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
             big_endian = u32::from_be_bytes(*magic) == BYTE_ORDER;
             if !big_endian && u32::from_le_bytes(*magic) != BYTE_ORDER {
-                return Err(Cause::ByteOrder);
+                return Err(BrokenCause::ByteOrder);
             }
         }
         let length = if big_endian { u32::from_be_bytes(length) } else { u32::from_le_bytes(length) };
         if length < BLOCK_HEADER || length % 4 != 0 || length as usize > MAX_BLOCK {
-            return Err(Cause::Block(length));
+            return Err(BrokenCause::Block(length));
         }
         Ok(Some(length.into()))
     }
 }
 
 impl Blocks {
-    fn enhanced<'a>(&mut self, block: &EnhancedPacketBlock<'a>, offset: u64) -> Result<Frame<'a>, Cause> {
+    fn enhanced<'a>(&mut self, block: &EnhancedPacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
         let time = Some(u64::from(block.ts_high) << 32 | u64::from(block.ts_low));
-        let packet = Packet { interface: block.if_id, time, caplen: block.caplen, orig_len: block.origlen };
+        let packet = PacketBlock { interface: block.if_id, time, caplen: block.caplen, orig_len: block.origlen };
         self.packet(&packet, block.data, offset)
     }
 
-    fn simple<'a>(&mut self, block: &SimplePacketBlock<'a>, offset: u64) -> Result<Frame<'a>, Cause> {
+    fn simple<'a>(&mut self, block: &SimplePacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
         let snaplen = self.interfaces.first().map_or(0, |first| first.snaplen);
         let most = if snaplen == 0 { u32::MAX } else { snaplen };
         let caplen = block.origlen.min(most).min(block.data.len() as u32);
-        self.packet(&Packet { interface: 0, time: None, caplen, orig_len: block.origlen }, block.data, offset)
+        self.packet(&PacketBlock { interface: 0, time: None, caplen, orig_len: block.origlen }, block.data, offset)
     }
 
     /// Interface and drops of 16 bits each, the time's halves, the two lengths, then the packet.
-    fn obsolete<'a>(&mut self, block: &UnknownBlock<'a>, offset: u64) -> Result<Frame<'a>, Cause> {
-        let (header, data) = block.data.split_first_chunk::<20>().ok_or(Cause::Contradiction)?;
+    fn obsolete<'a>(&mut self, block: &UnknownBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
+        let (header, data) = block.data.split_first_chunk::<20>().ok_or(BrokenCause::Contradiction)?;
         let number = |at: usize| self.number(header[at..].first_chunk().copied().unwrap_or_default());
         let [a, b, ..] = *header;
         let interface = if self.big_endian { u16::from_be_bytes([a, b]) } else { u16::from_le_bytes([a, b]) };
         let time = Some(u64::from(number(4)) << 32 | u64::from(number(8)));
-        let packet = Packet { interface: interface.into(), time, caplen: number(12), orig_len: number(16) };
+        let packet = PacketBlock { interface: interface.into(), time, caplen: number(12), orig_len: number(16) };
         self.packet(&packet, data, offset)
     }
 
-    fn packet<'a>(&mut self, packet: &Packet, data: &'a [u8], offset: u64) -> Result<Frame<'a>, Cause> {
-        let interface = self.interfaces.get(packet.interface as usize).ok_or(Cause::Interface(packet.interface))?;
+    fn packet<'a>(
+        &mut self,
+        packet: &PacketBlock,
+        data: &'a [u8],
+        offset: u64,
+    ) -> Result<CapturedFrame<'a>, BrokenCause> {
+        let interface =
+            self.interfaces.get(packet.interface as usize).ok_or(BrokenCause::Interface(packet.interface))?;
         if packet.caplen > MAX_FRAME {
-            return Err(Cause::Frame(packet.caplen));
+            return Err(BrokenCause::Frame(packet.caplen));
         }
         if let Some(time) = packet.time {
             self.latest_ns = interface.resolution.unix_ns(time, interface.offset);
         }
-        Ok(Frame {
+        Ok(CapturedFrame {
             time_ns: self.latest_ns,
-            bytes: data.get(..packet.caplen as usize).ok_or(Cause::Contradiction)?,
+            bytes: data.get(..packet.caplen as usize).ok_or(BrokenCause::Contradiction)?,
             orig_len: packet.orig_len,
             link: interface.link,
             link_number: interface.link_number,
@@ -126,20 +132,20 @@ impl Blocks {
         })
     }
 
-    fn describe(&mut self, description: &InterfaceDescriptionBlock<'_>) -> Result<(), Cause> {
+    fn describe(&mut self, description: &InterfaceDescriptionBlock<'_>) -> Result<(), BrokenCause> {
         if self.interfaces.len() > usize::from(u16::MAX) {
-            return Err(Cause::Interfaces);
+            return Err(BrokenCause::Interfaces);
         }
         let option = |code| description.options.iter().find(|option| option.code == code).map(|option| &*option.value);
         // By hand: the crate knows neither binary resolutions nor big-endian offsets.
         let resolution = option(OptionCode::IfTsresol).and_then(|value| value.first().copied());
         let offset = option(OptionCode::IfTsoffset).and_then(|value| value.first_chunk().copied());
         let link_number = description.linktype.0 as u16;
-        self.interfaces.push(Interface {
+        self.interfaces.push(CaptureInterface {
             link: link::of(link_number),
             link_number,
             snaplen: description.snaplen,
-            resolution: resolution.map_or(Resolution::DEFAULT, Resolution::new),
+            resolution: resolution.map_or(TimeResolution::DEFAULT, TimeResolution::new),
             offset: offset
                 .map_or(0, |bytes| if self.big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
         });

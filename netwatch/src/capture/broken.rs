@@ -20,11 +20,11 @@ pub struct Broken {
 }
 
 impl Broken {
-    pub(super) fn new(name: &str, offset: u64, cause: Cause) -> Self {
+    pub(super) fn new(name: &str, offset: u64, cause: BrokenCause) -> Self {
         let object = format!("{name} at byte {offset}");
         let said = cause.to_string();
         let error = match cause {
-            Cause::Read(error) => Error::os("read", object, error),
+            BrokenCause::Read(error) => Error::os("read", object, error),
             _ => Error::said("read", object, said.clone()),
         };
         Self { offset, cause: said, error: error.hint("everything before that is in the report") }
@@ -33,7 +33,7 @@ impl Broken {
 
 /// What is wrong with a record or block, or with reading it.
 #[derive(Debug)]
-pub(super) enum Cause {
+pub(super) enum BrokenCause {
     /// A system call failed.
     Read(io::Error),
     /// The file ended inside. `claimed` is how long the record or block would have been, as far as that is known.
@@ -54,7 +54,7 @@ pub(super) enum Cause {
     Stopped,
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for BrokenCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(error) => write!(f, "{error}"),

@@ -21,9 +21,9 @@ pub use link::name as link_name;
 
 use crate::error::{Error, Result};
 use blocks::Blocks;
-use broken::Cause;
+use broken::BrokenCause;
 use records::Records;
-use source::Source;
+use source::CaptureSource;
 
 /// Bytes read at a time, and the longest frame that needs no more memory than that.
 const BUFFER: usize = 1 << 20;
@@ -34,7 +34,7 @@ const MAX_FRAME: u32 = 262_144;
 
 /// One frame of a capture.
 #[derive(Debug, Clone, Copy)]
-pub struct Frame<'a> {
+pub struct CapturedFrame<'a> {
     /// When, nanoseconds since the Unix epoch.
     pub time_ns: u64,
     /// The bytes that the capture kept.
@@ -49,7 +49,7 @@ pub struct Frame<'a> {
     pub offset: u64,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> CapturedFrame<'a> {
     /// As the parser takes it.
     pub fn linked(&self) -> Linked<'a> {
         Linked { captured: Captured { bytes: self.bytes, orig_len: self.orig_len }, link: self.link }
@@ -68,14 +68,14 @@ impl<'a> Frame<'a> {
 
 /// The two kinds of capture files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum CaptureFormat {
     /// One link type, a record for each packet.
     Pcap,
     /// Blocks: sections, interfaces, packets.
     PcapNg,
 }
 
-impl Format {
+impl CaptureFormat {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -89,14 +89,14 @@ impl Format {
 pub struct Capture {
     name: String,
     size: Option<u64>,
-    failure: source::Failure,
+    failure: source::ReadFailure,
     stop: &'static AtomicBool,
-    reader: Reader,
+    reader: FileReader,
 }
 
 /// How far a capture could be read.
 #[derive(Debug)]
-pub enum End {
+pub enum CaptureEnd {
     /// To its end.
     Whole,
     /// To where it cannot be read any more.
@@ -108,9 +108,9 @@ pub enum End {
     },
 }
 
-enum Reader {
-    Pcap(Box<LegacyPcapReader<Source>>),
-    PcapNg(Box<PcapNGReader<Source>>),
+enum FileReader {
+    Pcap(Box<LegacyPcapReader<CaptureSource>>),
+    PcapNg(Box<PcapNGReader<CaptureSource>>),
 }
 
 impl Capture {
@@ -128,11 +128,11 @@ impl Capture {
 
     /// Reads a capture of `size` bytes, if that is known, from anywhere. `name` is what errors call it.
     pub fn new(name: &str, input: impl Read + 'static, size: Option<u64>, stop: &'static AtomicBool) -> Result<Self> {
-        let (source, failure) = Source::new(input, stop);
+        let (source, failure) = CaptureSource::new(input, stop);
         let head = source.head();
         let reader = match head {
-            [0x0a, 0x0d, 0x0d, 0x0a] => PcapNGReader::new(BUFFER, source).map(Box::new).map(Reader::PcapNg),
-            _ => LegacyPcapReader::new(BUFFER, source).map(Box::new).map(Reader::Pcap),
+            [0x0a, 0x0d, 0x0d, 0x0a] => PcapNGReader::new(BUFFER, source).map(Box::new).map(FileReader::PcapNg),
+            _ => LegacyPcapReader::new(BUFFER, source).map(Box::new).map(FileReader::Pcap),
         };
         match reader {
             // A failure behind the header is told when what lies before it has been read.
@@ -155,33 +155,33 @@ impl Capture {
     }
 
     /// pcap or pcapng.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> CaptureFormat {
         match self.reader {
-            Reader::Pcap(_) => Format::Pcap,
-            Reader::PcapNg(_) => Format::PcapNg,
+            FileReader::Pcap(_) => CaptureFormat::Pcap,
+            FileReader::PcapNg(_) => CaptureFormat::PcapNg,
         }
     }
 
     /// Hands over every frame, until the file ends or is broken, or somebody stops it. The first error of `visit` ends it too.
-    pub fn each(&mut self, visit: impl FnMut(&Frame<'_>) -> Result<()>) -> Result<End> {
+    pub fn each(&mut self, visit: impl FnMut(&CapturedFrame<'_>) -> Result<()>) -> Result<CaptureEnd> {
         let outcome = match &mut self.reader {
-            Reader::Pcap(reader) => each(reader.as_mut(), &mut Records::default(), self.stop, visit),
-            Reader::PcapNg(reader) => each(reader.as_mut(), &mut Blocks::default(), self.stop, visit),
+            FileReader::Pcap(reader) => each(reader.as_mut(), &mut Records::default(), self.stop, visit),
+            FileReader::PcapNg(reader) => each(reader.as_mut(), &mut Blocks::default(), self.stop, visit),
         };
         match outcome {
             Ok(offset) => Ok(self.end(offset, None)),
-            Err(Stop::File { offset, cause }) => Ok(self.end(offset, Some(cause))),
-            Err(Stop::Visitor(error)) => Err(error),
+            Err(EarlyEnd::File { offset, cause }) => Ok(self.end(offset, Some(cause))),
+            Err(EarlyEnd::Visitor(error)) => Err(error),
         }
     }
 
     /// A read that failed or was stopped looks like the end of the file to whoever parses.
-    fn end(&self, offset: u64, cause: Option<Cause>) -> End {
+    fn end(&self, offset: u64, cause: Option<BrokenCause>) -> CaptureEnd {
         if self.stop.load(Ordering::Relaxed) {
-            return End::Stopped { offset };
+            return CaptureEnd::Stopped { offset };
         }
-        let cause = self.failure.take().map(Cause::Read).or(cause);
-        cause.map_or(End::Whole, |cause| End::Broken(Broken::new(&self.name, offset, cause)))
+        let cause = self.failure.take().map(BrokenCause::Read).or(cause);
+        cause.map_or(CaptureEnd::Whole, |cause| CaptureEnd::Broken(Broken::new(&self.name, offset, cause)))
     }
 }
 
@@ -194,20 +194,20 @@ impl std::fmt::Debug for Capture {
 /// What one kind of file makes of what the crate has parsed.
 trait Decode {
     /// The frame in a record or block, if it has one.
-    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<Frame<'a>>, Cause>;
+    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause>;
 
     /// The length that the record or block at the start of `bytes` claims to have, if it says; or why that cannot be.
-    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, Cause>;
+    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause>;
 }
 
 /// Why reading ended early.
-enum Stop {
+enum EarlyEnd {
     Visitor(Error),
-    File { offset: u64, cause: Cause },
+    File { offset: u64, cause: BrokenCause },
 }
 
 /// What to do before the next look.
-enum Step {
+enum NextAction {
     Consume(usize),
     Refill,
     Grow,
@@ -219,53 +219,55 @@ fn each(
     reader: &mut impl PcapReaderIterator,
     decoder: &mut impl Decode,
     stop: &AtomicBool,
-    mut visit: impl FnMut(&Frame<'_>) -> Result<()>,
-) -> Result<u64, Stop> {
+    mut visit: impl FnMut(&CapturedFrame<'_>) -> Result<()>,
+) -> Result<u64, EarlyEnd> {
     let mut capacity = BUFFER;
     loop {
         let offset = reader.consumed() as u64;
-        let broken = |cause| Stop::File { offset, cause };
+        let broken = |cause| EarlyEnd::File { offset, cause };
         if stop.load(Ordering::Relaxed) {
-            return Err(broken(Cause::Stopped));
+            return Err(broken(BrokenCause::Stopped));
         }
         let step = match reader.next() {
             Ok((length, block)) => {
                 if let Some(frame) = decoder.frame(&block, offset).map_err(broken)? {
-                    visit(&frame).map_err(Stop::Visitor)?;
+                    visit(&frame).map_err(EarlyEnd::Visitor)?;
                 }
-                Step::Consume(length)
+                NextAction::Consume(length)
             }
             Err(PcapError::Eof) => return Ok(offset),
-            Err(PcapError::Incomplete(_)) => Step::Refill,
-            Err(PcapError::BufferTooSmall) => Step::Grow,
-            Err(_) => Step::GiveUp,
+            Err(PcapError::Incomplete(_)) => NextAction::Refill,
+            Err(PcapError::BufferTooSmall) => NextAction::Grow,
+            Err(_) => NextAction::GiveUp,
         };
         match step {
-            Step::Consume(length) => reader.consume_noshift(length),
-            Step::Refill => reader.refill().map_err(|_| broken(Cause::Ended { there: 0, claimed: None }))?,
+            NextAction::Consume(length) => reader.consume_noshift(length),
+            NextAction::Refill => {
+                reader.refill().map_err(|_| broken(BrokenCause::Ended { there: 0, claimed: None }))?
+            }
             // The crate wants room for more than the block.
-            Step::Grow if capacity <= MAX_BLOCK && is_longer(reader, decoder).map_err(broken)? => {
+            NextAction::Grow if capacity <= MAX_BLOCK && is_longer(reader, decoder).map_err(broken)? => {
                 capacity *= 2;
                 reader.grow(capacity);
             }
-            Step::Grow | Step::GiveUp => return Err(broken(diagnose(reader, decoder))),
+            NextAction::Grow | NextAction::GiveUp => return Err(broken(diagnose(reader, decoder))),
         }
     }
 }
 
 /// Whether more bytes can complete the record or block; if not, it contradicts itself, however many there are.
-fn is_longer(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> Result<bool, Cause> {
+fn is_longer(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> Result<bool, BrokenCause> {
     Ok(decoder.claimed(reader.data())?.is_none_or(|claimed| claimed > reader.data().len() as u64))
 }
 
 /// Why the record or block at which reading ended could not be read.
-fn diagnose(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> Cause {
+fn diagnose(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> BrokenCause {
     let there = reader.data().len() as u64;
     match decoder.claimed(reader.data()) {
         Err(cause) => cause,
-        Ok(Some(claimed)) if claimed <= there => Cause::Contradiction,
-        Ok(claimed) if reader.reader_exhausted() => Cause::Ended { there, claimed },
-        Ok(_) => Cause::Contradiction,
+        Ok(Some(claimed)) if claimed <= there => BrokenCause::Contradiction,
+        Ok(claimed) if reader.reader_exhausted() => BrokenCause::Ended { there, claimed },
+        Ok(_) => BrokenCause::Contradiction,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use pcap_parser::{PcapBlockOwned, PcapHeader};
 
-use super::broken::Cause;
-use super::{Decode, Frame, MAX_FRAME, link, time};
+use super::broken::BrokenCause;
+use super::{CapturedFrame, Decode, MAX_FRAME, link, time};
 
 /// Times, lengths.
 const RECORD_HEADER: usize = 16;
@@ -40,7 +40,7 @@ impl Records {
 }
 
 impl Decode for Records {
-    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<Frame<'a>>, Cause> {
+    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
         let record = match block {
             PcapBlockOwned::Legacy(record) => record,
             PcapBlockOwned::LegacyHeader(header) => {
@@ -50,9 +50,9 @@ impl Decode for Records {
             PcapBlockOwned::NG(_) => return Ok(None),
         };
         if record.caplen > MAX_FRAME {
-            return Err(Cause::Frame(record.caplen));
+            return Err(BrokenCause::Frame(record.caplen));
         }
-        Ok(Some(Frame {
+        Ok(Some(CapturedFrame {
             time_ns: time::unix_ns(record.ts_sec, record.ts_usec, self.unit_ns),
             bytes: record.data,
             orig_len: record.origlen,
@@ -62,11 +62,15 @@ impl Decode for Records {
         }))
     }
 
-    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, Cause> {
+    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause> {
         let Some(field) = bytes.get(..self.header).and_then(|header| header[8..].first_chunk()) else {
             return Ok(None);
         };
         let length = if self.big_endian { u32::from_be_bytes(*field) } else { u32::from_le_bytes(*field) };
-        if length > MAX_FRAME { Err(Cause::Frame(length)) } else { Ok(Some(self.header as u64 + u64::from(length))) }
+        if length > MAX_FRAME {
+            Err(BrokenCause::Frame(length))
+        } else {
+            Ok(Some(self.header as u64 + u64::from(length)))
+        }
     }
 }

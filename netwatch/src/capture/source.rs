@@ -7,23 +7,23 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The error of a failed read, until somebody asks for it.
-pub(super) type Failure = Rc<Cell<Option<io::Error>>>;
+pub(super) type ReadFailure = Rc<Cell<Option<io::Error>>>;
 
 /// A stream of bytes.
-pub(super) struct Source {
+pub(super) struct CaptureSource {
     input: Box<dyn Read>,
     /// Bytes that were looked at before anybody read them.
     head: [u8; 4],
     /// How many of them are still to be read.
     unread: usize,
-    failure: Failure,
+    failure: ReadFailure,
     stop: &'static AtomicBool,
 }
 
-impl Source {
+impl CaptureSource {
     /// Once `stop` is true, a read that waits and is interrupted by a signal is the end.
-    pub(super) fn new(input: impl Read + 'static, stop: &'static AtomicBool) -> (Self, Failure) {
-        let failure = Failure::default();
+    pub(super) fn new(input: impl Read + 'static, stop: &'static AtomicBool) -> (Self, ReadFailure) {
+        let failure = ReadFailure::default();
         let mut source = Self { input: Box::new(input), head: [0; 4], unread: 0, failure: failure.clone(), stop };
         let mut head = [0; 4];
         source.unread = source.fill(&mut head);
@@ -60,7 +60,7 @@ impl Source {
     }
 }
 
-impl Read for Source {
+impl Read for CaptureSource {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let from_head = self.unread.min(buffer.len());
         let start = self.head.len() - self.unread;

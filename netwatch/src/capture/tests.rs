@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use netwatch_common::parse::LinkType;
 use proptest::prelude::*;
 
-use super::{Capture, End, Format};
+use super::{Capture, CaptureEnd, CaptureFormat};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -86,7 +86,7 @@ fn obsolete(order: Order, interface: u16, time: u64, orig_len: u32, bytes: &[u8]
 /// Time, bytes, length on the wire, link type.
 type Read = (u64, Vec<u8>, u32, LinkType);
 
-fn read_from(input: impl io::Read + 'static) -> (Vec<Read>, Result<End, String>) {
+fn read_from(input: impl io::Read + 'static) -> (Vec<Read>, Result<CaptureEnd, String>) {
     let mut frames = Vec::new();
     let end = Capture::new("test", input, None, &NEVER).and_then(|mut capture| {
         capture.each(|frame| {
@@ -97,21 +97,21 @@ fn read_from(input: impl io::Read + 'static) -> (Vec<Read>, Result<End, String>)
     (frames, end.map_err(|error| error.to_string()))
 }
 
-fn read(bytes: &[u8]) -> (Vec<Read>, Result<End, String>) {
+fn read(bytes: &[u8]) -> (Vec<Read>, Result<CaptureEnd, String>) {
     read_from(io::Cursor::new(bytes.to_vec()))
 }
 
 #[track_caller]
 fn whole(bytes: &[u8]) -> Vec<Read> {
     let (frames, end) = read(bytes);
-    assert!(matches!(end, Ok(End::Whole)), "{end:?}");
+    assert!(matches!(end, Ok(CaptureEnd::Whole)), "{end:?}");
     frames
 }
 
 #[track_caller]
 fn broken(bytes: &[u8]) -> (usize, u64, String) {
     let (frames, end) = read(bytes);
-    let Ok(End::Broken(broken)) = end else { panic!("{end:?}") };
+    let Ok(CaptureEnd::Broken(broken)) = end else { panic!("{end:?}") };
     (frames.len(), broken.offset, broken.error.to_string())
 }
 
@@ -212,12 +212,12 @@ fn a_file_may_end_anywhere() {
             let expected = usize::from(length >= second);
             assert_eq!(frames.len(), expected, "{length} bytes");
             match end.expect("a capture") {
-                End::Whole => assert!(length == first || length == second, "{length} bytes are not whole"),
-                End::Broken(broken) => {
+                CaptureEnd::Whole => assert!(length == first || length == second, "{length} bytes are not whole"),
+                CaptureEnd::Broken(broken) => {
                     assert_eq!(broken.offset, if length > second { second } else { first } as u64);
                     assert!(broken.cause.starts_with("the file ends"), "{}", broken.cause);
                 }
-                End::Stopped { .. } => panic!("nobody did"),
+                CaptureEnd::Stopped { .. } => panic!("nobody did"),
             }
         }
         for length in 0..20.min(first) {
@@ -290,7 +290,7 @@ fn a_slow_source_gives_the_same_and_a_failing_one_says_why() {
     assert_eq!(read_from(slow(file.len(), None)).0, whole(&file));
     for (length, frames) in [(file.len(), 2), (file.len() - 1, 1), (24 + records[0].len(), 1)] {
         let (read, end) = read_from(slow(length, Some(io::ErrorKind::ConnectionReset)));
-        let Ok(End::Broken(broken)) = end else { panic!("{end:?}") };
+        let Ok(CaptureEnd::Broken(broken)) = end else { panic!("{end:?}") };
         assert_eq!(read.len(), frames);
         assert!(broken.error.to_string().contains("connection reset"), "{}", broken.error);
     }
@@ -319,14 +319,14 @@ fn reading_stops_when_it_is_told_to() {
     let one = record(Little, 1, 0, 1, &[1]);
     let file = pcap(Little, 0xa1b2_c3d4, 1, &[&one, &one, &one]);
     let mut capture = Capture::new("test", io::Cursor::new(file), None, &STOP).expect("a capture");
-    assert_eq!(capture.format(), Format::Pcap);
+    assert_eq!(capture.format(), CaptureFormat::Pcap);
     let mut frames = 0;
     let end = capture.each(|_| {
         frames += 1;
         STOP.store(frames == 2, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     });
-    assert!(matches!(end, Ok(End::Stopped { offset: 58 })), "{end:?}");
+    assert!(matches!(end, Ok(CaptureEnd::Stopped { offset: 58 })), "{end:?}");
     assert_eq!(frames, 2);
 }
 
@@ -361,7 +361,7 @@ proptest! {
         let (frames, end) = read(&file);
         let taken: usize = frames.iter().map(|(_, bytes, ..)| bytes.len()).sum();
         prop_assert!(taken <= file.len());
-        if let Ok(End::Broken(broken)) = end {
+        if let Ok(CaptureEnd::Broken(broken)) = end {
             prop_assert!(broken.offset <= file.len() as u64);
         }
     }

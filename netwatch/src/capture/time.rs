@@ -4,14 +4,14 @@ const SECOND_NS: i128 = 1_000_000_000;
 
 /// What a time in a pcapng file counts (`if_tsresol`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resolution {
+pub(super) enum TimeResolution {
     /// Powers of ten of a second.
     Decimal(u32),
     /// Powers of two of a second.
     Binary(u32),
 }
 
-impl Resolution {
+impl TimeResolution {
     /// Where the file says nothing: microseconds.
     pub(super) const DEFAULT: Self = Self::Decimal(6);
 
@@ -64,7 +64,7 @@ mod tests {
             (0xff, u64::MAX, 0, 0),
         ];
         for (option, time, offset, ns) in known {
-            assert_eq!(Resolution::new(option).unix_ns(time, offset), ns, "{option:#x} {time} {offset}");
+            assert_eq!(TimeResolution::new(option).unix_ns(time, offset), ns, "{option:#x} {time} {offset}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! What each subcommand does, with the settings that `cli` made. Connects the other modules; not the command line itself.
 
 mod diff;
-mod doctor;
 mod export;
 mod history;
 mod list;
@@ -10,8 +9,10 @@ mod replay;
 mod report;
 pub mod run;
 
+use std::io::{self, Write};
 use std::path::Path;
 
+use crate::doctor::DoctorReport;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::rights;
@@ -23,7 +24,7 @@ use crate::undo::{Exclusive, UndoRegistry};
 pub fn execute(invocation: Invocation) -> Exit {
     let result = match invocation {
         Invocation::Run(settings) => return run(*settings),
-        Invocation::Doctor => return doctor::doctor(),
+        Invocation::Doctor => return doctor(),
         Invocation::Clean => return clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
         Invocation::Report(settings) => report::report(&settings),
@@ -49,6 +50,14 @@ fn run(settings: RunSettings) -> Exit {
             refusal.exit
         }
     }
+}
+
+/// `netwatch doctor`: prints one line for each requirement of `run`. Exits with [`Exit::No`] if `run` would fail.
+fn doctor() -> Exit {
+    let report = DoctorReport::examine();
+    // If standard output is closed, the exit code still reports the result.
+    let _ = write!(io::stdout().lock(), "{report}");
+    if report.would_fail() { Exit::No } else { Exit::Success }
 }
 
 /// `netwatch clean`: removes what killed runs left on the host.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::open_output;
-use crate::capture::{Capture, End};
+use crate::capture::{Capture, CaptureEnd};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -44,8 +44,8 @@ fn plan(settings: &ReplaySettings) -> Result<Plan> {
 
 fn exit(replayed: &Replayed) -> Exit {
     match &replayed.end {
-        End::Whole | End::Stopped { .. } => Exit::Success,
-        End::Broken(broken) => {
+        CaptureEnd::Whole | CaptureEnd::Stopped { .. } => Exit::Success,
+        CaptureEnd::Broken(broken) => {
             print_error(&broken.error);
             Exit::No
         }

@@ -7,6 +7,7 @@ use crate::flow::{Direction, EndpointKey, Protocol};
 use crate::name::Lookup;
 use crate::process::Process;
 use crate::report::{AddressRole, Report, ReportFlow};
+use crate::wire::port;
 
 /// Bytes that the kernel keeps of a program's name (TASK_COMM_LEN without its zero).
 const COMM: usize = 15;
@@ -28,7 +29,7 @@ impl Book {
             Some((known.flow.key.remote.addr, shown.name.to_string()))
         };
         let lookups = reports.clone().flat_map(|report| &report.naming.lookups);
-        let asked = lookups.filter(|lookup| lookup.asked_by == Direction::Egress);
+        let asked = lookups.filter(|lookup| lookup.queried_by == Direction::Egress);
         let answered = |lookup: &Lookup| {
             let name = lookup.question.name.to_string();
             lookup.addresses.iter().map(|address| (*address, name.clone())).collect::<Vec<_>>()
@@ -55,7 +56,7 @@ impl Book {
     /// Who a flow or endpoint is with.
     pub fn remote(&self, report: &Report, key: &EndpointKey, address: IpAddr, name: Option<String>) -> String {
         let role = report.interface.role_of(address);
-        let is_dns = key.port == 53 && key.protocol.has_ports() && key.direction == Direction::Egress;
+        let is_dns = key.port == port::DNS && key.protocol.has_ports() && key.direction == Direction::Egress;
         let is_resolver =
             is_dns && (role == AddressRole::Gateway || report.replay.is_some() && role == AddressRole::Other);
         match role {

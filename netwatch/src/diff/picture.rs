@@ -118,9 +118,9 @@ impl One {
         let is_reverse = |name: &str| name.ends_with(".in-addr.arpa") || name.ends_with(".ip6.arpa");
         for lookup in &report.naming.lookups {
             let name = lookup.question.name.to_string();
-            let is_ours = lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+            let is_ours = lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
             if is_ours && !is_reverse(&name) {
-                self.add(Subject::Name(name), [(Unit::Times, lookup.asked)]);
+                self.add(Subject::Name(name), [(Unit::Times, lookup.queries)]);
             }
         }
         for known in report.flows.iter().filter(|known| known.flow.opened_by == Direction::Egress) {

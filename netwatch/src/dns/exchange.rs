@@ -15,7 +15,7 @@ use super::message::Query;
 const MAX_MESSAGE: usize = u16::MAX as usize;
 
 thread_local! {
-    /// Shared by all queries in flight: 64 KiB for each of them would be 64 MiB.
+    /// ForwarderState by all queries in flight: 64 KiB for each of them would be 64 MiB.
     static RECEIVE_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into_boxed_slice());
 }
 

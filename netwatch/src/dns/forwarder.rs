@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
 use super::socket::ListeningPair;
-use super::stats::{Counters, Stats};
+use super::stats::{SharedStats, Stats};
 use super::upstream::{Resolvers, Upstream};
 use super::{tcp, udp};
 use crate::error::{Error, Result};
@@ -53,9 +53,9 @@ impl Forwarder {
     /// namespace. All signals are blocked in it; they are handled in the main thread.
     pub fn start(self, upstream: Upstream) -> Result<RunningForwarder> {
         let listening = self.listening();
-        let counters = Counters::default();
+        let counters = SharedStats::default();
         let in_flight = InFlight::new(max_in_flight(), counters.clone());
-        let shared = Shared { upstream: Arc::new(Mutex::new(upstream)), in_flight, counters };
+        let shared = ForwarderState { upstream: Arc::new(Mutex::new(upstream)), in_flight, counters };
         let (stop, stopped) = oneshot::channel();
         let (report, started) = mpsc::sync_channel(1);
         let for_thread = shared.clone();
@@ -76,7 +76,7 @@ impl Forwarder {
 
 /// Starts the tasks that serve the sockets. They make progress when the returned runtime is driven, and
 /// end when it is dropped.
-fn listen(pairs: Vec<ListeningPair>, shared: &Shared) -> Result<Runtime> {
+fn listen(pairs: Vec<ListeningPair>, shared: &ForwarderState) -> Result<Runtime> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -107,7 +107,7 @@ fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<Jo
 #[derive(Debug)]
 pub struct RunningForwarder {
     listening: Vec<(IpAddr, u16)>,
-    shared: Shared,
+    shared: ForwarderState,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -148,13 +148,13 @@ impl Drop for RunningForwarder {
 
 /// Used by all listeners and by [`RunningForwarder`].
 #[derive(Debug, Clone)]
-pub(super) struct Shared {
+pub(super) struct ForwarderState {
     upstream: Arc<Mutex<Upstream>>,
     pub(super) in_flight: InFlight,
-    pub(super) counters: Counters,
+    pub(super) counters: SharedStats,
 }
 
-impl Shared {
+impl ForwarderState {
     pub(super) fn resolvers(&self) -> Arc<Resolvers> {
         self.upstream.lock().unwrap_or_else(PoisonError::into_inner).resolvers()
     }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-use super::stats::Counters;
+use super::stats::SharedStats;
 
-/// Shared by all listeners. The tasks end with the runtime they were spawned on.
+/// ForwarderState by all listeners. The tasks end with the runtime they were spawned on.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     tasks: Arc<Mutex<Tasks>>,
     limit: usize,
-    counters: Counters,
+    counters: SharedStats,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ struct Tasks {
 
 impl InFlight {
     /// With at most `limit` tasks at a time.
-    pub(super) fn new(limit: usize, counters: Counters) -> Self {
+    pub(super) fn new(limit: usize, counters: SharedStats) -> Self {
         Self { tasks: Arc::default(), limit, counters }
     }
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_query_evicts_the_oldest() {
-        let counters = Counters::default();
+        let counters = SharedStats::default();
         let in_flight = InFlight::new(2, counters.clone());
         let (done, mut finished) = tokio::sync::mpsc::unbounded_channel();
         for number in 0..3 {

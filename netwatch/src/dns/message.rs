@@ -18,7 +18,7 @@ pub mod rcode {
 
 /// Why bytes are not a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
+pub enum MalformedQuery {
     /// Shorter than a header, so that no response is possible.
     Short,
     /// A response. To respond to it could start a loop between two servers.
@@ -37,12 +37,12 @@ pub struct Query {
 
 impl Query {
     /// Checks the header and the question.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
-        let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(Malformed::Short) };
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, MalformedQuery> {
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(MalformedQuery::Short) };
         if is_response(&bytes) {
-            return Err(Malformed::Response);
+            return Err(MalformedQuery::Response);
         }
-        let question_end = question_end(&bytes).ok_or(Malformed::Question(*header))?;
+        let question_end = question_end(&bytes).ok_or(MalformedQuery::Question(*header))?;
         Ok(Self { bytes, question_end })
     }
 
@@ -77,8 +77,8 @@ impl Query {
 }
 
 /// The FORMERR response to a message that [`Query::parse`] refused, if there is to be one.
-pub fn format_error(malformed: &Malformed) -> Option<Vec<u8>> {
-    let Malformed::Question(header) = malformed else { return None };
+pub fn format_error(malformed: &MalformedQuery) -> Option<Vec<u8>> {
+    let MalformedQuery::Question(header) = malformed else { return None };
     Some(error(header, rcode::FORMERR))
 }
 
@@ -198,18 +198,18 @@ mod tests {
     #[test]
     fn refuses_malformed_messages_and_responses() {
         let refused = |bytes: &[u8]| Query::parse(bytes.to_vec()).unwrap_err();
-        assert_eq!(refused(&QUERY[..11]), Malformed::Short);
-        assert_eq!(refused(&response_to(QUERY)), Malformed::Response);
+        assert_eq!(refused(&QUERY[..11]), MalformedQuery::Short);
+        assert_eq!(refused(&response_to(QUERY)), MalformedQuery::Response);
         let header = *QUERY.first_chunk().unwrap();
-        assert_eq!(refused(&QUERY[..QUERY.len() - 1]), Malformed::Question(header));
+        assert_eq!(refused(&QUERY[..QUERY.len() - 1]), MalformedQuery::Question(header));
         let mut pointer = QUERY.to_vec();
         pointer[HEADER] = 0xc0;
-        assert_eq!(refused(&pointer), Malformed::Question(header));
+        assert_eq!(refused(&pointer), MalformedQuery::Question(header));
         let mut two = QUERY.to_vec();
         two[5] = 2;
         let response = format_error(&refused(&two)).unwrap();
         assert_eq!(response, b"\x12\x34\x81\x81\x00\x00\x00\x00\x00\x00\x00\x00");
-        assert_eq!(format_error(&Malformed::Short), None);
+        assert_eq!(format_error(&MalformedQuery::Short), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod in_flight;
 pub mod message;
 pub mod resolv_conf;
 mod resolve;
+pub mod resolver;
 pub mod reverse;
 mod socket;
 pub mod stats;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::exchange::{Transport, exchange};
 use super::message::{self, Query, rcode};
-use super::stats::{Counters, ExchangeError};
+use super::stats::{ExchangeError, SharedStats};
 use super::upstream::Resolvers;
 
 /// Returns the best response that arrives within the resolvers' timeout; without one, a SERVFAIL made
@@ -24,7 +24,12 @@ use super::upstream::Resolvers;
 /// and the first useful response wins. After an explicit failure (ICMP error, reset, SERVFAIL, REFUSED,
 /// NOTIMP) the next resolver is queried at once. Lost datagrams are not retransmitted: the client does
 /// that, as on the host.
-pub(super) async fn resolve(query: Query, transport: Transport, resolvers: &Resolvers, counters: &Counters) -> Vec<u8> {
+pub(super) async fn resolve(
+    query: Query,
+    transport: Transport,
+    resolvers: &Resolvers,
+    counters: &SharedStats,
+) -> Vec<u8> {
     let query = Arc::new(query);
     let start = |resolver| {
         let query = Arc::clone(&query);
@@ -36,7 +41,7 @@ pub(super) async fn resolve(query: Query, transport: Transport, resolvers: &Reso
 
 struct Resolution<'a, S> {
     resolvers: &'a Resolvers,
-    counters: &'a Counters,
+    counters: &'a SharedStats,
     /// Starts an exchange with a resolver.
     start: S,
     /// How many of the resolvers have been queried.
@@ -54,7 +59,7 @@ where
     S: Fn(SocketAddr) -> F,
     F: Future<Output = io::Result<Vec<u8>>> + Send + 'static,
 {
-    fn new(resolvers: &'a Resolvers, counters: &'a Counters, start: S) -> Self {
+    fn new(resolvers: &'a Resolvers, counters: &'a SharedStats, start: S) -> Self {
         let now = Instant::now();
         Self {
             resolvers,
@@ -172,7 +177,7 @@ mod tests {
     async fn outcome(timeout_ms: u64, reactions: &[Reaction]) -> Outcome {
         let addresses = (0..reactions.len()).map(|n| SocketAddr::from(([198, 51, 100, n as u8], 53))).collect();
         let resolvers = Resolvers { addresses, timeout: Duration::from_millis(timeout_ms) };
-        let counters = Counters::default();
+        let counters = SharedStats::default();
         let start = |resolver: SocketAddr| {
             let number = resolvers.addresses.iter().position(|address| *address == resolver).unwrap();
             reactions[number].react()

@@ -11,8 +11,7 @@ use nix::sys::socket::{
 };
 
 use crate::error::{Error, Result};
-
-const PORT: u16 = 53;
+use crate::wire::port;
 
 /// Size of the UDP receive buffer, bytes. A small datagram occupies about 800 of them; the default buffer
 /// overflows in a burst of 500 queries.
@@ -33,7 +32,7 @@ impl ListeningPair {
     /// Binds port 53. Where another server has bound that on all addresses, the kernel chooses another
     /// port, to which the caller has to redirect.
     pub(super) fn bind(address: IpAddr, interface: Option<&str>) -> Result<Self> {
-        match Self::bind_port(address, PORT, interface) {
+        match Self::bind_port(address, port::DNS, interface) {
             Err((_, Errno::EADDRINUSE)) => {}
             result => return result.map_err(|(operation, errno)| failed(operation, address, errno)),
         }

@@ -1,4 +1,4 @@
-//! Counters of the forwarder: every query without a resolver's response is counted by its reason. The names
+//! SharedStats of the forwarder: every query without a resolver's response is counted by its reason. The names
 //! that were queried are not kept here.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// limit.
 const MAX_RESOLVERS: usize = 32;
 
-/// Counters since the forwarder started.
+/// SharedStats since the forwarder started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Well-formed queries by UDP.
@@ -75,9 +75,9 @@ impl ExchangeError {
 
 /// The counters, shared by the forwarder's tasks and the thread that started it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counters(Arc<Mutex<Stats>>);
+pub(super) struct SharedStats(Arc<Mutex<Stats>>);
 
-impl Counters {
+impl SharedStats {
     pub(super) fn lock(&self) -> MutexGuard<'_, Stats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::exchange::{Transport, framed, read_message};
-use super::forwarder::Shared;
+use super::forwarder::ForwarderState;
 use super::message::{Query, format_error};
 use super::resolve::resolve;
 
@@ -30,7 +30,7 @@ const MAX_PIPELINED: usize = 16;
 /// Pause after a failed accept (too many open files), so that the loop does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(listener: TcpListener, shared: Shared) {
+pub(super) async fn serve(listener: TcpListener, shared: ForwarderState) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -45,13 +45,13 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared) {
 }
 
 /// Returns when the client has closed its side and all responses have been sent.
-async fn serve_connection(stream: TcpStream, shared: Shared) {
+async fn serve_connection(stream: TcpStream, shared: ForwarderState) {
     let (from, to) = stream.into_split();
     let (sender, receiver) = mpsc::channel(MAX_PIPELINED);
     tokio::join!(read_queries(from, sender, &shared), write_responses(to, receiver, &shared));
 }
 
-async fn read_queries(mut from: OwnedReadHalf, responses: mpsc::Sender<Vec<u8>>, shared: &Shared) {
+async fn read_queries(mut from: OwnedReadHalf, responses: mpsc::Sender<Vec<u8>>, shared: &ForwarderState) {
     while let Ok(Ok(message)) = timeout(IDLE_TIMEOUT, read_message(&mut from)).await {
         // The channel is closed when responses can no longer be sent.
         let Ok(permit) = responses.clone().reserve_owned().await else { return };
@@ -67,7 +67,7 @@ async fn read_queries(mut from: OwnedReadHalf, responses: mpsc::Sender<Vec<u8>>,
     }
 }
 
-fn forward(query: Query, permit: mpsc::OwnedPermit<Vec<u8>>, shared: &Shared) {
+fn forward(query: Query, permit: mpsc::OwnedPermit<Vec<u8>>, shared: &ForwarderState) {
     shared.counters.lock().queries_tcp += 1;
     let counters = shared.counters.clone();
     let resolvers = shared.resolvers();
@@ -76,7 +76,7 @@ fn forward(query: Query, permit: mpsc::OwnedPermit<Vec<u8>>, shared: &Shared) {
     });
 }
 
-async fn write_responses(mut to: OwnedWriteHalf, mut responses: mpsc::Receiver<Vec<u8>>, shared: &Shared) {
+async fn write_responses(mut to: OwnedWriteHalf, mut responses: mpsc::Receiver<Vec<u8>>, shared: &ForwarderState) {
     while let Some(response) = responses.recv().await {
         if !matches!(timeout(IDLE_TIMEOUT, to.write_all(&framed(&response))).await, Ok(Ok(()))) {
             shared.counters.lock().unsent += 1;

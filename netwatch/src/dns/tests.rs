@@ -144,11 +144,20 @@ fn forward(to: Vec<SocketAddr>) -> RunningForwarder {
     forward_to(Upstream::fixed(to))
 }
 
+/// Starts a forwarder on port 53. A child process of another test may still hold an earlier forwarder's
+/// sockets, between fork and exec, so this may have to wait until the port is free.
 fn forward_to(upstream: Upstream) -> RunningForwarder {
     let gateways: [IpAddr; 2] = [GATEWAY.parse().unwrap(), GATEWAY6.parse().unwrap()];
-    let forwarder = Forwarder::bind(&gateways, None).unwrap();
-    assert_eq!(forwarder.listening(), gateways.map(|gateway| (gateway, 53)));
-    forwarder.start(upstream).unwrap()
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let forwarder = Forwarder::bind(&gateways, None).unwrap();
+        if forwarder.listening() == gateways.map(|gateway| (gateway, 53)) {
+            return forwarder.start(upstream).unwrap();
+        }
+        assert!(Instant::now() < deadline, "port 53 is not free: {:?}", forwarder.listening());
+        drop(forwarder);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 async fn query_udp(server: (&str, u16), message: &[u8]) -> Vec<u8> {
@@ -312,23 +321,22 @@ fn counts_malformed_queries_and_returns_formerr() {
 
 #[test]
 fn uses_another_port_where_a_server_has_port_53_of_all_addresses() {
-    in_namespace(|| async {
-        for taken in ["0.0.0.0:53", "[::]:53"] {
-            let udp = UdpSocket::bind(taken).await.unwrap();
-            let tcp = TcpListener::bind(taken).await.unwrap();
+    for taken in ["0.0.0.0:53", "[::]:53"] {
+        in_namespace(move || async move {
+            let _udp = UdpSocket::bind(taken).await.unwrap();
+            let _tcp = TcpListener::bind(taken).await.unwrap();
             let gateways: [IpAddr; 2] = [GATEWAY.parse().unwrap(), GATEWAY6.parse().unwrap()];
             let forwarder = Forwarder::bind(&gateways, None).unwrap();
             let ports = forwarder.listening();
             assert!(ports.iter().any(|(_, port)| *port != 53), "{taken}: {ports:?}");
-            let running = forwarder.start(Upstream::fixed(vec![resolver("::1", RESPONDS).await])).unwrap();
+            let _running = forwarder.start(Upstream::fixed(vec![resolver("::1", RESPONDS).await])).unwrap();
             for (gateway, port) in &ports {
                 let gateway = gateway.to_string();
                 assert_eq!(rcode(&query_udp((&gateway, *port), &query(1, "app.example")).await), 0);
                 assert_eq!(query_tcp((&gateway, *port), &[query(1, "app.example")]).await.len(), 1);
             }
-            drop((udp, tcp, running));
-        }
-    });
+        });
+    }
 }
 
 #[test]

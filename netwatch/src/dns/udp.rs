@@ -10,14 +10,14 @@ use tokio::net::UdpSocket;
 use tokio::task::coop::consume_budget;
 
 use super::exchange::{Transport, receive_from};
-use super::forwarder::Shared;
+use super::forwarder::ForwarderState;
 use super::message::{Query, format_error};
 use super::resolve::resolve;
 
 /// Pause after an error of the listening socket, so that the loop does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-pub(super) async fn serve(socket: UdpSocket, shared: Shared) {
+pub(super) async fn serve(socket: UdpSocket, shared: ForwarderState) {
     let socket = Arc::new(socket);
     loop {
         // The socket's readiness alone never makes this task yield: a client that sends without a pause would
@@ -35,7 +35,7 @@ pub(super) async fn serve(socket: UdpSocket, shared: Shared) {
     }
 }
 
-fn handle(message: Vec<u8>, client: SocketAddr, socket: &Arc<UdpSocket>, shared: &Shared) {
+fn handle(message: Vec<u8>, client: SocketAddr, socket: &Arc<UdpSocket>, shared: &ForwarderState) {
     match Query::parse(message) {
         Ok(query) => {
             shared.counters.lock().queries_udp += 1;
@@ -56,7 +56,7 @@ fn handle(message: Vec<u8>, client: SocketAddr, socket: &Arc<UdpSocket>, shared:
     }
 }
 
-async fn reply(socket: &UdpSocket, response: &[u8], client: SocketAddr, shared: &Shared) {
+async fn reply(socket: &UdpSocket, response: &[u8], client: SocketAddr, shared: &ForwarderState) {
     if socket.send_to(response, client).await.is_err() {
         shared.counters.lock().unsent += 1;
     }

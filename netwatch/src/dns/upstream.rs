@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::resolv_conf::{Nameserver, ResolvConf, Trust};
-use crate::error::{Error, Result};
-
-const PORT: u16 = 53;
+use super::resolver::scope_id;
+use crate::wire::port;
 
 /// The kernel sets file times from its coarse clock (ticks of at most 10 ms), so two writes within one tick
 /// result in the same stamp. A file that was read less than this after its last change is read again.
@@ -100,18 +99,6 @@ impl Upstream {
     }
 }
 
-/// Reads the argument of `--dns`: `198.51.100.7`, `198.51.100.7:5353`, `2001:db8::7`, `[2001:db8::7]:5353`, `fe80::1%eth0`.
-pub fn parse_server(text: &str) -> Result<SocketAddr> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Some(server) = Nameserver::parse(bare) {
-        return address(&server, PORT).ok_or_else(|| Error::said("use resolver", text, "there is no such interface"));
-    }
-    Err(Error::said("use resolver", text, "not an address").hint("give ADDR, ADDR:PORT or [ADDR]:PORT"))
-}
-
 /// The content of the file, if it has changed since `last_read`. A missing file counts as an empty one, as for
 /// glibc; one that cannot be read for another reason counts as unchanged.
 fn changed(path: &Path, last_read: &mut Option<FileStamp>) -> Option<ResolvConf> {
@@ -148,21 +135,18 @@ fn resolvers(source: &ResolverSource, conf: &ResolvConf) -> Resolvers {
 /// Without a usable `nameserver` line, the host itself: glibc queries 127.0.0.1 then, and Go's resolver also
 /// ::1, so both are queried.
 fn listed(conf: &ResolvConf) -> Vec<SocketAddr> {
-    let addresses: Vec<_> = conf.nameservers.iter().filter_map(|server| address(server, PORT)).collect();
+    let addresses: Vec<_> = conf.nameservers.iter().filter_map(|server| address(server)).collect();
     if addresses.is_empty() {
-        return vec![(Ipv4Addr::LOCALHOST, PORT).into(), (Ipv6Addr::LOCALHOST, PORT).into()];
+        return vec![(Ipv4Addr::LOCALHOST, port::DNS).into(), (Ipv6Addr::LOCALHOST, port::DNS).into()];
     }
     addresses
 }
 
 /// `None` if the interface of its scope does not exist.
-fn address(server: &Nameserver, port: u16) -> Option<SocketAddr> {
+fn address(server: &Nameserver) -> Option<SocketAddr> {
     match (server.address, &server.scope) {
-        (IpAddr::V6(ip), Some(scope)) => {
-            let index = nix::net::if_::if_nametoindex(scope.as_str()).ok().or_else(|| scope.parse().ok())?;
-            Some(SocketAddrV6::new(ip, port, 0, index).into())
-        }
-        (ip, _) => Some(SocketAddr::new(ip, port)),
+        (IpAddr::V6(ip), Some(scope)) => Some(SocketAddrV6::new(ip, port::DNS, 0, scope_id(scope)?).into()),
+        (ip, _) => Some(SocketAddr::new(ip, port::DNS)),
     }
 }
 
@@ -211,22 +195,6 @@ mod tests {
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("nowhere", &path).unwrap();
         assert_eq!(shown(&mut upstream), "127.0.0.1:53 [::1]:53", "dangling");
-    }
-
-    #[test]
-    fn reads_what_people_type_after_dns() {
-        let read = |text: &str| parse_server(text).map(|address| address.to_string());
-        assert_eq!(read("198.51.100.7").unwrap(), "198.51.100.7:53");
-        assert_eq!(read("198.51.100.7:5353").unwrap(), "198.51.100.7:5353");
-        assert_eq!(read("2001:db8::7").unwrap(), "[2001:db8::7]:53");
-        assert_eq!(read("[2001:db8::7]").unwrap(), "[2001:db8::7]:53");
-        assert_eq!(read("[2001:db8::7]:5353").unwrap(), "[2001:db8::7]:5353");
-        assert_eq!(read("fe80::1%lo").unwrap(), "[fe80::1%1]:53");
-        assert_eq!(
-            read("dns.example").unwrap_err().to_string(),
-            "cannot use resolver dns.example: not an address: give ADDR, ADDR:PORT or [ADDR]:PORT"
-        );
-        assert!(read("fe80::1%nosuch0").is_err());
     }
 
     #[test]

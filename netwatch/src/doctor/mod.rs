@@ -1,118 +1,100 @@
-//! What `run` needs of this machine: one small check a file, each tries the thing itself where that is possible, in a namespace of its
-//! own. Changes nothing. Not the repair: each line says what to do.
+//! Checks the requirements of `netwatch run` on this machine. Where possible a check performs the operation itself, in a
+//! new network namespace. Changes nothing on the host, and repairs nothing: each failed check has advice.
 
-mod bpf;
 mod capabilities;
-mod host;
-mod kernel;
-mod memory;
+mod machine;
+mod meter;
 mod network;
-mod processes;
 
 use std::fmt;
 
-pub use capabilities::missing as missing_capabilities;
+pub use capabilities::require_capabilities;
 
-/// How bad it is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// As it should be.
+pub enum CheckStatus {
+    /// The requirement is met.
     Ok,
-    /// `run` works, with less.
+    /// `run` works with restrictions.
     Warn,
     /// `run` would fail.
     Fail,
 }
 
-/// One line of the report.
+/// One line of the report: a requirement and the result of its check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub level: Level,
-    /// What was looked at.
-    pub what: &'static str,
+pub struct Check {
+    /// The result.
+    pub status: CheckStatus,
+    /// The requirement.
+    pub subject: &'static str,
     /// What was found.
     pub detail: String,
-    /// What to do about it.
+    /// What to do, unless the status is [`CheckStatus::Ok`].
     pub advice: Option<String>,
 }
 
-impl Finding {
-    /// As it should be.
-    pub fn ok(what: &'static str, detail: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what, detail: detail.into(), advice: None }
+impl Check {
+    fn ok(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self { status: CheckStatus::Ok, subject, detail: detail.into(), advice: None }
     }
 
-    /// `run` works, with less.
-    pub fn warn(what: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Warn, what, detail: detail.into(), advice: Some(advice.into()) }
+    fn warn(subject: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { status: CheckStatus::Warn, subject, detail: detail.into(), advice: Some(advice.into()) }
     }
 
-    /// `run` would fail.
-    pub fn fail(what: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Fail, what, detail: detail.into(), advice: Some(advice.into()) }
+    fn fail(subject: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { status: CheckStatus::Fail, subject, detail: detail.into(), advice: Some(advice.into()) }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = match self.level {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Fail => "fail",
+        let status = match self.status {
+            CheckStatus::Ok => "ok",
+            CheckStatus::Warn => "warn",
+            CheckStatus::Fail => "fail",
         };
-        write!(f, "{level:<4}  {}: {}", self.what, self.detail)?;
+        write!(f, "{status:<4}  {}: {}", self.subject, self.detail)?;
         self.advice.as_ref().map_or(Ok(()), |advice| write!(f, " → {advice}"))
     }
 }
 
-/// What other parts of netwatch know and the checks here do not.
-#[derive(Debug, Clone, Default)]
-pub struct Context {
-    /// The findings of the firewall's inspection: forward policy, chains that drop, NAT.
-    pub firewall: Vec<Finding>,
-}
-
-/// All findings.
+/// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    findings: Vec<Finding>,
+pub struct DoctorReport {
+    checks: Vec<Check>,
 }
 
-impl Report {
-    /// Looks at everything; a tenth of a second.
-    pub fn examine(context: Context) -> Self {
-        let mut findings = vec![kernel::version(), capabilities::effective()];
-        let (bpf, kernel_maps_bytes) = bpf::all();
-        findings.extend(bpf);
-        findings.extend([
+impl DoctorReport {
+    /// Runs all checks, in about 0.1 s.
+    pub fn examine() -> Self {
+        let mut checks = vec![machine::kernel(), capabilities::effective()];
+        let (classifier, kernel_maps_bytes) = meter::classifier();
+        checks.extend(classifier);
+        checks.extend([
             network::nf_tables(),
-            host::cgroup(),
-            processes::named(),
-            host::namespaces(),
-            host::run_directory(),
+            machine::cgroup(),
+            meter::processes(),
+            machine::namespaces(),
+            machine::run_directory(),
             network::uplink(),
-            network::resolver(),
+            network::resolvers(),
         ]);
-        findings.extend(context.firewall);
-        findings.push(memory::budget(kernel_maps_bytes));
-        Self { findings }
-    }
-
-    /// The lines, in the order in which they are printed.
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
+        checks.extend(network::firewall());
+        checks.push(machine::memory(kernel_maps_bytes));
+        Self { checks }
     }
 
     /// Whether `run` would fail.
     pub fn would_fail(&self) -> bool {
-        self.findings.iter().any(|finding| finding.level == Level::Fail)
+        self.checks.iter().any(|check| check.status == CheckStatus::Fail)
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for DoctorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        self.checks.iter().try_for_each(|check| writeln!(f, "{check}"))?;
         let verdict = if self.would_fail() { "`netwatch run` would fail here" } else { "`netwatch run` works here" };
         writeln!(f, "{verdict}")
     }
@@ -125,32 +107,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_each_and_a_verdict() {
-        let mut report = Report {
-            findings: vec![
-                Finding::ok("kernel", "6.18.0"),
-                Finding::warn("uplink", "no default route", "the command reaches this host only"),
+    fn prints_one_line_per_check_and_a_verdict() {
+        let mut report = DoctorReport {
+            checks: vec![
+                Check::ok("kernel", "6.18.0"),
+                Check::warn("uplink", "no default route", "the command can reach only this host"),
             ],
         };
         assert_data_eq!(
             report.to_string(),
             str![[r#"
 ok    kernel: 6.18.0
-warn  uplink: no default route → the command reaches this host only
+warn  uplink: no default route → the command can reach only this host
 `netwatch run` works here
 
 "#]]
         );
-        report.findings.push(Finding::fail("capabilities", "CAP_BPF is missing", "run with sudo"));
+        report.checks.push(Check::fail("capabilities", "missing: CAP_BPF", "run with sudo"));
         assert!(report.would_fail());
         assert_data_eq!(report.to_string().lines().last().unwrap(), "`netwatch run` would fail here");
     }
 
     #[test]
     fn examines_this_machine() {
-        let report = Report::examine(Context { firewall: vec![Finding::ok("forward policy", "accept")] });
+        let report = DoctorReport::examine();
         eprint!("{report}");
-        for what in [
+        for subject in [
             "kernel",
             "capabilities",
             "bpf",
@@ -159,12 +141,15 @@ warn  uplink: no default route → the command reaches this host only
             "nf_tables",
             "cgroup",
             "processes",
+            "namespaces",
+            "/run",
             "uplink",
+            "resolvers",
             "forward policy",
             "memory",
         ] {
-            assert!(report.findings().iter().any(|finding| finding.what == what), "{what}");
+            assert!(report.checks.iter().any(|check| check.subject == subject), "{subject}");
         }
-        assert!(report.findings().iter().all(|finding| finding.level == Level::Ok || finding.advice.is_some()));
+        assert!(report.checks.iter().all(|check| check.status == CheckStatus::Ok || check.advice.is_some()));
     }
 }

@@ -1,24 +1,24 @@
-//! nf_tables, the way out, and the resolvers. The host's firewall is inspected elsewhere.
+//! nf_tables, the uplink, the resolvers and the firewalls of other programs.
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 
-use super::Finding;
+use super::Check;
+use crate::dns::resolv_conf::ResolvConf;
+use crate::host::firewall::{self, Finding};
 use crate::host::namespace;
 use crate::host::netlink::Netlink;
 use crate::host::uplink::{RouteOut, Uplink};
 
-/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: the number of the rule set's generation.
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: requests the generation number of the rule set.
 const GET_GENERATION: u16 = 10 << 8 | 16;
 
-pub(super) fn nf_tables() -> Finding {
-    // In a namespace of its own: asking makes the kernel load the module, and nothing else.
-    let asked =
-        namespace::in_new(|| Netlink::netfilter()?.ask("ask nf_tables for its generation", GET_GENERATION, &[0; 4]));
-    match asked.and_then(|answer| answer) {
-        Ok(_) => Finding::ok("nf_tables", "there"),
-        Err(error) => Finding::fail(
+pub(super) fn nf_tables() -> Check {
+    // In a new namespace: the only effect on the host is that the kernel loads the module.
+    let reply = namespace::in_new(|| Netlink::netfilter()?.ask("read nf_tables generation", GET_GENERATION, &[0; 4]));
+    match reply.and_then(|reply| reply) {
+        Ok(_) => Check::ok("nf_tables", "available"),
+        Err(error) => Check::fail(
             "nf_tables",
             error.to_string(),
             "run with sudo; load the module nf_tables, or use a kernel with CONFIG_NF_TABLES",
@@ -26,90 +26,106 @@ pub(super) fn nf_tables() -> Finding {
     }
 }
 
-pub(super) fn uplink() -> Finding {
+pub(super) fn uplink() -> Check {
     match Netlink::route().and_then(|mut netlink| Uplink::find(&mut netlink)) {
-        Ok(uplink) => describe(&uplink),
-        Err(error) => Finding::fail("uplink", error.to_string(), "netwatch needs rtnetlink"),
+        Ok(uplink) => check_uplink(&uplink),
+        Err(error) => Check::fail("uplink", error.to_string(), "netwatch needs rtnetlink"),
     }
 }
 
-fn describe(uplink: &Uplink) -> Finding {
-    let family = |name: &str, route: &Option<RouteOut>| route.as_ref().map(|route| format!("{name} {}", way(route)));
-    let ways: Vec<_> = [family("IPv4", &uplink.v4), family("IPv6", &uplink.v6)].into_iter().flatten().collect();
-    match ways.as_slice() {
-        [] => Finding::warn("uplink", "no default route", "the command will reach this host and its networks only"),
-        _ => Finding::ok("uplink", format!("{}; MTU {}", ways.join(", "), uplink.mtu())),
+fn check_uplink(uplink: &Uplink) -> Check {
+    let family = |name: &str, route: &Option<RouteOut>| {
+        route.as_ref().map(|route| match route.gateway {
+            Some(gateway) => format!("{name} through {gateway} on {}", route.interface),
+            None => format!("{name} on {}", route.interface),
+        })
+    };
+    let routes: Vec<_> = [family("IPv4", &uplink.v4), family("IPv6", &uplink.v6)].into_iter().flatten().collect();
+    if routes.is_empty() {
+        return Check::warn("uplink", "no default route", "the command can reach only this host and its networks");
     }
+    Check::ok("uplink", format!("{}; MTU {}", routes.join(", "), uplink.mtu()))
 }
 
-fn way(route: &RouteOut) -> String {
-    match route.gateway {
-        Some(gateway) => format!("by {gateway} on {}", route.interface),
-        None => format!("on {}", route.interface),
-    }
-}
-
-pub(super) fn resolver() -> Finding {
+pub(super) fn resolvers() -> Check {
     let path = "/etc/resolv.conf";
-    match fs::read_to_string(path) {
-        Ok(text) => judge(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
-            "resolver",
-            format!("{path} is not there, so 127.0.0.1 is asked"),
-            "name a resolver with --dns",
+    match fs::read(path) {
+        Ok(text) => check_resolvers(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::warn(
+            "resolvers",
+            format!("{path} does not exist; queries go to 127.0.0.1"),
+            "set a resolver with --dns",
         ),
-        Err(error) => Finding::warn("resolver", format!("cannot read {path}: {error}"), "name a resolver with --dns"),
+        Err(error) => Check::warn("resolvers", format!("cannot read {path}: {error}"), "set a resolver with --dns"),
     }
 }
 
-fn judge(text: &str) -> Finding {
-    let servers: Vec<_> = text.lines().filter_map(nameserver).map(|server| server.to_string()).collect();
-    match servers.as_slice() {
-        [] => Finding::warn(
-            "resolver",
-            "/etc/resolv.conf names none, so 127.0.0.1 is asked",
-            "name a resolver with --dns",
-        ),
-        _ => Finding::ok("resolver", servers.join(", ")),
+fn check_resolvers(text: &[u8]) -> Check {
+    let servers = ResolvConf::parse(text).nameservers;
+    if servers.is_empty() {
+        return Check::warn(
+            "resolvers",
+            "/etc/resolv.conf has no nameserver; queries go to 127.0.0.1",
+            "set a resolver with --dns",
+        );
     }
+    let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    Check::ok("resolvers", addresses.join(", "))
 }
 
-/// The address in a `nameserver` line; glibc allows a zone after it.
-fn nameserver(line: &str) -> Option<IpAddr> {
-    let mut words = line.split_ascii_whitespace();
-    (words.next()? == "nameserver").then_some(())?;
-    words.next()?.split('%').next()?.parse().ok()
+/// One check for each chain of another program that can drop the target's packets.
+pub(super) fn firewall() -> Vec<Check> {
+    const SUBJECT: &str = "forward policy";
+    let findings = match firewall::inspect() {
+        Ok(findings) => findings,
+        Err(error) => return vec![Check::warn(SUBJECT, error.to_string(), "run as root")],
+    };
+    if findings.is_empty() {
+        return vec![Check::ok(SUBJECT, "no chain of another program drops forwarded packets")];
+    }
+    let check = |finding| match finding {
+        Finding::Opens { chain, .. } => {
+            Check::ok(SUBJECT, format!("{chain} can drop packets; run opens it for its own interface"))
+        }
+        Finding::Blocked(blocked) => {
+            Check::warn(SUBJECT, format!("{}: {}", blocked.chain, blocked.cause), blocked.open)
+        }
+    };
+    findings.into_iter().map(check).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Level;
+    use crate::doctor::CheckStatus;
 
     #[test]
-    fn describes_the_ways_out() {
-        assert_eq!(describe(&Uplink::default()).level, Level::Warn);
+    fn describes_the_default_routes() {
+        assert_eq!(check_uplink(&Uplink::default()).status, CheckStatus::Warn);
         let route = |interface: &str, gateway: Option<&str>| {
             let gateway = gateway.map(|gateway| gateway.parse().unwrap());
             Some(RouteOut { interface: interface.into(), index: 2, gateway, source: None, table: 254, mtu: 1420 })
         };
         let uplink = Uplink { v4: route("eth0", Some("203.0.113.1")), v6: route("wg0", None) };
-        assert_eq!(describe(&uplink).to_string(), "ok    uplink: IPv4 by 203.0.113.1 on eth0, IPv6 on wg0; MTU 1420");
+        assert_eq!(
+            check_uplink(&uplink).to_string(),
+            "ok    uplink: IPv4 through 203.0.113.1 on eth0, IPv6 on wg0; MTU 1420"
+        );
     }
 
     #[test]
     fn lists_the_resolvers() {
         assert_eq!(
-            judge("# x\nsearch example\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\n").detail,
+            check_resolvers(b"# x\nsearch example\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\n").detail,
             "127.0.0.53, fe80::1"
         );
-        assert_eq!(judge("nameserver\nnameserver here\n").level, Level::Warn);
+        assert_eq!(check_resolvers(b"nameserver\nnameserver here\n").status, CheckStatus::Warn);
     }
 
     #[test]
-    fn nf_tables_answers_root() {
+    fn root_can_use_nf_tables() {
         if nix::unistd::geteuid().is_root() {
-            assert_eq!(nf_tables().level, Level::Ok, "{}", nf_tables());
+            assert_eq!(nf_tables().status, CheckStatus::Ok, "{}", nf_tables());
         }
     }
 }

@@ -101,19 +101,19 @@ fn row(requirement: &Requirement) -> String {
 }
 
 fn unix_sockets(report: &Report) -> String {
-    if report.processes.unix.is_empty() {
+    if report.processes.local_sockets.is_empty() {
         return String::new();
     }
     let mut text =
         "## Services of this machine (unix sockets)\n\nWhich of them failed is known of runs with `--failed-calls` only.\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
-    for peer in &report.processes.unix {
+    for peer in &report.processes.local_sockets {
         text += &format!("| {} | {} | {} |\n", cell(&peer.path), count(peer.connections), count(peer.failed));
     }
     text + "\n"
 }
 
 fn lookups(report: &Report) -> String {
-    let is_asked = |lookup: &&Lookup| lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+    let is_asked = |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
     let asked: Vec<&Lookup> = report.naming.lookups.iter().filter(is_asked).collect();
     if asked.is_empty() {
         return String::new();
@@ -121,7 +121,7 @@ fn lookups(report: &Report) -> String {
     let mut text = "## DNS\n\n| Question | Type | Asked | Answer |\n|---|---|--:|---|\n".to_owned();
     for lookup in asked {
         let name = cell(lookup.question.name.as_str());
-        text += &format!("| {name} | {} | {} | {} |\n", lookup.question.kind, count(lookup.asked), answer(lookup));
+        text += &format!("| {name} | {} | {} | {} |\n", lookup.question.kind, count(lookup.queries), answer(lookup));
     }
     text + "\n"
 }

@@ -1,34 +1,34 @@
-//! From the sample of an ICMP error to the flow whose packet it quotes (RFC 792, RFC 4443).
+//! Finds the flow that an ICMP error is about, from the packet that the error quotes (RFC 792, RFC 4443).
 
 use netwatch_common::flow::{EGRESS, kind, observation_point};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 
 use super::abi;
-use super::notice::{Reason, Sample};
+use super::notification::{Sample, SampleReason};
 use crate::flow::{Direction, FlowKey, IcmpError, ObservationPoint, Quoted, Traffic};
 
 /// Type, code, checksum, and four bytes that depend on the type.
 const ICMP_HEADER: usize = 8;
 
-/// The flow, by the target's view, and the error; `None` for other samples and for quotes too short to say.
+/// The flow, from the target's view, and the error. `None` for other samples, and for quotes that are too short.
 pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
     let Traffic::Flow(carrier) = sample.traffic else { return None };
-    if sample.reason != Reason::IcmpError {
+    if sample.reason != SampleReason::IcmpError {
         return None;
     }
-    let hook = quoted_at(carrier.scope == ObservationPoint::Loopback, sample.direction == Direction::Egress);
+    let hook = quoted_hook(carrier.scope == ObservationPoint::Loopback, sample.direction == Direction::Egress);
     find(&sample.bytes, sample.payload_offset, carrier.remote.addr.is_ipv4(), hook)
 }
 
-/// The same for a frame that was counted, an ICMP error.
-pub(super) fn quoted_by(seen: &Observation, frame: &[u8]) -> Option<Quoted> {
-    let hook = quoted_at(seen.key.observation_point == observation_point::LOOPBACK, seen.direction == EGRESS);
+/// As [`quoted`], for a counted frame that is an ICMP error.
+pub(super) fn quoted_in_frame(seen: &Observation, frame: &[u8]) -> Option<Quoted> {
+    let hook = quoted_hook(seen.key.observation_point == observation_point::LOOPBACK, seen.direction == EGRESS);
     find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
 }
 
-/// The quoted packet went the other way.
-fn quoted_at(is_loopback: bool, is_egress: bool) -> Hook {
+/// The hook that observed the quoted packet: it was sent in the other direction than the error.
+fn quoted_hook(is_loopback: bool, is_egress: bool) -> Hook {
     match (is_loopback, is_egress) {
         (true, _) => Hook::Loopback,
         (false, true) => Hook::ToTarget,
@@ -43,15 +43,15 @@ fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<Quoted>
     Some(Quoted { flow, error, by_target: hook == Hook::ToTarget })
 }
 
-/// Where the ICMP message and the packet that it quotes start. To the parser the message's eight bytes are a header, so the quote is the
-/// payload. Its first half-byte is looked at to be sure, and nothing further in: a time to live of 64 looks like a version too.
+/// Offsets of the ICMP message and of the packet it quotes. The parser treats the eight bytes of the message as a header, so
+/// the quote is the payload. Only its first four bits are checked: further in, a time to live of 64 looks like a version too.
 fn locate(bytes: &[u8], payload: usize) -> Option<(usize, usize)> {
     let version = bytes.get(payload)? >> 4;
     let message = payload.checked_sub(ICMP_HEADER)?;
     matches!(version, 4 | 6).then_some((message, payload))
 }
 
-/// A quote is a packet cut short: its lengths speak of the original.
+/// A quote is a truncated packet: its lengths are those of the original packet.
 fn parse_quote(quote: &[u8], is_v4: bool, hook: Hook) -> Option<FlowKey> {
     let ethertype: u16 = if is_v4 { 0x0800 } else { 0x86dd };
     let mut frame = vec![0; 12];

@@ -4,21 +4,21 @@ use std::fs::File;
 use std::time::Duration;
 
 use super::procfs::ProcFs;
-use super::{DrainProgress, Meter, Notice, Probe, ProcessProbe, heard, icmp_error};
+use super::{DrainProgress, KernelMeter, Meter, Notification, ProcessTracer, icmp_error, name_sample};
 use crate::error::Result;
 use crate::flow::{Increment, Traffic};
 use crate::session::{MeterLosses, Observed};
 
 /// The classifier and, where they could be loaded, the process programs.
 pub struct LiveMeter {
-    probe: Probe,
-    processes: Option<ProcessProbe>,
+    probe: KernelMeter,
+    processes: Option<ProcessTracer>,
     look: ProcFs,
 }
 
 impl LiveMeter {
     /// A meter of attached programs. With `cmdline`, arguments of processes are read.
-    pub fn new(probe: Probe, processes: Option<ProcessProbe>, cmdline: bool) -> Self {
+    pub fn new(probe: KernelMeter, processes: Option<ProcessTracer>, cmdline: bool) -> Self {
         Self { probe, processes, look: ProcFs { cmdline, ..ProcFs::default() } }
     }
 
@@ -46,7 +46,7 @@ impl Meter for LiveMeter {
     }
 
     fn next_poll(&self) -> Duration {
-        let processes = self.processes.as_ref().map_or(Duration::MAX, ProcessProbe::next_poll);
+        let processes = self.processes.as_ref().map_or(Duration::MAX, ProcessTracer::next_poll);
         self.probe.next_poll().min(processes)
     }
 
@@ -55,26 +55,26 @@ impl Meter for LiveMeter {
     }
 
     fn losses(&self) -> Result<MeterLosses> {
-        let processes = self.processes.as_ref().map(ProcessProbe::lost).transpose()?;
+        let processes = self.processes.as_ref().map(ProcessTracer::lost).transpose()?;
         Ok(MeterLosses { meter: self.probe.lost()?, processes: processes.unwrap_or_default() })
     }
 }
 
 /// A notice of the classifier as a session takes it.
-pub(super) fn deliver(notice: &Notice, sink: &mut dyn FnMut(Observed<'_>)) {
+pub(super) fn deliver(notice: &Notification, sink: &mut dyn FnMut(Observed<'_>)) {
     let mut socket = |traffic: Traffic, cookie: u64| {
         if let Traffic::Flow(flow) = traffic {
             sink(Observed::Socket { flow, cookie });
         }
     };
     match notice {
-        Notice::NewFlow(new) => new.socket.into_iter().for_each(|cookie| socket(new.traffic, cookie)),
-        Notice::Sender(sender) => socket(sender.traffic, sender.socket),
-        Notice::Sample(sample) => {
+        Notification::NewFlow(new) => new.socket.into_iter().for_each(|cookie| socket(new.traffic, cookie)),
+        Notification::SocketChanged(sender) => socket(sender.traffic, sender.socket),
+        Notification::Sample(sample) => {
             if let Some(quoted) = icmp_error(notice) {
                 sink(Observed::IcmpError(quoted));
             }
-            if let Some(sample) = heard(sample) {
+            if let Some(sample) = name_sample(sample) {
                 sink(Observed::Name(sample));
             }
         }

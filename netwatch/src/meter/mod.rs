@@ -16,17 +16,20 @@ mod icmp;
 pub mod kernel;
 mod live;
 mod name_sample;
-mod notice;
+mod notification;
 mod procfs;
 
 pub use netwatch_common::config::defaults;
 pub use netwatch_common::sample::MAX_SNAPLEN;
 pub use netwatch_common::table::MAX_ENTRIES;
 
-pub use kernel::{DrainProgress, Method, Probe, ProbeConfig, ProcessConfig, ProcessProbe, event_of, is_realtime, sys};
+pub use kernel::{
+    AttachMethod, DrainProgress, KernelMeter, KernelMeterConfig, ProcessTracer, ProcessTracerConfig, event_of,
+    is_realtime, sys,
+};
 pub use live::LiveMeter;
-pub use name_sample::{heard, heard_of};
-pub use notice::{NewFlow, Notice, Reason, Sample, Sender, icmp_error};
+pub use name_sample::{name_sample, name_sample_from_capture};
+pub use notification::{NewFlow, Notification, Sample, SampleReason, SocketChange, icmp_error};
 
 /// A source of counts.
 pub trait Meter {

@@ -1,17 +1,17 @@
-//! From heads of packets to what names are learned from.
+//! Converts heads of packets into samples for name resolution.
 
 use netwatch_common::parse::{part, protocol};
 
 use super::abi;
-use super::host::Counted;
-use super::notice::{Reason, Sample};
+use super::host::CountedFrame;
+use super::notification::{Sample, SampleReason};
 use crate::flow::Traffic;
 use crate::name::{NameSample, Segment};
 
-/// What a sample can tell of names; `None` if its packet has no payload of TCP or UDP at its beginning.
-pub fn heard(sample: &Sample) -> Option<NameSample<'_>> {
+/// The part of a sample that may contain names. `None` if the packet has no TCP or UDP payload from the start of a message.
+pub fn name_sample(sample: &Sample) -> Option<NameSample<'_>> {
     let Traffic::Flow(flow) = sample.traffic else { return None };
-    let is_start = matches!(sample.reason, Reason::Head | Reason::Dns) && !sample.is_later_fragment;
+    let is_start = matches!(sample.reason, SampleReason::Head | SampleReason::Dns) && !sample.is_later_fragment;
     (is_start && flow_has_names(flow.protocol)).then(|| NameSample {
         time_ns: sample.time_ns,
         flow,
@@ -23,8 +23,8 @@ pub fn heard(sample: &Sample) -> Option<NameSample<'_>> {
     })
 }
 
-/// The same for a packet of a capture, of which there is all that was captured.
-pub fn heard_of<'a>(counted: &Counted<'a>, time_ns: u64) -> Option<NameSample<'a>> {
+/// As [`name_sample`], for a packet of a capture file, with all captured bytes.
+pub fn name_sample_from_capture<'a>(counted: &CountedFrame<'a>, time_ns: u64) -> Option<NameSample<'a>> {
     let packet = &counted.seen.packet;
     if packet.fragment == part::LATER || !flow_has_names(packet.protocol) {
         return None;

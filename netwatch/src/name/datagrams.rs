@@ -1,6 +1,6 @@
 //! The datagrams of one flow.
 
-use super::event::{Event, Request};
+use super::event::{HttpRequest, NameEvent};
 use super::facts::RequestLine;
 use super::sample::NameSample;
 use crate::flow::Direction;
@@ -17,8 +17,8 @@ const MAX_DATAGRAMS: u32 = 64;
 pub(super) struct Datagrams {
     seen: u32,
     is_done: bool,
-    quic: Option<Box<quic::Client>>,
-    dtls: Option<Box<dtls::Client>>,
+    quic: Option<Box<quic::QuicHandshake>>,
+    dtls: Option<Box<dtls::DtlsHandshake>>,
     /// Of egress and ingress.
     rtp: [Rtp; 2],
 }
@@ -32,7 +32,7 @@ impl Datagrams {
         self.quic.as_ref().map_or(0, |quic| quic.held()) + self.dtls.as_ref().map_or(0, |dtls| dtls.held())
     }
 
-    pub fn observe(&mut self, sample: &NameSample<'_>, out: &mut Vec<Event>) {
+    pub fn observe(&mut self, sample: &NameSample<'_>, out: &mut Vec<NameEvent>) {
         let ports = sample.ports();
         self.seen += 1;
         self.is_done = self.seen >= MAX_DATAGRAMS;
@@ -40,48 +40,48 @@ impl Datagrams {
             return;
         }
         if let Some(application) = identify::datagram(sample.payload, ports) {
-            out.push(Event::Proven(application, "first_bytes"));
+            out.push(NameEvent::Proven(application, "first_bytes"));
             if application == Application::Ssdp {
                 out.extend(request(sample.payload));
             }
             // STUN opens the way for others.
             self.is_done |= application != Application::Stun;
         } else if self.rtp[usize::from(sample.direction == Direction::Ingress)].observe(sample.payload) {
-            out.push(Event::Proven(Application::Rtp, "sequence"));
+            out.push(NameEvent::Proven(Application::Rtp, "sequence"));
             self.is_done = true;
         }
     }
 
-    fn read_quic(&mut self, payload: &[u8], out: &mut Vec<Event>) -> bool {
+    fn read_quic(&mut self, payload: &[u8], out: &mut Vec<NameEvent>) -> bool {
         if self.quic.is_none() && quic::looks_like(payload).is_none() {
             return false;
         }
         let Some(observed) = self.quic.get_or_insert_default().observe(payload) else { return true };
-        out.push(Event::Proven(Application::Quic, "header"));
-        out.push(Event::Quic(observed.version));
+        out.push(NameEvent::Proven(Application::Quic, "header"));
+        out.push(NameEvent::Quic(observed.version));
         self.is_done |= observed.chlo_name.is_some() || observed.hello.as_ref().is_some_and(|hello| hello.whole);
-        out.extend(observed.hello.map(Event::ClientHello));
-        out.extend(observed.chlo_name.map(Event::ChloName));
+        out.extend(observed.hello.map(NameEvent::ClientHello));
+        out.extend(observed.chlo_name.map(NameEvent::ChloName));
         true
     }
 
-    fn read_dtls(&mut self, payload: &[u8], out: &mut Vec<Event>) -> bool {
+    fn read_dtls(&mut self, payload: &[u8], out: &mut Vec<NameEvent>) -> bool {
         if !dtls::looks_like(payload) {
             return false;
         }
-        out.push(Event::Proven(Application::Dtls, "record"));
+        out.push(NameEvent::Proven(Application::Dtls, "record"));
         if let Some(hello) = self.dtls.get_or_insert_default().observe(payload) {
             self.is_done |= hello.whole;
-            out.push(Event::ClientHello(Box::new(hello)));
+            out.push(NameEvent::ClientHello(Box::new(hello)));
         }
         true
     }
 }
 
 /// A request in a datagram: SSDP asks a group, whose address is in `Host`.
-fn request(payload: &[u8]) -> Option<Event> {
+fn request(payload: &[u8]) -> Option<NameEvent> {
     let Begins::Yes(head) = http1::request(payload) else { return None };
-    Some(Event::Request(Request {
+    Some(NameEvent::Request(HttpRequest {
         line: RequestLine {
             method: text::escape(head.method, RequestLine::MAX_TARGET),
             target: text::escape(head.target, RequestLine::MAX_TARGET),

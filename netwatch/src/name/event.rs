@@ -1,6 +1,6 @@
 //! What reading a flow gives.
 
-use crate::wire::dns::Message;
+use crate::wire::dns::DnsMessage;
 use crate::wire::tls::{Hello, ServerHello};
 use crate::wire::{Application, Name, quic};
 
@@ -8,7 +8,7 @@ use super::facts::RequestLine;
 
 /// One thing that was read.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum NameEvent {
     /// A protocol, by these bytes.
     Proven(Application, &'static str),
     /// What comes next began behind something that was not understood: the remote may only pass it on.
@@ -18,24 +18,24 @@ pub(super) enum Event {
     /// The server's answer to it.
     ServerHello(ServerHello),
     /// QUIC of this version.
-    Quic(quic::Version),
+    Quic(quic::QuicVersion),
     /// The server name of Google's QUIC.
     ChloName(Name),
     /// A request of HTTP.
-    Request(Request),
+    Request(HttpRequest),
     /// Whom a request of HTTP/2 is for.
     Authority(Name),
     /// What a side of SSH says that it is.
     Banner(String),
     /// A message of DNS.
-    Dns(Box<Message>),
+    Dns(Box<DnsMessage>),
     /// HTTP/2 that cannot be followed.
     Http2Broken,
 }
 
 /// A request of HTTP.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct HttpRequest {
     pub line: RequestLine,
     pub host: Option<Name>,
     /// The target is a whole URL, or CONNECT's: the other end is a proxy.

@@ -6,7 +6,7 @@ use crate::wire::{Application, Name, quic};
 
 /// Where a name came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Source {
+pub enum NameSource {
     /// The server name of TLS or DTLS.
     Sni,
     /// The server name of QUIC.
@@ -25,7 +25,7 @@ pub enum Source {
     Ptr,
 }
 
-impl Source {
+impl NameSource {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -43,18 +43,18 @@ impl Source {
 
 /// A name and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct SourcedName {
     /// The name.
     pub name: Name,
     /// Where it came from.
-    pub source: Source,
+    pub source: NameSource,
     /// The question whose answer led here through aliases, where that was another name.
     pub question: Option<Name>,
     /// When it was seen first, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
 }
 
-impl Named {
+impl SourcedName {
     /// What the target asked for: the question, where there is one. The name that aliases led to is mostly the business of whoever serves it.
     pub fn shown(&self) -> &Name {
         self.question.as_ref().unwrap_or(&self.name)
@@ -67,7 +67,7 @@ impl Named {
 
 /// A protocol and the bytes that prove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proven {
+pub struct ProvenApplication {
     /// The protocol.
     pub application: Application,
     /// What bytes: `client_hello`, `request` and the like.
@@ -92,9 +92,9 @@ impl RequestLine {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FlowFacts {
     /// What it speaks, in the order in which it was proved: `smtp` then `tls` where STARTTLS was said, `http` then `tls` through a proxy.
-    pub applications: Vec<Proven>,
+    pub applications: Vec<ProvenApplication>,
     /// Names of the server: the server name, hosts of requests.
-    pub names: Vec<Named>,
+    pub names: Vec<SourcedName>,
     /// Names beyond those that are kept.
     pub names_left_out: u64,
     /// The ClientHello of TLS, DTLS or QUIC.
@@ -102,7 +102,7 @@ pub struct FlowFacts {
     /// What the server chose, of TLS.
     pub server_hello: Option<ServerHello>,
     /// The version of QUIC.
-    pub quic: Option<quic::Version>,
+    pub quic: Option<quic::QuicVersion>,
     /// The first request of HTTP.
     pub request: Option<RequestLine>,
     /// What each side says that it is, of SSH.
@@ -123,7 +123,7 @@ impl FlowFacts {
 
     /// Bytes of memory beside its own size.
     pub(super) fn memory(&self) -> usize {
-        let names: usize = self.names.iter().map(Named::memory).sum();
+        let names: usize = self.names.iter().map(SourcedName::memory).sum();
         let hello = self.hello.as_ref().map_or(0, |hello| hello.memory());
         let request = self.request.as_ref().map_or(0, |request| request.method.len() + request.target.len());
         let banners = [&self.banner.egress, &self.banner.ingress].into_iter().flatten().map(String::len).sum::<usize>();
@@ -133,12 +133,12 @@ impl FlowFacts {
     pub(super) fn prove(&mut self, application: Application, evidence: &'static str) {
         let is_known = self.applications.iter().any(|proven| proven.application == application);
         if !is_known && self.applications.len() < Self::MAX_APPLICATIONS {
-            self.applications.push(Proven { application, evidence });
+            self.applications.push(ProvenApplication { application, evidence });
         }
     }
 
     /// False if there was no room.
-    pub(super) fn add_name(&mut self, name: Name, source: Source, now_ns: u64) -> bool {
+    pub(super) fn add_name(&mut self, name: Name, source: NameSource, now_ns: u64) -> bool {
         if self.names.iter().any(|known| (&known.name, known.source) == (&name, source)) {
             return true;
         }
@@ -146,7 +146,7 @@ impl FlowFacts {
             self.names_left_out += 1;
             return false;
         }
-        self.names.push(Named { name, source, question: None, first_seen_ns: now_ns });
+        self.names.push(SourcedName { name, source, question: None, first_seen_ns: now_ns });
         true
     }
 

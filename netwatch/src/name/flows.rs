@@ -5,43 +5,43 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use super::event::Event;
+use super::event::NameEvent;
 use super::facts::FlowFacts;
-use super::flow::{Open, Read};
-use super::limits::{Limits, Lost};
+use super::flow_reader::{FlowReader, ReadEvents};
+use super::limits::{NameLimits, NamesLost};
 use super::sample::{NameSample, flag};
 use crate::flow::{Direction, FlowKey, Protocol};
-use crate::wire::{Application, dns};
+use crate::wire::{Application, dns, port};
 
 /// One flow.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct FlowEntry {
     pub facts: FlowFacts,
     pub opened_by: Direction,
-    open: Option<Open>,
+    open: Option<FlowReader>,
     /// Counted up, so that the lowest is the oldest.
     created: u64,
     /// Likewise; 0 before the first time.
     opened: u64,
-    /// Bytes of `facts` as they are counted in [`Flows::facts_bytes`].
+    /// Bytes of `facts` as they are counted in [`FlowTable::facts_bytes`].
     counted: usize,
 }
 
 /// Something read of a flow.
 #[derive(Debug)]
-pub(super) struct Occurred {
+pub(super) struct FlowEvent {
     pub flow: FlowKey,
     pub direction: Direction,
-    pub event: Event,
+    pub event: NameEvent,
 }
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Flows {
-    limits: Limits,
+pub(super) struct FlowTable {
+    limits: NameLimits,
     /// Looked up for every sample: the index is small enough for the cache, and the entry is touched once.
-    entries: IndexMap<FlowKey, Entry, foldhash::fast::RandomState>,
-    /// Keys by [`Entry::created`] of those that are not open, and by [`Entry::opened`] of those that are.
+    entries: IndexMap<FlowKey, FlowEntry, foldhash::fast::RandomState>,
+    /// Keys by [`FlowEntry::created`] of those that are not open, and by [`FlowEntry::opened`] of those that are.
     settled: BTreeMap<u64, FlowKey>,
     open_by_age: BTreeMap<u64, FlowKey>,
     /// Bytes of payload that wait for more.
@@ -51,8 +51,8 @@ pub(super) struct Flows {
     counter: u64,
 }
 
-impl Flows {
-    pub fn new(limits: Limits) -> Self {
+impl FlowTable {
+    pub fn new(limits: NameLimits) -> Self {
         Self {
             limits,
             entries: IndexMap::default(),
@@ -68,7 +68,7 @@ impl Flows {
         self.held
     }
 
-    pub fn get(&self, flow: &FlowKey) -> Option<&Entry> {
+    pub fn get(&self, flow: &FlowKey) -> Option<&FlowEntry> {
         self.entries.get(flow)
     }
 
@@ -87,52 +87,52 @@ impl Flows {
     }
 
     /// Takes a packet; what was read of it, and of flows that had to go.
-    pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut Lost) -> Vec<Occurred> {
-        let mut occurred = Vec::new();
+    pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost) -> Vec<FlowEvent> {
+        let mut events = Vec::new();
         if self.is_over(sample) {
-            return occurred;
+            return events;
         }
         let flow = sample.flow;
-        self.admit(sample, lost, &mut occurred);
+        self.admit(sample, lost, &mut events);
         if let Some((application, message)) = dns_datagram(sample) {
             let direction = sample.direction;
-            occurred.push(Occurred { flow, direction, event: Event::Proven(application, "message") });
-            occurred.push(Occurred { flow, direction, event: Event::Dns(Box::new(message)) });
-            return occurred;
+            events.push(FlowEvent { flow, direction, event: NameEvent::Proven(application, "message") });
+            events.push(FlowEvent { flow, direction, event: NameEvent::Dns(Box::new(message)) });
+            return events;
         }
-        self.reopen(sample, &mut occurred);
-        self.read(sample, lost, &mut occurred);
+        self.reopen(sample, &mut events);
+        self.read(sample, lost, &mut events);
         while self.open_by_age.len() > self.limits.open_flows {
-            self.close_oldest(&mut occurred);
+            self.close_oldest(&mut events);
             lost.open_flows += 1;
         }
-        while self.held > self.limits.waiting_bytes && self.close_oldest(&mut occurred) {
+        while self.held > self.limits.waiting_bytes && self.close_oldest(&mut events) {
             lost.waiting_bytes += 1;
         }
-        occurred
+        events
     }
 
     /// Nothing more is to be learned of this flow: most samples of long flows end here.
     fn is_over(&self, sample: &NameSample<'_>) -> bool {
         let begins = sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
         let is_dns = sample.tcp.is_none() && dns_port(sample).is_some();
-        let is_closed = |entry: &Entry| entry.opened > 0 && entry.open.is_none();
+        let is_closed = |entry: &FlowEntry| entry.opened > 0 && entry.open.is_none();
         !begins && !is_dns && self.entries.get(&sample.flow).is_some_and(is_closed)
     }
 
     /// Makes the entry, and room for it.
-    fn admit(&mut self, sample: &NameSample<'_>, lost: &mut Lost, occurred: &mut Vec<Occurred>) {
+    fn admit(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost, events: &mut Vec<FlowEvent>) {
         if self.entries.contains_key(&sample.flow) {
             return;
         }
         let is_full =
             |flows: &Self| flows.entries.len() >= flows.limits.flows || flows.facts_bytes > flows.limits.table_bytes;
         while is_full(self) && !self.entries.is_empty() {
-            self.evict_oldest(occurred);
+            self.evict_oldest(events);
             lost.flows += 1;
         }
         self.counter += 1;
-        let entry = Entry {
+        let entry = FlowEntry {
             facts: FlowFacts::default(),
             opened_by: sample.opened_by,
             open: None,
@@ -145,18 +145,18 @@ impl Flows {
     }
 
     /// A flow is opened once, and again by each SYN of a new connection.
-    fn reopen(&mut self, sample: &NameSample<'_>, occurred: &mut Vec<Occurred>) {
+    fn reopen(&mut self, sample: &NameSample<'_>, events: &mut Vec<FlowEvent>) {
         let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
         let is_new = entry.opened == 0 || sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
         let is_over = entry.open.as_mut().is_some_and(|open| open.is_over(sample));
         if is_over {
-            self.close(&sample.flow, occurred);
+            self.close(&sample.flow, events);
         }
         let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
         if entry.open.is_some() || !is_new {
             return;
         }
-        let Some(mut open) = Open::new(&sample.flow, &self.limits) else { return };
+        let Some(mut open) = FlowReader::new(&sample.flow, &self.limits) else { return };
         open.is_over(sample);
         self.counter += 1;
         (entry.open, entry.opened) = (Some(open), self.counter);
@@ -164,11 +164,11 @@ impl Flows {
         self.open_by_age.insert(self.counter, sample.flow);
     }
 
-    fn read(&mut self, sample: &NameSample<'_>, lost: &mut Lost, occurred: &mut Vec<Occurred>) {
+    fn read(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost, events: &mut Vec<FlowEvent>) {
         let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
         let Some(open) = &mut entry.open else { return };
         let before = open.held();
-        let mut read = Read::new();
+        let mut read = ReadEvents::new();
         open.observe(sample, lost, &mut read);
         self.held = self.held + open.held() - before;
         if open.is_done() {
@@ -177,32 +177,32 @@ impl Flows {
             self.settled.insert(entry.created, sample.flow);
             entry.open = None;
         }
-        push(sample.flow, read, occurred);
+        push(sample.flow, read, events);
     }
 
     /// Ends reading of a flow.
-    fn close(&mut self, flow: &FlowKey, occurred: &mut Vec<Occurred>) {
+    fn close(&mut self, flow: &FlowKey, events: &mut Vec<FlowEvent>) {
         let Some(entry) = self.entries.get_mut(flow) else { return };
         let Some(mut open) = entry.open.take() else { return };
         self.open_by_age.remove(&entry.opened);
         self.settled.insert(entry.created, *flow);
         self.held -= open.held();
-        let mut read = Read::new();
+        let mut read = ReadEvents::new();
         open.finish(flow, &mut read);
-        push(*flow, read, occurred);
+        push(*flow, read, events);
     }
 
     /// True if there was one.
-    fn close_oldest(&mut self, occurred: &mut Vec<Occurred>) -> bool {
+    fn close_oldest(&mut self, events: &mut Vec<FlowEvent>) -> bool {
         let Some(flow) = self.open_by_age.first_key_value().map(|(_, flow)| *flow) else { return false };
-        self.close(&flow, occurred);
+        self.close(&flow, events);
         true
     }
 
     /// Removes the oldest flow that is not open; if all are open, the one that was opened first.
-    fn evict_oldest(&mut self, occurred: &mut Vec<Occurred>) {
+    fn evict_oldest(&mut self, events: &mut Vec<FlowEvent>) {
         if self.settled.is_empty() {
-            self.close_oldest(occurred);
+            self.close_oldest(events);
         }
         if let Some((_, flow)) = self.settled.pop_first() {
             self.remove(&flow);
@@ -210,10 +210,10 @@ impl Flows {
     }
 
     /// Reads what waits of one flow.
-    pub fn finish_flow(&mut self, flow: &FlowKey) -> Vec<Occurred> {
-        let mut occurred = Vec::new();
-        self.close(flow, &mut occurred);
-        occurred
+    pub fn finish_flow(&mut self, flow: &FlowKey) -> Vec<FlowEvent> {
+        let mut events = Vec::new();
+        self.close(flow, &mut events);
+        events
     }
 
     /// Forgets a flow; what was known of it.
@@ -229,26 +229,24 @@ impl Flows {
     }
 
     /// Reads what waits in all flows.
-    pub fn finish(&mut self) -> Vec<Occurred> {
-        let mut occurred = Vec::new();
-        while self.close_oldest(&mut occurred) {}
-        occurred
+    pub fn finish(&mut self) -> Vec<FlowEvent> {
+        let mut events = Vec::new();
+        while self.close_oldest(&mut events) {}
+        events
     }
 }
 
-fn push(flow: FlowKey, read: Read, occurred: &mut Vec<Occurred>) {
-    occurred.extend(read.into_iter().map(|(direction, event)| Occurred { flow, direction, event }));
+fn push(flow: FlowKey, read: ReadEvents, events: &mut Vec<FlowEvent>) {
+    events.extend(read.into_iter().map(|(direction, event)| FlowEvent { flow, direction, event }));
 }
 
-const NETBIOS_NAMES: u16 = 137;
-
 /// DNS in a datagram. Questions come in flows that may last for ever, and need no state.
-fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::Message)> {
+fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::DnsMessage)> {
     if Protocol(sample.flow.protocol) != Protocol::UDP {
         return None;
     }
     // NetBIOS has the same messages for other names.
-    let is_dns = || !sample.ports().has(NETBIOS_NAMES) && dns::is_surely(sample.payload);
+    let is_dns = || !sample.ports().has(port::NETBIOS_NAMES) && dns::is_certain(sample.payload);
     let application = dns_port(sample).or_else(|| is_dns().then_some(Application::Dns))?;
     dns::parse(sample.payload).map(|message| (application, message))
 }
@@ -256,14 +254,5 @@ fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::Message)> 
 /// The DNS that is spoken at one of the ports.
 fn dns_port(sample: &NameSample<'_>) -> Option<Application> {
     let ports = sample.ports();
-    dns_at(ports.destination).or_else(|| dns_at(ports.source))
-}
-
-fn dns_at(port: u16) -> Option<Application> {
-    match port {
-        53 => Some(Application::Dns),
-        5353 => Some(Application::Mdns),
-        5355 => Some(Application::Llmnr),
-        _ => None,
-    }
+    port::dns_at(ports.destination).or_else(|| port::dns_at(ports.source))
 }

@@ -3,7 +3,7 @@
 use super::facts::FlowFacts;
 use super::resolvers;
 use crate::flow::{Direction, FlowKey, Protocol};
-use crate::wire::Application;
+use crate::wire::{Application, port};
 
 /// One reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,24 +55,22 @@ pub(super) fn hidden(flow: &FlowKey, facts: &FlowFacts, opened_by: Direction, ec
 
 /// DNS inside of something else.
 fn resolver(flow: &FlowKey, facts: &FlowFacts, opened_by: Direction) -> Option<Hidden> {
-    const HTTPS: u16 = 443;
-    const ENCRYPTED_DNS: u16 = 853;
     let speaks = |application| facts.applications.iter().any(|proven| proven.application == application);
     let (tls, quic) = (speaks(Application::Tls), speaks(Application::Quic));
     if !tls && !quic {
         return None;
     }
-    let port = if opened_by == Direction::Egress { flow.remote.port } else { flow.local.port };
+    let server_port = if opened_by == Direction::Egress { flow.remote.port } else { flow.local.port };
     let offers = |name: &str| {
         facts.hello.as_ref().is_some_and(|hello| hello.alpn.iter().any(|alpn| alpn.as_str().starts_with(name)))
     };
     let is_resolver = facts.names.iter().any(|named| resolvers::is_name(&named.name))
         || (facts.names.is_empty() && resolvers::is_address(flow.remote.addr));
-    if offers("doq") || (quic && port == ENCRYPTED_DNS) {
+    if offers("doq") || (quic && server_port == port::ENCRYPTED_DNS) {
         Some(Hidden::Doq)
-    } else if offers("dot") || (tls && port == ENCRYPTED_DNS && Protocol(flow.protocol) == Protocol::TCP) {
+    } else if offers("dot") || (tls && server_port == port::ENCRYPTED_DNS && Protocol(flow.protocol) == Protocol::TCP) {
         Some(Hidden::Dot)
     } else {
-        (is_resolver && port == HTTPS).then_some(Hidden::Doh)
+        (is_resolver && server_port == port::HTTPS).then_some(Hidden::Doh)
     }
 }

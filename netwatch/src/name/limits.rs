@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Bounds of memory. They hold whatever the traffic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct NameLimits {
     /// Bytes of payload that wait for more, per direction of a flow. As vectors grow, up to twice that is allocated.
     pub direction_bytes: usize,
     /// Bytes of payload that wait for more, of all flows together (and up to twice that is allocated).
@@ -23,7 +23,7 @@ pub struct Limits {
     pub table_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for NameLimits {
     /// For live runs, where the classifier takes about 8 KiB of each direction: the packet that exceeds them is the last.
     fn default() -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl NameLimits {
     /// For captures, where all of every packet is there.
     pub fn replay() -> Self {
         Self { direction_bytes: 64 << 10, waiting_bytes: 64 << 20, ..Self::default() }
@@ -49,7 +49,7 @@ impl Limits {
 
 /// What could not be kept or read, by reason. Each costs names, none costs counts. The document has them as they are here.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Lost {
+pub struct NamesLost {
     /// Directions of flows in which something began that had more bytes than may wait, or pieces too far apart.
     pub direction_bytes: u64,
     /// Flows that were given up because all together had more bytes waiting than they may: the oldest.
@@ -72,7 +72,7 @@ pub struct Lost {
     pub http2_broken: u64,
 }
 
-impl Lost {
+impl NamesLost {
     /// All of them, whatever their reason.
     pub fn sum(&self) -> u64 {
         let Self {

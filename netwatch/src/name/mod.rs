@@ -2,10 +2,11 @@
 //! time is the only clock. Not: how packets are read, which is [`crate::wire`]'s, nor any counting: samples may be missing.
 
 mod datagrams;
+mod direction_reader;
 mod dns;
 mod event;
 mod facts;
-mod flow;
+mod flow_reader;
 mod flows;
 mod hidden;
 mod hosts;
@@ -13,19 +14,18 @@ mod limits;
 mod names;
 mod resolvers;
 mod sample;
-mod side;
 mod stream;
 mod tunnelled;
 mod usage;
 
 pub use dns::{Lookup, ResponseTimes};
-pub use facts::{FlowFacts, Named, Proven, RequestLine, Source};
+pub use facts::{FlowFacts, NameSource, ProvenApplication, RequestLine, SourcedName};
 pub use hidden::Hidden;
 pub use hosts::Hosts;
-pub use limits::{Limits, Lost};
-pub use names::{Best, Names};
+pub use limits::{NameLimits, NamesLost};
+pub use names::{BestName, Names};
 pub use sample::{NameSample, Segment};
-pub use usage::{Contact, Usage};
+pub use usage::{Contact, LookupUsage};
 
 #[cfg(test)]
 mod tests;

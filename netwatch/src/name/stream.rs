@@ -148,7 +148,7 @@ impl Stream {
     }
 
     fn forget(&mut self) {
-        self.bytes.forget_before(self.position);
+        self.bytes.remove_before(self.position);
         self.starts.retain(|start| *start > self.position);
         self.cuts.retain(|cut| *cut > self.position);
     }

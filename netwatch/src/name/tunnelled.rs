@@ -22,7 +22,7 @@ pub(super) fn open(sample: &NameSample<'_>) -> Option<Tunnelled> {
     if Protocol(sample.flow.protocol) != Protocol::UDP {
         return None;
     }
-    let inside = tunnel::inside(sample.payload, sample.ports())?;
+    let inside = tunnel::inner_frame(sample.payload, sample.ports())?;
     let mut packet = Packet::default();
     // The sample may be cut: lengths are those of the whole.
     let frame = Captured { bytes: &inside.frame, orig_len: u32::from(u16::MAX) };

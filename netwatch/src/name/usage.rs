@@ -19,7 +19,7 @@ pub struct Contact {
 
 /// DNS against what came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Usage<'a> {
+pub struct LookupUsage<'a> {
     /// Names that the target looked up, got addresses for, and went to none of them.
     pub unused: Vec<&'a Name>,
     /// Addresses that the target went to without having a name for them: no answer gave them before, and the hosts file has none. Not those
@@ -29,11 +29,12 @@ pub struct Usage<'a> {
 
 impl Names {
     /// Compares DNS with the remotes that the target went to.
-    pub fn usage(&self, contacts: &[Contact]) -> Usage<'_> {
+    pub fn usage(&self, contacts: &[Contact]) -> LookupUsage<'_> {
         let contacted: HashSet<IpAddr> = contacts.iter().map(|contact| contact.address).collect();
         let is_used = |lookup: &Lookup| lookup.addresses.iter().any(|address| contacted.contains(address));
         let asked = || {
-            let own = |lookup: &&Lookup| lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+            let own =
+                |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
             self.lookups().iter().filter(own)
         };
         let mut named: HashSet<&Name> =
@@ -41,7 +42,7 @@ impl Names {
         let answered = asked().filter(|lookup| !lookup.addresses.is_empty()).map(|lookup| &lookup.question.name);
         // A name is often asked for twice, for A and for AAAA.
         let unused = answered.filter(|name| named.insert(name)).collect();
-        Usage { unused, never_looked_up: self.never_looked_up(contacts) }
+        LookupUsage { unused, never_looked_up: self.never_looked_up(contacts) }
     }
 
     fn never_looked_up(&self, contacts: &[Contact]) -> Vec<IpAddr> {

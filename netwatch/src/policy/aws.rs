@@ -9,6 +9,7 @@ use super::header::{self, FAILED, NAMES, failed, purpose};
 use super::need::{Need, Service};
 use super::{Options, Requirements};
 use crate::flow::Direction;
+use crate::wire::port;
 
 /// Rules of a security group in each direction and family, unless the account has a higher quota.
 const RULES: usize = 60;
@@ -27,7 +28,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     if requirements.dns {
         for protocol in ["udp", "tcp"] {
             let nets = options.resolvers.iter().map(|resolver| IpNet::from(*resolver));
-            nets.for_each(|net| egress.add(protocol, Some((53, 53)), net, "DNS to your resolvers"));
+            nets.for_each(|net| egress.add(protocol, Some((port::DNS, port::DNS)), net, "DNS to your resolvers"));
         }
     }
     requirements.of_direction(Direction::Egress).for_each(|need| egress.add_need(need, options));

@@ -9,6 +9,7 @@ use super::need::{Need, Pattern, Service, is_host_name};
 use super::yaml::{name, ports, quoted, title, tried, unsaid};
 use super::{Options, Requirements};
 use crate::flow::{Direction, Protocol};
+use crate::wire::port;
 
 const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
     need no rule. Port ranges need Cilium 1.16, ICMP 1.13.";
@@ -108,7 +109,7 @@ fn out(need: &Need) -> String {
 /// A DNS server that the program chose itself tells it names as well.
 fn proxy(service: Service) -> &'static str {
     match service {
-        Service::Ports(Protocol::TCP | Protocol::UDP, 53, 53) => ASK,
+        Service::Ports(Protocol::TCP | Protocol::UDP, port::DNS, port::DNS) => ASK,
         _ => "",
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::flow::{Direction, EndpointKey};
-use crate::name::{Named, Source};
+use crate::name::{NameSource, SourcedName};
 use crate::report::{Report, ReportEndpoint};
 use crate::wire::{Application, Name};
 
@@ -40,7 +40,7 @@ impl<'a> Peers<'a> {
             return vec![name];
         }
         let asked: BTreeSet<&Name> =
-            known.names.iter().filter(|named| named.source == Source::Dns).map(Named::shown).collect();
+            known.names.iter().filter(|named| named.source == NameSource::Dns).map(SourcedName::shown).collect();
         match name.filter(|name| asked.contains(name)) {
             Some(name) => vec![name],
             None => asked.into_iter().collect(),
@@ -57,7 +57,7 @@ impl<'a> Peers<'a> {
 fn lookups(report: &Report) -> HashMap<&Name, Vec<IpAddr>> {
     let mut addresses: HashMap<&Name, Vec<IpAddr>> = HashMap::new();
     for lookup in &report.naming.lookups {
-        let is_ours = lookup.asked_by == Direction::Egress && lookup.application == Application::Dns;
+        let is_ours = lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
         if is_ours && !lookup.addresses.is_empty() {
             addresses.entry(&lookup.question.name).or_default().extend(&lookup.addresses);
         }

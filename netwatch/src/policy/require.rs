@@ -12,6 +12,7 @@ use crate::flow::{Direction, Endpoint, Failed, Remote};
 use crate::process::{Attempt, AttemptCause, AttemptTarget};
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
+use crate::wire::port;
 
 /// A run that this was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,7 @@ impl Collected {
     /// In a capture nobody knows which of the DNS servers were the machine's own resolvers: all are taken for them.
     fn is_dns(&self, report: &Report, known: &ReportEndpoint, address: IpAddr) -> bool {
         let key = &known.endpoint.key;
-        let is_query = key.port == 53 && key.direction == Direction::Egress && key.protocol.has_ports();
+        let is_query = key.port == port::DNS && key.direction == Direction::Egress && key.protocol.has_ports();
         is_query && !address.is_multicast() && (report.replay.is_some() || report.interface.gateway.contains(&address))
     }
 

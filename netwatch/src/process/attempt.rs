@@ -1,44 +1,47 @@
-//! Attempts that came to nothing.
+//! Connection attempts that failed.
 
 use std::net::SocketAddr;
 
 use super::ProcessId;
 use crate::flow::{IcmpError, Protocol};
 
-/// ProcessAction was to be reached.
+/// What an attempt was to reach.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttemptTarget {
     /// An address and port (0 where there is none).
     Address(SocketAddr),
-    /// A name that DNS did not resolve, with the type of the question.
+    /// A name that DNS did not resolve, with the type of the query.
     Name(String, String),
-    /// A path of a unix socket; an abstract name begins with `@`.
+    /// The path of a local socket; an abstract name begins with `@`.
     LocalSocket(String),
 }
 
-/// Why nothing came of it.
+/// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttemptCause {
-    /// TCP: nothing answered any SYN.
+    /// TCP: no SYN was answered.
     Unanswered,
     /// TCP: answered by RST.
     Refused,
-    /// TCP: reset before the handshake was over.
+    /// TCP: reset during the handshake.
     Reset,
     /// An ICMP error came back.
     Icmp(IcmpError),
-    /// The call failed at once, with this errno: no route, no such address family, denied by a policy and the like.
+    /// The call failed at once with this errno: no route, no such address family, denied by a
+    /// policy and the like.
     Errno(i32),
-    /// TCP was to connect, and not a packet came of it: the call failed at once, and with which errno was not looked for.
+    /// TCP: the call failed before a packet was sent, and its errno was not recorded.
     NoPacket,
-    /// DNS answered with this response code (`nxdomain`, `servfail`), or `unanswered`.
+    /// The response code of DNS (`nxdomain`, `servfail`), or `unanswered`.
     Dns(String),
 }
 
 impl AttemptCause {
-    /// The name in reports: `unanswered`, `refused`, `reset`, `icmp`, `no_route`, `no_address_family`, `denied`, `errno`, `no_packet`, `dns`.
+    /// The name in reports: `unanswered`, `refused`, `reset`, `icmp`, `no_route`,
+    /// `no_address_family`, `denied`, `errno`, `no_packet`, `dns`.
     pub fn name(&self) -> &'static str {
-        // Numbers of Linux's ABI, the same on every architecture that has BPF: errno-base.h and errno.h.
+        // From errno-base.h and errno.h: these numbers are the same on every architecture that
+        // supports BPF.
         const EPERM: i32 = 1;
         const EACCES: i32 = 13;
         const EAFNOSUPPORT: i32 = 97;
@@ -59,23 +62,23 @@ impl AttemptCause {
     }
 }
 
-/// Attempts of one process at one target that failed in the same way.
+/// Attempts of one process to reach one target that failed with the same cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The first of them, nanoseconds since the Unix epoch.
+    /// Time of the first one, nanoseconds since the Unix epoch.
     pub first_ns: u64,
-    /// The last of them.
+    /// Time of the last one, nanoseconds since the Unix epoch.
     pub last_ns: u64,
-    /// How many.
+    /// Number of attempts.
     pub count: u64,
-    /// Packets sent for them where that differs: SYNs, repeats included.
+    /// Packets sent for them where that number differs: SYNs, retransmissions included.
     pub tries: u64,
-    /// ProcessAction was to be reached.
+    /// What they were to reach.
     pub target: AttemptTarget,
-    /// `None` for unix sockets.
+    /// `None` for local sockets.
     pub protocol: Option<Protocol>,
-    /// Why nothing came of it.
+    /// Why they failed.
     pub cause: AttemptCause,
-    /// Who tried, where that is known.
+    /// The process that tried; `None` if it is not known.
     pub process: Option<ProcessId>,
 }

@@ -1,78 +1,79 @@
-//! ProcessAction the kernel tells of a run's processes, one thing at a time.
+//! What the kernel reports about the processes of a session, one event at a time.
 
 use std::net::SocketAddr;
 
 use crate::flow::{End, Protocol};
 
-/// Something a process did.
+/// An action of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessEvent {
-    /// When, nanoseconds since the Unix epoch.
+    /// Time of the action, nanoseconds since the Unix epoch.
     pub time_ns: u64,
-    /// When the process began, nanoseconds since the Unix epoch; 0 if not known.
+    /// Start of the process, nanoseconds since the Unix epoch; 0 if not known.
     pub start_ns: u64,
-    /// Which process, in the initial PID namespace.
+    /// The process, in the initial PID namespace.
     pub pid: u32,
-    /// Which of its threads.
+    /// The thread.
     pub tid: u32,
-    /// Which of its programs the process runs: a number that is another after each exec, and of a child its maker's.
+    /// The program that the process runs: a number that changes with each exec, and that a child
+    /// takes over from its creator.
     pub program: u32,
-    /// Its real user id.
+    /// Real user ID of the process.
     pub uid: u32,
-    /// The name of the thread.
+    /// Name of the thread.
     pub comm: String,
-    /// ProcessAction it did.
-    pub what: ProcessAction,
+    /// The action.
+    pub action: ProcessAction,
 }
 
-/// ProcessAction was done.
+/// What a process did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessAction {
-    /// Something with a socket of IPv4 or IPv6.
+    /// It used an IPv4 or IPv6 socket.
     SocketUse(SocketOperation, SocketUse),
-    /// A unix socket was connected to, or a message sent to it. An abstract name begins with `@`.
+    /// It connected to a local socket, or sent it a message. An abstract name begins with `@`.
     LocalSocket(String),
-    /// A process was made; the event is the child's.
+    /// It was created; the event is the child's.
     Fork(Origin),
-    /// A process runs another program.
+    /// It started another program.
     Exec(Origin, Image),
-    /// A system call failed.
+    /// A system call of it failed.
     FailedCall(FailedCall),
-    /// A socket was closed by the last that had it.
+    /// It closed a socket that no other process has.
     ClosedSocket(ClosedSocket),
-    /// The last thread of the process ends.
+    /// Its last thread ended.
     Exit,
 }
 
-/// ProcessAction was done with a socket.
+/// What was done with a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketOperation {
-    /// It was made.
+    /// It was created.
     Created,
-    /// It was bound to `address`.
+    /// It was bound to [`SocketUse::address`].
     Bound,
-    /// It is being connected to `address`.
+    /// A connection to [`SocketUse::address`] was started.
     Connect,
-    /// It was sent from or read.
+    /// Data was sent or received.
     Used,
-    /// A message to `address` could not be sent, for this errno.
+    /// A message to [`SocketUse::address`] could not be sent, with this errno.
     SendFailed(i32),
 }
 
-/// A socket.
+/// A socket, and the address that an operation was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketUse {
-    /// The kernel gives no number twice.
+    /// The kernel's number of the socket, which it never reuses.
     pub cookie: u64,
-    /// The cookie of its network namespace; 0 if it is not told.
+    /// Cookie of the socket's network namespace; 0 if not known.
     pub netns: u64,
-    /// IANA protocol number; `None` if it is not known.
+    /// IANA protocol number; `None` if not known.
     pub protocol: Option<Protocol>,
-    /// See [`SocketOperation`]; `None` if there is none.
+    /// See [`SocketOperation`]; `None` if the operation has no address.
     pub address: Option<SocketAddr>,
 }
 
-/// A socket that nobody has any more.
+/// A socket that was closed by the last process that had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClosedSocket {
     /// As [`SocketUse::cookie`].
@@ -81,20 +82,20 @@ pub struct ClosedSocket {
     pub netns: u64,
     /// As [`SocketUse::protocol`].
     pub protocol: Option<Protocol>,
-    /// Its own end, where it still had a port.
+    /// Its own end, if it still had a port.
     pub local: Option<End>,
-    /// ProcessAction it was connected with.
+    /// The end that it was connected to.
     pub remote: Option<End>,
 }
 
 /// Where a process comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// When it began, nanoseconds since the Unix epoch.
+    /// Start of the process, nanoseconds since the Unix epoch.
     pub start_ns: u64,
-    /// Its parent.
+    /// Process ID of its parent.
     pub ppid: u32,
-    /// The process that it is a copy of.
+    /// Process ID of the process that created it, of which it is a copy.
     pub maker: u32,
 }
 
@@ -103,47 +104,47 @@ pub struct Origin {
 pub struct Image {
     /// The name that the kernel keeps.
     pub comm: String,
-    /// Path of the executable; `None` if it was gone before it could be read.
+    /// Path of the executable; `None` if the process ended before it could be read.
     pub exe: Option<String>,
-    /// Its arguments; `None` if they were gone, or were not wanted.
+    /// Its arguments; `None` if they could not be read, or were not requested.
     pub cmdline: Option<Vec<String>>,
-    /// There were more than are kept.
+    /// There were more arguments than are stored.
     pub cmdline_cut: bool,
-    /// The path, or arguments that were wanted, could not be read.
+    /// The path, or arguments that were requested, could not be read.
     pub is_unreadable: bool,
 }
 
 /// A system call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedCall {
-    /// Which.
+    /// The call.
     pub name: CallName,
-    /// Why.
+    /// Why it failed.
     pub errno: i32,
-    /// ProcessAction it was given to reach; of `socket` the unspecified address of its family.
+    /// What it was to reach; for `socket`, the unspecified address of the family.
     pub target: CallTarget,
-    /// Of `socket`, if it said one.
+    /// Protocol argument of `socket`, if it had one.
     pub protocol: Option<Protocol>,
 }
 
-/// System calls that are looked at.
+/// System calls of which failures are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallName {
     /// `socket(2)`.
-    SocketUse,
+    Socket,
     /// `connect(2)`.
     Connect,
     /// `sendto(2)` or `sendmsg(2)`.
     Send,
 }
 
-/// ProcessAction a call was to reach.
+/// What a call was to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallTarget {
-    /// An address of the internet.
+    /// An IPv4 or IPv6 address.
     Address(SocketAddr),
-    /// A unix socket.
+    /// A local socket.
     LocalSocket(String),
-    /// Something else, or nothing.
+    /// Another address family, or no address.
     Other,
 }

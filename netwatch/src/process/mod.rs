@@ -1,4 +1,5 @@
-//! Who used a flow: processes, how each is known to be the one, and what they tried in vain. Plain data.
+//! The processes that used a flow, the evidence for it, and attempts that failed, as plain data.
+//! Follows processes and sockets through the kernel's events; reads neither the kernel nor /proc.
 
 mod attempt;
 mod event;

@@ -1,51 +1,52 @@
-//! Processes and what they used.
+//! Processes and the flows and local sockets that they used.
 
 use std::collections::HashMap;
 
 use super::Attempt;
 use crate::flow::FlowKey;
 
-/// A process of the report: its place in [`Processes::list`].
+/// A process of a report: its index in [`Processes::list`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId(pub u32);
 
-/// Number of a process in its session, in order of first appearance. It stays the same until the session ends, unlike
-/// [`ProcessId`], which depends on the processes that a report lists.
+/// Number of a process in its session, in order of first appearance. It stays the same until the
+/// session ends, unlike [`ProcessId`], which depends on the processes that a report lists.
 pub type ProcessNumber = u32;
 
 /// One program in one process: an exec starts another one with the same pid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Its number in the session. A report lists processes in this order, without those that did nothing.
+    /// Its number in the session. A report lists processes in this order, without those that did
+    /// nothing.
     pub number: ProcessNumber,
-    /// Its number in the host's PID namespace.
+    /// Its process ID in the initial PID namespace.
     pub pid: u32,
-    /// Its start, nanoseconds since the Unix epoch: with `pid` it is the only one.
+    /// Its start, nanoseconds since the Unix epoch: unique together with `pid`.
     pub start_ns: u64,
-    /// The number of its parent when it was first seen; 0 if that was not known.
+    /// Process ID of its parent when it was first seen; 0 if not known.
     pub ppid: u32,
-    /// Its parent, if that is one of the run's.
+    /// Its parent, if that is a process of the session.
     pub parent: Option<ProcessId>,
     /// The name that the kernel keeps, at most 15 bytes.
     pub comm: String,
-    /// Path of its executable; `None` if it was gone before it could be read.
+    /// Path of its executable; `None` if the process ended before it could be read.
     pub exe: Option<String>,
-    /// Its arguments; `None` if they were gone, or were not wanted.
+    /// Its arguments; `None` if they could not be read, or were not requested.
     pub cmdline: Option<Vec<String>>,
-    /// Arguments were longer than what is kept.
+    /// The arguments were longer than what is stored.
     pub cmdline_cut: bool,
-    /// The user it ran as; `None` if unknown.
+    /// User ID that it ran as; `None` if not known.
     pub uid: Option<u32>,
 }
 
-/// How it is known that a process used a flow.
+/// How netwatch determined that a process used a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Evidence {
-    /// The packet's own socket.
+    /// The socket that the packets came from or went to.
     Socket,
     /// Inferred from addresses and ports.
     Tuple,
-    /// It must be one of the run's: nobody else is in the namespace.
+    /// The network namespace: only processes of the session are in it.
     Netns,
 }
 
@@ -60,64 +61,66 @@ impl Evidence {
     }
 }
 
-/// Who used a flow.
+/// A process that used a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowUser {
     /// The process.
     pub process: ProcessId,
-    /// How that is known.
+    /// How netwatch determined that.
     pub evidence: Evidence,
-    /// It made the socket, and another may have used it.
+    /// It created the socket; another process may have used the socket.
     pub is_maker: bool,
 }
 
-/// A unix socket that something connected to: a way in which work leaves the namespace.
+/// A local (unix) socket that a process connected to. Traffic that the peer process generates for
+/// it is not captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalSocket {
     /// Its path; an abstract name begins with `@`.
     pub path: String,
-    /// How often it was connected to or sent to.
+    /// Number of connections and messages to it.
     pub connections: u64,
-    /// How often that failed at once, as far as failed calls were looked for.
+    /// How many of them failed at once, if failed calls were recorded.
     pub failed: u64,
-    /// How often nothing by that abstract name was there when looked at, which may be a moment after the call: no proof of a failure. Not kept
-    /// in recordings, which keep the note that follows from it.
+    /// How often no socket had that abstract name when netwatch looked, which may be a moment after
+    /// the call, so that it proves no failure. Recordings hold only the note that follows from it.
     pub missing: u64,
-    /// Who did.
+    /// The processes that connected.
     pub processes: Vec<ProcessId>,
 }
 
-/// Whether processes were looked for.
+/// Whether processes were recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Attribution {
-    /// They were.
+    /// They were recorded.
     On,
-    /// Nothing was run: a capture knows of no processes.
+    /// A capture was replayed, which has no processes.
     #[default]
     Absent,
-    /// They could not be, for this reason.
+    /// They could not be recorded, for this reason.
     Off(String),
 }
 
-/// ProcessAction could not be found out, by reason. None of it costs counts.
+/// What netwatch could not determine about processes, by reason. No packet count depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessLosses {
-    /// Events that found no room in the ring.
+    /// Events for which the ring buffer had no room.
     pub events: u64,
-    /// Sockets that found no room in the kernel's table.
+    /// Sockets for which the table in the kernel had no room.
     pub sockets: u64,
-    /// Processes that were gone before their executable or arguments could be read.
+    /// Processes that ended before their executable or arguments could be read.
     pub gone: u64,
-    /// Programs that were told of, but not with their path or with arguments that were wanted.
+    /// Programs that the kernel reported without their path, or without arguments that were
+    /// requested.
     pub unreadable: u64,
-    /// Records that were not understood.
+    /// Records of an unknown format.
     pub unknown: u64,
-    /// Processes, attempts and unix sockets beyond those that are kept.
+    /// Processes, attempts and local sockets beyond the limits.
     pub beyond: u64,
 }
 
 impl ProcessLosses {
-    /// Adds what another part missed.
+    /// Adds the losses of another part.
     pub fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.sockets += other.sockets;
@@ -127,54 +130,54 @@ impl ProcessLosses {
         self.beyond += other.beyond;
     }
 
-    /// All of it.
+    /// The sum of all reasons.
     pub fn sum(&self) -> u64 {
         let Self { events, sockets, gone, unreadable, unknown, beyond } = *self;
         events + sockets + gone + unreadable + unknown + beyond
     }
 }
 
-/// Everything about processes.
+/// The processes of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Processes {
-    /// Whether they were looked for.
+    /// Whether they were recorded.
     pub attribution: Attribution,
-    /// In the order in which they were seen first; the command is the first.
+    /// In order of first appearance; the command comes first.
     pub list: Vec<Process>,
-    /// By path.
-    pub unix: Vec<LocalSocket>,
-    /// ProcessAction could not be found out.
+    /// Sorted by path.
+    pub local_sockets: Vec<LocalSocket>,
+    /// What could not be determined.
     pub lost: ProcessLosses,
 }
 
 impl Processes {
-    /// The process of that number, if it is there.
+    /// The process with this index.
     pub fn get(&self, id: ProcessId) -> Option<&Process> {
         self.list.get(id.0 as usize)
     }
 }
 
-/// Who used which flow.
+/// The processes that used each flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FlowUsers(HashMap<FlowKey, Vec<FlowUser>>);
 
 impl FlowUsers {
-    /// Who used a flow, the surest first.
+    /// The processes that used a flow, the most certain first.
     pub fn of(&self, flow: &FlowKey) -> &[FlowUser] {
         self.0.get(flow).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Every flow that has users, and those.
+    /// Every flow that has users, with its users.
     pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &[FlowUser])> {
         self.0.iter().map(|(flow, users)| (flow, users.as_slice()))
     }
 
-    /// How many flows have users.
+    /// Number of flows that have users.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none has.
+    /// Whether no flow has users.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -186,11 +189,12 @@ impl FromIterator<(FlowKey, Vec<FlowUser>)> for FlowUsers {
     }
 }
 
-/// ProcessAction processes did beside flows. Processes are named by their number in the session.
+/// Calls of processes that are not part of a flow. Here a [`ProcessId`] holds the
+/// [`ProcessNumber`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalCalls {
-    /// Attempts that failed before they were a packet.
+    /// Attempts that failed before a packet was sent.
     pub attempts: Vec<Attempt>,
-    /// Local sockets that something connected to.
+    /// Local sockets that processes connected to.
     pub local_sockets: Vec<LocalSocket>,
 }

@@ -9,7 +9,7 @@ use crate::flow::{
     Amount, Counters, Difference, Direction, End, EndReason, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey,
     IcmpError, ObservationPoint, PerDirection, Protocol, Remote, RoundTrips, State, TcpFacts,
 };
-use crate::name::{Hidden, Named, ResponseTimes, Source};
+use crate::name::{Hidden, NameSource, ResponseTimes, SourcedName};
 use crate::process::Evidence;
 use crate::report::{ApplicationProtocol, DisplayName, EndedBy, EndedEarly, ExitStatus, FlowShare, Interval, TlsFacts};
 use crate::wire::dns::{Question, RecordType};
@@ -18,15 +18,15 @@ use crate::wire::{Application, Name};
 words!(Direction { Egress = "out", Ingress = "in" });
 words!(ObservationPoint { Link = "link", Loopback = "loopback" });
 words!(State { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown" });
-words!(Source {
-    Sni = Source::Sni.name(),
-    Quic = Source::Quic.name(),
-    Http = Source::Http.name(),
-    Dns = Source::Dns.name(),
-    Mdns = Source::Mdns.name(),
-    Llmnr = Source::Llmnr.name(),
-    Hosts = Source::Hosts.name(),
-    Ptr = Source::Ptr.name(),
+words!(NameSource {
+    Sni = NameSource::Sni.name(),
+    Quic = NameSource::Quic.name(),
+    Http = NameSource::Http.name(),
+    Dns = NameSource::Dns.name(),
+    Mdns = NameSource::Mdns.name(),
+    Llmnr = NameSource::Llmnr.name(),
+    Hosts = NameSource::Hosts.name(),
+    Ptr = NameSource::Ptr.name(),
 });
 words!(Evidence { Socket = "socket", Tuple = "tuple", Netns = "netns" });
 
@@ -59,8 +59,8 @@ columns!(Endpoint {
     failed: Failed,
 });
 columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference });
-columns!(DisplayName { name: Name, source: Source });
-columns!(Named { name: Name, source: Source, question: Option<Name>, first_seen_ns: u64 });
+columns!(DisplayName { name: Name, source: NameSource });
+columns!(SourcedName { name: Name, source: NameSource, question: Option<Name>, first_seen_ns: u64 });
 columns!(TlsFacts { offered_version: String, alpn: Vec<String>, ja4: Option<String>, post_quantum: bool });
 columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: TimeSum });
 columns!(Question { name: Name, kind: RecordType });

@@ -325,7 +325,7 @@ mod tests {
         let path = recording(folder.path());
         for (version, why) in [
             (0, "it has the mark of a recording, but no version: no netwatch wrote it"),
-            (4, "a newer netwatch wrote it (schema 4, this one reads up to 3): use that netwatch"),
+            (4, "a newer netwatch wrote it (schema 4, this one reads up to 3); use that netwatch"),
             (u32::MAX >> 1, "a newer netwatch wrote it (schema 2147483647, this one reads up to 3)"),
         ] {
             as_version(&path, version);

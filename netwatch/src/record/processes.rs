@@ -50,7 +50,7 @@ pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<
     for process in &processes.list {
         write_one(&mut rows, process, process.parent.and_then(|parent| numbers.of(parent)))?;
     }
-    write_local_sockets(db, &processes.unix, numbers)
+    write_local_sockets(db, &processes.local_sockets, numbers)
 }
 
 /// Writes a process, and the number of its parent.
@@ -66,9 +66,9 @@ pub(super) fn write_local_sockets(
     numbers: ProcessNumbers<'_>,
 ) -> rusqlite::Result<()> {
     let mut rows = Rows::of(db, "unix_socket");
-    for (position, peer) in (0_u64..).zip(sockets) {
-        let users: Vec<ProcessNumber> = peer.processes.iter().filter_map(|process| numbers.of(*process)).collect();
-        rows.put(&[&position, &peer.path, &peer.connections, &peer.failed, &users])?;
+    for (position, socket) in (0_u64..).zip(sockets) {
+        let users: Vec<ProcessNumber> = socket.processes.iter().filter_map(|process| numbers.of(*process)).collect();
+        rows.put(&[&position, &socket.path, &socket.connections, &socket.failed, &users])?;
     }
     Ok(())
 }
@@ -100,14 +100,14 @@ pub(super) fn take(db: &Connection, attribution: Attribution, lost: ProcessLosse
     for (process, parent) in list.iter_mut().zip(parents) {
         process.parent = parent.and_then(|parent| ids.of(parent));
     }
-    let unix = read(db, "unix_socket", "position", |row| {
+    let local_sockets = read(db, "unix_socket", "position", |row| {
         let _position: u64 = row.take()?;
         let path = row.take()?;
         let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
         let processes = row.take::<Vec<ProcessNumber>>()?.into_iter().filter_map(|number| ids.of(number)).collect();
         Ok(LocalSocket { path, connections, failed, missing: 0, processes })
     })?;
-    Ok(Processes { attribution, list, unix, lost })
+    Ok(Processes { attribution, list, local_sockets, lost })
 }
 
 /// Reads the users of all flows, by the numbers of the flows.

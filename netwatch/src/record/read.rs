@@ -23,7 +23,7 @@ use crate::wire::dns::Rcode;
 type Result<T> = std::result::Result<T, Wrong>;
 
 /// Names by the number of the flow or endpoint that has them.
-type NamesByRow = HashMap<u64, Vec<name::Named>>;
+type NamesByRow = HashMap<u64, Vec<name::SourcedName>>;
 
 /// A whole report, as it was written.
 pub(super) fn report(db: &Connection) -> Result<Report> {
@@ -211,8 +211,8 @@ impl Losses {
         }
     }
 
-    pub fn names(&self) -> name::Lost {
-        name::Lost {
+    pub fn names(&self) -> name::NamesLost {
+        name::NamesLost {
             direction_bytes: self.of("names.direction_bytes"),
             waiting_bytes: self.of("names.waiting_bytes"),
             open_flows: self.of("names.open_flows"),
@@ -293,12 +293,12 @@ pub(super) fn lookups(db: &Connection) -> Result<Vec<Lookup>> {
         Ok(Lookup {
             question: row.take()?,
             application: row.take()?,
-            asked_by: row.take()?,
-            asked: row.take::<Count>()?.into(),
-            answered: row.take::<Count>()?.into(),
+            queried_by: row.take()?,
+            queries: row.take::<Count>()?.into(),
+            responses: row.take::<Count>()?.into(),
             outcomes: outcomes.remove(&number).unwrap_or_default(),
             truncated: row.take::<Count>()?.into(),
-            response: row.take()?,
+            response_times: row.take()?,
             first_seen_ns: row.take()?,
             addresses: row.take()?,
             aliases: names(row)?,
@@ -310,7 +310,7 @@ fn names(row: &mut Cursor<'_>) -> Result<Vec<Name>> {
     Ok(row.take::<Vec<String>>()?.iter().map(|text| Name::of_text(text)).collect())
 }
 
-fn naming(db: &Connection, lost: name::Lost) -> Result<Naming> {
+fn naming(db: &Connection, lost: name::NamesLost) -> Result<Naming> {
     let hidden = read(db, "hidden", "position", |row| {
         let _position: u64 = row.take()?;
         Ok((hidden_of(&row.take::<String>()?)?, row.take()?))

@@ -239,7 +239,7 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 pub fn replace_losses(
     db: &Connection,
     counts: &Lost,
-    names: &name::Lost,
+    names: &name::NamesLost,
     processes: &process::ProcessLosses,
 ) -> Result<()> {
     clear(db, "lost")?;
@@ -344,11 +344,11 @@ pub fn lookup(db: &Connection, number: u64, lookup: &Lookup) -> Result<()> {
             &number,
             &lookup.question,
             &lookup.application,
-            &lookup.asked_by,
-            &lookup.asked,
-            &lookup.answered,
+            &lookup.queried_by,
+            &lookup.queries,
+            &lookup.responses,
             &lookup.truncated,
-            &lookup.response,
+            &lookup.response_times,
             &lookup.first_seen_ns,
             &lookup.addresses,
             &aliases,

@@ -12,7 +12,7 @@ use nix::net::if_::if_nametoindex;
 use crate::error::{Error, Result};
 use crate::host::namespace;
 use crate::host::netlink::{Netlink, Request};
-use crate::meter::Probe;
+use crate::meter::KernelMeter;
 
 /// The largest that veth takes: the longest IPv4 packet.
 const MTU: u32 = 65_535;
@@ -32,7 +32,7 @@ struct Lane {
 
 impl Injector {
     /// Sends a frame to be counted at `hook`. False if it is too short or too long for any interface.
-    pub(super) fn send(&mut self, probe: &mut Probe, hook: Hook, frame: &[u8]) -> Result<bool> {
+    pub(super) fn send(&mut self, probe: &mut KernelMeter, hook: Hook, frame: &[u8]) -> Result<bool> {
         if !self.0.iter().any(|(known, _)| *known == hook) {
             self.0.push((hook, namespace::in_new(|| Lane::new(probe, hook))??));
         }
@@ -48,7 +48,7 @@ impl Injector {
 
 impl Lane {
     /// In the thread's network namespace, which then lives as long as the socket.
-    fn new(probe: &mut Probe, hook: Hook) -> Result<Self> {
+    fn new(probe: &mut KernelMeter, hook: Hook) -> Result<Self> {
         let mut netlink = Netlink::route()?;
         netlink.batch(&[Request::new("create interface", NAME, RouteNetlinkMessage::NewLink(pair())).create()])?;
         let ifindex = if_nametoindex(NAME).map_err(|errno| Error::os("find interface", NAME, errno))?;

@@ -10,8 +10,8 @@ use super::tally::frames_of;
 use super::{Engine, Fate, Learned, Local, Outcome, Plan, note_icmp_error, on_the_link};
 use crate::error::{Error, Result};
 use crate::flow::{Amount, Lost};
-use crate::meter::host::{self, Reader};
-use crate::meter::{Notice, Probe, ProbeConfig, heard, icmp_error};
+use crate::meter::host::{self, FrameReader};
+use crate::meter::{KernelMeter, KernelMeterConfig, Notification, icmp_error, name_sample};
 
 /// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
 const POLL: u32 = 256;
@@ -29,9 +29,9 @@ enum LeftOut {
 
 /// The kernel's engine.
 pub(super) struct Kernel {
-    probe: Probe,
+    probe: KernelMeter,
     local: Local,
-    reader: Reader,
+    reader: FrameReader,
     injector: Injector,
     added: Added,
     left_out: BTreeMap<LeftOut, Amount>,
@@ -41,9 +41,9 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn new(plan: &Plan) -> Result<Self> {
         Ok(Self {
-            probe: Probe::load(&ProbeConfig { max_flows: plan.max_flows, ..ProbeConfig::default() })?,
+            probe: KernelMeter::load(&KernelMeterConfig { max_flows: plan.max_flows, ..KernelMeterConfig::default() })?,
             local: plan.local.clone(),
-            reader: Reader::default(),
+            reader: FrameReader::default(),
             injector: Injector::default(),
             added: Added::default(),
             left_out: BTreeMap::new(),
@@ -67,8 +67,8 @@ impl Kernel {
         self.unpolled = 0;
         self.probe.poll(&mut |notice| {
             note_icmp_error(&mut learned.table, icmp_error(&notice));
-            if let Notice::Sample(sample) = &notice {
-                learned.hear(heard(sample));
+            if let Notification::Sample(sample) = &notice {
+                learned.hear(name_sample(sample));
             }
         })
     }
@@ -78,7 +78,7 @@ impl Engine for Kernel {
     fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome> {
         let hook = |packet: &_| self.local.hook(packet);
         // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
-        let seen = Reader::default().read(frame, hook, time_ns);
+        let seen = FrameReader::default().read(frame, hook, time_ns);
         let is_cut = host::lacks_its_end(frame, &seen.packet);
         match self.hand_over(frame, is_cut, self.local.hook(&seen.packet))? {
             Ok(longer) => {

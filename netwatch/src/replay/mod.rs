@@ -16,12 +16,12 @@ use std::net::IpAddr;
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::Linked;
 
-use crate::capture::{Capture, End, Frame};
+use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::Result;
 use crate::flow::{self, Amount, FlowTable, Increment, Lost, ObservationPoint, Traffic};
-use crate::meter::heard_of;
-use crate::meter::host::{Counted, Host};
-use crate::name::{Hosts, Limits, NameSample, Names};
+use crate::meter::host::{CountedFrame, HostMeter};
+use crate::meter::name_sample_from_capture;
+use crate::name::{Hosts, NameLimits, NameSample, Names};
 use crate::process::{FlowUsers, Processes};
 use crate::report::{self, Facts, Report};
 use crate::wire::Name;
@@ -50,16 +50,16 @@ pub struct Replayed {
     /// What was counted.
     pub report: Report,
     /// How far the file could be read.
-    pub end: End,
+    pub end: CaptureEnd,
 }
 
 /// Who looks on while a capture is replayed.
 pub trait Observer {
     /// A packet was counted. Called by the host's engine only: the kernel's keeps its packets.
-    fn counted(&mut self, _packet: &Counted<'_>) {}
+    fn counted(&mut self, _packet: &CountedFrame<'_>) {}
 
     /// A frame could not be handed to the kernel.
-    fn left_out(&mut self, _frame: &Frame<'_>) {}
+    fn left_out(&mut self, _frame: &CapturedFrame<'_>) {}
 
     /// So far has the file been read, bytes. Called now and then.
     fn progress(&mut self, _offset: u64) {}
@@ -120,7 +120,7 @@ pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) 
         let engine = Kernel::new(plan)?;
         return with(engine, capture, plan, observer);
     }
-    let engine = InMemory { host: Host::new(plan.max_flows as usize), local: plan.local.clone() };
+    let engine = InMemory { host: HostMeter::new(plan.max_flows as usize), local: plan.local.clone() };
     with(engine, capture, plan, observer)
 }
 
@@ -128,7 +128,7 @@ pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) 
 const PROGRESS: u64 = 4096;
 
 fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
-    let names = Names::new(Limits::replay(), Hosts::default());
+    let names = Names::new(NameLimits::replay(), Hosts::default());
     let mut learned = Learned { table: FlowTable::default(), names };
     let mut tally = Tally::new(&plan.local);
     let end = capture.each(|frame| {
@@ -137,9 +137,9 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         tally.add(frame, &linked, &outcome.seen);
         match outcome.fate {
             Fate::Counted => {
-                let counted = Counted { seen: &outcome.seen, frame: &linked };
+                let counted = CountedFrame { seen: &outcome.seen, frame: &linked };
                 note_icmp_error(&mut learned.table, counted.icmp_error());
-                learned.hear(heard_of(&counted, frame.time_ns));
+                learned.hear(name_sample_from_capture(&counted, frame.time_ns));
                 observer.counted(&counted);
             }
             Fate::HandedOver => {}
@@ -188,11 +188,11 @@ fn nothing_ran() -> Facts {
     }
 }
 
-fn ended_early(end: &End) -> Option<report::EndedEarly> {
+fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {
     match end {
-        End::Whole => None,
-        End::Broken(broken) => Some(report::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
-        End::Stopped { offset } => {
+        CaptureEnd::Whole => None,
+        CaptureEnd::Broken(broken) => Some(report::EndedEarly { offset: broken.offset, cause: broken.cause.clone() }),
+        CaptureEnd::Stopped { offset } => {
             Some(report::EndedEarly { offset: *offset, cause: "stopped by a signal".to_owned() })
         }
     }
@@ -200,7 +200,7 @@ fn ended_early(end: &End) -> Option<report::EndedEarly> {
 
 /// The host's engine.
 struct InMemory {
-    host: Host,
+    host: HostMeter,
     local: Local,
 }
 

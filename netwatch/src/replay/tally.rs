@@ -6,7 +6,7 @@ use netwatch_common::observation::Observation;
 use netwatch_common::parse::{LinkType, Linked};
 
 use super::Local;
-use crate::capture::{Frame, link_name};
+use crate::capture::{CapturedFrame, link_name};
 use crate::flow::Amount;
 use crate::meter::host;
 use crate::report::Replay;
@@ -29,7 +29,7 @@ impl<'a> Tally<'a> {
         Self { frames: Amount::default(), local, times_ns: None, cut: 0, of_others: 0, links: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, frame: &Frame<'_>, linked: &Linked<'_>, seen: &Observation) {
+    pub(super) fn add(&mut self, frame: &CapturedFrame<'_>, linked: &Linked<'_>, seen: &Observation) {
         self.frames += Amount { skbs: 1, bytes: frame.length() };
         let (earliest, latest) = self.times_ns.unwrap_or((frame.time_ns, frame.time_ns));
         self.times_ns = Some((earliest.min(frame.time_ns), latest.max(frame.time_ns)));

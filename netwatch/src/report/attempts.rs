@@ -8,6 +8,7 @@ use crate::flow::{Direction, Protocol};
 use crate::name::Lookup;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
 use crate::wire::dns::Rcode;
+use crate::wire::port;
 
 /// What attempts are added up by.
 pub(super) type AttemptKey = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessId>);
@@ -103,8 +104,8 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
 /// The process that sent DNS queries, if only one did: lookups are added up by name, not by
 /// process.
 fn only_querier<'a>(flows: impl Iterator<Item = &'a ReportFlow>) -> Option<ProcessId> {
-    const DNS: u16 = 53;
-    let is_query = |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == DNS;
+    let is_query =
+        |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == port::DNS;
     let mut queriers = flows.filter(is_query).map(|known| known.users.first().map(|user| user.process));
     let first = queriers.next()?;
     queriers.all(|other| other == first).then_some(first)?
@@ -113,7 +114,7 @@ fn only_querier<'a>(flows: impl Iterator<Item = &'a ReportFlow>) -> Option<Proce
 /// Lookups of the target that failed or got no response.
 fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
     // A multicast query needs no response.
-    if lookup.asked_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
+    if lookup.queried_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
         return Vec::new();
     }
     let attempt = |count: u64, cause: String| Attempt {

@@ -9,7 +9,7 @@ use super::by_process::{AttributionCounts, FlowSum, FoldedTraffic};
 use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportFlow};
 use super::naming::{FlowShare, is_nameable};
 use crate::flow::{Direction, EndpointKey, Flow, ObservationPoint};
-use crate::name::{Contact, Hidden, Named, Names};
+use crate::name::{Contact, Hidden, Names, SourcedName};
 use crate::process::{Attempt, FlowUser, ProcessId, ProcessNumber, Usage};
 
 /// Endpoints of folded flows that are kept with names and processes.
@@ -42,7 +42,7 @@ pub struct FoldedFacts {
 pub(super) struct FoldedEndpointFacts {
     pub display_names: Vec<(DisplayName, u64)>,
     pub applications: Vec<(ApplicationProtocol, u64)>,
-    pub names: Vec<Named>,
+    pub names: Vec<SourcedName>,
     /// Traffic by the process with the best evidence.
     pub traffic: BTreeMap<ProcessNumber, FlowSum>,
     /// Every process that used a flow.
@@ -175,7 +175,7 @@ impl FoldedEndpointFacts {
         lost
     }
 
-    fn add_name(&mut self, named: &Named) -> u64 {
+    fn add_name(&mut self, named: &SourcedName) -> u64 {
         if self.names.iter().any(|known| (&known.name, known.source) == (&named.name, named.source)) {
             return 0;
         }

@@ -196,7 +196,8 @@ impl Report {
     pub fn forwarded_to(&self, endpoint: &Endpoint) -> &[SocketAddr] {
         let key = &endpoint.key;
         let Remote::Address(address) = key.remote else { return &[] };
-        let is_dns = key.port == 53 && key.direction == Direction::Egress && key.protocol.has_ports();
+        let is_dns =
+            key.port == crate::wire::port::DNS && key.direction == Direction::Egress && key.protocol.has_ports();
         if is_dns && self.interface.gateway.contains(&address) { &self.dns.resolvers } else { &[] }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::flow::{Amount, Endpoint, Flow};
-use crate::name::{Hidden, Named, Source};
+use crate::name::{Hidden, NameSource, SourcedName};
 use crate::process::{FlowUser, ProcessId};
 use crate::wire::Name;
 
@@ -15,7 +15,7 @@ pub struct DisplayName {
     /// The name.
     pub name: Name,
     /// Its evidence.
-    pub source: Source,
+    pub source: NameSource,
 }
 
 /// An application protocol and its evidence.
@@ -58,7 +58,7 @@ pub struct FlowNaming {
     /// The name of the remote, by the best evidence.
     pub display_name: Option<DisplayName>,
     /// Names in the packets of the flow itself.
-    pub names: Vec<Named>,
+    pub names: Vec<SourcedName>,
     /// The protocol that the content identifies.
     pub application: Option<ApplicationProtocol>,
     /// Reasons that hide names.
@@ -93,7 +93,7 @@ pub struct ReportEndpoint {
     /// The display name of the flows that carried most bytes.
     pub display_name: Option<DisplayName>,
     /// All names of its address and its flows, in the order in which they were first seen.
-    pub names: Vec<Named>,
+    pub names: Vec<SourcedName>,
     /// The protocol of the flows that carried most bytes, or the one registered for the port.
     pub application: Option<ApplicationProtocol>,
     /// Processes of its flows, in the order of [`crate::process::Processes::list`].
@@ -104,7 +104,7 @@ impl ReportEndpoint {
     /// Names other than the display name, without repetitions.
     pub fn other_names(&self) -> impl Iterator<Item = &Name> {
         let mut seen: Vec<&Name> = self.display_name.iter().map(|display| &display.name).collect();
-        self.names.iter().map(Named::shown).filter(move |name| {
+        self.names.iter().map(SourcedName::shown).filter(move |name| {
             let is_new = !seen.contains(name);
             seen.push(name);
             is_new

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::folded::{FoldedEndpointFacts, FoldedFacts};
 use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportEndpoint, ReportFlow, TlsFacts};
 use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Protocol, Remote};
-use crate::name::{Contact, FlowFacts, Hidden, Lookup, Lost, Named, Names};
+use crate::name::{Contact, FlowFacts, Hidden, Lookup, Names, NamesLost, SourcedName};
 use crate::process::{FlowUsers, ProcessId, ProcessNumber};
 use crate::wire::Name;
 
@@ -43,7 +43,7 @@ pub struct Naming {
     /// Addresses that the target contacted without a DNS lookup.
     pub contacted_without_lookup: Vec<IpAddr>,
     /// Names that were lost, by reason.
-    pub lost: Lost,
+    pub lost: NamesLost,
 }
 
 /// Joins names and users to flows.
@@ -90,7 +90,7 @@ fn tls(facts: &FlowFacts) -> Option<TlsFacts> {
 struct EndpointFacts<'a> {
     display_names: BTreeMap<&'a Name, (u64, &'a DisplayName)>,
     applications: BTreeMap<&'a str, (u64, &'a ApplicationProtocol)>,
-    names: Vec<&'a Named>,
+    names: Vec<&'a SourcedName>,
     processes: Vec<ProcessId>,
 }
 
@@ -155,7 +155,7 @@ pub(super) fn endpoints(
 }
 
 fn of_endpoint(facts: EndpointFacts<'_>, endpoint: Endpoint, names: &Names) -> ReportEndpoint {
-    let mut all: Vec<Named> = match endpoint.key.remote {
+    let mut all: Vec<SourcedName> = match endpoint.key.remote {
         Remote::Address(address) => names.address(address).to_vec(),
         Remote::Others => Vec::new(),
     };

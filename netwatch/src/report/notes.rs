@@ -37,7 +37,7 @@ pub(super) fn abstract_sockets(processes: &Processes, exit: Option<ExitStatus>) 
         return None;
     }
     let never_existed = |peer: &&LocalSocket| peer.connections > 0 && peer.missing >= peer.connections;
-    let failed = processes.unix.iter().filter(|peer| peer.path.starts_with('@')).filter(never_existed);
+    let failed = processes.local_sockets.iter().filter(|peer| peer.path.starts_with('@')).filter(never_existed);
     let mut missing = failed.filter(|peer| !is_reached_by_path(processes, peer)).peekable();
     missing.peek()?;
     let listed = list(missing.map(|peer| peer.path.clone()));
@@ -59,7 +59,8 @@ fn list(items: impl Iterator<Item = String>) -> String {
 /// path.
 fn is_reached_by_path(processes: &Processes, peer: &LocalSocket) -> bool {
     let path = &peer.path[1..];
-    path.starts_with('/') && processes.unix.iter().any(|other| other.path == path && other.failed < other.connections)
+    path.starts_with('/')
+        && processes.local_sockets.iter().any(|other| other.path == path && other.failed < other.connections)
 }
 
 /// The end that did not open the flow.
@@ -132,7 +133,7 @@ mod tests {
     }
 
     fn hint(unix: Vec<LocalSocket>) -> Option<String> {
-        abstract_sockets(&Processes { unix, ..Processes::default() }, Some(ExitStatus::Code(1)))
+        abstract_sockets(&Processes { local_sockets: unix, ..Processes::default() }, Some(ExitStatus::Code(1)))
     }
 
     #[test]
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_successful_command_or_a_name_that_once_existed_gets_no_hint() {
-        let processes = Processes { unix: vec![peer("@gone", 1, 1)], ..Processes::default() };
+        let processes = Processes { local_sockets: vec![peer("@gone", 1, 1)], ..Processes::default() };
         assert!(abstract_sockets(&processes, Some(ExitStatus::Signal(6))).is_some());
         assert_eq!(abstract_sockets(&processes, Some(ExitStatus::Code(0))), None);
         assert_eq!(abstract_sockets(&processes, None), None);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, attempts, naming, notes};
 use crate::flow::{Balance, Endpoint, Flow, FlowTable, Folded, ObservationPoint, Remainders};
-use crate::name::{Hosts, Limits, Lookup, Lost, Names};
+use crate::name::{Hosts, Lookup, NameLimits, Names, NamesLost};
 use crate::process::FlowUsers;
 
 /// The recorded data of an unfinished run.
@@ -24,7 +24,7 @@ pub struct UnfinishedRun {
     /// DNS lookups.
     pub lookups: Vec<Lookup>,
     /// Names that were lost, by reason.
-    pub names_lost: Lost,
+    pub names_lost: NamesLost,
 }
 
 impl ReportFlow {
@@ -47,7 +47,7 @@ impl Report {
             flows.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link);
         let mut notes = facts.notes;
         notes.extend(notes::localhost(&loopback, &facts.interface));
-        let names = Names::new(Limits::default(), Hosts::default());
+        let names = Names::new(NameLimits::default(), Hosts::default());
         let nothing_folded = FoldedFacts::default();
         let folded = naming::Folded { facts: &nothing_folded, ids: &BTreeMap::new() };
         let naming = naming::Naming {

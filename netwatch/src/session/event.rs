@@ -173,7 +173,7 @@ pub struct Losses {
     /// By the meter's view of processes.
     pub processes: process::ProcessLosses,
     /// Names.
-    pub names: name::Lost,
+    pub names: name::NamesLost,
 }
 
 /// The part of a series that replaces all steps from its first one on.

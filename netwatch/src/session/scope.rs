@@ -2,7 +2,7 @@
 //! implementation of [`Scope`]; the session does not change.
 
 use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, Traffic};
-use crate::name::Limits;
+use crate::name::NameLimits;
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Replay, Run};
 
 /// The target of a session and its surroundings.
@@ -21,8 +21,8 @@ pub trait Scope {
     }
 
     /// How much is kept of names.
-    fn name_limits(&self) -> Limits {
-        Limits::default()
+    fn name_limits(&self) -> NameLimits {
+        NameLimits::default()
     }
 }
 
@@ -112,7 +112,7 @@ impl Scope for Captured {
         FlowKey { scope: ObservationPoint::Link, ..key }
     }
 
-    fn name_limits(&self) -> Limits {
-        Limits::replay()
+    fn name_limits(&self) -> NameLimits {
+        NameLimits::replay()
     }
 }

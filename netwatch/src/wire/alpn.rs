@@ -1,31 +1,32 @@
-//! Names of application protocols in TLS and DNS (RFC 7301).
+//! Protocol names of ALPN, in TLS and DNS (RFC 7301).
 
 use std::fmt;
 
-use super::{Reader, text};
+use super::{ByteReader, text};
 
-/// The name of a protocol, as IANA has it or not: `h2`, `http/1.1`, `doq`. Its bytes as text, by the rule of [`text::push`].
+/// A protocol name, registered at IANA or not: `h2`, `http/1.1`, `doq`. Its bytes are escaped by
+/// [`text::escape`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Alpn(Box<str>);
 
 impl Alpn {
-    /// Bytes of a name that are kept; IANA's longest has 23.
+    /// Maximum number of bytes kept of a name; the longest at IANA has 23.
     pub const MAX: usize = 64;
-    /// Names of a list that are kept.
+    /// Maximum number of names kept of a list.
     pub const MAX_LIST: usize = 16;
 
-    /// A name from its bytes.
+    /// Makes a name from its bytes.
     pub fn new(bytes: &[u8]) -> Self {
         Self(text::escape(bytes, Self::MAX).into())
     }
 
-    /// Names that follow each other, each behind a length of one byte, as far as there are whole ones.
+    /// Parses a list of names, each after a length of one byte, as far as they are complete.
     pub fn list(bytes: &[u8]) -> Vec<Self> {
         Self::raw_list(bytes).take(Self::MAX_LIST).map(Self::new).collect()
     }
 
     pub(super) fn raw_list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         std::iter::from_fn(move || reader.vector8())
     }
 
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_ends_where_its_bytes_do() {
+    fn parses_a_list_as_far_as_it_is_complete() {
         let names: Vec<String> = Alpn::list(b"\x02h2\x08http/1.1\x05cut").iter().map(ToString::to_string).collect();
         assert_eq!(names, ["h2", "http/1.1"]);
         assert_eq!(Alpn::list(&[1, b'x'].repeat(99)).len(), Alpn::MAX_LIST);

@@ -1,6 +1,6 @@
-//! Protocols of applications, known by their bytes.
+//! Application protocols that netwatch identifies by content.
 
-/// What a flow speaks.
+/// An application protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is its own name")]
 pub enum Application {
@@ -44,7 +44,7 @@ pub enum Application {
 }
 
 impl Application {
-    /// The name in reports.
+    /// The identifier used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amqp => "amqp",

@@ -1,16 +1,18 @@
-//! One stream of bytes from pieces that come in any order, more than once, overlapping, or never: within a bound.
+//! Reassembles a stream of bytes from pieces that arrive in any order, more than once, overlapping
+//! or not at all, in bounded memory.
 
-/// Pieces that may be apart. More are refused: each costs memory beside its bytes.
+/// Maximum number of separate pieces. Each costs memory besides its bytes.
 const MAX_PIECES: usize = 64;
 
-/// Why a piece was refused.
+/// A piece did not fit into the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// Bytes of a stream, by their place in it. Where pieces overlap, the first that came stays: a later one cannot change what was read.
+/// Bytes of a stream by their offset. Where pieces overlap, the bytes that arrived first are kept:
+/// a later piece cannot change what has been read.
 #[derive(Debug)]
 pub struct Assembly {
-    /// In order, apart from each other.
+    /// In the order of their offsets, neither overlapping nor adjacent.
     pieces: Vec<Piece>,
     limit: usize,
     held: usize,
@@ -29,17 +31,17 @@ impl Piece {
 }
 
 impl Assembly {
-    /// An empty one that holds at most `limit` bytes (and, as vectors grow, never allocates more than twice that).
+    /// Holds at most `limit` bytes (and, as vectors grow, allocates at most twice that).
     pub fn new(limit: usize) -> Self {
         Self { pieces: Vec::new(), limit, held: 0 }
     }
 
-    /// Bytes held.
+    /// The number of bytes held.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// Adds bytes at a place, as far as there is room.
+    /// Adds bytes at an offset, as far as they fit.
     pub fn insert(&mut self, at: u64, bytes: &[u8]) -> Result<(), Full> {
         let Some(end) = at.checked_add(bytes.len() as u64) else { return Err(Full) };
         let (mut at, mut rest) = (at, bytes);
@@ -60,7 +62,8 @@ impl Assembly {
         Ok(())
     }
 
-    /// Puts bytes (one at least) that nobody has before the piece `next`, joined with the pieces that they touch.
+    /// Inserts bytes (at least one) that are in no piece before the piece `next`, and merges
+    /// adjacent pieces.
     fn fill(&mut self, next: usize, at: u64, bytes: &[u8]) -> Result<(), Full> {
         let room = self.limit - self.held;
         let (bytes, rest) = bytes.split_at(bytes.len().min(room));
@@ -85,7 +88,7 @@ impl Assembly {
         }
     }
 
-    /// What lies at a place without a gap; empty if nothing does.
+    /// The contiguous bytes from an offset on; empty if there are none.
     pub fn from(&self, at: u64) -> &[u8] {
         let index = self.pieces.partition_point(|piece| piece.end() <= at);
         match self.pieces.get(index) {
@@ -94,13 +97,13 @@ impl Assembly {
         }
     }
 
-    /// The first byte's place.
+    /// The offset of the first byte.
     pub fn start(&self) -> Option<u64> {
         self.pieces.first().map(|piece| piece.at)
     }
 
-    /// Forgets what lies before a place.
-    pub fn forget_before(&mut self, at: u64) {
+    /// Removes the bytes before an offset.
+    pub fn remove_before(&mut self, at: u64) {
         let whole = self.pieces.partition_point(|piece| piece.end() <= at);
         let freed: usize = self.pieces.drain(..whole).map(|piece| piece.bytes.len()).sum();
         self.held -= freed;
@@ -114,19 +117,19 @@ impl Assembly {
         }
     }
 
-    /// Forgets everything and gives the memory back.
+    /// Removes all bytes and frees the memory.
     pub fn clear(&mut self) {
         self.pieces = Vec::new();
         self.held = 0;
     }
 }
 
-/// A distance within one piece.
+/// The distance between two offsets of the same piece.
 fn length(from: u64, to: u64) -> usize {
     usize::try_from(to - from).unwrap_or(usize::MAX)
 }
 
-/// Appends, and lets the vector grow to twice its length at most, never over `limit`.
+/// Appends; the vector grows to at most twice its length, and never over `limit`.
 fn append(to: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let needed = to.len() + bytes.len();
     if needed > to.capacity() {
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn any_order_gives_the_stream() {
+    fn reassembles_pieces_in_any_order() {
         let stream = assembled(64, &[(3, b"def"), (0, b"ab"), (2, b"c"), (6, b"ghi")]);
         assert_eq!(stream.from(0), b"abcdefghi");
         assert_eq!(stream.from(7), b"hi");
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_ends_it() {
+    fn stops_at_a_gap() {
         let stream = assembled(64, &[(0, b"ab"), (3, b"d")]);
         assert_eq!(stream.from(0), b"ab");
         assert_eq!(stream.from(2), b"");
@@ -165,16 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_stay() {
+    fn keeps_the_bytes_that_arrived_first() {
         let stream = assembled(64, &[(2, b"CD"), (0, b"abcdef"), (1, b"XXXX")]);
         assert_eq!(stream.from(0), b"abCDef");
     }
 
     #[test]
-    fn bounded_in_bytes_and_in_pieces() {
+    fn limits_bytes_and_pieces() {
         let mut stream = assembled(4, &[(0, b"abc")]);
         assert_eq!(stream.insert(3, b"de"), Err(Full));
-        assert_eq!(stream.from(0), b"abcd", "what there was room for");
+        assert_eq!(stream.from(0), b"abcd", "the part that fits");
         assert_eq!(stream.insert(0, b"abc"), Ok(()), "nothing new");
         assert_eq!(stream.insert(u64::MAX, b"xy"), Err(Full));
         let mut stream = Assembly::new(4096);
@@ -183,20 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn forgetting_makes_room() {
+    fn removing_bytes_makes_room() {
         let mut stream = assembled(8, &[(0, b"abcd"), (6, b"gh")]);
-        stream.forget_before(2);
+        stream.remove_before(2);
         assert_eq!((stream.from(2), stream.held(), stream.start()), (&b"cd"[..], 4, Some(2)));
-        stream.forget_before(7);
+        stream.remove_before(7);
         assert_eq!((stream.from(7), stream.held()), (&b"h"[..], 1));
         stream.clear();
         assert_eq!((stream.held(), stream.start()), (0, None));
     }
 
     proptest! {
-        /// Against a model: a byte and whether it came, for each place.
+        /// Compares with a model: for each offset, the byte that arrived first.
         #[test]
-        fn is_what_came_first(pieces in prop::collection::vec((0u64..100, prop::collection::vec(any::<u8>(), 0..20)), 0..60), limit in 0usize..120) {
+        fn equals_the_model(pieces in prop::collection::vec((0u64..100, prop::collection::vec(any::<u8>(), 0..20)), 0..60), limit in 0usize..120) {
             let mut assembly = Assembly::new(limit);
             let mut model: Vec<Option<u8>> = vec![None; 128];
             for (at, bytes) in &pieces {

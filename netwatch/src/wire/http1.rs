@@ -1,51 +1,52 @@
-//! Heads of HTTP/1 (RFC 9112) messages, and of those that look the same: RTSP, SIP, and SSDP in datagrams.
+//! Heads of messages of HTTP/1 (RFC 9112) and of protocols with the same syntax: RTSP, SIP, and
+//! SSDP in datagrams.
 
 use super::Application;
 
-/// The longest line that is looked through.
+/// Maximum length of a line that is searched for its end, bytes.
 const MAX_LINE: usize = 8192;
-/// The longest method that is known, and some more.
+/// Maximum length of a method, bytes; a little more than the longest that is registered.
 const MAX_METHOD: usize = 24;
 
 /// The head of a request, as far as it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// HTTP, or what else has heads like these.
+pub struct RequestHead<'a> {
+    /// HTTP, or another protocol with such heads.
     pub application: Application,
     /// `GET`.
     pub method: &'a [u8],
-    /// What is asked for: mostly a path.
+    /// The request target, mostly a path.
     pub target: &'a [u8],
-    /// Value of the first `Host` field whose line is whole.
+    /// Value of the first complete `Host` field.
     pub host: Option<&'a [u8]>,
-    /// What follows the head.
+    /// The body that follows the head.
     pub body: Body,
-    /// Bytes of the head, the empty line included; `None` if that was not found.
+    /// Length of the head including the empty line, bytes; `None` if the empty line was not found.
     pub length: Option<usize>,
 }
 
-/// What follows a head.
+/// The body that follows a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// It says itself where it ends, in a way that has to be followed.
+    /// Chunks, whose lengths are in the body itself.
     Chunked,
 }
 
-/// Whether bytes begin with something.
+/// Whether bytes begin with a certain element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begins<T> {
     /// They do.
     Yes(T),
-    /// They may: there are too few.
+    /// They may: there are too few to decide.
     Perhaps,
     /// They do not.
     No,
 }
 
-/// Reads a request's head.
-pub fn request(bytes: &[u8]) -> Begins<Request<'_>> {
+/// Parses the head of a request.
+pub fn request(bytes: &[u8]) -> Begins<RequestHead<'_>> {
     let method_length = bytes.iter().take_while(|byte| is_method(**byte)).count();
     match bytes.get(method_length) {
         None if (1..=MAX_METHOD).contains(&method_length) => return Begins::Perhaps,
@@ -57,12 +58,12 @@ pub fn request(bytes: &[u8]) -> Begins<Request<'_>> {
     };
     let Some((application, target)) = request_target(&line[method_length + 1..]) else { return Begins::No };
     let method = &bytes[..method_length];
-    let mut request = Request { application, method, target, host: None, body: Body::Length(0), length: None };
+    let mut request = RequestHead { application, method, target, host: None, body: Body::Length(0), length: None };
     request.length = request.read_fields(rest).map(|after| bytes.len() - after.len());
     Begins::Yes(request)
 }
 
-/// Is this the head of an answer, and whose?
+/// The protocol whose response begins with these bytes, if one does.
 pub fn response(bytes: &[u8]) -> Option<Application> {
     let (version, rest) = bytes.split_at_checked(8)?;
     let is_status = matches!(rest, [b' ', a, b, c, ..] if [a, b, c].into_iter().all(u8::is_ascii_digit));
@@ -74,7 +75,7 @@ pub fn response(bytes: &[u8]) -> Option<Application> {
     }
 }
 
-/// Splits off the first line, without its end.
+/// Splits off the first line, without its line end.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().take(MAX_LINE).position(|byte| *byte == b'\n')?;
     let (line, rest) = bytes.split_at(end);
@@ -89,7 +90,7 @@ fn is_text(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte >= b' ')
 }
 
-/// What lies between method and version.
+/// The protocol and the target: what is between the method and the version, and the version.
 fn request_target(rest: &[u8]) -> Option<(Application, &[u8])> {
     let rest = rest.trim_ascii();
     let space = rest.iter().rposition(|byte| *byte == b' ')?;
@@ -105,8 +106,8 @@ fn application(version: &[u8]) -> Option<Application> {
     }
 }
 
-impl<'a> Request<'a> {
-    /// Reads fields up to the empty line; what lies behind that.
+impl<'a> RequestHead<'a> {
+    /// Reads fields up to the empty line; returns what follows that.
     fn read_fields(&mut self, mut rest: &'a [u8]) -> Option<&'a [u8]> {
         loop {
             let (line, after) = line(rest)?;
@@ -130,13 +131,15 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The host that is meant: the target's where that names one (RFC 9112 section 3.2.2), else the field's. Without port.
+    /// The host of the request: the target's if that has one (RFC 9112 section 3.2.2), else the
+    /// `Host` field's. Without port.
     pub fn authority(&self) -> Option<&'a [u8]> {
         let named = if self.method == b"CONNECT" { Some(self.target) } else { absolute(self.target) };
         named.or(self.host).map(without_port).filter(|host| !host.is_empty())
     }
 
-    /// This is said to a proxy: the authority is not the other end of this connection (RFC 9112 section 3.2).
+    /// Whether this is a request to a proxy, so that the authority is not the peer of this
+    /// connection (RFC 9112 section 3.2).
     pub fn is_proxied(&self) -> bool {
         self.method == b"CONNECT" || absolute(self.target).is_some()
     }
@@ -166,7 +169,7 @@ pub fn without_port(authority: &[u8]) -> &[u8] {
     }
 }
 
-/// An IPv6 address should be in brackets; without them its last part is no port.
+/// An IPv6 address should be in brackets; without them, its last group is not a port.
 fn is_bare_v6(host: &[u8]) -> bool {
     !host.starts_with(b"[") && host.contains(&b':')
 }
@@ -175,7 +178,7 @@ fn is_bare_v6(host: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Request<'_> {
+    fn read(bytes: &[u8]) -> RequestHead<'_> {
         match request(bytes) {
             Begins::Yes(request) => request,
             other => panic!("{other:?}"),
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request() {
+    fn parses_a_request() {
         let head = b"GET /a b HTTP/1.1\r\nUser-Agent: x\r\nhost:  App.Example:8080 \r\nContent-Length: 12\r\n\r\nbody";
         let request = read(head);
         assert_eq!((request.method, request.target), (&b"GET"[..], &b"/a b"[..]));
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_cut_off_names_nobody() {
+    fn ignores_a_host_line_that_is_cut_off() {
         let request = read(b"GET / HTTP/1.1\r\nHost: app.exam");
         assert_eq!((request.host, request.length), (None, None));
         assert_eq!(super::request(b"GET / HTT"), Begins::Perhaps);
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_meant() {
+    fn finds_the_authority() {
         let authority =
             |head: &'static str| read(head.as_bytes()).authority().map(|host| str::from_utf8(host).unwrap());
         assert_eq!(authority("CONNECT app.example:443 HTTP/1.1\r\nHost: other\r\n\r\n"), Some("app.example"));
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn others_with_such_heads() {
+    fn parses_protocols_with_the_same_syntax() {
         assert_eq!(read(b"DESCRIBE rtsp://198.51.100.1/a RTSP/1.0\r\n\r\n").application, Application::Rtsp);
         assert_eq!(read(b"INVITE sip:a@b.example SIP/2.0\r\n\r\n").application, Application::Sip);
         assert_eq!(response(b"HTTP/1.1 200 OK\r\n"), Some(Application::Http));

@@ -1,5 +1,6 @@
-//! What packets carry, read from their bytes alone. Any bytes give an answer and none a panic; what is cut off is read as far as it goes.
-//! Not: who sent it, when, and what came before in the same flow. That is [`crate::name`]'s.
+//! Parsers of what packets carry, from their bytes alone. No input makes them panic, and a message
+//! that is cut off is parsed as far as it goes. They keep no state about flows: who sent a packet,
+//! when, and what came before is the subject of [`crate::name`].
 
 mod alpn;
 mod application;
@@ -9,6 +10,7 @@ pub mod http1;
 pub mod http2;
 pub mod identify;
 mod name;
+pub mod port;
 pub mod proxy_header;
 pub mod quic;
 mod reader;
@@ -22,4 +24,4 @@ pub use alpn::Alpn;
 pub use application::Application;
 pub use assembly::{Assembly, Full};
 pub use name::Name;
-use reader::Reader;
+use reader::ByteReader;

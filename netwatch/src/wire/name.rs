@@ -1,29 +1,31 @@
-//! Names as packets carry them: any bytes, made into text by one rule.
+//! Names as text. Packets carry them as arbitrary bytes.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::text;
 
-/// A name as text: of a DNS message, a server name of TLS, a `Host` of HTTP.
+/// A name as text: of a DNS message, a server name of TLS, or a `Host` of HTTP.
 ///
-/// The rule: at most [`Name::MAX`] bytes of the original ([`text::CUT`] marks a longer one), ASCII letters in lower case because names differ
-/// by nothing else (RFC 4343), no dot at the end, escaped as [`text::push_ascii`] says, and in DNS a dot inside a label as `\.`. IDNA stays as it
-/// was sent (`xn--…`): what looks like another name in Unicode does not here. Clones share the text.
+/// At most [`Name::MAX`] bytes of the original are kept ([`text::CUT`] marks a longer one). ASCII
+/// letters are in lower case, because names that differ only by case are equal (RFC 4343). There is
+/// no dot at the end. Other bytes are escaped by [`text::push_ascii`], and a dot inside a DNS label
+/// becomes `\.`. IDNA names stay encoded (`xn--…`), so that a name that resembles another in
+/// Unicode does not resemble it here. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
 impl Name {
-    /// Bytes of the original that are kept (RFC 1035 section 2.3.4).
+    /// Maximum number of bytes kept of the original (RFC 1035 section 2.3.4).
     pub const MAX: usize = 255;
 
-    /// A name of bytes without structure; `None` if there are none but a dot.
+    /// Makes a name from bytes without labels; `None` if they are empty or a single dot.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
         (!bytes.is_empty()).then(|| Self::lower(text::escape_ascii(bytes, Self::MAX)))
     }
 
-    /// A name of DNS. No labels are the root, which is written as a dot.
+    /// Makes a name from DNS labels. Without labels it is the root, written as a dot.
     pub fn from_labels<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut name = String::with_capacity(64);
         let mut left = Self::MAX;
@@ -49,7 +51,7 @@ impl Name {
         Self(text.into())
     }
 
-    /// A name that was made by this rule before and kept as text.
+    /// Restores a name from the text of [`Self::as_str`].
     pub fn of_text(text: &str) -> Self {
         Self(text.into())
     }
@@ -59,7 +61,7 @@ impl Name {
         &self.0
     }
 
-    /// Bytes of the text.
+    /// Length of the text, bytes.
     pub fn memory(&self) -> usize {
         self.0.len()
     }
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rule() {
+    fn normalizes_and_escapes() {
         assert_eq!(Name::new(b"App.Example.").unwrap(), "app.example");
         assert_eq!(Name::new(b"xn--mnchen-3ya.example").unwrap(), "xn--mnchen-3ya.example");
         assert_eq!(Name::new(b"."), None);
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_keep_their_dots_apart() {
+    fn escapes_dots_inside_labels() {
         let name = |labels: &[&'static [u8]]| Name::from_labels(labels.iter().copied());
         assert_eq!(name(&[b"a.b", b"example"]), r"a\.b.example");
         assert_eq!(
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_and_say_so() {
+    fn marks_names_that_are_cut() {
         let long = Name::new(&[b'a'; 300]).unwrap();
         assert_eq!(long.as_str(), "a".repeat(255) + text::CUT);
         let label: &[u8] = &[b'b'; 63];

@@ -1,12 +1,12 @@
-//! A cursor over bytes that may end anywhere: every read says whether it was there.
+//! A cursor over bytes that may be cut off: every read returns `None` where there are too few.
 
-/// The bytes not yet read. A read that fails consumes nothing.
+/// The bytes that have not been read. A read that fails consumes nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -25,7 +25,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// Takes `count` bytes, or what there is of them; whether that was all.
+    /// Takes `count` bytes, or fewer if there are fewer; returns whether all were there.
     pub fn take_some(&mut self, count: usize) -> (&'a [u8], bool) {
         let taken = count.min(self.rest.len());
         let (bytes, rest) = self.rest.split_at(taken);
@@ -63,12 +63,12 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
-    /// Bytes behind a length of one byte, as TLS has its vectors (RFC 8446 section 3.4).
+    /// Takes a vector of TLS (RFC 8446 section 3.4): a length of one byte, then as many bytes.
     pub fn vector8(&mut self) -> Option<&'a [u8]> {
         self.vector(|reader| reader.u8().map(usize::from))
     }
 
-    /// Bytes behind a length of two bytes.
+    /// Takes a vector with a length of two bytes.
     pub fn vector16(&mut self) -> Option<&'a [u8]> {
         self.vector(|reader| reader.u16().map(usize::from))
     }
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
-    /// QUIC's integer of 1, 2, 4 or 8 bytes (RFC 9000 section 16).
+    /// Takes an integer of QUIC, 1, 2, 4 or 8 bytes (RFC 9000 section 16).
     pub fn varint(&mut self) -> Option<u64> {
         let first = *self.rest.first()?;
         let bytes = self.take(1 << (first >> 6))?;
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_read_that_fails_consumes_nothing() {
-        let mut reader = Reader::new(&[0, 3, 1, 2]);
+        let mut reader = ByteReader::new(&[0, 3, 1, 2]);
         assert_eq!(reader.vector16(), None);
         assert_eq!(reader.u32(), Some(0x0003_0102));
         assert_eq!(reader.u8(), None);
@@ -104,9 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn integers_of_quic() {
+    fn reads_integers_of_quic() {
         // RFC 9000 appendix A.1.
-        let read = |bytes: &[u8]| Reader::new(bytes).varint();
+        let read = |bytes: &[u8]| ByteReader::new(bytes).varint();
         assert_eq!(read(&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c]), Some(151_288_809_941_952_652));
         assert_eq!(read(&[0x9d, 0x7f, 0x3e, 0x7d]), Some(494_878_333));
         assert_eq!(read(&[0x7b, 0xbd]), Some(15_293));
@@ -115,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is() {
-        let mut reader = Reader::new(b"abc");
+    fn takes_as_many_bytes_as_there_are() {
+        let mut reader = ByteReader::new(b"abc");
         assert_eq!(reader.take_some(2), (&b"ab"[..], true));
         assert_eq!(reader.take_some(2), (&b"c"[..], false));
     }

@@ -1,28 +1,28 @@
-//! Hand-made messages for the tests of this module and of [`crate::name`].
+//! Builders of messages for the tests of this module and of [`crate::name`].
 
-/// Bytes from hexadecimal digits; white space does not count.
+/// Bytes from hexadecimal digits; white space is ignored.
 pub fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let value = |digit: u8| char::from(digit).to_digit(16).unwrap() as u8;
     digits.chunks(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect()
 }
 
-/// Bytes behind a length of one byte.
+/// Bytes after a length of one byte.
 pub fn vector8(bytes: &[u8]) -> Vec<u8> {
     [&[u8::try_from(bytes.len()).unwrap()], bytes].concat()
 }
 
-/// Bytes behind a length of two bytes.
+/// Bytes after a length of two bytes.
 pub fn vector16(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
-/// A ClientHello in the making.
+/// Builds a ClientHello.
 pub struct HelloBuilder {
     pub version: u16,
     pub ciphers: Vec<u16>,
     pub extensions: Vec<(u16, Vec<u8>)>,
-    /// DTLS has one.
+    /// Only DTLS has one.
     pub cookie: Option<Vec<u8>>,
 }
 
@@ -33,7 +33,7 @@ impl Default for HelloBuilder {
 }
 
 impl HelloBuilder {
-    /// One that names a server.
+    /// A hello with a server name.
     pub fn named(name: &str) -> Self {
         Self::default().server_name(name)
     }
@@ -57,7 +57,7 @@ impl HelloBuilder {
         self
     }
 
-    /// What lies behind the handshake header.
+    /// The message without the handshake header.
     pub fn body(&self) -> Vec<u8> {
         let extensions: Vec<u8> = self
             .extensions
@@ -76,14 +76,14 @@ impl HelloBuilder {
         .concat()
     }
 
-    /// With the handshake header.
+    /// The message with the handshake header.
     pub fn message(&self) -> Vec<u8> {
         let body = self.body();
         let [_, length @ ..] = u32::try_from(body.len()).unwrap().to_be_bytes();
         [&[1], &length[..], &body].concat()
     }
 
-    /// In records of at most so many bytes.
+    /// The message in records of at most `size` bytes.
     pub fn records(&self, size: usize) -> Vec<u8> {
         let record = |piece: &[u8]| [vec![22, 3, 1], vector16(piece)].concat();
         self.message().chunks(size).flat_map(record).collect()
@@ -94,7 +94,7 @@ fn bytes_of(numbers: &[u16]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-/// A message of DNS in the making.
+/// Builds a DNS message.
 pub struct DnsBuilder {
     bytes: Vec<u8>,
 }
@@ -143,13 +143,13 @@ impl DnsBuilder {
         self.bytes
     }
 
-    /// As in TCP.
+    /// With its length in front, as in TCP.
     pub fn framed(self) -> Vec<u8> {
         vector16(&self.bytes)
     }
 }
 
-/// Without compression.
+/// A DNS name without compression.
 pub fn dns_name(name: &str) -> Vec<u8> {
     let labels = name.split('.').filter(|label| !label.is_empty());
     let mut bytes: Vec<u8> = labels.flat_map(|label| vector8(label.as_bytes())).collect();

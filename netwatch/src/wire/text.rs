@@ -1,13 +1,15 @@
-//! Bytes from the wire as text: harmless to show, and nothing is lost.
+//! Bytes of packets as text that is safe to print and from which the bytes can be restored.
 
-/// Marks text that was cut at its limit. No escape begins like this, so nothing else reads so.
+/// Marks text that was cut at its limit. It cannot be confused with an escape, because none begins
+/// like this.
 pub const CUT: &str = "\\…";
 
-/// Appends `bytes` as text. Printable UTF-8 stays as it is. A backslash is doubled, what is in `also` gets one before it, and
-/// every byte of anything else (control characters, what reorders or joins text invisibly, invalid UTF-8) becomes `\DDD`, in decimal as in the
-/// presentation format of DNS (RFC 1035 section 5.1). So two different byte strings never give the same text.
+/// Appends `bytes` as text. Printable UTF-8 is kept. A backslash, and every character in `also`,
+/// gets a backslash before it. Every other byte (control characters, characters that reorder or
+/// join text invisibly, invalid UTF-8) becomes `\DDD`, in decimal as in the presentation format of
+/// DNS (RFC 1035 section 5.1). Two different byte strings never result in the same text.
 pub fn push(text: &mut String, bytes: &[u8], also: &[u8]) {
-    // Nearly all names are like this.
+    // The fast path: nearly all names consist of plain characters.
     if let Ok(plain) = str::from_utf8(bytes)
         && bytes.iter().all(|byte| is_plain(*byte) && !also.contains(byte))
     {
@@ -19,7 +21,8 @@ pub fn push(text: &mut String, bytes: &[u8], also: &[u8]) {
     }
 }
 
-/// As [`push`], for names: of other scripts than ASCII every byte is escaped too, because some of their letters look like others.
+/// As [`push`], for names: every byte that is not ASCII is escaped too, because letters of other
+/// scripts can resemble ASCII letters.
 pub fn push_ascii(text: &mut String, bytes: &[u8], also: &[u8]) {
     for byte in bytes {
         match *byte {
@@ -30,12 +33,12 @@ pub fn push_ascii(text: &mut String, bytes: &[u8], also: &[u8]) {
     }
 }
 
-/// At most `limit` bytes of `bytes` as text, [`CUT`] behind them when there were more.
+/// At most `limit` bytes as text, followed by [`CUT`] if there were more.
 pub fn escape(bytes: &[u8], limit: usize) -> String {
     within(bytes, limit, push)
 }
 
-/// As [`escape`], by [`push_ascii`].
+/// As [`escape`], with [`push_ascii`].
 pub fn escape_ascii(bytes: &[u8], limit: usize) -> String {
     within(bytes, limit, push_ascii)
 }
@@ -49,7 +52,7 @@ fn within(bytes: &[u8], limit: usize, push: impl Fn(&mut String, &[u8], &[u8])) 
     text
 }
 
-/// ASCII that stands for itself.
+/// Whether this is an ASCII character that needs no escape.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'\\'
 }
@@ -72,7 +75,8 @@ fn push_escaped(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Control characters, line separators, what has no width, and what changes the direction of text (Unicode's UAX #9).
+/// Control characters, line separators, characters without width, and those that change the
+/// direction of text (Unicode UAX #9).
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown() {
+    fn escapes_what_is_not_printable() {
         assert_eq!(escape(b"app.example", 255), "app.example");
         assert_eq!(escape("grüße 世界".as_bytes(), 255), "grüße 世界");
         assert_eq!(escape(b"\x1b[31m\\\xff\x00", 255), r"\027[31m\\\255\000");
@@ -122,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_nothing_is_harmful(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn escapes_reversibly_and_safely(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let text = escape(&bytes, 64);
             prop_assert_eq!(unescape(&text), bytes.clone());
             prop_assert!(!text.contains(is_harmful), "{}", text);

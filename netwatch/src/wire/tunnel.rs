@@ -1,55 +1,56 @@
-//! Tunnels in UDP whose packets are in clear: what is inside.
+//! Unencrypted tunnels in UDP: the frame inside.
 
 use super::identify::Ports;
-use super::{Application, Reader};
+use super::{Application, ByteReader, port};
 
-/// What a tunnel's packet carries.
+/// The frame that a packet of a tunnel carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inside {
-    /// The tunnel.
+pub struct InnerFrame {
+    /// The protocol of the tunnel.
     pub application: Application,
-    /// The frame, from its Ethernet header on; one is made up where the tunnel has none.
+    /// The frame from its Ethernet header on. Where the tunnel carries bare IP packets, an Ethernet
+    /// header is made up.
     pub frame: Vec<u8>,
 }
 
-/// Opens a packet of VXLAN (RFC 7348), Geneve (RFC 8926) or GTP-U (3GPP TS 29.281).
-pub fn inside(payload: &[u8], ports: Ports) -> Option<Inside> {
+/// The frame inside a packet of VXLAN (RFC 7348), Geneve (RFC 8926) or GTP-U (3GPP TS 29.281).
+pub fn inner_frame(payload: &[u8], ports: Ports) -> Option<InnerFrame> {
     match ports.destination {
-        4789 | 8472 => vxlan(payload),
-        6081 => geneve(payload),
-        2152 => gtp(payload),
+        port::VXLAN | port::VXLAN_LINUX => vxlan(payload),
+        port::GENEVE => geneve(payload),
+        port::GTP_U => gtp(payload),
         _ => None,
     }
 }
 
-fn vxlan(payload: &[u8]) -> Option<Inside> {
+fn vxlan(payload: &[u8]) -> Option<InnerFrame> {
     let (header, frame) = payload.split_first_chunk::<8>()?;
     let [0x08, 0, 0, 0, _, _, _, 0] = header else { return None };
-    Some(Inside { application: Application::Vxlan, frame: frame.to_vec() })
+    Some(InnerFrame { application: Application::Vxlan, frame: frame.to_vec() })
 }
 
-fn geneve(payload: &[u8]) -> Option<Inside> {
+fn geneve(payload: &[u8]) -> Option<InnerFrame> {
     const ETHERNET: u16 = 0x6558;
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     let (first, _flags, protocol) = (reader.u8()?, reader.u8()?, reader.u16()?);
     reader.u32()?;
     reader.take(usize::from(first & 0x3f) * 4)?;
     (first >> 6 == 0 && protocol == ETHERNET)
-        .then(|| Inside { application: Application::Geneve, frame: reader.rest().to_vec() })
+        .then(|| InnerFrame { application: Application::Geneve, frame: reader.rest().to_vec() })
 }
 
-fn gtp(payload: &[u8]) -> Option<Inside> {
+fn gtp(payload: &[u8]) -> Option<InnerFrame> {
     const USER_DATA: u8 = 0xff;
     const HAS_OPTIONS: u8 = 0x07;
     const HAS_EXTENSION: u8 = 0x04;
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     let (flags, kind) = (reader.u8()?, reader.u8()?);
     if flags & 0xf0 != 0x30 || kind != USER_DATA {
         return None;
     }
     let length = usize::from(reader.u16()?);
     reader.u32()?;
-    let mut reader = Reader::new(reader.take_some(length).0);
+    let mut reader = ByteReader::new(reader.take_some(length).0);
     if flags & HAS_OPTIONS != 0 {
         reader.take(3)?;
         let mut next = reader.u8().filter(|_| flags & HAS_EXTENSION != 0).unwrap_or(0);
@@ -59,7 +60,7 @@ fn gtp(payload: &[u8]) -> Option<Inside> {
             next = reader.u8()?;
         }
     }
-    ip_frame(reader.rest()).map(|frame| Inside { application: Application::Gtp, frame })
+    ip_frame(reader.rest()).map(|frame| InnerFrame { application: Application::Gtp, frame })
 }
 
 /// Puts an Ethernet header before an IP packet.
@@ -84,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside() {
-        let frame = |port, bytes: &[u8]| inside(bytes, at(port)).map(|inside| inside.frame);
+    fn finds_the_frame_inside() {
+        let frame = |port, bytes: &[u8]| inner_frame(bytes, at(port)).map(|inner| inner.frame);
         assert_eq!(frame(4789, b"\x08\0\0\0\0\0\x07\0frame").unwrap(), b"frame");
         assert_eq!(frame(6081, b"\x01\0\x65\x58\0\0\x07\0opt1frame").unwrap(), b"frame");
         let ip = b"\x45packet";

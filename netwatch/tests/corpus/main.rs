@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use netwatch::capture::{Capture, End};
+use netwatch::capture::{Capture, CaptureEnd};
 use netwatch::replay::{self, Local, Observer, Plan, Replayed};
 use netwatch_tests::report::assert_balanced;
 
@@ -36,7 +36,7 @@ fn plan(by_kernel: bool) -> Plan {
 
 fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) -> Replayed {
     let done = replay::replay(capture, &plan(by_kernel), observer).unwrap_or_else(|error| panic!("{error}"));
-    assert!(matches!(done.end, End::Whole), "{}: {:?}", capture.name(), done.end);
+    assert!(matches!(done.end, CaptureEnd::Whole), "{}: {:?}", capture.name(), done.end);
     let mut document = Vec::new();
     netwatch::format::json::write(&done.report, &mut document).expect("in memory");
     assert_balanced(&serde_json::from_slice(&document).expect("JSON"));

@@ -5,11 +5,11 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::AddAssign;
 
-use netwatch::capture::{Capture, Frame};
+use netwatch::capture::{Capture, CapturedFrame};
 use netwatch::flow::{
     self, Counters, Flow, FlowTable, Malformed, ObservationPoint, PerDirection, RemainderKind, Remainders, Traffic,
 };
-use netwatch::meter::host::{Counted, Host};
+use netwatch::meter::host::{CountedFrame, HostMeter};
 use netwatch::replay::{Observer, note_icmp_error, on_the_link};
 use netwatch::report::Report;
 use netwatch_common::address::Address;
@@ -113,7 +113,7 @@ pub type Addressed = BTreeMap<Key, Sums>;
 pub struct Housekeeping(pub Addressed);
 
 impl Observer for Housekeeping {
-    fn counted(&mut self, counted: &Counted<'_>) {
+    fn counted(&mut self, counted: &CountedFrame<'_>) {
         let packet = &counted.seen.packet;
         if packet.kind != kind::HOUSEKEEPING
             || packet.source == Address::default() && packet.destination == Address::default()
@@ -180,7 +180,7 @@ impl LeftOut {
 }
 
 impl Observer for LeftOut {
-    fn left_out(&mut self, frame: &Frame<'_>) {
+    fn left_out(&mut self, frame: &CapturedFrame<'_>) {
         self.offsets.insert(frame.offset);
         self.number += 1;
         if !frame.is_cut() && !is_longer_than_it_is(frame) {
@@ -190,20 +190,20 @@ impl Observer for LeftOut {
 }
 
 /// The packet's own length says that the frame was longer.
-fn is_longer_than_it_is(frame: &Frame<'_>) -> bool {
-    let seen = netwatch::meter::host::Reader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
+fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
+    let seen = netwatch::meter::host::FrameReader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
     netwatch::meter::host::lacks_its_end(&frame.linked(), &seen.packet)
 }
 
 /// The same file from memory, without the frames that the kernel did not get.
 pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
-    let (mut table, mut host) = (FlowTable::default(), Host::new(131_072));
+    let (mut table, mut host) = (FlowTable::default(), HostMeter::new(131_072));
     let counted = capture.each(|frame| {
         if !left_out.offsets.contains(&frame.offset) {
             let linked = frame.linked();
             let sink = &mut |one| drop(table.apply(on_the_link(one)));
             let seen = host.count(&linked, |_| Hook::Loopback, frame.time_ns, sink);
-            note_icmp_error(&mut table, Counted { seen: &seen, frame: &linked }.icmp_error());
+            note_icmp_error(&mut table, CountedFrame { seen: &seen, frame: &linked }.icmp_error());
         }
         Ok(())
     });

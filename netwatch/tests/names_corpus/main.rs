@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use capture::{Budget, Payload};
 use expected::{EXTRAS, Expected, Flow, LISTS, MISSES, listed};
 use netwatch::flow::{End, FlowKey};
-use netwatch::name::{FlowFacts, Hosts, Limits, Names};
+use netwatch::name::{FlowFacts, Hosts, NameLimits, Names};
 use netwatch::wire::Application;
 
 /// The share of names that has to be found, in thousandths.
@@ -39,7 +39,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(payloads: &[Payload], limits: Limits, budget: Budget) -> Self {
+    fn new(payloads: &[Payload], limits: NameLimits, budget: Budget) -> Self {
         let mut names = Names::new(limits, Hosts::default());
         capture::feed(payloads, budget, &mut names);
         let flows = names.flows().map(|(flow, _)| (ends(flow), *flow)).collect();
@@ -154,7 +154,7 @@ fn names_are_those_that_others_find() {
     let mut tally = Tally::default();
     for want in Expected::load(&corpus) {
         let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
-        tally.add(&want, &Found::new(&payloads, Limits::replay(), Budget::All));
+        tally.add(&want, &Found::new(&payloads, NameLimits::replay(), Budget::All));
     }
     tally.print();
     assert!(tally.union.expected > 800 && LISTS.len() == 4, "{} names are expected", tally.union.expected);
@@ -172,7 +172,7 @@ fn samples_are_enough() {
     let mut tally = Tally::default();
     for want in Expected::load(&corpus) {
         let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
-        tally.add(&want, &Found::new(&payloads, Limits::default(), LIVE));
+        tally.add(&want, &Found::new(&payloads, NameLimits::default(), LIVE));
     }
     tally.print();
     assert_eq!(tally.wrong, [], "wrong names");
@@ -185,7 +185,7 @@ fn fingerprints_are_those_of_ndpi() {
     let (mut compared, mut exact, mut different) = (0, 0, Vec::new());
     for want in Expected::load(&corpus) {
         let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
-        let found = Found::new(&payloads, Limits::replay(), Budget::All);
+        let found = Found::new(&payloads, NameLimits::replay(), Budget::All);
         for (flow, theirs) in want.flows.iter().filter_map(|flow| flow.ja4.as_ref().map(|ja4| (flow, ja4))) {
             let hello = found.flow(flow).and_then(|facts| facts.hello.as_ref());
             let ours = hello.and_then(|hello| hello.ja4.as_ref()).map(ToString::to_string).unwrap_or_default();
@@ -211,7 +211,7 @@ fn damaged_packets_do_no_harm() {
     for want in Expected::load(&corpus) {
         let payloads = capture::payloads(&corpus.join("pcap").join(&want.file));
         let damaged: Vec<Payload> = payloads.iter().map(|payload| damage(payload, &mut random)).collect();
-        let limits = Limits {
+        let limits = NameLimits {
             direction_bytes: 2048,
             waiting_bytes: 1 << 16,
             open_flows: 64,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
-use netwatch::name::Source;
+use netwatch::name::NameSource;
 use netwatch::policy::{Family, Format, Options, Pattern, Requirements, Service};
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
 use netwatch::report::Report;
@@ -125,8 +125,8 @@ fn one_address_of_several_names_is_listed_with_each() {
         crate::sample::tcp(key(6, 2, address("203.0.113.10"), 443), 1, (1, 80), (1, 80)),
     ]);
     let mut report = report(facts(&table, &["app"]), &table);
-    tell(&mut report, &[Told { address: "203.0.113.10", name: "a.example", source: Source::Dns }]);
-    let other = netwatch::report::DisplayName { name: name("b.example"), source: Source::Sni };
+    tell(&mut report, &[Told { address: "203.0.113.10", name: "a.example", source: NameSource::Dns }]);
+    let other = netwatch::report::DisplayName { name: name("b.example"), source: NameSource::Sni };
     report.flows[1].naming.as_mut().expect("told").display_name = Some(other);
     let names: Vec<String> = Requirements::of(&[&report], &plain())
         .needs

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use netwatch::flow::{Amount, Direction, IcmpError, Malformed, ObservationPoint, Protocol, Traffic};
-use netwatch::name::{Hidden, Lookup, Named, ResponseTimes, Source};
+use netwatch::name::{Hidden, Lookup, NameSource, ResponseTimes, SourcedName};
 use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, Processes,
 };
@@ -17,8 +17,8 @@ fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
-fn named(text: &str, source: Source, question: Option<&str>) -> Named {
-    Named { name: name(text), source, question: question.map(name), first_seen_ns: START_NS }
+fn named(text: &str, source: NameSource, question: Option<&str>) -> SourcedName {
+    SourcedName { name: name(text), source, question: question.map(name), first_seen_ns: START_NS }
 }
 
 fn application(application: &'static str, evidence: &'static str) -> Option<ApplicationProtocol> {
@@ -29,8 +29,11 @@ fn application(application: &'static str, evidence: &'static str) -> Option<Appl
 pub fn everything() -> Report {
     let mut report = download_report();
     let naming = FlowNaming {
-        display_name: Some(DisplayName { name: name("app.example"), source: Source::Sni }),
-        names: vec![named("app.example", Source::Sni, None), named("cdn.example", Source::Dns, Some("app.example"))],
+        display_name: Some(DisplayName { name: name("app.example"), source: NameSource::Sni }),
+        names: vec![
+            named("app.example", NameSource::Sni, None),
+            named("cdn.example", NameSource::Dns, Some("app.example")),
+        ],
         application: application("tls", "client_hello"),
         hidden: vec![Hidden::Doh, Hidden::EchPossible],
         tls: Some(TlsFacts {
@@ -47,8 +50,9 @@ pub fn everything() -> Report {
     report.loopback.flows = report.flows[..2].to_vec();
     report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = ObservationPoint::Loopback);
     report.loopback.totals.egress = counters(3, 300);
-    report.endpoints[0].display_name = Some(DisplayName { name: name("app.example"), source: Source::Hosts });
-    report.endpoints[0].names = vec![named("a.example", Source::Ptr, None), named("b.example", Source::Quic, None)];
+    report.endpoints[0].display_name = Some(DisplayName { name: name("app.example"), source: NameSource::Hosts });
+    report.endpoints[0].names =
+        vec![named("a.example", NameSource::Ptr, None), named("b.example", NameSource::Quic, None)];
     report.endpoints[0].application = application("https", ApplicationProtocol::PORT);
     report.endpoints[0].processes = vec![ProcessId(2), ProcessId(0)];
     report.naming.lookups = lookups();
@@ -76,12 +80,12 @@ fn lookups() -> Vec<Lookup> {
     let lookup = |application, text: &str, kind| Lookup {
         question: Question { name: name(text), kind },
         application,
-        asked_by: Direction::Egress,
-        asked: 3,
-        answered: 2,
+        queried_by: Direction::Egress,
+        queries: 3,
+        responses: 2,
         outcomes: BTreeMap::from([(Rcode::NOERROR, 1), (Rcode(11), 1)]),
         truncated: 1,
-        response: ResponseTimes { count: 2, min_ns: 1, max_ns: 3, sum_ns: 4 },
+        response_times: ResponseTimes { count: 2, min_ns: 1, max_ns: 3, sum_ns: 4 },
         first_seen_ns: START_NS + 5,
         addresses: vec![v4(10), v6(10)],
         aliases: vec![name("cdn.example")],
@@ -90,7 +94,7 @@ fn lookups() -> Vec<Lookup> {
         lookup(Application::Dns, "app.example", RecordType::A),
         lookup(Application::Mdns, "printer.local", RecordType(65_280)),
         Lookup {
-            asked_by: Direction::Ingress,
+            queried_by: Direction::Ingress,
             outcomes: BTreeMap::new(),
             ..lookup(Application::Llmnr, "x", RecordType::PTR)
         },
@@ -117,7 +121,7 @@ fn processes() -> Processes {
             process(43, Some(ProcessId(0))),
             Process { exe: None, cmdline: None, uid: None, ..process(44, Some(ProcessId(1))) },
         ],
-        unix: vec![LocalSocket {
+        local_sockets: vec![LocalSocket {
             path: "@bus".into(),
             connections: 2,
             failed: 1,

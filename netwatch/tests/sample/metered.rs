@@ -94,7 +94,7 @@ impl Metered {
             program: pid,
             uid: 1000,
             comm: "thread".into(),
-            what,
+            action: what,
         };
         self.session.observe(Observed::Process(event, &mut Nothing));
     }

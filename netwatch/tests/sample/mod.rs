@@ -16,7 +16,7 @@ use netwatch::flow::{
     Amount, Counters, Direction, End, FlowKey, FlowTable, Housekeeping, Increment, InterfaceCounters, LinkCounters,
     Lost, ObservationPoint, PerDirection, RoundTrips, TcpFacts, Traffic,
 };
-use netwatch::name::{Hosts, Limits, Names};
+use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::{FlowUsers, Processes};
 use netwatch::report::{DnsForwarder, EndedBy, ExitStatus, Facts, Interface, Replay, Report, Run};
 
@@ -213,7 +213,7 @@ pub fn download_increments() -> Vec<Increment> {
 
 /// A report without names and processes.
 pub fn report(facts: Facts, table: &FlowTable) -> Report {
-    Report::new(facts, table, &Names::new(Limits::default(), Hosts::default()), &FlowUsers::default())
+    Report::new(facts, table, &Names::new(NameLimits::default(), Hosts::default()), &FlowUsers::default())
 }
 
 /// The report of [`download`].

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{Direction, FlowKey};
-use netwatch::name::{Hosts, Limits, NameSample, Names, Segment};
+use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
 
 use super::{START_NS, key, v4, v6};
 
@@ -15,7 +15,7 @@ const NXDOMAIN: u8 = 3;
 
 /// What was heard in the download of [`super::download`]: three questions, two of them answered, and two hellos.
 pub fn heard() -> Names {
-    let mut names = Names::new(Limits::default(), Hosts::parse("198.51.100.99 printer.example"));
+    let mut names = Names::new(NameLimits::default(), Hosts::parse("198.51.100.99 printer.example"));
     heard_by(&mut |sample| names.observe(&sample));
     names.finish();
     names

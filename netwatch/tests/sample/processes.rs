@@ -56,7 +56,7 @@ pub fn processes() -> Processes {
         processes: vec![HELPER],
     };
     let lost = ProcessLosses { gone: 1, ..ProcessLosses::default() };
-    Processes { attribution: Attribution::On, list: vec![shell, curl, helper], unix: vec![peer], lost }
+    Processes { attribution: Attribution::On, list: vec![shell, curl, helper], local_sockets: vec![peer], lost }
 }
 
 /// TCP was curl's, by its socket; one port was the helper's, and curl had made its socket; what else there is was somebody's.

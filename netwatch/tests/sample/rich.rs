@@ -1,7 +1,7 @@
 //! A made-up run of which everything is known: names, processes, attempts, a series. And the same with text that wants to be code.
 
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, Quoted, Traffic};
-use netwatch::name::{Hidden, Named, Source};
+use netwatch::name::{Hidden, NameSource, SourcedName};
 use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, LocalSocket, Process, ProcessId,
     Processes,
@@ -80,7 +80,7 @@ fn processes() -> Processes {
             ),
             process(3, 4260, Some(0), "build-script-bu", &["target/debug/build/net/build-script-build"]),
         ],
-        unix: vec![LocalSocket {
+        local_sockets: vec![LocalSocket {
             path: "/run/docker.sock".to_owned(),
             connections: 2,
             failed: 1,
@@ -145,8 +145,8 @@ fn name_endpoint(endpoint: &mut ReportEndpoint, flows: &[&ReportFlow]) {
 fn naming(name: &str) -> FlowNaming {
     let name = Name::new(name.as_bytes()).unwrap();
     FlowNaming {
-        display_name: Some(DisplayName { name: name.clone(), source: Source::Sni }),
-        names: vec![Named { name, source: Source::Sni, question: None, first_seen_ns: START_NS }],
+        display_name: Some(DisplayName { name: name.clone(), source: NameSource::Sni }),
+        names: vec![SourcedName { name, source: NameSource::Sni, question: None, first_seen_ns: START_NS }],
         application: Some(ApplicationProtocol { name: "tls".into(), evidence: "client_hello".into() }),
         ..FlowNaming::default()
     }
@@ -180,7 +180,7 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
     let application = || Some(ApplicationProtocol { name: text.clone().into(), evidence: text.clone().into() });
     let (mut report, series) = build();
     let shown = |place: &mut Option<DisplayName>| {
-        *place = Some(DisplayName { name: name(), source: Source::Http });
+        *place = Some(DisplayName { name: name(), source: NameSource::Http });
     };
     for known in &mut report.endpoints {
         shown(&mut known.display_name);
@@ -197,7 +197,7 @@ pub fn said_by(bytes: &[u8]) -> (Report, Series) {
         process.exe = Some(text.clone());
         process.cmdline = Some(vec![text.clone()]);
     }
-    report.processes.unix[0].path = text.clone();
+    report.processes.local_sockets[0].path = text.clone();
     report.run.id = text.clone();
     report.run.command = vec![text.clone()];
     report.run.user = text.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netwatch::flow::{Direction, FlowKey, FlowTable, IcmpError, Increment, Quoted, Traffic};
-use netwatch::name::{Lookup, Named, ResponseTimes, Source};
+use netwatch::name::{Lookup, NameSource, ResponseTimes, SourcedName};
 use netwatch::report::{DisplayName, FlowNaming, Report};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
@@ -35,7 +35,7 @@ pub fn address(text: &str) -> IpAddr {
 pub struct Told {
     pub address: &'static str,
     pub name: &'static str,
-    pub source: Source,
+    pub source: NameSource,
 }
 
 /// Gives the flows and endpoints to these addresses their names, as `Names` would have.
@@ -43,7 +43,7 @@ pub fn tell(report: &mut Report, told: &[Told]) {
     for Told { address: to, name: called, source } in told {
         let (to, name) = (address(to), name(called));
         let display_name = Some(DisplayName { name: name.clone(), source: *source });
-        let named = Named { name: name.clone(), source: *source, question: None, first_seen_ns: START_NS };
+        let named = SourcedName { name: name.clone(), source: *source, question: None, first_seen_ns: START_NS };
         for flow in report.flows.iter_mut().filter(|flow| flow.flow.key.remote.addr == to) {
             flow.naming = Some(Box::new(FlowNaming { display_name: display_name.clone(), ..FlowNaming::default() }));
         }
@@ -52,7 +52,7 @@ pub fn tell(report: &mut Report, told: &[Told]) {
             endpoint.display_name = display_name.clone();
             endpoint.names.push(named.clone());
         }
-        if *source == Source::Dns {
+        if *source == NameSource::Dns {
             report.naming.lookups.push(lookup(name, vec![to]));
         }
     }
@@ -63,12 +63,12 @@ pub fn lookup(name: Name, addresses: Vec<IpAddr>) -> Lookup {
     Lookup {
         question: Question { name, kind: RecordType::A },
         application: Application::Dns,
-        asked_by: Direction::Egress,
-        asked: 1,
-        answered: 1,
+        queried_by: Direction::Egress,
+        queries: 1,
+        responses: 1,
         outcomes: BTreeMap::from([(Rcode::NOERROR, 1)]),
         truncated: 0,
-        response: ResponseTimes::default(),
+        response_times: ResponseTimes::default(),
         first_seen_ns: START_NS,
         addresses,
         aliases: vec![],
@@ -135,14 +135,14 @@ pub fn everything() -> Report {
     tell(
         &mut report,
         &[
-            Told { address: "203.0.113.10", name: "app.example", source: Source::Dns },
-            Told { address: "2001:db8:1::10", name: "app.example", source: Source::Dns },
-            Told { address: "203.0.113.20", name: "ftp.example.org", source: Source::Sni },
+            Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns },
+            Told { address: "2001:db8:1::10", name: "app.example", source: NameSource::Dns },
+            Told { address: "203.0.113.20", name: "ftp.example.org", source: NameSource::Sni },
         ],
     );
     for (attack, host) in ATTACKS.iter().zip(100u8..) {
         let to: &'static str = Box::leak(format!("203.0.113.{host}").into_boxed_str());
-        tell(&mut report, &[Told { address: to, name: attack, source: Source::Dns }]);
+        tell(&mut report, &[Told { address: to, name: attack, source: NameSource::Dns }]);
     }
     report
 }
@@ -151,7 +151,8 @@ pub fn everything() -> Report {
 pub fn connections(to: &[(&'static str, u16, Option<&'static str>)]) -> Report {
     let table = table(to.iter().map(|(address, port, _)| open(address, 6, *port)));
     let mut report = report(facts(&table, &["app"]), &table);
-    let named = to.iter().filter_map(|(address, _, name)| Some(Told { address, name: (*name)?, source: Source::Dns }));
+    let named =
+        to.iter().filter_map(|(address, _, name)| Some(Told { address, name: (*name)?, source: NameSource::Dns }));
     tell(&mut report, &named.collect::<Vec<_>>());
     report
 }

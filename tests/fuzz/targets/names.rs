@@ -1,9 +1,9 @@
 //! Packets of a few flows, in any order, into `Names` with little room: no panic, no bound exceeded.
 
 use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
-use netwatch::name::{Hosts, Limits, NameSample, Names, Segment};
+use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
 
-const LIMITS: Limits = Limits {
+const LIMITS: NameLimits = NameLimits {
     direction_bytes: 2_000,
     waiting_bytes: 10_000,
     open_flows: 8,

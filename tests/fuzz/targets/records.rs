@@ -31,7 +31,7 @@ pub fn follow(input: &[u8]) -> usize {
     }
     let result = trace.result(Some(1), flows.into_iter(), PacketCoverage::Final);
     let is_there = |id| result.processes.get(id).is_some();
-    assert!(result.processes.unix.iter().flat_map(|peer| &peer.processes).all(|id| is_there(*id)));
+    assert!(result.processes.local_sockets.iter().flat_map(|peer| &peer.processes).all(|id| is_there(*id)));
     assert!(result.users.iter().flat_map(|(_, users)| users).all(|user| is_there(user.process)));
     assert!(result.attempts.iter().filter_map(|attempt| attempt.process).all(is_there));
     understood
@@ -39,7 +39,7 @@ pub fn follow(input: &[u8]) -> usize {
 
 /// The flow of a socket that was closed, as one whose announcement was lost: it is looked for by its ends and its port.
 fn flow_of(event: &ProcessEvent) -> Option<FlowToAttribute> {
-    let ProcessAction::ClosedSocket(closed) = &event.what else { return None };
+    let ProcessAction::ClosedSocket(closed) = &event.action else { return None };
     let (protocol, local) = (closed.protocol?.0, closed.local?);
     let remote = closed.remote.unwrap_or(local);
     let key = FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local, remote };

@@ -17,11 +17,11 @@ pub fn read(input: &[u8]) {
     match choice % 8 {
         0 => {
             dns::parse(bytes);
-            dns::is_surely(bytes);
+            dns::is_certain(bytes);
             dns::framed(bytes);
         }
         1 => hello(bytes),
-        2 => datagrams(bytes, &mut dtls::Client::default()),
+        2 => datagrams(bytes, &mut dtls::DtlsHandshake::default()),
         3 => quic(bytes),
         4 => {
             http1::request(bytes);
@@ -35,7 +35,7 @@ pub fn read(input: &[u8]) {
         }
         _ => PORTS.iter().for_each(|ports| {
             identify::datagram(bytes, *ports);
-            tunnel::inside(bytes, *ports);
+            tunnel::inner_frame(bytes, *ports);
         }),
     }
 }
@@ -60,7 +60,7 @@ fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn datagrams(bytes: &[u8], client: &mut dtls::Client) {
+fn datagrams(bytes: &[u8], client: &mut dtls::DtlsHandshake) {
     for datagram in pieces(bytes) {
         client.observe(datagram);
         assert!(client.held() <= bytes.len());
@@ -68,7 +68,7 @@ fn datagrams(bytes: &[u8], client: &mut dtls::Client) {
 }
 
 fn quic(bytes: &[u8]) {
-    let mut client = quic::Client::default();
+    let mut client = quic::QuicHandshake::default();
     client.observe(bytes);
     pieces(bytes).for_each(|datagram| drop(client.observe(datagram)));
     assert!(client.held() <= 1 << 14);
@@ -76,7 +76,7 @@ fn quic(bytes: &[u8]) {
 
 fn frames(bytes: &[u8]) {
     let (mut requests, mut rest) = (http2::Requests::default(), bytes);
-    while let http2::Step::Frame(length, _) = requests.step(rest) {
+    while let http2::FrameStep::Frame(length, _) = requests.step(rest) {
         rest = rest.get(usize::try_from(length).unwrap()..).unwrap_or_default();
         assert!(requests.held() <= 1 << 17);
     }

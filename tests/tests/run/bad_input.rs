@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use netwatch_tests::{Options, USER, USER_ID, internet};
+use netwatch_tests::{StartOptions, USER, USER_ID, internet};
 
 #[test]
 fn each_invalid_value_is_one_error() {
@@ -101,7 +101,7 @@ fn no_other_capability_is_needed() {
 fn the_caller_of_sudo_owns_the_report_and_may_not_write_elsewhere() {
     let net = internet!();
     let id = USER_ID.to_string();
-    let options = Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
+    let options = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
     let mine = net.host.dir().join("home/report.json");
     net.host
         .netwatch_with(options.clone(), &["run", "-q", "-j", "-o", mine.to_str().unwrap(), "--", "true"])

@@ -1,6 +1,6 @@
-//! The balance closes on every kind of traffic. Every other test checks it too: [`netwatch_tests::Host::run`] does.
+//! The balance closes on every kind of traffic. Every other test checks it too: [`netwatch_tests::TestHost::run`] does.
 
-use netwatch_tests::{Options, addresses::*, internet, needs, report, skip};
+use netwatch_tests::{StartOptions, addresses::*, internet, needs, report, skip};
 
 use crate::TRAFFIC;
 
@@ -64,7 +64,7 @@ fn flows_beyond_the_bound_fold_into_their_endpoints_and_every_sum_is_exact() {
     }
     // By the bound: how many of the twelve flows are folded, and whether they could be told apart.
     for (bound, folded, at_least) in [(1, 4, true), (4, 8, false), (12, 0, false)] {
-        let options = Options::env(&[("NETWATCH_FAULT", &format!("fold:{bound}"))]);
+        let options = StartOptions::env(&[("NETWATCH_FAULT", &format!("fold:{bound}"))]);
         let script = format!("for n in 1 2 3 4 5 6 7 8 9 10 11 12; do {TRAFFIC} udp {APP_V4}:{ECHO} 5 100; done");
         let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
         let document = run.assert_ok().report();

@@ -1,32 +1,32 @@
 //! netwatch and its guardian killed at the same time: nobody is left to clean up, until the next run or `clean`. And the guardian alone.
 
-use netwatch_tests::{HostState, Internet, Running, eventually, internet};
+use netwatch_tests::{HostSnapshot, RunningNetwatch, TestInternet, eventually, internet};
 
 /// One process that has left session and parents behind, one that has its own network and mount namespaces, and the command itself.
 const SCATTER: &str =
     "setsid sleep 300 & setsid unshare --net --mount sleep 300 & sleep 0.2; echo ready; exec sleep 300";
 
 /// What is mounted below cannot be reached any more.
-fn hide_cgroups(net: &Internet) {
+fn hide_cgroups(net: &TestInternet) {
     net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
     let run = net.host.watch(&["true"]);
     assert!(run.assert_ok().stderr.contains("without a cgroup of its own"), "{run}");
 }
 
-fn scatter(net: &Internet, flags: &[&str]) -> Running {
+fn scatter(net: &TestInternet, flags: &[&str]) -> RunningNetwatch {
     let mut running = net.host.start(flags, &["sh", "-c", SCATTER]);
     running.wait_for_stdout("ready");
     running
 }
 
-fn assert_cleaned_up_by(net: &Internet, before: &HostState, cleaner: &[&str]) {
+fn assert_cleaned_up_by(net: &TestInternet, before: &HostSnapshot, cleaner: &[&str]) {
     assert!(!net.host.processes().is_empty(), "some outlive them");
     net.host.netwatch(cleaner).assert_ok();
     assert_nobody_lives(net, &cleaner.join(" "));
     net.host.assert_nothing_left(before);
 }
 
-fn assert_nobody_lives(net: &Internet, after: &str) {
+fn assert_nobody_lives(net: &TestInternet, after: &str) {
     eventually(|| if net.host.processes().is_empty() { Ok(()) } else { Err(format!("{:?}", net.host.processes())) })
         .unwrap_or_else(|left| panic!("still alive after {after}: {left}"));
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use netwatch_tests::{Internet, Options, Run, USER, USER_ID, addresses::*, internet, needs, report, skip};
+use netwatch_tests::{
+    FinishedRun, StartOptions, TestInternet, USER, USER_ID, addresses::*, internet, needs, report, skip,
+};
 use serde_json::Value;
 
 use crate::TRAFFIC;
@@ -14,21 +16,21 @@ const PYTHON: &str = "/usr/bin/python3";
 const SENDERS: &str = env!("CARGO_BIN_EXE_senders");
 
 /// A client that ran as a process of its own, whose number a shell said.
-struct Client {
-    run: Run,
+struct ClientRun {
+    run: FinishedRun,
     pid: i64,
 }
 
 /// Runs a client below a shell.
-fn client(net: &Internet, command: &[&str]) -> Client {
+fn client(net: &TestInternet, command: &[&str]) -> ClientRun {
     let shell = ["sh", "-c", "\"$@\" >&2 & echo $!; wait $!", "sh"];
     let run = net.host.watch(&[&shell, command].concat());
     run.assert_ok();
     let pid = run.stdout.trim().parse().unwrap_or_else(|_| panic!("no process number: {run}"));
-    Client { run, pid }
+    ClientRun { run, pid }
 }
 
-impl Client {
+impl ClientRun {
     fn flows(&self, protocol: &str, port: u16) -> Vec<&Value> {
         let flows = report::list(self.run.report(), "flows").iter();
         flows.filter(|flow| flow["protocol"] == protocol && flow["remote_port"] == port).collect()
@@ -58,7 +60,7 @@ impl Client {
 
 /// The surest user of a flow.
 #[track_caller]
-fn assert_user(run: &Run, flow: &Value, pid: i64, exe: &str) {
+fn assert_user(run: &FinishedRun, flow: &Value, pid: i64, exe: &str) {
     let users = report::list(flow, "processes");
     let place = usize::try_from(report::number(&users[0], "process")).expect("a place");
     let process = &report::list(run.report(), "processes")[place];
@@ -69,7 +71,7 @@ fn assert_user(run: &Run, flow: &Value, pid: i64, exe: &str) {
 }
 
 #[track_caller]
-fn assert_all_by_socket(run: &Run) {
+fn assert_all_by_socket(run: &FinishedRun) {
     let of = |evidence: &str| report::number(run.report(), &format!("attribution.flows.{evidence}"));
     let flows = report::list(run.report(), "flows").len() as i64;
     assert_eq!((of("socket"), of("tuple"), of("netns"), of("kernel")), (flows, 0, 0, 0), "{run}");
@@ -233,7 +235,7 @@ fn a_loop_of_a_thousand_short_lived_clients() {
     let net = internet!();
     let script =
         format!("i=0; while [ $i -lt 1000 ]; do {TRAFFIC} send {APP_V4}:{SINK} 1 & echo $!; wait; i=$((i+1)); done");
-    let options = Options { limit: Duration::from_secs(120), ..Options::default() };
+    let options = StartOptions { limit: Duration::from_secs(120), ..StartOptions::default() };
     let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
     let flows = report::flows(run.assert_ok().report(), "tcp", APP_V4, SINK);
     assert_eq!(flows.len(), 1000, "no more, no fewer: {run}");

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use netwatch_tests::{Internet, addresses::*, internet};
+use netwatch_tests::{TestInternet, addresses::*, internet};
 use serde_json::Value;
 
 use crate::TRAFFIC;
 
-fn run(net: &Internet, command: &str) {
+fn run(net: &TestInternet, command: &str) {
     net.host.run(&["-q"], &["sh", "-euc", command]).assert_ok();
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Command};
 
-use netwatch_tests::{Internet, Run, Shape, addresses::*, eventually, internet, needs, report};
+use netwatch_tests::{FinishedRun, InternetShape, TestInternet, addresses::*, eventually, internet, needs, report};
 
 /// Looks a name up by glibc, in both families.
 const LOOKUP: &[&str] = &["sh", "-c", "getent ahostsv4 app.example | head -1; getent ahostsv6 app.example | head -1"];
@@ -12,7 +12,7 @@ const LOOKUP: &[&str] = &["sh", "-c", "getent ahostsv4 app.example | head -1; ge
 struct LocalResolver(Child);
 
 impl LocalResolver {
-    fn start(net: &Internet, arguments: &[&str]) -> Self {
+    fn start(net: &TestInternet, arguments: &[&str]) -> Self {
         let mut command: Command = net.host.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"]);
         command.args(["--user=root", &format!("--server={DNS_V4}"), "--log-facility=/dev/null"]).args(arguments);
@@ -29,12 +29,12 @@ impl Drop for LocalResolver {
     }
 }
 
-fn resolv_conf(net: &Internet, text: &str) {
+fn resolv_conf(net: &TestInternet, text: &str) {
     fs::write(net.host.etc().join("resolv.conf"), text).expect("write resolv.conf");
 }
 
 #[track_caller]
-fn assert_resolves(run: &Run) {
+fn assert_resolves(run: &FinishedRun) {
     run.assert_ok();
     assert!(run.stdout.contains(&APP_V4.to_string()) && run.stdout.contains(&APP_V6.to_string()), "{run}");
 }
@@ -134,7 +134,7 @@ fn another_resolver_can_be_asked() {
 
 #[test]
 fn a_resolver_that_refuses_gives_an_answer_soon() {
-    let net = internet!(Shape::default());
+    let net = internet!(InternetShape::default());
     resolv_conf(&net, "nameserver 198.51.100.1\nnameserver 203.0.113.53\n");
     assert_resolves(&net.host.watch(LOOKUP));
 }

@@ -1,25 +1,25 @@
 //! What a dead run recorded is put right in its own network namespace and nowhere else. `/run` is shared by all of them.
 
-use netwatch_tests::{HostState, Internet, Run, eventually, internet};
+use netwatch_tests::{FinishedRun, HostSnapshot, TestInternet, eventually, internet};
 
 const DROPS: &str = "nft add table inet filter; nft add chain inet filter forward '{ type filter hook forward priority 0; policy drop; }'";
 
 /// A run whose netwatch and guardian were killed at once, so that nobody has undone anything.
-fn leave_a_dead_run(net: &Internet) -> Run {
+fn leave_a_dead_run(net: &TestInternet) -> FinishedRun {
     let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     running.kill_with_guardian()
 }
 
 /// Runs netwatch in another network namespace of the host, whose firewall looks the same.
-fn elsewhere(net: &Internet, arguments: &str) -> (bool, String) {
+fn elsewhere(net: &TestInternet, arguments: &str) -> (bool, String) {
     let script = format!("{DROPS}; {} {arguments}", net.host.binary().display());
     let output = net.host.command("unshare").args(["--net", "sh", "-euc", &script]).output().expect("start unshare");
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
 /// What stays: the killed processes, and the link with their namespace, take their time.
-fn settled(net: &Internet) -> HostState {
+fn settled(net: &TestInternet) -> HostSnapshot {
     eventually(|| if net.host.processes().is_empty() { Ok(()) } else { Err("still alive".into()) }).unwrap();
     net.host.wait_for("! ip link | grep -q ' nw'");
     net.host.state()

@@ -1,15 +1,15 @@
 //! Who the command runs as, and what it finds in its environment.
 
-use netwatch_tests::{Host, Options, Run, USER, USER_ID, internet, needs};
+use netwatch_tests::{FinishedRun, StartOptions, TestHost, USER, USER_ID, internet, needs};
 
 const SHOW: &str = "id -u; id -g; pwd; env | sort";
 
-fn home(host: &Host) -> String {
+fn home(host: &TestHost) -> String {
     host.dir().join("home").display().to_string()
 }
 
 #[track_caller]
-fn assert_is_user(run: &Run, host: &Host) {
+fn assert_is_user(run: &FinishedRun, host: &TestHost) {
     let lines: Vec<_> = run.assert_ok().stdout.lines().collect();
     assert_eq!(lines[..2], [USER_ID.to_string(), USER_ID.to_string()], "{run}");
     for expected in
@@ -23,7 +23,7 @@ fn assert_is_user(run: &Run, host: &Host) {
 fn under_sudo_it_is_the_user_who_called() {
     let net = internet!();
     let id = USER_ID.to_string();
-    let options = Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER), ("KEPT", "as it is")]);
+    let options = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER), ("KEPT", "as it is")]);
     let run = net.host.run_with(options.clone(), &[], &["sh", "-c", SHOW]);
     assert_eq!(run.code, Some(125), "the caller may not write the report into root's directory: {run}");
     let run = net.host.netwatch_with(options, &["run", "-q", "--", "sh", "-c", SHOW]);
@@ -57,7 +57,7 @@ fn a_user_can_be_chosen() {
     for user in [USER, &USER_ID.to_string()] {
         assert_is_user(&net.host.run(&["-u", user], &["sh", "-c", SHOW]), &net.host);
     }
-    let options = Options::env(&[("SUDO_UID", "4242"), ("SUDO_GID", "4242"), ("SUDO_USER", USER)]);
+    let options = StartOptions::env(&[("SUDO_UID", "4242"), ("SUDO_GID", "4242"), ("SUDO_USER", USER)]);
     let run = net.host.netwatch_with(options, &["run", "-q", "-u", "root", "--", "id", "-u"]);
     assert_eq!(run.assert_ok().stdout, "0\n");
 }
@@ -77,7 +77,7 @@ fn without_another_user_nothing_changes() {
 #[test]
 fn the_working_directory_stays() {
     let net = internet!();
-    let options = Options { dir: Some("/usr/share".into()), ..Options::default() };
+    let options = StartOptions { dir: Some("/usr/share".into()), ..StartOptions::default() };
     let run = net.host.run_with(options, &[], &["pwd"]);
     assert_eq!(run.assert_ok().stdout, "/usr/share\n");
 }
@@ -99,15 +99,16 @@ fn an_ordinary_user_has_no_capabilities_and_no_open_files_of_netwatch() {
 #[test]
 fn every_flag_can_be_given_by_the_environment() {
     let net = internet!();
-    let options = Options::env(&[("NETWATCH_QUIET", "1"), ("NETWATCH_USER", USER), ("NETWATCH_DURATION", "300ms")]);
+    let options =
+        StartOptions::env(&[("NETWATCH_QUIET", "1"), ("NETWATCH_USER", USER), ("NETWATCH_DURATION", "300ms")]);
     let run = net.host.netwatch_with(options, &["run", "--", "sh", "-c", "id -u; exec sleep 300"]);
     assert_eq!(run.assert_code(124).stdout, format!("{USER_ID}\n"));
     assert_eq!(run.stderr, "", "quiet");
-    let off = Options::env(&[("NETWATCH_QUIET", "0"), ("NETWATCH_NO_NAT", "")]);
+    let off = StartOptions::env(&[("NETWATCH_QUIET", "0"), ("NETWATCH_NO_NAT", "")]);
     let run = net.host.netwatch_with(off, &["run", "--", "curl", "-s", "http://app.example/"]);
     assert!(run.assert_ok().stderr.contains("balance"), "{run}");
     // A flag that is typed wins.
-    let options = Options::env(&[("NETWATCH_USER", USER)]);
+    let options = StartOptions::env(&[("NETWATCH_USER", USER)]);
     assert_eq!(
         net.host.netwatch_with(options, &["run", "-q", "-u", "root", "--", "id", "-u"]).assert_ok().stdout,
         "0\n"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netwatch_tests::{Options, addresses::*, internet, report, skip};
+use netwatch_tests::{StartOptions, addresses::*, internet, report, skip};
 
 use crate::TRAFFIC;
 
@@ -20,7 +20,7 @@ fn every_step_that_fails_undoes_the_ones_before() {
     assert!(steps.lines().count() >= 8, "the steps: {steps}");
     let before = net.host.state();
     for step in steps.lines() {
-        let run = net.host.run_with(Options::env(&[("NETWATCH_FAULT", step)]), &flags, &["echo", "started"]);
+        let run = net.host.run_with(StartOptions::env(&[("NETWATCH_FAULT", step)]), &flags, &["echo", "started"]);
         run.assert_error(125, &[step]);
         assert_eq!(run.stdout, "", "the command must not start when {step} fails: {run}");
         net.host.assert_nothing_left(&before);
@@ -35,7 +35,7 @@ fn a_flow_table_that_cannot_grow_is_said_once_and_costs_no_packet() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
     let script = format!("{TRAFFIC} flows {APP_V4}:{ECHO} 60000 100; sleep 2.2");
-    let options = Options { limit: Duration::from_secs(60), ..Options::env(&[("NETWATCH_FAULT", "grow")]) };
+    let options = StartOptions { limit: Duration::from_secs(60), ..StartOptions::env(&[("NETWATCH_FAULT", "grow")]) };
     let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
     let document = run.assert_ok().report();
     assert!(report::number(document, "lost.table_full") > 0, "{run}");

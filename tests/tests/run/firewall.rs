@@ -1,6 +1,6 @@
 //! Hosts whose own firewall would drop what the namespace sends.
 
-use netwatch_tests::{Internet, Run, internet, needs};
+use netwatch_tests::{FinishedRun, TestInternet, internet, needs};
 
 const FETCH: &[&str] = &["curl", "-sS", "-m", "5", "http://app.example/"];
 
@@ -12,7 +12,7 @@ const NFT_DROPS: &str = "
     nft add rule inet filter input iif lo accept
     nft add rule inet filter input meta l4proto icmpv6 accept";
 
-fn works_and_leaves_nothing(net: &Internet, what: &str) {
+fn works_and_leaves_nothing(net: &TestInternet, what: &str) {
     let before = net.host.state();
     let run = net.host.watch(FETCH);
     assert_eq!(run.code, Some(0), "{what}: {run}");
@@ -87,7 +87,7 @@ fn the_rule_is_for_our_interface_only() {
 }
 
 /// The chain and the one command that opens it.
-fn assert_named_before_the_command(run: &Run, words: &[&str]) {
+fn assert_named_before_the_command(run: &FinishedRun, words: &[&str]) {
     let (before, _) = run.stderr.split_once("started").unwrap_or_else(|| panic!("{run}"));
     assert!(words.iter().all(|word| before.contains(word)), "{words:?}: {run}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netwatch_tests::{Internet, Ipv6, Shape, addresses::*, internet};
+use netwatch_tests::{HostIpv6, InternetShape, TestInternet, addresses::*, internet};
 
 #[test]
 fn sysctls_come_back_also_from_unusual_values() {
@@ -37,7 +37,7 @@ fn overlapping_runs_share_the_switches_and_the_last_one_puts_them_back() {
 
 #[test]
 fn a_default_route_from_router_advertisements_survives() {
-    let net = internet!(Shape { ipv6: Ipv6::Advertised, ..Shape::default() });
+    let net = internet!(InternetShape { ipv6: HostIpv6::Advertised, ..InternetShape::default() });
     let before = net.host.state();
     let script = "curl -sS -6 http://app.example/client; echo ready; sleep 0.3";
     let mut running = net.host.start(&[], &["sh", "-c", script]);
@@ -49,11 +49,11 @@ fn a_default_route_from_router_advertisements_survives() {
 }
 
 /// A second link of the host, and another machine on its first one that sends packets through it to the second.
-struct Neighbour<'a>(&'a Internet);
+struct Neighbour<'a>(&'a TestInternet);
 
 impl<'a> Neighbour<'a> {
     /// Comes back when the host would forward for it, if it were a router; and then it is none.
-    fn new(net: &'a Internet) -> Self {
+    fn new(net: &'a TestInternet) -> Self {
         net.host.sh(
             "ip link add lan2 type veth peer name lan2peer; ip addr add 198.51.100.129/28 dev lan2; ip link set lan2 up
             ip addr add 2001:db8:2::1/64 dev lan2 nodad; ip link set lan2peer up

@@ -1,6 +1,6 @@
 //! The internet itself works, without netwatch: when these fail, the others mean nothing.
 
-use netwatch_tests::{Ipv6, Shape, addresses::*, internet, needs};
+use netwatch_tests::{HostIpv6, InternetShape, addresses::*, internet, needs};
 
 #[test]
 fn the_host_reaches_every_server_by_both_families() {
@@ -42,7 +42,7 @@ fn large_dns_answers_come_by_tcp_too() {
 
 #[test]
 fn router_advertisements_bring_a_default_route() {
-    let net = internet!(Shape { ipv6: Ipv6::Advertised, ..Shape::default() });
+    let net = internet!(InternetShape { ipv6: HostIpv6::Advertised, ..InternetShape::default() });
     assert!(net.host.sh("ip -6 route show default").contains("proto ra"));
 }
 
@@ -79,6 +79,6 @@ fn processes_are_found_even_when_they_daemonise() {
 
 #[test]
 fn a_host_with_router_advertisements_reaches_the_servers_by_ipv6() {
-    let net = internet!(Shape { ipv6: Ipv6::Advertised, ..Shape::default() });
+    let net = internet!(InternetShape { ipv6: HostIpv6::Advertised, ..InternetShape::default() });
     assert_eq!(net.host.sh("curl -sS -6 -m 3 http://app.example/"), "hello\n");
 }

@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use netwatch_tests::{Internet, eventually, internet};
+use netwatch_tests::{TestInternet, eventually, internet};
 
 /// Milliseconds after the start: dense where the set-up is, some while the command runs, some around its end at 100.
 const MOMENTS: [u64; 20] = [0, 1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 60, 90, 105, 115, 125, 140, 160];
 
-fn kill_at(net: &Internet, millis: u64, flags: &[&str]) {
+fn kill_at(net: &TestInternet, millis: u64, flags: &[&str]) {
     let mut running = net.host.start(flags, &["sh", "-c", "(setsid sleep 300 &); sleep 0.1"]);
     thread::sleep(Duration::from_millis(millis));
     if running.is_running() {

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use netwatch_tests::{Run, addresses::*, internet, report};
+use netwatch_tests::{FinishedRun, addresses::*, internet, report};
 
 use crate::TRAFFIC;
 
 /// The command ends at once; its daemon sends 300 ms later.
-fn run(net: &netwatch_tests::Internet, flags: &[&str]) -> Run {
+fn run(net: &netwatch_tests::TestInternet, flags: &[&str]) -> FinishedRun {
     let script = format!("{TRAFFIC} daemon 300 {TRAFFIC} udp {APP_V4}:{ECHO} 10 100; exit 6");
     net.host.run(flags, &["sh", "-c", &script])
 }
 
-fn daemon_was_counted(run: &Run) -> bool {
+fn daemon_was_counted(run: &FinishedRun) -> bool {
     !report::flows(run.report(), "udp", APP_V4, ECHO).is_empty()
 }
 

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netwatch_tests::{Internet, Running, internet};
+use netwatch_tests::{RunningNetwatch, TestInternet, internet};
 
 /// The lock is held until a test releases it, so any limit distinguishes waiting for it from not waiting.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -14,7 +14,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 struct LockHolder(Child);
 
 impl LockHolder {
-    fn new(net: &Internet) -> Self {
+    fn new(net: &TestInternet) -> Self {
         let mut holder = net
             .host
             .command("sh")
@@ -36,7 +36,7 @@ impl LockHolder {
 }
 
 /// Sends SIGTERM until the run ends, as an impatient user would. Returns how long that took.
-fn terminate(running: &mut Running) -> Duration {
+fn terminate(running: &mut RunningNetwatch) -> Duration {
     let started = Instant::now();
     while running.is_running() {
         running.signal(libc::SIGTERM);

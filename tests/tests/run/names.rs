@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use netwatch_tests::{Run, addresses::*, internet, needs, report};
+use netwatch_tests::{FinishedRun, addresses::*, internet, needs, report};
 use serde_json::Value;
 
 /// The endpoint of the application server at a port.
-fn app(run: &Run, port: u16) -> &Value {
+fn app(run: &FinishedRun, port: u16) -> &Value {
     report::endpoint(run.report(), "tcp", APP_V4, port)
 }
 
@@ -14,7 +14,7 @@ fn sources(of: &Value) -> Vec<(&str, &str)> {
     report::list(of, "names").iter().map(|name| (report::text(name, "source"), report::text(name, "name"))).collect()
 }
 
-fn lookup<'a>(run: &'a Run, name: &str, kind: &str) -> &'a Value {
+fn lookup<'a>(run: &'a FinishedRun, name: &str, kind: &str) -> &'a Value {
     let lookups = report::list(run.report(), "dns.lookups");
     lookups
         .iter()

@@ -1,6 +1,6 @@
 //! What the namespace looks like from inside: addresses, routes, MTU, families, /sys.
 
-use netwatch_tests::{Ipv6, Shape, addresses::*, internet, report};
+use netwatch_tests::{HostIpv6, InternetShape, addresses::*, internet, report};
 
 #[test]
 fn it_has_addresses_default_routes_and_lo() {
@@ -26,7 +26,7 @@ fn glibc_prefers_ipv6_as_on_the_host() {
 
 #[test]
 fn ipv6_is_there_only_where_the_host_has_it() {
-    let net = internet!(Shape { ipv6: Ipv6::None, ..Shape::default() });
+    let net = internet!(InternetShape { ipv6: HostIpv6::None, ..InternetShape::default() });
     let run = net.host.watch(&[
         "sh",
         "-c",
@@ -40,7 +40,7 @@ fn ipv6_is_there_only_where_the_host_has_it() {
 #[test]
 fn the_mtu_is_that_of_the_route_out() {
     for mtu in [1400, 9000] {
-        let net = internet!(Shape { mtu, ..Shape::default() });
+        let net = internet!(InternetShape { mtu, ..InternetShape::default() });
         let run = net.host.watch(&["curl", "-s", "-o", "/dev/null", "http://app.example/big"]);
         assert_eq!(report::number(run.assert_ok().report(), "interface.mtu"), i64::from(mtu), "{run}");
     }
@@ -48,7 +48,7 @@ fn the_mtu_is_that_of_the_route_out() {
 
 #[test]
 fn without_an_uplink_it_says_so_and_goes_on() {
-    let net = internet!(Shape { uplink: false, ..Shape::default() });
+    let net = internet!(InternetShape { uplink: false, ..InternetShape::default() });
     let before = net.host.state();
     let run = net.host.watch(&["sh", "-c", "echo worked"]);
     assert_eq!(run.assert_ok().stdout, "worked\n");

@@ -27,14 +27,14 @@ fn doctor_names_the_way_that_run_attaches_by() {
     let used = used.unwrap_or_else(|| panic!("{run}"));
     assert!(line.contains(&format!("attach: by {used}")), "{line}\n{run}");
     let other = if used == "clsact" { "tcx" } else { "clsact" };
-    assert!(line.contains(&format!("{other} works too")) || line.contains("the other way does not work"), "{line}");
+    assert!(line.contains(&format!("{other} works too")) || line.contains("the other method does not work"), "{line}");
 }
 
 #[test]
 fn doctor_prints_the_memory_that_the_default_of_max_flows_takes() {
     let net = internet!();
     let doctor = net.host.netwatch(&["doctor"]);
-    let said = doctor.assert_ok().stdout.split_once(" MiB of kernel maps with all 131072 flows of --max-flows");
+    let said = doctor.assert_ok().stdout.split_once(" MiB with 131072 flows (--max-flows)");
     let mebibytes = said.and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u32>().ok());
     // 256 bytes for each flow, and what there is besides.
     assert!(mebibytes.is_some_and(|number| (33..64).contains(&number)), "{doctor}");

@@ -1,7 +1,7 @@
 //! Every flow names the process that used it: real programs, short-lived ones, other users, sockets that are handed on, and attempts that
 //! never were a packet.
 
-use netwatch_tests::{Ipv6, Run, Shape, USER_ID, addresses::*, internet, needs, report};
+use netwatch_tests::{FinishedRun, HostIpv6, InternetShape, USER_ID, addresses::*, internet, needs, report};
 use serde_json::Value;
 
 use crate::TRAFFIC;
@@ -10,12 +10,12 @@ use crate::TRAFFIC;
 const PYTHON: &str = "/usr/bin/python3";
 
 /// The process at a place in the report's list.
-fn process(run: &Run, place: i64) -> &Value {
+fn process(run: &FinishedRun, place: i64) -> &Value {
     &report::list(run.report(), "processes")[usize::try_from(place).expect("a place")]
 }
 
 /// `comm evidence`, with `maker` where it made the socket, of each user of a flow.
-fn users(run: &Run, flow: &Value) -> Vec<String> {
+fn users(run: &FinishedRun, flow: &Value) -> Vec<String> {
     let user = |user: &Value| {
         let process = process(run, report::number(user, "process"));
         assert_eq!((&user["pid"], &user["start"]), (&process["pid"], &process["start"]), "{run}");
@@ -25,14 +25,14 @@ fn users(run: &Run, flow: &Value) -> Vec<String> {
     report::list(flow, "processes").iter().map(user).collect()
 }
 
-fn users_of(run: &Run, protocol: &str, port: u16) -> Vec<Vec<String>> {
+fn users_of(run: &FinishedRun, protocol: &str, port: u16) -> Vec<Vec<String>> {
     let flows = report::list(run.report(), "flows").iter();
     let flows = flows.filter(|flow| flow["protocol"] == protocol && flow["remote_port"] == port);
     flows.map(|flow| users(run, flow)).collect()
 }
 
 /// Names from a process up to the command.
-fn chain<'a>(run: &'a Run, comm: &str) -> Vec<&'a str> {
+fn chain<'a>(run: &'a FinishedRun, comm: &str) -> Vec<&'a str> {
     let list = report::list(run.report(), "processes");
     let mut next = list.iter().find(|process| process["comm"] == comm);
     assert!(next.is_some(), "no process {comm}: {run}");
@@ -45,7 +45,7 @@ fn chain<'a>(run: &'a Run, comm: &str) -> Vec<&'a str> {
 }
 
 #[track_caller]
-fn assert_nothing_lost(run: &Run) {
+fn assert_nothing_lost(run: &FinishedRun) {
     for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
         assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
     }
@@ -288,7 +288,7 @@ try: socket.socket(socket.AF_UNIX).connect('/no/such/socket')
 except OSError: pass
 ";
 
-fn attempts(run: &Run) -> Vec<(String, String, i64)> {
+fn attempts(run: &FinishedRun) -> Vec<(String, String, i64)> {
     let attempt = |one: &Value| {
         let target =
             one.get("path").or(one.get("remote")).or(one.get("name")).and_then(Value::as_str).unwrap_or_default();
@@ -306,7 +306,7 @@ fn expected<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String, String,
 #[test]
 fn attempts_that_never_were_a_packet_are_said() {
     needs!(PYTHON);
-    let net = internet!(Shape { ipv6: Ipv6::None, ..Shape::default() });
+    let net = internet!(InternetShape { ipv6: HostIpv6::None, ..InternetShape::default() });
     let run = net.host.watch(&[PYTHON, "-c", IN_VAIN]);
     let found = attempts(run.assert_ok());
     assert_eq!(found, expected([("2001:db8:9::9 443", "no_packet"), ("2001:db8:9::9 53", "no_route")]), "{run}");

@@ -1,10 +1,10 @@
 //! Inbound traffic: `--publish`, and the host's services by `--host-loopback`.
 
-use netwatch_tests::{Running, addresses::*, internet, report};
+use netwatch_tests::{RunningNetwatch, addresses::*, internet, report};
 
 use crate::TRAFFIC;
 
-fn serve(net: &netwatch_tests::Internet, flags: &[&str], kind: &str) -> Running {
+fn serve(net: &netwatch_tests::TestInternet, flags: &[&str], kind: &str) -> RunningNetwatch {
     let mut running = net.host.start(flags, &[TRAFFIC, kind, "0.0.0.0:80"]);
     running.wait_for_stdout("listening");
     running

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use netwatch_tests::{Host, Options, USER, USER_ID, addresses::*, internet};
+use netwatch_tests::{StartOptions, TestHost, USER, USER_ID, addresses::*, internet};
 use serde_json::Value;
 
 use crate::TRAFFIC;
 
 /// The recordings that are kept for root.
-fn kept(host: &Host) -> Vec<PathBuf> {
+fn kept(host: &TestHost) -> Vec<PathBuf> {
     files(&host.state_home().join("netwatch/runs"))
 }
 
@@ -25,7 +25,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The report of a recording, as JSON.
 #[track_caller]
-fn json_of(host: &Host, selector: &[&str]) -> String {
+fn json_of(host: &TestHost, selector: &[&str]) -> String {
     host.netwatch(&[&["report", "--format", "json"], selector].concat()).assert_ok().stdout.clone()
 }
 
@@ -74,7 +74,7 @@ fn the_summary_is_that_of_the_run() {
 fn runs_are_listed_shown_and_removed_by_who_made_them() {
     let net = internet!();
     let id = USER_ID.to_string();
-    let sudo = Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
+    let sudo = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
     for command in ["true", "false"] {
         net.host.netwatch_with(sudo.clone(), &["run", "-q", "--", command]);
     }

@@ -3,14 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use netwatch_tests::{Options, USER, USER_ID, addresses::*, internet};
+use netwatch_tests::{StartOptions, USER, USER_ID, addresses::*, internet};
 use serde_json::Value;
 
 use crate::TRAFFIC;
 
-fn sudo() -> Options {
+fn sudo() -> StartOptions {
     let id = USER_ID.to_string();
-    Options::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)])
+    StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)])
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
 #[test]
 fn a_run_that_cannot_be_kept_runs_all_the_same_and_says_so() {
     let net = internet!();
-    let options = Options::env(&[("XDG_STATE_HOME", "/proc/nowhere")]);
+    let options = StartOptions::env(&[("XDG_STATE_HOME", "/proc/nowhere")]);
     let run = net.host.run_with(options.clone(), &[], &["sh", "-c", "sleep 0.3; exit 3"]);
     let notes = run.assert_code(3).report()["notes"].to_string();
     assert!(notes.contains("the run is not recorded: cannot record to /proc/nowhere/netwatch/runs"), "{run}");

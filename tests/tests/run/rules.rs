@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use netwatch_tests::{Internet, USER, USER_ID, addresses::*, eventually, internet, needs};
+use netwatch_tests::{TestInternet, USER, USER_ID, addresses::*, eventually, internet, needs};
 
 use crate::TRAFFIC;
 
@@ -29,24 +29,24 @@ const UNLISTED: [&str; 5] = [
 ];
 
 /// Rules from a run of the command, as a file on the host.
-fn rules_of(net: &Internet, command: &str, flags: &[&str]) -> String {
+fn rules_of(net: &TestInternet, command: &str, flags: &[&str]) -> String {
     net.host.run(&["-q"], &["sh", "-euc", command]).assert_ok();
     rules(net, flags)
 }
 
 /// Rules from the newest run.
-fn rules(net: &Internet, flags: &[&str]) -> String {
+fn rules(net: &TestInternet, flags: &[&str]) -> String {
     net.host.netwatch(&[&["report", "-o", "rules"], flags].concat()).assert_ok();
     fs::read_to_string(net.host.dir().join("rules")).expect("read the rules")
 }
 
-fn is_reachable(net: &Internet, what: &str) -> bool {
+fn is_reachable(net: &TestInternet, what: &str) -> bool {
     net.host.try_sh(what).0
 }
 
 /// Applies the rules, and takes them away again.
 #[track_caller]
-fn assert_applied(net: &Internet, apply: &str, remove: &str, text: &str) {
+fn assert_applied(net: &TestInternet, apply: &str, remove: &str, text: &str) {
     let command = script();
     for what in UNLISTED {
         assert!(is_reachable(net, what), "without rules it is there: {what}");
@@ -182,7 +182,7 @@ fn a_run_that_was_killed_is_said_to_be_incomplete() {
     assert!(rules_ported(&net).contains("it was not over"), "{}", rules_ported(&net));
 }
 
-fn rules_ported(net: &Internet) -> String {
+fn rules_ported(net: &TestInternet) -> String {
     let run = net.host.netwatch(&["report", "--format", "ports"]);
     run.stdout.split_whitespace().collect::<Vec<_>>().join(" ") + &run.stderr
 }

@@ -1,6 +1,6 @@
 //! What the README promises: a command runs as usual, and its endpoints are there with names the user knows.
 
-use netwatch_tests::{Options, addresses::*, internet, report, skip};
+use netwatch_tests::{StartOptions, addresses::*, internet, report, skip};
 
 #[test]
 fn curl_works_by_name_over_both_families() {
@@ -35,7 +35,7 @@ fn the_report_says_what_ran() {
 #[test]
 fn standard_streams_belong_to_the_command() {
     let net = internet!();
-    let run = net.host.run_with(Options::stdin("one\ntwo\n"), &["-q"], &["sh", "-c", "cat; echo three >&2"]);
+    let run = net.host.run_with(StartOptions::stdin("one\ntwo\n"), &["-q"], &["sh", "-c", "cat; echo three >&2"]);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("one\ntwo\n", "three\n"));
     let run = net.host.run(&[], &["true"]);
     assert_eq!(run.stdout, "", "the summary is not on stdout: {run}");

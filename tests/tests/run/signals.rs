@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use netwatch_tests::{Options, Running, eventually, internet, skip};
+use netwatch_tests::{RunningNetwatch, StartOptions, eventually, internet, skip};
 
 use crate::TRAFFIC;
 
@@ -109,7 +109,7 @@ fn a_signal_at_any_step_of_the_set_up_keeps_the_command_from_starting() {
         [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGHUP", libc::SIGHUP), ("SIGQUIT", libc::SIGQUIT)];
     let before = net.host.state();
     for (step, (name, signal)) in set_up_steps(&steps).zip(signals.into_iter().cycle()) {
-        let fault = Options::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))]);
+        let fault = StartOptions::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))]);
         let run = net
             .host
             .start_with(fault, &["--name", "grey"], &["sh", "-c", "echo started; exec sleep 300"])
@@ -128,7 +128,7 @@ fn a_signal_just_before_the_command_starts_is_not_lost() {
     }
     // At `go` netwatch gets it, at `execute` the process that is about to become the command.
     for step in ["go", "execute"] {
-        let fault = Options::env(&[("NETWATCH_FAULT", &format!("SIGTERM:{step}"))]);
+        let fault = StartOptions::env(&[("NETWATCH_FAULT", &format!("SIGTERM:{step}"))]);
         let run = net.host.run_with(fault, &[], &["sleep", "300"]);
         run.assert_code(128 + libc::SIGTERM).report();
     }
@@ -153,7 +153,7 @@ fn a_signal_ends_the_wait_for_a_lock_that_another_netwatch_holds() {
 
 /// Waits until netwatch has this file open.
 #[track_caller]
-fn wait_until_open(running: &Running, path: &str) {
+fn wait_until_open(running: &RunningNetwatch, path: &str) {
     let is_open = || {
         let mut open = fs::read_dir(format!("/proc/{}/fd", running.pid())).into_iter().flatten().flatten();
         let found = open.any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == path));
@@ -176,7 +176,7 @@ fn signal_masks(status: &str) -> [u64; 2] {
 fn the_command_inherits_the_dispositions_that_netwatch_inherited() {
     let net = internet!();
     for ignored in [&[][..], &[libc::SIGHUP], &[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]] {
-        let run = net.host.run_with(Options::ignoring(ignored), &[], &["cat", "/proc/self/status"]);
+        let run = net.host.run_with(StartOptions::ignoring(ignored), &[], &["cat", "/proc/self/status"]);
         let expected = ignored.iter().map(|signal| 1 << (signal - 1)).sum();
         assert_eq!(signal_masks(&run.assert_ok().stdout), [0, expected], "{run}");
     }
@@ -192,7 +192,7 @@ fn signals_inherited_as_ignored_end_neither_netwatch_nor_the_command() {
         "{TRAFFIC} udp 203.0.113.10:7 5 10; for s in HUP INT QUIT; do kill -$s $$; done; echo ready; {}; exit 7",
         gate.wait()
     );
-    let mut running = net.host.start_with(Options::ignoring(&ignored), &[], &["sh", "-c", &script]);
+    let mut running = net.host.start_with(StartOptions::ignoring(&ignored), &[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     ignored.into_iter().for_each(|signal| running.signal(signal));
     // A signalfd returns the lowest number first: when USR1 has been handled, so have these.
@@ -212,8 +212,10 @@ fn signals_inherited_as_ignored_do_not_end_the_set_up() {
     let signals = [("SIGHUP", libc::SIGHUP), ("SIGINT", libc::SIGINT), ("SIGQUIT", libc::SIGQUIT)];
     let before = net.host.state();
     for (step, (name, signal)) in steps.lines().zip(signals.into_iter().cycle()) {
-        let options =
-            Options { ignored: vec![signal], ..Options::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))]) };
+        let options = StartOptions {
+            ignored: vec![signal],
+            ..StartOptions::env(&[("NETWATCH_FAULT", &format!("{name}:{step}"))])
+        };
         let run = net.host.run_with(options, &["-q"], &["sh", "-c", "echo started; exit 3"]);
         assert_eq!(run.assert_code(3).stdout, "started\n", "{name} at {step}: {run}");
         net.host.assert_nothing_left(&before);
@@ -223,7 +225,7 @@ fn signals_inherited_as_ignored_do_not_end_the_set_up() {
 #[test]
 fn other_signals_are_forwarded_while_some_are_inherited_as_ignored() {
     let net = internet!();
-    let options = Options::ignoring(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]);
+    let options = StartOptions::ignoring(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]);
     let mut running = net.host.start_with(options, &[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGTERM);
@@ -234,6 +236,6 @@ fn other_signals_are_forwarded_while_some_are_inherited_as_ignored() {
 fn exit_codes_are_reported_when_sigchld_is_inherited_as_ignored() {
     let net = internet!();
     // With SIGCHLD ignored the kernel discards the exit status of a child.
-    let run = net.host.run_with(Options::ignoring(&[libc::SIGCHLD]), &[], &["sh", "-c", "exit 7"]);
+    let run = net.host.run_with(StartOptions::ignoring(&[libc::SIGCHLD]), &[], &["sh", "-c", "exit 7"]);
     run.assert_code(7).report();
 }

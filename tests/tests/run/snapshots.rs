@@ -2,13 +2,13 @@
 //!
 //! After a change that is meant: `SNAPSHOTS=overwrite cargo xtask test snapshots`, and read the difference.
 
-use netwatch_tests::{Run, addresses::*, internet, report};
+use netwatch_tests::{FinishedRun, addresses::*, internet, report};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
 
 use crate::TRAFFIC;
 
-fn sample() -> Option<Run> {
+fn sample() -> Option<FinishedRun> {
     let mut made = None;
     // The macro returns from where it stands, so it stands in a function of its own.
     let mut make = || {

@@ -3,13 +3,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use netwatch_tests::{Options, Run, addresses::*, internet, needs, report};
+use netwatch_tests::{FinishedRun, StartOptions, addresses::*, internet, needs, report};
 
 use crate::TRAFFIC;
 
 /// Two minutes, for what takes long on a busy machine.
-fn patient() -> Options {
-    Options { limit: Duration::from_secs(120), ..Options::default() }
+fn patient() -> StartOptions {
+    StartOptions { limit: Duration::from_secs(120), ..StartOptions::default() }
 }
 
 /// KiB of memory of a process that is resident now.
@@ -23,7 +23,7 @@ fn resident_kib(pid: i32) -> u64 {
 fn a_reader_that_stands_still_loses_samples_and_no_packet() {
     let net = internet!();
     let script = format!("echo ready; read go; {TRAFFIC} flows {APP_V4}:{ECHO} 8000 1000; echo sent");
-    let options = Options { stdin: b"go\n".to_vec(), ..patient() };
+    let options = StartOptions { stdin: b"go\n".to_vec(), ..patient() };
     let mut running = net.host.start_with(options, &[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGSTOP);
@@ -57,7 +57,7 @@ fn an_interface_deleted_under_a_run_leaves_its_flows() {
 }
 
 /// How many requests wrk made: `  25310 requests in 3.10s, 4.61MB read`.
-fn requests(run: &Run) -> i64 {
+fn requests(run: &FinishedRun) -> i64 {
     let of_round = |line: &str| line.split_whitespace().next().and_then(|number| number.parse::<i64>().ok());
     run.stdout.lines().filter_map(of_round).sum()
 }
@@ -75,7 +75,7 @@ fn a_hundred_thousand_connections() {
         done; echo done"
     );
     let folder = tempfile::tempdir().expect("a directory");
-    let options = Options { dir: Some(folder.path().to_owned()), ..patient() };
+    let options = StartOptions { dir: Some(folder.path().to_owned()), ..patient() };
     let mut running = net.host.start_with(options, &["-u", "root"], &["sh", "-c", &script]);
     let mut sizes = Vec::new();
     loop {

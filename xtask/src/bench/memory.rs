@@ -1,14 +1,15 @@
-//! What a quiet run holds: resident memory of netwatch's processes, and memory of the kernel's maps.
+//! What a quiet run holds: resident memory of netwatch's processes, and memory of the kernel's
+//! maps.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use netwatch_tests::Internet;
+use netwatch_tests::TestInternet;
 
 use crate::Result;
 
 /// Prints both while a command sleeps.
-pub fn measure(net: &Internet) -> Result {
+pub fn measure(net: &TestInternet) -> Result {
     let mut running = net.host.start(&["-q"], &["sh", "-c", "echo ready; exec sleep 10"]);
     running.wait_for_stdout("ready");
     std::thread::sleep(std::time::Duration::from_millis(500));

@@ -1,13 +1,13 @@
-//! Measures the cost of netwatch: set-up time, memory, throughput. Everything is measured in namespaces of
-//! the bench, next to what it is compared with. The bench of the engine is a separate program in the
-//! folder `engine`, which is built and started here.
+//! Measures the cost of netwatch: set-up time, memory, throughput. Everything is measured in
+//! namespaces of the bench, next to what it is compared with. The bench of the engine is a separate
+//! program in the folder `engine`, which is built and started here.
 
 mod memory;
 mod set_up;
 mod throughput;
 
 use clap::{Args, Subcommand};
-use netwatch_tests::{Internet, Shape};
+use netwatch_tests::{InternetShape, TestInternet};
 
 use crate::command::{self, cargo, target_dir};
 use crate::{Result, build, setup};
@@ -67,8 +67,8 @@ fn names() -> Result {
     command::run(cargo().args(["bench", "--package", "netwatch", "--bench", "names"]))
 }
 
-/// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain the
-/// classifier from before the build.
+/// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain
+/// the classifier from before the build.
 fn engine(flags: &[String]) -> Result {
     let reference = build::reference_object()?;
     // One build of both: cargo would otherwise compile dependencies twice, with different features.
@@ -85,7 +85,7 @@ fn measure_run(count: usize) -> Result {
     let netwatch = build::netwatch()?;
     // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };
-    let mut net = Internet::start(Shape::default());
+    let mut net = TestInternet::start(InternetShape::default());
     set_up::measure(&net, count)?;
     memory::measure(&net)?;
     net.start_iperf();

@@ -1,9 +1,10 @@
-//! How long set-up and tear-down take: `netwatch run -- true` against `true`, and against the same done by hand.
+//! How long set-up and tear-down take: `netwatch run -- true` against `true`, and against the same
+//! done by hand.
 
 use std::process::Command;
 use std::time::Instant;
 
-use netwatch_tests::Internet;
+use netwatch_tests::TestInternet;
 
 use super::median;
 use crate::Result;
@@ -12,7 +13,7 @@ use crate::Result;
 const BY_HAND: &str = include_str!("by_hand.sh");
 
 /// Prints the medians of `count` runs each, taken in turns so that all see the same machine.
-pub fn measure(net: &Internet, count: usize) -> Result {
+pub fn measure(net: &TestInternet, count: usize) -> Result {
     let mut plain = Vec::new();
     let mut watched = Vec::new();
     let mut by_hand = Vec::new();

@@ -1,6 +1,7 @@
-//! iperf3 through a namespace with netwatch, and through the same kind of namespace without, in pairs.
+//! iperf3 through a namespace with netwatch, and through the same kind of namespace without, in
+//! pairs.
 
-use netwatch_tests::Internet;
+use netwatch_tests::TestInternet;
 use netwatch_tests::addresses::{APP_V4, IPERF};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ const PAIRS: usize = 5;
 const WITHOUT: &str = include_str!("plain.sh");
 
 /// Prints the rates and the median of the paired ratios.
-pub fn measure(net: &Internet) -> Result {
+pub fn measure(net: &TestInternet) -> Result {
     net.host.sh(WITHOUT);
     let iperf = format!("iperf3 -J -t 2 -c {APP_V4} -p {IPERF}");
     println!("iperf3, one TCP stream, {PAIRS} pairs");
@@ -35,11 +36,11 @@ pub fn measure(net: &Internet) -> Result {
     Ok(())
 }
 
-fn with(net: &Internet, iperf: &str) -> Result<f64> {
+fn with(net: &TestInternet, iperf: &str) -> Result<f64> {
     gigabits(&net.host.run(&["-q"], &["sh", "-c", iperf]).stdout)
 }
 
-fn plain(net: &Internet, iperf: &str) -> Result<f64> {
+fn plain(net: &TestInternet, iperf: &str) -> Result<f64> {
     gigabits(&net.host.sh(&format!("ip netns exec plain {iperf}")))
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A graph: from each module to those that it uses.
 pub type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
-/// For every module that reaches itself, a shortest way back, its first module repeated at the end. Each
-/// set of modules is returned once.
+/// For every module that reaches itself, a shortest way back, its first module repeated at the end.
+/// Each set of modules is returned once.
 pub fn cycles<'a>(graph: &Graph<'a>) -> Vec<Vec<&'a str>> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();

@@ -1,8 +1,8 @@
-//! ARCHITECTURE.md names every crate, and its tables of modules equal `modules.rs`. The oldest supported
-//! Rust is stated once.
+//! ARCHITECTURE.md names every crate, and its tables of modules equal `modules.rs`. The minimum
+//! Rust version is stated, and every environment variable is documented.
 //!
-//! A table stands below a heading that names the folder of the crate. Its columns: module, purity, purpose,
-//! the modules that it may use.
+//! A table stands below a heading that names the folder of the crate. Its columns: module, purity,
+//! purpose, the modules that it may use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,8 +23,8 @@ pub fn check(sources: &[Source]) -> Vec<String> {
     }
 }
 
-/// The minimum supported Rust version of Cargo.toml is the pinned toolchain, so every build verifies it, and
-/// the README states it.
+/// The minimum supported Rust version of Cargo.toml is the pinned toolchain, so every build
+/// verifies it, and the README states it.
 pub fn check_rust_version() -> Vec<String> {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_default();
     let value = |text: &str, key: &str| {
@@ -43,6 +43,25 @@ pub fn check_rust_version() -> Vec<String> {
         wrong.push(format!("README.md does not state the minimum version, Rust {minimum}"));
     }
     wrong
+}
+
+/// The variables in the sources of the command line are those of the manual.
+pub fn check_environment(sources: &[Source]) -> Vec<String> {
+    const MANUAL: &str = "docs/environment.md";
+    let text = fs::read_to_string(root().join(MANUAL)).unwrap_or_default();
+    let documented = variables(&text);
+    let code = sources.iter().filter(|source| source.path.starts_with("netwatch/src/cli/"));
+    let used: BTreeSet<&str> = code.flat_map(|source| variables(&source.text)).collect();
+    let missing = used.difference(&documented).map(|name| format!("{MANUAL} does not document {name}"));
+    // Read by the run itself, not by a flag.
+    let extra = documented.difference(&used).filter(|name| **name != "NETWATCH_LOG");
+    missing.chain(extra.map(|name| format!("{MANUAL}: no flag reads {name}"))).collect()
+}
+
+/// The names of variables (`NETWATCH_…`) in a text.
+fn variables(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+    words.filter(|word| word.strip_prefix("NETWATCH_").is_some_and(|rest| !rest.is_empty())).collect()
 }
 
 /// Crates that the document does not name.

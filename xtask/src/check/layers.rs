@@ -1,5 +1,5 @@
-//! Which module may use which, as `modules.rs` states it: no module without an entry, no use outside
-//! its list, no I/O in a pure module, no cycle.
+//! Which module may use which, as `modules.rs` states it: no module without an entry, no use
+//! outside its list, no I/O in a pure module, no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,8 +96,8 @@ fn check_entries(krate: &Crate, present: &BTreeSet<&str>) -> Vec<String> {
     without_entry.chain(without_module).collect()
 }
 
-/// The table by itself: every used module is listed above its user, so that it permits no cycle, and
-/// pure modules use pure modules.
+/// The table by itself: every used module is listed above its user, so that it permits no cycle,
+/// and pure modules use pure modules.
 fn check_table(krate: &Crate) -> Vec<String> {
     let mut wrong = Vec::new();
     for (position, module) in krate.modules.iter().enumerate() {
@@ -156,8 +156,8 @@ fn use_of(krate: &Crate, present: &BTreeSet<&str>, module: &str, source: &Source
     Some(Use { user: module.to_owned(), used: used.to_owned(), at })
 }
 
-/// The rest of a path that begins at the root of the crate: after `crate`, or after as many `super` as
-/// the file is deep.
+/// The rest of a path that begins at the root of the crate: after `crate`, or after as many `super`
+/// as the file is deep.
 fn from_root<'a>(krate: &Crate, file: &str, path: &'a str) -> Option<&'a str> {
     if let Some(rest) = path.strip_prefix("crate::") {
         return Some(rest);

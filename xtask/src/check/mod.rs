@@ -1,7 +1,8 @@
-//! The rules of the code base that neither clippy nor rustfmt checks: dependencies between modules, sizes,
-//! comments and documents, help texts, type names, and the checked-in eBPF objects.
+//! The rules of the code base that neither clippy nor rustfmt checks: dependencies between modules,
+//! sizes, comments and documents, help texts, type names, and the checked-in eBPF objects.
 
-//! The architecture, enforced: who may use whom, sizes, documents, the checked-in eBPF object. Not style: that is clippy's and rustfmt's.
+//! The architecture, enforced: who may use whom, sizes, documents, the checked-in eBPF object. Not
+//! style: that is clippy's and rustfmt's.
 
 mod comments;
 mod cycles;
@@ -37,6 +38,7 @@ pub fn run(arguments: &CheckArguments) -> Result {
     wrong.extend(layers::check(&sources));
     wrong.extend(documents::check(&sources));
     wrong.extend(documents::check_rust_version());
+    wrong.extend(documents::check_environment(&sources));
     wrong.extend(ratchet::check(&sources, &documents, arguments.list));
     wrong.extend(crate::build::check_objects().err());
     if wrong.is_empty() {

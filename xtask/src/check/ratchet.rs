@@ -1,5 +1,5 @@
-//! Rules that the sources do not keep everywhere yet: how often each may be broken. The numbers only
-//! go down.
+//! Rules that the sources do not keep everywhere yet: how often each may be broken. The numbers
+//! only go down.
 
 use super::help::long_helps;
 use super::prose::{Document, banned_words, long_lines};
@@ -14,14 +14,15 @@ struct Rule {
     found: Vec<String>,
 }
 
-/// What is broken more often than today. With `list`, prints every finding, also the permitted ones.
+/// What is broken more often than today. With `list`, prints every finding, also the permitted
+/// ones.
 pub fn check(sources: &[Source], documents: &[Document], list: bool) -> Vec<String> {
     let rules = [
-        Rule { name: "long lines of prose", max: 1797, found: long_lines(sources, documents) },
-        Rule { name: "banned words", max: 1785, found: banned_words(sources, documents) },
-        Rule { name: "long help texts", max: 27, found: long_helps(sources) },
-        Rule { name: "duplicate type names", max: 141, found: duplicates(sources) },
-        Rule { name: "small files", max: 50, found: small_files(sources) },
+        Rule { name: "long lines of prose", max: 1584, found: long_lines(sources, documents) },
+        Rule { name: "banned words", max: 1359, found: banned_words(sources, documents) },
+        Rule { name: "long help texts", max: 0, found: long_helps(sources) },
+        Rule { name: "duplicate type names", max: 131, found: duplicates(sources) },
+        Rule { name: "small files", max: 46, found: small_files(sources) },
     ];
     if list {
         rules.iter().flat_map(|rule| &rule.found).for_each(|line| println!("{line}"));

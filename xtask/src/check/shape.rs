@@ -30,8 +30,8 @@ pub fn check(source: &Source) -> Vec<String> {
     wrong
 }
 
-/// Files with so little in them that it belongs into a neighbor, unless a reason is listed; and reasons
-/// that are no longer needed.
+/// Files with so little in them that it belongs into a neighbor, unless a reason is listed; and
+/// reasons that are no longer needed.
 pub fn small_files(sources: &[Source]) -> Vec<String> {
     let is_small = |source: &&Source| {
         source.text.lines().count() < SMALL_FILE_LINES && !source.path.contains("/tests/") && !is_index(&source.syntax)

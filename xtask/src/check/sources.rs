@@ -81,7 +81,8 @@ fn collect(folder: &Path, paths: &mut Vec<String>) -> Result {
     Ok(())
 }
 
-/// The modules that a file declares for tests only (`#[cfg(test)] mod testing;`), as paths without `.rs`.
+/// The modules that a file declares for tests only (`#[cfg(test)] mod testing;`), as paths without
+/// `.rs`.
 fn test_modules(source: &Source) -> Vec<String> {
     let without_extension = source.path.trim_end_matches(".rs");
     let (folder, name) = without_extension.rsplit_once('/').unwrap_or(("", without_extension));

@@ -1,5 +1,5 @@
-//! The first and only file system of the virtual machine: busybox, `ip`, bash and Python (which its tests run),
-//! netwatch, its unit tests, the libraries they need, and modules.
+//! The first and only file system of the virtual machine: busybox, `ip`, bash and Python (which its
+//! tests run), netwatch, its unit tests, the libraries they need, and modules.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -20,7 +20,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds both; the tests without their debug information, which would be most of the file system.
+    /// Builds both; the tests without their debug information, which would be most of the file
+    /// system.
     pub fn build(folder: &Path) -> Result<Self> {
         let tests = folder.join("netwatch-tests");
         command::run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&tests).arg(unit_tests()?))?;
@@ -94,7 +95,8 @@ fn find(program: &str) -> Result<PathBuf> {
         .ok_or_else(|| format!("{program} is not installed"))
 }
 
-/// The shared libraries of these programs and the loader itself, so that what was built on this machine finds the ones of this machine.
+/// The shared libraries of these programs and the loader itself, so that what was built on this
+/// machine finds the ones of this machine.
 fn libraries<'a>(programs: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for program in programs {
@@ -107,7 +109,8 @@ fn libraries<'a>(programs: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Path
     Ok(found)
 }
 
-/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader, which stands there alone. Not the kernel's own `linux-vdso.so.1`.
+/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader, which stands there alone.
+/// Not the kernel's own `linux-vdso.so.1`.
 fn library(line: &str) -> Option<PathBuf> {
     let path = line.split_whitespace().find(|word| word.starts_with('/'))?;
     Some(path.into())

@@ -16,12 +16,14 @@ const MODULES: [&str; 5] = ["net/", "lib/", "crypto/", "drivers/net/veth.ko", "f
 pub struct Kernel {
     /// What `uname -r` says there.
     pub release: String,
-    /// Its folder: `boot/vmlinuz-RELEASE`, and modules with their index below `lib/modules/RELEASE`.
+    /// Its folder: `boot/vmlinuz-RELEASE`, and modules with their index below
+    /// `lib/modules/RELEASE`.
     pub folder: PathBuf,
 }
 
 impl Kernel {
-    /// The newest of a series, downloaded and unpacked into `folder` unless it is there. `None` if there is no package to be had.
+    /// The newest of a series, downloaded and unpacked into `folder` unless it is there. `None` if
+    /// there is no package to be had.
     pub fn newest(series: &Series, folder: &Path) -> Result<Option<Self>> {
         let Some((name, package)) = package::newest(series, folder)? else { return Ok(None) };
         let place = folder.join(&name);
@@ -59,8 +61,9 @@ fn unpack(package: &Path, place: &Path) -> Result {
     fs::rename(&beside, place).map_err(failed)
 }
 
-/// Removes what is not needed, unpacks what is, so that the emulated processor does not have to, and writes the index (`modules.dep`,
-/// `modules.alias`), which packages leave to their installation.
+/// Removes what is not needed, unpacks what is, so that the emulated processor does not have to,
+/// and writes the index (`modules.dep`, `modules.alias`), which packages leave to their
+/// installation.
 fn prepare_modules(folder: &Path, release: &str) -> Result {
     let kernel = folder.join("lib/modules").join(release).join("kernel");
     let wanted = |path: &Path| {

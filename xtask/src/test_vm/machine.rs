@@ -1,5 +1,5 @@
-//! A virtual machine: a kernel and a first file system under qemu's software emulation, which works on any machine, also in one that is
-//! virtual itself. It has a console and nothing else.
+//! A virtual machine: a kernel and a first file system under qemu's software emulation, which works
+//! on any machine, also in one that is virtual itself. It has a console and nothing else.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -70,7 +70,8 @@ impl Machine<'_> {
         qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(self.initramfs);
-        // Errors and worse only: a message in the middle of a line spoils it. A panic ends the machine.
+        // Errors and worse only: a message in the middle of a line spoils it. A panic ends the
+        // machine.
         qemu.args(["-append", &format!("console=ttyS0 loglevel=4 panic=-1 {}", self.variables.join(" "))]);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         qemu

@@ -1,7 +1,8 @@
-//! Tests netwatch on other kernels, older ones and real-time ones. Each is booted in emulation with a small
-//! initramfs. The unit tests of the classifier (load, attach, golden packets, counts on a real link) and of
-//! the programs that follow processes have to pass there, and so does one complete run. Only the folder
-//! `target/vm` changes on this machine, besides packages that are installed where they are missing.
+//! Tests netwatch on other kernels, older ones and real-time ones. Each is booted in emulation with
+//! a small initramfs. The unit tests of the classifier (load, attach, golden packets, counts on a
+//! real link) and of the programs that follow processes have to pass there, and so does one
+//! complete run. Only the folder `target/vm` changes on this machine, besides packages that are
+//! installed where they are missing.
 
 mod initramfs;
 mod kernel;
@@ -23,7 +24,8 @@ use machine::{Console, Machine};
 use package::Series;
 use verdict::Verdict;
 
-/// Debian packages that only this task needs, each with a program or file that exists when it is installed.
+/// Debian packages that only this task needs, each with a program or file that exists when it is
+/// installed.
 const PACKAGES: [(&str, &str); 4] = [
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("busybox-static", "/var/lib/dpkg/info/busybox-static.list"),

@@ -1,5 +1,6 @@
-//! The archive that the kernel unpacks as its first file system: cpio in the "newc" format (Documentation/driver-api/early-userspace/
-//! buffer-format.rst in the kernel's sources). Everything belongs to root, whoever packs it.
+//! The archive that the kernel unpacks as its first file system: cpio in the "newc" format
+//! (Documentation/driver-api/early-userspace/ buffer-format.rst in the kernel's sources).
+//! Everything belongs to root, whoever packs it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,7 +21,8 @@ pub enum Entry {
     Script(&'static str),
 }
 
-/// Paths without a leading slash, and what is there. In order, so that a directory comes before what is in it.
+/// Paths without a leading slash, and what is there. In order, so that a directory comes before
+/// what is in it.
 #[derive(Debug, Default)]
 pub struct Archive(BTreeMap<String, Entry>);
 
@@ -53,7 +55,8 @@ fn read(path: &PathBuf) -> io::Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// One member: a header of 13 numbers in hexadecimal, the name with a zero byte, the content; the last two padded to 4 bytes.
+/// One member: a header of 13 numbers in hexadecimal, the name with a zero byte, the content; the
+/// last two padded to 4 bytes.
 fn member(to: &mut impl Write, number: u32, mode: u32, name: &str, content: &[u8]) -> io::Result<()> {
     let size = u32::try_from(content.len()).map_err(io::Error::other)?;
     let name_size = name.len() as u32 + 1;
@@ -78,7 +81,8 @@ fn pad(to: &mut impl Write, length: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Byte for byte what `cpio -o -H newc` makes of the same tree, but for inode numbers and times.
+    /// Byte for byte what `cpio -o -H newc` makes of the same tree, but for inode numbers and
+    /// times.
     #[test]
     fn an_archive_is_what_the_format_says() {
         let mut archive = Archive::default();

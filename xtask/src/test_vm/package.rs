@@ -1,5 +1,5 @@
-//! Debian's packages of other kernels: the newest of a series, downloaded once and kept. Not installed: only unpacked, so nothing of this
-//! machine changes.
+//! Debian's packages of other kernels: the newest of a series, downloaded once and kept. Not
+//! installed: only unpacked, so nothing of this machine changes.
 
 use std::fmt;
 use std::fs;
@@ -68,7 +68,8 @@ impl fmt::Display for Series {
     }
 }
 
-/// The newest package of a series, as a file: the path, and the package's name. `None` if neither apt's index nor the folder has one.
+/// The newest package of a series, as a file: the path, and the package's name. `None` if neither
+/// apt's index nor the folder has one.
 pub fn newest(series: &Series, folder: &Path) -> Result<Option<(String, PathBuf)>> {
     if let Some(found) = find_and_download(series, folder).ok().flatten() {
         return Ok(Some(found));

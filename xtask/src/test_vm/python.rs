@@ -1,4 +1,5 @@
-//! As much of this machine's Python as the tests of processes need: the interpreter, and the modules that were loaded when it had what they import.
+//! As much of this machine's Python as the tests of processes need: the interpreter, and the
+//! modules that were loaded when it had what they import.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,8 +7,9 @@ use std::process::Command;
 use crate::Result;
 use crate::command::output;
 
-/// Says where the interpreter and its library are, and the file of each module. `-I -S`: nothing of this user's or of installed packages.
-/// `getaddrinfo` loads `encodings.idna` only when it is called.
+/// Says where the interpreter and its library are, and the file of each module. `-I -S`: nothing of
+/// this user's or of installed packages. `getaddrinfo` loads `encodings.idna` only when it is
+/// called.
 const LOADED: &str = "import ctypes, encodings.idna, os, resource, socket, sys, sysconfig, threading, time
 print(os.path.realpath(sys.executable))
 print(sysconfig.get_path('stdlib'))

@@ -80,7 +80,8 @@ impl Verdict {
 
     fn judge_tests(&mut self) {
         self.wrong.extend(self.failed.iter().map(|name| format!("{name} failed")));
-        // A kernel may lack something; any other reason is one of this set-up, and would hide that nothing was tested.
+        // A kernel may lack something; any other reason is one of this set-up, and would hide that
+        // nothing was tested.
         let odd = self.skipped.iter().filter(|(_, reason)| !reason.starts_with("needs Linux "));
         self.wrong.extend(odd.map(|(name, reason)| format!("{name} was skipped: {reason}")));
         self.passed = self.passed.saturating_sub(self.skipped.len() as u64);
@@ -114,7 +115,8 @@ fn balance(json: &str) -> Result<u64, String> {
     if counted.contains(&0) { Err(format!("nothing was counted: {balance}")) } else { Ok(counted.iter().sum()) }
 }
 
-/// The client steps the clock of the day an hour ahead while it runs; no duration may have that hour.
+/// The client steps the clock of the day an hour ahead while it runs; no duration may have that
+/// hour.
 fn times(json: &str) -> Result<(), String> {
     const HOUR_NS: u64 = 3_600_000_000_000;
     let report: Value = serde_json::from_str(json).map_err(|error| format!("its report cannot be read: {error}"))?;

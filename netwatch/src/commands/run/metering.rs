@@ -361,7 +361,7 @@ impl MeteringThread {
     /// the report.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
         let Conclusion { duration, exit, ended_by, counters, resolve } = conclusion;
-        let mut progress = DrainProgress::of_last();
+        let mut progress = DrainProgress::last();
         self.poll();
         let drained = self.drain(&mut progress).or_else(|failed| {
             self.session.note(failed.to_string());

@@ -8,7 +8,6 @@ mod metering;
 mod network;
 mod notes;
 mod plan;
-mod privilege;
 mod processes;
 mod recording;
 mod setup;

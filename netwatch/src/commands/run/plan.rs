@@ -1,12 +1,13 @@
 //! What was typed, made into one checked plan before anything is touched.
 
 use std::env;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use nix::unistd::{Gid, Uid};
 
-use super::privilege;
 use super::recording::RecordingPlan;
+use crate::dns::resolver::parse_resolver;
+use crate::doctor::require_capabilities;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::publish::Publish;
@@ -61,7 +62,7 @@ pub struct Plan {
 impl Plan {
     /// Checks everything that can be checked beforehand.
     pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
-        privilege::check()?;
+        require_capabilities()?;
         let caller = Identity::of_sudo()?;
         let user = match (&settings.user, &caller) {
             (Some(name), _) => Identity::named(name)?,
@@ -70,7 +71,7 @@ impl Plan {
         };
         let groups = user.groups()?;
         let command = find_command(&settings, &user, caller.as_ref())?;
-        let dns = settings.dns.iter().map(|text| resolver(text)).collect::<Result<_>>()?;
+        let dns = settings.dns.iter().map(|text| parse_resolver(text)).collect::<Result<_>>()?;
         let publish = settings.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
         let output = settings.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
@@ -91,32 +92,4 @@ fn find_command(settings: &RunSettings, user: &Identity, caller: Option<&Identit
     let path = if changed && is_caller { environment::path_before_sudo() } else { None };
     let variables = environment::for_user(env::vars_os().collect(), user, changed, path);
     Command::find(settings.command.clone(), variables)
-}
-
-/// `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.
-fn resolver(text: &str) -> Result<SocketAddr> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>().map(|addr| SocketAddr::new(addr, 53)).or_else(|_| text.parse::<SocketAddr>()).map_err(|_| {
-        Error::said("use resolver", text, "not an address")
-            .hint("give --dns an address like 9.9.9.9, 9.9.9.9:5353 or [2001:db8::1]:53")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolvers_are_addresses_with_or_without_a_port() {
-        for (text, expected) in [
-            ("198.51.100.1", "198.51.100.1:53"),
-            ("198.51.100.1:5353", "198.51.100.1:5353"),
-            ("2001:db8::1", "[2001:db8::1]:53"),
-            ("[2001:db8::1]", "[2001:db8::1]:53"),
-            ("[2001:db8::1]:5353", "[2001:db8::1]:5353"),
-        ] {
-            assert_eq!(resolver(text).expect(text).to_string(), expected);
-        }
-        assert!(resolver("dns.example").is_err());
-    }
 }

@@ -7,29 +7,29 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
-use crate::meter::{ProcessConfig, ProcessProbe};
+use crate::meter::{ProcessTracer, ProcessTracerConfig};
 use crate::process::Attribution;
 
 /// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
 pub(super) struct Loading {
-    thread: JoinHandle<Result<ProcessProbe>>,
+    thread: JoinHandle<Result<ProcessTracer>>,
 }
 
 impl Loading {
     /// For the run's cgroup; without one, nobody is looked for.
-    pub(super) fn start(config: ProcessConfig, cgroup: Option<&Path>) -> Result<Self> {
+    pub(super) fn start(config: ProcessTracerConfig, cgroup: Option<&Path>) -> Result<Self> {
         let cgroup = cgroup.map(Path::to_owned);
         let load = move || {
             let none = || Error::said("look for", "processes", "the run has no cgroup of its own");
             let cgroup = cgroup.ok_or_else(none)?;
-            attach(ProcessProbe::load(config)?, &cgroup)
+            attach(ProcessTracer::load(config)?, &cgroup)
         };
         let thread = thread::Builder::new().name("processes".into()).spawn(load);
         thread.map(|thread| Self { thread }).map_err(|error| Error::os("start thread", "processes", error))
     }
 
     /// Waits until they are attached; without them, the attribution states why.
-    pub(super) fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessProbe>, Attribution) {
+    pub(super) fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessTracer>, Attribution) {
         let attached = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match attached.map_err(|error| error.to_string()) {
             Ok(probe) => {
@@ -44,14 +44,14 @@ impl Loading {
     }
 }
 
-fn attach(mut probe: ProcessProbe, cgroup: &Path) -> Result<ProcessProbe> {
+fn attach(mut probe: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
     let directory = File::open(cgroup).map_err(|error| Error::os("open", cgroup.display().to_string(), error))?;
     probe.attach(directory.as_fd())?;
     Ok(probe)
 }
 
 /// What will not be seen, in words of the report.
-fn missing(probe: &ProcessProbe) -> Vec<String> {
+fn missing(probe: &ProcessTracer) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
     let untried = probe.untried().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));

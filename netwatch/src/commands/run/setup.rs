@@ -19,7 +19,7 @@ use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, Made};
 use crate::host::forwarding::netns_cookie;
 use crate::host::link;
-use crate::meter::{LiveMeter, Probe, ProbeConfig, ProcessConfig};
+use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig};
 use crate::name::Hosts;
 use crate::report::{DnsForwarder, Interface, Run};
 use crate::session::{Isolated, Session, SessionConfig};
@@ -47,13 +47,13 @@ pub(super) async fn set_up(
     let config = probe_config(plan);
     let loading = thread::Builder::new()
         .name("load".into())
-        .spawn(move || faults::point("probe").and_then(|()| Probe::load(&config)))
+        .spawn(move || faults::point("probe").and_then(|()| KernelMeter::load(&config)))
         .map_err(|error| Error::os("start thread", "load", error))?;
     let mut notes = Vec::new();
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;
-    let what = ProcessConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
+    let what = ProcessTracerConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = Loading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let (mut network, mut probe) = Network::set_up(plan, &context, &mut notes, loaded)?;
@@ -138,15 +138,15 @@ fn hosts() -> Hosts {
     Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
 }
 
-fn probe_config(plan: &Plan) -> ProbeConfig {
+fn probe_config(plan: &Plan) -> KernelMeterConfig {
     let arguments = &plan.settings;
-    ProbeConfig {
+    KernelMeterConfig {
         max_flows: arguments.max_flows,
         sample_interval: arguments.sample.unwrap_or(0),
         snaplen: arguments.snaplen,
         sample_ring_bytes: arguments.sample_buffer * 1024,
         log: super::log::wanted(),
-        ..ProbeConfig::default()
+        ..KernelMeterConfig::default()
     }
 }
 
@@ -189,7 +189,7 @@ async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, No
 }
 
 /// `-v`: what the command is about to find. A closed standard error changes nothing.
-fn say(network: &Network, probe: &Probe) {
+fn say(network: &Network, probe: &KernelMeter) {
     use std::io::Write;
     fn list(items: &[impl ToString]) -> String {
         items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

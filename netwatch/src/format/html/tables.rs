@@ -185,15 +185,15 @@ pub(super) fn lookups(report: &Report) -> Table {
         vec![
             Cell::text(lookup.question.name.as_str()),
             Cell::text(lookup.question.kind.to_string()),
-            Cell::text(match lookup.asked_by {
+            Cell::text(match lookup.queried_by {
                 Direction::Egress => lookup.application.name().to_owned(),
                 Direction::Ingress => format!("{}, asked by others", lookup.application.name()),
             }),
             Cell::Number(lookup.first_seen_ns.saturating_sub(began_ns)),
-            Cell::Number(lookup.asked),
+            Cell::Number(lookup.queries),
             Cell::text(outcomes.join(", ")),
             Cell::unless_zero(lookup.unanswered()),
-            Cell::number(lookup.response.mean_ns()),
+            Cell::number(lookup.response_times.mean_ns()),
             Cell::text(addresses(&lookup.addresses)),
             Cell::text(lookup.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>().join(" → ")),
         ]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use crate::format::rfc3339;
-use crate::name::{self, Lookup, Named, ResponseTimes};
+use crate::name::{self, Lookup, ResponseTimes, SourcedName};
 use crate::report::{self, ApplicationProtocol, DisplayName, Naming, Report};
 
 #[derive(Serialize)]
@@ -97,7 +97,7 @@ pub(super) struct JsonNaming {
     flows: FlowShare,
     unnamed: FlowShare,
     hidden: BTreeMap<&'static str, FlowShare>,
-    lost: name::Lost,
+    lost: name::NamesLost,
 }
 
 impl<'a> Known<'a> {
@@ -114,7 +114,11 @@ impl<'a> Known<'a> {
         Self::new(known.display_name.as_ref(), &known.names, known.application.as_ref())
     }
 
-    fn new(shown: Option<&'a DisplayName>, names: &'a [Named], application: Option<&'a ApplicationProtocol>) -> Self {
+    fn new(
+        shown: Option<&'a DisplayName>,
+        names: &'a [SourcedName],
+        application: Option<&'a ApplicationProtocol>,
+    ) -> Self {
         Self {
             name: shown.map(|shown| shown.name.as_str()),
             name_source: shown.map(|shown| shown.source.name()),
@@ -126,8 +130,8 @@ impl<'a> Known<'a> {
     }
 }
 
-impl<'a> From<&'a Named> for Name<'a> {
-    fn from(named: &'a Named) -> Self {
+impl<'a> From<&'a SourcedName> for Name<'a> {
+    fn from(named: &'a SourcedName) -> Self {
         Self {
             name: named.name.as_str(),
             source: named.source.name(),
@@ -172,13 +176,13 @@ impl<'a> From<&'a Lookup> for JsonLookup<'a> {
             name: lookup.question.name.as_str(),
             r#type: lookup.question.kind.to_string(),
             protocol: lookup.application.name(),
-            direction: lookup.asked_by.of_flow(),
-            asked: lookup.asked,
-            answered: lookup.answered,
+            direction: lookup.queried_by.of_flow(),
+            asked: lookup.queries,
+            answered: lookup.responses,
             unanswered: lookup.unanswered(),
             outcomes: outcomes(lookup),
             truncated: lookup.truncated,
-            response: response(&lookup.response),
+            response: response(&lookup.response_times),
             first_seen: rfc3339(lookup.first_seen_ns),
             addresses: &lookup.addresses,
             aliases: lookup.aliases.iter().map(|alias| alias.as_str()).collect(),

@@ -240,7 +240,7 @@ fn json_attempt<'a>(report: &'a Report, attempt: &'a Attempt) -> JsonAttempt<'a>
 /// All unix sockets that were gone to.
 pub(super) fn unix_sockets(processes: &Processes) -> Vec<UnixSocket<'_>> {
     let socket = |peer| unix_socket(processes, peer);
-    processes.unix.iter().map(socket).collect()
+    processes.local_sockets.iter().map(socket).collect()
 }
 
 fn unix_socket<'a>(processes: &Processes, peer: &'a LocalSocket) -> UnixSocket<'a> {

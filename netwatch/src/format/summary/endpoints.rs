@@ -7,6 +7,7 @@ use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote};
 use crate::format::escape;
 use crate::report::{Report, ReportEndpoint};
+use crate::wire::port;
 
 /// What one row says, before it is laid out.
 pub(super) struct Item {
@@ -86,7 +87,7 @@ fn address(report: &Report, known: &ReportEndpoint) -> String {
         Remote::Others => "other remotes".to_owned(),
     };
     let Some((first, others)) = report.forwarded_to(endpoint).split_first() else { return address };
-    let resolver = if first.port() == 53 { first.ip().to_string() } else { first.to_string() };
+    let resolver = if first.port() == port::DNS { first.ip().to_string() } else { first.to_string() };
     let more = if others.is_empty() { String::new() } else { format!(", +{}", others.len()) };
     format!("{address} (dns → {resolver}{more})")
 }

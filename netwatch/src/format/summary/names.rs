@@ -33,10 +33,10 @@ pub(super) fn lost(report: &Report) -> u64 {
 
 /// `3 questions, 3 answers in 0.4 ms, 1 failed; never used: old.example; not looked up: 198.51.100.99`.
 fn dns(naming: &Naming) -> String {
-    let own = || naming.lookups.iter().filter(|lookup| lookup.asked_by == Direction::Egress);
+    let own = || naming.lookups.iter().filter(|lookup| lookup.queried_by == Direction::Egress);
     let sum = |of: fn(&Lookup) -> u64| own().map(of).sum::<u64>();
-    let mut said = vec![plural(sum(|lookup| lookup.asked), "question", "questions")];
-    said.push(plural(sum(|lookup| lookup.answered), "answer", "answers") + &mean(own()));
+    let mut said = vec![plural(sum(|lookup| lookup.queries), "question", "questions")];
+    said.push(plural(sum(|lookup| lookup.responses), "answer", "answers") + &mean(own()));
     let failed = sum(Lookup::failed);
     if failed > 0 {
         said.push(together(&format!("{} failed", count(failed))));
@@ -49,8 +49,9 @@ fn dns(naming: &Naming) -> String {
 
 /// How long answers took, all together.
 fn mean<'a>(lookups: impl Iterator<Item = &'a Lookup>) -> String {
-    let (sum_ns, measured) = lookups
-        .fold((0, 0), |(sum_ns, measured), lookup| (lookup.response.sum_ns + sum_ns, lookup.response.count + measured));
+    let (sum_ns, measured) = lookups.fold((0, 0), |(sum_ns, measured), lookup| {
+        (lookup.response_times.sum_ns + sum_ns, lookup.response_times.count + measured)
+    });
     sum_ns
         .checked_div(measured)
         .map_or_else(String::new, |mean| together(&format!(" in {} on average", duration(mean))))

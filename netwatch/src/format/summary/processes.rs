@@ -28,7 +28,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
     if report.processes.attribution == Attribution::On && !report.flows.is_empty() {
         facts.push(("processes", Style::Plain, used_by(report)));
     }
-    if !report.processes.unix.is_empty() {
+    if !report.processes.local_sockets.is_empty() {
         facts.push(("unix sockets", Style::Plain, unix(report)));
     }
     if !report.attempts.is_empty() {
@@ -76,7 +76,7 @@ fn unix(report: &Report) -> String {
         let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
         together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(", "), count(peer.connections)))
     };
-    format!("{}; what answers there is not seen here", listed(report.processes.unix.iter().map(peer)))
+    format!("{}; what answers there is not seen here", listed(report.processes.local_sockets.iter().map(peer)))
 }
 
 fn listed(items: impl ExactSizeIterator<Item = String>) -> String {

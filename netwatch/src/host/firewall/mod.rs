@@ -18,6 +18,7 @@ use self::find::Foreign;
 use super::nft::{Batch, Family, Hook, Nft, Table};
 use crate::error::{Error, Result};
 use crate::undo::{Journal, RunId, UndoRecord};
+use crate::wire::port;
 
 /// What shall get through.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ pub fn inspect() -> Result<Vec<Finding>> {
     let found = find::foreign(&Nft::open()?, interface)?;
     let opens =
         found.open.iter().map(|foreign| Finding::Opens { chain: foreign.chain.to_string(), hook: foreign.hook });
-    let blocked = legacy::blocked(interface, 53)?.into_iter().chain(found.blocked);
+    let blocked = legacy::blocked(interface, port::DNS)?.into_iter().chain(found.blocked);
     Ok(opens.chain(blocked.map(Finding::Blocked)).collect())
 }
 

@@ -332,7 +332,7 @@ fn a_read_only_proc_is_explained() {
         let spec = ForwardingSpec { run: run.id(), families: BOTH, ipv6_switch: Ipv6Switch::PerInterface };
         let error = Forwarding::enable(spec, &run.journal, &run.nat, &lock()).unwrap_err().to_string();
         assert!(error.starts_with("cannot set /proc/sys/net/ipv4/conf/eth0/forwarding=1: "), "{error}");
-        assert!(error.contains("(EROFS): /proc/sys cannot be written here"), "{error}");
+        assert!(error.contains("(EROFS); /proc/sys cannot be written here"), "{error}");
     });
 }
 

@@ -6,10 +6,10 @@ use super::{Guard, NatSpec};
 use crate::host::NETWATCH_GROUP;
 use crate::host::nft::{Base, Batch, Family, Hook, Kind, Rule, Table, Verdict};
 use crate::host::publish::{Protocol, Publish};
+use crate::wire::port;
 
 /// The chain with what is guarded.
 pub const GUARD: &str = "guard";
-const DNS: u16 = 53;
 /// Before connection tracking and every translation: what is seen here is what was on the wire.
 const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
@@ -87,7 +87,7 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
     let gateways = [spec.ipv4.map(|ends| IpAddr::V4(ends.gateway)), spec.ipv6.map(|ends| IpAddr::V6(ends.gateway))];
     let Some(port) = spec.dns_port else { return Vec::new() };
     let redirect = |gateway, transport: Protocol| {
-        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port(DNS);
+        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port(port::DNS);
         rule.destination(gateway).redirect(port)
     };
     gateways
@@ -101,7 +101,7 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
 fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
     let Some(ends) = spec.ipv4.filter(|_| spec.host_loopback) else { return Vec::new() };
     let translate = |transport: Protocol| {
-        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port_not(DNS);
+        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port_not(port::DNS);
         rule.destination(ends.gateway.into()).destination_nat_same_port(Ipv4Addr::LOCALHOST.into())
     };
     TRANSPORTS.map(translate).into()

@@ -168,7 +168,7 @@ mod tests {
             ("224.0.0.1:80:80", "224.0.0.1 is a multicast address"),
         ] {
             let error = typed.parse::<Publish>().unwrap_err().to_string();
-            assert!(error.contains(&format!(": {said}: write [ADDR:]")), "{error}");
+            assert!(error.contains(&format!(": {said}; write [ADDR:]")), "{error}");
         }
     }
 

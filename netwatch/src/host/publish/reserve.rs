@@ -105,7 +105,7 @@ mod tests {
         ns.run(|| {
             let held = reserve(&ports(&["8080:80", "8080:80/udp", "127.0.0.1:8081:80"])).unwrap();
             assert!(std::net::TcpListener::bind("127.0.0.1:8080").is_err());
-            assert!(refused(&["8080:81"]).contains("(EADDRINUSE): port 8080/tcp is in use"));
+            assert!(refused(&["8080:81"]).contains("(EADDRINUSE); port 8080/tcp is in use"));
             drop(held);
             reserve(&ports(&["8080:81"])).unwrap();
         });
@@ -129,7 +129,7 @@ mod tests {
         let Some(ns) = Namespace::new() else { return };
         ns.run(|| {
             let error = refused(&["203.0.113.77:80:80"]);
-            assert_eq!(error, "cannot publish 203.0.113.77:80:80/tcp: Cannot assign requested address (EADDRNOTAVAIL): 203.0.113.77 is not an address of this host");
+            assert_eq!(error, "cannot publish 203.0.113.77:80:80/tcp: Cannot assign requested address (EADDRNOTAVAIL); 203.0.113.77 is not an address of this host");
             assert!(refused(&["80:1", "127.0.0.1:80:2"]).ends_with("80:1/tcp already has that port"));
         });
     }

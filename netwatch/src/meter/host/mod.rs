@@ -30,14 +30,14 @@ const IDLE_NS: u64 = 120_000_000_000;
 
 /// One packet that was counted, for whoever wants to learn more from it than its size.
 #[derive(Debug, Clone, Copy)]
-pub struct Counted<'a> {
+pub struct CountedFrame<'a> {
     /// What it was counted as. Key and direction are the table's: of a flow whose local end is not known, the lower end is local.
     pub seen: &'a Observation,
     /// The frame, from its link-layer header on.
     pub frame: &'a Linked<'a>,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> CountedFrame<'a> {
     /// The transport's payload, as far as the capture kept it.
     pub fn payload(&self) -> &'a [u8] {
         let (start, length) = (self.seen.packet.payload_offset as usize, self.seen.packet.payload_len as usize);
@@ -50,17 +50,17 @@ impl<'a> Counted<'a> {
         if !self.seen.packet.icmp_error {
             return None;
         }
-        icmp::quoted_by(self.seen, self.frame.captured.bytes)
+        icmp::quoted_in_frame(self.seen, self.frame.captured.bytes)
     }
 }
 
 /// Reads frames as the classifier does.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct FrameReader {
     fragments: RecentFragments,
 }
 
-impl Reader {
+impl FrameReader {
     /// What a frame counts as where `hook`, which is told what its headers say, says that it was seen.
     #[inline]
     pub fn read(&mut self, frame: &Linked<'_>, hook: impl FnOnce(&Packet) -> Hook, now_ns: u64) -> Observation {
@@ -87,19 +87,19 @@ pub fn lacks_its_end(frame: &Linked<'_>, packet: &Packet) -> bool {
 
 /// Counts frames. Times are the caller's, in nanoseconds since the Unix epoch.
 #[derive(Debug)]
-pub struct Host {
+pub struct HostMeter {
     flows: FlowMap,
     max_flows: usize,
     /// What has no entry of its own, by the key of its slot.
     remainders: FlowMap,
     probes: RttProbes,
-    reader: Reader,
+    reader: FrameReader,
     lost: Lost,
     /// When it is worth to look for idle flows again: not for each packet that finds the table full.
     next_sweep_ns: u64,
 }
 
-impl Host {
+impl HostMeter {
     /// An empty table for at most `max_flows` flows; packets of further ones are counted by protocol.
     pub fn new(max_flows: usize) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl Host {
             max_flows,
             remainders: FlowMap::default(),
             probes: RttProbes::default(),
-            reader: Reader::default(),
+            reader: FrameReader::default(),
             lost: Lost::default(),
             next_sweep_ns: 0,
         }

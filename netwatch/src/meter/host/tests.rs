@@ -34,7 +34,7 @@ fn raw(bytes: &[u8]) -> Linked<'_> {
 }
 
 struct Counting {
-    host: Host,
+    host: HostMeter,
     /// Packets and bytes that were handed in.
     handed_in: (u64, u64),
     handed_over: Vec<Increment>,
@@ -42,7 +42,7 @@ struct Counting {
 
 impl Counting {
     fn new(max_flows: usize) -> Self {
-        Self { host: Host::new(max_flows), handed_in: (0, 0), handed_over: Vec::new() }
+        Self { host: HostMeter::new(max_flows), handed_in: (0, 0), handed_over: Vec::new() }
     }
 
     fn count(&mut self, frame: &[u8], now_ns: u64) {
@@ -146,7 +146,7 @@ fn entries_that_make_room_give_the_reason() {
 
 #[test]
 fn a_frame_cut_within_its_headers_is_unreadable_and_counted() {
-    let mut host = Host::new(4);
+    let mut host = HostMeter::new(4);
     let frame = udp((7, 1000), (3, 53), b"query");
     let cut = Linked { captured: Captured { bytes: &frame[..12], orig_len: frame.len() as u32 }, link: LinkType::Ip };
     host.count(&cut, |_| Hook::Loopback, 1, &mut |_| {});
@@ -159,16 +159,16 @@ fn a_frame_cut_within_its_headers_is_unreadable_and_counted() {
 
 #[test]
 fn payload_and_icmp_errors_are_there_for_who_wants_them() {
-    let mut host = Host::new(4);
+    let mut host = HostMeter::new(4);
     let query = udp((7, 1000), (3, 53), b"query");
     let padded = [&query[..], &[0; 9]].concat();
     let seen = host.count(&raw(&padded), |_| Hook::Loopback, 1, &mut |_| {});
-    let counted = Counted { seen: &seen, frame: &raw(&padded) };
+    let counted = CountedFrame { seen: &seen, frame: &raw(&padded) };
     assert_eq!((counted.payload(), counted.icmp_error()), (&b"query"[..], None));
     let error = ipv4(1, 3, 7, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &query].concat());
     let seen = host.count(&raw(&error), |_| Hook::Loopback, 2, &mut |_| {});
     let Quoted { flow: key, error, by_target } =
-        Counted { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
+        CountedFrame { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
     assert_eq!((key.local.port, key.remote.port, error), (1000, 53, IcmpError { kind: 3, code: 3 }));
     assert!(!by_target);
 }

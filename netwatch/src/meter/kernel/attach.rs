@@ -17,7 +17,7 @@ const LOOPBACK_IFINDEX: u32 = 1;
 
 /// How the classifier is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub enum AttachMethod {
     /// BPF links at the tcx hooks.
     Tcx,
     /// Filters of a clsact qdisc.
@@ -54,10 +54,10 @@ pub(super) enum Attachment {
 }
 
 impl Attachment {
-    pub(super) fn method(&self) -> Method {
+    pub(super) fn method(&self) -> AttachMethod {
         match self {
-            Self::Tcx(_) => Method::Tcx,
-            Self::Clsact(_) => Method::Clsact,
+            Self::Tcx(_) => AttachMethod::Tcx,
+            Self::Clsact(_) => AttachMethod::Clsact,
         }
     }
 
@@ -74,14 +74,14 @@ impl Attachment {
 }
 
 /// Attaches to the host's end of the link. What comes in there was sent by the target.
-pub(super) fn link(programs: &Programs<'_>, ifindex: u32, methods: &[Method]) -> Result<Attachment> {
+pub(super) fn link(programs: &Programs<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
     let from_target = Entry { program: programs.from_target, hook: Hook::Ingress };
     let to_target = Entry { program: programs.to_target, hook: Hook::Egress };
     attach(&[from_target, to_target], ifindex, methods)
 }
 
 /// Attaches to a namespace's `lo`, from a thread that lives there for that long. Its egress is passed by every packet once.
-pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: &[Method]) -> Result<Attachment> {
+pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: &[AttachMethod]) -> Result<Attachment> {
     let entry = Entry { program: programs.loopback, hook: Hook::Egress };
     let inside = || {
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(|cause| Error::os("enter", "the network namespace", cause))?;
@@ -92,19 +92,19 @@ pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: 
 }
 
 /// Attaches one program to what an interface sends.
-pub(super) fn egress(program: BorrowedFd<'_>, ifindex: u32, methods: &[Method]) -> Result<Attachment> {
+pub(super) fn egress(program: BorrowedFd<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
     attach(&[Entry { program, hook: Hook::Egress }], ifindex, methods)
 }
 
 /// The first method that the kernel knows. What fails for another reason fails.
-fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[Method]) -> Result<Attachment> {
+fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
     let mut outcome = Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
     for method in methods {
         outcome = match method {
-            Method::Tcx => {
+            AttachMethod::Tcx => {
                 entries.iter().map(|entry| tcx(entry, ifindex)).collect::<io::Result<_>>().map(Attachment::Tcx)
             }
-            Method::Clsact => clsact::Attachment::new(entries, ifindex).map(Attachment::Clsact),
+            AttachMethod::Clsact => clsact::Attachment::new(entries, ifindex).map(Attachment::Clsact),
         };
         if !outcome.as_ref().is_err_and(is_unknown) {
             break;

@@ -15,15 +15,15 @@ use crate::meter::clock::{self, Clock};
 
 /// How far a drain has come. A large table is read in parts, so that the rings are looked at in between.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Progress {
+pub struct DrainProgress {
     step: Step,
     /// Nothing comes any more: all flows may stay.
     is_last: bool,
 }
 
-impl Progress {
+impl DrainProgress {
     /// Of the last drain, which lets no flow leave.
-    pub fn of_last() -> Self {
+    pub fn last() -> Self {
         Self { is_last: true, ..Self::default() }
     }
 }
@@ -59,7 +59,7 @@ impl Drain {
     /// could not be merged the next part goes on all the same.
     pub(super) fn part(
         &mut self,
-        progress: &mut Progress,
+        progress: &mut DrainProgress,
         clock: Clock,
         sink: &mut impl FnMut(Increment),
     ) -> Result<bool> {

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netwatch_common::parse::Hook;
 
-use super::{Probe, attach, sys};
+use super::{KernelMeter, attach, sys};
 use crate::error::{Error, Result};
 
-impl Probe {
+impl KernelMeter {
     /// Runs a whole Ethernet frame through the classifier as if it had been seen at `hook`. False if the kernel takes no such frame this
     /// way (BPF_PROG_TEST_RUN): under 34 bytes of IPv4, under 54 of IPv6, longer than a page with its bookkeeping.
     pub fn feed(&self, hook: Hook, frame: &[u8]) -> Result<bool> {

@@ -25,15 +25,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use netwatch_common::config::{Config, defaults};
 use netwatch_common::{stage, stat, table};
 
-pub use attach::Method;
-pub use drain::Progress as DrainProgress;
-pub use process::{ProcessConfig, ProcessProbe, event_of};
+pub use attach::AttachMethod;
+pub use drain::DrainProgress;
+pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
 pub use realtime::is_realtime;
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, Lost};
 use crate::meter::clock::{self, Clock};
-use crate::meter::notice::Notice;
+use crate::meter::notification::Notification;
 use attach::Attachment;
 use drain::Drain;
 use flows::Flows;
@@ -45,7 +45,7 @@ use segments::Segments;
 
 /// What is decided before the classifier is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProbeConfig {
+pub struct KernelMeterConfig {
     /// Flows that have an entry of their own; further ones are counted by protocol. 131 072 by default.
     pub max_flows: u32,
     /// Size of the ring of samples in bytes, a power of two and at least a page. 2 MiB by default.
@@ -69,10 +69,10 @@ pub struct ProbeConfig {
     /// our own: each tcx link waits for a grace period of RCU, 8 to 16 ms, when it is made and again when it goes, where
     /// clsact takes 0.1 ms; and the filters go with the interface. On interfaces of others tcx comes first: its links go
     /// with the process.
-    pub methods: &'static [Method],
+    pub methods: &'static [AttachMethod],
 }
 
-impl Default for ProbeConfig {
+impl Default for KernelMeterConfig {
     fn default() -> Self {
         let Config { sample_budget, sample_interval, snaplen, .. } = Config::DEFAULT;
         Self {
@@ -84,12 +84,12 @@ impl Default for ProbeConfig {
             snaplen,
             front: !is_realtime(),
             log: false,
-            methods: &[Method::Clsact, Method::Tcx],
+            methods: &[AttachMethod::Clsact, AttachMethod::Tcx],
         }
     }
 }
 
-impl ProbeConfig {
+impl KernelMeterConfig {
     fn globals(&self) -> Globals {
         let Self { sample_budget, sample_interval, snaplen, .. } = *self;
         let config = Config {
@@ -122,10 +122,10 @@ impl ProbeConfig {
 
 /// The classifier in the kernel. Dropping it detaches and unloads everything.
 #[derive(Debug)]
-pub struct Probe {
+pub struct KernelMeter {
     // Declared first, so dropped first: nothing counts into maps that are going.
     attachments: Vec<Attachment>,
-    methods: &'static [Method],
+    methods: &'static [AttachMethod],
     rings: Rings,
     drain: Drain,
     clock: Clock,
@@ -133,9 +133,9 @@ pub struct Probe {
     loaded: Loaded,
 }
 
-impl Probe {
+impl KernelMeter {
     /// Loads the classifier; nothing is attached yet. May run on any thread, also beside the set-up of the network.
-    pub fn load(config: &ProbeConfig) -> Result<Self> {
+    pub fn load(config: &KernelMeterConfig) -> Result<Self> {
         let cpus = possible_cpus()?;
         let template = segments::create()?;
         let inner = duplicate(&template)?;
@@ -187,7 +187,7 @@ impl Probe {
     }
 
     /// How it is attached; `None` before.
-    pub fn method(&self) -> Option<Method> {
+    pub fn method(&self) -> Option<AttachMethod> {
         self.attachments.first().map(Attachment::method)
     }
 
@@ -207,7 +207,7 @@ impl Probe {
 
     /// Hands over what lies in the rings, events before samples, and makes room in the table for the flows to come. The kernel wakes nobody
     /// for either: call it on a timer. Fails if the table could not grow; flows that found no room are then counted by protocol.
-    pub fn poll(&mut self, sink: &mut impl FnMut(Notice)) -> Result<()> {
+    pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -245,7 +245,7 @@ impl Probe {
     }
 
     /// The same with a full flow table.
-    pub fn full_memory_bytes(&self, config: &ProbeConfig) -> Result<u64> {
+    pub fn full_memory_bytes(&self, config: &KernelMeterConfig) -> Result<u64> {
         let full = u64::from(segments::count(config.max_flows)) * segments::SEGMENT_BYTES;
         Ok(self.memory_bytes()? - self.drain.flows.memory_bytes() + full)
     }

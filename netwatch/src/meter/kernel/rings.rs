@@ -11,7 +11,7 @@ use netwatch_common::sample::{self as abi, SampleHeader, reason};
 use crate::error::{Error, Result};
 use crate::meter::abi::{direction, opposite, traffic};
 use crate::meter::clock::Clock;
-use crate::meter::notice::{NewFlow, Notice, Reason, Sample, Sender};
+use crate::meter::notification::{NewFlow, Notification, Sample, SampleReason, SocketChange};
 
 /// The two rings.
 pub(super) struct Rings {
@@ -31,7 +31,7 @@ impl Rings {
     }
 
     /// Hands over what is there, events first. Bounded: what arrives meanwhile may wait for the next call.
-    pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notice)) {
+    pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notification)) {
         const AT_MOST: usize = 65_536;
         let (mut event_bytes, mut sample_bytes) = (0, 0);
         for _ in 0..AT_MOST {
@@ -40,16 +40,16 @@ impl Rings {
             let record: abi::FlowNotification = read(&record);
             let socket = Some(record.cookie).filter(|cookie| *cookie != 0);
             if record.socket_changed == 0 {
-                sink(Notice::NewFlow(new_flow(&record, socket, clock)));
+                sink(Notification::NewFlow(new_flow(&record, socket, clock)));
             } else if let Some(socket) = socket {
                 let (traffic, _) = traffic(&record.key, netwatch_common::flow::EGRESS.into());
-                sink(Notice::Sender(Sender { traffic, socket }));
+                sink(Notification::SocketChanged(SocketChange { traffic, socket }));
             }
         }
         for _ in 0..AT_MOST {
             let Some(record) = self.samples.next() else { break };
             sample_bytes += record.len();
-            sink(Notice::Sample(sample(&record, clock)));
+            sink(Notification::Sample(sample(&record, clock)));
         }
         self.pace.found(Sizes { samples: sample_bytes, events: event_bytes });
     }
@@ -146,10 +146,10 @@ fn sample(record: &[u8], clock: Clock) -> Sample {
         tcp: (header.key.protocol == protocol::TCP).then_some((header.sequence, header.flags)),
         is_later_fragment: header.fragment == part::LATER,
         reason: match header.reason {
-            reason::DNS => Reason::Dns,
-            reason::ICMP_ERROR => Reason::IcmpError,
-            reason::INTERVAL => Reason::Interval,
-            _ => Reason::Head,
+            reason::DNS => SampleReason::Dns,
+            reason::ICMP_ERROR => SampleReason::IcmpError,
+            reason::INTERVAL => SampleReason::Interval,
+            _ => SampleReason::Head,
         },
         orig_len: header.orig_len,
         payload_offset: header.payload_offset.into(),

@@ -4,14 +4,14 @@
 use std::net::IpAddr;
 
 use crate::wire::Name;
-use crate::wire::dns::{Data, Message, Record};
+use crate::wire::dns::{DnsMessage, RecordData, ResourceRecord};
 
 /// Steps that are followed; resolvers give up earlier.
 const MAX_STEPS: usize = 32;
 
 /// An address that a question led to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Led<'a> {
+pub(super) struct ReachedAddress<'a> {
     pub address: IpAddr,
     /// The name that has the address.
     pub owner: &'a Name,
@@ -20,7 +20,7 @@ pub(super) struct Led<'a> {
 }
 
 /// Every address in a message that its questions lead to; without a question, every one.
-pub(super) fn follow(message: &Message) -> Vec<Led<'_>> {
+pub(super) fn follow(message: &DnsMessage) -> Vec<ReachedAddress<'_>> {
     if message.questions.is_empty() {
         return message.records.iter().flat_map(|record| addresses(record, None)).collect();
     }
@@ -35,7 +35,7 @@ pub(super) fn follow(message: &Message) -> Vec<Led<'_>> {
 }
 
 /// The names that a name leads to, itself first.
-fn reachable<'a>(name: &'a Name, records: &'a [Record]) -> Vec<&'a Name> {
+fn reachable<'a>(name: &'a Name, records: &'a [ResourceRecord]) -> Vec<&'a Name> {
     let mut names = vec![name];
     let mut next = 0;
     while let Some(owner) = names.get(next).copied()
@@ -51,19 +51,21 @@ fn reachable<'a>(name: &'a Name, records: &'a [Record]) -> Vec<&'a Name> {
     names
 }
 
-fn target(record: &Record) -> Option<&Name> {
+fn target(record: &ResourceRecord) -> Option<&Name> {
     match &record.data {
-        Data::Alias(target) | Data::Server(target) => Some(target),
-        Data::Service(service) => service.target.as_ref(),
+        RecordData::Alias(target) | RecordData::Server(target) => Some(target),
+        RecordData::ServiceBinding(service) => service.target.as_ref(),
         _ => None,
     }
 }
 
-fn addresses<'a>(record: &'a Record, question: Option<&'a Name>) -> impl Iterator<Item = Led<'a>> {
+fn addresses<'a>(record: &'a ResourceRecord, question: Option<&'a Name>) -> impl Iterator<Item = ReachedAddress<'a>> {
     let (one, hints, owner) = match &record.data {
-        Data::Address(address) => (Some(*address), &[][..], &record.owner),
-        Data::Service(service) => (None, &service.hints[..], service.target.as_ref().unwrap_or(&record.owner)),
+        RecordData::Address(address) => (Some(*address), &[][..], &record.owner),
+        RecordData::ServiceBinding(service) => {
+            (None, &service.hints[..], service.target.as_ref().unwrap_or(&record.owner))
+        }
         _ => (None, &[][..], &record.owner),
     };
-    one.into_iter().chain(hints.iter().copied()).map(move |address| Led { address, owner, question })
+    one.into_iter().chain(hints.iter().copied()).map(move |address| ReachedAddress { address, owner, question })
 }

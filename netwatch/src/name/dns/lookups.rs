@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::Heard;
+use super::ObservedMessage;
 use super::chain;
 use crate::flow::Direction;
-use crate::name::limits::{Limits, Lost};
-use crate::wire::dns::{Data, Question, Rcode};
+use crate::name::limits::{NameLimits, NamesLost};
+use crate::wire::dns::{Question, Rcode, RecordData};
 use crate::wire::{Application, Name};
 
 /// Addresses and aliases of one question that are kept.
@@ -22,17 +22,17 @@ pub struct Lookup {
     /// [`Application::Dns`], [`Application::Mdns`] or [`Application::Llmnr`].
     pub application: Application,
     /// Egress: the target asked; ingress: it was asked.
-    pub asked_by: Direction,
+    pub queried_by: Direction,
     /// How often.
-    pub asked: u64,
+    pub queries: u64,
     /// Answers, bad ones too; more than questions where these were not seen.
-    pub answered: u64,
+    pub responses: u64,
     /// Answers by how it went.
     pub outcomes: BTreeMap<Rcode, u64>,
     /// Answers that left something out.
     pub truncated: u64,
     /// How long answers took.
-    pub response: ResponseTimes,
+    pub response_times: ResponseTimes,
     /// The first time, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
     /// Addresses that it led to.
@@ -71,7 +71,7 @@ impl ResponseTimes {
 impl Lookup {
     /// Questions without any answer.
     pub fn unanswered(&self) -> u64 {
-        self.asked.saturating_sub(self.answered)
+        self.queries.saturating_sub(self.responses)
     }
 
     /// Answers other than "no error".
@@ -79,17 +79,17 @@ impl Lookup {
         self.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR).map(|(_, count)| count).sum()
     }
 
-    fn new(question: &Question, heard: &Heard<'_>, asked_by: Direction) -> Self {
+    fn new(question: &Question, observed: &ObservedMessage<'_>, queried_by: Direction) -> Self {
         Self {
             question: question.clone(),
-            application: heard.application,
-            asked_by,
-            asked: 0,
-            answered: 0,
+            application: observed.application,
+            queried_by,
+            queries: 0,
+            responses: 0,
             outcomes: BTreeMap::new(),
             truncated: 0,
-            response: ResponseTimes::default(),
-            first_seen_ns: heard.time_ns,
+            response_times: ResponseTimes::default(),
+            first_seen_ns: observed.time_ns,
             addresses: Vec::new(),
             aliases: Vec::new(),
         }
@@ -101,8 +101,8 @@ impl Lookup {
         size_of::<Self>() + self.question.name.memory() + self.addresses.len() * size_of::<IpAddr>() + aliases
     }
 
-    fn learn(&mut self, heard: &Heard<'_>) {
-        for led in chain::follow(heard.message) {
+    fn learn(&mut self, observed: &ObservedMessage<'_>) {
+        for led in chain::follow(observed.message) {
             if led.question == Some(&self.question.name)
                 && !self.addresses.contains(&led.address)
                 && self.addresses.len() < MAX_ADDRESSES
@@ -110,8 +110,8 @@ impl Lookup {
                 self.addresses.push(led.address);
             }
         }
-        for record in &heard.message.records {
-            if let Data::Alias(alias) = &record.data
+        for record in &observed.message.records {
+            if let RecordData::Alias(alias) = &record.data
                 && !self.aliases.contains(alias)
                 && self.aliases.len() < MAX_ALIASES
             {
@@ -121,13 +121,13 @@ impl Lookup {
     }
 }
 
-type Key = (Question, Application, Direction);
+type LookupKey = (Question, Application, Direction);
 
 /// All of them, in the order in which they were seen first.
 #[derive(Debug)]
 pub(in crate::name) struct Lookups {
     all: Vec<Lookup>,
-    index: HashMap<Key, usize>,
+    index: HashMap<LookupKey, usize>,
     /// Positions in `all` of those that [`Self::take_changed`] has not returned since they changed.
     changed: BTreeSet<usize>,
     held: usize,
@@ -136,7 +136,7 @@ pub(in crate::name) struct Lookups {
 }
 
 impl Lookups {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &NameLimits) -> Self {
         let (limit, limit_bytes) = (limits.lookups, limits.table_bytes);
         Self { all: Vec::new(), index: HashMap::new(), changed: BTreeSet::new(), held: 0, limit, limit_bytes }
     }
@@ -151,24 +151,36 @@ impl Lookups {
         changed.into_iter().filter_map(|index| Some((index, self.all.get(index)?)))
     }
 
-    pub(super) fn asked(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost) {
-        self.change(question, heard, lost, |lookup| lookup.asked += 1);
+    pub(super) fn count_query(&mut self, question: &Question, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
+        self.change(question, observed, lost, |lookup| lookup.queries += 1);
     }
 
-    pub(super) fn answered(&mut self, question: &Question, heard: &Heard<'_>, took_ns: Option<u64>, lost: &mut Lost) {
-        self.change(question, heard, lost, |lookup| {
-            lookup.answered += 1;
-            *lookup.outcomes.entry(heard.message.rcode).or_default() += 1;
-            lookup.truncated += u64::from(heard.message.is_truncated);
-            took_ns.into_iter().for_each(|took_ns| lookup.response.add(took_ns));
-            lookup.learn(heard);
+    pub(super) fn count_response(
+        &mut self,
+        question: &Question,
+        observed: &ObservedMessage<'_>,
+        took_ns: Option<u64>,
+        lost: &mut NamesLost,
+    ) {
+        self.change(question, observed, lost, |lookup| {
+            lookup.responses += 1;
+            *lookup.outcomes.entry(observed.message.rcode).or_default() += 1;
+            lookup.truncated += u64::from(observed.message.is_truncated);
+            took_ns.into_iter().for_each(|took_ns| lookup.response_times.add(took_ns));
+            lookup.learn(observed);
         });
     }
 
     /// Changes the entry of a question, which may be new.
-    fn change(&mut self, question: &Question, heard: &Heard<'_>, lost: &mut Lost, change: impl FnOnce(&mut Lookup)) {
-        let asked_by = heard.asked_by();
-        let key = (question.clone(), heard.application, asked_by);
+    fn change(
+        &mut self,
+        question: &Question,
+        observed: &ObservedMessage<'_>,
+        lost: &mut NamesLost,
+        change: impl FnOnce(&mut Lookup),
+    ) {
+        let queried_by = observed.queried_by();
+        let key = (question.clone(), observed.application, queried_by);
         let known = self.index.get(&key).copied();
         if known.is_none() && (self.all.len() >= self.limit || self.held > self.limit_bytes) {
             lost.lookups += 1;
@@ -177,7 +189,7 @@ impl Lookups {
         let index = known.unwrap_or(self.all.len());
         if known.is_none() {
             self.index.insert(key, index);
-            self.all.push(Lookup::new(question, heard, asked_by));
+            self.all.push(Lookup::new(question, observed, queried_by));
         }
         if let Some(lookup) = self.all.get_mut(index) {
             let before = if known.is_some() { lookup.memory() } else { 0 };

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 pub(super) use addresses::Addresses;
 pub use lookups::{Lookup, ResponseTimes};
 
-use super::facts::{Named, Source};
-use super::limits::{Limits, Lost};
+use super::facts::{NameSource, SourcedName};
+use super::limits::{NameLimits, NamesLost};
 use crate::flow::{Direction, FlowKey, ObservationPoint};
-use crate::wire::dns::{Data, Message, RecordType};
+use crate::wire::dns::{DnsMessage, RecordData, RecordType};
 use crate::wire::tls::EchConfig;
 use crate::wire::{Application, Name};
 use lookups::Lookups;
@@ -24,7 +24,7 @@ const MAX_ECH: usize = 256;
 
 /// Everything DNS.
 #[derive(Debug)]
-pub(super) struct Dns {
+pub(super) struct DnsTracker {
     pending: Pending,
     pub lookups: Lookups,
     /// The most recent last.
@@ -33,8 +33,8 @@ pub(super) struct Dns {
 
 /// A message and where it was.
 #[derive(Debug)]
-pub(super) struct Heard<'a> {
-    pub message: &'a Message,
+pub(super) struct ObservedMessage<'a> {
+    pub message: &'a DnsMessage,
     pub application: Application,
     pub flow: FlowKey,
     pub direction: Direction,
@@ -43,9 +43,9 @@ pub(super) struct Heard<'a> {
     pub is_trusted: bool,
 }
 
-impl Heard<'_> {
+impl ObservedMessage<'_> {
     /// Who asked what this says or answers. On the loopback both ends are the target's.
-    fn asked_by(&self) -> Direction {
+    fn queried_by(&self) -> Direction {
         match self.flow.scope {
             ObservationPoint::Loopback => Direction::Egress,
             ObservationPoint::Link if self.message.is_response => self.direction.opposite(),
@@ -54,60 +54,62 @@ impl Heard<'_> {
     }
 }
 
-impl Dns {
-    pub fn new(limits: &Limits) -> Self {
+impl DnsTracker {
+    pub fn new(limits: &NameLimits) -> Self {
         Self { pending: Pending::new(limits.pending), lookups: Lookups::new(limits), ech: Default::default() }
     }
 
     /// Takes a message in.
-    pub fn hear(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
-        lost.records += heard.message.left_out as u64;
-        if heard.message.is_response {
-            self.answer(heard, addresses, lost);
+    pub fn observe(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
+        lost.records += observed.message.left_out as u64;
+        if observed.message.is_response {
+            self.answer(observed, addresses, lost);
         } else {
-            self.question(heard, lost);
+            self.question(observed, lost);
         }
     }
 
-    fn question(&mut self, heard: &Heard<'_>, lost: &mut Lost) {
-        for question in &heard.message.questions {
-            self.lookups.asked(question, heard, lost);
+    fn question(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
+        for question in &observed.message.questions {
+            self.lookups.count_query(question, observed, lost);
         }
         // Whoever hears a multicast question answers it, or nobody: no answer is waited for.
-        if heard.application == Application::Dns {
-            self.pending.ask(heard, lost);
+        if observed.application == Application::Dns {
+            self.pending.ask(observed, lost);
         }
     }
 
-    fn answer(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
-        let asked = self.pending.answer(heard);
-        let took_ns = asked.map(|asked_ns| heard.time_ns.saturating_sub(asked_ns));
-        for question in &heard.message.questions {
-            self.lookups.answered(question, heard, took_ns, lost);
+    fn answer(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
+        let asked = self.pending.answer(observed);
+        let took_ns = asked.map(|asked_ns| observed.time_ns.saturating_sub(asked_ns));
+        for question in &observed.message.questions {
+            self.lookups.count_response(question, observed, took_ns, lost);
         }
-        if heard.is_trusted || asked.is_some() {
-            self.name(heard, addresses, lost);
+        if observed.is_trusted || asked.is_some() {
+            self.name(observed, addresses, lost);
         }
     }
 
     /// Names addresses after what the answer says of them.
-    fn name(&mut self, heard: &Heard<'_>, addresses: &mut Addresses, lost: &mut Lost) {
-        let source = source(heard.application);
+    fn name(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
+        let source = source(observed.application);
         // Multicast may name what is its own (RFC 6762 section 3), and not the rest of the world.
-        let is_own = |owner: &Name| source != Source::Mdns || owner.as_str().ends_with(".local");
-        for led in chain::follow(heard.message).into_iter().filter(|led| is_own(led.owner)) {
+        let is_own = |owner: &Name| source != NameSource::Mdns || owner.as_str().ends_with(".local");
+        for led in chain::follow(observed.message).into_iter().filter(|led| is_own(led.owner)) {
             let question = led.question.filter(|question| *question != led.owner).cloned();
-            let named = Named { name: led.owner.clone(), source, question, first_seen_ns: heard.time_ns };
+            let named = SourcedName { name: led.owner.clone(), source, question, first_seen_ns: observed.time_ns };
             addresses.give(led.address, named, lost);
         }
-        for record in &heard.message.records {
+        for record in &observed.message.records {
             match &record.data {
-                Data::Pointer(name) if record.kind == RecordType::PTR => {
+                RecordData::Pointer(name) if record.kind == RecordType::PTR => {
                     if let Some(address) = address_of(&record.owner) {
-                        addresses.point(address, name, heard.time_ns, lost);
+                        addresses.point(address, name, observed.time_ns, lost);
                     }
                 }
-                Data::Service(service) => service.ech.iter().for_each(|config| self.note_ech(&record.owner, config)),
+                RecordData::ServiceBinding(service) => {
+                    service.ech.iter().for_each(|config| self.note_ech(&record.owner, config))
+                }
                 _ => {}
             }
         }
@@ -129,11 +131,11 @@ impl Dns {
     }
 }
 
-fn source(application: Application) -> Source {
+fn source(application: Application) -> NameSource {
     match application {
-        Application::Mdns => Source::Mdns,
-        Application::Llmnr => Source::Llmnr,
-        _ => Source::Dns,
+        Application::Mdns => NameSource::Mdns,
+        Application::Llmnr => NameSource::Llmnr,
+        _ => NameSource::Dns,
     }
 }
 

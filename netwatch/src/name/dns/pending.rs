@@ -2,16 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Heard;
+use super::ObservedMessage;
 use crate::flow::{Direction, FlowKey};
-use crate::name::limits::Lost;
+use crate::name::limits::NamesLost;
 use crate::wire::dns::Question;
 
 /// What joins a question with its answer, beside what was asked.
-type Key = (FlowKey, Direction, u16);
+type TransactionKey = (FlowKey, Direction, u16);
 
 #[derive(Debug)]
-struct Asked {
+struct PendingQuery {
     /// Only the first question of a message: servers answer no others.
     question: Option<Question>,
     time_ns: u64,
@@ -20,9 +20,9 @@ struct Asked {
 /// Within a bound.
 #[derive(Debug)]
 pub(super) struct Pending {
-    asked: HashMap<Key, Asked>,
+    asked: HashMap<TransactionKey, PendingQuery>,
     /// Keys by age; some are answered by now.
-    by_age: VecDeque<Key>,
+    by_age: VecDeque<TransactionKey>,
     limit: usize,
 }
 
@@ -32,22 +32,22 @@ impl Pending {
     }
 
     /// A repeated question is the same one: its answer took from the first time on.
-    pub fn ask(&mut self, heard: &Heard<'_>, lost: &mut Lost) {
-        let key = (heard.flow, heard.direction, heard.message.id);
-        let question = heard.message.questions.first().cloned();
+    pub fn ask(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
+        let key = (observed.flow, observed.direction, observed.message.id);
+        let question = observed.message.questions.first().cloned();
         if self.asked.get(&key).is_some_and(|asked| asked.question == question) {
             return;
         }
-        if self.asked.insert(key, Asked { question, time_ns: heard.time_ns }).is_none() {
+        if self.asked.insert(key, PendingQuery { question, time_ns: observed.time_ns }).is_none() {
             self.by_age.push_back(key);
         }
         self.shrink(lost);
     }
 
     /// When the question of this answer was asked. An answer to another question is none.
-    pub fn answer(&mut self, heard: &Heard<'_>) -> Option<u64> {
-        let key = (heard.flow, heard.direction.opposite(), heard.message.id);
-        let question = heard.message.questions.first();
+    pub fn answer(&mut self, observed: &ObservedMessage<'_>) -> Option<u64> {
+        let key = (observed.flow, observed.direction.opposite(), observed.message.id);
+        let question = observed.message.questions.first();
         // Servers may leave the question out of an error.
         if question.is_some() && self.asked.get(&key)?.question.as_ref() != question {
             return None;
@@ -55,7 +55,7 @@ impl Pending {
         self.asked.remove(&key).map(|asked| asked.time_ns)
     }
 
-    fn shrink(&mut self, lost: &mut Lost) {
+    fn shrink(&mut self, lost: &mut NamesLost) {
         while self.asked.len() > self.limit
             && let Some(oldest) = self.by_age.pop_front()
         {

@@ -12,7 +12,7 @@ fn hello(names: &mut Names, flow: FlowKey, builder: &HelloBuilder) {
     names.observe(&segment(sent(flow, &builder.records(16_384)), 1, 0));
 }
 
-fn best<'a>(names: &'a Names, flow: &FlowKey, began_ns: u64) -> Option<(&'a str, Source)> {
+fn best<'a>(names: &'a Names, flow: &FlowKey, began_ns: u64) -> Option<(&'a str, NameSource)> {
     names.best(flow, began_ns).map(|best| (best.name.as_str(), best.source))
 }
 
@@ -20,14 +20,18 @@ fn best<'a>(names: &'a Names, flow: &FlowKey, began_ns: u64) -> Option<(&'a str,
 fn the_order_of_evidence() {
     let key = tcp(7, 443);
     let hosts = Hosts::parse("203.0.113.7 hosts.example");
-    let mut names = Names::new(Limits::default(), hosts);
-    assert_eq!(best(&names, &key, 100), Some(("hosts.example", Source::Hosts)));
+    let mut names = Names::new(NameLimits::default(), hosts);
+    assert_eq!(best(&names, &key, 100), Some(("hosts.example", NameSource::Hosts)));
     answer(&mut names, 50, "dns.example", 7);
-    assert_eq!(best(&names, &key, 49), Some(("hosts.example", Source::Hosts)), "the answer came later");
-    assert_eq!(best(&names, &key, 50), Some(("dns.example", Source::Dns)));
+    assert_eq!(best(&names, &key, 49), Some(("hosts.example", NameSource::Hosts)), "the answer came later");
+    assert_eq!(best(&names, &key, 50), Some(("dns.example", NameSource::Dns)));
     hello(&mut names, key, &HelloBuilder::named("sni.example"));
-    assert_eq!(best(&names, &key, 50), Some(("sni.example", Source::Sni)));
-    assert_eq!(best(&names, &tcp(7, 80), 50), Some(("dns.example", Source::Dns)), "another flow to the same address");
+    assert_eq!(best(&names, &key, 50), Some(("sni.example", NameSource::Sni)));
+    assert_eq!(
+        best(&names, &tcp(7, 80), 50),
+        Some(("dns.example", NameSource::Dns)),
+        "another flow to the same address"
+    );
     assert_eq!(best(&names, &tcp(8, 443), 50), None);
 }
 
@@ -74,9 +78,9 @@ fn a_name_that_covers_another_comes_after_dns() {
     give_key(&mut names);
     hello(&mut names, tcp(7, 443), &ech(7));
     assert_eq!(names.hidden(&tcp(7, 443)), [Hidden::Ech]);
-    assert_eq!(best(&names, &tcp(7, 443), 20), Some(("app.example", Source::Dns)));
+    assert_eq!(best(&names, &tcp(7, 443), 20), Some(("app.example", NameSource::Dns)));
     hello(&mut names, tcp(9, 443), &ech(7));
-    assert_eq!(best(&names, &tcp(9, 443), 20), Some(("cover.example", Source::Sni)), "better than nothing");
+    assert_eq!(best(&names, &tcp(9, 443), 20), Some(("cover.example", NameSource::Sni)), "better than nothing");
 }
 
 #[test]
@@ -86,7 +90,7 @@ fn a_pretended_key_covers_nothing() {
     give_key(&mut names);
     hello(&mut names, tcp(7, 443), &ech(8));
     assert_eq!(names.hidden(&tcp(7, 443)), [Hidden::EchPossible]);
-    assert_eq!(best(&names, &tcp(7, 443), 20), Some(("cover.example", Source::Sni)));
+    assert_eq!(best(&names, &tcp(7, 443), 20), Some(("cover.example", NameSource::Sni)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::testing::{DnsBuilder, HelloBuilder};
 
-const SMALL: Limits = Limits {
+const SMALL: NameLimits = NameLimits {
     direction_bytes: 600,
     waiting_bytes: 2_000,
     open_flows: 8,
@@ -31,7 +31,7 @@ fn too_many_flows_wait() {
     let mut names = small();
     (0..12).for_each(|port| begin(&mut names, port, 50));
     assert_eq!(names.waiting_bytes(), 8 * 50);
-    assert_eq!(names.lost(), Lost { open_flows: 4, ..Lost::default() });
+    assert_eq!(names.lost(), NamesLost { open_flows: 4, ..NamesLost::default() });
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn too_many_bytes_wait() {
     let mut names = small();
     (0..7).for_each(|port| begin(&mut names, port, 500));
     assert_eq!(names.waiting_bytes(), 4 * 500);
-    assert_eq!(names.lost(), Lost { waiting_bytes: 3, ..Lost::default() });
+    assert_eq!(names.lost(), NamesLost { waiting_bytes: 3, ..NamesLost::default() });
     assert_eq!(names.flow(&flow(TCP, 0, 7, 443)).unwrap().names[0].name, "app.example", "what was there was read");
 }
 
@@ -102,7 +102,7 @@ fn too_much_dns() {
 #[test]
 fn too_much_text() {
     const BYTES: usize = 20_000;
-    let limits = Limits { table_bytes: BYTES, ..Limits::default() };
+    let limits = NameLimits { table_bytes: BYTES, ..NameLimits::default() };
     let mut names = Names::new(limits, Hosts::default());
     for n in 0..60u8 {
         let name = format!("{}.{}.{n}", "\u{1}".repeat(60), "\u{2}".repeat(60));

@@ -19,7 +19,7 @@ fn dtls_behind_stun() {
     names.observe(&sent(key, &[hex("16 fefd 0000 000000000000"), vector16(&handshake)].concat()));
     assert_eq!(applications(&names, &key), [Application::Stun, Application::Dtls]);
     assert_eq!(names.flow(&key).unwrap().names[0].name, "dtls.example");
-    assert_eq!(names.flow(&key).unwrap().names[0].source, Source::Sni);
+    assert_eq!(names.flow(&key).unwrap().names[0].source, NameSource::Sni);
 }
 
 #[test]

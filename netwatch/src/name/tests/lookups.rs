@@ -39,7 +39,7 @@ fn a_name_through_aliases() {
         .additional("bank.example", A, &octets(8));
     asked(&mut names, 1_000, DnsBuilder::query(1, "www.app.example", A), answer);
     let [named] = names.address(v4(7)) else { panic!() };
-    assert_eq!((named.name.as_str(), named.source), ("e7.cdn.example", Source::Dns));
+    assert_eq!((named.name.as_str(), named.source), ("e7.cdn.example", NameSource::Dns));
     assert_eq!(
         (named.question.as_ref().unwrap().as_str(), named.shown().as_str()),
         ("www.app.example", "www.app.example")
@@ -47,8 +47,8 @@ fn a_name_through_aliases() {
     assert_eq!(named.first_seen_ns, 5_001_000);
     assert!(names.address(v4(8)).is_empty(), "nobody asked about that one");
     let [lookup] = names.lookups() else { panic!() };
-    assert_eq!((lookup.asked, lookup.answered, lookup.failed(), lookup.unanswered()), (1, 1, 0, 0));
-    assert_eq!((lookup.response.min_ns, lookup.response.mean_ns()), (5_000_000, Some(5_000_000)));
+    assert_eq!((lookup.queries, lookup.responses, lookup.failed(), lookup.unanswered()), (1, 1, 0, 0));
+    assert_eq!((lookup.response_times.min_ns, lookup.response_times.mean_ns()), (5_000_000, Some(5_000_000)));
     assert_eq!(lookup.addresses, [v4(7)]);
     assert_eq!(
         lookup.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
@@ -79,7 +79,7 @@ fn the_name_of_an_address() {
     let answer = DnsBuilder::response(1, 0, question, PTR).answer(question, PTR, &dns_name("host.example"));
     asked(&mut names, 0, DnsBuilder::query(1, question, PTR), answer);
     let named = &names.address(v4(7))[0];
-    assert_eq!((named.name.as_str(), named.source), ("host.example", Source::Ptr));
+    assert_eq!((named.name.as_str(), named.source), ("host.example", NameSource::Ptr));
     assert_eq!(names.looked_up(v4(7), u64::MAX), None, "a pointer is no evidence of who was meant");
     let question = format!("7.{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(23));
     let answer = DnsBuilder::response(2, 0, &question, PTR).answer(&question, PTR, &dns_name("six.example"));
@@ -98,7 +98,7 @@ fn failures_and_silence() {
     let [nobody, broken, silent] = names.lookups() else { panic!() };
     assert_eq!((nobody.failed(), nobody.outcomes[&Rcode::NXDOMAIN]), (1, 1));
     assert_eq!((broken.failed(), broken.outcomes[&Rcode::SERVFAIL]), (1, 1));
-    assert_eq!((silent.asked, silent.unanswered()), (3, 3));
+    assert_eq!((silent.queries, silent.unanswered()), (3, 3));
 }
 
 #[test]
@@ -111,7 +111,10 @@ fn a_repeated_question_took_from_the_first_time_on() {
     names.observe(&at(3_000, received(resolver(), &answer)));
     names.observe(&at(4_000, received(resolver(), &answer)));
     let lookup = &names.lookups()[0];
-    assert_eq!((lookup.asked, lookup.answered, lookup.response.count, lookup.response.max_ns), (2, 2, 1, 3_000));
+    assert_eq!(
+        (lookup.queries, lookup.responses, lookup.response_times.count, lookup.response_times.max_ns),
+        (2, 2, 1, 3_000)
+    );
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn truncated_over_udp_whole_over_tcp() {
     let answer = DnsBuilder::response(2, 0, "large.example", A).answer("large.example", A, &octets(7)).framed();
     names.observe(&segment(received(key, &answer), 1, 0));
     let [lookup] = names.lookups() else { panic!() };
-    assert_eq!((lookup.asked, lookup.answered, lookup.truncated), (2, 2, 1));
+    assert_eq!((lookup.queries, lookup.responses, lookup.truncated), (2, 2, 1));
     assert_eq!(names.address(v4(7))[0].name, "large.example");
 }
 
@@ -165,7 +168,7 @@ fn a_resolver_on_the_loopback() {
     names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &query) });
     names.observe(&NameSample { opened_by: Direction::Ingress, ..sent(key, &answer) });
     let [lookup] = names.lookups() else { panic!() };
-    assert_eq!((lookup.asked_by, lookup.asked, lookup.answered), (Direction::Egress, 1, 1));
+    assert_eq!((lookup.queried_by, lookup.queries, lookup.responses), (Direction::Egress, 1, 1));
     assert_eq!(names.address(v4(7))[0].name, "app.example");
 }
 
@@ -177,7 +180,7 @@ fn groups_answer_unasked() {
     let answer = DnsBuilder::new(0, 0x8400).answer("printer.local", A, &octets(7)).bytes();
     names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &answer) });
     let named = &names.address(v4(7))[0];
-    assert_eq!((named.name.as_str(), named.source), ("printer.local", Source::Mdns));
+    assert_eq!((named.name.as_str(), named.source), ("printer.local", NameSource::Mdns));
     let answer = DnsBuilder::new(0, 0x8400).answer("bank.example", A, &octets(8)).bytes();
     names.observe(&received(key, &answer));
     assert!(names.address(v4(8)).is_empty(), "not what is no multicast name");
@@ -204,7 +207,7 @@ fn returns_each_changed_lookup_once() {
     let mut names = names();
     let changed = |names: &mut Names| -> Vec<(usize, String, u64)> {
         let changed = names.changed_lookups();
-        changed.map(|(index, lookup)| (index, lookup.question.name.to_string(), lookup.answered)).collect()
+        changed.map(|(index, lookup)| (index, lookup.question.name.to_string(), lookup.responses)).collect()
     };
     let query = |id, name| DnsBuilder::query(id, name, 1).bytes();
     names.observe(&sent(udp(53, 53), &query(1, "a.example")));

@@ -68,7 +68,7 @@ fn segment(sample: NameSample<'_>, sequence: u32, flags: u8) -> NameSample<'_> {
 }
 
 fn names() -> Names {
-    Names::new(Limits::default(), Hosts::default())
+    Names::new(NameLimits::default(), Hosts::default())
 }
 
 /// A TCP connection whose segments come in order.
@@ -80,10 +80,10 @@ struct Talk {
 
 impl Talk {
     fn new(flow: FlowKey) -> Self {
-        Self::with(flow, Limits::default())
+        Self::with(flow, NameLimits::default())
     }
 
-    fn with(flow: FlowKey, limits: Limits) -> Self {
+    fn with(flow: FlowKey, limits: NameLimits) -> Self {
         // Sequence numbers that wrap on the way.
         Self { flow, names: Names::new(limits, Hosts::default()), next: [u32::MAX - 10, 7] }
     }

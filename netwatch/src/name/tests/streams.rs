@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::http2::PREFACE;
 use crate::wire::testing::{DnsBuilder, HelloBuilder, hex};
-use crate::wire::tls::Version;
+use crate::wire::tls::TlsVersion;
 
 fn hello() -> Vec<u8> {
     HelloBuilder::named("app.example").alpn(&["h2"]).records(16_384)
@@ -57,10 +57,10 @@ fn a_sample_that_was_cut() {
 fn a_hello_larger_than_16_kib_in_replay() {
     let stream = HelloBuilder::default().extension(51, vec![0; 40_000]).server_name("app.example").records(16_384);
     let feed = |limits| stream.chunks(1400).fold(Talk::with(tcp(7, 443), limits), Talk::client);
-    let replayed = feed(Limits::replay());
+    let replayed = feed(NameLimits::replay());
     assert!(replayed.facts().hello.as_ref().unwrap().whole);
     assert_eq!(replayed.named(), ["sni app.example"]);
-    let live = feed(Limits::default());
+    let live = feed(NameLimits::default());
     assert_eq!(live.names.lost().direction_bytes, 1, "and counted where there is no room");
 }
 
@@ -69,7 +69,7 @@ fn what_the_server_chose() {
     let server = [&hex("16 0303 002a 02 000026 0303")[..], &[1; 32], &hex("00 1301 00")].concat();
     let talk = Talk::new(tcp(7, 443)).client(&hello()).server(&server);
     let chosen = talk.facts().server_hello.as_ref().unwrap();
-    assert_eq!((chosen.version, chosen.cipher), (Version(0x0303), 0x1301));
+    assert_eq!((chosen.version, chosen.cipher), (TlsVersion(0x0303), 0x1301));
     // Without the client's side, too.
     let talk = Talk::new(tcp(7, 443)).server(&server);
     assert_eq!(talk.applications(), [Application::Tls]);

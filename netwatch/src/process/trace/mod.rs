@@ -1,11 +1,11 @@
-//! From events to who used what: follows processes and sockets, in bounded memory. Events come in the kernel's order, so a process number
-//! means the process that had it at that moment.
+//! From events to the processes that used each flow: follows processes and sockets in bounded
+//! memory. Events arrive in the kernel's order, so that a process ID stands for the process that
+//! had it at that moment.
 
-mod failed;
-mod last;
+mod failures;
+mod limits;
 mod outcome;
 mod result;
-mod room;
 mod sockets;
 mod table;
 #[cfg(test)]
@@ -21,41 +21,17 @@ use super::{
     ProcessLosses, ProcessNumber, SocketOperation, SocketUse,
 };
 use crate::flow::{FlowKey, Protocol};
-use failed::Failures;
-use last::{Last, LastSteps};
+use failures::{Failures, ThreadOperation, ThreadOperations};
+use limits::{TRACE_LIMITS, TraceLimits};
 use sockets::Sockets;
-use table::Table;
+use table::ProcessTable;
 
-/// How much is kept at the same time; what is beyond is counted in [`ProcessLosses::beyond`].
-#[derive(Debug, Clone, Copy)]
-struct TraceLimits {
-    /// Programs in processes.
-    programs: usize,
-    sockets: usize,
-    /// Flows with their sockets: more than are reported one by one.
-    flows: usize,
-    /// Unix sockets by path.
-    unix: usize,
-    /// Processes that went to unix sockets, of all paths together: those are kept for good.
-    unix_users: usize,
-    /// Attempts that failed, of which each keeps its process.
-    failures: usize,
-}
-
-const BOUNDS: TraceLimits = TraceLimits {
-    programs: 1 << 17,
-    sockets: 1 << 18,
-    flows: 1 << 18,
-    unix: 1 << 12,
-    unix_users: 1 << 15,
-    failures: 1 << 14,
-};
-
-/// ProcessAction can be seen of the machine at the moment of an event.
+/// The state of the system at the moment of an event.
 pub trait SystemView {
-    /// A process that lives: of which no event told. `None` if it is gone.
+    /// A live process that no event reported. `None` if it has ended.
     fn process(&mut self, pid: u32) -> Option<LiveProcess>;
-    /// Whether a unix socket of the run's namespace is bound to an abstract name (with its `@`) now; `None` if that cannot be seen.
+    /// Whether a local socket in the target's namespace is bound to an abstract name (with its
+    /// `@`); `None` if that cannot be determined.
     fn is_bound(&mut self, name: &str) -> Option<bool>;
 }
 
@@ -64,29 +40,30 @@ pub trait SystemView {
 pub struct LiveProcess {
     /// Where it comes from.
     pub origin: Origin,
-    /// ProcessAction it runs.
+    /// The program that it runs.
     pub image: Image,
 }
 
-/// Flows that the report has one by one: of others nobody asks.
+/// The flows that the report lists individually: only these are attributed.
 pub trait ReportedFlows {
-    /// Whether it has this one so far.
+    /// Whether the report has this flow so far.
     fn contains(&self, flow: &FlowKey) -> bool;
-    /// Whether no other one will come.
+    /// Whether the report has no room for further flows.
     fn is_complete(&self) -> bool;
 }
 
-/// Everything that was told so far.
+/// The processes, sockets and failed attempts that the events so far describe.
 #[derive(Debug)]
 pub struct Trace {
-    bounds: TraceLimits,
-    processes: Table,
+    limits: TraceLimits,
+    processes: ProcessTable,
     sockets: Sockets,
-    unix: BTreeMap<String, Peer>,
-    unix_users: usize,
+    local_sockets: BTreeMap<String, LocalSocketUse>,
+    /// Processes of all local sockets.
+    local_socket_users: usize,
     failures: Failures,
-    /// ProcessAction each thread was about to do, to know what a call that fails was about.
-    last: LastSteps,
+    /// The last operation of each thread explains a call that fails afterwards.
+    operations: ThreadOperations,
     beyond: u64,
     /// The process ID of the command.
     command: Option<u32>,
@@ -94,12 +71,13 @@ pub struct Trace {
 
 impl Default for Trace {
     fn default() -> Self {
-        Self::within(BOUNDS)
+        Self::within(TRACE_LIMITS)
     }
 }
 
+/// The connections to one local socket.
 #[derive(Debug, Default)]
-struct Peer {
+struct LocalSocketUse {
     connections: u64,
     failed: u64,
     missing: u64,
@@ -107,159 +85,161 @@ struct Peer {
 }
 
 impl Trace {
-    fn within(bounds: TraceLimits) -> Self {
+    fn within(limits: TraceLimits) -> Self {
         Self {
-            bounds,
-            processes: Table::new(bounds.programs),
-            sockets: Sockets::new(bounds.sockets, bounds.flows),
-            unix: BTreeMap::new(),
-            unix_users: 0,
-            failures: Failures::new(bounds.failures),
-            last: LastSteps::default(),
+            limits,
+            processes: ProcessTable::new(limits.programs),
+            sockets: Sockets::new(limits.sockets, limits.flows),
+            local_sockets: BTreeMap::new(),
+            local_socket_users: 0,
+            failures: Failures::new(limits.failures),
+            operations: ThreadOperations::default(),
             beyond: 0,
             command: None,
         }
     }
 
-    /// Of a run in the network namespace with this cookie: what goes on in others comes here only as packets of whoever hands them on.
+    /// A trace of a session in the network namespace with this cookie. Packets of sockets in other
+    /// namespaces are not captured, unless they are forwarded.
     pub fn of_namespace(netns: Option<u64>) -> Self {
         let mut trace = Self::default();
         trace.sockets.netns = netns;
         trace
     }
 
-    /// Takes in the next event.
-    pub fn apply(&mut self, event: ProcessEvent, look: &mut dyn SystemView) {
-        match event.what {
+    /// Applies the next event.
+    pub fn apply(&mut self, event: ProcessEvent, system: &mut dyn SystemView) {
+        match event.action {
             ProcessAction::Fork(origin) => self.processes.forked(&event, origin),
-            ProcessAction::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), look),
-            ProcessAction::SocketUse(step, socket) => self.socket(&event, step, socket, look),
-            ProcessAction::LocalSocket(ref path) => self.unix(&event, path, look),
-            ProcessAction::FailedCall(ref call) => self.call(&event, call, look),
+            ProcessAction::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), system),
+            ProcessAction::SocketUse(operation, socket) => self.apply_socket(&event, operation, socket, system),
+            ProcessAction::LocalSocket(ref path) => self.apply_local_socket(&event, path, system),
+            ProcessAction::FailedCall(ref call) => self.apply_failed_call(&event, call, system),
             ProcessAction::ClosedSocket(ref closed) => self.sockets.closed(event.time_ns, closed),
             ProcessAction::Exit => self.processes.ended(&event),
         }
     }
 
-    /// Makes room where there is little left: forgets what is over and of no flow that is reported. To be called now and then, each time after all
-    /// packets were heard of that were sent before the last time.
+    /// Removes processes and sockets that have ended and belong to no reported flow, if there is
+    /// little room left. Call it now and then, each time after the samples of all packets have been
+    /// processed that were sent before the previous call.
     ///
-    /// Processes in `used` stay, beside those that are running and those of sockets and failures that stay.
+    /// Processes in `used` stay, beside those that are running and those of sockets and failures
+    /// that stay.
     pub fn tidy(&mut self, reported: &dyn ReportedFlows, used: impl Iterator<Item = ProcessNumber>) {
         let is_due = self.sockets.is_nearly_full();
         if !is_due && !self.processes.is_nearly_full() {
             return;
         }
-        for (tried, errno) in self.sockets.tidy(reported) {
+        for (connects, errno) in self.sockets.tidy(reported) {
             let cause = errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno);
-            let target = AttemptTarget::Address(tried.address);
-            self.failures.add_all(tried.times(), target, Some(Protocol::TCP), cause, Some(tried.process));
+            let target = AttemptTarget::Address(connects.address);
+            self.failures.add_all(connects.times(), target, Some(Protocol::TCP), cause, Some(connects.process));
         }
-        let of_unix = self.unix.values().flat_map(|peer| peer.processes.iter().copied());
-        self.processes.tidy(self.sockets.processes().chain(of_unix).chain(self.failures.processes()).chain(used));
+        let of_local_sockets = self.local_sockets.values().flat_map(|socket| socket.processes.iter().copied());
+        let of_sockets = self.sockets.processes().chain(of_local_sockets);
+        self.processes.tidy(of_sockets.chain(self.failures.processes()).chain(used));
     }
 
-    /// A packet of a flow was of this socket.
+    /// Notes that a packet of a flow came from or went to this socket.
     pub fn note_flow(&mut self, flow: FlowKey, cookie: u64) {
         self.sockets.note_flow(flow, cookie);
     }
 
-    fn socket(&mut self, event: &ProcessEvent, step: SocketOperation, socket: SocketUse, look: &mut dyn SystemView) {
-        let Some(process) = self.processes.current(event, look) else { return };
-        self.sockets.step(process, event.time_ns, step, &socket);
-        let last = Last { step, cookie: socket.cookie, address: socket.address, protocol: socket.protocol };
-        self.last.note(event.tid, last);
-        // TCP's failures are its packets', or its connection's.
-        if let (SocketOperation::SendFailed(errno), Some(address)) = (step, socket.address)
-            && socket.protocol != Some(Protocol::TCP)
-            && !self.sockets.is_elsewhere(socket.cookie)
-            && !is_told_by_packets(errno)
+    fn apply_socket(
+        &mut self,
+        event: &ProcessEvent,
+        operation: SocketOperation,
+        socket: SocketUse,
+        system: &mut dyn SystemView,
+    ) {
+        let Some(process) = self.processes.current(event, system) else { return };
+        self.sockets.apply(process, event.time_ns, operation, &socket);
+        let SocketUse { cookie, address, protocol, .. } = socket;
+        self.operations.note(event.tid, ThreadOperation { operation, cookie, address, protocol });
+        // Failures of TCP follow from packets, or from the connection.
+        if let (SocketOperation::SendFailed(errno), Some(address)) = (operation, address)
+            && protocol != Some(Protocol::TCP)
+            && !self.sockets.is_elsewhere(cookie)
+            && !follows_from_packets(errno)
         {
             let target = AttemptTarget::Address(address);
-            self.failures.add(event.time_ns, target, socket.protocol, AttemptCause::Errno(errno), Some(process));
+            self.failures.add(event.time_ns, target, protocol, AttemptCause::Errno(errno), Some(process));
         }
     }
 
-    fn unix(&mut self, event: &ProcessEvent, path: &str, look: &mut dyn SystemView) {
-        let Some(process) = self.processes.current(event, look) else { return };
-        let missing = path.starts_with('@') && look.is_bound(path) == Some(false);
-        let Some(peer) = self.peer(path, process) else { return };
-        peer.connections += 1;
-        // Who listened may have gone since: no failed attempt.
-        peer.missing += u64::from(missing);
+    fn apply_local_socket(&mut self, event: &ProcessEvent, path: &str, system: &mut dyn SystemView) {
+        let Some(process) = self.processes.current(event, system) else { return };
+        let missing = path.starts_with('@') && system.is_bound(path) == Some(false);
+        let Some(socket) = self.local_socket(path, process) else { return };
+        socket.connections += 1;
+        // Not a failed attempt: the listening process may have ended since the call.
+        socket.missing += u64::from(missing);
     }
 
-    /// A unix socket, to which this process goes too.
-    fn peer(&mut self, path: &str, process: ProcessNumber) -> Option<&mut Peer> {
-        if self.unix.len() >= self.bounds.unix && !self.unix.contains_key(path) {
+    /// A local socket, used by this process too.
+    fn local_socket(&mut self, path: &str, process: ProcessNumber) -> Option<&mut LocalSocketUse> {
+        if self.local_sockets.len() >= self.limits.local_sockets && !self.local_sockets.contains_key(path) {
             self.beyond += 1;
             return None;
         }
-        let peer = self.unix.entry(path.to_owned()).or_default();
-        if !peer.processes.contains(&process) {
-            if self.unix_users < self.bounds.unix_users {
-                self.unix_users += 1;
-                peer.processes.insert(process);
+        let socket = self.local_sockets.entry(path.to_owned()).or_default();
+        if !socket.processes.contains(&process) {
+            if self.local_socket_users < self.limits.local_socket_users {
+                self.local_socket_users += 1;
+                socket.processes.insert(process);
             } else {
                 self.beyond += 1;
             }
         }
-        Some(peer)
+        Some(socket)
     }
 
-    /// A call that failed, and that nothing else tells of.
-    fn call(&mut self, event: &ProcessEvent, call: &FailedCall, look: &mut dyn SystemView) {
-        let last = self.last.of(event.tid);
+    /// Adds a failed call as an attempt, unless another event or packets report the attempt.
+    fn apply_failed_call(&mut self, event: &ProcessEvent, call: &FailedCall, system: &mut dyn SystemView) {
         let (target, protocol) = match (&call.target, call.name) {
             (CallTarget::Other, _) => return,
-            (CallTarget::LocalSocket(path), _) => return self.unix_failed(event, path, call.errno, look),
+            (CallTarget::LocalSocket(path), _) => {
+                return self.apply_failed_local_socket(event, path, call.errno, system);
+            }
             (CallTarget::Address(address), _)
-                if is_the_callers_own(call.errno) || address.port() == 0 && call.name != CallName::SocketUse =>
+                if is_unrelated_to_target(call.errno) || address.port() == 0 && call.name != CallName::Socket =>
             {
                 return;
             }
-            (CallTarget::Address(address), CallName::SocketUse) => (*address, call.protocol),
+            (CallTarget::Address(address), CallName::Socket) => (*address, call.protocol),
             (CallTarget::Address(address), _) => {
-                let about = last.filter(|last| last.address == Some(*address));
-                if about.is_some_and(|last| self.is_told_already(&last, call)) {
+                let last = self.operations.of(event.tid).filter(|last| last.address == Some(*address));
+                if last.is_some_and(|last| self.is_reported_otherwise(&last, call)) {
                     return;
                 }
-                (*address, about.and_then(|last| last.protocol))
+                (*address, last.and_then(|last| last.protocol))
             }
         };
-        let process = self.processes.current(event, look);
-        self.failures.add(
-            event.time_ns,
-            AttemptTarget::Address(target),
-            protocol,
-            AttemptCause::Errno(call.errno),
-            process,
-        );
+        let process = self.processes.current(event, system);
+        let (target, cause) = (AttemptTarget::Address(target), AttemptCause::Errno(call.errno));
+        self.failures.add(event.time_ns, target, protocol, cause, process);
     }
 
-    /// By packets, or by the message that was not sent. Otherwise the connection needs no other explanation.
-    fn is_told_already(&mut self, last: &Last, call: &FailedCall) -> bool {
-        match (last.step, call.name) {
+    /// Whether the failure was added with the message that could not be sent, or will be added with
+    /// the connection, if packets do not report it.
+    fn is_reported_otherwise(&mut self, last: &ThreadOperation, call: &FailedCall) -> bool {
+        match (last.operation, call.name) {
             (SocketOperation::SendFailed(errno), CallName::Send) => errno == call.errno,
             (SocketOperation::Connect, CallName::Connect) => self.sockets.explain(last.cookie, call.errno),
             _ => false,
         }
     }
 
-    fn unix_failed(&mut self, event: &ProcessEvent, path: &str, errno: i32, look: &mut dyn SystemView) {
-        let Some(process) = self.processes.current(event, look) else { return };
-        let Some(peer) = self.peer(path, process) else { return };
-        peer.failed += 1;
-        self.failures.add(
-            event.time_ns,
-            AttemptTarget::LocalSocket(path.to_owned()),
-            None,
-            AttemptCause::Errno(errno),
-            Some(process),
-        );
+    fn apply_failed_local_socket(&mut self, event: &ProcessEvent, path: &str, errno: i32, system: &mut dyn SystemView) {
+        let Some(process) = self.processes.current(event, system) else { return };
+        let Some(socket) = self.local_socket(path, process) else { return };
+        socket.failed += 1;
+        let (target, cause) = (AttemptTarget::LocalSocket(path.to_owned()), AttemptCause::Errno(errno));
+        self.failures.add(event.time_ns, target, None, cause, Some(process));
     }
 
-    /// ProcessAction this trace missed.
+    /// What this trace could not determine.
     pub fn lost(&self) -> ProcessLosses {
         ProcessLosses {
             events: 0,
@@ -272,14 +252,15 @@ impl Trace {
     }
 }
 
-/// Errors that only an answer from outside brings: ECONNREFUSED, and of ICMP's others those that no route gives too are left to the flow's own.
-fn is_told_by_packets(errno: i32) -> bool {
+/// ECONNREFUSED implies that a reply arrived, which the flow reports. Other errors that ICMP causes
+/// can be local too.
+fn follows_from_packets(errno: i32) -> bool {
     const ECONNREFUSED: i32 = 111;
     errno == ECONNREFUSED
 }
 
-/// Errors that say nothing of what was to be reached: EINTR, EBADF, EFAULT, ENOTSOCK, EISCONN, EALREADY, and the kernel's own for a call that
-/// a signal interrupted.
-fn is_the_callers_own(errno: i32) -> bool {
+/// Errors that do not depend on the target of the call: EINTR, EBADF, EFAULT, ENOTSOCK, EISCONN,
+/// EALREADY, and the kernel's internal numbers for a call that a signal interrupted.
+fn is_unrelated_to_target(errno: i32) -> bool {
     matches!(errno, 4 | 9 | 14 | 88 | 106 | 114 | 512..)
 }

@@ -1,11 +1,11 @@
-//! ProcessAction a metering session reads from a trace: who used one flow, one process, failed calls, and at
-//! the end the processes of a report.
+//! What a metering session reads from a trace: the users of one flow, one process, failed
+//! calls, and at the end the processes of a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::result::{FlowToAttribute, PacketCoverage};
-use super::{Peer, Trace};
+use super::{LocalSocketUse, Trace};
 use crate::process::{Attempt, Evidence, LocalCalls, LocalSocket, Process, ProcessId, ProcessNumber, Processes};
 
 /// A process that used a flow, named by its number in the session.
@@ -13,26 +13,26 @@ use crate::process::{Attempt, Evidence, LocalCalls, LocalSocket, Process, Proces
 pub struct Usage {
     /// The process.
     pub process: ProcessNumber,
-    /// How that is known.
+    /// How netwatch determined that.
     pub evidence: Evidence,
-    /// It made the socket, and another may have used it.
+    /// It created the socket; another process may have used the socket.
     pub is_maker: bool,
 }
 
 /// The processes of a report.
 #[derive(Debug, Clone, Default)]
 pub struct TraceOutcome {
-    /// Processes that did something, and those above them; local sockets; losses.
+    /// Processes that did something, and their ancestors; local sockets; losses.
     pub processes: Processes,
-    /// Attempts that failed before they were a packet.
+    /// Attempts that failed before a packet was sent.
     pub attempts: Vec<Attempt>,
-    /// The place of each process in the list, by its number.
+    /// The index of each process in the list, by its number.
     pub ids: BTreeMap<ProcessNumber, ProcessId>,
 }
 
 impl Trace {
-    /// Sets the process ID of the command, which is named where no other process is known to have
-    /// used a flow.
+    /// Sets the process ID of the command, to which a flow is attributed if nothing else is known
+    /// about the flow.
     pub fn set_command(&mut self, pid: u32) {
         self.command = Some(pid);
     }
@@ -51,16 +51,17 @@ impl Trace {
     }
 
     /// Failed calls and local sockets so far. Processes are named by their number.
-    pub fn calls(&self, silence: PacketCoverage) -> LocalCalls {
+    pub fn calls(&self, coverage: PacketCoverage) -> LocalCalls {
         let nothing = BTreeSet::new();
         let numbered =
             |(number, attempt): (Option<ProcessNumber>, Attempt)| Attempt { process: number.map(ProcessId), ..attempt };
-        let failed = self.failed_calls(&nothing, silence).into_iter();
-        let unseen = self.connections_without_a_packet(&nothing, silence);
-        let peer = |(path, peer): (&String, &Peer)| peer.named(path, |number| Some(ProcessId(number)));
+        let failed = self.failed_calls(&nothing, coverage).into_iter();
+        let unseen = self.connections_without_a_packet(&nothing, coverage);
+        let local_socket =
+            |(path, socket): (&String, &LocalSocketUse)| socket.named(path, |number| Some(ProcessId(number)));
         LocalCalls {
             attempts: failed.chain(unseen).map(numbered).collect(),
-            local_sockets: self.unix.iter().map(peer).collect(),
+            local_sockets: self.local_sockets.iter().map(local_socket).collect(),
         }
     }
 
@@ -70,15 +71,15 @@ impl Trace {
         &self,
         used: impl Iterator<Item = ProcessNumber>,
         unexplained: &BTreeSet<SocketAddr>,
-        silence: PacketCoverage,
+        coverage: PacketCoverage,
     ) -> TraceOutcome {
-        let mut failures = self.failed_calls(unexplained, silence);
-        failures.extend(self.connections_without_a_packet(unexplained, silence));
+        let mut failures = self.failed_calls(unexplained, coverage);
+        failures.extend(self.connections_without_a_packet(unexplained, coverage));
         let failed = failures.iter().filter_map(|(number, _)| *number);
-        let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
+        let of_local_sockets = self.local_sockets.values().flat_map(|socket| &socket.processes).copied();
         let root = self.root(self.command);
         let is_known = |number: &ProcessNumber| self.processes.entries().contains_key(number);
-        let ids = self.places(root.into_iter().chain(used).chain(failed).chain(unix).filter(is_known));
+        let ids = self.ids(root.into_iter().chain(used).chain(failed).chain(of_local_sockets).filter(is_known));
         let placed = |(number, attempt): (Option<ProcessNumber>, Attempt)| Attempt {
             process: number.and_then(|number| ids.get(&number).copied()),
             ..attempt
@@ -88,7 +89,7 @@ impl Trace {
     }
 }
 
-impl Peer {
+impl LocalSocketUse {
     /// The local socket as a report lists it.
     pub(super) fn named(&self, path: &str, id: impl Fn(ProcessNumber) -> Option<ProcessId>) -> LocalSocket {
         LocalSocket {

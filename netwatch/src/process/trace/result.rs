@@ -1,113 +1,120 @@
-//! ProcessAction a report needs of a trace: the processes that did something and those above them, who used which flow, and what failed.
+//! What a report takes from a trace: the processes that did something and their ancestors, the
+//! users of each flow, and failed attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::Trace;
-use super::sockets::{Known, Span};
+use super::failures::{AttemptTimes, FailureKey};
+use super::sockets::{KnownSocket, TimeSpan};
+use super::{LocalSocketUse, Trace};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, Process, ProcessId,
     ProcessNumber, Processes,
 };
 
-/// A flow that is to be attributed.
+/// A flow to attribute to processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowToAttribute {
     /// The flow.
     pub key: FlowKey,
-    /// Who opened it.
+    /// The side that opened it.
     pub opened_by: Direction,
     /// Time of its first packet, nanoseconds since the Unix epoch.
     pub first_ns: u64,
-    /// And of its last.
+    /// Time of its last packet, nanoseconds since the Unix epoch.
     pub last_ns: u64,
 }
 
-/// ProcessAction it means that no packet was heard of a connection.
+/// Which packets have been processed. It decides what follows from a connection without a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketCoverage {
-    /// It had none: all packets were heard of, and no more will come.
+    /// All packets, and no more will arrive: the connection failed before a packet was sent.
     Final,
-    /// That of a socket which is closed had none: all packets were heard of so far.
+    /// All packets so far: a packet may still arrive, unless the socket is closed.
     SoFar,
-    /// Nothing: packets were missed.
+    /// Samples were lost: nothing follows.
     Lossy,
 }
 
-/// ProcessAction came of it.
+/// The processes of a report, and what they did.
 #[derive(Debug, Clone, Default)]
 pub struct TraceResult {
-    /// Processes, unix sockets, and what was lost.
+    /// Processes, local sockets and losses.
     pub processes: Processes,
-    /// Who used which flow.
+    /// The users of each flow.
     pub users: FlowUsers,
-    /// ProcessAction failed before it was a packet.
+    /// Attempts that failed before a packet was sent.
     pub attempts: Vec<Attempt>,
 }
 
-/// Who used a flow, before processes have their places in the report.
-type Seen = Vec<(ProcessNumber, Evidence, bool)>;
+/// The users of a flow, by their numbers: each with the evidence, and whether it created the
+/// socket.
+type NumberedUsers = Vec<(ProcessNumber, Evidence, bool)>;
 
 impl Trace {
-    /// Puts it together. `command` is the number of the command's process, which must be one of those that use what nobody else is
-    /// known to.
+    /// Attributes these flows and collects what the processes did. `command` is the process ID of
+    /// the command, to which a flow is attributed if nothing else is known about the flow.
     pub fn result(
         &self,
         command: Option<u32>,
         flows: impl Iterator<Item = FlowToAttribute>,
-        silence: PacketCoverage,
+        coverage: PacketCoverage,
     ) -> TraceResult {
         let root = self.root(command);
-        let seen: Vec<(FlowKey, Seen)> = flows.map(|flow| (flow.key, self.users_of_flow(&flow, || root))).collect();
-        let unexplained = unexplained(&seen);
-        let mut failures = self.failed_calls(&unexplained, silence);
-        failures.extend(self.connections_without_a_packet(&unexplained, silence));
-        let used = seen.iter().flat_map(|(_, seen)| seen.iter().map(|(number, ..)| *number));
+        let of_flows: Vec<(FlowKey, NumberedUsers)> =
+            flows.map(|flow| (flow.key, self.users_of_flow(&flow, || root))).collect();
+        let unexplained = unexplained(&of_flows);
+        let mut failures = self.failed_calls(&unexplained, coverage);
+        failures.extend(self.connections_without_a_packet(&unexplained, coverage));
+        let used = of_flows.iter().flat_map(|(_, users)| users.iter().map(|(number, ..)| *number));
         let failed = failures.iter().filter_map(|(number, _)| *number);
-        let unix = self.unix.values().flat_map(|peer| &peer.processes).copied();
-        let places = self.places(root.into_iter().chain(used).chain(failed).chain(unix));
+        let of_local_sockets = self.local_sockets.values().flat_map(|socket| &socket.processes).copied();
+        let ids = self.ids(root.into_iter().chain(used).chain(failed).chain(of_local_sockets));
         let attempts = failures.into_iter().map(|(number, attempt)| Attempt {
-            process: number.and_then(|number| places.get(&number).copied()),
+            process: number.and_then(|number| ids.get(&number).copied()),
             ..attempt
         });
         let attempts = attempts.collect();
-        let to_users = |seen: &Seen| {
+        let to_users = |users: &NumberedUsers| {
             let user = |&(number, evidence, is_maker): &(ProcessNumber, Evidence, bool)| {
-                Some(FlowUser { process: *places.get(&number)?, evidence, is_maker })
+                Some(FlowUser { process: *ids.get(&number)?, evidence, is_maker })
             };
-            seen.iter().filter_map(user).collect::<Vec<_>>()
+            users.iter().filter_map(user).collect::<Vec<_>>()
         };
-        let users = seen.iter().map(|(key, seen)| (*key, to_users(seen))).filter(|(_, users)| !users.is_empty());
+        let users = of_flows.iter().map(|(key, users)| (*key, to_users(users))).filter(|(_, users)| !users.is_empty());
         let users = users.collect();
-        TraceResult { processes: self.processes(&places), users, attempts }
+        TraceResult { processes: self.processes(&ids), users, attempts }
     }
 
-    /// The first program of the command's process that it ran by itself; without one, the first that was seen.
+    /// The first program in the process of the command; if there is none, the first program in any
+    /// process.
     pub(super) fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
         let entries = self.processes.entries();
         let of_command = entries.iter().find(|(_, entry)| Some(entry.pid) == command);
         of_command.or(entries.iter().next()).map(|(number, _)| *number)
     }
 
-    /// The processes that used a flow, the surest first: each with the evidence, and whether it made the socket and
-    /// another process may have used it. `command` is the process ID of the command, as for [`Trace::result`].
+    /// The processes that used a flow, the most certain first: each with the evidence, and whether
+    /// it created the socket, which another process may have used. `command` is the process ID of
+    /// the command, as for [`Trace::result`].
     ///
-    /// Costs a few hash look-ups, however many sockets there are.
+    /// Costs a few hash lookups, regardless of the number of sockets.
     pub fn users_of(&self, command: Option<u32>, flow: &FlowToAttribute) -> Vec<(ProcessNumber, Evidence, bool)> {
         self.users_of_flow(flow, || self.root(command))
     }
 
-    fn users_of_flow(&self, flow: &FlowToAttribute, root: impl FnOnce() -> Option<ProcessNumber>) -> Seen {
+    fn users_of_flow(&self, flow: &FlowToAttribute, root: impl FnOnce() -> Option<ProcessNumber>) -> NumberedUsers {
         let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
         if !by_socket.is_empty() {
             return by_socket;
         }
         let FlowKey { protocol, local, remote, scope, .. } = flow.key;
-        let span = Span { first_ns: flow.first_ns, last_ns: flow.last_ns };
-        // A port of the target's own that something is bound to; on the loopback either end is the target's.
+        let span = TimeSpan { first_ns: flow.first_ns, last_ns: flow.last_ns };
+        // On the loopback both ends belong to the target.
         let is_local = scope == ObservationPoint::Loopback;
-        // Where what told of its socket was lost: what the socket itself said of its ends when it was closed.
+        // If the record that links the flow to its socket was lost: a socket that had the ends of
+        // the flow when it was closed.
         let closed = [Some((local, remote)), is_local.then_some((remote, local))].into_iter().flatten();
         let closed = closed.flat_map(|(local, remote)| self.sockets.closed_between(protocol, local, remote, span));
         let by_tuple = users(&closed.collect::<Vec<_>>(), Evidence::Tuple);
@@ -117,65 +124,67 @@ impl Trace {
         let ends = [Some(local), is_local.then_some(remote)];
         let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end, span));
         let by_tuple = users(&bound.collect::<Vec<_>>(), Evidence::Tuple);
-        // ProcessAction came from outside to nobody was answered by the kernel.
+        // The kernel answers what a remote sends to a port that no socket is bound to.
         if !by_tuple.is_empty() || flow.opened_by == Direction::Ingress {
             return by_tuple;
         }
-        // Whose socket it was may be what was not kept.
+        // It may be the flow of a socket or process that is not stored.
         let is_forgotten = ends.into_iter().flatten().any(|end| self.sockets.may_be_forgotten(protocol, end));
         let is_complete = self.processes.beyond + self.sockets.beyond == 0 && !is_forgotten;
         let root = if is_complete { root() } else { None };
         root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
     }
 
-    /// ProcessAction came to nothing without a packet, but for what a flow of whose packets nobody knows the socket may be.
+    /// Attempts that failed without a packet, except those to the remote of a flow whose socket is
+    /// not known: they may be that flow.
     pub(super) fn failed_calls(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
-        silence: PacketCoverage,
+        coverage: PacketCoverage,
     ) -> Vec<(Option<ProcessNumber>, Attempt)> {
-        let attempt = |(key, times): (&super::failed::Key, &super::failed::Times)| {
+        let attempt = |(key, times): (&FailureKey, &AttemptTimes)| {
             let (target, protocol, cause, number) = key.clone();
-            let super::failed::Times { first_ns, last_ns, count } = *times;
+            let AttemptTimes { first_ns, last_ns, count } = *times;
             (number, Attempt { first_ns, last_ns, count, tries: 0, target, protocol, cause, process: None })
         };
         let may_be_a_flow = |attempt: &Attempt| match attempt.target {
             AttemptTarget::Address(address) if attempt.cause == AttemptCause::NoPacket => {
-                silence == PacketCoverage::Lossy || unexplained.contains(&address)
+                coverage == PacketCoverage::Lossy || unexplained.contains(&address)
             }
             _ => false,
         };
         self.failures.all().map(attempt).filter(|(_, attempt)| !may_be_a_flow(attempt)).collect()
     }
 
-    /// Of a flow whose packets said no socket, nobody knows whose connection it was. While the run goes on, only what an errno explains has
-    /// surely no packet.
+    /// Connections that failed without a packet, except those to the remote of a flow whose socket
+    /// is not known. While the session goes on, only an errno proves that no packet will follow.
     pub(super) fn connections_without_a_packet(
         &self,
         unexplained: &BTreeSet<SocketAddr>,
-        silence: PacketCoverage,
+        coverage: PacketCoverage,
     ) -> impl Iterator<Item = (Option<ProcessNumber>, Attempt)> {
-        let came_to_nothing = self.sockets.all().filter_map(Known::came_to_nothing);
-        let surely = came_to_nothing.filter(move |(tried, errno)| {
-            errno.is_some() || (silence == PacketCoverage::Final && !unexplained.contains(&tried.address))
+        let without_packet = self.sockets.all().filter_map(KnownSocket::connects_without_a_packet);
+        let failed = without_packet.filter(move |(connects, errno)| {
+            errno.is_some() || (coverage == PacketCoverage::Final && !unexplained.contains(&connects.address))
         });
-        surely.map(|(tried, errno)| {
+        failed.map(|(connects, errno)| {
             let attempt = Attempt {
-                first_ns: tried.first_ns,
-                last_ns: tried.last_ns,
-                count: tried.count,
+                first_ns: connects.first_ns,
+                last_ns: connects.last_ns,
+                count: connects.count,
                 tries: 0,
-                target: AttemptTarget::Address(tried.address),
+                target: AttemptTarget::Address(connects.address),
                 protocol: Some(Protocol::TCP),
                 cause: errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno),
                 process: None,
             };
-            (Some(tried.process), attempt)
+            (Some(connects.process), attempt)
         })
     }
 
-    /// The places in the report of these and of all above them, in the order in which they were first seen.
-    pub(super) fn places(&self, wanted: impl Iterator<Item = ProcessNumber>) -> BTreeMap<ProcessNumber, ProcessId> {
+    /// The indices in the report of these processes and their ancestors, in order of first
+    /// appearance.
+    pub(super) fn ids(&self, wanted: impl Iterator<Item = ProcessNumber>) -> BTreeMap<ProcessNumber, ProcessId> {
         let entries = self.processes.entries();
         let mut kept: BTreeSet<ProcessNumber> = BTreeSet::new();
         for number in wanted {
@@ -187,21 +196,22 @@ impl Trace {
         kept.into_iter().zip((0..).map(ProcessId)).collect()
     }
 
-    pub(super) fn processes(&self, places: &BTreeMap<ProcessNumber, ProcessId>) -> Processes {
-        let peer = |(path, peer): (&String, &super::Peer)| peer.named(path, |number| places.get(&number).copied());
+    pub(super) fn processes(&self, ids: &BTreeMap<ProcessNumber, ProcessId>) -> Processes {
+        let local_socket =
+            |(path, socket): (&String, &LocalSocketUse)| socket.named(path, |number| ids.get(&number).copied());
         Processes {
             attribution: Attribution::On,
-            list: places.keys().filter_map(|number| self.process_in(*number, places)).collect(),
-            unix: self.unix.iter().map(peer).collect(),
+            list: ids.keys().filter_map(|number| self.process_in(*number, ids)).collect(),
+            local_sockets: self.local_sockets.iter().map(local_socket).collect(),
             lost: self.lost(),
         }
     }
 
-    /// A process, with its parent's place among others.
+    /// A process, with the index of its parent.
     pub(super) fn process_in(
         &self,
         number: ProcessNumber,
-        places: &BTreeMap<ProcessNumber, ProcessId>,
+        ids: &BTreeMap<ProcessNumber, ProcessId>,
     ) -> Option<Process> {
         let entry = self.processes.entries().get(&number)?;
         Some(Process {
@@ -209,7 +219,7 @@ impl Trace {
             pid: entry.pid,
             start_ns: entry.start_ns,
             ppid: entry.ppid,
-            parent: entry.parent.and_then(|parent| places.get(&parent).copied()),
+            parent: entry.parent.and_then(|parent| ids.get(&parent).copied()),
             comm: entry.image.comm.clone(),
             exe: entry.image.exe.clone(),
             cmdline: entry.image.cmdline.clone(),
@@ -219,24 +229,25 @@ impl Trace {
     }
 }
 
-/// Where TCP went by flows of which no socket is known.
-fn unexplained(flows: &[(FlowKey, Seen)]) -> BTreeSet<SocketAddr> {
-    let is_known = |seen: &Seen| seen.iter().any(|(_, evidence, _)| *evidence == Evidence::Socket);
-    let unknown = flows.iter().filter(|(key, seen)| key.protocol == Protocol::TCP.0 && !is_known(seen));
+/// The remotes of TCP flows whose socket is not known.
+fn unexplained(flows: &[(FlowKey, NumberedUsers)]) -> BTreeSet<SocketAddr> {
+    let is_known = |users: &NumberedUsers| users.iter().any(|(_, evidence, _)| *evidence == Evidence::Socket);
+    let unknown = flows.iter().filter(|(key, users)| key.protocol == Protocol::TCP.0 && !is_known(users));
     unknown.map(|(key, _)| SocketAddr::new(key.remote.addr, key.remote.port)).collect()
 }
 
-/// Everybody who used these sockets: of each, who used it without having made it first, because that one sent last.
-fn users(sockets: &[&Known], evidence: Evidence) -> Seen {
-    let mut seen: Seen = Vec::new();
+/// All users of these sockets. For each socket, the processes that did not create it come first,
+/// because they sent last.
+fn users(sockets: &[&KnownSocket], evidence: Evidence) -> NumberedUsers {
+    let mut found: NumberedUsers = Vec::new();
     for socket in sockets {
         let others = socket.users.iter().rev().filter(|user| Some(**user) != socket.maker).map(|user| (*user, false));
         for (number, is_maker) in others.chain(socket.maker.map(|maker| (maker, true))) {
-            match seen.iter_mut().find(|(known, ..)| *known == number) {
+            match found.iter_mut().find(|(known, ..)| *known == number) {
                 Some((.., maker)) => *maker |= is_maker,
-                None => seen.push((number, evidence, is_maker)),
+                None => found.push((number, evidence, is_maker)),
             }
         }
     }
-    seen
+    found
 }

@@ -1,60 +1,61 @@
-//! Sockets: who made them, who uses them, where they are bound, and of which flows they are.
+//! Sockets: the processes that created and use them, the ports that they are bound to, and their
+//! flows.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::ReportedFlows;
-use super::failed::Times;
-use super::room::Room;
+use super::failures::AttemptTimes;
+use super::limits::Capacity;
 use crate::flow::{End, FlowKey, ObservationPoint, Protocol};
 use crate::process::{ClosedSocket, ProcessNumber, SocketOperation, SocketUse};
 
-/// Processes that are kept of one socket.
+/// Processes stored for one socket, and sockets stored for one flow.
 const MAX_USERS: usize = 16;
 
-/// ProcessAction is known of a socket.
+/// A socket and what is known about it.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownSocket {
     pub maker: Option<ProcessNumber>,
-    /// In the order in which they were first seen.
+    /// In order of first appearance.
     pub users: Vec<ProcessNumber>,
     pub protocol: Option<Protocol>,
-    /// Connections that were tried.
-    pub tried: Option<Tried>,
-    /// A packet of it was seen.
+    /// Connections that were attempted.
+    pub connects: Option<Connects>,
+    /// At least one of its packets was captured.
     has_packets: bool,
-    /// It is of a namespace that the command made: none of its packets is seen here.
+    /// It is in a network namespace that the target created: its packets are not captured.
     pub elsewhere: bool,
-    /// Why its last connection came to nothing.
+    /// Why its last connection failed.
     errno: Option<i32>,
-    /// When it was bound first; where nothing told of that, when it was made.
+    /// When it was first bound; if that was not reported, when it was created.
     bound_ns: Option<u64>,
-    closed: Option<WhenClosed>,
+    closed: Option<SocketClose>,
 }
 
-/// ProcessAction is known of a socket from its end.
+/// The close of a socket.
 #[derive(Debug, Clone, Copy)]
-struct WhenClosed {
+struct SocketClose {
     time_ns: u64,
-    /// How often it was tidied up before.
+    /// [`Sockets::tidied`] at that time.
     tidied: u64,
-    /// Its own end and the other one.
+    /// Its local and its remote end.
     ends: Option<(End, End)>,
 }
 
-/// From the first packet of a flow to its last.
+/// The time from the first to the last packet of a flow.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct TimeSpan {
     pub first_ns: u64,
     pub last_ns: u64,
 }
 
-/// A packet's time may be a tick behind.
+/// The time of a packet may lag by one kernel tick, which is at most 10 ms; this is twice as long.
 const TICK_NS: u64 = 20_000_000;
 
-/// Connections that a socket was asked for.
+/// Connections that were attempted with one socket.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tried {
+pub(super) struct Connects {
     pub first_ns: u64,
     pub last_ns: u64,
     pub count: u64,
@@ -62,26 +63,26 @@ pub(super) struct Tried {
     pub process: ProcessNumber,
 }
 
-impl Tried {
-    pub(super) fn times(&self) -> Times {
-        Times { first_ns: self.first_ns, last_ns: self.last_ns, count: self.count }
+impl Connects {
+    pub(super) fn times(&self) -> AttemptTimes {
+        AttemptTimes { first_ns: self.first_ns, last_ns: self.last_ns, count: self.count }
     }
 }
 
-impl Known {
-    /// It was bound and not closed yet while the flow was there.
-    pub(super) fn is_of(&self, span: Span) -> bool {
+impl KnownSocket {
+    /// Whether it was bound and not yet closed during this time.
+    pub(super) fn is_of(&self, span: TimeSpan) -> bool {
         let was_closed = self.closed.is_some_and(|closed| closed.time_ns.saturating_add(TICK_NS) < span.first_ns);
         !was_closed && self.bound_ns.is_none_or(|bound_ns| bound_ns <= span.last_ns.saturating_add(TICK_NS))
     }
 
-    /// All processes that had to do with it.
+    /// All processes that created, used or connected it.
     fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
-        let tried = self.tried.map(|tried| tried.process);
-        self.users.iter().copied().chain(self.maker).chain(tried)
+        let connecting = self.connects.map(|connects| connects.process);
+        self.users.iter().copied().chain(self.maker).chain(connecting)
     }
 
-    /// False if there are too many already.
+    /// Adds a user. Returns false if there is no room for it.
     fn used_by(&mut self, process: ProcessNumber) -> bool {
         let is_known = self.users.contains(&process);
         if !is_known && self.users.len() < MAX_USERS {
@@ -91,27 +92,29 @@ impl Known {
         is_known
     }
 
-    /// TCP was to connect, and not a packet came of it; with the errno, if that is known.
-    pub(super) fn came_to_nothing(&self) -> Option<(Tried, Option<i32>)> {
+    /// The connection attempts of a TCP socket without packets, with the errno of the last one, if
+    /// known.
+    pub(super) fn connects_without_a_packet(&self) -> Option<(Connects, Option<i32>)> {
         let is_tcp = self.protocol == Some(Protocol::TCP);
-        self.tried.filter(|_| is_tcp && !self.has_packets).map(|tried| (tried, self.errno))
+        self.connects.filter(|_| is_tcp && !self.has_packets).map(|connects| (connects, self.errno))
     }
 }
 
+/// All sockets of a session.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    /// So many sockets and flows are kept; further ones are counted.
-    rooms: [Room; 2],
-    /// How often what is over was looked for, or need not be.
+    /// The capacities for sockets and for flows. What exceeds them is counted.
+    capacities: [Capacity; 2],
+    /// Number of calls of [`Self::is_nearly_full`].
     tidied: u64,
-    known: HashMap<u64, Known>,
+    known: HashMap<u64, KnownSocket>,
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
-    /// ClosedSocket sockets by protocol, their own end and the other one.
+    /// Closed sockets by protocol, local and remote end.
     closed: HashMap<(u8, End, End), Vec<u64>>,
-    /// Protocols and ports that sockets were bound to of which nothing is kept any more.
+    /// Protocols and ports that removed sockets were bound to.
     forgotten: HashSet<(u8, u16)>,
-    /// The cookie of the run's network namespace, where it is known.
+    /// Cookie of the session's network namespace, if known.
     pub netns: Option<u64>,
     pub beyond: u64,
 }
@@ -119,7 +122,7 @@ pub(super) struct Sockets {
 impl Sockets {
     pub(super) fn new(max: usize, max_flows: usize) -> Self {
         Self {
-            rooms: [max, max_flows].map(Room::new),
+            capacities: [max, max_flows].map(Capacity::new),
             tidied: 0,
             known: HashMap::new(),
             of_flows: HashMap::new(),
@@ -131,7 +134,13 @@ impl Sockets {
         }
     }
 
-    pub(super) fn step(&mut self, process: ProcessNumber, time_ns: u64, step: SocketOperation, socket: &SocketUse) {
+    pub(super) fn apply(
+        &mut self,
+        process: ProcessNumber,
+        time_ns: u64,
+        operation: SocketOperation,
+        socket: &SocketUse,
+    ) {
         let elsewhere = self.is_another(socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
@@ -139,14 +148,14 @@ impl Sockets {
         if known.elsewhere {
             return;
         }
-        if matches!(step, SocketOperation::Created | SocketOperation::Bound) {
+        if matches!(operation, SocketOperation::Created | SocketOperation::Bound) {
             known.bound_ns.get_or_insert(time_ns);
         }
-        let is_one_too_many = step != SocketOperation::Created && !known.used_by(process);
-        match step {
+        let exceeds_limit = operation != SocketOperation::Created && !known.used_by(process);
+        match operation {
             SocketOperation::Created => {
                 known.maker = Some(process);
-                // Raw and ICMP sockets are bound to all that is of their protocol.
+                // Raw and ICMP sockets receive everything of their protocol.
                 if let Some(protocol) = known.protocol.filter(|protocol| !protocol.has_ports()) {
                     self.bound.entry((protocol.0, 0)).or_default().insert(socket.cookie);
                 }
@@ -159,20 +168,21 @@ impl Sockets {
             }
             SocketOperation::Connect => {
                 if let Some(address) = socket.address {
-                    let (first_ns, count) = known.tried.map_or((time_ns, 0), |tried| (tried.first_ns, tried.count));
-                    known.tried = Some(Tried { first_ns, last_ns: time_ns, count: count + 1, address, process });
+                    let (first_ns, count) =
+                        known.connects.map_or((time_ns, 0), |connects| (connects.first_ns, connects.count));
+                    known.connects = Some(Connects { first_ns, last_ns: time_ns, count: count + 1, address, process });
                     known.errno = None;
                 }
             }
         }
-        self.beyond += u64::from(is_one_too_many);
+        self.beyond += u64::from(exceeds_limit);
     }
 
     pub(super) fn note_flow(&mut self, flow: FlowKey, cookie: u64) {
         if let Some(known) = self.known_mut(cookie) {
             known.has_packets = true;
         }
-        if self.rooms[1].is_full(self.of_flows.len()) && !self.of_flows.contains_key(&flow) {
+        if self.capacities[1].is_full(self.of_flows.len()) && !self.of_flows.contains_key(&flow) {
             self.beyond += 1;
             return;
         }
@@ -190,7 +200,7 @@ impl Sockets {
         }
     }
 
-    /// Nobody has it any more. Of one that nobody is known to have used, nothing is kept.
+    /// Notes that a socket was closed. Sockets without a known user are not stored.
     pub(super) fn closed(&mut self, time_ns: u64, closed: &ClosedSocket) {
         let elsewhere = self.is_another(closed.netns);
         if let Some(known) = self.known.get_mut(&closed.cookie) {
@@ -199,55 +209,58 @@ impl Sockets {
             let here = |end: &End| !known.elsewhere && end.port != 0;
             let (local, remote) = (closed.local.filter(here), closed.remote.filter(here));
             let ends = local.zip(remote);
-            known.closed = Some(WhenClosed { time_ns, tidied: self.tidied, ends });
+            known.closed = Some(SocketClose { time_ns, tidied: self.tidied, ends });
             if let (Some(protocol), Some((local, remote))) = (known.protocol, ends) {
                 let cookies = self.closed.entry((protocol.0, local, remote)).or_default();
                 if !cookies.contains(&closed.cookie) {
                     cookies.push(closed.cookie);
                 }
             }
-            // The kernel gives a port to whoever sends without having one, and nothing tells of it.
+            // The kernel assigns a port to a socket that sends without one, and reports no event
+            // for that.
             if let (Some(protocol), Some(local), None) = (known.protocol, local, remote) {
                 self.bound.entry((protocol.0, local.port)).or_default().insert(closed.cookie);
             }
         }
     }
 
-    /// The socket's connection failed with an errno. True if that is noted: it is an attempt unless packets tell of it, and those may be
-    /// heard of later than the call.
+    /// Notes the errno of a connection that failed. Returns true if the socket is known: its
+    /// connection becomes a failed attempt unless packets report it, whose samples may arrive later
+    /// than this event.
     pub(super) fn explain(&mut self, cookie: u64, errno: i32) -> bool {
         let known = self.known.get_mut(&cookie).filter(|known| known.protocol == Some(Protocol::TCP));
         known.map(|known| known.errno = Some(errno)).is_some()
     }
 
-    fn known_mut(&mut self, cookie: u64) -> Option<&mut Known> {
-        if self.rooms[0].is_full(self.known.len()) && !self.known.contains_key(&cookie) {
+    fn known_mut(&mut self, cookie: u64) -> Option<&mut KnownSocket> {
+        if self.capacities[0].is_full(self.known.len()) && !self.known.contains_key(&cookie) {
             self.beyond += 1;
             return None;
         }
         Some(self.known.entry(cookie).or_default())
     }
 
-    /// Whether a namespace's cookie, 0 where it is not told, is another than the run's.
+    /// Whether the cookie of a namespace (0 if not known) differs from the session's.
     fn is_another(&self, netns: u64) -> bool {
         netns != 0 && self.netns.is_some_and(|ours| ours != netns)
     }
 
-    /// It is known to be of a namespace that the command made.
+    /// Whether the socket is known to be in a network namespace that the target created.
     pub(super) fn is_elsewhere(&self, cookie: u64) -> bool {
         self.known.get(&cookie).is_some_and(|known| known.elsewhere)
     }
 
     /// All sockets.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Known> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &KnownSocket> {
         self.known.values()
     }
 
-    /// The sockets that a flow's packets were of, its opener's first.
-    pub(super) fn of_flow(&self, flow: &FlowKey) -> Vec<&Known> {
+    /// The sockets that the packets of a flow came from or went to, those of the side that opened
+    /// it first.
+    pub(super) fn of_flow(&self, flow: &FlowKey) -> Vec<&KnownSocket> {
         let FlowKey { local, remote, .. } = *flow;
         let turned = FlowKey { local: remote, remote: local, ..*flow };
-        // On the loopback nobody knew which end had opened it.
+        // On the loopback the record does not contain which end opened it.
         let keys = [Some(flow), (flow.scope == ObservationPoint::Loopback).then_some(&turned)];
         let cookies = keys.into_iter().flatten().filter_map(|key| self.of_flows.get(key)).flatten();
         let mut distinct: Vec<u64> = Vec::new();
@@ -259,34 +272,37 @@ impl Sockets {
         distinct.iter().filter_map(|cookie| self.known.get(cookie)).collect()
     }
 
-    /// The sockets that were bound to the port of one end of a flow while it was there; of protocols without ports, those of the protocol.
-    pub(super) fn bound_to(&self, protocol: u8, end: End, span: Span) -> Vec<&Known> {
+    /// The sockets that were bound to the port of one end of a flow during its time; for protocols
+    /// without ports, those of the protocol.
+    pub(super) fn bound_to(&self, protocol: u8, end: End, span: TimeSpan) -> Vec<&KnownSocket> {
         let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
         cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
     }
 
-    /// Whether the flow of such an end may be that of a socket which is not kept any more.
+    /// Whether a flow with this end may belong to a socket that was removed.
     pub(super) fn may_be_forgotten(&self, protocol: u8, end: End) -> bool {
         self.forgotten.contains(&(protocol, end.port))
     }
 
-    /// The closed sockets that had these ends while the flow was there.
-    pub(super) fn closed_between(&self, protocol: u8, local: End, remote: End, span: Span) -> Vec<&Known> {
+    /// The closed sockets that had these ends during the time of the flow.
+    pub(super) fn closed_between(&self, protocol: u8, local: End, remote: End, span: TimeSpan) -> Vec<&KnownSocket> {
         let cookies = self.closed.get(&(protocol, local, remote)).into_iter().flatten();
         let known = cookies.filter_map(|cookie| self.known.get(cookie));
         // A socket that is reported closed twice may have had other ends the first time.
-        let has_ends = |known: &&Known| known.closed.is_some_and(|closed| closed.ends == Some((local, remote)));
+        let has_ends = |known: &&KnownSocket| known.closed.is_some_and(|closed| closed.ends == Some((local, remote)));
         known.filter(|known| has_ends(known) && known.is_of(span)).collect()
     }
 
-    /// Whether there is little room left. Counts the looks: of a socket that was closed before the last one, all packets were heard of.
+    /// Whether there is little room left. Counts the calls: all packets of a socket that was closed
+    /// before the previous call have been processed.
     pub(super) fn is_nearly_full(&mut self) -> bool {
         self.tidied += 1;
-        self.rooms[0].is_due(self.known.len()) || self.rooms[1].is_due(self.of_flows.len())
+        self.capacities[0].is_due(self.known.len()) || self.capacities[1].is_due(self.of_flows.len())
     }
 
-    /// Forgets flows that are not reported, and closed sockets that are of none that is. Of those, connections that came to nothing.
-    pub(super) fn tidy(&mut self, reported: &dyn ReportedFlows) -> Vec<(Tried, Option<i32>)> {
+    /// Removes flows that are not reported, and closed sockets without a reported flow. Returns the
+    /// connections of removed sockets that had no packet.
+    pub(super) fn tidy(&mut self, reported: &dyn ReportedFlows) -> Vec<(Connects, Option<i32>)> {
         if reported.is_complete() {
             self.of_flows.retain(|flow, _| reported.contains(flow));
         }
@@ -296,15 +312,15 @@ impl Sockets {
         });
         let needed: HashSet<u64> = self.of_flows.values().flatten().copied().collect();
         let (tidied, of_flows) = (self.tidied, &self.of_flows);
-        // By its ends a socket is looked for only where no packet said whose it was.
+        // The ends of a socket matter only for flows whose packets are not linked to a socket.
         let is_wanted = |flow: &FlowKey| reported.contains(flow) && !of_flows.contains_key(flow);
-        let is_over = |cookie: &u64, known: &Known| {
+        let has_ended = |cookie: &u64, known: &KnownSocket| {
             let closed = known.closed.filter(|closed| closed.tidied + 1 < tidied);
             closed
                 .is_some_and(|closed| !needed.contains(cookie) && !has_ends_of(known.protocol, closed.ends, is_wanted))
         };
-        let over = self.known.extract_if(|cookie, known| is_over(cookie, known));
-        let in_vain = over.filter_map(|(_, known)| known.came_to_nothing()).collect();
+        let ended = self.known.extract_if(|cookie, known| has_ended(cookie, known));
+        let failed = ended.filter_map(|(_, known)| known.connects_without_a_packet()).collect();
         let (known, forgotten) = (&self.known, &mut self.forgotten);
         self.bound.retain(|port, cookies| {
             let before = cookies.len();
@@ -318,31 +334,31 @@ impl Sockets {
             cookies.retain(|cookie| known.contains_key(cookie));
             !cookies.is_empty()
         });
-        self.rooms[0].was_tidied(self.known.len());
-        self.rooms[1].was_tidied(self.of_flows.len());
-        in_vain
+        self.capacities[0].was_tidied(self.known.len());
+        self.capacities[1].was_tidied(self.of_flows.len());
+        failed
     }
 
-    /// All processes that had to do with a socket.
+    /// All processes that created, used or connected a socket.
     pub(super) fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
-        self.known.values().flat_map(Known::processes)
+        self.known.values().flat_map(KnownSocket::processes)
     }
 }
 
-/// Leaves out closed sockets of one flow that the same processes used as another one of it, and sockets of which nothing is known: connection
-/// after connection from the same port says nothing new.
-fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, Known>) {
-    let mut kept: Vec<&Known> = Vec::new();
+/// Removes unknown sockets, and closed sockets with the same users as another socket of the flow:
+/// successive connections from one port add no information.
+fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, KnownSocket>) {
+    let mut kept: Vec<&KnownSocket> = Vec::new();
     cookies.retain(|cookie| {
         let Some(socket) = known.get(cookie) else { return false };
-        let is_alike = |other: &&Known| (other.maker, &other.users) == (socket.maker, &socket.users);
-        let says_nothing_new = socket.closed.is_some() && kept.iter().any(is_alike);
+        let is_alike = |other: &&KnownSocket| (other.maker, &other.users) == (socket.maker, &socket.users);
+        let is_redundant = socket.closed.is_some() && kept.iter().any(is_alike);
         kept.push(socket);
-        !says_nothing_new
+        !is_redundant
     });
 }
 
-/// A flow between these ends, whichever way it goes, is one of those.
+/// Whether `contains` holds for a flow between these ends, on the link or the loopback.
 fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, contains: impl Fn(&FlowKey) -> bool) -> bool {
     let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
     let flow = |scope| FlowKey { scope, protocol: protocol.0, fragment: false, local, remote };

@@ -1,4 +1,4 @@
-//! Traces from made-up events: a small language of them, and what has to come of it.
+//! Traces of synthetic events, and what they have to report.
 
 mod inferred;
 mod long;
@@ -11,7 +11,7 @@ use crate::process::{Attempt, ClosedSocket, Evidence, FlowUsers, ProcessId};
 
 const COMMAND: u32 = 100;
 
-/// A machine on which nothing can be seen any more, but for these.
+/// A system that has only these processes and bound names.
 #[derive(Default)]
 struct Machine {
     living: HashMap<u32, LiveProcess>,
@@ -34,28 +34,28 @@ struct Scene {
     trace: Trace,
     machine: Machine,
     now: u64,
-    /// Which program each process runs; 0 of those that are not here.
+    /// The program that each process runs; 0 for those that are not listed.
     programs: HashMap<u32, u32>,
-    /// When a process began; not known of those that are not here.
+    /// The start of each process; not known for those that are not listed.
     began: HashMap<u32, u64>,
-    /// Of sockets.
+    /// The namespace of the sockets.
     netns: u64,
 }
 
 impl Scene {
-    /// With the command already running.
+    /// A scene in which the command is already running.
     fn new() -> Self {
         let mut scene = Self::default();
         scene.exec(COMMAND, 1, "sh");
         scene
     }
 
-    fn tell(&mut self, pid: u32, what: ProcessAction) {
+    fn apply(&mut self, pid: u32, action: ProcessAction) {
         self.now += 10;
         let start_ns = self.began.get(&pid).copied().unwrap_or(0);
         let program = self.programs.get(&pid).copied().unwrap_or(0);
         let (time_ns, comm) = (self.now, "thread".into());
-        let event = ProcessEvent { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, what };
+        let event = ProcessEvent { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, action };
         self.trace.apply(event, &mut self.machine);
     }
 
@@ -66,44 +66,44 @@ impl Scene {
     fn exec(&mut self, pid: u32, ppid: u32, comm: &str) {
         let cmdline = Some(vec![comm.to_owned(), "argument".to_owned()]);
         let image = Image { comm: comm.into(), exe: Some(format!("/bin/{comm}")), cmdline, ..Image::default() };
-        self.tell(pid, ProcessAction::Exec(Self::origin(pid, ppid), image));
+        self.apply(pid, ProcessAction::Exec(Self::origin(pid, ppid), image));
     }
 
     fn fork(&mut self, ppid: u32, pid: u32) {
-        self.tell(pid, ProcessAction::Fork(Self::origin(pid, ppid)));
+        self.apply(pid, ProcessAction::Fork(Self::origin(pid, ppid)));
     }
 
     fn socket(&mut self, pid: u32, step: SocketOperation, cookie: u64, protocol: u8, address: &str) {
         let address = address.parse().ok();
         let netns = self.netns;
-        self.tell(
+        self.apply(
             pid,
             ProcessAction::SocketUse(step, SocketUse { cookie, netns, protocol: Some(Protocol(protocol)), address }),
         );
     }
 
-    /// ClosedSocket by who had it last, with its own end and the other one.
+    /// The process closes a socket that has these local and remote ends.
     fn close(&mut self, pid: u32, cookie: u64, protocol: u8, ends: Option<(End, End)>) {
         let protocol = Some(Protocol(protocol));
         let (local, remote) = ends.unzip();
-        self.tell(
+        self.apply(
             pid,
             ProcessAction::ClosedSocket(ClosedSocket { cookie, netns: self.netns, protocol, local, remote }),
         );
     }
 
     fn call(&mut self, pid: u32, name: CallName, errno: i32, target: CallTarget) {
-        self.tell(pid, ProcessAction::FailedCall(FailedCall { name, errno, target, protocol: None }));
+        self.apply(pid, ProcessAction::FailedCall(FailedCall { name, errno, target, protocol: None }));
     }
 
     fn result(&self, flows: &[(FlowKey, Direction)]) -> TraceResult {
-        // There all the time.
+        // The flow lasts for the whole session.
         let flow = |&(key, opened_by)| FlowToAttribute { key, opened_by, first_ns: 0, last_ns: u64::MAX / 2 };
         self.trace.result(Some(COMMAND), flows.iter().map(flow), PacketCoverage::Final)
     }
 }
 
-/// A flow of the link from a port of the target's to a port of a remote's.
+/// A flow on the link from a local port to a remote port.
 fn flow(protocol: u8, local: u16, remote: u16) -> FlowKey {
     let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
     FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
@@ -113,7 +113,7 @@ const OUT: Direction = Direction::Egress;
 const IN: Direction = Direction::Ingress;
 
 /// `comm evidence` or `comm evidence maker` of each user.
-fn said(result: &TraceResult, users: &FlowUsers, flow: &FlowKey) -> Vec<String> {
+fn users_by_name(result: &TraceResult, users: &FlowUsers, flow: &FlowKey) -> Vec<String> {
     let user = |user: &crate::process::FlowUser| {
         let process = result.processes.get(user.process).expect("listed");
         let maker = if user.is_maker { " maker" } else { "" };
@@ -124,11 +124,11 @@ fn said(result: &TraceResult, users: &FlowUsers, flow: &FlowKey) -> Vec<String> 
 
 fn users(scene: &Scene, key: FlowKey, opened_by: Direction) -> Vec<String> {
     let result = scene.result(&[(key, opened_by)]);
-    said(&result, &result.users, &key)
+    users_by_name(&result, &result.users, &key)
 }
 
 #[test]
-fn a_flow_is_of_who_made_its_socket() {
+fn attributes_a_flow_to_the_creator_of_its_socket() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "curl");
@@ -142,7 +142,7 @@ fn a_flow_is_of_who_made_its_socket() {
 }
 
 #[test]
-fn one_flow_is_attributed_by_the_numbers_that_every_report_has() {
+fn attributes_one_flow_by_numbers_that_stay_the_same_in_every_report() {
     let mut scene = Scene::new();
     for pid in [101, 102, 103] {
         scene.fork(COMMAND, pid);
@@ -152,15 +152,15 @@ fn one_flow_is_attributed_by_the_numbers_that_every_report_has() {
         scene.trace.users_of(Some(COMMAND), &all_along)
     };
     let key = flow(6, 40000, 80);
-    assert_eq!(numbers(&scene, key), [(0, Evidence::Netns, false)], "one of the run: the command");
+    assert_eq!(numbers(&scene, key), [(0, Evidence::Netns, false)], "no other evidence: the command");
     scene.socket(102, SocketOperation::Created, 7, 6, "");
     scene.trace.note_flow(key, 7);
     assert_eq!(numbers(&scene, key), [(2, Evidence::Socket, true)]);
     let listed = |scene: &Scene| -> Vec<(u32, u32)> {
         scene.result(&[(key, OUT)]).processes.list.iter().map(|process| (process.number, process.pid)).collect()
     };
-    assert_eq!(listed(&scene), [(0, COMMAND), (2, 102)], "those that did nothing are left out");
-    scene.tell(101, ProcessAction::LocalSocket("/run/x".into()));
+    assert_eq!(listed(&scene), [(0, COMMAND), (2, 102)], "processes that did nothing are left out");
+    scene.apply(101, ProcessAction::LocalSocket("/run/x".into()));
     assert_eq!(listed(&scene), [(0, COMMAND), (1, 101), (2, 102)], "a number stays the same");
     let closed = flow(6, 40001, 80);
     scene.socket(103, SocketOperation::Created, 8, 6, "");
@@ -169,7 +169,7 @@ fn one_flow_is_attributed_by_the_numbers_that_every_report_has() {
 }
 
 #[test]
-fn a_socket_that_was_handed_on_names_its_user_first_and_its_maker_too() {
+fn lists_the_user_of_a_passed_socket_before_its_creator() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
     scene.socket(COMMAND, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
@@ -181,17 +181,17 @@ fn a_socket_that_was_handed_on_names_its_user_first_and_its_maker_too() {
 }
 
 #[test]
-fn what_came_to_a_bound_port_is_inferred_from_it() {
+fn attributes_incoming_flows_by_the_bound_port() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
     scene.socket(COMMAND, SocketOperation::Bound, 7, 6, "0.0.0.0:8080");
     assert_eq!(users(&scene, flow(6, 8080, 40000), IN), ["sh tuple maker"]);
     assert_eq!(users(&scene, flow(17, 8080, 40000), IN), [""; 0], "another protocol's port");
-    assert_eq!(users(&scene, flow(6, 8081, 40000), IN), [""; 0], "the kernel answered by itself");
+    assert_eq!(users(&scene, flow(6, 8081, 40000), IN), [""; 0], "no socket: the kernel answered");
 }
 
 #[test]
-fn raw_sockets_are_inferred_from_their_protocol() {
+fn attributes_flows_without_ports_by_protocol() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "ping");
@@ -201,7 +201,7 @@ fn raw_sockets_are_inferred_from_their_protocol() {
 }
 
 #[test]
-fn a_connection_is_not_in_vain_where_a_flow_without_a_socket_may_be_its() {
+fn a_connection_has_not_failed_if_a_flow_without_a_socket_may_belong_to_it() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
     scene.socket(COMMAND, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
@@ -210,19 +210,19 @@ fn a_connection_is_not_in_vain_where_a_flow_without_a_socket_may_be_its() {
 }
 
 #[test]
-fn what_nobody_is_known_to_have_sent_is_somebodys_of_the_run() {
+fn attributes_flows_without_evidence_to_the_command() {
     let scene = Scene::new();
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"]);
 }
 
 #[test]
-fn a_reused_process_number_is_another_process() {
+fn a_reused_process_id_is_another_process() {
     let mut scene = Scene::new();
     for (number, comm) in [(1, "first"), (2, "second")] {
         scene.now += 1000;
         let origin = Origin { start_ns: number * 5000, ppid: COMMAND, maker: COMMAND };
-        scene.tell(101, ProcessAction::Fork(origin));
-        scene.tell(101, ProcessAction::Exec(origin, Image { comm: comm.into(), ..Image::default() }));
+        scene.apply(101, ProcessAction::Fork(origin));
+        scene.apply(101, ProcessAction::Exec(origin, Image { comm: comm.into(), ..Image::default() }));
         scene.socket(101, SocketOperation::Created, number, 17, "");
         scene.trace.note_flow(flow(17, 4000 + number as u16, 53), number);
     }
@@ -231,7 +231,7 @@ fn a_reused_process_number_is_another_process() {
 }
 
 #[test]
-fn a_process_whose_beginning_was_lost_is_not_the_one_that_had_its_number() {
+fn a_process_whose_fork_was_lost_is_not_the_previous_one_with_its_process_id() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "dead");
@@ -250,7 +250,7 @@ fn a_process_whose_beginning_was_lost_is_not_the_one_that_had_its_number() {
 }
 
 #[test]
-fn a_program_whose_exec_was_lost_is_not_the_one_before() {
+fn a_program_whose_exec_was_lost_is_not_the_previous_one() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.programs.insert(101, 1);
@@ -264,11 +264,15 @@ fn a_program_whose_exec_was_lost_is_not_the_one_before() {
     scene.fork(COMMAND, 102);
     scene.socket(102, SocketOperation::Created, 8, 17, "");
     scene.trace.note_flow(flow(17, 8, 53), 8);
-    assert_eq!(users(&scene, flow(17, 8, 53), OUT), ["thread socket maker"], "a copy of what its maker really runs");
+    assert_eq!(
+        users(&scene, flow(17, 8, 53), OUT),
+        ["thread socket maker"],
+        "a copy of the program that its creator runs"
+    );
 }
 
 #[test]
-fn an_exec_changes_what_later_sockets_are_of() {
+fn later_sockets_belong_to_the_program_of_the_exec() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, SocketOperation::Created, 7, 17, "");
     scene.exec(COMMAND, 1, "later");
@@ -282,11 +286,11 @@ fn an_exec_changes_what_later_sockets_are_of() {
 }
 
 #[test]
-fn a_process_keeps_its_parent_when_another_takes_it_over() {
+fn a_process_keeps_its_parent_when_another_process_adopts_it() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     let orphan = Origin { ppid: 1, ..Scene::origin(101, COMMAND) };
-    scene.tell(101, ProcessAction::Exec(orphan, Image { comm: "daemon".into(), ..Image::default() }));
+    scene.apply(101, ProcessAction::Exec(orphan, Image { comm: "daemon".into(), ..Image::default() }));
     scene.socket(101, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     let result = scene.result(&[(flow(17, 1, 53), OUT)]);
@@ -295,7 +299,7 @@ fn a_process_keeps_its_parent_when_another_takes_it_over() {
 }
 
 #[test]
-fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
+fn resolves_relative_paths_and_links_while_the_process_lives() {
     let exe_of = |living: Option<&str>, called: &str| {
         let mut scene = Scene::new();
         let image = |exe: &str| Image { comm: "x".into(), exe: Some(exe.into()), ..Image::default() };
@@ -303,21 +307,21 @@ fn a_path_that_leads_elsewhere_is_followed_while_the_process_lives() {
             let found = LiveProcess { origin: Scene::origin(COMMAND, 1), image: image(exe) };
             scene.machine.living.insert(COMMAND, found);
         }
-        scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(called)));
+        scene.apply(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(called)));
         scene.socket(COMMAND, SocketOperation::Created, 7, 17, "");
         scene.trace.note_flow(flow(17, 1, 53), 7);
         scene.result(&[(flow(17, 1, 53), OUT)]).processes.list.last().and_then(|process| process.exe.clone())
     };
     assert_eq!(exe_of(Some("/home/x"), "./x").as_deref(), Some("/home/x"));
     assert_eq!(exe_of(None, "./x").as_deref(), Some("./x"));
-    assert_eq!(exe_of(None, "/proc/self/exe").as_deref(), Some("/bin/sh"), "what it was before");
+    assert_eq!(exe_of(None, "/proc/self/exe").as_deref(), Some("/bin/sh"), "the previous program");
     assert_eq!(exe_of(Some("/memfd:x (deleted)"), "/dev/fd/3").as_deref(), Some("/memfd:x (deleted)"));
     assert_eq!(exe_of(None, "/dev/fd/3"), None, "another file for each process");
     assert_eq!(exe_of(Some("/other"), "/bin/x").as_deref(), Some("/bin/x"), "as it was called");
 }
 
 #[test]
-fn a_child_that_was_gone_before_it_was_looked_at_keeps_its_name_and_is_counted() {
+fn a_child_that_ended_before_it_could_be_read_keeps_its_name_and_is_counted() {
     let mut scene = Scene::new();
     scene.socket(200, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
@@ -328,20 +332,20 @@ fn a_child_that_was_gone_before_it_was_looked_at_keeps_its_name_and_is_counted()
 }
 
 #[test]
-fn a_child_that_no_event_told_of_is_found_alive() {
+fn finds_a_live_child_that_no_event_reported() {
     let mut scene = Scene::new();
     let image = Image { comm: "found".into(), ..Image::default() };
     scene.machine.living.insert(200, LiveProcess { origin: Scene::origin(200, COMMAND), image });
     scene.socket(200, SocketOperation::Created, 7, 17, "");
     scene.trace.note_flow(flow(17, 1, 53), 7);
     let result = scene.result(&[(flow(17, 1, 53), OUT)]);
-    assert_eq!(said(&result, &result.users, &flow(17, 1, 53)), ["found socket maker"]);
+    assert_eq!(users_by_name(&result, &result.users, &flow(17, 1, 53)), ["found socket maker"]);
     assert_eq!(result.processes.list[1].parent, Some(ProcessId(0)));
     assert_eq!(result.processes.lost.gone, 0);
 }
 
 #[test]
-fn programs_of_which_something_could_not_be_read_are_counted() {
+fn counts_programs_that_could_not_be_read_completely() {
     let mut scene = Scene::new();
     let image = |exe: Option<&str>, is_unreadable| Image {
         comm: "x".into(),
@@ -350,20 +354,20 @@ fn programs_of_which_something_could_not_be_read_are_counted() {
         ..Image::default()
     };
     let count = |scene: &Scene| scene.result(&[]).processes.lost.unreadable;
-    scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), false)));
+    scene.apply(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), false)));
     assert_eq!(count(&scene), 0);
-    scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), true)));
+    scene.apply(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/bin/x"), true)));
     assert_eq!(count(&scene), 1, "its arguments");
-    scene.tell(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/dev/fd/3"), false)));
-    assert_eq!(count(&scene), 2, "its path leads nowhere any more");
+    scene.apply(COMMAND, ProcessAction::Exec(Scene::origin(COMMAND, 1), image(Some("/dev/fd/3"), false)));
+    assert_eq!(count(&scene), 2, "its path cannot be resolved");
     let found = LiveProcess { origin: Scene::origin(200, COMMAND), image: image(None, true) };
     scene.machine.living.insert(200, found);
     scene.socket(200, SocketOperation::Created, 7, 17, "");
-    assert_eq!(count(&scene), 3, "found alive, by half");
+    assert_eq!(count(&scene), 3, "found alive, without its path");
 }
 
 #[test]
-fn processes_that_did_nothing_are_left_out_unless_they_are_above_one_that_did() {
+fn leaves_out_processes_that_did_nothing_except_ancestors_of_others() {
     let mut scene = Scene::new();
     for pid in 101..150 {
         scene.fork(COMMAND, pid);
@@ -381,7 +385,7 @@ fn processes_that_did_nothing_are_left_out_unless_they_are_above_one_that_did() 
 }
 
 #[test]
-fn both_ends_of_a_flow_on_the_loopback_are_named() {
+fn lists_the_processes_of_both_ends_on_the_loopback() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "server");
@@ -398,12 +402,12 @@ fn attempts(result: TraceResult) -> Vec<(AttemptTarget, &'static str, u64)> {
     result.attempts.iter().map(|Attempt { target, cause, count, .. }| (target.clone(), cause.name(), *count)).collect()
 }
 
-fn internet(text: &str) -> AttemptTarget {
+fn address(text: &str) -> AttemptTarget {
     AttemptTarget::Address(text.parse().expect("an address"))
 }
 
 #[test]
-fn a_connection_without_a_packet_came_to_nothing() {
+fn a_connection_without_a_packet_is_a_failed_attempt() {
     let mut scene = Scene::new();
     for (cookie, protocol) in [(7, 6), (8, 6), (9, 17)] {
         scene.socket(COMMAND, SocketOperation::Created, cookie, protocol, "");
@@ -411,13 +415,13 @@ fn a_connection_without_a_packet_came_to_nothing() {
     }
     scene.trace.note_flow(flow(6, 40000, 80), 8);
     let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
-    assert_eq!(attempts(result), [(internet("198.51.100.2:80"), "no_packet", 1)]);
+    assert_eq!(attempts(result), [(address("198.51.100.2:80"), "no_packet", 1)]);
     let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), PacketCoverage::SoFar);
     assert_eq!(attempts(interim), []);
 }
 
 #[test]
-fn what_goes_on_in_a_namespace_of_the_commands_own_making_is_no_attempt() {
+fn ignores_attempts_in_namespaces_that_the_target_created() {
     let mut scene = Scene { trace: Trace::of_namespace(Some(1)), ..Scene::default() };
     scene.exec(COMMAND, 1, "sh");
     for netns in [1, 2] {
@@ -429,12 +433,12 @@ fn what_goes_on_in_a_namespace_of_the_commands_own_making_is_no_attempt() {
         scene.netns = 0;
         scene.socket(COMMAND, SocketOperation::SendFailed(101), 10 + netns, 17, &format!("127.0.0.1:1{netns}"));
     }
-    let expected = [(internet("127.0.0.1:11"), "no_route", 1), (internet("127.0.0.1:1"), "no_packet", 1)];
+    let expected = [(address("127.0.0.1:11"), "no_route", 1), (address("127.0.0.1:1"), "no_packet", 1)];
     assert_eq!(attempts(scene.result(&[])), expected);
 }
 
 #[test]
-fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
+fn a_failed_call_gives_the_errno_of_a_connection_without_packets() {
     let mut scene = Scene::new();
     let target = || CallTarget::Address("198.51.100.2:80".parse().expect("an address"));
     scene.socket(COMMAND, SocketOperation::Connect, 7, 6, "198.51.100.2:80");
@@ -446,41 +450,44 @@ fn a_call_that_failed_explains_its_connection_and_packets_explain_theirs() {
     scene.call(COMMAND, CallName::Connect, 111, target());
     scene.trace.note_flow(flow(6, 40001, 80), 9);
     let result = scene.result(&[]);
-    assert_eq!(attempts(result.clone()), [(internet("198.51.100.2:80"), "no_route", 1)]);
+    assert_eq!(attempts(result.clone()), [(address("198.51.100.2:80"), "no_route", 1)]);
     assert_eq!(result.attempts[0].protocol, Some(Protocol::TCP));
 }
 
 #[test]
-fn a_message_that_was_not_sent_is_one_attempt_however_it_is_told() {
+fn a_message_that_could_not_be_sent_is_one_attempt_with_or_without_its_failed_call() {
     let mut scene = Scene::new();
     scene.socket(COMMAND, SocketOperation::SendFailed(101), 7, 17, "203.0.113.1:9");
     scene.call(COMMAND, CallName::Send, 101, CallTarget::Address("203.0.113.1:9".parse().expect("an address")));
     scene.socket(COMMAND, SocketOperation::SendFailed(111), 7, 17, "203.0.113.1:9");
     scene.socket(COMMAND, SocketOperation::SendFailed(32), 8, 6, "203.0.113.1:9");
-    assert_eq!(attempts(scene.result(&[])), [(internet("203.0.113.1:9"), "no_route", 1)]);
+    assert_eq!(attempts(scene.result(&[])), [(address("203.0.113.1:9"), "no_route", 1)]);
 }
 
 #[test]
-fn a_family_that_is_not_there_is_an_attempt_without_an_address() {
+fn an_unsupported_address_family_is_an_attempt_without_an_address() {
     let mut scene = Scene::new();
-    scene.call(COMMAND, CallName::SocketUse, 97, CallTarget::Address("[::]:0".parse().expect("an address")));
-    scene.call(COMMAND, CallName::SocketUse, 97, CallTarget::Other);
+    scene.call(COMMAND, CallName::Socket, 97, CallTarget::Address("[::]:0".parse().expect("an address")));
+    scene.call(COMMAND, CallName::Socket, 97, CallTarget::Other);
     scene.call(COMMAND, CallName::Connect, 4, CallTarget::Address("203.0.113.1:9".parse().expect("an address")));
-    assert_eq!(attempts(scene.result(&[])), [(internet("[::]:0"), "no_address_family", 1)]);
+    assert_eq!(attempts(scene.result(&[])), [(address("[::]:0"), "no_address_family", 1)]);
 }
 
 #[test]
-fn unix_sockets_are_added_up_by_path() {
+fn sums_up_local_sockets_by_path() {
     let mut scene = Scene::new();
     scene.machine.bound.push("@there");
     for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "@closed", "/run/gone.sock"] {
-        scene.tell(COMMAND, ProcessAction::LocalSocket(path.into()));
+        scene.apply(COMMAND, ProcessAction::LocalSocket(path.into()));
     }
     scene.call(COMMAND, CallName::Connect, 2, CallTarget::LocalSocket("/run/gone.sock".into()));
     scene.call(COMMAND, CallName::Connect, 111, CallTarget::LocalSocket("@gone".into()));
     let result = scene.result(&[]);
-    let peers =
-        result.processes.unix.iter().map(|peer| (peer.path.as_str(), peer.connections, peer.failed, peer.missing));
+    let peers = result
+        .processes
+        .local_sockets
+        .iter()
+        .map(|socket| (socket.path.as_str(), socket.connections, socket.failed, socket.missing));
     let peers: Vec<_> = peers.collect();
     let expected = [
         ("/run/docker.sock", 2, 0, 0),
@@ -490,7 +497,7 @@ fn unix_sockets_are_added_up_by_path() {
         ("@there", 1, 0, 0),
     ];
     assert_eq!(peers, expected);
-    assert!(result.processes.unix.iter().all(|peer| peer.processes == [ProcessId(0)]));
+    assert!(result.processes.local_sockets.iter().all(|socket| socket.processes == [ProcessId(0)]));
     let failed = [
         (AttemptTarget::LocalSocket("/run/gone.sock".into()), "errno", 1),
         (AttemptTarget::LocalSocket("@gone".into()), "errno", 1),
@@ -499,7 +506,7 @@ fn unix_sockets_are_added_up_by_path() {
 }
 
 #[test]
-fn sockets_of_one_flow_beyond_those_that_are_kept_are_counted() {
+fn counts_sockets_of_one_flow_beyond_the_limit() {
     let mut scene = Scene::new();
     for cookie in 1..20 {
         scene.trace.note_flow(flow(17, 1, 53), cookie);

@@ -192,7 +192,7 @@ fn files_of_a_named_namespace_lie_over_those_of_etc() {
         assert_eq!((inside.reads(RESOLV_CONF), inside.reads("/etc/hosts")), ("theirs".into(), "their hosts".into()));
         assert_eq!(
             inside.missed,
-            ["cannot use /etc/netns/blue/absent: No such file or directory (ENOENT): create /etc/absent"]
+            ["cannot use /etc/netns/blue/absent: No such file or directory (ENOENT); create /etc/absent"]
         );
         let other = Inside::new(MountPlan { netns: Some("green".into()), ..plan() });
         assert_eq!(other.reads(RESOLV_CONF), OURS);

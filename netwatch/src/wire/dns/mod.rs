@@ -1,5 +1,6 @@
-//! DNS messages (RFC 1035), also those of mDNS (RFC 6762) and LLMNR (RFC 4795): what was asked and what was answered. A message that is cut
-//! off is read as far as it goes. Reading the format is the crate `domain`'s work; here is what netwatch wants of it.
+//! DNS messages (RFC 1035), also those of mDNS (RFC 6762) and LLMNR (RFC 4795): questions and
+//! records. A message that is cut off is parsed as far as it goes. The crate `domain` parses the
+//! format; this module selects what netwatch uses.
 
 mod numbers;
 mod record;
@@ -10,52 +11,54 @@ use domain::base::message::QuestionSection;
 use domain::base::wire::ParseError;
 
 pub use numbers::{Rcode, RecordType};
-pub use record::{Data, Record, Service};
+pub use record::{RecordData, ResourceRecord, ServiceBinding};
 
-use super::{Name, Reader};
+use super::{ByteReader, Name};
 
-/// Questions and records that are kept of one message; more are counted in [`Message::left_out`].
+/// Maximum number of questions and records kept of one message; more are counted in
+/// [`DnsMessage::left_out`].
 const MAX_QUESTIONS: usize = 64;
 const MAX_RECORDS: usize = 512;
 
-/// One message.
+/// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Joins an answer with its question.
+pub struct DnsMessage {
+    /// Pairs a response with its query.
     pub id: u16,
-    /// An answer, or a question.
+    /// Whether it is a response; else a query.
     pub is_response: bool,
-    /// The server left something out: the same question over TCP gives all of it.
+    /// The server omitted records: a query over TCP returns all of them.
     pub is_truncated: bool,
-    /// How it went.
+    /// The response code.
     pub rcode: Rcode,
-    /// What is asked; of an answer, what was.
+    /// The questions; a response repeats them.
     pub questions: Vec<Question>,
-    /// The answer and additional sections, in their order.
-    pub records: Vec<Record>,
-    /// Questions and records over the limits.
+    /// Records of the answer and additional sections, in order.
+    pub records: Vec<ResourceRecord>,
+    /// Number of questions and records beyond the limits.
     pub left_out: usize,
-    /// Everything that the header promises could be read.
+    /// Whether everything that the header announces could be read.
     pub whole: bool,
 }
 
-/// What is asked.
+/// A question: the part of a query that has name and type (RFC 1035 section 4.1.2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Question {
-    /// About which name.
+    /// The name.
     pub name: Name,
-    /// For which records.
+    /// The type of records that are requested.
     pub kind: RecordType,
 }
 
-/// Reads a message. `None` if this is not one: no whole header, an opcode that does not exist, or neither a question nor a record.
-pub fn parse(bytes: &[u8]) -> Option<Message> {
+/// Parses a message. `None` if this is not one: no complete header, an opcode that does not exist,
+/// or neither a question nor a record.
+pub fn parse(bytes: &[u8]) -> Option<DnsMessage> {
     let raw = Raw::from_slice(bytes).ok()?;
     let (header, counts) = (raw.header(), raw.header_counts());
     if !matches!(header.opcode(), Opcode::QUERY | Opcode::NOTIFY | Opcode::UPDATE) {
         return None;
     }
-    let mut message = Message {
+    let mut message = DnsMessage {
         id: header.id(),
         is_response: header.qr(),
         is_truncated: header.tc(),
@@ -71,9 +74,9 @@ pub fn parse(bytes: &[u8]) -> Option<Message> {
     (!message.questions.is_empty() || !message.records.is_empty() || is_error).then_some(message)
 }
 
-/// Is this surely a message, at whatever port? Exactly one question in the class of the Internet, and all records that the counts promise end
-/// exactly where the bytes do.
-pub fn is_surely(bytes: &[u8]) -> bool {
+/// Whether this is certainly a message, whatever the port: exactly one question, of class IN or
+/// ANY, and the records that the header counts end exactly where the bytes do.
+pub fn is_certain(bytes: &[u8]) -> bool {
     let Ok(raw) = Raw::from_slice(bytes) else { return false };
     let in_class = |class| matches!(class, Class::IN | Class::ANY);
     let mut questions = raw.question();
@@ -84,7 +87,7 @@ pub fn is_surely(bytes: &[u8]) -> bool {
     end(questions).is_ok_and(|end| end == bytes.len())
 }
 
-/// Where the last record ends.
+/// The offset at which the last record ends.
 fn end(questions: QuestionSection<'_, [u8]>) -> Result<usize, ParseError> {
     let mut section = questions.next_section()?;
     loop {
@@ -96,7 +99,7 @@ fn end(questions: QuestionSection<'_, [u8]>) -> Result<usize, ParseError> {
     }
 }
 
-impl Message {
+impl DnsMessage {
     fn read_questions(&mut self, raw: &Raw<[u8]>) {
         for question in raw.question() {
             let Ok(question) = question else { return self.whole = false };
@@ -119,7 +122,7 @@ impl Message {
                 self.left_out += 1;
                 continue;
             }
-            self.records.push(Record::read(&record));
+            self.records.push(ResourceRecord::read(&record));
         }
     }
 }
@@ -127,17 +130,18 @@ impl Message {
 /// The next message of a stream (RFC 1035 section 4.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framed<'a> {
-    /// A whole one, and how many bytes of the stream it took.
+    /// A complete message, and the number of bytes of the stream that it occupies.
     Whole(&'a [u8], usize),
-    /// The stream must be this long, and what there is of the message.
+    /// The length that the stream must have, and the present part of the message.
     Partial(usize, &'a [u8]),
 }
 
-/// Takes one message off the start of a TCP stream. Not even a header can be shorter than 12 bytes: then it is no DNS.
+/// Parses the message at the start of a TCP stream. `None` if the length is less than 12, the
+/// length of a header: then the stream is not DNS.
 pub fn framed(stream: &[u8]) -> Option<Framed<'_>> {
     const LENGTH: usize = 2;
     const HEADER: usize = 12;
-    let mut reader = Reader::new(stream);
+    let mut reader = ByteReader::new(stream);
     let Some(length) = reader.u16().map(usize::from) else { return Some(Framed::Partial(LENGTH + HEADER, &[])) };
     let end = LENGTH + length;
     match reader.take(length) {

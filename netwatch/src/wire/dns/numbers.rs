@@ -1,10 +1,10 @@
-//! The numbers that DNS has names for.
+//! Numbers of DNS that have mnemonics.
 
 use std::fmt;
 
 use domain::base::iana;
 
-/// A type of record. Displays as its mnemonic, or as `TYPE65280` (RFC 3597 section 5).
+/// A type of resource record. Displays as its mnemonic, or as `TYPE65280` (RFC 3597 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordType(pub u16);
 
@@ -15,7 +15,7 @@ impl RecordType {
     pub const AAAA: Self = Self(28);
     /// The name of an address.
     pub const PTR: Self = Self(12);
-    /// Where HTTPS is served, and how (RFC 9460).
+    /// The service binding of HTTPS (RFC 9460).
     pub const HTTPS: Self = Self(65);
 }
 
@@ -25,18 +25,18 @@ impl fmt::Display for RecordType {
     }
 }
 
-/// How a question went. Displays as its mnemonic, or as the number.
+/// A response code. Displays as its mnemonic, or as the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rcode(pub u8);
 
 impl Rcode {
-    /// Answered, if only by saying that there are no such records.
+    /// No error; there may be no records all the same.
     pub const NOERROR: Self = Self(0);
-    /// The server could not answer.
+    /// The server failed.
     pub const SERVFAIL: Self = Self(2);
-    /// There is no such name.
+    /// The name does not exist.
     pub const NXDOMAIN: Self = Self(3);
-    /// The server will not answer.
+    /// The server refused the query.
     pub const REFUSED: Self = Self(5);
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn have_names() {
+    fn display_as_mnemonics() {
         assert_eq!(RecordType::HTTPS.to_string(), "HTTPS");
         assert_eq!(RecordType(65_280).to_string(), "TYPE65280");
         assert_eq!(Rcode::NXDOMAIN.to_string(), "NXDOMAIN");

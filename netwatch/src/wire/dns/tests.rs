@@ -1,4 +1,4 @@
-//! Messages made by hand, whole, cut off and random.
+//! Hand-made messages: complete, cut off and random.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,14 +17,14 @@ const SRV: u16 = 33;
 const HTTPS: u16 = 65;
 const V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 
-fn whole(bytes: &[u8]) -> Message {
+fn whole(bytes: &[u8]) -> DnsMessage {
     let message = parse(bytes).unwrap();
     assert!(message.whole, "{message:?}");
     message
 }
 
 #[test]
-fn a_question() {
+fn parses_a_query() {
     let message = whole(&DnsBuilder::query(0x1234, "App.Example", A).bytes());
     assert_eq!((message.id, message.is_response), (0x1234, false));
     assert_eq!(message.questions[0].name, "app.example");
@@ -32,7 +32,7 @@ fn a_question() {
 }
 
 #[test]
-fn an_answer_with_compressed_names() {
+fn parses_a_response_with_compressed_names() {
     // As a server would: the question's name once, then pointers to it and into it.
     let bytes = hex("1234 8180 0001 0002 0000 0000  03777777 03617070 076578616d706c65 00 0001 0001
                      c00c 0005 0001 0000003c 0002 c010
@@ -42,14 +42,14 @@ fn an_answer_with_compressed_names() {
     let [alias, address] = &message.records[..] else { panic!("{message:?}") };
     assert_eq!(
         (alias.owner.as_str(), &alias.data),
-        ("www.app.example", &Data::Alias(Name::new(b"app.example").unwrap()))
+        ("www.app.example", &RecordData::Alias(Name::new(b"app.example").unwrap()))
     );
-    assert_eq!((address.owner.as_str(), &address.data), ("app.example", &Data::Address(V4.into())));
+    assert_eq!((address.owner.as_str(), &address.data), ("app.example", &RecordData::Address(V4.into())));
     assert_eq!(address.ttl, 60);
 }
 
 #[test]
-fn data_of_all_types() {
+fn parses_data_of_all_types() {
     let v6: Ipv6Addr = "2001:db8::7".parse().unwrap();
     let bytes = DnsBuilder::response(1, 0, "example", AAAA)
         .answer("a", AAAA, &v6.octets())
@@ -60,15 +60,15 @@ fn data_of_all_types() {
         .additional("text", 16, b"\x04text")
         .bytes();
     let message = whole(&bytes);
-    let data: Vec<&Data> = message.records.iter().map(|record| &record.data).collect();
+    let data: Vec<&RecordData> = message.records.iter().map(|record| &record.data).collect();
     let name = |text: &str| Name::new(text.as_bytes()).unwrap();
     let expected = [
-        Data::Address(v6.into()),
-        Data::Pointer(name("host.example")),
-        Data::Server(name("srv.example")),
-        Data::Server(name("mx.example")),
-        Data::Other,
-        Data::Other,
+        RecordData::Address(v6.into()),
+        RecordData::Pointer(name("host.example")),
+        RecordData::Server(name("srv.example")),
+        RecordData::Server(name("mx.example")),
+        RecordData::Other,
+        RecordData::Other,
     ];
     assert_eq!(data, expected.iter().collect::<Vec<_>>());
 }
@@ -78,7 +78,7 @@ fn param(key: u16, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn where_https_is_served() {
+fn parses_service_bindings() {
     let config = [
         &[7][..],
         &hex("0020"),
@@ -100,7 +100,7 @@ fn where_https_is_served() {
     ]
     .concat();
     let message = whole(&DnsBuilder::response(1, 0, "example", HTTPS).answer("example", HTTPS, &data).bytes());
-    let Data::Service(service) = &message.records[0].data else { panic!("{message:?}") };
+    let RecordData::ServiceBinding(service) = &message.records[0].data else { panic!("{message:?}") };
     assert_eq!((service.priority, &service.target, service.port), (1, &None, Some(8443)));
     assert_eq!(service.alpn.iter().map(Alpn::as_str).collect::<Vec<_>>(), ["h2", "h3"]);
     assert_eq!(service.hints, [IpAddr::from(V4), "2001:db8::7".parse().unwrap()]);
@@ -108,17 +108,17 @@ fn where_https_is_served() {
 }
 
 #[test]
-fn how_it_went() {
+fn parses_response_codes() {
     let message = whole(&DnsBuilder::response(1, 3, "nobody.example", A).bytes());
     assert_eq!(message.rcode, Rcode::NXDOMAIN);
     let message = whole(&DnsBuilder::new(1, 0x8380).question("large.example", A).bytes());
     assert!(message.is_truncated);
-    // A server that could not read the question.
+    // A server that could not parse the question.
     assert_eq!(parse(&DnsBuilder::new(1, 0x8001).bytes()).unwrap().rcode, Rcode(1));
 }
 
 #[test]
-fn what_is_not_dns() {
+fn refuses_what_is_not_dns() {
     assert_eq!(parse(b""), None);
     assert_eq!(parse(&[0; 11]), None);
     assert_eq!(parse(&[0; 12]), None);
@@ -126,7 +126,7 @@ fn what_is_not_dns() {
 }
 
 #[test]
-fn what_is_cut_off_is_read_as_far_as_it_goes() {
+fn parses_a_message_as_far_as_it_goes() {
     let bytes = DnsBuilder::response(1, 0, "example", A)
         .answer("example", A, &V4.octets())
         .answer("example", A, &[1; 4])
@@ -134,11 +134,11 @@ fn what_is_cut_off_is_read_as_far_as_it_goes() {
     let cut = parse(&bytes[..bytes.len() - 3]).unwrap();
     assert_eq!((cut.records.len(), cut.whole), (1, false));
     let cut = parse(&bytes[..14]);
-    assert_eq!(cut, None, "not one question is whole");
+    assert_eq!(cut, None, "no complete question");
 }
 
 #[test]
-fn names_that_point_at_themselves_end() {
+fn ends_at_names_that_point_at_themselves() {
     let looping = hex("1234 0100 0001 0000 0000 0000  c00c 0001 0001");
     assert_eq!(parse(&looping), None);
     let mut forward = DnsBuilder::query(1, "example", A).bytes();
@@ -148,14 +148,14 @@ fn names_that_point_at_themselves_end() {
 }
 
 #[test]
-fn more_than_is_kept_is_counted() {
+fn counts_records_beyond_the_limit() {
     let builder = (0..200).fold(DnsBuilder::new(0, 0), |builder, _| builder.question("x", A));
     let message = parse(&builder.bytes()).unwrap();
     assert_eq!((message.questions.len(), message.left_out), (MAX_QUESTIONS, 200 - MAX_QUESTIONS));
 }
 
 #[test]
-fn a_stream_of_messages() {
+fn splits_a_stream_into_messages() {
     let first = DnsBuilder::query(1, "a.example", A).framed();
     let second = DnsBuilder::query(2, "b.example", A).framed();
     let stream = [&first[..], &second].concat();
@@ -166,13 +166,13 @@ fn a_stream_of_messages() {
 }
 
 #[test]
-fn at_any_port_only_what_is_surely_dns() {
+fn is_certain_only_about_complete_messages() {
     let query = DnsBuilder::query(1, "app.example", A).bytes();
-    assert!(is_surely(&query));
-    assert!(is_surely(&DnsBuilder::response(1, 0, "a.example", A).answer("a.example", CNAME, &dns_name("b")).bytes()));
-    assert!(!is_surely(&query[..query.len() - 1]));
-    assert!(!is_surely(&[&query[..], b"x"].concat()));
-    assert!(!is_surely(&DnsBuilder::new(1, 0).bytes()));
+    assert!(is_certain(&query));
+    assert!(is_certain(&DnsBuilder::response(1, 0, "a.example", A).answer("a.example", CNAME, &dns_name("b")).bytes()));
+    assert!(!is_certain(&query[..query.len() - 1]));
+    assert!(!is_certain(&[&query[..], b"x"].concat()));
+    assert!(!is_certain(&DnsBuilder::new(1, 0).bytes()));
 }
 
 proptest! {
@@ -181,7 +181,7 @@ proptest! {
         if let Some(message) = parse(&bytes) {
             prop_assert!(message.questions.len() <= MAX_QUESTIONS && message.records.len() <= MAX_RECORDS);
         }
-        is_surely(&bytes);
+        is_certain(&bytes);
         framed(&bytes);
     }
 
@@ -197,6 +197,6 @@ proptest! {
         }
         bytes.truncate(end);
         parse(&bytes);
-        is_surely(&bytes);
+        is_certain(&bytes);
     }
 }

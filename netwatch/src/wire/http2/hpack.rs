@@ -1,19 +1,20 @@
-//! Header compression (RFC 7541): the decoding side, within bounds. The crates for it are either private to others' stacks or no longer kept.
+//! A decoder of HPACK, the header compression of HTTP/2 (RFC 7541), in bounded memory. Existing
+//! crates are either internal to HTTP stacks or no longer maintained.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::huffman;
 use super::static_table::TABLE;
-use crate::wire::Reader;
+use crate::wire::ByteReader;
 
-/// Octets that an entry counts beside its strings (section 4.1).
-const ENTRY: usize = 32;
-/// The size of a table when nothing else was said (RFC 9113 section 6.5.2).
+/// Size of an entry besides its strings, octets (section 4.1).
+const ENTRY_OVERHEAD: usize = 32;
+/// Size of the table unless another was negotiated (RFC 9113 section 6.5.2).
 const DEFAULT_SIZE: usize = 4096;
-/// Servers may allow more; this is as far as it is believed.
+/// Maximum size of the table, octets. Servers may allow more.
 const MAX_SIZE: usize = 1 << 16;
-/// The longest string.
+/// Maximum length of a string, octets.
 const MAX_STRING: usize = 1 << 14;
 
 type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
@@ -38,9 +39,10 @@ impl Decoder {
         self.size
     }
 
-    /// Reads a whole block and hands over its fields; `None` if it cannot be read, and then no later one can.
+    /// Decodes a complete block and passes each field to `field`. `None` if it cannot be read; then
+    /// no later block can.
     pub fn decode(&mut self, block: &[u8], field: &mut impl FnMut(&[u8], &[u8])) -> Option<()> {
-        let mut reader = Reader::new(block);
+        let mut reader = ByteReader::new(block);
         while let Some(first) = reader.u8() {
             match first {
                 0x80.. => {
@@ -63,7 +65,7 @@ impl Decoder {
         Some(())
     }
 
-    fn literal<'a, 'b: 'a>(&'a self, reader: &mut Reader<'b>, first: u8, prefix: u32) -> Option<Field<'a>> {
+    fn literal<'a, 'b: 'a>(&'a self, reader: &mut ByteReader<'b>, first: u8, prefix: u32) -> Option<Field<'a>> {
         let name = match integer(reader, first, prefix)? {
             0 => string(reader)?,
             index => self.entry(index)?.0,
@@ -81,7 +83,7 @@ impl Decoder {
     }
 
     fn add(&mut self, name: Vec<u8>, value: Vec<u8>) {
-        let size = name.len() + value.len() + ENTRY;
+        let size = name.len() + value.len() + ENTRY_OVERHEAD;
         self.shrink(self.max_size.saturating_sub(size));
         // An entry that is larger than the table empties it (section 4.4).
         if size <= self.max_size {
@@ -100,19 +102,19 @@ impl Decoder {
         while self.size > size
             && let Some((name, value)) = self.table.pop_back()
         {
-            self.size -= name.len() + value.len() + ENTRY;
+            self.size -= name.len() + value.len() + ENTRY_OVERHEAD;
         }
     }
 }
 
 /// An integer whose first bits are in the byte `first` (section 5.1).
-fn integer(reader: &mut Reader<'_>, first: u8, prefix: u32) -> Option<usize> {
+fn integer(reader: &mut ByteReader<'_>, first: u8, prefix: u32) -> Option<usize> {
     let mask = (1usize << prefix) - 1;
     let mut value = usize::from(first) & mask;
     if value < mask {
         return Some(value);
     }
-    // Nothing that makes sense here is longer.
+    // Three more bytes cover every valid value here.
     for shift in [0, 7, 14] {
         let byte = usize::from(reader.u8()?);
         value += (byte & 0x7f) << shift;
@@ -123,7 +125,7 @@ fn integer(reader: &mut Reader<'_>, first: u8, prefix: u32) -> Option<usize> {
     None
 }
 
-fn string<'a>(reader: &mut Reader<'a>) -> Option<Cow<'a, [u8]>> {
+fn string<'a>(reader: &mut ByteReader<'a>) -> Option<Cow<'a, [u8]>> {
     const HUFFMAN: u8 = 0x80;
     let first = reader.u8()?;
     let length = integer(reader, first, 7).filter(|length| *length <= MAX_STRING)?;

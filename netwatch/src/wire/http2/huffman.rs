@@ -1,10 +1,11 @@
-//! The Huffman code of HPACK (RFC 7541 appendix B). It is canonical, so the lengths of the codes say all of it.
+//! The Huffman code of HPACK (RFC 7541 appendix B). It is canonical, so the lengths of the codes
+//! determine it.
 
 const SYMBOLS: usize = 257;
 const END: u16 = 256;
 const MAX_LENGTH: usize = 30;
 
-/// Bits of each symbol's code.
+/// Length of each symbol's code, bits.
 #[rustfmt::skip]
 const LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
@@ -18,12 +19,12 @@ const LENGTHS: [u8; SYMBOLS] = [
     30,
 ];
 
-/// Codes of one length are consecutive numbers.
+/// The code table. Codes of one length are consecutive numbers.
 struct Code {
-    /// Of each length: the first code, and where its symbol is in `symbols`.
+    /// For each length: the first code, and the index of its symbol in `symbols`.
     first: [u32; MAX_LENGTH + 1],
     index: [u16; MAX_LENGTH + 2],
-    /// By length, then by value.
+    /// Ordered by length, then by value.
     symbols: [u16; SYMBOLS],
 }
 
@@ -48,12 +49,12 @@ const fn code() -> Code {
         length += 1;
     }
     code.index[MAX_LENGTH + 1] = index;
-    // Every bit string begins with exactly one code.
+    // The code is complete: every bit string begins with exactly one code.
     assert!(next == 1 << MAX_LENGTH);
     code
 }
 
-/// Decodes a string; `None` if it is none.
+/// Decodes a string; `None` if it is not valid.
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     // The shortest code has five bits.
     let mut text = Vec::with_capacity(bytes.len() * 8 / 5);
@@ -68,7 +69,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
             }
         }
     }
-    // What is left is the beginning of the end mark, which is all ones (section 5.2).
+    // The remaining bits are the beginning of the end-of-string code, which is all ones (section
+    // 5.2).
     (length < 8 && bits == (1 << length) - 1).then_some(text)
 }
 

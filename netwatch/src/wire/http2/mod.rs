@@ -1,17 +1,17 @@
-//! HTTP/2 in clear (RFC 9113): whom requests are for.
+//! HTTP/2 without encryption (RFC 9113): the authorities of requests.
 
 mod hpack;
 mod huffman;
 mod static_table;
 
-use super::Reader;
+use super::ByteReader;
 use hpack::Decoder;
 
-/// What a client says first (section 3.4).
+/// What a client sends first (section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const FRAME_HEADER: usize = 9;
-/// The longest header block that is put together.
+/// Maximum size of a header block that is reassembled, bytes.
 const MAX_BLOCK: usize = 1 << 14;
 
 mod kind {
@@ -26,49 +26,50 @@ mod flag {
     pub const PRIORITY: u8 = 0x20;
 }
 
-/// What the next bytes of the client's stream gave.
+/// What is at the start of the client's stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A frame is over after so many bytes, some of which may be still to come. With it came a request for this authority.
+pub enum FrameStep {
+    /// A frame of this length, of which part may still be missing, and the authority of the request
+    /// that it completes.
     Frame(u64, Option<Vec<u8>>),
-    /// So many bytes are needed.
+    /// At least this many bytes are needed.
     Needs(usize),
-    /// The rest cannot be read: a header block without which the next ones mean nothing.
+    /// The rest cannot be read: a header block is missing on which the following ones depend.
     Broken,
 }
 
-/// The client's side of one connection, behind the preface.
+/// The client's direction of one connection, after the preface.
 #[derive(Debug, Default)]
 pub struct Requests {
     decoder: Decoder,
-    /// A header block that CONTINUATION frames go on with.
+    /// A header block that is continued by CONTINUATION frames.
     block: Vec<u8>,
 }
 
 impl Requests {
-    /// Reads the frame at the start of `stream`.
-    pub fn step(&mut self, stream: &[u8]) -> Step {
-        let mut reader = Reader::new(stream);
+    /// Parses the frame at the start of `stream`.
+    pub fn step(&mut self, stream: &[u8]) -> FrameStep {
+        let mut reader = ByteReader::new(stream);
         let (Some(length), Some(kind), Some(flags), Some(_)) = (reader.u24(), reader.u8(), reader.u8(), reader.u32())
         else {
-            return Step::Needs(FRAME_HEADER);
+            return FrameStep::Needs(FRAME_HEADER);
         };
         let length = length as usize;
         if !matches!(kind, kind::HEADERS | kind::CONTINUATION) {
             // A client does not push.
             return if kind == kind::PUSH_PROMISE {
-                Step::Broken
+                FrameStep::Broken
             } else {
-                Step::Frame((FRAME_HEADER + length) as u64, None)
+                FrameStep::Frame((FRAME_HEADER + length) as u64, None)
             };
         }
         if length > MAX_BLOCK {
-            return Step::Broken;
+            return FrameStep::Broken;
         }
-        let Some(payload) = reader.take(length) else { return Step::Needs(FRAME_HEADER + length) };
+        let Some(payload) = reader.take(length) else { return FrameStep::Needs(FRAME_HEADER + length) };
         let fragment = if kind == kind::HEADERS { fragment(payload, flags) } else { Some(payload) };
         let authority = fragment.and_then(|fragment| self.take(fragment, flags & flag::END_HEADERS != 0));
-        authority.map_or(Step::Broken, |authority| Step::Frame((FRAME_HEADER + length) as u64, authority))
+        authority.map_or(FrameStep::Broken, |authority| FrameStep::Frame((FRAME_HEADER + length) as u64, authority))
     }
 
     /// `None` if the block cannot be read.
@@ -91,15 +92,15 @@ impl Requests {
         Some(authority.or(host))
     }
 
-    /// Bytes held.
+    /// Number of bytes held.
     pub fn held(&self) -> usize {
         self.block.len() + self.decoder.size()
     }
 }
 
-/// A HEADERS frame without padding and priority (section 6.2).
+/// The header block fragment of a HEADERS frame, without padding and priority (section 6.2).
 fn fragment(payload: &[u8], flags: u8) -> Option<&[u8]> {
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     let padding = if flags & flag::PADDED != 0 { usize::from(reader.u8()?) } else { 0 };
     if flags & flag::PRIORITY != 0 {
         reader.take(5)?;

@@ -1,4 +1,4 @@
-//! The examples of RFC 7541 appendix C, and connections made of them.
+//! The examples of RFC 7541 appendix C, and connections built from them.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn decode(decoder: &mut Decoder, block: &str) -> Vec<String> {
 
 /// Appendices C.3 (plain) and C.4 (Huffman): the same three requests on one connection.
 #[test]
-fn requests_of_the_rfc() {
+fn decodes_the_requests_of_the_rfc() {
     let plain = [
         "8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d",
         "8286 84be 5808 6e6f 2d63 6163 6865",
@@ -39,11 +39,11 @@ fn requests_of_the_rfc() {
     }
 }
 
-/// Appendix C.5: a table of 256 octets, from which entries fall out.
+/// Appendix C.5: a table of 256 octets, from which entries are evicted.
 #[test]
-fn entries_fall_out() {
+fn evicts_entries() {
     let mut decoder = Decoder::default();
-    // The size comes first here; the RFC presumes it.
+    // The RFC assumes this size; here it is sent first.
     decode(&mut decoder, "3fe1 01");
     decode(
         &mut decoder,
@@ -64,10 +64,10 @@ fn entries_fall_out() {
 }
 
 #[test]
-fn blocks_that_cannot_be() {
+fn refuses_invalid_blocks() {
     let refused = |block: &str| Decoder::default().decode(&hex(block), &mut |_, _| {}).is_none();
     assert!(refused("80"), "index 0");
-    assert!(refused("be"), "an entry that is not there");
+    assert!(refused("be"), "an entry that does not exist");
     assert!(refused("ffffffffff"), "an integer without end");
     assert!(refused("3fffff7f"), "a table of 2 MiB");
     assert!(refused("0005 61"), "a string that is cut off");
@@ -82,10 +82,10 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
 
 const REQUEST: &str = "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff";
 
-/// Feeds a stream; authorities in their order.
+/// The authorities of a stream, in order.
 fn authorities(stream: &[u8]) -> Vec<String> {
     let (mut requests, mut rest, mut found) = (Requests::default(), stream, Vec::new());
-    while let Step::Frame(length, authority) = requests.step(rest) {
+    while let FrameStep::Frame(length, authority) = requests.step(rest) {
         found.extend(authority.map(|authority| String::from_utf8(authority).unwrap()));
         rest = rest.get(length as usize..).unwrap_or_default();
     }
@@ -93,7 +93,7 @@ fn authorities(stream: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn authorities_of_requests() {
+fn finds_the_authorities_of_requests() {
     let settings = frame(4, 0, &[0; 6]);
     let padded = [&[3][..], &hex(REQUEST), &[0; 3]].concat();
     let priority = [&[0, 0, 0, 0, 16][..], &hex("8286 84be")].concat();
@@ -111,24 +111,24 @@ fn authorities_of_requests() {
 }
 
 #[test]
-fn host_where_there_is_no_authority() {
+fn uses_host_without_an_authority() {
     let block = [&hex("8286 84 66 0b")[..], b"app.example"].concat();
     assert_eq!(authorities(&frame(1, 4, &block)), ["app.example"]);
 }
 
 #[test]
-fn what_cannot_be_followed() {
+fn reports_streams_that_cannot_be_read() {
     let mut requests = Requests::default();
-    assert_eq!(requests.step(b"\0\0"), Step::Needs(9));
-    assert_eq!(requests.step(&frame(1, 4, &hex(REQUEST))[..12]), Step::Needs(9 + 17));
-    assert_eq!(requests.step(&frame(1, 4, &hex("be"))), Step::Broken);
-    assert_eq!(requests.step(&frame(5, 4, b"")), Step::Broken, "a client does not push");
-    assert_eq!(requests.step(&frame(1, 4 | 8, &[9, 1])), Step::Broken, "more padding than there is");
+    assert_eq!(requests.step(b"\0\0"), FrameStep::Needs(9));
+    assert_eq!(requests.step(&frame(1, 4, &hex(REQUEST))[..12]), FrameStep::Needs(9 + 17));
+    assert_eq!(requests.step(&frame(1, 4, &hex("be"))), FrameStep::Broken);
+    assert_eq!(requests.step(&frame(5, 4, b"")), FrameStep::Broken, "a client does not push");
+    assert_eq!(requests.step(&frame(1, 4 | 8, &[9, 1])), FrameStep::Broken, "more padding than there is");
     let long = [&[0xff, 0xff, 0xff, 1, 4, 0, 0, 0, 1][..], &[0; 20]].concat();
-    assert_eq!(requests.step(&long), Step::Broken);
+    assert_eq!(requests.step(&long), FrameStep::Broken);
     let mut data = frame(0, 0, b"");
     data[..3].copy_from_slice(&[0, 0x40, 0]);
-    assert_eq!(requests.step(&data), Step::Frame(9 + 16_384, None), "beyond what is there");
+    assert_eq!(requests.step(&data), FrameStep::Frame(9 + 16_384, None), "longer than the stream so far");
 }
 
 proptest! {

@@ -1,14 +1,14 @@
-//! Protocols in datagrams. DNS, QUIC and DTLS have parsers of their own that say more.
+//! Protocols in datagrams. DNS, QUIC and DTLS have parsers of their own, which return more.
 
 use super::Ports;
-use crate::wire::{Application, Reader, http1};
+use crate::wire::{Application, ByteReader, http1, port};
 
-/// Whether bytes have a shape.
-type Shape = fn(&[u8], Ports) -> bool;
+/// Whether bytes have the form of a protocol.
+type DatagramShape = fn(&[u8], Ports) -> bool;
 
-/// What a datagram is.
+/// The protocol of a datagram.
 pub fn datagram(bytes: &[u8], ports: Ports) -> Option<Application> {
-    let known: [(Shape, Application); 8] = [
+    let known: [(DatagramShape, Application); 8] = [
         (is_stun, Application::Stun),
         (is_dhcp, Application::Dhcp),
         (is_wireguard, Application::WireGuard),
@@ -21,11 +21,11 @@ pub fn datagram(bytes: &[u8], ports: Ports) -> Option<Application> {
     known.iter().find(|(is, _)| is(bytes, ports)).map(|(_, application)| *application)
 }
 
-/// RFC 8489: two zero bits, a length that fits, and a cookie to tell it by.
+/// RFC 8489: two zero bits, a length that fits, and the magic cookie.
 fn is_stun(bytes: &[u8], _: Ports) -> bool {
     const COOKIE: u32 = 0x2112_a442;
     const HEADER: usize = 20;
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let (Some(kind), Some(length), Some(cookie)) = (reader.u16(), reader.u16(), reader.u32()) else { return false };
     kind & 0xc000 == 0 && cookie == COOKIE && length.is_multiple_of(4) && HEADER + usize::from(length) <= bytes.len()
 }
@@ -35,24 +35,24 @@ fn is_dhcp(bytes: &[u8], _: Ports) -> bool {
     matches!(bytes, [1 | 2, ..]) && bytes.get(236..240) == Some(&[0x63, 0x82, 0x53, 0x63])
 }
 
-/// The messages of the handshake have reserved zeros and one length each.
+/// The handshake messages: reserved zeros, and one length each.
 fn is_wireguard(bytes: &[u8], _: Ports) -> bool {
     matches!((bytes, bytes.len()), ([1, 0, 0, 0, ..], 148) | ([2, 0, 0, 0, ..], 92))
 }
 
-/// BEP 5: a dictionary whose first key is the arguments or the answer, with the node's id first in it.
+/// BEP 5: a dictionary whose first key is the arguments or the response, which begins with the node
+/// id.
 fn is_distributed_hash_table(bytes: &[u8], _: Ports) -> bool {
     bytes.starts_with(b"d1:ad2:id20:") || bytes.starts_with(b"d1:rd2:id20:")
 }
 
-/// RFC 5905: version, mode and stratum that exist, and the precision of a real clock or none.
+/// RFC 5905: valid version, mode and stratum, and a precision that is zero or that of a real clock.
 fn is_ntp(bytes: &[u8], ports: Ports) -> bool {
-    const PORT: u16 = 123;
     const HEADER: usize = 48;
     let Some(&[flags, stratum, poll, precision]) = bytes.first_chunk() else { return false };
     let (version, mode) = (flags >> 3 & 7, flags & 7);
     let is_clock = precision == 0 || (0xe0..=0xff).contains(&precision);
-    ports.has(PORT)
+    ports.has(port::NTP)
         && bytes.len() >= HEADER
         && (1..=4).contains(&version)
         && (1..=5).contains(&mode)
@@ -61,15 +61,17 @@ fn is_ntp(bytes: &[u8], ports: Ports) -> bool {
         && is_clock
 }
 
-/// RFC 3416 in RFC 1157's and RFC 3412's envelopes: a sequence that begins with a version.
+/// RFC 3416, in the envelopes of RFC 1157 and RFC 3412: a sequence that begins with a version.
 fn is_snmp(bytes: &[u8], ports: Ports) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let is_sequence = reader.u8() == Some(0x30) && ber_length(&mut reader) == Some(reader.rest().len());
-    (ports.has(161) || ports.has(162)) && is_sequence && matches!(reader.rest(), [2, 1, 0 | 1 | 3, 4 | 0x30, ..])
+    (ports.has(port::SNMP) || ports.has(port::SNMP_TRAP))
+        && is_sequence
+        && matches!(reader.rest(), [2, 1, 0 | 1 | 3, 4 | 0x30, ..])
 }
 
 /// A length of BER (X.690 section 8.1.3).
-pub(super) fn ber_length(reader: &mut Reader<'_>) -> Option<usize> {
+pub(super) fn ber_length(reader: &mut ByteReader<'_>) -> Option<usize> {
     match reader.u8()? {
         short @ 0..=0x7f => Some(short.into()),
         0x81 => reader.u8().map(usize::from),
@@ -80,12 +82,11 @@ pub(super) fn ber_length(reader: &mut Reader<'_>) -> Option<usize> {
     }
 }
 
-/// UPnP's discovery: HTTP's heads in datagrams.
+/// Discovery of UPnP: heads of HTTP in datagrams.
 fn is_ssdp(bytes: &[u8], ports: Ports) -> bool {
-    const PORT: u16 = 1900;
     bytes.starts_with(b"M-SEARCH * HTTP/1.1\r\n")
         || bytes.starts_with(b"NOTIFY * HTTP/1.1\r\n")
-        || (ports.has(PORT) && http1::response(bytes) == Some(Application::Http))
+        || (ports.has(port::SSDP) && http1::response(bytes) == Some(Application::Http))
 }
 
 fn is_sip(bytes: &[u8], _: Ports) -> bool {
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_what() {
+    fn identifies_datagrams() {
         let stun = b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl";
         let mut ntp = [0; 48];
         ntp[0] = 0x23;

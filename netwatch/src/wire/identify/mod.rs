@@ -1,4 +1,5 @@
-//! Which protocol first bytes prove. A port is no proof; where a shape alone would be met by chance, nothing is said.
+//! Identifies protocols by their first bytes. A port is not evidence; where bytes could have this
+//! form by chance, no protocol is identified.
 
 mod datagram;
 mod rtp;
@@ -6,19 +7,19 @@ mod stream;
 
 pub use datagram::datagram;
 pub use rtp::Rtp;
-pub use stream::{Evidence, Greeting, stream};
+pub use stream::{Greeting, Identification, stream};
 
-/// Ports on which a shape that is a little weak counts: both have to agree.
+/// The ports of a packet. A few protocols are identified only if both content and port match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
-    /// The sender's.
+    /// The sender's port.
     pub source: u16,
-    /// The receiver's.
+    /// The receiver's port.
     pub destination: u16,
 }
 
 impl Ports {
-    /// Is one of the ends at this port?
+    /// Whether one of the two is this port.
     pub fn has(self, port: u16) -> bool {
         self.source == port || self.destination == port
     }

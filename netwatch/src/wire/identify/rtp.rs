@@ -1,26 +1,26 @@
-//! RTP (RFC 3550): its header proves little, three in a row that go on from each other do.
+//! RTP (RFC 3550). Its header alone is weak evidence; three packets in sequence are enough.
 
-use crate::wire::Reader;
+use crate::wire::ByteReader;
 
-/// Packets that follow each other before it is believed.
-const ENOUGH: u8 = 3;
+/// Number of packets in sequence that identify RTP.
+const MIN_SEQUENCE: u8 = 3;
 
-/// Follows one direction of a flow.
+/// State of one direction of a flow.
 #[derive(Debug, Default)]
 pub struct Rtp {
-    last: Option<Header>,
+    last: Option<RtpHeader>,
     run: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
+struct RtpHeader {
     payload_type: u8,
     sequence: u16,
     source: u32,
 }
 
 impl Rtp {
-    /// Takes a datagram; true once enough of them go on from each other.
+    /// Takes a datagram; returns true once enough were in sequence.
     pub fn observe(&mut self, datagram: &[u8]) -> bool {
         let header = header(datagram);
         self.run = match (self.last, header) {
@@ -29,18 +29,18 @@ impl Rtp {
             (_, None) => 0,
         };
         self.last = header;
-        self.run >= ENOUGH
+        self.run >= MIN_SEQUENCE
     }
 }
 
-impl Header {
+impl RtpHeader {
     fn next(self) -> Self {
         Self { sequence: self.sequence.wrapping_add(1), ..self }
     }
 }
 
-fn header(datagram: &[u8]) -> Option<Header> {
-    let mut reader = Reader::new(datagram);
+fn header(datagram: &[u8]) -> Option<RtpHeader> {
+    let mut reader = ByteReader::new(datagram);
     let (first, second) = (reader.u8()?, reader.u8()?);
     let sequence = reader.u16()?;
     let _timestamp = reader.u32()?;
@@ -48,7 +48,7 @@ fn header(datagram: &[u8]) -> Option<Header> {
     reader.take(usize::from(first & 0x0f) * 4)?;
     let payload_type = second & 0x7f;
     // RTCP's packet types would be 72 to 76.
-    (first >> 6 == 2 && !(72..=76).contains(&payload_type)).then_some(Header { payload_type, sequence, source })
+    (first >> 6 == 2 && !(72..=76).contains(&payload_type)).then_some(RtpHeader { payload_type, sequence, source })
 }
 
 #[cfg(test)]
@@ -60,13 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn three_in_a_row() {
+    fn identifies_three_packets_in_sequence() {
         let mut rtp = Rtp::default();
         assert!(!rtp.observe(&packet(u16::MAX, 1)) && !rtp.observe(&packet(0, 1)) && rtp.observe(&packet(1, 1)));
     }
 
     #[test]
-    fn what_does_not_go_on_begins_anew() {
+    fn a_gap_restarts_the_sequence() {
         let mut rtp = Rtp::default();
         let observed =
             [packet(1, 1), packet(2, 1), packet(3, 2), packet(4, 2), packet(6, 2), packet(7, 2), b"noise".to_vec()];

@@ -1,32 +1,33 @@
-//! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have parsers of their own that say more.
+//! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have parsers of their
+//! own, which return more.
 
 use super::datagram::ber_length;
-use crate::wire::{Application, Reader};
+use crate::wire::{Application, ByteReader};
 
-/// How much the first bytes say.
+/// What the first bytes identify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// These bytes are this protocol.
-    Proof(Application),
-    /// It depends on what the other side said.
+pub enum Identification {
+    /// These bytes identify this protocol.
+    Certain(Application),
+    /// Several protocols begin like this; the other direction may decide.
     Greeting(Greeting),
-    /// Nothing.
+    /// No protocol.
     None,
 }
 
-/// First words that several protocols have.
+/// Beginnings that several protocols have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greeting {
     /// `220 …` without the protocol's name: a server of SMTP or FTP.
     ServiceReady,
     /// `USER …`: a client of FTP or POP3.
     User,
-    /// `AUTH TLS`, `FEAT` and others that only FTP has among those.
+    /// `AUTH TLS`, `FEAT` and other commands that only FTP has among these protocols.
     FtpCommand,
 }
 
 impl Greeting {
-    /// What greetings of both sides prove together.
+    /// The protocol that the greetings of both directions identify together.
     pub fn with(self, other: Self) -> Option<Application> {
         match (self, other) {
             (Self::ServiceReady, Self::User | Self::FtpCommand)
@@ -36,15 +37,15 @@ impl Greeting {
     }
 }
 
-/// Whether bytes have a shape.
-type Shape = fn(&[u8]) -> bool;
+/// Whether bytes have the form of a protocol.
+type StreamShape = fn(&[u8]) -> bool;
 
-/// What a stream that begins with these bytes is.
-pub fn stream(bytes: &[u8]) -> Evidence {
+/// Identifies a stream by its first bytes.
+pub fn stream(bytes: &[u8]) -> Identification {
     if let Some((_, application)) = BEGINNINGS.iter().find(|(beginning, _)| bytes.starts_with(beginning)) {
-        return Evidence::Proof(*application);
+        return Identification::Certain(*application);
     }
-    let known: [(Shape, Application); 9] = [
+    let known: [(StreamShape, Application); 9] = [
         (is_mqtt, Application::Mqtt),
         (is_mysql, Application::MySql),
         (is_postgres, Application::Postgres),
@@ -56,12 +57,12 @@ pub fn stream(bytes: &[u8]) -> Evidence {
         (is_mongodb, Application::MongoDb),
     ];
     match known.iter().find(|(is, _)| is(bytes)) {
-        Some((_, application)) => Evidence::Proof(*application),
-        None => words(bytes),
+        Some((_, application)) => Identification::Certain(*application),
+        None => identify_line(bytes),
     }
 }
 
-/// Beginnings that say all.
+/// Beginnings that identify a protocol by themselves.
 const BEGINNINGS: [(&[u8], Application); 11] = [
     (b"SSH-2.0-", Application::Ssh),
     (b"SSH-1.", Application::Ssh),
@@ -76,29 +77,31 @@ const BEGINNINGS: [(&[u8], Application); 11] = [
     (b"CAPA\r\n", Application::Pop3),
 ];
 
-/// The words with which text protocols begin.
-fn words(bytes: &[u8]) -> Evidence {
-    let Some(end) = bytes.iter().take(512).position(|byte| *byte == b'\n') else { return Evidence::None };
+/// The first line of text protocols.
+fn identify_line(bytes: &[u8]) -> Identification {
+    let Some(end) = bytes.iter().take(512).position(|byte| *byte == b'\n') else { return Identification::None };
     let line = bytes[..end].to_ascii_uppercase();
     let line = line.trim_ascii_end();
     match line {
         [b'2', b'2', b'0', b' ' | b'-', rest @ ..] => service_ready(rest),
-        [b'+', b'O', b'K', b' ', ..] => Evidence::Proof(Application::Pop3),
-        [b'U', b'S', b'E', b'R', b' ', ..] => Evidence::Greeting(Greeting::User),
-        b"AUTH TLS" | b"AUTH SSL" | b"FEAT" | b"SYST" | b"PASV" | b"EPSV" => Evidence::Greeting(Greeting::FtpCommand),
-        _ if is_imap_command(line) => Evidence::Proof(Application::Imap),
-        _ => Evidence::None,
+        [b'+', b'O', b'K', b' ', ..] => Identification::Certain(Application::Pop3),
+        [b'U', b'S', b'E', b'R', b' ', ..] => Identification::Greeting(Greeting::User),
+        b"AUTH TLS" | b"AUTH SSL" | b"FEAT" | b"SYST" | b"PASV" | b"EPSV" => {
+            Identification::Greeting(Greeting::FtpCommand)
+        }
+        _ if is_imap_command(line) => Identification::Certain(Application::Imap),
+        _ => Identification::None,
     }
 }
 
-fn service_ready(rest: &[u8]) -> Evidence {
-    let says = |word: &[u8]| rest.windows(word.len()).any(|window| window == word);
-    if says(b"SMTP") {
-        Evidence::Proof(Application::Smtp)
-    } else if says(b"FTP") {
-        Evidence::Proof(Application::Ftp)
+fn service_ready(rest: &[u8]) -> Identification {
+    let contains = |word: &[u8]| rest.windows(word.len()).any(|window| window == word);
+    if contains(b"SMTP") {
+        Identification::Certain(Application::Smtp)
+    } else if contains(b"FTP") {
+        Identification::Certain(Application::Ftp)
     } else {
-        Evidence::Greeting(Greeting::ServiceReady)
+        Identification::Greeting(Greeting::ServiceReady)
     }
 }
 
@@ -118,7 +121,7 @@ fn is_mqtt(bytes: &[u8]) -> bool {
     bytes.first() == Some(&CONNECT) && (name.starts_with(b"\x00\x04MQTT") || name.starts_with(b"\x00\x06MQIsdp"))
 }
 
-/// The server's greeting of protocol 10: packet number 0, a version in text that ends.
+/// The greeting of a server, protocol 10: packet number 0, then a version as terminated text.
 fn is_mysql(bytes: &[u8]) -> bool {
     let [_, _, 0, 0, 10, version @ ..] = bytes else { return false };
     let end = version.iter().take(64).position(|byte| *byte == 0);
@@ -129,7 +132,7 @@ fn is_mysql(bytes: &[u8]) -> bool {
 
 /// The client's first message: a request for encryption, or version 3 with a user.
 fn is_postgres(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let (Some(length), Some(code)) = (reader.u32(), reader.u32()) else { return false };
     match code {
         0x04d2_162f | 0x04d2_1630 => length == 8,
@@ -150,7 +153,7 @@ fn is_redis(bytes: &[u8]) -> bool {
 
 /// A message (RFC 4511 section 4.1.1) with a bind, a search, or an extended request.
 fn is_ldap(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     if reader.u8() != Some(0x30) || ber_length(&mut reader).is_none() || reader.u8() != Some(2) {
         return false;
     }
@@ -165,27 +168,27 @@ fn is_xmpp(bytes: &[u8]) -> bool {
         || (head.starts_with(b"<?xml") && head.windows(stream.len()).any(|window| window == stream))
 }
 
-/// TPKT (RFC 1006) with a connection request or its confirmation, of a length that agrees.
+/// TPKT (RFC 1006) with a connection request or its confirmation; both lengths must match.
 fn is_rdp(bytes: &[u8]) -> bool {
     let [3, 0, high, low, inner, 0xe0 | 0xd0, ..] = bytes else { return false };
     let length = u16::from_be_bytes([*high, *low]);
     (11..=512).contains(&length) && u16::from(*inner) + 5 == length
 }
 
-/// Behind the header of NetBIOS (RFC 1002 section 4.3.1).
+/// After the header of NetBIOS (RFC 1002 section 4.3.1).
 fn is_smb(bytes: &[u8]) -> bool {
     matches!(bytes, [0, _, _, _, 0xfd..=0xff, b'S', b'M', b'B', ..])
 }
 
-/// A message header whose operation exists and whose length is sane, of a request.
+/// The header of a request: an operation that exists, and a plausible length.
 fn is_mongodb(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
-    let (Some(length), Some(_), Some(answers), Some(code)) =
+    let mut reader = ByteReader::new(bytes);
+    let (Some(length), Some(_), Some(response_to), Some(code)) =
         (reader.u32_le(), reader.u32_le(), reader.u32_le(), reader.u32_le())
     else {
         return false;
     };
-    (26..48_000_000).contains(&length) && answers == 0 && matches!(code, 2004 | 2013)
+    (26..48_000_000).contains(&length) && response_to == 0 && matches!(code, 2004 | 2013)
 }
 
 #[cfg(test)]
@@ -194,13 +197,13 @@ mod tests {
 
     fn proof(bytes: &[u8]) -> Option<Application> {
         match stream(bytes) {
-            Evidence::Proof(application) => Some(application),
+            Identification::Certain(application) => Some(application),
             _ => None,
         }
     }
 
     #[test]
-    fn what_is_what() {
+    fn identifies_streams() {
         let table: [(&[u8], Application); 17] = [
             (b"SSH-2.0-OpenSSH_9.2\r\n", Application::Ssh),
             (b"220 mail.example ESMTP Postfix\r\n", Application::Smtp),
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_several_is_none_of_them() {
+    fn ambiguous_beginnings_identify_no_protocol() {
         let none: [&[u8]; 7] = [
             b"",
             b"220",
@@ -242,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn two_sides_say_more_than_one() {
-        let Evidence::Greeting(server) = stream(b"220 ready\r\n") else { panic!() };
-        let Evidence::Greeting(client) = stream(b"USER me\r\n") else { panic!() };
+    fn greetings_of_both_directions_identify_ftp() {
+        let Identification::Greeting(server) = stream(b"220 ready\r\n") else { panic!() };
+        let Identification::Greeting(client) = stream(b"USER me\r\n") else { panic!() };
         assert_eq!(server.with(client), Some(Application::Ftp));
         assert_eq!(client.with(server), Some(Application::Ftp));
         assert_eq!(client.with(client), None);

@@ -1,65 +1,67 @@
-//! The client's side of one flow: Initial packets in, ClientHello out.
+//! The handshake of one flow: takes Initial packets, returns the ClientHello.
 
 use super::google::{self, Chlo};
 use super::keys::Keys;
 use super::packet::{self, Initial};
-use super::version::Version;
+use super::version::QuicVersion;
 use super::{frames, looks_like};
 use crate::wire::tls::{Carrier, ClientHello, Hello};
-use crate::wire::{Assembly, Name, Reader};
+use crate::wire::{Assembly, ByteReader, Name};
 
-/// A connection has one key, one more for each Retry, and clients try other versions.
+/// Maximum number of keys of one flow: the first, one more for each Retry, and more if the client
+/// tries other versions.
 const MAX_KEYS: usize = 4;
-/// Packets that no key opens: the server's, damaged ones, those of versions unknown. Each costs deriving a key.
+/// Maximum number of packets that no key decrypts: those of the server, damaged ones, and those of
+/// unknown versions. Deriving a key for each is expensive.
 const MAX_FAILURES: u8 = 16;
-/// Bytes of handshake that are put together.
+/// Maximum length of the handshake that is reassembled, bytes.
 const MAX_HANDSHAKE: usize = 1 << 14;
 
-/// What a datagram told.
+/// The result of one datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observed {
-    /// The version it speaks.
-    pub version: Version,
-    /// The server name and more, if this datagram brought more of them than there was.
+pub struct QuicObservation {
+    /// The version.
+    pub version: QuicVersion,
+    /// The facts of the hello, if this datagram extended it.
     pub hello: Option<Box<Hello>>,
-    /// The server name of Google's own handshake.
+    /// The server name in the handshake of Google.
     pub chlo_name: Option<Name>,
 }
 
 /// State of one flow.
 #[derive(Debug)]
-pub struct Client {
+pub struct QuicHandshake {
     keys: Vec<Keys>,
     failures: u8,
     handshake: Assembly,
 }
 
-impl Default for Client {
+impl Default for QuicHandshake {
     fn default() -> Self {
         Self { keys: Vec::new(), failures: 0, handshake: Assembly::new(MAX_HANDSHAKE) }
     }
 }
 
-impl Client {
-    /// Takes a datagram of either side; `None` if it is not QUIC, or nothing of it says so.
-    pub fn observe(&mut self, datagram: &[u8]) -> Option<Observed> {
+impl QuicHandshake {
+    /// Takes a datagram of either direction; `None` if it is not recognized as QUIC.
+    pub fn observe(&mut self, datagram: &[u8]) -> Option<QuicObservation> {
         if let Some((version, chlo)) = google::hello(datagram) {
             let chlo_name = chlo.and_then(|chlo| chlo.server_name()).and_then(Name::new);
-            return Some(Observed { version, hello: None, chlo_name });
+            return Some(QuicObservation { version, hello: None, chlo_name });
         }
         let mut version = looks_like(datagram)?;
         let before = self.handshake.from(0).len();
         for initial in packet::initials(datagram) {
             let Some(frames) = self.open(&initial) else { continue };
             version = initial.version;
-            for piece in frames::pieces(&frames, version) {
-                // More than fits is not read: the hello stays without its end.
-                let _ = self.handshake.insert(piece.offset, piece.bytes);
+            for fragment in frames::crypto_fragments(&frames, version) {
+                // What exceeds the limit is discarded: the hello stays incomplete.
+                let _ = self.handshake.insert(fragment.offset, fragment.bytes);
             }
         }
         let grew = self.handshake.from(0).len() > before;
         let (hello, chlo_name) = if grew { self.read(version) } else { (None, None) };
-        Some(Observed { version, hello, chlo_name })
+        Some(QuicObservation { version, hello, chlo_name })
     }
 
     fn open(&mut self, initial: &Initial<'_>) -> Option<Vec<u8>> {
@@ -81,14 +83,14 @@ impl Client {
         None
     }
 
-    fn read(&self, version: Version) -> (Option<Box<Hello>>, Option<Name>) {
+    fn read(&self, version: QuicVersion) -> (Option<Box<Hello>>, Option<Name>) {
         const CLIENT_HELLO: u8 = 1;
         let stream = self.handshake.from(0);
-        if google::says_chlo(version) {
+        if google::encrypts_chlo(version) {
             let name = Chlo::parse(stream).and_then(|chlo| chlo.server_name()).and_then(Name::new);
             return (None, name);
         }
-        let mut reader = Reader::new(stream);
+        let mut reader = ByteReader::new(stream);
         let header = reader.u8().filter(|kind| *kind == CLIENT_HELLO).and_then(|_| reader.u24());
         let Some(length) = header else { return (None, None) };
         let (body, is_all) = reader.take_some(length as usize);
@@ -96,7 +98,7 @@ impl Client {
         (hello, None)
     }
 
-    /// Bytes held.
+    /// Number of bytes held.
     pub fn held(&self) -> usize {
         self.handshake.held()
     }

@@ -1,32 +1,32 @@
 //! Frames of Initial packets (RFC 9000 section 19): those that carry the TLS handshake.
 
-use super::version::Version;
-use crate::wire::Reader;
+use super::version::QuicVersion;
+use crate::wire::ByteReader;
 
-/// A piece of the handshake.
+/// A fragment of the handshake.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Piece<'a> {
+pub(super) struct CryptoFragment<'a> {
     pub offset: u64,
     pub bytes: &'a [u8],
 }
 
-/// The pieces in an opened packet, up to a frame that does not belong there.
-pub(super) fn pieces(frames: &[u8], version: Version) -> impl Iterator<Item = Piece<'_>> {
-    let mut rest = Reader::new(frames);
+/// The fragments in a decrypted packet, up to a frame that is not allowed there.
+pub(super) fn crypto_fragments(frames: &[u8], version: QuicVersion) -> impl Iterator<Item = CryptoFragment<'_>> {
+    let mut rest = ByteReader::new(frames);
     std::iter::from_fn(move || {
         loop {
             let kind = rest.u8()?;
-            let piece = if version.has_google_frames() { google(&mut rest, kind)? } else { ietf(&mut rest, kind)? };
-            if piece.is_some() {
-                return piece;
+            let fragment = if version.has_google_frames() { google(&mut rest, kind)? } else { ietf(&mut rest, kind)? };
+            if fragment.is_some() {
+                return fragment;
             }
         }
     })
 }
 
-/// `Some(None)`: a frame that carries nothing; `None`: one that should not be there.
-#[expect(clippy::option_option, reason = "a piece, no piece, the end")]
-fn ietf<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
+/// `Some(None)` for a frame without handshake data; `None` for one that is not allowed.
+#[expect(clippy::option_option, reason = "a fragment, no fragment, the end")]
+fn ietf<'a>(rest: &mut ByteReader<'a>, kind: u8) -> Option<Option<CryptoFragment<'a>>> {
     match kind {
         0x00 | 0x01 => Some(None), // PADDING, PING
         0x02 => skip_ack(rest).map(|()| None),
@@ -39,9 +39,10 @@ fn ietf<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
     }
 }
 
-/// Chromium's framing of versions 50 and 51: acknowledgements are stepped over in the form that the first ones have.
-#[expect(clippy::option_option, reason = "a piece, no piece, the end")]
-fn google<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
+/// Frames of Chromium, versions 50 and 51. Acknowledgments are skipped in the form that the first
+/// packets have.
+#[expect(clippy::option_option, reason = "a fragment, no fragment, the end")]
+fn google<'a>(rest: &mut ByteReader<'a>, kind: u8) -> Option<Option<CryptoFragment<'a>>> {
     match kind {
         0x00 | 0x07 => Some(None), // PADDING, PING
         0x08 => crypto(rest).map(Some),
@@ -51,16 +52,16 @@ fn google<'a>(rest: &mut Reader<'a>, kind: u8) -> Option<Option<Piece<'a>>> {
     }
 }
 
-fn crypto<'a>(rest: &mut Reader<'a>) -> Option<Piece<'a>> {
+fn crypto<'a>(rest: &mut ByteReader<'a>) -> Option<CryptoFragment<'a>> {
     let offset = rest.varint()?;
     let length = usize::try_from(rest.varint()?).ok()?;
-    Some(Piece { offset, bytes: rest.take(length)? })
+    Some(CryptoFragment { offset, bytes: rest.take(length)? })
 }
 
-fn skip_ack(rest: &mut Reader<'_>) -> Option<()> {
+fn skip_ack(rest: &mut ByteReader<'_>) -> Option<()> {
     let (_largest, _delay) = (rest.varint()?, rest.varint()?);
     let ranges = rest.varint()?;
     let _first = rest.varint()?;
-    // Each takes two bytes at least, so this ends with the packet.
+    // Each takes at least two bytes, so the loop ends with the packet.
     (0..ranges).try_for_each(|_| rest.varint().and_then(|_gap| rest.varint()).map(drop))
 }

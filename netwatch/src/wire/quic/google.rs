@@ -1,29 +1,30 @@
-//! Google's QUIC: versions up to Q046, which say hello in clear, and the CHLO message, which Q050 has too.
+//! QUIC by Google: versions up to Q046, whose handshake is not encrypted, and the CHLO message,
+//! which Q050 uses too.
 
-use super::version::{Q050, Version};
-use crate::wire::Reader;
+use super::version::{Q050, QuicVersion};
+use crate::wire::ByteReader;
 
-/// The hash that stands where later versions have encryption.
+/// Length of the hash in the place where later versions have encryption, bytes.
 const HASH: usize = 12;
 
-/// A packet with a version in it.
-struct Packet<'a> {
-    version: Version,
+/// A packet with a version.
+struct GooglePacket<'a> {
+    version: QuicVersion,
     frames: &'a [u8],
 }
 
-/// The version, if this is one of Google's own packets that names it.
-pub(super) fn version(datagram: &[u8]) -> Option<Version> {
+/// The version, if this is a packet in one of Google's formats with a version.
+pub(super) fn version(datagram: &[u8]) -> Option<QuicVersion> {
     packet(datagram).map(|packet| packet.version)
 }
 
-/// What the CHLO message of a client's packet in clear says.
-pub(super) fn hello(datagram: &[u8]) -> Option<(Version, Option<Chlo<'_>>)> {
+/// The version and the CHLO message of an unencrypted packet of a client.
+pub(super) fn hello(datagram: &[u8]) -> Option<(QuicVersion, Option<Chlo<'_>>)> {
     let packet = packet(datagram)?;
     Some((packet.version, chlo_in(&packet).and_then(Chlo::parse)))
 }
 
-fn packet(datagram: &[u8]) -> Option<Packet<'_>> {
+fn packet(datagram: &[u8]) -> Option<GooglePacket<'_>> {
     let first = *datagram.first()?;
     if first & 0x80 == 0 { public_header(datagram, first) } else { long_header(datagram, first) }
 }
@@ -34,44 +35,44 @@ fn number(version: u32) -> Option<u32> {
 }
 
 /// Up to Q043: flags, connection ID, version, packet number.
-fn public_header(datagram: &[u8], flags: u8) -> Option<Packet<'_>> {
+fn public_header(datagram: &[u8], flags: u8) -> Option<GooglePacket<'_>> {
     const VERSION: u8 = 0x01;
     const RESET: u8 = 0x02;
     const CONNECTION_ID: u8 = 0x08;
     if flags & (VERSION | RESET | CONNECTION_ID) != VERSION | CONNECTION_ID {
         return None;
     }
-    let mut rest = Reader::new(datagram);
+    let mut rest = ByteReader::new(datagram);
     rest.take(1 + 8)?;
-    let version = Version(rest.u32()?);
+    let version = QuicVersion(rest.u32()?);
     let number = number(version.0).filter(|number| *number <= 43)?;
     rest.take([1, 2, 4, 6][usize::from(flags >> 4 & 3)])?;
     let private_flags = usize::from(number <= 33);
     rest.take(HASH + private_flags)?;
-    Some(Packet { version, frames: rest.rest() })
+    Some(GooglePacket { version, frames: rest.rest() })
 }
 
 /// Q044 to Q046: headers as IETF drafts had them then, with the lengths of both connection IDs in one byte.
-fn long_header(datagram: &[u8], first: u8) -> Option<Packet<'_>> {
-    let mut rest = Reader::new(datagram);
+fn long_header(datagram: &[u8], first: u8) -> Option<GooglePacket<'_>> {
+    let mut rest = ByteReader::new(datagram);
     rest.u8()?;
-    let version = Version(rest.u32()?);
+    let version = QuicVersion(rest.u32()?);
     number(version.0).filter(|number| (44..=49).contains(number))?;
     let lengths = rest.u8()?;
     let length = |nibble: u8| if nibble == 0 { 0 } else { usize::from(nibble) + 3 };
     rest.take(length(lengths >> 4) + length(lengths & 0x0f))?;
     rest.take(usize::from(first & 3) + 1)?;
     rest.take(HASH)?;
-    Some(Packet { version, frames: rest.rest() })
+    Some(GooglePacket { version, frames: rest.rest() })
 }
 
-/// A frame of the handshake's stream, which is number 1, behind nothing but padding. Wherever in the stream: a server that wants to know more
-/// gets a second CHLO.
-fn chlo_in<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
+/// The handshake is stream number 1, and its frame follows nothing but padding. Any offset is
+/// accepted: a server that needs more information receives a second CHLO.
+fn chlo_in<'a>(packet: &GooglePacket<'a>) -> Option<&'a [u8]> {
     const STREAM: u8 = 0x80;
     const HAS_LENGTH: u8 = 0x20;
     let padding = packet.frames.iter().take_while(|byte| **byte == 0).count();
-    let mut rest = Reader::new(&packet.frames[padding..]);
+    let mut rest = ByteReader::new(&packet.frames[padding..]);
     let kind = rest.u8().filter(|kind| kind & STREAM != 0)?;
     let is_handshake = kind & 3 == 0 && rest.u8()? == 1;
     let offset = [0, 2, 3, 4, 5, 6, 7, 8][usize::from(kind >> 2 & 7)];
@@ -86,7 +87,7 @@ fn chlo_in<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
     Some(rest.take_some(length.into()).0)
 }
 
-/// A tag and where its value ends.
+/// Size of a tag and the end offset of its value, bytes.
 const TAG: usize = 8;
 
 /// A CHLO message: tags and values (QUIC Crypto, revision 20161206).
@@ -98,7 +99,7 @@ pub(super) struct Chlo<'a> {
 
 impl<'a> Chlo<'a> {
     pub fn parse(message: &'a [u8]) -> Option<Self> {
-        let mut rest = Reader::new(message);
+        let mut rest = ByteReader::new(message);
         if rest.take(4)? != b"CHLO" {
             return None;
         }
@@ -108,12 +109,12 @@ impl<'a> Chlo<'a> {
         Some(Self { tags, values: rest.rest() })
     }
 
-    /// The name of the server that the client wants.
+    /// The server name.
     pub fn server_name(&self) -> Option<&'a [u8]> {
         let mut start = 0;
         for entry in self.tags.as_chunks::<TAG>().0 {
             let (tag, end) = entry.split_at(4);
-            let end = Reader::new(end).u32_le()? as usize;
+            let end = ByteReader::new(end).u32_le()? as usize;
             if tag == b"SNI\0" {
                 return self.values.get(start..end);
             }
@@ -123,7 +124,7 @@ impl<'a> Chlo<'a> {
     }
 }
 
-/// Q050 says it encrypted.
-pub(super) fn says_chlo(version: Version) -> bool {
+/// Whether the encrypted handshake of this version is a CHLO message.
+pub(super) fn encrypts_chlo(version: QuicVersion) -> bool {
     version.0 == Q050
 }

@@ -11,10 +11,11 @@ const SECRET: usize = 32;
 const KEY: usize = 16;
 const IV: usize = 12;
 const SAMPLE: usize = 16;
-/// The sample starts where a packet number of four bytes would end.
+/// Maximum length of a packet number, bytes. The sample for header protection starts where the
+/// longest one would end.
 const MAX_NUMBER: usize = 4;
 
-/// What opens the client's Initial packets.
+/// The keys that decrypt the Initial packets of the client.
 pub(super) struct Keys {
     key: LessSafeKey,
     iv: [u8; IV],
@@ -28,7 +29,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Derives them from the connection ID that the client made up for the server.
+    /// Derives the keys from the connection id that the client chose for the server.
     pub fn client(derivation: &Derivation, destination: &[u8]) -> Option<Self> {
         let initial = Salt::new(HKDF_SHA256, derivation.salt).extract(destination);
         let secret: [u8; SECRET] = expand(&initial, b"client in")?;
@@ -43,7 +44,7 @@ impl Keys {
         })
     }
 
-    /// The frames of a packet; `None` if it is not the client's or was damaged.
+    /// Decrypts a packet; `None` if it is not the client's or was damaged.
     pub fn open(&self, packet: &Initial<'_>) -> Option<Vec<u8>> {
         let sample_at = packet.number_at + MAX_NUMBER;
         let mask = self.header.new_mask(packet.bytes.get(sample_at..sample_at + SAMPLE)?).ok()?;
@@ -55,7 +56,7 @@ impl Keys {
         for (byte, mask) in header[packet.number_at..].iter_mut().zip(&mask[1..]) {
             *byte ^= mask;
         }
-        // Initial packets are the first of a connection: none of their numbers is longer than what is sent of it.
+        // Initial packets are the first ones of a connection, so their numbers are not truncated.
         let number = header[packet.number_at..].iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
         let mut payload = packet.bytes[header_length..].to_vec();
         let length = self.key.open_in_place(self.nonce(number), Aad::from(&header), &mut payload).ok()?.len();

@@ -1,5 +1,6 @@
-//! QUIC (RFC 9000, RFC 9369), its drafts, and what Google had before: the client's first packets, whose keys anybody can derive. They keep
-//! mere bystanders of the network from changing them, not from reading.
+//! QUIC (RFC 9000, RFC 9369), its drafts, and its predecessor by Google: the client's first
+//! packets. Their keys can be derived by every observer: they protect against modification, not
+//! against reading.
 
 mod client;
 mod frames;
@@ -8,11 +9,12 @@ mod keys;
 mod packet;
 mod version;
 
-pub use client::{Client, Observed};
-pub use version::Version;
+pub use client::{QuicHandshake, QuicObservation};
+pub use version::QuicVersion;
 
-/// Is this datagram QUIC? Long headers of a version that is known, whose parts fit in; or one of Google's with a version in it.
-pub fn looks_like(datagram: &[u8]) -> Option<Version> {
+/// The version, if this datagram is QUIC: a long header of a known version whose parts fit, or one
+/// of Google's with a version.
+pub fn looks_like(datagram: &[u8]) -> Option<QuicVersion> {
     packet::first_version(datagram).or_else(|| google::version(datagram))
 }
 

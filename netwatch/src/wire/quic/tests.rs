@@ -1,4 +1,4 @@
-//! The test vectors of RFC 9001 and RFC 9369, and packets made like them.
+//! The test vectors of RFC 9001 and RFC 9369, and packets built like them.
 
 use proptest::prelude::*;
 use ring::aead::quic::{AES_128, HeaderProtectionKey};
@@ -64,17 +64,17 @@ const PACKET_V2: &str = "
     6f4c4938ae79324dc402894b44faf8afbab35282ab659d13c93f70412e85cb199a37ddec600545473cfb5a05e08d0b209973b2172b4d21fb
     69745a262ccde96ba18b2faa745b6fe189cf772a9f84cbfc";
 
-fn observe(client: &mut Client, datagram: &[u8]) -> (Version, Option<Hello>) {
+fn observe(client: &mut QuicHandshake, datagram: &[u8]) -> (QuicVersion, Option<Hello>) {
     let observed = client.observe(datagram).unwrap();
     (observed.version, observed.hello.map(|hello| *hello))
 }
 
 #[test]
-fn the_vectors_of_both_rfcs() {
+fn decrypts_the_vectors_of_both_rfcs() {
     for (packet, version) in [(PACKET_V1, V1), (PACKET_V2, V2)] {
         let datagram = hex(packet);
-        assert_eq!(looks_like(&datagram), Some(Version(version)));
-        let (observed, hello) = observe(&mut Client::default(), &datagram);
+        assert_eq!(looks_like(&datagram), Some(QuicVersion(version)));
+        let (observed, hello) = observe(&mut QuicHandshake::default(), &datagram);
         let hello = hello.unwrap();
         assert_eq!((observed.0, hello.server_name.unwrap().as_str()), (version, "example.com"));
         assert!(hello.whole);
@@ -84,8 +84,8 @@ fn the_vectors_of_both_rfcs() {
 }
 
 #[test]
-fn the_mask_of_the_rfc() {
-    let derivation = Version(V1).derivations().next().unwrap();
+fn computes_the_mask_of_the_rfc() {
+    let derivation = QuicVersion(V1).derivations().next().unwrap();
     let keys = keys::Keys::client(&derivation, &DESTINATION).unwrap();
     assert_eq!(keys.mask(&hex("d1b1c98dd7689fb8ec11d242b123dc9b")), [0x43, 0x7b, 0x9a, 0xec, 0x36]);
 }
@@ -98,9 +98,9 @@ impl ring::hkdf::KeyType for Length {
     }
 }
 
-/// Protects a packet of version 1 as a client does, with a packet number of two bytes.
+/// Encrypts a packet of version 1 as a client does, with a packet number of two bytes.
 fn seal(version: u32, keyed_by: &[u8], destination: &[u8], number: u16, frames: &[u8]) -> Vec<u8> {
-    let derivation = Version(version).derivations().next().unwrap();
+    let derivation = QuicVersion(version).derivations().next().unwrap();
     let expand = |secret: &Prk, label: &[u8], length: usize| {
         let info = [&(length as u16).to_be_bytes()[..], &vector8(&[b"tls13 ", label].concat()), &[0]].concat();
         let mut output = vec![0; length];
@@ -142,7 +142,7 @@ fn large_hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_hello_over_several_packets_in_any_order() {
+fn reassembles_a_hello_from_packets_in_any_order() {
     let message = large_hello();
     let frames = |from, to| [vec![0, 1, 0], crypto(&message, from, to)].concat();
     let end = message.len();
@@ -151,9 +151,10 @@ fn a_hello_over_several_packets_in_any_order() {
         .zip(0..)
         .map(|((from, to), number)| seal(V1, &DESTINATION, &DESTINATION, number, &frames(*from, *to)))
         .collect();
-    let mut client = Client::default();
+    let mut client = QuicHandshake::default();
     assert_eq!(observe(&mut client, &packets[0]).1, None);
-    // Two packets in one datagram, as coalescing or offloading puts them, with zeros in between.
+    // Two packets in one datagram, with zeros in between, as coalescing and offloading produce
+    // them.
     let both = [&packets[1][..], &[0; 40], &packets[2]].concat();
     let hello = observe(&mut client, &both).1.unwrap();
     assert!(hello.whole);
@@ -161,24 +162,24 @@ fn a_hello_over_several_packets_in_any_order() {
 }
 
 #[test]
-fn frames_torn_up_in_one_packet() {
+fn reassembles_a_hello_from_frames_in_any_order() {
     let message = large_hello();
     let shuffled = [(30, 500), (0, 10), (700, message.len()), (500, 700), (10, 30)];
     let frames: Vec<u8> =
         shuffled.iter().flat_map(|(from, to)| [crypto(&message, *from, *to), vec![0, 0, 1]].concat()).collect();
-    let hello = observe(&mut Client::default(), &seal(V2, &DESTINATION, &DESTINATION, 7, &frames)).1.unwrap();
+    let hello = observe(&mut QuicHandshake::default(), &seal(V2, &DESTINATION, &DESTINATION, 7, &frames)).1.unwrap();
     assert!(hello.whole);
 }
 
 #[test]
-fn the_key_stays_while_the_server_names_another_id_and_changes_after_retry() {
+fn keeps_the_key_for_a_new_connection_id_and_changes_it_after_retry() {
     let message = large_hello();
     let end = message.len();
-    let mut client = Client::default();
+    let mut client = QuicHandshake::default();
     observe(&mut client, &seal(V1, &DESTINATION, &DESTINATION, 0, &crypto(&message, 0, 300)));
     let hello = observe(&mut client, &seal(V1, &DESTINATION, b"server", 1, &crypto(&message, 300, end))).1.unwrap();
     assert!(hello.whole, "keyed by the first id");
-    let mut client = Client::default();
+    let mut client = QuicHandshake::default();
     observe(&mut client, &seal(V1, &DESTINATION, &DESTINATION, 0, &crypto(&message, 0, 300)));
     let retry = [&[0xf0][..], &V1.to_be_bytes(), &[0], &vector8(b"retry"), b"token", &[0; 16]].concat();
     observe(&mut client, &retry);
@@ -187,7 +188,7 @@ fn the_key_stays_while_the_server_names_another_id_and_changes_after_retry() {
 }
 
 #[test]
-fn drafts_and_forced_negotiation() {
+fn decrypts_drafts_and_reserved_versions() {
     let message = HelloBuilder::named("quic.example").message();
     for version in
         [0xff00_0016, 0xff00_001b, 0xff00_001d, 0xface_b001, 0xface_b002, 0x1a2a_3a4a, u32::from_be_bytes(*b"T051")]
@@ -197,21 +198,22 @@ fn drafts_and_forced_negotiation() {
         if is_google {
             frames[0] = 8;
         }
-        let (observed, hello) = observe(&mut Client::default(), &seal(version, &DESTINATION, &DESTINATION, 0, &frames));
+        let (observed, hello) =
+            observe(&mut QuicHandshake::default(), &seal(version, &DESTINATION, &DESTINATION, 0, &frames));
         assert_eq!((observed.0, hello.unwrap().server_name.unwrap().as_str()), (version, "quic.example"), "{observed}");
     }
-    assert_eq!(Version(0xff00_001d).to_string(), "draft-29");
-    assert_eq!(Version(u32::from_be_bytes(*b"Q043")).to_string(), "Q043");
-    assert_eq!((Version(V1).to_string(), Version(V2).to_string()), ("v1".into(), "v2".into()));
+    assert_eq!(QuicVersion(0xff00_001d).to_string(), "draft-29");
+    assert_eq!(QuicVersion(u32::from_be_bytes(*b"Q043")).to_string(), "Q043");
+    assert_eq!((QuicVersion(V1).to_string(), QuicVersion(V2).to_string()), ("v1".into(), "v2".into()));
 }
 
 #[test]
-fn damaged_packets_and_unknown_versions_say_nothing() {
+fn ignores_damaged_packets_and_unknown_versions() {
     let mut datagram = hex(PACKET_V1);
     datagram[600] ^= 1;
-    assert_eq!(observe(&mut Client::default(), &datagram).1, None);
+    assert_eq!(observe(&mut QuicHandshake::default(), &datagram).1, None);
     datagram[1..5].copy_from_slice(&[0, 0, 0, 9]);
-    assert_eq!(Client::default().observe(&datagram), None);
+    assert_eq!(QuicHandshake::default().observe(&datagram), None);
     assert_eq!(looks_like(&[0xc0, 0, 0, 0, 0, 0, 0]), None, "version negotiation");
     assert_eq!(looks_like(&[0xc0, 0, 0, 0, 1, 21]), None, "a connection ID of 21 bytes");
     assert_eq!(looks_like(b"\x40abcdefghijklm"), None, "a short header");
@@ -228,30 +230,30 @@ fn google(header: &[u8], length: [u8; 2], name: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn googles_own_versions() {
+fn parses_versions_of_google() {
     let length = chlo(b"g.example").len() as u16;
     let old = google(b"\x09connidxxQ039\x01", length.to_be_bytes(), b"g.example");
     let older = google(b"\x09connidxxQ035\x01", length.to_le_bytes(), b"g.example");
     let q046 = google(b"\xc3Q046\x50connidxx\0\0\0\x01", length.to_be_bytes(), b"g.example");
     for datagram in [old, older, q046] {
-        let observed = Client::default().observe(&datagram).unwrap();
+        let observed = QuicHandshake::default().observe(&datagram).unwrap();
         assert_eq!(observed.chlo_name.unwrap(), "g.example", "{}", observed.version);
     }
-    // A tag whose value ends beyond the message.
+    // A tag whose value ends after the message.
     let lying = google(b"\x09connidxxQ039\x01", [0xff, 0xff], b"");
-    assert_eq!(Client::default().observe(&lying[..60]).unwrap().chlo_name, None);
+    assert_eq!(QuicHandshake::default().observe(&lying[..60]).unwrap().chlo_name, None);
     let q050 = u32::from_be_bytes(*b"Q050");
     let message = chlo(b"g.example");
     let mut frames = crypto(&message, 0, message.len());
     frames[0] = 8;
-    let observed = Client::default().observe(&seal(q050, &DESTINATION, &DESTINATION, 0, &frames)).unwrap();
+    let observed = QuicHandshake::default().observe(&seal(q050, &DESTINATION, &DESTINATION, 0, &frames)).unwrap();
     assert_eq!(observed.chlo_name.unwrap(), "g.example");
 }
 
 proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), start in prop::sample::select(vec![0xc0u8, 0xd0, 0x09, 0xe0])) {
-        let mut client = Client::default();
+        let mut client = QuicHandshake::default();
         for version in [V1, V2, 0xff00_001d, u32::from_be_bytes(*b"Q043"), u32::from_be_bytes(*b"Q046")] {
             let datagram = [&[start][..], &version.to_be_bytes(), &bytes].concat();
             client.observe(&datagram);
@@ -260,24 +262,24 @@ proptest! {
         prop_assert!(client.held() <= 1 << 14);
     }
 
-    /// Whatever the frames are.
+    /// With random frames.
     #[test]
-    fn never_panics_on_opened_frames(frames in prop::collection::vec(any::<u8>(), 4..400), google: bool) {
+    fn never_panics_on_decrypted_frames(frames in prop::collection::vec(any::<u8>(), 4..400), google: bool) {
         let version = if google { u32::from_be_bytes(*b"T050") } else { V1 };
-        let mut client = Client::default();
+        let mut client = QuicHandshake::default();
         client.observe(&seal(version, &DESTINATION, &DESTINATION, 0, &frames));
         prop_assert!(client.held() <= frames.len());
     }
 
     #[test]
-    fn a_hello_in_random_pieces(cuts in prop::collection::vec(1usize..1600, 0..12), order: usize) {
+    fn reassembles_random_fragments(cuts in prop::collection::vec(1usize..1600, 0..12), order: usize) {
         let message = large_hello();
         let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < message.len()).chain([0, message.len()]).collect();
         cuts.sort_unstable();
         let mut pieces: Vec<Vec<u8>> = cuts.windows(2).map(|pair| crypto(&message, pair[0], pair[1])).collect();
         let count = pieces.len();
         pieces.rotate_left(order % count);
-        let mut client = Client::default();
+        let mut client = QuicHandshake::default();
         let hellos = pieces.iter().zip(0..).filter_map(|(piece, number)| {
             let padded = [&piece[..], &[0; 8]].concat();
             observe(&mut client, &seal(V1, &DESTINATION, &DESTINATION, number, &padded)).1

@@ -1,10 +1,10 @@
-//! Versions of QUIC that occur, and the keys of their Initial packets.
+//! Versions of QUIC that are in use, and how each derives the keys of Initial packets.
 
 use std::fmt;
 
-/// A version, as long headers have it.
+/// A version number as long headers contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version(pub u32);
+pub struct QuicVersion(pub u32);
 
 /// How a version derives its Initial keys (RFC 9001 section 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +14,9 @@ pub(super) struct Derivation {
     pub labels: [&'static [u8]; 3],
 }
 
-/// Types of long header packets, however the version numbers them.
+/// Types of long header packets, independent of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PacketType {
     Initial,
     ZeroRtt,
     Handshake,
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 const V1: u32 = 1;
 const V2: u32 = 0x6b33_43cf;
 const DRAFT: u32 = 0xff00_0000;
-/// Facebook's, of drafts 22 and 27, and experiments.
+/// Facebook's implementation of drafts 22 and 27, and its experiments.
 const MVFST_22: u32 = 0xface_b001;
 const MVFST_27: u32 = 0xface_b002;
 const MVFST_EXPERIMENT: u32 = 0xface_b00e;
@@ -44,7 +44,7 @@ const SALT_29: [u8; 20] = *b"\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9
 const SALT_23: [u8; 20] = *b"\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02";
 /// draft-ietf-quic-tls-22. Older drafts have other headers.
 const SALT_22: [u8; 20] = *b"\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a";
-/// Chromium's, for its own versions.
+/// Of Chromium, for its own versions.
 const SALT_Q050: [u8; 20] = *b"\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7\xf0\xd3\xb5\x6b\x45";
 const SALT_T050: [u8; 20] = *b"\x7f\xf5\x79\xe5\xac\xd0\x72\x91\x55\x80\x30\x4c\x43\xa2\x36\x7c\x60\x48\x83\x10";
 const SALT_T051: [u8; 20] = *b"\x7a\x4e\xde\xf4\xe7\xcc\xee\x5f\xa4\x50\x6c\x19\x12\x4f\xc8\xcc\xda\x6e\x03\x3d";
@@ -62,8 +62,8 @@ fn draft_salt(draft: u32) -> Option<&'static [u8; 20]> {
     }
 }
 
-impl Version {
-    /// How its keys may be derived; nothing for a version whose keys are not known.
+impl QuicVersion {
+    /// The possible derivations; none for a version with unknown keys.
     pub(super) fn derivations(self) -> impl Iterator<Item = Derivation> {
         let salts: [Option<&'static [u8; 20]>; 2] = match self.0 {
             V1 => [Some(&SALT_V1), None],
@@ -73,7 +73,8 @@ impl Version {
             T051 => [Some(&SALT_T051), None],
             MVFST_22 => [Some(&SALT_22), None],
             MVFST_27 | MVFST_EXPERIMENT => [Some(&SALT_23), None],
-            // Numbers that no server will know, so that it names those that it does (RFC 9000 section 15). Clients encrypt as they else would.
+            // Reserved versions that force negotiation (RFC 9000 section 15). Clients derive keys
+            // as for the version that they would use otherwise.
             forced if forced & 0x0f0f_0f0f == 0x0a0a_0a0a => [Some(&SALT_V1), Some(&SALT_29)],
             draft if draft & 0xffff_ff00 == DRAFT => [draft_salt(draft & 0xff), None],
             _ => [None, None],
@@ -82,30 +83,30 @@ impl Version {
         salts.into_iter().flatten().map(move |salt| Derivation { salt, labels })
     }
 
-    /// Is there any hope to read it?
+    /// Whether packets of this version can be decrypted.
     pub(super) fn is_known(self) -> bool {
         self.derivations().next().is_some()
     }
 
-    /// True where frames are Google's and not the IETF's.
+    /// Whether frames have the format of Google instead of the IETF.
     pub(super) fn has_google_frames(self) -> bool {
         matches!(self.0, Q050 | T050 | T051)
     }
 
-    /// What bits 4 and 5 of a long header's first byte say.
-    pub(super) fn kind(self, first: u8) -> Kind {
-        // RFC 9369 section 3.2 turns the numbers by one.
+    /// The packet type, from bits 4 and 5 of the first byte of a long header.
+    pub(super) fn kind(self, first: u8) -> PacketType {
+        // RFC 9369 section 3.2 rotates the numbers by one.
         let turn = u8::from(self.0 == V2);
         match (first >> 4 & 3).wrapping_sub(turn) & 3 {
-            0 => Kind::Initial,
-            1 => Kind::ZeroRtt,
-            2 => Kind::Handshake,
-            _ => Kind::Retry,
+            0 => PacketType::Initial,
+            1 => PacketType::ZeroRtt,
+            2 => PacketType::Handshake,
+            _ => PacketType::Retry,
         }
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for QuicVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [name @ .., _] = self.0.to_be_bytes();
         match self.0 {

@@ -1,20 +1,22 @@
-//! ClientHellos of DTLS (RFC 6347, RFC 9147): records in datagrams, and handshake messages in fragments of any size and order.
+//! ClientHellos of DTLS (RFC 6347, RFC 9147): records in datagrams, and handshake messages in
+//! fragments of any size and order.
 
 use super::{Carrier, ClientHello, Hello};
-use crate::wire::{Assembly, Reader};
+use crate::wire::{Assembly, ByteReader};
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
-/// The highest number of a handshake message that is defined (RFC 8446), key update.
+/// The highest number that is defined for a handshake message (RFC 8446), key update.
 const MAX_MESSAGE: u8 = 24;
-/// The longest ClientHello that is put together.
+/// Maximum length of a ClientHello that is reassembled, bytes.
 const MAX_HELLO: usize = 1 << 14;
 
-/// Is this datagram DTLS? A record header whose length fits, and a handshake header or an epoch behind it.
+/// Whether this datagram is DTLS: a record header with a length that fits, followed by a handshake
+/// header or an epoch.
 pub fn looks_like(datagram: &[u8]) -> bool {
-    let mut reader = Reader::new(datagram);
+    let mut reader = ByteReader::new(datagram);
     record(&mut reader).is_some_and(|record| match record.kind {
         HANDSHAKE if record.epoch == 0 => record.body.first().is_some_and(|kind| *kind <= MAX_MESSAGE),
         CHANGE_CIPHER_SPEC if record.epoch == 0 => record.body == [1],
@@ -23,7 +25,7 @@ pub fn looks_like(datagram: &[u8]) -> bool {
     })
 }
 
-struct Record<'a> {
+struct DtlsRecord<'a> {
     kind: u8,
     epoch: u16,
     /// As far as it is there.
@@ -31,7 +33,7 @@ struct Record<'a> {
     whole: bool,
 }
 
-fn record<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
+fn record<'a>(reader: &mut ByteReader<'a>) -> Option<DtlsRecord<'a>> {
     const SEQUENCE: usize = 6;
     let (kind, version, epoch) = (reader.u8()?, reader.u16()?, reader.u16()?);
     reader.take(SEQUENCE)?;
@@ -41,10 +43,10 @@ fn record<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
         return None;
     }
     let (body, whole) = reader.take_some(length.into());
-    Some(Record { kind, epoch, body, whole })
+    Some(DtlsRecord { kind, epoch, body, whole })
 }
 
-/// A piece of a handshake message.
+/// A fragment of a handshake message.
 struct Fragment<'a> {
     kind: u8,
     length: usize,
@@ -53,7 +55,7 @@ struct Fragment<'a> {
     bytes: &'a [u8],
 }
 
-fn fragment<'a>(reader: &mut Reader<'a>) -> Option<Fragment<'a>> {
+fn fragment<'a>(reader: &mut ByteReader<'a>) -> Option<Fragment<'a>> {
     let kind = reader.u8()?;
     let length = reader.u24()? as usize;
     let sequence = reader.u16()?;
@@ -63,26 +65,27 @@ fn fragment<'a>(reader: &mut Reader<'a>) -> Option<Fragment<'a>> {
     Some(Fragment { kind, length, sequence, offset, bytes })
 }
 
-/// Puts the ClientHello of one flow together. A second one, with the server's cookie in it, replaces the first only while that is not whole.
+/// Reassembles the ClientHello of one flow. A second one, with the cookie of the server, replaces
+/// the first only while the first is incomplete.
 #[derive(Debug, Default)]
-pub struct Client {
-    open: Option<Open>,
+pub struct DtlsHandshake {
+    partial: Option<PartialHello>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct PartialHello {
     sequence: u16,
     length: usize,
     pieces: Assembly,
 }
 
-impl Client {
-    /// Takes a datagram; what is known of the hello if that grew.
+impl DtlsHandshake {
+    /// Takes a datagram; returns the facts of the hello if there are more than before.
     pub fn observe(&mut self, datagram: &[u8]) -> Option<Hello> {
         let mut grew = false;
-        let mut reader = Reader::new(datagram);
+        let mut reader = ByteReader::new(datagram);
         while let Some(record) = record(&mut reader) {
-            let mut body = Reader::new(record.body);
+            let mut body = ByteReader::new(record.body);
             while record.kind == HANDSHAKE
                 && record.epoch == 0
                 && let Some(fragment) = fragment(&mut body)
@@ -97,28 +100,32 @@ impl Client {
         if fragment.kind != CLIENT_HELLO || fragment.length > MAX_HELLO {
             return false;
         }
-        if self.open.as_ref().is_none_or(|open| (open.sequence, open.length) != (fragment.sequence, fragment.length)) {
+        if self
+            .partial
+            .as_ref()
+            .is_none_or(|partial| (partial.sequence, partial.length) != (fragment.sequence, fragment.length))
+        {
             let pieces = Assembly::new(fragment.length);
-            self.open = Some(Open { sequence: fragment.sequence, length: fragment.length, pieces });
+            self.partial = Some(PartialHello { sequence: fragment.sequence, length: fragment.length, pieces });
         }
-        let Some(open) = &mut self.open else { return false };
-        let before = open.pieces.from(0).len();
+        let Some(partial) = &mut self.partial else { return false };
+        let before = partial.pieces.from(0).len();
         if fragment.offset + fragment.bytes.len() as u64 > fragment.length as u64 {
             return false;
         }
-        // Only pieces too many have no room: the hello stays as it is.
-        let _ = open.pieces.insert(fragment.offset, fragment.bytes);
-        open.pieces.from(0).len() > before
+        // This fails only if there are too many pieces; then the hello stays as it is.
+        let _ = partial.pieces.insert(fragment.offset, fragment.bytes);
+        partial.pieces.from(0).len() > before
     }
 
     fn hello(&self) -> Option<Hello> {
-        let open = self.open.as_ref()?;
-        let body = open.pieces.from(0);
-        ClientHello::parse(body, body.len() == open.length, Carrier::Dtls).map(|hello| Hello::from(&hello))
+        let partial = self.partial.as_ref()?;
+        let body = partial.pieces.from(0);
+        ClientHello::parse(body, body.len() == partial.length, Carrier::Dtls).map(|hello| Hello::from(&hello))
     }
 
-    /// Bytes held.
+    /// Number of bytes held.
     pub fn held(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.pieces.held())
+        self.partial.as_ref().map_or(0, |partial| partial.pieces.held())
     }
 }

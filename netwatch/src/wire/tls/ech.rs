@@ -1,24 +1,25 @@
-//! Encrypted ClientHello (RFC 9849): seen from outside.
+//! Encrypted ClientHello (RFC 9849), as visible without the keys.
 
-use crate::wire::{Name, Reader};
+use crate::wire::{ByteReader, Name};
 
-/// ECH in a ClientHello. From outside a real one and one that is pretended, so that nobody gets used to its absence, look the same; only a
-/// configuration that the client was given before tells.
+/// ECH in a ClientHello. A real one and GREASE, which clients send so that ECH is not conspicuous,
+/// look the same from outside; they can be distinguished only by a configuration that the client
+/// received before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ech {
-    /// The true ClientHello is inside, encrypted; or nothing is.
+    /// An outer ClientHello: the true one is encrypted inside, or the content is GREASE.
     Outer {
-        /// The server's key that it is encrypted for.
+        /// The id of the configuration with the key of the server.
         config_id: u8,
     },
-    /// The marker of a decrypted ClientHello. In clear only by mistake.
+    /// The marker of an inner ClientHello. Without encryption only by mistake.
     Inner,
 }
 
 impl Ech {
-    /// Reads the extension.
+    /// Parses the extension.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
+        let mut reader = ByteReader::new(body);
         match reader.u8()? {
             0 => {
                 let _cipher_suite = reader.u32()?;
@@ -30,21 +31,21 @@ impl Ech {
     }
 }
 
-/// A key that a server publishes in DNS.
+/// A configuration with a public key, which a server publishes in DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EchConfig {
-    /// Its number.
+    /// Its id.
     pub id: u8,
-    /// The server name that outer ClientHellos show.
+    /// The server name in outer ClientHellos.
     pub public_name: Name,
 }
 
 impl EchConfig {
     const MAX_LIST: usize = 8;
 
-    /// Reads an ECHConfigList (section 4). Versions that are not the RFC's are left out.
+    /// Parses an ECHConfigList (section 4). Versions other than that of the RFC are skipped.
     pub fn list(bytes: &[u8]) -> Vec<Self> {
-        let Some(mut list) = Reader::new(bytes).vector16().map(Reader::new) else { return Vec::new() };
+        let Some(mut list) = ByteReader::new(bytes).vector16().map(ByteReader::new) else { return Vec::new() };
         let next = std::iter::from_fn(|| {
             let version = list.u16()?;
             list.vector16().map(|contents| (version, contents))
@@ -56,7 +57,7 @@ impl EchConfig {
     }
 
     fn parse(contents: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(contents);
+        let mut reader = ByteReader::new(contents);
         let id = reader.u8()?;
         let _kem = reader.u16()?;
         let _public_key = reader.vector16()?;

@@ -1,34 +1,34 @@
-//! What is kept of a ClientHello.
+//! The facts kept of a ClientHello, as owned data.
 
 use super::client_hello::Carrier;
-use super::{ClientHello, Ech, Ja4, Version};
+use super::{ClientHello, Ech, Ja4, TlsVersion};
 use crate::wire::{Alpn, Name};
 
-/// What is kept of a ClientHello: what it tells about who is meant, and about who asks.
+/// The facts kept of a ClientHello: the server name, and what distinguishes the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The server name.
     pub server_name: Option<Name>,
-    /// Protocols that were offered.
+    /// Offered application protocols.
     pub alpn: Vec<Alpn>,
     /// The newest version that was offered.
-    pub version: Version,
-    /// Encrypted ClientHello, real or pretended.
+    pub version: TlsVersion,
+    /// The ECH extension, real or GREASE.
     pub ech: Option<Ech>,
-    /// The name is encrypted by the draft before ECH.
+    /// Whether the server name is encrypted by the draft that preceded ECH.
     pub esni: bool,
-    /// A post-quantum key was offered.
+    /// Whether a post-quantum key share or group was offered.
     pub post_quantum: bool,
-    /// The fingerprint of the client's TLS library; only of a whole hello.
+    /// The fingerprint of the client's TLS library; `None` for an incomplete hello.
     pub ja4: Option<Ja4>,
-    /// What it came in.
+    /// The protocol that carried it.
     pub carrier: Carrier,
-    /// Everything of it could be read.
+    /// Whether the hello was complete.
     pub whole: bool,
 }
 
 impl Hello {
-    /// Bytes of memory.
+    /// Memory used, bytes.
     pub fn memory(&self) -> usize {
         let alpn: usize = self.alpn.iter().map(|alpn| size_of::<Alpn>() + alpn.as_str().len()).sum();
         let ja4 = self.ja4.as_ref().map_or(0, |ja4| ja4.as_str().len());

@@ -1,4 +1,5 @@
-//! JA4 (FoxIO's technical specification): a fingerprint of how a client says hello.
+//! JA4 (technical specification by FoxIO): a fingerprint of the ClientHello, which identifies the
+//! TLS library.
 
 use std::fmt;
 
@@ -7,12 +8,13 @@ use ring::digest::{SHA256, digest};
 use super::client_hello::{Carrier, ClientHello, extension};
 use super::is_grease;
 
-/// The fingerprint: 36 characters in three parts.
+/// A fingerprint: 36 characters in three parts.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ja4(Box<str>);
 
 impl Ja4 {
-    /// Of a whole hello; what is cut off would give another fingerprint.
+    /// The fingerprint of a complete hello; `None` for an incomplete one, whose fingerprint would
+    /// differ.
     pub fn of(hello: &ClientHello<'_>) -> Option<Self> {
         hello.is_whole().then(|| Self(format!("{}_{}_{}", part_a(hello), part_b(hello), part_c(hello)).into()))
     }
@@ -35,7 +37,8 @@ impl fmt::Debug for Ja4 {
     }
 }
 
-/// Carrier, version, whether there is a server name, counts of cipher suites and extensions, protocol.
+/// Carrier, version, whether there is a server name, numbers of cipher suites and extensions,
+/// application protocol.
 fn part_a(hello: &ClientHello<'_>) -> String {
     let carrier = match hello.carrier() {
         Carrier::Tls => 't',
@@ -49,7 +52,8 @@ fn part_a(hello: &ClientHello<'_>) -> String {
     format!("{carrier}{}{name}{ciphers:02}{extensions:02}{first}{last}", hello.version().ja4())
 }
 
-/// The first and the last character of the first protocol's name; of its hexadecimal form where those are not letters or digits.
+/// The first and the last character of the first protocol's name; of its hexadecimal form if they
+/// are not letters or digits.
 fn protocol(name: &[u8]) -> [char; 2] {
     let (Some(first), Some(last)) = (name.first(), name.last()) else { return ['0', '0'] };
     if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() {
@@ -59,14 +63,15 @@ fn protocol(name: &[u8]) -> [char; 2] {
     [digit(first >> 4), digit(last & 0x0f)]
 }
 
-/// Cipher suites, sorted.
+/// Hash of the sorted cipher suites.
 fn part_b(hello: &ClientHello<'_>) -> String {
     let mut ciphers: Vec<u16> = hello.ciphers().collect();
     ciphers.sort_unstable();
     hash(&list(&ciphers))
 }
 
-/// Extensions, sorted, without those that depend on the server, and signature algorithms in their order.
+/// Hash of the sorted extensions, without those that depend on the server, and of the signature
+/// algorithms in order.
 fn part_c(hello: &ClientHello<'_>) -> String {
     let mut kinds: Vec<u16> =
         extensions(hello).filter(|kind| !matches!(*kind, extension::SERVER_NAME | extension::ALPN)).collect();
@@ -101,7 +106,7 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     bytes.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(*byte)]));
 }
 
-/// The first 12 digits of SHA-256; zeros for nothing.
+/// The first 12 digits of SHA-256; zeros for an empty text.
 fn hash(text: &str) -> String {
     if text.is_empty() {
         return "0".repeat(12);

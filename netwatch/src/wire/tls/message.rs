@@ -1,14 +1,15 @@
-//! From the bytes of a TCP stream to its first handshake message: in one record or in many (RFC 8446 section 5.1).
+//! Extracts the first handshake message from a TCP stream, from one record or from several (RFC
+//! 8446 section 5.1).
 
 use std::borrow::Cow;
 
-use crate::wire::Reader;
+use crate::wire::ByteReader;
 
 const RECORD_HEADER: usize = 5;
 const HANDSHAKE_HEADER: usize = 4;
-/// 2^14, and what encryption of older versions may add.
+/// Maximum length of a record: 2^14, and what encryption of older versions may add.
 const MAX_RECORD: u16 = (1 << 14) + 2048;
-/// The longest hello that is believed. OpenSSL takes up to 131 396 bytes.
+/// Maximum length of a hello, bytes. OpenSSL accepts up to 131,396.
 const MAX_HELLO: usize = 1 << 17;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
@@ -19,23 +20,24 @@ const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 
-/// A hello, as far as the stream has it.
+/// A hello message, as far as the stream has it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// The client's; else the server's.
+pub struct HelloMessage<'a> {
+    /// A ClientHello; else a ServerHello.
     pub is_client: bool,
-    /// What lies behind the handshake header.
+    /// The message without the handshake header.
     pub body: Cow<'a, [u8]>,
-    /// It is all there.
+    /// The message is complete.
     pub whole: bool,
-    /// The least length of stream that can hold all of it.
+    /// The minimum length of the stream that can hold all of it.
     pub needs: usize,
 }
 
-/// The hello at the start of a stream; `None` if it does not begin with one. The first bytes of what may become one count as one.
-pub fn first_message(stream: &[u8]) -> Option<Message<'_>> {
+/// The hello at the start of a stream; `None` if the stream begins with something else. The first
+/// bytes of a possible hello count as one.
+pub fn first_message(stream: &[u8]) -> Option<HelloMessage<'_>> {
     let mut payload = Cow::Borrowed(&[][..]);
-    let mut rest = Reader::new(stream);
+    let mut rest = ByteReader::new(stream);
     while let Some(length) = record(&mut rest)? {
         let (fragment, whole) = rest.take_some(length);
         append(&mut payload, fragment);
@@ -46,7 +48,7 @@ pub fn first_message(stream: &[u8]) -> Option<Message<'_>> {
     message(payload, stream.len(), 0)
 }
 
-/// Could this stream begin with a ClientHello? Fewer bytes say less, none say nothing.
+/// Whether this stream may begin with a ClientHello. An empty stream may.
 pub fn may_begin_client_hello(stream: &[u8]) -> bool {
     let begins = |at: usize, allowed: fn(u8) -> bool| stream.get(at).is_none_or(|byte| allowed(*byte));
     begins(0, |kind| kind == HANDSHAKE)
@@ -55,9 +57,10 @@ pub fn may_begin_client_hello(stream: &[u8]) -> bool {
         && begins(RECORD_HEADER, |kind| kind == CLIENT_HELLO)
 }
 
-/// Are these records, amid a connection? One that ends where the bytes do, or two in a row: no other bytes look like that by chance.
+/// Whether these are records from the middle of a connection: one that ends exactly at the end of
+/// the bytes, or two in a row. Other content does not look like that by chance.
 pub fn looks_like_records(stream: &[u8]) -> bool {
-    let mut rest = Reader::new(stream);
+    let mut rest = ByteReader::new(stream);
     let Some(length) = any_record(&mut rest) else { return false };
     if rest.take(length).is_none() {
         return false;
@@ -65,7 +68,7 @@ pub fn looks_like_records(stream: &[u8]) -> bool {
     rest.is_empty() || any_record(&mut rest).is_some()
 }
 
-fn any_record(rest: &mut Reader<'_>) -> Option<usize> {
+fn any_record(rest: &mut ByteReader<'_>) -> Option<usize> {
     let (kind, version, length) = (rest.u8()?, rest.u16()?, rest.u16()?);
     let plausible = matches!(kind, CHANGE_CIPHER_SPEC..=APPLICATION_DATA) && matches!(version, 0x0300..=0x0304);
     let right_length = match kind {
@@ -76,9 +79,10 @@ fn any_record(rest: &mut Reader<'_>) -> Option<usize> {
     (plausible && right_length && length <= MAX_RECORD).then_some(length.into())
 }
 
-/// Takes the header of a handshake record: its length, or `Some(None)` if the header is not all there. `None`: it is something else.
+/// Takes the header of a handshake record and returns its length, or `Some(None)` if the header is
+/// incomplete. `None` if it is something else.
 #[expect(clippy::option_option, reason = "not a record, not yet a record, a record")]
-fn record(rest: &mut Reader<'_>) -> Option<Option<usize>> {
+fn record(rest: &mut ByteReader<'_>) -> Option<Option<usize>> {
     if !starts_like_record(rest.rest()) {
         return None;
     }
@@ -91,7 +95,7 @@ fn starts_like_record(bytes: &[u8]) -> bool {
     matches!(bytes, [] | [HANDSHAKE] | [HANDSHAKE, 3] | [HANDSHAKE, 3, 0..=4, ..])
 }
 
-/// Borrows as long as one record has all of it.
+/// Borrows while a single record has all of it.
 fn append<'a>(payload: &mut Cow<'a, [u8]>, fragment: &'a [u8]) {
     if payload.is_empty() {
         *payload = Cow::Borrowed(fragment);
@@ -105,13 +109,13 @@ fn is_whole(payload: &[u8]) -> bool {
 }
 
 fn body_length(payload: &[u8]) -> Option<usize> {
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     reader.u8()?;
     reader.u24().map(|length| length as usize)
 }
 
-/// `in_record`: bytes of the last record that are still to come.
-fn message(payload: Cow<'_, [u8]>, stream: usize, in_record: usize) -> Option<Message<'_>> {
+/// `in_record`: bytes of the last record that are still missing.
+fn message(payload: Cow<'_, [u8]>, stream: usize, in_record: usize) -> Option<HelloMessage<'_>> {
     let is_client = match payload.first() {
         Some(&CLIENT_HELLO) | None => true,
         Some(&SERVER_HELLO) => false,
@@ -123,7 +127,7 @@ fn message(payload: Cow<'_, [u8]>, stream: usize, in_record: usize) -> Option<Me
     let header = if missing > in_record { RECORD_HEADER } else { 0 };
     let whole = missing == 0;
     let needs = if whole { stream } else { stream + missing + header };
-    (length <= MAX_HELLO).then_some(Message { is_client, body: cut(body, length), whole, needs })
+    (length <= MAX_HELLO).then_some(HelloMessage { is_client, body: cut(body, length), whole, needs })
 }
 
 fn skip_header(payload: Cow<'_, [u8]>) -> Cow<'_, [u8]> {

@@ -1,5 +1,6 @@
-//! The clear part of TLS (RFC 8446) and DTLS (RFC 9147): the hellos. Incremental where the crates that parse TLS are not: a ClientHello
-//! of which only the first bytes were sampled still tells its server name.
+//! The unencrypted part of TLS (RFC 8446) and DTLS (RFC 9147): the hello messages. The parsers work
+//! on partial messages, which the crates that parse TLS do not: the server name can be read from a
+//! ClientHello of which only the first bytes were sampled.
 
 mod client_hello;
 pub mod dtls;
@@ -14,11 +15,12 @@ pub use client_hello::{Carrier, ClientHello};
 pub use ech::{Ech, EchConfig};
 pub use hello::Hello;
 pub use ja4::Ja4;
-pub use message::{Message, first_message, looks_like_records, may_begin_client_hello};
+pub use message::{HelloMessage, first_message, looks_like_records, may_begin_client_hello};
 pub use server_hello::ServerHello;
-pub use version::Version;
+pub use version::TlsVersion;
 
-/// Values that clients send so that servers do not get used to known ones (RFC 8701).
+/// Whether this is a GREASE value: clients send them so that servers do not become intolerant of
+/// unknown values (RFC 8701).
 pub(super) fn is_grease(value: u16) -> bool {
     value & 0x0f0f == 0x0a0a && value >> 8 == value & 0xff
 }

@@ -1,25 +1,25 @@
-//! ServerHellos (RFC 8446 section 4.1.3): what the server chose, as far as it says so in clear.
+//! ServerHellos (RFC 8446 section 4.1.3): what the server chose, as far as it is not encrypted.
 
-use super::Version;
+use super::TlsVersion;
 use super::client_hello::extension;
-use crate::wire::{Alpn, Reader};
+use crate::wire::{Alpn, ByteReader};
 
 /// What the server chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerHello {
     /// The version.
-    pub version: Version,
-    /// The cipher suite's number.
+    pub version: TlsVersion,
+    /// The number of the cipher suite.
     pub cipher: u16,
-    /// The protocol; in TLS 1.3 it is said encrypted.
+    /// The application protocol; encrypted in TLS 1.3.
     pub alpn: Option<Alpn>,
 }
 
 impl ServerHello {
-    /// Reads what lies behind the handshake header, as far as it goes.
+    /// Parses the message without its handshake header, as far as it goes.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
-        let legacy_version = Version(reader.u16()?);
+        let mut reader = ByteReader::new(body);
+        let legacy_version = TlsVersion(reader.u16()?);
         reader.take(32)?;
         reader.vector8()?;
         let cipher = reader.u16()?;
@@ -33,9 +33,9 @@ impl ServerHello {
     }
 
     fn read(&mut self, kind: u16, body: &[u8]) {
-        let mut reader = Reader::new(body);
+        let mut reader = ByteReader::new(body);
         match kind {
-            extension::SUPPORTED_VERSIONS => self.version = reader.u16().map_or(self.version, Version),
+            extension::SUPPORTED_VERSIONS => self.version = reader.u16().map_or(self.version, TlsVersion),
             extension::ALPN => self.alpn = body.get(2..).and_then(|list| Alpn::list(list).into_iter().next()),
             _ => {}
         }

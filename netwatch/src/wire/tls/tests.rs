@@ -1,11 +1,11 @@
-//! Hellos made by hand, in all sizes and pieces.
+//! Hand-made hello messages, of all sizes and in pieces.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::wire::testing::{HelloBuilder, hex, vector8, vector16};
 
-/// GREASE of RFC 8701.
+/// A GREASE value of RFC 8701.
 const GREASE: u16 = 0x5a5a;
 
 fn hello(body: &[u8]) -> Hello {
@@ -13,7 +13,7 @@ fn hello(body: &[u8]) -> Hello {
 }
 
 #[test]
-fn what_a_hello_tells() {
+fn reads_the_facts_of_a_hello() {
     let versions = [&[6][..], &hex("7a7a 0304 0303")].concat();
     let share = [&hex("0a0a 0001 00 11ec 0003")[..], b"key"].concat();
     let builder = HelloBuilder { ciphers: vec![GREASE, 0x1301, 0x1302], ..HelloBuilder::default() };
@@ -26,13 +26,13 @@ fn what_a_hello_tells() {
     let hello = hello(&builder.body());
     assert_eq!(hello.server_name.unwrap(), "app.example");
     assert_eq!(hello.alpn.iter().map(|alpn| alpn.as_str()).collect::<Vec<_>>(), ["h2", "http/1.1"]);
-    assert_eq!(hello.version, Version::TLS13);
+    assert_eq!(hello.version, TlsVersion::TLS13);
     assert!(hello.post_quantum && hello.whole && !hello.esni && hello.ech.is_none());
     assert!(hello.ja4.unwrap().as_str().starts_with("t13d0204h2_"));
 }
 
 #[test]
-fn encrypted_names() {
+fn recognizes_encrypted_names() {
     let outer = [&hex("00 0001 0001 2a")[..], &vector16(b"enc"), &vector16(b"payload")].concat();
     assert_eq!(
         hello(&HelloBuilder::named("cover.example").extension(0xfe0d, outer).body()).ech,
@@ -43,9 +43,9 @@ fn encrypted_names() {
     assert!(hello(&HelloBuilder::default().extension(0xffce, vec![]).body()).esni);
 }
 
-/// FoxIO's published example (technical_details/JA4.md): Chrome.
+/// The example published by FoxIO (technical_details/JA4.md): Chrome.
 #[test]
-fn ja4_of_the_specification() {
+fn ja4_equals_the_example_of_the_specification() {
     let builder = HelloBuilder {
         ciphers: vec![
             GREASE, 0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014, 0x009c,
@@ -67,7 +67,7 @@ fn ja4_of_the_specification() {
 }
 
 #[test]
-fn ja4_of_the_least() {
+fn ja4_of_minimal_hellos() {
     let ja4 = |builder: HelloBuilder| {
         let body = builder.body();
         Ja4::of(&ClientHello::parse(&body, true, Carrier::Quic).unwrap()).unwrap().to_string()
@@ -79,12 +79,12 @@ fn ja4_of_the_least() {
 }
 
 #[test]
-fn a_hello_cut_off_anywhere() {
+fn parses_a_hello_that_is_cut_off() {
     let body = HelloBuilder::default().alpn(&["h2"]).server_name("app.example").body();
     for end in 0..body.len() {
         let Some(hello) = ClientHello::parse(&body[..end], false, Carrier::Tls) else { continue };
         assert!(!hello.is_whole() && Ja4::of(&hello).is_none());
-        assert_eq!(hello.server_name(), None, "the name is whole only with the last byte");
+        assert_eq!(hello.server_name(), None, "the name is complete only with the last byte");
     }
     let hello = ClientHello::parse(&body, true, Carrier::Tls).unwrap();
     assert!(hello.is_whole());
@@ -92,7 +92,7 @@ fn a_hello_cut_off_anywhere() {
 }
 
 #[test]
-fn what_is_no_hello() {
+fn refuses_what_is_not_a_hello() {
     let mut body = HelloBuilder::named("app.example").body();
     body[0] = 9;
     assert!(ClientHello::parse(&body, true, Carrier::Tls).is_none(), "version");
@@ -101,9 +101,10 @@ fn what_is_no_hello() {
     assert!(ClientHello::parse(&body, true, Carrier::Tls).is_none(), "session id of 33 bytes");
 }
 
-/// However a hello is cut into records, it is the same; before its end it asks for no more than it needs.
+/// A hello is the same in records of any size. Before its end, it needs no more bytes than there
+/// are.
 #[test]
-fn records_of_any_size() {
+fn parses_records_of_any_size() {
     let builder = HelloBuilder::named("app.example").extension(21, vec![0; 3000]);
     for size in [1, 2, 5, 512, 1400, 16_384] {
         let stream = builder.records(size);
@@ -118,7 +119,7 @@ fn records_of_any_size() {
 }
 
 #[test]
-fn a_hello_larger_than_a_record() {
+fn parses_a_hello_larger_than_a_record() {
     let builder = HelloBuilder::named("app.example").extension(21, vec![0; 30_000]).extension(22, vec![0; 30_000]);
     let stream = builder.records(16_384);
     let message = first_message(&stream).unwrap();
@@ -126,7 +127,7 @@ fn a_hello_larger_than_a_record() {
 }
 
 #[test]
-fn streams_that_are_something_else() {
+fn refuses_other_streams() {
     let hello = HelloBuilder::named("app.example").records(16_384);
     let changed = |at: usize, to: u8| {
         let mut stream = hello.clone();
@@ -134,14 +135,14 @@ fn streams_that_are_something_else() {
         first_message(&stream).is_none()
     };
     assert!(changed(0, 23) && changed(1, 2) && changed(2, 5) && changed(5, 11));
-    assert!(changed(3, 0xff), "a record longer than records can be");
+    assert!(changed(3, 0xff), "a record over the maximum length");
     assert!(changed(6, 0xff), "a hello of 16 MiB");
     assert!(first_message(b"\x16\x03\x01\0\0").is_none(), "an empty record");
     assert!(may_begin_client_hello(b"") && may_begin_client_hello(&hello) && !may_begin_client_hello(b"GET"));
 }
 
 #[test]
-fn records_amid_a_connection() {
+fn recognizes_records_from_the_middle_of_a_connection() {
     assert!(looks_like_records(b"\x17\x03\x03\0\x03abc"));
     assert!(looks_like_records(b"\x17\x03\x03\0\x03abc\x17\x03\x03\0\x05a"));
     assert!(looks_like_records(b"\x15\x03\x03\0\x02\x01\0"));
@@ -151,13 +152,13 @@ fn records_amid_a_connection() {
 }
 
 #[test]
-fn what_the_server_chose() {
+fn parses_a_server_hello() {
     let extensions = [hex("002b 0002 0304"), hex("0010 0005 0003 02"), b"h2".to_vec()].concat();
     let body = [hex("0303"), vec![1; 32], vector8(&[2; 32]), hex("1301 00"), vector16(&extensions)].concat();
     let hello = ServerHello::parse(&body).unwrap();
-    assert_eq!((hello.version, hello.cipher, hello.alpn.unwrap().as_str()), (Version::TLS13, 0x1301, "h2"));
+    assert_eq!((hello.version, hello.cipher, hello.alpn.unwrap().as_str()), (TlsVersion::TLS13, 0x1301, "h2"));
     let old = [hex("0302"), vec![1; 32], vector8(&[]), hex("002f 00")].concat();
-    assert_eq!(ServerHello::parse(&old).unwrap().version, Version(0x0302));
+    assert_eq!(ServerHello::parse(&old).unwrap().version, TlsVersion(0x0302));
     assert_eq!(ServerHello::parse(&old[..34]), None);
 }
 
@@ -176,10 +177,10 @@ fn dtls_hello(cookie: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn dtls_in_fragments_of_any_order() {
+fn reassembles_dtls_fragments_in_any_order() {
     let message = dtls_hello(b"");
     let end = message.len() - 4;
-    let mut client = dtls::Client::default();
+    let mut client = dtls::DtlsHandshake::default();
     assert!(dtls::looks_like(&fragment(&message, 0, 50, end)));
     assert_eq!(client.observe(&fragment(&message, 0, 50, end)), None);
     let hello = client.observe(&fragment(&message, 0, 0, 50)).unwrap();
@@ -188,8 +189,8 @@ fn dtls_in_fragments_of_any_order() {
 }
 
 #[test]
-fn dtls_with_a_cookie() {
-    let mut client = dtls::Client::default();
+fn takes_the_dtls_hello_with_a_cookie() {
+    let mut client = dtls::DtlsHandshake::default();
     let first = dtls_hello(b"");
     assert!(client.observe(&fragment(&first, 0, 0, 60)).is_none_or(|hello| !hello.whole));
     let second = dtls_hello(b"cookie");
@@ -198,8 +199,8 @@ fn dtls_with_a_cookie() {
 }
 
 #[test]
-fn dtls_that_lies() {
-    let mut client = dtls::Client::default();
+fn refuses_dtls_with_wrong_lengths() {
+    let mut client = dtls::DtlsHandshake::default();
     let mut datagram = fragment(&dtls_hello(b""), 0, 0, 20);
     datagram[14..17].copy_from_slice(&[0xff; 3]);
     assert_eq!(client.observe(&datagram), None, "16 MiB");
@@ -220,7 +221,7 @@ proptest! {
         looks_like_records(&bytes);
         ServerHello::parse(&bytes);
         EchConfig::list(&bytes);
-        let mut client = dtls::Client::default();
+        let mut client = dtls::DtlsHandshake::default();
         client.observe(&bytes);
         prop_assert!(client.held() <= bytes.len());
     }
@@ -242,9 +243,9 @@ proptest! {
         }
     }
 
-    /// In any number of datagrams of any size: bounded, and whole in the end.
+    /// In any number of datagrams of any size: bounded, and complete at the end.
     #[test]
-    fn dtls_in_random_fragments(cuts in prop::collection::vec(1usize..100, 0..10), order: u64) {
+    fn reassembles_random_dtls_fragments(cuts in prop::collection::vec(1usize..100, 0..10), order: u64) {
         let message = dtls_hello(b"cookie");
         let end = message.len() - 4;
         let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < end).chain([0, end]).collect();
@@ -252,7 +253,7 @@ proptest! {
         let mut fragments: Vec<_> = cuts.windows(2).map(|pair| fragment(&message, 1, pair[0], pair[1])).collect();
         let count = fragments.len();
         fragments.rotate_left(order as usize % count);
-        let mut client = dtls::Client::default();
+        let mut client = dtls::DtlsHandshake::default();
         let last = fragments.iter().filter_map(|fragment| client.observe(fragment)).last();
         prop_assert!(last.unwrap().whole);
         prop_assert!(client.held() <= end);

@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-/// A version as hellos have it.
+/// A version number as hello messages contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Version(pub u16);
+pub struct TlsVersion(pub u16);
 
-impl Version {
+impl TlsVersion {
     /// TLS 1.3.
     pub const TLS13: Self = Self(0x0304);
 
-    /// Of two versions of one protocol, is this the newer one? DTLS counts downwards.
+    /// Whether this is the newer one of two versions of the same protocol. The numbers of DTLS
+    /// decrease.
     pub(super) fn is_newer_than(self, other: Self) -> bool {
         if self.is_dtls() { self.0 < other.0 } else { self.0 > other.0 }
     }
@@ -19,7 +20,7 @@ impl Version {
         self.0 >> 8 == 0xfe
     }
 
-    /// In two characters, as JA4 has it.
+    /// The two characters that JA4 uses for it.
     pub(super) fn ja4(self) -> &'static str {
         match self.0 {
             0x0304 => "13",
@@ -36,7 +37,7 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for TlsVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.0 {
             0x0304 => "TLS 1.3",

@@ -1,4 +1,5 @@
-//! What is left of a rate when somebody watches: netwatch, and programs of Debian, each paired with nobody.
+//! What is left of a rate when somebody watches: netwatch, and programs of Debian, each paired with
+//! nobody.
 
 use std::process::{Child, Command, Stdio};
 

@@ -1,5 +1,6 @@
-//! The bench of the engine, as a program of its own: it holds the library that it measures, built for release after the
-//! classifier. `cargo xtask bench engine` builds and starts it; docs/bench.md says what its numbers mean.
+//! The bench of the engine, as a program of its own: it holds the library that it measures, built
+//! for release after the classifier. `cargo xtask bench engine` builds and starts it; docs/bench.md
+//! says what its numbers mean.
 //!
 //! For work on the classifier, the quick way:
 //!

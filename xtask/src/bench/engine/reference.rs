@@ -1,5 +1,5 @@
-//! Our own small programs beside netwatch's (`netwatch-ebpf/src/bin/reference.rs`), and the driver that turns one frame into
-//! many flows.
+//! Our own small programs beside netwatch's (`netwatch-ebpf/src/bin/reference.rs`), and the driver
+//! that turns one frame into many flows.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
-//! The made-up internet with what the bench needs more: a namespace without netwatch, a place where datagrams end, iperf3.
+//! The made-up internet with what the bench needs more: a namespace without netwatch, a place where
+//! datagrams end, iperf3.
 
 use std::path::PathBuf;
 
 use netwatch_tests::addresses::{APP_V4, IPERF};
-use netwatch_tests::{Internet, Shape};
+use netwatch_tests::{InternetShape, TestInternet};
 use serde_json::Value;
 
 use super::Options;
@@ -16,7 +17,7 @@ const PLAIN: &str = include_str!("../plain.sh");
 /// Everything is gone when it is dropped.
 pub struct Scene {
     /// The namespaces.
-    pub net: Internet,
+    pub net: TestInternet,
     myself: PathBuf,
     /// Seconds of one measurement.
     pub seconds: f64,
@@ -40,7 +41,7 @@ impl Scene {
             return Err(format!("cannot measure here: {why}"));
         }
         let myself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        let mut net = Internet::start(Shape::default());
+        let mut net = TestInternet::start(InternetShape::default());
         net.start_iperf();
         net.host.sh(PLAIN);
         // Before connection tracking and routing: only the way to here is to be measured.

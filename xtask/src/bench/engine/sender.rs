@@ -1,4 +1,5 @@
-//! Datagrams of many flows that nobody answers: the bench starts itself once more to send them, inside a namespace.
+//! Datagrams of many flows that nobody answers: the bench starts itself once more to send them,
+//! inside a namespace.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -12,7 +13,8 @@ use crate::Result;
 pub const FIRST_PORT: u16 = 20_000;
 /// Bytes of UDP payload: a small datagram.
 const PAYLOAD: usize = 58;
-/// Addresses that the flows go to: a documentation range (RFC 5737) without its first and last ones.
+/// Addresses that the flows go to: a documentation range (RFC 5737) without its first and last
+/// ones.
 const ADDRESSES: u64 = 250;
 /// Between two looks at the clock.
 const BURST: u64 = 64;

@@ -1,6 +1,7 @@
-//! Nanoseconds per run on a real link, by the kernel's own statistics, each classifier alone in turn.
+//! Nanoseconds per run on a real link, by the kernel's own statistics, each classifier alone in
+//! turn.
 
-use netwatch::meter::ProbeConfig;
+use netwatch::meter::KernelMeterConfig;
 
 use super::Options;
 use super::scene::{Place, Scene};
@@ -51,7 +52,7 @@ fn measure(scene: &Scene, load: Load, options: &Options) -> Result<Vec<Measured>
         let mut subjects = vec![
             options.reference.empty()?,
             options.reference.plain()?,
-            Subject::netwatch("netwatch", &ProbeConfig::default())?,
+            Subject::netwatch("netwatch", &KernelMeterConfig::default())?,
         ];
         if measured.is_empty() {
             measured = subjects.iter().map(|one| Measured { name: one.name, ns: Vec::new(), runs: 0 }).collect();

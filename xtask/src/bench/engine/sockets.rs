@@ -1,5 +1,6 @@
-//! What the programs that tell of processes cost: nanoseconds of a connection, of a message, and of any other system call, without them,
-//! with them, and with them for a process that is none of the run's.
+//! What the programs that tell of processes cost: nanoseconds of a connection, of a message, and of
+//! any other system call, without them, with them, and with them for a process that is none of the
+//! run's.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -8,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use netwatch::meter::{ProcessConfig, ProcessProbe};
+use netwatch::meter::{ProcessTracer, ProcessTracerConfig};
 
 use super::stats::{least, median, pairs};
 use super::{Options, cpu};
@@ -67,8 +68,8 @@ fn set_up(cgroup: &Cgroup, rounds: usize) -> Result {
         let directory = cgroup.directory()?;
         let mut took = |step: usize, since: Instant| ms[step].push(since.elapsed().as_secs_f64() * 1e3);
         let started = Instant::now();
-        let config = ProcessConfig { cmdline: true, failed_calls: false };
-        let mut probe = ProcessProbe::load(config).map_err(|error| error.to_string())?;
+        let config = ProcessTracerConfig { cmdline: true, failed_calls: false };
+        let mut probe = ProcessTracer::load(config).map_err(|error| error.to_string())?;
         took(0, started);
         let started = Instant::now();
         probe.attach(directory.as_fd()).map_err(|error| error.to_string())?;
@@ -98,8 +99,8 @@ fn print(name: &str, ns: &[Vec<f64>]) {
 fn measure(cgroup: &Cgroup, setting: Setting, case: &mut Case) -> Result<f64> {
     let mut probe = None;
     if setting != Setting::Without {
-        let config = ProcessConfig { cmdline: true, failed_calls: setting == Setting::FailedCalls };
-        let mut loaded = ProcessProbe::load(config).map_err(|error| error.to_string())?;
+        let config = ProcessTracerConfig { cmdline: true, failed_calls: setting == Setting::FailedCalls };
+        let mut loaded = ProcessTracer::load(config).map_err(|error| error.to_string())?;
         loaded.attach(cgroup.directory()?.as_fd()).map_err(|error| error.to_string())?;
         probe = Some(loaded);
     }
@@ -115,7 +116,8 @@ fn measure(cgroup: &Cgroup, setting: Setting, case: &mut Case) -> Result<f64> {
     outcome
 }
 
-/// The thread's own time, which stands still while other processes have the CPU. What the loopback receives is in it.
+/// The thread's own time, which stands still while other processes have the CPU. What the loopback
+/// receives is in it.
 fn repeat(case: &mut Case, times: u32) -> Result<f64> {
     let before = cpu::time()?;
     for _ in 0..times {

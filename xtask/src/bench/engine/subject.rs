@@ -8,7 +8,7 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use netwatch::flow::Traffic;
-use netwatch::meter::{Probe, ProbeConfig, sys};
+use netwatch::meter::{KernelMeter, KernelMeterConfig, sys};
 use nix::net::if_::if_nametoindex;
 
 use super::frames::Frame;
@@ -37,7 +37,7 @@ pub struct Subject {
 }
 
 enum Keeper {
-    Netwatch(Box<Probe>),
+    Netwatch(Box<KernelMeter>),
     /// Maps and programs go with the object.
     Other {
         object: Box<Ebpf>,
@@ -67,8 +67,8 @@ pub struct RunTime {
 
 impl Subject {
     /// netwatch's own classifier.
-    pub fn netwatch(name: &'static str, config: &ProbeConfig) -> Result<Self> {
-        let probe = Probe::load(config).map_err(|error| error.to_string())?;
+    pub fn netwatch(name: &'static str, config: &KernelMeterConfig) -> Result<Self> {
+        let probe = KernelMeter::load(config).map_err(|error| error.to_string())?;
         let program = probe.named_programs().find(|(name, _)| *name == ENTRY);
         let (_, program) = program.ok_or_else(|| format!("the classifier has no program {ENTRY}"))?;
         let program = duplicate(program)?;
@@ -101,14 +101,15 @@ impl Subject {
     }
 
     /// netwatch's, to be drained.
-    pub fn probe(&mut self) -> Option<&mut Probe> {
+    pub fn probe(&mut self) -> Option<&mut KernelMeter> {
         match &mut self.keeper {
             Keeper::Netwatch(probe) => Some(probe),
             Keeper::Other { .. } => None,
         }
     }
 
-    /// Attaches to both directions of an interface of the thread's network namespace, all by clsact.
+    /// Attaches to both directions of an interface of the thread's network namespace, all by
+    /// clsact.
     pub fn attach(&mut self, interface: &str) -> Result {
         let failed = |error: &dyn std::fmt::Display| format!("cannot attach to {interface}: {error}");
         match &mut self.keeper {

@@ -28,7 +28,7 @@ use crate::host::link::Link;
 use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
 use crate::host::publish::{Reservation, reserve};
-use crate::meter::Probe;
+use crate::meter::KernelMeter;
 use crate::target::mounts::keep::Keeper;
 use crate::target::mounts::write_readable;
 use crate::undo::{Exclusive, Journal, RunId};
@@ -68,8 +68,8 @@ impl Network {
         plan: &Plan,
         context: &SetupContext<'_>,
         notes: &mut Vec<String>,
-        probe: impl FnOnce() -> Result<Probe>,
-    ) -> Result<(Self, Probe)> {
+        probe: impl FnOnce() -> Result<KernelMeter>,
+    ) -> Result<(Self, KernelMeter)> {
         let ports = reserve(&plan.publish)?;
         context.signals.step("subnet")?;
         let mut probe = probe()?;
@@ -160,7 +160,7 @@ impl Network {
 }
 
 /// Namespace and link, with the classifier attached before the first packet.
-fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, probe: &mut Probe) -> Result<(Namespace, Link)> {
+fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, probe: &mut KernelMeter) -> Result<(Namespace, Link)> {
     context.signals.step("namespace")?;
     let mut namespace = Namespace::create(plan.name.as_deref(), context.journal)?;
     context.signals.step("link")?;

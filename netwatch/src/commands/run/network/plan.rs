@@ -16,9 +16,7 @@ use crate::host::subnet::{Occupied, Subnet, Subnets, Wanted};
 use crate::host::uplink::Uplink;
 use crate::target::mounts::MountPlan;
 use crate::undo::{Exclusive, RunId};
-
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
+use crate::wire::port;
 
 /// The network of a run, as it will be set up.
 #[derive(Debug)]
@@ -97,7 +95,7 @@ impl NetworkPlan {
 
     /// The port that DNS queries have to be redirected to, if the forwarder could not have the gateway's port 53.
     pub(super) fn redirected_dns_port(listening: &[(IpAddr, u16)]) -> Option<u16> {
-        listening.iter().map(|(_, port)| *port).find(|port| *port != DNS_PORT)
+        listening.iter().map(|(_, port)| *port).find(|port| *port != port::DNS)
     }
 
     pub(super) fn nat(&self, dns_port: Option<u16>) -> NatSpec<'_> {
@@ -124,7 +122,7 @@ impl NetworkPlan {
         OpenSpec {
             run: &self.run,
             interface: &self.interface,
-            dns_port: dns_port.unwrap_or(DNS_PORT),
+            dns_port: dns_port.unwrap_or(port::DNS),
             publish: !self.publish.is_empty(),
             host_loopback: self.host_loopback,
         }

@@ -102,7 +102,7 @@ pub(in crate::format::html) fn unix(report: &Report) -> Table {
             column("Failed", Kind::Count, "at once"),
             column("Used by", Kind::Text, ""),
         ],
-        rows: report.processes.unix.iter().map(row).collect(),
+        rows: report.processes.local_sockets.iter().map(row).collect(),
         empty: "No unix socket was connected to.",
         ..Table::default()
     }

@@ -72,7 +72,7 @@ const FAILED_CALLS: (&str, Kind) = ("sys_exit", TRACEPOINT);
 
 /// What is decided before the programs are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProcessConfig {
+pub struct ProcessTracerConfig {
     /// Whether arguments of programs are read: they can hold secrets.
     pub cmdline: bool,
     /// Whether system calls that fail are told, at about 0.09 µs for each system call of the machine.
@@ -80,7 +80,7 @@ pub struct ProcessConfig {
 }
 
 /// The programs in the kernel. Dropping it detaches and unloads them.
-pub struct ProcessProbe {
+pub struct ProcessTracer {
     // Declared first, so dropped first.
     links: Vec<OwnedFd>,
     refused: Vec<(&'static str, Error)>,
@@ -92,15 +92,15 @@ pub struct ProcessProbe {
     unknown: u64,
 }
 
-impl std::fmt::Debug for ProcessProbe {
+impl std::fmt::Debug for ProcessTracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProcessProbe").field("refused", &self.refused).finish_non_exhaustive()
+        f.debug_struct("ProcessTracer").field("refused", &self.refused).finish_non_exhaustive()
     }
 }
 
-impl ProcessProbe {
+impl ProcessTracer {
     /// Loads what the kernel takes; nothing is attached yet. May run on any thread.
-    pub fn load(config: ProcessConfig) -> Result<Self> {
+    pub fn load(config: ProcessTracerConfig) -> Result<Self> {
         let settings = Settings {
             offsets: offsets(&Btf::of_kernel(&STRUCTURES)?),
             arguments: config.cmdline.into(),
@@ -211,7 +211,7 @@ impl ProcessProbe {
     }
 }
 
-/// Reads a record as [`ProcessProbe::poll`] does, with times as they are: for records that no kernel wrote. `None` where it is not understood.
+/// Reads a record as [`ProcessTracer::poll`] does, with times as they are: for records that no kernel wrote. `None` where it is not understood.
 pub fn event_of(record: &[u8]) -> Option<ProcessEvent> {
     records::event(record, Clock::UNIX)
 }

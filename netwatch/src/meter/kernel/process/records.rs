@@ -15,7 +15,7 @@ use crate::process::{
 /// Reads a record; `None` for one of a kind that is not known, which an object of this build never writes.
 pub(super) fn event(record: &[u8], clock: Clock) -> Option<ProcessEvent> {
     let head: Head = read(record)?;
-    let what = match head.kind {
+    let action = match head.kind {
         kind::MADE => socket(SocketOperation::Created, &read(record)?),
         kind::BOUND => socket(SocketOperation::Bound, &read(record)?),
         kind::CONNECT => socket(SocketOperation::Connect, &read(record)?),
@@ -41,7 +41,7 @@ pub(super) fn event(record: &[u8], clock: Clock) -> Option<ProcessEvent> {
     let comm = text(until_zero(&head.comm));
     let time_ns = clock.unix_ns(head.time_ns);
     let Head { pid, tid, uid, program, .. } = head;
-    Some(ProcessEvent { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, what })
+    Some(ProcessEvent { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, action })
 }
 
 /// The beginning of a record.
@@ -98,7 +98,7 @@ fn exec(record: &[u8], clock: Clock) -> Option<ProcessAction> {
     let all = record.get(size_of::<abi::Exec>()..)?;
     let kept = all.get(..exec.arguments_len as usize)?;
     let cut = exec.arguments_len < exec.arguments_total;
-    // ProcessAction follows the last zero was cut off, and is shown all the same; without a cut there is nothing.
+    // What follows the last zero was cut off, and is shown all the same; without a cut there is nothing.
     let whole = kept.strip_suffix(&[0]).unwrap_or(kept);
     let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
     let comm = text(until_zero(&exec.head.comm));
@@ -110,7 +110,7 @@ fn failed_call(record: &abi::Call) -> FailedCall {
     let given = record.address.get(..record.len as usize).unwrap_or_default();
     let [family, _, protocol] = record.arguments;
     let (name, target) = match record.call {
-        call::SOCKET => (CallName::SocketUse, unspecified(family as i32)),
+        call::SOCKET => (CallName::Socket, unspecified(family as i32)),
         call::CONNECT => (CallName::Connect, sockaddr(given)),
         _ => (CallName::Send, sockaddr(given)),
     };

@@ -13,7 +13,7 @@ use super::*;
 use crate::flow::{End, Protocol};
 use crate::process::{CallName, CallTarget, ProcessAction, SocketOperation};
 
-pub(in crate::meter) const ALL: ProcessConfig = ProcessConfig { cmdline: true, failed_calls: true };
+pub(in crate::meter) const ALL: ProcessTracerConfig = ProcessTracerConfig { cmdline: true, failed_calls: true };
 
 /// A cgroup of the test's own; gone after it.
 pub(in crate::meter) struct Cgroup(PathBuf);
@@ -56,15 +56,15 @@ impl Drop for Cgroup {
 }
 
 /// Loaded and attached to a cgroup of its own, with that before all that is to be seen.
-pub(in crate::meter) fn attached(config: ProcessConfig) -> Option<(ProcessProbe, Cgroup)> {
+pub(in crate::meter) fn attached(config: ProcessTracerConfig) -> Option<(ProcessTracer, Cgroup)> {
     let cgroup = Cgroup::new()?;
-    let mut probe = ProcessProbe::load(config).expect("the programs load");
+    let mut probe = ProcessTracer::load(config).expect("the programs load");
     probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
     probe.refused().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
     Some((probe, cgroup))
 }
 
-pub(in crate::meter) fn events(probe: &mut ProcessProbe) -> Vec<ProcessEvent> {
+pub(in crate::meter) fn events(probe: &mut ProcessTracer) -> Vec<ProcessEvent> {
     let mut events = Vec::new();
     probe.poll(&mut |event| events.push(event));
     events
@@ -82,7 +82,7 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     let events = events(&mut probe);
     let execs: Vec<_> = events
         .iter()
-        .filter_map(|event| match &event.what {
+        .filter_map(|event| match &event.action {
             ProcessAction::Exec(origin, image) => Some((event, origin, image)),
             _ => None,
         })
@@ -97,18 +97,18 @@ fn an_exec_is_told_with_its_arguments_and_its_parent() {
     assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
     let forked = events
         .iter()
-        .any(|event| event.pid == inner.pid && matches!(event.what, ProcessAction::Fork(from) if from.ppid == pid));
+        .any(|event| event.pid == inner.pid && matches!(event.action, ProcessAction::Fork(from) if from.ppid == pid));
     assert!(forked, "{events:#?}");
 }
 
 #[test]
 fn arguments_are_left_out_where_they_are_not_wanted() {
-    let Some((mut probe, cgroup)) = attached(ProcessConfig { cmdline: false, ..ALL }) else { return };
+    let Some((mut probe, cgroup)) = attached(ProcessTracerConfig { cmdline: false, ..ALL }) else { return };
     cgroup.run("true", &["secret"]);
     let events = events(&mut probe);
     let exec = events
         .iter()
-        .find_map(|event| if let ProcessAction::Exec(_, image) = &event.what { Some(image) } else { None });
+        .find_map(|event| if let ProcessAction::Exec(_, image) = &event.action { Some(image) } else { None });
     let image = exec.expect("told");
     assert_eq!((&image.cmdline, image.cmdline_cut), (&None, false), "{image:?}");
     assert!(!format!("{events:?}").contains("secret"));
@@ -116,7 +116,7 @@ fn arguments_are_left_out_where_they_are_not_wanted() {
 
 /// Steps with the socket's cookie, and where it went.
 fn steps(events: &[ProcessEvent]) -> Vec<(u32, SocketOperation, u64, String)> {
-    let step = |event: &ProcessEvent| match event.what {
+    let step = |event: &ProcessEvent| match event.action {
         ProcessAction::SocketUse(step, socket) => {
             let address = socket.address.map(|address| address.to_string()).unwrap_or_default();
             Some((event.pid, step, socket.cookie, address))
@@ -162,7 +162,7 @@ fn a_socket_is_told_at_its_end_with_its_ends() {
     let file = folder.path().join("ends");
     let pid = cgroup.run("sh", &["-c", "exec python3 -c \"$0\" > \"$1\"", script, &file.display().to_string()]);
     let events = events(&mut probe);
-    let closed = events.iter().filter_map(|event| match event.what {
+    let closed = events.iter().filter_map(|event| match event.action {
         ProcessAction::ClosedSocket(closed) => Some((event.pid, closed.protocol, closed.local, closed.remote)),
         _ => None,
     });
@@ -194,7 +194,7 @@ fn the_end_of_a_process_is_told_and_not_that_of_its_first_thread() {
         ctypes.CDLL(None).syscall(60, 0)\n";
     let pid = cgroup.run("python3", &["-c", script]);
     let events = events(&mut probe);
-    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.what == ProcessAction::Exit).collect();
+    let ends: Vec<_> = events.iter().filter(|event| event.pid == pid && event.action == ProcessAction::Exit).collect();
     // Threads that end at the same moment may each be the last.
     assert!((1..=4).contains(&ends.len()), "{events:#?}");
     assert!(ends[0].start_ns != 0 && ends[0].time_ns > ends[0].start_ns + 100_000_000, "{:?}", ends[0]);
@@ -214,10 +214,10 @@ fn the_program_after_an_exec_is_told_as_another_user() {
     let of: Vec<&ProcessEvent> = events.iter().filter(|event| event.pid == pid).collect();
     let used = of
         .iter()
-        .position(|event| matches!(event.what, ProcessAction::SocketUse(SocketOperation::Used, _)))
+        .position(|event| matches!(event.action, ProcessAction::SocketUse(SocketOperation::Used, _)))
         .expect("told");
     // The interpreter may itself be run by another program.
-    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].what, ProcessAction::Exec(..))).collect();
+    let execs: Vec<usize> = (0..of.len()).filter(|at| matches!(of[*at].action, ProcessAction::Exec(..))).collect();
     let [.., before, after] = execs[..] else { panic!("{of:#?}") };
     assert!(after < used, "{of:#?}");
     assert_eq!(of[used].program, of[after].program);
@@ -249,7 +249,7 @@ fn unix_sockets_are_told_by_path() {
     let events = events(&mut probe);
     let found = events
         .iter()
-        .find(|event| event.pid == pid && event.what == ProcessAction::LocalSocket(path.display().to_string()));
+        .find(|event| event.pid == pid && event.action == ProcessAction::LocalSocket(path.display().to_string()));
     assert!(found.is_some(), "{events:#?}");
 }
 
@@ -264,7 +264,7 @@ fn calls_that_fail_are_told_with_their_errno() {
         except OSError: pass\n";
     let pid = cgroup.run("unshare", &["-n", "python3", "-c", script]);
     let events = events(&mut probe);
-    let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.what {
+    let calls = events.iter().filter(|event| event.pid == pid).filter_map(|event| match &event.action {
         ProcessAction::FailedCall(call) if call.target != CallTarget::Other => {
             Some((call.name, call.errno, call.target.clone()))
         }
@@ -290,7 +290,7 @@ fn calls_that_fail_are_told_with_their_errno() {
     }
 }
 
-/// ProcessAction finds no room is counted, and the rest still told.
+/// What finds no room is counted, and the rest still told.
 #[test]
 fn a_full_ring_counts_what_it_loses() {
     let Some((mut probe, cgroup)) = attached(ALL) else { return };
@@ -331,7 +331,7 @@ fn taking_turns_is_told_so_often_and_no_more() {
 /// A socket that does not wait and is full, a TCP connection that is full, and one that sends where no route leads.
 #[test]
 fn messages_that_fail_do_not_fill_the_ring() {
-    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    let Some((mut probe, cgroup)) = attached(ProcessTracerConfig { failed_calls: false, ..ALL }) else { return };
     if !super::super::tests::is_linux(6, 3, "the tracepoint sock_send_length") {
         return;
     }
@@ -355,7 +355,7 @@ fn messages_that_fail_do_not_fill_the_ring() {
 /// More sockets in use than the kernel is told to remember are told at each use: so many are not.
 #[test]
 fn ten_thousand_sockets_in_use_are_told_once() {
-    let Some((mut probe, cgroup)) = attached(ProcessConfig { failed_calls: false, ..ALL }) else { return };
+    let Some((mut probe, cgroup)) = attached(ProcessTracerConfig { failed_calls: false, ..ALL }) else { return };
     let script = "import resource, socket\n\
         resource.setrlimit(resource.RLIMIT_NOFILE, (11000, 11000))\n\
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(('127.0.0.1', 0))\n\

@@ -12,14 +12,14 @@ use netwatch_common::remainder::OTHER_ETHERTYPES;
 use super::namespace::Link;
 use crate::error::Result;
 use crate::flow::{Amount, Increment, ObservationPoint, PerDirection, Traffic};
-use crate::meter::{Probe, sys};
+use crate::meter::{KernelMeter, sys};
 
 /// The programs that packets enter by: what the target sent, what it received, what it said to itself.
 const HOOKS: [&str; 3] = ["link_egress", "link_ingress", "loopback"];
 
 /// Derefs to the probe; what has to go into the books has a method of the same name here.
 pub(super) struct Books {
-    probe: Probe,
+    probe: KernelMeter,
     handed_in: Arc<[HandedIn; 3]>,
     drained: [Amount; 3],
     /// Packets, of what was drained, that found no entry: certainly, and perhaps (a frame may have that EtherType itself).
@@ -63,7 +63,7 @@ impl Entry {
 }
 
 impl Books {
-    pub(super) fn open(probe: Probe) -> Self {
+    pub(super) fn open(probe: KernelMeter) -> Self {
         Self {
             probe,
             handed_in: Arc::default(),
@@ -152,15 +152,15 @@ fn enter(drained: &mut [Amount; 3], increment: &Increment) {
 }
 
 impl Deref for Books {
-    type Target = Probe;
+    type Target = KernelMeter;
 
-    fn deref(&self) -> &Probe {
+    fn deref(&self) -> &KernelMeter {
         &self.probe
     }
 }
 
 impl DerefMut for Books {
-    fn deref_mut(&mut self) -> &mut Probe {
+    fn deref_mut(&mut self) -> &mut KernelMeter {
         &mut self.probe
     }
 }

@@ -10,14 +10,14 @@ use netwatch_common::{hash, table};
 use super::books::{Books, Entry};
 use super::frames::{ipv4, tcp_numbered, turned, udp};
 use super::host::Host;
-use super::{ProbeConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, tables};
+use super::{KernelMeterConfig, assert_same, drained, probe_with, run, stay_on_one_cpu, tables};
 use crate::flow::{EndReason, Increment, Traffic};
-use crate::meter::{Notice, Reason};
+use crate::meter::{Notification, SampleReason};
 
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 /// Nothing is sampled: packets of known flows take the short way at once.
-const PLAIN: fn() -> ProbeConfig = || ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
+const PLAIN: fn() -> KernelMeterConfig = || KernelMeterConfig { sample_budget: 0, ..KernelMeterConfig::default() };
 
 /// A UDP datagram of flow `number`.
 fn datagram(number: u32) -> Vec<u8> {
@@ -136,7 +136,7 @@ fn flows_that_share_slots_are_exact() {
 #[test]
 fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
     const FLOWS: u32 = 40_000;
-    let Some(mut probe) = probe_with(&ProbeConfig { max_flows: 30_000, ..PLAIN() }) else { return };
+    let Some(mut probe) = probe_with(&KernelMeterConfig { max_flows: 30_000, ..PLAIN() }) else { return };
     let entry = probe.entry("link_egress");
     for number in 0..FLOWS {
         repeat(&entry, &datagram(number), 1);
@@ -157,7 +157,7 @@ fn the_table_grows_ahead_of_need_and_a_full_one_says_so() {
 #[test]
 fn a_full_bucket_is_told_apart_from_a_full_table() {
     const MAX_FLOWS: u32 = 64;
-    let Some(mut probe) = probe_with(&ProbeConfig { max_flows: MAX_FLOWS, ..PLAIN() }) else { return };
+    let Some(mut probe) = probe_with(&KernelMeterConfig { max_flows: MAX_FLOWS, ..PLAIN() }) else { return };
     // What one CPU could not place waits for its next flow.
     stay_on_one_cpu();
     let (entry, mut host) = (probe.entry("link_egress"), Host::default());
@@ -200,7 +200,7 @@ fn sequence_numbers_agree_with_the_front_and_without() {
     ]
     .concat();
     for front in [true, false] {
-        let Some(mut probe) = probe_with(&ProbeConfig { front, ..PLAIN() }) else { return };
+        let Some(mut probe) = probe_with(&KernelMeterConfig { front, ..PLAIN() }) else { return };
         let mut host = Host::default();
         host.config.sample_budget = 0;
         for frame in &frames {
@@ -224,7 +224,7 @@ fn a_direction_that_begins_without_data_is_not_repeated() {
     let there = |payload| ipv4(6, &tcp_numbered(ACK, 1000, HIGH, payload));
     let back = |sequence: u32, payload| turned(&ipv4(6, &tcp_numbered(ACK, sequence, 1000, payload)));
     for front in [true, false] {
-        let Some(mut probe) = probe_with(&ProbeConfig { front, ..PLAIN() }) else { return };
+        let Some(mut probe) = probe_with(&KernelMeterConfig { front, ..PLAIN() }) else { return };
         let mut host = Host::default();
         host.config.sample_budget = 0;
         let mut count = |frame: &[u8], name, hook| {
@@ -244,9 +244,9 @@ fn a_direction_that_begins_without_data_is_not_repeated() {
 fn heard(probe: &mut Books) -> (u64, u64) {
     let (mut new_flows, mut samples) = (0, 0);
     let count = &mut |notice| match notice {
-        Notice::NewFlow(_) => new_flows += 1,
-        Notice::Sample(_) => samples += 1,
-        Notice::Sender(_) => {}
+        Notification::NewFlow(_) => new_flows += 1,
+        Notification::Sample(_) => samples += 1,
+        Notification::SocketChanged(_) => {}
     };
     probe.poll(count).expect("room");
     (new_flows, samples)
@@ -258,10 +258,10 @@ fn samples_never_starve_events_and_what_finds_no_room_is_counted() {
     const FLOWS: u64 = 300;
     const PACKETS: u64 = FLOWS * 3;
     const PAGE: u32 = 4096;
-    let sampled = || ProbeConfig { sample_interval: 1, ..PLAIN() };
+    let sampled = || KernelMeterConfig { sample_interval: 1, ..PLAIN() };
     let small = [
-        ("samples", ProbeConfig { sample_ring_bytes: PAGE, ..sampled() }),
-        ("events", ProbeConfig { event_ring_bytes: PAGE, ..sampled() }),
+        ("samples", KernelMeterConfig { sample_ring_bytes: PAGE, ..sampled() }),
+        ("events", KernelMeterConfig { event_ring_bytes: PAGE, ..sampled() }),
         ("neither", sampled()),
     ];
     for (which, config) in small {
@@ -278,7 +278,7 @@ fn samples_never_starve_events_and_what_finds_no_room_is_counted() {
 
 #[test]
 fn one_packet_in_so_many_is_sampled() {
-    let config = ProbeConfig { sample_interval: 10, snaplen: 60, ..PLAIN() };
+    let config = KernelMeterConfig { sample_interval: 10, snaplen: 60, ..PLAIN() };
     let Some(mut probe) = probe_with(&config) else { return };
     // Each CPU counts by itself.
     stay_on_one_cpu();
@@ -287,12 +287,12 @@ fn one_packet_in_so_many_is_sampled() {
     let mut samples = Vec::new();
     probe
         .poll(&mut |notice| {
-            if let Notice::Sample(sample) = notice {
+            if let Notification::Sample(sample) = notice {
                 samples.push(sample);
             }
         })
         .expect("room");
     assert!((100..=101).contains(&samples.len()), "{} samples", samples.len());
-    assert!(samples.iter().all(|sample| sample.reason == Reason::Interval && sample.bytes.len() == 52));
+    assert!(samples.iter().all(|sample| sample.reason == SampleReason::Interval && sample.bytes.len() == 52));
     assert_eq!(drained(&mut probe).iter().map(|one| one.counters.egress.packets).sum::<u64>(), 1000);
 }

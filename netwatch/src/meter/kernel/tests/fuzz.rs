@@ -12,7 +12,7 @@ use netwatch_common::remainder;
 use super::books::Books;
 use super::golden::{self, is_runnable};
 use super::host::Host;
-use super::{ProbeConfig, assert_same, probe_with, run, stay_on_one_cpu, tables, without_front};
+use super::{KernelMeterConfig, assert_same, probe_with, run, stay_on_one_cpu, tables, without_front};
 
 /// How many frames, if nobody says.
 const FRAMES: u64 = 20_000;
@@ -90,7 +90,7 @@ fn compare(probe: &mut Books, host: &mut Host, recent: &mut Recent, what: &str) 
 
 #[test]
 fn kernel_and_host_agree_on_whatever_comes() {
-    agree_on_whatever_comes(&ProbeConfig::default(), FRAMES);
+    agree_on_whatever_comes(&KernelMeterConfig::default(), FRAMES);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn kernel_and_host_agree_on_whatever_comes_without_the_front() {
     agree_on_whatever_comes(&without_front(), FRAMES / 4);
 }
 
-fn agree_on_whatever_comes(config: &ProbeConfig, frames: u64) {
+fn agree_on_whatever_comes(config: &KernelMeterConfig, frames: u64) {
     let Some(mut probe) = probe_with(config) else { return };
     // What lies in another CPU's front while a SYN begins a flow's numbers anew brings the old ones back: see docs/json.md.
     stay_on_one_cpu();

@@ -7,7 +7,7 @@ use netwatch_common::parse::{Hook, Meta};
 use super::books::Books;
 use super::frames::*;
 use super::host::Host;
-use super::{ProbeConfig, assert_same, describe, drained, probe_with, run, tables, without_front};
+use super::{KernelMeterConfig, assert_same, describe, drained, probe_with, run, tables, without_front};
 use crate::meter::abi::{self, Growth};
 
 const TCP: u8 = 6;
@@ -309,7 +309,7 @@ fn host_gives_the_right_answer() {
 #[test]
 fn kernel_and_host_agree_to_the_bit() {
     let runnable = |case: &&Case| case.frames.iter().all(|frame| is_runnable(frame));
-    for config in [ProbeConfig::default(), without_front()] {
+    for config in [KernelMeterConfig::default(), without_front()] {
         for case in all().iter().filter(runnable) {
             let Some(mut probe) = probe_with(&config) else { return };
             check_kernel(case, &mut probe);
@@ -320,7 +320,7 @@ fn kernel_and_host_agree_to_the_bit() {
 /// The same sequence of packets through every hook: directions, flags, handshake, samples' budget.
 #[test]
 fn conversations_agree_at_every_hook() {
-    conversations_agree(&ProbeConfig::default());
+    conversations_agree(&KernelMeterConfig::default());
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn conversations_agree_without_the_front() {
     conversations_agree(&without_front());
 }
 
-fn conversations_agree(config: &ProbeConfig) {
+fn conversations_agree(config: &KernelMeterConfig) {
     let there =
         |flags, sequence, acknowledgement, payload| ipv4(TCP, &tcp_numbered(flags, sequence, acknowledgement, payload));
     let back = |flags, sequence, acknowledgement, payload| turned(&there(flags, sequence, acknowledgement, payload));

@@ -9,7 +9,7 @@ use super::books::Books;
 use super::namespace::{Link, with_link};
 use super::{drained, is_linux, probe, probe_with};
 use crate::flow::{Counters, Direction, Increment, ObservationPoint, Traffic};
-use crate::meter::{Method, Notice, ProbeConfig, Reason};
+use crate::meter::{AttachMethod, KernelMeterConfig, Notification, SampleReason};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
@@ -57,9 +57,9 @@ fn send(socket: &UdpSocket, size: usize, to: impl ToSocketAddrs) {
     assert_eq!(socket.send_to(&vec![1; size], to).expect("sent"), size);
 }
 
-fn known_counts(methods: &'static [Method; 1]) {
+fn known_counts(methods: &'static [AttachMethod; 1]) {
     with_link(|link| {
-        let Some(probe) = probe_with(&ProbeConfig { methods, ..ProbeConfig::default() }) else { return };
+        let Some(probe) = probe_with(&KernelMeterConfig { methods, ..KernelMeterConfig::default() }) else { return };
         let (increments, mut probe) = measured(link, probe, |link| {
             exchange(link, "198.51.100.1:4000", "198.51.100.2:5000", 100, 700);
             exchange(link, "[2001:db8::1]:4000", "[2001:db8::2]:5001", 40, 900);
@@ -82,12 +82,12 @@ fn udp_counts_are_exact_with_tcx() {
     if !is_linux(6, 6, "tcx") {
         return;
     }
-    known_counts(&[Method::Tcx]);
+    known_counts(&[AttachMethod::Tcx]);
 }
 
 #[test]
 fn udp_counts_are_exact_with_clsact() {
-    known_counts(&[Method::Clsact]);
+    known_counts(&[AttachMethod::Clsact]);
 }
 
 #[test]
@@ -141,13 +141,13 @@ fn tcp_with_offload_balances_and_has_an_rtt() {
         probe
             .poll(&mut |notice| {
                 samples.extend(match notice {
-                    Notice::Sample(sample) => Some(sample),
-                    Notice::NewFlow(_) | Notice::Sender(_) => None,
+                    Notification::Sample(sample) => Some(sample),
+                    Notification::NewFlow(_) | Notification::SocketChanged(_) => None,
                 })
             })
             .expect("room");
         let first =
-            samples.iter().find(|sample| sample.direction == Direction::Egress && sample.reason == Reason::Head);
+            samples.iter().find(|sample| sample.direction == Direction::Egress && sample.reason == SampleReason::Head);
         assert!(
             first.is_some_and(|sample| sample.payload().len() > 1000 && sample.payload().iter().all(|&byte| byte == 1))
         );
@@ -158,7 +158,7 @@ fn tcp_with_offload_balances_and_has_an_rtt() {
 #[test]
 fn a_full_table_forgets_nothing() {
     with_link(|link| {
-        let config = ProbeConfig { max_flows: 16, ..ProbeConfig::default() };
+        let config = KernelMeterConfig { max_flows: 16, ..KernelMeterConfig::default() };
         let Some(probe) = probe_with(&config) else { return };
         let (increments, probe) = measured(link, probe, |link| {
             let server = UdpSocket::bind((HOST, 4000)).expect("bound");

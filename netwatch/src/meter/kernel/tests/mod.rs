@@ -19,28 +19,28 @@ use std::fmt::Write as _;
 use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::Meta;
 
-use super::{Probe, ProbeConfig, possible_cpus};
+use super::{KernelMeter, KernelMeterConfig, possible_cpus};
 use crate::flow::{Counters, Increment, Traffic};
 use crate::meter::abi::Growth;
 use books::Books;
 
 /// A loaded probe, or `None` with the reason printed where there are no rights to load one.
 fn probe() -> Option<Books> {
-    probe_with(&ProbeConfig::default())
+    probe_with(&KernelMeterConfig::default())
 }
 
 /// As on a kernel for real time: every packet goes to the shared table, and others may preempt it.
-fn without_front() -> ProbeConfig {
-    ProbeConfig { front: false, ..ProbeConfig::default() }
+fn without_front() -> KernelMeterConfig {
+    KernelMeterConfig { front: false, ..KernelMeterConfig::default() }
 }
 
 /// As above. Books are kept of it: see [`Books`].
-fn probe_with(config: &ProbeConfig) -> Option<Books> {
+fn probe_with(config: &KernelMeterConfig) -> Option<Books> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: loading BPF programs needs root");
         return None;
     }
-    Some(Books::open(Probe::load(config).expect("the classifier loads")))
+    Some(Books::open(KernelMeter::load(config).expect("the classifier loads")))
 }
 
 /// Whether the kernel is this new; else the test says what it needs (`cargo xtask test-vm` knows the words) and is over.

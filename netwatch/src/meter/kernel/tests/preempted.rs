@@ -14,7 +14,7 @@ use super::golden::{self, is_runnable};
 use super::host::Host;
 use super::namespace::with_link;
 use super::{
-    Probe, assert_same, describe, drained, possible_cpus, probe_with, run, stay_on_one_cpu, tables, without_front,
+    KernelMeter, assert_same, describe, drained, possible_cpus, probe_with, run, stay_on_one_cpu, tables, without_front,
 };
 use crate::flow::{Increment, Lost, Traffic};
 use crate::meter::kernel::memory::Region;
@@ -24,13 +24,13 @@ const UDP: u8 = 17;
 
 /// The classifier's working memories, of which only the first word is told: whose it is.
 struct Memories<'a> {
-    probe: &'a Probe,
+    probe: &'a KernelMeter,
     count: u32,
     words: usize,
 }
 
 impl<'a> Memories<'a> {
-    fn of(probe: &'a Probe) -> Self {
+    fn of(probe: &'a KernelMeter) -> Self {
         let path = format!("/proc/self/fdinfo/{}", probe.loaded.map("SCRATCH").as_raw_fd());
         let text = std::fs::read_to_string(path).expect("fdinfo");
         let field = |name: &str| {
@@ -105,7 +105,7 @@ fn a_packet_without_working_memory_is_counted_unread() {
 struct Actives(Vec<Region<FrontHead>>);
 
 impl Actives {
-    fn of(probe: &Probe) -> Self {
+    fn of(probe: &KernelMeter) -> Self {
         let cpus = possible_cpus().expect("CPUs") as usize;
         let map =
             |cpu| Region::map_at(probe.loaded.map("FRONTS"), "FRONTS", 1, cpu * size_of::<Front>()).expect("mapped");

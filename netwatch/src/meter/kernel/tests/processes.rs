@@ -31,8 +31,8 @@ fn a_child_and_its_exec_are_told() {
     let pid = cgroup.run("sh", &["-c", "(exit 0); exec /bin/true"]);
     let events = events(&mut probe);
     let execs: Vec<_> =
-        events.iter().filter(|event| event.pid == pid && matches!(event.what, ProcessAction::Exec(..))).collect();
-    let [ProcessAction::Exec(origin, shell), ProcessAction::Exec(same, image)] = [&execs[0].what, &execs[1].what]
+        events.iter().filter(|event| event.pid == pid && matches!(event.action, ProcessAction::Exec(..))).collect();
+    let [ProcessAction::Exec(origin, shell), ProcessAction::Exec(same, image)] = [&execs[0].action, &execs[1].action]
     else {
         panic!()
     };
@@ -40,6 +40,6 @@ fn a_child_and_its_exec_are_told() {
     assert_eq!(shell.cmdline.as_ref().expect("read")[1..], ["-c", "(exit 0); exec /bin/true"]);
     assert!(image.exe.as_ref().is_some_and(|exe| exe.ends_with("/true")), "{image:?}");
     let is_child =
-        |event: &&crate::process::ProcessEvent| matches!(event.what, ProcessAction::Fork(from) if from.ppid == pid);
+        |event: &&crate::process::ProcessEvent| matches!(event.action, ProcessAction::Fork(from) if from.ppid == pid);
     assert!(events.iter().any(|event| is_child(&event)), "{events:#?}");
 }

@@ -1,7 +1,7 @@
 //! What the classifier costs to load and to keep.
 
 use super::probe;
-use crate::meter::{Probe, ProbeConfig};
+use crate::meter::{KernelMeter, KernelMeterConfig};
 
 /// Instructions that the verifier may look at, over all programs: what a load takes time for, and no kernel takes over a million of one.
 const VERIFIED: u32 = 40_000;
@@ -10,7 +10,7 @@ const INSTRUCTIONS: u32 = 10_000;
 
 #[test]
 fn the_classifier_stays_small() {
-    if let Some(verified) = stays_small(&ProbeConfig::default()) {
+    if let Some(verified) = stays_small(&KernelMeterConfig::default()) {
         println!("verified instructions: {verified}");
     }
 }
@@ -20,7 +20,7 @@ fn the_classifier_without_the_front_stays_small() {
     stays_small(&super::without_front());
 }
 
-fn stays_small(config: &ProbeConfig) -> Option<u32> {
+fn stays_small(config: &KernelMeterConfig) -> Option<u32> {
     let probe = super::probe_with(config)?;
     let (mut verified, mut instructions) = (0, 0);
     for (name, program) in probe.named_programs() {
@@ -39,14 +39,16 @@ fn stays_small(config: &ProbeConfig) -> Option<u32> {
 fn kernel_memory_stays_under_64_mebibytes() {
     let Some(probe) = probe() else { return };
     let memory = probe.memory_bytes().expect("fdinfo");
-    let full = probe.full_memory_bytes(&ProbeConfig::default()).expect("fdinfo");
+    let full = probe.full_memory_bytes(&KernelMeterConfig::default()).expect("fdinfo");
     assert!(memory < full && full < 64 << 20, "{memory} bytes, {full} with all flows");
 }
 
 /// The classifier's own messages cost nothing unless asked for, and load when they are.
 #[test]
 fn the_classifier_can_log() {
-    let Some(mut probe) = super::probe_with(&ProbeConfig { log: true, ..ProbeConfig::default() }) else { return };
+    let Some(mut probe) = super::probe_with(&KernelMeterConfig { log: true, ..KernelMeterConfig::default() }) else {
+        return;
+    };
     probe.poll(&mut |notice| panic!("nothing was attached: {notice:?}")).expect("room");
 }
 
@@ -54,5 +56,5 @@ fn the_classifier_can_log() {
 #[test]
 fn a_probe_can_be_sent() {
     fn is_send<T: Send>() {}
-    is_send::<Probe>();
+    is_send::<KernelMeter>();
 }

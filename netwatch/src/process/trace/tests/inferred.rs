@@ -1,16 +1,16 @@
-//! ProcessAction is inferred from ports and ends holds only for the time in which a socket had them.
+//! Attribution by ports and ends holds only for the time during which a socket had them.
 
 use super::*;
 
-/// Who used a flow that was there for so long.
+/// The users of a flow that lasted for this time.
 fn users_within(scene: &Scene, key: FlowKey, first_ns: u64, last_ns: u64) -> Vec<String> {
     let flow = FlowToAttribute { key, opened_by: OUT, first_ns, last_ns };
     let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), PacketCoverage::Final);
-    said(&result, &result.users, &key)
+    users_by_name(&result, &result.users, &key)
 }
 
 #[test]
-fn a_port_is_of_who_had_it_bound_at_the_time() {
+fn a_port_belongs_to_the_process_that_had_it_bound_at_the_time() {
     const SECOND: u64 = 1_000_000_000;
     let mut scene = Scene::new();
     for (number, comm) in [(1, "first"), (2, "second")] {
@@ -33,7 +33,7 @@ fn a_port_is_of_who_had_it_bound_at_the_time() {
 }
 
 #[test]
-fn a_raw_socket_that_was_closed_sent_nothing_later() {
+fn a_closed_raw_socket_has_no_later_flows() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "ping");
@@ -45,7 +45,7 @@ fn a_raw_socket_that_was_closed_sent_nothing_later() {
 }
 
 #[test]
-fn a_flow_whose_announcement_was_lost_is_of_the_socket_that_had_its_ends_when_it_was_closed() {
+fn attributes_a_flow_whose_record_was_lost_by_the_ends_of_a_closed_socket() {
     let mut scene = Scene { trace: Trace::of_namespace(Some(1)), netns: 1, ..Scene::default() };
     scene.exec(COMMAND, 1, "sh");
     for (pid, comm) in [(101, "curl"), (102, "wget")] {
@@ -63,11 +63,11 @@ fn a_flow_whose_announcement_was_lost_is_of_the_socket_that_had_its_ends_when_it
     scene.socket(101, SocketOperation::Used, 7, 6, "");
     let key = flow(6, 40_103, 80);
     scene.close(101, 7, 6, Some((key.local, key.remote)));
-    assert_eq!(users(&scene, key, OUT), ["sh netns"], "of another namespace");
+    assert_eq!(users(&scene, key, OUT), ["sh netns"], "a socket in another namespace");
 }
 
 #[test]
-fn a_port_that_the_kernel_gave_is_told_when_its_socket_is_closed() {
+fn a_port_that_the_kernel_assigned_is_known_from_the_close() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "resolver");
@@ -76,7 +76,7 @@ fn a_port_that_the_kernel_gave_is_told_when_its_socket_is_closed() {
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["sh netns"]);
     let local = Some(End { addr: [0; 4].into(), port: 50_000 });
     let closed = ClosedSocket { cookie: 7, netns: 0, protocol: Some(Protocol(17)), local, remote: None };
-    scene.tell(101, ProcessAction::ClosedSocket(closed));
+    scene.apply(101, ProcessAction::ClosedSocket(closed));
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["resolver tuple maker"]);
     assert_eq!(users(&scene, flow(17, 50_001, 53), OUT), ["sh netns"]);
 }

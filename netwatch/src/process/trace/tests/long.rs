@@ -1,12 +1,14 @@
-//! Long runs with little room: what is over makes way, what is new is exact, and what finds no room is counted.
+//! Long sessions with small limits: ended entries are removed, new ones are exact, and what exceeds
+//! a limit is counted.
 
 use proptest::prelude::*;
 
 use super::*;
 
-const FEW: TraceLimits = TraceLimits { programs: 32, sockets: 64, flows: 64, unix: 8, unix_users: 8, failures: 8 };
+const FEW: TraceLimits =
+    TraceLimits { programs: 32, sockets: 64, flows: 64, local_sockets: 8, local_socket_users: 8, failures: 8 };
 
-/// A report that has a flow of each of its ports, and has room for no other.
+/// A report that has a flow for each of these ports, and whether it has no room for others.
 struct Ports(Vec<u16>, bool);
 
 impl ReportedFlows for Ports {
@@ -25,20 +27,21 @@ fn scene() -> Scene {
     scene
 }
 
-/// A process that comes, is busy with a socket, and goes.
+/// A process that starts, uses a socket and ends.
 fn client(scene: &mut Scene, number: u32, busy: impl FnOnce(&mut Scene, u32, u64)) {
     let pid = 1000 + number;
     scene.fork(COMMAND, pid);
     scene.exec(pid, COMMAND, "client");
     scene.socket(pid, SocketOperation::Created, u64::from(pid), 6, "");
     busy(scene, pid, pid.into());
-    scene.tell(pid, ProcessAction::Exit);
+    scene.apply(pid, ProcessAction::Exit);
     scene.close(pid, u64::from(pid), 6, None);
 }
 
-/// Of a thousand short processes none is too many: of each, the flow and the failed connection are exact, with room for few.
+/// The flow and the failed connection of each of a thousand short processes are exact, although few
+/// of them fit.
 #[test]
-fn a_long_run_stays_exact_for_what_is_new() {
+fn a_long_session_stays_exact_for_new_processes() {
     let mut scene = scene();
     for number in 0..1000 {
         let port = 2000 + number as u16;
@@ -57,16 +60,19 @@ fn a_long_run_stays_exact_for_what_is_new() {
     let result = scene.result(&[(flow(6, 2005, 80), OUT), (flow(6, 2999, 80), OUT)]);
     let pids: Vec<u32> = result.processes.list.iter().map(|process| process.pid).collect();
     assert_eq!((pids[0], pids.contains(&1005), pids.contains(&1999)), (COMMAND, true, true), "{pids:?}");
-    // Those between had no packet: each is an attempt, told with its process as far as there is room, and never less often than it was.
+    // The processes between them had no packet: each is an attempt, with its process as far as
+    // there is room.
     let count: u64 = result.attempts.iter().map(|attempt| attempt.count).sum();
     assert_eq!((count, result.attempts.iter().all(|attempt| attempt.cause == AttemptCause::NoPacket)), (981, true));
-    let (beyond, told) = (result.processes.lost.beyond, result.attempts.iter().filter(|one| one.process.is_some()));
-    assert_eq!(beyond, 981 - told.count() as u64, "each without its process");
+    let (beyond, with_process) =
+        (result.processes.lost.beyond, result.attempts.iter().filter(|one| one.process.is_some()));
+    assert_eq!(beyond, 981 - with_process.count() as u64, "attempts without their process");
 }
 
-/// One program that connects again and again from the same few ports: each flow has hundreds of sockets, and all of them say the same.
+/// A program connects repeatedly from the same few ports: each flow has hundreds of sockets with
+/// the same users.
 #[test]
-fn connections_from_the_same_ports_take_no_more_room() {
+fn repeated_connections_from_the_same_ports_need_no_more_room() {
     let mut scene = scene();
     for cookie in 0..20_000 {
         let port = 2000 + (cookie % 10) as u16;
@@ -80,13 +86,13 @@ fn connections_from_the_same_ports_take_no_more_room() {
     }
     let flows: Vec<_> = (2000..2010).map(|port| (flow(6, port, 80), OUT)).collect();
     let result = scene.result(&flows);
-    assert!(flows.iter().all(|(flow, _)| said(&result, &result.users, flow) == ["sh socket maker"]));
+    assert!(flows.iter().all(|(flow, _)| users_by_name(&result, &result.users, flow) == ["sh socket maker"]));
     assert_eq!((result.processes.lost, result.attempts), (ProcessLosses::default(), Vec::new()));
 }
 
-/// Where packets were missed, a socket that is over and forgotten may have had one.
+/// If samples were lost, a socket that was closed and removed may have had a packet.
 #[test]
-fn without_all_packets_no_connection_came_to_nothing() {
+fn reports_no_connection_as_failed_if_samples_were_lost() {
     let mut scene = scene();
     for number in 0..500 {
         client(&mut scene, number, |scene, _, cookie| {
@@ -94,25 +100,26 @@ fn without_all_packets_no_connection_came_to_nothing() {
         });
         scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
-    let count = |silence| {
-        let result = scene.trace.result(Some(COMMAND), std::iter::empty(), silence);
+    let count = |coverage| {
+        let result = scene.trace.result(Some(COMMAND), std::iter::empty(), coverage);
         result.attempts.iter().map(|attempt| attempt.count).sum::<u64>()
     };
     let so_far = count(PacketCoverage::SoFar);
-    assert!((400..500).contains(&so_far), "{so_far}: of those that are forgotten");
+    assert!((400..500).contains(&so_far), "{so_far}: those of removed sockets");
     assert_eq!((count(PacketCoverage::Final), count(PacketCoverage::Lossy)), (500, 0));
 }
 
-/// A port of a socket that is over and forgotten may have been the flow's: nobody is named, and not the command.
+/// The flow may belong to a socket that was closed and removed: it is attributed to no process, not
+/// even the command.
 #[test]
-fn a_port_that_was_forgotten_is_not_taken_for_the_commands() {
+fn does_not_attribute_the_port_of_a_removed_socket_to_the_command() {
     let mut scene = scene();
     for number in 0..200 {
         let (pid, port) = (1000 + number, 3000 + number as u16);
         client(&mut scene, number, |scene, _, cookie| {
             scene.socket(pid, SocketOperation::Used, cookie, 17, "198.51.100.2:53");
             let local = Some(End { addr: [0; 4].into(), port });
-            scene.tell(
+            scene.apply(
                 pid,
                 ProcessAction::ClosedSocket(ClosedSocket {
                     cookie,
@@ -130,21 +137,21 @@ fn a_port_that_was_forgotten_is_not_taken_for_the_commands() {
     assert_eq!(users(&scene, flow(17, 2999, 53), OUT), ["sh netns"]);
 }
 
-/// Sockets, processes and threads that did nothing leave no trace, however many they are.
+/// Sockets and processes that did nothing are removed without a loss, however many there are.
 #[test]
-fn what_did_nothing_leaves_nothing() {
+fn removes_processes_that_did_nothing() {
     let mut scene = scene();
     for number in 0..20_000 {
         client(&mut scene, number, |_, _, _| ());
         scene.trace.tidy(&Ports(Vec::new(), false), std::iter::empty());
     }
     assert_eq!(scene.result(&[]).processes.lost, ProcessLosses::default());
-    assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"], "nobody else can be the one");
+    assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"], "no other process is left");
 }
 
-/// ProcessAction lives, what has a flow and all above it stay, whatever comes.
+/// Live processes, processes with a reported flow, and their ancestors stay.
 #[test]
-fn what_is_needed_stays() {
+fn keeps_processes_that_are_needed() {
     let mut scene = scene();
     scene.fork(COMMAND, 101);
     scene.exec(101, COMMAND, "parent");
@@ -152,9 +159,9 @@ fn what_is_needed_stays() {
     scene.exec(102, 101, "worker");
     scene.socket(102, SocketOperation::Created, 7, 6, "");
     scene.trace.note_flow(flow(6, 1, 80), 7);
-    scene.tell(102, ProcessAction::Exit);
+    scene.apply(102, ProcessAction::Exit);
     scene.close(102, 7, 6, None);
-    scene.tell(101, ProcessAction::Exit);
+    scene.apply(101, ProcessAction::Exit);
     scene.fork(COMMAND, 103);
     scene.exec(103, COMMAND, "daemon");
     for number in 0..100 {
@@ -171,9 +178,9 @@ fn what_is_needed_stays() {
     assert_eq!(result.processes.lost, ProcessLosses::default());
 }
 
-/// A packet may be heard of later than the end of its socket.
+/// The sample of a packet may arrive after the close of its socket.
 #[test]
-fn a_socket_that_was_closed_a_moment_ago_waits_for_its_packets() {
+fn keeps_a_socket_that_was_just_closed_until_its_samples_arrive() {
     let mut scene = scene();
     for number in 0..12 {
         client(&mut scene, number, |_, _, _| ());
@@ -186,22 +193,22 @@ fn a_socket_that_was_closed_a_moment_ago_waits_for_its_packets() {
 }
 
 #[test]
-fn what_finds_no_room_is_counted() {
+fn counts_what_exceeds_a_limit() {
     let mut scene = scene();
-    for number in 0..FEW.unix + 10 {
-        scene.tell(COMMAND, ProcessAction::LocalSocket(format!("/{number}")));
+    for number in 0..FEW.local_sockets + 10 {
+        scene.apply(COMMAND, ProcessAction::LocalSocket(format!("/{number}")));
     }
-    assert_eq!(scene.result(&[]).processes.unix.len(), FEW.unix);
+    assert_eq!(scene.result(&[]).processes.local_sockets.len(), FEW.local_sockets);
     assert_eq!(scene.result(&[]).processes.lost.beyond, 10);
-    // All of them live.
+    // All of them stay alive.
     for pid in 1000..1100 {
         scene.fork(COMMAND, pid);
         scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
     assert_eq!(scene.result(&[]).processes.lost.beyond, 10 + 100 - (FEW.programs as u64 - 1));
-    assert_eq!(users(&scene, flow(132, 1, 2), OUT), [""; 0], "it may be one of those that were not kept");
+    assert_eq!(users(&scene, flow(132, 1, 2), OUT), [""; 0], "it may belong to a process that is not stored");
     for pid in 1000..1100 {
-        scene.tell(pid, ProcessAction::Exit);
+        scene.apply(pid, ProcessAction::Exit);
     }
     scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     client(&mut scene, 500, |scene, _, cookie| scene.trace.note_flow(flow(6, 1, 80), cookie));
@@ -209,22 +216,23 @@ fn what_finds_no_room_is_counted() {
 }
 
 proptest! {
-    /// Anything in any order: bounds hold, and whoever is named is there with all above them.
+    /// Any events in any order: the limits hold, and every process that is referred to is listed
+    /// with its ancestors.
     #[test]
-    fn nothing_is_exceeded_and_nobody_is_missing(steps in prop::collection::vec((0u8..10, 100u32..140, 1u64..90, 0u16..70), 0..600)) {
+    fn limits_hold_and_no_process_is_missing(steps in prop::collection::vec((0u8..10, 100u32..140, 1u64..90, 0u16..70), 0..600)) {
         let mut scene = scene();
         let flows: Vec<_> = (0..70).map(|port| (flow(17, port, 80), if port % 2 == 0 { OUT } else { IN })).collect();
         for (what, pid, cookie, port) in steps {
             match what {
                 0 => scene.fork(100 + (pid + 7) % 40, pid),
                 1 => scene.exec(pid, COMMAND, "x"),
-                2 => scene.tell(pid, ProcessAction::Exit),
+                2 => scene.apply(pid, ProcessAction::Exit),
                 3 => scene.socket(pid, SocketOperation::Created, cookie, 17, ""),
                 4 => scene.socket(pid, SocketOperation::Connect, cookie, 6, "198.51.100.2:80"),
                 5 => scene.socket(pid, SocketOperation::Used, cookie, 17, ""),
                 6 => scene.close(pid, cookie, 17, Some((flow(17, port, 80).local, flow(17, port, 80).remote))),
                 7 => scene.trace.note_flow(flow(17, port, 80), cookie),
-                8 => scene.tell(pid, ProcessAction::LocalSocket(format!("/{port}"))),
+                8 => scene.apply(pid, ProcessAction::LocalSocket(format!("/{port}"))),
                 _ => scene.trace.tidy(&Ports((0..port / 2).collect(), port % 3 == 0), std::iter::empty()),
             }
             prop_assert!(scene.trace.processes.entries().len() <= FEW.programs);
@@ -234,6 +242,6 @@ proptest! {
         prop_assert!(users.iter().all(|(_, users)| users.iter().all(|user| is_there(&user.process))));
         prop_assert!(attempts.iter().all(|attempt| attempt.process.as_ref().is_none_or(is_there)));
         prop_assert!(processes.list.iter().enumerate().all(|(at, one)| one.parent.is_none_or(|parent| (parent.0 as usize) < at)));
-        prop_assert!(processes.unix.len() <= FEW.unix && attempts.len() <= FEW.failures + FEW.sockets);
+        prop_assert!(processes.local_sockets.len() <= FEW.local_sockets && attempts.len() <= FEW.failures + FEW.sockets);
     }
 }

@@ -1,9 +1,10 @@
-//! How long one drain takes: nanoseconds per flow, and its longest part, during which netwatch does nothing else.
+//! How long one drain takes: nanoseconds per flow, and its longest part, during which netwatch does
+//! nothing else.
 
 use std::time::Instant;
 
 use netwatch::flow::{self, FlowTable};
-use netwatch::meter::{DrainProgress, ProbeConfig, sys};
+use netwatch::meter::{DrainProgress, KernelMeterConfig, sys};
 
 use super::super::Options;
 use super::super::cpu;
@@ -24,16 +25,16 @@ const ROUNDS_OF_A_MILLION: usize = 3;
 
 /// The default table full, with a million flows passing through it, and a table for a million.
 pub fn measure(options: &Options) -> Result {
-    let full = Drained::measure(options, ProbeConfig::default(), FULL, options.rounds)?;
+    let full = Drained::measure(options, KernelMeterConfig::default(), FULL, options.rounds)?;
     let goal = goal::at_most(full.changed_ns, 400.0, "ns a flow");
     println!("  128 K flows, all changed: {goal}");
     full.print_rest();
     let share = full.table_ns * ACTIVE / 1e9 * 100.0;
     println!("      100 000 active flows once a second would take {share:.1} % of a core");
-    let seen = Drained::measure(options, ProbeConfig::default(), MILLION, ROUNDS_OF_A_MILLION)?;
+    let seen = Drained::measure(options, KernelMeterConfig::default(), MILLION, ROUNDS_OF_A_MILLION)?;
     println!("  1 M flows seen by a table of {FULL}: {:.1} ns for each of {} read", seen.changed_ns, seen.flows);
     seen.print_rest();
-    let config = ProbeConfig { max_flows: MILLION as u32, ..ProbeConfig::default() };
+    let config = KernelMeterConfig { max_flows: MILLION as u32, ..KernelMeterConfig::default() };
     let large = Drained::measure(options, config, MILLION, ROUNDS_OF_A_MILLION)?;
     println!("  1 M flows, --max-flows {MILLION}, all changed: {:.1} ns a flow", large.changed_ns);
     large.print_rest();
@@ -54,7 +55,7 @@ struct Drained {
 }
 
 impl Drained {
-    fn measure(options: &Options, config: ProbeConfig, flows: u64, rounds: usize) -> Result<Self> {
+    fn measure(options: &Options, config: KernelMeterConfig, flows: u64, rounds: usize) -> Result<Self> {
         let mut bench = Bench::new(options, &config, flows)?;
         let mut table = FlowTable::new(flow::DEFAULT_MAX_FLOWS);
         let (mut changed, mut tabled, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
@@ -99,7 +100,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(options: &Options, config: &ProbeConfig, flows: u64) -> Result<Self> {
+    fn new(options: &Options, config: &KernelMeterConfig, flows: u64) -> Result<Self> {
         let subject = Subject::netwatch("netwatch", config)?;
         let driver = Driver::new(&options.reference.0, subject.program())?;
         let frame = frames::tcp4();

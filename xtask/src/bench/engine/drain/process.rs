@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netwatch_tests::{Options, Running};
+use netwatch_tests::{RunningNetwatch, StartOptions};
 
 use super::super::goal;
 use super::super::scene::Scene;
@@ -17,7 +17,8 @@ const SEEN: u64 = 1 << 20;
 /// Set-up, and the first drains, are over by then.
 const SETTLE: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(5);
-/// The first packets of all flows have been sampled by then: eight of each, a little more than one a second.
+/// The first packets of all flows have been sampled by then: eight of each, a little more than one
+/// a second.
 const SAMPLED: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Clock ticks of `/proc/PID/stat`: 10 ms on every Linux.
@@ -53,10 +54,10 @@ fn share(scene: &Scene) -> f64 {
     (ticks(scene) - before) / TICKS_PER_SECOND / started.elapsed().as_secs_f64() * 100.0
 }
 
-fn start(scene: &Scene, flags: &[&str], sending: &[&str]) -> Result<Running> {
+fn start(scene: &Scene, flags: &[&str], sending: &[&str]) -> Result<RunningNetwatch> {
     let sender = scene.sender(sending);
     let command: Vec<&str> = sender.iter().map(String::as_str).collect();
-    let options = Options { limit: LIMIT, ..Options::default() };
+    let options = StartOptions { limit: LIMIT, ..StartOptions::default() };
     let mut running = scene.net.host.start_with(options, flags, &command);
     running.wait_for_stdout("sending");
     Ok(running)
@@ -93,7 +94,8 @@ fn ticks(scene: &Scene) -> f64 {
 
 fn process_ticks(pid: i32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Fields are counted behind the name, which may hold anything: proc_pid_stat(5) numbers them from 3 there.
+    // Fields are counted behind the name, which may hold anything: proc_pid_stat(5) numbers them
+    // from 3 there.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let [user, system] =
         [14, 15].map(|number: usize| fields.get(number - 3).and_then(|field| field.parse::<f64>().ok()));

@@ -1,4 +1,5 @@
-//! Packets counted on one CPU while another one drains as fast as anybody would: nothing may be lost.
+//! Packets counted on one CPU while another one drains as fast as anybody would: nothing may be
+//! lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netwatch::flow::Traffic;
-use netwatch::meter::{Probe, ProbeConfig, sys};
+use netwatch::meter::{KernelMeter, KernelMeterConfig, sys};
 
 use super::super::frames::{self, Frame};
 use super::super::reference::Driver;
@@ -31,7 +32,7 @@ struct Sums {
 
 /// Prints how many packets are missing, in all and in any flow.
 pub fn measure(options: &Options) -> Result {
-    let mut subject = Subject::netwatch("netwatch", &ProbeConfig::default())?;
+    let mut subject = Subject::netwatch("netwatch", &KernelMeterConfig::default())?;
     let driver = Driver::new(&options.reference.0, subject.program())?;
     let frame = frames::tcp4();
     driver.steer(&frame, 0, FLOWS)?;
@@ -49,7 +50,7 @@ pub fn measure(options: &Options) -> Result {
     Ok(())
 }
 
-fn count_and_drain(probe: &mut Probe, driver: &Driver, frame: &Frame) -> Result<Sums> {
+fn count_and_drain(probe: &mut KernelMeter, driver: &Driver, frame: &Frame) -> Result<Sums> {
     let cpus = cpu::available()?;
     let finished = AtomicBool::new(false);
     let mut sums = Sums::default();
@@ -81,7 +82,7 @@ fn send(cpus: &[usize], driver: &Driver, frame: &Frame) -> Result {
 }
 
 impl Sums {
-    fn drain(&mut self, probe: &mut Probe) -> Result {
+    fn drain(&mut self, probe: &mut KernelMeter) -> Result {
         probe.poll(&mut drop).map_err(|error| error.to_string())?;
         let drained = probe.drain(&mut |increment| {
             let packets = increment.counters.egress.skbs + increment.counters.ingress.skbs;

@@ -42,7 +42,8 @@ impl Case {
     }
 }
 
-/// One IPv4 TCP flow: the hot path. Its sequence numbers advance: the same segment again would be a retransmission.
+/// One IPv4 TCP flow: the hot path. Its sequence numbers advance: the same segment again would be a
+/// retransmission.
 pub fn hot() -> Case {
     Case::one("IPv4 TCP, sequence advancing", frames::tcp4()).flows(1).goal(14.0)
 }

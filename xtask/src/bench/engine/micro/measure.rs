@@ -38,7 +38,8 @@ struct Bench {
     runs: u64,
 }
 
-/// Measures all programs. The order changes from round to round, so that none always follows the same one.
+/// Measures all programs. The order changes from round to round, so that none always follows the
+/// same one.
 pub fn case(case: &Case, subjects: Vec<Subject>, options: &Options) -> Result<Vec<Measured>> {
     let mut benches = subjects.into_iter().map(|one| Bench::new(one, case, options)).collect::<Result<Vec<_>>>()?;
     for bench in &mut benches {
@@ -66,7 +67,8 @@ impl Bench {
         Ok(Self { subject, driver, ns: Vec::new(), runs })
     }
 
-    /// netwatch's table grows by doubling, on a thread of its own, after a look at it has shown the need.
+    /// netwatch's table grows by doubling, on a thread of its own, after a look at it has shown the
+    /// need.
     fn warm_up(&mut self, case: &Case) -> Result {
         const DOUBLINGS: usize = 8;
         let is_large = case.flows.is_some_and(|flows| flows > 4096) && self.subject.probe().is_some();

@@ -1,11 +1,12 @@
-//! Nanoseconds per packet by BPF_PROG_TEST_RUN: one thread on one CPU, programs in turn, the order rotated.
+//! Nanoseconds per packet by BPF_PROG_TEST_RUN: one thread on one CPU, programs in turn, the order
+//! rotated.
 
 pub mod cases;
 pub mod gate;
 mod measure;
 mod size;
 
-use netwatch::meter::ProbeConfig;
+use netwatch::meter::KernelMeterConfig;
 
 use self::cases::Case;
 use self::measure::Measured;
@@ -40,8 +41,8 @@ fn subjects(options: &Options) -> Result<Vec<Subject>> {
     if let Some(foreign) = &options.foreign {
         subjects.push(Subject::of_object("the object", foreign)?);
     }
-    subjects.push(Subject::netwatch("netwatch", &ProbeConfig::default())?);
-    let without_samples = ProbeConfig { sample_budget: 0, ..ProbeConfig::default() };
+    subjects.push(Subject::netwatch("netwatch", &KernelMeterConfig::default())?);
+    let without_samples = KernelMeterConfig { sample_budget: 0, ..KernelMeterConfig::default() };
     subjects.push(Subject::netwatch("netwatch, no samples", &without_samples)?);
     Ok(subjects)
 }

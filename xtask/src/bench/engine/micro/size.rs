@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netwatch::meter::{Probe, ProbeConfig, sys};
+use netwatch::meter::{KernelMeter, KernelMeterConfig, sys};
 
 use super::super::Options;
 use super::super::subject;
@@ -11,7 +11,7 @@ use crate::Result;
 /// Prints a line for each program of netwatch's, or of the object that was asked for.
 pub fn print(options: &Options) -> Result {
     println!("{:32} {:>10} {:>14} {:>14}", "program", "verified", "BPF code, B", "machine code, B");
-    let probe = Probe::load(&ProbeConfig::default()).map_err(|error| error.to_string())?;
+    let probe = KernelMeter::load(&KernelMeterConfig::default()).map_err(|error| error.to_string())?;
     let mut programs: Vec<_> = probe.named_programs().collect();
     programs.sort_by_key(|(name, _)| *name);
     programs.iter().try_for_each(|(name, program)| line(&format!("netwatch {name}"), *program))?;

@@ -1,27 +1,27 @@
 //! What is read of one flow, while it is being read.
 
 use super::datagrams::Datagrams;
-use super::event::Event;
-use super::limits::{Limits, Lost};
+use super::direction_reader::{DirectionReader, may_turn_to_tls};
+use super::event::NameEvent;
+use super::limits::{NameLimits, NamesLost};
 use super::sample::{NameSample, Segment, flag, ports};
-use super::side::{Side, may_turn_to_tls};
 use crate::flow::{Direction, FlowKey, Protocol};
 
 /// What was read, and of which direction.
-pub(super) type Read = Vec<(Direction, Event)>;
+pub(super) type ReadEvents = Vec<(Direction, NameEvent)>;
 
 /// A flow of which more is to be learned.
 #[derive(Debug)]
-pub(super) enum Open {
+pub(super) enum FlowReader {
     /// TCP.
     Stream(Box<Connection>),
     /// UDP.
     Datagrams(Datagrams),
 }
 
-impl Open {
+impl FlowReader {
     /// `None` for protocols that are not read.
-    pub fn new(flow: &FlowKey, limits: &Limits) -> Option<Self> {
+    pub fn new(flow: &FlowKey, limits: &NameLimits) -> Option<Self> {
         match Protocol(flow.protocol) {
             Protocol::TCP => Some(Self::Stream(Box::new(Connection::new(limits)))),
             Protocol::UDP => Some(Self::Datagrams(Datagrams::default())),
@@ -46,7 +46,7 @@ impl Open {
     }
 
     /// Reads a packet.
-    pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut Lost, read: &mut Read) {
+    pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost, read: &mut ReadEvents) {
         match (self, sample.tcp) {
             (Self::Stream(connection), Some(segment)) => connection.observe(sample, segment, lost, read),
             (Self::Datagrams(datagrams), None) => {
@@ -60,7 +60,7 @@ impl Open {
     }
 
     /// Reads what waits, as far as it goes.
-    pub fn finish(&mut self, flow: &FlowKey, read: &mut Read) {
+    pub fn finish(&mut self, flow: &FlowKey, read: &mut ReadEvents) {
         if let Self::Stream(connection) = self {
             connection.finish(flow, read);
         }
@@ -80,33 +80,36 @@ impl Open {
 /// Both directions of a TCP connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    egress: Side,
-    ingress: Side,
+    egress: DirectionReader,
+    ingress: DirectionReader,
     /// Directions that said FIN.
     finished: [bool; 2],
 }
 
 impl Connection {
-    fn new(limits: &Limits) -> Self {
-        let side = || Side::new(limits.direction_bytes);
+    fn new(limits: &NameLimits) -> Self {
+        let side = || DirectionReader::new(limits.direction_bytes);
         Self { egress: side(), ingress: side(), finished: [false; 2] }
     }
 
-    fn side(&mut self, direction: Direction) -> &mut Side {
+    fn side(&mut self, direction: Direction) -> &mut DirectionReader {
         match direction {
             Direction::Egress => &mut self.egress,
             Direction::Ingress => &mut self.ingress,
         }
     }
 
-    fn observe(&mut self, sample: &NameSample<'_>, segment: Segment, lost: &mut Lost, read: &mut Read) {
+    fn observe(&mut self, sample: &NameSample<'_>, segment: Segment, lost: &mut NamesLost, read: &mut ReadEvents) {
         let mut events = Vec::new();
         let side = self.side(sample.direction);
         if !side.push(segment.payload_sequence(), sample.payload, sample.is_cut(), sample.ports(), &mut events) {
             lost.direction_bytes += 1;
         }
         events.extend(self.greet());
-        if events.iter().any(|event| matches!(event, Event::Proven(application, _) if may_turn_to_tls(*application))) {
+        if events
+            .iter()
+            .any(|event| matches!(event, NameEvent::Proven(application, _) if may_turn_to_tls(*application)))
+        {
             self.egress.understood();
             self.ingress.understood();
         }
@@ -120,13 +123,13 @@ impl Connection {
     }
 
     /// Both sides' first words may prove what one's do not.
-    fn greet(&mut self) -> Option<Event> {
+    fn greet(&mut self) -> Option<NameEvent> {
         let application = self.egress.greeting?.with(self.ingress.greeting?)?;
         (self.egress.greeting, self.ingress.greeting) = (None, None);
-        Some(Event::Proven(application, "greetings"))
+        Some(NameEvent::Proven(application, "greetings"))
     }
 
-    fn finish(&mut self, flow: &FlowKey, read: &mut Read) {
+    fn finish(&mut self, flow: &FlowKey, read: &mut ReadEvents) {
         for direction in [Direction::Egress, Direction::Ingress] {
             let mut events = Vec::new();
             self.side(direction).finish(ports(flow, direction), &mut events);
@@ -143,6 +146,6 @@ impl Connection {
     }
 }
 
-fn tag(direction: Direction, events: Vec<Event>, read: &mut Read) {
+fn tag(direction: Direction, events: Vec<NameEvent>, read: &mut ReadEvents) {
     read.extend(events.into_iter().map(|event| (direction, event)));
 }

@@ -1,13 +1,13 @@
 //! One direction of a TCP flow: which parser reads it, and when.
 
-use super::event::{Event, Request};
+use super::event::{HttpRequest, NameEvent};
 use super::facts::RequestLine;
 use super::stream::Stream;
 use crate::wire::http1::{self, Begins, Body};
 use crate::wire::http2::{self, Requests};
-use crate::wire::identify::{self, Evidence, Greeting, Ports};
+use crate::wire::identify::{self, Greeting, Identification, Ports};
 use crate::wire::tls::{self, Carrier, ClientHello, Hello, ServerHello};
-use crate::wire::{Application, Name, dns, proxy_header, text};
+use crate::wire::{Application, Name, dns, port, proxy_header, text};
 
 /// What is read with so many attempts is read at once; later, a tenth more has to come first, so that a stream of single bytes costs no
 /// more than a few times its length.
@@ -18,7 +18,7 @@ const EARLY: u8 = 4;
 
 /// Reads one direction.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct DirectionReader {
     stream: Stream,
     parser: Parser,
     /// Length of readable bytes at which it is worth trying again.
@@ -45,7 +45,7 @@ enum Parser {
 
 /// What a parser made of the bytes.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum ParseStep {
     /// So many are read.
     Took(u64),
     /// So many have to be there.
@@ -57,7 +57,7 @@ enum Step {
 }
 
 /// What a step works with.
-struct Context<'a> {
+struct ParseContext<'a> {
     ports: Ports,
     /// No more bytes will come at this place.
     is_final: bool,
@@ -66,10 +66,10 @@ struct Context<'a> {
     is_early: bool,
     /// Something came before that was not understood: what begins now may be meant for another than the remote.
     is_behind: bool,
-    out: &'a mut Vec<Event>,
+    out: &'a mut Vec<NameEvent>,
 }
 
-impl Side {
+impl DirectionReader {
     pub fn new(limit: usize) -> Self {
         Self {
             stream: Stream::new(limit),
@@ -98,7 +98,14 @@ impl Side {
 
     /// Takes a segment. False if something had begun that there was no room for. A stream in which nothing was recognised is given up, too,
     /// but nothing is lost with it.
-    pub fn push(&mut self, sequence: u32, payload: &[u8], is_cut: bool, ports: Ports, out: &mut Vec<Event>) -> bool {
+    pub fn push(
+        &mut self,
+        sequence: u32,
+        payload: &[u8],
+        is_cut: bool,
+        ports: Ports,
+        out: &mut Vec<NameEvent>,
+    ) -> bool {
         if self.is_done || payload.is_empty() {
             return true;
         }
@@ -113,7 +120,7 @@ impl Side {
     }
 
     /// What waits is read as far as it goes. Then there is room, if anything was understood.
-    fn make_room(&mut self, sequence: u32, payload: &[u8], ports: Ports, out: &mut Vec<Event>) -> bool {
+    fn make_room(&mut self, sequence: u32, payload: &[u8], ports: Ports, out: &mut Vec<NameEvent>) -> bool {
         let mut is_nothing = matches!(self.parser, Parser::Any);
         self.read(ports, true, out);
         is_nothing &= matches!(self.parser, Parser::Any);
@@ -134,7 +141,7 @@ impl Side {
     }
 
     /// No more will come.
-    pub fn finish(&mut self, ports: Ports, out: &mut Vec<Event>) {
+    pub fn finish(&mut self, ports: Ports, out: &mut Vec<NameEvent>) {
         if !self.is_done {
             self.read(ports, true, out);
             self.done();
@@ -153,7 +160,7 @@ impl Side {
     }
 
     /// Goes through what is there.
-    fn read(&mut self, ports: Ports, is_last: bool, out: &mut Vec<Event>) {
+    fn read(&mut self, ports: Ports, is_last: bool, out: &mut Vec<NameEvent>) {
         loop {
             let length = self.stream.readable().len();
             let is_final = is_last || self.stream.is_cut();
@@ -168,19 +175,19 @@ impl Side {
             }
             let is_early = self.moves < EARLY && !self.stream.is_read();
             let is_behind = self.moves > 0 && !self.stream.is_read();
-            match self.step(&mut Context { ports, is_final, is_early, is_behind, out: &mut *out }) {
-                Step::Took(count) => {
+            match self.step(&mut ParseContext { ports, is_final, is_early, is_behind, out: &mut *out }) {
+                ParseStep::Took(count) => {
                     self.stream.advance(count);
                     self.wait = 0;
                 }
-                Step::Needs(count) if !is_final => return self.wait_for(count, length),
-                Step::Needs(_) | Step::NotHere => {
+                ParseStep::Needs(count) if !is_final => return self.wait_for(count, length),
+                ParseStep::Needs(_) | ParseStep::NotHere => {
                     if !self.next_start(is_last) {
                         self.stream.skip_readable();
                         return;
                     }
                 }
-                Step::Done => return self.done(),
+                ParseStep::Done => return self.done(),
             }
         }
     }
@@ -200,20 +207,20 @@ impl Side {
         moved
     }
 
-    fn step(&mut self, context: &mut Context<'_>) -> Step {
+    fn step(&mut self, context: &mut ParseContext<'_>) -> ParseStep {
         let data = self.stream.readable();
         match &mut self.parser {
             Parser::Any => match any(data, context, &mut self.greeting) {
                 Ok(step) => step,
                 Err(parser) => {
-                    context.out.extend(context.is_behind.then_some(Event::Behind));
+                    context.out.extend(context.is_behind.then_some(NameEvent::Behind));
                     self.turn_to(parser)
                 }
             },
             Parser::Tls => hello(data, context),
             Parser::Http1 => {
                 let step = request(data, context);
-                if let Step::Took(_) = step {
+                if let ParseStep::Took(_) = step {
                     self.parser = Parser::Any;
                 }
                 step
@@ -224,36 +231,35 @@ impl Side {
     }
 
     /// The bytes belong to a parser, which begins at once.
-    fn turn_to(&mut self, parser: Parser) -> Step {
+    fn turn_to(&mut self, parser: Parser) -> ParseStep {
         let took = if matches!(parser, Parser::Http2(_)) { http2::PREFACE.len() as u64 } else { 0 };
         self.parser = parser;
-        Step::Took(took)
+        ParseStep::Took(took)
     }
 }
 
 /// Looks for a beginning. `Err`: that of something with a parser of its own.
-fn any(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting>) -> Result<Step, Parser> {
+fn any(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Greeting>) -> Result<ParseStep, Parser> {
     const PROOF: usize = 6;
-    const DNS: u16 = 53;
     if let Some(length) = proxy_header::length(data) {
-        return Ok(Step::Took(length as u64));
+        return Ok(ParseStep::Took(length as u64));
     }
     if tls::may_begin_client_hello(data) {
-        return if data.len() < PROOF { Ok(Step::Needs(PROOF)) } else { Err(Parser::Tls) };
+        return if data.len() < PROOF { Ok(ParseStep::Needs(PROOF)) } else { Err(Parser::Tls) };
     }
     if data.starts_with(http2::PREFACE) {
-        context.out.push(Event::Proven(Application::Http2, "preface"));
+        context.out.push(NameEvent::Proven(Application::Http2, "preface"));
         return Err(Parser::Http2(Box::default()));
     }
     if http2::PREFACE.starts_with(data) {
-        return Ok(Step::Needs(http2::PREFACE.len()));
+        return Ok(ParseStep::Needs(http2::PREFACE.len()));
     }
-    if context.ports.has(DNS) && is_dns(data) {
+    if context.ports.has(port::DNS) && is_dns(data) {
         return Err(Parser::Dns);
     }
     match http1::request(data) {
         Begins::Yes(_) => Err(Parser::Http1),
-        Begins::Perhaps => Ok(Step::Needs(data.len() + 1)),
+        Begins::Perhaps => Ok(ParseStep::Needs(data.len() + 1)),
         Begins::No => Ok(answer(data, context, greeting)),
     }
 }
@@ -268,38 +274,38 @@ fn is_dns(data: &[u8]) -> bool {
 }
 
 /// What servers say, and what is known by its first bytes.
-fn answer(data: &[u8], context: &mut Context<'_>, greeting: &mut Option<Greeting>) -> Step {
+fn answer(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Greeting>) -> ParseStep {
     if let Some(message) = tls::first_message(data)
         && !message.is_client
     {
         return server_hello(&message, context);
     }
     if let Some(application) = http1::response(data) {
-        context.out.push(Event::Proven(application, "response"));
-        return Step::Took(data.len() as u64);
+        context.out.push(NameEvent::Proven(application, "response"));
+        return ParseStep::Took(data.len() as u64);
     }
-    let evidence = if context.is_early { identify::stream(data) } else { Evidence::None };
+    let evidence = if context.is_early { identify::stream(data) } else { Identification::None };
     match evidence {
-        Evidence::Proof(application) => known(data, application, context),
-        Evidence::Greeting(words) => {
+        Identification::Certain(application) => known(data, application, context),
+        Identification::Greeting(words) => {
             *greeting = Some(words);
-            Step::NotHere
+            ParseStep::NotHere
         }
-        Evidence::None if tls::looks_like_records(data) => {
-            context.out.push(Event::Proven(Application::Tls, "records"));
-            Step::Done
+        Identification::None if tls::looks_like_records(data) => {
+            context.out.push(NameEvent::Proven(Application::Tls, "records"));
+            ParseStep::Done
         }
-        Evidence::None => Step::NotHere,
+        Identification::None => ParseStep::NotHere,
     }
 }
 
 /// Those that may turn to TLS are followed, the others are not.
-fn known(data: &[u8], application: Application, context: &mut Context<'_>) -> Step {
-    context.out.push(Event::Proven(application, "first_bytes"));
+fn known(data: &[u8], application: Application, context: &mut ParseContext<'_>) -> ParseStep {
+    context.out.push(NameEvent::Proven(application, "first_bytes"));
     match application {
         Application::Ssh => banner(data, context),
-        application if may_turn_to_tls(application) => Step::Took(data.len() as u64),
-        _ => Step::Done,
+        application if may_turn_to_tls(application) => ParseStep::Took(data.len() as u64),
+        _ => ParseStep::Done,
     }
 }
 
@@ -310,38 +316,38 @@ pub(super) fn may_turn_to_tls(application: Application) -> bool {
 }
 
 /// RFC 4253 section 4.2: at most 255 characters.
-fn banner(data: &[u8], context: &mut Context<'_>) -> Step {
+fn banner(data: &[u8], context: &mut ParseContext<'_>) -> ParseStep {
     const MAX: usize = 255;
     match data.iter().take(MAX).position(|byte| *byte == b'\n') {
-        Some(end) => context.out.push(Event::Banner(text::escape(data[..end].trim_ascii_end(), MAX))),
-        None if data.len() < MAX && !context.is_final => return Step::Needs(data.len() + 1),
+        Some(end) => context.out.push(NameEvent::Banner(text::escape(data[..end].trim_ascii_end(), MAX))),
+        None if data.len() < MAX && !context.is_final => return ParseStep::Needs(data.len() + 1),
         None => {}
     }
-    Step::Done
+    ParseStep::Done
 }
 
-fn server_hello(message: &tls::Message<'_>, context: &mut Context<'_>) -> Step {
+fn server_hello(message: &tls::HelloMessage<'_>, context: &mut ParseContext<'_>) -> ParseStep {
     if !message.whole && !context.is_final {
-        return Step::Needs(message.needs);
+        return ParseStep::Needs(message.needs);
     }
-    context.out.push(Event::Proven(Application::Tls, "server_hello"));
-    context.out.extend(ServerHello::parse(&message.body).map(Event::ServerHello));
-    Step::Done
+    context.out.push(NameEvent::Proven(Application::Tls, "server_hello"));
+    context.out.extend(ServerHello::parse(&message.body).map(NameEvent::ServerHello));
+    ParseStep::Done
 }
 
-fn hello(data: &[u8], context: &mut Context<'_>) -> Step {
-    let Some(message) = tls::first_message(data) else { return Step::NotHere };
+fn hello(data: &[u8], context: &mut ParseContext<'_>) -> ParseStep {
+    let Some(message) = tls::first_message(data) else { return ParseStep::NotHere };
     if let Some(hello) = ClientHello::parse(&message.body, message.whole, Carrier::Tls) {
-        context.out.push(Event::ClientHello(Box::new(Hello::from(&hello))));
+        context.out.push(NameEvent::ClientHello(Box::new(Hello::from(&hello))));
     }
-    if message.whole { Step::Done } else { Step::Needs(message.needs.min(data.len() * 2)) }
+    if message.whole { ParseStep::Done } else { ParseStep::Needs(message.needs.min(data.len() * 2)) }
 }
 
-fn request(data: &[u8], context: &mut Context<'_>) -> Step {
-    let Begins::Yes(head) = http1::request(data) else { return Step::NotHere };
-    context.out.push(Event::Proven(head.application, "request"));
+fn request(data: &[u8], context: &mut ParseContext<'_>) -> ParseStep {
+    let Begins::Yes(head) = http1::request(data) else { return ParseStep::NotHere };
+    context.out.push(NameEvent::Proven(head.application, "request"));
     if head.application == Application::Http {
-        context.out.push(Event::Request(Request {
+        context.out.push(NameEvent::Request(HttpRequest {
             line: RequestLine {
                 method: text::escape(head.method, RequestLine::MAX_TARGET),
                 target: text::escape(head.target, RequestLine::MAX_TARGET),
@@ -351,40 +357,40 @@ fn request(data: &[u8], context: &mut Context<'_>) -> Step {
         }));
     }
     match (head.length, head.body) {
-        (None, _) => Step::Needs(data.len() + 1),
+        (None, _) => ParseStep::Needs(data.len() + 1),
         // Where chunks end is not followed, and amid them nothing is looked for that only looks like a request.
-        (Some(_), Body::Chunked) => Step::Done,
-        (Some(length), Body::Length(body)) => Step::Took((length as u64).saturating_add(body)),
+        (Some(_), Body::Chunked) => ParseStep::Done,
+        (Some(length), Body::Length(body)) => ParseStep::Took((length as u64).saturating_add(body)),
     }
 }
 
-fn frames(requests: &mut Requests, data: &[u8], context: &mut Context<'_>) -> Step {
+fn frames(requests: &mut Requests, data: &[u8], context: &mut ParseContext<'_>) -> ParseStep {
     match requests.step(data) {
-        http2::Step::Frame(length, authority) => {
+        http2::FrameStep::Frame(length, authority) => {
             let name = authority.and_then(|authority| Name::new(http1::without_port(&authority)));
-            context.out.extend(name.map(Event::Authority));
-            Step::Took(length)
+            context.out.extend(name.map(NameEvent::Authority));
+            ParseStep::Took(length)
         }
-        http2::Step::Needs(length) => Step::Needs(length),
-        http2::Step::Broken => {
-            context.out.push(Event::Http2Broken);
-            Step::Done
+        http2::FrameStep::Needs(length) => ParseStep::Needs(length),
+        http2::FrameStep::Broken => {
+            context.out.push(NameEvent::Http2Broken);
+            ParseStep::Done
         }
     }
 }
 
-fn message(data: &[u8], context: &mut Context<'_>) -> Step {
+fn message(data: &[u8], context: &mut ParseContext<'_>) -> ParseStep {
     match dns::framed(data) {
         Some(dns::Framed::Whole(bytes, length)) => {
-            context.out.extend(dns::parse(bytes).map(|message| Event::Dns(Box::new(message))));
-            Step::Took(length as u64)
+            context.out.extend(dns::parse(bytes).map(|message| NameEvent::Dns(Box::new(message))));
+            ParseStep::Took(length as u64)
         }
         Some(dns::Framed::Partial(needs, part)) => {
             if context.is_final {
-                context.out.extend(dns::parse(part).map(|message| Event::Dns(Box::new(message))));
+                context.out.extend(dns::parse(part).map(|message| NameEvent::Dns(Box::new(message))));
             }
-            Step::Needs(needs)
+            ParseStep::Needs(needs)
         }
-        None => Step::NotHere,
+        None => ParseStep::NotHere,
     }
 }
