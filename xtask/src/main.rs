@@ -21,7 +21,7 @@ pub type Result<T = ()> = std::result::Result<T, String>;
 /// Development tasks of netwatch
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
-struct Cli {
+struct XtaskCli {
     #[command(subcommand)]
     task: Task,
 }
@@ -59,7 +59,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().task {
+    let done = match XtaskCli::parse().task {
         Task::Setup => setup::run(),
         Task::Build { object: true } => build::objects(),
         Task::Build { object: false } => build::objects().and_then(|()| build::netwatch()).map(drop),

@@ -1,4 +1,5 @@
-# One command in a network of its own, its packets written down, by hand. IPv4 only and without DNS: netwatch does more.
+# Runs one command in its own network namespace and captures its packets, by hand. IPv4 only and
+# without DNS, so it does less than netwatch.
 name=hand$$
 old=$(cat /proc/sys/net/ipv4/ip_forward)
 ip netns add "$name"
@@ -15,7 +16,7 @@ nft add chain ip "$name" nat '{ type nat hook postrouting priority 100; }'
 nft add rule ip "$name" nat ip saddr 10.254.253.0/30 masquerade
 tcpdump -i "h$$" -w /dev/null -U 2>/dev/null &
 dump=$!
-# tcpdump is of use only from the moment it listens.
+# The capture begins when tcpdump has opened its packet socket.
 until grep -q . /proc/net/packet && [ "$(wc -l < /proc/net/packet)" -gt 1 ]; do sleep 0.005; done
 ip netns exec "$name" "$@"
 kill "$dump"

@@ -1,5 +1,5 @@
-//! What a quiet run holds: resident memory of netwatch's processes, and memory of the kernel's
-//! maps.
+//! Memory of a quiet run: resident memory of the netwatch processes, and memory of the maps in the
+//! kernel.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,7 @@ fn status_kib(pid: i32, field: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Map ids and what the kernel says they hold (`memlock`, bytes), from the process's descriptors.
+/// Map ids and their memory (`memlock`, bytes), from the descriptors of a process.
 fn maps(pid: i32) -> Vec<(u64, u64)> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     let info = |entry: fs::DirEntry| fs::read_to_string(entry.path()).ok();

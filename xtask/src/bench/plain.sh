@@ -1,4 +1,5 @@
-# A namespace `plain` behind the host: the veth, route and NAT that netwatch makes, with neither classifier nor capture.
+# A namespace `plain` behind the host: the veth, route and NAT that netwatch creates, with neither
+# classifier nor capture.
 ip netns add plain
 ip link add plain0 index 50 type veth peer name eth0 netns plain
 ip addr add 10.254.252.1/30 dev plain0

@@ -1,5 +1,5 @@
-//! How long set-up and tear-down take: `netwatch run -- true` against `true`, and against the same
-//! done by hand.
+//! Time of set-up and tear-down: `netwatch run -- true` compared with `true`, and with the same
+//! steps done by hand.
 
 use std::process::Command;
 use std::time::Instant;
@@ -9,10 +9,11 @@ use netwatch_tests::TestInternet;
 use super::median;
 use crate::Result;
 
-/// What people do today to see the packets of one command; `$$` keeps names apart.
+/// The usual steps to capture the packets of one command; `$$` makes names unique.
 const BY_HAND: &str = include_str!("by_hand.sh");
 
-/// Prints the medians of `count` runs each, taken in turns so that all see the same machine.
+/// Prints the medians of `count` runs each, taken in turn so that all run under the same
+/// conditions.
 pub fn measure(net: &TestInternet, count: usize) -> Result {
     let mut plain = Vec::new();
     let mut watched = Vec::new();

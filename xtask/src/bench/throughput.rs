@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::median;
 use crate::Result;
 
-/// Pairs measured; each takes twice two seconds.
+/// Pairs; each takes twice two seconds.
 const PAIRS: usize = 5;
 
-/// The same veth, route and NAT, made by hand, with neither classifier nor capture.
+/// The same veth, route and NAT, with neither classifier nor capture.
 const WITHOUT: &str = include_str!("plain.sh");
 
 /// Prints the rates and the median of the paired ratios.
@@ -21,7 +21,7 @@ pub fn measure(net: &TestInternet) -> Result {
     println!("iperf3, one TCP stream, {PAIRS} pairs");
     let mut ratios = Vec::new();
     for pair in 0..PAIRS {
-        // Who goes first changes, so that neither has the warmer machine.
+        // The order alternates, so that neither always runs on the warmer machine.
         let (with, without) = if pair % 2 == 0 {
             let with = with(net, &iperf)?;
             (with, plain(net, &iperf)?)
@@ -45,7 +45,7 @@ fn plain(net: &TestInternet, iperf: &str) -> Result<f64> {
 }
 
 fn gigabits(text: &str) -> Result<f64> {
-    let document: Value = serde_json::from_str(text).map_err(|error| format!("iperf3 said no JSON: {error}"))?;
+    let document: Value = serde_json::from_str(text).map_err(|error| format!("iperf3 printed no JSON: {error}"))?;
     let bits = document.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
     bits.map(|bits| bits / 1e9).ok_or_else(|| format!("iperf3 failed: {}", document["error"]))
 }

@@ -12,7 +12,7 @@ pub struct Passage {
 
 /// Every comment and every string literal of a file, in the order in which they end.
 pub fn passages(code: &str) -> Vec<Passage> {
-    let mut reader = Reader { rest: code, line: 1, found: Vec::new(), last_comment: 0 };
+    let mut reader = PassageReader { rest: code, line: 1, found: Vec::new(), last_comment: 0 };
     while let Some(next) = reader.rest.chars().next() {
         match next {
             '/' if reader.rest.starts_with("//") => reader.line_comment(),
@@ -27,7 +27,7 @@ pub fn passages(code: &str) -> Vec<Passage> {
     reader.found
 }
 
-struct Reader<'a> {
+struct PassageReader<'a> {
     rest: &'a str,
     line: usize,
     found: Vec<Passage>,
@@ -35,7 +35,7 @@ struct Reader<'a> {
     last_comment: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PassageReader<'a> {
     /// Goes on by this many bytes, and returns them.
     fn take(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(bytes.min(self.rest.len()));

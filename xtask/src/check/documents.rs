@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::modules::{CRATES, Crate, Module, Purity};
-use super::sources::Source;
+use super::sources::SourceFile;
 use crate::command::root;
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
 /// Everything in which the document differs from the sources.
-pub fn check(sources: &[Source]) -> Vec<String> {
+pub fn check(sources: &[SourceFile]) -> Vec<String> {
     match fs::read_to_string(root().join(DOCUMENT)) {
         Ok(text) => {
             unnamed_crates(&text, sources).chain(CRATES.iter().flat_map(|krate| differences(&text, krate))).collect()
@@ -46,7 +46,7 @@ pub fn check_rust_version() -> Vec<String> {
 }
 
 /// The variables in the sources of the command line are those of the manual.
-pub fn check_environment(sources: &[Source]) -> Vec<String> {
+pub fn check_environment(sources: &[SourceFile]) -> Vec<String> {
     const MANUAL: &str = "docs/environment.md";
     let text = fs::read_to_string(root().join(MANUAL)).unwrap_or_default();
     let documented = variables(&text);
@@ -65,7 +65,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
 }
 
 /// Crates that the document does not name.
-fn unnamed_crates(text: &str, sources: &[Source]) -> impl Iterator<Item = String> {
+fn unnamed_crates(text: &str, sources: &[SourceFile]) -> impl Iterator<Item = String> {
     let words: BTreeSet<&str> = text.split(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).collect();
     let crates: BTreeSet<&str> = sources.iter().filter_map(|source| source.path.split('/').next()).collect();
     crates

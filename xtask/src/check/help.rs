@@ -2,7 +2,7 @@
 
 use syn::visit::{self, Visit};
 
-use super::sources::Source;
+use super::sources::SourceFile;
 
 /// Characters of the longest short help, which fits beside the flag on a wide terminal.
 const MAX_CHARACTERS: usize = 79;
@@ -11,7 +11,7 @@ const MAX_CHARACTERS: usize = 79;
 const DERIVED: [&str; 4] = ["Args", "Parser", "Subcommand", "ValueEnum"];
 
 /// Short helps that are too long.
-pub fn long_helps(sources: &[Source]) -> Vec<String> {
+pub fn long_helps(sources: &[SourceFile]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources.iter().filter(|source| !source.is_test) {
         Helps { path: &source.path, found: &mut found }.visit_file(&source.syntax);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn count(code: &str) -> usize {
-        long_helps(&[Source::parse("x.rs", code).expect("code")]).len()
+        long_helps(&[SourceFile::parse("x.rs", code).expect("code")]).len()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cycles::cycles;
 use super::modules::{CRATES, Crate, KNOWN_VIOLATIONS, LIBRARIES, Module, Purity, SHARED};
 use super::paths::{NamedPath, named_paths};
-use super::sources::Source;
+use super::sources::SourceFile;
 
 /// What a module without I/O and clock cannot name.
 const IMPURE: [&str; 22] = [
@@ -49,12 +49,12 @@ struct Use {
 }
 
 /// Everything wrong with the dependencies between modules.
-pub fn check(sources: &[Source]) -> Vec<String> {
+pub fn check(sources: &[SourceFile]) -> Vec<String> {
     CRATES.iter().flat_map(|krate| check_crate(krate, sources, KNOWN_VIOLATIONS)).collect()
 }
 
-fn check_crate(krate: &Crate, sources: &[Source], known: &[(&str, &str, &str)]) -> Vec<String> {
-    let files: Vec<(&str, &Source)> =
+fn check_crate(krate: &Crate, sources: &[SourceFile], known: &[(&str, &str, &str)]) -> Vec<String> {
+    let files: Vec<(&str, &SourceFile)> =
         sources.iter().filter_map(|source| Some((module(krate, &source.path)?, source))).collect();
     let present: BTreeSet<&str> = files.iter().map(|(module, _)| *module).collect();
     let mut wrong = check_entries(krate, &present);
@@ -115,7 +115,7 @@ fn check_table(krate: &Crate) -> Vec<String> {
 }
 
 /// Paths outside the crate that this module cannot name.
-fn forbidden_path(krate: &Crate, module: &str, source: &Source, named: &NamedPath) -> Option<String> {
+fn forbidden_path(krate: &Crate, module: &str, source: &SourceFile, named: &NamedPath) -> Option<String> {
     let path = named.path.as_str();
     let names = |list: &[&str]| list.iter().any(|item| begins(path, item) || path.ends_with(&format!("::{item}")));
     let purity = entry(krate, module).map_or(Purity::Effectful, |module| module.purity);
@@ -145,7 +145,13 @@ fn begins(path: &str, item: &str) -> bool {
 }
 
 /// The use of another module of the crate, or of the shared crate, that a path is.
-fn use_of(krate: &Crate, present: &BTreeSet<&str>, module: &str, source: &Source, named: &NamedPath) -> Option<Use> {
+fn use_of(
+    krate: &Crate,
+    present: &BTreeSet<&str>,
+    module: &str,
+    source: &SourceFile,
+    named: &NamedPath,
+) -> Option<Use> {
     let used = if krate.name == "netwatch" && begins(&named.path, SHARED) {
         SHARED
     } else {
@@ -212,8 +218,8 @@ mod tests {
     fn check_files(files: &[(&str, &str)], known: &[(&str, &str, &str)]) -> Vec<String> {
         let empty = MODULES.iter().map(|module| (format!("netwatch/src/{}/mod.rs", module.name), ""));
         let given = files.iter().map(|(path, code)| (format!("netwatch/src/{path}"), *code));
-        let sources: Vec<Source> =
-            empty.chain(given).map(|(path, code)| Source::parse(&path, code).expect("code")).collect();
+        let sources: Vec<SourceFile> =
+            empty.chain(given).map(|(path, code)| SourceFile::parse(&path, code).expect("code")).collect();
         check_crate(&NETWATCH, &sources, known)
     }
 
@@ -277,7 +283,7 @@ mod tests {
         let modules = vec![Module { name: "flow", purity: Purity::Pure, uses: &[] }].leak();
         let krate = Crate { name: "netwatch-common", folder: "netwatch-common/src", modules };
         let wrong =
-            |code| check_crate(&krate, &[Source::parse("netwatch-common/src/flow.rs", code).expect("code")], &[]);
+            |code| check_crate(&krate, &[SourceFile::parse("netwatch-common/src/flow.rs", code).expect("code")], &[]);
         assert_eq!(wrong("use std::fmt;").len(), 1);
         assert_eq!(wrong("use core::fmt;").len(), 0);
         assert_eq!(wrong("use aya_ebpf::helpers;").len(), 1);

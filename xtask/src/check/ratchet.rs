@@ -2,13 +2,13 @@
 //! only go down.
 
 use super::help::long_helps;
-use super::prose::{Document, banned_words, long_lines};
+use super::prose::{MarkdownFile, banned_words, long_lines};
 use super::shape::small_files;
-use super::sources::Source;
+use super::sources::SourceFile;
 use super::types::duplicates;
 
 /// A rule and everything that breaks it.
-struct Rule {
+struct RatchetRule {
     name: &'static str,
     max: usize,
     found: Vec<String>,
@@ -16,21 +16,21 @@ struct Rule {
 
 /// What is broken more often than today. With `list`, prints every finding, also the permitted
 /// ones.
-pub fn check(sources: &[Source], documents: &[Document], list: bool) -> Vec<String> {
+pub fn check(sources: &[SourceFile], documents: &[MarkdownFile], list: bool) -> Vec<String> {
     let rules = [
-        Rule { name: "long lines of prose", max: 1584, found: long_lines(sources, documents) },
-        Rule { name: "banned words", max: 1359, found: banned_words(sources, documents) },
-        Rule { name: "long help texts", max: 0, found: long_helps(sources) },
-        Rule { name: "duplicate type names", max: 131, found: duplicates(sources) },
-        Rule { name: "small files", max: 46, found: small_files(sources) },
+        RatchetRule { name: "long lines of prose", max: 1580, found: long_lines(sources, documents) },
+        RatchetRule { name: "banned words", max: 1299, found: banned_words(sources, documents) },
+        RatchetRule { name: "long help texts", max: 0, found: long_helps(sources) },
+        RatchetRule { name: "duplicate type names", max: 111, found: duplicates(sources) },
+        RatchetRule { name: "small files", max: 39, found: small_files(sources) },
     ];
     if list {
         rules.iter().flat_map(|rule| &rule.found).for_each(|line| println!("{line}"));
     }
-    rules.iter().flat_map(Rule::verdict).collect()
+    rules.iter().flat_map(RatchetRule::verdict).collect()
 }
 
-impl Rule {
+impl RatchetRule {
     fn verdict(&self) -> Vec<String> {
         let Self { name, max, found } = self;
         let count = found.len();
@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn a_rule_fails_when_it_is_broken_more_often_than_permitted() {
-        let verdict = |max, count| Rule { name: "x", max, found: vec![String::from("a"); count] }.verdict().len();
+        let verdict =
+            |max, count| RatchetRule { name: "x", max, found: vec![String::from("a"); count] }.verdict().len();
         assert_eq!(verdict(2, 2), 0);
         assert_eq!(verdict(2, 3), 1);
         assert_eq!(verdict(0, 3), 3, "each is named where none is permitted");

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::command::root;
 
 /// One file.
-pub struct Source {
+pub struct SourceFile {
     /// Path from the top of the repository, with `/`.
     pub path: String,
     /// The text of the file.
@@ -36,7 +36,7 @@ const FOLDERS: [&str; 10] = [
     "xtask/src",
 ];
 
-impl Source {
+impl SourceFile {
     /// Parses the text of a file.
     pub fn parse(path: &str, text: &str) -> Result<Self> {
         let failed = |error: &dyn std::fmt::Display| format!("cannot parse {path}: {error}");
@@ -48,7 +48,7 @@ impl Source {
 }
 
 /// All of them, sorted by path.
-pub fn all() -> Result<Vec<Source>> {
+pub fn all() -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     for folder in FOLDERS {
         collect(&root().join(folder), &mut paths)?;
@@ -62,9 +62,9 @@ pub fn all() -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn read(path: &str) -> Result<Source> {
+fn read(path: &str) -> Result<SourceFile> {
     let text = fs::read_to_string(root().join(path)).map_err(|error| format!("cannot read {path}: {error}"))?;
-    Source::parse(path, &text)
+    SourceFile::parse(path, &text)
 }
 
 fn collect(folder: &Path, paths: &mut Vec<String>) -> Result {
@@ -83,7 +83,7 @@ fn collect(folder: &Path, paths: &mut Vec<String>) -> Result {
 
 /// The modules that a file declares for tests only (`#[cfg(test)] mod testing;`), as paths without
 /// `.rs`.
-fn test_modules(source: &Source) -> Vec<String> {
+fn test_modules(source: &SourceFile) -> Vec<String> {
     let without_extension = source.path.trim_end_matches(".rs");
     let (folder, name) = without_extension.rsplit_once('/').unwrap_or(("", without_extension));
     let folder = if ["mod", "lib", "main"].contains(&name) { folder } else { without_extension };
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn finds_modules_declared_for_tests() {
         let code = "#[cfg(test)] pub(crate) mod testing; mod other; #[cfg(test)] mod tests { fn f() {} }";
-        let declared = |path| test_modules(&Source::parse(path, code).expect("code"));
+        let declared = |path| test_modules(&SourceFile::parse(path, code).expect("code"));
         assert_eq!(declared("netwatch/src/wire/mod.rs"), ["netwatch/src/wire/testing"]);
         assert_eq!(declared("netwatch/src/wire.rs"), ["netwatch/src/wire/testing"]);
         assert!(is_in("netwatch/src/wire/testing.rs", "netwatch/src/wire/testing"));

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::sources::Source;
+use super::sources::SourceFile;
 
 /// Names that several types have on purpose, and why.
 const SHARED_NAMES: &[(&str, &str)] = &[("Result", "the alias of a crate for its own error type")];
 
 /// Names of types that stand for more than one, with each place.
-pub fn duplicates(sources: &[Source]) -> Vec<String> {
+pub fn duplicates(sources: &[SourceFile]) -> Vec<String> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources.iter().filter(|source| !source.is_test) {
         for name in types(&source.syntax.items) {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn finds_types_with_the_same_name() {
-        let source = |path, code| Source::parse(path, code).expect("code");
+        let source = |path, code| SourceFile::parse(path, code).expect("code");
         let sources = [
             source("a.rs", "struct Entry; type Result = (); mod inner { enum Step {} }"),
             source("b.rs", "pub enum Entry {} type Result = (); trait Step {} mod tests { struct Other; }"),

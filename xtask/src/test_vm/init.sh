@@ -1,6 +1,7 @@
 #!/bin/busybox sh
-# The first process of a virtual machine that `cargo xtask test-vm` boots. Everything it has to tell is a line that begins with
-# `netwatch-vm:` on the serial console. When it is done, or fails, the machine goes off.
+# The first process of a virtual machine that `cargo xtask test-vm` boots. Its results are lines that
+# begin with `netwatch-vm:` on the serial console. At its end, also after a failure, the machine powers
+# off.
 
 export PATH=/sbin:/bin HOME=/root
 /bin/busybox --install -s /bin
@@ -8,10 +9,10 @@ echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
 echo 'root:x:0:' >/etc/group
 echo 'nameserver 198.51.100.10' >/etc/resolv.conf
 
-# The real one: busybox's own, which its shell prefers whatever the PATH, knows less.
+# iproute2's program: the shell of busybox prefers busybox's own, which has fewer features.
 ip() { /sbin/ip "$@"; }
 
-say() { echo "netwatch-vm: $*"; }
+report() { echo "netwatch-vm: $*"; }
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -20,13 +21,13 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 ip link set lo up
-say booted "$(uname -r)"
+report booted "$(uname -r)"
 
-# No module is loaded by hand: the kernel asks for what netwatch needs, as it does on any machine.
+# No module is loaded here: the kernel requests those that netwatch needs, as on any machine.
 timeout "$TEST_SECONDS" netwatch-tests "$TEST_FILTER" --show-output
-say tests $?
+report tests $?
 
-# A host with an uplink, and a web server behind it in a namespace of its own.
+# A host with an uplink, and a web server behind it in another namespace.
 ip netns add inet
 ip link add up0 type veth peer name inet0 netns inet
 ip address add 198.51.100.1/24 dev up0
@@ -41,7 +42,7 @@ head -c 1000000 /dev/zero >/tmp/blob
 ip netns exec inet httpd -h /tmp
 
 netwatch doctor
-say doctor $?
+report doctor $?
 
 state() {
     ls /sys/class/net
@@ -50,18 +51,18 @@ state() {
 }
 state >/tmp/before
 timeout "$RUN_SECONDS" netwatch run -j -o /tmp/report.json -- client
-say run $?
-say report "$(tr -d '\n' </tmp/report.json)"
+report run $?
+report report "$(tr -d '\n' </tmp/report.json)"
 
-# The kernel removes the link behind netwatch's back.
+# The kernel removes the link in the background.
 for _ in 1 2 3 4 5; do
     state >/tmp/after
     cmp -s /tmp/before /tmp/after && break
     sleep 1
 done
 diff /tmp/before /tmp/after
-say left-nothing $?
+report left-nothing $?
 
-say modules $(cut -d ' ' -f 1 /proc/modules | sort)
-say done
+report modules $(cut -d ' ' -f 1 /proc/modules | sort)
+report done
 poweroff -f

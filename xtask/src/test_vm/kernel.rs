@@ -4,27 +4,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::package::{self, Series};
+use super::package::{self, KernelSeries};
 use crate::Result;
 use crate::command::{self, output};
 
-/// What of a package's modules goes into the virtual machine.
+/// The modules of a package that go into the virtual machine.
 const MODULES: [&str; 5] = ["net/", "lib/", "crypto/", "drivers/net/veth.ko", "fs/overlayfs/"];
 
 /// An unpacked kernel.
 #[derive(Debug)]
-pub struct Kernel {
-    /// What `uname -r` says there.
+pub struct VmKernel {
+    /// Its `uname -r`.
     pub release: String,
     /// Its folder: `boot/vmlinuz-RELEASE`, and modules with their index below
     /// `lib/modules/RELEASE`.
     pub folder: PathBuf,
 }
 
-impl Kernel {
+impl VmKernel {
     /// The newest of a series, downloaded and unpacked into `folder` unless it is there. `None` if
-    /// there is no package to be had.
-    pub fn newest(series: &Series, folder: &Path) -> Result<Option<Self>> {
+    /// there is no package.
+    pub fn newest(series: &KernelSeries, folder: &Path) -> Result<Option<Self>> {
         let Some((name, package)) = package::newest(series, folder)? else { return Ok(None) };
         let place = folder.join(&name);
         if !place.exists() {
@@ -38,7 +38,7 @@ impl Kernel {
         self.folder.join("boot").join(format!("vmlinuz-{}", self.release))
     }
 
-    /// The files below `lib/modules`, as they are to be called in the virtual machine.
+    /// The files below `lib/modules`, with their paths in the virtual machine.
     pub fn modules(&self) -> Result<Vec<(String, PathBuf)>> {
         let modules = self.folder.join("lib/modules");
         let name = |path: &Path| Some(path.strip_prefix(&self.folder).ok()?.to_str()?.to_owned());
@@ -46,13 +46,13 @@ impl Kernel {
     }
 }
 
-/// Beside its place first: what was interrupted must not look finished.
+/// Unpacks next to the destination first: an interrupted copy must not look complete.
 fn unpack(package: &Path, place: &Path) -> Result {
     let beside = PathBuf::from(format!("{}.new", place.display()));
     let failed = |error| format!("cannot unpack {}: {error}", package.display());
     let _none_there = fs::remove_dir_all(&beside);
     command::run(Command::new("dpkg-deb").arg("-x").args([package, &beside]))?;
-    // Since Debian 13.
+    // Debian 13 and later.
     if beside.join("usr/lib/modules").exists() {
         fs::create_dir_all(beside.join("lib")).map_err(failed)?;
         fs::rename(beside.join("usr/lib/modules"), beside.join("lib/modules")).map_err(failed)?;
@@ -61,8 +61,8 @@ fn unpack(package: &Path, place: &Path) -> Result {
     fs::rename(&beside, place).map_err(failed)
 }
 
-/// Removes what is not needed, unpacks what is, so that the emulated processor does not have to,
-/// and writes the index (`modules.dep`, `modules.alias`), which packages leave to their
+/// Removes unused modules, decompresses the others, which would be slow in the emulation, and
+/// writes the index (`modules.dep`, `modules.alias`), which packages create during their
 /// installation.
 fn prepare_modules(folder: &Path, release: &str) -> Result {
     let kernel = folder.join("lib/modules").join(release).join("kernel");
@@ -81,7 +81,7 @@ fn prepare_modules(folder: &Path, release: &str) -> Result {
     output(Command::new("busybox").args(["depmod", "-b"]).arg(folder).arg(release)).map(drop)
 }
 
-/// The one folder below `lib/modules`.
+/// The name of the only folder below `lib/modules`.
 fn release(folder: &Path) -> Result<String> {
     let modules = folder.join("lib/modules");
     let entry = fs::read_dir(&modules).ok().and_then(|mut entries| entries.next()?.ok());
@@ -98,7 +98,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         match entry.file_type().map_err(failed)? {
             kind if kind.is_dir() => found.extend(files(&entry.path())?),
             kind if kind.is_file() => found.push(entry.path()),
-            // `build` and `source`, which lead outside.
+            // The links `build` and `source`, which point outside.
             _ => {}
         }
     }

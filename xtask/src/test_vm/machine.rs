@@ -1,5 +1,5 @@
-//! A virtual machine: a kernel and a first file system under qemu's software emulation, which works
-//! on any machine, also in one that is virtual itself. It has a console and nothing else.
+//! A virtual machine: a kernel and an initramfs under qemu's software emulation, which works on any
+//! machine, also a virtual one. It has a serial console and no other device.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,30 +9,30 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// What to boot.
+/// A machine to boot.
 #[derive(Debug)]
 pub struct Machine<'a> {
     pub image: PathBuf,
     pub initramfs: &'a Path,
-    /// Variables for the first process: the kernel gives it what it does not know itself.
+    /// Environment variables of init: the kernel passes on parameters that it does not use.
     pub variables: Vec<String>,
     /// Whether to show the console while it runs.
     pub verbose: bool,
 }
 
-/// What came out on the console.
+/// The output on the console.
 #[derive(Debug, Default)]
 pub struct Console {
     /// Each line with the time since the start.
     pub lines: Vec<(Duration, String)>,
-    /// Whether the machine was still running at the end of its time.
+    /// Whether the machine was still running when the time limit expired.
     pub timed_out: bool,
 }
 
-/// Ends with what it guards.
-struct Running(Child);
+/// Kills the machine when dropped.
+struct RunningMachine(Child);
 
-impl Drop for Running {
+impl Drop for RunningMachine {
     fn drop(&mut self) {
         let _gone_already = self.0.kill();
         let _reaped = self.0.wait();
@@ -40,11 +40,11 @@ impl Drop for Running {
 }
 
 impl Machine<'_> {
-    /// Runs it until it goes off, at most for `limit`.
+    /// Runs the machine until it powers off, for at most `limit`.
     pub fn run(&self, limit: Duration) -> Result<Console> {
         let started = Instant::now();
         let qemu = self.qemu().spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
-        let mut running = Running(qemu);
+        let mut running = RunningMachine(qemu);
         let lines = read(running.0.stdout.take().ok_or("the console is a pipe")?);
         let mut console = Console::default();
         loop {
@@ -66,11 +66,11 @@ impl Machine<'_> {
 
     fn qemu(&self) -> Command {
         let mut qemu = Command::new("qemu-system-x86_64");
-        // Two processors, so that what is per processor is tried with more than one.
+        // Two CPUs, so that per-CPU code is tested with more than one.
         qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(self.initramfs);
-        // Errors and worse only: a message in the middle of a line spoils it. A panic ends the
+        // Kernel messages below errors are off, because they interrupt lines. A panic ends the
         // machine.
         qemu.args(["-append", &format!("console=ttyS0 loglevel=4 panic=-1 {}", self.variables.join(" "))]);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -78,19 +78,19 @@ impl Machine<'_> {
     }
 }
 
-/// Lines as they come, until the console is closed.
+/// The lines of the console, until it is closed.
 fn read(console: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
         let lines = BufReader::new(console).split(b'\n').map_while(std::result::Result::ok);
-        // Nobody listens any more after the time is up.
+        // Sending fails once the time limit has expired.
         let _end = lines.map(text).try_for_each(|line| sender.send(line));
     });
     receiver
 }
 
-/// The whole text.
+/// The complete output with times.
 impl std::fmt::Display for Console {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.lines.iter().try_for_each(|(at, line)| writeln!(f, "{:7.2} {line}", at.as_secs_f64()))

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use crate::command::target_dir;
 use crate::{Result, setup, test};
-use initramfs::Programs;
-use kernel::Kernel;
+use initramfs::VmPrograms;
+use kernel::VmKernel;
 use machine::{Console, Machine};
-use package::Series;
-use verdict::Verdict;
+use package::KernelSeries;
+use verdict::VmVerdict;
 
 /// Debian packages that only this task needs, each with a program or file that exists when it is
 /// installed.
@@ -47,7 +47,7 @@ pub struct TestVmArguments {
     ///
     /// The newest kernel of each series is booted.
     #[arg(long = "kernel", value_name = "SERIES", default_values = ["6.1", "6.12", "6.1-rt", "6.12-rt"])]
-    kernels: Vec<Series>,
+    kernels: Vec<KernelSeries>,
     /// Only run unit tests whose name contains this
     #[arg(default_value = "meter::kernel::")]
     filter: String,
@@ -68,10 +68,10 @@ pub fn run(arguments: &TestVmArguments) -> Result {
     test::build_objects()?;
     let folder = target_dir().join("vm");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    let programs = Programs::build(&folder)?;
+    let programs = VmPrograms::build(&folder)?;
     let mut wrong = Vec::new();
     for series in &arguments.kernels {
-        let outcome = Kernel::newest(series, &folder).and_then(|kernel| match kernel {
+        let outcome = VmKernel::newest(series, &folder).and_then(|kernel| match kernel {
             Some(kernel) => try_kernel(&kernel, series.is_realtime(), &programs, &folder, arguments),
             None => Ok(missing(series, arguments)),
         });
@@ -80,7 +80,7 @@ pub fn run(arguments: &TestVmArguments) -> Result {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n       ")) }
 }
 
-fn missing(series: &Series, arguments: &TestVmArguments) -> Vec<String> {
+fn missing(series: &KernelSeries, arguments: &TestVmArguments) -> Vec<String> {
     let package = package::pattern(series);
     let message = format!("Linux {series}: apt's index has no package {package}, and target/vm has no such file");
     println!("{message}");
@@ -93,9 +93,9 @@ fn missing(series: &Series, arguments: &TestVmArguments) -> Vec<String> {
 
 /// Boots a kernel. Returns what is wrong there.
 fn try_kernel(
-    kernel: &Kernel,
+    kernel: &VmKernel,
     is_realtime: bool,
-    programs: &Programs,
+    programs: &VmPrograms,
     folder: &Path,
     arguments: &TestVmArguments,
 ) -> Result<Vec<String>> {
@@ -111,7 +111,7 @@ fn try_kernel(
     variables.extend(fuzz.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))));
     let machine = Machine { image: kernel.image(), initramfs: &initramfs, variables, verbose: arguments.verbose };
     let console = machine.run(Duration::from_secs(TEST_SECONDS + RUN_SECONDS + OTHER_SECONDS))?;
-    let mut verdict = Verdict::new(console.lines.iter().map(|(_, line)| line.as_str()));
+    let mut verdict = VmVerdict::new(console.lines.iter().map(|(_, line)| line.as_str()));
     if console.timed_out {
         verdict.wrong.insert(0, "the time limit expired".to_owned());
     }
@@ -123,11 +123,11 @@ fn try_kernel(
 }
 
 /// Prints a few lines about a kernel, after its console if something is wrong.
-fn show(kernel: &Kernel, verdict: &Verdict, console: &Console, verbose: bool) {
+fn show(kernel: &VmKernel, verdict: &VmVerdict, console: &Console, verbose: bool) {
     if !verdict.wrong.is_empty() && !verbose {
         print!("{console}");
     }
-    let Verdict { passed, skipped, failed, .. } = verdict;
+    let VmVerdict { passed, skipped, failed, .. } = verdict;
     println!("Linux {}: {}", kernel.release, times(console));
     println!("  tests: {passed} passed, {} skipped, {} failed", skipped.len(), failed.len());
     skipped.iter().for_each(|(name, reason)| println!("    skipped: {name}: {reason}"));

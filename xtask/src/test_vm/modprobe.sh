@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The kernel calls it when something asks for a module. Two may ask at once: the second must not go on before the module is there, and
-# busybox takes one that is still being loaded for loaded. Only these are waited for: a module that asks for another is itself still being
-# loaded until it has it.
+# The kernel runs this when a module is requested. Two requests may come at once: the second must not
+# return before the module is loaded, and busybox treats a module that is still loading as loaded. Only
+# the requested modules are waited for: one that requests another is itself loading until that is done.
 modules=$(/bin/busybox modprobe -D "$@" | sed -n 's|.*/\([^/]*\)\.ko.*|\1|p' | tr - _)
 /bin/busybox modprobe "$@"
 code=$?

@@ -1,37 +1,36 @@
 //! The archive that the kernel unpacks as its first file system: cpio in the "newc" format
-//! (Documentation/driver-api/early-userspace/ buffer-format.rst in the kernel's sources).
-//! Everything belongs to root, whoever packs it.
+//! (Documentation/driver-api/early-userspace/ buffer-format.rst in the kernel's sources). All files
+//! belong to root.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// What is at a path.
+/// A member of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub enum ArchiveEntry {
     Directory,
     /// A copy of a file of this machine.
     Copy {
         from: PathBuf,
         executable: bool,
     },
-    /// A symbolic link to there.
+    /// A symbolic link to this path.
     Link(PathBuf),
     /// A script.
     Script(&'static str),
 }
 
-/// Paths without a leading slash, and what is there. In order, so that a directory comes before
-/// what is in it.
+/// Members by path, without a leading slash. Sorted, so that a directory precedes its contents.
 #[derive(Debug, Default)]
-pub struct Archive(BTreeMap<String, Entry>);
+pub struct Archive(BTreeMap<String, ArchiveEntry>);
 
 impl Archive {
-    /// Puts an entry there, and the directories above it.
-    pub fn add(&mut self, path: &str, entry: Entry) {
+    /// Adds a member, and the directories above it.
+    pub fn add(&mut self, path: &str, entry: ArchiveEntry) {
         let path = path.trim_matches('/');
         for (end, _) in path.match_indices('/') {
-            self.0.entry(path[..end].to_owned()).or_insert(Entry::Directory);
+            self.0.entry(path[..end].to_owned()).or_insert(ArchiveEntry::Directory);
         }
         self.0.insert(path.to_owned(), entry);
     }
@@ -40,10 +39,12 @@ impl Archive {
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         for (number, (path, entry)) in (1..).zip(&self.0) {
             let (mode, content) = match entry {
-                Entry::Directory => (0o040_755, Vec::new()),
-                Entry::Copy { from, executable } => (if *executable { 0o100_755 } else { 0o100_644 }, read(from)?),
-                Entry::Link(to) => (0o120_777, to.as_os_str().as_encoded_bytes().to_vec()),
-                Entry::Script(text) => (0o100_755, text.as_bytes().to_vec()),
+                ArchiveEntry::Directory => (0o040_755, Vec::new()),
+                ArchiveEntry::Copy { from, executable } => {
+                    (if *executable { 0o100_755 } else { 0o100_644 }, read(from)?)
+                }
+                ArchiveEntry::Link(to) => (0o120_777, to.as_os_str().as_encoded_bytes().to_vec()),
+                ArchiveEntry::Script(text) => (0o100_755, text.as_bytes().to_vec()),
             };
             member(to, number, mode, path, &content)?;
         }
@@ -81,13 +82,13 @@ fn pad(to: &mut impl Write, length: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Byte for byte what `cpio -o -H newc` makes of the same tree, but for inode numbers and
-    /// times.
+    /// The expected bytes are those of `cpio -o -H newc` for the same tree, except inode numbers
+    /// and times.
     #[test]
-    fn an_archive_is_what_the_format_says() {
+    fn writes_the_newc_format() {
         let mut archive = Archive::default();
-        archive.add("/bin/sh", Entry::Script("#!/x\n!"));
-        archive.add("bin/to", Entry::Link("sh".into()));
+        archive.add("/bin/sh", ArchiveEntry::Script("#!/x\n!"));
+        archive.add("bin/to", ArchiveEntry::Link("sh".into()));
         let mut bytes = Vec::new();
         archive.write(&mut bytes).expect("memory");
         let zero = "00000000";

@@ -1,5 +1,5 @@
-//! Debian's packages of other kernels: the newest of a series, downloaded once and kept. Not
-//! installed: only unpacked, so nothing of this machine changes.
+//! Debian's packages of other kernels: the newest of a series is downloaded once and kept. It is
+//! unpacked and not installed, so this machine does not change.
 
 use std::fmt;
 use std::fs;
@@ -10,24 +10,24 @@ use std::str::FromStr;
 use crate::Result;
 use crate::command::{self, is_installed, is_root, output};
 
-/// Debian's packages of one version and flavour: `6.1` or `6.1-rt`.
+/// Debian's packages of one version and flavor: `6.1` or `6.1-rt`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Series {
+pub struct KernelSeries {
     version: String,
-    flavour: Flavour,
+    flavor: Flavor,
 }
 
-/// What a kernel is made for.
+/// The purpose of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flavour {
+enum Flavor {
     /// Virtual machines: the smallest to download.
     Cloud,
     /// Real time (PREEMPT_RT).
     Rt,
 }
 
-impl Flavour {
-    /// At the end of the packages' names.
+impl Flavor {
+    /// The end of the package name.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Cloud => "-cloud-amd64",
@@ -36,57 +36,57 @@ impl Flavour {
     }
 }
 
-impl Series {
-    /// Whether packets preempt each other there.
+impl KernelSeries {
+    /// Whether it is a PREEMPT_RT kernel.
     pub fn is_realtime(&self) -> bool {
-        self.flavour == Flavour::Rt
+        self.flavor == Flavor::Rt
     }
 }
 
-impl FromStr for Series {
+impl FromStr for KernelSeries {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (version, flavour) = match text.strip_suffix("-rt") {
-            Some(version) => (version, Flavour::Rt),
-            None => (text, Flavour::Cloud),
+        let (version, flavor) = match text.strip_suffix("-rt") {
+            Some(version) => (version, Flavor::Rt),
+            None => (text, Flavor::Cloud),
         };
         let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
         if !version.split('.').all(is_number) {
-            return Err(format!("{text} is neither a version like 6.1 nor one like 6.1-rt"));
+            return Err(format!("{text} is not a series like 6.1 or 6.1-rt"));
         }
-        Ok(Self { version: version.to_owned(), flavour })
+        Ok(Self { version: version.to_owned(), flavor })
     }
 }
 
-impl fmt::Display for Series {
+impl fmt::Display for KernelSeries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.flavour {
-            Flavour::Cloud => f.write_str(&self.version),
-            Flavour::Rt => write!(f, "{}-rt", self.version),
+        match self.flavor {
+            Flavor::Cloud => f.write_str(&self.version),
+            Flavor::Rt => write!(f, "{}-rt", self.version),
         }
     }
 }
 
 /// The newest package of a series, as a file: the path, and the package's name. `None` if neither
 /// apt's index nor the folder has one.
-pub fn newest(series: &Series, folder: &Path) -> Result<Option<(String, PathBuf)>> {
+pub fn newest(series: &KernelSeries, folder: &Path) -> Result<Option<(String, PathBuf)>> {
     if let Some(found) = find_and_download(series, folder).ok().flatten() {
         return Ok(Some(found));
     }
-    // The index may be older than the archive, or not there at all.
+    // The index may be older than the archive, or missing.
     if is_root() && is_installed("apt-get") {
         command::run(Command::new("apt-get").args(["update", "-q"]))?;
     }
     find_and_download(series, folder)
 }
 
-/// How the packages of a series are called, for messages.
-pub fn pattern(series: &Series) -> String {
-    format!("linux-image-{}.*{}", series.version, series.flavour.suffix())
+/// The pattern of the package names of a series, for messages.
+pub fn pattern(series: &KernelSeries) -> String {
+    format!("linux-image-{}.*{}", series.version, series.flavor.suffix())
 }
 
-fn find_and_download(series: &Series, folder: &Path) -> Result<Option<(String, PathBuf)>> {
+fn find_and_download(series: &KernelSeries, folder: &Path) -> Result<Option<(String, PathBuf)>> {
     let kept = kept(folder)?;
     let names = indexed(series)?.into_iter().chain(kept.iter().filter_map(|path| name_of(path)));
     let Some(name) = newest_name(series, names) else { return Ok(None) };
@@ -96,12 +96,12 @@ fn find_and_download(series: &Series, folder: &Path) -> Result<Option<(String, P
     }
 }
 
-/// What apt knows. A machine without apt can have packages put into the folder by hand.
-fn indexed(series: &Series) -> Result<Vec<String>> {
+/// Packages in apt's index. Without apt, packages can be put into the folder by hand.
+fn indexed(series: &KernelSeries) -> Result<Vec<String>> {
     if !is_installed("apt-cache") {
         return Ok(Vec::new());
     }
-    let anchored = format!("^linux-image-{}[.].*{}$", series.version.replace('.', "[.]"), series.flavour.suffix());
+    let anchored = format!("^linux-image-{}[.].*{}$", series.version.replace('.', "[.]"), series.flavor.suffix());
     let found = output(Command::new("apt-cache").args(["search", "--names-only", &anchored]))?;
     Ok(found.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
@@ -118,9 +118,9 @@ fn name_of(path: &Path) -> Option<String> {
 }
 
 /// The greatest by its numbers: `6.1.0-9` comes before `6.1.0-56`.
-fn newest_name(series: &Series, names: impl Iterator<Item = String>) -> Option<String> {
+fn newest_name(series: &KernelSeries, names: impl Iterator<Item = String>) -> Option<String> {
     let prefix = format!("linux-image-{}.", series.version);
-    let is_of_series = |name: &String| name.starts_with(&prefix) && name.ends_with(series.flavour.suffix());
+    let is_of_series = |name: &String| name.starts_with(&prefix) && name.ends_with(series.flavor.suffix());
     names.filter(is_of_series).max_by_key(|name| numbers(name))
 }
 
@@ -128,7 +128,7 @@ fn numbers(name: &str) -> Vec<u64> {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Into a folder of its own first: what was interrupted must not look finished.
+/// Downloads into a separate folder first: an interrupted download must not look complete.
 fn download(name: &str, folder: &Path) -> Result<PathBuf> {
     let partial = folder.join("partial");
     let _none_there = fs::remove_dir_all(&partial);
@@ -136,9 +136,9 @@ fn download(name: &str, folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&partial).map_err(failed)?;
     command::run(Command::new("apt-get").args(["download", "-q", name]).current_dir(&partial))?;
     let file = kept(&partial)?.pop().ok_or_else(|| format!("apt-get download {name} left no file"))?;
-    let place = folder.join(file.file_name().unwrap_or_default());
-    fs::rename(&file, &place).map_err(failed)?;
-    Ok(place)
+    let destination = folder.join(file.file_name().unwrap_or_default());
+    fs::rename(&file, &destination).map_err(failed)?;
+    Ok(destination)
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_of_a_series_is_found() {
+    fn finds_the_newest_of_a_series() {
         let names = [
             "linux-image-6.1.0-9-cloud-amd64",
             "linux-image-6.1.0-56-cloud-amd64",
@@ -165,17 +165,17 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_a_version_and_for_real_time_an_ending() {
+    fn parses_a_version_with_an_optional_real_time_suffix() {
         for text in ["6.1", "6.12-rt"] {
-            assert_eq!(text.parse::<Series>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<KernelSeries>().unwrap().to_string(), text);
         }
         for text in ["", "rt", "6.1-cloud", "6..1", "-rt"] {
-            assert!(text.parse::<Series>().is_err(), "{text}");
+            assert!(text.parse::<KernelSeries>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_packages_name_is_in_its_files_name() {
+    fn reads_the_package_name_from_the_file_name() {
         let path = Path::new("vm/linux-image-6.12.101+deb12-cloud-amd64_6.12.101-1_amd64.deb");
         assert_eq!(name_of(path).as_deref(), Some("linux-image-6.12.101+deb12-cloud-amd64"));
     }

@@ -1,32 +1,32 @@
-//! What a virtual machine's console says about netwatch on its kernel. Pure: lines in, verdict out.
+//! Judges the console output of a virtual machine. Pure: lines in, verdict out.
 
 use serde_json::Value;
 
-/// What `init.sh` begins its own lines with.
+/// The start of each line that `init.sh` prints.
 const MARK: &str = "netwatch-vm: ";
 
-/// All that is known of one kernel.
+/// The result for one kernel.
 #[derive(Debug, Default, PartialEq)]
-pub struct Verdict {
+pub struct VmVerdict {
     /// `uname -r`.
     pub release: Option<String>,
-    /// From libtest's last line.
+    /// From the last line of libtest.
     pub passed: u64,
     /// Names.
     pub failed: Vec<String>,
-    /// Names and reasons. libtest has them among those that passed.
+    /// Names and reasons. libtest counts these as passed.
     pub skipped: Vec<(String, String)>,
-    /// Instructions that the verifier looked at.
+    /// Instructions that the verifier processed.
     pub verified: Option<u64>,
-    /// Whether doctor found PREEMPT_RT.
+    /// Whether doctor reports PREEMPT_RT.
     pub is_realtime: bool,
-    /// Socket buffers that a whole run counted, in a closed balance.
+    /// Socket buffers that the complete run counted, if its balance closed.
     pub balanced: Option<u64>,
-    /// Everything that is not as it has to be.
+    /// Every problem.
     pub wrong: Vec<String>,
 }
 
-impl Verdict {
+impl VmVerdict {
     /// Reads the console to its end.
     pub fn new<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let mut verdict = Self::default();
@@ -35,20 +35,20 @@ impl Verdict {
         for line in lines {
             match line.strip_prefix(MARK) {
                 Some("done") => done = true,
-                Some(said) => verdict.marked(said),
+                Some(report) => verdict.marked(report),
                 None => verdict.test_output(line, &mut section),
             }
         }
         if !done {
-            verdict.wrong.push("the machine did not come to its end".to_owned());
+            verdict.wrong.push("the machine stopped early".to_owned());
         }
         verdict.judge_tests();
         verdict
     }
 
     /// A line of `init.sh`.
-    fn marked(&mut self, said: &str) {
-        let (what, rest) = said.split_once(' ').unwrap_or((said, ""));
+    fn marked(&mut self, report: &str) {
+        let (what, rest) = report.split_once(' ').unwrap_or((report, ""));
         match (what, rest) {
             ("booted", release) => self.release = Some(release.to_owned()),
             ("report", json) => match balance(json).and_then(|skbs| times(json).map(|()| skbs)) {
@@ -56,12 +56,12 @@ impl Verdict {
                 Err(wrong) => self.wrong.push(format!("netwatch run: {wrong}")),
             },
             ("modules", _) | (_, "0") => {}
-            ("left-nothing", _) => self.wrong.push("netwatch run left something behind".to_owned()),
+            ("left-nothing", _) => self.wrong.push("netwatch run left changes behind".to_owned()),
             (what, code) => self.wrong.push(format!("{what}: exit code {code}")),
         }
     }
 
-    /// A line of libtest's. `section` is the test whose output follows.
+    /// A line of libtest. `section` is the test whose output follows.
     fn test_output(&mut self, line: &str, section: &mut String) {
         if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             name.clone_into(section);
@@ -80,8 +80,7 @@ impl Verdict {
 
     fn judge_tests(&mut self) {
         self.wrong.extend(self.failed.iter().map(|name| format!("{name} failed")));
-        // A kernel may lack something; any other reason is one of this set-up, and would hide that
-        // nothing was tested.
+        // A kernel may lack a feature. Any other reason is a fault of this set-up.
         let odd = self.skipped.iter().filter(|(_, reason)| !reason.starts_with("needs Linux "));
         self.wrong.extend(odd.map(|(name, reason)| format!("{name} was skipped: {reason}")));
         self.passed = self.passed.saturating_sub(self.skipped.len() as u64);
@@ -89,7 +88,7 @@ impl Verdict {
             self.wrong.push("no test passed".to_owned());
         }
         if self.balanced.is_none() {
-            self.wrong.push("no balanced report of a whole run".to_owned());
+            self.wrong.push("no balanced report of a complete run".to_owned());
         }
     }
 }
@@ -99,7 +98,8 @@ fn number_before(text: &str, what: &str) -> u64 {
     before.rsplit(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// The balance of a report is closed and both sides are equal: how many socket buffers that were.
+/// Checks that the balance of a report is closed with a difference of 0. Returns the number of
+/// socket buffers.
 fn balance(json: &str) -> Result<u64, String> {
     let report: Value = serde_json::from_str(json).map_err(|error| format!("its report cannot be read: {error}"))?;
     let balance = &report["balance"];
@@ -115,8 +115,7 @@ fn balance(json: &str) -> Result<u64, String> {
     if counted.contains(&0) { Err(format!("nothing was counted: {balance}")) } else { Ok(counted.iter().sum()) }
 }
 
-/// The client steps the clock of the day an hour ahead while it runs; no duration may have that
-/// hour.
+/// Checks that no duration contains the hour by which the client sets the wall clock ahead.
 fn times(json: &str) -> Result<(), String> {
     const HOUR_NS: u64 = 3_600_000_000_000;
     let report: Value = serde_json::from_str(json).map_err(|error| format!("its report cannot be read: {error}"))?;
@@ -125,9 +124,9 @@ fn times(json: &str) -> Result<(), String> {
     let seen = |flow: &Value| [hour(&flow["first_seen"]), hour(&flow["last_seen"])];
     let flows = report["flows"].as_array().map(Vec::as_slice).unwrap_or_default();
     let apart = flows.iter().flat_map(seen).collect::<std::collections::BTreeSet<_>>();
-    // A run that begins just before the hour has two.
+    // A run that begins just before a full hour contains two hours.
     if duration >= HOUR_NS || apart.len() > 2 {
-        return Err(format!("the stepped clock shows: {duration} ns, flows in the hours {apart:?}"));
+        return Err(format!("the clock step is visible: {duration} ns, flows in the hours {apart:?}"));
     }
     Ok(())
 }
@@ -159,26 +158,26 @@ netwatch-vm: modules cls_bpf veth
 netwatch-vm: done
 "#;
 
-    fn verdict(text: &str) -> Verdict {
-        Verdict::new(text.lines())
+    fn verdict(text: &str) -> VmVerdict {
+        VmVerdict::new(text.lines())
     }
 
     #[test]
-    fn a_good_kernel_is_recognised() {
+    fn accepts_a_kernel_without_problems() {
         let tcx = ("meter::kernel::tests::link::tcx".to_owned(), "needs Linux 6.6 (tcx)".to_owned());
-        let expected = Verdict {
+        let expected = VmVerdict {
             release: Some("6.1.0-56-cloud-amd64".into()),
             passed: 12,
             skipped: vec![tcx],
             verified: Some(9731),
             balanced: Some(7),
-            ..Verdict::default()
+            ..VmVerdict::default()
         };
         assert_eq!(verdict(GOOD), expected);
     }
 
     #[test]
-    fn what_doctor_says_of_the_kernel_is_read() {
+    fn reads_the_kernel_from_the_output_of_doctor() {
         let doctor =
             |line: &str| verdict(&GOOD.replace("netwatch-vm: doctor", &format!("{line}\nnetwatch-vm: doctor")));
         assert!(doctor("ok    kernel: 6.1.0-56-rt-amd64 with PREEMPT_RT: slower").is_realtime);
@@ -186,7 +185,7 @@ netwatch-vm: done
     }
 
     #[test]
-    fn whatever_goes_wrong_is_said() {
+    fn reports_every_problem() {
         let table = [
             ("golden::a ... ok", "golden::a ... FAILED", "meter::kernel::tests::golden::a failed"),
             (
@@ -203,12 +202,12 @@ netwatch-vm: done
                 "\"ingress\":{\"skbs\":0,\"bytes\":4}",
                 "netwatch run: the difference is not 0 in ingress/bytes",
             ),
-            ("\"duration_ns\":5", "\"duration_ns\":3600000000005", "netwatch run: the stepped clock shows"),
+            ("\"duration_ns\":5", "\"duration_ns\":3600000000005", "netwatch run: the clock step is visible"),
             ("\"skbs\":4", "\"skbs\":0", "netwatch run: nothing was counted"),
             ("report {", "report ", "netwatch run: its report cannot be read"),
-            ("left-nothing 0", "left-nothing 1", "netwatch run left something behind"),
-            ("vm: done", "vm: d", "the machine did not come to its end"),
-            ("netwatch-vm: report", "lost", "no balanced report of a whole run"),
+            ("left-nothing 0", "left-nothing 1", "netwatch run left changes behind"),
+            ("vm: done", "vm: d", "the machine stopped early"),
+            ("netwatch-vm: report", "lost", "no balanced report of a complete run"),
         ];
         for (from, to, expected) in table {
             assert!(GOOD.contains(from), "{from}");

@@ -1,4 +1,4 @@
-//! Which CPU a thread runs on, and how much of one it used.
+//! The CPU that a thread runs on, and its CPU time.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::Result;
 /// The calling thread.
 const ME: Pid = Pid::from_raw(0);
 
-/// CPUs this process may use, in their order.
+/// CPUs this process may use, in ascending order.
 pub fn available() -> Result<Vec<usize>> {
     let all = sched_getaffinity(ME).map_err(failed)?;
     Ok((0..CpuSet::count()).filter(|cpu| all.is_set(*cpu) == Ok(true)).collect())
@@ -24,7 +24,7 @@ pub fn stay_on(cpus: &[usize]) -> Result {
     sched_setaffinity(ME, &set).map_err(failed)
 }
 
-/// Does it on the last CPU, which has the fewest interrupts, then goes back to all.
+/// Runs `work` on the last CPU, which has the fewest interrupts, and permits all CPUs again.
 pub fn pinned(work: impl FnOnce() -> Result) -> Result {
     let all = available()?;
     stay_on(all.last().map_or(&[][..], std::slice::from_ref))?;
@@ -33,7 +33,7 @@ pub fn pinned(work: impl FnOnce() -> Result) -> Result {
     done
 }
 
-/// How long the calling thread has had a CPU. Stands still while other processes have it.
+/// CPU time of the calling thread, which stops while other processes use the CPU.
 pub fn time() -> Result<Duration> {
     let time =
         clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|error| format!("cannot read the clock: {error}"))?;

@@ -1,4 +1,4 @@
-//! Frames of 100 bytes, and what the kernel is told beside them.
+//! Frames of 100 bytes, and their metadata for the kernel.
 
 /// Bytes of a `struct __sk_buff`.
 const CONTEXT: usize = 192;
@@ -12,22 +12,22 @@ const UDP: u8 = 17;
 const FRAGMENT: u8 = 44;
 const ACK_PUSH: u8 = 0x18;
 
-/// A frame, its `__sk_buff`, and where the driver finds what makes it one of another flow.
+/// A frame, its `__sk_buff`, and the offsets of the fields that the driver changes.
 #[derive(Debug, Clone)]
-pub struct Frame {
+pub struct BenchFrame {
     /// From the Ethernet header on.
     pub bytes: Vec<u8>,
-    /// What the kernel is told beside the bytes.
+    /// The `__sk_buff`: metadata besides the bytes.
     pub context: [u8; CONTEXT],
-    /// Where the ports are.
+    /// Offset of the ports.
     pub ports_at: u32,
-    /// Where the last two bytes of the source address are.
+    /// Offset of the last two bytes of the source address.
     pub address_at: u32,
     /// Payload bytes behind TCP's header; 0 if it is not TCP.
     pub payload: u32,
 }
 
-impl Frame {
+impl BenchFrame {
     fn of(bytes: Vec<u8>) -> Self {
         Self { bytes, context: [0; CONTEXT], ports_at: 0, address_at: 0, payload: 0 }
     }
@@ -39,57 +39,60 @@ impl Frame {
 }
 
 /// IPv4 and TCP.
-pub fn tcp4() -> Frame {
-    Frame::of(ethernet(0x0800, ipv4(&[], 0, TCP, tcp()))).steerable(34, 28)
+pub fn tcp4() -> BenchFrame {
+    BenchFrame::of(ethernet(0x0800, ipv4(&[], 0, TCP, tcp()))).steerable(34, 28)
 }
 
 /// IPv6 and TCP.
-pub fn tcp6() -> Frame {
-    Frame::of(ethernet(0x86dd, ipv6(TCP, tcp()))).steerable(54, 36)
+pub fn tcp6() -> BenchFrame {
+    BenchFrame::of(ethernet(0x86dd, ipv6(TCP, tcp()))).steerable(54, 36)
 }
 
 /// IPv4 and UDP.
-pub fn udp4() -> Frame {
-    Frame::of(ethernet(0x0800, ipv4(&[], 0, UDP, udp())))
+pub fn udp4() -> BenchFrame {
+    BenchFrame::of(ethernet(0x0800, ipv4(&[], 0, UDP, udp())))
 }
 
 /// IPv6 and UDP.
-pub fn udp6() -> Frame {
-    Frame::of(ethernet(0x86dd, ipv6(UDP, udp())))
+pub fn udp6() -> BenchFrame {
+    BenchFrame::of(ethernet(0x86dd, ipv6(UDP, udp())))
 }
 
 /// A VLAN tag in the frame.
-pub fn vlan() -> Frame {
-    Frame::of(ethernet(0x8100, [&[0, 7, 8, 0][..], &ipv4(&[], 0, TCP, tcp())].concat()))
+pub fn vlan() -> BenchFrame {
+    BenchFrame::of(ethernet(0x8100, [&[0, 7, 8, 0][..], &ipv4(&[], 0, TCP, tcp())].concat()))
 }
 
 /// Twelve bytes of options: a router alert (RFC 2113) and padding.
-pub fn options() -> Frame {
-    Frame::of(ethernet(0x0800, ipv4(&[0x94, 4, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0], 0, TCP, tcp())))
+pub fn options() -> BenchFrame {
+    BenchFrame::of(ethernet(0x0800, ipv4(&[0x94, 4, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0], 0, TCP, tcp())))
 }
 
 /// Hop-by-hop options and destination options.
-pub fn extensions() -> Frame {
+pub fn extensions() -> BenchFrame {
     let destination = [&[TCP, 0, 1, 4, 0, 0, 0, 0][..], &tcp()].concat();
     let hop_by_hop = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &destination].concat();
-    Frame::of(ethernet(0x86dd, ipv6(0, hop_by_hop)))
+    BenchFrame::of(ethernet(0x86dd, ipv6(0, hop_by_hop)))
 }
 
 /// The first fragment of a datagram, and the last.
-pub fn fragments4() -> [Frame; 2] {
-    [0x2000, 9].map(|flags_and_offset| Frame::of(ethernet(0x0800, ipv4(&[], flags_and_offset, UDP, udp()))))
+pub fn fragments4() -> [BenchFrame; 2] {
+    [0x2000, 9].map(|flags_and_offset| BenchFrame::of(ethernet(0x0800, ipv4(&[], flags_and_offset, UDP, udp()))))
 }
 
 /// The first fragment of a datagram, and the last.
-pub fn fragments6() -> [Frame; 2] {
+pub fn fragments6() -> [BenchFrame; 2] {
     [1, 0x48].map(|offset_and_flags| {
-        Frame::of(ethernet(0x86dd, ipv6(FRAGMENT, [&[UDP, 0, 0, offset_and_flags, 0, 0, 0, 7][..], &udp()].concat())))
+        BenchFrame::of(ethernet(
+            0x86dd,
+            ipv6(FRAGMENT, [&[UDP, 0, 0, offset_and_flags, 0, 0, 0, 7][..], &udp()].concat()),
+        ))
     })
 }
 
 /// A super-frame of two segments: the frame stands for its first bytes.
-pub fn gso() -> Frame {
-    // Offsets in `struct __sk_buff`, which is the kernel's promise to programs.
+pub fn gso() -> BenchFrame {
+    // Offsets in `struct __sk_buff`, a stable interface of the kernel.
     const GSO_SEGS: usize = 164;
     const GSO_SIZE: usize = 176;
     let mut frame = tcp4();
@@ -103,7 +106,7 @@ fn ethernet(ethertype: u16, rest: Vec<u8>) -> Vec<u8> {
     fixed_length(frame)
 }
 
-/// Cuts or fills the payload, and puts right what says how long it is.
+/// Truncates or fills the payload, and corrects the length field of the IP header.
 fn fixed_length(mut frame: Vec<u8>) -> Vec<u8> {
     frame.resize(LENGTH, 0);
     let ip = if frame[12] == 0x81 { ETHERNET + 4 } else { ETHERNET };

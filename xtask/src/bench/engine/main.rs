@@ -1,22 +1,21 @@
-//! The bench of the engine, as a program of its own: it holds the library that it measures, built
-//! for release after the classifier. `cargo xtask bench engine` builds and starts it; docs/bench.md
-//! says what its numbers mean.
+//! The bench of the engine, a separate program: it contains the library that it measures, built for
+//! release after the classifier. `cargo xtask bench engine` builds and starts it; docs/bench.md
+//! explains its numbers.
 //!
-//! For work on the classifier, the quick way:
+//! Useful commands for work on the classifier:
 //!
 //! ```text
-//! cargo xtask bench engine --part micro                  # sizes, then ns per packet for every case
-//! cargo xtask bench engine --part micro --case 256       # only cases whose name contains this
-//! cargo xtask bench engine --gate                        # exits 1 if the hot path is too slow
-//! cargo xtask bench engine --part micro --object FILE --program NAME [--tail-calls STAGES=account,sample]
-//!                                                        # any other classifier beside netwatch's
+//! cargo xtask bench engine --part micro                # sizes, then ns per packet for every case
+//! cargo xtask bench engine --part micro --case 256     # only cases whose name contains this
+//! cargo xtask bench engine --gate                      # exits 1 if the hot path is too slow
+//! cargo xtask bench engine --part micro --object FILE --program NAME \
+//!     [--tail-calls STAGES=account,sample]             # another classifier next to netwatch's
 //! ```
 
 mod cpu;
 mod drain;
 mod end_to_end;
 mod frames;
-mod goal;
 mod micro;
 mod reference;
 mod scene;
@@ -32,24 +31,24 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use reference::Reference;
-use subject::Foreign;
+use subject::OtherClassifier;
 
-/// What a part gives back: a failure is one sentence.
+/// The result of a part; the error is a message for the user.
 pub type Result<T = ()> = std::result::Result<T, String>;
 
 /// Measures the kernel flow engine
 #[derive(Parser)]
 #[command(name = "cargo xtask bench engine")]
-struct Cli {
+struct EngineCli {
     #[command(subcommand)]
-    inside: Option<Inside>,
+    inside: Option<SelfCommand>,
     /// The object of the reference programs
     #[arg(long, hide = true)]
     reference: Option<PathBuf>,
-    /// Only this part; may be given again
+    /// Only this part (repeatable)
     #[arg(long)]
     part: Vec<Part>,
-    /// Only check that the hot path is fast enough: exit code 1 if it is not
+    /// Only check the speed of the hot path: exit code 1 if it is too slow
     #[arg(long)]
     gate: bool,
     /// Rounds of every case
@@ -61,10 +60,10 @@ struct Cli {
     /// Only cases of the part `micro` whose name contains this
     #[arg(long)]
     case: Option<String>,
-    /// Another classifier's object, measured beside
+    /// Object of another classifier to measure
     #[arg(long, requires = "program")]
     object: Option<PathBuf>,
-    /// The program in it
+    /// Program in that object
     #[arg(long, requires = "object")]
     program: Option<String>,
     /// Programs that it continues in: MAP=PROGRAM,PROGRAM…
@@ -72,16 +71,16 @@ struct Cli {
     tail_calls: Vec<String>,
 }
 
-/// What the bench starts itself for.
+/// Subcommands for which the bench starts itself.
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true)]
-enum Inside {
+enum SelfCommand {
     /// Send datagrams
     #[command(hide = true)]
     Send(sender::Send),
 }
 
-/// What can be measured.
+/// The parts of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Nanoseconds per packet, by test runs
@@ -90,31 +89,31 @@ enum Part {
     Drain,
     /// Nanoseconds per packet on a link
     Situ,
-    /// Programs that tell of processes: ns per connection, per message, per other call
+    /// Programs that follow processes: ns per connection, message and other call
     Sockets,
-    /// Rates beside other programs
+    /// Rates compared with other programs
     EndToEnd,
 }
 
-/// How a part is measured and printed.
-type Measure = fn(&Options) -> Result;
+/// Measures and prints a part.
+type PartRunner = fn(&EngineOptions) -> Result;
 
-/// What all parts need to know.
-pub struct Options {
+/// Options of all parts.
+pub struct EngineOptions {
     /// Rounds of every case.
     pub rounds: usize,
     /// Seconds of every measurement with real traffic.
     pub seconds: f64,
     /// Only cases whose name contains this.
     pub case: Option<String>,
-    /// Our own small programs.
+    /// The reference programs.
     pub reference: Reference,
-    /// A classifier to measure beside netwatch's.
-    pub foreign: Option<Foreign>,
+    /// Another classifier to measure.
+    pub foreign: Option<OtherClassifier>,
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match run(EngineCli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("bench: {failure}");
@@ -123,18 +122,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result {
-    let Cli { inside, reference, part, gate, rounds, seconds, case, object, program, tail_calls } = cli;
-    if let Some(Inside::Send(send)) = inside {
+fn run(cli: EngineCli) -> Result {
+    let EngineCli { inside, reference, part, gate, rounds, seconds, case, object, program, tail_calls } = cli;
+    if let Some(SelfCommand::Send(send)) = inside {
         return sender::run(&send);
     }
-    let foreign = object.zip(program).map(|(object, program)| Foreign { object, program, tail_calls });
-    let reference = reference.ok_or("start it by `cargo xtask bench engine`, which builds what it needs")?;
-    let options = Options { rounds: rounds.max(1), seconds, case, reference: Reference(reference), foreign };
+    let foreign = object.zip(program).map(|(object, program)| OtherClassifier { object, program, tail_calls });
+    let reference =
+        reference.ok_or("cannot find the reference programs\nhint: start the bench by `cargo xtask bench engine`")?;
+    let options = EngineOptions { rounds: rounds.max(1), seconds, case, reference: Reference(reference), foreign };
     if gate {
         return cpu::pinned(|| micro::gate::run(&options));
     }
-    let parts: [(Part, Measure); 5] = [
+    let parts: [(Part, PartRunner); 5] = [
         (Part::Micro, |options| cpu::pinned(|| micro::run(options))),
         (Part::Drain, drain::run),
         (Part::Situ, situ::run),

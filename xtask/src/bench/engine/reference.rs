@@ -1,59 +1,49 @@
-//! Our own small programs beside netwatch's (`netwatch-ebpf/src/bin/reference.rs`), and the driver
-//! that turns one frame into many flows.
+//! The reference programs that netwatch is compared with (`netwatch-ebpf/src/bin/reference`), and
+//! the driver that turns one frame into many flows.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 
-use super::frames::Frame;
-use super::subject::{self, Foreign, Subject};
+use super::frames::BenchFrame;
+use super::subject::{self, BenchSubject, OtherClassifier};
 use crate::Result;
 
-/// Where the object is.
+#[path = "../../../../netwatch-ebpf/src/bin/reference/steer.rs"]
+mod steer;
+
+use steer::Steer;
+
+/// The path of the object.
 #[derive(Debug, Clone)]
 pub struct Reference(pub PathBuf);
 
 impl Reference {
-    /// The least that a classifier can do.
-    pub fn empty(&self) -> Result<Subject> {
+    /// A classifier that does nothing.
+    pub fn empty(&self) -> Result<BenchSubject> {
         self.subject("empty", "empty")
     }
 
     /// Hash map, atomic adds, `bpf_ktime_get_ns`.
-    pub fn plain(&self) -> Result<Subject> {
+    pub fn plain(&self) -> Result<BenchSubject> {
         self.subject("plain hash", "plain")
     }
 
-    fn subject(&self, name: &'static str, program: &str) -> Result<Subject> {
-        let foreign = Foreign { object: self.0.clone(), program: program.to_owned(), tail_calls: Vec::new() };
-        Subject::of_object(name, &foreign)
+    fn subject(&self, name: &'static str, program: &str) -> Result<BenchSubject> {
+        let foreign = OtherClassifier { object: self.0.clone(), program: program.to_owned(), tail_calls: Vec::new() };
+        BenchSubject::of_object(name, &foreign)
     }
 }
 
-/// Sends packets of many flows, in turns, through one program.
+/// Sends packets of many flows in turn through one program.
 pub struct Driver {
     object: Ebpf,
     program: OwnedFd,
 }
 
-/// What the driver does. The layout is that of `Steer` in the object.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-struct Steer {
-    next: u64,
-    flows: u64,
-    first: u64,
-    port_at: u32,
-    address_at: u32,
-    sequence_at: u32,
-    payload: u32,
-    sequence: u32,
-    zero: u32,
-}
-
 impl Driver {
-    /// Loads it, to go on in `target`.
+    /// Loads the driver, which continues in `target`.
     pub fn new(object: &Path, target: BorrowedFd<'_>) -> Result<Self> {
         let mut object = subject::load(object)?;
         let program = subject::program(&mut object, "driver")?;
@@ -61,9 +51,9 @@ impl Driver {
         Ok(Self { object, program })
     }
 
-    /// From now on `flows` flows take turns, the first of them flow number `first`.
-    pub fn steer(&self, frame: &Frame, first: u64, flows: u64) -> Result {
-        let Frame { ports_at, address_at, payload, .. } = *frame;
+    /// Lets `flows` flows take turns from now on, beginning with flow number `first`.
+    pub fn steer(&self, frame: &BenchFrame, first: u64, flows: u64) -> Result {
+        let BenchFrame { ports_at, address_at, payload, .. } = *frame;
         let steer = Steer {
             first,
             flows,

@@ -1,4 +1,4 @@
-//! Datagrams of many flows that nobody answers: the bench starts itself once more to send them,
+//! Sends datagrams of many flows, which have no receiver. The bench starts itself again to do this
 //! inside a namespace.
 
 use std::io::{self, Write};
@@ -16,34 +16,34 @@ const PAYLOAD: usize = 58;
 /// Addresses that the flows go to: a documentation range (RFC 5737) without its first and last
 /// ones.
 const ADDRESSES: u64 = 250;
-/// Between two looks at the clock.
+/// Datagrams between two checks of the clock.
 const BURST: u64 = 64;
 
-/// How to send.
+/// Arguments of the sender.
 #[derive(Debug, Args)]
 pub struct Send {
-    /// Flows, in turns
+    /// Number of flows, which take turns
     #[arg(long, default_value_t = 1)]
     flows: u64,
-    /// Stop after so many datagrams
+    /// Stop after this number of datagrams
     #[arg(long, default_value_t = u64::MAX)]
     count: u64,
-    /// Stop after so many seconds
+    /// Stop after this number of seconds
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
-    /// Datagrams a second at most
+    /// Maximum datagrams per second
     #[arg(long)]
     rate: Option<u64>,
-    /// Do not exit when all is sent
+    /// Do not exit when everything is sent
     #[arg(long)]
     hold: bool,
 }
 
-/// Sends, and prints how many a second.
+/// Sends, and prints the rate.
 pub fn run(send: &Send) -> Result {
     let failed = |error: io::Error| format!("cannot send: {error}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
-    say("sending")?;
+    print_line("sending")?;
     let started = Instant::now();
     let limit = Duration::from_secs_f64(send.seconds);
     let mut sent = 0;
@@ -57,7 +57,7 @@ pub fn run(send: &Send) -> Result {
             std::thread::sleep(due.saturating_sub(started.elapsed()));
         }
     }
-    say(&format!("sent {sent} {:.1}", sent as f64 / started.elapsed().as_secs_f64()))?;
+    print_line(&format!("sent {sent} {:.1}", sent as f64 / started.elapsed().as_secs_f64()))?;
     if send.hold {
         std::thread::sleep(Duration::from_secs(60));
     }
@@ -74,14 +74,14 @@ fn deliver(socket: &UdpSocket, flow: u64) -> io::Result<()> {
     }
 }
 
-/// Somebody waits for it.
-fn say(line: &str) -> Result {
+/// Prints a line at once: the bench waits for it.
+fn print_line(line: &str) -> Result {
     let mut stdout = io::stdout();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| format!("cannot print: {error}"))
 }
 
-/// Datagrams a second, from what a sender printed.
+/// Datagrams per second, from the output of a sender.
 pub fn rate(printed: &str) -> Result<f64> {
     let rate = printed.lines().find_map(|line| line.strip_prefix("sent ")?.split(' ').nth(1)?.parse().ok());
-    rate.ok_or_else(|| format!("the sender said: {printed}"))
+    rate.ok_or_else(|| format!("the sender printed: {printed}"))
 }

@@ -1,6 +1,5 @@
-//! What the programs that tell of processes cost: nanoseconds of a connection, of a message, and of
-//! any other system call, without them, with them, and with them for a process that is none of the
-//! run's.
+//! The cost of the programs that follow processes: nanoseconds per connection, message and other
+//! system call, without them, with them, and with them for a process outside the run.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,43 +11,43 @@ use std::time::Instant;
 use netwatch::meter::{ProcessTracer, ProcessTracerConfig};
 
 use super::stats::{least, median, pairs};
-use super::{Options, cpu};
+use super::{EngineOptions, cpu};
 use crate::Result;
 
-/// Times that a thing is done for one measurement: so many connections fit the ring of events.
+/// Calls per measurement: this number of connections fits into the ring of events.
 const TIMES: u32 = 2_000;
 
-/// What is measured.
-struct Case {
+/// A call to measure.
+struct CallCase {
     name: &'static str,
     once: Box<dyn FnMut() -> std::io::Result<()>>,
 }
 
-/// With which programs, and from where.
+/// The loaded programs, and whether the caller belongs to the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Setting {
+enum ProcessSetting {
     Without,
     Inside,
     Outside,
     FailedCalls,
 }
 
-const SETTINGS: [(Setting, &str); 4] = [
-    (Setting::Without, "without"),
-    (Setting::Inside, "the run's"),
-    (Setting::Outside, "another's"),
-    (Setting::FailedCalls, "--failed-calls"),
+const SETTINGS: [(ProcessSetting, &str); 4] = [
+    (ProcessSetting::Without, "without"),
+    (ProcessSetting::Inside, "in the run"),
+    (ProcessSetting::Outside, "outside"),
+    (ProcessSetting::FailedCalls, "--failed-calls"),
 ];
 
-/// Prints a line for each case: medians, and what is over those without.
-pub fn run(options: &Options) -> Result {
-    let cgroup = Cgroup::new()?;
+/// Prints a line for each case: medians, and the differences to those without.
+pub fn run(options: &EngineOptions) -> Result {
+    let cgroup = BenchCgroup::new()?;
     set_up(&cgroup, options.rounds)?;
     println!("\nns per call on the loopback, median of {} rounds, and over that without the programs", options.rounds);
     print!("  {:32}", "");
     SETTINGS.iter().for_each(|(_, name)| print!(" {name:>18}"));
     println!();
-    for mut case in cases().map_err(|error| format!("cannot make the sockets of the bench: {error}"))? {
+    for mut case in cases().map_err(|error| format!("cannot create the sockets of the bench: {error}"))? {
         let mut ns = SETTINGS.map(|_| Vec::new());
         for round in 0..options.rounds {
             for step in 0..SETTINGS.len() {
@@ -61,8 +60,8 @@ pub fn run(options: &Options) -> Result {
     Ok(())
 }
 
-/// What a run's start and end pay. Loading is done in a thread beside the classifier's.
-fn set_up(cgroup: &Cgroup, rounds: usize) -> Result {
+/// The cost at the start and end of a run. A run loads the programs in a thread of its own.
+fn set_up(cgroup: &BenchCgroup, rounds: usize) -> Result {
     let mut ms = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..rounds {
         let directory = cgroup.directory()?;
@@ -78,10 +77,10 @@ fn set_up(cgroup: &Cgroup, rounds: usize) -> Result {
         drop(probe);
         took(2, started);
     }
-    let said = ["load", "attach", "detach and unload"].iter().zip(&ms);
-    let said: Vec<String> =
-        said.map(|(what, ms)| format!("{what} {:.2} ms (least {:.2})", median(ms), least(ms))).collect();
-    println!("\nprograms that tell of processes: {}", said.join(", "));
+    let steps = ["load", "attach", "detach and unload"].iter().zip(&ms);
+    let texts: Vec<String> =
+        steps.map(|(what, ms)| format!("{what} {:.2} ms (least {:.2})", median(ms), least(ms))).collect();
+    println!("\nprograms that follow processes: {}", texts.join(", "));
     Ok(())
 }
 
@@ -96,18 +95,18 @@ fn print(name: &str, ns: &[Vec<f64>]) {
     println!("   least without {:.0}", least(&ns[0]));
 }
 
-fn measure(cgroup: &Cgroup, setting: Setting, case: &mut Case) -> Result<f64> {
+fn measure(cgroup: &BenchCgroup, setting: ProcessSetting, case: &mut CallCase) -> Result<f64> {
     let mut probe = None;
-    if setting != Setting::Without {
-        let config = ProcessTracerConfig { cmdline: true, failed_calls: setting == Setting::FailedCalls };
+    if setting != ProcessSetting::Without {
+        let config = ProcessTracerConfig { cmdline: true, failed_calls: setting == ProcessSetting::FailedCalls };
         let mut loaded = ProcessTracer::load(config).map_err(|error| error.to_string())?;
         loaded.attach(cgroup.directory()?.as_fd()).map_err(|error| error.to_string())?;
         probe = Some(loaded);
     }
-    if setting != Setting::Outside {
+    if setting != ProcessSetting::Outside {
         cgroup.enter()?;
     }
-    // The first times fill tables and caches.
+    // The first calls fill tables and caches.
     let outcome = repeat(case, TIMES / 10).and_then(|_| repeat(case, TIMES));
     cgroup.leave()?;
     if let Some(probe) = &mut probe {
@@ -116,9 +115,8 @@ fn measure(cgroup: &Cgroup, setting: Setting, case: &mut Case) -> Result<f64> {
     outcome
 }
 
-/// The thread's own time, which stands still while other processes have the CPU. What the loopback
-/// receives is in it.
-fn repeat(case: &mut Case, times: u32) -> Result<f64> {
+/// CPU time of the thread per call, which includes receiving on the loopback.
+fn repeat(case: &mut CallCase, times: u32) -> Result<f64> {
     let before = cpu::time()?;
     for _ in 0..times {
         (case.once)().map_err(|error| format!("{}: {error}", case.name))?;
@@ -126,7 +124,7 @@ fn repeat(case: &mut Case, times: u32) -> Result<f64> {
     Ok((cpu::time()? - before).as_nanos() as f64 / f64::from(times))
 }
 
-fn cases() -> std::io::Result<Vec<Case>> {
+fn cases() -> std::io::Result<Vec<CallCase>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (server, udp) = (listener.local_addr()?, UdpSocket::bind("127.0.0.1:0")?);
     let here = udp.local_addr()?;
@@ -134,15 +132,15 @@ fn cases() -> std::io::Result<Vec<Case>> {
     client.set_nodelay(true)?;
     let mut accepted = listener.accept()?.0;
     Ok(vec![
-        Case {
+        CallCase {
             name: "TCP: connect, accept, close",
             once: Box::new(move || {
                 let client = TcpStream::connect(server)?;
-                forget(&client)?;
+                reset_on_close(&client)?;
                 listener.accept().map(drop)
             }),
         },
-        Case {
+        CallCase {
             name: "UDP: socket, connect, send, close",
             once: Box::new(move || {
                 let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -150,23 +148,23 @@ fn cases() -> std::io::Result<Vec<Case>> {
                 socket.send(b"x").map(drop)
             }),
         },
-        Case {
+        CallCase {
             name: "TCP: send, receive",
             once: Box::new(move || {
                 client.write_all(b"x")?;
                 accepted.read_exact(&mut [0])
             }),
         },
-        Case {
+        CallCase {
             name: "UDP: send to an address, receive",
             once: Box::new(move || {
                 let socket = &udp;
-                // What the case before left there may come first.
+                // A datagram of the previous case may arrive first.
                 socket.send_to(b"x", here)?;
                 socket.recv_from(&mut [0]).map(drop)
             }),
         },
-        Case {
+        CallCase {
             name: "getppid",
             once: Box::new(|| {
                 // SAFETY: a system call without arguments.
@@ -177,8 +175,8 @@ fn cases() -> std::io::Result<Vec<Case>> {
     ])
 }
 
-/// Closing it leaves nothing that waits: ports would run out.
-fn forget(stream: &TcpStream) -> std::io::Result<()> {
+/// Makes close reset the connection: sockets in TIME_WAIT would use up the ports.
+fn reset_on_close(stream: &TcpStream) -> std::io::Result<()> {
     let now = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the option's own type and its size.
     let set = unsafe {
@@ -193,17 +191,17 @@ fn forget(stream: &TcpStream) -> std::io::Result<()> {
     if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// A cgroup of the bench's own.
-struct Cgroup {
+/// A cgroup of the bench.
+struct BenchCgroup {
     parent: PathBuf,
     path: PathBuf,
 }
 
-impl Cgroup {
+impl BenchCgroup {
     fn new() -> Result<Self> {
         let parent = netwatch::host::cgroup::own()?;
         let path = parent.join(format!("netwatch-bench-{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        fs::create_dir(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         Ok(Self { parent, path })
     }
 
@@ -212,22 +210,22 @@ impl Cgroup {
     }
 
     fn enter(&self) -> Result {
-        into(&self.path)
+        move_to(&self.path)
     }
 
     fn leave(&self) -> Result {
-        into(&self.parent)
+        move_to(&self.parent)
     }
 }
 
-/// The whole process goes there.
-fn into(cgroup: &std::path::Path) -> Result {
+/// Moves this process into a cgroup.
+fn move_to(cgroup: &std::path::Path) -> Result {
     fs::write(cgroup.join("cgroup.procs"), "0").map_err(|error| format!("cannot enter {}: {error}", cgroup.display()))
 }
 
-impl Drop for Cgroup {
+impl Drop for BenchCgroup {
     fn drop(&mut self) {
-        // A cgroup with somebody in it would stay.
+        // A cgroup that contains a process cannot be removed.
         let _ = self.leave();
         let _ = fs::remove_dir(&self.path);
     }

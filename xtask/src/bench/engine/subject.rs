@@ -1,4 +1,4 @@
-//! What is measured: a loaded program, and what keeps it alive.
+//! The subject of a measurement: a loaded program with its maps.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,15 +11,15 @@ use netwatch::flow::Traffic;
 use netwatch::meter::{KernelMeter, KernelMeterConfig, sys};
 use nix::net::if_::if_nametoindex;
 
-use super::frames::Frame;
+use super::frames::BenchFrame;
 use crate::Result;
 
-/// The entry point that is measured: what the target sent.
+/// The entry point that is measured: packets that the target sent.
 const ENTRY: &str = "link_egress";
 
-/// A classifier of somebody else's.
+/// Another classifier than netwatch's.
 #[derive(Debug, Clone)]
-pub struct Foreign {
+pub struct OtherClassifier {
     /// The ELF object.
     pub object: PathBuf,
     /// The program to run.
@@ -29,106 +29,110 @@ pub struct Foreign {
 }
 
 /// A program to measure.
-pub struct Subject {
-    /// As it is printed.
+pub struct BenchSubject {
+    /// Name in the output.
     pub name: &'static str,
     program: OwnedFd,
-    keeper: Keeper,
+    keeper: SubjectOwner,
 }
 
-enum Keeper {
+enum SubjectOwner {
     Netwatch(Box<KernelMeter>),
-    /// Maps and programs go with the object.
+    /// Maps and programs live as long as the object.
     Other {
         object: Box<Ebpf>,
         entry: String,
     },
 }
 
-/// What netwatch counted.
+/// Counts of netwatch.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Counted {
+pub struct CountedPackets {
     /// Packets under any key.
     pub packets: u64,
-    /// Flows with an entry of their own.
+    /// Flows with their own entry.
     pub flows: usize,
-    /// Packets that were counted without one.
+    /// Packets that were counted without a flow.
     pub overflow: u64,
 }
 
-/// What the kernel's statistics say of a program. One that others continue in has none of its own.
+/// Statistics of the kernel about a program. A program that is reached by a tail call has none.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RunTime {
-    /// How often it ran.
+    /// Number of runs.
     pub runs: u64,
-    /// How long in all, nanoseconds.
+    /// Total time in nanoseconds.
     pub ns: u64,
 }
 
-impl Subject {
+impl BenchSubject {
     /// netwatch's own classifier.
     pub fn netwatch(name: &'static str, config: &KernelMeterConfig) -> Result<Self> {
         let probe = KernelMeter::load(config).map_err(|error| error.to_string())?;
         let program = probe.named_programs().find(|(name, _)| *name == ENTRY);
         let (_, program) = program.ok_or_else(|| format!("the classifier has no program {ENTRY}"))?;
         let program = duplicate(program)?;
-        Ok(Self { name, program, keeper: Keeper::Netwatch(Box::new(probe)) })
+        Ok(Self { name, program, keeper: SubjectOwner::Netwatch(Box::new(probe)) })
     }
 
     /// A program of any object, with maps of the sizes that the object states.
-    pub fn of_object(name: &'static str, foreign: &Foreign) -> Result<Self> {
+    pub fn of_object(name: &'static str, foreign: &OtherClassifier) -> Result<Self> {
         let mut object = load(&foreign.object)?;
         for link in &foreign.tail_calls {
             link_programs(&mut object, link)?;
         }
         let program = program(&mut object, &foreign.program)?;
-        Ok(Self { name, program, keeper: Keeper::Other { object: Box::new(object), entry: foreign.program.clone() } })
+        Ok(Self {
+            name,
+            program,
+            keeper: SubjectOwner::Other { object: Box::new(object), entry: foreign.program.clone() },
+        })
     }
 
-    /// Its descriptor.
+    /// The descriptor of the program.
     pub fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
     }
 
-    /// Runs it once on a frame, as preparation.
-    pub fn run(&self, frame: &Frame) -> Result {
+    /// Runs the program once on a frame, as preparation.
+    pub fn run(&self, frame: &BenchFrame) -> Result {
         sys::test_run(self.program(), &frame.bytes, &frame.context, 1).map(drop).map_err(|error| self.failed(&error))
     }
 
-    /// The sentence about a test run that failed.
+    /// The message about a failed test run.
     pub fn failed(&self, error: &std::io::Error) -> String {
         format!("cannot run {}: {error}", self.name)
     }
 
-    /// netwatch's, to be drained.
+    /// The probe, if the subject is netwatch.
     pub fn probe(&mut self) -> Option<&mut KernelMeter> {
         match &mut self.keeper {
-            Keeper::Netwatch(probe) => Some(probe),
-            Keeper::Other { .. } => None,
+            SubjectOwner::Netwatch(probe) => Some(probe),
+            SubjectOwner::Other { .. } => None,
         }
     }
 
-    /// Attaches to both directions of an interface of the thread's network namespace, all by
+    /// Attaches to both directions of an interface in the network namespace of the thread, by
     /// clsact.
     pub fn attach(&mut self, interface: &str) -> Result {
         let failed = |error: &dyn std::fmt::Display| format!("cannot attach to {interface}: {error}");
         match &mut self.keeper {
-            Keeper::Netwatch(probe) => {
+            SubjectOwner::Netwatch(probe) => {
                 let ifindex = if_nametoindex(interface).map_err(|error| failed(&error))?;
                 probe.attach_link(ifindex).map_err(|error| error.to_string())
             }
-            Keeper::Other { object, entry } => {
+            SubjectOwner::Other { object, entry } => {
                 tc::qdisc_add_clsact(interface).map_err(|error| failed(&error))?;
                 attach_both(object, entry, interface).map_err(|error| failed(&error))
             }
         }
     }
 
-    /// Runs so far and their nanoseconds, in both directions; they grow while statistics are on.
+    /// Runs so far and their time, in both directions; they increase while statistics are on.
     pub fn run_time(&self) -> Result<RunTime> {
         let programs: Vec<BorrowedFd<'_>> = match &self.keeper {
-            Keeper::Netwatch(probe) => probe.named_programs().map(|(_, program)| program).collect(),
-            Keeper::Other { .. } => vec![self.program()],
+            SubjectOwner::Netwatch(probe) => probe.named_programs().map(|(_, program)| program).collect(),
+            SubjectOwner::Other { .. } => vec![self.program()],
         };
         let mut sum = RunTime::default();
         for program in programs {
@@ -139,18 +143,18 @@ impl Subject {
         Ok(sum)
     }
 
-    /// Empties its rings, as netwatch does on a timer.
+    /// Reads the rings, as netwatch does on a timer.
     pub fn poll(&mut self) -> Result {
         match &mut self.keeper {
-            Keeper::Netwatch(probe) => probe.poll(&mut drop).map_err(|error| error.to_string()),
-            Keeper::Other { .. } => Ok(()),
+            SubjectOwner::Netwatch(probe) => probe.poll(&mut drop).map_err(|error| error.to_string()),
+            SubjectOwner::Other { .. } => Ok(()),
         }
     }
 
-    /// What it counted since it was loaded or asked last; `None` if it is not netwatch's.
-    pub fn counted(&mut self) -> Result<Option<Counted>> {
-        let Keeper::Netwatch(probe) = &mut self.keeper else { return Ok(None) };
-        let mut counted = Counted::default();
+    /// Counts since the last call; `None` if the subject is not netwatch.
+    pub fn counted(&mut self) -> Result<Option<CountedPackets>> {
+        let SubjectOwner::Netwatch(probe) = &mut self.keeper else { return Ok(None) };
+        let mut counted = CountedPackets::default();
         let mut flows = HashSet::new();
         let drained = probe.drain(&mut |increment| {
             let packets = increment.counters.egress.skbs + increment.counters.ingress.skbs;
@@ -172,12 +176,12 @@ pub fn load(object: &Path) -> Result<Ebpf> {
     EbpfLoader::new().load_file(object).map_err(|error| format!("cannot load {}: {error}", object.display()))
 }
 
-/// Puts a classifier of a loaded object into the kernel.
+/// Loads a classifier of an object into the kernel.
 pub fn program(object: &mut Ebpf, name: &str) -> Result<OwnedFd> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot load program {name}: {error}");
-    let program = object.program_mut(name).ok_or_else(|| failed(&"the object has none of this name"))?;
+    let program = object.program_mut(name).ok_or_else(|| failed(&"the object has no program of this name"))?;
     let classifier: &mut SchedClassifier = program.try_into().map_err(|error| failed(&error))?;
-    // Loaded before, as the continuation of another one.
+    // It may have been loaded already, as the target of a tail call.
     if classifier.fd().is_err() {
         classifier.load().map_err(|error| failed(&error))?;
     }

@@ -1,4 +1,4 @@
-//! How long one drain takes: nanoseconds per flow, and its longest part, during which netwatch does
+//! The time of one drain: nanoseconds per flow, and its longest part, during which netwatch does
 //! nothing else.
 
 use std::time::Instant;
@@ -6,27 +6,26 @@ use std::time::Instant;
 use netwatch::flow::{self, FlowTable};
 use netwatch::meter::{DrainProgress, KernelMeterConfig, sys};
 
-use super::super::Options;
+use super::super::EngineOptions;
 use super::super::cpu;
-use super::super::frames::{self, Frame};
-use super::super::goal;
+use super::super::frames::{self, BenchFrame};
 use super::super::reference::Driver;
-use super::super::stats::median;
-use super::super::subject::Subject;
+use super::super::stats::{at_most, median};
+use super::super::subject::BenchSubject;
 use crate::Result;
 
 /// The default table, full.
 const FULL: u64 = 131_072;
 const MILLION: u64 = 1 << 20;
-/// What the goal for a run's CPU speaks of.
+/// Active flows in the goal for the CPU time of a run.
 const ACTIVE: f64 = 100_000.0;
-/// A table made for a million flows takes long to fill: enough rounds for a median.
+/// Rounds with a table for a million flows, which takes long to fill: enough for a median.
 const ROUNDS_OF_A_MILLION: usize = 3;
 
 /// The default table full, with a million flows passing through it, and a table for a million.
-pub fn measure(options: &Options) -> Result {
+pub fn measure(options: &EngineOptions) -> Result {
     let full = Drained::measure(options, KernelMeterConfig::default(), FULL, options.rounds)?;
-    let goal = goal::at_most(full.changed_ns, 400.0, "ns a flow");
+    let goal = at_most(full.changed_ns, 400.0, "ns per flow");
     println!("  128 K flows, all changed: {goal}");
     full.print_rest();
     let share = full.table_ns * ACTIVE / 1e9 * 100.0;
@@ -36,17 +35,17 @@ pub fn measure(options: &Options) -> Result {
     seen.print_rest();
     let config = KernelMeterConfig { max_flows: MILLION as u32, ..KernelMeterConfig::default() };
     let large = Drained::measure(options, config, MILLION, ROUNDS_OF_A_MILLION)?;
-    println!("  1 M flows, --max-flows {MILLION}, all changed: {:.1} ns a flow", large.changed_ns);
+    println!("  1 M flows, --max-flows {MILLION}, all changed: {:.1} ns per flow", large.changed_ns);
     large.print_rest();
     Ok(())
 }
 
-/// What came out.
+/// The results of one table.
 struct Drained {
     flows: usize,
     /// Median, CPU time per flow, all flows having changed.
     changed_ns: f64,
-    /// The same with what netwatch does with the result.
+    /// The same with the work of the flow table in user space.
     table_ns: f64,
     /// The same with nothing changed.
     unchanged_ns: f64,
@@ -55,8 +54,8 @@ struct Drained {
 }
 
 impl Drained {
-    fn measure(options: &Options, config: KernelMeterConfig, flows: u64, rounds: usize) -> Result<Self> {
-        let mut bench = Bench::new(options, &config, flows)?;
+    fn measure(options: &EngineOptions, config: KernelMeterConfig, flows: u64, rounds: usize) -> Result<Self> {
+        let mut bench = CostBench::new(options, &config, flows)?;
         let mut table = FlowTable::new(flow::DEFAULT_MAX_FLOWS);
         let (mut changed, mut tabled, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         let mut most = 0;
@@ -81,27 +80,27 @@ impl Drained {
     }
 }
 
-/// While it lasts netwatch does nothing else.
+/// The longest part of a drain.
 #[derive(Debug, Default, Clone, Copy)]
 struct Pause {
-    /// By the clock on the wall, in which other processes had the CPU too.
+    /// Wall-clock time, including other processes.
     wall_ms: f64,
-    /// By the thread's own.
+    /// CPU time of the thread.
     cpu_ms: f64,
 }
 
 /// A loaded classifier and packets for it.
-struct Bench {
-    subject: Subject,
+struct CostBench {
+    subject: BenchSubject,
     driver: Driver,
-    frame: Frame,
+    frame: BenchFrame,
     flows: u64,
     longest: Pause,
 }
 
-impl Bench {
-    fn new(options: &Options, config: &KernelMeterConfig, flows: u64) -> Result<Self> {
-        let subject = Subject::netwatch("netwatch", config)?;
+impl CostBench {
+    fn new(options: &EngineOptions, config: &KernelMeterConfig, flows: u64) -> Result<Self> {
+        let subject = BenchSubject::netwatch("netwatch", config)?;
         let driver = Driver::new(&options.reference.0, subject.program())?;
         let frame = frames::tcp4();
         driver.steer(&frame, 0, flows)?;

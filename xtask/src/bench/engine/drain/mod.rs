@@ -1,15 +1,15 @@
-//! What it costs to read the tables, and whether anything is lost meanwhile.
+//! The cost of a drain, and whether it loses packets.
 
 mod cost;
 mod process;
 mod race;
 
 use super::scene::Scene;
-use super::{Options, cpu};
+use super::{EngineOptions, cpu};
 use crate::Result;
 
 /// Prints everything.
-pub fn run(options: &Options) -> Result {
+pub fn run(options: &EngineOptions) -> Result {
     println!("\ndrain");
     cpu::pinned(|| cost::measure(options))?;
     race::measure(options)?;

@@ -1,4 +1,4 @@
-//! The whole program at work: CPU with many active flows, memory with few and after many.
+//! A real run: CPU time with many active flows, memory with few and after many flows.
 
 use std::fs;
 use std::thread;
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use netwatch_tests::{RunningNetwatch, StartOptions};
 
-use super::super::goal;
 use super::super::scene::Scene;
+use super::super::stats::at_most;
 use crate::Result;
 
 const ACTIVE: u64 = 100_000;
-/// So that each of them has a packet every second, with some to spare.
+/// Slightly more than one packet per active flow and second.
 const PACKETS_PER_SECOND: u64 = 110_000;
 const SEEN: u64 = 1 << 20;
-/// Set-up, and the first drains, are over by then.
+/// Time for set-up and the first drains.
 const SETTLE: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(5);
-/// The first packets of all flows have been sampled by then: eight of each, a little more than one
-/// a second.
+/// Time until the first eight packets of all flows have been sampled, at slightly more than one per
+/// second.
 const SAMPLED: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Clock ticks of `/proc/PID/stat`: 10 ms on every Linux.
@@ -32,22 +32,19 @@ pub fn measure(scene: &Scene) -> Result {
         thread::sleep(SETTLE);
         println!("  CPU of netwatch, {ACTIVE} new flows, all packets sampled, {what}: {:.1} % of a core", share(scene));
         thread::sleep(SAMPLED);
-        let share = goal::at_most(share(scene), 8.0, "% of a core");
+        let share = at_most(share(scene), 8.0, "% of a core");
         println!("  CPU of netwatch, {ACTIVE} active flows, {what}: {share}");
         running.signal(libc::SIGTERM);
         running.finish();
     }
     for (flows, goal_mib) in [(10, 20.0), (SEEN, 300.0)] {
         let (resident, peak) = memory(scene, flows)?;
-        println!(
-            "  RSS after {flows} flows: {}; most at the end {peak:.1} MiB",
-            goal::at_most(resident, goal_mib, "MiB")
-        );
+        println!("  RSS after {flows} flows: {}; most at the end {peak:.1} MiB", at_most(resident, goal_mib, "MiB"));
     }
     Ok(())
 }
 
-/// % of a core that netwatch takes for a while.
+/// CPU time of netwatch during [`WINDOW`], in % of a core.
 fn share(scene: &Scene) -> f64 {
     let (started, before) = (Instant::now(), ticks(scene));
     thread::sleep(WINDOW);
@@ -63,14 +60,15 @@ fn start(scene: &Scene, flags: &[&str], sending: &[&str]) -> Result<RunningNetwa
     Ok(running)
 }
 
-/// MiB of all of netwatch's processes after so many flows, and the most that one had until its end.
+/// Resident memory of all netwatch processes after this number of flows, and the peak of one until
+/// its end, in MiB.
 fn memory(scene: &Scene, flows: u64) -> Result<(f64, f64)> {
     let flows = flows.to_string();
     let mut running = start(scene, &["-q"], &["--flows", &flows, "--count", &flows, "--hold"])?;
-    // All of them, not only those that fitted into the sender's time.
+    // All flows, not only those sent until now.
     running.wait_for_stdout(&format!("sent {flows} "));
     thread::sleep(SETTLE);
-    let resident: f64 = ours(scene).iter().map(|pid| mebibytes(*pid, "VmRSS:").unwrap_or(0.0)).sum();
+    let resident: f64 = netwatch_processes(scene).iter().map(|pid| mebibytes(*pid, "VmRSS:").unwrap_or(0.0)).sum();
     running.signal(libc::SIGTERM);
     let mut peak = resident;
     while running.is_running() {
@@ -81,21 +79,21 @@ fn memory(scene: &Scene, flows: u64) -> Result<(f64, f64)> {
     Ok((resident, peak))
 }
 
-/// netwatch's processes in the host's namespace: itself and the guardian.
-fn ours(scene: &Scene) -> Vec<i32> {
+/// The processes of netwatch in the host's namespace: itself and the guardian.
+fn netwatch_processes(scene: &Scene) -> Vec<i32> {
     let is_ours = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.ends_with("netwatch"));
     scene.net.host.processes().into_iter().filter(is_ours).collect()
 }
 
-/// User and system time of all of them.
+/// User and system time of all of them, in clock ticks.
 fn ticks(scene: &Scene) -> f64 {
-    ours(scene).into_iter().filter_map(process_ticks).sum()
+    netwatch_processes(scene).into_iter().filter_map(process_ticks).sum()
 }
 
 fn process_ticks(pid: i32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Fields are counted behind the name, which may hold anything: proc_pid_stat(5) numbers them
-    // from 3 there.
+    // Fields are counted after the name, which may contain any text: proc_pid_stat(5) numbers them
+    // from 3.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let [user, system] =
         [14, 15].map(|number: usize| fields.get(number - 3).and_then(|field| field.parse::<f64>().ok()));

@@ -1,5 +1,4 @@
-//! Packets counted on one CPU while another one drains as fast as anybody would: nothing may be
-//! lost.
+//! Counts packets on one CPU while another one drains as fast as possible: none may be lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,30 +8,30 @@ use std::time::{Duration, Instant};
 use netwatch::flow::Traffic;
 use netwatch::meter::{KernelMeter, KernelMeterConfig, sys};
 
-use super::super::frames::{self, Frame};
+use super::super::frames::{self, BenchFrame};
 use super::super::reference::Driver;
-use super::super::subject::Subject;
-use super::super::{Options, cpu};
+use super::super::subject::BenchSubject;
+use super::super::{EngineOptions, cpu};
 use crate::Result;
 
-/// Packets in one system call.
+/// Packets per system call.
 const CHUNK: u64 = 400_000;
 const CHUNKS: u64 = 50;
 const FLOWS: u64 = 256;
-/// 1000 drains a second.
+/// 1000 drains per second.
 const PERIOD: Duration = Duration::from_millis(1);
 
-/// What the drains added up.
+/// Sums over all drains.
 #[derive(Default)]
-struct Sums {
+struct RaceSums {
     packets: u64,
     flows: HashMap<Traffic, u64>,
     drains: u32,
 }
 
-/// Prints how many packets are missing, in all and in any flow.
-pub fn measure(options: &Options) -> Result {
-    let mut subject = Subject::netwatch("netwatch", &KernelMeterConfig::default())?;
+/// Prints the number of missing packets, in total and by flow.
+pub fn measure(options: &EngineOptions) -> Result {
+    let mut subject = BenchSubject::netwatch("netwatch", &KernelMeterConfig::default())?;
     let driver = Driver::new(&options.reference.0, subject.program())?;
     let frame = frames::tcp4();
     driver.steer(&frame, 0, FLOWS)?;
@@ -50,10 +49,10 @@ pub fn measure(options: &Options) -> Result {
     Ok(())
 }
 
-fn count_and_drain(probe: &mut KernelMeter, driver: &Driver, frame: &Frame) -> Result<Sums> {
+fn count_and_drain(probe: &mut KernelMeter, driver: &Driver, frame: &BenchFrame) -> Result<RaceSums> {
     let cpus = cpu::available()?;
     let finished = AtomicBool::new(false);
-    let mut sums = Sums::default();
+    let mut sums = RaceSums::default();
     thread::scope(|scope| {
         let packets = scope.spawn(|| {
             let done = send(&cpus, driver, frame);
@@ -72,7 +71,7 @@ fn count_and_drain(probe: &mut KernelMeter, driver: &Driver, frame: &Frame) -> R
     Ok(sums)
 }
 
-fn send(cpus: &[usize], driver: &Driver, frame: &Frame) -> Result {
+fn send(cpus: &[usize], driver: &Driver, frame: &BenchFrame) -> Result {
     cpu::stay_on(cpus.last().map_or(&[][..], std::slice::from_ref))?;
     for _ in 0..CHUNKS {
         sys::test_run(driver.program(), &frame.bytes, &frame.context, CHUNK as u32)
@@ -81,7 +80,7 @@ fn send(cpus: &[usize], driver: &Driver, frame: &Frame) -> Result {
     Ok(())
 }
 
-impl Sums {
+impl RaceSums {
     fn drain(&mut self, probe: &mut KernelMeter) -> Result {
         probe.poll(&mut drop).map_err(|error| error.to_string())?;
         let drained = probe.drain(&mut |increment| {

@@ -1,30 +1,31 @@
-//! What is sent through the classifiers: kinds of frames, and numbers of flows.
+//! The cases of the part `micro`: kinds of frames and numbers of flows.
 
-use crate::frames::{self, Frame};
+use crate::frames::{self, BenchFrame};
 
 /// One kind of traffic.
-pub struct Case {
-    /// As it is printed.
+pub struct FrameCase {
+    /// Name in the output.
     pub name: &'static str,
-    /// Seen once before; a first fragment.
-    pub before: Option<Frame>,
-    /// Sent again and again.
-    pub frame: Frame,
-    /// How many flows the driver makes of the frame; `None`: no driver, the frame stays as it is.
+    /// Sent once before: a first fragment.
+    pub before: Option<BenchFrame>,
+    /// Sent repeatedly.
+    pub frame: BenchFrame,
+    /// Number of flows that the driver makes of the frame; `None`: no driver, the frame does not
+    /// change.
     pub flows: Option<u64>,
-    /// The goal of the issue: ns over the empty program.
+    /// The goal: ns over the empty program.
     pub goal_ns: Option<f64>,
 }
 
-/// Runs per round; with more flows, each has at least one.
+/// Runs per round; more if there are more flows.
 const RUNS: u64 = 400_000;
 
-impl Case {
-    fn one(name: &'static str, frame: Frame) -> Self {
+impl FrameCase {
+    fn one(name: &'static str, frame: BenchFrame) -> Self {
         Self { name, before: None, frame, flows: None, goal_ns: None }
     }
 
-    fn after(self, before: Frame) -> Self {
+    fn after(self, before: BenchFrame) -> Self {
         Self { before: Some(before), ..self }
     }
 
@@ -42,38 +43,38 @@ impl Case {
     }
 }
 
-/// One IPv4 TCP flow: the hot path. Its sequence numbers advance: the same segment again would be a
+/// One IPv4 TCP flow: the hot path. Its sequence numbers advance, because a repeated segment is a
 /// retransmission.
-pub fn hot() -> Case {
-    Case::one("IPv4 TCP, sequence advancing", frames::tcp4()).flows(1).goal(14.0)
+pub fn hot() -> FrameCase {
+    FrameCase::one("IPv4 TCP, sequence advancing", frames::tcp4()).flows(1).goal(14.0)
 }
 
 /// 256 flows in turn.
-pub fn several() -> Case {
-    Case::one("IPv4 TCP, 256 flows", frames::tcp4()).flows(256).goal(35.0)
+pub fn several() -> FrameCase {
+    FrameCase::one("IPv4 TCP, 256 flows", frames::tcp4()).flows(256).goal(35.0)
 }
 
-/// All of them.
-pub fn all() -> Vec<Case> {
+/// All cases.
+pub fn all() -> Vec<FrameCase> {
     let [first4, later4] = frames::fragments4();
     let [first6, later6] = frames::fragments6();
     vec![
         hot(),
-        Case::one("IPv4 TCP, the same segment", frames::tcp4()),
-        Case::one("IPv6 TCP, the same segment", frames::tcp6()),
-        Case::one("IPv6 TCP, sequence advancing", frames::tcp6()).flows(1).goal(18.0),
-        Case::one("IPv4 UDP", frames::udp4()),
-        Case::one("IPv6 UDP", frames::udp6()),
-        Case::one("IPv4 TCP, VLAN tag in the frame", frames::vlan()),
-        Case::one("IPv4 TCP, 12 bytes of options", frames::options()),
-        Case::one("IPv6 TCP, two extension headers", frames::extensions()),
-        Case::one("IPv4 UDP, first fragment", first4.clone()),
-        Case::one("IPv4 UDP, later fragment", later4).after(first4),
-        Case::one("IPv6 UDP, later fragment", later6).after(first6),
-        Case::one("IPv4 TCP, GSO of two segments", frames::gso()),
+        FrameCase::one("IPv4 TCP, the same segment", frames::tcp4()),
+        FrameCase::one("IPv6 TCP, the same segment", frames::tcp6()),
+        FrameCase::one("IPv6 TCP, sequence advancing", frames::tcp6()).flows(1).goal(18.0),
+        FrameCase::one("IPv4 UDP", frames::udp4()),
+        FrameCase::one("IPv6 UDP", frames::udp6()),
+        FrameCase::one("IPv4 TCP, VLAN tag in the frame", frames::vlan()),
+        FrameCase::one("IPv4 TCP, 12 bytes of options", frames::options()),
+        FrameCase::one("IPv6 TCP, two extension headers", frames::extensions()),
+        FrameCase::one("IPv4 UDP, first fragment", first4.clone()),
+        FrameCase::one("IPv4 UDP, later fragment", later4).after(first4),
+        FrameCase::one("IPv6 UDP, later fragment", later6).after(first6),
+        FrameCase::one("IPv4 TCP, GSO of two segments", frames::gso()),
         several(),
-        Case::one("IPv4 TCP, 1 K flows", frames::tcp4()).flows(1 << 10),
-        Case::one("IPv4 TCP, 64 K flows", frames::tcp4()).flows(1 << 16).goal(90.0),
-        Case::one("IPv4 TCP, 1 M flows, table of 131 072", frames::tcp4()).flows(1 << 20).goal(350.0),
+        FrameCase::one("IPv4 TCP, 1 K flows", frames::tcp4()).flows(1 << 10),
+        FrameCase::one("IPv4 TCP, 64 K flows", frames::tcp4()).flows(1 << 16).goal(90.0),
+        FrameCase::one("IPv4 TCP, 1 M flows, table of 131 072", frames::tcp4()).flows(1 << 20).goal(350.0),
     ]
 }

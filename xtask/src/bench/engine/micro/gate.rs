@@ -1,25 +1,26 @@
-//! The bound that a change must not break. Wide enough for a busy machine, narrow enough for a
-//! helper call too many.
+//! The limit of the hot path: wide enough for a busy machine, and exceeded by one helper call too
+//! many.
 
 use netwatch::meter::KernelMeterConfig;
 
-use super::super::Options;
+use super::super::EngineOptions;
 use super::super::stats::least;
-use super::super::subject::Subject;
-use super::cases::{self, Case};
+use super::super::subject::BenchSubject;
+use super::cases::{self, FrameCase};
 use super::measure;
 use crate::Result;
 
-/// netwatch's ns over the empty program's: one hot flow, and 256 flows with the driver on both
-/// sides.
-const BOUNDS: [(fn() -> Case, f64); 2] = [(cases::hot, 1.6), (cases::several, 2.3)];
+/// Maximum ratio of netwatch to the empty program: one hot flow, and 256 flows, with the driver in
+/// both.
+const BOUNDS: [(fn() -> FrameCase, f64); 2] = [(cases::hot, 1.6), (cases::several, 2.3)];
 
-/// Fails if a bound is broken by the best of all rounds.
-pub fn run(options: &Options) -> Result {
+/// Fails if the best of all rounds exceeds a limit.
+pub fn run(options: &EngineOptions) -> Result {
     let mut broken = Vec::new();
     for (case, bound) in BOUNDS {
         let case = case();
-        let subjects = vec![options.reference.empty()?, Subject::netwatch("netwatch", &KernelMeterConfig::default())?];
+        let subjects =
+            vec![options.reference.empty()?, BenchSubject::netwatch("netwatch", &KernelMeterConfig::default())?];
         let measured = measure::case(&case, subjects, options)?;
         let [empty, ours] = [0, 1].map(|one| least(&measured[one].ns));
         let ratio = ours / empty;

@@ -4,35 +4,35 @@ use std::os::fd::BorrowedFd;
 
 use netwatch::meter::sys;
 
-use super::super::frames::Frame;
+use super::super::frames::BenchFrame;
 use super::super::reference::Driver;
-use super::super::subject::{Counted, Subject};
-use super::super::{Options, cpu};
-use super::cases::Case;
+use super::super::subject::{BenchSubject, CountedPackets};
+use super::super::{EngineOptions, cpu};
+use super::cases::FrameCase;
 use crate::Result;
 
-/// What came out for one program.
-pub struct Measured {
-    /// The program's.
+/// The times of one program.
+pub struct CaseTimes {
+    /// Name of the program.
     pub name: &'static str,
-    /// ns per packet, one value a round.
+    /// ns per packet, one value per round.
     pub ns: Vec<f64>,
-    /// How many packets it was given, warm-up included.
+    /// Packets sent to it, warm-up included.
     pub runs: u64,
-    /// How many it counted, if it is netwatch.
-    pub counted: Option<Counted>,
+    /// Counts, if the program is netwatch.
+    pub counted: Option<CountedPackets>,
 }
 
-impl Measured {
-    /// Packets that it was given and has not counted; below zero if it counted some twice.
+impl CaseTimes {
+    /// Packets that were sent and not counted; negative if some were counted twice.
     pub fn missing(&self) -> i64 {
         self.counted.map_or(0, |counted| self.runs as i64 - counted.packets as i64)
     }
 }
 
-/// A program and how packets get into it.
-struct Bench {
-    subject: Subject,
+/// A program, and the driver that sends packets to it.
+struct CaseBench {
+    subject: BenchSubject,
     driver: Option<Driver>,
     ns: Vec<f64>,
     runs: u64,
@@ -40,8 +40,8 @@ struct Bench {
 
 /// Measures all programs. The order changes from round to round, so that none always follows the
 /// same one.
-pub fn case(case: &Case, subjects: Vec<Subject>, options: &Options) -> Result<Vec<Measured>> {
-    let mut benches = subjects.into_iter().map(|one| Bench::new(one, case, options)).collect::<Result<Vec<_>>>()?;
+pub fn case(case: &FrameCase, subjects: Vec<BenchSubject>, options: &EngineOptions) -> Result<Vec<CaseTimes>> {
+    let mut benches = subjects.into_iter().map(|one| CaseBench::new(one, case, options)).collect::<Result<Vec<_>>>()?;
     for bench in &mut benches {
         bench.warm_up(case)?;
     }
@@ -53,11 +53,11 @@ pub fn case(case: &Case, subjects: Vec<Subject>, options: &Options) -> Result<Ve
             bench.ns.push(ns);
         }
     }
-    benches.into_iter().map(Bench::finish).collect()
+    benches.into_iter().map(CaseBench::finish).collect()
 }
 
-impl Bench {
-    fn new(subject: Subject, case: &Case, options: &Options) -> Result<Self> {
+impl CaseBench {
+    fn new(subject: BenchSubject, case: &FrameCase, options: &EngineOptions) -> Result<Self> {
         let mut runs = 0;
         if let Some(before) = &case.before {
             subject.run(before)?;
@@ -67,9 +67,9 @@ impl Bench {
         Ok(Self { subject, driver, ns: Vec::new(), runs })
     }
 
-    /// netwatch's table grows by doubling, on a thread of its own, after a look at it has shown the
-    /// need.
-    fn warm_up(&mut self, case: &Case) -> Result {
+    /// Runs the case until netwatch's table is large enough: another thread doubles it when a poll
+    /// finds it nearly full.
+    fn warm_up(&mut self, case: &FrameCase) -> Result {
         const DOUBLINGS: usize = 8;
         let is_large = case.flows.is_some_and(|flows| flows > 4096) && self.subject.probe().is_some();
         for _ in 0..if is_large { DOUBLINGS } else { 1 } {
@@ -81,7 +81,7 @@ impl Bench {
     }
 
     /// ns per packet of one round.
-    fn run(&mut self, case: &Case) -> Result<f64> {
+    fn run(&mut self, case: &FrameCase) -> Result<f64> {
         let program = self.driver.as_ref().map_or_else(|| self.subject.program(), Driver::program);
         let ns = time(program, &case.frame, case.runs() as u32)
             .map_err(|error| format!("cannot run {}: {error}", self.subject.name))?;
@@ -90,20 +90,20 @@ impl Bench {
         Ok(ns)
     }
 
-    fn finish(mut self) -> Result<Measured> {
+    fn finish(mut self) -> Result<CaseTimes> {
         let counted = self.subject.counted()?;
-        Ok(Measured { name: self.subject.name, ns: self.ns, runs: self.runs, counted })
+        Ok(CaseTimes { name: self.subject.name, ns: self.ns, runs: self.runs, counted })
     }
 }
 
-fn driver(subject: &Subject, case: &Case, flows: u64, options: &Options) -> Result<Driver> {
+fn driver(subject: &BenchSubject, case: &FrameCase, flows: u64, options: &EngineOptions) -> Result<Driver> {
     let driver = Driver::new(&options.reference.0, subject.program())?;
     driver.steer(&case.frame, 0, flows)?;
     Ok(driver)
 }
 
-/// ns per run, by the thread's own clock: it stands still while other processes have the CPU.
-fn time(program: BorrowedFd<'_>, frame: &Frame, runs: u32) -> Result<f64> {
+/// ns of CPU time per run.
+fn time(program: BorrowedFd<'_>, frame: &BenchFrame, runs: u32) -> Result<f64> {
     let before = cpu::time()?;
     sys::test_run(program, &frame.bytes, &frame.context, runs).map_err(|error| error.to_string())?;
     let took = cpu::time()? - before;

@@ -8,22 +8,22 @@ mod size;
 
 use netwatch::meter::KernelMeterConfig;
 
-use self::cases::Case;
-use self::measure::Measured;
-use super::Options;
+use self::cases::FrameCase;
+use self::measure::CaseTimes;
+use super::EngineOptions;
 use super::stats::{least, median, pairs};
-use super::subject::Subject;
+use super::subject::BenchSubject;
 use crate::Result;
 
-/// Prints programs' sizes, then a table for every case.
-pub fn run(options: &Options) -> Result {
+/// Prints the sizes of the programs, then a table for every case.
+pub fn run(options: &EngineOptions) -> Result {
     size::print(options)?;
     println!(
         "\nns per packet, {} rounds; over: ns over `empty` in the same round; of plain: over / plain hash's over",
         options.rounds
     );
     let mut wrong = Vec::new();
-    let wanted = |case: &Case| options.case.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
+    let wanted = |case: &FrameCase| options.case.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
     for case in cases::all().into_iter().filter(wanted) {
         let measured = measure::case(&case, subjects(options)?, options)?;
         print(&case, &measured);
@@ -31,29 +31,29 @@ pub fn run(options: &Options) -> Result {
             wrong.push(case.name);
         }
     }
-    // A classifier that is fast because it does not count is no use.
+    // A classifier that does not count would be fast.
     if wrong.is_empty() { Ok(()) } else { Err(format!("packets were not counted: {}", wrong.join("; "))) }
 }
 
 /// The reference programs come first: `empty`, then `plain hash`.
-fn subjects(options: &Options) -> Result<Vec<Subject>> {
+fn subjects(options: &EngineOptions) -> Result<Vec<BenchSubject>> {
     let mut subjects = vec![options.reference.empty()?, options.reference.plain()?];
     if let Some(foreign) = &options.foreign {
-        subjects.push(Subject::of_object("the object", foreign)?);
+        subjects.push(BenchSubject::of_object("the object", foreign)?);
     }
-    subjects.push(Subject::netwatch("netwatch", &KernelMeterConfig::default())?);
+    subjects.push(BenchSubject::netwatch("netwatch", &KernelMeterConfig::default())?);
     let without_samples = KernelMeterConfig { sample_budget: 0, ..KernelMeterConfig::default() };
-    subjects.push(Subject::netwatch("netwatch, no samples", &without_samples)?);
+    subjects.push(BenchSubject::netwatch("netwatch, no samples", &without_samples)?);
     Ok(subjects)
 }
 
-fn print(case: &Case, measured: &[Measured]) {
+fn print(case: &FrameCase, measured: &[CaseTimes]) {
     let [empty, plain, ..] = measured else { return };
     println!("\n{}", case.name);
     println!("  {:22} {:>7} {:>7} {:>7} {:>7} {:>9}", "", "median", "least", "over", "least", "of plain");
-    // It does not count every kind of frame.
+    // Below this, `plain hash` did not count the frame: it does not parse every kind.
     const COUNTS: f64 = 5.0;
-    let over = |one: &Measured| pairs(&one.ns, &empty.ns, |one, empty| one - empty);
+    let over = |one: &CaseTimes| pairs(&one.ns, &empty.ns, |one, empty| one - empty);
     let plain_over = over(plain);
     for one in measured {
         let over = over(one);
@@ -64,8 +64,8 @@ fn print(case: &Case, measured: &[Measured]) {
     }
 }
 
-/// The goal, and what netwatch counted.
-fn remark(case: &Case, one: &Measured, over: f64) -> String {
+/// The goal, and the counts of netwatch.
+fn remark(case: &FrameCase, one: &CaseTimes, over: f64) -> String {
     let Some(counted) = one.counted else { return String::new() };
     let mut remark = match case.goal_ns {
         Some(goal) if one.name == "netwatch" => {

@@ -1,15 +1,15 @@
-//! How large the programs are, and what they cost to verify.
+//! Sizes of the programs, and the cost of verifying them.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netwatch::meter::{KernelMeter, KernelMeterConfig, sys};
 
-use super::super::Options;
+use super::super::EngineOptions;
 use super::super::subject;
 use crate::Result;
 
-/// Prints a line for each program of netwatch's, or of the object that was asked for.
-pub fn print(options: &Options) -> Result {
+/// Prints a line for each program of netwatch, of the object of `--object`, and of the reference.
+pub fn print(options: &EngineOptions) -> Result {
     println!("{:32} {:>10} {:>14} {:>14}", "program", "verified", "BPF code, B", "machine code, B");
     let probe = KernelMeter::load(&KernelMeterConfig::default()).map_err(|error| error.to_string())?;
     let mut programs: Vec<_> = probe.named_programs().collect();
@@ -31,7 +31,7 @@ pub fn print(options: &Options) -> Result {
 }
 
 fn line(name: &str, program: BorrowedFd<'_>) -> Result {
-    let info = sys::program_info(program).map_err(|error| format!("cannot ask the kernel about {name}: {error}"))?;
+    let info = sys::program_info(program).map_err(|error| format!("cannot query the kernel about {name}: {error}"))?;
     println!("{name:32} {:10} {:14} {:14}", info.verified_insns, info.xlated_prog_len, info.jited_prog_len);
     Ok(())
 }

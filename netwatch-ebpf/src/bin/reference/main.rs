@@ -1,10 +1,12 @@
-//! What the bench measures netwatch against, and what drives it through many flows. For `cargo xtask bench engine` only: never
-//! part of netwatch.
+//! The programs that the bench compares netwatch with, and the driver that turns one frame into
+//! many flows. For `cargo xtask bench engine` only: not part of netwatch.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(missing_docs, reason = "the attribute `classifier` makes functions without the comments of ours")]
-#![expect(internal_features, reason = "the BPF target has no other way to a plain atomic add than the intrinsic")]
+#![expect(missing_docs, reason = "the attribute `classifier` generates functions without comments")]
+#![expect(internal_features, reason = "the BPF target has a plain atomic add only as an intrinsic")]
+
+mod steer;
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -13,7 +15,9 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, ProgramArray};
 use aya_ebpf::programs::TcContext;
+
 use netwatch_common::config::defaults;
+use steer::Steer;
 
 /// The two ends of a packet, in the order of its header. IPv4 addresses take the first word.
 #[repr(C)]
@@ -25,31 +29,12 @@ struct FiveTuple {
     protocol: u32,
 }
 
-/// What most flow counters keep.
+/// The usual counters of a flow.
 #[repr(C)]
-struct Counted {
+struct PlainCounters {
     packets: u64,
     bytes: u64,
     last_seen_ns: u64,
-}
-
-/// How `driver` changes the frame. Written by user space; `next` by `driver`, which runs on one CPU.
-#[repr(C)]
-struct Steer {
-    /// The flow of the next packet.
-    next: u64,
-    /// How many flows there are; they take turns.
-    flows: u64,
-    /// Added to the number of the flow, so that a later series can be of other flows.
-    first: u64,
-    /// Where in the frame the source port is, the last two bytes of the source address, and TCP's sequence number.
-    port_at: u32,
-    address_at: u32,
-    sequence_at: u32,
-    /// By how much the sequence number grows in each turn; 0 where the frame has none.
-    payload: u32,
-    sequence: u32,
-    zero: u32,
 }
 
 #[map]
@@ -60,15 +45,16 @@ static STEER: Array<Steer> = Array::with_max_entries(1, 0);
 static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[map]
-static PLAIN: HashMap<FiveTuple, Counted> = HashMap::with_max_entries(defaults::MAX_FLOWS, 0);
+static PLAIN: HashMap<FiveTuple, PlainCounters> = HashMap::with_max_entries(defaults::MAX_FLOWS, 0);
 
-/// The least that a classifier can do.
+/// A classifier that does nothing.
 #[classifier]
 pub fn empty(_: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// What is usually written: five-tuple, hash map, atomic adds, `bpf_ktime_get_ns`. A flow that does not fit is forgotten.
+/// The usual design: five-tuple, hash map, atomic adds, `bpf_ktime_get_ns`. Packets of flows that
+/// do not fit are not counted.
 #[classifier]
 pub fn plain(ctx: TcContext) -> i32 {
     if let Some(key) = five_tuple(&ctx) {
@@ -77,12 +63,12 @@ pub fn plain(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Turns the frame, which the kernel's test run uses again and again, into one of the next flow, and goes on in the program
-/// under test.
+/// Turns the frame, which the test run of the kernel uses repeatedly, into one of the next flow,
+/// and continues in the program under test.
 #[classifier]
 pub fn driver(ctx: TcContext) -> i32 {
     if let Some(steer) = STEER.get_ptr_mut(0) {
-        // SAFETY: a live map value that nobody else writes meanwhile.
+        // SAFETY: a live map value that only this program writes during a test run.
         steer_packet(&ctx, unsafe { &mut *steer });
     }
     // SAFETY: a program of the same type.
@@ -92,7 +78,8 @@ pub fn driver(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn steer_packet(ctx: &TcContext, steer: &mut Steer) {
-    // An odd factor maps numbers one to one to numbers that look random, as ports and addresses of many flows do.
+    // An odd factor maps numbers one to one to pseudorandom ones, like the ports and addresses of
+    // many flows.
     let number = ((steer.first + steer.next) as u32).wrapping_mul(0x9e37_79b1);
     put(ctx, steer.port_at, (number as u16).to_be());
     put(ctx, steer.address_at, ((number >> 16) as u16).to_be());
@@ -109,25 +96,25 @@ fn steer_packet(ctx: &TcContext, steer: &mut Steer) {
 /// Writes into the packet. Offsets are below 256.
 #[inline(always)]
 fn put<T: Copy>(ctx: &TcContext, offset: u32, value: T) {
-    let place = ctx.data() + (offset & 0xff) as usize;
-    if place + size_of::<T>() <= ctx.data_end() {
+    let address = ctx.data() + (offset & 0xff) as usize;
+    if address + size_of::<T>() <= ctx.data_end() {
         // SAFETY: within the packet, as just checked.
-        unsafe { (place as *mut T).write_unaligned(value) };
+        unsafe { (address as *mut T).write_unaligned(value) };
     }
 }
 
 /// Reads from the packet.
 #[inline(always)]
 fn get<T: Copy>(ctx: &TcContext, offset: usize) -> Option<T> {
-    let place = ctx.data() + offset;
-    if place + size_of::<T>() > ctx.data_end() {
+    let address = ctx.data() + offset;
+    if address + size_of::<T>() > ctx.data_end() {
         return None;
     }
     // SAFETY: within the packet, as just checked.
-    Some(unsafe { (place as *const T).read_unaligned() })
+    Some(unsafe { (address as *const T).read_unaligned() })
 }
 
-/// Neither VLAN tags nor extension headers nor fragments, as is usual.
+/// Parses neither VLAN tags nor extension headers nor fragments, as most counters.
 #[inline(always)]
 fn five_tuple(ctx: &TcContext) -> Option<FiveTuple> {
     const IPV4: u16 = 0x0800_u16.to_be();
@@ -155,7 +142,7 @@ fn count(key: &FiveTuple, bytes: u64) {
     // SAFETY: no arguments, no memory.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(counted) = PLAIN.get_ptr_mut(key) else {
-        let _forgotten_if_full = PLAIN.insert(key, Counted { packets: 1, bytes, last_seen_ns: now }, 0);
+        let _uncounted_if_full = PLAIN.insert(key, PlainCounters { packets: 1, bytes, last_seen_ns: now }, 0);
         return;
     };
     // SAFETY: a live map value.
