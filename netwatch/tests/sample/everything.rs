@@ -49,6 +49,8 @@ pub fn everything() -> Report {
     report.flows[1].flow.icmp_error = Some(IcmpError { kind: 3, code: 13 });
     report.loopback.flows = report.flows[..2].to_vec();
     report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = ObservationPoint::Loopback);
+    let flows = report.flows.iter_mut().chain(&mut report.loopback.flows);
+    (0..).zip(flows).for_each(|(serial, known)| known.flow.serial = serial);
     report.loopback.totals.egress = counters(3, 300);
     report.endpoints[0].display_name = Some(DisplayName { name: name("app.example"), source: NameSource::Hosts });
     report.endpoints[0].names =
