@@ -1,4 +1,5 @@
-//! The error type of netwatch: every failure names its operation, its object, its cause with the errno, and a hint.
+//! The error type of netwatch: every failure names its operation, its object, its cause with the
+//! errno, and a hint.
 
 use std::fmt;
 use std::io;
@@ -11,8 +12,8 @@ use crate::escape::{escape, escape_lines};
 /// Shorthand for results that fail with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed operation. `{}` displays it on one line, for notes in reports; `{:#}` puts the hint on a second line, for
-/// people:
+/// A failed operation. `{}` displays it on one line, for notes in reports; `{:#}` puts the hint on
+/// a second line, for people:
 ///
 /// ```text
 /// cannot attach classifier to nw3f2a: Operation not permitted (EPERM)
@@ -33,8 +34,8 @@ enum Cause {
 }
 
 impl Error {
-    /// A system call or I/O operation failed. `operation` is a verb phrase ("create interface"), `object` what it was
-    /// applied to ("nw3f2a"; can be empty).
+    /// A system call or I/O operation failed. `operation` is a verb phrase ("create interface"),
+    /// `object` what it was applied to ("nw3f2a"; can be empty).
     pub fn os(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
         Self { operation: operation.into(), object: object.into(), cause: Cause::Os(cause.into()), hint: None }
     }
@@ -65,8 +66,8 @@ impl Error {
     }
 }
 
-/// Control characters are escaped, because names and texts can come from files and servers. A cause keeps its line
-/// breaks.
+/// Control characters are escaped, because names and texts can come from files and servers. A cause
+/// keeps its line breaks.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}", self.operation)?;

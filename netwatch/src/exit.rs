@@ -1,33 +1,34 @@
-//! netwatch's exit codes: one type, documented, with a promise that they stay.
+//! The exit codes of netwatch. They are part of its interface and do not change.
 
 use std::process::ExitCode;
 
-/// How a netwatch command ends, and the code that says so.
+/// How a subcommand ends, and its exit code.
 ///
 /// | code | meaning |
 /// |---|---|
 /// | 0–255 | `run`: the command's own exit code |
-/// | 128+N | `run`: the command was killed by signal N, or netwatch was asked to end by it before the command ran |
+/// | 128+N | `run`: signal N killed the command, or ended netwatch before the command ran |
 /// | 124 | `run`: `--duration` ended the command |
-/// | 125 | netwatch itself failed |
-/// | 126 | `run`: the command was found but could not be executed |
+/// | 125 | `run`: netwatch failed, or its command line is invalid |
+/// | 126 | `run`: the command is not executable |
 /// | 127 | `run`: the command was not found |
-/// | 0 / 1 / 2 | other commands: fine / the answer is no / trouble, as grep does it (2 also for a mistyped command line) |
+/// | 0 / 1 / 2 | other subcommands: success / negative result / error or invalid command line, as grep |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All went well.
+    /// Success.
     Success,
-    /// An asking command (`doctor`, `clean`) answers no.
-    No,
-    /// A mistyped command line outside `run`.
-    Usage,
-    /// The watched command ended by itself with this code.
+    /// A negative result: `run` would fail here, something changed, a capture is damaged, the
+    /// clean-up failed.
+    Negative,
+    /// A subcommand other than `run` failed, or its command line is invalid.
+    Error,
+    /// The command exited with this code.
     Command(u8),
-    /// The watched command was killed by this signal; or it came while netwatch still set up.
+    /// This signal killed the command, or ended netwatch during the set-up.
     Signalled(i32),
     /// `--duration` ended the command.
     Duration,
-    /// netwatch failed, whatever the command did.
+    /// netwatch failed, regardless of the command.
     Failed,
     /// The command could not be executed.
     NotExecutable,
@@ -36,12 +37,12 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number the shell sees.
+    /// The exit code of the process.
     pub fn code(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::No => 1,
-            Self::Usage => 2,
+            Self::Negative => 1,
+            Self::Error => 2,
             Self::Command(code) => code,
             Self::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             Self::Duration => 124,
@@ -63,11 +64,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_the_promised_ones() {
+    fn exit_codes_are_stable() {
         let table = [
             (Exit::Success, 0),
-            (Exit::No, 1),
-            (Exit::Usage, 2),
+            (Exit::Negative, 1),
+            (Exit::Error, 2),
             (Exit::Command(7), 7),
             (Exit::Command(255), 255),
             (Exit::Signalled(libc::SIGTERM), 143),

@@ -1,8 +1,10 @@
-//! Places that can be made to fail, in builds for the tests only. A release build has no trace of it.
+//! Fault injection: steps that can be made to fail, in test builds only. A release build contains
+//! none of it.
 
 use crate::error::Result;
 
-/// Every step of the set-up, in order. `NETWATCH_FAULT=<step>` makes it fail; with `<signal>:<step>` the process gets this signal there.
+/// Every step of the set-up, in order. `NETWATCH_FAULT=<step>` makes the step fail;
+/// `NETWATCH_FAULT=<signal>:<step>` sends the signal to the process in this step.
 #[cfg(feature = "faults")]
 pub(crate) const STEPS: [&str; 16] = [
     "run_dir",
@@ -23,27 +25,27 @@ pub(crate) const STEPS: [&str; 16] = [
     "execute",
 ];
 
-/// Steps that a run may take later, and goes on without.
+/// Steps after the set-up. A run continues if they fail.
 #[cfg(feature = "faults")]
-const LATER: [&str; 1] = ["grow"];
+const LATER_STEPS: [&str; 1] = ["grow"];
 
-/// Fails if this step was asked to.
+/// Fails if NETWATCH_FAULT names this step.
 #[cfg(feature = "faults")]
 pub(crate) fn point(step: &str) -> Result<()> {
-    debug_assert!(STEPS.contains(&step) || LATER.contains(&step));
+    debug_assert!(STEPS.contains(&step) || LATER_STEPS.contains(&step));
     match std::env::var("NETWATCH_FAULT") {
-        Ok(wanted) if wanted == step => {
-            Err(crate::error::Error::said("pass step", step, "made to fail by NETWATCH_FAULT"))
+        Ok(fault) if fault == step => {
+            Err(crate::error::Error::other("complete step", step, "NETWATCH_FAULT makes it fail"))
         }
-        Ok(wanted) => signal(&wanted, step),
+        Ok(fault) => signal(&fault, step),
         Err(_) => Ok(()),
     }
 }
 
 #[cfg(feature = "faults")]
-fn signal(wanted: &str, step: &str) -> Result<()> {
+fn signal(fault: &str, step: &str) -> Result<()> {
     let signal =
-        wanted.strip_suffix(step).and_then(|name| name.strip_suffix(':')?.parse::<nix::sys::signal::Signal>().ok());
+        fault.strip_suffix(step).and_then(|name| name.strip_suffix(':')?.parse::<nix::sys::signal::Signal>().ok());
     let Some(signal) = signal else { return Ok(()) };
     nix::sys::signal::kill(nix::unistd::getpid(), signal)
         .map_err(|errno| crate::error::Error::os("send", signal.as_str(), errno))
@@ -56,18 +58,19 @@ pub(crate) fn point(_step: &str) -> Result<()> {
     Ok(())
 }
 
-/// Flows that user space keeps one by one: so many, or with `NETWATCH_FAULT=fold:<number>` that number.
+/// Maximum number of flows in the user-space table: `default`, or NUMBER with
+/// `NETWATCH_FAULT=fold:NUMBER`.
 #[cfg(feature = "faults")]
-pub(crate) fn user_flows(usual: usize) -> usize {
-    let asked = std::env::var("NETWATCH_FAULT").ok();
-    asked.and_then(|wanted| wanted.strip_prefix("fold:")?.parse().ok()).unwrap_or(usual)
+pub(crate) fn user_flows(default: usize) -> usize {
+    let fault = std::env::var("NETWATCH_FAULT").ok();
+    fault.and_then(|fault| fault.strip_prefix("fold:")?.parse().ok()).unwrap_or(default)
 }
 
-/// So many.
+/// Returns `default`.
 #[cfg(not(feature = "faults"))]
 #[inline]
-pub(crate) fn user_flows(usual: usize) -> usize {
-    usual
+pub(crate) fn user_flows(default: usize) -> usize {
+    default
 }
 
 /// Prints the steps of the set-up.

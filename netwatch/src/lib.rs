@@ -1,6 +1,7 @@
-//! netwatch tells exactly what a program talks to. This library is the whole of it; the binary is a few lines.
+//! netwatch runs a command in its own network namespace and reports exactly what it talks to. The
+//! program `netwatch` is a few lines around this library.
 //!
-//! ARCHITECTURE.md at the top of the repository is the map.
+//! ARCHITECTURE.md at the top of the repository gives an overview of the modules.
 
 pub mod capture;
 pub mod cli;

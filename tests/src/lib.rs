@@ -43,7 +43,7 @@ pub use run::{FinishedRun, RunningNetwatch, StartOptions};
 pub use skip::{missing, missing_tool, skip};
 pub use state::HostSnapshot;
 pub use terminal::Terminal;
-pub use wait::{Gate, eventually};
+pub use wait::{Gate, eventually, wait_until};
 
 /// Makes an [`Internet`], or returns from the test with `skipped: why` where the machine cannot have one.
 /// With `NETWATCH_TESTS_NO_SKIP=1` that is a failure.

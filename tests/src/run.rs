@@ -1,4 +1,4 @@
-//! One run of netwatch: started, waited for with a time limit, and everything it said.
+//! One netwatch process: how it is started, while it runs, and everything that it left when it has ended.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -6,27 +6,26 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::host::TestHost;
 use crate::report::assert_balanced;
-use crate::wait::WAIT_TIMEOUT;
+use crate::wait::{WAIT_TIMEOUT, wait_until};
 
-/// How a program is started. The default: no input, an environment as it is, twenty seconds.
+/// How netwatch is started. The default: no input, no further variables, the directory of the host, [`WAIT_TIMEOUT`].
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// Variables set in addition.
+    /// Environment variables, set in addition to those of the test.
     pub env: Vec<(String, String)>,
     /// Standard input.
     pub stdin: Vec<u8>,
-    /// After this it is killed, and the test fails.
+    /// How long the run may take. After that it is killed and the test fails.
     pub limit: Duration,
-    /// Working directory; otherwise that of the namespace.
+    /// Working directory, if not that of the host.
     pub dir: Option<PathBuf>,
-    /// Signals that it inherits ignored, as under `nohup`; otherwise none.
+    /// Signals that netwatch inherits ignored, as under `nohup`.
     pub ignored: Vec<i32>,
 }
 
@@ -37,62 +36,62 @@ impl Default for StartOptions {
 }
 
 impl StartOptions {
-    /// With these environment variables.
+    /// The default with these environment variables.
     pub fn env(variables: &[(&str, &str)]) -> Self {
         let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { env, ..Self::default() }
     }
 
-    /// With these signals ignored from the start.
+    /// The default with these signals inherited ignored.
     pub fn ignoring(signals: &[i32]) -> Self {
         Self { ignored: signals.to_vec(), ..Self::default() }
     }
 
-    /// With this standard input.
+    /// The default with this standard input.
     pub fn stdin(text: &str) -> Self {
         Self { stdin: text.into(), ..Self::default() }
     }
 }
 
-/// A netwatch that runs. Killed (by its pid) when dropped.
+/// A netwatch process that was started. Killed when dropped.
 #[derive(Debug)]
 pub struct RunningNetwatch {
     child: Child,
     started: Instant,
-    deadline: Instant,
-    shown: String,
+    limit: Duration,
+    command_line: String,
     stdout: PathBuf,
     stderr: PathBuf,
     report: Option<PathBuf>,
 }
 
-/// A netwatch that has ended.
+/// A netwatch process that has ended.
 #[derive(Debug)]
 pub struct FinishedRun {
-    /// Exit code; `None` when a signal killed netwatch itself.
+    /// Exit code; `None` when netwatch itself was killed by a signal.
     pub code: Option<i32>,
-    /// The signal that killed netwatch itself.
+    /// The signal by which netwatch itself was killed.
     pub signal: Option<i32>,
-    /// The command's output (netwatch says nothing there).
+    /// Standard output: the command's, because `netwatch run` writes nothing there.
     pub stdout: String,
-    /// The command's and netwatch's.
+    /// Standard error of the command and of netwatch.
     pub stderr: String,
-    /// The JSON document, if one was written.
+    /// The JSON report, if one was written.
     pub report: Option<Value>,
-    /// How long it took.
+    /// Time from its start to its end.
     pub took: Duration,
-    shown: String,
+    command_line: String,
 }
 
 impl RunningNetwatch {
-    /// A number that nothing else in this process gets.
+    /// A number that is returned only once in this process.
     pub(crate) fn next_id() -> u32 {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn start(host: &TestHost, options: StartOptions, arguments: &[&str], report: Option<PathBuf>) -> Self {
-        // Files, not pipes: a process that outlives netwatch could hold a pipe open.
+        // Files, because a process that outlives netwatch could hold a pipe open.
         let path = |kind: &str| host.dir().join(format!("{kind}-{}", Self::next_id()));
         let (stdin, stdout, stderr) = (path("stdin"), path("stdout"), path("stderr"));
         fs::write(&stdin, &options.stdin).expect("write the input");
@@ -104,108 +103,109 @@ impl RunningNetwatch {
         if let Some(dir) = options.dir {
             in_directory(&mut command, dir);
         }
+        let command_line = format!("netwatch {}", arguments.join(" "));
         let started = Instant::now();
         let child = command.spawn().expect("start netwatch");
-        let shown = format!("netwatch {}", arguments.join(" "));
-        Self { child, started, deadline: started + options.limit, shown, stdout, stderr, report }
+        Self { child, started, limit: options.limit, command_line, stdout, stderr, report }
     }
 
-    /// netwatch's pid.
+    /// Pid of netwatch.
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    /// Sends a signal to netwatch and to nobody else.
+    /// Sends a signal to netwatch, and to no other process.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: a plain system call; the child has not been waited for, so the pid is still its own.
+        // SAFETY: the call takes no pointer. The child has not been waited for, so the pid is still its own.
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "send signal {signal}");
     }
 
-    /// Its guardian's pid; there is one from the first milliseconds on.
+    /// Pid of its guardian, which netwatch starts in its first milliseconds.
     #[track_caller]
     pub fn guardian(&self) -> i32 {
         let find = || guardian_of(self.pid()).ok_or_else(|| "no guardian".to_owned());
-        crate::eventually(find).unwrap_or_else(|why| panic!("{why} of {}: {}", self.shown, self.stderr()))
+        crate::eventually(find).unwrap_or_else(|error| panic!("{error} of {}: {}", self.command_line, self.stderr()))
     }
 
-    /// SIGKILL for netwatch and its guardian at once: both are stopped first, so that neither sees the other die.
+    /// Sends SIGKILL to netwatch and its guardian at once. Both are stopped first, so that neither notices the end of the other.
     #[track_caller]
     pub fn kill_with_guardian(self) -> FinishedRun {
         let both = [self.pid(), self.guardian()];
         for signal in [libc::SIGSTOP, libc::SIGKILL] {
             for pid in both {
-                // SAFETY: a plain system call; netwatch has not been waited for, and is its guardian's parent.
+                // SAFETY: the call takes no pointer. netwatch has not been waited for, and is the parent of its guardian.
                 assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "send signal {signal} to {pid}");
             }
         }
         self.finish()
     }
 
-    /// What the command has printed so far.
+    /// Standard output so far.
     pub fn stdout(&self) -> String {
         read_lossy(&self.stdout)
     }
 
-    /// What netwatch and the command have said so far.
+    /// Standard error of netwatch and the command so far.
     pub fn stderr(&self) -> String {
         read_lossy(&self.stderr)
     }
 
-    /// Waits until the command has printed this; its set-up is over then.
+    /// Waits until the command has printed this text; then the set-up is complete. Panics when netwatch ends before.
     #[track_caller]
     pub fn wait_for_stdout(&mut self, text: &str) {
-        while !self.stdout().contains(text) {
-            let ended = self.child.try_wait().expect("wait for netwatch");
+        let is_printed = || {
+            // Read before the output, which is complete when netwatch has ended.
+            let has_ended = self.child.try_wait().expect("wait for netwatch").is_some();
+            let is_printed = read_lossy(&self.stdout).contains(text);
             assert!(
-                ended.is_none() || self.stdout().contains(text),
-                "{} ended without: {text}\n{}",
-                self.shown,
-                self.stderr()
+                is_printed || !has_ended,
+                "{} ended without {text:?}\n{}",
+                self.command_line,
+                read_lossy(&self.stderr)
             );
-            assert!(Instant::now() < self.deadline, "{} never printed: {text}\n{}", self.shown, self.stderr());
-            thread::sleep(Duration::from_millis(2));
-        }
+            is_printed
+        };
+        wait_until(is_printed, || format!("{text:?} from {}\n{}", self.command_line, read_lossy(&self.stderr)));
     }
 
-    /// Waits until netwatch or the command has printed this on standard error.
+    /// Waits until netwatch or the command has printed this text on standard error.
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str) {
-        let printed = || if self.stderr().contains(text) { Ok(()) } else { Err(self.stderr()) };
-        crate::eventually(printed)
-            .unwrap_or_else(|stderr| panic!("{} never printed {text:?} on standard error:\n{stderr}", self.shown));
+        let expected = || format!("{text:?} on standard error of {}:\n{}", self.command_line, self.stderr());
+        wait_until(|| self.stderr().contains(text), expected);
     }
 
-    /// Whether it still runs.
+    /// Whether netwatch has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("wait for netwatch").is_none()
     }
 
-    /// Waits for its end and collects everything. Panics when it takes longer than the limit, when a document that was asked for is not there, and
-    /// when the balance of one that it wrote is not closed.
+    /// Waits for the end and collects everything. Panics when the run takes longer than its limit, when a requested report is missing, and
+    /// when the balance of a report that it wrote is not closed.
     #[track_caller]
     pub fn finish(self) -> FinishedRun {
-        let is_asked_for = self.report.is_some();
+        let is_requested = self.report.is_some();
         let run = self.finish_early();
-        let is_due = is_asked_for && run.signal.is_none() && !matches!(run.code, Some(125..=127));
-        assert!(run.report.is_some() || !is_due, "a report was asked for\n{run}");
+        let is_due = is_requested && run.signal.is_none() && !matches!(run.code, Some(125..=127));
+        assert!(run.report.is_some() || !is_due, "the requested report is missing\n{run}");
         run
     }
 
-    /// As [`Running::finish`], of a run that may have been ended by a signal before its command ran: then there is nothing to report.
+    /// As [`RunningNetwatch::finish`], for a run that a signal may have ended before its command started: then there is no report.
     #[track_caller]
     pub fn finish_early(self) -> FinishedRun {
         let run = self.end();
         for document in run.documents() {
             assert_balanced(&document);
             let is_unknown = document["balance"]["state"] == "unknown" && document["complete"] == true;
-            assert!(!is_unknown, "its interface was there to the end\n{run}");
+            assert!(!is_unknown, "the interface existed to the end, so the balance must be known\n{run}");
         }
-        // A summary says the same.
+        // How a summary reports a balance that is not closed.
         assert!(!run.stderr.contains("DIFFERENCE") && !run.stdout.contains("DIFFERENCE"), "{run}");
         run
     }
 
-    /// As [`Running::finish`], of a run whose interface was deleted under it: its counters are gone.
+    /// As [`RunningNetwatch::finish`], for a run whose interface was deleted, and with it the counters to compare with.
     #[track_caller]
     pub fn finish_without_interface(self) -> FinishedRun {
         let run = self.end();
@@ -226,7 +226,7 @@ impl RunningNetwatch {
             stderr: self.stderr(),
             report: report.and_then(|text| serde_json::from_slice(&text).ok()),
             took: self.started.elapsed(),
-            shown: self.shown.clone(),
+            command_line: self.command_line.clone(),
         }
     }
 
@@ -236,11 +236,12 @@ impl RunningNetwatch {
             if let Some(status) = self.child.try_wait().expect("wait for netwatch") {
                 return status;
             }
-            if Instant::now() > self.deadline {
+            if self.started.elapsed() > self.limit {
                 let _ = self.child.kill();
-                panic!("{} did not end in time; it said:\n{}\n{}", self.shown, self.stdout(), self.stderr());
+                let (stdout, stderr) = (self.stdout(), self.stderr());
+                panic!("{} did not end within {:?}:\n{stdout}\n{stderr}", self.command_line, self.limit);
             }
-            thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -253,27 +254,27 @@ impl Drop for RunningNetwatch {
 }
 
 impl FinishedRun {
-    /// The JSON document; panics with everything known when there is none.
+    /// The JSON report; panics when there is none.
     #[track_caller]
     pub fn report(&self) -> &Value {
         self.report.as_ref().unwrap_or_else(|| panic!("no report\n{self}"))
     }
 
-    /// Every document that it wrote: the report of a run, and what another command printed.
+    /// Every JSON report that it wrote: to a file, and to standard output.
     fn documents(&self) -> Vec<Value> {
         let printed =
             serde_json::from_str(&self.stdout).ok().filter(|printed: &Value| printed.get("balance").is_some());
         self.report.iter().cloned().chain(printed).collect()
     }
 
-    /// Panics unless it ended with this exit code.
+    /// Panics unless this is the exit code.
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "{self}");
         self
     }
 
-    /// Panics unless it ended well.
+    /// Panics unless the exit code is 0.
     #[track_caller]
     pub fn assert_ok(&self) -> &Self {
         self.assert_code(0)
@@ -287,7 +288,7 @@ impl FinishedRun {
         let hint = lines.next();
         assert!(hint.is_none_or(|hint| hint.starts_with("hint: ")), "the second line of an error is a hint\n{self}");
         assert_eq!(lines.next(), None, "an error has at most two lines\n{self}");
-        assert!(self.stderr.starts_with("netwatch: cannot "), "an error says which operation failed\n{self}");
+        assert!(self.stderr.starts_with("netwatch: cannot "), "an error names the operation that failed\n{self}");
         for word in words {
             assert!(self.stderr.contains(word), "the error does not mention {word:?}\n{self}");
         }
@@ -297,7 +298,11 @@ impl FinishedRun {
 
 impl fmt::Display for FinishedRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\nended with code {:?}, signal {:?} after {:?}", self.shown, self.code, self.signal, self.took)?;
+        writeln!(
+            f,
+            "{}\nended with code {:?}, signal {:?} after {:?}",
+            self.command_line, self.code, self.signal, self.took
+        )?;
         writeln!(f, "--- stdout\n{}--- stderr\n{}", self.stdout, self.stderr)?;
         match &self.report {
             Some(report) => writeln!(f, "--- report\n{report:#}"),
@@ -306,7 +311,7 @@ impl fmt::Display for FinishedRun {
     }
 }
 
-/// Entering a namespace's mounts changes the directory, so this has to come after it: closures run in the order they were added.
+/// Entering a mount namespace changes the directory, so this has to come after it: closures run in the order in which they were added.
 fn in_directory(command: &mut std::process::Command, dir: PathBuf) {
     use std::os::unix::process::CommandExt;
     // SAFETY: one system call between fork and exec.
@@ -314,14 +319,14 @@ fn in_directory(command: &mut std::process::Command, dir: PathBuf) {
 }
 
 fn guardian_of(netwatch: i32) -> Option<i32> {
-    let is_it = |pid: &i32| {
+    let is_guardian = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // `PID (name) state parent …`
         stat.split_once(" (nw-guardian) ")
             .is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&netwatch.to_string()))
     };
     let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(is_it)
+    pids.into_iter().find(is_guardian)
 }
 
 fn read_lossy(path: &PathBuf) -> String {

@@ -1,18 +1,17 @@
-//! A program on a terminal of its own: what a person at a keyboard sees and can do.
+//! Runs a program on a pseudoterminal of its own: the test types on its keyboard and reads its screen.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::thread::{self, JoinHandle};
 
 use nix::pty::{Winsize, openpty};
+use nix::unistd::tcgetpgrp;
 
-/// How long anything on a terminal may take.
-const LIMIT: Duration = Duration::from_secs(15);
+use crate::wait::wait_until;
 
 /// The keyboard and the screen.
 #[derive(Debug)]
@@ -20,27 +19,29 @@ pub struct Terminal {
     child: Child,
     master: File,
     screen: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
-    /// Starts the command in a new session with this terminal as its controlling one.
+    /// Starts the command in a new session with this terminal as its controlling one. `columns` is the width in characters.
     pub fn start(mut command: Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(&size, None).expect("open a terminal");
-        let end = || Stdio::from(pty.slave.try_clone().expect("duplicate a descriptor"));
-        command.stdin(end()).stdout(end()).stderr(end());
+        let pty = openpty(&size, None).expect("open a pseudoterminal");
+        let slave = || Stdio::from(pty.slave.try_clone().expect("duplicate a descriptor"));
+        command.stdin(slave()).stdout(slave()).stderr(slave());
         // SAFETY: two system calls between fork and exec.
         unsafe { command.pre_exec(take_terminal) };
         let child = command.spawn().expect("start a command on a terminal");
+        // Once this process has closed the slave, the reader sees the end when the last program closes it.
         drop(command);
         drop(pty.slave);
         let master = File::from(pty.master);
         let screen = Arc::new(Mutex::new(Vec::new()));
-        read_in_background(master.try_clone().expect("duplicate a descriptor"), Arc::clone(&screen));
-        Self { child, master, screen }
+        let reader = read_in_background(master.try_clone().expect("duplicate a descriptor"), Arc::clone(&screen));
+        Self { child, master, screen, reader }
     }
 
-    /// Presses keys; `\x03` is ^C.
+    /// Types keys; `\x03` is ^C.
     pub fn type_keys(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).expect("write to the terminal");
     }
@@ -50,31 +51,37 @@ impl Terminal {
         String::from_utf8_lossy(&self.screen.lock().expect("no thread panics with the lock")).into_owned()
     }
 
-    /// Waits until this is shown.
+    /// Waits until the screen contains this text.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + LIMIT;
-        while !self.screen().contains(text) {
-            assert!(Instant::now() < deadline, "never shown: {text:?}; the screen:\n{}", self.screen());
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(|| self.screen().contains(text), || format!("{text:?} on the screen:\n{}", self.screen()));
     }
 
-    /// Waits for the end: how it ended and all that was shown, where no summary may say of a difference.
+    /// Waits until the foreground process group is led by a process with this name, and that process is not stopped.
+    #[track_caller]
+    pub fn wait_for_foreground(&self, name: &str) {
+        let is_in_foreground = || {
+            let leader = tcgetpgrp(&self.master).ok();
+            let stat = leader.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+            // `PID (name) state …`; T is stopped.
+            let rest = stat.as_deref().and_then(|stat| stat.split_once(&format!(" ({name}) "))).map(|(_, rest)| rest);
+            rest.is_some_and(|rest| !rest.starts_with('T'))
+        };
+        wait_until(is_in_foreground, || format!("{name} in the foreground; the screen:\n{}", self.screen()));
+    }
+
+    /// Waits until the command has ended and all of its output was read. Returns how it ended and everything that it showed.
     #[track_caller]
     pub fn finish(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait for the child") {
-                // The reader gets the last bytes right after.
-                thread::sleep(Duration::from_millis(50));
-                let screen = self.screen();
-                assert!(!screen.contains("DIFFERENCE"), "{screen}");
-                return (status, screen);
-            }
-            assert!(Instant::now() < deadline, "did not end in time; the screen:\n{}", self.screen());
-            thread::sleep(Duration::from_millis(5));
-        }
+        let mut status = None;
+        let has_ended = || {
+            status = status.or_else(|| self.child.try_wait().expect("wait for the command"));
+            status.is_some() && self.reader.is_finished()
+        };
+        wait_until(has_ended, || "the end of a command on a terminal".to_owned());
+        let screen = self.screen();
+        assert!(!screen.contains("DIFFERENCE"), "the balance of a summary is not closed: {screen}");
+        (status.expect("it has ended"), screen)
     }
 }
 
@@ -88,16 +95,16 @@ impl Drop for Terminal {
 fn take_terminal() -> io::Result<()> {
     nix::unistd::setsid()?;
     // SAFETY: standard input is the terminal; the call takes no pointer.
-    let took = unsafe { libc::ioctl(io::stdin().as_raw_fd(), libc::TIOCSCTTY, 0) };
-    if took == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe { libc::ioctl(io::stdin().as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn read_in_background(mut master: File, screen: Arc<Mutex<Vec<u8>>>) {
+fn read_in_background(mut master: File, screen: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
-        // EIO: the last process has closed the other end.
+        // EIO: the last process has closed the slave.
         while let Ok(length @ 1..) = master.read(&mut buffer) {
             screen.lock().expect("no thread panics with the lock").extend_from_slice(&buffer[..length]);
         }
-    });
+    })
 }

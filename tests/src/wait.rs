@@ -1,15 +1,15 @@
-//! Waiting for conditions. Tests never wait for a length of time to pass: a busy machine needs longer.
+//! Waiting for conditions. A test does not wait for a length of time instead, because a busy machine needs longer.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bounds every wait for a condition. Long enough for a machine with both processors busy.
+/// Bounds every wait for a condition. Long enough for a machine with all processors busy.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause between two checks of a condition.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Calls `attempt` until it succeeds, for [`WAIT_TIMEOUT`] at most; then returns its last error.
 pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
@@ -17,8 +17,16 @@ pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T
     loop {
         match attempt() {
             Err(_) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
-            done => return done,
+            result => return result,
         }
+    }
+}
+
+/// Waits until the condition is true. Panics with `expected`, a description of it, when it is still false after [`WAIT_TIMEOUT`].
+#[track_caller]
+pub fn wait_until(mut condition: impl FnMut() -> bool, expected: impl FnOnce() -> String) {
+    if eventually(|| if condition() { Ok(()) } else { Err(String::new()) }).is_err() {
+        panic!("waited {WAIT_TIMEOUT:?} for {}", expected());
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) struct DiffArgs {
 
     /// Baseline runs by number, id or file
     ///
-    /// Captures are replayed. Several runs, separated by commas, are combined: what varies among them is not a change.
+    /// Captures are replayed. Several runs, separated by commas, are combined: what varies among
+    /// them is not a change.
     #[arg(value_name = "OLD[,OLD…]", value_hint = ValueHint::FilePath)]
     old: String,
 

@@ -1,5 +1,5 @@
-//! The command line: what was typed becomes the settings of a subcommand. The only module that uses clap; it runs
-//! nothing.
+//! The command line: what was typed becomes the settings of a subcommand. The only module that uses
+//! clap; it runs nothing.
 
 mod diff;
 mod export;
@@ -22,8 +22,9 @@ use crate::terminal::print_error;
 
 /// Report exactly what a program talks to.
 ///
-/// netwatch runs a command in its own network namespace and counts every packet of every flow in the kernel. Other
-/// traffic on the machine is ignored, and the totals are reconciled with the interface to the last byte.
+/// netwatch runs a command in its own network namespace and counts every packet of every flow in
+/// the kernel. Other traffic on the machine is ignored, and the totals are reconciled with the
+/// interface to the last byte.
 #[derive(Debug, Parser)]
 #[command(name = "netwatch", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -146,11 +147,11 @@ impl From<ByArg> for summary::By {
     }
 }
 
-/// Parses the command line; `words` includes the program's name. If there is nothing to run, what clap prints (help,
-/// the version, an error) is already printed, and the exit code is returned.
+/// Parses the command line; `words` includes the program's name. If there is nothing to run, what
+/// clap prints (help, the version, an error) is already printed, and the exit code is returned.
 pub fn parse(words: Vec<OsString>) -> Result<Invocation, Exit> {
     // A mistyped `run` must not look like a failure of its command: 125 instead of 2.
-    let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Usage };
+    let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Error };
     let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = parsed.map_err(|error| {
         // A closed standard error changes nothing.
@@ -163,7 +164,8 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Exit> {
     })
 }
 
-/// The definition of the command line. Help texts do not show environment variables: docs/environment.md lists them.
+/// The definition of the command line. Help texts do not show environment variables:
+/// docs/environment.md lists them.
 fn command() -> clap::Command {
     Cli::command().mut_subcommands(hide_environment)
 }
@@ -217,7 +219,7 @@ mod tests {
         let exit = |words: &[&str]| parse(words.iter().map(OsString::from).collect()).err();
         assert_eq!(exit(&["netwatch", "run", "--duration", "18446744073709551615", "true"]), Some(Exit::Failed));
         assert_eq!(exit(&["netwatch", "run", "--linger=18446744073709551615", "true"]), Some(Exit::Failed));
-        assert_eq!(exit(&["netwatch", "list", "--no-such-flag"]), Some(Exit::Usage));
-        assert_eq!(exit(&["netwatch", "report", "--family", "4"]), Some(Exit::Usage));
+        assert_eq!(exit(&["netwatch", "list", "--no-such-flag"]), Some(Exit::Error));
+        assert_eq!(exit(&["netwatch", "report", "--family", "4"]), Some(Exit::Error));
     }
 }

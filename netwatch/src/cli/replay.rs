@@ -29,7 +29,8 @@ pub(super) struct ReplayArgs {
 
     /// Address or network of the target (repeatable) [default: see --help]
     ///
-    /// Packets from these addresses are egress. By default the target is the initiator of each flow.
+    /// Packets from these addresses are egress. By default the target is the initiator of each
+    /// flow.
     #[arg(long, value_name = "ADDR[/LEN]", env = "NETWATCH_LOCAL", value_delimiter = ',')]
     local: Vec<String>,
 

@@ -54,7 +54,8 @@ pub(super) struct RunArgs {
 
     /// Wait for background processes that outlive the command, at most TIME
     ///
-    /// Without a time, wait until the last of them exits. Without this flag, they are ended when the command exits.
+    /// Without a time, wait until the last of them exits. Without this flag, they are ended when
+    /// the command exits.
     #[arg(
         long,
         value_name = "TIME",
@@ -111,7 +112,8 @@ pub(super) struct RunArgs {
 
     /// Also sample the head of one packet in N
     ///
-    /// The first packets of each flow and all DNS messages are always sampled, because they carry names.
+    /// The first packets of each flow and all DNS messages are always sampled, because they carry
+    /// names.
     #[arg(
         long,
         value_name = "N",
@@ -156,13 +158,15 @@ pub(super) struct RunArgs {
 
     /// Record the errno of failed socket calls
     ///
-    /// Covers connect, sendto, sendmsg and socket. Adds about 0.1 µs to every system call on the machine.
+    /// Covers connect, sendto, sendmsg and socket. Adds about 0.1 µs to every system call on the
+    /// machine.
     #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new(), help_heading = METERING)]
     failed_calls: bool,
 
     /// Record the run to FILE and replace an older recording there
     ///
-    /// By default the run is recorded to your store, which keeps the newest runs: see `netwatch history`.
+    /// By default the run is recorded to your store, which keeps the newest runs: see `netwatch
+    /// history`.
     #[arg(
         long,
         value_name = "FILE",

@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::settings::DiffSettings;
 use crate::terminal::Spinner;
 
-/// Exits with [`Exit::No`] if something changed.
+/// Exits with [`Exit::Negative`] if something changed.
 pub(super) fn diff(settings: &DiffSettings) -> Result<Exit> {
     let spinner = Spinner::new("reading", settings.quiet);
     let (old, new) = (load_side(&settings.old, &spinner)?, load_side(&settings.new, &spinner)?);
@@ -25,7 +25,7 @@ pub(super) fn diff(settings: &DiffSettings) -> Result<Exit> {
     if output.is_some() || !settings.quiet {
         write_result(output, &text)?;
     }
-    Ok(if difference.is_same() { Exit::Success } else { Exit::No })
+    Ok(if difference.is_same() { Exit::Success } else { Exit::Negative })
 }
 
 /// Loads the runs of one side: a file of this name, commas included, or runs separated by commas.

@@ -82,8 +82,8 @@ fn show(store: &Store, json: bool, color: ColorChoice, run: Option<&str>) -> Res
     print_with(|out| show.write_screen(&recorded.report, false, out))
 }
 
-/// Finds all runs before it removes the first one, because removing a run changes the numbers of the others. A run that
-/// is named twice is removed once.
+/// Finds all runs before it removes the first one, because removing a run changes the numbers of
+/// the others. A run that is named twice is removed once.
 fn remove(store: &Store, runs: &[String]) -> Result<()> {
     let paths = runs.iter().map(|run| store.find(Some(run))).collect::<Result<BTreeSet<_>>>()?;
     for path in &paths {

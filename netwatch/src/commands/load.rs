@@ -1,4 +1,5 @@
-//! Loads the runs that `report`, `diff` and `export` are about: recordings, and captures, which are replayed.
+//! Loads the runs that `report`, `diff` and `export` are about: recordings, and captures, which are
+//! replayed.
 
 use std::fs::File;
 use std::io::Read;

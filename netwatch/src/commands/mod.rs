@@ -1,4 +1,5 @@
-//! What each subcommand does, with the settings that `cli` made. Connects the other modules; not the command line itself.
+//! What each subcommand does, with the settings that `cli` made. Connects the other modules; not
+//! the command line itself.
 
 mod diff;
 mod export;
@@ -38,7 +39,7 @@ pub fn execute(invocation: Invocation) -> Exit {
     };
     result.unwrap_or_else(|error| {
         print_error(&error);
-        Exit::Usage
+        Exit::Error
     })
 }
 
@@ -52,12 +53,13 @@ fn run(settings: RunSettings) -> Exit {
     }
 }
 
-/// `netwatch doctor`: prints one line for each requirement of `run`. Exits with [`Exit::No`] if `run` would fail.
+/// `netwatch doctor`: prints one line for each requirement of `run`. Exits with [`Exit::Negative`]
+/// if `run` would fail.
 fn doctor() -> Exit {
     let report = DoctorReport::examine();
     // If standard output is closed, the exit code still reports the result.
     let _ = write!(io::stdout().lock(), "{report}");
-    if report.would_fail() { Exit::No } else { Exit::Success }
+    if report.would_fail() { Exit::Negative } else { Exit::Success }
 }
 
 /// `netwatch clean`: removes what killed runs left on the host.
@@ -69,7 +71,7 @@ fn clean() -> Exit {
         }
         Err(error) => {
             print_error(&error);
-            Exit::No
+            Exit::Negative
         }
     }
 }

@@ -10,11 +10,11 @@ use crate::capture::{Capture, CaptureEnd};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::replay::{self, Local, Plan, Progress, Replayed, Resolve};
+use crate::replay::{self, Local, Observer, Plan, Replayed, Resolve};
 use crate::settings::ReplaySettings;
-use crate::terminal::{Show, print_error, print_with};
+use crate::terminal::{Progress, Show, print_error, print_with};
 
-/// Exits with [`Exit::No`] if the capture is damaged; the part before the damage is reported.
+/// Exits with [`Exit::Negative`] if the capture is damaged; the part before the damage is reported.
 pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     let plan = plan(settings)?;
     let mut capture = Capture::open(&settings.file, &STOP)?;
@@ -34,6 +34,12 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     Ok(exit(&replayed))
 }
 
+impl Observer for Progress {
+    fn progress(&mut self, offset: u64) {
+        self.set_position(offset);
+    }
+}
+
 fn plan(settings: &ReplaySettings) -> Result<Plan> {
     let local =
         Local::new(settings.local.iter().map(String::as_str)).map_err(|cause| Error::said("use", "--local", cause))?;
@@ -47,7 +53,7 @@ fn exit(replayed: &Replayed) -> Exit {
         CaptureEnd::Whole | CaptureEnd::Stopped { .. } => Exit::Success,
         CaptureEnd::Broken(broken) => {
             print_error(&broken.error);
-            Exit::No
+            Exit::Negative
         }
     }
 }
@@ -59,8 +65,8 @@ extern "C" fn stop(_signal: libc::c_int) {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// Makes the first signal end the reading, even of a pipe without data, and the second one end netwatch. An ignored
-/// signal stays ignored (nohup).
+/// Makes the first signal end the reading, even of a pipe without data, and the second one end
+/// netwatch. An ignored signal stays ignored (nohup).
 fn stop_on_signals() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(stop), SaFlags::SA_RESETHAND, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {

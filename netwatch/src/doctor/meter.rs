@@ -1,5 +1,5 @@
-//! Loads the programs of `run` into the kernel, and attaches the classifier to the loopback interface of a new network
-//! namespace.
+//! Loads the programs of `run` into the kernel, and attaches the classifier to the loopback
+//! interface of a new network namespace.
 
 use std::path::Path;
 
@@ -112,7 +112,8 @@ fn name(method: AttachMethod) -> &'static str {
     }
 }
 
-/// Loads the programs that attribute flows to processes. `run` counts the same packets without them.
+/// Loads the programs that attribute flows to processes. `run` counts the same packets without
+/// them.
 pub(super) fn processes() -> Check {
     let tracer = match ProcessTracer::load(ProcessTracerConfig { cmdline: true, failed_calls: false }) {
         Ok(tracer) => tracer,

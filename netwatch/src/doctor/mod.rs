@@ -1,5 +1,6 @@
-//! Checks the requirements of `netwatch run` on this machine. Where possible a check performs the operation itself, in a
-//! new network namespace. Changes nothing on the host, and repairs nothing: each failed check has advice.
+//! Checks the requirements of `netwatch run` on this machine. Where possible a check performs the
+//! operation itself, in a new network namespace. Changes nothing on the host, and repairs nothing:
+//! each failed check has advice.
 
 mod capabilities;
 mod machine;

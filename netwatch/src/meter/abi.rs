@@ -1,9 +1,10 @@
-//! The ABI's types in the words of [`crate::flow`].
+//! Converts the types of the ABI to those of [`crate::flow`].
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch_common::address::Address;
 use netwatch_common::flow::{self as abi, FlowValue, kind, observation_point};
+use netwatch_common::parse::protocol;
 
 use super::clock::Clock;
 use crate::flow::{
@@ -11,22 +12,20 @@ use crate::flow::{
     RoundTrips, TcpFacts, Traffic,
 };
 
-const TCP: u8 = 6;
-
-/// What happened to an entry of the flow table between two drains.
+/// The change of an entry of the flow table between two drains.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Growth<'a> {
-    /// What is counted there.
+    /// The entry's key.
     pub(super) key: &'a abi::FlowKey,
-    /// What was handed over so far.
+    /// Its counters and state at the last drain.
     pub(super) before: &'a FlowValue,
-    /// What it is now.
+    /// Its counters and state now.
     pub(super) now: &'a FlowValue,
     /// Why the entry has left the table; `None` while it is in it.
     pub(super) ended: Option<EndReason>,
 }
 
-/// The growth in the types of [`crate::flow`]. `None` if there is nothing to hand over: nothing grew, nor did the entry leave.
+/// Converts growth to an increment. `None` if nothing grew and the entry is still in the table.
 pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> {
     let Growth { key, before, now, ended } = *growth;
     if *before == *now && ended.is_none() {
@@ -39,13 +38,13 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         scope: observation_point_of(key.observation_point),
         counters: oriented(counters(before, now), flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
-        // The tick that most packets are timed with is behind the precise clock of the first.
+        // Most packets have the time of the kernel's tick, which is behind the precise time of the first packet.
         last_seen_ns: clock.unix_ns(now.last_seen_ns.max(now.first_seen_ns)),
         opened_by: if flipped { opposite(opened_by) } else { opened_by },
         connections: now.handshake.connections.wrapping_sub(before.handshake.connections),
         epoch: now.epoch,
         ended,
-        tcp: (key.protocol == TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
+        tcp: (key.protocol == protocol::TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
     })
 }
 
@@ -60,7 +59,8 @@ fn half_counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
     Counters { skbs, packets, bytes, wire_bytes: bytes + (now.extra_wire_bytes - before.extra_wire_bytes) }
 }
 
-/// On the loopback the kernel half takes the lower end for local; here the opener is. True if that turned the key round.
+/// Converts a key. On the loopback, the lower end is local in the ABI, but the opener is local in [`crate::flow`]: returns true if the
+/// ends were swapped.
 pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
     let flipped =
         is_flow(key) && key.observation_point == observation_point::LOOPBACK && opened_by == u32::from(abi::INGRESS);
@@ -87,7 +87,7 @@ fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
     FlowKey { scope: observation_point_of(key.observation_point), protocol: key.protocol, fragment, local, remote }
 }
 
-/// An IPv6 packet may carry a mapped address: only the kind tells.
+/// Converts an address. IPv6 packets may have IPv4-mapped addresses, so the kind of the key determines the family.
 fn address(address: &Address, is_v4: bool) -> IpAddr {
     let v6 = Ipv6Addr::from(address.bytes());
     v6.to_ipv4_mapped().filter(|_| is_v4).map_or(IpAddr::V6(v6), IpAddr::V4)

@@ -1,4 +1,4 @@
-//! The datagrams of one flow.
+//! Reads the datagrams of one flow.
 
 use super::event::{HttpRequest, NameEvent};
 use super::facts::RequestLine;
@@ -9,7 +9,7 @@ use crate::wire::identify::{self, Rtp};
 use crate::wire::tls::dtls;
 use crate::wire::{Application, Name, quic, text};
 
-/// Datagrams that are looked at before a flow is given up.
+/// Maximum number of datagrams that are read of a flow.
 const MAX_DATAGRAMS: u32 = 64;
 
 /// State of one flow.
@@ -19,7 +19,7 @@ pub(super) struct Datagrams {
     is_done: bool,
     quic: Option<Box<quic::QuicHandshake>>,
     dtls: Option<Box<dtls::DtlsHandshake>>,
-    /// Of egress and ingress.
+    /// One for egress, one for ingress.
     rtp: [Rtp; 2],
 }
 
@@ -44,7 +44,7 @@ impl Datagrams {
             if application == Application::Ssdp {
                 out.extend(request(sample.payload));
             }
-            // STUN opens the way for others.
+            // STUN prepares a path for other protocols.
             self.is_done |= application != Application::Stun;
         } else if self.rtp[usize::from(sample.direction == Direction::Ingress)].observe(sample.payload) {
             out.push(NameEvent::Proven(Application::Rtp, "sequence"));
@@ -78,7 +78,7 @@ impl Datagrams {
     }
 }
 
-/// A request in a datagram: SSDP asks a group, whose address is in `Host`.
+/// A request in a datagram. SSDP sends it to a multicast group, whose address is in `Host`.
 fn request(payload: &[u8]) -> Option<NameEvent> {
     let Begins::Yes(head) = http1::request(payload) else { return None };
     Some(NameEvent::Request(HttpRequest {

@@ -1,4 +1,5 @@
-//! One direction of a TCP flow: which parser reads it, and when.
+//! Reads one direction of a TCP flow: selects the parser, and decides when it is worth parsing
+//! again.
 
 use super::event::{HttpRequest, NameEvent};
 use super::facts::RequestLine;
@@ -9,63 +10,65 @@ use crate::wire::identify::{self, Greeting, Identification, Ports};
 use crate::wire::tls::{self, Carrier, ClientHello, Hello, ServerHello};
 use crate::wire::{Application, Name, dns, port, proxy_header, text};
 
-/// What is read with so many attempts is read at once; later, a tenth more has to come first, so that a stream of single bytes costs no
-/// more than a few times its length.
-const FREE_ATTEMPTS: u32 = 64;
+/// Maximum number of attempts to parse as soon as enough bytes have arrived. Later attempts wait
+/// for a tenth more bytes, so that a stream of single bytes costs no more than a few times its
+/// length.
+const MAX_EAGER_ATTEMPTS: u32 = 64;
 
-/// Segments at whose start a protocol may begin that is known by its first bytes alone: a proxy's protocol may come first.
-const EARLY: u8 = 4;
+/// Number of segments at whose start a protocol may begin that is identified by its first bytes
+/// alone: a proxy protocol may come first.
+const MAX_EARLY_SEGMENTS: u8 = 4;
 
-/// Reads one direction.
+/// The state of one direction.
 #[derive(Debug)]
 pub(super) struct DirectionReader {
     stream: Stream,
     parser: Parser,
-    /// Length of readable bytes at which it is worth trying again.
+    /// Minimum length of the readable bytes before the next attempt.
     wait: usize,
     attempts: u32,
-    /// Segments at whose start nothing was found.
+    /// Number of segments at whose start nothing was recognized.
     moves: u8,
-    /// First words that prove nothing alone.
+    /// A greeting that does not identify a protocol alone.
     pub greeting: Option<Greeting>,
     is_done: bool,
 }
 
 #[derive(Debug)]
 enum Parser {
-    /// Whatever may begin here.
+    /// No protocol yet, or between two messages.
     Any,
-    /// A hello, part of which is there.
+    /// A TLS hello that is incomplete.
     Tls,
-    /// The head of a request, part of which is there.
+    /// The head of an HTTP request that is incomplete.
     Http1,
     Http2(Box<Requests>),
     Dns,
 }
 
-/// What a parser made of the bytes.
+/// The result of a parser.
 #[derive(Debug, PartialEq, Eq)]
 enum ParseStep {
-    /// So many are read.
+    /// This many bytes have been parsed.
     Took(u64),
-    /// So many have to be there.
+    /// At least this many bytes are needed.
     Needs(usize),
-    /// Nothing begins here.
+    /// Nothing is recognized at this offset.
     NotHere,
-    /// Nothing more is wanted.
+    /// Nothing more is to be read.
     Done,
 }
 
-/// What a step works with.
+/// The input of a parser besides the bytes.
 struct ParseContext<'a> {
     ports: Ports,
-    /// No more bytes will come at this place.
+    /// No more bytes will arrive at this offset.
     is_final: bool,
-    /// Near the start of the flow, and nothing was understood yet: only there a protocol is known by its first bytes alone. Later, the
-    /// content of something else may begin like that.
+    /// Near the start of the flow, and nothing has been recognized yet. Only there is a protocol
+    /// identified by its first bytes alone; later, these may be content of another protocol.
     is_early: bool,
-    /// Something came before that was not understood: what begins now may be meant for another than the remote.
-    is_behind: bool,
+    /// Bytes that were not recognized came before: a name after them may not belong to the remote.
+    follows_unknown: bool,
     out: &'a mut Vec<NameEvent>,
 }
 
@@ -91,13 +94,13 @@ impl DirectionReader {
         self.stream.held() + parser
     }
 
-    /// A SYN. False if it begins another stream than this one.
+    /// Takes a SYN. False if it begins another stream than this one.
     pub fn begin(&mut self, sequence: u32) -> bool {
         self.stream.begin(sequence)
     }
 
-    /// Takes a segment. False if something had begun that there was no room for. A stream in which nothing was recognised is given up, too,
-    /// but nothing is lost with it.
+    /// Takes a segment. Returns false if it exceeded the limit while a message was being read. A
+    /// stream in which nothing was recognized is closed too, but nothing is lost with it.
     pub fn push(
         &mut self,
         sequence: u32,
@@ -119,32 +122,33 @@ impl DirectionReader {
         true
     }
 
-    /// What waits is read as far as it goes. Then there is room, if anything was understood.
+    /// Parses the buffered bytes as far as possible. That makes room if anything was recognized.
     fn make_room(&mut self, sequence: u32, payload: &[u8], ports: Ports, out: &mut Vec<NameEvent>) -> bool {
-        let mut is_nothing = matches!(self.parser, Parser::Any);
+        let mut is_nothing_lost = matches!(self.parser, Parser::Any);
         self.read(ports, true, out);
-        is_nothing &= matches!(self.parser, Parser::Any);
+        is_nothing_lost &= matches!(self.parser, Parser::Any);
         if !self.is_done && self.stream.push(sequence, payload, false).is_ok() {
             self.read(ports, false, out);
         } else {
-            self.done();
+            self.close();
         }
-        is_nothing
+        is_nothing_lost
     }
 
-    /// What the other side said proves what this side speaks: nothing unknown came before what comes next.
-    pub fn understood(&mut self) {
+    /// The other direction identified the protocol of this one, so the bytes so far are recognized
+    /// too.
+    pub fn mark_recognized(&mut self) {
         if !self.is_done && matches!(self.parser, Parser::Any) {
             self.stream.advance(0);
             self.stream.skip_readable();
         }
     }
 
-    /// No more will come.
+    /// Ends reading.
     pub fn finish(&mut self, ports: Ports, out: &mut Vec<NameEvent>) {
         if !self.is_done {
             self.read(ports, true, out);
-            self.done();
+            self.close();
         }
     }
 
@@ -153,13 +157,13 @@ impl DirectionReader {
         self.wait = 0;
     }
 
-    fn done(&mut self) {
+    fn close(&mut self) {
         self.is_done = true;
         self.parser = Parser::Any;
         self.stream.clear();
     }
 
-    /// Goes through what is there.
+    /// Parses the readable bytes.
     fn read(&mut self, ports: Ports, is_last: bool, out: &mut Vec<NameEvent>) {
         loop {
             let length = self.stream.readable().len();
@@ -173,9 +177,9 @@ impl DirectionReader {
                 }
                 continue;
             }
-            let is_early = self.moves < EARLY && !self.stream.is_read();
-            let is_behind = self.moves > 0 && !self.stream.is_read();
-            match self.step(&mut ParseContext { ports, is_final, is_early, is_behind, out: &mut *out }) {
+            let is_early = self.moves < MAX_EARLY_SEGMENTS && !self.stream.is_read();
+            let follows_unknown = self.moves > 0 && !self.stream.is_read();
+            match self.step(&mut ParseContext { ports, is_final, is_early, follows_unknown, out: &mut *out }) {
                 ParseStep::Took(count) => {
                     self.stream.advance(count);
                     self.wait = 0;
@@ -187,17 +191,17 @@ impl DirectionReader {
                         return;
                     }
                 }
-                ParseStep::Done => return self.done(),
+                ParseStep::Done => return self.close(),
             }
         }
     }
 
     fn wait_for(&mut self, count: usize, length: usize) {
         self.attempts += 1;
-        self.wait = if self.attempts < FREE_ATTEMPTS { count } else { count.max(length + length / 10) };
+        self.wait = if self.attempts < MAX_EAGER_ATTEMPTS { count } else { count.max(length + length / 10) };
     }
 
-    /// Another message may begin where the next segment does.
+    /// Continues at the start of the next segment, where another message may begin.
     fn next_start(&mut self, over_gaps: bool) -> bool {
         let moved = self.stream.next_start(over_gaps);
         if moved {
@@ -210,11 +214,11 @@ impl DirectionReader {
     fn step(&mut self, context: &mut ParseContext<'_>) -> ParseStep {
         let data = self.stream.readable();
         match &mut self.parser {
-            Parser::Any => match any(data, context, &mut self.greeting) {
+            Parser::Any => match identify_start(data, context, &mut self.greeting) {
                 Ok(step) => step,
                 Err(parser) => {
-                    context.out.extend(context.is_behind.then_some(NameEvent::Behind));
-                    self.turn_to(parser)
+                    context.out.extend(context.follows_unknown.then_some(NameEvent::FollowsUnknown));
+                    self.switch_to(parser)
                 }
             },
             Parser::Tls => hello(data, context),
@@ -230,16 +234,20 @@ impl DirectionReader {
         }
     }
 
-    /// The bytes belong to a parser, which begins at once.
-    fn turn_to(&mut self, parser: Parser) -> ParseStep {
+    /// Selects the parser, which starts at once.
+    fn switch_to(&mut self, parser: Parser) -> ParseStep {
         let took = if matches!(parser, Parser::Http2(_)) { http2::PREFACE.len() as u64 } else { 0 };
         self.parser = parser;
         ParseStep::Took(took)
     }
 }
 
-/// Looks for a beginning. `Err`: that of something with a parser of its own.
-fn any(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Greeting>) -> Result<ParseStep, Parser> {
+/// Recognizes the start of a message. `Err` is the parser for a protocol that has one.
+fn identify_start(
+    data: &[u8],
+    context: &mut ParseContext<'_>,
+    greeting: &mut Option<Greeting>,
+) -> Result<ParseStep, Parser> {
     const PROOF: usize = 6;
     if let Some(length) = proxy_header::length(data) {
         return Ok(ParseStep::Took(length as u64));
@@ -260,11 +268,11 @@ fn any(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Greeti
     match http1::request(data) {
         Begins::Yes(_) => Err(Parser::Http1),
         Begins::Perhaps => Ok(ParseStep::Needs(data.len() + 1)),
-        Begins::No => Ok(answer(data, context, greeting)),
+        Begins::No => Ok(server_start(data, context, greeting)),
     }
 }
 
-/// A length that is believable and a header that could be one's.
+/// Whether the bytes begin with a plausible length and DNS header.
 fn is_dns(data: &[u8]) -> bool {
     match dns::framed(data) {
         Some(dns::Framed::Whole(message, _)) => dns::parse(message).is_some(),
@@ -273,8 +281,8 @@ fn is_dns(data: &[u8]) -> bool {
     }
 }
 
-/// What servers say, and what is known by its first bytes.
-fn answer(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Greeting>) -> ParseStep {
+/// Recognizes responses of servers, and protocols by their first bytes.
+fn server_start(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Greeting>) -> ParseStep {
     if let Some(message) = tls::first_message(data)
         && !message.is_client
     {
@@ -286,7 +294,7 @@ fn answer(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Gre
     }
     let evidence = if context.is_early { identify::stream(data) } else { Identification::None };
     match evidence {
-        Identification::Certain(application) => known(data, application, context),
+        Identification::Certain(application) => follow(data, application, context),
         Identification::Greeting(words) => {
             *greeting = Some(words);
             ParseStep::NotHere
@@ -299,8 +307,8 @@ fn answer(data: &[u8], context: &mut ParseContext<'_>, greeting: &mut Option<Gre
     }
 }
 
-/// Those that may turn to TLS are followed, the others are not.
-fn known(data: &[u8], application: Application, context: &mut ParseContext<'_>) -> ParseStep {
+/// Protocols that may switch to TLS are followed further, others are not.
+fn follow(data: &[u8], application: Application, context: &mut ParseContext<'_>) -> ParseStep {
     context.out.push(NameEvent::Proven(application, "first_bytes"));
     match application {
         Application::Ssh => banner(data, context),
@@ -358,7 +366,8 @@ fn request(data: &[u8], context: &mut ParseContext<'_>) -> ParseStep {
     }
     match (head.length, head.body) {
         (None, _) => ParseStep::Needs(data.len() + 1),
-        // Where chunks end is not followed, and amid them nothing is looked for that only looks like a request.
+        // Chunks are not tracked. Reading stops here, because what looks like a request inside a
+        // chunk may be content.
         (Some(_), Body::Chunked) => ParseStep::Done,
         (Some(length), Body::Length(body)) => ParseStep::Took((length as u64).saturating_add(body)),
     }

@@ -1,4 +1,4 @@
-//! What reading a flow gives.
+//! Events that are read from a flow.
 
 use crate::wire::dns::DnsMessage;
 use crate::wire::tls::{Hello, ServerHello};
@@ -6,30 +6,30 @@ use crate::wire::{Application, Name, quic};
 
 use super::facts::RequestLine;
 
-/// One thing that was read.
+/// An event.
 #[derive(Debug)]
 pub(super) enum NameEvent {
-    /// A protocol, by these bytes.
+    /// A protocol, and the evidence for it.
     Proven(Application, &'static str),
-    /// What comes next began behind something that was not understood: the remote may only pass it on.
-    Behind,
-    /// A ClientHello, or more of it.
+    /// The next events follow bytes that were not recognized: the remote may only forward them.
+    FollowsUnknown,
+    /// A ClientHello, or a longer part of it.
     ClientHello(Box<Hello>),
-    /// The server's answer to it.
+    /// The ServerHello.
     ServerHello(ServerHello),
     /// QUIC of this version.
     Quic(quic::QuicVersion),
-    /// The server name of Google's QUIC.
+    /// The server name in the handshake of Google.
     ChloName(Name),
     /// A request of HTTP.
     Request(HttpRequest),
-    /// Whom a request of HTTP/2 is for.
+    /// The authority of a request of HTTP/2.
     Authority(Name),
-    /// What a side of SSH says that it is.
+    /// The identification string of one side of SSH.
     Banner(String),
-    /// A message of DNS.
+    /// A DNS message.
     Dns(Box<DnsMessage>),
-    /// HTTP/2 that cannot be followed.
+    /// A header block of HTTP/2 that cannot be decoded.
     Http2Broken,
 }
 
@@ -38,6 +38,6 @@ pub(super) enum NameEvent {
 pub(super) struct HttpRequest {
     pub line: RequestLine,
     pub host: Option<Name>,
-    /// The target is a whole URL, or CONNECT's: the other end is a proxy.
+    /// The request is to a proxy: its target is a complete URL, or its method is CONNECT.
     pub is_proxied: bool,
 }

@@ -1,10 +1,10 @@
-//! What is known of a flow: plain data.
+//! The facts of a flow, as plain data.
 
 use crate::flow::PerDirection;
 use crate::wire::tls::{Hello, ServerHello};
 use crate::wire::{Application, Name, quic};
 
-/// Where a name came from.
+/// Where a name comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NameSource {
     /// The server name of TLS or DTLS.
@@ -13,20 +13,20 @@ pub enum NameSource {
     Quic,
     /// The host of HTTP.
     Http,
-    /// An answer of DNS.
+    /// A response of DNS.
     Dns,
-    /// An answer of multicast DNS.
+    /// A response of multicast DNS.
     Mdns,
-    /// An answer of link-local multicast name resolution.
+    /// A response of link-local multicast name resolution.
     Llmnr,
     /// The hosts file.
     Hosts,
-    /// The name that belongs to an address, asked by the target or by `--resolve`.
+    /// A PTR record, looked up by the target or by `--resolve`.
     Ptr,
 }
 
 impl NameSource {
-    /// The name in reports.
+    /// The identifier used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sni => "sni",
@@ -41,21 +41,22 @@ impl NameSource {
     }
 }
 
-/// A name and where it came from.
+/// A name and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourcedName {
     /// The name.
     pub name: Name,
-    /// Where it came from.
+    /// Where it comes from.
     pub source: NameSource,
-    /// The question whose answer led here through aliases, where that was another name.
+    /// The name that was looked up, if aliases led from it to this one.
     pub question: Option<Name>,
-    /// When it was seen first, nanoseconds since the Unix epoch.
+    /// Time at which it was first seen, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
 }
 
 impl SourcedName {
-    /// What the target asked for: the question, where there is one. The name that aliases led to is mostly the business of whoever serves it.
+    /// The name that the target looked up, if there is one. The name that aliases lead to mostly
+    /// concerns the operator only.
     pub fn shown(&self) -> &Name {
         self.question.as_ref().unwrap_or(&self.name)
     }
@@ -65,12 +66,12 @@ impl SourcedName {
     }
 }
 
-/// A protocol and the bytes that prove it.
+/// A protocol and the evidence for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProvenApplication {
     /// The protocol.
     pub application: Application,
-    /// What bytes: `client_hello`, `request` and the like.
+    /// The kind of bytes: `client_hello`, `request` and the like.
     pub evidence: &'static str,
 }
 
@@ -79,49 +80,51 @@ pub struct ProvenApplication {
 pub struct RequestLine {
     /// `GET`.
     pub method: String,
-    /// What was asked for, escaped, at most [`RequestLine::MAX_TARGET`] bytes of it.
+    /// The request target, escaped, at most [`RequestLine::MAX_TARGET`] bytes of it.
     pub target: String,
 }
 
 impl RequestLine {
-    /// Bytes of a target that are kept.
+    /// Maximum number of bytes kept of a target.
     pub const MAX_TARGET: usize = 256;
 }
 
-/// What was learned of a flow.
+/// The facts of a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FlowFacts {
-    /// What it speaks, in the order in which it was proved: `smtp` then `tls` where STARTTLS was said, `http` then `tls` through a proxy.
+    /// Its protocols in the order in which they were identified: `smtp` then `tls` after STARTTLS,
+    /// `http` then `tls` through a proxy.
     pub applications: Vec<ProvenApplication>,
-    /// Names of the server: the server name, hosts of requests.
+    /// Names of the server: server names, and hosts of requests.
     pub names: Vec<SourcedName>,
-    /// Names beyond those that are kept.
+    /// Number of names beyond the limit.
     pub names_left_out: u64,
     /// The ClientHello of TLS, DTLS or QUIC.
     pub hello: Option<Box<Hello>>,
-    /// What the server chose, of TLS.
+    /// The ServerHello of TLS.
     pub server_hello: Option<ServerHello>,
     /// The version of QUIC.
     pub quic: Option<quic::QuicVersion>,
     /// The first request of HTTP.
     pub request: Option<RequestLine>,
-    /// What each side says that it is, of SSH.
+    /// The identification string of each side of SSH.
     pub banner: PerDirection<Option<String>>,
-    /// Names may not be the remote's: requests are meant for a proxy, or something came before that was not understood (SOCKS is).
+    /// Whether the names may not be those of the remote: requests are to a proxy, or follow bytes
+    /// that were not recognized (SOCKS is not).
     pub is_proxied: bool,
 }
 
 impl FlowFacts {
-    /// Names that are kept.
+    /// Maximum number of names kept.
     pub const MAX_NAMES: usize = 16;
     const MAX_APPLICATIONS: usize = 4;
 
-    /// What it speaks in the end.
+    /// The last protocol that was identified.
     pub fn application(&self) -> Option<Application> {
         self.applications.last().map(|proven| proven.application)
     }
 
-    /// Bytes of memory beside its own size.
+    /// Memory used besides its own size, bytes.
     pub(super) fn memory(&self) -> usize {
         let names: usize = self.names.iter().map(SourcedName::memory).sum();
         let hello = self.hello.as_ref().map_or(0, |hello| hello.memory());
@@ -130,7 +133,7 @@ impl FlowFacts {
         names + hello + request + banners
     }
 
-    pub(super) fn prove(&mut self, application: Application, evidence: &'static str) {
+    pub(super) fn identify(&mut self, application: Application, evidence: &'static str) {
         let is_known = self.applications.iter().any(|proven| proven.application == application);
         if !is_known && self.applications.len() < Self::MAX_APPLICATIONS {
             self.applications.push(ProvenApplication { application, evidence });
@@ -150,7 +153,7 @@ impl FlowFacts {
         true
     }
 
-    /// A whole hello is not replaced by part of one, nor by a later one.
+    /// A complete hello is not replaced by a partial one, nor by a later one.
     pub(super) fn set_hello(&mut self, hello: Box<Hello>) {
         if self.hello.as_ref().is_none_or(|known| !known.whole) {
             self.hello = Some(hello);

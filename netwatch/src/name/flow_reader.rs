@@ -1,4 +1,4 @@
-//! What is read of one flow, while it is being read.
+//! Reads one flow.
 
 use super::datagrams::Datagrams;
 use super::direction_reader::{DirectionReader, may_turn_to_tls};
@@ -7,10 +7,10 @@ use super::limits::{NameLimits, NamesLost};
 use super::sample::{NameSample, Segment, flag, ports};
 use crate::flow::{Direction, FlowKey, Protocol};
 
-/// What was read, and of which direction.
+/// Events, with the direction of the packet that each was read from.
 pub(super) type ReadEvents = Vec<(Direction, NameEvent)>;
 
-/// A flow of which more is to be learned.
+/// The state of a flow that is being read.
 #[derive(Debug)]
 pub(super) enum FlowReader {
     /// TCP.
@@ -29,7 +29,7 @@ impl FlowReader {
         }
     }
 
-    /// Bytes of payload that wait for more.
+    /// Bytes of payload that are buffered.
     pub fn held(&self) -> usize {
         match self {
             Self::Stream(connection) => connection.held(),
@@ -37,7 +37,7 @@ impl FlowReader {
         }
     }
 
-    /// True if nothing more can be learned.
+    /// True if nothing more can be read.
     pub fn is_done(&self) -> bool {
         match self {
             Self::Stream(connection) => connection.is_done(),
@@ -45,7 +45,7 @@ impl FlowReader {
         }
     }
 
-    /// Reads a packet.
+    /// Reads a sample.
     pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost, read: &mut ReadEvents) {
         match (self, sample.tcp) {
             (Self::Stream(connection), Some(segment)) => connection.observe(sample, segment, lost, read),
@@ -54,19 +54,19 @@ impl FlowReader {
                 datagrams.observe(sample, &mut events);
                 tag(sample.direction, events, read);
             }
-            // A sample that contradicts its own key says nothing.
+            // A sample that contradicts its own key is ignored.
             _ => {}
         }
     }
 
-    /// Reads what waits, as far as it goes.
+    /// Parses buffered bytes as far as possible.
     pub fn finish(&mut self, flow: &FlowKey, read: &mut ReadEvents) {
         if let Self::Stream(connection) = self {
             connection.finish(flow, read);
         }
     }
 
-    /// A SYN that belongs to another connection between the same ends.
+    /// Whether this is a SYN of another connection between the same ends.
     pub fn is_over(&mut self, sample: &NameSample<'_>) -> bool {
         match (self, sample.tcp) {
             (Self::Stream(connection), Some(segment)) if segment.has(flag::SYN) => {
@@ -82,7 +82,7 @@ impl FlowReader {
 pub(super) struct Connection {
     egress: DirectionReader,
     ingress: DirectionReader,
-    /// Directions that said FIN.
+    /// Directions in which a FIN was sent.
     finished: [bool; 2],
 }
 
@@ -110,8 +110,8 @@ impl Connection {
             .iter()
             .any(|event| matches!(event, NameEvent::Proven(application, _) if may_turn_to_tls(*application)))
         {
-            self.egress.understood();
-            self.ingress.understood();
+            self.egress.mark_recognized();
+            self.ingress.mark_recognized();
         }
         tag(sample.direction, events, read);
         if segment.has(flag::FIN) {
@@ -122,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// Both sides' first words may prove what one's do not.
+    /// The greetings of both directions may identify a protocol that one alone does not.
     fn greet(&mut self) -> Option<NameEvent> {
         let application = self.egress.greeting?.with(self.ingress.greeting?)?;
         (self.egress.greeting, self.ingress.greeting) = (None, None);

@@ -13,21 +13,21 @@ use super::sample::{NameSample, flag};
 use crate::flow::{Direction, FlowKey, Protocol};
 use crate::wire::{Application, dns, port};
 
-/// One flow.
+/// A flow.
 #[derive(Debug)]
 pub(super) struct FlowEntry {
     pub facts: FlowFacts,
     pub opened_by: Direction,
     open: Option<FlowReader>,
-    /// Counted up, so that the lowest is the oldest.
+    /// Sequence number of its creation.
     created: u64,
-    /// Likewise; 0 before the first time.
+    /// Sequence number of the last time it was opened for reading; 0 before the first time.
     opened: u64,
-    /// Bytes of `facts` as they are counted in [`FlowTable::facts_bytes`].
+    /// Bytes of `facts` as included in [`FlowTable::facts_bytes`].
     counted: usize,
 }
 
-/// Something read of a flow.
+/// An event read from a flow.
 #[derive(Debug)]
 pub(super) struct FlowEvent {
     pub flow: FlowKey,
@@ -35,18 +35,20 @@ pub(super) struct FlowEvent {
     pub event: NameEvent,
 }
 
-/// The table.
+/// The table of flows.
 #[derive(Debug)]
 pub(super) struct FlowTable {
     limits: NameLimits,
-    /// Looked up for every sample: the index is small enough for the cache, and the entry is touched once.
+    /// Looked up for every sample. The index is small enough for the CPU cache, and the entry is
+    /// accessed once.
     entries: IndexMap<FlowKey, FlowEntry, foldhash::fast::RandomState>,
-    /// Keys by [`FlowEntry::created`] of those that are not open, and by [`FlowEntry::opened`] of those that are.
+    /// Flows that are not being read, by [`FlowEntry::created`], and those that are, by
+    /// [`FlowEntry::opened`].
     settled: BTreeMap<u64, FlowKey>,
     open_by_age: BTreeMap<u64, FlowKey>,
-    /// Bytes of payload that wait for more.
+    /// Bytes of payload that are buffered.
     held: usize,
-    /// Bytes of what is known.
+    /// Bytes of all facts.
     facts_bytes: usize,
     counter: u64,
 }
@@ -72,21 +74,22 @@ impl FlowTable {
         self.entries.get(flow)
     }
 
-    /// Adds to what is known of a flow.
-    pub fn learn<T>(&mut self, flow: &FlowKey, learn: impl FnOnce(&mut FlowFacts) -> T) -> Option<T> {
+    /// Changes the facts of a flow.
+    pub fn update<T>(&mut self, flow: &FlowKey, change: impl FnOnce(&mut FlowFacts) -> T) -> Option<T> {
         let entry = self.entries.get_mut(flow)?;
-        let learned = learn(&mut entry.facts);
+        let outcome = change(&mut entry.facts);
         let memory = entry.facts.memory();
         self.facts_bytes = self.facts_bytes - entry.counted + memory;
         entry.counted = memory;
-        Some(learned)
+        Some(outcome)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &FlowFacts)> {
         self.entries.iter().map(|(flow, entry)| (flow, &entry.facts))
     }
 
-    /// Takes a packet; what was read of it, and of flows that had to go.
+    /// Takes a sample; returns the events that were read from it and from flows that were closed to
+    /// make room.
     pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost) -> Vec<FlowEvent> {
         let mut events = Vec::new();
         if self.is_over(sample) {
@@ -112,7 +115,8 @@ impl FlowTable {
         events
     }
 
-    /// Nothing more is to be learned of this flow: most samples of long flows end here.
+    /// Whether nothing more can be read from this flow, which is the case for most samples of long
+    /// flows.
     fn is_over(&self, sample: &NameSample<'_>) -> bool {
         let begins = sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
         let is_dns = sample.tcp.is_none() && dns_port(sample).is_some();
@@ -120,7 +124,7 @@ impl FlowTable {
         !begins && !is_dns && self.entries.get(&sample.flow).is_some_and(is_closed)
     }
 
-    /// Makes the entry, and room for it.
+    /// Adds an entry, and evicts others to make room.
     fn admit(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost, events: &mut Vec<FlowEvent>) {
         if self.entries.contains_key(&sample.flow) {
             return;
@@ -144,7 +148,7 @@ impl FlowTable {
         self.settled.insert(self.counter, sample.flow);
     }
 
-    /// A flow is opened once, and again by each SYN of a new connection.
+    /// Opens a flow for reading: once, and again at each SYN of a new connection.
     fn reopen(&mut self, sample: &NameSample<'_>, events: &mut Vec<FlowEvent>) {
         let Some(entry) = self.entries.get_mut(&sample.flow) else { return };
         let is_new = entry.opened == 0 || sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
@@ -192,7 +196,7 @@ impl FlowTable {
         push(*flow, read, events);
     }
 
-    /// True if there was one.
+    /// True if there was an open flow.
     fn close_oldest(&mut self, events: &mut Vec<FlowEvent>) -> bool {
         let Some(flow) = self.open_by_age.first_key_value().map(|(_, flow)| *flow) else { return false };
         self.close(&flow, events);
@@ -209,14 +213,14 @@ impl FlowTable {
         }
     }
 
-    /// Reads what waits of one flow.
+    /// Parses the buffered bytes of one flow.
     pub fn finish_flow(&mut self, flow: &FlowKey) -> Vec<FlowEvent> {
         let mut events = Vec::new();
         self.close(flow, &mut events);
         events
     }
 
-    /// Forgets a flow; what was known of it.
+    /// Removes a flow; returns its facts.
     pub fn remove(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
         let entry = self.entries.swap_remove(flow)?;
         self.settled.remove(&entry.created);
@@ -228,7 +232,7 @@ impl FlowTable {
         Some(entry.facts)
     }
 
-    /// Reads what waits in all flows.
+    /// Parses the buffered bytes of all flows.
     pub fn finish(&mut self) -> Vec<FlowEvent> {
         let mut events = Vec::new();
         while self.close_oldest(&mut events) {}
@@ -240,18 +244,18 @@ fn push(flow: FlowKey, read: ReadEvents, events: &mut Vec<FlowEvent>) {
     events.extend(read.into_iter().map(|(direction, event)| FlowEvent { flow, direction, event }));
 }
 
-/// DNS in a datagram. Questions come in flows that may last for ever, and need no state.
+/// The DNS message in a datagram. DNS flows may last indefinitely, and reading them needs no state.
 fn dns_datagram(sample: &NameSample<'_>) -> Option<(Application, dns::DnsMessage)> {
     if Protocol(sample.flow.protocol) != Protocol::UDP {
         return None;
     }
-    // NetBIOS has the same messages for other names.
+    // NetBIOS uses the same messages for other names.
     let is_dns = || !sample.ports().has(port::NETBIOS_NAMES) && dns::is_certain(sample.payload);
     let application = dns_port(sample).or_else(|| is_dns().then_some(Application::Dns))?;
     dns::parse(sample.payload).map(|message| (application, message))
 }
 
-/// The DNS that is spoken at one of the ports.
+/// The kind of DNS that one of the ports is registered for.
 fn dns_port(sample: &NameSample<'_>) -> Option<Application> {
     let ports = sample.ports();
     port::dns_at(ports.destination).or_else(|| port::dns_at(ports.source))

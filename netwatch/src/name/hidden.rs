@@ -1,31 +1,34 @@
-//! What keeps a flow's name, or the names behind it, from being seen.
+//! Reasons why the name of a flow, or the names of its lookups, are hidden.
 
 use super::facts::FlowFacts;
 use super::resolvers;
 use crate::flow::{Direction, FlowKey, Protocol};
 use crate::wire::{Application, port};
 
-/// One reason.
+/// A reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hidden {
-    /// DNS over HTTPS (RFC 8484), by a known resolver's name or address: names are looked up unseen.
+    /// DNS over HTTPS (RFC 8484), recognized by the name or address of a public resolver: lookups
+    /// are encrypted.
     Doh,
     /// DNS over TLS (RFC 7858): TLS on port 853, or its ALPN.
     Dot,
     /// DNS over QUIC (RFC 9250): its ALPN, or QUIC on port 853.
     Doq,
-    /// Encrypted ClientHello, for a key that the client was given: the server name is a cover.
+    /// Encrypted ClientHello, for a configuration that the client received: the server name is a
+    /// cover.
     Ech,
-    /// Encrypted ClientHello, or one that is pretended, as browsers do so that nobody gets used to its absence. Nothing tells which.
+    /// Encrypted ClientHello or GREASE, which browsers send so that ECH is not conspicuous. They
+    /// cannot be distinguished.
     EchPossible,
-    /// The server name is encrypted by the draft before ECH.
+    /// The server name is encrypted by the draft that preceded ECH.
     Esni,
     /// A hello without a server name.
     NoServerName,
 }
 
 impl Hidden {
-    /// The name in reports.
+    /// The identifier used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Doh => "doh",
@@ -53,10 +56,10 @@ pub(super) fn hidden(flow: &FlowKey, facts: &FlowFacts, opened_by: Direction, ec
     found
 }
 
-/// DNS inside of something else.
+/// The kind of encrypted DNS, if the flow is one.
 fn resolver(flow: &FlowKey, facts: &FlowFacts, opened_by: Direction) -> Option<Hidden> {
-    let speaks = |application| facts.applications.iter().any(|proven| proven.application == application);
-    let (tls, quic) = (speaks(Application::Tls), speaks(Application::Quic));
+    let has = |application| facts.applications.iter().any(|proven| proven.application == application);
+    let (tls, quic) = (has(Application::Tls), has(Application::Quic));
     if !tls && !quic {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The hosts file (hosts(5)), given as text.
+//! The hosts file (hosts(5)), from its text.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Reads the file's text. Lines that say nothing are stepped over, as resolvers do.
+    /// Parses the text. Invalid lines are skipped, as resolvers do.
     pub fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
         for line in text.lines() {
@@ -25,7 +25,7 @@ impl Hosts {
         hosts
     }
 
-    /// The first name of an address: the official one.
+    /// The first name of an address, which is the canonical one.
     pub fn name(&self, address: IpAddr) -> Option<&Name> {
         self.names.get(&address)?.first()
     }
@@ -41,9 +41,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file() {
+    fn parses_a_file() {
         let hosts = Hosts::parse(
-            "# hosts\n127.0.0.1\tlocalhost\n203.0.113.7 App.Example app # ours\nnonsense\n::1 localhost\n203.0.113.7 other\n",
+            "# hosts\n127.0.0.1\tlocalhost\n203.0.113.7 App.Example app # comment\nnonsense\n::1 localhost\n203.0.113.7 other\n",
         );
         let address: IpAddr = [203, 0, 113, 7].into();
         assert_eq!(hosts.name(address).unwrap(), "app.example");

@@ -1,36 +1,39 @@
-//! How much is kept, and what was not kept.
+//! Limits of memory, and counters of what exceeded them.
 
 use serde::Serialize;
 
-/// Bounds of memory. They hold whatever the traffic is.
+/// Limits of memory. They hold for any traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameLimits {
-    /// Bytes of payload that wait for more, per direction of a flow. As vectors grow, up to twice that is allocated.
+    /// Bytes of payload that are buffered per direction of a flow. As vectors grow, up to twice
+    /// that is allocated.
     pub direction_bytes: usize,
-    /// Bytes of payload that wait for more, of all flows together (and up to twice that is allocated).
+    /// Bytes of payload that are buffered of all flows (up to twice that is allocated).
     pub waiting_bytes: usize,
-    /// Flows that wait for more.
+    /// Flows that are being read.
     pub open_flows: usize,
-    /// Flows of which it is kept what was learned.
+    /// Flows of which facts are kept.
     pub flows: usize,
     /// Addresses of which names are kept.
     pub addresses: usize,
-    /// Different questions of DNS that are kept.
+    /// Different DNS lookups.
     pub lookups: usize,
-    /// Questions of DNS that wait for their answer.
+    /// DNS queries whose response is pending.
     pub pending: usize,
-    /// Bytes of names and other text in each of the three tables (flows, addresses, lookups), whatever is in them.
+    /// Bytes of names and other text in each of the three tables (flows, addresses, lookups),
+    /// whatever the number of entries.
     pub table_bytes: usize,
 }
 
 impl Default for NameLimits {
-    /// For live runs, where the classifier takes about 8 KiB of each direction: the packet that exceeds them is the last.
+    /// For live sessions, where the classifier samples about 8 KiB of each direction: the packet
+    /// that exceeds this is the last one sampled.
     fn default() -> Self {
         Self {
             direction_bytes: 8 << 10,
             waiting_bytes: 16 << 20,
             open_flows: 4096,
-            // The most that fit a hash table before it doubles.
+            // The maximum that fits into a hash table before it doubles.
             flows: (1 << 17) / 8 * 7,
             addresses: 65_536,
             lookups: 16_384,
@@ -41,39 +44,41 @@ impl Default for NameLimits {
 }
 
 impl NameLimits {
-    /// For captures, where all of every packet is there.
+    /// For captures, which contain all of every packet.
     pub fn replay() -> Self {
         Self { direction_bytes: 64 << 10, waiting_bytes: 64 << 20, ..Self::default() }
     }
 }
 
-/// What could not be kept or read, by reason. Each costs names, none costs counts. The document has them as they are here.
+/// What exceeded the limits or could not be parsed, by reason. Each costs names, none costs counts.
+/// The JSON report has these fields.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct NamesLost {
-    /// Directions of flows in which something began that had more bytes than may wait, or pieces too far apart.
+    /// Directions of flows in which a message was recognized that exceeded the limit, or whose
+    /// pieces were too far apart.
     pub direction_bytes: u64,
-    /// Flows that were given up because all together had more bytes waiting than they may: the oldest.
+    /// Flows closed because all flows together buffered too many bytes: the oldest.
     pub waiting_bytes: u64,
-    /// Flows that were given up because too many were waiting: the oldest.
+    /// Flows closed because too many were being read: the oldest.
     pub open_flows: u64,
     /// Flows whose facts were evicted to make room for newer ones: the oldest.
     pub flows: u64,
-    /// Addresses whose names were forgotten: the oldest.
+    /// Addresses whose names were evicted: the oldest.
     pub addresses: u64,
-    /// Names of one address, or of one flow, beyond what is kept of each.
+    /// Names beyond the limit of one address or one flow.
     pub names: u64,
-    /// Questions that were new when there was no room for more.
+    /// New lookups when the table was full.
     pub lookups: u64,
-    /// Questions that were forgotten before an answer came: the oldest.
+    /// Pending queries that were evicted before the response: the oldest.
     pub pending: u64,
-    /// Questions and records of DNS messages that had more than are read.
+    /// Questions and records beyond the limits of one DNS message.
     pub records: u64,
-    /// Headers of HTTP/2 that could not be followed: requests of that flow behind them are not known.
+    /// Header blocks of HTTP/2 that could not be decoded: later requests of that flow are unknown.
     pub http2_broken: u64,
 }
 
 impl NamesLost {
-    /// All of them, whatever their reason.
+    /// The sum over all reasons.
     pub fn sum(&self) -> u64 {
         let Self {
             direction_bytes,

@@ -1,5 +1,6 @@
-//! Names of remotes, from samples of packets: who was meant, how that is known, and what was asked of DNS. Plain data in and out; a sample's
-//! time is the only clock. Not: how packets are read, which is [`crate::wire`]'s, nor any counting: samples may be missing.
+//! Names of remotes, from samples of packets: the name of the server, how it is known, and the DNS
+//! lookups. Plain data in and out; the time of a sample is the only clock. Packets are parsed in
+//! [`crate::wire`], and nothing is counted here, because samples may be missing.
 
 mod datagrams;
 mod direction_reader;

@@ -1,14 +1,16 @@
-//! Public resolvers that are asked over HTTPS, TLS or QUIC: who talks to them hides names from the network.
+//! Public resolvers that support DNS over HTTPS, TLS or QUIC, which hide names from the network.
 //!
-//! Names and addresses as the operators publish them (developers.google.com/speed/public-dns, developers.cloudflare.com/1.1.1.1, quad9.net,
-//! opendns.com, adguard-dns.io, nextdns.io, cleanbrowsing.org, mullvad.net, controld.com, alidns.com, dnspod.cn, dns.sb, dns0.eu), and curl's list
-//! of "DNS over HTTPS" servers. It cannot be complete: a resolver that is not in it is an HTTPS server like any other.
+//! Names and addresses as published by the operators (developers.google.com/speed/public-dns,
+//! developers.cloudflare.com/1.1.1.1, quad9.net, opendns.com, adguard-dns.io, nextdns.io,
+//! cleanbrowsing.org, mullvad.net, controld.com, alidns.com, dnspod.cn, dns.sb, dns0.eu), and from
+//! the list of "DNS over HTTPS" servers of curl. The list cannot be complete: a resolver that is
+//! missing counts as an ordinary HTTPS server.
 
 use std::net::IpAddr;
 
 use crate::wire::Name;
 
-/// Host names; everything below them too.
+/// Host names, including all names below them.
 #[rustfmt::skip]
 const NAMES: [&str; 34] = [
     "dns.google", "dns.google.com", "dns64.dns.google",
@@ -22,7 +24,7 @@ const NAMES: [&str; 34] = [
     "doh.dns.sb", "dns.sb", "dot.sb", "dns0.eu", "doh.libredns.gr", "doh.xfinity.com", "dnsforge.de",
 ];
 
-/// Addresses that serve nothing else.
+/// Addresses that provide no other service.
 #[rustfmt::skip]
 const ADDRESSES: [&str; 34] = [
     "8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844",
@@ -33,13 +35,13 @@ const ADDRESSES: [&str; 34] = [
     "194.242.2.2", "76.76.2.0", "76.76.10.0", "223.5.5.5", "223.6.6.6", "185.222.222.222", "45.11.45.11", "193.110.81.0",
 ];
 
-/// Is this the name of a public resolver?
+/// Whether this is the name of a public resolver.
 pub(super) fn is_name(name: &Name) -> bool {
     let name = name.as_str();
     NAMES.iter().any(|known| name.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
 
-/// Is this the address of one?
+/// Whether this is the address of a public resolver.
 pub(super) fn is_address(address: IpAddr) -> bool {
     ADDRESSES.iter().any(|known| known.parse() == Ok(address))
 }
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_and_unknown() {
+    fn recognizes_public_resolvers() {
         let is = |name: &str| is_name(&Name::new(name.as_bytes()).unwrap());
         assert!(is("dns.google") && is("mozilla.cloudflare-dns.com") && is("dns10.quad9.net"));
         assert!(!is("notdns.google") && !is("app.example") && !is("google"));

@@ -1,4 +1,4 @@
-//! What goes in: heads of packets.
+//! The input: samples of packets.
 
 use crate::flow::{Direction, FlowKey};
 use crate::wire::identify::Ports;
@@ -6,23 +6,24 @@ use crate::wire::identify::Ports;
 /// The payload of one packet, as far as it was sampled.
 #[derive(Debug, Clone, Copy)]
 pub struct NameSample<'a> {
-    /// When, nanoseconds since the Unix epoch.
+    /// Time of capture, nanoseconds since the Unix epoch.
     pub time_ns: u64,
-    /// Of which flow.
+    /// The flow.
     pub flow: FlowKey,
-    /// Which way it went: egress was sent by the flow's local end.
+    /// The direction: egress was sent by the local end of the flow.
     pub direction: Direction,
-    /// Who opened the flow.
+    /// The direction of the first packet of the flow.
     pub opened_by: Direction,
-    /// The transport's payload, from its start.
+    /// The transport payload, from its start.
     pub payload: &'a [u8],
-    /// Bytes of payload that the packet had. More than `payload` has: the sample was cut.
+    /// Length of the payload in the packet, bytes. If it is greater than the length of `payload`,
+    /// the sample was cut.
     pub payload_len: u32,
-    /// TCP's part.
+    /// The fields of TCP.
     pub tcp: Option<Segment>,
 }
 
-/// What TCP's header says of a segment.
+/// Fields of the TCP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// The sequence number.
@@ -36,13 +37,13 @@ impl Segment {
         self.flags & flag != 0
     }
 
-    /// The sequence number of the first byte of payload: SYN takes one.
+    /// The sequence number of the first byte of payload; SYN occupies one.
     pub(super) fn payload_sequence(self) -> u32 {
         self.sequence.wrapping_add(u32::from(self.has(flag::SYN)))
     }
 }
 
-/// TCP's flags that matter here.
+/// The flags of TCP that are used here.
 pub(super) mod flag {
     pub use netwatch_common::tcp::{FIN, RST, SYN};
 }
@@ -57,7 +58,7 @@ impl NameSample<'_> {
     }
 }
 
-/// The ports of a packet that went this way.
+/// The ports of a packet in this direction.
 pub(super) fn ports(flow: &FlowKey, direction: Direction) -> Ports {
     match direction {
         Direction::Egress => Ports { source: flow.local.port, destination: flow.remote.port },

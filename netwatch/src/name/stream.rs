@@ -1,27 +1,27 @@
-//! One direction of a TCP flow: segments put in order, and the place where reading is.
+//! One direction of a TCP flow: orders segments, and keeps the offset up to which it has been read.
 
 use crate::wire::{Assembly, Full};
 
-/// Where the first segment that is seen is put. Segments before it have room too.
+/// The offset of the first segment that is observed. Earlier segments have smaller offsets.
 const ORIGIN: u64 = 1 << 40;
-/// Places that are remembered.
-const MAX_PLACES: usize = 64;
+/// Maximum number of offsets in each list.
+const MAX_OFFSETS: usize = 64;
 
 /// Segments in order.
 #[derive(Debug)]
 pub(super) struct Stream {
     bytes: Assembly,
-    /// A sequence number and its place, so that others can be placed by their distance.
+    /// A sequence number and its offset, from which the offsets of others are computed.
     known: Option<(u32, u64)>,
-    /// From a SYN.
+    /// The first sequence number, from a SYN.
     first: Option<u32>,
-    /// Where reading is.
+    /// The offset up to which the stream has been read.
     position: u64,
-    /// Something before `position` was understood, so nothing can come before that any more.
+    /// Whether bytes before `position` were recognized, so that reading never goes back.
     is_read: bool,
-    /// Where segments behind `position` began, in order: where messages may begin.
+    /// Offsets of segments after `position`, in order: messages may begin there.
     starts: Vec<u64>,
-    /// Where samples were cut: what follows will never come.
+    /// Offsets at which samples were cut: the bytes that follow will never arrive.
     cuts: Vec<u64>,
 }
 
@@ -38,88 +38,91 @@ impl Stream {
         }
     }
 
-    /// A SYN: the first byte's sequence number, before which nothing comes. False if this stream began elsewhere: it is another one.
+    /// Takes the sequence number of the first byte, from a SYN. False if this stream began at
+    /// another one: the SYN is of another connection.
     pub fn begin(&mut self, sequence: u32) -> bool {
         match (self.first, self.known) {
             (Some(first), _) => return first == sequence,
             (None, None) => self.known = Some((sequence, ORIGIN)),
-            // A SYN that comes late. Behind what was seen it can only be another's.
-            (None, Some(_)) if self.place(sequence) > self.bytes.start().unwrap_or(self.position) => return false,
+            // A late SYN. After bytes that were seen, it can only be of another connection.
+            (None, Some(_)) if self.offset(sequence) > self.bytes.start().unwrap_or(self.position) => return false,
             (None, Some(_)) => {}
         }
         self.first = Some(sequence);
         true
     }
 
-    /// Adds a segment. True if reading has to begin anew, before where it was.
+    /// Adds an offset in order, if there is room.
     pub fn push(&mut self, sequence: u32, payload: &[u8], is_cut: bool) -> Result<bool, Full> {
-        let place = self.place(sequence);
-        self.drop_foreign(place, payload);
-        let end = place + payload.len() as u64;
-        let rewinds = place < self.position && !self.is_read && self.bytes.held() > 0;
-        if place < self.position && self.is_read {
-            let skip = usize::try_from(self.position - place).unwrap_or(usize::MAX);
+        let offset = self.offset(sequence);
+        self.drop_foreign(offset, payload);
+        let end = offset + payload.len() as u64;
+        let rewinds = offset < self.position && !self.is_read && self.bytes.held() > 0;
+        if offset < self.position && self.is_read {
+            let skip = usize::try_from(self.position - offset).unwrap_or(usize::MAX);
             if skip >= payload.len() {
                 return Ok(false);
             }
             self.bytes.insert(self.position, &payload[skip..])?;
         } else {
-            self.bytes.insert(place, payload)?;
+            self.bytes.insert(offset, payload)?;
             if self.bytes.held() == payload.len() && !self.is_read {
-                self.position = place;
+                self.position = offset;
             }
         }
         if is_cut {
             remember(&mut self.cuts, end);
         }
         if rewinds {
-            self.position = place;
-        } else if place > self.position {
-            remember(&mut self.starts, place);
+            self.position = offset;
+        } else if offset > self.position {
+            remember(&mut self.starts, offset);
         }
         Ok(rewinds)
     }
 
-    /// Other bytes at the same place, before anything was understood: what was there was not of this stream. Devices are known that let the
-    /// padding of short Ethernet frames pass for payload.
-    fn drop_foreign(&mut self, place: u64, payload: &[u8]) {
-        let held = self.bytes.from(place);
+    /// If other bytes arrive at the same offset before anything was recognized, the earlier ones
+    /// were not of this stream. Some devices pass the padding of short Ethernet frames off as
+    /// payload.
+    fn drop_foreign(&mut self, offset: u64, payload: &[u8]) {
+        let held = self.bytes.from(offset);
         let both = held.len().min(payload.len());
         if !self.is_read && held[..both] != payload[..both] {
             self.bytes.clear();
             self.starts.clear();
-            self.position = place;
+            self.position = offset;
         }
     }
 
-    fn place(&mut self, sequence: u32) -> u64 {
-        let (known, known_place) = *self.known.get_or_insert((sequence, ORIGIN));
+    fn offset(&mut self, sequence: u32) -> u64 {
+        let (known, known_offset) = *self.known.get_or_insert((sequence, ORIGIN));
         let distance = sequence.wrapping_sub(known).cast_signed();
-        let place = known_place.saturating_add_signed(distance.into());
-        if place > known_place {
-            self.known = Some((sequence, place));
+        let offset = known_offset.saturating_add_signed(distance.into());
+        if offset > known_offset {
+            self.known = Some((sequence, offset));
         }
-        place
+        offset
     }
 
-    /// The bytes that come next.
+    /// The contiguous bytes at the current offset.
     pub fn readable(&self) -> &[u8] {
         self.bytes.from(self.position)
     }
 
-    /// A sample was cut where the readable bytes end: more will not come.
+    /// Whether a sample was cut at the end of the readable bytes, so that no more will arrive.
     pub fn is_cut(&self) -> bool {
         !self.cuts.is_empty() && self.cuts.contains(&(self.position + self.readable().len() as u64))
     }
 
-    /// Goes on behind `count` bytes that were understood; some of them may be still to come.
+    /// Moves behind `count` bytes that were recognized; some of them may not have arrived yet.
     pub fn advance(&mut self, count: u64) {
         self.is_read = true;
         self.position = self.position.saturating_add(count);
-        self.forget();
+        self.trim();
     }
 
-    /// Goes on where the next segment begins; false if none does. Over a gap only if asked to.
+    /// Moves to the start of the next segment; false if there is none. Moves across a gap only if
+    /// `over_gaps` is true.
     pub fn next_start(&mut self, over_gaps: bool) -> bool {
         let reachable = self.position + self.readable().len() as u64;
         let next = self.starts.partition_point(|start| *start <= self.position);
@@ -130,24 +133,24 @@ impl Stream {
         self.position = start;
         self.starts.drain(..=next);
         if self.is_read {
-            self.forget();
+            self.trim();
         }
         true
     }
 
-    /// Steps over what is readable, once something was understood: it is of no use.
+    /// Skips the readable bytes if anything has been recognized: they are not needed.
     pub fn skip_readable(&mut self) {
         if self.is_read {
             self.advance(self.readable().len() as u64);
         }
     }
 
-    /// Something was understood.
+    /// Whether anything has been recognized.
     pub fn is_read(&self) -> bool {
         self.is_read
     }
 
-    fn forget(&mut self) {
+    fn trim(&mut self) {
         self.bytes.remove_before(self.position);
         self.starts.retain(|start| *start > self.position);
         self.cuts.retain(|cut| *cut > self.position);
@@ -164,11 +167,11 @@ impl Stream {
     }
 }
 
-/// Adds a place in order, if there is room.
-fn remember(places: &mut Vec<u64>, place: u64) {
-    if let Err(index) = places.binary_search(&place)
-        && places.len() < MAX_PLACES
+/// Adds a offset in order, if there is room.
+fn remember(offsets: &mut Vec<u64>, offset: u64) {
+    if let Err(index) = offsets.binary_search(&offset)
+        && offsets.len() < MAX_OFFSETS
     {
-        places.insert(index, place);
+        offsets.insert(index, offset);
     }
 }

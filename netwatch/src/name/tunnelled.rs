@@ -1,4 +1,4 @@
-//! Flows inside of tunnels that are in clear: read like others, under keys of their own.
+//! Flows inside unencrypted tunnels: they are read like others, under keys of their own.
 
 use netwatch_common::address::Address;
 use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol};
@@ -9,7 +9,7 @@ use super::sample::{NameSample, Segment};
 use crate::flow::{Direction, End, FlowKey, Protocol};
 use crate::wire::{Application, tunnel};
 
-/// A packet of a tunnel, and its payload's frame.
+/// A packet of a tunnel, and the frame in it.
 #[derive(Debug)]
 pub(super) struct Tunnelled {
     pub application: Application,
@@ -17,14 +17,14 @@ pub(super) struct Tunnelled {
     packet: Packet,
 }
 
-/// What is inside, if this is a tunnel's packet with TCP or UDP in it.
+/// The packet inside, if this is a packet of a tunnel with TCP or UDP in it.
 pub(super) fn open(sample: &NameSample<'_>) -> Option<Tunnelled> {
     if Protocol(sample.flow.protocol) != Protocol::UDP {
         return None;
     }
     let inside = tunnel::inner_frame(sample.payload, sample.ports())?;
     let mut packet = Packet::default();
-    // The sample may be cut: lengths are those of the whole.
+    // The sample may be cut, so the lengths of the headers apply.
     let frame = Captured { bytes: &inside.frame, orig_len: u32::from(u16::MAX) };
     parse::parse(&frame, &Meta::default(), &mut packet);
     let is_read = matches!(packet.protocol, protocol::TCP | protocol::UDP) && packet.has_ports();
@@ -36,7 +36,7 @@ pub(super) fn open(sample: &NameSample<'_>) -> Option<Tunnelled> {
 }
 
 impl Tunnelled {
-    /// The sample that the inner packet is. Whoever sent the outer one sent it.
+    /// The inner packet as a sample. It has the direction of the outer one.
     pub fn sample(&self, outer: &NameSample<'_>) -> NameSample<'_> {
         let packet = &self.packet;
         let source = End { addr: address(packet.source), port: packet.source_port };

@@ -1,4 +1,5 @@
-//! What was looked up and not used, and used without being looked up.
+//! Compares lookups with contacts: names that were looked up without being contacted, and contacts
+//! without a lookup.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use super::names::Names;
 use crate::flow::Direction;
 use crate::wire::{Application, Name};
 
-/// A remote that the target went to, and when it did first.
+/// A remote, and the time of the first contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contact {
     /// The remote.
@@ -17,31 +18,33 @@ pub struct Contact {
     pub began_ns: u64,
 }
 
-/// DNS against what came of it.
+/// The result of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LookupUsage<'a> {
-    /// Names that the target looked up, got addresses for, and went to none of them.
+    /// Names that the target looked up and received addresses for, without contacting any of them.
     pub unused: Vec<&'a Name>,
-    /// Addresses that the target went to without having a name for them: no answer gave them before, and the hosts file has none. Not those
-    /// that nobody looks up: of groups, of the machine itself.
+    /// Addresses that the target contacted without having a name for them: no earlier DNS response
+    /// contained them, and the hosts file does not either. Multicast, loopback and similar
+    /// addresses are excluded.
     pub never_looked_up: Vec<IpAddr>,
 }
 
 impl Names {
-    /// Compares DNS with the remotes that the target went to.
+    /// Compares lookups with the remotes that the target contacted.
     pub fn usage(&self, contacts: &[Contact]) -> LookupUsage<'_> {
         let contacted: HashSet<IpAddr> = contacts.iter().map(|contact| contact.address).collect();
         let is_used = |lookup: &Lookup| lookup.addresses.iter().any(|address| contacted.contains(address));
-        let asked = || {
+        let queried = || {
             let own =
                 |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
             self.lookups().iter().filter(own)
         };
         let mut named: HashSet<&Name> =
-            asked().filter(|lookup| is_used(lookup)).map(|lookup| &lookup.question.name).collect();
-        let answered = asked().filter(|lookup| !lookup.addresses.is_empty()).map(|lookup| &lookup.question.name);
-        // A name is often asked for twice, for A and for AAAA.
-        let unused = answered.filter(|name| named.insert(name)).collect();
+            queried().filter(|lookup| is_used(lookup)).map(|lookup| &lookup.question.name).collect();
+        let with_addresses =
+            queried().filter(|lookup| !lookup.addresses.is_empty()).map(|lookup| &lookup.question.name);
+        // A name is often looked up twice, for A and for AAAA.
+        let unused = with_addresses.filter(|name| named.insert(name)).collect();
         LookupUsage { unused, never_looked_up: self.never_looked_up(contacts) }
     }
 
@@ -54,7 +57,7 @@ impl Names {
         let mut found: Vec<IpAddr> = contacts
             .iter()
             .map(|contact| contact.address)
-            .filter(|address| !named.contains(address) && !is_nobody(*address))
+            .filter(|address| !named.contains(address) && !is_never_looked_up(*address))
             .collect();
         found.sort_unstable();
         found.dedup();
@@ -62,7 +65,7 @@ impl Names {
     }
 }
 
-fn is_nobody(address: IpAddr) -> bool {
+fn is_never_looked_up(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     address.is_multicast() || address.is_loopback() || address.is_unspecified() || is_broadcast
 }

@@ -79,7 +79,7 @@ impl Engine for Kernel {
         let hook = |packet: &_| self.local.hook(packet);
         // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
         let seen = FrameReader::default().read(frame, hook, time_ns);
-        let is_cut = host::lacks_its_end(frame, &seen.packet);
+        let is_cut = host::is_truncated(frame, &seen.packet);
         match self.hand_over(frame, is_cut, self.local.hook(&seen.packet))? {
             Ok(longer) => {
                 let seen = self.reader.read(frame, |packet| self.local.hook(packet), time_ns);

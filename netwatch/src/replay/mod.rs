@@ -5,11 +5,9 @@ mod ethernet;
 mod inject;
 mod kernel;
 mod local;
-mod progress;
 mod tally;
 
 pub use local::Local;
-pub use progress::Progress;
 
 use std::net::IpAddr;
 

@@ -33,7 +33,7 @@ impl<'a> Tally<'a> {
         self.frames += Amount { skbs: 1, bytes: frame.length() };
         let (earliest, latest) = self.times_ns.unwrap_or((frame.time_ns, frame.time_ns));
         self.times_ns = Some((earliest.min(frame.time_ns), latest.max(frame.time_ns)));
-        self.cut += u64::from(host::lacks_its_end(linked, &seen.packet));
+        self.cut += u64::from(host::is_truncated(linked, &seen.packet));
         self.of_others += u64::from(self.local.is_of_others(&seen.packet));
         self.links.entry(frame.link_number).or_insert((0, frame.link != LinkType::Other)).0 += 1;
     }

@@ -1,5 +1,5 @@
-//! The validated settings of each subcommand, as plain values. No clap and no I/O: `cli` makes them from the command
-//! line, `commands` acts on them.
+//! The validated settings of each subcommand, as plain values. No clap and no I/O: `cli` makes them
+//! from the command line, `commands` acts on them.
 
 mod recorded;
 mod report;

@@ -12,7 +12,8 @@ use crate::policy;
 pub struct ReportSettings {
     /// Format of the report.
     pub format: ReportFormat,
-    /// File for the report; standard output by default, or with `open` a file in the working directory.
+    /// File for the report; standard output by default, or with `open` a file in the working
+    /// directory.
     pub output: Option<PathBuf>,
     /// Open the report in the default application.
     pub open: bool,

@@ -10,7 +10,8 @@ use crate::format::summary;
 /// What `netwatch run` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSettings {
-    /// User that runs the command: a name or a uid. By default the caller of sudo, otherwise the user of netwatch.
+    /// User that runs the command: a name or a uid. By default the caller of sudo, otherwise the
+    /// user of netwatch.
     pub user: Option<String>,
     /// File for the report.
     pub output: Option<PathBuf>,
@@ -22,7 +23,8 @@ pub struct RunSettings {
     pub verbose: bool,
     /// When the summary is colored.
     pub color: ColorChoice,
-    /// Subnets between host and namespace (CIDR): at most one for each address family; free ones by default.
+    /// Subnets between host and namespace (CIDR): at most one for each address family; free ones by
+    /// default.
     pub subnet: Vec<String>,
     /// Do not masquerade the command's addresses.
     pub no_nat: bool,
@@ -40,7 +42,8 @@ pub struct RunSettings {
     pub duration: Option<Duration>,
     /// Wait for background processes that outlive the command.
     pub linger: Option<Linger>,
-    /// Maximum time to wait for unsent data of exited processes; at most [`MAX_TIME`](super::value::MAX_TIME).
+    /// Maximum time to wait for unsent data of exited processes; at most
+    /// [`MAX_TIME`](super::value::MAX_TIME).
     pub drain_timeout: Duration,
     /// Maximum number of flows counted individually.
     pub max_flows: u32,

@@ -1,11 +1,12 @@
-//! Times, sizes and counts as typed on the command line. Errors are phrases for clap, which names the flag and the value.
+//! Times, sizes and counts as typed on the command line. Errors are phrases for clap, which names
+//! the flag and the value.
 
 use std::time::Duration;
 
 use super::Linger;
 
-/// Maximum of every time that can be set: ten years. Far below what the clock's type can represent, so that adding it
-/// to the current time cannot overflow.
+/// Maximum of every time that can be set: ten years. Far below what the clock's type can represent,
+/// so that adding it to the current time cannot overflow.
 pub const MAX_TIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 /// A time: `30s`, `5m`, `1h30m`, `250ms`, or plain seconds.
@@ -63,7 +64,8 @@ pub fn parse_ratio(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A user name as useradd(8) allows it, or a uid. It is copied into a firewall rule, so nothing else is accepted.
+/// A user name as useradd(8) allows it, or a uid. It is copied into a firewall rule, so nothing
+/// else is accepted.
 pub fn parse_user(text: &str) -> Result<String, String> {
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     let is_valid = is_word && !text.is_empty() && !text.starts_with('-') && text.len() <= 32;

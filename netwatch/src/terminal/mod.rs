@@ -1,17 +1,17 @@
-//! Terminal and file output of every subcommand: standard output and error, report files, width and color, a spinner.
-//! Not the formats themselves: those are in [`crate::format`].
+//! Terminal and file output of every subcommand: standard output and error, report files, width and
+//! color, signs of progress. Not the formats themselves: those are in [`crate::format`].
 
 mod output;
+mod progress;
 mod show;
-mod spinner;
 #[allow(dead_code, reason = "the event loop of `run` will use it")]
 mod writer;
 
 use std::io::{self, BufWriter, Write};
 
 pub(crate) use output::Output;
+pub(crate) use progress::{Progress, Spinner};
 pub(crate) use show::{PLAIN_WIDTH, Show};
-pub(crate) use spinner::Spinner;
 #[allow(unused_imports, reason = "the event loop of `run` will use it")]
 pub(crate) use writer::Writer;
 

@@ -1,5 +1,5 @@
-//! The file of `-o`. It is opened before the command starts, with the rights of the caller of sudo, and an incomplete
-//! report is an error.
+//! The file of `-o`. It is opened before the command starts, with the rights of the caller of sudo,
+//! and an incomplete report is an error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -20,10 +20,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens or creates the file with the rights of `owner`: netwatch writes nothing for the caller of sudo that they
-    /// could not write themselves. An older report stays until the new one is written.
+    /// Opens or creates the file with the rights of `owner`: netwatch writes nothing for the caller
+    /// of sudo that they could not write themselves. An older report stays until the new one is
+    /// written.
     ///
-    /// Only its owner can read a new file, because command lines can contain secrets. An existing file keeps its mode.
+    /// Only its owner can read a new file, because command lines can contain secrets. An existing
+    /// file keeps its mode.
     pub(crate) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
         let file = as_user(owner, || {
             OpenOptions::new()
@@ -38,8 +40,8 @@ impl Output {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Replaces the contents with the text that `write` writes piece by piece, and flushes it to the disk: a full disk
-    /// may cause an error only then.
+    /// Replaces the contents with the text that `write` writes piece by piece, and flushes it to
+    /// the disk: a full disk may cause an error only then.
     pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let failed =
             |error| Error::os("write", self.path.display().to_string(), error).hint("the report is incomplete");

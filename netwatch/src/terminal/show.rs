@@ -1,4 +1,5 @@
-//! How the user wants reports: as text or JSON, on a terminal or in a file, with which width and color.
+//! How the user wants reports: as text or JSON, on a terminal or in a file, with which width and
+//! color.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -51,7 +52,8 @@ impl Show {
 
     /// Prints the final report of `run` on standard error. Failure is ignored.
     pub(crate) fn print_final(&self, report: &Report, has_file: bool) {
-        // Standard error is not locked: another thread can print a message while a large report is written.
+        // Standard error is not locked: another thread can print a message while a large report is
+        // written.
         let _ = write_buffered(io::stderr(), |out| self.write_screen(report, has_file, out));
     }
 
@@ -70,7 +72,8 @@ impl Show {
         let _ = write_buffered(io::stderr(), |out| self.write_interim(report, out));
     }
 
-    /// Writes an interim report: text, even with `-q` or `-j`, because SIGUSR1 requests it explicitly.
+    /// Writes an interim report: text, even with `-q` or `-j`, because SIGUSR1 requests it
+    /// explicitly.
     pub(crate) fn write_interim(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
         summary::write(report, &self.options, out)
     }

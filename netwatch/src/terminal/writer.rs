@@ -1,4 +1,5 @@
-//! Writes texts to standard error from its own thread, so that a slow reader never blocks the event loop.
+//! Writes texts to standard error from its own thread, so that a slow reader never blocks the event
+//! loop.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,9 +20,11 @@ const MAX_QUEUED_TEXTS: usize = 8;
 /// Writes a text; called in the writer's thread.
 type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// A thread with a bounded queue of texts. Each text is written whole and in order, or dropped and counted.
+/// A thread with a bounded queue of texts. Each text is written whole and in order, or dropped and
+/// counted.
 ///
-/// Dropping the writer does not wait for the thread: what is still queued may be lost. [`finish`](Self::finish) waits.
+/// Dropping the writer does not wait for the thread: what is still queued may be lost.
+/// [`finish`](Self::finish) waits.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: SyncSender<Render>,
@@ -31,8 +34,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts a thread that writes to standard error. The thread inherits the signal mask of the caller; `run` starts it
-    /// after it has forked the guardian, which requires a single thread.
+    /// Starts a thread that writes to standard error. The thread inherits the signal mask of the
+    /// caller; `run` starts it after it has forked the guardian, which requires a single thread.
     pub(crate) fn start() -> Result<Self> {
         Self::start_on(io::stderr())
     }
@@ -57,8 +60,8 @@ impl Writer {
         Ok(Self { queue, dropped, ended })
     }
 
-    /// Queues a text, which `render` writes in the writer's thread. Never blocks: if the queue is full, the text is
-    /// dropped.
+    /// Queues a text, which `render` writes in the writer's thread. Never blocks: if the queue is
+    /// full, the text is dropped.
     pub(crate) fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) {
         if self.queue.try_send(Box::new(render)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +74,8 @@ impl Writer {
         self.write(move |out| writeln!(out, "netwatch: {message}"));
     }
 
-    /// Number of texts that were not written in whole: the queue was full, or standard error failed.
+    /// Number of texts that were not written in whole: the queue was full, or standard error
+    /// failed.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -83,8 +87,8 @@ impl Writer {
     }
 }
 
-/// Like [`Write::write_all`], but waits if the descriptor is non-blocking, which another process that shares the open
-/// file can make it at any time.
+/// Like [`Write::write_all`], but waits if the descriptor is non-blocking, which another process
+/// that shares the open file can make it at any time.
 fn write_all(out: &mut (impl Write + AsFd), mut text: &[u8]) -> io::Result<()> {
     while !text.is_empty() {
         match out.write(text) {
@@ -126,7 +130,8 @@ mod tests {
         fcntl(&pipe, FcntlArg::F_SETFL(flags)).expect("flags are set");
         let writer = Writer::start_on(pipe).expect("a thread");
         writer.write(|out| out.write_all(long_text().as_bytes()));
-        // One byte has arrived: the thread has taken the text from the queue, and the rest of it fills the pipe.
+        // One byte has arrived: the thread has taken the text from the queue, and the rest of it
+        // fills the pipe.
         let mut first = [0];
         reader.read_exact(&mut first).expect("the writer writes");
         let started = Instant::now();

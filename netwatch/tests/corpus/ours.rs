@@ -192,7 +192,7 @@ impl Observer for LeftOut {
 /// The packet's own length says that the frame was longer.
 fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
     let seen = netwatch::meter::host::FrameReader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
-    netwatch::meter::host::lacks_its_end(&frame.linked(), &seen.packet)
+    netwatch::meter::host::is_truncated(&frame.linked(), &seen.packet)
 }
 
 /// The same file from memory, without the frames that the kernel did not get.

@@ -1,12 +1,13 @@
-//! netwatch and its guardian killed at the same time: nobody is left to clean up, until the next run or `clean`. And the guardian alone.
+//! netwatch and its guardian killed at the same time: the next run or `clean` undoes everything. And the guardian killed alone.
 
-use netwatch_tests::{HostSnapshot, RunningNetwatch, TestInternet, eventually, internet};
+use netwatch_tests::{HostSnapshot, RunningNetwatch, TestInternet, internet, wait_until};
 
-/// One process that has left session and parents behind, one that has its own network and mount namespaces, and the command itself.
-const SCATTER: &str =
-    "setsid sleep 300 & setsid unshare --net --mount sleep 300 & sleep 0.2; echo ready; exec sleep 300";
+/// A process in a session of its own, one in its own network and mount namespaces (where it may make them), and the command itself.
+const SCATTER: &str = "setsid sh -c 'echo daemon; exec sleep 300' &
+    (setsid unshare --net --mount sh -c 'echo isolated; exec sleep 300' || echo isolated) &
+    exec sh -c 'echo command; exec sleep 300'";
 
-/// What is mounted below cannot be reached any more.
+/// Unmounts every cgroup hierarchy of the host, so that netwatch finds none.
 fn hide_cgroups(net: &TestInternet) {
     net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
     let run = net.host.watch(&["true"]);
@@ -15,24 +16,25 @@ fn hide_cgroups(net: &TestInternet) {
 
 fn scatter(net: &TestInternet, flags: &[&str]) -> RunningNetwatch {
     let mut running = net.host.start(flags, &["sh", "-c", SCATTER]);
-    running.wait_for_stdout("ready");
+    ["daemon", "isolated", "command"].iter().for_each(|process| running.wait_for_stdout(process));
     running
 }
 
 fn assert_cleaned_up_by(net: &TestInternet, before: &HostSnapshot, cleaner: &[&str]) {
-    assert!(!net.host.processes().is_empty(), "some outlive them");
+    assert!(!net.host.processes().is_empty(), "the run's processes outlive netwatch and its guardian");
     net.host.netwatch(cleaner).assert_ok();
-    assert_nobody_lives(net, &cleaner.join(" "));
+    assert_no_process_left(net, &cleaner.join(" "));
     net.host.assert_nothing_left(before);
 }
 
-fn assert_nobody_lives(net: &TestInternet, after: &str) {
-    eventually(|| if net.host.processes().is_empty() { Ok(()) } else { Err(format!("{:?}", net.host.processes())) })
-        .unwrap_or_else(|left| panic!("still alive after {after}: {left}"));
+#[track_caller]
+fn assert_no_process_left(net: &TestInternet, after: &str) {
+    let left = || net.host.processes();
+    wait_until(|| left().is_empty(), || format!("the end of {:?} after {after}", left()));
 }
 
 #[test]
-fn the_next_run_or_clean_ends_what_is_left_and_undoes_everything() {
+fn the_next_run_or_clean_ends_all_processes_and_undoes_everything() {
     let net = internet!();
     net.host.sh("nft add table inet filter; nft add chain inet filter forward '{ type filter hook forward priority 0; policy drop; }'");
     net.host.netwatch(&["run", "-q", "--name", "other", "--", "true"]).assert_ok();
@@ -51,7 +53,7 @@ fn the_next_run_or_clean_ends_what_is_left_and_undoes_everything() {
 }
 
 #[test]
-fn whoever_joined_the_namespace_is_left_alone() {
+fn a_process_that_joined_the_namespace_is_left_alone() {
     let net = internet!();
     hide_cgroups(&net);
     let running = scatter(&net, &["--name", "teal"]);
@@ -63,9 +65,9 @@ fn whoever_joined_the_namespace_is_left_alone() {
     ));
     running.kill_with_guardian();
     net.host.netwatch(&["clean"]).assert_ok();
-    assert_eq!(joined.try_wait().expect("wait"), None, "not a process of the run");
+    assert_eq!(joined.try_wait().expect("wait"), None, "it is not a process of the run");
     assert_eq!(net.host.processes(), [joined.id() as i32]);
-    joined.kill().expect("it lives");
+    joined.kill().expect("kill sleep");
     joined.wait().expect("wait");
 }
 
@@ -76,17 +78,17 @@ fn without_cgroups_a_run_works_and_ends_its_daemons() {
     let before = net.host.state();
     net.host.watch(&["sh", "-c", "setsid sleep 300 & exit 4"]).assert_code(4);
     net.host.assert_nothing_left(&before);
-    // Only netwatch is killed: its guardian needs no cgroup.
+    // The guardian alone ends them too, without a cgroup.
     let running = scatter(&net, &[]);
     running.signal(libc::SIGKILL);
     running.finish();
-    assert_nobody_lives(&net, "SIGKILL");
+    assert_no_process_left(&net, "SIGKILL");
     net.host.netwatch(&["clean"]).assert_ok();
     net.host.assert_nothing_left(&before);
 }
 
 #[test]
-fn a_guardian_that_is_killed_alone_ends_the_run_with_a_word_and_nothing_left() {
+fn a_guardian_killed_alone_ends_the_run_with_an_error_and_nothing_is_left() {
     let net = internet!();
     for has_cgroups in [true, false] {
         if !has_cgroups {
@@ -94,7 +96,7 @@ fn a_guardian_that_is_killed_alone_ends_the_run_with_a_word_and_nothing_left() {
         }
         let before = net.host.state();
         let running = scatter(&net, &[]);
-        // SAFETY: a plain system call; netwatch, which we started, is its parent and has not ended.
+        // SAFETY: the call takes no pointer. netwatch is the guardian's parent and has not ended.
         assert_eq!(unsafe { libc::kill(running.guardian(), libc::SIGKILL) }, 0);
         let run = running.finish();
         assert!(run.assert_code(125).stderr.contains("the guardian process was killed"), "{run}");

@@ -1,11 +1,11 @@
-//! netwatch at a keyboard: control keys, width, colour, job control.
+//! netwatch on a terminal: control keys, width, color, job control.
 
 use std::os::unix::process::ExitStatusExt;
 
 use netwatch_tests::{Terminal, internet};
 
 #[test]
-fn control_c_reaches_the_command_and_netwatch_waits() {
+fn control_c_reaches_the_command_once_and_netwatch_waits_for_its_end() {
     let net = internet!();
     let script = "trap 'echo caught-$((1 + 1)); exit 9' INT; echo ready; while :; do sleep 0.02; done";
     let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", script]);
@@ -13,12 +13,16 @@ fn control_c_reaches_the_command_and_netwatch_waits() {
     terminal.type_keys("\x03");
     let (status, screen) = terminal.finish();
     assert_eq!(status.code(), Some(9), "{screen}");
-    assert_eq!(screen.matches("caught-2").count(), 1, "once, not forwarded on top: {screen}");
+    assert_eq!(
+        screen.matches("caught-2").count(),
+        1,
+        "the terminal sends it, so netwatch must not forward it too: {screen}"
+    );
     assert!(screen.contains("balance"), "{screen}");
 }
 
 #[test]
-fn control_c_ends_a_plain_command_with_130() {
+fn a_command_ended_by_control_c_gives_exit_code_130() {
     let net = internet!();
     let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-c", "echo ready; exec sleep 300"]);
     terminal.wait_for("ready");
@@ -40,7 +44,7 @@ fn control_c_does_nothing_where_int_is_inherited_as_ignored() {
 }
 
 #[test]
-fn the_terminal_is_the_command_s() {
+fn the_command_reads_from_the_terminal() {
     let net = internet!();
     let mut terminal =
         net.host.on_terminal(100, &["run", "--", "sh", "-c", "tty; stty size; read line; echo got $line"]);
@@ -55,13 +59,14 @@ fn an_interactive_shell_has_job_control() {
     let net = internet!();
     let mut terminal = net.host.on_terminal(100, &["run", "--", "sh", "-i"]);
     terminal.type_keys("PS1=; set -m; sleep 300\n");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.wait_for_foreground("sleep");
     terminal.type_keys("\x1a");
     terminal.wait_for("Stopped");
+    terminal.wait_for_foreground("sh");
     terminal.type_keys("fg\n");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.wait_for_foreground("sleep");
     terminal.type_keys("\x03");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.wait_for_foreground("sh");
     terminal.type_keys("echo still-$((1 + 1)); exit 4\n");
     terminal.wait_for("still-2");
     let (status, screen) = terminal.finish();
@@ -69,7 +74,7 @@ fn an_interactive_shell_has_job_control() {
 }
 
 #[test]
-fn the_summary_fits_the_width() {
+fn the_summary_fits_the_width_of_the_terminal() {
     let net = internet!();
     for columns in [60, 80, 200] {
         let terminal =
@@ -81,13 +86,13 @@ fn the_summary_fits_the_width() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_by_request() {
+fn color_is_used_on_terminals_and_on_request() {
     let net = internet!();
-    let coloured = |flags: &[&str]| {
+    let is_colored = |flags: &[&str]| {
         let arguments = [&["run"], flags, &["--", "curl", "-s", "http://app.example/"]].concat();
         net.host.on_terminal(100, &arguments).finish().1.contains("\x1b[")
     };
-    assert!(coloured(&[]) && coloured(&["--color", "always"]) && !coloured(&["--color", "never"]));
-    let piped = |flags: &[&str]| net.host.run(flags, &["true"]).stderr.contains("\x1b[");
-    assert!(!piped(&[]) && piped(&["--color", "always"]));
+    assert!(is_colored(&[]) && is_colored(&["--color", "always"]) && !is_colored(&["--color", "never"]));
+    let is_colored = |flags: &[&str]| net.host.run(flags, &["true"]).stderr.contains("\x1b[");
+    assert!(!is_colored(&[]) && is_colored(&["--color", "always"]), "standard error is a file here");
 }

@@ -9,6 +9,7 @@ mod cycles;
 mod documents;
 mod help;
 mod layers;
+mod links;
 mod modules;
 mod paths;
 mod prose;
@@ -39,6 +40,7 @@ pub fn run(arguments: &CheckArguments) -> Result {
     wrong.extend(documents::check(&sources));
     wrong.extend(documents::check_rust_version());
     wrong.extend(documents::check_environment(&sources));
+    wrong.extend(links::broken_links(&documents));
     wrong.extend(ratchet::check(&sources, &documents, arguments.list));
     wrong.extend(crate::build::check_objects().err());
     if wrong.is_empty() {

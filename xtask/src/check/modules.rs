@@ -72,7 +72,7 @@ const NETWATCH: &[Module] = &[
     effectful("pidfd", &[]),
     effectful("readiness", &["error"]),
     effectful("capture", &["error", SHARED]),
-    effectful("meter", &["error", "faults", "flow", "name", "process", SHARED]),
+    effectful("meter", &["error", "faults", "flow", "name", "process", "session", SHARED]),
     effectful("dns", &["error", "wire"]),
     effectful("undo", &["error"]),
     effectful("host", &["error", "pidfd", "undo", "wire"]),

@@ -17,8 +17,10 @@ const MAX_WORD: usize = 60;
 
 /// A Markdown file.
 pub struct MarkdownFile {
-    path: String,
-    text: String,
+    /// Path from the top of the repository, with `/`.
+    pub path: String,
+    /// The text of the file.
+    pub text: String,
 }
 
 /// The files of this folder and their text: `*.md`, sorted.

@@ -1,5 +1,5 @@
-//! Opens a file in the desktop's default application (`--open`). Besides the metered command this is the only program
-//! that netwatch starts, and only on request.
+//! Opens a file in the desktop's default application (`--open`). Besides the metered command this
+//! is the only program that netwatch starts, and only on request.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::rights;
 use crate::target::user::Identity;
 
-/// An opener that is still running after this time is the application itself, and counts as a success.
+/// An opener that is still running after this time is the application itself, and counts as a
+/// success.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval between checks whether the opener has exited.
 const OPENER_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -43,7 +44,8 @@ fn prepare(command: &mut Command, user: &Identity) {
     command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).env("HOME", &user.home).env("USER", &user.name);
     let runtime_dir = format!("/run/user/{}", user.uid);
     if Path::new(&runtime_dir).is_dir() {
-        // The desktop's sockets are there (XDG Base Directory Specification); sudo removes the variable.
+        // The desktop's sockets are there (XDG Base Directory Specification); sudo removes the
+        // variable.
         command.env("XDG_RUNTIME_DIR", runtime_dir);
     }
 }

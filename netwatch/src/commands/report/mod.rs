@@ -46,8 +46,8 @@ fn summary_options(settings: &ReportSettings) -> summary::Options {
     summary::Options { width: settings.width.map_or(options.width, usize::from), by: settings.by, ..options }
 }
 
-/// The file of `--open` without `-o`. It is in the working directory, because sandboxed browsers (snap, Flatpak) have
-/// their own `/tmp`.
+/// The file of `--open` without `-o`. It is in the working directory, because sandboxed browsers
+/// (snap, Flatpak) have their own `/tmp`.
 fn default_path(runs: &[LoadedRun], format: ReportFormat) -> PathBuf {
     let name: String = runs.first().map(LoadedRun::name).unwrap_or_default();
     let safe: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();

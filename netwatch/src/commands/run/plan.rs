@@ -1,4 +1,5 @@
-//! What was typed, made into one checked plan before anything is touched.
+//! Turns the settings of a run into a plan: everything that can be checked before the run changes
+//! anything on the host.
 
 use std::env;
 use std::net::SocketAddr;
@@ -11,18 +12,19 @@ use crate::doctor::require_capabilities;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::publish::Publish;
+use crate::rights;
 use crate::settings::RunSettings;
 use crate::target::command::{Command, NotRunnable};
 use crate::target::environment;
 use crate::target::user::Identity;
 use crate::terminal::Output;
 
-/// Why there will be no run.
+/// Why the run does not start.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What to say.
+    /// The error to print.
     pub error: Error,
-    /// How netwatch ends.
+    /// How netwatch exits.
     pub exit: Exit,
 }
 
@@ -33,34 +35,34 @@ impl From<Error> for Refusal {
 }
 
 impl From<NotRunnable> for Refusal {
-    fn from(why: NotRunnable) -> Self {
-        Self { error: why.error, exit: why.exit }
+    fn from(cause: NotRunnable) -> Self {
+        Self { error: cause.error, exit: cause.exit }
     }
 }
 
-/// Everything a run needs to know, checked.
+/// The plan of a run: its settings, and what was checked, found or opened for them.
 #[derive(Debug)]
 pub struct Plan {
-    /// What was typed.
+    /// The settings.
     pub settings: RunSettings,
-    /// Who the command runs as.
+    /// The user that runs the command.
     pub user: Identity,
-    /// Their groups.
+    /// The groups of the user.
     pub groups: Vec<Gid>,
-    /// The command, found.
+    /// The command, with the path of its executable.
     pub command: Command,
-    /// Resolvers to ask instead of the host's own.
+    /// Resolvers to use instead of the host's; empty for the host's.
     pub dns: Vec<SocketAddr>,
-    /// Ports to be reached from outside.
+    /// Ports to publish.
     pub publish: Vec<Publish>,
-    /// The file of `-o`, open.
+    /// The open file of `-o`; taken when the run starts.
     pub(super) output: Option<Output>,
-    /// Where the run is recorded; taken when the set-up begins.
+    /// Where the run is recorded; taken when the set-up starts.
     pub(super) record: Option<RecordingPlan>,
 }
 
 impl Plan {
-    /// Checks everything that can be checked beforehand.
+    /// Checks the settings, finds the command and opens the files.
     pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
         require_capabilities()?;
         let caller = Identity::of_sudo()?;
@@ -73,19 +75,14 @@ impl Plan {
         let command = find_command(&settings, &user, caller.as_ref())?;
         let dns = settings.dns.iter().map(|text| parse_resolver(text)).collect::<Result<_>>()?;
         let publish = settings.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-        let owner = caller.as_ref().map_or((Uid::effective(), Gid::effective()), |caller| (caller.uid, caller.gid));
-        let output = settings.output.as_deref().map(|path| Output::create(path, owner)).transpose()?;
-        let record = Some(RecordingPlan::make(&settings, &owner_of_files(caller)?)?);
+        let owner = rights::caller()?;
+        let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
+        let record = Some(RecordingPlan::make(&settings, &owner)?);
         Ok(Self { settings, user, groups, command, dns, publish, output, record })
     }
 }
 
-/// Who called sudo, else whom netwatch runs as.
-fn owner_of_files(caller: Option<Identity>) -> Result<Identity> {
-    caller.map_or_else(Identity::own, Ok)
-}
-
-/// The command is looked up in the PATH that it will have itself.
+/// Searches the PATH that the command itself will have.
 fn find_command(settings: &RunSettings, user: &Identity, caller: Option<&Identity>) -> Result<Command, NotRunnable> {
     let changed = user.uid != Uid::effective();
     let is_caller = caller.is_some_and(|caller| caller.uid == user.uid);

@@ -26,6 +26,9 @@ pub(super) async fn tear_down(
     signals: &Listening<'_>,
 ) -> Result<()> {
     let undo = async {
+        if let Some(network) = &mut network {
+            network.forwarding_released().await;
+        }
         // The outer error: the guardian was killed.
         let undone = match guardian.undo().await {
             Ok(undone) => undone,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::escape::is_harmful;
+use crate::escape::needs_escape;
 
 /// Writes a value, indented.
 pub fn pretty(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
@@ -36,7 +36,7 @@ impl Write for Harmless<'_> {
         }
         let text = str::from_utf8(piece).map_err(io::Error::other)?;
         let mut rest = text;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| *c != '\n' && is_harmful(*c)) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| *c != '\n' && needs_escape(*c)) {
             self.0.write_all(&rest.as_bytes()[..at])?;
             // All of them are within 16 bits.
             write!(self.0, "\\u{:04x}", u32::from(c))?;
@@ -58,7 +58,7 @@ mod tests {
     fn it_is_the_same_value_and_obeyed_by_no_terminal() {
         let hostile = "\u{9b}31m a\u{202e}b \u{7f}\u{1b}[2J\n grüße \u{feff}\u{2028}\\u009b";
         let text = text(&[hostile]);
-        assert!(!text.contains(|c| c != '\n' && is_harmful(c)), "{text}");
+        assert!(!text.contains(|c| c != '\n' && needs_escape(c)), "{text}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [hostile]);
         assert!(text.contains("grüße") && text.contains("\\u009b31m"), "{text}");
     }

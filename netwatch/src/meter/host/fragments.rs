@@ -1,13 +1,13 @@
-//! The first fragments that are remembered: a bounded number of the latest.
+//! A bounded store of first fragments.
 
 use std::collections::{HashMap, VecDeque};
 
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
 
-/// As many as the classifier's map has room for.
+/// The same size as the classifier's map.
 const CAPACITY: usize = 4096;
 
-/// Forgets the oldest when it is full.
+/// Evicts the oldest fragment when it is full.
 #[derive(Debug, Default)]
 pub(super) struct RecentFragments {
     known: HashMap<FragmentKey, FirstFragment, foldhash::fast::RandomState>,
@@ -37,12 +37,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forgets_the_oldest_only_when_full() {
+    fn the_oldest_fragment_is_evicted_only_when_the_store_is_full() {
         let mut recent = RecentFragments::default();
         let key = |id: u32| FragmentKey { id, ..FragmentKey::default() };
         (0..CAPACITY as u32).for_each(|id| recent.insert(&key(id), &FirstFragment::default()));
         recent.insert(&key(7), &FirstFragment { source_port: 1, ..FirstFragment::default() });
-        assert_eq!(recent.find(&key(7)).map(|first| first.source_port), Some(1), "the latest of the same name");
+        assert_eq!(
+            recent.find(&key(7)).map(|first| first.source_port),
+            Some(1),
+            "the latest fragment with the same key"
+        );
         assert!(recent.find(&key(0)).is_some());
         recent.insert(&key(CAPACITY as u32), &FirstFragment::default());
         assert_eq!((recent.find(&key(0)), recent.known.len(), recent.order.len()), (None, CAPACITY, CAPACITY));

@@ -1,5 +1,5 @@
-//! The classifier's work without a kernel: the same parser and the same rules of accounting over a table in plain memory. For frames
-//! that were captured before. Not where they come from, nor a second opinion: only the table is another.
+//! The host meter: counts frames in user space, with the classifier's parser and accounting rules and a table in plain memory. It is
+//! used for frames from capture files; only the table differs from the classifier's.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,31 +21,31 @@ mod fragments;
 
 use fragments::RecentFragments;
 
-/// A fast hash, seeded at random: there is one look-up for each packet, and hostile captures.
+/// Uses a fast hash with a random seed: there is one lookup per packet, and captures may be hostile.
 type FlowMap = HashMap<FlowKey, FlowValue, foldhash::fast::RandomState>;
 
-/// A flow that was silent for this long gives up its entry when the table is full, nanoseconds. What it carried is not forgotten: the
-/// entry is handed over. Should the flow go on, it begins anew.
-const IDLE_NS: u64 = 120_000_000_000;
+/// A flow that was idle for this many nanoseconds is removed when the table is full. Its counts are handed over; further packets get a
+/// new entry.
+const IDLE_TIMEOUT_NS: u64 = 120_000_000_000;
 
-/// One packet that was counted, for whoever wants to learn more from it than its size.
+/// A counted packet with its bytes, for further analysis.
 #[derive(Debug, Clone, Copy)]
 pub struct CountedFrame<'a> {
-    /// What it was counted as. Key and direction are the table's: of a flow whose local end is not known, the lower end is local.
+    /// How it was counted. Key and direction are those of the table: if the local end is unknown, it is the lower end.
     pub seen: &'a Observation,
-    /// The frame, from its link-layer header on.
+    /// The frame from its link-layer header on.
     pub frame: &'a Linked<'a>,
 }
 
 impl<'a> CountedFrame<'a> {
-    /// The transport's payload, as far as the capture kept it.
+    /// The transport payload, as far as it was captured.
     pub fn payload(&self) -> &'a [u8] {
         let (start, length) = (self.seen.packet.payload_offset as usize, self.seen.packet.payload_len as usize);
         let rest = self.frame.captured.bytes.get(start..).unwrap_or_default();
         &rest[..rest.len().min(length)]
     }
 
-    /// The flow whose packet this ICMP error quotes, and the error. The flow's local end sent the packet.
+    /// The flow and error that this packet quotes, if it is an ICMP error. The flow's local end sent the quoted packet.
     pub fn icmp_error(&self) -> Option<Quoted> {
         if !self.seen.packet.icmp_error {
             return None;
@@ -54,14 +54,14 @@ impl<'a> CountedFrame<'a> {
     }
 }
 
-/// Reads frames as the classifier does.
+/// Parses frames as the classifier does.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     fragments: RecentFragments,
 }
 
 impl FrameReader {
-    /// What a frame counts as where `hook`, which is told what its headers say, says that it was seen.
+    /// Parses a frame that was observed at the hook that `hook` returns for its headers.
     #[inline]
     pub fn read(&mut self, frame: &Linked<'_>, hook: impl FnOnce(&Packet) -> Hook, now_ns: u64) -> Observation {
         let meta = Meta::default();
@@ -74,46 +74,47 @@ impl FrameReader {
     }
 }
 
-/// What a packet counts as if its sender is taken for local.
+/// What a packet is counted under if its sender is the local end.
 pub fn as_sent(packet: &Packet) -> Traffic {
     let (key, direction) = parse::orient(packet, Hook::FromTarget);
     abi::traffic(&key, direction.into()).0
 }
 
-/// Whether the capture lacks a part of this frame: it says so, or the packet is longer than what is there.
-pub fn lacks_its_end(frame: &Linked<'_>, packet: &Packet) -> bool {
-    is_cut(&frame.captured) || (packet.incomplete && packet.kind != kind::MALFORMED)
+/// Whether the capture does not contain the whole frame: according to its record, or because the packet is longer.
+pub fn is_truncated(frame: &Linked<'_>, packet: &Packet) -> bool {
+    has_missing_bytes(&frame.captured) || (packet.incomplete && packet.kind != kind::MALFORMED)
 }
 
-/// Counts frames. Times are the caller's, in nanoseconds since the Unix epoch.
+/// The host meter. The caller provides times, in nanoseconds since the Unix epoch.
 #[derive(Debug)]
 pub struct HostMeter {
     flows: FlowMap,
     max_flows: usize,
-    /// What has no entry of its own, by the key of its slot.
+    /// Remainders by the key of their slot.
     remainders: FlowMap,
-    probes: RttProbes,
+    probes: ProbeTable,
     reader: FrameReader,
     lost: Lost,
-    /// When it is worth to look for idle flows again: not for each packet that finds the table full.
+    /// Earliest time of the next search for idle flows, which does not run for each packet that finds the table full.
     next_sweep_ns: u64,
 }
 
 impl HostMeter {
-    /// An empty table for at most `max_flows` flows; packets of further ones are counted by protocol.
+    /// An empty table for at most `max_flows` flows; packets of further flows are counted by protocol.
     pub fn new(max_flows: usize) -> Self {
         Self {
             flows: FlowMap::default(),
             max_flows,
             remainders: FlowMap::default(),
-            probes: RttProbes::default(),
+            probes: ProbeTable::default(),
             reader: FrameReader::default(),
             lost: Lost::default(),
             next_sweep_ns: 0,
         }
     }
 
-    /// Counts a frame where `hook` says it was seen. Entries that have to make room go to `sink`.
+    /// Counts a frame that was observed at the hook that `hook` returns for its headers. Entries that are removed from a full table go to
+    /// `sink`.
     #[inline]
     pub fn count(
         &mut self,
@@ -123,14 +124,14 @@ impl HostMeter {
         sink: &mut impl FnMut(Increment),
     ) -> Observation {
         let mut seen = self.reader.read(frame, hook, now_ns);
-        if seen.packet.kind == kind::MALFORMED && is_cut(&frame.captured) {
+        if seen.packet.kind == kind::MALFORMED && has_missing_bytes(&frame.captured) {
             self.lost.unreadable += 1;
         }
         seen.opened_by = self.record(&seen, sink);
         seen
     }
 
-    /// Counts it, and says who opened its flow.
+    /// Counts the packet. Returns the direction of the packet that opened its flow.
     fn record(&mut self, seen: &Observation, sink: &mut impl FnMut(Increment)) -> u8 {
         if remainder::is_fixed(&seen.key) {
             return record(&mut self.remainders, &remainder_key(seen), seen, &mut self.probes);
@@ -145,15 +146,15 @@ impl HostMeter {
         record(&mut self.flows, &seen.key, seen, &mut self.probes)
     }
 
-    /// Hands over what has been silent for long. True if that made room.
+    /// Hands over and removes idle flows. Returns whether that made room.
     fn make_room(&mut self, now_ns: u64, sink: &mut impl FnMut(Increment)) -> bool {
         if now_ns < self.next_sweep_ns {
             return false;
         }
-        self.next_sweep_ns = now_ns.saturating_add(IDLE_NS / 8);
+        self.next_sweep_ns = now_ns.saturating_add(IDLE_TIMEOUT_NS / 8);
         let before = self.flows.len();
         self.flows.retain(|key, value| {
-            let stays = value.last_seen_ns.saturating_add(IDLE_NS) > now_ns;
+            let stays = value.last_seen_ns.saturating_add(IDLE_TIMEOUT_NS) > now_ns;
             if !stays {
                 hand_over(key, value, Some(end_reason(value)), sink);
             }
@@ -162,19 +163,19 @@ impl HostMeter {
         self.flows.len() < before
     }
 
-    /// Hands over everything and starts anew.
+    /// Hands over all entries and clears the table. No entry has an end reason: the flows may go on.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) {
         let all = self.flows.drain().chain(self.remainders.drain());
         all.for_each(|(key, value)| hand_over(&key, &value, None, sink));
     }
 
-    /// What could not be observed. `unreadable` are frames cut off by their capture within their headers.
+    /// Lost observations. `unreadable` counts frames that their capture has truncated within the headers.
     pub fn lost(&self) -> Lost {
         self.lost
     }
 }
 
-fn is_cut(frame: &Captured<'_>) -> bool {
+fn has_missing_bytes(frame: &Captured<'_>) -> bool {
     frame.bytes.len() < frame.len() as usize
 }
 
@@ -182,23 +183,24 @@ fn remainder_key(seen: &Observation) -> FlowKey {
     remainder::key(remainder::slot(&seen.key))
 }
 
-fn record(table: &mut FlowMap, key: &FlowKey, seen: &Observation, probes: &mut RttProbes) -> u8 {
+fn record(table: &mut FlowMap, key: &FlowKey, seen: &Observation, probes: &mut ProbeTable) -> u8 {
     match table.entry(*key) {
         Entry::Occupied(entry) => add(entry.into_mut(), seen, probes),
         Entry::Vacant(entry) => {
             let value = entry.insert(FlowValue::EMPTY);
-            // SAFETY: memory of our own.
+            // SAFETY: exclusive memory.
             unsafe { account::open(value, seen) };
             add(value, seen, probes)
         }
     }
 }
 
-/// Captures may hold packets out of order: the earliest and the latest time count, not the first and the last.
+/// Counts a packet in an entry. Captures may have packets out of order, so the earliest and latest times are kept, not the first and
+/// last.
 #[inline]
-fn add(value: &mut FlowValue, seen: &Observation, probes: &mut RttProbes) -> u8 {
+fn add(value: &mut FlowValue, seen: &Observation, probes: &mut ProbeTable) -> u8 {
     let latest = value.last_seen_ns;
-    // SAFETY: memory of our own.
+    // SAFETY: exclusive memory.
     unsafe {
         let repeated = round_trip::is_repeated(value, &seen.packet);
         account::record::<Exclusive>(value, seen);
@@ -213,17 +215,17 @@ fn add(value: &mut FlowValue, seen: &Observation, probes: &mut RttProbes) -> u8 
     value.opened_by
 }
 
-/// Round trips that are being measured.
+/// Round-trip measurements in progress.
 #[derive(Debug)]
-struct RttProbes(Box<[RttProbe]>);
+struct ProbeTable(Box<[RttProbe]>);
 
-impl Default for RttProbes {
+impl Default for ProbeTable {
     fn default() -> Self {
         Self(vec![RttProbe::default(); round_trip::MAX_RTT_PROBES as usize].into())
     }
 }
 
-/// Why a flow that was idle for [`IDLE_NS`] gives up its entry.
+/// Why a flow ended that was idle for [`IDLE_TIMEOUT_NS`].
 fn end_reason(value: &FlowValue) -> EndReason {
     if value.is_closed() { EndReason::EndOfFlow } else { EndReason::IdleTimeout }
 }

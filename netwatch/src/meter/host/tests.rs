@@ -1,4 +1,4 @@
-//! The host's engine on frames by hand. That it counts as the kernel does is `probe/tests`' to show.
+//! Tests of the host meter with handmade frames. `meter/kernel/tests` compare it with the classifier.
 
 use netwatch_common::parse::LinkType;
 
@@ -11,7 +11,7 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 0x10;
 
-/// IPv4 without a link layer, between hosts of 198.51.100.0/24.
+/// IPv4 without a link layer, between hosts in 198.51.100.0/24.
 fn ipv4(protocol: u8, from: u8, to: u8, rest: &[u8]) -> Vec<u8> {
     let total = (20 + rest.len() as u16).to_be_bytes();
     let fixed = [&[0x45, 0][..], &total, &[0, 0, 0, 0, 64, protocol, 0, 0]].concat();
@@ -35,7 +35,7 @@ fn raw(bytes: &[u8]) -> Linked<'_> {
 
 struct Counting {
     host: HostMeter,
-    /// Packets and bytes that were handed in.
+    /// Packets and bytes that were counted.
     handed_in: (u64, u64),
     handed_over: Vec<Increment>,
 }
@@ -52,12 +52,12 @@ impl Counting {
         self.handed_in.1 += frame.len() as u64;
     }
 
-    /// Everything, which is as much as was handed in.
+    /// All increments; their sum must equal what was counted.
     fn all(mut self) -> Vec<Increment> {
         let handed_over = &mut self.handed_over;
         self.host.drain(&mut |increment| handed_over.push(increment));
         let sum = sum(&self.handed_over);
-        assert_eq!((sum.skbs, sum.bytes), self.handed_in, "handed over and handed in");
+        assert_eq!((sum.skbs, sum.bytes), self.handed_in, "handed over and counted");
         self.handed_over
     }
 }
@@ -65,7 +65,7 @@ impl Counting {
 fn flow(increment: &Increment) -> flow::FlowKey {
     match increment.traffic {
         Traffic::Flow(key) => key,
-        other => panic!("{other:?} is no flow"),
+        other => panic!("{other:?} is not a flow"),
     }
 }
 
@@ -74,23 +74,23 @@ fn sum(increments: &[Increment]) -> Counters {
 }
 
 #[test]
-fn the_opener_is_local_also_where_its_syn_is_missing() {
+fn the_opener_is_local_even_if_its_syn_is_missing() {
     let mut counting = Counting::new(16);
     counting.count(&tcp((9, 443), (200, 40_000), SYN | ACK), 1);
     counting.count(&tcp((200, 40_000), (9, 443), ACK), 2);
     counting.count(&udp((7, 53), (3, 5353), b"answer"), 3);
     let all = counting.all();
-    let of = |protocol: u8| *all.iter().find(|one| flow(one).protocol == protocol).expect("it");
+    let of = |protocol: u8| *all.iter().find(|one| flow(one).protocol == protocol).expect("the flow");
     let (tcp, udp) = (flow(&of(6)), flow(&of(17)));
     assert_eq!((tcp.local.port, tcp.remote.port), (40_000, 443));
     assert_eq!((of(6).counters.egress.packets, of(6).counters.ingress.packets), (1, 1));
-    assert_eq!(udp.local, End { addr: [198, 51, 100, 7].into(), port: 53 }, "the first sender");
+    assert_eq!(udp.local, End { addr: [198, 51, 100, 7].into(), port: 53 }, "the sender of the first packet");
     assert!(all.iter().all(|one| one.opened_by == Direction::Egress));
 }
 
-/// Time 0 is a time like any other here; in the kernel's tables it says that an entry is new.
+/// Time 0 is valid here; in the kernel's tables it marks a new entry.
 #[test]
-fn a_capture_may_start_at_the_epoch() {
+fn a_capture_can_start_at_the_unix_epoch() {
     let mut counting = Counting::new(16);
     counting.count(&udp((7, 1000), (3, 53), b"query"), 0);
     counting.count(&udp((3, 53), (7, 1000), b"answer"), 0);
@@ -99,7 +99,7 @@ fn a_capture_may_start_at_the_epoch() {
 }
 
 #[test]
-fn packets_may_be_out_of_order() {
+fn packets_can_be_out_of_order() {
     let mut counting = Counting::new(16);
     [5, 9, 2, 7].into_iter().for_each(|now| counting.count(&udp((7, 1000), (3, 53), b""), now));
     let [one] = counting.all()[..] else { panic!("one flow") };
@@ -107,7 +107,7 @@ fn packets_may_be_out_of_order() {
 }
 
 #[test]
-fn a_full_table_forgets_nothing() {
+fn a_full_table_counts_further_flows_by_protocol() {
     let mut counting = Counting::new(4);
     (0..10).for_each(|port| counting.count(&udp((7, 1000 + port), (3, 53), b"x"), SECOND_NS));
     assert_eq!(counting.host.lost().table_full, 6);
@@ -118,25 +118,25 @@ fn a_full_table_forgets_nothing() {
 }
 
 #[test]
-fn what_is_silent_makes_room_and_is_not_forgotten() {
+fn idle_flows_make_room_and_their_counts_are_handed_over() {
     let mut counting = Counting::new(4);
     for round in 0..8_u16 {
-        // Four new flows each time, long after the ones before.
-        let now = u64::from(round) * (IDLE_NS + SECOND_NS);
+        // Four new flows per round, long after those of the previous round.
+        let now = u64::from(round) * (IDLE_TIMEOUT_NS + SECOND_NS);
         (0..4).for_each(|port| counting.count(&udp((7, 1000 + 4 * round + port), (3, 53), b"x"), now));
         assert!(counting.host.flows.len() <= 4);
     }
     assert_eq!(counting.host.lost(), Lost::default());
     let all = counting.all();
-    assert_eq!((all.len(), sum(&all).packets), (32, 32), "each by its own name");
+    assert_eq!((all.len(), sum(&all).packets), (32, 32), "each flow is handed over on its own");
 }
 
 #[test]
-fn entries_that_make_room_give_the_reason() {
+fn increments_of_removed_entries_give_the_reason() {
     let mut counting = Counting::new(2);
     counting.count(&udp((7, 1000), (3, 53), b"x"), 0);
     counting.count(&tcp((7, 1001), (3, 80), RST), 0);
-    counting.count(&udp((7, 1002), (3, 53), b"x"), IDLE_NS);
+    counting.count(&udp((7, 1002), (3, 53), b"x"), IDLE_TIMEOUT_NS);
     let all = counting.all();
     let ended = |port: u16| all.iter().find(|one| flow(one).local.port == port).expect("the flow").ended;
     assert_eq!(ended(1000), Some(EndReason::IdleTimeout));
@@ -145,7 +145,7 @@ fn entries_that_make_room_give_the_reason() {
 }
 
 #[test]
-fn a_frame_cut_within_its_headers_is_unreadable_and_counted() {
+fn a_frame_truncated_within_its_headers_is_counted_as_unreadable() {
     let mut host = HostMeter::new(4);
     let frame = udp((7, 1000), (3, 53), b"query");
     let cut = Linked { captured: Captured { bytes: &frame[..12], orig_len: frame.len() as u32 }, link: LinkType::Ip };
@@ -154,11 +154,11 @@ fn a_frame_cut_within_its_headers_is_unreadable_and_counted() {
     let mut all = Vec::new();
     host.drain(&mut |increment| all.push(increment));
     assert_eq!(all[0].traffic, Traffic::Malformed(flow::Malformed::IpTruncated));
-    assert_eq!(all[0].counters.egress.bytes, frame.len() as u64, "as long as it was");
+    assert_eq!(all[0].counters.egress.bytes, frame.len() as u64, "the original length");
 }
 
 #[test]
-fn payload_and_icmp_errors_are_there_for_who_wants_them() {
+fn counted_frames_give_payload_and_icmp_errors() {
     let mut host = HostMeter::new(4);
     let query = udp((7, 1000), (3, 53), b"query");
     let padded = [&query[..], &[0; 9]].concat();

@@ -1,5 +1,5 @@
-//! Where the classifier sits: tcx links (Linux 6.6), which go with their file descriptors, or filters of a clsact qdisc, which
-//! go with the interface. Either lets every packet pass on to later classifiers.
+//! Attaches the classifier: by tcx links (Linux 6.6), which are removed when their file descriptors are closed, or by filters of a
+//! clsact qdisc, which are removed with the interface. Both let every packet pass to later classifiers.
 
 mod clsact;
 
@@ -24,29 +24,29 @@ pub enum AttachMethod {
     Clsact,
 }
 
-/// One entry point of the classifier and the hook it is for.
+/// An entry point of the classifier and its hook.
 #[derive(Debug, Clone, Copy)]
-struct Entry<'a> {
+struct HookProgram<'a> {
     program: BorrowedFd<'a>,
-    hook: Hook,
+    hook: TcHook,
 }
 
-/// A side of an interface, in the kernel's words: seen from the interface, not from the target.
+/// A TC hook of an interface. Directions are those of the interface, not of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hook {
+enum TcHook {
     Ingress,
     Egress,
 }
 
 /// The entry points.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Programs<'a> {
+pub(super) struct EntryPrograms<'a> {
     pub from_target: BorrowedFd<'a>,
     pub to_target: BorrowedFd<'a>,
     pub loopback: BorrowedFd<'a>,
 }
 
-/// Programs on one interface.
+/// The programs attached to one interface.
 #[derive(Debug)]
 pub(super) enum Attachment {
     Tcx(Vec<OwnedFd>),
@@ -61,7 +61,7 @@ impl Attachment {
         }
     }
 
-    /// Links go with their descriptors.
+    /// Detaches the programs.
     pub(super) fn detach(self) -> Result<()> {
         match self {
             Self::Tcx(links) => {
@@ -73,16 +73,20 @@ impl Attachment {
     }
 }
 
-/// Attaches to the host's end of the link. What comes in there was sent by the target.
-pub(super) fn link(programs: &Programs<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
-    let from_target = Entry { program: programs.from_target, hook: Hook::Ingress };
-    let to_target = Entry { program: programs.to_target, hook: Hook::Egress };
+/// Attaches to the host's end of the link. Its ingress receives what the target sends.
+pub(super) fn link(programs: &EntryPrograms<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
+    let from_target = HookProgram { program: programs.from_target, hook: TcHook::Ingress };
+    let to_target = HookProgram { program: programs.to_target, hook: TcHook::Egress };
     attach(&[from_target, to_target], ifindex, methods)
 }
 
-/// Attaches to a namespace's `lo`, from a thread that lives there for that long. Its egress is passed by every packet once.
-pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: &[AttachMethod]) -> Result<Attachment> {
-    let entry = Entry { program: programs.loopback, hook: Hook::Egress };
+/// Attaches to the egress of a namespace's `lo`, which every packet passes once. A short-lived thread enters the namespace.
+pub(super) fn loopback(
+    programs: &EntryPrograms<'_>,
+    netns: BorrowedFd<'_>,
+    methods: &[AttachMethod],
+) -> Result<Attachment> {
+    let entry = HookProgram { program: programs.loopback, hook: TcHook::Egress };
     let inside = || {
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(|cause| Error::os("enter", "the network namespace", cause))?;
         attach(&[entry], LOOPBACK_IFINDEX, methods)
@@ -91,13 +95,13 @@ pub(super) fn loopback(programs: &Programs<'_>, netns: BorrowedFd<'_>, methods: 
         .unwrap_or_else(|_| Err(Error::said("attach classifier to", "lo", "a thread panicked")))
 }
 
-/// Attaches one program to what an interface sends.
+/// Attaches one program to the egress of an interface.
 pub(super) fn egress(program: BorrowedFd<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
-    attach(&[Entry { program, hook: Hook::Egress }], ifindex, methods)
+    attach(&[HookProgram { program, hook: TcHook::Egress }], ifindex, methods)
 }
 
-/// The first method that the kernel knows. What fails for another reason fails.
-fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
+/// Attaches by the first method that the kernel supports. Other errors are returned.
+fn attach(entries: &[HookProgram<'_>], ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
     let mut outcome = Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
     for method in methods {
         outcome = match method {
@@ -106,7 +110,7 @@ fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[AttachMethod]) -> Resu
             }
             AttachMethod::Clsact => clsact::Attachment::new(entries, ifindex).map(Attachment::Clsact),
         };
-        if !outcome.as_ref().is_err_and(is_unknown) {
+        if !outcome.as_ref().is_err_and(is_unsupported) {
             break;
         }
     }
@@ -116,15 +120,15 @@ fn attach(entries: &[Entry<'_>], ifindex: u32, methods: &[AttachMethod]) -> Resu
     })
 }
 
-/// A kernel before 6.6 answers EINVAL to tcx; one without clsact or BPF filters ENOENT or EOPNOTSUPP to those.
-fn is_unknown(error: &io::Error) -> bool {
+/// A kernel before 6.6 returns EINVAL for tcx; one without clsact or BPF filters returns ENOENT or EOPNOTSUPP for those.
+fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP))
 }
 
-fn tcx(entry: &Entry<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+fn tcx(entry: &HookProgram<'_>, ifindex: u32) -> io::Result<OwnedFd> {
     let hook = match entry.hook {
-        Hook::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
-        Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
+        TcHook::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
+        TcHook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
     };
     sys::tcx_attach(entry.program, ifindex, hook)
 }

@@ -1,11 +1,11 @@
-//! Turns what grew in the kernel's tables into increments. Counters there only grow; what grew is what is new.
+//! The drain: reads the kernel's counters and hands over their growth as increments. Counters in the kernel only grow.
 
 use std::os::fd::OwnedFd;
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::remainder::{self, Remainder};
 
-use super::flows::Flows;
+use super::flows::FlowEntries;
 use super::fronts::Fronts;
 use super::memory::Region;
 use crate::error::Result;
@@ -13,50 +13,53 @@ use crate::flow::Increment;
 use crate::meter::abi::{self, Growth};
 use crate::meter::clock::{self, Clock};
 
-/// How far a drain has come. A large table is read in parts, so that the rings are looked at in between.
+/// Progress of a drain. A large table is read in parts, so that the rings are polled in between.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct DrainProgress {
-    step: Step,
-    /// Nothing comes any more: all flows may stay.
+    step: DrainStep,
+    /// Whether no flow is retired, because the meter is about to stop.
     is_last: bool,
 }
 
 impl DrainProgress {
-    /// Of the last drain, which lets no flow leave.
+    /// For the last drain of a session, which retires no flow.
     pub fn last() -> Self {
         Self { is_last: true, ..Self::default() }
     }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-enum Step {
+enum DrainStep {
+    /// Merge the fronts into the table.
     #[default]
-    Merge,
-    /// The entries from this number on are to be looked at.
-    Look(u32),
+    MergeFronts,
+    /// Read the entries from this number on.
+    Entries(u32),
+    /// Read the remainders.
     Remainders,
-    /// All was handed over; flows leave.
-    Leave,
+    /// All growth was handed over; retire finished flows.
+    Retire,
 }
 
-/// Everything that is counted, and what of it was handed over.
+/// All counters, and what of them was handed over.
 #[derive(Debug)]
 pub(super) struct Drain {
     pub fronts: Fronts,
-    pub flows: Flows,
+    pub flows: FlowEntries,
     remainders: Region<Remainder>,
+    /// What was handed over of each remainder.
     before: Vec<Remainder>,
 }
 
 impl Drain {
-    pub(super) fn new(fronts: Fronts, flows: Flows, remainders: &OwnedFd) -> Result<Self> {
+    pub(super) fn new(fronts: Fronts, flows: FlowEntries, remainders: &OwnedFd) -> Result<Self> {
         let count = remainder::COUNT as usize;
         let remainders = Region::map(remainders, "REMAINDERS", count)?;
         Ok(Self { fronts, flows, remainders, before: vec![FlowValue::EMPTY; count] })
     }
 
-    /// Hands over a part of the growth, and when that is all, lets flows go that are over. False when nothing is left to do. After fronts that
-    /// could not be merged the next part goes on all the same.
+    /// Hands over a part of the growth and finally retires finished flows. Returns false when nothing is left to do. If merging
+    /// the fronts fails, the next part continues with the entries.
     pub(super) fn part(
         &mut self,
         progress: &mut DrainProgress,
@@ -69,24 +72,25 @@ impl Drain {
             }
         };
         match progress.step {
-            Step::Merge => {
-                progress.step = Step::Look(0);
+            DrainStep::MergeFronts => {
+                progress.step = DrainStep::Entries(0);
                 self.fronts.merge()?;
             }
-            Step::Look(from) => {
-                progress.step = self.flows.visit(from, &mut grown)?.map_or(Step::Remainders, Step::Look)
+            DrainStep::Entries(from) => {
+                progress.step =
+                    self.flows.read_part(from, &mut grown)?.map_or(DrainStep::Remainders, DrainStep::Entries)
             }
-            Step::Remainders => {
-                self.visit_remainders(&mut grown);
-                progress.step = Step::Leave;
+            DrainStep::Remainders => {
+                self.read_remainders(&mut grown);
+                progress.step = DrainStep::Retire;
             }
-            Step::Leave if progress.is_last => return Ok(false),
-            Step::Leave => return self.flows.retire(&self.fronts, clock::monotonic_ns(), &mut grown),
+            DrainStep::Retire if progress.is_last => return Ok(false),
+            DrainStep::Retire => return self.flows.retire(&self.fronts, clock::monotonic_ns(), &mut grown),
         }
         Ok(true)
     }
 
-    fn visit_remainders(&mut self, grown: &mut impl FnMut(&Growth<'_>)) {
+    fn read_remainders(&mut self, grown: &mut impl FnMut(&Growth<'_>)) {
         for (slot, before) in (0..remainder::COUNT).zip(&mut self.before) {
             let now = self.remainders.read(slot as usize);
             if *before != now && now.first_seen_ns != 0 {
@@ -96,18 +100,18 @@ impl Drain {
         }
     }
 
-    /// Shows everything as it stands; the next drain hands it over all the same.
+    /// Passes all counters to `show`, without effect on the next drain.
     #[cfg(test)]
-    pub(super) fn look(&mut self, show: &mut impl FnMut(&Growth<'_>)) {
-        let handed_over = (self.before.clone(), self.flows.forget());
+    pub(super) fn snapshot(&mut self, show: &mut impl FnMut(&Growth<'_>)) {
+        let handed_over = (self.before.clone(), self.flows.take_handed_over());
         self.before.fill(FlowValue::EMPTY);
         self.fronts.flush().expect("flushed");
         let mut next = Some(0);
         while let Some(from) = next {
-            next = self.flows.visit(from, show).expect("readable");
+            next = self.flows.read_part(from, show).expect("readable");
         }
-        self.visit_remainders(show);
+        self.read_remainders(show);
         self.before = handed_over.0;
-        self.flows.remember(handed_over.1);
+        self.flows.restore_handed_over(handed_over.1);
     }
 }

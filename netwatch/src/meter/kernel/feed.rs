@@ -1,4 +1,4 @@
-//! Frames for the classifier that no interface carries: handed to it one by one, or sent where nobody but it sees them.
+//! Feeds frames to the classifier that were not received on an interface: one by one, or from an interface made for that.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,8 +9,8 @@ use super::{KernelMeter, attach, sys};
 use crate::error::{Error, Result};
 
 impl KernelMeter {
-    /// Runs a whole Ethernet frame through the classifier as if it had been seen at `hook`. False if the kernel takes no such frame this
-    /// way (BPF_PROG_TEST_RUN): under 34 bytes of IPv4, under 54 of IPv6, longer than a page with its bookkeeping.
+    /// Runs a whole Ethernet frame through the classifier as if it were observed at `hook`. Returns false if BPF_PROG_TEST_RUN
+    /// rejects the frame: under 34 bytes of IPv4, under 54 bytes of IPv6, or longer than a page with its metadata.
     pub fn feed(&self, hook: Hook, frame: &[u8]) -> Result<bool> {
         match sys::test_run(self.entry(hook), frame, &[], 1) {
             Ok(_) => Ok(true),
@@ -19,7 +19,7 @@ impl KernelMeter {
         }
     }
 
-    /// Counts what an interface of the thread's network namespace sends as if it had been seen at `hook`.
+    /// Counts packets sent on an interface of the thread's network namespace as if they were observed at `hook`.
     pub fn attach_egress(&mut self, hook: Hook, ifindex: u32) -> Result<()> {
         let attachment = attach::egress(self.entry(hook), ifindex, self.methods)?;
         self.attachments.push(attachment);
@@ -37,5 +37,5 @@ impl KernelMeter {
 }
 
 fn refused(error: io::Error) -> Error {
-    Error::os("hand a frame to", "the classifier", error).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
+    Error::os("pass a frame to", "the classifier", error).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
 }

@@ -1,5 +1,5 @@
-//! The flow table seen from user space: what grew since the last look, and which flows leave. How the table works is told in
-//! `netwatch_common::table`.
+//! The flow table in user space: reads growth since the last drain, and retires finished flows. `netwatch_common::table` describes
+//! the design of the table.
 
 use std::os::fd::OwnedFd;
 
@@ -15,26 +15,26 @@ use crate::error::Result;
 use crate::flow::EndReason;
 use crate::meter::abi::Growth;
 
-/// Entries that are looked at in one part of a drain: about two milliseconds' work.
-const LOOKED_AT: u32 = 8192;
-/// Flows that leave in one part of a drain: each part has every CPU flush its front.
-const LEAVING: usize = 16_384;
+/// Maximum number of entries read in one part of a drain, which takes about two milliseconds.
+const MAX_ENTRIES_PER_PART: u32 = 8192;
+/// Maximum number of flows retired in one part of a drain; each part flushes the front of every CPU.
+const MAX_RETIRED_PER_PART: usize = 16_384;
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Flows {
+pub(super) struct FlowEntries {
     segments: Segments,
     free: Region<u64>,
     buckets: Buckets,
     /// What was handed over of each entry.
     before: Vec<FlowValue>,
-    /// Entries in use at the last look.
+    /// Entries in use at the last drain.
     live: u32,
     #[cfg(test)]
     retire_all: bool,
 }
 
-impl Flows {
+impl FlowEntries {
     pub(super) fn new(segments: Segments, free: &OwnedFd, buckets: &OwnedFd) -> Result<Self> {
         let max_entries = segments.max_entries();
         let free = Region::map(free, "FREE", free_ring_len(max_entries) as usize)?;
@@ -51,28 +51,28 @@ impl Flows {
         })
     }
 
-    /// Makes room for the flows to come.
-    pub(super) fn tend(&mut self) -> Result<()> {
-        self.segments.tend()
+    /// Grows the table ahead of need.
+    pub(super) fn grow_ahead(&mut self) -> Result<()> {
+        self.segments.grow_ahead()
     }
 
-    /// Hands over every entry that changed, of one part that begins with this number: key, what was handed over before, what it is now. Where the
-    /// next part begins, if there is one.
-    pub(super) fn visit(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
+    /// Hands over the growth of every entry that changed, in one part of the table that starts at entry `from`. Returns the start
+    /// of the next part, if there is one.
+    pub(super) fn read_part(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
         let used = self.segments.used();
         self.before.resize(used as usize, FlowValue::EMPTY);
         if from == 0 {
             self.live = 0;
         }
-        let end = used.min(from.saturating_add(LOOKED_AT));
+        let end = used.min(from.saturating_add(MAX_ENTRIES_PER_PART));
         for number in from..end {
             let (region, within) = self.segments.entry(number)?;
-            // A free one, or one whose first packet is being counted. Asked for first: after a burst most are free.
+            // The entry is free, or its first packet is being counted. Checked first: after a burst most entries are free.
             // SAFETY: an entry in a region that we own.
             if unsafe { memory::load(&raw mut (*region.element(within)).value.first_seen_ns) } == 0 {
                 continue;
             }
-            // The key was complete before that time was there.
+            // The key was written before that time.
             let entry: FlowEntry = region.read(within);
             self.live += 1;
             let before = &mut self.before[number as usize];
@@ -84,31 +84,32 @@ impl Flows {
         Ok((end < used).then_some(end))
     }
 
-    /// Lets flows go that are over, without losing a packet of theirs; whether there are more of them. `now_ns` is the kernel's monotonic time.
+    /// Retires finished flows without losing a packet. Returns whether there may be more of them. `now_ns` is the kernel's monotonic
+    /// time.
     pub(super) fn retire(&mut self, fronts: &Fronts, now_ns: u64, sink: &mut impl FnMut(&Growth<'_>)) -> Result<bool> {
         let pressure = Pressure::of(self.live, self.segments.max_entries());
         #[cfg(test)]
         let now_ns = if self.retire_all { u64::MAX } else { now_ns };
-        let over: Vec<(u32, EndReason)> = (0_u32..)
+        let finished: Vec<(u32, EndReason)> = (0_u32..)
             .zip(&self.before)
             .filter(|(_, value)| value.first_seen_ns != 0)
             .filter_map(|(number, value)| Some((number, retire::end_reason(value, now_ns, pressure)?)))
-            .take(LEAVING)
+            .take(MAX_RETIRED_PER_PART)
             .collect();
-        if over.is_empty() {
+        if finished.is_empty() {
             return Ok(false);
         }
-        over.iter().try_for_each(|&(number, _)| self.take_out(number))?;
+        finished.iter().try_for_each(|&(number, _)| self.unlink(number))?;
         fronts.flush()?;
-        over.iter().try_for_each(|&(number, reason)| self.release(number, reason, sink))?;
-        Ok(over.len() == LEAVING)
+        finished.iter().try_for_each(|&(number, reason)| self.release(number, reason, sink))?;
+        Ok(finished.len() == MAX_RETIRED_PER_PART)
     }
 
-    /// From now on no packet finds the entry but through a front.
-    fn take_out(&mut self, number: u32) -> Result<()> {
+    /// Removes the entry's tag: from now on packets only find the entry through a front.
+    fn unlink(&mut self, number: u32) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
         let entry = region.element(within);
-        // SAFETY: an entry in a region that we own. The classifier writes neither its key nor this word.
+        // SAFETY: an entry in a mapped region. The classifier writes neither its key nor this field.
         let key = unsafe {
             (&raw mut (*entry).value.retiring).write_volatile(1);
             (*entry).key
@@ -124,13 +125,14 @@ impl Flows {
         let value = FlowValue { retiring: 0, ..entry.value };
         let before = std::mem::take(&mut self.before[number as usize]);
         sink(&Growth { key: &entry.key, before: &before, now: &value, ended: Some(reason) });
-        self.give_back(number);
+        self.free_number(number);
         Ok(())
     }
 
-    fn give_back(&self, number: u32) {
+    /// Frees the number of an entry.
+    fn free_number(&self, number: u32) {
         let control = self.segments.control();
-        // SAFETY: in regions that we own; of `free_tail` and the elements behind it we are the only writer.
+        // SAFETY: in mapped regions; this side is the only writer of `free_tail` and of the elements after it.
         unsafe {
             let tail = memory::load(&raw mut (*control).free_tail);
             let place = tail as usize & (self.free.len() - 1);
@@ -139,42 +141,42 @@ impl Flows {
         }
     }
 
-    /// Kernel memory of the entries that there are, in bytes.
+    /// Kernel memory of the current segments, in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.segments.memory_bytes()
     }
 
-    /// Entries in use at the last look.
+    /// Entries in use at the last drain.
     #[cfg(test)]
     pub(super) fn live(&self) -> u32 {
         self.live
     }
 
-    /// From now on every flow is over at the next drain, or as usual.
+    /// Sets whether each drain retires all flows.
     #[cfg(test)]
     pub(super) fn retire_all(&mut self, all: bool) {
         self.retire_all = all;
     }
 
-    /// The next look shows everything again.
+    /// Makes the next drain hand over everything again.
     #[cfg(test)]
-    pub(super) fn forget(&mut self) -> Vec<FlowValue> {
+    pub(super) fn take_handed_over(&mut self) -> Vec<FlowValue> {
         std::mem::take(&mut self.before)
     }
 
-    /// Undoes [`Self::forget`].
+    /// Undoes [`Self::take_handed_over`].
     #[cfg(test)]
-    pub(super) fn remember(&mut self, before: Vec<FlowValue>) {
+    pub(super) fn restore_handed_over(&mut self, before: Vec<FlowValue>) {
         self.before = before;
     }
 }
 
-/// Room for every number at once, so that the ring is never full.
+/// Size of the FREE ring: room for every number, so that the ring is never full.
 pub(super) fn free_ring_len(max_entries: u32) -> u32 {
     max_entries.next_power_of_two()
 }
 
-/// The tags, mapped when the first flow leaves: most runs are over before.
+/// The tags. Mapped when the first flow is retired: most runs end before.
 #[derive(Debug)]
 struct Buckets {
     map: OwnedFd,
@@ -183,7 +185,7 @@ struct Buckets {
 }
 
 impl Buckets {
-    /// Clears the tag of an entry in either of its buckets.
+    /// Clears the tag of an entry in the bucket that holds it.
     fn remove(&mut self, hash: u64, number: u32) -> Result<()> {
         let region = match &mut self.region {
             Some(region) => region,
@@ -193,7 +195,7 @@ impl Buckets {
         for bucket in table::buckets(hash, self.count - 1) {
             let tags = region.element(bucket as usize).cast::<u64>();
             for place in 0..table::TAGS {
-                // SAFETY: a tag in a region that we own; nobody but us takes this one out.
+                // SAFETY: a tag in a mapped region; only this side clears it.
                 unsafe {
                     let cell = tags.add(place);
                     if memory::load(cell) == tag {

@@ -1,5 +1,5 @@
-//! Memory of BPF arrays that both sides have mapped. User space reads what the classifier changes at the same time, so every access
-//! is one whole word.
+//! Memory of BPF arrays that is mapped into user space. User space reads words that the classifier changes concurrently, so every
+//! access is one whole word.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,42 +18,46 @@ pub(super) struct Region<T> {
     len: usize,
 }
 
-// SAFETY: the memory is the map's, not a thread's; all access is by whole words through raw pointers.
+// SAFETY: the memory belongs to the map, not to a thread; all access is by whole words through raw pointers.
 unsafe impl<T> Send for Region<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Region<T> {}
 
 impl<T> Region<T> {
-    /// Maps an array of `len` elements that was made with `BPF_F_MMAPABLE`. The kernel rounds an element's size up to eight bytes.
+    /// Maps an array of `len` elements that was created with `BPF_F_MMAPABLE`. The kernel rounds the size of an element up to eight
+    /// bytes.
     pub(super) fn map(array: impl AsFd, name: &str, len: usize) -> Result<Self> {
         Self::map_at(array, name, len, 0)
     }
 
-    /// As [`Self::map`], of what lies at `offset` bytes, a multiple of the page's size.
+    /// As [`Self::map`], starting at `offset` bytes, a multiple of the page size.
     pub(super) fn map_at(array: impl AsFd, name: &str, len: usize, offset: usize) -> Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() >= 8) };
         let failed = |cause: io::Error| Error::os("map BPF array", name, cause);
         let bytes =
             NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, offset as i64) };
         Ok(Self { start: start.map_err(|errno| failed(errno.into()))?.cast(), len })
     }
 
-    /// How many elements there are.
+    /// Number of elements.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Element `index`, which must be one of them.
+    /// Element `index`.
+    ///
+    /// # Panics
+    /// If there is no such element.
     pub(super) fn element(&self, index: usize) -> *mut T {
         assert!(index < self.len, "element {index} of {}", self.len);
         // SAFETY: within the mapping.
         unsafe { self.start.as_ptr().add(index) }
     }
 
-    /// A copy of element `index`, word by word: words may be of different moments.
+    /// A copy of element `index`. It is copied word by word, and words may change in between.
     pub(super) fn read(&self, index: usize) -> T
     where
         T: aya::Pod,
@@ -62,14 +66,14 @@ impl<T> Region<T> {
         let mut copy = std::mem::MaybeUninit::<T>::uninit();
         let to = copy.as_mut_ptr().cast::<u64>();
         for word in 0..size_of::<T>() / 8 {
-            // SAFETY: within the element and within the copy; plain data for which any bytes are a value.
+            // SAFETY: within the element and within the copy; plain data for which any bytes are valid.
             unsafe { to.add(word).write(from.add(word).read_volatile()) };
         }
         // SAFETY: every word was written.
         unsafe { copy.assume_init() }
     }
 
-    /// Clears element `index`, which nobody else uses.
+    /// Clears element `index`, which must be unused.
     pub(super) fn clear(&self, index: usize) {
         let words = self.element(index).cast::<u64>();
         for word in 0..size_of::<T>() / 8 {
@@ -81,7 +85,7 @@ impl<T> Region<T> {
 
 impl<T> Drop for Region<T> {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map` with this length, and nobody has a reference into it.
+        // SAFETY: mapped by `map_at` with this length, and there are no references into it.
         let _gone = unsafe { munmap(self.start.cast(), self.len * size_of::<T>()) };
     }
 }
@@ -91,7 +95,7 @@ impl<T> Drop for Region<T> {
 /// # Safety
 /// `word` points into a region that outlives the reference.
 pub(super) unsafe fn atomic<'a>(word: *mut u64) -> &'a AtomicU64 {
-    // SAFETY: aligned to eight bytes like every element, and the caller's promise.
+    // SAFETY: aligned to eight bytes like every element; the rest is guaranteed by the caller.
     unsafe { AtomicU64::from_ptr(word) }
 }
 
@@ -100,15 +104,15 @@ pub(super) unsafe fn atomic<'a>(word: *mut u64) -> &'a AtomicU64 {
 /// # Safety
 /// As for [`atomic`].
 pub(super) unsafe fn load(word: *mut u64) -> u64 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { atomic(word).load(Ordering::Acquire) }
 }
 
-/// Writes a word that the classifier reads: what was written before is seen before it.
+/// Writes a word that the classifier reads. Earlier writes become visible before it.
 ///
 /// # Safety
 /// As for [`atomic`].
 pub(super) unsafe fn store(word: *mut u64, value: u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { atomic(word).store(value, Ordering::Release) };
 }

@@ -1,6 +1,5 @@
-//! The kernel half seen from user space: load, attach, drain. The only place that knows the ABI's types and the kernel's
-//! clock; everything it hands out is in the words of [`crate::flow`], with times of the Unix epoch. Not: what any of it
-//! means to a user, nor when to drain.
+//! The kernel meter: loads the classifier, attaches it, drains its counters and polls its rings. Everything it hands over is in
+//! the types of [`crate::flow`], with times since the Unix epoch. When to drain and poll is decided by the caller.
 
 mod attach;
 mod drain;
@@ -36,39 +35,39 @@ use crate::meter::clock::{self, Clock};
 use crate::meter::notification::Notification;
 use attach::Attachment;
 use drain::Drain;
-use flows::Flows;
+use flows::FlowEntries;
 use fronts::Fronts;
 use logging::Logger;
 use object::{Globals, Loaded};
 use rings::Rings;
 use segments::Segments;
 
-/// What is decided before the classifier is loaded.
+/// Settings of the classifier, decided before it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelMeterConfig {
-    /// Flows that have an entry of their own; further ones are counted by protocol. 131 072 by default.
+    /// Maximum number of flows with an entry of their own; further flows are counted by protocol.
     pub max_flows: u32,
-    /// Size of the ring of samples in bytes, a power of two and at least a page. 2 MiB by default.
+    /// Size of the SAMPLES ring in bytes: a power of two and at least a page.
     pub sample_ring_bytes: u32,
-    /// Size of the ring of events in bytes, as above. 256 KiB by default.
+    /// Size of the EVENTS ring in bytes: a power of two and at least a page.
     pub event_ring_bytes: u32,
-    /// What may be sampled of the first packets with payload of each flow and direction, in the bytes that
-    /// [`charge`](netwatch_common::sample::charge) takes for one. 8 KiB by default: a hello of 4 KiB, the Initials of QUIC, 8 datagrams, 32 small messages,
-    /// or 256 segments of a few bytes, as a hello that is sent byte by byte has them.
+    /// Sample budget of each direction of a flow, in bytes that samples [charge](netwatch_common::sample::charge). The default
+    /// is enough for a ClientHello of 4 KiB, QUIC's Initial packets, 8 datagrams, 32 small messages, or 256 segments of a few
+    /// bytes, as in a ClientHello that is sent byte by byte.
     pub sample_budget: u32,
-    /// One packet in so many is sampled besides; 0, the default, for none.
+    /// Additionally, one packet in this many is sampled; 0, the default, for none.
     pub sample_interval: u32,
-    /// Bytes that are taken of those, from the Ethernet header on. 192 by default.
+    /// Maximum number of bytes copied of these packets, from the Ethernet header on.
     pub snaplen: u32,
-    /// Whether packets of busy flows are counted in a table of each CPU's own. By default wherever packets do not preempt each other: plain
-    /// additions would not stand that.
+    /// Whether packets of busy flows are counted in a front on each CPU. By default on if packets do not preempt each other: the
+    /// front counts with plain additions.
     pub front: bool,
-    /// Whether the classifier tells the `log` crate's logger of packets it could not read or insert. Not by default.
+    /// Whether the classifier logs packets that it could not read, through the `log` crate. Off by default.
     pub log: bool,
-    /// How to attach: the first of these that the kernel has. By default clsact, then tcx, which is right for interfaces of
-    /// our own: each tcx link waits for a grace period of RCU, 8 to 16 ms, when it is made and again when it goes, where
-    /// clsact takes 0.1 ms; and the filters go with the interface. On interfaces of others tcx comes first: its links go
-    /// with the process.
+    /// How to attach: the first of these that the kernel supports. By default clsact, then tcx, which is right for interfaces
+    /// that netwatch creates: each tcx link waits for an RCU grace period of 8 to 16 ms when it is created and when it is
+    /// removed, where clsact takes 0.1 ms; and the filters disappear with the interface. For other interfaces tcx is better: its
+    /// links disappear with the process.
     pub methods: &'static [AttachMethod],
 }
 
@@ -104,11 +103,11 @@ impl KernelMeterConfig {
         Globals { config, log_level: if self.log { logging::DEBUG } else { logging::OFF } }
     }
 
-    fn ring_sizes(&self) -> rings::Sizes {
-        rings::Sizes { samples: self.sample_ring_bytes as usize, events: self.event_ring_bytes as usize }
+    fn ring_sizes(&self) -> rings::RingBytes {
+        rings::RingBytes { samples: self.sample_ring_bytes as usize, events: self.event_ring_bytes as usize }
     }
 
-    fn sizes(&self, cpus: u32) -> [(&'static str, u32); 6] {
+    fn map_sizes(&self, cpus: u32) -> [(&'static str, u32); 6] {
         [
             ("BUCKETS", table::bucket_count(self.max_flows)),
             ("SEGMENTS", segments::count(self.max_flows)),
@@ -123,7 +122,7 @@ impl KernelMeterConfig {
 /// The classifier in the kernel. Dropping it detaches and unloads everything.
 #[derive(Debug)]
 pub struct KernelMeter {
-    // Declared first, so dropped first: nothing counts into maps that are going.
+    // Declared first, so dropped first: nothing counts into maps that are being freed.
     attachments: Vec<Attachment>,
     methods: &'static [AttachMethod],
     rings: Rings,
@@ -134,7 +133,7 @@ pub struct KernelMeter {
 }
 
 impl KernelMeter {
-    /// Loads the classifier; nothing is attached yet. May run on any thread, also beside the set-up of the network.
+    /// Loads the classifier without attaching it. May run on any thread, concurrently with the setup of the network.
     pub fn load(config: &KernelMeterConfig) -> Result<Self> {
         let cpus = possible_cpus()?;
         let template = segments::create()?;
@@ -143,11 +142,11 @@ impl KernelMeter {
             Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], template, config.max_flows)
         };
         let (loaded, segments) =
-            Loaded::new(object::OBJECT, &config.globals(), &config.sizes(cpus), &inner, Box::new(first))?;
+            Loaded::new(object::OBJECT, &config.globals(), &config.map_sizes(cpus), &inner, Box::new(first))?;
         fill_stages(&loaded)?;
         let fronts = Fronts::new(config.front, loaded.program("flush"), loaded.map("FRONTS"), cpus)?;
         set_tick(&loaded, &segments, &fronts)?;
-        let flows = Flows::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
+        let flows = FlowEntries::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
         Ok(Self {
             attachments: Vec::new(),
             methods: config.methods,
@@ -159,7 +158,7 @@ impl KernelMeter {
         })
     }
 
-    /// Attaches to both directions of the host's end of the link, an interface of the thread's network namespace.
+    /// Attaches to both directions of the host's end of the link, an interface in the thread's network namespace.
     pub fn attach_link(&mut self, ifindex: u32) -> Result<()> {
         let programs = self.programs();
         self.attachments.push(attach::link(&programs, ifindex, self.methods)?);
@@ -173,54 +172,55 @@ impl KernelMeter {
         Ok(())
     }
 
-    fn programs(&self) -> attach::Programs<'_> {
-        attach::Programs {
+    fn programs(&self) -> attach::EntryPrograms<'_> {
+        attach::EntryPrograms {
             from_target: self.loaded.program("link_egress").as_fd(),
             to_target: self.loaded.program("link_ingress").as_fd(),
             loopback: self.loaded.program("loopback").as_fd(),
         }
     }
 
-    /// Every program of the classifier by name, for a bench to run, measure or link.
+    /// All programs of the classifier by name, for benchmarks.
     pub fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         self.loaded.named_programs()
     }
 
-    /// How it is attached; `None` before.
+    /// How the classifier is attached; `None` if it is not.
     pub fn method(&self) -> Option<AttachMethod> {
         self.attachments.first().map(Attachment::method)
     }
 
-    /// Hands over every entry that grew since the last drain, and lets flows that are over leave the kernel's table. While packets flow,
-    /// counters of one entry may be a packet apart; after the link is down the result is exact.
+    /// Hands over every entry that grew since the last drain, and retires finished flows from the kernel's table. While packets
+    /// flow, counters of one entry may differ by a packet; once the link is down, the result is exact.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
         let mut progress = DrainProgress::default();
         while self.drain_part(&mut progress, sink)? {}
         Ok(())
     }
 
-    /// A part of [`Self::drain`], a few milliseconds' work; false when it was the last one. In between the rings can be looked at, which do not
-    /// hold for long what comes when many flows do.
+    /// One part of [`Self::drain`], which takes a few milliseconds; returns false after the last part. The caller can poll the
+    /// rings between parts: they are small, and fill up quickly when many flows arrive.
     pub fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut impl FnMut(Increment)) -> Result<bool> {
         self.drain.part(progress, self.clock, sink)
     }
 
-    /// Hands over what lies in the rings, events before samples, and makes room in the table for the flows to come. The kernel wakes nobody
-    /// for either: call it on a timer. Fails if the table could not grow; flows that found no room are then counted by protocol.
+    /// Hands over the records of the rings, events before samples, and grows the flow table ahead of need. The kernel does not
+    /// wake the caller for either, so call this on a timer. Fails if the table could not grow; flows that find no room are then
+    /// counted by protocol.
     pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        self.drain.flows.tend()
+        self.drain.flows.grow_ahead()
     }
 
-    /// How long the next [`Self::poll`] may wait: it depends on what the last one found.
+    /// How long the caller may wait before the next [`Self::poll`]: it depends on what the last one found.
     pub fn next_poll(&self) -> std::time::Duration {
         self.rings.next_poll()
     }
 
-    /// Observations missed since the load.
+    /// Observations lost since the load.
     pub fn lost(&self) -> Result<Lost> {
         let map = self.loaded.map("STATS");
         let read = |slot: u32| {
@@ -238,57 +238,57 @@ impl KernelMeter {
         })
     }
 
-    /// Kernel memory of all maps in bytes, as the kernel itself accounts it, with the flow table as it is now.
+    /// Kernel memory of all maps in bytes, as the kernel accounts it, with the current size of the flow table.
     pub fn memory_bytes(&self) -> Result<u64> {
         let maps: u64 = self.loaded.maps().map(memory_of).sum::<Result<_>>()?;
         Ok(maps + self.drain.flows.memory_bytes())
     }
 
-    /// The same with a full flow table.
+    /// As [`Self::memory_bytes`], with a full flow table.
     pub fn full_memory_bytes(&self, config: &KernelMeterConfig) -> Result<u64> {
         let full = u64::from(segments::count(config.max_flows)) * segments::SEGMENT_BYTES;
         Ok(self.memory_bytes()? - self.drain.flows.memory_bytes() + full)
     }
 
-    /// Instructions that the verifier looked at, over all programs: what a load costs, and what the kernel bounds.
+    /// Instructions that the verifier processed, over all programs: the cost of a load, which the kernel limits.
     pub fn verified_instructions(&self) -> Result<u32> {
-        let failed = |cause| Error::os("ask the kernel about", "the classifier", cause);
+        let failed = |cause| Error::os("query", "the programs of the classifier", cause);
         let verified = |program: &OwnedFd| Ok(sys::program_info(program.as_fd()).map_err(failed)?.verified_insns);
         self.loaded.programs().map(verified).sum()
     }
 
-    /// Detaches from everything. Counters can still be drained.
+    /// Detaches from all interfaces. Counters can still be drained.
     pub fn detach(&mut self) -> Result<()> {
         self.attachments.drain(..).try_for_each(Attachment::detach)
     }
 }
 
-/// Before anything is attached: a packet that finds no next stage would not be counted.
+/// Fills STAGES before anything is attached: a packet that finds no next program would not be counted.
 fn fill_stages(loaded: &Loaded) -> Result<()> {
     let stages = loaded.map("STAGES");
     for (element, name) in (0_u32..).zip(stage::NAMES) {
         let program = loaded.program(name).as_raw_fd();
         sys::map_update(stages.as_fd(), &element.to_ne_bytes(), &program.to_ne_bytes())
-            .map_err(|cause| Error::os("link classifier", name, cause))?;
+            .map_err(|cause| Error::os("link program", name, cause))?;
     }
     Ok(())
 }
 
-/// How many CPUs there can ever be.
+/// Number of possible CPUs.
 fn possible_cpus() -> Result<u32> {
     let count = aya::util::nr_cpus().map_err(|(path, cause)| Error::os("read", path, cause))?;
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
-    fd.try_clone().map_err(|cause| Error::os("duplicate", "a descriptor", cause))
+    fd.try_clone().map_err(|cause| Error::os("duplicate", "a file descriptor", cause))
 }
 
-/// Tells the classifier how to read the kernel's tick as a time.
+/// Passes the classifier the parameters that convert the kernel's tick to a time.
 fn set_tick(loaded: &Loaded, segments: &Segments, fronts: &Fronts) -> Result<()> {
     let jiffies = || {
         sys::run_on_cpu(loaded.program("tick").as_fd(), &[], None)
-            .map_err(|cause| Error::os("read the tick of", "the kernel", cause))?;
+            .map_err(|cause| Error::os("read", "the kernel's tick", cause))?;
         // SAFETY: in a region that `segments` owns.
         Ok(unsafe { memory::load(&raw mut (*segments.control()).jiffies) })
     };
@@ -302,5 +302,5 @@ fn memory_of(map: &OwnedFd) -> Result<u64> {
     let field = text.lines().find_map(|line| line.strip_prefix("memlock:"));
     field
         .and_then(|value| value.trim().parse().ok())
-        .ok_or_else(|| Error::said("find", format!("memlock in {path}"), "the kernel does not say"))
+        .ok_or_else(|| Error::said("read", format!("memlock in {path}"), "no such field"))
 }

@@ -1,5 +1,5 @@
-//! Puts an object into the kernel: parses it, makes its maps, resolves references, loads its programs. Not
-//! aya's loader, which first reads and parses the kernel's whole BTF; nothing in these objects needs that.
+//! Loads an object into the kernel: parses it, creates its maps, resolves references, loads its programs. aya's loader is not used,
+//! because it first parses the kernel's whole BTF, which these objects do not need.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -8,10 +8,10 @@ use aya_obj::generated::{bpf_insn, bpf_map_type, bpf_prog_type};
 use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
 use netwatch_common::config::Config;
 
-use super::sys::{self, Kind, MapShape};
+use super::sys::{self, MapShape, ProgramKind};
 use crate::error::{Error, Result};
 
-/// The classifier's object, built by `cargo xtask build` and checked in.
+/// The object of the classifier, built by `cargo xtask build` and committed.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/netwatch.o");
 
 /// The object's maps and programs in the kernel, by name.
@@ -21,8 +21,8 @@ pub(super) struct Loaded {
     programs: HashMap<String, OwnedFd>,
 }
 
-/// A thread that puts something into the maps while the programs are verified.
-type Meanwhile<'a, T> = dyn FnOnce(&HashMap<String, OwnedFd>) -> Result<T> + Send + 'a;
+/// A task that fills maps while the programs are verified, on another thread.
+type ConcurrentTask<'a, T> = dyn FnOnce(&HashMap<String, OwnedFd>) -> Result<T> + Send + 'a;
 
 /// Read-only data of the programs.
 #[derive(Debug, Default, Clone, Copy)]
@@ -31,17 +31,17 @@ pub(super) struct Globals {
     pub log_level: u8,
 }
 
-/// Sizes of maps that differ from the object's own, by name.
-pub(super) type Sizes<'a> = &'a [(&'a str, u32)];
+/// Sizes of maps that differ from those in the object, by name.
+pub(super) type MapSizes<'a> = &'a [(&'a str, u32)];
 
 impl Loaded {
-    /// Loads `object`. Its maps of maps hold maps like `inner`. The verifier takes its time; `meanwhile` is done beside it.
+    /// Loads `object`. Its maps of maps hold maps with the shape of `inner`. `meanwhile` runs while the programs are verified.
     pub(super) fn new<T: Send>(
         object: &[u8],
         globals: &Globals,
-        sizes: Sizes<'_>,
+        sizes: MapSizes<'_>,
         inner: &OwnedFd,
-        meanwhile: Box<Meanwhile<'_, T>>,
+        meanwhile: Box<ConcurrentTask<'_, T>>,
     ) -> Result<(Self, T)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         let level = [globals.log_level];
@@ -51,18 +51,19 @@ impl Loaded {
         let maps = create_maps(&object, sizes, Some(inner))?;
         relocate(&mut object, &maps)?;
         let (programs, done) = std::thread::scope(|scope| {
-            let beside = scope.spawn(|| meanwhile(&maps));
+            let concurrent = scope.spawn(|| meanwhile(&maps));
             let programs = load_programs(&object);
-            (programs, joined(beside))
+            (programs, joined(concurrent))
         });
         Ok((Self { maps, programs: programs? }, done?))
     }
 
-    /// Loads of `object` what the kernel takes: the programs that `kinds` names, one after the other. What it refuses, and why.
-    pub(super) fn what_can_be(
+    /// Loads the programs of `object` that `kinds` names, one after the other. Returns the programs that the kernel has rejected, with
+    /// the errors.
+    pub(super) fn new_partial(
         object: &[u8],
         globals: HashMap<&str, (&[u8], bool)>,
-        kinds: &[(&'static str, Kind)],
+        kinds: &[(&'static str, ProgramKind)],
     ) -> Result<(Self, Vec<(&'static str, Error)>)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
@@ -82,7 +83,7 @@ impl Loaded {
     /// A map of the object.
     ///
     /// # Panics
-    /// If the object has no such map; the build checks that it does.
+    /// If the object has no such map. The build checks that it does.
     pub(super) fn map(&self, name: &str) -> &OwnedFd {
         &self.maps[name]
     }
@@ -90,7 +91,7 @@ impl Loaded {
     /// A program of the object.
     ///
     /// # Panics
-    /// As [`Self::map`].
+    /// If the object has no such program.
     pub(super) fn program(&self, name: &str) -> &OwnedFd {
         &self.programs[name]
     }
@@ -117,7 +118,8 @@ impl Loaded {
 }
 
 fn broken(cause: &dyn std::fmt::Display) -> Error {
-    Error::said("load", "the classifier", cause.to_string()).hint("the program was built wrongly: `cargo xtask build`")
+    Error::said("load", "the classifier", cause.to_string())
+        .hint("the object is invalid; rebuild it with `cargo xtask build`")
 }
 
 fn bytes_of(config: &Config) -> &[u8] {
@@ -125,11 +127,11 @@ fn bytes_of(config: &Config) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
 }
 
-fn create_maps(object: &Object, sizes: Sizes<'_>, inner: Option<&OwnedFd>) -> Result<HashMap<String, OwnedFd>> {
+fn create_maps(object: &Object, sizes: MapSizes<'_>, inner: Option<&OwnedFd>) -> Result<HashMap<String, OwnedFd>> {
     object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes, inner)?))).collect()
 }
 
-fn create_map(name: &str, map: &Map, sizes: Sizes<'_>, inner: Option<&OwnedFd>) -> Result<OwnedFd> {
+fn create_map(name: &str, map: &Map, sizes: MapSizes<'_>, inner: Option<&OwnedFd>) -> Result<OwnedFd> {
     let size = sizes.iter().find(|(sized, _)| *sized == name);
     let shape = MapShape {
         map_type: map.map_type(),
@@ -160,7 +162,7 @@ fn relocate(object: &mut Object, maps: &HashMap<String, OwnedFd>) -> Result<()> 
     object.relocate_calls(&text).map_err(|cause| broken(&cause))
 }
 
-/// The verifier is what a load takes time for; each program has it on a thread of its own.
+/// Loads each program on a thread of its own: most of the time is spent in the verifier.
 fn load_programs(object: &Object) -> Result<HashMap<String, OwnedFd>> {
     std::thread::scope(|scope| {
         let load = |(name, program): (&String, &aya_obj::Program)| {
@@ -177,27 +179,27 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
     thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
 }
 
-fn program_type(section: &ProgramSection) -> Kind {
+fn program_type(section: &ProgramSection) -> ProgramKind {
     let program = match section {
         ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
         _ => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
     };
-    Kind { program, attach: 0 }
+    ProgramKind { program, attach: 0 }
 }
 
-fn load_program(name: &str, kind: Kind, code: &[bpf_insn]) -> Result<OwnedFd> {
+fn load_program(name: &str, kind: ProgramKind, code: &[bpf_insn]) -> Result<OwnedFd> {
     sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
         Some(libc::EPERM) => {
             Error::os("load program", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
         }
-        _ => Error::os("load program", name, cause).hint(verdict(name, kind, code)),
+        _ => Error::os("load program", name, cause).hint(verifier_log(name, kind, code)),
     })
 }
 
-/// The verifier's last words.
-fn verdict(name: &str, kind: Kind, code: &[bpf_insn]) -> String {
+/// The last lines of the verifier's log.
+fn verifier_log(name: &str, kind: ProgramKind, code: &[bpf_insn]) -> String {
     let mut log = vec![0; 16 << 20];
-    let _refused_again = sys::program_load(name, kind, code, Some(&mut log));
+    let _rejected_again = sys::program_load(name, kind, code, Some(&mut log));
     let text = String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default());
     let tail: Vec<_> = text.lines().rev().take(3).collect();
     tail.into_iter().rev().collect::<Vec<_>>().join("; ")

@@ -1,24 +1,24 @@
-//! When a flow leaves the kernel's table. Leaving loses nothing: should more packets come, they get a new entry, and user space adds
-//! it to the same flow. Only what the classifier remembers of it starts anew: sequence numbers, and the budget of samples.
+//! When a flow is retired from the kernel's table. No packet is lost: further packets get a new entry, which user space adds to the
+//! same flow. Only the classifier's state starts over: sequence numbers and the sample budget.
 
 use netwatch_common::flow::FlowValue;
 
 use crate::flow::EndReason;
 
 const SECOND: u64 = 1_000_000_000;
-/// After FIN from both sides or RST: late copies of the last packets are over by then.
-const CLOSED_NS: u64 = 2 * SECOND;
-/// Nothing was said for so long.
-const IDLE_NS: u64 = 300 * SECOND;
-/// As above, while the table is more than three quarters full.
-const IDLE_UNDER_PRESSURE_NS: u64 = 10 * SECOND;
+/// Time after the last packet of a closed flow: by then, late copies of the last packets have arrived.
+const CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
+/// Idle timeout.
+const IDLE_TIMEOUT_NS: u64 = 300 * SECOND;
+/// Idle timeout while the table is more than three quarters full.
+const IDLE_TIMEOUT_UNDER_PRESSURE_NS: u64 = 10 * SECOND;
 
 /// How full the table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pressure {
-    /// There is room.
+    /// At most three quarters of the entries are in use.
     Low,
-    /// More than three quarters of the entries are taken.
+    /// More than three quarters of the entries are in use.
     High,
 }
 
@@ -28,15 +28,15 @@ impl Pressure {
     }
 }
 
-/// Why a flow leaves the table at `now_ns` of the kernel's monotonic clock; `None` if it stays.
+/// Why a flow is retired at `now_ns` of the kernel's monotonic clock; `None` if it stays.
 pub(super) fn end_reason(value: &FlowValue, now_ns: u64, pressure: Pressure) -> Option<EndReason> {
     let idle_ns = now_ns.saturating_sub(value.last_seen_ns.max(value.first_seen_ns));
     if value.is_closed() {
-        (idle_ns >= CLOSED_NS).then_some(EndReason::EndOfFlow)
-    } else if idle_ns >= IDLE_NS {
+        (idle_ns >= CLOSED_TIMEOUT_NS).then_some(EndReason::EndOfFlow)
+    } else if idle_ns >= IDLE_TIMEOUT_NS {
         Some(EndReason::IdleTimeout)
     } else {
-        (pressure == Pressure::High && idle_ns >= IDLE_UNDER_PRESSURE_NS).then_some(EndReason::LackOfResources)
+        (pressure == Pressure::High && idle_ns >= IDLE_TIMEOUT_UNDER_PRESSURE_NS).then_some(EndReason::LackOfResources)
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_flows_leave_soon_and_open_ones_when_they_are_idle() {
+    fn closed_flows_are_retired_soon_and_open_ones_when_idle() {
         let at = |seconds: u64| (10 + seconds) * SECOND;
         for (flags, seconds, pressure, reason) in [
             ([FIN, FIN], 1, Pressure::High, None),

@@ -1,4 +1,4 @@
-//! Reads the two ring buffers. Samples are copied out at once: the ring's space goes back to the kernel.
+//! Polls the two ring buffers. Samples are copied at once, so that the kernel can reuse the ring's space.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -21,20 +21,20 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    pub(super) fn new(samples: &OwnedFd, events: &OwnedFd, sizes: Sizes) -> Result<Self> {
+    pub(super) fn new(samples: &OwnedFd, events: &OwnedFd, sizes: RingBytes) -> Result<Self> {
         Ok(Self { samples: open(samples, "SAMPLES")?, events: open(events, "EVENTS")?, pace: Pace::new(sizes) })
     }
 
-    /// When to look again.
+    /// How long the next poll may wait.
     pub(super) fn next_poll(&self) -> Duration {
         self.pace.interval()
     }
 
-    /// Hands over what is there, events first. Bounded: what arrives meanwhile may wait for the next call.
+    /// Hands over the records in the rings, events first. Bounded: records that arrive meanwhile may wait for the next call.
     pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notification)) {
-        const AT_MOST: usize = 65_536;
+        const MAX_RECORDS: usize = 65_536;
         let (mut event_bytes, mut sample_bytes) = (0, 0);
-        for _ in 0..AT_MOST {
+        for _ in 0..MAX_RECORDS {
             let Some(record) = self.events.next() else { break };
             event_bytes += record.len();
             let record: abi::FlowNotification = read(&record);
@@ -46,60 +46,60 @@ impl Rings {
                 sink(Notification::SocketChanged(SocketChange { traffic, socket }));
             }
         }
-        for _ in 0..AT_MOST {
+        for _ in 0..MAX_RECORDS {
             let Some(record) = self.samples.next() else { break };
             sample_bytes += record.len();
             sink(Notification::Sample(sample(&record, clock)));
         }
-        self.pace.found(Sizes { samples: sample_bytes, events: event_bytes });
+        self.pace.record_poll(RingBytes { samples: sample_bytes, events: event_bytes });
     }
 }
 
-/// Bytes in each ring, or of each ring.
+/// Bytes in each ring: found by a poll, or the ring's size.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(super) struct RingBytes {
     pub samples: usize,
     pub events: usize,
 }
 
-/// How often to look: the more was found, the sooner again.
+/// The polling interval: the fuller the rings, the shorter.
 #[derive(Debug)]
 pub(super) struct Pace {
     interval: Duration,
-    sizes: Sizes,
-    looked: Instant,
+    sizes: RingBytes,
+    polled: Instant,
 }
 
 impl Pace {
-    /// When to look again.
+    /// How long the next poll may wait.
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Costs a quiet run nothing that could be measured.
-    const SLOWEST: Duration = Duration::from_millis(250);
-    const FASTEST: Duration = Duration::from_millis(1);
+    /// An idle run has no measurable cost at this interval.
+    const MAX_INTERVAL: Duration = Duration::from_millis(250);
+    const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-    pub(super) fn new(sizes: Sizes) -> Self {
-        Self { interval: Self::SLOWEST, sizes, looked: Instant::now() }
+    pub(super) fn new(sizes: RingBytes) -> Self {
+        Self { interval: Self::MAX_INTERVAL, sizes, polled: Instant::now() }
     }
 
-    /// It was looked now, and so much was there.
-    pub(super) fn found(&mut self, found: Sizes) {
+    /// Adjusts the interval after a poll that found this much.
+    pub(super) fn record_poll(&mut self, found: RingBytes) {
         let now = Instant::now();
-        let waited = now - std::mem::replace(&mut self.looked, now);
-        self.found_after(waited, found);
+        let waited = now - std::mem::replace(&mut self.polled, now);
+        self.adjust(waited, found);
     }
 
-    /// Half the time after more than an eighth of a ring was found full, double after less than a thirty-second: but not after a look that came
-    /// sooner than it had to, between the parts of a drain, which says nothing.
-    fn found_after(&mut self, waited: Duration, found: Sizes) {
+    /// Halves the interval if more than an eighth of a ring was full, doubles it if less than 1/32 was. An early poll, between
+    /// the parts of a drain, does not double it: little can have arrived by then.
+    fn adjust(&mut self, waited: Duration, found: RingBytes) {
         let above =
             |share: usize| found.samples > self.sizes.samples / share || found.events > self.sizes.events / share;
         if above(8) {
-            self.interval = (self.interval / 2).max(Self::FASTEST);
+            self.interval = (self.interval / 2).max(Self::MIN_INTERVAL);
         } else if !above(32) && waited >= self.interval {
-            self.interval = (self.interval * 2).min(Self::SLOWEST);
+            self.interval = (self.interval * 2).min(Self::MAX_INTERVAL);
         }
     }
 }
@@ -117,10 +117,10 @@ pub(super) fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
     Map::from_map_data(map).and_then(RingBuf::try_from).map_err(said)
 }
 
-/// The start of a record. The classifier writes no shorter ones.
+/// The start of a record. The classifier writes no shorter records.
 fn read<T: Copy>(record: &[u8]) -> T {
-    assert!(record.len() >= size_of::<T>(), "a record of {} bytes", record.len());
-    // SAFETY: long enough; `T` is one of the ABI's records, plain data for which any bytes are a value.
+    assert!(record.len() >= size_of::<T>(), "a record of only {} bytes", record.len());
+    // SAFETY: long enough; `T` is a record of the ABI, plain data for which any bytes are valid.
     unsafe { record.as_ptr().cast::<T>().read_unaligned() }
 }
 
@@ -134,7 +134,7 @@ fn new_flow(record: &abi::FlowNotification, socket: Option<u64>, clock: Clock) -
 fn sample(record: &[u8], clock: Clock) -> Sample {
     let header: SampleHeader = read(record);
     let bytes = &record[size_of::<SampleHeader>()..];
-    let taken = bytes.len().min(header.caplen as usize);
+    let copied = bytes.len().min(header.caplen as usize);
     let (traffic, flipped) = traffic(&header.key, header.opened_by.into());
     let oriented = |way| if flipped { opposite(direction(way)) } else { direction(way) };
     Sample {
@@ -153,7 +153,7 @@ fn sample(record: &[u8], clock: Clock) -> Sample {
         },
         orig_len: header.orig_len,
         payload_offset: header.payload_offset.into(),
-        bytes: Bytes::copy_from_slice(&bytes[..taken]),
+        bytes: Bytes::copy_from_slice(&bytes[..copied]),
     }
 }
 
@@ -162,20 +162,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fuller_the_ring_the_sooner_the_next_look() {
-        let mut pace = Pace::new(Sizes { samples: 1024, events: 1024 });
+    fn fuller_rings_are_polled_more_often() {
+        let mut pace = Pace::new(RingBytes { samples: 1024, events: 1024 });
         for _ in 0..20 {
-            pace.found_after(Duration::ZERO, Sizes { samples: 200, events: 0 });
+            pace.adjust(Duration::ZERO, RingBytes { samples: 200, events: 0 });
         }
-        assert_eq!(pace.interval, Pace::FASTEST);
-        pace.found_after(Pace::SLOWEST, Sizes { samples: 0, events: 64 });
-        assert_eq!(pace.interval, Pace::FASTEST, "neither much nor little");
+        assert_eq!(pace.interval, Pace::MIN_INTERVAL);
+        pace.adjust(Pace::MAX_INTERVAL, RingBytes { samples: 0, events: 64 });
+        assert_eq!(pace.interval, Pace::MIN_INTERVAL, "between the two thresholds");
         for _ in 0..20 {
             let before = pace.interval;
-            pace.found_after(Duration::ZERO, Sizes { samples: 0, events: 0 });
-            assert_eq!(pace.interval, before, "it came too soon to say anything");
-            pace.found_after(before, Sizes { samples: 0, events: 0 });
+            pace.adjust(Duration::ZERO, RingBytes { samples: 0, events: 0 });
+            assert_eq!(pace.interval, before, "an early poll does not lengthen the interval");
+            pace.adjust(before, RingBytes { samples: 0, events: 0 });
         }
-        assert_eq!(pace.interval, Pace::SLOWEST);
+        assert_eq!(pace.interval, Pace::MAX_INTERVAL);
     }
 }

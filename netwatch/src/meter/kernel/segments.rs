@@ -1,5 +1,5 @@
-//! The memory of the flow table: grows in steps, ahead of need, on a thread of its own, because the kernel waits for a grace period
-//! when a segment is put in.
+//! The memory of the flow table. It grows in segments, ahead of need, on a thread of its own, because the kernel waits for an RCU
+//! grace period when a segment is added.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,38 +14,38 @@ use super::sys::{self, MapShape};
 use crate::error::{Error, Result};
 use crate::faults;
 
-/// Flows that have memory from the start: 4 MiB.
-const AT_FIRST: u32 = 4;
-/// There is always memory for so many more flows, or for as many as there are if those are more: what may come between two looks.
-const AHEAD: u64 = 8192;
+/// Segments that exist from the start: 4 MiB.
+const INITIAL_SEGMENTS: u32 = 4;
+/// Minimum number of unused entries, or as many as are in use if those are more: flows that may arrive between two polls.
+const MIN_UNUSED: u64 = 8192;
 /// The kernel's `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
-/// Kernel memory of a segment.
+/// Kernel memory of a segment in bytes.
 pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<FlowEntry>() as u64;
 
-/// All segments, and the growth that is under way.
+/// All segments, and the growth in progress.
 #[derive(Debug)]
 pub(super) struct Segments {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSegments>,
     growth: Option<JoinHandle<Result<()>>>,
-    /// The last growth failed: when the next may begin.
+    /// Earliest start of the next growth after one has failed.
     not_before: Option<Instant>,
     mapped: Vec<Region<FlowEntry>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedSegments {
     outer: OwnedFd,
     control: Region<Control>,
-    made: Mutex<Vec<OwnedFd>>,
+    created: Mutex<Vec<OwnedFd>>,
     max_entries: u32,
 }
 
-/// Between a growth that failed and the next one: what was missing, most often memory, is not there again at once.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a growth that failed: what was missing, usually memory, is not available again at once.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A segment's array; all are alike.
+/// Creates the array of a segment; all have the same shape.
 pub(super) fn create() -> Result<OwnedFd> {
     let shape = MapShape {
         map_type: bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
@@ -57,57 +57,57 @@ pub(super) fn create() -> Result<OwnedFd> {
     sys::map_create("ENTRIES", shape, None).map_err(|cause| Error::os("create BPF map", "ENTRIES", cause))
 }
 
-/// How many segments a table of so many entries has when it is full.
+/// Number of segments of a full table with this many entries.
 pub(super) fn count(max_entries: u32) -> u32 {
     max_entries.div_ceil(SEGMENT)
 }
 
 impl Segments {
-    /// Puts in the first ones, of which `template` is one: the kernel has checked the programs against it.
+    /// Adds the initial segments. `template` is the first: the kernel has verified the programs against it.
     pub(super) fn new(outer: OwnedFd, control: &OwnedFd, template: OwnedFd, max_entries: u32) -> Result<Self> {
         let control = Region::map(control, "CONTROL", 1)?;
-        let shared = Shared { outer, control, made: Mutex::default(), max_entries };
-        let more = AT_FIRST.min(count(max_entries)) - 1;
+        let shared = SharedSegments { outer, control, created: Mutex::default(), max_entries };
+        let more = INITIAL_SEGMENTS.min(count(max_entries)) - 1;
         shared.add(std::iter::once(Ok(template)).chain((0..more).map(|_| create())).collect::<Result<_>>()?)?;
         Ok(Self { shared: Arc::new(shared), growth: None, not_before: None, mapped: Vec::new() })
     }
 
-    /// What both sides agree on about free entries.
+    /// State of the free entries, shared with the classifier.
     pub(super) fn control(&self) -> *mut Control {
         self.shared.control.element(0)
     }
 
-    /// How many entries were given out at least once.
+    /// Number of entries that were allocated at least once.
     pub(super) fn used(&self) -> u32 {
         let (next, limit) = self.shared.next_and_limit();
         next.min(limit) as u32
     }
 
-    /// Kernel memory of the segments that there are, in bytes.
+    /// Kernel memory of the current segments, in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
-        self.shared.made().len() as u64 * SEGMENT_BYTES
+        self.shared.created().len() as u64 * SEGMENT_BYTES
     }
 
-    /// How many there can be.
+    /// Maximum number of entries.
     pub(super) fn max_entries(&self) -> u32 {
         self.shared.max_entries
     }
 
-    /// The segment with this entry, and where in it the entry is.
+    /// The segment with this entry, and the entry's index in it.
     pub(super) fn entry(&mut self, number: u32) -> Result<(&Region<FlowEntry>, usize)> {
         let (segment, within) = ((number / SEGMENT) as usize, (number % SEGMENT) as usize);
         while self.mapped.len() <= segment {
-            let made = self.shared.made();
-            let region = Region::map(&made[self.mapped.len()], "ENTRIES", SEGMENT as usize)?;
-            drop(made);
+            let created = self.shared.created();
+            let region = Region::map(&created[self.mapped.len()], "ENTRIES", SEGMENT as usize)?;
+            drop(created);
             self.mapped.push(region);
         }
         Ok((&self.mapped[segment], within))
     }
 
-    /// Makes room for the flows to come. Says what went wrong with the last growth, and tries again [`PAUSE`] later; flows that find no room
-    /// meanwhile are counted by protocol.
-    pub(super) fn tend(&mut self) -> Result<()> {
+    /// Grows the table ahead of need. Returns the error of a growth that has failed, and tries again after [`RETRY_PAUSE`]; flows that
+    /// find no room meanwhile are counted by protocol.
+    pub(super) fn grow_ahead(&mut self) -> Result<()> {
         if let Some(growth) = self.growth.take_if(|growth| growth.is_finished()) {
             let grown =
                 growth.join().unwrap_or_else(|_| Err(Error::said("grow", "the flow table", "a thread panicked")));
@@ -118,7 +118,7 @@ impl Segments {
         if self.growth.is_some()
             || is_paused
             || limit >= u64::from(self.shared.max_entries)
-            || next + next.max(AHEAD) <= limit
+            || next + next.max(MIN_UNUSED) <= limit
         {
             return Ok(());
         }
@@ -133,38 +133,39 @@ impl Segments {
 
 impl Segments {
     fn pause(&mut self) {
-        self.not_before = Some(Instant::now() + PAUSE);
+        self.not_before = Some(Instant::now() + RETRY_PAUSE);
     }
 }
 
-impl Shared {
-    fn made(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        // Nothing that could panic is done under the lock.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedSegments {
+    fn created(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        // Nothing can panic while the lock is held.
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_and_limit(&self) -> (u64, u64) {
         let control = self.control.element(0);
-        // SAFETY: in a region that we own.
+        // SAFETY: in a mapped region.
         unsafe { (memory::load(&raw mut (*control).next), memory::load(&raw mut (*control).limit)) }
     }
 
+    /// Doubles the number of segments, up to the maximum.
     fn double(&self) -> Result<()> {
         faults::point("grow")?;
-        let now = self.made().len() as u32;
+        let now = self.created().len() as u32;
         let more = now.min(count(self.max_entries) - now);
         self.add((0..more).map(|_| create()).collect::<Result<_>>()?)
     }
 
-    /// Puts segments in, and only then lets their entries be given out.
+    /// Adds segments, and only then allows their entries to be allocated.
     fn add(&self, segments: Vec<OwnedFd>) -> Result<()> {
-        let first = self.made().len() as u32;
+        let first = self.created().len() as u32;
         sys::map_update_batch(self.outer.as_fd(), first, &segments)
             .map_err(|cause| Error::os("grow", "the flow table", cause))?;
-        let have = first + segments.len() as u32;
-        self.made().extend(segments);
-        let limit = u64::from(self.max_entries).min(u64::from(have) * u64::from(SEGMENT));
-        // SAFETY: in a region that we own; only this side writes it.
+        let total = first + segments.len() as u32;
+        self.created().extend(segments);
+        let limit = u64::from(self.max_entries).min(u64::from(total) * u64::from(SEGMENT));
+        // SAFETY: in a mapped region; only this side writes this field.
         unsafe { memory::store(&raw mut (*self.control.element(0)).limit, limit) };
         Ok(())
     }

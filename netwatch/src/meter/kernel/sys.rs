@@ -1,6 +1,5 @@
-//! The `bpf(2)` system call, raw: what aya does not offer (batches, runs on a CPU, loading without reading the kernel's BTF, which takes
-//! 18 ms). Nothing here knows what the maps and programs are for. What is public is for the bench, which
-//! measures programs of others by the same calls.
+//! The `bpf(2)` system call: operations that aya does not offer (batches, runs on a CPU, loading without reading the kernel's BTF,
+//! which takes 18 ms). Independent of the purpose of maps and programs. Public functions are used by the benchmarks.
 
 use std::ffi::CStr;
 use std::io;
@@ -11,24 +10,23 @@ use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
 /// Calls `bpf(command, attr)`.
 ///
 /// # Safety
-/// `A` is the beginning of the kernel's `bpf_attr` for this command, and its pointers are valid for what the command
-/// does with them.
+/// `A` is the beginning of the kernel's `bpf_attr` for this command, and its pointers are valid for the command's accesses.
 unsafe fn bpf<A>(command: bpf_cmd, attr: &mut A) -> io::Result<i32> {
-    // SAFETY: the caller's promise; the kernel takes missing fields for zero.
+    // SAFETY: guaranteed by the caller; the kernel treats missing fields as zero.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, attr as *mut A, size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
-/// As [`bpf`], for commands that make a file descriptor.
+/// As [`bpf`], for commands that return a file descriptor.
 ///
 /// # Safety
 /// As [`bpf`].
 unsafe fn bpf_fd<A>(command: bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
-    // SAFETY: the caller's promise; a fresh descriptor is ours.
+    // SAFETY: guaranteed by the caller; a new descriptor is owned by the caller.
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(command, attr)?)) }
 }
 
-/// What `BPF_MAP_CREATE` needs.
+/// The type and size of a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MapShape {
     pub map_type: u32,
@@ -38,7 +36,7 @@ pub(super) struct MapShape {
     pub flags: u32,
 }
 
-/// `inner` is a map like those that a map of maps will hold.
+/// Creates a map. `inner` has the shape of the maps that a map of maps will hold.
 pub(super) fn map_create(name: &str, shape: MapShape, inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
@@ -57,7 +55,7 @@ pub(super) fn map_create(name: &str, shape: MapShape, inner: Option<BorrowedFd<'
     unsafe { bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr) }
 }
 
-/// The kernel takes letters, digits, `_` and `.`, at most 15.
+/// A name that the kernel accepts: at most 15 letters, digits, `_` and `.`.
 fn object_name(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (slot, byte) in bytes[..15].iter_mut().zip(name.bytes()) {
@@ -74,15 +72,15 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// Sets an element. `key` and `value` are as long as the map was made for.
+/// Sets an element. `key` and `value` have the lengths of the map's shape.
 pub fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
     let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
     let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value, flags: 0 };
-    // SAFETY: the kernel's layout; both point to as many bytes as the map's shape says.
+    // SAFETY: the kernel's layout; both point to as many bytes as the map's shape defines.
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop) }
 }
 
-/// Reads an element. `value` has room for what the map was made for.
+/// Reads an element. `value` has the length of the map's shape.
 pub(super) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
     let (key, value) = (key.as_ptr() as u64, value.as_mut_ptr() as u64);
     let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key, value, flags: 0 };
@@ -90,14 +88,14 @@ pub(super) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> i
     unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop) }
 }
 
-/// Makes a map read-only for user space, so that the verifier may take its contents for constants.
+/// Makes a map read-only for user space, so that the verifier treats its contents as constants.
 pub(super) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = map.as_raw_fd() as u32;
     // SAFETY: the kernel's layout; no pointers.
     unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop) }
 }
 
-/// Sets elements of a map of maps, numbered from `first`, in one call (Linux 5.14). For each call the kernel waits for a grace period of RCU.
+/// Sets elements of a map of maps, numbered from `first`, in one call (Linux 5.14): the kernel waits for an RCU grace period per call.
 pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd]) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
@@ -120,20 +118,20 @@ pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop) }
 }
 
-/// The verifier gives up with EAGAIN when a signal comes; libbpf tries as often.
-const LOAD_TRIES: u32 = 5;
+/// Maximum number of load attempts. A signal interrupts the verifier with EAGAIN; libbpf tries as often.
+const MAX_LOAD_TRIES: u32 = 5;
 
-/// What a program is, and where it will be attached; zero for kinds that need not say.
+/// The type of a program, and where it will be attached: 0 for types that are loaded without this.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct ProgramKind {
     pub program: bpf_prog_type,
     pub attach: u32,
 }
 
-/// Loads a program. With `log`, the verifier writes there what it does.
+/// Loads a program. The verifier writes its log into `log`, if given.
 pub(super) fn program_load(
     name: &str,
-    kind: Kind,
+    kind: ProgramKind,
     instructions: &[bpf_insn],
     log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
@@ -168,8 +166,8 @@ pub(super) fn program_load(
         ifindex: 0,
         attach_type: kind.attach,
     };
-    for _ in 1..LOAD_TRIES {
-        // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
+    for _ in 1..MAX_LOAD_TRIES {
+        // SAFETY: the kernel's layout; every pointer is valid for the length given with it.
         match unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) } {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
             loaded => return loaded,
@@ -179,12 +177,12 @@ pub(super) fn program_load(
     unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
 }
 
-/// Attaches a program to an interface's tcx hook (Linux 6.6), behind those that are there.
+/// Attaches a program to a tcx hook of an interface (Linux 6.6), after the programs that are already attached.
 pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach_type) -> io::Result<OwnedFd> {
     link_create(program, ifindex, hook as u32)
 }
 
-/// Attaches a program to a cgroup, beside those that are there; it then sees what happens in the cgroup and below.
+/// Attaches a program to a cgroup, in addition to others. It runs for the cgroup and its descendants.
 pub(super) fn cgroup_attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
     link_create(program, cgroup.as_raw_fd() as u32, hook)
 }
@@ -206,7 +204,7 @@ fn link_create(program: BorrowedFd<'_>, target: u32, hook: u32) -> io::Result<Ow
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
 
-/// Attaches a program to the kernel's tracepoint of that name. It goes with the descriptor.
+/// Attaches a program to the raw tracepoint of that name, until the descriptor is closed.
 pub(super) fn tracepoint_attach(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
@@ -219,7 +217,7 @@ pub(super) fn tracepoint_attach(program: BorrowedFd<'_>, name: &CStr) -> io::Res
     unsafe { bpf_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
-/// What the kernel says about a program.
+/// Information about a program.
 pub fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::bpf_prog_info> {
     #[repr(C)]
     struct Attr {
@@ -231,12 +229,12 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::b
     let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
     let info_at = &raw mut info as u64;
     let mut attr = Attr { fd: program.as_raw_fd() as u32, len: size_of_val(&info) as u32, info: info_at };
-    // SAFETY: the kernel's layout; the pointer is valid for the length beside it.
+    // SAFETY: the kernel's layout; the pointer is valid for the length given with it.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)? };
     Ok(info)
 }
 
-/// Runs a program of the type raw tracepoint on one CPU, in an interrupt unless it is the caller's own (Linux 5.10). What it returned.
+/// Runs a raw tracepoint program on one CPU (Linux 5.10), in an interrupt unless it is the caller's CPU. Returns the program's result.
 pub(super) fn run_on_cpu(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option<u32>) -> io::Result<u32> {
     const ON_CPU: u32 = 1;
     #[repr(C)]
@@ -245,7 +243,7 @@ pub(super) fn run_on_cpu(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option
         flags: u32,
         cpu: u32,
         batch_size: u32,
-        /// The kernel refuses anything else than zero behind what it knows.
+        /// Padding; must be zero.
         zero: u32,
     }
     let run = TestRunAttr {
@@ -256,12 +254,12 @@ pub(super) fn run_on_cpu(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option
     };
     let flags = if cpu.is_some() { ON_CPU } else { 0 };
     let mut attr = Attr { run, flags, cpu: cpu.unwrap_or(0), batch_size: 0, zero: 0 };
-    // SAFETY: the kernel's layout; the pointer is valid for the length beside it.
+    // SAFETY: the kernel's layout; the pointer is valid for the length given with it.
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };
     Ok(attr.run.result)
 }
 
-/// The beginning of what `BPF_PROG_TEST_RUN` takes.
+/// The beginning of the arguments of `BPF_PROG_TEST_RUN`.
 #[repr(C)]
 #[derive(Default)]
 struct TestRunAttr {
@@ -279,7 +277,7 @@ struct TestRunAttr {
     context_out: u64,
 }
 
-/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. What it returned, and the mean of its time in ns.
+/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. Returns the verdict and the mean run time in ns.
 pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
     let mut attr = TestRunAttr {
         program: program.as_raw_fd() as u32,
@@ -290,7 +288,7 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u
         context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
         ..TestRunAttr::default()
     };
-    // SAFETY: the kernel's layout; every pointer is valid for the length beside it.
+    // SAFETY: the kernel's layout; every pointer is valid for the length given with it.
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };
     Ok((attr.result as i32, attr.duration))
 }

@@ -1,4 +1,4 @@
-//! Names of addresses, and when each was given.
+//! Names of addresses, and when each was assigned.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -7,21 +7,21 @@ use crate::name::facts::{NameSource, SourcedName};
 use crate::name::limits::{NameLimits, NamesLost};
 use crate::wire::Name;
 
-/// Names of one address that are kept. Large hosters have more; those that came last count.
+/// Maximum number of names of one address. Large hosters have more; the most recent are kept.
 const MAX_NAMES: usize = 32;
-/// Changes of what an address was last given as.
+/// Maximum number of changes of the name assigned last.
 const MAX_CHANGES: usize = 32;
 
 /// Names of one address.
 #[derive(Debug, Default)]
 struct AddressNames {
-    /// In the order in which they were seen first.
+    /// In the order in which they were first seen.
     names: Vec<SourcedName>,
-    /// What the last answer gave, and since when, in order.
-    given: VecDeque<(u64, SourcedName)>,
+    /// The name in the last response, and since when, in order.
+    assigned: VecDeque<(u64, SourcedName)>,
 }
 
-/// All of them.
+/// The names of all addresses, bounded.
 #[derive(Debug)]
 pub(in crate::name) struct Addresses {
     entries: HashMap<IpAddr, AddressNames>,
@@ -42,33 +42,33 @@ impl Addresses {
         self.entries.get(&address).map_or(&[], |entry| &entry.names)
     }
 
-    /// All addresses that have names.
+    /// All addresses with names.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &[SourcedName])> {
         self.entries.iter().map(|(address, entry)| (*address, &entry.names[..]))
     }
 
-    /// What an address was given as by the last answer before a time.
-    pub fn given_before(&self, address: IpAddr, time_ns: u64) -> Option<&SourcedName> {
-        let given = &self.entries.get(&address)?.given;
-        let after = given.partition_point(|(since_ns, _)| *since_ns <= time_ns);
-        given.get(after.checked_sub(1)?).map(|(_, named)| named)
+    /// The name that the last DNS response before a time gave an address.
+    pub fn assigned_before(&self, address: IpAddr, time_ns: u64) -> Option<&SourcedName> {
+        let assigned = &self.entries.get(&address)?.assigned;
+        let after = assigned.partition_point(|(since_ns, _)| *since_ns <= time_ns);
+        assigned.get(after.checked_sub(1)?).map(|(_, named)| named)
     }
 
-    /// An answer gave an address for a name.
-    pub fn give(&mut self, address: IpAddr, named: SourcedName, lost: &mut NamesLost) {
+    /// Adds the name that a DNS response gave an address.
+    pub fn assign(&mut self, address: IpAddr, named: SourcedName, lost: &mut NamesLost) {
         self.change(address, lost, |entry, lost| {
-            entry.give(&named);
+            entry.assign(&named);
             entry.add(named, lost);
         });
     }
 
-    /// An address pointed to a name.
-    pub fn point(&mut self, address: IpAddr, name: &Name, time_ns: u64, lost: &mut NamesLost) {
+    /// Adds the name of a PTR record.
+    pub fn add_pointer(&mut self, address: IpAddr, name: &Name, time_ns: u64, lost: &mut NamesLost) {
         let named = SourcedName { name: name.clone(), source: NameSource::Ptr, question: None, first_seen_ns: time_ns };
         self.add(address, named, lost);
     }
 
-    /// Something else gave a name.
+    /// Adds a name from another source.
     pub fn add(&mut self, address: IpAddr, named: SourcedName, lost: &mut NamesLost) {
         self.change(address, lost, |entry, lost| entry.add(named, lost));
     }
@@ -96,21 +96,21 @@ impl Addresses {
 }
 
 impl AddressNames {
-    /// Bytes of its names.
+    /// Memory used by the names, bytes.
     fn memory(&self) -> usize {
-        let given = self.given.iter().map(|(_, named)| named);
-        self.names.iter().chain(given).map(SourcedName::memory).sum()
+        let assigned = self.assigned.iter().map(|(_, named)| named);
+        self.names.iter().chain(assigned).map(SourcedName::memory).sum()
     }
 
-    fn give(&mut self, named: &SourcedName) {
+    fn assign(&mut self, named: &SourcedName) {
         let is_last = |(_, last): &(u64, SourcedName)| (&last.name, &last.question) == (&named.name, &named.question);
-        if self.given.back().is_some_and(is_last) {
+        if self.assigned.back().is_some_and(is_last) {
             return;
         }
-        if self.given.len() >= MAX_CHANGES {
-            self.given.pop_front();
+        if self.assigned.len() >= MAX_CHANGES {
+            self.assigned.pop_front();
         }
-        self.given.push_back((named.first_seen_ns, named.clone()));
+        self.assigned.push_back((named.first_seen_ns, named.clone()));
     }
 
     fn add(&mut self, named: SourcedName, lost: &mut NamesLost) {

@@ -1,45 +1,46 @@
-//! Which addresses a question led to, and by which names. Only what can be reached from the question counts: an answer may hold records about
-//! anybody, and its sender is not the one to say who that is.
+//! The addresses that a question leads to, and their names. Only records that can be reached from
+//! the question count: a response may contain records of any name, also of names that the sender
+//! has no authority for.
 
 use std::net::IpAddr;
 
 use crate::wire::Name;
 use crate::wire::dns::{DnsMessage, RecordData, ResourceRecord};
 
-/// Steps that are followed; resolvers give up earlier.
-const MAX_STEPS: usize = 32;
+/// Maximum number of names followed; resolvers stop earlier.
+const MAX_NAMES_FOLLOWED: usize = 32;
 
-/// An address that a question led to.
+/// An address that a question leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ReachedAddress<'a> {
     pub address: IpAddr,
     /// The name that has the address.
     pub owner: &'a Name,
-    /// What was asked; multicast answers come without.
+    /// The name in the question; multicast responses have no question.
     pub question: Option<&'a Name>,
 }
 
-/// Every address in a message that its questions lead to; without a question, every one.
+/// All addresses that the questions of a message lead to; without a question, all addresses.
 pub(super) fn follow(message: &DnsMessage) -> Vec<ReachedAddress<'_>> {
     if message.questions.is_empty() {
         return message.records.iter().flat_map(|record| addresses(record, None)).collect();
     }
-    let mut led = Vec::new();
+    let mut reached = Vec::new();
     for question in &message.questions {
         for owner in reachable(&question.name, &message.records) {
             let of_owner = message.records.iter().filter(|record| record.owner == *owner);
-            led.extend(of_owner.flat_map(|record| addresses(record, Some(&question.name))));
+            reached.extend(of_owner.flat_map(|record| addresses(record, Some(&question.name))));
         }
     }
-    led
+    reached
 }
 
-/// The names that a name leads to, itself first.
+/// The names that a name leads to, beginning with itself.
 fn reachable<'a>(name: &'a Name, records: &'a [ResourceRecord]) -> Vec<&'a Name> {
     let mut names = vec![name];
     let mut next = 0;
     while let Some(owner) = names.get(next).copied()
-        && next < MAX_STEPS
+        && next < MAX_NAMES_FOLLOWED
     {
         for target in records.iter().filter(|record| record.owner == *owner).filter_map(target) {
             if !names.contains(&target) {

@@ -1,4 +1,4 @@
-//! Questions, added up: how often, and how they went.
+//! Lookups: queries of the same question, with their outcomes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -10,47 +10,48 @@ use crate::name::limits::{NameLimits, NamesLost};
 use crate::wire::dns::{Question, Rcode, RecordData};
 use crate::wire::{Application, Name};
 
-/// Addresses and aliases of one question that are kept.
+/// Maximum number of addresses and aliases kept of one lookup.
 const MAX_ADDRESSES: usize = 64;
 const MAX_ALIASES: usize = 16;
 
-/// A question and everything that came of it.
+/// All queries of one question, and their outcomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
-    /// What was asked.
+    /// The question.
     pub question: Question,
     /// [`Application::Dns`], [`Application::Mdns`] or [`Application::Llmnr`].
     pub application: Application,
-    /// Egress: the target asked; ingress: it was asked.
+    /// Egress: queries of the target; ingress: queries to it.
     pub queried_by: Direction,
-    /// How often.
+    /// Number of queries.
     pub queries: u64,
-    /// Answers, bad ones too; more than questions where these were not seen.
+    /// Number of responses, including errors; greater than `queries` if some of those were not
+    /// sampled.
     pub responses: u64,
-    /// Answers by how it went.
+    /// Number of responses by response code.
     pub outcomes: BTreeMap<Rcode, u64>,
-    /// Answers that left something out.
+    /// Number of truncated responses.
     pub truncated: u64,
-    /// How long answers took.
+    /// Time between query and response.
     pub response_times: ResponseTimes,
-    /// The first time, nanoseconds since the Unix epoch.
+    /// Time of the first message, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
-    /// Addresses that it led to.
+    /// Addresses in the responses.
     pub addresses: Vec<IpAddr>,
-    /// Names that it led to, in their order.
+    /// Aliases in the responses, in order.
     pub aliases: Vec<Name>,
 }
 
 /// Response times, nanoseconds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseTimes {
-    /// How many were measured.
+    /// Number of measurements.
     pub count: u64,
-    /// The least.
+    /// The minimum.
     pub min_ns: u64,
-    /// The greatest.
+    /// The maximum.
     pub max_ns: u64,
-    /// All together.
+    /// The sum.
     pub sum_ns: u64,
 }
 
@@ -62,19 +63,19 @@ impl ResponseTimes {
         self.count += 1;
     }
 
-    /// Their mean.
+    /// The mean.
     pub fn mean_ns(&self) -> Option<u64> {
         self.sum_ns.checked_div(self.count)
     }
 }
 
 impl Lookup {
-    /// Questions without any answer.
+    /// Number of queries without a response.
     pub fn unanswered(&self) -> u64 {
         self.queries.saturating_sub(self.responses)
     }
 
-    /// Answers other than "no error".
+    /// Number of responses with an error.
     pub fn failed(&self) -> u64 {
         self.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR).map(|(_, count)| count).sum()
     }
@@ -95,19 +96,19 @@ impl Lookup {
         }
     }
 
-    /// Bytes of memory.
+    /// Memory used, bytes.
     fn memory(&self) -> usize {
         let aliases: usize = self.aliases.iter().map(|alias| size_of::<Name>() + alias.memory()).sum();
         size_of::<Self>() + self.question.name.memory() + self.addresses.len() * size_of::<IpAddr>() + aliases
     }
 
-    fn learn(&mut self, observed: &ObservedMessage<'_>) {
-        for led in chain::follow(observed.message) {
-            if led.question == Some(&self.question.name)
-                && !self.addresses.contains(&led.address)
+    fn add_records(&mut self, observed: &ObservedMessage<'_>) {
+        for reached in chain::follow(observed.message) {
+            if reached.question == Some(&self.question.name)
+                && !self.addresses.contains(&reached.address)
                 && self.addresses.len() < MAX_ADDRESSES
             {
-                self.addresses.push(led.address);
+                self.addresses.push(reached.address);
             }
         }
         for record in &observed.message.records {
@@ -123,7 +124,7 @@ impl Lookup {
 
 type LookupKey = (Question, Application, Direction);
 
-/// All of them, in the order in which they were seen first.
+/// All lookups, in the order in which they were first seen.
 #[derive(Debug)]
 pub(in crate::name) struct Lookups {
     all: Vec<Lookup>,
@@ -167,11 +168,11 @@ impl Lookups {
             *lookup.outcomes.entry(observed.message.rcode).or_default() += 1;
             lookup.truncated += u64::from(observed.message.is_truncated);
             took_ns.into_iter().for_each(|took_ns| lookup.response_times.add(took_ns));
-            lookup.learn(observed);
+            lookup.add_records(observed);
         });
     }
 
-    /// Changes the entry of a question, which may be new.
+    /// Changes the lookup of a question, which may be new.
     fn change(
         &mut self,
         question: &Question,

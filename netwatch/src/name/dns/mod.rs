@@ -1,4 +1,4 @@
-//! What DNS said: questions with how they went, and names of addresses.
+//! DNS: lookups with their outcomes, and names of addresses.
 
 mod addresses;
 mod chain;
@@ -19,19 +19,19 @@ use crate::wire::{Application, Name};
 use lookups::Lookups;
 use pending::Pending;
 
-/// Keys for encrypted hellos that are remembered.
-const MAX_ECH: usize = 256;
+/// Maximum number of ECH configurations kept.
+const MAX_ECH_CONFIGS: usize = 256;
 
-/// Everything DNS.
+/// The state of DNS.
 #[derive(Debug)]
 pub(super) struct DnsTracker {
     pending: Pending,
     pub lookups: Lookups,
-    /// The most recent last.
+    /// Owner and configuration; the most recent last.
     ech: std::collections::VecDeque<(Name, EchConfig)>,
 }
 
-/// A message and where it was.
+/// A message and its context.
 #[derive(Debug)]
 pub(super) struct ObservedMessage<'a> {
     pub message: &'a DnsMessage,
@@ -39,12 +39,12 @@ pub(super) struct ObservedMessage<'a> {
     pub flow: FlowKey,
     pub direction: Direction,
     pub time_ns: u64,
-    /// The target asked, or somebody does on whom it relies: addresses may be named after this.
+    /// Whether the records may name addresses although no query of this response was observed.
     pub is_trusted: bool,
 }
 
 impl ObservedMessage<'_> {
-    /// Who asked what this says or answers. On the loopback both ends are the target's.
+    /// Who sent the query of this message. On the loopback, both ends are of the target.
     fn queried_by(&self) -> Direction {
         match self.flow.scope {
             ObservationPoint::Loopback => Direction::Egress,
@@ -59,74 +59,75 @@ impl DnsTracker {
         Self { pending: Pending::new(limits.pending), lookups: Lookups::new(limits), ech: Default::default() }
     }
 
-    /// Takes a message in.
+    /// Takes a message.
     pub fn observe(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
         lost.records += observed.message.left_out as u64;
         if observed.message.is_response {
-            self.answer(observed, addresses, lost);
+            self.observe_response(observed, addresses, lost);
         } else {
-            self.question(observed, lost);
+            self.observe_query(observed, lost);
         }
     }
 
-    fn question(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
+    fn observe_query(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
         for question in &observed.message.questions {
             self.lookups.count_query(question, observed, lost);
         }
-        // Whoever hears a multicast question answers it, or nobody: no answer is waited for.
+        // A multicast query may remain without a response, so none is pending.
         if observed.application == Application::Dns {
-            self.pending.ask(observed, lost);
+            self.pending.insert(observed, lost);
         }
     }
 
-    fn answer(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
-        let asked = self.pending.answer(observed);
-        let took_ns = asked.map(|asked_ns| observed.time_ns.saturating_sub(asked_ns));
+    fn observe_response(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
+        let sent_ns = self.pending.take(observed);
+        let took_ns = sent_ns.map(|sent_ns| observed.time_ns.saturating_sub(sent_ns));
         for question in &observed.message.questions {
             self.lookups.count_response(question, observed, took_ns, lost);
         }
-        if observed.is_trusted || asked.is_some() {
-            self.name(observed, addresses, lost);
+        if observed.is_trusted || sent_ns.is_some() {
+            self.name_addresses(observed, addresses, lost);
         }
     }
 
-    /// Names addresses after what the answer says of them.
-    fn name(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
+    /// Assigns the names in a response to their addresses.
+    fn name_addresses(&mut self, observed: &ObservedMessage<'_>, addresses: &mut Addresses, lost: &mut NamesLost) {
         let source = source(observed.application);
-        // Multicast may name what is its own (RFC 6762 section 3), and not the rest of the world.
+        // Multicast DNS is authoritative for `.local` only (RFC 6762 section 3).
         let is_own = |owner: &Name| source != NameSource::Mdns || owner.as_str().ends_with(".local");
-        for led in chain::follow(observed.message).into_iter().filter(|led| is_own(led.owner)) {
-            let question = led.question.filter(|question| *question != led.owner).cloned();
-            let named = SourcedName { name: led.owner.clone(), source, question, first_seen_ns: observed.time_ns };
-            addresses.give(led.address, named, lost);
+        for reached in chain::follow(observed.message).into_iter().filter(|reached| is_own(reached.owner)) {
+            let question = reached.question.filter(|question| *question != reached.owner).cloned();
+            let named = SourcedName { name: reached.owner.clone(), source, question, first_seen_ns: observed.time_ns };
+            addresses.assign(reached.address, named, lost);
         }
         for record in &observed.message.records {
             match &record.data {
                 RecordData::Pointer(name) if record.kind == RecordType::PTR => {
                     if let Some(address) = address_of(&record.owner) {
-                        addresses.point(address, name, observed.time_ns, lost);
+                        addresses.add_pointer(address, name, observed.time_ns, lost);
                     }
                 }
                 RecordData::ServiceBinding(service) => {
-                    service.ech.iter().for_each(|config| self.note_ech(&record.owner, config))
+                    service.ech.iter().for_each(|config| self.remember_ech_config(&record.owner, config))
                 }
                 _ => {}
             }
         }
     }
 
-    fn note_ech(&mut self, owner: &Name, config: &EchConfig) {
+    fn remember_ech_config(&mut self, owner: &Name, config: &EchConfig) {
         if self.ech.iter().any(|(known, other)| (known, other) == (owner, config)) {
             return;
         }
-        if self.ech.len() >= MAX_ECH {
+        if self.ech.len() >= MAX_ECH_CONFIGS {
             self.ech.pop_front();
         }
         self.ech.push_back((owner.clone(), config.clone()));
     }
 
-    /// Was the client given this key, to be hidden behind this name? Then its hello is encrypted indeed.
-    pub fn gave_ech(&self, config_id: u8, public_name: &Name) -> bool {
+    /// Whether the client received this ECH configuration. Then its hello is encrypted, and not
+    /// GREASE.
+    pub fn has_ech_config(&self, config_id: u8, public_name: &Name) -> bool {
         self.ech.iter().any(|(_, config)| (config.id, &config.public_name) == (config_id, public_name))
     }
 }
@@ -139,7 +140,8 @@ fn source(application: Application) -> NameSource {
     }
 }
 
-/// The address that a name under in-addr.arpa or ip6.arpa is made of (RFC 1035 section 3.5, RFC 3596 section 2.5).
+/// The address that a name under in-addr.arpa or ip6.arpa encodes (RFC 1035 section 3.5, RFC 3596
+/// section 2.5).
 fn address_of(name: &Name) -> Option<IpAddr> {
     if let Some(v4) = name.as_str().strip_suffix(".in-addr.arpa") {
         let mut octets = [0; 4];

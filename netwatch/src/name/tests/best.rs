@@ -1,4 +1,4 @@
-//! Which name is shown, and what hides others.
+//! Which name is displayed, and reasons why names are hidden.
 
 use super::*;
 use crate::wire::testing::{DnsBuilder, HelloBuilder, dns_name, hex, vector8, vector16};
@@ -17,13 +17,13 @@ fn best<'a>(names: &'a Names, flow: &FlowKey, began_ns: u64) -> Option<(&'a str,
 }
 
 #[test]
-fn the_order_of_evidence() {
+fn prefers_names_of_the_flow_to_dns_and_dns_to_the_hosts_file() {
     let key = tcp(7, 443);
     let hosts = Hosts::parse("203.0.113.7 hosts.example");
     let mut names = Names::new(NameLimits::default(), hosts);
     assert_eq!(best(&names, &key, 100), Some(("hosts.example", NameSource::Hosts)));
     answer(&mut names, 50, "dns.example", 7);
-    assert_eq!(best(&names, &key, 49), Some(("hosts.example", NameSource::Hosts)), "the answer came later");
+    assert_eq!(best(&names, &key, 49), Some(("hosts.example", NameSource::Hosts)), "the response came later");
     assert_eq!(best(&names, &key, 50), Some(("dns.example", NameSource::Dns)));
     hello(&mut names, key, &HelloBuilder::named("sni.example"));
     assert_eq!(best(&names, &key, 50), Some(("sni.example", NameSource::Sni)));
@@ -36,7 +36,7 @@ fn the_order_of_evidence() {
 }
 
 #[test]
-fn the_answer_before_the_flow_counts() {
+fn uses_the_last_response_before_the_flow() {
     let mut names = names();
     answer(&mut names, 10, "first.example", 7);
     answer(&mut names, 20, "second.example", 7);
@@ -54,8 +54,9 @@ fn ech(config_id: u8) -> HelloBuilder {
     HelloBuilder::named("cover.example").extension(0xfe0d, outer)
 }
 
-/// The HTTPS record of app.example with a key of number 7 behind cover.example.
-fn give_key(names: &mut Names) {
+/// Sends the HTTPS record of app.example with an ECH configuration of id 7 and public name
+/// cover.example.
+fn send_ech_config(names: &mut Names) {
     let config = [
         &[7][..],
         &hex("0020"),
@@ -72,29 +73,29 @@ fn give_key(names: &mut Names) {
 }
 
 #[test]
-fn a_name_that_covers_another_comes_after_dns() {
+fn prefers_dns_to_a_cover_name() {
     let mut names = names();
     answer(&mut names, 10, "app.example", 7);
-    give_key(&mut names);
+    send_ech_config(&mut names);
     hello(&mut names, tcp(7, 443), &ech(7));
     assert_eq!(names.hidden(&tcp(7, 443)), [Hidden::Ech]);
     assert_eq!(best(&names, &tcp(7, 443), 20), Some(("app.example", NameSource::Dns)));
     hello(&mut names, tcp(9, 443), &ech(7));
-    assert_eq!(best(&names, &tcp(9, 443), 20), Some(("cover.example", NameSource::Sni)), "better than nothing");
+    assert_eq!(best(&names, &tcp(9, 443), 20), Some(("cover.example", NameSource::Sni)), "without another name");
 }
 
 #[test]
-fn a_pretended_key_covers_nothing() {
+fn a_cover_name_without_a_known_configuration_may_be_true() {
     let mut names = names();
     answer(&mut names, 10, "app.example", 7);
-    give_key(&mut names);
+    send_ech_config(&mut names);
     hello(&mut names, tcp(7, 443), &ech(8));
     assert_eq!(names.hidden(&tcp(7, 443)), [Hidden::EchPossible]);
     assert_eq!(best(&names, &tcp(7, 443), 20), Some(("cover.example", NameSource::Sni)));
 }
 
 #[test]
-fn what_hides_names() {
+fn reports_why_names_are_hidden() {
     let mut names = names();
     let hidden = |names: &mut Names, flow, builder: HelloBuilder| {
         hello(names, flow, &builder);

@@ -1,4 +1,4 @@
-//! Memory is bounded, whatever comes; what does not fit is counted.
+//! Memory is bounded for any input; what exceeds the limits is counted.
 
 use proptest::prelude::*;
 
@@ -20,14 +20,14 @@ fn small() -> Names {
     Names::new(SMALL, Hosts::default())
 }
 
-/// The first bytes of a hello: its flow waits.
+/// Sends the first bytes of a hello, so that the flow buffers them.
 fn begin(names: &mut Names, port: u16, length: usize) {
     let stream = HelloBuilder::named("app.example").extension(21, vec![0; 2000]).records(16_384);
     names.observe(&segment(sent(flow(TCP, port, 7, 443), &stream[..length]), 1, 0));
 }
 
 #[test]
-fn too_many_flows_wait() {
+fn closes_the_oldest_flows_when_too_many_are_read() {
     let mut names = small();
     (0..12).for_each(|port| begin(&mut names, port, 50));
     assert_eq!(names.waiting_bytes(), 8 * 50);
@@ -35,23 +35,23 @@ fn too_many_flows_wait() {
 }
 
 #[test]
-fn too_many_bytes_wait() {
+fn closes_the_oldest_flows_when_too_many_bytes_are_buffered() {
     let mut names = small();
     (0..7).for_each(|port| begin(&mut names, port, 500));
     assert_eq!(names.waiting_bytes(), 4 * 500);
     assert_eq!(names.lost(), NamesLost { waiting_bytes: 3, ..NamesLost::default() });
-    assert_eq!(names.flow(&flow(TCP, 0, 7, 443)).unwrap().names[0].name, "app.example", "what was there was read");
+    assert_eq!(names.flow(&flow(TCP, 0, 7, 443)).unwrap().names[0].name, "app.example", "the buffered bytes were read");
 }
 
 #[test]
-fn one_direction_has_too_many_bytes() {
+fn closes_a_direction_with_too_many_bytes() {
     let mut names = small();
     begin(&mut names, 1, 601);
     assert_eq!((names.waiting_bytes(), names.lost().direction_bytes), (0, 1));
     assert_eq!(
         names.flow(&flow(TCP, 1, 7, 443)).unwrap().names[0].name,
         "app.example",
-        "what there was room for was read"
+        "the bytes within the limit were read"
     );
     let noise = [0x55; 100];
     for sequence in 0..10 {
@@ -84,7 +84,7 @@ fn evicts_flows_that_are_being_read_last() {
 }
 
 #[test]
-fn too_much_dns() {
+fn limits_lookups_addresses_and_pending_queries() {
     let mut names = small();
     for n in 0..20u8 {
         let name = format!("n{n}.example");
@@ -95,12 +95,12 @@ fn too_much_dns() {
     assert_eq!((names.lookups().len(), names.addresses().count()), (8, 8));
     let lost = names.lost();
     assert_eq!((lost.lookups, lost.addresses, lost.pending), (24, 12, 16));
-    assert!(names.address(v4(0)).is_empty() && !names.address(v4(19)).is_empty(), "the oldest went");
+    assert!(names.address(v4(0)).is_empty() && !names.address(v4(19)).is_empty(), "the oldest were evicted");
 }
 
-/// Few entries, but of the longest names that there are.
+/// Few entries, with names of the maximum length.
 #[test]
-fn too_much_text() {
+fn limits_the_size_of_text() {
     const BYTES: usize = 20_000;
     let limits = NameLimits { table_bytes: BYTES, ..NameLimits::default() };
     let mut names = Names::new(limits, Hosts::default());
@@ -120,7 +120,7 @@ fn too_much_text() {
 }
 
 #[test]
-fn an_address_of_many_names_and_a_flow_of_many_hosts() {
+fn limits_names_per_address_and_per_flow() {
     let mut names = small();
     for n in 0..40 {
         let name = format!("n{n}.example");
@@ -129,15 +129,15 @@ fn an_address_of_many_names_and_a_flow_of_many_hosts() {
     }
     assert_eq!((names.address(v4(7)).len(), names.lost().names), (32, 8));
     assert_eq!(names.looked_up(v4(7), u64::MAX).unwrap().name.as_str(), "n39.example");
-    let mut talk = Talk::new(tcp(7, 80));
+    let mut conversation = Conversation::new(tcp(7, 80));
     for n in 0..20 {
-        talk = talk.client(format!("GET / HTTP/1.1\r\nHost: n{n}.example\r\n\r\n").as_bytes());
+        conversation = conversation.client(format!("GET / HTTP/1.1\r\nHost: n{n}.example\r\n\r\n").as_bytes());
     }
-    assert_eq!((talk.facts().names.len(), talk.facts().names_left_out), (FlowFacts::MAX_NAMES, 4));
+    assert_eq!((conversation.facts().names.len(), conversation.facts().names_left_out), (FlowFacts::MAX_NAMES, 4));
 }
 
 #[test]
-fn taking_a_flow_forgets_it() {
+fn taking_a_flow_removes_it() {
     let mut names = small();
     begin(&mut names, 1, 300);
     let facts = names.take(&flow(TCP, 1, 7, 443)).unwrap();
@@ -147,7 +147,7 @@ fn taking_a_flow_forgets_it() {
 }
 
 #[test]
-fn a_sample_that_contradicts_its_key_says_nothing() {
+fn ignores_samples_that_contradict_their_key() {
     let mut names = small();
     names.observe(&sent(tcp(7, 443), b"no segment"));
     names.observe(&segment(sent(udp(7, 443), b"a segment"), 1, 0));
@@ -157,7 +157,7 @@ fn a_sample_that_contradicts_its_key_says_nothing() {
     assert!(names.flows().all(|(_, facts)| *facts == FlowFacts::default()));
 }
 
-/// Names with everything that a terminal would obey.
+/// Names with characters that control terminals.
 #[test]
 fn hostile_names_are_escaped() {
     let hostile = "\u{1b}[2J\u{202e}a\n";
@@ -168,18 +168,18 @@ fn hostile_names_are_escaped() {
     let mut query = query;
     query[5] = 1;
     names.observe(&sent(udp(53, 53), &query));
-    let said = names.flows().flat_map(|(_, facts)| facts.names.iter().map(|named| named.name.to_string()));
+    let names_of_flows = names.flows().flat_map(|(_, facts)| facts.names.iter().map(|named| named.name.to_string()));
     let targets = names.flows().filter_map(|(_, facts)| facts.request.as_ref().map(|request| request.target.clone()));
-    let asked = names.lookups().iter().map(|lookup| lookup.question.name.to_string());
-    let all: Vec<String> = said.chain(targets).chain(asked).collect();
+    let names_of_lookups = names.lookups().iter().map(|lookup| lookup.question.name.to_string());
+    let all: Vec<String> = names_of_flows.chain(targets).chain(names_of_lookups).collect();
     assert_eq!(all.len(), 4, "{all:?}");
     assert!(all.iter().all(|text| text.chars().all(|c| c.is_ascii_graphic())), "{all:?}");
 }
 
 proptest! {
-    /// Random samples of random flows, some of them the start of something.
+    /// Random samples of random flows, some of which begin like a known protocol.
     #[test]
-    fn never_panics_and_never_grows(samples in prop::collection::vec(random_sample(), 0..120)) {
+    fn never_panics_and_stays_within_the_limits(samples in prop::collection::vec(random_sample(), 0..120)) {
         let mut names = small();
         for (time_ns, remote, port, protocol, egress, sequence, flags, payload, cut) in samples {
             let key = flow(protocol, 40_000, remote, port);

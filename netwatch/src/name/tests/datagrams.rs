@@ -1,4 +1,4 @@
-//! UDP: what datagrams carry.
+//! UDP: protocols in datagrams.
 
 use super::*;
 use crate::wire::testing::{HelloBuilder, hex, vector16};
@@ -8,7 +8,7 @@ fn applications(names: &Names, flow: &FlowKey) -> Vec<Application> {
 }
 
 #[test]
-fn dtls_behind_stun() {
+fn reads_dtls_after_stun() {
     let mut names = names();
     let key = udp(7, 3478);
     names.observe(&sent(key, b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl"));
@@ -23,10 +23,10 @@ fn dtls_behind_stun() {
 }
 
 #[test]
-fn quic_of_the_rfc() {
+fn identifies_quic_by_a_packet_of_the_server() {
     let mut names = names();
     let key = udp(7, 443);
-    // RFC 9001 appendix A.3: the server's packet proves QUIC, and names nobody.
+    // RFC 9001 appendix A.3: the packet of the server identifies QUIC; it contains no name.
     let packet = hex(
         "cf000000010008f067a5502a4262b5004075c0d95a482cd0991cd25b0aac406a5816b6394100f37a1c69797554780bb38cc5a99f5ede4cf73c3ec2493a1839b3dbcba3f6ea46c5b7684df3548e7ddeb9c3bf9c73cc3f3bded74b562bfb19fb84022f8ef4cdd93795d77d06edbb7aaf2f58891850abbdca3d20398c276456cbc42158407dd074ee",
     );
@@ -36,7 +36,7 @@ fn quic_of_the_rfc() {
 }
 
 #[test]
-fn voice_is_known_by_its_numbers() {
+fn identifies_rtp_by_sequence_numbers() {
     let mut names = names();
     let key = udp(7, 30_000);
     for sequence in 0..4u8 {
@@ -47,18 +47,18 @@ fn voice_is_known_by_its_numbers() {
 }
 
 #[test]
-fn ssdp_asks_a_group() {
+fn the_group_of_ssdp_is_not_a_name() {
     let mut names = names();
     let mut key = udp(7, 1900);
     key.remote.addr = [239, 255, 255, 250].into();
     names.observe(&sent(key, b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n"));
     assert_eq!(applications(&names, &key), [Application::Ssdp]);
-    assert_eq!(names.best(&key, u64::MAX), None, "an address names nobody");
+    assert_eq!(names.best(&key, u64::MAX), None, "an address is not a name");
     assert!(names.address(key.remote.addr).is_empty());
 }
 
 #[test]
-fn inside_of_a_tunnel() {
+fn reads_a_flow_inside_a_tunnel() {
     let mut names = names();
     let outer = udp(7, 4789);
     let dns = crate::wire::testing::DnsBuilder::query(1, "inner.example", 1).bytes();
@@ -81,7 +81,7 @@ fn inside_of_a_tunnel() {
 }
 
 #[test]
-fn a_flow_that_says_nothing_is_given_up() {
+fn stops_reading_a_flow_of_an_unknown_protocol() {
     let mut names = names();
     let key = udp(7, 9);
     (0..100).for_each(|_| names.observe(&sent(key, b"noise")));

@@ -1,4 +1,4 @@
-//! DNS as a result: questions, answers, times, names of addresses.
+//! DNS: lookups, response times, and names of addresses.
 
 use super::*;
 use crate::wire::dns::Rcode;
@@ -18,26 +18,26 @@ fn resolver() -> FlowKey {
     udp(53, 53)
 }
 
-/// A question and its answer, 5 ms later.
-fn asked(names: &mut Names, time_ns: u64, question: DnsBuilder, answer: DnsBuilder) {
-    names.observe(&at(time_ns, sent(resolver(), &question.bytes())));
-    names.observe(&at(time_ns + 5_000_000, received(resolver(), &answer.bytes())));
+/// A query and its response, 5 ms later.
+fn exchange(names: &mut Names, time_ns: u64, query: DnsBuilder, response: DnsBuilder) {
+    names.observe(&at(time_ns, sent(resolver(), &query.bytes())));
+    names.observe(&at(time_ns + 5_000_000, received(resolver(), &response.bytes())));
 }
 
 fn look_up(names: &mut Names, time_ns: u64, name: &str, n: u8) {
-    let answer = DnsBuilder::response(1, 0, name, A).answer(name, A, &octets(n));
-    asked(names, time_ns, DnsBuilder::query(1, name, A), answer);
+    let response = DnsBuilder::response(1, 0, name, A).answer(name, A, &octets(n));
+    exchange(names, time_ns, DnsBuilder::query(1, name, A), response);
 }
 
 #[test]
-fn a_name_through_aliases() {
+fn follows_aliases() {
     let mut names = names();
-    let answer = DnsBuilder::response(1, 0, "www.app.example", A)
+    let response = DnsBuilder::response(1, 0, "www.app.example", A)
         .answer("www.app.example", CNAME, &dns_name("edge.cdn.example"))
         .answer("edge.cdn.example", CNAME, &dns_name("e7.cdn.example"))
         .answer("e7.cdn.example", A, &octets(7))
         .additional("bank.example", A, &octets(8));
-    asked(&mut names, 1_000, DnsBuilder::query(1, "www.app.example", A), answer);
+    exchange(&mut names, 1_000, DnsBuilder::query(1, "www.app.example", A), response);
     let [named] = names.address(v4(7)) else { panic!() };
     assert_eq!((named.name.as_str(), named.source), ("e7.cdn.example", NameSource::Dns));
     assert_eq!(
@@ -45,7 +45,7 @@ fn a_name_through_aliases() {
         ("www.app.example", "www.app.example")
     );
     assert_eq!(named.first_seen_ns, 5_001_000);
-    assert!(names.address(v4(8)).is_empty(), "nobody asked about that one");
+    assert!(names.address(v4(8)).is_empty(), "not reachable from the question");
     let [lookup] = names.lookups() else { panic!() };
     assert_eq!((lookup.queries, lookup.responses, lookup.failed(), lookup.unanswered()), (1, 1, 0, 0));
     assert_eq!((lookup.response_times.min_ns, lookup.response_times.mean_ns()), (5_000_000, Some(5_000_000)));
@@ -58,58 +58,63 @@ fn a_name_through_aliases() {
 }
 
 #[test]
-fn other_ways_to_an_address() {
+fn follows_services_and_hints() {
     let mut names = names();
-    let answer = DnsBuilder::response(1, 0, "_xmpp._tcp.example", SRV)
+    let response = DnsBuilder::response(1, 0, "_xmpp._tcp.example", SRV)
         .answer("_xmpp._tcp.example", SRV, &[&hex("0001 0002 1466")[..], &dns_name("srv.example")].concat())
         .additional("srv.example", A, &octets(7));
-    asked(&mut names, 0, DnsBuilder::query(1, "_xmpp._tcp.example", SRV), answer);
+    exchange(&mut names, 0, DnsBuilder::query(1, "_xmpp._tcp.example", SRV), response);
     assert_eq!(names.address(v4(7))[0].name, "srv.example");
     let hint = [&hex("0001")[..], &dns_name("svc.example"), &hex("0004 0004"), &octets(8)].concat();
-    let answer = DnsBuilder::response(2, 0, "app.example", HTTPS).answer("app.example", HTTPS, &hint);
-    asked(&mut names, 0, DnsBuilder::query(2, "app.example", HTTPS), answer);
+    let response = DnsBuilder::response(2, 0, "app.example", HTTPS).answer("app.example", HTTPS, &hint);
+    exchange(&mut names, 0, DnsBuilder::query(2, "app.example", HTTPS), response);
     let named = &names.address(v4(8))[0];
     assert_eq!((named.name.as_str(), named.shown().as_str()), ("svc.example", "app.example"));
 }
 
 #[test]
-fn the_name_of_an_address() {
+fn reads_pointers() {
     let mut names = names();
     let question = "7.113.0.203.in-addr.arpa";
-    let answer = DnsBuilder::response(1, 0, question, PTR).answer(question, PTR, &dns_name("host.example"));
-    asked(&mut names, 0, DnsBuilder::query(1, question, PTR), answer);
+    let response = DnsBuilder::response(1, 0, question, PTR).answer(question, PTR, &dns_name("host.example"));
+    exchange(&mut names, 0, DnsBuilder::query(1, question, PTR), response);
     let named = &names.address(v4(7))[0];
     assert_eq!((named.name.as_str(), named.source), ("host.example", NameSource::Ptr));
-    assert_eq!(names.looked_up(v4(7), u64::MAX), None, "a pointer is no evidence of who was meant");
+    assert_eq!(names.looked_up(v4(7), u64::MAX), None, "a pointer is no evidence of the name that was contacted");
     let question = format!("7.{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(23));
-    let answer = DnsBuilder::response(2, 0, &question, PTR).answer(&question, PTR, &dns_name("six.example"));
-    asked(&mut names, 0, DnsBuilder::query(2, &question, PTR), answer);
+    let response = DnsBuilder::response(2, 0, &question, PTR).answer(&question, PTR, &dns_name("six.example"));
+    exchange(&mut names, 0, DnsBuilder::query(2, &question, PTR), response);
     assert_eq!(names.address("2001:db8::7".parse().unwrap())[0].name, "six.example");
 }
 
 #[test]
-fn failures_and_silence() {
+fn counts_failed_and_unanswered_queries() {
     let mut names = names();
-    asked(&mut names, 0, DnsBuilder::query(1, "nobody.example", A), DnsBuilder::response(1, 3, "nobody.example", A));
-    asked(&mut names, 0, DnsBuilder::query(2, "broken.example", A), DnsBuilder::response(2, 2, "broken.example", A));
+    exchange(
+        &mut names,
+        0,
+        DnsBuilder::query(1, "missing.example", A),
+        DnsBuilder::response(1, 3, "missing.example", A),
+    );
+    exchange(&mut names, 0, DnsBuilder::query(2, "broken.example", A), DnsBuilder::response(2, 2, "broken.example", A));
     for time_ns in [0, 1, 2] {
         names.observe(&at(time_ns, sent(resolver(), &DnsBuilder::query(3, "silent.example", A).bytes())));
     }
-    let [nobody, broken, silent] = names.lookups() else { panic!() };
-    assert_eq!((nobody.failed(), nobody.outcomes[&Rcode::NXDOMAIN]), (1, 1));
+    let [missing, broken, silent] = names.lookups() else { panic!() };
+    assert_eq!((missing.failed(), missing.outcomes[&Rcode::NXDOMAIN]), (1, 1));
     assert_eq!((broken.failed(), broken.outcomes[&Rcode::SERVFAIL]), (1, 1));
     assert_eq!((silent.queries, silent.unanswered()), (3, 3));
 }
 
 #[test]
-fn a_repeated_question_took_from_the_first_time_on() {
+fn measures_from_the_first_of_several_retransmissions() {
     let mut names = names();
     let query = DnsBuilder::query(1, "slow.example", A).bytes();
     names.observe(&at(0, sent(resolver(), &query)));
     names.observe(&at(1_000, sent(resolver(), &query)));
-    let answer = DnsBuilder::response(1, 0, "slow.example", A).bytes();
-    names.observe(&at(3_000, received(resolver(), &answer)));
-    names.observe(&at(4_000, received(resolver(), &answer)));
+    let response = DnsBuilder::response(1, 0, "slow.example", A).bytes();
+    names.observe(&at(3_000, received(resolver(), &response)));
+    names.observe(&at(4_000, received(resolver(), &response)));
     let lookup = &names.lookups()[0];
     assert_eq!(
         (lookup.queries, lookup.responses, lookup.response_times.count, lookup.response_times.max_ns),
@@ -118,35 +123,36 @@ fn a_repeated_question_took_from_the_first_time_on() {
 }
 
 #[test]
-fn truncated_over_udp_whole_over_tcp() {
+fn reads_truncated_responses_and_their_repetition_over_tcp() {
     let mut names = names();
     names.observe(&sent(resolver(), &DnsBuilder::query(1, "large.example", A).bytes()));
     names.observe(&received(resolver(), &DnsBuilder::new(1, 0x8380).question("large.example", A).bytes()));
     let key = tcp(53, 53);
     names.observe(&segment(sent(key, &DnsBuilder::query(2, "large.example", A).framed()), 1, 0));
-    let answer = DnsBuilder::response(2, 0, "large.example", A).answer("large.example", A, &octets(7)).framed();
-    names.observe(&segment(received(key, &answer), 1, 0));
+    let response = DnsBuilder::response(2, 0, "large.example", A).answer("large.example", A, &octets(7)).framed();
+    names.observe(&segment(received(key, &response), 1, 0));
     let [lookup] = names.lookups() else { panic!() };
     assert_eq!((lookup.queries, lookup.responses, lookup.truncated), (2, 2, 1));
     assert_eq!(names.address(v4(7))[0].name, "large.example");
 }
 
-/// Who opened the flow decides whether an answer without a question is believed: samples of questions may be lost, but nobody may name
-/// addresses by sending datagrams to the target.
+/// Whether the target opened the flow decides whether a response without a query is trusted:
+/// samples of queries may be lost, but another host must not name addresses by sending datagrams to
+/// the target.
 #[test]
-fn answers_that_nobody_asked_for() {
-    let answer = DnsBuilder::response(1, 0, "bank.example", A).answer("bank.example", A, &octets(7)).bytes();
+fn trusts_unrequested_responses_only_in_flows_of_the_target() {
+    let response = DnsBuilder::response(1, 0, "bank.example", A).answer("bank.example", A, &octets(7)).bytes();
     let mut names = names();
-    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(resolver(), &answer) });
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(resolver(), &response) });
     assert!(names.address(v4(7)).is_empty());
-    assert_eq!(names.lookups().len(), 1, "but they are listed");
+    assert_eq!(names.lookups().len(), 1, "but it is counted");
     let mut names = super::names();
-    names.observe(&received(resolver(), &answer));
+    names.observe(&received(resolver(), &response));
     assert_eq!(names.address(v4(7))[0].name, "bank.example");
 }
 
 #[test]
-fn an_answer_to_another_question_is_none() {
+fn ignores_a_response_to_another_question() {
     let mut names = names();
     let key = resolver();
     let ingress = |sample| NameSample { opened_by: Direction::Ingress, ..sample };
@@ -157,39 +163,39 @@ fn an_answer_to_another_question_is_none() {
     assert!(names.address(v4(7)).is_empty());
 }
 
-/// There the local end is the lower one, so that the target's questions may go either way.
+/// The local end is the lower one there, so the queries of the target may have either direction.
 #[test]
-fn a_resolver_on_the_loopback() {
+fn reads_a_resolver_on_the_loopback() {
     let mut names = names();
     let end = |port| End { addr: [127, 0, 0, 53].into(), port };
     let key = FlowKey { scope: ObservationPoint::Loopback, local: end(53), remote: end(40_000), ..udp(0, 0) };
     let query = DnsBuilder::query(1, "app.example", A).bytes();
-    let answer = DnsBuilder::response(1, 0, "app.example", A).answer("app.example", A, &octets(7)).bytes();
+    let response = DnsBuilder::response(1, 0, "app.example", A).answer("app.example", A, &octets(7)).bytes();
     names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &query) });
-    names.observe(&NameSample { opened_by: Direction::Ingress, ..sent(key, &answer) });
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..sent(key, &response) });
     let [lookup] = names.lookups() else { panic!() };
     assert_eq!((lookup.queried_by, lookup.queries, lookup.responses), (Direction::Egress, 1, 1));
     assert_eq!(names.address(v4(7))[0].name, "app.example");
 }
 
 #[test]
-fn groups_answer_unasked() {
+fn trusts_unrequested_multicast_responses() {
     let mut names = names();
     let mut key = udp(7, 5353);
     key.local.port = 5353;
-    let answer = DnsBuilder::new(0, 0x8400).answer("printer.local", A, &octets(7)).bytes();
-    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &answer) });
+    let response = DnsBuilder::new(0, 0x8400).answer("printer.local", A, &octets(7)).bytes();
+    names.observe(&NameSample { opened_by: Direction::Ingress, ..received(key, &response) });
     let named = &names.address(v4(7))[0];
     assert_eq!((named.name.as_str(), named.source), ("printer.local", NameSource::Mdns));
-    let answer = DnsBuilder::new(0, 0x8400).answer("bank.example", A, &octets(8)).bytes();
-    names.observe(&received(key, &answer));
-    assert!(names.address(v4(8)).is_empty(), "not what is no multicast name");
+    let response = DnsBuilder::new(0, 0x8400).answer("bank.example", A, &octets(8)).bytes();
+    names.observe(&received(key, &response));
+    assert!(names.address(v4(8)).is_empty(), "not a name of multicast DNS");
     names.observe(&sent(udp(8, 5355), &DnsBuilder::query(1, "host", A).bytes()));
     assert_eq!(names.lookups()[0].application, Application::Llmnr);
 }
 
 #[test]
-fn looked_up_and_not_used_used_and_not_looked_up() {
+fn compares_lookups_with_contacts() {
     let mut names = names();
     look_up(&mut names, 0, "used.example", 7);
     look_up(&mut names, 0, "unused.example", 8);

@@ -1,4 +1,4 @@
-//! Conversations made by hand, and what is learned of them.
+//! Hand-made conversations, and the facts that are read from them.
 
 mod best;
 mod bounds;
@@ -71,24 +71,24 @@ fn names() -> Names {
     Names::new(NameLimits::default(), Hosts::default())
 }
 
-/// A TCP connection whose segments come in order.
-struct Talk {
+/// A TCP connection with segments in order.
+struct Conversation {
     flow: FlowKey,
     names: Names,
     next: [u32; 2],
 }
 
-impl Talk {
+impl Conversation {
     fn new(flow: FlowKey) -> Self {
         Self::with(flow, NameLimits::default())
     }
 
     fn with(flow: FlowKey, limits: NameLimits) -> Self {
-        // Sequence numbers that wrap on the way.
+        // The sequence numbers of the client wrap.
         Self { flow, names: Names::new(limits, Hosts::default()), next: [u32::MAX - 10, 7] }
     }
 
-    fn say(mut self, direction: Direction, payload: &[u8]) -> Self {
+    fn send(mut self, direction: Direction, payload: &[u8]) -> Self {
         let next = &mut self.next[usize::from(direction == Direction::Ingress)];
         self.names.observe(&segment(sample(self.flow, direction, payload), *next, 0));
         *next = next.wrapping_add(payload.len() as u32);
@@ -96,18 +96,18 @@ impl Talk {
     }
 
     fn client(self, payload: &[u8]) -> Self {
-        self.say(Direction::Egress, payload)
+        self.send(Direction::Egress, payload)
     }
 
     fn server(self, payload: &[u8]) -> Self {
-        self.say(Direction::Ingress, payload)
+        self.send(Direction::Ingress, payload)
     }
 
     fn facts(&self) -> &FlowFacts {
         self.names.flow(&self.flow).unwrap()
     }
 
-    /// Names with their sources.
+    /// The names of the flow with their sources.
     fn named(&self) -> Vec<String> {
         self.facts().names.iter().map(|named| format!("{} {}", named.source.name(), named.name)).collect()
     }
@@ -116,7 +116,7 @@ impl Talk {
         self.facts().applications.iter().map(|proven| proven.application).collect()
     }
 
-    /// Names of the remote's address.
+    /// The names of the remote's address.
     fn address(&self) -> Vec<&str> {
         self.names.address(self.flow.remote.addr).iter().map(|named| named.name.as_str()).collect()
     }

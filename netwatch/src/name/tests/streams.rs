@@ -1,4 +1,4 @@
-//! TCP: segments in any order, and what they carry.
+//! TCP: segments in any order, and the protocols in them.
 
 use proptest::prelude::*;
 
@@ -16,36 +16,36 @@ fn large_hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_hello_in_one_segment() {
-    let talk = Talk::new(tcp(7, 443)).client(&hello());
-    assert_eq!(talk.named(), ["sni app.example"]);
-    assert_eq!(talk.applications(), [Application::Tls]);
-    assert_eq!(talk.address(), ["app.example"]);
-    assert!(talk.facts().hello.as_ref().unwrap().whole);
-    assert_eq!(talk.names.waiting_bytes(), 0, "nothing more is wanted of the client");
+fn reads_a_hello_in_one_segment() {
+    let conversation = Conversation::new(tcp(7, 443)).client(&hello());
+    assert_eq!(conversation.named(), ["sni app.example"]);
+    assert_eq!(conversation.applications(), [Application::Tls]);
+    assert_eq!(conversation.address(), ["app.example"]);
+    assert!(conversation.facts().hello.as_ref().unwrap().whole);
+    assert_eq!(conversation.names.waiting_bytes(), 0, "nothing more is to be read of the client");
 }
 
 #[test]
-fn byte_by_byte() {
-    let mut talk = Talk::new(tcp(7, 443));
+fn reads_a_hello_byte_by_byte() {
+    let mut conversation = Conversation::new(tcp(7, 443));
     for byte in large_hello() {
-        talk = talk.client(&[byte]);
+        conversation = conversation.client(&[byte]);
     }
-    assert_eq!(talk.named(), ["sni app.example"]);
-    assert!(talk.facts().hello.as_ref().unwrap().whole);
+    assert_eq!(conversation.named(), ["sni app.example"]);
+    assert!(conversation.facts().hello.as_ref().unwrap().whole);
 }
 
 #[test]
-fn part_of_a_hello_names_already() {
+fn reads_the_name_from_part_of_a_hello() {
     let stream = HelloBuilder::named("app.example").extension(51, vec![0; 3000]).records(16_384);
-    let talk = Talk::new(tcp(7, 443)).client(&stream[..1400]);
-    assert_eq!(talk.named(), ["sni app.example"]);
-    let hello = talk.facts().hello.as_ref().unwrap();
+    let conversation = Conversation::new(tcp(7, 443)).client(&stream[..1400]);
+    assert_eq!(conversation.named(), ["sni app.example"]);
+    let hello = conversation.facts().hello.as_ref().unwrap();
     assert!(!hello.whole && hello.ja4.is_none());
 }
 
 #[test]
-fn a_sample_that_was_cut() {
+fn reads_a_sample_that_was_cut() {
     let stream = HelloBuilder::named("app.example").extension(51, vec![0; 3000]).records(16_384);
     let mut names = names();
     let cut = NameSample { payload_len: stream.len() as u32, ..sent(tcp(7, 443), &stream[..1000]) };
@@ -54,29 +54,29 @@ fn a_sample_that_was_cut() {
 }
 
 #[test]
-fn a_hello_larger_than_16_kib_in_replay() {
+fn reads_a_hello_over_16_kib_in_replay_only() {
     let stream = HelloBuilder::default().extension(51, vec![0; 40_000]).server_name("app.example").records(16_384);
-    let feed = |limits| stream.chunks(1400).fold(Talk::with(tcp(7, 443), limits), Talk::client);
+    let feed = |limits| stream.chunks(1400).fold(Conversation::with(tcp(7, 443), limits), Conversation::client);
     let replayed = feed(NameLimits::replay());
     assert!(replayed.facts().hello.as_ref().unwrap().whole);
     assert_eq!(replayed.named(), ["sni app.example"]);
     let live = feed(NameLimits::default());
-    assert_eq!(live.names.lost().direction_bytes, 1, "and counted where there is no room");
+    assert_eq!(live.names.lost().direction_bytes, 1, "counted where it exceeds the limit");
 }
 
 #[test]
-fn what_the_server_chose() {
+fn reads_the_server_hello() {
     let server = [&hex("16 0303 002a 02 000026 0303")[..], &[1; 32], &hex("00 1301 00")].concat();
-    let talk = Talk::new(tcp(7, 443)).client(&hello()).server(&server);
-    let chosen = talk.facts().server_hello.as_ref().unwrap();
+    let conversation = Conversation::new(tcp(7, 443)).client(&hello()).server(&server);
+    let chosen = conversation.facts().server_hello.as_ref().unwrap();
     assert_eq!((chosen.version, chosen.cipher), (TlsVersion(0x0303), 0x1301));
-    // Without the client's side, too.
-    let talk = Talk::new(tcp(7, 443)).server(&server);
-    assert_eq!(talk.applications(), [Application::Tls]);
+    // Also without the direction of the client.
+    let conversation = Conversation::new(tcp(7, 443)).server(&server);
+    assert_eq!(conversation.applications(), [Application::Tls]);
 }
 
 #[test]
-fn padding_of_ethernet_that_passes_for_payload() {
+fn ignores_ethernet_padding_passed_as_payload() {
     let mut names = names();
     let stream = hello();
     names.observe(&segment(sent(tcp(7, 443), &[0, 0]), 1, 0));
@@ -85,7 +85,7 @@ fn padding_of_ethernet_that_passes_for_payload() {
 }
 
 #[test]
-fn another_connection_between_the_same_ends() {
+fn reads_another_connection_between_the_same_ends() {
     let other = HelloBuilder::named("other.example").records(16_384);
     for sequence in [5_000, 3_000_000_000] {
         let mut names = names();
@@ -99,13 +99,13 @@ fn another_connection_between_the_same_ends() {
     }
 }
 
-/// Whether the client said it, and what.
-type Said = (bool, &'static str);
+/// Whether the client sends it, and its text.
+type Line = (bool, &'static str);
 
-/// The conversation before TLS in each protocol that begins it on request.
+/// The exchange before TLS, for each protocol that begins TLS on request.
 #[test]
-fn tls_on_request() {
-    let table: [(u16, &[Said], Application); 7] = [
+fn reads_tls_that_begins_on_request() {
+    let table: [(u16, &[Line], Application); 7] = [
         (
             25,
             &[
@@ -123,148 +123,154 @@ fn tls_on_request() {
         (5432, &[(true, "\0\0\0\x08\x04\u{7f}\x16\x2f"), (false, "S")], Application::Postgres),
         (
             3306,
-            &[(false, "J\0\0\0\x0a8.0.36\0\x01\0\0\0"), (true, " \0\0\x01what MySQL asks for TLS with")],
+            &[(false, "J\0\0\0\x0a8.0.36\0\x01\0\0\0"), (true, " \0\0\x01the request of MySQL for TLS")],
             Application::MySql,
         ),
         (389, &[(true, "0\x1d\x02\x01\x01w\x18\u{0}\x161.3.6.1.4.1.1466.20037"), (false, "0")], Application::Ldap),
     ];
     for (port, before, application) in table {
-        let mut talk = Talk::new(tcp(7, port));
+        let mut conversation = Conversation::new(tcp(7, port));
         for (is_client, text) in before {
             let mut bytes: Vec<u8> = text.as_bytes().to_vec();
-            // What text cannot say.
+            // Bytes that are not text.
             if application == Application::Postgres && *is_client {
                 bytes = hex("00000008 04d2162f");
             }
             if application == Application::Ldap && *is_client {
                 bytes = [&hex("301d 020101 7718 8016")[..], b"1.3.6.1.4.1.1466.20037"].concat();
             }
-            talk = if *is_client { talk.client(&bytes) } else { talk.server(&bytes) };
+            conversation = if *is_client { conversation.client(&bytes) } else { conversation.server(&bytes) };
         }
-        let talk = talk.client(&hello());
-        assert_eq!(talk.applications(), [application, Application::Tls]);
-        assert_eq!(talk.named(), ["sni app.example"]);
-        assert_eq!(talk.address(), ["app.example"], "{application:?}: the server itself");
+        let conversation = conversation.client(&hello());
+        assert_eq!(conversation.applications(), [application, Application::Tls]);
+        assert_eq!(conversation.named(), ["sni app.example"]);
+        assert_eq!(conversation.address(), ["app.example"], "{application:?}: the server itself");
     }
 }
 
 #[test]
-fn requests_of_one_connection() {
-    let talk = Talk::new(tcp(7, 80))
+fn reads_all_requests_of_a_connection() {
+    let conversation = Conversation::new(tcp(7, 80))
         .client(b"POST /a HTTP/1.1\r\nHost: App.Example:80\r\nContent-Length: 40\r\n\r\n")
         .client(b"GET / HTTP/1.1\r\nHost: in.the.body\r\n\r\nxxx")
         .client(b"GET /b HTTP/1.1\r\nHo")
         .client(b"st: other.example\r\n\r\nGET /c HTTP/1.1\r\nHost: third.example\r\n\r\n")
         .server(b"HTTP/1.1 200 OK\r\n\r\n");
-    assert_eq!(talk.named(), ["http app.example", "http other.example", "http third.example"]);
-    let request = talk.facts().request.as_ref().unwrap();
+    assert_eq!(conversation.named(), ["http app.example", "http other.example", "http third.example"]);
+    let request = conversation.facts().request.as_ref().unwrap();
     assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/a"));
-    assert_eq!(talk.applications(), [Application::Http]);
+    assert_eq!(conversation.applications(), [Application::Http]);
 }
 
 #[test]
-fn chunks_are_not_looked_into() {
-    let talk = Talk::new(tcp(7, 80))
+fn ignores_the_content_of_chunks() {
+    let conversation = Conversation::new(tcp(7, 80))
         .client(b"POST / HTTP/1.1\r\nHost: app.example\r\nTransfer-Encoding: chunked\r\n\r\n")
         .client(b"GET / HTTP/1.1\r\nHost: in.a.chunk\r\n\r\n");
-    assert_eq!(talk.named(), ["http app.example"]);
+    assert_eq!(conversation.named(), ["http app.example"]);
 }
 
 #[test]
-fn a_host_line_that_never_ends_names_nobody() {
-    let mut talk = Talk::new(tcp(7, 80)).client(b"GET / HTTP/1.1\r\nHost: app.exam");
-    talk.names.finish();
-    assert_eq!(talk.named(), Vec::<String>::new());
-    assert_eq!(talk.applications(), [Application::Http]);
+fn ignores_a_host_line_that_is_cut_off() {
+    let mut conversation = Conversation::new(tcp(7, 80)).client(b"GET / HTTP/1.1\r\nHost: app.exam");
+    conversation.names.finish();
+    assert_eq!(conversation.named(), Vec::<String>::new());
+    assert_eq!(conversation.applications(), [Application::Http]);
 }
 
 #[test]
-fn names_said_to_a_proxy_are_not_the_proxys() {
-    let talk = Talk::new(tcp(7, 3128))
+fn names_sent_to_a_proxy_are_not_its_own() {
+    let conversation = Conversation::new(tcp(7, 3128))
         .client(b"CONNECT app.example:443 HTTP/1.1\r\nHost: app.example:443\r\n\r\n")
         .server(b"HTTP/1.1 200 OK\r\n\r\n")
         .client(&hello());
-    assert_eq!(talk.named(), ["http app.example", "sni app.example"]);
-    assert_eq!(talk.applications(), [Application::Http, Application::Tls]);
-    assert!(talk.facts().is_proxied && talk.address().is_empty());
-    let talk = Talk::new(tcp(7, 3128)).client(b"GET http://app.example/ HTTP/1.1\r\nHost: app.example\r\n\r\n");
-    assert!(talk.facts().is_proxied && talk.address().is_empty());
-    // SOCKS, which is not read.
+    assert_eq!(conversation.named(), ["http app.example", "sni app.example"]);
+    assert_eq!(conversation.applications(), [Application::Http, Application::Tls]);
+    assert!(conversation.facts().is_proxied && conversation.address().is_empty());
+    let conversation =
+        Conversation::new(tcp(7, 3128)).client(b"GET http://app.example/ HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    assert!(conversation.facts().is_proxied && conversation.address().is_empty());
+    // SOCKS, which is not recognized.
     let socks = [&b"\x05\x01\x00\x03\x0bapp.example"[..], &443u16.to_be_bytes()].concat();
-    let talk = Talk::new(tcp(7, 1080)).client(b"\x05\x01\x00").server(b"\x05\x00").client(&socks).client(&hello());
-    assert_eq!(talk.named(), ["sni app.example"]);
-    assert!(talk.facts().is_proxied && talk.address().is_empty());
-    // What a load balancer puts before is for the server itself.
-    let talk =
-        Talk::new(tcp(7, 443)).client(&[b"PROXY TCP4 198.51.100.1 203.0.113.7 1 443\r\n", &hello()[..]].concat());
-    assert_eq!(talk.address(), ["app.example"]);
+    let conversation =
+        Conversation::new(tcp(7, 1080)).client(b"\x05\x01\x00").server(b"\x05\x00").client(&socks).client(&hello());
+    assert_eq!(conversation.named(), ["sni app.example"]);
+    assert!(conversation.facts().is_proxied && conversation.address().is_empty());
+    // The header of a load balancer is for the server itself.
+    let conversation = Conversation::new(tcp(7, 443))
+        .client(&[b"PROXY TCP4 198.51.100.1 203.0.113.7 1 443\r\n", &hello()[..]].concat());
+    assert_eq!(conversation.address(), ["app.example"]);
 }
 
 #[test]
-fn a_server_that_the_target_runs_names_no_remote() {
-    let talk = Talk::new(tcp(7, 40_001)).say(Direction::Ingress, &hello());
-    assert_eq!(talk.named(), ["sni app.example"]);
-    assert!(talk.address().is_empty());
+fn names_sent_by_clients_of_the_target_are_not_their_own() {
+    let conversation = Conversation::new(tcp(7, 40_001)).send(Direction::Ingress, &hello());
+    assert_eq!(conversation.named(), ["sni app.example"]);
+    assert!(conversation.address().is_empty());
 }
 
 #[test]
-fn http2_in_clear() {
+fn reads_unencrypted_http2() {
     let headers = hex("00000f 01 04 00000001 828684 41 8cf1 e3c2 e5f2 3a6b a0ab 90f4");
     let headers = [&headers[..], &hex("ff")].concat();
     let mut headers = headers;
     headers[2] = (headers.len() - 9) as u8;
     let stream = [PREFACE, &hex("000000 04 00 00000000"), &headers].concat();
     for size in [1, 10, 1000] {
-        let talk = stream.chunks(size).fold(Talk::new(tcp(7, 80)), Talk::client);
-        assert_eq!(talk.named(), ["http www.example.com"]);
-        assert_eq!(talk.applications(), [Application::Http2]);
+        let conversation = stream.chunks(size).fold(Conversation::new(tcp(7, 80)), Conversation::client);
+        assert_eq!(conversation.named(), ["http www.example.com"]);
+        assert_eq!(conversation.applications(), [Application::Http2]);
     }
-    let upgraded =
-        Talk::new(tcp(7, 80)).client(b"GET / HTTP/1.1\r\nHost: app.example\r\nUpgrade: h2c\r\n\r\n").client(&stream);
+    let upgraded = Conversation::new(tcp(7, 80))
+        .client(b"GET / HTTP/1.1\r\nHost: app.example\r\nUpgrade: h2c\r\n\r\n")
+        .client(&stream);
     assert_eq!(upgraded.named(), ["http app.example", "http www.example.com"]);
-    let broken = Talk::new(tcp(7, 80)).client(PREFACE).client(&hex("000001 01 04 00000001 be"));
+    let broken = Conversation::new(tcp(7, 80)).client(PREFACE).client(&hex("000001 01 04 00000001 be"));
     assert_eq!(broken.names.lost().http2_broken, 1);
 }
 
 #[test]
-fn what_ssh_says_that_it_is() {
-    let talk = Talk::new(tcp(7, 22)).server(b"SSH-2.0-Open\x1bSSH_9\r\n").client(b"SSH-2.0-me\r\n");
-    assert_eq!(talk.facts().banner.ingress.as_deref(), Some(r"SSH-2.0-Open\027SSH_9"));
-    assert_eq!(talk.facts().banner.egress.as_deref(), Some("SSH-2.0-me"));
+fn reads_identification_strings_of_ssh() {
+    let conversation = Conversation::new(tcp(7, 22)).server(b"SSH-2.0-Open\x1bSSH_9\r\n").client(b"SSH-2.0-me\r\n");
+    assert_eq!(conversation.facts().banner.ingress.as_deref(), Some(r"SSH-2.0-Open\027SSH_9"));
+    assert_eq!(conversation.facts().banner.egress.as_deref(), Some("SSH-2.0-me"));
 }
 
 #[test]
-fn content_that_looks_like_a_protocol_is_none() {
-    let talk = Talk::new(tcp(7, 80))
+fn ignores_content_that_looks_like_a_protocol() {
+    let conversation = Conversation::new(tcp(7, 80))
         .client(b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n")
         .server(b"HTTP/1.1 200 OK\r\n\r\n")
         .server(b"SSH-2.0-x\r\n");
-    assert_eq!(talk.applications(), [Application::Http]);
+    assert_eq!(conversation.applications(), [Application::Http]);
     let noise: Vec<u8> = (0..100u8).map(|n| n.wrapping_mul(7)).collect();
-    let talk = (0..8).fold(Talk::new(tcp(7, 9000)), |talk, _| talk.client(&noise)).client(b"SSH-2.0-x\r\n");
-    assert!(talk.applications().is_empty(), "too late to be a protocol's start");
+    let conversation = (0..8)
+        .fold(Conversation::new(tcp(7, 9000)), |conversation, _| conversation.client(&noise))
+        .client(b"SSH-2.0-x\r\n");
+    assert!(conversation.applications().is_empty(), "too late for the start of a protocol");
 }
 
 #[test]
-fn dns_over_tcp_in_pieces() {
+fn reads_dns_over_tcp_in_pieces() {
     let first = DnsBuilder::query(1, "a.example", 1).framed();
     let second = DnsBuilder::query(2, "b.example", 28).framed();
     let stream = [&first[..], &second].concat();
     for size in [1, 7, 1000] {
-        let talk = stream.chunks(size).fold(Talk::new(tcp(7, 53)), Talk::client);
-        let asked: Vec<&str> = talk.names.lookups().iter().map(|lookup| lookup.question.name.as_str()).collect();
-        assert_eq!(asked, ["a.example", "b.example"]);
-        assert_eq!(talk.applications(), [Application::Dns]);
+        let conversation = stream.chunks(size).fold(Conversation::new(tcp(7, 53)), Conversation::client);
+        let queried: Vec<&str> =
+            conversation.names.lookups().iter().map(|lookup| lookup.question.name.as_str()).collect();
+        assert_eq!(queried, ["a.example", "b.example"]);
+        assert_eq!(conversation.applications(), [Application::Dns]);
     }
     let second = DnsBuilder::query(2, "b.example", 28).additional("", 41, &[0; 20]).framed();
-    let mut cut = Talk::new(tcp(7, 53)).client(&first).client(&second[..second.len() - 10]);
+    let mut cut = Conversation::new(tcp(7, 53)).client(&first).client(&second[..second.len() - 10]);
     assert_eq!(cut.names.lookups().len(), 1);
     cut.names.finish();
-    assert_eq!(cut.names.lookups().len(), 2, "part of a message is read in the end");
+    assert_eq!(cut.names.lookups().len(), 2, "part of a message is read at the end");
 }
 
 #[test]
-fn a_reset_ends_waiting() {
+fn a_reset_ends_reading() {
     let mut names = names();
     names.observe(&segment(sent(tcp(7, 443), &hello()[..100]), 1, 0));
     assert_eq!(names.waiting_bytes(), 100);
@@ -273,9 +279,10 @@ fn a_reset_ends_waiting() {
 }
 
 proptest! {
-    /// Segments of any size, in any order, some twice, with or without a SYN: the name and the fingerprint are the same.
+    /// Segments of any size, in any order, some repeated, with or without a SYN: name and
+    /// fingerprint are the same.
     #[test]
-    fn any_order_gives_the_same(cuts in prop::collection::vec(1usize..3200, 0..12), order in prop::collection::vec(any::<prop::sample::Index>(), 12), syn: bool, base: u32) {
+    fn segments_in_any_order_give_the_same_result(cuts in prop::collection::vec(1usize..3200, 0..12), order in prop::collection::vec(any::<prop::sample::Index>(), 12), syn: bool, base: u32) {
         let stream = large_hello();
         let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < stream.len()).chain([0, stream.len()]).collect();
         cuts.sort_unstable();

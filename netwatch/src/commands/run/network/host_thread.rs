@@ -39,7 +39,8 @@ struct HostWork {
     mounts: Option<MountsToKeep>,
     interfaces_changed: bool,
     release_mounts: bool,
-    close: bool,
+    /// Closed when forwarding is switched back.
+    close: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -128,19 +129,28 @@ impl HostThread {
 
     /// Requests that forwarding is switched back and then the nftables table is closed.
     pub(super) fn close(self) -> ClosingNetwork {
-        self.queue.add(|work| work.close = true);
-        ClosingNetwork { events: self.events, nat: self.nat }
+        let (released, is_released) = oneshot::channel();
+        self.queue.add(|work| work.close = Some(released));
+        ClosingNetwork { is_released, events: self.events, nat: self.nat }
     }
 }
 
 /// The network of a run while the host thread closes it.
 #[derive(Debug)]
 pub(in crate::commands::run) struct ClosingNetwork {
+    is_released: oneshot::Receiver<()>,
     events: mpsc::UnboundedReceiver<HostEvent>,
     nat: Weak<Nat>,
 }
 
 impl ClosingNetwork {
+    /// Waits until forwarding is switched back. Undoing the run before would put off the close of the nftables table, which waits for
+    /// an RCU grace period and should overlap with the undo.
+    pub(in crate::commands::run) async fn forwarding_released(&mut self) {
+        // The sender is dropped, not used.
+        let _ = (&mut self.is_released).await;
+    }
+
     /// Waits until everything is closed. May wait for the lock as long as another run holds it.
     pub(in crate::commands::run) async fn wait(&mut self) {
         // The thread drops its end when it has closed the rest.
@@ -176,11 +186,11 @@ impl HostState {
             if let Some(mounts) = work.mounts {
                 self.keep(mounts);
             }
-            if work.release_mounts || work.close {
+            if work.release_mounts || work.close.is_some() {
                 self.release_mounts();
             }
-            if work.close {
-                return self.close();
+            if let Some(released) = work.close {
+                return self.close(released);
             }
             if work.interfaces_changed {
                 let updated = self.update_forwarding();
@@ -233,13 +243,14 @@ impl HostState {
     }
 
     /// Forwarding before the table that keeps the host from forwarding for others.
-    fn close(mut self) {
+    fn close(mut self, released: oneshot::Sender<()>) {
         let disabled = match self.forwarding.take() {
             Some(forwarding) => Exclusive::take().and_then(|held| forwarding.disable(&held)),
             None => Ok(()),
         };
         // The guardian tries again when it undoes the journal, and its failure is the one that is reported.
         drop(disabled);
+        drop(released);
         // Closing its socket waits for an RCU grace period in the kernel.
         drop(self.nat);
         if let Some(closing) = self.closing {

@@ -1,4 +1,4 @@
-//! Attaching by netlink: a clsact qdisc and one direct-action filter for each hook.
+//! Attaches by netlink: creates a clsact qdisc, and one direct-action filter per hook.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,27 +10,27 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcBpfFlags, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::{Entry, Hook};
+use super::{HookProgram, TcHook};
 use crate::error::{Error, Result};
 
-/// What was made on one interface. The socket stays in the namespace it was made in, which may be another than ours.
+/// The filters on one interface. The socket belongs to the interface's namespace, which may differ from that of the current thread.
 #[derive(Debug)]
 pub(in crate::meter) struct Attachment {
     socket: Socket,
     ifindex: u32,
-    /// A clsact qdisc of somebody else stays.
-    is_ours: bool,
+    /// Whether the qdisc is removed on detach: one that existed before stays.
+    created_qdisc: bool,
 }
 
 impl Attachment {
-    pub(super) fn new(entries: &[Entry<'_>], ifindex: u32) -> io::Result<Self> {
+    pub(super) fn new(entries: &[HookProgram<'_>], ifindex: u32) -> io::Result<Self> {
         let socket = connect()?;
-        let is_ours = match request(&socket, RouteNetlinkMessage::NewQueueDiscipline(qdisc(ifindex)), CREATE) {
+        let created_qdisc = match request(&socket, RouteNetlinkMessage::NewQueueDiscipline(qdisc(ifindex)), CREATE) {
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => false,
             Err(error) => return Err(error),
         };
-        let attachment = Self { socket, ifindex, is_ours };
+        let attachment = Self { socket, ifindex, created_qdisc };
         for entry in entries {
             let filter = RouteNetlinkMessage::NewTrafficFilter(filter(entry, ifindex));
             request(&attachment.socket, filter, CREATE)?;
@@ -38,9 +38,9 @@ impl Attachment {
         Ok(attachment)
     }
 
-    /// Removes the qdisc and with it the filters. An interface that is gone took them along.
+    /// Removes the qdisc and with it the filters. They are already removed if the interface was deleted.
     pub(super) fn detach(self) -> Result<()> {
-        if !self.is_ours {
+        if !self.created_qdisc {
             return Ok(());
         }
         match request(&self.socket, RouteNetlinkMessage::DelQueueDiscipline(qdisc(self.ifindex)), 0) {
@@ -61,7 +61,7 @@ fn connect() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sends one request and waits for its acknowledgement.
+/// Sends one request and waits for its acknowledgment.
 fn request(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
@@ -70,11 +70,11 @@ fn request(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> io::Res
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
+    let (response, _) = socket.recv_from_full()?;
+    let response = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&response).map_err(io::Error::other)?;
+    match response.payload {
         NetlinkPayload::Error(error) => error.code.map_or(Ok(()), |_| Err(error.to_io())),
-        other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
+        other => Err(io::Error::other(format!("unexpected response {other:?}"))),
     }
 }
 
@@ -92,10 +92,10 @@ fn qdisc(ifindex: u32) -> TcMessage {
     message
 }
 
-fn filter(entry: &Entry<'_>, ifindex: u32) -> TcMessage {
+fn filter(entry: &HookProgram<'_>, ifindex: u32) -> TcMessage {
     let minor = match entry.hook {
-        Hook::Ingress => TcHandle::MIN_INGRESS,
-        Hook::Egress => TcHandle::MIN_EGRESS,
+        TcHook::Ingress => TcHandle::MIN_INGRESS,
+        TcHook::Egress => TcHandle::MIN_EGRESS,
     };
     let mut message = message(ifindex);
     message.header.parent = TcHandle { major: TcHandle::CLSACT.major, minor };

@@ -21,7 +21,7 @@ use netwatch_common::process::{Offsets, Settings, lost};
 
 use super::object::Loaded;
 use super::rings;
-use super::sys::{self, Kind};
+use super::sys::{self, ProgramKind};
 use crate::error::{Error, Result};
 use crate::meter::clock::Clock;
 use crate::process::{ProcessEvent, ProcessLosses};
@@ -30,18 +30,18 @@ use btf::Btf;
 /// The object, built by `cargo xtask build` and checked in.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../bpf/process.o");
 
-const fn of_socket(attach: at) -> Kind {
-    Kind { program: BPF_PROG_TYPE_CGROUP_SOCK, attach: attach as u32 }
+const fn of_socket(attach: at) -> ProgramKind {
+    ProgramKind { program: BPF_PROG_TYPE_CGROUP_SOCK, attach: attach as u32 }
 }
 
-const fn of_address(attach: at) -> Kind {
-    Kind { program: BPF_PROG_TYPE_CGROUP_SOCK_ADDR, attach: attach as u32 }
+const fn of_address(attach: at) -> ProgramKind {
+    ProgramKind { program: BPF_PROG_TYPE_CGROUP_SOCK_ADDR, attach: attach as u32 }
 }
 
-const TRACEPOINT: Kind = Kind { program: BPF_PROG_TYPE_RAW_TRACEPOINT, attach: 0 };
+const TRACEPOINT: ProgramKind = ProgramKind { program: BPF_PROG_TYPE_RAW_TRACEPOINT, attach: 0 };
 
 /// Programs, and where the kernel has a place for them. Those of a cgroup first: tracepoints find their sockets by what these noted.
-const PROGRAMS: [(&str, Kind); 17] = [
+const PROGRAMS: [(&str, ProgramKind); 17] = [
     ("sock_create", of_socket(at::BPF_CGROUP_INET_SOCK_CREATE)),
     ("sock_release", of_socket(at::BPF_CGROUP_INET_SOCK_RELEASE)),
     ("post_bind4", of_socket(at::BPF_CGROUP_INET4_POST_BIND)),
@@ -68,7 +68,7 @@ const RECEIVED: &str = "sock_recv_length";
 const INSTEAD_OF_RECEIVED: [&str; 2] = ["recvmsg4", "recvmsg6"];
 
 /// The one that every system call of the machine pays for.
-const FAILED_CALLS: (&str, Kind) = ("sys_exit", TRACEPOINT);
+const FAILED_CALLS: (&str, ProgramKind) = ("sys_exit", TRACEPOINT);
 
 /// What is decided before the programs are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,9 +113,9 @@ impl ProcessTracer {
             wanted.push(FAILED_CALLS);
         }
         let globals = HashMap::from([("SETTINGS", (bytes_of(&settings), true))]);
-        let (loaded, refused) = Loaded::what_can_be(OBJECT, globals, &wanted)?;
+        let (loaded, refused) = Loaded::new_partial(OBJECT, globals, &wanted)?;
         let ring = rings::open(loaded.map("PROCESSES"), "PROCESSES")?;
-        let pace = rings::Pace::new(rings::Sizes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
+        let pace = rings::Pace::new(rings::RingBytes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
         Ok(Self { links: Vec::new(), refused, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
     }
 
@@ -177,7 +177,7 @@ impl ProcessTracer {
                 None => self.unknown += 1,
             }
         }
-        self.pace.found(rings::Sizes { samples: 0, events: bytes });
+        self.pace.record_poll(rings::RingBytes { samples: 0, events: bytes });
     }
 
     /// How long the next [`Self::poll`] may wait.

@@ -67,7 +67,7 @@ fn stay_on_one_cpu() {
 /// Everything in the kernel's tables.
 fn tables(probe: &mut Books) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();
-    probe.drain.look(&mut |&Growth { key, now: value, .. }| {
+    probe.drain.snapshot(&mut |&Growth { key, now: value, .. }| {
         let before = entries.insert(*key, *value);
         assert!(before.is_none(), "{key:?} has two entries: {before:?} and {value:?}");
     });
