@@ -135,7 +135,7 @@ fn resolvers(source: &ResolverSource, conf: &ResolvConf) -> Resolvers {
 /// Without a usable `nameserver` line, the host itself: glibc queries 127.0.0.1 then, and Go's resolver also
 /// ::1, so both are queried.
 fn listed(conf: &ResolvConf) -> Vec<SocketAddr> {
-    let addresses: Vec<_> = conf.nameservers.iter().filter_map(|server| address(server)).collect();
+    let addresses: Vec<_> = conf.nameservers.iter().filter_map(address).collect();
     if addresses.is_empty() {
         return vec![(Ipv4Addr::LOCALHOST, port::DNS).into(), (Ipv6Addr::LOCALHOST, port::DNS).into()];
     }

@@ -22,6 +22,11 @@ impl LiveMeter {
         Self { probe, processes, look: ProcFs { cmdline, ..ProcFs::default() } }
     }
 
+    /// The classifier.
+    pub fn classifier(&mut self) -> &mut KernelMeter {
+        &mut self.probe
+    }
+
     /// From now on, local sockets of this process's network namespace are looked up. It is held
     /// until [`LiveMeter::release_namespace`].
     pub fn watch_local_sockets(&mut self, pid: i32) {

@@ -7,11 +7,12 @@ use netwatch_common::parse::{Hook, Linked};
 use super::ethernet::{self, Added};
 use super::inject::Injector;
 use super::tally::frames_of;
-use super::{Engine, Fate, Learned, Local, Outcome, Plan, note_icmp_error, on_the_link};
+use super::{CaptureSession, Engine, Fate, Local, Outcome, Plan, drain};
 use crate::error::{Error, Result};
-use crate::flow::{Amount, Lost};
+use crate::flow::Amount;
 use crate::meter::host::{self, FrameReader};
-use crate::meter::{KernelMeter, KernelMeterConfig, Notification, icmp_error, name_sample};
+use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, Meter};
+use crate::session::{Captured, Scope};
 
 /// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
 const POLL: u32 = 256;
@@ -29,7 +30,7 @@ enum LeftOut {
 
 /// The kernel's engine.
 pub(super) struct Kernel {
-    probe: KernelMeter,
+    meter: LiveMeter,
     local: Local,
     reader: FrameReader,
     injector: Injector,
@@ -40,8 +41,9 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn new(plan: &Plan) -> Result<Self> {
+        let config = KernelMeterConfig { max_flows: plan.max_flows, ..KernelMeterConfig::default() };
         Ok(Self {
-            probe: KernelMeter::load(&KernelMeterConfig { max_flows: plan.max_flows, ..KernelMeterConfig::default() })?,
+            meter: LiveMeter::new(KernelMeter::load(&config)?, None, false),
             local: plan.local.clone(),
             reader: FrameReader::default(),
             injector: Injector::default(),
@@ -57,25 +59,21 @@ impl Kernel {
             return Ok(Err(LeftOut::Cut));
         }
         let Some((bytes, longer)) = ethernet::frame(frame) else { return Ok(Err(LeftOut::Foreign)) };
-        if self.probe.feed(hook, &bytes)? || self.injector.send(&mut self.probe, hook, &bytes)? {
+        let classifier = self.meter.classifier();
+        if classifier.feed(hook, &bytes)? || self.injector.send(classifier, hook, &bytes)? {
             return Ok(Ok(longer));
         }
         Ok(Err(LeftOut::Size))
     }
 
-    fn poll(&mut self, learned: &mut Learned) -> Result<()> {
+    fn poll(&mut self, session: &mut CaptureSession) -> Result<()> {
         self.unpolled = 0;
-        self.probe.poll(&mut |notice| {
-            note_icmp_error(&mut learned.table, icmp_error(&notice));
-            if let Notification::Sample(sample) = &notice {
-                learned.hear(name_sample(sample));
-            }
-        })
+        self.meter.poll(&mut |observed| session.observe(observed))
     }
 }
 
 impl Engine for Kernel {
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome> {
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<Outcome> {
         let hook = |packet: &_| self.local.hook(packet);
         // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
         let seen = FrameReader::default().read(frame, hook, time_ns);
@@ -86,7 +84,7 @@ impl Engine for Kernel {
                 self.added.note(&seen, longer);
                 self.unpolled += 1;
                 if self.unpolled >= POLL {
-                    self.poll(learned)?;
+                    self.poll(session)?;
                 }
                 Ok(Outcome { seen, fate: Fate::HandedOver })
             }
@@ -98,9 +96,9 @@ impl Engine for Kernel {
         }
     }
 
-    fn finish(&mut self, learned: &mut Learned) -> Result<Lost> {
-        self.poll(learned)?;
-        let lost = self.probe.lost()?;
+    fn finish(&mut self, session: &mut CaptureSession) -> Result<()> {
+        self.poll(session)?;
+        let lost = self.meter.losses()?.meter;
         if lost.table_full + lost.insert_failed > 0 && !self.added.is_empty() {
             let why = "there are more flows than it has room for, and their frames had to be given Ethernet headers";
             return Err(
@@ -108,8 +106,7 @@ impl Engine for Kernel {
             );
         }
         let added = &mut self.added;
-        self.probe.drain(&mut |increment| drop(learned.table.apply(added.subtract(on_the_link(increment)))))?;
-        Ok(lost)
+        drain(&mut self.meter, session, |increment| added.subtract(Captured::default().orient(increment)))
     }
 
     fn left_out(&self) -> (Amount, Vec<String>) {

@@ -16,12 +16,11 @@ use netwatch_common::parse::Linked;
 
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::Result;
-use crate::flow::{self, Amount, FlowTable, Increment, Lost, ObservationPoint, Traffic};
+use crate::flow::{Amount, Increment};
 use crate::meter::host::{CountedFrame, HostMeter};
-use crate::meter::name_sample_from_capture;
-use crate::name::{Hosts, NameLimits, NameSample, Names};
-use crate::process::{FlowUsers, Processes};
-use crate::report::{self, Facts, Report};
+use crate::meter::{DrainProgress, Meter, name_sample_from_capture};
+use crate::report::{self, Report};
+use crate::session::{Captured, Observed, Session, SessionConfig};
 use crate::wire::Name;
 use kernel::Kernel;
 use tally::Tally;
@@ -66,13 +65,13 @@ pub trait Observer {
 /// Nobody does.
 impl Observer for () {}
 
-/// What counts frames.
+/// A meter that is fed the frames of a capture.
 trait Engine {
-    /// Counts a frame, and says what its headers said.
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome>;
+    /// Counts a frame.
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<Outcome>;
 
-    /// Hands over everything, and says what could not be observed.
-    fn finish(&mut self, learned: &mut Learned) -> Result<Lost>;
+    /// Delivers everything that is left.
+    fn finish(&mut self, session: &mut CaptureSession) -> Result<()>;
 
     /// What was not counted, and why.
     fn left_out(&self) -> (Amount, Vec<String>) {
@@ -80,21 +79,8 @@ trait Engine {
     }
 }
 
-/// What a capture has taught so far.
-struct Learned {
-    table: FlowTable,
-    names: Names,
-}
-
-impl Learned {
-    /// Learns names from a packet, which was seen on the link.
-    fn hear(&mut self, sample: Option<NameSample<'_>>) {
-        if let Some(sample) = sample {
-            let flow = flow::FlowKey { scope: ObservationPoint::Link, ..sample.flow };
-            self.names.observe(&NameSample { flow, ..sample });
-        }
-    }
-}
+/// The session of a capture.
+type CaptureSession = Session<Captured>;
 
 /// What became of a frame.
 struct Outcome {
@@ -126,18 +112,21 @@ pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) 
 const PROGRESS: u64 = 4096;
 
 fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
-    let names = Names::new(NameLimits::replay(), Hosts::default());
-    let mut learned = Learned { table: FlowTable::default(), names };
+    let mut session = Session::new(Captured::default(), SessionConfig::default());
     let mut tally = Tally::new(&plan.local);
     let end = capture.each(|frame| {
         let linked = frame.linked();
-        let outcome = engine.count(&linked, frame.time_ns, &mut learned)?;
+        let outcome = engine.count(&linked, frame.time_ns, &mut session)?;
         tally.add(frame, &linked, &outcome.seen);
         match outcome.fate {
             Fate::Counted => {
                 let counted = CountedFrame { seen: &outcome.seen, frame: &linked };
-                note_icmp_error(&mut learned.table, counted.icmp_error());
-                learned.hear(name_sample_from_capture(&counted, frame.time_ns));
+                if let Some(quoted) = counted.icmp_error() {
+                    session.observe(Observed::IcmpError(quoted));
+                }
+                if let Some(sample) = name_sample_from_capture(&counted, frame.time_ns) {
+                    session.observe(Observed::Name(sample));
+                }
                 observer.counted(&counted);
             }
             Fate::HandedOver => {}
@@ -148,11 +137,10 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         }
         Ok(())
     })?;
-    let lost = engine.finish(&mut learned)?;
-    learned.names.finish();
-    let (left_out, mut notes) = engine.left_out();
-    notes.extend(tally.notes());
-    let replay = report::Replay {
+    engine.finish(&mut session)?;
+    let (left_out, notes) = engine.left_out();
+    notes.into_iter().chain(tally.notes()).for_each(|note| session.note(note));
+    session.scope.replay = Some(report::Replay {
         file: capture.name().to_owned(),
         format: capture.format().name(),
         by_kernel: plan.by_kernel,
@@ -160,30 +148,13 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
         left_out,
         ended_early: ended_early(&end),
         ..tally.facts()
-    };
-    let facts = Facts { complete: true, lost, notes, replay: Some(replay), ..nothing_ran() };
-    let report = |facts, names: &Names| Report::new(facts, &learned.table, names, &FlowUsers::default());
-    let mut said = report(facts.clone(), &learned.names);
+    });
+    let mut report = session.conclude(0, None, None);
     if let Some(resolve) = plan.resolve {
-        learned.names.resolve(resolve(said.unnamed_addresses().collect()));
-        said = report(facts, &learned.names);
+        session.resolve(resolve(report.unnamed_addresses().collect()));
+        report = session.final_report();
     }
-    Ok(Replayed { report: said, end })
-}
-
-fn nothing_ran() -> Facts {
-    Facts {
-        run: report::Run::default(),
-        interface: report::Interface::default(),
-        dns: report::DnsForwarder::default(),
-        interface_counters: None,
-        complete: true,
-        lost: Lost::default(),
-        processes: Processes::default(),
-        attempts: Vec::new(),
-        notes: Vec::new(),
-        replay: None,
-    }
+    Ok(Replayed { report, end })
 }
 
 fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {
@@ -204,35 +175,25 @@ struct InMemory {
 
 impl Engine for InMemory {
     #[inline]
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, learned: &mut Learned) -> Result<Outcome> {
-        let table = &mut learned.table;
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<Outcome> {
         let hook = |packet: &_| self.local.hook(packet);
-        let seen = self.host.count(frame, hook, time_ns, &mut |increment| drop(table.apply(on_the_link(increment))));
+        let seen = self.host.count(frame, hook, time_ns, &mut |increment| session.apply(increment));
         Ok(Outcome { seen, fate: Fate::Counted })
     }
 
-    fn finish(&mut self, learned: &mut Learned) -> Result<Lost> {
-        self.host.drain(&mut |increment| drop(learned.table.apply(on_the_link(increment))));
-        Ok(self.host.lost())
+    fn finish(&mut self, session: &mut CaptureSession) -> Result<()> {
+        drain(&mut self.host, session, |increment| increment)
     }
 }
 
-/// Where neither end is known to be the target's, packets are counted as a loopback's are, whose two ends are the target's both: the end
-/// that opened the flow becomes the local one. But it is a link that was captured.
-pub fn on_the_link(increment: Increment) -> Increment {
-    let traffic = match increment.traffic {
-        Traffic::Flow(key) => Traffic::Flow(flow::FlowKey { scope: ObservationPoint::Link, ..key }),
-        other => other,
-    };
-    Increment { traffic, scope: ObservationPoint::Link, ..increment }
-}
-
-/// An ICMP error that was seen on the link says that a flow's packet did not arrive.
-pub fn note_icmp_error(table: &mut FlowTable, quoted: Option<flow::Quoted>) {
-    if let Some(quoted) = quoted {
-        table.note_icmp_error(flow::Quoted {
-            flow: flow::FlowKey { scope: ObservationPoint::Link, ..quoted.flow },
-            ..quoted
-        });
-    }
+/// Drains a meter to the end. `correct` changes each increment before the session takes it.
+fn drain(
+    meter: &mut dyn Meter,
+    session: &mut CaptureSession,
+    mut correct: impl FnMut(Increment) -> Increment,
+) -> Result<()> {
+    let mut progress = DrainProgress::last();
+    while meter.drain_part(&mut progress, &mut |increment| session.apply(correct(increment)))? {}
+    session.set_losses(meter.losses()?);
+    Ok(())
 }

@@ -7,11 +7,12 @@ use std::ops::AddAssign;
 
 use netwatch::capture::{Capture, CapturedFrame};
 use netwatch::flow::{
-    self, Counters, Flow, FlowTable, Malformed, ObservationPoint, PerDirection, RemainderKind, Remainders, Traffic,
+    self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Traffic,
 };
 use netwatch::meter::host::{CountedFrame, HostMeter};
-use netwatch::replay::{Observer, note_icmp_error, on_the_link};
+use netwatch::replay::Observer;
 use netwatch::report::Report;
+use netwatch::session::{Observed, Session, SessionConfig};
 use netwatch_common::address::Address;
 use netwatch_common::flow::kind;
 use netwatch_common::parse::Hook;
@@ -197,20 +198,23 @@ fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
 
 /// The same file from memory, without the frames that the kernel did not get.
 pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
-    let (mut table, mut host) = (FlowTable::default(), HostMeter::new(131_072));
+    let mut session = Session::new(netwatch::session::Captured::default(), SessionConfig::default());
+    let mut host = HostMeter::new(131_072);
     let counted = capture.each(|frame| {
         if !left_out.offsets.contains(&frame.offset) {
             let linked = frame.linked();
-            let sink = &mut |one| drop(table.apply(on_the_link(one)));
+            let sink = &mut |one| session.apply(one);
             let seen = host.count(&linked, |_| Hook::Loopback, frame.time_ns, sink);
-            note_icmp_error(&mut table, CountedFrame { seen: &seen, frame: &linked }.icmp_error());
+            if let Some(quoted) = (CountedFrame { seen: &seen, frame: &linked }).icmp_error() {
+                session.observe(Observed::IcmpError(quoted));
+            }
         }
         Ok(())
     });
     counted.expect("counted");
-    host.drain(&mut |one| drop(table.apply(on_the_link(one))));
-    let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
-    comparable(flows.iter(), table.remainders(ObservationPoint::Link))
+    host.drain(&mut |one| session.apply(one));
+    let report = session.conclude(0, None, None);
+    comparable(report.flows.iter().map(|known| &known.flow), &report.remainders)
 }
 
 /// All that was counted but for times, as text by name.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use netwatch_common::access::Exclusive;
 use netwatch_common::account;
@@ -15,7 +16,10 @@ use netwatch_common::{hash, remainder};
 use super::abi::{self, Growth};
 use super::clock::Clock;
 use super::icmp;
+use super::{DrainProgress, Meter};
+use crate::error::Result;
 use crate::flow::{EndReason, Increment, Lost, Quoted, Traffic};
+use crate::session::{MeterLosses, Observed};
 
 mod fragments;
 
@@ -172,6 +176,27 @@ impl HostMeter {
     /// Lost observations. `unreadable` counts frames that their capture has truncated within the headers.
     pub fn lost(&self) -> Lost {
         self.lost
+    }
+}
+
+/// Frames are counted one by one, and what they carry is observed with them: only counts are left to
+/// be drained.
+impl Meter for HostMeter {
+    fn poll(&mut self, _sink: &mut dyn FnMut(Observed<'_>)) -> Result<()> {
+        Ok(())
+    }
+
+    fn next_poll(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn drain_part(&mut self, _: &mut DrainProgress, sink: &mut dyn FnMut(Increment)) -> Result<bool> {
+        self.drain(&mut |increment| sink(increment));
+        Ok(false)
+    }
+
+    fn losses(&self) -> Result<MeterLosses> {
+        Ok(MeterLosses { meter: self.lost, ..MeterLosses::default() })
     }
 }
 
