@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use crate::diff::{How, Kind, Options};
+use crate::diff::{ChangeKind, DiffOptions, SubjectKind};
 use crate::format::diff::Format;
 use crate::settings::DiffSettings;
 use crate::settings::value::parse_ratio;
@@ -113,15 +113,15 @@ impl DiffArgs {
         }
     }
 
-    fn options(&self) -> Options {
-        let only: Vec<Kind> = self.only.iter().copied().map(Kind::from).collect();
-        let ignored: Vec<How> = self.ignore.iter().copied().map(How::from).collect();
-        Options {
+    fn options(&self) -> DiffOptions {
+        let only: Vec<SubjectKind> = self.only.iter().copied().map(SubjectKind::from).collect();
+        let ignored: Vec<ChangeKind> = self.ignore.iter().copied().map(ChangeKind::from).collect();
+        DiffOptions {
             factor: self.threshold,
             min_bytes: self.min_bytes,
             min_count: self.min_count,
-            only: if only.is_empty() { Kind::ALL.into() } else { only },
-            hows: How::ALL.into_iter().filter(|change| !ignored.contains(change)).collect(),
+            kinds: if only.is_empty() { SubjectKind::ALL.into() } else { only },
+            changes: ChangeKind::ALL.into_iter().filter(|change| !ignored.contains(change)).collect(),
         }
     }
 }
@@ -136,7 +136,7 @@ impl From<FormatArg> for Format {
     }
 }
 
-impl From<KindArg> for Kind {
+impl From<KindArg> for SubjectKind {
     fn from(kind: KindArg) -> Self {
         match kind {
             KindArg::Endpoints => Self::Endpoints,
@@ -149,7 +149,7 @@ impl From<KindArg> for Kind {
     }
 }
 
-impl From<ChangeArg> for How {
+impl From<ChangeArg> for ChangeKind {
     fn from(change: ChangeArg) -> Self {
         match change {
             ChangeArg::Appeared => Self::Appeared,
