@@ -42,6 +42,11 @@ impl Gate {
         Self { path }
     }
 
+    /// The file that exists once the gate is open.
+    pub fn path(&self) -> &str {
+        self.path.to_str().expect("a temporary directory has a plain name")
+    }
+
     /// Shell code that waits until the gate is open.
     pub fn wait(&self) -> String {
         format!("until [ -e {} ]; do sleep 0.02; done", self.path.display())
