@@ -53,7 +53,7 @@ fn attach(mut probe: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
 /// What will not be seen, in words of the report.
 fn missing(probe: &ProcessTracer) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
-    let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
+    let refused = probe.rejected().map(|(name, error)| (name, error.to_string()));
     let untried = probe.untried().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
     for (name, error) in refused.chain(untried) {
         let what = match name {
