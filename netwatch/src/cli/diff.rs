@@ -13,8 +13,8 @@ use crate::settings::value::parse_ratio;
 #[command(after_help = AFTER)]
 pub(super) struct DiffArgs {
     /// Output format
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
-    format: FormatArg,
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = DiffFormatArg::Text)]
+    format: DiffFormatArg,
 
     /// Write JSON: the same as --format json
     #[arg(short, long, conflicts_with = "format")]
@@ -63,7 +63,7 @@ pub(super) struct DiffArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
+enum DiffFormatArg {
     /// Text for a terminal
     Text,
     /// Markdown for a pull request
@@ -126,12 +126,12 @@ impl DiffArgs {
     }
 }
 
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Self {
+impl From<DiffFormatArg> for Format {
+    fn from(format: DiffFormatArg) -> Self {
         match format {
-            FormatArg::Text => Self::Text,
-            FormatArg::Markdown => Self::Markdown,
-            FormatArg::Json => Self::Json,
+            DiffFormatArg::Text => Self::Text,
+            DiffFormatArg::Markdown => Self::Markdown,
+            DiffFormatArg::Json => Self::Json,
         }
     }
 }
