@@ -80,7 +80,7 @@ impl RulesArgs {
         if let Some((flag, formats)) = self.given().find(|(_, formats)| !applies(formats)) {
             let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
             let cause = format!("the flag does not apply to format {}", format.name());
-            return Err(Error::said("use", flag, cause).hint(format!("use it with --format {}", names.join(", "))));
+            return Err(Error::other("use", flag, cause).hint(format!("use it with --format {}", names.join(", "))));
         }
         let default = Generalize::default();
         let generalize = Generalize {

@@ -36,7 +36,7 @@ impl ReportSettings {
     pub fn validate(self) -> Result<Self> {
         if self.runs.len() > 1 && !self.format.holds_several() {
             let cause = format!("a report in format {} describes one run", self.format.name());
-            return Err(Error::said("write", "several runs", cause).hint("name one run, or use --format ndjson"));
+            return Err(Error::other("write", "several runs", cause).hint("name one run, or use --format ndjson"));
         }
         Ok(self)
     }

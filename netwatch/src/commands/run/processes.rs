@@ -20,7 +20,7 @@ impl Loading {
     pub(super) fn start(config: ProcessTracerConfig, cgroup: Option<&Path>) -> Result<Self> {
         let cgroup = cgroup.map(Path::to_owned);
         let load = move || {
-            let none = || Error::said("look for", "processes", "the run has no cgroup of its own");
+            let none = || Error::other("look for", "processes", "the run has no cgroup of its own");
             let cgroup = cgroup.ok_or_else(none)?;
             attach(ProcessTracer::load(config)?, &cgroup)
         };

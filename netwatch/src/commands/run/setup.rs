@@ -185,7 +185,7 @@ async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, No
             other => Err(other),
         })
         .await?;
-    answer.ok_or_else(|| Error::said("prepare", "the command", "the guardian process was killed"))
+    answer.ok_or_else(|| Error::other("prepare", "the command", "the guardian process was killed"))
 }
 
 /// `-v`: what the command is about to find. A closed standard error changes nothing.

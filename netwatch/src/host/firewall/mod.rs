@@ -142,7 +142,7 @@ struct Mark<'a> {
 }
 
 fn known(family: u8, table: &str) -> Result<Family> {
-    let fail = || Error::said("remove rules from table", table, format!("there is no family {family}"));
+    let fail = || Error::other("remove rules from table", table, format!("there is no family {family}"));
     Family::from_raw(family).ok_or_else(fail)
 }
 

@@ -33,7 +33,7 @@ impl Btf<BtfBytes> {
     pub(super) fn of_kernel(names: &[&str]) -> Result<Self> {
         let bytes = BtfBytes::open(PATH)
             .map_err(|cause| Error::os("read", PATH, cause).hint("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"))?;
-        Self::parse(bytes, names).ok_or_else(|| Error::said("read", PATH, "unsupported BTF format"))
+        Self::parse(bytes, names).ok_or_else(|| Error::other("read", PATH, "unsupported BTF format"))
     }
 }
 
