@@ -93,7 +93,7 @@ pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<Blocked>> {
     Ok(blocked)
 }
 
-/// What [`open`] would do for a run, for `doctor`.
+/// What [`open()`] would do for a run, for `doctor`.
 pub fn inspect() -> Result<Vec<Finding>> {
     let interface = "nw00000000";
     let found = find::foreign(&Nft::open()?, interface)?;
