@@ -34,7 +34,7 @@ const MAX_UNMERGED_BYTES: u32 = 1 << 30;
 /// Time between two measurements of a flow's round trip, in ns.
 pub const RTT_PROBE_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// Counts of one direction since the last merge. All but the extra wire bytes fit into 32 bits: see [`MAX_UNMERGED_BYTES`].
+/// Counts of one direction since the last merge. All but the extra wire bytes fit into 32 bits: see `MAX_UNMERGED_BYTES`.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct SlotCounts {

@@ -1,69 +1,70 @@
-//! Records of the ring PROCESSES: what processes of a run do with sockets, and how they come to be. Apart from the classifier's
-//! ABI: both have programs and maps of their own, and either may fail without the other.
+//! The ABI of the process tracer: records of the PROCESSES ring about processes of a run and their sockets. Independent of the
+//! classifier's ABI: both have programs and maps of their own, and either may fail without the other.
 
 use crate::address::Address;
 
-/// What a record says. Values of [`Head::kind`].
+/// The kind of a record. Values of [`EventHead::kind`].
 pub mod kind {
-    /// A socket was made. A [`super::Socket`].
-    pub const MADE: u32 = 1;
-    /// A socket was bound to a local address. A [`super::Socket`].
+    /// A socket was created. A [`super::SocketRecord`].
+    pub const CREATED: u32 = 1;
+    /// A socket was bound to a local address. A [`super::SocketRecord`].
     pub const BOUND: u32 = 2;
-    /// `connect` was called. A [`super::Socket`].
+    /// `connect` was called. A [`super::SocketRecord`].
     pub const CONNECT: u32 = 3;
-    /// A process uses a socket for the first time since another one did. A [`super::Socket`].
+    /// A process uses a socket that another process, or no process, used last. A [`super::SocketRecord`].
     pub const USED: u32 = 4;
-    /// A message could not be sent. A [`super::Socket`] with its `errno`.
-    pub const NOT_SENT: u32 = 5;
-    /// A unix socket was connected to, or a message sent to it. A [`super::Unix`].
-    pub const UNIX: u32 = 6;
-    /// A process was made by another. A [`super::Fork`].
+    /// A message could not be sent. A [`super::SocketRecord`] with its `errno`.
+    pub const SEND_FAILED: u32 = 5;
+    /// A connection or message to a local socket. A [`super::LocalSocketRecord`].
+    pub const LOCAL_SOCKET: u32 = 6;
+    /// A process was created. A [`super::ForkRecord`].
     pub const FORK: u32 = 7;
-    /// A process runs another program. A [`super::Exec`], and its arguments behind it.
+    /// A process executes a program. A [`super::ExecRecord`], then its arguments.
     pub const EXEC: u32 = 8;
-    /// A system call failed. A [`super::Call`].
-    pub const CALL: u32 = 9;
-    /// A socket was closed by the last that had it. A [`super::Closed`].
+    /// A system call failed. A [`super::FailedCallRecord`].
+    pub const FAILED_CALL: u32 = 9;
+    /// A socket was closed by the last process that had it. A [`super::ClosedRecord`].
     pub const CLOSED: u32 = 10;
-    /// The last thread of a process ends. A [`super::Head`] alone.
+    /// The last thread of a process exits. Only a [`super::EventHead`].
     pub const EXIT: u32 = 11;
 }
 
-/// The beginning of every record: who, and when.
+/// The beginning of every record: process and time.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// ns of the kernel's monotonic clock.
+pub struct EventHead {
+    /// Time of the record, ns of the kernel's monotonic clock.
     pub time_ns: u64,
-    /// When the process began, by the same clock; 0 if that cannot be read. With `pid` it is the only one.
+    /// Start time of the process, by the same clock; 0 if it cannot be read. Together with `pid` it identifies the process.
     pub start_ns: u64,
     /// One of [`kind`].
     pub kind: u32,
-    /// The process (the kernel's `tgid`), in the initial PID namespace.
+    /// Process id (the kernel's `tgid`) in the initial PID namespace.
     pub pid: u32,
-    /// Its thread.
+    /// Thread id.
     pub tid: u32,
-    /// Its real user id.
+    /// Real user id.
     pub uid: u32,
-    /// Which of its programs the process runs: the kernel counts them (`task_struct.self_exec_id`), and a child begins where its maker is.
+    /// Number of the program that the process runs: the kernel counts executed programs (`task_struct.self_exec_id`), and a child starts
+    /// with the number of the process that created it.
     pub program: u32,
     /// Always zero.
     pub zero: u32,
-    /// The thread's name, ended by a zero.
+    /// Name of the thread, terminated by a zero.
     pub comm: [u8; 16],
 }
 
-/// Something was done with a socket of IPv4 or IPv6.
+/// An operation on an IPv4 or IPv6 socket.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Socket {
-    /// Who, when, and what.
-    pub head: Head,
-    /// The socket: the kernel gives no number twice.
+pub struct SocketRecord {
+    /// Process, time and kind.
+    pub head: EventHead,
+    /// Cookie of the socket; the kernel never reuses one.
     pub cookie: u64,
-    /// The cookie of its network namespace (`MADE`, `BOUND`, `CONNECT`); else 0.
+    /// Cookie of its network namespace (`CREATED`, `BOUND`, `CONNECT`); else 0.
     pub netns: u64,
-    /// Where it is bound to (`BOUND`), or where it was to go (`CONNECT`, `USED` by a message, `NOT_SENT`); else 0.
+    /// Local address (`BOUND`), or destination (`CONNECT`, `USED` by a message, `SEND_FAILED`); else 0.
     pub address: Address,
     /// Port of that address.
     pub port: u16,
@@ -71,25 +72,25 @@ pub struct Socket {
     pub family: u16,
     /// IANA protocol number; 0 if unknown.
     pub protocol: u16,
-    /// Positive, of `NOT_SENT`.
+    /// Positive errno of `SEND_FAILED`; else 0.
     pub errno: u16,
 }
 
-/// A socket of IPv4 or IPv6 was closed: nobody uses it any more, and what it was bound to and connected with is still there.
+/// An IPv4 or IPv6 socket was closed. Its local and remote addresses are still set at that time.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Closed {
-    /// Who and when.
-    pub head: Head,
-    /// As [`Socket::cookie`].
+pub struct ClosedRecord {
+    /// Process and time.
+    pub head: EventHead,
+    /// As [`SocketRecord::cookie`].
     pub cookie: u64,
-    /// As [`Socket::netns`].
+    /// As [`SocketRecord::netns`].
     pub netns: u64,
-    /// Its own address.
+    /// Local address.
     pub local: Address,
-    /// What it was connected with.
+    /// Remote address.
     pub remote: Address,
-    /// Its own port; 0 if it has none any more.
+    /// Local port; 0 if it has none any more.
     pub local_port: u16,
     /// Port of `remote`; 0 if it was not connected.
     pub remote_port: u16,
@@ -99,58 +100,58 @@ pub struct Closed {
     pub protocol: u16,
 }
 
-/// Bytes of a unix socket's address (`sun_path`).
+/// Maximum length of a local socket's address (`sun_path`) in bytes.
 pub const PATH_BYTES: usize = 108;
 
-/// A unix socket was gone to.
+/// A connection or message to a local socket.
 #[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unix {
-    /// Who and when.
-    pub head: Head,
-    /// Bytes of the address, as the caller gave it.
+pub struct LocalSocketRecord {
+    /// Process and time.
+    pub head: EventHead,
+    /// Length of the address in bytes, as passed by the caller.
     pub len: u32,
-    /// As `sun_path`: a path, or a zero and an abstract name.
+    /// `sun_path`: a path, or a zero and an abstract name.
     pub path: [u8; PATH_BYTES],
 }
 
-/// A process was made. The head is the child's, but for its name and user, which are the maker's too.
+/// A process was created. The head has the child's ids; name and user are those of the process that created it.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Fork {
+pub struct ForkRecord {
     /// The child.
-    pub head: Head,
-    /// Its parent.
+    pub head: EventHead,
+    /// Process id of the parent.
     pub ppid: u32,
-    /// The process it is a copy of; the parent but for `CLONE_PARENT`.
-    pub maker: u32,
+    /// Process id of the process that created it: the parent, except with `CLONE_PARENT`.
+    pub creator: u32,
 }
 
-/// Bytes that are kept of the path of an executable.
+/// Maximum number of bytes stored of an executable's path.
 pub const EXE_BYTES: usize = 256;
-/// Bytes that are kept of the arguments, with the zeros that end them, in the two sizes of record. The verifier wants sizes known at
-/// compile time.
+/// Maximum number of bytes stored of the arguments, with terminating zeros, in the two sizes of records. The verifier requires sizes
+/// that are known at compile time.
 pub const ARGUMENT_BYTES: [usize; 2] = [192, 1024];
 
-/// A process runs another program. Its arguments follow, each ended by a zero.
+/// A process executes a program. The arguments follow, each terminated by a zero.
 #[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exec {
-    /// Who and when, with its new name.
-    pub head: Head,
-    /// Its parent.
+pub struct ExecRecord {
+    /// Process and time, with the new name.
+    pub head: EventHead,
+    /// Process id of the parent.
     pub ppid: u32,
-    /// Bytes of the path in `exe`, without a zero; 0 if it is not known.
+    /// Length of the path in `exe`, without the zero; 0 if it is unknown.
     pub exe_len: u32,
-    /// Bytes of the arguments that follow.
+    /// Length of the arguments that follow, in bytes.
     pub arguments_len: u32,
-    /// Bytes that there were of them.
+    /// Length of all arguments, in bytes.
     pub arguments_total: u32,
-    /// Path of the executable as it was called; of a script, its interpreter.
+    /// Path of the executable as it was called; for a script, path of the interpreter.
     pub exe: [u8; EXE_BYTES],
 }
 
-/// Which system call failed. Values of [`Call::call`].
+/// Which system call failed. Values of [`FailedCallRecord::call`].
 pub mod call {
     /// `socket`.
     pub const SOCKET: u32 = 1;
@@ -162,60 +163,60 @@ pub mod call {
     pub const SENDMSG: u32 = 4;
 }
 
-/// Bytes of the longest address (`sockaddr_un`).
+/// Length of the longest address (`sockaddr_un`) in bytes.
 pub const ADDRESS_BYTES: usize = 112;
 
 /// A system call failed.
 #[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    /// Who and when.
-    pub head: Head,
+pub struct FailedCallRecord {
+    /// Process and time.
+    pub head: EventHead,
     /// One of [`call`].
     pub call: u32,
-    /// Positive.
+    /// Positive errno.
     pub errno: u32,
-    /// Its first three arguments: of `socket` family, type and protocol.
+    /// The first three arguments; for `socket`: family, type and protocol.
     pub arguments: [u64; 3],
-    /// Bytes of the address that it was given.
+    /// Length of `address` in bytes.
     pub len: u32,
     /// Always zero.
     pub zero: u32,
-    /// The address, as the caller gave it.
+    /// The address passed by the caller.
     pub address: [u8; ADDRESS_BYTES],
 }
 
-/// What is kept of a socket in the kernel.
+/// State of a socket in the SOCKETS map.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Where its last message was to go. What may be zero stands so that the compiler makes no unaligned store of it, which the stack does
-    /// not take.
+pub struct SocketState {
+    /// Destination of its last message. The fields are ordered so that the compiler does not merge zeros into an unaligned store, which
+    /// the verifier rejects on the stack.
     pub address: Address,
     /// Port of `address`.
     pub port: u16,
     /// IANA protocol number.
     pub protocol: u16,
-    /// The process that used it last.
+    /// Process id of its last user.
     pub pid: u32,
-    /// How often another process than before was told to use it.
-    pub turns: u32,
-    /// How many of its messages failed.
+    /// Number of reported changes of its user.
+    pub user_changes: u32,
+    /// Number of its messages that failed.
     pub failures: u32,
-    /// Which of its programs the process ran when it used it last, as [`Head::program`].
+    /// Program of its last user at that time, as [`EventHead::program`].
     pub program: u32,
-    /// How many programs the run's processes had executed by then: while there are no more, it is still that one.
+    /// Number of programs that the run's processes had executed at that time: while it does not change, neither does `program`.
     pub executed: u32,
 }
 
-/// So many changes of its user are told of one socket, and so many messages that failed: processes that take turns with one at every message,
-/// or send without end what no route takes, would fill the ring.
-pub const TURNS: u32 = 256;
+/// Maximum number of reported user changes, and of reported send failures, of one socket. Processes that alternate with every message,
+/// or that keep sending to an unreachable destination, would fill the ring.
+pub const MAX_REPORTS_PER_SOCKET: u32 = 256;
 
-/// Where the kernel keeps things, in bytes from the beginning of its structures: read from its BTF before the load. 0 for what is not there.
+/// KernelOffsets of members in structures of the running kernel, in bytes, from its BTF. 0 if there is no such member.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Offsets {
+pub struct KernelOffsets {
     /// `task_struct.tgid`.
     pub task_tgid: u32,
     /// `task_struct.pid`.
@@ -230,7 +231,7 @@ pub struct Offsets {
     pub task_self_exec_id: u32,
     /// `task_struct.signal`.
     pub task_signal: u32,
-    /// `signal_struct.live`, how many threads have not ended yet.
+    /// `signal_struct.live`: number of threads that have not exited.
     pub signal_live: u32,
     /// `task_struct.mm`.
     pub task_mm: u32,
@@ -244,9 +245,9 @@ pub struct Offsets {
     pub sock_cookie: u32,
     /// `sock_common.skc_family`.
     pub sock_family: u32,
-    /// `sock_common.skc_num`, the local port.
+    /// `sock_common.skc_num`: the local port.
     pub sock_num: u32,
-    /// `sock_common.skc_rcv_saddr`, the local address.
+    /// `sock_common.skc_rcv_saddr`: the local address.
     pub sock_rcv_saddr: u32,
     /// `sock_common.skc_v6_rcv_saddr`.
     pub sock_v6_rcv_saddr: u32,
@@ -256,45 +257,45 @@ pub struct Offsets {
     pub addr_uaddrlen: u32,
 }
 
-/// What user space decides before the load. Read-only data of the programs.
+/// TracerSettings that user space writes before the load. Read-only data of the programs.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Of this kernel.
-    pub offsets: Offsets,
-    /// 1: arguments of programs are read.
+pub struct TracerSettings {
+    /// KernelOffsets of the running kernel.
+    pub offsets: KernelOffsets,
+    /// 1: arguments of programs are recorded.
     pub arguments: u32,
-    /// Numbers of the system calls `socket`, `connect`, `sendto`, `sendmsg` of this architecture.
+    /// Numbers of the system calls `socket`, `connect`, `sendto` and `sendmsg` on this architecture.
     pub calls: [u32; 4],
-    /// Where `pt_regs` has the number of the system call and its first, second, third, fifth and sixth argument.
+    /// KernelOffsets in `pt_regs` of the system call's number and of its first, second, third, fifth and sixth argument.
     pub registers: [u32; 6],
 }
 
-/// Slots of the map LOST: what could not be told, by reason.
+/// Slots of the LOST map: what could not be reported, by reason.
 pub mod lost {
     /// A record found no room in the ring.
     pub const EVENTS: u32 = 0;
-    /// A socket found no room in the table.
+    /// A socket found no room in the SOCKETS map.
     pub const SOCKETS: u32 = 1;
-    /// A message failed on a socket of which [`super::TURNS`] were told already.
+    /// A message failed on a socket with [`super::MAX_REPORTS_PER_SOCKET`] reported failures.
     pub const FAILURES: u32 = 2;
-    /// How many slots there are.
+    /// Number of slots.
     pub const COUNT: u32 = 3;
 }
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Head>() == 56);
-    assert!(size_of::<Socket>() == 96);
-    assert!(offset_of!(Socket, port) == 88);
-    assert!(size_of::<Closed>() == 112);
-    assert!(offset_of!(Closed, local_port) == 104);
-    assert!(size_of::<Unix>() == 168);
-    assert!(size_of::<Fork>() == 64);
-    assert!(offset_of!(Exec, exe) == 72);
-    assert!(size_of::<Exec>() == 328);
-    assert!(size_of::<Call>() == 208);
-    assert!(size_of::<Known>() == 40);
-    assert!(size_of::<Offsets>() == 76);
-    assert!(size_of::<Settings>() == 120);
+    assert!(size_of::<EventHead>() == 56);
+    assert!(size_of::<SocketRecord>() == 96);
+    assert!(offset_of!(SocketRecord, port) == 88);
+    assert!(size_of::<ClosedRecord>() == 112);
+    assert!(offset_of!(ClosedRecord, local_port) == 104);
+    assert!(size_of::<LocalSocketRecord>() == 168);
+    assert!(size_of::<ForkRecord>() == 64);
+    assert!(offset_of!(ExecRecord, exe) == 72);
+    assert!(size_of::<ExecRecord>() == 328);
+    assert!(size_of::<FailedCallRecord>() == 208);
+    assert!(size_of::<SocketState>() == 40);
+    assert!(size_of::<KernelOffsets>() == 76);
+    assert!(size_of::<TracerSettings>() == 120);
 };

@@ -45,11 +45,6 @@ impl Error {
         Self { operation: operation.into(), object: object.into(), cause: Cause::Other(cause.into()), hint: None }
     }
 
-    /// The former name of [`Error::other`].
-    pub fn said(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self::other(operation, object, cause)
-    }
-
     /// Adds what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// | 125 | `run`: netwatch failed, or its command line is invalid |
 /// | 126 | `run`: the command is not executable |
 /// | 127 | `run`: the command was not found |
-/// | 0 / 1 / 2 | other subcommands: success / negative result / error or invalid command line, as grep |
+/// | 0 / 1 / 2 | other subcommands, as grep: success / negative result / error |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Success.

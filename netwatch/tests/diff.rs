@@ -1,11 +1,11 @@
-//! `netwatch diff`: what is a difference and what is not, and how it is said.
+//! `netwatch diff`: what counts as a difference, and how it is written.
 
 mod sample;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netwatch::diff::{Difference, How, Kind, Options, compare};
+use netwatch::diff::{ChangeKind, Comparison, DiffOptions, SubjectKind, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
 use netwatch::format::diff::{Format, write};
 use netwatch::name::NameSource;
@@ -16,27 +16,27 @@ use sample::scene::{Told, address, came, connections, everything, lookup, name, 
 use sample::{START_NS, counters, facts, failed, growth, key, report, table, tcp};
 use snapbox::assert_data_eq;
 
-fn diff(old: &Report, new: &Report) -> Difference {
-    compare(&[old], &[new], &Options::default())
+fn diff(old: &Report, new: &Report) -> Comparison {
+    compare(&[old], &[new], &DiffOptions::default())
 }
 
 /// `+tcp/443 out app.example` and the like.
-fn said(difference: &Difference) -> Vec<String> {
+fn subjects(difference: &Comparison) -> Vec<String> {
     let mark = |how| match how {
-        How::Appeared => '+',
-        How::Vanished => '-',
-        How::Changed => '~',
+        ChangeKind::Appeared => '+',
+        ChangeKind::Vanished => '-',
+        ChangeKind::Changed => '~',
     };
-    difference.changes.iter().map(|change| format!("{}{}", mark(change.how), change.subject)).collect()
+    difference.changes.iter().map(|change| format!("{}{}", mark(change.kind), change.subject)).collect()
 }
 
-fn of_kind(difference: &Difference, kind: Kind) -> Vec<String> {
+fn of_kind(difference: &Comparison, kind: SubjectKind) -> Vec<String> {
     let changes = difference.changes.iter().filter(|change| change.subject.kind() == kind).cloned().collect();
-    said(&Difference { changes, ..difference.clone() })
+    subjects(&Comparison { changes, ..difference.clone() })
 }
 
-fn only(kind: Kind) -> Options {
-    Options { only: vec![kind], ..Options::default() }
+fn only(kind: SubjectKind) -> DiffOptions {
+    DiffOptions { kinds: vec![kind], ..DiffOptions::default() }
 }
 
 /// A run of one increment.
@@ -53,7 +53,7 @@ fn bytes(sent: u64) -> Report {
 fn a_run_does_not_differ_from_itself() {
     for report in [everything(), connections(&[]), sample::download_report()] {
         let difference = diff(&report, &report);
-        assert!(difference.is_same(), "{:?}", said(&difference));
+        assert!(difference.is_same(), "{:?}", subjects(&difference));
     }
 }
 
@@ -69,11 +69,11 @@ fn endpoints_ports_and_names_appear_and_vanish() {
         "+new.example",
         "-old.example",
     ];
-    assert_eq!(said(&diff(&old, &new)), expected);
+    assert_eq!(subjects(&diff(&old, &new)), expected);
 }
 
 #[test]
-fn addresses_behind_a_name_are_no_difference() {
+fn addresses_behind_a_name_are_not_a_difference() {
     let old = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     for other in ["198.51.100.7", "2001:db8::7"] {
         let new = connections(&[(other, 443, Some("app.example"))]);
@@ -81,25 +81,25 @@ fn addresses_behind_a_name_are_no_difference() {
     }
     let unnamed = connections(&[("198.51.100.7", 443, None)]);
     assert_eq!(
-        of_kind(&diff(&old, &unnamed), Kind::Endpoints),
+        of_kind(&diff(&old, &unnamed), SubjectKind::Endpoints),
         ["+tcp/443 out 198.51.100.7", "-tcp/443 out app.example"]
     );
 }
 
 #[test]
-fn a_name_that_only_one_side_found_out_is_no_other_endpoint() {
+fn a_name_that_only_one_side_found_is_not_a_difference() {
     let old = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     let new = connections(&[("203.0.113.10", 443, None)]);
-    assert!(of_kind(&diff(&old, &new), Kind::Endpoints).is_empty());
-    assert!(of_kind(&diff(&new, &old), Kind::Endpoints).is_empty());
+    assert!(of_kind(&diff(&old, &new), SubjectKind::Endpoints).is_empty());
+    assert!(of_kind(&diff(&new, &old), SubjectKind::Endpoints).is_empty());
 }
 
 #[test]
-fn ephemeral_ports_never_count() {
+fn ephemeral_ports_are_not_a_difference() {
     let old = connections(&[("203.0.113.10", 40_000, Some("ftp.example"))]);
     let new = connections(&[("203.0.113.10", 55_123, Some("ftp.example"))]);
     assert!(diff(&old, &new).is_same());
-    // Clients' ports, and those of the target itself.
+    // Ports of clients, and of the target as a client.
     let client = |port: u16| {
         let key = FlowKey { ..key(6, 8080, address("198.51.100.200"), port) };
         one(Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key), (3, 300), (4, 400)) })
@@ -110,15 +110,15 @@ fn ephemeral_ports_never_count() {
 }
 
 #[test]
-fn who_comes_to_a_server_is_no_difference_but_where_to_is() {
+fn clients_of_a_server_are_not_a_difference_but_its_ports_are() {
     let old = one(came("198.51.100.200", 6, 8080));
     assert!(diff(&old, &one(came("198.51.100.201", 6, 8080))).is_same());
     let moved = diff(&old, &one(came("198.51.100.200", 6, 9090)));
-    assert_eq!(of_kind(&moved, Kind::Ports), ["+tcp/9090 in", "-tcp/8080 in"]);
+    assert_eq!(of_kind(&moved, SubjectKind::Ports), ["+tcp/9090 in", "-tcp/8080 in"]);
 }
 
 #[test]
-fn the_run_s_own_addresses_are_no_difference() {
+fn the_addresses_of_the_run_are_not_a_difference() {
     let with_gateway = |gateway: [u8; 4]| {
         let table = table([growth(Traffic::Flow(key(17, 50_000, gateway.into(), 53)), (1, 83), (1, 131))]);
         let mut facts: Facts = facts(&table, &["app"]);
@@ -126,29 +126,29 @@ fn the_run_s_own_addresses_are_no_difference() {
         report(facts, &table)
     };
     let difference = diff(&with_gateway([10, 224, 0, 1]), &with_gateway([172, 16, 5, 1]));
-    assert!(difference.is_same(), "{:?}", said(&difference));
+    assert!(difference.is_same(), "{:?}", subjects(&difference));
 }
 
 #[test]
-fn sizes_count_from_the_threshold_on() {
-    let changed = |old, new| said(&diff(&bytes(old), &bytes(new)));
+fn reports_sizes_above_the_threshold() {
+    let changed = |old, new| subjects(&diff(&bytes(old), &bytes(new)));
     assert_eq!(changed(20_000, 60_000), ["~tcp/443 out 203.0.113.10"]);
     assert_eq!(changed(60_000, 20_000), ["~tcp/443 out 203.0.113.10"]);
-    assert!(changed(20_000, 39_000).is_empty(), "not twice as much");
-    assert!(changed(100, 9_000).is_empty(), "ninety times, and nearly nothing");
-    let strict = Options { factor: 1.0, min_bytes: 1, ..Options::default() };
+    assert!(changed(20_000, 39_000).is_empty(), "less than the factor");
+    assert!(changed(100, 9_000).is_empty(), "a large ratio of small numbers");
+    let strict = DiffOptions { factor: 1.0, min_bytes: 1, ..DiffOptions::default() };
     assert_eq!(compare(&[&bytes(100)], &[&bytes(101)], &strict).changes.len(), 1);
     assert!(compare(&[&bytes(100)], &[&bytes(100)], &strict).is_same());
 }
 
 #[test]
-fn several_runs_are_taken_together() {
+fn several_runs_of_a_side_are_one_range() {
     let (a, b) = (bytes(1_000), bytes(90_000));
-    let together = |old: &[&Report], new: &[&Report]| compare(old, new, &Options::default());
-    assert!(together(&[&a, &b], &[&bytes(50_000)]).is_same(), "it was between the two before");
+    let together = |old: &[&Report], new: &[&Report]| compare(old, new, &DiffOptions::default());
+    assert!(together(&[&a, &b], &[&bytes(50_000)]).is_same(), "between the two old runs");
     assert!(!together(&[&a, &b], &[&bytes(500_000)]).is_same());
     let other = connections(&[("203.0.113.99", 443, None)]);
-    assert!(together(&[&a, &other], &[&a]).changes.iter().all(|change| change.how == How::Vanished));
+    assert!(together(&[&a, &other], &[&a]).changes.iter().all(|change| change.kind == ChangeKind::Vanished));
     assert!(together(&[&a, &other], &[&a, &other]).is_same());
     assert!(together(&[&a, &other], &[&other, &a]).is_same());
 }
@@ -166,27 +166,27 @@ fn with_processes(programs: &[(Option<&str>, &str)]) -> Report {
 }
 
 #[test]
-fn processes_are_programs() {
+fn processes_are_compared_by_program() {
     let old = with_processes(&[(Some("/usr/bin/sh"), "sh"), (Some("/usr/bin/curl"), "curl")]);
     let new = with_processes(&[(Some("/usr/bin/sh"), "sh"), (Some("/tmp/curl"), "curl"), (None, "gone")]);
-    assert_eq!(said(&diff(&old, &new)), ["+/tmp/curl", "+gone", "-/usr/bin/curl"]);
-    let hurried = with_processes(&[(Some("/usr/bin/sh"), "sh"), (None, "curl")]);
-    assert!(diff(&old, &hurried).is_same(), "its path could not be read in time, and is known from the other side");
+    assert_eq!(subjects(&diff(&old, &new)), ["+/tmp/curl", "+gone", "-/usr/bin/curl"]);
+    let unread = with_processes(&[(Some("/usr/bin/sh"), "sh"), (None, "curl")]);
+    assert!(diff(&old, &unread).is_same(), "a path that could not be read is known from the other side");
     let long = with_processes(&[(Some("/usr/lib/a-very-long-program-name"), "a-very-long-pro")]);
     assert!(diff(&long, &with_processes(&[(None, "a-very-long-pro")])).is_same());
 }
 
 #[test]
-fn processes_are_not_compared_with_a_run_that_knows_none() {
+fn processes_are_not_compared_with_a_run_without_them() {
     let known = with_processes(&[(Some("/usr/bin/sh"), "sh")]);
     let difference = diff(&bytes(100), &known);
     assert!(difference.is_same());
-    assert_eq!(difference.notes, ["processes are not compared: not all of these runs know theirs"]);
-    assert!(!difference.compared.iter().any(|(kind, _)| *kind == Kind::Processes));
+    assert_eq!(difference.notes, ["processes are not compared: not all of these runs recorded them"]);
+    assert!(!difference.compared.iter().any(|(kind, _)| *kind == SubjectKind::Processes));
 }
 
 #[test]
-fn failures_are_by_name_port_and_cause() {
+fn failures_are_compared_by_name_port_and_cause() {
     let refused = |to: &'static str, called: &'static str| {
         let mut report = one(failed(key(6, 1, address(to), 81), 1, true));
         tell(&mut report, &[Told { address: to, name: called, source: NameSource::Dns }]);
@@ -194,9 +194,9 @@ fn failures_are_by_name_port_and_cause() {
     };
     let old = refused("203.0.113.10", "app.example");
     assert!(diff(&old, &refused("203.0.113.11", "app.example")).is_same());
-    let silent = one(failed(key(6, 1, address("203.0.113.10"), 81), 1, false));
+    let unanswered = one(failed(key(6, 1, address("203.0.113.10"), 81), 1, false));
     let expected = ["+tcp app.example:81: unanswered", "-tcp app.example:81: refused"];
-    assert_eq!(of_kind(&diff(&old, &silent), Kind::Failures), expected);
+    assert_eq!(of_kind(&diff(&old, &unanswered), SubjectKind::Failures), expected);
     let mut nowhere = bytes(100);
     let attempt = |target, cause| Attempt {
         first_ns: START_NS,
@@ -214,13 +214,13 @@ fn failures_are_by_name_port_and_cause() {
         attempt(AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap()), AttemptCause::Errno(101)),
     ];
     let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no_route", "+missing.example: dns nxdomain"];
-    let mut failures = of_kind(&diff(&bytes(100), &nowhere), Kind::Failures);
+    let mut failures = of_kind(&diff(&bytes(100), &nowhere), SubjectKind::Failures);
     failures.sort();
     assert_eq!(failures, expected);
 }
 
 #[test]
-fn addresses_behind_a_name_are_no_difference_where_not_a_packet_was_sent() {
+fn addresses_behind_a_name_are_not_a_difference_without_a_packet() {
     let nowhere = |to: &'static str| {
         let mut report = bytes(100);
         report.naming.lookups.push(lookup(name("app.example"), vec![address(to)]));
@@ -237,49 +237,49 @@ fn addresses_behind_a_name_are_no_difference_where_not_a_packet_was_sent() {
         report
     };
     let difference = diff(&nowhere("2001:db8::7"), &nowhere("2001:db8::8"));
-    assert!(difference.is_same(), "{:?}", said(&difference));
+    assert!(difference.is_same(), "{:?}", subjects(&difference));
     let appeared = diff(&bytes(100), &nowhere("2001:db8::7"));
-    assert_eq!(of_kind(&appeared, Kind::Failures), ["+tcp app.example:443: no_packet"]);
+    assert_eq!(of_kind(&appeared, SubjectKind::Failures), ["+tcp app.example:443: no_packet"]);
 }
 
 #[test]
-fn names_of_addresses_are_no_names() {
+fn reverse_lookups_are_not_names() {
     let mut report = bytes(100);
     report.naming.lookups.push(lookup(name("10.113.0.203.in-addr.arpa"), vec![]));
     assert!(diff(&bytes(100), &report).is_same());
     report.naming.lookups.push(lookup(name("tracker.example"), vec![]));
-    assert_eq!(said(&diff(&bytes(100), &report)), ["+tracker.example"]);
+    assert_eq!(subjects(&diff(&bytes(100), &report)), ["+tracker.example"]);
 }
 
 #[test]
-fn kinds_and_ways_can_be_chosen() {
+fn kinds_of_subjects_and_changes_can_be_selected() {
     let old = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     let new = connections(&[("203.0.113.11", 80, Some("new.example"))]);
-    let difference = compare(&[&old], &[&new], &only(Kind::Ports));
-    assert_eq!(said(&difference), ["+tcp/80 out", "-tcp/443 out"]);
-    let gate = Options { hows: vec![How::Appeared], ..only(Kind::Endpoints) };
-    assert_eq!(said(&compare(&[&old], &[&new], &gate)), ["+tcp/80 out new.example"]);
+    let difference = compare(&[&old], &[&new], &only(SubjectKind::Ports));
+    assert_eq!(subjects(&difference), ["+tcp/80 out", "-tcp/443 out"]);
+    let gate = DiffOptions { changes: vec![ChangeKind::Appeared], ..only(SubjectKind::Endpoints) };
+    assert_eq!(subjects(&compare(&[&old], &[&new], &gate)), ["+tcp/80 out new.example"]);
     assert!(compare(&[&old, &new], &[&old], &gate).is_same());
 }
 
 #[test]
-fn what_a_side_does_not_know_is_said() {
+fn reports_blind_spots_of_each_run() {
     let mut cut = bytes(100);
     cut.complete = false;
     cut.lost.samples = 7;
     let text = text(&diff(&cut, &bytes(100)), Format::Text);
-    assert!(text.contains("note: old 3f2a: it was not over"), "{text}");
+    assert!(text.contains("note: old 3f2a: the run had not ended"), "{text}");
     assert!(text.contains("note: old 3f2a: 7 samples were lost"), "{text}");
 }
 
-fn text(difference: &Difference, format: Format) -> String {
+fn text(difference: &Comparison, format: Format) -> String {
     let mut text = Vec::new();
     write(difference, format, &mut text).expect("memory takes all");
     String::from_utf8(text).expect("text")
 }
 
-/// Something of everything.
-fn picture() -> Difference {
+/// A difference of every kind.
+fn comparison_of_every_kind() -> Comparison {
     let mut old = with_processes(&[(Some("/usr/bin/app"), "app")]);
     tell(&mut old, &[Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns }]);
     let mut increments = vec![
@@ -305,18 +305,19 @@ fn picture() -> Difference {
 }
 
 #[test]
-fn pictures() {
-    assert_data_eq!(text(&picture(), Format::Text), snapbox::file!["snapshots/diff.txt"].raw());
-    assert_data_eq!(text(&picture(), Format::Markdown), snapbox::file!["snapshots/diff.md"].raw());
-    assert_data_eq!(text(&picture(), Format::Json), snapbox::file!["snapshots/diff.json"].raw());
+fn matches_the_snapshots() {
+    assert_data_eq!(text(&comparison_of_every_kind(), Format::Text), snapbox::file!["snapshots/diff.txt"].raw());
+    assert_data_eq!(text(&comparison_of_every_kind(), Format::Markdown), snapbox::file!["snapshots/diff.md"].raw());
+    assert_data_eq!(text(&comparison_of_every_kind(), Format::Json), snapbox::file!["snapshots/diff.json"].raw());
     let same = diff(&bytes(100), &bytes(100));
     assert_data_eq!(text(&same, Format::Text), snapbox::file!["snapshots/diff-same.txt"].raw());
 }
 
 #[test]
-fn every_key_of_the_json_is_in_the_manual() {
+fn the_manual_documents_every_key_of_the_json() {
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/diff.md")).expect("the manual");
-    let document: serde_json::Value = serde_json::from_str(&text(&picture(), Format::Json)).expect("JSON");
+    let document: serde_json::Value =
+        serde_json::from_str(&text(&comparison_of_every_kind(), Format::Json)).expect("JSON");
     let mut keys = Vec::new();
     collect(&document, &mut keys);
     for key in keys {
@@ -363,16 +364,16 @@ fn any_report() -> impl Strategy<Value = Report> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn reversed_sides_give_the_reversed_difference(a in any_report(), b in any_report()) {
-        let count = |difference: &Difference| {
+    fn swapped_sides_give_the_opposite_changes(a in any_report(), b in any_report()) {
+        let count = |difference: &Comparison| {
             let mut counts = BTreeMap::new();
-            difference.changes.iter().for_each(|change| *counts.entry(change.how).or_insert(0) += 1);
-            let of = |how| counts.get(&how).copied().unwrap_or(0);
-            (of(How::Appeared), of(How::Vanished), of(How::Changed))
+            difference.changes.iter().for_each(|change| *counts.entry(change.kind).or_insert(0) += 1);
+            let of = |kind| counts.get(&kind).copied().unwrap_or(0);
+            (of(ChangeKind::Appeared), of(ChangeKind::Vanished), of(ChangeKind::Changed))
         };
         prop_assert!(diff(&a, &a).is_same());
         let ((appeared, vanished, changed), reversed) = (count(&diff(&a, &b)), count(&diff(&b, &a)));
         prop_assert_eq!((vanished, appeared, changed), reversed);
-        prop_assert!(compare(&[&a, &b], &[&b, &a], &Options::default()).is_same());
+        prop_assert!(compare(&[&a, &b], &[&b, &a], &DiffOptions::default()).is_same());
     }
 }

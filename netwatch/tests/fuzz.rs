@@ -15,7 +15,7 @@ use fastrand::Rng;
 use netwatch::wire::http1::Begins;
 use netwatch::wire::tls::{Carrier, ClientHello};
 use netwatch::wire::{dns, http1, identify, proxy_header};
-use netwatch_common::process::{Head, kind};
+use netwatch_common::process::{EventHead, kind};
 
 /// Of each target. A debug build reads them in about a second.
 const INPUTS: u64 = 60_000;
@@ -149,16 +149,16 @@ fn records_of_processes() {
             }
         };
         // Lengths within records, cookies and addresses are small numbers now and then.
-        (size_of::<Head>()..length.min(208)).step_by(4).for_each(|at| match random.u8(..3) {
+        (size_of::<EventHead>()..length.min(208)).step_by(4).for_each(|at| match random.u8(..3) {
             0 => put(at, 0),
             1 => put(at, random.u32(..300)),
             _ => {}
         });
-        put(offset_of!(Head, kind), random.u32(..kind::EXIT + 2));
-        put(offset_of!(Head, pid), random.u32(..20));
-        put(offset_of!(Head, program), random.u32(..3));
-        put(offset_of!(Head, start_ns), 0);
-        put(offset_of!(Head, start_ns) + 4, 0);
+        put(offset_of!(EventHead, kind), random.u32(..kind::EXIT + 2));
+        put(offset_of!(EventHead, pid), random.u32(..20));
+        put(offset_of!(EventHead, program), random.u32(..3));
+        put(offset_of!(EventHead, start_ns), 0);
+        put(offset_of!(EventHead, start_ns) + 4, 0);
         [&(length as u16).to_le_bytes()[..], &record].concat()
     };
     let understood = Cell::new(0);

@@ -19,7 +19,7 @@ pub const USER: &str = "tester";
 /// The user's uid and gid.
 pub const USER_ID: u32 = 4242;
 
-/// A [`Namespace`] with an ordinary user, on which netwatch can be run.
+/// A [`TestNamespace`] with an ordinary user, on which netwatch can be run.
 #[derive(Debug)]
 pub struct TestHost {
     namespace: TestNamespace,
@@ -47,7 +47,7 @@ impl TestHost {
         self.faulty
     }
 
-    /// The program that [`Host::netwatch`] starts.
+    /// The program that [`TestHost::netwatch`] starts.
     pub fn binary(&self) -> PathBuf {
         if self.faulty { faulty_binary().expect("was there before") } else { binary() }
     }
@@ -62,7 +62,7 @@ impl TestHost {
         self.run_with(StartOptions::default(), flags, command)
     }
 
-    /// As [`Host::run`], with an environment, standard input or time limit of your own.
+    /// As [`TestHost::run`], with an environment, standard input or time limit of your own.
     pub fn run_with(&self, options: StartOptions, flags: &[&str], command: &[&str]) -> FinishedRun {
         self.start_with(options, flags, command).finish()
     }
@@ -72,7 +72,7 @@ impl TestHost {
         self.start_with(StartOptions::default(), flags, command)
     }
 
-    /// As [`Host::start`], with options.
+    /// As [`TestHost::start`], with options.
     pub fn start_with(&self, options: StartOptions, flags: &[&str], command: &[&str]) -> RunningNetwatch {
         let report = self.dir().join(format!("report-{}.json", RunningNetwatch::next_id()));
         let report_flag = report.to_str().expect("a temporary directory has a plain name").to_owned();
@@ -85,7 +85,7 @@ impl TestHost {
         self.netwatch_with(StartOptions::default(), arguments)
     }
 
-    /// As [`Host::netwatch`], with options.
+    /// As [`TestHost::netwatch`], with options.
     pub fn netwatch_with(&self, options: StartOptions, arguments: &[&str]) -> FinishedRun {
         let report = report_of(arguments).map(|file| options.dir.as_deref().unwrap_or(self.dir()).join(file));
         RunningNetwatch::start(self, options, arguments, report).finish()

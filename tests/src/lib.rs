@@ -45,7 +45,7 @@ pub use state::HostSnapshot;
 pub use terminal::Terminal;
 pub use wait::{Gate, eventually, wait_until};
 
-/// Makes an [`Internet`], or returns from the test with `skipped: why` where the machine cannot have one.
+/// Makes an [`TestInternet`], or returns from the test with `skipped: why` where the machine cannot have one.
 /// With `NETWATCH_TESTS_NO_SKIP=1` that is a failure.
 #[macro_export]
 macro_rules! internet {

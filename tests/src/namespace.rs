@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::wait::Gate;
 
-/// The environment variable that marks every process started in a namespace, so that none can hide from [`Namespace::processes`].
+/// The environment variable that marks every process started in a namespace, so that none can hide from [`TestNamespace::processes`].
 const MARK: &str = "NETWATCH_TEST_NAMESPACE";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -88,7 +88,7 @@ impl TestNamespace {
         format!("/proc/{}/root/etc", self.pid()).into()
     }
 
-    /// A command that will run inside, in its [`Namespace::dir`].
+    /// A command that will run inside, in its [`TestNamespace::dir`].
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = crate::inherited::command(program);
         // Recordings go where they are removed with everything else.

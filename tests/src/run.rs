@@ -14,7 +14,7 @@ use crate::host::TestHost;
 use crate::report::assert_balanced;
 use crate::wait::{WAIT_TIMEOUT, wait_until};
 
-/// How netwatch is started. The default: no input, no further variables, the directory of the host, [`WAIT_TIMEOUT`].
+/// How netwatch is started. The default: no input, no further variables, the directory of the host, `WAIT_TIMEOUT`.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
     /// Environment variables, set in addition to those of the test.

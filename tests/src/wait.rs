@@ -11,7 +11,7 @@ pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Calls `attempt` until it succeeds, for [`WAIT_TIMEOUT`] at most; then returns its last error.
+/// Calls `attempt` until it succeeds, for `WAIT_TIMEOUT` at most; then returns its last error.
 pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {
@@ -22,7 +22,7 @@ pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T
     }
 }
 
-/// Waits until the condition is true. Panics with `expected`, a description of it, when it is still false after [`WAIT_TIMEOUT`].
+/// Waits until the condition is true. Panics with `expected`, a description of it, when it is still false after `WAIT_TIMEOUT`.
 #[track_caller]
 pub fn wait_until(mut condition: impl FnMut() -> bool, expected: impl FnOnce() -> String) {
     if eventually(|| if condition() { Ok(()) } else { Err(String::new()) }).is_err() {
@@ -40,6 +40,11 @@ impl Gate {
     /// A closed gate: a file that does not exist yet.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path }
+    }
+
+    /// The file that exists once the gate is open.
+    pub fn path(&self) -> &str {
+        self.path.to_str().expect("a temporary directory has a plain name")
     }
 
     /// Shell code that waits until the gate is open.

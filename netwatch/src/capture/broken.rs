@@ -25,7 +25,7 @@ impl Broken {
         let said = cause.to_string();
         let error = match cause {
             BrokenCause::Read(error) => Error::os("read", object, error),
-            _ => Error::said("read", object, said.clone()),
+            _ => Error::other("read", object, said.clone()),
         };
         Self { offset, cause: said, error: error.hint("everything before that is in the report") }
     }
@@ -83,7 +83,7 @@ impl fmt::Display for BrokenCause {
 
 /// What is said of a file that does not even begin as a capture.
 pub(super) fn not_a_capture(name: &str, head: [u8; 4], cause: &PcapError<&[u8]>) -> Error {
-    let wrong = |what: &str| Error::said("read", name, what);
+    let wrong = |what: &str| Error::other("read", name, what);
     match (head, cause) {
         ([0x1f, 0x8b, ..], _) => wrong("it is compressed").hint(format!("try `zcat {name} | netwatch replay -`")),
         ([0x28, 0xb5, 0x2f, 0xfd], _) => {

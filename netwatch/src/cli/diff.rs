@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use crate::diff::{How, Kind, Options};
+use crate::diff::{ChangeKind, DiffOptions, SubjectKind};
 use crate::format::diff::Format;
 use crate::settings::DiffSettings;
 use crate::settings::value::parse_ratio;
@@ -13,8 +13,8 @@ use crate::settings::value::parse_ratio;
 #[command(after_help = AFTER)]
 pub(super) struct DiffArgs {
     /// Output format
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
-    format: FormatArg,
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = DiffFormatArg::Text)]
+    format: DiffFormatArg,
 
     /// Write JSON: the same as --format json
     #[arg(short, long, conflicts_with = "format")]
@@ -63,7 +63,7 @@ pub(super) struct DiffArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
+enum DiffFormatArg {
     /// Text for a terminal
     Text,
     /// Markdown for a pull request
@@ -113,30 +113,30 @@ impl DiffArgs {
         }
     }
 
-    fn options(&self) -> Options {
-        let only: Vec<Kind> = self.only.iter().copied().map(Kind::from).collect();
-        let ignored: Vec<How> = self.ignore.iter().copied().map(How::from).collect();
-        Options {
+    fn options(&self) -> DiffOptions {
+        let only: Vec<SubjectKind> = self.only.iter().copied().map(SubjectKind::from).collect();
+        let ignored: Vec<ChangeKind> = self.ignore.iter().copied().map(ChangeKind::from).collect();
+        DiffOptions {
             factor: self.threshold,
             min_bytes: self.min_bytes,
             min_count: self.min_count,
-            only: if only.is_empty() { Kind::ALL.into() } else { only },
-            hows: How::ALL.into_iter().filter(|change| !ignored.contains(change)).collect(),
+            kinds: if only.is_empty() { SubjectKind::ALL.into() } else { only },
+            changes: ChangeKind::ALL.into_iter().filter(|change| !ignored.contains(change)).collect(),
         }
     }
 }
 
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Self {
+impl From<DiffFormatArg> for Format {
+    fn from(format: DiffFormatArg) -> Self {
         match format {
-            FormatArg::Text => Self::Text,
-            FormatArg::Markdown => Self::Markdown,
-            FormatArg::Json => Self::Json,
+            DiffFormatArg::Text => Self::Text,
+            DiffFormatArg::Markdown => Self::Markdown,
+            DiffFormatArg::Json => Self::Json,
         }
     }
 }
 
-impl From<KindArg> for Kind {
+impl From<KindArg> for SubjectKind {
     fn from(kind: KindArg) -> Self {
         match kind {
             KindArg::Endpoints => Self::Endpoints,
@@ -149,7 +149,7 @@ impl From<KindArg> for Kind {
     }
 }
 
-impl From<ChangeArg> for How {
+impl From<ChangeArg> for ChangeKind {
     fn from(change: ChangeArg) -> Self {
         match change {
             ChangeArg::Appeared => Self::Appeared,

@@ -12,11 +12,11 @@ use crate::settings::ExportSettings;
 pub(super) struct ExportArgs {
     /// Output format [default: by the extension of FILE, else csv]
     #[arg(long, value_enum, value_name = "FORMAT", env = "NETWATCH_EXPORT_FORMAT")]
-    format: Option<FormatArg>,
+    format: Option<ExportFormatArg>,
 
     /// Table to export: one row per flow, or one row per interval
     #[arg(long, value_enum, value_name = "TABLE", default_value = "flows", env = "NETWATCH_EXPORT_TABLE")]
-    table: TableArg,
+    table: ExportTableArg,
 
     /// Write the table to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE", env = "NETWATCH_EXPORT_OUTPUT", value_hint = ValueHint::FilePath)]
@@ -30,7 +30,7 @@ pub(super) struct ExportArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum FormatArg {
+enum ExportFormatArg {
     /// Apache Parquet
     Parquet,
     /// CSV with a header
@@ -38,7 +38,7 @@ enum FormatArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum TableArg {
+enum ExportTableArg {
     /// One row per flow
     Flows,
     /// One row per interval of the time series
@@ -62,19 +62,19 @@ impl ExportArgs {
         let is_parquet =
             |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
         match self.format {
-            Some(FormatArg::Parquet) => Format::Parquet,
-            Some(FormatArg::Csv) => Format::Csv,
+            Some(ExportFormatArg::Parquet) => Format::Parquet,
+            Some(ExportFormatArg::Csv) => Format::Csv,
             None if self.output.as_deref().is_some_and(is_parquet) => Format::Parquet,
             None => Format::Csv,
         }
     }
 }
 
-impl From<TableArg> for Table {
-    fn from(table: TableArg) -> Self {
+impl From<ExportTableArg> for Table {
+    fn from(table: ExportTableArg) -> Self {
         match table {
-            TableArg::Flows => Self::Flows,
-            TableArg::Series => Self::Series,
+            ExportTableArg::Flows => Self::Flows,
+            ExportTableArg::Series => Self::Series,
         }
     }
 }

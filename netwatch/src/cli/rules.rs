@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, value_parser};
 
 use crate::error::{Error, Result};
-use crate::policy::{self, Family, Generalise, Options};
+use crate::policy::{self, AddressFamily, Generalize, RuleOptions};
 use crate::settings::ReportFormat;
 use crate::settings::value::parse_user;
 
@@ -61,35 +61,35 @@ pub(super) struct RulesArgs {
 
     /// iptables: write rules of this family only, for (ip6)tables-restore
     #[arg(long, value_name = "4|6", value_parser = parse_family)]
-    family: Option<Family>,
+    family: Option<AddressFamily>,
 }
 
-fn parse_family(text: &str) -> Result<Family, String> {
+fn parse_family(text: &str) -> Result<AddressFamily, String> {
     match text {
-        "4" => Ok(Family::V4),
-        "6" => Ok(Family::V6),
+        "4" => Ok(AddressFamily::V4),
+        "6" => Ok(AddressFamily::V6),
         _ => Err("expected 4 or 6".to_owned()),
     }
 }
 
 impl RulesArgs {
     /// Fails on a flag that does not apply to the format.
-    pub(super) fn options(self, format: ReportFormat) -> Result<Options> {
+    pub(super) fn options(self, format: ReportFormat) -> Result<RuleOptions> {
         let applies =
-            |formats: &[policy::Format]| matches!(format, ReportFormat::Rules(rules) if formats.contains(&rules));
+            |formats: &[policy::RuleFormat]| matches!(format, ReportFormat::Rules(rules) if formats.contains(&rules));
         if let Some((flag, formats)) = self.given().find(|(_, formats)| !applies(formats)) {
             let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
             let cause = format!("the flag does not apply to format {}", format.name());
-            return Err(Error::said("use", flag, cause).hint(format!("use it with --format {}", names.join(", "))));
+            return Err(Error::other("use", flag, cause).hint(format!("use it with --format {}", names.join(", "))));
         }
-        let default = Generalise::default();
-        let generalise = Generalise {
+        let default = Generalize::default();
+        let generalize = Generalize {
             v4: self.prefix4.unwrap_or(default.v4),
             v6: self.prefix6.unwrap_or(default.v6),
             names: self.siblings.map_or(default.names, usize::from),
         };
-        Ok(Options {
-            generalise: self.generalize.then_some(generalise),
+        Ok(RuleOptions {
+            generalize: self.generalize.then_some(generalize),
             resolvers: self.resolver,
             with_failed: self.with_failed,
             with_answers: self.with_answers,
@@ -101,10 +101,10 @@ impl RulesArgs {
     }
 
     /// The flags on the command line, each with the formats it applies to.
-    fn given(&self) -> impl Iterator<Item = (&'static str, &'static [policy::Format])> {
-        use policy::Format::{Cilium, Iptables, K8s, Nft};
-        let all = &policy::Format::ALL;
-        let flags: [(bool, &str, &[policy::Format]); 8] = [
+    fn given(&self) -> impl Iterator<Item = (&'static str, &'static [policy::RuleFormat])> {
+        use policy::RuleFormat::{Cilium, Iptables, K8s, Nft};
+        let all = &policy::RuleFormat::ALL;
+        let flags: [(bool, &str, &[policy::RuleFormat]); 8] = [
             (self.generalize, "--generalize", all),
             (!self.resolver.is_empty(), "--resolver", all),
             (self.with_failed, "--with-failed", all),

@@ -36,7 +36,7 @@ fn load_side(text: &str, spinner: &Spinner) -> Result<Vec<LoadedRun>> {
     };
     if selectors.iter().any(String::is_empty) {
         let hint = "write the runs as RUN,RUN without empty items";
-        return Err(Error::said("compare", text, "an item of the list is empty").hint(hint));
+        return Err(Error::other("compare", text, "an item of the list is empty").hint(hint));
     }
     load_runs(&selectors, spinner)
 }

@@ -12,7 +12,7 @@ use crate::terminal::Spinner;
 
 pub(super) fn export(settings: &ExportSettings) -> Result<Exit> {
     if settings.format == Format::Parquet && settings.output.is_none() && io::stdout().is_terminal() {
-        return Err(Error::said("write", "Parquet to a terminal", "the format is binary").hint("name a file with -o"));
+        return Err(Error::other("write", "Parquet to a terminal", "the format is binary").hint("name a file with -o"));
     }
     let spinner = Spinner::new("reading", false);
     let runs = load_runs(&settings.runs, &spinner)?;

@@ -103,7 +103,7 @@ fn remove_all(store: &Store) -> Result<()> {
 
 fn refuse_live(path: &Path) -> Result<()> {
     if record::is_live(path) {
-        let error = Error::said("remove", path.display().to_string(), "the run is still in progress");
+        let error = Error::other("remove", path.display().to_string(), "the run is still in progress");
         return Err(error.hint("end the run first"));
     }
     Ok(())

@@ -40,7 +40,7 @@ pub(super) fn load_runs(selectors: &[String], spinner: &Spinner) -> Result<Vec<L
     }
     if selectors.len() > record::MOST_RUNS {
         let cause = format!("at most {} can be combined", record::MOST_RUNS);
-        return Err(Error::said("read", format!("{} runs", selectors.len()), cause).hint("name fewer runs"));
+        return Err(Error::other("read", format!("{} runs", selectors.len()), cause).hint("name fewer runs"));
     }
     let load = |(number, selector): (usize, &String)| {
         // Also set for a single run, because `diff` loads two lists with one spinner.
@@ -74,7 +74,7 @@ fn is_capture(path: &Path) -> bool {
 fn replay_capture(path: &Path) -> Result<LoadedRun> {
     // Never set: a signal ends netwatch here.
     static STOP: AtomicBool = AtomicBool::new(false);
-    let local = Local::new([]).map_err(|cause| Error::said("replay", path.display().to_string(), cause))?;
+    let local = Local::new([]).map_err(|cause| Error::other("replay", path.display().to_string(), cause))?;
     let plan = Plan { local, by_kernel: false, max_flows: defaults::MAX_FLOWS, resolve: None };
     let mut capture = Capture::open(path, &STOP)?;
     let replayed = replay(&mut capture, &plan, &mut ())?;

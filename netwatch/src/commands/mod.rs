@@ -44,7 +44,7 @@ pub fn execute(invocation: Invocation) -> Exit {
 }
 
 fn run(settings: RunSettings) -> Exit {
-    match run::Plan::make(settings) {
+    match run::RunPlan::make(settings) {
         Ok(plan) => run::run(plan),
         Err(refusal) => {
             print_error(&refusal.error);

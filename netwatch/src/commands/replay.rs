@@ -42,7 +42,7 @@ impl Observer for Progress {
 
 fn plan(settings: &ReplaySettings) -> Result<Plan> {
     let local =
-        Local::new(settings.local.iter().map(String::as_str)).map_err(|cause| Error::said("use", "--local", cause))?;
+        Local::new(settings.local.iter().map(String::as_str)).map_err(|cause| Error::other("use", "--local", cause))?;
     let resolve: Resolve = |addresses| reverse::names(addresses.into_iter());
     let resolve = settings.resolve.then_some(resolve);
     Ok(Plan { local, by_kernel: settings.kernel, max_flows: settings.max_flows, resolve })

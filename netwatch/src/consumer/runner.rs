@@ -125,10 +125,10 @@ impl Closing {
         let name = self.thread.name;
         match self.thread.join(timeout) {
             Ended::InTime => {}
-            Ended::Panicked => return Err(Error::said("finish", name, "its thread panicked")),
+            Ended::Panicked => return Err(Error::other("finish", name, "its thread panicked")),
             Ended::TimedOut => {
                 let why = format!("it was not finished within {} s; it is incomplete", timeout.as_secs());
-                return Err(Error::said("finish", name, why).hint("write to a file system that responds"));
+                return Err(Error::other("finish", name, why).hint("write to a file system that responds"));
             }
         }
         lock(&self.shared.failure).take().map_or(Ok(()), Err)
@@ -189,7 +189,7 @@ mod tests {
             Kinds::NOTE
         }
         fn consume(&mut self, _: Vec<Event>) -> Result<()> {
-            self.0.recv().map_err(|_| Error::said("consume", "events", "released"))
+            self.0.recv().map_err(|_| Error::other("consume", "events", "released"))
         }
         fn finish(&mut self, _: &Missed) -> Result<()> {
             Ok(())

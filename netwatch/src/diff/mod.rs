@@ -1,33 +1,35 @@
-//! What differs between runs: endpoints, ports, protocols, names, processes and failures that appeared, vanished, or changed by more than a
-//! threshold. Pure; docs/diff.md is the manual. Not: how it is written, which is [`crate::format::diff`]'s.
+//! The differences between runs: endpoints, ports, protocols, names, processes and failures that
+//! appeared, vanished, or changed by more than a threshold. Plain data: [`crate::format::diff`]
+//! writes it. docs/diff.md is the manual.
 
-mod book;
 mod compare;
-mod picture;
+mod identity;
 mod range;
 mod subject;
+mod totals;
 
-pub use compare::{Change, Difference, How, Measure, Side, compare};
-pub use range::Range;
-pub use subject::{Kind, Port, Subject};
+pub use compare::{Change, ChangeKind, ComparedRun, Comparison, Measure, compare};
+pub use range::ValueRange;
+pub use subject::{ComparedPort, Subject, SubjectKind};
 
 /// What counts as a difference.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Numbers have to differ by more than this factor, at least 1.
+pub struct DiffOptions {
+    /// Minimum ratio for a change of a number to be reported, at least 1.
     pub factor: f64,
-    /// And by at least so many bytes on the wire.
+    /// Minimum difference in bytes on the wire.
     pub min_bytes: u64,
-    /// Or by at least so many connections, questions, processes or attempts.
+    /// Minimum difference in connections, DNS queries, processes or attempts.
     pub min_count: u64,
-    /// What is compared.
-    pub only: Vec<Kind>,
-    /// In what way.
-    pub hows: Vec<How>,
+    /// The kinds of subjects to compare.
+    pub kinds: Vec<SubjectKind>,
+    /// The kinds of changes to report.
+    pub changes: Vec<ChangeKind>,
 }
 
-impl Default for Options {
+impl Default for DiffOptions {
     fn default() -> Self {
-        Self { factor: 2.0, min_bytes: 10_000, min_count: 10, only: Kind::ALL.into(), hows: How::ALL.into() }
+        let (kinds, changes) = (SubjectKind::ALL.into(), ChangeKind::ALL.into());
+        Self { factor: 2.0, min_bytes: 10_000, min_count: 10, kinds, changes }
     }
 }

@@ -1,4 +1,4 @@
-//! What is compared, under what name: two runs talk about the same thing if their subjects are equal.
+//! What is compared. Two runs have the same thing if its subjects are equal.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use crate::flow::{Direction, FIRST_EPHEMERAL_PORT, Protocol};
 
 /// Kinds of subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Who was talked to, by name where there is one.
+pub enum SubjectKind {
+    /// Remotes, by name where there is one, with protocol and port.
     Endpoints,
-    /// At which ports, whoever was there.
+    /// Protocols and ports, regardless of the remote.
     Ports,
-    /// What was spoken.
+    /// Transport and application protocols.
     Protocols,
-    /// Names that were looked up or said.
+    /// Names that were looked up or sent.
     Names,
     /// Programs.
     Processes,
-    /// Attempts that came to nothing.
+    /// Failed attempts.
     Failures,
 }
 
-impl Kind {
+impl SubjectKind {
     /// Every kind, in the order of reports.
     pub const ALL: [Self; 6] =
         [Self::Endpoints, Self::Ports, Self::Protocols, Self::Names, Self::Processes, Self::Failures];
@@ -39,18 +39,18 @@ impl Kind {
     }
 }
 
-/// A port, where which one it is means something.
+/// The port of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Port {
-    /// The protocol has none, or it is not known.
+pub enum ComparedPort {
+    /// The protocol has no ports, or the port is not known.
     None,
-    /// This one.
+    /// This port.
     Number(u16),
-    /// One of the range from which systems choose at will, from 32768 on: never a difference.
+    /// A port of the ephemeral range, which starts at 32768: two of them are never different.
     Ephemeral,
 }
 
-impl Port {
+impl ComparedPort {
     /// The port of an endpoint.
     pub(super) fn of(protocol: Protocol, port: u16) -> Self {
         match port {
@@ -61,76 +61,76 @@ impl Port {
     }
 }
 
-/// One thing that can be on both sides.
+/// One thing that both sides can have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// A remote and its service.
     Endpoint {
-        /// Who opened.
+        /// The side that opened the flows.
         direction: Direction,
         /// The protocol.
         protocol: Protocol,
-        /// The port that was asked for.
-        port: Port,
-        /// A name, an address, or who it stands for.
+        /// The server's port.
+        port: ComparedPort,
+        /// A name, an address, or a placeholder such as `(resolvers)`.
         remote: String,
     },
-    /// A service.
+    /// A service, regardless of the remote.
     Port {
-        /// Who opened.
+        /// The side that opened the flows.
         direction: Direction,
         /// The protocol.
         protocol: Protocol,
-        /// The port that was asked for.
-        port: Port,
+        /// The server's port.
+        port: ComparedPort,
     },
-    /// A protocol, and what its bytes prove to be inside.
+    /// A protocol, and the application protocol that was identified by content.
     Protocol {
-        /// Of IP.
+        /// The protocol of IP.
         protocol: Protocol,
-        /// Of applications.
+        /// The application protocol.
         application: Option<String>,
     },
     /// A name.
     Name(String),
-    /// A program's path, or its name where no path is known.
+    /// The path of a program, or its name if the path is not known.
     Process(String),
-    /// What was tried in vain.
+    /// A failed attempt.
     Failure {
-        /// What was to be reached.
+        /// What it was to reach.
         target: String,
-        /// By which protocol.
+        /// The protocol.
         protocol: Option<Protocol>,
-        /// Why not.
+        /// Why it failed.
         cause: String,
     },
 }
 
 impl Subject {
-    /// Its kind.
-    pub fn kind(&self) -> Kind {
+    /// The kind of this subject.
+    pub fn kind(&self) -> SubjectKind {
         match self {
-            Self::Endpoint { .. } => Kind::Endpoints,
-            Self::Port { .. } => Kind::Ports,
-            Self::Protocol { .. } => Kind::Protocols,
-            Self::Name(_) => Kind::Names,
-            Self::Process(_) => Kind::Processes,
-            Self::Failure { .. } => Kind::Failures,
+            Self::Endpoint { .. } => SubjectKind::Endpoints,
+            Self::Port { .. } => SubjectKind::Ports,
+            Self::Protocol { .. } => SubjectKind::Protocols,
+            Self::Name(_) => SubjectKind::Names,
+            Self::Process(_) => SubjectKind::Processes,
+            Self::Failure { .. } => SubjectKind::Failures,
         }
     }
 }
 
 /// `tcp/443`, `udp/ephemeral`, `icmp`.
-fn service(protocol: Protocol, port: Port) -> String {
+fn service(protocol: Protocol, port: ComparedPort) -> String {
     let protocol = protocol.name().map_or_else(|| format!("protocol {protocol}"), str::to_owned);
     match port {
-        Port::None => protocol,
-        Port::Number(port) => format!("{protocol}/{port}"),
-        Port::Ephemeral => format!("{protocol}/ephemeral"),
+        ComparedPort::None => protocol,
+        ComparedPort::Number(port) => format!("{protocol}/{port}"),
+        ComparedPort::Ephemeral => format!("{protocol}/ephemeral"),
     }
 }
 
-/// As people read it; words of the outside world are as they are.
+/// For text output. Names and paths are not escaped.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -140,9 +140,9 @@ impl fmt::Display for Subject {
             Self::Port { direction, protocol, port } => {
                 write!(f, "{} {}", service(*protocol, *port), direction.of_flow())
             }
-            Self::Protocol { protocol, application: None } => f.write_str(&service(*protocol, Port::None)),
-            Self::Protocol { protocol, application: Some(inside) } => {
-                write!(f, "{inside} over {}", service(*protocol, Port::None))
+            Self::Protocol { protocol, application: None } => f.write_str(&service(*protocol, ComparedPort::None)),
+            Self::Protocol { protocol, application: Some(application) } => {
+                write!(f, "{application} over {}", service(*protocol, ComparedPort::None))
             }
             Self::Name(name) => f.write_str(name),
             Self::Process(program) => f.write_str(program),

@@ -69,7 +69,7 @@ impl Forwarder {
         };
         let thread = spawn_with_signals_blocked(body)?;
         let running = RunningForwarder { listening, shared, stop: Some(stop), thread: Some(thread) };
-        started.recv().unwrap_or_else(|_| Err(Error::said("start", "the DNS forwarder", "its thread panicked")))?;
+        started.recv().unwrap_or_else(|_| Err(Error::other("start", "the DNS forwarder", "its thread panicked")))?;
         Ok(running)
     }
 }

@@ -12,11 +12,12 @@ use crate::wire::port;
 pub fn parse_resolver(text: &str) -> Result<SocketAddr> {
     let parsed = split_port(text).and_then(|(host, port)| Some((parse_host(host)?, port)));
     let Some(((address, zone), port)) = parsed else {
-        return Err(Error::said("use resolver", text, "not an IP address")
+        return Err(Error::other("use resolver", text, "not an IP address")
             .hint("give --dns an address like 9.9.9.9, 9.9.9.9:5353, [2001:db8::1]:53 or fe80::1%eth0"));
     };
     let (IpAddr::V6(v6), Some(zone)) = (address, zone) else { return Ok(SocketAddr::new(address, port)) };
-    let scope_id = scope_id(zone).ok_or_else(|| Error::said("use resolver", text, format!("no interface `{zone}`")))?;
+    let scope_id =
+        scope_id(zone).ok_or_else(|| Error::other("use resolver", text, format!("no interface `{zone}`")))?;
     Ok(SocketAddrV6::new(v6, port, 0, scope_id).into())
 }
 

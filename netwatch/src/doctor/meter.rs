@@ -121,7 +121,7 @@ pub(super) fn processes() -> Check {
             return Check::warn("processes", error.to_string(), "run works, but attributes no flows to processes");
         }
     };
-    let unavailable: Vec<&str> = tracer.refused().map(|(name, _)| name).chain(tracer.untried()).collect();
+    let unavailable: Vec<&str> = tracer.rejected().map(|(name, _)| name).chain(tracer.untried()).collect();
     if unavailable.is_empty() {
         return Check::ok("processes", "flows can be attributed to processes, and local sockets are listed");
     }

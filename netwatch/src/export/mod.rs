@@ -54,7 +54,7 @@ pub fn write(runs: &[Exported<'_>], table: Table, format: Format, out: &mut (dyn
 fn write_rows<R>(columns: &[Column<R>], rows: &[R], format: Format, out: &mut (dyn Write + Send)) -> Result<()> {
     match format {
         Format::Parquet => parquet::write(columns, rows, out)
-            .map_err(|error| Error::said("write", "the Parquet file", error.to_string())),
+            .map_err(|error| Error::other("write", "the Parquet file", error.to_string())),
         Format::Csv => csv::write(columns, rows, out).map_err(|error| Error::os("write", "the CSV file", error)),
     }
 }

@@ -165,5 +165,5 @@ impl GuardianClient {
 
 /// For verbs whose reply does not come.
 fn guardian_is_gone() -> Error {
-    Error::said("receive from", "the guardian", "the guardian process was killed")
+    Error::other("receive from", "the guardian", "the guardian process was killed")
 }

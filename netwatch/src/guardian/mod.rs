@@ -1,4 +1,4 @@
-//! The guardian: the privileged helper process between netwatch and the target, with a fixed list of verbs ([`protocol`]). It is the
+//! The guardian: the privileged helper process between netwatch and the target, with a fixed list of verbs (`protocol`). It is the
 //! parent of the target and the subreaper of all its descendants, so it receives every one of their exits. It undoes what the
 //! run changed on the host, also when netwatch dies. It parses nothing from the network but the kernel's netlink replies; the
 //! process that parses packets and DNS messages is netwatch itself.

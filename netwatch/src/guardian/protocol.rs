@@ -54,7 +54,7 @@ pub struct Prepare {
 impl Request {
     /// Refuses arguments that do not belong to the run, and a packet without the descriptor that the verb needs.
     pub(super) fn check(&self, run: &RunId, has_fd: bool) -> Result<()> {
-        let refuse = |verb: &str, cause: &str| Err(Error::said("accept request", verb, cause));
+        let refuse = |verb: &str, cause: &str| Err(Error::other("accept request", verb, cause));
         match self {
             Self::Prepare(_) | Self::HoldTable if !has_fd => refuse("prepare or hold-table", "it has no descriptor"),
             Self::Prepare(prepare) if !prepare.is_of(run) => {
@@ -143,7 +143,7 @@ pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T
         return Ok(None);
     }
     let value = serde_json::from_slice(&buffer[..length])
-        .map_err(|error| Error::said("parse message of", "the other process", error.to_string()))?;
+        .map_err(|error| Error::other("parse message of", "the other process", error.to_string()))?;
     Ok(Some((value, fd)))
 }
 

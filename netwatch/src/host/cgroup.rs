@@ -106,7 +106,7 @@ impl UndoRecord for RunCgroup {
 pub fn undo(path: &Path) -> Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("netwatch-"));
     if name.and_then(RunId::parse).is_none() {
-        return Err(Error::said("remove cgroup", path.display().to_string(), "not the cgroup of a run"));
+        return Err(Error::other("remove cgroup", path.display().to_string(), "not the cgroup of a run"));
     }
     if !path.exists() {
         return Ok(());
@@ -119,7 +119,7 @@ fn kill_all(path: &Path) -> Result<()> {
     let started = Instant::now();
     while populated(path)? {
         if started.elapsed() > PATIENCE {
-            return Err(Error::said(
+            return Err(Error::other(
                 "end processes of",
                 path.display().to_string(),
                 "some are still there after 2 seconds",

@@ -49,7 +49,7 @@ impl Changes {
             return Ok(());
         }
         self.told = None;
-        Err(Error::said("follow changes of", "interfaces", "the netlink connection has ended")
+        Err(Error::other("follow changes of", "interfaces", "the netlink connection has ended")
             .hint("interfaces that come from now on carry no answers"))
     }
 }

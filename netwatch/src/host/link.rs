@@ -317,7 +317,7 @@ fn counters(message: &Message, name: &str) -> Result<InterfaceCounters> {
 }
 
 fn no_answer(name: &str) -> Error {
-    Error::said("read interface", name, "the kernel's answer lacks what was asked for")
+    Error::other("read interface", name, "the kernel's answer lacks what was asked for")
 }
 
 /// Router advertisements are nobody's business on this link: the target's end has its routes, and the host must not take routes

@@ -92,7 +92,7 @@ pub struct Named {
 pub fn validate(name: &str) -> Result<()> {
     let fine = !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != "..";
     if !fine {
-        return Err(Error::said("name namespace", name, "not a valid name").hint("use a file name without slashes"));
+        return Err(Error::other("name namespace", name, "not a valid name").hint("use a file name without slashes"));
     }
     if Path::new(RUN_NETNS).join(name).symlink_metadata().is_ok() {
         return Err(taken(name));

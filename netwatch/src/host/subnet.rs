@@ -88,7 +88,7 @@ impl Wanted {
     pub fn parse<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut wanted = Self::default();
         for text in arguments {
-            let refuse = |cause: &str| Error::said("use subnet", text, cause);
+            let refuse = |cause: &str| Error::other("use subnet", text, cause);
             let cidr = Cidr::parse_network(text).map_err(|cause| refuse(&cause))?;
             if let Some(cause) = unusable(cidr) {
                 return Err(refuse(cause));
@@ -223,14 +223,14 @@ fn checked(cidr: Cidr, occupied: &Occupied) -> Result<Cidr> {
         None => Ok(cidr),
         Some(taken) => {
             let cause = format!("it clashes with {taken}, which this host has a route, an address or a rule for");
-            Err(Error::said("use subnet", cidr.to_string(), cause)
+            Err(Error::other("use subnet", cidr.to_string(), cause)
                 .hint("choose one that `ip route show table all` does not list"))
         }
     }
 }
 
 fn none_free(family: &str) -> Error {
-    Error::said("choose subnet", family, "the host routes every private range").hint("name a free one with --subnet")
+    Error::other("choose subnet", family, "the host routes every private range").hint("name a free one with --subnet")
 }
 
 /// A prefix of this length from the first pool with room, at a place that `seed` decides, that overlaps nothing taken.

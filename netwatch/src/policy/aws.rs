@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::header::{self, FAILED, NAMES, failed, purpose};
 use super::need::{Need, Service};
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 use crate::wire::port;
 
@@ -22,7 +22,7 @@ const USE: [&str; 3] = [
 ];
 const CANNOT: &str = "multicast; ports of protocols other than TCP and UDP, which are open as a whole protocol";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let mut about = header::lines(requirements, options, &USE, &[NAMES, CANNOT]);
     let mut egress = Permissions::default();
     if requirements.dns {
@@ -69,7 +69,7 @@ impl Permissions {
         }
     }
 
-    fn add_need(&mut self, need: &Need, options: &Options) {
+    fn add_need(&mut self, need: &Need, options: &RuleOptions) {
         let description = purpose(need, 120);
         let everybody = [any(true), any(false)];
         let is_open = need.direction == Direction::Ingress && !options.by_remote;
@@ -106,7 +106,7 @@ impl Permissions {
         let count = |is_v4| self.0.values().flat_map(Ranges::keys).filter(|net| net.addr().is_ipv4() == is_v4).count();
         let most = count(true).max(count(false));
         (most > RULES).then(|| {
-            format!("{way} has {most} rules of one family; a group takes {RULES} unless AWS raised it: use --generalise, or several groups.")
+            format!("{way} has {most} rules of one family; a group takes {RULES} unless AWS raised it: use --generalize, or several groups.")
         })
     }
 }

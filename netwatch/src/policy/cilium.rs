@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::header::{self, commented};
 use super::need::{Need, Pattern, Service, is_host_name};
 use super::yaml::{name, ports, quoted, title, tried, unsaid};
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 use crate::wire::port;
 
@@ -31,7 +31,7 @@ const DNS: &str = "    # DNS: the cluster's own, through Cilium's proxy, which l
             - {port: \"53\", protocol: ANY}
 ";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let lines = header::lines(requirements, options, &[USE, NAMES], &[CANNOT]);
     let name = quoted(name(requirements, options));
     let mut text = commented(&lines, "#") + &tried(requirements);
@@ -57,7 +57,7 @@ fn section(text: &mut String, name: &str, rules: &str) {
     *text += &format!("  {name}:\n{}", if rules.is_empty() { "    - {}\n" } else { rules });
 }
 
-fn resolvers(options: &Options) -> String {
+fn resolvers(options: &RuleOptions) -> String {
     let nets: Vec<IpNet> = options.resolvers.iter().copied().map(IpNet::from).collect();
     if nets.is_empty() {
         return String::new();
@@ -114,7 +114,7 @@ fn proxy(service: Service) -> &'static str {
     }
 }
 
-fn incoming(need: &Need, options: &Options) -> String {
+fn incoming(need: &Need, options: &RuleOptions) -> String {
     let Some(to) = to(need.service) else { return String::new() };
     match options.by_remote {
         true => format!("    - fromCIDR: [{}]\n{to}", list(&need.peers)),

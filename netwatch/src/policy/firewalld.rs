@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::header::{self, FAILED, NAMES, commented, failed};
 use super::need::{Need, Service, shown};
 use super::text::comment;
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 
 const USE: &str = "Load with `sh FILE`, again to replace it, then `firewall-cmd --reload`. Without a running firewalld: \
@@ -15,7 +15,7 @@ const USE: &str = "Load with `sh FILE`, again to replace it, then `firewall-cmd 
 const SCOPE: &str = "The policy netwatch-out drops what goes out and is not listed, for the whole machine; netwatch-in opens ports and leaves all else to \
     your zones. firewalld lets through loopback and established connections by itself.";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let lines = header::lines(requirements, options, &[USE, SCOPE], &[NAMES]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\ncmd=${FIREWALL_CMD:-firewall-cmd --permanent}\n";
@@ -47,7 +47,7 @@ fn add(text: &mut String, policy: &str, rule: &str, mark: &str) {
 }
 
 /// What IPv6 needs (RFC 4861), and DNS.
-fn basics(requirements: &Requirements, options: &Options) -> Vec<String> {
+fn basics(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     let types = ["router-solicitation", "neighbour-solicitation", "neighbour-advertisement"];
     let mut rules: Vec<String> =
         types.map(|kind| format!("rule family=\"ipv6\" icmp-type name=\"{kind}\" accept")).into();
@@ -66,7 +66,7 @@ fn basics(requirements: &Requirements, options: &Options) -> Vec<String> {
     rules
 }
 
-fn rules(text: &mut String, policy: &str, need: &Need, options: &Options, mark: &str) {
+fn rules(text: &mut String, policy: &str, need: &Need, options: &RuleOptions, mark: &str) {
     if let Some(name) = &need.name {
         let _ = writeln!(text, "{mark}# {}", comment(&name.to_string(), 200));
     }
@@ -78,7 +78,7 @@ fn rules(text: &mut String, policy: &str, need: &Need, options: &Options, mark: 
     need.peers.iter().for_each(|peer| add(text, policy, &format!("rule{} {what} accept", address(side, peer)), mark));
 }
 
-fn tried(text: &mut String, requirements: &Requirements, options: &Options, direction: Direction) {
+fn tried(text: &mut String, requirements: &Requirements, options: &RuleOptions, direction: Direction) {
     let mut failures = requirements.failed.iter().filter(|need| need.direction == direction).peekable();
     if failures.peek().is_some() {
         let _ = writeln!(text, "# {FAILED}");

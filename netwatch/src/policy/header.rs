@@ -3,7 +3,7 @@
 use super::need::Need;
 use super::require::failure;
 use super::text::comment;
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::format::rfc3339;
 
 /// Bytes of a line of a header before it is continued on the next.
@@ -12,10 +12,10 @@ const WIDTH: usize = 110;
 const WORD: usize = 80;
 
 /// Sentences for the header of a format. `use_` says how to load and undo it, `cannot` what the format is unable to say.
-pub(super) fn lines(requirements: &Requirements, options: &Options, use_: &[&str], cannot: &[&str]) -> Vec<String> {
+pub(super) fn lines(requirements: &Requirements, options: &RuleOptions, use_: &[&str], cannot: &[&str]) -> Vec<String> {
     let mut lines = vec![title(requirements), made(requirements)];
     lines.push("Listed is what was used and worked, in these runs only: run everything that users will do before you trust it.".into());
-    if let Some(rules) = &options.generalise {
+    if let Some(rules) = &options.generalize {
         lines.push(format!(
             "Generalised: two or more addresses of one name, three of none or of a wildcard, into the smallest prefix that covers them, not \
             wider than /{} (IPv6 /{}); {} or more names with one parent into a wildcard, never below a public suffix; three or more ports of \
@@ -38,13 +38,13 @@ fn title(requirements: &Requirements) -> String {
 }
 
 fn made(requirements: &Requirements) -> String {
-    let one = |made: &super::Made| {
+    let one = |made: &super::SourceRun| {
         // To the second.
         let time = rfc3339(made.started_ns).chars().take(19).collect::<String>() + "Z";
         let what = if made.program.is_empty() { "capture" } else { "run" };
         format!("{what} {} of {time}", comment(&made.from, WORD))
     };
-    format!("Made from {}.", requirements.made.iter().map(one).collect::<Vec<_>>().join(", "))
+    format!("SourceRun from {}.", requirements.made.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// The lines, each behind `mark`, broken at spaces.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::header::{self, FAILED, NAMES, commented, failed, purpose};
 use super::need::{Need, Service};
 use super::text::comment;
-use super::{Family, Options, Requirements};
+use super::{AddressFamily, Requirements, RuleOptions};
 use crate::flow::Direction;
 
 const OUT: &str = "netwatch-out";
@@ -18,10 +18,10 @@ const CHAINS: [&str; 2] = [OUT, IN];
 /// iptables' own limit is 255 bytes.
 const COMMENT: usize = 100;
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     match options.family {
         Some(family) => {
-            let restore = if family == Family::V4 { "iptables-restore" } else { "ip6tables-restore" };
+            let restore = if family == AddressFamily::V4 { "iptables-restore" } else { "ip6tables-restore" };
             let load = format!(
                 "Load with `{restore} FILE`, which replaces the filter table, or with `{restore} --noflush FILE`, once."
             );
@@ -32,7 +32,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     }
 }
 
-fn scope(options: &Options) -> String {
+fn scope(options: &RuleOptions) -> String {
     let what = match &options.user {
         Some(user) => format!(
             "What user {} sends and what is not listed is dropped; other users, and what comes in, are not filtered.",
@@ -47,14 +47,15 @@ fn scope(options: &Options) -> String {
     what + " For a ruleset that you have already: take the rules with a destination or a port only."
 }
 
-fn script(requirements: &Requirements, options: &Options) -> String {
+fn script(requirements: &Requirements, options: &RuleOptions) -> String {
     let load = "Load with `sh FILE`, again to replace it; `sh FILE --test` loads nothing. Remove with `sh FILE --remove`. One family only, as \
         iptables-restore reads it: `--family 4`, `--family 6`.";
     let lines = header::lines(requirements, options, &[load, &scope(options)], &[NAMES]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\n";
     text += &functions(options);
-    for (family, restore, mark) in [(Family::V4, "iptables-restore", "IPV4"), (Family::V6, "ip6tables-restore", "IPV6")]
+    for (family, restore, mark) in
+        [(AddressFamily::V4, "iptables-restore", "IPV4"), (AddressFamily::V6, "ip6tables-restore", "IPV6")]
     {
         let _ = write!(text, "\n{restore} $how <<'{mark}'\n{}{mark}\n", table(requirements, options, family, false));
     }
@@ -62,7 +63,7 @@ fn script(requirements: &Requirements, options: &Options) -> String {
 }
 
 /// Any other argument than these two loads nothing: whoever asks for help must not be locked out.
-fn functions(options: &Options) -> String {
+fn functions(options: &RuleOptions) -> String {
     let jumps: String = CHAINS.map(|chain| format!(" -e 's/^-A \\(.* -j {chain}\\)$/-D \\1/p'")).concat();
     let hooks: String = hooks(options).iter().map(|hook| format!(" '-A {hook}'")).collect();
     let idle: Vec<&str> = CHAINS.into_iter().filter(|chain| !chains(options).contains(chain)).collect();
@@ -82,12 +83,12 @@ fn functions(options: &Options) -> String {
     )
 }
 
-fn chains(options: &Options) -> Vec<&'static str> {
+fn chains(options: &RuleOptions) -> Vec<&'static str> {
     if options.user.is_some() { vec![OUT] } else { vec![OUT, IN] }
 }
 
 /// What leads into the chains.
-fn hooks(options: &Options) -> Vec<String> {
+fn hooks(options: &RuleOptions) -> Vec<String> {
     match &options.user {
         Some(user) => vec![format!("OUTPUT -m owner --uid-owner {user} -j {OUT}")],
         None => vec![format!("OUTPUT -j {OUT}"), format!("INPUT -j {IN}")],
@@ -95,7 +96,7 @@ fn hooks(options: &Options) -> Vec<String> {
 }
 
 /// The filter table's part for one family.
-fn table(requirements: &Requirements, options: &Options, family: Family, with_hooks: bool) -> String {
+fn table(requirements: &Requirements, options: &RuleOptions, family: AddressFamily, with_hooks: bool) -> String {
     let mut text = "*filter\n".to_owned();
     for chain in chains(options) {
         let _ = writeln!(text, ":{chain} - [0:0]");
@@ -114,9 +115,9 @@ fn table(requirements: &Requirements, options: &Options, family: Family, with_ho
     text + "COMMIT\n"
 }
 
-fn out(requirements: &Requirements, options: &Options, family: Family) -> Vec<String> {
+fn out(requirements: &Requirements, options: &RuleOptions, family: AddressFamily) -> Vec<String> {
     let mut rules = vec![format!("-A {OUT} -o lo -j ACCEPT"), established(OUT)];
-    if family == Family::V6 && options.user.is_none() {
+    if family == AddressFamily::V6 && options.user.is_none() {
         // RFC 4861 and RFC 2710, RFC 3810: 133 to 137, and the listener's messages.
         rules.extend(icmpv6(OUT, &["133", "135", "136", "131", "132", "143"]));
     }
@@ -125,7 +126,7 @@ fn out(requirements: &Requirements, options: &Options, family: Family) -> Vec<St
     }
     rules.extend(requirements.of_direction(Direction::Egress).flat_map(|need| rules_of(need, options, family)));
     rules.extend(requirements.groups.iter().flat_map(|need| rules_of(need, options, family)));
-    if family == Family::V4 && !requirements.groups.is_empty() {
+    if family == AddressFamily::V4 && !requirements.groups.is_empty() {
         rules.push(format!("-A {OUT} -p 2 -m comment --comment \"membership of groups\" -j ACCEPT"));
     }
     rules.extend(tried(requirements, options, family, Direction::Egress));
@@ -133,13 +134,13 @@ fn out(requirements: &Requirements, options: &Options, family: Family) -> Vec<St
     rules
 }
 
-fn incoming(requirements: &Requirements, options: &Options, family: Family) -> Vec<String> {
+fn incoming(requirements: &Requirements, options: &RuleOptions, family: AddressFamily) -> Vec<String> {
     let mut rules = vec![format!("-A {IN} -i lo -j ACCEPT"), established(IN)];
     match family {
-        Family::V4 => {
+        AddressFamily::V4 => {
             rules.extend(["3", "11", "12"].map(|kind| format!("-A {IN} -p icmp -m icmp --icmp-type {kind} -j ACCEPT")))
         }
-        Family::V6 => rules.extend(icmpv6(IN, &["134", "135", "136", "137", "130", "1", "2", "3", "4"])),
+        AddressFamily::V6 => rules.extend(icmpv6(IN, &["134", "135", "136", "137", "130", "1", "2", "3", "4"])),
     }
     rules.extend(requirements.of_direction(Direction::Ingress).flat_map(|need| rules_of(need, options, family)));
     rules.extend(tried(requirements, options, family, Direction::Ingress));
@@ -156,7 +157,12 @@ fn icmpv6(chain: &str, kinds: &[&str]) -> Vec<String> {
 }
 
 /// As comments.
-fn tried(requirements: &Requirements, options: &Options, family: Family, direction: Direction) -> Vec<String> {
+fn tried(
+    requirements: &Requirements,
+    options: &RuleOptions,
+    family: AddressFamily,
+    direction: Direction,
+) -> Vec<String> {
     let mut rules = Vec::new();
     for need in requirements.failed.iter().filter(|need| need.direction == direction) {
         let own = rules_of(need, options, family);
@@ -172,8 +178,8 @@ fn tried(requirements: &Requirements, options: &Options, family: Family, directi
     rules
 }
 
-fn dns(options: &Options, family: Family) -> Vec<String> {
-    let is_ours = |resolver: &&IpAddr| resolver.is_ipv4() == (family == Family::V4);
+fn dns(options: &RuleOptions, family: AddressFamily) -> Vec<String> {
+    let is_ours = |resolver: &&IpAddr| resolver.is_ipv4() == (family == AddressFamily::V4);
     let to: Vec<String> = match options.resolvers.is_empty() {
         true => vec![String::new()],
         false => {
@@ -189,8 +195,8 @@ fn dns(options: &Options, family: Family) -> Vec<String> {
 }
 
 /// One rule for each peer of the family.
-fn rules_of(need: &Need, options: &Options, family: Family) -> Vec<String> {
-    let is_v4 = family == Family::V4;
+fn rules_of(need: &Need, options: &RuleOptions, family: AddressFamily) -> Vec<String> {
+    let is_v4 = family == AddressFamily::V4;
     let (chain, side) = if need.direction == Direction::Egress { (OUT, "-d") } else { (IN, "-s") };
     let what = purpose(need, COMMENT);
     let said = if what.is_empty() { String::new() } else { format!(" -m comment --comment \"{what}\"") };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::header::{self, NAMES, commented};
 use super::need::Need;
 use super::yaml::{name, ports, quoted, title, tried, unsaid};
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 
 const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
@@ -25,7 +25,7 @@ const DNS: &str = "    # DNS: the cluster's own
         - {protocol: TCP, port: 53}
 ";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let lines = header::lines(requirements, options, &[USE], &[NAMES, CANNOT]);
     let name = quoted(name(requirements, options));
     let mut text = commented(&lines, "#") + &tried(requirements);
@@ -54,7 +54,7 @@ fn section(text: &mut String, name: &str, rules: &str) {
 }
 
 /// Resolvers that are not the cluster's.
-fn resolvers(options: &Options) -> String {
+fn resolvers(options: &RuleOptions) -> String {
     if options.resolvers.is_empty() {
         return String::new();
     }
@@ -66,7 +66,7 @@ fn resolvers(options: &Options) -> String {
     text + "      ports:\n        - {protocol: UDP, port: 53}\n        - {protocol: TCP, port: 53}\n"
 }
 
-fn rule(text: &mut String, need: &Need, options: &Options) {
+fn rule(text: &mut String, need: &Need, options: &RuleOptions) {
     let Some((protocol, first, last)) = ports(need.service) else { return };
     *text += &title(need, "    ");
     let port = if first == last { format!("port: {first}") } else { format!("port: {first}, endPort: {last}") };

@@ -1,13 +1,13 @@
 //! Firewall rules for a program's users: what must be opened, from the reports of its runs, in the words of each firewall. Not a firewall:
 //! nothing is loaded here, and nothing is opened that was not used.
 //!
-//! [`Requirements`] is the list, [`generalise`] makes it shorter by stated rules, and there is one file for each format. docs/firewall.md is the
+//! [`Requirements`] is the list, [`generalize`] makes it shorter by stated rules, and there is one file for each format. docs/firewall.md is the
 //! manual.
 
 mod aws;
 mod cilium;
 mod firewalld;
-mod generalise;
+mod generalize;
 mod header;
 mod iptables;
 mod k8s;
@@ -24,18 +24,18 @@ mod yaml;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-pub use generalise::{Generalise, generalise};
+pub use generalize::{Generalize, generalize};
 pub use need::{Need, Pattern, Service};
-pub use require::{Made, Requirements};
+pub use require::{Requirements, SourceRun};
 
 use crate::report::Report;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum RuleFormat {
     /// A file for `nft -f`.
     Nft,
-    /// A script around `iptables-restore` and `ip6tables-restore`; with [`Options::family`] what one of them reads.
+    /// A script around `iptables-restore` and `ip6tables-restore`; with [`::family`] what one of them reads.
     Iptables,
     /// A script of `ufw` commands.
     Ufw,
@@ -53,7 +53,7 @@ pub enum Format {
     Ports,
 }
 
-impl Format {
+impl RuleFormat {
     /// Every format, in the order of the manual.
     pub const ALL: [Self; 9] = [
         Self::Nft,
@@ -85,7 +85,7 @@ impl Format {
 
 /// One of the two families of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
+pub enum AddressFamily {
     /// IPv4.
     V4,
     /// IPv6.
@@ -94,9 +94,9 @@ pub enum Family {
 
 /// How to write it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct RuleOptions {
     /// Fold addresses, names and ports.
-    pub generalise: Option<Generalise>,
+    pub generalize: Option<Generalize>,
     /// The users' resolvers; DNS to anybody when there are none.
     pub resolvers: Vec<IpAddr>,
     /// Open also what was tried and never worked.
@@ -110,22 +110,22 @@ pub struct Options {
     /// The name of what is made, where the format has one; otherwise the program's.
     pub name: Option<String>,
     /// Only this family, without the script around it: iptables.
-    pub family: Option<Family>,
+    pub family: Option<AddressFamily>,
 }
 
 /// Writes what these runs need in one format, in one go.
-pub fn write(format: Format, reports: &[&Report], options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(format: RuleFormat, reports: &[&Report], options: &RuleOptions, out: &mut dyn Write) -> io::Result<()> {
     let requirements = Requirements::of(reports, options);
     let text = match format {
-        Format::Nft => nft::text(&requirements, options),
-        Format::Iptables => iptables::text(&requirements, options),
-        Format::Ufw => ufw::text(&requirements, options),
-        Format::Firewalld => firewalld::text(&requirements, options),
-        Format::K8s => k8s::text(&requirements, options),
-        Format::Cilium => cilium::text(&requirements, options),
-        Format::AwsSg => aws::text(&requirements, options),
-        Format::Systemd => systemd::text(&requirements, options),
-        Format::Ports => ports::text(&requirements, options),
+        RuleFormat::Nft => nft::text(&requirements, options),
+        RuleFormat::Iptables => iptables::text(&requirements, options),
+        RuleFormat::Ufw => ufw::text(&requirements, options),
+        RuleFormat::Firewalld => firewalld::text(&requirements, options),
+        RuleFormat::K8s => k8s::text(&requirements, options),
+        RuleFormat::Cilium => cilium::text(&requirements, options),
+        RuleFormat::AwsSg => aws::text(&requirements, options),
+        RuleFormat::Systemd => systemd::text(&requirements, options),
+        RuleFormat::Ports => ports::text(&requirements, options),
     };
     out.write_all(text.as_bytes())?;
     out.flush()

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::header::{self, FAILED, NAMES, commented, failed, purpose};
 use super::need::{Need, Service, shown};
 use super::text::comment;
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
 /// nft's own limit is 128 bytes.
@@ -22,7 +22,7 @@ const ERRORS: [&str; 2] = [
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept comment \"errors\"",
 ];
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let use_ = use_(options);
     let lines = header::lines(requirements, options, &use_.iter().map(String::as_str).collect::<Vec<_>>(), &[NAMES]);
     let mut text = "#!/usr/sbin/nft -f\n".to_owned() + &commented(&lines, "#");
@@ -40,7 +40,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     text + "\n}\n"
 }
 
-fn use_(options: &Options) -> Vec<String> {
+fn use_(options: &RuleOptions) -> Vec<String> {
     let mut lines =
         vec!["Load with `nft -f FILE`, again to replace it; remove with `nft delete table inet netwatch`.".to_owned()];
     lines.push(match &options.user {
@@ -65,7 +65,7 @@ fn chain(text: &mut String, name: &str, rules: &[String]) {
     text.push_str("\t}\n\n");
 }
 
-fn output(options: &Options) -> Vec<String> {
+fn output(options: &RuleOptions) -> Vec<String> {
     let mut rules = vec!["type filter hook output priority filter; policy accept;".to_owned()];
     let rest = match &options.user {
         // What has no socket (the kernel's own) has no user, and goes.
@@ -91,7 +91,7 @@ fn input() -> Vec<String> {
     begin.into_iter().chain(ERRORS).chain(["jump allow_in", "counter drop"]).map(str::to_owned).collect()
 }
 
-fn out(requirements: &Requirements, options: &Options) -> Vec<String> {
+fn out(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     let mut rules = Vec::new();
     if requirements.dns {
         rules.extend(dns(options));
@@ -105,7 +105,7 @@ fn out(requirements: &Requirements, options: &Options) -> Vec<String> {
     rules
 }
 
-fn incoming(requirements: &Requirements, options: &Options) -> Vec<String> {
+fn incoming(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     let mut rules: Vec<String> =
         requirements.of_direction(Direction::Ingress).flat_map(|need| rules_of(need, options)).collect();
     rules.extend(tried(requirements, options, Direction::Ingress));
@@ -113,7 +113,7 @@ fn incoming(requirements: &Requirements, options: &Options) -> Vec<String> {
 }
 
 /// As comments.
-fn tried(requirements: &Requirements, options: &Options, direction: Direction) -> Vec<String> {
+fn tried(requirements: &Requirements, options: &RuleOptions, direction: Direction) -> Vec<String> {
     let mut rules = Vec::new();
     for need in requirements.failed.iter().filter(|need| need.direction == direction) {
         if rules.is_empty() {
@@ -125,7 +125,7 @@ fn tried(requirements: &Requirements, options: &Options, direction: Direction) -
     rules
 }
 
-fn dns(options: &Options) -> Vec<String> {
+fn dns(options: &RuleOptions) -> Vec<String> {
     let resolvers: Vec<IpNet> = options.resolvers.iter().copied().map(IpNet::from).collect();
     let to: Vec<String> = match resolvers.is_empty() {
         true => vec![String::new()],
@@ -139,7 +139,7 @@ fn dns(options: &Options) -> Vec<String> {
 }
 
 /// One rule for each family that the need has.
-fn rules_of(need: &Need, options: &Options) -> Vec<String> {
+fn rules_of(need: &Need, options: &RuleOptions) -> Vec<String> {
     let what = purpose(need, COMMENT);
     let end = if what.is_empty() { "counter accept".to_owned() } else { format!("counter accept comment \"{what}\"") };
     let rule = |peer: String, is_v4| format!("{peer}{} {end}", service(need.service, is_v4));

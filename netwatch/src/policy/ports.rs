@@ -2,13 +2,13 @@
 
 use super::header::{self, FAILED, failed, purpose};
 use super::need::{Need, Service, shown};
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 
 const TITLES: [&str; 5] = ["direction", "protocol", "port", "to or from", "addresses"];
 const NAMES: &str = "Names change their addresses: those listed are what they were.";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let mut rows = vec![TITLES.map(str::to_owned)];
     if requirements.dns {
         let resolvers: Vec<String> = options.resolvers.iter().map(ToString::to_string).collect();
@@ -34,7 +34,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
 }
 
 /// One for a name or for everybody; one for each address that has no name.
-fn rows_of(need: &Need, options: &Options) -> Vec<[String; 5]> {
+fn rows_of(need: &Need, options: &RuleOptions) -> Vec<[String; 5]> {
     let (protocol, port) = match need.service {
         Service::Ports(protocol, first, last) if first == last => (protocol.to_string(), first.to_string()),
         Service::Ports(protocol, first, last) => (protocol.to_string(), format!("{first}-{last}")),

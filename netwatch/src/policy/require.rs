@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use super::Options;
-use super::generalise::generalise;
+use super::RuleOptions;
+use super::generalize::generalize;
 use super::need::{Need, Pattern, Service, host};
 use super::peers::Peers;
 use super::text::comment;
@@ -16,7 +16,7 @@ use crate::wire::port;
 
 /// A run that this was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
+pub struct SourceRun {
     /// The run's id, or the capture's name.
     pub from: String,
     /// The program, without folders and arguments: those may be nobody else's business. Empty for a capture.
@@ -29,7 +29,7 @@ pub struct Made {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// The runs.
-    pub made: Vec<Made>,
+    pub made: Vec<SourceRun>,
     /// What is to be opened, out before in, named before unnamed.
     pub needs: Vec<Need>,
     /// Multicast and broadcast that was sent.
@@ -46,7 +46,7 @@ pub struct Requirements {
 
 impl Requirements {
     /// Reads them off the reports.
-    pub fn of(reports: &[&Report], options: &Options) -> Self {
+    pub fn of(reports: &[&Report], options: &RuleOptions) -> Self {
         let mut collected = Collected::default();
         reports.iter().for_each(|report| collected.add_report(report, options));
         collected.finish(options)
@@ -68,7 +68,7 @@ type Key = (Direction, bool, Option<Name>, Service);
 
 #[derive(Default)]
 struct Collected {
-    made: Vec<Made>,
+    made: Vec<SourceRun>,
     needs: BTreeMap<Key, Need>,
     groups: BTreeMap<Key, Need>,
     failed: BTreeMap<Key, Need>,
@@ -78,7 +78,7 @@ struct Collected {
 }
 
 impl Collected {
-    fn add_report(&mut self, report: &Report, options: &Options) {
+    fn add_report(&mut self, report: &Report, options: &RuleOptions) {
         self.made.push(made(report));
         let peers = Peers::of(report);
         for known in &report.endpoints {
@@ -87,7 +87,7 @@ impl Collected {
         self.gaps.extend(gaps(report));
     }
 
-    fn add_endpoint(&mut self, report: &Report, peers: &Peers<'_>, known: &ReportEndpoint, options: &Options) {
+    fn add_endpoint(&mut self, report: &Report, peers: &Peers<'_>, known: &ReportEndpoint, options: &RuleOptions) {
         let Endpoint { key, .. } = &known.endpoint;
         let Remote::Address(address) = key.remote else {
             // The report says so itself.
@@ -131,7 +131,7 @@ impl Collected {
         known: &ReportEndpoint,
         service: Service,
         address: IpAddr,
-        options: &Options,
+        options: &RuleOptions,
     ) {
         if known.endpoint.key.direction == Direction::Ingress {
             return self.put_peer(known, need(known, service, address, None), options);
@@ -152,18 +152,18 @@ impl Collected {
         }
     }
 
-    fn put_peer(&mut self, known: &ReportEndpoint, need: Need, options: &Options) {
+    fn put_peer(&mut self, known: &ReportEndpoint, need: Need, options: &RuleOptions) {
         let only_failed = known.endpoint.has_only_failed() && !options.with_failed;
         put(if only_failed { &mut self.failed } else { &mut self.needs }, need);
     }
 
-    fn finish(mut self, options: &Options) -> Requirements {
+    fn finish(mut self, options: &RuleOptions) -> Requirements {
         self.forget_failures_that_worked();
         self.gaps.extend(self.ephemeral());
         let values = |needs: BTreeMap<Key, Need>| needs.into_values().collect::<Vec<_>>();
         let mut needs = values(self.needs);
-        if let Some(rules) = &options.generalise {
-            needs = generalise(needs, rules);
+        if let Some(rules) = &options.generalize {
+            needs = generalize(needs, rules);
         }
         Requirements {
             made: self.made,
@@ -201,12 +201,14 @@ impl Collected {
     }
 }
 
-fn made(report: &Report) -> Made {
+fn made(report: &Report) -> SourceRun {
     let program = report.run.command.first().map(|path| file_name(path));
     match &report.replay {
         // Whoever reads the rules need not know where captures are kept here.
-        Some(replay) => Made { from: file_name(&replay.file), program: String::new(), started_ns: replay.started_ns },
-        None => Made {
+        Some(replay) => {
+            SourceRun { from: file_name(&replay.file), program: String::new(), started_ns: replay.started_ns }
+        }
+        None => SourceRun {
             from: report.run.id.clone(),
             program: program.unwrap_or_default(),
             started_ns: report.run.started_ns,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::header::{self, FAILED, NAMES, commented, failed};
 use super::need::{Service, shown};
 use super::text::comment;
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
 const USE: &str = "Put it into /etc/systemd/system/NAME.service.d/netwatch.conf, then `systemctl daemon-reload` and restart the service. It filters that \
@@ -22,7 +22,7 @@ const IN: &str = "# Anybody may come to the ports below, and systemd has one lis
 const BIND: &str = "# Denying other ports would also deny port 0 to clients that bind before they send (musl's resolver does), which no run shows:\n\
     # SocketBindDeny=any\n";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let is_open = !options.by_remote && requirements.of_direction(Direction::Ingress).next().is_some();
     let is_deaf = requirements.dns && options.resolvers.is_empty() && !is_open;
     let use_: &[&str] = if is_deaf { &[USE, DEAF] } else { &[USE] };
@@ -39,7 +39,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     text
 }
 
-fn addresses(requirements: &Requirements, options: &Options) -> String {
+fn addresses(requirements: &Requirements, options: &RuleOptions) -> String {
     let mut text = "IPAddressDeny=any\nIPAddressAllow=localhost\n".to_owned();
     if requirements.dns {
         match options.resolvers.is_empty() {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::header::{self, FAILED, NAMES, commented, failed, purpose};
 use super::need::{Need, Service, shown};
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
 const USE: &str =
@@ -13,7 +13,7 @@ const SCOPE: &str = "It makes ufw deny what goes out and is not listed, for the 
     Connections that were accepted, loopback, neighbour discovery and ICMP errors are in ufw's own rules. `ufw enable` is yours to say.";
 const ICMP: &str = "ICMP and protocols other than TCP, UDP, AH, ESP and GRE: their lines are for /etc/ufw/before.rules and before6.rules";
 
-pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let lines = header::lines(requirements, options, &[USE, SCOPE], &[NAMES, ICMP]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\nufw=${UFW:-ufw}\n\n$ufw default deny outgoing\n$ufw default deny incoming\n";
@@ -37,7 +37,7 @@ pub(super) fn text(requirements: &Requirements, options: &Options) -> String {
     text
 }
 
-fn dns(options: &Options) -> Vec<String> {
+fn dns(options: &RuleOptions) -> Vec<String> {
     let to: Vec<String> = match options.resolvers.is_empty() {
         true => vec!["any".to_owned()],
         false => options.resolvers.iter().map(ToString::to_string).collect(),
@@ -51,7 +51,7 @@ fn dns(options: &Options) -> Vec<String> {
     to.iter().flat_map(|to| ["udp", "tcp"].map(|protocol| rule(to, protocol))).collect()
 }
 
-fn rules_of(need: &Need, options: &Options) -> Vec<String> {
+fn rules_of(need: &Need, options: &RuleOptions) -> Vec<String> {
     let what = purpose(need, 100);
     let said = if what.is_empty() { String::new() } else { format!(" comment '{what}'") };
     let is_in = need.direction == Direction::Ingress;

@@ -3,11 +3,11 @@
 use super::header::failed;
 use super::need::{Need, Service, shown};
 use super::text::{comment, label};
-use super::{Options, Requirements};
+use super::{Requirements, RuleOptions};
 use crate::flow::Protocol;
 
 /// The name of the policy, and the value of the label `app` that it selects.
-pub(super) fn name(requirements: &Requirements, options: &Options) -> String {
+pub(super) fn name(requirements: &Requirements, options: &RuleOptions) -> String {
     label(options.name.as_deref().unwrap_or(requirements.program()), "netwatch")
 }
 

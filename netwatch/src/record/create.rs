@@ -21,7 +21,7 @@ const PAGE_BYTES: u64 = 4096;
 /// What to do about a file that cannot be recorded to.
 const ELSEWHERE: &str = "choose another file for --record";
 
-/// A file that is ours to record to: no other run takes it from [`prepare`] on.
+/// A file that is ours to record to: no other run takes it from `prepare` on.
 ///
 /// It has to live longer than SQLite's connection: closing a file gives back all locks that the process has on it, SQLite's too (fcntl(2)).
 #[derive(Debug)]
@@ -144,7 +144,7 @@ fn whole(kind: libc::c_int) -> libc::flock {
     }
 }
 
-/// Begins a recording in a file that [`prepare`] found good: empty, private, and ours alone until the connection is closed.
+/// Begins a recording in a file that `prepare` found good: empty, private, and ours alone until the connection is closed.
 ///
 /// `limit_bytes` bounds the data base. Nothing is flushed to the disk: after a crash of the whole machine the file may be damaged and says
 /// so, and in exchange no run waits for a disk. A killed netwatch loses nothing that was written, because the kernel has it.

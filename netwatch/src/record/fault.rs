@@ -31,7 +31,7 @@ pub(super) fn os(doing: Doing, path: &Path, error: impl Into<io::Error>) -> Erro
 
 /// Something is in the way that no system call says.
 pub(super) fn said(doing: Doing, path: &Path, cause: impl Into<String>) -> Error {
-    Error::said(doing.operation(), path.display().to_string(), cause)
+    Error::other(doing.operation(), path.display().to_string(), cause)
 }
 
 /// SQLite's error; the system call's own where there was one. `db` is the connection, if it was opened.

@@ -135,7 +135,7 @@ impl Store {
     pub fn find(&self, selector: Option<&str>) -> Result<PathBuf> {
         let Some(selector) = selector else { return self.numbered("1") };
         if selector.is_empty() {
-            return Err(Error::said("find", "run", "no number, id or file was given"));
+            return Err(Error::other("find", "run", "no number, id or file was given"));
         }
         if selector.contains('/') {
             return Ok(selector.into());
@@ -161,7 +161,7 @@ impl Store {
                 1 => "1 run is kept".to_owned(),
                 count => format!("{count} runs are kept"),
             };
-            Error::said("find run", text, kept).hint("`netwatch history` lists them; a file named so is ./FILE")
+            Error::other("find run", text, kept).hint("`netwatch history` lists them; a file named so is ./FILE")
         })
     }
 
@@ -170,12 +170,10 @@ impl Store {
         let found: Vec<&Stored> = runs.iter().filter(|run| run.id.starts_with(id)).collect();
         match found.as_slice() {
             [one] => Ok(one.path.clone()),
-            [] => Err(Error::said("find run", id, "no run has this id, and there is no such file")
+            [] => Err(Error::other("find run", id, "no run has this id, and there is no such file")
                 .hint("`netwatch history` lists the runs that are kept")),
-            many => {
-                Err(Error::said("find run", id, format!("the ids of {} runs begin so", many.len()))
-                    .hint("give more of it"))
-            }
+            many => Err(Error::other("find run", id, format!("the ids of {} runs begin so", many.len()))
+                .hint("give more of it")),
         }
     }
 }

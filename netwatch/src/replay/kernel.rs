@@ -102,7 +102,7 @@ impl Engine for Kernel {
         if lost.table_full + lost.insert_failed > 0 && !self.added.is_empty() {
             let why = "there are more flows than it has room for, and their frames had to be given Ethernet headers";
             return Err(
-                Error::said("replay through", "the kernel", why).hint("raise --max-flows, or leave out --kernel")
+                Error::other("replay through", "the kernel", why).hint("raise --max-flows, or leave out --kernel")
             );
         }
         let added = &mut self.added;

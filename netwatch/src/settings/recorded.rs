@@ -38,7 +38,7 @@ pub struct DiffSettings {
     /// Print nothing.
     pub quiet: bool,
     /// What counts as a difference.
-    pub options: diff::Options,
+    pub options: diff::DiffOptions,
     /// Baseline: runs, separated by commas, or the name of a file.
     pub old: String,
     /// Runs to compare with the baseline, likewise.

@@ -28,7 +28,7 @@ pub struct ReportSettings {
     /// Runs by number, id or file; the newest run if empty.
     pub runs: Vec<String>,
     /// What the firewall formats write.
-    pub rules: policy::Options,
+    pub rules: policy::RuleOptions,
 }
 
 impl ReportSettings {
@@ -36,7 +36,7 @@ impl ReportSettings {
     pub fn validate(self) -> Result<Self> {
         if self.runs.len() > 1 && !self.format.holds_several() {
             let cause = format!("a report in format {} describes one run", self.format.name());
-            return Err(Error::said("write", "several runs", cause).hint("name one run, or use --format ndjson"));
+            return Err(Error::other("write", "several runs", cause).hint("name one run, or use --format ndjson"));
         }
         Ok(self)
     }
@@ -58,7 +58,7 @@ pub enum ReportFormat {
     /// A page with charts.
     Html,
     /// Firewall rules.
-    Rules(policy::Format),
+    Rules(policy::RuleFormat),
 }
 
 impl ReportFormat {
@@ -67,7 +67,7 @@ impl ReportFormat {
 
     /// Every format, in the order of the help text.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::REPORTS.into_iter().chain(policy::Format::ALL.map(Self::Rules))
+        Self::REPORTS.into_iter().chain(policy::RuleFormat::ALL.map(Self::Rules))
     }
 
     /// The name in `--format`.
@@ -92,7 +92,7 @@ impl ReportFormat {
             "csv" => Self::Csv,
             "md" | "markdown" => Self::Markdown,
             "html" | "htm" => Self::Html,
-            "nft" => Self::Rules(policy::Format::Nft),
+            "nft" => Self::Rules(policy::RuleFormat::Nft),
             _ => return None,
         })
     }
@@ -107,12 +107,12 @@ impl ReportFormat {
             Self::Markdown => "md",
             Self::Html => "html",
             Self::Rules(format) => match format {
-                policy::Format::Nft => "nft",
-                policy::Format::Iptables | policy::Format::Ufw | policy::Format::Firewalld => "sh",
-                policy::Format::K8s | policy::Format::Cilium => "yaml",
-                policy::Format::AwsSg => "json",
-                policy::Format::Systemd => "conf",
-                policy::Format::Ports => "txt",
+                policy::RuleFormat::Nft => "nft",
+                policy::RuleFormat::Iptables | policy::RuleFormat::Ufw | policy::RuleFormat::Firewalld => "sh",
+                policy::RuleFormat::K8s | policy::RuleFormat::Cilium => "yaml",
+                policy::RuleFormat::AwsSg => "json",
+                policy::RuleFormat::Systemd => "conf",
+                policy::RuleFormat::Ports => "txt",
             },
         }
     }

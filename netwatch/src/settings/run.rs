@@ -38,12 +38,12 @@ pub struct RunSettings {
     pub resolve: bool,
     /// Name of the network namespace, for `ip netns`.
     pub name: Option<String>,
-    /// End the command after this time; at most [`MAX_TIME`](super::value::MAX_TIME).
+    /// End the command after this time; at most `MAX_TIME`.
     pub duration: Option<Duration>,
     /// Wait for background processes that outlive the command.
     pub linger: Option<Linger>,
     /// Maximum time to wait for unsent data of exited processes; at most
-    /// [`MAX_TIME`](super::value::MAX_TIME).
+    /// `MAX_TIME`.
     pub drain_timeout: Duration,
     /// Maximum number of flows counted individually.
     pub max_flows: u32,

@@ -76,7 +76,7 @@ fn search(name: &OsStr, path: &OsStr) -> Result<PathBuf, NotRunnable> {
         }
     }
     Err(found_but.unwrap_or_else(|| NotRunnable {
-        error: Error::said("run", name.to_string_lossy(), "command not found")
+        error: Error::other("run", name.to_string_lossy(), "command not found")
             .hint(format!("looked in PATH={}", path.to_string_lossy())),
         exit: Exit::NotFound,
     }))

@@ -35,7 +35,8 @@ impl Identity {
         match number.parse::<u32>() {
             Ok(uid) => Self::by_uid(Uid::from_raw(uid), Gid::from_raw(uid)),
             Err(_) => {
-                Err(Error::said("run as user", text, "no such user").hint("give a name from `getent passwd`, or a uid"))
+                Err(Error::other("run as user", text, "no such user")
+                    .hint("give a name from `getent passwd`, or a uid"))
             }
         }
     }

@@ -4,7 +4,6 @@
 mod output;
 mod progress;
 mod show;
-#[allow(dead_code, reason = "the event loop of `run` will use it")]
 mod writer;
 
 use std::io::{self, BufWriter, Write};
@@ -12,7 +11,6 @@ use std::io::{self, BufWriter, Write};
 pub(crate) use output::Output;
 pub(crate) use progress::{Progress, Spinner};
 pub(crate) use show::{PLAIN_WIDTH, Show};
-#[allow(unused_imports, reason = "the event loop of `run` will use it")]
 pub(crate) use writer::Writer;
 
 use crate::error::{Error, Result};

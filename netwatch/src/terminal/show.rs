@@ -67,11 +67,6 @@ impl Show {
         }
     }
 
-    /// Prints an interim report on standard error. Failure is ignored.
-    pub(crate) fn print_interim(&self, report: &Report) {
-        let _ = write_buffered(io::stderr(), |out| self.write_interim(report, out));
-    }
-
     /// Writes an interim report: text, even with `-q` or `-j`, because SIGUSR1 requests it
     /// explicitly.
     pub(crate) fn write_interim(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {

@@ -68,12 +68,6 @@ impl Writer {
         }
     }
 
-    /// Queues a message after the program's name, on a line of its own.
-    pub(crate) fn message(&self, message: impl Into<String>) {
-        let message = message.into();
-        self.write(move |out| writeln!(out, "netwatch: {message}"));
-    }
-
     /// Number of texts that were not written in whole: the queue was full, or standard error
     /// failed.
     pub(crate) fn dropped(&self) -> u64 {
@@ -136,7 +130,7 @@ mod tests {
         reader.read_exact(&mut first).expect("the writer writes");
         let started = Instant::now();
         for number in 0..MAX_QUEUED_TEXTS + 3 {
-            writer.message(format!("text {number}"));
+            writer.write(move |out| writeln!(out, "text {number}"));
         }
         assert!(started.elapsed() < Duration::from_secs(1), "queuing does not wait for the reader");
         assert_eq!(writer.dropped(), 3);
@@ -146,7 +140,7 @@ mod tests {
         });
         assert!(writer.finish(Duration::from_secs(60)), "all queued texts are written");
         let rest = reading.join().expect("no panic").expect("text");
-        let queued: String = (0..MAX_QUEUED_TEXTS).map(|number| format!("netwatch: text {number}\n")).collect();
+        let queued: String = (0..MAX_QUEUED_TEXTS).map(|number| format!("text {number}\n")).collect();
         assert!(format!("{}{rest}", char::from(first[0])) == long_text() + &queued, "whole texts, in order");
     }
 
@@ -174,7 +168,7 @@ mod tests {
         drop(reader);
         let writer = Writer::start_on(pipe).expect("a thread");
         let dropped = writer.dropped.clone();
-        writer.message("text");
+        writer.write(|out| out.write_all(b"text"));
         assert!(writer.finish(Duration::from_secs(60)));
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
     }

@@ -51,7 +51,7 @@ impl JournalLine {
             return Ok(None);
         }
         let fields = serde_json::Value::Object(self.fields.clone());
-        serde_json::from_value(fields).map(Some).map_err(|error| Error::said("read", self.shown(), error.to_string()))
+        serde_json::from_value(fields).map(Some).map_err(|error| Error::other("read", self.shown(), error.to_string()))
     }
 
     /// For error messages.
@@ -108,7 +108,7 @@ impl Journal {
         lines
             .map(serde_json::from_slice)
             .collect::<Result<_, _>>()
-            .map_err(|error| Error::said("read", path.display().to_string(), error.to_string()))
+            .map_err(|error| Error::other("read", path.display().to_string(), error.to_string()))
     }
 }
 

@@ -114,7 +114,7 @@ impl UndoRegistry {
         let run = dir
             .file_name()
             .and_then(|name| RunId::parse(name.to_str()?))
-            .ok_or_else(|| Error::said("clean up after", dir.display().to_string(), "not the directory of a run"))?;
+            .ok_or_else(|| Error::other("clean up after", dir.display().to_string(), "not the directory of a run"))?;
         let mut context = UndoContext { run: &run, dir, cause, journal: &[], held };
         let mut failures = Failures::default();
         self.before.iter().for_each(|hook| failures.add(hook(&context)));
@@ -158,7 +158,7 @@ impl UndoRegistry {
         if let (Some(is_elsewhere), Some(inode)) = (self.is_elsewhere, run.netns_inode())
             && is_elsewhere(inode)?
         {
-            return Err(Error::said(
+            return Err(Error::other(
                 "clean up after run",
                 run.id().as_str(),
                 "it belongs to another network namespace",
@@ -186,7 +186,7 @@ impl Failures {
 }
 
 fn unknown(line: &JournalLine) -> Error {
-    Error::said("undo", line.shown(), "this version of netwatch does not support it")
+    Error::other("undo", line.shown(), "this version of netwatch does not support it")
         .hint("run `netwatch clean` with the version that made the run")
 }
 
@@ -238,7 +238,7 @@ mod tests {
         let mut registry = UndoRegistry::default();
         registry.register::<Single>(|_, record| {
             log(&record.name);
-            if record.name == "fails" { Err(Error::said("undo", "fails", "test")) } else { Ok(()) }
+            if record.name == "fails" { Err(Error::other("undo", "fails", "test")) } else { Ok(()) }
         });
         registry.register_batch::<Batched>(|_, records| {
             log(records.iter().map(|record| record.name.as_str()).collect::<Vec<_>>().join("+"));

@@ -108,7 +108,7 @@ impl RunDir {
             .create(&path)
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
         let lock = try_lock(&path, true)?
-            .ok_or_else(|| Error::said("lock", path.display().to_string(), "another run holds the lock"))?;
+            .ok_or_else(|| Error::other("lock", path.display().to_string(), "another run holds the lock"))?;
         write_netns(&path)?;
         Ok(Self { id, path, lock })
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
 use netwatch::name::NameSource;
-use netwatch::policy::{Family, Format, Options, Pattern, Requirements, Service};
+use netwatch::policy::{AddressFamily, Pattern, Requirements, RuleFormat, RuleOptions, Service};
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
 use netwatch::report::Report;
 use snapbox::{Data, assert_data_eq};
@@ -13,13 +13,13 @@ use crate::sample::scene::{ATTACKS, Told, address, came, connections, everything
 use crate::sample::{facts, failed, growth, key, replayed, report, table};
 use crate::{rules, variants};
 
-fn plain() -> Options {
-    Options::default()
+fn plain() -> RuleOptions {
+    RuleOptions::default()
 }
 
 #[test]
 fn pictures() {
-    for format in Format::ALL {
+    for format in RuleFormat::ALL {
         let path = format!("{}/tests/snapshots/policy-{}.txt", env!("CARGO_MANIFEST_DIR"), format.name());
         let expected = Data::read_from(Path::new(&path), None).raw();
         assert_data_eq!(rules(format, &[&everything()], &plain()), expected);
@@ -27,8 +27,8 @@ fn pictures() {
 }
 
 /// Lines that say something to the tool: no comments, and for JSON what is not about.
-fn active(format: Format, text: &str) -> String {
-    if format == Format::AwsSg {
+fn active(format: RuleFormat, text: &str) -> String {
+    if format == RuleFormat::AwsSg {
         return text.split("\"egress\":").nth(1).expect("it has egress").to_owned();
     }
     text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n")
@@ -36,7 +36,7 @@ fn active(format: Format, text: &str) -> String {
 
 #[test]
 fn the_run_s_own_addresses_are_in_none() {
-    for format in Format::ALL {
+    for format in RuleFormat::ALL {
         for options in variants() {
             let text = rules(format, &[&everything()], &options);
             for own in ["10.87.0.", "2001:db8:87:"] {
@@ -49,18 +49,18 @@ fn the_run_s_own_addresses_are_in_none() {
 
 #[test]
 fn what_only_failed_is_said_and_opened_on_request() {
-    for format in Format::ALL.into_iter().filter(|format| *format != Format::Ports) {
+    for format in RuleFormat::ALL.into_iter().filter(|format| *format != RuleFormat::Ports) {
         let shut = rules(format, &[&everything()], &plain());
         assert!(!active(format, &shut).contains("203.0.113.99"), "{format:?}\n{shut}");
         assert!(shut.contains("203.0.113.99") && shut.contains("refused"), "{format:?}\n{shut}");
-        let open = rules(format, &[&everything()], &Options { with_failed: true, ..plain() });
-        assert!(active(format, &open).contains("203.0.113.99") || format == Format::Systemd, "{format:?}\n{open}");
+        let open = rules(format, &[&everything()], &RuleOptions { with_failed: true, ..plain() });
+        assert!(active(format, &open).contains("203.0.113.99") || format == RuleFormat::Systemd, "{format:?}\n{open}");
     }
 }
 
 #[test]
 fn names_from_the_wire_break_out_of_nothing() {
-    for format in Format::ALL {
+    for format in RuleFormat::ALL {
         for options in variants() {
             let text = rules(format, &[&everything()], &options);
             for attack in ATTACKS {
@@ -69,7 +69,7 @@ fn names_from_the_wire_break_out_of_nothing() {
             assert!(!active(format, &text).contains("reboot`") && !text.contains('\u{2028}'), "{format:?}\n{text}");
             // A line of its own would begin with what the attack says.
             let lines = text.lines().filter(|line| ["accept", "IPV4"].contains(line));
-            let marks = if format == Format::Iptables { 1 } else { 0 };
+            let marks = if format == RuleFormat::Iptables { 1 } else { 0 };
             assert_eq!(lines.count(), marks, "{format:?}\n{text}");
         }
     }
@@ -77,10 +77,10 @@ fn names_from_the_wire_break_out_of_nothing() {
 
 #[test]
 fn dns_by_the_gateway_is_dns_to_the_user_s_resolvers() {
-    let text = rules(Format::Nft, &[&everything()], &plain());
+    let text = rules(RuleFormat::Nft, &[&everything()], &plain());
     assert!(text.contains("meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
     let resolvers = vec![address("192.0.2.53"), address("2001:db8:53::53")];
-    let text = rules(Format::Nft, &[&everything()], &Options { resolvers, ..plain() });
+    let text = rules(RuleFormat::Nft, &[&everything()], &RuleOptions { resolvers, ..plain() });
     assert!(text.contains("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
     assert!(text.contains("ip6 daddr 2001:db8:53::53 meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
     assert!(!text.contains("\t\tmeta l4proto { tcp, udp } th dport 53"), "{text}");
@@ -100,18 +100,18 @@ fn in_a_capture_every_resolver_is_the_user_s() {
     let capture = report(replayed(&table, netwatch::flow::Amount::default()), &table);
     let requirements = Requirements::of(&[&capture], &plain());
     assert!(requirements.dns && requirements.needs.is_empty(), "{requirements:?}");
-    assert!(rules(Format::Nft, &[&capture], &plain()).contains("capture trace.pcapng of"));
+    assert!(rules(RuleFormat::Nft, &[&capture], &plain()).contains("capture trace.pcapng of"));
 }
 
 #[test]
 fn servers_are_opened_at_their_own_port() {
-    let text = rules(Format::Nft, &[&everything()], &plain());
+    let text = rules(RuleFormat::Nft, &[&everything()], &plain());
     assert!(text.contains("\t\ttcp dport 8080 counter accept"), "{text}");
     assert!(
-        !text.contains("198.51.100.200") && !active(Format::Nft, &text).contains("9090"),
+        !text.contains("198.51.100.200") && !active(RuleFormat::Nft, &text).contains("9090"),
         "for everybody, and not what the machine asked itself\n{text}"
     );
-    let text = rules(Format::Nft, &[&everything()], &Options { by_remote: true, ..plain() });
+    let text = rules(RuleFormat::Nft, &[&everything()], &RuleOptions { by_remote: true, ..plain() });
     assert!(
         text.contains("ip saddr 198.51.100.200 tcp dport 8080")
             && text.contains("ip6 saddr 2001:db8:2::7 tcp dport 8080")
@@ -134,7 +134,7 @@ fn one_address_of_several_names_is_listed_with_each() {
         .map(|need| need.name.as_ref().map(ToString::to_string).unwrap_or_default())
         .collect();
     assert_eq!(names, ["a.example", "b.example"]);
-    let cilium = rules(Format::Cilium, &[&report], &plain());
+    let cilium = rules(RuleFormat::Cilium, &[&report], &plain());
     assert!(cilium.contains("matchName: \"a.example\""), "{cilium}");
     assert!(
         !cilium.contains("matchName: \"b.example\""),
@@ -147,9 +147,9 @@ fn answers_that_were_not_used_are_opened_on_request() {
     let mut report = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     report.naming.lookups.push(lookup(name("app.example"), vec![address("203.0.113.11"), address("2001:db8::11")]));
     report.naming.lookups.push(lookup(name("other.example"), vec![address("203.0.113.12")]));
-    let text = rules(Format::Nft, &[&report], &plain());
+    let text = rules(RuleFormat::Nft, &[&report], &plain());
     assert!(!text.contains("203.0.113.11"), "{text}");
-    let text = rules(Format::Nft, &[&report], &Options { with_answers: true, ..plain() });
+    let text = rules(RuleFormat::Nft, &[&report], &RuleOptions { with_answers: true, ..plain() });
     assert!(text.contains("ip daddr { 203.0.113.10, 203.0.113.11 } tcp dport 443"), "{text}");
     assert!(text.contains("ip6 daddr 2001:db8::11 tcp dport 443") && !text.contains("203.0.113.12"), "{text}");
 }
@@ -180,7 +180,7 @@ fn what_is_not_known_is_said() {
     facts.complete = false;
     facts.lost.samples = 3;
     facts.interface.local = vec![[10, 87, 0, 2].into()];
-    let said = rules(Format::Ports, &[&report(facts, &table)], &plain());
+    let said = rules(RuleFormat::Ports, &[&report(facts, &table)], &plain());
     for words in [
         "some remotes of udp",
         "the flow table was full for 7 packets",
@@ -190,7 +190,7 @@ fn what_is_not_known_is_said() {
     ] {
         assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{said}");
     }
-    let complete = rules(Format::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
+    let complete = rules(RuleFormat::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
     assert!(!complete.contains("Not complete"), "{complete}");
 }
 
@@ -244,7 +244,7 @@ fn pings_from_outside_and_fragments_are_no_needs() {
 
 #[test]
 fn cilium_goes_by_name_where_dns_was_asked() {
-    let text = rules(Format::Cilium, &[&everything()], &plain());
+    let text = rules(RuleFormat::Cilium, &[&everything()], &plain());
     assert!(text.contains("matchName: \"app.example\"") && !text.contains("203.0.113.10/32"), "{text}");
     assert!(
         text.contains("\"203.0.113.20/32\"") && !text.contains("matchName: \"ftp.example.org\""),
@@ -256,7 +256,7 @@ fn cilium_goes_by_name_where_dns_was_asked() {
 #[test]
 fn cilium_learns_names_from_a_server_that_the_program_chose_itself() {
     let to = [("203.0.113.53", 53, None), ("203.0.113.54", 53, Some("dns.example")), ("203.0.113.10", 443, None)];
-    let text = rules(Format::Cilium, &[&connections(&to)], &plain());
+    let text = rules(RuleFormat::Cilium, &[&connections(&to)], &plain());
     let rules: Vec<&str> = text.split("\n    - ").collect();
     for (peer, has_proxy) in [("203.0.113.53/32", true), ("dns.example\"\n", true), ("203.0.113.10/32", false)] {
         let rule = rules.iter().find(|rule| rule.contains(peer)).unwrap_or_else(|| panic!("{peer}: {text}"));
@@ -264,13 +264,15 @@ fn cilium_learns_names_from_a_server_that_the_program_chose_itself() {
     }
     let server = table([came("198.51.100.200", 17, 53)]);
     let server = report(facts(&server, &["server"]), &server);
-    assert!(!super::rules(Format::Cilium, &[&server], &plain()).contains("dns:"), "a server asks nobody");
+    assert!(!super::rules(RuleFormat::Cilium, &[&server], &plain()).contains("dns:"), "a server asks nobody");
 }
 
 #[test]
 fn iptables_of_one_family_has_no_address_of_the_other() {
-    let four = rules(Format::Iptables, &[&everything()], &Options { family: Some(Family::V4), ..plain() });
-    let six = rules(Format::Iptables, &[&everything()], &Options { family: Some(Family::V6), ..plain() });
+    let four =
+        rules(RuleFormat::Iptables, &[&everything()], &RuleOptions { family: Some(AddressFamily::V4), ..plain() });
+    let six =
+        rules(RuleFormat::Iptables, &[&everything()], &RuleOptions { family: Some(AddressFamily::V6), ..plain() });
     assert!(!four.contains("2001:db8") && !six.contains("203.0.113."), "{four}\n{six}");
     assert!(four.contains("-d 203.0.113.10/32") && six.contains("-d 2001:db8:1::10/128"), "{four}\n{six}");
 }
@@ -282,9 +284,10 @@ fn a_security_group_that_is_too_large_says_so() {
             (1..=count).map(|host| (&*Box::leak(format!("203.0.113.{host}").into_boxed_str()), 443, None)).collect();
         connections(&to)
     };
-    assert!(!rules(Format::AwsSg, &[&report(60)], &plain()).contains("a group takes 60"));
+    assert!(!rules(RuleFormat::AwsSg, &[&report(60)], &plain()).contains("a group takes 60"));
     assert!(
-        rules(Format::AwsSg, &[&report(61)], &plain()).contains("egress has 61 rules of one family; a group takes 60")
+        rules(RuleFormat::AwsSg, &[&report(61)], &plain())
+            .contains("egress has 61 rules of one family; a group takes 60")
     );
 }
 
@@ -292,12 +295,12 @@ fn a_security_group_that_is_too_large_says_so() {
 fn systemd_cannot_restrict_who_comes_to_an_open_port() {
     let server = table([came("198.51.100.200", 6, 8080)]);
     let server = report(facts(&server, &["server"]), &server);
-    let open = rules(Format::Systemd, &[&server], &plain());
+    let open = rules(RuleFormat::Systemd, &[&server], &plain());
     assert!(
         !open.lines().any(|line| line.starts_with("IPAddressDeny")) && open.contains("\nSocketBindAllow=tcp:8080\n"),
         "{open}"
     );
-    let shut = rules(Format::Systemd, &[&server], &Options { by_remote: true, ..plain() });
+    let shut = rules(RuleFormat::Systemd, &[&server], &RuleOptions { by_remote: true, ..plain() });
     assert!(shut.contains("\nIPAddressDeny=any\n") && shut.contains("\nIPAddressAllow=198.51.100.200\n"), "{shut}");
 }
 
@@ -305,13 +308,13 @@ fn systemd_cannot_restrict_who_comes_to_an_open_port() {
 fn systemd_says_which_resolvers_it_denies_and_restricts_no_families_that_no_run_shows() {
     let asked = table([growth(Traffic::Flow(key(17, 50_000, address("10.87.0.1"), 53)), (1, 83), (1, 131))]);
     let asked = report(facts(&asked, &["app"]), &asked);
-    let has_said = |report: &Report, options: &Options| {
-        let text = rules(Format::Systemd, &[report], options);
-        assert!(!active(Format::Systemd, &text).contains("RestrictAddressFamilies"), "{text}");
+    let has_said = |report: &Report, options: &RuleOptions| {
+        let text = rules(RuleFormat::Systemd, &[report], options);
+        assert!(!active(RuleFormat::Systemd, &text).contains("RestrictAddressFamilies"), "{text}");
         text.contains("DNS is denied to every resolver")
     };
     assert!(has_said(&asked, &plain()));
-    assert!(!has_said(&asked, &Options { resolvers: vec![address("192.0.2.53")], ..plain() }));
+    assert!(!has_said(&asked, &RuleOptions { resolvers: vec![address("192.0.2.53")], ..plain() }));
     assert!(!has_said(&connections(&[("203.0.113.10", 443, None)]), &plain()), "it asked no DNS");
     assert!(!has_said(&everything(), &plain()), "anybody may come in, so nothing is denied");
 }

@@ -1,11 +1,11 @@
-//! `--generalise`: every original is covered, and nothing is wider than the rules say.
+//! `--generalize`: every original is covered, and nothing is wider than the rules say.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netwatch::flow::{Direction, FIRST_EPHEMERAL_PORT, Failed, Protocol};
-use netwatch::policy::{Format, Generalise, Need, Options, Pattern, Service, generalise};
+use netwatch::policy::{Generalize, Need, Pattern, RuleFormat, RuleOptions, Service, generalize};
 use netwatch::wire::Name;
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn names(needs: &[Need]) -> Vec<String> {
 fn addresses_of_one_name_become_the_smallest_prefix() {
     let fold = |name, last: &[[u8; 2]]| {
         let peers: Vec<IpAddr> = last.iter().copied().map(v4).collect();
-        nets(&generalise(vec![need(name, 443, &peers)], &Generalise::default()))
+        nets(&generalize(vec![need(name, 443, &peers)], &Generalize::default()))
     };
     assert_eq!(fold(Some("a.example"), &[[113, 8], [113, 11]]), ["203.0.113.8/30"]);
     assert_eq!(fold(Some("a.example"), &[[113, 1], [113, 200]]), ["203.0.113.0/24"]);
@@ -60,7 +60,7 @@ fn addresses_of_one_name_become_the_smallest_prefix() {
 fn siblings_become_a_wildcard_but_not_below_a_public_suffix() {
     let fold = |all: &[&str]| {
         let needs = all.iter().zip(1u8..).map(|(name, host)| need(Some(name), 443, &[v4([host, 1])])).collect();
-        names(&generalise(needs, &Generalise::default()))
+        names(&generalize(needs, &Generalize::default()))
     };
     assert_eq!(fold(&["a.cdn.example.org", "b.cdn.example.org", "c.cdn.example.org"]), ["*.cdn.example.org"]);
     assert_eq!(fold(&["a.example.org", "b.example.org", "c.example.org"]), ["*.example.org"]);
@@ -79,12 +79,12 @@ fn a_wildcard_is_one_of_dns_only_if_all_were_asked_for() {
     let three = |last: Need| {
         vec![need(Some("a.example.org"), 443, &[v4([1, 1])]), need(Some("b.example.org"), 443, &[v4([1, 2])]), last]
     };
-    let folded = generalise(three(need(Some("c.example.org"), 443, &[v4([1, 3])])), &Generalise::default());
+    let folded = generalize(three(need(Some("c.example.org"), 443, &[v4([1, 3])])), &Generalize::default());
     assert_eq!(folded[0].asked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.org"]);
     let mut by_sni = need(Some("c.example.org"), 443, &[v4([2, 3])]);
     by_sni.unasked = by_sni.peers.clone();
     by_sni.asked.clear();
-    let folded = generalise(three(by_sni), &Generalise::default());
+    let folded = generalize(three(by_sni), &Generalize::default());
     assert_eq!(folded[0].asked.len(), 2, "{folded:?}");
     assert_eq!(folded[0].unasked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.2.3/32"]);
 }
@@ -93,7 +93,7 @@ fn a_wildcard_is_one_of_dns_only_if_all_were_asked_for() {
 fn three_ephemeral_ports_of_one_peer_become_the_range() {
     let ports = |ports: &[u16]| {
         let needs = ports.iter().map(|port| need(Some("ftp.example.org"), *port, &[v4([1, 1])])).collect();
-        generalise(needs, &Generalise::default()).iter().map(|need| need.service.to_string()).collect::<Vec<_>>()
+        generalize(needs, &Generalize::default()).iter().map(|need| need.service.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(ports(&[21, 40_000, 50_000, 60_000]), ["tcp/21", "tcp/32768-65535"]);
     assert_eq!(ports(&[40_000, 50_000]), ["tcp/40000", "tcp/50000"]);
@@ -109,7 +109,7 @@ fn ephemeral_ports_of_peers_without_a_name_are_each_peer_s_own() {
         need(None, 60_000, &[v4([113, 1]), v4([113, 200])]),
         need(None, 443, &[v4([113, 1]), v4([114, 3])]),
     ];
-    let folded = generalise(needs, &Generalise::default());
+    let folded = generalize(needs, &Generalize::default());
     let mut said: Vec<(String, Vec<String>)> = folded
         .iter()
         .map(|need| (need.service.to_string(), need.peers.iter().map(ToString::to_string).collect()))
@@ -133,7 +133,7 @@ fn two_addresses_below_a_wildcard_may_be_strangers() {
     let three = |hosts: [u8; 3]| {
         let all = ["a.example.org", "b.example.org", "c.example.org"].into_iter().zip(hosts);
         let needs = all.map(|(name, host)| need(Some(name), 443, &[v4([113, host])])).collect();
-        let folded = generalise(needs, &Generalise::default());
+        let folded = generalize(needs, &Generalize::default());
         assert_eq!(names(&folded), ["*.example.org"]);
         nets(&folded)
     };
@@ -145,10 +145,10 @@ fn two_addresses_below_a_wildcard_may_be_strangers() {
 fn the_header_says_the_rules() {
     let report = connections(&[("203.0.113.8", 443, Some("a.example")), ("203.0.113.9", 443, Some("a.example"))]);
     let generalised =
-        Options { generalise: Some(Generalise { v4: 28, ..Generalise::default() }), ..Options::default() };
-    let text = rules(Format::Nft, &[&report], &generalised);
+        RuleOptions { generalize: Some(Generalize { v4: 28, ..Generalize::default() }), ..RuleOptions::default() };
+    let text = rules(RuleFormat::Nft, &[&report], &generalised);
     assert!(text.contains("not wider than /28") && text.contains("ip daddr 203.0.113.8/31 tcp dport 443"), "{text}");
-    assert!(!rules(Format::Nft, &[&report], &Options::default()).contains("Generalised"));
+    assert!(!rules(RuleFormat::Nft, &[&report], &RuleOptions::default()).contains("Generalised"));
 }
 
 fn any_address() -> impl Strategy<Value = IpAddr> {
@@ -204,7 +204,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_original_is_covered(needs in prop::collection::vec(any_need(), 0..12), v4 in 16u8..=32, v6 in 48u8..=128) {
-        let folded = generalise(needs.clone(), &Generalise { v4, v6, names: 3 });
+        let folded = generalize(needs.clone(), &Generalize { v4, v6, names: 3 });
         for need in &needs {
             for peer in &need.peers {
                 prop_assert!(folded.iter().any(|wide| covers(wide, need, peer)), "{need:?} {peer} in {folded:?}");
@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn nothing_is_wider_than_said(needs in prop::collection::vec(any_need(), 0..12), v4 in 16u8..=32, v6 in 48u8..=128) {
         let originals: Vec<IpNet> = needs.iter().flat_map(|need| need.peers.iter().copied()).collect();
-        for wide in generalise(needs.clone(), &Generalise { v4, v6, names: 3 }) {
+        for wide in generalize(needs.clone(), &Generalize { v4, v6, names: 3 }) {
             for net in &wide.peers {
                 let most = if net.addr().is_ipv4() { v4 } else { v6 };
                 let is_host = net.prefix_len() == net.max_prefix_len();

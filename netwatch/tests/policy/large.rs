@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use netwatch::flow::FlowTable;
-use netwatch::policy::{Format, Generalise, Options};
+use netwatch::policy::{Generalize, RuleFormat, RuleOptions};
 
 use crate::rules;
 use crate::sample::{facts, key, report, tcp};
@@ -24,10 +24,11 @@ fn sixty_five_thousand_remotes() {
         table.apply(tcp(key(6, 40_000, address.into(), 443), 1_000_000, (4, 400), (3, 300)));
     }
     let report = report(facts(&table, &["crawler"]), &table);
-    let generalised = Options { generalise: Some(Generalise::default()), ..Options::default() };
-    for format in Format::ALL {
+    let generalised = RuleOptions { generalize: Some(Generalize::default()), ..RuleOptions::default() };
+    for format in RuleFormat::ALL {
         let begun = Instant::now();
-        let (text, folded) = (rules(format, &[&report], &Options::default()), rules(format, &[&report], &generalised));
+        let (text, folded) =
+            (rules(format, &[&report], &RuleOptions::default()), rules(format, &[&report], &generalised));
         // A debug build on a busy machine takes about a second; what grows with the square of it would take minutes.
         assert!(begun.elapsed() < Duration::from_secs(60), "{format:?} took {:?}", begun.elapsed());
         let words = text.split(|c: char| !c.is_ascii_digit() && c != '.');

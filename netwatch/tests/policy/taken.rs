@@ -1,7 +1,7 @@
 //! Each format is taken by its own tool.
 
 use netwatch::flow::{FlowKey, Increment, Traffic};
-use netwatch::policy::{Family, Format, Options};
+use netwatch::policy::{AddressFamily, RuleFormat, RuleOptions};
 use netwatch::report::Report;
 
 use crate::sample::scene::{address, came, everything};
@@ -16,15 +16,15 @@ fn nothing() -> Report {
 }
 
 /// The rules of everything and of nothing, in every variant.
-fn texts(format: Format, more: &[Options]) -> Vec<String> {
+fn texts(format: RuleFormat, more: &[RuleOptions]) -> Vec<String> {
     let (everything, nothing) = (everything(), nothing());
-    let options: Vec<Options> = variants().into_iter().chain(more.iter().cloned()).collect();
+    let options: Vec<RuleOptions> = variants().into_iter().chain(more.iter().cloned()).collect();
     let both = |options| [rules(format, &[&everything], options), rules(format, &[&nothing], options)];
     options.iter().flat_map(both).collect()
 }
 
-fn for_user(user: &str) -> Options {
-    Options { user: Some(user.into()), ..Options::default() }
+fn for_user(user: &str) -> RuleOptions {
+    RuleOptions { user: Some(user.into()), ..RuleOptions::default() }
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn nft_takes_it_and_takes_it_again() {
     if !has("nft", &["unshare", "--net", "/usr/sbin/nft", "list", "ruleset"]) {
         return;
     }
-    for text in texts(Format::Nft, &[for_user("root"), for_user("4242")]) {
+    for text in texts(RuleFormat::Nft, &[for_user("root"), for_user("4242")]) {
         let script = "nft -c -f rules; nft -f rules; nft list ruleset > once; nft -f rules; nft list ruleset > twice; cmp once twice; cat once";
         let said = sh(script, &text);
         said.assert_ok(&text);
@@ -49,7 +49,7 @@ fn iptables_takes_it_again_and_lets_go() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
-    for text in texts(Format::Iptables, &[for_user("root"), for_user("4242")]) {
+    for text in texts(RuleFormat::Iptables, &[for_user("root"), for_user("4242")]) {
         let script = "iptables-save > empty4; ip6tables-save > empty6
             sh rules --test; test \"$(iptables -S | grep -c netwatch)\" = 0
             sh rules; iptables -S > once; ip6tables -S >> once
@@ -66,7 +66,7 @@ fn iptables_script_loads_nothing_for_an_argument_that_it_does_not_know() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
-    let text = rules(Format::Iptables, &[&everything()], &Options::default());
+    let text = rules(RuleFormat::Iptables, &[&everything()], &RuleOptions::default());
     for arguments in ["--help", "-h", "--tset", "remove", "''", "--test --remove", "--remove now"] {
         let script = format!(
             "code=0; sh rules {arguments} > said 2>&1 || code=$?; cat said; test $code = 2
@@ -81,8 +81,8 @@ fn iptables_rules_of_one_user_take_the_place_of_the_machine_s_and_back() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
-    let all = rules(Format::Iptables, &[&everything()], &Options::default());
-    let one = rules(Format::Iptables, &[&everything()], &for_user("4242"));
+    let all = rules(RuleFormat::Iptables, &[&everything()], &RuleOptions::default());
+    let one = rules(RuleFormat::Iptables, &[&everything()], &for_user("4242"));
     let put = |name: &str, text: &str| format!("cat > {name} <<'THE END'\n{text}THE END\n");
     let script = put("all", &all)
         + &put("one", &one)
@@ -102,10 +102,11 @@ fn iptables_restore_takes_one_family() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables-restore", "--version"]) {
         return;
     }
-    for (family, restore, save) in
-        [(Family::V4, "iptables-restore", "iptables-save"), (Family::V6, "ip6tables-restore", "ip6tables-save")]
-    {
-        let one = Options { family: Some(family), ..Options::default() };
+    for (family, restore, save) in [
+        (AddressFamily::V4, "iptables-restore", "iptables-save"),
+        (AddressFamily::V6, "ip6tables-restore", "ip6tables-save"),
+    ] {
+        let one = RuleOptions { family: Some(family), ..RuleOptions::default() };
         for text in texts_of(&one) {
             let script = format!("{restore} --test rules; {restore} rules; {save}");
             let said = sh(&script, &text);
@@ -115,8 +116,8 @@ fn iptables_restore_takes_one_family() {
     }
 }
 
-fn texts_of(options: &Options) -> [String; 2] {
-    [rules(Format::Iptables, &[&everything()], options), rules(Format::Iptables, &[&nothing()], options)]
+fn texts_of(options: &RuleOptions) -> [String; 2] {
+    [rules(RuleFormat::Iptables, &[&everything()], options), rules(RuleFormat::Iptables, &[&nothing()], options)]
 }
 
 #[test]
@@ -124,12 +125,12 @@ fn ufw_takes_every_command() {
     if !has("ufw", &["unshare", "--net", "/usr/sbin/ufw", "version"]) {
         return;
     }
-    for text in texts(Format::Ufw, &[]) {
+    for text in texts(RuleFormat::Ufw, &[]) {
         let said = sh("UFW='ufw --dry-run' sh rules", &text);
         said.assert_ok(&text);
         assert!(!said.text.contains("ERROR") && !said.text.contains("Skipping"), "{}\n{text}", said.text);
     }
-    let said = sh("UFW='ufw --dry-run' sh rules", &rules(Format::Ufw, &[&everything()], &Options::default()));
+    let said = sh("UFW='ufw --dry-run' sh rules", &rules(RuleFormat::Ufw, &[&everything()], &RuleOptions::default()));
     for rule in [
         "-A ufw-user-output -p tcp -d 203.0.113.10 --dport 443 -j ACCEPT",
         "-A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
@@ -153,9 +154,10 @@ fn exchange(key: FlowKey) -> Increment {
 
 #[test]
 fn lines_for_ufw_s_own_files_are_of_their_chain_and_taken() {
-    let generalise = Some(netwatch::policy::Generalise::default());
-    let text = rules(Format::Ufw, &[&beyond_ufw()], &Options { generalise, ..Options::default() });
-    let by_remote = rules(Format::Ufw, &[&beyond_ufw()], &Options { by_remote: true, ..Options::default() });
+    let generalize = Some(netwatch::policy::Generalize::default());
+    let text = rules(RuleFormat::Ufw, &[&beyond_ufw()], &RuleOptions { generalize, ..RuleOptions::default() });
+    let by_remote =
+        rules(RuleFormat::Ufw, &[&beyond_ufw()], &RuleOptions { by_remote: true, ..RuleOptions::default() });
     for (text, line) in [
         (&text, "# /etc/ufw/before.rules: -A ufw-before-input -p sctp --dport 9899 -j ACCEPT"),
         (&text, "# /etc/ufw/before6.rules: -A ufw6-before-input -p sctp --dport 9899 -j ACCEPT"),
@@ -171,7 +173,7 @@ fn lines_for_ufw_s_own_files_are_of_their_chain_and_taken() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
-    let everything = rules(Format::Ufw, &[&everything()], &Options::default());
+    let everything = rules(RuleFormat::Ufw, &[&everything()], &RuleOptions::default());
     for text in [text, by_remote, everything] {
         let script = "for of in 'before ufw iptables' 'before6 ufw6 ip6tables'; do
             set -- $of
@@ -204,7 +206,7 @@ fn firewalld_takes_every_command() {
     if !has("python3-firewall", &[PYTHON, "-c", "import firewall.core.rich"]) {
         return;
     }
-    for text in texts(Format::Firewalld, &[]) {
+    for text in texts(RuleFormat::Firewalld, &[]) {
         let script = format!("cat > cmd <<'END'\n{FIREWALL_CMD}END\nFIREWALL_CMD='{PYTHON} cmd' sh rules");
         let said = sh(&script, &text);
         said.assert_ok(&text);
@@ -236,11 +238,13 @@ fn kubernetes_policies_are_as_published() {
     if !has("python3-jsonschema and python3-yaml", &[PYTHON, "-c", "import jsonschema, yaml"]) {
         return;
     }
-    for (format, schema) in [(Format::K8s, schema("networkpolicy")), (Format::Cilium, schema("ciliumnetworkpolicy"))] {
+    for (format, schema) in
+        [(RuleFormat::K8s, schema("networkpolicy")), (RuleFormat::Cilium, schema("ciliumnetworkpolicy"))]
+    {
         for text in texts(format, &[]) {
             python(VALIDATE, &[&schema], &text).assert_ok(&text);
         }
-        let wrong = rules(format, &[&everything()], &Options::default())
+        let wrong = rules(format, &[&everything()], &RuleOptions::default())
             .replace("cidr:", "cider:")
             .replace("toCIDR:", "toCider:");
         assert!(!python(VALIDATE, &[&schema], &wrong).ok, "the schema refuses what is wrong");
@@ -270,10 +274,10 @@ fn aws_takes_the_permissions() {
     if !has("python3-botocore", &[PYTHON, "-c", "import botocore.session"]) {
         return;
     }
-    for text in texts(Format::AwsSg, &[]) {
+    for text in texts(RuleFormat::AwsSg, &[]) {
         python(AWS, &[], &text).assert_ok(&text);
     }
-    let wrong = rules(Format::AwsSg, &[&everything()], &Options::default()).replace("CidrIp\"", "Cidr\"");
+    let wrong = rules(RuleFormat::AwsSg, &[&everything()], &RuleOptions::default()).replace("CidrIp\"", "Cidr\"");
     assert!(!python(AWS, &[], &wrong).ok, "it refuses what is wrong");
 }
 
@@ -284,13 +288,14 @@ fn systemd_takes_the_drop_in() {
     }
     let verify = "printf '[Service]\\nExecStart=/bin/true\\n' > nwrules.service; mkdir nwrules.service.d; cp rules nwrules.service.d/netwatch.conf
         systemd-analyze verify ./nwrules.service";
-    for text in texts(Format::Systemd, &[]) {
+    for text in texts(RuleFormat::Systemd, &[]) {
         let said = sh(verify, &text);
         said.assert_ok(&text);
         let about_us: Vec<&str> = said.text.lines().filter(|line| line.contains("netwatch.conf")).collect();
         assert!(about_us.is_empty(), "{about_us:?}\n{text}");
     }
-    let wrong = rules(Format::Systemd, &[&everything()], &Options { by_remote: true, ..Options::default() });
+    let wrong =
+        rules(RuleFormat::Systemd, &[&everything()], &RuleOptions { by_remote: true, ..RuleOptions::default() });
     let said = sh(verify, &wrong.replace("IPAddressAllow=203", "IPAddressAllow=x203"));
     assert!(said.text.contains("netwatch.conf"), "it does read it: {}", said.text);
 }

@@ -32,16 +32,20 @@ pub fn reports(report: &Report, series: &Series) -> Said {
 
 /// Firewall rules from all of these runs.
 pub fn rules(reports: &[&Report]) -> Said {
-    let options =
-        policy::Options { with_failed: true, with_answers: true, by_remote: true, ..policy::Options::default() };
+    let options = policy::RuleOptions {
+        with_failed: true,
+        with_answers: true,
+        by_remote: true,
+        ..policy::RuleOptions::default()
+    };
     let rules =
         |format| (format!("rules {format:?}"), written(|out| policy::write(format, reports, &options, out).unwrap()));
-    policy::Format::ALL.map(rules).into()
+    policy::RuleFormat::ALL.map(rules).into()
 }
 
 /// What differs.
 pub fn differences(old: &[&Report], new: &[&Report]) -> Said {
-    let difference = compare(old, new, &diff::Options::default());
+    let difference = compare(old, new, &diff::DiffOptions::default());
     let written = |format| {
         (format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).expect("into memory")))
     };

@@ -1,4 +1,4 @@
-//! The live list: real clients and unusual ways to send. Of each, who it was is known by its socket, and under which name where there is one.
+//! Real clients and unusual ways to send: each flow is attributed to its process by socket, and its endpoint is named where a name exists.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,22 +11,22 @@ use serde_json::Value;
 
 use crate::TRAFFIC;
 
-/// Debian's own: a version manager's would be a script that runs it.
+/// Debian's Python. A version manager's would be a script that starts another program.
 const PYTHON: &str = "/usr/bin/python3";
 const SENDERS: &str = env!("CARGO_BIN_EXE_senders");
 
-/// A client that ran as a process of its own, whose number a shell said.
+/// The run of a client below a shell that prints the pid of the client.
 struct ClientRun {
     run: FinishedRun,
     pid: i64,
 }
 
 /// Runs a client below a shell.
-fn client(net: &TestInternet, command: &[&str]) -> ClientRun {
+fn run_client(net: &TestInternet, command: &[&str]) -> ClientRun {
     let shell = ["sh", "-c", "\"$@\" >&2 & echo $!; wait $!", "sh"];
     let run = net.host.watch(&[&shell, command].concat());
     run.assert_ok();
-    let pid = run.stdout.trim().parse().unwrap_or_else(|_| panic!("no process number: {run}"));
+    let pid = run.stdout.trim().parse().unwrap_or_else(|_| panic!("no pid: {run}"));
     ClientRun { run, pid }
 }
 
@@ -36,7 +36,7 @@ impl ClientRun {
         flows.filter(|flow| flow["protocol"] == protocol && flow["remote_port"] == port).collect()
     }
 
-    /// There are such flows, and all of them are of this client, by their sockets.
+    /// There are flows of this protocol and port, and all of them are attributed to this client by their sockets.
     #[track_caller]
     fn assert_used(&self, exe: &str, protocol: &str, port: u16) -> &Self {
         let flows = self.flows(protocol, port);
@@ -46,7 +46,7 @@ impl ClientRun {
         self
     }
 
-    /// The endpoint is called so, by this evidence.
+    /// The endpoint has this name, from this source.
     #[track_caller]
     fn assert_named(&self, protocol: &str, port: u16, name: &str, source: &str) -> &Self {
         let run = &self.run;
@@ -58,12 +58,12 @@ impl ClientRun {
     }
 }
 
-/// The surest user of a flow.
+/// The first process of a flow, which has the strongest evidence, is this one.
 #[track_caller]
 fn assert_user(run: &FinishedRun, flow: &Value, pid: i64, exe: &str) {
     let users = report::list(flow, "processes");
-    let place = usize::try_from(report::number(&users[0], "process")).expect("a place");
-    let process = &report::list(run.report(), "processes")[place];
+    let index = usize::try_from(report::number(&users[0], "process")).expect("an index");
+    let process = &report::list(run.report(), "processes")[index];
     let found = (report::number(process, "pid"), report::text(&users[0], "evidence"));
     assert_eq!(found, (pid, "socket"), "{flow:#} of {run}");
     let path = Path::new(report::text(process, "exe"));
@@ -84,11 +84,11 @@ fn assert_all_by_socket(run: &FinishedRun) {
 fn curl_by_each_version_of_http_it_has() {
     needs!("curl");
     let net = internet!();
-    let plain = client(&net, &["curl", "-4s", "http://app.example/"]);
+    let plain = run_client(&net, &["curl", "-4s", "http://app.example/"]);
     plain.assert_used("curl", "tcp", 80).assert_named("tcp", 80, APP, "http");
     for (version, alpn) in [("--http1.1", "http/1.1"), ("--http2", "h2")] {
         for family in ["-4", "-6"] {
-            let one = client(&net, &["curl", "-ks", family, version, "https://app.example/"]);
+            let one = run_client(&net, &["curl", "-ks", family, version, "https://app.example/"]);
             one.assert_used("curl", "tcp", 443).assert_named("tcp", 443, APP, "sni");
             one.assert_used("curl", "udp", 53);
             let offered = &one.flows("tcp", 443)[0]["tls"]["alpn"];
@@ -137,7 +137,7 @@ async def client(name):
 asyncio.run(server(sys.argv[2:]) if sys.argv[1] == 'server' else client(sys.argv[2]))
 "#;
 
-/// The interpreter that `cargo xtask setup` made, if it has aioquic.
+/// The interpreter in the virtual environment of `cargo xtask setup`, if it has aioquic.
 fn python_with_quic() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
     let python = target.join("venv/bin/python3");
@@ -157,8 +157,8 @@ fn a_client_of_http_3() {
     // Ended with the namespace.
     let log = std::fs::File::create(net.inet.dir().join("http3")).expect("create a file");
     let mut server = server.stdout(log).spawn().expect("start the server");
-    net.inet.wait_for("for try in $(seq 100); do grep -q listening http3 && exit; sleep 0.1; done; exit 1");
-    let one = client(&net, &[python, "-c", HTTP3, "client", APP]);
+    net.inet.wait_for("grep -q listening http3");
+    let one = run_client(&net, &[python, "-c", HTTP3, "client", APP]);
     one.assert_used("python3", "udp", 443).assert_named("udp", 443, APP, "quic");
     assert_eq!(report::text(one.flows("udp", 443)[0], "application.name"), "quic", "{}", one.run);
     assert_eq!(one.flows("udp", 443)[0]["tls"]["alpn"][0], "h3", "{}", one.run);
@@ -169,11 +169,11 @@ fn a_client_of_http_3() {
 fn s_client_and_netcat() {
     needs!("openssl", "nc");
     let net = internet!();
-    let tls = client(&net, &["openssl", "s_client", "-connect", "app.example:443"]);
+    let tls = run_client(&net, &["openssl", "s_client", "-connect", "app.example:443"]);
     tls.assert_used("openssl", "tcp", 443).assert_named("tcp", 443, APP, "sni");
-    let plain = client(&net, &["sh", "-c", &format!("exec nc -d {APP} {SOURCE} > /dev/null")]);
+    let plain = run_client(&net, &["sh", "-c", &format!("exec nc -d {APP} {SOURCE} > /dev/null")]);
     plain.assert_used("nc", "tcp", SOURCE).assert_named("tcp", SOURCE, APP, "dns");
-    let datagram = client(&net, &["sh", "-c", &format!("exec nc -u -w1 {APP_V4} {ECHO} <<!\nhi\n!\n")]);
+    let datagram = run_client(&net, &["sh", "-c", &format!("exec nc -u -w1 {APP_V4} {ECHO} <<!\nhi\n!\n")]);
     datagram.assert_used("nc", "udp", ECHO);
 }
 
@@ -182,7 +182,7 @@ fn dig_by_datagrams_and_by_a_connection() {
     needs!("dig");
     let net = internet!();
     for (how, protocol) in [("+notcp", "udp"), ("+tcp", "tcp")] {
-        let one = client(&net, &["dig", "+short", how, APP, "AAAA"]);
+        let one = run_client(&net, &["dig", "+short", how, APP, "AAAA"]);
         one.assert_used("dig", protocol, 53);
         let lookup = &report::list(one.run.report(), "dns.lookups")[0];
         assert_eq!((&lookup["name"], &lookup["type"]), (&APP.into(), &"AAAA".into()), "{}", one.run);
@@ -194,37 +194,37 @@ fn ping_by_both_families() {
     needs!("ping");
     let net = internet!();
     for (family, protocol) in [("-4", "icmp"), ("-6", "icmpv6")] {
-        let one = client(&net, &["ping", family, "-n", "-c1", APP]);
+        let one = run_client(&net, &["ping", family, "-n", "-c1", APP]);
         one.assert_used("ping", protocol, 0).assert_named(protocol, 0, APP, "dns");
     }
 }
 
 #[test]
-fn python_s_own_client() {
+fn the_http_client_of_python() {
     needs!(PYTHON);
     let net = internet!();
     let script = "import urllib.request as u; u.urlopen('http://app.example/').read()";
-    let one = client(&net, &[PYTHON, "-c", script]);
-    // The link in /usr/bin is what was called.
+    let one = run_client(&net, &[PYTHON, "-c", script]);
+    // The name of the executable is that of the link in /usr/bin that was executed.
     one.assert_used("python3", "tcp", 80).assert_named("tcp", 80, APP, "http");
 }
 
 #[test]
-fn who_runs_by_sudo_is_named_with_the_user_it_became() {
+fn a_process_started_by_sudo_is_reported_with_its_new_user() {
     needs!("sudo");
     let net = internet!();
     net.host
         .sh(&format!("echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/tester; chmod 440 /etc/sudoers.d/tester"));
-    // A setuid program by the user, and root that becomes the user.
+    // The user becomes root by a set-uid program, and root becomes the user.
     for (caller, to, uid) in [(USER, "root", 0), ("root", USER, USER_ID)] {
         let command = format!("echo $$; exec {TRAFFIC} fetch {APP_V4}:{SOURCE}");
         let run = net.host.run(&["--user", caller], &["sudo", "-n", "-u", to, "sh", "-c", &command]);
-        let pid = run.assert_ok().stdout.lines().next().expect("its number").parse().expect("a number");
+        let pid = run.assert_ok().stdout.lines().next().expect("its pid").parse().expect("a number");
         assert_user(&run, report::flows(run.report(), "tcp", APP_V4, SOURCE)[0], pid, "traffic");
         let list = report::list(run.report(), "processes");
         let one = list.iter().find(|process| process["pid"] == pid && process["comm"] == "traffic").expect("listed");
         assert_eq!(report::number(one, "uid"), i64::from(uid), "{run}");
-        let above = &list[usize::try_from(report::number(one, "parent")).expect("a place")];
+        let above = &list[usize::try_from(report::number(one, "parent")).expect("an index")];
         assert_eq!(report::text(above, "comm"), "sudo", "{run}");
         assert_all_by_socket(&run);
     }
@@ -235,11 +235,11 @@ fn a_loop_of_a_thousand_short_lived_clients() {
     let net = internet!();
     let script =
         format!("i=0; while [ $i -lt 1000 ]; do {TRAFFIC} send {APP_V4}:{SINK} 1 & echo $!; wait; i=$((i+1)); done");
-    let options = StartOptions { limit: Duration::from_secs(120), ..StartOptions::default() };
+    let options = StartOptions { limit: Duration::from_secs(300), ..StartOptions::default() };
     let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
     let flows = report::flows(run.assert_ok().report(), "tcp", APP_V4, SINK);
-    assert_eq!(flows.len(), 1000, "no more, no fewer: {run}");
-    let mut said: Vec<i64> = run.stdout.lines().map(|pid| pid.parse().expect("a process number")).collect();
+    assert_eq!(flows.len(), 1000, "one flow per client: {run}");
+    let mut printed: Vec<i64> = run.stdout.lines().map(|pid| pid.parse().expect("a pid")).collect();
     let mut found = Vec::new();
     for flow in flows {
         let users = report::list(flow, "processes");
@@ -247,13 +247,13 @@ fn a_loop_of_a_thousand_short_lived_clients() {
         found.push(report::number(&users[0], "pid"));
         assert_user(&run, flow, found[found.len() - 1], "traffic");
     }
-    said.sort_unstable();
+    printed.sort_unstable();
     found.sort_unstable();
-    assert_eq!(found, said);
+    assert_eq!(found, printed);
     assert_all_by_socket(&run);
 }
 
-/// Five connections, each served by a child that says its number and the client's port.
+/// Five connections, each served by a child that prints its pid and the port of the client.
 const FORKING: &str = "
 import os, socket
 server = socket.create_server(('0.0.0.0', 80))
@@ -269,13 +269,13 @@ for _ in range(5): os.wait()
 ";
 
 #[test]
-fn each_child_of_a_forking_server_is_named_for_what_it_served() {
+fn each_child_of_a_forking_server_is_attributed_the_flow_that_it_served() {
     needs!(PYTHON, "socat");
     let net = internet!();
     let mut running = net.host.start(&["--publish", "8080:80"], &[PYTHON, "-c", FORKING]);
     running.wait_for_stdout("listening");
     for _ in 0..5 {
-        assert_eq!(net.inet.sh(&format!("printf hi | socat -t1 - TCP4:{HOST_V4}:8080")), "hi");
+        assert_eq!(net.inet.sh(&format!("printf hi | socat -t60 - TCP4:{HOST_V4}:8080")), "hi");
     }
     let run = running.finish();
     let flows = report::list(run.assert_ok().report(), "flows");
@@ -285,46 +285,47 @@ fn each_child_of_a_forking_server_is_named_for_what_it_served() {
     for (pid, port) in served {
         let port: u16 = port.parse().expect("a port");
         let flow = flows.iter().find(|flow| flow["remote_port"] == port).expect("the client's flow");
-        assert_user(&run, flow, pid.parse().expect("a process number"), "python3");
+        assert_user(&run, flow, pid.parse().expect("a pid"), "python3");
     }
     assert_all_by_socket(&run);
 }
 
-/// A server that serves once, closes its port, and stays.
+/// A server that serves one connection, closes its port and keeps running.
 const ONCE: &str = "
-import os, socket, time
+import os, socket, sys, time
 server = socket.create_server(('0.0.0.0', 80))
 print('listening', flush=True)
 peer, _ = server.accept()
 peer.sendall(peer.recv(100))
 peer.close()
 server.close()
-# More than a tick, so that nobody takes what follows for the socket's.
+# Longer than a tick of the kernel, so that the next packet is later than the end of the socket.
 time.sleep(0.1)
 print('closed', flush=True)
-while not os.path.exists('over'): time.sleep(0.02)
+while not os.path.exists(sys.argv[1]): time.sleep(0.02)
 ";
 
 #[test]
-fn nobody_is_named_for_who_came_after_the_port_was_closed() {
+fn a_packet_after_the_port_was_closed_is_attributed_to_no_process() {
     needs!(PYTHON, "socat");
     let net = internet!();
-    let mut running = net.host.start(&["--publish", "8080:80"], &[PYTHON, "-c", ONCE]);
+    let gate = net.host.gate();
+    let mut running = net.host.start(&["--publish", "8080:80"], &[PYTHON, "-c", ONCE, gate.path()]);
     running.wait_for_stdout("listening");
-    let connect = format!("printf hi | socat -t1 - TCP4:{HOST_V4}:8080");
+    let connect = format!("printf hi | socat -t60 - TCP4:{HOST_V4}:8080");
     assert_eq!(net.inet.sh(&connect), "hi");
     running.wait_for_stdout("closed");
     assert!(!net.inet.try_sh(&connect).0, "refused");
-    net.host.sh("touch over");
+    gate.open();
     let run = running.finish();
     let flows = report::list(run.assert_ok().report(), "flows");
-    let [served, refused] = flows else { panic!("two of them: {run}") };
+    let [served, refused] = flows else { panic!("two flows: {run}") };
     assert_user(&run, served, report::number(run.report(), "run.pid"), "python3");
     assert!(refused.get("processes").is_none() && report::number(refused, "failed.refused") == 1, "{run}");
 }
 
 #[test]
-fn a_daemon_is_named_after_its_parents_are_gone() {
+fn a_flow_is_attributed_to_a_daemon_after_the_end_of_its_parents() {
     let net = internet!();
     let daemon = format!("echo $$; exec {TRAFFIC} fetch {APP_V4}:{SOURCE}");
     let run = net.host.run(&["--linger"], &[TRAFFIC, "daemon", "100", "sh", "-c", &daemon]);
@@ -334,24 +335,25 @@ fn a_daemon_is_named_after_its_parents_are_gone() {
     assert_all_by_socket(&run);
 }
 
-/// While nobody listens, as on a machine that is too busy: the socket's own port, told when it is closed, says who it was.
+/// netwatch is stopped, as on an overloaded machine. The event of a closed socket contains its port, which identifies the process of its flow.
 #[test]
-fn more_flows_than_can_be_told_of_are_named_all_the_same() {
+fn flows_whose_announcement_was_lost_are_attributed_by_the_port_of_their_socket() {
     const COUNT: usize = 8_000;
     let net = internet!();
-    // Nobody there says by ICMP that there is nobody.
+    // Dropped there, so that no ICMP error comes back.
     net.inet.sh(&format!("nft add rule inet silence input ip daddr {APP_V4} udp dport '>= 20000' drop"));
     let spray = format!("{SENDERS} spray {APP_V4}:20000 {COUNT}");
-    let script = format!("echo ready; until [ -e go ]; do sleep 0.02; done; {spray} & echo pid $!; wait; echo over");
+    let gate = net.host.gate();
+    let script = format!("echo ready; {}; {spray} & echo pid $!; wait; echo over", gate.wait());
     let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGSTOP);
-    net.host.sh("touch go");
+    gate.open();
     running.wait_for_stdout("over");
     running.signal(libc::SIGCONT);
     let run = running.finish();
     let pid: i64 =
-        run.assert_ok().stdout.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok()).expect("said");
+        run.assert_ok().stdout.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok()).expect("a pid");
     let flows = report::list(run.report(), "flows");
     let of = |path: &str| report::number(run.report(), path);
     assert!(flows.len() == COUNT && of("lost.new_flows") > 0, "{} flows, {}", flows.len(), of("lost.new_flows"));
@@ -362,17 +364,17 @@ fn more_flows_than_can_be_told_of_are_named_all_the_same() {
     assert_eq!((of("attribution.flows.tuple"), of("attribution.flows.netns")), (of("lost.new_flows"), 0));
 }
 
-/// The C library's resolver is not even in it.
+/// A statically linked client, without the resolver of the C library. Returns its path.
 fn static_client(dir: &Path) -> String {
     let program = dir.join("own_resolver").to_str().expect("a plain name").to_owned();
-    // The compiler of the tests stands beside their cargo.
+    // The compiler that built the tests, beside their cargo.
     let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
     rustc.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o", &program]);
     rustc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/own_resolver.rs"));
     let done = rustc.output().expect("start rustc");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let bytes = std::fs::read(&program).expect("read the program");
-    assert!(!bytes.windows(9).any(|some| some == b"/ld-linux"), "it asks for a dynamic linker");
+    assert!(!bytes.windows(9).any(|some| some == b"/ld-linux"), "it needs a dynamic linker");
     program
 }
 
@@ -380,7 +382,7 @@ fn static_client(dir: &Path) -> String {
 fn a_static_program_with_a_resolver_of_its_own() {
     let net = internet!();
     let program = static_client(net.host.dir());
-    let one = client(&net, &[&program, APP, &SOURCE.to_string()]);
+    let one = run_client(&net, &[&program, APP, &SOURCE.to_string()]);
     one.assert_used("own_resolver", "udp", 53).assert_used("own_resolver", "tcp", SOURCE);
     one.assert_named("tcp", SOURCE, APP, "dns");
 }
@@ -389,11 +391,11 @@ fn a_static_program_with_a_resolver_of_its_own() {
 fn sendmmsg_sendfile_and_splice() {
     let net = internet!();
     for address in [APP_V4.to_string(), format!("[{APP_V6}]")] {
-        let many = client(&net, &[SENDERS, "sendmmsg", &format!("{address}:{ECHO}"), "20", "100"]);
+        let many = run_client(&net, &[SENDERS, "sendmmsg", &format!("{address}:{ECHO}"), "20", "100"]);
         many.assert_used("senders", "udp", ECHO);
         assert_eq!(report::number(many.flows("udp", ECHO)[0], "egress.packets"), 20, "{}", many.run);
         for how in ["sendfile", "splice"] {
-            let one = client(&net, &[SENDERS, how, &format!("{address}:{SINK}"), "100000"]);
+            let one = run_client(&net, &[SENDERS, how, &format!("{address}:{SINK}"), "100000"]);
             one.assert_used("senders", "tcp", SINK);
         }
     }
@@ -401,7 +403,7 @@ fn sendmmsg_sendfile_and_splice() {
 }
 
 #[test]
-fn io_uring_however_it_is_carried_out() {
+fn io_uring_in_each_of_its_modes() {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     if disabled.is_ok_and(|value| value.trim() != "0") {
         return skip("io_uring is disabled (sysctl kernel.io_uring_disabled)");
@@ -409,14 +411,14 @@ fn io_uring_however_it_is_carried_out() {
     let net = internet!();
     for how in ["io_uring", "io_uring-workers", "io_uring-polled"] {
         for address in [APP_V4.to_string(), format!("[{APP_V6}]")] {
-            let one = client(&net, &[SENDERS, how, &format!("{address}:{SINK}"), "10000"]);
+            let one = run_client(&net, &[SENDERS, how, &format!("{address}:{SINK}"), "10000"]);
             one.assert_used("senders", "tcp", SINK);
         }
     }
     assert_eq!(net.sunk(), [10_000; 6]);
 }
 
-/// A socket that the program's child inherits as its output.
+/// A socket that a child inherits as its standard output.
 const INHERITED: &str = "
 import socket, subprocess, sys
 made = socket.create_connection((sys.argv[1], int(sys.argv[2])))
@@ -427,12 +429,12 @@ child.wait()
 ";
 
 #[test]
-fn an_inherited_socket_names_who_used_it_and_who_made_it() {
+fn an_inherited_socket_is_attributed_to_its_user_and_its_maker() {
     needs!(PYTHON);
     let net = internet!();
     let run = net.host.watch(&[PYTHON, "-c", INHERITED, &APP_V4.to_string(), &SINK.to_string()]);
     let flow = report::flows(run.assert_ok().report(), "tcp", APP_V4, SINK)[0];
-    assert_user(&run, flow, run.stdout.trim().parse().expect("a process number"), "head");
+    assert_user(&run, flow, run.stdout.trim().parse().expect("a pid"), "head");
     let users = report::list(flow, "processes");
     assert_eq!((&users[0]["maker"], &users[1]["maker"]), (&false.into(), &true.into()), "{run}");
     assert_eq!((users.len(), &users[1]["pid"]), (2, report::value(run.report(), "run.pid")), "{run}");

@@ -1,4 +1,4 @@
-//! Traffic of known size is counted to the packet and byte.
+//! Traffic of known size is counted exactly, in packets and bytes.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use netwatch_tests::{addresses::*, internet, needs, report};
 use crate::TRAFFIC;
 
 const ETHERNET: i64 = 14;
-/// TCP header with the timestamp option, which every segment but the SYNs carries.
+/// TCP header with the timestamp option, as in every segment except SYN.
 const TCP: i64 = 32;
 /// TCP header of a SYN: MSS, SACK permitted, timestamps, window scale.
 const TCP_SYN: i64 = 40;
@@ -17,7 +17,7 @@ fn families() -> [(IpAddr, i64, String); 2] {
 }
 
 #[test]
-fn udp_both_ways() {
+fn udp_in_both_directions() {
     let net = internet!();
     for (remote, ip, shown) in families() {
         for (count, size) in [(1, 1), (100, 500), (10, 1400)] {
@@ -32,9 +32,9 @@ fn udp_both_ways() {
 }
 
 #[test]
-fn fragments_belong_to_the_datagram_they_are_of() {
+fn fragments_belong_to_their_datagram() {
     let net = internet!();
-    // 3000 bytes of payload and 8 of header: 1480 + 1480 + 48 behind IPv4 headers.
+    // 3000 bytes of payload and 8 of UDP header: 1480 + 1480 + 48 bytes after the IPv4 headers.
     let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "5", "3000"]);
     let document = run.assert_ok().report();
     assert_eq!(report::number(document, "totals.egress.packets"), 15, "{run}");
@@ -53,7 +53,7 @@ fn a_tcp_transfer() {
         let expected = SOURCE_BYTES as i64 + packets * (ETHERNET + ip + TCP) + (TCP_SYN - TCP);
         assert_eq!(report::number(endpoint, "ingress.wire_bytes"), expected, "headers of {packets} packets: {run}");
         let full_segments = SOURCE_BYTES as i64 / (1500 - ip - TCP);
-        assert!(packets > full_segments, "packets as on a wire, not super-frames: {run}");
+        assert!(packets > full_segments, "packets as on a wire, not as offloaded segments: {run}");
         assert!(report::number(endpoint, "ingress.skbs") <= packets, "{run}");
         let flow = report::flows(run.report(), "tcp", remote, SOURCE)[0];
         for flag in ["syn", "ack", "fin"] {
@@ -90,8 +90,8 @@ fn refused_and_unanswered_connections_are_failed_attempts() {
     let net = internet!();
     let cases = [(REFUSED, "refused", "1000", 1), (SILENT, "timeout", "300", 0)];
     for (remote, ip, shown) in families() {
-        for (port, outcome, patience, answers) in cases {
-            let run = net.host.watch(&[TRAFFIC, "connect", &format!("{shown}:{port}"), patience]);
+        for (port, outcome, timeout_ms, answers) in cases {
+            let run = net.host.watch(&[TRAFFIC, "connect", &format!("{shown}:{port}"), timeout_ms]);
             assert_eq!(run.assert_ok().stdout.trim(), outcome);
             let endpoint = report::endpoint(run.report(), "tcp", remote, port);
             report::assert_packets(endpoint, "egress", 1, ETHERNET + ip + TCP_SYN);

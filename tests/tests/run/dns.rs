@@ -1,11 +1,11 @@
-//! Names resolve as on the host, whatever the host's resolver looks like.
+//! Names resolve as on the host, with every kind of resolver that a host can have.
 
 use std::fs;
 use std::process::{Child, Command};
 
 use netwatch_tests::{FinishedRun, InternetShape, TestInternet, addresses::*, eventually, internet, needs, report};
 
-/// Looks a name up by glibc, in both families.
+/// A lookup by glibc, in both families.
 const LOOKUP: &[&str] = &["sh", "-c", "getent ahostsv4 app.example | head -1; getent ahostsv6 app.example | head -1"];
 
 /// A dnsmasq on the host itself; ends with the test.
@@ -40,16 +40,16 @@ fn assert_resolves(run: &FinishedRun) {
 }
 
 #[test]
-fn through_resolvers_of_every_kind() {
+fn names_resolve_through_every_kind_of_resolver() {
     let net = internet!();
     let table: [(&str, &[&str], &str); 4] = [
         ("on 127.0.0.53 only", &["--listen-address=127.0.0.53", "--bind-interfaces"], "nameserver 127.0.0.53\n"),
         ("on ::1 only", &["--listen-address=::1", "--bind-interfaces"], "nameserver ::1\n"),
         ("on 0.0.0.0:53", &[], "nameserver 127.0.0.1\n"),
-        ("on 0.0.0.0:53, not the one asked", &[], "nameserver 203.0.113.53\n"),
+        ("on 0.0.0.0:53, not the configured one", &[], "nameserver 203.0.113.53\n"),
     ];
     for (what, arguments, conf) in table {
-        eprintln!("a resolver {what}");
+        eprintln!("resolver {what}");
         let _resolver = LocalResolver::start(&net, arguments);
         resolv_conf(&net, conf);
         let before = net.host.state();
@@ -59,7 +59,7 @@ fn through_resolvers_of_every_kind() {
 }
 
 #[test]
-fn reports_name_the_resolver_behind_the_gateway() {
+fn reports_contain_the_resolver_behind_the_gateway() {
     let net = internet!();
     let run = net.host.watch(LOOKUP);
     let real = format!("{DNS_V4}:53");
@@ -70,7 +70,7 @@ fn reports_name_the_resolver_behind_the_gateway() {
 }
 
 #[test]
-fn by_tcp_and_with_large_answers() {
+fn queries_over_tcp_and_large_responses_are_forwarded() {
     let net = internet!();
     needs!("dig");
     let cases = [
@@ -84,22 +84,22 @@ fn by_tcp_and_with_large_answers() {
         assert_eq!(run.assert_ok().stdout.lines().count(), answers, "{flag}: {run}");
     }
     let run = net.host.watch(&["dig", "+tries=1", "missing.example"]);
-    assert!(run.stdout.contains("NXDOMAIN"), "answers come back as they are: {run}");
+    assert!(run.stdout.contains("NXDOMAIN"), "responses are forwarded unchanged: {run}");
 }
 
 #[test]
-fn search_and_options_are_kept() {
+fn search_domains_and_options_are_kept() {
     let net = internet!();
     resolv_conf(&net, "search example\noptions ndots:2 timeout:1\nnameserver 203.0.113.53\n");
     let run = net.host.watch(&["sh", "-c", "cat /etc/resolv.conf; getent ahostsv4 app"]);
     for text in ["search example", "ndots:2", &APP_V4.to_string()] {
         assert!(run.stdout.contains(text), "{text}: {run}");
     }
-    assert!(!run.stdout.contains("203.0.113.53\n"), "the gateway is asked: {run}");
+    assert!(!run.stdout.contains("203.0.113.53\n"), "the gateway is the resolver: {run}");
 }
 
 #[test]
-fn the_host_s_file_is_untouched_while_it_runs() {
+fn the_resolv_conf_of_the_host_is_unchanged_during_a_run() {
     let net = internet!();
     let before = fs::read_to_string(net.host.etc().join("resolv.conf")).unwrap();
     let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
@@ -108,7 +108,7 @@ fn the_host_s_file_is_untouched_while_it_runs() {
 }
 
 #[test]
-fn a_missing_file_and_a_dangling_link_are_no_errors() {
+fn a_missing_resolv_conf_or_a_dangling_link_is_no_error() {
     let net = internet!();
     let conf = net.host.etc().join("resolv.conf");
     fs::remove_file(&conf).unwrap();
@@ -124,7 +124,7 @@ fn a_missing_file_and_a_dangling_link_are_no_errors() {
 }
 
 #[test]
-fn another_resolver_can_be_asked() {
+fn another_resolver_can_be_chosen() {
     let net = internet!();
     resolv_conf(&net, "nameserver 198.51.100.99\n");
     for dns in [DNS_V4.to_string(), DNS_V6.to_string(), format!("{DNS_V4}:53")] {
@@ -133,24 +133,24 @@ fn another_resolver_can_be_asked() {
 }
 
 #[test]
-fn a_resolver_that_refuses_gives_an_answer_soon() {
+fn the_next_resolver_is_used_when_one_refuses() {
     let net = internet!(InternetShape::default());
     resolv_conf(&net, "nameserver 198.51.100.1\nnameserver 203.0.113.53\n");
     assert_resolves(&net.host.watch(LOOKUP));
 }
 
 #[test]
-fn etc_hosts_stays() {
+fn the_hosts_file_of_the_host_is_used() {
     let net = internet!();
     let hosts = net.host.etc().join("hosts");
     let text = fs::read_to_string(&hosts).unwrap_or_default();
-    fs::write(&hosts, text + "203.0.113.10 by-file.example\n").unwrap();
-    let run = net.host.watch(&["getent", "ahostsv4", "by-file.example"]);
+    fs::write(&hosts, text + "203.0.113.10 in-hosts.example\n").unwrap();
+    let run = net.host.watch(&["getent", "ahostsv4", "in-hosts.example"]);
     assert!(run.assert_ok().stdout.contains("203.0.113.10"), "{run}");
 }
 
 #[test]
-fn side_doors_of_glibc_are_closed() {
+fn nscd_and_resolved_are_not_used() {
     let net = internet!();
     let conf = net.host.etc().join("nsswitch.conf");
     fs::write(&conf, "passwd: files\nhosts: files resolve [!UNAVAIL=return] dns\n").unwrap();
@@ -164,12 +164,12 @@ for path in (\"/run/nscd/socket\", \"/run/systemd/resolve/io.systemd.Resolve\"):
     assert!(!run.stdout.contains("resolve [") && run.stdout.contains(&APP_V4.to_string()), "{run}");
     let connect = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/nscd/socket')";
     let run = net.host.watch(&["python3", "-c", connect]);
-    assert_ne!(run.code, Some(0), "nobody answers there: {run}");
-    assert!(net.host.sh("cat /etc/nsswitch.conf").contains("resolve"), "the host's own is untouched");
+    assert_ne!(run.code, Some(0), "the socket of nscd is not reachable: {run}");
+    assert!(net.host.sh("cat /etc/nsswitch.conf").contains("resolve"), "the file of the host is unchanged");
 }
 
 #[test]
-fn the_servers_see_the_queries() {
+fn queries_reach_the_server_from_the_address_of_the_host() {
     let net = internet!();
     assert_resolves(&net.host.watch(LOOKUP));
     eventually(|| net.dns_log().contains("query[A] app.example from 198.51.100.2").then_some(()).ok_or(net.dns_log()))

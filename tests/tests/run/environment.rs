@@ -1,4 +1,4 @@
-//! Who the command runs as, and what it finds in its environment.
+//! The user that the command runs as, and its environment.
 
 use netwatch_tests::{FinishedRun, StartOptions, TestHost, USER, USER_ID, internet, needs};
 
@@ -20,12 +20,16 @@ fn assert_is_user(run: &FinishedRun, host: &TestHost) {
 }
 
 #[test]
-fn under_sudo_it_is_the_user_who_called() {
+fn under_sudo_the_command_runs_as_the_calling_user() {
     let net = internet!();
     let id = USER_ID.to_string();
     let options = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER), ("KEPT", "as it is")]);
     let run = net.host.run_with(options.clone(), &[], &["sh", "-c", SHOW]);
-    assert_eq!(run.code, Some(125), "the caller may not write the report into root's directory: {run}");
+    assert_eq!(
+        run.code,
+        Some(125),
+        "the calling user has no permission to write the report into a directory of root: {run}"
+    );
     let run = net.host.netwatch_with(options, &["run", "-q", "--", "sh", "-c", SHOW]);
     assert_is_user(&run, &net.host);
     for line in ["KEPT=as it is", "NETWATCH=1"] {
@@ -34,7 +38,7 @@ fn under_sudo_it_is_the_user_who_called() {
 }
 
 #[test]
-fn real_sudo_s_path_comes_back() {
+fn under_real_sudo_the_command_has_the_path_of_the_calling_user() {
     let net = internet!();
     needs!("sudo");
     net.host
@@ -63,7 +67,7 @@ fn a_user_can_be_chosen() {
 }
 
 #[test]
-fn without_another_user_nothing_changes() {
+fn without_another_user_the_environment_is_unchanged() {
     let net = internet!();
     let (plain, watched) =
         (net.host.sh("env | grep -v '^_=' | sort"), net.host.watch(&["sh", "-c", "env | grep -v '^_=' | sort"]));
@@ -75,7 +79,7 @@ fn without_another_user_nothing_changes() {
 }
 
 #[test]
-fn the_working_directory_stays() {
+fn the_working_directory_is_unchanged() {
     let net = internet!();
     let options = StartOptions { dir: Some("/usr/share".into()), ..StartOptions::default() };
     let run = net.host.run_with(options, &[], &["pwd"]);
@@ -97,17 +101,17 @@ fn an_ordinary_user_has_no_capabilities_and_no_open_files_of_netwatch() {
 }
 
 #[test]
-fn every_flag_can_be_given_by_the_environment() {
+fn flags_can_be_set_by_environment_variables() {
     let net = internet!();
     let options =
         StartOptions::env(&[("NETWATCH_QUIET", "1"), ("NETWATCH_USER", USER), ("NETWATCH_DURATION", "300ms")]);
     let run = net.host.netwatch_with(options, &["run", "--", "sh", "-c", "id -u; exec sleep 300"]);
     assert_eq!(run.assert_code(124).stdout, format!("{USER_ID}\n"));
-    assert_eq!(run.stderr, "", "quiet");
+    assert_eq!(run.stderr, "", "-q prints nothing");
     let off = StartOptions::env(&[("NETWATCH_QUIET", "0"), ("NETWATCH_NO_NAT", "")]);
     let run = net.host.netwatch_with(off, &["run", "--", "curl", "-s", "http://app.example/"]);
     assert!(run.assert_ok().stderr.contains("balance"), "{run}");
-    // A flag that is typed wins.
+    // A flag on the command line has precedence.
     let options = StartOptions::env(&[("NETWATCH_USER", USER)]);
     assert_eq!(
         net.host.netwatch_with(options, &["run", "-q", "-u", "root", "--", "id", "-u"]).assert_ok().stdout,

@@ -1,9 +1,9 @@
-//! One table: how netwatch ends for each way in which a command can end.
+//! Exit codes of `netwatch run` for each way in which a command can end.
 
 use netwatch_tests::internet;
 
 #[test]
-fn each_end_has_its_code() {
+fn each_end_of_a_command_has_its_exit_code() {
     let net = internet!();
     let table: [(&[&str], i32); 10] = [
         (&["true"], 0),
@@ -26,7 +26,7 @@ fn each_end_has_its_code() {
 }
 
 #[test]
-fn a_mistyped_command_line_of_run_is_125() {
+fn an_invalid_command_line_of_run_gives_exit_code_125() {
     let net = internet!();
     for arguments in
         [&["run"][..], &["run", "--no-such-flag", "--", "true"], &["run", "--duration", "soon", "--", "true"]]
@@ -36,16 +36,16 @@ fn a_mistyped_command_line_of_run_is_125() {
 }
 
 #[test]
-fn the_signal_is_in_the_report() {
+fn the_signal_that_killed_the_command_is_in_the_report() {
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "kill -TERM $$"]);
     assert_eq!(run.report()["run"]["exit"], serde_json::json!({ "signal": 15 }), "{run}");
 }
 
 #[test]
-fn a_closed_standard_error_changes_nothing() {
+fn a_closed_standard_error_does_not_change_the_exit_code() {
     let net = internet!();
     let binary = net.host.binary();
-    let (ok, said) = net.host.try_sh(&format!("{} run -- sh -c 'exit 5' 2>&- || [ $? = 5 ]", binary.display()));
-    assert!(ok, "{said}");
+    let (ok, output) = net.host.try_sh(&format!("{} run -- sh -c 'exit 5' 2>&- || [ $? = 5 ]", binary.display()));
+    assert!(ok, "{output}");
 }

@@ -1,4 +1,4 @@
-//! The set-up fails at each step in turn, and leaves nothing behind; what fails later is said.
+//! Injected faults: the set-up fails at each step in turn and leaves nothing behind; later faults are reported.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use netwatch_tests::{StartOptions, addresses::*, internet, report, skip};
 use crate::TRAFFIC;
 
 #[test]
-fn every_step_that_fails_undoes_the_ones_before() {
+fn a_set_up_that_fails_at_any_step_undoes_the_steps_before() {
     let mut net = internet!();
     if !net.host.use_faulty_binary() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
-    // So that every step has something to do.
+    // With a dropping chain every step has something to do.
     net.host.sh("nft add table inet filter; nft add chain inet filter forward '{ type filter hook forward priority 0; policy drop; }'");
     let flags = ["--name", "grey", "--publish", "8080:80", "--host-loopback"];
     net.host.run(&flags, &["true"]).assert_ok();
     let steps = net.host.netwatch(&["__faults"]).assert_ok().stdout.clone();
-    assert!(steps.lines().count() >= 8, "the steps: {steps}");
+    assert!(steps.lines().count() >= 8, "steps of the set-up: {steps}");
     let before = net.host.state();
     for step in steps.lines() {
         let run = net.host.run_with(StartOptions::env(&[("NETWATCH_FAULT", step)]), &flags, &["echo", "started"]);
@@ -27,18 +27,19 @@ fn every_step_that_fails_undoes_the_ones_before() {
     }
 }
 
-/// The flow table cannot grow: the run goes on, says so once, and counts what found no room.
 #[test]
-fn a_flow_table_that_cannot_grow_is_said_once_and_costs_no_packet() {
+fn a_flow_table_that_cannot_grow_is_reported_once_and_every_packet_is_counted() {
     let mut net = internet!();
     if !net.host.use_faulty_binary() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
+    // Longer than the interval at which netwatch tries again.
     let script = format!("{TRAFFIC} flows {APP_V4}:{ECHO} 60000 100; sleep 2.2");
-    let options = StartOptions { limit: Duration::from_secs(60), ..StartOptions::env(&[("NETWATCH_FAULT", "grow")]) };
+    let options = StartOptions { limit: Duration::from_secs(300), ..StartOptions::env(&[("NETWATCH_FAULT", "grow")]) };
     let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
     let document = run.assert_ok().report();
     assert!(report::number(document, "lost.table_full") > 0, "{run}");
-    let said = report::list(document, "notes").iter().filter(|note| note.as_str().unwrap_or("").contains("step grow"));
-    assert_eq!(said.count(), 1, "{run}");
+    let notes = report::list(document, "notes").iter();
+    let of_fault = notes.filter(|note| note.as_str().unwrap_or_default().contains("step grow"));
+    assert_eq!(of_fault.count(), 1, "{run}");
 }

@@ -1,11 +1,9 @@
-//! The host forwards for the namespace, for nobody else, and not a moment longer.
+//! The host forwards for the namespace, for no other machine, and only during the run.
 
-use std::time::Duration;
-
-use netwatch_tests::{HostIpv6, InternetShape, TestInternet, addresses::*, internet};
+use netwatch_tests::{HostIpv6, InternetShape, TestInternet, addresses::*, internet, wait_until};
 
 #[test]
-fn sysctls_come_back_also_from_unusual_values() {
+fn sysctls_are_restored_whatever_their_values_were() {
     let net = internet!();
     for values in ["0", "1"] {
         net.host.sh(&format!(
@@ -20,39 +18,44 @@ fn sysctls_come_back_also_from_unusual_values() {
 }
 
 #[test]
-fn overlapping_runs_share_the_switches_and_the_last_one_puts_them_back() {
+fn overlapping_runs_share_the_sysctls_and_the_last_one_restores_them() {
     let net = internet!();
     let before = net.host.state();
-    let hold = |millis: &str| {
-        net.host.start(&[], &["sh", "-c", &format!("echo ready; sleep {millis}; curl -sS http://app.example/")])
-    };
-    let (mut first, mut second) = (hold("0.3"), hold("1"));
+    let gates = [net.host.gate(), net.host.gate()];
+    let [mut first, mut second] = [0, 1].map(|number| {
+        let script = format!("echo ready; {}; curl -sS http://app.example/", gates[number].wait());
+        net.host.start(&[], &["sh", "-c", &script])
+    });
     first.wait_for_stdout("ready");
     second.wait_for_stdout("ready");
+    gates[0].open();
     assert!(first.finish().assert_ok().stdout.contains("hello"));
-    // The first one has ended; the second still has to get out.
+    // The second run still needs the sysctls after the end of the first.
+    gates[1].open();
     assert!(second.finish().assert_ok().stdout.contains("hello"));
     net.host.assert_nothing_left(&before);
 }
 
 #[test]
-fn a_default_route_from_router_advertisements_survives() {
+fn a_default_route_from_router_advertisements_is_kept() {
     let net = internet!(InternetShape { ipv6: HostIpv6::Advertised, ..InternetShape::default() });
     let before = net.host.state();
-    let script = "curl -sS -6 http://app.example/client; echo ready; sleep 0.3";
-    let mut running = net.host.start(&[], &["sh", "-c", script]);
+    let gate = net.host.gate();
+    let script = format!("curl -sS -6 http://app.example/client; echo ready; {}", gate.wait());
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     assert!(net.host.sh("ip -6 route show default").contains("proto ra"), "during the run");
+    gate.open();
     running.finish().assert_ok();
     assert!(net.host.sh("ip -6 route show default").contains("proto ra"), "after it");
     net.host.assert_nothing_left(&before);
 }
 
-/// A second link of the host, and another machine on its first one that sends packets through it to the second.
-struct Neighbour<'a>(&'a TestInternet);
+/// A second link of the host, and a machine on its first link that sends packets through the host to the second.
+struct Neighbor<'a>(&'a TestInternet);
 
-impl<'a> Neighbour<'a> {
-    /// Comes back when the host would forward for it, if it were a router; and then it is none.
+impl<'a> Neighbor<'a> {
+    /// Returns with the host not a router, after a check that it would forward if it were one.
     fn new(net: &'a TestInternet) -> Self {
         net.host.sh(
             "ip link add lan2 type veth peer name lan2peer; ip addr add 198.51.100.129/28 dev lan2; ip link set lan2 up
@@ -64,60 +67,70 @@ impl<'a> Neighbour<'a> {
         net.inet.sh(&format!(
             "ip route add 198.51.100.128/28 via {HOST_V4}; ip -6 route add 2001:db8:2::/64 via {HOST_V6}"
         ));
-        let neighbour = Self(net);
-        neighbour.make_router("1");
-        // The witness that the tests see a difference.
-        assert_eq!(neighbour.families_forwarded(), 2);
-        neighbour.make_router("0");
-        neighbour
+        let neighbor = Self(net);
+        neighbor.make_router("1");
+        neighbor.wait_until_forwarded();
+        neighbor.make_router("0");
+        neighbor
     }
 
     fn make_router(&self, value: &str) {
         self.0.host.sh(&format!("for f in ipv4 ipv6; do echo {value} > /proc/sys/net/$f/conf/all/forwarding; done"));
     }
 
-    /// Sends, and says of how many families something came out at the other side.
+    /// Sends packets of both families. Returns for how many of them the host forwarded any.
     fn families_forwarded(&self) -> usize {
         self.0.host.sh("nft flush chain inet watch out
             nft add rule inet watch out oifname lan2 ip daddr 198.51.100.130 counter
             nft add rule inet watch out oifname lan2 ip6 daddr 2001:db8:2::2 counter");
-        // Nobody answers, so both fail.
+        // Nothing answers, so both fail.
         self.0.inet.try_sh("ping -c 2 -i 0.1 -W 0.2 198.51.100.130 || ping -6 -c 2 -i 0.1 -W 0.2 2001:db8:2::2");
         2 - self.0.host.sh("nft list table inet watch").matches("counter packets 0 bytes 0").count()
+    }
+
+    /// Waits until the host forwards both families.
+    #[track_caller]
+    fn wait_until_forwarded(&self) {
+        wait_until(
+            || self.families_forwarded() == 2,
+            || format!("forwarding of both families\n{}", self.0.host.sh("nft list ruleset")),
+        );
     }
 }
 
 #[test]
 fn the_host_does_not_become_a_router_for_others() {
     let net = internet!();
-    let neighbour = Neighbour::new(&net);
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 2"]);
+    let neighbor = Neighbor::new(&net);
+    let gate = net.host.gate();
+    let mut running = net.host.start(&[], &["sh", "-c", &format!("echo ready; {}", gate.wait())]);
     running.wait_for_stdout("ready");
-    assert_eq!(neighbour.families_forwarded(), 0);
-    assert!(running.is_running());
+    assert_eq!(neighbor.families_forwarded(), 0);
+    gate.open();
     running.finish().assert_ok();
 }
 
 #[test]
-fn a_host_that_becomes_a_router_during_the_run_is_not_hindered() {
+fn a_host_that_becomes_a_router_during_the_run_stays_one() {
     let net = internet!();
-    let neighbour = Neighbour::new(&net);
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 2; curl -sS http://app.example/"]);
+    let neighbor = Neighbor::new(&net);
+    let gate = net.host.gate();
+    let script = format!("echo ready; {}; curl -sS http://app.example/", gate.wait());
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     // As Docker does when it starts.
-    neighbour.make_router("1");
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(neighbour.families_forwarded(), 2, "{}", net.host.sh("nft list ruleset"));
-    assert!(running.is_running());
+    neighbor.make_router("1");
+    neighbor.wait_until_forwarded();
+    gate.open();
     assert_eq!(running.finish().assert_ok().stdout, "ready\nhello\n");
     let switches = net.host.sh("cat /proc/sys/net/ipv[46]/conf/all/forwarding");
-    assert_eq!(switches, "1\n1\n", "what somebody else has switched on stays on");
+    assert_eq!(switches, "1\n1\n", "a sysctl that another program has set stays set");
 }
 
 #[test]
-fn replies_may_come_in_by_another_interface() {
+fn replies_may_arrive_on_another_interface() {
     let net = internet!();
-    // A second link; the way out is by the first, the way back by the second.
+    // Packets leave by the first link, and replies arrive on the second.
     let pid = net.host.pid();
     net.inet.sh(&format!(
         "ip link add lan3 index 20 type veth peer name uplink3 netns {pid}; ip link set lan3 up; ip addr add 198.51.100.65/32 dev lan3
@@ -134,31 +147,35 @@ fn a_route_change_during_the_run_is_followed() {
     let pid = net.host.pid();
     net.inet.sh(&format!("ip link add lan4 index 30 type veth peer name uplink4 netns {pid}; ip addr add 198.51.100.193/28 dev lan4; ip link set lan4 up"));
     net.host.sh("ip addr add 198.51.100.194/28 dev uplink4; ip link set uplink4 addrgenmode none up");
-    let script =
-        "curl -sS -4 http://203.0.113.10/client; echo ready; sleep 0.8; curl -sS -4 -m 5 http://203.0.113.10/client";
+    let gate = net.host.gate();
+    let fetch = "curl -sS -4 -m 5 http://203.0.113.10/client";
+    let script = format!("{fetch}; echo ready; {}; until {fetch}; do sleep 0.1; done", gate.wait());
     let before = net.host.state();
-    let mut running = net.host.start(&[], &["sh", "-c", script]);
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     net.host.sh("ip route replace default via 198.51.100.193 dev uplink4");
+    gate.open();
     let run = running.finish();
-    assert!(run.assert_ok().stdout.contains("198.51.100.194"), "by the new way: {run}");
+    assert!(run.assert_ok().stdout.contains("198.51.100.194"), "by the new route: {run}");
     net.host.sh(&format!("ip route replace default via {ROUTER_V4} dev uplink"));
     net.host.assert_nothing_left(&before);
 }
 
 #[test]
-fn an_interface_that_comes_during_the_run_carries_its_packets() {
+fn an_interface_that_appears_during_the_run_carries_its_packets() {
     let net = internet!();
     let pid = net.host.pid();
-    let script = "echo ready; read line; for family in -4 -6; do curl -sS $family -m 5 http://app.example/client; done";
-    let fifo = net.host.dir().join("go");
-    net.host.sh(&format!("mkfifo {}", fifo.display()));
+    let gate = net.host.gate();
+    let script = format!(
+        "echo ready; {}; for family in -4 -6; do
+            until curl -sS $family -m 5 http://app.example/client; do sleep 0.1; done
+        done",
+        gate.wait()
+    );
     let before = net.host.state();
-    let mut running = net.host.start(&[], &["sh", "-c", &format!("exec < {}; {script}", fifo.display())]);
-    // Opened for both, so that neither side waits for the other.
-    let mut go = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
-    // A VPN is started, a cable plugged in: both ways are by the new interface from now on.
+    // As when a VPN is started or a cable is connected: both default routes use the new interface.
     net.inet.sh(&format!(
         "ip link add lan5 index 40 type veth peer name vpn netns {pid}; ip link set lan5 addrgenmode none up
         ip addr add 198.51.100.209/28 dev lan5; ip addr add 2001:db8:5::1/64 dev lan5 nodad"
@@ -168,9 +185,9 @@ fn an_interface_that_comes_during_the_run_carries_its_packets() {
         ip route replace default via 198.51.100.209 dev vpn; ip -6 route replace default via 2001:db8:5::1 dev vpn",
     );
     net.host.wait_for("ip link show dev vpn | grep -q 'state UP'");
-    std::io::Write::write_all(&mut go, b"go\n").unwrap();
+    gate.open();
     let run = running.finish();
-    assert!(run.assert_ok().stdout.ends_with("ready\n198.51.100.210\n2001:db8:5::2\n"), "by the new way: {run}");
+    assert!(run.assert_ok().stdout.ends_with("ready\n198.51.100.210\n2001:db8:5::2\n"), "by the new routes: {run}");
     net.inet.sh("ip link del lan5");
     net.host.sh(&format!("ip route replace default via {ROUTER_V4}; ip -6 route replace default via {ROUTER_V6}"));
     net.host.assert_nothing_left(&before);

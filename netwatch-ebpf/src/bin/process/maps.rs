@@ -7,17 +7,17 @@ use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, LruHashMap, RingBuf};
 use netwatch_common::config::defaults;
-use netwatch_common::process::{Known, Settings, lost};
+use netwatch_common::process::{SocketState, TracerSettings, lost};
 
-/// The reader looks on a timer: a wake-up per record costs four times the record.
+/// User space polls on a timer: waking it for each record would cost four times as much as the record itself.
 pub const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
 
-/// Settings. Written by user space before the load, then frozen.
+/// TracerSettings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
-pub static SETTINGS: Global<Settings> = Global::new(NOTHING);
+pub static SETTINGS: Global<TracerSettings> = Global::new(DEFAULT_SETTINGS);
 
-const NOTHING: Settings = Settings {
-    offsets: netwatch_common::process::Offsets {
+const DEFAULT_SETTINGS: TracerSettings = TracerSettings {
+    offsets: netwatch_common::process::KernelOffsets {
         task_tgid: 0,
         task_pid: 0,
         task_start_time: 0,
@@ -43,42 +43,42 @@ const NOTHING: Settings = Settings {
     registers: [0; 6],
 };
 
-/// Element 0: the run's cgroup. Written by user space before anything is attached.
+/// Element 0: the cgroup of the run. Written by user space before anything is attached.
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Sockets by cookie, until they are closed. Written and read by `socket`; forgets the one that was not used for longest, which costs a second record
-/// at its next use: of more sockets in use than this, one for each message.
+/// Open sockets by cookie. Written and read by `socket`; evicts the least recently used, which is then reported again at its next use.
+/// If more sockets than this are in use, every message causes a report.
 #[map]
-pub static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(65_536, 0);
+pub static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(65_536, 0);
 
-/// Element 0: how many programs the run's processes have executed. Written by `exec`, read by `socket`.
+/// Element 0: number of programs that the run's processes have executed. Written by `exec`, read by `socket`.
 #[map]
 pub static EXECUTED: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Records of `netwatch_common::process`. Written by all, read by user space on a timer.
+/// Records of `netwatch_common::process`. Written by all modules, read by user space on a timer.
 #[map]
 pub static PROCESSES: RingBuf = RingBuf::with_byte_size(defaults::PROCESS_RING_BYTES, 0);
 
-/// What could not be told, by reason. Written by all, read by user space.
+/// Losses by reason. Written by all modules, read by user space.
 #[map]
 pub static LOST: Array<u64> = Array::with_max_entries(lost::COUNT, 0);
 
-/// Puts a record into the ring, or counts that there was no room.
+/// Writes a record to the ring, or counts it as lost if there is no room.
 #[inline(always)]
-pub fn tell<T: 'static>(record: T) {
+pub fn report<T: 'static>(record: T) {
     match PROCESSES.reserve::<T>(0) {
-        Some(mut place) => {
-            place.write(record);
-            place.submit(NO_WAKEUP);
+        Some(mut reserved) => {
+            reserved.write(record);
+            reserved.submit(NO_WAKEUP);
         }
-        None => count(lost::EVENTS),
+        None => count_loss(lost::EVENTS),
     }
 }
 
-/// One more of `netwatch_common::process::lost`.
+/// Counts one more loss in a slot of `netwatch_common::process::lost`.
 #[inline(always)]
-pub fn count(slot: u32) {
+pub fn count_loss(slot: u32) {
     if let Some(counter) = LOST.get_ptr_mut(slot) {
         // SAFETY: the map's value is an aligned u64 that lives as long as the program.
         unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
@@ -88,10 +88,10 @@ pub fn count(slot: u32) {
 macro_rules! setting {
     ($($name:ident: $($field:ident).+;)*) => {
         $(
-            /// As in `Settings`. Volatile: user space has put another value there than the compiler knows.
+            /// As in `TracerSettings`. Volatile: the compiler only knows the default, user space has written another value.
             #[inline(always)]
             pub fn $name() -> u32 {
-                let settings: *const Settings = (&raw const SETTINGS).cast();
+                let settings: *const TracerSettings = (&raw const SETTINGS).cast();
                 // SAFETY: read-only data that lives as long as the program.
                 unsafe { (&raw const (*settings).$($field).+).read_volatile() }
             }
@@ -122,18 +122,18 @@ setting! {
     arguments: arguments;
 }
 
-/// The number of the system call that is `call` in `Settings::calls`.
+/// The number of a system call: element `call` of `TracerSettings::calls`.
 #[inline(always)]
-pub fn number_of(call: usize) -> u32 {
-    let settings: *const Settings = (&raw const SETTINGS).cast();
-    // SAFETY: as above; there are four.
+pub fn call_number(call: usize) -> u32 {
+    let settings: *const TracerSettings = (&raw const SETTINGS).cast();
+    // SAFETY: as above; there are four elements.
     unsafe { (&raw const (*settings).calls).cast::<u32>().add(call).read_volatile() }
 }
 
-/// Where `pt_regs` has `which` of `Settings::registers`.
+/// The offset of a register in `pt_regs`: element `which` of `TracerSettings::registers`.
 #[inline(always)]
-pub fn register(which: usize) -> u32 {
-    let settings: *const Settings = (&raw const SETTINGS).cast();
-    // SAFETY: as above; there are six.
+pub fn register_offset(which: usize) -> u32 {
+    let settings: *const TracerSettings = (&raw const SETTINGS).cast();
+    // SAFETY: as above; there are six elements.
     unsafe { (&raw const (*settings).registers).cast::<u32>().add(which).read_volatile() }
 }

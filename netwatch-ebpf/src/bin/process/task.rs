@@ -1,19 +1,19 @@
-//! The current task, and tasks that are made.
+//! The current task, and creation and exit of processes.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
 use aya_ebpf::programs::RawTracePointContext;
-use netwatch_common::process::{Fork, Head, kind};
+use netwatch_common::process::{EventHead, ForkRecord, kind};
 
-use crate::maps::{self, CGROUP, tell};
+use crate::maps::{self, CGROUP, report};
 
-/// Whether the current task is in the run's cgroup or one below it.
+/// Whether the current task is in the run's cgroup or a descendant.
 #[inline(always)]
-pub fn is_ours() -> bool {
+pub fn is_in_cgroup() -> bool {
     CGROUP.current_task_under_cgroup(0).is_ok_and(|is| is)
 }
 
-/// The current process.
+/// The id of the current process.
 #[inline(always)]
 pub fn pid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
@@ -26,36 +26,36 @@ fn current() -> u64 {
     unsafe { bpf_get_current_task() }
 }
 
-/// Which of its programs the current process runs.
+/// The number of the program that the current process runs.
 #[inline(always)]
 pub fn current_program() -> u32 {
     program(current())
 }
 
-/// Which of its programs a task runs; always 0 where the kernel's BTF does not know.
+/// The number of the program that a task runs; 0 if the kernel's BTF does not have the member.
 #[inline(always)]
 fn program(task: u64) -> u32 {
-    if maps::task_self_exec_id() == 0 { 0 } else { kernel(task, maps::task_self_exec_id()) }
+    if maps::task_self_exec_id() == 0 { 0 } else { read_kernel(task, maps::task_self_exec_id()) }
 }
 
-/// When the process of a task began; 0 where the kernel's BTF does not know.
+/// Start time of the process of a task; 0 if the kernel's BTF does not have the members.
 #[inline(always)]
-fn began(task: u64) -> u64 {
+fn start_time(task: u64) -> u64 {
     if maps::task_group_leader() == 0 || maps::task_start_time() == 0 {
         return 0;
     }
-    kernel(kernel(task, maps::task_group_leader()), maps::task_start_time())
+    read_kernel(read_kernel(task, maps::task_group_leader()), maps::task_start_time())
 }
 
 /// The head of a record about the current task.
 #[inline(always)]
-pub fn head(kind: u32) -> Head {
+pub fn head(kind: u32) -> EventHead {
     let ids = bpf_get_current_pid_tgid();
     let current = current();
-    Head {
+    EventHead {
         // SAFETY: a helper without arguments.
         time_ns: unsafe { bpf_ktime_get_ns() },
-        start_ns: began(current),
+        start_ns: start_time(current),
         kind,
         pid: (ids >> 32) as u32,
         tid: ids as u32,
@@ -66,11 +66,11 @@ pub fn head(kind: u32) -> Head {
     }
 }
 
-/// What lies `offset` bytes behind an address in the kernel; zero if nothing can be read there.
+/// Reads kernel memory `offset` bytes after an address; zero if that fails.
 #[inline(always)]
-pub fn kernel<T: Copy + Default>(address: u64, offset: u32) -> T {
+pub fn read_kernel<T: Copy + Default>(address: u64, offset: u32) -> T {
     let mut value = T::default();
-    // SAFETY: the helper writes no more than the value's size, and fails where there is nothing.
+    // SAFETY: the helper writes at most the size of the value, and fails for invalid addresses.
     unsafe {
         bpf_probe_read_kernel(
             (&raw mut value).cast(),
@@ -81,35 +81,35 @@ pub fn kernel<T: Copy + Default>(address: u64, offset: u32) -> T {
     value
 }
 
-/// The number of a task's parent.
+/// The process id of a task's parent.
 #[inline(always)]
 pub fn parent(task: u64) -> u32 {
-    let parent: u64 = kernel(task, maps::task_real_parent());
-    kernel(parent, maps::task_tgid())
+    let parent: u64 = read_kernel(task, maps::task_real_parent());
+    read_kernel(parent, maps::task_tgid())
 }
 
-/// A process was made. A thread is none.
+/// A task was created. Reports processes, not threads.
 #[inline(always)]
 pub fn forked(ctx: &RawTracePointContext) {
     let child: u64 = ctx.arg(1);
-    let (tgid, pid): (u32, u32) = (kernel(child, maps::task_tgid()), kernel(child, maps::task_pid()));
+    let (tgid, pid): (u32, u32) = (read_kernel(child, maps::task_tgid()), read_kernel(child, maps::task_pid()));
     if tgid != pid || tgid == 0 {
         return;
     }
     let mut head = head(kind::FORK);
-    let maker = head.pid;
+    let creator = head.pid;
     (head.pid, head.tid) = (tgid, tgid);
-    (head.start_ns, head.program) = (began(child), program(child));
-    tell(Fork { head, ppid: parent(child), maker });
+    (head.start_ns, head.program) = (start_time(child), program(child));
+    report(ForkRecord { head, ppid: parent(child), creator });
 }
 
-/// A thread ends; of a process only the last is told, or all that get here at that moment, after which nothing of it comes but the closing of its
-/// sockets.
+/// A thread exits. Reports the last thread of a process; several threads that exit at the same moment may each be reported. After that,
+/// the process only closes its sockets.
 #[inline(always)]
-pub fn ended(ctx: &RawTracePointContext) {
-    let signal: u64 = kernel(ctx.arg(0), maps::task_signal());
-    let live: u32 = kernel(signal, maps::signal_live());
+pub fn exited(ctx: &RawTracePointContext) {
+    let signal: u64 = read_kernel(ctx.arg(0), maps::task_signal());
+    let live: u32 = read_kernel(signal, maps::signal_live());
     if live == 0 {
-        tell(head(kind::EXIT));
+        report(head(kind::EXIT));
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path) -> Result<()> {
             Some(failure) => cause = format!("{} {failure}", command.get_program().display()),
         }
     }
-    Err(Error::said("open", path.display().to_string(), cause).hint("the report is saved; open it manually"))
+    Err(Error::other("open", path.display().to_string(), cause).hint("the report is saved; open it manually"))
 }
 
 /// The opener gets its own process group, so that signals from the terminal do not reach it.

@@ -14,7 +14,7 @@ pub(super) fn render(
     format: ReportFormat,
     runs: &[LoadedRun],
     options: &summary::Options,
-    rules: &policy::Options,
+    rules: &policy::RuleOptions,
 ) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let written = match format {

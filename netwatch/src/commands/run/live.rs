@@ -86,7 +86,7 @@ impl Live {
     async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening<'_>) -> bool {
         let drained = tokio::select! {
             drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
-            _ = signals.next() => Err(Error::said("wait for", "the command's sockets", "a signal came")),
+            _ = signals.next() => Err(Error::other("wait for", "the command's sockets", "a signal came")),
         };
         match drained {
             Ok(outcome) => {

@@ -179,13 +179,13 @@ impl Metering {
     pub(super) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
         let (reply, report) = oneshot::channel();
         self.send(Command::Conclude(conclusion, reply));
-        report.await.map_err(|_| Error::said("make", "the report", "the metering thread panicked"))
+        report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
     }
 
     /// Waits until the thread has delivered everything; the consumers, which are finishing.
     pub(super) fn join(self) -> Result<Vec<Finishing>> {
         drop(self.commands);
-        self.thread.join().map_err(|_| Error::said("finish", "the run", "the metering thread panicked"))
+        self.thread.join().map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))
     }
 }
 

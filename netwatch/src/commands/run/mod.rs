@@ -17,7 +17,7 @@ mod trim;
 mod watch;
 
 use crate::terminal::{Output, Show, print_error, print_message};
-pub use plan::{Plan, Refusal};
+pub use plan::{Refusal, RunPlan};
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ struct Ran {
 }
 
 /// Runs it, and says how that went.
-pub fn run(plan: Plan) -> Exit {
+pub fn run(plan: RunPlan) -> Exit {
     let show = Show::for_run(&plan.settings);
     hold_signals(plan, show).unwrap_or_else(|error| {
         print_error(&error);
@@ -59,7 +59,7 @@ pub fn run(plan: Plan) -> Exit {
 }
 
 /// A signal that ends the set-up ends netwatch as it would have ended the command.
-fn hold_signals(plan: Plan, show: Show) -> Result<Exit> {
+fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
     let inherited = InheritedSignals::read()?;
     let signals = Signals::hold(&inherited)?;
     let done = prepare_and_run(plan, show, inherited, &signals);
@@ -67,7 +67,7 @@ fn hold_signals(plan: Plan, show: Show) -> Result<Exit> {
 }
 
 /// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
-fn prepare_and_run(mut plan: Plan, show: Show, inherited: InheritedSignals, signals: &Signals) -> Result<Exit> {
+fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, signals: &Signals) -> Result<Exit> {
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
     let journal = Journal::open(&run_dir)?;
@@ -126,7 +126,7 @@ fn undo(run_dir: &RunDir) {
 }
 
 async fn in_runtime(
-    plan: &mut Plan,
+    plan: &mut RunPlan,
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut GuardianClient,
@@ -153,7 +153,7 @@ fn finish_consumers(metering: Metering) -> Result<()> {
 }
 
 async fn watch_command(
-    plan: &Plan,
+    plan: &RunPlan,
     line: &mut GuardianClient,
     ready: &mut Ready,
     signals: &Listening<'_>,
@@ -188,7 +188,7 @@ async fn end_all(line: &mut GuardianClient) -> Result<()> {
     Ok(())
 }
 
-fn conclude(outcome: Outcome, plan: &Plan, show: Show, output: Option<Output>) -> Result<Exit> {
+fn conclude(outcome: Outcome, plan: &RunPlan, show: Show, output: Option<Output>) -> Result<Exit> {
     match outcome {
         Outcome::Ran(Ran { report, ending }) => {
             show.print_final(&report, plan.settings.output.is_some());

@@ -42,7 +42,7 @@ impl From<NotRunnable> for Refusal {
 
 /// The plan of a run: its settings, and what was checked, found or opened for them.
 #[derive(Debug)]
-pub struct Plan {
+pub struct RunPlan {
     /// The settings.
     pub settings: RunSettings,
     /// The user that runs the command.
@@ -61,7 +61,7 @@ pub struct Plan {
     pub(super) record: Option<RecordingPlan>,
 }
 
-impl Plan {
+impl RunPlan {
     /// Checks the settings, finds the command and opens the files.
     pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
         require_capabilities()?;

@@ -20,7 +20,7 @@ impl Loading {
     pub(super) fn start(config: ProcessTracerConfig, cgroup: Option<&Path>) -> Result<Self> {
         let cgroup = cgroup.map(Path::to_owned);
         let load = move || {
-            let none = || Error::said("look for", "processes", "the run has no cgroup of its own");
+            let none = || Error::other("look for", "processes", "the run has no cgroup of its own");
             let cgroup = cgroup.ok_or_else(none)?;
             attach(ProcessTracer::load(config)?, &cgroup)
         };
@@ -53,7 +53,7 @@ fn attach(mut probe: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
 /// What will not be seen, in words of the report.
 fn missing(probe: &ProcessTracer) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
-    let refused = probe.refused().map(|(name, error)| (name, error.to_string()));
+    let refused = probe.rejected().map(|(name, error)| (name, error.to_string()));
     let untried = probe.untried().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
     for (name, error) in refused.chain(untried) {
         let what = match name {

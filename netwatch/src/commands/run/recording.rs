@@ -25,7 +25,7 @@ impl RecordingPlan {
         }
         if arguments.record.is_some() && arguments.record == arguments.output {
             let file = arguments.record.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-            return Err(Error::said("record to", file, "-o writes there too").hint("choose another file for --record"));
+            return Err(Error::other("record to", file, "-o writes there too").hint("choose another file for --record"));
         }
         let place = match &arguments.record {
             Some(path) => RecordingPlace::File(absolute(path.clone())?, None),

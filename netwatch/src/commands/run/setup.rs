@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Instant;
 
-use super::Plan;
+use super::RunPlan;
 use super::interim::InterimPrinter;
 use super::live::{Live, from_link, now_ns};
 use super::metering::{Metering, MeteringSpec};
@@ -37,7 +37,7 @@ pub(super) struct Ready {
 
 /// Sets everything up, up to the moment where only "go" is missing.
 pub(super) async fn set_up(
-    plan: &mut Plan,
+    plan: &mut RunPlan,
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut GuardianClient,
@@ -108,7 +108,7 @@ pub(super) async fn set_up(
 }
 
 /// What the session meters.
-fn scope(plan: &Plan, run_dir: &RunDir, network: &Network, pid: i32) -> Isolated {
+fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isolated {
     let run = Run {
         id: run_dir.id().to_string(),
         command: plan.command.shown(),
@@ -138,7 +138,7 @@ fn hosts() -> Hosts {
     Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
 }
 
-fn probe_config(plan: &Plan) -> KernelMeterConfig {
+fn probe_config(plan: &RunPlan) -> KernelMeterConfig {
     let arguments = &plan.settings;
     KernelMeterConfig {
         max_flows: arguments.max_flows,
@@ -161,11 +161,11 @@ fn make_cgroup(context: &SetupContext<'_>, notes: &mut Vec<String>) -> Result<Op
     }
 }
 
-fn prepare(plan: &Plan, cgroup: Option<&Cgroup>) -> Prepare {
+fn prepare(plan: &RunPlan, cgroup: Option<&Cgroup>) -> Prepare {
     Prepare { netns: plan.settings.name.clone(), cgroup_procs: cgroup.map(Cgroup::procs_path) }
 }
 
-fn card(plan: &Plan, run_dir: &RunDir, network: &Network) -> RunCard {
+fn card(plan: &RunPlan, run_dir: &RunDir, network: &Network) -> RunCard {
     RunCard {
         id: run_dir.id().clone(),
         pid: std::process::id().cast_signed(),
@@ -185,7 +185,7 @@ async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, No
             other => Err(other),
         })
         .await?;
-    answer.ok_or_else(|| Error::said("prepare", "the command", "the guardian process was killed"))
+    answer.ok_or_else(|| Error::other("prepare", "the command", "the guardian process was killed"))
 }
 
 /// `-v`: what the command is about to find. A closed standard error changes nothing.

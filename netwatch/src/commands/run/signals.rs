@@ -53,7 +53,7 @@ impl Signals {
         match self.next_ending()? {
             Some(signal) => {
                 self.came.set(Some(signal));
-                Err(Error::said("set up", "the run", format!("{signal} came")))
+                Err(Error::other("set up", "the run", format!("{signal} came")))
             }
             None => Ok(()),
         }

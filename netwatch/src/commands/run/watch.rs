@@ -116,7 +116,7 @@ impl<'a> Watch<'a> {
     fn hear(&mut self, reply: Option<Reply>) -> Result<Heard> {
         match reply {
             None => {
-                return Err(Error::said("watch", "the command", "the guardian process was killed")
+                return Err(Error::other("watch", "the command", "the guardian process was killed")
                     .hint("the command was ended; run `netwatch clean`"));
             }
             Some(Reply::Prepared { .. } | Reply::LinkDown(_) | Reply::Undone(_)) => {}

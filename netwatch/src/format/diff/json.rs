@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use super::notes;
-use crate::diff::{Change, Difference, Measure, Port, Range, Side, Subject};
+use crate::diff::{Change, ComparedPort, ComparedRun, Comparison, Measure, Subject, ValueRange};
 use crate::format::json::harmless;
 use crate::format::rfc3339;
 
 /// Raised when a key changes its meaning or goes away; new keys may come at any time.
 pub const SCHEMA: u32 = 1;
 
-pub(super) fn text(difference: &Difference) -> String {
+pub(super) fn text(difference: &Comparison) -> String {
     harmless::text(&Document::from(difference))
 }
 
@@ -73,8 +73,8 @@ struct What<'a> {
     cause: Option<&'a str>,
 }
 
-impl<'a> From<&'a Difference> for Document<'a> {
-    fn from(difference: &'a Difference) -> Self {
+impl<'a> From<&'a Comparison> for Document<'a> {
+    fn from(difference: &'a Comparison) -> Self {
         let options = &difference.options;
         Self {
             schema: SCHEMA,
@@ -89,7 +89,7 @@ impl<'a> From<&'a Difference> for Document<'a> {
     }
 }
 
-fn run(side: &Side) -> Run<'_> {
+fn run(side: &ComparedRun) -> Run<'_> {
     let complete = side.gaps.is_empty();
     Run { run: &side.from, command: &side.command, started: rfc3339(side.started_ns), complete }
 }
@@ -97,22 +97,23 @@ fn run(side: &Side) -> Run<'_> {
 fn entry(change: &Change) -> Entry<'_> {
     Entry {
         kind: change.subject.kind().name(),
-        how: change.how.name(),
+        how: change.kind.name(),
         subject: what(&change.subject),
         measures: change.measures.iter().map(|measure| (measure.name.into(), numbers(measure))).collect(),
     }
 }
 
 fn numbers(measure: &Measure) -> serde_json::Value {
-    let range = |range: Option<Range>| range.map(|Range { min, max }| serde_json::json!({ "min": min, "max": max }));
+    let range =
+        |range: Option<ValueRange>| range.map(|ValueRange { min, max }| serde_json::json!({ "min": min, "max": max }));
     serde_json::json!({ "old": range(measure.old), "new": range(measure.new), "changed": measure.is_changed })
 }
 
 fn what(subject: &Subject) -> What<'_> {
-    let number = |port: &Port| match port {
-        Port::None => None,
-        Port::Number(port) => Some((*port).into()),
-        Port::Ephemeral => Some("ephemeral".into()),
+    let number = |port: &ComparedPort| match port {
+        ComparedPort::None => None,
+        ComparedPort::Number(port) => Some((*port).into()),
+        ComparedPort::Ephemeral => Some("ephemeral".into()),
     };
     let nothing = What::default();
     match subject {

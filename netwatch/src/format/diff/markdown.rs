@@ -1,11 +1,11 @@
 //! For a pull request: a table of what differs.
 
 use super::{notes, number, side, threshold, verdict, word};
-use crate::diff::{Change, Difference, How, Measure, Range};
+use crate::diff::{Change, ChangeKind, Comparison, Measure, ValueRange};
 use crate::format::escape;
 use crate::format::markdown::cell;
 
-pub(super) fn text(difference: &Difference) -> String {
+pub(super) fn text(difference: &Comparison) -> String {
     let mut text = format!("# Network differences: {}\n\n", verdict(difference));
     for (name, sides) in [("Old", &difference.old), ("New", &difference.new)] {
         sides.iter().for_each(|one| text += &format!("- {name}: {}\n", code(&side(one))));
@@ -27,17 +27,17 @@ fn code(text: &str) -> String {
 }
 
 fn row(change: &Change) -> String {
-    let side = |pick: fn(&Measure) -> Option<Range>| {
+    let side = |pick: fn(&Measure) -> Option<ValueRange>| {
         let number = |measure: &Measure| {
             let range = pick(measure)?;
-            let matters = change.how != How::Changed || measure.is_changed;
+            let matters = change.kind != ChangeKind::Changed || measure.is_changed;
             matters.then(|| format!("{} {}", word(measure, change.subject.kind()), number(measure, range)))
         };
         change.measures.iter().filter_map(number).collect::<Vec<_>>().join(", ")
     };
     format!(
         "| {} | {} | {} | {} | {} |\n",
-        change.how.name(),
+        change.kind.name(),
         change.subject.kind().name(),
         cell(&change.subject.to_string()),
         side(|measure| measure.old),

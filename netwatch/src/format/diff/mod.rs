@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::summary::text::command;
 use super::summary::units::{bytes, count};
-use crate::diff::{Difference, How, Kind, Measure, Range, Side};
+use crate::diff::{ChangeKind, ComparedRun, Comparison, Measure, SubjectKind, ValueRange};
 
 pub use json::SCHEMA;
 
@@ -24,7 +24,7 @@ pub enum Format {
 }
 
 /// Writes all of it, in one go.
-pub fn write(difference: &Difference, format: Format, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(difference: &Comparison, format: Format, out: &mut dyn Write) -> io::Result<()> {
     let text = match format {
         Format::Text => text::text(difference),
         Format::Markdown => markdown::text(difference),
@@ -35,7 +35,7 @@ pub fn write(difference: &Difference, format: Format, out: &mut dyn Write) -> io
 }
 
 /// `run 3f2a (curl -sS https://app.example/)`.
-fn side(side: &Side) -> String {
+fn side(side: &ComparedRun) -> String {
     match side.command.is_empty() {
         true => format!("capture {}", super::escape(&side.from)),
         false => format!("run {} ({})", super::escape(&side.from), command(&side.command)),
@@ -43,27 +43,27 @@ fn side(side: &Side) -> String {
 }
 
 /// `12.3 kB`, `9.10 kB to 12.3 kB`.
-fn number(measure: &Measure, range: Range) -> String {
+fn number(measure: &Measure, range: ValueRange) -> String {
     let one = |value| if measure.name.ends_with("_bytes") { bytes(value) } else { count(value) };
     if range.min == range.max { one(range.min) } else { format!("{} to {}", one(range.min), one(range.max)) }
 }
 
 /// The word for a measure.
-fn word(measure: &Measure, kind: Kind) -> &'static str {
+fn word(measure: &Measure, kind: SubjectKind) -> &'static str {
     match (measure.name, kind) {
         ("sent_bytes", _) => "sent",
         ("received_bytes", _) => "received",
-        ("times", Kind::Names) => "asked",
-        ("times", Kind::Processes) => "processes",
+        ("times", SubjectKind::Names) => "asked",
+        ("times", SubjectKind::Processes) => "processes",
         ("times", _) => "attempts",
         (name, _) => name,
     }
 }
 
 /// `nothing differs: 3 endpoints, …` or `2 appeared, 1 vanished`.
-fn verdict(difference: &Difference) -> String {
-    let number = |how: How| difference.changes.iter().filter(|change| change.how == how).count();
-    let said: Vec<String> = How::ALL
+fn verdict(difference: &Comparison) -> String {
+    let number = |how: ChangeKind| difference.changes.iter().filter(|change| change.kind == how).count();
+    let said: Vec<String> = ChangeKind::ALL
         .into_iter()
         .filter(|how| number(*how) > 0)
         .map(|how| format!("{} {}", count(number(how) as u64), how.name()))
@@ -79,22 +79,23 @@ fn verdict(difference: &Difference) -> String {
     format!("nothing differs: {}", compared.join(", "))
 }
 
-fn noun(kind: Kind, many: usize) -> &'static str {
+fn noun(kind: SubjectKind, many: usize) -> &'static str {
     match (kind, many) {
-        (Kind::Endpoints, 1) => "endpoint",
-        (Kind::Ports, 1) => "port",
-        (Kind::Protocols, 1) => "protocol",
-        (Kind::Names, 1) => "name",
-        (Kind::Processes, 1) => "process",
-        (Kind::Failures, 1) => "failure",
+        (SubjectKind::Endpoints, 1) => "endpoint",
+        (SubjectKind::Ports, 1) => "port",
+        (SubjectKind::Protocols, 1) => "protocol",
+        (SubjectKind::Names, 1) => "name",
+        (SubjectKind::Processes, 1) => "process",
+        (SubjectKind::Failures, 1) => "failure",
         (kind, _) => kind.name(),
     }
 }
 
 /// What was not known or not compared, a sentence each.
-fn notes(difference: &Difference) -> Vec<String> {
-    let of = |name: &'static str, sides: &[Side]| -> Vec<String> {
-        let say = |side: &Side| side.gaps.iter().map(|gap| format!("{name} {}: {gap}", side.from)).collect::<Vec<_>>();
+fn notes(difference: &Comparison) -> Vec<String> {
+    let of = |name: &'static str, sides: &[ComparedRun]| -> Vec<String> {
+        let say =
+            |side: &ComparedRun| side.gaps.iter().map(|gap| format!("{name} {}: {gap}", side.from)).collect::<Vec<_>>();
         sides.iter().flat_map(say).collect()
     };
     let mut notes = [of("old", &difference.old), of("new", &difference.new)].concat();
@@ -103,7 +104,7 @@ fn notes(difference: &Difference) -> Vec<String> {
 }
 
 /// What makes a number another one.
-fn threshold(difference: &Difference) -> String {
+fn threshold(difference: &Comparison) -> String {
     let options = &difference.options;
     format!(
         "numbers differ when they are more than {} times apart, and by at least {} or {} in count",

@@ -1,15 +1,15 @@
 //! For a person: `+` appeared, `-` vanished, `~` changed.
 
 use super::{notes, number, side, threshold, verdict, word};
-use crate::diff::{Change, Difference, How, Kind, Measure};
+use crate::diff::{Change, ChangeKind, Comparison, Measure, SubjectKind};
 use crate::format::escape;
 
-pub(super) fn text(difference: &Difference) -> String {
+pub(super) fn text(difference: &Comparison) -> String {
     let mut text = String::new();
     for (name, sides) in [("old", &difference.old), ("new", &difference.new)] {
         sides.iter().for_each(|one| text += &format!("{name}  {}\n", side(one)));
     }
-    for kind in Kind::ALL {
+    for kind in SubjectKind::ALL {
         let changes: Vec<&Change> = difference.changes.iter().filter(|change| change.subject.kind() == kind).collect();
         if changes.is_empty() {
             continue;
@@ -18,7 +18,7 @@ pub(super) fn text(difference: &Difference) -> String {
         changes.iter().for_each(|change| text += &line(change));
     }
     text += &format!("\n{}\n", verdict(difference));
-    if difference.is_same() || difference.changes.iter().any(|change| change.how == How::Changed) {
+    if difference.is_same() || difference.changes.iter().any(|change| change.kind == ChangeKind::Changed) {
         text += &format!("{}\n", threshold(difference));
     }
     notes(difference).iter().for_each(|note| text += &format!("note: {}\n", escape(note)));
@@ -26,10 +26,10 @@ pub(super) fn text(difference: &Difference) -> String {
 }
 
 fn line(change: &Change) -> String {
-    let mark = match change.how {
-        How::Appeared => '+',
-        How::Vanished => '-',
-        How::Changed => '~',
+    let mark = match change.kind {
+        ChangeKind::Appeared => '+',
+        ChangeKind::Vanished => '-',
+        ChangeKind::Changed => '~',
     };
     let subject = change.subject.to_string();
     let numbers: Vec<String> = change.measures.iter().filter_map(|measure| said(change, measure)).collect();
@@ -46,7 +46,7 @@ fn said(change: &Change, measure: &Measure) -> Option<String> {
         }
         (Some(_), Some(_)) | (None, None) => None,
         (Some(one), None) | (None, Some(one)) => {
-            (change.how != How::Changed).then(|| format!("{word} {}", number(measure, one)))
+            (change.kind != ChangeKind::Changed).then(|| format!("{word} {}", number(measure, one)))
         }
     }
 }

@@ -93,7 +93,7 @@ pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<Blocked>> {
     Ok(blocked)
 }
 
-/// What [`open`] would do for a run, for `doctor`.
+/// What [`open()`] would do for a run, for `doctor`.
 pub fn inspect() -> Result<Vec<Finding>> {
     let interface = "nw00000000";
     let found = find::foreign(&Nft::open()?, interface)?;
@@ -142,7 +142,7 @@ struct Mark<'a> {
 }
 
 fn known(family: u8, table: &str) -> Result<Family> {
-    let fail = || Error::said("remove rules from table", table, format!("there is no family {family}"));
+    let fail = || Error::other("remove rules from table", table, format!("there is no family {family}"));
     Family::from_raw(family).ok_or_else(fail)
 }
 

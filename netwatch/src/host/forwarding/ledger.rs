@@ -63,7 +63,7 @@ impl<'a> Ledger<'a> {
             Err(error) => return Err(Error::os("read", path.display().to_string(), error)),
         };
         let content = serde_json::from_slice(&text)
-            .map_err(|error| Error::said("read", path.display().to_string(), error.to_string()))?;
+            .map_err(|error| Error::other("read", path.display().to_string(), error.to_string()))?;
         Ok(Some(Self { path, content, _held: held }))
     }
 

@@ -35,7 +35,7 @@ pub(super) fn wait(mut ends: [End<'_>; 2]) -> Result<()> {
     for end in &mut ends {
         while !end.is_running()? {
             if started.elapsed() > PATIENCE {
-                return Err(Error::said("bring up interface", end.name, "it has no carrier after 2 seconds"));
+                return Err(Error::other("bring up interface", end.name, "it has no carrier after 2 seconds"));
             }
             thread::sleep(PAUSE);
         }

@@ -101,7 +101,7 @@ impl Nft {
                 Err(errno) => return Err(Error::os(operation, object, io::Error::from_raw_os_error(errno))),
             }
         }
-        Err(Error::said(operation, object, "the rules changed during every attempt to read them"))
+        Err(Error::other(operation, object, "the rules changed during every attempt to read them"))
     }
 
     /// The parts of one dump, or the errno that ended it; EINTR when something changed meanwhile.
@@ -127,7 +127,7 @@ impl Nft {
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let sent = self.socket.send(bytes, 0).map_err(|error| Error::os("send to", "nf_tables", error))?;
-        if sent == bytes.len() { Ok(()) } else { Err(Error::said("send to", "nf_tables", "message cut short")) }
+        if sent == bytes.len() { Ok(()) } else { Err(Error::other("send to", "nf_tables", "message cut short")) }
     }
 
     fn receive(&self) -> Result<Vec<u8>> {

@@ -90,7 +90,7 @@ impl FromStr for Publish {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).map_err(|cause| {
-            Error::said("publish", text, cause)
+            Error::other("publish", text, cause)
                 .hint("write [ADDR:]HOSTPORT:PORT[/udp], as in 8080:80 or [::1]:5353:53/udp")
         })
     }

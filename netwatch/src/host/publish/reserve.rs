@@ -22,7 +22,7 @@ pub struct Reservation {
 pub fn reserve(ports: &[Publish]) -> Result<Reservation> {
     for (index, port) in ports.iter().enumerate() {
         if let Some(earlier) = ports[..index].iter().find(|earlier| earlier.clashes(port)) {
-            return Err(Error::said("publish", port.to_string(), format!("{earlier} already has that port")));
+            return Err(Error::other("publish", port.to_string(), format!("{earlier} already has that port")));
         }
     }
     let mut sockets = Vec::new();

@@ -92,7 +92,7 @@ pub(super) fn loopback(
         attach(&[entry], LOOPBACK_IFINDEX, methods)
     };
     std::thread::scope(|scope| scope.spawn(inside).join())
-        .unwrap_or_else(|_| Err(Error::said("attach classifier to", "lo", "a thread panicked")))
+        .unwrap_or_else(|_| Err(Error::other("attach classifier to", "lo", "a thread panicked")))
 }
 
 /// Attaches one program to the egress of an interface.

@@ -75,7 +75,7 @@ impl Fronts {
                 _ => std::thread::sleep(RETRY_PAUSE),
             }
         }
-        Err(Error::said("flush the front of", format!("CPU {cpu}"), "timed out while the CPU counts a packet"))
+        Err(Error::other("flush the front of", format!("CPU {cpu}"), "timed out while the CPU counts a packet"))
     }
 
     fn installed(&self, cpu: u32) -> *mut u64 {

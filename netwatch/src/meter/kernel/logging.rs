@@ -21,7 +21,7 @@ impl Logger {
     pub(super) fn new(loaded: &Loaded) -> Result<Self> {
         let program = loaded.program("long_path");
         let failed =
-            |cause: &dyn std::fmt::Display| Error::said("open the log of", "the classifier", cause.to_string());
+            |cause: &dyn std::fmt::Display| Error::other("open the log of", "the classifier", cause.to_string());
         let info = sys::program_info(program.as_fd()).map_err(|cause| failed(&cause))?;
         EbpfLogger::init_from_id(info.id).map(Self).map_err(|cause| failed(&cause))
     }

@@ -302,5 +302,5 @@ fn memory_of(map: &OwnedFd) -> Result<u64> {
     let field = text.lines().find_map(|line| line.strip_prefix("memlock:"));
     field
         .and_then(|value| value.trim().parse().ok())
-        .ok_or_else(|| Error::said("read", format!("memlock in {path}"), "no such field"))
+        .ok_or_else(|| Error::other("read", format!("memlock in {path}"), "no such field"))
 }

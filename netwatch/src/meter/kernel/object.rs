@@ -118,7 +118,7 @@ impl Loaded {
 }
 
 fn broken(cause: &dyn std::fmt::Display) -> Error {
-    Error::said("load", "the classifier", cause.to_string())
+    Error::other("load", "the classifier", cause.to_string())
         .hint("the object is invalid; rebuild it with `cargo xtask build`")
 }
 
@@ -176,7 +176,7 @@ fn load_programs(object: &Object) -> Result<HashMap<String, OwnedFd>> {
 }
 
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| Err(Error::said("load", "the classifier", "a thread panicked")))
+    thread.join().unwrap_or_else(|_| Err(Error::other("load", "the classifier", "a thread panicked")))
 }
 
 fn program_type(section: &ProgramSection) -> ProgramKind {

@@ -112,7 +112,7 @@ impl std::fmt::Debug for Rings {
 
 pub(super) fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
     let copy = map.try_clone().map_err(|cause| Error::os("open BPF map", name, cause))?;
-    let said = |cause: aya::maps::MapError| Error::said("open BPF map", name, cause.to_string());
+    let said = |cause: aya::maps::MapError| Error::other("open BPF map", name, cause.to_string());
     let map = MapData::from_fd(copy).map_err(said)?;
     Map::from_map_data(map).and_then(RingBuf::try_from).map_err(said)
 }

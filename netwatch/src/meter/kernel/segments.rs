@@ -110,7 +110,7 @@ impl Segments {
     pub(super) fn grow_ahead(&mut self) -> Result<()> {
         if let Some(growth) = self.growth.take_if(|growth| growth.is_finished()) {
             let grown =
-                growth.join().unwrap_or_else(|_| Err(Error::said("grow", "the flow table", "a thread panicked")));
+                growth.join().unwrap_or_else(|_| Err(Error::other("grow", "the flow table", "a thread panicked")));
             grown.inspect_err(|_| self.pause())?;
         }
         let (next, limit) = self.shared.next_and_limit();

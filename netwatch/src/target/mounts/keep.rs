@@ -64,7 +64,7 @@ impl Keeper {
         let own = inode(fs::metadata("/proc/thread-self/ns/mnt")).map_err(failed)?;
         let file = File::from(command);
         if inode(file.metadata()).map_err(failed)? == own {
-            return Err(Error::said("keep", "the command's mounts", "its mount namespace is the host's"));
+            return Err(Error::other("keep", "the command's mounts", "its mount namespace is the host's"));
         }
         self.command = Some(file.into());
         self.dirty = true;
@@ -159,7 +159,7 @@ fn ensure_within(command: &OwnedFd, plan: &MountPlan, if_missing: IfMissing) -> 
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("keep-mounts".into()).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| Error::os("start a thread to mount", resolv_conf::PATH, error))?;
-        thread.join().map_err(|_| Error::said("mount again", resolv_conf::PATH, "the thread panicked"))?
+        thread.join().map_err(|_| Error::other("mount again", resolv_conf::PATH, "the thread panicked"))?
     })
 }
 

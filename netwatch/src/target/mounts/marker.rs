@@ -29,7 +29,7 @@ pub fn end_processes(private: &Path) -> Result<()> {
             return Ok(());
         }
         if started.elapsed() > PATIENCE {
-            return Err(Error::said(
+            return Err(Error::other(
                 "end processes of",
                 private.display().to_string(),
                 "some are still there after 2 seconds",

@@ -110,7 +110,7 @@ impl HostThread {
     pub(super) async fn keep_mounts(&self, keeper: Keeper, namespace: OwnedFd) -> Result<()> {
         let (done, kept) = oneshot::channel();
         self.queue.add(|work| work.mounts = Some(MountsToKeep { keeper, namespace, done }));
-        kept.await.unwrap_or_else(|_| Err(Error::said("keep", "the command's mounts", "the host thread panicked")))
+        kept.await.unwrap_or_else(|_| Err(Error::other("keep", "the command's mounts", "the host thread panicked")))
     }
 
     /// No process of the target is left, so its mounts need not be kept. The kernel takes up to 20 ms to close an inotify instance,

@@ -16,7 +16,7 @@ use host_thread::HostThread;
 pub(super) use host_thread::{ClosingNetwork, HostEvent};
 use plan::NetworkPlan;
 
-use super::Plan;
+use super::RunPlan;
 use super::notes;
 use super::signals::Signals;
 use crate::dns::forwarder::{Forwarder, RunningForwarder};
@@ -65,7 +65,7 @@ impl Network {
     /// Sets everything up, in the order of ARCHITECTURE.md. After a failure the journal is undone. `probe` waits until the
     /// classifier is loaded.
     pub(super) fn set_up(
-        plan: &Plan,
+        plan: &RunPlan,
         context: &SetupContext<'_>,
         notes: &mut Vec<String>,
         probe: impl FnOnce() -> Result<KernelMeter>,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::commands::run::Plan;
+use crate::commands::run::RunPlan;
 use crate::dns::upstream::Upstream;
 use crate::error::Result;
 use crate::host::firewall::OpenSpec;
@@ -42,7 +42,7 @@ pub(in crate::commands::run) struct NetworkPlan {
 
 impl NetworkPlan {
     /// Decides all of it. The subnets are free only as long as the lock is held: it is released when the link has its addresses.
-    pub(super) fn resolve(plan: &Plan, run: &RunId, run_dir: &Path, _held: &Exclusive) -> Result<Self> {
+    pub(super) fn resolve(plan: &RunPlan, run: &RunId, run_dir: &Path, _held: &Exclusive) -> Result<Self> {
         let settings = &plan.settings;
         let wanted = Wanted::parse(settings.subnet.iter().map(String::as_str))?;
         let mut netlink = Netlink::route()?;

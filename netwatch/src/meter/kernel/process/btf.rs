@@ -1,5 +1,5 @@
-//! Where the kernel keeps members of its structures, read from its BTF (Documentation/bpf/btf.rst). Only offsets by name: a loader that
-//! reads all types into structures of its own takes 18 ms for it, at the start of every run.
+//! Offsets of members in kernel structures, from the kernel's BTF (Documentation/bpf/btf.rst). It only looks up offsets by name: a loader
+//! that converts all types takes 18 ms at the start of every run.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,37 +15,37 @@ const PATH: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
-/// Structures in structures are not nested deeper.
-const DEPTH: usize = 8;
+/// Maximum nesting depth of unnamed structures.
+const MAX_DEPTH: usize = 8;
 
-/// The kernel's types.
+/// The types of the kernel.
 pub(super) struct Btf<B> {
     bytes: B,
     strings: usize,
-    /// Where each type begins; the first has the number 1.
+    /// Offset of each type. The first type has number 1.
     types: Vec<u32>,
-    /// The structures that were asked for.
+    /// Offsets of the requested structures.
     structures: Vec<u32>,
 }
 
-impl Btf<Bytes> {
-    /// Those of the running kernel, to look into structures of these names.
+impl Btf<BtfBytes> {
+    /// The BTF of the running kernel, for lookups in the structures with these names.
     pub(super) fn of_kernel(names: &[&str]) -> Result<Self> {
-        let bytes = Bytes::of(PATH)
+        let bytes = BtfBytes::open(PATH)
             .map_err(|cause| Error::os("read", PATH, cause).hint("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"))?;
-        Self::parse(bytes, names).ok_or_else(|| Error::said("read", PATH, "not the BTF that was expected"))
+        Self::parse(bytes, names).ok_or_else(|| Error::other("read", PATH, "unsupported BTF format"))
     }
 }
 
 impl<B: Deref<Target = [u8]>> Btf<B> {
-    /// One walk over all types: numbers of types are counted from the first.
+    /// Indexes all types in one pass, because types refer to others by number.
     fn parse(bytes: B, names: &[&str]) -> Option<Self> {
         let half = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
         let header = |at: usize| Some(word(&bytes, at)? as usize);
         if half(0)? != MAGIC {
             return None;
         }
-        let (len, start, size, strings) = (header(4)?, header(8)?, header(12)?, len_of_strings(&bytes)?);
+        let (len, start, size, strings) = (header(4)?, header(8)?, header(12)?, strings_offset(&bytes)?);
         let (mut at, end) = (len + start, len + start + size);
         let mut types = Vec::with_capacity(size / 24);
         let mut structures = Vec::new();
@@ -58,23 +58,24 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
                     structures.push(u32::try_from(at).ok()?);
                 }
             }
-            at += 12 + behind(info)?;
+            at += 12 + trailing_len(info)?;
         }
         (end <= bytes.len()).then_some(Self { strings, types, structures, bytes })
     }
 
-    /// Bytes from the beginning of a structure, one of those that were asked for, to a member, which may be in a nameless one within.
+    /// Offset in bytes of a member of a requested structure. The member may be in an unnamed nested structure.
     pub(super) fn offset(&self, structure: &str, member: &str) -> Option<u32> {
-        // A name can stand for several types, of which one may be without the member.
+        // Several types may have this name, and not all of them need have the member.
         let named = self
             .structures
             .iter()
             .map(|at| *at as usize)
             .filter(|at| word(&self.bytes, *at).is_some_and(|name| self.is_named(name, structure)));
-        named.into_iter().find_map(|at| self.within(at, member, DEPTH)).map(|bits| bits / 8)
+        named.into_iter().find_map(|at| self.member_offset(at, member, MAX_DEPTH)).map(|bits| bits / 8)
     }
 
-    fn within(&self, at: usize, member: &str, depth: usize) -> Option<u32> {
+    /// Offset in bits of a member of the structure at `at`.
+    fn member_offset(&self, at: usize, member: &str, depth: usize) -> Option<u32> {
         let info = word(&self.bytes, at + 4)?;
         let (count, has_sizes) = (info & 0xffff, info >> 31 == 1);
         (0..count as usize).find_map(|number| {
@@ -85,8 +86,8 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
                 return Some(offset);
             }
             let inner = *self.types.get((kind as usize).checked_sub(1)?)? as usize;
-            let is_nameless = name == 0 && matches!(self.kind(inner), Some(STRUCT | UNION)) && depth > 0;
-            if is_nameless { self.within(inner, member, depth - 1).map(|more| offset + more) } else { None }
+            let is_unnamed = name == 0 && matches!(self.kind(inner), Some(STRUCT | UNION)) && depth > 0;
+            if is_unnamed { self.member_offset(inner, member, depth - 1).map(|more| offset + more) } else { None }
         })
     }
 
@@ -99,8 +100,8 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
     }
 }
 
-/// Where the strings begin.
-fn len_of_strings(bytes: &[u8]) -> Option<usize> {
+/// Offset of the strings.
+fn strings_offset(bytes: &[u8]) -> Option<usize> {
     Some((word(bytes, 4)? + word(bytes, 16)?) as usize)
 }
 
@@ -108,24 +109,24 @@ fn kind_of(info: u32) -> u32 {
     info >> 24 & 0x1f
 }
 
-/// Whether there is this string, ended by a zero.
+/// Whether there is this zero-terminated string at `start`.
 fn is_string(bytes: &[u8], start: usize, text: &str) -> bool {
     let Some(found) = bytes.get(start..start + text.len() + 1) else { return false };
     &found[..text.len()] == text.as_bytes() && found[text.len()] == 0
 }
 
-/// A file of the kernel's, mapped where that is possible (Linux 6.16 for this one), else read: 5 MB.
-pub(super) enum Bytes {
+/// The contents of the BTF file, 5 MB: mapped if possible (Linux 6.16), else read.
+pub(super) enum BtfBytes {
     Mapped(NonNull<u8>, usize),
     Read(Vec<u8>),
 }
 
-impl Bytes {
-    fn of(path: &str) -> io::Result<Self> {
+impl BtfBytes {
+    fn open(path: &str) -> io::Result<Self> {
         let file = File::open(path)?;
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
         if let Some(size) = NonZeroUsize::new(len) {
-            // SAFETY: a fresh mapping at an address of the kernel's choice, of bytes that nothing changes.
+            // SAFETY: a new mapping at an address that the kernel chooses; the bytes never change.
             let mapped = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &file, 0) };
             if let Ok(start) = mapped {
                 return Ok(Self::Mapped(start.cast(), len));
@@ -135,22 +136,22 @@ impl Bytes {
     }
 }
 
-impl Deref for Bytes {
+impl Deref for BtfBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
-            // SAFETY: mapped by `of` with this length, and never written to.
+            // SAFETY: mapped by `open` with this length, and never written to.
             Self::Mapped(start, len) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *len) },
             Self::Read(bytes) => bytes,
         }
     }
 }
 
-impl Drop for Bytes {
+impl Drop for BtfBytes {
     fn drop(&mut self) {
         if let Self::Mapped(start, len) = self {
-            // SAFETY: mapped by `of` with this length; nobody has a reference any more.
+            // SAFETY: mapped by `open` with this length; there are no references left.
             let _gone = unsafe { munmap(start.cast(), *len) };
         }
     }
@@ -160,8 +161,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Bytes behind the twelve that every type has; `None` for a kind that is not known.
-fn behind(info: u32) -> Option<usize> {
+/// Length of a type's data after its first twelve bytes; `None` for an unknown kind.
+fn trailing_len(info: u32) -> Option<usize> {
     let count = (info & 0xffff) as usize;
     Some(match kind_of(info) {
         // Pointers, forward declarations, typedefs, qualifiers, functions, floats, type tags.
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_found_in_nameless_structures_too() {
+    fn members_of_unnamed_structures_are_found() {
         let Ok(btf) = Btf::of_kernel(&["mm_struct", "task_struct"]) else {
             println!("skipped: the kernel has no BTF");
             return;
@@ -195,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn mapped_and_read_are_the_same() {
-        let Ok(mapped) = Bytes::of(PATH) else {
+    fn mapped_and_read_contents_are_equal() {
+        let Ok(mapped) = BtfBytes::open(PATH) else {
             println!("skipped: the kernel has no BTF");
             return;
         };
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_btf_is_refused() {
+    fn invalid_btf_is_rejected() {
         for bytes in [&[][..], &[0x9f, 0xeb], &[0; 64]] {
             assert!(Btf::parse(bytes, &[]).is_none());
         }

@@ -1,5 +1,5 @@
-//! Who uses which socket: programs of a run's cgroup and a few tracepoints, in an object of their own. Whatever of it the kernel does not
-//! have is left out and said; no packet is counted here, so nothing that is counted depends on it.
+//! The process tracer: cgroup programs and tracepoints that report processes and their sockets, in an object of their own. Programs that
+//! the kernel does not support are omitted and reported. No packet is counted here, so no count depends on it.
 
 mod btf;
 mod records;
@@ -17,7 +17,7 @@ use aya_obj::generated::bpf_prog_type::{
     BPF_PROG_TYPE_CGROUP_SOCK, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_PROG_TYPE_RAW_TRACEPOINT,
 };
 use netwatch_common::config::defaults;
-use netwatch_common::process::{Offsets, Settings, lost};
+use netwatch_common::process::{KernelOffsets, TracerSettings, lost};
 
 use super::object::Loaded;
 use super::rings;
@@ -27,55 +27,55 @@ use crate::meter::clock::Clock;
 use crate::process::{ProcessEvent, ProcessLosses};
 use btf::Btf;
 
-/// The object, built by `cargo xtask build` and checked in.
+/// The object, built by `cargo xtask build` and committed.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../bpf/process.o");
 
-const fn of_socket(attach: at) -> ProgramKind {
+const fn cgroup_sock(attach: at) -> ProgramKind {
     ProgramKind { program: BPF_PROG_TYPE_CGROUP_SOCK, attach: attach as u32 }
 }
 
-const fn of_address(attach: at) -> ProgramKind {
+const fn cgroup_sock_addr(attach: at) -> ProgramKind {
     ProgramKind { program: BPF_PROG_TYPE_CGROUP_SOCK_ADDR, attach: attach as u32 }
 }
 
 const TRACEPOINT: ProgramKind = ProgramKind { program: BPF_PROG_TYPE_RAW_TRACEPOINT, attach: 0 };
 
-/// Programs, and where the kernel has a place for them. Those of a cgroup first: tracepoints find their sockets by what these noted.
+/// Programs and their types. The cgroup programs first: tracepoints use the state that these store for a socket.
 const PROGRAMS: [(&str, ProgramKind); 17] = [
-    ("sock_create", of_socket(at::BPF_CGROUP_INET_SOCK_CREATE)),
-    ("sock_release", of_socket(at::BPF_CGROUP_INET_SOCK_RELEASE)),
-    ("post_bind4", of_socket(at::BPF_CGROUP_INET4_POST_BIND)),
-    ("post_bind6", of_socket(at::BPF_CGROUP_INET6_POST_BIND)),
-    ("connect4", of_address(at::BPF_CGROUP_INET4_CONNECT)),
-    ("connect6", of_address(at::BPF_CGROUP_INET6_CONNECT)),
-    ("sendmsg4", of_address(at::BPF_CGROUP_UDP4_SENDMSG)),
-    ("sendmsg6", of_address(at::BPF_CGROUP_UDP6_SENDMSG)),
-    ("connect_unix", of_address(at::BPF_CGROUP_UNIX_CONNECT)),
-    ("sendmsg_unix", of_address(at::BPF_CGROUP_UNIX_SENDMSG)),
+    ("sock_create", cgroup_sock(at::BPF_CGROUP_INET_SOCK_CREATE)),
+    ("sock_release", cgroup_sock(at::BPF_CGROUP_INET_SOCK_RELEASE)),
+    ("post_bind4", cgroup_sock(at::BPF_CGROUP_INET4_POST_BIND)),
+    ("post_bind6", cgroup_sock(at::BPF_CGROUP_INET6_POST_BIND)),
+    ("connect4", cgroup_sock_addr(at::BPF_CGROUP_INET4_CONNECT)),
+    ("connect6", cgroup_sock_addr(at::BPF_CGROUP_INET6_CONNECT)),
+    ("sendmsg4", cgroup_sock_addr(at::BPF_CGROUP_UDP4_SENDMSG)),
+    ("sendmsg6", cgroup_sock_addr(at::BPF_CGROUP_UDP6_SENDMSG)),
+    ("connect_unix", cgroup_sock_addr(at::BPF_CGROUP_UNIX_CONNECT)),
+    ("sendmsg_unix", cgroup_sock_addr(at::BPF_CGROUP_UNIX_SENDMSG)),
     ("sched_process_fork", TRACEPOINT),
     ("sched_process_exec", TRACEPOINT),
     ("sched_process_exit", TRACEPOINT),
     ("sock_send_length", TRACEPOINT),
     (RECEIVED, TRACEPOINT),
-    ("recvmsg4", of_address(at::BPF_CGROUP_UDP4_RECVMSG)),
-    ("recvmsg6", of_address(at::BPF_CGROUP_UDP6_RECVMSG)),
+    ("recvmsg4", cgroup_sock_addr(at::BPF_CGROUP_UDP4_RECVMSG)),
+    ("recvmsg6", cgroup_sock_addr(at::BPF_CGROUP_UDP6_RECVMSG)),
 ];
 
-/// Sees every message that is received.
+/// Observes every received message.
 const RECEIVED: &str = "sock_recv_length";
-/// Of no use beside it (before Linux 6.3 it is not there). While they are attached, every process of the machine pays for them that receives
-/// datagrams and asks who sent them.
-const INSTEAD_OF_RECEIVED: [&str; 2] = ["recvmsg4", "recvmsg6"];
+/// Used instead of [`RECEIVED`] before Linux 6.3. While they are attached, they cost every process on the machine that receives datagrams
+/// and requests the sender's address.
+const RECEIVED_FALLBACK: [&str; 2] = ["recvmsg4", "recvmsg6"];
 
-/// The one that every system call of the machine pays for.
+/// Runs for every system call on the machine.
 const FAILED_CALLS: (&str, ProgramKind) = ("sys_exit", TRACEPOINT);
 
-/// What is decided before the programs are loaded.
+/// Settings of the process tracer, decided before it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessTracerConfig {
-    /// Whether arguments of programs are read: they can hold secrets.
+    /// Whether command lines are recorded: they can contain secrets.
     pub cmdline: bool,
-    /// Whether system calls that fail are told, at about 0.09 µs for each system call of the machine.
+    /// Whether failed system calls are recorded, at a cost of about 0.09 µs for each system call on the machine.
     pub failed_calls: bool,
 }
 
@@ -83,56 +83,56 @@ pub struct ProcessTracerConfig {
 pub struct ProcessTracer {
     // Declared first, so dropped first.
     links: Vec<OwnedFd>,
-    refused: Vec<(&'static str, Error)>,
+    rejected: Vec<(&'static str, Error)>,
     ring: RingBuf<MapData>,
     loaded: Loaded,
     clock: Clock,
     pace: rings::Pace,
-    /// Records that were not understood.
+    /// Records of an unknown kind or shape.
     unknown: u64,
 }
 
 impl std::fmt::Debug for ProcessTracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProcessTracer").field("refused", &self.refused).finish_non_exhaustive()
+        f.debug_struct("ProcessTracer").field("rejected", &self.rejected).finish_non_exhaustive()
     }
 }
 
 impl ProcessTracer {
-    /// Loads what the kernel takes; nothing is attached yet. May run on any thread.
+    /// Loads the programs that the kernel supports, without attaching them. May run on any thread.
     pub fn load(config: ProcessTracerConfig) -> Result<Self> {
-        let settings = Settings {
+        let settings = TracerSettings {
             offsets: offsets(&Btf::of_kernel(&STRUCTURES)?),
             arguments: config.cmdline.into(),
             calls: CALLS,
             registers: REGISTERS,
         };
         let mut wanted = PROGRAMS.to_vec();
-        wanted.retain(|(name, _)| has_what_it_reads(name, &settings.offsets));
+        wanted.retain(|(name, _)| has_required_offsets(name, &settings.offsets));
         if config.failed_calls {
             wanted.push(FAILED_CALLS);
         }
         let globals = HashMap::from([("SETTINGS", (bytes_of(&settings), true))]);
-        let (loaded, refused) = Loaded::new_partial(OBJECT, globals, &wanted)?;
+        let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &wanted)?;
         let ring = rings::open(loaded.map("PROCESSES"), "PROCESSES")?;
         let pace = rings::Pace::new(rings::RingBytes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
-        Ok(Self { links: Vec::new(), refused, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
+        Ok(Self { links: Vec::new(), rejected, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
     }
 
-    /// Attaches to a cgroup (v2), whose processes and those of cgroups below are told of from now on.
+    /// Attaches to a cgroup (v2). From then on, its processes and those of its descendants are reported.
     pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<()> {
         let cgroups = self.loaded.map("CGROUP").as_fd();
-        let failed = |cause| Error::os("attach programs to", "the run's cgroup", cause);
+        let failed = |cause| Error::os("attach programs to", "the cgroup of the run", cause);
         sys::map_update(cgroups, &0_u32.to_ne_bytes(), &cgroup.as_raw_fd().to_ne_bytes()).map_err(failed)?;
-        let mut sees_received = false;
+        let mut observes_received = false;
         for (name, kind) in PROGRAMS.into_iter().chain([FAILED_CALLS]) {
             let Some(program) = self.loaded.loaded(name) else { continue };
-            if sees_received && INSTEAD_OF_RECEIVED.contains(&name) {
+            if observes_received && RECEIVED_FALLBACK.contains(&name) {
                 continue;
             }
             let attached = match kind.program {
                 BPF_PROG_TYPE_RAW_TRACEPOINT => {
-                    let tracepoint = CString::new(name).expect("a name without zeros");
+                    let tracepoint = CString::new(name).expect("a name without NUL bytes");
                     sys::tracepoint_attach(program, &tracepoint)
                 }
                 _ => sys::cgroup_attach(program, cgroup, kind.attach),
@@ -140,36 +140,36 @@ impl ProcessTracer {
             match attached {
                 Ok(link) => {
                     self.links.push(link);
-                    sees_received |= name == RECEIVED;
+                    observes_received |= name == RECEIVED;
                 }
-                Err(cause) => self.refused.push((name, Error::os("attach program", name, cause))),
+                Err(cause) => self.rejected.push((name, Error::os("attach program", name, cause))),
             }
         }
         Ok(())
     }
 
-    /// What was not even tried, because the kernel's BTF does not know what it reads.
+    /// Programs that were not loaded because the kernel's BTF lacks members they read.
     pub fn untried(&self) -> impl Iterator<Item = &'static str> {
         let was_tried =
-            |name: &str| self.loaded.loaded(name).is_some() || self.refused.iter().any(|(one, _)| *one == name);
+            |name: &str| self.loaded.loaded(name).is_some() || self.rejected.iter().any(|(one, _)| *one == name);
         PROGRAMS.iter().map(|(name, _)| *name).filter(move |name| !was_tried(name))
     }
 
-    /// What the kernel did not take, by the name of the hook, and why.
-    pub fn refused(&self) -> impl Iterator<Item = (&'static str, &Error)> {
-        self.refused.iter().map(|(name, error)| (*name, error))
+    /// Programs that the kernel has rejected, with the errors.
+    pub fn rejected(&self) -> impl Iterator<Item = (&'static str, &Error)> {
+        self.rejected.iter().map(|(name, error)| (*name, error))
     }
 
-    /// Every program that was loaded, by name, for a bench or test to look at.
+    /// All loaded programs by name, for benchmarks and tests.
     pub fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         self.loaded.named_programs()
     }
 
-    /// Hands over what happened, in its order. Bounded: what comes meanwhile may wait for the next call.
+    /// Hands over the records in the ring, in order. Bounded: records that arrive meanwhile may wait for the next call.
     pub fn poll(&mut self, sink: &mut impl FnMut(ProcessEvent)) {
-        const AT_MOST: usize = 65_536;
+        const MAX_RECORDS: usize = 65_536;
         let mut bytes = 0;
-        for _ in 0..AT_MOST {
+        for _ in 0..MAX_RECORDS {
             let Some(record) = self.ring.next() else { break };
             bytes += record.len();
             match records::event(&record, self.clock) {
@@ -180,13 +180,13 @@ impl ProcessTracer {
         self.pace.record_poll(rings::RingBytes { samples: 0, events: bytes });
     }
 
-    /// How long the next [`Self::poll`] may wait.
+    /// How long the caller may wait before the next [`Self::poll`].
     pub fn next_poll(&self) -> Duration {
         self.pace.interval()
     }
 
-    /// Events that found no room in the ring or were not even looked at, sockets that found none in the table, messages that failed beyond those
-    /// that are told, and records that were not understood.
+    /// Losses since the load: events that found no room in the ring or were missed by the kernel, sockets that found no room in the map,
+    /// send failures beyond the reported ones, and records of an unknown kind or shape.
     pub fn lost(&self) -> Result<ProcessLosses> {
         let read = |slot: u32| {
             let mut value = [0; 8];
@@ -203,26 +203,26 @@ impl ProcessTracer {
         })
     }
 
-    /// Events that came while the same program was preempted amid another on that CPU: the kernel does not run a tracepoint's program then, and
-    /// counts that. With PREEMPT_RT, since tracepoints can be preempted there.
+    /// Events that occurred while the same program was preempted on that CPU: the kernel then does not run the program, and counts that.
+    /// Only with PREEMPT_RT, where tracepoints can be preempted.
     fn missed(&self) -> Result<u64> {
-        let failed = |cause| Error::os("ask the kernel about", "programs of processes", cause);
+        let failed = |cause| Error::os("query", "the programs of the process tracer", cause);
         self.loaded.programs().map(|one| Ok(sys::program_info(one.as_fd()).map_err(failed)?.recursion_misses)).sum()
     }
 }
 
-/// Reads a record as [`ProcessTracer::poll`] does, with times as they are: for records that no kernel wrote. `None` where it is not understood.
+/// Parses a record as [`ProcessTracer::poll`] does, without converting times: for records that were not written by a kernel. `None` if the kind or shape is unknown.
 pub fn event_of(record: &[u8]) -> Option<ProcessEvent> {
     records::event(record, Clock::UNIX)
 }
 
-/// Of these, members are read by their offsets.
+/// Structures with members that the programs read.
 const STRUCTURES: [&str; 6] =
     ["task_struct", "signal_struct", "mm_struct", "linux_binprm", "sock_common", "bpf_sock_addr_kern"];
 
-fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
+fn offsets(btf: &Btf<btf::BtfBytes>) -> KernelOffsets {
     let of = |structure, member| btf.offset(structure, member).unwrap_or(0);
-    Offsets {
+    KernelOffsets {
         task_tgid: of("task_struct", "tgid"),
         task_pid: of("task_struct", "pid"),
         task_start_time: of("task_struct", "start_time"),
@@ -245,8 +245,8 @@ fn offsets(btf: &Btf<btf::Bytes>) -> Offsets {
     }
 }
 
-/// Whether the kernel's BTF knows what a program reads by offset. None of them is at the beginning of its structure.
-fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
+/// Whether the kernel's BTF has the members that a program reads. None of them has offset 0.
+fn has_required_offsets(program: &str, offsets: &KernelOffsets) -> bool {
     match program {
         "connect_unix" | "sendmsg_unix" => offsets.addr_uaddr != 0 && offsets.addr_uaddrlen != 0,
         "sock_send_length" | "sock_recv_length" => offsets.sock_cookie != 0 && offsets.sock_family != 0,
@@ -254,7 +254,7 @@ fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
         "sched_process_exit" => offsets.task_signal != 0 && offsets.signal_live != 0,
         "sched_process_fork" => ![offsets.task_tgid, offsets.task_pid, offsets.task_real_parent].contains(&0),
         "sched_process_exec" => {
-            let Offsets { task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp, .. } =
+            let KernelOffsets { task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp, .. } =
                 *offsets;
             ![task_tgid, task_real_parent, task_mm, mm_arg_start, mm_arg_end, binprm_interp].contains(&0)
         }
@@ -262,9 +262,9 @@ fn has_what_it_reads(program: &str, offsets: &Offsets) -> bool {
     }
 }
 
-fn bytes_of(settings: &Settings) -> &[u8] {
+fn bytes_of(settings: &TracerSettings) -> &[u8] {
     // SAFETY: `#[repr(C)]`, u32 only, no padding.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(settings).cast(), size_of::<Settings>()) }
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(settings).cast(), size_of::<TracerSettings>()) }
 }
 
 const CALLS: [u32; 4] =

@@ -1,9 +1,9 @@
-//! The ABI's records in the words of [`crate::process`].
+//! Converts records of the ABI to the types of [`crate::process`].
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use netwatch_common::address::Address;
-use netwatch_common::process::{self as abi, Head, call, kind};
+use netwatch_common::process::{self as abi, EventHead, call, kind};
 
 use crate::flow::{End, Protocol};
 use crate::meter::clock::Clock;
@@ -12,45 +12,45 @@ use crate::process::{
     SocketUse,
 };
 
-/// Reads a record; `None` for one of a kind that is not known, which an object of this build never writes.
+/// Parses a record. `None` if its kind or shape is unknown, which never occurs with the object of the same build.
 pub(super) fn event(record: &[u8], clock: Clock) -> Option<ProcessEvent> {
-    let head: Head = read(record)?;
+    let head: EventHead = read(record)?;
     let action = match head.kind {
-        kind::MADE => socket(SocketOperation::Created, &read(record)?),
+        kind::CREATED => socket(SocketOperation::Created, &read(record)?),
         kind::BOUND => socket(SocketOperation::Bound, &read(record)?),
         kind::CONNECT => socket(SocketOperation::Connect, &read(record)?),
         kind::USED => socket(SocketOperation::Used, &read(record)?),
-        kind::NOT_SENT => {
-            let record: abi::Socket = read(record)?;
+        kind::SEND_FAILED => {
+            let record: abi::SocketRecord = read(record)?;
             socket(SocketOperation::SendFailed(record.errno.into()), &record)
         }
-        kind::UNIX => {
-            let record: abi::Unix = read(record)?;
+        kind::LOCAL_SOCKET => {
+            let record: abi::LocalSocketRecord = read(record)?;
             ProcessAction::LocalSocket(unix_name(record.path.get(..record.len as usize)?)?)
         }
         kind::FORK => {
-            let record: abi::Fork = read(record)?;
-            ProcessAction::Fork(origin(head.start_ns, record.ppid, record.maker, clock))
+            let record: abi::ForkRecord = read(record)?;
+            ProcessAction::Fork(origin(head.start_ns, record.ppid, record.creator, clock))
         }
         kind::EXEC => exec(record, clock)?,
-        kind::CALL => ProcessAction::FailedCall(failed_call(&read(record)?)),
+        kind::FAILED_CALL => ProcessAction::FailedCall(failed_call(&read(record)?)),
         kind::CLOSED => ProcessAction::ClosedSocket(closed(&read(record)?)),
         kind::EXIT => ProcessAction::Exit,
         _ => return None,
     };
     let comm = text(until_zero(&head.comm));
     let time_ns = clock.unix_ns(head.time_ns);
-    let Head { pid, tid, uid, program, .. } = head;
-    Some(ProcessEvent { time_ns, start_ns: began(head.start_ns, clock), pid, tid, program, uid, comm, action })
+    let EventHead { pid, tid, uid, program, .. } = head;
+    Some(ProcessEvent { time_ns, start_ns: start_time(head.start_ns, clock), pid, tid, program, uid, comm, action })
 }
 
-/// The beginning of a record.
+/// Reads the beginning of a record. `None` if it is too short.
 fn read<T: Copy>(record: &[u8]) -> Option<T> {
-    // SAFETY: long enough; `T` is one of the ABI's records, plain data for which any bytes are a value.
+    // SAFETY: long enough; `T` is a record of the ABI, plain data for which any bytes are valid.
     (record.len() >= size_of::<T>()).then(|| unsafe { record.as_ptr().cast::<T>().read_unaligned() })
 }
 
-fn socket(step: SocketOperation, record: &abi::Socket) -> ProcessAction {
+fn socket(step: SocketOperation, record: &abi::SocketRecord) -> ProcessAction {
     let address = match step {
         SocketOperation::Created => None,
         SocketOperation::Used | SocketOperation::SendFailed(_) if record.port == 0 => None,
@@ -60,18 +60,18 @@ fn socket(step: SocketOperation, record: &abi::Socket) -> ProcessAction {
     ProcessAction::SocketUse(step, SocketUse { cookie: record.cookie, netns: record.netns, protocol, address })
 }
 
-fn closed(record: &abi::Closed) -> ClosedSocket {
+fn closed(record: &abi::ClosedRecord) -> ClosedSocket {
     let end = |of: &Address, port| (port != 0).then(|| End { addr: address(of, record.family.into()), port });
     let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
     ClosedSocket { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
 }
 
-/// MPTCP's number is more than a packet can have.
+/// The protocol of a socket. MPTCP's number (262) does not fit a packet's field and gives `None`.
 fn protocol(number: u16) -> Option<Protocol> {
     u8::try_from(number).ok().filter(|protocol| *protocol != 0).map(Protocol)
 }
 
-/// An IPv6 socket that goes to a mapped address sends IPv4.
+/// Converts an address. An IPv6 socket with an IPv4-mapped destination sends IPv4.
 fn address(address: &Address, family: i32) -> IpAddr {
     let v6 = Ipv6Addr::from(address.bytes());
     match v6.to_ipv4_mapped() {
@@ -82,31 +82,31 @@ fn address(address: &Address, family: i32) -> IpAddr {
 }
 
 fn origin(start_ns: u64, ppid: u32, maker: u32, clock: Clock) -> Origin {
-    Origin { start_ns: began(start_ns, clock), ppid, maker }
+    Origin { start_ns: start_time(start_ns, clock), ppid, maker }
 }
 
-/// 0 stays what it is: not known.
-fn began(start_ns: u64, clock: Clock) -> u64 {
+/// Converts a start time; 0 means unknown.
+fn start_time(start_ns: u64, clock: Clock) -> u64 {
     if start_ns == 0 { 0 } else { clock.unix_ns(start_ns) }
 }
 
 fn exec(record: &[u8], clock: Clock) -> Option<ProcessAction> {
-    let exec: abi::Exec = read(record)?;
+    let exec: abi::ExecRecord = read(record)?;
     let exe = exec.exe.get(..exec.exe_len as usize).filter(|exe| !exe.is_empty()).map(text);
-    // Where arguments are not wanted, there are none.
+    // If arguments are not recorded, their total length is 0.
     let is_unreadable = exe.is_none() || exec.arguments_total > 0 && exec.arguments_len == 0;
-    let all = record.get(size_of::<abi::Exec>()..)?;
-    let kept = all.get(..exec.arguments_len as usize)?;
-    let cut = exec.arguments_len < exec.arguments_total;
-    // What follows the last zero was cut off, and is shown all the same; without a cut there is nothing.
-    let whole = kept.strip_suffix(&[0]).unwrap_or(kept);
-    let cmdline = (!kept.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
+    let all = record.get(size_of::<abi::ExecRecord>()..)?;
+    let stored = all.get(..exec.arguments_len as usize)?;
+    let truncated = exec.arguments_len < exec.arguments_total;
+    // If the arguments were truncated, the incomplete last one has no zero and is kept.
+    let whole = stored.strip_suffix(&[0]).unwrap_or(stored);
+    let cmdline = (!stored.is_empty()).then(|| whole.split(|byte| *byte == 0).map(text).collect());
     let comm = text(until_zero(&exec.head.comm));
-    let image = Image { comm, exe, cmdline, cmdline_cut: cut, is_unreadable };
+    let image = Image { comm, exe, cmdline, cmdline_cut: truncated, is_unreadable };
     Some(ProcessAction::Exec(origin(exec.head.start_ns, exec.ppid, exec.head.pid, clock), image))
 }
 
-fn failed_call(record: &abi::Call) -> FailedCall {
+fn failed_call(record: &abi::FailedCallRecord) -> FailedCall {
     let given = record.address.get(..record.len as usize).unwrap_or_default();
     let [family, _, protocol] = record.arguments;
     let (name, target) = match record.call {
@@ -148,7 +148,7 @@ fn sockaddr(bytes: &[u8]) -> CallTarget {
     found.map_or(CallTarget::Other, CallTarget::Address)
 }
 
-/// `sun_path`; a zero at its beginning makes it an abstract name, which may hold others. `None` for a socket without a name.
+/// Converts `sun_path`. A zero at its start marks an abstract name, which may contain further zeros. `None` for an unnamed socket.
 fn unix_name(path: &[u8]) -> Option<String> {
     match path.split_first() {
         None => None,
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_as_callers_give_them() {
+    fn sockaddrs_are_parsed() {
         let mut v4 = [2, 0, 0, 80, 198, 51, 100, 10].to_vec();
         v4.extend([0; 8]);
         assert_eq!(sockaddr(&v4), CallTarget::Address("198.51.100.10:80".parse().unwrap()));

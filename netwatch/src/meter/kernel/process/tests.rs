@@ -60,7 +60,7 @@ pub(in crate::meter) fn attached(config: ProcessTracerConfig) -> Option<(Process
     let cgroup = Cgroup::new()?;
     let mut probe = ProcessTracer::load(config).expect("the programs load");
     probe.attach(File::open(&cgroup.0).expect("there").as_fd()).expect("attached");
-    probe.refused().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
+    probe.rejected().for_each(|(name, error)| println!("not loaded: {name}: {error}"));
     Some((probe, cgroup))
 }
 
@@ -322,7 +322,7 @@ fn taking_turns_is_told_so_often_and_no_more() {
     cgroup.run("python3", &["-c", script]);
     let steps = steps(&events(&mut probe));
     let mut users: Vec<u32> = steps.iter().filter(|step| step.1 == SocketOperation::Used).map(|step| step.0).collect();
-    assert_eq!(users.len(), netwatch_common::process::TURNS as usize, "{steps:?}");
+    assert_eq!(users.len(), netwatch_common::process::MAX_REPORTS_PER_SOCKET as usize, "{steps:?}");
     users.sort_unstable();
     users.dedup();
     assert_eq!((users.len(), probe.lost().expect("readable")), (2, ProcessLosses::default()));
@@ -348,7 +348,7 @@ fn messages_that_fail_do_not_fill_the_ring() {
     let lost = probe.lost().expect("readable");
     let steps = steps(&events(&mut probe));
     let failed = steps.iter().filter(|step| matches!(step.1, SocketOperation::SendFailed(_))).count() as u64;
-    assert_eq!(failed, netwatch_common::process::TURNS as u64, "of the datagrams only");
+    assert_eq!(failed, netwatch_common::process::MAX_REPORTS_PER_SOCKET as u64, "of the datagrams only");
     assert_eq!(lost, ProcessLosses { beyond: 20_000 - failed, ..ProcessLosses::default() }, "{} steps", steps.len());
 }
 

@@ -17,8 +17,8 @@ fn this_kernel_takes_what_it_should() {
         assert!(info.verified_insns < VERIFIED, "{name}: {} instructions verified", info.verified_insns);
     }
     let later = ["connect_unix", "sendmsg_unix", "sock_send_length", "sock_recv_length"];
-    let refused: Vec<String> = probe.refused().map(|(name, error)| format!("{name}: {error}")).collect();
-    let all_old = probe.refused().all(|(name, _)| later.contains(&name));
+    let refused: Vec<String> = probe.rejected().map(|(name, error)| format!("{name}: {error}")).collect();
+    let all_old = probe.rejected().all(|(name, _)| later.contains(&name));
     assert!(all_old, "{refused:#?}");
     if is_linux(6, 7, "programs for unix sockets") {
         assert!(refused.is_empty(), "{refused:#?}");

@@ -1,4 +1,5 @@
-//! Who is behind an address and a process, as far as any of the compared runs knows: what only one of them found out is no difference.
+//! The names of addresses and the paths of programs, collected from all compared runs: a name that
+//! only one run found is not a difference.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,18 +10,18 @@ use crate::process::Process;
 use crate::report::{AddressRole, Report, ReportFlow};
 use crate::wire::port;
 
-/// Bytes that the kernel keeps of a program's name (TASK_COMM_LEN without its zero).
-const COMM: usize = 15;
+/// Bytes of a program's name that the kernel stores (TASK_COMM_LEN without its zero).
+const MAX_COMM_BYTES: usize = 15;
 
-/// What all runs know together.
-pub(super) struct Book {
+/// Names and paths that any of the runs contains.
+pub(super) struct Identities {
     names: BTreeMap<IpAddr, String>,
-    /// What DNS gave addresses for, used or not.
+    /// Names from DNS responses, whether or not the address was used.
     answers: BTreeMap<IpAddr, String>,
     programs: BTreeMap<String, String>,
 }
 
-impl Book {
+impl Identities {
     pub fn of<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Self {
         let flows = reports.clone().flat_map(|report| &report.flows);
         let named = |known: &ReportFlow| {
@@ -39,7 +40,8 @@ impl Book {
             let path = process.exe.clone()?;
             Some((comm_of(&path), path))
         };
-        // The first of several names, in their order, so that it is the same whatever came first.
+        // Of several names the first in alphabetical order, so that the result does not depend on
+        // the order of runs.
         let mut names: Vec<_> = flows.filter_map(named).collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
         let mut answers: Vec<_> = asked.flat_map(answered).collect();
@@ -53,7 +55,7 @@ impl Book {
         }
     }
 
-    /// Who a flow or endpoint is with.
+    /// The remote of a flow or endpoint: a placeholder, a name, or the address.
     pub fn remote(&self, report: &Report, key: &EndpointKey, address: IpAddr, name: Option<String>) -> String {
         let role = report.interface.role_of(address);
         let is_dns = key.port == port::DNS && key.protocol.has_ports() && key.direction == Direction::Egress;
@@ -62,20 +64,21 @@ impl Book {
         match role {
             _ if is_resolver => "(resolvers)".to_owned(),
             AddressRole::Gateway => "(this machine)".to_owned(),
-            _ if key.direction == Direction::Ingress => "(anybody)".to_owned(),
+            _ if key.direction == Direction::Ingress => "(any remote)".to_owned(),
             _ => name.or_else(|| self.names.get(&address).cloned()).unwrap_or_else(|| address.to_string()),
         }
     }
 
-    /// What a failed attempt was to reach. One that failed before a packet was sent has no flow that would tell its name: DNS's answers do.
-    pub fn tried(&self, report: &Report, address: IpAddr, port: u16, protocol: Protocol) -> String {
+    /// The remote of a failed attempt. An attempt that failed before a packet was sent has no flow,
+    /// so that its name comes from DNS responses.
+    pub fn attempted(&self, report: &Report, address: IpAddr, port: u16, protocol: Protocol) -> String {
         let remote = crate::flow::Remote::Address(address);
         let key = EndpointKey { remote, protocol, port, direction: Direction::Egress, fragment: false };
         let name = self.names.get(&address).or_else(|| self.answers.get(&address));
         self.remote(report, &key, address, name.cloned())
     }
 
-    /// The program of a process: its path, also where only another run could read it.
+    /// The path of a process's program, also if only another run could read it; otherwise the name.
     pub fn program(&self, process: &Process) -> String {
         let by_name = || self.programs.get(&process.comm).cloned();
         process.exe.clone().or_else(by_name).unwrap_or_else(|| process.comm.clone())
@@ -84,6 +87,6 @@ impl Book {
 
 fn comm_of(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let end = (0..=COMM.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=MAX_COMM_BYTES.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
     name[..end].to_owned()
 }

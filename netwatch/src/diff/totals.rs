@@ -1,54 +1,54 @@
-//! One side as its subjects and their numbers.
+//! The subjects of one side and their numbers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use super::book::Book;
-use super::range::Range;
-use super::subject::{Port, Subject};
+use super::identity::Identities;
+use super::range::ValueRange;
+use super::subject::{ComparedPort, Subject};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
-/// What is counted of a subject.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Unit {
+pub(super) enum MeasureUnit {
     Sent,
     Received,
     Connections,
     Times,
 }
 
-/// The numbers of a subject.
-pub(super) type Numbers<T> = BTreeMap<Unit, T>;
+/// The numbers of a subject, by unit.
+pub(super) type UnitValues<T> = BTreeMap<MeasureUnit, T>;
 
-/// What one or several runs have.
+/// The subjects of one or several runs, with ranges of numbers.
 #[derive(Debug, Default)]
-pub(super) struct Picture(pub BTreeMap<Subject, Numbers<Range>>);
+pub(super) struct SideTotals(pub BTreeMap<Subject, UnitValues<ValueRange>>);
 
-impl Picture {
-    /// The runs, each by itself, then as ranges.
-    pub fn of(reports: &[&Report], book: &Book) -> Self {
-        let mut picture = Self::default();
+impl SideTotals {
+    /// Sums up each run, then combines the runs to ranges.
+    pub fn of(reports: &[&Report], identities: &Identities) -> Self {
+        let mut totals = Self::default();
         for report in reports {
-            for (subject, numbers) in One::of(report, book).0 {
-                let known = picture.0.entry(subject).or_default();
+            for (subject, numbers) in RunTotals::of(report, identities).0 {
+                let known = totals.0.entry(subject).or_default();
                 for (unit, number) in numbers {
                     known.entry(unit).and_modify(|range| *range = range.with(number.into())).or_insert(number.into());
                 }
             }
         }
-        picture
+        totals
     }
 }
 
-/// One run.
+/// The subjects of one run.
 #[derive(Default)]
-struct One(BTreeMap<Subject, Numbers<u64>>);
+struct RunTotals(BTreeMap<Subject, UnitValues<u64>>);
 
-impl One {
-    fn of(report: &Report, book: &Book) -> Self {
+impl RunTotals {
+    fn of(report: &Report, identities: &Identities) -> Self {
         let mut one = Self::default();
         let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
         for known in &report.flows {
@@ -56,36 +56,42 @@ impl One {
         }
         for known in &report.endpoints {
             let flows = flows.remove(&known.endpoint.key).unwrap_or_default();
-            one.add_endpoint(report, book, known, &flows);
+            one.add_endpoint(report, identities, known, &flows);
         }
         one.add_names(report);
         for process in &report.processes.list {
-            one.add(Subject::Process(book.program(process)), [(Unit::Times, 1)]);
+            one.add(Subject::Process(identities.program(process)), [(MeasureUnit::Times, 1)]);
         }
-        report.attempts.iter().for_each(|attempt| one.add_attempt(report, book, attempt));
+        report.attempts.iter().for_each(|attempt| one.add_attempt(report, identities, attempt));
         one
     }
 
-    fn add<const N: usize>(&mut self, subject: Subject, numbers: [(Unit, u64); N]) {
+    fn add<const N: usize>(&mut self, subject: Subject, numbers: [(MeasureUnit, u64); N]) {
         let known = self.0.entry(subject).or_default();
         for (unit, number) in numbers {
             *known.entry(unit).or_default() += number;
         }
     }
 
-    fn add_endpoint(&mut self, report: &Report, book: &Book, known: &ReportEndpoint, flows: &[&ReportFlow]) {
+    fn add_endpoint(
+        &mut self,
+        report: &Report,
+        identities: &Identities,
+        known: &ReportEndpoint,
+        flows: &[&ReportFlow],
+    ) {
         let key = &known.endpoint.key;
         self.add(Subject::Protocol { protocol: key.protocol, application: None }, []);
         let Remote::Address(address) = key.remote else { return };
-        let port = if key.fragment { Port::None } else { Port::of(key.protocol, key.port) };
+        let port = if key.fragment { ComparedPort::None } else { ComparedPort::of(key.protocol, key.port) };
         self.add(Subject::Port { direction: key.direction, protocol: key.protocol, port }, []);
         let subject = |name: Option<String>| Subject::Endpoint {
             direction: key.direction,
             protocol: key.protocol,
             port,
-            remote: book.remote(report, key, address, name),
+            remote: identities.remote(report, key, address, name),
         };
-        // Flow by flow, because one address may serve several names; the rest of them was folded.
+        // By flow, because one address may serve several names. The rest belongs to folded flows.
         let mut rest = (known.endpoint.counters, known.endpoint.connections);
         for flow in flows {
             let connections = flow.flow.connections();
@@ -94,14 +100,14 @@ impl One {
                 sizes(flow.flow.counters, connections),
             );
             rest = (rest.0.zip(flow.flow.counters, Counters::saturating_sub), rest.1.saturating_sub(connections));
-            self.add_spoken(key.protocol, flow);
+            self.add_application(key.protocol, flow);
         }
         if !rest.0.both().is_zero() || flows.is_empty() {
             self.add(subject(known.display_name.as_ref().map(|shown| shown.name.to_string())), sizes(rest.0, rest.1));
         }
     }
 
-    fn add_spoken(&mut self, protocol: Protocol, known: &ReportFlow) {
+    fn add_application(&mut self, protocol: Protocol, known: &ReportFlow) {
         let application = known
             .naming
             .as_ref()
@@ -113,30 +119,31 @@ impl One {
         }
     }
 
-    /// Names that DNS was asked for, and those that flows said. Not the names of addresses: those are addresses.
+    /// Names of DNS lookups, and names that flows contain. Reverse lookups stand for addresses and
+    /// are left out.
     fn add_names(&mut self, report: &Report) {
         let is_reverse = |name: &str| name.ends_with(".in-addr.arpa") || name.ends_with(".ip6.arpa");
         for lookup in &report.naming.lookups {
             let name = lookup.question.name.to_string();
             let is_ours = lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
             if is_ours && !is_reverse(&name) {
-                self.add(Subject::Name(name), [(Unit::Times, lookup.queries)]);
+                self.add(Subject::Name(name), [(MeasureUnit::Times, lookup.queries)]);
             }
         }
         for known in report.flows.iter().filter(|known| known.flow.opened_by == Direction::Egress) {
-            let said = known.naming.iter().flat_map(|naming| &naming.names).map(|named| named.shown().to_string());
-            for name in said.chain(known.display_name().map(|shown| shown.name.to_string())) {
+            let in_flow = known.naming.iter().flat_map(|naming| &naming.names).map(|named| named.shown().to_string());
+            for name in in_flow.chain(known.display_name().map(|shown| shown.name.to_string())) {
                 self.add(Subject::Name(name), []);
             }
         }
     }
 
-    fn add_attempt(&mut self, report: &Report, book: &Book, attempt: &Attempt) {
+    fn add_attempt(&mut self, report: &Report, identities: &Identities, attempt: &Attempt) {
         let target = match &attempt.target {
             AttemptTarget::Address(end) => {
                 let protocol = attempt.protocol.unwrap_or(Protocol::TCP);
-                let remote = book.tried(report, end.ip(), end.port(), protocol);
-                with_port(remote, Port::of(protocol, end.port()))
+                let remote = identities.attempted(report, end.ip(), end.port(), protocol);
+                with_port(remote, ComparedPort::of(protocol, end.port()))
             }
             AttemptTarget::Name(name, _) => name.clone(),
             AttemptTarget::LocalSocket(path) => path.clone(),
@@ -147,25 +154,29 @@ impl One {
             AttemptCause::Errno(number) if attempt.cause.name() == "errno" => format!("errno {number}"),
             cause => cause.name().to_owned(),
         };
-        self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(Unit::Times, attempt.count)]);
+        self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(MeasureUnit::Times, attempt.count)]);
     }
 }
 
-fn with_port(remote: String, port: Port) -> String {
+fn with_port(remote: String, port: ComparedPort) -> String {
     match (port, remote.parse::<IpAddr>()) {
-        (Port::None, _) => remote,
-        (Port::Number(port), Ok(IpAddr::V6(_))) => format!("[{remote}]:{port}"),
-        (Port::Number(port), _) => format!("{remote}:{port}"),
-        (Port::Ephemeral, _) => format!("{remote} (ephemeral port)"),
+        (ComparedPort::None, _) => remote,
+        (ComparedPort::Number(port), Ok(IpAddr::V6(_))) => format!("[{remote}]:{port}"),
+        (ComparedPort::Number(port), _) => format!("{remote}:{port}"),
+        (ComparedPort::Ephemeral, _) => format!("{remote} (ephemeral port)"),
     }
 }
 
-fn sizes(counters: PerDirection<Counters>, connections: u64) -> [(Unit, u64); 3] {
+fn sizes(counters: PerDirection<Counters>, connections: u64) -> [(MeasureUnit, u64); 3] {
     let PerDirection { egress, ingress } = counters;
-    [(Unit::Sent, egress.wire_bytes), (Unit::Received, ingress.wire_bytes), (Unit::Connections, connections)]
+    [
+        (MeasureUnit::Sent, egress.wire_bytes),
+        (MeasureUnit::Received, ingress.wire_bytes),
+        (MeasureUnit::Connections, connections),
+    ]
 }
 
-/// Whether processes were looked for in all of these runs.
-pub(super) fn knows_processes(reports: &[&Report]) -> bool {
+/// Whether processes were recorded in all of these runs.
+pub(super) fn have_processes(reports: &[&Report]) -> bool {
     reports.iter().all(|report| report.processes.attribution == Attribution::On)
 }

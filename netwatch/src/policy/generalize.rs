@@ -10,7 +10,7 @@ use crate::wire::Name;
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Generalise {
+pub struct Generalize {
     /// The shortest IPv4 prefix.
     pub v4: u8,
     /// The shortest IPv6 prefix.
@@ -19,7 +19,7 @@ pub struct Generalise {
     pub names: usize,
 }
 
-impl Default for Generalise {
+impl Default for Generalize {
     fn default() -> Self {
         Self { v4: 24, v6: 64, names: 3 }
     }
@@ -35,11 +35,11 @@ const PORTS: usize = 3;
 ///
 /// 1. A peer that needs three or more ports of the ephemeral range (32768–65535) by one protocol gets the range.
 /// 2. Names that have the same parent, one label more than it, and the same service, become `*.parent` when there are
-///    [`Generalise::names`] of them. Never below a public suffix (publicsuffix.org, private part included: not `*.co.uk`, not `*.github.io`), which
+///    [`Generalize::names`] of them. Never below a public suffix (publicsuffix.org, private part included: not `*.co.uk`, not `*.github.io`), which
 ///    leaves out parents of a single label too.
-/// 3. Addresses of one need that share a prefix of [`Generalise::v4`] or [`Generalise::v6`] bits become the smallest prefix that covers
+/// 3. Addresses of one need that share a prefix of [`Generalize::v4`] or [`Generalize::v6`] bits become the smallest prefix that covers
 ///    them, when there are two of them (three where they have no name, or that of a wildcard).
-pub fn generalise(needs: Vec<Need>, rules: &Generalise) -> Vec<Need> {
+pub fn generalize(needs: Vec<Need>, rules: &Generalize) -> Vec<Need> {
     let mut needs = wildcards(ports(needs), rules.names.max(2));
     for need in &mut needs {
         let least = if let Some(Pattern::Exact(_)) = need.name { ADDRESSES_NAMED } else { ADDRESSES_OTHERS };
@@ -170,7 +170,7 @@ fn parent(name: &Name) -> Option<Name> {
     may.then(|| Name::new(parent.as_bytes())).flatten()
 }
 
-fn prefixes(peers: &BTreeSet<IpNet>, rules: &Generalise, least: usize) -> BTreeSet<IpNet> {
+fn prefixes(peers: &BTreeSet<IpNet>, rules: &Generalize, least: usize) -> BTreeSet<IpNet> {
     let mut groups: BTreeMap<IpNet, Vec<IpNet>> = BTreeMap::new();
     for peer in peers {
         let length = if peer.addr().is_ipv4() { rules.v4.min(32) } else { rules.v6.min(128) };
