@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use super::snapshot;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::meter::defaults;
@@ -81,8 +82,14 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
     Ok(LoadedRun { report: replayed.report, series: Series::default() })
 }
 
+/// A run that is live is read by its snapshot, because its recording is locked.
 fn read_recording(selector: Option<&str>) -> Result<LoadedRun> {
-    record::open(selector).map(|recorded| LoadedRun { report: recorded.report, series: recorded.series })
+    let live = match selector.and_then(snapshot::read) {
+        Some(live) => Some(live),
+        None => record::live_id(selector).as_deref().and_then(snapshot::read),
+    };
+    let recorded = live.unwrap_or_else(|| record::open(selector))?;
+    Ok(LoadedRun { report: recorded.report, series: recorded.series })
 }
 
 #[cfg(test)]

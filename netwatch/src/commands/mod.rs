@@ -9,6 +9,7 @@ mod load;
 mod replay;
 mod report;
 pub mod run;
+mod snapshot;
 
 use std::io::{self, Write};
 use std::path::Path;

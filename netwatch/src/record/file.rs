@@ -185,7 +185,7 @@ fn copy_bytes(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A copy in a folder that only we can enter.
-struct Copy(PathBuf);
+pub(super) struct Copy(PathBuf);
 
 impl Copy {
     fn make(path: &Path, log: &Path) -> Result<Self> {
@@ -200,7 +200,16 @@ impl Copy {
         Ok(copy)
     }
 
-    fn path(&self) -> PathBuf {
+    /// A recording that was received from another process.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self> {
+        let failed = |error| Error::os("write", "a snapshot", error);
+        let folder = mkdtemp(&std::env::temp_dir().join("netwatch-XXXXXX")).map_err(|errno| failed(errno.into()))?;
+        let copy = Self(folder);
+        fs::write(copy.path(), bytes).map_err(failed)?;
+        Ok(copy)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
         self.0.join("recording")
     }
 }

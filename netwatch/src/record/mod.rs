@@ -66,11 +66,34 @@ pub fn close(db: &rusqlite::Connection) -> rusqlite::Result<()> {
     create::finish(db)
 }
 
+/// A report as the bytes of a recording, for a reader in another process.
+pub fn to_bytes(report: &Report, series: &Series) -> Result<Vec<u8>> {
+    let failed = |error: rusqlite::Error| Error::other("make", "a snapshot", error.to_string());
+    let mut db = rusqlite::Connection::open_in_memory().map_err(failed)?;
+    schema::create(&db).map_err(failed)?;
+    write_whole(&mut db, report, series).map_err(failed)?;
+    db.serialize("main").map(|data| data.to_vec()).map_err(failed)
+}
+
+/// Reads what [`to_bytes`] made.
+pub fn from_bytes(bytes: &[u8]) -> Result<Recorded> {
+    let copy = file::Copy::of_bytes(bytes)?;
+    read_file(&copy.path())
+}
+
 /// A run by number (1 is the newest), id, or file; `None` is the newest.
 pub fn open(selector: Option<&str>) -> Result<Recorded> {
     let user = rights::caller()?;
     let store = Store::of(&user)?;
     rights::as_user((user.uid, user.gid), || read_file(&store.find(selector)?))
+}
+
+/// The id of the run that a selector means, if that run is still going on and is recorded in the
+/// user's folder.
+pub fn live_id(selector: Option<&str>) -> Option<String> {
+    let user = rights::caller().ok()?;
+    let find = || Store::of(&user)?.find(selector).map(|path| is_live(&path).then(|| store::run_id(&path)).flatten());
+    rights::as_user((user.uid, user.gid), find).ok().flatten()
 }
 
 /// Whether this file is a recording, of whatever version, so that nothing else is removed: an empty file may be anybody's.

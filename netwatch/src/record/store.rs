@@ -210,6 +210,12 @@ pub fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The id of the run that a file in a folder of runs belongs to.
+pub(super) fn run_id(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+    name.rsplit_once('-').map(|(_, id)| id.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

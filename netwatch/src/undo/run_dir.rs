@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// The directory of all runs.
+const ROOT: &str = "/run/netwatch";
+
 /// The directory of all runs' directories, `/run/netwatch`. Created on first use with mode 0700.
 pub fn root() -> Result<PathBuf> {
-    let path = PathBuf::from("/run/netwatch");
+    let path = PathBuf::from(ROOT);
     DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
         Error::os("create", path.display().to_string(), error).hint("needs root and a writable /run")
     })?;
@@ -143,6 +146,11 @@ impl RunDir {
             }
         }
         Ok(cards)
+    }
+
+    /// The directory of the run with this id, whether it is there or not.
+    pub fn path_of(id: &RunId) -> PathBuf {
+        Path::new(ROOT).join(id.as_str())
     }
 
     /// The id of the run.

@@ -10,6 +10,7 @@ use super::notes;
 use super::recording::RecordingPlan;
 use super::signals::Listening;
 use super::watch::Ending;
+use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
 use crate::flow::{InterfaceCounters, LinkCounters};
 use crate::guardian::GuardianClient;
@@ -21,6 +22,8 @@ use crate::report::Report;
 pub(super) struct Live {
     pub network: Network,
     pub metering: Metering,
+    /// For other processes.
+    pub _snapshots: Option<SnapshotServer>,
     pub run_id: String,
     /// `--resolve`.
     pub resolve: bool,

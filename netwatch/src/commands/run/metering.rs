@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 
 use super::interim::InterimPrinter;
 use super::trim;
+use crate::commands::snapshot::Snapshot;
 use crate::consumer::{Closing, Consumer, Feed};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
 use crate::meter::{DrainProgress, LiveMeter, Meter};
-use crate::report::{EndedBy, ExitStatus, Report, Series};
+use crate::report::{EndedBy, ExitStatus, Report};
 use crate::session::{Growth, Isolated, OutletId, Session};
 
 /// Counters are drained this often, so that the table of the kernel keeps room.
@@ -40,13 +41,6 @@ pub(super) struct MeteringSpec {
     pub session: Session<Isolated>,
     pub read_counters: ReadCounters,
     pub interim: InterimPrinter,
-}
-
-/// A consistent state of a live run.
-#[derive(Debug, Clone)]
-pub(super) struct Snapshot {
-    pub report: Arc<Report>,
-    pub series: Series,
 }
 
 /// How a run ended, as far as its report states it.
@@ -74,6 +68,8 @@ enum Command {
     Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
     /// A consumer has room for more events.
     HasRoom,
+    /// The run was abandoned.
+    Stop,
 }
 
 /// Whether a run fails when a consumer does; otherwise its failure is a note.
@@ -109,19 +105,6 @@ impl Finishing {
 pub(super) struct Metering {
     commands: Sender<Command>,
     thread: JoinHandle<Vec<Finishing>>,
-}
-
-/// Requests snapshots from the metering thread, from any thread.
-#[derive(Clone)]
-pub(super) struct Snapshots(Sender<Command>);
-
-impl Snapshots {
-    /// The state of the run now; `None` when the run is over.
-    pub(super) fn take(&self) -> Option<Snapshot> {
-        let (reply, snapshot) = mpsc::channel();
-        self.0.send(Command::Snapshot(reply)).ok()?;
-        snapshot.recv().ok()
-    }
 }
 
 impl Metering {
@@ -170,9 +153,14 @@ impl Metering {
         self.send(Command::PrintInterim);
     }
 
-    /// A handle for snapshots.
-    pub(super) fn snapshots(&self) -> Snapshots {
-        Snapshots(self.commands.clone())
+    /// Makes snapshots from any thread; none when the run is over.
+    pub(super) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
+        let commands = self.commands.clone();
+        move || {
+            let (reply, snapshot) = mpsc::channel();
+            commands.send(Command::Snapshot(reply)).ok()?;
+            snapshot.recv().ok()
+        }
     }
 
     /// Nothing moves any more: drains everything, and makes the final report.
@@ -184,7 +172,8 @@ impl Metering {
 
     /// Waits until the thread has delivered everything; the consumers, which are finishing.
     pub(super) fn join(self) -> Result<Vec<Finishing>> {
-        drop(self.commands);
+        // Has no effect on a thread that has concluded the run.
+        self.send(Command::Stop);
         self.thread.join().map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))
     }
 }
@@ -233,9 +222,9 @@ impl MeteringThread {
                     self.finish(report, commands);
                     return self.close();
                 }
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.close(),
                 Ok(command) => self.execute(command),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.close(),
             }
             if Instant::now() >= next_poll {
                 self.tick();
@@ -256,12 +245,14 @@ impl MeteringThread {
             Command::PrintInterim => self.interim(),
             Command::Snapshot(reply) => {
                 self.drain_noted();
-                let report = Arc::new(self.session.report(self.duration_ns(), None));
+                let counters = (self.read_counters)().unwrap_or_default();
+                let report = Arc::new(self.session.report(self.duration_ns(), counters));
                 // The reader may have gone.
                 let _ = reply.send(Snapshot { report, series: self.session.series().clone() });
             }
             Command::HasRoom => self.deliver(),
-            Command::Conclude(..) => {}
+            // `run` returns at these.
+            Command::Conclude(..) | Command::Stop => {}
         }
     }
 

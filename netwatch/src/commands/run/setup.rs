@@ -13,6 +13,7 @@ use super::network::{Network, SetupContext};
 use super::processes::Loading;
 use super::signals::Listening;
 use super::watch::NotStarted;
+use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
@@ -95,9 +96,14 @@ pub(super) async fn set_up(
     let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
     let interim = InterimPrinter::new(show);
     let metering = Metering::start(MeteringSpec { meter, session, read_counters, interim })?;
+    let snapshots = SnapshotServer::start(run_dir.path(), metering.snapshots());
+    if let Err(error) = &snapshots {
+        metering.note(error.to_string());
+    }
     let live = Live {
         network,
         metering,
+        _snapshots: snapshots.ok(),
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,
         recording: plan.record.take(),

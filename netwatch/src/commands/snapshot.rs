@@ -1,0 +1,153 @@
+//! Snapshots of a live run for other processes: a read-only socket in the run's directory. A reader
+//! connects and receives the bytes of a recording; it sends nothing, and a slow one delays only
+//! itself. The directory belongs to root, so only root can connect.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+use crate::error::{Error, Result};
+use crate::record::{self, Recorded};
+use crate::report::{Report, Series};
+use crate::undo::{RunDir, RunId};
+
+/// Readers that are served at the same time; further ones are turned away.
+const MAX_READERS: usize = 8;
+/// A reader that takes nothing for so long is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a run may take to make a snapshot.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A consistent state of a live run.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub report: Arc<Report>,
+    pub series: Series,
+}
+
+fn socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("snapshot.sock")
+}
+
+/// Serves snapshots until it is dropped.
+#[derive(Debug)]
+pub(super) struct SnapshotServer {
+    listener: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SnapshotServer {
+    /// Listens in the directory of the run. `take` makes a snapshot, or none when the run is over.
+    pub(super) fn start(run_dir: &Path, take: impl Fn() -> Option<Snapshot> + Clone + Send + 'static) -> Result<Self> {
+        let path = socket_path(run_dir);
+        let failed = |error| Error::os("listen on", path.display().to_string(), error);
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let handle = listener.try_clone().map_err(failed)?.into();
+        let serve = move || accept(&listener, &take);
+        let thread = thread::Builder::new().name("snapshot".into()).spawn(serve);
+        let thread = thread.map_err(|error| Error::os("start thread", "snapshot", error))?;
+        Ok(Self { listener: handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for SnapshotServer {
+    fn drop(&mut self) {
+        // accept(2) returns at once; what is being written ends with the process.
+        if shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // It does not panic, and if it did, nothing would depend on it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static)) {
+    let readers = Arc::new(AtomicUsize::new(0));
+    for reader in listener.incoming() {
+        let Ok(reader) = reader else { return };
+        if readers.load(Ordering::Acquire) >= MAX_READERS {
+            continue;
+        }
+        readers.fetch_add(1, Ordering::AcqRel);
+        let (take, served) = (take.clone(), readers.clone());
+        let serve = move || {
+            // The reader may have gone.
+            let _ = send(&reader, &take);
+            served.fetch_sub(1, Ordering::AcqRel);
+        };
+        if thread::Builder::new().name("snapshot".into()).spawn(serve).is_err() {
+            readers.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+fn send(mut reader: &UnixStream, take: &impl Fn() -> Option<Snapshot>) -> Result<()> {
+    let failed = |error| Error::os("send", "a snapshot", error);
+    reader.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
+    let Some(Snapshot { report, series }) = take() else { return Ok(()) };
+    reader.write_all(&record::to_bytes(&report, &series)?).map_err(failed)
+}
+
+/// The state of the live run with this id; `None` if no such run is live, or if the caller may not
+/// read it.
+pub(super) fn read(id: &str) -> Option<Result<Recorded>> {
+    let path = socket_path(&RunDir::path_of(&RunId::parse(id)?));
+    let stream = UnixStream::connect(&path).ok()?;
+    Some(receive(stream, &path))
+}
+
+fn receive(mut stream: UnixStream, path: &Path) -> Result<Recorded> {
+    let failed = |error| Error::os("read", path.display().to_string(), error);
+    stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(failed)?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.is_empty() {
+        return Err(Error::other("read", path.display().to_string(), "the run has just ended"));
+    }
+    record::from_bytes(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let replay = crate::report::Replay { format: "pcap", ..Default::default() };
+        let scope = crate::session::Captured { replay: Some(replay) };
+        let mut session = crate::session::Session::new(scope, Default::default());
+        Snapshot { report: Arc::new(session.conclude(0, None, None)), series: Series::default() }
+    }
+
+    #[test]
+    fn readers_receive_the_report_and_a_stuck_one_delays_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = SnapshotServer::start(dir.path(), || Some(snapshot())).expect("listening");
+        let path = socket_path(dir.path());
+        let connect = || UnixStream::connect(&path).expect("connected");
+        // This one never reads.
+        let _stuck = connect();
+        for _ in 0..3 {
+            let read = receive(connect(), &path).expect("received");
+            assert_eq!(read.report, *snapshot().report);
+        }
+        drop(server);
+        assert!(UnixStream::connect(&path).is_err(), "the server is gone");
+    }
+
+    #[test]
+    fn a_run_that_has_just_ended_has_no_snapshot() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let _server = SnapshotServer::start(dir.path(), || None).expect("listening");
+        let path = socket_path(dir.path());
+        let error = receive(UnixStream::connect(&path).expect("connected"), &path).expect_err("nothing to read");
+        assert!(error.to_string().contains("just ended"), "{error}");
+    }
+}
