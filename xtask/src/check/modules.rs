@@ -174,7 +174,7 @@ const PROCESS: &[Module] = &[
     effectful("call", &["maps", "task"]),
     effectful("exec", &["maps", "task"]),
     effectful("socket", &["exec", "maps", "task"]),
-    effectful("unix", &["maps", "task"]),
+    effectful("local_socket", &["maps", "task"]),
 ];
 
 /// Other crates that only some modules of the library may use.
