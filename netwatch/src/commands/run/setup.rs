@@ -16,7 +16,7 @@ use super::watch::NotStarted;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
-use crate::host::cgroup::{Cgroup, Made};
+use crate::host::cgroup::{Cgroup, CgroupOutcome};
 use crate::host::forwarding::netns_cookie;
 use crate::host::link;
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig};
@@ -153,8 +153,8 @@ fn probe_config(plan: &RunPlan) -> KernelMeterConfig {
 fn make_cgroup(context: &SetupContext<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
     context.signals.step("cgroup")?;
     match Cgroup::create(context.id, context.journal)? {
-        Made::Cgroup(cgroup) => Ok(Some(cgroup)),
-        Made::None(reason) => {
+        CgroupOutcome::Created(cgroup) => Ok(Some(cgroup)),
+        CgroupOutcome::Unavailable(reason) => {
             notes.push(format!("the command runs without a cgroup of its own: {reason}"));
             Ok(None)
         }

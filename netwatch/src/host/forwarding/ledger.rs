@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sysctl;
 use crate::error::{Error, Result};
+use crate::proc::mountinfo;
 use crate::undo::{Exclusive, RunId, root};
 
 /// One switch.
@@ -113,8 +114,9 @@ pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
 
 /// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only is not found; nobody can enter it either.
 pub fn is_alive(inode: u64) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.contains(&format!("net:[{inode}]")) || processes().any(|process| has_thread_in(&process, inode))
+    let root = PathBuf::from(format!("net:[{inode}]"));
+    mountinfo::read().is_ok_and(|mounts| mounts.iter().any(|mount| mount.root == root))
+        || processes().any(|process| has_thread_in(&process, inode))
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {
