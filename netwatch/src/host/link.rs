@@ -252,7 +252,7 @@ fn address_mode(interface: &str) -> Request {
 
 /// Those of one end.
 fn addresses(subnets: &[Subnet], own: impl Fn(&Subnet) -> IpAddr, link_local: Ipv6Addr) -> Vec<IpAddr> {
-    let has_v6 = subnets.iter().any(|subnet| !subnet.cidr().is_ipv4());
+    let has_v6 = subnets.iter().any(Subnet::is_ipv6);
     subnets.iter().map(own).chain(has_v6.then_some(link_local.into())).collect()
 }
 
@@ -266,8 +266,8 @@ fn end(
 ) -> Vec<Request> {
     let mut requests = vec![set_up(index, name)];
     for subnet in subnets {
-        requests.push(add_address(index, own(subnet), subnet.cidr().length()));
-        if !subnet.cidr().is_ipv4() {
+        requests.push(add_address(index, own(subnet), subnet.net().prefix_len()));
+        if subnet.is_ipv6() {
             requests.push(add_address(index, link_local.into(), 64));
         }
     }
@@ -354,14 +354,14 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::host::subnet::{Occupied, Wanted};
+    use crate::host::subnet::{Occupied, WantedSubnets};
     use crate::host::testing::{in_fresh_namespace, ip};
     use crate::undo::{Exclusive, Journal, RunDir};
 
     const INTERFACE: &str = "nwtest0";
 
     fn plan(ipv6: bool) -> LinkPlan<'static> {
-        let subnets = Subnets::choose(&Wanted::default(), ipv6, &Occupied::default(), 3).unwrap();
+        let subnets = Subnets::choose(&WantedSubnets::default(), ipv6, &Occupied::default(), 3).unwrap();
         LinkPlan { interface: INTERFACE, mtu: 1420, subnets }
     }
 
