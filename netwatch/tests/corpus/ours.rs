@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::AddAssign;
 
 use netwatch::capture::{Capture, CapturedFrame};
-use netwatch::flow::{
-    self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Traffic,
-};
+use netwatch::flow::{self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Traffic};
 use netwatch::meter::host::{CountedFrame, HostMeter};
 use netwatch::replay::Observer;
 use netwatch::report::Report;

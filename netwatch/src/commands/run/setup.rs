@@ -11,7 +11,7 @@ use super::live::{Live, from_link, now_ns};
 use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::Loading;
-use super::signals::Listening;
+use super::signals::SignalStream;
 use super::watch::NotStarted;
 use crate::error::{Error, Result};
 use crate::faults;
@@ -42,7 +42,7 @@ pub(super) async fn set_up(
     journal: &Journal,
     line: &mut GuardianClient,
     show: Show,
-    signals: &Listening<'_>,
+    signals: &SignalStream<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
     let config = probe_config(plan);
     let loading = thread::Builder::new()

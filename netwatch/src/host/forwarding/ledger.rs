@@ -15,7 +15,7 @@ use crate::undo::{Exclusive, RunId, root};
 
 /// One switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct SwitchEntry {
     /// What it was before the first run.
     pub original: String,
     /// What netwatch wrote.
@@ -28,17 +28,17 @@ pub struct Entry {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Content {
+struct LedgerContent {
     /// To find out whether the namespace still exists.
     netns_inode: u64,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, SwitchEntry>,
 }
 
 /// The file, read while [`Exclusive`] is held.
 #[derive(Debug)]
 pub struct Ledger<'a> {
     path: PathBuf,
-    content: Content,
+    content: LedgerContent,
     _held: &'a Exclusive,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Ledger<'a> {
         let found = Self::find(cookie, held)?;
         found.map_or_else(
             || {
-                let content = Content { netns_inode: sysctl::netns_inode()?, entries: BTreeMap::new() };
+                let content = LedgerContent { netns_inode: sysctl::netns_inode()?, entries: BTreeMap::new() };
                 Ok(Self { path: path(cookie)?, content, _held: held })
             },
             Ok,
@@ -68,11 +68,11 @@ impl<'a> Ledger<'a> {
         Ok(Some(Self { path, content, _held: held }))
     }
 
-    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+    pub fn entries(&self) -> &BTreeMap<String, SwitchEntry> {
         &self.content.entries
     }
 
-    pub fn entries_mut(&mut self) -> &mut BTreeMap<String, Entry> {
+    pub fn entries_mut(&mut self) -> &mut BTreeMap<String, SwitchEntry> {
         &mut self.content.entries
     }
 

@@ -37,7 +37,7 @@ pub struct Keeper {
 
 /// What [`Keeper::check`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptMounts {
     /// Number of files that were mounted again.
     pub remounted: usize,
     /// The host's resolv.conf (or another watched file) was written, replaced or removed: its search and options lines may have changed.
@@ -74,20 +74,20 @@ impl Keeper {
 
     /// Reads the events and mounts again what is missing; takes under a millisecond, a few microseconds if nothing happened. To be called when
     /// the descriptor is readable, after [`Keeper::enter`], and once a second: a file that stays removed causes no event.
-    pub fn check(&mut self) -> Result<Kept> {
+    pub fn check(&mut self) -> Result<KeptMounts> {
         let host_changed = self.read_events()?;
         if self.is_dirty {
             self.watch_all()?;
         }
         let overdue = self.missing_since.is_some_and(|since| since.elapsed() >= MISSING_TIMEOUT);
         let Some(namespace) = self.namespace.as_ref().filter(|_| self.is_dirty || overdue) else {
-            return Ok(Kept { remounted: 0, host_changed });
+            return Ok(KeptMounts { remounted: 0, host_changed });
         };
         let if_missing = if overdue { IfMissing::MakePlace } else { IfMissing::Wait };
         let ensured = ensure_within(namespace, &self.plan, if_missing)?;
         self.is_dirty = false;
         self.missing_since = ensured.is_missing.then(|| self.missing_since.unwrap_or_else(Instant::now));
-        Ok(Kept { remounted: ensured.mounted, host_changed })
+        Ok(KeptMounts { remounted: ensured.mounted, host_changed })
     }
 
     /// True if a watched file, or a directory that leads to it, was written, replaced or removed.

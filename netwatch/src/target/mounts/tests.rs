@@ -14,7 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 
-use super::keep::{Keeper, Kept};
+use super::keep::{Keeper, KeptMounts};
 use super::{MountPlan, prepare, write_readable};
 use crate::proc::mountinfo;
 
@@ -227,14 +227,14 @@ fn sys_shows_the_new_namespace_and_keeps_its_submounts() {
 }
 
 /// Waits until the keeper has mounted something again.
-fn kept(keeper: &mut Keeper) -> (Kept, Duration) {
+fn kept(keeper: &mut Keeper) -> (KeptMounts, Duration) {
     let started = Instant::now();
-    let mut sum = Kept::default();
+    let mut sum = KeptMounts::default();
     while sum.remounted == 0 && started.elapsed() < Duration::from_secs(2) {
         let mut fds = [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::from(100u8)).unwrap();
         let now = keeper.check().unwrap();
-        sum = Kept { remounted: now.remounted, host_changed: sum.host_changed | now.host_changed };
+        sum = KeptMounts { remounted: now.remounted, host_changed: sum.host_changed | now.host_changed };
     }
     (sum, started.elapsed())
 }
@@ -243,7 +243,7 @@ fn keeping() -> (Inside, Keeper) {
     let mut keeper = Keeper::watch(&plan()).unwrap();
     let inside = Inside::new(plan());
     keeper.enter(inside.namespace.try_clone().unwrap()).unwrap();
-    assert_eq!(keeper.check().unwrap(), Kept::default());
+    assert_eq!(keeper.check().unwrap(), KeptMounts::default());
     (inside, keeper)
 }
 
@@ -256,16 +256,16 @@ fn mounts_again_after_the_host_replaced_a_file_by_rename() {
             replace(RESOLV_CONF, "nameserver 127.0.0.54\n");
             assert_eq!(inside.reads(RESOLV_CONF), "nameserver 127.0.0.54\n", "the mount is gone: round {round}");
             // The event is there already, so no time has to pass until the keeper finds it.
-            assert_eq!(keeper.check().unwrap(), Kept { remounted: 1, host_changed: true });
+            assert_eq!(keeper.check().unwrap(), KeptMounts { remounted: 1, host_changed: true });
             assert_eq!(inside.reads(RESOLV_CONF), OURS);
         }
         replace("/etc/nsswitch.conf", "hosts: resolve\n");
         assert_eq!(kept(&mut keeper).0.remounted, 1);
         assert_eq!(inside.reads("/etc/nsswitch.conf"), "hosts: dns\n");
         fs::write("/etc/unrelated", "").unwrap();
-        assert_eq!(keeper.check().unwrap(), Kept::default());
+        assert_eq!(keeper.check().unwrap(), KeptMounts::default());
         fs::write(RESOLV_CONF, "search a.example\n").unwrap();
-        assert_eq!(keeper.check().unwrap(), Kept { remounted: 0, host_changed: true });
+        assert_eq!(keeper.check().unwrap(), KeptMounts { remounted: 0, host_changed: true });
         assert_eq!(fs::read_to_string(RESOLV_CONF).unwrap(), "search a.example\n");
     });
 }
@@ -295,7 +295,7 @@ fn waits_for_a_removed_file_and_then_makes_one() {
         fs::write(RESOLV_CONF, "nameserver 127.0.0.53\n").unwrap();
         let (inside, mut keeper) = keeping();
         fs::remove_file(RESOLV_CONF).unwrap();
-        assert_eq!(keeper.check().unwrap(), Kept { remounted: 0, host_changed: true });
+        assert_eq!(keeper.check().unwrap(), KeptMounts { remounted: 0, host_changed: true });
         fs::write(RESOLV_CONF, "nameserver 127.0.0.54\n").unwrap();
         assert_eq!(kept(&mut keeper).0.remounted, 1);
         assert!(inside.sees(|| fs::write("/etc/motd", "x")).is_ok(), "no overlay was needed");
