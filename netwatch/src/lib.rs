@@ -23,6 +23,7 @@ pub mod meter;
 pub mod name;
 mod pidfd;
 pub mod policy;
+mod proc;
 pub mod process;
 pub mod readiness;
 pub mod record;

@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
 
-use super::protocol::{self, Prepare, Reply, Request};
+use super::protocol::{self, GuardianRequest, Prepare, Reply};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
 use crate::host::link::InterfaceCounters;
@@ -61,38 +61,38 @@ pub struct GuardianClient {
 impl GuardianClient {
     /// Makes the target's process: in the network namespace, with its private mounts, waiting for [`Self::go`].
     pub fn prepare(&self, prepare: Prepare, netns: BorrowedFd<'_>) -> Result<()> {
-        self.send(&Request::Prepare(prepare), Some(netns))
+        self.send(&GuardianRequest::Prepare(prepare), Some(netns))
     }
 
     /// Lets the target run.
     pub fn go(&self) -> Result<()> {
-        self.send(&Request::Go, None)
+        self.send(&GuardianRequest::Go, None)
     }
 
     /// Sends the main process of the target a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.send(&Request::Signal(signal as i32), None)
+        self.send(&GuardianRequest::Signal(signal as i32), None)
     }
 
     /// Ends the processes that are left of the target: SIGTERM, then SIGKILL. Answered by [`Reply::Killed`].
     pub fn kill(&self) -> Result<()> {
-        self.send(&Request::Kill, None)
+        self.send(&GuardianRequest::Kill, None)
     }
 
     /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].
     pub fn write_resolver(&self, text: Vec<u8>) -> Result<()> {
-        self.send(&Request::WriteResolver(text), None)
+        self.send(&GuardianRequest::WriteResolver(text), None)
     }
 
     /// Gives the guardian a reference to the socket that owns the run's nftables table, so that the table outlives netwatch until
     /// the guardian exits.
     pub fn hold_table(&self, socket: BorrowedFd<'_>) -> Result<()> {
-        self.send(&Request::HoldTable, Some(socket))
+        self.send(&GuardianRequest::HoldTable, Some(socket))
     }
 
     /// Takes the host's end of the link down, then reads its counters: `None` if the interface is gone.
     pub async fn link_down(&mut self) -> Result<Option<InterfaceCounters>> {
-        self.send(&Request::LinkDown, None)?;
+        self.send(&GuardianRequest::LinkDown, None)?;
         let reply = self.await_reply(|reply| match reply {
             Reply::LinkDown(counters) => Ok(counters),
             other => Err(other),
@@ -103,7 +103,7 @@ impl GuardianClient {
     /// Undoes the run; the inner result is that of undoing, the outer error means that the guardian was killed. May wait for the
     /// lock as long as another run holds it.
     pub async fn undo(&mut self) -> Result<Result<()>> {
-        self.send(&Request::Undo, None)?;
+        self.send(&GuardianRequest::Undo, None)?;
         let reply = self.await_reply(|reply| match reply {
             Reply::Undone(result) => Ok(result),
             other => Err(other),
@@ -149,13 +149,13 @@ impl GuardianClient {
         }
     }
 
-    fn send(&self, request: &Request, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    fn send(&self, request: &GuardianRequest, fd: Option<BorrowedFd<'_>>) -> Result<()> {
         protocol::send(self.socket.get_ref(), request, fd.map(|fd| fd.as_fd().as_raw_fd()))
     }
 
     /// Lets the guardian exit, with everything undone, and waits for its end.
     pub fn finish(self) -> Result<()> {
-        let sent = self.send(&Request::Finish, None);
+        let sent = self.send(&GuardianRequest::Finish, None);
         drop(self.socket);
         // ECHILD: it was killed and has been waited for.
         let _ = nix::sys::wait::waitpid(self.pid, None);

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use crate::target::proc_stat::ProcStat;
+use crate::proc::stat::ProcStat;
 
 /// Pause between two rounds of SIGKILL.
 const KILL_INTERVAL: Duration = Duration::from_millis(1);

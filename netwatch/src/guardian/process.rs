@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
 use super::fork::fork_into;
-use super::protocol::{Prepare, Reply, Request, receive, send};
+use super::protocol::{GuardianRequest, Prepare, Reply, receive, send};
 use super::{LaunchSpec, child, descendants, signals};
 use crate::error::{Error, Result};
 use crate::host::link;
@@ -80,7 +80,7 @@ struct Killing {
 
 /// What ended a wait.
 enum LoopEvent {
-    Request(Request, Option<OwnedFd>),
+    GuardianRequest(GuardianRequest, Option<OwnedFd>),
     NetwatchGone,
     Other,
 }
@@ -109,8 +109,8 @@ impl GuardianLoop {
     fn run(mut self) -> Result<()> {
         loop {
             match self.wait()? {
-                LoopEvent::Request(Request::Finish, _) => return Ok(()),
-                LoopEvent::Request(request, fd) => self.serve(request, fd),
+                LoopEvent::GuardianRequest(GuardianRequest::Finish, _) => return Ok(()),
+                LoopEvent::GuardianRequest(request, fd) => self.serve(request, fd),
                 LoopEvent::NetwatchGone => return self.clean_up(),
                 LoopEvent::Other => {}
             }
@@ -133,42 +133,42 @@ impl GuardianLoop {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::os("wait for", "events", errno)),
         }
-        match receive::<Request>(&self.socket) {
-            Ok(Some((request, fd))) => Ok(LoopEvent::Request(request, fd)),
+        match receive::<GuardianRequest>(&self.socket) {
+            Ok(Some((request, fd))) => Ok(LoopEvent::GuardianRequest(request, fd)),
             Err(error) if error.errno() == Some(Errno::EAGAIN) => Ok(LoopEvent::Other),
             Ok(None) | Err(_) => Ok(LoopEvent::NetwatchGone),
         }
     }
 
-    fn serve(&mut self, request: Request, fd: Option<OwnedFd>) {
+    fn serve(&mut self, request: GuardianRequest, fd: Option<OwnedFd>) {
         if let Err(error) = request.check(&self.spec.run, fd.is_some()) {
             return self.refuse(&request, &error);
         }
         match (request, fd) {
-            (Request::Prepare(prepare), Some(netns)) => match self.fork_target(&prepare, netns) {
+            (GuardianRequest::Prepare(prepare), Some(netns)) => match self.fork_target(&prepare, netns) {
                 Ok(target) => {
                     self.target = Some(target);
                     self.is_childless = false;
                 }
-                Err(error) => self.refuse(&Request::Prepare(prepare), &error),
+                Err(error) => self.refuse(&GuardianRequest::Prepare(prepare), &error),
             },
-            (Request::Go, _) => self.go(),
-            (Request::Signal(number), _) => self.signal(number),
-            (Request::Kill, _) => self.start_killing(),
-            (Request::WriteResolver(text), _) => self.send(&Reply::ResolverWritten(self.write_resolver(&text))),
-            (Request::LinkDown, _) => {
+            (GuardianRequest::Go, _) => self.go(),
+            (GuardianRequest::Signal(number), _) => self.signal(number),
+            (GuardianRequest::Kill, _) => self.start_killing(),
+            (GuardianRequest::WriteResolver(text), _) => self.send(&Reply::ResolverWritten(self.write_resolver(&text))),
+            (GuardianRequest::LinkDown, _) => {
                 self.send(&Reply::LinkDown(link::take_down_and_count(&self.spec.run.interface())))
             }
-            (Request::HoldTable, table) => self._table = table,
-            (Request::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
-            (Request::Prepare(_) | Request::Finish, _) => {}
+            (GuardianRequest::HoldTable, table) => self._table = table,
+            (GuardianRequest::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
+            (GuardianRequest::Prepare(_) | GuardianRequest::Finish, _) => {}
         }
     }
 
     /// A run whose target cannot be prepared fails with this error; for other verbs it is a defect of netwatch.
-    fn refuse(&self, request: &Request, error: &Error) {
+    fn refuse(&self, request: &GuardianRequest, error: &Error) {
         match request {
-            Request::Prepare(_) => self.send(&Reply::NotStarted { message: error.to_string(), code: 125 }),
+            GuardianRequest::Prepare(_) => self.send(&Reply::NotStarted { message: error.to_string(), code: 125 }),
             _ => eprintln!("netwatch: guardian: {error}"),
         }
     }

@@ -20,7 +20,7 @@ const MAX_PACKET_BYTES: usize = 64 * 1024;
 
 /// A verb, from netwatch to the guardian.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum GuardianRequest {
     /// Forks the process of the target and prepares it up to `execve`. The packet carries a descriptor of the network namespace.
     /// Answered by [`Reply::Prepared`] or [`Reply::NotStarted`].
     Prepare(Prepare),
@@ -51,7 +51,7 @@ pub struct Prepare {
     pub cgroup_procs: Option<PathBuf>,
 }
 
-impl Request {
+impl GuardianRequest {
     /// Refuses arguments that do not belong to the run, and a packet without the descriptor that the verb needs.
     pub(super) fn check(&self, run: &RunId, has_fd: bool) -> Result<()> {
         let refuse = |verb: &str, cause: &str| Err(Error::other("accept request", verb, cause));
@@ -166,14 +166,14 @@ mod tests {
     fn passes_messages_and_descriptors_and_reports_the_end() {
         let (here, there) = pair();
         let passed = std::fs::File::open("/dev/null").expect("exists");
-        send(&here, &Request::HoldTable, Some(passed.as_raw_fd())).expect("sent");
-        send(&here, &Request::Kill, None).expect("sent");
+        send(&here, &GuardianRequest::HoldTable, Some(passed.as_raw_fd())).expect("sent");
+        send(&here, &GuardianRequest::Kill, None).expect("sent");
         drop(here);
-        let (first, fd) = receive::<Request>(&there).expect("received").expect("a message");
-        assert_eq!((first, fd.is_some()), (Request::HoldTable, true));
-        let (second, fd) = receive::<Request>(&there).expect("received").expect("a message");
-        assert_eq!((second, fd.is_some()), (Request::Kill, false));
-        assert!(receive::<Request>(&there).expect("the end").is_none());
+        let (first, fd) = receive::<GuardianRequest>(&there).expect("received").expect("a message");
+        assert_eq!((first, fd.is_some()), (GuardianRequest::HoldTable, true));
+        let (second, fd) = receive::<GuardianRequest>(&there).expect("received").expect("a message");
+        assert_eq!((second, fd.is_some()), (GuardianRequest::Kill, false));
+        assert!(receive::<GuardianRequest>(&there).expect("the end").is_none());
     }
 
     #[test]
@@ -189,24 +189,25 @@ mod tests {
     #[test]
     fn refuses_to_send_what_would_be_cut_off() {
         let (here, _there) = pair();
-        let error = send(&here, &Request::WriteResolver(vec![b'x'; MAX_PACKET_BYTES]), None).expect_err("too long");
+        let error =
+            send(&here, &GuardianRequest::WriteResolver(vec![b'x'; MAX_PACKET_BYTES]), None).expect_err("too long");
         assert_eq!(error.errno(), Some(nix::errno::Errno::EMSGSIZE));
     }
 
     #[test]
     fn refuses_arguments_that_are_not_of_the_run() {
         let run = RunId::parse("0123abcd").expect("an id");
-        let prepare = |procs: &str| Request::Prepare(Prepare { netns: None, cgroup_procs: Some(procs.into()) });
+        let prepare = |procs: &str| GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: Some(procs.into()) });
         assert!(prepare("/sys/fs/cgroup/netwatch-0123abcd/cgroup.procs").check(&run, true).is_ok());
         for other in
             ["/sys/fs/cgroup/netwatch-ffffffff/cgroup.procs", "/sys/fs/cgroup/cgroup.procs", "netwatch-0123abcd/x"]
         {
             assert!(prepare(other).check(&run, true).is_err(), "{other}");
         }
-        let without_cgroup = || Request::Prepare(Prepare { netns: None, cgroup_procs: None });
+        let without_cgroup = || GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: None });
         assert!(without_cgroup().check(&run, true).is_ok());
-        assert!(without_cgroup().check(&run, false).is_err() && Request::HoldTable.check(&run, false).is_err());
-        assert!(Request::Signal(libc::SIGTERM).check(&run, false).is_ok());
-        assert!(Request::Signal(999).check(&run, false).is_err());
+        assert!(without_cgroup().check(&run, false).is_err() && GuardianRequest::HoldTable.check(&run, false).is_err());
+        assert!(GuardianRequest::Signal(libc::SIGTERM).check(&run, false).is_ok());
+        assert!(GuardianRequest::Signal(999).check(&run, false).is_err());
     }
 }

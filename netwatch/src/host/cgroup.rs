@@ -1,4 +1,4 @@
-//! A cgroup (v2) for the processes of a run: whatever they do with sessions and process groups, they can be found and ended. No resource
+//! A cgroup (v2) for the processes of a run: whatever they do with sessions and process groups, they can be found and killed. No resource
 //! limits, no controllers. Synchronous, because the guardian uses it too.
 
 use std::fs;
@@ -11,75 +11,79 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::pidfd;
+use crate::proc::mountinfo::{self, Mount};
 use crate::undo::{Journal, RunId, UndoRecord};
 
-/// How long killed processes may take to be gone: one in uninterruptible sleep takes its time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is over.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What came of asking for a cgroup.
+/// The result of [`Cgroup::create`].
 #[derive(Debug)]
-pub enum Made {
-    /// Here it is.
-    Cgroup(Cgroup),
-    /// This machine has none for us; why.
-    None(String),
+pub enum CgroupOutcome {
+    /// The cgroup.
+    Created(Cgroup),
+    /// This machine does not let netwatch create one, and why.
+    Unavailable(String),
 }
 
-/// The cgroup of a run. Dropping it kills what is left in it and removes it.
+/// The cgroup of a run. Dropping it kills the processes in it and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
 }
 
 impl Cgroup {
-    /// Makes `netwatch-<id>` below the caller's own cgroup.
-    pub fn create(id: &RunId, journal: &Journal) -> Result<Made> {
+    /// Creates `netwatch-<id>` below the caller's own cgroup.
+    pub fn create(id: &RunId, journal: &Journal) -> Result<CgroupOutcome> {
         let parent = match own() {
             Ok(parent) => parent,
-            Err(reason) => return Ok(Made::None(reason)),
+            Err(reason) => return Ok(CgroupOutcome::Unavailable(reason)),
         };
         let path = parent.join(format!("netwatch-{id}"));
         journal.record(&RunCgroup { path: path.clone() })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
-            // A container's read-only cgroup file system, one whose owner allows no more children, or one that is mounted over.
+            // A read-only cgroup file system in a container, one that allows no more children, or one that is mounted over.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
                     Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::EAGAIN | libc::ENOENT)
                 ) =>
             {
-                return Ok(Made::None(Error::os("create cgroup", path.display().to_string(), error).to_string()));
+                return Ok(CgroupOutcome::Unavailable(
+                    Error::os("create cgroup", path.display().to_string(), error).to_string(),
+                ));
             }
             Err(error) => return Err(Error::os("create cgroup", path.display().to_string(), error)),
         }
         let cgroup = Self { path };
-        // Below a threaded cgroup a new one takes no processes; and what looks like one is a plain directory where something else is mounted over it.
+        // Below a threaded cgroup a new one accepts no processes; and where something else is mounted over the cgroup file system, it is a
+        // plain directory without this file.
         match fs::read_to_string(cgroup.path.join("cgroup.type")) {
-            Ok(kind) if kind.trim() == "domain" => Ok(Made::Cgroup(cgroup)),
-            Ok(kind) => Ok(Made::None(format!("a cgroup below ours is {}", kind.trim()))),
-            Err(error) => {
-                Ok(Made::None(Error::os("read the type of", cgroup.path.display().to_string(), error).to_string()))
-            }
+            Ok(kind) if kind.trim() == "domain" => Ok(CgroupOutcome::Created(cgroup)),
+            Ok(kind) => Ok(CgroupOutcome::Unavailable(format!("a cgroup below netwatch's own is {}", kind.trim()))),
+            Err(error) => Ok(CgroupOutcome::Unavailable(
+                Error::os("read the type of", cgroup.path.display().to_string(), error).to_string(),
+            )),
         }
     }
 
-    /// Where it is in the file system.
+    /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file that a process writes `0` to (or another's pid) to be in the cgroup.
+    /// The file to which a process writes `0` to enter the cgroup.
     pub fn procs_path(&self) -> PathBuf {
         self.path.join("cgroup.procs")
     }
 
-    /// Ends every process in it and below, with SIGKILL, and waits until they are gone.
+    /// Kills every process in it and below, and waits until they have exited.
     pub fn kill_all(&self) -> Result<()> {
         kill_all(&self.path)
     }
 
-    /// Ends what is left and removes it.
+    /// Kills the processes in it and removes it.
     pub fn remove(self) -> Result<()> {
         undo(&self.path)
     }
@@ -117,23 +121,24 @@ pub fn undo(path: &Path) -> Result<()> {
 
 fn kill_all(path: &Path) -> Result<()> {
     let started = Instant::now();
-    while populated(path)? {
-        if started.elapsed() > PATIENCE {
+    while is_populated(path)? {
+        if started.elapsed() > KILL_TIMEOUT {
             return Err(Error::other(
                 "end processes of",
                 path.display().to_string(),
-                "some are still there after 2 seconds",
+                "some are still alive after 2 seconds",
             ));
         }
         kill_once(path)?;
-        if populated(path)? {
+        if is_populated(path)? {
             thread::sleep(Duration::from_millis(1));
         }
     }
     Ok(())
 }
 
-/// `cgroup.kill` (5.14) ends all at once, also those being forked meanwhile. Before, one by one until no new ones appear.
+/// `cgroup.kill` (Linux 5.14) kills all at once, including those that are being forked. Before 5.14 they are killed one by one, until no new
+/// ones appear.
 fn kill_once(path: &Path) -> Result<()> {
     match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
         Ok(mut file) => io::Write::write_all(&mut file, b"1")
@@ -151,7 +156,7 @@ fn kill_one_by_one(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::os("read processes of", path.display().to_string(), error)),
     };
-    // Zero stands for a process outside our pid namespace; to kill it would be to kill our own group.
+    // Zero stands for a process outside of netwatch's pid namespace; kill(0) would kill netwatch's own process group.
     procs
         .lines()
         .filter_map(|line| line.parse().ok())
@@ -165,8 +170,8 @@ fn kill_member(path: &Path, pid: i32) -> Result<()> {
         .map_err(|error| Error::os("end process", pid.to_string(), error))
 }
 
-/// Whether it or one below has a live process. A cgroup that is gone has none.
-fn populated(path: &Path) -> Result<bool> {
+/// Whether it or a cgroup below has a live process. A cgroup that was removed has none.
+fn is_populated(path: &Path) -> Result<bool> {
     match fs::read_to_string(path.join("cgroup.events")) {
         Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
@@ -191,46 +196,26 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// The directory of the caller's own cgroup, or why there is none to be had.
+/// The directory of the caller's own cgroup, or why there is none.
 pub fn own() -> Result<PathBuf, String> {
-    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
-    locate(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+    let read = |path: &str| fs::read(path).map_err(|error| format!("cannot read {path}: {error}"));
+    let (mounts, cgroup) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
+    locate(&mountinfo::parse(&mounts), &String::from_utf8_lossy(&cgroup))
 }
 
-/// Pure: where in the file system the process is whose `mountinfo` and `cgroup` these are. In a hybrid hierarchy the v2 mount is not
-/// /sys/fs/cgroup; in a container its root may be somewhere inside the hierarchy.
-fn locate(mountinfo: &str, cgroup: &str) -> Result<PathBuf, String> {
+/// Pure: where in the file system the cgroup of a process is, from its mounts and its /proc/PID/cgroup. In a hybrid hierarchy the v2
+/// mount is not /sys/fs/cgroup; in a container its root may be somewhere inside the hierarchy.
+fn locate(mounts: &[Mount], cgroup: &str) -> Result<PathBuf, String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::")).ok_or("this kernel has no cgroup v2")?;
     if path.split('/').any(|part| part == "..") {
-        return Err("our own cgroup is outside our cgroup namespace".into());
+        return Err("netwatch's own cgroup is outside its cgroup namespace".into());
     }
-    let mounts = mountinfo.lines().filter_map(cgroup2_mount).collect::<Vec<_>>();
-    if mounts.is_empty() {
+    let mut mounts = mounts.iter().filter(|mount| mount.file_system == "cgroup2").peekable();
+    if mounts.peek().is_none() {
         return Err("cgroup v2 is mounted nowhere (mount -t cgroup2 none /sys/fs/cgroup)".into());
     }
-    let below = mounts.iter().find_map(|(root, mount)| Some(mount.join(relative(path, root)?)));
-    below.ok_or_else(|| format!("our own cgroup {path} is not below any cgroup v2 mount"))
-}
-
-/// `path` without `root` before it.
-fn relative<'a>(path: &'a str, root: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(root.trim_end_matches('/'))?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
-}
-
-/// Root and mount point of a line of mountinfo that is of a cgroup2 file system (proc(5)).
-fn cgroup2_mount(line: &str) -> Option<(String, PathBuf)> {
-    let (before, after) = line.split_once(" - ")?;
-    (after.split(' ').next() == Some("cgroup2")).then_some(())?;
-    let mut fields = before.split(' ').skip(3);
-    Some((unescape(fields.next()?), unescape(fields.next()?).into()))
-}
-
-/// Blanks and backslashes in paths are written in octal.
-fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(field.to_owned(), |text, (code, character)| text.replace(code, character))
+    let below = mounts.find_map(|mount| Some(mount.point.join(Path::new(path).strip_prefix(&mount.root).ok()?)));
+    below.ok_or_else(|| format!("netwatch's own cgroup {path} is not below any cgroup v2 mount"))
 }
 
 #[cfg(test)]
@@ -246,8 +231,10 @@ mod tests {
                           35 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
     #[test]
-    fn finds_the_own_cgroup_wherever_v2_is_mounted() {
-        let located = |mountinfo, cgroup| locate(mountinfo, cgroup).map(|path| path.display().to_string());
+    fn finds_its_own_cgroup_wherever_v2_is_mounted() {
+        let located = |mounts: &str, cgroup| {
+            locate(&mountinfo::parse(mounts.as_bytes()), cgroup).map(|path| path.display().to_string())
+        };
         assert_eq!(located(UNIFIED, "0::/user.slice/a b.scope\n").unwrap(), "/sys/fs/cgroup/user.slice/a b.scope");
         assert_eq!(
             located(HYBRID, "9:name=systemd:/x\n0::/\n").unwrap().trim_end_matches('/'),
@@ -266,8 +253,8 @@ mod tests {
         in_fresh_namespace(|| {
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             match Cgroup::create(run.id(), &Journal::open(&run).unwrap()).unwrap() {
-                Made::Cgroup(cgroup) => test(cgroup),
-                Made::None(reason) => eprintln!("skipped: {reason}"),
+                CgroupOutcome::Created(cgroup) => test(cgroup),
+                CgroupOutcome::Unavailable(reason) => eprintln!("skipped: {reason}"),
             }
         });
     }
@@ -279,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn kills_what_is_in_it_and_below_and_goes() {
+    fn kills_the_processes_in_it_and_below_and_is_removed() {
         with_cgroup(|cgroup| {
             let below = cgroup.path().join("below");
             fs::create_dir(&below).unwrap();
@@ -307,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_empty_a_cgroup_that_is_not_a_runs() {
+    fn refuses_to_undo_a_cgroup_that_is_not_of_a_run() {
         for path in ["/sys/fs/cgroup", "/sys/fs/cgroup/netwatch-", "/sys/fs/cgroup/system.slice", "/"] {
             assert!(undo(Path::new(path)).is_err(), "{path}");
         }

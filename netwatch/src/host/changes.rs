@@ -21,17 +21,17 @@ const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4N
 
 /// Follows the network namespace of the thread that made it, as long as it lives.
 #[derive(Debug)]
-pub struct Changes {
+pub struct HostChanges {
     /// None when there will be no more.
     told: Option<watch::Receiver<()>>,
     task: AbortHandle,
 }
 
-impl Changes {
+impl HostChanges {
     /// Starts following; nothing that happens later is missed. Within a runtime.
     pub fn follow() -> Result<Self> {
         let failed = |error| Error::os("follow changes of", "interfaces", error);
-        let (mut connection, _, mut notices) = new_connection::<Notice>(NETLINK_ROUTE).map_err(failed)?;
+        let (mut connection, _, mut notices) = new_connection::<RawNotification>(NETLINK_ROUTE).map_err(failed)?;
         join(&mut connection).map_err(failed)?;
         // Any number of notices is one reason to look.
         let (tell, told) = watch::channel(());
@@ -54,14 +54,14 @@ impl Changes {
     }
 }
 
-impl Drop for Changes {
+impl Drop for HostChanges {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 /// `rtnetlink::new_multicast_connection` does the same for messages that netlink-packet-route can read.
-fn join(connection: &mut Connection<Notice>) -> io::Result<()> {
+fn join(connection: &mut Connection<RawNotification>) -> io::Result<()> {
     let socket = connection.socket_mut().socket_mut();
     socket.bind(&SocketAddr::new(0, 0))?;
     GROUPS.into_iter().try_for_each(|group| socket.add_membership(group as u32))
@@ -69,9 +69,9 @@ fn join(connection: &mut Connection<Notice>) -> io::Result<()> {
 
 /// A notification, unread. netlink-packet-route has no type for RTM_NEWNETCONF, and a message that it cannot read would be lost.
 #[derive(Debug)]
-struct Notice;
+struct RawNotification;
 
-impl NetlinkDeserializable for Notice {
+impl NetlinkDeserializable for RawNotification {
     type Error = Infallible;
 
     fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Infallible> {
@@ -80,7 +80,7 @@ impl NetlinkDeserializable for Notice {
 }
 
 /// The connection asks for it; none is ever sent.
-impl NetlinkSerializable for Notice {
+impl NetlinkSerializable for RawNotification {
     fn message_type(&self) -> u16 {
         libc::NLMSG_NOOP as u16
     }
@@ -101,14 +101,14 @@ mod tests {
     use super::*;
     use crate::host::testing::{in_fresh_namespace, ip};
 
-    fn in_runtime(test: impl AsyncFnOnce(Changes) + Send) {
+    fn in_runtime(test: impl AsyncFnOnce(HostChanges) + Send) {
         in_fresh_namespace(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { test(Changes::follow().unwrap()).await });
+            runtime.block_on(async { test(HostChanges::follow().unwrap()).await });
         });
     }
 
-    async fn has_changed(changes: &mut Changes) -> bool {
+    async fn has_changed(changes: &mut HostChanges) -> bool {
         timeout(Duration::from_millis(200), changes.next()).await.is_ok_and(|told| told.is_ok())
     }
 

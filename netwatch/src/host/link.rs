@@ -21,10 +21,10 @@ use netlink_packet_route::link::{
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::ready::End;
+use self::ready::LinkEnd;
 use super::NETWATCH_GROUP;
 use super::namespace::Namespace;
-use super::netlink::{Message, Netlink, Request, attribute, u32_at, u64_at};
+use super::netlink::{Netlink, NetlinkReply, NetlinkRequest, attribute, u32_at, u64_at};
 use super::route::{LINK_LOCAL_GATEWAY, LINK_LOCAL_TARGET, add_address, add_default_route};
 use super::subnet::{Subnet, Subnets};
 use crate::error::{Error, Result};
@@ -120,8 +120,8 @@ impl Link {
             addresses(subnets, Subnet::target, LINK_LOCAL_TARGET),
         );
         ready::wait([
-            End { netlink: namespace.route(), index: inner_index, name: INNER_INTERFACE, addresses: inner },
-            End { netlink: &mut self.host, index, name: &self.name, addresses: outer },
+            LinkEnd { netlink: namespace.route(), index: inner_index, name: INNER_INTERFACE, addresses: inner },
+            LinkEnd { netlink: &mut self.host, index, name: &self.name, addresses: outer },
         ])
     }
 
@@ -140,7 +140,7 @@ impl Link {
         self.inner_index
     }
 
-    fn read(&mut self) -> Result<Message> {
+    fn read(&mut self) -> Result<NetlinkReply> {
         let answers = self.host.batch(&[read_request(self.index, &self.name)])?;
         answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))
     }
@@ -171,7 +171,7 @@ pub fn take_down_and_count(name: &str) -> Result<Option<InterfaceCounters>> {
     read_counters(name, &[take_down(name), read_by_name(name)])
 }
 
-fn read_counters(name: &str, requests: &[Request]) -> Result<Option<InterfaceCounters>> {
+fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<InterfaceCounters>> {
     match Netlink::route()?.batch(requests) {
         Ok(answers) => {
             let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer(name))?;
@@ -198,7 +198,7 @@ pub fn delete(interface: &str) -> Result<bool> {
 fn delete_with(netlink: &mut Netlink, interface: &str) -> Result<bool> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
-    match netlink.batch(&[Request::new("delete interface", interface, RouteNetlinkMessage::DelLink(message))]) {
+    match netlink.batch(&[NetlinkRequest::new("delete interface", interface, RouteNetlinkMessage::DelLink(message))]) {
         Ok(_) => Ok(true),
         Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(false),
         Err(error) => Err(error),
@@ -208,7 +208,8 @@ fn delete_with(netlink: &mut Netlink, interface: &str) -> Result<bool> {
 /// Makes the pair and asks for the indices, in one system call.
 fn create_pair(host: &mut Netlink, plan: &LinkPlan<'_>, namespace: &Namespace) -> Result<(u32, u32)> {
     let pair =
-        Request::new("create interface", plan.interface, RouteNetlinkMessage::NewLink(pair(plan, namespace))).create();
+        NetlinkRequest::new("create interface", plan.interface, RouteNetlinkMessage::NewLink(pair(plan, namespace)))
+            .create();
     let mut answers = host.batch(&[pair, read_by_name(plan.interface)])?;
     let message = answers.pop().flatten().ok_or_else(|| no_answer(plan.interface))?;
     let index = u32_at(&message.payload, 4);
@@ -241,18 +242,18 @@ fn pair(plan: &LinkPlan<'_>, namespace: &Namespace) -> LinkMessage {
 }
 
 /// No IPv6 addresses by itself.
-fn address_mode(interface: &str) -> Request {
+fn address_mode(interface: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
     message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
         In6AddrGenMode::None,
     )])]));
-    Request::new("configure interface", interface, RouteNetlinkMessage::SetLink(message))
+    NetlinkRequest::new("configure interface", interface, RouteNetlinkMessage::SetLink(message))
 }
 
 /// Those of one end.
 fn addresses(subnets: &[Subnet], own: impl Fn(&Subnet) -> IpAddr, link_local: Ipv6Addr) -> Vec<IpAddr> {
-    let has_v6 = subnets.iter().any(|subnet| !subnet.cidr().is_ipv4());
+    let has_v6 = subnets.iter().any(Subnet::is_ipv6);
     subnets.iter().map(own).chain(has_v6.then_some(link_local.into())).collect()
 }
 
@@ -263,45 +264,45 @@ fn end(
     subnets: &[Subnet],
     own: impl Fn(&Subnet) -> IpAddr,
     link_local: Ipv6Addr,
-) -> Vec<Request> {
+) -> Vec<NetlinkRequest> {
     let mut requests = vec![set_up(index, name)];
     for subnet in subnets {
-        requests.push(add_address(index, own(subnet), subnet.cidr().length()));
-        if !subnet.cidr().is_ipv4() {
+        requests.push(add_address(index, own(subnet), subnet.net().prefix_len()));
+        if subnet.is_ipv6() {
             requests.push(add_address(index, link_local.into(), 64));
         }
     }
     requests
 }
 
-fn set_up(index: u32, name: &str) -> Request {
+fn set_up(index: u32, name: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
-    Request::new("bring up interface", name, RouteNetlinkMessage::SetLink(message))
+    NetlinkRequest::new("bring up interface", name, RouteNetlinkMessage::SetLink(message))
 }
 
-fn take_down(name: &str) -> Request {
+fn take_down(name: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.header.change_mask = LinkFlags::Up;
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    Request::new("take down interface", name, RouteNetlinkMessage::SetLink(message))
+    NetlinkRequest::new("take down interface", name, RouteNetlinkMessage::SetLink(message))
 }
 
-fn read_request(index: u32, name: &str) -> Request {
+fn read_request(index: u32, name: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    Request::new("read interface", name, RouteNetlinkMessage::GetLink(message))
+    NetlinkRequest::new("read interface", name, RouteNetlinkMessage::GetLink(message))
 }
 
-fn read_by_name(name: &str) -> Request {
+fn read_by_name(name: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    Request::new("read interface", name, RouteNetlinkMessage::GetLink(message))
+    NetlinkRequest::new("read interface", name, RouteNetlinkMessage::GetLink(message))
 }
 
-fn counters(message: &Message, name: &str) -> Result<InterfaceCounters> {
+fn counters(message: &NetlinkReply, name: &str) -> Result<InterfaceCounters> {
     let stats =
         message.payload.get(16..).and_then(|all| attribute(all, libc::IFLA_STATS64)).ok_or_else(|| no_answer(name))?;
     // `struct rtnl_link_stats64`: rx and tx packets, bytes, errors, dropped.
@@ -323,7 +324,7 @@ fn no_answer(name: &str) -> Error {
 /// Router advertisements are nobody's business on this link: the target's end has its routes, and the host must not take routes
 /// from the program it watches. This also stops router solicitations, which there is no rtnetlink attribute for. Returns what is left to
 /// ask of rtnetlink before the interface comes up.
-fn quiet(interface: &str, ipv6: bool) -> Result<Vec<Request>> {
+fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
     match write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra"), "0") {
         // A kernel without IPv6 (or an MTU too small for it) has nothing to be quiet about, and refuses the request.
         Err(error) if error.errno() == Some(Errno::ENOENT) && !ipv6 => return Ok(Vec::new()),
@@ -354,14 +355,14 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::host::subnet::{Occupied, Wanted};
+    use crate::host::subnet::{Occupied, WantedSubnets};
     use crate::host::testing::{in_fresh_namespace, ip};
     use crate::undo::{Exclusive, Journal, RunDir};
 
     const INTERFACE: &str = "nwtest0";
 
     fn plan(ipv6: bool) -> LinkPlan<'static> {
-        let subnets = Subnets::choose(&Wanted::default(), ipv6, &Occupied::default(), 3).unwrap();
+        let subnets = Subnets::choose(&WantedSubnets::default(), ipv6, &Occupied::default(), 3).unwrap();
         LinkPlan { interface: INTERFACE, mtu: 1420, subnets }
     }
 

@@ -3,7 +3,6 @@
 
 pub mod cgroup;
 pub mod changes;
-pub mod cidr;
 pub mod link;
 pub mod named;
 pub mod namespace;

@@ -84,7 +84,7 @@ impl From<&Metadata> for Inode {
 
 /// A name that is ours until the journal is undone.
 #[derive(Debug)]
-pub struct Named {
+pub struct NamedNamespace {
     name: String,
 }
 
@@ -104,7 +104,7 @@ fn taken(name: &str) -> Error {
     Error::os("name namespace", name, Errno::EEXIST).hint(format!("choose another; `ip netns delete {name}` frees it"))
 }
 
-impl Named {
+impl NamedNamespace {
     /// Gives the namespace behind `file` a name. Every step is in the journal before it is taken.
     pub fn create(name: &str, file: &File, journal: &Journal) -> Result<Self> {
         make_directory(Path::new(RUN_NETNS), journal)?;
@@ -358,7 +358,7 @@ mod tests {
             let file = File::open("/proc/thread-self/ns/net").unwrap();
             ip("netns add nwtest-race");
             // Past the look whether the name is free.
-            let error = Named::create("nwtest-race", &file, journal).unwrap_err();
+            let error = NamedNamespace::create("nwtest-race", &file, journal).unwrap_err();
             assert!(error.to_string().contains("EEXIST"), "{error}");
             undo_all(dir);
             assert!(is_intact("nwtest-race"));

@@ -7,7 +7,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::named::Named;
+use super::named::NamedNamespace;
 use super::netlink::Netlink;
 use crate::error::{Error, Result};
 use crate::undo::Journal;
@@ -19,7 +19,7 @@ pub struct Namespace {
     file: File,
     route: Netlink,
     sock_diag: Netlink,
-    name: Option<Named>,
+    name: Option<NamedNamespace>,
 }
 
 impl Namespace {
@@ -30,7 +30,7 @@ impl Namespace {
             super::named::validate(name)?;
         }
         let (file, route, sock_diag) = in_thread(make)??;
-        let name = name.map(|name| Named::create(name, &file, journal)).transpose()?;
+        let name = name.map(|name| NamedNamespace::create(name, &file, journal)).transpose()?;
         Ok(Self { file, route, sock_diag, name })
     }
 
@@ -46,11 +46,11 @@ impl Namespace {
 
     /// Its name, if it has one.
     pub fn name(&self) -> Option<&str> {
-        self.name.as_ref().map(Named::name)
+        self.name.as_ref().map(NamedNamespace::name)
     }
 
     /// The name, to give joiners a resolv.conf.
-    pub fn named(&self) -> Option<&Named> {
+    pub fn named(&self) -> Option<&NamedNamespace> {
         self.name.as_ref()
     }
 

@@ -27,14 +27,14 @@ const RECEIVE: usize = 64 * 1024;
 
 /// One thing to ask of rtnetlink, with the words for its failure.
 #[derive(Debug)]
-pub struct Request {
+pub struct NetlinkRequest {
     operation: &'static str,
     object: String,
     flags: u16,
     message: RouteNetlinkMessage,
 }
 
-impl Request {
+impl NetlinkRequest {
     /// `operation` is a verb phrase and `object` what it is done to, as in [`Error::os`].
     pub fn new(operation: &'static str, object: impl Into<String>, message: RouteNetlinkMessage) -> Self {
         Self { operation, object: object.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
@@ -47,7 +47,7 @@ impl Request {
         self
     }
 
-    fn error(&self, failure: Failure) -> Error {
+    fn error(&self, failure: NetlinkFailure) -> Error {
         let error = Error::os(self.operation, self.object.clone(), io::Error::from_raw_os_error(failure.errno));
         match failure.said {
             Some(said) => error.hint(format!("the kernel says: {said}")),
@@ -59,14 +59,14 @@ impl Request {
 
 /// What the kernel refused, and its own words if it had any.
 #[derive(Debug)]
-struct Failure {
+struct NetlinkFailure {
     errno: i32,
     said: Option<String>,
 }
 
 /// A message that came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct NetlinkReply {
     /// `nlmsg_type`.
     pub kind: u16,
     /// What follows the netlink header.
@@ -108,12 +108,12 @@ impl Netlink {
 
     /// Sends all requests at once and collects their answers; the first refusal is the error. The kernel does not stop at a refusal:
     /// what follows in the batch has been tried.
-    pub fn batch(&mut self, requests: &[Request]) -> Result<Vec<Option<Message>>> {
+    pub fn batch(&mut self, requests: &[NetlinkRequest]) -> Result<Vec<Option<NetlinkReply>>> {
         self.try_batch(requests)?.into_iter().collect()
     }
 
     /// Sends all requests at once; each has its own answer or refusal.
-    pub fn try_batch(&mut self, requests: &[Request]) -> Result<Vec<Result<Option<Message>>>> {
+    pub fn try_batch(&mut self, requests: &[NetlinkRequest]) -> Result<Vec<Result<Option<NetlinkReply>>>> {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
@@ -129,7 +129,7 @@ impl Netlink {
     }
 
     /// One answer for each of `count` requests, numbered from `first`.
-    fn collect(&mut self, first: u32, count: usize) -> Result<Vec<Result<Option<Message>, Failure>>> {
+    fn collect(&mut self, first: u32, count: usize) -> Result<Vec<Result<Option<NetlinkReply>, NetlinkFailure>>> {
         let mut answers: Vec<_> = (0..count).map(|_| Ok(None)).collect();
         let mut open = count;
         let mut buffer = Vec::new();
@@ -141,7 +141,7 @@ impl Netlink {
                 match (header.kind, failure(header, payload)) {
                     (ERROR, Some(failure)) => (*answer, open) = (Err(failure), open - 1),
                     (ERROR, None) => open -= 1,
-                    _ => *answer = Ok(Some(Message { kind: header.kind, payload: payload.to_vec() })),
+                    _ => *answer = Ok(Some(NetlinkReply { kind: header.kind, payload: payload.to_vec() })),
                 }
             }
         }
@@ -179,8 +179,8 @@ impl Netlink {
         }
     }
 
-    /// Asks one thing for which there is no [`Request`]; the kernel's refusal is an error of `operation`.
-    pub fn ask(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<Message>> {
+    /// Asks one thing for which there is no [`NetlinkRequest`]; the kernel's refusal is an error of `operation`.
+    pub fn ask(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<NetlinkReply>> {
         self.send_raw(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
         let answer = self.collect(self.sequence, 1)?.swap_remove(0);
         answer.map_err(|failure| Error::os(operation, "", io::Error::from_raw_os_error(failure.errno)))
@@ -188,7 +188,7 @@ impl Netlink {
 
     fn send_raw(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let header = Header { length: HEADER + body.len(), kind, flags, sequence: self.sequence };
+        let header = MessageHeader { length: HEADER + body.len(), kind, flags, sequence: self.sequence };
         self.send(&[&header.to_bytes(), body].concat())
     }
 
@@ -209,7 +209,7 @@ impl Netlink {
     }
 }
 
-fn push(datagram: &mut Vec<u8>, request: &Request, sequence: u32) {
+fn push(datagram: &mut Vec<u8>, request: &NetlinkRequest, sequence: u32) {
     let mut header = NetlinkHeader::default();
     header.flags = request.flags;
     header.sequence_number = sequence;
@@ -221,14 +221,14 @@ fn push(datagram: &mut Vec<u8>, request: &Request, sequence: u32) {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Header {
+struct MessageHeader {
     length: usize,
     kind: u16,
     flags: u16,
     sequence: u32,
 }
 
-impl Header {
+impl MessageHeader {
     fn to_bytes(self) -> Vec<u8> {
         let mut bytes = (self.length as u32).to_ne_bytes().to_vec();
         bytes.extend(self.kind.to_ne_bytes());
@@ -249,9 +249,9 @@ impl Header {
     }
 }
 
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (MessageHeader, &[u8])> {
     std::iter::from_fn(move || {
-        let header = Header::parse(bytes)?;
+        let header = MessageHeader::parse(bytes)?;
         let payload = &bytes[HEADER..header.length];
         bytes = bytes.get(header.length.next_multiple_of(4)..).unwrap_or_default();
         Some((header, payload))
@@ -259,7 +259,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
 }
 
 /// The refusal in a `NLMSG_ERROR` or `NLMSG_DONE`; `None` for an acknowledgement.
-fn failure(header: Header, payload: &[u8]) -> Option<Failure> {
+fn failure(header: MessageHeader, payload: &[u8]) -> Option<NetlinkFailure> {
     let code = u32_at(payload, 0).filter(|_| matches!(header.kind, ERROR | DONE))? as i32;
     let errno = Some(code.wrapping_neg()).filter(|errno| *errno != 0)?;
     // With NETLINK_CAP_ACK the attributes follow the request's bare header.
@@ -268,7 +268,7 @@ fn failure(header: Header, payload: &[u8]) -> Option<Failure> {
         .then(|| attribute(payload.get(attributes_at..)?, ACK_MESSAGE))
         .flatten()
         .map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
-    Some(Failure { errno, said })
+    Some(NetlinkFailure { errno, said })
 }
 
 /// The attributes in these bytes: type without its flag bits, value.
@@ -308,10 +308,10 @@ mod tests {
 
     use super::*;
 
-    fn get_link(name: &str) -> Request {
+    fn get_link(name: &str) -> NetlinkRequest {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.into()));
-        Request::new("read interface", name, RouteNetlinkMessage::GetLink(link))
+        NetlinkRequest::new("read interface", name, RouteNetlinkMessage::GetLink(link))
     }
 
     #[test]

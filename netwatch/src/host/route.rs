@@ -6,7 +6,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeade
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::netlink::Request;
+use super::netlink::NetlinkRequest;
 
 /// The link-local addresses of the two ends, the same in every run: they mean something on their own link only.
 pub const LINK_LOCAL_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -19,7 +19,7 @@ fn family(address: IpAddr) -> AddressFamily {
 
 /// Sets an address on the interface with this index. Without duplicate address detection: there are two ends, we set both, and the
 /// check would block IPv6 for 1.8 seconds.
-pub fn add_address(index: u32, address: IpAddr, length: u8) -> Request {
+pub fn add_address(index: u32, address: IpAddr, length: u8) -> NetlinkRequest {
     let mut message = AddressMessage::default();
     message.header.family = family(address);
     message.header.prefix_len = length;
@@ -28,11 +28,11 @@ pub fn add_address(index: u32, address: IpAddr, length: u8) -> Request {
     message.attributes.push(AddressAttribute::Local(address));
     message.attributes.push(AddressAttribute::Address(address));
     message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-    Request::new("add address", format!("{address}/{length}"), RouteNetlinkMessage::NewAddress(message)).create()
+    NetlinkRequest::new("add address", format!("{address}/{length}"), RouteNetlinkMessage::NewAddress(message)).create()
 }
 
 /// Routes everything of the gateway's family by it.
-pub fn add_default_route(index: u32, gateway: IpAddr) -> Request {
+pub fn add_default_route(index: u32, gateway: IpAddr) -> NetlinkRequest {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: family(gateway),
@@ -44,5 +44,5 @@ pub fn add_default_route(index: u32, gateway: IpAddr) -> Request {
     };
     message.attributes.push(RouteAttribute::Gateway(gateway.into()));
     message.attributes.push(RouteAttribute::Oif(index));
-    Request::new("add default route by", gateway.to_string(), RouteNetlinkMessage::NewRoute(message)).create()
+    NetlinkRequest::new("add default route by", gateway.to_string(), RouteNetlinkMessage::NewRoute(message)).create()
 }

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::host::link::{Link, LinkPlan, take_down_and_count};
     use crate::host::namespace::Namespace;
-    use crate::host::subnet::{Occupied, Subnets, Wanted};
+    use crate::host::subnet::{Occupied, Subnets, WantedSubnets};
     use crate::host::testing::in_fresh_namespace;
     use crate::undo::{Exclusive, Journal, RunDir};
 
@@ -179,7 +179,7 @@ mod tests {
             const SENT: usize = 1 << 20;
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
-            let subnets = Subnets::choose(&Wanted::default(), true, &Occupied::default(), 9).unwrap();
+            let subnets = Subnets::choose(&WantedSubnets::default(), true, &Occupied::default(), 9).unwrap();
             let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets };
             let link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
             let listener = TcpListener::bind((subnets.v6.unwrap().gateway(), 0)).unwrap();

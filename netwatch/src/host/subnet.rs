@@ -1,18 +1,19 @@
-//! Chooses the addresses of a run so that they clash with nothing of the host. Pure, but for [`Occupied::read`], which asks the kernel
-//! what is taken. Not who sets the addresses (`link`).
+//! Chooses the subnets of a run so that they overlap nothing of the host. Pure, except [`Occupied::read`], which reads from the kernel what
+//! is in use. Not: setting the addresses (`link`).
 //!
-//! Two runs that choose at the same time would not see each other: the caller holds `undo::Exclusive` from the reading until the
-//! addresses are on the link. The start is random all the same, so that a run rarely reuses what another has just let go (and what
-//! the remotes' and the host's connection tracking still know).
+//! Two runs that choose at the same time would choose the same subnet, so the caller holds `undo::Exclusive` from the reading until the
+//! addresses are on the link. The first candidate is random all the same, so that a run rarely reuses the subnet of a run that has just
+//! ended, which may still be in the connection tracking of remotes and of the host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::netlink::{self, Netlink, u32_at};
 use crate::error::{Error, Result};
-use crate::host::cidr::Cidr;
 
-/// Where IPv4 subnets come from, in this order. All private or never routed (RFC 1918, 6598, 2544), each a corner that few products use by default
-/// (not Docker's 172.17–31, not 10.0–10.100, not 192.168.0–191). The last is the benchmarking range: no LAN has it.
+/// Where IPv4 subnets are taken from, in this order. All are private or never routed (RFC 1918, 6598, 2544), each a part that few products
+/// use by default (not Docker's 172.17–31, not 10.0–10.100, not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
 const POOLS_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(10, 224, 0, 0), 12),
     (Ipv4Addr::new(172, 16, 0, 0), 16),
@@ -21,89 +22,103 @@ const POOLS_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(198, 18, 0, 0), 15),
 ];
 
-/// Where IPv6 subnets come from, in this order.
+/// Where IPv6 subnets are taken from, in this order.
 ///
-/// Not unique local addresses: RFC 6724 (and glibc and musl, which have its table built in) gives fc00::/7 a label of its own, so a host whose
-/// only IPv6 source is one prefers IPv4 for every name, and netwatch would have changed what it watches. Wanted is a prefix that falls
-/// under `::/0` (label 1, precedence 40) in that table, and in the kernel's, as a global address does, yet is nobody's: not a range
-/// that could be a real remote of the program, not 2001:db8::/32, which people use to try things out, as our tests do.
+/// Not unique local addresses: RFC 6724 (and glibc and musl, which have its table built in) gives fc00::/7 a label of its own, so a host
+/// whose only IPv6 source is one prefers IPv4 for every name, and netwatch would change the traffic that it meters. The prefix has to match
+/// `::/0` (label 1, precedence 40) in that table, and in the kernel's, as a global address does, and it must be assigned to no one: not a
+/// range that could be a real remote of the target, not 2001:db8::/32, which is common in experiments and in the tests of netwatch.
 ///
-/// - 64:ff9b:1::/48 (RFC 8215) is for local use by translators between address families. That is what our source NAT makes of it, it is
-///   never on the internet, and whoever uses it for NAT64 uses a /96 near its beginning; we take one of its 65 536 /64s at random but the first 256.
-///   (64:ff9b::/96, the well-known prefix of NAT64, is another one: that one names real remotes.)
-/// - 3fff::/20 (RFC 9637), documentation, for hosts that route the whole of the first to a translator.
+/// - 64:ff9b:1::/48 (RFC 8215) is for local use by translators between address families, which netwatch's source NAT resembles. It is never
+///   on the internet. Installations of NAT64 use a /96 near its beginning; netwatch takes one of its 65,536 /64s at random, except the
+///   first 256. (64:ff9b::/96, the well-known prefix of NAT64, is another range: its addresses stand for real remotes.)
+/// - 3fff::/20 (RFC 9637), documentation, for hosts that route the whole of the first range to a translator.
 const POOLS_V6: &[(Ipv6Addr, u8)] =
     &[(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48), (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20)];
 
-/// How long the prefixes are that we take: room for gateway and target, and IPv6's usual 64.
+/// Prefix length of a chosen subnet: room for gateway and target, and the usual length of IPv6.
 const LENGTH_V4: u8 = 30;
 const LENGTH_V6: u8 = 64;
 
-/// The first part of the translators' range, where its users live.
+/// The part of 64:ff9b:1::/48 that installations of NAT64 use.
 const TRANSLATORS: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 56);
 
-/// Routes shorter than this stand for "everything": a VPN that covers the default route with 0.0.0.0/1 and 128.0.0.0/1, or all but
-/// the private networks with a dozen of prefixes. No private network is larger than a /8.
-const DEFAULT_LIKE: u8 = 8;
+/// Routes with a shorter prefix stand for "everywhere": a VPN may cover the default route with 0.0.0.0/1 and 128.0.0.0/1, or everything but
+/// the private networks with a dozen prefixes. No private network is larger than a /8.
+const MIN_NETWORK_LENGTH: u8 = 8;
 
 /// A subnet of a run: the host's end has the first address, the target the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subnet {
-    cidr: Cidr,
+    net: IpNet,
 }
 
 impl Subnet {
-    /// Of this prefix, whose first two host addresses it takes.
-    fn of(cidr: Cidr) -> Self {
-        Self { cidr }
+    /// Its prefix.
+    pub fn net(&self) -> IpNet {
+        self.net
     }
 
-    /// The prefix.
-    pub fn cidr(&self) -> Cidr {
-        self.cidr
+    /// Whether it is IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.net.addr().is_ipv6()
     }
 
     /// Address of the host's end, the target's default gateway.
     pub fn gateway(&self) -> IpAddr {
-        self.cidr.nth(1)
+        add(self.net.addr(), 1)
     }
 
     /// Address of the target's end.
     pub fn target(&self) -> IpAddr {
-        self.cidr.nth(2)
+        add(self.net.addr(), 2)
     }
 }
 
-/// What `--subnet` asked for: at most one of each family.
+/// The subnets of `--subnet`: at most one of each family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedSubnets {
     /// An IPv4 subnet.
-    pub v4: Option<Cidr>,
+    pub v4: Option<IpNet>,
     /// An IPv6 subnet.
-    pub v6: Option<Cidr>,
+    pub v6: Option<IpNet>,
 }
 
-impl Wanted {
-    /// From the arguments of `--subnet`, validated but for clashes.
+impl WantedSubnets {
+    /// Parses the arguments of `--subnet`. Validates everything but overlaps with the host's networks.
     pub fn parse<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut wanted = Self::default();
         for text in arguments {
             let refuse = |cause: &str| Error::other("use subnet", text, cause);
-            let cidr = Cidr::parse_network(text).map_err(|cause| refuse(&cause))?;
-            if let Some(cause) = unusable(cidr) {
+            let net = parse_network(text).map_err(|cause| refuse(&cause))?;
+            if let Some(cause) = unusable(net) {
                 return Err(refuse(cause));
             }
-            let slot = if cidr.is_ipv4() { &mut wanted.v4 } else { &mut wanted.v6 };
-            if slot.replace(cidr).is_some() {
-                return Err(refuse("there is one of this family already"));
+            let slot = if net.addr().is_ipv4() { &mut wanted.v4 } else { &mut wanted.v6 };
+            if slot.replace(net).is_some() {
+                return Err(refuse("another subnet of this family was given already"));
             }
         }
         Ok(wanted)
     }
 }
 
-/// Why hosts cannot live in this prefix; `None` if they can.
-fn unusable(cidr: Cidr) -> Option<&'static str> {
+/// `10.1.2.0/24`. An address with bits after the prefix is refused with the network that may have been meant.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let (address, length) = text.split_once('/').ok_or("it has no prefix length (write it as 10.1.2.0/24)")?;
+    let address: IpAddr = address.parse().map_err(|_| "there is no address before the slash".to_owned())?;
+    let max_length = if address.is_ipv4() { 32 } else { 128 };
+    let net = length.parse().ok().and_then(|length| IpNet::new(address, length).ok());
+    let net = net.ok_or_else(|| format!("the prefix length must be a number, at most /{max_length}"))?;
+    if net.trunc() == net {
+        Ok(net)
+    } else {
+        Err(format!("not the address of a network: did you mean {}?", net.trunc()))
+    }
+}
+
+/// Why hosts cannot have addresses in this prefix; `None` if they can.
+fn unusable(net: IpNet) -> Option<&'static str> {
     let ranges: [(&str, &'static str); 11] = [
         ("127.0.0.0/8", "loopback addresses do not leave the machine"),
         ("224.0.0.0/4", "multicast addresses cannot be a host's own"),
@@ -117,38 +132,38 @@ fn unusable(cidr: Cidr) -> Option<&'static str> {
         ("fec0::/10", "site-local addresses were abolished (RFC 3879)"),
         ("64:ff9b::/96", "these addresses name IPv4 hosts behind NAT64"),
     ];
-    let smallest = if cidr.is_ipv4() { LENGTH_V4 } else { 126 };
-    if cidr.length() > smallest {
+    let max_length = if net.addr().is_ipv4() { LENGTH_V4 } else { 126 };
+    if net.prefix_len() > max_length {
         return Some("too small: it needs room for two hosts (at most /30 for IPv4, /126 for IPv6)");
     }
-    if cidr.length() < DEFAULT_LIKE {
+    if net.prefix_len() < MIN_NETWORK_LENGTH {
         return Some("too large: at least /8");
     }
-    let range = |text: &str| Cidr::parse_network(text).expect("the table holds networks");
-    ranges.into_iter().find(|(text, _)| range(text).overlaps(&cidr)).map(|(_, cause)| cause)
+    let range = |text: &str| parse_network(text).expect("the table holds networks");
+    ranges.into_iter().find(|(text, _)| overlap(&range(text), &net)).map(|(_, cause)| cause)
 }
 
-/// The host's routes, addresses and policy rules, as far as something could clash with them.
+/// The prefixes of the host's routes, addresses and policy rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Occupied {
-    taken: Vec<Cidr>,
+    taken: Vec<IpNet>,
 }
 
 impl Occupied {
-    /// From a list of prefixes; those that stand for "everything" are left out.
-    pub fn new(prefixes: impl IntoIterator<Item = Cidr>) -> Self {
-        Self { taken: prefixes.into_iter().filter(|cidr| cidr.length() >= DEFAULT_LIKE).collect() }
+    /// From a list of prefixes; those that stand for "everywhere" are left out.
+    pub fn new(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        Self { taken: prefixes.into_iter().filter(|net| net.prefix_len() >= MIN_NETWORK_LENGTH).collect() }
     }
 
-    /// Everything that the namespace of this socket routes anywhere (all tables), has as an address, or has a policy rule about, where it
-    /// touches our pools or what the user wants: a router with a million routes costs time here, but no memory.
-    pub fn read(netlink: &mut Netlink, wanted: &Wanted) -> Result<Self> {
+    /// Reads the routes (of all tables), addresses and policy rules in the namespace of this socket, as far as they overlap the pools or the
+    /// wanted subnets: a router with a million routes costs time here, but no memory.
+    pub fn read(netlink: &mut Netlink, wanted: &WantedSubnets) -> Result<Self> {
         let mut near = [pools(POOLS_V4), pools(POOLS_V6)].concat();
         near.extend(wanted.v4.into_iter().chain(wanted.v6));
         let mut taken = Vec::new();
         let mut take =
-            |found: Option<Cidr>| taken.extend(found.filter(|cidr| near.iter().any(|near| near.overlaps(cidr))));
-        // `struct rtmsg` and `struct fib_rule_hdr` begin alike; AF_UNSPEC (zero) asks for every family and the zero table for all tables.
+            |found: Option<IpNet>| taken.extend(found.filter(|net| near.iter().any(|near| overlap(near, net))));
+        // `struct rtmsg` and `struct fib_rule_hdr` begin alike; AF_UNSPEC (zero) selects every family, table zero selects all tables.
         netlink.dump(libc::RTM_GETROUTE, &[0; 12], |body| take(prefix(body, 12, body.get(1), RTA_DST)))?;
         netlink.dump(libc::RTM_GETRULE, &[0; 12], |body| {
             take(prefix(body, 12, body.get(1), FRA_DST));
@@ -161,9 +176,9 @@ impl Occupied {
         Ok(Self::new(taken))
     }
 
-    /// The first that overlaps `cidr`, the most specific first.
-    fn clash(&self, cidr: Cidr) -> Option<Cidr> {
-        self.taken.iter().filter(|taken| taken.overlaps(&cidr)).max_by_key(|taken| taken.length()).copied()
+    /// The most specific prefix that overlaps `net`.
+    fn most_specific_overlap(&self, net: IpNet) -> Option<IpNet> {
+        self.taken.iter().filter(|taken| overlap(taken, &net)).max_by_key(|taken| taken.prefix_len()).copied()
     }
 }
 
@@ -175,85 +190,122 @@ const IFA_LOCAL: u16 = libc::IFA_LOCAL;
 
 /// The prefix in a message: its family is the first byte, its address an attribute after `header` bytes. `None` for default routes
 /// and for families other than IP.
-fn prefix(body: &[u8], header: usize, length: Option<&u8>, attribute: u16) -> Option<Cidr> {
+fn prefix(body: &[u8], header: usize, length: Option<&u8>, attribute: u16) -> Option<IpNet> {
     let value = netlink::attribute(body.get(header..)?, attribute)?;
     let address: IpAddr = match i32::from(*body.first()?) {
         libc::AF_INET => Ipv4Addr::from(u32_at(value, 0)?.to_ne_bytes()).into(),
         libc::AF_INET6 => Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into(),
         _ => return None,
     };
-    Some(Cidr::containing(address, *length?))
+    IpNet::new(address, *length?).ok().map(|net| net.trunc())
 }
 
 /// The subnets of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnets {
-    /// IPv4, always there.
+    /// IPv4; every run has it.
     pub v4: Subnet,
-    /// IPv6, where the host has it or the user asked for it.
+    /// IPv6, if the host has it or the user requested it.
     pub v6: Option<Subnet>,
 }
 
 impl Subnets {
-    /// Chooses: what the user wanted if it clashes with nothing, else something free. `seed` is any random number.
-    pub fn choose(wanted: &Wanted, ipv6: bool, occupied: &Occupied, seed: u64) -> Result<Self> {
+    /// Chooses the wanted subnets if they overlap nothing, otherwise free ones. `seed` is any random number.
+    pub fn choose(wanted: &WantedSubnets, ipv6: bool, occupied: &Occupied, seed: u64) -> Result<Self> {
         let v4 = match wanted.v4 {
-            Some(cidr) => checked(cidr, occupied)?,
+            Some(net) => check_overlap(net, occupied)?,
             None => free(&pools(POOLS_V4), LENGTH_V4, &occupied.taken, seed).ok_or_else(|| none_free("IPv4"))?,
         };
         let v6 = match wanted.v6 {
-            Some(cidr) => Some(checked(cidr, occupied)?),
+            Some(net) => Some(check_overlap(net, occupied)?),
             None if ipv6 => {
                 let mut taken = occupied.taken.clone();
-                taken.push(Cidr::containing(TRANSLATORS.0.into(), TRANSLATORS.1));
+                taken.push(IpNet::new_assert(TRANSLATORS.0.into(), TRANSLATORS.1));
                 Some(free(&pools(POOLS_V6), LENGTH_V6, &taken, seed).ok_or_else(|| none_free("IPv6"))?)
             }
             None => None,
         };
-        Ok(Self { v4: Subnet::of(v4), v6: v6.map(Subnet::of) })
+        Ok(Self { v4: Subnet { net: v4 }, v6: v6.map(|net| Subnet { net }) })
     }
 }
 
-fn pools<A: Into<IpAddr> + Copy>(pools: &[(A, u8)]) -> Vec<Cidr> {
-    pools.iter().map(|(address, length)| Cidr::containing((*address).into(), *length)).collect()
+fn pools<A: Into<IpAddr> + Copy>(pools: &[(A, u8)]) -> Vec<IpNet> {
+    pools.iter().map(|(address, length)| IpNet::new_assert((*address).into(), *length)).collect()
 }
 
-fn checked(cidr: Cidr, occupied: &Occupied) -> Result<Cidr> {
-    match occupied.clash(cidr) {
-        None => Ok(cidr),
+fn check_overlap(net: IpNet, occupied: &Occupied) -> Result<IpNet> {
+    match occupied.most_specific_overlap(net) {
+        None => Ok(net),
         Some(taken) => {
-            let cause = format!("it clashes with {taken}, which this host has a route, an address or a rule for");
-            Err(Error::other("use subnet", cidr.to_string(), cause)
+            let cause = format!("it overlaps {taken}, for which this host has a route, an address or a rule");
+            Err(Error::other("use subnet", net.to_string(), cause)
                 .hint("choose one that `ip route show table all` does not list"))
         }
     }
 }
 
 fn none_free(family: &str) -> Error {
-    Error::other("choose subnet", family, "the host routes every private range").hint("name a free one with --subnet")
+    Error::other("choose subnet", family, "the host has routes for every private range")
+        .hint("specify a free one with --subnet")
 }
 
-/// A prefix of this length from the first pool with room, at a place that `seed` decides, that overlaps nothing taken.
-fn free(pools: &[Cidr], length: u8, taken: &[Cidr], seed: u64) -> Option<Cidr> {
+/// A prefix of this length, from the first pool that has a free one, that overlaps nothing taken. `seed` selects the first candidate.
+fn free(pools: &[IpNet], length: u8, taken: &[IpNet], seed: u64) -> Option<IpNet> {
     pools.iter().find_map(|pool| free_in(*pool, length, taken, seed))
 }
 
-fn free_in(pool: Cidr, length: u8, taken: &[Cidr], seed: u64) -> Option<Cidr> {
-    let count = pool.parts(length);
+fn free_in(pool: IpNet, length: u8, taken: &[IpNet], seed: u64) -> Option<IpNet> {
+    let count = part_count(&pool, length);
     let start = u128::from(seed) % count;
     let (before, after) = (0..start, start..count);
     first_free(pool, length, taken, after).or_else(|| first_free(pool, length, taken, before))
 }
 
-/// Walks the numbers of a range, jumping over whatever is taken: as many steps as there are prefixes taken, however large the range.
-fn first_free(pool: Cidr, length: u8, taken: &[Cidr], numbers: std::ops::Range<u128>) -> Option<Cidr> {
+/// Tries the parts of a range of numbers and skips what is taken: as many steps as there are taken prefixes, however large the range.
+fn first_free(pool: IpNet, length: u8, taken: &[IpNet], numbers: std::ops::Range<u128>) -> Option<IpNet> {
     let mut number = numbers.start;
     while number < numbers.end {
-        let candidate = pool.part(length, number);
-        let Some(obstacle) = taken.iter().find(|taken| taken.overlaps(&candidate)) else { return Some(candidate) };
-        number = pool.part_after(length, obstacle)?.max(number + 1);
+        let candidate = part(&pool, length, number);
+        let Some(obstacle) = taken.iter().find(|taken| overlap(taken, &candidate)) else { return Some(candidate) };
+        number = part_after(&pool, length, obstacle)?.max(number + 1);
     }
     None
+}
+
+/// Whether two prefixes share an address.
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// The number of prefixes of `length` in a pool.
+fn part_count(pool: &IpNet, length: u8) -> u128 {
+    1 << (length - pool.prefix_len())
+}
+
+/// The prefix number `number` of `length` in a pool.
+fn part(pool: &IpNet, length: u8, number: u128) -> IpNet {
+    IpNet::new_assert(add(pool.addr(), number << (pool.max_prefix_len() - length)), length)
+}
+
+/// The number of the first prefix of `length` in a pool that begins after `obstacle`; `None` if there is none.
+fn part_after(pool: &IpNet, length: u8, obstacle: &IpNet) -> Option<u128> {
+    let offset = bits(obstacle.broadcast()).checked_sub(bits(pool.addr()))?;
+    Some((offset >> (pool.max_prefix_len() - length)) + 1).filter(|number| *number < part_count(pool, length))
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+/// The address `n` after this one. The caller stays within a prefix, so that no address overflows.
+fn add(address: IpAddr, n: u128) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::from((bits(address) + n) as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from(bits(address) + n).into(),
+    }
 }
 
 #[cfg(test)]
@@ -263,21 +315,21 @@ mod tests {
     use super::*;
     use crate::host::testing::{in_fresh_namespace, ip};
 
-    fn cidr(text: &str) -> Cidr {
-        Cidr::parse_network(text).unwrap()
+    fn net(text: &str) -> IpNet {
+        parse_network(text).unwrap()
     }
 
     fn occupied(texts: &[&str]) -> Occupied {
-        Occupied::new(texts.iter().map(|text| cidr(text)))
+        Occupied::new(texts.iter().map(|text| net(text)))
     }
 
     fn refusal(texts: &[&str]) -> String {
-        Wanted::parse(texts.iter().copied()).unwrap_err().to_string()
+        WantedSubnets::parse(texts.iter().copied()).unwrap_err().to_string()
     }
 
     #[test]
     fn gateway_is_the_first_and_target_the_second_address() {
-        let wanted = Wanted::parse(["10.9.8.0/24", "fd12::/64"]).unwrap();
+        let wanted = WantedSubnets::parse(["10.9.8.0/24", "fd12::/64"]).unwrap();
         let subnets = Subnets::choose(&wanted, false, &Occupied::default(), 1).unwrap();
         assert_eq!(subnets.v4.gateway().to_string(), "10.9.8.1");
         assert_eq!(subnets.v4.target().to_string(), "10.9.8.2");
@@ -293,77 +345,88 @@ mod tests {
         assert!(refusal(&["224.1.0.0/16"]).contains("multicast"));
         assert!(refusal(&["127.8.0.0/16"]).contains("loopback"));
         assert!(refusal(&["fe80::/64"]).contains("link-local"));
-        assert!(refusal(&["10.0.0.0/24", "10.0.1.0/24"]).contains("already"));
+        assert!(refusal(&["10.0.0.0/24", "10.0.1.0/24"]).contains("given already"));
         assert!(refusal(&["10.0.0.0"]).contains("no prefix length"));
-        assert!(refusal(&["ten/24"]).contains("not an address"));
+        assert!(refusal(&["ten/24"]).contains("no address before the slash"));
         assert!(refusal(&["10.0.0.0/33"]).contains("at most /32"));
     }
 
     #[test]
-    fn refuses_a_wanted_subnet_that_clashes_and_names_the_most_specific() {
-        let wanted = Wanted::parse(["10.9.8.0/24"]).unwrap();
+    fn refuses_a_wanted_subnet_that_overlaps_and_names_the_most_specific() {
+        let wanted = WantedSubnets::parse(["10.9.8.0/24"]).unwrap();
         let error = Subnets::choose(&wanted, false, &occupied(&["10.0.0.0/8", "10.9.8.128/25", "10.9.8.130/32"]), 0)
             .unwrap_err();
-        assert!(error.to_string().contains("clashes with 10.9.8.130/32"), "{error}");
+        assert!(error.to_string().contains("overlaps 10.9.8.130/32"), "{error}");
     }
 
     #[test]
-    fn default_routes_in_halves_are_no_clash() {
+    fn ignores_default_routes_in_halves() {
         let halves = occupied(&["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "2000::/3"]);
-        assert!(Subnets::choose(&Wanted::default(), true, &halves, 7).is_ok());
+        assert!(Subnets::choose(&WantedSubnets::default(), true, &halves, 7).is_ok());
     }
 
     #[test]
-    fn says_so_when_everything_is_taken() {
+    fn reports_that_everything_is_taken() {
         let all: Vec<_> = pools(POOLS_V4).iter().map(ToString::to_string).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        let error = Subnets::choose(&Wanted::default(), false, &occupied(&all), 0).unwrap_err();
+        let error = Subnets::choose(&WantedSubnets::default(), false, &occupied(&all), 0).unwrap_err();
         assert!(error.to_string().contains("--subnet"), "{error}");
     }
 
     #[test]
-    fn falls_back_when_the_whole_translators_range_is_routed() {
-        let subnets = Subnets::choose(&Wanted::default(), true, &occupied(&["64:ff9b:1::/48"]), 5).unwrap();
-        assert!(cidr("3fff::/20").overlaps(&subnets.v6.unwrap().cidr()));
+    fn falls_back_when_the_translators_range_is_routed() {
+        let subnets = Subnets::choose(&WantedSubnets::default(), true, &occupied(&["64:ff9b:1::/48"]), 5).unwrap();
+        assert!(overlap(&net("3fff::/20"), &subnets.v6.unwrap().net()));
     }
 
-    fn any_prefix() -> impl Strategy<Value = Cidr> {
-        let v4 =
-            (any::<u32>(), 8u8..=32).prop_map(|(bits, length)| Cidr::containing(Ipv4Addr::from(bits).into(), length));
-        let private = (0u32..1 << 20, 12u8..=32)
-            .prop_map(|(bits, length)| Cidr::containing(Ipv4Addr::from(0x0ae0_0000 | bits).into(), length));
-        let v6 = (any::<u16>(), 48u8..=128).prop_map(|(bits, length)| {
-            Cidr::containing(Ipv6Addr::new(0x64, 0xff9b, 1, bits, 0, 0, 0, 2).into(), length)
-        });
+    fn prefix_of(address: impl Into<IpAddr>, length: u8) -> IpNet {
+        IpNet::new_assert(address.into(), length).trunc()
+    }
+
+    fn any_prefix() -> impl Strategy<Value = IpNet> {
+        let v4 = (any::<u32>(), 8u8..=32).prop_map(|(bits, length)| prefix_of(Ipv4Addr::from(bits), length));
+        let private =
+            (0u32..1 << 20, 12u8..=32).prop_map(|(bits, length)| prefix_of(Ipv4Addr::from(0x0ae0_0000 | bits), length));
+        let v6 = (any::<u16>(), 48u8..=128)
+            .prop_map(|(bits, length)| prefix_of(Ipv6Addr::new(0x64, 0xff9b, 1, bits, 0, 0, 0, 2), length));
         prop_oneof![v4, private, v6]
     }
 
     proptest! {
         #[test]
-        fn what_is_chosen_overlaps_nothing_and_is_private(taken in prop::collection::vec(any_prefix(), 0..200), seed: u64) {
+        fn chosen_subnets_overlap_nothing_and_are_private(taken in prop::collection::vec(any_prefix(), 0..200), seed: u64) {
             let occupied = Occupied::new(taken.iter().copied());
-            let subnets = Subnets::choose(&Wanted::default(), true, &occupied, seed).unwrap();
-            for chosen in [subnets.v4.cidr(), subnets.v6.unwrap().cidr()] {
-                prop_assert!(taken.iter().all(|taken| !taken.overlaps(&chosen)));
-                prop_assert!(pools(POOLS_V4).into_iter().chain(pools(POOLS_V6)).any(|pool| pool.overlaps(&chosen)));
+            let subnets = Subnets::choose(&WantedSubnets::default(), true, &occupied, seed).unwrap();
+            for chosen in [subnets.v4.net(), subnets.v6.unwrap().net()] {
+                prop_assert!(taken.iter().all(|taken| !overlap(taken, &chosen)));
+                prop_assert!(pools(POOLS_V4).into_iter().chain(pools(POOLS_V6)).any(|pool| overlap(&pool, &chosen)));
             }
         }
 
         #[test]
         fn finds_the_only_free_place(hole in 0u128..1 << 6, seed: u64) {
-            let pool = cidr("192.168.0.0/24");
-            let taken: Vec<_> = (0..1 << 6).filter(|n| *n != hole).map(|n| pool.part(30, n)).collect();
-            prop_assert_eq!(free(&[pool], 30, &taken, seed), Some(pool.part(30, hole)));
+            let pool = net("192.168.0.0/24");
+            let taken: Vec<_> = (0..1 << 6).filter(|n| *n != hole).map(|n| part(&pool, 30, n)).collect();
+            prop_assert_eq!(free(&[pool], 30, &taken, seed), Some(part(&pool, 30, hole)));
+        }
+
+        #[test]
+        fn the_part_after_an_obstacle_does_not_overlap_it(bits in any::<u32>(), length in 8u8..=32) {
+            let pool = net("10.0.0.0/8");
+            let obstacle = prefix_of(Ipv4Addr::from(bits), length);
+            if let Some(number) = part_after(&pool, 30, &obstacle) {
+                prop_assert!(!overlap(&part(&pool, 30, number), &obstacle));
+            }
         }
 
         #[test]
         fn parsing_never_panics(text in "[0-9a-f:./]{0,24}") {
-            let _ = Wanted::parse([text.as_str()]);
+            let _ = WantedSubnets::parse([text.as_str()]);
         }
     }
 
     #[test]
-    fn sees_routes_of_all_tables_addresses_and_rules() {
+    fn reads_routes_of_all_tables_addresses_and_rules() {
         in_fresh_namespace(|| {
             ip("link add d0 type veth peer name d1");
             ip("link set d0 up");
@@ -375,15 +438,15 @@ mod tests {
             ip("route add blackhole 10.228.0.0/16 table 77");
             ip("rule add from 10.229.0.0/16 lookup 77");
             ip("-6 route add 64:ff9b:1:100::/56 dev d0 table 5182");
-            let wanted = Wanted::parse(["203.0.113.64/26"]).unwrap();
+            let wanted = WantedSubnets::parse(["203.0.113.64/26"]).unwrap();
             let occupied = Occupied::read(&mut Netlink::route().unwrap(), &wanted).unwrap();
             for expected in
                 ["203.0.113.0/24", "10.225.0.1/32", "10.226.0.1/32", "10.227.0.0/16", "10.228.0.0/16", "10.229.0.0/16"]
             {
-                assert!(occupied.taken.contains(&cidr(expected)), "{expected} is not in {:?}", occupied.taken);
+                assert!(occupied.taken.contains(&net(expected)), "{expected} is not in {:?}", occupied.taken);
             }
-            assert!(occupied.taken.contains(&cidr("64:ff9b:1:100::/56")), "{:?}", occupied.taken);
-            assert!(occupied.taken.iter().all(|cidr| cidr.length() >= 8));
+            assert!(occupied.taken.contains(&net("64:ff9b:1:100::/56")), "{:?}", occupied.taken);
+            assert!(occupied.taken.iter().all(|net| net.prefix_len() >= 8));
         });
     }
 }

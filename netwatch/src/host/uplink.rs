@@ -8,7 +8,7 @@ use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::netlink::{Message, Netlink, Request, attribute, u32_at};
+use super::netlink::{Netlink, NetlinkReply, NetlinkRequest, attribute, u32_at};
 use crate::error::Result;
 
 /// Ethernet's MTU, for hosts without a way out. Bytes.
@@ -63,11 +63,11 @@ impl Uplink {
             candidates().flat_map(|address| [lookup(address, false), lookup(address, true)]).collect();
         // A refusal (network unreachable, prohibited, blackhole) means that there is no such route.
         let answers: Vec<_> = netlink.try_batch(&requests)?.into_iter().map(|answer| answer.ok().flatten()).collect();
-        let mut found: BTreeMap<bool, Found> = BTreeMap::new();
+        let mut found: BTreeMap<bool, RouteFound> = BTreeMap::new();
         for (address, answers) in candidates().zip(answers.chunks_exact(2)) {
             if let [Some(route), Some(matched)] = answers
                 && leads_out(matched)
-                && let Some(route) = Found::parse(route)
+                && let Some(route) = RouteFound::parse(route)
             {
                 found.entry(address.is_ipv4()).or_insert(route);
             }
@@ -92,23 +92,23 @@ fn candidates() -> impl Iterator<Item = IpAddr> {
 }
 
 /// What would a packet to `address` do? With `matched`, which entry of the table would decide?
-fn lookup(address: IpAddr, matched: bool) -> Request {
+fn lookup(address: IpAddr, matched: bool) -> NetlinkRequest {
     let mut message = RouteMessage::default();
     message.header.address_family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
     message.header.flags = if matched { RouteFlags::FibMatch } else { RouteFlags::LookupTable };
     message.attributes.push(RouteAttribute::Destination(address.into()));
-    Request::new("look up route to", address.to_string(), RouteNetlinkMessage::GetRoute(message))
+    NetlinkRequest::new("look up route to", address.to_string(), RouteNetlinkMessage::GetRoute(message))
 }
 
 /// Whether this entry stands for "everywhere" and forwards. `struct rtmsg`: family, prefix length, …, type in byte 7.
-fn leads_out(matched: &Message) -> bool {
+fn leads_out(matched: &NetlinkReply) -> bool {
     matched.payload.get(1).is_some_and(|length| *length <= DEFAULT_LIKE)
         && matched.payload.get(7) == Some(&libc::RTN_UNICAST)
 }
 
 #[derive(Debug)]
-struct Found {
+struct RouteFound {
     index: u32,
     gateway: Option<IpAddr>,
     source: Option<IpAddr>,
@@ -116,8 +116,8 @@ struct Found {
     mtu: Option<u32>,
 }
 
-impl Found {
-    fn parse(route: &Message) -> Option<Self> {
+impl RouteFound {
+    fn parse(route: &NetlinkReply) -> Option<Self> {
         const RTAX_MTU: u16 = 2;
         let attributes = route.payload.get(12..)?;
         let number = |kind| attribute(attributes, kind).and_then(|value| u32_at(value, 0));
@@ -158,14 +158,14 @@ fn interfaces(netlink: &mut Netlink, indices: impl Iterator<Item = u32>) -> Resu
         .map(|index| {
             let mut message = LinkMessage::default();
             message.header.index = index;
-            Request::new("read interface", format!("number {index}"), RouteNetlinkMessage::GetLink(message))
+            NetlinkRequest::new("read interface", format!("number {index}"), RouteNetlinkMessage::GetLink(message))
         })
         .collect();
     let answers = netlink.try_batch(&requests)?;
     Ok(answers.into_iter().filter_map(|answer| name_and_mtu(&answer.ok()??)).collect())
 }
 
-fn name_and_mtu(link: &Message) -> Option<(u32, (String, u32))> {
+fn name_and_mtu(link: &NetlinkReply) -> Option<(u32, (String, u32))> {
     let attributes = link.payload.get(16..)?;
     let name = String::from_utf8_lossy(attribute(attributes, libc::IFLA_IFNAME)?).trim_end_matches('\0').to_owned();
     let mtu = u32_at(attribute(attributes, libc::IFLA_MTU)?, 0)?;

@@ -35,7 +35,7 @@ use crate::report::Report;
 pub enum RuleFormat {
     /// A file for `nft -f`.
     Nft,
-    /// A script around `iptables-restore` and `ip6tables-restore`; with [`::family`] what one of them reads.
+    /// A script around `iptables-restore` and `ip6tables-restore`; with [`RuleOptions::family`] what one of them reads.
     Iptables,
     /// A script of `ufw` commands.
     Ufw,

@@ -11,7 +11,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::error::{Error, Result};
 use crate::host::namespace;
-use crate::host::netlink::{Netlink, Request};
+use crate::host::netlink::{Netlink, NetlinkRequest};
 use crate::meter::KernelMeter;
 
 /// The largest that veth takes: the longest IPv4 packet.
@@ -50,11 +50,12 @@ impl Lane {
     /// In the thread's network namespace, which then lives as long as the socket.
     fn new(probe: &mut KernelMeter, hook: Hook) -> Result<Self> {
         let mut netlink = Netlink::route()?;
-        netlink.batch(&[Request::new("create interface", NAME, RouteNetlinkMessage::NewLink(pair())).create()])?;
+        netlink
+            .batch(&[NetlinkRequest::new("create interface", NAME, RouteNetlinkMessage::NewLink(pair())).create()])?;
         let ifindex = if_nametoindex(NAME).map_err(|errno| Error::os("find interface", NAME, errno))?;
         be_silent()?;
         probe.attach_egress(hook, ifindex)?;
-        netlink.batch(&[Request::new("bring up interface", NAME, RouteNetlinkMessage::SetLink(up(ifindex)))])?;
+        netlink.batch(&[NetlinkRequest::new("bring up interface", NAME, RouteNetlinkMessage::SetLink(up(ifindex)))])?;
         let socket = packet_socket()
             .map_err(|error| Error::os("open packet socket", "", error).hint("needs CAP_NET_RAW; run with sudo"))?;
         Ok(Self { socket, ifindex })

@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::proc_stat::ProcStat;
 use super::user::Identity;
+use crate::proc::stat::ProcStat;
 
 /// What a login gives when nobody knows better (Debian's `ENV_PATH` in /etc/login.defs).
 const LOGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";

@@ -1,9 +1,8 @@
-//! What the user asked to watch: the command, who it runs as, and what it sees of the machine.
+//! The target: the command, the user that it runs as, its environment, and its view of the file system.
 
 pub mod command;
 pub mod environment;
 pub mod mounts;
-pub mod proc_stat;
 pub mod user;
 
 use crate::undo::{UndoCause, UndoRegistry};

@@ -8,7 +8,7 @@ use super::metering::{Conclusion, Metering};
 use super::network::Network;
 use super::notes;
 use super::recording::RecordingPlan;
-use super::signals::Listening;
+use super::signals::SignalStream;
 use super::watch::Ending;
 use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl Live {
         &mut self,
         ending: Ending,
         drain_timeout: Duration,
-        signals: &Listening<'_>,
+        signals: &SignalStream<'_>,
         line: &mut GuardianClient,
     ) -> Result<Arc<Report>> {
         self.network.release_mounts();
@@ -86,7 +86,7 @@ impl Live {
     }
 
     /// Waits until the sockets of the command are empty; whether they are. A signal ends the wait.
-    async fn let_sockets_drain(&mut self, limit: Duration, signals: &Listening<'_>) -> bool {
+    async fn let_sockets_drain(&mut self, limit: Duration, signals: &SignalStream<'_>) -> bool {
         let drained = tokio::select! {
             drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
             _ = signals.next() => Err(Error::other("wait for", "the command's sockets", "a signal came")),

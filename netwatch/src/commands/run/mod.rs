@@ -31,7 +31,7 @@ use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::{Finishing, Metering};
 use network::ClosingNetwork;
 use setup::Ready;
-use signals::{Listening, Signals};
+use signals::{HeldSignals, SignalStream};
 use teardown::tear_down;
 use watch::{Ending, Limits, NotStarted, Watch};
 
@@ -61,13 +61,13 @@ pub fn run(plan: RunPlan) -> Exit {
 /// A signal that ends the set-up ends netwatch as it would have ended the command.
 fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
     let inherited = InheritedSignals::read()?;
-    let signals = Signals::hold(&inherited)?;
+    let signals = HeldSignals::hold(&inherited)?;
     let done = prepare_and_run(plan, show, inherited, &signals);
     signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32)))
 }
 
 /// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
-fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, signals: &Signals) -> Result<Exit> {
+fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, signals: &HeldSignals) -> Result<Exit> {
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
     let journal = Journal::open(&run_dir)?;
@@ -108,7 +108,7 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
 }
 
 /// A new run first puts right what killed runs left.
-fn new_run_dir(signals: &Signals) -> Result<RunDir> {
+fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
     // Who cleans up after many runs may hold it for seconds.
     let held = Exclusive::take_while(|| signals.go_on())?;
     if let Err(error) = undo_steps().undo_dead_runs(&held) {
@@ -130,7 +130,7 @@ async fn in_runtime(
     run_dir: &RunDir,
     journal: &Journal,
     line: &mut GuardianClient,
-    signals: &Listening<'_>,
+    signals: &SignalStream<'_>,
     show: Show,
 ) -> (Result<Outcome>, Option<(ClosingNetwork, Metering)>) {
     let set_up = setup::set_up(plan, run_dir, journal, line, show, signals).await;
@@ -156,7 +156,7 @@ async fn watch_command(
     plan: &RunPlan,
     line: &mut GuardianClient,
     ready: &mut Ready,
-    signals: &Listening<'_>,
+    signals: &SignalStream<'_>,
 ) -> Result<Outcome> {
     let arguments = &plan.settings;
     ready.live.start();

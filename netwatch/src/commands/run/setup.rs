@@ -11,13 +11,13 @@ use super::live::{Live, from_link, now_ns};
 use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::Loading;
-use super::signals::Listening;
+use super::signals::SignalStream;
 use super::watch::NotStarted;
 use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
-use crate::host::cgroup::{Cgroup, Made};
+use crate::host::cgroup::{Cgroup, CgroupOutcome};
 use crate::host::forwarding::netns_cookie;
 use crate::host::link;
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig};
@@ -43,7 +43,7 @@ pub(super) async fn set_up(
     journal: &Journal,
     line: &mut GuardianClient,
     show: Show,
-    signals: &Listening<'_>,
+    signals: &SignalStream<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
     let config = probe_config(plan);
     let loading = thread::Builder::new()
@@ -159,8 +159,8 @@ fn probe_config(plan: &RunPlan) -> KernelMeterConfig {
 fn make_cgroup(context: &SetupContext<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {
     context.signals.step("cgroup")?;
     match Cgroup::create(context.id, context.journal)? {
-        Made::Cgroup(cgroup) => Ok(Some(cgroup)),
-        Made::None(reason) => {
+        CgroupOutcome::Created(cgroup) => Ok(Some(cgroup)),
+        CgroupOutcome::Unavailable(reason) => {
             notes.push(format!("the command runs without a cgroup of its own: {reason}"));
             Ok(None)
         }

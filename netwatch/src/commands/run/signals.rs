@@ -1,4 +1,4 @@
-//! Signals to netwatch, with where they came from.
+//! Signals that netwatch receives, and what to do about each.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ const HEARD: [Signal; 5] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Si
 
 /// What is to be done about a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum SignalAction {
     /// The command has it already (terminal) or its caller wants it ignored.
     Nothing,
     /// Pass it on.
@@ -27,13 +27,13 @@ pub(super) enum Action {
 }
 
 /// A signalfd over everything that netwatch listens to.
-pub(super) struct Signals {
+pub(super) struct HeldSignals {
     held: Rc<SignalFd>,
     ignored: Vec<Signal>,
     came: Cell<Option<Signal>>,
 }
 
-impl Signals {
+impl HeldSignals {
     /// Blocks the signals, so that none is lost from here on. Before any fork, thread or runtime.
     pub(super) fn hold(inherited: &InheritedSignals) -> Result<Self> {
         let set = block_signals(&HEARD)?;
@@ -76,24 +76,24 @@ impl Signals {
     }
 
     /// Inside the runtime.
-    pub(super) fn listen(&self) -> Result<Listening<'_>> {
-        Ok(Listening { signals: watch(Rc::clone(&self.held), "signals")?, held: self })
+    pub(super) fn listen(&self) -> Result<SignalStream<'_>> {
+        Ok(SignalStream { signals: watch(Rc::clone(&self.held), "signals")?, held: self })
     }
 }
 
 /// Signals as a stream of actions.
-pub(super) struct Listening<'a> {
+pub(super) struct SignalStream<'a> {
     signals: AsyncFd<Watched<Rc<SignalFd>>>,
-    held: &'a Signals,
+    held: &'a HeldSignals,
 }
 
-impl<'a> Listening<'a> {
+impl<'a> SignalStream<'a> {
     /// For the steps of the set-up, which do not wait.
-    pub(super) fn held(&self) -> &'a Signals {
+    pub(super) fn held(&self) -> &'a HeldSignals {
         self.held
     }
 
-    /// During set-up: waits until [`Signals::go_on`] fails.
+    /// During set-up: waits until [`HeldSignals::go_on`] fails.
     pub(super) async fn stopped(&self) -> Error {
         loop {
             let ready = self.signals.readable().await.map_err(deaf);
@@ -117,12 +117,12 @@ impl<'a> Listening<'a> {
     }
 
     /// The next thing to do.
-    pub(super) async fn next(&self) -> Result<Action> {
+    pub(super) async fn next(&self) -> Result<SignalAction> {
         loop {
             let mut ready = self.signals.readable().await.map_err(deaf)?;
             match self.held.held.read_signal() {
                 Ok(Some(info)) => match action(info.ssi_signo, info.ssi_code, &self.held.ignored) {
-                    Action::Nothing => {}
+                    SignalAction::Nothing => {}
                     action => return Ok(action),
                 },
                 Ok(None) => ready.clear_ready(),
@@ -138,14 +138,14 @@ fn deaf(cause: impl Into<std::io::Error>) -> Error {
 
 /// The terminal driver signals the whole foreground group, the command included; its signals come from the kernel (`SI_KERNEL`).
 /// Whoever uses kill(2) reaches netwatch alone.
-fn action(number: u32, code: i32, ignored: &[Signal]) -> Action {
-    let Ok(signal) = Signal::try_from(number as i32) else { return Action::Nothing };
+fn action(number: u32, code: i32, ignored: &[Signal]) -> SignalAction {
+    let Ok(signal) = Signal::try_from(number as i32) else { return SignalAction::Nothing };
     let from_terminal = code == libc::SI_KERNEL;
     match signal {
-        signal if ignored.contains(&signal) => Action::Nothing,
-        Signal::SIGUSR1 => Action::Interim,
-        Signal::SIGINT | Signal::SIGQUIT if from_terminal => Action::Nothing,
-        signal => Action::Forward(signal),
+        signal if ignored.contains(&signal) => SignalAction::Nothing,
+        Signal::SIGUSR1 => SignalAction::Interim,
+        Signal::SIGINT | Signal::SIGQUIT if from_terminal => SignalAction::Nothing,
+        signal => SignalAction::Forward(signal),
     }
 }
 
@@ -156,18 +156,18 @@ mod tests {
     #[test]
     fn what_each_signal_does() {
         let table = [
-            (libc::SIGINT, libc::SI_KERNEL, Action::Nothing),
-            (libc::SIGINT, libc::SI_USER, Action::Forward(Signal::SIGINT)),
-            (libc::SIGQUIT, libc::SI_KERNEL, Action::Nothing),
-            (libc::SIGQUIT, libc::SI_TKILL, Action::Forward(Signal::SIGQUIT)),
-            (libc::SIGTERM, libc::SI_USER, Action::Forward(Signal::SIGTERM)),
+            (libc::SIGINT, libc::SI_KERNEL, SignalAction::Nothing),
+            (libc::SIGINT, libc::SI_USER, SignalAction::Forward(Signal::SIGINT)),
+            (libc::SIGQUIT, libc::SI_KERNEL, SignalAction::Nothing),
+            (libc::SIGQUIT, libc::SI_TKILL, SignalAction::Forward(Signal::SIGQUIT)),
+            (libc::SIGTERM, libc::SI_USER, SignalAction::Forward(Signal::SIGTERM)),
             // A terminal that hangs up tells the session leader only.
-            (libc::SIGHUP, libc::SI_KERNEL, Action::Forward(Signal::SIGHUP)),
-            (libc::SIGUSR1, libc::SI_USER, Action::Interim),
+            (libc::SIGHUP, libc::SI_KERNEL, SignalAction::Forward(Signal::SIGHUP)),
+            (libc::SIGUSR1, libc::SI_USER, SignalAction::Interim),
         ];
         for (signal, code, expected) in table {
             assert_eq!(action(signal as u32, code, &[]), expected, "{signal} {code}");
         }
-        assert_eq!(action(libc::SIGHUP as u32, libc::SI_USER, &[Signal::SIGHUP]), Action::Nothing);
+        assert_eq!(action(libc::SIGHUP as u32, libc::SI_USER, &[Signal::SIGHUP]), SignalAction::Nothing);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::network::ClosingNetwork;
-use super::signals::Listening;
+use super::signals::SignalStream;
 use crate::commands::undo_steps;
 use crate::error::Result;
 use crate::guardian::GuardianClient;
@@ -23,7 +23,7 @@ pub(super) async fn tear_down(
     mut guardian: GuardianClient,
     mut network: Option<ClosingNetwork>,
     run_dir: &RunDir,
-    signals: &Listening<'_>,
+    signals: &SignalStream<'_>,
 ) -> Result<()> {
     let undo = async {
         if let Some(network) = &mut network {

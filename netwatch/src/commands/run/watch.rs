@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::RunExit;
 use super::live::Live;
 use super::network::HostEvent;
-use super::signals::{Action, Listening};
+use super::signals::{SignalAction, SignalStream};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, Reply};
 use crate::report::EndedBy;
@@ -78,7 +78,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Until the last process that is to be waited for has ended.
-    pub(super) async fn run(mut self, signals: &Listening<'_>) -> Result<Result<Ending, NotStarted>> {
+    pub(super) async fn run(mut self, signals: &SignalStream<'_>) -> Result<Result<Ending, NotStarted>> {
         loop {
             tokio::select! {
                 reply = self.line.reply() => match self.hear(reply?)? {
@@ -164,14 +164,14 @@ impl<'a> Watch<'a> {
         self.line.signal(Signal::SIGTERM)
     }
 
-    fn act(&mut self, action: Action) -> Result<()> {
+    fn act(&mut self, action: SignalAction) -> Result<()> {
         match action {
-            Action::Nothing => Ok(()),
-            Action::Interim => {
+            SignalAction::Nothing => Ok(()),
+            SignalAction::Interim => {
                 self.live.metering.print_interim();
                 Ok(())
             }
-            Action::Forward(signal) => self.forward(signal),
+            SignalAction::Forward(signal) => self.forward(signal),
         }
     }
 

@@ -1,14 +1,14 @@
 //! The rules that let the target through somebody else's chain. Pure.
 
 use super::OpenSpec;
-use crate::host::nft::{ChainInfo, Family, Hook, Rule};
+use crate::host::nft::{ChainInfo, Hook, NftFamily, Rule};
 
 const TRANSPORTS: [(u8, &str); 2] = [(libc::IPPROTO_UDP as u8, "udp"), (libc::IPPROTO_TCP as u8, "tcp")];
 const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 
 /// Whose tool must be able to read the table afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub enum RuleStyle {
     /// `nft`.
     Native,
     /// `iptables` on nf_tables: one expression it does not know and it refuses to list the whole table. It reads xtables matches
@@ -16,11 +16,11 @@ pub enum Style {
     Iptables,
 }
 
-impl Style {
+impl RuleStyle {
     /// By the names that iptables gives.
     pub fn of(chain: &ChainInfo) -> Self {
         let tables = ["filter", "mangle", "raw", "security", "nat"];
-        let iptables = chain.family != Family::Inet
+        let iptables = chain.family != NftFamily::Inet
             && tables.contains(&chain.table.as_str())
             && ["INPUT", "FORWARD"].contains(&chain.name.as_str());
         if iptables { Self::Iptables } else { Self::Native }
@@ -28,7 +28,7 @@ impl Style {
 }
 
 /// What belongs at the top of a chain at this hook.
-pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: Family, style: Style) -> Vec<Rule> {
+pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
     let rules = match hook {
         Hook::Forward => forward(spec, style),
         Hook::Input => input(spec, family, style),
@@ -37,18 +37,18 @@ pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: Family, style: Style) -> V
     rules.into_iter().map(|rule| rule.counter().accept()).collect()
 }
 
-fn forward(spec: &OpenSpec<'_>, style: Style) -> Vec<Rule> {
+fn forward(spec: &OpenSpec<'_>, style: RuleStyle) -> Vec<Rule> {
     let mut rules = known(style.to(spec.interface), style, spec.publish);
     rules.push(style.from(spec.interface));
     rules
 }
 
 /// DNS to the gateway; neighbour discovery, without which IPv6 does not even begin; answers to what the host asked of published ports.
-fn input(spec: &OpenSpec<'_>, family: Family, style: Style) -> Vec<Rule> {
+fn input(spec: &OpenSpec<'_>, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
     let from = || style.from(spec.interface);
     let mut rules: Vec<Rule> =
         TRANSPORTS.iter().map(|transport| style.port(from(), *transport, spec.dns_port)).collect();
-    if family != Family::Ip {
+    if family != NftFamily::Ip {
         rules.push(style.protocol(from(), ICMPV6));
     }
     if spec.publish || spec.host_loopback {
@@ -58,15 +58,15 @@ fn input(spec: &OpenSpec<'_>, family: Family, style: Style) -> Vec<Rule> {
 }
 
 /// Packets of known connections, and of those whose destination was translated if so asked.
-fn known(rule: Rule, style: Style, translated: bool) -> Vec<Rule> {
+fn known(rule: Rule, style: RuleStyle, translated: bool) -> Vec<Rule> {
     match style {
-        Style::Iptables => vec![rule.xtables_match("conntrack", 3, conntrack_info(translated))],
-        Style::Native if translated => vec![rule.clone().established(), rule.destination_translated()],
-        Style::Native => vec![rule.established()],
+        RuleStyle::Iptables => vec![rule.xtables_match("conntrack", 3, conntrack_info(translated))],
+        RuleStyle::Native if translated => vec![rule.clone().established(), rule.destination_translated()],
+        RuleStyle::Native => vec![rule.established()],
     }
 }
 
-impl Style {
+impl RuleStyle {
     fn from(self, interface: &str) -> Rule {
         match self {
             Self::Native => Rule::new().iifname(interface),

@@ -3,33 +3,33 @@
 use std::collections::HashSet;
 use std::fs;
 
-use super::Blocked;
+use super::BlockedChain;
 use crate::error::Result;
-use crate::host::nft::{ChainInfo, Family, Hook, Nft, RuleInfo, Term, Verdict};
+use crate::host::nft::{ChainInfo, Hook, Nft, NftFamily, RuleInfo, RuleTerm, Verdict};
 
 /// A base chain that drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Foreign {
+pub struct ForeignChain {
     pub chain: ChainInfo,
     pub hook: Hook,
 }
 
 /// What was found, by what can be done about it.
 #[derive(Debug, Default)]
-pub struct Found {
-    pub open: Vec<Foreign>,
-    pub blocked: Vec<Blocked>,
+pub struct FoundChains {
+    pub open: Vec<ForeignChain>,
+    pub blocked: Vec<BlockedChain>,
 }
 
 /// Looks at the chains that see forwarded packets, or packets to the host. One message if there are none.
-pub fn foreign(nft: &Nft, interface: &str) -> Result<Found> {
-    let candidates: Vec<Foreign> = nft.chains()?.into_iter().filter_map(candidate).collect();
-    let mut found = Found::default();
+pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
+    let candidates: Vec<ForeignChain> = nft.chains()?.into_iter().filter_map(candidate).collect();
+    let mut found = FoundChains::default();
     if candidates.is_empty() {
         return Ok(found);
     }
     let tables = nft.tables()?;
-    let mut rules: Option<((Family, String), Vec<RuleInfo>)> = None;
+    let mut rules: Option<((NftFamily, String), Vec<RuleInfo>)> = None;
     for foreign in candidates {
         let key = (foreign.chain.family, foreign.chain.table.clone());
         let owner =
@@ -56,9 +56,9 @@ pub fn foreign(nft: &Nft, interface: &str) -> Result<Found> {
     Ok(found)
 }
 
-fn candidate(chain: ChainInfo) -> Option<Foreign> {
+fn candidate(chain: ChainInfo) -> Option<ForeignChain> {
     let hook = chain.base?.hook.filter(|hook| [Hook::Forward, Hook::Input].contains(hook))?;
-    (!chain.table.starts_with("netwatch-")).then_some(Foreign { chain, hook })
+    (!chain.table.starts_with("netwatch-")).then_some(ForeignChain { chain, hook })
 }
 
 /// What a packet can meet that starts in a chain.
@@ -77,10 +77,10 @@ fn reach(rules: &[RuleInfo], start: &str, interface: &str) -> Reach {
         for term in rules.iter().filter(|rule| rule.chain == chain).flat_map(|rule| &rule.terms) {
             match term {
                 // A map can hold any verdict; to be wrong here costs one narrow rule.
-                Term::Verdict(Verdict::Drop) | Term::Reject | Term::VerdictMap => reach.drops = true,
-                Term::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if seen.insert(to) => next.push(to),
-                Term::Verdict(_) => {}
-                Term::InterfaceIn(name) => reach.names_interface |= matches_name(name, interface),
+                RuleTerm::Verdict(Verdict::Drop) | RuleTerm::Reject | RuleTerm::VerdictMap => reach.drops = true,
+                RuleTerm::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if seen.insert(to) => next.push(to),
+                RuleTerm::Verdict(_) => {}
+                RuleTerm::InterfaceIn(name) => reach.names_interface |= matches_name(name, interface),
             }
         }
     }
@@ -95,7 +95,7 @@ fn matches_name(pattern: &[u8], interface: &str) -> bool {
     }
 }
 
-fn owned(foreign: &Foreign, owner: u32) -> Blocked {
+fn owned(foreign: &ForeignChain, owner: u32) -> BlockedChain {
     let process = fs::read_to_string(format!("/proc/{owner}/comm")).map(|name| name.trim_end().to_owned());
     let who = process.map_or_else(|_| "another program".into(), |name| format!("{name} (pid {owner})"));
     let open = if foreign.chain.table == "firewalld" {
@@ -105,30 +105,30 @@ fn owned(foreign: &Foreign, owner: u32) -> Blocked {
         format!("configure {who} to accept {what} interfaces nw*")
     };
     let cause = format!("the table belongs to {who} and nobody else can change it");
-    Blocked { chain: foreign.chain.to_string(), hook: foreign.hook, cause, open }
+    BlockedChain { chain: foreign.chain.to_string(), hook: foreign.hook, cause, open }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rule(chain: &str, terms: &[Term]) -> RuleInfo {
+    fn rule(chain: &str, terms: &[RuleTerm]) -> RuleInfo {
         RuleInfo { chain: chain.into(), handle: 1, comment: None, terms: terms.to_vec() }
     }
 
-    fn jump(to: &str) -> Term {
-        Term::Verdict(Verdict::Jump(to.into()))
+    fn jump(to: &str) -> RuleTerm {
+        RuleTerm::Verdict(Verdict::Jump(to.into()))
     }
 
     #[test]
     fn drops_are_found_through_jumps_and_loops_end() {
-        let drop = Term::Verdict(Verdict::Drop);
+        let drop = RuleTerm::Verdict(Verdict::Drop);
         let rules = [
             rule("a", &[jump("b")]),
             rule("b", &[jump("a"), jump("c")]),
-            rule("c", &[Term::Verdict(Verdict::Goto("d".into()))]),
+            rule("c", &[RuleTerm::Verdict(Verdict::Goto("d".into()))]),
             rule("d", std::slice::from_ref(&drop)),
-            rule("quiet", &[Term::Verdict(Verdict::Accept), jump("nowhere")]),
+            rule("quiet", &[RuleTerm::Verdict(Verdict::Accept), jump("nowhere")]),
             rule("other", &[drop]),
         ];
         assert!(reach(&rules, "a", "nw0").drops);

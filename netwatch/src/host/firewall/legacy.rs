@@ -10,12 +10,12 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use super::Blocked;
+use super::BlockedChain;
 use crate::error::{Error, Result};
 use crate::host::nft::Hook;
 
 /// Where things are in an entry of one family.
-struct Layout {
+struct LegacyLayout {
     program: &'static str,
     names: &'static str,
     family: AddressFamily,
@@ -28,7 +28,7 @@ struct Layout {
     size: usize,
 }
 
-const IPV4: Layout = Layout {
+const IPV4: LegacyLayout = LegacyLayout {
     program: "iptables-legacy",
     names: "/proc/thread-self/net/ip_tables_names",
     family: AddressFamily::Inet,
@@ -39,7 +39,7 @@ const IPV4: Layout = Layout {
     size: 112,
 };
 
-const IPV6: Layout = Layout {
+const IPV6: LegacyLayout = LegacyLayout {
     program: "ip6tables-legacy",
     names: "/proc/thread-self/net/ip6_tables_names",
     family: AddressFamily::Inet6,
@@ -59,13 +59,13 @@ const GET_INFO: i32 = 64;
 const GET_ENTRIES: i32 = 65;
 
 /// The chains that drop and do not name our interface.
-pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<Blocked>> {
+pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<BlockedChain>> {
     let mut blocked = Vec::new();
     for layout in [IPV4, IPV6] {
         // No file: no such tables in this kernel. Asking for a table that is not in the list would load it.
         let names = fs::read_to_string(layout.names).unwrap_or_default();
         for name in names.lines() {
-            let table = Table::read(&layout, name)?;
+            let table = LegacyTable::read(&layout, name)?;
             let hooks = [Hook::Forward, Hook::Input].into_iter().filter(|hook| table.drops(*hook, interface));
             blocked.extend(hooks.map(|hook| layout.describe(name, hook, dns_port)));
         }
@@ -73,8 +73,8 @@ pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<Blocked>> {
     Ok(blocked)
 }
 
-impl Layout {
-    fn describe(&self, table: &str, hook: Hook, dns_port: u16) -> Blocked {
+impl LegacyLayout {
+    fn describe(&self, table: &str, hook: Hook, dns_port: u16) -> BlockedChain {
         let (chain, rules) = match hook {
             Hook::Input => (
                 "INPUT",
@@ -83,7 +83,7 @@ impl Layout {
             _ => ("FORWARD", vec!["-i nw+".into(), "-o nw+ -m conntrack --ctstate RELATED,ESTABLISHED,DNAT".into()]),
         };
         let command = |rule: &String| format!("{} -t {table} -I {chain} {rule} -j ACCEPT", self.program);
-        Blocked {
+        BlockedChain {
             chain: format!("{} -t {table} {chain}", self.program),
             hook,
             cause: "netwatch does not change iptables-legacy tables".into(),
@@ -92,16 +92,16 @@ impl Layout {
     }
 }
 
-struct Table<'a> {
-    layout: &'a Layout,
+struct LegacyTable<'a> {
+    layout: &'a LegacyLayout,
     valid_hooks: u32,
     starts: [u32; 5],
     policies: [u32; 5],
     entries: Vec<u8>,
 }
 
-impl<'a> Table<'a> {
-    fn read(layout: &'a Layout, name: &str) -> Result<Self> {
+impl<'a> LegacyTable<'a> {
+    fn read(layout: &'a LegacyLayout, name: &str) -> Result<Self> {
         let fail = |error: io::Error| Error::os("read", format!("{} table {name}", layout.program), error);
         let socket = socket(layout.family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
             .map_err(|errno| fail(errno.into()))?;
@@ -145,7 +145,7 @@ impl<'a> Table<'a> {
         false
     }
 
-    fn may_drop(&self, entry: &Entry<'_>, verdict: i32, seen: &mut HashSet<usize>) -> bool {
+    fn may_drop(&self, entry: &LegacyEntry<'_>, verdict: i32, seen: &mut HashSet<usize>) -> bool {
         match usize::try_from(verdict) {
             // A jump: the offset of another chain's first entry, or of the next one, which means "go on".
             Ok(to) if to != entry.offset + entry.length => self.chain_drops(to, seen),
@@ -169,12 +169,12 @@ impl<'a> Table<'a> {
         false
     }
 
-    fn entry(&self, offset: usize) -> Option<Entry<'_>> {
+    fn entry(&self, offset: usize) -> Option<LegacyEntry<'_>> {
         let bytes = self.entries.get(offset..)?;
         let half = |at: usize| Some(usize::from(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
         let (target, length) = (half(self.layout.target_offset)?, half(self.layout.target_offset + 2)?);
         let whole = length >= self.layout.size && target >= self.layout.size && bytes.len() >= length;
-        whole.then(|| Entry { layout: self.layout, offset, length, target, bytes: &bytes[..length] })
+        whole.then(|| LegacyEntry { layout: self.layout, offset, length, target, bytes: &bytes[..length] })
     }
 }
 
@@ -184,15 +184,15 @@ const ACCEPT: i32 = -2;
 const RETURN: i32 = -5;
 const GOES_ON: i32 = i32::MIN;
 
-struct Entry<'a> {
-    layout: &'a Layout,
+struct LegacyEntry<'a> {
+    layout: &'a LegacyLayout,
     offset: usize,
     length: usize,
     target: usize,
     bytes: &'a [u8],
 }
 
-impl Entry<'_> {
+impl LegacyEntry<'_> {
     /// `struct xt_entry_target`: size, name of 29 bytes, revision; then the verdict of a standard target, whose name is empty.
     fn verdict(&self) -> i32 {
         let target = &self.bytes[self.target.min(self.bytes.len())..];

@@ -13,9 +13,9 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::accept::Style;
-use self::find::Foreign;
-use super::nft::{Batch, Family, Hook, Nft, Table};
+use self::accept::RuleStyle;
+use self::find::ForeignChain;
+use super::nft::{Batch, Hook, Nft, NftFamily, NftTable};
 use crate::error::{Error, Result};
 use crate::undo::{Journal, RunId, UndoRecord};
 use crate::wire::port;
@@ -37,7 +37,7 @@ pub struct OpenSpec<'a> {
 
 /// A chain that will drop packets of the target, and that netwatch cannot open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocked {
+pub struct BlockedChain {
     /// The chain as its own tool shows it: `inet firewalld filter_FORWARD`.
     pub chain: String,
     /// Which packets it sees.
@@ -48,7 +48,7 @@ pub struct Blocked {
     pub open: String,
 }
 
-impl fmt::Display for Blocked {
+impl fmt::Display for BlockedChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -69,11 +69,11 @@ pub enum Finding {
         hook: Hook,
     },
     /// `run` cannot open this chain.
-    Blocked(Blocked),
+    Blocked(BlockedChain),
 }
 
 /// Opens what can be opened, each chain recorded first; returns what cannot.
-pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<Blocked>> {
+pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<BlockedChain>> {
     let nft = Nft::open()?;
     let found = find::foreign(&nft, spec.interface)?;
     let mut blocked = legacy::blocked(spec.interface, spec.dns_port)?;
@@ -123,7 +123,7 @@ impl UndoRecord for ForeignRule {
 pub fn undo(records: &[ForeignRule]) -> Result<()> {
     let mut marks = Vec::new();
     for ForeignRule { family, table, chain, comment } in records {
-        let mark = Mark { family: known(*family, table)?, table, chain, comment };
+        let mark = RuleMark { family: known(*family, table)?, table, chain, comment };
         // Deleting a rule twice fails.
         if !marks.contains(&mark) {
             marks.push(mark);
@@ -134,19 +134,19 @@ pub fn undo(records: &[ForeignRule]) -> Result<()> {
 
 /// Where rules of ours are, and how to tell them.
 #[derive(PartialEq)]
-struct Mark<'a> {
-    family: Family,
+struct RuleMark<'a> {
+    family: NftFamily,
     table: &'a str,
     chain: &'a str,
     comment: &'a str,
 }
 
-fn known(family: u8, table: &str) -> Result<Family> {
+fn known(family: u8, table: &str) -> Result<NftFamily> {
     let fail = || Error::other("remove rules from table", table, format!("there is no family {family}"));
-    Family::from_raw(family).ok_or_else(fail)
+    NftFamily::from_raw(family).ok_or_else(fail)
 }
 
-fn remove_marked(marks: &[Mark<'_>]) -> Result<()> {
+fn remove_marked(marks: &[RuleMark<'_>]) -> Result<()> {
     if marks.is_empty() {
         return Ok(());
     }
@@ -158,10 +158,10 @@ fn remove_marked(marks: &[Mark<'_>]) -> Result<()> {
     })
 }
 
-fn remove_found(nft: &Nft, marks: &[Mark<'_>]) -> Result<()> {
+fn remove_found(nft: &Nft, marks: &[RuleMark<'_>]) -> Result<()> {
     let mut batch = Batch::new();
     for mark in marks {
-        let table = Table { family: mark.family, name: mark.table };
+        let table = NftTable { family: mark.family, name: mark.table };
         for rule in nft.rules(table, Some(mark.chain))? {
             if rule.comment.as_deref() == Some(mark.comment) {
                 batch.delete_rule(table, mark.chain, rule.handle);
@@ -172,16 +172,16 @@ fn remove_found(nft: &Nft, marks: &[Mark<'_>]) -> Result<()> {
 }
 
 /// In the form that fits the table, else in nft's own: the kernel may lack what iptables' form needs.
-fn open_one(nft: &Nft, spec: &OpenSpec<'_>, foreign: &Foreign) -> Result<(), Blocked> {
+fn open_one(nft: &Nft, spec: &OpenSpec<'_>, foreign: &ForeignChain) -> Result<(), BlockedChain> {
     let attempt = |style| {
         let mut batch = Batch::new();
         foreign.insert(spec, style, &mut batch);
         nft.commit(&batch)
     };
-    attempt(foreign.style()).or_else(|_| attempt(Style::Native)).map_err(|error| foreign.refused(&error))
+    attempt(foreign.style()).or_else(|_| attempt(RuleStyle::Native)).map_err(|error| foreign.refused(&error))
 }
 
-impl Foreign {
+impl ForeignChain {
     fn undo_record(&self, run: &RunId) -> ForeignRule {
         ForeignRule {
             family: self.chain.family as u8,
@@ -191,19 +191,19 @@ impl Foreign {
         }
     }
 
-    fn insert(&self, spec: &OpenSpec<'_>, style: Style, batch: &mut Batch) {
+    fn insert(&self, spec: &OpenSpec<'_>, style: RuleStyle, batch: &mut Batch) {
         for rule in accept::rules(spec, self.hook, self.chain.family, style) {
             batch.insert_rule(self.chain.table(), &self.chain.name, &rule.comment(spec.run.comment()));
         }
     }
 
-    fn style(&self) -> Style {
-        Style::of(&self.chain)
+    fn style(&self) -> RuleStyle {
+        RuleStyle::of(&self.chain)
     }
 
-    fn refused(&self, error: &Error) -> Blocked {
+    fn refused(&self, error: &Error) -> BlockedChain {
         let direction = if self.hook == Hook::Input { "" } else { " && nft insert rule @ oifname \"nw*\" accept" };
         let open = format!("nft insert rule @ iifname \"nw*\" accept{direction}").replace('@', &self.chain.to_string());
-        Blocked { chain: self.chain.to_string(), hook: self.hook, cause: error.to_string(), open }
+        BlockedChain { chain: self.chain.to_string(), hook: self.hook, cause: error.to_string(), open }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::host::nat::{LinkAddresses, Nat, NatSpec};
-use crate::host::nft::testbed::{Echo, Internet, Namespace, ask};
-use crate::host::nft::{Base, Kind, Rule};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask};
+use crate::host::nft::{BaseChain, ChainKind, Rule};
 use crate::undo::{Exclusive, RunDir};
 
 /// A run with NAT on a host with forwarding; what is left to open is the firewall.
@@ -34,7 +34,7 @@ impl Run {
         Some(Self { internet, dir: Some(dir), _nat: nat, _servers: servers })
     }
 
-    fn open(&self) -> Vec<Blocked> {
+    fn open(&self) -> Vec<BlockedChain> {
         let (run, dir) = (self.internet.run.clone(), self.dir.as_ref().unwrap());
         let journal = Journal::open(dir).unwrap();
         self.internet.host.run(move || open(&spec(&run), &journal).unwrap())
@@ -198,7 +198,7 @@ END",
 
 #[test]
 fn a_verdict_map_counts_as_a_drop() {
-    let Some(host) = Namespace::new() else { return };
+    let Some(host) = TestNamespace::new() else { return };
     host.sh("nft -f - <<'END'
         table inet t {
             chain f { type filter hook forward priority 0; policy accept; ct state vmap { invalid : drop, established : accept }; }
@@ -231,11 +231,11 @@ fn published_ports_get_through_too() {
 /// A table like firewalld's with its owner flag.
 fn owned_table(open: bool) -> Nft {
     let nft = Nft::open().unwrap();
-    let table = Table { family: Family::Inet, name: "firewalld" };
+    let table = NftTable { family: NftFamily::Inet, name: "firewalld" };
     let mut batch = Batch::new();
     batch.create_owned_table(table);
     for (name, hook) in [("filter_FORWARD", Hook::Forward), ("filter_INPUT", Hook::Input)] {
-        batch.create_chain(table, name, Some(Base { kind: Kind::Filter, hook, priority: 10 }));
+        batch.create_chain(table, name, Some(BaseChain { kind: ChainKind::Filter, hook, priority: 10 }));
         if open {
             batch.append_rule(table, name, &Rule::new().iifname("nw00000000").accept());
         }
@@ -247,7 +247,7 @@ fn owned_table(open: bool) -> Nft {
 
 #[test]
 fn a_table_that_belongs_to_somebody_is_named_with_the_command() {
-    let Some(host) = Namespace::new() else { return };
+    let Some(host) = TestNamespace::new() else { return };
     host.run(|| {
         let table = owned_table(false);
         let found = inspect().unwrap();
@@ -264,7 +264,7 @@ fn a_table_that_belongs_to_somebody_is_named_with_the_command() {
 
 #[test]
 fn legacy_tables_are_named_with_the_command_that_works() {
-    let Some(host) = Namespace::new() else { return };
+    let Some(host) = TestNamespace::new() else { return };
     host.sh("iptables-legacy -L; ip6tables-legacy -L; iptables-legacy -t nat -L");
     host.run(|| assert_eq!(inspect().unwrap(), []));
     host.sh(
@@ -288,9 +288,9 @@ fn legacy_tables_are_named_with_the_command_that_works() {
 
 #[test]
 fn a_chain_that_is_gone_is_no_error() {
-    let Some(host) = Namespace::new() else { return };
+    let Some(host) = TestNamespace::new() else { return };
     host.run(|| {
-        undo(&[rule_in(Family::Ip as u8)]).unwrap();
+        undo(&[rule_in(NftFamily::Ip as u8)]).unwrap();
         assert!(undo(&[rule_in(77)]).is_err());
     });
 }

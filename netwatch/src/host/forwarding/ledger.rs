@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::sysctl;
 use crate::error::{Error, Result};
+use crate::proc::mountinfo;
 use crate::undo::{Exclusive, RunId, root};
 
 /// One switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct SwitchEntry {
     /// What it was before the first run.
     pub original: String,
     /// What netwatch wrote.
@@ -27,17 +28,17 @@ pub struct Entry {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Content {
+struct LedgerContent {
     /// To find out whether the namespace still exists.
     netns_inode: u64,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, SwitchEntry>,
 }
 
 /// The file, read while [`Exclusive`] is held.
 #[derive(Debug)]
 pub struct Ledger<'a> {
     path: PathBuf,
-    content: Content,
+    content: LedgerContent,
     _held: &'a Exclusive,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Ledger<'a> {
         let found = Self::find(cookie, held)?;
         found.map_or_else(
             || {
-                let content = Content { netns_inode: sysctl::netns_inode()?, entries: BTreeMap::new() };
+                let content = LedgerContent { netns_inode: sysctl::netns_inode()?, entries: BTreeMap::new() };
                 Ok(Self { path: path(cookie)?, content, _held: held })
             },
             Ok,
@@ -67,11 +68,11 @@ impl<'a> Ledger<'a> {
         Ok(Some(Self { path, content, _held: held }))
     }
 
-    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+    pub fn entries(&self) -> &BTreeMap<String, SwitchEntry> {
         &self.content.entries
     }
 
-    pub fn entries_mut(&mut self) -> &mut BTreeMap<String, Entry> {
+    pub fn entries_mut(&mut self) -> &mut BTreeMap<String, SwitchEntry> {
         &mut self.content.entries
     }
 
@@ -113,8 +114,9 @@ pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
 
 /// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only is not found; nobody can enter it either.
 pub fn is_alive(inode: u64) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.contains(&format!("net:[{inode}]")) || processes().any(|process| has_thread_in(&process, inode))
+    let root = PathBuf::from(format!("net:[{inode}]"));
+    mountinfo::read().is_ok_and(|mounts| mounts.iter().any(|mount| mount.root == root))
+        || processes().any(|process| has_thread_in(&process, inode))
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {

@@ -13,7 +13,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use self::ledger::Ledger;
-use super::nat::{Guard, Nat};
+use super::nat::{ForwardGuard, Nat};
 use crate::error::Result;
 use crate::undo::{Exclusive, Journal, RunId, UndoRecord};
 
@@ -60,7 +60,7 @@ pub struct ForwardingSpec {
 pub struct Forwarding {
     spec: ForwardingSpec,
     cookie: u64,
-    guards: Vec<Guard>,
+    guards: Vec<ForwardGuard>,
 }
 
 impl Forwarding {
@@ -84,7 +84,7 @@ impl Forwarding {
             nat.guard(&guards)?;
             self.guards = guards;
         }
-        writes.iter().try_for_each(sysctl::Setting::write_if_there)
+        writes.iter().try_for_each(sysctl::SysctlSetting::write_if_there)
     }
 
     /// Puts every switch back that this run was the last to use.
@@ -142,5 +142,5 @@ pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
 /// Sets what the run's own interface needs, best before it goes up: forwarding, and none of the host's habits that delay or break a
 /// point-to-point link. Nothing is put back, since the interface goes with the run.
 pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
-    plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::Setting::write)
+    plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::SysctlSetting::write)
 }

@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 
 /// A value to be written. Keys are paths below `/proc/sys/net`: a dot can be part of an interface's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub struct SysctlSetting {
     pub key: String,
     pub value: String,
 }
 
-impl Setting {
+impl SysctlSetting {
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { key: key.into(), value: value.into() }
     }
@@ -25,7 +25,7 @@ impl Setting {
         self.try_write().map_err(|error| self.explain(error))
     }
 
-    /// As [`Setting::write`]; fine if the interface has gone.
+    /// As [`SysctlSetting::write`]; fine if the interface has gone.
     pub fn write_if_there(&self) -> Result<()> {
         match self.try_write() {
             Err(error) if is_gone(&error) => Ok(()),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::host::nat::{LinkAddresses, NatSpec};
-use crate::host::nft::testbed::{Echo, Internet, Namespace, ask};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask};
 use crate::undo::RunDir;
 
 const BOTH: Families = Families { ipv4: true, ipv6: true };
@@ -88,14 +88,14 @@ fn switches() -> String {
 }
 
 fn set(key: &str, value: &str) {
-    Setting::new(key, value).write().unwrap();
+    SysctlSetting::new(key, value).write().unwrap();
 }
 
-use super::sysctl::Setting;
+use super::sysctl::SysctlSetting;
 
 /// A host with two interfaces, of which eth1 forwards IPv6 already.
-fn host() -> Option<Namespace> {
-    let ns = Namespace::new()?;
+fn host() -> Option<TestNamespace> {
+    let ns = TestNamespace::new()?;
     ns.sh("ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up
         echo 1 >/proc/sys/net/ipv6/conf/eth1/forwarding");
     ns.run(|| assert_eq!(switches(), "00000111"));
@@ -171,7 +171,7 @@ fn a_router_is_left_alone() {
 
 #[test]
 fn new_interfaces_are_followed() {
-    let Some(host) = Namespace::new() else { return };
+    let Some(host) = TestNamespace::new() else { return };
     for (switch, on) in [(Ipv6Switch::PerInterface, "01101011"), (Ipv6Switch::AllInterfaces, "01110122")] {
         let run = host.run(move || {
             let mut run = Run::new(switch);
@@ -183,7 +183,7 @@ fn new_interfaces_are_followed() {
             let mut run = run;
             run.refresh();
             assert_eq!(switches(), on);
-            assert!(run.forwarding.as_ref().unwrap().guards.contains(&Guard::Ipv4("eth0".into())));
+            assert!(run.forwarding.as_ref().unwrap().guards.contains(&ForwardGuard::Ipv4("eth0".into())));
             drop(run);
             assert_eq!(switches(), "00000011");
         });
@@ -193,7 +193,7 @@ fn new_interfaces_are_followed() {
 
 #[test]
 fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
-    let (Some(host), Some(elsewhere)) = (host(), Namespace::new()) else { return };
+    let (Some(host), Some(elsewhere)) = (host(), TestNamespace::new()) else { return };
     let (run, cookie) = host.run(|| {
         let mut run = Run::new(Ipv6Switch::AllInterfaces);
         std::mem::forget(run.forwarding.take());
@@ -218,7 +218,7 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
 
 #[test]
 fn ledgers_of_dead_namespaces_are_forgotten() {
-    let (Some(host), Some(elsewhere)) = (host(), Namespace::new()) else { return };
+    let (Some(host), Some(elsewhere)) = (host(), TestNamespace::new()) else { return };
     let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
     std::mem::forget(run.forwarding.take());
     drop(host);
@@ -267,7 +267,7 @@ fn the_route_of_a_router_advertisement_survives() {
 
 #[test]
 fn the_target_gets_through_and_nobody_else() {
-    let (Some(mut internet), Some(other)) = (Internet::new(), Namespace::new()) else { return };
+    let (Some(mut internet), Some(other)) = (Internet::new(), TestNamespace::new()) else { return };
     internet.host.sh(&format!(
         "ip link add eth1 type veth peer name eth0 netns {}
          ip addr add 2001:db8:3::1/64 dev eth1 nodad; ip addr add 203.0.113.1/24 dev eth1; ip link set eth1 up",
@@ -299,7 +299,7 @@ fn the_target_gets_through_and_nobody_else() {
 
 #[test]
 fn the_runs_own_interface_is_prepared() {
-    let Some(host) = Namespace::new() else { return };
+    let Some(host) = TestNamespace::new() else { return };
     host.sh("ip link add nw12345678 type veth peer name eth0
         echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 0 >/proc/sys/net/ipv4/conf/default/forwarding");
     host.run(|| {

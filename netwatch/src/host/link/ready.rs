@@ -20,7 +20,7 @@ const UNHEARD: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// One end.
-pub(super) struct End<'a> {
+pub(super) struct LinkEnd<'a> {
     /// A socket in its namespace.
     pub netlink: &'a mut Netlink,
     pub index: u32,
@@ -30,7 +30,7 @@ pub(super) struct End<'a> {
 }
 
 /// Waits for both, a fraction of a millisecond as a rule.
-pub(super) fn wait(mut ends: [End<'_>; 2]) -> Result<()> {
+pub(super) fn wait(mut ends: [LinkEnd<'_>; 2]) -> Result<()> {
     let started = Instant::now();
     for end in &mut ends {
         while !end.is_running()? {
@@ -46,7 +46,7 @@ pub(super) fn wait(mut ends: [End<'_>; 2]) -> Result<()> {
     Ok(())
 }
 
-impl End<'_> {
+impl LinkEnd<'_> {
     /// The second end to come up gives both a carrier, but the first sends only after the kernel's link-watch work has run; what is sent before
     /// that is lost. From 6.9 on, asking for the link runs that work.
     fn is_running(&mut self) -> Result<bool> {

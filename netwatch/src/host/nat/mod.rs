@@ -8,7 +8,7 @@ mod tests;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::nft::{Batch, Nft, Table};
+use super::nft::{Batch, Nft, NftTable};
 use super::publish::Publish;
 use crate::error::Result;
 use crate::undo::RunId;
@@ -52,7 +52,7 @@ impl NatSpec<'_> {
 
 /// Forwarding that was off before netwatch switched it on, and is to stay off for everybody else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Guard {
+pub enum ForwardGuard {
     /// IPv4 packets that come in by this interface.
     Ipv4(String),
     /// IPv6 packets that come in by this interface.
@@ -78,7 +78,7 @@ impl Nat {
     }
 
     /// Replaces the list of what is guarded, in one transaction. To be called before forwarding is switched on.
-    pub fn guard(&self, guards: &[Guard]) -> Result<()> {
+    pub fn guard(&self, guards: &[ForwardGuard]) -> Result<()> {
         let mut batch = Batch::new();
         batch.flush_chain(self.table(), rules::GUARD);
         guards.iter().for_each(|guard| batch.append_rule(self.table(), rules::GUARD, &rules::guard(guard)));
@@ -90,7 +90,7 @@ impl Nat {
         self.nft.as_fd()
     }
 
-    fn table(&self) -> Table<'_> {
+    fn table(&self) -> NftTable<'_> {
         rules::table(&self.table)
     }
 }

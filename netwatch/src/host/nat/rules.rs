@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Guard, NatSpec};
+use super::{ForwardGuard, NatSpec};
 use crate::host::NETWATCH_GROUP;
-use crate::host::nft::{Base, Batch, Family, Hook, Kind, Rule, Table, Verdict};
-use crate::host::publish::{Protocol, Publish};
+use crate::host::nft::{BaseChain, Batch, ChainKind, Hook, NftFamily, NftTable, Rule, Verdict};
+use crate::host::publish::{Publish, PublishProtocol};
 use crate::wire::port;
 
 /// The chain with what is guarded.
@@ -15,15 +15,15 @@ const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
-const TRANSPORTS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+const TRANSPORTS: [PublishProtocol; 2] = [PublishProtocol::Tcp, PublishProtocol::Udp];
 
 /// The run's table.
-pub fn table(name: &str) -> Table<'_> {
-    Table { family: Family::Inet, name }
+pub fn table(name: &str) -> NftTable<'_> {
+    NftTable { family: NftFamily::Inet, name }
 }
 
-/// Table, chains and rules.
-pub fn batch(table: Table<'_>, spec: &NatSpec<'_>) -> Batch {
+/// The table, its chains and rules.
+pub fn batch(table: NftTable<'_>, spec: &NatSpec<'_>) -> Batch {
     let mut batch = Batch::new();
     batch.create_owned_table(table);
     batch.create_chain(table, GUARD, None);
@@ -31,23 +31,23 @@ pub fn batch(table: Table<'_>, spec: &NatSpec<'_>) -> Batch {
         if rules.is_empty() {
             return;
         }
-        batch.create_chain(table, name, Some(Base { kind, hook, priority }));
+        batch.create_chain(table, name, Some(BaseChain { kind, hook, priority }));
         rules.iter().for_each(|rule| batch.append_rule(table, name, rule));
     };
-    chain("raw", Kind::Filter, Hook::Prerouting, RAW, raw(spec));
-    chain("prerouting", Kind::Nat, Hook::Prerouting, DSTNAT, prerouting(spec));
-    chain("output", Kind::Nat, Hook::Output, DSTNAT, output(spec));
-    chain("forward", Kind::Filter, Hook::Forward, FILTER, forward(spec));
-    chain("postrouting", Kind::Nat, Hook::Postrouting, SRCNAT, postrouting(spec));
+    chain("raw", ChainKind::Filter, Hook::Prerouting, RAW, raw(spec));
+    chain("prerouting", ChainKind::Nat, Hook::Prerouting, DSTNAT, prerouting(spec));
+    chain("output", ChainKind::Nat, Hook::Output, DSTNAT, output(spec));
+    chain("forward", ChainKind::Filter, Hook::Forward, FILTER, forward(spec));
+    chain("postrouting", ChainKind::Nat, Hook::Postrouting, SRCNAT, postrouting(spec));
     batch
 }
 
 /// What is switched on for netwatch only: dropped unless netwatch is at one of its ends.
-pub fn guard(guard: &Guard) -> Rule {
+pub fn guard(guard: &ForwardGuard) -> Rule {
     let rule = match guard {
-        Guard::Ipv4(interface) => Rule::new().iifname(interface).ipv4(),
-        Guard::Ipv6(interface) => Rule::new().iifname(interface).ipv6(),
-        Guard::Ipv6All => Rule::new().ipv6().iifgroup_not(NETWATCH_GROUP),
+        ForwardGuard::Ipv4(interface) => Rule::new().iifname(interface).ipv4(),
+        ForwardGuard::Ipv6(interface) => Rule::new().iifname(interface).ipv6(),
+        ForwardGuard::Ipv6All => Rule::new().ipv6().iifgroup_not(NETWATCH_GROUP),
     };
     rule.oifgroup_not(NETWATCH_GROUP).counter().drop()
 }
@@ -86,7 +86,7 @@ fn output(spec: &NatSpec<'_>) -> Vec<Rule> {
 fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
     let gateways = [spec.ipv4.map(|ends| IpAddr::V4(ends.gateway)), spec.ipv6.map(|ends| IpAddr::V6(ends.gateway))];
     let Some(port) = spec.dns_port else { return Vec::new() };
-    let redirect = |gateway, transport: Protocol| {
+    let redirect = |gateway, transport: PublishProtocol| {
         let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port(port::DNS);
         rule.destination(gateway).redirect(port)
     };
@@ -100,7 +100,7 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
 /// All ports but the forwarder's. IPv4 only: the kernel routes nothing to ::1 that came in by an interface.
 fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
     let Some(ends) = spec.ipv4.filter(|_| spec.host_loopback) else { return Vec::new() };
-    let translate = |transport: Protocol| {
+    let translate = |transport: PublishProtocol| {
         let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port_not(port::DNS);
         rule.destination(ends.gateway.into()).destination_nat_same_port(Ipv4Addr::LOCALHOST.into())
     };

@@ -168,7 +168,7 @@ fn questions_for_the_gateway_reach_the_forwarders_own_port() {
 #[test]
 fn the_host_is_no_router_for_others() {
     let Some(internet) = Internet::new() else { return };
-    let Some(other) = crate::host::nft::testbed::Namespace::new() else { return };
+    let Some(other) = crate::host::nft::testbed::TestNamespace::new() else { return };
     internet.host.sh(&format!(
         "ip link add eth1 type veth peer name eth0 netns {}
          ip addr add 203.0.113.1/24 dev eth1; ip addr add 2001:db8:3::1/64 dev eth1 nodad; ip link set eth1 up",
@@ -186,13 +186,13 @@ fn the_host_is_no_router_for_others() {
     };
     asks(&other, [true, true]);
     let nat = internet.host.run(move || {
-        nat.guard(&[Guard::Ipv4("eth1".into()), Guard::Ipv6("eth1".into())]).unwrap();
+        nat.guard(&[ForwardGuard::Ipv4("eth1".into()), ForwardGuard::Ipv6("eth1".into())]).unwrap();
         nat
     });
     asks(&other, [false, false]);
     asks(&internet.target, [true, true]);
     let nat = internet.host.run(move || {
-        nat.guard(&[Guard::Ipv6All]).unwrap();
+        nat.guard(&[ForwardGuard::Ipv6All]).unwrap();
         nat
     });
     asks(&other, [true, false]);

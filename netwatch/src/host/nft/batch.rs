@@ -3,7 +3,7 @@
 use super::attributes::Attributes;
 use super::rule::Rule;
 use super::wire::*;
-use super::{Family, Table};
+use super::{NftFamily, NftTable};
 
 /// Where a base chain sees packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl std::fmt::Display for Hook {
 /// What a base chain does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the kernel's own words")]
-pub enum Kind {
+pub enum ChainKind {
     Filter,
     Nat,
 }
@@ -49,8 +49,8 @@ pub enum Kind {
 /// What makes a chain a base chain. Its policy is accept: netwatch's own chains drop by rules only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the kernel's own words")]
-pub struct Base {
-    pub kind: Kind,
+pub struct BaseChain {
+    pub kind: ChainKind,
     pub hook: Hook,
     pub priority: i32,
 }
@@ -58,12 +58,12 @@ pub struct Base {
 /// Changes to be committed by [`super::Nft::commit`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Batch {
-    messages: Vec<Message>,
+    messages: Vec<BatchMessage>,
 }
 
 /// One change: what it is called in errors, and its bytes without netlink header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
+pub(super) struct BatchMessage {
     pub operation: &'static str,
     pub object: String,
     kind: u16,
@@ -84,7 +84,7 @@ impl Batch {
     }
 
     /// A new table that belongs to the socket: nobody else can change it, and it goes when the socket closes, also after SIGKILL.
-    pub fn create_owned_table(&mut self, table: Table<'_>) {
+    pub fn create_owned_table(&mut self, table: NftTable<'_>) {
         let mut attributes = Attributes::default();
         attributes.put_text(TABLE_NAME, table.name);
         attributes.put_u32(TABLE_FLAGS, TABLE_F_OWNER);
@@ -92,7 +92,7 @@ impl Batch {
     }
 
     /// A new chain; a base chain if it has a hook.
-    pub fn create_chain(&mut self, table: Table<'_>, name: &str, base: Option<Base>) {
+    pub fn create_chain(&mut self, table: NftTable<'_>, name: &str, base: Option<BaseChain>) {
         let mut attributes = Attributes::default();
         attributes.put_text(CHAIN_TABLE, table.name);
         attributes.put_text(CHAIN_NAME, name);
@@ -101,7 +101,7 @@ impl Batch {
                 hook.put_u32(HOOK_NUM, base.hook as u32);
                 hook.put_u32(HOOK_PRIORITY, base.priority as u32);
             });
-            attributes.put_text(CHAIN_TYPE, if base.kind == Kind::Nat { "nat" } else { "filter" });
+            attributes.put_text(CHAIN_TYPE, if base.kind == ChainKind::Nat { "nat" } else { "filter" });
             attributes.put_u32(CHAIN_POLICY, libc::NF_ACCEPT as u32);
         }
         let object = format!("{table} {name}");
@@ -109,17 +109,17 @@ impl Batch {
     }
 
     /// A rule at the end of a chain.
-    pub fn append_rule(&mut self, table: Table<'_>, chain: &str, rule: &Rule) {
+    pub fn append_rule(&mut self, table: NftTable<'_>, chain: &str, rule: &Rule) {
         self.rule(libc::NLM_F_CREATE | libc::NLM_F_APPEND, table, chain, rule);
     }
 
     /// A rule at the top of a chain.
-    pub fn insert_rule(&mut self, table: Table<'_>, chain: &str, rule: &Rule) {
+    pub fn insert_rule(&mut self, table: NftTable<'_>, chain: &str, rule: &Rule) {
         self.rule(libc::NLM_F_CREATE, table, chain, rule);
     }
 
     /// Removes one rule.
-    pub fn delete_rule(&mut self, table: Table<'_>, chain: &str, handle: u64) {
+    pub fn delete_rule(&mut self, table: NftTable<'_>, chain: &str, handle: u64) {
         let mut attributes = in_chain(table, chain);
         attributes.put_u64(RULE_HANDLE, handle);
         let object = format!("{table} {chain} handle {handle}");
@@ -127,12 +127,12 @@ impl Batch {
     }
 
     /// Removes all rules of a chain.
-    pub fn flush_chain(&mut self, table: Table<'_>, chain: &str) {
+    pub fn flush_chain(&mut self, table: NftTable<'_>, chain: &str) {
         let object = format!("{table} {chain}");
         self.push(libc::NFT_MSG_DELRULE, 0, "flush nftables chain", object, table, in_chain(table, chain));
     }
 
-    fn rule(&mut self, flags: i32, table: Table<'_>, chain: &str, rule: &Rule) {
+    fn rule(&mut self, flags: i32, table: NftTable<'_>, chain: &str, rule: &Rule) {
         let mut attributes = in_chain(table, chain);
         rule.encode(&mut attributes);
         let object = format!("{table} {chain}");
@@ -145,15 +145,15 @@ impl Batch {
         flags: i32,
         operation: &'static str,
         object: String,
-        table: Table<'_>,
+        table: NftTable<'_>,
         attributes: Attributes,
     ) {
         let (kind, flags, family) = (SUBSYSTEM << 8 | kind as u16, flags as u16, table.family as u8);
-        self.messages.push(Message { operation, object, kind, flags, family, attributes });
+        self.messages.push(BatchMessage { operation, object, kind, flags, family, attributes });
     }
 
     /// The message that a sequence number of [`Batch::encode`] belongs to; `None` for the two that enclose the batch.
-    pub(super) fn message(&self, first: u32, sequence: u32) -> Option<&Message> {
+    pub(super) fn message(&self, first: u32, sequence: u32) -> Option<&BatchMessage> {
         self.messages.get(sequence.checked_sub(first)?.checked_sub(1)? as usize)
     }
 
@@ -181,7 +181,7 @@ impl Batch {
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 
-fn in_chain(table: Table<'_>, chain: &str) -> Attributes {
+fn in_chain(table: NftTable<'_>, chain: &str) -> Attributes {
     let mut attributes = Attributes::default();
     attributes.put_text(RULE_TABLE, table.name);
     attributes.put_text(RULE_CHAIN, chain);
@@ -204,7 +204,7 @@ fn push_header(bytes: &mut Vec<u8>, body: usize, kind: u16, flags: u16, sequence
 }
 
 /// A request to list everything of a kind, or what the attributes select.
-pub(super) fn encode_dump(kind: i32, family: Option<Family>, attributes: &Attributes, sequence: u32) -> Vec<u8> {
+pub(super) fn encode_dump(kind: i32, family: Option<NftFamily>, attributes: &Attributes, sequence: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     let kind = SUBSYSTEM << 8 | kind as u16;
     push_header(&mut bytes, attributes.bytes().len(), kind, libc::NLM_F_DUMP as u16, sequence);
@@ -214,7 +214,7 @@ pub(super) fn encode_dump(kind: i32, family: Option<Family>, attributes: &Attrib
 }
 
 /// A table whose rules, or a chain's, are to be listed.
-pub(super) fn rules_of(table: Table<'_>, chain: Option<&str>) -> Attributes {
+pub(super) fn rules_of(table: NftTable<'_>, chain: Option<&str>) -> Attributes {
     let mut attributes = Attributes::default();
     attributes.put_text(RULE_TABLE, table.name);
     if let Some(chain) = chain {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_framed_and_only_its_last_change_is_acknowledged() {
-        let table = Table { family: Family::Inet, name: "t" };
+        let table = NftTable { family: NftFamily::Inet, name: "t" };
         let mut batch = Batch::new();
         batch.create_owned_table(table);
         batch.create_chain(table, "c", None);
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_table_is_encoded_as_the_kernel_wants_it() {
         let mut batch = Batch::new();
-        batch.create_owned_table(Table { family: Family::Inet, name: "abc" });
+        batch.create_owned_table(NftTable { family: NftFamily::Inet, name: "abc" });
         let bytes = batch.encode(0);
         let body = &bytes[NETLINK_HEADER + NFGEN_HEADER..][NETLINK_HEADER..];
         let expected = [1, 0, 0, 0, 8, 0, 1, 0, b'a', b'b', b'c', 0, 8, 0, 2, 0, 0, 0, 0, 2];

@@ -3,13 +3,13 @@
 use super::attributes::{find, find_text, find_u32, find_u64, parse, text};
 use super::expression::Verdict;
 use super::wire::*;
-use super::{Family, Hook, Table};
+use super::{Hook, NftFamily, NftTable};
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableInfo {
     /// Its family.
-    pub family: Family,
+    pub family: NftFamily,
     /// Its name.
     pub name: String,
     /// The netlink port of the socket it belongs to (usually the process's id), if it belongs to one.
@@ -20,7 +20,7 @@ pub struct TableInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainInfo {
     /// Family of its table.
-    pub family: Family,
+    pub family: NftFamily,
     /// Its table.
     pub table: String,
     /// Its name.
@@ -48,12 +48,12 @@ pub struct RuleInfo {
     /// nft's comment, or that of `iptables -m comment`.
     pub comment: Option<String>,
     /// The parts that are understood, in order.
-    pub terms: Vec<Term>,
+    pub terms: Vec<RuleTerm>,
 }
 
 /// A part of a rule that says something about where packets go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Term {
+pub enum RuleTerm {
     /// A verdict.
     Verdict(Verdict),
     /// Refused with an answer, or discarded by an xtables target.
@@ -66,15 +66,15 @@ pub enum Term {
 
 impl TableInfo {
     pub(super) fn parse(family: u8, attributes: &[u8]) -> Option<Self> {
-        let family = Family::from_raw(family)?;
+        let family = NftFamily::from_raw(family)?;
         Some(Self { family, name: find_text(attributes, TABLE_NAME)?, owner: find_u32(attributes, TABLE_OWNER) })
     }
 }
 
 impl ChainInfo {
     /// Its table.
-    pub fn table(&self) -> Table<'_> {
-        Table { family: self.family, name: &self.table }
+    pub fn table(&self) -> NftTable<'_> {
+        NftTable { family: self.family, name: &self.table }
     }
 
     pub(super) fn parse(family: u8, attributes: &[u8]) -> Option<Self> {
@@ -83,7 +83,7 @@ impl ChainInfo {
             drops: find_u32(attributes, CHAIN_POLICY) == Some(libc::NF_DROP as u32),
         });
         Some(Self {
-            family: Family::from_raw(family)?,
+            family: NftFamily::from_raw(family)?,
             table: find_text(attributes, CHAIN_TABLE)?,
             name: find_text(attributes, CHAIN_NAME)?,
             base,
@@ -128,7 +128,7 @@ fn xtables_comment(list: &[u8]) -> Option<String> {
     comments.find_map(|data| find_text(data, XT_INFO))
 }
 
-fn terms(list: &[u8]) -> Vec<Term> {
+fn terms(list: &[u8]) -> Vec<RuleTerm> {
     let mut interface_loaded = false;
     let mut found = Vec::new();
     for (_, element) in parse(list) {
@@ -140,14 +140,14 @@ fn terms(list: &[u8]) -> Vec<Term> {
     found
 }
 
-fn term(name: &str, data: &[u8], interface_loaded: bool) -> Option<Term> {
+fn term(name: &str, data: &[u8], interface_loaded: bool) -> Option<RuleTerm> {
     match name {
-        "immediate" => verdict(data).map(Term::Verdict),
-        "reject" => Some(Term::Reject),
+        "immediate" => verdict(data).map(RuleTerm::Verdict),
+        "reject" => Some(RuleTerm::Reject),
         "target" => xtables_target(&find_text(data, XT_NAME)?),
-        "lookup" => (find_u32(data, LOOKUP_DREG)? == libc::NFT_REG_VERDICT as u32).then_some(Term::VerdictMap),
+        "lookup" => (find_u32(data, LOOKUP_DREG)? == libc::NFT_REG_VERDICT as u32).then_some(RuleTerm::VerdictMap),
         "cmp" if interface_loaded && find_u32(data, CMP_OP) == Some(CMP_EQ) => {
-            Some(Term::InterfaceIn(find(find(data, CMP_DATA)?, DATA_VALUE)?.to_vec()))
+            Some(RuleTerm::InterfaceIn(find(find(data, CMP_DATA)?, DATA_VALUE)?.to_vec()))
         }
         _ => None,
     }
@@ -159,6 +159,6 @@ fn verdict(data: &[u8]) -> Option<Verdict> {
 }
 
 /// Other targets mark, log or translate.
-fn xtables_target(name: &str) -> Option<Term> {
-    ["REJECT", "DROP", "TARPIT", "CHAOS", "DELUDE"].contains(&name).then_some(Term::Reject)
+fn xtables_target(name: &str) -> Option<RuleTerm> {
+    ["REJECT", "DROP", "TARPIT", "CHAOS", "DELUDE"].contains(&name).then_some(RuleTerm::Reject)
 }

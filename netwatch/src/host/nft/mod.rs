@@ -17,8 +17,8 @@ pub(crate) mod testbed;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Base, Batch, Hook, Kind};
-pub use dump::{BaseInfo, ChainInfo, RuleInfo, TableInfo, Term};
+pub use batch::{BaseChain, Batch, ChainKind, Hook};
+pub use dump::{BaseInfo, ChainInfo, RuleInfo, RuleTerm, TableInfo};
 pub use expression::Verdict;
 pub use rule::Rule;
 pub use socket::Nft;
@@ -26,7 +26,7 @@ pub use socket::Nft;
 /// The address families of tables that see routed IP packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Family {
+pub enum NftFamily {
     /// IPv4 and IPv6 in one table.
     Inet = 1,
     /// IPv4.
@@ -35,14 +35,14 @@ pub enum Family {
     Ip6 = 10,
 }
 
-impl Family {
+impl NftFamily {
     /// From `NFPROTO_*`; `None` for arp, bridge and netdev.
     pub fn from_raw(raw: u8) -> Option<Self> {
         [Self::Inet, Self::Ip, Self::Ip6].into_iter().find(|family| *family as u8 == raw)
     }
 }
 
-impl std::fmt::Display for Family {
+impl std::fmt::Display for NftFamily {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Inet => "inet",
@@ -54,14 +54,14 @@ impl std::fmt::Display for Family {
 
 /// Which table.
 #[derive(Debug, Clone, Copy)]
-pub struct Table<'a> {
+pub struct NftTable<'a> {
     /// Its family.
-    pub family: Family,
+    pub family: NftFamily,
     /// Its name.
     pub name: &'a str,
 }
 
-impl std::fmt::Display for Table<'_> {
+impl std::fmt::Display for NftTable<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.family, self.name)
     }

@@ -10,7 +10,7 @@ use super::attributes::Attributes;
 use super::batch::{encode_dump, rules_of};
 use super::dump::{ChainInfo, RuleInfo, TableInfo};
 use super::wire::*;
-use super::{Batch, Table};
+use super::{Batch, NftTable};
 use crate::error::{Error, Result};
 
 /// A dump that raced with a change is asked for again, this often.
@@ -77,7 +77,7 @@ impl Nft {
     }
 
     /// The rules of one table, or of one of its chains. None if there is no such table or chain.
-    pub fn rules(&self, table: Table<'_>, chain: Option<&str>) -> Result<Vec<RuleInfo>> {
+    pub fn rules(&self, table: NftTable<'_>, chain: Option<&str>) -> Result<Vec<RuleInfo>> {
         let selection = rules_of(table, chain);
         self.dump(libc::NFT_MSG_GETRULE, "list nftables rules", Some(table), &selection, RuleInfo::parse)
     }
@@ -86,7 +86,7 @@ impl Nft {
         &self,
         kind: i32,
         operation: &str,
-        table: Option<Table<'_>>,
+        table: Option<NftTable<'_>>,
         selection: &Attributes,
         parse: impl Fn(u8, &[u8]) -> Option<T>,
     ) -> Result<Vec<T>> {

@@ -16,13 +16,13 @@ use crate::undo::RunId;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs jobs in a fresh network namespace.
-pub struct Namespace {
+pub struct TestNamespace {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     tid: i32,
 }
 
-impl Namespace {
+impl TestNamespace {
     /// `None`, and a line that says why, without root.
     pub fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
@@ -82,7 +82,7 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for TestNamespace {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -95,11 +95,11 @@ impl Drop for Namespace {
 /// run. Forwarding is off and no rule is installed.
 pub struct Internet {
     /// Servers and clients far away: 198.51.100.1, 2001:db8:1::1. Has a route to the target's subnets, as a nosy neighbour would.
-    pub inet: Namespace,
+    pub inet: TestNamespace,
     /// The machine netwatch runs on: eth0 with 198.51.100.2, 2001:db8:1::2.
-    pub host: Namespace,
+    pub host: TestNamespace,
     /// Behind `INTERFACE`: 10.250.0.2, 2001:db8:2::2; the gateway is .1 and ::1.
-    pub target: Namespace,
+    pub target: TestNamespace,
     /// The run.
     pub run: RunId,
 }
@@ -108,7 +108,8 @@ impl Internet {
     /// `None` without root.
     pub fn new() -> Option<Self> {
         let run = RunId::random().expect("random numbers");
-        let internet = Self { inet: Namespace::new()?, host: Namespace::new()?, target: Namespace::new()?, run };
+        let internet =
+            Self { inet: TestNamespace::new()?, host: TestNamespace::new()?, target: TestNamespace::new()?, run };
         let (inet, target) = (internet.inet.id(), internet.target.id());
         let nw = internet.interface();
         internet.host.sh(&format!(
@@ -156,7 +157,7 @@ pub struct Echo {
 
 impl Echo {
     /// Serves at this address in the namespace.
-    pub fn start(namespace: &Namespace, at: &str) -> Self {
+    pub fn start(namespace: &TestNamespace, at: &str) -> Self {
         let at = at.to_owned();
         let socket = namespace.run(move || UdpSocket::bind(at).expect("bind"));
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
@@ -183,7 +184,7 @@ impl Drop for Echo {
 }
 
 /// The address that an [`Echo`] at `to` saw us come from; `None` if there was no answer.
-pub fn ask(namespace: &Namespace, to: &str) -> Option<String> {
+pub fn ask(namespace: &TestNamespace, to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().expect("an address");
     namespace.run(move || {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::testbed::Namespace;
+use super::testbed::TestNamespace;
 use super::*;
 
-const TABLE: Table<'static> = Table { family: Family::Inet, name: "netwatch-test" };
+const TABLE: NftTable<'static> = NftTable { family: NftFamily::Inet, name: "netwatch-test" };
 
-fn base(kind: Kind, hook: Hook, priority: i32) -> Option<Base> {
-    Some(Base { kind, hook, priority })
+fn base(kind: ChainKind, hook: Hook, priority: i32) -> Option<BaseChain> {
+    Some(BaseChain { kind, hook, priority })
 }
 
 fn every_expression() -> Batch {
@@ -16,9 +16,9 @@ fn every_expression() -> Batch {
     let mut batch = Batch::new();
     batch.create_owned_table(TABLE);
     batch.create_chain(TABLE, "guard", None);
-    batch.create_chain(TABLE, "pre", base(Kind::Nat, Hook::Prerouting, -100));
-    batch.create_chain(TABLE, "post", base(Kind::Nat, Hook::Postrouting, 100));
-    batch.create_chain(TABLE, "forward", base(Kind::Filter, Hook::Forward, 0));
+    batch.create_chain(TABLE, "pre", base(ChainKind::Nat, Hook::Prerouting, -100));
+    batch.create_chain(TABLE, "post", base(ChainKind::Nat, Hook::Postrouting, 100));
+    batch.create_chain(TABLE, "forward", base(ChainKind::Filter, Hook::Forward, 0));
     let tcp = || Rule::new().iifname_not("nw0").protocol(6).destination_port(8080);
     let rules = [
         ("pre", tcp().ipv4().to_local().destination_nat(address("10.0.0.2"), 80)),
@@ -39,7 +39,7 @@ fn every_expression() -> Batch {
 
 #[test]
 fn nft_reads_what_we_write_and_the_socket_owns_it() {
-    let Some(ns) = Namespace::new() else { return };
+    let Some(ns) = TestNamespace::new() else { return };
     let nft = ns.run(|| {
         let nft = Nft::open().unwrap();
         nft.commit(&every_expression()).unwrap();
@@ -70,7 +70,7 @@ fn nft_reads_what_we_write_and_the_socket_owns_it() {
 
 #[test]
 fn an_error_names_the_message_that_failed_and_nothing_is_left() {
-    let Some(ns) = Namespace::new() else { return };
+    let Some(ns) = TestNamespace::new() else { return };
     ns.run(|| {
         let nft = Nft::open().unwrap();
         let mut batch = every_expression();
@@ -88,7 +88,7 @@ fn an_error_names_the_message_that_failed_and_nothing_is_left() {
 
 #[test]
 fn dumps_know_policies_verdicts_and_comments() {
-    let Some(ns) = Namespace::new() else { return };
+    let Some(ns) = TestNamespace::new() else { return };
     ns.sh("nft -f - <<'END'
         table inet t {
             map m { type iface_index : verdict; }
@@ -113,17 +113,17 @@ END
         let forward = chains.iter().find(|chain| chain.name == "f").unwrap();
         assert_eq!(forward.base, Some(BaseInfo { hook: Some(Hook::Forward), drops: true }));
         let rules = nft.rules(forward.table(), Some("f")).unwrap();
-        let terms: Vec<&[Term]> = rules.iter().map(|rule| rule.terms.as_slice()).collect();
-        let jump = Term::Verdict(Verdict::Jump("side".into()));
-        let accept = [Term::InterfaceIn(b"nw".to_vec()), Term::Verdict(Verdict::Accept)];
-        assert_eq!(terms, [&accept[..], &[jump], &[Term::VerdictMap]]);
+        let terms: Vec<&[RuleTerm]> = rules.iter().map(|rule| rule.terms.as_slice()).collect();
+        let jump = RuleTerm::Verdict(Verdict::Jump("side".into()));
+        let accept = [RuleTerm::InterfaceIn(b"nw".to_vec()), RuleTerm::Verdict(Verdict::Accept)];
+        assert_eq!(terms, [&accept[..], &[jump], &[RuleTerm::VerdictMap]]);
         assert_eq!(rules[0].comment.as_deref(), Some("mine"));
         let rules = nft.rules(forward.table(), None).unwrap();
-        assert_eq!(rules.iter().filter(|rule| rule.terms == [Term::Reject]).count(), 1);
-        let filter = Table { family: Family::Ip, name: "filter" };
-        assert_eq!(nft.rules(filter, Some("INPUT")).unwrap()[0].terms, [Term::Reject]);
+        assert_eq!(rules.iter().filter(|rule| rule.terms == [RuleTerm::Reject]).count(), 1);
+        let filter = NftTable { family: NftFamily::Ip, name: "filter" };
+        assert_eq!(nft.rules(filter, Some("INPUT")).unwrap()[0].terms, [RuleTerm::Reject]);
         assert_eq!(nft.rules(filter, Some("nowhere")).unwrap(), []);
-        assert_eq!(nft.rules(Table { family: Family::Ip, name: "nowhere" }, None).unwrap(), []);
+        assert_eq!(nft.rules(NftTable { family: NftFamily::Ip, name: "nowhere" }, None).unwrap(), []);
         let mut batch = Batch::new();
         batch.delete_rule(forward.table(), "f", nft.rules(forward.table(), Some("f")).unwrap()[0].handle);
         nft.commit(&batch).unwrap();

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use super::Protocol;
+use super::PublishProtocol;
 
 /// `TCP_LISTEN`, and `TCP_CLOSE` as the state of a UDP socket that is bound and not connected.
 const LISTENS: [&str; 2] = ["0A", "07"];
 
 /// `nginx (pid 812)`, or what is known of it.
-pub fn holder(protocol: Protocol, port: u16) -> Option<String> {
+pub fn holder(protocol: PublishProtocol, port: u16) -> Option<String> {
     // /proc/net is the process's; the thread may be in another namespace.
     let inode = ["", "6"].into_iter().find_map(|suffix| {
         let table = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{suffix}")).ok()?;
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn names_the_process() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = holder(Protocol::Tcp, listener.local_addr().unwrap().port()).unwrap();
+        let found = holder(PublishProtocol::Tcp, listener.local_addr().unwrap().port()).unwrap();
         assert!(found.ends_with(&format!("(pid {})", std::process::id())), "{found}");
     }
 }

@@ -8,19 +8,19 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-pub use reserve::{Reservation, reserve};
+pub use reserve::{PortReservation, reserve};
 
 use crate::error::Error;
 
 /// Transport of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the protocols' own names")]
-pub enum Protocol {
+pub enum PublishProtocol {
     Tcp,
     Udp,
 }
 
-impl Protocol {
+impl PublishProtocol {
     /// `IPPROTO_*`.
     pub fn number(self) -> u8 {
         match self {
@@ -30,7 +30,7 @@ impl Protocol {
     }
 }
 
-impl fmt::Display for Protocol {
+impl fmt::Display for PublishProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp => "tcp",
@@ -49,7 +49,7 @@ pub struct Publish {
     /// The target's port.
     pub target_port: u16,
     /// The transport.
-    pub protocol: Protocol,
+    pub protocol: PublishProtocol,
 }
 
 impl Publish {
@@ -98,8 +98,8 @@ impl FromStr for Publish {
 
 fn parse(text: &str) -> Result<Publish, String> {
     let (ports, protocol) = match text.split_once('/') {
-        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
-        Some((ports, "udp")) => (ports, Protocol::Udp),
+        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), PublishProtocol::Tcp),
+        Some((ports, "udp")) => (ports, PublishProtocol::Udp),
         Some((_, other)) => return Err(format!("`{other}` is neither tcp nor udp")),
     };
     let (rest, target) = ports.rsplit_once(':').ok_or("there is no target port")?;

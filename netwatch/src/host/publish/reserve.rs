@@ -7,19 +7,19 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 
 use super::holder::holder;
-use super::{Protocol, Publish};
+use super::{Publish, PublishProtocol};
 use crate::error::{Error, Result};
 use crate::host::nat;
 
 /// Sockets bound to the published ports: nobody else can take them, and other runs see that they are taken. They never listen: packets
 /// for these ports are translated before any socket is looked up.
 #[derive(Debug)]
-pub struct Reservation {
+pub struct PortReservation {
     _sockets: Vec<OwnedFd>,
 }
 
 /// Takes the ports, or says who has one.
-pub fn reserve(ports: &[Publish]) -> Result<Reservation> {
+pub fn reserve(ports: &[Publish]) -> Result<PortReservation> {
     for (index, port) in ports.iter().enumerate() {
         if let Some(earlier) = ports[..index].iter().find(|earlier| earlier.clashes(port)) {
             return Err(Error::other("publish", port.to_string(), format!("{earlier} already has that port")));
@@ -31,7 +31,7 @@ pub fn reserve(ports: &[Publish]) -> Result<Reservation> {
             sockets.extend(take(port, address)?);
         }
     }
-    Ok(Reservation { _sockets: sockets })
+    Ok(PortReservation { _sockets: sockets })
 }
 
 fn addresses(port: &Publish) -> Vec<IpAddr> {
@@ -74,8 +74,8 @@ fn take_from_leftovers(port: &Publish, address: IpAddr) -> Result<OwnedFd> {
 fn bound(port: &Publish, address: IpAddr, reuse: bool) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = match port.protocol {
-        Protocol::Tcp => SockType::Stream,
-        Protocol::Udp => SockType::Datagram,
+        PublishProtocol::Tcp => SockType::Stream,
+        PublishProtocol::Udp => SockType::Datagram,
     };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     if address.is_ipv6() {
@@ -89,7 +89,7 @@ fn bound(port: &Publish, address: IpAddr, reuse: bool) -> Result<OwnedFd, Errno>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::nft::testbed::Namespace;
+    use crate::host::nft::testbed::TestNamespace;
 
     fn ports(list: &[&str]) -> Vec<Publish> {
         list.iter().map(|text| text.parse().unwrap()).collect()
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_port_is_ours_until_the_reservation_ends() {
-        let Some(ns) = Namespace::new() else { return };
+        let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let held = reserve(&ports(&["8080:80", "8080:80/udp", "127.0.0.1:8081:80"])).unwrap();
             assert!(std::net::TcpListener::bind("127.0.0.1:8080").is_err());
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn who_has_the_port_is_named() {
-        let Some(ns) = Namespace::new() else { return };
+        let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let _server = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
             let me = format!("(pid {})", std::process::id());
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn other_mistakes_are_named() {
-        let Some(ns) = Namespace::new() else { return };
+        let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let error = refused(&["203.0.113.77:80:80"]);
             assert_eq!(error, "cannot publish 203.0.113.77:80:80/tcp: Cannot assign requested address (EADDRNOTAVAIL); 203.0.113.77 is not an address of this host");
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_old_connections_is_no_hindrance() {
-        let Some(ns) = Namespace::new() else { return };
+        let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let server = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
             let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();

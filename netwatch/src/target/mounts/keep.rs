@@ -1,6 +1,6 @@
-//! Keeps the command's private files where they are. A host that replaces one of its files by rename (resolvconf, NetworkManager, systemd-resolved, a
-//! package's upgrade) takes away every mount over the old one, in all mount namespaces, without a word (d_invalidate in
-//! fs/dcache.c). This watches the directories on the way to these files, from netwatch's own process, and mounts again.
+//! Keeps the target's private files mounted. A host that replaces one of its files by rename (resolvconf, NetworkManager,
+//! systemd-resolved, a package upgrade) removes every mount over the old one, in all mount namespaces, silently (d_invalidate in
+//! fs/dcache.c). The keeper watches the directories that lead to these files, from netwatch's own process, and mounts again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -14,89 +14,90 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use super::steps::{Step, steps};
-use super::{Ensured, IfMissing, MountPlan, ensure, nsswitch, resolv_conf, side_doors};
+use super::path_steps::{PathStep, steps};
+use super::{Ensured, IfMissing, MountPlan, ensure, name_services, resolv_conf};
 use crate::error::{Error, Result};
 
-/// How long the host's resolv.conf may be away before a place is made for the command's. Scripts remove the file and then write it
-/// anew; [`super::overlay`] is for hosts that are to stay without.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the host's resolv.conf may be missing before a place is made for the target's. Scripts remove the file and then write it
+/// again; the overlay is for hosts that stay without.
+const MISSING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Watches, and mounts again. Readable ([`AsFd`]) when there may be something to do.
+/// Watches, and mounts again. Its descriptor ([`AsFd`]) is readable when there may be something to do.
 #[derive(Debug)]
 pub struct Keeper {
     plan: MountPlan,
     inotify: Inotify,
     watched: HashMap<WatchDescriptor, BTreeSet<OsString>>,
-    command: Option<OwnedFd>,
-    /// Something may have changed since the command's view was last looked at.
-    dirty: bool,
+    /// The target's mount namespace.
+    namespace: Option<OwnedFd>,
+    /// Something may have changed since the mounts were last checked.
+    is_dirty: bool,
     missing_since: Option<Instant>,
 }
 
 /// What [`Keeper::check`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// So many files were mounted again.
+pub struct KeptMounts {
+    /// Number of files that were mounted again.
     pub remounted: usize,
-    /// The host's resolv.conf (or another of the files watched) was written, replaced or removed: its search and options lines may be others now.
+    /// The host's resolv.conf (or another watched file) was written, replaced or removed: its search and options lines may have changed.
     pub host_changed: bool,
 }
 
 impl Keeper {
-    /// Starts watching. To be called before the command's process mounts anything, so that nothing happens unseen in between.
+    /// Starts watching. To be called before the target's process mounts anything, so that no change in between is missed.
     pub fn watch(plan: &MountPlan) -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|errno| {
             Error::os("watch", resolv_conf::PATH, errno).hint("raise fs.inotify.max_user_instances")
         })?;
         let watched = HashMap::new();
         let mut keeper =
-            Self { plan: plan.clone(), inotify, watched, command: None, dirty: false, missing_since: None };
+            Self { plan: plan.clone(), inotify, watched, namespace: None, is_dirty: false, missing_since: None };
         keeper.watch_all()?;
         Ok(keeper)
     }
 
-    /// The command's mount namespace (`/proc/PID/ns/mnt`, opened after its process has done [`super::prepare`]). Held until the keeper goes, and so are
-    /// its mounts.
-    pub fn enter(&mut self, command: OwnedFd) -> Result<()> {
+    /// Sets the target's mount namespace (`/proc/PID/ns/mnt`, opened after its process has called [`super::prepare`]). The keeper holds it, and
+    /// so its mounts, until it is dropped.
+    pub fn enter(&mut self, namespace: OwnedFd) -> Result<()> {
         let inode = |file: std::io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino()));
-        let failed = |error| Error::os("look at", "the command's mount namespace", error);
+        let failed = |error| Error::os("read", "the command's mount namespace", error);
         let own = inode(fs::metadata("/proc/thread-self/ns/mnt")).map_err(failed)?;
-        let file = File::from(command);
+        let file = File::from(namespace);
         if inode(file.metadata()).map_err(failed)? == own {
             return Err(Error::other("keep", "the command's mounts", "its mount namespace is the host's"));
         }
-        self.command = Some(file.into());
-        self.dirty = true;
+        self.namespace = Some(file.into());
+        self.is_dirty = true;
         Ok(())
     }
 
-    /// Takes in what happened and puts things right; under a millisecond, and a few microseconds when nothing did. To be called when the file
-    /// descriptor is readable, after [`Keeper::enter`], and now and then (once a second): a file that is gone and stays away makes no event.
-    pub fn check(&mut self) -> Result<Kept> {
+    /// Reads the events and mounts again what is missing; takes under a millisecond, a few microseconds if nothing happened. To be called when
+    /// the descriptor is readable, after [`Keeper::enter`], and once a second: a file that stays removed causes no event.
+    pub fn check(&mut self) -> Result<KeptMounts> {
         let host_changed = self.read_events()?;
-        if self.dirty {
+        if self.is_dirty {
             self.watch_all()?;
         }
-        let overdue = self.missing_since.is_some_and(|since| since.elapsed() >= PATIENCE);
-        let Some(command) = self.command.as_ref().filter(|_| self.dirty || overdue) else {
-            return Ok(Kept { remounted: 0, host_changed });
+        let overdue = self.missing_since.is_some_and(|since| since.elapsed() >= MISSING_TIMEOUT);
+        let Some(namespace) = self.namespace.as_ref().filter(|_| self.is_dirty || overdue) else {
+            return Ok(KeptMounts { remounted: 0, host_changed });
         };
         let if_missing = if overdue { IfMissing::MakePlace } else { IfMissing::Wait };
-        let ensured = ensure_within(command, &self.plan, if_missing)?;
-        self.dirty = false;
-        self.missing_since = ensured.missing.then(|| self.missing_since.unwrap_or_else(Instant::now));
-        Ok(Kept { remounted: ensured.mounted, host_changed })
+        let ensured = ensure_within(namespace, &self.plan, if_missing)?;
+        self.is_dirty = false;
+        self.missing_since = ensured.is_missing.then(|| self.missing_since.unwrap_or_else(Instant::now));
+        Ok(KeptMounts { remounted: ensured.mounted, host_changed })
     }
 
-    /// True if something was written, replaced or removed on the way to a file of ours, or the file itself.
+    /// True if a watched file, or a directory that leads to it, was written, replaced or removed.
     fn read_events(&mut self) -> Result<bool> {
         let mut host_changed = false;
         loop {
             match self.inotify.read_events() {
                 Ok(events) => {
                     host_changed |= events.iter().any(|event| self.concerns(event));
-                    self.dirty |= host_changed;
+                    self.is_dirty |= host_changed;
                 }
                 Err(Errno::EAGAIN) => return Ok(host_changed),
                 Err(Errno::EINTR) => {}
@@ -105,7 +106,7 @@ impl Keeper {
         }
     }
 
-    /// Is it about a file of ours, or one of the directories on the way? After an overflow it may be about anything.
+    /// Whether it is about a watched file or a directory that leads to one. After an overflow it may be about anything.
     fn concerns(&self, event: &InotifyEvent) -> bool {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
@@ -114,13 +115,13 @@ impl Keeper {
         event.name.as_ref().is_none_or(|name| names.contains(name))
     }
 
-    /// Watches the ways as they are now, and no others.
+    /// Watches the directories that lead to the files now, and no others.
     fn watch_all(&mut self) -> Result<()> {
         let mut watched: HashMap<WatchDescriptor, BTreeSet<OsString>> = HashMap::new();
-        for Step { dir, name } in self.files().iter().flat_map(|file| steps(file)) {
-            match self.inotify.add_watch(&dir, MASK) {
+        for PathStep { dir, name } in self.files().iter().flat_map(|file| steps(file)) {
+            match self.inotify.add_watch(&dir, WATCH_MASK) {
                 Ok(descriptor) => drop(watched.entry(descriptor).or_default().insert(name)),
-                // Gone while we looked: that is an event in the directory above.
+                // Removed meanwhile: that is an event in the directory above.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(errno) => return Err(Error::os("watch", dir.display().to_string(), errno)),
             }
@@ -134,26 +135,26 @@ impl Keeper {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let fixed = [resolv_conf::PATH, nsswitch::PATH];
-        fixed.iter().chain(&side_doors::DOORS).map(PathBuf::from).collect()
+        let fixed = [resolv_conf::PATH, name_services::NSSWITCH];
+        fixed.iter().chain(&name_services::SOCKETS).map(PathBuf::from).collect()
     }
 }
 
-/// A name appears or goes in a directory, or a file in it has been written.
-const MASK: AddWatchFlags = AddWatchFlags::IN_CREATE
+/// A name is created or removed in a directory, or a file in it has been written.
+const WATCH_MASK: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_CLOSE_WRITE)
     .union(AddWatchFlags::IN_ONLYDIR);
 
-/// Does [`ensure`] in the command's mount namespace: in a thread of its own, because one that shares its root and working directory with
-/// others cannot change namespaces, and because this one never has to come back.
-fn ensure_within(command: &OwnedFd, plan: &MountPlan, if_missing: IfMissing) -> Result<Ensured> {
+/// Calls [`ensure`] in the target's mount namespace: in a thread of its own, because a thread that shares its root and working directory with
+/// others cannot change namespaces, and because this one need not return to the old namespace.
+fn ensure_within(namespace: &OwnedFd, plan: &MountPlan, if_missing: IfMissing) -> Result<Ensured> {
     let work = || {
         let failed = |errno| Error::os("enter", "the command's mount namespace", errno);
         unshare(CloneFlags::CLONE_FS).map_err(failed)?;
-        setns(command, CloneFlags::CLONE_NEWNS).map_err(failed)?;
+        setns(namespace, CloneFlags::CLONE_NEWNS).map_err(failed)?;
         ensure(plan, if_missing)
     };
     std::thread::scope(|scope| {

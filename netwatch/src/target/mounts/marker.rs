@@ -1,26 +1,26 @@
-//! A mount by which the processes of a run are known, in whatever session, cgroup or further namespace they are: of use when netwatch and its
-//! guardian, who know them by their parents, were killed together and there was no cgroup either.
+//! A mount that marks the processes of a run, in whatever session, cgroup or further namespace they are. It is used when netwatch and its
+//! guardian, which find them by their parents, were both killed, and the run had no cgroup.
 
 use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::bind::bind;
-use super::mountinfo;
+use super::bind;
 use crate::error::{Error, Result};
 use crate::pidfd;
+use crate::proc::mountinfo;
 
-/// How long killed processes may take to be gone: one in uninterruptible sleep takes its time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is over.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Lays the run's private directory over itself. Every mount namespace that is made from the command's inherits that, and nobody who joins the
-/// network namespace only has it.
+/// Mounts the run's private directory on itself. Every mount namespace that is made from the target's inherits that mount; a process that
+/// joins only the network namespace does not have it.
 pub(super) fn mark(private: &Path) -> Result<()> {
     bind(private, private).map_err(|errno| Error::os("mark", "the command's mount namespace", errno))
 }
 
-/// Ends, with SIGKILL, every process with that mark. Not one that has left for a root directory without it (chroot, pivot_root).
+/// Kills every process with that mark. It does not find one that changed to a root directory without it (chroot, pivot_root).
 pub fn end_processes(private: &Path) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -28,11 +28,11 @@ pub fn end_processes(private: &Path) -> Result<()> {
         if found.is_empty() {
             return Ok(());
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > KILL_TIMEOUT {
             return Err(Error::other(
                 "end processes of",
                 private.display().to_string(),
-                "some are still there after 2 seconds",
+                "some are still alive after 2 seconds",
             ));
         }
         for pid in found {
@@ -43,12 +43,12 @@ pub fn end_processes(private: &Path) -> Result<()> {
     }
 }
 
-/// Those but the caller. What ends while we look is one less to find.
+/// The marked processes except the caller. One that exits meanwhile need not be found.
 fn marked(private: &Path) -> Vec<i32> {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // Most processes share our mount namespace, and a link is read faster than a list of mounts.
+    // Most processes share the caller's mount namespace, and reading a link is faster than reading a list of mounts.
     let elsewhere = |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|link| Some(link) != own);
     let others = pids.filter(|pid| *pid != std::process::id().cast_signed());
     others.filter(elsewhere).filter(|pid| is_marked(*pid, private)).collect()

@@ -1,23 +1,21 @@
-//! The command's private view of the file system: its resolv.conf, its /sys, and the ways around its network namespace closed. Only
-//! mounts in a mount namespace of the command's own; no file of the host is changed. Not: creating that namespace.
+//! The target's private view of the file system: its resolv.conf, its /sys, and no way for glibc to resolve names past the network
+//! namespace. Only mounts in a mount namespace of the target's own; no file of the host is changed. Not: creating that namespace.
 
-mod bind;
-mod etc_netns;
 pub mod keep;
 pub mod marker;
-pub mod mountinfo;
-pub mod nsswitch;
-mod overlay;
+pub mod name_services;
+mod path_steps;
 mod resolv_conf;
-mod side_doors;
-mod steps;
-mod sysfs;
+mod submounts;
+#[cfg(test)]
+mod tests;
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-
-pub use bind::write_readable;
 
 use crate::error::{Error, Result};
 
@@ -26,9 +24,10 @@ use crate::error::{Error, Result};
 pub struct MountPlan {
     /// The file that stands in for /etc/resolv.conf: see [`write_readable`]. It may be rewritten in place later.
     pub resolv_conf: PathBuf,
-    /// A directory of the run's own, where further files are made as needed. It goes with the run.
+    /// A directory of the run, in which further files are created as needed. It is removed with the run.
     pub private: PathBuf,
-    /// The namespace's name, if it has one: then the files of /etc/netns/NAME lie over those of /etc, as with `ip netns exec`.
+    /// The name of the network namespace, if it has one: the files of /etc/netns/NAME are mounted over those of /etc, as with
+    /// `ip netns exec`.
     pub netns: Option<String>,
 }
 
@@ -39,26 +38,26 @@ impl MountPlan {
     }
 }
 
-/// Where a run keeps files that are private to its command.
+/// Where a run keeps files that are private to its target.
 pub fn private_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("private")
 }
 
-/// Mounts it all, for the calling process, which is alone in a new mount namespace, in its new network namespace, and still root.
+/// Makes all mounts, for the calling process, which is alone in a new mount namespace, in its new network namespace, and still root.
 ///
-/// Returns what the command will miss: files of /etc/netns without a namesake in /etc, mounts below /sys that would not move. Everything
-/// else that fails is an error.
+/// Returns what the target will not have: files of /etc/netns without a namesake in /etc, mounts below /sys that could not be kept. Any
+/// other failure is an error.
 pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
-    receive_only()?;
+    stop_propagation()?;
     marker::mark(&plan.private)?;
-    let mut missed = plan.netns.as_deref().map_or_else(|| Ok(Vec::new()), etc_netns::bind_files)?;
+    let mut missed = plan.netns.as_deref().map_or_else(|| Ok(Vec::new()), resolv_conf::bind_etc_netns)?;
     ensure(plan, IfMissing::MakePlace)?;
-    missed.extend(sysfs::renew()?);
+    missed.extend(submounts::renew_sysfs()?);
     Ok(missed)
 }
 
-/// The host's later mounts still show up here (a USB stick, an automounter), ours never there.
-fn receive_only() -> Result<()> {
+/// Later mounts of the host still appear here (a USB stick, an automounter); mounts made here never appear on the host.
+fn stop_propagation() -> Result<()> {
     mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&Path>)
         .map_err(|errno| Error::os("make the command's mounts private", "", errno))
 }
@@ -66,29 +65,50 @@ fn receive_only() -> Result<()> {
 /// What to do when there is no /etc/resolv.conf to mount over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IfMissing {
-    /// Make a place for it, see [`overlay`].
+    /// Make a place for it, by an overlay.
     MakePlace,
-    /// Leave it: perhaps it is just being replaced.
+    /// Do nothing: perhaps it is just being replaced.
     Wait,
 }
 
-/// What [`ensure`] found.
+/// What [`ensure`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Ensured {
-    /// So many mounts were made.
+    /// Number of mounts that were made.
     mounted: usize,
     /// There is no resolv.conf, and none was made.
-    missing: bool,
+    is_missing: bool,
 }
 
-/// Puts every covering file in its place that is not there, or not any more.
+/// Makes every mount over a file that does not exist, or no longer exists.
 fn ensure(plan: &MountPlan, if_missing: IfMissing) -> Result<Ensured> {
     let resolv_conf = resolv_conf::ensure(plan, if_missing)?;
-    let nsswitch = nsswitch::ensure(&plan.private)?;
-    let doors = side_doors::ensure()?;
-    let missing = resolv_conf.is_none();
-    Ok(Ensured { mounted: usize::from(resolv_conf == Some(true)) + usize::from(nsswitch) + doors, missing })
+    let nsswitch = name_services::cover_nsswitch(&plan.private)?;
+    let sockets = name_services::hide_sockets()?;
+    let mounted = usize::from(resolv_conf == Some(true)) + usize::from(nsswitch) + sockets;
+    Ok(Ensured { mounted, is_missing: resolv_conf.is_none() })
 }
 
-#[cfg(test)]
-mod tests;
+/// Mounts `source` over the file that `target` leads to: mount(2) follows symbolic links, relative ones and chains.
+fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
+    mount(Some(source), target, None::<&Path>, MsFlags::MS_BIND, None::<&Path>)
+}
+
+/// Whether both paths lead to the same file, through whatever is mounted there. False if one of them is missing.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+/// Writes a file that will be mounted over one of the host's, in place and readable for every user: the target's user is not root, and
+/// netwatch's umask may be anything. A file that has these contents already is not touched, because a reader could find it half written.
+pub fn write_readable(path: &Path, text: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(path, text)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
+        .map_err(|error| Error::os("write", path.display().to_string(), error))
+}

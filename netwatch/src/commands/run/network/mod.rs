@@ -18,16 +18,16 @@ use plan::NetworkPlan;
 
 use super::RunPlan;
 use super::notes;
-use super::signals::Signals;
+use super::signals::HeldSignals;
 use crate::dns::forwarder::{Forwarder, RunningForwarder};
 use crate::error::{Error, Result};
-use crate::host::changes::Changes;
+use crate::host::changes::HostChanges;
 use crate::host::firewall;
 use crate::host::forwarding::{self, Forwarding};
 use crate::host::link::Link;
 use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
-use crate::host::publish::{Reservation, reserve};
+use crate::host::publish::{PortReservation, reserve};
 use crate::meter::KernelMeter;
 use crate::target::mounts::keep::Keeper;
 use crate::target::mounts::write_readable;
@@ -39,11 +39,11 @@ pub(super) struct Network {
     pub link: Link,
     pub namespace: Namespace,
     host: HostThread,
-    changes: Changes,
+    changes: HostChanges,
     dns: RunningForwarder,
     /// Until the target's mount namespace exists.
     keeper: Option<Keeper>,
-    _ports: Reservation,
+    _ports: PortReservation,
 }
 
 /// The run that a network is set up for.
@@ -51,7 +51,7 @@ pub(super) struct SetupContext<'a> {
     pub id: &'a RunId,
     pub dir: &'a Path,
     pub journal: &'a Journal,
-    pub signals: &'a Signals,
+    pub signals: &'a HeldSignals,
 }
 
 impl SetupContext<'_> {
@@ -90,7 +90,7 @@ impl Network {
         let host = HostThread::start(nat.clone())?;
         context.signals.step("forwarding")?;
         // Before the switches are read for the first time, so that no later change is missed.
-        let changes = Changes::follow()?;
+        let changes = HostChanges::follow()?;
         host.follow(Forwarding::enable(plan.forwarding(), context.journal, &nat, &context.lock()?)?);
         drop(nat);
         context.signals.step("firewall")?;

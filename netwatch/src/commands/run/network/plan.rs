@@ -12,7 +12,7 @@ use crate::host::link::LinkPlan;
 use crate::host::nat::{LinkAddresses, NatSpec};
 use crate::host::netlink::Netlink;
 use crate::host::publish::Publish;
-use crate::host::subnet::{Occupied, Subnet, Subnets, Wanted};
+use crate::host::subnet::{Occupied, Subnet, Subnets, WantedSubnets};
 use crate::host::uplink::Uplink;
 use crate::target::mounts::MountPlan;
 use crate::undo::{Exclusive, RunId};
@@ -44,7 +44,7 @@ impl NetworkPlan {
     /// Decides all of it. The subnets are free only as long as the lock is held: it is released when the link has its addresses.
     pub(super) fn resolve(plan: &RunPlan, run: &RunId, run_dir: &Path, _held: &Exclusive) -> Result<Self> {
         let settings = &plan.settings;
-        let wanted = Wanted::parse(settings.subnet.iter().map(String::as_str))?;
+        let wanted = WantedSubnets::parse(settings.subnet.iter().map(String::as_str))?;
         let mut netlink = Netlink::route()?;
         let uplink = Uplink::find(&mut netlink)?;
         let occupied = Occupied::read(&mut netlink, &wanted)?;

@@ -1,38 +1,77 @@
-//! nsswitch.conf(5) without nss-resolve, which hands host names to systemd-resolved, outside of the namespace.
+//! Keeps glibc from resolving names through a daemon of the host, past the network namespace: the sockets of nscd and systemd-resolved
+//! are hidden, and nsswitch.conf(5) loses nss-resolve, which passes host names to systemd-resolved.
 //!
-//! The other services stay. `files` and `myhostname` look at files and at the namespace's own interfaces. `mymachines` knows the
-//! addresses of local containers, as /etc/hosts might; it asks a local daemon and sends no packet. `mdns*` has avahi ask the local network: names that the
-//! command could not have otherwise, and one of the things that daemons do for it unseen, like docker's.
+//! The other services of nsswitch.conf stay. `files` and `myhostname` read files and the namespace's own interfaces. `mymachines`
+//! returns addresses of local containers, as /etc/hosts might; it queries a local daemon and sends no packet. `mdns*` makes avahi query the
+//! local network, for names that the target could not resolve otherwise; what avahi sends is not counted, like the work of other daemons.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::bind::{bind, same_file, write_readable};
+use nix::errno::Errno;
+
+use super::{bind, is_same_file, write_readable};
 use crate::error::{Error, Result};
 
-pub(super) const PATH: &str = "/etc/nsswitch.conf";
+pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
 
-/// Lays a changed copy over the host's file if that names nss-resolve. True if it was mounted just now.
-pub(super) fn ensure(private: &Path) -> Result<bool> {
-    let (copy, target) = (private.join("nsswitch.conf"), Path::new(PATH));
-    if same_file(&copy, target) {
+/// glibc connects to nscd by the path in /var/run; where that is no link to /run, there are two. nss-resolve connects to the sockets of
+/// systemd-resolved; nsswitch.conf is changed as well, because an older nss-resolve uses D-Bus, which the target needs for other things.
+pub(super) const SOCKETS: [&str; 4] = [
+    "/run/nscd/socket",
+    "/var/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+];
+
+/// Mounted over the sockets. connect(2) to a file that is no socket fails with ECONNREFUSED, as if the daemon did not run, which every
+/// client handles. Every user may write to /dev/null; a socket file of netwatch's would give EACCES.
+const COVER: &str = "/dev/null";
+
+/// Hides the sockets that exist; returns the number of those that were not hidden yet.
+pub(super) fn hide_sockets() -> Result<usize> {
+    let mut hidden = 0;
+    for socket in SOCKETS.map(Path::new) {
+        match hide(socket) {
+            Ok(is_new) => hidden += usize::from(is_new),
+            Err(errno) => return Err(Error::os("hide", socket.display().to_string(), errno)),
+        }
+    }
+    Ok(hidden)
+}
+
+fn hide(socket: &Path) -> Result<bool, Errno> {
+    if !socket.exists() || is_same_file(socket, Path::new(COVER)) {
+        return Ok(false);
+    }
+    match bind(Path::new(COVER), socket) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Mounts a changed copy over the host's nsswitch.conf if that names nss-resolve. True if it was mounted just now.
+pub(super) fn cover_nsswitch(private: &Path) -> Result<bool> {
+    let (copy, target) = (private.join("nsswitch.conf"), Path::new(NSSWITCH));
+    if is_same_file(&copy, target) {
         return Ok(false);
     }
     let text = match fs::read(target) {
         Ok(text) => text,
         // glibc's default is `files dns`.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::os("read", PATH, error)),
+        Err(error) => return Err(Error::os("read", NSSWITCH, error)),
     };
     let Some(changed) = without_resolve(&text) else { return Ok(false) };
     write_readable(&copy, &changed)?;
-    bind(&copy, target).map_err(|errno| Error::os("mount the command's own", PATH, errno))?;
+    bind(&copy, target).map_err(|errno| Error::os("mount the command's own", NSSWITCH, errno))?;
     Ok(true)
 }
 
-/// The file's text with `resolve` and the `[…]` actions behind it gone from the hosts line, or `None` if it is not in there. Where
-/// `dns` is not in the line, it takes the place: nothing would be resolved at all.
+/// The text without `resolve` and the `[…]` actions behind it in the hosts line, or `None` if it is not there. If the line has no
+/// `dns`, that replaces it, because otherwise nothing would be resolved at all.
 pub fn without_resolve(text: &[u8]) -> Option<Vec<u8>> {
     let mut found = false;
     let lines: Vec<Vec<u8>> = text
@@ -65,7 +104,7 @@ fn hosts_line(line: &[u8]) -> Option<Vec<u8>> {
         let action = word.trim_ascii().starts_with(b"[");
         dropping = if action { dropping } else { is(&word, b"resolve") };
         if !dropping {
-            // What stood between them may have been the actions only.
+            // Only actions may have separated the two services.
             let glued = !action && !word[0].is_ascii_whitespace() && changed.last().is_some_and(u8::is_ascii_lowercase);
             changed.extend_from_slice(if glued { b" " } else { b"" });
             changed.extend_from_slice(word);
@@ -77,7 +116,7 @@ fn hosts_line(line: &[u8]) -> Option<Vec<u8>> {
     Some(changed)
 }
 
-/// Services and `[…]` actions, each with the blanks before it, so that they add up to the whole.
+/// Services and `[…]` actions, each with the blanks before it, so that concatenated they are the whole text.
 fn words(services: &[u8]) -> Vec<&[u8]> {
     let mut words = Vec::new();
     let mut rest = services;
@@ -102,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_resolve_and_its_actions_out_of_the_hosts_line() {
+    fn removes_resolve_and_its_actions_from_the_hosts_line() {
         let cases: &[(&str, Option<&str>)] = &[
             (
                 "hosts: mymachines resolve [!UNAVAIL=return] files myhostname dns",
@@ -130,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_and_is_done_after_once(line in "(hosts|passwd): ?[a-z \\[\\]!=#:]{0,30}(resolve)?[a-z \\[\\]!=#:]{0,30}") {
+        fn never_panics_and_changes_a_line_once(line in "(hosts|passwd): ?[a-z \\[\\]!=#:]{0,30}(resolve)?[a-z \\[\\]!=#:]{0,30}") {
             if let Some(changed) = without_resolve(line.as_bytes()) {
                 prop_assert_eq!(without_resolve(&changed), None);
             }

@@ -1,4 +1,4 @@
-//! The way to a file: every directory in which a name is looked up on it, links followed.
+//! The look-ups that lead to a file: every directory in which a name is looked up, with links followed.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -8,15 +8,15 @@ use std::path::{Component, Path, PathBuf};
 /// The kernel's own limit (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 
-/// A name looked up in a directory.
+/// A name that is looked up in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct PathStep {
     pub(super) dir: PathBuf,
     pub(super) name: OsString,
 }
 
-/// All steps to an absolute path, as far as it leads: the last one is the file, or the first thing that is not there.
-pub(super) fn steps(path: &Path) -> Vec<Step> {
+/// All steps to an absolute path: the last one is the file, or the first name that does not exist.
+pub(super) fn steps(path: &Path) -> Vec<PathStep> {
     let mut steps = Vec::new();
     let mut todo: VecDeque<OsString> = names(path).collect();
     let mut at = PathBuf::from("/");
@@ -27,7 +27,7 @@ pub(super) fn steps(path: &Path) -> Vec<Step> {
             continue;
         }
         let next = at.join(&name);
-        steps.push(Step { dir: at.clone(), name });
+        steps.push(PathStep { dir: at.clone(), name });
         match fs::read_link(&next) {
             Ok(target) => {
                 links += 1;
@@ -62,12 +62,12 @@ mod tests {
 
     /// The steps below this directory, as `dir/name` lines.
     fn shown(root: &Path, file: &str) -> Vec<String> {
-        let below = |step: Step| Some(step.dir.join(step.name).strip_prefix(root).ok()?.display().to_string());
+        let below = |step: PathStep| Some(step.dir.join(step.name).strip_prefix(root).ok()?.display().to_string());
         steps(&root.join(file)).into_iter().filter_map(below).filter(|step| !step.is_empty()).collect()
     }
 
     #[test]
-    fn follows_links_of_every_kind_as_far_as_they_lead() {
+    fn follows_links_of_every_kind() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("run/resolve")).unwrap();

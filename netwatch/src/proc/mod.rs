@@ -1,0 +1,4 @@
+//! Parsers of /proc: one for each file that more than one module reads.
+
+pub mod mountinfo;
+pub mod stat;
