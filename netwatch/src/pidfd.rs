@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Sends SIGKILL to the process if `is_meant` says so, which is asked while the process is held on to: what it finds out about the number is
-/// about this process, or about one that came after its end. Fine if it is gone.
+/// Sends SIGKILL to the process if `is_meant` says so, which is asked while the process is held on
+/// to: what it finds out about the number is about this process, or about one that came after its
+/// end. Fine if it is gone.
 pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     // SAFETY: the call takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

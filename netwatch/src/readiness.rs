@@ -43,7 +43,8 @@ impl<T: Owns> std::ops::Deref for Watched<T> {
 
 /// Registers `owner` with the runtime. `what` names it in the error.
 pub fn watch<T: Owns>(owner: T, what: &str) -> Result<AsyncFd<Watched<T>>> {
-    // SAFETY: `Owns` promises one descriptor that stays open for the owner's life, and `Watched` owns the owner and never gives it out mutably.
+    // SAFETY: `Owns` promises one descriptor that stays open for the owner's life, and `Watched`
+    // owns the owner and never gives it out mutably.
     unsafe { AsyncFd::register_with_interest(Watched(owner), tokio::io::Interest::READABLE) }
         .map_err(|error| Error::os("wait for", what, std::io::Error::from(error)))
 }

@@ -1,4 +1,5 @@
-//! The target's process between `fork` and `execve`: enters its cgroup and namespaces, makes its private mounts, becomes its user.
+//! The target's process between `fork` and `execve`: enters its cgroup and namespaces, makes its
+//! private mounts, becomes its user.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -39,8 +40,8 @@ pub(super) struct ProcessContext<'a> {
     pub cgroup_procs: Option<&'a Path>,
 }
 
-/// Runs in the child and never returns. `status` is a pipe to the guardian that closes on exec; the child waits for a byte from
-/// `go` before it executes the command.
+/// Runs in the child and never returns. `status` is a pipe to the guardian that closes on exec; the
+/// child waits for a byte from `go` before it executes the command.
 pub(super) fn run(
     spec: &LaunchSpec,
     prepare: &Prepare,
@@ -52,7 +53,8 @@ pub(super) fn run(
     let Err(failure) = enter(spec, prepare, context, &mut status, go);
     // If the guardian is gone, there is no process left that could report the failure.
     let _ = write!(status, "{} {:#}", failure.exit.code(), failure.error);
-    // SAFETY: ends this process without running destructors of state that it shares with the guardian.
+    // SAFETY: ends this process without running destructors of state that it shares with the
+    // guardian.
     unsafe { libc::_exit(i32::from(failure.exit.code())) }
 }
 
@@ -81,7 +83,8 @@ fn enter_cgroup(procs: Option<&Path>) -> Result<()> {
     fs::write(procs, "0").map_err(|error| Error::os("enter", procs.display().to_string(), error))
 }
 
-/// The private mounts of the target. What cannot be mounted because of the host's configuration is reported and is no failure.
+/// The private mounts of the target. What cannot be mounted because of the host's configuration is
+/// reported and is no failure.
 fn mount(spec: &LaunchSpec, prepare: &Prepare) -> Result<()> {
     for missed in mounts::prepare(&MountPlan::of_run(&spec.run_dir, prepare.netns.clone()))? {
         eprintln!("netwatch: {missed}");
@@ -103,8 +106,8 @@ fn become_user(spec: &LaunchSpec) -> Result<()> {
         setgid(user.gid).map_err(failed)?;
         setuid(user.uid).map_err(failed)?;
     }
-    // In addition to the guardian: set-id programs clear it, but it ends an ordinary command if the guardian is killed.
-    // SAFETY: prctl with plain integers.
+    // In addition to the guardian: set-id programs clear it, but it ends an ordinary command if the
+    // guardian is killed. SAFETY: prctl with plain integers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     Ok(())
 }

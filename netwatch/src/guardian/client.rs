@@ -59,7 +59,8 @@ pub struct GuardianClient {
 }
 
 impl GuardianClient {
-    /// Makes the target's process: in the network namespace, with its private mounts, waiting for [`Self::go`].
+    /// Makes the target's process: in the network namespace, with its private mounts, waiting for
+    /// [`Self::go`].
     pub fn prepare(&self, prepare: Prepare, netns: BorrowedFd<'_>) -> Result<()> {
         self.send(&GuardianRequest::Prepare(prepare), Some(netns))
     }
@@ -74,7 +75,8 @@ impl GuardianClient {
         self.send(&GuardianRequest::Signal(signal as i32), None)
     }
 
-    /// Ends the processes that are left of the target: SIGTERM, then SIGKILL. Answered by [`Reply::Killed`].
+    /// Ends the processes that are left of the target: SIGTERM, then SIGKILL. Answered by
+    /// [`Reply::Killed`].
     pub fn kill(&self) -> Result<()> {
         self.send(&GuardianRequest::Kill, None)
     }
@@ -84,13 +86,14 @@ impl GuardianClient {
         self.send(&GuardianRequest::WriteResolver(text), None)
     }
 
-    /// Gives the guardian a reference to the socket that owns the run's nftables table, so that the table outlives netwatch until
-    /// the guardian exits.
+    /// Gives the guardian a reference to the socket that owns the run's nftables table, so that the
+    /// table outlives netwatch until the guardian exits.
     pub fn hold_table(&self, socket: BorrowedFd<'_>) -> Result<()> {
         self.send(&GuardianRequest::HoldTable, Some(socket))
     }
 
-    /// Takes the host's end of the link down, then reads its counters: `None` if the interface is gone.
+    /// Takes the host's end of the link down, then reads its counters: `None` if the interface is
+    /// gone.
     pub async fn link_down(&mut self) -> Result<Option<InterfaceCounters>> {
         self.send(&GuardianRequest::LinkDown, None)?;
         let reply = self.await_reply(|reply| match reply {
@@ -100,8 +103,8 @@ impl GuardianClient {
         reply.await?.ok_or_else(guardian_is_gone)?
     }
 
-    /// Undoes the run; the inner result is that of undoing, the outer error means that the guardian was killed. May wait for the
-    /// lock as long as another run holds it.
+    /// Undoes the run; the inner result is that of undoing, the outer error means that the guardian
+    /// was killed. May wait for the lock as long as another run holds it.
     pub async fn undo(&mut self) -> Result<Result<()>> {
         self.send(&GuardianRequest::Undo, None)?;
         let reply = self.await_reply(|reply| match reply {
@@ -119,7 +122,8 @@ impl GuardianClient {
         self.receive().await
     }
 
-    /// Waits for the first reply that `select` accepts. It returns the others, which are kept for [`Self::reply`].
+    /// Waits for the first reply that `select` accepts. It returns the others, which are kept for
+    /// [`Self::reply`].
     pub async fn await_reply<T>(&mut self, mut select: impl FnMut(Reply) -> Result<T, Reply>) -> Result<Option<T>> {
         for _ in 0..self.early.len() {
             match self.early.pop_front().map(&mut select) {

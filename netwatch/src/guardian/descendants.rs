@@ -15,7 +15,8 @@ use crate::proc::stat::ProcStat;
 /// Pause between two rounds of SIGKILL.
 const KILL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// All descendants of `ancestor`, by the parent field of /proc/PID/stat. Orphans of a subreaper's descendants are its children.
+/// All descendants of `ancestor`, by the parent field of /proc/PID/stat. Orphans of a subreaper's
+/// descendants are its children.
 fn of(ancestor: Pid) -> Vec<Pid> {
     if ancestor == getpid() && !has_child() {
         return Vec::new();
@@ -32,8 +33,8 @@ fn of(ancestor: Pid) -> Vec<Pid> {
     found
 }
 
-/// Whether this process has a child, zombies included. A subreaper without one has no descendant, which spares reading the whole
-/// of /proc at the end of nearly every run.
+/// Whether this process has a child, zombies included. A subreaper without one has no descendant,
+/// which spares reading the whole of /proc at the end of nearly every run.
 fn has_child() -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::All, flags) != Err(Errno::ECHILD)
@@ -61,7 +62,8 @@ pub(super) fn signal_all(ancestor: Pid, signal: Signal) -> usize {
     found.len()
 }
 
-/// Kills all descendants of this process until there are none. netwatch itself uses it when its guardian was killed.
+/// Kills all descendants of this process until there are none. netwatch itself uses it when its
+/// guardian was killed.
 pub fn kill_descendants_of(ancestor: Pid) {
     while signal_all(ancestor, Signal::SIGKILL) > 0 {
         while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status.pid().is_some()) {}

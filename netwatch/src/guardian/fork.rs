@@ -1,5 +1,5 @@
-//! `fork` into a cgroup. A process that moves to another cgroup waits for an RCU grace period, around 10 ms (the kernel's
-//! `cgroup_attach_lock`); one that is forked into it does not wait.
+//! `fork` into a cgroup. A process that moves to another cgroup waits for an RCU grace period,
+//! around 10 ms (the kernel's `cgroup_attach_lock`); one that is forked into it does not wait.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -11,8 +11,9 @@ use nix::unistd::{ForkResult, Pid, fork};
 /// include/uapi/linux/sched.h; the constant in `libc` has a type that is too small for the value.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// Forks, and returns whether the child is in the cgroup already. It is not where the kernel or a seccomp filter refuses
-/// CLONE_INTO_CGROUP; the child then moves to the cgroup by itself, or reports why it cannot.
+/// Forks, and returns whether the child is in the cgroup already. It is not where the kernel or a
+/// seccomp filter refuses CLONE_INTO_CGROUP; the child then moves to the cgroup by itself, or
+/// reports why it cannot.
 ///
 /// # Safety
 /// As [`fork`]: the process has a single thread.
@@ -36,7 +37,8 @@ unsafe fn clone_into(directory: &File) -> nix::Result<ForkResult> {
     arguments.flags = CLONE_INTO_CGROUP;
     arguments.exit_signal = libc::SIGCHLD as u64;
     arguments.cgroup = directory.as_raw_fd() as u64;
-    // SAFETY: no separate stack is requested, so the child has a copy of everything, as after fork(2).
+    // SAFETY: no separate stack is requested, so the child has a copy of everything, as after
+    // fork(2).
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
     match Errno::result(pid)? {
         0 => Ok(ForkResult::Child),

@@ -1,10 +1,11 @@
-//! The guardian: the privileged helper process between netwatch and the target, with a fixed list of verbs (`protocol`). It is the
-//! parent of the target and the subreaper of all its descendants, so it receives every one of their exits. It undoes what the
-//! run changed on the host, also when netwatch dies. It parses nothing from the network but the kernel's netlink replies; the
-//! process that parses packets and DNS messages is netwatch itself.
+//! The guardian: the privileged helper process between netwatch and the target, with a fixed list
+//! of verbs (`protocol`). It is the parent of the target and the subreaper of all its descendants,
+//! so it receives every one of their exits. It undoes what the run changed on the host, also when
+//! netwatch dies. It parses nothing from the network but the kernel's netlink replies; the process
+//! that parses packets and DNS messages is netwatch itself.
 //!
-//! Why a process: PDEATHSIG is cleared by setuid, follows a thread and misses grandchildren; a PID namespace would change what the
-//! target finds.
+//! Why a process: PDEATHSIG is cleared by setuid, follows a thread and misses grandchildren; a PID
+//! namespace would change what the target finds.
 
 mod child;
 mod client;
@@ -34,7 +35,8 @@ pub struct LaunchSpec {
     pub command: Command,
     /// The user that it runs as.
     pub user: Identity,
-    /// The groups of the user, looked up by netwatch, because the user database may be queried over the network.
+    /// The groups of the user, looked up by netwatch, because the user database may be queried over
+    /// the network.
     pub groups: Vec<nix::unistd::Gid>,
     /// Signal dispositions and mask that netwatch inherited, for the command to inherit.
     pub inherited: InheritedSignals,
@@ -46,7 +48,8 @@ pub struct LaunchSpec {
     pub undo_steps: UndoRegistry,
 }
 
-/// Orphans of this process's descendants become its children, so that none gets lost (prctl(2), PR_SET_CHILD_SUBREAPER).
+/// Orphans of this process's descendants become its children, so that none gets lost (prctl(2),
+/// PR_SET_CHILD_SUBREAPER).
 fn become_subreaper() -> Result<()> {
     // SAFETY: prctl with plain integers.
     match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
@@ -55,8 +58,9 @@ fn become_subreaper() -> Result<()> {
     }
 }
 
-/// Redirects standard input and output of this process to /dev/null, so that a reader of the command's output receives the end of
-/// file when the command closes it. Standard error stays: netwatch writes its own messages to it.
+/// Redirects standard input and output of this process to /dev/null, so that a reader of the
+/// command's output receives the end of file when the command closes it. Standard error stays:
+/// netwatch writes its own messages to it.
 pub fn release_stdio() {
     let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") else { return };
     // Without /dev/null the pipes only stay open a little longer.

@@ -1,4 +1,5 @@
-//! The guardian's own loop: executes the verbs, waits for the target's processes, and cleans up after netwatch.
+//! The guardian's own loop: executes the verbs, waits for the target's processes, and cleans up
+//! after netwatch.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,11 +23,13 @@ use crate::host::link;
 use crate::target::mounts;
 use crate::undo::{Exclusive, UndoCause};
 
-/// Time between SIGTERM and SIGKILL: enough to close a file, and the whole end of a run stays under a second.
+/// Time between SIGTERM and SIGKILL: enough to close a file, and the whole end of a run stays under
+/// a second.
 const TERM_TIMEOUT: Duration = Duration::from_millis(400);
 /// Pause between two looks at the processes that are being ended, milliseconds.
 const KILL_INTERVAL_MS: u8 = 5;
-/// The process name in `ps`, `top` and `pkill`: not `netwatch`, so that `pkill netwatch` leaves the guardian to clean up.
+/// The process name in `ps`, `top` and `pkill`: not `netwatch`, so that `pkill netwatch` leaves the
+/// guardian to clean up.
 const NAME: &std::ffi::CStr = c"nw-guardian";
 
 /// Runs in the guardian and never returns.
@@ -165,7 +168,8 @@ impl GuardianLoop {
         }
     }
 
-    /// A run whose target cannot be prepared fails with this error; for other verbs it is a defect of netwatch.
+    /// A run whose target cannot be prepared fails with this error; for other verbs it is a defect
+    /// of netwatch.
     fn refuse(&self, request: &GuardianRequest, error: &Error) {
         match request {
             GuardianRequest::Prepare(_) => self.send(&Reply::NotStarted { message: error.to_string(), code: 125 }),
@@ -216,7 +220,8 @@ impl GuardianLoop {
     }
 
     fn start_killing(&mut self) {
-        // A process that does not execute the command yet still blocks SIGTERM, and has nothing to clean up.
+        // A process that does not execute the command yet still blocks SIGTERM, and has nothing to
+        // clean up.
         if let Some(target) = self.target.as_ref().filter(|target| target.go.is_some() && !target.has_exited) {
             let _ = kill(target.pid, Signal::SIGKILL);
         }
@@ -245,7 +250,8 @@ impl GuardianLoop {
         mounts::write_readable(&mounts::MountPlan::of_run(&self.spec.run_dir, None).resolv_conf, text)
     }
 
-    /// The child writes [`child::READY`]; then it closes the pipe by executing the command, or writes why it could not.
+    /// The child writes [`child::READY`]; then it closes the pipe by executing the command, or
+    /// writes why it could not.
     fn read_status(&mut self) {
         let Some(target) = &mut self.target else { return };
         let Some(status) = &mut target.status else { return };
@@ -309,7 +315,8 @@ impl GuardianLoop {
 
     /// A reply that cannot be delivered means that netwatch is gone, which the next wait reports.
     fn send(&self, reply: &Reply) {
-        // The socket is non-blocking for the sake of `wait`. netwatch reads its replies in the event loop, which never blocks.
+        // The socket is non-blocking for the sake of `wait`. netwatch reads its replies in the
+        // event loop, which never blocks.
         while let Err(error) = send(&self.socket, reply, None) {
             let mut writable = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
             if error.errno() != Some(Errno::EAGAIN) || poll(&mut writable, PollTimeout::NONE).is_err() {
@@ -323,7 +330,8 @@ impl GuardianLoop {
         self.spec.undo_steps.undo_run(&self.spec.run_dir, cause, &held)
     }
 
-    /// netwatch died: no process of the run may outlive it, and nothing of the run may stay on the host.
+    /// netwatch died: no process of the run may outlive it, and nothing of the run may stay on the
+    /// host.
     fn clean_up(self) -> Result<()> {
         descendants::kill_descendants_of(getpid());
         self.undo(UndoCause::Died)

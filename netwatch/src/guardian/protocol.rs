@@ -1,6 +1,6 @@
-//! The protocol between netwatch and its guardian: one JSON document per packet, over a seqpacket socket pair. The guardian executes
-//! exactly these verbs. Each checks its arguments against what the guardian was started with, and replies with an error that
-//! carries the errno.
+//! The protocol between netwatch and its guardian: one JSON document per packet, over a seqpacket
+//! socket pair. The guardian executes exactly these verbs. Each checks its arguments against what
+//! the guardian was started with, and replies with an error that carries the errno.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,16 +15,19 @@ use crate::error::{Error, Result};
 use crate::host::link::InterfaceCounters;
 use crate::undo::RunId;
 
-/// Size of the receive buffer, bytes. The kernel would cut off the rest of a longer packet, so none is sent.
+/// Size of the receive buffer, bytes. The kernel would cut off the rest of a longer packet, so none
+/// is sent.
 const MAX_PACKET_BYTES: usize = 64 * 1024;
 
 /// A verb, from netwatch to the guardian.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum GuardianRequest {
-    /// Forks the process of the target and prepares it up to `execve`. The packet carries a descriptor of the network namespace.
-    /// Answered by [`Reply::Prepared`] or [`Reply::NotStarted`].
+    /// Forks the process of the target and prepares it up to `execve`. The packet carries a
+    /// descriptor of the network namespace. Answered by [`Reply::Prepared`] or
+    /// [`Reply::NotStarted`].
     Prepare(Prepare),
-    /// Lets the target execute its command. Answered by [`Reply::Started`] or [`Reply::NotStarted`].
+    /// Lets the target execute its command. Answered by [`Reply::Started`] or
+    /// [`Reply::NotStarted`].
     Go,
     /// Sends a signal to the main process of the target. No reply.
     Signal(i32),
@@ -32,9 +35,11 @@ pub(super) enum GuardianRequest {
     Kill,
     /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].
     WriteResolver(Vec<u8>),
-    /// Takes the host's end of the link down and reads its counters. Answered by [`Reply::LinkDown`].
+    /// Takes the host's end of the link down and reads its counters. Answered by
+    /// [`Reply::LinkDown`].
     LinkDown,
-    /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian exits. No reply.
+    /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian
+    /// exits. No reply.
     HoldTable,
     /// Undoes the run. Answered by [`Reply::Undone`].
     Undo,
@@ -52,7 +57,8 @@ pub struct Prepare {
 }
 
 impl GuardianRequest {
-    /// Refuses arguments that do not belong to the run, and a packet without the descriptor that the verb needs.
+    /// Refuses arguments that do not belong to the run, and a packet without the descriptor that
+    /// the verb needs.
     pub(super) fn check(&self, run: &RunId, has_fd: bool) -> Result<()> {
         let refuse = |verb: &str, cause: &str| Err(Error::other("accept request", verb, cause));
         match self {
@@ -130,7 +136,8 @@ pub(super) fn send<T: Serialize>(socket: &OwnedFd, message: &T, fd: Option<RawFd
         .map_err(|errno| Error::os("send to", "the guardian", errno))
 }
 
-/// Receives a message and the descriptor that came with it. `None` when the other process has closed its end.
+/// Receives a message and the descriptor that came with it. `None` when the other process has
+/// closed its end.
 pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Option<OwnedFd>)>> {
     let mut buffer = vec![0u8; MAX_PACKET_BYTES];
     let mut space = nix::cmsg_space!([RawFd; 1]);
@@ -149,7 +156,8 @@ pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T
 
 fn passed_fd(message: ControlMessageOwned) -> Option<OwnedFd> {
     let ControlMessageOwned::ScmRights(fds) = message else { return None };
-    // SAFETY: the kernel has just installed this descriptor in this process, and nothing else refers to it.
+    // SAFETY: the kernel has just installed this descriptor in this process, and nothing else
+    // refers to it.
     fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) })
 }
 

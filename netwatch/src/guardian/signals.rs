@@ -1,7 +1,9 @@
-//! The signal dispositions and the mask that netwatch inherits from its caller, kept so that the command inherits exactly those.
+//! The signal dispositions and the mask that netwatch inherits from its caller, kept so that the
+//! command inherits exactly those.
 //!
-//! A signal that the caller ignores stays ignored, for netwatch and for the command. `nohup` and non-interactive shells rely on
-//! that: under `nohup` SIGHUP is inherited ignored, in a background job of a non-interactive shell SIGINT and SIGQUIT are.
+//! A signal that the caller ignores stays ignored, for netwatch and for the command. `nohup` and
+//! non-interactive shells rely on that: under `nohup` SIGHUP is inherited ignored, in a background
+//! job of a non-interactive shell SIGINT and SIGQUIT are.
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
@@ -31,7 +33,8 @@ pub struct InheritedSignals {
 }
 
 impl InheritedSignals {
-    /// Reads them, before anything is changed. Rust's runtime has set SIGPIPE to ignored by then, so SIGPIPE is taken as default.
+    /// Reads them, before anything is changed. Rust's runtime has set SIGPIPE to ignored by then,
+    /// so SIGPIPE is taken as default.
     pub fn read() -> Result<Self> {
         let mask = SigSet::thread_get_mask().map_err(|errno| Error::os("read", "the signal mask", errno))?;
         let is_inherited = |signal: &Signal| *signal != Signal::SIGPIPE && is_ignored(*signal);
@@ -43,8 +46,8 @@ impl InheritedSignals {
         self.ignored.contains(&signal)
     }
 
-    /// Restores them in the calling process. Dispositions before the mask: a blocked signal stays pending even while it is
-    /// ignored, and is delivered when the mask is restored.
+    /// Restores them in the calling process. Dispositions before the mask: a blocked signal stays
+    /// pending even while it is ignored, and is delivered when the mask is restored.
     pub(super) fn restore(&self) -> nix::Result<()> {
         for signal in CHANGED_SIGNALS {
             set_disposition(signal, if self.ignored.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL })?;
@@ -60,8 +63,9 @@ pub fn block_signals(signals: &[Signal]) -> Result<SigSet> {
     Ok(set)
 }
 
-/// The terminal sends signals to the whole foreground group; the guardian ignores them, so that it outlives the command. SIGCHLD is
-/// set to its default: where it is inherited ignored, the kernel discards the exit status of the command.
+/// The terminal sends signals to the whole foreground group; the guardian ignores them, so that it
+/// outlives the command. SIGCHLD is set to its default: where it is inherited ignored, the kernel
+/// discards the exit status of the command.
 pub(super) fn ignore_all_but_child() -> nix::Result<()> {
     set_disposition(Signal::SIGCHLD, libc::SIG_DFL)?;
     CHANGED_SIGNALS
@@ -93,7 +97,8 @@ mod tests {
 
     use super::*;
 
-    /// Runs this in a forked process, because dispositions belong to the whole process. True if it returns true.
+    /// Runs this in a forked process, because dispositions belong to the whole process. True if it
+    /// returns true.
     fn in_child(test: impl FnOnce() -> bool) -> bool {
         // SAFETY: the child only makes signal system calls and exits.
         match unsafe { fork() }.expect("fork") {

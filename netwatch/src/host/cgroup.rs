@@ -1,5 +1,6 @@
-//! A cgroup (v2) for the processes of a run: whatever they do with sessions and process groups, they can be found and killed. No resource
-//! limits, no controllers. Synchronous, because the guardian uses it too.
+//! A cgroup (v2) for the processes of a run: whatever they do with sessions and process groups,
+//! they can be found and killed. No resource limits, no controllers. Synchronous, because the
+//! guardian uses it too.
 
 use std::fs;
 use std::io;
@@ -14,7 +15,8 @@ use crate::pidfd;
 use crate::proc::mountinfo::{self, Mount};
 use crate::undo::{Journal, RunId, UndoRecord};
 
-/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is over.
+/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is
+/// over.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of [`Cgroup::create`].
@@ -43,7 +45,8 @@ impl Cgroup {
         journal.record(&RunCgroup { path: path.clone() })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
-            // A read-only cgroup file system in a container, one that allows no more children, or one that is mounted over.
+            // A read-only cgroup file system in a container, one that allows no more children, or
+            // one that is mounted over.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -57,8 +60,8 @@ impl Cgroup {
             Err(error) => return Err(Error::os("create cgroup", path.display().to_string(), error)),
         }
         let cgroup = Self { path };
-        // Below a threaded cgroup a new one accepts no processes; and where something else is mounted over the cgroup file system, it is a
-        // plain directory without this file.
+        // Below a threaded cgroup a new one accepts no processes; and where something else is
+        // mounted over the cgroup file system, it is a plain directory without this file.
         match fs::read_to_string(cgroup.path.join("cgroup.type")) {
             Ok(kind) if kind.trim() == "domain" => Ok(CgroupOutcome::Created(cgroup)),
             Ok(kind) => Ok(CgroupOutcome::Unavailable(format!("a cgroup below netwatch's own is {}", kind.trim()))),
@@ -106,7 +109,8 @@ impl UndoRecord for RunCgroup {
     const KIND: &'static str = "cgroup";
 }
 
-/// Undoes [`RunCgroup`]: kills its processes, removes it and what was created below. Refuses paths that are not of a run.
+/// Undoes [`RunCgroup`]: kills its processes, removes it and what was created below. Refuses paths
+/// that are not of a run.
 pub fn undo(path: &Path) -> Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("netwatch-"));
     if name.and_then(RunId::parse).is_none() {
@@ -137,8 +141,8 @@ fn kill_all(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `cgroup.kill` (Linux 5.14) kills all at once, including those that are being forked. Before 5.14 they are killed one by one, until no new
-/// ones appear.
+/// `cgroup.kill` (Linux 5.14) kills all at once, including those that are being forked. Before 5.14
+/// they are killed one by one, until no new ones appear.
 fn kill_once(path: &Path) -> Result<()> {
     match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
         Ok(mut file) => io::Write::write_all(&mut file, b"1")
@@ -156,7 +160,8 @@ fn kill_one_by_one(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::os("read processes of", path.display().to_string(), error)),
     };
-    // Zero stands for a process outside of netwatch's pid namespace; kill(0) would kill netwatch's own process group.
+    // Zero stands for a process outside of netwatch's pid namespace; kill(0) would kill netwatch's
+    // own process group.
     procs
         .lines()
         .filter_map(|line| line.parse().ok())
@@ -203,8 +208,9 @@ pub fn own() -> Result<PathBuf, String> {
     locate(&mountinfo::parse(&mounts), &String::from_utf8_lossy(&cgroup))
 }
 
-/// Pure: where in the file system the cgroup of a process is, from its mounts and its /proc/PID/cgroup. In a hybrid hierarchy the v2
-/// mount is not /sys/fs/cgroup; in a container its root may be somewhere inside the hierarchy.
+/// Pure: where in the file system the cgroup of a process is, from its mounts and its
+/// /proc/PID/cgroup. In a hybrid hierarchy the v2 mount is not /sys/fs/cgroup; in a container its
+/// root may be somewhere inside the hierarchy.
 fn locate(mounts: &[Mount], cgroup: &str) -> Result<PathBuf, String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::")).ok_or("this kernel has no cgroup v2")?;
     if path.split('/').any(|part| part == "..") {

@@ -1,7 +1,9 @@
-//! Tells the event loop that the host's interfaces or their switches have changed. Not what has: everything is looked at again.
+//! Tells the event loop that the host's interfaces or their switches have changed. Not what has:
+//! everything is looked at again.
 //!
-//! What has to be waited for is rtnetlink's: its connection is a task of the runtime that takes notifications off the socket as they
-//! come and makes an overflowed socket (ENOBUFS) a message like the others. What is asked and answered at once is [`super::netlink`]'s.
+//! What has to be waited for is rtnetlink's: its connection is a task of the runtime that takes
+//! notifications off the socket as they come and makes an overflowed socket (ENOBUFS) a message
+//! like the others. What is asked and answered at once is [`super::netlink`]'s.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +18,8 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 
-/// Interfaces that come, go, or are configured; and `forwarding` and its like, by whoever writes them.
+/// Interfaces that come, go, or are configured; and `forwarding` and its like, by whoever writes
+/// them.
 const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Netconf, MulticastGroup::Ipv6Netconf];
 
 /// Follows the network namespace of the thread that made it, as long as it lives.
@@ -42,7 +45,8 @@ impl HostChanges {
         Ok(Self { told: Some(told), task: task.abort_handle() })
     }
 
-    /// Waits until something has changed since the last time. An error once, should the connection end; then for ever.
+    /// Waits until something has changed since the last time. An error once, should the connection
+    /// end; then for ever.
     pub async fn next(&mut self) -> Result<()> {
         let Some(told) = &mut self.told else { return std::future::pending().await };
         if told.changed().await.is_ok() {
@@ -60,14 +64,16 @@ impl Drop for HostChanges {
     }
 }
 
-/// `rtnetlink::new_multicast_connection` does the same for messages that netlink-packet-route can read.
+/// `rtnetlink::new_multicast_connection` does the same for messages that netlink-packet-route can
+/// read.
 fn join(connection: &mut Connection<RawNotification>) -> io::Result<()> {
     let socket = connection.socket_mut().socket_mut();
     socket.bind(&SocketAddr::new(0, 0))?;
     GROUPS.into_iter().try_for_each(|group| socket.add_membership(group as u32))
 }
 
-/// A notification, unread. netlink-packet-route has no type for RTM_NEWNETCONF, and a message that it cannot read would be lost.
+/// A notification, unread. netlink-packet-route has no type for RTM_NEWNETCONF, and a message that
+/// it cannot read would be lost.
 #[derive(Debug)]
 struct RawNotification;
 
@@ -138,7 +144,8 @@ mod tests {
     fn more_than_the_socket_holds_is_told_too() {
         in_runtime(async |mut changes| {
             ip("link add eth0 type veth peer name eth1");
-            // Without a pause for the runtime: the socket's buffer (some 200 kB) overflows, and what follows is lost.
+            // Without a pause for the runtime: the socket's buffer (some 200 kB) overflows, and
+            // what follows is lost.
             for round in 0..3000 {
                 set("ipv4/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });
                 set("ipv6/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });

@@ -1,10 +1,13 @@
-//! The veth pair between the host and a run's namespace: makes it, sets its addresses and routes, reads its counters, takes it away. Not
-//! what the host does with the packets (forwarding, NAT) and not the classifier.
+//! The veth pair between the host and a run's namespace: makes it, sets its addresses and routes,
+//! reads its counters, takes it away. Not what the host does with the packets (forwarding, NAT) and
+//! not the classifier.
 //!
-//! The host's end bears the run's name; the target's is `eth0`, created straight into the namespace. Both are quiet: no router
-//! solicitations, no duplicate address detection, no addresses that we did not set, so that what crosses the link is the program's
-//! traffic, and a little housekeeping: ARP and neighbour discovery of the one neighbour, and MLD for the groups of our addresses. Permanent
-//! neighbour entries would save those few packets, but break the link for a program that changes its MAC address.
+//! The host's end bears the run's name; the target's is `eth0`, created straight into the
+//! namespace. Both are quiet: no router solicitations, no duplicate address detection, no addresses
+//! that we did not set, so that what crosses the link is the program's traffic, and a little
+//! housekeeping: ARP and neighbour discovery of the one neighbour, and MLD for the groups of our
+//! addresses. Permanent neighbour entries would save those few packets, but break the link for a
+//! program that changes its MAC address.
 
 mod ready;
 
@@ -32,7 +35,8 @@ use crate::error::{Error, Result};
 /// Name of the target's end.
 pub const INNER_INTERFACE: &str = "eth0";
 
-/// What an interface has counted, in its own view: what the host's end received is what the target sent.
+/// What an interface has counted, in its own view: what the host's end received is what the target
+/// sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceCounters {
     /// Socket buffers received.
@@ -45,7 +49,8 @@ pub struct InterfaceCounters {
     pub tx_packets: u64,
     /// Bytes sent, Ethernet headers included.
     pub tx_bytes: u64,
-    /// To be sent and discarded: by veth, when the other end is down. Their bytes are counted nowhere.
+    /// To be sent and discarded: by veth, when the other end is down. Their bytes are counted
+    /// nowhere.
     pub tx_dropped: u64,
 }
 
@@ -60,8 +65,8 @@ pub struct LinkPlan<'a> {
     pub subnets: Subnets,
 }
 
-/// The link of a run. The kernel removes it behind us when the namespace goes; dropping this does nothing, [`Link::delete`] is for a
-/// namespace that somebody else may keep alive.
+/// The link of a run. The kernel removes it behind us when the namespace goes; dropping this does
+/// nothing, [`Link::delete`] is for a namespace that somebody else may keep alive.
 #[derive(Debug)]
 pub struct Link {
     name: String,
@@ -71,8 +76,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Makes the link between the calling thread's namespace and `namespace`, with addresses and routes. When this returns, packets
-    /// of both families can be sent both ways. `before_up` is called while no packet can have passed yet: whoever counts attaches there.
+    /// Makes the link between the calling thread's namespace and `namespace`, with addresses and
+    /// routes. When this returns, packets of both families can be sent both ways. `before_up` is
+    /// called while no packet can have passed yet: whoever counts attaches there.
     pub fn create(
         plan: &LinkPlan<'_>,
         namespace: &mut Namespace,
@@ -101,7 +107,8 @@ impl Link {
             }
             quiet(INNER_INTERFACE, ipv6)
         })??;
-        // The target's end first: what the host's end says when it comes up then arrives, instead of being dropped and counted as such.
+        // The target's end first: what the host's end says when it comes up then arrives, instead
+        // of being dropped and counted as such.
         let mut inner = quiet_inner;
         inner.push(set_up(1, "lo"));
         inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
@@ -145,7 +152,8 @@ impl Link {
         answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))
     }
 
-    /// What the host's end has counted so far: live, so not to be balanced. `None` when the interface is gone.
+    /// What the host's end has counted so far: live, so not to be balanced. `None` when the
+    /// interface is gone.
     pub fn counters(&mut self) -> Result<Option<InterfaceCounters>> {
         match self.read() {
             Ok(message) => Ok(Some(counters(&message, &self.name)?)),
@@ -160,13 +168,15 @@ impl Link {
     }
 }
 
-/// The counters of an interface of the calling thread's network namespace; `None` if it is not there.
+/// The counters of an interface of the calling thread's network namespace; `None` if it is not
+/// there.
 pub fn counters_of(name: &str) -> Result<Option<InterfaceCounters>> {
     read_counters(name, &[read_by_name(name)])
 }
 
-/// Takes the host's end of a link down, then reads its counters. In this order, because packets in transit would otherwise be
-/// counted by the interface and not yet by the classifier. `None` when the interface is gone, and its counters with it.
+/// Takes the host's end of a link down, then reads its counters. In this order, because packets in
+/// transit would otherwise be counted by the interface and not yet by the classifier. `None` when
+/// the interface is gone, and its counters with it.
 pub fn take_down_and_count(name: &str) -> Result<Option<InterfaceCounters>> {
     read_counters(name, &[take_down(name), read_by_name(name)])
 }
@@ -182,15 +192,17 @@ fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<Inter
     }
 }
 
-/// What the namespace's loopback interface has counted; each packet once as sent and once as received.
+/// What the namespace's loopback interface has counted; each packet once as sent and once as
+/// received.
 pub fn loopback_counters(namespace: &mut Namespace) -> Result<InterfaceCounters> {
     let answers = namespace.route().batch(&[read_request(1, "lo")])?;
     let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer("lo"))?;
     counters(&message, "lo")
 }
 
-/// Removes an interface of ours by its name, with its other end; false if there is none. For `clean` and the guardian: a named
-/// namespace that others have joined outlives its run, and would keep the link alive.
+/// Removes an interface of ours by its name, with its other end; false if there is none. For
+/// `clean` and the guardian: a named namespace that others have joined outlives its run, and would
+/// keep the link alive.
 pub fn delete(interface: &str) -> Result<bool> {
     delete_with(&mut Netlink::route()?, interface)
 }
@@ -217,8 +229,8 @@ fn create_pair(host: &mut Netlink, plan: &LinkPlan<'_>, namespace: &Namespace) -
     index.zip(peer).ok_or_else(|| no_answer(plan.interface))
 }
 
-/// One queue each way: veth passes packets on in the sender's context and has no use for more, and without this the kernel makes one (and
-/// a kobject and an event for udev) for every processor.
+/// One queue each way: veth passes packets on in the sender's context and has no use for more, and
+/// without this the kernel makes one (and a kobject and an event for udev) for every processor.
 fn pair(plan: &LinkPlan<'_>, namespace: &Namespace) -> LinkMessage {
     let end = |name: &str| {
         vec![
@@ -321,12 +333,14 @@ fn no_answer(name: &str) -> Error {
     Error::other("read interface", name, "the kernel's answer lacks what was asked for")
 }
 
-/// Router advertisements are nobody's business on this link: the target's end has its routes, and the host must not take routes
-/// from the program it watches. This also stops router solicitations, which there is no rtnetlink attribute for. Returns what is left to
-/// ask of rtnetlink before the interface comes up.
+/// Router advertisements are nobody's business on this link: the target's end has its routes, and
+/// the host must not take routes from the program it watches. This also stops router solicitations,
+/// which there is no rtnetlink attribute for. Returns what is left to ask of rtnetlink before the
+/// interface comes up.
 fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
     match write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra"), "0") {
-        // A kernel without IPv6 (or an MTU too small for it) has nothing to be quiet about, and refuses the request.
+        // A kernel without IPv6 (or an MTU too small for it) has nothing to be quiet about, and
+        // refuses the request.
         Err(error) if error.errno() == Some(Errno::ENOENT) && !ipv6 => return Ok(Vec::new()),
         other => other?,
     }
@@ -336,7 +350,8 @@ fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
     Ok(vec![address_mode(interface)])
 }
 
-/// On hosts where IPv6 is off by default for new interfaces. `all` stays as it is: the switch of the interface decides.
+/// On hosts where IPv6 is off by default for new interfaces. `all` stays as it is: the switch of
+/// the interface decides.
 fn enable_ipv6(interface: &str) -> Result<()> {
     write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "0")
 }
@@ -438,7 +453,8 @@ mod tests {
                 namespace.run_in(|| TcpStream::connect(to).unwrap()).unwrap();
                 TcpStream::connect(inside.local_addr().unwrap()).unwrap();
             }
-            // A lost first packet would cost a second (the SYN's, or the neighbour solicitation's, time-out).
+            // A lost first packet would cost a second (the SYN's, or the neighbour solicitation's,
+            // time-out).
             assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
         });
     }

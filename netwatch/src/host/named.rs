@@ -1,6 +1,7 @@
-//! The name of a namespace as iproute2 knows it: a bind mount at `/run/netns/NAME`, and a resolv.conf in `/etc/netns/NAME` for those
-//! who join. Not the namespace itself. What is made here goes when the journal is undone; both under [`crate::undo::Exclusive`], because runs
-//! share the directories.
+//! The name of a namespace as iproute2 knows it: a bind mount at `/run/netns/NAME`, and a
+//! resolv.conf in `/etc/netns/NAME` for those who join. Not the namespace itself. What is made here
+//! goes when the journal is undone; both under [`crate::undo::Exclusive`], because runs share the
+//! directories.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -24,7 +25,8 @@ const ETC_NETNS: &str = "/etc/netns";
 pub struct OwnFile {
     /// Absolute path.
     pub path: PathBuf,
-    /// Distinguishes it from another program's file at the same path; `None` where the path itself is unique to the run.
+    /// Distinguishes it from another program's file at the same path; `None` where the path itself
+    /// is unique to the run.
     pub inode: Option<Inode>,
 }
 
@@ -43,7 +45,8 @@ impl UndoRecord for OwnDirectory {
     const KIND: &'static str = "directory";
 }
 
-/// A directory that netwatch mounted on itself in the host's mount namespace. It stays while other mounts are in it.
+/// A directory that netwatch mounted on itself in the host's mount namespace. It stays while other
+/// mounts are in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedMount {
     /// Absolute path of the mount point.
@@ -54,7 +57,8 @@ impl UndoRecord for SharedMount {
     const KIND: &'static str = "mount";
 }
 
-/// The name of a network namespace: a mount on a file. Not the same name if another program has taken it since.
+/// The name of a network namespace: a mount on a file. Not the same name if another program has
+/// taken it since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceName {
     /// Absolute path of the mount point.
@@ -133,8 +137,9 @@ impl NamedNamespace {
             .map_err(|errno| Error::os("mount namespace at", shown, errno))
     }
 
-    /// Writes `/etc/netns/NAME/resolv.conf`, which `ip netns exec` mounts over /etc/resolv.conf for those who join. One that is there
-    /// already is the user's and stays untouched; then this returns false.
+    /// Writes `/etc/netns/NAME/resolv.conf`, which `ip netns exec` mounts over /etc/resolv.conf for
+    /// those who join. One that is there already is the user's and stays untouched; then this
+    /// returns false.
     pub fn provide_resolv_conf(&self, contents: &str, journal: &Journal) -> Result<bool> {
         let directory = Path::new(ETC_NETNS).join(&self.name);
         let path = directory.join("resolv.conf");
@@ -148,10 +153,12 @@ impl NamedNamespace {
     }
 }
 
-/// `/run/netns` as `ip netns add` makes it: a shared mount, so that a name reaches the other mount namespaces and can be unmounted
-/// there again. If it was us who made it, it goes again, unless somebody else's names are in it by then.
+/// `/run/netns` as `ip netns add` makes it: a shared mount, so that a name reaches the other mount
+/// namespaces and can be unmounted there again. If it was us who made it, it goes again, unless
+/// somebody else's names are in it by then.
 fn share_directory(journal: &Journal) -> Result<()> {
-    // iproute2 takes this lock for the same purpose, so that the directory is mounted on itself once.
+    // iproute2 takes this lock for the same purpose, so that the directory is mounted on itself
+    // once.
     let directory = File::open(RUN_NETNS).map_err(|error| Error::os("open", RUN_NETNS, error))?;
     let _lock =
         Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", RUN_NETNS, errno))?;
@@ -167,9 +174,10 @@ fn share_directory(journal: &Journal) -> Result<()> {
         .map_err(|errno| Error::os("share mount", RUN_NETNS, errno))
 }
 
-/// Puts a file at `path`, complete, if nothing is there; false if something is. It is written under another name and linked: linking, like
-/// iproute2's way to make a name (O_EXCL), works for one of any number who try. And what the file is known by is in the journal before it can
-/// be seen, so that somebody else's file at that place is never taken for ours.
+/// Puts a file at `path`, complete, if nothing is there; false if something is. It is written under
+/// another name and linked: linking, like iproute2's way to make a name (O_EXCL), works for one of
+/// any number who try. And what the file is known by is in the journal before it can be seen, so
+/// that somebody else's file at that place is never taken for ours.
 fn place<R: UndoRecord>(
     path: &Path,
     contents: &[u8],
@@ -209,7 +217,8 @@ pub fn resolv_conf_of(name: &str) -> Option<PathBuf> {
     Some(Path::new(ETC_NETNS).join(name).join("resolv.conf")).filter(|path| path.is_file())
 }
 
-/// Undoes [`SharedMount`]. Not while anybody's names are in it: without MNT_DETACH, which would take them along, the kernel refuses then.
+/// Undoes [`SharedMount`]. Not while anybody's names are in it: without MNT_DETACH, which would
+/// take them along, the kernel refuses then.
 pub fn undo_mount(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
         // Not a mount point, or not there: somebody was here before us.
@@ -218,7 +227,8 @@ pub fn undo_mount(path: &Path) -> Result<()> {
     }
 }
 
-/// Undoes [`NamespaceName`]: unmounts, then removes the mount point, each only if it is what was recorded.
+/// Undoes [`NamespaceName`]: unmounts, then removes the mount point, each only if it is what was
+/// recorded.
 pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
     if inode_at(path)? == Some(netns) {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {

@@ -1,5 +1,5 @@
-//! The network namespace of a run: makes it, holds it open, and works inside it. Not what is configured in it (`link`, `route`) nor
-//! the name it may have (`named`).
+//! The network namespace of a run: makes it, holds it open, and works inside it. Not what is
+//! configured in it (`link`, `route`) nor the name it may have (`named`).
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,8 +12,9 @@ use super::netlink::Netlink;
 use crate::error::{Error, Result};
 use crate::undo::Journal;
 
-/// A network namespace with sockets inside it. It lives as long as something holds it: this value, a process in it, or its name.
-/// When the last goes the kernel takes it down behind us, and the link with it.
+/// A network namespace with sockets inside it. It lives as long as something holds it: this value,
+/// a process in it, or its name. When the last goes the kernel takes it down behind us, and the
+/// link with it.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
@@ -23,7 +24,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a new network namespace, with `name` one that `ip netns exec` can join. The calling thread stays where it is.
+    /// Makes a new network namespace, with `name` one that `ip netns exec` can join. The calling
+    /// thread stays where it is.
     pub fn create(name: Option<&str>, journal: &Journal) -> Result<Self> {
         // A name that is taken or malformed should cost nothing and leave nothing.
         if let Some(name) = name {
@@ -71,7 +73,8 @@ impl AsFd for Namespace {
     }
 }
 
-/// Runs `work` in a thread in a network namespace of its own, which is gone afterwards: to try out what would change the host.
+/// Runs `work` in a thread in a network namespace of its own, which is gone afterwards: to try out
+/// what would change the host.
 pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     in_thread(|| make().map(|_held| work()))?
 }
@@ -86,7 +89,8 @@ fn make() -> Result<(File, Netlink, Netlink)> {
     Ok((file, Netlink::route()?, Netlink::sock_diag()?))
 }
 
-/// A short-lived thread: `unshare` and `setns` change the calling thread only, and the main thread must stay in the host's namespace.
+/// A short-lived thread: `unshare` and `setns` change the calling thread only, and the main thread
+/// must stay in the host's namespace.
 fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()

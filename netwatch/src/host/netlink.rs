@@ -1,8 +1,11 @@
-//! A synchronous netlink socket that sends many requests in one datagram. Not a model of links or routes: who asks builds the message.
+//! A synchronous netlink socket that sends many requests in one datagram. Not a model of links or
+//! routes: who asks builds the message.
 //!
-//! Why not the asynchronous handle of the rtnetlink crate, which [`super::changes`] uses: the kernel works through a request inside
-//! `sendmsg` and has queued every answer when that returns, so there is nothing to await; a batch costs one system call instead of one
-//! wake-up per message; and the guardian, which has no runtime, undoes with the same code. The message types are rtnetlink's.
+//! Why not the asynchronous handle of the rtnetlink crate, which [`super::changes`] uses: the
+//! kernel works through a request inside `sendmsg` and has queued every answer when that returns,
+//! so there is nothing to await; a batch costs one system call instead of one wake-up per message;
+//! and the guardian, which has no runtime, undoes with the same code. The message types are
+//! rtnetlink's.
 
 use std::io;
 
@@ -73,7 +76,8 @@ pub struct NetlinkReply {
     pub payload: Vec<u8>,
 }
 
-/// A netlink socket. It belongs for ever to the network namespace of the thread that opened it, wherever it is used later.
+/// A netlink socket. It belongs for ever to the network namespace of the thread that opened it,
+/// wherever it is used later.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
@@ -106,8 +110,8 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Sends all requests at once and collects their answers; the first refusal is the error. The kernel does not stop at a refusal:
-    /// what follows in the batch has been tried.
+    /// Sends all requests at once and collects their answers; the first refusal is the error. The
+    /// kernel does not stop at a refusal: what follows in the batch has been tried.
     pub fn batch(&mut self, requests: &[NetlinkRequest]) -> Result<Vec<Option<NetlinkReply>>> {
         self.try_batch(requests)?.into_iter().collect()
     }
@@ -148,8 +152,9 @@ impl Netlink {
         Ok(answers)
     }
 
-    /// Asks for a dump of `kind` with this body; `each` gets every message's body. When the kernel says that the dump was torn by a
-    /// change meanwhile, it is asked again (at most three times), so `each` may see things twice.
+    /// Asks for a dump of `kind` with this body; `each` gets every message's body. When the kernel
+    /// says that the dump was torn by a change meanwhile, it is asked again (at most three times),
+    /// so `each` may see things twice.
     pub fn dump(&mut self, kind: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> Result<()> {
         for _ in 0..3 {
             if !self.dump_once(kind, body, &mut each)? {
@@ -179,7 +184,8 @@ impl Netlink {
         }
     }
 
-    /// Asks one thing for which there is no [`NetlinkRequest`]; the kernel's refusal is an error of `operation`.
+    /// Asks one thing for which there is no [`NetlinkRequest`]; the kernel's refusal is an error of
+    /// `operation`.
     pub fn ask(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<NetlinkReply>> {
         self.send_raw(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
         let answer = self.collect(self.sequence, 1)?.swap_remove(0);

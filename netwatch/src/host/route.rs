@@ -8,7 +8,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::NetlinkRequest;
 
-/// The link-local addresses of the two ends, the same in every run: they mean something on their own link only.
+/// The link-local addresses of the two ends, the same in every run: they mean something on their
+/// own link only.
 pub const LINK_LOCAL_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The target's.
 pub const LINK_LOCAL_TARGET: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
@@ -17,8 +18,8 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// Sets an address on the interface with this index. Without duplicate address detection: there are two ends, we set both, and the
-/// check would block IPv6 for 1.8 seconds.
+/// Sets an address on the interface with this index. Without duplicate address detection: there are
+/// two ends, we set both, and the check would block IPv6 for 1.8 seconds.
 pub fn add_address(index: u32, address: IpAddr, length: u8) -> NetlinkRequest {
     let mut message = AddressMessage::default();
     message.header.family = family(address);

@@ -1,7 +1,9 @@
-//! Lets out what exited processes left in their sockets, before the link goes: a program that sends a megabyte and exits has sent it.
+//! Lets out what exited processes left in their sockets, before the link goes: a program that sends
+//! a megabyte and exits has sent it.
 //!
-//! After `exit` a TCP socket lives on in the kernel until its data and its FIN are acknowledged. Only TCP needs this: a UDP datagram is at
-//! the other end of the veth when `sendto` returns (no queue discipline on the way).
+//! After `exit` a TCP socket lives on in the kernel until its data and its FIN are acknowledged.
+//! Only TCP needs this: a UDP datagram is at the other end of the veth when `sendto` returns (no
+//! queue discipline on the way).
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,8 @@ use crate::error::{Error, Result};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
-/// `TCP_FIN_WAIT1`, `TCP_LAST_ACK`, `TCP_CLOSING`: closed by the program, its FIN not yet acknowledged.
+/// `TCP_FIN_WAIT1`, `TCP_LAST_ACK`, `TCP_CLOSING`: closed by the program, its FIN not yet
+/// acknowledged.
 const CLOSING_STATES: u32 = 1 << 4 | 1 << 9 | 1 << 11;
 /// `TCP_ESTABLISHED`, `TCP_CLOSE_WAIT`.
 const OPEN_STATES: u32 = 1 << 1 | 1 << 8;
@@ -35,8 +38,8 @@ pub struct DrainOutcome {
     pub left: Backlog,
 }
 
-/// Waits until no closed socket of the namespace of this sock_diag socket has anything to send, for `limit` at most. Costs two dumps
-/// of an empty list when there is nothing to wait for.
+/// Waits until no closed socket of the namespace of this sock_diag socket has anything to send, for
+/// `limit` at most. Costs two dumps of an empty list when there is nothing to wait for.
 pub async fn drain(sock_diag: &mut Netlink, limit: Duration) -> Result<DrainOutcome> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);
@@ -59,8 +62,9 @@ pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
         let each = |body: &[u8]| if is_closing(body) { found.add(body) } else { open = true };
         sock_diag.dump(SOCK_DIAG_BY_FAMILY, &request(family, CLOSING_STATES | OPEN_STATES), each).map_err(no_diag)?;
     }
-    // The processes have gone, so an open socket can be part of a multipath connection, which closes as a whole. Others are not asked for it:
-    // the kernel would look for a module that may not be there.
+    // The processes have gone, so an open socket can be part of a multipath connection, which
+    // closes as a whole. Others are not asked for it: the kernel would look for a module that may
+    // not be there.
     if open {
         for family in FAMILIES {
             found.add_multipath(sock_diag, family)?;
@@ -71,7 +75,8 @@ pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
 
 const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 
-/// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and an identity of zeros that matches all.
+/// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and an identity of
+/// zeros that matches all.
 fn request(family: u8, states: u32) -> Vec<u8> {
     let mut body = vec![family, libc::IPPROTO_TCP as u8, 0, 0];
     body.extend(states.to_ne_bytes());
@@ -89,14 +94,16 @@ fn no_diag(error: Error) -> Error {
 }
 
 impl Backlog {
-    /// From a `struct inet_diag_msg`, whose `idiag_wqueue` is at 60. It counts sequence numbers: the FIN is one of them.
+    /// From a `struct inet_diag_msg`, whose `idiag_wqueue` is at 60. It counts sequence numbers:
+    /// the FIN is one of them.
     fn add(&mut self, body: &[u8]) {
         let queued = u32_at(body, 60).unwrap_or(0);
         self.sockets += 1;
         self.bytes += u64::from(queued.saturating_sub(1));
     }
 
-    /// The multipath connections that are closing. The kernel does not say how many bytes these hold.
+    /// The multipath connections that are closing. The kernel does not say how many bytes these
+    /// hold.
     fn add_multipath(&mut self, sock_diag: &mut Netlink, family: u8) -> Result<()> {
         const INET_DIAG_REQ_PROTOCOL: u16 = 3;
         let mut body = request(family, CLOSING_STATES);
@@ -104,7 +111,8 @@ impl Backlog {
         body.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
         body.extend(libc::IPPROTO_MPTCP.to_ne_bytes());
         match sock_diag.dump(SOCK_DIAG_BY_FAMILY, &body, |found| self.add(found)) {
-            // A kernel without multipath TCP has no such connections; one from before the attribute answers for plain TCP.
+            // A kernel without multipath TCP has no such connections; one from before the attribute
+            // answers for plain TCP.
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
             other => other.map_err(no_diag),
         }
@@ -172,7 +180,8 @@ mod tests {
         });
     }
 
-    /// The whole way: out of a namespace, over its link, drained, the link down at once, and the reader has it all.
+    /// The whole way: out of a namespace, over its link, drained, the link down at once, and the
+    /// reader has it all.
     #[test]
     fn a_megabyte_sent_just_before_the_end_arrives() {
         in_fresh_namespace(|| {

@@ -1,9 +1,11 @@
-//! Chooses the subnets of a run so that they overlap nothing of the host. Pure, except [`Occupied::read`], which reads from the kernel what
-//! is in use. Not: setting the addresses (`link`).
+//! Chooses the subnets of a run so that they overlap nothing of the host. Pure, except
+//! [`Occupied::read`], which reads from the kernel what is in use. Not: setting the addresses
+//! (`link`).
 //!
-//! Two runs that choose at the same time would choose the same subnet, so the caller holds `undo::Exclusive` from the reading until the
-//! addresses are on the link. The first candidate is random all the same, so that a run rarely reuses the subnet of a run that has just
-//! ended, which may still be in the connection tracking of remotes and of the host.
+//! Two runs that choose at the same time would choose the same subnet, so the caller holds
+//! `undo::Exclusive` from the reading until the addresses are on the link. The first candidate is
+//! random all the same, so that a run rarely reuses the subnet of a run that has just ended, which
+//! may still be in the connection tracking of remotes and of the host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,8 +14,9 @@ use ipnet::IpNet;
 use super::netlink::{self, Netlink, u32_at};
 use crate::error::{Error, Result};
 
-/// Where IPv4 subnets are taken from, in this order. All are private or never routed (RFC 1918, 6598, 2544), each a part that few products
-/// use by default (not Docker's 172.17–31, not 10.0–10.100, not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
+/// Where IPv4 subnets are taken from, in this order. All are private or never routed (RFC 1918,
+/// 6598, 2544), each a part that few products use by default (not Docker's 172.17–31, not
+/// 10.0–10.100, not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
 const POOLS_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(10, 224, 0, 0), 12),
     (Ipv4Addr::new(172, 16, 0, 0), 16),
@@ -24,15 +27,20 @@ const POOLS_V4: &[(Ipv4Addr, u8)] = &[
 
 /// Where IPv6 subnets are taken from, in this order.
 ///
-/// Not unique local addresses: RFC 6724 (and glibc and musl, which have its table built in) gives fc00::/7 a label of its own, so a host
-/// whose only IPv6 source is one prefers IPv4 for every name, and netwatch would change the traffic that it meters. The prefix has to match
-/// `::/0` (label 1, precedence 40) in that table, and in the kernel's, as a global address does, and it must be assigned to no one: not a
-/// range that could be a real remote of the target, not 2001:db8::/32, which is common in experiments and in the tests of netwatch.
+/// Not unique local addresses: RFC 6724 (and glibc and musl, which have its table built in) gives
+/// fc00::/7 a label of its own, so a host whose only IPv6 source is one prefers IPv4 for every
+/// name, and netwatch would change the traffic that it meters. The prefix has to match `::/0`
+/// (label 1, precedence 40) in that table, and in the kernel's, as a global address does, and it
+/// must be assigned to no one: not a range that could be a real remote of the target, not
+/// 2001:db8::/32, which is common in experiments and in the tests of netwatch.
 ///
-/// - 64:ff9b:1::/48 (RFC 8215) is for local use by translators between address families, which netwatch's source NAT resembles. It is never
-///   on the internet. Installations of NAT64 use a /96 near its beginning; netwatch takes one of its 65,536 /64s at random, except the
-///   first 256. (64:ff9b::/96, the well-known prefix of NAT64, is another range: its addresses stand for real remotes.)
-/// - 3fff::/20 (RFC 9637), documentation, for hosts that route the whole of the first range to a translator.
+/// - 64:ff9b:1::/48 (RFC 8215) is for local use by translators between address families, which
+///   netwatch's source NAT resembles. It is never on the internet. Installations of NAT64 use a /96
+///   near its beginning; netwatch takes one of its 65,536 /64s at random, except the first 256.
+///   (64:ff9b::/96, the well-known prefix of NAT64, is another range: its addresses stand for real
+///   remotes.)
+/// - 3fff::/20 (RFC 9637), documentation, for hosts that route the whole of the first range to a
+///   translator.
 const POOLS_V6: &[(Ipv6Addr, u8)] =
     &[(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48), (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20)];
 
@@ -43,8 +51,9 @@ const LENGTH_V6: u8 = 64;
 /// The part of 64:ff9b:1::/48 that installations of NAT64 use.
 const TRANSLATORS: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 56);
 
-/// Routes with a shorter prefix stand for "everywhere": a VPN may cover the default route with 0.0.0.0/1 and 128.0.0.0/1, or everything but
-/// the private networks with a dozen prefixes. No private network is larger than a /8.
+/// Routes with a shorter prefix stand for "everywhere": a VPN may cover the default route with
+/// 0.0.0.0/1 and 128.0.0.0/1, or everything but the private networks with a dozen prefixes. No
+/// private network is larger than a /8.
 const MIN_NETWORK_LENGTH: u8 = 8;
 
 /// A subnet of a run: the host's end has the first address, the target the second.
@@ -85,7 +94,8 @@ pub struct WantedSubnets {
 }
 
 impl WantedSubnets {
-    /// Parses the arguments of `--subnet`. Validates everything but overlaps with the host's networks.
+    /// Parses the arguments of `--subnet`. Validates everything but overlaps with the host's
+    /// networks.
     pub fn parse<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut wanted = Self::default();
         for text in arguments {
@@ -103,7 +113,8 @@ impl WantedSubnets {
     }
 }
 
-/// `10.1.2.0/24`. An address with bits after the prefix is refused with the network that may have been meant.
+/// `10.1.2.0/24`. An address with bits after the prefix is refused with the network that may have
+/// been meant.
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let (address, length) = text.split_once('/').ok_or("it has no prefix length (write it as 10.1.2.0/24)")?;
     let address: IpAddr = address.parse().map_err(|_| "there is no address before the slash".to_owned())?;
@@ -155,15 +166,17 @@ impl Occupied {
         Self { taken: prefixes.into_iter().filter(|net| net.prefix_len() >= MIN_NETWORK_LENGTH).collect() }
     }
 
-    /// Reads the routes (of all tables), addresses and policy rules in the namespace of this socket, as far as they overlap the pools or the
-    /// wanted subnets: a router with a million routes costs time here, but no memory.
+    /// Reads the routes (of all tables), addresses and policy rules in the namespace of this
+    /// socket, as far as they overlap the pools or the wanted subnets: a router with a million
+    /// routes costs time here, but no memory.
     pub fn read(netlink: &mut Netlink, wanted: &WantedSubnets) -> Result<Self> {
         let mut near = [pools(POOLS_V4), pools(POOLS_V6)].concat();
         near.extend(wanted.v4.into_iter().chain(wanted.v6));
         let mut taken = Vec::new();
         let mut take =
             |found: Option<IpNet>| taken.extend(found.filter(|net| near.iter().any(|near| overlap(near, net))));
-        // `struct rtmsg` and `struct fib_rule_hdr` begin alike; AF_UNSPEC (zero) selects every family, table zero selects all tables.
+        // `struct rtmsg` and `struct fib_rule_hdr` begin alike; AF_UNSPEC (zero) selects every
+        // family, table zero selects all tables.
         netlink.dump(libc::RTM_GETROUTE, &[0; 12], |body| take(prefix(body, 12, body.get(1), RTA_DST)))?;
         netlink.dump(libc::RTM_GETRULE, &[0; 12], |body| {
             take(prefix(body, 12, body.get(1), FRA_DST));
@@ -188,8 +201,8 @@ const FRA_SRC: u16 = 2;
 const IFA_ADDRESS: u16 = libc::IFA_ADDRESS;
 const IFA_LOCAL: u16 = libc::IFA_LOCAL;
 
-/// The prefix in a message: its family is the first byte, its address an attribute after `header` bytes. `None` for default routes
-/// and for families other than IP.
+/// The prefix in a message: its family is the first byte, its address an attribute after `header`
+/// bytes. `None` for default routes and for families other than IP.
 fn prefix(body: &[u8], header: usize, length: Option<&u8>, attribute: u16) -> Option<IpNet> {
     let value = netlink::attribute(body.get(header..)?, attribute)?;
     let address: IpAddr = match i32::from(*body.first()?) {
@@ -210,7 +223,8 @@ pub struct Subnets {
 }
 
 impl Subnets {
-    /// Chooses the wanted subnets if they overlap nothing, otherwise free ones. `seed` is any random number.
+    /// Chooses the wanted subnets if they overlap nothing, otherwise free ones. `seed` is any
+    /// random number.
     pub fn choose(wanted: &WantedSubnets, ipv6: bool, occupied: &Occupied, seed: u64) -> Result<Self> {
         let v4 = match wanted.v4 {
             Some(net) => check_overlap(net, occupied)?,
@@ -249,7 +263,8 @@ fn none_free(family: &str) -> Error {
         .hint("specify a free one with --subnet")
 }
 
-/// A prefix of this length, from the first pool that has a free one, that overlaps nothing taken. `seed` selects the first candidate.
+/// A prefix of this length, from the first pool that has a free one, that overlaps nothing taken.
+/// `seed` selects the first candidate.
 fn free(pools: &[IpNet], length: u8, taken: &[IpNet], seed: u64) -> Option<IpNet> {
     pools.iter().find_map(|pool| free_in(*pool, length, taken, seed))
 }
@@ -261,7 +276,8 @@ fn free_in(pool: IpNet, length: u8, taken: &[IpNet], seed: u64) -> Option<IpNet>
     first_free(pool, length, taken, after).or_else(|| first_free(pool, length, taken, before))
 }
 
-/// Tries the parts of a range of numbers and skips what is taken: as many steps as there are taken prefixes, however large the range.
+/// Tries the parts of a range of numbers and skips what is taken: as many steps as there are taken
+/// prefixes, however large the range.
 fn first_free(pool: IpNet, length: u8, taken: &[IpNet], numbers: std::ops::Range<u128>) -> Option<IpNet> {
     let mut number = numbers.start;
     while number < numbers.end {
@@ -287,7 +303,8 @@ fn part(pool: &IpNet, length: u8, number: u128) -> IpNet {
     IpNet::new_assert(add(pool.addr(), number << (pool.max_prefix_len() - length)), length)
 }
 
-/// The number of the first prefix of `length` in a pool that begins after `obstacle`; `None` if there is none.
+/// The number of the first prefix of `length` in a pool that begins after `obstacle`; `None` if
+/// there is none.
 fn part_after(pool: &IpNet, length: u8, obstacle: &IpNet) -> Option<u128> {
     let offset = bits(obstacle.broadcast()).checked_sub(bits(pool.addr()))?;
     Some((offset >> (pool.max_prefix_len() - length)) + 1).filter(|number| *number < part_count(pool, length))

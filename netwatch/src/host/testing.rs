@@ -4,8 +4,8 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs `test` in a new network namespace (and mount namespace, so that nothing it mounts is seen outside). Without root it says so
-/// and returns.
+/// Runs `test` in a new network namespace (and mount namespace, so that nothing it mounts is seen
+/// outside). Without root it says so and returns.
 pub fn in_fresh_namespace(test: impl FnOnce() + Send) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: needs root to make a network namespace");

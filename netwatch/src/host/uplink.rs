@@ -1,5 +1,6 @@
-//! How the host gets out: for each family the route that a packet to an unknown remote takes, its interface and its MTU. Asks the kernel to
-//! decide, as it would for a packet, so that policy routing (a VPN's tables and rules) is followed. Sends nothing to anybody.
+//! How the host gets out: for each family the route that a packet to an unknown remote takes, its
+//! interface and its MTU. Asks the kernel to decide, as it would for a packet, so that policy
+//! routing (a VPN's tables and rules) is followed. Sends nothing to anybody.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +19,8 @@ const MTU_OF_IPV6: u32 = 1280;
 /// veth's largest MTU. Bytes.
 const MTU_OF_VETH: u32 = 65_535;
 
-/// Addresses that no host routes specially, to ask about. More than one, because a test network may be made of one of them.
+/// Addresses that no host routes specially, to ask about. More than one, because a test network may
+/// be made of one of them.
 const UNKNOWN_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(203, 0, 113, 77), Ipv4Addr::new(198, 51, 100, 77), Ipv4Addr::new(192, 88, 99, 77)];
 const UNKNOWN_V6: [Ipv6Addr; 3] = [
@@ -27,7 +29,8 @@ const UNKNOWN_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0x2000, 0x77, 0, 0, 0, 0, 0, 0x77),
 ];
 
-/// A route longer than this leads to a network, not out. Some VPNs replace the default route by halves or eighths.
+/// A route longer than this leads to a network, not out. Some VPNs replace the default route by
+/// halves or eighths.
 const DEFAULT_LIKE: u8 = 7;
 
 /// The routes out.
@@ -77,8 +80,8 @@ impl Uplink {
         Ok(Self { v4: finish(true), v6: finish(false) })
     }
 
-    /// The MTU for the link: the smaller of the families', so that no packet of the target is too big for the way out; never too small
-    /// for IPv6 where that is on. Bytes.
+    /// The MTU for the link: the smaller of the families', so that no packet of the target is too
+    /// big for the way out; never too small for IPv6 where that is on. Bytes.
     pub fn mtu(&self) -> u32 {
         let routes = [&self.v4, &self.v6].into_iter().flatten();
         let smallest = routes.map(|route| route.mtu).min().unwrap_or(MTU_WITHOUT_UPLINK);
@@ -101,7 +104,8 @@ fn lookup(address: IpAddr, matched: bool) -> NetlinkRequest {
     NetlinkRequest::new("look up route to", address.to_string(), RouteNetlinkMessage::GetRoute(message))
 }
 
-/// Whether this entry stands for "everywhere" and forwards. `struct rtmsg`: family, prefix length, …, type in byte 7.
+/// Whether this entry stands for "everywhere" and forwards. `struct rtmsg`: family, prefix length,
+/// …, type in byte 7.
 fn leads_out(matched: &NetlinkReply) -> bool {
     matched.payload.get(1).is_some_and(|length| *length <= DEFAULT_LIKE)
         && matched.payload.get(7) == Some(&libc::RTN_UNICAST)

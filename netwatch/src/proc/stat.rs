@@ -19,7 +19,8 @@ impl ProcStat {
         Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// The name may hold any byte, also spaces and brackets, so it ends at the last closing bracket.
+    /// The name may hold any byte, also spaces and brackets, so it ends at the last closing
+    /// bracket.
     fn parse(stat: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(stat);
         let (head, fields) = text.rsplit_once(')')?;

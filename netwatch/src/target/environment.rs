@@ -10,14 +10,15 @@ use crate::proc::stat::ProcStat;
 /// What a login gives when nobody knows better (Debian's `ENV_PATH` in /etc/login.defs).
 const LOGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
 const LOGIN_PATH_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// sudo may put a monitor process between itself and the command; nothing sane nests deeper than this.
+/// sudo may put a monitor process between itself and the command; nothing sane nests deeper than
+/// this.
 const ANCESTORS: usize = 6;
 
 /// Variables in order, each name once.
 pub type Variables = Vec<(OsString, OsString)>;
 
-/// The environment for a command that runs as `user`. `changed` says that this is another user than the one netwatch runs as;
-/// `sudo_path` is the PATH the calling user had before sudo replaced it.
+/// The environment for a command that runs as `user`. `changed` says that this is another user than
+/// the one netwatch runs as; `sudo_path` is the PATH the calling user had before sudo replaced it.
 pub fn for_user(own: Variables, user: &Identity, changed: bool, sudo_path: Option<OsString>) -> Variables {
     let mut variables = own;
     if changed {
@@ -39,7 +40,8 @@ fn set(variables: &mut Variables, name: &str, value: &OsStr) {
     }
 }
 
-/// The PATH of the user who called sudo. sudo gives its child a `secure_path`, but its own process keeps the environment it was started with.
+/// The PATH of the user who called sudo. sudo gives its child a `secure_path`, but its own process
+/// keeps the environment it was started with.
 pub fn path_before_sudo() -> Option<OsString> {
     let mut pid = std::process::id();
     for _ in 0..ANCESTORS {

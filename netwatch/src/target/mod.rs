@@ -1,4 +1,5 @@
-//! The target: the command, the user that it runs as, its environment, and its view of the file system.
+//! The target: the command, the user that it runs as, its environment, and its view of the file
+//! system.
 
 pub mod command;
 pub mod environment;
@@ -7,7 +8,8 @@ pub mod user;
 
 use crate::undo::{UndoCause, UndoRegistry};
 
-/// Registers what undoing a dead run does to the processes of its target: they are killed first, so that none uses what is undone.
+/// Registers what undoing a dead run does to the processes of its target: they are killed first, so
+/// that none uses what is undone.
 pub fn register_undo_steps(steps: &mut UndoRegistry) {
     steps.register_before(|context| match context.cause {
         UndoCause::Ended => Ok(()),

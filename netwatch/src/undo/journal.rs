@@ -1,5 +1,5 @@
-//! The journal of a run: one line of JSON for each change of the host that the kernel cannot undo by itself. A line is written
-//! before its change is made.
+//! The journal of a run: one line of JSON for each change of the host that the kernel cannot undo
+//! by itself. A line is written before its change is made.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::{RunDir, RunId};
 use crate::error::{Error, Result};
 
-/// A change to be undone, defined by the module that makes it. Undoing is idempotent: the change may never have happened, or be
-/// undone already.
+/// A change to be undone, defined by the module that makes it. Undoing is idempotent: the change
+/// may never have happened, or be undone already.
 pub trait UndoRecord: Serialize + DeserializeOwned + 'static {
-    /// Identifies the kind of record in the journal. It must not change, because a newer netwatch undoes the runs of an older one.
+    /// Identifies the kind of record in the journal. It must not change, because a newer netwatch
+    /// undoes the runs of an older one.
     const KIND: &'static str;
 }
 
@@ -60,7 +61,8 @@ impl JournalLine {
     }
 }
 
-/// Appends records. `/run` is in memory, so it is enough that the write happens before the change; nothing is synced to disk.
+/// Appends records. `/run` is in memory, so it is enough that the write happens before the change;
+/// nothing is synced to disk.
 #[derive(Debug)]
 pub struct Journal {
     run: RunId,
@@ -94,8 +96,9 @@ impl Journal {
         (&self.file).write_all(&line).map_err(|error| Error::os("write", self.path.clone(), error))
     }
 
-    /// Everything recorded in this run directory, in order. A last line without its end is left out: the run was killed while
-    /// it wrote the line, so the change was not made. Any other line that cannot be read is an error.
+    /// Everything recorded in this run directory, in order. A last line without its end is left
+    /// out: the run was killed while it wrote the line, so the change was not made. Any other line
+    /// that cannot be read is an error.
     pub fn read(dir: &Path) -> Result<Vec<JournalLine>> {
         let path = dir.join("journal");
         let text = match fs::read(&path) {

@@ -1,4 +1,5 @@
-//! The lock that parallel runs take around what they share: choosing a subnet, the ledger of sysctls, undoing.
+//! The lock that parallel runs take around what they share: choosing a subnet, the ledger of
+//! sysctls, undoing.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,8 +21,8 @@ pub struct Exclusive {
 }
 
 impl Exclusive {
-    /// Waits for the lock. Usually a few milliseconds, but seconds while another process undoes many runs, so that a thread
-    /// that serves anything must not call this.
+    /// Waits for the lock. Usually a few milliseconds, but seconds while another process undoes
+    /// many runs, so that a thread that serves anything must not call this.
     pub fn take() -> Result<Self> {
         let (path, file) = open()?;
         let _flock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", path, errno))?;
@@ -38,7 +39,8 @@ impl Exclusive {
         }
     }
 
-    /// Waits for the lock until `check` fails. For threads with blocked signals, which cannot interrupt [`Self::take`].
+    /// Waits for the lock until `check` fails. For threads with blocked signals, which cannot
+    /// interrupt [`Self::take`].
     pub fn take_while(check: impl Fn() -> Result<()>) -> Result<Self> {
         loop {
             if let Some(held) = Self::try_take()? {

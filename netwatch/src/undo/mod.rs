@@ -1,6 +1,7 @@
-//! Undoing what runs changed on the host: the directory that each run keeps under `/run/netwatch` while it lives, the journal
-//! of its changes in it, and the registry of functions that undo them. Not the changes themselves: the modules that make them
-//! define their records and register how each is undone, so this module imports none of them.
+//! Undoing what runs changed on the host: the directory that each run keeps under `/run/netwatch`
+//! while it lives, the journal of its changes in it, and the registry of functions that undo them.
+//! Not the changes themselves: the modules that make them define their records and register how
+//! each is undone, so this module imports none of them.
 
 mod journal;
 mod lock;

@@ -1,4 +1,5 @@
-//! The registry of undo steps, and undoing a run with it: the last change first, each whatever became of the others.
+//! The registry of undo steps, and undoing a run with it: the last change first, each whatever
+//! became of the others.
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +12,8 @@ use crate::error::{Error, Result};
 pub enum UndoCause {
     /// The run ended, well or not, and none of its processes is left.
     Ended,
-    /// Its netwatch process died: other processes of the run may be alive, and orphaned sockets may keep its namespace.
+    /// Its netwatch process died: other processes of the run may be alive, and orphaned sockets may
+    /// keep its namespace.
     Died,
 }
 
@@ -90,8 +92,8 @@ impl UndoRegistry {
         self.after.push(hook);
     }
 
-    /// Registers how to find out whether the network namespace with an inode is alive and not the caller's. A run that was
-    /// started in such a namespace can only be undone there.
+    /// Registers how to find out whether the network namespace with an inode is alive and not the
+    /// caller's. A run that was started in such a namespace can only be undone there.
     pub fn register_elsewhere(&mut self, is_elsewhere: fn(u64) -> Result<bool>) {
         self.is_elsewhere = Some(is_elsewhere);
     }
@@ -108,8 +110,9 @@ impl UndoRegistry {
 
 /// Undoing.
 impl UndoRegistry {
-    /// Undoes everything recorded in this run directory and removes the directory. When something could not be undone, the first
-    /// failure is returned and the directory stays, so that the next run tries again.
+    /// Undoes everything recorded in this run directory and removes the directory. When something
+    /// could not be undone, the first failure is returned and the directory stays, so that the next
+    /// run tries again.
     pub fn undo_run(&self, dir: &Path, cause: UndoCause, held: &Exclusive) -> Result<()> {
         let run = dir
             .file_name()
@@ -142,7 +145,8 @@ impl UndoRegistry {
         }
     }
 
-    /// Undoes every dead run and returns their number. All are tried; the first failure is returned.
+    /// Undoes every dead run and returns their number. All are tried; the first failure is
+    /// returned.
     pub fn undo_dead_runs(&self, held: &Exclusive) -> Result<usize> {
         let dead = RunDir::dead(held)?;
         let mut failures = Failures::default();
@@ -153,7 +157,8 @@ impl UndoRegistry {
         failures.first().map(|()| dead.len())
     }
 
-    /// Refuses a run of another network namespace that still exists: its rules and switches can be found there only.
+    /// Refuses a run of another network namespace that still exists: its rules and switches can be
+    /// found there only.
     fn undo_dead_run(&self, run: &RunDir, held: &Exclusive) -> Result<()> {
         if let (Some(is_elsewhere), Some(inode)) = (self.is_elsewhere, run.netns_inode())
             && is_elsewhere(inode)?
@@ -255,7 +260,8 @@ mod tests {
         registry
     }
 
-    /// Undoes a run with this journal. Returns the steps that were taken, whether they succeeded, and whether the directory is left.
+    /// Undoes a run with this journal. Returns the steps that were taken, whether they succeeded,
+    /// and whether the directory is left.
     fn undo(journal: &str) -> (Vec<String>, bool, bool) {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("0123abcd");

@@ -23,7 +23,8 @@ pub fn root() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Eight hexadecimal digits that name a run, its interface (`nw<id>`) and its nftables table (`netwatch-<id>`).
+/// Eight hexadecimal digits that name a run, its interface (`nw<id>`) and its nftables table
+/// (`netwatch-<id>`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RunId(String);
 
@@ -91,8 +92,8 @@ pub struct RunCard {
     pub netns: Option<String>,
 }
 
-/// The directory of a run. It exists exactly as long as there is something to undo. Its lock is held while netwatch or its
-/// guardian is alive.
+/// The directory of a run. It exists exactly as long as there is something to undo. Its lock is
+/// held while netwatch or its guardian is alive.
 #[derive(Debug)]
 pub struct RunDir {
     id: RunId,
@@ -101,8 +102,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Creates the directory of a new run and takes its lock. The caller holds [`super::Exclusive`], so that no `clean` finds the
-    /// directory unlocked.
+    /// Creates the directory of a new run and takes its lock. The caller holds
+    /// [`super::Exclusive`], so that no `clean` finds the directory unlocked.
     pub fn create(_held: &super::Exclusive) -> Result<Self> {
         let id = RunId::random()?;
         let path = root()?.join(id.as_str());
@@ -116,12 +117,14 @@ impl RunDir {
         Ok(Self { id, path, lock })
     }
 
-    /// The inode of the network namespace that the run was started in; `None` if it died before it wrote that.
+    /// The inode of the network namespace that the run was started in; `None` if it died before it
+    /// wrote that.
     pub fn netns_inode(&self) -> Option<u64> {
         fs::read_to_string(self.path.join("netns")).ok()?.parse().ok()
     }
 
-    /// The directories of runs that died without undoing everything, locked from now on. Live runs are skipped.
+    /// The directories of runs that died without undoing everything, locked from now on. Live runs
+    /// are skipped.
     pub fn dead(_held: &super::Exclusive) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         for (id, path) in all()? {
@@ -184,7 +187,8 @@ impl RunDir {
     }
 }
 
-/// Rules and switches can only be undone in the namespace they were made in, so the namespace is recorded.
+/// Rules and switches can only be undone in the namespace they were made in, so the namespace is
+/// recorded.
 fn write_netns(dir: &Path) -> Result<()> {
     let own = "/proc/thread-self/ns/net";
     let inode = fs::metadata(own).map_err(|error| Error::os("read", own, error))?.ino();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use netwatch_tests::{RunningNetwatch, TestInternet, internet};
 
-/// The lock is held until a test releases it, so any limit distinguishes waiting for it from not waiting.
+/// The lock is held until a test releases it, so any limit distinguishes waiting for it from not
+/// waiting.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A process on the host that holds the lock until it is released.

@@ -1,4 +1,5 @@
-//! What the classifier itself has to say (by aya-log), on standard error, if NETWATCH_LOG=debug asks for it.
+//! What the classifier itself has to say (by aya-log), on standard error, if NETWATCH_LOG=debug
+//! asks for it.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! Sets a run up: the classifier is loaded in a thread while the rest begins, and attached before the link's first packet.
+//! Sets a run up: the classifier is loaded in a thread while the rest begins, and attached before
+//! the link's first packet.
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -48,7 +48,8 @@ impl HeldSignals {
         self.go_on()
     }
 
-    /// Fails when a signal has come that ends a process by default (INT, QUIT, TERM, HUP). The command, which would get it, does not run yet.
+    /// Fails when a signal has come that ends a process by default (INT, QUIT, TERM, HUP). The
+    /// command, which would get it, does not run yet.
     pub(super) fn go_on(&self) -> Result<()> {
         match self.next_ending()? {
             Some(signal) => {
@@ -104,7 +105,8 @@ impl<'a> SignalStream<'a> {
         }
     }
 
-    /// At the end of a run: waits for a signal that ends a process by default. Pending for ever if signals cannot be received.
+    /// At the end of a run: waits for a signal that ends a process by default. Pending for ever if
+    /// signals cannot be received.
     pub(super) async fn interrupted(&self) {
         loop {
             let Ok(mut ready) = self.signals.readable().await else { return std::future::pending().await };
@@ -136,8 +138,8 @@ fn deaf(cause: impl Into<std::io::Error>) -> Error {
     Error::os("listen to", "signals", cause)
 }
 
-/// The terminal driver signals the whole foreground group, the command included; its signals come from the kernel (`SI_KERNEL`).
-/// Whoever uses kill(2) reaches netwatch alone.
+/// The terminal driver signals the whole foreground group, the command included; its signals come
+/// from the kernel (`SI_KERNEL`). Whoever uses kill(2) reaches netwatch alone.
 fn action(number: u32, code: i32, ignored: &[Signal]) -> SignalAction {
     let Ok(signal) = Signal::try_from(number as i32) else { return SignalAction::Nothing };
     let from_terminal = code == libc::SI_KERNEL;

@@ -1,4 +1,5 @@
-//! The end of a run: the guardian undoes what the run changed on the host, while the host thread closes what netwatch holds.
+//! The end of a run: the guardian undoes what the run changed on the host, while the host thread
+//! closes what netwatch holds.
 
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use crate::guardian::GuardianClient;
 use crate::terminal::print_message;
 use crate::undo::{Exclusive, RunDir, UndoCause};
 
-/// A signal ends the wait for the undo only after this time. Usually the undo takes a few milliseconds; it takes longer when another
-/// run holds the lock.
+/// A signal ends the wait for the undo only after this time. Usually the undo takes a few
+/// milliseconds; it takes longer when another run holds the lock.
 const INTERRUPT_DELAY: Duration = Duration::from_millis(250);
 /// Pause between two attempts to take the lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Undoes the run and waits for the guardian to exit. A signal ends the wait; then the guardian undoes the run in the background.
+/// Undoes the run and waits for the guardian to exit. A signal ends the wait; then the guardian
+/// undoes the run in the background.
 pub(super) async fn tear_down(
     mut guardian: GuardianClient,
     mut network: Option<ClosingNetwork>,
@@ -63,7 +65,8 @@ async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
     undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held)
 }
 
-/// The guardian receives the nftables table, because forwarding must be switched back before the table goes.
+/// The guardian receives the nftables table, because forwarding must be switched back before the
+/// table goes.
 fn leave_to_guardian(guardian: &GuardianClient, network: Option<&ClosingNetwork>) -> Result<()> {
     print_message("another run of netwatch holds the lock; the changes of the host are undone in the background");
     match network.and_then(ClosingNetwork::table) {

@@ -1,16 +1,19 @@
-//! Code and constants that only the set-up needed are given back. They stay in the page cache, and come back by a fault should they be needed again.
+//! Code and constants that only the set-up needed are given back. They stay in the page cache, and
+//! come back by a fault should they be needed again.
 
 use std::fs;
 
-/// Lets go of the pages of the program's own code and constants. Which of them are resident is a matter of where the linker put what: the kernel maps
-/// sixteen around each that is touched. Of read-only data only the file's beginning: where addresses were filled in when the program was loaded is a
-/// segment of its own.
+/// Lets go of the pages of the program's own code and constants. Which of them are resident is a
+/// matter of where the linker put what: the kernel maps sixteen around each that is touched. Of
+/// read-only data only the file's beginning: where addresses were filled in when the program was
+/// loaded is a segment of its own.
 pub(super) fn code() {
     let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
     let Ok(program) = fs::read_link("/proc/self/exe") else { return };
     let Some(program) = program.to_str() else { return };
     for (start, end) in maps.lines().filter_map(|line| code_of(line, program)) {
-        // SAFETY: pages of a file that nobody writes to: what is there stays readable, as it was. Failing changes nothing.
+        // SAFETY: pages of a file that nobody writes to: what is there stays readable, as it was.
+        // Failing changes nothing.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
 }

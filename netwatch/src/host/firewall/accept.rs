@@ -11,8 +11,9 @@ const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 pub enum RuleStyle {
     /// `nft`.
     Native,
-    /// `iptables` on nf_tables: one expression it does not know and it refuses to list the whole table. It reads xtables matches
-    /// in every version, native conntrack and port expressions in new ones at best.
+    /// `iptables` on nf_tables: one expression it does not know and it refuses to list the whole
+    /// table. It reads xtables matches in every version, native conntrack and port expressions in
+    /// new ones at best.
     Iptables,
 }
 
@@ -43,7 +44,8 @@ fn forward(spec: &OpenSpec<'_>, style: RuleStyle) -> Vec<Rule> {
     rules
 }
 
-/// DNS to the gateway; neighbour discovery, without which IPv6 does not even begin; answers to what the host asked of published ports.
+/// DNS to the gateway; neighbour discovery, without which IPv6 does not even begin; answers to what
+/// the host asked of published ports.
 fn input(spec: &OpenSpec<'_>, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
     let from = || style.from(spec.interface);
     let mut rules: Vec<Rule> =
@@ -97,7 +99,8 @@ impl RuleStyle {
     }
 }
 
-/// `struct xt_conntrack_mtinfo3` that matches on the state only: `--ctstate RELATED,ESTABLISHED[,DNAT]`.
+/// `struct xt_conntrack_mtinfo3` that matches on the state only: `--ctstate
+/// RELATED,ESTABLISHED[,DNAT]`.
 fn conntrack_info(translated: bool) -> Vec<u8> {
     const SIZE: usize = 164;
     const MATCH_FLAGS: usize = 146;
@@ -114,7 +117,8 @@ fn conntrack_info(translated: bool) -> Vec<u8> {
     info
 }
 
-/// `struct xt_udp` or `struct xt_tcp`: source ports from, to; destination ports from, to; and no flags.
+/// `struct xt_udp` or `struct xt_tcp`: source ports from, to; destination ports from, to; and no
+/// flags.
 fn port_info(name: &str, port: u16) -> Vec<u8> {
     let ports = [0, u16::MAX, port, port];
     let mut info: Vec<u8> = ports.iter().flat_map(|port| port.to_ne_bytes()).collect();

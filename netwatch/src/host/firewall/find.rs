@@ -21,7 +21,8 @@ pub struct FoundChains {
     pub blocked: Vec<BlockedChain>,
 }
 
-/// Looks at the chains that see forwarded packets, or packets to the host. One message if there are none.
+/// Looks at the chains that see forwarded packets, or packets to the host. One message if there are
+/// none.
 pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
     let candidates: Vec<ForeignChain> = nft.chains()?.into_iter().filter_map(candidate).collect();
     let mut found = FoundChains::default();
@@ -34,7 +35,8 @@ pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
         let key = (foreign.chain.family, foreign.chain.table.clone());
         let owner =
             tables.iter().find(|table| (table.family, &table.name) == (key.0, &key.1)).and_then(|table| table.owner);
-        // The policy alone decides without a look at the rules, of which there can be tens of thousands.
+        // The policy alone decides without a look at the rules, of which there can be tens of
+        // thousands.
         let policy = foreign.chain.base.is_some_and(|base| base.drops);
         if policy && owner.is_none() {
             found.open.push(foreign);

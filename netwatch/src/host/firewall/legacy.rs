@@ -1,5 +1,6 @@
-//! Reads the tables of iptables-legacy, which live beside nf_tables: whether they would drop the target's packets. Changes nothing there,
-//! because its tables can only be replaced as a whole, with everybody else's rules in them.
+//! Reads the tables of iptables-legacy, which live beside nf_tables: whether they would drop the
+//! target's packets. Changes nothing there, because its tables can only be replaced as a whole,
+//! with everybody else's rules in them.
 //!
 //! `linux/netfilter_ipv4/ip_tables.h`: a table is one block of entries, chains are offsets in it.
 
@@ -51,7 +52,8 @@ const IPV6: LegacyLayout = LegacyLayout {
 };
 
 const NAME_SIZE: usize = 32;
-/// `struct ipt_getinfo`: name, valid hooks, five entry points, five policies, number of entries, size.
+/// `struct ipt_getinfo`: name, valid hooks, five entry points, five policies, number of entries,
+/// size.
 const INFO_SIZE: usize = NAME_SIZE + 4 * 13;
 /// `struct ipt_get_entries` up to the entries, which are aligned to eight bytes.
 const ENTRIES_HEADER: usize = NAME_SIZE + 8;
@@ -62,7 +64,8 @@ const GET_ENTRIES: i32 = 65;
 pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<BlockedChain>> {
     let mut blocked = Vec::new();
     for layout in [IPV4, IPV6] {
-        // No file: no such tables in this kernel. Asking for a table that is not in the list would load it.
+        // No file: no such tables in this kernel. Asking for a table that is not in the list would
+        // load it.
         let names = fs::read_to_string(layout.names).unwrap_or_default();
         for name in names.lines() {
             let table = LegacyTable::read(&layout, name)?;
@@ -119,7 +122,8 @@ impl<'a> LegacyTable<'a> {
         Ok(Self { layout, valid_hooks: word(0), starts: five(1), policies: five(6), entries })
     }
 
-    /// Whether packets at this hook can be dropped before a rule that names our interface lets them through.
+    /// Whether packets at this hook can be dropped before a rule that names our interface lets them
+    /// through.
     fn drops(&self, hook: Hook, interface: &str) -> bool {
         let index = hook as usize;
         if self.valid_hooks & (1 << index) == 0 {
@@ -147,7 +151,8 @@ impl<'a> LegacyTable<'a> {
 
     fn may_drop(&self, entry: &LegacyEntry<'_>, verdict: i32, seen: &mut HashSet<usize>) -> bool {
         match usize::try_from(verdict) {
-            // A jump: the offset of another chain's first entry, or of the next one, which means "go on".
+            // A jump: the offset of another chain's first entry, or of the next one, which means
+            // "go on".
             Ok(to) if to != entry.offset + entry.length => self.chain_drops(to, seen),
             Ok(_) => false,
             Err(_) => verdict == DROP,
@@ -178,7 +183,8 @@ impl<'a> LegacyTable<'a> {
     }
 }
 
-/// Verdicts as they stand in the table: `-NF_DROP - 1`, `-NF_ACCEPT - 1`, `XT_RETURN`; targets that do neither go on.
+/// Verdicts as they stand in the table: `-NF_DROP - 1`, `-NF_ACCEPT - 1`, `XT_RETURN`; targets that
+/// do neither go on.
 const DROP: i32 = -1;
 const ACCEPT: i32 = -2;
 const RETURN: i32 = -5;
@@ -193,7 +199,8 @@ struct LegacyEntry<'a> {
 }
 
 impl LegacyEntry<'_> {
-    /// `struct xt_entry_target`: size, name of 29 bytes, revision; then the verdict of a standard target, whose name is empty.
+    /// `struct xt_entry_target`: size, name of 29 bytes, revision; then the verdict of a standard
+    /// target, whose name is empty.
     fn verdict(&self) -> i32 {
         let target = &self.bytes[self.target.min(self.bytes.len())..];
         let name = target.get(2..31).unwrap_or_default();

@@ -1,6 +1,7 @@
-//! Other programs' firewalls: finds the chains that would drop the target's packets, and puts narrow accepts for the run's interface at their
-//! top, since an accept in one table never overrides a drop in another. What cannot be opened is named with the command that does.
-//! Not here: netwatch's own table ([`super::nat`]).
+//! Other programs' firewalls: finds the chains that would drop the target's packets, and puts
+//! narrow accepts for the run's interface at their top, since an accept in one table never
+//! overrides a drop in another. What cannot be opened is named with the command that does. Not
+//! here: netwatch's own table ([`super::nat`]).
 
 mod accept;
 mod find;
@@ -118,8 +119,9 @@ impl UndoRecord for ForeignRule {
     const KIND: &'static str = "foreign_rule";
 }
 
-/// Removes the rules with these comments; succeeds if table or chain is gone. In one transaction, because after a deletion the
-/// kernel makes the next one, and the close of the socket, wait for an RCU grace period (6 to 15 ms).
+/// Removes the rules with these comments; succeeds if table or chain is gone. In one transaction,
+/// because after a deletion the kernel makes the next one, and the close of the socket, wait for an
+/// RCU grace period (6 to 15 ms).
 pub fn undo(records: &[ForeignRule]) -> Result<()> {
     let mut marks = Vec::new();
     for ForeignRule { family, table, chain, comment } in records {
@@ -171,7 +173,8 @@ fn remove_found(nft: &Nft, marks: &[RuleMark<'_>]) -> Result<()> {
     nft.commit(&batch)
 }
 
-/// In the form that fits the table, else in nft's own: the kernel may lack what iptables' form needs.
+/// In the form that fits the table, else in nft's own: the kernel may lack what iptables' form
+/// needs.
 fn open_one(nft: &Nft, spec: &OpenSpec<'_>, foreign: &ForeignChain) -> Result<(), BlockedChain> {
     let attempt = |style| {
         let mut batch = Batch::new();

@@ -1,4 +1,5 @@
-//! The old values of switches, and which runs use them: one file a network namespace, shared by parallel runs.
+//! The old values of switches, and which runs use them: one file a network namespace, shared by
+//! parallel runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +21,8 @@ pub struct SwitchEntry {
     pub original: String,
     /// What netwatch wrote.
     pub set: String,
-    /// The namespace-wide switch of the same name, when netwatch wrote. If it differs later, somebody switched all of them and this one
-    /// is no longer ours to put back.
+    /// The namespace-wide switch of the same name, when netwatch wrote. If it differs later,
+    /// somebody switched all of them and this one is no longer ours to put back.
     pub global: Option<String>,
     /// Who uses it.
     pub runs: Vec<RunId>,
@@ -81,7 +82,8 @@ impl<'a> Ledger<'a> {
         self.content.entries.values().any(|entry| entry.runs.contains(run))
     }
 
-    /// Replaces the file at once, so that a run killed meanwhile leaves the old one; removes it when there is nothing left.
+    /// Replaces the file at once, so that a run killed meanwhile leaves the old one; removes it
+    /// when there is nothing left.
     pub fn save(&self) -> Result<()> {
         if self.content.entries.is_empty() {
             return remove(&self.path);
@@ -112,7 +114,8 @@ pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
     Ok(dead)
 }
 
-/// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only is not found; nobody can enter it either.
+/// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only
+/// is not found; nobody can enter it either.
 pub fn is_alive(inode: u64) -> bool {
     let root = PathBuf::from(format!("net:[{inode}]"));
     mountinfo::read().is_ok_and(|mounts| mounts.iter().any(|mount| mount.root == root))

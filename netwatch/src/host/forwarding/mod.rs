@@ -1,8 +1,10 @@
-//! Lets packets pass between the target and whatever interface answers come in by, and puts every switch back when the last run that
-//! used it ends. Not the firewall: what may pass is decided by [`super::nat`] and [`super::firewall`].
+//! Lets packets pass between the target and whatever interface answers come in by, and puts every
+//! switch back when the last run that used it ends. Not the firewall: what may pass is decided by
+//! [`super::nat`] and [`super::firewall`].
 //!
-//! IPv4 looks at the switch of the interface a packet came in by. IPv6 has such a switch (`force_forwarding`) since 6.17; before, only
-//! the one for all interfaces, which also stops them from accepting router advertisements unless `accept_ra` is 2.
+//! IPv4 looks at the switch of the interface a packet came in by. IPv6 has such a switch
+//! (`force_forwarding`) since 6.17; before, only the one for all interfaces, which also stops them
+//! from accepting router advertisements unless `accept_ra` is 2.
 
 mod ledger;
 mod plan;
@@ -54,8 +56,9 @@ pub struct ForwardingSpec {
     pub ipv6_switch: Ipv6Switch,
 }
 
-/// Forwarding that was switched on. When [`super::changes`] reports that interfaces or switches have changed, call
-/// [`Forwarding::update`]. Dropped without [`Forwarding::disable`], the journal switches it back.
+/// Forwarding that was switched on. When [`super::changes`] reports that interfaces or switches
+/// have changed, call [`Forwarding::update`]. Dropped without [`Forwarding::disable`], the journal
+/// switches it back.
 #[derive(Debug)]
 pub struct Forwarding {
     spec: ForwardingSpec,
@@ -64,8 +67,8 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
-    /// Switches forwarding on for all interfaces but `lo`; that of the run's own was [`prepare_interface`]'s work. `nat` drops what
-    /// could pass by it and is not netwatch's.
+    /// Switches forwarding on for all interfaces but `lo`; that of the run's own was
+    /// [`prepare_interface`]'s work. `nat` drops what could pass by it and is not netwatch's.
     pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat, held: &Exclusive) -> Result<Self> {
         let cookie = netns_cookie()?;
         journal.record(&ForwardingInUse { netns_cookie: cookie })?;
@@ -74,7 +77,8 @@ impl Forwarding {
         Ok(forwarding)
     }
 
-    /// Reads the switches again: switches on what is new, and releases what another program has switched on for all interfaces.
+    /// Reads the switches again: switches on what is new, and releases what another program has
+    /// switched on for all interfaces.
     pub fn update(&mut self, nat: &Nat, held: &Exclusive) -> Result<()> {
         let mut ledger = Ledger::open(self.cookie, held)?;
         let writes = plan::join(&mut ledger, &self.spec)?;
@@ -93,7 +97,8 @@ impl Forwarding {
     }
 }
 
-/// The run uses sysctls of a network namespace; their old values are in the ledger that parallel runs share.
+/// The run uses sysctls of a network namespace; their old values are in the ledger that parallel
+/// runs share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardingInUse {
     /// `SO_NETNS_COOKIE` of the namespace.
@@ -109,11 +114,13 @@ impl UndoRecord for ForwardingInUse {
 pub enum Released {
     /// Nothing of this run is left.
     Done,
-    /// The switches are in another network namespace that is alive: only a process in it can put them back.
+    /// The switches are in another network namespace that is alive: only a process in it can put
+    /// them back.
     OtherNamespace,
 }
 
-/// Undoes [`ForwardingInUse`]: puts back what this run was the last to use, unless somebody has changed it since. Idempotent.
+/// Undoes [`ForwardingInUse`]: puts back what this run was the last to use, unless somebody has
+/// changed it since. Idempotent.
 pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
     if netns_cookie != sysctl::netns_cookie()? {
         let left = Ledger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
@@ -139,8 +146,9 @@ pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
     ledger::all(held)?.into_iter().try_for_each(|cookie| ledger::remove_if_dead(cookie, held).map(drop))
 }
 
-/// Sets what the run's own interface needs, best before it goes up: forwarding, and none of the host's habits that delay or break a
-/// point-to-point link. Nothing is put back, since the interface goes with the run.
+/// Sets what the run's own interface needs, best before it goes up: forwarding, and none of the
+/// host's habits that delay or break a point-to-point link. Nothing is put back, since the
+/// interface goes with the run.
 pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
     plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::SysctlSetting::write)
 }

@@ -1,4 +1,5 @@
-//! Which switches a run needs, in which order they are written, and what is put back. Writes nothing itself.
+//! Which switches a run needs, in which order they are written, and what is put back. Writes
+//! nothing itself.
 
 use super::ledger::{Ledger, SwitchEntry};
 use super::sysctl::{self, SysctlSetting, read};
@@ -10,8 +11,8 @@ use crate::undo::RunId;
 /// The IPv6 switch for everything, of kernels without one for each interface.
 const ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 
-/// Enters the run into the ledger for everything it needs. Returns what is to be written, in order: `accept_ra` before the switch
-/// that would stop router advertisements.
+/// Enters the run into the ledger for everything it needs. Returns what is to be written, in order:
+/// `accept_ra` before the switch that would stop router advertisements.
 pub fn join(ledger: &mut Ledger<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
     let mut wanted = Vec::new();
     if spec.families.ipv4 {
@@ -45,8 +46,9 @@ pub fn guards(ledger: &Ledger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
     Ok(guards)
 }
 
-/// Strikes the run out. Returns what is to be put back, in order: the switch for all interfaces overwrites each one's, and `accept_ra` may
-/// only go back to 1 when the interface no longer forwards.
+/// Strikes the run out. Returns what is to be put back, in order: the switch for all interfaces
+/// overwrites each one's, and `accept_ra` may only go back to 1 when the interface no longer
+/// forwards.
 pub fn leave(ledger: &mut Ledger<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
     let mut writes = Vec::new();
     for (key, entry) in ledger.entries_mut() {
@@ -73,8 +75,9 @@ pub fn own_interface(interface: &str, families: Families, route_localnet: bool) 
         if route_localnet {
             wanted.push(SysctlSetting::new(key("route_localnet"), "1"));
         }
-        // Strict filtering drops the target's packets where a policy rule (a VPN's) leads the way back to it elsewhere. The kernel takes
-        // the larger of this and `all`, so 2 (loose) is the most that can be had.
+        // Strict filtering drops the target's packets where a policy rule (a VPN's) leads the way
+        // back to it elsewhere. The kernel takes the larger of this and `all`, so 2 (loose) is the
+        // most that can be had.
         if read(&key("rp_filter"))?.as_deref() == Some("1") || read("ipv4/conf/all/rp_filter")?.as_deref() == Some("1")
         {
             wanted.push(SysctlSetting::new(key("rp_filter"), "2"));
@@ -106,12 +109,14 @@ fn all_ipv6(ledger: &Ledger<'_>) -> Result<Vec<SysctlSetting>> {
         return Ok(Vec::new());
     }
     let mut wanted = Vec::new();
-    // `default` only for its own forwarding: an interface born with accept_ra 2 would keep it for good, so new ones are followed.
+    // `default` only for its own forwarding: an interface born with accept_ra 2 would keep it for
+    // good, so new ones are followed.
     for interface in sysctl::interfaces("ipv6")?.into_iter().chain(["default".into()]) {
         let key = |name: &str| format!("ipv6/conf/{interface}/{name}");
         let (forwarding, accept_ra) = (key("forwarding"), key("accept_ra"));
         let known = ledger.entries().contains_key(&accept_ra);
-        // While the switch for all is on because of us, only the ledger knows which interfaces forwarded before.
+        // While the switch for all is on because of us, only the ledger knows which interfaces
+        // forwarded before.
         let forwarded = ledger.entries().contains_key(&forwarding)
             || (!ledger.entries().contains_key(ALL_IPV6) && is_on(&forwarding)?);
         if forwarded {
@@ -145,7 +150,8 @@ fn enter(ledger: &mut Ledger<'_>, run: &RunId, setting: SysctlSetting) -> Result
     Ok(differs.then_some(setting))
 }
 
-/// An interface's own IPv6 switch is lost when the one for all goes off: it is written down although it does not change now.
+/// An interface's own IPv6 switch is lost when the one for all goes off: it is written down
+/// although it does not change now.
 fn needs_rewriting(key: &str) -> bool {
     key.starts_with("ipv6/") && key.ends_with("/forwarding") && key != ALL_IPV6
 }

@@ -9,7 +9,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::error::{Error, Result};
 
-/// A value to be written. Keys are paths below `/proc/sys/net`: a dot can be part of an interface's name.
+/// A value to be written. Keys are paths below `/proc/sys/net`: a dot can be part of an interface's
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SysctlSetting {
     pub key: String,
@@ -61,7 +62,8 @@ pub fn exists(key: &str) -> bool {
     path(key).exists()
 }
 
-/// The interfaces that have switches in this family (`ipv4`, `ipv6`), but for `lo` and those of netwatch's runs, which need no ledger.
+/// The interfaces that have switches in this family (`ipv4`, `ipv6`), but for `lo` and those of
+/// netwatch's runs, which need no ledger.
 pub fn interfaces(family: &str) -> Result<Vec<String>> {
     let path = path(&format!("{family}/conf"));
     let entries = match fs::read_dir(&path) {
@@ -79,7 +81,8 @@ fn is_special(name: &str) -> bool {
     ["all", "default", "lo"].contains(&name) || name.strip_prefix("nw").and_then(crate::undo::RunId::parse).is_some()
 }
 
-/// Identifies the network namespace for as long as the machine runs; never used again, unlike the inode.
+/// Identifies the network namespace for as long as the machine runs; never used again, unlike the
+/// inode.
 pub fn netns_cookie() -> Result<u64> {
     let fail = |error: io::Error| Error::os("read", "network namespace cookie", error);
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)

@@ -141,7 +141,8 @@ fn what_others_change_meanwhile_is_theirs() {
         set("ipv4/conf/eth0/forwarding", "0");
         drop(run);
         assert_eq!(switches(), "00000111");
-        // Somebody makes the machine a router: nothing of it is taken back, and nothing guarded any more.
+        // Somebody makes the machine a router: nothing of it is taken back, and nothing guarded any
+        // more.
         let mut run = Run::new(Ipv6Switch::PerInterface);
         set("ipv4/conf/all/forwarding", "1");
         set("ipv6/conf/all/forwarding", "1");
@@ -237,7 +238,8 @@ fn advertise(internet: &Internet) {
         setsockopt(&socket, sockopt::Ipv6MulticastHops, &255).unwrap();
         let eth0 = nix::net::if_::if_nametoindex("eth0").unwrap();
         let everybody = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, eth0);
-        // RFC 4861, 4.2: type 134, hop limit 64, no flags, lifetime 1800 s; the kernel fills in the checksum.
+        // RFC 4861, 4.2: type 134, hop limit 64, no flags, lifetime 1800 s; the kernel fills in the
+        // checksum.
         let advertisement =
             [134, 0, 0, 0, 64, 0, 1800u16.to_be_bytes()[0], 1800u16.to_be_bytes()[1], 0, 0, 0, 0, 0, 0, 0, 0];
         sendto(socket.as_raw_fd(), &advertisement, &SockaddrIn6::from(everybody), MsgFlags::empty()).unwrap();
@@ -320,7 +322,8 @@ fn own_again() -> usize {
 #[test]
 fn a_read_only_proc_is_explained() {
     let Some(host) = host() else { return };
-    // A mount namespace of its own for one thread, in which /proc/sys cannot be written, as in a container.
+    // A mount namespace of its own for one thread, in which /proc/sys cannot be written, as in a
+    // container.
     host.run(|| {
         use nix::mount::{MsFlags, mount};
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();

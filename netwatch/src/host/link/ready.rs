@@ -1,5 +1,5 @@
-//! Waits until both ends of a new link can send and can be found: the kernel leaves the last of it to its work queues, which a busy
-//! machine gets to late.
+//! Waits until both ends of a new link can send and can be found: the kernel leaves the last of it
+//! to its work queues, which a busy machine gets to late.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread;
@@ -14,7 +14,8 @@ const OPER_UP: u8 = 6;
 const IFA_MULTICAST: u16 = libc::IFA_MULTICAST;
 /// How long a carrier may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A question that was not heard is repeated after a second: there is no use in waiting longer for the groups.
+/// A question that was not heard is repeated after a second: there is no use in waiting longer for
+/// the groups.
 const UNHEARD: Duration = Duration::from_secs(1);
 
 const PAUSE: Duration = Duration::from_micros(100);
@@ -47,8 +48,9 @@ pub(super) fn wait(mut ends: [LinkEnd<'_>; 2]) -> Result<()> {
 }
 
 impl LinkEnd<'_> {
-    /// The second end to come up gives both a carrier, but the first sends only after the kernel's link-watch work has run; what is sent before
-    /// that is lost. From 6.9 on, asking for the link runs that work.
+    /// The second end to come up gives both a carrier, but the first sends only after the kernel's
+    /// link-watch work has run; what is sent before that is lost. From 6.9 on, asking for the link
+    /// runs that work.
     fn is_running(&mut self) -> Result<bool> {
         const IFLA_OPERSTATE: u16 = libc::IFLA_OPERSTATE;
         let answers = self.netlink.batch(&[read_request(self.index, self.name)])?;
@@ -57,8 +59,9 @@ impl LinkEnd<'_> {
         Ok(state.and_then(<[u8]>::first) == Some(&OPER_UP))
     }
 
-    /// Whether it has joined the groups in which the other end asks for its IPv6 addresses (RFC 4861, 7.2.3). The kernel sets an address at once
-    /// and joins later; a question that comes between is repeated after a second.
+    /// Whether it has joined the groups in which the other end asks for its IPv6 addresses (RFC
+    /// 4861, 7.2.3). The kernel sets an address at once and joins later; a question that comes
+    /// between is repeated after a second.
     fn hears_neighbours(&mut self) -> Result<bool> {
         let mut wanted: Vec<_> = self.addresses.iter().filter_map(solicited_node).collect();
         if wanted.is_empty() {

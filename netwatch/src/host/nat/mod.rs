@@ -1,5 +1,6 @@
-//! The run's own nftables table: source NAT, DNS redirection, published ports, and what keeps the host from becoming a router for
-//! others. The kernel removes it with the socket that made it. Not here: other programs' tables ([`super::firewall`]).
+//! The run's own nftables table: source NAT, DNS redirection, published ports, and what keeps the
+//! host from becoming a router for others. The kernel removes it with the socket that made it. Not
+//! here: other programs' tables ([`super::firewall`]).
 
 mod rules;
 #[cfg(test)]
@@ -61,8 +62,8 @@ pub enum ForwardGuard {
     Ipv6All,
 }
 
-/// The installed table. Gone on drop, and by the kernel when the process dies: netwatch holds the only reference to its socket, so it is
-/// to be opened after the guardian was forked.
+/// The installed table. Gone on drop, and by the kernel when the process dies: netwatch holds the
+/// only reference to its socket, so it is to be opened after the guardian was forked.
 #[derive(Debug)]
 pub struct Nat {
     nft: Nft,
@@ -77,7 +78,8 @@ impl Nat {
         Ok(nat)
     }
 
-    /// Replaces the list of what is guarded, in one transaction. To be called before forwarding is switched on.
+    /// Replaces the list of what is guarded, in one transaction. To be called before forwarding is
+    /// switched on.
     pub fn guard(&self, guards: &[ForwardGuard]) -> Result<()> {
         let mut batch = Batch::new();
         batch.flush_chain(self.table(), rules::GUARD);
@@ -85,7 +87,8 @@ impl Nat {
         self.nft.commit(&batch)
     }
 
-    /// The socket that owns the table: the kernel removes the table when the last reference to it is closed.
+    /// The socket that owns the table: the kernel removes the table when the last reference to it
+    /// is closed.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.nft.as_fd()
     }

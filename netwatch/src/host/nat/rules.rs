@@ -57,7 +57,8 @@ pub fn published(comment: &str) -> Option<Publish> {
     comment.strip_prefix("publish ")?.parse().ok()
 }
 
-/// `route_localnet` lets loopback addresses through on our interface; nobody is to use them but the translations below.
+/// `route_localnet` lets loopback addresses through on our interface; nobody is to use them but the
+/// translations below.
 fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
     if !spec.needs_route_localnet() {
         return Vec::new();
@@ -70,7 +71,8 @@ fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
     let mut rules = dns(spec);
     rules.extend(host_loopback(spec));
     for publish in spec.publish {
-        // The target's own packets to the host's addresses are not turned back to it: source and destination would be the same.
+        // The target's own packets to the host's addresses are not turned back to it: source and
+        // destination would be the same.
         let from_outside = || Rule::new().iifname_not(spec.interface);
         rules.extend(translations(spec, publish, from_outside, Rule::new));
     }
@@ -78,7 +80,8 @@ fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
 }
 
 fn output(spec: &NatSpec<'_>) -> Vec<Rule> {
-    // A packet from ::1 cannot leave `lo`, so a connection to it is refused as if nothing were published.
+    // A packet from ::1 cannot leave `lo`, so a connection to it is refused as if nothing were
+    // published.
     let not_loopback = || Rule::new().destination_not(Ipv6Addr::LOCALHOST.into());
     spec.publish.iter().flat_map(|publish| translations(spec, publish, Rule::new, not_loopback)).collect()
 }
@@ -97,7 +100,8 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
         .collect()
 }
 
-/// All ports but the forwarder's. IPv4 only: the kernel routes nothing to ::1 that came in by an interface.
+/// All ports but the forwarder's. IPv4 only: the kernel routes nothing to ::1 that came in by an
+/// interface.
 fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
     let Some(ends) = spec.ipv4.filter(|_| spec.host_loopback) else { return Vec::new() };
     let translate = |transport: PublishProtocol| {
@@ -107,7 +111,8 @@ fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
     TRANSPORTS.map(translate).into()
 }
 
-/// One rule for each family that the port is published in and the target has. `start` and `start_v6` say which packets are meant.
+/// One rule for each family that the port is published in and the target has. `start` and
+/// `start_v6` say which packets are meant.
 fn translations(
     spec: &NatSpec<'_>,
     publish: &Publish,
@@ -137,8 +142,8 @@ fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
     let inbound = || Rule::new().oifname(spec.interface);
     let mut rules = vec![Rule::new().iifname(spec.interface).accept()];
     if spec.masquerade {
-        // Behind NAT only answers and published ports come in. Without this, a neighbour with a route to our subnet would reach every
-        // port of the target, published or not.
+        // Behind NAT only answers and published ports come in. Without this, a neighbour with a
+        // route to our subnet would reach every port of the target, published or not.
         rules.extend([
             inbound().established().accept(),
             inbound().destination_translated().accept(),
@@ -157,7 +162,8 @@ fn postrouting(spec: &NatSpec<'_>) -> Vec<Rule> {
         rules.push(Rule::new().iifname(spec.interface).oifname_not(spec.interface).masquerade());
     }
     if spec.needs_route_localnet() {
-        // From the host's 127.0.0.1 to a published port: the target answers to the gateway. Other clients keep their address.
+        // From the host's 127.0.0.1 to a published port: the target answers to the gateway. Other
+        // clients keep their address.
         rules.push(Rule::new().oifname(spec.interface).from_loopback_v4().masquerade());
     }
     rules

@@ -1,4 +1,5 @@
-//! Netlink attributes, written and read: length and kind in host order, values padded to four bytes.
+//! Netlink attributes, written and read: length and kind in host order, values padded to four
+//! bytes.
 
 /// Set on attributes that hold attributes.
 const NESTED: u16 = 1 << 15;

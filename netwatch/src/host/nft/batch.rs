@@ -83,7 +83,8 @@ impl Batch {
         self.messages.is_empty()
     }
 
-    /// A new table that belongs to the socket: nobody else can change it, and it goes when the socket closes, also after SIGKILL.
+    /// A new table that belongs to the socket: nobody else can change it, and it goes when the
+    /// socket closes, also after SIGKILL.
     pub fn create_owned_table(&mut self, table: NftTable<'_>) {
         let mut attributes = Attributes::default();
         attributes.put_text(TABLE_NAME, table.name);
@@ -152,7 +153,8 @@ impl Batch {
         self.messages.push(BatchMessage { operation, object, kind, flags, family, attributes });
     }
 
-    /// The message that a sequence number of [`Batch::encode`] belongs to; `None` for the two that enclose the batch.
+    /// The message that a sequence number of [`Batch::encode`] belongs to; `None` for the two that
+    /// enclose the batch.
     pub(super) fn message(&self, first: u32, sequence: u32) -> Option<&BatchMessage> {
         self.messages.get(sequence.checked_sub(first)?.checked_sub(1)? as usize)
     }
@@ -162,8 +164,8 @@ impl Batch {
         first + self.messages.len() as u32
     }
 
-    /// BEGIN, the changes, END. The sequence numbers count from `first`; only the last change asks for an acknowledgement, since
-    /// errors are reported for every message anyway.
+    /// BEGIN, the changes, END. The sequence numbers count from `first`; only the last change asks
+    /// for an acknowledgement, since errors are reported for every message anyway.
     pub(super) fn encode(&self, first: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256 * (self.messages.len() + 1));
         push_frame(&mut bytes, libc::NFNL_MSG_BATCH_BEGIN as u16, 0, first);

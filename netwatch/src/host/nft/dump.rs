@@ -1,4 +1,5 @@
-//! What the kernel says about tables, chains and rules, read as far as netwatch needs: who owns it, and where verdicts lead.
+//! What the kernel says about tables, chains and rules, read as far as netwatch needs: who owns it,
+//! and where verdicts lead.
 
 use super::attributes::{find, find_text, find_u32, find_u64, parse, text};
 use super::expression::Verdict;
@@ -12,7 +13,8 @@ pub struct TableInfo {
     pub family: NftFamily,
     /// Its name.
     pub name: String,
-    /// The netlink port of the socket it belongs to (usually the process's id), if it belongs to one.
+    /// The netlink port of the socket it belongs to (usually the process's id), if it belongs to
+    /// one.
     pub owner: Option<u32>,
 }
 

@@ -53,7 +53,8 @@ impl Verdict {
     }
 }
 
-/// One instruction. What loads, loads register 1; what compares, reads it; ports for NAT go through register 2.
+/// One instruction. What loads, loads register 1; what compares, reads it; ports for NAT go through
+/// register 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expression {
     Meta(i32),

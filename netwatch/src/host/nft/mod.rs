@@ -1,8 +1,8 @@
-//! A small nf_tables client: batches of changes, dumps, and the few expressions netwatch writes. Not a general library:
-//! no sets, no maps, no monitoring.
+//! A small nf_tables client: batches of changes, dumps, and the few expressions netwatch writes.
+//! Not a general library: no sets, no maps, no monitoring.
 //!
-//! Hand-made because no crate does it: netlink-packet-netfilter knows neither NAT, conntrack, fib nor user data, nftnl
-//! cannot set the owner flag. Wire format: `linux/netfilter/nf_tables.h`.
+//! Hand-made because no crate does it: netlink-packet-netfilter knows neither NAT, conntrack, fib
+//! nor user data, nftnl cannot set the owner flag. Wire format: `linux/netfilter/nf_tables.h`.
 
 mod attributes;
 mod batch;

@@ -1,4 +1,5 @@
-//! A rule being written: matches from left to right, then what happens. Reads like nft's own language.
+//! A rule being written: matches from left to right, then what happens. Reads like nft's own
+//! language.
 
 use std::net::IpAddr;
 

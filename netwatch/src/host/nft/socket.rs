@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 /// A dump that raced with a change is asked for again, this often.
 const DUMP_ATTEMPTS: usize = 5;
 
-/// A blocking connection to nf_tables of the network namespace that the thread was in when it was opened.
+/// A blocking connection to nf_tables of the network namespace that the thread was in when it was
+/// opened.
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
@@ -49,8 +50,8 @@ impl Nft {
         self.sequence.store(last + 2, Ordering::Relaxed);
         self.send(&batch.encode(first))?;
         let mut failed = None;
-        // The kernel works in sendmsg and has queued all its answers by now; the one to the last change is always among them, unless
-        // the batch was refused as a whole.
+        // The kernel works in sendmsg and has queued all its answers by now; the one to the last
+        // change is always among them, unless the batch was refused as a whole.
         loop {
             for answer in parse_messages(&self.receive()?) {
                 let Some(errno) = answer.errno().filter(|_| (first..=last).contains(&answer.sequence)) else {

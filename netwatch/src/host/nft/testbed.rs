@@ -66,7 +66,8 @@ impl TestNamespace {
         output
     }
 
-    /// Waits until a new link works: the kernel takes up to a second to tell neighbour discovery about it.
+    /// Waits until a new link works: the kernel takes up to a second to tell neighbour discovery
+    /// about it.
     pub fn until_answer(&self, address: &str) {
         self.sh(&format!("for i in $(seq 60); do ping -n -c1 -W0.05 {address} && exit; done; exit 1"));
     }
@@ -91,10 +92,11 @@ impl Drop for TestNamespace {
     }
 }
 
-/// `inet` – `host` – `target`, as in real life: the host has an uplink with default routes, the target is behind the host-side interface of a
-/// run. Forwarding is off and no rule is installed.
+/// `inet` – `host` – `target`, as in real life: the host has an uplink with default routes, the
+/// target is behind the host-side interface of a run. Forwarding is off and no rule is installed.
 pub struct Internet {
-    /// Servers and clients far away: 198.51.100.1, 2001:db8:1::1. Has a route to the target's subnets, as a nosy neighbour would.
+    /// Servers and clients far away: 198.51.100.1, 2001:db8:1::1. Has a route to the target's
+    /// subnets, as a nosy neighbour would.
     pub inet: TestNamespace,
     /// The machine netwatch runs on: eth0 with 198.51.100.2, 2001:db8:1::2.
     pub host: TestNamespace,

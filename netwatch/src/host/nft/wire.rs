@@ -27,7 +27,8 @@ pub const RULE_COMPAT: u16 = 5;
 pub const RULE_USERDATA: u16 = 7;
 pub const COMPAT_PROTO: u16 = 1;
 pub const COMPAT_FLAGS: u16 = 2;
-/// nft's and iptables-nft's convention inside the opaque user data: type 0 is a comment with its final NUL.
+/// nft's and iptables-nft's convention inside the opaque user data: type 0 is a comment with its
+/// final NUL.
 pub const USERDATA_COMMENT: u8 = 0;
 
 pub const EXPR_NAME: u16 = 1;
@@ -70,7 +71,8 @@ pub const REDIR_REG_PROTO_MIN: u16 = 1;
 pub const COUNTER_BYTES: u16 = 1;
 pub const COUNTER_PACKETS: u16 = 2;
 pub const LOOKUP_DREG: u16 = 3;
-/// Name and information of an xtables match or target (`NFTA_MATCH_*` and `NFTA_TARGET_*` have the same numbers).
+/// Name and information of an xtables match or target (`NFTA_MATCH_*` and `NFTA_TARGET_*` have the
+/// same numbers).
 pub const XT_NAME: u16 = 1;
 pub const XT_REV: u16 = 2;
 pub const XT_INFO: u16 = 3;

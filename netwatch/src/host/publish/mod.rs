@@ -1,5 +1,5 @@
-//! `--publish [ADDR:]PORT:PORT[/udp]`: what was typed, and holding the host's port for the run. Not the translation, which is
-//! [`super::nat`]'s.
+//! `--publish [ADDR:]PORT:PORT[/udp]`: what was typed, and holding the host's port for the run. Not
+//! the translation, which is [`super::nat`]'s.
 
 mod holder;
 mod reserve;
@@ -42,7 +42,8 @@ impl fmt::Display for PublishProtocol {
 /// A port of the host that leads to a port of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Publish {
-    /// The host's address it is published on; all of them if `None`, all of one family if unspecified (`0.0.0.0`, `::`).
+    /// The host's address it is published on; all of them if `None`, all of one family if
+    /// unspecified (`0.0.0.0`, `::`).
     pub address: Option<IpAddr>,
     /// The host's port.
     pub host_port: u16,

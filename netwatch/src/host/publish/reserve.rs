@@ -1,4 +1,5 @@
-//! Takes the host's ports before anything starts, so that a port in use is an error and stays ours during the run.
+//! Takes the host's ports before anything starts, so that a port in use is an error and stays ours
+//! during the run.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,8 +12,9 @@ use super::{Publish, PublishProtocol};
 use crate::error::{Error, Result};
 use crate::host::nat;
 
-/// Sockets bound to the published ports: nobody else can take them, and other runs see that they are taken. They never listen: packets
-/// for these ports are translated before any socket is looked up.
+/// Sockets bound to the published ports: nobody else can take them, and other runs see that they
+/// are taken. They never listen: packets for these ports are translated before any socket is looked
+/// up.
 #[derive(Debug)]
 pub struct PortReservation {
     _sockets: Vec<OwnedFd>,
@@ -54,7 +56,8 @@ fn take(port: &Publish, address: IpAddr) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// Something has the port. If nothing serves it, it is only what is left of old connections, or an outgoing one.
+/// Something has the port. If nothing serves it, it is only what is left of old connections, or an
+/// outgoing one.
 fn take_from_leftovers(port: &Publish, address: IpAddr) -> Result<OwnedFd> {
     let holder = match holder(port.protocol, port.host_port) {
         Some(process) => Some(process),

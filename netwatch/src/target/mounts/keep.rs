@@ -1,6 +1,7 @@
-//! Keeps the target's private files mounted. A host that replaces one of its files by rename (resolvconf, NetworkManager,
-//! systemd-resolved, a package upgrade) removes every mount over the old one, in all mount namespaces, silently (d_invalidate in
-//! fs/dcache.c). The keeper watches the directories that lead to these files, from netwatch's own process, and mounts again.
+//! Keeps the target's private files mounted. A host that replaces one of its files by rename
+//! (resolvconf, NetworkManager, systemd-resolved, a package upgrade) removes every mount over the
+//! old one, in all mount namespaces, silently (d_invalidate in fs/dcache.c). The keeper watches the
+//! directories that lead to these files, from netwatch's own process, and mounts again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -18,11 +19,12 @@ use super::path_steps::{PathStep, steps};
 use super::{Ensured, IfMissing, MountPlan, ensure, name_services, resolv_conf};
 use crate::error::{Error, Result};
 
-/// How long the host's resolv.conf may be missing before a place is made for the target's. Scripts remove the file and then write it
-/// again; the overlay is for hosts that stay without.
+/// How long the host's resolv.conf may be missing before a place is made for the target's. Scripts
+/// remove the file and then write it again; the overlay is for hosts that stay without.
 const MISSING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Watches, and mounts again. Its descriptor ([`AsFd`]) is readable when there may be something to do.
+/// Watches, and mounts again. Its descriptor ([`AsFd`]) is readable when there may be something to
+/// do.
 #[derive(Debug)]
 pub struct Keeper {
     plan: MountPlan,
@@ -40,12 +42,14 @@ pub struct Keeper {
 pub struct KeptMounts {
     /// Number of files that were mounted again.
     pub remounted: usize,
-    /// The host's resolv.conf (or another watched file) was written, replaced or removed: its search and options lines may have changed.
+    /// The host's resolv.conf (or another watched file) was written, replaced or removed: its
+    /// search and options lines may have changed.
     pub host_changed: bool,
 }
 
 impl Keeper {
-    /// Starts watching. To be called before the target's process mounts anything, so that no change in between is missed.
+    /// Starts watching. To be called before the target's process mounts anything, so that no change
+    /// in between is missed.
     pub fn watch(plan: &MountPlan) -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|errno| {
             Error::os("watch", resolv_conf::PATH, errno).hint("raise fs.inotify.max_user_instances")
@@ -57,8 +61,8 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Sets the target's mount namespace (`/proc/PID/ns/mnt`, opened after its process has called [`super::prepare`]). The keeper holds it, and
-    /// so its mounts, until it is dropped.
+    /// Sets the target's mount namespace (`/proc/PID/ns/mnt`, opened after its process has called
+    /// [`super::prepare`]). The keeper holds it, and so its mounts, until it is dropped.
     pub fn enter(&mut self, namespace: OwnedFd) -> Result<()> {
         let inode = |file: std::io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino()));
         let failed = |error| Error::os("read", "the command's mount namespace", error);
@@ -72,8 +76,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Reads the events and mounts again what is missing; takes under a millisecond, a few microseconds if nothing happened. To be called when
-    /// the descriptor is readable, after [`Keeper::enter`], and once a second: a file that stays removed causes no event.
+    /// Reads the events and mounts again what is missing; takes under a millisecond, a few
+    /// microseconds if nothing happened. To be called when the descriptor is readable, after
+    /// [`Keeper::enter`], and once a second: a file that stays removed causes no event.
     pub fn check(&mut self) -> Result<KeptMounts> {
         let host_changed = self.read_events()?;
         if self.is_dirty {
@@ -106,7 +111,8 @@ impl Keeper {
         }
     }
 
-    /// Whether it is about a watched file or a directory that leads to one. After an overflow it may be about anything.
+    /// Whether it is about a watched file or a directory that leads to one. After an overflow it
+    /// may be about anything.
     fn concerns(&self, event: &InotifyEvent) -> bool {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
@@ -148,8 +154,9 @@ const WATCH_MASK: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_CLOSE_WRITE)
     .union(AddWatchFlags::IN_ONLYDIR);
 
-/// Calls [`ensure`] in the target's mount namespace: in a thread of its own, because a thread that shares its root and working directory with
-/// others cannot change namespaces, and because this one need not return to the old namespace.
+/// Calls [`ensure`] in the target's mount namespace: in a thread of its own, because a thread that
+/// shares its root and working directory with others cannot change namespaces, and because this one
+/// need not return to the old namespace.
 fn ensure_within(namespace: &OwnedFd, plan: &MountPlan, if_missing: IfMissing) -> Result<Ensured> {
     let work = || {
         let failed = |errno| Error::os("enter", "the command's mount namespace", errno);

@@ -1,5 +1,6 @@
-//! A mount that marks the processes of a run, in whatever session, cgroup or further namespace they are. It is used when netwatch and its
-//! guardian, which find them by their parents, were both killed, and the run had no cgroup.
+//! A mount that marks the processes of a run, in whatever session, cgroup or further namespace they
+//! are. It is used when netwatch and its guardian, which find them by their parents, were both
+//! killed, and the run had no cgroup.
 
 use std::fs;
 use std::path::Path;
@@ -11,16 +12,18 @@ use crate::error::{Error, Result};
 use crate::pidfd;
 use crate::proc::mountinfo;
 
-/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is over.
+/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is
+/// over.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Mounts the run's private directory on itself. Every mount namespace that is made from the target's inherits that mount; a process that
-/// joins only the network namespace does not have it.
+/// Mounts the run's private directory on itself. Every mount namespace that is made from the
+/// target's inherits that mount; a process that joins only the network namespace does not have it.
 pub(super) fn mark(private: &Path) -> Result<()> {
     bind(private, private).map_err(|errno| Error::os("mark", "the command's mount namespace", errno))
 }
 
-/// Kills every process with that mark. It does not find one that changed to a root directory without it (chroot, pivot_root).
+/// Kills every process with that mark. It does not find one that changed to a root directory
+/// without it (chroot, pivot_root).
 pub fn end_processes(private: &Path) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -48,7 +51,8 @@ fn marked(private: &Path) -> Vec<i32> {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // Most processes share the caller's mount namespace, and reading a link is faster than reading a list of mounts.
+    // Most processes share the caller's mount namespace, and reading a link is faster than reading
+    // a list of mounts.
     let elsewhere = |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|link| Some(link) != own);
     let others = pids.filter(|pid| *pid != std::process::id().cast_signed());
     others.filter(elsewhere).filter(|pid| is_marked(*pid, private)).collect()

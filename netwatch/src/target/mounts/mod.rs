@@ -1,5 +1,6 @@
-//! The target's private view of the file system: its resolv.conf, its /sys, and no way for glibc to resolve names past the network
-//! namespace. Only mounts in a mount namespace of the target's own; no file of the host is changed. Not: creating that namespace.
+//! The target's private view of the file system: its resolv.conf, its /sys, and no way for glibc to
+//! resolve names past the network namespace. Only mounts in a mount namespace of the target's own;
+//! no file of the host is changed. Not: creating that namespace.
 
 pub mod keep;
 pub mod marker;
@@ -22,12 +23,14 @@ use crate::error::{Error, Result};
 /// What is to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPlan {
-    /// The file that stands in for /etc/resolv.conf: see [`write_readable`]. It may be rewritten in place later.
+    /// The file that stands in for /etc/resolv.conf: see [`write_readable`]. It may be rewritten in
+    /// place later.
     pub resolv_conf: PathBuf,
-    /// A directory of the run, in which further files are created as needed. It is removed with the run.
+    /// A directory of the run, in which further files are created as needed. It is removed with the
+    /// run.
     pub private: PathBuf,
-    /// The name of the network namespace, if it has one: the files of /etc/netns/NAME are mounted over those of /etc, as with
-    /// `ip netns exec`.
+    /// The name of the network namespace, if it has one: the files of /etc/netns/NAME are mounted
+    /// over those of /etc, as with `ip netns exec`.
     pub netns: Option<String>,
 }
 
@@ -43,10 +46,11 @@ pub fn private_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("private")
 }
 
-/// Makes all mounts, for the calling process, which is alone in a new mount namespace, in its new network namespace, and still root.
+/// Makes all mounts, for the calling process, which is alone in a new mount namespace, in its new
+/// network namespace, and still root.
 ///
-/// Returns what the target will not have: files of /etc/netns without a namesake in /etc, mounts below /sys that could not be kept. Any
-/// other failure is an error.
+/// Returns what the target will not have: files of /etc/netns without a namesake in /etc, mounts
+/// below /sys that could not be kept. Any other failure is an error.
 pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
     stop_propagation()?;
     marker::mark(&plan.private)?;
@@ -56,7 +60,8 @@ pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
     Ok(missed)
 }
 
-/// Later mounts of the host still appear here (a USB stick, an automounter); mounts made here never appear on the host.
+/// Later mounts of the host still appear here (a USB stick, an automounter); mounts made here never
+/// appear on the host.
 fn stop_propagation() -> Result<()> {
     mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&Path>)
         .map_err(|errno| Error::os("make the command's mounts private", "", errno))
@@ -89,12 +94,14 @@ fn ensure(plan: &MountPlan, if_missing: IfMissing) -> Result<Ensured> {
     Ok(Ensured { mounted, is_missing: resolv_conf.is_none() })
 }
 
-/// Mounts `source` over the file that `target` leads to: mount(2) follows symbolic links, relative ones and chains.
+/// Mounts `source` over the file that `target` leads to: mount(2) follows symbolic links, relative
+/// ones and chains.
 fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
     mount(Some(source), target, None::<&Path>, MsFlags::MS_BIND, None::<&Path>)
 }
 
-/// Whether both paths lead to the same file, through whatever is mounted there. False if one of them is missing.
+/// Whether both paths lead to the same file, through whatever is mounted there. False if one of
+/// them is missing.
 fn is_same_file(a: &Path, b: &Path) -> bool {
     match (fs::metadata(a), fs::metadata(b)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -102,8 +109,9 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Writes a file that will be mounted over one of the host's, in place and readable for every user: the target's user is not root, and
-/// netwatch's umask may be anything. A file that has these contents already is not touched, because a reader could find it half written.
+/// Writes a file that will be mounted over one of the host's, in place and readable for every user:
+/// the target's user is not root, and netwatch's umask may be anything. A file that has these
+/// contents already is not touched, because a reader could find it half written.
 pub fn write_readable(path: &Path, text: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == text) {
         return Ok(());

@@ -1,9 +1,12 @@
-//! Keeps glibc from resolving names through a daemon of the host, past the network namespace: the sockets of nscd and systemd-resolved
-//! are hidden, and nsswitch.conf(5) loses nss-resolve, which passes host names to systemd-resolved.
+//! Keeps glibc from resolving names through a daemon of the host, past the network namespace: the
+//! sockets of nscd and systemd-resolved are hidden, and nsswitch.conf(5) loses nss-resolve, which
+//! passes host names to systemd-resolved.
 //!
-//! The other services of nsswitch.conf stay. `files` and `myhostname` read files and the namespace's own interfaces. `mymachines`
-//! returns addresses of local containers, as /etc/hosts might; it queries a local daemon and sends no packet. `mdns*` makes avahi query the
-//! local network, for names that the target could not resolve otherwise; what avahi sends is not counted, like the work of other daemons.
+//! The other services of nsswitch.conf stay. `files` and `myhostname` read files and the
+//! namespace's own interfaces. `mymachines` returns addresses of local containers, as /etc/hosts
+//! might; it queries a local daemon and sends no packet. `mdns*` makes avahi query the local
+//! network, for names that the target could not resolve otherwise; what avahi sends is not counted,
+//! like the work of other daemons.
 
 use std::fs;
 use std::io;
@@ -16,8 +19,9 @@ use crate::error::{Error, Result};
 
 pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
 
-/// glibc connects to nscd by the path in /var/run; where that is no link to /run, there are two. nss-resolve connects to the sockets of
-/// systemd-resolved; nsswitch.conf is changed as well, because an older nss-resolve uses D-Bus, which the target needs for other things.
+/// glibc connects to nscd by the path in /var/run; where that is no link to /run, there are two.
+/// nss-resolve connects to the sockets of systemd-resolved; nsswitch.conf is changed as well,
+/// because an older nss-resolve uses D-Bus, which the target needs for other things.
 pub(super) const SOCKETS: [&str; 4] = [
     "/run/nscd/socket",
     "/var/run/nscd/socket",
@@ -25,8 +29,9 @@ pub(super) const SOCKETS: [&str; 4] = [
     "/run/systemd/resolve/io.systemd.Resolve.Monitor",
 ];
 
-/// Mounted over the sockets. connect(2) to a file that is no socket fails with ECONNREFUSED, as if the daemon did not run, which every
-/// client handles. Every user may write to /dev/null; a socket file of netwatch's would give EACCES.
+/// Mounted over the sockets. connect(2) to a file that is no socket fails with ECONNREFUSED, as if
+/// the daemon did not run, which every client handles. Every user may write to /dev/null; a socket
+/// file of netwatch's would give EACCES.
 const COVER: &str = "/dev/null";
 
 /// Hides the sockets that exist; returns the number of those that were not hidden yet.
@@ -52,7 +57,8 @@ fn hide(socket: &Path) -> Result<bool, Errno> {
     }
 }
 
-/// Mounts a changed copy over the host's nsswitch.conf if that names nss-resolve. True if it was mounted just now.
+/// Mounts a changed copy over the host's nsswitch.conf if that names nss-resolve. True if it was
+/// mounted just now.
 pub(super) fn cover_nsswitch(private: &Path) -> Result<bool> {
     let (copy, target) = (private.join("nsswitch.conf"), Path::new(NSSWITCH));
     if is_same_file(&copy, target) {
@@ -70,8 +76,9 @@ pub(super) fn cover_nsswitch(private: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// The text without `resolve` and the `[…]` actions behind it in the hosts line, or `None` if it is not there. If the line has no
-/// `dns`, that replaces it, because otherwise nothing would be resolved at all.
+/// The text without `resolve` and the `[…]` actions behind it in the hosts line, or `None` if it is
+/// not there. If the line has no `dns`, that replaces it, because otherwise nothing would be
+/// resolved at all.
 pub fn without_resolve(text: &[u8]) -> Option<Vec<u8>> {
     let mut found = false;
     let lines: Vec<Vec<u8>> = text
@@ -116,7 +123,8 @@ fn hosts_line(line: &[u8]) -> Option<Vec<u8>> {
     Some(changed)
 }
 
-/// Services and `[…]` actions, each with the blanks before it, so that concatenated they are the whole text.
+/// Services and `[…]` actions, each with the blanks before it, so that concatenated they are the
+/// whole text.
 fn words(services: &[u8]) -> Vec<&[u8]> {
     let mut words = Vec::new();
     let mut rest = services;

@@ -1,4 +1,5 @@
-//! The look-ups that lead to a file: every directory in which a name is looked up, with links followed.
+//! The look-ups that lead to a file: every directory in which a name is looked up, with links
+//! followed.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
-//! The target's /etc/resolv.conf, mounted over the host's file, wherever that really lies; and other files of /etc that the user keeps for
-//! a named namespace.
+//! The target's /etc/resolv.conf, mounted over the host's file, wherever that really lies; and
+//! other files of /etc that the user keeps for a named namespace.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -23,7 +23,8 @@ fn source(plan: &MountPlan) -> PathBuf {
     named.filter(|path| path.is_file()).unwrap_or_else(|| plan.resolv_conf.clone())
 }
 
-/// `Some(true)`: mounted just now. `Some(false)`: it was mounted already. `None`: there is no file to mount over, and none was to be made.
+/// `Some(true)`: mounted just now. `Some(false)`: it was mounted already. `None`: there is no file
+/// to mount over, and none was to be made.
 pub(super) fn ensure(plan: &MountPlan, if_missing: IfMissing) -> Result<Option<bool>> {
     let (source, target) = (source(plan), Path::new(PATH));
     if is_same_file(&source, target) {
@@ -47,13 +48,15 @@ fn is_missing(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR)
 }
 
-/// Makes a place for a resolv.conf where the host has none: mounts /etc again as an overlay with an empty resolv.conf in it, which hides a
-/// dangling link of that name. The mounts below /etc stay. Only for such hosts, because the target cannot write to /etc then.
+/// Makes a place for a resolv.conf where the host has none: mounts /etc again as an overlay with an
+/// empty resolv.conf in it, which hides a dangling link of that name. The mounts below /etc stay.
+/// Only for such hosts, because the target cannot write to /etc then.
 ///
-/// An overlay with two lower layers and none that is writable: with a writable layer in memory, what a command run as root writes to /etc
-/// would be lost silently; without one the write fails with EROFS. Not a tmpfs full of bind mounts: a file of /etc that the host then
-/// replaces by rename (passwd, shadow) would turn into an empty one. And the file goes into /etc and not to where a dangling link points,
-/// because that directory may not exist either.
+/// An overlay with two lower layers and none that is writable: with a writable layer in memory,
+/// what a command run as root writes to /etc would be lost silently; without one the write fails
+/// with EROFS. Not a tmpfs full of bind mounts: a file of /etc that the host then replaces by
+/// rename (passwd, shadow) would turn into an empty one. And the file goes into /etc and not to
+/// where a dangling link points, because that directory may not exist either.
 fn make_place(private: &Path) -> Result<()> {
     let layer = private.join("etc");
     make_layer(&layer)?;
@@ -88,8 +91,8 @@ fn etc_netns(name: &str) -> PathBuf {
     Path::new("/etc/netns").join(name)
 }
 
-/// Mounts the files of /etc/netns/NAME over their namesakes in /etc, as `ip netns exec` does, except resolv.conf, which [`ensure`] mounts.
-/// Returns those without a namesake.
+/// Mounts the files of /etc/netns/NAME over their namesakes in /etc, as `ip netns exec` does,
+/// except resolv.conf, which [`ensure`] mounts. Returns those without a namesake.
 pub(super) fn bind_etc_netns(name: &str) -> Result<Vec<Error>> {
     let dir = etc_netns(name);
     let entries = match fs::read_dir(&dir) {

@@ -1,5 +1,5 @@
-//! A new mount over a directory that keeps what is mounted below the directory, and the first user of that: /sys of the new network
-//! namespace.
+//! A new mount over a directory that keeps what is mounted below the directory, and the first user
+//! of that: /sys of the new network namespace.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -13,9 +13,10 @@ use crate::proc::mountinfo::{self, Mount};
 
 const SYS: &str = "/sys";
 
-/// Mounts a new sysfs over the old one, with the flags of the old one: sysfs shows the interfaces of the network namespace in which it
-/// was mounted. cgroup, bpf, debug, tracing and whatever else is mounted below stays. Where /sys is no sysfs (a bare chroot), there is
-/// nothing to renew. Returns the mounts that could not be kept.
+/// Mounts a new sysfs over the old one, with the flags of the old one: sysfs shows the interfaces
+/// of the network namespace in which it was mounted. cgroup, bpf, debug, tracing and whatever else
+/// is mounted below stays. Where /sys is no sysfs (a bare chroot), there is nothing to renew.
+/// Returns the mounts that could not be kept.
 pub(super) fn renew_sysfs() -> Result<Vec<Error>> {
     let point = Path::new(SYS);
     let mounts = mountinfo::read()?;
@@ -28,8 +29,8 @@ pub(super) fn renew_sysfs() -> Result<Vec<Error>> {
     })
 }
 
-/// Calls `cover`, which mounts something at `point`, and moves the mounts below `point` onto the new mount. Returns those that could not
-/// be moved.
+/// Calls `cover`, which mounts something at `point`, and moves the mounts below `point` onto the
+/// new mount. Returns those that could not be moved.
 pub(super) fn keep_submounts(mounts: &[Mount], point: &Path, cover: impl FnOnce() -> Result<()>) -> Result<Vec<Error>> {
     let below = topmost_below(mounts, point);
     let handles = below.iter().map(|point| open_handle(point)).collect::<Result<Vec<_>>>()?;
@@ -38,8 +39,9 @@ pub(super) fn keep_submounts(mounts: &[Mount], point: &Path, cover: impl FnOnce(
     Ok(moved.filter_map(Result::err).collect())
 }
 
-/// The mount points below `point`, on the mount that is visible at `point`. Mounts below these move together with them, and mounts hidden
-/// by another mount at the same point cannot be reached anyway.
+/// The mount points below `point`, on the mount that is visible at `point`. Mounts below these move
+/// together with them, and mounts hidden by another mount at the same point cannot be reached
+/// anyway.
 fn topmost_below<'a>(mounts: &'a [Mount], point: &Path) -> Vec<&'a Path> {
     let around = mounts.iter().filter(|mount| point.starts_with(&mount.point));
     let Some(visible) = around.max_by_key(|mount| mount.point.components().count()) else { return Vec::new() };
@@ -56,7 +58,8 @@ fn open_handle(point: &Path) -> Result<File> {
         .map_err(|error| Error::os("open", point.display().to_string(), error))
 }
 
-/// Moves and does not copy: no process can reach the old place any more, and a move keeps the mounts below.
+/// Moves and does not copy: no process can reach the old place any more, and a move keeps the
+/// mounts below.
 fn move_mount(handle: &File, point: &Path) -> Result<()> {
     let from = format!("/proc/thread-self/fd/{}", handle.as_raw_fd());
     mount(Some(from.as_str()), point, None::<&Path>, MsFlags::MS_MOVE, None::<&Path>)

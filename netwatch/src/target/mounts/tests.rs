@@ -1,5 +1,6 @@
-//! The mounts against a real kernel. Each test has a host in a mount namespace of its own, with /etc and /run in memory, and a target in a
-//! second one; the machine's own files are never touched.
+//! The mounts against a real kernel. Each test has a host in a mount namespace of its own, with
+//! /etc and /run in memory, and a target in a second one; the machine's own files are never
+//! touched.
 
 use std::fs;
 use std::io::{self, Read};
@@ -342,7 +343,8 @@ fn the_targets_user_may_read_it_with_any_umask() {
         fs::set_permissions("/run", std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let inside = Inside::new(plan());
         let read = inside.sees(|| {
-            // SAFETY: the raw call changes the calling thread's user only, unlike libc's wrapper, and takes plain numbers.
+            // SAFETY: the raw call changes the calling thread's user only, unlike libc's wrapper,
+            // and takes plain numbers.
             let result = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
             assert_eq!(result, 0);
             let mut text = String::new();

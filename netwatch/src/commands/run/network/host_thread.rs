@@ -1,6 +1,6 @@
-//! The thread that follows changes of the host during a run. It owns what may wait for a lock, the kernel or a file: forwarding, the
-//! run's nftables table, and the mounts of the target's private files. The event loop hands it work, which never blocks, and
-//! receives events from it.
+//! The thread that follows changes of the host during a run. It owns what may wait for a lock, the
+//! kernel or a file: forwarding, the run's nftables table, and the mounts of the target's private
+//! files. The event loop hands it work, which never blocks, and receives events from it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,7 +18,8 @@ use crate::host::nat::Nat;
 use crate::target::mounts::keep::Keeper;
 use crate::undo::Exclusive;
 
-/// The mounts are checked at least this often, milliseconds: a file that the host removed for good causes no inotify event.
+/// The mounts are checked at least this often, milliseconds: a file that the host removed for good
+/// causes no inotify event.
 const CHECK_INTERVAL_MS: u16 = 1000;
 
 /// What the event loop receives.
@@ -30,7 +31,8 @@ pub(in crate::commands::run) enum HostEvent {
     ResolvConfChanged,
 }
 
-/// What the thread has to do, each at most once however often it is requested, so that the queue is bounded.
+/// What the thread has to do, each at most once however often it is requested, so that the queue is
+/// bounded.
 #[derive(Debug, Default)]
 struct HostWork {
     /// Forwarding to keep up to date from now on.
@@ -72,8 +74,9 @@ impl WorkQueue {
     }
 }
 
-/// The event loop's handle of the thread. Dropped without [`HostThread::close`], after a failure, the thread keeps the nftables table
-/// until the process exits: by then the guardian has switched forwarding back, which must happen first.
+/// The event loop's handle of the thread. Dropped without [`HostThread::close`], after a failure,
+/// the thread keeps the nftables table until the process exits: by then the guardian has switched
+/// forwarding back, which must happen first.
 #[derive(Debug)]
 pub(super) struct HostThread {
     queue: Arc<WorkQueue>,
@@ -113,8 +116,9 @@ impl HostThread {
         kept.await.unwrap_or_else(|_| Err(Error::other("keep", "the command's mounts", "the host thread panicked")))
     }
 
-    /// No process of the target is left, so its mounts need not be kept. The kernel takes up to 20 ms to close an inotify instance,
-    /// so this is requested before the rest of the run is taken down.
+    /// No process of the target is left, so its mounts need not be kept. The kernel takes up to 20
+    /// ms to close an inotify instance, so this is requested before the rest of the run is taken
+    /// down.
     pub(super) fn release_mounts(&self) {
         self.queue.add(|work| work.release_mounts = true);
     }
@@ -144,8 +148,8 @@ pub(in crate::commands::run) struct ClosingNetwork {
 }
 
 impl ClosingNetwork {
-    /// Waits until forwarding is switched back. Undoing the run before would put off the close of the nftables table, which waits for
-    /// an RCU grace period and should overlap with the undo.
+    /// Waits until forwarding is switched back. Undoing the run before would put off the close of
+    /// the nftables table, which waits for an RCU grace period and should overlap with the undo.
     pub(in crate::commands::run) async fn forwarding_released(&mut self) {
         // The sender is dropped, not used.
         let _ = (&mut self.is_released).await;
@@ -248,7 +252,8 @@ impl HostState {
             Some(forwarding) => Exclusive::take().and_then(|held| forwarding.disable(&held)),
             None => Ok(()),
         };
-        // The guardian tries again when it undoes the journal, and its failure is the one that is reported.
+        // The guardian tries again when it undoes the journal, and its failure is the one that is
+        // reported.
         drop(disabled);
         drop(released);
         // Closing its socket waits for an RCU grace period in the kernel.

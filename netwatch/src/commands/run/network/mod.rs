@@ -1,5 +1,6 @@
-//! The network of a run, put together: namespace, link, addresses, NAT, forwarding, firewall, DNS. [`plan`] decides what it will be,
-//! [`Network::set_up`] makes it, and [`host_thread`] follows the changes of the host meanwhile.
+//! The network of a run, put together: namespace, link, addresses, NAT, forwarding, firewall, DNS.
+//! [`plan`] decides what it will be, [`Network::set_up`] makes it, and [`host_thread`] follows the
+//! changes of the host meanwhile.
 
 mod host_thread;
 mod plan;
@@ -62,8 +63,8 @@ impl SetupContext<'_> {
 }
 
 impl Network {
-    /// Sets everything up, in the order of ARCHITECTURE.md. After a failure the journal is undone. `probe` waits until the
-    /// classifier is loaded.
+    /// Sets everything up, in the order of ARCHITECTURE.md. After a failure the journal is undone.
+    /// `probe` waits until the classifier is loaded.
     pub(super) fn set_up(
         plan: &RunPlan,
         context: &SetupContext<'_>,
@@ -172,8 +173,8 @@ fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, probe: &mut KernelM
     Ok((namespace, link))
 }
 
-/// The file that the target will find as its /etc/resolv.conf, the one for processes that join a named namespace, and the directory
-/// for further private files.
+/// The file that the target will find as its /etc/resolv.conf, the one for processes that join a
+/// named namespace, and the directory for further private files.
 fn write_resolv_conf(plan: &NetworkPlan, context: &SetupContext<'_>, namespace: &Namespace, text: &[u8]) -> Result<()> {
     context.signals.step("resolv_conf")?;
     write_readable(&plan.mounts.resolv_conf, text)?;
@@ -185,7 +186,8 @@ fn write_resolv_conf(plan: &NetworkPlan, context: &SetupContext<'_>, namespace: 
     std::fs::create_dir(private).map_err(|error| Error::os("create", private.display().to_string(), error))
 }
 
-/// Reports something before the command starts, and again in the notes. A closed standard error is ignored.
+/// Reports something before the command starts, and again in the notes. A closed standard error is
+/// ignored.
 fn warn(text: &str, notes: &mut Vec<String>) {
     let _ = writeln!(std::io::stderr(), "netwatch: {text}");
     notes.push(text.to_owned());

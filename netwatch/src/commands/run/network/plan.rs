@@ -1,4 +1,5 @@
-//! Everything about the network of a run that is decided before anything is changed: the settings, checked against the host as it is.
+//! Everything about the network of a run that is decided before anything is changed: the settings,
+//! checked against the host as it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -41,7 +42,8 @@ pub(in crate::commands::run) struct NetworkPlan {
 }
 
 impl NetworkPlan {
-    /// Decides all of it. The subnets are free only as long as the lock is held: it is released when the link has its addresses.
+    /// Decides all of it. The subnets are free only as long as the lock is held: it is released
+    /// when the link has its addresses.
     pub(super) fn resolve(plan: &RunPlan, run: &RunId, run_dir: &Path, _held: &Exclusive) -> Result<Self> {
         let settings = &plan.settings;
         let wanted = WantedSubnets::parse(settings.subnet.iter().map(String::as_str))?;
@@ -93,7 +95,8 @@ impl NetworkPlan {
         LinkPlan { interface: &self.interface, mtu: self.mtu, subnets: self.subnets }
     }
 
-    /// The port that DNS queries have to be redirected to, if the forwarder could not have the gateway's port 53.
+    /// The port that DNS queries have to be redirected to, if the forwarder could not have the
+    /// gateway's port 53.
     pub(super) fn redirected_dns_port(listening: &[(IpAddr, u16)]) -> Option<u16> {
         listening.iter().map(|(_, port)| *port).find(|port| *port != port::DNS)
     }
