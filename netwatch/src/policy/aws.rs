@@ -1,29 +1,31 @@
-//! AWS: the permissions of a security group, as `aws ec2 authorize-security-group-egress --ip-permissions` takes them.
+//! AWS: the permissions of a security group, as arguments of `aws ec2
+//! authorize-security-group-egress --ip-permissions`.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::header::{self, FAILED, NAMES, failed, purpose};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, failed, purpose};
 use super::need::{Need, Service};
 use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 use crate::wire::port;
 
-/// Rules of a security group in each direction and family, unless the account has a higher quota.
-const RULES: usize = 60;
+/// Rules of a security group in each direction and address family, unless the account has a higher
+/// quota.
+const MAX_RULES: usize = 60;
 
-const USE: [&str; 3] = [
+const USAGE: [&str; 3] = [
     "Apply with `aws ec2 authorize-security-group-egress --group-id GROUP --ip-permissions \"$(jq .egress FILE)\"`, and the same with ingress. \
-    A list that is empty needs no command.",
-    "A new group lets everything out: take that rule away with revoke-security-group-egress. Answers to what is open need no rule.",
-    "DNS to the VPC's own resolver is never filtered by a group and has no rule; other resolvers do with --resolver.",
+    An empty list needs no command.",
+    "A new group allows all outgoing traffic: remove that rule with revoke-security-group-egress. Responses to allowed traffic need no rule.",
+    "Security groups never filter DNS to the VPC's own resolver, so that it has no rule. Name other resolvers with --resolver.",
 ];
-const CANNOT: &str = "multicast; ports of protocols other than TCP and UDP, which are open as a whole protocol";
+const LIMITS: &str = "multicast; ports of protocols other than TCP and UDP, which are opened as a whole";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
-    let mut about = header::lines(requirements, options, &USE, &[NAMES, CANNOT]);
+    let mut about = header::lines(requirements, options, &USAGE, &[NAMES_LIMIT, LIMITS]);
     let mut egress = Permissions::default();
     if requirements.dns {
         for protocol in ["udp", "tcp"] {
@@ -34,7 +36,8 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     requirements.of_direction(Direction::Egress).for_each(|need| egress.add_need(need, options));
     let mut ingress = Permissions::default();
     if !egress.0.is_empty() {
-        // Path MTU discovery (RFC 1191, RFC 8201): groups do not take these for answers.
+        // Path MTU discovery (RFC 1191, RFC 8201): security groups do not recognize these as
+        // responses.
         ingress.add("icmp", Some((3, 4)), any(true), "fragmentation needed");
         ingress.add("icmpv6", Some((2, 0)), any(false), "packet too big");
     }
@@ -43,37 +46,37 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
         about.extend(permissions.over_quota(way));
     }
     if !requirements.failed.is_empty() {
-        about.push(FAILED.into());
+        about.push(FAILED_ATTEMPTS.into());
         about.extend(requirements.failed.iter().map(failed));
     }
     let document = json!({ "about": about, "egress": egress.document(), "ingress": ingress.document() });
     format!("{document:#}\n")
 }
 
-/// By protocol and ports: ranges of both families, each with its description.
+/// Address ranges of both families with their descriptions, by protocol and ports.
 #[derive(Default)]
-struct Permissions(BTreeMap<What, Ranges>);
+struct Permissions(BTreeMap<PermissionKey, DescribedRanges>);
 
 /// A protocol, and its first and last port (for ICMP: type and code).
-type What = (String, Option<(u16, u16)>);
-/// Addresses, and what is said of them: the same range twice is refused as a duplicate.
-type Ranges = BTreeMap<IpNet, String>;
+type PermissionKey = (String, Option<(u16, u16)>);
+/// Addresses with their descriptions. AWS rejects a range that occurs twice.
+type DescribedRanges = BTreeMap<IpNet, String>;
 
 impl Permissions {
     fn add(&mut self, protocol: &str, ports: Option<(u16, u16)>, net: IpNet, description: &str) {
-        let said = self.0.entry((protocol.to_owned(), ports)).or_default().entry(net).or_default();
-        if said.is_empty() {
-            description.clone_into(said);
-        } else if !said.contains(description) {
-            *said = format!("{said}, {description}");
+        let known = self.0.entry((protocol.to_owned(), ports)).or_default().entry(net).or_default();
+        if known.is_empty() {
+            description.clone_into(known);
+        } else if !known.contains(description) {
+            *known = format!("{known}, {description}");
         }
     }
 
     fn add_need(&mut self, need: &Need, options: &RuleOptions) {
         let description = purpose(need, 120);
-        let everybody = [any(true), any(false)];
+        let any_address = [any(true), any(false)];
         let is_open = need.direction == Direction::Ingress && !options.by_remote;
-        let peers: Vec<IpNet> = if is_open { everybody.into() } else { need.peers.iter().copied().collect() };
+        let peers: Vec<IpNet> = if is_open { any_address.into() } else { need.peers.iter().copied().collect() };
         for peer in peers {
             let (protocol, ports) = service(need.service, peer.addr().is_ipv4());
             self.add(&protocol, ports, peer, &description);
@@ -81,7 +84,7 @@ impl Permissions {
     }
 
     fn document(&self) -> Value {
-        let permission = |((protocol, ports), ranges): (&What, &Ranges)| {
+        let permission = |((protocol, ports), ranges): (&PermissionKey, &DescribedRanges)| {
             let mut permission = Map::from_iter([("IpProtocol".to_owned(), json!(protocol))]);
             if let Some((first, last)) = ports {
                 permission.insert("FromPort".into(), json!(first));
@@ -103,10 +106,11 @@ impl Permissions {
     }
 
     fn over_quota(&self, way: &str) -> Option<String> {
-        let count = |is_v4| self.0.values().flat_map(Ranges::keys).filter(|net| net.addr().is_ipv4() == is_v4).count();
+        let count =
+            |is_v4| self.0.values().flat_map(DescribedRanges::keys).filter(|net| net.addr().is_ipv4() == is_v4).count();
         let most = count(true).max(count(false));
-        (most > RULES).then(|| {
-            format!("{way} has {most} rules of one family; a group takes {RULES} unless AWS raised it: use --generalize, or several groups.")
+        (most > MAX_RULES).then(|| {
+            format!("{way} has {most} rules of one family; a group has at most {MAX_RULES} unless AWS raised the quota: use --generalize, or several groups.")
         })
     }
 }
@@ -121,7 +125,7 @@ fn any(is_v4: bool) -> IpNet {
 }
 
 fn range(field: &str, net: &IpNet, description: &str) -> Value {
-    // What a description may hold (the API's IpRange).
+    // Characters that the API allows in a description (IpRange).
     let allowed = |c: char| c.is_ascii_alphanumeric() || ". _-:/()#,@[]+=&;{}!$*".contains(c);
     let text: String = description.chars().map(|c| if allowed(c) { c } else { '_' }).take(255).collect();
     let mut range = Map::from_iter([(field.to_owned(), json!(net.to_string()))]);
@@ -131,7 +135,7 @@ fn range(field: &str, net: &IpNet, description: &str) -> Value {
     Value::Object(range)
 }
 
-/// Protocol and ports; for ICMP type and code, -1 being all codes, are said as ports, so the echo's code is its only one.
+/// Protocol and ports. The API has ICMP type and code as ports; the code of an echo request is 0.
 fn service(service: Service, is_v4: bool) -> (String, Option<(u16, u16)>) {
     match service {
         Service::Ports(protocol, first, last) => match protocol {

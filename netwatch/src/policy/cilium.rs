@@ -1,4 +1,4 @@
-//! Cilium: a CiliumNetworkPolicy (cilium.io/v2), by name where DNS was asked for one.
+//! Cilium: a CiliumNetworkPolicy (cilium.io/v2), by name where DNS was queried for one.
 
 use std::collections::BTreeSet;
 
@@ -6,22 +6,22 @@ use ipnet::IpNet;
 
 use super::header::{self, commented};
 use super::need::{Need, Pattern, Service, is_host_name};
-use super::yaml::{name, ports, quoted, title, tried, unsaid};
+use super::yaml::{failed_attempts, inexpressible, name, ports, quoted, title};
 use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 use crate::wire::port;
 
-const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
-    need no rule. Port ranges need Cilium 1.16, ICMP 1.13.";
-const NAMES: &str = "Names are followed as they change, because DNS passes through Cilium's proxy. What was never asked of DNS is listed by address.";
-const CANNOT: &str = "multicast, and protocols other than TCP, UDP, SCTP and ICMP";
-/// The proxy for DNS, without which Cilium learns no names. Every question is let through: with search domains a resolver asks for more than the
-/// names below.
-const ASK: &str = "          rules:
+const USAGE: &str = "Apply with `kubectl apply -f FILE`. It selects pods by the label `app` below: replace it with yours. Responses to allowed \
+    traffic need no rule. Port ranges need Cilium 1.16, ICMP 1.13.";
+const NAMES: &str = "Cilium follows the addresses of names, because DNS passes through its proxy. Peers without a DNS query are listed by address.";
+const LIMITS: &str = "multicast, and protocols other than TCP, UDP, SCTP and ICMP";
+/// The DNS proxy, without which Cilium does not follow names. It allows every query: with search
+/// domains, a resolver queries more names than those below.
+const DNS_PROXY: &str = "          rules:
             dns:
               - matchPattern: \"*\"
 ";
-const DNS: &str = "    # DNS: the cluster's own, through Cilium's proxy, which learns the addresses of names
+const DNS: &str = "    # DNS of the cluster, through Cilium's proxy, which follows the addresses of names
     - toEndpoints:
         - matchLabels:
             \"k8s:io.kubernetes.pod.namespace\": \"kube-system\"
@@ -32,27 +32,27 @@ const DNS: &str = "    # DNS: the cluster's own, through Cilium's proxy, which l
 ";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
-    let lines = header::lines(requirements, options, &[USE, NAMES], &[CANNOT]);
+    let lines = header::lines(requirements, options, &[USAGE, NAMES], &[LIMITS]);
     let name = quoted(name(requirements, options));
-    let mut text = commented(&lines, "#") + &tried(requirements);
+    let mut text = commented(&lines, "#") + &failed_attempts(requirements);
     text += &format!(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata:\n  name: {name}\nspec:\n  endpointSelector:\n    matchLabels:\n      app: {name}\n"
     );
     let has_names = requirements.of_direction(Direction::Egress).any(|need| !names(need).is_empty());
     let mut egress =
-        if requirements.dns || has_names { DNS.to_owned() + ASK + &resolvers(options) } else { String::new() };
+        if requirements.dns || has_names { DNS.to_owned() + DNS_PROXY + &resolvers(options) } else { String::new() };
     requirements.of_direction(Direction::Egress).for_each(|need| egress += &out(need));
     section(&mut text, "egress", &egress);
     let mut ingress = String::new();
     requirements.of_direction(Direction::Ingress).for_each(|need| ingress += &incoming(need, options));
     section(&mut text, "ingress", &ingress);
     for need in requirements.groups.iter().chain(requirements.needs.iter().filter(|need| to(need.service).is_none())) {
-        text += &unsaid(need, "  ");
+        text += &inexpressible(need, "  ");
     }
     text
 }
 
-/// An empty rule is what denies the rest.
+/// An empty rule denies everything else.
 fn section(text: &mut String, name: &str, rules: &str) {
     *text += &format!("  {name}:\n{}", if rules.is_empty() { "    - {}\n" } else { rules });
 }
@@ -63,7 +63,7 @@ fn resolvers(options: &RuleOptions) -> String {
         return String::new();
     }
     format!(
-        "    - toCIDR: [{}]\n      toPorts:\n        - ports:\n            - {{port: \"53\", protocol: ANY}}\n{ASK}",
+        "    - toCIDR: [{}]\n      toPorts:\n        - ports:\n            - {{port: \"53\", protocol: ANY}}\n{DNS_PROXY}",
         list(&nets)
     )
 }
@@ -77,7 +77,7 @@ fn names(need: &Need) -> BTreeSet<&Pattern> {
     let can = |pattern: &&Pattern| match pattern {
         Pattern::Exact(name) | Pattern::Below(name) => is_host_name(name.as_str()),
     };
-    need.asked.iter().filter(can).collect()
+    need.queried.iter().filter(can).collect()
 }
 
 fn out(need: &Need) -> String {
@@ -94,9 +94,12 @@ fn out(need: &Need) -> String {
         text += &to;
         text += proxy(need.service);
     }
-    // Where a name cannot be followed, all its addresses are listed.
-    let bare =
-        if names.len() < need.asked.len() || to_named(need.service).is_none() { &need.peers } else { &need.unasked };
+    // If Cilium cannot follow a name, all its addresses are listed.
+    let bare = if names.len() < need.queried.len() || to_named(need.service).is_none() {
+        &need.peers
+    } else {
+        &need.unqueried
+    };
     if !bare.is_empty()
         && let Some(to) = to(need.service)
     {
@@ -106,10 +109,10 @@ fn out(need: &Need) -> String {
     text
 }
 
-/// A DNS server that the program chose itself tells it names as well.
+/// The DNS proxy also for a DNS server that the program chose itself.
 fn proxy(service: Service) -> &'static str {
     match service {
-        Service::Ports(Protocol::TCP | Protocol::UDP, port::DNS, port::DNS) => ASK,
+        Service::Ports(Protocol::TCP | Protocol::UDP, port::DNS, port::DNS) => DNS_PROXY,
         _ => "",
     }
 }
@@ -122,7 +125,7 @@ fn incoming(need: &Need, options: &RuleOptions) -> String {
     }
 }
 
-/// Ports, which go with names and addresses.
+/// Ports, for rules by name and by address.
 fn to_named(service: Service) -> Option<String> {
     let (protocol, first, last) = ports(service)?;
     let end = if first == last { String::new() } else { format!(", endPort: {last}") };

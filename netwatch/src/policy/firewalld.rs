@@ -1,22 +1,23 @@
-//! firewalld: a script of `firewall-cmd` commands that makes a policy for what the host sends, and one for what comes in.
+//! firewalld: a script of `firewall-cmd` commands that makes a policy for what the host sends, and
+//! one for what comes in.
 
 use std::fmt::Write;
 
 use ipnet::IpNet;
 
-use super::header::{self, FAILED, NAMES, commented, failed};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed};
 use super::need::{Need, Service, shown};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 
-const USE: &str = "Load with `sh FILE`, again to replace it, then `firewall-cmd --reload`. Without a running firewalld: \
+const USAGE: &str = "Load or replace with `sh FILE`, then `firewall-cmd --reload`. Without a running firewalld: \
     `FIREWALL_CMD=firewall-offline-cmd sh FILE`. Remove with `firewall-cmd --permanent --delete-policy netwatch-out` (and netwatch-in).";
-const SCOPE: &str = "The policy netwatch-out drops what goes out and is not listed, for the whole machine; netwatch-in opens ports and leaves all else to \
-    your zones. firewalld lets through loopback and established connections by itself.";
+const SCOPE: &str = "The policy netwatch-out drops outgoing traffic that is not listed, for the whole machine; netwatch-in opens ports and leaves the rest to \
+    your zones. firewalld allows loopback and established connections by default.";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
-    let lines = header::lines(requirements, options, &[USE, SCOPE], &[NAMES]);
+    let lines = header::lines(requirements, options, &[USAGE, SCOPE], &[NAMES_LIMIT]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\ncmd=${FIREWALL_CMD:-firewall-cmd --permanent}\n";
     policy(&mut text, "netwatch-out", "HOST", "ANY", "DROP");
@@ -24,12 +25,12 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     for need in requirements.of_direction(Direction::Egress).chain(&requirements.groups) {
         rules(&mut text, "netwatch-out", need, options, "");
     }
-    tried(&mut text, requirements, options, Direction::Egress);
+    failed_rules(&mut text, requirements, options, Direction::Egress);
     policy(&mut text, "netwatch-in", "ANY", "HOST", "CONTINUE");
     for need in requirements.of_direction(Direction::Ingress) {
         rules(&mut text, "netwatch-in", need, options, "");
     }
-    tried(&mut text, requirements, options, Direction::Ingress);
+    failed_rules(&mut text, requirements, options, Direction::Ingress);
     text
 }
 
@@ -46,12 +47,12 @@ fn add(text: &mut String, policy: &str, rule: &str, mark: &str) {
     let _ = writeln!(text, "{mark}$cmd --policy {policy} --add-rich-rule '{rule}'");
 }
 
-/// What IPv6 needs (RFC 4861), and DNS.
+/// ICMPv6 that IPv6 requires (RFC 4861), and DNS.
 fn basics(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     let types = ["router-solicitation", "neighbour-solicitation", "neighbour-advertisement"];
     let mut rules: Vec<String> =
         types.map(|kind| format!("rule family=\"ipv6\" icmp-type name=\"{kind}\" accept")).into();
-    // firewalld has no names for listener reports: by where they go (RFC 3810).
+    // firewalld has no names for multicast listener reports: match their destination (RFC 3810).
     rules.push("rule family=\"ipv6\" destination address=\"ff02::16\" protocol value=\"ipv6-icmp\" accept".into());
     if !requirements.groups.is_empty() {
         rules.push("rule family=\"ipv4\" protocol value=\"igmp\" accept".into());
@@ -78,10 +79,10 @@ fn rules(text: &mut String, policy: &str, need: &Need, options: &RuleOptions, ma
     need.peers.iter().for_each(|peer| add(text, policy, &format!("rule{} {what} accept", address(side, peer)), mark));
 }
 
-fn tried(text: &mut String, requirements: &Requirements, options: &RuleOptions, direction: Direction) {
+fn failed_rules(text: &mut String, requirements: &Requirements, options: &RuleOptions, direction: Direction) {
     let mut failures = requirements.failed.iter().filter(|need| need.direction == direction).peekable();
     if failures.peek().is_some() {
-        let _ = writeln!(text, "# {FAILED}");
+        let _ = writeln!(text, "# {FAILED_ATTEMPTS}");
     }
     let policy = if direction == Direction::Egress { "netwatch-out" } else { "netwatch-in" };
     for need in failures {

@@ -1,4 +1,4 @@
-//! Fewer and wider rules, by stated rules: addresses into prefixes, names into wildcards, ports into the ephemeral range.
+//! Fewer and wider rules: addresses become prefixes, names wildcards, ports the ephemeral range.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use super::need::{Need, Pattern, Service, is_host_name};
 use crate::flow::{Direction, FIRST_EPHEMERAL_PORT};
 use crate::wire::Name;
 
-/// How far to go.
+/// Limits of the generalization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generalize {
-    /// The shortest IPv4 prefix.
+    /// Length of the shortest IPv4 prefix.
     pub v4: u8,
-    /// The shortest IPv6 prefix.
+    /// Length of the shortest IPv6 prefix.
     pub v6: u8,
-    /// Siblings from which on a wildcard stands for them.
+    /// Minimum number of sibling names that become a wildcard.
     pub names: usize,
 }
 
@@ -25,28 +25,31 @@ impl Default for Generalize {
     }
 }
 
-/// Addresses of one name, and of none or a wildcard, from which on a prefix stands for them: without one name, two neighbours may be strangers.
-const ADDRESSES_NAMED: usize = 2;
-const ADDRESSES_OTHERS: usize = 3;
-/// Ephemeral ports of one peer from which on the whole range stands for them.
-const PORTS: usize = 3;
+/// Minimum number of addresses of one name that become a prefix.
+const MIN_NAMED_ADDRESSES: usize = 2;
+/// The same without a name, or for a wildcard: two adjacent addresses may belong to different
+/// owners.
+const MIN_OTHER_ADDRESSES: usize = 3;
+/// Minimum number of ephemeral ports of one peer that become the whole range.
+const MIN_PORTS: usize = 3;
 
-/// Applies the rules, in this order:
+/// Generalizes needs by these rules, in this order:
 ///
-/// 1. A peer that needs three or more ports of the ephemeral range (32768–65535) by one protocol gets the range.
-/// 2. Names that have the same parent, one label more than it, and the same service, become `*.parent` when there are
-///    [`Generalize::names`] of them. Never below a public suffix (publicsuffix.org, private part included: not `*.co.uk`, not `*.github.io`), which
-///    leaves out parents of a single label too.
-/// 3. Addresses of one need that share a prefix of [`Generalize::v4`] or [`Generalize::v6`] bits become the smallest prefix that covers
-///    them, when there are two of them (three where they have no name, or that of a wildcard).
+/// 1. Three or more ephemeral ports (32768–65535) of one peer and protocol become the range.
+/// 2. [`Generalize::names`] or more names directly below the same parent, with the same service,
+///    become `*.parent`. Never directly below a public suffix (publicsuffix.org, private part
+///    included: not `*.co.uk`, not `*.github.io`), nor below a single label.
+/// 3. Two or more addresses of one need (three without a name, or for a wildcard) that share a
+///    prefix of [`Generalize::v4`] or [`Generalize::v6`] bits become the smallest prefix that
+///    covers them.
 pub fn generalize(needs: Vec<Need>, rules: &Generalize) -> Vec<Need> {
     let mut needs = wildcards(ports(needs), rules.names.max(2));
     for need in &mut needs {
-        let least = if let Some(Pattern::Exact(_)) = need.name { ADDRESSES_NAMED } else { ADDRESSES_OTHERS };
+        let least = if let Some(Pattern::Exact(_)) = need.name { MIN_NAMED_ADDRESSES } else { MIN_OTHER_ADDRESSES };
         let wide = prefixes(&need.peers, rules, least);
-        need.unasked = match need.unasked == need.peers {
+        need.unqueried = match need.unqueried == need.peers {
             true => wide.clone(),
-            false => wide.iter().filter(|net| need.unasked.iter().any(|one| net.contains(one))).copied().collect(),
+            false => wide.iter().filter(|net| need.unqueried.iter().any(|one| net.contains(one))).copied().collect(),
         };
         need.peers = wide;
     }
@@ -60,39 +63,41 @@ fn ports(needs: Vec<Need>) -> Vec<Need> {
         }
         _ => None,
     };
-    let needs: Vec<Need> = needs.into_iter().flat_map(by_peer).collect();
-    // Peers without a name are told apart by their addresses.
+    let needs: Vec<Need> = needs.into_iter().flat_map(split_by_peer).collect();
+    // Peers without a name are distinguished by their addresses.
     let peer = |need: &Need| (need.name.clone(), need.name.is_none().then(|| need.peers.clone()));
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, need) in needs.iter().enumerate() {
-        // Many ports in: whoever opens a range to everybody should do it by hand.
+        // Not for ingress: opening a range of ports to every remote should be a decision of the
+        // user.
         if let (Direction::Egress, Some(service)) = (need.direction, wide(need.service)) {
             groups.entry((need.direction, peer(need), service)).or_default().push(at);
         }
     }
     let mut result: Vec<Option<Need>> = needs.into_iter().map(Some).collect();
     for ((_, _, service), members) in groups {
-        if distinct(&members, |at| result[at].as_ref().map(|need| need.service)) < PORTS {
+        if distinct(&members, |at| result[at].as_ref().map(|need| need.service)) < MIN_PORTS {
             continue;
         }
-        fold(&mut result, &members, |need| need.service = service);
+        merge_members(&mut result, &members, |need| need.service = service);
     }
-    together(result.into_iter().flatten())
+    merge(result.into_iter().flatten())
 }
 
-/// Peers without a name that are asked for an ephemeral port, each by itself; other needs as they are.
-fn by_peer(need: Need) -> Vec<Need> {
+/// Splits a need for an ephemeral port without a name into one need for each peer. Other needs stay
+/// as they are.
+fn split_by_peer(need: Need) -> Vec<Need> {
     if need.name.is_some() || need.direction == Direction::Ingress || !need.service.is_ephemeral() {
         return vec![need];
     }
     let mut failed = need.failed;
     let one = |peer: &IpNet| {
-        let is_unasked = need.unasked.contains(peer);
+        let is_unqueried = need.unqueried.contains(peer);
         Need {
             peers: BTreeSet::from([*peer]),
-            asked: if is_unasked { BTreeSet::new() } else { need.asked.clone() },
-            unasked: is_unasked.then_some(*peer).into_iter().collect(),
-            // Counted once.
+            queried: if is_unqueried { BTreeSet::new() } else { need.queried.clone() },
+            unqueried: is_unqueried.then_some(*peer).into_iter().collect(),
+            // Only the first one, so that failures are counted once.
             failed: std::mem::take(&mut failed),
             ..need.clone()
         }
@@ -100,17 +105,17 @@ fn by_peer(need: Need) -> Vec<Need> {
     need.peers.iter().map(one).collect()
 }
 
-/// One need again of those without a name that are asked for the same, where the first of them is.
-fn together(needs: impl Iterator<Item = Need>) -> Vec<Need> {
+/// Merges needs without a name for the same service, at the position of the first.
+fn merge(needs: impl Iterator<Item = Need>) -> Vec<Need> {
     let mut result: Vec<Need> = Vec::new();
-    let mut places: BTreeMap<(Direction, Service), usize> = BTreeMap::new();
+    let mut positions: BTreeMap<(Direction, Service), usize> = BTreeMap::new();
     for need in needs {
         let key = (need.direction, need.service);
-        match places.get(&key).filter(|_| need.name.is_none()) {
+        match positions.get(&key).filter(|_| need.name.is_none()) {
             Some(at) => result[*at].absorb(need),
             None => {
                 if need.name.is_none() {
-                    places.insert(key, result.len());
+                    positions.insert(key, result.len());
                 }
                 result.push(need);
             }
@@ -133,27 +138,28 @@ fn wildcards(needs: Vec<Need>, least: usize) -> Vec<Need> {
         if distinct(&members, |at| result[at].as_ref().and_then(|need| need.name.clone())) < least {
             continue;
         }
-        fold(&mut result, &members, |need| {
-            let asked_all = need.unasked.is_empty() && need.asked.iter().all(|asked| is_below(asked, &parent));
+        merge_members(&mut result, &members, |need| {
+            let all_queried =
+                need.unqueried.is_empty() && need.queried.iter().all(|queried| is_below(queried, &parent));
             need.name = Some(Pattern::Below(parent.clone()));
-            if asked_all {
-                need.asked = BTreeSet::from([Pattern::Below(parent.clone())]);
+            if all_queried {
+                need.queried = BTreeSet::from([Pattern::Below(parent.clone())]);
             }
         });
     }
     result.into_iter().flatten().collect()
 }
 
-/// How many different things the members are.
+/// Number of distinct values of the members.
 fn distinct<T: Ord>(members: &[usize], of: impl Fn(usize) -> T) -> usize {
     members.iter().map(|at| of(*at)).collect::<BTreeSet<T>>().len()
 }
 
-/// Puts the members together where the first of them is, and changes what they became.
-fn fold(needs: &mut [Option<Need>], members: &[usize], change: impl FnOnce(&mut Need)) {
-    let mut together = members.iter().filter_map(|at| needs[*at].take());
-    let Some(mut first) = together.next() else { return };
-    together.for_each(|need| first.absorb(need));
+/// Merges the members at the position of the first, and changes the merged need.
+fn merge_members(needs: &mut [Option<Need>], members: &[usize], change: impl FnOnce(&mut Need)) {
+    let mut merged = members.iter().filter_map(|at| needs[*at].take());
+    let Some(mut first) = merged.next() else { return };
+    merged.for_each(|need| first.absorb(need));
     change(&mut first);
     needs[members[0]] = Some(first);
 }
@@ -162,7 +168,7 @@ fn is_below(pattern: &Pattern, of: &Name) -> bool {
     matches!(pattern, Pattern::Exact(name) if parent(name).as_ref() == Some(of))
 }
 
-/// The name without its first label, if names below it may be taken together.
+/// The name without its first label, if names below it may become a wildcard.
 fn parent(name: &Name) -> Option<Name> {
     let (_, parent) = name.as_str().split_once('.')?;
     let suffix = psl::suffix_str(parent)?;
@@ -181,7 +187,7 @@ fn prefixes(peers: &BTreeSet<IpNet>, rules: &Generalize, least: usize) -> BTreeS
     groups.into_values().flat_map(folded).collect()
 }
 
-/// The smallest prefix that covers all of them; they are of one family.
+/// The smallest prefix that covers all of these, which have the same address family.
 fn covering(nets: &[IpNet]) -> IpNet {
     let (first, last) = (nets[0], nets[nets.len() - 1]);
     let mut wide = first;
@@ -191,6 +197,6 @@ fn covering(nets: &[IpNet]) -> IpNet {
             None => break,
         }
     }
-    // In the order of addresses, what covers the first and the last covers all between them.
+    // They are sorted by address, so that a prefix that covers the first and the last covers all.
     wide.trunc()
 }

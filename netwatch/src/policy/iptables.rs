@@ -1,11 +1,12 @@
-//! iptables and ip6tables: chains of their own, as iptables-restore reads them, and a script that loads both families.
+//! iptables and ip6tables: separate chains as input of iptables-restore, and a script that loads
+//! both address families.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::header::{self, FAILED, NAMES, commented, failed, purpose};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed, purpose};
 use super::need::{Need, Service};
 use super::text::comment;
 use super::{AddressFamily, Requirements, RuleOptions};
@@ -13,19 +14,19 @@ use crate::flow::Direction;
 
 const OUT: &str = "netwatch-out";
 const IN: &str = "netwatch-in";
-/// All that netwatch ever makes.
+/// Every chain that these rules can create.
 const CHAINS: [&str; 2] = [OUT, IN];
-/// iptables' own limit is 255 bytes.
-const COMMENT: usize = 100;
+/// iptables allows 255 bytes.
+const MAX_COMMENT_BYTES: usize = 100;
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     match options.family {
         Some(family) => {
             let restore = if family == AddressFamily::V4 { "iptables-restore" } else { "ip6tables-restore" };
             let load = format!(
-                "Load with `{restore} FILE`, which replaces the filter table, or with `{restore} --noflush FILE`, once."
+                "Load with `{restore} FILE`, which replaces the filter table, or once with `{restore} --noflush FILE`."
             );
-            let lines = header::lines(requirements, options, &[&load, &scope(options)], &[NAMES]);
+            let lines = header::lines(requirements, options, &[&load, &scope(options)], &[NAMES_LIMIT]);
             commented(&lines, "#") + &table(requirements, options, family, true)
         }
         None => script(requirements, options),
@@ -35,22 +36,22 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
 fn scope(options: &RuleOptions) -> String {
     let what = match &options.user {
         Some(user) => format!(
-            "What user {} sends and what is not listed is dropped; other users, and what comes in, are not filtered.",
+            "Drops traffic that user {} sends and that is not listed. Other users and incoming traffic are not filtered.",
             comment(user, 40)
         ),
         None => {
-            "What is not listed is dropped, for the whole machine (or container, or network namespace) that loads it, \
+            "Drops all traffic that is not listed, for the whole machine (or container, or network namespace) that loads it, \
             unless an earlier rule accepts it."
                 .to_owned()
         }
     };
-    what + " For a ruleset that you have already: take the rules with a destination or a port only."
+    what + " To extend an existing ruleset, copy only the rules with a destination or a port."
 }
 
 fn script(requirements: &Requirements, options: &RuleOptions) -> String {
-    let load = "Load with `sh FILE`, again to replace it; `sh FILE --test` loads nothing. Remove with `sh FILE --remove`. One family only, as \
-        iptables-restore reads it: `--family 4`, `--family 6`.";
-    let lines = header::lines(requirements, options, &[load, &scope(options)], &[NAMES]);
+    let load = "Load or replace with `sh FILE`; `sh FILE --test` loads nothing. Remove with `sh FILE --remove`. For the input of \
+        iptables-restore of one address family, use --family 4 or --family 6.";
+    let lines = header::lines(requirements, options, &[load, &scope(options)], &[NAMES_LIMIT]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\n";
     text += &functions(options);
@@ -62,7 +63,8 @@ fn script(requirements: &Requirements, options: &RuleOptions) -> String {
     text + "\n[ \"$how\" != --noflush ] || { hook iptables; hook ip6tables; }\n"
 }
 
-/// Any other argument than these two loads nothing: whoever asks for help must not be locked out.
+/// Any argument other than these two loads nothing, so that a request for help never cuts off the
+/// user.
 fn functions(options: &RuleOptions) -> String {
     let jumps: String = CHAINS.map(|chain| format!(" -e 's/^-A \\(.* -j {chain}\\)$/-D \\1/p'")).concat();
     let hooks: String = hooks(options).iter().map(|hook| format!(" '-A {hook}'")).collect();
@@ -70,9 +72,9 @@ fn functions(options: &RuleOptions) -> String {
     let idle: String = idle.iter().map(|chain| format!("    drop \"$1\" {chain}\n")).collect();
     format!(
         "usage() {{\n    echo \"usage: sh $0 [--test | --remove]\" >&2\n    exit 2\n}}\n\
-        # Every jump to the chains, whoever made it: other rules of netwatch have other ones.\n\
+        # Every jump to the chains: earlier rules by netwatch may have added different ones.\n\
         jumps() {{\n    saved=$(\"$1-save\" -t filter)\n    printf '%s\\n' \"$saved\" | sed -n{jumps}\n}}\n\
-        # All jumps give way to these, in one step.\n\
+        # Replaces all jumps in one step.\n\
         rehook() {{\n    jumps=$(jumps \"$1\")\n    restore=$1-restore\n    shift\n    \
         printf '%s\\n' '*filter' \"$jumps\" \"$@\" COMMIT | \"$restore\" --noflush\n}}\n\
         drop() {{\n    \"$1\" -F \"$2\" 2>/dev/null && \"$1\" -X \"$2\" || :\n}}\n\
@@ -87,7 +89,7 @@ fn chains(options: &RuleOptions) -> Vec<&'static str> {
     if options.user.is_some() { vec![OUT] } else { vec![OUT, IN] }
 }
 
-/// What leads into the chains.
+/// The rules that jump to the chains.
 fn hooks(options: &RuleOptions) -> Vec<String> {
     match &options.user {
         Some(user) => vec![format!("OUTPUT -m owner --uid-owner {user} -j {OUT}")],
@@ -95,7 +97,7 @@ fn hooks(options: &RuleOptions) -> Vec<String> {
     }
 }
 
-/// The filter table's part for one family.
+/// The part of the filter table for one address family.
 fn table(requirements: &Requirements, options: &RuleOptions, family: AddressFamily, with_hooks: bool) -> String {
     let mut text = "*filter\n".to_owned();
     for chain in chains(options) {
@@ -118,7 +120,7 @@ fn table(requirements: &Requirements, options: &RuleOptions, family: AddressFami
 fn out(requirements: &Requirements, options: &RuleOptions, family: AddressFamily) -> Vec<String> {
     let mut rules = vec![format!("-A {OUT} -o lo -j ACCEPT"), established(OUT)];
     if family == AddressFamily::V6 && options.user.is_none() {
-        // RFC 4861 and RFC 2710, RFC 3810: 133 to 137, and the listener's messages.
+        // Neighbor discovery (RFC 4861) and multicast listener messages (RFC 2710, RFC 3810).
         rules.extend(icmpv6(OUT, &["133", "135", "136", "131", "132", "143"]));
     }
     if requirements.dns {
@@ -127,9 +129,9 @@ fn out(requirements: &Requirements, options: &RuleOptions, family: AddressFamily
     rules.extend(requirements.of_direction(Direction::Egress).flat_map(|need| rules_of(need, options, family)));
     rules.extend(requirements.groups.iter().flat_map(|need| rules_of(need, options, family)));
     if family == AddressFamily::V4 && !requirements.groups.is_empty() {
-        rules.push(format!("-A {OUT} -p 2 -m comment --comment \"membership of groups\" -j ACCEPT"));
+        rules.push(format!("-A {OUT} -p 2 -m comment --comment \"multicast group membership\" -j ACCEPT"));
     }
-    rules.extend(tried(requirements, options, family, Direction::Egress));
+    rules.extend(failed_rules(requirements, options, family, Direction::Egress));
     rules.push(format!("-A {OUT} -j DROP"));
     rules
 }
@@ -143,7 +145,7 @@ fn incoming(requirements: &Requirements, options: &RuleOptions, family: AddressF
         AddressFamily::V6 => rules.extend(icmpv6(IN, &["134", "135", "136", "137", "130", "1", "2", "3", "4"])),
     }
     rules.extend(requirements.of_direction(Direction::Ingress).flat_map(|need| rules_of(need, options, family)));
-    rules.extend(tried(requirements, options, family, Direction::Ingress));
+    rules.extend(failed_rules(requirements, options, family, Direction::Ingress));
     rules.push(format!("-A {IN} -j DROP"));
     rules
 }
@@ -156,8 +158,8 @@ fn icmpv6(chain: &str, kinds: &[&str]) -> Vec<String> {
     kinds.iter().map(|kind| format!("-A {chain} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT")).collect()
 }
 
-/// As comments.
-fn tried(
+/// The rules of failed attempts, as comments.
+fn failed_rules(
     requirements: &Requirements,
     options: &RuleOptions,
     family: AddressFamily,
@@ -170,7 +172,7 @@ fn tried(
             continue;
         }
         if rules.is_empty() {
-            rules.push(format!("# {FAILED}"));
+            rules.push(format!("# {FAILED_ATTEMPTS}"));
         }
         rules.push(format!("# {}", failed(need)));
         rules.extend(own.iter().map(|rule| format!("#   {rule}")));
@@ -186,21 +188,21 @@ fn dns(options: &RuleOptions, family: AddressFamily) -> Vec<String> {
             options.resolvers.iter().filter(is_ours).map(|resolver| format!("-d {} ", IpNet::from(*resolver))).collect()
         }
     };
-    let said =
-        if options.resolvers.is_empty() { "DNS to your resolvers - add -d ADDRESS" } else { "DNS to your resolvers" };
+    let purpose =
+        if options.resolvers.is_empty() { "DNS to any resolver - add -d ADDRESS" } else { "DNS to your resolvers" };
     let rule = |to: &String, protocol| {
-        format!("-A {OUT} {to}-p {protocol} -m {protocol} --dport 53 -m comment --comment \"{said}\" -j ACCEPT")
+        format!("-A {OUT} {to}-p {protocol} -m {protocol} --dport 53 -m comment --comment \"{purpose}\" -j ACCEPT")
     };
     to.iter().flat_map(|to| ["udp", "tcp"].map(|protocol| rule(to, protocol))).collect()
 }
 
-/// One rule for each peer of the family.
+/// One rule for each peer of the address family.
 fn rules_of(need: &Need, options: &RuleOptions, family: AddressFamily) -> Vec<String> {
     let is_v4 = family == AddressFamily::V4;
     let (chain, side) = if need.direction == Direction::Egress { (OUT, "-d") } else { (IN, "-s") };
-    let what = purpose(need, COMMENT);
-    let said = if what.is_empty() { String::new() } else { format!(" -m comment --comment \"{what}\"") };
-    let rule = |peer: String| format!("-A {chain} {peer}{}{said} -j ACCEPT", service(need.service, is_v4));
+    let what = purpose(need, MAX_COMMENT_BYTES);
+    let comment = if what.is_empty() { String::new() } else { format!(" -m comment --comment \"{what}\"") };
+    let rule = |peer: String| format!("-A {chain} {peer}{}{comment} -j ACCEPT", service(need.service, is_v4));
     if need.direction == Direction::Ingress && !options.by_remote {
         return vec![rule(String::new())];
     }

@@ -2,17 +2,17 @@
 
 use std::fmt::Write;
 
-use super::header::{self, NAMES, commented};
+use super::header::{self, NAMES_LIMIT, commented};
 use super::need::Need;
-use super::yaml::{name, ports, quoted, title, tried, unsaid};
+use super::yaml::{failed_attempts, inexpressible, name, ports, quoted, title};
 use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 
-const USE: &str = "Apply with `kubectl apply -f FILE`. It selects the pods that have the label `app` below: put yours. Answers to what is open \
-    need no rule; the policy has effect only where the cluster's network plugin enforces policies.";
-const CANNOT: &str =
-    "ICMP, multicast and protocols other than TCP, UDP and SCTP; whether they pass is the plugin's decision";
-const DNS: &str = "    # DNS: the cluster's own
+const USAGE: &str = "Apply with `kubectl apply -f FILE`. It selects pods by the label `app` below: replace it with yours. Responses to allowed \
+    traffic need no rule. The policy has an effect only if the cluster's network plugin enforces policies.";
+const LIMITS: &str =
+    "ICMP, multicast and protocols other than TCP, UDP and SCTP; the network plugin decides whether they pass";
+const DNS: &str = "    # DNS of the cluster
     - to:
         - namespaceSelector:
             matchLabels:
@@ -26,9 +26,9 @@ const DNS: &str = "    # DNS: the cluster's own
 ";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
-    let lines = header::lines(requirements, options, &[USE], &[NAMES, CANNOT]);
+    let lines = header::lines(requirements, options, &[USAGE], &[NAMES_LIMIT, LIMITS]);
     let name = quoted(name(requirements, options));
-    let mut text = commented(&lines, "#") + &tried(requirements);
+    let mut text = commented(&lines, "#") + &failed_attempts(requirements);
     text += &format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: {name}\nspec:\n  podSelector:\n    matchLabels:\n      app: {name}\n  \
         policyTypes: [Egress, Ingress]\n"
@@ -39,13 +39,13 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     let mut ingress = String::new();
     requirements.of_direction(Direction::Ingress).for_each(|need| rule(&mut ingress, need, options));
     section(&mut text, "ingress", &ingress);
-    for need in requirements.groups.iter().chain(&requirements.needs).filter(|need| is_unsaid(need)) {
-        text += &unsaid(need, "  ");
+    for need in requirements.groups.iter().chain(&requirements.needs).filter(|need| is_inexpressible(need)) {
+        text += &inexpressible(need, "  ");
     }
     text
 }
 
-fn is_unsaid(need: &Need) -> bool {
+fn is_inexpressible(need: &Need) -> bool {
     ports(need.service).is_none() || need.peers.iter().any(|peer| peer.addr().is_multicast())
 }
 
@@ -53,7 +53,7 @@ fn section(text: &mut String, name: &str, rules: &str) {
     *text += &if rules.is_empty() { format!("  {name}: []\n") } else { format!("  {name}:\n{rules}") };
 }
 
-/// Resolvers that are not the cluster's.
+/// Resolvers other than the cluster's.
 fn resolvers(options: &RuleOptions) -> String {
     if options.resolvers.is_empty() {
         return String::new();

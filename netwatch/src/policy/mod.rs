@@ -1,8 +1,8 @@
-//! Firewall rules for a program's users: what must be opened, from the reports of its runs, in the words of each firewall. Not a firewall:
-//! nothing is loaded here, and nothing is opened that was not used.
+//! Firewall requirements of a program, from the reports of its runs, as rules for several
+//! firewalls. Writes rules and loads none; opens nothing that was not used.
 //!
-//! [`Requirements`] is the list, [`generalize`] makes it shorter by stated rules, and there is one file for each format. docs/firewall.md is the
-//! manual.
+//! [`Requirements`] is the list, [`generalize()`] shortens it by documented rules, and each format
+//! has a file of its own. docs/firewall.md is the manual.
 
 mod aws;
 mod cilium;
@@ -30,22 +30,23 @@ pub use require::{Requirements, SourceRun};
 
 use crate::report::Report;
 
-/// What is written.
+/// The format of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RuleFormat {
     /// A file for `nft -f`.
     Nft,
-    /// A script around `iptables-restore` and `ip6tables-restore`; with [`RuleOptions::family`] what one of them reads.
+    /// A script around `iptables-restore` and `ip6tables-restore`; with [`RuleOptions::family`],
+    /// the input of one of them.
     Iptables,
     /// A script of `ufw` commands.
     Ufw,
     /// A script of `firewall-cmd` commands.
     Firewalld,
-    /// A NetworkPolicy of Kubernetes.
+    /// A Kubernetes NetworkPolicy.
     K8s,
     /// A CiliumNetworkPolicy.
     Cilium,
-    /// Permissions of an AWS security group, JSON.
+    /// Permissions of an AWS security group, as JSON.
     AwsSg,
     /// A drop-in for a systemd service.
     Systemd,
@@ -67,7 +68,7 @@ impl RuleFormat {
         Self::Ports,
     ];
 
-    /// As it is typed.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nft => "nft",
@@ -83,7 +84,7 @@ impl RuleFormat {
     }
 }
 
-/// One of the two families of addresses.
+/// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AddressFamily {
     /// IPv4.
@@ -92,28 +93,28 @@ pub enum AddressFamily {
     V6,
 }
 
-/// How to write it.
+/// Options of the rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleOptions {
-    /// Fold addresses, names and ports.
+    /// Combine addresses, names and ports.
     pub generalize: Option<Generalize>,
-    /// The users' resolvers; DNS to anybody when there are none.
+    /// The users' DNS resolvers; without any, DNS to every address is opened.
     pub resolvers: Vec<IpAddr>,
-    /// Open also what was tried and never worked.
+    /// Also open what was attempted and never succeeded.
     pub with_failed: bool,
-    /// Open also the addresses that DNS gave for a name and that were not used.
+    /// Also open addresses from DNS responses that were not used.
     pub with_answers: bool,
-    /// Open ports only for the remotes that came.
+    /// Open the program's own ports only to the remotes that connected.
     pub by_remote: bool,
-    /// Only for what this user (a name or a number) sends: nft and iptables.
+    /// Filter only what this user (a name or a number) sends: nft and iptables.
     pub user: Option<String>,
-    /// The name of what is made, where the format has one; otherwise the program's.
+    /// The name of the policy, if the format has one; by default the program's name.
     pub name: Option<String>,
-    /// Only this family, without the script around it: iptables.
+    /// Only this address family, without the script around it: iptables.
     pub family: Option<AddressFamily>,
 }
 
-/// Writes what these runs need in one format, in one go.
+/// Writes the requirements of these runs in one format.
 pub fn write(format: RuleFormat, reports: &[&Report], options: &RuleOptions, out: &mut dyn Write) -> io::Result<()> {
     let requirements = Requirements::of(reports, options);
     let text = match format {

@@ -1,4 +1,4 @@
-//! One thing that must be opened: a service of a peer, as plain data.
+//! One requirement: a service of a peer, as plain data.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,19 +9,19 @@ use ipnet::IpNet;
 use crate::flow::{Direction, EndpointKey, FIRST_EPHEMERAL_PORT, Failed, Protocol};
 use crate::wire::Name;
 
-/// What is asked of a peer.
+/// The service of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Service {
-    /// Ports of a protocol that has them, first and last.
+    /// First and last port of a protocol that has ports.
     Ports(Protocol, u16, u16),
-    /// ICMP or ICMPv6 echo, by the peer's family.
+    /// ICMP or ICMPv6 echo, depending on the peer's address family.
     Echo,
     /// A protocol without ports.
     Protocol(Protocol),
 }
 
 impl Service {
-    /// What an endpoint is asked for; `None` for fragments, of which no port is known.
+    /// The service of an endpoint; `None` for fragments, whose port is not known.
     pub(super) fn of(key: &EndpointKey) -> Option<Self> {
         match key.protocol {
             _ if key.fragment => None,
@@ -31,7 +31,7 @@ impl Service {
         }
     }
 
-    /// Whether all its ports are of the range from which systems choose at will.
+    /// Whether all its ports are in the ephemeral range, from which systems choose ports.
     pub fn is_ephemeral(self) -> bool {
         matches!(self, Self::Ports(_, first, _) if first >= FIRST_EPHEMERAL_PORT)
     }
@@ -48,12 +48,12 @@ impl fmt::Display for Service {
     }
 }
 
-/// A name, or all names directly below one.
+/// A name, or all names directly below a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Pattern {
     /// This name.
     Exact(Name),
-    /// One label more than this name: `*.example.org`.
+    /// Names with one label more than this one: `*.example.org`.
     Below(Name),
 }
 
@@ -66,36 +66,36 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A service that must be reachable, and where.
+/// A service that must be reachable, and its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// Egress: the program opens it. Ingress: others do, at the program's own port.
+    /// Egress: the program connects. Ingress: remotes connect to a port of the program.
     pub direction: Direction,
-    /// What.
+    /// The service.
     pub service: Service,
-    /// The peer's name, where it has one. Never for ingress.
+    /// The peer's name, if it has one. Never for ingress.
     pub name: Option<Pattern>,
-    /// Where the peer is; for ingress, who came.
+    /// The peer's addresses; for ingress, the remotes that connected.
     pub peers: BTreeSet<IpNet>,
-    /// Names that DNS was asked for and that lead to the peers: what a firewall that listens to DNS can go by.
-    pub asked: BTreeSet<Pattern>,
+    /// Names from DNS queries that lead to the peers: a firewall that follows DNS can use them.
+    pub queried: BTreeSet<Pattern>,
     /// Peers that no such name leads to.
-    pub unasked: BTreeSet<IpNet>,
-    /// How attempts failed.
+    pub unqueried: BTreeSet<IpNet>,
+    /// Failed attempts.
     pub failed: Failed,
 }
 
 impl Need {
-    /// Peers of one family.
+    /// Peers of one address family.
     pub fn family(&self, is_v4: bool) -> Vec<IpNet> {
         self.peers.iter().filter(|peer| peer.addr().is_ipv4() == is_v4).copied().collect()
     }
 
-    /// Adds what is known of the same need from elsewhere.
+    /// Adds the peers and names of another need for the same service.
     pub(super) fn absorb(&mut self, other: Self) {
         self.peers.extend(other.peers);
-        self.asked.extend(other.asked);
-        self.unasked.extend(other.unasked);
+        self.queried.extend(other.queried);
+        self.unqueried.extend(other.unqueried);
         self.failed += other.failed;
     }
 }
@@ -105,12 +105,13 @@ pub(super) fn host(address: IpAddr) -> IpNet {
     IpNet::from(address)
 }
 
-/// An address where the prefix is one, else the prefix.
+/// The address if the prefix covers only one, otherwise the prefix.
 pub(super) fn shown(net: &IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
-/// Whether a name can be a host's: letters, digits, `-` and `_` in labels of at most 63 (RFC 1123, and what is in use).
+/// Whether this can be a host name: letters, digits, `-` and `_` in labels of at most 63 bytes (RFC
+/// 1123, and underscores, which are in use).
 pub(super) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -124,14 +125,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_read_as_people_write_them() {
+    fn services_are_written_as_protocol_and_port() {
         assert_eq!(Service::Ports(Protocol::TCP, 443, 443).to_string(), "tcp/443");
         assert_eq!(Service::Ports(Protocol::UDP, 32_768, 65_535).to_string(), "udp/32768-65535");
         assert_eq!(Service::Protocol(Protocol(47)).to_string(), "protocol 47");
     }
 
     #[test]
-    fn host_names() {
+    fn recognizes_host_names() {
         for good in ["a", "app.example", "_dmarc.example.org", "xn--mnchen-3ya.example"] {
             assert!(is_host_name(good), "{good}");
         }

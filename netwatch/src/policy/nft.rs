@@ -1,32 +1,36 @@
-//! nftables: a table of its own for `nft -f`, that lets through what is needed and drops the rest.
+//! nftables: a separate table for `nft -f` that allows what is required and drops the rest.
 
 use std::fmt::Write;
 
 use ipnet::IpNet;
 
-use super::header::{self, FAILED, NAMES, commented, failed, purpose};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed, purpose};
 use super::need::{Need, Service, shown};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
-/// nft's own limit is 128 bytes.
-const COMMENT: usize = 100;
+/// nft allows 128 bytes.
+const MAX_COMMENT_BYTES: usize = 100;
 
-/// What IPv6 stops working without (RFC 4861, RFC 4890), sent and received; listener reports are what switches go by.
-const NDP_OUT: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-report, mld-listener-done, mld2-listener-report } accept comment \"neighbour discovery\"";
-const NDP_IN: &str = "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect, mld-listener-query } accept comment \"neighbour discovery\"";
-/// Path MTU discovery and the errors of connections, also where connection tracking has lost them (RFC 1191, RFC 8201).
+/// ICMPv6 that IPv6 requires (RFC 4861, RFC 4890), sent and received; switches depend on multicast
+/// listener reports.
+const NDP_OUT: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-report, mld-listener-done, mld2-listener-report } accept comment \"neighbor discovery\"";
+const NDP_IN: &str = "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect, mld-listener-query } accept comment \"neighbor discovery\"";
+/// Errors of connections, for path MTU discovery among others, also if connection tracking has no
+/// entry for them (RFC 1191, RFC 8201).
 const ERRORS: [&str; 2] = [
     "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept comment \"errors\"",
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept comment \"errors\"",
 ];
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
-    let use_ = use_(options);
-    let lines = header::lines(requirements, options, &use_.iter().map(String::as_str).collect::<Vec<_>>(), &[NAMES]);
+    let usage = usage(options);
+    let lines =
+        header::lines(requirements, options, &usage.iter().map(String::as_str).collect::<Vec<_>>(), &[NAMES_LIMIT]);
     let mut text = "#!/usr/sbin/nft -f\n".to_owned() + &commented(&lines, "#");
-    // Loading it again replaces it: the first line makes the table, so that the second never fails.
+    // Loading the file again replaces the table: the first line creates it, so that the second
+    // never fails.
     text += "\ntable inet netwatch\ndelete table inet netwatch\n\ntable inet netwatch {\n";
     chain(&mut text, "allow_out", &out(requirements, options));
     if options.user.is_none() {
@@ -40,19 +44,19 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     text + "\n}\n"
 }
 
-fn use_(options: &RuleOptions) -> Vec<String> {
+fn usage(options: &RuleOptions) -> Vec<String> {
     let mut lines =
-        vec!["Load with `nft -f FILE`, again to replace it; remove with `nft delete table inet netwatch`.".to_owned()];
+        vec!["Load or replace with `nft -f FILE`; remove with `nft delete table inet netwatch`.".to_owned()];
     lines.push(match &options.user {
         Some(user) => format!(
-            "It drops what user {} sends and what is not listed; other users, and what comes in, are not filtered.",
+            "Drops traffic that user {} sends and that is not listed. Other users and incoming traffic are not filtered.",
             comment(user, 40)
         ),
-        None => "It drops whatever is not listed, for the whole machine (or container, or network namespace) that loads it: what else runs there \
-            needs rules of its own. An accept in one table does not undo a drop in another."
+        None => "Drops all traffic that is not listed, for the whole machine (or container, or network namespace) that loads it: other programs \
+            need additional rules. An accept in one table does not override a drop in another."
             .to_owned(),
     });
-    lines.push("For a ruleset that you have already: take the rules of allow_out and allow_in only.".into());
+    lines.push("To extend an existing ruleset, copy only the rules of allow_out and allow_in.".into());
     lines
 }
 
@@ -68,7 +72,7 @@ fn chain(text: &mut String, name: &str, rules: &[String]) {
 fn output(options: &RuleOptions) -> Vec<String> {
     let mut rules = vec!["type filter hook output priority filter; policy accept;".to_owned()];
     let rest = match &options.user {
-        // What has no socket (the kernel's own) has no user, and goes.
+        // Packets without a socket, which the kernel generates, have no user and pass.
         Some(user) => {
             rules.push("oifname \"lo\" accept".into());
             rules.push("ct state established,related accept".into());
@@ -99,25 +103,25 @@ fn out(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     rules.extend(requirements.of_direction(Direction::Egress).flat_map(|need| rules_of(need, options)));
     rules.extend(requirements.groups.iter().flat_map(|need| rules_of(need, options)));
     if !requirements.groups.is_empty() {
-        rules.push("ip protocol igmp accept comment \"membership of groups\"".into());
+        rules.push("ip protocol igmp accept comment \"multicast group membership\"".into());
     }
-    rules.extend(tried(requirements, options, Direction::Egress));
+    rules.extend(failed_rules(requirements, options, Direction::Egress));
     rules
 }
 
 fn incoming(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     let mut rules: Vec<String> =
         requirements.of_direction(Direction::Ingress).flat_map(|need| rules_of(need, options)).collect();
-    rules.extend(tried(requirements, options, Direction::Ingress));
+    rules.extend(failed_rules(requirements, options, Direction::Ingress));
     rules
 }
 
-/// As comments.
-fn tried(requirements: &Requirements, options: &RuleOptions, direction: Direction) -> Vec<String> {
+/// The rules of failed attempts, as comments.
+fn failed_rules(requirements: &Requirements, options: &RuleOptions, direction: Direction) -> Vec<String> {
     let mut rules = Vec::new();
     for need in requirements.failed.iter().filter(|need| need.direction == direction) {
         if rules.is_empty() {
-            rules.push(format!("# {FAILED}"));
+            rules.push(format!("# {FAILED_ATTEMPTS}"));
         }
         rules.push(format!("# {}", failed(need)));
         rules.extend(rules_of(need, options).iter().map(|rule| format!("#   {rule}")));
@@ -131,16 +135,16 @@ fn dns(options: &RuleOptions) -> Vec<String> {
         true => vec![String::new()],
         false => [true, false].into_iter().filter_map(|is_v4| address("daddr", &resolvers, is_v4)).collect(),
     };
-    let said =
-        if resolvers.is_empty() { "DNS to your resolvers - put their addresses here" } else { "DNS to your resolvers" };
+    let purpose =
+        if resolvers.is_empty() { "DNS to any resolver - add ip daddr ADDRESS" } else { "DNS to your resolvers" };
     to.iter()
-        .map(|to| format!("{to}meta l4proto {{ tcp, udp }} th dport 53 counter accept comment \"{said}\""))
+        .map(|to| format!("{to}meta l4proto {{ tcp, udp }} th dport 53 counter accept comment \"{purpose}\""))
         .collect()
 }
 
-/// One rule for each family that the need has.
+/// One rule for each address family of the peers.
 fn rules_of(need: &Need, options: &RuleOptions) -> Vec<String> {
-    let what = purpose(need, COMMENT);
+    let what = purpose(need, MAX_COMMENT_BYTES);
     let end = if what.is_empty() { "counter accept".to_owned() } else { format!("counter accept comment \"{what}\"") };
     let rule = |peer: String, is_v4| format!("{peer}{} {end}", service(need.service, is_v4));
     let is_open = need.direction == Direction::Ingress && !options.by_remote;
@@ -152,7 +156,7 @@ fn rules_of(need: &Need, options: &RuleOptions) -> Vec<String> {
     [true, false].into_iter().filter_map(|is_v4| Some(rule(address(side, &peers, is_v4)?, is_v4))).collect()
 }
 
-/// `ip daddr 203.0.113.9 `, `ip6 saddr { … } `; `None` if there is no address of the family.
+/// `ip daddr 203.0.113.9 `, `ip6 saddr { … } `; `None` without an address of this family.
 fn address(side: &str, peers: &[IpNet], is_v4: bool) -> Option<String> {
     let family = if is_v4 { "ip" } else { "ip6" };
     let of_family: Vec<String> = peers.iter().filter(|peer| peer.addr().is_ipv4() == is_v4).map(shown).collect();

@@ -1,4 +1,4 @@
-//! Who is behind the endpoints of a report: names by flow, and which of them DNS was asked for.
+//! The names of the endpoints of a report: by flow, and those that DNS was queried for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use crate::report::{Report, ReportEndpoint};
 use crate::wire::{Application, Name};
 
 /// Names of the endpoints of one report.
-pub(super) struct Peers<'a> {
+pub(super) struct PeerNames<'a> {
     lookups: HashMap<&'a Name, Vec<IpAddr>>,
     by_endpoint: HashMap<EndpointKey, BTreeSet<&'a Name>>,
 }
 
-impl<'a> Peers<'a> {
+impl<'a> PeerNames<'a> {
     pub fn of(report: &'a Report) -> Self {
         let mut by_endpoint: HashMap<EndpointKey, BTreeSet<&Name>> = HashMap::new();
         for known in &report.flows {
@@ -26,7 +26,8 @@ impl<'a> Peers<'a> {
         Self { lookups: lookups(report), by_endpoint }
     }
 
-    /// Every name that flows of this endpoint are shown by: one address may serve several. Empty if it has none.
+    /// The display names of all flows of this endpoint: one address may serve several names. Empty
+    /// if there are none.
     pub fn names(&self, known: &'a ReportEndpoint) -> Vec<&'a Name> {
         match self.by_endpoint.get(&known.endpoint.key) {
             Some(names) => names.iter().copied().collect(),
@@ -34,26 +35,27 @@ impl<'a> Peers<'a> {
         }
     }
 
-    /// Names that DNS was asked for and that lead to this endpoint: the one that it is shown by, if that is one of them, else all.
-    pub fn asked(&self, known: &'a ReportEndpoint, name: Option<&'a Name>) -> Vec<&'a Name> {
+    /// Names from DNS queries that lead to this endpoint: its display name if that is one of them,
+    /// otherwise all.
+    pub fn queried(&self, known: &'a ReportEndpoint, name: Option<&'a Name>) -> Vec<&'a Name> {
         if let Some(name) = name.filter(|name| self.lookups.contains_key(name)) {
             return vec![name];
         }
-        let asked: BTreeSet<&Name> =
+        let queried: BTreeSet<&Name> =
             known.names.iter().filter(|named| named.source == NameSource::Dns).map(SourcedName::shown).collect();
-        match name.filter(|name| asked.contains(name)) {
+        match name.filter(|name| queried.contains(name)) {
             Some(name) => vec![name],
-            None => asked.into_iter().collect(),
+            None => queried.into_iter().collect(),
         }
     }
 
-    /// Addresses that DNS gave for a name, used or not.
+    /// Addresses from DNS responses for a name, whether or not they were used.
     pub fn answers(&self, name: &Name) -> impl Iterator<Item = IpAddr> {
         self.lookups.get(name).into_iter().flatten().copied()
     }
 }
 
-/// What the target asked DNS for and got addresses for.
+/// Names that the target queried over DNS, with the addresses in the responses.
 fn lookups(report: &Report) -> HashMap<&Name, Vec<IpAddr>> {
     let mut addresses: HashMap<&Name, Vec<IpAddr>> = HashMap::new();
     for lookup in &report.naming.lookups {

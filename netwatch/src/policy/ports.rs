@@ -1,12 +1,12 @@
-//! A plain table of what must be open, for a manual.
+//! A plain table of required ports, for a manual.
 
-use super::header::{self, FAILED, failed, purpose};
+use super::header::{self, FAILED_ATTEMPTS, failed, purpose};
 use super::need::{Need, Service, shown};
 use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 
 const TITLES: [&str; 5] = ["direction", "protocol", "port", "to or from", "addresses"];
-const NAMES: &str = "Names change their addresses: those listed are what they were.";
+const NAMES: &str = "The addresses of names change: the table lists those at the time of the runs.";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let mut rows = vec![TITLES.map(str::to_owned)];
@@ -19,10 +19,10 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     rows.extend(needs.flat_map(|need| rows_of(need, options)));
     let mut text = table(&rows);
     if rows.len() == 1 {
-        text = "Nothing has to be opened.\n".to_owned();
+        text = "No ports are required.\n".to_owned();
     }
     if !requirements.failed.is_empty() {
-        text += &format!("\n{FAILED}\n");
+        text += &format!("\n{FAILED_ATTEMPTS}\n");
         requirements.failed.iter().for_each(|need| text += &format!("  {}\n", failed(need)));
     }
     text.push('\n');
@@ -33,7 +33,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
         .collect::<String>()
 }
 
-/// One for a name or for everybody; one for each address that has no name.
+/// One row for a name or for any remote; one row for each address without a name.
 fn rows_of(need: &Need, options: &RuleOptions) -> Vec<[String; 5]> {
     let (protocol, port) = match need.service {
         Service::Ports(protocol, first, last) if first == last => (protocol.to_string(), first.to_string()),
@@ -44,7 +44,7 @@ fn rows_of(need: &Need, options: &RuleOptions) -> Vec<[String; 5]> {
     let direction = need.direction.of_flow();
     let row = |peer: String, addresses| [direction.to_owned(), protocol.clone(), port.clone(), peer, addresses];
     if need.direction == Direction::Ingress && !options.by_remote {
-        return vec![row("anybody".into(), String::new())];
+        return vec![row("any".into(), String::new())];
     }
     let addresses: Vec<String> = need.peers.iter().map(shown).collect();
     match &need.name {
@@ -53,7 +53,7 @@ fn rows_of(need: &Need, options: &RuleOptions) -> Vec<[String; 5]> {
     }
 }
 
-/// Columns as wide as their widest cell; the last one as it is.
+/// Pads each column to its widest cell, except the last one.
 fn table(rows: &[[String; 5]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..4).map(width).chain([0]).collect();

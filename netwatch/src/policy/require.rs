@@ -1,4 +1,4 @@
-//! What must be opened, from the reports of one or several runs.
+//! The requirements of a program, from the reports of one or several runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::RuleOptions;
 use super::generalize::generalize;
 use super::need::{Need, Pattern, Service, host};
-use super::peers::Peers;
+use super::peers::PeerNames;
 use super::text::comment;
 use crate::flow::{Direction, Endpoint, Failed, Remote};
 use crate::process::{Attempt, AttemptCause, AttemptTarget};
@@ -14,40 +14,41 @@ use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
 use crate::wire::port;
 
-/// A run that this was made from.
+/// A run that the requirements come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRun {
-    /// The run's id, or the capture's name.
-    pub from: String,
-    /// The program, without folders and arguments: those may be nobody else's business. Empty for a capture.
+    /// The run's id, or the name of the capture file.
+    pub id: String,
+    /// The program, without its folder and arguments, which may be confidential. Empty for a
+    /// capture.
     pub program: String,
     /// Its start, nanoseconds since the Unix epoch.
     pub started_ns: u64,
 }
 
-/// Everything that has to be opened, and what is known to be missing.
+/// Everything that a firewall must allow, and what is known to be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// The runs.
-    pub made: Vec<SourceRun>,
-    /// What is to be opened, out before in, named before unnamed.
+    pub sources: Vec<SourceRun>,
+    /// What to open: out before in, peers with a name before peers without.
     pub needs: Vec<Need>,
-    /// Multicast and broadcast that was sent.
+    /// Multicast and broadcast that the program sent.
     pub groups: Vec<Need>,
-    /// What was tried and never worked.
+    /// What was attempted and never succeeded.
     pub failed: Vec<Need>,
-    /// Names were looked up by the machine's own resolvers, whoever these are.
+    /// The program used the DNS resolvers of the machine, whichever they are.
     pub dns: bool,
-    /// What is left out on purpose, harmless text for comments.
+    /// What is left out on purpose, escaped for comments.
     pub left_out: Vec<String>,
-    /// Why more may be needed than is listed, harmless text for comments.
+    /// Why the list may be incomplete, escaped for comments.
     pub gaps: Vec<String>,
 }
 
 impl Requirements {
-    /// Reads them off the reports.
+    /// Collects the requirements of these reports.
     pub fn of(reports: &[&Report], options: &RuleOptions) -> Self {
-        let mut collected = Collected::default();
+        let mut collected = Collector::default();
         reports.iter().for_each(|report| collected.add_report(report, options));
         collected.finish(options)
     }
@@ -57,45 +58,49 @@ impl Requirements {
         self.needs.iter().filter(move |need| need.direction == direction)
     }
 
-    /// The program that most of this is about.
+    /// The program of the first run that has one.
     pub fn program(&self) -> &str {
-        self.made.iter().map(|made| made.program.as_str()).find(|program| !program.is_empty()).unwrap_or_default()
+        self.sources
+            .iter()
+            .map(|source| source.program.as_str())
+            .find(|program| !program.is_empty())
+            .unwrap_or_default()
     }
 }
 
-/// Named needs come first, in the order of their names.
-type Key = (Direction, bool, Option<Name>, Service);
+/// Sorts needs by direction, and those with a name first.
+type NeedKey = (Direction, bool, Option<Name>, Service);
 
 #[derive(Default)]
-struct Collected {
-    made: Vec<SourceRun>,
-    needs: BTreeMap<Key, Need>,
-    groups: BTreeMap<Key, Need>,
-    failed: BTreeMap<Key, Need>,
+struct Collector {
+    sources: Vec<SourceRun>,
+    needs: BTreeMap<NeedKey, Need>,
+    groups: BTreeMap<NeedKey, Need>,
+    failed: BTreeMap<NeedKey, Need>,
     dns: bool,
     left_out: BTreeSet<String>,
     gaps: BTreeSet<String>,
 }
 
-impl Collected {
+impl Collector {
     fn add_report(&mut self, report: &Report, options: &RuleOptions) {
-        self.made.push(made(report));
-        let peers = Peers::of(report);
+        self.sources.push(source(report));
+        let peers = PeerNames::of(report);
         for known in &report.endpoints {
             self.add_endpoint(report, &peers, known, options);
         }
         self.gaps.extend(gaps(report));
     }
 
-    fn add_endpoint(&mut self, report: &Report, peers: &Peers<'_>, known: &ReportEndpoint, options: &RuleOptions) {
+    fn add_endpoint(&mut self, report: &Report, peers: &PeerNames<'_>, known: &ReportEndpoint, options: &RuleOptions) {
         let Endpoint { key, .. } = &known.endpoint;
         let Remote::Address(address) = key.remote else {
-            // The report says so itself.
+            // The gaps of the report include this.
             return;
         };
         let Some(service) = Service::of(key) else {
             self.left_out
-                .insert("fragments whose beginning was not seen: connection tracking puts them together".into());
+                .insert("fragments without their first fragment, which connection tracking reassembles".into());
             return;
         };
         if self.is_dns(report, known, address) {
@@ -104,7 +109,7 @@ impl Collected {
         }
         if service == Service::Echo && key.direction == Direction::Ingress {
             self.left_out.insert(
-                "ICMP that others began: errors belong to connections, and no program needs to be pinged".into(),
+                "ICMP from remotes: errors belong to connections, and no program requires answers to ping".into(),
             );
             return;
         }
@@ -118,7 +123,7 @@ impl Collected {
         }
     }
 
-    /// In a capture nobody knows which of the DNS servers were the machine's own resolvers: all are taken for them.
+    /// A capture does not contain which DNS servers are the machine's resolvers: all count as such.
     fn is_dns(&self, report: &Report, known: &ReportEndpoint, address: IpAddr) -> bool {
         let key = &known.endpoint.key;
         let is_query = key.port == port::DNS && key.direction == Direction::Egress && key.protocol.has_ports();
@@ -127,7 +132,7 @@ impl Collected {
 
     fn add_peer(
         &mut self,
-        peers: &Peers<'_>,
+        peers: &PeerNames<'_>,
         known: &ReportEndpoint,
         service: Service,
         address: IpAddr,
@@ -138,16 +143,16 @@ impl Collected {
         }
         let names = peers.names(known);
         let named = names.iter().map(|name| Some(*name));
-        // Without a name it is still a peer.
+        // A peer without a name is required too.
         for name in named.chain(names.is_empty().then_some(None)) {
             let mut need = need(known, service, address, name);
-            let asked = peers.asked(known, name);
+            let queried = peers.queried(known, name);
             if options.with_answers {
                 let more = name.into_iter().flat_map(|name| peers.answers(name)).map(host);
                 need.peers.extend(more);
             }
-            need.unasked = if asked.is_empty() { need.peers.clone() } else { BTreeSet::new() };
-            need.asked = asked.into_iter().cloned().map(Pattern::Exact).collect();
+            need.unqueried = if queried.is_empty() { need.peers.clone() } else { BTreeSet::new() };
+            need.queried = queried.into_iter().cloned().map(Pattern::Exact).collect();
             self.put_peer(known, need, options);
         }
     }
@@ -158,15 +163,15 @@ impl Collected {
     }
 
     fn finish(mut self, options: &RuleOptions) -> Requirements {
-        self.forget_failures_that_worked();
+        self.remove_failures_that_succeeded_elsewhere();
         self.gaps.extend(self.ephemeral());
-        let values = |needs: BTreeMap<Key, Need>| needs.into_values().collect::<Vec<_>>();
+        let values = |needs: BTreeMap<NeedKey, Need>| needs.into_values().collect::<Vec<_>>();
         let mut needs = values(self.needs);
         if let Some(rules) = &options.generalize {
             needs = generalize(needs, rules);
         }
         Requirements {
-            made: self.made,
+            sources: self.sources,
             needs,
             groups: values(self.groups),
             failed: values(self.failed),
@@ -176,8 +181,8 @@ impl Collected {
         }
     }
 
-    /// What failed in one run and worked in another is needed.
-    fn forget_failures_that_worked(&mut self) {
+    /// What failed in one run and succeeded in another is required.
+    fn remove_failures_that_succeeded_elsewhere(&mut self) {
         for (key, failed) in &mut self.failed {
             if let Some(need) = self.needs.get(key) {
                 failed.peers.retain(|peer| !need.peers.contains(peer));
@@ -196,20 +201,19 @@ impl Collected {
         let first: Vec<&str> = services.iter().take(5).map(String::as_str).collect();
         let more = if services.len() > first.len() { " and others" } else { "" };
         let listed = first.join(", ");
-        (!services.is_empty())
-            .then(|| format!("{listed}{more}: ports from which systems choose at will, the next run may need others"))
+        (!services.is_empty()).then(|| format!("{listed}{more}: ephemeral ports, the next run may use others"))
     }
 }
 
-fn made(report: &Report) -> SourceRun {
+fn source(report: &Report) -> SourceRun {
     let program = report.run.command.first().map(|path| file_name(path));
     match &report.replay {
-        // Whoever reads the rules need not know where captures are kept here.
+        // Without its folder, which may be confidential.
         Some(replay) => {
-            SourceRun { from: file_name(&replay.file), program: String::new(), started_ns: replay.started_ns }
+            SourceRun { id: file_name(&replay.file), program: String::new(), started_ns: replay.started_ns }
         }
         None => SourceRun {
-            from: report.run.id.clone(),
+            id: report.run.id.clone(),
             program: program.unwrap_or_default(),
             started_ns: report.run.started_ns,
         },
@@ -223,9 +227,9 @@ fn file_name(path: &str) -> String {
 fn on_machine(service: Service, direction: Direction) -> String {
     match direction {
         Direction::Egress => {
-            format!("{service} of the machine itself, by the run's gateway: nothing has to be opened for it")
+            format!("{service} of the machine itself, through the gateway of the run, needs no rule")
         }
-        Direction::Ingress => format!("{service} asked for by the machine itself: nothing has to be opened for that"),
+        Direction::Ingress => format!("{service} used only by the machine itself needs no rule"),
     }
 }
 
@@ -235,13 +239,13 @@ fn need(known: &ReportEndpoint, service: Service, address: IpAddr, name: Option<
         service,
         name: name.cloned().map(Pattern::Exact),
         peers: BTreeSet::from([host(address)]),
-        asked: BTreeSet::new(),
-        unasked: BTreeSet::from([host(address)]),
+        queried: BTreeSet::new(),
+        unqueried: BTreeSet::from([host(address)]),
         failed: known.endpoint.failed,
     }
 }
 
-fn put(needs: &mut BTreeMap<Key, Need>, need: Need) {
+fn put(needs: &mut BTreeMap<NeedKey, Need>, need: Need) {
     let name = need.name.as_ref().map(|name| match name {
         Pattern::Exact(name) | Pattern::Below(name) => name.clone(),
     });
@@ -253,44 +257,45 @@ fn put(needs: &mut BTreeMap<Key, Need>, need: Need) {
 }
 
 /// `1 refused, 2 unanswered`.
-pub(super) fn failure(failed: &Failed) -> String {
+pub(super) fn failures(failed: &Failed) -> String {
     let kinds = [
         (failed.refused, "refused"),
         (failed.unanswered, "unanswered"),
         (failed.reset, "reset in the handshake"),
         (failed.unreachable, "unreachable (ICMP)"),
     ];
-    let said: Vec<String> =
+    let present: Vec<String> =
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}")).collect();
-    if said.is_empty() { "not answered".to_owned() } else { said.join(", ") }
+    if present.is_empty() { "not answered".to_owned() } else { present.join(", ") }
 }
 
-/// What this report does not know.
+/// Blind spots of this report that affect the requirements.
 fn gaps(report: &Report) -> Vec<String> {
-    let from = comment(&made(report).from, 80);
-    let mut gaps: Vec<String> = report.gaps().iter().map(|gap| format!("{from}: {}", comment(gap, 300))).collect();
+    let id = comment(&source(report).id, 80);
+    let mut gaps: Vec<String> = report.gaps().iter().map(|gap| format!("{id}: {}", comment(gap, 300))).collect();
     let has_v6 = report.replay.is_some() || report.interface.local.iter().any(IpAddr::is_ipv6);
     if !has_v6 {
-        gaps.push(format!("{from}: there was no IPv6, what its names have there is not listed"));
+        gaps.push(format!("{id}: the run had no IPv6, so that IPv6 addresses are not listed"));
     }
-    let at_once = at_once(report);
-    gaps.extend(at_once.iter().take(MAX_AT_ONCE).map(|tried| format!("{from}: {tried}")));
-    let more = at_once.len().saturating_sub(MAX_AT_ONCE);
+    let at_once = failed_at_once(report);
+    gaps.extend(at_once.iter().take(MAX_FAILED_AT_ONCE).map(|tried| format!("{id}: {tried}")));
+    let more = at_once.len().saturating_sub(MAX_FAILED_AT_ONCE);
     if more > 0 {
-        gaps.push(format!("{from}: {more} more addresses failed at once"));
+        gaps.push(format!("{id}: {more} more addresses failed at once"));
     }
     gaps
 }
 
-/// Attempts that failed at once and are named in a header.
-const MAX_AT_ONCE: usize = 5;
+/// Attempts that failed at once and are listed in a header.
+const MAX_FAILED_AT_ONCE: usize = 5;
 
-/// Attempts elsewhere that failed before a packet was sent, and never got through: no endpoint knows of them.
-fn at_once(report: &Report) -> Vec<String> {
+/// Attempts to reach other hosts that always failed before a packet was sent, so that they belong
+/// to no endpoint.
+fn failed_at_once(report: &Report) -> Vec<String> {
     let endpoints = report.endpoints.iter().map(|known| &known.endpoint.key);
     let out = endpoints.filter(|key| key.direction == Direction::Egress);
     let listed: HashSet<_> = out.map(|key| (key.remote, key.protocol, key.port)).collect();
-    let said = |attempt: &Attempt| {
+    let describe = |attempt: &Attempt| {
         let (AttemptTarget::Address(end), AttemptCause::Errno(_) | AttemptCause::NoPacket) =
             (&attempt.target, &attempt.cause)
         else {
@@ -302,7 +307,7 @@ fn at_once(report: &Report) -> Vec<String> {
         let is_elsewhere = report.interface.role_of(end.ip()) == AddressRole::Other;
         let protocol = attempt.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
         (is_elsewhere && !is_listed)
-            .then(|| format!("{protocol}{end} failed at once ({}), so it is not listed", attempt.cause.name()))
+            .then(|| format!("{protocol}{end} failed at once ({}) and is not listed", attempt.cause.name()))
     };
-    report.attempts.iter().filter_map(said).collect()
+    report.attempts.iter().filter_map(describe).collect()
 }

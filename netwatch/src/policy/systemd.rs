@@ -2,37 +2,36 @@
 
 use std::collections::BTreeSet;
 
-use super::header::{self, FAILED, NAMES, commented, failed};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed};
 use super::need::{Service, shown};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
-const USE: &str = "Put it into /etc/systemd/system/NAME.service.d/netwatch.conf, then `systemctl daemon-reload` and restart the service. It filters that \
-    service alone.";
-const CANNOT: &str =
-    "ports of remotes: an address that is allowed is allowed with every port and protocol, in both directions";
-const DEAF: &str = "DNS is denied to every resolver that is not on this machine (127.0.0.53): name yours with --resolver, or no name will be \
-    found.";
-/// getaddrinfo(3) asks the kernel by netlink which families there are.
-const FAMILIES: &str = "# A run shows IP and unix sockets, not packet sockets, VSOCK, Bluetooth and the like: if the service has none of these,\n\
+const USAGE: &str = "Save as /etc/systemd/system/NAME.service.d/netwatch.conf, then run `systemctl daemon-reload` and restart the service. It filters only \
+    that service.";
+const LIMITS: &str = "ports of remotes: an allowed address is allowed with every port and protocol, in both directions";
+const NO_DNS: &str = "DNS is denied to every resolver that is not on this machine (127.0.0.53): name yours with --resolver, or no name can be \
+    resolved.";
+/// getaddrinfo(3) needs AF_NETLINK to determine the address families.
+const FAMILIES: &str = "# Runs show IP and local sockets, but not packet sockets, VSOCK, Bluetooth and others. If the service uses none of those:\n\
     # RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6\n";
-const IN: &str = "# Anybody may come to the ports below, and systemd has one list for both directions: addresses cannot be restricted.\n\
-    # With --by-remote they are, to those that came.\n# IPAddressDeny=any\n";
-const BIND: &str = "# Denying other ports would also deny port 0 to clients that bind before they send (musl's resolver does), which no run shows:\n\
+const OPEN_PORTS: &str = "# Any remote may connect to the ports below, and systemd has one list for both directions, so that addresses are not restricted.\n\
+    # With --by-remote they are restricted to the remotes that connected.\n# IPAddressDeny=any\n";
+const BIND: &str = "# Denying other ports also denies port 0 to clients that bind before they send, as musl's resolver does. Runs do not show that.\n\
     # SocketBindDeny=any\n";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let is_open = !options.by_remote && requirements.of_direction(Direction::Ingress).next().is_some();
-    let is_deaf = requirements.dns && options.resolvers.is_empty() && !is_open;
-    let use_: &[&str] = if is_deaf { &[USE, DEAF] } else { &[USE] };
-    let lines = header::lines(requirements, options, use_, &[NAMES, CANNOT]);
+    let denies_dns = requirements.dns && options.resolvers.is_empty() && !is_open;
+    let usage: &[&str] = if denies_dns { &[USAGE, NO_DNS] } else { &[USAGE] };
+    let lines = header::lines(requirements, options, usage, &[NAMES_LIMIT, LIMITS]);
     let mut text = commented(&lines, "#") + "[Service]\n" + FAMILIES;
-    text += &if is_open { IN.to_owned() } else { addresses(requirements, options) };
+    text += &if is_open { OPEN_PORTS.to_owned() } else { addresses(requirements, options) };
     text += &binds(requirements);
     for (at, need) in requirements.failed.iter().enumerate() {
         if at == 0 {
-            text += &format!("# {FAILED}\n");
+            text += &format!("# {FAILED_ATTEMPTS}\n");
         }
         text += &format!("#   {}\n", failed(need));
     }
@@ -44,15 +43,15 @@ fn addresses(requirements: &Requirements, options: &RuleOptions) -> String {
     if requirements.dns {
         match options.resolvers.is_empty() {
             true => {
-                text += "# DNS: a resolver on this machine (127.0.0.53) is localhost. For others:\n# IPAddressAllow=ADDRESS OF YOUR RESOLVER\n"
+                text += "# DNS: a resolver on this machine (127.0.0.53) is localhost. For other resolvers:\n# IPAddressAllow=ADDRESS\n"
             }
             false => text += "# DNS\n",
         }
         options.resolvers.iter().for_each(|resolver| text += &format!("IPAddressAllow={resolver}\n"));
     }
-    let mut said = BTreeSet::new();
+    let mut written = BTreeSet::new();
     for need in requirements.needs.iter().chain(&requirements.groups) {
-        let fresh: Vec<String> = need.peers.iter().filter(|peer| said.insert(**peer)).map(shown).collect();
+        let fresh: Vec<String> = need.peers.iter().filter(|peer| written.insert(**peer)).map(shown).collect();
         if fresh.is_empty() {
             continue;
         }

@@ -1,21 +1,24 @@
-//! Words from the wire and from command lines as comments: nothing in them can end a comment, a quoted string or a line.
+//! Names from packets and command lines as comments that cannot end a comment, a quoted string or a
+//! line.
 
 use std::fmt::Write;
 
-/// Printable ASCII that stands for itself in every format. The rest is written as `%XX`, the percent sign too, so that two different words
-/// stay different. No quotes, backslashes, `$`, backticks, `#`, `;`, `{}` or `<>`: what a shell, nft, YAML or XML might take for its own.
+/// Printable ASCII without a special meaning in any format. Everything else is written as `%XX`,
+/// the percent sign too, so that different words stay different. Excluded are quotes, backslashes,
+/// `$`, backticks, `#`, `;`, `{}` and `<>`, which have a meaning in a shell, nft, YAML or XML.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" ._-:/@*,()+=~".contains(&byte)
 }
 
-/// The word, harmless, in at most `limit` bytes; `...` marks one that was cut.
+/// The word with special characters escaped, in at most `limit` bytes; `...` marks a word that was
+/// cut.
 pub(super) fn comment(word: &str, limit: usize) -> String {
     let mut safe = String::new();
-    // Where to cut if it becomes too long: behind a whole character or `%XX`.
+    // Where to cut if it becomes too long: after a whole character or `%XX`.
     let mut cut = 0;
     let last = word.len().wrapping_sub(1);
     for (at, byte) in word.bytes().enumerate() {
-        // A space at the end would be lost by whoever trims lines.
+        // Programs that trim lines would remove a space at the end.
         match is_plain(byte) && (byte != b' ' || at != last) {
             true => safe.push(char::from(byte)),
             // Writing to a string cannot fail.
@@ -32,7 +35,8 @@ pub(super) fn comment(word: &str, limit: usize) -> String {
     safe
 }
 
-/// A label of DNS (RFC 1123) made of a word, for objects that need such a name; `otherwise` if nothing is left.
+/// A DNS label (RFC 1123) made from a word, for objects that need such a name; `otherwise` if
+/// nothing remains.
 pub(super) fn label(word: &str, otherwise: &str) -> String {
     let lower = word.to_ascii_lowercase();
     let dashed: String = lower.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
@@ -47,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown() {
+    fn escapes_special_characters_and_cuts_long_words() {
         assert_eq!(comment("app.example", 100), "app.example");
         assert_eq!(comment("*.example.org (tcp/443)", 100), "*.example.org (tcp/443)");
         assert_eq!(comment("a\"; drop #\n\\'", 100), "a%22%3B drop %23%0A%5C%27");
@@ -58,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn labels() {
+    fn makes_labels() {
         assert_eq!(label("Curl_7.88", "x"), "curl-7-88");
         assert_eq!(label("--", "netwatch"), "netwatch");
     }
@@ -66,7 +70,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn nothing_breaks_out(word in any::<String>(), limit in 8usize..128) {
+        fn no_word_ends_a_comment(word in any::<String>(), limit in 8usize..128) {
             let safe = comment(&word, limit);
             prop_assert!(safe.len() <= limit, "{safe}");
             prop_assert!(safe.bytes().all(|byte| is_plain(byte) || byte == b'%'), "{safe}");

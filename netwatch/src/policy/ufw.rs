@@ -2,19 +2,18 @@
 
 use std::fmt::Write;
 
-use super::header::{self, FAILED, NAMES, commented, failed, purpose};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed, purpose};
 use super::need::{Need, Service, shown};
 use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
-const USE: &str =
-    "Load with `sh FILE`; try it with `UFW='ufw --dry-run' sh FILE`. Undo a rule with `ufw delete` and the same words.";
-const SCOPE: &str = "It makes ufw deny what goes out and is not listed, for the whole machine: what else runs there needs rules of its own. \
-    Connections that were accepted, loopback, neighbour discovery and ICMP errors are in ufw's own rules. `ufw enable` is yours to say.";
-const ICMP: &str = "ICMP and protocols other than TCP, UDP, AH, ESP and GRE: their lines are for /etc/ufw/before.rules and before6.rules";
+const USAGE: &str = "Load with `sh FILE`; test with `UFW='ufw --dry-run' sh FILE`. Remove a rule with `ufw delete` and the same arguments.";
+const SCOPE: &str = "Makes ufw deny outgoing traffic that is not listed, for the whole machine: other programs need additional rules. ufw's default \
+    rules allow established connections, loopback, neighbor discovery and ICMP errors. Run `ufw enable` yourself.";
+const ICMP: &str = "ICMP and protocols other than TCP, UDP, AH, ESP and GRE: add their lines to /etc/ufw/before.rules and before6.rules";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
-    let lines = header::lines(requirements, options, &[USE, SCOPE], &[NAMES, ICMP]);
+    let lines = header::lines(requirements, options, &[USAGE, SCOPE], &[NAMES_LIMIT, ICMP]);
     let mut text = "#!/bin/sh\n".to_owned() + &commented(&lines, "#");
     text += "set -eu\nufw=${UFW:-ufw}\n\n$ufw default deny outgoing\n$ufw default deny incoming\n";
     let mut line = |line: &str| {
@@ -28,7 +27,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
         rules_of(need, options).iter().for_each(|rule| line(rule));
     }
     if !requirements.failed.is_empty() {
-        line(&format!("# {FAILED}"));
+        line(&format!("# {FAILED_ATTEMPTS}"));
     }
     for need in &requirements.failed {
         line(&format!("# {}", failed(need)));
@@ -42,22 +41,22 @@ fn dns(options: &RuleOptions) -> Vec<String> {
         true => vec!["any".to_owned()],
         false => options.resolvers.iter().map(ToString::to_string).collect(),
     };
-    let said = if options.resolvers.is_empty() {
-        "DNS to your resolvers - put their address for any"
+    let purpose = if options.resolvers.is_empty() {
+        "DNS to any resolver - replace any with its address"
     } else {
         "DNS to your resolvers"
     };
-    let rule = |to: &String, protocol| format!("$ufw allow out proto {protocol} to {to} port 53 comment '{said}'");
+    let rule = |to: &String, protocol| format!("$ufw allow out proto {protocol} to {to} port 53 comment '{purpose}'");
     to.iter().flat_map(|to| ["udp", "tcp"].map(|protocol| rule(to, protocol))).collect()
 }
 
 fn rules_of(need: &Need, options: &RuleOptions) -> Vec<String> {
     let what = purpose(need, 100);
-    let said = if what.is_empty() { String::new() } else { format!(" comment '{what}'") };
+    let comment = if what.is_empty() { String::new() } else { format!(" comment '{what}'") };
     let is_in = need.direction == Direction::Ingress;
     if is_in && !options.by_remote {
         return match service(need.service) {
-            Some((protocol, port)) => vec![format!("$ufw allow in proto {protocol} to any{port}{said}")],
+            Some((protocol, port)) => vec![format!("$ufw allow in proto {protocol} to any{port}{comment}")],
             None => [true, false].map(|is_v4| raw(need, is_v4, "")).into(),
         };
     }
@@ -66,16 +65,16 @@ fn rules_of(need: &Need, options: &RuleOptions) -> Vec<String> {
         let address = shown(peer);
         match service(need.service) {
             Some((protocol, port)) if is_in => {
-                format!("$ufw allow in proto {protocol} from {address} to any{port}{said}")
+                format!("$ufw allow in proto {protocol} from {address} to any{port}{comment}")
             }
-            Some((protocol, port)) => format!("$ufw allow out proto {protocol} to {address}{port}{said}"),
+            Some((protocol, port)) => format!("$ufw allow out proto {protocol} to {address}{port}{comment}"),
             None => raw(need, is_v4, &format!(" {} {address}", if is_in { "-s" } else { "-d" })),
         }
     };
     need.peers.iter().map(rule).collect()
 }
 
-/// Protocol and port as ufw has them; `None` for what it does not know.
+/// Protocol and port as arguments of ufw; `None` for a protocol that ufw does not support.
 fn service(service: Service) -> Option<(&'static str, String)> {
     match service {
         Service::Ports(protocol, first, last) if protocol != Protocol::SCTP => {
@@ -89,7 +88,7 @@ fn service(service: Service) -> Option<(&'static str, String)> {
     }
 }
 
-/// A line for ufw's own file, as a comment.
+/// A line for ufw's rules file, as a comment.
 fn raw(need: &Need, is_v4: bool, peer: &str) -> String {
     let (file, family) = if is_v4 { ("before.rules", "ufw") } else { ("before6.rules", "ufw6") };
     let way = if need.direction == Direction::Ingress { "input" } else { "output" };

@@ -1,4 +1,4 @@
-//! What both kinds of Kubernetes policies have in common: quoting, names, and what neither can say.
+//! What both kinds of Kubernetes policies share: quoting, names, and comments.
 
 use super::header::failed;
 use super::need::{Need, Service, shown};
@@ -11,12 +11,12 @@ pub(super) fn name(requirements: &Requirements, options: &RuleOptions) -> String
     label(options.name.as_deref().unwrap_or(requirements.program()), "netwatch")
 }
 
-/// In double quotes. What comes here is made of letters, digits and `.:/*_-`.
+/// The text in double quotes. Callers pass letters, digits and `.:/*_-` only.
 pub(super) fn quoted(text: impl ToString) -> String {
     format!("\"{}\"", text.to_string())
 }
 
-/// `TCP` and the first and the last port; `None` for what has no ports.
+/// `TCP` and the first and last port; `None` for a service without ports.
 pub(super) fn ports(service: Service) -> Option<(String, u16, u16)> {
     match service {
         Service::Ports(protocol @ (Protocol::TCP | Protocol::UDP | Protocol::SCTP), first, last) => {
@@ -34,24 +34,24 @@ pub(super) fn title(need: &Need, indent: &str) -> String {
     }
 }
 
-/// A need that cannot be said, as a comment.
-pub(super) fn unsaid(need: &Need, indent: &str) -> String {
+/// A need that the format cannot express, as a comment.
+pub(super) fn inexpressible(need: &Need, indent: &str) -> String {
     let peers: Vec<String> = need.peers.iter().map(shown).collect();
     let name = need.name.as_ref().map(|name| comment(&name.to_string(), 200) + " ").unwrap_or_default();
     format!(
-        "{indent}# cannot be said here: {} {} {name}({})\n",
+        "{indent}# not expressible in this format: {} {} {name}({})\n",
         need.service,
         need.direction.of_flow(),
         peers.join(", ")
     )
 }
 
-/// What never worked, as comments.
-pub(super) fn tried(requirements: &Requirements) -> String {
+/// Failed attempts, as comments.
+pub(super) fn failed_attempts(requirements: &Requirements) -> String {
     let mut text = String::new();
     for (at, need) in requirements.failed.iter().enumerate() {
         if at == 0 {
-            text = format!("# {}\n", super::header::FAILED);
+            text = format!("# {}\n", super::header::FAILED_ATTEMPTS);
         }
         text += &format!("#   {}\n", failed(need));
     }

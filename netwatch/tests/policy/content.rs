@@ -1,4 +1,5 @@
-//! What is in the rules, and what must not be: pictures of every format, and the run's own addresses, secrets and attacks.
+//! The content of the rules: a snapshot of every format, and no addresses of the run, secrets or
+//! injected commands.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ fn plain() -> RuleOptions {
 }
 
 #[test]
-fn pictures() {
+fn every_format_matches_its_snapshot() {
     for format in RuleFormat::ALL {
         let path = format!("{}/tests/snapshots/policy-{}.txt", env!("CARGO_MANIFEST_DIR"), format.name());
         let expected = Data::read_from(Path::new(&path), None).raw();
@@ -26,7 +27,7 @@ fn pictures() {
     }
 }
 
-/// Lines that say something to the tool: no comments, and for JSON what is not about.
+/// The lines that the tool interprets: no comments, and for JSON no header.
 fn active(format: RuleFormat, text: &str) -> String {
     if format == RuleFormat::AwsSg {
         return text.split("\"egress\":").nth(1).expect("it has egress").to_owned();
@@ -35,20 +36,20 @@ fn active(format: RuleFormat, text: &str) -> String {
 }
 
 #[test]
-fn the_run_s_own_addresses_are_in_none() {
+fn no_format_contains_addresses_of_the_run_or_arguments() {
     for format in RuleFormat::ALL {
         for options in variants() {
             let text = rules(format, &[&everything()], &options);
             for own in ["10.87.0.", "2001:db8:87:"] {
                 assert!(!text.contains(own), "{format:?}: {own}\n{text}");
             }
-            assert!(!text.contains("secret"), "{format:?}: arguments are nobody's business\n{text}");
+            assert!(!text.contains("secret"), "{format:?}: arguments are confidential\n{text}");
         }
     }
 }
 
 #[test]
-fn what_only_failed_is_said_and_opened_on_request() {
+fn failed_attempts_are_comments_and_opened_on_request() {
     for format in RuleFormat::ALL.into_iter().filter(|format| *format != RuleFormat::Ports) {
         let shut = rules(format, &[&everything()], &plain());
         assert!(!active(format, &shut).contains("203.0.113.99"), "{format:?}\n{shut}");
@@ -59,7 +60,7 @@ fn what_only_failed_is_said_and_opened_on_request() {
 }
 
 #[test]
-fn names_from_the_wire_break_out_of_nothing() {
+fn no_name_ends_a_comment_or_string() {
     for format in RuleFormat::ALL {
         for options in variants() {
             let text = rules(format, &[&everything()], &options);
@@ -67,7 +68,7 @@ fn names_from_the_wire_break_out_of_nothing() {
                 assert!(!text.contains(attack), "{format:?}: {attack}\n{text}");
             }
             assert!(!active(format, &text).contains("reboot`") && !text.contains('\u{2028}'), "{format:?}\n{text}");
-            // A line of its own would begin with what the attack says.
+            // An attack on a separate line would start with these words.
             let lines = text.lines().filter(|line| ["accept", "IPV4"].contains(line));
             let marks = if format == RuleFormat::Iptables { 1 } else { 0 };
             assert_eq!(lines.count(), marks, "{format:?}\n{text}");
@@ -76,7 +77,7 @@ fn names_from_the_wire_break_out_of_nothing() {
 }
 
 #[test]
-fn dns_by_the_gateway_is_dns_to_the_user_s_resolvers() {
+fn dns_over_the_gateway_opens_dns_to_the_users_resolvers() {
     let text = rules(RuleFormat::Nft, &[&everything()], &plain());
     assert!(text.contains("meta l4proto { tcp, udp } th dport 53 counter accept"), "{text}");
     let resolvers = vec![address("192.0.2.53"), address("2001:db8:53::53")];
@@ -87,7 +88,7 @@ fn dns_by_the_gateway_is_dns_to_the_user_s_resolvers() {
 }
 
 #[test]
-fn a_resolver_that_the_program_asked_itself_is_a_peer() {
+fn a_resolver_that_the_program_chose_is_a_peer() {
     let report = connections(&[("203.0.113.53", 53, None)]);
     let requirements = Requirements::of(&[&report], &plain());
     assert!(!requirements.dns);
@@ -95,7 +96,7 @@ fn a_resolver_that_the_program_asked_itself_is_a_peer() {
 }
 
 #[test]
-fn in_a_capture_every_resolver_is_the_user_s() {
+fn every_resolver_of_a_capture_counts_as_the_users_resolver() {
     let table = table([growth(Traffic::Flow(key(17, 50_000, address("203.0.113.53"), 53)), (1, 83), (1, 131))]);
     let capture = report(replayed(&table, netwatch::flow::Amount::default()), &table);
     let requirements = Requirements::of(&[&capture], &plain());
@@ -104,12 +105,12 @@ fn in_a_capture_every_resolver_is_the_user_s() {
 }
 
 #[test]
-fn servers_are_opened_at_their_own_port() {
+fn a_server_is_opened_at_its_port_to_any_remote() {
     let text = rules(RuleFormat::Nft, &[&everything()], &plain());
     assert!(text.contains("\t\ttcp dport 8080 counter accept"), "{text}");
     assert!(
         !text.contains("198.51.100.200") && !active(RuleFormat::Nft, &text).contains("9090"),
-        "for everybody, and not what the machine asked itself\n{text}"
+        "for any remote, and not for the machine itself\n{text}"
     );
     let text = rules(RuleFormat::Nft, &[&everything()], &RuleOptions { by_remote: true, ..plain() });
     assert!(
@@ -127,7 +128,7 @@ fn one_address_of_several_names_is_listed_with_each() {
     let mut report = report(facts(&table, &["app"]), &table);
     tell(&mut report, &[Told { address: "203.0.113.10", name: "a.example", source: NameSource::Dns }]);
     let other = netwatch::report::DisplayName { name: name("b.example"), source: NameSource::Sni };
-    report.flows[1].naming.as_mut().expect("told").display_name = Some(other);
+    report.flows[1].naming.as_mut().expect("it has names").display_name = Some(other);
     let names: Vec<String> = Requirements::of(&[&report], &plain())
         .needs
         .iter()
@@ -138,12 +139,12 @@ fn one_address_of_several_names_is_listed_with_each() {
     assert!(cilium.contains("matchName: \"a.example\""), "{cilium}");
     assert!(
         !cilium.contains("matchName: \"b.example\""),
-        "nobody asked DNS for it: Cilium would never learn it\n{cilium}"
+        "there was no DNS query for it, so that Cilium cannot follow it\n{cilium}"
     );
 }
 
 #[test]
-fn answers_that_were_not_used_are_opened_on_request() {
+fn unused_addresses_of_dns_responses_are_opened_on_request() {
     let mut report = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     report.naming.lookups.push(lookup(name("app.example"), vec![address("203.0.113.11"), address("2001:db8::11")]));
     report.naming.lookups.push(lookup(name("other.example"), vec![address("203.0.113.12")]));
@@ -155,7 +156,7 @@ fn answers_that_were_not_used_are_opened_on_request() {
 }
 
 #[test]
-fn several_runs_are_one_list_and_what_worked_once_is_needed() {
+fn several_runs_are_one_list_and_one_success_is_enough() {
     let bad = table([failed(key(6, 1, address("203.0.113.10"), 443), 3, false)]);
     let bad = report(facts(&bad, &["app"]), &bad);
     let good = connections(&[("203.0.113.10", 443, None), ("203.0.113.11", 443, None)]);
@@ -164,13 +165,13 @@ fn several_runs_are_one_list_and_what_worked_once_is_needed() {
         assert!(requirements.failed.is_empty(), "{requirements:?}");
         assert_eq!(requirements.needs.len(), 1);
         assert_eq!(requirements.needs[0].peers.len(), 2);
-        assert_eq!(requirements.made.len(), 2);
+        assert_eq!(requirements.sources.len(), 2);
     }
     assert_eq!(Requirements::of(&[&bad], &plain()).failed.len(), 1);
 }
 
 #[test]
-fn what_is_not_known_is_said() {
+fn the_header_lists_blind_spots() {
     let mut table = FlowTable::new(1);
     for port in 1..=5 {
         table.apply(growth(Traffic::Flow(key(17, port, [203, 0, 113, port as u8].into(), 99)), (1, 90), (1, 90)));
@@ -180,7 +181,7 @@ fn what_is_not_known_is_said() {
     facts.complete = false;
     facts.lost.samples = 3;
     facts.interface.local = vec![[10, 87, 0, 2].into()];
-    let said = rules(RuleFormat::Ports, &[&report(facts, &table)], &plain());
+    let text = rules(RuleFormat::Ports, &[&report(facts, &table)], &plain());
     for words in [
         "some remotes of udp",
         "the flow table was full for 7 packets",
@@ -188,14 +189,14 @@ fn what_is_not_known_is_said() {
         "3 samples were lost",
         "no IPv6",
     ] {
-        assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{said}");
+        assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{text}");
     }
     let complete = rules(RuleFormat::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
-    assert!(!complete.contains("Not complete"), "{complete}");
+    assert!(!complete.contains("Incomplete"), "{complete}");
 }
 
 #[test]
-fn what_failed_before_a_packet_was_sent_is_said() {
+fn the_header_lists_attempts_that_failed_before_a_packet_was_sent() {
     let mut report = connections(&[("203.0.113.10", 443, None)]);
     let attempt = |target: &str, cause| Attempt {
         first_ns: 0,
@@ -211,50 +212,50 @@ fn what_failed_before_a_packet_was_sent_is_said() {
         attempt("[2001:db8::9]:443", AttemptCause::Errno(101)),
         attempt("127.0.0.1:5432", AttemptCause::Errno(111)),
         attempt("203.0.113.9:443", AttemptCause::Refused),
-        // In the default mode the errno is not looked for.
+        // By default the errno is not recorded.
         attempt("203.0.113.8:443", AttemptCause::NoPacket),
         attempt("127.0.0.1:5433", AttemptCause::NoPacket),
-        // Another time it worked.
+        // Another attempt succeeded.
         attempt("203.0.113.10:443", AttemptCause::NoPacket),
     ];
     let expected = [
-        "3f2a: tcp 203.0.113.8:443 failed at once (no_packet), so it is not listed",
-        "3f2a: tcp [2001:db8::9]:443 failed at once (no_route), so it is not listed",
+        "3f2a: tcp 203.0.113.8:443 failed at once (no_packet) and is not listed",
+        "3f2a: tcp [2001:db8::9]:443 failed at once (no_route) and is not listed",
     ];
     assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
 }
 
 #[test]
-fn pings_from_outside_and_fragments_are_no_needs() {
+fn incoming_pings_and_fragments_are_not_required() {
     let requirements = Requirements::of(&[&everything()], &plain());
     let peers: Vec<String> = requirements.needs.iter().flat_map(|need| &need.peers).map(ToString::to_string).collect();
     assert!(!peers.contains(&"203.0.113.254/32".to_owned()), "{peers:?}");
     assert!(requirements.left_out.iter().any(|text| text.contains("fragments")), "{:?}", requirements.left_out);
-    let silent = Increment {
+    let unanswered = Increment {
         opened_by: Direction::Egress,
         ..growth(Traffic::Flow(key(1, 0, address("203.0.113.9"), 0)), (3, 240), (0, 0))
     };
-    let table = table([silent]);
+    let table = table([unanswered]);
     let requirements = Requirements::of(&[&report(facts(&table, &["ping"]), &table)], &plain());
     assert!(
         requirements.needs.is_empty() && requirements.failed.len() == 1,
-        "an echo that nobody answered: {requirements:?}"
+        "an echo request without a reply: {requirements:?}"
     );
 }
 
 #[test]
-fn cilium_goes_by_name_where_dns_was_asked() {
+fn cilium_rules_use_names_of_dns_queries() {
     let text = rules(RuleFormat::Cilium, &[&everything()], &plain());
     assert!(text.contains("matchName: \"app.example\"") && !text.contains("203.0.113.10/32"), "{text}");
     assert!(
         text.contains("\"203.0.113.20/32\"") && !text.contains("matchName: \"ftp.example.org\""),
-        "known by SNI only\n{text}"
+        "known only from SNI\n{text}"
     );
     assert!(text.contains("\"203.0.113.77/32\""), "{text}");
 }
 
 #[test]
-fn cilium_learns_names_from_a_server_that_the_program_chose_itself() {
+fn cilium_follows_names_of_a_dns_server_that_the_program_chose() {
     let to = [("203.0.113.53", 53, None), ("203.0.113.54", 53, Some("dns.example")), ("203.0.113.10", 443, None)];
     let text = rules(RuleFormat::Cilium, &[&connections(&to)], &plain());
     let rules: Vec<&str> = text.split("\n    - ").collect();
@@ -264,11 +265,11 @@ fn cilium_learns_names_from_a_server_that_the_program_chose_itself() {
     }
     let server = table([came("198.51.100.200", 17, 53)]);
     let server = report(facts(&server, &["server"]), &server);
-    assert!(!super::rules(RuleFormat::Cilium, &[&server], &plain()).contains("dns:"), "a server asks nobody");
+    assert!(!super::rules(RuleFormat::Cilium, &[&server], &plain()).contains("dns:"), "a DNS server queries no other");
 }
 
 #[test]
-fn iptables_of_one_family_has_no_address_of_the_other() {
+fn iptables_rules_of_one_family_have_no_address_of_the_other() {
     let four =
         rules(RuleFormat::Iptables, &[&everything()], &RuleOptions { family: Some(AddressFamily::V4), ..plain() });
     let six =
@@ -278,21 +279,21 @@ fn iptables_of_one_family_has_no_address_of_the_other() {
 }
 
 #[test]
-fn a_security_group_that_is_too_large_says_so() {
+fn reports_a_security_group_that_is_too_large() {
     let report = |count: u8| -> Report {
         let to: Vec<(&'static str, u16, Option<&'static str>)> =
             (1..=count).map(|host| (&*Box::leak(format!("203.0.113.{host}").into_boxed_str()), 443, None)).collect();
         connections(&to)
     };
-    assert!(!rules(RuleFormat::AwsSg, &[&report(60)], &plain()).contains("a group takes 60"));
+    assert!(!rules(RuleFormat::AwsSg, &[&report(60)], &plain()).contains("a group has at most 60"));
     assert!(
         rules(RuleFormat::AwsSg, &[&report(61)], &plain())
-            .contains("egress has 61 rules of one family; a group takes 60")
+            .contains("egress has 61 rules of one family; a group has at most 60")
     );
 }
 
 #[test]
-fn systemd_cannot_restrict_who_comes_to_an_open_port() {
+fn systemd_does_not_restrict_the_remotes_of_an_open_port() {
     let server = table([came("198.51.100.200", 6, 8080)]);
     let server = report(facts(&server, &["server"]), &server);
     let open = rules(RuleFormat::Systemd, &[&server], &plain());
@@ -305,22 +306,22 @@ fn systemd_cannot_restrict_who_comes_to_an_open_port() {
 }
 
 #[test]
-fn systemd_says_which_resolvers_it_denies_and_restricts_no_families_that_no_run_shows() {
+fn systemd_reports_denied_resolvers_and_restricts_no_families() {
     let asked = table([growth(Traffic::Flow(key(17, 50_000, address("10.87.0.1"), 53)), (1, 83), (1, 131))]);
     let asked = report(facts(&asked, &["app"]), &asked);
-    let has_said = |report: &Report, options: &RuleOptions| {
+    let is_reported = |report: &Report, options: &RuleOptions| {
         let text = rules(RuleFormat::Systemd, &[report], options);
         assert!(!active(RuleFormat::Systemd, &text).contains("RestrictAddressFamilies"), "{text}");
         text.contains("DNS is denied to every resolver")
     };
-    assert!(has_said(&asked, &plain()));
-    assert!(!has_said(&asked, &RuleOptions { resolvers: vec![address("192.0.2.53")], ..plain() }));
-    assert!(!has_said(&connections(&[("203.0.113.10", 443, None)]), &plain()), "it asked no DNS");
-    assert!(!has_said(&everything(), &plain()), "anybody may come in, so nothing is denied");
+    assert!(is_reported(&asked, &plain()));
+    assert!(!is_reported(&asked, &RuleOptions { resolvers: vec![address("192.0.2.53")], ..plain() }));
+    assert!(!is_reported(&connections(&[("203.0.113.10", 443, None)]), &plain()), "it asked no DNS");
+    assert!(!is_reported(&everything(), &plain()), "any remote may connect, so that nothing is denied");
 }
 
 #[test]
-fn requirements_are_sorted_named_before_unnamed_out_before_in() {
+fn requirements_are_sorted_out_before_in_and_with_a_name_before_without() {
     let requirements = Requirements::of(&[&everything()], &plain());
     let rank = |need: &netwatch::policy::Need| (need.direction, need.name.is_none());
     assert!(requirements.needs.is_sorted_by_key(rank), "{requirements:?}");

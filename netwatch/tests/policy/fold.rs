@@ -1,4 +1,4 @@
-//! `--generalize`: every original is covered, and nothing is wider than the rules say.
+//! `--generalize`: every original is covered, and no rule is wider than documented.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,8 +18,8 @@ fn need(name: Option<&str>, port: u16, peers: &[IpAddr]) -> Need {
     Need {
         direction: Direction::Egress,
         service: Service::Ports(Protocol::TCP, port, port),
-        asked: name.iter().cloned().collect(),
-        unasked: if name.is_some() { BTreeSet::new() } else { peers.clone() },
+        queried: name.iter().cloned().collect(),
+        unqueried: if name.is_some() { BTreeSet::new() } else { peers.clone() },
         name,
         peers,
         failed: Failed::default(),
@@ -51,7 +51,7 @@ fn addresses_of_one_name_become_the_smallest_prefix() {
     assert_eq!(
         fold(None, &[[113, 8], [113, 11]]),
         ["203.0.113.8/32", "203.0.113.11/32"],
-        "two without a name may be strangers"
+        "two without a name may have different owners"
     );
     assert_eq!(fold(None, &[[113, 8], [113, 9], [113, 11]]), ["203.0.113.8/30"]);
 }
@@ -75,18 +75,18 @@ fn siblings_become_a_wildcard_but_not_below_a_public_suffix() {
 }
 
 #[test]
-fn a_wildcard_is_one_of_dns_only_if_all_were_asked_for() {
+fn a_wildcard_is_for_dns_only_if_all_names_were_queried() {
     let three = |last: Need| {
         vec![need(Some("a.example.org"), 443, &[v4([1, 1])]), need(Some("b.example.org"), 443, &[v4([1, 2])]), last]
     };
     let folded = generalize(three(need(Some("c.example.org"), 443, &[v4([1, 3])])), &Generalize::default());
-    assert_eq!(folded[0].asked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.org"]);
+    assert_eq!(folded[0].queried.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.org"]);
     let mut by_sni = need(Some("c.example.org"), 443, &[v4([2, 3])]);
-    by_sni.unasked = by_sni.peers.clone();
-    by_sni.asked.clear();
+    by_sni.unqueried = by_sni.peers.clone();
+    by_sni.queried.clear();
     let folded = generalize(three(by_sni), &Generalize::default());
-    assert_eq!(folded[0].asked.len(), 2, "{folded:?}");
-    assert_eq!(folded[0].unasked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.2.3/32"]);
+    assert_eq!(folded[0].queried.len(), 2, "{folded:?}");
+    assert_eq!(folded[0].unqueried.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.2.3/32"]);
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn three_ephemeral_ports_of_one_peer_become_the_range() {
 }
 
 #[test]
-fn ephemeral_ports_of_peers_without_a_name_are_each_peer_s_own() {
-    // The first is asked for three, together with others; the others for one or two.
+fn ephemeral_ports_of_peers_without_a_name_count_by_peer() {
+    // Three ports of the first peer, together with others; one or two ports of the others.
     let needs = vec![
         need(None, 40_000, &[v4([113, 1]), v4([113, 200])]),
         need(None, 50_000, &[v4([113, 1]), v4([114, 3])]),
@@ -125,11 +125,11 @@ fn ephemeral_ports_of_peers_without_a_name_are_each_peer_s_own() {
     let expected =
         expected.map(|(service, peers)| (service.to_owned(), peers.into_iter().map(str::to_owned).collect()));
     assert_eq!(said, expected);
-    assert!(folded.iter().all(|need| need.unasked == need.peers && need.asked.is_empty()), "{folded:?}");
+    assert!(folded.iter().all(|need| need.unqueried == need.peers && need.queried.is_empty()), "{folded:?}");
 }
 
 #[test]
-fn two_addresses_below_a_wildcard_may_be_strangers() {
+fn two_addresses_of_a_wildcard_stay_separate() {
     let three = |hosts: [u8; 3]| {
         let all = ["a.example.org", "b.example.org", "c.example.org"].into_iter().zip(hosts);
         let needs = all.map(|(name, host)| need(Some(name), 443, &[v4([113, host])])).collect();
@@ -142,13 +142,13 @@ fn two_addresses_below_a_wildcard_may_be_strangers() {
 }
 
 #[test]
-fn the_header_says_the_rules() {
+fn the_header_describes_the_generalization() {
     let report = connections(&[("203.0.113.8", 443, Some("a.example")), ("203.0.113.9", 443, Some("a.example"))]);
-    let generalised =
+    let generalized =
         RuleOptions { generalize: Some(Generalize { v4: 28, ..Generalize::default() }), ..RuleOptions::default() };
-    let text = rules(RuleFormat::Nft, &[&report], &generalised);
+    let text = rules(RuleFormat::Nft, &[&report], &generalized);
     assert!(text.contains("not wider than /28") && text.contains("ip daddr 203.0.113.8/31 tcp dport 443"), "{text}");
-    assert!(!rules(RuleFormat::Nft, &[&report], &RuleOptions::default()).contains("Generalised"));
+    assert!(!rules(RuleFormat::Nft, &[&report], &RuleOptions::default()).contains("Generalized"));
 }
 
 fn any_address() -> impl Strategy<Value = IpAddr> {
@@ -213,14 +213,14 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_wider_than_said(needs in prop::collection::vec(any_need(), 0..12), v4 in 16u8..=32, v6 in 48u8..=128) {
+    fn no_rule_is_wider_than_documented(needs in prop::collection::vec(any_need(), 0..12), v4 in 16u8..=32, v6 in 48u8..=128) {
         let originals: Vec<IpNet> = needs.iter().flat_map(|need| need.peers.iter().copied()).collect();
         for wide in generalize(needs.clone(), &Generalize { v4, v6, names: 3 }) {
             for net in &wide.peers {
                 let most = if net.addr().is_ipv4() { v4 } else { v6 };
                 let is_host = net.prefix_len() == net.max_prefix_len();
                 prop_assert!(is_host || net.prefix_len() >= most, "{net}");
-                // The smallest: each half of it has an original, of this need.
+                // The prefix is the smallest one: each half of it has an original of this need.
                 let mut halves = net.subnets(net.prefix_len() + 1).into_iter().flatten();
                 let has_own = |half: IpNet| originals.iter().any(|one| half.contains(one));
                 prop_assert!(is_host || halves.all(has_own), "{net}: {needs:?}");
@@ -233,7 +233,7 @@ proptest! {
             if let Service::Ports(_, first, last) = wide.service && first != last {
                 prop_assert_eq!((first, last), (FIRST_EPHEMERAL_PORT, u16::MAX));
                 let of = |has: &dyn Fn(&&Need) -> bool| needs.iter().filter(|need| covers_service(wide.service, need.service)).filter(has).map(|need| need.service).collect::<BTreeSet<_>>();
-                // Of each peer: a name, or one of the addresses without.
+                // By peer: a name, or an address without one.
                 let ports: Vec<_> = match &wide.name {
                     Some(name) => vec![of(&|need| covers_name(&Some(name.clone()), &need.name))],
                     None => originals.iter().filter(|peer| wide.peers.contains(peer)).map(|peer| of(&|need| need.name.is_none() && need.peers.contains(peer))).collect(),

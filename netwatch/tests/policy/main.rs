@@ -1,24 +1,24 @@
-//! Firewall rules: each format taken by its own tool, and what is in them.
+//! Firewall rules: each format is accepted by its own tool, and has the right content.
 
+mod accepted;
 mod content;
 mod fold;
 mod large;
 #[path = "../sample/mod.rs"]
 mod sample;
-mod taken;
 mod tool;
 
 use netwatch::policy::{self, RuleFormat, RuleOptions};
 use netwatch::report::Report;
 
-/// One format as text.
+/// The rules in one format.
 fn rules(format: RuleFormat, reports: &[&Report], options: &RuleOptions) -> String {
     let mut text = Vec::new();
-    policy::write(format, reports, options, &mut text).expect("memory takes all");
+    policy::write(format, reports, options, &mut text).expect("a Vec accepts every write");
     String::from_utf8(text).expect("rules are text")
 }
 
-/// Every combination that changes what rules look like.
+/// Options that cover every difference in the rules.
 fn variants() -> Vec<RuleOptions> {
     let resolvers = vec![[192, 0, 2, 53].into(), "2001:db8:53::53".parse().expect("an address")];
     let plain = RuleOptions::default();

@@ -1,4 +1,4 @@
-//! Each format is taken by its own tool.
+//! Each format is accepted by its own tool.
 
 use netwatch::flow::{FlowKey, Increment, Traffic};
 use netwatch::policy::{AddressFamily, RuleFormat, RuleOptions};
@@ -9,13 +9,13 @@ use crate::sample::{facts, growth, key, report, table};
 use crate::tool::{PYTHON, has, python, sh};
 use crate::{rules, variants};
 
-/// A run of nothing at all.
+/// A run without traffic.
 fn nothing() -> Report {
     let table = netwatch::flow::FlowTable::default();
     report(facts(&table, &["true"]), &table)
 }
 
-/// The rules of everything and of nothing, in every variant.
+/// The rules of a full and of an empty run, in every variant.
 fn texts(format: RuleFormat, more: &[RuleOptions]) -> Vec<String> {
     let (everything, nothing) = (everything(), nothing());
     let options: Vec<RuleOptions> = variants().into_iter().chain(more.iter().cloned()).collect();
@@ -28,24 +28,24 @@ fn for_user(user: &str) -> RuleOptions {
 }
 
 #[test]
-fn nft_takes_it_and_takes_it_again() {
+fn nft_loads_the_rules_and_replaces_them() {
     if !has("nft", &["unshare", "--net", "/usr/sbin/nft", "list", "ruleset"]) {
         return;
     }
     for text in texts(RuleFormat::Nft, &[for_user("root"), for_user("4242")]) {
         let script = "nft -c -f rules; nft -f rules; nft list ruleset > once; nft -f rules; nft list ruleset > twice; cmp once twice; cat once";
-        let said = sh(script, &text);
-        said.assert_ok(&text);
-        assert!(said.text.contains("table inet netwatch") && said.text.contains("hook output"), "{}", said.text);
+        let output = sh(script, &text);
+        output.assert_ok(&text);
+        assert!(output.text.contains("table inet netwatch") && output.text.contains("hook output"), "{}", output.text);
         assert!(
             sh("nft -f rules; nft delete table inet netwatch; test -z \"$(nft list ruleset)\"", &text).ok,
-            "the way to remove it"
+            "the documented way to remove them"
         );
     }
 }
 
 #[test]
-fn iptables_takes_it_again_and_lets_go() {
+fn iptables_loads_replaces_and_removes_the_rules() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
@@ -62,22 +62,22 @@ fn iptables_takes_it_again_and_lets_go() {
 }
 
 #[test]
-fn iptables_script_loads_nothing_for_an_argument_that_it_does_not_know() {
+fn the_iptables_script_loads_nothing_for_an_unknown_argument() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
     let text = rules(RuleFormat::Iptables, &[&everything()], &RuleOptions::default());
     for arguments in ["--help", "-h", "--tset", "remove", "''", "--test --remove", "--remove now"] {
         let script = format!(
-            "code=0; sh rules {arguments} > said 2>&1 || code=$?; cat said; test $code = 2
-            grep -q 'usage: sh rules \\[--test | --remove\\]' said; test \"$(iptables -S | grep -c netwatch)\" = 0"
+            "code=0; sh rules {arguments} > output 2>&1 || code=$?; cat output; test $code = 2
+            grep -q 'usage: sh rules \\[--test | --remove\\]' output; test \"$(iptables -S | grep -c netwatch)\" = 0"
         );
         sh(&script, &text).assert_ok(arguments);
     }
 }
 
 #[test]
-fn iptables_rules_of_one_user_take_the_place_of_the_machine_s_and_back() {
+fn iptables_rules_of_one_user_replace_those_of_the_machine_and_back() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables", "-S"]) {
         return;
     }
@@ -98,7 +98,7 @@ fn iptables_rules_of_one_user_take_the_place_of_the_machine_s_and_back() {
 }
 
 #[test]
-fn iptables_restore_takes_one_family() {
+fn iptables_restore_loads_one_address_family() {
     if !has("iptables", &["unshare", "--net", "/usr/sbin/iptables-restore", "--version"]) {
         return;
     }
@@ -109,9 +109,9 @@ fn iptables_restore_takes_one_family() {
         let one = RuleOptions { family: Some(family), ..RuleOptions::default() };
         for text in texts_of(&one) {
             let script = format!("{restore} --test rules; {restore} rules; {save}");
-            let said = sh(&script, &text);
-            said.assert_ok(&text);
-            assert!(said.text.contains("-A OUTPUT -j netwatch-out"), "{}", said.text);
+            let output = sh(&script, &text);
+            output.assert_ok(&text);
+            assert!(output.text.contains("-A OUTPUT -j netwatch-out"), "{}", output.text);
         }
     }
 }
@@ -121,26 +121,26 @@ fn texts_of(options: &RuleOptions) -> [String; 2] {
 }
 
 #[test]
-fn ufw_takes_every_command() {
+fn ufw_accepts_every_command() {
     if !has("ufw", &["unshare", "--net", "/usr/sbin/ufw", "version"]) {
         return;
     }
     for text in texts(RuleFormat::Ufw, &[]) {
-        let said = sh("UFW='ufw --dry-run' sh rules", &text);
-        said.assert_ok(&text);
-        assert!(!said.text.contains("ERROR") && !said.text.contains("Skipping"), "{}\n{text}", said.text);
+        let output = sh("UFW='ufw --dry-run' sh rules", &text);
+        output.assert_ok(&text);
+        assert!(!output.text.contains("ERROR") && !output.text.contains("Skipping"), "{}\n{text}", output.text);
     }
-    let said = sh("UFW='ufw --dry-run' sh rules", &rules(RuleFormat::Ufw, &[&everything()], &RuleOptions::default()));
+    let output = sh("UFW='ufw --dry-run' sh rules", &rules(RuleFormat::Ufw, &[&everything()], &RuleOptions::default()));
     for rule in [
         "-A ufw-user-output -p tcp -d 203.0.113.10 --dport 443 -j ACCEPT",
         "-A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
     ] {
-        assert!(said.text.lines().any(|line| line.trim_start().starts_with(rule)), "{rule}: {}", said.text);
+        assert!(output.text.lines().any(|line| line.trim_start().starts_with(rule)), "{rule}: {}", output.text);
     }
 }
 
 /// Servers and peers of protocols that ufw has no command for.
-fn beyond_ufw() -> Report {
+fn without_ufw_command() -> Report {
     let out = |port| exchange(key(132, 40_000, address("203.0.113.31"), port));
     let increments =
         [came("198.51.100.200", 132, 9899), came("2001:db8:2::7", 89, 0), out(40_001), out(40_002), out(40_003)];
@@ -153,11 +153,11 @@ fn exchange(key: FlowKey) -> Increment {
 }
 
 #[test]
-fn lines_for_ufw_s_own_files_are_of_their_chain_and_taken() {
+fn lines_for_the_rules_files_of_ufw_name_the_right_chain_and_load() {
     let generalize = Some(netwatch::policy::Generalize::default());
-    let text = rules(RuleFormat::Ufw, &[&beyond_ufw()], &RuleOptions { generalize, ..RuleOptions::default() });
+    let text = rules(RuleFormat::Ufw, &[&without_ufw_command()], &RuleOptions { generalize, ..RuleOptions::default() });
     let by_remote =
-        rules(RuleFormat::Ufw, &[&beyond_ufw()], &RuleOptions { by_remote: true, ..RuleOptions::default() });
+        rules(RuleFormat::Ufw, &[&without_ufw_command()], &RuleOptions { by_remote: true, ..RuleOptions::default() });
     for (text, line) in [
         (&text, "# /etc/ufw/before.rules: -A ufw-before-input -p sctp --dport 9899 -j ACCEPT"),
         (&text, "# /etc/ufw/before6.rules: -A ufw6-before-input -p sctp --dport 9899 -j ACCEPT"),
@@ -185,7 +185,7 @@ fn lines_for_ufw_s_own_files_are_of_their_chain_and_taken() {
     }
 }
 
-/// Stands for `firewall-cmd`: reads each rich rule as firewalld does, and refuses options that it does not have.
+/// Replaces `firewall-cmd`: parses each rich rule as firewalld does, and rejects unknown options.
 const FIREWALL_CMD: &str = "
 import sys
 from firewall.core.rich import Rich_Rule
@@ -202,15 +202,15 @@ while arguments:
 ";
 
 #[test]
-fn firewalld_takes_every_command() {
+fn firewalld_accepts_every_command() {
     if !has("python3-firewall", &[PYTHON, "-c", "import firewall.core.rich"]) {
         return;
     }
     for text in texts(RuleFormat::Firewalld, &[]) {
         let script = format!("cat > cmd <<'END'\n{FIREWALL_CMD}END\nFIREWALL_CMD='{PYTHON} cmd' sh rules");
-        let said = sh(&script, &text);
-        said.assert_ok(&text);
-        let rules = said.text.lines().filter(|line| line.starts_with("rule ")).count();
+        let output = sh(&script, &text);
+        output.assert_ok(&text);
+        let rules = output.text.lines().filter(|line| line.starts_with("rule ")).count();
         assert_eq!(
             rules,
             text.lines().filter(|line| line.starts_with("$cmd") && line.contains("--add-rich-rule")).count()
@@ -218,7 +218,7 @@ fn firewalld_takes_every_command() {
     }
 }
 
-/// Reads YAML (any number of documents) and validates each.
+/// Reads one YAML document and validates it against a schema.
 const VALIDATE: &str = "
 import json, sys, yaml, jsonschema
 schema = json.load(open(sys.argv[1]))
@@ -234,7 +234,7 @@ fn schema(name: &str) -> String {
 }
 
 #[test]
-fn kubernetes_policies_are_as_published() {
+fn kubernetes_policies_match_the_published_schema() {
     if !has("python3-jsonschema and python3-yaml", &[PYTHON, "-c", "import jsonschema, yaml"]) {
         return;
     }
@@ -247,11 +247,12 @@ fn kubernetes_policies_are_as_published() {
         let wrong = rules(format, &[&everything()], &RuleOptions::default())
             .replace("cidr:", "cider:")
             .replace("toCIDR:", "toCider:");
-        assert!(!python(VALIDATE, &[&schema], &wrong).ok, "the schema refuses what is wrong");
+        assert!(!python(VALIDATE, &[&schema], &wrong).ok, "the schema rejects a wrong document");
     }
 }
 
-/// Validates against the service model that the aws command itself uses, and against what the API says of descriptions.
+/// Validates against the service model of the aws command, and against the characters that the API
+/// allows in descriptions.
 const AWS: &str = "
 import json, re, sys
 import botocore.session
@@ -270,7 +271,7 @@ for way in ('egress', 'ingress'):
 ";
 
 #[test]
-fn aws_takes_the_permissions() {
+fn aws_accepts_the_permissions() {
     if !has("python3-botocore", &[PYTHON, "-c", "import botocore.session"]) {
         return;
     }
@@ -278,24 +279,24 @@ fn aws_takes_the_permissions() {
         python(AWS, &[], &text).assert_ok(&text);
     }
     let wrong = rules(RuleFormat::AwsSg, &[&everything()], &RuleOptions::default()).replace("CidrIp\"", "Cidr\"");
-    assert!(!python(AWS, &[], &wrong).ok, "it refuses what is wrong");
+    assert!(!python(AWS, &[], &wrong).ok, "the model rejects a wrong document");
 }
 
 #[test]
-fn systemd_takes_the_drop_in() {
+fn systemd_accepts_the_drop_in() {
     if !has("systemd-analyze", &["systemd-analyze", "--version"]) {
         return;
     }
     let verify = "printf '[Service]\\nExecStart=/bin/true\\n' > nwrules.service; mkdir nwrules.service.d; cp rules nwrules.service.d/netwatch.conf
         systemd-analyze verify ./nwrules.service";
     for text in texts(RuleFormat::Systemd, &[]) {
-        let said = sh(verify, &text);
-        said.assert_ok(&text);
-        let about_us: Vec<&str> = said.text.lines().filter(|line| line.contains("netwatch.conf")).collect();
+        let output = sh(verify, &text);
+        output.assert_ok(&text);
+        let about_us: Vec<&str> = output.text.lines().filter(|line| line.contains("netwatch.conf")).collect();
         assert!(about_us.is_empty(), "{about_us:?}\n{text}");
     }
     let wrong =
         rules(RuleFormat::Systemd, &[&everything()], &RuleOptions { by_remote: true, ..RuleOptions::default() });
-    let said = sh(verify, &wrong.replace("IPAddressAllow=203", "IPAddressAllow=x203"));
-    assert!(said.text.contains("netwatch.conf"), "it does read it: {}", said.text);
+    let output = sh(verify, &wrong.replace("IPAddressAllow=203", "IPAddressAllow=x203"));
+    assert!(output.text.contains("netwatch.conf"), "it does read it: {}", output.text);
 }
