@@ -83,7 +83,10 @@ const NETWATCH: &[Module] = &[
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
     effectful("consumer", &["error", "flow", "name", "process", "record", "report", "rights", "session"]),
     effectful("export", &["error", "flow", "format", "process", "report"]),
-    effectful("replay", &["capture", "error", "flow", "host", "meter", "name", "process", "report", "wire", SHARED]),
+    effectful(
+        "replay",
+        &["capture", "error", "flow", "host", "meter", "name", "process", "report", "session", "wire", SHARED],
+    ),
     effectful("doctor", &["dns", "error", "host", "meter"]),
     effectful("settings", &["diff", "error", "export", "format", "policy"]),
     effectful("terminal", &["error", "format", "report", "rights", "settings"]),
