@@ -1,4 +1,4 @@
-//! Escapes text for a terminal. For JSON, `json::harmless` escapes the same characters.
+//! Escapes text for a terminal. For JSON, `json::escaped` escapes the same characters.
 
 use std::borrow::Cow;
 

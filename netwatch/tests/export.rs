@@ -54,7 +54,7 @@ fn csv_has_a_header_with_units_and_a_row_a_flow() {
     assert_eq!(cell(0, "first_seen"), "2026-01-01T00:00:00.001000000Z");
     assert_eq!(cell(0, "protocol"), "tcp");
     assert_eq!(cell(0, "fragment"), "false");
-    assert_eq!(cell(rows.len() - 1, "scope"), "link", "the loopback's rows keep what their key says");
+    assert_eq!(cell(rows.len() - 1, "observation_point"), "link", "the loopback's rows keep what their key says");
     let dns = report.flows.iter().position(|known| known.flow.key.protocol == 17).unwrap();
     assert_eq!(cell(dns, "handshake_rtt_ns"), "", "absent is empty");
 }
@@ -78,7 +78,7 @@ fn csv_of_the_series_has_a_row_a_step() {
     let text = String::from_utf8(exported(&[&report()], Table::Series, Format::Csv)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 6);
-    assert!(lines[0].starts_with("run,start,length_ns,egress_skbs,"), "{}", lines[0]);
+    assert!(lines[0].starts_with("run_id,started,duration_ns,egress_skbs,"), "{}", lines[0]);
     assert!(
         lines[5].starts_with("3f2a,2026-01-01T00:00:04.000000000Z,1000000000,4,4,400,400,1,1,60,60,4,5"),
         "{}",
@@ -127,7 +127,7 @@ db.execute("SET TimeZone = 'UTC'")
 for file in ("'flows.parquet'", "read_csv('flows.csv', types = {'egress_wire_bytes': 'UBIGINT'})"):
     row = db.sql(f"""
         SELECT count(*), max(egress_wire_bytes), sum(ingress_packets), count(name), count(handshake_rtt_ns),
-               min(first_seen)::VARCHAR, count(DISTINCT run), bool_or(fragment), max(remote_port) FROM {file}
+               min(first_seen)::VARCHAR, count(DISTINCT run_id), bool_or(fragment), max(remote_port) FROM {file}
     """).fetchall()[0]
     print(row)
 for name, kind in db.sql("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM 'flows.parquet')").fetchall():
@@ -178,9 +178,9 @@ fn many_flows_of_several_runs_make_several_groups() {
     runs[1].run.id = "ffff".into();
     let script = r#"
 import duckdb
-print(duckdb.sql("SELECT run, count(*), sum(egress_bytes) FROM 'flows.parquet' GROUP BY run ORDER BY run").fetchall())
+print(duckdb.sql("SELECT run_id, count(*), sum(egress_bytes) FROM 'flows.parquet' GROUP BY run_id ORDER BY run_id").fetchall())
 print(duckdb.sql("SELECT count(DISTINCT row_group_id) FROM parquet_metadata('flows.parquet')").fetchall()[0])
-print(duckdb.sql("SELECT sum(opened_flows), sum(length_ns) FROM 'series.parquet'").fetchall()[0])
+print(duckdb.sql("SELECT sum(opened_flows), sum(duration_ns) FROM 'series.parquet'").fetchall()[0])
 "#;
     let runs: Vec<&Report> = runs.iter().collect();
     let files = [

@@ -152,7 +152,7 @@ fn csv_adds_up_and_is_read_by_others() {
     assert_eq!(sum("egress_skbs"), report.totals.egress.skbs);
     let formula = |cell: &String| cell.starts_with(['=', '+', '-', '@']);
     assert!(!rows.iter().flat_map(BTreeMap::values).any(formula));
-    assert!(rows.iter().any(|row| row["remote_name"].contains("</script>")), "it is all there");
+    assert!(rows.iter().any(|row| row["name"].contains("</script>")), "it is all there");
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn each_line_is_an_object_with_a_type() {
         ("lookup", report.naming.lookups.len()),
         ("attempt", report.attempts.len()),
         ("process", report.processes.list.len()),
-        ("unix_socket", report.processes.local_sockets.len()),
-        ("step", series.intervals.len()),
+        ("local_socket", report.processes.local_sockets.len()),
+        ("interval", series.intervals.len()),
     ];
     assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());
 }
@@ -194,7 +194,7 @@ fn lines_hold_what_the_document_holds() {
         ("flows", "flow"),
         ("attempts", "attempt"),
         ("processes", "process"),
-        ("unix_sockets", "unix_socket"),
+        ("local_sockets", "local_socket"),
     ] {
         assert_eq!(document[list], Value::from(of(name)), "{list}");
     }
@@ -202,7 +202,7 @@ fn lines_hold_what_the_document_holds() {
     let missing = document.as_object().unwrap().keys().filter(|key| head.get(key).is_none()).collect::<Vec<_>>();
     assert_eq!(
         missing,
-        ["attempts", "endpoints", "flows", "processes", "unix_sockets"],
+        ["attempts", "endpoints", "flows", "local_sockets", "processes"],
         "what the head leaves out has lines of its own"
     );
     assert_eq!(document["dns"]["lookups"], Value::from(of("lookup")));
@@ -220,10 +220,10 @@ fn every_column_and_type_is_documented() {
         "lookup",
         "attempt",
         "process",
-        "unix_socket",
-        "step",
-        "opened",
-        "active",
+        "local_socket",
+        "interval",
+        "opened_flows",
+        "active_flows",
     ];
     let missing: Vec<_> =
         csv::COLUMNS.iter().chain(&types).filter(|name| !docs.contains(&format!("`{name}`"))).collect();

@@ -123,7 +123,7 @@ fn json_is_whole() {
             "/processes/0/comm",
             "/processes/0/exe",
             "/processes/0/cmdline/0",
-            "/unix_sockets/0/path",
+            "/local_sockets/0/path",
             "/run/command/0",
         ] {
             assert_eq!(document.pointer(place).and_then(serde_json::Value::as_str), Some(&*said), "{what} at {place}");

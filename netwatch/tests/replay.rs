@@ -176,7 +176,7 @@ fn a_broken_file_is_reported_as_far_as_it_goes() {
     let (out, err) = said(&netwatch(&["-j"], &file), 1);
     let json: Value = serde_json::from_str(&out).expect("JSON");
     // 24 bytes of header, and one frame of 62 behind 16.
-    assert_eq!(json["replay"]["ended_early"]["offset"], 102);
+    assert_eq!(json["replay"]["ended_early"]["offset_bytes"], 102);
     assert_eq!((&json["balance"]["file"]["frames"]["skbs"], &json["balance"]["state"]), (&1.into(), &"closed".into()));
     assert!(err.contains("cut.pcap at byte 102: the file ends 153 bytes into a record of 158"), "{err}");
     let (out, _) = said(&netwatch(&[], &file), 1);
@@ -206,7 +206,10 @@ fn mistakes_are_one_line_and_code_2() {
 fn frames_of_a_link_type_that_is_not_read_are_counted_and_said() {
     let folder = Folder::new();
     let json = report(&[], &folder.write("wifi.pcap", &pcap(105, &[vec![8; 60]])));
-    assert_eq!((&json["other"][0]["kind"], &json["other"][0]["what"]), (&"non_ip".into(), &"0xffff".into()));
+    assert_eq!(
+        (&json["remainders"][0]["kind"], &json["remainders"][0]["detail"]),
+        (&"non_ip".into(), &"0xffff".into())
+    );
     assert_eq!(json["notes"][0], "1 frame of link type 105, which netwatch cannot read: counted as non-IP");
 }
 
@@ -215,11 +218,11 @@ fn comparable(mut json: Value) -> Value {
     for flow in json["flows"].as_array_mut().expect("a list") {
         let flow = flow.as_object_mut().expect("an object");
         flow.remove("first_seen");
-        flow.remove("last_seen");
+        flow.remove("duration_ns");
     }
     let flows = json["flows"].as_array_mut().expect("a list");
     flows.sort_by_key(|flow| flow.to_string());
-    serde_json::json!({ "flows": json["flows"], "other": json["other"], "totals": json["totals"], "balance": json["balance"] })
+    serde_json::json!({ "flows": json["flows"], "remainders": json["remainders"], "totals": json["totals"], "balance": json["balance"] })
 }
 
 #[track_caller]
@@ -299,7 +302,7 @@ fn what_no_kernel_can_have_is_left_out_and_said() {
     let file = &json["balance"]["file"];
     assert_eq!(file["frames"], serde_json::json!({ "skbs": 4, "bytes": 62 + 13 + 70_000 + 442 }));
     assert_eq!(file["left_out"], serde_json::json!({ "skbs": 3, "bytes": 13 + 70_000 + 442 }));
-    assert_eq!((&json["balance"]["state"], &json["replay"]["cut_frames"]), (&"closed".into(), &1.into()));
+    assert_eq!((&json["balance"]["state"], &json["replay"]["truncated_frames"]), (&"closed".into(), &1.into()));
     let notes = json["notes"].to_string();
     assert!(notes.contains("1 frame left out, cut by the capture"), "{notes}");
     assert!(notes.contains("2 frames left out, of a length that no interface sends"), "{notes}");
@@ -322,10 +325,10 @@ fn a_full_kernel_table_overflows_as_memory_does() {
     for engine in [&["--max-flows", "16"][..], &["--max-flows", "16", "--kernel"]] {
         let json = report(engine, &file);
         assert_eq!(
-            (&json["balance"]["state"], json["other"][0]["kind"].as_str()),
+            (&json["balance"]["state"], json["remainders"][0]["kind"].as_str()),
             (&"closed".into(), Some("overflow"))
         );
-        let overflow = json["other"][0]["egress"]["packets"].as_u64().expect("a number");
+        let overflow = json["remainders"][0]["egress"]["packets"].as_u64().expect("a number");
         assert_eq!((overflow + json["flows"].as_array().expect("a list").len() as u64, overflow >= 24), (40, true));
         assert_eq!(json["lost"]["table_full"], overflow);
     }

@@ -59,7 +59,7 @@ fn every_format_of_a_recorded_run() {
     let folder = Folder::new();
     let begins = [
         ("text", "netwatch: cargo build --locked --features 'net io'\n"),
-        ("json", "{\n  \"schema\": 1,"),
+        ("json", "{\n  \"schema\": 2,"),
         ("ndjson", "{\"type\":\"report\",\"run_id\":\"3f2a\","),
         ("csv", "run_id,kind,"),
         ("markdown", "# Network requirements of `cargo`\n"),
@@ -91,7 +91,8 @@ fn the_ending_of_the_file_chooses_the_format() {
         said(&folder.report(&["-o", "a.json", "build.netwatch"]), 0);
         serde_json::from_str(&fs::read_to_string(folder.path("a.json")).unwrap()).unwrap()
     };
-    assert_eq!((&document["run"]["kernel"], &document["run"]["netwatch"]), (&"6.18.5".into(), &"0.1.0".into()));
+    let run = &document["run"];
+    assert_eq!((&run["kernel_release"], &run["netwatch_version"]), (&"6.18.5".into(), &"0.1.0".into()));
 }
 
 /// So many that their numbers can be added up, whatever they are.

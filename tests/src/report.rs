@@ -7,9 +7,60 @@ use serde_json::Value;
 /// Both directions, in the words of the report.
 pub const DIRECTIONS: [&str; 2] = ["egress", "ingress"];
 
-/// The number at a dotted path (`totals.egress.bytes`).
+/// How connection attempts fail, in the words of the report.
+pub const FAILURES: [&str; 4] = ["refused", "unanswered", "handshake_resets", "unreachable"];
+
+/// Counters: documents leave them out where they are 0.
+const COUNTERS: &[&str] = &[
+    "skbs",
+    "packets",
+    "bytes",
+    "wire_bytes",
+    "connections",
+    "failed_connections",
+    "flows",
+    "icmp_errors",
+    "rtt_count",
+    "retransmitted_packets",
+    "retransmitted_bytes",
+    "resets",
+    "zero_windows",
+    "refused",
+    "unanswered",
+    "unanswered_syns",
+    "handshake_resets",
+    "unreachable",
+    "queries",
+    "responses",
+    "truncated_responses",
+    "samples",
+    "unreadable",
+    "table_full",
+    "insert_failed",
+    "new_flows",
+    "events",
+    "sockets",
+    "exited",
+    "unknown_records",
+    "over_limit",
+    "socket",
+    "tuple",
+    "netns",
+    "kernel",
+    "unattributed",
+    "epoch",
+    "duration_ns",
+    "truncated_frames",
+];
+
+/// The number at a dotted path (`totals.egress.bytes`): 0 where a counter was left out.
 #[track_caller]
 pub fn number(report: &Value, path: &str) -> i64 {
+    let pointer = format!("/{}", path.replace('.', "/"));
+    let is_counter = path.rsplit('.').next().is_some_and(|key| COUNTERS.contains(&key));
+    if is_counter && report.pointer(&pointer).is_none() {
+        return 0;
+    }
     value(report, path).as_i64().unwrap_or_else(|| panic!("{path} is not a number in {report:#}"))
 }
 
@@ -50,6 +101,50 @@ pub fn flows<'a>(report: &'a Value, protocol: &str, remote: impl Into<IpAddr>, p
             && one["remote_port"].as_u64().unwrap_or(0) == u64::from(port)
     };
     list(report, "flows").iter().filter(fits).collect()
+}
+
+/// Evidence for the process of a flow, the best first.
+const EVIDENCE: [&str; 3] = ["socket", "tuple", "netns"];
+
+/// A process that used a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessUse {
+    /// Number of the process in the report.
+    pub process: i64,
+    /// `socket`, `tuple` or `netns`.
+    pub evidence: &'static str,
+    /// Another process created the socket.
+    pub inherited: bool,
+}
+
+/// The processes that used a flow, the best evidence first.
+#[track_caller]
+pub fn users(flow: &Value) -> Vec<ProcessUse> {
+    let inherited = flow.pointer("/processes/inherited").and_then(Value::as_array);
+    let users = |evidence: &'static str| {
+        let numbers = flow.pointer(&format!("/processes/{evidence}")).and_then(Value::as_array);
+        numbers.into_iter().flatten().map(move |number| ProcessUse {
+            process: number.as_i64().unwrap_or_else(|| panic!("{number} is not a number in {flow:#}")),
+            evidence,
+            inherited: inherited.is_some_and(|inherited| inherited.contains(number)),
+        })
+    };
+    EVIDENCE.into_iter().flat_map(users).collect()
+}
+
+/// The process with this number.
+#[track_caller]
+pub fn process(report: &Value, number: i64) -> &Value {
+    let list = list(report, "processes");
+    list.iter()
+        .find(|process| process["number"] == number)
+        .unwrap_or_else(|| panic!("no process {number} in {report:#}"))
+}
+
+/// Process ids of [`users`].
+#[track_caller]
+pub fn user_pids(report: &Value, flow: &Value) -> Vec<i64> {
+    users(flow).iter().map(|user| number(process(report, user.process), "pid")).collect()
 }
 
 /// The array at a dotted path.
@@ -163,7 +258,7 @@ fn assert_sums(report: &Value, direction: &str) {
         let endpoints = sum(report, "endpoints", direction, unit);
         assert_eq!(flows, endpoints, "{unit} of {direction}, flows and endpoints of {report:#}");
         let totals = number(report, &format!("totals.{direction}.{unit}"));
-        let all = flows + sum(report, "other", direction, unit);
+        let all = flows + sum(report, "remainders", direction, unit);
         assert_eq!(all, totals, "{unit} of {direction}, flows and rest against totals of {report:#}");
     }
 }

@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::format::json::harmless;
+use crate::format::json::escaped;
 use crate::terminal::print;
 use crate::undo::{RunCard, RunDir};
 
 pub(super) fn list(json: bool) -> Result<Exit> {
     let cards = RunDir::live()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    print(if json { harmless::text(&cards) } else { table(&cards, now) })?;
+    print(if json { escaped::to_text(&cards) } else { table(&cards, now) })?;
     Ok(Exit::Success)
 }
 

@@ -54,14 +54,15 @@ impl<'a> Row<'a> {
 /// The columns, in their order.
 pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
     vec![
-        Column::text("run", |row| row.report.run.id.as_str().into()),
-        Column::text("scope", |row| scope(row.known.flow.key.scope).into()),
+        Column::text("run_id", |row| row.report.run.id.as_str().into()),
+        Column::text("observation_point", |row| observation_point(row.known.flow.key.scope).into()),
         Column::text("direction", |row| row.known.flow.opened_by.of_flow().into()),
         Column::text("protocol", |row| Protocol(row.known.flow.key.protocol).to_string().into()),
         Column::text("local", |row| row.known.flow.key.local.addr.to_string().into()),
         Column::integer("local_port", |row| u64::from(row.known.flow.key.local.port).into()),
         Column::text("remote", |row| row.known.flow.key.remote.addr.to_string().into()),
         Column::integer("remote_port", |row| u64::from(row.known.flow.key.remote.port).into()),
+        Column::integer("epoch", |row| u64::from(row.known.flow.epoch).into()),
         Column::flag("fragment", |row| row.known.flow.key.fragment.into()),
         Column::text("name", |row| row.known.display_name().map(|shown| shown.name.as_str()).into()),
         Column::text("name_source", |row| row.known.display_name().map(|shown| shown.source.name()).into()),
@@ -76,6 +77,9 @@ pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
         Column::flag("tls_post_quantum", |row| row.tls().map(|tls| tls.post_quantum).into()),
         Column::time("first_seen", |row| row.known.flow.first_seen_ns.into()),
         Column::time("last_seen", |row| row.known.flow.last_seen_ns.into()),
+        Column::integer("duration_ns", |row| {
+            row.known.flow.last_seen_ns.saturating_sub(row.known.flow.first_seen_ns).into()
+        }),
         Column::integer("egress_skbs", |row| row.known.flow.counters.egress.skbs.into()),
         Column::integer("egress_packets", |row| row.known.flow.counters.egress.packets.into()),
         Column::integer("egress_bytes", |row| row.known.flow.counters.egress.bytes.into()),
@@ -100,17 +104,17 @@ pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
         Column::integer("ingress_resets", |row| row.tcp().map(|tcp| tcp.resets.ingress).into()),
         Column::integer("egress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.egress).into()),
         Column::integer("ingress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.ingress).into()),
-        Column::integer("round_trips", |row| row.tcp().map(|tcp| tcp.round_trips.count).into()),
-        Column::integer("round_trip_min_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.min_ns).into()),
-        Column::integer("round_trip_mean_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.mean_ns()).into()),
+        Column::integer("rtt_count", |row| row.tcp().map(|tcp| tcp.round_trips.count).into()),
+        Column::integer("rtt_min_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.min_ns).into()),
+        Column::integer("rtt_mean_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.mean_ns()).into()),
         Column::text("end_reason", |row| row.known.flow.end_reason().map(EndReason::name).into()),
         Column::integer("icmp_error_type", |row| row.icmp().map(|error| u64::from(error.kind)).into()),
         Column::integer("icmp_error_code", |row| row.icmp().map(|error| u64::from(error.code)).into()),
         Column::integer("failed_attempts", |row| row.failed.attempts().into()),
         Column::integer("refused", |row| row.failed.refused.into()),
         Column::integer("unanswered", |row| row.failed.unanswered.into()),
-        Column::integer("unanswered_tries", |row| row.failed.unanswered_tries.into()),
-        Column::integer("reset", |row| row.failed.reset.into()),
+        Column::integer("unanswered_syns", |row| row.failed.unanswered_tries.into()),
+        Column::integer("handshake_resets", |row| row.failed.reset.into()),
         Column::integer("unreachable", |row| row.failed.unreachable.into()),
         Column::integer("pid", |row| row.process().map(|process| u64::from(process.pid)).into()),
         Column::text("comm", |row| row.process().map(|process| process.comm.as_str()).into()),
@@ -124,8 +128,8 @@ pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
     ]
 }
 
-fn scope(scope: ObservationPoint) -> &'static str {
-    match scope {
+fn observation_point(point: ObservationPoint) -> &'static str {
+    match point {
         ObservationPoint::Link => "link",
         ObservationPoint::Loopback => "loopback",
     }

@@ -19,9 +19,9 @@ pub(super) fn rows<'a>(run: &Exported<'a>) -> impl Iterator<Item = Row<'a>> {
 /// The columns, in their order.
 pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
     vec![
-        Column::text("run", |row| row.report.run.id.as_str().into()),
-        Column::time("start", |row| row.step.start_ns.into()),
-        Column::integer("length_ns", |row| row.step.length_ns.into()),
+        Column::text("run_id", |row| row.report.run.id.as_str().into()),
+        Column::time("started", |row| row.step.start_ns.into()),
+        Column::integer("duration_ns", |row| row.step.length_ns.into()),
         Column::integer("egress_skbs", |row| row.step.totals.egress.skbs.into()),
         Column::integer("egress_packets", |row| row.step.totals.egress.packets.into()),
         Column::integer("egress_bytes", |row| row.step.totals.egress.bytes.into()),

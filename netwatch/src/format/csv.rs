@@ -4,25 +4,25 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use super::{escape, rfc3339};
-use crate::flow::{Counters, Flow, PerDirection, Protocol, RemainderKind};
+use crate::flow::{Counters, EndReason, Flow, PerDirection, Protocol, RemainderKind};
 use crate::report::{Report, ReportFlow};
 
 /// The columns, in their order. New ones come at the end.
-pub const COLUMNS: [&str; 39] = [
+pub const COLUMNS: [&str; 41] = [
     "run_id",
     "kind",
     "protocol",
     "direction",
-    "local_address",
+    "local",
     "local_port",
-    "remote_address",
+    "remote",
     "remote_port",
-    "remote_name",
+    "name",
     "name_source",
     "application",
     "application_evidence",
     "pid",
-    "process",
+    "comm",
     "process_evidence",
     "first_seen",
     "last_seen",
@@ -37,17 +37,19 @@ pub const COLUMNS: [&str; 39] = [
     "ingress_bytes",
     "connections",
     "handshake_rtt_ns",
-    "round_trip_min_ns",
-    "round_trip_mean_ns",
-    "round_trips",
+    "rtt_min_ns",
+    "rtt_mean_ns",
+    "rtt_count",
     "egress_retransmitted_packets",
     "ingress_retransmitted_packets",
     "refused",
     "unanswered",
-    "unanswered_tries",
-    "reset",
+    "unanswered_syns",
+    "handshake_resets",
     "unreachable",
     "fragment",
+    "epoch",
+    "end_reason",
 ];
 
 /// Writes the line of names.
@@ -138,7 +140,7 @@ fn amounts(counters: PerDirection<Counters>) -> impl Iterator<Item = String> {
         .map(|value| value.to_string())
 }
 
-fn facts(flow: &Flow) -> [String; 13] {
+fn facts(flow: &Flow) -> [String; 15] {
     let tcp = flow.tcp.unwrap_or_default();
     let failed = flow.failed();
     let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -157,6 +159,8 @@ fn facts(flow: &Flow) -> [String; 13] {
         failed.reset.to_string(),
         failed.unreachable.to_string(),
         flow.key.fragment.to_string(),
+        flow.epoch.to_string(),
+        flow.end_reason().map(EndReason::name).unwrap_or_default().to_owned(),
     ]
 }
 

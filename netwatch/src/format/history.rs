@@ -120,7 +120,7 @@ fn exit(exit: ExitStatus) -> String {
 /// One JSON document: a list, newest first.
 pub fn json(entries: &[Entry]) -> String {
     let entries: Vec<Line<'_>> = entries.iter().map(Line::from).collect();
-    super::json::harmless::text(&entries)
+    super::json::escaped::to_text(&entries)
 }
 
 #[derive(Serialize)]

@@ -76,7 +76,7 @@ fn flows_beyond_the_limit_fold_into_their_endpoints_with_exact_sums() {
         assert_eq!(report::list(document, "flows").len() as i64, limit, "{run}");
         assert_eq!(report::number(document, "folded.flows"), folded, "{run}");
         assert_eq!(report::number(endpoint, "flows"), limit + folded, "{run}");
-        assert_eq!(document["folded"]["at_least"], at_least, "{run}");
+        assert_eq!(document["folded"].get("at_least").is_some_and(|value| value == true), at_least, "{run}");
         // The report of the recording is checked as any other, and is equal.
         let read_back = net.host.netwatch(&["report", "--format", "json"]);
         assert_eq!(

@@ -61,10 +61,9 @@ impl ClientRun {
 /// The first process of a flow, which has the strongest evidence, is this one.
 #[track_caller]
 fn assert_user(run: &FinishedRun, flow: &Value, pid: i64, exe: &str) {
-    let users = report::list(flow, "processes");
-    let index = usize::try_from(report::number(&users[0], "process")).expect("an index");
-    let process = &report::list(run.report(), "processes")[index];
-    let found = (report::number(process, "pid"), report::text(&users[0], "evidence"));
+    let user = report::users(flow)[0];
+    let process = report::process(run.report(), user.process);
+    let found = (report::number(process, "pid"), user.evidence);
     assert_eq!(found, (pid, "socket"), "{flow:#} of {run}");
     let path = Path::new(report::text(process, "exe"));
     assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(exe), "{process:#} of {run}");
@@ -75,7 +74,7 @@ fn assert_all_by_socket(run: &FinishedRun) {
     let of = |evidence: &str| report::number(run.report(), &format!("attribution.flows.{evidence}"));
     let flows = report::list(run.report(), "flows").len() as i64;
     assert_eq!((of("socket"), of("tuple"), of("netns"), of("kernel")), (flows, 0, 0, 0), "{run}");
-    for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
+    for reason in ["events", "sockets", "exited", "unreadable", "unknown_records", "over_limit"] {
         assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
     }
 }
@@ -160,7 +159,7 @@ fn a_client_of_http_3() {
     net.inet.wait_for("grep -q listening http3");
     let one = run_client(&net, &[python, "-c", HTTP3, "client", APP]);
     one.assert_used("python3", "udp", 443).assert_named("udp", 443, APP, "quic");
-    assert_eq!(report::text(one.flows("udp", 443)[0], "application.name"), "quic", "{}", one.run);
+    assert_eq!(report::text(one.flows("udp", 443)[0], "application"), "quic", "{}", one.run);
     assert_eq!(one.flows("udp", 443)[0]["tls"]["alpn"][0], "h3", "{}", one.run);
     server.kill().and_then(|()| server.wait()).expect("end the server");
 }
@@ -224,7 +223,7 @@ fn a_process_started_by_sudo_is_reported_with_its_new_user() {
         let list = report::list(run.report(), "processes");
         let one = list.iter().find(|process| process["pid"] == pid && process["comm"] == "traffic").expect("listed");
         assert_eq!(report::number(one, "uid"), i64::from(uid), "{run}");
-        let above = &list[usize::try_from(report::number(one, "parent")).expect("an index")];
+        let above = report::process(run.report(), report::number(one, "parent"));
         assert_eq!(report::text(above, "comm"), "sudo", "{run}");
         assert_all_by_socket(&run);
     }
@@ -242,9 +241,9 @@ fn a_loop_of_a_thousand_short_lived_clients() {
     let mut printed: Vec<i64> = run.stdout.lines().map(|pid| pid.parse().expect("a pid")).collect();
     let mut found = Vec::new();
     for flow in flows {
-        let users = report::list(flow, "processes");
-        assert_eq!(users.len(), 1, "{flow:#}");
-        found.push(report::number(&users[0], "pid"));
+        let pids = report::user_pids(run.report(), flow);
+        assert_eq!(pids.len(), 1, "{flow:#}");
+        found.push(pids[0]);
         assert_user(&run, flow, found[found.len() - 1], "traffic");
     }
     printed.sort_unstable();
@@ -321,7 +320,7 @@ fn a_packet_after_the_port_was_closed_is_attributed_to_no_process() {
     let flows = report::list(run.assert_ok().report(), "flows");
     let [served, refused] = flows else { panic!("two flows: {run}") };
     assert_user(&run, served, report::number(run.report(), "run.pid"), "python3");
-    assert!(refused.get("processes").is_none() && report::number(refused, "failed.refused") == 1, "{run}");
+    assert!(refused.get("processes").is_none() && report::number(refused, "refused") == 1, "{run}");
 }
 
 #[test]
@@ -358,8 +357,7 @@ fn flows_whose_announcement_was_lost_are_attributed_by_the_port_of_their_socket(
     let of = |path: &str| report::number(run.report(), path);
     assert!(flows.len() == COUNT && of("lost.new_flows") > 0, "{} flows, {}", flows.len(), of("lost.new_flows"));
     for flow in flows {
-        let users = report::list(flow, "processes");
-        assert_eq!((users.len(), report::number(&users[0], "pid")), (1, pid), "{flow:#}");
+        assert_eq!(report::user_pids(run.report(), flow), [pid], "{flow:#}");
     }
     assert_eq!((of("attribution.flows.tuple"), of("attribution.flows.netns")), (of("lost.new_flows"), 0));
 }
@@ -435,8 +433,9 @@ fn an_inherited_socket_is_attributed_to_its_user_and_its_maker() {
     let run = net.host.watch(&[PYTHON, "-c", INHERITED, &APP_V4.to_string(), &SINK.to_string()]);
     let flow = report::flows(run.assert_ok().report(), "tcp", APP_V4, SINK)[0];
     assert_user(&run, flow, run.stdout.trim().parse().expect("a pid"), "head");
-    let users = report::list(flow, "processes");
-    assert_eq!((&users[0]["maker"], &users[1]["maker"]), (&false.into(), &true.into()), "{run}");
-    assert_eq!((users.len(), &users[1]["pid"]), (2, report::value(run.report(), "run.pid")), "{run}");
+    let users = report::users(flow);
+    assert_eq!((users[0].inherited, users[1].inherited), (true, false), "{run}");
+    let creator = report::process(run.report(), users[1].process);
+    assert_eq!((users.len(), &creator["pid"]), (2, report::value(run.report(), "run.pid")), "{run}");
     assert_all_by_socket(&run);
 }

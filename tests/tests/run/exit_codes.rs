@@ -39,7 +39,7 @@ fn an_invalid_command_line_of_run_gives_exit_code_125() {
 fn the_signal_that_killed_the_command_is_in_the_report() {
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "kill -TERM $$"]);
-    assert_eq!(run.report()["run"]["exit"], serde_json::json!({ "signal": 15 }), "{run}");
+    assert_eq!(run.report()["run"]["exit_signal"], 15, "{run}");
 }
 
 #[test]

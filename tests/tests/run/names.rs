@@ -30,7 +30,7 @@ fn tls_and_dns_name_the_same_server() {
     let endpoint = app(run.assert_ok(), 443);
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
     assert_eq!(sources(endpoint), [("dns", APP), ("sni", APP)], "{run}");
-    assert_eq!(report::text(endpoint, "application.name"), "tls", "{run}");
+    assert_eq!(report::text(endpoint, "application"), "tls", "{run}");
     let flow = report::flows(run.report(), "tcp", APP_V4, 443)[0];
     assert!(report::list(flow, "tls.alpn").contains(&"h2".into()), "{run}");
     assert_eq!(lookup(&run, APP, "A")["addresses"], serde_json::json!([APP_V4.to_string()]), "{run}");
@@ -52,7 +52,7 @@ fn http_says_its_host() {
         "{run}"
     );
     assert_eq!(sources(endpoint), [("dns", APP), ("http", "other.example")], "{run}");
-    assert_eq!(report::text(endpoint, "application.evidence"), "request", "{run}");
+    assert_eq!(report::text(endpoint, "application_evidence"), "request", "{run}");
 }
 
 #[test]
@@ -90,13 +90,13 @@ fn questions_and_how_they_went() {
     let script = "dig +short gone.example; dig +short +tcp app.example AAAA; dig +short big.example TXT | wc -c";
     let run = net.host.watch(&["sh", "-c", script]);
     run.assert_ok();
-    assert_eq!(lookup(&run, "gone.example", "A")["outcomes"], serde_json::json!({ "nxdomain": 1 }), "{run}");
+    assert_eq!(lookup(&run, "gone.example", "A")["response_codes"], serde_json::json!({ "nxdomain": 1 }), "{run}");
     let by_tcp = lookup(&run, APP, "AAAA");
-    assert_eq!((report::number(by_tcp, "answered"), report::list(by_tcp, "addresses").len()), (1, 1), "{run}");
+    assert_eq!((report::number(by_tcp, "responses"), report::list(by_tcp, "addresses").len()), (1, 1), "{run}");
     assert_eq!(report::number(lookup(&run, BIG, "TXT"), "unanswered"), 0, "{run}");
-    assert_eq!(report::list(run.report(), "dns.unused"), ["app.example"], "{run}");
+    assert_eq!(report::list(run.report(), "dns.unused_names"), ["app.example"], "{run}");
     let dns = report::list(run.report(), "endpoints");
-    assert!(dns.iter().all(|endpoint| endpoint["application"]["evidence"] == "message"), "{run}");
+    assert!(dns.iter().all(|endpoint| endpoint["application_evidence"] == "message"), "{run}");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_server_of_the_commands_own_has_names_too() {
     needs!("python3");
     let run = net.host.watch(&["sh", "-c", script]);
     let flow = &report::list(run.assert_ok().report(), "loopback.flows")[0];
-    assert_eq!((report::text(flow, "application.name"), report::text(flow, "direction")), ("http", "out"), "{run}");
+    assert_eq!((report::text(flow, "application"), report::text(flow, "direction")), ("http", "out"), "{run}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ fn it_has_addresses_default_routes_and_lo() {
     assert_eq!(run.stdout.matches("default via").count(), 2, "{run}");
     assert!(run.stdout.contains("127.0.0.1/8") && !run.stdout.contains("tentative"), "{run}");
     assert!(!run.stdout.contains("uplink"), "/sys/class/net is the namespace's: {run}");
-    let local = report::list(run.report(), "interface.local");
-    assert_eq!((local.len(), report::list(run.report(), "interface.gateway").len()), (2, 2), "{run}");
+    let local = report::list(run.report(), "interface.local_addresses");
+    assert_eq!((local.len(), report::list(run.report(), "interface.gateway_addresses").len()), (2, 2), "{run}");
     for address in local {
         assert!(run.stdout.contains(address.as_str().unwrap()), "{run}");
     }
@@ -34,7 +34,7 @@ fn ipv6_is_there_only_where_the_host_has_it() {
     ]);
     assert!(!run.assert_ok().stdout.contains("default"), "{run}");
     assert!(run.stdout.contains("hello"), "{run}");
-    assert_eq!(report::list(run.report(), "interface.local").len(), 1, "{run}");
+    assert_eq!(report::list(run.report(), "interface.local_addresses").len(), 1, "{run}");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn the_mtu_is_that_of_the_route_out() {
     for mtu in [1400, 9000] {
         let net = internet!(InternetShape { mtu, ..InternetShape::default() });
         let run = net.host.watch(&["curl", "-s", "-o", "/dev/null", "http://app.example/big"]);
-        assert_eq!(report::number(run.assert_ok().report(), "interface.mtu"), i64::from(mtu), "{run}");
+        assert_eq!(report::number(run.assert_ok().report(), "interface.mtu_bytes"), i64::from(mtu), "{run}");
     }
 }
 
@@ -63,7 +63,7 @@ fn the_subnet_clashes_with_nothing_the_host_has() {
     net.host.sh("ip route add blackhole 10.0.0.0/8; ip route add blackhole 172.16.0.0/12");
     let run = net.host.watch(&["curl", "-s", "-4", "http://app.example/"]);
     assert_eq!(run.assert_ok().stdout, "hello\n", "{run}");
-    let local: std::net::Ipv4Addr = report::text(run.report(), "interface.local.0").parse().unwrap();
+    let local: std::net::Ipv4Addr = report::text(run.report(), "interface.local_addresses.0").parse().unwrap();
     let octets = local.octets();
     assert!(octets[0] != 10 && !(octets[0] == 172 && (16..32).contains(&octets[1])), "{local}");
 }
@@ -73,7 +73,7 @@ fn a_subnet_can_be_asked_for() {
     let net = internet!();
     let run = net.host.run(&["--subnet", "10.77.0.0/24"], &["curl", "-s", "-4", "http://app.example/"]);
     assert_eq!(run.assert_ok().stdout, "hello\n");
-    assert!(report::text(run.report(), "interface.local.0").starts_with("10.77.0."), "{run}");
+    assert!(report::text(run.report(), "interface.local_addresses.0").starts_with("10.77.0."), "{run}");
     for (bad, word) in [("10.77.0.0/33", "10.77.0.0/33"), ("nonsense", "nonsense"), ("198.51.100.0/24", "198.51.100.0")]
     {
         let before = net.host.state();

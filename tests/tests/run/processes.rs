@@ -9,20 +9,18 @@ use crate::TRAFFIC;
 /// Debian's own: a version manager's would be a script that runs it.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// The process at a place in the report's list.
-fn process(run: &FinishedRun, place: i64) -> &Value {
-    &report::list(run.report(), "processes")[usize::try_from(place).expect("a place")]
+/// The process with this number.
+fn process(run: &FinishedRun, number: i64) -> &Value {
+    report::process(run.report(), number)
 }
 
-/// `comm evidence`, with `maker` where it made the socket, of each user of a flow.
+/// `comm evidence`, with `creator` where it created the socket, of each user of a flow.
 fn users(run: &FinishedRun, flow: &Value) -> Vec<String> {
-    let user = |user: &Value| {
-        let process = process(run, report::number(user, "process"));
-        assert_eq!((&user["pid"], &user["start"]), (&process["pid"], &process["start"]), "{run}");
-        let maker = if user["maker"] == true { " maker" } else { "" };
-        format!("{} {}{maker}", report::text(process, "comm"), report::text(user, "evidence"))
+    let user = |user: &report::ProcessUse| {
+        let comm = report::text(process(run, user.process), "comm");
+        format!("{comm} {}{}", user.evidence, if user.inherited { "" } else { " creator" })
     };
-    report::list(flow, "processes").iter().map(user).collect()
+    report::users(flow).iter().map(user).collect()
 }
 
 fn users_of(run: &FinishedRun, protocol: &str, port: u16) -> Vec<Vec<String>> {
@@ -33,20 +31,19 @@ fn users_of(run: &FinishedRun, protocol: &str, port: u16) -> Vec<Vec<String>> {
 
 /// Names from a process up to the command.
 fn chain<'a>(run: &'a FinishedRun, comm: &str) -> Vec<&'a str> {
-    let list = report::list(run.report(), "processes");
-    let mut next = list.iter().find(|process| process["comm"] == comm);
+    let mut next = report::list(run.report(), "processes").iter().find(|process| process["comm"] == comm);
     assert!(next.is_some(), "no process {comm}: {run}");
     let mut chain = Vec::new();
     while let Some(process) = next {
         chain.push(report::text(process, "comm"));
-        next = process.get("parent").and_then(Value::as_u64).map(|place| &list[place as usize]);
+        next = process.get("parent").and_then(Value::as_i64).map(|number| self::process(run, number));
     }
     chain
 }
 
 #[track_caller]
 fn assert_nothing_lost(run: &FinishedRun) {
-    for reason in ["events", "sockets", "gone", "unreadable", "unknown", "beyond"] {
+    for reason in ["events", "sockets", "exited", "unreadable", "unknown_records", "over_limit"] {
         assert_eq!(report::number(run.report(), &format!("attribution.lost.{reason}")), 0, "{reason}: {run}");
     }
 }
@@ -57,11 +54,11 @@ fn real_programs_are_named_with_their_parents_and_arguments() {
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "curl -s4 http://app.example/; dig +short app.example A; true"]);
     run.assert_ok();
-    assert_eq!(users_of(&run, "tcp", 80), [["curl socket maker"]], "{run}");
+    assert_eq!(users_of(&run, "tcp", 80), [["curl socket creator"]], "{run}");
     let mut dns: Vec<_> = users_of(&run, "udp", 53).concat();
     dns.sort();
     dns.dedup();
-    assert_eq!(dns, ["curl socket maker", "dig socket maker"], "{run}");
+    assert_eq!(dns, ["curl socket creator", "dig socket creator"], "{run}");
     assert_eq!(chain(&run, "curl"), ["curl", "sh"], "{run}");
     let list = report::list(run.report(), "processes");
     let curl = list.iter().find(|process| process["comm"] == "curl").expect("just found");
@@ -71,7 +68,7 @@ fn real_programs_are_named_with_their_parents_and_arguments() {
     let served = report::list(curl, "endpoints").iter().find(|one| one["port"] == 80).expect("an endpoint");
     let endpoint = report::endpoint(run.report(), "tcp", APP_V4, 80);
     assert_eq!((&served["egress"], &served["ingress"]), (&endpoint["egress"], &endpoint["ingress"]), "{run}");
-    assert_eq!(report::list(endpoint, "processes")[0]["pid"], curl["pid"], "{run}");
+    assert_eq!(report::list(endpoint, "processes")[0], curl["number"], "{run}");
     assert_nothing_lost(&run);
     assert!(run.stderr.contains("curl"), "{run}");
 }
@@ -88,9 +85,9 @@ fn processes_that_live_a_millisecond_are_named() {
         let flows = report::flows(run.report(), protocol, APP_V4, port);
         let mut pids = Vec::new();
         for flow in &flows {
-            let users = report::list(flow, "processes");
-            assert_eq!((users.len(), &users[0]["evidence"]), (1, &"socket".into()), "{flow:#}");
-            let process = process(&run, report::number(&users[0], "process"));
+            let users = report::users(flow);
+            assert_eq!((users.len(), users[0].evidence), (1, "socket"), "{flow:#}");
+            let process = process(&run, users[0].process);
             let target = format!("{APP_V4}:{port}");
             assert!(report::list(process, "cmdline").contains(&target.into()), "{process:#}");
             pids.push(report::number(process, "pid"));
@@ -111,7 +108,7 @@ fn another_user_is_named_as_such() {
     let script =
         format!("setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups curl -s4 http://app.example/; true");
     let run = net.host.watch(&["sh", "-c", &script]);
-    assert_eq!(users_of(run.assert_ok(), "tcp", 80), [["curl socket maker"]], "{run}");
+    assert_eq!(users_of(run.assert_ok(), "tcp", 80), [["curl socket creator"]], "{run}");
     let list = report::list(run.report(), "processes");
     let curl = list.iter().find(|process| process["comm"] == "curl").expect("named");
     assert_eq!(report::number(curl, "uid"), i64::from(USER_ID), "{run}");
@@ -141,18 +138,15 @@ fn a_socket_passed_by_scm_rights_names_who_used_it_and_who_made_it() {
     let run = net.host.watch(&[PYTHON, "-c", HANDED_ON, &APP_V4.to_string(), &SINK.to_string()]);
     run.assert_ok();
     let flow = report::flows(run.report(), "tcp", APP_V4, SINK)[0];
-    let users: Vec<_> = report::list(flow, "processes").iter().collect();
+    let users = report::users(flow);
     let command = report::number(run.report(), "run.pid");
-    let [user, maker] = users[..] else { panic!("two of them: {run}") };
-    assert_ne!(report::number(user, "pid"), command, "{run}");
-    assert_eq!(
-        (report::number(maker, "pid"), &user["maker"], &maker["maker"]),
-        (command, &false.into(), &true.into()),
-        "{run}"
-    );
-    assert!(users.iter().all(|user| user["evidence"] == "socket"), "{run}");
-    let parent = process(&run, report::number(user, "process"));
-    assert_eq!(report::number(parent, "ppid"), command, "{run}");
+    let [user, creator] = users[..] else { panic!("two of them: {run}") };
+    let user_process = process(&run, user.process);
+    assert_ne!(report::number(user_process, "pid"), command, "{run}");
+    let creator_pid = report::number(process(&run, creator.process), "pid");
+    assert_eq!((creator_pid, user.inherited, creator.inherited), (command, true, false), "{run}");
+    assert!(users.iter().all(|user| user.evidence == "socket"), "{run}");
+    assert_eq!(report::number(user_process, "ppid"), command, "{run}");
 }
 
 #[test]
@@ -199,7 +193,7 @@ fn both_ends_of_the_loopback_are_named() {
     let run = net.host.watch(&[PYTHON, "-c", FORKED]);
     let flows = report::list(run.assert_ok().report(), "loopback.flows");
     assert_eq!(flows.len(), 1, "{run}");
-    let pids: Vec<i64> = report::list(&flows[0], "processes").iter().map(|user| report::number(user, "pid")).collect();
+    let pids = report::user_pids(run.report(), &flows[0]);
     let command = report::number(run.report(), "run.pid");
     assert_eq!((pids.len(), pids[0]), (2, command), "the client first: {run}");
     let server =
@@ -225,11 +219,11 @@ fn datagrams_without_a_connection_ping_and_raw_sockets_are_named() {
     let script = format!("{PYTHON} -c \"$0\" {APP_V4} {APP_V6}; ping -c1 {APP_V4}; ping -c1 {APP_V6}");
     let run = net.host.watch(&["sh", "-c", &script, DATAGRAMS]);
     run.assert_ok();
-    assert_eq!(users_of(&run, "udp", 7), [["python3 socket maker"], ["python3 socket maker"]], "{run}");
+    assert_eq!(users_of(&run, "udp", 7), [["python3 socket creator"], ["python3 socket creator"]], "{run}");
     let of = |protocol| users_of(&run, protocol, 0).concat();
     assert_eq!(
         (of("icmp"), of("icmpv6")),
-        (vec!["ping socket maker".to_owned()], vec!["ping socket maker".to_owned()]),
+        (vec!["ping socket creator".to_owned()], vec!["ping socket creator".to_owned()]),
         "{run}"
     );
 }
@@ -262,14 +256,17 @@ fn unix_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
     let _daemon = std::os::unix::net::UnixListener::bind(&path).expect("bound");
     let path = path.to_str().expect("a plain name");
     let run = net.host.watch(&[PYTHON, "-c", UNIX, path, "1"]);
-    let sockets = report::list(run.report(), "unix_sockets");
+    let sockets = report::list(run.report(), "local_sockets");
     let found: Vec<_> = sockets
         .iter()
-        .map(|one| (report::text(one, "path"), report::number(one, "connections"), report::number(one, "failed")))
+        .map(|one| {
+            (report::text(one, "path"), report::number(one, "connections"), report::number(one, "failed_connections"))
+        })
         .collect();
     assert_eq!(found, [(path, 1, 0), ("@/tmp/no-such-bus", 1, 0)], "{run}");
     assert_eq!(attempts(&run), [], "nobody looked whether it failed: {run}");
-    assert_eq!(report::list(&sockets[0], "processes")[0]["pid"], run.report()["run"]["pid"], "{run}");
+    let caller = process(&run, report::number(&sockets[0], "processes.0"));
+    assert_eq!(caller["pid"], run.report()["run"]["pid"], "{run}");
     assert!(run.stderr.contains("daemon.sock") && run.stderr.contains("abstract unix sockets"), "{run}");
     let well = net.host.run(&["--failed-calls"], &[PYTHON, "-c", UNIX, path, "0"]);
     assert!(!well.assert_ok().stderr.contains("abstract unix sockets"), "{well}");
@@ -382,8 +379,7 @@ fn nearly_everything_has_a_process() {
     );
     let run = net.host.run(&["--linger"], &["sh", "-c", &script]);
     let flows = report::list(run.assert_ok().report(), "flows");
-    let of =
-        |flow: &&Value, evidence: &str| flow.get("processes").is_some_and(|users| users[0]["evidence"] == evidence);
+    let of = |flow: &&Value, evidence: &str| report::users(flow).first().is_some_and(|user| user.evidence == evidence);
     for flow in flows.iter().filter(|flow| ["tcp", "udp"].contains(&report::text(flow, "protocol"))) {
         assert!(of(&flow, "socket"), "{flow:#} of {run}");
     }

@@ -43,9 +43,9 @@ fn every_format_says_the_same_numbers() {
     assert_eq!(sum, received);
     let lines: Vec<Value> = report("ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["report"]["totals"], document["totals"]);
-    let steps = lines.iter().filter(|line| line["type"] == "step");
-    let stepped: u64 = steps.map(|line| line["step"]["ingress"]["wire_bytes"].as_u64().unwrap()).sum();
-    assert_eq!(stepped, received, "traffic over time is the whole traffic");
+    let intervals = lines.iter().filter(|line| line["type"] == "interval");
+    let sum: u64 = intervals.map(|line| line["interval"]["ingress"]["wire_bytes"].as_u64().unwrap_or(0)).sum();
+    assert_eq!(sum, received, "traffic over time is the whole traffic");
     let markdown = report("markdown");
     assert!(
         markdown.contains("# Network requirements of `curl`") && markdown.contains("| `app.example` | tcp/443 |"),

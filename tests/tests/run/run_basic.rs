@@ -22,13 +22,13 @@ fn the_report_says_what_ran() {
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "exit 3", "two words"]);
     let document = run.assert_code(3).report();
-    assert_eq!(document["schema"], 1);
+    assert_eq!(document["schema"], 2);
     assert_eq!(document["run"]["command"], serde_json::json!(["sh", "-c", "exit 3", "two words"]));
-    assert_eq!(document["run"]["exit"], serde_json::json!({ "code": 3 }));
+    assert_eq!(document["run"]["exit_code"], 3);
     assert_eq!(document["run"]["user"], "root");
     assert!(report::number(document, "run.duration_ns") > 0);
     assert!(report::text(document, "run.started").ends_with('Z'), "RFC 3339 in UTC: {run}");
-    assert_eq!(document["interface"]["mtu"], 1500);
+    assert_eq!(document["interface"]["mtu_bytes"], 1500);
     assert!(report::text(document, "interface.name").starts_with("nw"));
 }
 

@@ -4,14 +4,14 @@ use serde::Serialize;
 
 use super::notes;
 use crate::diff::{Change, ComparedPort, ComparedRun, Comparison, Measure, Subject, ValueRange};
-use crate::format::json::harmless;
+use crate::format::json::escaped;
 use crate::format::rfc3339;
 
 /// Raised when a key changes its meaning or goes away; new keys may come at any time.
 pub const SCHEMA: u32 = 1;
 
 pub(super) fn text(difference: &Comparison) -> String {
-    harmless::text(&Document::from(difference))
+    escaped::to_text(&Document::from(difference))
 }
 
 #[derive(Serialize)]

@@ -1,102 +1,100 @@
-//! Flows and endpoints in JSON's shape.
+//! Flows and endpoints as JSON objects.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::model::Counters;
-use super::naming::Known;
-use super::process::{self, JsonUser, Who};
-use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, Remote};
+use super::document::{JsonCounters, protocol_name, remote_name};
+use super::naming::JsonNames;
+use super::process::{self, JsonUsers};
+use super::{is_false, is_zero};
+use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, TcpFacts};
 use crate::format::rfc3339;
-use crate::process::Processes;
-use crate::report::{self, ReportEndpoint, ReportFlow};
+use crate::process::{ProcessNumber, Processes};
+use crate::report::{Report, ReportEndpoint, ReportFlow};
 
 #[derive(Serialize)]
 pub(super) struct JsonFlow<'a> {
-    protocol: String,
+    protocol: Cow<'static, str>,
     local: IpAddr,
     local_port: u16,
     remote: IpAddr,
     remote_port: u16,
     direction: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    epoch: u64,
     #[serde(skip_serializing_if = "is_false")]
     fragment: bool,
-    egress: Counters,
-    ingress: Counters,
     first_seen: String,
-    last_seen: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    duration_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tcp: Option<Tcp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    icmp_error: Option<IcmpError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<Failed>,
-    #[serde(flatten)]
-    known: Known<'a>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    processes: Vec<JsonUser>,
-}
-
-#[derive(Serialize)]
-struct Tcp {
+    end_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "JsonFlowCounters::is_zero")]
+    egress: JsonFlowCounters,
+    #[serde(skip_serializing_if = "JsonFlowCounters::is_zero")]
+    ingress: JsonFlowCounters,
+    #[serde(skip_serializing_if = "is_zero")]
     connections: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_rtt_ns: Option<u64>,
-    flags: Flags,
-    retransmitted: Both<Retransmitted>,
-    resets: Both<u64>,
-    zero_windows: Both<u64>,
+    #[serde(flatten)]
+    rtt: JsonRtt,
+    #[serde(flatten)]
+    failed: JsonFailed,
     #[serde(skip_serializing_if = "Option::is_none")]
-    round_trips: Option<RoundTrips>,
+    icmp_error: Option<JsonIcmpError>,
+    #[serde(flatten)]
+    names: JsonNames<'a>,
+    #[serde(skip_serializing_if = "JsonUsers::is_empty")]
+    processes: JsonUsers,
+}
+
+/// The counters of one direction, and what TCP adds to them.
+#[derive(Default, PartialEq, Serialize)]
+struct JsonFlowCounters {
+    #[serde(flatten)]
+    counters: JsonCounters,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    flags: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    retransmitted_packets: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    retransmitted_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    resets: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    zero_windows: u64,
+}
+
+#[derive(Default, Serialize)]
+struct JsonRtt {
+    #[serde(skip_serializing_if = "is_zero")]
+    rtt_count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    end_reason: Option<&'static str>,
+    rtt_min_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_mean_ns: Option<u64>,
 }
 
 #[derive(Serialize)]
-struct Both<T> {
-    egress: T,
-    ingress: T,
-}
-
-impl<T> From<PerDirection<T>> for Both<T> {
-    fn from(PerDirection { egress, ingress }: PerDirection<T>) -> Self {
-        Self { egress, ingress }
-    }
-}
-
-#[derive(Serialize)]
-struct Retransmitted {
-    packets: u64,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct RoundTrips {
-    count: u64,
-    min_ns: u64,
-    mean_ns: u64,
-}
-
-#[derive(Serialize)]
-struct Flags {
-    egress: Vec<&'static str>,
-    ingress: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct IcmpError {
+pub(super) struct JsonIcmpError {
     r#type: u8,
     code: u8,
 }
 
 #[derive(Serialize)]
-struct Failed {
-    attempts: u64,
+struct JsonFailed {
+    #[serde(skip_serializing_if = "is_zero")]
     refused: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     unanswered: u64,
-    unanswered_tries: u64,
-    reset: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    unanswered_syns: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    handshake_resets: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     unreachable: u64,
 }
 
@@ -104,72 +102,46 @@ struct Failed {
 pub(super) struct JsonEndpoint<'a> {
     remote: String,
     port: u16,
-    protocol: String,
+    protocol: Cow<'static, str>,
     direction: &'static str,
     #[serde(skip_serializing_if = "is_false")]
     fragment: bool,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     forwarded_to: &'a [SocketAddr],
     flows: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     connections: u64,
-    egress: Counters,
-    ingress: Counters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    egress: JsonCounters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    ingress: JsonCounters,
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_rtt_ns: Option<u64>,
-    failed: Failed,
     #[serde(flatten)]
-    known: Known<'a>,
+    failed: JsonFailed,
+    #[serde(flatten)]
+    names: JsonNames<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    processes: Vec<Who>,
+    processes: Vec<ProcessNumber>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
+/// Flows, converted one at a time.
+pub(super) fn flows<'a>(flows: &'a [ReportFlow], processes: &'a Processes) -> impl Iterator<Item = JsonFlow<'a>> {
+    flows.iter().map(move |known| json_flow(known, processes))
 }
 
-/// A list of flows, converted one at a time, and the report's processes.
-pub(super) struct Flows<'a>(pub &'a [ReportFlow], pub &'a Processes);
-
-impl<'a> Flows<'a> {
-    pub fn each(&self) -> impl Iterator<Item = JsonFlow<'a>> + use<'a> {
-        let Self(flows, processes) = *self;
-        flows.iter().map(|known| json_flow(known, processes))
-    }
+/// The endpoints of a report, converted one at a time.
+pub(super) fn endpoints(report: &Report) -> impl Iterator<Item = JsonEndpoint<'_>> {
+    report.endpoints.iter().map(move |known| json_endpoint(report, known))
 }
 
-impl Serialize for Flows<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.each())
-    }
-}
-
-/// A report's endpoints, converted one at a time.
-pub(super) struct Endpoints<'a>(pub &'a report::Report);
-
-impl<'a> Endpoints<'a> {
-    pub fn each(&self) -> impl Iterator<Item = JsonEndpoint<'a>> + use<'a> {
-        let report = self.0;
-        report.endpoints.iter().map(|known| json_endpoint(report, known))
-    }
-}
-
-impl Serialize for Endpoints<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.each())
-    }
-}
-
-fn json_endpoint<'a>(report: &'a report::Report, known: &'a ReportEndpoint) -> JsonEndpoint<'a> {
+fn json_endpoint<'a>(report: &'a Report, known: &'a ReportEndpoint) -> JsonEndpoint<'a> {
     let endpoint = &known.endpoint;
     let key = &endpoint.key;
     JsonEndpoint {
-        remote: match key.remote {
-            Remote::Address(address) => address.to_string(),
-            Remote::Others => "others".to_owned(),
-        },
+        remote: remote_name(&key.remote),
         port: key.port,
-        protocol: key.protocol.to_string(),
+        protocol: protocol_name(key.protocol),
         direction: key.direction.of_flow(),
         fragment: key.fragment,
         forwarded_to: report.forwarded_to(endpoint),
@@ -179,72 +151,79 @@ fn json_endpoint<'a>(report: &'a report::Report, known: &'a ReportEndpoint) -> J
         ingress: endpoint.counters.ingress.into(),
         handshake_rtt_ns: endpoint.handshake_rtt_ns,
         failed: endpoint.failed.into(),
-        known: Known::of_endpoint(known),
-        processes: process::all(&report.processes, &known.processes),
+        names: JsonNames::of_endpoint(known),
+        processes: process::numbers(&report.processes, &known.processes),
     }
 }
 
 fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
     let flow = &known.flow;
-    let failed = flow.failed();
+    let PerDirection { egress, ingress } = counters(flow);
     JsonFlow {
-        protocol: Protocol(flow.key.protocol).to_string(),
+        protocol: protocol_name(Protocol(flow.key.protocol)),
         local: flow.key.local.addr,
         local_port: flow.key.local.port,
         remote: flow.key.remote.addr,
         remote_port: flow.key.remote.port,
         direction: flow.opened_by.of_flow(),
+        epoch: flow.epoch.into(),
         fragment: flow.key.fragment,
-        egress: flow.counters.egress.into(),
-        ingress: flow.counters.ingress.into(),
         first_seen: rfc3339(flow.first_seen_ns),
-        last_seen: rfc3339(flow.last_seen_ns),
-        tcp: tcp(flow),
-        icmp_error: flow.icmp_error.map(|error| IcmpError { r#type: error.kind, code: error.code }),
-        failed: (failed.attempts() > 0).then(|| failed.into()),
-        known: Known::of_flow(known),
-        processes: process::users(processes, &known.users),
+        duration_ns: flow.last_seen_ns.saturating_sub(flow.first_seen_ns),
+        end_reason: flow.end_reason().map(EndReason::name),
+        egress,
+        ingress,
+        connections: flow.connections,
+        handshake_rtt_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
+        rtt: flow.tcp.map(|tcp| tcp.round_trips.into()).unwrap_or_default(),
+        failed: flow.failed().into(),
+        icmp_error: flow.icmp_error.map(JsonIcmpError::from),
+        names: JsonNames::of_flow(known),
+        processes: JsonUsers::new(processes, &known.users),
     }
 }
 
-fn tcp(flow: &Flow) -> Option<Tcp> {
-    let facts = flow.tcp?;
-    let PerDirection { egress, ingress } = facts.flags.map(flag_names);
-    Some(Tcp {
-        connections: flow.connections,
-        handshake_rtt_ns: facts.handshake_rtt_ns,
-        flags: Flags { egress, ingress },
-        retransmitted: facts
-            .retransmitted_packets
-            .zip(facts.retransmitted_bytes, |packets, bytes| Retransmitted { packets, bytes })
-            .into(),
-        resets: facts.resets.into(),
-        zero_windows: facts.zero_windows.into(),
-        round_trips: round_trips(&facts.round_trips),
-        end_reason: flow.end_reason().map(EndReason::name),
-    })
+fn counters(flow: &Flow) -> PerDirection<JsonFlowCounters> {
+    let TcpFacts { flags, retransmitted_packets, retransmitted_bytes, resets, zero_windows, .. } =
+        flow.tcp.unwrap_or_default();
+    let of = |direction| JsonFlowCounters {
+        counters: (*flow.counters.of(direction)).into(),
+        flags: flag_letters(*flags.of(direction)),
+        retransmitted_packets: *retransmitted_packets.of(direction),
+        retransmitted_bytes: *retransmitted_bytes.of(direction),
+        resets: *resets.of(direction),
+        zero_windows: *zero_windows.of(direction),
+    };
+    PerDirection { egress: of(flow::Direction::Egress), ingress: of(flow::Direction::Ingress) }
 }
 
-fn round_trips(trips: &flow::RoundTrips) -> Option<RoundTrips> {
-    let (count, min_ns, mean_ns) = (trips.count, trips.min_ns?, trips.mean_ns()?);
-    Some(RoundTrips { count, min_ns, mean_ns })
+/// A letter per flag, lowest bit first (RFC 9293, 3.1).
+fn flag_letters(flags: u8) -> String {
+    const LETTERS: [char; 8] = ['F', 'S', 'R', 'P', 'A', 'U', 'E', 'C'];
+    LETTERS.into_iter().enumerate().filter(|(bit, _)| flags & (1 << bit) != 0).map(|(_, letter)| letter).collect()
 }
 
-/// Lowest bit first (RFC 9293, 3.1).
-fn flag_names(flags: u8) -> Vec<&'static str> {
-    const NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
-    NAMES.into_iter().enumerate().filter(|(bit, _)| flags & (1 << bit) != 0).map(|(_, name)| name).collect()
+impl JsonFlowCounters {
+    fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
-impl From<flow::Failed> for Failed {
+impl From<flow::RoundTrips> for JsonRtt {
+    fn from(trips: flow::RoundTrips) -> Self {
+        Self { rtt_count: trips.count, rtt_min_ns: trips.min_ns, rtt_mean_ns: trips.mean_ns() }
+    }
+}
+
+impl From<flow::IcmpError> for JsonIcmpError {
+    fn from(flow::IcmpError { kind, code }: flow::IcmpError) -> Self {
+        Self { r#type: kind, code }
+    }
+}
+
+impl From<flow::Failed> for JsonFailed {
     fn from(failed: flow::Failed) -> Self {
-        Self {
-            attempts: failed.attempts(),
-            refused: failed.refused,
-            unanswered: failed.unanswered,
-            unanswered_tries: failed.unanswered_tries,
-            reset: failed.reset,
-            unreachable: failed.unreachable,
-        }
+        let flow::Failed { refused, unanswered, unanswered_tries, reset, unreachable } = failed;
+        Self { refused, unanswered, unanswered_syns: unanswered_tries, handshake_resets: reset, unreachable }
     }
 }

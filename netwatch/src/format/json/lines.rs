@@ -1,25 +1,24 @@
-//! The same document as lines, one object each with a `type`: for logs and stores that read line by line.
+//! The document as lines, one object each with a `type`: for logs and stores that read line by line.
 
 use std::io::{self, Write};
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::flow::{Endpoints, Flows};
-use super::model::{Counters, Document};
-use super::naming;
-use super::process;
+use super::document::{Document, JsonCounters};
+use super::{escaped, flow, is_zero, naming, process};
 use crate::format::rfc3339;
 use crate::report::{Interval, Report, Series};
 
-/// A line. The object stands under its type's name: its own keys are the document's, where `type` may be one of them.
-struct Line<'a, T> {
+/// A line. The object is the value of the key with the name of its type, because its own keys may
+/// include `type`.
+struct JsonLine<'a, T> {
     r#type: &'static str,
     run_id: &'a str,
     object: T,
 }
 
-impl<T: Serialize> Serialize for Line<'_, T> {
+impl<T: Serialize> Serialize for JsonLine<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", self.r#type)?;
@@ -32,30 +31,35 @@ impl<T: Serialize> Serialize for Line<'_, T> {
 }
 
 #[derive(Serialize)]
-struct JsonStep {
-    start: String,
-    length_ns: u64,
-    egress: Counters,
-    ingress: Counters,
-    opened: u64,
-    active: u64,
+struct JsonInterval {
+    started: String,
+    duration_ns: u64,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    egress: JsonCounters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    ingress: JsonCounters,
+    #[serde(skip_serializing_if = "is_zero")]
+    opened_flows: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    active_flows: u64,
 }
 
-/// Writes a line for the report without its long lists, then one for each thing in them, and for each step in time.
+/// Writes a line for the report without its long lists, then one per list entry and one per interval
+/// of the series.
 pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = Lines { run_id: &report.run.id, out };
-    lines.put("report", Document::without_lists(report))?;
-    lines.all("endpoint", Endpoints(report).each())?;
-    lines.all("flow", Flows(&report.flows, &report.processes).each())?;
-    lines.all("loopback_flow", Flows(&report.loopback.flows, &report.processes).each())?;
-    lines.all("lookup", naming::lookups(report))?;
-    lines.all("attempt", process::attempts(report).into_iter())?;
-    // A capture knows of none: then the document has no such lists.
+    lines.write("report", Document { report, with_lists: false })?;
+    lines.write_all("endpoint", flow::endpoints(report))?;
+    lines.write_all("flow", flow::flows(&report.flows, &report.processes))?;
+    lines.write_all("loopback_flow", flow::flows(&report.loopback.flows, &report.processes))?;
+    lines.write_all("lookup", naming::lookups(report))?;
+    lines.write_all("attempt", process::attempts(report))?;
+    // The document of a capture has no such lists.
     if report.replay.is_none() {
-        lines.all("process", process::processes(report).into_iter())?;
-        lines.all("unix_socket", process::unix_sockets(&report.processes).into_iter())?;
+        lines.write_all("process", process::processes(report))?;
+        lines.write_all("local_socket", process::local_sockets(&report.processes))?;
     }
-    lines.all("step", series.intervals.iter().map(JsonStep::from))
+    lines.write_all("interval", series.intervals.iter().map(JsonInterval::from))
 }
 
 struct Lines<'a> {
@@ -64,25 +68,25 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn put(&mut self, r#type: &'static str, object: impl Serialize) -> io::Result<()> {
-        super::harmless::line(&Line { r#type, run_id: self.run_id, object }, self.out)?;
+    fn write(&mut self, r#type: &'static str, object: impl Serialize) -> io::Result<()> {
+        escaped::line(&JsonLine { r#type, run_id: self.run_id, object }, self.out)?;
         self.out.write_all(b"\n")
     }
 
-    fn all(&mut self, r#type: &'static str, objects: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
-        objects.into_iter().try_for_each(|object| self.put(r#type, object))
+    fn write_all(&mut self, r#type: &'static str, mut objects: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
+        objects.try_for_each(|object| self.write(r#type, object))
     }
 }
 
-impl From<&Interval> for JsonStep {
-    fn from(step: &Interval) -> Self {
+impl From<&Interval> for JsonInterval {
+    fn from(interval: &Interval) -> Self {
         Self {
-            start: rfc3339(step.start_ns),
-            length_ns: step.length_ns,
-            egress: step.totals.egress.into(),
-            ingress: step.totals.ingress.into(),
-            opened: step.opened,
-            active: step.active,
+            started: rfc3339(interval.start_ns),
+            duration_ns: interval.length_ns,
+            egress: interval.totals.egress.into(),
+            ingress: interval.totals.ingress.into(),
+            opened_flows: interval.opened,
+            active_flows: interval.active,
         }
     }
 }

@@ -1,62 +1,61 @@
-//! Names, protocols and DNS in JSON's shape.
+//! Names, application protocols and DNS lookups as JSON objects.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+use super::{Streamed, is_zero};
 use crate::format::rfc3339;
 use crate::name::{self, Lookup, ResponseTimes, SourcedName};
-use crate::report::{self, ApplicationProtocol, DisplayName, Naming, Report};
+use crate::report::{self, ApplicationProtocol, DisplayName, FlowShare, Naming, Report};
 
-#[derive(Serialize)]
-pub(super) struct Name<'a> {
-    name: &'a str,
-    source: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    question: Option<&'a str>,
-    first_seen: String,
-}
-
-#[derive(Serialize)]
-pub(super) struct Application<'a> {
-    name: &'a str,
-    evidence: &'a str,
-}
-
-#[derive(Serialize)]
-pub(super) struct Tls<'a> {
-    offered_version: &'a str,
-    alpn: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ja4: Option<&'a str>,
-    post_quantum: bool,
-}
-
-/// What is known of a flow or an endpoint, beside its counters.
+/// Names and protocol of a flow or an endpoint.
 #[derive(Serialize, Default)]
-pub(super) struct Known<'a> {
+pub(super) struct JsonNames<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_source: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    names: Vec<Name<'a>>,
+    names: Vec<JsonName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    application: Option<Application<'a>>,
+    application: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_evidence: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hidden: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<Tls<'a>>,
+    tls: Option<JsonTls<'a>>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Dns<'a> {
+struct JsonName<'a> {
+    name: &'a str,
+    source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resolvers: Option<&'a [SocketAddr]>,
+    queried_name: Option<&'a str>,
+    first_seen: String,
+}
+
+#[derive(Serialize)]
+struct JsonTls<'a> {
+    offered_version: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    alpn: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    lookups: Option<Vec<JsonLookup<'a>>>,
-    unused: Vec<&'a str>,
+    ja4: Option<&'a str>,
+    #[serde(skip_serializing_if = "super::is_false")]
+    post_quantum: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonDns<'a, L> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    resolvers: &'a [SocketAddr],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lookups: Option<L>,
+    unused_names: Vec<&'a str>,
     contacted_without_lookup: &'a [IpAddr],
 }
 
@@ -66,20 +65,27 @@ pub(super) struct JsonLookup<'a> {
     r#type: String,
     protocol: &'static str,
     direction: &'static str,
-    asked: u64,
-    answered: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    queries: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    responses: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     unanswered: u64,
-    outcomes: BTreeMap<String, u64>,
-    truncated: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    response_codes: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    truncated_responses: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response: Option<Response>,
+    response_time: Option<JsonResponseTime>,
     first_seen: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     addresses: &'a [IpAddr],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Response {
+struct JsonResponseTime {
     count: u64,
     min_ns: u64,
     mean_ns: u64,
@@ -87,25 +93,27 @@ struct Response {
 }
 
 #[derive(Serialize)]
-struct FlowShare {
+struct JsonShare {
+    #[serde(skip_serializing_if = "is_zero")]
     flows: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     wire_bytes: u64,
 }
 
 #[derive(Serialize)]
 pub(super) struct JsonNaming {
-    flows: FlowShare,
-    unnamed: FlowShare,
-    hidden: BTreeMap<&'static str, FlowShare>,
-    lost: name::NamesLost,
+    flows: JsonShare,
+    unnamed: JsonShare,
+    hidden: BTreeMap<&'static str, JsonShare>,
+    lost: BTreeMap<&'static str, u64>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> JsonNames<'a> {
     pub(super) fn of_flow(known: &'a report::ReportFlow) -> Self {
         let Some(naming) = &known.naming else { return Self::default() };
         Self {
-            hidden: naming.hidden.iter().map(|why| why.name()).collect(),
-            tls: naming.tls.as_ref().map(Tls::from),
+            hidden: naming.hidden.iter().map(|reason| reason.name()).collect(),
+            tls: naming.tls.as_ref().map(JsonTls::from),
             ..Self::new(naming.display_name.as_ref(), &naming.names, naming.application.as_ref())
         }
     }
@@ -115,58 +123,51 @@ impl<'a> Known<'a> {
     }
 
     fn new(
-        shown: Option<&'a DisplayName>,
+        display: Option<&'a DisplayName>,
         names: &'a [SourcedName],
         application: Option<&'a ApplicationProtocol>,
     ) -> Self {
         Self {
-            name: shown.map(|shown| shown.name.as_str()),
-            name_source: shown.map(|shown| shown.source.name()),
-            names: names.iter().map(Name::from).collect(),
-            application: application
-                .map(|application| Application { name: &application.name, evidence: &application.evidence }),
+            name: display.map(|display| display.name.as_str()),
+            name_source: display.map(|display| display.source.name()),
+            names: names.iter().map(JsonName::from).collect(),
+            application: application.map(|application| application.name.as_ref()),
+            application_evidence: application.map(|application| application.evidence.as_ref()),
             ..Self::default()
         }
     }
 }
 
-impl<'a> From<&'a SourcedName> for Name<'a> {
+impl<'a> From<&'a SourcedName> for JsonName<'a> {
     fn from(named: &'a SourcedName) -> Self {
         Self {
             name: named.name.as_str(),
             source: named.source.name(),
-            question: named.question.as_ref().map(|question| question.as_str()),
+            queried_name: named.question.as_ref().map(|question| question.as_str()),
             first_seen: rfc3339(named.first_seen_ns),
         }
     }
 }
 
-impl<'a> From<&'a report::TlsFacts> for Tls<'a> {
+impl<'a> From<&'a report::TlsFacts> for JsonTls<'a> {
     fn from(tls: &'a report::TlsFacts) -> Self {
         let report::TlsFacts { offered_version, alpn, ja4, post_quantum } = tls;
         Self { offered_version, alpn, ja4: ja4.as_deref(), post_quantum: *post_quantum }
     }
 }
 
-impl<'a> From<&'a Report> for Dns<'a> {
-    fn from(report: &'a Report) -> Self {
-        Self {
-            resolvers: report.replay.is_none().then_some(&report.dns.resolvers),
-            lookups: Some(lookups(report).collect()),
-            unused: report.naming.unused.iter().map(|name| name.as_str()).collect(),
-            contacted_without_lookup: &report.naming.contacted_without_lookup,
-        }
+/// DNS of a report, with its lookups where `with_lookups`.
+pub(super) fn dns(report: &Report, with_lookups: bool) -> JsonDns<'_, impl Serialize + use<'_>> {
+    JsonDns {
+        resolvers: &report.dns.resolvers,
+        lookups: with_lookups.then(|| Streamed(move || lookups(report))),
+        unused_names: report.naming.unused.iter().map(|name| name.as_str()).collect(),
+        contacted_without_lookup: &report.naming.contacted_without_lookup,
     }
 }
 
-impl Dns<'_> {
-    pub(super) fn without_lookups(self) -> Self {
-        Self { lookups: None, ..self }
-    }
-}
-
-/// Each question of DNS.
-pub(super) fn lookups<'a>(report: &'a Report) -> impl Iterator<Item = JsonLookup<'a>> + use<'a> {
+/// DNS lookups, converted one at a time.
+pub(super) fn lookups(report: &Report) -> impl Iterator<Item = JsonLookup<'_>> {
     report.naming.lookups.iter().map(JsonLookup::from)
 }
 
@@ -177,12 +178,12 @@ impl<'a> From<&'a Lookup> for JsonLookup<'a> {
             r#type: lookup.question.kind.to_string(),
             protocol: lookup.application.name(),
             direction: lookup.queried_by.of_flow(),
-            asked: lookup.queries,
-            answered: lookup.responses,
+            queries: lookup.queries,
+            responses: lookup.responses,
             unanswered: lookup.unanswered(),
-            outcomes: outcomes(lookup),
-            truncated: lookup.truncated,
-            response: response(&lookup.response_times),
+            response_codes: response_codes(lookup),
+            truncated_responses: lookup.truncated,
+            response_time: response_time(&lookup.response_times),
             first_seen: rfc3339(lookup.first_seen_ns),
             addresses: &lookup.addresses,
             aliases: lookup.aliases.iter().map(|alias| alias.as_str()).collect(),
@@ -190,18 +191,18 @@ impl<'a> From<&'a Lookup> for JsonLookup<'a> {
     }
 }
 
-/// By response code in lower case: `noerror`, `nxdomain`.
-fn outcomes(lookup: &Lookup) -> BTreeMap<String, u64> {
-    lookup.outcomes.iter().map(|(rcode, count)| (rcode.to_string().to_ascii_lowercase(), *count)).collect()
+/// Number of responses by response code in lower case: `noerror`, `nxdomain`.
+fn response_codes(lookup: &Lookup) -> BTreeMap<String, u64> {
+    lookup.outcomes.iter().map(|(code, count)| (code.to_string().to_ascii_lowercase(), *count)).collect()
 }
 
-fn response(times: &ResponseTimes) -> Option<Response> {
+fn response_time(times: &ResponseTimes) -> Option<JsonResponseTime> {
     let mean_ns = times.mean_ns()?;
-    Some(Response { count: times.count, min_ns: times.min_ns, mean_ns, max_ns: times.max_ns })
+    Some(JsonResponseTime { count: times.count, min_ns: times.min_ns, mean_ns, max_ns: times.max_ns })
 }
 
-impl From<report::FlowShare> for FlowShare {
-    fn from(report::FlowShare { flows, wire_bytes }: report::FlowShare) -> Self {
+impl From<FlowShare> for JsonShare {
+    fn from(FlowShare { flows, wire_bytes }: FlowShare) -> Self {
         Self { flows, wire_bytes }
     }
 }
@@ -211,8 +212,25 @@ impl From<&Naming> for JsonNaming {
         Self {
             flows: naming.flows.into(),
             unnamed: naming.unnamed.into(),
-            hidden: naming.hidden.iter().map(|(why, share)| (why.name(), (*share).into())).collect(),
-            lost: naming.lost,
+            hidden: naming.hidden.iter().map(|(reason, share)| (reason.name(), (*share).into())).collect(),
+            lost: lost(&naming.lost),
         }
     }
+}
+
+/// Reasons with a number other than 0.
+fn lost(lost: &name::NamesLost) -> BTreeMap<&'static str, u64> {
+    let reasons = [
+        ("direction_bytes", lost.direction_bytes),
+        ("waiting_bytes", lost.waiting_bytes),
+        ("open_flows", lost.open_flows),
+        ("flows", lost.flows),
+        ("addresses", lost.addresses),
+        ("names", lost.names),
+        ("lookups", lost.lookups),
+        ("pending", lost.pending),
+        ("records", lost.records),
+        ("http2_broken", lost.http2_broken),
+    ];
+    reasons.into_iter().filter(|(_, number)| *number > 0).collect()
 }

@@ -1,113 +1,168 @@
-//! Processes, attempts and unix sockets in JSON's shape.
+//! Processes, failed attempts and local sockets as JSON objects.
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::model::Counters;
-use crate::flow::{EndpointKey, Remote};
+use super::document::{JsonCounters, protocol_name, remote_name};
+use super::flow::JsonIcmpError;
+use super::{is_false, is_zero};
+use crate::flow::EndpointKey;
 use crate::format::rfc3339;
-use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, FlowUser, LocalSocket, ProcessId, Processes};
+use crate::process::{
+    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId,
+    ProcessLosses, ProcessNumber, Processes,
+};
 use crate::report::{FlowSum, ProcessTraffic, Report};
 
-/// A process, named so that it is found in `processes`.
-#[derive(Serialize)]
-pub(super) struct Who {
-    process: u32,
-    pid: u32,
-    start: String,
+/// The processes that used a flow, by evidence; of each evidence the latest user first.
+#[derive(Default, PartialEq, Serialize)]
+pub(super) struct JsonUsers {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    socket: Vec<ProcessNumber>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tuple: Vec<ProcessNumber>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    netns: Vec<ProcessNumber>,
+    /// Those among them that did not create the socket.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inherited: Vec<ProcessNumber>,
 }
 
-impl Who {
-    fn new(processes: &Processes, id: ProcessId) -> Option<Self> {
-        let process = processes.get(id)?;
-        Some(Self { process: id.0, pid: process.pid, start: rfc3339(process.start_ns) })
+impl JsonUsers {
+    pub(super) fn new(processes: &Processes, users: &[FlowUser]) -> Self {
+        let mut json = Self::default();
+        for user in users {
+            let Some(number) = number(processes, user.process) else { continue };
+            match user.evidence {
+                Evidence::Socket => json.socket.push(number),
+                Evidence::Tuple => json.tuple.push(number),
+                Evidence::Netns => json.netns.push(number),
+            }
+            if !user.is_maker && user.evidence != Evidence::Netns {
+                json.inherited.push(number);
+            }
+        }
+        json
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 
-/// Who used a flow.
-#[derive(Serialize)]
-pub(super) struct JsonUser {
-    #[serde(flatten)]
-    who: Who,
-    evidence: &'static str,
-    maker: bool,
+/// Processes by their numbers.
+pub(super) fn numbers(processes: &Processes, ids: &[ProcessId]) -> Vec<ProcessNumber> {
+    ids.iter().filter_map(|id| number(processes, *id)).collect()
 }
 
-/// Who used a flow, the surest first.
-pub(super) fn users(processes: &Processes, users: &[FlowUser]) -> Vec<JsonUser> {
-    let user = |user: &FlowUser| {
-        let (evidence, maker) = (user.evidence.name(), user.is_maker);
-        Some(JsonUser { who: Who::new(processes, user.process)?, evidence, maker })
-    };
-    users.iter().filter_map(user).collect()
-}
-
-/// Processes, by their places in the list.
-pub(super) fn all(processes: &Processes, ids: &[ProcessId]) -> Vec<Who> {
-    ids.iter().filter_map(|id| Who::new(processes, *id)).collect()
+fn number(processes: &Processes, id: ProcessId) -> Option<ProcessNumber> {
+    processes.get(id).map(|process| process.number)
 }
 
 #[derive(Serialize)]
 pub(super) struct JsonAttribution<'a> {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<&'a str>,
-    flows: Flows,
-    lost: Lost,
+    reason: Option<&'a str>,
+    flows: JsonAttributionCounts,
+    lost: JsonProcessesLost,
 }
 
 #[derive(Serialize)]
-struct Flows {
+struct JsonAttributionCounts {
+    #[serde(skip_serializing_if = "is_zero")]
     socket: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     tuple: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     netns: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     kernel: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     unattributed: u64,
 }
 
 #[derive(Serialize)]
-struct Lost {
+struct JsonProcessesLost {
+    #[serde(skip_serializing_if = "is_zero")]
     events: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     sockets: u64,
-    gone: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    exited: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     unreadable: u64,
-    unknown: u64,
-    beyond: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    unknown_records: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    over_limit: u64,
 }
 
 #[derive(Serialize)]
 pub(super) struct JsonProcess<'a> {
+    number: ProcessNumber,
     pid: u32,
-    start: String,
+    started: String,
     ppid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parent: Option<u32>,
+    parent: Option<ProcessNumber>,
     comm: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     exe: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cmdline: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cmdline_cut: Option<bool>,
+    #[serde(skip_serializing_if = "is_false")]
+    cmdline_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
-    endpoints: Vec<Endpoint>,
-    egress: Counters,
-    ingress: Counters,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    endpoints: Vec<JsonProcessEndpoint>,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    egress: JsonCounters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    ingress: JsonCounters,
 }
 
 #[derive(Serialize)]
-struct Endpoint {
+struct JsonProcessEndpoint {
     remote: String,
     port: u16,
-    protocol: String,
+    protocol: Cow<'static, str>,
     direction: &'static str,
     flows: u64,
-    egress: Counters,
-    ingress: Counters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    egress: JsonCounters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    ingress: JsonCounters,
 }
 
 #[derive(Serialize)]
 pub(super) struct JsonAttempt<'a> {
+    #[serde(flatten)]
+    target: JsonTarget<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<Cow<'static, str>>,
+    cause: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp_error: Option<JsonIcmpError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_code: Option<&'a str>,
+    count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    packets: u64,
+    first_seen: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    duration_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessNumber>,
+}
+
+/// The target of an attempt: an address, a name, or a path.
+#[derive(Default, Serialize)]
+struct JsonTarget<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     remote: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,136 +173,121 @@ pub(super) struct JsonAttempt<'a> {
     r#type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<String>,
-    cause: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errno: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    icmp: Option<Icmp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rcode: Option<&'a str>,
-    count: u64,
-    tries: u64,
-    first_seen: String,
-    last_seen: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    process: Option<Who>,
 }
 
 #[derive(Serialize)]
-struct Icmp {
-    r#type: u8,
-    code: u8,
-}
-
-#[derive(Serialize)]
-pub(super) struct UnixSocket<'a> {
+pub(super) struct JsonLocalSocket<'a> {
     path: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
     connections: u64,
-    failed: u64,
-    processes: Vec<Who>,
+    #[serde(skip_serializing_if = "is_zero")]
+    failed_connections: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<ProcessNumber>,
 }
 
 impl<'a> From<&'a Report> for JsonAttribution<'a> {
     fn from(report: &'a Report) -> Self {
-        let (state, why) = match &report.processes.attribution {
+        let (state, reason) = match &report.processes.attribution {
             Attribution::On => ("on", None),
             Attribution::Absent => ("absent", None),
-            Attribution::Off(why) => ("off", Some(why.as_str())),
+            Attribution::Off(reason) => ("off", Some(reason.as_str())),
         };
         let crate::report::AttributionCounts { socket, tuple, netns, kernel, unattributed } =
             report.attribution_counts();
-        let flows = Flows { socket, tuple, netns, kernel, unattributed };
-        let crate::process::ProcessLosses { events, sockets, gone, unreadable, unknown, beyond } =
-            report.processes.lost;
-        Self { state, why, flows, lost: Lost { events, sockets, gone, unreadable, unknown, beyond } }
+        let flows = JsonAttributionCounts { socket, tuple, netns, kernel, unattributed };
+        let ProcessLosses { events, sockets, gone, unreadable, unknown, beyond } = report.processes.lost;
+        let lost = JsonProcessesLost {
+            events,
+            sockets,
+            exited: gone,
+            unreadable,
+            unknown_records: unknown,
+            over_limit: beyond,
+        };
+        Self { state, reason, flows, lost }
     }
 }
 
-/// All processes of the report.
-pub(super) fn processes(report: &Report) -> Vec<JsonProcess<'_>> {
-    report.processes.list.iter().zip(report.by_process()).map(|(process, part)| json_process(process, part)).collect()
+/// The processes of a report, converted one at a time.
+pub(super) fn processes(report: &Report) -> impl Iterator<Item = JsonProcess<'_>> {
+    let list = report.processes.list.iter().zip(report.by_process());
+    list.map(|(process, traffic)| json_process(&report.processes, process, &traffic))
 }
 
-fn json_process(process: &crate::process::Process, part: ProcessTraffic) -> JsonProcess<'_> {
+fn json_process<'a>(processes: &Processes, process: &'a Process, traffic: &ProcessTraffic) -> JsonProcess<'a> {
     JsonProcess {
+        number: process.number,
         pid: process.pid,
-        start: rfc3339(process.start_ns),
+        started: rfc3339(process.start_ns),
         ppid: process.ppid,
-        parent: process.parent.map(|parent| parent.0),
+        parent: process.parent.and_then(|parent| number(processes, parent)),
         comm: &process.comm,
         exe: process.exe.as_deref(),
         cmdline: process.cmdline.as_deref(),
-        cmdline_cut: process.cmdline.as_ref().map(|_| process.cmdline_cut),
+        cmdline_truncated: process.cmdline_cut,
         uid: process.uid,
-        endpoints: part.endpoints.iter().map(endpoint).collect(),
-        egress: part.total.counters.egress.into(),
-        ingress: part.total.counters.ingress.into(),
+        endpoints: traffic.endpoints.iter().map(json_endpoint).collect(),
+        egress: traffic.total.counters.egress.into(),
+        ingress: traffic.total.counters.ingress.into(),
     }
 }
 
-fn endpoint((key, part): (&EndpointKey, &FlowSum)) -> Endpoint {
-    Endpoint {
-        remote: match key.remote {
-            Remote::Address(address) => address.to_string(),
-            Remote::Others => "others".to_owned(),
-        },
+fn json_endpoint((key, sum): (&EndpointKey, &FlowSum)) -> JsonProcessEndpoint {
+    JsonProcessEndpoint {
+        remote: remote_name(&key.remote),
         port: key.port,
-        protocol: key.protocol.to_string(),
+        protocol: protocol_name(key.protocol),
         direction: key.direction.of_flow(),
-        flows: part.flows,
-        egress: part.counters.egress.into(),
-        ingress: part.counters.ingress.into(),
+        flows: sum.flows,
+        egress: sum.counters.egress.into(),
+        ingress: sum.counters.ingress.into(),
     }
 }
 
-/// All attempts that came to nothing.
-pub(super) fn attempts(report: &Report) -> Vec<JsonAttempt<'_>> {
-    report.attempts.iter().map(|attempt| json_attempt(report, attempt)).collect()
+/// Failed attempts, converted one at a time.
+pub(super) fn attempts(report: &Report) -> impl Iterator<Item = JsonAttempt<'_>> {
+    report.attempts.iter().map(|attempt| json_attempt(&report.processes, attempt))
 }
 
-fn json_attempt<'a>(report: &'a Report, attempt: &'a Attempt) -> JsonAttempt<'a> {
-    let (mut remote, mut port, mut name, mut kind, mut path) = (None, None, None, None, None);
-    match &attempt.target {
-        AttemptTarget::Address(address) => (remote, port) = (Some(address.ip().to_string()), Some(address.port())),
-        AttemptTarget::Name(of, question) => (name, kind) = (Some(of.as_str()), Some(question.as_str())),
-        AttemptTarget::LocalSocket(to) => path = Some(to.as_str()),
-    }
+fn json_attempt<'a>(processes: &Processes, attempt: &'a Attempt) -> JsonAttempt<'a> {
     JsonAttempt {
-        remote,
-        port,
-        name,
-        r#type: kind,
-        path,
-        protocol: attempt.protocol.map(|protocol| protocol.to_string()),
+        target: JsonTarget::from(&attempt.target),
+        protocol: attempt.protocol.map(protocol_name),
         cause: attempt.cause.name(),
         errno: if let AttemptCause::Errno(errno) = attempt.cause { Some(errno) } else { None },
-        icmp: if let AttemptCause::Icmp(icmp) = attempt.cause {
-            Some(Icmp { r#type: icmp.kind, code: icmp.code })
-        } else {
-            None
-        },
-        rcode: if let AttemptCause::Dns(rcode) = &attempt.cause { Some(rcode) } else { None },
+        icmp_error: if let AttemptCause::Icmp(error) = attempt.cause { Some(error.into()) } else { None },
+        response_code: if let AttemptCause::Dns(code) = &attempt.cause { Some(code) } else { None },
         count: attempt.count,
-        tries: attempt.tries,
+        packets: attempt.tries,
         first_seen: rfc3339(attempt.first_ns),
-        last_seen: rfc3339(attempt.last_ns),
-        process: attempt.process.and_then(|id| Who::new(&report.processes, id)),
+        duration_ns: attempt.last_ns.saturating_sub(attempt.first_ns),
+        process: attempt.process.and_then(|id| number(processes, id)),
     }
 }
 
-/// All unix sockets that were gone to.
-pub(super) fn unix_sockets(processes: &Processes) -> Vec<UnixSocket<'_>> {
-    let socket = |peer| unix_socket(processes, peer);
-    processes.local_sockets.iter().map(socket).collect()
+impl<'a> From<&'a AttemptTarget> for JsonTarget<'a> {
+    fn from(target: &'a AttemptTarget) -> Self {
+        match target {
+            AttemptTarget::Address(address) => {
+                Self { remote: Some(address.ip().to_string()), port: Some(address.port()), ..Self::default() }
+            }
+            AttemptTarget::Name(name, kind) => Self { name: Some(name), r#type: Some(kind), ..Self::default() },
+            AttemptTarget::LocalSocket(path) => Self { path: Some(path), ..Self::default() },
+        }
+    }
 }
 
-fn unix_socket<'a>(processes: &Processes, peer: &'a LocalSocket) -> UnixSocket<'a> {
-    UnixSocket {
+/// Local sockets that the target connected or sent to, converted one at a time.
+pub(super) fn local_sockets(processes: &Processes) -> impl Iterator<Item = JsonLocalSocket<'_>> {
+    processes.local_sockets.iter().map(|peer| local_socket(processes, peer))
+}
+
+fn local_socket<'a>(processes: &Processes, peer: &'a LocalSocket) -> JsonLocalSocket<'a> {
+    JsonLocalSocket {
         path: &peer.path,
         connections: peer.connections,
-        failed: peer.failed,
-        processes: all(processes, &peer.processes),
+        failed_connections: peer.failed,
+        processes: numbers(processes, &peer.processes),
     }
 }
