@@ -18,10 +18,10 @@ struct RatchetRule {
 /// ones.
 pub fn check(sources: &[SourceFile], documents: &[MarkdownFile], list: bool) -> Vec<String> {
     let rules = [
-        RatchetRule { name: "long lines of prose", max: 1351, found: long_lines(sources, documents) },
-        RatchetRule { name: "banned words", max: 853, found: banned_words(sources, documents) },
+        RatchetRule { name: "long lines of prose", max: 944, found: long_lines(sources, documents) },
+        RatchetRule { name: "banned words", max: 745, found: banned_words(sources, documents) },
         RatchetRule { name: "long help texts", max: 0, found: long_helps(sources) },
-        RatchetRule { name: "duplicate type names", max: 50, found: duplicates(sources) },
+        RatchetRule { name: "duplicate type names", max: 49, found: duplicates(sources) },
         RatchetRule { name: "small files", max: 9, found: small_files(sources) },
     ];
     if list {
