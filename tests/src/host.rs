@@ -1,10 +1,12 @@
-//! The machine netwatch runs on, and netwatch running on it.
+//! The host that netwatch runs on, and how netwatch is started there.
 
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::Value;
 
 use crate::inherited;
 use crate::namespace::TestNamespace;
@@ -12,7 +14,7 @@ use crate::netwatch_binary::{binary, faulty_binary};
 use crate::run::{FinishedRun, RunningNetwatch, StartOptions};
 use crate::state::HostSnapshot;
 use crate::terminal::Terminal;
-use crate::wait::eventually;
+use crate::wait::{eventually, wait_until};
 
 /// An ordinary user of the host.
 pub const USER: &str = "tester";
@@ -41,7 +43,7 @@ impl TestHost {
         host
     }
 
-    /// From now on runs the build that can be told to fail (`NETWATCH_FAULT`); whether there is one.
+    /// Uses the netwatch built with the feature `faults` from now on. Returns whether there is one.
     pub fn use_faulty_binary(&mut self) -> bool {
         self.faulty = faulty_binary().is_some();
         self.faulty
@@ -49,30 +51,30 @@ impl TestHost {
 
     /// The program that [`TestHost::netwatch`] starts.
     pub fn binary(&self) -> PathBuf {
-        if self.faulty { faulty_binary().expect("was there before") } else { binary() }
+        if self.faulty { faulty_binary().expect("use_faulty_binary found it") } else { binary() }
     }
 
-    /// `netwatch run -- COMMAND`, with a report, to its end.
+    /// Runs `netwatch run -- COMMAND`, with a report, to its end.
     pub fn watch(&self, command: &[&str]) -> FinishedRun {
         self.run(&[], command)
     }
 
-    /// `netwatch run FLAGS -- COMMAND`, with a report, to its end. The report's balance is checked if there is one.
+    /// Runs `netwatch run FLAGS -- COMMAND`, with a report, to its end, and checks the balance of the report.
     pub fn run(&self, flags: &[&str], command: &[&str]) -> FinishedRun {
         self.run_with(StartOptions::default(), flags, command)
     }
 
-    /// As [`TestHost::run`], with an environment, standard input or time limit of your own.
+    /// As [`TestHost::run`], with other options.
     pub fn run_with(&self, options: StartOptions, flags: &[&str], command: &[&str]) -> FinishedRun {
         self.start_with(options, flags, command).finish()
     }
 
-    /// Starts `netwatch run FLAGS -- COMMAND` and comes back at once.
+    /// Starts `netwatch run FLAGS -- COMMAND`, with a report, and returns immediately.
     pub fn start(&self, flags: &[&str], command: &[&str]) -> RunningNetwatch {
         self.start_with(StartOptions::default(), flags, command)
     }
 
-    /// As [`TestHost::start`], with options.
+    /// As [`TestHost::start`], with other options.
     pub fn start_with(&self, options: StartOptions, flags: &[&str], command: &[&str]) -> RunningNetwatch {
         let report = self.dir().join(format!("report-{}.json", RunningNetwatch::next_id()));
         let report_flag = report.to_str().expect("a temporary directory has a plain name").to_owned();
@@ -80,18 +82,18 @@ impl TestHost {
         RunningNetwatch::start(self, options, &arguments, Some(report))
     }
 
-    /// `netwatch ARGUMENTS`, to its end.
+    /// Runs `netwatch ARGUMENTS` to its end.
     pub fn netwatch(&self, arguments: &[&str]) -> FinishedRun {
         self.netwatch_with(StartOptions::default(), arguments)
     }
 
-    /// As [`TestHost::netwatch`], with options.
+    /// As [`TestHost::netwatch`], with other options.
     pub fn netwatch_with(&self, options: StartOptions, arguments: &[&str]) -> FinishedRun {
         let report = report_of(arguments).map(|file| options.dir.as_deref().unwrap_or(self.dir()).join(file));
         RunningNetwatch::start(self, options, arguments, report).finish()
     }
 
-    /// `netwatch ARGUMENTS`, not started yet, that inherits these signals ignored.
+    /// `netwatch ARGUMENTS`, not started yet, which inherits these signals ignored.
     pub fn command_ignoring(&self, signals: &[i32], arguments: &[&str]) -> Command {
         let mut command = self.command(self.binary());
         command.args(arguments);
@@ -99,51 +101,64 @@ impl TestHost {
         command
     }
 
-    /// `netwatch ARGUMENTS` on a terminal of its own, `columns` wide.
+    /// Starts `netwatch ARGUMENTS` on a terminal of its own that is `columns` characters wide.
     pub fn on_terminal(&self, columns: u16, arguments: &[&str]) -> Terminal {
         Terminal::start(self.command_ignoring(&[], arguments), columns)
     }
 
-    /// Everything on the host that netwatch could leave changed. Links that the kernel is taking apart behind a run that has ended (they are
-    /// down) get a second to go.
-    pub fn state(&self) -> HostSnapshot {
-        let going = || match self.try_sh("ip -br link | grep '^nw[0-9a-f]*@.* DOWN '") {
-            (true, links) => Err(links),
-            (false, _) => Ok(()),
+    /// Waits until the recording that a run is writing contains what the test needs. netwatch refuses to read such a file, so the
+    /// report is that of a copy. `file` is relative to the directory of the host.
+    #[track_caller]
+    pub fn wait_until_recorded(&self, file: impl AsRef<Path>, is_recorded: impl Fn(&Value) -> bool) {
+        let file = self.dir().join(file);
+        let script =
+            "rm -rf copy; mkdir copy; cp \"$1\" \"$1-wal\" copy; exec \"$0\" report --format json copy/*.netwatch";
+        let read_copy = || {
+            let output =
+                self.command("sh").args(["-ec", script]).arg(self.binary()).arg(&file).output().expect("start a shell");
+            serde_json::from_slice::<Value>(&output.stdout).ok()
         };
-        // What is still there then is part of the picture.
-        let _ = eventually(going);
+        let expected = || format!("more in {}: {:#}", file.display(), read_copy().unwrap_or_default());
+        wait_until(|| read_copy().is_some_and(|report| is_recorded(&report)), expected);
+    }
+
+    /// Everything on the host that netwatch could leave changed. After the end of a run the kernel removes its link in the background;
+    /// this waits until such links, which are down, have disappeared.
+    pub fn state(&self) -> HostSnapshot {
+        let is_removing_link = || self.try_sh("ip -br link | grep '^nw[0-9a-f]*@.* DOWN '").0;
+        // A link that stays becomes part of the snapshot.
+        let _ = eventually(|| if is_removing_link() { Err(String::new()) } else { Ok(()) });
         HostSnapshot::capture(self)
     }
 
-    /// Panics unless the host is as it was. The kernel takes namespaces apart in the background, so it gets a second.
+    /// Waits until the host is as it was before, because the kernel removes namespaces in the background. Panics when it never is.
     #[track_caller]
     pub fn assert_nothing_left(&self, before: &HostSnapshot) {
         if let Err(difference) = eventually(|| before.compare(&self.state())) {
-            panic!("netwatch left something behind on {}:\n{difference}", self.name());
+            panic!("netwatch left changes on {}:\n{difference}", self.name());
         }
     }
 }
 
-/// The file that a command line has a report written to as JSON (`-j -o FILE`).
+/// The file that a command line writes the JSON report to (`-j -o FILE`).
 fn report_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
     let own = arguments.split(|word| *word == "--").next().filter(|own| own.first() != Some(&"diff"))?;
-    let place = own.windows(3).find_map(|words| (words[..2] == ["-j", "-o"]).then_some(words[2]))?;
-    Some(place).filter(|place| !place.starts_with("/dev/"))
+    let file = own.windows(3).find_map(|words| (words[..2] == ["-j", "-o"]).then_some(words[2]))?;
+    Some(file).filter(|file| !file.starts_with("/dev/"))
 }
 
-/// In the host's own copy of /etc, with a home that only they can read.
+/// Adds the ordinary user to the host's copy of /etc, with a home directory.
 fn add_user(namespace: &TestNamespace) {
     let home = namespace.dir().join("home");
-    fs::create_dir(&home).expect("make a home");
-    chown(&home, Some(USER_ID), Some(USER_ID)).expect("give the home away");
+    fs::create_dir(&home).expect("make a home directory");
+    chown(&home, Some(USER_ID), Some(USER_ID)).expect("change the owner of the home directory");
     let append = |file: &str, line: String| {
         let path = namespace.etc().join(file);
         let text = fs::read_to_string(&path).unwrap_or_default();
         fs::write(&path, text + &line).expect("write the user's entry");
     };
     append("passwd", format!("{USER}:x:{USER_ID}:{USER_ID}::{}:/bin/sh\n", home.display()));
-    // Without this line sudo takes the account for an invalid one.
+    // sudo refuses an account without this line.
     append("shadow", format!("{USER}:*:19000:0:99999:7:::\n"));
     append("group", format!("{USER}:x:{USER_ID}:\n"));
 }

@@ -1,15 +1,10 @@
 //! A run while another process holds the lock that parallel runs share.
 
+use std::fs::{self, DirEntry};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use netwatch_tests::{RunningNetwatch, TestInternet, internet};
-
-/// The lock is held until a test releases it, so any limit distinguishes waiting for it from not
-/// waiting.
-const AT_ONCE: Duration = Duration::from_secs(2);
+use netwatch_tests::{RunningNetwatch, TestInternet, internet, wait_until};
 
 /// A process on the host that holds the lock until it is released.
 struct LockHolder(Child);
@@ -36,37 +31,46 @@ impl LockHolder {
     }
 }
 
-/// Sends SIGTERM until the run ends, as an impatient user would. Returns how long that took.
-fn terminate(running: &mut RunningNetwatch) -> Duration {
-    let started = Instant::now();
-    while running.is_running() {
-        running.signal(libc::SIGTERM);
-        thread::sleep(Duration::from_millis(20));
-        assert!(started.elapsed() < AT_ONCE, "the run still waits:\n{}", running.stderr());
-    }
-    started.elapsed()
+/// Waits until one of these processes has the lock file open.
+#[track_caller]
+fn wait_until_waiting_for_lock(pids: &[i32]) {
+    let is_lock = |entry: DirEntry| fs::read_link(entry.path()).is_ok_and(|path| path.ends_with("run/netwatch/lock"));
+    let has_open = |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(is_lock);
+    wait_until(|| pids.iter().any(has_open), || "a process that waits for the lock".to_owned());
+}
+
+/// Sends SIGTERM until the run ends, as an impatient user would. It must not wait for the lock, which is held until the test releases it.
+#[track_caller]
+fn terminate(running: &mut RunningNetwatch) {
+    let mut has_ended = false;
+    let end = || {
+        has_ended = !running.is_running();
+        if !has_ended {
+            running.signal(libc::SIGTERM);
+        }
+        has_ended
+    };
+    wait_until(end, || "the end of a run after SIGTERM".to_owned());
 }
 
 #[test]
 fn dns_and_signals_are_served_while_the_lock_is_held() {
     let net = internet!();
     let before = net.host.state();
-    let flag = net.host.dir().join("go");
+    let gate = net.host.gate();
     let script = format!(
-        "trap 'echo got TERM; exit 9' TERM; echo ready; while [ ! -e {} ]; do sleep 0.02; done; curl -sS http://app.example/
+        "trap 'echo got TERM; exit 9' TERM; echo ready; {}; curl -sS http://app.example/
         while :; do sleep 0.02; done",
-        flag.display()
+        gate.wait()
     );
     let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     let holder = LockHolder::new(&net);
     // netwatch switches on forwarding for new interfaces, for which it needs the lock.
     net.host.sh("ip link add late type veth peer name late2; ip link set late up");
-    thread::sleep(Duration::from_millis(50));
-    let started = Instant::now();
-    std::fs::write(flag, "").expect("write the flag");
+    wait_until_waiting_for_lock(&[running.pid()]);
+    gate.open();
     running.wait_for_stdout("hello");
-    assert!(started.elapsed() < AT_ONCE, "DNS waited for the lock: {:?}", started.elapsed());
     running.signal(libc::SIGTERM);
     running.wait_for_stdout("got TERM");
     // The run has ended, and undoing it needs the lock.
@@ -84,10 +88,13 @@ fn dns_and_signals_are_served_while_the_lock_is_held() {
 fn a_run_that_ends_while_the_lock_is_held_waits_and_undoes_everything() {
     let net = internet!();
     let before = net.host.state();
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 0.1"]);
+    let gate = net.host.gate();
+    let mut running = net.host.start(&[], &["sh", "-c", &format!("echo ready; {}", gate.wait())]);
     running.wait_for_stdout("ready");
     let holder = LockHolder::new(&net);
-    thread::sleep(Duration::from_millis(400));
+    let processes = [running.pid(), running.guardian()];
+    gate.open();
+    wait_until_waiting_for_lock(&processes);
     assert!(running.is_running(), "it waits for the lock");
     holder.release();
     running.finish().assert_ok();
@@ -101,7 +108,7 @@ fn the_set_up_stops_at_a_signal_while_the_lock_is_held() {
     let before = net.host.state();
     let holder = LockHolder::new(&net);
     let mut running = net.host.start(&[], &["true"]);
-    thread::sleep(Duration::from_millis(100));
+    wait_until_waiting_for_lock(&[running.pid()]);
     assert!(running.is_running(), "it waits for the lock");
     terminate(&mut running);
     running.finish_early().assert_code(128 + libc::SIGTERM);

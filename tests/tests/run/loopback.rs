@@ -1,13 +1,16 @@
-//! Traffic on the namespace's own `lo`: once per packet, apart from the totals.
+//! Traffic on the loopback of the namespace: each packet is counted once, and not in the totals.
 
 use netwatch_tests::{internet, report};
 
 use crate::TRAFFIC;
 
 #[test]
-fn it_is_counted_once_and_shown_apart() {
+fn each_packet_is_counted_once_and_not_in_the_totals() {
     let net = internet!();
-    let script = format!("{TRAFFIC} serve-udp 127.0.0.1:7777 & sleep 0.2; {TRAFFIC} udp 127.0.0.1:7777 1 100; wait");
+    let script = format!(
+        "{TRAFFIC} serve-udp 127.0.0.1:7777 & until ss -Hlun 'sport = :7777' | grep -q .; do sleep 0.02; done
+        {TRAFFIC} udp 127.0.0.1:7777 1 100; wait"
+    );
     let run = net.host.watch(&["sh", "-c", &script]);
     let document = run.assert_ok().report();
     assert!(report::list(document, "endpoints").is_empty(), "{run}");
@@ -20,7 +23,7 @@ fn it_is_counted_once_and_shown_apart() {
 }
 
 #[test]
-fn a_service_of_the_host_that_is_not_there_gets_a_hint() {
+fn a_refused_connection_to_the_loopback_gives_a_hint() {
     let net = internet!();
     let run = net.host.watch(&[TRAFFIC, "connect", "127.0.0.1:5432", "500"]);
     assert_eq!(run.assert_ok().stdout.trim(), "refused");

@@ -1,15 +1,17 @@
-//! `--name`: a namespace that `ip netns exec` can join.
+//! `--name`: a named namespace, which `ip netns exec` can join.
 
 use netwatch_tests::{addresses::*, internet, report};
 
 #[test]
-fn others_join_and_are_counted() {
+fn a_process_that_joins_the_namespace_is_counted() {
     let net = internet!();
     let before = net.host.state();
-    let mut running = net.host.start(&["--name", "blue"], &["sh", "-c", "echo ready; sleep 1"]);
+    let gate = net.host.gate();
+    let mut running = net.host.start(&["--name", "blue"], &["sh", "-c", &format!("echo ready; {}", gate.wait())]);
     running.wait_for_stdout("ready");
     assert!(net.host.sh("ip netns list").contains("blue"));
-    assert_eq!(net.host.sh("ip netns exec blue curl -sS http://app.example/"), "hello\n", "with DNS of its own");
+    assert_eq!(net.host.sh("ip netns exec blue curl -sS http://app.example/"), "hello\n", "with DNS of the namespace");
+    gate.open();
     let run = running.finish();
     let endpoints = report::list(run.assert_ok().report(), "endpoints");
     assert!(endpoints.iter().any(|endpoint| endpoint["port"] == 80), "{run}");
@@ -17,7 +19,7 @@ fn others_join_and_are_counted() {
 }
 
 #[test]
-fn a_resolv_conf_of_that_name_is_honoured_and_kept() {
+fn an_existing_resolv_conf_for_the_name_is_used_and_kept() {
     let net = internet!();
     net.host.sh("mkdir -p /etc/netns/green; echo nameserver 203.0.113.53 > /etc/netns/green/resolv.conf; echo '# mine' >> /etc/netns/green/resolv.conf");
     let before = net.host.state();
@@ -27,7 +29,7 @@ fn a_resolv_conf_of_that_name_is_honoured_and_kept() {
 }
 
 #[test]
-fn a_name_that_is_taken_or_wrong_is_an_error() {
+fn a_name_that_exists_or_is_invalid_is_an_error() {
     let net = internet!();
     net.host.sh("ip netns add taken");
     for name in ["taken", "a/b", "..", ""] {
@@ -39,7 +41,7 @@ fn a_name_that_is_taken_or_wrong_is_an_error() {
 }
 
 #[test]
-fn after_sigkill_the_name_is_free_again() {
+fn after_sigkill_the_name_can_be_used_again() {
     let net = internet!();
     net.host.sh("ip netns add other; ip netns del other");
     let before = net.host.state();
@@ -52,23 +54,23 @@ fn after_sigkill_the_name_is_free_again() {
 }
 
 #[test]
-fn racing_with_ip_netns_add_one_of_the_two_gets_the_name_and_keeps_it() {
+fn in_a_race_with_ip_netns_add_one_of_the_two_gets_the_name_and_keeps_it() {
     let net = internet!();
     net.host.sh("ip netns add other; ip netns del other");
     let before = net.host.state();
     for millis in [0, 8, 14, 17, 20, 23, 26, 29, 32, 40] {
         let running = net.host.start(&["--name", "violet"], &["true"]);
         std::thread::sleep(std::time::Duration::from_millis(millis));
-        // The name is in use, was in use and is free again, or was never taken.
-        let (theirs, said) = net.host.try_sh("ip netns add violet");
-        assert!(theirs || said.contains("File exists"), "{said}");
+        // netwatch has the name now, had it before, or has not taken it yet.
+        let (is_theirs, output) = net.host.try_sh("ip netns add violet");
+        assert!(is_theirs || output.contains("File exists"), "{output}");
         let run = running.finish();
-        assert!(run.code == Some(0) || (theirs && run.code == Some(125) && run.stderr.contains("violet")), "{run}");
-        if theirs {
+        assert!(run.code == Some(0) || (is_theirs && run.code == Some(125) && run.stderr.contains("violet")), "{run}");
+        if is_theirs {
             let inside = net.host.sh("ip netns exec violet ip -o link");
             assert!(
                 inside.contains("lo:") && !inside.contains("eth0"),
-                "theirs is still there, after {millis} ms: {inside}"
+                "the namespace of ip is kept, after {millis} ms: {inside}"
             );
             net.host.sh("ip netns del violet");
         }
@@ -77,7 +79,7 @@ fn racing_with_ip_netns_add_one_of_the_two_gets_the_name_and_keeps_it() {
 }
 
 #[test]
-fn a_name_that_somebody_takes_over_during_the_run_stays_theirs() {
+fn a_name_taken_over_by_another_program_during_the_run_is_kept() {
     let net = internet!();
     net.host.sh("ip netns add other; ip netns del other");
     let before = net.host.state();

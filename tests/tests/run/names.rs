@@ -1,12 +1,12 @@
-//! Remotes have the names that the command itself used, with where each is from; and DNS is a result.
+//! Endpoints have the names that the command used, each with its source. DNS lookups are reported.
 
 use std::fs;
 
 use netwatch_tests::{FinishedRun, addresses::*, internet, needs, report};
 use serde_json::Value;
 
-/// The endpoint of the application server at a port.
-fn app(run: &FinishedRun, port: u16) -> &Value {
+/// The endpoint of the application server with this port.
+fn app_endpoint(run: &FinishedRun, port: u16) -> &Value {
     report::endpoint(run.report(), "tcp", APP_V4, port)
 }
 
@@ -23,11 +23,11 @@ fn lookup<'a>(run: &'a FinishedRun, name: &str, kind: &str) -> &'a Value {
 }
 
 #[test]
-fn tls_and_dns_name_the_same_server() {
+fn tls_and_dns_give_the_name_of_a_server() {
     needs!("curl");
     let net = internet!();
     let run = net.host.watch(&["curl", "-4ks", "https://app.example/"]);
-    let endpoint = app(run.assert_ok(), 443);
+    let endpoint = app_endpoint(run.assert_ok(), 443);
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
     assert_eq!(sources(endpoint), [("dns", APP), ("sni", APP)], "{run}");
     assert_eq!(report::text(endpoint, "application"), "tls", "{run}");
@@ -41,11 +41,11 @@ fn tls_and_dns_name_the_same_server() {
 }
 
 #[test]
-fn http_says_its_host() {
+fn the_host_header_of_http_is_a_name() {
     needs!("curl");
     let net = internet!();
     let run = net.host.watch(&["curl", "-4s", "-H", "Host: other.example", "http://app.example/"]);
-    let endpoint = app(run.assert_ok(), 80);
+    let endpoint = app_endpoint(run.assert_ok(), 80);
     assert_eq!(
         (report::text(endpoint, "name"), report::text(endpoint, "name_source")),
         ("other.example", "http"),
@@ -56,26 +56,26 @@ fn http_says_its_host() {
 }
 
 #[test]
-fn the_hosts_file_names_who_says_nothing() {
+fn the_hosts_file_is_a_source_of_names() {
     let net = internet!();
     fs::write(net.host.etc().join("hosts"), format!("127.0.0.1 localhost\n{APP_V4} box.example box\n"))
         .expect("write hosts");
     let run = net.host.watch(&[crate::TRAFFIC, "fetch", &format!("{APP_V4}:{SOURCE}")]);
-    let endpoint = app(run.assert_ok(), SOURCE);
+    let endpoint = app_endpoint(run.assert_ok(), SOURCE);
     assert_eq!(
         (report::text(endpoint, "name"), report::text(endpoint, "name_source")),
         ("box.example", "hosts"),
         "{run}"
     );
-    assert!(endpoint.get("application").is_none(), "nothing proves what is spoken there: {run}");
+    assert!(endpoint.get("application").is_none(), "there is no evidence of the protocol: {run}");
 }
 
 #[test]
-fn what_has_no_name_is_said() {
+fn flows_without_a_name_are_reported() {
     needs!("curl");
     let net = internet!();
     let run = net.host.watch(&["curl", "-ks", &format!("https://{APP_V4}/")]);
-    let endpoint = app(run.assert_ok(), 443);
+    let endpoint = app_endpoint(run.assert_ok(), 443);
     assert!(endpoint.get("name").is_none() && endpoint.get("names").is_none(), "{run}");
     assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 1, "{run}");
     assert_eq!(report::number(run.report(), "naming.hidden.no_server_name.flows"), 1, "{run}");
@@ -84,7 +84,7 @@ fn what_has_no_name_is_said() {
 }
 
 #[test]
-fn questions_and_how_they_went() {
+fn dns_queries_and_their_outcomes_are_reported() {
     needs!("dig");
     let net = internet!();
     let script = "dig +short gone.example; dig +short +tcp app.example AAAA; dig +short big.example TXT | wc -c";
@@ -100,10 +100,10 @@ fn questions_and_how_they_went() {
 }
 
 #[test]
-fn a_server_of_the_commands_own_has_names_too() {
+fn http_on_the_loopback_is_identified() {
     needs!("curl");
     let net = internet!();
-    let script = "python3 -c 'import http.server as h; h.HTTPServer((\"127.0.0.1\", 8080), h.SimpleHTTPRequestHandler).handle_request()' & sleep 1; curl -s -o /dev/null http://localhost:8080/";
+    let script = "python3 -c 'import http.server as h; h.HTTPServer((\"127.0.0.1\", 8080), h.SimpleHTTPRequestHandler).handle_request()' & until ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done; curl -s -o /dev/null http://localhost:8080/";
     needs!("python3");
     let run = net.host.watch(&["sh", "-c", script]);
     let flow = &report::list(run.assert_ok().report(), "loopback.flows")[0];
@@ -111,21 +111,24 @@ fn a_server_of_the_commands_own_has_names_too() {
 }
 
 #[test]
-fn names_are_asked_for_when_wanted() {
+fn resolve_looks_up_the_names_of_addresses() {
     needs!("curl");
     let net = internet!();
     let run = net.host.run(&["--resolve"], &["curl", "-s", &format!("http://{APP_V4}:{REFUSED}/")]);
-    let endpoint = app(run.assert_code(7), REFUSED);
+    let endpoint = app_endpoint(run.assert_code(7), REFUSED);
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "ptr"), "{run}");
     assert_eq!(
         report::list(run.report(), "dns.contacted_without_lookup"),
         [APP_V4.to_string()],
-        "the target did not: {run}"
+        "the target did not look it up: {run}"
     );
-    assert!(report::list(run.report(), "dns.lookups").is_empty(), "netwatch's questions are not the target's: {run}");
+    assert!(
+        report::list(run.report(), "dns.lookups").is_empty(),
+        "lookups by netwatch are not lookups of the target: {run}"
+    );
 }
 
-/// Python's ClientHello, a segment for each byte.
+/// Sends a ClientHello in segments of one byte.
 const BYTE_BY_BYTE: &str = r#"
 import socket, ssl, sys
 into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -142,13 +145,13 @@ print(len(connection.recv(5)))
 "#;
 
 #[test]
-fn a_hello_sent_byte_by_byte() {
+fn a_client_hello_sent_byte_by_byte_is_parsed() {
     needs!("python3");
     let net = internet!();
     let run = net.host.watch(&["python3", "-c", BYTE_BY_BYTE, &APP_V4.to_string()]);
-    let endpoint = app(run.assert_ok(), 443);
-    assert_eq!(run.stdout.trim(), "5", "the server answered: {run}");
-    // On a busy machine the kernel puts waiting bytes together.
+    let endpoint = app_endpoint(run.assert_ok(), 443);
+    assert_eq!(run.stdout.trim(), "5", "the server responded: {run}");
+    // On a busy machine the kernel joins waiting bytes.
     assert!(report::number(endpoint, "egress.packets") > 20, "{run}");
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
 }

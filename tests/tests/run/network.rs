@@ -1,15 +1,15 @@
-//! What the namespace looks like from inside: addresses, routes, MTU, families, /sys.
+//! The network of the namespace as the command sees it: addresses, routes, MTU, families, /sys.
 
 use netwatch_tests::{HostIpv6, InternetShape, addresses::*, internet, report};
 
 #[test]
-fn it_has_addresses_default_routes_and_lo() {
+fn it_has_addresses_default_routes_and_a_loopback() {
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "ip -br addr; ip route; ip -6 route; ls /sys/class/net"]);
     run.assert_ok();
     assert_eq!(run.stdout.matches("default via").count(), 2, "{run}");
     assert!(run.stdout.contains("127.0.0.1/8") && !run.stdout.contains("tentative"), "{run}");
-    assert!(!run.stdout.contains("uplink"), "/sys/class/net is the namespace's: {run}");
+    assert!(!run.stdout.contains("uplink"), "/sys/class/net shows the namespace: {run}");
     let local = report::list(run.report(), "interface.local_addresses");
     assert_eq!((local.len(), report::list(run.report(), "interface.gateway_addresses").len()), (2, 2), "{run}");
     for address in local {
@@ -21,11 +21,11 @@ fn it_has_addresses_default_routes_and_lo() {
 fn glibc_prefers_ipv6_as_on_the_host() {
     let net = internet!();
     let first = "getent ahosts app.example | head -1 | cut -d' ' -f1";
-    assert_eq!(net.host.watch(&["sh", "-c", first]).stdout, net.host.sh(first), "RFC 6724 gives the same answer");
+    assert_eq!(net.host.watch(&["sh", "-c", first]).stdout, net.host.sh(first), "RFC 6724 gives the same order");
 }
 
 #[test]
-fn ipv6_is_there_only_where_the_host_has_it() {
+fn ipv6_is_configured_only_where_the_host_has_it() {
     let net = internet!(InternetShape { ipv6: HostIpv6::None, ..InternetShape::default() });
     let run = net.host.watch(&[
         "sh",
@@ -38,7 +38,7 @@ fn ipv6_is_there_only_where_the_host_has_it() {
 }
 
 #[test]
-fn the_mtu_is_that_of_the_route_out() {
+fn the_mtu_is_that_of_the_default_route() {
     for mtu in [1400, 9000] {
         let net = internet!(InternetShape { mtu, ..InternetShape::default() });
         let run = net.host.watch(&["curl", "-s", "-o", "/dev/null", "http://app.example/big"]);
@@ -47,7 +47,7 @@ fn the_mtu_is_that_of_the_route_out() {
 }
 
 #[test]
-fn without_an_uplink_it_says_so_and_goes_on() {
+fn a_run_without_an_uplink_works_with_a_note() {
     let net = internet!(InternetShape { uplink: false, ..InternetShape::default() });
     let before = net.host.state();
     let run = net.host.watch(&["sh", "-c", "echo worked"]);
@@ -57,9 +57,9 @@ fn without_an_uplink_it_says_so_and_goes_on() {
 }
 
 #[test]
-fn the_subnet_clashes_with_nothing_the_host_has() {
+fn the_subnet_overlaps_no_route_of_the_host() {
     let net = internet!();
-    // Every private range but one small corner is taken.
+    // Of the private ranges only 192.168.0.0/16 is free.
     net.host.sh("ip route add blackhole 10.0.0.0/8; ip route add blackhole 172.16.0.0/12");
     let run = net.host.watch(&["curl", "-s", "-4", "http://app.example/"]);
     assert_eq!(run.assert_ok().stdout, "hello\n", "{run}");
@@ -69,7 +69,7 @@ fn the_subnet_clashes_with_nothing_the_host_has() {
 }
 
 #[test]
-fn a_subnet_can_be_asked_for() {
+fn a_subnet_can_be_chosen() {
     let net = internet!();
     let run = net.host.run(&["--subnet", "10.77.0.0/24"], &["curl", "-s", "-4", "http://app.example/"]);
     assert_eq!(run.assert_ok().stdout, "hello\n");
@@ -83,7 +83,7 @@ fn a_subnet_can_be_asked_for() {
 }
 
 #[test]
-fn no_nat_leaves_the_address_alone() {
+fn no_nat_keeps_the_source_address() {
     let net = internet!();
     net.inet.sh(&format!("ip route add 10.78.0.0/24 via {HOST_V4}"));
     let command = ["curl", "-sS", "-4", "http://app.example/client"];
@@ -92,8 +92,9 @@ fn no_nat_leaves_the_address_alone() {
 }
 
 #[test]
-fn no_router_is_solicited_and_no_address_is_probed() {
+fn the_namespace_sends_no_router_solicitation_and_no_address_probe() {
     let net = internet!();
+    // The kernel would send them within the first two seconds.
     let run = net.host.watch(&["sleep", "2"]);
     let nd = report::number(run.assert_ok().report(), "balance.remainders.neighbour_discovery.egress.skbs");
     assert_eq!(nd, 0, "{run}");

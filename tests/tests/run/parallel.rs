@@ -1,4 +1,4 @@
-//! Runs at the same time see exactly their own packets.
+//! Runs at the same time count exactly their own packets.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use netwatch_tests::{addresses::*, internet, report};
 use crate::TRAFFIC;
 
 #[test]
-fn five_at_once_while_the_host_sends_too() {
+fn five_runs_and_traffic_of_the_host_at_the_same_time() {
     let net = internet!();
     let before = net.host.state();
     let to = format!("{APP_V4}:{ECHO}");
@@ -31,11 +31,14 @@ fn five_at_once_while_the_host_sends_too() {
 }
 
 #[test]
-fn a_clean_leaves_live_runs_alone() {
+fn clean_leaves_active_runs_alone() {
     let net = internet!();
-    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; sleep 0.5; curl -sS http://app.example/"]);
+    let gate = net.host.gate();
+    let script = format!("echo ready; {}; curl -sS http://app.example/", gate.wait());
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     net.host.netwatch(&["clean"]).assert_ok();
+    gate.open();
     assert!(running.finish().assert_ok().stdout.contains("hello"));
 }
 

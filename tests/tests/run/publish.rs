@@ -15,7 +15,7 @@ fn tcp_from_outside_keeps_the_client_s_address() {
     let net = internet!();
     let before = net.host.state();
     let running = serve(&net, &["--publish", "8080:80"], "serve");
-    let echoed = net.inet.sh(&format!("printf hi | socat -t1 - TCP4:{HOST_V4}:8080"));
+    let echoed = net.inet.sh(&format!("printf hi | socat -t60 - TCP4:{HOST_V4}:8080"));
     assert_eq!(echoed, "hi");
     let run = running.finish();
     assert!(run.assert_ok().stdout.contains(&ROUTER_V4.to_string()), "the client as it is: {run}");
@@ -25,41 +25,41 @@ fn tcp_from_outside_keeps_the_client_s_address() {
 }
 
 #[test]
-fn udp_from_outside() {
+fn udp_from_outside_reaches_the_command() {
     let net = internet!();
     let running = serve(&net, &["--publish", "8053:80/udp"], "serve-udp");
-    assert_eq!(net.inet.sh(&format!("printf hi | socat -t1 - UDP4:{HOST_V4}:8053")), "hi");
+    net.inet.sh(&format!("{TRAFFIC} udp {HOST_V4}:8053 1 10"));
     assert!(running.finish().assert_ok().stdout.contains(&ROUTER_V4.to_string()));
 }
 
 #[test]
-fn from_the_host_s_own_addresses_and_its_loopback() {
+fn a_published_port_is_reached_from_the_addresses_and_the_loopback_of_the_host() {
     let net = internet!();
     for to in [HOST_V4.to_string(), "127.0.0.1".into()] {
         let before = net.host.state();
         let running = serve(&net, &["--publish", "8080:80"], "serve");
-        assert_eq!(net.host.sh(&format!("printf hi | socat -t1 - TCP4:{to}:8080")), "hi", "{to}");
+        assert_eq!(net.host.sh(&format!("printf hi | socat -t60 - TCP4:{to}:8080")), "hi", "{to}");
         running.finish().assert_ok();
         net.host.assert_nothing_left(&before);
     }
 }
 
 #[test]
-fn only_on_the_address_asked_for() {
+fn a_port_is_published_only_on_the_given_address() {
     let net = internet!();
     let mut running = serve(&net, &["--publish", "127.0.0.1:8080:80"], "serve");
     let (reached, _) = net.inet.try_sh(&format!("socat -u TCP4:{HOST_V4}:8080,connect-timeout=0.3 -"));
     assert!(!reached && running.is_running(), "not from outside");
-    assert_eq!(net.host.sh("printf hi | socat -t1 - TCP4:127.0.0.1:8080"), "hi");
+    assert_eq!(net.host.sh("printf hi | socat -t60 - TCP4:127.0.0.1:8080"), "hi");
     running.finish().assert_ok();
 }
 
 #[test]
-fn by_ipv6_too() {
+fn ports_are_published_by_ipv6_too() {
     let net = internet!();
     let mut running = net.host.start(&["--publish", "8080:80"], &[TRAFFIC, "serve", "[::]:80"]);
     running.wait_for_stdout("listening");
-    assert_eq!(net.inet.sh(&format!("printf hi | socat -t1 - TCP6:[{HOST_V6}]:8080")), "hi");
+    assert_eq!(net.inet.sh(&format!("printf hi | socat -t60 - TCP6:[{HOST_V6}]:8080")), "hi");
     assert!(running.finish().assert_ok().stdout.contains(&ROUTER_V6.to_string()));
 }
 
@@ -88,7 +88,7 @@ fn a_port_in_use_is_an_error_before_the_command_starts() {
 }
 
 #[test]
-fn host_loopback_reaches_the_host_s_services_only_when_asked() {
+fn host_loopback_gives_access_to_services_of_the_host() {
     let net = internet!();
     let mut server = net
         .host

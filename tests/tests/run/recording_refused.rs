@@ -80,11 +80,14 @@ fn planted_links_beside_the_file_do_no_harm() {
 #[test]
 fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
     let net = internet!();
-    let mut first = net.host.start(&["--record", "x.netwatch"], &["sh", "-c", "sleep 0.2; echo on; sleep 1"]);
-    first.wait_for_stdout("on");
+    let gate = net.host.gate();
+    let script = format!("echo ready; {}", gate.wait());
+    let mut first = net.host.start(&["--record", "x.netwatch"], &["sh", "-c", &script]);
+    first.wait_for_stdout("ready");
     let second = net.host.netwatch(&["run", "--record", "x.netwatch", "--", "touch", "ran"]);
     second.assert_error(125, &["x.netwatch", "a run that still goes on writes it"]);
     assert!(!net.host.dir().join("ran").exists(), "it is found before the command starts");
+    gate.open();
     first.finish().assert_ok();
     net.host.netwatch(&["history", "show", "x.netwatch"]).assert_ok();
 }
@@ -93,7 +96,7 @@ fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
 fn a_run_that_cannot_be_kept_runs_all_the_same_and_says_so() {
     let net = internet!();
     let options = StartOptions::env(&[("XDG_STATE_HOME", "/proc/nowhere")]);
-    let run = net.host.run_with(options.clone(), &[], &["sh", "-c", "sleep 0.3; exit 3"]);
+    let run = net.host.run_with(options.clone(), &[], &["sh", "-c", "exit 3"]);
     let notes = run.assert_code(3).report()["notes"].to_string();
     assert!(notes.contains("the run is not recorded: cannot record to /proc/nowhere/netwatch/runs"), "{run}");
     assert!(notes.contains("--no-record"), "{run}");
@@ -105,10 +108,16 @@ fn a_run_that_cannot_be_kept_runs_all_the_same_and_says_so() {
 fn a_full_disk_ends_the_recording_and_not_the_run() {
     let net = internet!();
     net.host.sh("mkdir small && mount -t tmpfs -o size=360k tmpfs small");
+    let gate = net.host.gate();
     let script = format!(
-        "for i in 1 2 3 4 5 6 7 8; do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done; sleep 2.2; dd if=/dev/zero of=small/fill bs=1k 2>/dev/null; for i in $(seq 500); do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done; echo done"
+        "send() {{ for i in $(seq $1); do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done; }}
+        send 8; {}; dd if=/dev/zero of=small/fill bs=1k 2>/dev/null; send 500; echo done",
+        gate.wait()
     );
-    let run = net.host.run(&["--record", "small/x.netwatch"], &["sh", "-c", &script]);
+    let running = net.host.start(&["--record", "small/x.netwatch"], &["sh", "-c", &script]);
+    net.host.wait_until_recorded("small/x.netwatch", |report| report["totals"]["egress"]["packets"] == 8);
+    gate.open();
+    let run = running.finish();
     run.assert_code(125);
     assert!(run.stdout.contains("done"), "{run}");
     assert!(run.stderr.contains("small/x.netwatch: No space left on device (ENOSPC)"), "{run}");

@@ -2,19 +2,19 @@
 
 use std::fs;
 
-use netwatch_tests::{TestInternet, USER, USER_ID, addresses::*, eventually, internet, needs};
+use netwatch_tests::{TestInternet, USER, USER_ID, addresses::*, internet, needs, wait_until};
 
 use crate::TRAFFIC;
 
 /// Names, addresses, both families, TCP, UDP, ICMP, and DNS by UDP and TCP.
 fn script() -> String {
     format!(
-        "curl -4 -sSkf -m 3 -o /dev/null https://app.example/
-        curl -6 -sSf -m 3 -o /dev/null http://app.example/
+        "curl -4 -sSkf -m 30 -o /dev/null https://app.example/
+        curl -6 -sSf -m 30 -o /dev/null http://app.example/
         {TRAFFIC} udp {APP_V4}:{ECHO} 5 100
-        timeout 3 socat -u 'TCP6:[{APP_V6}]:{SOURCE}' /dev/null
-        ping -4 -c 1 -W 2 {APP_V4} >/dev/null
-        ping -6 -c 1 -W 2 {APP_V6} >/dev/null
+        timeout 30 socat -u 'TCP6:[{APP_V6}]:{SOURCE}' /dev/null
+        ping -4 -c 1 -W 30 {APP_V4} >/dev/null
+        ping -6 -c 1 -W 30 {APP_V6} >/dev/null
         getent ahostsv4 app.example >/dev/null"
     )
 }
@@ -49,7 +49,7 @@ fn is_reachable(net: &TestInternet, what: &str) -> bool {
 fn assert_applied(net: &TestInternet, apply: &str, remove: &str, text: &str) {
     let command = script();
     for what in UNLISTED {
-        assert!(is_reachable(net, what), "without rules it is there: {what}");
+        net.host.wait_for(what);
     }
     net.host.sh(apply);
     let (ok, said) = net.host.try_sh(&command);
@@ -63,7 +63,7 @@ fn assert_applied(net: &TestInternet, apply: &str, remove: &str, text: &str) {
     assert!(ok, "without neighbours: {said}\n{text}");
     net.host.sh(remove);
     for what in UNLISTED {
-        assert!(is_reachable(net, what), "after the rules are gone: {what}");
+        net.host.wait_for(what);
     }
 }
 
@@ -97,20 +97,22 @@ fn dns_goes_to_the_named_resolver_only() {
     let net = internet!();
     needs!("dig");
     let elsewhere = format!("dig +tries=1 +time=1 @{ROUTER_V4} app.example");
-    assert!(is_reachable(&net, &elsewhere), "there is another resolver");
+    net.host.wait_for(&elsewhere);
     let ask = "getent ahostsv4 app.example";
     rules_of(&net, ask, &["--format", "nft"]);
     net.host.sh("nft -f rules");
-    assert!(is_reachable(&net, ask) && is_reachable(&net, &elsewhere), "without --resolver: to anybody");
+    // Without --resolver the rules allow every resolver.
+    net.host.wait_for(ask);
+    net.host.wait_for(&elsewhere);
     rules(&net, &["--format", "nft", "--resolver", &DNS_V4.to_string()]);
     net.host.sh("nft -f rules");
-    assert!(is_reachable(&net, ask) && !is_reachable(&net, &elsewhere), "with it: to that one");
+    assert!(is_reachable(&net, ask) && !is_reachable(&net, &elsewhere), "with --resolver only that one");
 }
 
 #[test]
 fn only_one_user_is_filtered_on_request() {
     let net = internet!();
-    let allowed = "curl -4 -sSkf -m 2 -o /dev/null https://app.example/";
+    let allowed = "curl -4 -sSkf -m 30 -o /dev/null https://app.example/";
     let unlisted = "curl -4 -sSf -m 1 -o /dev/null http://app.example/";
     let as_user = |what: &str| format!("setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {what}");
     for (format, apply, remove) in
@@ -120,9 +122,10 @@ fn only_one_user_is_filtered_on_request() {
         net.host.sh(apply);
         assert!(is_reachable(&net, &as_user(allowed)), "{text}");
         assert!(!is_reachable(&net, &as_user(unlisted)), "{text}");
-        assert!(is_reachable(&net, unlisted), "others are not filtered\n{text}");
+        // Other users are not filtered.
+        net.host.wait_for(unlisted);
         net.host.sh(remove);
-        assert!(is_reachable(&net, &as_user(unlisted)));
+        net.host.wait_for(&as_user(unlisted));
     }
 }
 
@@ -132,7 +135,7 @@ fn a_server_is_opened_at_its_port() {
     needs!("socat");
     let mut running = net.host.start(&["--publish", "8080:80"], &[TRAFFIC, "serve", "0.0.0.0:80"]);
     running.wait_for_stdout("listening");
-    let ask = |port: u16| net.inet.try_sh(&format!("printf hi | socat -t1 - TCP4:{HOST_V4}:{port},connect-timeout=1"));
+    let ask = |port: u16| net.inet.try_sh(&format!("printf hi | socat -t30 - TCP4:{HOST_V4}:{port},connect-timeout=1"));
     assert_eq!(ask(8080), (true, "hi".to_owned()));
     running.finish().assert_ok();
     let text = rules(&net, &["--format", "nft"]);
@@ -166,20 +169,21 @@ fn several_runs_make_one_list() {
 }
 
 #[test]
-fn a_run_that_was_killed_is_said_to_be_incomplete() {
+fn the_rules_of_a_killed_run_are_marked_as_incomplete() {
     let net = internet!();
     let command = "curl -4 -sSk -o /dev/null https://app.example/; echo ready; exec sleep 300";
     let mut running = net.host.start(&[], &["sh", "-c", command]);
     running.wait_for_stdout("ready");
-    let is_kept = || match rules_ported(&net) {
-        text if text.contains("app.example") => Ok(()),
-        text => Err(text),
-    };
-    // The recording is written about once a second, and read only when its writer is gone.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let recordings = fs::read_dir(net.host.state_home().join("netwatch/runs")).expect("the folder of recordings");
+    let paths = recordings.flatten().map(|entry| entry.path());
+    let recording = paths.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "netwatch"));
+    net.host.wait_until_recorded(recording.expect("a recording"), |report| {
+        report["endpoints"].as_array().into_iter().flatten().any(|endpoint| endpoint["name"] == "app.example")
+    });
     running.kill_with_guardian();
-    eventually(is_kept).unwrap_or_else(|text| panic!("{text}"));
-    assert!(rules_ported(&net).contains("it was not over"), "{}", rules_ported(&net));
+    let is_read = || rules_ported(&net).contains("app.example");
+    wait_until(is_read, || format!("the endpoint in:\n{}", rules_ported(&net)));
+    assert!(rules_ported(&net).contains("the run had not ended"), "{}", rules_ported(&net));
 }
 
 fn rules_ported(net: &TestInternet) -> String {

@@ -1,4 +1,4 @@
-//! What the README promises: a command runs as usual, and its endpoints are there with names the user knows.
+//! The examples of the README: a command runs as usual, and its endpoints are reported with their names.
 
 use netwatch_tests::{StartOptions, addresses::*, internet, report, skip};
 
@@ -18,7 +18,7 @@ fn curl_works_by_name_over_both_families() {
 }
 
 #[test]
-fn the_report_says_what_ran() {
+fn the_report_contains_the_command_and_its_exit() {
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "exit 3", "two words"]);
     let document = run.assert_code(3).report();
@@ -63,7 +63,7 @@ fn an_output_file_without_json_is_the_summary() {
 }
 
 #[test]
-fn the_web_server_sees_the_host_as_client() {
+fn the_server_sees_the_address_of_the_host() {
     let net = internet!();
     for (family, client) in [("-4", HOST_V4.to_string()), ("-6", HOST_V6.to_string())] {
         let run = net.host.watch(&["curl", "-sS", family, "http://app.example/client"]);
@@ -72,7 +72,7 @@ fn the_web_server_sees_the_host_as_client() {
 }
 
 #[test]
-fn while_a_quiet_command_runs_it_is_small() {
+fn memory_is_small_while_an_idle_command_runs() {
     let net = internet!();
     if net.host.binary().ends_with("debug/netwatch") {
         return skip("a debug build is larger: run `cargo xtask test`");
@@ -80,8 +80,8 @@ fn while_a_quiet_command_runs_it_is_small() {
     let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
     let resident = |pid: i32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("read the status of a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
     };
     let kib = resident(running.pid()) + resident(running.guardian());

@@ -1,8 +1,6 @@
 //! What netwatch does with signals, also with those that it inherits ignored. Signals typed at a terminal are in `terminal`.
 
-use std::fs::{self, File};
-
-use netwatch_tests::{RunningNetwatch, StartOptions, eventually, internet, skip};
+use netwatch_tests::{StartOptions, internet, skip};
 
 use crate::TRAFFIC;
 
@@ -132,34 +130,6 @@ fn a_signal_just_before_the_command_starts_is_not_lost() {
         let run = net.host.run_with(fault, &[], &["sleep", "300"]);
         run.assert_code(128 + libc::SIGTERM).report();
     }
-}
-
-#[test]
-fn a_signal_ends_the_wait_for_a_lock_that_another_netwatch_holds() {
-    let net = internet!();
-    net.host.run(&["-q"], &["true"]).assert_ok();
-    let before = net.host.state();
-    let lock = File::open(format!("/proc/{}/root/run/netwatch/lock", net.host.pid())).expect("open the lock file");
-    lock.lock().expect("lock the file");
-    let mut running = net.host.start(&[], &["echo", "started"]);
-    wait_until_open(&running, "/run/netwatch/lock");
-    assert!(running.is_running(), "it waits for the lock");
-    running.signal(libc::SIGTERM);
-    let run = running.finish_early();
-    assert_eq!(run.assert_code(128 + libc::SIGTERM).stdout, "");
-    drop(lock);
-    net.host.assert_nothing_left(&before);
-}
-
-/// Waits until netwatch has this file open.
-#[track_caller]
-fn wait_until_open(running: &RunningNetwatch, path: &str) {
-    let is_open = || {
-        let mut open = fs::read_dir(format!("/proc/{}/fd", running.pid())).into_iter().flatten().flatten();
-        let found = open.any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == path));
-        if found { Ok(()) } else { Err(running.stderr()) }
-    };
-    eventually(is_open).unwrap_or_else(|stderr| panic!("{path} was never opened: {stderr}"));
 }
 
 /// Which standard signals a command blocks and ignores, as bit masks, from its output of /proc/self/status.

@@ -1,4 +1,4 @@
-//! What a bad day brings: a reader that stands still, an interface that vanishes, a hundred thousand connections. Counts stay exact.
+//! Counts stay exact under stress: netwatch stopped, its interface deleted, a hundred thousand connections.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use netwatch_tests::{FinishedRun, StartOptions, addresses::*, internet, needs, r
 
 use crate::TRAFFIC;
 
-/// Two minutes, for what takes long on a busy machine.
-fn patient() -> StartOptions {
-    StartOptions { limit: Duration::from_secs(120), ..StartOptions::default() }
+/// Options of a run that takes long on a busy machine.
+fn long_run() -> StartOptions {
+    StartOptions { limit: Duration::from_secs(300), ..StartOptions::default() }
 }
 
-/// KiB of memory of a process that is resident now.
+/// Resident memory of a process, in KiB.
 fn resident_kib(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read the status of netwatch");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
@@ -20,10 +20,10 @@ fn resident_kib(pid: i32) -> u64 {
 }
 
 #[test]
-fn a_reader_that_stands_still_loses_samples_and_no_packet() {
+fn netwatch_stopped_during_traffic_loses_samples_and_no_packet() {
     let net = internet!();
     let script = format!("echo ready; read go; {TRAFFIC} flows {APP_V4}:{ECHO} 8000 1000; echo sent");
-    let options = StartOptions { stdin: b"go\n".to_vec(), ..patient() };
+    let options = StartOptions { stdin: b"go\n".to_vec(), ..long_run() };
     let mut running = net.host.start_with(options, &[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGSTOP);
@@ -37,21 +37,23 @@ fn a_reader_that_stands_still_loses_samples_and_no_packet() {
         report::assert_packets(endpoint, direction, 8000, 14 + 20 + 8 + 1000);
     }
     assert!(report::number(endpoint, "flows") > 5000, "some ports come twice: {run}");
-    // 16 000 packets of a kilobyte do not fit 2 MiB. Whatever did not is counted.
+    // 16,000 packets of a kilobyte exceed the 2 MiB of the buffer. The rest is counted as lost.
     assert!(report::number(run.report(), "lost.samples") > 1000, "{run}");
     assert!(run.stderr.contains("samples"), "{run}");
 }
 
 #[test]
-fn an_interface_deleted_under_a_run_leaves_its_flows() {
+fn the_flows_of_a_deleted_interface_are_reported() {
     let net = internet!();
-    let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 20 100; echo sent; sleep 1");
+    let gate = net.host.gate();
+    let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 20 100; echo sent; {}", gate.wait());
     let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("sent");
     net.host.sh("ip link delete $(ip -br link | grep -o '^nw[0-9a-f]*')");
+    gate.open();
     let run = running.finish_without_interface();
     let document = run.assert_ok().report();
-    assert!(document["balance"].get("interface").is_none(), "its counters are gone, not zero: {run}");
+    assert!(document["balance"].get("interface").is_none(), "its counters are unknown, not zero: {run}");
     report::assert_packets(report::endpoint(document, "udp", APP_V4, ECHO), "egress", 20, 142);
     assert!(run.stderr.contains("unknown, the interface was gone"), "{run}");
 }
@@ -66,7 +68,7 @@ fn requests(run: &FinishedRun) -> i64 {
 fn a_hundred_thousand_connections() {
     needs!("wrk");
     let net = internet!();
-    // Each request a connection; as many rounds of three seconds as it takes.
+    // One connection per request, in rounds of three seconds.
     let script = format!(
         "total=0; while [ $total -lt 100000 ]; do
             wrk -t 1 -c 16 -d 3s -H 'Connection: close' http://{APP_V4}/ >round || exit 1
@@ -75,12 +77,12 @@ fn a_hundred_thousand_connections() {
         done; echo done"
     );
     let folder = tempfile::tempdir().expect("a directory");
-    let options = StartOptions { dir: Some(folder.path().to_owned()), ..patient() };
+    let options = StartOptions { dir: Some(folder.path().to_owned()), ..long_run() };
     let mut running = net.host.start_with(options, &["-u", "root"], &["sh", "-c", &script]);
     let mut sizes = Vec::new();
     loop {
         let size = resident_kib(running.pid());
-        // Read before the question: at the end the report is made.
+        // Read before the check, because the report at the end needs more memory.
         if !running.is_running() || running.stdout().contains("done") {
             break;
         }
@@ -90,21 +92,21 @@ fn a_hundred_thousand_connections() {
     let run = running.finish();
     let endpoint = report::endpoint(run.assert_ok().report(), "tcp", APP_V4, 80);
     let (connections, requests) = (report::number(endpoint, "connections"), requests(&run));
-    // At the end of each round wrk leaves its sixteen open connections without counting them.
+    // At the end of each round wrk closes its sixteen connections without counting their requests.
     assert!(requests >= 100_000 && connections >= requests, "{connections} connections, {requests} requests: {run}");
     assert!(connections <= requests + 16 * run.stdout.lines().count() as i64 * 2, "{connections}, {requests}: {run}");
     let failed = report::FAILURES.map(|kind| report::number(endpoint, kind));
     assert_eq!(failed, [0; 4], "{run}");
-    assert_eq!(report::number(run.report(), "lost.table_full"), 0, "flows that are over left the table: {run}");
+    assert_eq!(report::number(run.report(), "lost.table_full"), 0, "finished flows leave the table: {run}");
     assert_eq!(
         report::number(run.report(), "attribution.lost.over_limit"),
         0,
-        "there is room for all that goes on: {run}"
+        "the table of sockets has room for the open ones: {run}"
     );
     // After two thirds every local port was used: no new flows come. What may grow then is the table of sockets that were closed a moment ago, which
     // doubles when more of them come in a second than before.
     let (before, after) = sizes.split_at(sizes.len() / 3 * 2);
-    let [most, last] = [before, after].map(|sizes| sizes.iter().max().copied().expect("it took a while"));
+    let [most, last] = [before, after].map(|sizes| sizes.iter().max().copied().expect("more than one round"));
     assert!(last < 200 * 1024 && last <= most + most / 2, "{sizes:?} KiB resident: {run}");
     println!("{connections} connections, {most} KiB resident, {last} KiB in the last third");
 }

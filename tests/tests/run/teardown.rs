@@ -1,11 +1,11 @@
-//! Nothing stays behind, and nobody outlives netwatch.
+//! After a run the host is unchanged, and no process of the run is left.
 
-use netwatch_tests::{eventually, internet, needs};
+use netwatch_tests::{internet, needs, wait_until};
 
 use crate::TRAFFIC;
 
 #[test]
-fn an_ordinary_run_leaves_the_host_as_it_was() {
+fn an_ordinary_run_leaves_the_host_unchanged() {
     let net = internet!();
     let before = net.host.state();
     for command in [&["true"][..], &["curl", "-s", "http://app.example/"], &["/nonexistent"]] {
@@ -15,7 +15,7 @@ fn an_ordinary_run_leaves_the_host_as_it_was() {
 }
 
 #[test]
-fn there_is_something_to_see_while_it_runs() {
+fn host_snapshots_detect_the_changes_of_a_run() {
     let net = internet!();
     let before = net.host.state();
     let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
@@ -27,7 +27,7 @@ fn there_is_something_to_see_while_it_runs() {
 }
 
 #[test]
-fn daemons_do_not_outlive_it() {
+fn daemons_do_not_outlive_the_run() {
     let net = internet!();
     for end in ["exit 0", "kill -KILL $$"] {
         let before = net.host.state();
@@ -38,10 +38,10 @@ fn daemons_do_not_outlive_it() {
 }
 
 #[test]
-fn when_only_netwatch_is_killed_all_of_the_run_dies_within_a_second() {
+fn when_only_netwatch_is_killed_every_process_of_the_run_ends() {
     let net = internet!();
     for user in ["root", "tester"] {
-        // Set-uid programs and other users would escape PDEATHSIG; so would grandchildren.
+        // PDEATHSIG would not reach processes of another user, nor grandchildren.
         let script = format!("{TRAFFIC} daemon 300000 true; (setsid sleep 300 &); echo ready; sleep 300");
         let script = if user == "tester" { "(setsid sleep 300 &); echo ready; sleep 300".to_owned() } else { script };
         let mut running = net.host.start(&["-u", user], &["sh", "-c", &script]);
@@ -49,13 +49,12 @@ fn when_only_netwatch_is_killed_all_of_the_run_dies_within_a_second() {
         running.signal(libc::SIGKILL);
         running.finish();
         let left = || net.host.processes();
-        eventually(|| if left().is_empty() { Ok(()) } else { Err(format!("{:?}", left())) })
-            .unwrap_or_else(|left| panic!("still alive, as {user}: {left}"));
+        wait_until(|| left().is_empty(), || format!("the end of {:?}, user {user}", left()));
         net.host.netwatch(&["clean"]).assert_ok();
     }
 }
 
-/// The ids of the BPF programs and maps that a process holds, with the words that `bpftool` finds them by.
+/// The ids of the BPF programs and maps that a process has open, with their names for `bpftool`.
 fn bpf_objects(pid: i32) -> Vec<(&'static str, String)> {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     let texts = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
@@ -68,7 +67,7 @@ fn bpf_objects(pid: i32) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn no_bpf_object_stays() {
+fn no_bpf_object_is_left() {
     let net = internet!();
     needs!("bpftool");
     for end in [libc::SIGTERM, libc::SIGKILL] {
@@ -83,11 +82,7 @@ fn no_bpf_object_stays() {
         running.signal(end);
         running.finish();
         for object in &objects {
-            eventually(|| match show(object) {
-                (true, said) => Err(said),
-                (false, _) => Ok(()),
-            })
-            .unwrap_or_else(|left| panic!("after signal {end}: {left}"));
+            wait_until(|| !show(object).0, || format!("the end of {object:?} after signal {end}"));
         }
     }
 }
