@@ -1,4 +1,5 @@
-//! What learning a name costs: one ClientHello, and one question of DNS with its answer. `cargo bench --package netwatch --bench names`.
+//! The cost of a name: of a ClientHello, and of a DNS query with its response. Run with `cargo
+//! bench --package netwatch --bench names`.
 
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -9,12 +10,13 @@ use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
 use sample::names::{self, client_hello, dns, packet};
 use sample::{key, v4};
 
-/// Bytes of a key share of X25519MLKEM768 (the draft of post-quantum key agreement for TLS 1.3), which is what makes hellos large today.
+/// Size of a key share of X25519MLKEM768, bytes (the draft of post-quantum key agreement for TLS
+/// 1.3). It accounts for most of the size of present ClientHellos.
 const POST_QUANTUM: usize = 1216;
 
-fn learn(criterion: &mut Criterion) {
+fn measure(criterion: &mut Criterion) {
     let hello = client_hello(Some("app.example"), POST_QUANTUM);
-    let (question, answer) = lookup();
+    let (query, response) = lookup();
     let tcp = Some(Segment { sequence: 1, flags: 0x18 });
     let (web, resolver) = (key(6, 40_000, v4(10), 443), key(17, 50_000, v4(53), 53));
     criterion.bench_function(&format!("ClientHello of {} bytes in one segment", hello.len()), |bencher| {
@@ -28,8 +30,8 @@ fn learn(criterion: &mut Criterion) {
             .map(|(bytes, tcp)| NameSample { tcp, ..packet(web, Direction::Egress, 0, bytes) });
         bencher.iter_batched_ref(new, |names| samples.iter().for_each(|one| names.observe(one)), BatchSize::SmallInput);
     });
-    criterion.bench_function("question and answer of DNS, with an alias", |bencher| {
-        let samples = exchange(resolver, &question, &answer);
+    criterion.bench_function("DNS query and response, with an alias", |bencher| {
+        let samples = exchange(resolver, &query, &response);
         bencher.iter_batched_ref(new, |names| samples.iter().for_each(|one| names.observe(one)), BatchSize::SmallInput);
     });
 }
@@ -43,12 +45,12 @@ fn lookup() -> (Vec<u8>, Vec<u8>) {
     (dns(1, 0x0100, "app.example", names::A, &[]), dns(1, 0x8180, "app.example", names::A, &records))
 }
 
-fn exchange<'a>(flow: FlowKey, question: &'a [u8], answer: &'a [u8]) -> [NameSample<'a>; 2] {
-    [packet(flow, Direction::Egress, 0, question), packet(flow, Direction::Ingress, 400_000, answer)]
+fn exchange<'a>(flow: FlowKey, query: &'a [u8], response: &'a [u8]) -> [NameSample<'a>; 2] {
+    [packet(flow, Direction::Egress, 0, query), packet(flow, Direction::Ingress, 400_000, response)]
 }
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    learn(&mut criterion);
+    measure(&mut criterion);
     criterion.final_summary();
 }

@@ -9,17 +9,17 @@ use super::broken::BrokenCause;
 use super::time::TimeResolution;
 use super::{CapturedFrame, Decode, MAX_BLOCK, MAX_FRAME, link};
 
-/// The kind of packet block that came before the enhanced one.
+/// The type of the obsolete packet block, which preceded the enhanced one.
 const PACKET_BLOCK: u32 = 2;
-/// Type, length, and the length again.
+/// Length of the fixed fields, bytes: type, length, and the length again.
 const BLOCK_HEADER: u32 = 12;
 
-/// What is known of the section that is being read.
+/// The state of the section that is being read.
 #[derive(Default)]
 pub(super) struct Blocks {
     big_endian: bool,
     interfaces: Vec<CaptureInterface>,
-    /// Simple packet blocks have no time: theirs is that of the packet before.
+    /// Simple packet blocks have no time; they get the time of the packet before.
     latest_ns: u64,
 }
 
@@ -27,14 +27,14 @@ pub(super) struct Blocks {
 struct CaptureInterface {
     link: LinkType,
     link_number: u16,
-    /// Bytes kept of a frame; 0 for all.
+    /// Maximum number of captured bytes of a frame; 0 for no limit.
     snaplen: u32,
     resolution: TimeResolution,
     /// Seconds to add to every time.
     offset: i64,
 }
 
-/// Where and when a packet was captured, and how much of it.
+/// The fields that all kinds of packet blocks have.
 struct PacketBlock {
     interface: u32,
     time: Option<u64>,
@@ -60,7 +60,7 @@ impl Decode for Blocks {
         }
     }
 
-    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause> {
+    fn stated_length(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause> {
         const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
         const BYTE_ORDER: u32 = 0x1a2b_3c4d;
         let [kind, length] = match bytes {
@@ -97,7 +97,8 @@ impl Blocks {
         self.packet(&PacketBlock { interface: 0, time: None, caplen, orig_len: block.origlen }, block.data, offset)
     }
 
-    /// Interface and drops of 16 bits each, the time's halves, the two lengths, then the packet.
+    /// Fields of the block: interface and drops of 16 bits each, both halves of the time, both
+    /// lengths, then the packet.
     fn obsolete<'a>(&mut self, block: &UnknownBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
         let (header, data) = block.data.split_first_chunk::<20>().ok_or(BrokenCause::Contradiction)?;
         let number = |at: usize| self.number(header[at..].first_chunk().copied().unwrap_or_default());
@@ -137,7 +138,8 @@ impl Blocks {
             return Err(BrokenCause::Interfaces);
         }
         let option = |code| description.options.iter().find(|option| option.code == code).map(|option| &*option.value);
-        // By hand: the crate knows neither binary resolutions nor big-endian offsets.
+        // Parsed here, because the crate supports neither binary resolutions nor big-endian
+        // offsets.
         let resolution = option(OptionCode::IfTsresol).and_then(|value| value.first().copied());
         let offset = option(OptionCode::IfTsoffset).and_then(|value| value.first_chunk().copied());
         let link_number = description.linktype.0 as u16;
@@ -156,7 +158,7 @@ impl Blocks {
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// The crate reads types as little-endian numbers.
+    /// Converts a block type, which the crate reads as a little-endian number.
     fn native(&self, kind: u32) -> u32 {
         if self.big_endian { kind.swap_bytes() } else { kind }
     }

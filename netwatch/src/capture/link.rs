@@ -1,13 +1,13 @@
-//! Numbers of link types (<https://www.tcpdump.org/linktypes.html>) and what the parser has for them.
+//! Numbers of link types (<https://www.tcpdump.org/linktypes.html>) and their types in the parser.
 
 use netwatch_common::parse::LinkType;
 
-/// Each number that is read here, what the parser does with it, and its name in reports.
+/// Each supported number, its type in the parser, and its identifier in reports.
 const KNOWN: [(u16, LinkType, &str); 15] = [
     (0, LinkType::Null, "bsd_null"),
     (1, LinkType::Ethernet, "ethernet"),
     (9, LinkType::Ppp, "ppp"),
-    // Raw IP has the number of the capturing system's DLT_RAW in old files.
+    // In old files, raw IP has the number of DLT_RAW of the capturing system.
     (12, LinkType::Ip, "raw_ip"),
     (14, LinkType::Ip, "raw_ip"),
     (50, LinkType::Ppp, "ppp_hdlc"),
@@ -22,12 +22,12 @@ const KNOWN: [(u16, LinkType, &str); 15] = [
     (276, LinkType::Cooked2, "linux_cooked_2"),
 ];
 
-/// What the parser has for this number.
+/// The type in the parser.
 pub(super) fn of(number: u16) -> LinkType {
     KNOWN.iter().find(|(known, ..)| *known == number).map_or(LinkType::Other, |(_, link, _)| *link)
 }
 
-/// The name in reports; a number that is not read here is its own name.
+/// The identifier in reports; a number that is not supported is its own identifier.
 pub fn name(number: u16) -> String {
     KNOWN
         .iter()

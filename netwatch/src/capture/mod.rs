@@ -1,5 +1,5 @@
-//! Capture files, pcap and pcapng, read as a stream in bounded memory: frame by frame, with their times and link types. Not what the
-//! frames say, and not what is done with them.
+//! Reads capture files, pcap and pcapng, as a stream in bounded memory: frame by frame, with times
+//! and link types. The content of frames is parsed elsewhere.
 
 mod blocks;
 mod broken;
@@ -25,58 +25,61 @@ use broken::BrokenCause;
 use records::Records;
 use source::CaptureSource;
 
-/// Bytes read at a time, and the longest frame that needs no more memory than that.
+/// Number of bytes read at a time; longer frames need more memory.
 const BUFFER: usize = 1 << 20;
-/// The longest block of a pcapng file; some carry keys or names of a whole session. As libpcap has it.
+/// Maximum length of a block of a pcapng file, bytes, as in libpcap. Some blocks contain the keys
+/// or names of a whole session.
 const MAX_BLOCK: usize = 16 << 20;
-/// The longest frame. libpcap captures no more of one (`MAXIMUM_SNAPLEN`); what claims to be longer is not a frame.
+/// Maximum length of a frame, bytes. libpcap captures no more of one (`MAXIMUM_SNAPLEN`); a record
+/// with a greater length is not a frame.
 const MAX_FRAME: u32 = 262_144;
 
 /// One frame of a capture.
 #[derive(Debug, Clone, Copy)]
 pub struct CapturedFrame<'a> {
-    /// When, nanoseconds since the Unix epoch.
+    /// Time of capture, nanoseconds since the Unix epoch.
     pub time_ns: u64,
-    /// The bytes that the capture kept.
+    /// The captured bytes.
     pub bytes: &'a [u8],
-    /// The frame's length on the wire, bytes.
+    /// Length of the frame on the wire, bytes.
     pub orig_len: u32,
-    /// What it starts with.
+    /// The link type, which determines the first header.
     pub link: LinkType,
-    /// The number that the file gives for that.
+    /// The number of the link type in the file.
     pub link_number: u16,
-    /// Where in the file the frame's record or block starts, bytes.
+    /// Offset in the file of the frame's record or block, bytes.
     pub offset: u64,
 }
 
 impl<'a> CapturedFrame<'a> {
-    /// As the parser takes it.
+    /// In the form that the parser takes.
     pub fn linked(&self) -> Linked<'a> {
         Linked { captured: Captured { bytes: self.bytes, orig_len: self.orig_len }, link: self.link }
     }
 
-    /// The frame's length as it is counted, bytes: on the wire, or what is there if the file says that this is more.
+    /// Length of the frame as it is counted, bytes: on the wire, or the captured length if that is
+    /// greater.
     pub fn length(&self) -> u64 {
         u64::from(self.orig_len).max(self.bytes.len() as u64)
     }
 
-    /// True if the capture kept only the beginning.
+    /// True if only the beginning of the frame was captured.
     pub fn is_cut(&self) -> bool {
         (self.bytes.len() as u64) < u64::from(self.orig_len)
     }
 }
 
-/// The two kinds of capture files.
+/// The two formats of capture files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureFormat {
-    /// One link type, a record for each packet.
+    /// pcap: one link type, a record for each packet.
     Pcap,
-    /// Blocks: sections, interfaces, packets.
+    /// pcapng: blocks of sections, interfaces and packets.
     PcapNg,
 }
 
 impl CaptureFormat {
-    /// The name in reports.
+    /// The identifier used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pcap => "pcap",
@@ -99,11 +102,11 @@ pub struct Capture {
 pub enum CaptureEnd {
     /// To its end.
     Whole,
-    /// To where it cannot be read any more.
+    /// To a record or block that cannot be read.
     Broken(Broken),
-    /// To here, because somebody stopped it.
+    /// To this offset, because reading was stopped.
     Stopped {
-        /// Bytes from the start of the file.
+        /// Offset in the file, bytes.
         offset: u64,
     },
 }
@@ -114,7 +117,8 @@ enum FileReader {
 }
 
 impl Capture {
-    /// Opens a file, or standard input for `-`. Fails if it is not a capture. Reading ends early once `stop` is true.
+    /// Opens a file, or standard input for `-`. Fails if it is not a capture. Reading ends early
+    /// when `stop` becomes true.
     pub fn open(path: &Path, stop: &'static AtomicBool) -> Result<Self> {
         if path == Path::new("-") {
             return Self::new("standard input", std::io::stdin(), None, stop);
@@ -126,7 +130,8 @@ impl Capture {
         Self::new(&name, file, about.is_file().then_some(about.len()), stop)
     }
 
-    /// Reads a capture of `size` bytes, if that is known, from anywhere. `name` is what errors call it.
+    /// Reads a capture from any source, with its `size` in bytes if that is known. `name` is the
+    /// name in error messages.
     pub fn new(name: &str, input: impl Read + 'static, size: Option<u64>, stop: &'static AtomicBool) -> Result<Self> {
         let (source, failure) = CaptureSource::new(input, stop);
         let head = source.head();
@@ -135,7 +140,7 @@ impl Capture {
             _ => LegacyPcapReader::new(BUFFER, source).map(Box::new).map(FileReader::Pcap),
         };
         match reader {
-            // A failure behind the header is told when what lies before it has been read.
+            // A failed read after the header is reported when the bytes before it have been parsed.
             Ok(reader) => Ok(Self { name: name.to_owned(), size, failure, stop, reader }),
             Err(cause) => Err(match failure.take() {
                 Some(error) => Error::os("read", name, error),
@@ -144,17 +149,17 @@ impl Capture {
         }
     }
 
-    /// What errors call it.
+    /// The name in error messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its size in bytes, where that is known.
+    /// Its size in bytes, if that is known.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// pcap or pcapng.
+    /// The format.
     pub fn format(&self) -> CaptureFormat {
         match self.reader {
             FileReader::Pcap(_) => CaptureFormat::Pcap,
@@ -162,7 +167,8 @@ impl Capture {
         }
     }
 
-    /// Hands over every frame, until the file ends or is broken, or somebody stops it. The first error of `visit` ends it too.
+    /// Calls `visit` with every frame until the file ends, cannot be read further, or reading is
+    /// stopped. Returns the first error of `visit`.
     pub fn each(&mut self, visit: impl FnMut(&CapturedFrame<'_>) -> Result<()>) -> Result<CaptureEnd> {
         let outcome = match &mut self.reader {
             FileReader::Pcap(reader) => each(reader.as_mut(), &mut Records::default(), self.stop, visit),
@@ -175,7 +181,8 @@ impl Capture {
         }
     }
 
-    /// A read that failed or was stopped looks like the end of the file to whoever parses.
+    /// The parser treats a read that failed or was stopped as the end of the file, so these come
+    /// first.
     fn end(&self, offset: u64, cause: Option<BrokenCause>) -> CaptureEnd {
         if self.stop.load(Ordering::Relaxed) {
             return CaptureEnd::Stopped { offset };
@@ -191,13 +198,14 @@ impl std::fmt::Debug for Capture {
     }
 }
 
-/// What one kind of file makes of what the crate has parsed.
+/// Extracts frames from the records or blocks of one format.
 trait Decode {
-    /// The frame in a record or block, if it has one.
+    /// The frame in a record or block, if it contains one.
     fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause>;
 
-    /// The length that the record or block at the start of `bytes` claims to have, if it says; or why that cannot be.
-    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause>;
+    /// The length in the header of the record or block at the start of `bytes`, if the header is
+    /// complete. `Err` if the length is not valid.
+    fn stated_length(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause>;
 }
 
 /// Why reading ended early.
@@ -206,7 +214,7 @@ enum EarlyEnd {
     File { offset: u64, cause: BrokenCause },
 }
 
-/// What to do before the next look.
+/// What to do before the next attempt to parse.
 enum NextAction {
     Consume(usize),
     Refill,
@@ -214,7 +222,7 @@ enum NextAction {
     GiveUp,
 }
 
-/// Reads to the end; how many bytes that were.
+/// Reads to the end; returns the number of bytes.
 fn each(
     reader: &mut impl PcapReaderIterator,
     decoder: &mut impl Decode,
@@ -243,10 +251,10 @@ fn each(
         match step {
             NextAction::Consume(length) => reader.consume_noshift(length),
             NextAction::Refill => {
-                reader.refill().map_err(|_| broken(BrokenCause::Ended { there: 0, claimed: None }))?
+                reader.refill().map_err(|_| broken(BrokenCause::Ended { there: 0, stated_length: None }))?
             }
-            // The crate wants room for more than the block.
-            NextAction::Grow if capacity <= MAX_BLOCK && is_longer(reader, decoder).map_err(broken)? => {
+            // The crate needs more room than the block.
+            NextAction::Grow if capacity <= MAX_BLOCK && may_be_completed(reader, decoder).map_err(broken)? => {
                 capacity *= 2;
                 reader.grow(capacity);
             }
@@ -255,18 +263,18 @@ fn each(
     }
 }
 
-/// Whether more bytes can complete the record or block; if not, it contradicts itself, however many there are.
-fn is_longer(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> Result<bool, BrokenCause> {
-    Ok(decoder.claimed(reader.data())?.is_none_or(|claimed| claimed > reader.data().len() as u64))
+/// Whether more bytes can complete the record or block. If not, its lengths contradict each other.
+fn may_be_completed(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> Result<bool, BrokenCause> {
+    Ok(decoder.stated_length(reader.data())?.is_none_or(|stated_length| stated_length > reader.data().len() as u64))
 }
 
-/// Why the record or block at which reading ended could not be read.
+/// Why the record or block at which reading ended could not be parsed.
 fn diagnose(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> BrokenCause {
     let there = reader.data().len() as u64;
-    match decoder.claimed(reader.data()) {
+    match decoder.stated_length(reader.data()) {
         Err(cause) => cause,
-        Ok(Some(claimed)) if claimed <= there => BrokenCause::Contradiction,
-        Ok(claimed) if reader.reader_exhausted() => BrokenCause::Ended { there, claimed },
+        Ok(Some(stated_length)) if stated_length <= there => BrokenCause::Contradiction,
+        Ok(stated_length) if reader.reader_exhausted() => BrokenCause::Ended { there, stated_length },
         Ok(_) => BrokenCause::Contradiction,
     }
 }

@@ -5,12 +5,12 @@ use pcap_parser::{PcapBlockOwned, PcapHeader};
 use super::broken::BrokenCause;
 use super::{CapturedFrame, Decode, MAX_FRAME, link, time};
 
-/// Times, lengths.
+/// Length of a record header, bytes: time and two lengths.
 const RECORD_HEADER: usize = 16;
-/// The variant that Linux 2.2 had carries more.
+/// Length of a record header in the variant of Linux 2.2, which has more fields, bytes.
 const MODIFIED_RECORD_HEADER: usize = 24;
 
-/// What the file's header says about its records.
+/// The fields of the file header that apply to all records.
 pub(super) struct Records {
     link: netwatch_common::parse::LinkType,
     link_number: u16,
@@ -27,7 +27,8 @@ impl Default for Records {
 
 impl Records {
     fn of(header: &PcapHeader) -> Self {
-        // The upper half of the field holds the length of the frame check sequence and reserved bits.
+        // The upper half of the field contains the length of the frame check sequence and reserved
+        // bits.
         let link_number = header.network.0 as u16;
         Self {
             link: link::of(link_number),
@@ -62,7 +63,7 @@ impl Decode for Records {
         }))
     }
 
-    fn claimed(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause> {
+    fn stated_length(&self, bytes: &[u8]) -> Result<Option<u64>, BrokenCause> {
         let Some(field) = bytes.get(..self.header).and_then(|header| header[8..].first_chunk()) else {
             return Ok(None);
         };

@@ -1,33 +1,33 @@
-//! Where a capture's bytes come from. Reads are filled whole, from pipes too, and the error of a failed read is kept: the crate that parses
-//! drops it.
+//! The input of a capture. Buffers are filled completely, also from pipes, and the error of a
+//! failed read is kept, because the parser crate drops it.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The error of a failed read, until somebody asks for it.
+/// The error of a failed read, until it is taken.
 pub(super) type ReadFailure = Rc<Cell<Option<io::Error>>>;
 
 /// A stream of bytes.
 pub(super) struct CaptureSource {
     input: Box<dyn Read>,
-    /// Bytes that were looked at before anybody read them.
+    /// The first bytes, which are read in advance to determine the format.
     head: [u8; 4],
-    /// How many of them are still to be read.
+    /// How many of them have not been passed on.
     unread: usize,
     failure: ReadFailure,
     stop: &'static AtomicBool,
 }
 
 impl CaptureSource {
-    /// Once `stop` is true, a read that waits and is interrupted by a signal is the end.
+    /// When `stop` is true, a read that is interrupted by a signal counts as the end.
     pub(super) fn new(input: impl Read + 'static, stop: &'static AtomicBool) -> (Self, ReadFailure) {
         let failure = ReadFailure::default();
         let mut source = Self { input: Box::new(input), head: [0; 4], unread: 0, failure: failure.clone(), stop };
         let mut head = [0; 4];
         source.unread = source.fill(&mut head);
-        // A short head moves to the end, so that what is unread always lies there.
+        // A short head is moved to the end, where the unread bytes are expected.
         head.rotate_left(source.unread);
         source.head = head;
         (source, failure)
@@ -38,7 +38,8 @@ impl CaptureSource {
         self.head
     }
 
-    /// Reads until the buffer is full, the input ends or fails: what was read before a failure still counts.
+    /// Reads until the buffer is full or the input ends or fails. Bytes that were read before a
+    /// failure count.
     fn fill(&mut self, buffer: &mut [u8]) -> usize {
         let mut filled = 0;
         while filled < buffer.len() {

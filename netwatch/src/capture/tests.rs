@@ -1,4 +1,4 @@
-//! Capture files by hand, whole and broken.
+//! Hand-made capture files, complete and broken.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::{Capture, CaptureEnd, CaptureFormat};
 
-static NEVER: AtomicBool = AtomicBool::new(false);
+static NOT_STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Numbers in the file's byte order.
+/// Writes numbers in the byte order of the file.
 #[derive(Clone, Copy)]
 enum Order {
     Little,
@@ -88,7 +88,7 @@ type Read = (u64, Vec<u8>, u32, LinkType);
 
 fn read_from(input: impl io::Read + 'static) -> (Vec<Read>, Result<CaptureEnd, String>) {
     let mut frames = Vec::new();
-    let end = Capture::new("test", input, None, &NEVER).and_then(|mut capture| {
+    let end = Capture::new("test", input, None, &NOT_STOPPED).and_then(|mut capture| {
         capture.each(|frame| {
             frames.push((frame.time_ns, frame.bytes.to_vec(), frame.orig_len, frame.link));
             Ok(())
@@ -116,12 +116,12 @@ fn broken(bytes: &[u8]) -> (usize, u64, String) {
 }
 
 #[test]
-fn pcap_in_both_byte_orders_and_resolutions() {
+fn reads_pcap_in_both_byte_orders_and_resolutions() {
     const MICROSECONDS: u32 = 0xa1b2_c3d4;
     const NANOSECONDS: u32 = 0xa1b2_3c4d;
     for order in [Little, Big] {
         for (magic, unit) in [(MICROSECONDS, 1000), (NANOSECONDS, 1)] {
-            // The upper half of the link type holds the length of a checksum.
+            // The upper half of the link type contains the length of a checksum.
             let records = [record(order, 7, 5, 100, &[1, 2, 3]), record(order, 8, 0, 2, &[4, 5])];
             let frames = whole(&pcap(order, magic, 0x4000_0071, &[&records[0], &records[1]]));
             let expected = [
@@ -134,7 +134,7 @@ fn pcap_in_both_byte_orders_and_resolutions() {
 }
 
 #[test]
-fn pcapng_interfaces_have_link_types_and_clocks_of_their_own() {
+fn each_pcapng_interface_has_its_own_link_type_and_resolution() {
     for order in [Little, Big] {
         let offset = match order {
             Little => 3600_i64.to_le_bytes(),
@@ -162,7 +162,7 @@ fn pcapng_interfaces_have_link_types_and_clocks_of_their_own() {
 }
 
 #[test]
-fn simple_packets_are_of_the_first_interface_and_as_late_as_the_packet_before() {
+fn simple_packets_have_the_first_interface_and_the_previous_time() {
     let file = [
         section(Little),
         interface(Little, 1, 4, &[]),
@@ -176,7 +176,7 @@ fn simple_packets_are_of_the_first_interface_and_as_late_as_the_packet_before() 
 }
 
 #[test]
-fn a_section_forgets_the_one_before() {
+fn a_section_resets_the_interfaces() {
     let first = [section(Little), interface(Little, 1, 0, &[]), enhanced(Little, 0, 1, 1, &[1])].concat();
     let second = [section(Big), interface(Big, 101, 0, &[]), enhanced(Big, 0, 2, 1, &[2])].concat();
     let links: Vec<LinkType> = whole(&[&first[..], &second].concat()).into_iter().map(|frame| frame.3).collect();
@@ -184,18 +184,18 @@ fn a_section_forgets_the_one_before() {
     let without = [&first[..], &section(Big), &enhanced(Big, 0, 2, 1, &[2])].concat();
     let (frames, offset, error) = broken(&without);
     assert_eq!((frames, offset), (1, (first.len() + section(Big).len()) as u64));
-    assert!(error.contains("interface 0, which the file does not have"), "{error}");
+    assert!(error.contains("interface 0, which is not described"), "{error}");
 }
 
 #[test]
-fn unknown_link_types_are_read_all_the_same() {
+fn reads_frames_of_unknown_link_types() {
     let file = pcap(Little, 0xa1b2_c3d4, 105, &[&record(Little, 0, 0, 1, &[1])]);
     assert_eq!(whole(&file), [(0, vec![1], 1, LinkType::Other)]);
 }
 
-/// Cut off anywhere, a file gives what comes before, and the place.
+/// A file that is cut off anywhere returns the frames before that, and the offset.
 #[test]
-fn a_file_may_end_anywhere() {
+fn reports_where_a_file_is_cut_off() {
     let records = [record(Little, 1, 0, 3, &[1, 2, 3]), record(Little, 2, 0, 40, &[4; 40])];
     let legacy = pcap(Little, 0xa1b2_c3d4, 1, &[&records[0], &records[1]]);
     let blocks = [
@@ -217,34 +217,34 @@ fn a_file_may_end_anywhere() {
                     assert_eq!(broken.offset, if length > second { second } else { first } as u64);
                     assert!(broken.cause.starts_with("the file ends"), "{}", broken.cause);
                 }
-                CaptureEnd::Stopped { .. } => panic!("nobody did"),
+                CaptureEnd::Stopped { .. } => panic!("not stopped"),
             }
         }
         for length in 0..20.min(first) {
             let (_, end) = read(&file[..length]);
-            let error = end.expect_err("no capture");
+            let error = end.expect_err("not a capture");
             assert!(error.contains("too short to be a capture"), "{length} bytes: {error}");
         }
     }
 }
 
 #[test]
-fn corrupt_lengths_are_named_with_their_place() {
+fn reports_corrupt_lengths_with_their_offset() {
     let start = [section(Little), interface(Little, 1, 0, &[])].concat();
     let at = start.len() as u64;
     let ng = |rest: &[u8]| [&start[..], rest, &[0; 64]].concat();
     let with_length = |length: u32| [&Little.words(&[6, length])[..], &[0; 32]].concat();
-    let lying = block(Little, 6, &[&Little.words(&[0, 0, 0, 400, 400])[..], &[0; 8]].concat());
+    let contradictory = block(Little, 6, &[&Little.words(&[0, 0, 0, 400, 400])[..], &[0; 8]].concat());
     let legacy = |length: u32| pcap(Little, 0xa1b2_c3d4, 1, &[&Little.words(&[0, 0, length, 60]), &[0; 300_000]]);
     let table: [(Vec<u8>, u64, &str); 8] = [
-        (legacy(4_000_000_000), 24, "a frame that claims 4000000000 bytes"),
-        (legacy(262_145), 24, "a frame that claims 262145 bytes"),
-        (ng(&with_length(0)), at, "a block that claims 0 bytes"),
-        (ng(&with_length(33)), at, "a block that claims 33 bytes"),
-        (ng(&with_length(0x4000_0000)), at, "a block that claims 1073741824 bytes"),
-        (ng(&lying), at, "parts are longer than itself"),
+        (legacy(4_000_000_000), 24, "a frame of 4000000000 bytes"),
+        (legacy(262_145), 24, "a frame of 262145 bytes"),
+        (ng(&with_length(0)), at, "a block of 0 bytes"),
+        (ng(&with_length(33)), at, "a block of 33 bytes"),
+        (ng(&with_length(0x4000_0000)), at, "a block of 1073741824 bytes"),
+        (ng(&contradictory), at, "parts longer than itself"),
         (ng(&enhanced(Little, 1, 0, 1, &[1])), at, "interface 1, which"),
-        (ng(&block(Little, 0x0a0d_0d0a, &[9; 16])), at, "no known byte order"),
+        (ng(&block(Little, 0x0a0d_0d0a, &[9; 16])), at, "without a valid byte order"),
     ];
     for (file, offset, words) in table {
         let (frames, found, error) = broken(&file);
@@ -254,19 +254,19 @@ fn corrupt_lengths_are_named_with_their_place() {
 }
 
 #[test]
-fn long_blocks_are_read_in_bounded_memory() {
+fn reads_long_blocks_in_bounded_memory() {
     let file = |length: usize| {
         let blocks = [section(Little), interface(Little, 1, 0, &[]), block(Little, 0x0bad, &vec![7; length])];
         [&blocks.concat()[..], &enhanced(Little, 0, 1, 1, &[1])].concat()
     };
     assert_eq!(whole(&file(5 << 20)).len(), 1);
-    assert_eq!(whole(&file((16 << 20) - 12)).len(), 1, "the longest");
+    assert_eq!(whole(&file((16 << 20) - 12)).len(), 1, "the maximum length");
     let (frames, offset, error) = broken(&file(16 << 20));
     assert_eq!((frames, offset), (0, 48));
-    assert!(error.contains("a block that claims 16777228 bytes"), "{error}");
+    assert!(error.contains("a block of 16777228 bytes"), "{error}");
 }
 
-/// Gives a byte at a time, then fails.
+/// Returns one byte per read, then fails.
 struct Slow {
     bytes: io::Cursor<Vec<u8>>,
     then: Option<io::ErrorKind>,
@@ -283,7 +283,7 @@ impl io::Read for Slow {
 }
 
 #[test]
-fn a_slow_source_gives_the_same_and_a_failing_one_says_why() {
+fn reads_a_slow_source_and_reports_a_failing_one() {
     let records = [record(Big, 1, 0, 3, &[1, 2, 3]), record(Big, 2, 0, 1, &[4])];
     let file = pcap(Big, 0xa1b2_c3d4, 1, &[&records[0], &records[1]]);
     let slow = |length: usize, then| Slow { bytes: io::Cursor::new(file[..length].to_vec()), then };
@@ -295,11 +295,11 @@ fn a_slow_source_gives_the_same_and_a_failing_one_says_why() {
         assert!(broken.error.to_string().contains("connection reset"), "{}", broken.error);
     }
     let (_, end) = read_from(slow(3, Some(io::ErrorKind::ConnectionReset)));
-    assert!(end.expect_err("no capture").contains("connection reset"));
+    assert!(end.expect_err("not a capture").contains("connection reset"));
 }
 
 #[test]
-fn what_is_no_capture_is_refused_with_advice() {
+fn refuses_other_files_with_a_hint() {
     let table: [(&[u8], &str); 5] = [
         (b"", "too short"),
         (b"root:x:0:0:root:/root:/bin/bash\n", "neither pcap nor pcapng"),
@@ -308,13 +308,13 @@ fn what_is_no_capture_is_refused_with_advice() {
         (&[0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0], "neither pcap nor pcapng"),
     ];
     for (bytes, words) in table {
-        let error = Capture::new("test", bytes, None, &NEVER).expect_err("no capture").to_string();
+        let error = Capture::new("test", bytes, None, &NOT_STOPPED).expect_err("not a capture").to_string();
         assert!(error.contains(words), "{error}");
     }
 }
 
 #[test]
-fn reading_stops_when_it_is_told_to() {
+fn stops_when_the_flag_is_set() {
     static STOP: AtomicBool = AtomicBool::new(false);
     let one = record(Little, 1, 0, 1, &[1]);
     let file = pcap(Little, 0xa1b2_c3d4, 1, &[&one, &one, &one]);
@@ -348,15 +348,15 @@ fn sample(kind: bool) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is in the file, it is read to an end, and what is read lies within it.
+    /// Every file is read to an end, and what is read is part of it.
     #[test]
-    fn no_file_is_too_broken(
+    fn reads_every_broken_file_to_an_end(
         kind: bool,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in any::<prop::sample::Index>(),
     ) {
         let mut file = sample(kind);
-        changes.iter().for_each(|(place, byte)| *place.get_mut(&mut file) = *byte);
+        changes.iter().for_each(|(index, byte)| *index.get_mut(&mut file) = *byte);
         file.truncate(cut.index(file.len()) + 1);
         let (frames, end) = read(&file);
         let taken: usize = frames.iter().map(|(_, bytes, ..)| bytes.len()).sum();

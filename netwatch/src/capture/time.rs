@@ -1,8 +1,9 @@
-//! Times of capture files as nanoseconds since the Unix epoch. What lies outside of the years 1970 to 2554 becomes their first or last moment.
+//! Converts times of capture files to nanoseconds since the Unix epoch. Times outside the years
+//! 1970 to 2554 become the first or last moment.
 
 const SECOND_NS: i128 = 1_000_000_000;
 
-/// What a time in a pcapng file counts (`if_tsresol`).
+/// The resolution of times in a pcapng file (`if_tsresol`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeResolution {
     /// Powers of ten of a second.
@@ -12,10 +13,10 @@ pub(super) enum TimeResolution {
 }
 
 impl TimeResolution {
-    /// Where the file says nothing: microseconds.
+    /// The default: microseconds.
     pub(super) const DEFAULT: Self = Self::Decimal(6);
 
-    /// The high bit tells tens from twos.
+    /// Parses the option. The high bit is set for powers of two.
     pub(super) fn new(option: u8) -> Self {
         let power = u32::from(option & 0x7f);
         if option & 0x80 == 0 { Self::Decimal(power) } else { Self::Binary(power) }
@@ -26,7 +27,7 @@ impl TimeResolution {
         let time = i128::from(time);
         let ns = match self {
             Self::Decimal(power @ 0..=9) => time * 10_i128.pow(9 - power),
-            // 2^64 has 20 digits: finer units are none that a number in the file could reach.
+            // 2^64 has 20 digits, so finer units result in 0.
             Self::Decimal(power) => 10_i128.checked_pow(power - 9).map_or(0, |units| time / units),
             Self::Binary(power) => (time * SECOND_NS).checked_shr(power).unwrap_or(0),
         };
@@ -34,7 +35,8 @@ impl TimeResolution {
     }
 }
 
-/// Seconds, and a fraction whose unit has so many nanoseconds. Broken files have fractions over a second.
+/// Seconds, and a fraction in units of `unit_ns` nanoseconds. In broken files, fractions exceed a
+/// second.
 pub(super) fn unix_ns(seconds: u32, fraction: u32, unit_ns: u64) -> u64 {
     clamp(i128::from(seconds) * SECOND_NS + i128::from(fraction) * i128::from(unit_ns))
 }
@@ -48,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_resolution_becomes_nanoseconds() {
+    fn converts_every_resolution() {
         let known = [
             (6, 1_500_000, 0, 1_500_000_000),
             (9, 1_500_000_000, 0, 1_500_000_000),
@@ -69,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_may_be_more_than_a_second() {
+    fn accepts_fractions_over_a_second() {
         assert_eq!(unix_ns(1, 2_000_001, 1000), 3_000_001_000);
         assert_eq!(unix_ns(u32::MAX, u32::MAX, 1000), 4_294_971_589_967_295_000);
     }

@@ -1,5 +1,5 @@
-//! One query to one resolver, by UDP or by TCP as the client sent it. There is no timeout here; the caller
-//! has one.
+//! One query to one resolver, by UDP or by TCP as the client sent it. There is no timeout here; the
+//! caller has one.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,8 +19,8 @@ thread_local! {
     static RECEIVE_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into_boxed_slice());
 }
 
-/// How a query arrived, and therefore how it is forwarded: a client that uses TCP expects a response that
-/// does not fit into UDP.
+/// How a query arrived, and therefore how it is forwarded: a client that uses TCP expects a
+/// response that does not fit into UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
     Udp,
@@ -34,9 +34,9 @@ pub(super) async fn exchange(transport: Transport, resolver: SocketAddr, query: 
     }
 }
 
-/// Uses a socket for this query alone: the kernel picks a random source port, and because the socket is
-/// connected it receives only datagrams and ICMP errors of the resolver. With the id and the question, that
-/// is what RFC 5452 requires of a resolver against forged responses.
+/// Uses a socket for this query alone: the kernel picks a random source port, and because the
+/// socket is connected it receives only datagrams and ICMP errors of the resolver. With the id and
+/// the question, that is what RFC 5452 requires of a resolver against forged responses.
 async fn exchange_udp(resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
     let any: SocketAddr = match resolver {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -58,8 +58,8 @@ async fn exchange_udp(resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>
     }
 }
 
-/// Waits for a datagram or an ICMP error. The latter is EPOLLERR without EPOLLIN, for which `readable` does
-/// not return.
+/// Waits for a datagram or an ICMP error. The latter is EPOLLERR without EPOLLIN, for which
+/// `readable` does not return.
 async fn readable_or_error(socket: &UdpSocket) -> io::Result<()> {
     let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
     if ready.is_error() {

@@ -35,16 +35,17 @@ impl Forwarder {
     /// Binds port 53 of these addresses, UDP and TCP, in the caller's network namespace. With an
     /// `interface`, only packets that arrive on it are accepted.
     ///
-    /// Where another server has bound port 53 of all addresses, the kernel chooses another port: see
-    /// [`Forwarder::listening`].
+    /// Where another server has bound port 53 of all addresses, the kernel chooses another port:
+    /// see [`Forwarder::listening`].
     pub fn bind(gateways: &[IpAddr], interface: Option<&str>) -> Result<Self> {
         let pairs = gateways.iter().map(|address| ListeningPair::bind(*address, interface)).collect::<Result<_>>()?;
         Ok(Self { pairs })
     }
 
-    /// Each gateway address and the port bound on it. Where that is not 53, the caller has to translate
-    /// packets to port 53 of the address (UDP and TCP) to that port: with `dnat` to exactly this address,
-    /// because `redirect` takes the first address of the interface, for IPv6 perhaps the link-local one.
+    /// Each gateway address and the port bound on it. Where that is not 53, the caller has to
+    /// translate packets to port 53 of the address (UDP and TCP) to that port: with `dnat` to
+    /// exactly this address, because `redirect` takes the first address of the interface, for IPv6
+    /// perhaps the link-local one.
     pub fn listening(&self) -> Vec<(IpAddr, u16)> {
         self.pairs.iter().map(|pair| (pair.address.ip(), pair.address.port())).collect()
     }
@@ -74,8 +75,8 @@ impl Forwarder {
     }
 }
 
-/// Starts the tasks that serve the sockets. They make progress when the returned runtime is driven, and
-/// end when it is dropped.
+/// Starts the tasks that serve the sockets. They make progress when the returned runtime is driven,
+/// and end when it is dropped.
 fn listen(pairs: Vec<ListeningPair>, shared: &ForwarderState) -> Result<Runtime> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -92,8 +93,8 @@ fn listen(pairs: Vec<ListeningPair>, shared: &ForwarderState) -> Result<Runtime>
     Ok(runtime)
 }
 
-/// The new thread inherits the caller's signal mask, so that is filled while the thread is made: there
-/// is no moment in which the new thread could receive a signal.
+/// The new thread inherits the caller's signal mask, so that is filled while the thread is made:
+/// there is no moment in which the new thread could receive a signal.
 fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let block = |error: nix::Error| Error::os("block", "signals", error);
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(block)?;
@@ -102,8 +103,8 @@ fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<Jo
     thread.map_err(|error| Error::os("start", "the thread of the DNS forwarder", error))
 }
 
-/// A forwarder that answers queries in its thread. Dropping it stops and joins the thread, which closes
-/// all sockets; queries in flight are abandoned.
+/// A forwarder that answers queries in its thread. Dropping it stops and joins the thread, which
+/// closes all sockets; queries in flight are abandoned.
 #[derive(Debug)]
 pub struct RunningForwarder {
     listening: Vec<(IpAddr, u16)>,
@@ -160,8 +161,8 @@ impl ForwarderState {
     }
 }
 
-/// A query needs one file descriptor, seldom two or three. Half of the process's limit leaves enough for
-/// the rest of netwatch.
+/// A query needs one file descriptor, seldom two or three. Half of the process's limit leaves
+/// enough for the rest of netwatch.
 fn max_in_flight() -> usize {
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft / 2).unwrap_or(MAX_IN_FLIGHT).clamp(64, MAX_IN_FLIGHT)

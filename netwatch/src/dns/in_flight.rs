@@ -1,4 +1,5 @@
-//! The queries in flight, bounded: a new one evicts the oldest, whose client is closest to its timeout.
+//! The queries in flight, bounded: a new one evicts the oldest, whose client is closest to its
+//! timeout.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -41,8 +42,8 @@ impl InFlight {
             let _entry = entry;
             work.await;
         });
-        // The lock is not held across `spawn`, which drops the future, and with it `entry`, when the runtime
-        // is shutting down. Then the number is no longer in the map.
+        // The lock is not held across `spawn`, which drops the future, and with it `entry`, when
+        // the runtime is shutting down. Then the number is no longer in the map.
         if let Some(handle) = self.lock().running.get_mut(&number) {
             *handle = Some(task.abort_handle());
         }

@@ -1,5 +1,5 @@
-//! The header and the question of a DNS message (RFC 1035 section 4.1), as far as a forwarder needs them.
-//! Full messages are parsed by [`crate::wire::dns`].
+//! The header and the question of a DNS message (RFC 1035 section 4.1), as far as a forwarder needs
+//! them. Full messages are parsed by [`crate::wire::dns`].
 
 /// Length of the header, bytes.
 pub const HEADER: usize = 12;
@@ -23,12 +23,13 @@ pub enum MalformedQuery {
     Short,
     /// A response. To respond to it could start a loop between two servers.
     Response,
-    /// The question is cut off, or there are several (RFC 9619 requires FORMERR for that). With the header.
+    /// The question is cut off, or there are several (RFC 9619 requires FORMERR for that). With the
+    /// header.
     Question([u8; HEADER]),
 }
 
-/// A query whose header and question have been checked. One without a question may still request a cookie
-/// (RFC 7873 section 5.4).
+/// A query whose header and question have been checked. One without a question may still request a
+/// cookie (RFC 7873 section 5.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     bytes: Vec<u8>,
@@ -55,8 +56,8 @@ impl Query {
         &self.bytes[HEADER..self.question_end]
     }
 
-    /// Whether this is a response to the query: same id and opcode, and the same question (case may differ:
-    /// RFC 4343). A server that could not parse the question may leave it out of its error.
+    /// Whether this is a response to the query: same id and opcode, and the same question (case may
+    /// differ: RFC 4343). A server that could not parse the question may leave it out of its error.
     pub fn is_answered_by(&self, response: &[u8]) -> bool {
         if response.len() < HEADER || response[..2] != self.bytes[..2] || !is_response(response) {
             return false;
@@ -82,9 +83,9 @@ pub fn format_error(malformed: &MalformedQuery) -> Option<Vec<u8>> {
     Some(error(header, rcode::FORMERR))
 }
 
-/// Whether a stub resolver would query its next name server after this response. glibc (res_send.c) does
-/// after SERVFAIL, NOTIMP and REFUSED, and after an empty response from a server that is not authoritative
-/// and does not recurse.
+/// Whether a stub resolver would query its next name server after this response. glibc (res_send.c)
+/// does after SERVFAIL, NOTIMP and REFUSED, and after an empty response from a server that is not
+/// authoritative and does not recurse.
 pub fn is_unhelpful(response: &[u8]) -> bool {
     let authoritative = response[2] & 0x04 != 0;
     let recursion_available = response[3] & 0x80 != 0;
@@ -116,8 +117,8 @@ fn questions(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[4], message[5]])
 }
 
-/// The offset at which the only question ends, or the header if there is none. The question cannot be
-/// compressed: there is no earlier name to point at.
+/// The offset at which the only question ends, or the header if there is none. The question cannot
+/// be compressed: there is no earlier name to point at.
 fn question_end(message: &[u8]) -> Option<usize> {
     match questions(message) {
         0 => return Some(HEADER),
@@ -136,8 +137,8 @@ fn question_end(message: &[u8]) -> Option<usize> {
     (at - HEADER < 255 && end <= message.len()).then_some(end)
 }
 
-/// Compares names without regard to case; type and class must be identical (0x41 and 0x61 are different
-/// types, although they are the same letter).
+/// Compares names without regard to case; type and class must be identical (0x41 and 0x61 are
+/// different types, although they are the same letter).
 fn same_question(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() || a.len() < 4 {
         return a == b;

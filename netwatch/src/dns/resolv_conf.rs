@@ -1,29 +1,30 @@
-//! What resolv.conf(5) says, read as glibc reads it (res_init.c), and the file that stands in for it in the namespace.
-//! Text in, text out; following the host's file while it changes is [`super::upstream`]'s job.
+//! Parses resolv.conf(5) as glibc does (res_init.c), and renders the file that replaces it for the
+//! target. Text in, text out; changes of the host's file are detected in [`super::upstream`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// glibc's MAXNS: later `nameserver` lines are ignored.
+/// MAXNS of glibc: later `nameserver` lines are ignored.
 pub const MAX_NAMESERVERS: usize = 3;
 
-/// glibc's RES_TIMEOUT: how long a client waits for its first try when no `options timeout:` says otherwise.
+/// RES_TIMEOUT of glibc: how long a client waits for its first attempt without `options timeout:`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// glibc's RES_MAXRETRANS, seconds.
+/// RES_MAXRETRANS of glibc, seconds.
 const MAX_TIMEOUT: u64 = 30;
 
 /// One `nameserver` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nameserver {
-    /// Its address.
+    /// The address.
     pub address: IpAddr,
-    /// What follows `%` in `fe80::1%eth0`: an interface name or index.
+    /// The part after `%` in `fe80::1%eth0`: the name or index of an interface.
     pub scope: Option<String>,
 }
 
 impl Nameserver {
-    /// Reads `198.51.100.7`, `2001:db8::7` or `fe80::1%eth0`, and the short IPv4 forms (`127.1`) that inet_aton(3) takes.
+    /// Parses `198.51.100.7`, `2001:db8::7` or `fe80::1%eth0`, and the short IPv4 forms (`127.1`)
+    /// that inet_aton(3) accepts.
     pub fn parse(word: &str) -> Option<Self> {
         if let Some(address) = inet_aton(word) {
             return Some(Self { address: address.into(), scope: None });
@@ -39,30 +40,32 @@ impl Nameserver {
 /// A parsed resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// The first [`MAX_NAMESERVERS`] of them, in order.
+    /// The first [`MAX_NAMESERVERS`] name servers, in order.
     pub nameservers: Vec<Nameserver>,
-    /// `domain`, `search`, `sortlist` and `options` lines as they stand, without line ends.
+    /// `domain`, `search`, `sortlist` and `options` lines verbatim, without line ends.
     pub kept: Vec<Vec<u8>>,
 }
 
-/// Whether the stub may go on believing the AD (authenticated data) bit because the host said `options trust-ad`.
+/// Whether `options trust-ad` of the host is kept, with which a client believes the AD
+/// (authenticated data) bit of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// The answers are those of the host's own resolvers, which the host chose to trust, and between them and the command
-    /// lie only this kernel and netwatch: the option stays.
-    AsOnHost,
-    /// Somebody else was named with `--dns`. The host never said that it trusts that one: `trust-ad` goes.
-    Withdrawn,
+pub enum TrustAd {
+    /// Keep it: the responses are those of the host's own resolvers, which the host trusts, and
+    /// they pass only through this kernel and netwatch.
+    Keep,
+    /// Remove it: the resolvers were given with `--dns`, and the host has not declared that it
+    /// trusts those.
+    Remove,
 }
 
 impl ResolvConf {
-    /// Reads the file's bytes. Nothing is an error: glibc passes over what it does not understand, and so do we.
+    /// Parses the bytes of the file. Invalid lines are skipped, as by glibc.
     pub fn parse(text: &[u8]) -> Self {
         let mut conf = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
             if let Some(rest) = value_of(line, b"nameserver") {
                 conf.add_nameserver(rest);
-            } else if KEPT.iter().any(|keyword| value_of(line, keyword).is_some()) {
+            } else if KEPT_KEYWORDS.iter().any(|keyword| value_of(line, keyword).is_some()) {
                 conf.kept.push(line.to_vec());
             }
         }
@@ -79,7 +82,8 @@ impl ResolvConf {
         }
     }
 
-    /// How long a client of this file waits before it asks again: `options timeout:`, the last one wins.
+    /// How long a client of this file waits before it sends a query again: the last `options
+    /// timeout:`.
     pub fn timeout(&self) -> Duration {
         let options = self.kept.iter().filter_map(|line| value_of(line, b"options"));
         let words = options.flat_map(|rest| rest.split(|byte| b" \t".contains(byte)));
@@ -89,18 +93,20 @@ impl ResolvConf {
             .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.clamp(1, MAX_TIMEOUT)))
     }
 
-    /// The namespace's file: the host's lines, and one name server, the gateway.
+    /// Renders the file for the target: the lines of the host, and the gateway as the only name
+    /// server.
     ///
-    /// One line and one family suffice. Both gateway addresses lead to the same forwarder, which fails over between the
-    /// host's resolvers itself; a second line would only make a client ask the same one again and double its wait before
-    /// it gives up. IPv4 is there in every namespace, so callers pass that one, and the IPv6 one where there is no IPv4.
-    pub fn render(&self, gateway: IpAddr, trust: Trust) -> Vec<u8> {
-        let mut text = b"# Private to the command: netwatch forwards from here to the host's resolvers.\n".to_vec();
+    /// One line and one address family suffice. Both gateway addresses lead to the same forwarder,
+    /// which tries all resolvers of the host; with a second line, a client would only send its
+    /// query to the same forwarder again, and wait twice as long before it gives up. IPv4 exists in
+    /// every namespace, so callers pass the IPv4 gateway.
+    pub fn render(&self, gateway: IpAddr, trust_ad: TrustAd) -> Vec<u8> {
+        let mut text = b"# Private to the command. netwatch forwards queries to the resolvers of the host.\n".to_vec();
         text.extend_from_slice(format!("nameserver {gateway}\n").as_bytes());
         for line in &self.kept {
-            match trust {
-                Trust::AsOnHost => text.extend_from_slice(line),
-                Trust::Withdrawn => text.extend_from_slice(&without_trust_ad(line)),
+            match trust_ad {
+                TrustAd::Keep => text.extend_from_slice(line),
+                TrustAd::Remove => text.extend_from_slice(&without_trust_ad(line)),
             }
             text.push(b'\n');
         }
@@ -108,9 +114,10 @@ impl ResolvConf {
     }
 }
 
-const KEPT: [&[u8]; 4] = [b"domain", b"search", b"sortlist", b"options"];
+const KEPT_KEYWORDS: [&[u8]; 4] = [b"domain", b"search", b"sortlist", b"options"];
 
-/// glibc's MATCH: the keyword stands in the first column and a blank follows it, so an indented line means nothing.
+/// MATCH of glibc: the keyword must begin in the first column and be followed by a blank, so an
+/// indented line is ignored.
 fn value_of<'a>(line: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
     let rest = line.strip_prefix(keyword)?;
     matches!(rest.first(), Some(b' ' | b'\t')).then(|| rest.trim_ascii_start())
@@ -124,7 +131,8 @@ fn without_trust_ad(line: &[u8]) -> Vec<u8> {
     words.collect::<Vec<_>>().join(&b' ')
 }
 
-/// inet_aton(3): one to four numbers, decimal, octal or hexadecimal, the last one filling what is left.
+/// Parses as inet_aton(3): one to four numbers, decimal, octal or hexadecimal; the last one fills
+/// the remaining bytes.
 fn inet_aton(word: &str) -> Option<Ipv4Addr> {
     let parts: Vec<&str> = word.split('.').collect();
     let (last, leading) = parts.split_last()?;
@@ -147,7 +155,7 @@ fn c_number(part: &str) -> Option<u32> {
         (None, Some(digits)) if !digits.is_empty() => (digits, 8),
         _ => (part, 10),
     };
-    // from_str_radix would take a sign.
+    // from_str_radix would accept a sign.
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, radix).ok())?
 }
 
@@ -166,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_name_servers_as_glibc_does() {
+    fn parses_name_servers_as_glibc_does() {
         let cases: &[(&str, &[&str])] = &[
             ("nameserver 198.51.100.1\nnameserver\t2001:db8::1\n", &["198.51.100.1", "2001:db8::1"]),
             ("nameserver fe80::1%eth0", &["fe80::1%eth0"]),
@@ -190,17 +198,17 @@ mod tests {
                     options edns0 trust-ad ndots:2\nsortlist 198.51.100.0\n";
         let conf = ResolvConf::parse(host.as_bytes());
         let gateway = "198.51.100.1".parse().unwrap();
-        let text = String::from_utf8(conf.render(gateway, Trust::AsOnHost)).unwrap();
+        let text = String::from_utf8(conf.render(gateway, TrustAd::Keep)).unwrap();
         assert!(text.ends_with(
             "nameserver 198.51.100.1\ndomain example\nsearch  a.example b.example\n\
              options edns0 trust-ad ndots:2\nsortlist 198.51.100.0\n"
         ));
-        let text = String::from_utf8(conf.render(gateway, Trust::Withdrawn)).unwrap();
+        let text = String::from_utf8(conf.render(gateway, TrustAd::Remove)).unwrap();
         assert!(text.contains("\noptions edns0 ndots:2\n"), "{text}");
     }
 
     #[test]
-    fn knows_how_long_a_client_waits() {
+    fn parses_the_timeout() {
         let timeout = |text: &str| ResolvConf::parse(text.as_bytes()).timeout().as_secs();
         assert_eq!(timeout(""), 5);
         assert_eq!(timeout("options edns0 timeout:2"), 2);
@@ -211,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_and_what_is_written_reads_back(
+        fn parses_any_bytes_and_what_it_renders(
             text in prop::collection::vec(prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..40),
                 "(nameserver|search|options|domain|sortlist|#|;)[ \t]?[0-9a-fx.:%a-z -]{0,24}".prop_map(String::into_bytes),
@@ -219,12 +227,12 @@ mod tests {
         ) {
             let conf = ResolvConf::parse(&text.join(&b'\n'));
             let gateway: IpAddr = "198.51.100.1".parse().unwrap();
-            let written = conf.render(gateway, Trust::AsOnHost);
+            let written = conf.render(gateway, TrustAd::Keep);
             let again = ResolvConf::parse(&written);
             prop_assert_eq!(&again.kept, &conf.kept);
             prop_assert_eq!(again.timeout(), conf.timeout());
             prop_assert_eq!(again.nameservers.as_slice(), &[Nameserver { address: gateway, scope: None }]);
-            prop_assert_eq!(again.render(gateway, Trust::AsOnHost), written);
+            prop_assert_eq!(again.render(gateway, TrustAd::Keep), written);
         }
     }
 }

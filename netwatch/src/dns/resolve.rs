@@ -1,6 +1,6 @@
 //! Forwards one query: to the resolvers in order, until one sends a useful response. It does not
-//! remember which resolvers were slow: on the host, the order in resolv.conf applies to every query anew,
-//! and with a VPN the first resolver has names that the second denies.
+//! remember which resolvers were slow: on the host, the order in resolv.conf applies to every query
+//! anew, and with a VPN the first resolver has names that the second denies.
 
 use std::future::Future;
 use std::io;
@@ -15,15 +15,15 @@ use super::message::{self, Query, rcode};
 use super::stats::{ExchangeError, SharedStats};
 use super::upstream::Resolvers;
 
-/// Returns the best response that arrives within the resolvers' timeout; without one, a SERVFAIL made
-/// here.
+/// Returns the best response that arrives within the resolvers' timeout; without one, a SERVFAIL
+/// made here.
 ///
-/// glibc waits 5 s for a name server, then queries the next. Here the client has only one name server, so
-/// all attempts must fit into its first 5 s (the timeout is nine tenths of that). Each resolver gets an
-/// equal share of it before the next one is queried as well. The earlier exchanges continue meanwhile,
-/// and the first useful response wins. After an explicit failure (ICMP error, reset, SERVFAIL, REFUSED,
-/// NOTIMP) the next resolver is queried at once. Lost datagrams are not retransmitted: the client does
-/// that, as on the host.
+/// glibc waits 5 s for a name server, then queries the next. Here the client has only one name
+/// server, so all attempts must fit into its first 5 s (the timeout is nine tenths of that). Each
+/// resolver gets an equal share of it before the next one is queried as well. The earlier exchanges
+/// continue meanwhile, and the first useful response wins. After an explicit failure (ICMP error,
+/// reset, SERVFAIL, REFUSED, NOTIMP) the next resolver is queried at once. Lost datagrams are not
+/// retransmitted: the client does that, as on the host.
 pub(super) async fn resolve(
     query: Query,
     transport: Transport,
@@ -49,8 +49,8 @@ struct Resolution<'a, S> {
     exchanges: JoinSet<(SocketAddr, io::Result<Vec<u8>>)>,
     next_at: Instant,
     deadline: Instant,
-    /// The first response that reports a failure of the resolver. It is preferred to a SERVFAIL made here
-    /// because it carries the reason.
+    /// The first response that reports a failure of the resolver. It is preferred to a SERVFAIL
+    /// made here because it carries the reason.
     unhelpful: Option<(SocketAddr, Vec<u8>)>,
 }
 
@@ -166,8 +166,8 @@ mod tests {
         }
     }
 
-    /// What a resolution returned, and how long it took on the runtime's clock, which is paused: it advances
-    /// to the next timer when there is nothing else to do.
+    /// What a resolution returned, and how long it took on the runtime's clock, which is paused: it
+    /// advances to the next timer when there is nothing else to do.
     struct Outcome {
         rcode: Option<u8>,
         ms: u128,

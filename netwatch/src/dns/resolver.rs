@@ -6,9 +6,9 @@ use std::num::NonZeroU16;
 use crate::error::{Error, Result};
 use crate::wire::port;
 
-/// Parses `198.51.100.7`, `198.51.100.7:5353`, `2001:db8::7`, `[2001:db8::7]:5353`, `fe80::1%eth0` or
-/// `[fe80::1%eth0]:5353`. Without a port, it is 53. The zone after `%` is the name or the index of an
-/// interface.
+/// Parses `198.51.100.7`, `198.51.100.7:5353`, `2001:db8::7`, `[2001:db8::7]:5353`, `fe80::1%eth0`
+/// or `[fe80::1%eth0]:5353`. Without a port, it is 53. The zone after `%` is the name or the index
+/// of an interface.
 pub fn parse_resolver(text: &str) -> Result<SocketAddr> {
     let parsed = split_port(text).and_then(|(host, port)| Some((parse_host(host)?, port)));
     let Some(((address, zone), port)) = parsed else {
@@ -21,7 +21,8 @@ pub fn parse_resolver(text: &str) -> Result<SocketAddr> {
     Ok(SocketAddrV6::new(v6, port, 0, scope_id).into())
 }
 
-/// The host and the port. Only an IPv6 address may be in brackets, and only in brackets has it a port.
+/// The host and the port. Only an IPv6 address may be in brackets, and only in brackets has it a
+/// port.
 fn split_port(text: &str) -> Option<(&str, u16)> {
     let port = |digits: &str| digits.parse().ok().map(NonZeroU16::get);
     if let Some(bracketed) = text.strip_prefix('[') {
@@ -43,8 +44,8 @@ fn parse_host(host: &str) -> Option<(IpAddr, Option<&str>)> {
     }
 }
 
-/// The scope id of a zone, which is the index of an interface. `None` if there is no interface of that name
-/// in the current network namespace.
+/// The scope id of a zone, which is the index of an interface. `None` if there is no interface of
+/// that name in the current network namespace.
 pub(super) fn scope_id(zone: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(zone).ok().or_else(|| zone.parse().ok())
 }

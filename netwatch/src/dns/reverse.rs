@@ -1,4 +1,5 @@
-//! `--resolve`: names of addresses, as the host itself would look them up, when the command is over.
+//! Reverse lookups for `--resolve`: names of addresses, as the host resolves them, after the
+//! command has exited.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, channel};
@@ -8,31 +9,32 @@ use std::time::{Duration, Instant};
 
 use crate::wire::Name;
 
-/// Addresses that are asked for at most: the others stay without a name.
+/// Maximum number of addresses that are looked up; the others stay without a name.
 pub const MAX_ADDRESSES: usize = 256;
-/// How long all answers together may take.
-pub const PATIENCE: Duration = Duration::from_secs(3);
-/// Questions under way at once. The C library's resolver blocks.
-const THREADS: usize = 16;
+/// Timeout of all lookups together.
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum number of threads, because the resolver of the C library blocks.
+const MAX_THREADS: usize = 16;
 
-/// Names of as many of these addresses as have one and answer in time. Threads that still wait then are left to themselves.
+/// Names of those addresses that have one and are resolved before the timeout. Threads that are
+/// still waiting then are detached.
 pub fn names(addresses: impl Iterator<Item = IpAddr>) -> Vec<(IpAddr, Name)> {
     let addresses: Vec<IpAddr> = addresses.take(MAX_ADDRESSES).collect();
     let count = addresses.len();
-    let answers = ask(addresses);
-    let deadline = Instant::now() + PATIENCE;
-    let next = |_| answers.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
-    let answered = (0..count).map_while(next);
-    answered.filter_map(|(address, name)| Some((address, name?))).collect()
+    let results = look_up(addresses);
+    let deadline = Instant::now() + TOTAL_TIMEOUT;
+    let next = |_| results.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+    let received = (0..count).map_while(next);
+    received.filter_map(|(address, name)| Some((address, name?))).collect()
 }
 
-fn ask(addresses: Vec<IpAddr>) -> Receiver<(IpAddr, Option<Name>)> {
+fn look_up(addresses: Vec<IpAddr>) -> Receiver<(IpAddr, Option<Name>)> {
     let (sender, receiver) = channel();
-    let threads = addresses.len().min(THREADS);
+    let threads = addresses.len().min(MAX_THREADS);
     let queue = Arc::new(Mutex::new(addresses));
     for _ in 0..threads {
         let (sender, queue) = (sender.clone(), Arc::clone(&queue));
-        // One thread fewer asks later or not at all: a name is missing, nothing else.
+        // With fewer threads, some names may be missing at the timeout.
         let _ = thread::Builder::new().name("resolve".into()).spawn(move || {
             let next = || queue.lock().ok()?.pop();
             while let Some(address) = next() {
@@ -43,11 +45,12 @@ fn ask(addresses: Vec<IpAddr>) -> Receiver<(IpAddr, Option<Name>)> {
     receiver
 }
 
-/// getnameinfo(3), which asks whatever nsswitch.conf says.
+/// Calls getnameinfo(3), which uses the sources configured in nsswitch.conf.
 fn name(address: IpAddr) -> Option<Name> {
-    let (storage, length) = nix_address(address);
+    let (storage, length) = sockaddr(address);
     let mut host = [0_u8; libc::NI_MAXHOST as usize];
-    // SAFETY: the address lives on this stack with its length; the buffer's length is given, and no service is wanted.
+    // SAFETY: the address lives on this stack with its length; the buffer's length is given, and no
+    // service is wanted.
     let failed = unsafe {
         libc::getnameinfo(
             (&raw const storage).cast(),
@@ -63,7 +66,7 @@ fn name(address: IpAddr) -> Option<Name> {
     if failed == 0 { Name::new(&host[..end]) } else { None }
 }
 
-fn nix_address(address: IpAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+fn sockaddr(address: IpAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     use nix::sys::socket::{SockaddrLike, SockaddrStorage};
     let address = SockaddrStorage::from(SocketAddr::new(address, 0));
     // SAFETY: a `SockaddrStorage` is one, and it is copied.
@@ -76,13 +79,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_own_address_has_a_name() {
+    fn resolves_the_loopback_address() {
         let named = names(["127.0.0.1".parse().unwrap()].into_iter());
         assert!(named.iter().any(|(_, name)| name.as_str() == "localhost"), "{named:?}");
     }
 
     #[test]
-    fn nothing_is_asked_for_nobody() {
+    fn resolves_nothing_without_addresses() {
         assert_eq!(names(std::iter::empty()), []);
     }
 }

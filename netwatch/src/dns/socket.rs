@@ -13,8 +13,8 @@ use nix::sys::socket::{
 use crate::error::{Error, Result};
 use crate::wire::port;
 
-/// Size of the UDP receive buffer, bytes. A small datagram occupies about 800 of them; the default buffer
-/// overflows in a burst of 500 queries.
+/// Size of the UDP receive buffer, bytes. A small datagram occupies about 800 of them; the default
+/// buffer overflows in a burst of 500 queries.
 const RECEIVE_BUFFER: usize = 2 << 20;
 
 /// Maximum number of ports to try until one is free in both protocols.
@@ -29,8 +29,8 @@ pub(super) struct ListeningPair {
 }
 
 impl ListeningPair {
-    /// Binds port 53. Where another server has bound that on all addresses, the kernel chooses another
-    /// port, to which the caller has to redirect.
+    /// Binds port 53. Where another server has bound that on all addresses, the kernel chooses
+    /// another port, to which the caller has to redirect.
     pub(super) fn bind(address: IpAddr, interface: Option<&str>) -> Result<Self> {
         match Self::bind_port(address, port::DNS, interface) {
             Err((_, Errno::EADDRINUSE)) => {}
@@ -53,7 +53,8 @@ impl ListeningPair {
         let address = udp.local_addr().map_err(|error| ("bind", errno_of(&error)))?;
         let tcp = open(address.ip(), SockType::Stream, interface)?;
         bind(tcp.as_raw_fd(), &SockaddrStorage::from(address)).map_err(|errno| ("bind", errno))?;
-        // EADDRINUSE can occur as late as here: with SO_REUSEADDR two sockets may bind, but not both listen.
+        // EADDRINUSE can occur as late as here: with SO_REUSEADDR two sockets may bind, but not
+        // both listen.
         listen(&tcp, Backlog::MAXCONN).map_err(|errno| ("listen on", errno))?;
         Ok(Self { udp, tcp: TcpListener::from(tcp), address })
     }
@@ -61,8 +62,8 @@ impl ListeningPair {
 
 /// Opens a socket for this address that accepts packets from this interface only.
 ///
-/// The interface restricts the clients. Were the socket bound to the address alone, another machine on the
-/// host's network could route packets to the gateway address and use the host's resolvers.
+/// The interface restricts the clients. Were the socket bound to the address alone, another machine
+/// on the host's network could route packets to the gateway address and use the host's resolvers.
 fn open(address: IpAddr, kind: SockType, interface: Option<&str>) -> Result<OwnedFd, (&'static str, Errno)> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
@@ -78,10 +79,11 @@ fn open(address: IpAddr, kind: SockType, interface: Option<&str>) -> Result<Owne
             setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
         }
         match kind {
-            // An earlier run may have used the same address: its connections in TIME_WAIT must not prevent this.
+            // An earlier run may have used the same address: its connections in TIME_WAIT must not
+            // prevent this.
             SockType::Stream => setsockopt(&socket, sockopt::ReuseAddr, &true),
-            // No SO_REUSEADDR for UDP: it would allow binding beside another server that has it too, and TCP
-            // would still be in use.
+            // No SO_REUSEADDR for UDP: it would allow binding beside another server that has it
+            // too, and TCP would still be in use.
             _ => setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
                 .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)),
         }

@@ -1,12 +1,12 @@
-//! SharedStats of the forwarder: every query without a resolver's response is counted by its reason. The names
-//! that were queried are not kept here.
+//! SharedStats of the forwarder: every query without a resolver's response is counted by its
+//! reason. The names that were queried are not kept here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Maximum number of entries in [`Stats::responses_by_resolver`]: a host may change its resolvers without
-/// limit.
+/// Maximum number of entries in [`Stats::responses_by_resolver`]: a host may change its resolvers
+/// without limit.
 const MAX_RESOLVERS: usize = 32;
 
 /// SharedStats since the forwarder started.
@@ -20,7 +20,8 @@ pub struct Stats {
     pub responses: u64,
     /// Queries answered with a SERVFAIL of the forwarder's own, because no resolver responded.
     pub servfail: u64,
-    /// Messages that were not queries; answered with FORMERR if they had a header and were not responses.
+    /// Messages that were not queries; answered with FORMERR if they had a header and were not
+    /// responses.
     pub malformed: u64,
     /// Queries evicted to make room for new ones.
     pub dropped_in_flight: u64,
@@ -43,8 +44,8 @@ pub struct FailedExchanges {
     pub refused: u64,
     /// No route, or no reachable host.
     pub unreachable: u64,
-    /// A response after which a client tries its next server: SERVFAIL, NOTIMP, REFUSED, or an empty one of
-    /// a server that is not authoritative and does not recurse.
+    /// A response after which a client tries its next server: SERVFAIL, NOTIMP, REFUSED, or an
+    /// empty one of a server that is not authoritative and does not recurse.
     pub unhelpful: u64,
     /// Another error of the socket, such as too many open files.
     pub socket: u64,

@@ -1,6 +1,6 @@
-//! Queries by TCP on one gateway address. Several may be in flight on one connection, and responses are
-//! sent as they arrive (RFC 7766 sections 6.2.1.1 and 7). Zone transfers, whose response is several
-//! messages, are not supported: clients send those to their server directly.
+//! Queries by TCP on one gateway address. Several may be in flight on one connection, and responses
+//! are sent as they arrive (RFC 7766 sections 6.2.1.1 and 7). Zone transfers, whose response is
+//! several messages, are not supported: clients send those to their server directly.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::forwarder::ForwarderState;
 use super::message::{Query, format_error};
 use super::resolve::resolve;
 
-/// A connection is closed when no query arrives, or no response can be sent, for this long (RFC 7766
-/// section 6.2.3 recommends a few seconds).
+/// A connection is closed when no query arrives, or no response can be sent, for this long (RFC
+/// 7766 section 6.2.3 recommends a few seconds).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of open connections on one address.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Maximum number of queries of one connection that are in flight or whose response has not been sent.
-/// Further queries are read when one of these is complete.
+/// Maximum number of queries of one connection that are in flight or whose response has not been
+/// sent. Further queries are read when one of these is complete.
 const MAX_PIPELINED: usize = 16;
 
 /// Pause after a failed accept (too many open files), so that the loop does not spin.

@@ -1,5 +1,5 @@
-//! Queries by UDP on one gateway address. The response is sent from the socket that received the query, so
-//! from the address that the client queried.
+//! Queries by UDP on one gateway address. The response is sent from the socket that received the
+//! query, so from the address that the client queried.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(10);
 pub(super) async fn serve(socket: UdpSocket, shared: ForwarderState) {
     let socket = Arc::new(socket);
     loop {
-        // The socket's readiness alone never makes this task yield: a client that sends without a pause would
-        // keep responses to others from being sent.
+        // The socket's readiness alone never makes this task yield: a client that sends without a
+        // pause would keep responses to others from being sent.
         consume_budget().await;
         let received = match socket.readable().await {
             Ok(()) => receive_from(&socket),

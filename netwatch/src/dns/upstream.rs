@@ -1,5 +1,5 @@
-//! The resolvers that the forwarder queries: the host's, updated when its resolv.conf changes, or those given
-//! with `--dns`.
+//! The resolvers that the forwarder queries: the host's, updated when its resolv.conf changes, or
+//! those given with `--dns`.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::resolv_conf::{Nameserver, ResolvConf, Trust};
+use super::resolv_conf::{Nameserver, ResolvConf, TrustAd};
 use super::resolver::scope_id;
 use crate::wire::port;
 
-/// The kernel sets file times from its coarse clock (ticks of at most 10 ms), so two writes within one tick
-/// result in the same stamp. A file that was read less than this after its last change is read again.
+/// The kernel sets file times from its coarse clock (ticks of at most 10 ms), so two writes within
+/// one tick result in the same stamp. A file that was read less than this after its last change is
+/// read again.
 const FILE_TIME_RESOLUTION: Duration = Duration::from_millis(20);
 
 /// The resolvers to query, in order, at one moment.
@@ -22,8 +23,8 @@ const FILE_TIME_RESOLUTION: Duration = Duration::from_millis(20);
 pub struct Resolvers {
     /// Their addresses and ports.
     pub addresses: Vec<SocketAddr>,
-    /// Timeout of one resolution, for all resolvers together. A little less than the client's own timeout, so
-    /// that the client receives a failure before it sends its query again.
+    /// Timeout of one resolution, for all resolvers together. A little less than the client's own
+    /// timeout, so that the client receives a failure before it sends its query again.
     pub timeout: Duration,
 }
 
@@ -66,7 +67,8 @@ impl Upstream {
         Self::new(ResolverSource::Host { path: path.to_owned(), last_read: None }, read(path).unwrap_or_default())
     }
 
-    /// Exactly these resolvers. The `search` and `options` lines are still the host's, as they are now.
+    /// Exactly these resolvers. The `search` and `options` lines are still the host's, as they are
+    /// now.
     pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
         Self::new(ResolverSource::Fixed(addresses), read(Path::new("/etc/resolv.conf")).unwrap_or_default())
     }
@@ -76,8 +78,8 @@ impl Upstream {
         Self { source, conf, current }
     }
 
-    /// The resolvers at this moment. Costs one stat(2) of the host's file, about a microsecond, unless the file
-    /// has changed.
+    /// The resolvers at this moment. Costs one stat(2) of the host's file, about a microsecond,
+    /// unless the file has changed.
     pub fn resolvers(&mut self) -> Arc<Resolvers> {
         if let ResolverSource::Host { path, last_read } = &mut self.source
             && let Some(conf) = changed(path, last_read)
@@ -88,19 +90,19 @@ impl Upstream {
         Arc::clone(&self.current)
     }
 
-    /// The target's resolv.conf: the name server is `gateway`, the `search` and `options` lines are the
-    /// host's as last read.
+    /// The target's resolv.conf: the name server is `gateway`, the `search` and `options` lines are
+    /// the host's as last read.
     pub fn render(&self, gateway: IpAddr) -> Vec<u8> {
-        let trust = match self.source {
-            ResolverSource::Host { .. } => Trust::AsOnHost,
-            ResolverSource::Fixed(_) => Trust::Withdrawn,
+        let trust_ad = match self.source {
+            ResolverSource::Host { .. } => TrustAd::Keep,
+            ResolverSource::Fixed(_) => TrustAd::Remove,
         };
-        self.conf.render(gateway, trust)
+        self.conf.render(gateway, trust_ad)
     }
 }
 
-/// The content of the file, if it has changed since `last_read`. A missing file counts as an empty one, as for
-/// glibc; one that cannot be read for another reason counts as unchanged.
+/// The content of the file, if it has changed since `last_read`. A missing file counts as an empty
+/// one, as for glibc; one that cannot be read for another reason counts as unchanged.
 fn changed(path: &Path, last_read: &mut Option<FileStamp>) -> Option<ResolvConf> {
     let stamp = match fs::metadata(path) {
         Ok(metadata) => Some(FileStamp::of(&metadata)),
@@ -132,8 +134,8 @@ fn resolvers(source: &ResolverSource, conf: &ResolvConf) -> Resolvers {
     Resolvers { addresses, timeout: conf.timeout() * 9 / 10 }
 }
 
-/// Without a usable `nameserver` line, the host itself: glibc queries 127.0.0.1 then, and Go's resolver also
-/// ::1, so both are queried.
+/// Without a usable `nameserver` line, the host itself: glibc queries 127.0.0.1 then, and Go's
+/// resolver also ::1, so both are queried.
 fn listed(conf: &ResolvConf) -> Vec<SocketAddr> {
     let addresses: Vec<_> = conf.nameservers.iter().filter_map(address).collect();
     if addresses.is_empty() {

@@ -1,5 +1,5 @@
-//! The facts of all flows, within bounds. When there is no room for another flow, the oldest is forgotten
-//! of those that are no longer being read, so that a long session keeps the most recent.
+//! The facts of all flows, within bounds. When there is no room for another flow, the oldest is
+//! forgotten of those that are no longer being read, so that a long session keeps the most recent.
 
 use std::collections::BTreeMap;
 

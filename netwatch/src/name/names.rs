@@ -92,7 +92,8 @@ impl Names {
         self.apply(events);
     }
 
-    /// Removes a flow that has ended; returns its facts. `None` if it was never observed or has been evicted.
+    /// Removes a flow that has ended; returns its facts. `None` if it was never observed or has
+    /// been evicted.
     pub fn take(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
         let events = self.flows.finish_flow(flow);
         self.apply(events);
@@ -120,7 +121,8 @@ impl Names {
         self.dns.lookups.all()
     }
 
-    /// Lookups that are new or have changed since the last call, with their index in [`Self::lookups`].
+    /// Lookups that are new or have changed since the last call, with their index in
+    /// [`Self::lookups`].
     pub fn changed_lookups(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {
         self.dns.lookups.take_changed()
     }

@@ -1,4 +1,4 @@
-//! Reads captures of all kinds into samples: only as much as this test needs.
+//! Reads captures of several link types into samples, as far as this test needs.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -14,14 +14,14 @@ use netwatch_common::tcp;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
-/// A frame as it was captured.
-struct Frame {
+/// A frame as captured.
+struct CapturedFrame {
     link: u32,
     bytes: Vec<u8>,
     time_ns: u64,
 }
 
-/// The payload of a packet, and whose.
+/// The payload of a packet, and its flow.
 pub struct Payload {
     time_ns: u64,
     flow: FlowKey,
@@ -31,22 +31,24 @@ pub struct Payload {
     tcp: Option<Segment>,
 }
 
-/// How much of a flow is taken.
+/// How much of a flow is sampled.
 #[derive(Clone, Copy)]
 pub enum Budget {
     /// Everything, as in a replay.
     All,
-    /// What the classifier samples: the first packets with payload of each direction, and every packet of DNS.
+    /// As the classifier samples: the first packets with payload of each direction, and every
+    /// packet of DNS.
     Live { packets: u32, bytes: usize, snaplen: usize },
 }
 
-/// Every TCP and UDP payload of a file. Whoever is seen first is the flow's local end.
+/// Every TCP and UDP payload of a file. The sender of the first packet is the local end of the
+/// flow.
 pub fn payloads(path: &Path) -> Vec<Payload> {
     let mut known = HashSet::new();
     frames(path).iter().filter_map(|frame| payload(frame, &mut known)).collect()
 }
 
-/// Feeds payloads into `names`, within a budget.
+/// Passes payloads to `names`, within a budget.
 pub fn feed(payloads: &[Payload], budget: Budget, names: &mut Names) {
     let mut spent: HashMap<(FlowKey, Direction), (u32, usize)> = HashMap::new();
     for payload in payloads {
@@ -66,7 +68,7 @@ pub fn feed(payloads: &[Payload], budget: Budget, names: &mut Names) {
 }
 
 impl Budget {
-    /// Bytes of the payload that are taken, if any.
+    /// Number of bytes of the payload that are sampled, if any.
     fn allows(self, payload: &Payload, spent: &mut (u32, usize)) -> Option<usize> {
         let Self::Live { packets, bytes, snaplen } = self else { return Some(payload.bytes.len()) };
         let is_dns = [payload.flow.local.port, payload.flow.remote.port].contains(&53);
@@ -79,7 +81,7 @@ impl Budget {
     }
 }
 
-fn frames(path: &Path) -> Vec<Frame> {
+fn frames(path: &Path) -> Vec<CapturedFrame> {
     let mut file = BufReader::new(File::open(path).unwrap());
     let mut magic = [0; 4];
     file.read_exact(&mut magic).unwrap();
@@ -88,30 +90,34 @@ fn frames(path: &Path) -> Vec<Frame> {
 }
 
 /// Up to the first packet that cannot be read: some files are damaged on purpose.
-fn pcap(file: impl Read) -> Vec<Frame> {
+fn pcap(file: impl Read) -> Vec<CapturedFrame> {
     let mut reader = PcapReader::new(file).unwrap();
     let link = reader.header().datalink.into();
     let mut frames = Vec::new();
     while let Some(Ok(packet)) = reader.next_packet() {
-        frames.push(Frame { link, bytes: packet.data.into_owned(), time_ns: packet.timestamp.as_nanos() as u64 });
+        frames.push(CapturedFrame {
+            link,
+            bytes: packet.data.into_owned(),
+            time_ns: packet.timestamp.as_nanos() as u64,
+        });
     }
     frames
 }
 
-fn pcapng(file: impl Read) -> Vec<Frame> {
+fn pcapng(file: impl Read) -> Vec<CapturedFrame> {
     let mut reader = PcapNgReader::new(file).unwrap();
     let mut links: Vec<u32> = Vec::new();
     let mut frames = Vec::new();
     while let Some(Ok(block)) = reader.next_block() {
         match block {
             Block::InterfaceDescription(interface) => links.push(interface.linktype.into()),
-            Block::EnhancedPacket(packet) => frames.push(Frame {
+            Block::EnhancedPacket(packet) => frames.push(CapturedFrame {
                 link: links[packet.interface_id as usize],
                 time_ns: packet.timestamp.as_nanos() as u64,
                 bytes: packet.data.into_owned(),
             }),
             Block::SimplePacket(packet) => {
-                frames.push(Frame { link: links[0], time_ns: 0, bytes: packet.data.into_owned() });
+                frames.push(CapturedFrame { link: links[0], time_ns: 0, bytes: packet.data.into_owned() });
             }
             _ => {}
         }
@@ -119,8 +125,8 @@ fn pcapng(file: impl Read) -> Vec<Frame> {
     frames
 }
 
-/// The frame with an Ethernet header in place of its own.
-fn as_ethernet(frame: &Frame) -> Option<Vec<u8>> {
+/// The frame with an Ethernet header in place of its own header.
+fn as_ethernet(frame: &CapturedFrame) -> Option<Vec<u8>> {
     let bytes = &frame.bytes[..];
     let version = |at: usize| match bytes.get(at).map(|byte| byte >> 4) {
         Some(4) => Some(0x0800),
@@ -147,10 +153,11 @@ fn as_ethernet(frame: &Frame) -> Option<Vec<u8>> {
     Some(ethernet)
 }
 
-fn payload(frame: &Frame, known: &mut HashSet<FlowKey>) -> Option<Payload> {
+fn payload(frame: &CapturedFrame, known: &mut HashSet<FlowKey>) -> Option<Payload> {
     let ethernet = as_ethernet(frame)?;
     let mut packet = Packet::default();
-    // Some files were cut by programs that also changed the length on the wire: an IP header's own length is believed instead.
+    // Some files were cut by programs that also changed the length on the wire, so the length in
+    // the IP header is used.
     let captured = Captured { bytes: &ethernet, orig_len: u32::from(u16::MAX) };
     parse::parse(&captured, &Meta::default(), &mut packet);
     let is_read = matches!(packet.protocol, protocol::TCP | protocol::UDP) && packet.has_ports();
@@ -186,10 +193,10 @@ fn address(address: Address) -> IpAddr {
 }
 
 impl Payload {
-    /// The packet with other bytes.
+    /// The packet with another payload.
     pub fn with(&self, bytes: Vec<u8>) -> Self {
         let length = bytes.len() as u32;
-        // Without RST, so that nothing ends reading early.
+        // Without RST, so that reading does not end early.
         let tcp = self.tcp.map(|segment| Segment { flags: segment.flags & !tcp::RST, ..segment });
         Self { bytes, length, tcp, ..*self }
     }

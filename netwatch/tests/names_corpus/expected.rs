@@ -1,4 +1,4 @@
-//! What tshark and nDPI found, and where they are not to be followed.
+//! Names that tshark and nDPI found, and known differences.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,18 +6,18 @@ use std::path::Path;
 use netwatch::wire::http1::without_port;
 use serde_json::Value;
 
-/// What was found in one file.
+/// The names in one file.
 pub struct Expected {
     pub file: String,
-    /// By tshark, as (source, name) in lower case, hosts without port.
+    /// Found by tshark, as (source, name) in lower case, hosts without port.
     pub names: BTreeSet<(&'static str, String)>,
-    /// By nDPI.
-    pub flows: Vec<Flow>,
+    /// Found by nDPI.
+    pub flows: Vec<NdpiFlow>,
 }
 
-/// A flow of nDPI's.
-pub struct Flow {
-    /// `TLS`, without what nDPI knows of the operator.
+/// A flow in the output of nDPI.
+pub struct NdpiFlow {
+    /// `TLS`, without the operator that nDPI derives.
     pub application: String,
     /// `198.51.100.1:443`.
     pub ends: [String; 2],
@@ -25,14 +25,14 @@ pub struct Flow {
     pub ja4: Option<String>,
 }
 
-/// tshark's lists, and the source that netwatch must find their names in.
+/// The lists of tshark, and the source under which netwatch must find their names.
 pub const LISTS: [(&str, &str); 4] =
     [("tls_sni", "sni"), ("quic_sni", "quic"), ("http_host", "http"), ("dns_query", "dns")];
 
-/// nDPI's applications whose names count.
+/// Applications of nDPI whose names are compared.
 const NAMED: [&str; 4] = ["TLS", "QUIC", "HTTP", "DNS"];
 
-/// Names that nDPI rewrote, so that they occur in no packet.
+/// Names that nDPI changed, so that they occur in no packet, with the change.
 const REWRITTEN: [(&str, &str, &str); 4] = [
     (
         "dns-exf.pcap",
@@ -53,23 +53,23 @@ pub const MISSES: [(&str, &str, &str); 3] = [
     (
         "capwap_data.pcapng",
         "alt2-mtalk.google.com",
-        "inside of CAPWAP: IEEE 802.11 frames in a tunnel, which netwatch does not open",
+        "inside of CAPWAP: IEEE 802.11 frames in a tunnel, which netwatch does not read",
     ),
     (
         "fuzz-2006-09-29-28586.pcap",
         "%s",
-        "the host is `%s`, a NUL byte and more; tshark ends at the NUL, netwatch shows all of it",
+        "the host is `%s`, a NUL byte and more; tshark ends at the NUL, netwatch reports all of it",
     ),
     (
         "fuzz-2006-09-29-28586.pcap",
         "172.20.3.5",
-        "a request line with bit errors (`HTTP_P/d.1`): not proved to be HTTP's",
+        "a request line with bit errors (`HTTP_P/d.1`): not identified as HTTP",
     ),
 ];
 
-/// Names that netwatch finds and the others do not, with the reason why they are right.
+/// Names that only netwatch finds, with the reason why they are correct.
 pub const EXTRAS: [(&str, &str, &str); 2] = [
-    ("fuzz-2006-09-29-28586.pcap", r"%s\0002.20.3.5", "what tshark shows as `%s`"),
+    ("fuzz-2006-09-29-28586.pcap", r"%s\0002.20.3.5", "what tshark reports as `%s`"),
     ("http2.pcapng", "127.0.0.1", ":authority of HTTP/2, which is not in tshark's http.host"),
 ];
 
@@ -87,11 +87,11 @@ impl Expected {
             names.iter().map(move |name| (*source, normal(name.as_str().unwrap(), *list == "http_host")))
         });
         let names = names.collect();
-        let flows = json["ndpi_flows"].as_array().unwrap().iter().map(Flow::read).collect();
+        let flows = json["ndpi_flows"].as_array().unwrap().iter().map(NdpiFlow::read).collect();
         Self { file, names, flows }
     }
 
-    /// Names of the two together, without what is rewritten: (what for the table, name).
+    /// Names found by either tool, without those that nDPI changed.
     pub fn union(&self) -> BTreeSet<String> {
         let ndpi = self.flows.iter().filter(|flow| flow.is_named()).filter_map(|flow| flow.name.clone());
         let names = self.names.iter().map(|(_, name)| name.clone());
@@ -103,12 +103,12 @@ impl Expected {
     }
 }
 
-/// Is a name of a file in a list?
+/// Whether a list contains a name of a file.
 pub fn listed(list: &[(&str, &str, &str)], file: &str, name: &str) -> bool {
     list.iter().any(|(in_file, listed, _)| (*in_file, *listed) == (file, name))
 }
 
-impl Flow {
+impl NdpiFlow {
     fn read(json: &Value) -> Self {
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         let application = json["app"].as_str().unwrap();
@@ -121,13 +121,14 @@ impl Flow {
         }
     }
 
-    /// Does its name count?
+    /// Whether its name is compared.
     pub fn is_named(&self) -> bool {
         NAMED.contains(&self.application.as_str()) && self.name.is_some()
     }
 }
 
-/// As netwatch has names: in lower case, with control characters escaped in decimal and not in octal digits, hosts without port.
+/// The name in the form of netwatch: in lower case, with control characters escaped in decimal
+/// instead of octal digits, hosts without port.
 fn normal(name: &str, is_host: bool) -> String {
     let lower = name.to_ascii_lowercase();
     if is_host { String::from_utf8(without_port(lower.as_bytes()).to_vec()).unwrap() } else { lower }

@@ -1,11 +1,13 @@
-//! Where nDPI's fingerprints differ from FoxIO's specification, and in what.
+//! Differences between fingerprints of nDPI and the specification by FoxIO.
 
-/// nDPI's fingerprint as it were if it followed the specification where it is known not to. `ours` tells what it had to look at.
+/// The fingerprint of nDPI, corrected where nDPI is known to deviate from the specification. `ours`
+/// is the fingerprint of netwatch for the same hello.
 ///
-/// - The fourth character says whether there is a server name; nDPI writes `i` only if that is a number.
-/// - The last two characters of the first part are the first and the last of the protocol's name; nDPI writes the first two (`ht` for
-///   `http/1.1`, `h3` for `h3-29`), or the first and a `0`.
-/// - Without extensions the last part is zeros; nDPI hashes the empty text.
+/// - The fourth character states whether there is a server name; nDPI writes `i` only if the name
+///   is an address.
+/// - The last two characters of the first part are the first and the last of the protocol name;
+///   nDPI writes the first two (`ht` for `http/1.1`, `h3` for `h3-29`), or the first and a `0`.
+/// - Without extensions, the last part consists of zeros; nDPI hashes the empty text.
 pub fn corrected(ndpi: &str, ours: &str) -> String {
     let (Some((theirs_a, theirs_rest)), Some((ours_a, _))) = (ndpi.split_once('_'), ours.split_once('_')) else {
         return ndpi.to_owned();
@@ -23,13 +25,13 @@ pub fn corrected(ndpi: &str, ours: &str) -> String {
     format!("{}_{rest}", String::from_utf8(a).unwrap())
 }
 
-/// Fingerprints that differ in more, by file and nDPI's value, with the reason.
+/// Fingerprints with other differences, by file and value of nDPI, with the reason.
 pub const EXCEPTIONS: [(&str, &str, &str); 5] = [
-    ("capwap_data.pcapng", "t12d140800_c866b44c5a26_b39be8c56a14", "inside of CAPWAP, which netwatch does not open"),
+    ("capwap_data.pcapng", "t12d140800_c866b44c5a26_b39be8c56a14", "inside of CAPWAP, which netwatch does not read"),
     (
         "dtls.pcap",
         "dd2d270600_991e33d7eb74_10f9deb96590",
-        "DTLS 1.3 is offered in supported_versions; nDPI looks at the old field only",
+        "DTLS 1.3 is offered in supported_versions; nDPI reads the old field only",
     ),
     (
         "dtls_old_version.pcapng",
@@ -39,11 +41,11 @@ pub const EXCEPTIONS: [(&str, &str, &str); 5] = [
     (
         "quic-forcing-vn-with-data.pcapng",
         "q13d0307h3_55b375c5d22e_f0736a66fa6b",
-        "the client says hello twice; nDPI cannot read the first one, in a version made up to force negotiation",
+        "the client sends two hellos; nDPI cannot read the first one, in a version that forces negotiation",
     ),
     (
         "tls_invalid_reads.pcap",
         "t12d200500_6e20beb92e8e_354730cf0bf0",
-        "ALPN's length lies: nDPI stops before that extension",
+        "the length of ALPN is wrong: nDPI stops before that extension",
     ),
 ];

@@ -1,4 +1,4 @@
-//! libFuzzer's way into `targets/names.rs`.
+//! Entry point of libFuzzer for `targets/names.rs`.
 
 #![no_main]
 

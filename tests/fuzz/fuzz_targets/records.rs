@@ -1,4 +1,4 @@
-//! libFuzzer's way into `targets/records.rs`.
+//! Entry point of libFuzzer for `targets/records.rs`.
 
 #![no_main]
 

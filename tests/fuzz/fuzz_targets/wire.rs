@@ -1,4 +1,4 @@
-//! libFuzzer's way into `targets/wire.rs`.
+//! Entry point of libFuzzer for `targets/wire.rs`.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Packets of a few flows, in any order, into `Names` with little room: no panic, no bound exceeded.
+//! Passes packets of a few flows, in any order, to `Names` with low limits: no panic, and no limit
+//! exceeded.
 
 use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
 use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
@@ -14,10 +15,10 @@ const LIMITS: NameLimits = NameLimits {
     table_bytes: 1 << 16,
 };
 const PORTS: [u16; 8] = [53, 80, 443, 5353, 25, 4789, 2152, 9];
-/// Which flow, which way and how; where in the stream; how long.
+/// Bytes that select the flow, the direction and flags, the sequence number, and the length.
 const HEADER: usize = 4;
 
-/// Observes what one input describes.
+/// Observes the packets that one input describes.
 pub fn observe(input: &[u8]) {
     let mut names = Names::new(LIMITS, Hosts::default());
     let mut rest = input;
@@ -51,7 +52,7 @@ fn sample(flow: u8, how: u8, place: u8, payload: &[u8]) -> NameSample<'_> {
         opened_by: if how & 2 == 0 { Direction::Egress } else { Direction::Ingress },
         payload,
         payload_len: payload.len() as u32 + u32::from(how >> 2 & 1),
-        // FIN, SYN, RST now and then.
+        // Some packets have FIN, SYN or RST.
         tcp: is_tcp.then(|| Segment { sequence: u32::from(place) * 8, flags: (how >> 3) & 7 }),
     }
 }

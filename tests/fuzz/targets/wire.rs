@@ -1,4 +1,5 @@
-//! Every parser of `netwatch::wire`, each with all of the input. The first byte chooses one, so that a corpus serves them all.
+//! Runs the parsers of `netwatch::wire` on the input. The first byte selects one, so that one
+//! corpus serves all.
 
 use netwatch::wire::identify::{self, Ports};
 use netwatch::wire::tls::{self, Carrier, ClientHello, Hello, ServerHello, dtls};
@@ -11,7 +12,7 @@ const PORTS: [Ports; 4] = [
     Ports { source: 40_000, destination: 4789 },
 ];
 
-/// Reads one input.
+/// Parses one input.
 pub fn read(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else { return };
     match choice % 8 {
@@ -42,7 +43,7 @@ pub fn read(input: &[u8]) {
 
 fn hello(bytes: &[u8]) {
     if let Some(message) = tls::first_message(bytes) {
-        assert!(message.needs >= bytes.len(), "it asks for less than there is");
+        assert!(message.needs >= bytes.len(), "needs no less than there is");
         ServerHello::parse(&message.body);
     }
     for carrier in [Carrier::Tls, Carrier::Dtls, Carrier::Quic] {
@@ -50,7 +51,7 @@ fn hello(bytes: &[u8]) {
     }
 }
 
-/// Datagrams behind lengths of one byte.
+/// Splits bytes into datagrams, each after a length of one byte.
 fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = bytes.split_first()?;

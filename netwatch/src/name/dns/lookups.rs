@@ -146,7 +146,8 @@ impl Lookups {
         &self.all
     }
 
-    /// The lookups that are new or have changed since the last call, with their positions in [`Self::all`].
+    /// The lookups that are new or have changed since the last call, with their positions in
+    /// [`Self::all`].
     pub fn take_changed(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().filter_map(|index| Some((index, self.all.get(index)?)))

@@ -52,7 +52,8 @@ fn public_header(datagram: &[u8], flags: u8) -> Option<GooglePacket<'_>> {
     Some(GooglePacket { version, frames: rest.rest() })
 }
 
-/// Q044 to Q046: headers as IETF drafts had them then, with the lengths of both connection IDs in one byte.
+/// Q044 to Q046: headers as IETF drafts had them then, with the lengths of both connection IDs in
+/// one byte.
 fn long_header(datagram: &[u8], first: u8) -> Option<GooglePacket<'_>> {
     let mut rest = ByteReader::new(datagram);
     rest.u8()?;
