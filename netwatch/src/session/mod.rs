@@ -133,9 +133,14 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    /// Adds a consumer that wants these kinds of events. Kinds that no consumer wants cost nothing.
+    /// Adds a consumer that wants these kinds of events, from now on: of a live session it receives
+    /// the start first, and each flow when it changes. Kinds that no consumer wants cost nothing.
     pub fn attach(&mut self, wants: Kinds) -> OutletId {
-        self.outlets.push(Outlet::new(wants));
+        let mut outlet = Outlet::new(wants);
+        if self.moment.started_ns != 0 {
+            outlet.push(&self.started());
+        }
+        self.outlets.push(outlet);
         OutletId(self.outlets.len() - 1)
     }
 
@@ -148,8 +153,13 @@ impl<S: Scope> Session<S> {
     pub fn start(&mut self, started_ns: u64) {
         self.moment = Moment { started_ns, ..Moment::default() };
         self.interval.start_ns = started_ns;
-        let ScopeFacts { run, interface, .. } = self.scope.facts(&self.moment);
-        self.push(&Event::Started(Arc::new(Started { run, interface })));
+        let started = self.started();
+        self.push(&started);
+    }
+
+    fn started(&self) -> Event {
+        let ScopeFacts { run, interface, .. } = self.scope.facts(&Moment { duration_ns: 0, ..self.moment });
+        Event::Started(Arc::new(Started { run, interface }))
     }
 
     /// Takes an observation of the meter.

@@ -1,1 +1,182 @@
+//! The session without a meter and without threads: what an outlet delivers, and what it keeps.
 
+use super::*;
+use crate::flow::{Direction, End, EndReason, FlowKey};
+use crate::report::EndedBy;
+
+fn session(max_flows: usize) -> Session<Isolated> {
+    let scope = Isolated {
+        run: report::Run::default(),
+        interface: report::Interface::default(),
+        dns: report::DnsForwarder::default(),
+    };
+    let mut session = Session::new(scope, SessionConfig { max_flows, ..SessionConfig::default() });
+    session.start(1_000);
+    session
+}
+
+fn key(port: u16) -> FlowKey {
+    FlowKey {
+        scope: ObservationPoint::Link,
+        protocol: 17,
+        fragment: false,
+        local: End { addr: [10, 0, 0, 2].into(), port },
+        remote: End { addr: [198, 51, 100, 1].into(), port: 53 },
+    }
+}
+
+fn growth(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
+    let counters = Counters { skbs: 1, packets: 1, bytes: 60, wire_bytes: 60 };
+    Increment {
+        traffic: Traffic::Flow(key(port)),
+        scope: ObservationPoint::Link,
+        counters: PerDirection { egress: counters, ingress: Counters::default() },
+        first_seen_ns: at_ns,
+        last_seen_ns: at_ns,
+        opened_by: Direction::Egress,
+        connections: 0,
+        epoch: 0,
+        ended,
+        tcp: None,
+    }
+}
+
+const FLOWS: Kinds = Kinds::FLOW_OPENED.with(Kinds::FLOW_GREW).with(Kinds::FLOW_ENDED);
+const IDLE: Option<EndReason> = Some(EndReason::IdleTimeout);
+
+/// Kind, local port and packets of each event of a flow.
+fn flows(events: &[Event]) -> Vec<(&'static str, u16, u64)> {
+    let flow = |event: &Event| {
+        let (kind, record) = match event {
+            Event::FlowOpened(record) => ("opened", record),
+            Event::FlowGrew(record) => ("grew", record),
+            Event::FlowEnded(record, _) => ("ended", record),
+            _ => return None,
+        };
+        Some((kind, record.flow.key.local.port, record.flow.counters.egress.packets))
+    };
+    events.iter().filter_map(flow).collect()
+}
+
+#[test]
+fn growth_is_coalesced_into_the_newest_record() {
+    let mut session = session(100);
+    let outlet = session.attach(FLOWS);
+    (0..5).for_each(|at_ns| session.apply(growth(1, at_ns, None)));
+    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), [("opened", 1, 5), ("grew", 1, 5)]);
+    assert!(session.is_delivered(outlet));
+    session.apply(growth(1, 6, None));
+    session.apply(growth(2, 7, None));
+    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Later)), [("opened", 2, 1), ("grew", 2, 1)]);
+    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), [("grew", 1, 6)]);
+}
+
+#[test]
+fn an_ended_flow_is_delivered_whole_and_once() {
+    let mut session = session(100);
+    let outlet = session.attach(FLOWS);
+    session.apply(growth(1, 1, None));
+    session.apply(growth(1, 2, IDLE));
+    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
+    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), []);
+    // The next flow on the same key is another one.
+    session.apply(growth(1, 9, IDLE));
+    let events = session.deliver(outlet, 100, Growth::Now);
+    assert_eq!(flows(&events), [("opened", 1, 1), ("ended", 1, 1)]);
+    let Some(Event::FlowEnded(record, reason)) = events.last() else { panic!("{events:?}") };
+    assert_eq!((record.id().epoch, *reason), (1, EndReason::IdleTimeout));
+}
+
+#[test]
+fn kinds_that_are_not_wanted_are_not_made() {
+    let mut session = session(100);
+    let outlet = session.attach(Kinds::NOTE);
+    session.apply(growth(1, 1, IDLE));
+    session.note("once".into());
+    session.note("once".into());
+    session.end_interval(1);
+    let events = session.deliver(outlet, 100, Growth::Now);
+    assert!(matches!(events.as_slice(), [Event::Note(note)] if &**note == "once"), "{events:?}");
+}
+
+#[test]
+fn a_consumer_that_never_takes_anything_costs_bounded_memory_and_misses_exactly_the_rest() {
+    const FLOWS_IN_ALL: u64 = 50_000;
+    let mut session = session(100);
+    let stuck = session.attach(FLOWS);
+    let mut quick = 0;
+    let other = session.attach(Kinds::FLOW_ENDED);
+    for number in 0..FLOWS_IN_ALL {
+        session.apply(growth((number % 60_000) as u16, number, IDLE));
+        quick += session.deliver(other, 100, Growth::Now).len() as u64;
+    }
+    assert_eq!(quick, FLOWS_IN_ALL, "a stuck consumer delays only itself");
+    let mut taken = 0;
+    loop {
+        let events = session.deliver(stuck, 1000, Growth::Now);
+        if events.is_empty() {
+            break;
+        }
+        taken += events.iter().filter(|event| matches!(event, Event::FlowEnded(..))).count() as u64;
+    }
+    let missed = session.take_missed(stuck);
+    assert_eq!(taken + missed.flows.counts().flows, FLOWS_IN_ALL);
+    assert!(missed.outdated.is_empty(), "it has no record of what it missed");
+    assert!(taken < 20_000, "{taken} records were kept");
+}
+
+#[test]
+fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
+    let mut session = session(1);
+    let outlet = session.attach(FLOWS);
+    session.apply(growth(1, 1, None));
+    session.deliver(outlet, 100, Growth::Now);
+    session.apply(growth(1, 2, IDLE));
+    for number in 0..20_000 {
+        session.apply(growth(2, 10 + number, IDLE));
+    }
+    let kept = session.deliver(outlet, usize::MAX, Growth::Now);
+    let missed = session.take_missed(outlet);
+    assert!(flows(&kept).contains(&("ended", 1, 2)) || missed.outdated == [0], "{:?}", missed.outdated);
+    assert_eq!(
+        missed.flows.counts().flows + flows(&kept).iter().filter(|(kind, ..)| *kind == "ended").count() as u64,
+        20_001
+    );
+}
+
+#[test]
+fn intervals_are_coalesced_and_the_end_comes_last() {
+    let mut session = session(100);
+    let outlet = session.attach(Kinds::ALL);
+    for second in 1..=3 {
+        session.apply(growth(second, u64::from(second), None));
+        session.end_interval(u64::from(second) * 1_000_000_000);
+    }
+    let ending = Some((report::ExitStatus::Code(0), EndedBy::Command));
+    let report = Arc::new(session.conclude(4_000_000_000, ending, None));
+    session.finish(report);
+    let events = session.deliver(outlet, 100, Growth::Now);
+    let intervals: Vec<&Arc<IntervalTotals>> =
+        events.iter().filter_map(|event| if let Event::Interval(it) = event { Some(it) } else { None }).collect();
+    assert_eq!(intervals.len(), 1);
+    assert_eq!((intervals[0].end_ns, intervals[0].steps.steps.len()), (1_000 + 4_000_000_000, 3));
+    assert!(matches!(events.first(), Some(Event::Started(_))));
+    assert!(matches!(events.last(), Some(Event::Finished(_))));
+    assert!(session.is_delivered(outlet));
+}
+
+#[test]
+fn losses_are_delivered_by_their_growth() {
+    let mut session = session(100);
+    let outlet = session.attach(Kinds::LOST);
+    for (samples, expected) in [(3, vec![("samples", 3)]), (3, vec![]), (8, vec![("samples", 5)])] {
+        let meter = Lost { samples, ..Lost::default() };
+        session.set_losses(MeterLosses { meter, ..MeterLosses::default() });
+        session.end_interval(1);
+        let events = session.deliver(outlet, 100, Growth::Now);
+        let lost = events
+            .iter()
+            .filter_map(|event| if let Event::Lost(reason, n) = event { Some((*reason, *n)) } else { None });
+        assert_eq!(lost.collect::<Vec<_>>(), expected);
+    }
+}
