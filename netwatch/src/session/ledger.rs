@@ -27,6 +27,8 @@ pub(super) struct Ledger {
     pub trace: Trace,
     /// By place.
     settled: Vec<Option<Box<Settled>>>,
+    /// Memory of `settled`, about.
+    settled_bytes: usize,
     pub folded: FoldedFacts,
     /// The host's addresses on the link: they need no name.
     pub gateways: Vec<IpAddr>,
@@ -38,13 +40,25 @@ pub(super) struct Changed {
     pub change: Change,
     pub place: Option<Place>,
     pub has_ended: bool,
-    /// The last record of the flow that was evicted from `place` before.
-    pub evicted: Option<FlowRecord>,
+    /// The last records of flows that were evicted, and where they were: from `place` before the
+    /// change, from others after it.
+    pub evicted: Vec<(Place, FlowRecord)>,
 }
+
+/// Memory for the names and processes of ended flows, bytes. About 100,000 flows with names.
+const MAX_SETTLED_BYTES: usize = 64 << 20;
 
 impl Ledger {
     pub(super) fn new(table: FlowTable, names: Names, trace: Trace) -> Self {
-        Self { table, names, trace, settled: Vec::new(), folded: FoldedFacts::default(), gateways: Vec::new() }
+        Self {
+            table,
+            names,
+            trace,
+            settled: Vec::new(),
+            settled_bytes: 0,
+            folded: FoldedFacts::default(),
+            gateways: Vec::new(),
+        }
     }
 
     /// The place of an ended flow whose record the observation changed.
@@ -66,17 +80,24 @@ impl Ledger {
 
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
         let applied = self.table.apply(*increment);
-        let evicted = applied.evicted.and_then(|flow| Some(self.fold(applied.place?, *flow)));
+        let evicted = applied.evicted.and_then(|flow| Some((applied.place?, *flow)));
+        let mut evicted: Vec<(Place, FlowRecord)> =
+            evicted.map(|(place, flow)| (place, self.fold(place, flow))).into_iter().collect();
         let has_ended = increment.ended.is_some();
         if let Some(place) = applied.place.filter(|_| has_ended) {
             self.settle(place);
+            while self.settled_bytes > MAX_SETTLED_BYTES
+                && let Some((place, flow)) = self.table.evict()
+            {
+                evicted.push((place, self.fold(place, flow)));
+            }
         }
         Changed { change: applied.change, place: applied.place, has_ended, evicted }
     }
 
     /// Folds the names and processes of an evicted flow into its endpoint.
     fn fold(&mut self, place: Place, flow: Flow) -> FlowRecord {
-        let settled = self.settled.get_mut(place).and_then(Option::take);
+        let settled = self.take_settled(place);
         let Settled { naming, usages } = settled.map_or(Settled { naming: None, usages: Vec::new() }, |it| *it);
         let record = FlowRecord { flow, naming, usages };
         self.folded.add(&record.flow, record.naming.as_deref(), &record.usages, &self.names, &self.gateways);
@@ -93,8 +114,16 @@ impl Ledger {
         if place >= self.settled.len() {
             self.settled.resize_with(place + 1, || None);
         }
-        let before = self.settled[place].take();
-        self.settled[place] = Some(Box::new(Settled::merged(before.map(|it| *it), naming, usages)));
+        let before = self.take_settled(place);
+        let settled = Settled::merged(before.map(|it| *it), naming, usages);
+        self.settled_bytes += settled.memory();
+        self.settled[place] = Some(Box::new(settled));
+    }
+
+    fn take_settled(&mut self, place: Place) -> Option<Box<Settled>> {
+        let settled = self.settled.get_mut(place).and_then(Option::take)?;
+        self.settled_bytes -= settled.memory();
+        Some(settled)
     }
 
     /// The names of a live flow as they are known now.
@@ -153,6 +182,17 @@ impl Settled {
                 Self { naming: Self::merge_naming(before.naming, naming), usages: merge_usages(usages, &before.usages) }
             }
         }
+    }
+
+    /// Bytes of memory, about: what a name, a list and a fingerprint take with their allocations.
+    fn memory(&self) -> usize {
+        const LIST_BYTES: usize = 64;
+        let naming = self.naming.as_ref().map_or(0, |naming| {
+            let names: usize = naming.names.iter().map(|named| size_of_val(named) + named.name.as_str().len()).sum();
+            let tls = naming.tls.as_ref().map_or(0, |tls| LIST_BYTES * (2 + tls.alpn.len()));
+            size_of::<FlowNaming>() + names + tls + LIST_BYTES
+        });
+        size_of::<Self>() + naming + self.usages.len() * size_of::<Usage>() + LIST_BYTES
     }
 
     /// What was learned first stays; names add up.

@@ -179,19 +179,19 @@ impl<S: Scope> Session<S> {
             self.interval.activate(changed.place);
         }
         let Some(place) = changed.place else { return };
-        let evicted = changed.evicted.map(Arc::new);
+        let evicted: Vec<_> = changed.evicted.into_iter().map(|(from, record)| (from, Arc::new(record))).collect();
+        let (from_here, from_others): (Vec<_>, Vec<_>) = evicted.into_iter().partition(|(from, _)| *from == place);
         for outlet in &mut self.outlets {
+            from_here.iter().for_each(|(from, record)| outlet.evict(*from, record));
             match changed.change {
-                Change::Opened => {
-                    outlet.evict(place, evicted.as_ref());
-                    outlet.opened(place);
-                }
+                Change::Opened => outlet.opened(place),
                 _ if is_growth => outlet.grew(place),
                 _ => {}
             }
             if changed.has_ended {
                 outlet.ended(place);
             }
+            from_others.iter().for_each(|(from, record)| outlet.evict(*from, record));
         }
     }
 

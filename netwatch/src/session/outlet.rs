@@ -176,14 +176,13 @@ impl Outlet {
     }
 
     /// The flow at this place is evicted; `record` is its last.
-    pub(super) fn evict(&mut self, place: Place, record: Option<&Arc<FlowRecord>>) {
+    pub(super) fn evict(&mut self, place: Place, record: &Arc<FlowRecord>) {
         let mark = std::mem::take(self.mark(place));
         // The place stays queued until it is taken, with nothing to deliver or with its next flow.
         self.mark(place).is_queued = mark.is_queued;
         if !(mark.opened || mark.grew || mark.ended) {
             return;
         }
-        let Some(record) = record else { return };
         if self.evicted.len() < MAX_EVICTED_RECORDS {
             self.evicted.extend(events_of(mark, record));
         } else {

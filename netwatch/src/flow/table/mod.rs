@@ -120,7 +120,7 @@ impl FlowTable {
     fn open(&mut self, id: FlowId, increment: &Increment) -> Applied {
         let mut evicted = None;
         if self.store.len() >= self.max_flows {
-            evicted = self.evict();
+            evicted = self.evict().map(|(_, flow)| Box::new(flow));
             if evicted.is_none() {
                 return self.fold(id.key, increment);
             }
@@ -153,10 +153,11 @@ impl FlowTable {
     }
 
     /// Folds the flow that ended first into its endpoint; `None` if all flows are live.
-    fn evict(&mut self) -> Option<Box<Flow>> {
-        let flow = self.store.remove_oldest_ended()?;
+    /// The place is reused by the next flow that is opened.
+    pub fn evict(&mut self) -> Option<(Place, Flow)> {
+        let (place, flow) = self.store.remove_oldest_ended()?;
         self.evicted.fold_flow(&flow);
-        Some(Box::new(flow))
+        Some((place, flow))
     }
 
     /// Notes an ICMP error. Errors that end no attempt are ignored, and when flows are read also

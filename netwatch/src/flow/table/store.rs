@@ -174,11 +174,11 @@ impl Store {
     }
 
     /// Takes out the flow that ended first.
-    pub(super) fn remove_oldest_ended(&mut self) -> Option<Flow> {
+    pub(super) fn remove_oldest_ended(&mut self) -> Option<(Place, Flow)> {
         loop {
             let (place, end) = self.ended.pop_front()?;
             if self.stored(place).is_some_and(|stored| stored.end == Some(end)) {
-                return self.remove(place).map(|stored| stored.flow);
+                return self.remove(place).map(|stored| (place, stored.flow));
             }
         }
     }
