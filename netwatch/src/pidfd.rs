@@ -1,18 +1,18 @@
-//! Ends a process by its number, and never another one that has got the number since.
+//! Kills a process by its pid, and never another process that got the same pid since.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Sends SIGKILL to the process if `is_meant` says so, which is asked while the process is held on
-/// to: what it finds out about the number is about this process, or about one that came after its
-/// end. Fine if it is gone.
+/// Sends SIGKILL to the process if `is_meant` returns true. The process is held by a pidfd
+/// meanwhile, so what `is_meant` finds out about the pid is about this process, or about one that
+/// started after its exit. Succeeds if the process has exited.
 pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     // SAFETY: the call takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
-        return gone_is_fine(io::Error::last_os_error());
+        return ignore_exited(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given us this descriptor.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     let process = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     if !is_meant() {
         return Ok(());
@@ -20,10 +20,10 @@ pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     let nothing = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: no signal information is passed.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, nothing, 0) };
-    if sent == 0 { Ok(()) } else { gone_is_fine(io::Error::last_os_error()) }
+    if sent == 0 { Ok(()) } else { ignore_exited(io::Error::last_os_error()) }
 }
 
-fn gone_is_fine(error: io::Error) -> io::Result<()> {
+fn ignore_exited(error: io::Error) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
@@ -34,13 +34,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_what_is_meant_and_nothing_else() {
+    fn kills_the_meant_process_only() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id() as i32;
         kill_if(pid, || false).unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
         kill_if(pid, || true).unwrap();
         assert!(!child.wait().unwrap().success());
-        kill_if(pid, || panic!("it is gone")).unwrap();
+        kill_if(pid, || panic!("it has exited")).unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! Waiting for descriptors of ours inside the runtime: the one place that vouches for them.
+//! Waits for the readiness of descriptors inside the runtime. The only place with the unsafe code
+//! that this needs.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -6,45 +7,45 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
 
-/// Something that owns one descriptor and keeps it open, and the same, for as long as it lives.
-pub trait Owns {
+/// A value that owns a descriptor and keeps it open and unchanged as long as it exists.
+pub trait OwnsDescriptor {
     /// The descriptor.
     fn raw(&self) -> RawFd;
 }
 
-impl Owns for OwnedFd {
+impl OwnsDescriptor for OwnedFd {
     fn raw(&self) -> RawFd {
         self.as_raw_fd()
     }
 }
 
-impl Owns for std::rc::Rc<nix::sys::signalfd::SignalFd> {
+impl OwnsDescriptor for std::rc::Rc<nix::sys::signalfd::SignalFd> {
     fn raw(&self) -> RawFd {
         self.as_raw_fd()
     }
 }
 
-/// What [`watch`] returns: the owner, with its descriptor known to the runtime.
+/// The owner of a descriptor that is registered with the runtime; see [`watch`].
 #[derive(Debug)]
-pub struct Watched<T: Owns>(T);
+pub struct Watched<T: OwnsDescriptor>(T);
 
-impl<T: Owns> AsRawFd for Watched<T> {
+impl<T: OwnsDescriptor> AsRawFd for Watched<T> {
     fn as_raw_fd(&self) -> RawFd {
         self.0.raw()
     }
 }
 
-impl<T: Owns> std::ops::Deref for Watched<T> {
+impl<T: OwnsDescriptor> std::ops::Deref for Watched<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
-/// Registers `owner` with the runtime. `what` names it in the error.
-pub fn watch<T: Owns>(owner: T, what: &str) -> Result<AsyncFd<Watched<T>>> {
-    // SAFETY: `Owns` promises one descriptor that stays open for the owner's life, and `Watched`
-    // owns the owner and never gives it out mutably.
+/// Registers the descriptor of `owner` with the runtime. `what` is its name in errors.
+pub fn watch<T: OwnsDescriptor>(owner: T, what: &str) -> Result<AsyncFd<Watched<T>>> {
+    // SAFETY: `OwnsDescriptor` guarantees a descriptor that stays open as long as the owner exists,
+    // and `Watched` owns the owner and never lends it mutably.
     unsafe { AsyncFd::register_with_interest(Watched(owner), tokio::io::Interest::READABLE) }
         .map_err(|error| Error::os("wait for", what, std::io::Error::from(error)))
 }

@@ -7,7 +7,7 @@ use pcap_parser::{
 
 use super::broken::BrokenCause;
 use super::time::TimeResolution;
-use super::{CapturedFrame, Decode, MAX_BLOCK, MAX_FRAME, link};
+use super::{CapturedFrame, Decode, MAX_BLOCK, MAX_FRAME, link_type};
 
 /// The type of the obsolete packet block, which preceded the enhanced one.
 const PACKET_BLOCK: u32 = 2;
@@ -144,7 +144,7 @@ impl Blocks {
         let offset = option(OptionCode::IfTsoffset).and_then(|value| value.first_chunk().copied());
         let link_number = description.linktype.0 as u16;
         self.interfaces.push(CaptureInterface {
-            link: link::of(link_number),
+            link: link_type(link_number),
             link_number,
             snaplen: description.snaplen,
             resolution: resolution.map_or(TimeResolution::DEFAULT, TimeResolution::new),

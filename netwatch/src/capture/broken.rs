@@ -42,7 +42,7 @@ pub(super) enum BrokenCause {
     Ended { there: u64, stated_length: Option<u64> },
     /// A frame with a length over the maximum.
     Frame(u32),
-    /// A block with a length that is over the maximum, less than its own header, or not a multiple
+    /// A block with a length greater than the maximum, less than its own header, or not a multiple
     /// of four.
     Block(u32),
     /// Its parts are longer than the whole.

@@ -3,7 +3,6 @@
 
 mod blocks;
 mod broken;
-mod link;
 mod records;
 mod source;
 mod time;
@@ -17,7 +16,6 @@ use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapNGReader};
 
 pub use broken::Broken;
-pub use link::name as link_name;
 
 use crate::error::{Error, Result};
 use blocks::Blocks;
@@ -277,6 +275,40 @@ fn diagnose(reader: &impl PcapReaderIterator, decoder: &impl Decode) -> BrokenCa
         Ok(stated_length) if reader.reader_exhausted() => BrokenCause::Ended { there, stated_length },
         Ok(_) => BrokenCause::Contradiction,
     }
+}
+
+/// Each supported number of a link type (<https://www.tcpdump.org/linktypes.html>), its type in the
+/// parser, and its identifier in reports.
+const LINK_TYPES: [(u16, LinkType, &str); 15] = [
+    (0, LinkType::Null, "bsd_null"),
+    (1, LinkType::Ethernet, "ethernet"),
+    (9, LinkType::Ppp, "ppp"),
+    // In old files, raw IP has the number of DLT_RAW of the capturing system.
+    (12, LinkType::Ip, "raw_ip"),
+    (14, LinkType::Ip, "raw_ip"),
+    (50, LinkType::Ppp, "ppp_hdlc"),
+    (51, LinkType::Pppoe, "pppoe"),
+    (101, LinkType::Ip, "raw_ip"),
+    (104, LinkType::Ppp, "cisco_hdlc"),
+    (108, LinkType::Null, "bsd_loop"),
+    (113, LinkType::Cooked, "linux_cooked"),
+    (192, LinkType::Ppi, "ppi"),
+    (228, LinkType::Ipv4, "raw_ipv4"),
+    (229, LinkType::Ipv6, "raw_ipv6"),
+    (276, LinkType::Cooked2, "linux_cooked_2"),
+];
+
+/// The type in the parser.
+fn link_type(number: u16) -> LinkType {
+    LINK_TYPES.iter().find(|(known, ..)| *known == number).map_or(LinkType::Other, |(_, link, _)| *link)
+}
+
+/// The identifier in reports; a number that is not supported is its own identifier.
+pub fn link_name(number: u16) -> String {
+    LINK_TYPES
+        .iter()
+        .find(|(known, ..)| *known == number)
+        .map_or_else(|| number.to_string(), |(.., name)| (*name).to_owned())
 }
 
 #[cfg(test)]

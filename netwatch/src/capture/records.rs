@@ -3,7 +3,7 @@
 use pcap_parser::{PcapBlockOwned, PcapHeader};
 
 use super::broken::BrokenCause;
-use super::{CapturedFrame, Decode, MAX_FRAME, link, time};
+use super::{CapturedFrame, Decode, MAX_FRAME, link_type, time};
 
 /// Length of a record header, bytes: time and two lengths.
 const RECORD_HEADER: usize = 16;
@@ -31,7 +31,7 @@ impl Records {
         // bits.
         let link_number = header.network.0 as u16;
         Self {
-            link: link::of(link_number),
+            link: link_type(link_number),
             link_number,
             unit_ns: if header.is_nanosecond_precision() { 1 } else { 1000 },
             big_endian: header.is_bigendian(),

@@ -46,7 +46,7 @@ pub struct ResolvConf {
     pub kept: Vec<Vec<u8>>,
 }
 
-/// Whether `options trust-ad` of the host is kept, with which a client believes the AD
+/// Whether `options trust-ad` of the host is kept, with which a client accepts the AD
 /// (authenticated data) bit of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustAd {

@@ -8,14 +8,15 @@ use crate::dns::resolv_conf::ResolvConf;
 use crate::host::firewall::{self, Finding};
 use crate::host::namespace;
 use crate::host::netlink::Netlink;
-use crate::host::uplink::{RouteOut, Uplink};
+use crate::host::uplink::{DefaultRoute, Uplink};
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: requests the generation number of the rule set.
 const GET_GENERATION: u16 = 10 << 8 | 16;
 
 pub(super) fn nf_tables() -> Check {
     // In a new namespace: the only effect on the host is that the kernel loads the module.
-    let reply = namespace::in_new(|| Netlink::netfilter()?.ask("read nf_tables generation", GET_GENERATION, &[0; 4]));
+    let reply =
+        namespace::in_new(|| Netlink::netfilter()?.send_request("read nf_tables generation", GET_GENERATION, &[0; 4]));
     match reply.and_then(|reply| reply) {
         Ok(_) => Check::ok("nf_tables", "available"),
         Err(error) => Check::fail(
@@ -34,7 +35,7 @@ pub(super) fn uplink() -> Check {
 }
 
 fn check_uplink(uplink: &Uplink) -> Check {
-    let family = |name: &str, route: &Option<RouteOut>| {
+    let family = |name: &str, route: &Option<DefaultRoute>| {
         route.as_ref().map(|route| match route.gateway {
             Some(gateway) => format!("{name} through {gateway} on {}", route.interface),
             None => format!("{name} on {}", route.interface),
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(check_uplink(&Uplink::default()).status, CheckStatus::Warn);
         let route = |interface: &str, gateway: Option<&str>| {
             let gateway = gateway.map(|gateway| gateway.parse().unwrap());
-            Some(RouteOut { interface: interface.into(), index: 2, gateway, source: None, table: 254, mtu: 1420 })
+            Some(DefaultRoute { interface: interface.into(), index: 2, gateway, source: None, table: 254, mtu: 1420 })
         };
         let uplink = Uplink { v4: route("eth0", Some("203.0.113.1")), v6: route("wg0", None) };
         assert_eq!(

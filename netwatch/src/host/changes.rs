@@ -1,9 +1,9 @@
-//! Tells the event loop that the host's interfaces or their switches have changed. Not what has:
-//! everything is looked at again.
+//! Reports to the event loop that the host's interfaces or their switches have changed. Not what
+//! has changed: everything is read again.
 //!
-//! What has to be waited for is rtnetlink's: its connection is a task of the runtime that takes
-//! notifications off the socket as they come and makes an overflowed socket (ENOBUFS) a message
-//! like the others. What is asked and answered at once is [`super::netlink`]'s.
+//! Notifications are received by rtnetlink: its connection is a task of the runtime that reads the
+//! socket as messages arrive, and turns an overflow of the socket (ENOBUFS) into a message.
+//! Requests with immediate answers use [`super::netlink`].
 
 use std::convert::Infallible;
 use std::io;
@@ -18,43 +18,44 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 
-/// Interfaces that come, go, or are configured; and `forwarding` and its like, by whoever writes
-/// them.
+/// Interfaces that are added, removed or configured; and writes to `forwarding` and similar
+/// switches, by any process.
 const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Netconf, MulticastGroup::Ipv6Netconf];
 
-/// Follows the network namespace of the thread that made it, as long as it lives.
+/// Follows the network namespace of the thread that created it.
 #[derive(Debug)]
 pub struct HostChanges {
-    /// None when there will be no more.
-    told: Option<watch::Receiver<()>>,
+    /// `None` when the connection has ended.
+    changed: Option<watch::Receiver<()>>,
     task: AbortHandle,
 }
 
 impl HostChanges {
-    /// Starts following; nothing that happens later is missed. Within a runtime.
+    /// Starts following; no later change is missed. Must be called within a runtime.
     pub fn follow() -> Result<Self> {
         let failed = |error| Error::os("follow changes of", "interfaces", error);
-        let (mut connection, _, mut notices) = new_connection::<RawNotification>(NETLINK_ROUTE).map_err(failed)?;
+        let (mut connection, _, mut notifications) =
+            new_connection::<RawNotification>(NETLINK_ROUTE).map_err(failed)?;
         join(&mut connection).map_err(failed)?;
-        // Any number of notices is one reason to look.
-        let (tell, told) = watch::channel(());
+        // Any number of notifications is one reason to read everything again.
+        let (notify, changed) = watch::channel(());
         let task = tokio::spawn(async move {
-            let relay = async { while notices.recv().await.is_ok_and(|_| tell.send(()).is_ok()) {} };
+            let relay = async { while notifications.recv().await.is_ok_and(|_| notify.send(()).is_ok()) {} };
             tokio::select! { () = connection => {}, () = relay => {} }
         });
-        Ok(Self { told: Some(told), task: task.abort_handle() })
+        Ok(Self { changed: Some(changed), task: task.abort_handle() })
     }
 
-    /// Waits until something has changed since the last time. An error once, should the connection
-    /// end; then for ever.
+    /// Waits until something has changed since the last call. Returns an error once if the
+    /// connection ends, and is pending for ever after that.
     pub async fn next(&mut self) -> Result<()> {
-        let Some(told) = &mut self.told else { return std::future::pending().await };
-        if told.changed().await.is_ok() {
+        let Some(changed) = &mut self.changed else { return std::future::pending().await };
+        if changed.changed().await.is_ok() {
             return Ok(());
         }
-        self.told = None;
+        self.changed = None;
         Err(Error::other("follow changes of", "interfaces", "the netlink connection has ended")
-            .hint("interfaces that come from now on carry no answers"))
+            .hint("answers that arrive by new interfaces will not be forwarded"))
     }
 }
 
@@ -65,15 +66,15 @@ impl Drop for HostChanges {
 }
 
 /// `rtnetlink::new_multicast_connection` does the same for messages that netlink-packet-route can
-/// read.
+/// parse.
 fn join(connection: &mut Connection<RawNotification>) -> io::Result<()> {
     let socket = connection.socket_mut().socket_mut();
     socket.bind(&SocketAddr::new(0, 0))?;
     GROUPS.into_iter().try_for_each(|group| socket.add_membership(group as u32))
 }
 
-/// A notification, unread. netlink-packet-route has no type for RTM_NEWNETCONF, and a message that
-/// it cannot read would be lost.
+/// A notification that is not parsed: netlink-packet-route has no type for RTM_NEWNETCONF, and a
+/// message that it cannot parse would be lost.
 #[derive(Debug)]
 struct RawNotification;
 
@@ -85,7 +86,7 @@ impl NetlinkDeserializable for RawNotification {
     }
 }
 
-/// The connection asks for it; none is ever sent.
+/// Required by the connection; none is ever sent.
 impl NetlinkSerializable for RawNotification {
     fn message_type(&self) -> u16 {
         libc::NLMSG_NOOP as u16
@@ -115,7 +116,7 @@ mod tests {
     }
 
     async fn has_changed(changes: &mut HostChanges) -> bool {
-        timeout(Duration::from_millis(200), changes.next()).await.is_ok_and(|told| told.is_ok())
+        timeout(Duration::from_millis(200), changes.next()).await.is_ok_and(|changed| changed.is_ok())
     }
 
     fn set(key: &str, value: &str) {
@@ -123,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_and_switches_are_told_and_nothing_else() {
+    fn reports_interfaces_and_switches_and_nothing_else() {
         in_runtime(async |mut changes| {
             assert!(!has_changed(&mut changes).await, "nothing has happened yet");
             ip("link add eth0 type veth peer name eth1");
             assert!(has_changed(&mut changes).await, "new interfaces");
-            assert!(!has_changed(&mut changes).await, "told once");
+            assert!(!has_changed(&mut changes).await, "reported once");
             for key in ["ipv4/conf/eth0/forwarding", "ipv6/conf/eth0/forwarding", "ipv4/conf/all/forwarding"] {
                 set(key, "1");
                 assert!(has_changed(&mut changes).await, "{key}");
@@ -136,16 +137,16 @@ mod tests {
             ip("link del eth0");
             assert!(has_changed(&mut changes).await, "interfaces that go");
             ip("neigh add 198.51.100.1 lladdr 02:00:00:00:00:01 dev lo");
-            assert!(!has_changed(&mut changes).await, "a neighbour is none of our business");
+            assert!(!has_changed(&mut changes).await, "a neighbor entry is no change");
         });
     }
 
     #[test]
-    fn more_than_the_socket_holds_is_told_too() {
+    fn reports_changes_after_the_socket_overflowed() {
         in_runtime(async |mut changes| {
             ip("link add eth0 type veth peer name eth1");
-            // Without a pause for the runtime: the socket's buffer (some 200 kB) overflows, and
-            // what follows is lost.
+            // The runtime does not read meanwhile, so the socket's buffer (about 200 kB) overflows
+            // and later messages are lost.
             for round in 0..3000 {
                 set("ipv4/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });
                 set("ipv6/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });

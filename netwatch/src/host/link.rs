@@ -1,13 +1,13 @@
-//! The veth pair between the host and a run's namespace: makes it, sets its addresses and routes,
-//! reads its counters, takes it away. Not what the host does with the packets (forwarding, NAT) and
-//! not the classifier.
+//! The veth pair between the host and the namespace of a run: creates it, sets its addresses and
+//! routes, reads its counters, deletes it. Not: what the host does with the packets (forwarding,
+//! NAT), and not the classifier.
 //!
-//! The host's end bears the run's name; the target's is `eth0`, created straight into the
-//! namespace. Both are quiet: no router solicitations, no duplicate address detection, no addresses
-//! that we did not set, so that what crosses the link is the program's traffic, and a little
-//! housekeeping: ARP and neighbour discovery of the one neighbour, and MLD for the groups of our
-//! addresses. Permanent neighbour entries would save those few packets, but break the link for a
-//! program that changes its MAC address.
+//! The host's end is named after the run; the target's is `eth0`, created inside the namespace.
+//! Both are quiet: no router solicitations, no duplicate address detection, no addresses but the
+//! run's, so that the link carries the target's traffic and a few packets of the kernel: ARP and
+//! neighbor discovery of the one neighbor, and MLD for the groups of the addresses. Permanent
+//! neighbor entries would save those packets, but break the link for a target that changes its MAC
+//! address.
 
 mod ready;
 
@@ -35,38 +35,38 @@ use crate::error::{Error, Result};
 /// Name of the target's end.
 pub const INNER_INTERFACE: &str = "eth0";
 
-/// What an interface has counted, in its own view: what the host's end received is what the target
-/// sent.
+/// The counters of an interface, in its own view: the host's end receives what the target sends.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceCounters {
     /// Socket buffers received.
     pub rx_packets: u64,
     /// Bytes received, Ethernet headers included.
     pub rx_bytes: u64,
-    /// Received and discarded.
+    /// Packets received and discarded.
     pub rx_dropped: u64,
     /// Socket buffers sent.
     pub tx_packets: u64,
     /// Bytes sent, Ethernet headers included.
     pub tx_bytes: u64,
-    /// To be sent and discarded: by veth, when the other end is down. Their bytes are counted
-    /// nowhere.
+    /// Packets discarded instead of sent: by veth, when the other end is down. Their bytes are
+    /// counted nowhere.
     pub tx_dropped: u64,
 }
 
-/// What to set up.
+/// The link to set up.
 #[derive(Debug, Clone)]
 pub struct LinkPlan<'a> {
     /// Name of the host's end, [`RunId::interface`](crate::undo::RunId::interface).
     pub interface: &'a str,
-    /// Of both ends, bytes.
+    /// MTU of both ends, bytes.
     pub mtu: u32,
     /// The addresses.
     pub subnets: Subnets,
 }
 
-/// The link of a run. The kernel removes it behind us when the namespace goes; dropping this does
-/// nothing, [`Link::delete`] is for a namespace that somebody else may keep alive.
+/// The link of a run. The kernel removes it in the background together with the namespace, so
+/// dropping this value does nothing; [`Link::delete`] is for a namespace that another process may
+/// keep alive.
 #[derive(Debug)]
 pub struct Link {
     name: String,
@@ -76,9 +76,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Makes the link between the calling thread's namespace and `namespace`, with addresses and
+    /// Creates the link between the calling thread's namespace and `namespace`, with addresses and
     /// routes. When this returns, packets of both families can be sent both ways. `before_up` is
-    /// called while no packet can have passed yet: whoever counts attaches there.
+    /// called before any packet can have passed: the classifier is attached there.
     pub fn create(
         plan: &LinkPlan<'_>,
         namespace: &mut Namespace,
@@ -107,8 +107,8 @@ impl Link {
             }
             quiet(INNER_INTERFACE, ipv6)
         })??;
-        // The target's end first: what the host's end says when it comes up then arrives, instead
-        // of being dropped and counted as such.
+        // The target's end first: the first packets of the host's end then arrive, instead of being
+        // dropped and counted as drops.
         let mut inner = quiet_inner;
         inner.push(set_up(1, "lo"));
         inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
@@ -152,8 +152,8 @@ impl Link {
         answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))
     }
 
-    /// What the host's end has counted so far: live, so not to be balanced. `None` when the
-    /// interface is gone.
+    /// The counters of the host's end now. Packets may be in transit, so they do not balance.
+    /// `None` when the interface is gone.
     pub fn counters(&mut self) -> Result<Option<InterfaceCounters>> {
         match self.read() {
             Ok(message) => Ok(Some(counters(&message, &self.name)?)),
@@ -162,7 +162,7 @@ impl Link {
         }
     }
 
-    /// Removes both ends now instead of letting the kernel do it when the namespace goes.
+    /// Removes both ends now, instead of leaving that to the kernel when the namespace is removed.
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)
     }
@@ -192,7 +192,7 @@ fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<Inter
     }
 }
 
-/// What the namespace's loopback interface has counted; each packet once as sent and once as
+/// The counters of the namespace's loopback interface: each packet once as sent and once as
 /// received.
 pub fn loopback_counters(namespace: &mut Namespace) -> Result<InterfaceCounters> {
     let answers = namespace.route().batch(&[read_request(1, "lo")])?;
@@ -200,9 +200,9 @@ pub fn loopback_counters(namespace: &mut Namespace) -> Result<InterfaceCounters>
     counters(&message, "lo")
 }
 
-/// Removes an interface of ours by its name, with its other end; false if there is none. For
-/// `clean` and the guardian: a named namespace that others have joined outlives its run, and would
-/// keep the link alive.
+/// Removes an interface of netwatch by its name, with its other end; false if there is none. For
+/// undoing: a named namespace that other processes have joined outlives its run, and would keep the
+/// link alive.
 pub fn delete(interface: &str) -> Result<bool> {
     delete_with(&mut Netlink::route()?, interface)
 }
@@ -217,7 +217,7 @@ fn delete_with(netlink: &mut Netlink, interface: &str) -> Result<bool> {
     }
 }
 
-/// Makes the pair and asks for the indices, in one system call.
+/// Creates the pair and reads the indices, in one system call.
 fn create_pair(host: &mut Netlink, plan: &LinkPlan<'_>, namespace: &Namespace) -> Result<(u32, u32)> {
     let pair =
         NetlinkRequest::new("create interface", plan.interface, RouteNetlinkMessage::NewLink(pair(plan, namespace)))
@@ -253,7 +253,7 @@ fn pair(plan: &LinkPlan<'_>, namespace: &Namespace) -> LinkMessage {
     message
 }
 
-/// No IPv6 addresses by itself.
+/// No automatic IPv6 addresses.
 fn address_mode(interface: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
@@ -263,7 +263,7 @@ fn address_mode(interface: &str) -> NetlinkRequest {
     NetlinkRequest::new("configure interface", interface, RouteNetlinkMessage::SetLink(message))
 }
 
-/// Those of one end.
+/// The addresses of one end.
 fn addresses(subnets: &[Subnet], own: impl Fn(&Subnet) -> IpAddr, link_local: Ipv6Addr) -> Vec<IpAddr> {
     let has_v6 = subnets.iter().any(Subnet::is_ipv6);
     subnets.iter().map(own).chain(has_v6.then_some(link_local.into())).collect()
@@ -330,16 +330,15 @@ fn counters(message: &NetlinkReply, name: &str) -> Result<InterfaceCounters> {
 }
 
 fn no_answer(name: &str) -> Error {
-    Error::other("read interface", name, "the kernel's answer lacks what was asked for")
+    Error::other("read interface", name, "the answer of the kernel is incomplete")
 }
 
-/// Router advertisements are nobody's business on this link: the target's end has its routes, and
-/// the host must not take routes from the program it watches. This also stops router solicitations,
-/// which there is no rtnetlink attribute for. Returns what is left to ask of rtnetlink before the
-/// interface comes up.
+/// Disables router advertisements: the target's end has its routes, and the host must not accept
+/// routes from the target. This also stops router solicitations, for which there is no rtnetlink
+/// attribute. Returns the requests to send before the interface is brought up.
 fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
     match write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra"), "0") {
-        // A kernel without IPv6 (or an MTU too small for it) has nothing to be quiet about, and
+        // A kernel without IPv6 (or an MTU too small for it) sends none of these packets, and
         // refuses the request.
         Err(error) if error.errno() == Some(Errno::ENOENT) && !ipv6 => return Ok(Vec::new()),
         other => other?,
@@ -350,7 +349,7 @@ fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
     Ok(vec![address_mode(interface)])
 }
 
-/// On hosts where IPv6 is off by default for new interfaces. `all` stays as it is: the switch of
+/// For hosts where IPv6 is off by default on new interfaces. `all` stays as it is: the switch of
 /// the interface decides.
 fn enable_ipv6(interface: &str) -> Result<()> {
     write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "0")
@@ -381,7 +380,7 @@ mod tests {
         LinkPlan { interface: INTERFACE, mtu: 1420, subnets }
     }
 
-    /// A link in a made-up host: the test gets both.
+    /// Runs a test with a link in a host that was made for it.
     fn with_link(ipv6: bool, test: impl FnOnce(Namespace, Link, Subnets) + Send) {
         in_fresh_namespace(|| {
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
@@ -420,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn has_no_ipv6_where_it_is_not_wanted() {
+    fn has_no_ipv6_unless_requested() {
         with_link(false, |namespace, _link, _| {
             assert_eq!(ip("-6 -o addr show dev nwtest0"), "");
             assert_eq!(namespace.run_in(|| ip("-6 -o addr show dev eth0")).unwrap(), "");
@@ -428,20 +427,20 @@ mod tests {
     }
 
     #[test]
-    fn has_ipv6_where_new_interfaces_come_without() {
+    fn has_ipv6_where_it_is_off_for_new_interfaces() {
         in_fresh_namespace(|| {
             std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
             let _link = Link::create(&plan(true), &mut namespace, |_, _| Ok(())).unwrap();
             assert!(ip("-6 -o addr show dev nwtest0").contains("64:ff9b:1:"));
-            // Nor may the link take routes from what the program says about itself as a router.
+            // The host must not accept routes that the target advertises as a router.
             assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/nwtest0/accept_ra").unwrap(), "0\n");
         });
     }
 
     #[test]
-    fn works_in_the_first_millisecond_both_ways() {
+    fn carries_packets_both_ways_at_once() {
         with_link(true, |namespace, _link, subnets| {
             let groups = [ip("-6 maddr show dev nwtest0"), namespace.run_in(|| ip("-6 maddr show dev eth0")).unwrap()];
             assert!(groups[0].contains("ff02::1:ff00:1") && groups[1].contains("ff02::1:ff00:2"), "{groups:?}");
@@ -460,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_crosses_and_reads_it_after_going_down() {
+    fn counters_stay_readable_after_the_link_is_down() {
         with_link(false, |mut namespace, mut link, subnets| {
             let outside = UdpSocket::bind((subnets.v4.gateway(), 0)).unwrap();
             let to = outside.local_addr().unwrap();
@@ -484,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_gone_is_unknown_not_zero() {
+    fn counters_of_a_removed_interface_are_unknown_not_zero() {
         with_link(false, |_namespace, mut link, _| {
             ip("link delete nwtest0");
             assert_eq!(link.counters().unwrap(), None);
@@ -495,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_with_the_namespace() {
+    fn is_removed_with_the_namespace() {
         with_link(true, |namespace, _link, _| {
             drop(namespace);
             let started = Instant::now();
@@ -507,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_taken_is_an_error_that_says_so() {
+    fn a_name_that_is_taken_is_reported() {
         in_fresh_namespace(|| {
             ip("link add nwtest0 type veth peer name other");
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();

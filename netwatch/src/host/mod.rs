@@ -1,6 +1,7 @@
-//! The network that the command runs in: namespace, link, addresses, routes, and what carries them
-//! to the host's own network. One file each, each a guard that undoes itself. Not the classifier
-//! (`probe`) and not the processes (`target`).
+//! What netwatch changes on the machine for a run: namespace, link, addresses, routes, NAT,
+//! forwarding, foreign firewalls, names, cgroup. One file or folder each. What the kernel does not
+//! undo by itself has an undo record. Not: the classifier (`meter`) and the target's mounts
+//! (`target`).
 
 pub mod cgroup;
 pub mod changes;
@@ -26,5 +27,5 @@ mod undo_steps;
 pub use undo_steps::undo_steps;
 
 /// The interface group (`IFLA_GROUP`) of every host-side netwatch interface ("nw" in ASCII), so
-/// that one rule can tell the interfaces of all runs from everything else.
+/// that one rule matches the interfaces of all runs.
 pub const NETWATCH_GROUP: u32 = 0x6e77;

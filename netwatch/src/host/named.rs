@@ -1,7 +1,7 @@
-//! The name of a namespace as iproute2 knows it: a bind mount at `/run/netns/NAME`, and a
-//! resolv.conf in `/etc/netns/NAME` for those who join. Not the namespace itself. What is made here
-//! goes when the journal is undone; both under [`crate::undo::Exclusive`], because runs share the
-//! directories.
+//! The name of a network namespace, in the way of iproute2: a bind mount at `/run/netns/NAME`, and
+//! a resolv.conf in `/etc/netns/NAME` for processes that join. Not the namespace itself. Undoing
+//! the journal removes what is made here. Both need [`crate::undo::Exclusive`], because runs share
+//! the directories.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -86,13 +86,13 @@ impl From<&Metadata> for Inode {
     }
 }
 
-/// A name that is ours until the journal is undone.
+/// The name of a namespace, which exists until the journal is undone.
 #[derive(Debug)]
 pub struct NamedNamespace {
     name: String,
 }
 
-/// Says why this cannot be the name of a namespace. The rules are iproute2's: a file name.
+/// Checks the name of a namespace. The rules are those of iproute2: a file name that is not taken.
 pub fn validate(name: &str) -> Result<()> {
     let fine = !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != "..";
     if !fine {
@@ -109,7 +109,7 @@ fn taken(name: &str) -> Error {
 }
 
 impl NamedNamespace {
-    /// Gives the namespace behind `file` a name. Every step is in the journal before it is taken.
+    /// Gives the namespace of `file` a name. Every step is in the journal before it is taken.
     pub fn create(name: &str, file: &File, journal: &Journal) -> Result<Self> {
         make_directory(Path::new(RUN_NETNS), journal)?;
         share_directory(journal)?;
@@ -126,8 +126,7 @@ impl NamedNamespace {
     fn mount(&self, file: &File, journal: &Journal) -> Result<()> {
         let path = Path::new(RUN_NETNS).join(&self.name);
         let shown = path.display().to_string();
-        let netns =
-            Inode::from(&file.metadata().map_err(|error| Error::os("look at", "the network namespace", error))?);
+        let netns = Inode::from(&file.metadata().map_err(|error| Error::os("read", "the network namespace", error))?);
         let name = |file| NamespaceName { path: path.clone(), file, netns };
         if !place(&path, &[], 0o444, name, journal)? {
             return Err(taken(&self.name));
@@ -137,9 +136,8 @@ impl NamedNamespace {
             .map_err(|errno| Error::os("mount namespace at", shown, errno))
     }
 
-    /// Writes `/etc/netns/NAME/resolv.conf`, which `ip netns exec` mounts over /etc/resolv.conf for
-    /// those who join. One that is there already is the user's and stays untouched; then this
-    /// returns false.
+    /// Writes `/etc/netns/NAME/resolv.conf`, which `ip netns exec` mounts over /etc/resolv.conf. An
+    /// existing file is the user's and stays untouched; then this returns false.
     pub fn provide_resolv_conf(&self, contents: &str, journal: &Journal) -> Result<bool> {
         let directory = Path::new(ETC_NETNS).join(&self.name);
         let path = directory.join("resolv.conf");
@@ -153,12 +151,12 @@ impl NamedNamespace {
     }
 }
 
-/// `/run/netns` as `ip netns add` makes it: a shared mount, so that a name reaches the other mount
-/// namespaces and can be unmounted there again. If it was us who made it, it goes again, unless
-/// somebody else's names are in it by then.
+/// Makes `/run/netns` a shared mount, as `ip netns add` does, so that a name propagates to the
+/// other mount namespaces and can be unmounted there. If netwatch made the mount, undoing removes
+/// it, unless names of other programs are in it by then.
 fn share_directory(journal: &Journal) -> Result<()> {
     // iproute2 takes this lock for the same purpose, so that the directory is mounted on itself
-    // once.
+    // only once.
     let directory = File::open(RUN_NETNS).map_err(|error| Error::os("open", RUN_NETNS, error))?;
     let _lock =
         Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", RUN_NETNS, errno))?;
@@ -174,10 +172,10 @@ fn share_directory(journal: &Journal) -> Result<()> {
         .map_err(|errno| Error::os("share mount", RUN_NETNS, errno))
 }
 
-/// Puts a file at `path`, complete, if nothing is there; false if something is. It is written under
-/// another name and linked: linking, like iproute2's way to make a name (O_EXCL), works for one of
-/// any number who try. And what the file is known by is in the journal before it can be seen, so
-/// that somebody else's file at that place is never taken for ours.
+/// Creates a complete file at `path`; false if something exists there. The file is written under
+/// another name and linked: of several processes that link, or create with O_EXCL as iproute2 does,
+/// exactly one succeeds. The inode of the file is in the journal before the link is made, so that
+/// another program's file at that path is never taken for netwatch's.
 fn place<R: UndoRecord>(
     path: &Path,
     contents: &[u8],
@@ -212,23 +210,23 @@ fn make_directory(path: &Path, journal: &Journal) -> Result<()> {
     }
 }
 
-/// The resolv.conf that iproute2 would mount for those who join `name`, if the user wrote one.
+/// The resolv.conf that iproute2 mounts for processes that join `name`, if the user wrote one.
 pub fn resolv_conf_of(name: &str) -> Option<PathBuf> {
     Some(Path::new(ETC_NETNS).join(name).join("resolv.conf")).filter(|path| path.is_file())
 }
 
-/// Undoes [`SharedMount`]. Not while anybody's names are in it: without MNT_DETACH, which would
-/// take them along, the kernel refuses then.
+/// Undoes [`SharedMount`]. While names of other programs are in it, the kernel refuses without
+/// MNT_DETACH, which would remove them as well.
 pub fn undo_mount(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
-        // Not a mount point, or not there: somebody was here before us.
+        // Busy, not a mount point, or not there: undone already, or used by others.
         Ok(()) | Err(Errno::EBUSY | Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::os("unmount", path.display().to_string(), errno)),
     }
 }
 
-/// Undoes [`NamespaceName`]: unmounts, then removes the mount point, each only if it is what was
-/// recorded.
+/// Undoes [`NamespaceName`]: unmounts the namespace, then removes the mount point, each only if it
+/// is the one that was recorded.
 pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
     if inode_at(path)? == Some(netns) {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -239,7 +237,7 @@ pub fn undo_name(path: &Path, file: Inode, netns: Inode) -> Result<()> {
     undo_file(path, Some(file))
 }
 
-/// Undoes [`OwnFile`]: one that is somebody else's stays.
+/// Undoes [`OwnFile`]: another program's file stays.
 pub fn undo_file(path: &Path, inode: Option<Inode>) -> Result<()> {
     if inode.is_some() && inode_at(path)? != inode {
         return Ok(());
@@ -252,16 +250,16 @@ pub fn undo_file(path: &Path, inode: Option<Inode>) -> Result<()> {
     }
 }
 
-/// What is at this path, which may be a mount; none if nothing is.
+/// The inode at this path, which may be a mount point; `None` if nothing exists there.
 fn inode_at(path: &Path) -> Result<Option<Inode>> {
     match path.symlink_metadata() {
         Ok(data) => Ok(Some(Inode::from(&data))),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(Error::os("look at", path.display().to_string(), error)),
+        Err(error) => Err(Error::os("read", path.display().to_string(), error)),
     }
 }
 
-/// Undoes [`OwnDirectory`]: one that is not empty, or that others use as a mount point, stays.
+/// Undoes [`OwnDirectory`]: a directory that is not empty, or is a mount point, stays.
 pub fn undo_directory(path: &Path) -> Result<()> {
     match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, path, nix::unistd::UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST | Errno::EBUSY) => Ok(()),
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn can_be_joined_and_is_gone_afterwards() {
+    fn can_be_joined_and_is_removed_afterwards() {
         with_journal(|dir, journal| {
             let namespace = Namespace::create(Some("nwtest-join"), journal).unwrap();
             namespace.named().unwrap().provide_resolv_conf("nameserver 198.51.100.1\n", journal).unwrap();
@@ -330,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_stay() {
+    fn names_of_other_programs_stay() {
         with_journal(|dir, journal| {
             let namespace = Namespace::create(Some("nwtest-ours"), journal).unwrap();
             ip("netns add nwtest-theirs");
@@ -363,11 +361,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_takes_at_the_last_moment_is_theirs() {
+    fn a_name_that_another_program_takes_meanwhile_stays() {
         with_journal(|dir, journal| {
             let file = File::open("/proc/thread-self/ns/net").unwrap();
             ip("netns add nwtest-race");
-            // Past the look whether the name is free.
+            // After the check whether the name is free.
             let error = NamedNamespace::create("nwtest-race", &file, journal).unwrap_err();
             assert!(error.to_string().contains("EEXIST"), "{error}");
             undo_all(dir);
@@ -376,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_takes_over_is_theirs() {
+    fn a_name_that_another_program_takes_over_stays() {
         with_journal(|dir, journal| {
             let namespace = Namespace::create(Some("nwtest-over"), journal).unwrap();
             ip("netns delete nwtest-over");
@@ -403,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolv_conf_that_the_user_writes_meanwhile_stays() {
+    fn a_resolv_conf_that_the_user_replaces_stays() {
         with_journal(|dir, journal| {
             let namespace = Namespace::create(Some("nwtest-conf"), journal).unwrap();
             namespace.named().unwrap().provide_resolv_conf("# ours\n", journal).unwrap();
@@ -419,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn undoing_twice_or_what_never_happened_is_fine() {
+    fn undoing_twice_or_what_never_happened_succeeds() {
         with_journal(|dir, journal| {
             drop(Namespace::create(Some("nwtest-twice"), journal).unwrap());
             undo_all(dir);

@@ -1,5 +1,5 @@
-//! The network namespace of a run: makes it, holds it open, and works inside it. Not what is
-//! configured in it (`link`, `route`) nor the name it may have (`named`).
+//! The network namespace of a run: creates it, holds it open, and runs work inside it. Not: what is
+//! configured in it (`link`, `route`) and the name that it may have (`named`).
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,9 +12,9 @@ use super::netlink::Netlink;
 use crate::error::{Error, Result};
 use crate::undo::Journal;
 
-/// A network namespace with sockets inside it. It lives as long as something holds it: this value,
-/// a process in it, or its name. When the last goes the kernel takes it down behind us, and the
-/// link with it.
+/// A network namespace with sockets inside it. It exists as long as something holds it: this value,
+/// a process in it, or its name. After that the kernel removes it in the background, together with
+/// the link.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
@@ -24,10 +24,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a new network namespace, with `name` one that `ip netns exec` can join. The calling
-    /// thread stays where it is.
+    /// Creates a network namespace; with a name, `ip netns exec` can join it. The calling thread
+    /// stays in its own namespace.
     pub fn create(name: Option<&str>, journal: &Journal) -> Result<Self> {
-        // A name that is taken or malformed should cost nothing and leave nothing.
+        // First, so that a taken or malformed name leaves nothing behind.
         if let Some(name) = name {
             super::named::validate(name)?;
         }
@@ -51,7 +51,7 @@ impl Namespace {
         self.name.as_ref().map(NamedNamespace::name)
     }
 
-    /// The name, to give joiners a resolv.conf.
+    /// Its name, for which a resolv.conf can be provided.
     pub fn named(&self) -> Option<&NamedNamespace> {
         self.name.as_ref()
     }
@@ -73,13 +73,13 @@ impl AsFd for Namespace {
     }
 }
 
-/// Runs `work` in a thread in a network namespace of its own, which is gone afterwards: to try out
-/// what would change the host.
+/// Runs `work` in a thread in a new network namespace, which is removed afterwards: to try what
+/// would otherwise change the host.
 pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     in_thread(|| make().map(|_held| work()))?
 }
 
-/// Runs in a thread of its own, whose namespace dies with it unless somebody holds it.
+/// Runs in a thread of its own; the returned file holds the namespace.
 fn make() -> Result<(File, Netlink, Netlink)> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
         Error::os("create network namespace", "", errno).hint("needs CAP_SYS_ADMIN and a kernel with CONFIG_NET_NS")
@@ -89,8 +89,8 @@ fn make() -> Result<(File, Netlink, Netlink)> {
     Ok((file, Netlink::route()?, Netlink::sock_diag()?))
 }
 
-/// A short-lived thread: `unshare` and `setns` change the calling thread only, and the main thread
-/// must stay in the host's namespace.
+/// In a short-lived thread: `unshare` and `setns` change the calling thread only, and the main
+/// thread must stay in the host's namespace.
 fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn is_another_namespace_and_leaves_the_caller_where_it_is() {
+    fn is_a_new_namespace_and_the_caller_stays_in_its_own() {
         in_fresh_namespace(|| {
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let before = inode_here();

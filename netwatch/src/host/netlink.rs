@@ -1,11 +1,11 @@
 //! A synchronous netlink socket that sends many requests in one datagram. Not a model of links or
-//! routes: who asks builds the message.
+//! routes: the caller builds the message.
 //!
 //! Why not the asynchronous handle of the rtnetlink crate, which [`super::changes`] uses: the
-//! kernel works through a request inside `sendmsg` and has queued every answer when that returns,
-//! so there is nothing to await; a batch costs one system call instead of one wake-up per message;
-//! and the guardian, which has no runtime, undoes with the same code. The message types are
-//! rtnetlink's.
+//! kernel processes a request inside `sendmsg` and has queued every answer when that returns, so
+//! there is nothing to wait for; a batch costs one system call instead of one wake-up per message;
+//! and the guardian, which has no runtime, uses the same code. The message types are those of
+//! rtnetlink.
 
 use std::io;
 
@@ -23,12 +23,12 @@ const DONE: u16 = libc::NLMSG_DONE as u16;
 const DUMP_INTERRUPTED: u16 = 0x10;
 /// The error message carries attributes (`NETLINK_EXT_ACK`).
 const ACK_ATTRIBUTES: u16 = 0x200;
-/// The attribute that holds the kernel's own words.
+/// The attribute with the error text of the kernel.
 const ACK_MESSAGE: u16 = 1;
-/// A part of a dump is at most 32 KiB, a reply about one link a few.
-const RECEIVE: usize = 64 * 1024;
+/// A part of a dump is at most 32 KiB, a reply about one link a few KiB.
+const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// One thing to ask of rtnetlink, with the words for its failure.
+/// A request to rtnetlink, with the operation and object for its error.
 #[derive(Debug)]
 pub struct NetlinkRequest {
     operation: &'static str,
@@ -52,22 +52,22 @@ impl NetlinkRequest {
 
     fn error(&self, failure: NetlinkFailure) -> Error {
         let error = Error::os(self.operation, self.object.clone(), io::Error::from_raw_os_error(failure.errno));
-        match failure.said {
-            Some(said) => error.hint(format!("the kernel says: {said}")),
+        match failure.text {
+            Some(text) => error.hint(format!("the kernel reports: {text}")),
             None if failure.errno == libc::EPERM => error.hint("needs CAP_NET_ADMIN; run with sudo"),
             None => error,
         }
     }
 }
 
-/// What the kernel refused, and its own words if it had any.
+/// The error of a request, and the error text of the kernel if there is one.
 #[derive(Debug)]
 struct NetlinkFailure {
     errno: i32,
-    said: Option<String>,
+    text: Option<String>,
 }
 
-/// A message that came back.
+/// A reply of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetlinkReply {
     /// `nlmsg_type`.
@@ -76,8 +76,8 @@ pub struct NetlinkReply {
     pub payload: Vec<u8>,
 }
 
-/// A netlink socket. It belongs for ever to the network namespace of the thread that opened it,
-/// wherever it is used later.
+/// A netlink socket. It stays in the network namespace of the thread that opened it, wherever it is
+/// used.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
@@ -104,19 +104,19 @@ impl Netlink {
         let failed = |error| Error::os("open netlink socket", "", error);
         let socket = Socket::new(protocol).map_err(failed)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
-        // Both only make errors better (4.3 and 4.12): an older kernel goes without.
+        // Both only improve errors (Linux 4.3 and 4.12); an older kernel works without.
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_ext_ack(true);
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Sends all requests at once and collects their answers; the first refusal is the error. The
-    /// kernel does not stop at a refusal: what follows in the batch has been tried.
+    /// Sends all requests at once and collects their replies; the first failure is the error. The
+    /// kernel does not stop at a failure: the rest of the batch has been tried.
     pub fn batch(&mut self, requests: &[NetlinkRequest]) -> Result<Vec<Option<NetlinkReply>>> {
         self.try_batch(requests)?.into_iter().collect()
     }
 
-    /// Sends all requests at once; each has its own answer or refusal.
+    /// Sends all requests at once; each has its own reply or error.
     pub fn try_batch(&mut self, requests: &[NetlinkRequest]) -> Result<Vec<Result<Option<NetlinkReply>>>> {
         if requests.is_empty() {
             return Ok(Vec::new());
@@ -132,7 +132,7 @@ impl Netlink {
         Ok(answers.into_iter().zip(requests).map(|(answer, request)| answer.map_err(|f| request.error(f))).collect())
     }
 
-    /// One answer for each of `count` requests, numbered from `first`.
+    /// The replies to `count` requests, numbered from `first`.
     fn collect(&mut self, first: u32, count: usize) -> Result<Vec<Result<Option<NetlinkReply>, NetlinkFailure>>> {
         let mut answers: Vec<_> = (0..count).map(|_| Ok(None)).collect();
         let mut open = count;
@@ -140,7 +140,7 @@ impl Netlink {
         while open > 0 {
             self.receive(&mut buffer)?;
             for (header, payload) in messages(&buffer) {
-                // A sequence number from before an earlier, abandoned batch is none of ours.
+                // Sequence numbers of an earlier, abandoned batch are ignored.
                 let Some(answer) = answers.get_mut(header.sequence.wrapping_sub(first) as usize) else { continue };
                 match (header.kind, failure(header, payload)) {
                     (ERROR, Some(failure)) => (*answer, open) = (Err(failure), open - 1),
@@ -152,9 +152,9 @@ impl Netlink {
         Ok(answers)
     }
 
-    /// Asks for a dump of `kind` with this body; `each` gets every message's body. When the kernel
-    /// says that the dump was torn by a change meanwhile, it is asked again (at most three times),
-    /// so `each` may see things twice.
+    /// Requests a dump of `kind` with this body, and calls `each` with the body of every message.
+    /// When the kernel reports that a change interrupted the dump, it is requested again (at most
+    /// three times), so `each` may receive an object twice.
     pub fn dump(&mut self, kind: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> Result<()> {
         for _ in 0..3 {
             if !self.dump_once(kind, body, &mut each)? {
@@ -164,29 +164,29 @@ impl Netlink {
         Ok(())
     }
 
-    /// True when the dump was torn.
+    /// True when a change interrupted the dump.
     fn dump_once(&mut self, kind: u16, body: &[u8], each: &mut impl FnMut(&[u8])) -> Result<bool> {
         self.send_raw(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
-        let mut torn = false;
+        let mut is_interrupted = false;
         let mut buffer = Vec::new();
         loop {
             self.receive(&mut buffer)?;
             for (header, payload) in messages(&buffer).filter(|(header, _)| header.sequence == self.sequence) {
-                torn |= header.flags & DUMP_INTERRUPTED != 0;
+                is_interrupted |= header.flags & DUMP_INTERRUPTED != 0;
                 match (header.kind, failure(header, payload)) {
                     (ERROR | DONE, Some(failure)) => {
                         return Err(Error::os("dump over netlink", "", io::Error::from_raw_os_error(failure.errno)));
                     }
-                    (ERROR | DONE, None) => return Ok(torn),
+                    (ERROR | DONE, None) => return Ok(is_interrupted),
                     _ => each(payload),
                 }
             }
         }
     }
 
-    /// Asks one thing for which there is no [`NetlinkRequest`]; the kernel's refusal is an error of
+    /// Sends a single message for which there is no [`NetlinkRequest`]; its failure is an error of
     /// `operation`.
-    pub fn ask(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<NetlinkReply>> {
+    pub fn send_request(&mut self, operation: &'static str, kind: u16, body: &[u8]) -> Result<Option<NetlinkReply>> {
         self.send_raw(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
         let answer = self.collect(self.sequence, 1)?.swap_remove(0);
         answer.map_err(|failure| Error::os(operation, "", io::Error::from_raw_os_error(failure.errno)))
@@ -205,7 +205,7 @@ impl Netlink {
     fn receive(&self, buffer: &mut Vec<u8>) -> Result<()> {
         loop {
             buffer.clear();
-            buffer.reserve(RECEIVE);
+            buffer.reserve(RECEIVE_BUFFER);
             match self.socket.recv(buffer, 0) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -226,12 +226,13 @@ fn push(datagram: &mut Vec<u8>, request: &NetlinkRequest, sequence: u32) {
     message.serialize(&mut datagram[start..]);
 }
 
+/// `struct nlmsghdr` without the port.
 #[derive(Debug, Clone, Copy)]
-struct MessageHeader {
+pub(super) struct MessageHeader {
     length: usize,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
+    pub kind: u16,
+    pub flags: u16,
+    pub sequence: u32,
 }
 
 impl MessageHeader {
@@ -255,7 +256,8 @@ impl MessageHeader {
     }
 }
 
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (MessageHeader, &[u8])> {
+/// The messages of a datagram with their bodies; stops at the first that does not fit.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (MessageHeader, &[u8])> {
     std::iter::from_fn(move || {
         let header = MessageHeader::parse(bytes)?;
         let payload = &bytes[HEADER..header.length];
@@ -264,17 +266,17 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (MessageHeader, &[u8])> {
     })
 }
 
-/// The refusal in a `NLMSG_ERROR` or `NLMSG_DONE`; `None` for an acknowledgement.
+/// The error in a `NLMSG_ERROR` or `NLMSG_DONE`; `None` for an acknowledgment.
 fn failure(header: MessageHeader, payload: &[u8]) -> Option<NetlinkFailure> {
     let code = u32_at(payload, 0).filter(|_| matches!(header.kind, ERROR | DONE))? as i32;
     let errno = Some(code.wrapping_neg()).filter(|errno| *errno != 0)?;
     // With NETLINK_CAP_ACK the attributes follow the request's bare header.
     let attributes_at = if header.kind == ERROR { 4 + HEADER } else { 4 };
-    let said = (header.flags & ACK_ATTRIBUTES != 0)
+    let text = (header.flags & ACK_ATTRIBUTES != 0)
         .then(|| attribute(payload.get(attributes_at..)?, ACK_MESSAGE))
         .flatten()
-        .map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
-    Some(NetlinkFailure { errno, said })
+        .map(|bytes| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned());
+    Some(NetlinkFailure { errno, text })
 }
 
 /// The attributes in these bytes: type without its flag bits, value.
@@ -293,17 +295,17 @@ pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// A native-endian number in a message, if it is that long.
+/// A native-endian number at this offset, if the message is that long.
 pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
-/// A native-endian number in a message, if it is that long.
+/// A native-endian number at this offset, if the message is that long.
 pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// A native-endian number in a message, if it is that long.
+/// A native-endian number at this offset, if the message is that long.
 pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes)
 }
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_each_request_of_a_batch_by_itself() {
+    fn replies_to_each_request_of_a_batch() {
         let mut netlink = Netlink::route().unwrap();
         let answers = netlink.try_batch(&[get_link("lo"), get_link("nwnotthere"), get_link("lo")]).unwrap();
         let payloads: Vec<_> = answers.iter().map(|answer| answer.as_ref().ok().map(Option::is_some)).collect();
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_attributes_that_are_cut_short() {
+    fn stops_at_truncated_attributes() {
         assert_eq!(attributes(&[8, 0, 1, 0, 1, 2]).count(), 0);
         assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
         assert_eq!(attribute(&[5, 0, 1, 0, 7, 0, 0, 0, 4, 0, 2, 0], 2), Some(&[][..]));

@@ -1,4 +1,4 @@
-//! The rtnetlink messages for addresses and default routes. Builds them; `link` sends them.
+//! The rtnetlink messages for addresses and default routes. `link` sends them.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,18 +8,18 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::NetlinkRequest;
 
-/// The link-local addresses of the two ends, the same in every run: they mean something on their
-/// own link only.
+/// The link-local address of the host's end, the same in every run, because it is valid on its own
+/// link only.
 pub const LINK_LOCAL_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-/// The target's.
+/// The link-local address of the target's end.
 pub const LINK_LOCAL_TARGET: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// Sets an address on the interface with this index. Without duplicate address detection: there are
-/// two ends, we set both, and the check would block IPv6 for 1.8 seconds.
+/// Sets an address on the interface with this index. Without duplicate address detection: netwatch
+/// sets the addresses of both ends, and the check would block IPv6 for 1.8 seconds.
 pub fn add_address(index: u32, address: IpAddr, length: u8) -> NetlinkRequest {
     let mut message = AddressMessage::default();
     message.header.family = family(address);
@@ -32,7 +32,7 @@ pub fn add_address(index: u32, address: IpAddr, length: u8) -> NetlinkRequest {
     NetlinkRequest::new("add address", format!("{address}/{length}"), RouteNetlinkMessage::NewAddress(message)).create()
 }
 
-/// Routes everything of the gateway's family by it.
+/// Routes all packets of the gateway's family by it.
 pub fn add_default_route(index: u32, gateway: IpAddr) -> NetlinkRequest {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {

@@ -1,9 +1,9 @@
-//! Lets out what exited processes left in their sockets, before the link goes: a program that sends
-//! a megabyte and exits has sent it.
+//! Waits until data that exited processes left in their sockets is delivered, before the link is
+//! taken down: a program that sends a megabyte and exits has sent it.
 //!
-//! After `exit` a TCP socket lives on in the kernel until its data and its FIN are acknowledged.
-//! Only TCP needs this: a UDP datagram is at the other end of the veth when `sendto` returns (no
-//! queue discipline on the way).
+//! After `exit` a TCP socket stays in the kernel until its data and its FIN are acknowledged. Only
+//! TCP needs this: a UDP datagram is at the other end of the veth when `sendto` returns, because no
+//! queue discipline is in between.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const CLOSING_STATES: u32 = 1 << 4 | 1 << 9 | 1 << 11;
 /// `TCP_ESTABLISHED`, `TCP_CLOSE_WAIT`.
 const OPEN_STATES: u32 = 1 << 1 | 1 << 8;
 
-/// What is still waiting to leave.
+/// Data that is not delivered yet.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
     /// Closed sockets whose data or FIN is not acknowledged.
@@ -29,16 +29,16 @@ pub struct Backlog {
     pub bytes: u64,
 }
 
-/// How the drain went.
+/// The result of [`drain`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct DrainOutcome {
-    /// How long it took.
+    /// Time that it took.
     pub waited: Duration,
-    /// What the limit left behind; zero when everything was let out.
+    /// What was not delivered within the limit; zero if everything was.
     pub left: Backlog,
 }
 
-/// Waits until no closed socket of the namespace of this sock_diag socket has anything to send, for
+/// Waits until no closed socket in the namespace of this sock_diag socket has unsent data, for
 /// `limit` at most. Costs two dumps of an empty list when there is nothing to wait for.
 pub async fn drain(sock_diag: &mut Netlink, limit: Duration) -> Result<DrainOutcome> {
     let started = Instant::now();
@@ -54,7 +54,7 @@ pub async fn drain(sock_diag: &mut Netlink, limit: Duration) -> Result<DrainOutc
     }
 }
 
-/// What is waiting to leave now.
+/// The data that is not delivered now.
 pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
     let mut found = Backlog::default();
     let mut open = false;
@@ -62,9 +62,9 @@ pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
         let each = |body: &[u8]| if is_closing(body) { found.add(body) } else { open = true };
         sock_diag.dump(SOCK_DIAG_BY_FAMILY, &request(family, CLOSING_STATES | OPEN_STATES), each).map_err(no_diag)?;
     }
-    // The processes have gone, so an open socket can be part of a multipath connection, which
-    // closes as a whole. Others are not asked for it: the kernel would look for a module that may
-    // not be there.
+    // The processes have exited, so an open socket can be part of a multipath connection, which
+    // closes as a whole. Without an open socket multipath connections are not requested, because
+    // the kernel would try to load a module that may not exist.
     if open {
         for family in FAMILIES {
             found.add_multipath(sock_diag, family)?;
@@ -76,7 +76,7 @@ pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
 const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 
 /// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and an identity of
-/// zeros that matches all.
+/// zeros, which matches all sockets.
 fn request(family: u8, states: u32) -> Vec<u8> {
     let mut body = vec![family, libc::IPPROTO_TCP as u8, 0, 0];
     body.extend(states.to_ne_bytes());
@@ -90,7 +90,7 @@ fn is_closing(body: &[u8]) -> bool {
 }
 
 fn no_diag(error: Error) -> Error {
-    error.hint("what a program leaves unsent at its end may be lost: the kernel needs CONFIG_INET_DIAG")
+    error.hint("unsent data of exited processes may be lost: the kernel needs CONFIG_INET_DIAG")
 }
 
 impl Backlog {
@@ -102,8 +102,8 @@ impl Backlog {
         self.bytes += u64::from(queued.saturating_sub(1));
     }
 
-    /// The multipath connections that are closing. The kernel does not say how many bytes these
-    /// hold.
+    /// Adds the multipath connections that are closing. The kernel does not report how many bytes
+    /// these hold.
     fn add_multipath(&mut self, sock_diag: &mut Netlink, family: u8) -> Result<()> {
         const INET_DIAG_REQ_PROTOCOL: u16 = 3;
         let mut body = request(family, CLOSING_STATES);
@@ -111,8 +111,8 @@ impl Backlog {
         body.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
         body.extend(libc::IPPROTO_MPTCP.to_ne_bytes());
         match sock_diag.dump(SOCK_DIAG_BY_FAMILY, &body, |found| self.add(found)) {
-            // A kernel without multipath TCP has no such connections; one from before the attribute
-            // answers for plain TCP.
+            // A kernel without multipath TCP has no such connections; one that does not support the
+            // attribute reports plain TCP.
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
             other => other.map_err(no_diag),
         }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_wait_for_is_quick() {
+    fn an_empty_backlog_needs_no_wait() {
         in_fresh_namespace(|| {
             let mut sock_diag = Netlink::sock_diag().unwrap();
             backlog(&mut sock_diag).unwrap(); // The first use may load a kernel module.
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_a_reader_that_takes_its_time() {
+    fn waits_for_a_slow_reader() {
         in_fresh_namespace(|| {
             const SENT: usize = 1 << 20;
             for address in ["127.0.0.1:0", "[::1]:0"] {
@@ -180,8 +180,8 @@ mod tests {
         });
     }
 
-    /// The whole way: out of a namespace, over its link, drained, the link down at once, and the
-    /// reader has it all.
+    /// From a namespace, over its link, drained, and the link down at once: the reader has received
+    /// everything.
     #[test]
     fn a_megabyte_sent_just_before_the_end_arrives() {
         in_fresh_namespace(|| {

@@ -1,11 +1,11 @@
-//! Namespaces for the tests of this folder: a thread of its own, made and gone with the test.
+//! Namespaces for the tests of this module: created and removed with the test.
 
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs `test` in a new network namespace (and mount namespace, so that nothing it mounts is seen
-/// outside). Without root it says so and returns.
+/// Runs `test` in a new network namespace, and in a new mount namespace so that its mounts do not
+/// appear outside. Without root it prints that the test is skipped.
 pub fn in_fresh_namespace(test: impl FnOnce() + Send) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: needs root to make a network namespace");
@@ -24,7 +24,7 @@ pub fn in_fresh_namespace(test: impl FnOnce() + Send) {
     });
 }
 
-/// Own copies of the places that named namespaces use, and a /sys of this namespace.
+/// Copies of the directories that named namespaces use.
 fn private_mounts() {
     use nix::mount::{MsFlags, mount};
     let none = None::<&str>;
@@ -34,11 +34,11 @@ fn private_mounts() {
         std::fs::create_dir(directory).expect("make a directory");
     }
     let layers = "lowerdir=/etc,upperdir=/run/upper,workdir=/run/work";
-    // Without overlayfs the tests share the machine's own; their names differ.
+    // Without overlayfs the tests use the machine's own /etc, with names of their own.
     let _ = mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(layers));
 }
 
-/// Runs `ip` with these words and returns what it printed; it must succeed.
+/// Runs `ip` with these arguments and returns its output; it must succeed.
 pub fn ip(words: &str) -> String {
     let output = Command::new("ip").args(words.split_whitespace()).output().expect("run ip");
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,6 @@
-//! How the host gets out: for each family the route that a packet to an unknown remote takes, its
-//! interface and its MTU. Asks the kernel to decide, as it would for a packet, so that policy
-//! routing (a VPN's tables and rules) is followed. Sends nothing to anybody.
+//! The uplink of the host: for each family the route that a packet to an arbitrary remote takes,
+//! its interface and its MTU. The kernel looks the route up as it would for a packet, so that
+//! policy routing (tables and rules of a VPN) is followed. Sends no packet.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,15 +12,15 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::netlink::{Netlink, NetlinkReply, NetlinkRequest, attribute, u32_at};
 use crate::error::Result;
 
-/// Ethernet's MTU, for hosts without a way out. Bytes.
+/// MTU of Ethernet, for hosts without an uplink. Bytes.
 const MTU_WITHOUT_UPLINK: u32 = 1500;
-/// IPv6's smallest MTU (RFC 8200): the kernel takes IPv6 off an interface with less. Bytes.
+/// Smallest MTU of IPv6 (RFC 8200): the kernel disables IPv6 on an interface with less. Bytes.
 const MTU_OF_IPV6: u32 = 1280;
-/// veth's largest MTU. Bytes.
+/// Largest MTU of veth. Bytes.
 const MTU_OF_VETH: u32 = 65_535;
 
-/// Addresses that no host routes specially, to ask about. More than one, because a test network may
-/// be made of one of them.
+/// Addresses that no host has a special route for, to look up. More than one, because a test
+/// network may consist of one of them.
 const UNKNOWN_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(203, 0, 113, 77), Ipv4Addr::new(198, 51, 100, 77), Ipv4Addr::new(192, 88, 99, 77)];
 const UNKNOWN_V6: [Ipv6Addr; 3] = [
@@ -29,47 +29,47 @@ const UNKNOWN_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0x2000, 0x77, 0, 0, 0, 0, 0, 0x77),
 ];
 
-/// A route longer than this leads to a network, not out. Some VPNs replace the default route by
-/// halves or eighths.
-const DEFAULT_LIKE: u8 = 7;
+/// A route with a longer prefix leads to a network and is not a default route. Some VPNs replace
+/// the default route by halves or eighths.
+const MAX_DEFAULT_LENGTH: u8 = 7;
 
-/// The routes out.
+/// The uplink: the default routes of both families.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Uplink {
-    /// Of IPv4.
-    pub v4: Option<RouteOut>,
-    /// Of IPv6. The target gets IPv6 only where the host has it.
-    pub v6: Option<RouteOut>,
+    /// The IPv4 route.
+    pub v4: Option<DefaultRoute>,
+    /// The IPv6 route. The target gets IPv6 only if the host has it.
+    pub v6: Option<DefaultRoute>,
 }
 
-/// One family's route out.
+/// The default route of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteOut {
+pub struct DefaultRoute {
     /// Name of the interface.
     pub interface: String,
     /// Its index.
     pub index: u32,
-    /// The next hop; none on point-to-point interfaces.
+    /// The next hop; `None` on point-to-point interfaces.
     pub gateway: Option<IpAddr>,
-    /// The address of ours that packets leave with.
+    /// The source address of the host's packets.
     pub source: Option<IpAddr>,
-    /// The routing table that decided (254 is main).
+    /// The routing table that the route is from (254 is main).
     pub table: u32,
     /// The route's MTU, or the interface's where the route has none. Bytes.
     pub mtu: u32,
 }
 
 impl Uplink {
-    /// Asks the kernel. No uplink is not an error.
+    /// Looks the routes up. A host without an uplink is not an error.
     pub fn find(netlink: &mut Netlink) -> Result<Self> {
         let requests: Vec<_> =
             candidates().flat_map(|address| [lookup(address, false), lookup(address, true)]).collect();
-        // A refusal (network unreachable, prohibited, blackhole) means that there is no such route.
+        // An error (network unreachable, prohibited, blackhole) means that there is no such route.
         let answers: Vec<_> = netlink.try_batch(&requests)?.into_iter().map(|answer| answer.ok().flatten()).collect();
         let mut found: BTreeMap<bool, RouteFound> = BTreeMap::new();
         for (address, answers) in candidates().zip(answers.chunks_exact(2)) {
             if let [Some(route), Some(matched)] = answers
-                && leads_out(matched)
+                && is_default(matched)
                 && let Some(route) = RouteFound::parse(route)
             {
                 found.entry(address.is_ipv4()).or_insert(route);
@@ -80,8 +80,8 @@ impl Uplink {
         Ok(Self { v4: finish(true), v6: finish(false) })
     }
 
-    /// The MTU for the link: the smaller of the families', so that no packet of the target is too
-    /// big for the way out; never too small for IPv6 where that is on. Bytes.
+    /// The MTU for the link: the smaller one of both families, so that no packet of the target is
+    /// too large for the uplink; never too small for IPv6 if the host has it. Bytes.
     pub fn mtu(&self) -> u32 {
         let routes = [&self.v4, &self.v6].into_iter().flatten();
         let smallest = routes.map(|route| route.mtu).min().unwrap_or(MTU_WITHOUT_UPLINK);
@@ -94,7 +94,8 @@ fn candidates() -> impl Iterator<Item = IpAddr> {
     UNKNOWN_V4.into_iter().map(IpAddr::from).chain(UNKNOWN_V6.into_iter().map(IpAddr::from))
 }
 
-/// What would a packet to `address` do? With `matched`, which entry of the table would decide?
+/// Requests the route of a packet to `address`; with `matched`, the entry of the routing table that
+/// matches.
 fn lookup(address: IpAddr, matched: bool) -> NetlinkRequest {
     let mut message = RouteMessage::default();
     message.header.address_family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -104,10 +105,10 @@ fn lookup(address: IpAddr, matched: bool) -> NetlinkRequest {
     NetlinkRequest::new("look up route to", address.to_string(), RouteNetlinkMessage::GetRoute(message))
 }
 
-/// Whether this entry stands for "everywhere" and forwards. `struct rtmsg`: family, prefix length,
-/// …, type in byte 7.
-fn leads_out(matched: &NetlinkReply) -> bool {
-    matched.payload.get(1).is_some_and(|length| *length <= DEFAULT_LIKE)
+/// Whether this entry is a default route that forwards. `struct rtmsg`: family, prefix length, …,
+/// type in byte 7.
+fn is_default(matched: &NetlinkReply) -> bool {
+    matched.payload.get(1).is_some_and(|length| *length <= MAX_DEFAULT_LENGTH)
         && matched.payload.get(7) == Some(&libc::RTN_UNICAST)
 }
 
@@ -135,9 +136,9 @@ impl RouteFound {
         })
     }
 
-    fn finish(self, interfaces: &BTreeMap<u32, (String, u32)>) -> Option<RouteOut> {
+    fn finish(self, interfaces: &BTreeMap<u32, (String, u32)>) -> Option<DefaultRoute> {
         let (name, mtu) = interfaces.get(&self.index)?;
-        Some(RouteOut {
+        Some(DefaultRoute {
             interface: name.clone(),
             index: self.index,
             gateway: self.gateway,
@@ -156,7 +157,7 @@ fn address(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Name and MTU by index. One that has just gone is left out: then there is no such route either.
+/// Name and MTU by index. An interface that was just removed is left out, and so is its route.
 fn interfaces(netlink: &mut Netlink, indices: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, (String, u32)>> {
     let requests: Vec<_> = indices
         .map(|index| {
@@ -185,7 +186,7 @@ mod tests {
         Uplink::find(&mut Netlink::route().unwrap()).unwrap()
     }
 
-    /// A pair of interfaces that are up, with addresses that make gateways reachable.
+    /// A pair of interfaces that are up, with addresses by which gateways are reachable.
     fn interface(name: &str, v4: &str, v6: &str) {
         ip(&format!("link add {name} type veth peer name {name}p"));
         ip(&format!("link set {name} up"));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_without_default_routes() {
+    fn finds_no_uplink_without_default_routes() {
         in_fresh_namespace(|| {
             interface("u0", "203.0.113.2/24", "2001:db8:7777::2/64");
             let uplink = find();
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_route_that_rejects_is_none() {
+    fn ignores_default_routes_that_reject() {
         in_fresh_namespace(|| {
             ip("route add unreachable default");
             ip("-6 route add unreachable default");

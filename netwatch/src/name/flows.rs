@@ -15,7 +15,7 @@ use crate::wire::{Application, dns, port};
 
 /// A flow.
 #[derive(Debug)]
-pub(super) struct FlowEntry {
+pub(super) struct FactsEntry {
     pub facts: FlowFacts,
     pub opened_by: Direction,
     open: Option<FlowReader>,
@@ -23,7 +23,7 @@ pub(super) struct FlowEntry {
     created: u64,
     /// Sequence number of the last time it was opened for reading; 0 before the first time.
     opened: u64,
-    /// Bytes of `facts` as included in [`FlowTable::facts_bytes`].
+    /// Bytes of `facts` as included in [`FactsTable::facts_bytes`].
     counted: usize,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct FlowEvent {
 
 /// The table of flows.
 #[derive(Debug)]
-pub(super) struct FlowTable {
+pub(super) struct FactsTable {
     limits: NameLimits,
     /// Looked up for every sample. The index is small enough for the CPU cache, and the entry is
     /// accessed once.
-    entries: IndexMap<FlowKey, FlowEntry, foldhash::fast::RandomState>,
-    /// Flows that are not being read, by [`FlowEntry::created`], and those that are, by
-    /// [`FlowEntry::opened`].
+    entries: IndexMap<FlowKey, FactsEntry, foldhash::fast::RandomState>,
+    /// Flows that are not being read, by [`FactsEntry::created`], and those that are, by
+    /// [`FactsEntry::opened`].
     settled: BTreeMap<u64, FlowKey>,
     open_by_age: BTreeMap<u64, FlowKey>,
     /// Bytes of payload that are buffered.
@@ -53,7 +53,7 @@ pub(super) struct FlowTable {
     counter: u64,
 }
 
-impl FlowTable {
+impl FactsTable {
     pub fn new(limits: NameLimits) -> Self {
         Self {
             limits,
@@ -70,7 +70,7 @@ impl FlowTable {
         self.held
     }
 
-    pub fn get(&self, flow: &FlowKey) -> Option<&FlowEntry> {
+    pub fn get(&self, flow: &FlowKey) -> Option<&FactsEntry> {
         self.entries.get(flow)
     }
 
@@ -120,7 +120,7 @@ impl FlowTable {
     fn is_over(&self, sample: &NameSample<'_>) -> bool {
         let begins = sample.tcp.is_some_and(|segment| segment.has(flag::SYN));
         let is_dns = sample.tcp.is_none() && dns_port(sample).is_some();
-        let is_closed = |entry: &FlowEntry| entry.opened > 0 && entry.open.is_none();
+        let is_closed = |entry: &FactsEntry| entry.opened > 0 && entry.open.is_none();
         !begins && !is_dns && self.entries.get(&sample.flow).is_some_and(is_closed)
     }
 
@@ -136,7 +136,7 @@ impl FlowTable {
             lost.flows += 1;
         }
         self.counter += 1;
-        let entry = FlowEntry {
+        let entry = FactsEntry {
             facts: FlowFacts::default(),
             opened_by: sample.opened_by,
             open: None,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::dns::{Addresses, DnsTracker, Lookup, ObservedMessage};
 use super::event::{HttpRequest, NameEvent};
 use super::facts::{FlowFacts, NameSource, SourcedName};
-use super::flows::{FlowEvent, FlowTable};
+use super::flows::{FactsTable, FlowEvent};
 use super::hidden::{self, Hidden};
 use super::hosts::Hosts;
 use super::limits::{NameLimits, NamesLost};
@@ -20,7 +20,7 @@ use crate::wire::{Application, Name, port};
 /// Names of remotes, and the facts they come from.
 #[derive(Debug)]
 pub struct Names {
-    flows: FlowTable,
+    flows: FactsTable,
     dns: DnsTracker,
     addresses: Addresses,
     hosts: Hosts,
@@ -43,7 +43,7 @@ impl Names {
     /// Starts with the names of the hosts file only.
     pub fn new(limits: NameLimits, hosts: Hosts) -> Self {
         Self {
-            flows: FlowTable::new(limits),
+            flows: FactsTable::new(limits),
             dns: DnsTracker::new(&limits),
             addresses: Addresses::new(&limits),
             hosts,

@@ -1,4 +1,4 @@
-//! The command: looked up before anything is set up, so that a typing error costs nothing.
+//! The command: looked up before anything is set up, so that a typing error is reported at once.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// A command ready for `execve`.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// What was typed.
+    /// The command and its arguments as typed.
     pub words: Vec<OsString>,
     /// The file to execute.
     pub file: CString,
@@ -22,17 +22,17 @@ pub struct Command {
     pub environment: Vec<CString>,
 }
 
-/// Why a command cannot be run, with the exit code for it (126 or 127).
+/// Why a command cannot be executed, with the exit code for it (126 or 127).
 #[derive(Debug)]
 pub struct NotRunnable {
-    /// What to say.
+    /// The error.
     pub error: Error,
-    /// How netwatch ends.
+    /// The exit code of netwatch.
     pub exit: Exit,
 }
 
 impl Command {
-    /// Looks the command up in the PATH that it will have itself, as execvp(3) would.
+    /// Looks the command up in the PATH that it will have itself, as execvp(3) does.
     pub fn find(words: Vec<OsString>, variables: Variables) -> Result<Self, NotRunnable> {
         let name = words.first().cloned().unwrap_or_default();
         let path = variables.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
@@ -49,35 +49,36 @@ impl Command {
         })
     }
 
-    /// The words as text, for people.
+    /// The words as text.
     pub fn shown(&self) -> Vec<String> {
         self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 }
 
-/// Arguments and environment came to us as NUL-terminated strings, so they cannot hold a NUL.
+/// Arguments and environment are NUL-terminated strings of netwatch's own, so they cannot contain a
+/// NUL.
 fn c_string(bytes: Vec<u8>) -> CString {
-    CString::new(bytes).expect("the kernel hands over no NUL inside a string")
+    CString::new(bytes).expect("an argument contains no NUL")
 }
 
 fn search(name: &OsStr, path: &OsStr) -> Result<PathBuf, NotRunnable> {
     if name.as_bytes().contains(&b'/') {
         return runnable(Path::new(name)).map(|()| PathBuf::from(name));
     }
-    let mut found_but = None;
+    let mut not_executable = None;
     for dir in path.as_bytes().split(|byte| *byte == b':') {
         // An empty entry means the working directory (POSIX, XBD 8.3).
         let dir = if dir.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(dir) };
         let candidate = Path::new(dir).join(name);
         match runnable(&candidate) {
             Ok(()) => return Ok(candidate),
-            Err(why) if why.exit == Exit::NotExecutable => found_but = Some(why),
+            Err(why) if why.exit == Exit::NotExecutable => not_executable = Some(why),
             Err(_) => {}
         }
     }
-    Err(found_but.unwrap_or_else(|| NotRunnable {
+    Err(not_executable.unwrap_or_else(|| NotRunnable {
         error: Error::other("run", name.to_string_lossy(), "command not found")
-            .hint(format!("looked in PATH={}", path.to_string_lossy())),
+            .hint(format!("searched in PATH={}", path.to_string_lossy())),
         exit: Exit::NotFound,
     }))
 }
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_missing_from_not_executable() {
+    fn distinguishes_missing_from_not_executable() {
         assert_eq!(find("no-such-command-here").expect_err("missing").exit, Exit::NotFound);
         assert_eq!(find("/no/such/file").expect_err("missing").exit, Exit::NotFound);
         assert_eq!(find("/etc/passwd").expect_err("not executable").exit, Exit::NotExecutable);

@@ -1,4 +1,4 @@
-//! The command's environment: the caller's, but for what sudo replaced.
+//! The environment of the command: the caller's, except for what sudo replaced.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -7,18 +7,18 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use super::user::Identity;
 use crate::proc::stat::ProcStat;
 
-/// What a login gives when nobody knows better (Debian's `ENV_PATH` in /etc/login.defs).
+/// The default PATH of a login (Debian's `ENV_PATH` in /etc/login.defs).
 const LOGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
 const LOGIN_PATH_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// sudo may put a monitor process between itself and the command; nothing sane nests deeper than
-/// this.
-const ANCESTORS: usize = 6;
+/// How many ancestors to search for sudo, which may have a monitor process between itself and
+/// netwatch.
+const MAX_ANCESTORS: usize = 6;
 
-/// Variables in order, each name once.
+/// Environment variables in order, each name once.
 pub type Variables = Vec<(OsString, OsString)>;
 
-/// The environment for a command that runs as `user`. `changed` says that this is another user than
-/// the one netwatch runs as; `sudo_path` is the PATH the calling user had before sudo replaced it.
+/// The environment for a command that runs as `user`. With `changed`, this is not the user that
+/// netwatch runs as; `sudo_path` is the PATH the calling user had before sudo replaced it.
 pub fn for_user(own: Variables, user: &Identity, changed: bool, sudo_path: Option<OsString>) -> Variables {
     let mut variables = own;
     if changed {
@@ -41,10 +41,10 @@ fn set(variables: &mut Variables, name: &str, value: &OsStr) {
 }
 
 /// The PATH of the user who called sudo. sudo gives its child a `secure_path`, but its own process
-/// keeps the environment it was started with.
+/// keeps the environment that it was started with.
 pub fn path_before_sudo() -> Option<OsString> {
     let mut pid = std::process::id();
-    for _ in 0..ANCESTORS {
+    for _ in 0..MAX_ANCESTORS {
         pid = ProcStat::of(pid)?.parent;
         if fs::read(format!("/proc/{pid}/comm")).ok()?.trim_ascii_end() == b"sudo" {
             return variable(&fs::read(format!("/proc/{pid}/environ")).ok()?, b"PATH=");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn another_user_gets_their_own_home_and_the_path_they_had() {
+    fn another_user_gets_its_own_home_and_the_path_before_sudo() {
         let own = vec![("HOME".into(), "/root".into()), ("PATH".into(), "/sbin".into()), ("LANG".into(), "C".into())];
         let got = for_user(own, &alice(), true, Some("/home/alice/.cargo/bin:/bin".into()));
         assert_eq!(get(&got, "HOME"), "/home/alice");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sudo_a_login_path_and_without_a_change_everything_stays() {
+    fn uses_a_login_path_without_sudo_and_keeps_everything_for_the_same_user() {
         assert_eq!(get(&for_user(vec![], &alice(), true, None), "PATH"), LOGIN_PATH);
         let own: Variables = vec![("HOME".into(), "/root".into()), ("PATH".into(), "/sbin".into())];
         let got = for_user(own, &alice(), false, None);

@@ -1,4 +1,4 @@
-//! Who the command runs as, and who owns the files netwatch writes.
+//! The user that the command runs as, and the owner of the files that netwatch writes.
 
 use std::env;
 use std::ffi::CString;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// A user that the command can become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Login name, or the number where there is none.
+    /// Login name, or the uid if there is none.
     pub name: String,
     /// User id.
     pub uid: Uid,
@@ -21,12 +21,12 @@ pub struct Identity {
     pub home: PathBuf,
     /// Login shell.
     pub shell: PathBuf,
-    /// Whether the user data base knows this user (supplementary groups are taken from it).
+    /// Whether the user is in the user database, from which supplementary groups are taken.
     pub known: bool,
 }
 
 impl Identity {
-    /// The user named with `-u`: a name, or a number (`1000` or `#1000`, as sudo writes it).
+    /// The user of `-u`: a name, or a number (`1000` or `#1000`, as in sudo).
     pub fn named(text: &str) -> Result<Self> {
         if let Some(user) = look_up("user", text, User::from_name(text))? {
             return Ok(user.into());
@@ -41,7 +41,7 @@ impl Identity {
         }
     }
 
-    /// The user who called sudo, if sudo called us.
+    /// The user who called sudo, if netwatch was started by sudo.
     pub fn of_sudo() -> Result<Option<Self>> {
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
         let Some(uid) = number("SUDO_UID") else { return Ok(None) };
@@ -69,7 +69,7 @@ impl Identity {
         }
     }
 
-    /// The groups the command gets, by the user data base.
+    /// The groups of the user in the user database.
     pub fn groups(&self) -> Result<Vec<Gid>> {
         if !self.known {
             return Ok(vec![self.gid]);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_said() {
+    fn an_unknown_name_is_an_error() {
         let error = Identity::named("no-such-user-here").expect_err("must fail").to_string();
         assert!(error.starts_with("cannot run as user no-such-user-here: no such user"), "{error}");
     }

@@ -1,21 +1,20 @@
-//! What the classifier itself has to say (by aya-log), on standard error, if NETWATCH_LOG=debug
-//! asks for it.
+//! Log messages of the classifier (by aya-log), on standard error, with NETWATCH_LOG=debug.
 
 use std::io::Write;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-struct Stderr;
+struct StderrLog;
 
-impl Log for Stderr {
-    /// Libraries speak by the same way.
+impl Log for StderrLog {
+    /// Libraries log through the same interface.
     fn enabled(&self, about: &Metadata<'_>) -> bool {
         !about.target().starts_with("netlink_proto")
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // A closed standard error changes nothing.
+            // A closed standard error is ignored.
             let _ = writeln!(std::io::stderr(), "netwatch: classifier: {}", record.args());
         }
     }
@@ -23,12 +22,12 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Whether it is asked for; if so, there is a logger from now on.
-pub(super) fn wanted() -> bool {
+/// Installs the logger if NETWATCH_LOG requests it. Returns whether it does.
+pub(super) fn enable() -> bool {
     let wanted = std::env::var_os("NETWATCH_LOG").is_some_and(|level| level == "debug" || level == "trace");
     if wanted {
-        // It fails only when there is a logger already, which then is as good.
-        let _ = log::set_logger(&Stderr);
+        // Fails only if there is a logger already.
+        let _ = log::set_logger(&StderrLog);
         log::set_max_level(LevelFilter::Debug);
     }
     wanted

@@ -284,7 +284,7 @@ impl MeteringThread {
         self.deliver();
         self.drains += 1;
         if self.drains <= TRIMMED_DRAINS {
-            trim::code();
+            trim::release_code();
         }
     }
 

@@ -162,7 +162,7 @@ async fn watch_command(
     ready.live.start();
     faults::point("go")?;
     line.go()?;
-    trim::code();
+    trim::release_code();
     crate::guardian::release_stdio();
     let limits = Limits { duration: arguments.duration, linger: arguments.linger };
     match Watch::new(line, &mut ready.live, limits).run(signals).await? {

@@ -1,5 +1,5 @@
-//! Sets a run up: the classifier is loaded in a thread while the rest begins, and attached before
-//! the link's first packet.
+//! Sets a run up: the classifier is loaded in a thread meanwhile, and attached before the first
+//! packet on the link.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -152,7 +152,7 @@ fn probe_config(plan: &RunPlan) -> KernelMeterConfig {
         sample_interval: arguments.sample.unwrap_or(0),
         snaplen: arguments.snaplen,
         sample_ring_bytes: arguments.sample_buffer * 1024,
-        log: super::log::wanted(),
+        log: super::log::enable(),
         ..KernelMeterConfig::default()
     }
 }

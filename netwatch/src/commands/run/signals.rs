@@ -12,21 +12,23 @@ use crate::faults;
 use crate::guardian::{InheritedSignals, block_signals};
 use crate::readiness::{Watched, watch};
 
-/// What netwatch listens to while the command runs.
-const HEARD: [Signal; 5] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
+/// Signals that netwatch handles while the command runs.
+const HANDLED_SIGNALS: [Signal; 5] =
+    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
 
-/// What is to be done about a signal.
+/// What to do about a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignalAction {
-    /// The command has it already (terminal) or its caller wants it ignored.
+    /// Nothing: the command has received it as well (from the terminal), or the caller ignores it.
     Nothing,
-    /// Pass it on.
+    /// Forward it to the command.
     Forward(Signal),
     /// Print interim counters.
     Interim,
 }
 
-/// A signalfd over everything that netwatch listens to.
+/// The blocked signals, received by a signalfd. Signals that the caller of netwatch ignores stay
+/// ignored, for netwatch and for the command: `nohup` and non-interactive shells rely on that.
 pub(super) struct HeldSignals {
     held: Rc<SignalFd>,
     ignored: Vec<Signal>,
@@ -34,27 +36,28 @@ pub(super) struct HeldSignals {
 }
 
 impl HeldSignals {
-    /// Blocks the signals, so that none is lost from here on. Before any fork, thread or runtime.
+    /// Blocks the signals, so that none is lost from here on. Must be called before any fork,
+    /// thread or runtime.
     pub(super) fn hold(inherited: &InheritedSignals) -> Result<Self> {
-        let set = block_signals(&HEARD)?;
-        let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(deaf)?;
-        let ignored = HEARD.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
+        let set = block_signals(&HANDLED_SIGNALS)?;
+        let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(receive_error)?;
+        let ignored = HANDLED_SIGNALS.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
         Ok(Self { held: Rc::new(held), ignored, came: Cell::new(None) })
     }
 
-    /// Between two steps of the set-up, before the one called `name`: fails when a signal has come.
+    /// Called before each step of the set-up: fails if a signal has arrived.
     pub(super) fn step(&self, name: &str) -> Result<()> {
         faults::point(name)?;
         self.go_on()
     }
 
-    /// Fails when a signal has come that ends a process by default (INT, QUIT, TERM, HUP). The
-    /// command, which would get it, does not run yet.
+    /// Fails if a signal has arrived that ends a process by default (INT, QUIT, TERM, HUP). The
+    /// command, to which it would be forwarded, does not run yet.
     pub(super) fn go_on(&self) -> Result<()> {
         match self.next_ending()? {
             Some(signal) => {
                 self.came.set(Some(signal));
-                Err(Error::other("set up", "the run", format!("{signal} came")))
+                Err(Error::other("set up", "the run", format!("interrupted by {signal}")))
             }
             None => Ok(()),
         }
@@ -62,7 +65,7 @@ impl HeldSignals {
 
     /// The next pending signal that ends a process by default.
     fn next_ending(&self) -> Result<Option<Signal>> {
-        while let Some(info) = self.held.read_signal().map_err(deaf)? {
+        while let Some(info) = self.held.read_signal().map_err(receive_error)? {
             match Signal::try_from(info.ssi_signo as i32) {
                 Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => return Ok(Some(signal)),
                 _ => {}
@@ -76,7 +79,7 @@ impl HeldSignals {
         self.came.get()
     }
 
-    /// Inside the runtime.
+    /// Registers the signals with the runtime, in which this is called.
     pub(super) fn listen(&self) -> Result<SignalStream<'_>> {
         Ok(SignalStream { signals: watch(Rc::clone(&self.held), "signals")?, held: self })
     }
@@ -89,15 +92,15 @@ pub(super) struct SignalStream<'a> {
 }
 
 impl<'a> SignalStream<'a> {
-    /// For the steps of the set-up, which do not wait.
+    /// The signals, for the steps of the set-up, which are not asynchronous.
     pub(super) fn held(&self) -> &'a HeldSignals {
         self.held
     }
 
-    /// During set-up: waits until [`HeldSignals::go_on`] fails.
+    /// During the set-up: waits until [`HeldSignals::go_on`] fails.
     pub(super) async fn stopped(&self) -> Error {
         loop {
-            let ready = self.signals.readable().await.map_err(deaf);
+            let ready = self.signals.readable().await.map_err(receive_error);
             match ready.and_then(|mut ready| self.held.go_on().map(|()| ready.clear_ready())) {
                 Ok(()) => {}
                 Err(error) => return error,
@@ -118,28 +121,28 @@ impl<'a> SignalStream<'a> {
         }
     }
 
-    /// The next thing to do.
+    /// The next action. Ignored signals are skipped.
     pub(super) async fn next(&self) -> Result<SignalAction> {
         loop {
-            let mut ready = self.signals.readable().await.map_err(deaf)?;
+            let mut ready = self.signals.readable().await.map_err(receive_error)?;
             match self.held.held.read_signal() {
                 Ok(Some(info)) => match action(info.ssi_signo, info.ssi_code, &self.held.ignored) {
                     SignalAction::Nothing => {}
                     action => return Ok(action),
                 },
                 Ok(None) => ready.clear_ready(),
-                Err(errno) => return Err(deaf(errno)),
+                Err(errno) => return Err(receive_error(errno)),
             }
         }
     }
 }
 
-fn deaf(cause: impl Into<std::io::Error>) -> Error {
-    Error::os("listen to", "signals", cause)
+fn receive_error(cause: impl Into<std::io::Error>) -> Error {
+    Error::os("receive", "signals", cause)
 }
 
-/// The terminal driver signals the whole foreground group, the command included; its signals come
-/// from the kernel (`SI_KERNEL`). Whoever uses kill(2) reaches netwatch alone.
+/// The terminal sends signals to the whole foreground group, the command included, with the code
+/// `SI_KERNEL`. A process that calls kill(2) reaches netwatch only.
 fn action(number: u32, code: i32, ignored: &[Signal]) -> SignalAction {
     let Ok(signal) = Signal::try_from(number as i32) else { return SignalAction::Nothing };
     let from_terminal = code == libc::SI_KERNEL;
@@ -156,14 +159,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_signal_does() {
+    fn maps_each_signal_to_an_action() {
         let table = [
             (libc::SIGINT, libc::SI_KERNEL, SignalAction::Nothing),
             (libc::SIGINT, libc::SI_USER, SignalAction::Forward(Signal::SIGINT)),
             (libc::SIGQUIT, libc::SI_KERNEL, SignalAction::Nothing),
             (libc::SIGQUIT, libc::SI_TKILL, SignalAction::Forward(Signal::SIGQUIT)),
             (libc::SIGTERM, libc::SI_USER, SignalAction::Forward(Signal::SIGTERM)),
-            // A terminal that hangs up tells the session leader only.
+            // A terminal that hangs up signals the session leader only.
             (libc::SIGHUP, libc::SI_KERNEL, SignalAction::Forward(Signal::SIGHUP)),
             (libc::SIGUSR1, libc::SI_USER, SignalAction::Interim),
         ];

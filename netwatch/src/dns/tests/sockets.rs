@@ -104,8 +104,8 @@ fn signals_are_blocked_in_its_thread() {
     });
 }
 
-/// Queries each server by UDP from a namespace at the other end of `link`, with blocking sockets. Returns the
-/// last response of each.
+/// Queries each server by UDP from a namespace at the other end of `link`, with blocking sockets.
+/// Returns the last response of each.
 fn query_through_link(link: &'static str, servers: Vec<SocketAddr>) -> std::thread::JoinHandle<Vec<Vec<u8>>> {
     let (report_id, thread_id) = std::sync::mpsc::channel();
     let (link_moved, wait) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! The rules that let the target through somebody else's chain. Pure.
+//! The rules that let the target's packets pass another program's chain. Pure.
 
 use super::OpenSpec;
 use crate::host::nft::{ChainInfo, Hook, NftFamily, Rule};
@@ -6,19 +6,19 @@ use crate::host::nft::{ChainInfo, Hook, NftFamily, Rule};
 const TRANSPORTS: [(u8, &str); 2] = [(libc::IPPROTO_UDP as u8, "udp"), (libc::IPPROTO_TCP as u8, "tcp")];
 const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 
-/// Whose tool must be able to read the table afterwards.
+/// The tool that must still be able to read the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleStyle {
     /// `nft`.
     Native,
-    /// `iptables` on nf_tables: one expression it does not know and it refuses to list the whole
-    /// table. It reads xtables matches in every version, native conntrack and port expressions in
-    /// new ones at best.
+    /// `iptables` on nf_tables: a single expression that it cannot parse makes it refuse to list
+    /// the whole table. Every version parses xtables matches; only new ones parse native conntrack
+    /// and port expressions.
     Iptables,
 }
 
 impl RuleStyle {
-    /// By the names that iptables gives.
+    /// Recognized by the names that iptables uses.
     pub fn of(chain: &ChainInfo) -> Self {
         let tables = ["filter", "mangle", "raw", "security", "nat"];
         let iptables = chain.family != NftFamily::Inet
@@ -28,7 +28,7 @@ impl RuleStyle {
     }
 }
 
-/// What belongs at the top of a chain at this hook.
+/// The rules for the top of a chain at this hook.
 pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
     let rules = match hook {
         Hook::Forward => forward(spec, style),
@@ -39,13 +39,13 @@ pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: NftFamily, style: RuleStyl
 }
 
 fn forward(spec: &OpenSpec<'_>, style: RuleStyle) -> Vec<Rule> {
-    let mut rules = known(style.to(spec.interface), style, spec.publish);
+    let mut rules = tracked(style.to(spec.interface), style, spec.publish);
     rules.push(style.from(spec.interface));
     rules
 }
 
-/// DNS to the gateway; neighbour discovery, without which IPv6 does not even begin; answers to what
-/// the host asked of published ports.
+/// DNS to the gateway; neighbor discovery, which IPv6 needs; answers to connections of the host to
+/// published ports.
 fn input(spec: &OpenSpec<'_>, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
     let from = || style.from(spec.interface);
     let mut rules: Vec<Rule> =
@@ -54,13 +54,14 @@ fn input(spec: &OpenSpec<'_>, family: NftFamily, style: RuleStyle) -> Vec<Rule> 
         rules.push(style.protocol(from(), ICMPV6));
     }
     if spec.publish || spec.host_loopback {
-        rules.extend(known(from(), style, spec.host_loopback));
+        rules.extend(tracked(from(), style, spec.host_loopback));
     }
     rules
 }
 
-/// Packets of known connections, and of those whose destination was translated if so asked.
-fn known(rule: Rule, style: RuleStyle, translated: bool) -> Vec<Rule> {
+/// Packets of tracked connections; with `translated`, also of connections whose destination was
+/// translated.
+fn tracked(rule: Rule, style: RuleStyle, translated: bool) -> Vec<Rule> {
     match style {
         RuleStyle::Iptables => vec![rule.xtables_match("conntrack", 3, conntrack_info(translated))],
         RuleStyle::Native if translated => vec![rule.clone().established(), rule.destination_translated()],
@@ -108,7 +109,8 @@ fn conntrack_info(translated: bool) -> Vec<u8> {
     const XT_CONNTRACK_STATE: u16 = 1;
     const ESTABLISHED: u16 = 1 << 1;
     const RELATED: u16 = 1 << 2;
-    /// `1 << (IP_CT_NUMBER + 2)`: not a state of the tracker, but this match treats it as one.
+    /// `1 << (IP_CT_NUMBER + 2)`: not a state of the connection tracker, but this match treats it
+    /// as one.
     const DNAT: u16 = 1 << 7;
     let states = ESTABLISHED | RELATED | if translated { DNAT } else { 0 };
     let mut info = vec![0; SIZE];

@@ -1,4 +1,4 @@
-//! Which chains of other programs would drop the target's packets.
+//! Finds the chains of other programs that would drop the target's packets.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,22 +7,21 @@ use super::BlockedChain;
 use crate::error::Result;
 use crate::host::nft::{ChainInfo, Hook, Nft, NftFamily, RuleInfo, RuleTerm, Verdict};
 
-/// A base chain that drops.
+/// A base chain of another program that drops packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignChain {
     pub chain: ChainInfo,
     pub hook: Hook,
 }
 
-/// What was found, by what can be done about it.
+/// The chains that drop packets, by what netwatch can do about them.
 #[derive(Debug, Default)]
 pub struct FoundChains {
     pub open: Vec<ForeignChain>,
     pub blocked: Vec<BlockedChain>,
 }
 
-/// Looks at the chains that see forwarded packets, or packets to the host. One message if there are
-/// none.
+/// Inspects the chains at the forward and input hooks. A single netlink request if there are none.
 pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
     let candidates: Vec<ForeignChain> = nft.chains()?.into_iter().filter_map(candidate).collect();
     let mut found = FoundChains::default();
@@ -35,8 +34,7 @@ pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
         let key = (foreign.chain.family, foreign.chain.table.clone());
         let owner =
             tables.iter().find(|table| (table.family, &table.name) == (key.0, &key.1)).and_then(|table| table.owner);
-        // The policy alone decides without a look at the rules, of which there can be tens of
-        // thousands.
+        // Where the policy decides, the rules are not read: there can be tens of thousands.
         let policy = foreign.chain.base.is_some_and(|base| base.drops);
         if policy && owner.is_none() {
             found.open.push(foreign);
@@ -63,12 +61,13 @@ fn candidate(chain: ChainInfo) -> Option<ForeignChain> {
     (!chain.table.starts_with("netwatch-")).then_some(ForeignChain { chain, hook })
 }
 
-/// What a packet can meet that starts in a chain.
+/// The rules that a packet can reach from a chain.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Reach {
-    /// A drop or reject.
+    /// There is a drop or reject.
     drops: bool,
-    /// A rule about an interface of our name: somebody has opened it for us.
+    /// There is a rule that matches the run's interface: the user has opened the chain for
+    /// netwatch.
     names_interface: bool,
 }
 
@@ -78,7 +77,7 @@ fn reach(rules: &[RuleInfo], start: &str, interface: &str) -> Reach {
     while let Some(chain) = next.pop() {
         for term in rules.iter().filter(|rule| rule.chain == chain).flat_map(|rule| &rule.terms) {
             match term {
-                // A map can hold any verdict; to be wrong here costs one narrow rule.
+                // A map can hold any verdict; a false positive costs one narrow rule.
                 RuleTerm::Verdict(Verdict::Drop) | RuleTerm::Reject | RuleTerm::VerdictMap => reach.drops = true,
                 RuleTerm::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if seen.insert(to) => next.push(to),
                 RuleTerm::Verdict(_) => {}
@@ -89,7 +88,7 @@ fn reach(rules: &[RuleInfo], start: &str, interface: &str) -> Reach {
     reach
 }
 
-/// `eth0` and zeros, or a beginning without any (`nw*`).
+/// A name padded with zeros, or a prefix without zeros (`nw*`).
 fn matches_name(pattern: &[u8], interface: &str) -> bool {
     match pattern.iter().position(|byte| *byte == 0) {
         Some(end) => &pattern[..end] == interface.as_bytes(),
@@ -106,7 +105,7 @@ fn owned(foreign: &ForeignChain, owner: u32) -> BlockedChain {
         let what = if foreign.hook == Hook::Input { "DNS from" } else { "packets from and to" };
         format!("configure {who} to accept {what} interfaces nw*")
     };
-    let cause = format!("the table belongs to {who} and nobody else can change it");
+    let cause = format!("the table belongs to {who}, and no other program can change it");
     BlockedChain { chain: foreign.chain.to_string(), hook: foreign.hook, cause, open }
 }
 
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_are_found_through_jumps_and_loops_end() {
+    fn finds_drops_through_jumps_and_ends_in_loops() {
         let drop = RuleTerm::Verdict(Verdict::Drop);
         let rules = [
             rule("a", &[jump("b")]),
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn names_match_whole_or_from_the_start() {
+    fn matches_whole_names_and_prefixes() {
         assert!(matches_name(b"nw", "nw12"));
         assert!(matches_name(b"nw12\0\0\0", "nw12"));
         assert!(!matches_name(b"nw\0", "nw12"));

@@ -1,6 +1,6 @@
-//! Reads the tables of iptables-legacy, which live beside nf_tables: whether they would drop the
-//! target's packets. Changes nothing there, because its tables can only be replaced as a whole,
-//! with everybody else's rules in them.
+//! Reads the tables of iptables-legacy, which exist beside nf_tables, to find out whether they
+//! would drop the target's packets. Changes nothing there, because these tables can only be
+//! replaced as a whole, with the rules of all programs in them.
 //!
 //! `linux/netfilter_ipv4/ip_tables.h`: a table is one block of entries, chains are offsets in it.
 
@@ -13,9 +13,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::BlockedChain;
 use crate::error::{Error, Result};
+use crate::host::netlink::u32_at;
 use crate::host::nft::Hook;
 
-/// Where things are in an entry of one family.
+/// Offsets in an entry of one address family.
 struct LegacyLayout {
     program: &'static str,
     names: &'static str,
@@ -23,7 +24,7 @@ struct LegacyLayout {
     level: i32,
     /// Incoming interface; the outgoing one and the two masks follow, 16 bytes each.
     interfaces: usize,
-    /// End of what is compared with the packet.
+    /// End of the part that is compared with the packet.
     conditions: usize,
     target_offset: usize,
     size: usize,
@@ -60,12 +61,12 @@ const ENTRIES_HEADER: usize = NAME_SIZE + 8;
 const GET_INFO: i32 = 64;
 const GET_ENTRIES: i32 = 65;
 
-/// The chains that drop and do not name our interface.
+/// The chains that drop packets and have no rule for the run's interface.
 pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<BlockedChain>> {
     let mut blocked = Vec::new();
     for layout in [IPV4, IPV6] {
-        // No file: no such tables in this kernel. Asking for a table that is not in the list would
-        // load it.
+        // No file: this kernel has no such tables. Reading a table that is not in the list would
+        // load its module.
         let names = fs::read_to_string(layout.names).unwrap_or_default();
         for name in names.lines() {
             let table = LegacyTable::read(&layout, name)?;
@@ -122,8 +123,8 @@ impl<'a> LegacyTable<'a> {
         Ok(Self { layout, valid_hooks: word(0), starts: five(1), policies: five(6), entries })
     }
 
-    /// Whether packets at this hook can be dropped before a rule that names our interface lets them
-    /// through.
+    /// Whether packets at this hook can be dropped before a rule for the run's interface accepts
+    /// them.
     fn drops(&self, hook: Hook, interface: &str) -> bool {
         let index = hook as usize;
         if self.valid_hooks & (1 << index) == 0 {
@@ -151,15 +152,15 @@ impl<'a> LegacyTable<'a> {
 
     fn may_drop(&self, entry: &LegacyEntry<'_>, verdict: i32, seen: &mut HashSet<usize>) -> bool {
         match usize::try_from(verdict) {
-            // A jump: the offset of another chain's first entry, or of the next one, which means
-            // "go on".
+            // A jump: the offset of another chain's first entry, or of the next entry, which means
+            // "continue".
             Ok(to) if to != entry.offset + entry.length => self.chain_drops(to, seen),
             Ok(_) => false,
             Err(_) => verdict == DROP,
         }
     }
 
-    /// A chain of users ends with an unconditional return.
+    /// A user-defined chain ends with an unconditional return.
     fn chain_drops(&self, mut offset: usize, seen: &mut HashSet<usize>) -> bool {
         if !seen.insert(offset) {
             return false;
@@ -183,12 +184,12 @@ impl<'a> LegacyTable<'a> {
     }
 }
 
-/// Verdicts as they stand in the table: `-NF_DROP - 1`, `-NF_ACCEPT - 1`, `XT_RETURN`; targets that
-/// do neither go on.
+/// Verdicts as encoded in the table: `-NF_DROP - 1`, `-NF_ACCEPT - 1`, `XT_RETURN`; after other
+/// targets the next entry is evaluated.
 const DROP: i32 = -1;
 const ACCEPT: i32 = -2;
 const RETURN: i32 = -5;
-const GOES_ON: i32 = i32::MIN;
+const CONTINUE: i32 = i32::MIN;
 
 struct LegacyEntry<'a> {
     layout: &'a LegacyLayout,
@@ -206,9 +207,9 @@ impl LegacyEntry<'_> {
         let name = target.get(2..31).unwrap_or_default();
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         match &name[..end] {
-            b"" => u32_at(target, 32).map_or(GOES_ON, |verdict| verdict as i32),
+            b"" => u32_at(target, 32).map_or(CONTINUE, |verdict| verdict as i32),
             b"REJECT" | b"DROP" | b"TARPIT" => DROP,
-            _ => GOES_ON,
+            _ => CONTINUE,
         }
     }
 
@@ -216,7 +217,7 @@ impl LegacyEntry<'_> {
         self.target == self.layout.size && self.bytes[..self.layout.conditions].iter().all(|byte| *byte == 0)
     }
 
-    /// `which` is 0 for `-i`, 1 for `-o`.
+    /// `which` is 0 for `-i` and 1 for `-o`.
     fn names_interface(&self, which: usize, interface: &str) -> bool {
         let at = |index: usize| &self.bytes[self.layout.interfaces + 16 * index..][..16];
         let (name, mask) = (at(which), at(which + 2));
@@ -227,12 +228,8 @@ impl LegacyEntry<'_> {
 
 fn get_option(socket: &impl AsRawFd, level: i32, option: i32, bytes: &mut [u8]) -> io::Result<()> {
     let mut length = bytes.len() as libc::socklen_t;
-    // SAFETY: bytes is valid for writing for the length that is passed.
+    // SAFETY: bytes is valid for writes of the length that is passed.
     let result =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, bytes.as_mut_ptr().cast(), &raw mut length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }

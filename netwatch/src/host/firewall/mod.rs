@@ -1,7 +1,7 @@
-//! Other programs' firewalls: finds the chains that would drop the target's packets, and puts
-//! narrow accepts for the run's interface at their top, since an accept in one table never
-//! overrides a drop in another. What cannot be opened is named with the command that does. Not
-//! here: netwatch's own table ([`super::nat`]).
+//! Firewalls of other programs: finds the chains that would drop the target's packets, and inserts
+//! narrow accept rules for the run's interface at their top, because an accept in one table never
+//! overrides a drop in another. Chains that cannot be opened are reported with the command that
+//! opens them. Not: netwatch's own table ([`super::nat`]).
 
 mod accept;
 mod find;
@@ -21,18 +21,18 @@ use crate::error::{Error, Result};
 use crate::undo::{Journal, RunId, UndoRecord};
 use crate::wire::port;
 
-/// What shall get through.
+/// What must be accepted.
 #[derive(Debug, Clone)]
 pub struct OpenSpec<'a> {
-    /// The run; marks the rules.
+    /// The run; its id marks the rules.
     pub run: &'a RunId,
     /// The host-side interface.
     pub interface: &'a str,
-    /// Where the DNS forwarder listens: 53, or its own port if queries are redirected to it.
+    /// The port of the DNS forwarder: 53, or another one to which queries are redirected.
     pub dns_port: u16,
-    /// Ports are published.
+    /// Whether ports are published.
     pub publish: bool,
-    /// The gateway leads to the host's 127.0.0.1.
+    /// Whether the gateway leads to the host's 127.0.0.1.
     pub host_loopback: bool,
 }
 
@@ -41,11 +41,11 @@ pub struct OpenSpec<'a> {
 pub struct BlockedChain {
     /// The chain as its own tool shows it: `inet firewalld filter_FORWARD`.
     pub chain: String,
-    /// Which packets it sees.
+    /// Its hook.
     pub hook: Hook,
     /// Why netwatch cannot open it.
     pub cause: String,
-    /// The command that opens it, or advice where there is no such command.
+    /// The command that opens it, or advice if there is none.
     pub open: String,
 }
 
@@ -62,18 +62,18 @@ impl fmt::Display for BlockedChain {
 /// What [`inspect`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// `run` will put an accept at the top of this chain.
+    /// `run` will insert an accept rule at the top of this chain.
     Opens {
         /// `ip filter FORWARD`.
         chain: String,
-        /// Which packets it sees.
+        /// Its hook.
         hook: Hook,
     },
     /// `run` cannot open this chain.
     Blocked(BlockedChain),
 }
 
-/// Opens what can be opened, each chain recorded first; returns what cannot.
+/// Opens every chain that can be opened, after recording it; returns the others.
 pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<BlockedChain>> {
     let nft = Nft::open()?;
     let found = find::foreign(&nft, spec.interface)?;
@@ -88,13 +88,13 @@ pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<BlockedChain>>
     let mut all = Batch::new();
     found.open.iter().for_each(|foreign| foreign.insert(spec, foreign.style(), &mut all));
     if nft.commit(&all).is_err() {
-        // One chain's refusal undoes the whole batch: now one by one, to know which.
+        // The refusal of one chain undoes the whole batch, so the chains are tried one by one.
         blocked.extend(found.open.iter().filter_map(|foreign| open_one(&nft, spec, foreign).err()));
     }
     Ok(blocked)
 }
 
-/// What [`open()`] would do for a run, for `doctor`.
+/// What [`open()`] would do in a run; for `doctor`.
 pub fn inspect() -> Result<Vec<Finding>> {
     let interface = "nw00000000";
     let found = find::foreign(&Nft::open()?, interface)?;
@@ -125,7 +125,7 @@ impl UndoRecord for ForeignRule {
 pub fn undo(records: &[ForeignRule]) -> Result<()> {
     let mut marks = Vec::new();
     for ForeignRule { family, table, chain, comment } in records {
-        let mark = RuleMark { family: known(*family, table)?, table, chain, comment };
+        let mark = RuleMark { family: family_of(*family, table)?, table, chain, comment };
         // Deleting a rule twice fails.
         if !marks.contains(&mark) {
             marks.push(mark);
@@ -134,7 +134,7 @@ pub fn undo(records: &[ForeignRule]) -> Result<()> {
     remove_marked(&marks)
 }
 
-/// Where rules of ours are, and how to tell them.
+/// A chain with rules of netwatch, and the comment that marks them.
 #[derive(PartialEq)]
 struct RuleMark<'a> {
     family: NftFamily,
@@ -143,7 +143,7 @@ struct RuleMark<'a> {
     comment: &'a str,
 }
 
-fn known(family: u8, table: &str) -> Result<NftFamily> {
+fn family_of(family: u8, table: &str) -> Result<NftFamily> {
     let fail = || Error::other("remove rules from table", table, format!("there is no family {family}"));
     NftFamily::from_raw(family).ok_or_else(fail)
 }
@@ -153,7 +153,7 @@ fn remove_marked(marks: &[RuleMark<'_>]) -> Result<()> {
         return Ok(());
     }
     let nft = Nft::open()?;
-    // Somebody else may rewrite a chain at the same moment; a second look settles it.
+    // Another program may change the chain at the same time; then the second attempt succeeds.
     remove_found(&nft, marks).or_else(|error| match error.errno() {
         Some(Errno::ENOENT) => remove_found(&nft, marks),
         _ => Err(error),
@@ -173,8 +173,8 @@ fn remove_found(nft: &Nft, marks: &[RuleMark<'_>]) -> Result<()> {
     nft.commit(&batch)
 }
 
-/// In the form that fits the table, else in nft's own: the kernel may lack what iptables' form
-/// needs.
+/// In the style of the table, otherwise in the native one: the kernel may lack what the style of
+/// iptables needs.
 fn open_one(nft: &Nft, spec: &OpenSpec<'_>, foreign: &ForeignChain) -> Result<(), BlockedChain> {
     let attempt = |style| {
         let mut batch = Batch::new();

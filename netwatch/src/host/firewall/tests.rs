@@ -256,7 +256,7 @@ fn a_table_that_belongs_to_somebody_is_named_with_the_command() {
         assert_eq!(found.len(), 2);
         assert_eq!(blocked.chain, "inet firewalld filter_FORWARD");
         assert_eq!(blocked.open, "firewall-cmd --zone=trusted --add-interface=nw+");
-        assert!(blocked.cause.contains(" and nobody else can change it"), "{blocked:?}");
+        assert!(blocked.cause.contains(" and no other program can change it"), "{blocked:?}");
         drop(table);
         let _table = owned_table(true);
         assert_eq!(inspect().unwrap(), [], "somebody has opened it");

@@ -1,5 +1,5 @@
-//! The old values of switches, and which runs use them: one file a network namespace, shared by
-//! parallel runs.
+//! The ledger of switches: their old values, and which runs use them. One file for each network
+//! namespace, shared by parallel runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,28 +14,28 @@ use crate::error::{Error, Result};
 use crate::proc::mountinfo;
 use crate::undo::{Exclusive, RunId, root};
 
-/// One switch.
+/// One switch in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchEntry {
-    /// What it was before the first run.
+    /// The value before the first run.
     pub original: String,
-    /// What netwatch wrote.
+    /// The value that netwatch wrote.
     pub set: String,
-    /// The namespace-wide switch of the same name, when netwatch wrote. If it differs later,
-    /// somebody switched all of them and this one is no longer ours to put back.
+    /// The value of the namespace-wide switch of the same name when netwatch wrote. If that differs
+    /// later, another program has switched all interfaces, and netwatch must not put this one back.
     pub global: Option<String>,
-    /// Who uses it.
+    /// The runs that use it.
     pub runs: Vec<RunId>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct LedgerContent {
-    /// To find out whether the namespace still exists.
+    /// Inode of the namespace, to find out whether that still exists.
     netns_inode: u64,
     entries: BTreeMap<String, SwitchEntry>,
 }
 
-/// The file, read while [`Exclusive`] is held.
+/// The contents of the file, valid while [`Exclusive`] is held.
 #[derive(Debug)]
 pub struct Ledger<'a> {
     path: PathBuf,
@@ -44,7 +44,7 @@ pub struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// That of the thread's own namespace, which has this cookie.
+    /// The ledger of the thread's own namespace, which has this cookie.
     pub fn open(cookie: u64, held: &'a Exclusive) -> Result<Self> {
         let found = Self::find(cookie, held)?;
         found.map_or_else(
@@ -56,7 +56,7 @@ impl<'a> Ledger<'a> {
         )
     }
 
-    /// That of any namespace, if there is one.
+    /// The ledger of any namespace, if there is one.
     pub fn find(cookie: u64, held: &'a Exclusive) -> Result<Option<Self>> {
         let path = path(cookie)?;
         let text = match fs::read(&path) {
@@ -82,8 +82,8 @@ impl<'a> Ledger<'a> {
         self.content.entries.values().any(|entry| entry.runs.contains(run))
     }
 
-    /// Replaces the file at once, so that a run killed meanwhile leaves the old one; removes it
-    /// when there is nothing left.
+    /// Replaces the file by rename, so that a run that is killed meanwhile leaves the old one;
+    /// removes the file when no entry is left.
     pub fn save(&self) -> Result<()> {
         if self.content.entries.is_empty() {
             return remove(&self.path);
@@ -96,7 +96,7 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// The cookies of all ledgers.
+/// The namespace cookies of all ledgers.
 pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
     let root = root()?;
     let entries = fs::read_dir(&root).map_err(|error| Error::os("read", root.display().to_string(), error))?;
@@ -104,7 +104,7 @@ pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
     Ok(entries.flatten().filter_map(|entry| cookie(entry.file_name().to_str()?)).collect())
 }
 
-/// Removes the ledger if its namespace is gone, and says so.
+/// Removes the ledger if its namespace no longer exists. Returns whether it does not exist.
 pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
     let Some(ledger) = Ledger::find(cookie, held)? else { return Ok(true) };
     let dead = !is_alive(ledger.content.netns_inode);
@@ -114,8 +114,8 @@ pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
     Ok(dead)
 }
 
-/// Whether a thread is in the namespace or a mount holds it. One that is held by an open file only
-/// is not found; nobody can enter it either.
+/// Whether a thread is in the namespace or a mount holds it. A namespace that only an open file
+/// holds is not found; no other process can enter it either.
 pub fn is_alive(inode: u64) -> bool {
     let root = PathBuf::from(format!("net:[{inode}]"));
     mountinfo::read().is_ok_and(|mounts| mounts.iter().any(|mount| mount.root == root))

@@ -1,10 +1,10 @@
-//! Lets packets pass between the target and whatever interface answers come in by, and puts every
-//! switch back when the last run that used it ends. Not the firewall: what may pass is decided by
-//! [`super::nat`] and [`super::firewall`].
+//! Switches on forwarding between the link and every interface by which answers may arrive, and
+//! puts every switch back when the last run that used it ends. Not the firewall: [`super::nat`] and
+//! [`super::firewall`] decide what may pass.
 //!
-//! IPv4 looks at the switch of the interface a packet came in by. IPv6 has such a switch
-//! (`force_forwarding`) since 6.17; before, only the one for all interfaces, which also stops them
-//! from accepting router advertisements unless `accept_ra` is 2.
+//! For IPv4, the switch of the incoming interface decides. IPv6 has such a switch
+//! (`force_forwarding`) since Linux 6.17; before, only one for all interfaces, which also stops
+//! them from accepting router advertisements unless `accept_ra` is 2.
 
 mod ledger;
 mod plan;
@@ -21,7 +21,7 @@ use crate::undo::{Exclusive, Journal, RunId, UndoRecord};
 
 pub use self::sysctl::netns_cookie;
 
-/// Which address families the target has.
+/// The address families of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the families' own names")]
 pub struct Families {
@@ -29,30 +29,30 @@ pub struct Families {
     pub ipv6: bool,
 }
 
-/// How the kernel lets IPv6 packets be forwarded.
+/// The switch by which the kernel forwards IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ipv6Switch {
-    /// By the interface they came in by (`force_forwarding`, since 6.17).
+    /// One for each incoming interface (`force_forwarding`, since Linux 6.17).
     PerInterface,
-    /// By one switch for all (`all.forwarding`).
+    /// One for all interfaces (`all.forwarding`).
     AllInterfaces,
 }
 
 impl Ipv6Switch {
-    /// What this kernel has.
+    /// The switch of this kernel.
     pub fn of_kernel() -> Self {
         if sysctl::exists("ipv6/conf/default/force_forwarding") { Self::PerInterface } else { Self::AllInterfaces }
     }
 }
 
-/// Which run needs what.
+/// What a run needs.
 #[derive(Debug, Clone)]
 pub struct ForwardingSpec {
     /// The run.
     pub run: RunId,
-    /// The target's families.
+    /// The address families of the target.
     pub families: Families,
-    /// The kernel's way; [`Ipv6Switch::of_kernel`] but in tests of the old way.
+    /// The kernel's switch: [`Ipv6Switch::of_kernel`], except in tests of older kernels.
     pub ipv6_switch: Ipv6Switch,
 }
 
@@ -67,8 +67,8 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
-    /// Switches forwarding on for all interfaces but `lo`; that of the run's own was
-    /// [`prepare_interface`]'s work. `nat` drops what could pass by it and is not netwatch's.
+    /// Switches forwarding on for all interfaces but `lo` and the run's own, which
+    /// [`prepare_interface`] has prepared. `nat` drops what would be forwarded for others.
     pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat, held: &Exclusive) -> Result<Self> {
         let cookie = netns_cookie()?;
         journal.record(&ForwardingInUse { netns_cookie: cookie })?;
@@ -109,18 +109,18 @@ impl UndoRecord for ForwardingInUse {
     const KIND: &'static str = "forwarding";
 }
 
-/// What [`release`] found.
+/// The result of [`release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
-    /// Nothing of this run is left.
+    /// No switch of this run is left.
     Done,
-    /// The switches are in another network namespace that is alive: only a process in it can put
-    /// them back.
+    /// The switches are in another network namespace that still exists: only a process in it can
+    /// put them back.
     OtherNamespace,
 }
 
-/// Undoes [`ForwardingInUse`]: puts back what this run was the last to use, unless somebody has
-/// changed it since. Idempotent.
+/// Undoes [`ForwardingInUse`]: puts back the switches that this run was the last to use, unless
+/// another program has changed them since. Idempotent.
 pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
     if netns_cookie != sysctl::netns_cookie()? {
         let left = Ledger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
@@ -136,19 +136,19 @@ pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Relea
     Ok(Released::Done)
 }
 
-/// Whether the network namespace with this inode is another one than the caller's, and still there.
+/// Whether the network namespace with this inode is not the caller's and still exists.
 pub fn lives_elsewhere(netns_inode: u64) -> Result<bool> {
     Ok(sysctl::netns_inode()? != netns_inode && ledger::is_alive(netns_inode))
 }
 
-/// Removes what was written down for namespaces that are gone. For `clean`.
+/// Removes the ledgers of namespaces that no longer exist.
 pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
     ledger::all(held)?.into_iter().try_for_each(|cookie| ledger::remove_if_dead(cookie, held).map(drop))
 }
 
-/// Sets what the run's own interface needs, best before it goes up: forwarding, and none of the
-/// host's habits that delay or break a point-to-point link. Nothing is put back, since the
-/// interface goes with the run.
+/// Sets the switches of the run's own interface, before it is brought up: forwarding, and none of
+/// the host's defaults that delay or break a point-to-point link. Nothing is put back, because the
+/// interface is removed with the run.
 pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
     plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::SysctlSetting::write)
 }

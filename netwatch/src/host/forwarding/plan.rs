@@ -1,5 +1,5 @@
-//! Which switches a run needs, in which order they are written, and what is put back. Writes
-//! nothing itself.
+//! Decides which switches a run needs, in which order they are written, and which are put back.
+//! Writes no switch itself.
 
 use super::ledger::{Ledger, SwitchEntry};
 use super::sysctl::{self, SysctlSetting, read};
@@ -8,11 +8,11 @@ use crate::error::Result;
 use crate::host::nat::ForwardGuard;
 use crate::undo::RunId;
 
-/// The IPv6 switch for everything, of kernels without one for each interface.
+/// The IPv6 switch for all interfaces, for kernels without one for each interface.
 const ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 
-/// Enters the run into the ledger for everything it needs. Returns what is to be written, in order:
-/// `accept_ra` before the switch that would stop router advertisements.
+/// Enters the run into the ledger for every switch that it needs. Returns the settings to write, in
+/// order: `accept_ra` before the switch that would stop router advertisements.
 pub fn join(ledger: &mut Ledger<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
     let mut wanted = Vec::new();
     if spec.families.ipv4 {
@@ -31,7 +31,7 @@ pub fn join(ledger: &mut Ledger<'_>, spec: &ForwardingSpec) -> Result<Vec<Sysctl
     Ok(writes)
 }
 
-/// What shall not be forwarded for others although the switches now allow it.
+/// What must not be forwarded for others although the switches now allow it.
 pub fn guards(ledger: &Ledger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
     let mut guards = Vec::new();
     for (key, entry) in ledger.entries().iter().filter(|(_, entry)| entry.runs.contains(run)) {
@@ -39,16 +39,17 @@ pub fn guards(ledger: &Ledger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
             guards.extend(guard(key));
         }
     }
-    // The one switch for all interfaces means that forwarding of IPv6 is everybody's now.
+    // If another program has switched on IPv6 forwarding for all interfaces, it is intended for all
+    // traffic.
     if !ledger.entries().contains_key(ALL_IPV6) && is_on(ALL_IPV6)? {
         guards.retain(|guard| !matches!(guard, ForwardGuard::Ipv6(_)));
     }
     Ok(guards)
 }
 
-/// Strikes the run out. Returns what is to be put back, in order: the switch for all interfaces
-/// overwrites each one's, and `accept_ra` may only go back to 1 when the interface no longer
-/// forwards.
+/// Removes the run from the ledger. Returns the settings to put back, in order: the switch for all
+/// interfaces overwrites those of each interface, and `accept_ra` may be 1 again only when the
+/// interface no longer forwards.
 pub fn leave(ledger: &mut Ledger<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
     let mut writes = Vec::new();
     for (key, entry) in ledger.entries_mut() {
@@ -66,7 +67,7 @@ pub fn leave(ledger: &mut Ledger<'_>, run: &RunId) -> Result<Vec<SysctlSetting>>
     Ok(writes)
 }
 
-/// What the run's own interface needs.
+/// The settings of the run's own interface.
 pub fn own_interface(interface: &str, families: Families, route_localnet: bool) -> Result<Vec<SysctlSetting>> {
     let mut wanted = Vec::new();
     if families.ipv4 {
@@ -75,9 +76,9 @@ pub fn own_interface(interface: &str, families: Families, route_localnet: bool) 
         if route_localnet {
             wanted.push(SysctlSetting::new(key("route_localnet"), "1"));
         }
-        // Strict filtering drops the target's packets where a policy rule (a VPN's) leads the way
-        // back to it elsewhere. The kernel takes the larger of this and `all`, so 2 (loose) is the
-        // most that can be had.
+        // Strict filtering drops the target's packets where a policy rule (of a VPN) routes the
+        // answers elsewhere. The kernel uses the larger of this value and that of `all`, so 2
+        // (loose) is as permissive as it gets.
         if read(&key("rp_filter"))?.as_deref() == Some("1") || read("ipv4/conf/all/rp_filter")?.as_deref() == Some("1")
         {
             wanted.push(SysctlSetting::new(key("rp_filter"), "2"));
@@ -97,26 +98,26 @@ pub fn own_interface(interface: &str, families: Families, route_localnet: bool) 
     Ok(writes)
 }
 
-/// One switch of every interface.
+/// The same switch of every interface.
 fn each(family: &str, name: &str) -> Result<Vec<SysctlSetting>> {
     let names = sysctl::interfaces(family)?;
     Ok(names.iter().map(|interface| SysctlSetting::new(format!("{family}/conf/{interface}/{name}"), "1")).collect())
 }
 
-/// The way of kernels before 6.17.
+/// For kernels before 6.17.
 fn all_ipv6(ledger: &Ledger<'_>) -> Result<Vec<SysctlSetting>> {
     if is_on(ALL_IPV6)? && !ledger.entries().contains_key(ALL_IPV6) {
         return Ok(Vec::new());
     }
     let mut wanted = Vec::new();
-    // `default` only for its own forwarding: an interface born with accept_ra 2 would keep it for
-    // good, so new ones are followed.
+    // Of `default` only forwarding: an interface created with accept_ra 2 would keep it, so new
+    // interfaces are followed instead.
     for interface in sysctl::interfaces("ipv6")?.into_iter().chain(["default".into()]) {
         let key = |name: &str| format!("ipv6/conf/{interface}/{name}");
         let (forwarding, accept_ra) = (key("forwarding"), key("accept_ra"));
         let known = ledger.entries().contains_key(&accept_ra);
-        // While the switch for all is on because of us, only the ledger knows which interfaces
-        // forwarded before.
+        // While netwatch has the switch for all interfaces on, only the ledger holds which
+        // interfaces forwarded before.
         let forwarded = ledger.entries().contains_key(&forwarding)
             || (!ledger.entries().contains_key(ALL_IPV6) && is_on(&forwarding)?);
         if forwarded {
@@ -129,7 +130,7 @@ fn all_ipv6(ledger: &Ledger<'_>) -> Result<Vec<SysctlSetting>> {
     Ok(wanted)
 }
 
-/// Enters one switch; returns what is to be written, if it is not so already.
+/// Enters one switch; returns the setting if it has to be written.
 fn enter(ledger: &mut Ledger<'_>, run: &RunId, setting: SysctlSetting) -> Result<Option<SysctlSetting>> {
     let Some(current) = read(&setting.key)? else { return Ok(None) };
     let global = global(&setting.key).map_or(Ok(None), |key| read(&key))?;
@@ -140,7 +141,7 @@ fn enter(ledger: &mut Ledger<'_>, run: &RunId, setting: SysctlSetting) -> Result
             entry.runs.push(run.clone());
         }
         if differs {
-            // Somebody has changed it since: what they chose is what is put back.
+            // Another program has changed it since: its value is the one to put back.
             *entry = SwitchEntry { original: current, set: setting.value.clone(), global, runs: entry.runs.clone() };
         }
     } else if differs || needs_rewriting(&setting.key) {
@@ -150,15 +151,16 @@ fn enter(ledger: &mut Ledger<'_>, run: &RunId, setting: SysctlSetting) -> Result
     Ok(differs.then_some(setting))
 }
 
-/// An interface's own IPv6 switch is lost when the one for all goes off: it is written down
-/// although it does not change now.
+/// The IPv6 switch of an interface is reset when the one for all interfaces is switched off, so it
+/// is entered although it does not change now.
 fn needs_rewriting(key: &str) -> bool {
     key.starts_with("ipv6/") && key.ends_with("/forwarding") && key != ALL_IPV6
 }
 
-/// Whether somebody has since switched the whole namespace.
+/// Whether another program has switched the whole namespace since.
 fn overruled(key: &str, entry: &SwitchEntry) -> Result<bool> {
-    // The IPv6 one is ours where it is in the ledger, and says nothing about `accept_ra`.
+    // If the IPv6 switch for all interfaces is in the ledger, netwatch has set it; and it does not
+    // affect `accept_ra`.
     if needs_rewriting(key) || key.ends_with("/accept_ra") {
         return Ok(false);
     }

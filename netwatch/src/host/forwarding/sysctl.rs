@@ -9,8 +9,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::error::{Error, Result};
 
-/// A value to be written. Keys are paths below `/proc/sys/net`: a dot can be part of an interface's
-/// name.
+/// A value to write. Keys are paths below `/proc/sys/net`, because an interface name may contain a
+/// dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SysctlSetting {
     pub key: String,
@@ -26,7 +26,7 @@ impl SysctlSetting {
         self.try_write().map_err(|error| self.explain(error))
     }
 
-    /// As [`SysctlSetting::write`]; fine if the interface has gone.
+    /// As [`SysctlSetting::write`]; succeeds if the interface no longer exists.
     pub fn write_if_there(&self) -> Result<()> {
         match self.try_write() {
             Err(error) if is_gone(&error) => Ok(()),
@@ -49,7 +49,7 @@ impl SysctlSetting {
     }
 }
 
-/// `None` if there is no such key, as with an interface that has just gone.
+/// `None` if there is no such key, as for an interface that was just removed.
 pub fn read(key: &str) -> Result<Option<String>> {
     match fs::read_to_string(path(key)) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
@@ -62,7 +62,7 @@ pub fn exists(key: &str) -> bool {
     path(key).exists()
 }
 
-/// The interfaces that have switches in this family (`ipv4`, `ipv6`), but for `lo` and those of
+/// The interfaces that have switches in this family (`ipv4`, `ipv6`), except `lo` and those of
 /// netwatch's runs, which need no ledger.
 pub fn interfaces(family: &str) -> Result<Vec<String>> {
     let path = path(&format!("{family}/conf"));
@@ -81,14 +81,14 @@ fn is_special(name: &str) -> bool {
     ["all", "default", "lo"].contains(&name) || name.strip_prefix("nw").and_then(crate::undo::RunId::parse).is_some()
 }
 
-/// Identifies the network namespace for as long as the machine runs; never used again, unlike the
-/// inode.
+/// Identifies the network namespace as long as the machine runs; unlike the inode, it is never
+/// reused.
 pub fn netns_cookie() -> Result<u64> {
     let fail = |error: io::Error| Error::os("read", "network namespace cookie", error);
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .map_err(|errno| fail(errno.into()))?;
     let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
-    // SAFETY: cookie and length are valid for writing, and length says how large cookie is.
+    // SAFETY: cookie and length are valid for writes, and length is the size of cookie.
     let result = unsafe {
         use std::os::fd::AsRawFd;
         let value = (&raw mut cookie).cast();
@@ -97,7 +97,7 @@ pub fn netns_cookie() -> Result<u64> {
     if result == 0 { Ok(cookie) } else { Err(fail(io::Error::last_os_error()).hint("needs Linux 5.14")) }
 }
 
-/// The namespace's inode: what `/proc/*/ns/net` shows.
+/// The inode of the namespace, as in `/proc/*/ns/net`.
 pub fn netns_inode() -> Result<u64> {
     let path = "/proc/thread-self/ns/net";
     fs::metadata(path).map(|data| data.ino()).map_err(|error| Error::os("read", path, error))

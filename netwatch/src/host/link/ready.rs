@@ -1,5 +1,5 @@
-//! Waits until both ends of a new link can send and can be found: the kernel leaves the last of it
-//! to its work queues, which a busy machine gets to late.
+//! Waits until both ends of a new link can send and can be resolved: the kernel does the last steps
+//! in work queues, which may run late on a busy machine.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread;
@@ -12,45 +12,45 @@ use crate::host::netlink::{Netlink, attribute, u32_at};
 /// `IF_OPER_UP` of RFC 2863.
 const OPER_UP: u8 = 6;
 const IFA_MULTICAST: u16 = libc::IFA_MULTICAST;
-/// How long a carrier may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A question that was not heard is repeated after a second: there is no use in waiting longer for
-/// the groups.
-const UNHEARD: Duration = Duration::from_secs(1);
+/// How long an end may take to get a carrier.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A neighbor solicitation without an answer is repeated after a second, so a longer wait for the
+/// groups would gain nothing.
+const GROUPS_TIMEOUT: Duration = Duration::from_secs(1);
 
-const PAUSE: Duration = Duration::from_micros(100);
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
-/// One end.
+/// One end of the link.
 pub(super) struct LinkEnd<'a> {
     /// A socket in its namespace.
     pub netlink: &'a mut Netlink,
     pub index: u32,
     pub name: &'a str,
-    /// Its addresses.
+    /// The addresses of this end.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Waits for both, a fraction of a millisecond as a rule.
+/// Waits for both ends, usually a fraction of a millisecond.
 pub(super) fn wait(mut ends: [LinkEnd<'_>; 2]) -> Result<()> {
     let started = Instant::now();
     for end in &mut ends {
         while !end.is_running()? {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > CARRIER_TIMEOUT {
                 return Err(Error::other("bring up interface", end.name, "it has no carrier after 2 seconds"));
             }
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
         }
-        while !end.hears_neighbours()? && started.elapsed() < UNHEARD {
-            thread::sleep(PAUSE);
+        while !end.has_joined_groups()? && started.elapsed() < GROUPS_TIMEOUT {
+            thread::sleep(POLL_INTERVAL);
         }
     }
     Ok(())
 }
 
 impl LinkEnd<'_> {
-    /// The second end to come up gives both a carrier, but the first sends only after the kernel's
-    /// link-watch work has run; what is sent before that is lost. From 6.9 on, asking for the link
-    /// runs that work.
+    /// When the second end is brought up, both have a carrier, but the first one sends only after
+    /// the kernel's link-watch work has run; packets sent before are lost. Since Linux 6.9, reading
+    /// the link runs that work.
     fn is_running(&mut self) -> Result<bool> {
         const IFLA_OPERSTATE: u16 = libc::IFLA_OPERSTATE;
         let answers = self.netlink.batch(&[read_request(self.index, self.name)])?;
@@ -59,10 +59,10 @@ impl LinkEnd<'_> {
         Ok(state.and_then(<[u8]>::first) == Some(&OPER_UP))
     }
 
-    /// Whether it has joined the groups in which the other end asks for its IPv6 addresses (RFC
-    /// 4861, 7.2.3). The kernel sets an address at once and joins later; a question that comes
-    /// between is repeated after a second.
-    fn hears_neighbours(&mut self) -> Result<bool> {
+    /// Whether it has joined the multicast groups by which the other end resolves its IPv6
+    /// addresses (RFC 4861, 7.2.3). The kernel sets an address at once and joins later; a
+    /// solicitation that arrives in between is repeated after a second.
+    fn has_joined_groups(&mut self) -> Result<bool> {
         let mut wanted: Vec<_> = self.addresses.iter().filter_map(solicited_node).collect();
         if wanted.is_empty() {
             return Ok(true);
@@ -80,7 +80,7 @@ impl LinkEnd<'_> {
     }
 }
 
-/// The group of an IPv6 address (RFC 4291, 2.7.1).
+/// The solicited-node group of an IPv6 address (RFC 4291, 2.7.1).
 fn solicited_node(address: &IpAddr) -> Option<Ipv6Addr> {
     let IpAddr::V6(address) = address else { return None };
     let [.., high, low] = address.segments();

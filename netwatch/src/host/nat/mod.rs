@@ -1,6 +1,6 @@
-//! The run's own nftables table: source NAT, DNS redirection, published ports, and what keeps the
-//! host from becoming a router for others. The kernel removes it with the socket that made it. Not
-//! here: other programs' tables ([`super::firewall`]).
+//! The nftables table of a run: source NAT, DNS redirection, published ports, and the rules that
+//! keep the host from routing for others. The kernel removes it with the socket that created it.
+//! Not: tables of other programs ([`super::firewall`]).
 
 mod rules;
 #[cfg(test)]
@@ -14,19 +14,19 @@ use super::publish::Publish;
 use crate::error::Result;
 use crate::undo::RunId;
 
-/// The two ends of the veth in one family.
+/// The addresses of the two ends of the link, of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkAddresses<A> {
-    /// The host's end.
+    /// Address of the host's end.
     pub gateway: A,
-    /// The target's end.
+    /// Address of the target's end.
     pub target: A,
 }
 
-/// What the table shall do.
+/// What the table must do.
 #[derive(Debug, Clone)]
 pub struct NatSpec<'a> {
-    /// The run; names the table.
+    /// The run; its id is in the name of the table.
     pub run: &'a RunId,
     /// The host-side interface.
     pub interface: &'a str,
@@ -34,36 +34,36 @@ pub struct NatSpec<'a> {
     pub ipv4: Option<LinkAddresses<Ipv4Addr>>,
     /// IPv6 addresses, if the target has IPv6.
     pub ipv6: Option<LinkAddresses<Ipv6Addr>>,
-    /// Source NAT for what the target sends out (not with `--no-nat`).
+    /// Whether the target's source addresses are translated (not with `--no-nat`).
     pub masquerade: bool,
-    /// The port that the DNS forwarder listens on, if it could not have the gateway's port 53.
+    /// The port of the DNS forwarder, if it could not bind the gateway's port 53.
     pub dns_port: Option<u16>,
-    /// Published ports; reserve them first ([`super::publish::reserve`]).
+    /// Published ports, reserved before ([`super::publish::reserve`]).
     pub publish: &'a [Publish],
-    /// The gateway's IPv4 address leads to the host's 127.0.0.1.
+    /// Whether the gateway's IPv4 address leads to the host's 127.0.0.1.
     pub host_loopback: bool,
 }
 
 impl NatSpec<'_> {
-    /// Whether 127.0.0.0/8 takes part, so that the interface needs `route_localnet`.
+    /// Whether packets of 127.0.0.0/8 cross the interface, which then needs `route_localnet`.
     pub fn needs_route_localnet(&self) -> bool {
         self.ipv4.is_some() && (self.host_loopback || self.publish.iter().any(|publish| publish.serves(false)))
     }
 }
 
-/// Forwarding that was off before netwatch switched it on, and is to stay off for everybody else.
+/// Forwarding that was off before netwatch switched it on, and must stay off for all other traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ForwardGuard {
-    /// IPv4 packets that come in by this interface.
+    /// IPv4 packets that arrive by this interface.
     Ipv4(String),
-    /// IPv6 packets that come in by this interface.
+    /// IPv6 packets that arrive by this interface.
     Ipv6(String),
     /// All IPv6 packets: the kernel has only one switch for all interfaces.
     Ipv6All,
 }
 
-/// The installed table. Gone on drop, and by the kernel when the process dies: netwatch holds the
-/// only reference to its socket, so it is to be opened after the guardian was forked.
+/// The installed table. It is removed on drop, and by the kernel when the process dies: netwatch
+/// holds the only reference to its socket, which is opened after the guardian was forked.
 #[derive(Debug)]
 pub struct Nat {
     nft: Nft,
@@ -71,15 +71,14 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// Makes the table, in one transaction.
+    /// Creates the table, in one transaction.
     pub fn install(spec: &NatSpec<'_>) -> Result<Self> {
         let nat = Self { nft: Nft::open()?, table: spec.run.table() };
         nat.nft.commit(&rules::batch(nat.table(), spec))?;
         Ok(nat)
     }
 
-    /// Replaces the list of what is guarded, in one transaction. To be called before forwarding is
-    /// switched on.
+    /// Replaces the guards, in one transaction. To be called before forwarding is switched on.
     pub fn guard(&self, guards: &[ForwardGuard]) -> Result<()> {
         let mut batch = Batch::new();
         batch.flush_chain(self.table(), rules::GUARD);
@@ -98,7 +97,7 @@ impl Nat {
     }
 }
 
-/// The live run that publishes the same port.
+/// The live run that publishes this port.
 pub fn run_that_publishes(port: &Publish) -> Result<Option<RunId>> {
     let nft = Nft::open()?;
     for table in nft.tables()? {

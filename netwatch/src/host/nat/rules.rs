@@ -8,9 +8,9 @@ use crate::host::nft::{BaseChain, Batch, ChainKind, Hook, NftFamily, NftTable, R
 use crate::host::publish::{Publish, PublishProtocol};
 use crate::wire::port;
 
-/// The chain with what is guarded.
+/// The chain with the guards.
 pub const GUARD: &str = "guard";
-/// Before connection tracking and every translation: what is seen here is what was on the wire.
+/// Before connection tracking and every translation: packets are here as they were on the wire.
 const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
@@ -42,7 +42,7 @@ pub fn batch(table: NftTable<'_>, spec: &NatSpec<'_>) -> Batch {
     batch
 }
 
-/// What is switched on for netwatch only: dropped unless netwatch is at one of its ends.
+/// Drops what would be forwarded because of netwatch, unless one of the interfaces is netwatch's.
 pub fn guard(guard: &ForwardGuard) -> Rule {
     let rule = match guard {
         ForwardGuard::Ipv4(interface) => Rule::new().iifname(interface).ipv4(),
@@ -52,13 +52,13 @@ pub fn guard(guard: &ForwardGuard) -> Rule {
     rule.oifgroup_not(NETWATCH_GROUP).counter().drop()
 }
 
-/// The port in the comment of a rule of [`batch`].
+/// The published port in the comment of a rule of [`batch`].
 pub fn published(comment: &str) -> Option<Publish> {
     comment.strip_prefix("publish ")?.parse().ok()
 }
 
-/// `route_localnet` lets loopback addresses through on our interface; nobody is to use them but the
-/// translations below.
+/// `route_localnet` lets loopback addresses pass on the run's interface; only the translations
+/// below may use them.
 fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
     if !spec.needs_route_localnet() {
         return Vec::new();
@@ -71,7 +71,7 @@ fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
     let mut rules = dns(spec);
     rules.extend(host_loopback(spec));
     for publish in spec.publish {
-        // The target's own packets to the host's addresses are not turned back to it: source and
+        // The target's own packets to the host's addresses are not sent back to it: source and
         // destination would be the same.
         let from_outside = || Rule::new().iifname_not(spec.interface);
         rules.extend(translations(spec, publish, from_outside, Rule::new));
@@ -80,8 +80,8 @@ fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
 }
 
 fn output(spec: &NatSpec<'_>) -> Vec<Rule> {
-    // A packet from ::1 cannot leave `lo`, so a connection to it is refused as if nothing were
-    // published.
+    // A packet from ::1 cannot leave `lo`, so a connection to ::1 is refused, as if the port were
+    // not published.
     let not_loopback = || Rule::new().destination_not(Ipv6Addr::LOCALHOST.into());
     spec.publish.iter().flat_map(|publish| translations(spec, publish, Rule::new, not_loopback)).collect()
 }
@@ -100,7 +100,7 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
         .collect()
 }
 
-/// All ports but the forwarder's. IPv4 only: the kernel routes nothing to ::1 that came in by an
+/// All ports but that of DNS. IPv4 only: the kernel routes no packet to ::1 that arrived by an
 /// interface.
 fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
     let Some(ends) = spec.ipv4.filter(|_| spec.host_loopback) else { return Vec::new() };
@@ -111,8 +111,8 @@ fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
     TRANSPORTS.map(translate).into()
 }
 
-/// One rule for each family that the port is published in and the target has. `start` and
-/// `start_v6` say which packets are meant.
+/// One rule for each family in which the port is published and which the target has. `start` and
+/// `start_v6` begin the rules.
 fn translations(
     spec: &NatSpec<'_>,
     publish: &Publish,
@@ -142,8 +142,8 @@ fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
     let inbound = || Rule::new().oifname(spec.interface);
     let mut rules = vec![Rule::new().iifname(spec.interface).accept()];
     if spec.masquerade {
-        // Behind NAT only answers and published ports come in. Without this, a neighbour with a
-        // route to our subnet would reach every port of the target, published or not.
+        // Behind NAT, only answers and connections to published ports come in. Otherwise a neighbor
+        // with a route to the subnet would reach every port of the target, published or not.
         rules.extend([
             inbound().established().accept(),
             inbound().destination_translated().accept(),

@@ -1,4 +1,4 @@
-//! Real packets through inet – host – target.
+//! Packets through inet – host – target.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn spec<'a>(run: &'a RunId, interface: &'a str, publish: &'a [Publish]) -> NatSp
     }
 }
 
-/// Installs in the host what `change` makes of the usual specification.
+/// Installs the default specification in the host, modified by `change`.
 fn install(
     internet: &Internet,
     publish: &'static [&str],
@@ -142,7 +142,7 @@ fn the_gateway_leads_to_the_hosts_loopback_for_the_target_only() {
     assert_eq!(ask(&internet.inet, "198.51.100.2:5432"), None);
     internet.inet.sh("ip route add 10.250.0.1/32 via 198.51.100.2");
     assert_eq!(ask(&internet.inet, "10.250.0.1:5432"), None);
-    // Frames that say 127.0.0.1 on the wire, from the target and from outside.
+    // Frames with 127.0.0.1 on the wire, from the target and from outside.
     for (namespace, gateway) in [(&internet.target, "10.250.0.1"), (&internet.inet, "198.51.100.2")] {
         namespace.sh(&format!(
             "echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet
@@ -164,7 +164,7 @@ fn questions_for_the_gateway_reach_the_forwarders_own_port() {
     assert_eq!(ask(&internet.target, "[2001:db8:2::1]:53").as_deref(), Some("2001:db8:2::2"));
 }
 
-/// A second neighbour behind the host: what the host would route for others.
+/// A second network behind the host, to which the host could route for others.
 #[test]
 fn the_host_is_no_router_for_others() {
     let Some(internet) = Internet::new() else { return };

@@ -1,12 +1,12 @@
-//! Netlink attributes, written and read: length and kind in host order, values padded to four
-//! bytes.
+//! Netlink attributes: length and kind in host order, values padded to four bytes. Written here;
+//! read by [`crate::host::netlink`], except the values, which nf_tables has in network order.
 
 /// Set on attributes that hold attributes.
 const NESTED: u16 = 1 << 15;
-/// Everything but the two flag bits.
-const KIND: u16 = 0x3fff;
 
-/// A list of attributes being written.
+pub use crate::host::netlink::{attribute as find, attributes as parse};
+
+/// A list of attributes to be written.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Attributes(Vec<u8>);
 
@@ -23,7 +23,7 @@ impl Attributes {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
-    /// nf_tables wants its numbers in network order.
+    /// nf_tables has its numbers in network order.
     pub fn put_u32(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
@@ -44,23 +44,6 @@ impl Attributes {
         fill(&mut inner);
         self.put(kind | NESTED, &inner.0);
     }
-}
-
-/// The attributes in these bytes; stops at the first that does not fit.
-pub fn parse(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (header, _) = bytes.split_first_chunk::<4>()?;
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & KIND;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-/// The first attribute of this kind.
-pub fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    parse(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
 /// A number in network order.
@@ -89,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn reads_what_it_writes() {
         let mut attributes = Attributes::default();
         attributes.put_text(1, "nat");
         attributes.nest(2, |inner| inner.put_u32(3, 0x0102_0304));
@@ -100,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_input_ends_quietly() {
+    fn stops_at_truncated_input() {
         let mut attributes = Attributes::default();
         attributes.put_u64(1, 7);
         for end in 0..attributes.bytes().len() {

@@ -1,13 +1,13 @@
-//! Changes that happen together or not at all. Pure: builds bytes, sends nothing.
+//! Changes that are committed together or not at all. Pure: builds bytes, sends nothing.
 
 use super::attributes::Attributes;
 use super::rule::Rule;
 use super::wire::*;
 use super::{NftFamily, NftTable};
 
-/// Where a base chain sees packets.
+/// The hook of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the kernel's own words")]
+#[expect(missing_docs, reason = "names of the kernel")]
 #[repr(u32)]
 pub enum Hook {
     Prerouting = 0,
@@ -38,17 +38,17 @@ impl std::fmt::Display for Hook {
     }
 }
 
-/// What a base chain does.
+/// The type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the kernel's own words")]
+#[expect(missing_docs, reason = "names of the kernel")]
 pub enum ChainKind {
     Filter,
     Nat,
 }
 
-/// What makes a chain a base chain. Its policy is accept: netwatch's own chains drop by rules only.
+/// The properties of a base chain. Its policy is accept: netwatch's own chains drop by rules only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the kernel's own words")]
+#[expect(missing_docs, reason = "names of the kernel")]
 pub struct BaseChain {
     pub kind: ChainKind,
     pub hook: Hook,
@@ -61,7 +61,7 @@ pub struct Batch {
     messages: Vec<BatchMessage>,
 }
 
-/// One change: what it is called in errors, and its bytes without netlink header.
+/// One change: operation and object for errors, and its bytes without netlink header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BatchMessage {
     pub operation: &'static str,
@@ -73,18 +73,18 @@ pub(super) struct BatchMessage {
 }
 
 impl Batch {
-    /// No change yet.
+    /// An empty batch.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether it has no change.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// A new table that belongs to the socket: nobody else can change it, and it goes when the
-    /// socket closes, also after SIGKILL.
+    /// Creates a table that belongs to the socket: no other program can change it, and the kernel
+    /// removes it when the socket is closed, also after SIGKILL.
     pub fn create_owned_table(&mut self, table: NftTable<'_>) {
         let mut attributes = Attributes::default();
         attributes.put_text(TABLE_NAME, table.name);
@@ -92,7 +92,7 @@ impl Batch {
         self.push(libc::NFT_MSG_NEWTABLE, CREATE, "create nftables table", table.to_string(), table, attributes);
     }
 
-    /// A new chain; a base chain if it has a hook.
+    /// Creates a chain; with `base`, a base chain.
     pub fn create_chain(&mut self, table: NftTable<'_>, name: &str, base: Option<BaseChain>) {
         let mut attributes = Attributes::default();
         attributes.put_text(CHAIN_TABLE, table.name);
@@ -109,12 +109,12 @@ impl Batch {
         self.push(libc::NFT_MSG_NEWCHAIN, CREATE, "create nftables chain", object, table, attributes);
     }
 
-    /// A rule at the end of a chain.
+    /// Adds a rule at the end of a chain.
     pub fn append_rule(&mut self, table: NftTable<'_>, chain: &str, rule: &Rule) {
         self.rule(libc::NLM_F_CREATE | libc::NLM_F_APPEND, table, chain, rule);
     }
 
-    /// A rule at the top of a chain.
+    /// Inserts a rule at the top of a chain.
     pub fn insert_rule(&mut self, table: NftTable<'_>, chain: &str, rule: &Rule) {
         self.rule(libc::NLM_F_CREATE, table, chain, rule);
     }
@@ -153,19 +153,19 @@ impl Batch {
         self.messages.push(BatchMessage { operation, object, kind, flags, family, attributes });
     }
 
-    /// The message that a sequence number of [`Batch::encode`] belongs to; `None` for the two that
-    /// enclose the batch.
+    /// The message with this sequence number of [`Batch::encode`]; `None` for the two that enclose
+    /// the batch.
     pub(super) fn message(&self, first: u32, sequence: u32) -> Option<&BatchMessage> {
         self.messages.get(sequence.checked_sub(first)?.checked_sub(1)? as usize)
     }
 
-    /// The last change's sequence number, the one that is acknowledged.
+    /// The sequence number of the last change, which is acknowledged.
     pub(super) fn last(&self, first: u32) -> u32 {
         first + self.messages.len() as u32
     }
 
-    /// BEGIN, the changes, END. The sequence numbers count from `first`; only the last change asks
-    /// for an acknowledgement, since errors are reported for every message anyway.
+    /// BEGIN, the changes, END. The sequence numbers count from `first`; only the last change
+    /// requests an acknowledgment, because errors are reported for every message anyway.
     pub(super) fn encode(&self, first: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256 * (self.messages.len() + 1));
         push_frame(&mut bytes, libc::NFNL_MSG_BATCH_BEGIN as u16, 0, first);
@@ -205,7 +205,7 @@ fn push_header(bytes: &mut Vec<u8>, body: usize, kind: u16, flags: u16, sequence
     bytes.extend(0u32.to_ne_bytes());
 }
 
-/// A request to list everything of a kind, or what the attributes select.
+/// A request to list all objects of a kind, or those that the attributes select.
 pub(super) fn encode_dump(kind: i32, family: Option<NftFamily>, attributes: &Attributes, sequence: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     let kind = SUBSYSTEM << 8 | kind as u16;
@@ -215,7 +215,7 @@ pub(super) fn encode_dump(kind: i32, family: Option<NftFamily>, attributes: &Att
     bytes
 }
 
-/// A table whose rules, or a chain's, are to be listed.
+/// Selects the rules of a table, or of a chain in it.
 pub(super) fn rules_of(table: NftTable<'_>, chain: Option<&str>) -> Attributes {
     let mut attributes = Attributes::default();
     attributes.put_text(RULE_TABLE, table.name);
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_framed_and_only_its_last_change_is_acknowledged() {
+    fn encloses_a_batch_and_acknowledges_only_its_last_change() {
         let table = NftTable { family: NftFamily::Inet, name: "t" };
         let mut batch = Batch::new();
         batch.create_owned_table(table);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_encoded_as_the_kernel_wants_it() {
+    fn encodes_a_table_as_the_kernel_expects() {
         let mut batch = Batch::new();
         batch.create_owned_table(NftTable { family: NftFamily::Inet, name: "abc" });
         let bytes = batch.encode(0);

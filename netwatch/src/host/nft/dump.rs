@@ -1,24 +1,23 @@
-//! What the kernel says about tables, chains and rules, read as far as netwatch needs: who owns it,
-//! and where verdicts lead.
+//! Tables, chains and rules as listed by the kernel, parsed as far as netwatch needs: owners,
+//! policies and verdicts.
 
 use super::attributes::{find, find_text, find_u32, find_u64, parse, text};
 use super::expression::Verdict;
 use super::wire::*;
 use super::{Hook, NftFamily, NftTable};
 
-/// A table.
+/// A table of the listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableInfo {
     /// Its family.
     pub family: NftFamily,
     /// Its name.
     pub name: String,
-    /// The netlink port of the socket it belongs to (usually the process's id), if it belongs to
-    /// one.
+    /// The netlink port of the socket that owns it (usually the process id), if a socket owns it.
     pub owner: Option<u32>,
 }
 
-/// A chain.
+/// A chain of the listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainInfo {
     /// Family of its table.
@@ -27,42 +26,43 @@ pub struct ChainInfo {
     pub table: String,
     /// Its name.
     pub name: String,
-    /// Where it sees packets; `None` if only other chains lead here.
+    /// Hook and policy; `None` if only other chains lead to it.
     pub base: Option<BaseInfo>,
 }
 
 /// Hook and policy of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseInfo {
-    /// Its hook; `None` for one of another kind (ingress).
+    /// Its hook; `None` for hooks of other families (ingress).
     pub hook: Option<Hook>,
-    /// Whether what no rule decides is dropped.
+    /// Whether its policy is drop.
     pub drops: bool,
 }
 
-/// A rule.
+/// A rule of the listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleInfo {
     /// Its chain.
     pub chain: String,
-    /// Its number in the table.
+    /// Its handle, which is unique in the table.
     pub handle: u64,
-    /// nft's comment, or that of `iptables -m comment`.
+    /// The comment of nft, or of `iptables -m comment`.
     pub comment: Option<String>,
-    /// The parts that are understood, in order.
+    /// The parts that netwatch parses, in order.
     pub terms: Vec<RuleTerm>,
 }
 
-/// A part of a rule that says something about where packets go.
+/// A part of a rule that affects where packets go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleTerm {
     /// A verdict.
     Verdict(Verdict),
-    /// Refused with an answer, or discarded by an xtables target.
+    /// A reject, or an xtables target that discards.
     Reject,
-    /// A verdict out of a map: it can be any.
+    /// A verdict from a map: it can be any verdict.
     VerdictMap,
-    /// Came in by an interface whose name starts so (a final NUL if it is the whole name).
+    /// Matches the incoming interface by this prefix of its name (with a final NUL, by the whole
+    /// name).
     InterfaceIn(Vec<u8>),
 }
 
@@ -111,7 +111,7 @@ impl RuleInfo {
     }
 }
 
-/// nft's user data is a list of type, length, value.
+/// The user data of nft is a list of type, length, value.
 fn comment(mut userdata: &[u8]) -> Option<String> {
     while let [kind, length, rest @ ..] = userdata {
         let value = rest.get(..usize::from(*length))?;
@@ -123,7 +123,7 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
     None
 }
 
-/// iptables-restore turns nft's comment into an xtables match (`-m comment`).
+/// iptables-restore turns a comment of nft into an xtables match (`-m comment`).
 fn xtables_comment(list: &[u8]) -> Option<String> {
     let data = parse(list).filter_map(|(_, element)| find(element, EXPR_DATA));
     let mut comments = data.filter(|data| find_text(data, XT_NAME).as_deref() == Some("comment"));
@@ -160,7 +160,7 @@ fn verdict(data: &[u8]) -> Option<Verdict> {
     Some(Verdict::from_code(find_u32(fields, VERDICT_CODE)? as i32, find_text(fields, VERDICT_CHAIN)))
 }
 
-/// Other targets mark, log or translate.
+/// Targets that discard packets; the others mark, log or translate.
 fn xtables_target(name: &str) -> Option<RuleTerm> {
     ["REJECT", "DROP", "TARPIT", "CHAOS", "DELUDE"].contains(&name).then_some(RuleTerm::Reject)
 }

@@ -1,9 +1,9 @@
-//! The expressions netwatch writes into rules, as the kernel's small register machine sees them.
+//! The expressions of rules, for the register machine of nf_tables.
 
 use super::attributes::Attributes;
 use super::wire::*;
 
-/// What ends a rule.
+/// A verdict, which ends the evaluation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The packet is discarded.
@@ -53,8 +53,7 @@ impl Verdict {
     }
 }
 
-/// One instruction. What loads, loads register 1; what compares, reads it; ports for NAT go through
-/// register 2.
+/// One instruction. Loads go to register 1, comparisons read it; ports for NAT are in register 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expression {
     Meta(i32),
@@ -75,12 +74,12 @@ pub(super) enum Expression {
     },
     Verdict(Verdict),
     Masquerade,
-    /// To the address in register 1 and, if so asked, the port in register 2.
+    /// NAT to the address in register 1 and, with `port`, to the port in register 2.
     DestinationNat {
         family: i32,
         port: bool,
     },
-    /// To the port in register 1 of the incoming interface's own address.
+    /// NAT to the port in register 1, at the address of the incoming interface.
     Redirect,
     Counter,
     /// An xtables match, for tables that iptables-nft must still be able to read.

@@ -1,8 +1,9 @@
-//! A small nf_tables client: batches of changes, dumps, and the few expressions netwatch writes.
+//! A small nf_tables client: batches of changes, dumps, and the expressions that netwatch writes.
 //! Not a general library: no sets, no maps, no monitoring.
 //!
-//! Hand-made because no crate does it: netlink-packet-netfilter knows neither NAT, conntrack, fib
-//! nor user data, nftnl cannot set the owner flag. Wire format: `linux/netfilter/nf_tables.h`.
+//! Written by hand because no crate fits: netlink-packet-netfilter supports neither NAT, conntrack,
+//! fib nor user data, and nftnl cannot set the owner flag. Wire format:
+//! `linux/netfilter/nf_tables.h`.
 
 mod attributes;
 mod batch;
@@ -23,7 +24,7 @@ pub use expression::Verdict;
 pub use rule::Rule;
 pub use socket::Nft;
 
-/// The address families of tables that see routed IP packets.
+/// The families of tables that process routed IP packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum NftFamily {
@@ -52,7 +53,7 @@ impl std::fmt::Display for NftFamily {
     }
 }
 
-/// Which table.
+/// Identifies a table.
 #[derive(Debug, Clone, Copy)]
 pub struct NftTable<'a> {
     /// Its family.

@@ -1,5 +1,4 @@
-//! A rule being written: matches from left to right, then what happens. Reads like nft's own
-//! language.
+//! Builds a rule: matches from left to right, then the action, as in the language of nft.
 
 use std::net::IpAddr;
 
@@ -7,10 +6,10 @@ use super::attributes::Attributes;
 use super::expression::{Expression, Verdict};
 use super::wire::*;
 
-/// Room for an interface name, as nft compares them: padded with zeros.
+/// Size of an interface name as nft compares it: padded with zeros.
 const NAME_SIZE: usize = 16;
 
-/// Matches and an action. Build it with the methods, in the order the kernel shall test.
+/// Matches and an action, in the order in which the kernel evaluates them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
     expressions: Vec<Expression>,
@@ -25,129 +24,129 @@ impl Rule {
         Self::default()
     }
 
-    /// What the other rule says, after this one.
+    /// Appends the matches of another rule.
     #[must_use]
     pub fn then(mut self, other: Self) -> Self {
         self.expressions.extend(other.expressions);
         self
     }
 
-    /// Came in by this interface.
+    /// Matches packets that arrived by this interface.
     #[must_use]
     pub fn iifname(self, name: &str) -> Self {
         self.meta(libc::NFT_META_IIFNAME, Expression::Equal(padded(name)))
     }
 
-    /// Came in by another interface, or by none.
+    /// Matches packets that arrived by another interface, or by none.
     #[must_use]
     pub fn iifname_not(self, name: &str) -> Self {
         self.meta(libc::NFT_META_IIFNAME, Expression::NotEqual(padded(name)))
     }
 
-    /// Leaves by this interface.
+    /// Matches packets that leave by this interface.
     #[must_use]
     pub fn oifname(self, name: &str) -> Self {
         self.meta(libc::NFT_META_OIFNAME, Expression::Equal(padded(name)))
     }
 
-    /// Leaves by another interface.
+    /// Matches packets that leave by another interface.
     #[must_use]
     pub fn oifname_not(self, name: &str) -> Self {
         self.meta(libc::NFT_META_OIFNAME, Expression::NotEqual(padded(name)))
     }
 
-    /// Came in by an interface outside this group.
+    /// Matches packets that arrived by an interface outside this group.
     #[must_use]
     pub fn iifgroup_not(self, group: u32) -> Self {
         self.meta(libc::NFT_META_IIFGROUP, Expression::NotEqual(group.to_ne_bytes().to_vec()))
     }
 
-    /// Leaves by an interface outside this group.
+    /// Matches packets that leave by an interface outside this group.
     #[must_use]
     pub fn oifgroup_not(self, group: u32) -> Self {
         self.meta(libc::NFT_META_OIFGROUP, Expression::NotEqual(group.to_ne_bytes().to_vec()))
     }
 
-    /// Is IPv4 (for tables of both families).
+    /// Matches IPv4 (for tables of both families).
     #[must_use]
     pub fn ipv4(self) -> Self {
         self.meta(libc::NFT_META_NFPROTO, Expression::Equal(vec![libc::NFPROTO_IPV4 as u8]))
     }
 
-    /// Is IPv6 (for tables of both families).
+    /// Matches IPv6 (for tables of both families).
     #[must_use]
     pub fn ipv6(self) -> Self {
         self.meta(libc::NFT_META_NFPROTO, Expression::Equal(vec![libc::NFPROTO_IPV6 as u8]))
     }
 
-    /// Carries this transport protocol.
+    /// Matches this transport protocol.
     #[must_use]
     pub fn protocol(self, number: u8) -> Self {
         self.meta(libc::NFT_META_L4PROTO, Expression::Equal(vec![number]))
     }
 
-    /// Goes to this port. Only after [`Rule::protocol`] with one that has ports.
+    /// Matches this destination port. Only after [`Rule::protocol`] with one that has ports.
     #[must_use]
     pub fn destination_port(self, port: u16) -> Self {
         self.port(Expression::Equal(port.to_be_bytes().to_vec()))
     }
 
-    /// Goes to another port. Only after [`Rule::protocol`] with one that has ports.
+    /// Matches every other destination port. Only after [`Rule::protocol`] with one that has ports.
     #[must_use]
     pub fn destination_port_not(self, port: u16) -> Self {
         self.port(Expression::NotEqual(port.to_be_bytes().to_vec()))
     }
 
-    /// Goes to this address; says the family too.
+    /// Matches this destination address and its family.
     #[must_use]
     pub fn destination(self, address: IpAddr) -> Self {
         self.address(address, DESTINATION).with(Expression::Equal(octets(address)))
     }
 
-    /// Goes to another address of this family.
+    /// Matches every other destination address of this family.
     #[must_use]
     pub fn destination_not(self, address: IpAddr) -> Self {
         self.address(address, DESTINATION).with(Expression::NotEqual(octets(address)))
     }
 
-    /// Goes to 127.0.0.0/8; says the family too.
+    /// Matches destinations in 127.0.0.0/8.
     #[must_use]
     pub fn to_loopback_v4(self) -> Self {
         self.loopback_v4(DESTINATION)
     }
 
-    /// Comes from 127.0.0.0/8; says the family too.
+    /// Matches sources in 127.0.0.0/8.
     #[must_use]
     pub fn from_loopback_v4(self) -> Self {
         self.loopback_v4(SOURCE)
     }
 
-    /// Goes to an address of this host.
+    /// Matches destinations that are addresses of this host.
     #[must_use]
     pub fn to_local(self) -> Self {
         let local = u32::from(libc::RTN_LOCAL).to_ne_bytes().to_vec();
         self.with(Expression::FibDestinationType).with(Expression::Equal(local))
     }
 
-    /// Belongs to, or is related to, a connection that is known.
+    /// Matches packets of tracked connections, and packets related to one.
     #[must_use]
     pub fn established(self) -> Self {
         self.conntrack(libc::NFT_CT_STATE, CT_STATE_ESTABLISHED | CT_STATE_RELATED)
     }
 
-    /// Belongs to a connection whose destination was translated.
+    /// Matches packets of connections whose destination was translated.
     #[must_use]
     pub fn destination_translated(self) -> Self {
         self.conntrack(libc::NFT_CT_STATUS, CT_STATUS_DNAT)
     }
 
-    /// Counts what has matched so far.
+    /// Counts the packets that have matched so far.
     #[must_use]
     pub fn counter(self) -> Self {
         self.with(Expression::Counter)
     }
 
-    /// Marks the rule; nft shows it as `comment "…"`.
+    /// Adds a comment; nft prints it as `comment "…"`.
     #[must_use]
     pub fn comment(mut self, text: impl Into<String>) -> Self {
         self.comment = Some(text.into());
@@ -172,40 +171,40 @@ impl Rule {
         self.verdict(Verdict::Drop)
     }
 
-    /// The source becomes the address of the outgoing interface.
+    /// Translates the source to the address of the outgoing interface.
     #[must_use]
     pub fn masquerade(self) -> Self {
         self.with(Expression::Masquerade)
     }
 
-    /// The destination becomes the incoming interface's address and this port.
+    /// Translates the destination to the incoming interface's address and this port.
     #[must_use]
     pub fn redirect(self, port: u16) -> Self {
         let value = port.to_be_bytes().to_vec();
         self.with(Expression::Load { register: libc::NFT_REG_1, value }).with(Expression::Redirect)
     }
 
-    /// The destination becomes this address and port.
+    /// Translates the destination to this address and port.
     #[must_use]
     pub fn destination_nat(self, address: IpAddr, port: u16) -> Self {
         self.with(Expression::Load { register: libc::NFT_REG_2, value: port.to_be_bytes().to_vec() })
             .destination_nat_to(address, true)
     }
 
-    /// The destination becomes this address; the port stays. Only after [`Rule::protocol`].
+    /// Translates the destination to this address; the port stays. Only after [`Rule::protocol`].
     #[must_use]
     pub fn destination_nat_same_port(self, address: IpAddr) -> Self {
         self.destination_nat_to(address, false)
     }
 
-    /// An xtables match, for tables that iptables-nft must be able to read afterwards.
+    /// Adds an xtables match, for tables that iptables-nft must still be able to list.
     #[must_use]
     pub fn xtables_match(self, name: &'static str, revision: u32, mut info: Vec<u8>) -> Self {
         info.resize(info.len().next_multiple_of(8), 0); // XT_ALIGN
         self.with(Expression::Match { name, revision, info })
     }
 
-    /// Interface names in the length iptables-nft writes them: with one final NUL.
+    /// `-i`, with the interface name in the length that iptables-nft writes: with one final NUL.
     #[must_use]
     pub fn iptables_in(self, name: &str) -> Self {
         self.meta(libc::NFT_META_IIFNAME, Expression::Equal(terminated(name)))
@@ -217,7 +216,7 @@ impl Rule {
         self.meta(libc::NFT_META_OIFNAME, Expression::Equal(terminated(name)))
     }
 
-    /// `-p`: as [`Rule::protocol`], and tells xtables matches that they can rely on it.
+    /// `-p`: as [`Rule::protocol`], and lets xtables matches rely on it.
     #[must_use]
     pub fn iptables_protocol(mut self, number: u8) -> Self {
         self.compat_protocol = Some(number);
@@ -268,7 +267,7 @@ impl Rule {
         rule.with(Expression::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length })
     }
 
-    /// One byte is enough to see 127.0.0.0/8.
+    /// One byte is enough to match 127.0.0.0/8.
     fn loopback_v4(self, end: End) -> Self {
         let first = Expression::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset: end.v4_offset, length: 1 };
         self.ipv4().with(first).with(Expression::Equal(vec![127]))
@@ -280,7 +279,7 @@ impl Rule {
     }
 }
 
-/// Where in the network header an address stands.
+/// Offset of an address in the network header.
 #[derive(Clone, Copy)]
 struct End {
     v4_offset: u32,

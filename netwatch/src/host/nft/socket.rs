@@ -1,4 +1,4 @@
-//! The netlink socket to nf_tables. What it owns goes with it.
+//! The netlink socket to nf_tables. The kernel removes the tables that it owns when it is closed.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -12,12 +12,12 @@ use super::dump::{ChainInfo, RuleInfo, TableInfo};
 use super::wire::*;
 use super::{Batch, NftTable};
 use crate::error::{Error, Result};
+use crate::host::netlink::{MessageHeader, messages};
 
-/// A dump that raced with a change is asked for again, this often.
+/// Maximum number of attempts to get a dump that no change interrupted.
 const DUMP_ATTEMPTS: usize = 5;
 
-/// A blocking connection to nf_tables of the network namespace that the thread was in when it was
-/// opened.
+/// A blocking connection to nf_tables, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
@@ -25,7 +25,7 @@ pub struct Nft {
 }
 
 impl Nft {
-    /// Connects.
+    /// Opens the connection.
     pub fn open() -> Result<Self> {
         let fail = |error: io::Error| {
             let missing = error.raw_os_error() == Some(libc::EPROTONOSUPPORT);
@@ -35,12 +35,12 @@ impl Nft {
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(fail)?;
         socket.bind_auto().map_err(fail)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(fail)?;
-        // Without it an error repeats the whole message that failed.
+        // Without this, an error contains the whole message that failed.
         socket.set_cap_ack(true).map_err(fail)?;
         Ok(Self { socket, sequence: AtomicU32::new(1) })
     }
 
-    /// Makes all changes of the batch, or none and says which failed first.
+    /// Makes all changes of the batch, or none; the error names the first that failed.
     pub fn commit(&self, batch: &Batch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -50,17 +50,18 @@ impl Nft {
         self.sequence.store(last + 2, Ordering::Relaxed);
         self.send(&batch.encode(first))?;
         let mut failed = None;
-        // The kernel works in sendmsg and has queued all its answers by now; the one to the last
-        // change is always among them, unless the batch was refused as a whole.
+        // The kernel processes the batch in sendmsg and has queued all replies by now; the one to
+        // the last change is always among them, unless the batch was refused as a whole.
         loop {
-            for answer in parse_messages(&self.receive()?) {
-                let Some(errno) = answer.errno().filter(|_| (first..=last).contains(&answer.sequence)) else {
+            for (header, body) in messages(&self.receive()?) {
+                let sequence = header.sequence;
+                let Some(errno) = errno(header, body).filter(|_| (first..=last).contains(&sequence)) else {
                     continue;
                 };
                 if errno != 0 && failed.is_none() {
-                    failed = Some((answer.sequence, errno));
+                    failed = Some((sequence, errno));
                 }
-                if answer.sequence == last || (answer.sequence == first && self.is_drained()) {
+                if sequence == last || (sequence == first && self.is_drained()) {
                     return failed.map_or(Ok(()), |(sequence, errno)| Err(describe(batch, first, sequence, errno)));
                 }
             }
@@ -77,7 +78,7 @@ impl Nft {
         self.dump(libc::NFT_MSG_GETCHAIN, "list nftables chains", None, &Attributes::default(), ChainInfo::parse)
     }
 
-    /// The rules of one table, or of one of its chains. None if there is no such table or chain.
+    /// The rules of one table, or of one of its chains. Empty if there is no such table or chain.
     pub fn rules(&self, table: NftTable<'_>, chain: Option<&str>) -> Result<Vec<RuleInfo>> {
         let selection = rules_of(table, chain);
         self.dump(libc::NFT_MSG_GETRULE, "list nftables rules", Some(table), &selection, RuleInfo::parse)
@@ -105,21 +106,21 @@ impl Nft {
         Err(Error::other(operation, object, "the rules changed during every attempt to read them"))
     }
 
-    /// The parts of one dump, or the errno that ended it; EINTR when something changed meanwhile.
+    /// The objects of one dump, or the errno that ended it; EINTR when a change interrupted it.
     fn collect<T>(&self, sequence: u32, parse: impl Fn(u8, &[u8]) -> Option<T>) -> Result<Vec<T>, i32> {
         let mut found = Vec::new();
         let mut interrupted = false;
         loop {
             let bytes = self.receive_raw().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
-            for message in parse_messages(&bytes).filter(|message| message.sequence == sequence) {
-                interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
-                match message.errno() {
+            for (header, body) in messages(&bytes).filter(|(header, _)| header.sequence == sequence) {
+                interrupted |= header.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
+                match errno(header, body) {
                     Some(0) if interrupted => return Err(libc::EINTR),
                     Some(0) => return Ok(found),
                     Some(errno) => return Err(errno),
                     None => {}
                 }
-                if let Some((header, attributes)) = message.body.split_at_checked(NFGEN_HEADER) {
+                if let Some((header, attributes)) = body.split_at_checked(NFGEN_HEADER) {
                     found.extend(parse(header[0], attributes));
                 }
             }
@@ -128,7 +129,11 @@ impl Nft {
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let sent = self.socket.send(bytes, 0).map_err(|error| Error::os("send to", "nf_tables", error))?;
-        if sent == bytes.len() { Ok(()) } else { Err(Error::other("send to", "nf_tables", "message cut short")) }
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(Error::other("send to", "nf_tables", "the message was truncated"))
+        }
     }
 
     fn receive(&self) -> Result<Vec<u8>> {
@@ -145,36 +150,11 @@ impl Nft {
     }
 }
 
-/// One netlink message of an answer.
-struct Answer<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    body: &'a [u8],
-}
-
-impl Answer<'_> {
-    /// The errno of an error or of the end of a dump, 0 for success; `None` for data.
-    fn errno(&self) -> Option<i32> {
-        let ends = [libc::NLMSG_ERROR as u16, libc::NLMSG_DONE as u16].contains(&self.kind);
-        let code = self.body.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-        ends.then_some(-code)
-    }
-}
-
-fn parse_messages(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
-    std::iter::from_fn(move || {
-        let header = bytes.first_chunk::<NETLINK_HEADER>()?;
-        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let answer = Answer {
-            kind: u16::from_ne_bytes([header[4], header[5]]),
-            flags: u16::from_ne_bytes([header[6], header[7]]),
-            sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
-            body: bytes.get(NETLINK_HEADER..length)?,
-        };
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(answer)
-    })
+/// The errno of an error or of the end of a dump, 0 for success; `None` for data.
+fn errno(header: MessageHeader, body: &[u8]) -> Option<i32> {
+    let is_end = [libc::NLMSG_ERROR as u16, libc::NLMSG_DONE as u16].contains(&header.kind);
+    let code = body.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    is_end.then_some(-code)
 }
 
 fn describe(batch: &Batch, first: u32, sequence: u32, errno: i32) -> Error {

@@ -1,4 +1,4 @@
-//! For tests: network namespaces, each with a thread that lives in it. Gone when dropped.
+//! For tests: network namespaces, each with a thread in it. Removed on drop.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -23,7 +23,7 @@ pub struct TestNamespace {
 }
 
 impl TestNamespace {
-    /// `None`, and a line that says why, without root.
+    /// `None` without root; then it prints that the test is skipped.
     pub fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: needs root to make network namespaces");
@@ -38,7 +38,7 @@ impl TestNamespace {
         });
         let tid = started.recv().expect("the thread answers");
         let namespace = Self { jobs: Some(jobs), thread: Some(thread), tid };
-        // Duplicate address detection would hold IPv6 back for two seconds.
+        // Duplicate address detection would block IPv6 for two seconds.
         namespace.sh("ip link set lo up; echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad");
         Some(namespace)
     }
@@ -59,15 +59,15 @@ impl TestNamespace {
         self.tid
     }
 
-    /// What a shell script prints that must succeed.
+    /// The output of a shell script, which must succeed.
     pub fn sh(&self, script: &str) -> String {
         let (success, output) = self.try_sh(script);
         assert!(success, "{script}\n{output}");
         output
     }
 
-    /// Waits until a new link works: the kernel takes up to a second to tell neighbour discovery
-    /// about it.
+    /// Waits until a new link works: the kernel takes up to a second until neighbor discovery uses
+    /// it.
     pub fn until_answer(&self, address: &str) {
         self.sh(&format!("for i in $(seq 60); do ping -n -c1 -W0.05 {address} && exit; done; exit 1"));
     }
@@ -92,13 +92,13 @@ impl Drop for TestNamespace {
     }
 }
 
-/// `inet` – `host` – `target`, as in real life: the host has an uplink with default routes, the
-/// target is behind the host-side interface of a run. Forwarding is off and no rule is installed.
+/// `inet` – `host` – `target`: the host has an uplink with default routes, the target is behind the
+/// host's end of the link of a run. Forwarding is off and no rule is installed.
 pub struct Internet {
-    /// Servers and clients far away: 198.51.100.1, 2001:db8:1::1. Has a route to the target's
-    /// subnets, as a nosy neighbour would.
+    /// Remote servers and clients: 198.51.100.1, 2001:db8:1::1. Has a route to the target's
+    /// subnets, as an attacker on the local network could.
     pub inet: TestNamespace,
-    /// The machine netwatch runs on: eth0 with 198.51.100.2, 2001:db8:1::2.
+    /// The machine that netwatch runs on: eth0 with 198.51.100.2, 2001:db8:1::2.
     pub host: TestNamespace,
     /// Behind `INTERFACE`: 10.250.0.2, 2001:db8:2::2; the gateway is .1 and ::1.
     pub target: TestNamespace,
@@ -141,14 +141,14 @@ impl Internet {
         self.run.interface()
     }
 
-    /// Switches forwarding on by hand.
+    /// Switches forwarding on.
     pub fn forward(&self) {
         self.host
             .sh("cd /proc/sys/net; for f in ipv4/conf/*/forwarding ipv6/conf/*/force_forwarding; do echo 1 >$f; done");
     }
 }
 
-/// How long a packet that is expected may take, and how long is waited for one that is not.
+/// How long an expected packet may take, and how long to wait for one that must not arrive.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// A UDP server that answers each datagram with the address it came from, until it is dropped.
@@ -185,7 +185,7 @@ impl Drop for Echo {
     }
 }
 
-/// The address that an [`Echo`] at `to` saw us come from; `None` if there was no answer.
+/// The source address that an [`Echo`] at `to` received; `None` if there was no answer.
 pub fn ask(namespace: &TestNamespace, to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().expect("an address");
     namespace.run(move || {

@@ -1,4 +1,4 @@
-//! Against the real kernel, with the `nft` program as the witness.
+//! Against the kernel, verified with the `nft` program.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The numbers of `linux/netfilter/nf_tables.h` that libc does not have.
+//! Constants of `linux/netfilter/nf_tables.h` that libc does not define.
 
 pub const SUBSYSTEM: u16 = 10;
 pub const NETLINK_HEADER: usize = 16;
@@ -27,8 +27,8 @@ pub const RULE_COMPAT: u16 = 5;
 pub const RULE_USERDATA: u16 = 7;
 pub const COMPAT_PROTO: u16 = 1;
 pub const COMPAT_FLAGS: u16 = 2;
-/// nft's and iptables-nft's convention inside the opaque user data: type 0 is a comment with its
-/// final NUL.
+/// Convention of nft and iptables-nft for the opaque user data: type 0 is a comment with its final
+/// NUL.
 pub const USERDATA_COMMENT: u8 = 0;
 
 pub const EXPR_NAME: u16 = 1;

@@ -1,4 +1,5 @@
-//! Who listens on a port, for the message that says it is taken. Best effort: reads `/proc`.
+//! Finds the process that listens on a port, for the error that the port is in use. Best effort:
+//! reads `/proc`.
 
 use std::fs;
 
@@ -7,17 +8,17 @@ use super::PublishProtocol;
 /// `TCP_LISTEN`, and `TCP_CLOSE` as the state of a UDP socket that is bound and not connected.
 const LISTENS: [&str; 2] = ["0A", "07"];
 
-/// `nginx (pid 812)`, or what is known of it.
+/// `nginx (pid 812)`, or a description if the process cannot be found.
 pub fn holder(protocol: PublishProtocol, port: u16) -> Option<String> {
-    // /proc/net is the process's; the thread may be in another namespace.
+    // /proc/net belongs to the process; the thread may be in another namespace.
     let inode = ["", "6"].into_iter().find_map(|suffix| {
         let table = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{suffix}")).ok()?;
         listening_inode(&table, port)
     })?;
-    Some(process_with(inode).unwrap_or_else(|| "a process that cannot be seen from here".into()))
+    Some(process_with(inode).unwrap_or_else(|| "a process in another pid namespace".into()))
 }
 
-/// The inode of the first socket in the table that takes new peers on this port.
+/// The inode of the first socket in the table that accepts new peers on this port.
 fn listening_inode(table: &str, port: u16) -> Option<u64> {
     let suffix = format!(":{port:04X}");
     table.lines().skip(1).find_map(|line| {
@@ -51,7 +52,7 @@ mod tests {
 ";
 
     #[test]
-    fn only_what_takes_new_peers_counts() {
+    fn finds_only_sockets_that_accept_new_peers() {
         assert_eq!(listening_inode(TABLE, 8080), Some(12));
         assert_eq!(listening_inode(TABLE, 80), Some(13));
         assert_eq!(listening_inode(TABLE, 40000), None);

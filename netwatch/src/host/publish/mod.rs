@@ -1,5 +1,5 @@
-//! `--publish [ADDR:]PORT:PORT[/udp]`: what was typed, and holding the host's port for the run. Not
-//! the translation, which is [`super::nat`]'s.
+//! `--publish [ADDR:]PORT:PORT[/udp]`: parses the argument, and reserves the host's port for the
+//! run. Not the translation ([`super::nat`]).
 
 mod holder;
 mod reserve;
@@ -39,10 +39,10 @@ impl fmt::Display for PublishProtocol {
     }
 }
 
-/// A port of the host that leads to a port of the target.
+/// A published port: a port of the host that leads to a port of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Publish {
-    /// The host's address it is published on; all of them if `None`, all of one family if
+    /// The host's address on which it is published; all addresses if `None`, all of one family if
     /// unspecified (`0.0.0.0`, `::`).
     pub address: Option<IpAddr>,
     /// The host's port.
@@ -54,17 +54,17 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// Whether clients of this family can come in by it.
+    /// Whether clients of this family can use it.
     pub fn serves(&self, ipv6: bool) -> bool {
         self.address.is_none_or(|address| address.is_ipv6() == ipv6)
     }
 
-    /// The one address it is published on; `None` for all.
+    /// The single address on which it is published; `None` for all.
     pub fn only(&self) -> Option<IpAddr> {
         self.address.filter(|address| !address.is_unspecified())
     }
 
-    /// Whether a client could mean either.
+    /// Whether a packet could match both.
     pub fn clashes(&self, other: &Self) -> bool {
         let family = [false, true].into_iter().any(|ipv6| self.serves(ipv6) && other.serves(ipv6));
         let address = match (self.only(), other.only()) {

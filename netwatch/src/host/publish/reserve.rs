@@ -1,5 +1,5 @@
-//! Takes the host's ports before anything starts, so that a port in use is an error and stays ours
-//! during the run.
+//! Reserves the host's ports before the run starts, so that a port in use is an error, and no other
+//! program can take it during the run.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,15 +12,14 @@ use super::{Publish, PublishProtocol};
 use crate::error::{Error, Result};
 use crate::host::nat;
 
-/// Sockets bound to the published ports: nobody else can take them, and other runs see that they
-/// are taken. They never listen: packets for these ports are translated before any socket is looked
-/// up.
+/// Sockets bound to the published ports, so that no other program and no other run can take them.
+/// They never listen: packets for these ports are translated before any socket is looked up.
 #[derive(Debug)]
 pub struct PortReservation {
     _sockets: Vec<OwnedFd>,
 }
 
-/// Takes the ports, or says who has one.
+/// Reserves the ports; the error names the process that uses one.
 pub fn reserve(ports: &[Publish]) -> Result<PortReservation> {
     for (index, port) in ports.iter().enumerate() {
         if let Some(earlier) = ports[..index].iter().find(|earlier| earlier.clashes(port)) {
@@ -56,8 +55,8 @@ fn take(port: &Publish, address: IpAddr) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// Something has the port. If nothing serves it, it is only what is left of old connections, or an
-/// outgoing one.
+/// The port is in use. If no process listens on it, only old or outgoing connections use it, and it
+/// can be reserved.
 fn take_from_leftovers(port: &Publish, address: IpAddr) -> Result<OwnedFd> {
     let holder = match holder(port.protocol, port.host_port) {
         Some(process) => Some(process),
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_ours_until_the_reservation_ends() {
+    fn a_port_is_reserved_until_the_reservation_is_dropped() {
         let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let held = reserve(&ports(&["8080:80", "8080:80/udp", "127.0.0.1:8081:80"])).unwrap();
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_port_is_named() {
+    fn the_error_names_the_process_that_uses_the_port() {
         let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let _server = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn other_mistakes_are_named() {
+    fn other_errors_name_their_cause() {
         let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let error = refused(&["203.0.113.77:80:80"]);
@@ -138,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_old_connections_is_no_hindrance() {
+    fn old_connections_do_not_prevent_a_reservation() {
         let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let server = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
             let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();
             let (accepted, _) = server.accept().unwrap();
-            // The server's side closes first and keeps the port in TIME_WAIT.
+            // The server closes first and keeps the port in TIME_WAIT.
             drop((accepted, server));
             std::thread::sleep(std::time::Duration::from_millis(20));
             drop(client);

@@ -109,7 +109,7 @@ fn parses_service_bindings() {
 
 #[test]
 fn parses_response_codes() {
-    let message = whole(&DnsBuilder::response(1, 3, "nobody.example", A).bytes());
+    let message = whole(&DnsBuilder::response(1, 3, "missing.example", A).bytes());
     assert_eq!(message.rcode, Rcode::NXDOMAIN);
     let message = whole(&DnsBuilder::new(1, 0x8380).question("large.example", A).bytes());
     assert!(message.is_truncated);
