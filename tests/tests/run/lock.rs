@@ -39,7 +39,8 @@ fn wait_until_waiting_for_lock(pids: &[i32]) {
     wait_until(|| pids.iter().any(has_open), || "a process that waits for the lock".to_owned());
 }
 
-/// Sends SIGTERM until the run ends, as an impatient user would. It must not wait for the lock, which is held until the test releases it.
+/// Sends SIGTERM until the run ends, as an impatient user would. It must not wait for the lock,
+/// which is held until the test releases it.
 #[track_caller]
 fn terminate(running: &mut RunningNetwatch) {
     let mut has_ended = false;

@@ -141,11 +141,11 @@ mod tests {
         let Some(ns) = TestNamespace::new() else { return };
         ns.run(|| {
             let server = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
-            let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();
+            let mut client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();
             let (accepted, _) = server.accept().unwrap();
             // The server closes first and keeps the port in TIME_WAIT.
             drop((accepted, server));
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert_eq!(std::io::Read::read(&mut client, &mut [0]).unwrap(), 0, "the server has closed");
             drop(client);
             reserve(&ports(&["8080:80"])).unwrap();
         });
