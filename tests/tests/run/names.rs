@@ -34,7 +34,7 @@ fn tls_and_dns_give_the_name_of_a_server() {
     let flow = report::flows(run.report(), "tcp", APP_V4, 443)[0];
     assert!(report::list(flow, "tls.alpn").contains(&"h2".into()), "{run}");
     assert_eq!(lookup(&run, APP, "A")["addresses"], serde_json::json!([APP_V4.to_string()]), "{run}");
-    assert_eq!(report::number(lookup(&run, APP, "A"), "response.count"), 1, "{run}");
+    assert_eq!(report::number(lookup(&run, APP, "A"), "response_time.count"), 1, "{run}");
     assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 0, "{run}");
     assert!(report::list(run.report(), "dns.contacted_without_lookup").is_empty(), "{run}");
     assert!(run.stderr.contains("app.example (203.0.113.10)"), "{run}");
