@@ -213,7 +213,7 @@ mod tests {
     fn multipath_socket() -> Option<OwnedFd> {
         // SAFETY: the call takes three numbers.
         let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
-        // SAFETY: a descriptor that is not negative is new and ours.
+        // SAFETY: a descriptor that is not negative was just created, and nothing else owns it.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_at_the_limit_and_says_what_is_left() {
+    fn stops_at_the_limit_and_reports_what_is_left() {
         in_fresh_namespace(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

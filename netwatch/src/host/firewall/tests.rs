@@ -56,7 +56,7 @@ impl Run {
 
     /// Whether the servers and the gateway's DNS answer the target, in both families.
     fn reached(&self) -> [bool; 4] {
-        // Forget what neighbour discovery knows, or has given up for a second: it must get through
+        // Forget what neighbor discovery knows, or has given up for a second: it must get through
         // too.
         self.internet.host.sh("ip neigh flush all");
         self.internet.target.sh("ip neigh flush all");
@@ -114,7 +114,7 @@ fn nat(run: &RunId) -> Nat {
     .unwrap()
 }
 
-/// What a careful host has: answers to itself, and neighbour discovery on its uplink.
+/// What a careful host has: answers to itself, and neighbor discovery on its uplink.
 const IPTABLES: &str = "for t in iptables ip6tables; do
     $t -P FORWARD DROP; $t -P INPUT DROP
     $t -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -247,7 +247,7 @@ fn owned_table(open: bool) -> Nft {
 }
 
 #[test]
-fn a_table_that_belongs_to_somebody_is_named_with_the_command() {
+fn reports_an_owned_table_with_the_command_that_opens_it() {
     let Some(host) = TestNamespace::new() else { return };
     host.run(|| {
         let table = owned_table(false);
@@ -259,7 +259,7 @@ fn a_table_that_belongs_to_somebody_is_named_with_the_command() {
         assert!(blocked.cause.contains(" and no other program can change it"), "{blocked:?}");
         drop(table);
         let _table = owned_table(true);
-        assert_eq!(inspect().unwrap(), [], "somebody has opened it");
+        assert_eq!(inspect().unwrap(), [], "the user has opened it");
     });
 }
 

@@ -134,7 +134,7 @@ fn before_force_forwarding_router_advertisements_are_kept_first() {
 }
 
 #[test]
-fn what_others_change_meanwhile_is_theirs() {
+fn keeps_what_other_programs_change_meanwhile() {
     let Some(host) = host() else { return };
     host.run(|| {
         let run = Run::new(Ipv6Switch::PerInterface);
@@ -268,7 +268,7 @@ fn the_route_of_a_router_advertisement_survives() {
 }
 
 #[test]
-fn the_target_gets_through_and_nobody_else() {
+fn forwards_for_the_target_and_for_no_other_host() {
     let (Some(mut internet), Some(other)) = (Internet::new(), TestNamespace::new()) else { return };
     internet.host.sh(&format!(
         "ip link add eth1 type veth peer name eth0 netns {}

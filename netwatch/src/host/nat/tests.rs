@@ -46,7 +46,7 @@ fn route_localnet(internet: &Internet) {
 }
 
 #[test]
-fn the_target_goes_out_under_the_hosts_addresses_and_nobody_comes_in() {
+fn translates_the_targets_source_and_drops_connections_from_outside() {
     let Some(internet) = Internet::new() else { return };
     internet.forward();
     let nat = install(&internet, &[], |_| {});
@@ -166,7 +166,7 @@ fn questions_for_the_gateway_reach_the_forwarders_own_port() {
 
 /// A second network behind the host, to which the host could route for others.
 #[test]
-fn the_host_is_no_router_for_others() {
+fn the_host_does_not_route_for_others() {
     let Some(internet) = Internet::new() else { return };
     let Some(other) = crate::host::nft::testbed::TestNamespace::new() else { return };
     internet.host.sh(&format!(

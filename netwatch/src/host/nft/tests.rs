@@ -38,7 +38,7 @@ fn every_expression() -> Batch {
 }
 
 #[test]
-fn nft_reads_what_we_write_and_the_socket_owns_it() {
+fn nft_lists_the_rules_and_the_socket_owns_the_table() {
     let Some(ns) = TestNamespace::new() else { return };
     let nft = ns.run(|| {
         let nft = Nft::open().unwrap();

@@ -154,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (typed, said) in [
+    fn errors_name_the_cause() {
+        for (typed, cause) in [
             ("8080", "there is no target port"),
             ("", "there is no target port"),
             ("8080:", "`` is no port (1 to 65535)"),
@@ -169,7 +169,7 @@ mod tests {
             ("224.0.0.1:80:80", "224.0.0.1 is a multicast address"),
         ] {
             let error = typed.parse::<Publish>().unwrap_err().to_string();
-            assert!(error.contains(&format!(": {said}; write [ADDR:]")), "{error}");
+            assert!(error.contains(&format!(": {cause}; write [ADDR:]")), "{error}");
         }
     }
 
