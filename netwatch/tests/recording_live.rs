@@ -238,8 +238,8 @@ proptest! {
     fn parts_make_the_report_that_the_table_makes(increments in increments(), max_flows in 0..40_usize) {
         let (mut table, names) = (FlowTable::new(max_flows), no_names());
         increments.into_iter().for_each(|increment| drop(table.apply(increment)));
-        for scope in [ObservationPoint::Link, ObservationPoint::Loopback] {
-            prop_assert_eq!(table.totals_by_sums(scope), table.totals(scope));
+        for point in [ObservationPoint::Link, ObservationPoint::Loopback] {
+            prop_assert_eq!(table.totals_by_sums(point), table.totals(point));
         }
         let points = [ObservationPoint::Link, ObservationPoint::Loopback];
         let flows = points.into_iter().flat_map(|point| table.flows(point));

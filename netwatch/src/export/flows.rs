@@ -55,7 +55,7 @@ impl<'a> Row<'a> {
 pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
     vec![
         Column::text("run_id", |row| row.report.run.id.as_str().into()),
-        Column::text("observation_point", |row| observation_point(row.known.flow.key.scope).into()),
+        Column::text("observation_point", |row| observation_point(row.known.flow.key.point).into()),
         Column::text("direction", |row| row.known.flow.opened_by.of_flow().into()),
         Column::text("protocol", |row| Protocol(row.known.flow.key.protocol).to_string().into()),
         Column::text("local", |row| row.known.flow.key.local.addr.to_string().into()),

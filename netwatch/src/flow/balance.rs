@@ -214,7 +214,7 @@ mod tests {
         let mut table = FlowTable::default();
         table.apply(Increment {
             traffic: Traffic::Housekeeping(Housekeeping::Arp),
-            scope: ObservationPoint::Link,
+            point: ObservationPoint::Link,
             counters: PerDirection { egress: counters(3, 126), ingress: counters(2, 84) },
             first_seen_ns: 1,
             last_seen_ns: 2,

@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn the_port_is_the_one_that_was_asked_for() {
         let key = FlowKey {
-            scope: ObservationPoint::Link,
+            point: ObservationPoint::Link,
             protocol: 6,
             fragment: false,
             local: End { addr: [10, 0, 0, 2].into(), port: 8080 },

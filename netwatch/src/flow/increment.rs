@@ -8,7 +8,7 @@ pub struct Increment {
     /// What it was counted under.
     pub traffic: Traffic,
     /// Where (also in the flow's key).
-    pub scope: ObservationPoint,
+    pub point: ObservationPoint,
     /// By how much it grew.
     pub counters: PerDirection<Counters>,
     /// First packet ever of this entry, nanoseconds since the Unix epoch.

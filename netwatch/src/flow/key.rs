@@ -52,7 +52,7 @@ pub struct End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     /// Where it was seen.
-    pub scope: ObservationPoint,
+    pub point: ObservationPoint,
     /// IANA protocol number of the innermost header that was understood.
     pub protocol: u8,
     /// Non-first fragments whose first fragment was never seen: no ports are invented for them.

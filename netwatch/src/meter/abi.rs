@@ -35,7 +35,7 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
     let opened_by = direction(now.opened_by);
     Some(Increment {
         traffic,
-        scope: observation_point_of(key.observation_point),
+        point: observation_point_of(key.observation_point),
         counters: oriented(counters(before, now), flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
         // Most packets have the time of the kernel's tick, which is behind the precise time of the first packet.
@@ -84,7 +84,7 @@ fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
     let other = End { addr: address(&key.remote, is_v4), port: key.remote_port };
     let (local, remote) = if flipped { (other, one) } else { (one, other) };
     let fragment = matches!(key.kind, kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT);
-    FlowKey { scope: observation_point_of(key.observation_point), protocol: key.protocol, fragment, local, remote }
+    FlowKey { point: observation_point_of(key.observation_point), protocol: key.protocol, fragment, local, remote }
 }
 
 /// Converts an address. IPv6 packets may have IPv4-mapped addresses, so the kind of the key determines the family.

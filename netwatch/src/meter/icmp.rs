@@ -17,7 +17,7 @@ pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
     if sample.reason != SampleReason::IcmpError {
         return None;
     }
-    let hook = quoted_hook(carrier.scope == ObservationPoint::Loopback, sample.direction == Direction::Egress);
+    let hook = quoted_hook(carrier.point == ObservationPoint::Loopback, sample.direction == Direction::Egress);
     find(&sample.bytes, sample.payload_offset, carrier.remote.addr.is_ipv4(), hook)
 }
 

@@ -191,7 +191,7 @@ impl Names {
         let opened = self.flows.get(&flow).is_some_and(|entry| entry.opened_by == Direction::Egress);
         // Multicast responses have no query. Other responses without one are trusted if the target
         // opened the flow, in case its query was not sampled.
-        let is_trusted = opened || application != Application::Dns || flow.scope == ObservationPoint::Loopback;
+        let is_trusted = opened || application != Application::Dns || flow.point == ObservationPoint::Loopback;
         let observed = ObservedMessage { message, application, flow, direction, time_ns: self.now_ns, is_trusted };
         self.dns.observe(&observed, &mut self.addresses, &mut self.lost);
     }

@@ -49,7 +49,7 @@ impl Tunnelled {
         let end = (start + packet.payload_len as usize).min(self.frame.len());
         let is_tcp = packet.protocol == protocol::TCP;
         NameSample {
-            flow: FlowKey { scope: outer.flow.scope, protocol: packet.protocol, fragment: false, local, remote },
+            flow: FlowKey { point: outer.flow.point, protocol: packet.protocol, fragment: false, local, remote },
             payload: &self.frame[start..end],
             payload_len: packet.payload_len,
             tcp: is_tcp.then_some(Segment { sequence: packet.sequence, flags: packet.flags }),

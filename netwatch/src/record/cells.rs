@@ -34,7 +34,7 @@ columns!(Counters { skbs: Count, packets: Count, bytes: Count, wire_bytes: Count
 columns!(Amount { skbs: Count, bytes: Count });
 columns!(Difference { skbs: i64, bytes: i64 });
 columns!(End { addr: IpAddr, port: u16 });
-columns!(FlowKey { scope: ObservationPoint, protocol: u8, fragment: bool, local: End, remote: End });
+columns!(FlowKey { point: ObservationPoint, protocol: u8, fragment: bool, local: End, remote: End });
 columns!(RoundTrips { count: Count, sum_ns: u64, min_ns: Option<u64> });
 columns!(IcmpError { kind: u8, code: u8 });
 columns!(TcpFacts {

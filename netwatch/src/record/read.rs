@@ -249,7 +249,7 @@ pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<ReportFlow
         Ok(ReportFlow { flow, naming, users: users.remove(&number).unwrap_or_default() })
     })?;
     all.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.id()));
-    Ok(all.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link))
+    Ok(all.into_iter().partition(|known| known.flow.key.point == ObservationPoint::Link))
 }
 
 fn naming_of(row: &mut Cursor<'_>, number: u64, names: &mut NamesByRow) -> Result<FlowNaming> {

@@ -42,9 +42,9 @@ pub(super) fn report(db: &Connection) -> Result<Report, Wrong> {
 }
 
 fn folded_endpoint(row: &mut Cursor<'_>) -> Result<(ObservationPoint, Endpoint), Wrong> {
-    let scope = row.take()?;
+    let point = row.take()?;
     let key = row.take()?;
     let [flows, connections] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
     let (counters, handshake_rtt_ns, failed) = (row.take()?, None, crate::flow::Failed::default());
-    Ok((scope, Endpoint { key, flows, connections, counters, handshake_rtt_ns, failed }))
+    Ok((point, Endpoint { key, flows, connections, counters, handshake_rtt_ns, failed }))
 }

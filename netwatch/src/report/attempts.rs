@@ -145,7 +145,7 @@ mod tests {
     fn known(port: u16, icmp_error: Option<IcmpError>) -> ReportFlow {
         let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
         let key = FlowKey {
-            scope: ObservationPoint::Link,
+            point: ObservationPoint::Link,
             protocol: UDP,
             fragment: false,
             local: end(1, 4000),

@@ -60,7 +60,7 @@ impl FoldedFacts {
         gateways: &[IpAddr],
     ) {
         self.add_attempts(flow, usages);
-        if flow.key.scope != ObservationPoint::Link {
+        if flow.key.point != ObservationPoint::Link {
             return;
         }
         self.attribution.add(flow, usages.first().map(|usage| usage.evidence));

@@ -58,7 +58,7 @@ pub(super) fn flow(flow: Flow, names: &Names, users: &FlowUsers) -> ReportFlow {
 
 /// The names and the protocol of a flow, as far as they are known; `None` if nothing is.
 pub fn naming_of(flow: &Flow, names: &Names) -> Option<FlowNaming> {
-    let best = (flow.key.scope == ObservationPoint::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
+    let best = (flow.key.point == ObservationPoint::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
     let facts = names.flow(&flow.key);
     let naming = FlowNaming {
         display_name: best.map(|best| DisplayName { name: best.name.clone(), source: best.source }),

@@ -44,7 +44,7 @@ impl Report {
         let table = FlowTable::of_parts(bare, folded_endpoints, remainders, folded);
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
         let (flows, loopback): (Vec<_>, Vec<_>) =
-            flows.into_iter().partition(|known| known.flow.key.scope == ObservationPoint::Link);
+            flows.into_iter().partition(|known| known.flow.key.point == ObservationPoint::Link);
         let mut notes = facts.notes;
         notes.extend(notes::localhost(&loopback, &facts.interface));
         let names = Names::new(NameLimits::default(), Hosts::default());

@@ -175,7 +175,7 @@ impl<S: Scope> Session<S> {
         let changed = self.ledger.apply(&increment);
         let is_growth = increment.counters != PerDirection::default();
         let is_flow = matches!(increment.traffic, Traffic::Flow(_));
-        if is_flow && is_growth && increment.scope == ObservationPoint::Link {
+        if is_flow && is_growth && increment.point == ObservationPoint::Link {
             self.interval.activate(changed.place);
         }
         let Some(place) = changed.place else { return };

@@ -105,11 +105,11 @@ impl Scope for Captured {
             Traffic::Flow(key) => Traffic::Flow(self.orient_key(key)),
             other => other,
         };
-        Increment { traffic, scope: ObservationPoint::Link, ..increment }
+        Increment { traffic, point: ObservationPoint::Link, ..increment }
     }
 
     fn orient_key(&self, key: FlowKey) -> FlowKey {
-        FlowKey { scope: ObservationPoint::Link, ..key }
+        FlowKey { point: ObservationPoint::Link, ..key }
     }
 
     fn name_limits(&self) -> NameLimits {

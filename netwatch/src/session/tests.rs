@@ -17,7 +17,7 @@ fn session(max_flows: usize) -> Session<Isolated> {
 
 fn key(port: u16) -> FlowKey {
     FlowKey {
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         protocol: 17,
         fragment: false,
         local: End { addr: [10, 0, 0, 2].into(), port },
@@ -29,7 +29,7 @@ fn growth(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
     let counters = Counters { skbs: 1, packets: 1, bytes: 60, wire_bytes: 60 };
     Increment {
         traffic: Traffic::Flow(key(port)),
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         counters: PerDirection { egress: counters, ingress: Counters::default() },
         first_seen_ns: at_ns,
         last_seen_ns: at_ns,

@@ -185,7 +185,7 @@ fn key(packet: &Packet, sent: bool) -> FlowKey {
     let source = End { addr: address(packet.source), port: packet.source_port };
     let destination = End { addr: address(packet.destination), port: packet.destination_port };
     let (local, remote) = if sent { (source, destination) } else { (destination, source) };
-    FlowKey { scope: ObservationPoint::Link, protocol: packet.protocol, fragment: false, local, remote }
+    FlowKey { point: ObservationPoint::Link, protocol: packet.protocol, fragment: false, local, remote }
 }
 
 fn address(address: Address) -> IpAddr {

@@ -48,7 +48,7 @@ pub fn everything() -> Report {
     report.flows[0].users = vec![user(0, Evidence::Socket), user(1, Evidence::Tuple), user(2, Evidence::Netns)];
     report.flows[1].flow.icmp_error = Some(IcmpError { kind: 3, code: 13 });
     report.loopback.flows = report.flows[..2].to_vec();
-    report.loopback.flows.iter_mut().for_each(|known| known.flow.key.scope = ObservationPoint::Loopback);
+    report.loopback.flows.iter_mut().for_each(|known| known.flow.key.point = ObservationPoint::Loopback);
     let flows = report.flows.iter_mut().chain(&mut report.loopback.flows);
     (0..).zip(flows).for_each(|(serial, known)| known.flow.serial = serial);
     report.loopback.totals.egress = counters(3, 300);

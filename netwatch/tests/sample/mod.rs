@@ -38,7 +38,7 @@ pub fn v6(host: u16) -> IpAddr {
 pub fn key(protocol: u8, port: u16, remote: IpAddr, remote_port: u16) -> FlowKey {
     let addr = if remote.is_ipv4() { [10, 87, 0, 2].into() } else { "2001:db8:87::2".parse().unwrap() };
     FlowKey {
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         protocol,
         fragment: false,
         local: End { addr, port },
@@ -55,7 +55,7 @@ pub fn counters(packets: u64, bytes: u64) -> Counters {
 pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Increment {
     Increment {
         traffic,
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         counters: PerDirection { egress: counters(sent.0, sent.1), ingress: counters(received.0, received.1) },
         first_seen_ns: START_NS + 1_000_000,
         last_seen_ns: START_NS + 9_000_000,
@@ -100,8 +100,8 @@ pub fn on_loopback(increment: Increment) -> Increment {
     let localhost: IpAddr = [127, 0, 0, 1].into();
     let local = End { addr: localhost, ..key.local };
     let remote = End { addr: localhost, ..key.remote };
-    let key = FlowKey { scope: ObservationPoint::Loopback, local, remote, ..key };
-    Increment { traffic: Traffic::Flow(key), scope: ObservationPoint::Loopback, ..increment }
+    let key = FlowKey { point: ObservationPoint::Loopback, local, remote, ..key };
+    Increment { traffic: Traffic::Flow(key), point: ObservationPoint::Loopback, ..increment }
 }
 
 /// ARP and neighbour discovery as on any link.

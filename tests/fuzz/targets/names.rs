@@ -42,7 +42,7 @@ fn sample(flow: u8, how: u8, place: u8, payload: &[u8]) -> NameSample<'_> {
     NameSample {
         time_ns: place.into(),
         flow: FlowKey {
-            scope: ObservationPoint::Link,
+            point: ObservationPoint::Link,
             protocol: if is_tcp { 6 } else { 17 },
             fragment: false,
             local: end([10, 0, 0, 2], 40_000),

@@ -44,7 +44,7 @@ fn flow_of(event: &ProcessEvent) -> Option<FlowToAttribute> {
     let ProcessAction::ClosedSocket(closed) = &event.action else { return None };
     let (protocol, local) = (closed.protocol?.0, closed.local?);
     let remote = closed.remote.unwrap_or(local);
-    let key = FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local, remote };
+    let key = FlowKey { point: ObservationPoint::Link, protocol, fragment: false, local, remote };
     let (opened_by, first_ns, last_ns) = (Direction::Egress, event.time_ns, event.time_ns);
     Some(FlowToAttribute { key, opened_by, first_ns, last_ns })
 }

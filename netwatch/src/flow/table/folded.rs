@@ -90,12 +90,12 @@ impl FoldedFlows {
         if self.remember(&flow.key, next_epoch).is_none() {
             self.epoch_floor = self.epoch_floor.max(next_epoch);
         }
-        let part = self.endpoint(EndpointKey::of(&flow.key, flow.opened_by), flow.key.scope);
+        let part = self.endpoint(EndpointKey::of(&flow.key, flow.opened_by), flow.key.point);
         part.flows += 1;
         part.connections = part.connections.saturating_add(flow.connections());
         part.counters += flow.counters;
         part.failed += flow.failed();
-        self.count(flow.key.scope, flow.counters, true);
+        self.count(flow.key.point, flow.counters, true);
     }
 
     /// Folds the growth of a flow that is not tracked individually; whether the flow is a new one.
@@ -103,12 +103,12 @@ impl FoldedFlows {
         let remembered = self.remember(key, 1);
         self.counts.at_least |= remembered.is_none();
         let is_new = remembered == Some(true);
-        let part = self.endpoint(EndpointKey::of(key, increment.opened_by), key.scope);
+        let part = self.endpoint(EndpointKey::of(key, increment.opened_by), key.point);
         part.counters += increment.counters;
         part.flows += u64::from(is_new);
         let is_tcp = key.protocol == Protocol::TCP.0 && !key.fragment;
         part.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(is_new) };
-        self.count(key.scope, increment.counters, is_new);
+        self.count(key.point, increment.counters, is_new);
         is_new
     }
 

@@ -86,7 +86,7 @@ impl FlowTable {
 
     /// Adds growth: counters are added, times widened, facts replaced.
     pub fn apply(&mut self, increment: Increment) -> Applied {
-        let sums = self.sums_mut(increment.scope);
+        let sums = self.sums_mut(increment.point);
         sums.counted += increment.counters;
         match increment.traffic {
             Traffic::Flow(key) => self.apply_flow(key, &increment),
@@ -125,7 +125,7 @@ impl FlowTable {
                 return self.fold(id.key, increment);
             }
         }
-        self.sums_mut(id.key.scope).opened += 1;
+        self.sums_mut(id.key.point).opened += 1;
         let place = self.store.open(id, increment);
         self.end(place, increment);
         Applied { evicted, ..Applied::at(Change::Opened, Some(place)) }
@@ -133,7 +133,7 @@ impl FlowTable {
 
     fn fold(&mut self, key: FlowKey, increment: &Increment) -> Applied {
         let is_new = self.untracked.fold_increment(&key, increment);
-        self.sums_mut(key.scope).opened += u64::from(is_new);
+        self.sums_mut(key.point).opened += u64::from(is_new);
         if increment.ended.is_some() {
             self.untracked.forget(&key);
         }
@@ -194,7 +194,7 @@ impl FlowTable {
 
     /// The places of the tracked flows of one observation point, in the order in which they began.
     pub fn places(&self, point: ObservationPoint) -> Vec<Place> {
-        let at_point = self.store.places().filter(|(_, stored)| stored.flow.key.scope == point);
+        let at_point = self.store.places().filter(|(_, stored)| stored.flow.key.point == point);
         let mut places: Vec<(Place, &Stored)> = at_point.collect();
         places.sort_by_key(|(_, stored)| (stored.flow.first_seen_ns, stored.flow.id()));
         places.into_iter().map(|(place, _)| place).collect()
@@ -218,7 +218,7 @@ impl FlowTable {
     /// Whether a flow is tracked individually; on the loopback by either end.
     pub fn has(&self, key: &FlowKey) -> bool {
         let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
-        let is_loopback = key.scope == ObservationPoint::Loopback;
+        let is_loopback = key.point == ObservationPoint::Loopback;
         self.store.find(key).is_some() || is_loopback && self.store.find(&turned).is_some()
     }
 
@@ -229,11 +229,11 @@ impl FlowTable {
             let found = self.store.find(key).and_then(|place| self.store.stored(place));
             found.is_some_and(|stored| !stored.is_ended())
         };
-        is_live(key) || key.scope == ObservationPoint::Loopback && is_live(&turned)
+        is_live(key) || key.point == ObservationPoint::Loopback && is_live(&turned)
     }
 
     fn flows_with_errors(&self, point: ObservationPoint) -> impl Iterator<Item = Flow> {
-        let at_point = move |stored: &&Stored| stored.flow.key.scope == point;
+        let at_point = move |stored: &&Stored| stored.flow.key.point == point;
         self.store.iter().filter(at_point).map(|stored| self.with_error(stored))
     }
 
@@ -287,7 +287,7 @@ impl FlowTable {
             table.sums_mut(point).counted += folded;
         }
         for flow in flows {
-            table.sums_mut(flow.key.scope).counted += flow.counters;
+            table.sums_mut(flow.key.point).counted += flow.counters;
             table.store.insert(flow);
         }
         table
@@ -298,7 +298,7 @@ impl FlowTable {
     pub fn endpoints(&self, point: ObservationPoint) -> Vec<Endpoint> {
         let mut folded = self.evicted.at(point);
         self.untracked.add_to(&mut folded, point);
-        for (key, _) in self.icmp_errors.keys().filter(|(key, by_target)| !by_target && key.scope == point) {
+        for (key, _) in self.icmp_errors.keys().filter(|(key, by_target)| !by_target && key.point == point) {
             if self.store.find(key).is_none()
                 && let Some(part) = folded.get_mut(&super::EndpointKey::of(key, Direction::Egress))
             {
@@ -315,7 +315,7 @@ impl FlowTable {
 
     /// What all flows of one observation point carried, folded ones included.
     pub fn flows_total(&self, point: ObservationPoint) -> PerDirection<Counters> {
-        let tracked = self.store.iter().filter(|stored| stored.flow.key.scope == point);
+        let tracked = self.store.iter().filter(|stored| stored.flow.key.point == point);
         let folded = [self.evicted.counters(point), self.untracked.counters(point)];
         tracked.map(|stored| stored.flow.counters).chain(folded).sum()
     }

@@ -5,7 +5,7 @@ use crate::flow::{End, EndReason, Housekeeping, Malformed, Quoted, TcpFacts};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         protocol,
         fragment: false,
         local: End { addr: [10, 0, 0, 2].into(), port: local },
@@ -17,7 +17,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
     let counters = Counters { skbs: 1, packets: 2, bytes, wire_bytes: bytes + 54 };
     Increment {
         traffic,
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         counters: PerDirection { egress: counters, ingress: Counters::default() },
         first_seen_ns: 10,
         last_seen_ns: 20,
@@ -167,15 +167,15 @@ prop_compose! {
         connections in 0u32..3,
         ends in prop::option::weighted(0.3, Just(EndReason::IdleTimeout)),
     ) -> Increment {
-        let scope = if loopback { ObservationPoint::Loopback } else { ObservationPoint::Link };
+        let point = if loopback { ObservationPoint::Loopback } else { ObservationPoint::Link };
         let traffic = match traffic {
-            Traffic::Flow(key) => Traffic::Flow(FlowKey { scope, ..key }),
+            Traffic::Flow(key) => Traffic::Flow(FlowKey { point, ..key }),
             other => other,
         };
         let opened_by = if opened_in { Direction::Ingress } else { Direction::Egress };
         Increment {
             traffic,
-            scope,
+            point,
             counters: PerDirection { egress, ingress },
             first_seen_ns: first,
             last_seen_ns: last,
@@ -199,18 +199,18 @@ proptest! {
         for increment in &increments {
             table.apply(*increment);
         }
-        for scope in [ObservationPoint::Link, ObservationPoint::Loopback] {
-            let of_scope = |only_flows: bool| -> PerDirection<Counters> {
-                let chosen = |i: &&Increment| i.scope == scope && (!only_flows || matches!(i.traffic, Traffic::Flow(_)));
+        for point in [ObservationPoint::Link, ObservationPoint::Loopback] {
+            let at_point = |only_flows: bool| -> PerDirection<Counters> {
+                let chosen = |i: &&Increment| i.point == point && (!only_flows || matches!(i.traffic, Traffic::Flow(_)));
                 increments.iter().filter(chosen).map(|i| i.counters).sum()
             };
-            let endpoints: PerDirection<Counters> = table.endpoints(scope).iter().map(|e| e.counters).sum();
-            prop_assert_eq!(endpoints, of_scope(true));
-            prop_assert_eq!(table.flows_total(scope), of_scope(true));
-            prop_assert_eq!(table.counted(scope), of_scope(false));
-            let mut assigned = table.flows_total(scope);
-            assigned += table.remainders(scope).sum(|_| true);
-            prop_assert_eq!(assigned, of_scope(false));
+            let endpoints: PerDirection<Counters> = table.endpoints(point).iter().map(|e| e.counters).sum();
+            prop_assert_eq!(endpoints, at_point(true));
+            prop_assert_eq!(table.flows_total(point), at_point(true));
+            prop_assert_eq!(table.counted(point), at_point(false));
+            let mut assigned = table.flows_total(point);
+            assigned += table.remainders(point).sum(|_| true);
+            prop_assert_eq!(assigned, at_point(false));
         }
         let own: PerDirection<Counters> = table.flows(ObservationPoint::Link).map(|flow| flow.counters).sum();
         let mut with_folded = own;

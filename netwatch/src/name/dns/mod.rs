@@ -46,7 +46,7 @@ pub(super) struct ObservedMessage<'a> {
 impl ObservedMessage<'_> {
     /// Who sent the query of this message. On the loopback, both ends are of the target.
     fn queried_by(&self) -> Direction {
-        match self.flow.scope {
+        match self.flow.point {
             ObservationPoint::Loopback => Direction::Egress,
             ObservationPoint::Link if self.message.is_response => self.direction.opposite(),
             ObservationPoint::Link => self.direction,

@@ -23,7 +23,7 @@ fn v4(n: u8) -> IpAddr {
 
 fn flow(protocol: u8, local_port: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         protocol,
         fragment: false,
         local: End { addr: [10, 0, 0, 2].into(), port: local_port },

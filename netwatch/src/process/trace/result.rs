@@ -109,10 +109,10 @@ impl Trace {
         if !by_socket.is_empty() {
             return by_socket;
         }
-        let FlowKey { protocol, local, remote, scope, .. } = flow.key;
+        let FlowKey { protocol, local, remote, point, .. } = flow.key;
         let span = TimeSpan { first_ns: flow.first_ns, last_ns: flow.last_ns };
         // On the loopback both ends belong to the target.
-        let is_local = scope == ObservationPoint::Loopback;
+        let is_local = point == ObservationPoint::Loopback;
         // If the record that links the flow to its socket was lost: a socket that had the ends of
         // the flow when it was closed.
         let closed = [Some((local, remote)), is_local.then_some((remote, local))].into_iter().flatten();

@@ -261,7 +261,7 @@ impl Sockets {
         let FlowKey { local, remote, .. } = *flow;
         let turned = FlowKey { local: remote, remote: local, ..*flow };
         // On the loopback the record does not contain which end opened it.
-        let keys = [Some(flow), (flow.scope == ObservationPoint::Loopback).then_some(&turned)];
+        let keys = [Some(flow), (flow.point == ObservationPoint::Loopback).then_some(&turned)];
         let cookies = keys.into_iter().flatten().filter_map(|key| self.of_flows.get(key)).flatten();
         let mut distinct: Vec<u64> = Vec::new();
         cookies.for_each(|cookie| {
@@ -361,6 +361,6 @@ fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, KnownSocket>) {
 /// Whether `contains` holds for a flow between these ends, on the link or the loopback.
 fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, contains: impl Fn(&FlowKey) -> bool) -> bool {
     let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
-    let flow = |scope| FlowKey { scope, protocol: protocol.0, fragment: false, local, remote };
+    let flow = |point| FlowKey { point, protocol: protocol.0, fragment: false, local, remote };
     contains(&flow(ObservationPoint::Link)) || contains(&flow(ObservationPoint::Loopback))
 }

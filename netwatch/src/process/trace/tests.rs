@@ -106,7 +106,7 @@ impl Scene {
 /// A flow on the link from a local port to a remote port.
 fn flow(protocol: u8, local: u16, remote: u16) -> FlowKey {
     let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
-    FlowKey { scope: ObservationPoint::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
+    FlowKey { point: ObservationPoint::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
 }
 
 const OUT: Direction = Direction::Egress;
@@ -391,7 +391,7 @@ fn lists_the_processes_of_both_ends_on_the_loopback() {
     scene.exec(101, COMMAND, "server");
     scene.socket(101, SocketOperation::Used, 8, 6, "");
     scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
-    let key = FlowKey { scope: ObservationPoint::Loopback, ..flow(6, 9, 40000) };
+    let key = FlowKey { point: ObservationPoint::Loopback, ..flow(6, 9, 40000) };
     let turned = FlowKey { local: key.remote, remote: key.local, ..key };
     scene.trace.note_flow(key, 7);
     scene.trace.note_flow(turned, 8);

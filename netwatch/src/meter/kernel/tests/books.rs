@@ -146,7 +146,7 @@ impl Books {
 
 fn enter(drained: &mut [Amount; 3], increment: &Increment) {
     let PerDirection { egress, ingress } = increment.counters.map(Amount::from);
-    let [there, back] = if increment.scope == ObservationPoint::Link { [0, 1] } else { [2, 2] };
+    let [there, back] = if increment.point == ObservationPoint::Link { [0, 1] } else { [2, 2] };
     drained[there] += egress;
     drained[back] += ingress;
 }

@@ -68,7 +68,7 @@ fn known_counts(methods: &'static [AttachMethod; 1]) {
         let v4 = udp_flow(&increments, 5000);
         let sized = |skbs, size: u64| Counters { skbs, packets: skbs, bytes: skbs * size, wire_bytes: skbs * size };
         assert_eq!((v4.counters.egress, v4.counters.ingress), (sized(100, 742), sized(50, 742)));
-        assert_eq!((v4.opened_by, v4.scope), (Direction::Egress, ObservationPoint::Link));
+        assert_eq!((v4.opened_by, v4.point), (Direction::Egress, ObservationPoint::Link));
         let v6 = udp_flow(&increments, 5001);
         assert_eq!((v6.counters.egress, v6.counters.ingress), (sized(40, 962), sized(20, 962)));
         assert!(v4.first_seen_ns < v4.last_seen_ns && v4.last_seen_ns < v6.last_seen_ns);
@@ -104,7 +104,7 @@ fn loopback_counts_once_and_names_the_opener_local() {
         });
         let flow = udp_flow(&increments, 5000);
         let Traffic::Flow(key) = flow.traffic else { panic!("a flow") };
-        assert_eq!((key.local.port, key.remote.port, flow.scope), (5000, 4000, ObservationPoint::Loopback));
+        assert_eq!((key.local.port, key.remote.port, flow.point), (5000, 4000, ObservationPoint::Loopback));
         assert_eq!((flow.counters.egress.packets, flow.counters.egress.bytes), (10, 1420));
         assert_eq!((flow.counters.ingress.packets, flow.counters.ingress.bytes), (5, 460));
         assert_eq!(flow.opened_by, Direction::Egress);

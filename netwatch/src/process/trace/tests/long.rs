@@ -13,7 +13,7 @@ struct Ports(Vec<u16>, bool);
 
 impl ReportedFlows for Ports {
     fn contains(&self, flow: &FlowKey) -> bool {
-        flow.scope == ObservationPoint::Link && self.0.contains(&flow.local.port)
+        flow.point == ObservationPoint::Link && self.0.contains(&flow.local.port)
     }
 
     fn is_complete(&self) -> bool {
