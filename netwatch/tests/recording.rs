@@ -1,4 +1,5 @@
-//! Recordings: what is written is read back, whatever it is; and files that are not what they should be are said to be so.
+//! Recordings: every report is read as it was written, and other or damaged files are refused with
+//! a reason.
 
 mod sample;
 
@@ -12,7 +13,7 @@ use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Report, ReportFlow, Seri
 use sample::everything::{everything, replay, series};
 use sample::*;
 
-/// A report lists flows in the order of their first packet; the samples do not care.
+/// A report lists flows in the order of their first packet; the samples do not.
 fn in_order(mut report: Report) -> Report {
     let by_start = |known: &ReportFlow| (known.flow.first_seen_ns, known.flow.id());
     report.flows.sort_by_key(by_start);
@@ -20,7 +21,7 @@ fn in_order(mut report: Report) -> Report {
     report
 }
 
-/// Writes and reads back.
+/// Writes a report, reads it, and compares.
 fn round_trip(report: &Report, series: &Series) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.netwatch");
@@ -37,7 +38,7 @@ fn a_download_is_read_as_it_was_written() {
 }
 
 #[test]
-fn everything_that_can_be_said_is_read_as_it_was_written() {
+fn a_report_with_everything_is_read_as_it_was_written() {
     round_trip(&everything(), &series());
 }
 
@@ -50,7 +51,7 @@ fn a_replay_is_read_as_it_was_written() {
 }
 
 #[test]
-fn every_way_to_end_is_read_as_it_was_written() {
+fn every_end_of_a_run_is_read_as_it_was_written() {
     let mut report = download_report();
     for (exit, ended_by) in [
         (None, EndedBy::Command),
@@ -68,8 +69,8 @@ fn every_way_to_end_is_read_as_it_was_written() {
     round_trip(&report, &Series::default());
 }
 
-/// The file holds [`everything`], written before schema 2. If the sample gets data that schema 1 cannot hold, remove that data
-/// from the expected report here: the file must not change.
+/// The file holds [`everything`], written before schema 2. If the sample gets data that schema 1
+/// cannot hold, remove that data from the expected report here: the file must not change.
 #[test]
 fn a_recording_of_schema_1_gives_the_same_report() {
     let asset = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/schema-1-complete.netwatch");
@@ -100,7 +101,7 @@ fn processes_are_referred_to_by_their_numbers() {
     assert_eq!(users, "3 42 -; 7 43 3; 4000000000 44 7");
 }
 
-/// A recording in a folder of its own.
+/// A recording in a new folder.
 fn recorded(report: &Report) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.netwatch");
@@ -110,12 +111,12 @@ fn recorded(report: &Report) -> (tempfile::TempDir, std::path::PathBuf) {
 
 #[track_caller]
 fn assert_refused(path: &Path, why: &str) {
-    let error = read_file(path).map(drop).expect_err("it must not be read").to_string();
+    let error = read_file(path).map(drop).expect_err("it must be refused").to_string();
     assert!(error.starts_with("cannot read recording ") && error.contains(why), "{why}: {error}");
 }
 
 #[test]
-fn what_is_no_recording_is_said_to_be_none() {
+fn other_files_are_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -125,13 +126,13 @@ fn what_is_no_recording_is_said_to_be_none() {
     assert_refused(&dir.path().join("absent"), "(ENOENT)");
     assert_refused(dir.path(), "not a file");
     assert_refused(&file("empty", b""), "the file is empty");
-    assert_refused(&file("text", b"hello"), "not a recording of netwatch's");
-    assert_refused(&file("short", b"SQLite format 3\0"), "an SQLite data base, but not a recording");
-    assert_refused(&file("other", &[b"SQLite format 3\0".as_slice(), &[0; 4080]].concat()), "an SQLite data base");
+    assert_refused(&file("text", b"hello"), "it is not a netwatch recording");
+    assert_refused(&file("short", b"SQLite format 3\0"), "an SQLite database, but not a netwatch recording");
+    assert_refused(&file("other", &[b"SQLite format 3\0".as_slice(), &[0; 4080]].concat()), "an SQLite database");
 }
 
 #[test]
-fn a_newer_recording_is_said_to_be_newer() {
+fn a_recording_of_a_newer_version_is_refused() {
     let (_dir, path) = recorded(&download_report());
     let mut bytes = fs::read(&path).unwrap();
     bytes[60..64].copy_from_slice(&3_u32.to_be_bytes());
@@ -140,7 +141,7 @@ fn a_newer_recording_is_said_to_be_newer() {
 }
 
 #[test]
-fn a_file_that_was_cut_or_changed_is_damaged_or_as_it_was_and_never_a_panic() {
+fn a_truncated_or_changed_file_is_refused_or_read_without_a_panic() {
     let report = everything();
     let (_dir, path) = recorded(&report);
     let whole = fs::read(&path).unwrap();
@@ -159,7 +160,7 @@ fn a_file_that_was_cut_or_changed_is_damaged_or_as_it_was_and_never_a_panic() {
 }
 
 #[test]
-fn values_that_nobody_wrote_are_named_with_their_table() {
+fn invalid_values_are_reported_with_their_table_and_column() {
     let (_dir, path) = recorded(&download_report());
     let db = rusqlite::Connection::open(&path).unwrap();
     for (change, why) in [
@@ -168,22 +169,22 @@ fn values_that_nobody_wrote_are_named_with_their_table() {
         ("UPDATE flow SET remote_port = 1, remote = 'x''\u{1b}'", "in table flow, remote cannot be 'x\\'\\u{1b}'"),
         ("ALTER TABLE run DROP COLUMN netwatch", "the file is damaged: in table run, column 21 is missing"),
         ("DELETE FROM run", "run is empty"),
-        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged: its tables are not a recording's"),
-        // Rows without end.
+        ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged: its tables are not those of a recording"),
+        // An endless number of rows.
         (
             "DROP TABLE note; CREATE VIEW note AS WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row) SELECT n, 'x' FROM row",
-            "the file is damaged: its tables are not a recording's",
+            "the file is damaged: its tables are not those of a recording",
         ),
-        ("DROP VIEW note", "the file is damaged: its tables are not a recording's"),
+        ("DROP VIEW note", "the file is damaged: its tables are not those of a recording"),
     ] {
         db.execute_batch(change).unwrap();
         assert_refused(&path, why);
     }
 }
 
-/// Otherwise a small file could be read as one without end.
+/// Otherwise reading a small file could produce an endless amount of data.
 #[test]
-fn only_what_is_stored_in_a_file_is_read_from_it() {
+fn tables_that_compute_values_are_refused() {
     let computed = |how: &str| {
         format!(
             "CREATE TABLE note (position INTEGER PRIMARY KEY, text TEXT AS (hex(zeroblob(5000000))) {how});
@@ -192,7 +193,7 @@ fn only_what_is_stored_in_a_file_is_read_from_it() {
         )
     };
     for (note, why) in [
-        (computed("VIRTUAL"), "its tables are not a recording's: 'note' has computed columns"),
+        (computed("VIRTUAL"), "its tables are not those of a recording: 'note' has computed columns"),
         ("CREATE TABLE note (position INTEGER, text TEXT AS ('x') STORED)".to_owned(), "'note' has computed columns"),
         ("CREATE TABLE note (position INTEGER, text TEXT DEFAULT 'x')".to_owned(), "'note' has default values"),
         ("CREATE VIRTUAL TABLE note USING fts5(position, text)".to_owned(), "'note' is a virtual table"),
@@ -207,14 +208,14 @@ fn only_what_is_stored_in_a_file_is_read_from_it() {
         db.execute_batch(&format!("DROP TABLE note; {note}")).unwrap();
         drop(db);
         assert!(fs::metadata(&path).unwrap().len() < 1 << 20);
-        assert_refused(&path, "the file is damaged: its tables are not a recording's");
+        assert_refused(&path, "the file is damaged: its tables are not those of a recording");
         assert_refused(&path, why);
-        assert!(netwatch::record::summary(&path).is_err(), "nor is it in a list: {why}");
+        assert!(netwatch::record::summary(&path).is_err(), "nor is it listed: {why}");
     }
 }
 
 #[test]
-fn a_recording_is_private_whatever_the_umask() {
+fn a_recording_is_private_regardless_of_the_umask() {
     let (_dir, path) = recorded(&download_report());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -243,9 +244,9 @@ fn the_documentation_names_every_table_and_column() {
     assert!(columns > 150, "{columns}");
 }
 
-/// As somebody else may have written them: sums of them would overflow.
+/// Another program may have written them: their sums would overflow.
 #[test]
-fn numbers_that_nobody_counted_are_damage() {
+fn impossible_counts_are_damage() {
     let report = everything();
     for (table, column) in [
         ("flow", "egress_bytes"),

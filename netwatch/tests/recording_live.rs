@@ -1,4 +1,4 @@
-//! Recordings of runs that came to no end: what is read back is what interim figures would have said.
+//! Recordings of runs that did not end: they are read as interim figures.
 
 mod sample;
 
@@ -124,8 +124,8 @@ fn a_recording_holds_every_flow_that_the_session_folded() {
     assert_eq!(read.by_process()[0].total, report.by_process()[0].total);
 }
 
-/// What an incomplete recording can have of a report. docs/recording.md: what only the whole of
-/// DNS shows is not kept while the run goes on.
+/// The part of a report that an incomplete recording holds. docs/recording.md: findings that need
+/// all DNS lookups are not recorded before the end.
 fn as_incomplete(mut expected: Report, read: &Report) -> Report {
     (expected.naming.unused, expected.naming.contacted_without_lookup) = Default::default();
     for (read, expected) in read.endpoints.iter().zip(&mut expected.endpoints) {
@@ -155,7 +155,7 @@ fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
 }
 
 #[test]
-fn a_run_of_which_only_the_first_batch_came_is_there() {
+fn a_run_that_was_killed_after_its_first_batch_is_read() {
     let (_dir, path) = target();
     let mut metered = Metered::start(&path, 1000);
     metered.end_interval(Duration::from_secs(1));
@@ -165,9 +165,9 @@ fn a_run_of_which_only_the_first_batch_came_is_there() {
     assert!(read.report.flows.is_empty() && read.series.intervals.is_empty());
 }
 
-/// Neither that it still runs nor that its interface was gone first: nothing is known.
+/// It is not known whether the run went on, or whether its interface was removed first.
 #[test]
-fn what_is_left_of_a_run_claims_nothing_about_its_end() {
+fn an_incomplete_recording_claims_nothing_about_the_end_of_the_run() {
     let (_dir, path) = target();
     let mut metered = Metered::start(&path, 1000);
     metered.end_interval(Duration::from_secs(12));
@@ -196,10 +196,10 @@ fn a_run_that_was_killed_before_its_first_batch_is_reported_as_such() {
     let (_dir, path) = target();
     Metered::start(&path, 1000).close();
     let error = read_file(&path).expect_err("nothing is there").to_string();
-    assert!(error.contains("nothing was written: its run was killed in its first second"), "{error}");
+    assert!(error.contains("nothing was written: the run was killed in its first second"), "{error}");
 }
 
-/// Names, users and intervals that were written before the end, and are others at the end.
+/// Names, users and intervals that were written before the end and differ at the end.
 #[test]
 fn the_end_of_a_run_replaces_what_was_written_before() {
     let (_dir, path) = target();
@@ -233,7 +233,7 @@ fn increments() -> impl Strategy<Value = Vec<Increment>> {
 }
 
 proptest! {
-    /// Whatever was counted, and however much of it was folded: what was kept of it makes the same report.
+    /// For any counts and any number of folded flows, the recorded data gives the same report.
     #[test]
     fn parts_make_the_report_that_the_table_makes(increments in increments(), max_flows in 0..40_usize) {
         let (mut table, names) = (FlowTable::new(max_flows), no_names());
@@ -261,7 +261,7 @@ proptest! {
     }
 }
 
-/// A new flow a number.
+/// A new flow for each number.
 fn churn(number: u32) -> Increment {
     let key = key(6, (number % 60_000) as u16 + 1024, v6((number / 60_000) as u16), 443);
     tcp(key, 1_000_000, (5, 400), (5, 4_000))
@@ -278,14 +278,14 @@ fn churn_is_written_whole_and_in_a_bounded_file() {
     }
     metered.close();
     assert_eq!(read_file(&path).unwrap().report.flows.len(), 3 * PER_BATCH as usize);
-    // docs/recording.md: what a flow takes in the file.
+    // docs/recording.md: the size of a flow in the file.
     let bytes = (path.metadata().unwrap().len() - 122_880) / u64::from(3 * PER_BATCH);
     println!("{bytes} bytes a flow");
     assert!((150..250).contains(&bytes), "{bytes} bytes a flow");
 }
 
 #[test]
-fn what_was_folded_and_names_that_were_lost_are_gaps() {
+fn folded_flows_and_lost_names_are_gaps() {
     let table = download();
     let mut report = report(facts(&table, &["true"]), &table);
     let before = report.gaps();

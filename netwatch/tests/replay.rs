@@ -1,4 +1,4 @@
-//! `netwatch replay` from the command line: what it prints, where, and how it ends. Its captures are made here.
+//! `netwatch replay` on the command line: its output and exit codes. The captures are synthetic.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const RAW: u32 = 101;
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const SERVER: [u8; 4] = [203, 0, 113, 9];
 
-/// A capture of one link type, a frame each second.
+/// A capture of one link type with one frame per second.
 fn pcap(link: u32, frames: &[Vec<u8>]) -> Vec<u8> {
     let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
     let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, link]);
@@ -41,7 +41,7 @@ fn ethernet(ethertype: u16, rest: &[u8]) -> Vec<u8> {
     [&[2; 12][..], &ethertype.to_be_bytes(), rest].concat()
 }
 
-/// A query and its answer.
+/// A query and its response.
 fn exchange() -> Vec<u8> {
     pcap(ETHERNET, &[ethernet(0x0800, &udp(true, 20)), ethernet(0x0800, &udp(false, 100))])
 }
@@ -60,7 +60,7 @@ impl Folder {
     }
 }
 
-/// What it says. Whatever document that is, its balance is closed.
+/// Runs `netwatch replay` and checks that the balance of its report closes.
 #[track_caller]
 fn netwatch(words: &[&str], file: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netwatch"));
@@ -74,7 +74,7 @@ fn netwatch(words: &[&str], file: &Path) -> Output {
 }
 
 #[track_caller]
-fn said(output: &Output, code: i32) -> (String, String) {
+fn output_of(output: &Output, code: i32) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{out}{err}");
@@ -83,7 +83,7 @@ fn said(output: &Output, code: i32) -> (String, String) {
 
 #[track_caller]
 fn report(words: &[&str], file: &Path) -> Value {
-    let (out, err) = said(&netwatch(&[&["-j"], words].concat(), file), 0);
+    let (out, err) = output_of(&netwatch(&[&["-j"], words].concat(), file), 0);
     assert_eq!(err, "");
     serde_json::from_str(&out).expect("JSON")
 }
@@ -96,7 +96,7 @@ fn is_root() -> bool {
 fn the_summary_goes_to_standard_output() {
     let folder = Folder::new();
     let file = folder.write("dns.pcap", &exchange());
-    let (out, err) = said(&netwatch(&[], &file), 0);
+    let (out, err) = output_of(&netwatch(&[], &file), 0);
     for words in ["dns.pcap", "pcap, ethernet: 2 frames over 1.00 s from 2023-11-14T22:13:20Z", "203.0.113.9", "udp/53"]
     {
         assert!(out.contains(words), "{words} is not in\n{out}");
@@ -127,7 +127,7 @@ fn json_has_the_file_instead_of_a_run() {
 }
 
 #[test]
-fn local_addresses_turn_the_view_round() {
+fn local_addresses_decide_the_direction() {
     let folder = Folder::new();
     let file = folder.write("dns.pcap", &exchange());
     let json = report(&["--local", "192.0.2.1", "--local", "203.0.113.0/24"], &file);
@@ -141,7 +141,7 @@ fn local_addresses_turn_the_view_round() {
 }
 
 #[test]
-fn standard_input_is_a_file_too() {
+fn reads_a_capture_from_standard_input() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netwatch"));
     command.args(["replay", "-j", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("started");
@@ -153,38 +153,38 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
-fn output_quiet_and_json_go_where_run_sends_them() {
+fn output_quiet_and_json_work_as_in_run() {
     let folder = Folder::new();
     let file = folder.write("dns.pcap", &exchange());
     let target = folder.0.path().join("report");
     let path = target.to_str().expect("UTF-8");
     let written = || std::fs::read_to_string(&target).expect("a report");
-    assert_eq!(said(&netwatch(&["-o", path], &file), 0).0, "", "the summary is in the file");
+    assert_eq!(output_of(&netwatch(&["-o", path], &file), 0).0, "", "the summary is in the file");
     assert!(written().contains("udp/53"));
-    let (out, _) = said(&netwatch(&["-j", "-o", path], &file), 0);
+    let (out, _) = output_of(&netwatch(&["-j", "-o", path], &file), 0);
     assert!(out.contains("udp/53"));
     assert_balanced(&serde_json::from_str(&written()).expect("JSON"));
-    assert_eq!(said(&netwatch(&["-q", "-j", "-o", path], &file), 0), (String::new(), String::new()));
-    assert!(said(&netwatch(&["--color", "always"], &file), 0).0.contains("\x1b["));
+    assert_eq!(output_of(&netwatch(&["-q", "-j", "-o", path], &file), 0), (String::new(), String::new()));
+    assert!(output_of(&netwatch(&["--color", "always"], &file), 0).0.contains("\x1b["));
 }
 
 #[test]
-fn a_broken_file_is_reported_as_far_as_it_goes() {
+fn a_broken_file_is_reported_up_to_its_error() {
     let folder = Folder::new();
     let whole = exchange();
     let file = folder.write("cut.pcap", &whole[..whole.len() - 5]);
-    let (out, err) = said(&netwatch(&["-j"], &file), 1);
+    let (out, err) = output_of(&netwatch(&["-j"], &file), 1);
     let json: Value = serde_json::from_str(&out).expect("JSON");
-    // 24 bytes of header, and one frame of 62 behind 16.
+    // A header of 24 bytes, and one frame of 62 bytes with its header of 16.
     assert_eq!(json["replay"]["ended_early"]["offset_bytes"], 102);
     assert_eq!((&json["balance"]["file"]["frames"]["skbs"], &json["balance"]["state"]), (&1.into(), &"closed".into()));
     assert!(err.contains("cut.pcap at byte 102: the file ends 153 bytes into a record of 158"), "{err}");
-    let (out, _) = said(&netwatch(&[], &file), 1);
+    let (out, _) = output_of(&netwatch(&[], &file), 1);
     assert!(out.contains("only a part of the file, up to byte 102"), "{out}");
 }
 
 #[test]
-fn mistakes_are_one_line_and_code_2() {
+fn errors_are_one_line_and_exit_code_2() {
     let folder = Folder::new();
     let text = folder.write("text", b"not a capture, but long enough to be one");
     let file = folder.write("dns.pcap", &exchange());
@@ -196,24 +196,25 @@ fn mistakes_are_one_line_and_code_2() {
         (&["-q", "-o", "/dev/full"], &file, "(ENOSPC)"),
     ];
     for (words, file, expected) in table {
-        let (out, err) = said(&netwatch(words, file), 2);
+        let (out, err) = output_of(&netwatch(words, file), 2);
         assert_eq!((out.as_str(), err.lines().filter(|line| !line.starts_with("hint: ")).count()), ("", 1), "{err}");
         assert!(err.starts_with("netwatch: ") && err.contains(expected), "{err}");
     }
 }
 
 #[test]
-fn frames_of_a_link_type_that_is_not_read_are_counted_and_said() {
+fn frames_of_an_unsupported_link_type_are_counted_and_reported() {
     let folder = Folder::new();
     let json = report(&[], &folder.write("wifi.pcap", &pcap(105, &[vec![8; 60]])));
     assert_eq!(
         (&json["remainders"][0]["kind"], &json["remainders"][0]["detail"]),
         (&"non_ip".into(), &"0xffff".into())
     );
-    assert_eq!(json["notes"][0], "1 frame of link type 105, which netwatch cannot read: counted as non-IP");
+    assert_eq!(json["notes"][0], "1 frame of the unsupported link type 105: counted as non-IP");
 }
 
-/// What both engines must agree on: all but names, times, and what only one of them can say.
+/// The data that both engines must agree on: everything except names, times, and facts that only
+/// one of them has.
 fn comparable(mut json: Value) -> Value {
     for flow in json["flows"].as_array_mut().expect("a list") {
         let flow = flow.as_object_mut().expect("an object");
@@ -234,9 +235,10 @@ fn assert_same_by_kernel(name: &str, capture: &[u8], words: &[&str]) {
     assert_eq!(comparable(kernel), comparable(host), "{name}");
 }
 
-/// Sizes that a test run refuses go by an interface: 14 to 33 bytes, under 54 of IPv6, over 3,712, up to the longest packet.
+/// Frames of sizes that BPF_PROG_TEST_RUN refuses are sent through an interface: 14 to 33 bytes,
+/// under 54 bytes of IPv6, over 3,712 bytes up to the longest packet.
 #[test]
-fn the_kernel_takes_every_whole_frame() {
+fn the_kernel_counts_frames_of_every_size() {
     if !is_root() {
         return println!("skipped: loading BPF programs needs root");
     }
@@ -261,7 +263,7 @@ fn the_kernel_takes_every_whole_frame() {
 }
 
 #[test]
-fn other_link_types_are_made_ethernet_and_counted_as_they_were() {
+fn frames_of_other_link_types_are_converted_and_counted_with_their_own_length() {
     if !is_root() {
         return println!("skipped: loading BPF programs needs root");
     }
@@ -289,7 +291,7 @@ fn other_link_types_are_made_ethernet_and_counted_as_they_were() {
 }
 
 #[test]
-fn what_no_kernel_can_have_is_left_out_and_said() {
+fn frames_that_no_kernel_can_receive_are_left_out_and_reported() {
     if !is_root() {
         return println!("skipped: loading BPF programs needs root");
     }
@@ -309,7 +311,7 @@ fn what_no_kernel_can_have_is_left_out_and_said() {
 }
 
 #[test]
-fn a_full_kernel_table_overflows_as_memory_does() {
+fn a_full_table_in_the_kernel_overflows_as_in_user_space() {
     if !is_root() {
         return println!("skipped: loading BPF programs needs root");
     }
@@ -332,8 +334,8 @@ fn a_full_kernel_table_overflows_as_memory_does() {
         assert_eq!((overflow + json["flows"].as_array().expect("a list").len() as u64, overflow >= 24), (40, true));
         assert_eq!(json["lost"]["table_full"], overflow);
     }
-    // The bytes of added headers cannot be told apart any more.
+    // The bytes of added headers can no longer be separated.
     let file = folder.write("raw.pcap", &pcap(RAW, &packets));
-    let (_, err) = said(&netwatch(&["--max-flows", "16", "--kernel"], &file), 2);
+    let (_, err) = output_of(&netwatch(&["--max-flows", "16", "--kernel"], &file), 2);
     assert!(err.contains("raise --max-flows"), "{err}");
 }

@@ -98,7 +98,7 @@ fn the_ending_of_the_file_chooses_the_format() {
 /// So many that their numbers can be added up, whatever they are.
 #[test]
 fn more_runs_than_can_be_added_up_are_refused() {
-    let runs = vec!["build.netwatch"; netwatch::record::MOST_RUNS + 1];
+    let runs = vec!["build.netwatch"; netwatch::record::MAX_RUNS + 1];
     let (_, err) = said(&Folder::new().report(&[&["--format", "nft"], runs.as_slice()].concat()), 2);
     assert!(err.contains("cannot read 501 runs: at most 500 can be combined"), "{err}");
 }

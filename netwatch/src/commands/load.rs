@@ -11,7 +11,7 @@ use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::meter::defaults;
 use crate::record;
-use crate::replay::{Local, Plan, replay};
+use crate::replay::{LocalAddresses, Plan, replay};
 use crate::report::{Report, Series};
 use crate::terminal::Spinner;
 
@@ -39,8 +39,8 @@ pub(super) fn load_runs(selectors: &[String], spinner: &Spinner) -> Result<Vec<L
     if selectors.is_empty() {
         return read_recording(None).map(|run| vec![run]);
     }
-    if selectors.len() > record::MOST_RUNS {
-        let cause = format!("at most {} can be combined", record::MOST_RUNS);
+    if selectors.len() > record::MAX_RUNS {
+        let cause = format!("at most {} can be combined", record::MAX_RUNS);
         return Err(Error::other("read", format!("{} runs", selectors.len()), cause).hint("name fewer runs"));
     }
     let load = |(number, selector): (usize, &String)| {
@@ -75,7 +75,7 @@ fn is_capture(path: &Path) -> bool {
 fn replay_capture(path: &Path) -> Result<LoadedRun> {
     // Never set: a signal ends netwatch here.
     static STOP: AtomicBool = AtomicBool::new(false);
-    let local = Local::new([]).map_err(|cause| Error::other("replay", path.display().to_string(), cause))?;
+    let local = LocalAddresses::new([]).map_err(|cause| Error::other("replay", path.display().to_string(), cause))?;
     let plan = Plan { local, by_kernel: false, max_flows: defaults::MAX_FLOWS, resolve: None };
     let mut capture = Capture::open(path, &STOP)?;
     let replayed = replay(&mut capture, &plan, &mut ())?;

@@ -10,7 +10,7 @@ use crate::capture::{Capture, CaptureEnd};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::replay::{self, Local, Observer, Plan, Replayed, Resolve};
+use crate::replay::{self, LocalAddresses, Observer, Plan, Replayed, Resolve};
 use crate::settings::ReplaySettings;
 use crate::terminal::{Progress, Show, print_error, print_with};
 
@@ -41,8 +41,8 @@ impl Observer for Progress {
 }
 
 fn plan(settings: &ReplaySettings) -> Result<Plan> {
-    let local =
-        Local::new(settings.local.iter().map(String::as_str)).map_err(|cause| Error::other("use", "--local", cause))?;
+    let local = LocalAddresses::new(settings.local.iter().map(String::as_str))
+        .map_err(|cause| Error::other("use", "--local", cause))?;
     let resolve: Resolve = |addresses| reverse::names(addresses.into_iter());
     let resolve = settings.resolve.then_some(resolve);
     Ok(Plan { local, by_kernel: settings.kernel, max_flows: settings.max_flows, resolve })

@@ -1,4 +1,5 @@
-//! Values as columns of a row: each type knows how many it takes, and reads back what it wrote. Columns are found by their position.
+//! Values as columns of a row: each type defines its number of columns, and reads what it wrote.
+//! Columns are found by their position.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,12 +12,12 @@ use serde::de::DeserializeOwned;
 
 use crate::flow::PerDirection;
 
-/// What is wrong with a value that was read.
+/// Why a value could not be read.
 #[derive(Debug)]
 pub(super) enum Wrong {
-    /// SQLite could not read.
+    /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// A column holds what no netwatch wrote there.
+    /// A column holds a value that netwatch never writes.
     Value(String),
 }
 
@@ -26,7 +27,7 @@ impl From<rusqlite::Error> for Wrong {
     }
 }
 
-/// The row that is being written: its values in their order.
+/// The row that is being written, value by value.
 pub(super) struct Binder<'a, 'c> {
     statement: &'a mut Statement<'c>,
     next: usize,
@@ -43,17 +44,17 @@ impl<'a, 'c> Binder<'a, 'c> {
         Ok(())
     }
 
-    /// Executes the statement with what was bound.
+    /// Executes the statement with the bound values.
     pub fn execute(self) -> rusqlite::Result<usize> {
         self.statement.raw_execute()
     }
 }
 
-/// What the counts of each column come to in the rows that were read.
+/// Sums of the counts of each column over the rows read so far.
 #[derive(Default)]
 pub(super) struct Sums(Vec<u64>);
 
-/// The row that is being read: its values in their order.
+/// The row that is being read, value by value.
 pub(super) struct Cursor<'a> {
     row: &'a Row<'a>,
     next: usize,
@@ -76,7 +77,7 @@ impl<'a> Cursor<'a> {
         T::take(self)
     }
 
-    /// What is wrong with the value before.
+    /// An error about the previous value.
     pub fn wrong(&self, value: ValueRef<'_>) -> Wrong {
         let shown = match value {
             ValueRef::Text(text) => format!("'{}'", String::from_utf8_lossy(text).escape_default()),
@@ -86,12 +87,12 @@ impl<'a> Cursor<'a> {
         Wrong::Value(format!("{} cannot be {shown}", self.column()))
     }
 
-    /// The name of the column before.
+    /// The name of the previous column.
     fn column(&self) -> &str {
         self.next.checked_sub(1).and_then(|at| self.row.as_ref().column_name(at).ok()).unwrap_or("a column")
     }
 
-    /// The next value, which has to be a number in this range.
+    /// The next value, which must be a number in this range.
     fn integer(&mut self, range: RangeInclusive<i64>) -> Result<i64, Wrong> {
         match self.value()? {
             ValueRef::Integer(number) if range.contains(&number) => Ok(number),
@@ -99,7 +100,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Adds to the sum of the column before, which may come to `most`.
+    /// Adds to the sum of the previous column, which may be at most `most`.
     fn sum_up(&mut self, number: u64, most: u64) -> Result<(), Wrong> {
         let at = self.next.saturating_sub(1);
         if self.sums.0.len() <= at {
@@ -107,7 +108,7 @@ impl<'a> Cursor<'a> {
         }
         self.sums.0[at] = self.sums.0[at].saturating_add(number);
         if self.sums.0[at] > most {
-            return Err(Wrong::Value(format!("{} comes to more than {most} in all rows", self.column())));
+            return Err(Wrong::Value(format!("the sum of {} exceeds {most}", self.column())));
         }
         Ok(())
     }
@@ -122,42 +123,44 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// What can be written.
+/// A value that can be written.
 pub(super) trait Put {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()>;
 }
 
-/// What can be read back, and the columns it has. The first of them is never empty, so that an absent value can be told.
+/// A value that can be read, and its number of columns. The first column is never NULL, so that an
+/// absent value is recognized.
 pub(super) trait Take: Sized {
     const WIDTH: usize;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong>;
 }
 
-/// A moment, a length of time, or the number of a row. Two of them can be added, also where a program takes the sum for signed.
+/// A time, a duration, or the number of a row. The sum of two of them fits into a signed integer.
 impl Put for u64 {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         row.bind(self.cast_signed())
     }
 }
 
-/// The largest: as a moment, the year 2116.
-const LARGEST: u64 = 1 << 62;
+/// The largest time: the year 2116.
+const MAX_NUMBER: u64 = 1 << 62;
 
 impl Take for u64 {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        row.integer(0..=LARGEST.cast_signed()).map(i64::cast_unsigned)
+        row.integer(0..=MAX_NUMBER.cast_signed()).map(i64::cast_unsigned)
     }
 }
 
-/// A number of which all in a column come to no more than `MOST`. This is what makes every sum in a report right, whoever wrote the file: it adds
-/// up a few columns at most, of [`super::MOST_RUNS`] recordings at most.
+/// A number whose sum over a column is at most `MOST`. Therefore no sum in a report overflows,
+/// regardless of who wrote the file: a report adds a few columns, of at most [`super::MAX_RUNS`]
+/// recordings.
 pub(super) struct Summed<const MOST: u64>(u64);
 
-/// Things that were counted. No run comes to more than 2^53, up to which JSON's readers can tell numbers apart.
+/// A count. No run reaches 2^53, up to which JSON parsers read integers exactly.
 pub(super) type Count = Summed<{ 1 << 53 }>;
-/// Lengths of time that are added up.
-pub(super) type TimeSum = Summed<LARGEST>;
+/// A duration that is summed up.
+pub(super) type TimeSum = Summed<MAX_NUMBER>;
 
 impl<const MOST: u64> From<Summed<MOST>> for u64 {
     fn from(summed: Summed<MOST>) -> Self {
@@ -180,12 +183,12 @@ impl<const MOST: u64> Take for Summed<MOST> {
     }
 }
 
-/// A difference of counts.
+/// A difference between counts.
 impl Take for i64 {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
-        const LARGEST: i64 = 1 << 53;
-        row.integer(-LARGEST..=LARGEST)
+        const MAX_DIFFERENCE: i64 = 1 << 53;
+        row.integer(-MAX_DIFFERENCE..=MAX_DIFFERENCE)
     }
 }
 
@@ -256,14 +259,14 @@ impl Take for String {
     }
 }
 
-/// The next value, which has to be text that can be read.
+/// The next value, which must be text that `read` accepts.
 pub(super) fn text<T>(row: &mut Cursor<'_>, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Wrong> {
     let value = row.value()?;
     let ValueRef::Text(bytes) = value else { return Err(row.wrong(value)) };
     std::str::from_utf8(bytes).ok().and_then(read).ok_or_else(|| row.wrong(value))
 }
 
-/// Addresses are text, for people who ask in SQL.
+/// Addresses are text, for SQL queries by users.
 macro_rules! as_text {
     ($($type:ty),*) => {$(
         impl Put for $type {
@@ -282,7 +285,7 @@ macro_rules! as_text {
 }
 as_text!(IpAddr, SocketAddr);
 
-/// Short lists are JSON, which SQLite's `json_each` takes apart.
+/// Short lists are JSON, for SQLite's `json_each`.
 impl<T: Serialize> Put for Vec<T> {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         row.bind(serde_json::to_string(self).expect("plain values"))
@@ -316,7 +319,7 @@ impl<T: Put + Take> Take for Option<T> {
     }
 }
 
-/// A struct whose fields stand beside each other, in this order.
+/// A struct whose fields are adjacent columns, in this order.
 macro_rules! columns {
     ($type:ty { $($field:ident : $kind:ty),* $(,)? }) => {
         impl Put for $type {
@@ -335,7 +338,7 @@ macro_rules! columns {
     };
 }
 
-/// An enum without values, by a word for each.
+/// An enum without values: one word for each variant.
 macro_rules! words {
     ($type:ty { $($variant:ident = $word:expr),* $(,)? }) => {
         impl Put for $type {

@@ -1,4 +1,4 @@
-//! The columns of what a report is made of.
+//! The columns of the types of a report.
 
 use std::net::IpAddr;
 
@@ -132,7 +132,7 @@ impl Take for EndReason {
     }
 }
 
-/// Newtypes of numbers.
+/// Types that wrap a number.
 macro_rules! numbers {
     ($($type:ident ( $inner:ty )),*) => {$(
         impl Put for $type {
@@ -164,7 +164,7 @@ impl Take for Name {
     }
 }
 
-/// An address, or nothing for all others: never part of an optional value.
+/// An address, or NULL for all other remotes: never part of an optional value.
 impl Put for Remote {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         match self {
@@ -196,7 +196,7 @@ impl Take for ApplicationProtocol {
     }
 }
 
-/// A code or a signal: two columns, of which one or none is empty.
+/// A code or a signal: two columns, one of which is NULL.
 impl Put for ExitStatus {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         let (code, signal) = match self {
@@ -208,7 +208,7 @@ impl Put for ExitStatus {
     }
 }
 
-/// The exit of a command that may still run.
+/// The exit status of a command that may still be running.
 pub(super) fn take_exit(row: &mut Cursor<'_>) -> Result<Option<ExitStatus>, Wrong> {
     let (code, signal) = (row.take::<Option<i32>>()?, row.take::<Option<i32>>()?);
     Ok(code.map(ExitStatus::Code).or(signal.map(ExitStatus::Signal)))
@@ -245,7 +245,7 @@ impl Put for Application {
     }
 }
 
-/// Only those that look-ups have.
+/// Only the application protocols of lookups.
 impl Take for Application {
     const WIDTH: usize = 1;
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
@@ -254,7 +254,7 @@ impl Take for Application {
     }
 }
 
-/// Every reason, by its name.
+/// Every reason.
 const HIDDEN: [Hidden; 7] =
     [Hidden::Doh, Hidden::Dot, Hidden::Doq, Hidden::Ech, Hidden::EchPossible, Hidden::Esni, Hidden::NoServerName];
 

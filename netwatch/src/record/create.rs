@@ -1,4 +1,4 @@
-//! Making a file to record to. What is there and is no recording stays as it is.
+//! Creates the file of a recording. An existing file that is not a recording is never changed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -8,39 +8,42 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, fcntl};
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::{self, Doing};
+use super::fault::{self, RecordingOperation};
 use super::file::beside;
 use super::regular;
-use super::schema::{self, Kind};
+use super::schema::{self, FileKind};
 use crate::error::{Error, Result};
 
-/// Bytes of memory that SQLite keeps pages in.
+/// Memory that SQLite uses for pages, in KiB.
 const CACHE_KIB: u32 = 1024;
 const PAGE_BYTES: u64 = 4096;
 
-/// What to do about a file that cannot be recorded to.
-const ELSEWHERE: &str = "choose another file for --record";
+/// The hint for a file that cannot be used.
+const OTHER_FILE_HINT: &str = "choose another file for --record";
 
-/// A file that is ours to record to: no other run takes it from `prepare` on.
+/// A file that is reserved for a recording: no other run uses it after `prepare`.
 ///
-/// It has to live longer than SQLite's connection: closing a file gives back all locks that the process has on it, SQLite's too (fcntl(2)).
+/// It must outlive SQLite's connection: closing a file releases all locks of the process on it,
+/// SQLite's included (fcntl(2)).
 #[derive(Debug)]
 pub struct Claim {
     file: File,
-    /// It was made for the run: then it goes again if nothing comes of it.
+    /// It was created for this run, and is removed if nothing is recorded.
     pub made: bool,
-    /// There is an older recording in it.
+    /// It holds an older recording.
     replaces: bool,
 }
 
-/// Makes sure that the file can be recorded to, that it is there, and that no other run has it.
+/// Reserves the file: verifies that it can be written, creates it if needed, and locks it against
+/// other runs.
 ///
-/// A recording is replaced, as `-o` replaces a report, and an empty file is filled. Anything else is refused: it is somebody's data.
+/// A recording is replaced, as `-o` replaces a report, and an empty file is used. Any other file is
+/// refused, because it holds other data.
 pub(super) fn prepare(path: &Path) -> Result<Claim> {
-    let failed = |error| fault::os(Doing::Write, path, error).hint(ELSEWHERE);
+    let failed = |error| fault::os(RecordingOperation::Write, path, error).hint(OTHER_FILE_HINT);
     match open(path, OpenOptions::new().create_new(true)) {
         Ok(file) => Claim { file, made: true, replaces: false }.checked(path).inspect_err(|_| {
-            // What cannot be removed is an empty file.
+            // If removing fails, an empty file remains.
             let _ = fs::remove_file(path);
         }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => existing(path),
@@ -49,36 +52,37 @@ pub(super) fn prepare(path: &Path) -> Result<Claim> {
 }
 
 impl Claim {
-    /// Locked, and without files beside it that are somebody else's.
+    /// Locks the file and verifies that no unrelated files are beside it.
     fn checked(mut self, path: &Path) -> Result<Self> {
-        let failed = |error| fault::os(Doing::Write, path, error).hint(ELSEWHERE);
-        // A kernel or a file system without such locks (EINVAL, ENOLCK) leaves SQLite's own.
+        let failed = |error| fault::os(RecordingOperation::Write, path, error).hint(OTHER_FILE_HINT);
+        // Without support for such locks in the kernel or file system (EINVAL, ENOLCK), SQLite's
+        // locks remain.
         match lock(&self.file, libc::F_WRLCK) {
-            Err(error) if is_taken(&error) => return Err(fault::busy(Doing::Write, path)),
+            Err(error) if is_taken(&error) => return Err(fault::busy(RecordingOperation::Write, path)),
             _ => {}
         }
-        // Only now nobody else writes it.
-        self.replaces = match Kind::read(&mut self.file).map_err(failed)? {
-            Kind::Empty => false,
-            Kind::Recording(_) => true,
-            Kind::OtherDatabase | Kind::Other => {
-                return Err(refused(path, "there is a file that is no recording of netwatch's"));
+        // From here on no other run writes the file.
+        self.replaces = match FileKind::read(&mut self.file).map_err(failed)? {
+            FileKind::Empty => false,
+            FileKind::Recording(_) => true,
+            FileKind::OtherDatabase | FileKind::Other => {
+                return Err(refused(path, "the file exists and is not a netwatch recording"));
             }
         };
         if is_locked(&self.file).map_err(failed)? {
-            return Err(fault::busy(Doing::Write, path));
+            return Err(fault::busy(RecordingOperation::Write, path));
         }
         match beside(path).iter().find(|beside| !self.replaces && fs::symlink_metadata(beside).is_ok()) {
-            Some(other) => Err(refused(path, &format!("{} is there, and would be removed", other.display()))),
+            Some(other) => Err(refused(path, &format!("{} exists and would be removed", other.display()))),
             None => Ok(self),
         }
     }
 
-    /// Empties it. What is beside a recording is SQLite's, and goes.
+    /// Empties the file. Files beside a recording belong to SQLite and are removed.
     fn empty(&self, path: &Path) -> io::Result<()> {
         let (ours, there) = (self.file.metadata()?, fs::symlink_metadata(path)?);
         if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
-            return Err(io::Error::other("another file has been put there"));
+            return Err(io::Error::other("another file replaced it"));
         }
         for left in beside(path).into_iter().filter(|_| self.replaces) {
             match fs::remove_file(left) {
@@ -91,12 +95,13 @@ impl Claim {
     }
 }
 
-/// A byte that SQLite locks none of (https://sqlite.org/src/file/src/os.h): its own locks, which are the process's, would be refused beside ours, which
-/// is the open file's (fcntl(2), "Open file description locks").
-const OURS: libc::off_t = 1 << 62;
+/// The byte that netwatch locks, which SQLite never locks (https://sqlite.org/src/file/src/os.h):
+/// SQLite's locks belong to the process, netwatch's to the open file (fcntl(2), "Open file
+/// description locks"), and the two conflict.
+const LOCK_BYTE: libc::off_t = 1 << 62;
 
 fn lock(file: &File, kind: libc::c_int) -> io::Result<()> {
-    let ours = libc::flock { l_start: OURS, l_len: 1, ..whole(kind) };
+    let ours = libc::flock { l_start: LOCK_BYTE, l_len: 1, ..whole(kind) };
     fcntl(file, FcntlArg::F_OFD_SETLK(&ours))?;
     Ok(())
 }
@@ -106,11 +111,11 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 fn refused(path: &Path, cause: &str) -> Error {
-    fault::said(Doing::Write, path, cause).hint(ELSEWHERE)
+    fault::other(RecordingOperation::Write, path, cause).hint(OTHER_FILE_HINT)
 }
 
 fn existing(path: &Path) -> Result<Claim> {
-    let failed = |error| fault::os(Doing::Write, path, error).hint(ELSEWHERE);
+    let failed = |error| fault::os(RecordingOperation::Write, path, error).hint(OTHER_FILE_HINT);
     let kind = fs::symlink_metadata(path).map_err(failed)?.file_type();
     if kind.is_symlink() {
         return Err(refused(path, "it is a symbolic link"));
@@ -126,14 +131,15 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     regular::open(path, options.read(true).write(true).mode(0o600), libc::O_NOFOLLOW)
 }
 
-/// Whether a run that goes on has it by another opening of the file: locks are the kernel's, so a killed run has none.
+/// Whether a running session has locked the file through another descriptor. The kernel releases
+/// the locks of a killed process.
 pub(super) fn is_locked(file: &File) -> io::Result<bool> {
     let mut lock = whole(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
-/// A lock of the whole file.
+/// A lock on the whole file.
 fn whole(kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
@@ -144,19 +150,23 @@ fn whole(kind: libc::c_int) -> libc::flock {
     }
 }
 
-/// Begins a recording in a file that `prepare` found good: empty, private, and ours alone until the connection is closed.
+/// Begins a recording in a file that `prepare` reserved: empty, private, and locked until the
+/// connection is closed.
 ///
-/// `limit_bytes` bounds the data base. Nothing is flushed to the disk: after a crash of the whole machine the file may be damaged and says
-/// so, and in exchange no run waits for a disk. A killed netwatch loses nothing that was written, because the kernel has it.
+/// `limit_bytes` bounds the database. Nothing is flushed to the disk, so that no run waits for a
+/// disk: after a crash of the whole machine the file may be damaged, which readers report. If
+/// netwatch is killed, nothing is lost, because the kernel holds what was written.
 pub(super) fn begin(path: &Path, claim: &Claim, limit_bytes: u64) -> Result<Connection> {
-    claim.empty(path).map_err(|error| fault::os(Doing::Write, path, error))?;
-    // Its folder may have links in its path; SQLite refuses any, where only the last is dangerous.
-    let direct = direct(path).map_err(|error| fault::os(Doing::Write, path, error))?;
+    claim.empty(path).map_err(|error| fault::os(RecordingOperation::Write, path, error))?;
+    // SQLite refuses every symbolic link in a path, but only one in its last component is
+    // dangerous: resolve the others.
+    let direct = direct(path).map_err(|error| fault::os(RecordingOperation::Write, path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let db =
-        Connection::open_with_flags(direct, flags).map_err(|error| fault::sqlite(Doing::Write, path, &error, None))?;
-    set_up(&db, limit_bytes).map_err(|error| fault::sqlite(Doing::Write, path, &error, Some(&db)))?;
-    // From here on SQLite's lock says that the run goes on; ours would outlive netwatch in what it has forked.
+    let db = Connection::open_with_flags(direct, flags)
+        .map_err(|error| fault::sqlite(RecordingOperation::Write, path, &error, None))?;
+    set_up(&db, limit_bytes).map_err(|error| fault::sqlite(RecordingOperation::Write, path, &error, Some(&db)))?;
+    // From here on SQLite's lock marks the run as going on. netwatch's lock would survive it in
+    // forked processes.
     let _ = lock(&claim.file, libc::F_UNLCK);
     Ok(db)
 }
@@ -167,7 +177,8 @@ fn direct(path: &Path) -> io::Result<PathBuf> {
     Ok(folder.canonicalize()?.join(name))
 }
 
-/// Locked exclusively, SQLite needs no shared memory in a file: nobody can cut it off under us, and it works on network file systems.
+/// With an exclusive lock SQLite needs no shared memory in a file, which its owner could truncate,
+/// and works on network file systems.
 fn set_up(db: &Connection, limit_bytes: u64) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_BYTES};
@@ -183,7 +194,8 @@ fn set_up(db: &Connection, limit_bytes: u64) -> rusqlite::Result<()> {
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 0;")
 }
 
-/// Puts everything into the one file: what is finished can be read anywhere, also from where nothing can be written.
+/// Merges the log into the file, so that a finished recording can be read where nothing can be
+/// written.
 pub(super) fn finish(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch("PRAGMA journal_mode = DELETE")
 }
@@ -194,15 +206,16 @@ mod tests {
     use crate::record::{check, is_live, summary};
 
     #[test]
-    fn a_file_is_one_run_s_from_the_beginning() {
+    fn a_file_is_reserved_for_one_run_from_the_beginning() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("x");
-        let busy = || prepare(&path).expect_err("another run has it").to_string();
-        // New, and then an older recording: whoever comes second gets an error at once, and harms nothing.
+        let busy = || prepare(&path).expect_err("reserved by another run").to_string();
+        // A new file, and then an older recording: a second run gets an error at once, and changes
+        // nothing.
         for made in [true, false] {
             let claim = prepare(&path).expect("it is free");
             assert_eq!(claim.made, made);
-            assert!(busy().contains("a run that still goes on writes it"), "{}", busy());
+            assert!(busy().contains("a run that has not ended writes it"), "{}", busy());
             assert!(is_live(&path));
             let db = begin(&path, &claim, 1 << 20).expect("begun");
             finish(&db).expect("finished");
@@ -214,35 +227,35 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_exchanged_stays() {
+    fn a_file_that_replaced_the_reserved_one_stays() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("x");
         let claim = prepare(&path).expect("it is free");
         fs::remove_file(&path).expect("removed");
-        fs::write(&path, "somebody's").expect("written");
-        let error = begin(&path, &claim, 1 << 20).expect_err("not ours").to_string();
-        assert!(error.contains("another file has been put there"), "{error}");
-        assert_eq!(fs::read_to_string(&path).expect("there"), "somebody's");
+        fs::write(&path, "other data").expect("written");
+        let error = begin(&path, &claim, 1 << 20).expect_err("refused").to_string();
+        assert!(error.contains("another file replaced it"), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "other data");
     }
 
     #[test]
-    fn what_is_beside_no_recording_is_somebody_s() {
+    fn refuses_a_file_with_unrelated_files_beside_it() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("x");
         for (suffix, exists) in [("-wal", false), ("-shm", true), ("-journal", false)] {
             let other = folder.path().join(format!("x{suffix}"));
-            fs::write(&other, "somebody's").expect("written");
+            fs::write(&other, "other data").expect("written");
             if exists {
                 fs::write(&path, "").expect("written");
             }
-            let error = prepare(&path).expect_err("not ours").to_string();
-            assert!(error.contains(&format!("x{suffix} is there")) && error.contains(ELSEWHERE), "{error}");
-            assert_eq!(path.exists(), exists, "what was made goes again");
-            assert_eq!(fs::read_to_string(&other).expect("there"), "somebody's");
+            let error = prepare(&path).expect_err("refused").to_string();
+            assert!(error.contains(&format!("x{suffix} exists")) && error.contains(OTHER_FILE_HINT), "{error}");
+            assert_eq!(path.exists(), exists, "a file that was created is removed");
+            assert_eq!(fs::read_to_string(&other).expect("there"), "other data");
             fs::remove_file(&other).expect("removed");
             let _ = fs::remove_file(&path);
         }
-        // Beside a recording it is SQLite's, of a run that was killed.
+        // Beside a recording of a killed run the file belongs to SQLite.
         let claim = prepare(&path).expect("free");
         drop(begin(&path, &claim, 1 << 20).expect("begun"));
         drop(claim);

@@ -33,7 +33,8 @@ pub enum RecordingPlace {
 }
 
 impl Destination {
-    /// Finds out now whether the file can be recorded to. The folder for runs is left for when it is needed: no run waits for it.
+    /// Finds out now whether the file can be recorded to. The folder for runs is left for when it
+    /// is needed: no run waits for it.
     pub fn check(mut self) -> Result<Self> {
         if let RecordingPlace::File(path, claim) = &mut self.place {
             *claim = Some(rights::as_user((self.user.uid, self.user.gid), || create::prepare(path))?.into());

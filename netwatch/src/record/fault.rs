@@ -1,4 +1,4 @@
-//! What went wrong with a recording, said in netwatch's words.
+//! Errors of recordings, in netwatch's terms.
 
 use std::io;
 use std::path::Path;
@@ -8,14 +8,14 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use super::cell::Wrong;
 use crate::error::Error;
 
-/// What was being done with it.
+/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum RecordingOperation {
     Read,
     Write,
 }
 
-impl Doing {
+impl RecordingOperation {
     fn operation(self) -> &'static str {
         match self {
             Self::Read => "read recording",
@@ -25,33 +25,41 @@ impl Doing {
 }
 
 /// An error of a system call.
-pub(super) fn os(doing: Doing, path: &Path, error: impl Into<io::Error>) -> Error {
+pub(super) fn os(doing: RecordingOperation, path: &Path, error: impl Into<io::Error>) -> Error {
     Error::os(doing.operation(), path.display().to_string(), error)
 }
 
-/// Something is in the way that no system call says.
-pub(super) fn said(doing: Doing, path: &Path, cause: impl Into<String>) -> Error {
+/// An error without an errno.
+pub(super) fn other(doing: RecordingOperation, path: &Path, cause: impl Into<String>) -> Error {
     Error::other(doing.operation(), path.display().to_string(), cause)
 }
 
-/// SQLite's error; the system call's own where there was one. `db` is the connection, if it was opened.
-pub(super) fn sqlite(doing: Doing, path: &Path, error: &rusqlite::Error, db: Option<&Connection>) -> Error {
+/// An error of SQLite, with the errno of its system call if there is one. `db` is the connection,
+/// if it was opened.
+pub(super) fn sqlite(
+    doing: RecordingOperation,
+    path: &Path,
+    error: &rusqlite::Error,
+    db: Option<&Connection>,
+) -> Error {
     let Some(code) = error.sqlite_error() else {
         return match doing {
-            // It is rusqlite that refuses what SQLite gave it.
-            Doing::Read => damaged(doing, path, &format!("its tables are not a recording's: {error}")),
-            Doing::Write => said(doing, path, error.to_string()),
+            // rusqlite refused a value that SQLite returned.
+            RecordingOperation::Read => {
+                damaged(doing, path, &format!("its tables are not those of a recording: {error}"))
+            }
+            RecordingOperation::Write => other(doing, path, error.to_string()),
         };
     };
     match code.code {
-        ErrorCode::DiskFull if has_room(path) => said(doing, path, "it has as many bytes as it may have")
-            .hint("allow it more with --record-size; it is incomplete, and says so"),
+        ErrorCode::DiskFull if has_room(path) => other(doing, path, "it reached its size limit")
+            .hint("raise the limit with --record-size; the recording is incomplete"),
         ErrorCode::DiskFull => os(doing, path, io::Error::from_raw_os_error(libc::ENOSPC)),
-        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => damaged(doing, path, "it is not whole"),
-        ErrorCode::OperationInterrupted => damaged(doing, path, "there is more to read than it has bytes"),
-        // There is no such table or column, or it is a view.
-        _ if doing == Doing::Read && code.extended_code == ffi::SQLITE_ERROR => {
-            damaged(doing, path, &format!("its tables are not a recording's: {error}"))
+        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => damaged(doing, path, "it is truncated or corrupt"),
+        ErrorCode::OperationInterrupted => damaged(doing, path, "reading takes more work than its size allows"),
+        // A table or column is missing, or is a view.
+        _ if doing == RecordingOperation::Read && code.extended_code == ffi::SQLITE_ERROR => {
+            damaged(doing, path, &format!("its tables are not those of a recording: {error}"))
         }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => busy(doing, path),
         _ if code.extended_code == ffi::SQLITE_CANTOPEN_SYMLINK => {
@@ -59,33 +67,33 @@ pub(super) fn sqlite(doing: Doing, path: &Path, error: &rusqlite::Error, db: Opt
         }
         _ => match db.and_then(errno) {
             Some(errno) => os(doing, path, io::Error::from_raw_os_error(errno)),
-            None => said(doing, path, error.to_string()),
+            None => other(doing, path, error.to_string()),
         },
     }
 }
 
-/// A value that no netwatch wrote, or SQLite's error.
+/// A value that netwatch never writes, or an error of SQLite.
 pub(super) fn wrong(path: &Path, wrong: &Wrong, db: Option<&Connection>) -> Error {
     match wrong {
-        Wrong::Sqlite(error) => sqlite(Doing::Read, path, error, db),
-        Wrong::Value(what) => damaged(Doing::Read, path, what),
+        Wrong::Sqlite(error) => sqlite(RecordingOperation::Read, path, error, db),
+        Wrong::Value(what) => damaged(RecordingOperation::Read, path, what),
     }
 }
 
-/// Another run writes it.
-pub(super) fn busy(doing: Doing, path: &Path) -> Error {
-    let error = said(doing, path, "a run that still goes on writes it");
+/// A running session writes the recording.
+pub(super) fn busy(doing: RecordingOperation, path: &Path) -> Error {
+    let error = other(doing, path, "a run that has not ended writes it");
     match doing {
-        Doing::Read => error.hint("wait for its end; SIGUSR1 to netwatch shows interim figures"),
-        Doing::Write => error.hint("choose another file"),
+        RecordingOperation::Read => error.hint("wait until it ends; SIGUSR1 to netwatch prints interim figures"),
+        RecordingOperation::Write => error.hint("choose another file"),
     }
 }
 
-fn damaged(doing: Doing, path: &Path, what: &str) -> Error {
-    said(doing, path, format!("the file is damaged: {what}"))
+fn damaged(doing: RecordingOperation, path: &Path, what: &str) -> Error {
+    other(doing, path, format!("the file is damaged: {what}"))
 }
 
-/// SQLite's word is the same for a full disk and for the limit that a recording has.
+/// SQLite's error is the same for a full disk and for the size limit of a recording.
 fn has_room(path: &Path) -> bool {
     const MUCH: u64 = 1 << 20;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

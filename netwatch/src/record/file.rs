@@ -1,4 +1,4 @@
-//! Opening a recording to read it, whatever state it was left in. Nothing is changed by reading.
+//! Opens a recording to read it, in whatever state it was left. Reading changes nothing.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -12,20 +12,21 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::cell::Wrong;
-use super::fault::{self, Doing};
+use super::fault::{self, RecordingOperation};
 use super::regular;
-use super::schema::{self, Kind};
+use super::schema::{self, FileKind};
 use super::store;
 use crate::error::{Error, Result};
 
 /// An open recording.
 pub(super) struct Reading {
     pub db: Connection,
-    /// Removed at the end, after the connection: fields are dropped in their order.
+    /// Removed after the connection is closed: fields are dropped in their order.
     _copy: Option<Copy>,
 }
 
-/// What belongs to a data base: itself, and what SQLite keeps beside it while it is open or was not closed.
+/// The files that SQLite creates beside a database while it is open, and leaves if it is not
+/// closed.
 pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
     ["-wal", "-shm", "-journal"].map(|suffix| {
         let mut name = OsString::from(path);
@@ -34,23 +35,24 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
     })
 }
 
-/// How large it is, with its log.
+/// Size of the database with its log, in bytes.
 pub(super) fn bytes(db: &Connection) -> u64 {
     let Some(path) = db.path().map(Path::new) else { return 0 };
     let [log, ..] = beside(path);
     [path, &log].iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
-/// Opens it. A run that was killed left a write-ahead log beside it, which is read with it and stays; where that needs a lock or a
-/// writable folder that is not to be had, a copy is read. So it is of an older version: the copy becomes one of this version.
+/// Opens a recording. The write-ahead log that a killed run left beside it is read too and stays.
+/// If the lock or writable folder that this needs is not available, a copy is read. A recording of
+/// an older version is upgraded in a copy.
 pub(super) fn open(path: &Path) -> Result<Reading> {
     open_by(path, &schema::STEPS)
 }
 
 fn open_by(path: &Path, all: &[&str]) -> Result<Reading> {
-    let failed = |error| fault::os(Doing::Read, path, error);
+    let failed = |error| fault::os(RecordingOperation::Read, path, error);
     let mut file = regular::read(path).map_err(failed)?;
-    let steps = Kind::read(&mut file).map_err(failed)?.steps(path, all)?;
+    let steps = FileKind::read(&mut file).map_err(failed)?.steps(path, all)?;
     drop(file);
     check_beside(path)?;
     let [log, ..] = beside(path);
@@ -60,7 +62,7 @@ fn open_by(path: &Path, all: &[&str]) -> Result<Reading> {
     if !log.exists() {
         return open_finished(path).map(|db| Reading { db, _copy: None });
     }
-    // What cannot be written SQLite opens to read, and then has no lock.
+    // SQLite opens a file that it cannot write read-only, and then without a lock.
     if !is_writable(path) || !is_writable(&log) {
         return open_copy(path, &log, steps);
     }
@@ -74,26 +76,27 @@ fn is_writable(path: &Path) -> bool {
     regular::open(path, OpenOptions::new().append(true), 0).is_ok()
 }
 
-/// SQLite opens these by itself, and would wait for the other end of a FIFO.
+/// SQLite opens the files beside the database, and would wait for the other end of a FIFO.
 fn check_beside(path: &Path) -> Result<()> {
-    let is_strange = |beside: &PathBuf| fs::symlink_metadata(beside).is_ok_and(|data| !data.is_file());
-    match beside(path).iter().find(|beside| is_strange(beside)) {
-        Some(strange) => Err(fault::said(Doing::Read, path, format!("{} is not a file", strange.display()))),
+    let is_not_a_file = |beside: &PathBuf| fs::symlink_metadata(beside).is_ok_and(|data| !data.is_file());
+    match beside(path).iter().find(|beside| is_not_a_file(beside)) {
+        Some(other) => Err(fault::other(RecordingOperation::Read, path, format!("{} is not a file", other.display()))),
         None => Ok(()),
     }
 }
 
-/// Nobody writes a file without a log: neither locks nor a writable folder are needed.
+/// A recording without a log is not being written: reading it needs neither locks nor a writable
+/// folder.
 fn open_finished(path: &Path) -> Result<Connection> {
-    let absolute = std::path::absolute(path).map_err(|error| fault::os(Doing::Read, path, error))?;
+    let absolute = std::path::absolute(path).map_err(|error| fault::os(RecordingOperation::Read, path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
-        .map_err(|error| fault::sqlite(Doing::Read, path, &error, None))?;
+        .map_err(|error| fault::sqlite(RecordingOperation::Read, path, &error, None))?;
     harden(&mut db, &[]).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
     Ok(db)
 }
 
-/// With its log, alone: a run that still writes has the lock.
+/// With its log and an exclusive lock, which fails while a run writes the recording.
 fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection, (Wrong, Option<Connection>)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(|error| (error.into(), None))?;
@@ -110,9 +113,9 @@ fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection,
 }
 
 fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Reading> {
-    // Nobody writes the copy, so its lock says nothing.
+    // The copy is never locked: the lock of the original counts.
     if store::is_live(path) {
-        return Err(fault::busy(Doing::Read, path));
+        return Err(fault::busy(RecordingOperation::Read, path));
     }
     let copy = Copy::make(path, log)?;
     match open_with_log(&copy.path(), steps) {
@@ -121,12 +124,14 @@ fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Reading> {
     }
 }
 
-/// Bytes that a value or a row may have. The longest is a command as JSON: its arguments are 6 MiB at most (execve(2)), and each byte of them at most six.
-const LONGEST: i32 = 64 << 20;
+/// Maximum bytes of a value or row. The longest is a command as JSON: arguments are at most 6 MiB
+/// (execve(2)), and each of their bytes is at most six in JSON.
+const MAX_ROW_BYTES: i32 = 64 << 20;
 
-/// A file from elsewhere may hold any schema: nothing in it is trusted to be harmless, and a view in place of a table could have rows without end.
+/// A file of unknown origin may hold any schema: nothing in it is trusted, and a view in place of a
+/// table could have an endless number of rows.
 fn harden(db: &mut Connection, steps: &[&str]) -> std::result::Result<(), Wrong> {
-    db.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST)?;
+    db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
     limit_work(db)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -138,20 +143,21 @@ fn harden(db: &mut Connection, steps: &[&str]) -> std::result::Result<(), Wrong>
     Ok(db.execute_batch("PRAGMA query_only = ON")?)
 }
 
-/// Ends what takes more of SQLite's instructions than reading all of the file does: in a damaged one a page may be many places of many tables, and what
-/// is sorted is in memory before its first row is seen. Recordings of thirty thousand flows were read within two for each byte.
+/// Aborts a query that takes more of SQLite's instructions than reading the whole file does: in a
+/// damaged file one page may be part of many tables, and sorted rows are held in memory before the
+/// first one is returned. Recordings of 30,000 flows took less than two instructions for each byte.
 fn limit_work(db: &mut Connection) -> rusqlite::Result<()> {
     const EACH: i32 = 1 << 16;
     let mut left = (1 << 20) + 8 * bytes(db);
-    let is_over = move || {
+    let is_exhausted = move || {
         left = left.saturating_sub(EACH as u64);
         left == 0
     };
-    db.progress_handler(EACH, Some(is_over))
+    db.progress_handler(EACH, Some(is_exhausted))
 }
 
-/// What a column computes, what stands for one that a row lacks, and what a virtual table's module makes up can be any number of times as large as
-/// the file. No recording has any of these. Views are refused when they are read.
+/// Computed columns, default values and virtual tables can produce far more data than the file
+/// holds. No recording has them. Views are refused when they are read.
 fn refuse_unstored(db: &Connection) -> std::result::Result<(), Wrong> {
     const UNSTORED: &str = "
         SELECT name, 'is a virtual table' FROM pragma_table_list
@@ -164,7 +170,7 @@ fn refuse_unstored(db: &Connection) -> std::result::Result<(), Wrong> {
     let mut rows = statement.query(())?;
     let Some(row) = rows.next()? else { return Ok(()) };
     let (table, what): (String, String) = (row.get(0)?, row.get(1)?);
-    Err(Wrong::Value(format!("its tables are not a recording's: '{}' {what}", table.escape_default())))
+    Err(Wrong::Value(format!("its tables are not those of a recording: '{}' {what}", table.escape_default())))
 }
 
 /// A path in a URI (https://sqlite.org/uri.html).
@@ -179,12 +185,12 @@ fn escaped(path: &Path) -> String {
     text
 }
 
-/// Not its mode: what may only be read has to be written as a copy.
+/// Copies without the mode: the copy of a read-only file must be writable.
 fn copy_bytes(from: &Path, to: &Path) -> io::Result<()> {
     io::copy(&mut regular::read(from)?, &mut File::create_new(to)?).map(drop)
 }
 
-/// A copy in a folder that only we can enter.
+/// A copy in a private folder.
 pub(super) struct Copy(PathBuf);
 
 impl Copy {
@@ -216,7 +222,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // What cannot be removed stays in the folder for temporary files.
+        // If removing fails, the copy stays in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -226,11 +232,11 @@ mod tests {
     use super::*;
     use crate::record::{create, store};
 
-    /// As of a netwatch that has seen three versions: `note` got a column, and then every one in it was made anew.
-    const MADE_UP: [&str; 2] =
+    /// The steps of an imaginary third version: `note` got a column, whose values then changed.
+    const STEPS_TO_3: [&str; 2] =
         ["ALTER TABLE note ADD COLUMN lines INTEGER NOT NULL DEFAULT 7", "UPDATE note SET lines = lines * 6"];
 
-    /// A file of this version, with one note.
+    /// A file of version 1, with one note.
     fn recording(folder: &Path) -> PathBuf {
         let path = folder.join("run.netwatch");
         let claim = create::prepare(&path).expect("free");
@@ -251,7 +257,7 @@ mod tests {
         reading.db.query_row("SELECT lines FROM note", (), |row| row.get(0)).expect("a number")
     }
 
-    /// Every file there, as it is.
+    /// The content of every file in a folder.
     fn content(folder: &Path) -> Vec<(OsString, Vec<u8>)> {
         let entries = fs::read_dir(folder).expect("a directory").map(|entry| entry.expect("an entry"));
         let mut files: Vec<_> =
@@ -261,31 +267,31 @@ mod tests {
     }
 
     #[test]
-    fn an_older_version_is_read_by_the_steps_that_it_lacks_and_stays_as_it_is() {
+    fn an_older_version_is_upgraded_in_a_copy_and_stays_unchanged() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = recording(folder.path());
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400)).expect("changed");
         let before = content(folder.path());
-        let reading = open_by(&path, &MADE_UP).expect("an older one");
+        let reading = open_by(&path, &STEPS_TO_3).expect("an older one");
         assert_eq!(lines(&reading), 42);
-        assert!(reading.db.execute("UPDATE note SET lines = 1", ()).is_err(), "nobody changes it");
+        assert!(reading.db.execute("UPDATE note SET lines = 1", ()).is_err(), "the copy is read-only");
         let copy = reading._copy.as_ref().expect("a copy").path();
         drop(reading);
         assert!(!copy.exists());
         assert_eq!(content(folder.path()), before);
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
-        // As its schema.sql would have made it.
+        // The tables of version 3.
         let newer = "DROP TABLE note; CREATE TABLE note (position INTEGER PRIMARY KEY, text TEXT NOT NULL, lines INTEGER NOT NULL);
                      INSERT INTO note VALUES (0, 'a note', 7)";
         Connection::open(&path).expect("opened").execute_batch(newer).expect("changed");
         as_version(&path, 2);
-        assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of the second version")), 42);
+        assert_eq!(lines(&open_by(&path, &STEPS_TO_3).expect("of the second version")), 42);
         as_version(&path, 3);
-        assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of the newest version")), 7);
+        assert_eq!(lines(&open_by(&path, &STEPS_TO_3).expect("of the newest version")), 7);
     }
 
     #[test]
-    fn an_older_version_is_read_with_the_log_of_a_run_that_was_killed() {
+    fn an_older_version_is_read_with_the_log_of_a_killed_run() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = recording(folder.path());
         let (killed, [log, ..]) = (folder.path().join("killed"), beside(&path));
@@ -297,7 +303,7 @@ mod tests {
         fs::copy(&log, &beside(&killed)[0]).expect("copied");
         drop(db);
         let before = content(killed.parent().expect("a folder"));
-        let reading = open_by(&killed, &MADE_UP).expect("an older one");
+        let reading = open_by(&killed, &STEPS_TO_3).expect("an older one");
         let text: String = reading.db.query_row("SELECT text FROM note", (), |row| row.get(0)).expect("a text");
         assert_eq!((lines(&reading), text.as_str()), (42, "later"));
         drop(reading);
@@ -306,39 +312,39 @@ mod tests {
     }
 
     #[test]
-    fn an_older_version_that_a_run_still_writes_is_not_copied() {
+    fn an_older_version_that_a_running_session_writes_is_not_copied() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = recording(folder.path());
-        // As a run has it that begins: SQLite's own lock would not keep off its own process.
+        // Reserved as by a run that begins: SQLite's lock would not exclude its own process.
         let claim = create::prepare(&path).expect("free");
-        let error = open_by(&path, &MADE_UP).err().expect("busy").to_string();
-        assert!(error.contains("a run that still goes on writes it"), "{error}");
+        let error = open_by(&path, &STEPS_TO_3).err().expect("busy").to_string();
+        assert!(error.contains("a run that has not ended writes it"), "{error}");
         drop(claim);
-        assert_eq!(lines(&open_by(&path, &MADE_UP).expect("of a run that is over")), 42);
+        assert_eq!(lines(&open_by(&path, &STEPS_TO_3).expect("of a run that is over")), 42);
     }
 
     #[test]
-    fn what_has_no_end_is_given_up() {
+    fn endless_queries_are_aborted() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = recording(folder.path());
         let reading = open(&path).expect("a recording");
         let rows = "WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row LIMIT 100000000) SELECT count(*) FROM row";
         let error = reading.db.query_row(rows, (), |_| Ok(())).expect_err("too many");
-        let error = fault::sqlite(Doing::Read, &path, &error, Some(&reading.db)).to_string();
-        assert!(error.contains("the file is damaged: there is more to read than it has bytes"), "{error}");
+        let error = fault::sqlite(RecordingOperation::Read, &path, &error, Some(&reading.db)).to_string();
+        assert!(error.contains("the file is damaged: reading takes more work than its size allows"), "{error}");
     }
 
     #[test]
-    fn versions_that_nobody_knows_are_refused() {
+    fn unknown_versions_are_refused() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = recording(folder.path());
         for (version, why) in [
-            (0, "it has the mark of a recording, but no version: no netwatch wrote it"),
+            (0, "it is marked as a recording but has no version"),
             (4, "a newer netwatch wrote it (schema 4, this one reads up to 3); use that netwatch"),
             (u32::MAX >> 1, "a newer netwatch wrote it (schema 2147483647, this one reads up to 3)"),
         ] {
             as_version(&path, version);
-            let error = open_by(&path, &MADE_UP).err().expect("refused").to_string();
+            let error = open_by(&path, &STEPS_TO_3).err().expect("refused").to_string();
             assert!(error.contains(why), "{version}: {error}");
         }
     }

@@ -1,5 +1,5 @@
-//! Recordings: runs kept in files, so that every report can be made again without root. docs/recording.md describes the file. Not: what a
-//! report says, nor what becomes of it.
+//! Recordings: runs stored in files, from which every report can be generated again without root.
+//! docs/recording.md describes the file. Does not write reports in other formats.
 
 mod cell;
 mod cells;
@@ -29,39 +29,39 @@ pub use summary::{Summary, is_live, summary};
 use crate::error::{Error, Result};
 use crate::report::{Report, Series};
 use crate::rights;
-use fault::Doing;
+use fault::RecordingOperation;
 
-/// A run that was kept.
+/// A recorded run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// What was said of it, or could be.
+    /// Its report.
     pub report: Report,
     /// Its traffic over time.
     pub series: Series,
-    /// Whether it is all there.
+    /// Whether the recording is complete.
     pub complete: Completeness,
 }
 
-/// Whether a recording has the whole run.
+/// Whether a recording holds the whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completeness {
-    /// It has.
+    /// It holds the whole run.
     Complete,
     /// netwatch was killed, or the disk was full.
     Incomplete {
-        /// What was counted up to here is there, nanoseconds since the Unix epoch.
+        /// The end of the recorded data, nanoseconds since the Unix epoch.
         until_ns: u64,
-        /// Flows that had changed by then and were not written.
+        /// Flows with changes by then that were not written.
         waiting_flows: u64,
     },
 }
 
 /// An error of SQLite while a recording is written.
 pub fn write_failed(path: &Path, error: &rusqlite::Error, db: &rusqlite::Connection) -> Error {
-    fault::sqlite(Doing::Write, path, error, Some(db))
+    fault::sqlite(RecordingOperation::Write, path, error, Some(db))
 }
 
-/// Puts everything into the one file, so that it can be read where nothing can be written.
+/// Merges the log into the file, so that it can be read where nothing can be written.
 pub fn close(db: &rusqlite::Connection) -> rusqlite::Result<()> {
     create::finish(db)
 }
@@ -75,13 +75,13 @@ pub fn to_bytes(report: &Report, series: &Series) -> Result<Vec<u8>> {
     db.serialize("main").map(|data| data.to_vec()).map_err(failed)
 }
 
-/// Reads what [`to_bytes`] made.
+/// Reads the result of [`to_bytes`].
 pub fn from_bytes(bytes: &[u8]) -> Result<Recorded> {
     let copy = file::Copy::of_bytes(bytes)?;
     read_file(&copy.path())
 }
 
-/// A run by number (1 is the newest), id, or file; `None` is the newest.
+/// Reads a run by number (1 is the newest), id, or file; `None` is the newest.
 pub fn open(selector: Option<&str>) -> Result<Recorded> {
     let user = rights::caller()?;
     let store = Store::of(&user)?;
@@ -96,15 +96,16 @@ pub fn live_id(selector: Option<&str>) -> Option<String> {
     rights::as_user((user.uid, user.gid), find).ok().flatten()
 }
 
-/// Whether this file is a recording, of whatever version, so that nothing else is removed: an empty file may be anybody's.
+/// Fails unless this file is a recording, of any version, so that no other file is removed. An
+/// empty file is refused too.
 pub fn check(path: &Path) -> Result<()> {
-    match schema::Kind::of(path).map_err(|error| fault::os(Doing::Read, path, error))? {
-        schema::Kind::Recording(_) => Ok(()),
+    match schema::FileKind::of(path).map_err(|error| fault::os(RecordingOperation::Read, path, error))? {
+        schema::FileKind::Recording(_) => Ok(()),
         other => other.steps(path, &schema::STEPS).map(drop),
     }
 }
 
-/// The recording in this file.
+/// Reads the recording in this file.
 pub fn read_file(path: &Path) -> Result<Recorded> {
     let reading = file::open(path)?;
     let db = &reading.db;
@@ -119,7 +120,7 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
     Ok(Recorded { report, series: read::series(db).map_err(wrong)?, complete })
 }
 
-/// Says in the report itself how far it goes.
+/// Adds the end of the recorded data to the report.
 fn incomplete(mut report: Report, until_ns: u64, waiting_flows: u64) -> Report {
     report.run.duration_ns = until_ns.saturating_sub(report.run.started_ns);
     let until = crate::format::rfc3339(until_ns);
@@ -133,7 +134,7 @@ fn incomplete(mut report: Report, until_ns: u64, waiting_flows: u64) -> Report {
 }
 
 fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> {
-    let said = table::read_first(db, "recording", |row| {
+    let state = table::read_first(db, "recording", |row| {
         let (state, until_ns) = (row.take()?, row.take()?);
         let waiting_flows = row.take::<cell::Count>()?.into();
         Ok(match state {
@@ -141,19 +142,23 @@ fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> 
             rows::RecordingState::Running => Completeness::Incomplete { until_ns, waiting_flows },
         })
     });
-    let nothing = "nothing was written: its run was killed in its first second";
-    said.map_err(|error| fault::wrong(path, &error, Some(db)))?.ok_or_else(|| fault::said(Doing::Read, path, nothing))
+    let nothing = "nothing was written: the run was killed in its first second";
+    state
+        .map_err(|error| fault::wrong(path, &error, Some(db)))?
+        .ok_or_else(|| fault::other(RecordingOperation::Read, path, nothing))
 }
 
-/// Recordings that are taken together at most. What is added up over several of them (how attempts failed) are four columns, and a column of counts
-/// comes to no more than 2^53 in each: so no sum overflows, whoever wrote the files.
-pub const MOST_RUNS: usize = 500;
-const _: () = assert!(MOST_RUNS < (1 << (64 - 53)) / 4);
+/// Maximum number of recordings in one report or comparison. Four columns are summed over several
+/// recordings (failed attempts), and the counts of a column are at most 2^53 in each: so no sum
+/// overflows, regardless of who wrote the files.
+pub const MAX_RUNS: usize = 500;
+const _: () = assert!(MAX_RUNS < (1 << (64 - 53)) / 4);
 
-/// Bytes that a recording may have unless configured otherwise.
+/// Default size limit of a recording in bytes.
 pub const DEFAULT_LIMIT_BYTES: u64 = 512 << 20;
 
-/// Writes a finished run into a file that its owner alone can read. An older recording is replaced; any other file is refused.
+/// Writes a finished run into a file that its owner alone can read. An older recording is replaced;
+/// any other file is refused.
 pub fn write_file(path: &Path, report: &Report, series: &Series) -> Result<()> {
     let claim = create::prepare(path)?;
     let mut db = create::begin(path, &claim, DEFAULT_LIMIT_BYTES)?;

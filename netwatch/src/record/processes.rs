@@ -1,4 +1,5 @@
-//! Processes and local sockets as rows. Other tables refer to a process by its number, which stays the same while a run is written.
+//! Processes and local sockets as rows. Other tables refer to a process by its number, which stays
+//! the same while a run is written.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The tables back into a report.
+//! Reads the tables as a report.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,7 +25,7 @@ type Result<T> = std::result::Result<T, Wrong>;
 /// Names by the number of the flow or endpoint that has them.
 type NamesByRow = HashMap<u64, Vec<name::SourcedName>>;
 
-/// A whole report, as it was written.
+/// Reads a complete report.
 pub(super) fn report(db: &Connection) -> Result<Report> {
     let head = head(db)?;
     let totals = totals(db)?;
@@ -57,13 +57,13 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
     })
 }
 
-/// Traffic over time.
+/// Reads traffic over time.
 pub(super) fn series(db: &Connection) -> Result<Series> {
     Ok(Series { intervals: read(db, "step", "start_ns", |row| row.take())? })
 }
 
-/// The row of the run.
-pub(super) struct Head {
+/// The row of table `run`.
+pub(super) struct RunRow {
     pub run: Run,
     pub interface: Interface,
     pub dns: DnsForwarder,
@@ -71,10 +71,10 @@ pub(super) struct Head {
     pub attribution: Attribution,
 }
 
-/// The run's own row.
-pub(super) fn head(db: &Connection) -> Result<Head> {
+/// Reads the row of table `run`.
+pub(super) fn head(db: &Connection) -> Result<RunRow> {
     read_one(db, "run", |row| {
-        let mut head = Head {
+        let mut head = RunRow {
             run: Run {
                 kernel: String::new(),
                 netwatch: String::new(),
@@ -113,7 +113,7 @@ fn attribution(row: &mut Cursor<'_>) -> Result<Attribution> {
     }
 }
 
-/// The capture, if one was replayed.
+/// Reads the capture, if one was replayed.
 pub(super) fn replayed(db: &Connection) -> Result<Option<Replay>> {
     read_first(db, "replay", replay)
 }
@@ -138,12 +138,12 @@ fn replay(row: &mut Cursor<'_>) -> Result<Replay> {
     })
 }
 
-/// Counters by what they are of.
+/// Reads the totals by their part.
 pub(super) fn totals(db: &Connection) -> Result<HashMap<String, PerDirection<Counters>>> {
     Ok(read(db, "total", "part", |row| Ok((row.take()?, row.take()?)))?.into_iter().collect())
 }
 
-/// Detail that there was no room for.
+/// Reads what was folded.
 pub(super) fn folded(db: &Connection, counters: PerDirection<Counters>) -> Result<Folded> {
     read_one(db, "folded", |row| {
         Ok(Folded {
@@ -187,7 +187,7 @@ fn as_amounts(part: &str, signed: PerDirection<Difference>) -> Result<PerDirecti
     Ok(PerDirection { egress: amount(signed.egress)?, ingress: amount(signed.ingress)? })
 }
 
-/// Losses by their reasons.
+/// Losses by reason.
 pub(super) struct Losses(HashMap<String, u64>);
 
 impl Losses {
@@ -238,7 +238,7 @@ impl Losses {
     }
 }
 
-/// Flows of the link and of the loopback, by their numbers.
+/// Reads the flows of the link and of the loopback, ordered by number.
 pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<ReportFlow>, Vec<ReportFlow>)> {
     let (mut names, mut users) = (read_parts(db, "flow_name")?, processes::take_users(db, ids)?);
     let mut all = read(db, "flow", "number", |row| {
@@ -280,7 +280,7 @@ fn endpoints(db: &Connection, ids: &ProcessIds) -> Result<Vec<ReportEndpoint>> {
     })
 }
 
-/// Questions of DNS.
+/// Reads DNS lookups.
 pub(super) fn lookups(db: &Connection) -> Result<Vec<Lookup>> {
     let mut outcomes: HashMap<u64, BTreeMap<Rcode, u64>> = HashMap::new();
     for (lookup, rcode, count) in
@@ -329,7 +329,7 @@ fn naming(db: &Connection, lost: name::NamesLost) -> Result<Naming> {
     })
 }
 
-/// Attempts that came to nothing.
+/// Reads failed attempts.
 pub(super) fn attempts(db: &Connection, ids: &ProcessIds) -> Result<Vec<Attempt>> {
     read(db, "attempt", "position", |row| {
         let _position: u64 = row.take()?;
@@ -371,7 +371,7 @@ fn cause(row: &mut Cursor<'_>) -> Result<AttemptCause> {
     }
 }
 
-/// Plain sentences.
+/// Reads notes.
 pub(super) fn notes(db: &Connection) -> Result<Vec<String>> {
     read(db, "note", "position", |row| {
         let _position: u64 = row.take()?;

@@ -1,16 +1,17 @@
-//! Opening files that somebody else may have put there: never waits, and gives regular files only.
+//! Opens files that another user may have created: never waits, and opens regular files only.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens it to read. A FIFO would wait for its other end (fifo(7)), a terminal could become ours: neither is opened so.
+/// Opens a file to read. Refuses a FIFO, which would wait for its other end (fifo(7)), and a
+/// terminal, which could become the controlling terminal.
 pub(super) fn read(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true), 0)
 }
 
-/// With these options and these flags of open(2) besides.
+/// Opens a file with these options and additional flags of open(2).
 pub(super) fn open(path: &Path, options: &mut OpenOptions, flags: libc::c_int) -> io::Result<File> {
     let file = options.custom_flags(flags | libc::O_NOCTTY | libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
@@ -27,7 +28,7 @@ mod tests {
 
     use crate::record::{check, is_live, read_file, summary};
 
-    /// Fails, and does not hang, when something waits for a FIFO.
+    /// Fails instead of hanging if a FIFO is waited for.
     fn within_seconds<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || done.send(work()));

@@ -1,4 +1,4 @@
-//! What belongs to no flow, as rows: its kind and what exactly.
+//! Remainders as rows: their kind and detail.
 
 use rusqlite::{Connection, Result};
 
@@ -16,7 +16,7 @@ const MALFORMED: [Malformed; 7] = [
     Malformed::TransportTruncated,
 ];
 
-/// All of them.
+/// Writes all remainders.
 pub(super) fn write(db: &Connection, remainders: &Remainders) -> Result<()> {
     let mut rows = Rows::of(db, "remainder");
     for (traffic, counters) in remainders.details() {
@@ -32,7 +32,7 @@ pub(super) fn write(db: &Connection, remainders: &Remainders) -> Result<()> {
     Ok(())
 }
 
-/// All of them.
+/// Reads all remainders.
 pub(super) fn take(db: &Connection) -> std::result::Result<Remainders, Wrong> {
     let rows = read(db, "remainder", "rowid", |row| Ok((traffic(row)?, row.take()?)))?;
     Ok(rows.into_iter().collect())

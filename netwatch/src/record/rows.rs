@@ -1,5 +1,5 @@
-//! Rows of a recording: parts of a report into the tables. Nothing is committed here: the caller has
-//! the transaction.
+//! Rows of a recording: parts of a report into the tables. Nothing is committed here: the caller
+//! has the transaction.
 
 use rusqlite::{Connection, Statement};
 

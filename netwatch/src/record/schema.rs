@@ -1,4 +1,4 @@
-//! Whose file it is, and of which version.
+//! The kind and version of a file, and upgrades of older versions.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,51 +6,54 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::fault::{self, Doing};
+use super::fault::{self, RecordingOperation};
 use super::regular;
 use crate::error::Result;
 
-/// Raised when tables change. Files of every version up to this one can be read.
+/// Version of the schema, raised when tables change. Files of every version up to this one can be
+/// read.
 pub const VERSION: u32 = 2;
 
-/// Upgrades a recording of version `n` to version `n + 1`, at index `n - 1`: SQL that runs on a copy, because reading changes no file. The type
-/// requires one for each version but the newest. `schema.sql` always holds the newest.
+/// Upgrades a recording of version `n` to version `n + 1`, at index `n - 1`: SQL that runs on a
+/// copy, because reading changes no file. The type requires one for each version but the newest.
+/// `schema.sql` always holds the newest.
 pub(super) const STEPS: [&str; VERSION as usize - 1] = [include_str!("upgrade_1_to_2.sql")];
 
-/// `nwat`: what SQLite keeps in the header for `file` and others to tell whose data base it is.
+/// `nwat`: SQLite stores it in the header, where file(1) and others recognize the format.
 pub(super) const APPLICATION_ID: u32 = 0x6e77_6174;
 
 const TABLES: &str = include_str!("schema.sql");
 
-/// Makes the tables. The header is complete before anything goes to the write-ahead log, so that a killed run leaves a file that can be told.
+/// Creates the tables. The header is complete before anything is written to the write-ahead log, so
+/// that the file of a killed run is recognized.
 pub(super) fn create(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
         "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
     ))
 }
 
-/// How many columns a table of this version has.
+/// Number of columns of a table.
 pub(super) fn columns(table: &str) -> usize {
     let begin = format!("CREATE TABLE {table} (");
     let rows = TABLES.lines().skip_while(|line| *line != begin).skip(1).take_while(|line| !line.starts_with(')'));
     rows.filter(|line| !line.trim_start().starts_with("PRIMARY KEY")).count()
 }
 
-/// What the first bytes of a file say it is.
+/// The kind of a file, from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Nothing in it.
+pub(super) enum FileKind {
+    /// An empty file.
     Empty,
     /// A recording of this version.
     Recording(u32),
-    /// A data base of somebody else's.
+    /// Another SQLite database.
     OtherDatabase,
-    /// Something else.
+    /// Any other file.
     Other,
 }
 
-impl Kind {
-    /// What this file is.
+impl FileKind {
+    /// Determines the kind of a file.
     pub fn of(path: &Path) -> io::Result<Self> {
         Self::read(&mut regular::read(path)?)
     }
@@ -72,19 +75,19 @@ impl Kind {
         })
     }
 
-    /// The steps that it lacks, of all that there are, if it can be read.
+    /// The upgrade steps that the file needs. Fails if it cannot be read.
     pub fn steps<'s>(self, path: &Path, all: &'s [&'s str]) -> Result<&'s [&'s str]> {
-        let said = |cause: &str| Err(fault::said(Doing::Read, path, cause));
+        let refuse = |cause: &str| Err(fault::other(RecordingOperation::Read, path, cause));
         match self {
-            Self::Recording(0) => said("it has the mark of a recording, but no version: no netwatch wrote it"),
+            Self::Recording(0) => refuse("it is marked as a recording but has no version"),
             Self::Recording(version) => all.get(version as usize - 1..).ok_or_else(|| {
                 let newest = all.len() + 1;
                 let cause = format!("a newer netwatch wrote it (schema {version}, this one reads up to {newest})");
-                fault::said(Doing::Read, path, cause).hint("use that netwatch")
+                fault::other(RecordingOperation::Read, path, cause).hint("use that netwatch")
             }),
-            Self::Empty => said("the file is empty: its run had not begun"),
-            Self::OtherDatabase => said("an SQLite data base, but not a recording of netwatch's"),
-            Self::Other => said("not a recording of netwatch's"),
+            Self::Empty => refuse("the file is empty: its run had not begun"),
+            Self::OtherDatabase => refuse("it is an SQLite database, but not a netwatch recording"),
+            Self::Other => refuse("it is not a netwatch recording"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where runs are kept: a folder of the user's, one file a run, newest first.
+//! The folder of stored runs: one file for each run, newest first.
 
 use std::collections::HashMap;
 use std::env;
@@ -7,15 +7,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::create::{self, Claim};
-use super::fault::{self, Doing};
+use super::fault::{self, RecordingOperation};
 use super::regular;
 use crate::error::{Error, Result};
 use crate::target::user::Identity;
 
-/// What recordings are called: `20260101T120000.000Z-3f2a91bc.netwatch`, so that names sort as times do.
+/// Suffix of recordings: `20260101T120000.000Z-3f2a91bc.netwatch`. Names sort by time.
 pub(super) const SUFFIX: &str = ".netwatch";
 
-/// The folder.
+/// The folder of stored runs.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
@@ -32,12 +32,12 @@ pub struct Stored {
     pub path: PathBuf,
 }
 
-/// How many runs are kept.
+/// How many runs to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// The newest so many.
+    /// Maximum number of runs.
     pub runs: usize,
-    /// Of them, the newest that have so many bytes together; the newest is always kept.
+    /// Maximum total size in bytes. The newest run is always kept.
     pub bytes: u64,
 }
 
@@ -48,8 +48,9 @@ impl Default for Keep {
 }
 
 impl Store {
-    /// The user's own: `$XDG_STATE_HOME/netwatch/runs`, else `~/.local/state/netwatch/runs`. Under sudo the environment is root's, so the home
-    /// of who called it is looked up.
+    /// The folder of a user: `$XDG_STATE_HOME/netwatch/runs`, otherwise
+    /// `~/.local/state/netwatch/runs`. Under sudo the environment belongs to root, so that the home
+    /// directory of the calling user is looked up.
     pub fn of(user: &Identity) -> Result<Self> {
         let is_ours = user.uid == nix::unistd::Uid::effective();
         let variable =
@@ -59,12 +60,13 @@ impl Store {
         Ok(Self { folder: state.join("netwatch/runs") })
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// All runs, newest first. No folder is no runs. Other files are left alone, and what is no file.
+    /// All runs, newest first; none if the folder does not exist. Ignores other files and anything
+    /// that is not a regular file.
     pub fn list(&self) -> Result<Vec<Stored>> {
         let failed = |error| Error::os("list recordings in", self.folder.display().to_string(), error);
         let entries = match fs::read_dir(&self.folder) {
@@ -85,10 +87,11 @@ impl Store {
         Ok(names.into_iter().enumerate().map(stored).collect())
     }
 
-    /// Makes the file of a new run, and the folder where there is none.
+    /// Creates the file of a new run, and the folder if it does not exist.
     pub(super) fn create(&self, started_ns: u64, id: &str) -> Result<(PathBuf, Claim)> {
         let failed = |object: &Path, error| {
-            fault::os(Doing::Write, object, error).hint("record elsewhere with --record FILE, or not with --no-record")
+            fault::os(RecordingOperation::Write, object, error)
+                .hint("choose another file with --record FILE, or disable recording with --no-record")
         };
         fs::DirBuilder::new()
             .recursive(true)
@@ -96,14 +99,14 @@ impl Store {
             .create(&self.folder)
             .map_err(|error| failed(&self.folder, error))?;
         let time = crate::format::rfc3339(started_ns);
-        let time: String = time.chars().take(MILLISECONDS).filter(|c| !"-:".contains(*c)).collect();
+        let time: String = time.chars().take(TIME_CHARACTERS).filter(|c| !"-:".contains(*c)).collect();
         let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
         let claim = create::prepare(&path)?;
         Ok((path, claim))
     }
 
-    /// Removes what is more than is kept, oldest first. Never the run itself, nor one that still goes on. What cannot be removed stays for the next
-    /// time: it is no reason to lose a run.
+    /// Removes the oldest runs beyond the limits, but not this run, and no run that has not ended.
+    /// A failure to remove one is ignored until the next time, because it must not fail the run.
     pub(super) fn prune(&self, keep: &Keep, own: &Path) {
         let (Ok(runs), Ok(sizes)) = (self.list(), self.sizes()) else { return };
         let mut bytes: u64 = 0;
@@ -117,21 +120,22 @@ impl Store {
         }
     }
 
-    /// Bytes of each recording, with what SQLite left beside it.
+    /// Size of each recording in bytes, with the files that SQLite left beside it.
     fn sizes(&self) -> std::io::Result<HashMap<PathBuf, u64>> {
         let mut sizes = HashMap::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let Some(end) = name.find(SUFFIX).map(|at| at + SUFFIX.len()) else { continue };
-            // One that goes away meanwhile has no bytes any more.
+            // A file that was removed in the meantime counts as empty.
             let bytes = entry.metadata().map_or(0, |data| data.len());
             *sizes.entry(self.folder.join(&name[..end])).or_default() += bytes;
         }
         Ok(sizes)
     }
 
-    /// The file of a run, by its number (1 is the newest), its id or the first characters of it, or a file; `None` is the newest.
+    /// The file of a run, by number (1 is the newest), id, the first characters of an id, or path;
+    /// `None` is the newest.
     pub fn find(&self, selector: Option<&str>) -> Result<PathBuf> {
         let Some(selector) = selector else { return self.numbered("1") };
         if selector.is_empty() {
@@ -142,9 +146,10 @@ impl Store {
         }
         let runs = self.list()?;
         let is_number = selector.bytes().all(|byte| byte.is_ascii_digit());
-        // An id may begin with digits only: a few of them are a number all the same, more are one only if there is a run of it.
+        // The first characters of an id may be digits only: a few digits are always a number, more
+        // only if a run has that number.
         let is_place = selector.parse::<usize>().is_ok_and(|number| (1..=runs.len()).contains(&number));
-        let is_short = selector.len() < SHORTEST_ID;
+        let is_short = selector.len() < MIN_ID_DIGITS;
         if is_place || (is_number && (is_short || !runs.iter().any(|run| run.id.starts_with(selector)))) {
             return self.numbered(selector);
         }
@@ -157,11 +162,12 @@ impl Store {
         let found = number.checked_sub(1).and_then(|at| runs.get(at));
         found.map(|run| run.path.clone()).ok_or_else(|| {
             let kept = match runs.len() {
-                0 => format!("no run is kept in {}", self.folder.display()),
-                1 => "1 run is kept".to_owned(),
-                count => format!("{count} runs are kept"),
+                0 => format!("no run is stored in {}", self.folder.display()),
+                1 => "1 run is stored".to_owned(),
+                count => format!("{count} runs are stored"),
             };
-            Error::other("find run", text, kept).hint("`netwatch history` lists them; a file named so is ./FILE")
+            Error::other("find run", text, kept)
+                .hint("`netwatch history` lists the runs; for a file of this name use ./FILE")
         })
     }
 
@@ -170,39 +176,39 @@ impl Store {
         let found: Vec<&Stored> = runs.iter().filter(|run| run.id.starts_with(id)).collect();
         match found.as_slice() {
             [one] => Ok(one.path.clone()),
-            [] => Err(Error::other("find run", id, "no run has this id, and there is no such file")
-                .hint("`netwatch history` lists the runs that are kept")),
-            many => Err(Error::other("find run", id, format!("the ids of {} runs begin so", many.len()))
-                .hint("give more of it")),
+            [] => Err(Error::other("find run", id, "no run has this id, and no such file exists")
+                .hint("`netwatch history` lists the stored runs")),
+            many => Err(Error::other("find run", id, format!("{} runs have an id that begins like this", many.len()))
+                .hint("give more characters")),
         }
     }
 }
 
-/// The id in a recording's name; `None` if it is not one's.
+/// The id in the name of a recording; `None` for other names.
 fn id_of(name: &str) -> Option<&str> {
     let (time, id) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
     let is_id = id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     (is_id && time.len() == 20 && time.ends_with('Z')).then_some(id)
 }
 
-/// Digits that begin an id; fewer are a number.
-const SHORTEST_ID: usize = 4;
+/// Minimum digits of the beginning of an id; fewer are a number.
+const MIN_ID_DIGITS: usize = 4;
 
-/// Characters of a time down to its milliseconds: `2026-01-01T12:00:00.000`.
-const MILLISECONDS: usize = 23;
+/// Characters of a time with milliseconds: `2026-01-01T12:00:00.000`.
+const TIME_CHARACTERS: usize = 23;
 
-/// Whether its run still goes on.
+/// Whether the run has not ended.
 pub(super) fn is_live(path: &Path) -> bool {
     regular::read(path).is_ok_and(|file| create::is_locked(&file).unwrap_or(false))
 }
 
-/// Removes a recording and what SQLite left beside it.
+/// Removes a recording and the files that SQLite left beside it.
 pub fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(|error| Error::os("remove", path.display().to_string(), error))?;
     for beside in super::file::beside(path) {
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(fault::os(Doing::Write, &beside, error));
+                return Err(fault::os(RecordingOperation::Write, &beside, error));
             }
             _ => {}
         }
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_no_run() {
+    fn only_regular_files_are_runs() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = |id: &str| folder.path().join(format!("20260101T120000.000Z-{id}{SUFFIX}"));
         fs::create_dir(path("00000001")).expect("a directory");

@@ -1,4 +1,4 @@
-//! What a list of recordings says of each: read without its flows.
+//! The summary of a recording for a list: read without its flows.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ pub struct Summary {
     pub run: Run,
     /// The capture, if one was replayed.
     pub replay: Option<Replay>,
-    /// What the target sent and received.
+    /// Traffic of the target.
     pub totals: PerDirection<Counters>,
-    /// Whether it is all there.
+    /// Whether the recording is complete.
     pub complete: Completeness,
 }
 
-/// Reads it.
+/// Reads the summary of a recording.
 pub fn summary(path: &Path) -> Result<Summary> {
     let reading = file::open(path)?;
     let complete = completeness(path, &reading.db)?;
@@ -36,7 +36,7 @@ fn read(db: &rusqlite::Connection, complete: Completeness) -> Result<Summary, ce
     Ok(Summary { run, replay: read::replayed(db)?, totals, complete })
 }
 
-/// Whether a run that still goes on writes it.
+/// Whether a run that has not ended writes the recording.
 pub fn is_live(path: &Path) -> bool {
     store::is_live(path)
 }

@@ -1,4 +1,4 @@
-//! Whole tables: rows in, rows out.
+//! Reads and writes the rows of tables.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use super::schema;
 pub(super) struct Rows<'c> {
     connection: &'c Connection,
     table: &'static str,
-    /// Prepared for the first row: most tables of a short run have none.
+    /// Prepared for the first row: most tables of a short run stay empty.
     statement: Option<Statement<'c>>,
 }
 
 impl<'c> Rows<'c> {
-    /// Rows that are added, or replace those with the same key.
+    /// Adds rows, or replaces those with the same key.
     pub fn of(connection: &'c Connection, table: &'static str) -> Self {
         Self { connection, table, statement: None }
     }
 
-    /// One row: the values one after the other.
+    /// Writes one row of these values.
     pub fn put(&mut self, values: &[&dyn Put]) -> rusqlite::Result<()> {
         let statement = match &mut self.statement {
             Some(statement) => statement,
@@ -38,7 +38,7 @@ fn prepare<'c>(connection: &'c Connection, table: &str) -> rusqlite::Result<Stat
     connection.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))
 }
 
-/// One row.
+/// Writes one row.
 pub(super) fn put(connection: &Connection, table: &'static str, values: &[&dyn Put]) -> rusqlite::Result<()> {
     Rows::of(connection, table).put(values)
 }
@@ -48,7 +48,7 @@ pub(super) fn clear(connection: &Connection, table: &str) -> rusqlite::Result<()
     connection.execute(&format!("DELETE FROM {table}"), ()).map(drop)
 }
 
-/// All rows of a table, in the order of `by`.
+/// Reads all rows of a table, ordered by `by`.
 pub(super) fn read<T>(
     connection: &Connection,
     table: &str,
@@ -61,21 +61,22 @@ pub(super) fn read<T>(
     let mut room = super::file::bytes(connection);
     while let Some(row) = rows.next()? {
         room = room
-            .checked_sub(least(row)?)
-            .ok_or_else(|| Wrong::Value(format!("table {table} has more than the file")))?;
+            .checked_sub(min_bytes(row)?)
+            .ok_or_else(|| Wrong::Value(format!("table {table} has more data than the file")))?;
         let read = take(&mut Cursor::new(row, &mut sums));
         all.push(read.map_err(|wrong| in_table(table, wrong))?);
     }
     Ok(all)
 }
 
-/// Bytes that a row has in the file at least. In a damaged one many tables, or many places of one, may be the same pages, so that it has rows without end.
-fn least(row: &Row<'_>) -> Result<u64, Wrong> {
+/// Minimum bytes of a row in the file. In a damaged file the same pages may be part of many tables,
+/// or of one table many times, so that its rows never end.
+fn min_bytes(row: &Row<'_>) -> Result<u64, Wrong> {
     let columns = row.as_ref().column_count();
     (0..columns).try_fold(1, |sum, column| Ok(sum + row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len) as u64))
 }
 
-/// The row of a table that has one.
+/// Reads the row of a table that has exactly one.
 pub(super) fn read_one<T>(
     connection: &Connection,
     table: &str,
@@ -84,7 +85,7 @@ pub(super) fn read_one<T>(
     read_first(connection, table, take)?.ok_or_else(|| Wrong::Value(format!("{table} is empty")))
 }
 
-/// The row of a table that has one or none.
+/// Reads the row of a table that has at most one.
 pub(super) fn read_first<T>(
     connection: &Connection,
     table: &str,
@@ -93,7 +94,8 @@ pub(super) fn read_first<T>(
     Ok(read(connection, table, "1 LIMIT 1", take)?.pop())
 }
 
-/// Rows of a table whose first column is the number of what they belong to and the second their position, by that number.
+/// Reads a table whose first column is the number of the row's owner, and the second the position;
+/// returns the rows by owner.
 pub(super) fn read_parts<T: Take>(connection: &Connection, table: &str) -> Result<HashMap<u64, Vec<T>>, Wrong> {
     let rows = read(connection, table, "1, 2", |row| {
         let (owner, _position): (u64, u64) = (row.take()?, row.take()?);
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_rows_than_the_file_has_are_damage() {
+    fn more_rows_than_the_file_can_hold_are_damage() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let db = Connection::open(file.path()).expect("opened");
         let note = "CREATE TABLE page (a); CREATE TEMP VIEW note AS
@@ -130,7 +132,7 @@ mod tests {
             Ok(())
         });
         let Err(Wrong::Value(what)) = wrong else { panic!("{wrong:?}") };
-        assert_eq!(what, "table note has more than the file");
+        assert_eq!(what, "table note has more data than the file");
         assert_eq!(rows, std::fs::metadata(file.path()).expect("there").len() / 2);
     }
 }

@@ -1,4 +1,5 @@
-//! Frames of other link layers as Ethernet frames, the only ones that a kernel's classifier reads, and the bytes that they gain or lose by it.
+//! Converts frames of other link layers to Ethernet frames, the only ones that the classifier in
+//! the kernel reads, and corrects the byte counts.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,41 +10,41 @@ use netwatch_common::parse::{LinkPayload, LinkType, Linked, link_payload};
 use crate::flow::{Counters, Direction, FlowKey, Increment, PerDirection, Traffic};
 use crate::meter::host;
 
-const ADDRESSES: usize = 12;
-const HEADER: usize = 14;
+const ADDRESSES_BYTES: usize = 12;
+const HEADER_BYTES: usize = 14;
 
-/// An Ethernet frame for this one, and how many bytes longer it is. `None` if its link layer carries something that Ethernet has no
-/// number for.
-pub(super) fn frame<'a>(linked: &Linked<'a>) -> Option<(Cow<'a, [u8]>, i64)> {
+/// Converts a frame, and returns by how many bytes it became longer. `None` if the link layer
+/// carries something without an EtherType.
+pub(super) fn to_ethernet<'a>(linked: &Linked<'a>) -> Option<(Cow<'a, [u8]>, i64)> {
     let bytes = linked.captured.bytes;
     if linked.link == LinkType::Ethernet {
         return Some((Cow::Borrowed(bytes), 0));
     }
     let Some(LinkPayload::EtherType(ethertype, offset)) = link_payload(linked) else { return None };
     let packet = bytes.get(offset as usize..)?;
-    let frame = [&[0; ADDRESSES][..], &ethertype.to_be_bytes(), packet].concat();
-    let longer = HEADER as i64 - i64::from(offset);
+    let frame = [&[0; ADDRESSES_BYTES][..], &ethertype.to_be_bytes(), packet].concat();
+    let longer = HEADER_BYTES as i64 - i64::from(offset);
     Some((Cow::Owned(frame), longer))
 }
 
-/// Bytes that were added to frames, by what and in which direction they were counted.
+/// Bytes added to frames, by the traffic and direction that they were counted under.
 #[derive(Debug, Default)]
-pub(super) struct Added(HashMap<(Traffic, Direction), i64>);
+pub(super) struct AddedBytes(HashMap<(Traffic, Direction), i64>);
 
-impl Added {
-    /// Notes that a packet was counted with so many bytes too many.
+impl AddedBytes {
+    /// Notes that a packet was counted with this many extra bytes.
     pub(super) fn note(&mut self, seen: &Observation, bytes: i64) {
         if bytes != 0 {
             *self.0.entry(sent(seen)).or_default() += bytes;
         }
     }
 
-    /// True if no frame was changed.
+    /// Whether no frame was changed.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The increment as the capture's own frames would have given it.
+    /// The increment without the added bytes.
     pub(super) fn subtract(&mut self, increment: Increment) -> Increment {
         let [egress, ingress] = match increment.traffic {
             Traffic::Flow(key) => {
@@ -63,7 +64,8 @@ impl Added {
     }
 }
 
-/// A flow's packets are noted from their sender's side: which of its ends is the local one shows only at the end.
+/// Packets of a flow are noted as sent by their sender, because the local end is known only at the
+/// end of the replay.
 fn sent(seen: &Observation) -> (Traffic, Direction) {
     let traffic = host::as_sent(&seen.packet);
     let is_egress = matches!(traffic, Traffic::Flow(_)) || seen.direction == netwatch_common::flow::EGRESS;
@@ -77,11 +79,12 @@ mod tests {
     use super::*;
 
     fn ethernet(link: LinkType, bytes: &[u8]) -> Option<(Vec<u8>, i64)> {
-        frame(&Linked { captured: Captured::whole(bytes), link }).map(|(frame, longer)| (frame.into_owned(), longer))
+        to_ethernet(&Linked { captured: Captured::whole(bytes), link })
+            .map(|(frame, longer)| (frame.into_owned(), longer))
     }
 
     #[test]
-    fn ip_gets_an_ethernet_header_in_place_of_its_own() {
+    fn replaces_the_link_header_of_ip_packets() {
         let packet = [0x45, 1, 2, 3];
         let expected = [&[0; 12][..], &[8, 0], &packet].concat();
         assert_eq!(ethernet(LinkType::Ip, &packet), Some((expected.clone(), 14)));
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_ethertype_cannot_be_one() {
+    fn refuses_frames_without_an_ethertype() {
         assert_eq!(ethernet(LinkType::Ppp, &[0xc0, 0x21, 1, 1]), None);
         assert_eq!(ethernet(LinkType::Cooked, &[0; 15]), None);
         assert_eq!(ethernet(LinkType::Other, &[0; 64]), None);

@@ -1,5 +1,6 @@
-//! Frames that a kernel takes from an interface only: sent on a veth pair in a network namespace of its own. The other end is down, so
-//! nobody but the classifier, which sits where the frame leaves, ever sees them. All of it goes with the socket.
+//! Passes frames to the kernel through an interface, for frames that it accepts in no other way: a
+//! veth pair in a separate network namespace. The other end is down, so that only the classifier at
+//! the egress sees the frames. The kernel removes everything when the socket is closed.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -14,16 +15,16 @@ use crate::host::namespace;
 use crate::host::netlink::{Netlink, NetlinkRequest};
 use crate::meter::KernelMeter;
 
-/// The largest that veth takes: the longest IPv4 packet.
+/// The largest MTU that veth accepts: the longest IPv4 packet.
 const MTU: u32 = 65_535;
 const NAME: &str = "replay0";
 const PEER: &str = "replay1";
 
-/// One interface for each place where a frame may be said to be seen.
+/// One interface for each hook at which a frame can be counted.
 #[derive(Debug, Default)]
 pub(super) struct Injector(Vec<(Hook, Lane)>);
 
-/// An interface that a classifier counts at.
+/// An interface with a classifier.
 #[derive(Debug)]
 struct Lane {
     socket: OwnedFd,
@@ -31,7 +32,8 @@ struct Lane {
 }
 
 impl Injector {
-    /// Sends a frame to be counted at `hook`. False if it is too short or too long for any interface.
+    /// Sends a frame to be counted at `hook`. False if it is too short or too long for any
+    /// interface.
     pub(super) fn send(&mut self, probe: &mut KernelMeter, hook: Hook, frame: &[u8]) -> Result<bool> {
         if !self.0.iter().any(|(known, _)| *known == hook) {
             self.0.push((hook, namespace::in_new(|| Lane::new(probe, hook))??));
@@ -39,7 +41,7 @@ impl Injector {
         let lane = self.0.iter().find(|(known, _)| *known == hook).map(|(_, lane)| lane);
         match lane.map_or(Ok(()), |lane| lane.send(frame)) {
             Ok(()) => Ok(true),
-            // Shorter than an Ethernet header, longer than the MTU.
+            // Shorter than an Ethernet header, or longer than the MTU.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) => Ok(false),
             Err(error) => Err(Error::os("send a frame on", NAME, error)),
         }
@@ -47,7 +49,8 @@ impl Injector {
 }
 
 impl Lane {
-    /// In the thread's network namespace, which then lives as long as the socket.
+    /// Creates the interface in the network namespace of the thread, which then lives as long as
+    /// the socket.
     fn new(probe: &mut KernelMeter, hook: Hook) -> Result<Self> {
         let mut netlink = Netlink::route()?;
         netlink
@@ -96,11 +99,12 @@ fn up(ifindex: u32) -> LinkMessage {
     message
 }
 
-/// The kernel would say hello in IPv6 if the interface ever had a carrier. `/proc/sys/net` is the calling thread's.
+/// Disables IPv6, so that the kernel sends no packets if the interface ever gets a carrier.
+/// `/proc/sys/net` belongs to the calling thread's namespace.
 fn be_silent() -> Result<()> {
     let path = format!("/proc/sys/net/ipv6/conf/{NAME}/disable_ipv6");
     match std::fs::write(&path, "1") {
-        // A kernel without IPv6 is silent.
+        // A kernel without IPv6 sends none.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::os("write", path, error)),
         _ => Ok(()),
     }

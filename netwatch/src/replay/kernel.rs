@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use netwatch_common::parse::{Hook, Linked};
 
-use super::ethernet::{self, Added};
+use super::ethernet::{self, AddedBytes};
 use super::inject::Injector;
 use super::tally::frames_of;
-use super::{CaptureSession, Engine, Fate, Local, Outcome, Plan, drain};
+use super::{CaptureSession, Engine, Fate, LocalAddresses, Outcome, Plan, drain};
 use crate::error::{Error, Result};
 use crate::flow::Amount;
 use crate::meter::host::{self, FrameReader};
@@ -31,10 +31,10 @@ enum LeftOut {
 /// The kernel's engine.
 pub(super) struct Kernel {
     meter: LiveMeter,
-    local: Local,
+    local: LocalAddresses,
     reader: FrameReader,
     injector: Injector,
-    added: Added,
+    added: AddedBytes,
     left_out: BTreeMap<LeftOut, Amount>,
     unpolled: u32,
 }
@@ -47,7 +47,7 @@ impl Kernel {
             local: plan.local.clone(),
             reader: FrameReader::default(),
             injector: Injector::default(),
-            added: Added::default(),
+            added: AddedBytes::default(),
             left_out: BTreeMap::new(),
             unpolled: 0,
         })
@@ -58,7 +58,7 @@ impl Kernel {
         if is_cut {
             return Ok(Err(LeftOut::Cut));
         }
-        let Some((bytes, longer)) = ethernet::frame(frame) else { return Ok(Err(LeftOut::Foreign)) };
+        let Some((bytes, longer)) = ethernet::to_ethernet(frame) else { return Ok(Err(LeftOut::Foreign)) };
         let classifier = self.meter.classifier();
         if classifier.feed(hook, &bytes)? || self.injector.send(classifier, hook, &bytes)? {
             return Ok(Ok(longer));

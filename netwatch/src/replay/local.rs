@@ -1,4 +1,4 @@
-//! Whose traffic a capture is: addresses that are the target's, if somebody says so.
+//! The addresses of the target of a capture, if the user named them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -6,31 +6,31 @@ use std::str::FromStr;
 use netwatch_common::address::Address;
 use netwatch_common::parse::{Hook, Packet};
 
-/// Addresses and networks of the target. Without any, nobody knows, and the end that opened a flow is taken for local.
+/// Addresses and networks of the target. Without any, the end that opened a flow counts as local.
 #[derive(Debug, Default, Clone)]
-pub struct Local(Vec<Network>);
+pub struct LocalAddresses(Vec<LocalNetwork>);
 
 #[derive(Debug, Clone)]
-struct Network {
+struct LocalNetwork {
     text: String,
     is_v4: bool,
     bits: u128,
     mask: u128,
 }
 
-impl Local {
-    /// From `ADDR` or `ADDR/LEN` each.
+impl LocalAddresses {
+    /// Parses texts of the form `ADDR` or `ADDR/LEN`.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         texts.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// As they were given.
+    /// The addresses and networks as the user wrote them.
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|network| network.text.clone()).collect()
     }
 
-    /// Where the target would have seen this packet. Between two of its own addresses, or two of others, as on a loopback: neither end is
-    /// the remote one.
+    /// The hook at which the target's link would have seen this packet. Packets between two local
+    /// or two other addresses count as on a loopback, because neither end is the remote one.
     #[inline]
     pub fn hook(&self, packet: &Packet) -> Hook {
         if self.0.is_empty() {
@@ -43,7 +43,7 @@ impl Local {
         }
     }
 
-    /// Whether a packet has two ends and none of them is local, though some addresses are.
+    /// Whether a packet has two ends and neither is local, although local addresses were named.
     pub(super) fn is_of_others(&self, packet: &Packet) -> bool {
         let has_ends = packet.source != Address::default() || packet.destination != Address::default();
         !self.0.is_empty() && has_ends && !self.has(&packet.source) && !self.has(&packet.destination)
@@ -56,14 +56,14 @@ impl Local {
     }
 }
 
-impl FromStr for Network {
+impl FromStr for LocalNetwork {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let wrong = || format!("{text} is neither an address nor a network like 198.51.100.0/24 or 2001:db8::/32");
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        // An IPv4 address is one of IPv6 to the parser: the last 32 bits of it.
+        // The packet parser stores IPv4 addresses as IPv4-mapped IPv6 addresses.
         let (address, width) = match address {
             IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 32),
             IpAddr::V6(v6) => (v6, 128),
@@ -77,7 +77,7 @@ impl FromStr for Network {
     }
 }
 
-/// A mask of so many bits.
+/// A mask of this many leading bits.
 fn first_bits(length: u32) -> u128 {
     u128::MAX.checked_shl(128 - length).unwrap_or(0)
 }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn has(networks: &[&str], address: &str) -> bool {
-        let local = Local::new(networks.iter().copied()).expect("networks");
+        let local = LocalAddresses::new(networks.iter().copied()).expect("networks");
         let address = match address.parse::<IpAddr>().expect("an address") {
             IpAddr::V4(v4) => Address::v4(&v4.octets()),
             IpAddr::V6(v6) => Address::v6(&v6.octets()),
@@ -96,22 +96,22 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_networks_of_both_families() {
+    fn matches_addresses_and_networks_of_both_families() {
         assert!(has(&["198.51.100.7"], "198.51.100.7") && !has(&["198.51.100.7"], "198.51.100.8"));
         assert!(has(&["198.51.100.0/24"], "198.51.100.255") && !has(&["198.51.100.0/24"], "198.51.101.0"));
-        assert!(has(&["198.51.100.9/24"], "198.51.100.1"), "bits behind the length do not matter");
+        assert!(has(&["198.51.100.9/24"], "198.51.100.1"), "bits after the prefix are ignored");
         assert!(has(&["2001:db8::/32"], "2001:db8:7::1") && !has(&["2001:db8::/32"], "2001:db9::1"));
         assert!(has(&["0.0.0.0/0"], "203.0.113.1") && !has(&["0.0.0.0/0"], "2001:db8::1"));
         assert!(has(&["::/0"], "2001:db8::1") && !has(&["::/0"], "203.0.113.1"));
         assert!(has(&["203.0.113.1", "2001:db8::1"], "2001:db8::1"));
         for wrong in ["host", "198.51.100.7/33", "2001:db8::/129", "198.51.100.7/", "/8", ""] {
-            assert!(Local::new([wrong]).is_err(), "{wrong}");
+            assert!(LocalAddresses::new([wrong]).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn direction_is_the_targets_where_one_end_is_its() {
-        let local = Local::new(["198.51.100.0/24"]).expect("a network");
+    fn direction_follows_the_local_end() {
+        let local = LocalAddresses::new(["198.51.100.0/24"]).expect("a network");
         let packet = |source: [u8; 4], destination: [u8; 4]| Packet {
             source: Address::v4(&source),
             destination: Address::v4(&destination),
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(local.hook(&packet(ours, ours)), Hook::Loopback);
         assert_eq!(local.hook(&packet(other, other)), Hook::Loopback);
         assert!(local.is_of_others(&packet(other, other)) && !local.is_of_others(&packet(ours, ours)));
-        assert!(!local.is_of_others(&Packet::default()), "ARP is nobody's");
-        assert_eq!(Local::default().hook(&packet(ours, other)), Hook::Loopback);
+        assert!(!local.is_of_others(&Packet::default()), "ARP has no IP ends");
+        assert_eq!(LocalAddresses::default().hook(&packet(ours, other)), Hook::Loopback);
     }
 }

@@ -7,7 +7,7 @@ mod kernel;
 mod local;
 mod tally;
 
-pub use local::Local;
+pub use local::LocalAddresses;
 
 use std::net::IpAddr;
 
@@ -23,13 +23,13 @@ use crate::report::{self, Report};
 use crate::session::{Captured, Observed, Session, SessionConfig};
 use crate::wire::Name;
 use kernel::Kernel;
-use tally::Tally;
+use tally::CaptureTally;
 
 /// How to replay.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Whose traffic it is.
-    pub local: Local,
+    pub local: LocalAddresses,
     /// By the classifier in the kernel.
     pub by_kernel: bool,
     /// Flows counted one by one; packets of further ones are counted by protocol.
@@ -113,7 +113,7 @@ const PROGRESS: u64 = 4096;
 
 fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
     let mut session = Session::new(Captured::default(), SessionConfig::default());
-    let mut tally = Tally::new(&plan.local);
+    let mut tally = CaptureTally::new(&plan.local);
     let end = capture.each(|frame| {
         let linked = frame.linked();
         let outcome = engine.count(&linked, frame.time_ns, &mut session)?;
@@ -170,7 +170,7 @@ fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {
 /// The host's engine.
 struct InMemory {
     host: HostMeter,
-    local: Local,
+    local: LocalAddresses,
 }
 
 impl Engine for InMemory {

@@ -1,31 +1,31 @@
-//! What a capture holds, counted beside the engine: so the balance has two sides.
+//! Counts the frames of a capture independently of the engine, for the balance.
 
 use std::collections::BTreeMap;
 
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{LinkType, Linked};
 
-use super::Local;
+use super::LocalAddresses;
 use crate::capture::{CapturedFrame, link_name};
 use crate::flow::Amount;
 use crate::meter::host;
 use crate::report::Replay;
 
 /// Sums over all frames.
-pub(super) struct Tally<'a> {
+pub(super) struct CaptureTally<'a> {
     /// Frames, and their lengths on the wire.
     pub frames: Amount,
-    local: &'a Local,
+    local: &'a LocalAddresses,
     times_ns: Option<(u64, u64)>,
     cut: u64,
-    /// Of others than the target, where it is known who that is.
+    /// Frames between addresses of which none is local.
     of_others: u64,
-    /// By the number of their link type: how many, and whether they can be read.
+    /// Frames by the number of their link type, and whether netwatch supports the type.
     links: BTreeMap<u16, (u64, bool)>,
 }
 
-impl<'a> Tally<'a> {
-    pub(super) fn new(local: &'a Local) -> Self {
+impl<'a> CaptureTally<'a> {
+    pub(super) fn new(local: &'a LocalAddresses) -> Self {
         Self { frames: Amount::default(), local, times_ns: None, cut: 0, of_others: 0, links: BTreeMap::new() }
     }
 
@@ -38,20 +38,20 @@ impl<'a> Tally<'a> {
         self.links.entry(frame.link_number).or_insert((0, frame.link != LinkType::Other)).0 += 1;
     }
 
-    /// What is not as one would expect.
+    /// Notes for the report.
     pub(super) fn notes(&self) -> Vec<String> {
         let unread = self.links.iter().filter(|(_, (_, is_known))| !is_known);
         let unread = unread.map(|(number, (frames, _))| {
-            format!("{} of link type {number}, which netwatch cannot read: counted as non-IP", frames_of(*frames))
+            format!("{} of the unsupported link type {number}: counted as non-IP", frames_of(*frames))
         });
         let others = (self.of_others > 0).then(|| {
             let frames = frames_of(self.of_others);
-            format!("{frames} between addresses none of which is local: the end that opened a flow is taken for local")
+            format!("{frames} between addresses of which none is local: the end that opened a flow counts as local")
         });
         unread.chain(others).collect()
     }
 
-    /// The facts that come from the frames alone.
+    /// The facts about the capture that follow from its frames.
     pub(super) fn facts(&self) -> Replay {
         let (started_ns, latest_ns) = self.times_ns.unwrap_or_default();
         Replay {

@@ -1,8 +1,9 @@
-//! Files of which something else is expected than tshark says, and why. At most five; each is still checked in all the rest.
+//! Files for which the expectation differs from tshark's output, and why. At most five; everything
+//! else in them is still compared.
 
 use crate::expected::Expected;
 
-/// File, reason, and what is right instead.
+/// File, reason, and the right values.
 type Exception = (&'static str, &'static str, fn(&mut Expected));
 
 const EXCEPTIONS: [Exception; 3] = [
@@ -29,7 +30,7 @@ const EXCEPTIONS: [Exception; 3] = [
     ),
 ];
 
-/// Puts right what is expected of them.
+/// Corrects the expectations of these files.
 pub fn make(all: &mut [Expected]) {
     for (file, reason, put_right) in EXCEPTIONS {
         let expected = all.iter_mut().find(|expected| expected.file == file);

@@ -1,4 +1,5 @@
-//! What tshark read from each file, `expected.jsonl`. The corpus' README says how.
+//! The output of tshark for each file, `expected.jsonl`. The README of the corpus describes how it
+//! was generated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::exceptions;
 use crate::ours::{Key, Pair, Sums};
 
-/// One file.
+/// The expectation for one file.
 #[derive(Debug, Deserialize)]
 pub struct Expected {
     pub file: String,
@@ -19,12 +20,13 @@ pub struct Expected {
     pub bytes: u64,
     pub not_ip_packets: u64,
     pub flows: Vec<Flow>,
-    /// Packets and bytes that are malformed here. tshark has no such thing; see the exceptions.
+    /// Packets and bytes that netwatch counts as malformed. tshark has no such category; see the
+    /// exceptions.
     #[serde(default)]
     pub malformed: (u64, u64),
 }
 
-/// One flow; `a` was seen first.
+/// One flow; end `a` sent the first packet.
 #[derive(Debug, Deserialize)]
 pub struct Flow {
     pub proto: Option<u8>,
@@ -40,7 +42,7 @@ pub struct Flow {
     fragmented: bool,
 }
 
-/// Every file, with the exceptions made.
+/// Every file, with the exceptions applied.
 pub fn read(folder: &Path) -> Vec<Expected> {
     let text = std::fs::read_to_string(folder.join("expected.jsonl")).expect("readable");
     let mut all: Vec<Expected> = text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
@@ -49,14 +51,14 @@ pub fn read(folder: &Path) -> Vec<Expected> {
 }
 
 impl Expected {
-    /// Numbers of another file would prove nothing.
+    /// Verifies that the file is the one that tshark read.
     pub fn assert_same_file(&self, path: &Path) {
         let digest = Sha256::digest(std::fs::read(path).expect("readable"));
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, self.sha256, "{} is another file", self.file);
     }
 
-    /// By five-tuple, whoever was seen first.
+    /// Sums by five-tuple, regardless of which end sent the first packet.
     pub fn flows(&self) -> BTreeMap<Key, Sums> {
         let mut flows = BTreeMap::new();
         for flow in &self.flows {
@@ -67,7 +69,7 @@ impl Expected {
         flows
     }
 
-    /// Protocol and addresses between which there are fragments.
+    /// Protocols and addresses of fragments.
     pub fn fragmented(&self) -> BTreeSet<Pair> {
         let fragmented = self.flows.iter().filter(|flow| flow.fragmented);
         fragmented.map(|flow| flow.key().sorted(Sums::default()).0.pair()).collect()

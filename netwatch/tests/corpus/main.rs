@@ -1,5 +1,6 @@
-//! Captures that nobody here made: packets, bytes and flows of every file as tshark reads them, from memory and from the kernel. The files
-//! are not part of the project; where they are not, these tests are skipped.
+//! Captures from other projects: packets, bytes and flows of every file compared with tshark, by
+//! the engines in user space and in the kernel. The files are not part of the project; without them
+//! these tests are skipped.
 
 mod exceptions;
 mod expected;
@@ -10,16 +11,16 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use netwatch::capture::{Capture, CaptureEnd};
-use netwatch::replay::{self, Local, Observer, Plan, Replayed};
+use netwatch::replay::{self, LocalAddresses, Observer, Plan, Replayed};
 use netwatch_tests::report::assert_balanced;
 
 use expected::Expected;
 use ours::{Addressed, Housekeeping, LeftOut, Sums};
 
-/// Nobody stops these.
+/// An observer that never stops the replay.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// The folder, or `None` with the reason printed.
+/// The folder; without it, prints the reason and returns `None`.
 fn corpus() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
     let folder = std::env::var_os("NETWATCH_CORPUS").map_or_else(beside, PathBuf::from);
@@ -31,7 +32,7 @@ fn corpus() -> Option<PathBuf> {
 }
 
 fn plan(by_kernel: bool) -> Plan {
-    Plan { local: Local::default(), by_kernel, max_flows: 131_072, resolve: None }
+    Plan { local: LocalAddresses::default(), by_kernel, max_flows: 131_072, resolve: None }
 }
 
 fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) -> Replayed {
@@ -43,7 +44,7 @@ fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) 
     done
 }
 
-/// What differs between a file and what is expected of it, a line each.
+/// The differences between a file and its expectation, one per line.
 fn differences(expected: &Expected, done: &Replayed, housekeeping: &Addressed) -> Vec<String> {
     let report = &done.report;
     let replay = report.replay.as_ref().expect("a replay");
@@ -69,8 +70,9 @@ fn compare(ours: &BTreeMap<ours::Key, Sums>, expected: &Expected) -> Vec<String>
     let (ours_joined, ours) = ours::split(ours, &fragmented);
     let (theirs_joined, theirs) = ours::split(&theirs, &fragmented);
     let mut wrong: Vec<String> = ours::unequal(&ours, &theirs);
-    // tshark gives later fragments port 0; here they are joined to their first one. So the pairs of addresses must carry the same, and no
-    // port may be there that no first fragment has.
+    // tshark assigns port 0 to later fragments; netwatch assigns them to the flow of the first one.
+    // So the sums between two addresses must be equal, and every port must be that of a first
+    // fragment.
     wrong.extend(ours::unequal(&ours::without_ports(&ours_joined), &ours::without_ports(&theirs_joined)));
     let invented = ours_joined.keys().filter(|key| key.has_ports() && !theirs_joined.contains_key(key));
     wrong.extend(invented.map(|key| format!("{key:?} has ports that no first fragment has")));
@@ -78,7 +80,7 @@ fn compare(ours: &BTreeMap<ours::Key, Sums>, expected: &Expected) -> Vec<String>
 }
 
 #[test]
-fn every_file_is_as_expected() {
+fn every_file_matches_tshark() {
     let Some(folder) = corpus() else { return };
     let all = expected::read(&folder);
     assert!(all.len() >= 282, "only {} files", all.len());
@@ -95,7 +97,7 @@ fn every_file_is_as_expected() {
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Frame by frame through the loaded classifier: the same flows and remainders, to the bit but for times.
+/// Passes every frame to the loaded classifier: flows and remainders are identical, except times.
 #[test]
 fn the_kernel_counts_the_same() {
     let Some(folder) = corpus() else { return };

@@ -1,4 +1,4 @@
-//! What netwatch counted, in the shape in which it can be compared.
+//! netwatch's counts in a form that can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -44,7 +44,7 @@ impl AddAssign for Sums {
 }
 
 impl Key {
-    /// With the lower end first. Between equal ends there are no directions.
+    /// Sorted with the lower end first. Between equal ends there is only one direction.
     pub fn sorted(self, sums: Sums) -> (Self, Sums) {
         let Sums { there, back } = sums;
         if self.one == self.other {
@@ -83,14 +83,14 @@ pub fn flows(report: &Report) -> BTreeMap<Key, Sums> {
     flows
 }
 
-/// Frames without an IP header: those of something else, and those that end before one.
+/// Frames without an IP header: of other protocols, or truncated before it.
 pub fn not_ip(report: &Report) -> u64 {
     let kinds = [RemainderKind::NonIp, RemainderKind::Arp];
     let named: u64 = kinds.iter().map(|kind| report.remainders.of(*kind).both().packets).sum();
     named + unreadable(report, |reason| reason == Malformed::Ethernet).packets
 }
 
-/// Packets and bytes of IP that could not be read.
+/// Packets and bytes of malformed IP.
 pub fn malformed(report: &Report) -> (u64, u64) {
     let counters = unreadable(report, |reason| reason != Malformed::Ethernet);
     (counters.packets, counters.bytes)
@@ -104,7 +104,7 @@ fn unreadable(report: &Report, choose: impl Fn(Malformed) -> bool) -> Counters {
     chosen.map(|(_, counters)| *counters).sum::<PerDirection<Counters>>().both()
 }
 
-/// Flows by what they are; link housekeeping has addresses too, but netwatch does not keep them.
+/// Flows by key, and link housekeeping, whose addresses netwatch does not store.
 pub type Addressed = BTreeMap<Key, Sums>;
 
 /// Collects the addresses of link housekeeping.
@@ -131,16 +131,16 @@ impl Observer for Housekeeping {
     }
 }
 
-/// Flows between such pairs, and all others.
+/// Splits flows into those between such pairs and all others.
 pub fn split(flows: &BTreeMap<Key, Sums>, pairs: &BTreeSet<Pair>) -> (BTreeMap<Key, Sums>, BTreeMap<Key, Sums>) {
     flows.iter().map(|(key, sums)| (*key, *sums)).partition(|(key, _)| pairs.contains(&key.pair()))
 }
 
-/// Added up by protocol and addresses.
+/// Sums by protocol and addresses.
 pub fn without_ports(flows: &BTreeMap<Key, Sums>) -> BTreeMap<Pair, Sums> {
     let mut pairs = BTreeMap::new();
     for (key, sums) in flows {
-        // Ports may have decided which end is the lower one.
+        // The order of the ends may depend on the ports.
         let bare = Key { one: (key.one.0, 0), other: (key.other.0, 0), ..*key };
         let (bare, sums) = bare.sorted(*sums);
         *pairs.entry(bare.pair()).or_insert_with(Sums::default) += sums;
@@ -148,7 +148,7 @@ pub fn without_ports(flows: &BTreeMap<Key, Sums>) -> BTreeMap<Pair, Sums> {
     pairs
 }
 
-/// What is in one and not the same in the other.
+/// Entries that differ between the two.
 pub fn unequal<K: Ord + Debug, V: PartialEq + Debug>(ours: &BTreeMap<K, V>, theirs: &BTreeMap<K, V>) -> Vec<String> {
     let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
     let differs = |key: &K| {
@@ -158,12 +158,12 @@ pub fn unequal<K: Ord + Debug, V: PartialEq + Debug>(ours: &BTreeMap<K, V>, thei
     keys.into_iter().filter_map(differs).collect()
 }
 
-/// Frames that could not be handed to the kernel, by where they are in the file.
+/// Frames that could not be passed to the kernel, by their position in the file.
 #[derive(Debug, Default)]
 pub struct LeftOut {
     offsets: BTreeSet<u64>,
     number: u64,
-    /// Those of which nothing is missing: link type and first bytes.
+    /// Complete frames: link type and first bytes.
     pub whole: Vec<(u16, Vec<u8>)>,
 }
 
@@ -188,13 +188,13 @@ impl Observer for LeftOut {
     }
 }
 
-/// The packet's own length says that the frame was longer.
+/// Whether the length in the packet exceeds that of the frame.
 fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
     let seen = netwatch::meter::host::FrameReader::default().read(&frame.linked(), |_| Hook::Loopback, 0);
     netwatch::meter::host::is_truncated(&frame.linked(), &seen.packet)
 }
 
-/// The same file from memory, without the frames that the kernel did not get.
+/// Replays the file in user space without the frames that the kernel did not get.
 pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
     let mut session = Session::new(netwatch::session::Captured::default(), SessionConfig::default());
     let mut host = HostMeter::new(131_072);
@@ -215,7 +215,7 @@ pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<Strin
     comparable(report.flows.iter().map(|known| &known.flow), &report.remainders)
 }
 
-/// All that was counted but for times, as text by name.
+/// All counts except times, as text by name.
 pub fn comparable<'a>(flows: impl Iterator<Item = &'a Flow>, remainders: &Remainders) -> BTreeMap<String, String> {
     let flows = flows.map(|flow| {
         let tcp = flow.tcp.map(|facts| (facts.flags, facts.syns, facts.syn_acks, facts.resets));

@@ -164,7 +164,7 @@ fn a_killed_run_is_there_up_to_its_last_second() {
         counts.into_iter().any(|packets| *packets == 5) && report["run"]["duration_ns"].as_u64() > Some(1_000_000_000)
     });
     let busy = net.host.netwatch(&["report", "killed/run.netwatch"]);
-    busy.assert_error(2, &["killed/run.netwatch", "a run that still goes on writes it"]);
+    busy.assert_error(2, &["killed/run.netwatch", "a run that has not ended writes it"]);
     running.signal(libc::SIGKILL);
     running.finish();
     let limit = started.elapsed().as_nanos();

@@ -85,7 +85,7 @@ fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
     let mut first = net.host.start(&["--record", "x.netwatch"], &["sh", "-c", &script]);
     first.wait_for_stdout("ready");
     let second = net.host.netwatch(&["run", "--record", "x.netwatch", "--", "touch", "ran"]);
-    second.assert_error(125, &["x.netwatch", "a run that still goes on writes it"]);
+    second.assert_error(125, &["x.netwatch", "a run that has not ended writes it"]);
     assert!(!net.host.dir().join("ran").exists(), "it is found before the command starts");
     gate.open();
     first.finish().assert_ok();
