@@ -137,7 +137,7 @@ fn local_addresses_decide_the_direction() {
     assert_eq!(json["notes"], serde_json::json!([]));
     let others = report(&["--local", "192.0.2.1"], &file);
     assert_eq!(others["flows"][0]["local"], "198.51.100.7", "the opener, as without");
-    assert!(others["notes"][0].as_str().expect("a note").starts_with("2 frames between addresses none of which"));
+    assert!(others["notes"][0].as_str().expect("a note").starts_with("2 frames between addresses of which none"));
 }
 
 #[test]
