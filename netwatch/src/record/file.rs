@@ -320,7 +320,7 @@ mod tests {
         let error = open_by(&path, &STEPS_TO_3).err().expect("busy").to_string();
         assert!(error.contains("a run that has not ended writes it"), "{error}");
         drop(claim);
-        assert_eq!(lines(&open_by(&path, &STEPS_TO_3).expect("of a run that is over")), 42);
+        assert_eq!(lines(&open_by(&path, &STEPS_TO_3).expect("of a run that has ended")), 42);
     }
 
     #[test]

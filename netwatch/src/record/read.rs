@@ -30,7 +30,7 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
     let head = head(db)?;
     let totals = totals(db)?;
     let total = |part: &str| totals.get(part).copied().ok_or_else(|| Wrong::Value(format!("total lacks {part}")));
-    let lost = Losses::read(db)?;
+    let lost = LossCounts::read(db)?;
     let processes = processes::take(db, head.attribution, lost.processes())?;
     let ids = ProcessIds::new(&processes.list);
     let (flows, loopback) = flows(db, &ids)?;
@@ -187,10 +187,10 @@ fn as_amounts(part: &str, signed: PerDirection<Difference>) -> Result<PerDirecti
     Ok(PerDirection { egress: amount(signed.egress)?, ingress: amount(signed.ingress)? })
 }
 
-/// Losses by reason.
-pub(super) struct Losses(HashMap<String, u64>);
+/// LossCounts by reason.
+pub(super) struct LossCounts(HashMap<String, u64>);
 
-impl Losses {
+impl LossCounts {
     pub fn read(db: &Connection) -> Result<Self> {
         Ok(Self(
             read(db, "lost", "reason", |row| Ok((row.take()?, row.take::<Count>()?.into())))?.into_iter().collect(),

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::cell::{Count, Cursor, Wrong};
 use super::processes::{self, ProcessIds};
-use super::read::{self, Losses};
+use super::read::{self, LossCounts};
 use super::remainder;
 use super::table::read;
 use crate::flow::{Endpoint, ObservationPoint};
@@ -13,7 +13,7 @@ use crate::report::{Facts, Report, UnfinishedRun};
 /// The report of a run that was not concluded: interim figures as of the last batch.
 pub(super) fn report(db: &Connection) -> Result<Report, Wrong> {
     let head = read::head(db)?;
-    let lost = Losses::read(db)?;
+    let lost = LossCounts::read(db)?;
     let processes = processes::take(db, head.attribution, lost.processes())?;
     let ids = ProcessIds::new(&processes.list);
     let (mut flows, loopback) = read::flows(db, &ids)?;

@@ -21,7 +21,7 @@ const EXCEPTIONS: [Exception; 3] = [
     ),
     (
         "fuzz-2021-06-07-c6c72a0a56.pcap",
-        "the oracle's limit: lengths have 31 bits there; the file says 4,093,509,168",
+        "the oracle's limit: lengths have 31 bits there; the file has 4,093,509,168",
         |expected| {
             assert_eq!((expected.bytes, expected.flows.len()), (u64::from(u32::MAX >> 1), 1));
             expected.bytes = 4_093_509_168;

@@ -27,7 +27,7 @@ fn corpus() -> Option<PathBuf> {
     if folder.join("expected.jsonl").exists() {
         return Some(folder);
     }
-    println!("skipped: there are no captures in {} (NETWATCH_CORPUS says where they are)", folder.display());
+    println!("skipped: there are no captures in {} (set NETWATCH_CORPUS to their folder)", folder.display());
     None
 }
 

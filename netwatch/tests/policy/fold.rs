@@ -110,11 +110,11 @@ fn ephemeral_ports_of_peers_without_a_name_count_by_peer() {
         need(None, 443, &[v4([113, 1]), v4([114, 3])]),
     ];
     let folded = generalize(needs, &Generalize::default());
-    let mut said: Vec<(String, Vec<String>)> = folded
+    let mut services: Vec<(String, Vec<String>)> = folded
         .iter()
         .map(|need| (need.service.to_string(), need.peers.iter().map(ToString::to_string).collect()))
         .collect();
-    said.sort();
+    services.sort();
     let expected = [
         ("tcp/32768-65535", vec!["203.0.113.1/32"]),
         ("tcp/40000", vec!["203.0.113.200/32"]),
@@ -124,7 +124,7 @@ fn ephemeral_ports_of_peers_without_a_name_count_by_peer() {
     ];
     let expected =
         expected.map(|(service, peers)| (service.to_owned(), peers.into_iter().map(str::to_owned).collect()));
-    assert_eq!(said, expected);
+    assert_eq!(services, expected);
     assert!(folded.iter().all(|need| need.unqueried == need.peers && need.queried.is_empty()), "{folded:?}");
 }
 
