@@ -57,7 +57,7 @@ fn markdown_has_every_name_of_an_address() {
         sample::growth(netwatch::flow::Traffic::Flow(sample::key(17, port, sample::v4(51), 514)), (1, 90), (0, 0))
     };
     (4..6).for_each(|port| drop(table.apply(log(port))));
-    table.note_icmp_error(netwatch::flow::Quoted {
+    table.note_icmp_error(netwatch::flow::QuotedError {
         flow: sample::key(17, 4, sample::v4(51), 514),
         error: netwatch::flow::IcmpError { kind: 3, code: 3 },
         by_target: false,

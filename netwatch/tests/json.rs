@@ -4,7 +4,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use netwatch::flow::{Amount, FlowTable, IcmpError, Increment, Malformed, Quoted, Traffic};
+use netwatch::flow::{Amount, FlowTable, IcmpError, Increment, Malformed, QuotedError, Traffic};
 use netwatch::format::json;
 use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report};
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
@@ -35,7 +35,7 @@ fn everything() -> Report {
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ];
     increments.into_iter().for_each(|increment| drop(table.apply(increment)));
-    table.note_icmp_error(Quoted { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
+    table.note_icmp_error(QuotedError { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
     let run = netwatch::report::Run { exit: Some(ExitStatus::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
     let attempts = sample::processes::attempts();

@@ -5,7 +5,7 @@ mod sample;
 
 use std::io::{self, Write};
 
-use netwatch::flow::{FlowTable, Increment, ObservationPoint, PerDirection, RoundTrips, TcpFacts, Traffic};
+use netwatch::flow::{FlowTable, Increment, ObservationPoint, PerDirection, RoundTripTimes, TcpFacts, Traffic};
 use netwatch::format::json;
 use netwatch::process::{Evidence, FlowUser, ProcessId};
 use netwatch::report::{Report, ReportFlow};
@@ -29,7 +29,7 @@ fn connection(port: u16) -> Increment {
         retransmitted_packets: PerDirection::default(),
         retransmitted_bytes: PerDirection::default(),
         zero_windows: PerDirection::default(),
-        round_trips: RoundTrips { count: 1, sum_ns: 198_765, min_ns: Some(198_765) },
+        round_trips: RoundTripTimes { count: 1, sum_ns: 198_765, min_ns: Some(198_765) },
         ..whole.tcp.expect("TCP")
     };
     Increment { tcp: Some(facts), ..whole }

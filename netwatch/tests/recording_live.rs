@@ -10,7 +10,7 @@ use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::FlowUsers;
 use netwatch::record::{Completeness, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
-use netwatch::session::{Growth, Observed};
+use netwatch::session::{GrowthTiming, Observed};
 use proptest::prelude::*;
 use sample::metered::Metered;
 use sample::*;
@@ -80,7 +80,7 @@ fn flows_that_only_grew_may_wait_and_are_counted() {
     let mut metered = Metered::start(&path, 1000);
     metered.apply(download_increments());
     metered.session.end_interval(1_000_000_000);
-    metered.deliver(Growth::Later);
+    metered.deliver(GrowthTiming::Later);
     metered.close();
     let Completeness::Incomplete { waiting_flows, .. } = read_file(&path).unwrap().complete else {
         panic!("the run has no end")

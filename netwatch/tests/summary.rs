@@ -3,7 +3,8 @@
 mod sample;
 
 use netwatch::flow::{
-    Amount, Counters, Direction, FlowTable, IcmpError, Increment, Lost, Malformed, PerDirection, Quoted, Traffic,
+    Amount, Counters, Direction, FlowTable, IcmpError, Increment, Malformed, ObservationLosses, PerDirection,
+    QuotedError, Traffic,
 };
 use netwatch::format::summary::{self, By, Options};
 use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report};
@@ -36,12 +37,12 @@ fn failures() -> FlowTable {
         Increment { opened_by: Direction::Ingress, ..growth(Traffic::Flow(key(1, 0, v4(9), 0)), (0, 0), (3, 240)) },
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ]);
-    table.note_icmp_error(Quoted {
+    table.note_icmp_error(QuotedError {
         flow: key(17, 5, v4(9), 9),
         error: IcmpError { kind: 3, code: 3 },
         by_target: false,
     });
-    table.note_icmp_error(Quoted {
+    table.note_icmp_error(QuotedError {
         flow: key(6, 4, v6(9), 83),
         error: IcmpError { kind: 1, code: 4 },
         by_target: false,
@@ -153,7 +154,7 @@ fn loss_and_remainders() {
         growth(Traffic::NonIp(0x88cc), (1, 60), (0, 0)),
         growth(Traffic::Malformed(Malformed::IpLength), (0, 0), (2, 120)),
     ]));
-    let lost = Lost { samples: 3, unreadable: 2, table_full: 70, insert_failed: 0, new_flows: 1 };
+    let lost = ObservationLosses { samples: 3, unreadable: 2, table_full: 70, insert_failed: 0, new_flows: 1 };
     let notes = vec!["no default route on the host: only addresses on its own networks can be reached".to_owned()];
     let report = sample::report(Facts { lost, notes, ..facts(&table, &["flood"]) }, &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/loss.txt"].raw());

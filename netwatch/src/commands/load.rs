@@ -11,7 +11,7 @@ use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::meter::defaults;
 use crate::record;
-use crate::replay::{LocalAddresses, Plan, replay};
+use crate::replay::{LocalAddresses, ReplayPlan, replay};
 use crate::report::{Report, Series};
 use crate::terminal::Spinner;
 
@@ -76,7 +76,7 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
     // Never set: a signal ends netwatch here.
     static STOP: AtomicBool = AtomicBool::new(false);
     let local = LocalAddresses::new([]).map_err(|cause| Error::other("replay", path.display().to_string(), cause))?;
-    let plan = Plan { local, by_kernel: false, max_flows: defaults::MAX_FLOWS, resolve: None };
+    let plan = ReplayPlan { local, by_kernel: false, max_flows: defaults::MAX_FLOWS, resolve: None };
     let mut capture = Capture::open(path, &STOP)?;
     let replayed = replay(&mut capture, &plan, &mut ())?;
     Ok(LoadedRun { report: replayed.report, series: Series::default() })

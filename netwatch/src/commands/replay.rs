@@ -10,7 +10,7 @@ use crate::capture::{Capture, CaptureEnd};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::replay::{self, LocalAddresses, Observer, Plan, Replayed, Resolve};
+use crate::replay::{self, LocalAddresses, ReplayObserver, ReplayPlan, Replayed, ResolveNames};
 use crate::settings::ReplaySettings;
 use crate::terminal::{Progress, Show, print_error, print_with};
 
@@ -34,18 +34,18 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     Ok(exit(&replayed))
 }
 
-impl Observer for Progress {
+impl ReplayObserver for Progress {
     fn progress(&mut self, offset: u64) {
         self.set_position(offset);
     }
 }
 
-fn plan(settings: &ReplaySettings) -> Result<Plan> {
+fn plan(settings: &ReplaySettings) -> Result<ReplayPlan> {
     let local = LocalAddresses::new(settings.local.iter().map(String::as_str))
         .map_err(|cause| Error::other("use", "--local", cause))?;
-    let resolve: Resolve = |addresses| reverse::names(addresses.into_iter());
+    let resolve: ResolveNames = |addresses| reverse::names(addresses.into_iter());
     let resolve = settings.resolve.then_some(resolve);
-    Ok(Plan { local, by_kernel: settings.kernel, max_flows: settings.max_flows, resolve })
+    Ok(ReplayPlan { local, by_kernel: settings.kernel, max_flows: settings.max_flows, resolve })
 }
 
 fn exit(replayed: &Replayed) -> Exit {

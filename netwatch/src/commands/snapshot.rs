@@ -121,7 +121,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let replay = crate::report::Replay { format: "pcap", ..Default::default() };
-        let scope = crate::session::Captured { replay: Some(replay) };
+        let scope = crate::session::CaptureScope { replay: Some(replay) };
         let mut session = crate::session::Session::new(scope, Default::default());
         Snapshot { report: Arc::new(session.conclude(0, None, None)), series: Series::default() }
     }

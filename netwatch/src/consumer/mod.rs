@@ -8,7 +8,7 @@ mod runner;
 pub use runner::{Closing, Feed};
 
 use crate::error::Result;
-use crate::session::{Event, Kinds, Missed};
+use crate::session::{Event, EventKinds, Missed};
 
 /// Receives the events of a session, in a thread of its own.
 pub trait Consumer: Send + 'static {
@@ -16,7 +16,7 @@ pub trait Consumer: Send + 'static {
     fn name(&self) -> &'static str;
 
     /// The kinds of events that it wants.
-    fn wants(&self) -> Kinds;
+    fn wants(&self) -> EventKinds;
 
     /// Called once in the consumer's thread, before anything else.
     fn start(&mut self) -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Consumer;
 use crate::error::{Error, Result};
-use crate::session::{Event, Kinds, Missed};
+use crate::session::{Event, EventKinds, Missed};
 
 /// Batches that wait in a queue, beside the one that the consumer is working on.
 const QUEUED_BATCHES: usize = 2;
@@ -16,9 +16,9 @@ const QUEUED_BATCHES: usize = 2;
 /// The session's side of a consumer.
 #[derive(Debug)]
 pub struct Feed {
-    wants: Kinds,
+    wants: EventKinds,
     batches: SyncSender<Message>,
-    shared: Arc<Shared>,
+    shared: Arc<FeedState>,
     thread: Joining,
 }
 
@@ -30,14 +30,14 @@ enum Message {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct FeedState {
     /// Batches that are queued or being worked on.
     in_flight: AtomicUsize,
     has_failed: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
 
-impl Shared {
+impl FeedState {
     fn fail(&self, error: Error) {
         *lock(&self.failure) = Some(error);
         self.has_failed.store(true, Ordering::Release);
@@ -48,7 +48,7 @@ impl Feed {
     /// Starts the consumer's thread. `on_room` is called in it whenever the queue has room again.
     pub fn start(mut consumer: impl Consumer, on_room: impl Fn() + Send + 'static) -> Result<Self> {
         let (batches, receiver) = sync_channel(QUEUED_BATCHES + 1);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(FeedState::default());
         let (wants, name) = (consumer.wants(), consumer.name());
         let theirs = shared.clone();
         let work = move || {
@@ -62,7 +62,7 @@ impl Feed {
     }
 
     /// The kinds of events that the consumer wants.
-    pub fn wants(&self) -> Kinds {
+    pub fn wants(&self) -> EventKinds {
         self.wants
     }
 
@@ -97,7 +97,12 @@ impl Feed {
     }
 }
 
-fn run(consumer: &mut impl Consumer, messages: &Receiver<Message>, shared: &Shared, on_room: &impl Fn()) -> Result<()> {
+fn run(
+    consumer: &mut impl Consumer,
+    messages: &Receiver<Message>,
+    shared: &FeedState,
+    on_room: &impl Fn(),
+) -> Result<()> {
     consumer.start()?;
     for message in messages {
         match message {
@@ -116,7 +121,7 @@ fn run(consumer: &mut impl Consumer, messages: &Receiver<Message>, shared: &Shar
 #[derive(Debug)]
 pub struct Closing {
     thread: Joining,
-    shared: Arc<Shared>,
+    shared: Arc<FeedState>,
 }
 
 impl Closing {
@@ -185,8 +190,8 @@ mod tests {
         fn name(&self) -> &'static str {
             "stuck"
         }
-        fn wants(&self) -> Kinds {
-            Kinds::NOTE
+        fn wants(&self) -> EventKinds {
+            EventKinds::NOTE
         }
         fn consume(&mut self, _: Vec<Event>) -> Result<()> {
             self.0.recv().map_err(|_| Error::other("consume", "events", "released"))

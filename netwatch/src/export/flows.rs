@@ -2,7 +2,7 @@
 
 use super::Exported;
 use super::column::{Cell, Column};
-use crate::flow::{EndReason, Failed, IcmpError, ObservationPoint, Protocol, TcpFacts};
+use crate::flow::{EndReason, FailedAttempts, IcmpError, ObservationPoint, Protocol, TcpFacts};
 use crate::process::{FlowUser, Process};
 use crate::report::{ApplicationProtocol, FlowNaming, Report, ReportFlow, TlsFacts};
 
@@ -10,7 +10,7 @@ use crate::report::{ApplicationProtocol, FlowNaming, Report, ReportFlow, TlsFact
 pub(super) struct Row<'a> {
     report: &'a Report,
     known: &'a ReportFlow,
-    failed: Failed,
+    failed: FailedAttempts,
 }
 
 /// Those of the link, then those of the loopback, each in the order in which they began.

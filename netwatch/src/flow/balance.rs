@@ -44,7 +44,7 @@ pub struct Difference {
 
 /// What the balance says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum BalanceState {
     /// Every packet is accounted for.
     Closed,
     /// There is a difference.
@@ -84,7 +84,7 @@ pub struct Balance {
     /// Counted minus flows minus remainders: packets that netwatch counted under no name. Anything but 0 is a defect of netwatch.
     pub unassigned: PerDirection<Difference>,
     /// What it all says.
-    pub state: State,
+    pub state: BalanceState,
     /// Of a replay only, which has no interface.
     pub file: Option<FileBalance>,
 }
@@ -110,7 +110,7 @@ impl Balance {
             remainders,
             difference: interface.map(|interface| difference(interface, assigned, dropped)),
             unassigned: counted.zip(assigned, Amount::minus),
-            state: State::Unknown,
+            state: BalanceState::Unknown,
             file: None,
         };
         balance.state = balance.judge(live);
@@ -125,25 +125,25 @@ impl Balance {
         taken += left_out;
         let difference = frames.minus(taken);
         let closed = difference == Difference::default() && balance.unassigned == PerDirection::default();
-        let state = if closed { State::Closed } else { State::Open };
+        let state = if closed { BalanceState::Closed } else { BalanceState::Open };
         Self { state, file: Some(FileBalance { frames, left_out, difference }), ..balance }
     }
 
     /// True when every packet is accounted for.
     pub fn closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == BalanceState::Closed
     }
 
-    fn judge(&self, live: bool) -> State {
-        let Some(difference) = self.difference else { return State::Unknown };
+    fn judge(&self, live: bool) -> BalanceState {
+        let Some(difference) = self.difference else { return BalanceState::Unknown };
         let even = self.unassigned == PerDirection::default()
             && difference.egress == Difference::default()
             && difference.ingress.skbs == 0
             && self.explained_by_drops(difference.ingress.bytes);
         match (live, even) {
-            (true, _) => State::Live,
-            (false, true) => State::Closed,
-            (false, false) => State::Open,
+            (true, _) => BalanceState::Live,
+            (false, true) => BalanceState::Closed,
+            (false, false) => BalanceState::Open,
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn is_open_by_what_was_missed() {
         let balance = Balance::new(&table(), interface((4, 168), (2, 84), 0), false);
-        assert_eq!(balance.state, State::Open);
+        assert_eq!(balance.state, BalanceState::Open);
         assert_eq!(balance.difference.map(|by| by.egress), Some(Difference { skbs: 1, bytes: 42 }));
     }
 
@@ -262,12 +262,15 @@ mod tests {
         assert!(Balance::of_file(&table(), amount(5, 210), amount(0, 0)).closed());
         assert!(Balance::of_file(&table(), amount(6, 310), amount(1, 100)).closed());
         let missed = Balance::of_file(&table(), amount(6, 252), amount(0, 0));
-        assert_eq!((missed.state, missed.file.unwrap().difference), (State::Open, Difference { skbs: 1, bytes: 42 }));
+        assert_eq!(
+            (missed.state, missed.file.unwrap().difference),
+            (BalanceState::Open, Difference { skbs: 1, bytes: 42 })
+        );
     }
 
     #[test]
     fn live_and_unknown_figures_never_close() {
-        assert_eq!(Balance::new(&table(), interface((3, 126), (2, 84), 0), true).state, State::Live);
-        assert_eq!(Balance::new(&table(), None, false).state, State::Unknown);
+        assert_eq!(Balance::new(&table(), interface((3, 126), (2, 84), 0), true).state, BalanceState::Live);
+        assert_eq!(Balance::new(&table(), None, false).state, BalanceState::Unknown);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Counters, Direction, Failed, Flow, FlowKey, PerDirection, Protocol};
+use super::{Counters, Direction, FailedAttempts, Flow, FlowKey, PerDirection, Protocol};
 
 /// First port of Linux's ephemeral range (`net.ipv4.ip_local_port_range`): from here on, the system may have chosen the port.
 pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
@@ -68,7 +68,7 @@ pub struct Endpoint {
     /// Median of the flows' handshake times, nanoseconds; of an even number the lower middle one, so that it is one that was measured. Folded flows have no part in it.
     pub handshake_rtt_ns: Option<u64>,
     /// Attempts that came to nothing. Those of folded flows are known only where an ICMP error named them.
-    pub failed: Failed,
+    pub failed: FailedAttempts,
 }
 
 impl Endpoint {
@@ -86,12 +86,12 @@ impl Endpoint {
 
 /// What an endpoint is made from while flows are added up.
 #[derive(Debug, Default)]
-struct Sum {
+struct EndpointSum {
     flows: u64,
     connections: u64,
     counters: PerDirection<Counters>,
     rtts: Vec<u64>,
-    failed: Failed,
+    failed: FailedAttempts,
 }
 
 /// What is kept of flows that had no room of their own.
@@ -100,7 +100,7 @@ pub(super) struct FoldedEndpoint {
     pub flows: u64,
     pub connections: u64,
     pub counters: PerDirection<Counters>,
-    pub failed: Failed,
+    pub failed: FailedAttempts,
 }
 
 impl FoldedEndpoint {
@@ -131,7 +131,7 @@ pub(super) fn collect<'a>(
     flows: impl Iterator<Item = Flow>,
     folded: impl Iterator<Item = (&'a EndpointKey, &'a FoldedEndpoint)>,
 ) -> Vec<Endpoint> {
-    let mut sums: BTreeMap<EndpointKey, Sum> = BTreeMap::new();
+    let mut sums: BTreeMap<EndpointKey, EndpointSum> = BTreeMap::new();
     for flow in flows {
         sums.entry(EndpointKey::of(&flow.key, flow.opened_by)).or_default().add_flow(&flow);
     }
@@ -144,7 +144,7 @@ pub(super) fn collect<'a>(
     endpoints
 }
 
-impl Sum {
+impl EndpointSum {
     fn add_flow(&mut self, flow: &Flow) {
         self.flows += 1;
         self.connections = self.connections.saturating_add(flow.connections());
@@ -175,7 +175,7 @@ fn median(mut values: Vec<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{End, ObservationPoint};
+    use crate::flow::{ObservationPoint, TransportAddress};
 
     #[test]
     fn the_median_is_a_value_that_was_measured() {
@@ -191,8 +191,8 @@ mod tests {
             point: ObservationPoint::Link,
             protocol: 6,
             fragment: false,
-            local: End { addr: [10, 0, 0, 2].into(), port: 8080 },
-            remote: End { addr: [198, 51, 100, 9].into(), port: 51_000 },
+            local: TransportAddress { addr: [10, 0, 0, 2].into(), port: 8080 },
+            remote: TransportAddress { addr: [198, 51, 100, 9].into(), port: 51_000 },
         };
         assert_eq!(EndpointKey::of(&key, Direction::Ingress).port, 8080);
         assert_eq!(EndpointKey::of(&key, Direction::Egress).port, 51_000);

@@ -2,7 +2,9 @@
 
 use netwatch_common::tcp;
 
-use super::{Counters, Direction, Failed, FlowId, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts};
+use super::{
+    Counters, Direction, FailedAttempts, FlowId, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts,
+};
 
 /// A flow and everything counted for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,10 +115,10 @@ impl Flow {
     }
 
     /// Attempts of this flow that came to nothing.
-    pub fn failed(&self) -> Failed {
+    pub fn failed(&self) -> FailedAttempts {
         match &self.tcp {
-            Some(facts) => Failed::of_tcp(facts, self.opened_by, self.connections, self.icmp_error),
-            None => Failed { unreachable: self.icmp_error.is_some().into(), ..Failed::default() },
+            Some(facts) => FailedAttempts::of_tcp(facts, self.opened_by, self.connections, self.icmp_error),
+            None => FailedAttempts { unreachable: self.icmp_error.is_some().into(), ..FailedAttempts::default() },
         }
     }
 

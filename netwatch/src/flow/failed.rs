@@ -10,12 +10,12 @@ const ACK: u8 = 0x10;
 
 /// Attempts that failed, by how. An attempt is in one field only.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Failed {
+pub struct FailedAttempts {
     /// TCP: SYN answered by RST.
     pub refused: u64,
     /// TCP: SYN that nothing answered.
     pub unanswered: u64,
-    /// SYNs sent for the unanswered attempts, repeats included. Not attempts: never part of [`Failed::attempts`].
+    /// SYNs sent for the unanswered attempts, repeats included. Not attempts: never part of [`FailedAttempts::attempts`].
     pub unanswered_tries: u64,
     /// TCP: the SYN-ACK came, then RST before the handshake was over.
     pub reset: u64,
@@ -23,7 +23,7 @@ pub struct Failed {
     pub unreachable: u64,
 }
 
-impl Failed {
+impl FailedAttempts {
     /// How many attempts failed.
     pub fn attempts(&self) -> u64 {
         self.refused + self.unanswered + self.reset + self.unreachable
@@ -56,7 +56,7 @@ fn was_reset(facts: &TcpFacts, opener: Direction) -> bool {
     facts.flags.of(opener) & ACK == 0 && egress + ingress > 0
 }
 
-impl AddAssign for Failed {
+impl AddAssign for FailedAttempts {
     fn add_assign(&mut self, other: Self) {
         self.refused += other.refused;
         self.unanswered += other.unanswered;
@@ -77,7 +77,7 @@ pub struct IcmpError {
 
 /// An ICMP error and whose packet it quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Quoted {
+pub struct QuotedError {
     /// The flow. On a loopback, its local end sent the packet.
     pub flow: FlowKey,
     /// The error.
@@ -115,35 +115,38 @@ mod tests {
 
     #[test]
     fn a_syn_answered_by_rst_is_refused() {
-        let failed = Failed::of_tcp(&facts(1, 0, (0, 1), 2), OUT, 1, None);
-        assert_eq!(failed, Failed { refused: 1, ..Failed::default() });
+        let failed = FailedAttempts::of_tcp(&facts(1, 0, (0, 1), 2), OUT, 1, None);
+        assert_eq!(failed, FailedAttempts { refused: 1, ..FailedAttempts::default() });
     }
 
     #[test]
     fn silence_counts_one_attempt_and_all_its_tries() {
-        let failed = Failed::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, None);
-        assert_eq!(failed, Failed { unanswered: 1, unanswered_tries: 4, ..Failed::default() });
+        let failed = FailedAttempts::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, None);
+        assert_eq!(failed, FailedAttempts { unanswered: 1, unanswered_tries: 4, ..FailedAttempts::default() });
     }
 
     #[test]
     fn an_icmp_error_explains_silence() {
         let error = Some(IcmpError { kind: 3, code: 13 });
-        let failed = Failed::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, error);
-        assert_eq!(failed, Failed { unreachable: 1, ..Failed::default() });
+        let failed = FailedAttempts::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, error);
+        assert_eq!(failed, FailedAttempts { unreachable: 1, ..FailedAttempts::default() });
     }
 
     #[test]
     fn rst_before_the_ack_is_a_reset_handshake_and_after_it_is_none() {
-        let half_open = Failed::of_tcp(&facts(1, 1, (1, 0), 0x06), OUT, 1, None);
-        assert_eq!(half_open, Failed { reset: 1, ..Failed::default() });
-        let established = Failed::of_tcp(&facts(1, 1, (1, 0), 0x16), OUT, 1, None);
+        let half_open = FailedAttempts::of_tcp(&facts(1, 1, (1, 0), 0x06), OUT, 1, None);
+        assert_eq!(half_open, FailedAttempts { reset: 1, ..FailedAttempts::default() });
+        let established = FailedAttempts::of_tcp(&facts(1, 1, (1, 0), 0x16), OUT, 1, None);
         assert_eq!(established.attempts(), 0);
     }
 
     #[test]
     fn a_reused_five_tuple_splits_refused_from_unanswered() {
-        let failed = Failed::of_tcp(&facts(5, 0, (0, 1), 2), OUT, 2, None);
-        assert_eq!(failed, Failed { refused: 1, unanswered: 1, unanswered_tries: 4, ..Failed::default() });
+        let failed = FailedAttempts::of_tcp(&facts(5, 0, (0, 1), 2), OUT, 2, None);
+        assert_eq!(
+            failed,
+            FailedAttempts { refused: 1, unanswered: 1, unanswered_tries: 4, ..FailedAttempts::default() }
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct TcpFacts {
     /// Packets that advertised a window of 0.
     pub zero_windows: PerDirection<u64>,
     /// Round trips measured on data that the target sent (on the loopback: the local end), about once a second.
-    pub round_trips: RoundTrips,
+    pub round_trips: RoundTripTimes,
 }
 
 impl TcpFacts {
@@ -69,7 +69,7 @@ impl TcpFacts {
 
 /// Times from data to its acknowledgement.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct RoundTrips {
+pub struct RoundTripTimes {
     /// How many were measured.
     pub count: u64,
     /// Their sum, nanoseconds.
@@ -78,7 +78,7 @@ pub struct RoundTrips {
     pub min_ns: Option<u64>,
 }
 
-impl RoundTrips {
+impl RoundTripTimes {
     /// The mean, nanoseconds.
     pub fn mean_ns(&self) -> Option<u64> {
         self.sum_ns.checked_div(self.count)
@@ -93,7 +93,7 @@ impl RoundTrips {
 
 /// Observations that were missed, by reason. Packets are never among them: those are all counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
+pub struct ObservationLosses {
     /// Header samples for which the ring buffer had no room.
     pub samples: u64,
     /// Packets whose header bytes the kernel could not make readable (counted as malformed).

@@ -41,7 +41,7 @@ pub enum ObservationPoint {
 
 /// One end of a flow. Protocols without ports have port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct End {
+pub struct TransportAddress {
     /// The address.
     pub addr: IpAddr,
     /// The port in host byte order; 0 where the protocol has none.
@@ -58,9 +58,9 @@ pub struct FlowKey {
     /// Non-first fragments whose first fragment was never seen: no ports are invented for them.
     pub fragment: bool,
     /// The target's end.
-    pub local: End,
+    pub local: TransportAddress,
     /// The other end.
-    pub remote: End,
+    pub remote: TransportAddress,
 }
 
 /// The identity of a flow: its key, and which of the successive connections on that key it is.
@@ -78,7 +78,7 @@ pub enum Housekeeping {
     /// ARP (EtherType 0x0806).
     Arp,
     /// ICMPv6 types 133–137 (RFC 4861).
-    NeighbourDiscovery,
+    NeighborDiscovery,
     /// ICMPv6 types 130–132 and 143 (RFC 2710, RFC 3810).
     Mld,
     /// IGMP (IP protocol 2).

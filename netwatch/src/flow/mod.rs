@@ -11,13 +11,13 @@ mod protocol;
 mod remainder;
 mod table;
 
-pub use balance::{Amount, Balance, Difference, FileBalance, InterfaceCounters, LinkCounters, State};
+pub use balance::{Amount, Balance, BalanceState, Difference, FileBalance, InterfaceCounters, LinkCounters};
 pub use counters::{Counters, PerDirection};
 pub use endpoint::{Endpoint, EndpointKey, FIRST_EPHEMERAL_PORT, Remote};
 pub use entry::{EndReason, Flow};
-pub use failed::{Failed, IcmpError, Quoted};
-pub use increment::{Increment, Lost, RoundTrips, TcpFacts};
-pub use key::{Direction, End, FlowId, FlowKey, Housekeeping, Malformed, ObservationPoint, Traffic};
+pub use failed::{FailedAttempts, IcmpError, QuotedError};
+pub use increment::{Increment, ObservationLosses, RoundTripTimes, TcpFacts};
+pub use key::{Direction, FlowId, FlowKey, Housekeeping, Malformed, ObservationPoint, Traffic, TransportAddress};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
-pub use table::{Applied, Change, DEFAULT_MAX_FLOWS, FlowTable, Folded, FoldedFlows, Place};
+pub use table::{Applied, DEFAULT_MAX_FLOWS, FlowChange, FlowTable, FoldedCounts, FoldedFlows, Place};

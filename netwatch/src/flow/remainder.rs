@@ -16,7 +16,7 @@ pub enum RemainderKind {
     /// Link housekeeping: ARP.
     Arp,
     /// Link housekeeping: neighbour discovery.
-    NeighbourDiscovery,
+    NeighborDiscovery,
     /// Link housekeeping: multicast listener discovery.
     Mld,
     /// Link housekeeping: IGMP.
@@ -26,7 +26,7 @@ pub enum RemainderKind {
 impl RemainderKind {
     /// Every kind, in the order of reports.
     pub const ALL: [Self; 7] =
-        [Self::NonIp, Self::Malformed, Self::Overflow, Self::Arp, Self::NeighbourDiscovery, Self::Mld, Self::Igmp];
+        [Self::NonIp, Self::Malformed, Self::Overflow, Self::Arp, Self::NeighborDiscovery, Self::Mld, Self::Igmp];
 
     /// The kind of what a packet was counted under; `None` for a flow.
     pub fn of(traffic: &Traffic) -> Option<Self> {
@@ -36,7 +36,7 @@ impl RemainderKind {
             Traffic::Malformed(_) => Some(Self::Malformed),
             Traffic::Overflow(_) => Some(Self::Overflow),
             Traffic::Housekeeping(Housekeeping::Arp) => Some(Self::Arp),
-            Traffic::Housekeeping(Housekeeping::NeighbourDiscovery) => Some(Self::NeighbourDiscovery),
+            Traffic::Housekeeping(Housekeeping::NeighborDiscovery) => Some(Self::NeighborDiscovery),
             Traffic::Housekeeping(Housekeeping::Mld) => Some(Self::Mld),
             Traffic::Housekeeping(Housekeeping::Igmp) => Some(Self::Igmp),
         }
@@ -44,7 +44,7 @@ impl RemainderKind {
 
     /// True for what the kernel says by itself; it is no traffic of the target's.
     pub fn is_housekeeping(self) -> bool {
-        matches!(self, Self::Arp | Self::NeighbourDiscovery | Self::Mld | Self::Igmp)
+        matches!(self, Self::Arp | Self::NeighborDiscovery | Self::Mld | Self::Igmp)
     }
 
     /// The name in JSON.
@@ -54,7 +54,7 @@ impl RemainderKind {
             Self::Malformed => "malformed",
             Self::Overflow => "overflow",
             Self::Arp => "arp",
-            Self::NeighbourDiscovery => "neighbour_discovery",
+            Self::NeighborDiscovery => "neighbour_discovery",
             Self::Mld => "mld",
             Self::Igmp => "igmp",
         }

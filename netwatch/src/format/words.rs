@@ -1,6 +1,6 @@
 //! What the formats for people say in the same words: services, attempts, losses, the balance. Plain text; each format escapes it.
 
-use crate::flow::{Amount, Difference, EndpointKey, PerDirection, Remote, State};
+use crate::flow::{Amount, BalanceState, Difference, EndpointKey, PerDirection, Remote};
 use crate::format::summary::units::{count, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
 use crate::report::Report;
@@ -119,7 +119,7 @@ pub(super) fn losses(report: &Report) -> Vec<Loss> {
 /// Whether its figures stop before the run did: netwatch was killed, or the disk full. Interim figures have the interface's counters too, or the
 /// interface is gone: what is said then has to be true of both.
 pub(super) fn stops_early(report: &Report) -> bool {
-    !report.complete && report.replay.is_none() && report.balance.state == State::Unknown
+    !report.complete && report.replay.is_none() && report.balance.state == BalanceState::Unknown
 }
 
 /// Why there is nothing to balance with.
@@ -141,16 +141,16 @@ pub(super) fn balance(report: &Report) -> String {
         };
     }
     match (balance.state, balance.difference) {
-        (State::Closed, _) if balance.dropped > 0 => {
+        (BalanceState::Closed, _) if balance.dropped > 0 => {
             let dropped = unbroken(plural(balance.dropped, "buffer", "buffers"));
             format!("closed: difference 0, the interface dropped {dropped} of the received")
         }
-        (State::Closed, _) => "closed: difference 0 with the interface's own counters".to_owned(),
-        (State::Live, _) => "not closed yet: interim figures, read while packets moved".to_owned(),
-        (State::Open, Some(PerDirection { egress, ingress })) => {
+        (BalanceState::Closed, _) => "closed: difference 0 with the interface's own counters".to_owned(),
+        (BalanceState::Live, _) => "not closed yet: interim figures, read while packets moved".to_owned(),
+        (BalanceState::Open, Some(PerDirection { egress, ingress })) => {
             format!("OPEN: difference {} sent, {} received", difference(egress), difference(ingress))
         }
-        (State::Open | State::Unknown, _) => {
+        (BalanceState::Open | BalanceState::Unknown, _) => {
             format!("unknown: {}", why_unknown(report))
         }
     }

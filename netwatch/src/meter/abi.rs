@@ -8,8 +8,8 @@ use netwatch_common::parse::protocol;
 
 use super::clock::Clock;
 use crate::flow::{
-    Counters, Direction, End, EndReason, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PerDirection,
-    RoundTrips, TcpFacts, Traffic,
+    Counters, Direction, EndReason, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PerDirection,
+    RoundTripTimes, TcpFacts, Traffic, TransportAddress,
 };
 
 /// The change of an entry of the flow table between two drains.
@@ -80,8 +80,8 @@ fn is_flow(key: &abi::FlowKey) -> bool {
 
 fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
     let is_v4 = matches!(key.kind, kind::IPV4 | kind::IPV4_FRAGMENT);
-    let one = End { addr: address(&key.local, is_v4), port: key.local_port };
-    let other = End { addr: address(&key.remote, is_v4), port: key.remote_port };
+    let one = TransportAddress { addr: address(&key.local, is_v4), port: key.local_port };
+    let other = TransportAddress { addr: address(&key.remote, is_v4), port: key.remote_port };
     let (local, remote) = if flipped { (other, one) } else { (one, other) };
     let fragment = matches!(key.kind, kind::IPV4_FRAGMENT | kind::IPV6_FRAGMENT);
     FlowKey { point: observation_point_of(key.observation_point), protocol: key.protocol, fragment, local, remote }
@@ -132,8 +132,8 @@ fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
     }
 }
 
-fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTrips {
-    RoundTrips {
+fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTripTimes {
+    RoundTripTimes {
         count: u64::from(now.count - before.count),
         sum_ns: now.sum_ns - before.sum_ns,
         min_ns: (now.min_ns != 0).then_some(now.min_ns.into()),
@@ -143,7 +143,7 @@ fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTrips {
 fn housekeeping(number: u8) -> Housekeeping {
     match number {
         abi::housekeeping::ARP => Housekeeping::Arp,
-        abi::housekeeping::NEIGHBOUR_DISCOVERY => Housekeeping::NeighbourDiscovery,
+        abi::housekeeping::NEIGHBOUR_DISCOVERY => Housekeeping::NeighborDiscovery,
         abi::housekeeping::MLD => Housekeeping::Mld,
         _ => Housekeeping::Igmp,
     }

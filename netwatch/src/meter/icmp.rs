@@ -6,13 +6,13 @@ use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 
 use super::abi;
 use super::notification::{Sample, SampleReason};
-use crate::flow::{Direction, FlowKey, IcmpError, ObservationPoint, Quoted, Traffic};
+use crate::flow::{Direction, FlowKey, IcmpError, ObservationPoint, QuotedError, Traffic};
 
 /// Type, code, checksum, and four bytes that depend on the type.
 const ICMP_HEADER: usize = 8;
 
 /// The flow, from the target's view, and the error. `None` for other samples, and for quotes that are too short.
-pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
+pub(super) fn quoted(sample: &Sample) -> Option<QuotedError> {
     let Traffic::Flow(carrier) = sample.traffic else { return None };
     if sample.reason != SampleReason::IcmpError {
         return None;
@@ -22,7 +22,7 @@ pub(super) fn quoted(sample: &Sample) -> Option<Quoted> {
 }
 
 /// As [`quoted`], for a counted frame that is an ICMP error.
-pub(super) fn quoted_in_frame(seen: &Observation, frame: &[u8]) -> Option<Quoted> {
+pub(super) fn quoted_in_frame(seen: &Observation, frame: &[u8]) -> Option<QuotedError> {
     let hook = quoted_hook(seen.key.observation_point == observation_point::LOOPBACK, seen.direction == EGRESS);
     find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
 }
@@ -36,11 +36,11 @@ fn quoted_hook(is_loopback: bool, is_egress: bool) -> Hook {
     }
 }
 
-fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<Quoted> {
+fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<QuotedError> {
     let (message, quote) = locate(bytes, payload)?;
     let error = IcmpError { kind: bytes[message], code: bytes[message + 1] };
     let flow = parse_quote(&bytes[quote..], is_v4, hook)?;
-    Some(Quoted { flow, error, by_target: hook == Hook::ToTarget })
+    Some(QuotedError { flow, error, by_target: hook == Hook::ToTarget })
 }
 
 /// Offsets of the ICMP message and of the packet it quotes. The parser treats the eight bytes of the message as a header, so

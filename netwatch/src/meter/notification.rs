@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::icmp;
-use crate::flow::{Direction, Quoted, Traffic};
+use crate::flow::{Direction, QuotedError, Traffic};
 
 /// A record of a meter's rings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Sample {
 }
 
 /// The flow and error that a sampled ICMP error quotes. `None` for other notifications.
-pub fn icmp_error(notification: &Notification) -> Option<Quoted> {
+pub fn icmp_error(notification: &Notification) -> Option<QuotedError> {
     match notification {
         Notification::Sample(sample) => icmp::quoted(sample),
         Notification::NewFlow(_) | Notification::SocketChanged(_) => None,

@@ -6,7 +6,7 @@ use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol};
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::sample::{NameSample, Segment};
-use crate::flow::{Direction, End, FlowKey, Protocol};
+use crate::flow::{Direction, FlowKey, Protocol, TransportAddress};
 use crate::wire::{Application, tunnel};
 
 /// A packet of a tunnel, and the frame in it.
@@ -39,8 +39,8 @@ impl Tunnelled {
     /// The inner packet as a sample. It has the direction of the outer one.
     pub fn sample(&self, outer: &NameSample<'_>) -> NameSample<'_> {
         let packet = &self.packet;
-        let source = End { addr: address(packet.source), port: packet.source_port };
-        let destination = End { addr: address(packet.destination), port: packet.destination_port };
+        let source = TransportAddress { addr: address(packet.source), port: packet.source_port };
+        let destination = TransportAddress { addr: address(packet.destination), port: packet.destination_port };
         let (local, remote) = match outer.direction {
             Direction::Egress => (source, destination),
             Direction::Ingress => (destination, source),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::flow::{Direction, EndpointKey, FIRST_EPHEMERAL_PORT, Failed, Protocol};
+use crate::flow::{Direction, EndpointKey, FIRST_EPHEMERAL_PORT, FailedAttempts, Protocol};
 use crate::wire::Name;
 
 /// The service of a peer.
@@ -82,7 +82,7 @@ pub struct Need {
     /// Peers that no such name leads to.
     pub unqueried: BTreeSet<IpNet>,
     /// Failed attempts.
-    pub failed: Failed,
+    pub failed: FailedAttempts,
 }
 
 impl Need {

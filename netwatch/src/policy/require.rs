@@ -8,7 +8,7 @@ use super::generalize::generalize;
 use super::need::{Need, Pattern, Service, host};
 use super::peers::PeerNames;
 use super::text::comment;
-use crate::flow::{Direction, Endpoint, Failed, Remote};
+use crate::flow::{Direction, Endpoint, FailedAttempts, Remote};
 use crate::process::{Attempt, AttemptCause, AttemptTarget};
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
@@ -257,7 +257,7 @@ fn put(needs: &mut BTreeMap<NeedKey, Need>, need: Need) {
 }
 
 /// `1 refused, 2 unanswered`.
-pub(super) fn failures(failed: &Failed) -> String {
+pub(super) fn failures(failed: &FailedAttempts) -> String {
     let kinds = [
         (failed.refused, "refused"),
         (failed.unanswered, "unanswered"),

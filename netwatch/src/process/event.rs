@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::flow::{End, Protocol};
+use crate::flow::{Protocol, TransportAddress};
 
 /// An action of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +83,9 @@ pub struct ClosedSocket {
     /// As [`SocketUse::protocol`].
     pub protocol: Option<Protocol>,
     /// Its own end, if it still had a port.
-    pub local: Option<End>,
+    pub local: Option<TransportAddress>,
     /// The end that it was connected to.
-    pub remote: Option<End>,
+    pub remote: Option<TransportAddress>,
 }
 
 /// Where a process comes from.

@@ -6,8 +6,9 @@ use rusqlite::types::ValueRef;
 
 use super::cell::{Binder, Count, Cursor, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
-    Amount, Counters, Difference, Direction, End, EndReason, Endpoint, EndpointKey, Failed, FileBalance, Flow, FlowKey,
-    IcmpError, ObservationPoint, PerDirection, Protocol, Remote, RoundTrips, State, TcpFacts,
+    Amount, BalanceState, Counters, Difference, Direction, EndReason, Endpoint, EndpointKey, FailedAttempts,
+    FileBalance, Flow, FlowKey, IcmpError, ObservationPoint, PerDirection, Protocol, Remote, RoundTripTimes, TcpFacts,
+    TransportAddress,
 };
 use crate::name::{Hidden, NameSource, ResponseTimes, SourcedName};
 use crate::process::Evidence;
@@ -17,7 +18,7 @@ use crate::wire::{Application, Name};
 
 words!(Direction { Egress = "out", Ingress = "in" });
 words!(ObservationPoint { Link = "link", Loopback = "loopback" });
-words!(State { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown" });
+words!(BalanceState { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown" });
 words!(NameSource {
     Sni = NameSource::Sni.name(),
     Quic = NameSource::Quic.name(),
@@ -33,9 +34,15 @@ words!(Evidence { Socket = "socket", Tuple = "tuple", Netns = "netns" });
 columns!(Counters { skbs: Count, packets: Count, bytes: Count, wire_bytes: Count });
 columns!(Amount { skbs: Count, bytes: Count });
 columns!(Difference { skbs: i64, bytes: i64 });
-columns!(End { addr: IpAddr, port: u16 });
-columns!(FlowKey { point: ObservationPoint, protocol: u8, fragment: bool, local: End, remote: End });
-columns!(RoundTrips { count: Count, sum_ns: u64, min_ns: Option<u64> });
+columns!(TransportAddress { addr: IpAddr, port: u16 });
+columns!(FlowKey {
+    point: ObservationPoint,
+    protocol: u8,
+    fragment: bool,
+    local: TransportAddress,
+    remote: TransportAddress
+});
+columns!(RoundTripTimes { count: Count, sum_ns: u64, min_ns: Option<u64> });
 columns!(IcmpError { kind: u8, code: u8 });
 columns!(TcpFacts {
     flags: PerDirection<u8>,
@@ -46,17 +53,23 @@ columns!(TcpFacts {
     retransmitted_packets: PerDirection<Count>,
     retransmitted_bytes: PerDirection<Count>,
     zero_windows: PerDirection<Count>,
-    round_trips: RoundTrips,
+    round_trips: RoundTripTimes,
 });
 columns!(EndpointKey { remote: Remote, protocol: Protocol, port: u16, direction: Direction, fragment: bool });
-columns!(Failed { refused: Count, unanswered: Count, unanswered_tries: Count, reset: Count, unreachable: Count });
+columns!(FailedAttempts {
+    refused: Count,
+    unanswered: Count,
+    unanswered_tries: Count,
+    reset: Count,
+    unreachable: Count
+});
 columns!(Endpoint {
     key: EndpointKey,
     flows: Count,
     connections: Count,
     counters: PerDirection<Counters>,
     handshake_rtt_ns: Option<u64>,
-    failed: Failed,
+    failed: FailedAttempts,
 });
 columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference });
 columns!(DisplayName { name: Name, source: NameSource });

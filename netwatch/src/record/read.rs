@@ -10,7 +10,8 @@ use super::processes::{self, ProcessIds};
 use super::remainder;
 use super::table::{read, read_first, read_one, read_parts};
 use crate::flow::{
-    Amount, Balance, Counters, Difference, Flow, Folded, Lost, ObservationPoint, PerDirection, RemainderKind,
+    Amount, Balance, Counters, Difference, Flow, FoldedCounts, ObservationLosses, ObservationPoint, PerDirection,
+    RemainderKind,
 };
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
@@ -144,9 +145,9 @@ pub(super) fn totals(db: &Connection) -> Result<HashMap<String, PerDirection<Cou
 }
 
 /// Reads what was folded.
-pub(super) fn folded(db: &Connection, counters: PerDirection<Counters>) -> Result<Folded> {
+pub(super) fn folded(db: &Connection, counters: PerDirection<Counters>) -> Result<FoldedCounts> {
     read_one(db, "folded", |row| {
-        Ok(Folded {
+        Ok(FoldedCounts {
             flows: row.take::<Count>()?.into(),
             at_least: row.take()?,
             icmp_errors: row.take::<Count>()?.into(),
@@ -201,8 +202,8 @@ impl LossCounts {
         self.0.get(reason).copied().unwrap_or_default()
     }
 
-    pub fn counts(&self) -> Lost {
-        Lost {
+    pub fn counts(&self) -> ObservationLosses {
+        ObservationLosses {
             samples: self.of("samples"),
             unreadable: self.of("unreadable"),
             table_full: self.of("table_full"),

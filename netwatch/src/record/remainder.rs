@@ -46,7 +46,7 @@ fn traffic(row: &mut Cursor<'_>) -> std::result::Result<Traffic, Wrong> {
         "malformed" => MALFORMED.into_iter().find(|reason| reason.name() == what).map(Traffic::Malformed),
         "overflow" => what.parse().ok().map(Traffic::Overflow),
         "arp" => housekeeping(Housekeeping::Arp),
-        "neighbour_discovery" => housekeeping(Housekeeping::NeighbourDiscovery),
+        "neighbour_discovery" => housekeeping(Housekeeping::NeighborDiscovery),
         "mld" => housekeeping(Housekeeping::Mld),
         "igmp" => housekeeping(Housekeeping::Igmp),
         _ => None,

@@ -9,7 +9,9 @@ use super::processes;
 pub use super::processes::ProcessNumbers;
 use super::remainder;
 use super::table::{Rows, clear, put};
-use crate::flow::{Balance, Counters, Endpoint, Folded, Lost, ObservationPoint, PerDirection, Remainders};
+use crate::flow::{
+    Balance, Counters, Endpoint, FoldedCounts, ObservationLosses, ObservationPoint, PerDirection, Remainders,
+};
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
 use crate::report::{
@@ -69,7 +71,7 @@ pub fn write_all(db: &Connection, report: &Report, series: &Series) -> Result<()
 }
 
 /// Replaces everything but the rows of flows. `folded` are the flows that have no row.
-pub fn replace_all_but_flows(db: &Connection, report: &Report, series: &Series, folded: &Folded) -> Result<()> {
+pub fn replace_all_but_flows(db: &Connection, report: &Report, series: &Series, folded: &FoldedCounts) -> Result<()> {
     REPLACED.iter().try_for_each(|table| clear(db, table))?;
     replace_run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
     report.replay.iter().try_for_each(|replay_| replay(db, replay_))?;
@@ -211,7 +213,7 @@ fn replay(db: &Connection, replay: &Replay) -> Result<()> {
 pub fn replace_totals(
     db: &Connection,
     run: &PerDirection<Counters>,
-    folded: &Folded,
+    folded: &FoldedCounts,
     loopback: &PerDirection<Counters>,
 ) -> Result<()> {
     ["total", "folded"].iter().try_for_each(|table| clear(db, table))?;
@@ -238,7 +240,7 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 /// Each reason by itself; those of names and processes behind a prefix.
 pub fn replace_losses(
     db: &Connection,
-    counts: &Lost,
+    counts: &ObservationLosses,
     names: &name::NamesLost,
     processes: &process::ProcessLosses,
 ) -> Result<()> {

@@ -7,12 +7,12 @@ use netwatch_common::parse::{Hook, Linked};
 use super::ethernet::{self, AddedBytes};
 use super::inject::Injector;
 use super::tally::frames_of;
-use super::{CaptureSession, Engine, Fate, LocalAddresses, Outcome, Plan, drain};
+use super::{CaptureSession, FrameFate, FrameOutcome, LocalAddresses, ReplayEngine, ReplayPlan, drain};
 use crate::error::{Error, Result};
 use crate::flow::Amount;
 use crate::meter::host::{self, FrameReader};
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, Meter};
-use crate::session::{Captured, Scope};
+use crate::session::{CaptureScope, Scope};
 
 /// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
 const POLL: u32 = 256;
@@ -29,7 +29,7 @@ enum LeftOut {
 }
 
 /// The kernel's engine.
-pub(super) struct Kernel {
+pub(super) struct KernelEngine {
     meter: LiveMeter,
     local: LocalAddresses,
     reader: FrameReader,
@@ -39,8 +39,8 @@ pub(super) struct Kernel {
     unpolled: u32,
 }
 
-impl Kernel {
-    pub(super) fn new(plan: &Plan) -> Result<Self> {
+impl KernelEngine {
+    pub(super) fn new(plan: &ReplayPlan) -> Result<Self> {
         let config = KernelMeterConfig { max_flows: plan.max_flows, ..KernelMeterConfig::default() };
         Ok(Self {
             meter: LiveMeter::new(KernelMeter::load(&config)?, None, false),
@@ -72,8 +72,8 @@ impl Kernel {
     }
 }
 
-impl Engine for Kernel {
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<Outcome> {
+impl ReplayEngine for KernelEngine {
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome> {
         let hook = |packet: &_| self.local.hook(packet);
         // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
         let seen = FrameReader::default().read(frame, hook, time_ns);
@@ -86,12 +86,12 @@ impl Engine for Kernel {
                 if self.unpolled >= POLL {
                     self.poll(session)?;
                 }
-                Ok(Outcome { seen, fate: Fate::HandedOver })
+                Ok(FrameOutcome { seen, fate: FrameFate::HandedOver })
             }
             Err(why) => {
                 let bytes = netwatch_common::parse::Frame::len(frame).into();
                 *self.left_out.entry(why).or_default() += Amount { skbs: 1, bytes };
-                Ok(Outcome { seen, fate: Fate::LeftOut })
+                Ok(FrameOutcome { seen, fate: FrameFate::LeftOut })
             }
         }
     }
@@ -106,7 +106,7 @@ impl Engine for Kernel {
             );
         }
         let added = &mut self.added;
-        drain(&mut self.meter, session, |increment| added.subtract(Captured::default().orient(increment)))
+        drain(&mut self.meter, session, |increment| added.subtract(CaptureScope::default().orient(increment)))
     }
 
     fn left_out(&self) -> (Amount, Vec<String>) {

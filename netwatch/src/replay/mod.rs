@@ -20,14 +20,14 @@ use crate::flow::{Amount, Increment};
 use crate::meter::host::{CountedFrame, HostMeter};
 use crate::meter::{DrainProgress, Meter, name_sample_from_capture};
 use crate::report::{self, Report};
-use crate::session::{Captured, Observed, Session, SessionConfig};
+use crate::session::{CaptureScope, Observed, Session, SessionConfig};
 use crate::wire::Name;
-use kernel::Kernel;
+use kernel::KernelEngine;
 use tally::CaptureTally;
 
 /// How to replay.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ReplayPlan {
     /// Whose traffic it is.
     pub local: LocalAddresses,
     /// By the classifier in the kernel.
@@ -35,11 +35,11 @@ pub struct Plan {
     /// Flows counted one by one; packets of further ones are counted by protocol.
     pub max_flows: u32,
     /// How to ask for names of addresses that have none, if they are wanted.
-    pub resolve: Option<Resolve>,
+    pub resolve: Option<ResolveNames>,
 }
 
 /// Looks names of addresses up.
-pub type Resolve = fn(Vec<IpAddr>) -> Vec<(IpAddr, Name)>;
+pub type ResolveNames = fn(Vec<IpAddr>) -> Vec<(IpAddr, Name)>;
 
 /// What came of it.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct Replayed {
 }
 
 /// Who looks on while a capture is replayed.
-pub trait Observer {
+pub trait ReplayObserver {
     /// A packet was counted. Called by the host's engine only: the kernel's keeps its packets.
     fn counted(&mut self, _packet: &CountedFrame<'_>) {}
 
@@ -63,12 +63,12 @@ pub trait Observer {
 }
 
 /// Nobody does.
-impl Observer for () {}
+impl ReplayObserver for () {}
 
 /// A meter that is fed the frames of a capture.
-trait Engine {
+trait ReplayEngine {
     /// Counts a frame.
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<Outcome>;
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome>;
 
     /// Delivers everything that is left.
     fn finish(&mut self, session: &mut CaptureSession) -> Result<()>;
@@ -80,16 +80,16 @@ trait Engine {
 }
 
 /// The session of a capture.
-type CaptureSession = Session<Captured>;
+type CaptureSession = Session<CaptureScope>;
 
 /// What became of a frame.
-struct Outcome {
+struct FrameOutcome {
     seen: Observation,
-    fate: Fate,
+    fate: FrameFate,
 }
 
 /// Where a frame went.
-enum Fate {
+enum FrameFate {
     /// It was counted here.
     Counted,
     /// The kernel has it, and says what it learned from it in its own way.
@@ -99,27 +99,32 @@ enum Fate {
 }
 
 /// Counts every frame of a capture. What was read before a broken place is counted all the same.
-pub fn replay(capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
+pub fn replay(capture: &mut Capture, plan: &ReplayPlan, observer: &mut impl ReplayObserver) -> Result<Replayed> {
     if plan.by_kernel {
-        let engine = Kernel::new(plan)?;
+        let engine = KernelEngine::new(plan)?;
         return with(engine, capture, plan, observer);
     }
-    let engine = InMemory { host: HostMeter::new(plan.max_flows as usize), local: plan.local.clone() };
+    let engine = InMemoryEngine { host: HostMeter::new(plan.max_flows as usize), local: plan.local.clone() };
     with(engine, capture, plan, observer)
 }
 
-/// Frames between two calls of [`Observer::progress`].
+/// Frames between two calls of [`ReplayObserver::progress`].
 const PROGRESS: u64 = 4096;
 
-fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &mut impl Observer) -> Result<Replayed> {
-    let mut session = Session::new(Captured::default(), SessionConfig::default());
+fn with(
+    mut engine: impl ReplayEngine,
+    capture: &mut Capture,
+    plan: &ReplayPlan,
+    observer: &mut impl ReplayObserver,
+) -> Result<Replayed> {
+    let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
     let mut tally = CaptureTally::new(&plan.local);
     let end = capture.each(|frame| {
         let linked = frame.linked();
         let outcome = engine.count(&linked, frame.time_ns, &mut session)?;
         tally.add(frame, &linked, &outcome.seen);
         match outcome.fate {
-            Fate::Counted => {
+            FrameFate::Counted => {
                 let counted = CountedFrame { seen: &outcome.seen, frame: &linked };
                 if let Some(quoted) = counted.icmp_error() {
                     session.observe(Observed::IcmpError(quoted));
@@ -129,8 +134,8 @@ fn with(mut engine: impl Engine, capture: &mut Capture, plan: &Plan, observer: &
                 }
                 observer.counted(&counted);
             }
-            Fate::HandedOver => {}
-            Fate::LeftOut => observer.left_out(frame),
+            FrameFate::HandedOver => {}
+            FrameFate::LeftOut => observer.left_out(frame),
         }
         if tally.frames.skbs.is_multiple_of(PROGRESS) {
             observer.progress(frame.offset);
@@ -168,17 +173,17 @@ fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {
 }
 
 /// The host's engine.
-struct InMemory {
+struct InMemoryEngine {
     host: HostMeter,
     local: LocalAddresses,
 }
 
-impl Engine for InMemory {
+impl ReplayEngine for InMemoryEngine {
     #[inline]
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<Outcome> {
+    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome> {
         let hook = |packet: &_| self.local.hook(packet);
         let seen = self.host.count(frame, hook, time_ns, &mut |increment| session.apply(increment));
-        Ok(Outcome { seen, fate: Fate::Counted })
+        Ok(FrameOutcome { seen, fate: FrameFate::Counted })
     }
 
     fn finish(&mut self, session: &mut CaptureSession) -> Result<()> {

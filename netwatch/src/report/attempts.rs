@@ -137,13 +137,13 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{End, Flow, FlowKey, IcmpError, ObservationPoint, PerDirection};
+    use crate::flow::{Flow, FlowKey, IcmpError, ObservationPoint, PerDirection, TransportAddress};
     use crate::process::{Evidence, FlowUser};
 
     const UDP: u8 = 17;
 
     fn known(port: u16, icmp_error: Option<IcmpError>) -> ReportFlow {
-        let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
+        let end = |last: u8, port| TransportAddress { addr: [198, 51, 100, last].into(), port };
         let key = FlowKey {
             point: ObservationPoint::Link,
             protocol: UDP,

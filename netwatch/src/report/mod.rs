@@ -25,8 +25,8 @@ pub use series::{Interval, Series};
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
-    Balance, Counters, Direction, Endpoint, FlowTable, Folded, InterfaceCounters, Lost, ObservationPoint, PerDirection,
-    Remainders, Remote,
+    Balance, Counters, Direction, Endpoint, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses,
+    ObservationPoint, PerDirection, Remainders, Remote,
 };
 use crate::name::Names;
 use crate::process::{Attempt, FlowUsers, ProcessId, ProcessNumber, Processes};
@@ -46,7 +46,7 @@ pub struct Facts {
     /// interim and its balance live.
     pub complete: bool,
     /// Lost observations.
-    pub lost: Lost,
+    pub lost: ObservationLosses,
     /// Processes and their local sockets.
     pub processes: Processes,
     /// Attempts that failed without a packet.
@@ -85,9 +85,9 @@ pub struct Report {
     /// Packets in no flow, by kind.
     pub remainders: Remainders,
     /// Lost observations.
-    pub lost: Lost,
+    pub lost: ObservationLosses,
     /// Totals of folded flows.
-    pub folded: Folded,
+    pub folded: FoldedCounts,
     /// Endpoints, largest first.
     pub endpoints: Vec<ReportEndpoint>,
     /// Flows of the link, by their first packet.

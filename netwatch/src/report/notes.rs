@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{ExitStatus, Interface, Report, ReportFlow};
-use crate::flow::{Direction, End, Flow, RemainderKind, Remote};
+use crate::flow::{Direction, Flow, RemainderKind, Remote, TransportAddress};
 use crate::process::{LocalSocket, Processes};
 
 /// Items listed in a hint; further ones are counted.
@@ -18,7 +18,7 @@ pub(super) fn localhost(loopback: &[ReportFlow], interface: &Interface) -> Optio
         let failed = flow.failed();
         failed.refused + failed.unreachable > 0
     });
-    let servers: BTreeSet<End> = failed.map(server_end).filter(|end| end.addr.is_loopback()).collect();
+    let servers: BTreeSet<TransportAddress> = failed.map(server_end).filter(|end| end.addr.is_loopback()).collect();
     let first = servers.first()?;
     let listed = list(servers.iter().map(|end| SocketAddr::from((end.addr, end.port)).to_string()));
     let remedy = remedy(interface, first.addr);
@@ -64,7 +64,7 @@ fn is_reached_by_path(processes: &Processes, peer: &LocalSocket) -> bool {
 }
 
 /// The end that did not open the flow.
-fn server_end(flow: &Flow) -> End {
+fn server_end(flow: &Flow) -> TransportAddress {
     match flow.opened_by {
         Direction::Egress => flow.key.remote,
         Direction::Ingress => flow.key.local,

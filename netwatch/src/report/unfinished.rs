@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, attempts, naming, notes};
-use crate::flow::{Balance, Endpoint, Flow, FlowTable, Folded, ObservationPoint, Remainders};
+use crate::flow::{Balance, Endpoint, Flow, FlowTable, FoldedCounts, ObservationPoint, Remainders};
 use crate::name::{Hosts, Lookup, NameLimits, Names, NamesLost};
 use crate::process::FlowUsers;
 
@@ -18,7 +18,7 @@ pub struct UnfinishedRun {
     /// Per endpoint, the traffic of folded flows.
     pub folded_endpoints: Vec<(ObservationPoint, Endpoint)>,
     /// Totals of folded flows.
-    pub folded: Folded,
+    pub folded: FoldedCounts,
     /// Remainders of the link.
     pub remainders: Remainders,
     /// DNS lookups.

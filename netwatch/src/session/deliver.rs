@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::event::{Event, FlowRecord, IntervalTotals, Kinds, Losses, ProcessRecord, Steps};
-use super::outlet::{Growth, Missed, Outlet, PendingInterval};
+use super::event::{Event, EventKinds, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses};
+use super::outlet::{GrowthTiming, Missed, Outlet, PendingInterval};
 use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
 use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
@@ -15,10 +15,10 @@ const CALLS_INTERVAL_EACH_NS: u64 = 200_000;
 
 impl<S: Scope> Session<S> {
     /// Takes about `max` events for a consumer: those that wait, then the newest records of the
-    /// flows that changed. With [`Growth::Later`], flows that only carried more packets wait.
-    pub fn deliver(&mut self, outlet: OutletId, max: usize, growth: Growth) -> Vec<Event> {
+    /// flows that changed. With [`GrowthTiming::Later`], flows that only carried more packets wait.
+    pub fn deliver(&mut self, outlet: OutletId, max: usize, growth: GrowthTiming) -> Vec<Event> {
         // Detached for a moment, because records are made of the rest of the session.
-        let mut out = std::mem::replace(&mut self.outlets[outlet.0], Outlet::new(Kinds::NONE));
+        let mut out = std::mem::replace(&mut self.outlets[outlet.0], Outlet::new(EventKinds::NONE));
         let mut events = Vec::new();
         while events.len() < max
             && let Some(event) = out.next_event()
@@ -42,7 +42,7 @@ impl<S: Scope> Session<S> {
         events
     }
 
-    fn deliver_flows(&self, out: &mut Outlet, max: usize, growth: Growth, events: &mut Vec<Event>) {
+    fn deliver_flows(&self, out: &mut Outlet, max: usize, growth: GrowthTiming, events: &mut Vec<Event>) {
         while events.len() < max
             && let Some(delivery) = out.next_changed(growth)
         {
@@ -54,7 +54,7 @@ impl<S: Scope> Session<S> {
 
     /// Processes come before the first record that refers to them, parents before children.
     fn introduce(&self, out: &mut Outlet, record: &FlowRecord, events: &mut Vec<Event>) {
-        if !out.wants.has(Kinds::USED_BY) {
+        if !out.wants.has(EventKinds::USED_BY) {
             return;
         }
         for usage in &record.usages {
@@ -110,10 +110,10 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    fn steps_from(&self, from_ns: Option<u64>) -> Steps {
+    fn steps_from(&self, from_ns: Option<u64>) -> SeriesTail {
         let steps = &self.series.intervals;
         let first = from_ns.map_or(steps.len(), |from| steps.partition_point(|step| step.start_ns < from));
-        Steps { from_ns, steps: steps[first..].to_vec() }
+        SeriesTail { from_ns, steps: steps[first..].to_vec() }
     }
 
     /// Failed calls and local sockets, if they are due and changed.
@@ -158,10 +158,10 @@ impl<S: Scope> Session<S> {
     }
 }
 
-impl Losses {
+impl SessionLosses {
     /// What was added since, by reason; those of names and processes behind a prefix.
     pub(super) fn since(&self, before: &Self) -> impl Iterator<Item = (&'static str, u64)> {
-        let [now, then] = [self, before].map(Losses::by_reason);
+        let [now, then] = [self, before].map(SessionLosses::by_reason);
         let grown = now.into_iter().zip(then).map(|((reason, now), (_, then))| (reason, now.saturating_sub(then)));
         grown.filter(|(_, count)| *count > 0)
     }

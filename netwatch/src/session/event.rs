@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::flow::{
-    Counters, EndReason, Endpoint, Flow, FlowId, Folded, Lost, ObservationPoint, PerDirection, Remainders,
+    Counters, EndReason, Endpoint, Flow, FlowId, FoldedCounts, ObservationLosses, ObservationPoint, PerDirection,
+    Remainders,
 };
 use crate::name::{self, Lookup};
 use crate::process::{self, LocalCalls, Process, ProcessNumber, Usage};
@@ -38,9 +39,9 @@ pub enum Event {
 
 /// The kinds of events, so that a consumer can name those that it wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Kinds(u16);
+pub struct EventKinds(u16);
 
-impl Kinds {
+impl EventKinds {
     /// No events.
     pub const NONE: Self = Self(0);
     /// [`Event::Started`] and [`Event::Finished`].
@@ -78,17 +79,17 @@ impl Kinds {
 
 impl Event {
     /// The kind of this event.
-    pub fn kind(&self) -> Kinds {
+    pub fn kind(&self) -> EventKinds {
         match self {
-            Self::Started(_) | Self::Finished(_) => Kinds::SESSION,
-            Self::FlowOpened(_) => Kinds::FLOW_OPENED,
-            Self::FlowGrew(_) => Kinds::FLOW_GREW,
-            Self::FlowEnded(..) => Kinds::FLOW_ENDED,
-            Self::UsedBy(_) => Kinds::USED_BY,
-            Self::DnsExchange(..) => Kinds::DNS_EXCHANGE,
-            Self::Lost(..) => Kinds::LOST,
-            Self::Note(_) => Kinds::NOTE,
-            Self::Interval(_) => Kinds::INTERVAL,
+            Self::Started(_) | Self::Finished(_) => EventKinds::SESSION,
+            Self::FlowOpened(_) => EventKinds::FLOW_OPENED,
+            Self::FlowGrew(_) => EventKinds::FLOW_GREW,
+            Self::FlowEnded(..) => EventKinds::FLOW_ENDED,
+            Self::UsedBy(_) => EventKinds::USED_BY,
+            Self::DnsExchange(..) => EventKinds::DNS_EXCHANGE,
+            Self::Lost(..) => EventKinds::LOST,
+            Self::Note(_) => EventKinds::NOTE,
+            Self::Interval(_) => EventKinds::INTERVAL,
         }
     }
 }
@@ -142,7 +143,7 @@ pub struct IntervalTotals {
     /// The resolvers that DNS queries are forwarded to.
     pub dns: DnsForwarder,
     /// The whole series from the first step on that changed in this interval.
-    pub steps: Steps,
+    pub steps: SeriesTail,
     /// What the target sent and received on the link.
     pub totals: PerDirection<Counters>,
     /// Everything on the loopback.
@@ -150,7 +151,7 @@ pub struct IntervalTotals {
     /// What belongs to no flow of the link.
     pub remainders: Remainders,
     /// Flows that were never tracked individually: there is no record of them.
-    pub untracked: Folded,
+    pub untracked: FoldedCounts,
     /// Their endpoints; `None` if they are as they were in the interval before.
     pub untracked_endpoints: Option<Vec<(ObservationPoint, Endpoint)>>,
     /// Whether processes were looked for.
@@ -158,7 +159,7 @@ pub struct IntervalTotals {
     /// Failed calls and local sockets; `None` if they are as they were.
     pub calls: Option<LocalCalls>,
     /// Observations that were missed so far.
-    pub losses: Losses,
+    pub losses: SessionLosses,
     /// All notes so far; `None` if there is no new one.
     pub notes: Option<Vec<String>>,
     /// Flows with changes that this consumer has not received, at most.
@@ -167,9 +168,9 @@ pub struct IntervalTotals {
 
 /// Observations that were missed, by who missed them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Losses {
+pub struct SessionLosses {
     /// By the meter.
-    pub meter: Lost,
+    pub meter: ObservationLosses,
     /// By the meter's view of processes.
     pub processes: process::ProcessLosses,
     /// Names.
@@ -178,7 +179,7 @@ pub struct Losses {
 
 /// The part of a series that replaces all steps from its first one on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Steps {
+pub struct SeriesTail {
     /// Steps that begin here or later are replaced, nanoseconds since the Unix epoch; `None` if
     /// nothing changed.
     pub from_ns: Option<u64>,
@@ -194,7 +195,7 @@ pub struct Finished {
     /// Traffic over time.
     pub series: Series,
     /// Flows that were never tracked individually.
-    pub untracked: Folded,
+    pub untracked: FoldedCounts,
     /// Their endpoints.
     pub untracked_endpoints: Vec<(ObservationPoint, Endpoint)>,
 }

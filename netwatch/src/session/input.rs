@@ -1,6 +1,6 @@
 //! What a meter delivers to a session besides counts.
 
-use crate::flow::{FlowKey, Quoted};
+use crate::flow::{FlowKey, QuotedError};
 use crate::name::NameSample;
 use crate::process::{self, SystemView};
 
@@ -16,7 +16,7 @@ pub enum Observed<'a> {
     /// The head of a packet that may carry a name.
     Name(NameSample<'a>),
     /// An ICMP error that quotes a packet of a flow.
-    IcmpError(Quoted),
+    IcmpError(QuotedError),
     /// A process or socket event, and access to what the machine shows at this moment.
     Process(process::ProcessEvent, &'a mut dyn SystemView),
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::event::FlowRecord;
 use super::input::Observed;
 use super::scope::Scope;
-use crate::flow::{Change, Flow, FlowKey, FlowTable, Increment, ObservationPoint, Place};
+use crate::flow::{Flow, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, Place};
 use crate::name::Names;
 use crate::process::{FlowToAttribute, ReportedFlows, Trace, Usage};
 use crate::report::{FlowNaming, FoldedFacts};
@@ -37,7 +37,7 @@ pub(super) struct Ledger {
 /// What an increment did to the flows.
 #[derive(Debug)]
 pub(super) struct Changed {
-    pub change: Change,
+    pub change: FlowChange,
     pub place: Option<Place>,
     pub has_ended: bool,
     /// The last records of flows that were evicted, and where they were: from `place` before the

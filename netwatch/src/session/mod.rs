@@ -15,12 +15,16 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use event::{Event, Finished, FlowRecord, IntervalTotals, Kinds, Losses, ProcessRecord, Started, Steps};
+pub use event::{
+    Event, EventKinds, Finished, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses, Started,
+};
 pub use input::Observed;
-pub use outlet::{Growth, Missed};
-pub use scope::{Captured, Isolated, Moment, Scope, ScopeFacts};
+pub use outlet::{GrowthTiming, Missed};
+pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
-use crate::flow::{Change, Counters, FlowTable, Increment, Lost, ObservationPoint, PerDirection, Traffic};
+use crate::flow::{
+    Counters, FlowChange, FlowTable, Increment, ObservationLosses, ObservationPoint, PerDirection, Traffic,
+};
 use crate::name::{Hosts, Names};
 use crate::process::{self, Attribution, Trace};
 use crate::report::{self, Series};
@@ -67,7 +71,7 @@ pub struct Session<S> {
     /// What the meter missed so far.
     losses: MeterLosses,
     /// What the outlets know of them.
-    losses_delivered: Losses,
+    losses_delivered: SessionLosses,
     notes: Vec<String>,
     series: Series,
     interval: CurrentInterval,
@@ -78,7 +82,7 @@ pub struct Session<S> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MeterLosses {
     /// Packets' observations.
-    pub meter: Lost,
+    pub meter: ObservationLosses,
     /// Process events, as far as the meter knows.
     pub processes: process::ProcessLosses,
 }
@@ -125,7 +129,7 @@ impl<S: Scope> Session<S> {
             outlets: Vec::new(),
             attribution,
             losses: MeterLosses::default(),
-            losses_delivered: Losses::default(),
+            losses_delivered: SessionLosses::default(),
             notes: Vec::new(),
             series: Series::default(),
             interval: CurrentInterval::default(),
@@ -135,7 +139,7 @@ impl<S: Scope> Session<S> {
 
     /// Adds a consumer that wants these kinds of events, from now on: of a live session it receives
     /// the start first, and each flow when it changes. Kinds that no consumer wants cost nothing.
-    pub fn attach(&mut self, wants: Kinds) -> OutletId {
+    pub fn attach(&mut self, wants: EventKinds) -> OutletId {
         let mut outlet = Outlet::new(wants);
         if self.moment.started_ns != 0 {
             outlet.push(&self.started());
@@ -146,7 +150,7 @@ impl<S: Scope> Session<S> {
 
     /// The consumer failed: nothing is kept for it any more.
     pub fn detach(&mut self, outlet: OutletId) {
-        self.outlets[outlet.0] = Outlet::new(Kinds::NONE);
+        self.outlets[outlet.0] = Outlet::new(EventKinds::NONE);
     }
 
     /// The target runs from now on.
@@ -184,7 +188,7 @@ impl<S: Scope> Session<S> {
         for outlet in &mut self.outlets {
             from_here.iter().for_each(|(from, record)| outlet.evict(*from, record));
             match changed.change {
-                Change::Opened => outlet.opened(place),
+                FlowChange::Opened => outlet.opened(place),
                 _ if is_growth => outlet.grew(place),
                 _ => {}
             }
@@ -215,11 +219,11 @@ impl<S: Scope> Session<S> {
         self.moment.duration_ns = duration_ns;
         self.ledger.tidy();
         let changed: Vec<usize> = self.ledger.names.changed_lookups().map(|(index, _)| index).collect();
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(Kinds::DNS_EXCHANGE)) {
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::DNS_EXCHANGE)) {
             outlet.lookups.extend(&changed);
         }
         let changed_from = self.end_step();
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(Kinds::INTERVAL)) {
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::INTERVAL)) {
             outlet.interval_ended(changed_from);
         }
         self.push_losses();
@@ -253,10 +257,10 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    fn all_losses(&self) -> Losses {
+    fn all_losses(&self) -> SessionLosses {
         let mut processes = self.losses.processes;
         processes.add(&self.ledger.trace.lost());
-        Losses { meter: self.losses.meter, processes, names: self.ledger.names.lost() }
+        SessionLosses { meter: self.losses.meter, processes, names: self.ledger.names.lost() }
     }
 
     fn push(&mut self, event: &Event) {

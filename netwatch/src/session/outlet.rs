@@ -5,8 +5,8 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::event::{Event, FlowRecord, Kinds};
-use crate::flow::{Flow, Folded, FoldedFlows, Place};
+use super::event::{Event, EventKinds, FlowRecord};
+use crate::flow::{Flow, FoldedCounts, FoldedFlows, Place};
 use crate::process::{LocalCalls, ProcessNumber};
 
 /// Events that are not coalesced and wait at most; further ones are counted as missed.
@@ -52,7 +52,7 @@ pub(super) struct KnownParts {
     /// How many notes.
     pub notes: usize,
     /// How many untracked flows, and what they carried.
-    pub untracked: Folded,
+    pub untracked: FoldedCounts,
     /// Failed calls and local sockets.
     pub calls: LocalCalls,
     /// When they are looked at again, nanoseconds since the Unix epoch.
@@ -62,7 +62,7 @@ pub(super) struct KnownParts {
 /// The backlog of one consumer.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    pub wants: Kinds,
+    pub wants: EventKinds,
     events: VecDeque<Event>,
     marks: Vec<Mark>,
     /// Places of flows that opened or ended.
@@ -84,7 +84,7 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(wants: Kinds) -> Self {
+    pub(super) fn new(wants: EventKinds) -> Self {
         Self {
             wants,
             events: VecDeque::new(),
@@ -110,7 +110,7 @@ impl Outlet {
             self.finished = Some(event.clone());
             return;
         }
-        if self.events.len() < MAX_WAITING_EVENTS || event.kind() == Kinds::SESSION {
+        if self.events.len() < MAX_WAITING_EVENTS || event.kind() == EventKinds::SESSION {
             self.events.push_back(event.clone());
         } else {
             self.missed.events += 1;
@@ -133,8 +133,8 @@ impl Outlet {
         *self.mark(place) = Mark::default();
         let wants = self.wants;
         let mark = self.mark(place);
-        mark.opened = wants.has(Kinds::FLOW_OPENED);
-        mark.grew = wants.has(Kinds::FLOW_GREW);
+        mark.opened = wants.has(EventKinds::FLOW_OPENED);
+        mark.grew = wants.has(EventKinds::FLOW_GREW);
         self.queue(place);
     }
 
@@ -146,7 +146,7 @@ impl Outlet {
 
     /// A flow carried more packets.
     pub(super) fn grew(&mut self, place: Place) {
-        if self.wants.has(Kinds::FLOW_GREW) {
+        if self.wants.has(EventKinds::FLOW_GREW) {
             self.mark(place).grew = true;
             self.queue(place);
         }
@@ -154,7 +154,7 @@ impl Outlet {
 
     /// A flow ended.
     pub(super) fn ended(&mut self, place: Place) {
-        if self.wants.has(Kinds::FLOW_ENDED) {
+        if self.wants.has(EventKinds::FLOW_ENDED) {
             self.mark(place).ended = true;
             self.queue(place);
         }
@@ -204,7 +204,7 @@ impl Outlet {
 
     /// Takes the next flow with changes: those that opened or ended first. Those that only carried
     /// more packets can wait.
-    pub(super) fn next_changed(&mut self, growth: Growth) -> Option<Delivery> {
+    pub(super) fn next_changed(&mut self, growth: GrowthTiming) -> Option<Delivery> {
         while let Some(place) = self.next_place(growth) {
             let mark = &mut self.marks[place];
             let taken = *mark;
@@ -217,8 +217,8 @@ impl Outlet {
         None
     }
 
-    fn next_place(&mut self, growth: Growth) -> Option<Place> {
-        self.ended.pop_front().or_else(|| if growth == Growth::Now { self.grown.pop_front() } else { None })
+    fn next_place(&mut self, growth: GrowthTiming) -> Option<Place> {
+        self.ended.pop_front().or_else(|| if growth == GrowthTiming::Now { self.grown.pop_front() } else { None })
     }
 
     /// Flows with changes that wait, at most.
@@ -240,7 +240,7 @@ impl Outlet {
 
 /// Whether flows that only carried more packets are delivered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Growth {
+pub enum GrowthTiming {
     /// They are.
     Now,
     /// They wait.

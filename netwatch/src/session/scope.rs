@@ -63,7 +63,7 @@ pub struct ScopeFacts {
 
 /// A command in a network namespace of its own.
 #[derive(Debug, Clone)]
-pub struct Isolated {
+pub struct IsolatedScope {
     /// The run, without duration and exit.
     pub run: Run,
     /// The interface.
@@ -72,7 +72,7 @@ pub struct Isolated {
     pub dns: DnsForwarder,
 }
 
-impl Scope for Isolated {
+impl Scope for IsolatedScope {
     fn facts(&self, moment: &Moment) -> ScopeFacts {
         let run = Run {
             started_ns: moment.started_ns,
@@ -87,12 +87,12 @@ impl Scope for Isolated {
 
 /// A capture file: no target runs, and every packet was seen on a link.
 #[derive(Debug, Clone, Default)]
-pub struct Captured {
+pub struct CaptureScope {
     /// What is known of the file; set when it has been read.
     pub replay: Option<Replay>,
 }
 
-impl Scope for Captured {
+impl Scope for CaptureScope {
     fn facts(&self, _moment: &Moment) -> ScopeFacts {
         ScopeFacts { replay: self.replay.clone(), ..ScopeFacts::default() }
     }

@@ -1,11 +1,11 @@
 //! The session without a meter and without threads: what an outlet delivers, and what it keeps.
 
 use super::*;
-use crate::flow::{Direction, End, EndReason, FlowKey};
+use crate::flow::{Direction, EndReason, FlowKey, TransportAddress};
 use crate::report::EndedBy;
 
-fn session(max_flows: usize) -> Session<Isolated> {
-    let scope = Isolated {
+fn session(max_flows: usize) -> Session<IsolatedScope> {
+    let scope = IsolatedScope {
         run: report::Run::default(),
         interface: report::Interface::default(),
         dns: report::DnsForwarder::default(),
@@ -20,8 +20,8 @@ fn key(port: u16) -> FlowKey {
         point: ObservationPoint::Link,
         protocol: 17,
         fragment: false,
-        local: End { addr: [10, 0, 0, 2].into(), port },
-        remote: End { addr: [198, 51, 100, 1].into(), port: 53 },
+        local: TransportAddress { addr: [10, 0, 0, 2].into(), port },
+        remote: TransportAddress { addr: [198, 51, 100, 1].into(), port: 53 },
     }
 }
 
@@ -41,7 +41,7 @@ fn growth(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
     }
 }
 
-const FLOWS: Kinds = Kinds::FLOW_OPENED.with(Kinds::FLOW_GREW).with(Kinds::FLOW_ENDED);
+const FLOWS: EventKinds = EventKinds::FLOW_OPENED.with(EventKinds::FLOW_GREW).with(EventKinds::FLOW_ENDED);
 const IDLE: Option<EndReason> = Some(EndReason::IdleTimeout);
 
 /// Kind, local port and packets of each event of a flow.
@@ -63,12 +63,12 @@ fn growth_is_coalesced_into_the_newest_record() {
     let mut session = session(100);
     let outlet = session.attach(FLOWS);
     (0..5).for_each(|at_ns| session.apply(growth(1, at_ns, None)));
-    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), [("opened", 1, 5), ("grew", 1, 5)]);
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("opened", 1, 5), ("grew", 1, 5)]);
     assert!(session.is_delivered(outlet));
     session.apply(growth(1, 6, None));
     session.apply(growth(2, 7, None));
-    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Later)), [("opened", 2, 1), ("grew", 2, 1)]);
-    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), [("grew", 1, 6)]);
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Later)), [("opened", 2, 1), ("grew", 2, 1)]);
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("grew", 1, 6)]);
 }
 
 #[test]
@@ -77,11 +77,11 @@ fn an_ended_flow_is_delivered_whole_and_once() {
     let outlet = session.attach(FLOWS);
     session.apply(growth(1, 1, None));
     session.apply(growth(1, 2, IDLE));
-    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
-    assert_eq!(flows(&session.deliver(outlet, 100, Growth::Now)), []);
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), []);
     // The next flow on the same key is another one.
     session.apply(growth(1, 9, IDLE));
-    let events = session.deliver(outlet, 100, Growth::Now);
+    let events = session.deliver(outlet, 100, GrowthTiming::Now);
     assert_eq!(flows(&events), [("opened", 1, 1), ("ended", 1, 1)]);
     let Some(Event::FlowEnded(record, reason)) = events.last() else { panic!("{events:?}") };
     assert_eq!((record.id().epoch, *reason), (1, EndReason::IdleTimeout));
@@ -90,12 +90,12 @@ fn an_ended_flow_is_delivered_whole_and_once() {
 #[test]
 fn kinds_that_are_not_wanted_are_not_made() {
     let mut session = session(100);
-    let outlet = session.attach(Kinds::NOTE);
+    let outlet = session.attach(EventKinds::NOTE);
     session.apply(growth(1, 1, IDLE));
     session.note("once".into());
     session.note("once".into());
     session.end_interval(1);
-    let events = session.deliver(outlet, 100, Growth::Now);
+    let events = session.deliver(outlet, 100, GrowthTiming::Now);
     assert!(matches!(events.as_slice(), [Event::Note(note)] if &**note == "once"), "{events:?}");
 }
 
@@ -105,15 +105,15 @@ fn a_consumer_that_never_takes_anything_costs_bounded_memory_and_misses_exactly_
     let mut session = session(100);
     let stuck = session.attach(FLOWS);
     let mut quick = 0;
-    let other = session.attach(Kinds::FLOW_ENDED);
+    let other = session.attach(EventKinds::FLOW_ENDED);
     for number in 0..FLOWS_IN_ALL {
         session.apply(growth((number % 60_000) as u16, number, IDLE));
-        quick += session.deliver(other, 100, Growth::Now).len() as u64;
+        quick += session.deliver(other, 100, GrowthTiming::Now).len() as u64;
     }
     assert_eq!(quick, FLOWS_IN_ALL, "a stuck consumer delays only itself");
     let mut taken = 0;
     loop {
-        let events = session.deliver(stuck, 1000, Growth::Now);
+        let events = session.deliver(stuck, 1000, GrowthTiming::Now);
         if events.is_empty() {
             break;
         }
@@ -130,12 +130,12 @@ fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
     let mut session = session(1);
     let outlet = session.attach(FLOWS);
     session.apply(growth(1, 1, None));
-    session.deliver(outlet, 100, Growth::Now);
+    session.deliver(outlet, 100, GrowthTiming::Now);
     session.apply(growth(1, 2, IDLE));
     for number in 0..20_000 {
         session.apply(growth(2, 10 + number, IDLE));
     }
-    let kept = session.deliver(outlet, usize::MAX, Growth::Now);
+    let kept = session.deliver(outlet, usize::MAX, GrowthTiming::Now);
     let missed = session.take_missed(outlet);
     assert!(flows(&kept).contains(&("ended", 1, 2)) || missed.outdated == [0], "{:?}", missed.outdated);
     assert_eq!(
@@ -147,7 +147,7 @@ fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
 #[test]
 fn intervals_are_coalesced_and_the_end_comes_last() {
     let mut session = session(100);
-    let outlet = session.attach(Kinds::ALL);
+    let outlet = session.attach(EventKinds::ALL);
     for second in 1..=3 {
         session.apply(growth(second, u64::from(second), None));
         session.end_interval(u64::from(second) * 1_000_000_000);
@@ -155,7 +155,7 @@ fn intervals_are_coalesced_and_the_end_comes_last() {
     let ending = Some((report::ExitStatus::Code(0), EndedBy::Command));
     let report = Arc::new(session.conclude(4_000_000_000, ending, None));
     session.finish(report);
-    let events = session.deliver(outlet, 100, Growth::Now);
+    let events = session.deliver(outlet, 100, GrowthTiming::Now);
     let intervals: Vec<&Arc<IntervalTotals>> =
         events.iter().filter_map(|event| if let Event::Interval(it) = event { Some(it) } else { None }).collect();
     assert_eq!(intervals.len(), 1);
@@ -168,12 +168,12 @@ fn intervals_are_coalesced_and_the_end_comes_last() {
 #[test]
 fn losses_are_delivered_by_their_growth() {
     let mut session = session(100);
-    let outlet = session.attach(Kinds::LOST);
+    let outlet = session.attach(EventKinds::LOST);
     for (samples, expected) in [(3, vec![("samples", 3)]), (3, vec![]), (8, vec![("samples", 5)])] {
-        let meter = Lost { samples, ..Lost::default() };
+        let meter = ObservationLosses { samples, ..ObservationLosses::default() };
         session.set_losses(MeterLosses { meter, ..MeterLosses::default() });
         session.end_interval(1);
-        let events = session.deliver(outlet, 100, Growth::Now);
+        let events = session.deliver(outlet, 100, GrowthTiming::Now);
         let lost = events
             .iter()
             .filter_map(|event| if let Event::Lost(reason, n) = event { Some((*reason, *n)) } else { None });

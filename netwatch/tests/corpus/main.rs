@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use netwatch::capture::{Capture, CaptureEnd};
-use netwatch::replay::{self, LocalAddresses, Observer, Plan, Replayed};
+use netwatch::replay::{self, LocalAddresses, ReplayObserver, ReplayPlan, Replayed};
 use netwatch_tests::report::assert_balanced;
 
 use expected::Expected;
@@ -31,11 +31,11 @@ fn corpus() -> Option<PathBuf> {
     None
 }
 
-fn plan(by_kernel: bool) -> Plan {
-    Plan { local: LocalAddresses::default(), by_kernel, max_flows: 131_072, resolve: None }
+fn plan(by_kernel: bool) -> ReplayPlan {
+    ReplayPlan { local: LocalAddresses::default(), by_kernel, max_flows: 131_072, resolve: None }
 }
 
-fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl Observer) -> Replayed {
+fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl ReplayObserver) -> Replayed {
     let done = replay::replay(capture, &plan(by_kernel), observer).unwrap_or_else(|error| panic!("{error}"));
     assert!(matches!(done.end, CaptureEnd::Whole), "{}: {:?}", capture.name(), done.end);
     let mut document = Vec::new();

@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 use netwatch::capture::{Capture, CapturedFrame};
 use netwatch::flow::{self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Traffic};
 use netwatch::meter::host::{CountedFrame, HostMeter};
-use netwatch::replay::Observer;
+use netwatch::replay::ReplayObserver;
 use netwatch::report::Report;
 use netwatch::session::{Observed, Session, SessionConfig};
 use netwatch_common::address::Address;
@@ -111,7 +111,7 @@ pub type Addressed = BTreeMap<Key, Sums>;
 #[derive(Debug, Default)]
 pub struct Housekeeping(pub Addressed);
 
-impl Observer for Housekeeping {
+impl ReplayObserver for Housekeeping {
     fn counted(&mut self, counted: &CountedFrame<'_>) {
         let packet = &counted.seen.packet;
         if packet.kind != kind::HOUSEKEEPING
@@ -178,7 +178,7 @@ impl LeftOut {
     }
 }
 
-impl Observer for LeftOut {
+impl ReplayObserver for LeftOut {
     fn left_out(&mut self, frame: &CapturedFrame<'_>) {
         self.offsets.insert(frame.offset);
         self.number += 1;
@@ -196,7 +196,7 @@ fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
 
 /// Replays the file in user space without the frames that the kernel did not get.
 pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
-    let mut session = Session::new(netwatch::session::Captured::default(), SessionConfig::default());
+    let mut session = Session::new(netwatch::session::CaptureScope::default(), SessionConfig::default());
     let mut host = HostMeter::new(131_072);
     let counted = capture.each(|frame| {
         if !left_out.offsets.contains(&frame.offset) {

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
+use netwatch::flow::{Direction, FlowKey, ObservationPoint, TransportAddress};
 use netwatch::name::{NameSample, Names, Segment};
 use netwatch_common::address::Address;
 use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol};
@@ -182,8 +182,8 @@ fn payload(frame: &CapturedFrame, known: &mut HashSet<FlowKey>) -> Option<Payloa
 }
 
 fn key(packet: &Packet, sent: bool) -> FlowKey {
-    let source = End { addr: address(packet.source), port: packet.source_port };
-    let destination = End { addr: address(packet.destination), port: packet.destination_port };
+    let source = TransportAddress { addr: address(packet.source), port: packet.source_port };
+    let destination = TransportAddress { addr: address(packet.destination), port: packet.destination_port };
     let (local, remote) = if sent { (source, destination) } else { (destination, source) };
     FlowKey { point: ObservationPoint::Link, protocol: packet.protocol, fragment: false, local, remote }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use capture::{Budget, Payload};
 use expected::{EXTRAS, Expected, LISTS, MISSES, NdpiFlow, listed};
-use netwatch::flow::{End, FlowKey};
+use netwatch::flow::{FlowKey, TransportAddress};
 use netwatch::name::{FlowFacts, Hosts, NameLimits, Names};
 use netwatch::wire::Application;
 
@@ -73,7 +73,7 @@ impl NetwatchResult {
 
 /// The ends in the notation of nDPI.
 fn ends(flow: &FlowKey) -> [String; 2] {
-    let text = |end: End| match SocketAddr::from((end.addr, end.port)) {
+    let text = |end: TransportAddress| match SocketAddr::from((end.addr, end.port)) {
         SocketAddr::V4(v4) => v4.to_string(),
         SocketAddr::V6(v6) => format!("[{}]:{}", ndpi_v6(v6.ip().segments()), v6.port()),
     };

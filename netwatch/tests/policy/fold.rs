@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netwatch::flow::{Direction, FIRST_EPHEMERAL_PORT, Failed, Protocol};
+use netwatch::flow::{Direction, FIRST_EPHEMERAL_PORT, FailedAttempts, Protocol};
 use netwatch::policy::{Generalize, Need, Pattern, RuleFormat, RuleOptions, Service, generalize};
 use netwatch::wire::Name;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn need(name: Option<&str>, port: u16, peers: &[IpAddr]) -> Need {
         unqueried: if name.is_some() { BTreeSet::new() } else { peers.clone() },
         name,
         peers,
-        failed: Failed::default(),
+        failed: FailedAttempts::default(),
     }
 }
 

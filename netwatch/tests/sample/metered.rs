@@ -14,7 +14,7 @@ use netwatch::process::{
 };
 use netwatch::record::{Destination, RecordingPlace};
 use netwatch::report::{EndedBy, ExitStatus, Report};
-use netwatch::session::{Growth, Isolated, Observed, OutletId, Session, SessionConfig};
+use netwatch::session::{GrowthTiming, IsolatedScope, Observed, OutletId, Session, SessionConfig};
 use netwatch::target::user::Identity;
 
 use super::{START_NS, facts, table};
@@ -34,7 +34,7 @@ impl SystemView for Nothing {
 
 /// A session that is recorded.
 pub struct Metered {
-    pub session: Session<Isolated>,
+    pub session: Session<IsolatedScope>,
     outlet: OutletId,
     feed: Feed,
     has_room: Receiver<()>,
@@ -45,7 +45,7 @@ impl Metered {
     /// A session of `curl` that tracks at most `max_flows` flows, recorded to a file.
     pub fn start(path: &Path, max_flows: usize) -> Self {
         let facts = facts(&table([]), &["curl"]);
-        let scope = Isolated { run: facts.run, interface: facts.interface, dns: facts.dns };
+        let scope = IsolatedScope { run: facts.run, interface: facts.interface, dns: facts.dns };
         let hosts = Hosts::parse("198.51.100.99 printer.example");
         let config = SessionConfig { max_flows, hosts, attribution: Attribution::On, netns: None };
         let mut session = Session::new(scope, config);
@@ -102,11 +102,11 @@ impl Metered {
     /// Ends an interval and delivers everything.
     pub fn end_interval(&mut self, duration: Duration) {
         self.session.end_interval(duration.as_nanos() as u64);
-        self.deliver(Growth::Now);
+        self.deliver(GrowthTiming::Now);
     }
 
     /// Delivers what waits, as the recording has room.
-    pub fn deliver(&mut self, growth: Growth) {
+    pub fn deliver(&mut self, growth: GrowthTiming) {
         loop {
             while !self.feed.has_room() {
                 assert!(!self.feed.has_failed(), "{:?}", self.feed.take_failure());
@@ -125,13 +125,13 @@ impl Metered {
         let ending = Some((ExitStatus::Code(0), EndedBy::Command));
         let report = Arc::new(self.session.conclude(duration.as_nanos() as u64, ending, counters));
         self.session.finish(report.clone());
-        self.deliver(Growth::Now);
+        self.deliver(GrowthTiming::Now);
         self.close();
         report
     }
 
     /// Closes the recording; without [`Metered::finish`] it stays incomplete.
-    pub fn close(mut self) -> Session<Isolated> {
+    pub fn close(mut self) -> Session<IsolatedScope> {
         let missed = self.session.take_missed(self.outlet);
         let closing: Closing = self.feed.close(missed);
         closing.wait(Duration::from_secs(60)).expect("written");

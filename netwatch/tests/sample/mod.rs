@@ -13,8 +13,8 @@ pub mod scene;
 use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
-    Amount, Counters, Direction, End, FlowKey, FlowTable, Housekeeping, Increment, InterfaceCounters, LinkCounters,
-    Lost, ObservationPoint, PerDirection, RoundTrips, TcpFacts, Traffic,
+    Amount, Counters, Direction, FlowKey, FlowTable, Housekeeping, Increment, InterfaceCounters, LinkCounters,
+    ObservationLosses, ObservationPoint, PerDirection, RoundTripTimes, TcpFacts, Traffic, TransportAddress,
 };
 use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::{FlowUsers, Processes};
@@ -41,8 +41,8 @@ pub fn key(protocol: u8, port: u16, remote: IpAddr, remote_port: u16) -> FlowKey
         point: ObservationPoint::Link,
         protocol,
         fragment: false,
-        local: End { addr, port },
-        remote: End { addr: remote, port: remote_port },
+        local: TransportAddress { addr, port },
+        remote: TransportAddress { addr: remote, port: remote_port },
     }
 }
 
@@ -79,7 +79,7 @@ pub fn tcp(key: FlowKey, rtt_ns: u64, sent: (u64, u64), received: (u64, u64)) ->
         retransmitted_packets: PerDirection { egress: 1, ingress: 0 },
         retransmitted_bytes: PerDirection { egress: 1448, ingress: 0 },
         zero_windows: PerDirection { egress: 0, ingress: 2 },
-        round_trips: RoundTrips { count: 2, sum_ns: 2 * rtt_ns + 1000, min_ns: Some(rtt_ns) },
+        round_trips: RoundTripTimes { count: 2, sum_ns: 2 * rtt_ns + 1000, min_ns: Some(rtt_ns) },
     };
     Increment { connections: 1, tcp: Some(facts), ..growth(Traffic::Flow(key), sent, received) }
 }
@@ -98,8 +98,8 @@ pub fn failed(key: FlowKey, syns: u64, refused: bool) -> Increment {
 pub fn on_loopback(increment: Increment) -> Increment {
     let Traffic::Flow(key) = increment.traffic else { return increment };
     let localhost: IpAddr = [127, 0, 0, 1].into();
-    let local = End { addr: localhost, ..key.local };
-    let remote = End { addr: localhost, ..key.remote };
+    let local = TransportAddress { addr: localhost, ..key.local };
+    let remote = TransportAddress { addr: localhost, ..key.remote };
     let key = FlowKey { point: ObservationPoint::Loopback, local, remote, ..key };
     Increment { traffic: Traffic::Flow(key), point: ObservationPoint::Loopback, ..increment }
 }
@@ -108,7 +108,7 @@ pub fn on_loopback(increment: Increment) -> Increment {
 pub fn housekeeping() -> [Increment; 2] {
     [
         growth(Traffic::Housekeeping(Housekeeping::Arp), (1, 42), (1, 42)),
-        growth(Traffic::Housekeeping(Housekeeping::NeighbourDiscovery), (2, 172), (2, 172)),
+        growth(Traffic::Housekeeping(Housekeeping::NeighborDiscovery), (2, 172), (2, 172)),
     ]
 }
 
@@ -153,7 +153,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
         dns: DnsForwarder { resolvers: vec!["127.0.0.53:53".parse().unwrap()] },
         interface_counters: Some(interface_counters(table, (0, 0))),
         complete: true,
-        lost: Lost::default(),
+        lost: ObservationLosses::default(),
         processes: Processes::default(),
         attempts: vec![],
         notes: vec![],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netwatch::flow::{Direction, FlowKey, FlowTable, IcmpError, Increment, Quoted, Traffic};
+use netwatch::flow::{Direction, FlowKey, FlowTable, IcmpError, Increment, QuotedError, Traffic};
 use netwatch::name::{Lookup, NameSource, ResponseTimes, SourcedName};
 use netwatch::report::{DisplayName, FlowNaming, Report};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
@@ -116,7 +116,7 @@ fn everything_table() -> FlowTable {
     increments.extend(ATTACKS.iter().zip(100u8..).map(|(_, host)| open_v4(host)));
     increments.extend(housekeeping());
     let mut table = table(increments);
-    table.note_icmp_error(Quoted {
+    table.note_icmp_error(QuotedError {
         flow: key(17, 41_002, address("203.0.113.98"), 9),
         error: IcmpError { kind: 3, code: 3 },
         by_target: false,

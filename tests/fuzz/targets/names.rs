@@ -1,7 +1,7 @@
 //! Passes packets of a few flows, in any order, to `Names` with low limits: no panic, and no limit
 //! exceeded.
 
-use netwatch::flow::{Direction, End, FlowKey, ObservationPoint};
+use netwatch::flow::{Direction, FlowKey, ObservationPoint, TransportAddress};
 use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
 
 const LIMITS: NameLimits = NameLimits {
@@ -37,7 +37,7 @@ pub fn observe(input: &[u8]) {
 
 fn sample(flow: u8, how: u8, place: u8, payload: &[u8]) -> NameSample<'_> {
     let is_tcp = flow & 0x80 != 0;
-    let end = |addr: [u8; 4], port| End { addr: addr.into(), port };
+    let end = |addr: [u8; 4], port| TransportAddress { addr: addr.into(), port };
     let direction = if how & 1 == 0 { Direction::Egress } else { Direction::Ingress };
     NameSample {
         time_ns: place.into(),

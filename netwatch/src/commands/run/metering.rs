@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
 use crate::meter::{DrainProgress, LiveMeter, Meter};
 use crate::report::{EndedBy, ExitStatus, Report};
-use crate::session::{Growth, Isolated, OutletId, Session};
+use crate::session::{GrowthTiming, IsolatedScope, OutletId, Session};
 
 /// Counters are drained this often, so that the table of the kernel keeps room.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) type ReadCounters = Box<dyn FnMut() -> Result<Option<InterfaceCounter
 /// What the metering thread begins with.
 pub(super) struct MeteringSpec {
     pub meter: LiveMeter,
-    pub session: Session<Isolated>,
+    pub session: Session<IsolatedScope>,
     pub read_counters: ReadCounters,
     pub interim: InterimPrinter,
 }
@@ -54,13 +54,13 @@ pub(super) struct Conclusion {
     pub resolve: bool,
 }
 
-enum Command {
+enum MeteringCommand {
     /// The command runs: the session starts.
     Start {
         started_ns: u64,
         started: Instant,
     },
-    Attach(Box<dyn FnOnce(Sender<Command>) -> Result<Feed> + Send>, IsRequired),
+    Attach(Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>, IsRequired),
     Note(String),
     SetResolvers(Vec<std::net::SocketAddr>),
     PrintInterim,
@@ -103,7 +103,7 @@ impl Finishing {
 
 /// The control loop's side of the metering thread.
 pub(super) struct Metering {
-    commands: Sender<Command>,
+    commands: Sender<MeteringCommand>,
     thread: JoinHandle<Vec<Finishing>>,
 }
 
@@ -117,40 +117,40 @@ impl Metering {
         Ok(Self { commands, thread })
     }
 
-    fn send(&self, command: Command) {
+    fn send(&self, command: MeteringCommand) {
         // Fails only if the thread panicked, which joining it reports.
         let _ = self.commands.send(command);
     }
 
     /// The command runs from now on.
     pub(super) fn begin(&self, started_ns: u64, started: Instant) {
-        self.send(Command::Start { started_ns, started });
+        self.send(MeteringCommand::Start { started_ns, started });
     }
 
     /// Starts a consumer.
     pub(super) fn attach(&self, consumer: impl Consumer, is_required: IsRequired) {
-        let start = |commands: Sender<Command>| {
+        let start = |commands: Sender<MeteringCommand>| {
             Feed::start(consumer, move || {
                 // Fails only at the end of the run, when nothing waits any more.
-                let _ = commands.send(Command::HasRoom);
+                let _ = commands.send(MeteringCommand::HasRoom);
             })
         };
-        self.send(Command::Attach(Box::new(start), is_required));
+        self.send(MeteringCommand::Attach(Box::new(start), is_required));
     }
 
     /// Adds a sentence to the report.
     pub(super) fn note(&self, note: String) {
-        self.send(Command::Note(note));
+        self.send(MeteringCommand::Note(note));
     }
 
     /// The host's resolvers changed.
     pub(super) fn set_resolvers(&self, resolvers: Vec<std::net::SocketAddr>) {
-        self.send(Command::SetResolvers(resolvers));
+        self.send(MeteringCommand::SetResolvers(resolvers));
     }
 
     /// Prints an interim report.
     pub(super) fn print_interim(&self) {
-        self.send(Command::PrintInterim);
+        self.send(MeteringCommand::PrintInterim);
     }
 
     /// Makes snapshots from any thread; none when the run is over.
@@ -158,7 +158,7 @@ impl Metering {
         let commands = self.commands.clone();
         move || {
             let (reply, snapshot) = mpsc::channel();
-            commands.send(Command::Snapshot(reply)).ok()?;
+            commands.send(MeteringCommand::Snapshot(reply)).ok()?;
             snapshot.recv().ok()
         }
     }
@@ -166,14 +166,14 @@ impl Metering {
     /// Nothing moves any more: drains everything, and makes the final report.
     pub(super) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
         let (reply, report) = oneshot::channel();
-        self.send(Command::Conclude(conclusion, reply));
+        self.send(MeteringCommand::Conclude(conclusion, reply));
         report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
     }
 
     /// Waits until the thread has delivered everything; the consumers, which are finishing.
     pub(super) fn join(self) -> Result<Vec<Finishing>> {
         // Has no effect on a thread that has concluded the run.
-        self.send(Command::Stop);
+        self.send(MeteringCommand::Stop);
         self.thread.join().map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))
     }
 }
@@ -190,10 +190,10 @@ struct Attached {
 
 struct MeteringThread {
     meter: LiveMeter,
-    session: Session<Isolated>,
+    session: Session<IsolatedScope>,
     read_counters: ReadCounters,
     interim: Option<InterimPrinter>,
-    commands: Sender<Command>,
+    commands: Sender<MeteringCommand>,
     attached: Vec<Attached>,
     started: Instant,
     next_drain: Instant,
@@ -201,7 +201,7 @@ struct MeteringThread {
 }
 
 impl MeteringThread {
-    fn new(spec: MeteringSpec, commands: Sender<Command>) -> Self {
+    fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
         let MeteringSpec { meter, session, read_counters, interim } = spec;
         let interim = Some(interim);
         let now = Instant::now();
@@ -211,18 +211,18 @@ impl MeteringThread {
     }
 
     /// Until the run is concluded, or the control loop is gone.
-    fn run(mut self, commands: &Receiver<Command>) -> Vec<Finishing> {
+    fn run(mut self, commands: &Receiver<MeteringCommand>) -> Vec<Finishing> {
         let mut next_poll = Instant::now();
         loop {
             match commands.recv_timeout(next_poll.saturating_duration_since(Instant::now())) {
-                Ok(Command::Conclude(conclusion, reply)) => {
+                Ok(MeteringCommand::Conclude(conclusion, reply)) => {
                     let report = self.conclude(conclusion);
                     // Fails only if the run was abandoned meanwhile.
                     let _ = reply.send(report.clone());
                     self.finish(report, commands);
                     return self.close();
                 }
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.close(),
+                Ok(MeteringCommand::Stop) | Err(RecvTimeoutError::Disconnected) => return self.close(),
                 Ok(command) => self.execute(command),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -233,30 +233,34 @@ impl MeteringThread {
         }
     }
 
-    fn execute(&mut self, command: Command) {
+    fn execute(&mut self, command: MeteringCommand) {
         match command {
-            Command::Start { started_ns, started } => {
+            MeteringCommand::Start { started_ns, started } => {
                 self.started = started;
                 self.session.start(started_ns);
             }
-            Command::Attach(start, is_required) => self.attach(start, is_required),
-            Command::Note(note) => self.session.note(note),
-            Command::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
-            Command::PrintInterim => self.interim(),
-            Command::Snapshot(reply) => {
+            MeteringCommand::Attach(start, is_required) => self.attach(start, is_required),
+            MeteringCommand::Note(note) => self.session.note(note),
+            MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
+            MeteringCommand::PrintInterim => self.interim(),
+            MeteringCommand::Snapshot(reply) => {
                 self.drain_noted();
                 let counters = (self.read_counters)().unwrap_or_default();
                 let report = Arc::new(self.session.report(self.duration_ns(), counters));
                 // The reader may have gone.
                 let _ = reply.send(Snapshot { report, series: self.session.series().clone() });
             }
-            Command::HasRoom => self.deliver(),
+            MeteringCommand::HasRoom => self.deliver(),
             // `run` returns at these.
-            Command::Conclude(..) | Command::Stop => {}
+            MeteringCommand::Conclude(..) | MeteringCommand::Stop => {}
         }
     }
 
-    fn attach(&mut self, start: Box<dyn FnOnce(Sender<Command>) -> Result<Feed> + Send>, is_required: IsRequired) {
+    fn attach(
+        &mut self,
+        start: Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>,
+        is_required: IsRequired,
+    ) {
         match start(self.commands.clone()) {
             Ok(feed) => {
                 let outlet = self.session.attach(feed.wants());
@@ -376,7 +380,7 @@ impl MeteringThread {
     }
 
     /// Delivers everything that waits, and the end.
-    fn finish(&mut self, report: Arc<Report>, commands: &Receiver<Command>) {
+    fn finish(&mut self, report: Arc<Report>, commands: &Receiver<MeteringCommand>) {
         self.session.finish(report);
         let deadline = Instant::now() + FINISH_TIMEOUT;
         loop {
@@ -406,15 +410,15 @@ impl MeteringThread {
 }
 
 impl Attached {
-    fn deliver(&mut self, session: &mut Session<Isolated>) {
+    fn deliver(&mut self, session: &mut Session<IsolatedScope>) {
         while self.feed.has_room() {
             let now = Instant::now();
-            let growth = if now >= self.next_growth { Growth::Now } else { Growth::Later };
+            let growth = if now >= self.next_growth { GrowthTiming::Now } else { GrowthTiming::Later };
             let events = session.deliver(self.outlet, MAX_BATCH_EVENTS, growth);
             if events.is_empty() {
                 return;
             }
-            if growth == Growth::Now {
+            if growth == GrowthTiming::Now {
                 let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
                 self.next_growth = now + GROWTH_INTERVAL_EACH * count;
             }

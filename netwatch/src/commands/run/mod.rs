@@ -33,10 +33,10 @@ use network::ClosingNetwork;
 use setup::Ready;
 use signals::{HeldSignals, SignalStream};
 use teardown::tear_down;
-use watch::{Ending, Limits, NotStarted, Watch};
+use watch::{ControlLoop, Ending, NotStarted, RunLimits};
 
 /// How a run that was set up came out.
-enum Outcome {
+enum RunOutcome {
     /// The command ran.
     Ran(Ran),
     /// It never did.
@@ -132,11 +132,11 @@ async fn in_runtime(
     line: &mut GuardianClient,
     signals: &SignalStream<'_>,
     show: Show,
-) -> (Result<Outcome>, Option<(ClosingNetwork, Metering)>) {
+) -> (Result<RunOutcome>, Option<(ClosingNetwork, Metering)>) {
     let set_up = setup::set_up(plan, run_dir, journal, line, show, signals).await;
     let mut ready = match set_up {
         Ok(Ok(ready)) => ready,
-        Ok(Err(not_started)) => return (Ok(Outcome::NotStarted(not_started)), None),
+        Ok(Err(not_started)) => return (Ok(RunOutcome::NotStarted(not_started)), None),
         Err(error) => return (Err(abandon(line, error).await), None),
     };
     let outcome = match watch_command(plan, line, &mut ready, signals).await {
@@ -157,19 +157,19 @@ async fn watch_command(
     line: &mut GuardianClient,
     ready: &mut Ready,
     signals: &SignalStream<'_>,
-) -> Result<Outcome> {
+) -> Result<RunOutcome> {
     let arguments = &plan.settings;
     ready.live.start();
     faults::point("go")?;
     line.go()?;
     trim::release_code();
     crate::guardian::release_stdio();
-    let limits = Limits { duration: arguments.duration, linger: arguments.linger };
-    match Watch::new(line, &mut ready.live, limits).run(signals).await? {
-        Err(not_started) => Ok(Outcome::NotStarted(not_started)),
+    let limits = RunLimits { duration: arguments.duration, linger: arguments.linger };
+    match ControlLoop::new(line, &mut ready.live, limits).run(signals).await? {
+        Err(not_started) => Ok(RunOutcome::NotStarted(not_started)),
         Ok(ending) => {
             let report = ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?;
-            Ok(Outcome::Ran(Ran { report, ending }))
+            Ok(RunOutcome::Ran(Ran { report, ending }))
         }
     }
 }
@@ -188,16 +188,16 @@ async fn end_all(line: &mut GuardianClient) -> Result<()> {
     Ok(())
 }
 
-fn conclude(outcome: Outcome, plan: &RunPlan, show: Show, output: Option<Output>) -> Result<Exit> {
+fn conclude(outcome: RunOutcome, plan: &RunPlan, show: Show, output: Option<Output>) -> Result<Exit> {
     match outcome {
-        Outcome::Ran(Ran { report, ending }) => {
+        RunOutcome::Ran(Ran { report, ending }) => {
             show.print_final(&report, plan.settings.output.is_some());
             if let Some(output) = output {
                 output.write(|out| show.write_file(&report, out))?;
             }
             Ok(exit_of(ending))
         }
-        Outcome::NotStarted(NotStarted { message, code }) => {
+        RunOutcome::NotStarted(NotStarted { message, code }) => {
             print_message(&message);
             Ok(match code {
                 126 => Exit::NotExecutable,

@@ -24,7 +24,7 @@ use crate::host::link;
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig};
 use crate::name::Hosts;
 use crate::report::{DnsForwarder, Interface, Run};
-use crate::session::{Isolated, Session, SessionConfig};
+use crate::session::{IsolatedScope, Session, SessionConfig};
 use crate::terminal::Show;
 use crate::undo::{Journal, RunCard, RunDir};
 
@@ -115,7 +115,7 @@ pub(super) async fn set_up(
 }
 
 /// What the session meters.
-fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isolated {
+fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> IsolatedScope {
     let run = Run {
         id: run_dir.id().to_string(),
         command: plan.command.shown(),
@@ -132,7 +132,7 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         gateway: network.gateways(),
         host_loopback: plan.settings.host_loopback,
     };
-    Isolated { run, interface, dns: DnsForwarder { resolvers: network.resolvers() } }
+    IsolatedScope { run, interface, dns: DnsForwarder { resolvers: network.resolvers() } }
 }
 
 /// Empty if the kernel does not report it, which it always does (uname(2)).

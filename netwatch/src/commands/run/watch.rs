@@ -41,7 +41,7 @@ pub(super) struct NotStarted {
 
 /// What the user asked for that concerns the end.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct RunLimits {
     /// `--duration`.
     pub duration: Option<Duration>,
     /// `--linger`.
@@ -49,10 +49,10 @@ pub(super) struct Limits {
 }
 
 /// The loop's state.
-pub(super) struct Watch<'a> {
+pub(super) struct ControlLoop<'a> {
     line: &'a mut GuardianClient,
     live: &'a mut Live,
-    limits: Limits,
+    limits: RunLimits,
     exit: Option<RunExit>,
     ended_by: EndedBy,
     terminated_once: bool,
@@ -62,8 +62,8 @@ pub(super) struct Watch<'a> {
     ending: bool,
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(line: &'a mut GuardianClient, live: &'a mut Live, limits: Limits) -> Self {
+impl<'a> ControlLoop<'a> {
+    pub(super) fn new(line: &'a mut GuardianClient, live: &'a mut Live, limits: RunLimits) -> Self {
         let deadline = Instant::now() + limits.duration.unwrap_or(NEVER);
         Self {
             line,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Consumer;
 use crate::error::Result;
 use crate::record::{Destination, OpenRecording, write_failed};
-use crate::session::{Event, Finished, Kinds, Missed};
+use crate::session::{Event, EventKinds, Finished, Missed};
 
 /// Writes a recording.
 #[derive(Debug)]
@@ -33,13 +33,13 @@ impl Consumer for Recording {
         "record"
     }
 
-    fn wants(&self) -> Kinds {
-        Kinds::SESSION
-            .with(Kinds::FLOW_GREW)
-            .with(Kinds::FLOW_ENDED)
-            .with(Kinds::USED_BY)
-            .with(Kinds::DNS_EXCHANGE)
-            .with(Kinds::INTERVAL)
+    fn wants(&self) -> EventKinds {
+        EventKinds::SESSION
+            .with(EventKinds::FLOW_GREW)
+            .with(EventKinds::FLOW_ENDED)
+            .with(EventKinds::USED_BY)
+            .with(EventKinds::DNS_EXCHANGE)
+            .with(EventKinds::INTERVAL)
     }
 
     fn start(&mut self) -> Result<()> {

@@ -14,7 +14,7 @@ const FINGERPRINTS_PER_FLOW: usize = 4;
 
 /// Detail that the flow table had no room for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Folded {
+pub struct FoldedCounts {
     /// Flows that were folded into their endpoint.
     pub flows: u64,
     /// There were more than could be told apart, so `flows` is a lower bound.
@@ -25,7 +25,7 @@ pub struct Folded {
     pub counters: PerDirection<Counters>,
 }
 
-impl Folded {
+impl FoldedCounts {
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -53,7 +53,7 @@ pub struct FoldedFlows {
     /// Fingerprint of a folded flow's key → the epoch of the next record of that key.
     fingerprints: HashMap<u64, u32>,
     hasher: RandomState,
-    counts: Folded,
+    counts: FoldedCounts,
     /// Above every epoch whose fingerprint found no room.
     epoch_floor: u32,
 }
@@ -71,12 +71,12 @@ impl FoldedFlows {
             endpoints: BTreeMap::new(),
             fingerprints: HashMap::new(),
             hasher: RandomState::new(),
-            counts: Folded::default(),
+            counts: FoldedCounts::default(),
             epoch_floor: 0,
         }
     }
 
-    pub(super) fn of_parts(endpoints: Vec<(ObservationPoint, Endpoint)>, counts: Folded) -> Self {
+    pub(super) fn of_parts(endpoints: Vec<(ObservationPoint, Endpoint)>, counts: FoldedCounts) -> Self {
         let parts = endpoints.into_iter().map(|(point, endpoint)| ((point, endpoint.key), endpoint.into()));
         let mut folded = Self { endpoints: parts.collect(), counts, ..Self::new(0) };
         folded.max_endpoints = folded.endpoints.len();
@@ -161,7 +161,7 @@ impl FoldedFlows {
     }
 
     /// How many flows were folded, and what they carried.
-    pub fn counts(&self) -> Folded {
+    pub fn counts(&self) -> FoldedCounts {
         self.counts
     }
 

@@ -8,15 +8,15 @@ mod tests;
 
 use std::collections::HashMap;
 
-pub use folded::{Folded, FoldedFlows};
-pub use store::{Change, Place};
+pub use folded::{FoldedCounts, FoldedFlows};
+pub use store::{FlowChange, Place};
 
 use super::endpoint;
 use super::{
-    Counters, Direction, Endpoint, Flow, FlowId, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection, Quoted,
-    RemainderKind, Remainders, Traffic,
+    Counters, Direction, Endpoint, Flow, FlowId, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection,
+    QuotedError, RemainderKind, Remainders, Traffic,
 };
-use store::{Store, Stored};
+use store::{FlowStore, StoredFlow};
 
 /// Flows tracked individually unless configured otherwise.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
@@ -29,7 +29,7 @@ pub const DEFAULT_MAX_FLOWS: usize = 65_536;
 #[derive(Debug)]
 pub struct FlowTable {
     max_flows: usize,
-    store: Store,
+    store: FlowStore,
     /// Flows that were tracked individually and evicted.
     evicted: FoldedFlows,
     /// Flows that were never tracked individually.
@@ -56,7 +56,7 @@ struct PointSums {
 #[derive(Debug)]
 pub struct Applied {
     /// The kind of change.
-    pub change: Change,
+    pub change: FlowChange,
     /// Where the flow is, if it is tracked individually.
     pub place: Option<Place>,
     /// The flow that was there before and was folded into its endpoint to make room.
@@ -64,7 +64,7 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn at(change: Change, place: Option<Place>) -> Self {
+    fn at(change: FlowChange, place: Option<Place>) -> Self {
         Self { change, place, evicted: None }
     }
 }
@@ -74,7 +74,7 @@ impl FlowTable {
     pub fn new(max_flows: usize) -> Self {
         Self {
             max_flows,
-            store: Store::default(),
+            store: FlowStore::default(),
             evicted: FoldedFlows::new(max_flows),
             untracked: FoldedFlows::new(max_flows),
             icmp_errors: HashMap::new(),
@@ -92,7 +92,7 @@ impl FlowTable {
             Traffic::Flow(key) => self.apply_flow(key, &increment),
             remainder => {
                 sums.remainders.add(remainder, increment.counters);
-                Applied::at(Change::Remainder, None)
+                Applied::at(FlowChange::Remainder, None)
             }
         }
     }
@@ -108,7 +108,7 @@ impl FlowTable {
         };
         self.store.grow(place, increment);
         self.end(place, increment);
-        Applied::at(Change::Grew, Some(place))
+        Applied::at(FlowChange::Grew, Some(place))
     }
 
     /// The epoch of a new record of this key; `found` is the newest one in the table.
@@ -128,7 +128,7 @@ impl FlowTable {
         self.sums_mut(id.key.point).opened += 1;
         let place = self.store.open(id, increment);
         self.end(place, increment);
-        Applied { evicted, ..Applied::at(Change::Opened, Some(place)) }
+        Applied { evicted, ..Applied::at(FlowChange::Opened, Some(place)) }
     }
 
     fn fold(&mut self, key: FlowKey, increment: &Increment) -> Applied {
@@ -137,7 +137,7 @@ impl FlowTable {
         if increment.ended.is_some() {
             self.untracked.forget(&key);
         }
-        Applied::at(Change::Folded, None)
+        Applied::at(FlowChange::Folded, None)
     }
 
     fn end(&mut self, place: Place, increment: &Increment) {
@@ -164,8 +164,8 @@ impl FlowTable {
     /// those that the opener itself sent: an answer that arrived after the wait for it was over.
     ///
     /// The place of an ended flow that has the error now.
-    pub fn note_icmp_error(&mut self, quoted: Quoted) -> Option<Place> {
-        let Quoted { flow, error, by_target } = quoted;
+    pub fn note_icmp_error(&mut self, quoted: QuotedError) -> Option<Place> {
+        let QuotedError { flow, error, by_target } = quoted;
         if !error.is_failure(flow.remote.addr) {
             return None;
         }
@@ -195,7 +195,7 @@ impl FlowTable {
     /// The places of the tracked flows of one observation point, in the order in which they began.
     pub fn places(&self, point: ObservationPoint) -> Vec<Place> {
         let at_point = self.store.places().filter(|(_, stored)| stored.flow.key.point == point);
-        let mut places: Vec<(Place, &Stored)> = at_point.collect();
+        let mut places: Vec<(Place, &StoredFlow)> = at_point.collect();
         places.sort_by_key(|(_, stored)| (stored.flow.first_seen_ns, stored.flow.id()));
         places.into_iter().map(|(place, _)| place).collect()
     }
@@ -233,12 +233,12 @@ impl FlowTable {
     }
 
     fn flows_with_errors(&self, point: ObservationPoint) -> impl Iterator<Item = Flow> {
-        let at_point = move |stored: &&Stored| stored.flow.key.point == point;
+        let at_point = move |stored: &&StoredFlow| stored.flow.key.point == point;
         self.store.iter().filter(at_point).map(|stored| self.with_error(stored))
     }
 
     /// The record with the ICMP error that the other side than the opener sent.
-    fn with_error(&self, stored: &Stored) -> Flow {
+    fn with_error(&self, stored: &StoredFlow) -> Flow {
         let flow = stored.flow.clone();
         if stored.is_ended() {
             return flow;
@@ -259,7 +259,7 @@ impl FlowTable {
     }
 
     /// Flows that began so far at one observation point; a lower bound where
-    /// [`Folded::at_least`] is set.
+    /// [`FoldedCounts::at_least`] is set.
     pub fn opened(&self, point: ObservationPoint) -> u64 {
         self.sums(point).opened
     }
@@ -275,7 +275,7 @@ impl FlowTable {
         flows: Vec<Flow>,
         folded: Vec<(ObservationPoint, Endpoint)>,
         remainders: Remainders,
-        counts: Folded,
+        counts: FoldedCounts,
     ) -> Self {
         let mut table = Self::new(flows.len());
         table.link.counted += remainders.sum(|_| true);
@@ -340,12 +340,12 @@ impl FlowTable {
     }
 
     /// The detail that is lost in this table: all folded flows.
-    pub fn folded(&self) -> Folded {
+    pub fn folded(&self) -> FoldedCounts {
         self.evicted.counts().plus(self.untracked()).with_icmp_errors(self.icmp_errors_lost)
     }
 
     /// Flows that were never tracked individually: no consumer has received them.
-    pub fn untracked(&self) -> Folded {
+    pub fn untracked(&self) -> FoldedCounts {
         self.untracked.counts().with_icmp_errors(self.icmp_errors_lost)
     }
 

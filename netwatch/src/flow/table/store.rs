@@ -13,7 +13,7 @@ pub type Place = usize;
 
 /// The kind of change that an increment made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum FlowChange {
     /// It belongs to no flow.
     Remainder,
     /// Its flow found no room and was folded into its endpoint at once.
@@ -26,13 +26,13 @@ pub enum Change {
 
 /// A tracked flow.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredFlow {
     pub flow: Flow,
-    /// Which of the ends in [`Store::ended`] is this flow's; `None` while it is live.
+    /// Which of the ends in [`FlowStore::ended`] is this flow's; `None` while it is live.
     end: Option<u64>,
 }
 
-impl Stored {
+impl StoredFlow {
     pub(super) fn is_ended(&self) -> bool {
         self.end.is_some()
     }
@@ -40,8 +40,8 @@ impl Stored {
 
 /// The flows.
 #[derive(Debug, Default)]
-pub(super) struct Store {
-    slots: Vec<Option<Stored>>,
+pub(super) struct FlowStore {
+    slots: Vec<Option<StoredFlow>>,
     free: Vec<Place>,
     /// The newest record of each key.
     index: HashTable<u32>,
@@ -58,20 +58,20 @@ pub(super) struct Store {
     serial: u64,
 }
 
-impl Store {
+impl FlowStore {
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Stored> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &StoredFlow> {
         self.slots.iter().flatten()
     }
 
-    pub(super) fn places(&self) -> impl Iterator<Item = (Place, &Stored)> {
+    pub(super) fn places(&self) -> impl Iterator<Item = (Place, &StoredFlow)> {
         self.slots.iter().enumerate().filter_map(|(place, slot)| slot.as_ref().map(|stored| (place, stored)))
     }
 
-    pub(super) fn stored(&self, place: Place) -> Option<&Stored> {
+    pub(super) fn stored(&self, place: Place) -> Option<&StoredFlow> {
         self.slots.get(place)?.as_ref()
     }
 
@@ -132,7 +132,7 @@ impl Store {
     pub(super) fn insert(&mut self, flow: Flow) -> Place {
         self.serial = self.serial.max(flow.serial.saturating_add(1));
         let key = flow.key;
-        let stored = Some(Stored { flow, end: None });
+        let stored = Some(StoredFlow { flow, end: None });
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place] = stored;
@@ -183,7 +183,7 @@ impl Store {
         }
     }
 
-    fn remove(&mut self, place: Place) -> Option<Stored> {
+    fn remove(&mut self, place: Place) -> Option<StoredFlow> {
         let hash = self.hasher.hash_one(self.get(place)?.key);
         if let Ok(entry) = self.index.find_entry(hash, |at| *at as Place == place) {
             entry.remove();

@@ -1,15 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{End, EndReason, Housekeeping, Malformed, Quoted, TcpFacts};
+use crate::flow::{EndReason, Housekeeping, Malformed, QuotedError, TcpFacts, TransportAddress};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
         point: ObservationPoint::Link,
         protocol,
         fragment: false,
-        local: End { addr: [10, 0, 0, 2].into(), port: local },
-        remote: End { addr: [198, 51, 100, remote].into(), port },
+        local: TransportAddress { addr: [10, 0, 0, 2].into(), port: local },
+        remote: TransportAddress { addr: [198, 51, 100, remote].into(), port },
     }
 }
 
@@ -62,7 +62,7 @@ fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
 fn an_icmp_error_may_come_before_its_flow() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
-    table.note_icmp_error(Quoted { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
+    table.note_icmp_error(QuotedError { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
     table.apply(growth(Traffic::Flow(udp), 42));
     assert_eq!(table.endpoints(ObservationPoint::Link)[0].failed.unreachable, 1);
     assert_eq!(table.flows(ObservationPoint::Link).next().expect("a flow").failed().unreachable, 1);
@@ -76,7 +76,7 @@ fn an_answer_that_came_too_late_is_no_failed_attempt() {
         [(Direction::Egress, true, 0), (Direction::Egress, false, 1), (Direction::Ingress, true, 1)]
     {
         let mut table = FlowTable::default();
-        table.note_icmp_error(Quoted { flow: udp, error, by_target });
+        table.note_icmp_error(QuotedError { flow: udp, error, by_target });
         table.apply(Increment { opened_by, ..growth(Traffic::Flow(udp), 42) });
         assert_eq!(
             table.flows(ObservationPoint::Link).next().expect("a flow").failed().unreachable,
@@ -106,7 +106,7 @@ fn memory_is_bounded_against_a_scan() {
     let mut table = FlowTable::new(8);
     for port in 1..=1000 {
         table.apply(growth(Traffic::Flow(key(17, 1, 1, port)), 60));
-        table.note_icmp_error(Quoted {
+        table.note_icmp_error(QuotedError {
             flow: key(17, 1, 1, port),
             error: IcmpError { kind: 3, code: 3 },
             by_target: false,
@@ -300,7 +300,7 @@ fn an_untracked_flow_stays_folded_until_it_ends() {
     assert_eq!(table.flows(ObservationPoint::Link).map(|flow| flow.key.local.port).collect::<Vec<_>>(), [1]);
     assert_eq!((table.untracked().flows, table.untracked().counters.egress.bytes), (1, 200));
     let change = table.apply(ending(udp(2), 50, 0)).change;
-    assert_eq!((change, table.opened(ObservationPoint::Link)), (Change::Opened, 3));
+    assert_eq!((change, table.opened(ObservationPoint::Link)), (FlowChange::Opened, 3));
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn an_ended_flow_keeps_its_icmp_error_and_the_next_one_has_none() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
     let error = IcmpError { kind: 3, code: 3 };
-    table.note_icmp_error(Quoted { flow: udp, error, by_target: false });
+    table.note_icmp_error(QuotedError { flow: udp, error, by_target: false });
     table.apply(ending(Traffic::Flow(udp), 10, 0));
     table.apply(Increment { first_seen_ns: 100, last_seen_ns: 110, ..growth(Traffic::Flow(udp), 1) });
     let errors: Vec<_> = table.flows(ObservationPoint::Link).map(|flow| flow.icmp_error).collect();

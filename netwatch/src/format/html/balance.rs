@@ -12,9 +12,9 @@ use crate::report::Report;
 pub(super) fn verdict(report: &Report) -> String {
     let balance = &report.balance;
     let (class, sign) = match balance.state {
-        crate::flow::State::Closed => ("good", "✓"),
-        crate::flow::State::Open => ("bad", "✗"),
-        crate::flow::State::Live | crate::flow::State::Unknown => ("warn", "?"),
+        crate::flow::BalanceState::Closed => ("good", "✓"),
+        crate::flow::BalanceState::Open => ("bad", "✗"),
+        crate::flow::BalanceState::Live | crate::flow::BalanceState::Unknown => ("warn", "?"),
     };
     let said = words::balance(report);
     format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> Balance {}.</p>\n", text(&said))
@@ -69,7 +69,7 @@ fn name(kind: RemainderKind) -> &'static str {
         RemainderKind::Malformed => "Unreadable",
         RemainderKind::Overflow => "Without a flow: table full",
         RemainderKind::Arp => "Link housekeeping: ARP",
-        RemainderKind::NeighbourDiscovery => "Link housekeeping: neighbour discovery",
+        RemainderKind::NeighborDiscovery => "Link housekeeping: neighbour discovery",
         RemainderKind::Mld => "Link housekeeping: MLD",
         RemainderKind::Igmp => "Link housekeeping: IGMP",
     }

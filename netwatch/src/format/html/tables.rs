@@ -7,7 +7,7 @@ use std::net::IpAddr;
 pub(super) use processes::{tree, unix};
 
 use super::table::{Cell, Kind, Table, column};
-use crate::flow::{Direction, Failed, Protocol};
+use crate::flow::{Direction, FailedAttempts, Protocol};
 use crate::format::summary::units::count;
 use crate::format::words;
 use crate::name::Lookup;
@@ -162,7 +162,7 @@ fn flow(report: &Report, known: &ReportFlow, began_ns: u64) -> Vec<Cell> {
     ]
 }
 
-fn failed(failed: &Failed) -> String {
+fn failed(failed: &FailedAttempts) -> String {
     let kinds = [
         (failed.refused, "refused"),
         (failed.unanswered, "no answer"),

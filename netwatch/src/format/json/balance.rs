@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::document::{JsonCounters, JsonDirections, protocol_name};
 use super::{is_false, is_zero};
 use crate::flow::{
-    Amount, Balance, Counters, Difference, FileBalance, Folded, Lost, PerDirection, Protocol, RemainderKind, State,
-    Traffic,
+    Amount, Balance, BalanceState, Counters, Difference, FileBalance, FoldedCounts, ObservationLosses, PerDirection,
+    Protocol, RemainderKind, Traffic,
 };
 use crate::report::Report;
 
@@ -110,10 +110,10 @@ impl From<&Balance> for JsonBalance {
     fn from(balance: &Balance) -> Self {
         Self {
             state: match balance.state {
-                State::Closed => "closed",
-                State::Open => "open",
-                State::Live => "live",
-                State::Unknown => "unknown",
+                BalanceState::Closed => "closed",
+                BalanceState::Open => "open",
+                BalanceState::Live => "live",
+                BalanceState::Unknown => "unknown",
             },
             counted: balance.counted.into(),
             interface: balance.interface.map(Into::into),
@@ -145,15 +145,15 @@ impl From<Difference> for JsonDifference {
     }
 }
 
-impl From<Lost> for JsonLost {
-    fn from(lost: Lost) -> Self {
-        let Lost { samples, unreadable, table_full, insert_failed, new_flows } = lost;
+impl From<ObservationLosses> for JsonLost {
+    fn from(lost: ObservationLosses) -> Self {
+        let ObservationLosses { samples, unreadable, table_full, insert_failed, new_flows } = lost;
         Self { samples, unreadable, table_full, insert_failed, new_flows }
     }
 }
 
-impl From<Folded> for JsonFolded {
-    fn from(folded: Folded) -> Self {
+impl From<FoldedCounts> for JsonFolded {
+    fn from(folded: FoldedCounts) -> Self {
         Self {
             flows: folded.flows,
             at_least: folded.at_least,

@@ -209,8 +209,8 @@ impl JsonFlowCounters {
     }
 }
 
-impl From<flow::RoundTrips> for JsonRtt {
-    fn from(trips: flow::RoundTrips) -> Self {
+impl From<flow::RoundTripTimes> for JsonRtt {
+    fn from(trips: flow::RoundTripTimes) -> Self {
         Self { rtt_count: trips.count, rtt_min_ns: trips.min_ns, rtt_mean_ns: trips.mean_ns() }
     }
 }
@@ -221,9 +221,9 @@ impl From<flow::IcmpError> for JsonIcmpError {
     }
 }
 
-impl From<flow::Failed> for JsonFailed {
-    fn from(failed: flow::Failed) -> Self {
-        let flow::Failed { refused, unanswered, unanswered_tries, reset, unreachable } = failed;
+impl From<flow::FailedAttempts> for JsonFailed {
+    fn from(failed: flow::FailedAttempts) -> Self {
+        let flow::FailedAttempts { refused, unanswered, unanswered_tries, reset, unreachable } = failed;
         Self { refused, unanswered, unanswered_syns: unanswered_tries, handshake_resets: reset, unreachable }
     }
 }

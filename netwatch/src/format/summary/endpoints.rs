@@ -4,7 +4,7 @@ use super::blocks;
 use super::grid::{self, Row};
 use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
-use crate::flow::{Counters, Endpoint, EndpointKey, Failed, PerDirection, RemainderKind, Remote};
+use crate::flow::{Counters, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
 use crate::format::escape;
 use crate::report::{Report, ReportEndpoint};
 use crate::wire::port;
@@ -24,7 +24,7 @@ pub(super) struct Item {
     pub connections: Option<u64>,
     pub counters: PerDirection<Counters>,
     pub handshake_rtt_ns: Option<u64>,
-    pub failed: Failed,
+    pub failed: FailedAttempts,
     pub style: Style,
 }
 
@@ -144,7 +144,7 @@ fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, s
         connections,
         counters,
         handshake_rtt_ns: None,
-        failed: Failed::default(),
+        failed: FailedAttempts::default(),
         style,
     }
 }
@@ -184,7 +184,7 @@ fn row(item: &Item, side_by_side: bool) -> Row {
 }
 
 /// `failed: 1 refused, 1 unanswered (4 tries)`, or nothing.
-pub(super) fn failure(failed: &Failed) -> String {
+pub(super) fn failure(failed: &FailedAttempts) -> String {
     let tries = plural(failed.unanswered_tries, "try", "tries");
     let kinds = [
         (failed.refused, "refused".to_owned()),

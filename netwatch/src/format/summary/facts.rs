@@ -5,7 +5,7 @@ use super::names;
 use super::processes;
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
-use crate::flow::{Amount, Balance, Counters, Difference, FileBalance, PerDirection, RemainderKind, State};
+use crate::flow::{Amount, Balance, BalanceState, Counters, Difference, FileBalance, PerDirection, RemainderKind};
 use crate::format::{escape, words};
 use crate::report::Report;
 
@@ -56,7 +56,7 @@ fn loopback(report: &Report) -> String {
 fn housekeeping(report: &Report) -> String {
     let kinds = [
         (RemainderKind::Arp, "ARP"),
-        (RemainderKind::NeighbourDiscovery, "neighbour discovery"),
+        (RemainderKind::NeighborDiscovery, "neighbour discovery"),
         (RemainderKind::Mld, "MLD"),
         (RemainderKind::Igmp, "IGMP"),
     ];
@@ -85,10 +85,10 @@ fn balance(report: &Report) -> (Style, String) {
         return against_file(balance, file);
     }
     match (balance.state, balance.interface) {
-        (State::Closed, _) => (Style::Good, closed(balance)),
-        (State::Live, _) => (Style::Plain, format!("not yet, interim figures are live; so far:\n{counted}")),
-        (State::Open, Some(interface)) => (Style::Bad, open(balance, interface)),
-        (State::Unknown | State::Open, _) => {
+        (BalanceState::Closed, _) => (Style::Good, closed(balance)),
+        (BalanceState::Live, _) => (Style::Plain, format!("not yet, interim figures are live; so far:\n{counted}")),
+        (BalanceState::Open, Some(interface)) => (Style::Bad, open(balance, interface)),
+        (BalanceState::Unknown | BalanceState::Open, _) => {
             let why = words::why_unknown(report);
             (Style::Warning, format!("unknown, {why}; counted:\n{counted}{}", unassigned(balance)))
         }

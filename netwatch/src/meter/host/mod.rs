@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::icmp;
 use super::{DrainProgress, Meter};
 use crate::error::Result;
-use crate::flow::{EndReason, Increment, Lost, Quoted, Traffic};
+use crate::flow::{EndReason, Increment, ObservationLosses, QuotedError, Traffic};
 use crate::session::{MeterLosses, Observed};
 
 mod fragments;
@@ -50,7 +50,7 @@ impl<'a> CountedFrame<'a> {
     }
 
     /// The flow and error that this packet quotes, if it is an ICMP error. The flow's local end sent the quoted packet.
-    pub fn icmp_error(&self) -> Option<Quoted> {
+    pub fn icmp_error(&self) -> Option<QuotedError> {
         if !self.seen.packet.icmp_error {
             return None;
         }
@@ -98,7 +98,7 @@ pub struct HostMeter {
     remainders: FlowMap,
     probes: ProbeTable,
     reader: FrameReader,
-    lost: Lost,
+    lost: ObservationLosses,
     /// Earliest time of the next search for idle flows, which does not run for each packet that finds the table full.
     next_sweep_ns: u64,
 }
@@ -112,7 +112,7 @@ impl HostMeter {
             remainders: FlowMap::default(),
             probes: ProbeTable::default(),
             reader: FrameReader::default(),
-            lost: Lost::default(),
+            lost: ObservationLosses::default(),
             next_sweep_ns: 0,
         }
     }
@@ -174,7 +174,7 @@ impl HostMeter {
     }
 
     /// Lost observations. `unreadable` counts frames that their capture has truncated within the headers.
-    pub fn lost(&self) -> Lost {
+    pub fn lost(&self) -> ObservationLosses {
         self.lost
     }
 }

@@ -4,7 +4,7 @@ use netwatch_common::parse::LinkType;
 
 use super::*;
 use crate::flow::{self, IcmpError};
-use crate::flow::{Counters, Direction, End, PerDirection};
+use crate::flow::{Counters, Direction, PerDirection, TransportAddress};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const SYN: u8 = 2;
@@ -84,7 +84,11 @@ fn the_opener_is_local_even_if_its_syn_is_missing() {
     let (tcp, udp) = (flow(&of(6)), flow(&of(17)));
     assert_eq!((tcp.local.port, tcp.remote.port), (40_000, 443));
     assert_eq!((of(6).counters.egress.packets, of(6).counters.ingress.packets), (1, 1));
-    assert_eq!(udp.local, End { addr: [198, 51, 100, 7].into(), port: 53 }, "the sender of the first packet");
+    assert_eq!(
+        udp.local,
+        TransportAddress { addr: [198, 51, 100, 7].into(), port: 53 },
+        "the sender of the first packet"
+    );
     assert!(all.iter().all(|one| one.opened_by == Direction::Egress));
 }
 
@@ -126,7 +130,7 @@ fn idle_flows_make_room_and_their_counts_are_handed_over() {
         (0..4).for_each(|port| counting.count(&udp((7, 1000 + 4 * round + port), (3, 53), b"x"), now));
         assert!(counting.host.flows.len() <= 4);
     }
-    assert_eq!(counting.host.lost(), Lost::default());
+    assert_eq!(counting.host.lost(), ObservationLosses::default());
     let all = counting.all();
     assert_eq!((all.len(), sum(&all).packets), (32, 32), "each flow is handed over on its own");
 }
@@ -167,7 +171,7 @@ fn counted_frames_give_payload_and_icmp_errors() {
     assert_eq!((counted.payload(), counted.icmp_error()), (&b"query"[..], None));
     let error = ipv4(1, 3, 7, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &query].concat());
     let seen = host.count(&raw(&error), |_| Hook::Loopback, 2, &mut |_| {});
-    let Quoted { flow: key, error, by_target } =
+    let QuotedError { flow: key, error, by_target } =
         CountedFrame { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
     assert_eq!((key.local.port, key.remote.port, error), (1000, 53, IcmpError { kind: 3, code: 3 }));
     assert!(!by_target);

@@ -30,7 +30,7 @@ pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
 pub use realtime::is_realtime;
 
 use crate::error::{Error, Result};
-use crate::flow::{Increment, Lost};
+use crate::flow::{Increment, ObservationLosses};
 use crate::meter::clock::{self, Clock};
 use crate::meter::notification::Notification;
 use attach::Attachment;
@@ -221,7 +221,7 @@ impl KernelMeter {
     }
 
     /// Observations lost since the load.
-    pub fn lost(&self) -> Result<Lost> {
+    pub fn lost(&self) -> Result<ObservationLosses> {
         let map = self.loaded.map("STATS");
         let read = |slot: u32| {
             let mut value = [0; 8];
@@ -229,7 +229,7 @@ impl KernelMeter {
             sys::map_lookup(map.as_fd(), &slot.to_ne_bytes(), &mut value).map_err(failed)?;
             Ok(u64::from_ne_bytes(value))
         };
-        Ok(Lost {
+        Ok(ObservationLosses {
             samples: read(stat::SAMPLES_LOST)?,
             unreadable: read(stat::UNREADABLE)?,
             table_full: read(stat::TABLE_FULL)?,

@@ -167,7 +167,7 @@ fn ignores_a_response_to_another_question() {
 #[test]
 fn reads_a_resolver_on_the_loopback() {
     let mut names = names();
-    let end = |port| End { addr: [127, 0, 0, 53].into(), port };
+    let end = |port| TransportAddress { addr: [127, 0, 0, 53].into(), port };
     let key = FlowKey { point: ObservationPoint::Loopback, local: end(53), remote: end(40_000), ..udp(0, 0) };
     let query = DnsBuilder::query(1, "app.example", A).bytes();
     let response = DnsBuilder::response(1, 0, "app.example", A).answer("app.example", A, &octets(7)).bytes();

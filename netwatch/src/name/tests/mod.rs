@@ -9,7 +9,7 @@ mod streams;
 use std::net::IpAddr;
 
 use super::*;
-use crate::flow::{Direction, End, FlowKey, ObservationPoint};
+use crate::flow::{Direction, FlowKey, ObservationPoint, TransportAddress};
 use crate::wire::Application;
 
 const TCP: u8 = 6;
@@ -26,8 +26,8 @@ fn flow(protocol: u8, local_port: u16, remote: u8, port: u16) -> FlowKey {
         point: ObservationPoint::Link,
         protocol,
         fragment: false,
-        local: End { addr: [10, 0, 0, 2].into(), port: local_port },
-        remote: End { addr: v4(remote), port },
+        local: TransportAddress { addr: [10, 0, 0, 2].into(), port: local_port },
+        remote: TransportAddress { addr: v4(remote), port },
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::ReportedFlows;
 use super::failures::AttemptTimes;
 use super::limits::Capacity;
-use crate::flow::{End, FlowKey, ObservationPoint, Protocol};
+use crate::flow::{FlowKey, ObservationPoint, Protocol, TransportAddress};
 use crate::process::{ClosedSocket, ProcessNumber, SocketOperation, SocketUse};
 
 /// Processes stored for one socket, and sockets stored for one flow.
@@ -40,7 +40,7 @@ struct SocketClose {
     /// [`Sockets::tidied`] at that time.
     tidied: u64,
     /// Its local and its remote end.
-    ends: Option<(End, End)>,
+    ends: Option<(TransportAddress, TransportAddress)>,
 }
 
 /// The time from the first to the last packet of a flow.
@@ -111,7 +111,7 @@ pub(super) struct Sockets {
     of_flows: HashMap<FlowKey, Vec<u64>>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
     /// Closed sockets by protocol, local and remote end.
-    closed: HashMap<(u8, End, End), Vec<u64>>,
+    closed: HashMap<(u8, TransportAddress, TransportAddress), Vec<u64>>,
     /// Protocols and ports that removed sockets were bound to.
     forgotten: HashSet<(u8, u16)>,
     /// Cookie of the session's network namespace, if known.
@@ -206,7 +206,7 @@ impl Sockets {
         if let Some(known) = self.known.get_mut(&closed.cookie) {
             known.elsewhere |= elsewhere;
             known.protocol = closed.protocol.or(known.protocol);
-            let here = |end: &End| !known.elsewhere && end.port != 0;
+            let here = |end: &TransportAddress| !known.elsewhere && end.port != 0;
             let (local, remote) = (closed.local.filter(here), closed.remote.filter(here));
             let ends = local.zip(remote);
             known.closed = Some(SocketClose { time_ns, tidied: self.tidied, ends });
@@ -274,18 +274,24 @@ impl Sockets {
 
     /// The sockets that were bound to the port of one end of a flow during its time; for protocols
     /// without ports, those of the protocol.
-    pub(super) fn bound_to(&self, protocol: u8, end: End, span: TimeSpan) -> Vec<&KnownSocket> {
+    pub(super) fn bound_to(&self, protocol: u8, end: TransportAddress, span: TimeSpan) -> Vec<&KnownSocket> {
         let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
         cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
     }
 
     /// Whether a flow with this end may belong to a socket that was removed.
-    pub(super) fn may_be_forgotten(&self, protocol: u8, end: End) -> bool {
+    pub(super) fn may_be_forgotten(&self, protocol: u8, end: TransportAddress) -> bool {
         self.forgotten.contains(&(protocol, end.port))
     }
 
     /// The closed sockets that had these ends during the time of the flow.
-    pub(super) fn closed_between(&self, protocol: u8, local: End, remote: End, span: TimeSpan) -> Vec<&KnownSocket> {
+    pub(super) fn closed_between(
+        &self,
+        protocol: u8,
+        local: TransportAddress,
+        remote: TransportAddress,
+        span: TimeSpan,
+    ) -> Vec<&KnownSocket> {
         let cookies = self.closed.get(&(protocol, local, remote)).into_iter().flatten();
         let known = cookies.filter_map(|cookie| self.known.get(cookie));
         // A socket that is reported closed twice may have had other ends the first time.
@@ -359,7 +365,11 @@ fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, KnownSocket>) {
 }
 
 /// Whether `contains` holds for a flow between these ends, on the link or the loopback.
-fn has_ends_of(protocol: Option<Protocol>, ends: Option<(End, End)>, contains: impl Fn(&FlowKey) -> bool) -> bool {
+fn has_ends_of(
+    protocol: Option<Protocol>,
+    ends: Option<(TransportAddress, TransportAddress)>,
+    contains: impl Fn(&FlowKey) -> bool,
+) -> bool {
     let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
     let flow = |point| FlowKey { point, protocol: protocol.0, fragment: false, local, remote };
     contains(&flow(ObservationPoint::Link)) || contains(&flow(ObservationPoint::Loopback))

@@ -7,7 +7,7 @@ mod long;
 use std::collections::HashMap;
 
 use super::*;
-use crate::flow::{Direction, End, ObservationPoint};
+use crate::flow::{Direction, ObservationPoint, TransportAddress};
 use crate::process::{Attempt, ClosedSocket, Evidence, FlowUsers, ProcessId};
 
 const COMMAND: u32 = 100;
@@ -84,7 +84,7 @@ impl Scene {
     }
 
     /// The process closes a socket that has these local and remote ends.
-    fn close(&mut self, pid: u32, cookie: u64, protocol: u8, ends: Option<(End, End)>) {
+    fn close(&mut self, pid: u32, cookie: u64, protocol: u8, ends: Option<(TransportAddress, TransportAddress)>) {
         let protocol = Some(Protocol(protocol));
         let (local, remote) = ends.unzip();
         self.apply(
@@ -106,7 +106,7 @@ impl Scene {
 
 /// A flow on the link from a local port to a remote port.
 fn flow(protocol: u8, local: u16, remote: u16) -> FlowKey {
-    let end = |last: u8, port| End { addr: [198, 51, 100, last].into(), port };
+    let end = |last: u8, port| TransportAddress { addr: [198, 51, 100, last].into(), port };
     FlowKey { point: ObservationPoint::Link, protocol, fragment: false, local: end(1, local), remote: end(2, remote) }
 }
 

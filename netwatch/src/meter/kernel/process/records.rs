@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use netwatch_common::address::Address;
 use netwatch_common::process::{self as abi, EventHead, call, kind};
 
-use crate::flow::{End, Protocol};
+use crate::flow::{Protocol, TransportAddress};
 use crate::meter::clock::Clock;
 use crate::process::{
     CallName, CallTarget, ClosedSocket, FailedCall, Image, Origin, ProcessAction, ProcessEvent, SocketOperation,
@@ -61,7 +61,8 @@ fn socket(step: SocketOperation, record: &abi::SocketRecord) -> ProcessAction {
 }
 
 fn closed(record: &abi::ClosedRecord) -> ClosedSocket {
-    let end = |of: &Address, port| (port != 0).then(|| End { addr: address(of, record.family.into()), port });
+    let end =
+        |of: &Address, port| (port != 0).then(|| TransportAddress { addr: address(of, record.family.into()), port });
     let (local, remote) = (end(&record.local, record.local_port), end(&record.remote, record.remote_port));
     ClosedSocket { cookie: record.cookie, netns: record.netns, protocol: protocol(record.protocol), local, remote }
 }

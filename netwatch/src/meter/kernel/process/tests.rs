@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::flow::{End, Protocol};
+use crate::flow::{Protocol, TransportAddress};
 use crate::process::{CallName, CallTarget, ProcessAction, SocketOperation};
 
 pub(in crate::meter) const ALL: ProcessTracerConfig = ProcessTracerConfig { cmdline: true, failed_calls: true };
@@ -171,14 +171,16 @@ fn a_socket_is_told_at_its_end_with_its_ends() {
     assert_eq!((closed.len(), closed.iter().all(|one| one.0 == pid)), (10, true), "{closed:#?}");
     for line in fs::read_to_string(file).expect("written").lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        let end = |port: &str| End { addr: words[0].parse().unwrap(), port: port.parse().unwrap() };
+        let end = |port: &str| TransportAddress { addr: words[0].parse().unwrap(), port: port.parse().unwrap() };
         let (client, server) = (end(words[1]), end(words[2]));
         for (local, remote) in [(client, server), (server, client)] {
             let expected = (pid, Some(Protocol::TCP), Some(local), Some(remote));
             assert!(closed.contains(&expected), "{expected:?} of {closed:#?}");
         }
     }
-    let listening = |one: &&(u32, Option<Protocol>, Option<End>, Option<End>)| one.2.is_some() && one.3.is_none();
+    let listening = |one: &&(u32, Option<Protocol>, Option<TransportAddress>, Option<TransportAddress>)| {
+        one.2.is_some() && one.3.is_none()
+    };
     assert_eq!(closed.iter().filter(listening).count(), 3, "{closed:#?}");
     assert_eq!(closed.iter().filter(|one| one.2.is_none()).count(), 1, "{closed:#?}");
 }

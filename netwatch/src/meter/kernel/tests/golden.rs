@@ -205,7 +205,7 @@ fn gso() -> Vec<Case> {
 fn remainders() -> Vec<Case> {
     vec![
         case("ARP", ethernet(0x0806, &[0; 28]), "Housekeeping(Arp) | sent 1 1 42 42"),
-        case("neighbour solicitation", ipv6(58, &icmp(135, 16)), "Housekeeping(NeighbourDiscovery) | sent 1 1 78 78"),
+        case("neighbour solicitation", ipv6(58, &icmp(135, 16)), "Housekeeping(NeighborDiscovery) | sent 1 1 78 78"),
         case(
             "MLD report behind hop-by-hop",
             ipv6(0, &extension(58, 0, &icmp(143, 20))),

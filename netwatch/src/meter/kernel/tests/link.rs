@@ -151,7 +151,7 @@ fn tcp_with_offload_balances_and_has_an_rtt() {
         assert!(
             first.is_some_and(|sample| sample.payload().len() > 1000 && sample.payload().iter().all(|&byte| byte == 1))
         );
-        assert_eq!(probe.lost().expect("readable"), crate::flow::Lost::default());
+        assert_eq!(probe.lost().expect("readable"), crate::flow::ObservationLosses::default());
     });
 }
 

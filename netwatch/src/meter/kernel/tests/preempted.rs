@@ -16,7 +16,7 @@ use super::namespace::with_link;
 use super::{
     KernelMeter, assert_same, describe, drained, possible_cpus, probe_with, run, stay_on_one_cpu, tables, without_front,
 };
-use crate::flow::{Increment, Lost, Traffic};
+use crate::flow::{Increment, ObservationLosses, Traffic};
 use crate::meter::kernel::memory::Region;
 use crate::meter::sys;
 
@@ -94,7 +94,7 @@ fn a_packet_without_working_memory_is_counted_unread() {
     let mut lines: Vec<_> = drained(&mut probe).iter().map(describe).collect();
     lines.sort();
     assert_eq!(lines, ["Overflow(255) | sent 1 1 52 52", "Overflow(255) | sent 2 2 104 104 | got 1 1 52 52"]);
-    assert_eq!(probe.lost().expect("readable"), Lost { insert_failed: 4, ..Lost::default() });
+    assert_eq!(probe.lost().expect("readable"), ObservationLosses { insert_failed: 4, ..ObservationLosses::default() });
     Memories::of(&probe).occupy(0);
     run(&probe, "link_egress", &frame, &Meta::default()).expect("runs");
     let lines: Vec<_> = drained(&mut probe).iter().map(describe).collect();
@@ -243,7 +243,7 @@ fn senders_that_preempt_each_other_are_counted_to_the_last_packet() {
         };
         let counted: Vec<_> = (0..=URGENT).map(|number| packets(5000 + number)).collect();
         assert_eq!(counted, [PACKETS; URGENT as usize + 1]);
-        assert_eq!(probe.lost().expect("readable"), Lost::default());
+        assert_eq!(probe.lost().expect("readable"), ObservationLosses::default());
     });
 }
 

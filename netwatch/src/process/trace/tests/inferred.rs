@@ -74,7 +74,7 @@ fn a_port_that_the_kernel_assigned_is_known_from_the_close() {
     scene.socket(101, SocketOperation::Created, 7, 17, "");
     scene.socket(101, SocketOperation::Used, 7, 17, "198.51.100.2:53");
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["sh netns"]);
-    let local = Some(End { addr: [0; 4].into(), port: 50_000 });
+    let local = Some(TransportAddress { addr: [0; 4].into(), port: 50_000 });
     let closed = ClosedSocket { cookie: 7, netns: 0, protocol: Some(Protocol(17)), local, remote: None };
     scene.apply(101, ProcessAction::ClosedSocket(closed));
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["resolver tuple maker"]);

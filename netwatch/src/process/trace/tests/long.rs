@@ -118,7 +118,7 @@ fn does_not_attribute_the_port_of_a_removed_socket_to_the_command() {
         let (pid, port) = (1000 + number, 3000 + number as u16);
         client(&mut scene, number, |scene, _, cookie| {
             scene.socket(pid, SocketOperation::Used, cookie, 17, "198.51.100.2:53");
-            let local = Some(End { addr: [0; 4].into(), port });
+            let local = Some(TransportAddress { addr: [0; 4].into(), port });
             scene.apply(
                 pid,
                 ProcessAction::ClosedSocket(ClosedSocket {
