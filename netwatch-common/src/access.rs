@@ -1,5 +1,6 @@
-//! How the accounting rules change counters: with plain additions where the memory is exclusive (fronts, the host meter),
-//! with atomics where several CPUs share it (the classifier's flow table).
+//! How the accounting rules change counters: with plain additions where the memory is exclusive
+//! (fronts, the host meter), with atomics where several CPUs share it (the classifier's flow
+//! table).
 
 /// A way to change counters.
 pub trait Access {

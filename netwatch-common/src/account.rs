@@ -1,5 +1,6 @@
-//! The accounting rules: how an entry grows with a packet. The same rules serve the shared table of the classifier and the
-//! plain memory of the host meter; [`Access`] is the only difference. Where entries are stored is decided elsewhere.
+//! The accounting rules: how an entry grows with a packet. The same rules serve the shared table of
+//! the classifier and the plain memory of the host meter; [`Access`] is the only difference. Where
+//! entries are stored is decided elsewhere.
 
 use crate::access::Access;
 use crate::config::Config;
@@ -10,7 +11,8 @@ use crate::parse::Packet;
 use crate::sample::{self, reason};
 use crate::tcp::{self, SYN_ACK, is_before};
 
-/// Initializes an entry that is still [`FlowValue::EMPTY`] from its first packet. [`record`] then counts the packet.
+/// Initializes an entry that is still [`FlowValue::EMPTY`] from its first packet. [`record`] then
+/// counts the packet.
 ///
 /// # Safety
 /// `value` points to a live entry.
@@ -23,8 +25,8 @@ pub unsafe fn open(value: *mut FlowValue, seen: &Observation) {
     }
 }
 
-/// Whether the packet needs the precise clock: it opens, closes or measures something, or it is sampled. For all others the
-/// kernel's tick is precise enough.
+/// Whether the packet needs the precise clock: it opens, closes or measures something, or it is
+/// sampled. For all others the kernel's tick is precise enough.
 ///
 /// # Safety
 /// `value` points to a live entry.
@@ -39,8 +41,8 @@ pub unsafe fn needs_clock(value: *mut FlowValue, seen: &Observation, config: &Co
     }
 }
 
-/// The direction that opened the flow, given its first packet: the packet's own, unless the packet answers a SYN that was
-/// not observed.
+/// The direction that opened the flow, given its first packet: the packet's own, unless the packet
+/// answers a SYN that was not observed.
 #[inline(always)]
 pub fn opened_by(seen: &Observation) -> u8 {
     if seen.packet.flags & SYN_ACK == SYN_ACK { seen.direction ^ 1 } else { seen.direction }
@@ -52,12 +54,14 @@ pub mod notify {
     pub const NONE: u32 = 0;
     /// The packet is the first of its flow.
     pub const NEW_FLOW: u32 = 1;
-    /// The packet may belong to another socket of the target than the flow's earlier packets: it begins a connection on
-    /// ports that were used before, or it is the target's first answer to a remote.
+    /// The packet may belong to another socket of the target than the flow's earlier packets: it
+    /// begins a connection on ports that were used before, or it is the target's first answer to a
+    /// remote.
     pub const SOCKET_CHANGED: u32 = 2;
 }
 
-/// What to notify user space of because of a packet that has not been recorded yet: one of [`notify`].
+/// What to notify user space of because of a packet that has not been recorded yet: one of
+/// [`notify`].
 ///
 /// # Safety
 /// `value` points to a live entry.
@@ -76,7 +80,8 @@ pub unsafe fn notification(value: *mut FlowValue, seen: &Observation) -> u32 {
 /// Records a packet in its entry.
 ///
 /// # Safety
-/// `value` points to a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else changes it.
+/// `value` points to a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else
+/// changes it.
 #[inline(always)]
 pub unsafe fn record<A: Access>(value: *mut FlowValue, seen: &Observation) {
     let Observation { packet, size, direction, now_ns, .. } = seen;
@@ -106,8 +111,8 @@ pub unsafe fn record_size<A: Access>(value: *mut FlowValue, direction: u8, size:
     }
 }
 
-/// Records a packet that neither opens nor closes anything and changes no handshake: the part of [`record`] that applies to
-/// such packets.
+/// Records a packet that neither opens nor closes anything and changes no handshake: the part of
+/// [`record`] that applies to such packets.
 ///
 /// # Safety
 /// As for [`record`].
@@ -168,11 +173,12 @@ pub unsafe fn half(value: *mut FlowValue, direction: u8) -> *mut Half {
     unsafe { (&raw mut (*value).halves).cast::<Half>().add(index) }
 }
 
-/// The reason to sample a recorded packet: one of [`reason`]. The sample is charged to the flow's budget even if the ring
-/// turns out to be full, so that a flow cannot retry forever.
+/// The reason to sample a recorded packet: one of [`reason`]. The sample is charged to the flow's
+/// budget even if the ring turns out to be full, so that a flow cannot retry forever.
 ///
 /// # Safety
-/// `half` points into a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else changes it.
+/// `half` points into a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else
+/// changes it.
 #[inline(always)]
 pub unsafe fn sample_reason<A: Access>(half: *mut Half, seen: &Observation, config: &Config) -> u8 {
     let packet = &seen.packet;
@@ -222,8 +228,8 @@ unsafe fn has_budget(half: *const Half, config: &Config) -> bool {
     unsafe { (*half).sampled < config.sample_budget }
 }
 
-/// Updates which of the flow's packets need more than counting (bits of [`slow_path`]), after a packet was recorded and
-/// sampled. Returns the new mask.
+/// Updates which of the flow's packets need more than counting (bits of [`slow_path`]), after a
+/// packet was recorded and sampled. Returns the new mask.
 ///
 /// # Safety
 /// `value` points to a live entry.
@@ -265,8 +271,8 @@ unsafe fn record_tcp<A: Access>(value: *mut FlowValue, half: *mut Half, seen: &O
     }
 }
 
-/// Follows the sequence numbers of one direction (RFC 9293, 3.4). If two CPUs race, repeated data may go unnoticed; packets
-/// are not counted here.
+/// Follows the sequence numbers of one direction (RFC 9293, 3.4). If two CPUs race, repeated data
+/// may go unnoticed; packets are not counted here.
 ///
 /// # Safety
 /// As for [`record`]; the flags of this packet are not added yet.

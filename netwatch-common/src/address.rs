@@ -1,5 +1,6 @@
-//! An IP address as the classifier handles it: two machine words whose bytes in memory are in network order. Not a 16-byte
-//! array, which the compiler would copy byte by byte through the classifier's small stack.
+//! An IP address as the classifier handles it: two machine words whose bytes in memory are in
+//! network order. Not a 16-byte array, which the compiler would copy byte by byte through the
+//! classifier's small stack.
 
 /// An IPv6 address, or an IPv4 address mapped into one (`::ffff:a.b.c.d`).
 #[repr(C)]

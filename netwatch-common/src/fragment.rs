@@ -1,4 +1,5 @@
-//! Joins later IP fragments to the first one, which alone carries the ports. This is not reassembly: no payload is stored.
+//! Joins later IP fragments to the first one, which alone carries the ports. This is not
+//! reassembly: no payload is stored.
 
 use crate::address::Address;
 use crate::flow::FlowKey;
@@ -36,7 +37,8 @@ pub struct FirstFragment {
     pub protocol: u32,
 }
 
-/// A bounded store of first fragments. It may evict at any time: later fragments are then counted as fragments without ports.
+/// A bounded store of first fragments. It may evict at any time: later fragments are then counted
+/// as fragments without ports.
 pub trait Fragments {
     /// Stores the fields of a first fragment.
     fn insert(&mut self, key: &FragmentKey, first: &FirstFragment);

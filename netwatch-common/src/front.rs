@@ -1,13 +1,14 @@
-//! The front: a small direct-mapped table on each CPU. It counts packets of busy flows with plain additions, without helper
-//! calls and without cache lines that other CPUs write. The counts of a slot are merged into the flow's entry when another
-//! flow takes the slot, and when user space requests it (program `flush`).
+//! The front: a small direct-mapped table on each CPU. It counts packets of busy flows with plain
+//! additions, without helper calls and without cache lines that other CPUs write. The counts of a
+//! slot are merged into the flow's entry when another flow takes the slot, and when user space
+//! requests it (program `flush`).
 //!
-//! **Time.** Reading a precise clock costs more than counting. Packets that do not need one use the kernel's tick (`jiffies`,
-//! read inline) as ns of the monotonic clock: `jiffies * tick_ns + tick_base_ns`. It is up to one tick late (4 ms at 250 Hz)
-//! and never early.
+//! **Time.** Reading a precise clock costs more than counting. Packets that do not need one use the
+//! kernel's tick (`jiffies`, read inline) as ns of the monotonic clock: `jiffies * tick_ns +
+//! tick_base_ns`. It is up to one tick late (4 ms at 250 Hz) and never early.
 //!
-//! Only packets that need nothing but counting are counted here: see [`count`]. What happens to the others, and which flow
-//! gets a slot, is decided by the classifier's long path.
+//! Only packets that need nothing but counting are counted here: see [`count`]. What happens to the
+//! others, and which flow gets a slot, is decided by the classifier's long path.
 
 use crate::access::Access;
 use crate::account;
@@ -24,17 +25,20 @@ pub const SLOTS: u32 = 4096;
 pub const SLOTS_PER_GROUP: usize = 8;
 /// Runs of `flush` that merge a whole front.
 pub const GROUPS: usize = SLOTS as usize / SLOTS_PER_GROUP;
-/// A flow loses its slot after this many packets of other flows have hit the slot and none of its own. Until then, those
-/// packets are counted in their entries: swapping slots back and forth would cost more.
+/// A flow loses its slot after this many packets of other flows have hit the slot and none of its
+/// own. Until then, those packets are counted in their entries: swapping slots back and forth would
+/// cost more.
 pub const MAX_CONFLICTS: u8 = 64;
-/// Maximum number of bytes that a slot counts per direction before it is merged, plus one buffer. It keeps the 32-bit
-/// counters from overflowing. It also keeps the highest sequence number, which data without a gap advances by no more than
-/// this, far from half the number space: beyond that, a merge could not determine which of two numbers is higher.
+/// Maximum number of bytes that a slot counts per direction before it is merged, plus one buffer.
+/// It keeps the 32-bit counters from overflowing. It also keeps the highest sequence number, which
+/// data without a gap advances by no more than this, far from half the number space: beyond that, a
+/// merge could not determine which of two numbers is higher.
 const MAX_UNMERGED_BYTES: u32 = 1 << 30;
 /// Time between two measurements of a flow's round trip, in ns.
 pub const RTT_PROBE_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// Counts of one direction since the last merge. All but the extra wire bytes fit into 32 bits: see `MAX_UNMERGED_BYTES`.
+/// Counts of one direction since the last merge. All but the extra wire bytes fit into 32 bits: see
+/// `MAX_UNMERGED_BYTES`.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct SlotCounts {
@@ -54,7 +58,8 @@ pub struct SlotCounts {
     pub retransmitted_bytes: u32,
 }
 
-/// One CPU's count of one flow. Two cache lines: the first is compared with a packet, the second is changed by it.
+/// One CPU's count of one flow. Two cache lines: the first is compared with a packet, the second is
+/// changed by it.
 #[repr(C, align(64))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -80,8 +85,8 @@ pub struct Slot {
 #[repr(C, align(4096))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrontHead {
-    /// Packets being counted on this CPU; more than one only where packets preempt each other. While it is not 0, a flush
-    /// that interrupts must not touch the front.
+    /// Packets being counted on this CPU; more than one only where packets preempt each other.
+    /// While it is not 0, a flush that interrupts must not touch the front.
     pub active: u32,
     /// 1 while the front is being flushed: a packet that interrupts must not touch the front.
     pub flushing: u32,
@@ -94,7 +99,8 @@ pub struct FrontHead {
     /// Monotonic time at which the tick count would have been 0, modulo 2⁶⁴.
     pub tick_base_ns: u64,
     zero: [u64; 4],
-    /// One bit per slot, one byte per group: the slot may be taken. Set by the classifier, cleared by the flush.
+    /// One bit per slot, one byte per group: the slot may be taken. Set by the classifier, cleared
+    /// by the flush.
     pub installed: [u8; GROUPS],
 }
 
@@ -108,8 +114,9 @@ pub struct Front {
     pub slots: [Slot; SLOTS as usize],
 }
 
-/// Counts a packet of the slot's flow if it needs nothing else: it opens and closes nothing, leaves no gap, does not close
-/// the window, is not to be sampled, and neither begins nor completes a round-trip measurement. Otherwise returns false.
+/// Counts a packet of the slot's flow if it needs nothing else: it opens and closes nothing, leaves
+/// no gap, does not close the window, is not to be sampled, and neither begins nor completes a
+/// round-trip measurement. Otherwise returns false.
 ///
 /// # Safety
 /// `slot` points to a live slot that nothing else changes. `probe` returns a live probe, or none.
@@ -145,11 +152,13 @@ pub unsafe fn count(
     true
 }
 
-/// Counts a packet in its flow's entry, because another flow occupies the slot. Returns false, without changing anything, if
-/// the packet needs more than counting or the other flow has reached [`MAX_CONFLICTS`].
+/// Counts a packet in its flow's entry, because another flow occupies the slot. Returns false,
+/// without changing anything, if the packet needs more than counting or the other flow has reached
+/// [`MAX_CONFLICTS`].
 ///
 /// # Safety
-/// As for [`count`]; `value` points to the flow's live entry, which others may change concurrently if `A` allows it.
+/// As for [`count`]; `value` points to the flow's live entry, which others may change concurrently
+/// if `A` allows it.
 #[inline(always)]
 pub unsafe fn count_in_entry<A: Access>(
     slot: *mut Slot,
@@ -182,8 +191,8 @@ pub unsafe fn count_in_entry<A: Access>(
     true
 }
 
-/// Follows the sequence numbers and flags of a TCP packet. Returns false, without changing anything, if the packet has to
-/// take the long path.
+/// Follows the sequence numbers and flags of a TCP packet. Returns false, without changing
+/// anything, if the packet has to take the long path.
 ///
 /// # Safety
 /// As for [`count`]; `counts` is the slot's for this direction.
@@ -254,7 +263,8 @@ pub fn slow_path_bits(packet: &Packet, direction: u8) -> u8 {
     payload | slow_path::HANDSHAKE
 }
 
-/// Assigns the slot to a flow, or updates it from the flow's entry. The slot's counts must have been merged.
+/// Assigns the slot to a flow, or updates it from the flow's entry. The slot's counts must have
+/// been merged.
 ///
 /// # Safety
 /// `slot` points to a live slot that nothing else changes, `value` to the flow's entry.
@@ -359,7 +369,8 @@ pub unsafe fn is_taken(slot: *const Slot) -> bool {
 /// `slot` points to a live slot.
 #[inline(always)]
 unsafe fn counts(slot: *mut Slot, direction: u8) -> *mut SlotCounts {
-    // SAFETY: guaranteed by the caller; there are two. Computed, not branched to: the verifier then follows one path.
+    // SAFETY: guaranteed by the caller; there are two. Computed, not branched to: the verifier then
+    // follows one path.
     unsafe { (&raw mut (*slot).counts).cast::<SlotCounts>().add(usize::from(direction & 1)) }
 }
 

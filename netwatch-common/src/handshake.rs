@@ -1,4 +1,5 @@
-//! Follows the latest TCP handshake of a flow: counts connections and measures the round-trip time of the handshake.
+//! Follows the latest TCP handshake of a flow: counts connections and measures the round-trip time
+//! of the handshake.
 
 use crate::access::Access;
 use crate::flow::{EGRESS, FlowValue, Handshake, observation_point, stage};
@@ -16,12 +17,13 @@ pub unsafe fn is_pending(value: *mut FlowValue) -> bool {
     stage == stage::SYN || stage == stage::SYN_ACK
 }
 
-/// Records a TCP packet. The stores are plain even if `A` is shared: SYNs of one five-tuple arrive a retransmission
-/// timeout apart. If two CPUs did race, a round-trip time would be missing or a repeated SYN would count as a connection;
-/// no packet would be lost.
+/// Records a TCP packet. The stores are plain even if `A` is shared: SYNs of one five-tuple arrive
+/// a retransmission timeout apart. If two CPUs did race, a round-trip time would be missing or a
+/// repeated SYN would count as a connection; no packet would be lost.
 ///
 /// # Safety
-/// `handshake` points into a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else changes it.
+/// `handshake` points into a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing
+/// else changes it.
 #[inline(always)]
 pub unsafe fn record<A: Access>(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: guaranteed by the caller.
@@ -86,7 +88,8 @@ unsafe fn on_ack(handshake: *mut Handshake, seen: &Observation) {
     }
 }
 
-/// Whether a SYN-ACK answers an incoming connection. The target sends it, so its round trip ends with the opener's ACK.
+/// Whether a SYN-ACK answers an incoming connection. The target sends it, so its round trip ends
+/// with the opener's ACK.
 #[inline(always)]
 fn is_incoming(seen: &Observation) -> bool {
     seen.key.observation_point == observation_point::LINK && seen.direction == EGRESS
@@ -98,7 +101,8 @@ fn is_incoming(seen: &Observation) -> bool {
 unsafe fn finish(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        // 0 stands for "not measured", so a handshake faster than the clock's resolution takes 1 ns.
+        // 0 stands for "not measured", so a handshake faster than the clock's resolution takes 1
+        // ns.
         (*handshake).rtt_ns = seen.now_ns.saturating_sub((*handshake).started_ns).max(1);
         (*handshake).stage = stage::DONE;
     }

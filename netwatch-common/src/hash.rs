@@ -1,6 +1,7 @@
-//! The hash of a flow key, which selects the buckets of its entry and its slot in the front: a few inline multiplications,
-//! where the kernel's hash maps need a helper call. It is not keyed. An attacker who makes keys collide only causes packets
-//! to be counted by protocol instead of by flow, which reports show.
+//! The hash of a flow key, which selects the buckets of its entry and its slot in the front: a few
+//! inline multiplications, where the kernel's hash maps need a helper call. It is not keyed. An
+//! attacker who makes keys collide only causes packets to be counted by protocol instead of by
+//! flow, which reports show.
 
 use crate::flow::{FlowKey, kind};
 
@@ -27,7 +28,8 @@ pub fn words(key: &FlowKey) -> Words {
     [local_high, local_low, remote_high, remote_low, ports | (rest << 32)]
 }
 
-/// Whether a stored key has these words. Comparing words takes five comparisons, comparing fields would take nine.
+/// Whether a stored key has these words. Comparing words takes five comparisons, comparing fields
+/// would take nine.
 ///
 /// # Safety
 /// `key` points to a live key.
@@ -35,7 +37,8 @@ pub fn words(key: &FlowKey) -> Words {
 pub unsafe fn is_same(key: *const FlowKey, words: &Words) -> bool {
     // SAFETY: guaranteed by the caller; a key is 40 initialized bytes, aligned to eight.
     let stored = unsafe { &*key.cast::<Words>() };
-    // The ports first, where flows differ most often. The same word has the kind; for IPv4 the upper halves are 0.
+    // The ports first, where flows differ most often. The same word has the kind; for IPv4 the
+    // upper halves are 0.
     let is_v4 = (words[4] >> 32) as u8 == kind::IPV4;
     u64::from_le(stored[4]) == words[4]
         && stored[3] == words[3]
@@ -43,13 +46,14 @@ pub unsafe fn is_same(key: *const FlowKey, words: &Words) -> bool {
         && (is_v4 || (stored[2] == words[2] && stored[0] == words[0]))
 }
 
-/// 64 bits that are all equally well mixed. The products are independent of each other, so the CPU computes them in parallel;
-/// two rounds then mix high bits into low ones.
+/// 64 bits that are all equally well mixed. The products are independent of each other, so the CPU
+/// computes them in parallel; two rounds then mix high bits into low ones.
 ///
-/// A product propagates differences only upwards, and the last byte of an address is the highest byte of its word. The
-/// differences of two words would meet there and cancel out for one pair in 256. Therefore the products of three words are
-/// also folded downwards, by distances that neither each other nor the rounds undo. The distances were chosen by trial, with
-/// keys that differ as those of real traffic do (tests below), not by proof.
+/// A product propagates differences only upwards, and the last byte of an address is the highest
+/// byte of its word. The differences of two words would meet there and cancel out for one pair in
+/// 256. Therefore the products of three words are also folded downwards, by distances that neither
+/// each other nor the rounds undo. The distances were chosen by trial, with keys that differ as
+/// those of real traffic do (tests below), not by proof.
 #[inline(always)]
 pub fn hash([a, b, c, d, e]: Words) -> u64 {
     let sum = fold_down(a.wrapping_mul(FACTORS[0]), 32)
@@ -173,8 +177,9 @@ mod tests {
         }
     }
 
-    /// Keys like those of real traffic, with consecutive ports and addresses, in as many buckets as there are keys. With a random
-    /// function, the fullest of 65,536 buckets holds 8 keys on average.
+    /// Keys like those of real traffic, with consecutive ports and addresses, in as many buckets as
+    /// there are keys. With a random function, the fullest of 65,536 buckets holds 8 keys on
+    /// average.
     #[test]
     fn consecutive_ports_spread_over_any_bits() {
         for shift in [0, 13, 24, 40, 48] {

@@ -1,6 +1,6 @@
-//! The ABI between netwatch's kernel and user space, and the code that both run: the packet parser and the accounting rules.
-//! It reads no clock, socket or map. One source compiles into the classifier and into host tests, fuzzers and replay, so both
-//! give the same counters to the bit.
+//! The ABI between netwatch's kernel and user space, and the code that both run: the packet parser
+//! and the accounting rules. It reads no clock, socket or map. One source compiles into the
+//! classifier and into host tests, fuzzers and replay, so both give the same counters to the bit.
 #![no_std]
 
 pub mod access;

@@ -34,8 +34,8 @@ impl Size {
         self.extra_packets | self.extra_wire_bytes != 0
     }
 
-    /// The size of a buffer of `len` bytes. On the wire, each segment repeats the headers, and a VLAN tag stored outside the
-    /// frame takes space.
+    /// The size of a buffer of `len` bytes. On the wire, each segment repeats the headers, and a
+    /// VLAN tag stored outside the frame takes space.
     #[inline(always)]
     pub fn new(len: u32, meta: &Meta, packet: &Packet) -> Self {
         const TAG: u64 = 4;
@@ -55,8 +55,8 @@ pub struct Observation {
     pub key: FlowKey,
     /// What it adds to the counters.
     pub size: Size,
-    /// Time, ns of the monotonic clock; precise only if [`crate::account::needs_clock`] holds, else the kernel's tick (see
-    /// [`crate::front`]).
+    /// Time, ns of the monotonic clock; precise only if [`crate::account::needs_clock`] holds, else
+    /// the kernel's tick (see [`crate::front`]).
     pub now_ns: u64,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub direction: u8,
@@ -96,7 +96,8 @@ pub struct PlainPacket<'a> {
     pub now_ns: u64,
 }
 
-/// Number of segments. Buffers from tun and packet sockets may have a segment size without a segment count (SKB_GSO_DODGY).
+/// Number of segments. Buffers from tun and packet sockets may have a segment size without a
+/// segment count (SKB_GSO_DODGY).
 #[inline(always)]
 fn segments(meta: &Meta, packet: &Packet) -> u32 {
     if meta.gso_segs > 1 {

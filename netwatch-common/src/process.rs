@@ -1,5 +1,6 @@
-//! The ABI of the process tracer: records of the PROCESSES ring about processes of a run and their sockets. Independent of the
-//! classifier's ABI: both have programs and maps of their own, and either may fail without the other.
+//! The ABI of the process tracer: records of the PROCESSES ring about processes of a run and their
+//! sockets. Independent of the classifier's ABI: both have programs and maps of their own, and
+//! either may fail without the other.
 
 use crate::address::Address;
 
@@ -11,7 +12,8 @@ pub mod kind {
     pub const BOUND: u32 = 2;
     /// `connect` was called. A [`super::SocketRecord`].
     pub const CONNECT: u32 = 3;
-    /// A process uses a socket that another process, or no process, used last. A [`super::SocketRecord`].
+    /// A process uses a socket that another process, or no process, used last. A
+    /// [`super::SocketRecord`].
     pub const USED: u32 = 4;
     /// A message could not be sent. A [`super::SocketRecord`] with its `errno`.
     pub const SEND_FAILED: u32 = 5;
@@ -35,7 +37,8 @@ pub mod kind {
 pub struct EventHead {
     /// Time of the record, ns of the kernel's monotonic clock.
     pub time_ns: u64,
-    /// Start time of the process, by the same clock; 0 if it cannot be read. Together with `pid` it identifies the process.
+    /// Start time of the process, by the same clock; 0 if it cannot be read. Together with `pid` it
+    /// identifies the process.
     pub start_ns: u64,
     /// One of [`kind`].
     pub kind: u32,
@@ -45,8 +48,9 @@ pub struct EventHead {
     pub tid: u32,
     /// Real user id.
     pub uid: u32,
-    /// Number of the program that the process runs: the kernel counts executed programs (`task_struct.self_exec_id`), and a child starts
-    /// with the number of the process that created it.
+    /// Number of the program that the process runs: the kernel counts executed programs
+    /// (`task_struct.self_exec_id`), and a child starts with the number of the process that created
+    /// it.
     pub program: u32,
     /// Always zero.
     pub zero: u32,
@@ -64,7 +68,8 @@ pub struct SocketRecord {
     pub cookie: u64,
     /// Cookie of its network namespace (`CREATED`, `BOUND`, `CONNECT`); else 0.
     pub netns: u64,
-    /// Local address (`BOUND`), or destination (`CONNECT`, `USED` by a message, `SEND_FAILED`); else 0.
+    /// Local address (`BOUND`), or destination (`CONNECT`, `USED` by a message, `SEND_FAILED`);
+    /// else 0.
     pub address: Address,
     /// Port of that address.
     pub port: u16,
@@ -115,7 +120,8 @@ pub struct LocalSocketRecord {
     pub path: [u8; PATH_BYTES],
 }
 
-/// A process was created. The head has the child's ids; name and user are those of the process that created it.
+/// A process was created. The head has the child's ids; name and user are those of the process that
+/// created it.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ForkRecord {
@@ -129,8 +135,8 @@ pub struct ForkRecord {
 
 /// Maximum number of bytes stored of an executable's path.
 pub const EXE_BYTES: usize = 256;
-/// Maximum number of bytes stored of the arguments, with terminating zeros, in the two sizes of records. The verifier requires sizes
-/// that are known at compile time.
+/// Maximum number of bytes stored of the arguments, with terminating zeros, in the two sizes of
+/// records. The verifier requires sizes that are known at compile time.
 pub const ARGUMENT_BYTES: [usize; 2] = [192, 1024];
 
 /// A process executes a program. The arguments follow, each terminated by a zero.
@@ -190,8 +196,8 @@ pub struct FailedCallRecord {
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct SocketState {
-    /// Destination of its last message. The fields are ordered so that the compiler does not merge zeros into an unaligned store, which
-    /// the verifier rejects on the stack.
+    /// Destination of its last message. The fields are ordered so that the compiler does not merge
+    /// zeros into an unaligned store, which the verifier rejects on the stack.
     pub address: Address,
     /// Port of `address`.
     pub port: u16,
@@ -205,15 +211,18 @@ pub struct SocketState {
     pub failures: u32,
     /// Program of its last user at that time, as [`EventHead::program`].
     pub program: u32,
-    /// Number of programs that the run's processes had executed at that time: while it does not change, neither does `program`.
+    /// Number of programs that the run's processes had executed at that time: while it does not
+    /// change, neither does `program`.
     pub executed: u32,
 }
 
-/// Maximum number of reported user changes, and of reported send failures, of one socket. Processes that alternate with every message,
-/// or that keep sending to an unreachable destination, would fill the ring.
+/// Maximum number of reported user changes, and of reported send failures, of one socket. Processes
+/// that alternate with every message, or that keep sending to an unreachable destination, would
+/// fill the ring.
 pub const MAX_REPORTS_PER_SOCKET: u32 = 256;
 
-/// KernelOffsets of members in structures of the running kernel, in bytes, from its BTF. 0 if there is no such member.
+/// KernelOffsets of members in structures of the running kernel, in bytes, from its BTF. 0 if there
+/// is no such member.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct KernelOffsets {
@@ -265,9 +274,11 @@ pub struct TracerSettings {
     pub offsets: KernelOffsets,
     /// 1: arguments of programs are recorded.
     pub arguments: u32,
-    /// Numbers of the system calls `socket`, `connect`, `sendto` and `sendmsg` on this architecture.
+    /// Numbers of the system calls `socket`, `connect`, `sendto` and `sendmsg` on this
+    /// architecture.
     pub calls: [u32; 4],
-    /// KernelOffsets in `pt_regs` of the system call's number and of its first, second, third, fifth and sixth argument.
+    /// KernelOffsets in `pt_regs` of the system call's number and of its first, second, third,
+    /// fifth and sixth argument.
     pub registers: [u32; 6],
 }
 

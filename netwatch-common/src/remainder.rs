@@ -1,6 +1,6 @@
-//! Slots of the REMAINDERS map: entries that always exist, so that every packet is counted even if the flow table is full.
-//! Housekeeping and malformed packets are always counted here; packets of flows that cannot be inserted are counted here by
-//! protocol.
+//! Slots of the REMAINDERS map: entries that always exist, so that every packet is counted even if
+//! the flow table is full. Housekeeping and malformed packets are always counted here; packets of
+//! flows that cannot be inserted are counted here by protocol.
 
 use crate::flow::{FlowKey, FlowValue, housekeeping, kind, malformed, observation_point};
 
@@ -12,7 +12,8 @@ const SLOTS_PER_POINT: u32 = NON_IP + 1;
 /// Number of slots.
 pub const COUNT: u32 = SLOTS_PER_POINT * observation_point::COUNT as u32;
 
-/// EtherType under which non-IP frames are reported if the table had no room for their own. Reserved by RFC 1701.
+/// EtherType under which non-IP frames are reported if the table had no room for their own.
+/// Reserved by RFC 1701.
 pub const OTHER_ETHERTYPES: u16 = 0xffff;
 
 /// Protocol under which packets are counted that were not parsed at all. Reserved by IANA.

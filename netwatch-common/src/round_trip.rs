@@ -1,6 +1,7 @@
-//! Round-trip times of established connections: once in a while, the time from data that the local end sent to its
-//! acknowledgment. Measurements are shared by all CPUs, because data and acknowledgment may be processed by two of them. A
-//! packet that measures nothing only reads one word of a measurement.
+//! Round-trip times of established connections: once in a while, the time from data that the local
+//! end sent to its acknowledgment. Measurements are shared by all CPUs, because data and
+//! acknowledgment may be processed by two of them. A packet that measures nothing only reads one
+//! word of a measurement.
 
 use crate::access::Access;
 use crate::account;
@@ -9,7 +10,8 @@ use crate::observation::Observation;
 use crate::parse::Packet;
 use crate::tcp;
 
-/// Maximum number of concurrent measurements, a power of two. A flow that finds its probe taken tries again later.
+/// Maximum number of concurrent measurements, a power of two. A flow that finds its probe taken
+/// tries again later.
 pub const MAX_RTT_PROBES: u32 = 1024;
 /// A measurement without an answer is abandoned after this time, in ns.
 const RTT_TIMEOUT_NS: u64 = 4_000_000_000;
@@ -47,7 +49,8 @@ pub unsafe fn is_answered(probe: *const RttProbe, hash: u64, packet: &Packet) ->
     }
 }
 
-/// Whether a packet of the local end carries data that was sent before. Call it before the packet is recorded.
+/// Whether a packet of the local end carries data that was sent before. Call it before the packet
+/// is recorded.
 ///
 /// # Safety
 /// `value` points to the flow's live entry.
@@ -60,12 +63,12 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
     }
 }
 
-/// Begins, completes or abandons the flow's measurement with a TCP packet that was recorded in its entry. `repeated` is the
-/// result of [`is_repeated`]; `clock` returns the precise time.
+/// Begins, completes or abandons the flow's measurement with a TCP packet that was recorded in its
+/// entry. `repeated` is the result of [`is_repeated`]; `clock` returns the precise time.
 ///
 /// # Safety
-/// `probe` points to a live probe, `value` to the flow's live entry; if `A` is [`Exclusive`](crate::access::Exclusive),
-/// nothing else changes them.
+/// `probe` points to a live probe, `value` to the flow's live entry; if `A` is
+/// [`Exclusive`](crate::access::Exclusive), nothing else changes them.
 #[inline(always)]
 pub unsafe fn measure<A: Access>(
     probe: *mut RttProbe,
@@ -92,14 +95,15 @@ pub unsafe fn measure<A: Access>(
     }
 }
 
-/// Begins a measurement. Repeated data invalidates one in progress: it could not be told which copy is acknowledged (Karn's
-/// algorithm).
+/// Begins a measurement. Repeated data invalidates one in progress: it could not be told which copy
+/// is acknowledged (Karn's algorithm).
 ///
 /// # Safety
 /// As for [`measure`].
 #[inline(always)]
 unsafe fn begin(probe: *mut RttProbe, hash: u64, now_ns: u64, acknowledgment: u32, repeated: bool) {
-    // SAFETY: guaranteed by the caller. Plain stores: if two CPUs race, a measurement is lost, never a packet.
+    // SAFETY: guaranteed by the caller. Plain stores: if two CPUs race, a measurement is lost,
+    // never a packet.
     unsafe {
         let ours = (*probe).armed == hash;
         if ours && repeated {

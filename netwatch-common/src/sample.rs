@@ -1,5 +1,5 @@
-//! Records of two ring buffers: samples (heads of packets) and events. Events are rare and have a ring of their own, so that
-//! samples cannot displace them.
+//! Records of two ring buffers: samples (heads of packets) and events. Events are rare and have a
+//! ring of their own, so that samples cannot displace them.
 
 use crate::flow::FlowKey;
 
@@ -41,7 +41,8 @@ pub struct SampleHeader {
     pub sequence: u32,
     /// TCP flag byte.
     pub flags: u8,
-    /// Direction of the packet that opened the flow: [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    /// Direction of the packet that opened the flow: [`crate::flow::EGRESS`] or
+    /// [`crate::flow::INGRESS`].
     pub opened_by: u8,
     /// Part of a datagram: one of [`crate::parse::part`].
     pub fragment: u8,
@@ -49,8 +50,8 @@ pub struct SampleHeader {
     pub zero: u8,
 }
 
-/// A record of EVENTS: the first packet of a flow was counted, or a packet that may belong to another socket than the
-/// flow's earlier packets.
+/// A record of EVENTS: the first packet of a flow was counted, or a packet that may belong to
+/// another socket than the flow's earlier packets.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FlowNotification {
@@ -58,8 +59,8 @@ pub struct FlowNotification {
     pub time_ns: u64,
     /// The flow.
     pub key: FlowKey,
-    /// Direction of the packet that opened the flow if the flow is new, else of this packet: [`crate::flow::EGRESS`] or
-    /// [`crate::flow::INGRESS`].
+    /// Direction of the packet that opened the flow if the flow is new, else of this packet:
+    /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub opened_by: u32,
     /// 0: the flow is new; 1: the flow is known and its socket may have changed.
     pub socket_changed: u32,
@@ -67,19 +68,20 @@ pub struct FlowNotification {
     pub cookie: u64,
 }
 
-/// Space for packet bytes in the three sizes of records: small messages, one wire packet, the first 4 KiB of a GSO buffer.
-/// The verifier requires sizes that are known at compile time.
+/// Space for packet bytes in the three sizes of records: small messages, one wire packet, the first
+/// 4 KiB of a GSO buffer. The verifier requires sizes that are known at compile time.
 pub const CLASSES: [usize; 3] = [256 - HEADER, 1792 - HEADER, 4608 - HEADER];
 const HEADER: usize = size_of::<SampleHeader>();
 /// Maximum number of packet bytes in a sample.
 pub const MAX_SNAPLEN: u32 = CLASSES[CLASSES.len() - 1] as u32;
 
-/// What a sample charges to its flow's budget, in bytes: the payload that is copied, but at least the size of the smallest
-/// record, so that a flow of small messages is sampled 32 times and not for most of its life. The minimum for a datagram is
-/// four times that, because the first few datagrams identify a protocol, or none does.
+/// What a sample charges to its flow's budget, in bytes: the payload that is copied, but at least
+/// the size of the smallest record, so that a flow of small messages is sampled 32 times and not
+/// for most of its life. The minimum for a datagram is four times that, because the first few
+/// datagrams identify a protocol, or none does.
 ///
-/// If a `stream` is sent a few bytes at a time, as some send a ClientHello, it can only be parsed with all of its segments.
-/// Such segments charge an eighth of the minimum.
+/// If a `stream` is sent a few bytes at a time, as some send a ClientHello, it can only be parsed
+/// with all of its segments. Such segments charge an eighth of the minimum.
 #[inline(always)]
 pub fn charge(payload_len: u32, stream: bool) -> u32 {
     const MIN_CHARGE: u32 = (CLASSES[0] + HEADER) as u32;

@@ -1,11 +1,12 @@
-//! Slots of the STATS map: one counter per reason why an observation was lost. Packets are not lost: each is counted under its
-//! flow or a remainder.
+//! Slots of the STATS map: one counter per reason why an observation was lost. Packets are not
+//! lost: each is counted under its flow or a remainder.
 
 /// A sample found no room in the SAMPLES ring.
 pub const SAMPLES_LOST: u32 = 0;
 /// The notification of a new flow found no room in the EVENTS ring.
 pub const EVENTS_LOST: u32 = 1;
-/// The headers of a packet are outside of linear memory and could not be pulled into it; the packet was counted as malformed.
+/// The headers of a packet are outside of linear memory and could not be pulled into it; the packet
+/// was counted as malformed.
 pub const UNREADABLE: u32 = 2;
 /// A packet of a new flow found no free entry.
 pub const TABLE_FULL: u32 = 3;

@@ -1,20 +1,22 @@
-//! The flow table: not a BPF hash map but plain memory that the classifier and user space share. Therefore
+//! The flow table: not a BPF hash map but plain memory that the classifier and user space share.
+//! Therefore
 //!
 //! - a lookup costs neither a helper call nor the kernel's hash of 40 bytes,
 //! - user space reads the counters in place, without a system call per entry,
 //! - an entry can leave the table without losing a packet.
 //!
-//! The table consists of buckets with eight tags each, and of entries in segments that are added as flows arrive. A tag holds
-//! a part of the key's hash and the number of an entry. Each key has two possible buckets; its tag goes into the first that
-//! has room.
+//! The table consists of buckets with eight tags each, and of entries in segments that are added as
+//! flows arrive. A tag holds a part of the key's hash and the number of an entry. Each key has two
+//! possible buckets; its tag goes into the first that has room.
 //!
-//! **Adding** (by the classifier): take a free entry, write its key, then publish it with one compare-and-exchange of a tag. If
-//! two CPUs add the same key at the same time, the key has two entries and user space adds them up. Exactness does not
-//! require a key to be in the table once.
+//! **Adding** (by the classifier): take a free entry, write its key, then publish it with one
+//! compare-and-exchange of a tag. If two CPUs add the same key at the same time, the key has two
+//! entries and user space adds them up. Exactness does not require a key to be in the table once.
 //!
-//! **Retiring** (by user space): mark the entry [`retiring`](crate::flow::FlowValue::retiring), remove its tag, flush the front
-//! of every CPU (after which no program and no front refers to the entry), read the counters for the last time, clear the
-//! entry, and only then free its number. Packets that arrive meanwhile find no tag and get a new entry.
+//! **Retiring** (by user space): mark the entry [`retiring`](crate::flow::FlowValue::retiring),
+//! remove its tag, flush the front of every CPU (after which no program and no front refers to the
+//! entry), read the counters for the last time, clear the entry, and only then free its number.
+//! Packets that arrive meanwhile find no tag and get a new entry.
 
 use crate::flow::{FlowKey, FlowValue};
 
@@ -52,7 +54,8 @@ pub fn tag(hash: u64, number: u32) -> u64 {
     (hash & !NUMBER) | (number as u64 + 1)
 }
 
-/// Whether a tag may belong to a key with this hash. Of other keys in the same bucket, one in 2⁴⁰ matches too.
+/// Whether a tag may belong to a key with this hash. Of other keys in the same bucket, one in 2⁴⁰
+/// matches too.
 #[inline(always)]
 pub fn matches(tag: u64, hash: u64) -> bool {
     (tag ^ hash) & !NUMBER == 0 && tag & NUMBER != 0
@@ -71,7 +74,8 @@ pub fn buckets(hash: u64, mask: u32) -> [u32; 2] {
     [first & mask, (first ^ ((hash >> 32) as u32).wrapping_mul(0x9e37_79b1)) & mask]
 }
 
-/// Number of buckets of a table with this many entries: a power of two, with at least twice as many tags as entries.
+/// Number of buckets of a table with this many entries: a power of two, with at least twice as many
+/// tags as entries.
 pub fn bucket_count(entries: u32) -> u32 {
     (entries.div_ceil(TAGS as u32) * 2).next_power_of_two()
 }
@@ -80,7 +84,8 @@ pub fn bucket_count(entries: u32) -> u32 {
 #[repr(C, align(64))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Control {
-    /// Entries below this number were allocated at least once. Advanced by the classifier; lost races advance it past `limit`.
+    /// Entries below this number were allocated at least once. Advanced by the classifier; lost
+    /// races advance it past `limit`.
     pub next: u64,
     /// Entries below this number have memory and may be allocated. Advanced by user space.
     pub limit: u64,

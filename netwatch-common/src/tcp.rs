@@ -13,14 +13,14 @@ pub const ACK: u8 = 0x10;
 /// The answer to a SYN.
 pub const SYN_ACK: u8 = SYN | ACK;
 
-/// Whether a connection is closed, given the OR of all flags that each side has sent: a FIN from both sides, or a RST from
-/// either.
+/// Whether a connection is closed, given the OR of all flags that each side has sent: a FIN from
+/// both sides, or a RST from either.
 pub fn is_closed(egress: u8, ingress: u8) -> bool {
     (egress | ingress) & RST != 0 || egress & ingress & FIN != 0
 }
 
-/// Whether a sequence number comes before another (RFC 9293, 3.4). Of two numbers that are half the number space apart,
-/// neither comes before the other.
+/// Whether a sequence number comes before another (RFC 9293, 3.4). Of two numbers that are half the
+/// number space apart, neither comes before the other.
 #[inline(always)]
 pub fn is_before(one: u32, other: u32) -> bool {
     other.wrapping_sub(one) as i32 > 0

@@ -1,4 +1,5 @@
-//! The parser on frames that nobody would send: it never panics, names exactly one key, and keeps its promises.
+//! The parser on frames that nobody would send: it never panics, names exactly one key, and keeps
+//! its promises.
 
 use netwatch_common::flow::kind;
 use netwatch_common::fragment::NoFragments;

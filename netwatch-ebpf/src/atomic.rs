@@ -1,5 +1,5 @@
-//! Access to memory that several CPUs change at the same time. The BPF target has no atomic types; the compiler's intrinsics give
-//! its atomic instructions.
+//! Access to memory that several CPUs change at the same time. The BPF target has no atomic types;
+//! the compiler's intrinsics give its atomic instructions.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 
@@ -36,7 +36,8 @@ pub unsafe fn fetch_add(word: *mut u64, value: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(word, value) }
 }
 
-/// Replaces `old` with `new`. Returns false if the value is not `old`. A full barrier: a reader of `new` sees all earlier writes.
+/// Replaces `old` with `new`. Returns false if the value is not `old`. A full barrier: a reader of
+/// `new` sees all earlier writes.
 ///
 /// # Safety
 /// `word` points to a live, aligned u64.

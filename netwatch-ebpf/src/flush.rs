@@ -1,9 +1,10 @@
-//! Merges the counts of a CPU's front into the flows' entries. User space runs it on that CPU (`BPF_F_TEST_RUN_ON_CPU`): there it
-//! arrives as an interrupt, or in process context if user space already runs on that CPU.
+//! Merges the counts of a CPU's front into the flows' entries. User space runs it on that CPU
+//! (`BPF_F_TEST_RUN_ON_CPU`): there it arrives as an interrupt, or in process context if user space
+//! already runs on that CPU.
 //!
-//! As an interrupt it may arrive while a packet is being counted; it then refuses (`active`). In process context it may be
-//! interrupted by packets, which then do not touch the front (`flushing`). So each side has the front to itself, without locks
-//! and atomics.
+//! As an interrupt it may arrive while a packet is being counted; it then refuses (`active`). In
+//! process context it may be interrupted by packets, which then do not touch the front
+//! (`flushing`). So each side has the front to itself, without locks and atomics.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::RawTracePointContext;
@@ -53,7 +54,8 @@ unsafe fn flush_group(front: *mut Front, group: usize) {
     }
 }
 
-/// Merges one slot, and frees it if its entry is about to leave the table. Returns whether the slot is still taken.
+/// Merges one slot, and frees it if its entry is about to leave the table. Returns whether the slot
+/// is still taken.
 #[inline(always)]
 fn flush_slot(slot: *mut Slot) -> bool {
     // SAFETY: a live, exclusive map value; the entry stays until no front refers to it.

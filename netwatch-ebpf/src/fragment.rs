@@ -16,8 +16,8 @@ impl Fragments for FragmentMap {
 
     #[inline(always)]
     fn find(&mut self, key: &FragmentKey) -> Option<FirstFragment> {
-        // SAFETY: the value is copied at once. If it was evicted meanwhile, it may belong to another datagram; the later fragment is
-        // then counted under that datagram's ports.
+        // SAFETY: the value is copied at once. If it was evicted meanwhile, it may belong to
+        // another datagram; the later fragment is then counted under that datagram's ports.
         unsafe { FRAGMENTS.get(key) }.copied()
     }
 }

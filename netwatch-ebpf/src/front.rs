@@ -1,5 +1,5 @@
-//! The front in the classifier, and the short path of a packet: parse, find the slot, count. Packets that the short path declines
-//! continue on the middle or the long path.
+//! The front in the classifier, and the short path of a packet: parse, find the slot, count.
+//! Packets that the short path declines continue on the middle or the long path.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
@@ -52,7 +52,8 @@ pub fn count(ctx: &TcContext, hook: Hook) -> ShortPathResult {
     if preemption::is_preemptible() {
         return ShortPathResult::NoFront;
     }
-    // Helpers first: the kernel inlines them, but the compiler treats them as calls and saves its registers before them.
+    // Helpers first: the kernel inlines them, but the compiler treats them as calls and saves its
+    // registers before them.
     let Some(front) = own() else { return ShortPathResult::Declined };
     // SAFETY: a live map value.
     let now_ns = tick_ns(unsafe { &raw const (*front).head });
@@ -89,7 +90,8 @@ fn count_family(
     let words = hash::words(&key);
     let hash = hash::hash(words);
     let slot = slot(front, hash);
-    // SAFETY: belongs to this CPU. The mark prevents an interrupt from flushing the front meanwhile.
+    // SAFETY: belongs to this CPU. The mark prevents an interrupt from flushing the front
+    // meanwhile.
     unsafe {
         enter(head);
         let outcome = if is_flushing(head) || !count_down(head) {
@@ -116,7 +118,8 @@ pub fn rtt_probe(hash: u64) -> Option<*const RttProbe> {
     RTT_PROBES.get_ptr(round_trip::probe_index(hash))
 }
 
-/// Counts down to the next packet that is sampled by the interval. Returns false if it is this one, which takes the long path.
+/// Counts down to the next packet that is sampled by the interval. Returns false if it is this one,
+/// which takes the long path.
 ///
 /// # Safety
 /// `head` belongs to this CPU.
@@ -135,7 +138,8 @@ unsafe fn count_down(head: *mut FrontHead) -> bool {
     true
 }
 
-/// Whether the sampling interval selects this packet, for the long path. Counts down if it does not.
+/// Whether the sampling interval selects this packet, for the long path. Counts down if it does
+/// not.
 #[inline(always)]
 pub fn is_selected(head: *mut FrontHead) -> bool {
     let interval = settings().sample_interval();
@@ -170,7 +174,8 @@ pub fn slot(front: *mut Front, hash: u64) -> *mut Slot {
 /// `head` belongs to this CPU.
 #[inline(always)]
 pub unsafe fn enter(head: *mut FrontHead) {
-    // SAFETY: guaranteed by the caller. Volatile: the only reader is an interrupt of this CPU, which sees stores in order.
+    // SAFETY: guaranteed by the caller. Volatile: the only reader is an interrupt of this CPU,
+    // which sees stores in order.
     unsafe { (&raw mut (*head).active).write_volatile(1) }
 }
 
@@ -184,8 +189,8 @@ pub unsafe fn leave(head: *mut FrontHead) {
     unsafe { (&raw mut (*head).active).write_volatile(0) }
 }
 
-/// As [`enter`], also where packets preempt each other. There the mark is a count, so that a packet that ends does not remove
-/// the mark of another.
+/// As [`enter`], also where packets preempt each other. There the mark is a count, so that a packet
+/// that ends does not remove the mark of another.
 ///
 /// # Safety
 /// `head` belongs to this CPU.
@@ -215,9 +220,10 @@ pub unsafe fn is_flushing(head: *mut FrontHead) -> bool {
     unsafe { (&raw const (*head).flushing).read_volatile() != 0 }
 }
 
-/// Stores the number of an entry that was allocated and not used, for the next new flow on this CPU. One spare is enough, because
-/// it is used before any other entry is allocated. A second spare only occurs where packets preempt each other; it overwrites
-/// the first, and only the memory of that entry is lost.
+/// Stores the number of an entry that was allocated and not used, for the next new flow on this
+/// CPU. One spare is enough, because it is used before any other entry is allocated. A second spare
+/// only occurs where packets preempt each other; it overwrites the first, and only the memory of
+/// that entry is lost.
 #[inline(always)]
 pub fn store_spare(head: *mut FrontHead, number: u32) {
     // SAFETY: belongs to this CPU.
@@ -227,8 +233,8 @@ pub fn store_spare(head: *mut FrontHead, number: u32) {
 /// Takes the spare entry, if there is one that has memory by now.
 #[inline(always)]
 pub fn take_spare(head: *mut FrontHead, limit: u64) -> Option<u32> {
-    // SAFETY: belongs to this CPU. Atomic, so that a packet that preempts this one cannot take the same entry, which would count two
-    // flows in one entry.
+    // SAFETY: belongs to this CPU. Atomic, so that a packet that preempts this one cannot take the
+    // same entry, which would count two flows in one entry.
     unsafe {
         let spare = &raw mut (*head).spare;
         let stored = spare.read_volatile();

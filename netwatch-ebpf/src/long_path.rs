@@ -1,5 +1,6 @@
-//! The long path: counts a packet that the front did not count, in its flow's entry or in a remainder; every packet is counted in
-//! exactly one of them. Then decides whether the packet is sampled, and whether its flow gets a slot in the front.
+//! The long path: counts a packet that the front did not count, in its flow's entry or in a
+//! remainder; every packet is counted in exactly one of them. Then decides whether the packet is
+//! sampled, and whether its flow gets a slot in the front.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
@@ -23,7 +24,8 @@ use crate::skb::{Skb, meta};
 use crate::table::{self, EntryRef};
 use crate::{front, sample, stat};
 
-/// Continues in [`count_packet`] with a packet observed at `hook`. Returns only if STAGES is not filled.
+/// Continues in [`count_packet`] with a packet observed at `hook`. Returns only if STAGES is not
+/// filled.
 #[inline(always)]
 pub fn tail_call(ctx: &TcContext, hook: Hook) {
     // Element 0 always exists.
@@ -34,8 +36,8 @@ pub fn tail_call(ctx: &TcContext, hook: Hook) {
     }
 }
 
-/// As [`tail_call`] where packets preempt each other, by way of [`count_preemptible`]: claiming memory here would lengthen the
-/// short path of all others.
+/// As [`tail_call`] where packets preempt each other, by way of [`count_preemptible`]: claiming
+/// memory here would lengthen the short path of all others.
 #[inline(always)]
 pub fn tail_call_preemptible(ctx: &TcContext, hook: Hook) {
     continue_in(ctx, stage::PREEMPTIBLE + hook as u32);
@@ -59,8 +61,8 @@ pub fn count_preemptible(ctx: &TcContext, hook: Hook) {
     }
 }
 
-/// Counts a packet that found no scratch memory, without parsing it: under a protocol that is not used otherwise, and without the
-/// headers that a wire would repeat for each segment.
+/// Counts a packet that found no scratch memory, without parsing it: under a protocol that is not
+/// used otherwise, and without the headers that a wire would repeat for each segment.
 #[inline(always)]
 fn count_unread(ctx: &TcContext, hook: Hook) {
     stat::count(slots::SCRATCH_BUSY);
@@ -78,7 +80,8 @@ fn count_unread(ctx: &TcContext, hook: Hook) {
     }
 }
 
-/// Parses and counts the packet, notifies user space, and continues in [`sample_packet`] if the packet is sampled.
+/// Parses and counts the packet, notifies user space, and continues in [`sample_packet`] if the
+/// packet is sampled.
 #[inline(always)]
 pub fn count_packet(ctx: &TcContext) {
     let Some(scratch) = preemption::claimed(ctx) else { return };
@@ -102,7 +105,8 @@ pub fn count_packet(ctx: &TcContext) {
     let head = unsafe { &raw mut (*front).head };
     scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(head), &mut FragmentMap);
     let scratch = forget(scratch);
-    // SAFETY: belongs to this CPU; the mark keeps an interrupt from flushing the front until it is removed.
+    // SAFETY: belongs to this CPU; the mark keeps an interrupt from flushing the front until it is
+    // removed.
     unsafe {
         front::enter_preemptible(head);
         count(front, scratch);
@@ -133,8 +137,9 @@ pub fn sample_packet(ctx: &TcContext) {
     }
 }
 
-/// Makes the contents of map memory unknown to the verifier, which does not track them, and to the compiler, which would
-/// substitute constants. From here, one path continues instead of one for every path that led here.
+/// Makes the contents of map memory unknown to the verifier, which does not track them, and to the
+/// compiler, which would substitute constants. From here, one path continues instead of one for
+/// every path that led here.
 #[inline(always)]
 pub fn forget<T>(memory: &mut T) -> &mut T {
     core::hint::black_box(memory)
@@ -202,7 +207,8 @@ unsafe fn find_or_add(front: *mut Front, scratch: &Scratch) -> Option<EntryRef> 
     }
 }
 
-/// Counts the packet in an entry or a remainder. Returns the reason to sample it: one of [`reason`].
+/// Counts the packet in an entry or a remainder. Returns the reason to sample it: one of
+/// [`reason`].
 #[inline(always)]
 fn record(value: *mut FlowValue, seen: &mut Observation) -> u32 {
     if value.is_null() {
@@ -236,8 +242,9 @@ unsafe fn usable_slot(front: *mut Front, hash: u64) -> Option<*mut Slot> {
     Some(front::slot(front, hash))
 }
 
-/// Merges the counts of the slot if it belongs to this flow, or to another one that has reached [`MAX_CONFLICTS`]; the other flow
-/// then loses the slot. Returns the entry if the slot belongs to this flow.
+/// Merges the counts of the slot if it belongs to this flow, or to another one that has reached
+/// [`MAX_CONFLICTS`]; the other flow then loses the slot. Returns the entry if the slot belongs to
+/// this flow.
 ///
 /// # Safety
 /// The slot belongs to this CPU.
@@ -278,7 +285,8 @@ unsafe fn measure_round_trip(value: *mut FlowValue, hash: u64, seen: &mut Observ
     unsafe { round_trip::measure::<Shared>(probe, value, hash, seen, repeated, || bpf_ktime_get_ns()) }
 }
 
-/// Updates the flow's slot, or assigns the slot to the flow if it is free and the front would have counted this packet.
+/// Updates the flow's slot, or assigns the slot to the flow if it is free and the front would have
+/// counted this packet.
 ///
 /// # Safety
 /// The slot belongs to this CPU and its counts are merged; `found` is the flow's entry.

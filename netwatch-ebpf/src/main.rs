@@ -1,5 +1,6 @@
-//! The kernel side of netwatch: a TC classifier that counts packets and lets all of them pass to later classifiers. This file
-//! only has the entry points; the parser and the accounting rules are in `netwatch-common`.
+//! The kernel side of netwatch: a TC classifier that counts packets and lets all of them pass to
+//! later classifiers. This file only has the entry points; the parser and the accounting rules are
+//! in `netwatch-common`.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -44,8 +45,8 @@ pub fn link_ingress(ctx: TcContext) -> i32 {
     classify(&ctx, Hook::ToTarget)
 }
 
-/// At egress of the target's own `lo`. All packets take the long path: the verifier would have to check a third copy of the
-/// short path at the start of every run.
+/// At egress of the target's own `lo`. All packets take the long path: the verifier would have to
+/// check a third copy of the short path at the start of every run.
 #[classifier]
 #[inline(always)]
 pub fn loopback(ctx: TcContext) -> i32 {
@@ -69,8 +70,8 @@ fn classify(ctx: &TcContext, hook: Hook) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Merges the front of a CPU into the table. Never attached: user space runs it. Defined without aya's macro, whose programs
-/// return nothing.
+/// Merges the front of a CPU into the table. Never attached: user space runs it. Defined without
+/// aya's macro, whose programs return nothing.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
 pub extern "C" fn flush(ctx: *mut c_void) -> u32 {

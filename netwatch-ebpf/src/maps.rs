@@ -1,5 +1,6 @@
-//! Every map: its key, its value, who writes and who reads it. Sizes are defaults; user space sets them before the load. Maps
-//! marked *mapped* are plain memory that user space maps: it reads and writes them without system calls.
+//! Every map: its key, its value, who writes and who reads it. Sizes are defaults; user space sets
+//! them before the load. Maps marked *mapped* are plain memory that user space maps: it reads and
+//! writes them without system calls.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS;
@@ -20,13 +21,15 @@ use crate::scratch::{SCRATCH_PER_CPU, Scratch};
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> = Global::new(Config::DEFAULT);
 
-/// Tags of the flow table, see `netwatch_common::table`. Mapped. Set by `table`, cleared by user space.
+/// Tags of the flow table, see `netwatch_common::table`. Mapped. Set by `table`, cleared by user
+/// space.
 #[map]
 pub static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Entries of the flow table: an array of arrays of `netwatch_common::table::SEGMENT` entries. The inner arrays have the same
-/// size, so that the kernel inlines both lookups; they are mapped. User space adds segments, reads and clears entries; `long_path`
-/// and `middle_path` write entries with atomics.
+/// Entries of the flow table: an array of arrays of `netwatch_common::table::SEGMENT` entries. The
+/// inner arrays have the same size, so that the kernel inlines both lookups; they are mapped. User
+/// space adds segments, reads and clears entries; `long_path` and `middle_path` write entries with
+/// atomics.
 #[unsafe(link_section = "maps")]
 #[unsafe(export_name = "SEGMENTS")]
 pub static SEGMENTS: SegmentsMap = SegmentsMap(bpf_map_def {
@@ -51,8 +54,8 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The fronts, one per CPU. Mapped: the head of each. Each is written only on its own CPU, by `front`, `middle_path`, `long_path`
-/// and `flush`.
+/// The fronts, one per CPU. Mapped: the head of each. Each is written only on its own CPU, by
+/// `front`, `middle_path`, `long_path` and `flush`.
 #[map]
 pub static FRONTS: Array<Front> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -60,11 +63,13 @@ pub static FRONTS: Array<Front> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static RTT_PROBES: Array<RttProbe> = Array::with_max_entries(MAX_RTT_PROBES, BPF_F_MMAPABLE);
 
-/// Remainders, indexed by `remainder::slot`. Mapped. Written by `long_path` with atomics, read by user space.
+/// Remainders, indexed by `remainder::slot`. Mapped. Written by `long_path` with atomics, read by
+/// user space.
 #[map]
 pub static REMAINDERS: Array<Remainder> = Array::with_max_entries(remainder::COUNT, BPF_F_MMAPABLE);
 
-/// Scratch memory of each CPU, see `scratch`. Written and read by `long_path` and `middle_path` while they process one packet.
+/// Scratch memory of each CPU, see `scratch`. Written and read by `long_path` and `middle_path`
+/// while they process one packet.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_PER_CPU, 0);
 
@@ -80,7 +85,8 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> = LruHashMap::with_
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(defaults::SAMPLE_RING_BYTES, 0);
 
-/// Notifications, separate from the samples so that samples cannot displace them. Written by `sample`, read by user space.
+/// Notifications, separate from the samples so that samples cannot displace them. Written by
+/// `sample`, read by user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(defaults::EVENT_RING_BYTES, 0);
 

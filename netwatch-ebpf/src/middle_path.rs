@@ -1,5 +1,5 @@
-//! The middle path: a packet that needs nothing but counting, of a flow whose slot in the front is taken by another flow. It is
-//! counted in the flow's entry.
+//! The middle path: a packet that needs nothing but counting, of a flow whose slot in the front is
+//! taken by another flow. It is counted in the flow's entry.
 
 use aya_ebpf::programs::TcContext;
 use netwatch_common::front::{self as rules, Front};
@@ -16,11 +16,13 @@ use crate::scratch::Scratch;
 use crate::skb::{Skb, meta};
 use crate::table::{self, EntryRef};
 
-/// Continues in [`count_packet`] with the hash of the packet's flow. Returns only if STAGES is not filled.
+/// Continues in [`count_packet`] with the hash of the packet's flow. Returns only if STAGES is not
+/// filled.
 #[inline(always)]
 pub fn tail_call(ctx: &TcContext, hook: Hook, hash: u64) {
     if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-        // SAFETY: exclusive until the program ends: where there is a front, packets do not preempt each other.
+        // SAFETY: exclusive until the program ends: where there is a front, packets do not preempt
+        // each other.
         unsafe { ((*scratch).hook, (*scratch).hash) = (hook as u32, hash) };
         continue_in(ctx, stage::MIDDLE_PATH);
     }
@@ -39,8 +41,9 @@ pub fn count_packet(ctx: &TcContext) {
     }
 }
 
-/// Parses the packet again: the short path does not store the parsed packet, because that would take stack space for every
-/// packet. The result goes into map memory, whose contents the verifier does not track, so that it follows one path from there.
+/// Parses the packet again: the short path does not store the parsed packet, because that would
+/// take stack space for every packet. The result goes into map memory, whose contents the verifier
+/// does not track, so that it follows one path from there.
 #[inline(always)]
 fn parse(ctx: &TcContext, scratch: &mut Scratch) -> bool {
     let (skb, meta) = (Skb::direct(ctx), meta(ctx));
@@ -60,8 +63,8 @@ fn parse(ctx: &TcContext, scratch: &mut Scratch) -> bool {
 fn count(scratch: &mut Scratch) -> bool {
     let scratch = forget(scratch);
     let Some(front) = front::own() else { return false };
-    // SAFETY: a live map value of this CPU. The mark is set before the lookup: while it is set, no entry that is found here is given
-    // to another flow.
+    // SAFETY: a live map value of this CPU. The mark is set before the lookup: while it is set, no
+    // entry that is found here is given to another flow.
     unsafe {
         let head = &raw mut (*front).head;
         scratch.seen.now_ns = front::tick_ns(head);

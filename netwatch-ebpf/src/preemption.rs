@@ -1,10 +1,12 @@
 //! Allocates scratch memory for a packet.
 //!
-//! Where softirqs are not preempted, a CPU processes one packet at a time, and one scratch memory is enough. With PREEMPT_RT,
-//! the program of one packet may be preempted by the program of another packet on the same CPU, in any order: since Linux
-//! 6.18, sections with softirqs off do not exclude each other there (unless built with PREEMPT_RT_NEEDS_BH_LOCK). Therefore
-//! each packet claims a free scratch memory by writing the address of its socket buffer into it, which is unique at that time;
-//! later programs in the chain find the memory by that address; the last one releases it.
+//! Where softirqs are not preempted, a CPU processes one packet at a time, and one scratch memory
+//! is enough. With PREEMPT_RT, the program of one packet may be preempted by the program of another
+//! packet on the same CPU, in any order: since Linux 6.18, sections with softirqs off do not
+//! exclude each other there (unless built with PREEMPT_RT_NEEDS_BH_LOCK). Therefore each packet
+//! claims a free scratch memory by writing the address of its socket buffer into it, which is
+//! unique at that time; later programs in the chain find the memory by that address; the last one
+//! releases it.
 
 use aya_ebpf::programs::TcContext;
 
@@ -13,8 +15,8 @@ use crate::maps::SCRATCH;
 use crate::scratch::{SCRATCH_PER_CPU, Scratch};
 use crate::settings::settings;
 
-/// Whether packets may preempt each other; then the front is off. This is decided before the load, so the verifier and the
-/// kernel only keep the code for one case.
+/// Whether packets may preempt each other; then the front is off. This is decided before the load,
+/// so the verifier and the kernel only keep the code for one case.
 #[inline(always)]
 pub fn is_preemptible() -> bool {
     settings().front() == 0
@@ -49,14 +51,15 @@ pub fn claimed(ctx: &TcContext) -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(found)
 }
 
-/// Releases the packet's scratch memory after the packet was counted. It searches again, so that the caller need not keep the
-/// pointer where there is nothing to release.
+/// Releases the packet's scratch memory after the packet was counted. It searches again, so that
+/// the caller need not keep the pointer where there is nothing to release.
 #[inline(always)]
 pub fn release(ctx: &TcContext) {
     if is_preemptible()
         && let Some(scratch) = claimed(ctx)
     {
-        // SAFETY: a live map value, claimed until now. Volatile: only programs of this CPU read it, and they see stores in order.
+        // SAFETY: a live map value, claimed until now. Volatile: only programs of this CPU read it,
+        // and they see stores in order.
         unsafe { (&raw mut (*scratch).owner).write_volatile(0) }
     }
 }

@@ -1,5 +1,5 @@
-//! Copies the heads of counted packets into a ring buffer, and notifies user space of new flows. A full ring loses a sample or a
-//! notification, never a count.
+//! Copies the heads of counted packets into a ring buffer, and notifies user space of new flows. A
+//! full ring loses a sample or a notification, never a count.
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes};
@@ -15,7 +15,8 @@ use crate::maps::SAMPLES;
 use crate::settings::settings;
 use crate::stat;
 
-/// User space polls on a timer: waking it for each record would cost four times as much as the record itself.
+/// User space polls on a timer: waking it for each record would cost four times as much as the
+/// record itself.
 const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
 
 #[repr(C)]
@@ -84,8 +85,9 @@ fn write<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caplen
 /// `target` has room for `room` bytes.
 #[inline(always)]
 unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
-    // The verifier must see the bounds on the register that is passed to the helper. Before Linux 6.8 it derives no bound from
-    // `len != 0`, but it does from subtracting one, comparing, and adding one.
+    // The verifier must see the bounds on the register that is passed to the helper. Before Linux
+    // 6.8 it derives no bound from `len != 0`, but it does from subtracting one, comparing, and
+    // adding one.
     let len_minus_1 = core::hint::black_box(len.wrapping_sub(1));
     if len_minus_1 >= room {
         return false;
@@ -94,8 +96,8 @@ unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
     unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), len_minus_1 + 1) == 0 }
 }
 
-/// Notifies user space of the first packet of a flow, or (`socket_changed`) of a packet that may belong to another socket than the
-/// flow's earlier packets.
+/// Notifies user space of the first packet of a flow, or (`socket_changed`) of a packet that may
+/// belong to another socket than the flow's earlier packets.
 #[inline(always)]
 pub fn notify(ctx: &TcContext, events: &RingBuf, seen: &Observation, socket_changed: bool) {
     let Some(mut record) = events.reserve::<FlowNotification>(0) else {

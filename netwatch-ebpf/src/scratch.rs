@@ -1,15 +1,18 @@
-//! Scratch memory: the state of one packet while it is counted. It passes the state from one program to the next in the chain.
+//! Scratch memory: the state of one packet while it is counted. It passes the state from one
+//! program to the next in the chain.
 
 use netwatch_common::hash::Words;
 use netwatch_common::observation::Observation;
 
-/// Scratch memories of each CPU: the maximum number of packets in progress on one CPU where packets preempt each other.
+/// Scratch memories of each CPU: the maximum number of packets in progress on one CPU where packets
+/// preempt each other.
 pub const SCRATCH_PER_CPU: u32 = 4;
 
 /// The state of one packet.
 #[repr(C)]
 pub struct Scratch {
-    /// Where packets preempt each other: the address of the packet's socket buffer; 0 while this memory is free.
+    /// Where packets preempt each other: the address of the packet's socket buffer; 0 while this
+    /// memory is free.
     pub owner: u64,
     /// Where the packet was observed: a [`Hook`](netwatch_common::parse::Hook).
     pub hook: u32,

@@ -1,4 +1,5 @@
-//! Access to the settings, field by field: reading the whole struct would load every field for every packet.
+//! Access to the settings, field by field: reading the whole struct would load every field for
+//! every packet.
 
 use netwatch_common::config::Config;
 
@@ -18,7 +19,8 @@ macro_rules! fields {
     ($($field:ident)*) => {
         impl ConfigRef {
             $(
-                /// As in [`Config`]. Volatile: the compiler only knows the default, user space has written another value.
+                /// As in [`Config`]. Volatile: the compiler only knows the default, user space has
+                /// written another value.
                 #[inline(always)]
                 pub fn $field(self) -> u32 {
                     // SAFETY: read-only data that lives as long as the program.

@@ -4,7 +4,8 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::parse::{Frame, Header, Meta};
 
-/// Headers must lie within this many bytes of a frame, or it is counted as malformed. Bounds the copy into linear memory.
+/// Headers must lie within this many bytes of a frame, or it is counted as malformed. Bounds the
+/// copy into linear memory.
 const MAX_PULL: u32 = 1024;
 /// The verifier only allows packet offsets that it can bound by 16 bits.
 const MAX_OFFSET: u32 = 0x7fff;
@@ -39,8 +40,8 @@ impl Skb {
         self.data + (self.len as usize) > self.end
     }
 
-    /// Copies more bytes into linear memory. If it returns true, they are there and this value is stale. Rarely needed: the network
-    /// stack does the same for headers it reads.
+    /// Copies more bytes into linear memory. If it returns true, they are there and this value is
+    /// stale. Rarely needed: the network stack does the same for headers it reads.
     #[inline(always)]
     pub fn pull(&self, ctx: &TcContext) -> bool {
         let wanted = self.len.min(MAX_PULL);
@@ -63,8 +64,8 @@ impl Frame for Skb {
         if start + size_of::<T>() > self.end {
             return None;
         }
-        // SAFETY: within the linear part, which lives as long as the program runs; `Header` types have alignment 1 and allow any bit
-        // pattern.
+        // SAFETY: within the linear part, which lives as long as the program runs; `Header` types
+        // have alignment 1 and allow any bit pattern.
         Some(unsafe { &*(start as *const T) })
     }
 

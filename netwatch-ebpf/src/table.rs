@@ -1,4 +1,5 @@
-//! The flow table in the classifier: looks up entries and adds them. `netwatch_common::table` describes the design.
+//! The flow table in the classifier: looks up entries and adds them. `netwatch_common::table`
+//! describes the design.
 
 use aya_ebpf::helpers::bpf_map_lookup_elem;
 use netwatch_common::front::FrontHead;
@@ -26,7 +27,8 @@ pub struct EntryRef {
 #[inline(always)]
 pub fn entry(number: u32) -> Option<*mut FlowEntry> {
     let (segment, within) = (number / SEGMENT, number % SEGMENT);
-    // SAFETY: the outer map holds arrays of entries, so a value found in an inner array is an entry.
+    // SAFETY: the outer map holds arrays of entries, so a value found in an inner array is an
+    // entry.
     unsafe {
         let array = bpf_map_lookup_elem((&raw const SEGMENTS).cast_mut().cast(), (&raw const segment).cast());
         if array.is_null() {
@@ -37,8 +39,8 @@ pub fn entry(number: u32) -> Option<*mut FlowEntry> {
     }
 }
 
-/// Reads a word of the bucket that [`find`] will search first, so that the cache line is loaded while the packet is parsed. With
-/// many flows the bucket is usually not in the cache.
+/// Reads a word of the bucket that [`find`] will search first, so that the cache line is loaded
+/// while the packet is parsed. With many flows the bucket is usually not in the cache.
 #[inline(always)]
 pub fn prefetch(hash: u64) {
     let [first, _] = table::buckets(hash, settings().bucket_mask());
@@ -117,7 +119,8 @@ fn publish(bucket: u32, tag: u64) -> bool {
     false
 }
 
-/// Allocates an entry and returns its number: the spare of this CPU, one that was freed, or the next that was never used.
+/// Allocates an entry and returns its number: the spare of this CPU, one that was freed, or the
+/// next that was never used.
 #[inline(always)]
 fn allocate(head: *mut FrontHead, control: *mut Control) -> Option<u32> {
     // SAFETY: a live element; each field is read atomically.

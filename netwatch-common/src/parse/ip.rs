@@ -1,9 +1,10 @@
-//! Code that IPv4 and IPv6 share: bounds of the bytes after the IP header, and the authentication header.
+//! Code that IPv4 and IPv6 share: bounds of the bytes after the IP header, and the authentication
+//! header.
 
 use super::Frame;
 
-/// The bytes of an IP packet that are not parsed yet, according to the packet's own length. Bytes beyond `end` do not belong
-/// to the packet, for example padding (RFC 894).
+/// The bytes of an IP packet that are not parsed yet, according to the packet's own length. Bytes
+/// beyond `end` do not belong to the packet, for example padding (RFC 894).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IpBytes {
     /// Offset of the next header in the frame.
@@ -39,7 +40,8 @@ impl IpBytes {
     }
 }
 
-/// Length in bytes of an authentication header with second byte `len`, which is in words minus two (RFC 4302, 2.2).
+/// Length in bytes of an authentication header with second byte `len`, which is in words minus two
+/// (RFC 4302, 2.2).
 #[inline(always)]
 pub(super) fn authentication_len(len: u8) -> u32 {
     (u32::from(len) + 2) * 4

@@ -61,7 +61,8 @@ pub(super) fn lengths(header: &Ipv4Hdr, offset: u32, frame_len: u32) -> Result<I
         return Err(ParseError(malformed::IPV4_HEADER_LENGTH));
     }
     let mut total = u32::from(u16::from_be_bytes(header.tot_len));
-    // The field has no room for the length of buffers over 64 KiB (BIG TCP), and some offloaded segments leave it empty.
+    // The field has no room for the length of buffers over 64 KiB (BIG TCP), and some offloaded
+    // segments leave it empty.
     if total == 0 {
         total = available;
     }

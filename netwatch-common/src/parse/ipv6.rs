@@ -50,7 +50,8 @@ pub(super) fn lengths(header: &Ipv6Hdr, meta: &Meta, offset: u32, frame_len: u32
         return Err(ParseError(malformed::IP_TRUNCATED));
     }
     let mut payload = u32::from(u16::from_be_bytes(header.payload_len));
-    // Buffers over 64 KiB (BIG TCP) and jumbograms (RFC 2675) have their length in a hop-by-hop option, or nowhere.
+    // Buffers over 64 KiB (BIG TCP) and jumbograms (RFC 2675) have their length in a hop-by-hop
+    // option, or nowhere.
     if payload == 0 && (meta.gso_size != 0 || header.next_hdr == protocol::HOP_BY_HOP) {
         payload = available - HEADER;
     }
@@ -60,7 +61,8 @@ pub(super) fn lengths(header: &Ipv6Hdr, meta: &Meta, offset: u32, frame_len: u32
     Ok(IpBytes { offset: offset + HEADER, end: offset + HEADER + payload })
 }
 
-/// The bytes present of a packet that claims more, if the frame may be truncated. No other length error is possible.
+/// The bytes present of a packet that claims more, if the frame may be truncated. No other length
+/// error is possible.
 #[inline(always)]
 fn truncated<F: Frame>(frame: &F, offset: u32, packet: &mut Packet) -> Option<IpBytes> {
     packet.incomplete = frame.may_be_truncated() && offset + HEADER <= frame.len();
@@ -79,7 +81,8 @@ fn is_extension(protocol: u8) -> bool {
     )
 }
 
-/// Follows the extension headers to the transport header. A later fragment has none: it starts in the middle of a datagram.
+/// Follows the extension headers to the transport header. A later fragment has none: it starts in
+/// the middle of a datagram.
 #[inline(always)]
 fn skip_extensions<F: Frame>(frame: &F, mut rest: IpBytes, packet: &mut Packet) -> Result<Option<IpBytes>, ParseError> {
     for _ in 0..MAX_EXTENSIONS {

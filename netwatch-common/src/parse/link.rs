@@ -1,13 +1,13 @@
-//! Ethernet, and headers between it and IP: VLAN tags, MPLS labels, PPPoE, FabricPath. A VLAN tag stored outside the frame is
-//! not handled here, because the frame does not contain it.
+//! Ethernet, and headers between it and IP: VLAN tags, MPLS labels, PPPoE, FabricPath. A VLAN tag
+//! stored outside the frame is not handled here, because the frame does not contain it.
 
 use super::{Frame, Meta, Packet, ParseError, ipv4, ipv6};
 use crate::flow::{housekeeping, kind, malformed};
 
 /// Two addresses and an EtherType.
 pub(super) const ETHERNET: u32 = 14;
-/// Maximum number of headers between Ethernet and IP. 802.1ad allows two tags; some networks stack more. A deeper packet is
-/// counted under the EtherType of the last header that was followed.
+/// Maximum number of headers between Ethernet and IP. 802.1ad allows two tags; some networks stack
+/// more. A deeper packet is counted under the EtherType of the last header that was followed.
 const MAX_BETWEEN: u32 = 4;
 
 pub(super) const IPV4: u16 = 0x0800;
@@ -57,7 +57,8 @@ pub(super) fn parse_ethertype<F: Frame>(
     }
 }
 
-/// Skips the headers between Ethernet and IP. Returns the EtherType after them and the offset of its payload.
+/// Skips the headers between Ethernet and IP. Returns the EtherType after them and the offset of
+/// its payload.
 #[inline(always)]
 fn skip_headers<F: Frame>(frame: &F, mut ethertype: u16, mut offset: u32) -> Result<(u16, u32), ParseError> {
     for _ in 0..MAX_BETWEEN {
@@ -69,8 +70,8 @@ fn skip_headers<F: Frame>(frame: &F, mut ethertype: u16, mut offset: u32) -> Res
     Ok((ethertype, frame.forget(offset)))
 }
 
-/// The EtherType after one such header, and the header's length. `None` if `ethertype` is not such a header, or if its payload
-/// is unknown.
+/// The EtherType after one such header, and the header's length. `None` if `ethertype` is not such
+/// a header, or if its payload is unknown.
 #[inline(always)]
 fn next<F: Frame>(frame: &F, ethertype: u16, offset: u32) -> Result<Option<(u16, u32)>, ParseError> {
     if TAGS.contains(&ethertype) {
@@ -93,8 +94,9 @@ fn next<F: Frame>(frame: &F, ethertype: u16, offset: u32) -> Result<Option<(u16,
     Ok(None)
 }
 
-/// The EtherType after an MPLS label. A label stack does not name its payload (RFC 3032, 2.2), so IP is recognized by its
-/// version, as routers do. The control word of a pseudowire starts with 0 or 1 to be distinguishable (RFC 4385).
+/// The EtherType after an MPLS label. A label stack does not name its payload (RFC 3032, 2.2), so
+/// IP is recognized by its version, as routers do. The control word of a pseudowire starts with 0
+/// or 1 to be distinguishable (RFC 4385).
 #[inline(always)]
 fn label_payload(bottom: bool, first: u8, ethertype: u16) -> Option<u16> {
     match first >> 4 {

@@ -1,7 +1,7 @@
-//! The packet parser: from the first byte of a frame to the ports and flags of the transport. It is generic over how bytes are
-//! read ([`Frame`]), so that the classifier (direct packet access) and the host meter (slices) run the same source. Counting
-//! is done elsewhere. The parser never fails without a reason, and it never reads a byte that the packet's own lengths
-//! exclude.
+//! The packet parser: from the first byte of a frame to the ports and flags of the transport. It is
+//! generic over how bytes are read ([`Frame`]), so that the classifier (direct packet access) and
+//! the host meter (slices) run the same source. Counting is done elsewhere. The parser never fails
+//! without a reason, and it never reads a byte that the packet's own lengths exclude.
 
 mod ip;
 mod ipv4;
@@ -40,7 +40,8 @@ const _: () = {
 
 /// A frame, from its link-layer header on.
 pub trait Frame {
-    /// Length of the whole frame in bytes, including bytes that cannot be read (non-linear, or truncated by a capture).
+    /// Length of the whole frame in bytes, including bytes that cannot be read (non-linear, or
+    /// truncated by a capture).
     fn len(&self) -> u32;
 
     /// Whether the frame has no bytes.
@@ -48,14 +49,15 @@ pub trait Frame {
         self.len() == 0
     }
 
-    /// The link layer the frame starts with. Ethernet for the classifier, so that the code for others is compiled away.
+    /// The link layer the frame starts with. Ethernet for the classifier, so that the code for
+    /// others is compiled away.
     #[inline(always)]
     fn link(&self) -> LinkType {
         LinkType::Ethernet
     }
 
-    /// Whether the end of the frame may be missing without notice. If so, a packet that claims more bytes than there are is
-    /// not malformed.
+    /// Whether the end of the frame may be missing without notice. If so, a packet that claims more
+    /// bytes than there are is not malformed.
     #[inline(always)]
     fn may_be_truncated(&self) -> bool {
         false
@@ -64,8 +66,9 @@ pub trait Frame {
     /// The header at `offset`, if it can be read completely.
     fn header<T: Header>(&self, offset: u32) -> Option<&T>;
 
-    /// Returns the same value. The classifier makes the verifier forget its bounds: a chain of extension headers has a million
-    /// possible total lengths, and the verifier would follow each of them.
+    /// Returns the same value. The classifier makes the verifier forget its bounds: a chain of
+    /// extension headers has a million possible total lengths, and the verifier would follow each
+    /// of them.
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
         value
@@ -100,7 +103,8 @@ impl Frame for Captured<'_> {
     }
 }
 
-/// A frame from a capture file. It need not be Ethernet, and it may have been truncated without notice.
+/// A frame from a capture file. It need not be Ethernet, and it may have been truncated without
+/// notice.
 #[derive(Debug, Clone, Copy)]
 pub struct Linked<'a> {
     /// The frame.

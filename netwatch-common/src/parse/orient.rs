@@ -1,4 +1,5 @@
-//! Determines direction. This is the only place that does; everywhere else, egress is what the local end sent.
+//! Determines direction. This is the only place that does; everywhere else, egress is what the
+//! local end sent.
 
 use super::Packet;
 use crate::flow::{EGRESS, FlowKey, INGRESS, observation_point};
@@ -11,8 +12,8 @@ pub enum Hook {
     FromTarget,
     /// Egress of the host's end of the link: what the target receives.
     ToTarget,
-    /// Egress of the target's own `lo`, which every packet there passes once. Both ends belong to the target, so the lower
-    /// one is local: both directions have the same key.
+    /// Egress of the target's own `lo`, which every packet there passes once. Both ends belong to
+    /// the target, so the lower one is local: both directions have the same key.
     Loopback,
 }
 

@@ -1,5 +1,5 @@
-//! LinkType layers of capture files; the classifier only handles Ethernet. Each leads to an EtherType or to a protocol number of
-//! its own.
+//! LinkType layers of capture files; the classifier only handles Ethernet. Each leads to an
+//! EtherType or to a protocol number of its own.
 
 use super::link::{self, ETHERNET, IPV4, IPV6, header};
 use super::{Frame, Meta, Packet, ParseError};
@@ -58,7 +58,8 @@ pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> Re
     }
 }
 
-/// The payload of the frame's link layer; `None` if the frame is too short or does not match its link type.
+/// The payload of the frame's link layer; `None` if the frame is too short or does not match its
+/// link type.
 pub fn link_payload<F: Frame>(frame: &F) -> Option<LinkPayload> {
     read(frame, frame.link()).ok()
 }
@@ -99,7 +100,8 @@ fn ip<F: Frame>(frame: &F, offset: u32) -> Result<LinkPayload, ParseError> {
     }
 }
 
-/// The number of IPv4's address family is the same everywhere. IPv6 has four: Linux, NetBSD and OpenBSD, FreeBSD, Darwin.
+/// The number of IPv4's address family is the same everywhere. IPv6 has four: Linux, NetBSD and
+/// OpenBSD, FreeBSD, Darwin.
 fn bsd_loopback<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     let family = u32::from_be_bytes(*header(frame, 0)?);
     let family = if family > u32::from(u16::MAX) { family.swap_bytes() } else { family };
@@ -110,8 +112,8 @@ fn bsd_loopback<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     })
 }
 
-/// Address and control bytes come first, unless the peers have agreed to omit them (RFC 1662). Cisco HDLC has other addresses
-/// there, and an EtherType after them.
+/// Address and control bytes come first, unless the peers have agreed to omit them (RFC 1662).
+/// Cisco HDLC has other addresses there, and an EtherType after them.
 fn ppp<F: Frame>(frame: &F) -> Result<LinkPayload, ParseError> {
     const ALL_STATIONS: u8 = 0xff;
     const CISCO_UNICAST: u8 = 0x0f;

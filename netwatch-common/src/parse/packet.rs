@@ -34,7 +34,8 @@ pub struct Packet {
     pub flags: u8,
     /// Whether it is an ICMP or ICMPv6 error message (RFC 792, RFC 4443).
     pub icmp_error: bool,
-    /// Whether a header that the packet's lengths imply could not be read: pulling it into linear memory may help.
+    /// Whether a header that the packet's lengths imply could not be read: pulling it into linear
+    /// memory may help.
     pub incomplete: bool,
     /// Part of a datagram: one of [`part`].
     pub fragment: u8,

@@ -1,6 +1,7 @@
-//! The parser of the short path, for the most common packets: unfragmented TCP or UDP over IPv4 without options or over IPv6
-//! without extension headers, without a VLAN tag in the frame. It consists of the same functions as the full parser, so that
-//! both give the same result (tests compare them), and it declines everything that needs more.
+//! The parser of the short path, for the most common packets: unfragmented TCP or UDP over IPv4
+//! without options or over IPv6 without extension headers, without a VLAN tag in the frame. It
+//! consists of the same functions as the full parser, so that both give the same result (tests
+//! compare them), and it declines everything that needs more.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -10,7 +11,8 @@ use crate::flow::kind;
 /// Version 4, header length 20 bytes.
 const PLAIN_IPV4: u8 = 0x45;
 
-/// IP versions that [`quick`] distinguishes, so that the rest of the short path is compiled for each of them.
+/// IP versions that [`quick`] distinguishes, so that the rest of the short path is compiled for
+/// each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IpFamily {
     /// IPv4 without a tag.
@@ -19,7 +21,8 @@ pub enum IpFamily {
     V6,
 }
 
-/// Parses such a frame into `packet`, which must be empty. Returns false for other frames; `packet` is then invalid.
+/// Parses such a frame into `packet`, which must be empty. Returns false for other frames; `packet`
+/// is then invalid.
 #[inline(always)]
 pub fn quick<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> bool {
     ip_family(frame).is_some_and(|family| quick_of(family, frame, meta, packet))

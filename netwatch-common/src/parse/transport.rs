@@ -58,7 +58,8 @@ pub(super) fn parse<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> 
     Ok(())
 }
 
-/// Parses complete TCP and UDP headers. Returns false for everything else; `packet` is then invalid.
+/// Parses complete TCP and UDP headers. Returns false for everything else; `packet` is then
+/// invalid.
 #[inline(always)]
 pub(super) fn quick<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> bool {
     let header_len = match packet.protocol {
@@ -75,7 +76,8 @@ pub(super) fn quick<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> 
     true
 }
 
-/// Handles a fragment without a transport header. If the protocol has ports, they are unknown until the fragment is joined.
+/// Handles a fragment without a transport header. If the protocol has ports, they are unknown until
+/// the fragment is joined.
 #[inline(always)]
 pub(super) fn later_fragment(rest: IpBytes, packet: &mut Packet) {
     set_payload(rest, 0, packet);
@@ -111,7 +113,8 @@ fn set_payload(rest: IpBytes, header_len: u32, packet: &mut Packet) {
     packet.payload_len = rest.end - packet.payload_offset;
 }
 
-/// Parses ports. The first four bytes identify the flow; ICMP errors (RFC 792) and short captures quote no more than eight.
+/// Parses ports. The first four bytes identify the flow; ICMP errors (RFC 792) and short captures
+/// quote no more than eight.
 #[inline(always)]
 fn parse_ports<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet, header_len: u32) -> Result<u32, ParseError> {
     let HeaderAt::Here(&[a, b, c, d]) = rest.header::<F, [u8; 4]>(frame) else {

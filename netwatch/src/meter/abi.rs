@@ -38,7 +38,8 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         point: observation_point_of(key.observation_point),
         counters: oriented(counters(before, now), flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
-        // Most packets have the time of the kernel's tick, which is behind the precise time of the first packet.
+        // Most packets have the time of the kernel's tick, which is behind the precise time of the
+        // first packet.
         last_seen_ns: clock.unix_ns(now.last_seen_ns.max(now.first_seen_ns)),
         opened_by: if flipped { opposite(opened_by) } else { opened_by },
         connections: now.handshake.connections.wrapping_sub(before.handshake.connections),
@@ -59,8 +60,8 @@ fn half_counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
     Counters { skbs, packets, bytes, wire_bytes: bytes + (now.extra_wire_bytes - before.extra_wire_bytes) }
 }
 
-/// Converts a key. On the loopback, the lower end is local in the ABI, but the opener is local in [`crate::flow`]: returns true if the
-/// ends were swapped.
+/// Converts a key. On the loopback, the lower end is local in the ABI, but the opener is local in
+/// [`crate::flow`]: returns true if the ends were swapped.
 pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
     let flipped =
         is_flow(key) && key.observation_point == observation_point::LOOPBACK && opened_by == u32::from(abi::INGRESS);
@@ -87,7 +88,8 @@ fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
     FlowKey { point: observation_point_of(key.observation_point), protocol: key.protocol, fragment, local, remote }
 }
 
-/// Converts an address. IPv6 packets may have IPv4-mapped addresses, so the kind of the key determines the family.
+/// Converts an address. IPv6 packets may have IPv4-mapped addresses, so the kind of the key
+/// determines the family.
 fn address(address: &Address, is_v4: bool) -> IpAddr {
     let v6 = Ipv6Addr::from(address.bytes());
     v6.to_ipv4_mapped().filter(|_| is_v4).map_or(IpAddr::V6(v6), IpAddr::V4)

@@ -1,5 +1,6 @@
-//! Converts times of the kernel's monotonic clock to times since the Unix epoch. The offset is measured once, so that a step of the
-//! system clock during a session neither reorders packets nor changes durations.
+//! Converts times of the kernel's monotonic clock to times since the Unix epoch. The offset is
+//! measured once, so that a step of the system clock during a session neither reorders packets nor
+//! changes durations.
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
@@ -13,7 +14,8 @@ impl Clock {
     /// For times that are since the Unix epoch already.
     pub(super) const UNIX: Self = Self { epoch_ns: 0 };
 
-    /// Measures the offset three times, and uses the measurement with the shortest time between its readings.
+    /// Measures the offset three times, and uses the measurement with the shortest time between its
+    /// readings.
     pub(super) fn now() -> Self {
         Self::measure(read)
     }
@@ -44,8 +46,9 @@ pub(super) fn tick_ns() -> u64 {
     clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |step| step.tv_nsec() as u64)
 }
 
-/// Monotonic time at which the kernel's tick count would have been 0, modulo 2⁶⁴. `jiffies` reads the count. The coarse clock has the
-/// time of the same tick; the loop repeats if a tick occurs in between.
+/// Monotonic time at which the kernel's tick count would have been 0, modulo 2⁶⁴. `jiffies` reads
+/// the count. The coarse clock has the time of the same tick; the loop repeats if a tick occurs in
+/// between.
 pub(super) fn tick_base_ns<E>(mut jiffies: impl FnMut() -> Result<u64, E>) -> Result<u64, E> {
     loop {
         let before = read(ClockId::CLOCK_MONOTONIC_COARSE);
@@ -74,7 +77,8 @@ mod tests {
         assert!(expected.abs_diff(unix) < 50_000_000, "{unix} instead of {expected}");
     }
 
-    /// If the system clock is stepped during a measurement, the offset is that from before or from after the step, never one in between.
+    /// If the system clock is stepped during a measurement, the offset is that from before or from
+    /// after the step, never one in between.
     #[test]
     fn a_step_of_the_system_clock_moves_all_times_or_none() {
         const HOUR: i64 = 3_600_000_000_000;

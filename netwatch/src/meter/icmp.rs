@@ -1,4 +1,5 @@
-//! Finds the flow that an ICMP error is about, from the packet that the error quotes (RFC 792, RFC 4443).
+//! Finds the flow that an ICMP error is about, from the packet that the error quotes (RFC 792, RFC
+//! 4443).
 
 use netwatch_common::flow::{EGRESS, kind, observation_point};
 use netwatch_common::observation::Observation;
@@ -11,7 +12,8 @@ use crate::flow::{Direction, FlowKey, IcmpError, ObservationPoint, QuotedError, 
 /// Type, code, checksum, and four bytes that depend on the type.
 const ICMP_HEADER: usize = 8;
 
-/// The flow, from the target's view, and the error. `None` for other samples, and for quotes that are too short.
+/// The flow, from the target's view, and the error. `None` for other samples, and for quotes that
+/// are too short.
 pub(super) fn quoted(sample: &Sample) -> Option<QuotedError> {
     let Traffic::Flow(carrier) = sample.traffic else { return None };
     if sample.reason != SampleReason::IcmpError {
@@ -43,8 +45,9 @@ fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<QuotedE
     Some(QuotedError { flow, error, by_target: hook == Hook::ToTarget })
 }
 
-/// Offsets of the ICMP message and of the packet it quotes. The parser treats the eight bytes of the message as a header, so
-/// the quote is the payload. Only its first four bits are checked: further in, a time to live of 64 looks like a version too.
+/// Offsets of the ICMP message and of the packet it quotes. The parser treats the eight bytes of
+/// the message as a header, so the quote is the payload. Only its first four bits are checked:
+/// further in, a time to live of 64 looks like a version too.
 fn locate(bytes: &[u8], payload: usize) -> Option<(usize, usize)> {
     let version = bytes.get(payload)? >> 4;
     let message = payload.checked_sub(ICMP_HEADER)?;

@@ -8,7 +8,8 @@ use super::notification::{Sample, SampleReason};
 use crate::flow::Traffic;
 use crate::name::{NameSample, Segment};
 
-/// The part of a sample that may contain names. `None` if the packet has no TCP or UDP payload from the start of a message.
+/// The part of a sample that may contain names. `None` if the packet has no TCP or UDP payload from
+/// the start of a message.
 pub fn name_sample(sample: &Sample) -> Option<NameSample<'_>> {
     let Traffic::Flow(flow) = sample.traffic else { return None };
     let is_start = matches!(sample.reason, SampleReason::Head | SampleReason::Dns) && !sample.is_later_fragment;

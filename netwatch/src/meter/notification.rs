@@ -25,7 +25,8 @@ pub struct NewFlow {
     pub traffic: Traffic,
     /// Direction of the packet that opened the flow.
     pub opened_by: Direction,
-    /// Cookie of the socket that sent the packet; `None` if the socket is not the target's or unknown.
+    /// Cookie of the socket that sent the packet; `None` if the socket is not the target's or
+    /// unknown.
     pub socket: Option<u64>,
 }
 

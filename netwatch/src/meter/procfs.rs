@@ -15,9 +15,11 @@ use crate::process::{Image, LiveProcess, Origin, SystemView};
 pub(super) struct ProcFs {
     /// Whether arguments are wanted.
     pub cmdline: bool,
-    /// The namespace's unix sockets: a process that asked for one may be gone when its event is heard of.
+    /// The namespace's unix sockets: a process that asked for one may be gone when its event is
+    /// heard of.
     pub unix: Option<File>,
-    /// The abstract names that are there, once they were asked for: read at most once for all events of one fetch.
+    /// The abstract names that are there, once they were asked for: read at most once for all
+    /// events of one fetch.
     pub names: Option<HashSet<String>>,
 }
 
@@ -49,8 +51,9 @@ impl SystemView for ProcFs {
     }
 }
 
-/// The abstract names in /proc/net/unix (proc(5)): what follows seven columns and a space, to the end of the line. A name may hold spaces, and bytes
-/// that are no text, which events replace in the same way.
+/// The abstract names in /proc/net/unix (proc(5)): what follows seven columns and a space, to the
+/// end of the line. A name may hold spaces, and bytes that are no text, which events replace in the
+/// same way.
 fn abstract_names(table: &[u8]) -> impl Iterator<Item = String> {
     let lines = table.split(|byte| *byte == b'\n').skip(1);
     lines.filter_map(|line| {

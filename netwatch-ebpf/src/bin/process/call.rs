@@ -1,4 +1,5 @@
-//! Failed system calls, if requested: while this is attached, every system call on the machine returns by the kernel's slow exit path.
+//! Failed system calls, if requested: while this is attached, every system call on the machine
+//! returns by the kernel's slow exit path.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::programs::RawTracePointContext;

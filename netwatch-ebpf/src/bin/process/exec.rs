@@ -1,5 +1,5 @@
-//! Reports program executions with name, executable and arguments at that moment: a process that lives for a millisecond could not be
-//! inspected later.
+//! Reports program executions with name, executable and arguments at that moment: a process that
+//! lives for a millisecond could not be inspected later.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -16,7 +16,8 @@ struct ExecWithArguments<const N: usize> {
     arguments: [u8; N],
 }
 
-/// The tracepoint `sched_process_exec`. It fires when the new program is set up and has not run yet.
+/// The tracepoint `sched_process_exec`. It fires when the new program is set up and has not run
+/// yet.
 #[inline(always)]
 pub fn executed(ctx: &RawTracePointContext) {
     if let Some(count) = EXECUTED.get_ptr_mut(0) {
@@ -73,7 +74,8 @@ fn report<const N: usize>(ctx: &RawTracePointContext, start: u64, total: u32) {
 /// `target` has room for `N` bytes.
 #[inline(always)]
 unsafe fn copy_arguments<const N: usize>(target: *mut u8, start: u64, total: u32) -> u32 {
-    // As in the classifier's `sample`: the verifier must see the bounds on the register that is passed to the helper.
+    // As in the classifier's `sample`: the verifier must see the bounds on the register that is
+    // passed to the helper.
     let len_minus_1 = core::hint::black_box(total.min(N as u32).wrapping_sub(1));
     if len_minus_1 >= N as u32 {
         return 0;

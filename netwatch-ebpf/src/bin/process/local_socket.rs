@@ -1,4 +1,5 @@
-//! Local sockets (Linux 6.7): reports connections and messages to them. The traffic of the peer process is not captured.
+//! Local sockets (Linux 6.7): reports connections and messages to them. The traffic of the peer
+//! process is not captured.
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
@@ -7,8 +8,8 @@ use netwatch_common::process::{LocalSocketRecord, PATH_BYTES, kind, lost};
 use crate::maps::{self, NO_WAKEUP, PROCESSES, count_loss};
 use crate::task;
 
-/// `cgroup/connect_unix` and `cgroup/sendmsg_unix`. The context has no field for the path; at run time it is a `bpf_sock_addr_kern`, which
-/// can be read as kernel memory.
+/// `cgroup/connect_unix` and `cgroup/sendmsg_unix`. The context has no field for the path; at run
+/// time it is a `bpf_sock_addr_kern`, which can be read as kernel memory.
 ///
 /// # Safety
 /// The context belongs to the program.

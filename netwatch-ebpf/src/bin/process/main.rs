@@ -1,5 +1,6 @@
-//! The process tracer: cgroup programs and tracepoints that report which process creates, binds, connects and uses sockets, and which
-//! processes are created, execute programs and exit. No packet passes through here. This file only has the entry points.
+//! The process tracer: cgroup programs and tracepoints that report which process creates, binds,
+//! connects and uses sockets, and which processes are created, execute programs and exit. No packet
+//! passes through here. This file only has the entry points.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

@@ -9,7 +9,8 @@ use aya_ebpf::maps::{Array, CgroupArray, LruHashMap, RingBuf};
 use netwatch_common::config::defaults;
 use netwatch_common::process::{SocketState, TracerSettings, lost};
 
-/// User space polls on a timer: waking it for each record would cost four times as much as the record itself.
+/// User space polls on a timer: waking it for each record would cost four times as much as the
+/// record itself.
 pub const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// TracerSettings. Written by user space before the load, then frozen.
@@ -47,12 +48,14 @@ const DEFAULT_SETTINGS: TracerSettings = TracerSettings {
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Open sockets by cookie. Written and read by `socket`; evicts the least recently used, which is then reported again at its next use.
-/// If more sockets than this are in use, every message causes a report.
+/// Open sockets by cookie. Written and read by `socket`; evicts the least recently used, which is
+/// then reported again at its next use. If more sockets than this are in use, every message causes
+/// a report.
 #[map]
 pub static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(65_536, 0);
 
-/// Element 0: number of programs that the run's processes have executed. Written by `exec`, read by `socket`.
+/// Element 0: number of programs that the run's processes have executed. Written by `exec`, read by
+/// `socket`.
 #[map]
 pub static EXECUTED: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -88,7 +91,8 @@ pub fn count_loss(slot: u32) {
 macro_rules! setting {
     ($($name:ident: $($field:ident).+;)*) => {
         $(
-            /// As in `TracerSettings`. Volatile: the compiler only knows the default, user space has written another value.
+            /// As in `TracerSettings`. Volatile: the compiler only knows the default, user space
+            /// has written another value.
             #[inline(always)]
             pub fn $name() -> u32 {
                 let settings: *const TracerSettings = (&raw const SETTINGS).cast();

@@ -1,5 +1,6 @@
-//! IPv4 and IPv6 sockets: reports which process creates, binds, connects, uses and closes them. Every operation is reported except uses:
-//! of those, only the first by another process or program than before.
+//! IPv4 and IPv6 sockets: reports which process creates, binds, connects, uses and closes them.
+//! Every operation is reported except uses: of those, only the first by another process or program
+//! than before.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_socket_cookie;
@@ -38,8 +39,8 @@ pub unsafe fn created(ctx: *mut bpf_sock) {
     operation(kind::CREATED, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, address);
 }
 
-/// `cgroup/sock_release`: the last user of the socket closes it. The context has no fields for the local address and port; at run time
-/// it is the `struct sock`, which can be read as kernel memory.
+/// `cgroup/sock_release`: the last user of the socket closes it. The context has no fields for the
+/// local address and port; at run time it is the `struct sock`, which can be read as kernel memory.
 ///
 /// # Safety
 /// As for [`created`].
@@ -155,7 +156,8 @@ pub unsafe fn sendmsg6(ctx: *mut bpf_sock_addr) {
     unsafe { used(bpf_get_socket_cookie(ctx.cast()), Some(destination6(ctx)), || Some(AF_INET6)) }
 }
 
-/// `cgroup/recvmsg4` and `cgroup/recvmsg6`: a message was received, and the caller requested the sender's address.
+/// `cgroup/recvmsg4` and `cgroup/recvmsg6`: a message was received, and the caller requested the
+/// sender's address.
 ///
 /// # Safety
 /// As for [`created`].
@@ -165,7 +167,8 @@ pub unsafe fn received(ctx: *mut bpf_sock_addr) {
     unsafe { used(bpf_get_socket_cookie(ctx.cast()), None, || Some((*ctx).family as u16)) }
 }
 
-/// The tracepoint `sock_send_length` (Linux 6.3): the only hook that observes TCP senders and messages that were not sent.
+/// The tracepoint `sock_send_length` (Linux 6.3): the only hook that observes TCP senders and
+/// messages that were not sent.
 #[inline(always)]
 pub fn sent(ctx: &RawTracePointContext) {
     let (sock, result) = (ctx.arg(0), ctx.arg::<u64>(1) as i32);
@@ -191,14 +194,16 @@ pub fn sent(ctx: &RawTracePointContext) {
     report(SocketRecord { head, cookie, netns: 0, address, port, family, protocol, errno });
 }
 
-/// EAGAIN, EINTR, and the kernel's internal codes for calls that are restarted after a signal (include/linux/errno.h): the message may
-/// still be sent, and non-blocking senders get EAGAIN very often.
+/// EAGAIN, EINTR, and the kernel's internal codes for calls that are restarted after a signal
+/// (include/linux/errno.h): the message may still be sent, and non-blocking senders get EAGAIN very
+/// often.
 #[inline(always)]
 fn is_temporary(result: i32) -> bool {
     matches!(-result, 4 | 11 | 512..=516)
 }
 
-/// The tracepoint `sock_recv_length` (Linux 6.3): observes processes that only read from an inherited socket. A message may be empty.
+/// The tracepoint `sock_recv_length` (Linux 6.3): observes processes that only read from an
+/// inherited socket. A message may be empty.
 #[inline(always)]
 pub fn received_length(ctx: &RawTracePointContext) {
     let (sock, result) = (ctx.arg(0), ctx.arg::<u64>(1) as i32);
@@ -244,14 +249,16 @@ fn operation(kind: u32, cookie: u64, netns: u64, address: SocketAddress) {
     report(SocketRecord { head: task::head(kind), cookie, netns, address, port, family, protocol, errno: 0 });
 }
 
-/// A use of a socket: reported if another process, or another program of the same process, used it last. `family` and the program are
-/// only read if that is possible, because reading kernel memory is the most expensive part.
+/// A use of a socket: reported if another process, or another program of the same process, used it
+/// last. `family` and the program are only read if that is possible, because reading kernel memory
+/// is the most expensive part.
 #[inline(always)]
 fn used(cookie: u64, to: Option<SocketAddress>, family: impl FnOnce() -> Option<u16>) {
     let (pid, executed) = (task::pid(), exec::count());
     let state = SOCKETS.get_ptr_mut(cookie);
     if let Some(state) = state {
-        // SAFETY: a live map value; a concurrent use by another process can only cause an additional record.
+        // SAFETY: a live map value; a concurrent use by another process can only cause an
+        // additional record.
         unsafe {
             if let Some(to) = &to {
                 ((*state).address, (*state).port) = (to.address, to.port);
@@ -282,7 +289,8 @@ fn used(cookie: u64, to: Option<SocketAddress>, family: impl FnOnce() -> Option<
     report(SocketRecord { head: task::head(kind::USED), cookie, netns: 0, address, port, family, protocol, errno: 0 });
 }
 
-/// Stores the socket's user. Returns the protocol if the user has changed and the change is to be reported.
+/// Stores the socket's user. Returns the protocol if the user has changed and the change is to be
+/// reported.
 ///
 /// # Safety
 /// `state` points to a live value of SOCKETS.
@@ -325,7 +333,8 @@ unsafe fn destination6(ctx: *mut bpf_sock_addr) -> SocketAddress {
 }
 
 /// # Safety
-/// `words` points to four words in network order. Each is read on its own: the verifier allows no other reads of a context.
+/// `words` points to four words in network order. Each is read on its own: the verifier allows no
+/// other reads of a context.
 #[inline(always)]
 unsafe fn v6(words: *const u32) -> Address {
     // SAFETY: guaranteed by the caller.

@@ -103,8 +103,8 @@ pub fn forked(ctx: &RawTracePointContext) {
     report(ForkRecord { head, ppid: parent(child), creator });
 }
 
-/// A thread exits. Reports the last thread of a process; several threads that exit at the same moment may each be reported. After that,
-/// the process only closes its sockets.
+/// A thread exits. Reports the last thread of a process; several threads that exit at the same
+/// moment may each be reported. After that, the process only closes its sockets.
 #[inline(always)]
 pub fn exited(ctx: &RawTracePointContext) {
     let signal: u64 = read_kernel(ctx.arg(0), maps::task_signal());

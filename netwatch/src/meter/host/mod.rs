@@ -1,5 +1,6 @@
-//! The host meter: counts frames in user space, with the classifier's parser and accounting rules and a table in plain memory. It is
-//! used for frames from capture files; only the table differs from the classifier's.
+//! The host meter: counts frames in user space, with the classifier's parser and accounting rules
+//! and a table in plain memory. It is used for frames from capture files; only the table differs
+//! from the classifier's.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -25,17 +26,19 @@ mod fragments;
 
 use fragments::RecentFragments;
 
-/// Uses a fast hash with a random seed: there is one lookup per packet, and captures may be hostile.
+/// Uses a fast hash with a random seed: there is one lookup per packet, and captures may be
+/// hostile.
 type FlowMap = HashMap<FlowKey, FlowValue, foldhash::fast::RandomState>;
 
-/// A flow that was idle for this many nanoseconds is removed when the table is full. Its counts are handed over; further packets get a
-/// new entry.
+/// A flow that was idle for this many nanoseconds is removed when the table is full. Its counts are
+/// handed over; further packets get a new entry.
 const IDLE_TIMEOUT_NS: u64 = 120_000_000_000;
 
 /// A counted packet with its bytes, for further analysis.
 #[derive(Debug, Clone, Copy)]
 pub struct CountedFrame<'a> {
-    /// How it was counted. Key and direction are those of the table: if the local end is unknown, it is the lower end.
+    /// How it was counted. Key and direction are those of the table: if the local end is unknown,
+    /// it is the lower end.
     pub seen: &'a Observation,
     /// The frame from its link-layer header on.
     pub frame: &'a Linked<'a>,
@@ -49,7 +52,8 @@ impl<'a> CountedFrame<'a> {
         &rest[..rest.len().min(length)]
     }
 
-    /// The flow and error that this packet quotes, if it is an ICMP error. The flow's local end sent the quoted packet.
+    /// The flow and error that this packet quotes, if it is an ICMP error. The flow's local end
+    /// sent the quoted packet.
     pub fn icmp_error(&self) -> Option<QuotedError> {
         if !self.seen.packet.icmp_error {
             return None;
@@ -84,7 +88,8 @@ pub fn as_sent(packet: &Packet) -> Traffic {
     abi::traffic(&key, direction.into()).0
 }
 
-/// Whether the capture does not contain the whole frame: according to its record, or because the packet is longer.
+/// Whether the capture does not contain the whole frame: according to its record, or because the
+/// packet is longer.
 pub fn is_truncated(frame: &Linked<'_>, packet: &Packet) -> bool {
     has_missing_bytes(&frame.captured) || (packet.incomplete && packet.kind != kind::MALFORMED)
 }
@@ -99,12 +104,14 @@ pub struct HostMeter {
     probes: ProbeTable,
     reader: FrameReader,
     lost: ObservationLosses,
-    /// Earliest time of the next search for idle flows, which does not run for each packet that finds the table full.
+    /// Earliest time of the next search for idle flows, which does not run for each packet that
+    /// finds the table full.
     next_sweep_ns: u64,
 }
 
 impl HostMeter {
-    /// An empty table for at most `max_flows` flows; packets of further flows are counted by protocol.
+    /// An empty table for at most `max_flows` flows; packets of further flows are counted by
+    /// protocol.
     pub fn new(max_flows: usize) -> Self {
         Self {
             flows: FlowMap::default(),
@@ -117,8 +124,8 @@ impl HostMeter {
         }
     }
 
-    /// Counts a frame that was observed at the hook that `hook` returns for its headers. Entries that are removed from a full table go to
-    /// `sink`.
+    /// Counts a frame that was observed at the hook that `hook` returns for its headers. Entries
+    /// that are removed from a full table go to `sink`.
     #[inline]
     pub fn count(
         &mut self,
@@ -167,13 +174,15 @@ impl HostMeter {
         self.flows.len() < before
     }
 
-    /// Hands over all entries and clears the table. No entry has an end reason: the flows may go on.
+    /// Hands over all entries and clears the table. No entry has an end reason: the flows may go
+    /// on.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) {
         let all = self.flows.drain().chain(self.remainders.drain());
         all.for_each(|(key, value)| hand_over(&key, &value, None, sink));
     }
 
-    /// Lost observations. `unreadable` counts frames that their capture has truncated within the headers.
+    /// ObservationLosses observations. `unreadable` counts frames that their capture has truncated within the
+    /// headers.
     pub fn lost(&self) -> ObservationLosses {
         self.lost
     }
@@ -220,8 +229,8 @@ fn record(table: &mut FlowMap, key: &FlowKey, seen: &Observation, probes: &mut P
     }
 }
 
-/// Counts a packet in an entry. Captures may have packets out of order, so the earliest and latest times are kept, not the first and
-/// last.
+/// Counts a packet in an entry. Captures may have packets out of order, so the earliest and latest
+/// times are kept, not the first and last.
 #[inline]
 fn add(value: &mut FlowValue, seen: &Observation, probes: &mut ProbeTable) -> u8 {
     let latest = value.last_seen_ns;

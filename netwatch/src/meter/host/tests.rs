@@ -1,4 +1,5 @@
-//! Tests of the host meter with handmade frames. `meter/kernel/tests` compare it with the classifier.
+//! Tests of the host meter with handmade frames. `meter/kernel/tests` compare it with the
+//! classifier.
 
 use netwatch_common::parse::LinkType;
 

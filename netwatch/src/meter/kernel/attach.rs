@@ -1,5 +1,6 @@
-//! Attaches the classifier: by tcx links (Linux 6.6), which are removed when their file descriptors are closed, or by filters of a
-//! clsact qdisc, which are removed with the interface. Both let every packet pass to later classifiers.
+//! Attaches the classifier: by tcx links (Linux 6.6), which are removed when their file descriptors
+//! are closed, or by filters of a clsact qdisc, which are removed with the interface. Both let
+//! every packet pass to later classifiers.
 
 mod clsact;
 
@@ -80,7 +81,8 @@ pub(super) fn link(programs: &EntryPrograms<'_>, ifindex: u32, methods: &[Attach
     attach(&[from_target, to_target], ifindex, methods)
 }
 
-/// Attaches to the egress of a namespace's `lo`, which every packet passes once. A short-lived thread enters the namespace.
+/// Attaches to the egress of a namespace's `lo`, which every packet passes once. A short-lived
+/// thread enters the namespace.
 pub(super) fn loopback(
     programs: &EntryPrograms<'_>,
     netns: BorrowedFd<'_>,
@@ -120,7 +122,8 @@ fn attach(entries: &[HookProgram<'_>], ifindex: u32, methods: &[AttachMethod]) -
     })
 }
 
-/// A kernel before 6.6 returns EINVAL for tcx; one without clsact or BPF filters returns ENOENT or EOPNOTSUPP for those.
+/// A kernel before 6.6 returns EINVAL for tcx; one without clsact or BPF filters returns ENOENT or
+/// EOPNOTSUPP for those.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP))
 }

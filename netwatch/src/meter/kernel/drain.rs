@@ -1,4 +1,5 @@
-//! The drain: reads the kernel's counters and hands over their growth as increments. Counters in the kernel only grow.
+//! The drain: reads the kernel's counters and hands over their growth as increments. Counters in
+//! the kernel only grow.
 
 use std::os::fd::OwnedFd;
 
@@ -58,8 +59,9 @@ impl Drain {
         Ok(Self { fronts, flows, remainders, before: vec![FlowValue::EMPTY; count] })
     }
 
-    /// Hands over a part of the growth and finally retires finished flows. Returns false when nothing is left to do. If merging
-    /// the fronts fails, the next part continues with the entries.
+    /// Hands over a part of the growth and finally retires finished flows. Returns false when
+    /// nothing is left to do. If merging the fronts fails, the next part continues with the
+    /// entries.
     pub(super) fn part(
         &mut self,
         progress: &mut DrainProgress,

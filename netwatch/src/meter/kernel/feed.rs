@@ -1,4 +1,5 @@
-//! Feeds frames to the classifier that were not received on an interface: one by one, or from an interface made for that.
+//! Feeds frames to the classifier that were not received on an interface: one by one, or from an
+//! interface made for that.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,8 +10,9 @@ use super::{KernelMeter, attach, sys};
 use crate::error::{Error, Result};
 
 impl KernelMeter {
-    /// Runs a whole Ethernet frame through the classifier as if it were observed at `hook`. Returns false if BPF_PROG_TEST_RUN
-    /// rejects the frame: under 34 bytes of IPv4, under 54 bytes of IPv6, or longer than a page with its metadata.
+    /// Runs a whole Ethernet frame through the classifier as if it were observed at `hook`. Returns
+    /// false if BPF_PROG_TEST_RUN rejects the frame: under 34 bytes of IPv4, under 54 bytes of
+    /// IPv6, or longer than a page with its metadata.
     pub fn feed(&self, hook: Hook, frame: &[u8]) -> Result<bool> {
         match sys::test_run(self.entry(hook), frame, &[], 1) {
             Ok(_) => Ok(true),
@@ -19,7 +21,8 @@ impl KernelMeter {
         }
     }
 
-    /// Counts packets sent on an interface of the thread's network namespace as if they were observed at `hook`.
+    /// Counts packets sent on an interface of the thread's network namespace as if they were
+    /// observed at `hook`.
     pub fn attach_egress(&mut self, hook: Hook, ifindex: u32) -> Result<()> {
         let attachment = attach::egress(self.entry(hook), ifindex, self.methods)?;
         self.attachments.push(attachment);

@@ -1,5 +1,5 @@
-//! The flow table in user space: reads growth since the last drain, and retires finished flows. `netwatch_common::table` describes
-//! the design of the table.
+//! The flow table in user space: reads growth since the last drain, and retires finished flows.
+//! `netwatch_common::table` describes the design of the table.
 
 use std::os::fd::OwnedFd;
 
@@ -17,7 +17,8 @@ use crate::meter::abi::Growth;
 
 /// Maximum number of entries read in one part of a drain, which takes about two milliseconds.
 const MAX_ENTRIES_PER_PART: u32 = 8192;
-/// Maximum number of flows retired in one part of a drain; each part flushes the front of every CPU.
+/// Maximum number of flows retired in one part of a drain; each part flushes the front of every
+/// CPU.
 const MAX_RETIRED_PER_PART: usize = 16_384;
 
 /// The table.
@@ -56,8 +57,8 @@ impl FlowEntries {
         self.segments.grow_ahead()
     }
 
-    /// Hands over the growth of every entry that changed, in one part of the table that starts at entry `from`. Returns the start
-    /// of the next part, if there is one.
+    /// Hands over the growth of every entry that changed, in one part of the table that starts at
+    /// entry `from`. Returns the start of the next part, if there is one.
     pub(super) fn read_part(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
         let used = self.segments.used();
         self.before.resize(used as usize, FlowValue::EMPTY);
@@ -67,7 +68,8 @@ impl FlowEntries {
         let end = used.min(from.saturating_add(MAX_ENTRIES_PER_PART));
         for number in from..end {
             let (region, within) = self.segments.entry(number)?;
-            // The entry is free, or its first packet is being counted. Checked first: after a burst most entries are free.
+            // The entry is free, or its first packet is being counted. Checked first: after a burst
+            // most entries are free.
             // SAFETY: an entry in a region that we own.
             if unsafe { memory::load(&raw mut (*region.element(within)).value.first_seen_ns) } == 0 {
                 continue;
@@ -84,8 +86,8 @@ impl FlowEntries {
         Ok((end < used).then_some(end))
     }
 
-    /// Retires finished flows without losing a packet. Returns whether there may be more of them. `now_ns` is the kernel's monotonic
-    /// time.
+    /// Retires finished flows without losing a packet. Returns whether there may be more of them.
+    /// `now_ns` is the kernel's monotonic time.
     pub(super) fn retire(&mut self, fronts: &Fronts, now_ns: u64, sink: &mut impl FnMut(&Growth<'_>)) -> Result<bool> {
         let pressure = Pressure::of(self.live, self.segments.max_entries());
         #[cfg(test)]
@@ -109,7 +111,8 @@ impl FlowEntries {
     fn unlink(&mut self, number: u32) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
         let entry = region.element(within);
-        // SAFETY: an entry in a mapped region. The classifier writes neither its key nor this field.
+        // SAFETY: an entry in a mapped region. The classifier writes neither its key nor this
+        // field.
         let key = unsafe {
             (&raw mut (*entry).value.retiring).write_volatile(1);
             (*entry).key
@@ -117,7 +120,8 @@ impl FlowEntries {
         self.buckets.remove(hash::hash(hash::words(&key)), number)
     }
 
-    /// Reads an entry that no program refers to any more for the last time, hands it over with the reason why it ended, and frees it.
+    /// Reads an entry that no program refers to any more for the last time, hands it over with the
+    /// reason why it ended, and frees it.
     fn release(&mut self, number: u32, reason: EndReason, sink: &mut impl FnMut(&Growth<'_>)) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
         let entry: FlowEntry = region.read(within);
@@ -132,7 +136,8 @@ impl FlowEntries {
     /// Frees the number of an entry.
     fn free_number(&self, number: u32) {
         let control = self.segments.control();
-        // SAFETY: in mapped regions; this side is the only writer of `free_tail` and of the elements after it.
+        // SAFETY: in mapped regions; this side is the only writer of `free_tail` and of the
+        // elements after it.
         unsafe {
             let tail = memory::load(&raw mut (*control).free_tail);
             let place = tail as usize & (self.free.len() - 1);
@@ -150,6 +155,12 @@ impl FlowEntries {
     #[cfg(test)]
     pub(super) fn live(&self) -> u32 {
         self.live
+    }
+
+    /// Whether the table is growing.
+    #[cfg(test)]
+    pub(super) fn is_growing(&self) -> bool {
+        self.segments.is_growing()
     }
 
     /// Sets whether each drain retires all flows.

@@ -1,4 +1,5 @@
-//! Flushes the fronts of all CPUs into the flow table. After a flush, no program holds an entry that it looked up before.
+//! Flushes the fronts of all CPUs into the flow table. After a flush, no program holds an entry
+//! that it looked up before.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -10,9 +11,11 @@ use super::memory::{self, Region};
 use super::sys;
 use crate::error::{Error, Result};
 
-/// Maximum number of immediate retries on a CPU that is counting a packet. A try takes under a microsecond, and so does a packet.
+/// Maximum number of immediate retries on a CPU that is counting a packet. A try takes under a
+/// microsecond, and so does a packet.
 const MAX_TRIES: u32 = 10_000;
-/// Maximum number of further retries with a pause: with PREEMPT_RT, other work may preempt the packet for a long time.
+/// Maximum number of further retries with a pause: with PREEMPT_RT, other work may preempt the
+/// packet for a long time.
 const MAX_TRIES_WITH_PAUSE: u32 = 10_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -43,8 +46,8 @@ impl Fronts {
         }
     }
 
-    /// Merges all counts of the fronts into the table. When this returns, no program holds an entry that it looked up before the
-    /// call, and no front refers to an entry that was retiring.
+    /// Merges all counts of the fronts into the table. When this returns, no program holds an entry
+    /// that it looked up before the call, and no front refers to an entry that was retiring.
     pub(super) fn flush(&self) -> Result<()> {
         (0..self.heads.len() as u32).try_for_each(|cpu| self.flush_cpu(cpu))
     }
@@ -54,7 +57,8 @@ impl Fronts {
         if self.are_used { self.flush() } else { Ok(()) }
     }
 
-    /// Always flushes the first group: if that succeeds, the CPU is not counting a packet. Only then reads the bitmap.
+    /// Always flushes the first group: if that succeeds, the CPU is not counting a packet. Only
+    /// then reads the bitmap.
     fn flush_cpu(&self, cpu: u32) -> Result<()> {
         self.flush_group(cpu, 0)?;
         let installed = self.installed(cpu);
@@ -84,7 +88,8 @@ impl Fronts {
         unsafe { (&raw mut (*head).installed).cast() }
     }
 
-    /// Runs `flush` on the CPU. The front of an offline CPU is not used by anything else, so any CPU may flush it.
+    /// Runs `flush` on the CPU. The front of an offline CPU is not used by anything else, so any
+    /// CPU may flush it.
     fn run_flush(&self, cpu: u32, group: usize) -> Result<u32> {
         let arguments = [u64::from(cpu), group as u64];
         match sys::run_on_cpu(self.program.as_fd(), &arguments, Some(cpu)) {

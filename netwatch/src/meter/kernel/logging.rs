@@ -1,5 +1,5 @@
-//! Log messages of the classifier, through aya-log. Off by default: the level is a constant to the verifier, which then removes the
-//! code from the loaded program.
+//! Log messages of the classifier, through aya-log. Off by default: the level is a constant to the
+//! verifier, which then removes the code from the loaded program.
 
 use std::os::fd::AsFd;
 

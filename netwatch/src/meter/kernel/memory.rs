@@ -1,5 +1,5 @@
-//! Memory of BPF arrays that is mapped into user space. User space reads words that the classifier changes concurrently, so every
-//! access is one whole word.
+//! Memory of BPF arrays that is mapped into user space. User space reads words that the classifier
+//! changes concurrently, so every access is one whole word.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,14 +18,15 @@ pub(super) struct Region<T> {
     len: usize,
 }
 
-// SAFETY: the memory belongs to the map, not to a thread; all access is by whole words through raw pointers.
+// SAFETY: the memory belongs to the map, not to a thread; all access is by whole words through raw
+// pointers.
 unsafe impl<T> Send for Region<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Region<T> {}
 
 impl<T> Region<T> {
-    /// Maps an array of `len` elements that was created with `BPF_F_MMAPABLE`. The kernel rounds the size of an element up to eight
-    /// bytes.
+    /// Maps an array of `len` elements that was created with `BPF_F_MMAPABLE`. The kernel rounds
+    /// the size of an element up to eight bytes.
     pub(super) fn map(array: impl AsFd, name: &str, len: usize) -> Result<Self> {
         Self::map_at(array, name, len, 0)
     }
@@ -66,7 +67,8 @@ impl<T> Region<T> {
         let mut copy = std::mem::MaybeUninit::<T>::uninit();
         let to = copy.as_mut_ptr().cast::<u64>();
         for word in 0..size_of::<T>() / 8 {
-            // SAFETY: within the element and within the copy; plain data for which any bytes are valid.
+            // SAFETY: within the element and within the copy; plain data for which any bytes are
+            // valid.
             unsafe { to.add(word).write(from.add(word).read_volatile()) };
         }
         // SAFETY: every word was written.

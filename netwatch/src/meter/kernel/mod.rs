@@ -1,5 +1,6 @@
-//! The kernel meter: loads the classifier, attaches it, drains its counters and polls its rings. Everything it hands over is in
-//! the types of [`crate::flow`], with times since the Unix epoch. When to drain and poll is decided by the caller.
+//! The kernel meter: loads the classifier, attaches it, drains its counters and polls its rings.
+//! Everything it hands over is in the types of [`crate::flow`], with times since the Unix epoch.
+//! When to drain and poll is decided by the caller.
 
 mod attach;
 mod drain;
@@ -51,23 +52,27 @@ pub struct KernelMeterConfig {
     pub sample_ring_bytes: u32,
     /// Size of the EVENTS ring in bytes: a power of two and at least a page.
     pub event_ring_bytes: u32,
-    /// Sample budget of each direction of a flow, in bytes that samples [charge](netwatch_common::sample::charge). The default
-    /// is enough for a ClientHello of 4 KiB, QUIC's Initial packets, 8 datagrams, 32 small messages, or 256 segments of a few
-    /// bytes, as in a ClientHello that is sent byte by byte.
+    /// Sample budget of each direction of a flow, in bytes that samples
+    /// [charge](netwatch_common::sample::charge). The default is enough for a ClientHello of 4 KiB,
+    /// QUIC's Initial packets, 8 datagrams, 32 small messages, or 256 segments of a few bytes, as
+    /// in a ClientHello that is sent byte by byte.
     pub sample_budget: u32,
-    /// Additionally, one packet in this many is sampled; 0, the default, for none.
+    /// Additionally, one packet in this many is sampled on each CPU, or slightly more: see
+    /// [`Config::sample_interval`]. 0, the default, for none.
     pub sample_interval: u32,
     /// Maximum number of bytes copied of these packets, from the Ethernet header on.
     pub snaplen: u32,
-    /// Whether packets of busy flows are counted in a front on each CPU. By default on if packets do not preempt each other: the
-    /// front counts with plain additions.
+    /// Whether packets of busy flows are counted in a front on each CPU. By default on if packets
+    /// do not preempt each other: the front counts with plain additions.
     pub front: bool,
-    /// Whether the classifier logs packets that it could not read, through the `log` crate. Off by default.
+    /// Whether the classifier logs packets that it could not read, through the `log` crate. Off by
+    /// default.
     pub log: bool,
-    /// How to attach: the first of these that the kernel supports. By default clsact, then tcx, which is right for interfaces
-    /// that netwatch creates: each tcx link waits for an RCU grace period of 8 to 16 ms when it is created and when it is
-    /// removed, where clsact takes 0.1 ms; and the filters disappear with the interface. For other interfaces tcx is better: its
-    /// links disappear with the process.
+    /// How to attach: the first of these that the kernel supports. By default clsact, then tcx,
+    /// which is right for interfaces that netwatch creates: each tcx link waits for an RCU grace
+    /// period of 8 to 16 ms when it is created and when it is removed, where clsact takes 0.1 ms;
+    /// and the filters disappear with the interface. For other interfaces tcx is better: its links
+    /// disappear with the process.
     pub methods: &'static [AttachMethod],
 }
 
@@ -133,7 +138,8 @@ pub struct KernelMeter {
 }
 
 impl KernelMeter {
-    /// Loads the classifier without attaching it. May run on any thread, concurrently with the setup of the network.
+    /// Loads the classifier without attaching it. May run on any thread, concurrently with the
+    /// setup of the network.
     pub fn load(config: &KernelMeterConfig) -> Result<Self> {
         let cpus = possible_cpus()?;
         let template = segments::create()?;
@@ -158,7 +164,8 @@ impl KernelMeter {
         })
     }
 
-    /// Attaches to both directions of the host's end of the link, an interface in the thread's network namespace.
+    /// Attaches to both directions of the host's end of the link, an interface in the thread's
+    /// network namespace.
     pub fn attach_link(&mut self, ifindex: u32) -> Result<()> {
         let programs = self.programs();
         self.attachments.push(attach::link(&programs, ifindex, self.methods)?);
@@ -190,23 +197,25 @@ impl KernelMeter {
         self.attachments.first().map(Attachment::method)
     }
 
-    /// Hands over every entry that grew since the last drain, and retires finished flows from the kernel's table. While packets
-    /// flow, counters of one entry may differ by a packet; once the link is down, the result is exact.
+    /// Hands over every entry that grew since the last drain, and retires finished flows from the
+    /// kernel's table. While packets flow, counters of one entry may differ by a packet; once the
+    /// link is down, the result is exact.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
         let mut progress = DrainProgress::default();
         while self.drain_part(&mut progress, sink)? {}
         Ok(())
     }
 
-    /// One part of [`Self::drain`], which takes a few milliseconds; returns false after the last part. The caller can poll the
-    /// rings between parts: they are small, and fill up quickly when many flows arrive.
+    /// One part of [`Self::drain`], which takes a few milliseconds; returns false after the last
+    /// part. The caller can poll the rings between parts: they are small, and fill up quickly when
+    /// many flows arrive.
     pub fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut impl FnMut(Increment)) -> Result<bool> {
         self.drain.part(progress, self.clock, sink)
     }
 
-    /// Hands over the records of the rings, events before samples, and grows the flow table ahead of need. The kernel does not
-    /// wake the caller for either, so call this on a timer. Fails if the table could not grow; flows that find no room are then
-    /// counted by protocol.
+    /// Hands over the records of the rings, events before samples, and grows the flow table ahead
+    /// of need. The kernel does not wake the caller for either, so call this on a timer. Fails if
+    /// the table could not grow; flows that find no room are then counted by protocol.
     pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
@@ -215,7 +224,8 @@ impl KernelMeter {
         self.drain.flows.grow_ahead()
     }
 
-    /// How long the caller may wait before the next [`Self::poll`]: it depends on what the last one found.
+    /// How long the caller may wait before the next [`Self::poll`]: it depends on what the last one
+    /// found.
     pub fn next_poll(&self) -> std::time::Duration {
         self.rings.next_poll()
     }
@@ -238,7 +248,8 @@ impl KernelMeter {
         })
     }
 
-    /// Kernel memory of all maps in bytes, as the kernel accounts it, with the current size of the flow table.
+    /// Kernel memory of all maps in bytes, as the kernel accounts it, with the current size of the
+    /// flow table.
     pub fn memory_bytes(&self) -> Result<u64> {
         let maps: u64 = self.loaded.maps().map(memory_of).sum::<Result<_>>()?;
         Ok(maps + self.drain.flows.memory_bytes())
@@ -250,7 +261,8 @@ impl KernelMeter {
         Ok(self.memory_bytes()? - self.drain.flows.memory_bytes() + full)
     }
 
-    /// Instructions that the verifier processed, over all programs: the cost of a load, which the kernel limits.
+    /// Instructions that the verifier processed, over all programs: the cost of a load, which the
+    /// kernel limits.
     pub fn verified_instructions(&self) -> Result<u32> {
         let failed = |cause| Error::os("query", "the programs of the classifier", cause);
         let verified = |program: &OwnedFd| Ok(sys::program_info(program.as_fd()).map_err(failed)?.verified_insns);
@@ -263,7 +275,8 @@ impl KernelMeter {
     }
 }
 
-/// Fills STAGES before anything is attached: a packet that finds no next program would not be counted.
+/// Fills STAGES before anything is attached: a packet that finds no next program would not be
+/// counted.
 fn fill_stages(loaded: &Loaded) -> Result<()> {
     let stages = loaded.map("STAGES");
     for (element, name) in (0_u32..).zip(stage::NAMES) {

@@ -1,5 +1,6 @@
-//! Loads an object into the kernel: parses it, creates its maps, resolves references, loads its programs. aya's loader is not used,
-//! because it first parses the kernel's whole BTF, which these objects do not need.
+//! Loads an object into the kernel: parses it, creates its maps, resolves references, loads its
+//! programs. aya's loader is not used, because it first parses the kernel's whole BTF, which these
+//! objects do not need.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -35,7 +36,8 @@ pub(super) struct Globals {
 pub(super) type MapSizes<'a> = &'a [(&'a str, u32)];
 
 impl Loaded {
-    /// Loads `object`. Its maps of maps hold maps with the shape of `inner`. `meanwhile` runs while the programs are verified.
+    /// Loads `object`. Its maps of maps hold maps with the shape of `inner`. `meanwhile` runs while
+    /// the programs are verified.
     pub(super) fn new<T: Send>(
         object: &[u8],
         globals: &Globals,
@@ -58,8 +60,8 @@ impl Loaded {
         Ok((Self { maps, programs: programs? }, done?))
     }
 
-    /// Loads the programs of `object` that `kinds` names, one after the other. Returns the programs that the kernel has rejected, with
-    /// the errors.
+    /// Loads the programs of `object` that `kinds` names, one after the other. Returns the programs
+    /// that the kernel has rejected, with the errors.
     pub(super) fn new_partial(
         object: &[u8],
         globals: HashMap<&str, (&[u8], bool)>,

@@ -1,7 +1,7 @@
 //! Detects PREEMPT_RT, with which packets preempt each other on one CPU.
 
-/// Whether the running kernel is built with PREEMPT_RT, according to its version. Older real-time kernels have a file instead, which
-/// mainline (Linux 6.12 and later) does not have.
+/// Whether the running kernel is built with PREEMPT_RT, according to its version. Older real-time
+/// kernels have a file instead, which mainline (Linux 6.12 and later) does not have.
 pub fn is_realtime() -> bool {
     let file = std::fs::read_to_string("/sys/kernel/realtime");
     let version = nix::sys::utsname::uname();
@@ -9,7 +9,8 @@ pub fn is_realtime() -> bool {
         || version.is_ok_and(|name| names_preempt_rt(&name.version().to_string_lossy()))
 }
 
-/// Whether a version, such as `#1 SMP PREEMPT_RT Debian …`, has the word that the kernel's build writes (init/Makefile).
+/// Whether a version, such as `#1 SMP PREEMPT_RT Debian …`, has the word that the kernel's build
+/// writes (init/Makefile).
 fn names_preempt_rt(version: &str) -> bool {
     version.split_whitespace().any(|word| word == "PREEMPT_RT")
 }

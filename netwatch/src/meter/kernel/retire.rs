@@ -1,12 +1,14 @@
-//! When a flow is retired from the kernel's table. No packet is lost: further packets get a new entry, which user space adds to the
-//! same flow. Only the classifier's state starts over: sequence numbers and the sample budget.
+//! When a flow is retired from the kernel's table. No packet is lost: further packets get a new
+//! entry, which user space adds to the same flow. Only the classifier's state starts over: sequence
+//! numbers and the sample budget.
 
 use netwatch_common::flow::FlowValue;
 
 use crate::flow::EndReason;
 
 const SECOND: u64 = 1_000_000_000;
-/// Time after the last packet of a closed flow: by then, late copies of the last packets have arrived.
+/// Time after the last packet of a closed flow: by then, late copies of the last packets have
+/// arrived.
 const CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
 /// Idle timeout.
 const IDLE_TIMEOUT_NS: u64 = 300 * SECOND;

@@ -1,4 +1,5 @@
-//! Polls the two ring buffers. Samples are copied at once, so that the kernel can reuse the ring's space.
+//! Polls the two ring buffers. Samples are copied at once, so that the kernel can reuse the ring's
+//! space.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ impl Rings {
         self.pace.interval()
     }
 
-    /// Hands over the records in the rings, events first. Bounded: records that arrive meanwhile may wait for the next call.
+    /// Hands over the records in the rings, events first. Bounded: records that arrive meanwhile
+    /// may wait for the next call.
     pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notification)) {
         const MAX_RECORDS: usize = 65_536;
         let (mut event_bytes, mut sample_bytes) = (0, 0);
@@ -91,8 +93,9 @@ impl Pace {
         self.adjust(waited, found);
     }
 
-    /// Halves the interval if more than an eighth of a ring was full, doubles it if less than 1/32 was. An early poll, between
-    /// the parts of a drain, does not double it: little can have arrived by then.
+    /// Halves the interval if more than an eighth of a ring was full, doubles it if less than 1/32
+    /// was. An early poll, between the parts of a drain, does not double it: little can have
+    /// arrived by then.
     fn adjust(&mut self, waited: Duration, found: RingBytes) {
         let above =
             |share: usize| found.samples > self.sizes.samples / share || found.events > self.sizes.events / share;

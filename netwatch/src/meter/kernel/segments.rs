@@ -1,5 +1,5 @@
-//! The memory of the flow table. It grows in segments, ahead of need, on a thread of its own, because the kernel waits for an RCU
-//! grace period when a segment is added.
+//! The memory of the flow table. It grows in segments, ahead of need, on a thread of its own,
+//! because the kernel waits for an RCU grace period when a segment is added.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,8 @@ use crate::faults;
 
 /// Segments that exist from the start: 4 MiB.
 const INITIAL_SEGMENTS: u32 = 4;
-/// Minimum number of unused entries, or as many as are in use if those are more: flows that may arrive between two polls.
+/// Minimum number of unused entries, or as many as are in use if those are more: flows that may
+/// arrive between two polls.
 const MIN_UNUSED: u64 = 8192;
 /// The kernel's `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -42,7 +43,8 @@ struct SharedSegments {
     max_entries: u32,
 }
 
-/// Pause after a growth that failed: what was missing, usually memory, is not available again at once.
+/// Pause after a growth that failed: what was missing, usually memory, is not available again at
+/// once.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Creates the array of a segment; all have the same shape.
@@ -63,7 +65,8 @@ pub(super) fn count(max_entries: u32) -> u32 {
 }
 
 impl Segments {
-    /// Adds the initial segments. `template` is the first: the kernel has verified the programs against it.
+    /// Adds the initial segments. `template` is the first: the kernel has verified the programs
+    /// against it.
     pub(super) fn new(outer: OwnedFd, control: &OwnedFd, template: OwnedFd, max_entries: u32) -> Result<Self> {
         let control = Region::map(control, "CONTROL", 1)?;
         let shared = SharedSegments { outer, control, created: Mutex::default(), max_entries };
@@ -105,8 +108,8 @@ impl Segments {
         Ok((&self.mapped[segment], within))
     }
 
-    /// Grows the table ahead of need. Returns the error of a growth that has failed, and tries again after [`RETRY_PAUSE`]; flows that
-    /// find no room meanwhile are counted by protocol.
+    /// Grows the table ahead of need. Returns the error of a growth that has failed, and tries
+    /// again after [`RETRY_PAUSE`]; flows that find no room meanwhile are counted by protocol.
     pub(super) fn grow_ahead(&mut self) -> Result<()> {
         if let Some(growth) = self.growth.take_if(|growth| growth.is_finished()) {
             let grown =
@@ -132,6 +135,11 @@ impl Segments {
 }
 
 impl Segments {
+    #[cfg(test)]
+    pub(super) fn is_growing(&self) -> bool {
+        self.growth.is_some()
+    }
+
     fn pause(&mut self) {
         self.not_before = Some(Instant::now() + RETRY_PAUSE);
     }

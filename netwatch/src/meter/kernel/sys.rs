@@ -1,5 +1,6 @@
-//! The `bpf(2)` system call: operations that aya does not offer (batches, runs on a CPU, loading without reading the kernel's BTF,
-//! which takes 18 ms). Independent of the purpose of maps and programs. Public functions are used by the benchmarks.
+//! The `bpf(2)` system call: operations that aya does not offer (batches, runs on a CPU, loading
+//! without reading the kernel's BTF, which takes 18 ms). Independent of the purpose of maps and
+//! programs. Public functions are used by the benchmarks.
 
 use std::ffi::CStr;
 use std::io;
@@ -10,7 +11,8 @@ use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
 /// Calls `bpf(command, attr)`.
 ///
 /// # Safety
-/// `A` is the beginning of the kernel's `bpf_attr` for this command, and its pointers are valid for the command's accesses.
+/// `A` is the beginning of the kernel's `bpf_attr` for this command, and its pointers are valid for
+/// the command's accesses.
 unsafe fn bpf<A>(command: bpf_cmd, attr: &mut A) -> io::Result<i32> {
     // SAFETY: guaranteed by the caller; the kernel treats missing fields as zero.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, attr as *mut A, size_of::<A>()) };
@@ -95,7 +97,8 @@ pub(super) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop) }
 }
 
-/// Sets elements of a map of maps, numbered from `first`, in one call (Linux 5.14): the kernel waits for an RCU grace period per call.
+/// Sets elements of a map of maps, numbered from `first`, in one call (Linux 5.14): the kernel
+/// waits for an RCU grace period per call.
 pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd]) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
@@ -118,7 +121,8 @@ pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop) }
 }
 
-/// Maximum number of load attempts. A signal interrupts the verifier with EAGAIN; libbpf tries as often.
+/// Maximum number of load attempts. A signal interrupts the verifier with EAGAIN; libbpf tries as
+/// often.
 const MAX_LOAD_TRIES: u32 = 5;
 
 /// The type of a program, and where it will be attached: 0 for types that are loaded without this.
@@ -177,12 +181,14 @@ pub(super) fn program_load(
     unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
 }
 
-/// Attaches a program to a tcx hook of an interface (Linux 6.6), after the programs that are already attached.
+/// Attaches a program to a tcx hook of an interface (Linux 6.6), after the programs that are
+/// already attached.
 pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach_type) -> io::Result<OwnedFd> {
     link_create(program, ifindex, hook as u32)
 }
 
-/// Attaches a program to a cgroup, in addition to others. It runs for the cgroup and its descendants.
+/// Attaches a program to a cgroup, in addition to others. It runs for the cgroup and its
+/// descendants.
 pub(super) fn cgroup_attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
     link_create(program, cgroup.as_raw_fd() as u32, hook)
 }
@@ -234,7 +240,8 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::b
     Ok(info)
 }
 
-/// Runs a raw tracepoint program on one CPU (Linux 5.10), in an interrupt unless it is the caller's CPU. Returns the program's result.
+/// Runs a raw tracepoint program on one CPU (Linux 5.10), in an interrupt unless it is the caller's
+/// CPU. Returns the program's result.
 pub(super) fn run_on_cpu(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option<u32>) -> io::Result<u32> {
     const ON_CPU: u32 = 1;
     #[repr(C)]
@@ -277,7 +284,8 @@ struct TestRunAttr {
     context_out: u64,
 }
 
-/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. Returns the verdict and the mean run time in ns.
+/// Runs a classifier on one frame. `context` is a `__sk_buff` or empty. Returns the verdict and the
+/// mean run time in ns.
 pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
     let mut attr = TestRunAttr {
         program: program.as_raw_fd() as u32,

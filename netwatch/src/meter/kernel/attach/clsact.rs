@@ -13,7 +13,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use super::{HookProgram, TcHook};
 use crate::error::{Error, Result};
 
-/// The filters on one interface. The socket belongs to the interface's namespace, which may differ from that of the current thread.
+/// The filters on one interface. The socket belongs to the interface's namespace, which may differ
+/// from that of the current thread.
 #[derive(Debug)]
 pub(in crate::meter) struct Attachment {
     socket: Socket,
@@ -38,7 +39,8 @@ impl Attachment {
         Ok(attachment)
     }
 
-    /// Removes the qdisc and with it the filters. They are already removed if the interface was deleted.
+    /// Removes the qdisc and with it the filters. They are already removed if the interface was
+    /// deleted.
     pub(super) fn detach(self) -> Result<()> {
         if !self.created_qdisc {
             return Ok(());

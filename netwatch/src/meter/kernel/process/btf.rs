@@ -1,5 +1,6 @@
-//! Offsets of members in kernel structures, from the kernel's BTF (Documentation/bpf/btf.rst). It only looks up offsets by name: a loader
-//! that converts all types takes 18 ms at the start of every run.
+//! Offsets of members in kernel structures, from the kernel's BTF (Documentation/bpf/btf.rst). It
+//! only looks up offsets by name: a loader that converts all types takes 18 ms at the start of
+//! every run.
 
 use std::fs::{self, File};
 use std::io;
@@ -63,7 +64,8 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
         (end <= bytes.len()).then_some(Self { strings, types, structures, bytes })
     }
 
-    /// Offset in bytes of a member of a requested structure. The member may be in an unnamed nested structure.
+    /// Offset in bytes of a member of a requested structure. The member may be in an unnamed nested
+    /// structure.
     pub(super) fn offset(&self, structure: &str, member: &str) -> Option<u32> {
         // Several types may have this name, and not all of them need have the member.
         let named = self

@@ -1,5 +1,6 @@
-//! The process tracer: cgroup programs and tracepoints that report processes and their sockets, in an object of their own. Programs that
-//! the kernel does not support are omitted and reported. No packet is counted here, so no count depends on it.
+//! The process tracer: cgroup programs and tracepoints that report processes and their sockets, in
+//! an object of their own. Programs that the kernel does not support are omitted and reported. No
+//! packet is counted here, so no count depends on it.
 
 mod btf;
 mod records;
@@ -40,7 +41,8 @@ const fn cgroup_sock_addr(attach: at) -> ProgramKind {
 
 const TRACEPOINT: ProgramKind = ProgramKind { program: BPF_PROG_TYPE_RAW_TRACEPOINT, attach: 0 };
 
-/// Programs and their types. The cgroup programs first: tracepoints use the state that these store for a socket.
+/// Programs and their types. The cgroup programs first: tracepoints use the state that these store
+/// for a socket.
 const PROGRAMS: [(&str, ProgramKind); 17] = [
     ("sock_create", cgroup_sock(at::BPF_CGROUP_INET_SOCK_CREATE)),
     ("sock_release", cgroup_sock(at::BPF_CGROUP_INET_SOCK_RELEASE)),
@@ -63,8 +65,8 @@ const PROGRAMS: [(&str, ProgramKind); 17] = [
 
 /// Observes every received message.
 const RECEIVED: &str = "sock_recv_length";
-/// Used instead of [`RECEIVED`] before Linux 6.3. While they are attached, they cost every process on the machine that receives datagrams
-/// and requests the sender's address.
+/// Used instead of [`RECEIVED`] before Linux 6.3. While they are attached, they cost every process
+/// on the machine that receives datagrams and requests the sender's address.
 const RECEIVED_FALLBACK: [&str; 2] = ["recvmsg4", "recvmsg6"];
 
 /// Runs for every system call on the machine.
@@ -75,7 +77,8 @@ const FAILED_CALLS: (&str, ProgramKind) = ("sys_exit", TRACEPOINT);
 pub struct ProcessTracerConfig {
     /// Whether command lines are recorded: they can contain secrets.
     pub cmdline: bool,
-    /// Whether failed system calls are recorded, at a cost of about 0.09 µs for each system call on the machine.
+    /// Whether failed system calls are recorded, at a cost of about 0.09 µs for each system call on
+    /// the machine.
     pub failed_calls: bool,
 }
 
@@ -119,7 +122,8 @@ impl ProcessTracer {
         Ok(Self { links: Vec::new(), rejected, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
     }
 
-    /// Attaches to a cgroup (v2). From then on, its processes and those of its descendants are reported.
+    /// Attaches to a cgroup (v2). From then on, its processes and those of its descendants are
+    /// reported.
     pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<()> {
         let cgroups = self.loaded.map("CGROUP").as_fd();
         let failed = |cause| Error::os("attach programs to", "the cgroup of the run", cause);
@@ -165,7 +169,8 @@ impl ProcessTracer {
         self.loaded.named_programs()
     }
 
-    /// Hands over the records in the ring, in order. Bounded: records that arrive meanwhile may wait for the next call.
+    /// Hands over the records in the ring, in order. Bounded: records that arrive meanwhile may
+    /// wait for the next call.
     pub fn poll(&mut self, sink: &mut impl FnMut(ProcessEvent)) {
         const MAX_RECORDS: usize = 65_536;
         let mut bytes = 0;
@@ -185,8 +190,9 @@ impl ProcessTracer {
         self.pace.interval()
     }
 
-    /// Losses since the load: events that found no room in the ring or were missed by the kernel, sockets that found no room in the map,
-    /// send failures beyond the reported ones, and records of an unknown kind or shape.
+    /// Losses since the load: events that found no room in the ring or were missed by the kernel,
+    /// sockets that found no room in the map, send failures beyond the reported ones, and records
+    /// of an unknown kind or shape.
     pub fn lost(&self) -> Result<ProcessLosses> {
         let read = |slot: u32| {
             let mut value = [0; 8];
@@ -203,15 +209,17 @@ impl ProcessTracer {
         })
     }
 
-    /// Events that occurred while the same program was preempted on that CPU: the kernel then does not run the program, and counts that.
-    /// Only with PREEMPT_RT, where tracepoints can be preempted.
+    /// Events that occurred while the same program was preempted on that CPU: the kernel then does
+    /// not run the program, and counts that. Only with PREEMPT_RT, where tracepoints can be
+    /// preempted.
     fn missed(&self) -> Result<u64> {
         let failed = |cause| Error::os("query", "the programs of the process tracer", cause);
         self.loaded.programs().map(|one| Ok(sys::program_info(one.as_fd()).map_err(failed)?.recursion_misses)).sum()
     }
 }
 
-/// Parses a record as [`ProcessTracer::poll`] does, without converting times: for records that were not written by a kernel. `None` if the kind or shape is unknown.
+/// Parses a record as [`ProcessTracer::poll`] does, without converting times: for records that were
+/// not written by a kernel. `None` if the kind or shape is unknown.
 pub fn event_of(record: &[u8]) -> Option<ProcessEvent> {
     records::event(record, Clock::UNIX)
 }
@@ -273,7 +281,8 @@ const CALLS: [u32; 4] =
 /// `pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h): orig_ax, di, si, dx, r8, r9.
 #[cfg(target_arch = "x86_64")]
 const REGISTERS: [u32; 6] = [120, 112, 104, 96, 72, 64];
-/// `pt_regs` of arm64 (arch/arm64/include/asm/ptrace.h): regs[8], orig_x0, regs[1], regs[2], regs[4], regs[5].
+/// `pt_regs` of arm64 (arch/arm64/include/asm/ptrace.h): regs[8], orig_x0, regs[1], regs[2],
+/// regs[4], regs[5].
 #[cfg(target_arch = "aarch64")]
 const REGISTERS: [u32; 6] = [64, 272, 8, 16, 32, 40];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -12,7 +12,8 @@ use crate::process::{
     SocketUse,
 };
 
-/// Parses a record. `None` if its kind or shape is unknown, which never occurs with the object of the same build.
+/// Parses a record. `None` if its kind or shape is unknown, which never occurs with the object of
+/// the same build.
 pub(super) fn event(record: &[u8], clock: Clock) -> Option<ProcessEvent> {
     let head: EventHead = read(record)?;
     let action = match head.kind {
@@ -149,7 +150,8 @@ fn sockaddr(bytes: &[u8]) -> CallTarget {
     found.map_or(CallTarget::Other, CallTarget::Address)
 }
 
-/// Converts `sun_path`. A zero at its start marks an abstract name, which may contain further zeros. `None` for an unnamed socket.
+/// Converts `sun_path`. A zero at its start marks an abstract name, which may contain further
+/// zeros. `None` for an unnamed socket.
 fn unix_name(path: &[u8]) -> Option<String> {
     match path.split_first() {
         None => None,

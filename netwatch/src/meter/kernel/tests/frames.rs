@@ -1,4 +1,4 @@
-//! Frames by hand. Each function puts one header in front of what follows.
+//! Handmade frames. Each function prepends one header to the rest.
 
 /// 198.51.100.2, the target.
 pub(super) const LOCAL: [u8; 4] = [198, 51, 100, 2];
@@ -22,15 +22,15 @@ pub(super) fn tag(ethertype: u16, rest: &[u8]) -> Vec<u8> {
     join(&[&[0, 7], &ethertype.to_be_bytes(), rest])
 }
 
-/// What may be unusual about an IPv4 header.
+/// The unusual fields of an IPv4 header.
 pub(super) struct Ipv4<'a> {
     pub options: &'a [u8],
     pub id: u16,
     /// Flags and offset.
     pub fragment: u16,
-    /// Instead of the right value.
+    /// Instead of the correct value.
     pub ihl: Option<u8>,
-    /// Instead of the right value.
+    /// Instead of the correct value.
     pub total: Option<u16>,
 }
 
@@ -51,8 +51,8 @@ pub(super) fn ipv4(protocol: u8, rest: &[u8]) -> Vec<u8> {
     ethernet(0x0800, &ipv4_with(&PLAIN, protocol, rest))
 }
 
-/// From the other end: a frame of [`ipv4`] with its addresses and ports exchanged.
-pub(super) fn turned(frame: &[u8]) -> Vec<u8> {
+/// A frame of [`ipv4`] in the other direction: addresses and ports are swapped.
+pub(super) fn reversed(frame: &[u8]) -> Vec<u8> {
     let mut back = frame.to_vec();
     back[26..30].copy_from_slice(&frame[30..34]);
     back[30..34].copy_from_slice(&frame[26..30]);
@@ -94,8 +94,8 @@ pub(super) fn tcp(flags: u8, payload: usize) -> Vec<u8> {
     tcp_numbered(flags, 1000, 0, payload)
 }
 
-pub(super) fn tcp_numbered(flags: u8, sequence: u32, acknowledgement: u32, payload: usize) -> Vec<u8> {
-    let numbers = [sequence.to_be_bytes(), acknowledgement.to_be_bytes()].concat();
+pub(super) fn tcp_numbered(flags: u8, sequence: u32, acknowledgment: u32, payload: usize) -> Vec<u8> {
+    let numbers = [sequence.to_be_bytes(), acknowledgment.to_be_bytes()].concat();
     join(&[
         &40000_u16.to_be_bytes(),
         &443_u16.to_be_bytes(),

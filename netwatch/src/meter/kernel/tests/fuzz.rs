@@ -1,5 +1,5 @@
-//! Random and mutated frames: whatever they are, the classifier in the kernel and the host's build of the same source count the same. A short run
-//! here; `cargo xtask fuzz` sets the variables for a long one.
+//! Random and mutated frames: the classifier and the user-space build of the same source count them
+//! the same. This is a short run; `cargo xtask fuzz` sets the variables for a long one.
 
 use std::collections::HashMap;
 use std::env;
@@ -9,21 +9,22 @@ use netwatch_common::flow::{FlowKey, FlowValue};
 use netwatch_common::parse::{Hook, Meta};
 use netwatch_common::remainder;
 
-use super::books::Books;
+use super::checked::CheckedMeter;
 use super::golden::{self, is_runnable};
-use super::host::Host;
-use super::{KernelMeterConfig, assert_same, probe_with, run, stay_on_one_cpu, tables, without_front};
+use super::reference::ReferenceMeter;
+use super::{KernelMeterConfig, assert_same, meter_with, run, stay_on_one_cpu, tables, without_front};
 
-/// How many frames, if nobody says.
+/// Default number of frames.
 const FRAMES: u64 = 20_000;
 /// Frames between two comparisons.
 const BATCH: u64 = 2_000;
-/// BPF_PROG_TEST_RUN takes no longer ones: a page, less what the kernel keeps beside the bytes.
-const LONGEST: usize = 3_712;
-/// The kernel's memory of first fragments may forget at another moment than the host's: neither gets to its end.
-const FRAGMENTS: usize = 256;
+/// BPF_PROG_TEST_RUN rejects longer frames: a page, minus the kernel's metadata.
+const MAX_FRAME: usize = 3_712;
+/// Maximum number of stored first fragments: the kernel's map may evict earlier than the reference
+/// meter, so neither is filled.
+const MAX_FRAGMENTS: usize = 256;
 
-/// Bytes that mean something to a parser.
+/// Bytes with a meaning to the parser.
 const LIKELY: [u8; 16] = [0, 1, 4, 5, 6, 17, 43, 44, 51, 58, 60, 0x20, 0x45, 0x60, 0x81, 0xff];
 
 const HOOKS: [(&str, Hook); 3] =
@@ -33,7 +34,7 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
 }
 
-/// A frame that somebody thought of, with some of its bytes changed, most of them in its headers.
+/// A golden frame with some bytes changed, most of them in its headers.
 fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut frame = seeds[rng.usize(..seeds.len())].clone();
     for _ in 0..rng.usize(..6) {
@@ -41,7 +42,7 @@ fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
             0 => frame.truncate(rng.usize(14..=frame.len().max(14))),
             1 => frame.extend(std::iter::repeat_with(|| rng.u8(..)).take(32)),
             2 => {
-                // A header in front of the rest once more.
+                // Repeats a header.
                 let at = 14.min(frame.len());
                 let again = frame[at..(at + 8 * rng.usize(..6)).min(frame.len())].to_vec();
                 frame.splice(at..at, again);
@@ -66,67 +67,69 @@ fn meta(rng: &mut Rng) -> Meta {
     }
 }
 
-/// Frames since the last comparison, each with the key that the host's build counted it under.
-type Recent = Vec<(FlowKey, &'static str, Vec<u8>)>;
+/// Frames since the last comparison, each with the key that the reference meter counted it under.
+type RecentFrames = Vec<(FlowKey, &'static str, Vec<u8>)>;
 
-fn compare(probe: &mut Books, host: &mut Host, recent: &mut Recent, what: &str) {
+fn compare(meter: &mut CheckedMeter, host: &mut ReferenceMeter, recent: &mut RecentFrames, what: &str) {
     let strip = |mut entries: HashMap<FlowKey, FlowValue>| {
         // Measured with different clocks.
         entries.values_mut().for_each(|value| value.round_trips = Default::default());
         entries
     };
-    let (kernel, own) = (strip(tables(probe)), strip(host.entries.clone()));
+    let (kernel, own) = (strip(tables(meter)), strip(host.entries.clone()));
     let differs = |key: &FlowKey| kernel.get(key).map(|value| value.halves) != own.get(key).map(|value| value.halves);
     for (key, program, frame) in recent.drain(..).filter(|(key, ..)| differs(key)) {
-        println!("{program}, to the host {key:?}: {frame:02x?}");
+        println!("{program}, reference key {key:?}: {frame:02x?}");
     }
     assert_same(kernel, own, what);
-    // All flows leave on both sides. What has no flow stays.
-    probe.drain.flows.retire_all(true);
-    probe.drain(&mut drop).expect("drained");
-    probe.poll(&mut drop).expect("room");
+    // Retires all flows on both sides. Remainders stay.
+    meter.drain.flows.retire_all(true);
+    meter.drain(&mut drop).expect("drained");
+    meter.poll(&mut drop).expect("room");
     host.entries.retain(|key, _| remainder::is_fixed(key));
 }
 
 #[test]
-fn kernel_and_host_agree_on_whatever_comes() {
-    agree_on_whatever_comes(&KernelMeterConfig::default(), FRAMES);
+fn kernel_and_user_space_agree_on_random_frames() {
+    agree_on_random_frames(&KernelMeterConfig::default(), FRAMES);
 }
 
 #[test]
-fn kernel_and_host_agree_on_whatever_comes_without_the_front() {
-    agree_on_whatever_comes(&without_front(), FRAMES / 4);
+fn kernel_and_user_space_agree_on_random_frames_without_the_front() {
+    agree_on_random_frames(&without_front(), FRAMES / 4);
 }
 
-fn agree_on_whatever_comes(config: &KernelMeterConfig, frames: u64) {
-    let Some(mut probe) = probe_with(config) else { return };
-    // What lies in another CPU's front while a SYN begins a flow's numbers anew brings the old ones back: see docs/json.md.
+fn agree_on_random_frames(config: &KernelMeterConfig, frames: u64) {
+    let Some(mut meter) = meter_with(config) else { return };
+    // If a SYN resets sequence numbers while another CPU's front has counts of the flow, the old
+    // numbers return: see docs/json.md.
     stay_on_one_cpu();
     let (frames, seed) = (number("NETWATCH_FUZZ_FRAMES").unwrap_or(frames), number("NETWATCH_FUZZ_SEED"));
     let seed = seed.unwrap_or_else(|| Rng::new().u64(..));
     println!("{frames} frames, NETWATCH_FUZZ_SEED={seed}");
     let seeds: Vec<Vec<u8>> =
         golden::all().into_iter().flat_map(|case| case.frames).filter(|frame| frame.len() >= 14).collect();
-    let (mut rng, mut host, mut recent, mut done) = (Rng::with_seed(seed), Host::default(), Recent::new(), 0);
+    let (mut rng, mut host, mut recent, mut done) =
+        (Rng::with_seed(seed), ReferenceMeter::default(), RecentFrames::new(), 0);
     while done < frames {
         let frame = mutated(&mut rng, &seeds);
-        if !is_runnable(&frame) || frame.len() > LONGEST {
+        if !is_runnable(&frame) || frame.len() > MAX_FRAME {
             continue;
         }
-        if host.fragments() > FRAGMENTS {
-            compare(&mut probe, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
-            (probe, host) = (probe_with(config).expect("as before"), Host::default());
+        if host.fragments() > MAX_FRAGMENTS {
+            compare(&mut meter, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
+            (meter, host) = (meter_with(config).expect("as before"), ReferenceMeter::default());
         }
         let (program, hook) = HOOKS[rng.usize(..HOOKS.len())];
         let meta = meta(&mut rng);
-        // The kernel refuses some lengths of segments for some frames.
-        if run(&probe, program, &frame, &meta).is_ok() {
+        // The kernel rejects some segment sizes for some frames.
+        if run(&meter, program, &frame, &meta).is_ok() {
             recent.push((host.run(&frame, &meta, hook), program, frame));
             done += 1;
             if done.is_multiple_of(BATCH) {
-                compare(&mut probe, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
+                compare(&mut meter, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}, by frame {done}"));
             }
         }
     }
-    compare(&mut probe, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}"));
+    compare(&mut meter, &mut host, &mut recent, &format!("NETWATCH_FUZZ_SEED={seed}"));
 }

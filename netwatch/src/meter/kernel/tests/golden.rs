@@ -1,13 +1,13 @@
-//! Packets that others get wrong, with the right answer written down: the classifier in the kernel and the host's build of
-//! the same source must both give it, equal to the bit.
+//! Golden frames: packets that other tools get wrong, with their expected counts. The classifier
+//! and the user-space build of the same source must both give these counts, bit for bit.
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::parse::{Hook, Meta};
 
-use super::books::Books;
+use super::checked::CheckedMeter;
 use super::frames::*;
-use super::host::Host;
-use super::{KernelMeterConfig, assert_same, describe, drained, probe_with, run, tables, without_front};
+use super::reference::ReferenceMeter;
+use super::{KernelMeterConfig, assert_same, describe, drained, meter_with, run, tables, without_front};
 use crate::meter::abi::{self, Growth};
 
 const TCP: u8 = 6;
@@ -17,19 +17,20 @@ const ACK: u8 = 0x10;
 const NO_GSO: Meta = Meta { gso_segs: 0, gso_size: 0, tagged: false };
 const GSO: Meta = Meta { gso_segs: 2, gso_size: 1448, tagged: false };
 
-/// Sent by the target: the frames, and what is counted as [`describe`] puts it (direction, skbs, packets, bytes, wire bytes).
-pub(super) struct Case {
+/// Frames that the target sends, and the expected counts in the format of [`describe`]: direction,
+/// skbs, packets, bytes, wire bytes.
+pub(super) struct GoldenCase {
     name: &'static str,
     pub(super) frames: Vec<Vec<u8>>,
     pub(super) meta: Meta,
     expected: &'static [&'static str],
 }
 
-fn case(name: &'static str, frame: Vec<u8>, expected: &'static str) -> Case {
-    Case { name, frames: vec![frame], meta: NO_GSO, expected: Vec::leak(vec![expected]) }
+fn case(name: &'static str, frame: Vec<u8>, expected: &'static str) -> GoldenCase {
+    GoldenCase { name, frames: vec![frame], meta: NO_GSO, expected: Vec::leak(vec![expected]) }
 }
 
-fn transports() -> Vec<Case> {
+fn transports() -> Vec<GoldenCase> {
     vec![
         case("TCP", ipv4(TCP, &tcp(SYN, 0)), "6 198.51.100.2 40000 203.0.113.9 443 | sent 1 1 54 54"),
         case("UDP", ipv4(UDP, &udp(53, 10)), "17 198.51.100.2 40000 203.0.113.9 53 | sent 1 1 52 52"),
@@ -50,7 +51,7 @@ fn transports() -> Vec<Case> {
     ]
 }
 
-fn network_headers() -> Vec<Case> {
+fn network_headers() -> Vec<GoldenCase> {
     let options = Ipv4 { options: &[1; 40], ..PLAIN };
     let chain =
         extension(60, 0, &extension(43, 2, &extension(60, 255, &extension(51, 1, &authentication(TCP, &tcp(SYN, 0))))));
@@ -97,8 +98,8 @@ fn network_headers() -> Vec<Case> {
     ]
 }
 
-/// What may stand between Ethernet and IP.
-fn between() -> Vec<Case> {
+/// Headers between Ethernet and IP.
+fn between() -> Vec<GoldenCase> {
     let packet = &ipv4(TCP, &tcp(SYN, 0))[14..];
     let flow = |name, frame, bytes: u32| {
         let expected = format!("6 198.51.100.2 40000 203.0.113.9 443 | sent 1 1 {bytes} {bytes}");
@@ -117,7 +118,7 @@ fn between() -> Vec<Case> {
         ),
         case("a pseudowire", ethernet(0x8847, &join(&[&[0, 1, 1, 9], &[0; 40]])), "NonIp(34887) | sent 1 1 58 58"),
         flow("PPPoE", ethernet(0x8864, &session([0, 0x21], packet)), 62),
-        case("PPPoE's own", ethernet(0x8864, &session([0xc0, 0x21], &[0; 40])), "NonIp(34916) | sent 1 1 62 62"),
+        case("PPPoE control", ethernet(0x8864, &session([0xc0, 0x21], &[0; 40])), "NonIp(34916) | sent 1 1 62 62"),
         flow("FabricPath with a tag", ethernet(0x8903, &join(&[&[0, 0x20], &inner])), 74),
         case("a label cut off", ethernet(0x8847, &[0, 1, 1]), "Malformed(Ethernet) | sent 1 1 17 17"),
         flow(
@@ -128,13 +129,13 @@ fn between() -> Vec<Case> {
     ]
 }
 
-fn fragments() -> Vec<Case> {
+fn fragments() -> Vec<GoldenCase> {
     let first = Ipv4 { fragment: 0x2000, id: 900, ..PLAIN };
     let later = Ipv4 { fragment: 0x2000 | 2, id: 900, ..PLAIN };
     let orphan = Ipv4 { fragment: 3, id: 901, ..PLAIN };
     let ports = [0xff; 16];
     vec![
-        Case {
+        GoldenCase {
             name: "IPv4 fragments joined",
             frames: vec![
                 ethernet(0x0800, &ipv4_with(&first, UDP, &udp(53, 8))),
@@ -153,7 +154,7 @@ fn fragments() -> Vec<Case> {
             ethernet(0x0800, &ipv4_with(&orphan, 1, &ports)),
             "1 198.51.100.2 0 203.0.113.9 0 | sent 1 1 50 50",
         ),
-        Case {
+        GoldenCase {
             name: "IPv6 fragments joined, with options behind the fragment header",
             frames: vec![
                 ipv6(44, &fragment6(60, 0, true, 77, &extension(UDP, 0, &udp(443, 8)))),
@@ -170,13 +171,13 @@ fn fragments() -> Vec<Case> {
     ]
 }
 
-fn gso() -> Vec<Case> {
+fn gso() -> Vec<GoldenCase> {
     let tcp_options = |payload: usize| {
         let mut segment = tcp(ACK, payload + 12);
         segment[12] = 0x80;
         segment
     };
-    let gso = |name, frame, expected| Case { meta: GSO, ..case(name, frame, expected) };
+    let gso = |name, frame, expected| GoldenCase { meta: GSO, ..case(name, frame, expected) };
     vec![
         gso(
             "GSO of 2 × 1448 bytes",
@@ -202,10 +203,10 @@ fn gso() -> Vec<Case> {
     ]
 }
 
-fn remainders() -> Vec<Case> {
+fn remainders() -> Vec<GoldenCase> {
     vec![
         case("ARP", ethernet(0x0806, &[0; 28]), "Housekeeping(Arp) | sent 1 1 42 42"),
-        case("neighbour solicitation", ipv6(58, &icmp(135, 16)), "Housekeeping(NeighborDiscovery) | sent 1 1 78 78"),
+        case("neighbor solicitation", ipv6(58, &icmp(135, 16)), "Housekeeping(NeighborDiscovery) | sent 1 1 78 78"),
         case(
             "MLD report behind hop-by-hop",
             ipv6(0, &extension(58, 0, &icmp(143, 20))),
@@ -217,7 +218,7 @@ fn remainders() -> Vec<Case> {
     ]
 }
 
-fn malformed() -> Vec<Case> {
+fn malformed() -> Vec<GoldenCase> {
     let v4 = |how: Ipv4<'_>| ethernet(0x0800, &ipv4_with(&how, TCP, &tcp(SYN, 0)));
     let v4_in_v6 = ethernet(0x86dd, &ipv4_with(&PLAIN, TCP, &tcp(SYN, 20)));
     let nine = (0..9).fold(tcp(SYN, 0), |rest, number| extension(if number == 0 { TCP } else { 60 }, 0, &rest));
@@ -259,12 +260,12 @@ fn malformed() -> Vec<Case> {
     ]
 }
 
-pub(super) fn all() -> Vec<Case> {
+pub(super) fn all() -> Vec<GoldenCase> {
     let all = [transports(), network_headers(), between(), fragments(), gso(), remainders(), malformed()];
     all.into_iter().flatten().collect()
 }
 
-/// BPF_PROG_TEST_RUN takes no frame without a whole Ethernet and IP header.
+/// Whether BPF_PROG_TEST_RUN accepts the frame: it needs whole Ethernet and IP headers.
 pub(super) fn is_runnable(frame: &[u8]) -> bool {
     let shortest = match frame.get(12..14) {
         Some([0x08, 0x00]) => 34,
@@ -275,8 +276,8 @@ pub(super) fn is_runnable(frame: &[u8]) -> bool {
     frame.len() >= shortest
 }
 
-fn check_host(case: &Case) {
-    let mut host = Host::default();
+fn check_reference(case: &GoldenCase) {
+    let mut host = ReferenceMeter::default();
     for frame in &case.frames {
         host.run(frame, &case.meta, Hook::FromTarget);
     }
@@ -287,37 +288,37 @@ fn check_host(case: &Case) {
         .filter_map(|(key, now)| abi::increment(&Growth { key, before: &FlowValue::EMPTY, now, ended: None }, clock))
         .map(|increment| describe(&increment))
         .collect();
-    assert_eq!(lines, case.expected, "{} on the host", case.name);
+    assert_eq!(lines, case.expected, "{} in user space", case.name);
 }
 
-fn check_kernel(case: &Case, probe: &mut Books) {
-    let mut host = Host::default();
+fn check_kernel(case: &GoldenCase, meter: &mut CheckedMeter) {
+    let mut host = ReferenceMeter::default();
     for frame in &case.frames {
-        run(probe, "link_egress", frame, &case.meta).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        run(meter, "link_egress", frame, &case.meta).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         host.run(frame, &case.meta, Hook::FromTarget);
     }
-    assert_same(tables(probe), host.entries, case.name);
-    let lines: Vec<_> = drained(probe).iter().map(describe).collect();
+    assert_same(tables(meter), host.entries, case.name);
+    let lines: Vec<_> = drained(meter).iter().map(describe).collect();
     assert_eq!(lines, case.expected, "{} in the kernel", case.name);
 }
 
 #[test]
-fn host_gives_the_right_answer() {
-    all().iter().for_each(check_host);
+fn user_space_counts_golden_frames_as_expected() {
+    all().iter().for_each(check_reference);
 }
 
 #[test]
-fn kernel_and_host_agree_to_the_bit() {
-    let runnable = |case: &&Case| case.frames.iter().all(|frame| is_runnable(frame));
+fn kernel_and_user_space_agree_on_golden_frames() {
+    let runnable = |case: &&GoldenCase| case.frames.iter().all(|frame| is_runnable(frame));
     for config in [KernelMeterConfig::default(), without_front()] {
         for case in all().iter().filter(runnable) {
-            let Some(mut probe) = probe_with(&config) else { return };
-            check_kernel(case, &mut probe);
+            let Some(mut meter) = meter_with(&config) else { return };
+            check_kernel(case, &mut meter);
         }
     }
 }
 
-/// The same sequence of packets through every hook: directions, flags, handshake, samples' budget.
+/// The same sequence of packets at every hook: directions, flags, handshake, sample budget.
 #[test]
 fn conversations_agree_at_every_hook() {
     conversations_agree(&KernelMeterConfig::default());
@@ -330,8 +331,8 @@ fn conversations_agree_without_the_front() {
 
 fn conversations_agree(config: &KernelMeterConfig) {
     let there =
-        |flags, sequence, acknowledgement, payload| ipv4(TCP, &tcp_numbered(flags, sequence, acknowledgement, payload));
-    let back = |flags, sequence, acknowledgement, payload| turned(&there(flags, sequence, acknowledgement, payload));
+        |flags, sequence, acknowledgment, payload| ipv4(TCP, &tcp_numbered(flags, sequence, acknowledgment, payload));
+    let back = |flags, sequence, acknowledgment, payload| reversed(&there(flags, sequence, acknowledgment, payload));
     let out = [
         (false, there(SYN, 10, 0, 0)),
         (true, back(SYN | ACK, 50, 11, 0)),
@@ -346,15 +347,15 @@ fn conversations_agree(config: &KernelMeterConfig) {
     for (forward, backward) in
         [("link_egress", "link_ingress"), ("link_ingress", "link_egress"), ("loopback", "loopback")]
     {
-        let Some(mut probe) = probe_with(config) else { return };
-        let mut host = Host::default();
+        let Some(mut meter) = meter_with(config) else { return };
+        let mut host = ReferenceMeter::default();
         for (is_back, frame) in &out {
             let program = if *is_back { backward } else { forward };
-            run(&probe, program, frame, &NO_GSO).expect("runs");
+            run(&meter, program, frame, &NO_GSO).expect("runs");
             host.run(frame, &NO_GSO, hook_of(program));
         }
-        assert_same(tables(&mut probe), host.entries, forward);
-        let [increment] = drained(&mut probe)[..] else { panic!("one flow") };
+        assert_same(tables(&mut meter), host.entries, forward);
+        let [increment] = drained(&mut meter)[..] else { panic!("one flow") };
         let tcp = increment.tcp.expect("TCP");
         assert_eq!((increment.connections, tcp.handshake_rtt_ns.is_some()), (2, true), "{forward}");
         assert_eq!((tcp.resets.egress + tcp.resets.ingress, tcp.syns.egress + tcp.syns.ingress), (2, 3));

@@ -1,16 +1,17 @@
-//! The classifier on real kernels: golden frames on it and on the host's build of the same source, and counts on real links.
+//! Tests of the classifier on the running kernel: it is compared with a user-space build of the
+//! same source, on frames and on real links.
 
-mod books;
+mod checked;
 mod engine;
 mod frames;
 mod fuzz;
 mod golden;
-mod host;
 mod injected;
 mod link;
 mod namespace;
-mod preempted;
+mod preemption;
 mod processes;
+mod reference;
 mod size;
 
 use std::collections::HashMap;
@@ -22,28 +23,31 @@ use netwatch_common::parse::Meta;
 use super::{KernelMeter, KernelMeterConfig, possible_cpus};
 use crate::flow::{Counters, Increment, Traffic};
 use crate::meter::abi::Growth;
-use books::Books;
+use checked::CheckedMeter;
 
-/// A loaded probe, or `None` with the reason printed where there are no rights to load one.
-fn probe() -> Option<Books> {
-    probe_with(&KernelMeterConfig::default())
+/// A loaded meter with default settings. `None` without the rights to load one; the reason is
+/// printed.
+fn default_meter() -> Option<CheckedMeter> {
+    meter_with(&KernelMeterConfig::default())
 }
 
-/// As on a kernel for real time: every packet goes to the shared table, and others may preempt it.
+/// The settings for PREEMPT_RT: every packet is counted in the shared table, and packets may
+/// preempt each other.
 fn without_front() -> KernelMeterConfig {
     KernelMeterConfig { front: false, ..KernelMeterConfig::default() }
 }
 
-/// As above. Books are kept of it: see [`Books`].
-fn probe_with(config: &KernelMeterConfig) -> Option<Books> {
+/// As [`default_meter`], with other settings.
+fn meter_with(config: &KernelMeterConfig) -> Option<CheckedMeter> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: loading BPF programs needs root");
         return None;
     }
-    Some(Books::open(KernelMeter::load(config).expect("the classifier loads")))
+    Some(CheckedMeter::new(KernelMeter::load(config).expect("the classifier loads")))
 }
 
-/// Whether the kernel is this new; else the test says what it needs (`cargo xtask test-vm` knows the words) and is over.
+/// Whether the kernel has at least this version. If not, prints that the test is skipped, in the
+/// format that `cargo xtask test-vm` recognizes.
 pub(super) fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc");
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
@@ -54,7 +58,7 @@ pub(super) fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
     is_new
 }
 
-/// From now on the thread is never moved: what each CPU keeps for itself is then one.
+/// Pins the thread to one CPU, so that only the per-CPU state of that CPU is used.
 fn stay_on_one_cpu() {
     let this_thread = nix::unistd::Pid::from_raw(0);
     let affinity = nix::sched::sched_getaffinity(this_thread).expect("an affinity");
@@ -64,27 +68,27 @@ fn stay_on_one_cpu() {
     nix::sched::sched_setaffinity(this_thread, &one).expect("moved");
 }
 
-/// Everything in the kernel's tables.
-fn tables(probe: &mut Books) -> HashMap<FlowKey, FlowValue> {
+/// All entries and remainders in the kernel.
+fn tables(meter: &mut CheckedMeter) -> HashMap<FlowKey, FlowValue> {
     let mut entries = HashMap::new();
-    probe.drain.snapshot(&mut |&Growth { key, now: value, .. }| {
+    meter.drain.snapshot(&mut |&Growth { key, now: value, .. }| {
         let before = entries.insert(*key, *value);
         assert!(before.is_none(), "{key:?} has two entries: {before:?} and {value:?}");
     });
     entries
 }
 
-/// Requires equal entries, to the bit but for times, and shows those that differ.
+/// Requires equal entries, bit for bit except for times, and prints those that differ.
 fn assert_same(kernel: HashMap<FlowKey, FlowValue>, host: HashMap<FlowKey, FlowValue>, what: &str) {
     let (kernel, host) = (without_times(kernel), without_times(host));
     let differs = |key: &&FlowKey| kernel.get(key) != host.get(key);
     for key in kernel.keys().chain(host.keys()).filter(differs).take(4) {
-        println!("{key:?}\n  kernel {:?}\n  host   {:?}", kernel.get(key), host.get(key));
+        println!("{key:?}\n  kernel {:?}\n  user space {:?}", kernel.get(key), host.get(key));
     }
-    assert!(kernel == host, "{what}: kernel and host differ");
+    assert!(kernel == host, "{what}: kernel and user space differ");
 }
 
-/// What differs from run to run is made the same.
+/// Replaces times, which differ between runs.
 fn without_times(mut entries: HashMap<FlowKey, FlowValue>) -> HashMap<FlowKey, FlowValue> {
     for value in entries.values_mut() {
         value.first_seen_ns = 1;
@@ -97,25 +101,25 @@ fn without_times(mut entries: HashMap<FlowKey, FlowValue>) -> HashMap<FlowKey, F
     entries
 }
 
-fn drained(probe: &mut Books) -> Vec<Increment> {
+fn drained(meter: &mut CheckedMeter) -> Vec<Increment> {
     let mut increments = Vec::new();
-    probe.drain(&mut |increment| increments.push(increment)).expect("drained");
+    meter.drain(&mut |increment| increments.push(increment)).expect("drained");
     increments
 }
 
 /// Runs a frame through a program of the loaded classifier.
-fn run(probe: &Books, program: &str, frame: &[u8], meta: &Meta) -> std::io::Result<()> {
-    // Offsets in `struct __sk_buff`, which is the kernel's promise to programs.
+fn run(meter: &CheckedMeter, program: &str, frame: &[u8], meta: &Meta) -> std::io::Result<()> {
+    // Offsets in `struct __sk_buff`, which is a stable interface.
     const SIZE: usize = 192;
     const GSO_SEGS: usize = 164;
     const GSO_SIZE: usize = 176;
     let mut context = [0_u8; SIZE];
     context[GSO_SEGS..][..4].copy_from_slice(&meta.gso_segs.to_ne_bytes());
     context[GSO_SIZE..][..4].copy_from_slice(&meta.gso_size.to_ne_bytes());
-    probe.entry(program).run(frame, &context, 1)
+    meter.feed_point(program).run(frame, &context, 1)
 }
 
-/// One line a human can check.
+/// One line that is easy to verify by hand.
 fn describe(increment: &Increment) -> String {
     let mut line = match increment.traffic {
         Traffic::Flow(key) => {

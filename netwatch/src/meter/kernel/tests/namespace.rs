@@ -1,4 +1,5 @@
-//! A network namespace of a thread's own, with two ends of a veth pair: the target's in a second namespace.
+//! Two network namespaces for one thread, connected by a veth pair: one plays the host, the other
+//! the target.
 
 use std::fs::File;
 use std::io;
@@ -8,9 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// Runs `test` on a thread in a fresh "host" namespace, with the "target" namespace beside it. Both go when the files and
-/// the thread do. Prints why and returns when there are no rights to.
-pub(super) fn with_link(test: impl FnOnce(&Link) + Send) {
+/// Runs `test` on a thread in a new "host" namespace that is linked to a new "target" namespace.
+/// Both are removed when the files and the thread are gone. Without root, prints that the test is
+/// skipped.
+pub(super) fn with_link(test: impl FnOnce(&TestLink) + Send) {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: network namespaces need root");
         return;
@@ -18,7 +20,7 @@ pub(super) fn with_link(test: impl FnOnce(&Link) + Send) {
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                let link = Link::new().expect("a link between namespaces");
+                let link = TestLink::new().expect("a link between namespaces");
                 test(&link);
             })
             .join()
@@ -26,20 +28,20 @@ pub(super) fn with_link(test: impl FnOnce(&Link) + Send) {
     });
 }
 
-pub(super) struct Link {
+pub(super) struct TestLink {
     pub target: File,
     pub host_ifindex: u32,
     pub target_ifindex: u32,
 }
 
-impl Link {
+impl TestLink {
     fn new() -> io::Result<Self> {
-        let (host, target) = (fresh_namespace()?, fresh_namespace()?);
+        let (host, target) = (new_namespace()?, new_namespace()?);
         setns(&host, CloneFlags::CLONE_NEWNET)?;
         ip("link set lo up");
         let name = unique("t");
         ip(&format!("link add h0 type veth peer name {name}"));
-        let holder = Holder::new(&target)?;
+        let holder = NamespaceHolder::new(&target)?;
         ip(&format!("link set {name} netns {}", holder.pid()));
         ip("addr add 198.51.100.1/24 dev h0");
         ip("addr add 2001:db8::1/64 dev h0 nodad");
@@ -56,14 +58,15 @@ impl Link {
         Ok(Self { target, host_ifindex, target_ifindex })
     }
 
-    /// Until then nothing passes: what is attached before sees the first packet.
+    /// Brings the link up. No packet passes before, so programs that are attached before observe
+    /// the first packet.
     pub(super) fn up(&self) {
         ip("link set h0 up");
         wait_until_up("h0");
         self.in_target(|| wait_until_up("t0"));
     }
 
-    /// Runs on a thread in the target's namespace.
+    /// Runs a function on a thread in the target's namespace.
     pub(super) fn in_target<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = || {
@@ -74,17 +77,20 @@ impl Link {
         })
     }
 
-    /// The host's end goes down; then what it counted: (received from the target, sent to it), packets and bytes.
+    /// Takes the host's end down and returns its counters: (received from the target, sent to it),
+    /// packets and bytes.
     ///
-    /// The kernel stops talking first. A multicast report that meets the interface while it goes down passes the classifier and falls into
-    /// a queue that discards; Linux counts it as dropped since 6.11, before nowhere.
+    /// IPv6 is disabled first. A multicast report that is sent while the interface goes down passes
+    /// the classifier and is then discarded by a queue; Linux counts it as dropped since 6.11, and
+    /// not at all before.
     pub(super) fn settle(&self) -> [(u64, u64); 2] {
-        let _none_there = std::fs::write("/proc/sys/net/ipv6/conf/h0/disable_ipv6", "1");
+        let _no_ipv6 = std::fs::write("/proc/sys/net/ipv6/conf/h0/disable_ipv6", "1");
         ip("link set h0 down");
         Self::counters("h0")
     }
 
-    /// What an interface of the thread's namespace received and sent, packets and bytes. From `ip -s`, since /sys shows the namespace it was mounted in.
+    /// Packets and bytes that an interface in the thread's namespace has received and sent. Read by
+    /// `ip -s`, because /sys shows the namespace in which it was mounted.
     pub(super) fn counters(interface: &str) -> [(u64, u64); 2] {
         let output = Command::new("ip").args(["-s", "-j", "link", "show", interface]).output().expect("ip");
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -95,7 +101,7 @@ impl Link {
     }
 }
 
-fn fresh_namespace() -> io::Result<File> {
+fn new_namespace() -> io::Result<File> {
     std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         File::open("/proc/thread-self/ns/net")
@@ -105,9 +111,9 @@ fn fresh_namespace() -> io::Result<File> {
 }
 
 /// A process in a namespace, for `ip link set … netns PID`.
-struct Holder(std::process::Child);
+struct NamespaceHolder(std::process::Child);
 
-impl Holder {
+impl NamespaceHolder {
     fn new(netns: &File) -> io::Result<Self> {
         let netns = netns.try_clone()?;
         let child = std::thread::spawn(move || {
@@ -122,7 +128,7 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for NamespaceHolder {
     fn drop(&mut self) {
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
@@ -134,7 +140,8 @@ pub(super) fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The kernel notices a carrier by a work queue; what is sent before is dropped.
+/// Waits for the carrier, which the kernel detects in a work queue; packets sent before are
+/// dropped.
 fn wait_until_up(name: &str) {
     for _ in 0..200 {
         let output = Command::new("ip").args(["link", "show", "dev", name]).output().expect("ip");

@@ -1,12 +1,13 @@
-//! What the classifier costs to load and to keep.
+//! Limits of the classifier's load time and memory.
 
-use super::probe;
+use super::default_meter;
 use crate::meter::{KernelMeter, KernelMeterConfig};
 
-/// Instructions that the verifier may look at, over all programs: what a load takes time for, and no kernel takes over a million of one.
-const VERIFIED: u32 = 40_000;
-/// Instructions of all programs.
-const INSTRUCTIONS: u32 = 10_000;
+/// Maximum number of instructions that the verifier processes, over all programs: they determine
+/// the load time, and the kernel rejects programs with more than a million.
+const MAX_VERIFIED: u32 = 40_000;
+/// Maximum number of instructions of all programs.
+const MAX_INSTRUCTIONS: u32 = 10_000;
 
 #[test]
 fn the_classifier_stays_small() {
@@ -21,40 +22,40 @@ fn the_classifier_without_the_front_stays_small() {
 }
 
 fn stays_small(config: &KernelMeterConfig) -> Option<u32> {
-    let probe = super::probe_with(config)?;
+    let meter = super::meter_with(config)?;
     let (mut verified, mut instructions) = (0, 0);
-    for (name, program) in probe.named_programs() {
+    for (name, program) in meter.named_programs() {
         let info = crate::meter::sys::program_info(program).expect("readable");
         println!("{name}: {} verified, {} instructions", info.verified_insns, info.xlated_prog_len / 8);
         verified += info.verified_insns;
         instructions += info.xlated_prog_len / 8;
     }
-    assert_eq!(probe.verified_instructions().expect("Linux 5.16"), verified);
-    assert!(verified < VERIFIED, "{verified} instructions verified");
-    assert!(instructions < INSTRUCTIONS, "{instructions} instructions");
+    assert_eq!(meter.verified_instructions().expect("Linux 5.16"), verified);
+    assert!(verified < MAX_VERIFIED, "{verified} instructions verified");
+    assert!(instructions < MAX_INSTRUCTIONS, "{instructions} instructions");
     Some(verified)
 }
 
 #[test]
 fn kernel_memory_stays_under_64_mebibytes() {
-    let Some(probe) = probe() else { return };
-    let memory = probe.memory_bytes().expect("fdinfo");
-    let full = probe.full_memory_bytes(&KernelMeterConfig::default()).expect("fdinfo");
+    let Some(meter) = default_meter() else { return };
+    let memory = meter.memory_bytes().expect("fdinfo");
+    let full = meter.full_memory_bytes(&KernelMeterConfig::default()).expect("fdinfo");
     assert!(memory < full && full < 64 << 20, "{memory} bytes, {full} with all flows");
 }
 
-/// The classifier's own messages cost nothing unless asked for, and load when they are.
+/// The classifier loads with logging on, too.
 #[test]
 fn the_classifier_can_log() {
-    let Some(mut probe) = super::probe_with(&KernelMeterConfig { log: true, ..KernelMeterConfig::default() }) else {
+    let Some(mut meter) = super::meter_with(&KernelMeterConfig { log: true, ..KernelMeterConfig::default() }) else {
         return;
     };
-    probe.poll(&mut |notice| panic!("nothing was attached: {notice:?}")).expect("room");
+    meter.poll(&mut |notice| panic!("the classifier is not attached: {notice:?}")).expect("room");
 }
 
-/// Loaded on one thread, used on another.
+/// It is loaded on one thread and used on another.
 #[test]
-fn a_probe_can_be_sent() {
+fn a_meter_can_be_sent_to_another_thread() {
     fn is_send<T: Send>() {}
     is_send::<KernelMeter>();
 }

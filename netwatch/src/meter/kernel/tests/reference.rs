@@ -1,4 +1,5 @@
-//! The host's build of the parser and the rules of accounting, in plain memory.
+//! The reference meter: the user-space build of the parser and the accounting rules, with tables in
+//! plain memory. It counts as the classifier does, so that tests can compare both.
 
 use std::collections::HashMap;
 
@@ -12,17 +13,17 @@ use netwatch_common::parse::{Captured, Hook, Meta};
 use netwatch_common::{hash, remainder, round_trip};
 
 #[derive(Debug, Default)]
-pub(super) struct Host {
+pub(super) struct ReferenceMeter {
     pub entries: HashMap<FlowKey, FlowValue>,
-    fragments: Remembered,
+    fragments: AllFragments,
     probes: HashMap<u32, round_trip::RttProbe>,
     pub config: Config,
 }
 
 #[derive(Debug, Default)]
-struct Remembered(HashMap<FragmentKey, FirstFragment>);
+struct AllFragments(HashMap<FragmentKey, FirstFragment>);
 
-impl Fragments for Remembered {
+impl Fragments for AllFragments {
     fn insert(&mut self, key: &FragmentKey, first: &FirstFragment) {
         self.0.insert(*key, *first);
     }
@@ -31,17 +32,17 @@ impl Fragments for Remembered {
     }
 }
 
-impl Host {
-    /// How many first fragments it remembers.
+impl ReferenceMeter {
+    /// Number of stored first fragments.
     pub(super) fn fragments(&self) -> usize {
         self.fragments.0.len()
     }
 
-    /// Counts a frame, and says under which key.
+    /// Counts a frame. Returns the key it was counted under.
     pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) -> FlowKey {
         let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
-        assert_eq!(key, seen.key, "the slot of a remainder stands for its key");
+        assert_eq!(key, seen.key, "the key of a remainder's slot");
         let value = self.entries.entry(key).or_default();
         // SAFETY: exclusive memory.
         unsafe {
@@ -54,8 +55,8 @@ impl Host {
             account::sample_reason::<Exclusive>(half, &seen, &self.config);
             if seen.packet.flags != 0 {
                 let hash = hash::hash(hash::words(&seen.key));
-                let probe = self.probes.entry(round_trip::probe_index(hash)).or_default();
-                round_trip::measure::<Exclusive>(probe, value, hash, &mut seen, repeated, || 1);
+                let meter = self.probes.entry(round_trip::probe_index(hash)).or_default();
+                round_trip::measure::<Exclusive>(meter, value, hash, &mut seen, repeated, || 1);
             }
             if !remainder::is_fixed(&seen.key) {
                 account::update_slow_path_mask(value, &seen.packet, &self.config);
