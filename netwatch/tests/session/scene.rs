@@ -139,7 +139,7 @@ impl Meter for ScriptedMeter {
 /// A flow as the meter sees it.
 pub(super) fn metered_key(port: u16) -> FlowKey {
     let (local, remote) = (End { addr: TARGET, port }, End { addr: TRANSLATED, port: 80 });
-    FlowKey { scope: ObservationPoint::Link, protocol: Protocol::TCP.0, fragment: false, local, remote }
+    FlowKey { point: ObservationPoint::Link, protocol: Protocol::TCP.0, fragment: false, local, remote }
 }
 
 /// The same flow in the scope of the session.
@@ -152,7 +152,7 @@ pub(super) fn growth(port: u16, packets: u64, second: u64) -> Increment {
     let counters = |packets, bytes| Counters { skbs: packets, packets, bytes, wire_bytes: bytes };
     Increment {
         traffic: Traffic::Flow(metered_key(port)),
-        scope: ObservationPoint::Link,
+        point: ObservationPoint::Link,
         counters: PerDirection {
             egress: counters(packets, packets * 100),
             ingress: counters(packets / 2, packets / 2 * 1000),
