@@ -6,16 +6,16 @@ mod scene;
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 
-use netwatch::flow::{EndReason, FlowId, IcmpError, Lost};
+use netwatch::flow::{EndReason, FlowId, IcmpError, ObservationLosses};
 use netwatch::report::ExitStatus;
-use netwatch::session::{Event, Kinds};
+use netwatch::session::{Event, EventKinds};
 
 use scene::*;
 
 #[test]
 fn a_consumer_receives_what_happens_in_order_in_the_view_of_the_scope() {
     let mut metering = Metering::new(16);
-    let (recorder, recorded) = Recorder::new(Kinds::ALL);
+    let (recorder, recorded) = Recorder::new(EventKinds::ALL);
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
     metering.meter.queue([growth(5001, 4, 0)]);
@@ -27,7 +27,7 @@ fn a_consumer_receives_what_happens_in_order_in_the_view_of_the_scope() {
     metering.meter.queue([growth(5002, 2, 1)]);
     metering.interval();
     metering.deliver_all();
-    metering.meter.losses.meter = Lost { samples: 3, ..Lost::default() };
+    metering.meter.losses.meter = ObservationLosses { samples: 3, ..ObservationLosses::default() };
     metering.meter.queue([end(5001, 0, 1, EndReason::EndOfFlow), end(5002, 0, 1, EndReason::IdleTimeout)]);
     metering.session.note("a note".to_owned());
     metering.session.note("a note".to_owned());
@@ -77,7 +77,7 @@ fn is_growth_of_new(event: &str) -> bool {
 #[test]
 fn a_consumer_receives_only_the_kinds_that_it_wants() {
     let mut metering = Metering::new(16);
-    let (recorder, recorded) = Recorder::new(Kinds::FLOW_ENDED.with(Kinds::NOTE));
+    let (recorder, recorded) = Recorder::new(EventKinds::FLOW_ENDED.with(EventKinds::NOTE));
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
     metering.meter.queue([growth(5001, 4, 0), end(5002, 2, 0, EndReason::ForcedEnd)]);
@@ -92,7 +92,7 @@ fn a_consumer_receives_only_the_kinds_that_it_wants() {
 #[test]
 fn each_connection_on_a_reused_five_tuple_is_a_flow_with_an_epoch_of_its_own() {
     let mut metering = Metering::new(16);
-    let (recorder, recorded) = Recorder::new(Kinds::FLOW_OPENED.with(Kinds::FLOW_ENDED));
+    let (recorder, recorded) = Recorder::new(EventKinds::FLOW_OPENED.with(EventKinds::FLOW_ENDED));
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
     // Within one drain, and from one drain to the next.
@@ -125,7 +125,7 @@ fn each_connection_on_a_reused_five_tuple_is_a_flow_with_an_epoch_of_its_own() {
 #[test]
 fn the_reason_of_the_meter_is_the_end_reason_of_the_flow() {
     let mut metering = Metering::new(16);
-    let (recorder, recorded) = Recorder::new(Kinds::FLOW_ENDED);
+    let (recorder, recorded) = Recorder::new(EventKinds::FLOW_ENDED);
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
     metering.meter.queue((5000..).zip(EndReason::ALL).map(|(port, reason)| end(port, 2, 0, reason)));
@@ -146,7 +146,7 @@ fn the_reason_of_the_meter_is_the_end_reason_of_the_flow() {
 fn the_oldest_ended_flows_fold_into_their_endpoints_with_exact_totals() {
     const MAX_FLOWS: usize = 4;
     let mut metering = Metering::new(MAX_FLOWS);
-    let (recorder, recorded) = Recorder::new(Kinds::FLOW_ENDED);
+    let (recorder, recorded) = Recorder::new(EventKinds::FLOW_ENDED);
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
     // One flow is live throughout, and more flows than fit end in one drain.
@@ -174,7 +174,8 @@ fn the_oldest_ended_flows_fold_into_their_endpoints_with_exact_totals() {
 #[test]
 fn new_flows_fold_at_once_while_all_tracked_flows_are_live() {
     let mut metering = Metering::new(2);
-    let (recorder, recorded) = Recorder::new(Kinds::FLOW_OPENED.with(Kinds::INTERVAL).with(Kinds::SESSION));
+    let (recorder, recorded) =
+        Recorder::new(EventKinds::FLOW_OPENED.with(EventKinds::INTERVAL).with(EventKinds::SESSION));
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
     metering.meter.queue((5000..5005).map(|port| growth(port, 10, 0)));
@@ -200,7 +201,7 @@ fn a_slow_consumer_never_blocks_the_session_and_what_it_missed_is_counted() {
     const FLOWS: u64 = 40_000;
     const NOTES: u64 = 6_000;
     let mut metering = Metering::new(100);
-    let (mut slow, slow_recorded) = Recorder::new(Kinds::ALL);
+    let (mut slow, slow_recorded) = Recorder::new(EventKinds::ALL);
     let (release, held) = mpsc::channel();
     slow.release = Some(held);
     metering.attach(slow);
@@ -239,11 +240,11 @@ fn a_slow_consumer_never_blocks_the_session_and_what_it_missed_is_counted() {
 fn a_slow_consumer_delays_only_itself() {
     const FLOWS: u16 = 30_000;
     let mut metering = Metering::new(100);
-    let (mut slow, slow_recorded) = Recorder::new(Kinds::ALL);
+    let (mut slow, slow_recorded) = Recorder::new(EventKinds::ALL);
     let (release, held) = mpsc::channel();
     slow.release = Some(held);
     metering.attach(slow);
-    let (fast, fast_recorded) = Recorder::new(Kinds::FLOW_ENDED);
+    let (fast, fast_recorded) = Recorder::new(EventKinds::FLOW_ENDED);
     let fast = metering.attach(fast);
     metering.session.start(STARTED_NS);
     for port in 0..FLOWS {
@@ -266,7 +267,7 @@ fn a_slow_consumer_delays_only_itself() {
 #[test]
 fn a_consumer_that_fails_is_reported_and_the_others_receive_everything() {
     let mut metering = Metering::new(16);
-    let (recorder, recorded) = Recorder::new(Kinds::FLOW_ENDED.with(Kinds::SESSION));
+    let (recorder, recorded) = Recorder::new(EventKinds::FLOW_ENDED.with(EventKinds::SESSION));
     let failing = metering.attach(Failing);
     metering.attach(recorder);
     metering.session.start(STARTED_NS);

@@ -10,15 +10,15 @@ use std::time::Duration;
 use netwatch::consumer::{Consumer, Feed};
 use netwatch::error::{Error, Result};
 use netwatch::flow::{
-    Counters, Direction, End, EndReason, FlowId, FlowKey, Folded, IcmpError, Increment, InterfaceCounters,
-    LinkCounters, ObservationPoint, PerDirection, Protocol, Quoted, TcpFacts, Traffic,
+    Counters, Direction, EndReason, FlowId, FlowKey, FoldedCounts, IcmpError, Increment, InterfaceCounters,
+    LinkCounters, ObservationPoint, PerDirection, Protocol, QuotedError, TcpFacts, Traffic, TransportAddress,
 };
 use netwatch::meter::{DrainProgress, Meter};
 use netwatch::name::{NameSample, Segment};
 use netwatch::report::{EndedBy, ExitStatus, Report, Run};
 use netwatch::session::{
-    Event, FlowRecord, Growth, Kinds, MeterLosses, Missed, Moment, Observed, OutletId, Scope, ScopeFacts, Session,
-    SessionConfig,
+    Event, EventKinds, FlowRecord, GrowthTiming, MeterLosses, Missed, Moment, Observed, OutletId, Scope, ScopeFacts,
+    Session, SessionConfig,
 };
 
 /// The start of each session, nanoseconds since the Unix epoch.
@@ -57,7 +57,7 @@ impl Scope for Translated {
 
     fn orient_key(&self, key: FlowKey) -> FlowKey {
         let addr = if key.remote.addr == TRANSLATED { SERVER } else { key.remote.addr };
-        FlowKey { remote: End { addr, ..key.remote }, ..key }
+        FlowKey { remote: TransportAddress { addr, ..key.remote }, ..key }
     }
 }
 
@@ -103,7 +103,7 @@ impl Meter for ScriptedMeter {
             match notice {
                 Notice::PortUnreachable(port) => {
                     let error = IcmpError { kind: 3, code: 3 };
-                    sink(Observed::IcmpError(Quoted { flow: metered_key(port), error, by_target: false }));
+                    sink(Observed::IcmpError(QuotedError { flow: metered_key(port), error, by_target: false }));
                 }
                 Notice::HttpRequest(port, host) => {
                     let payload = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -138,13 +138,13 @@ impl Meter for ScriptedMeter {
 
 /// A flow as the meter sees it.
 pub(super) fn metered_key(port: u16) -> FlowKey {
-    let (local, remote) = (End { addr: TARGET, port }, End { addr: TRANSLATED, port: 80 });
+    let (local, remote) = (TransportAddress { addr: TARGET, port }, TransportAddress { addr: TRANSLATED, port: 80 });
     FlowKey { point: ObservationPoint::Link, protocol: Protocol::TCP.0, fragment: false, local, remote }
 }
 
 /// The same flow in the scope of the session.
 pub(super) fn session_key(port: u16) -> FlowKey {
-    FlowKey { remote: End { addr: SERVER, port: 80 }, ..metered_key(port) }
+    FlowKey { remote: TransportAddress { addr: SERVER, port: 80 }, ..metered_key(port) }
 }
 
 /// Growth of a flow: `packets` of 100 bytes from the target, and half as many of 1000 bytes to it.
@@ -223,7 +223,7 @@ impl Metering {
     pub(super) fn deliver(&mut self) {
         for (outlet, feed) in &self.feeds {
             while feed.has_room() && !self.session.is_delivered(*outlet) {
-                feed.send(self.session.deliver(*outlet, 1000, Growth::Now));
+                feed.send(self.session.deliver(*outlet, 1000, GrowthTiming::Now));
             }
         }
     }
@@ -256,7 +256,7 @@ impl Metering {
 
 /// Sends everything that it receives back to the test.
 pub(super) struct Recorder {
-    pub(super) wants: Kinds,
+    pub(super) wants: EventKinds,
     pub(super) events: Sender<Event>,
     pub(super) missed: Sender<MissedCounts>,
     /// Awaited before each batch, where the test holds the consumer back.
@@ -268,7 +268,7 @@ pub(super) struct MissedCounts {
     /// Events other than records of flows.
     pub(super) events: u64,
     /// Flows whose final record was missed.
-    pub(super) flows: Folded,
+    pub(super) flows: FoldedCounts,
 }
 
 /// What a [`Recorder`] received.
@@ -278,7 +278,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorder {
-    pub(super) fn new(wants: Kinds) -> (Self, Recorded) {
+    pub(super) fn new(wants: EventKinds) -> (Self, Recorded) {
         let (sender, events) = mpsc::channel();
         let (missed_sender, missed) = mpsc::channel();
         (Self { wants, events: sender, missed: missed_sender, release: None }, Recorded { events, missed })
@@ -290,7 +290,7 @@ impl Consumer for Recorder {
         "recorder"
     }
 
-    fn wants(&self) -> Kinds {
+    fn wants(&self) -> EventKinds {
         self.wants
     }
 
@@ -322,8 +322,8 @@ impl Consumer for Failing {
         "failing"
     }
 
-    fn wants(&self) -> Kinds {
-        Kinds::ALL
+    fn wants(&self) -> EventKinds {
+        EventKinds::ALL
     }
 
     fn consume(&mut self, _: Vec<Event>) -> Result<()> {
