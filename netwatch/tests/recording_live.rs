@@ -178,16 +178,16 @@ fn an_incomplete_recording_claims_nothing_about_the_end_of_the_run() {
         write(&mut text).unwrap();
         String::from_utf8(text).unwrap()
     };
-    let summary = netwatch::format::summary::Options { width: 200, ..Default::default() };
+    let summary = netwatch::format::summary::SummaryOptions { width: 200, ..Default::default() };
     for text in [
         said(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
         said(&|out| netwatch::format::markdown::write(&read.report, out)),
         said(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
     ] {
         let text = text.replace('\u{a0}', " ").replace("&#39;", "'");
-        assert!(text.contains("no end known, the figures stop after 12.0 s"), "{text}");
-        assert!(text.contains("the interface's counters had not been read by then"), "{text}");
-        assert!(!text.contains("still running") && !text.contains("the interface was gone"), "{text}");
+        assert!(text.contains("incomplete: data ends at 12.0 s"), "{text}");
+        assert!(text.contains("the interface counters had not been read yet"), "{text}");
+        assert!(!text.contains("still running") && !text.contains("the interface vanished"), "{text}");
     }
 }
 

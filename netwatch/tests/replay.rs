@@ -101,7 +101,7 @@ fn the_summary_goes_to_standard_output() {
     {
         assert!(out.contains(words), "{words} is not in\n{out}");
     }
-    assert!(out.contains("difference 0 with the file's 2 frames, 204 bytes"), "{out}");
+    assert!(out.contains("difference 0 to the 2 frames, 204 bytes of the file"), "{out}");
     assert!(!out.contains("loopback") && !out.contains("\x1b["), "{out}");
     assert_eq!(err, "");
 }
@@ -180,7 +180,7 @@ fn a_broken_file_is_reported_up_to_its_error() {
     assert_eq!((&json["balance"]["file"]["frames"]["skbs"], &json["balance"]["state"]), (&1.into(), &"closed".into()));
     assert!(err.contains("cut.pcap at byte 102: the file ends 153 bytes into a record of 158"), "{err}");
     let (out, _) = output_of(&netwatch(&[], &file), 1);
-    assert!(out.contains("only a part of the file, up to byte 102"), "{out}");
+    assert!(out.contains("incomplete: the file was read up to byte 102"), "{out}");
 }
 
 #[test]

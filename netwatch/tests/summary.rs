@@ -6,21 +6,21 @@ use netwatch::flow::{
     Amount, Counters, Direction, FlowTable, IcmpError, Increment, Malformed, ObservationLosses, PerDirection,
     QuotedError, Traffic,
 };
-use netwatch::format::summary::{self, By, Options};
+use netwatch::format::summary::{self, GroupBy, SummaryOptions};
 use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report};
 use sample::{
     download, download_report, facts, failed, growth, housekeeping, key, on_loopback, replayed, table, tcp, v4, v6,
 };
 use snapbox::{assert_data_eq, file};
 
-fn print(report: &Report, options: Options) -> String {
+fn print(report: &Report, options: SummaryOptions) -> String {
     let mut text = Vec::new();
     summary::write(report, &options, &mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 
 fn at(report: &Report, width: usize) -> String {
-    print(report, Options { width, ..Options::default() })
+    print(report, SummaryOptions { width, ..SummaryOptions::default() })
 }
 
 fn widest(text: &str) -> usize {
@@ -71,15 +71,15 @@ fn download_at_40() {
 }
 
 #[test]
-fn download_in_colour() {
-    let options = Options { colour: true, ..Options::default() };
-    assert_data_eq!(print(&download_report(), options), file!["snapshots/download-colour.txt"].raw());
+fn download_in_color() {
+    let options = SummaryOptions { color: true, ..SummaryOptions::default() };
+    assert_data_eq!(print(&download_report(), options), file!["snapshots/download-color.txt"].raw());
 }
 
 #[test]
 fn download_by_process() {
     for (width, file) in [(80, file!["snapshots/by-process-80.txt"]), (50, file!["snapshots/by-process-50.txt"])] {
-        let options = Options { width, by: By::Process, ..Options::default() };
+        let options = SummaryOptions { width, by: GroupBy::Process, ..SummaryOptions::default() };
         assert_data_eq!(print(&download_report(), options), file.raw());
     }
 }
@@ -104,9 +104,9 @@ fn many_endpoints_are_cut_with_a_count() {
     let flow = |n: u8| growth(Traffic::Flow(key(17, 1000, v4(n), 123)), (u64::from(n), u64::from(n) * 90), (1, 90));
     let table = table((1..=60).map(flow));
     let report = sample::report(facts(&table, &["ntpdate"]), &table);
-    let options = Options { max_endpoints: 5, ..Options::default() };
+    let options = SummaryOptions { max_endpoints: 5, ..SummaryOptions::default() };
     assert_data_eq!(print(&report, options), file!["snapshots/many.txt"].raw());
-    let all = print(&report, Options { max_endpoints: 59, ..Options::default() });
+    let all = print(&report, SummaryOptions { max_endpoints: 59, ..SummaryOptions::default() });
     assert!(!all.contains("more"), "one line is never hidden behind a line of its own");
 }
 

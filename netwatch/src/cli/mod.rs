@@ -138,7 +138,7 @@ enum ByArg {
     Process,
 }
 
-impl From<ByArg> for summary::By {
+impl From<ByArg> for summary::GroupBy {
     fn from(by: ByArg) -> Self {
         match by {
             ByArg::Endpoint => Self::Endpoint,

@@ -1,5 +1,6 @@
-//! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, what is absent is empty, and no text is a formula. Parquet has every
-//! text as it is; here, where somebody may look at it, what a terminal would obey is escaped.
+//! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, what is absent is empty,
+//! and no text is a formula. Parquet has every text as it is; here, where somebody may look at it,
+//! what a terminal would obey is escaped.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,5 @@
-//! Flows as comma-separated values (RFC 4180) for spreadsheets: a row each, units in the names of columns.
+//! Flows as comma-separated values (RFC 4180) for spreadsheets: a row each, units in the names of
+//! columns.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -57,8 +58,9 @@ pub fn write_header(out: &mut dyn Write) -> io::Result<()> {
     record(out, COLUMNS.map(str::to_owned).to_vec())
 }
 
-/// Writes a row for each flow of the link, and one for each sum that has no flows of its own, so that packets and bytes add up to the report's
-/// totals; then the loopback's flows, which are in no total.
+/// Writes a row for each flow of the link, and one for each sum that has no flows of its own, so
+/// that packets and bytes add up to the report's totals; then the loopback's flows, which are in no
+/// total.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut buffered = io::BufWriter::with_capacity(64 * 1024, out);
     report.flows.iter().try_for_each(|known| record(&mut buffered, flow("flow", known, report)))?;
@@ -164,8 +166,8 @@ fn facts(flow: &Flow) -> [String; 15] {
     ]
 }
 
-/// Text that somebody else chose. A spreadsheet takes a cell that begins with one of these for a formula, and may run it; an apostrophe in front makes it
-/// text (OWASP, "CSV Injection").
+/// Text that somebody else chose. A spreadsheet takes a cell that begins with one of these for a
+/// formula, and may run it; an apostrophe in front makes it text (OWASP, "CSV Injection").
 pub fn said(text: &str) -> String {
     let is_formula =
         text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);

@@ -1,6 +1,7 @@
-//! The network requirements of a program as Markdown (CommonMark with GitHub's tables): for a README or a pull request.
+//! The network requirements of a program as Markdown (CommonMark with GitHub's tables): for a
+//! README or a pull request.
 //!
-//! What came over the wire stands in code spans only, where nothing of it is markup.
+//! Text from the wire is in code spans only, so that none of it is markup.
 
 mod requirements;
 
@@ -10,22 +11,22 @@ use super::escape;
 use super::summary::head::{ending, to_the_second};
 use super::summary::text::command;
 use super::summary::units::{bytes, count, plural};
-use super::words::{self, unbroken};
+use super::words::{self, with_plain_spaces};
 use crate::flow::{Direction, PerDirection};
 use crate::name::Lookup;
 use crate::process::{Attempt, Attribution};
 use crate::report::Report;
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
-use requirements::{Host, Requirement};
+use requirements::{PeerHost, Requirement};
 
-/// Writes all of it.
+/// Writes the document.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut text = format!("# Network requirements of {}\n\n", code(&program(report)));
     text += &about(report);
     text += &requirements(report, Direction::Egress);
     text += &requirements(report, Direction::Ingress);
-    text += &unix_sockets(report);
+    text += &local_sockets(report);
     text += &lookups(report);
     text += &attempts(report);
     text += &measured(report);
@@ -33,7 +34,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
-/// The program's own name, or the capture's.
+/// The name of the program or of the capture.
 fn program(report: &Report) -> String {
     let path = match &report.replay {
         Some(replay) => &replay.file,
@@ -46,19 +47,19 @@ fn about(report: &Report) -> String {
     let PerDirection { egress, ingress } = report.totals;
     let carried = format!("{} sent, {} received", bytes(egress.wire_bytes), bytes(ingress.wire_bytes));
     if let Some(replay) = &report.replay {
-        let frames = unbroken(plural(replay.frames.skbs, "frame", "frames"));
-        let said = format!("Read from the capture {}: {frames}, {carried}.\n\n", code(&replay.file));
+        let frames = with_plain_spaces(plural(replay.frames.skbs, "frame", "frames"));
+        let text = format!("Read from the capture {}: {frames}, {carried}.\n\n", code(&replay.file));
         let early = replay.ended_early.as_ref().map(|early| {
-            format!("**Only a part of the file**, up to byte {}: {}\n\n", early.offset, code(&early.cause))
+            format!("**Incomplete**: the file was read up to byte {}: {}\n\n", early.offset, code(&early.cause))
         });
-        return said + &early.unwrap_or_default();
+        return text + &early.unwrap_or_default();
     }
     let run = &report.run;
     let how = ending(report);
     let by = if run.netwatch.is_empty() { String::new() } else { format!(" by netwatch {}", code(&run.netwatch)) };
     let on = if run.kernel.is_empty() { String::new() } else { format!(" on Linux {}", code(&run.kernel)) };
     format!(
-        "Watched{by}{on}, {}: {how}, {carried}.\n\n{}\n\n",
+        "Measured{by}{on}, {}: {how}, {carried}.\n\n{}\n\n",
         to_the_second(run.started_ns),
         code(&command(&run.command))
     )
@@ -67,14 +68,14 @@ fn about(report: &Report) -> String {
 fn requirements(report: &Report, direction: Direction) -> String {
     let all = Requirement::all(report, direction);
     let (title, nothing) = match direction {
-        Direction::Egress => ("Must be reachable", "Nothing: it opened no connection that was answered.\n\n"),
-        Direction::Ingress => ("Must be let in", ""),
+        Direction::Egress => ("Outgoing connections", "None: no outgoing connection was answered.\n\n"),
+        Direction::Ingress => ("Incoming connections", ""),
     };
     if all.is_empty() {
         return if nothing.is_empty() { String::new() } else { format!("## {title}\n\n{nothing}") };
     }
     let mut text = format!("## {title}\n\n");
-    text += "| Host | Port | Speaks | Used by | Addresses | Connections | Sent | Received |\n";
+    text += "| Host | Port | Protocol | Programs | Addresses | Connections | Sent | Received |\n";
     text += "|---|---|---|---|---|--:|--:|--:|\n";
     all.iter().for_each(|requirement| text += &row(requirement));
     text + "\n"
@@ -86,10 +87,10 @@ fn row(requirement: &Requirement) -> String {
     format!(
         "| {} | {service} | {} | {} | {} | {} | {} | {} |\n",
         match host {
-            Host::Named(name) => cell(name),
-            Host::Unnamed => "(no name)".to_owned(),
-            Host::Resolver => "(the host's resolver)".to_owned(),
-            Host::Clients => "(clients)".to_owned(),
+            PeerHost::Named(name) => cell(name),
+            PeerHost::Unnamed => "(no name)".to_owned(),
+            PeerHost::Resolver => "(resolver of the host)".to_owned(),
+            PeerHost::Clients => "(clients)".to_owned(),
         },
         application.as_deref().map(cell).unwrap_or_default(),
         cells(processes.iter()),
@@ -100,12 +101,12 @@ fn row(requirement: &Requirement) -> String {
     )
 }
 
-fn unix_sockets(report: &Report) -> String {
+fn local_sockets(report: &Report) -> String {
     if report.processes.local_sockets.is_empty() {
         return String::new();
     }
     let mut text =
-        "## Services of this machine (unix sockets)\n\nWhich of them failed is known of runs with `--failed-calls` only.\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
+        "## Local sockets\n\nTraffic of the peer processes is not captured. Failures are known with `--failed-calls` only.\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
     for peer in &report.processes.local_sockets {
         text += &format!("| {} | {} | {} |\n", cell(&peer.path), count(peer.connections), count(peer.failed));
     }
@@ -113,27 +114,27 @@ fn unix_sockets(report: &Report) -> String {
 }
 
 fn lookups(report: &Report) -> String {
-    let is_asked = |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
-    let asked: Vec<&Lookup> = report.naming.lookups.iter().filter(is_asked).collect();
-    if asked.is_empty() {
+    let is_query = |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
+    let queries: Vec<&Lookup> = report.naming.lookups.iter().filter(is_query).collect();
+    if queries.is_empty() {
         return String::new();
     }
-    let mut text = "## DNS\n\n| Question | Type | Asked | Answer |\n|---|---|--:|---|\n".to_owned();
-    for lookup in asked {
+    let mut text = "## DNS\n\n| Name | Type | Queries | Response |\n|---|---|--:|---|\n".to_owned();
+    for lookup in queries {
         let name = cell(lookup.question.name.as_str());
-        text += &format!("| {name} | {} | {} | {} |\n", lookup.question.kind, count(lookup.queries), answer(lookup));
+        text += &format!("| {name} | {} | {} | {} |\n", lookup.question.kind, count(lookup.queries), response(lookup));
     }
     text + "\n"
 }
 
-/// The addresses, or what came instead.
-fn answer(lookup: &Lookup) -> String {
+/// The addresses, or why there are none.
+fn response(lookup: &Lookup) -> String {
     let failed = lookup.outcomes.keys().filter(|rcode| **rcode != Rcode::NOERROR).map(ToString::to_string);
-    let silent = (lookup.unanswered() > 0).then(|| "no answer".to_owned());
+    let silent = (lookup.unanswered() > 0).then(|| "no response".to_owned());
     let bad: Vec<String> = failed.chain(silent).collect();
     let addresses: Vec<String> = lookup.addresses.iter().map(ToString::to_string).collect();
     match (addresses.is_empty(), bad.is_empty()) {
-        (true, true) => "none of that type".to_owned(),
+        (true, true) => "no record of this type".to_owned(),
         (true, false) => bad.join(", "),
         (false, true) => cells(addresses.iter()),
         (false, false) => format!("{}; {}", cells(addresses.iter()), bad.join(", ")),
@@ -144,7 +145,7 @@ fn attempts(report: &Report) -> String {
     if report.attempts.is_empty() {
         return String::new();
     }
-    let mut text = "## Tried without success\n\n| What | Why not | Times | Tried by |\n|---|---|--:|---|\n".to_owned();
+    let mut text = "## Failed attempts\n\n| Target | Cause | Attempts | Program |\n|---|---|--:|---|\n".to_owned();
     for attempt in &report.attempts {
         let Attempt { count: times, process, .. } = attempt;
         let process = process.and_then(|id| report.processes.get(id)).map(|process| cell(&process.comm));
@@ -159,40 +160,45 @@ fn attempts(report: &Report) -> String {
     text + "\n"
 }
 
-/// What stands behind the numbers, losses included.
+/// How reliable the numbers are: balance, losses, gaps, notes.
 fn measured(report: &Report) -> String {
     let mut lines = vec![format!("Every packet was counted. Balance {}.", words::balance(report))];
     let losses = words::losses(report);
     let lost: Vec<String> = losses
         .iter()
         .filter(|loss| loss.number > 0)
-        .map(|loss| format!("{} {} ({})", count(loss.number), loss.what, loss.means))
+        .map(|loss| format!("{} {} ({})", count(loss.number), loss.name, loss.meaning))
         .collect();
-    lines.push(if lost.is_empty() { "Nothing was lost.".to_owned() } else { format!("Lost: {}.", lost.join("; ")) });
-    lines.extend(report.gaps().iter().map(|gap| format!("**Not complete**: {}.", plain(gap))));
+    lines.push(if lost.is_empty() {
+        "No observation was lost.".to_owned()
+    } else {
+        format!("Lost: {}.", lost.join("; "))
+    });
+    lines.extend(report.gaps().iter().map(|gap| format!("**Incomplete**: {}.", plain(gap))));
     let naming = &report.naming;
-    let beside = words::beside_folded(report);
+    let beside = words::not_counting_folded(report);
     if naming.unnamed.flows > 0 || !beside.is_empty() {
         let of = format!("{} of {} flows", count(naming.unnamed.flows), count(naming.flows.flows));
         lines.push(format!("{of} have no name ({}){beside}.", bytes(naming.unnamed.wire_bytes)));
     }
-    for (why, share) in &naming.hidden {
-        let flows = unbroken(plural(share.flows, "flow", "flows"));
-        lines.push(format!("Names may be hidden by {} in {flows}.", code(why.name())));
+    for (reason, share) in &naming.hidden {
+        let flows = with_plain_spaces(plural(share.flows, "flow", "flows"));
+        lines.push(format!("Names may be hidden by {} in {flows}.", code(reason.name())));
     }
     if let Attribution::Off(why) = &report.processes.attribution {
-        lines.push(format!("Processes are not known: {}.", code(why)));
+        lines.push(format!("Processes were not traced: {}.", code(why)));
     }
     if report.replay.is_none() {
-        let flows = unbroken(plural(report.loopback.flows.len() as u64, "flow", "flows"));
-        lines.push(format!("On its own localhost: {flows}, not listed."));
+        let flows = with_plain_spaces(plural(report.loopback.flows.len() as u64, "flow", "flows"));
+        lines.push(format!("On the loopback of the namespace: {flows}, not listed."));
     }
     lines.extend(report.notes.iter().map(|note| format!("Note: {}.", plain(note))));
     let lines: Vec<String> = lines.iter().map(|line| format!("- {line}\n")).collect();
     format!("## How this was measured\n\n{}", lines.concat())
 }
 
-/// A code span (CommonMark, 6.1): longer fences than any run of backticks inside, so that nothing in it ends it.
+/// A code span (CommonMark, 6.1). Its fence is longer than any run of backticks inside, so that no
+/// content ends it.
 fn code(text: &str) -> String {
     let text = escape(text);
     if text.is_empty() {
@@ -200,17 +206,19 @@ fn code(text: &str) -> String {
     }
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
-    // A blank at both ends is taken away again; without it a backtick there would belong to the fence, and a blank of the text's own be lost.
+    // CommonMark strips a space at both ends. Without it, a backtick there would join the fence,
+    // and a space of the text would be stripped.
     let pad = if text.starts_with(['`', ' ']) || text.ends_with(['`', ' ']) { " " } else { "" };
     format!("{fence}{pad}{text}{pad}{fence}")
 }
 
-/// A code span in a table: there, a pipe ends the cell even in code, unless escaped (GitHub Flavored Markdown, 4.10).
+/// A code span in a table: there, a pipe ends the cell even in code, unless escaped (GitHub
+/// Flavored Markdown, 4.10).
 pub(in crate::format) fn cell(text: &str) -> String {
     code(text).replace('|', r"\|")
 }
 
-/// Words of our own as they are; anything that could be markup, or a link, as [`cell`].
+/// Plain words as they are; text that could be markup or a link as [`cell`].
 fn plain(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " .:;,()/'+%-→".contains(c);
     let is_link = text.contains("://") || text.contains("www.");
@@ -226,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_spans_hold_whatever_is_in_them() {
+    fn code_spans_keep_any_content() {
         assert_eq!(code("a"), "`a`");
         assert_eq!(code("a`b``c"), "```a`b``c```");
         assert_eq!(code("`"), "`` ` ``");

@@ -1,4 +1,5 @@
-//! Output formats: each writes a report into a given writer. Not here: opening files, and properties of the terminal.
+//! Output formats: each writes a report into a given writer. Not here: opening files, and
+//! properties of the terminal.
 
 use std::time::{Duration, UNIX_EPOCH};
 

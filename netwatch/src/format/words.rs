@@ -1,4 +1,5 @@
-//! What the formats for people say in the same words: services, attempts, losses, the balance. Plain text; each format escapes it.
+//! Wording shared by the formats for people: services, attempts, losses, the balance. Plain text;
+//! each format escapes it.
 
 use crate::flow::{Amount, BalanceState, Difference, EndpointKey, PerDirection, Remote};
 use crate::format::summary::units::{count, plural, signed};
@@ -16,7 +17,7 @@ pub(super) fn service(key: &EndpointKey) -> String {
     }
 }
 
-/// `198.51.100.7`, or what stands for all that had no room.
+/// `198.51.100.7`, or the label of remotes that found the endpoint table full.
 pub(super) fn address(remote: &Remote) -> String {
     match remote {
         Remote::Address(address) => address.to_string(),
@@ -24,7 +25,7 @@ pub(super) fn address(remote: &Remote) -> String {
     }
 }
 
-/// What an attempt was to reach.
+/// The target of an attempt.
 pub(super) fn target(attempt: &Attempt) -> String {
     match (&attempt.target, attempt.protocol) {
         (AttemptTarget::Address(end), Some(protocol)) if !protocol.has_ports() => format!("{} ({protocol})", end.ip()),
@@ -35,16 +36,16 @@ pub(super) fn target(attempt: &Attempt) -> String {
     }
 }
 
-/// Why nothing came of it.
+/// Why an attempt failed.
 pub(super) fn cause(attempt: &Attempt) -> String {
     match &attempt.cause {
-        AttemptCause::Unanswered => format!("no answer ({})", unbroken(plural(attempt.tries, "try", "tries"))),
+        AttemptCause::Unanswered => format!("no answer ({})", with_plain_spaces(plural(attempt.tries, "try", "tries"))),
         AttemptCause::Refused => "refused".to_owned(),
-        AttemptCause::Reset => "reset in the handshake".to_owned(),
+        AttemptCause::Reset => "reset during the handshake".to_owned(),
         AttemptCause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),
         AttemptCause::Errno(number) => nix::errno::Errno::from_raw(*number).desc().to_ascii_lowercase(),
         AttemptCause::NoPacket => "failed at once, without a packet".to_owned(),
-        AttemptCause::Dns(code) if code == "unanswered" => "DNS: no answer".to_owned(),
+        AttemptCause::Dns(code) if code == "unanswered" => "DNS: no response".to_owned(),
         AttemptCause::Dns(code) => format!("DNS: {}", code.to_uppercase()),
     }
 }
@@ -54,104 +55,109 @@ pub(super) fn process(process: &Process) -> String {
     format!("{} ({})", process.comm, process.pid)
 }
 
-/// What has to be said behind a number of flows that knows only those that are kept one by one; empty where these are all.
-pub(super) fn beside_folded(report: &Report) -> String {
-    let said = match report.folded.flows {
+/// The remark behind a number of flows that does not include folded ones; empty without any.
+pub(super) fn not_counting_folded(report: &Report) -> String {
+    let remark = match report.folded.flows {
         0 => return String::new(),
-        1 => "1 flow that was counted in its endpoint only is not among them".to_owned(),
-        many => format!("{} flows that were counted in their endpoint only are not among them", count(many)),
+        1 => "1 folded flow is not included".to_owned(),
+        many => format!("{} folded flows are not included", count(many)),
     };
-    format!("; {}{said}", at_least(report))
+    format!("; {}{remark}", at_least(report))
 }
 
-/// Stands before a number of flows where there were more than could be told apart.
+/// The prefix of a number of flows that is a lower bound.
 pub(super) fn at_least(report: &Report) -> &'static str {
     if report.folded.at_least { "at least " } else { "" }
 }
 
-/// A kind of loss: its number, and what it means.
+/// Lost observations of one kind.
 pub(super) struct Loss {
     pub number: u64,
-    pub what: &'static str,
-    pub means: &'static str,
+    pub name: &'static str,
+    pub meaning: &'static str,
 }
 
-/// Everything that was not observed, by reason, also where that is 0.
+/// Lost observations by kind, also those of which there are none.
 pub(super) fn losses(report: &Report) -> Vec<Loss> {
-    let loss = |number, what, means| Loss { number, what, means };
+    let loss = |number, name, meaning| Loss { number, name, meaning };
     let (lost, folded) = (report.lost, report.folded);
     let (names, processes) = (report.naming.lost, report.processes.lost);
     let mut losses = vec![
-        loss(lost.samples, "samples", "packet heads for which there was no room: names may be missing"),
-        loss(lost.new_flows, "start times", "flows whose first time is not precise"),
-        loss(lost.unreadable, "unreadable packets", "counted, but under no flow"),
-        loss(lost.table_full.saturating_add(lost.insert_failed), "packets without a flow", "counted by protocol only"),
-        loss(folded.flows, "folded flows", "counted in their endpoint only"),
-        loss(folded.icmp_errors, "ICMP errors", "not noted with their flow"),
-        loss(names.direction_bytes, "names: too long", "beginnings of connections that had more bytes than are kept"),
+        loss(lost.samples, "samples", "packet heads that found the ring buffer full: names may be missing"),
+        loss(lost.new_flows, "flow starts", "flows without a precise start: their process is inferred"),
+        loss(lost.unreadable, "unreadable packets", "counted as malformed, in no flow"),
+        loss(
+            lost.table_full.saturating_add(lost.insert_failed),
+            "packets without a flow",
+            "the flow table was full: counted by protocol",
+        ),
+        loss(folded.flows, "folded flows", "only their endpoints have their counters"),
+        loss(folded.icmp_errors, "ICMP errors", "without a flow entry"),
+        loss(names.direction_bytes, "names: too long", "connections with more bytes before a name than are buffered"),
         loss(
             names.waiting_bytes.saturating_add(names.open_flows),
             "names: too many at once",
-            "connections given up while their names were awaited",
+            "connections abandoned before their names were read",
         ),
         loss(
             names.flows.saturating_add(names.addresses).saturating_add(names.names),
-            "names: forgotten",
-            "flows, addresses and names beyond those that are kept",
+            "names: evicted",
+            "flows, addresses and names beyond the limits",
         ),
-        loss(names.lookups.saturating_add(names.pending), "DNS questions", "questions beyond those that are kept"),
-        loss(names.records.saturating_add(names.http2_broken), "DNS records, HTTP/2 headers", "not read"),
+        loss(names.lookups.saturating_add(names.pending), "DNS queries", "queries beyond the limits"),
+        loss(names.records.saturating_add(names.http2_broken), "DNS records, HTTP/2 headers", "could not be decoded"),
         loss(
             processes.events.saturating_add(processes.sockets).saturating_add(processes.unknown),
             "process events",
-            "flows whose process may not be known",
+            "the process of some flows may be unknown",
         ),
-        loss(processes.gone, "short-lived processes", "gone before their program or arguments could be read"),
+        loss(processes.gone, "short-lived processes", "exited before their program or arguments were read"),
         loss(processes.unreadable, "unreadable programs", "their path or arguments could not be read"),
-        loss(processes.beyond, "processes and attempts", "beyond those that are kept"),
+        loss(processes.beyond, "processes and attempts", "beyond the limits"),
     ];
     if let Some(replay) = &report.replay {
-        losses.insert(0, loss(replay.cut_frames, "cut frames", "of which the capture has only the beginning"));
+        losses.insert(0, loss(replay.cut_frames, "truncated frames", "the capture holds them only in part"));
     }
     losses
 }
 
-/// Whether its figures stop before the run did: netwatch was killed, or the disk full. Interim figures have the interface's counters too, or the
-/// interface is gone: what is said then has to be true of both.
-pub(super) fn stops_early(report: &Report) -> bool {
+/// Whether the data ends before the run did, because netwatch was killed or the disk was full.
+/// Interim figures, in contrast, have the counters of the interface, unless it vanished: the
+/// wording has to fit both.
+pub(super) fn ends_early(report: &Report) -> bool {
     !report.complete && report.replay.is_none() && report.balance.state == BalanceState::Unknown
 }
 
-/// Why there is nothing to balance with.
-pub(super) fn why_unknown(report: &Report) -> &'static str {
-    if stops_early(report) {
-        return "the interface's counters had not been read by then";
+/// Why the counters of the interface are missing.
+pub(super) fn unknown_reason(report: &Report) -> &'static str {
+    if ends_early(report) {
+        return "the interface counters had not been read yet";
     }
-    "the interface was gone before its counters could be read"
+    "the interface vanished before its counters were read"
 }
 
 /// Whether the balance closes, in a sentence without a full stop.
 pub(super) fn balance(report: &Report) -> String {
     let balance = &report.balance;
     if let Some(file) = &balance.file {
-        let frames = unbroken(plural(file.frames.skbs, "frame", "frames"));
+        let frames = with_plain_spaces(plural(file.frames.skbs, "frame", "frames"));
         return match balance.closed() {
-            true => format!("closed: difference 0 with the file's {frames}"),
-            false => format!("OPEN: difference {} with the file's {frames}", difference(file.difference)),
+            true => format!("closed: difference 0 to the {frames} of the file"),
+            false => format!("OPEN: difference {} to the {frames} of the file", difference(file.difference)),
         };
     }
     match (balance.state, balance.difference) {
         (BalanceState::Closed, _) if balance.dropped > 0 => {
-            let dropped = unbroken(plural(balance.dropped, "buffer", "buffers"));
-            format!("closed: difference 0, the interface dropped {dropped} of the received")
+            let dropped = with_plain_spaces(plural(balance.dropped, "buffer", "buffers"));
+            format!("closed: difference 0; the interface dropped {dropped} on receive")
         }
-        (BalanceState::Closed, _) => "closed: difference 0 with the interface's own counters".to_owned(),
-        (BalanceState::Live, _) => "not closed yet: interim figures, read while packets moved".to_owned(),
+        (BalanceState::Closed, _) => "closed: difference 0 to the interface counters".to_owned(),
+        (BalanceState::Live, _) => "pending (run in progress)".to_owned(),
         (BalanceState::Open, Some(PerDirection { egress, ingress })) => {
             format!("OPEN: difference {} sent, {} received", difference(egress), difference(ingress))
         }
         (BalanceState::Open | BalanceState::Unknown, _) => {
-            format!("unknown: {}", why_unknown(report))
+            format!("unknown: {}", unknown_reason(report))
         }
     }
 }
@@ -165,7 +171,7 @@ fn difference(Difference { skbs, bytes }: Difference) -> String {
     format!("{} skbs, {} bytes", signed(skbs), signed(bytes))
 }
 
-/// With ordinary blanks.
-pub(super) fn unbroken(text: String) -> String {
+/// Replaces no-break spaces.
+pub(super) fn with_plain_spaces(text: String) -> String {
     text.replace('\u{a0}', " ")
 }

@@ -36,7 +36,8 @@ impl Interface {
         }
     }
 
-    /// The IPv4 subnet of a run is a /30 unless the user chose another one. Its first and last address belong to no host.
+    /// The IPv4 subnet of a run is a /30 unless the user chose another one. Its first and last
+    /// address belong to no host.
     fn has_on_link(&self, address: Ipv4Addr) -> bool {
         let prefix = |address: Ipv4Addr| u32::from(address) >> 2;
         self.gateway.iter().any(|gateway| matches!(gateway, IpAddr::V4(v4) if prefix(*v4) == prefix(address)))

@@ -20,7 +20,7 @@ pub struct ReportSettings {
     /// Width of the text in columns; the terminal's by default.
     pub width: Option<u16>,
     /// How the text groups traffic.
-    pub by: summary::By,
+    pub by: summary::GroupBy,
     /// When the text is colored.
     pub color: ColorChoice,
     /// Print only errors on standard error.

@@ -54,7 +54,7 @@ pub struct RunSettings {
     /// Size of the sample ring in KiB, a power of two.
     pub sample_buffer: u32,
     /// How the summary groups traffic.
-    pub by: summary::By,
+    pub by: summary::GroupBy,
     /// Do not record process arguments.
     pub no_cmdline: bool,
     /// Record the errno of failed socket calls.

@@ -17,14 +17,14 @@ pub(crate) const PLAIN_WIDTH: usize = 100;
 pub(crate) struct Show {
     json: bool,
     quiet: bool,
-    options: summary::Options,
+    options: summary::SummaryOptions,
 }
 
 impl Show {
     /// For `run`: on standard error, because standard output belongs to the command.
     pub(crate) fn for_run(settings: &RunSettings) -> Self {
         let show = Self::on(&io::stderr(), settings.json, settings.quiet, settings.color);
-        Self { options: summary::Options { by: settings.by, ..show.options }, ..show }
+        Self { options: summary::SummaryOptions { by: settings.by, ..show.options }, ..show }
     }
 
     /// On a stream, with its width and color if it is a terminal.
@@ -37,11 +37,11 @@ impl Show {
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
         let width = if terminal { terminal_width(stream).unwrap_or(PLAIN_WIDTH) } else { PLAIN_WIDTH };
-        Self { json, quiet, options: summary::Options { width, colour: color, ..summary::Options::default() } }
+        Self { json, quiet, options: summary::SummaryOptions { width, color, ..summary::SummaryOptions::default() } }
     }
 
     /// The options of text on the stream.
-    pub(crate) fn summary_options(&self) -> summary::Options {
+    pub(crate) fn summary_options(&self) -> summary::SummaryOptions {
         self.options
     }
 
@@ -75,7 +75,7 @@ impl Show {
 
     /// Writes what goes into the file of `-o`.
     pub(crate) fn write_file(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
-        let plain = summary::Options { width: PLAIN_WIDTH, colour: false, ..self.options };
+        let plain = summary::SummaryOptions { width: PLAIN_WIDTH, color: false, ..self.options };
         if self.json { json::write(report, out) } else { summary::write(report, &plain, out) }
     }
 }

@@ -54,7 +54,7 @@ fn the_island_holds_every_flow_and_every_byte() {
     let sent: u64 = report.flows.iter().map(|known| known.flow.counters.egress.wire_bytes).sum();
     assert_eq!(flows["columns"][6]["title"], "Sent");
     assert_eq!(sum(6), sent);
-    assert_eq!(table(&data, "steps")["length"], series.intervals.len());
+    assert_eq!(table(&data, "intervals")["length"], series.intervals.len());
     assert_eq!(table(&data, "processes")["depths"], serde_json::json!([0, 1, 2, 1]));
 }
 
@@ -105,11 +105,11 @@ fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
     let table = netwatch::flow::FlowTable::default();
     let empty = sample::report(sample::facts(&table, &["true"]), &table);
     let text = page(&(empty, Default::default()));
-    assert!(text.contains("Nothing was sent or received.") && text.contains("Throughput over time was not recorded."));
+    assert!(text.contains("No traffic.") && text.contains("Throughput over time was not recorded."));
     let table = sample::download();
     let capture = sample::report(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
     let text = page(&(capture, Default::default()));
-    assert!(text.contains("trace.pcapng") && text.contains("A capture knows of no processes."));
+    assert!(text.contains("trace.pcapng") && text.contains("A capture has no processes."));
 }
 
 #[test]
@@ -132,12 +132,12 @@ fn what_is_not_complete_is_said_at_the_top() {
     for said in
         ["the run had not ended", "the flow table was full for 7 packets", "3 samples were lost", "some remotes of udp"]
     {
-        assert!(notes.contains(said) && notes.contains("<li>Not complete: "), "{said}: {notes}");
+        assert!(notes.contains(said) && notes.contains("<li>Incomplete: "), "{said}: {notes}");
     }
     assert!(text.contains(&format!("<dt>Endpoints</dt><dd><strong>{others} and others</strong>")), "{text}");
-    let folded = format!("{} more flows had no room here", report.folded.flows);
+    let folded = format!("{} more flows are not listed", report.folded.flows);
     assert!(report.folded.flows > 1 && text.contains(&folded), "{folded}");
-    assert!(!page(&rich::build()).contains("Not complete"));
+    assert!(!page(&rich::build()).contains("Incomplete"));
 }
 
 #[test]

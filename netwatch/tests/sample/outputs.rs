@@ -18,8 +18,10 @@ pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 /// The reports of one run.
 pub fn reports(report: &Report, series: &Series) -> Said {
     let mut all = Vec::new();
-    for (by, width) in [(summary::By::Endpoint, 200), (summary::By::Endpoint, 60), (summary::By::Process, 100)] {
-        let options = summary::Options { width, by, ..summary::Options::default() };
+    for (by, width) in
+        [(summary::GroupBy::Endpoint, 200), (summary::GroupBy::Endpoint, 60), (summary::GroupBy::Process, 100)]
+    {
+        let options = summary::SummaryOptions { width, by, ..summary::SummaryOptions::default() };
         all.push((format!("summary {by:?} {width}"), written(|out| summary::write(report, &options, out).unwrap())));
     }
     all.push(("json".into(), written(|out| json::write(report, out).unwrap())));

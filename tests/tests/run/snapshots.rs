@@ -2,6 +2,8 @@
 //!
 //! After a change that is meant: `SNAPSHOTS=overwrite cargo xtask test snapshots`, and read the difference.
 
+use std::collections::BTreeMap;
+
 use netwatch_tests::{FinishedRun, addresses::*, internet, report};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
@@ -39,6 +41,34 @@ fn the_summary() {
     assert_data_eq!(steady(&run.assert_ok().stderr), file!["snapshots/summary.txt"].raw());
 }
 
+/// Replaces the numbers of processes by their positions in the list, because a number also counts processes that the
+/// report leaves out. Removes durations, which are left out where they are 0.
+fn stabilize(value: &mut Value, positions: &BTreeMap<u64, usize>) {
+    let position = |value: &mut Value| {
+        if let Some(position) = value.as_u64().and_then(|number| positions.get(&number)) {
+            *value = (*position).into();
+        }
+    };
+    match value {
+        Value::Object(map) => {
+            map.remove("duration_ns");
+            for (key, value) in map.iter_mut() {
+                match (key.as_str(), value) {
+                    ("number" | "parent" | "process", value) => position(value),
+                    ("processes" | "socket" | "tuple" | "netns" | "inherited", Value::Array(list)) => {
+                        list.iter_mut().for_each(|entry| {
+                            if entry.is_number() { position(entry) } else { stabilize(entry, positions) }
+                        });
+                    }
+                    (_, value) => stabilize(value, positions),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| stabilize(value, positions)),
+        _ => {}
+    }
+}
+
 /// Numbers that differ from run to run by name; addresses, counts and bytes are exact and stay.
 fn blank(value: &mut Value, key: &str) {
     let volatile = [
@@ -49,7 +79,6 @@ fn blank(value: &mut Value, key: &str) {
         "started",
         "kernel_release",
         "netwatch_version",
-        "duration_ns",
         "first_seen",
         "handshake_rtt_ns",
         "local_port",
@@ -75,6 +104,9 @@ fn blank(value: &mut Value, key: &str) {
 fn the_json() {
     let Some(run) = sample() else { return };
     let mut document = run.assert_ok().report().clone();
+    let numbers = report::list(&document, "processes").iter().filter_map(|process| process["number"].as_u64());
+    let positions = numbers.zip(0..).collect();
+    stabilize(&mut document, &positions);
     blank(&mut document, "");
     // How many neighbours had to be asked depends on what the host knew.
     let remainders = document.pointer_mut("/balance/remainders").and_then(Value::as_object_mut).expect("remainders");

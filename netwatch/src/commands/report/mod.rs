@@ -39,11 +39,12 @@ fn open_in_browser(path: &Path, quiet: bool) -> Result<()> {
     browser::open(path)
 }
 
-fn summary_options(settings: &ReportSettings) -> summary::Options {
+fn summary_options(settings: &ReportSettings) -> summary::SummaryOptions {
     let terminal = Show::on(&io::stdout(), false, false, settings.color).summary_options();
-    let plain = summary::Options { width: PLAIN_WIDTH, colour: settings.color == ColorChoice::Always, ..terminal };
+    let plain =
+        summary::SummaryOptions { width: PLAIN_WIDTH, color: settings.color == ColorChoice::Always, ..terminal };
     let options = if settings.output.is_some() { plain } else { terminal };
-    summary::Options { width: settings.width.map_or(options.width, usize::from), by: settings.by, ..options }
+    summary::SummaryOptions { width: settings.width.map_or(options.width, usize::from), by: settings.by, ..options }
 }
 
 /// The file of `--open` without `-o`. It is in the working directory, because sandboxed browsers

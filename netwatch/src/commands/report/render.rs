@@ -13,7 +13,7 @@ use crate::settings::ReportFormat;
 pub(super) fn render(
     format: ReportFormat,
     runs: &[LoadedRun],
-    options: &summary::Options,
+    options: &summary::SummaryOptions,
     rules: &policy::RuleOptions,
 ) -> Result<Vec<u8>> {
     let mut text = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn render(
 fn write_each(
     format: ReportFormat,
     runs: &[LoadedRun],
-    options: &summary::Options,
+    options: &summary::SummaryOptions,
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
     if format == ReportFormat::Csv {

@@ -21,7 +21,8 @@ pub(super) fn text(difference: &Comparison) -> String {
     text
 }
 
-/// Words of the outside world are in code spans only, where nothing is markup; outside of a table a pipe is one.
+/// Words of the outside world are in code spans only, where nothing is markup; outside of a table a
+/// pipe is one.
 fn code(text: &str) -> String {
     cell(&escape(text)).replace(r"\|", "|")
 }

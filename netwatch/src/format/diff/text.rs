@@ -37,7 +37,8 @@ fn line(change: &Change) -> String {
     format!("  {mark} {}{numbers}\n", escape(&subject))
 }
 
-/// What changed, from what to what; of something that is on one side only, how much of it there was.
+/// What changed, from what to what; of something that is on one side only, how much of it there
+/// was.
 fn said(change: &Change, measure: &Measure) -> Option<String> {
     let word = word(measure, change.subject.kind());
     match (measure.old, measure.new) {

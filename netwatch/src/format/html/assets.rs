@@ -1,9 +1,9 @@
-//! The page's script and style, and the policy that admits them and nothing else.
+//! The script and style of the page, and the policy that allows only these.
 
 use data_encoding::BASE64;
 use ring::digest;
 
-/// uPlot first: it makes one global. What is ours sees it and adds none.
+/// uPlot comes first because it defines the global that our scripts use. They define none.
 pub(super) const SCRIPT: &str = concat!(
     include_str!("vendor/uPlot.iife.min.js"),
     "\n(() => {\n\"use strict\";\n",
@@ -20,7 +20,8 @@ pub(super) const SCRIPT: &str = concat!(
 
 pub(super) const STYLE: &str = concat!(include_str!("vendor/uPlot.min.css"), "\n", include_str!("assets/report.css"));
 
-/// Content Security Policy Level 3: default-src 'none' leaves no way to any network; hashes admit the two elements that are ours.
+/// Content Security Policy Level 3: default-src 'none' blocks all network access, the hashes allow
+/// our script and style.
 pub(super) fn policy() -> String {
     format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
@@ -38,8 +39,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vendored_files_are_those_of_their_release() {
-        let said = include_str!("vendor/README.md");
+    fn vendored_files_match_their_release() {
+        let readme = include_str!("vendor/README.md");
         let files = [
             include_str!("vendor/uPlot.iife.min.js"),
             include_str!("vendor/uPlot.min.css"),
@@ -48,13 +49,13 @@ mod tests {
         for file in files {
             let digest = digest::digest(&digest::SHA256, file.as_bytes());
             let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            assert!(said.contains(&hex), "{hex} stands nowhere in vendor/README.md");
+            assert!(readme.contains(&hex), "{hex} is not in vendor/README.md");
         }
     }
 
     #[test]
-    fn nothing_of_ours_ends_its_element() {
-        // HTML, 4.12.1.3: what a script or style must not contain.
+    fn assets_do_not_end_their_element() {
+        // HTML, 4.12.1.3: a script or style must not contain these.
         for text in [SCRIPT, STYLE] {
             let lower = text.to_ascii_lowercase();
             assert!(!["</script", "<!--", "<script", "</style"].iter().any(|end| lower.contains(end)));

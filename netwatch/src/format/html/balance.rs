@@ -1,4 +1,4 @@
-//! The reconciliation and everything that was not observed, also where that is 0.
+//! The balance and all lost observations, also those of which there are none.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::format::summary::units::{count, signed};
 use crate::format::words;
 use crate::report::Report;
 
-/// Whether it closes.
+/// The result of the balance.
 pub(super) fn verdict(report: &Report) -> String {
     let balance = &report.balance;
     let (class, sign) = match balance.state {
@@ -16,11 +16,11 @@ pub(super) fn verdict(report: &Report) -> String {
         crate::flow::BalanceState::Open => ("bad", "✗"),
         crate::flow::BalanceState::Live | crate::flow::BalanceState::Unknown => ("warn", "?"),
     };
-    let said = words::balance(report);
-    format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> Balance {}.</p>\n", text(&said))
+    let result = words::balance(report);
+    format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> Balance {}.</p>\n", text(&result))
 }
 
-/// Its parts, side by side.
+/// The parts of the balance.
 pub(super) fn table(report: &Report) -> String {
     let balance = &report.balance;
     let mut html = String::from(
@@ -47,13 +47,13 @@ pub(super) fn table(report: &Report) -> String {
         html += &differences("Difference", by);
     }
     if balance.unassigned != PerDirection::default() {
-        html += &differences("Counted under no name (a defect of netwatch)", balance.unassigned);
+        html += &differences("Counted in no flow or remainder (a defect of netwatch)", balance.unassigned);
     }
     html += "</tbody></table></div>\n";
     if let Some(file) = &balance.file {
         let _ = writeln!(
             html,
-            "<p>The file holds {}; {} of it were left out; difference {} frames, {} bytes.</p>",
+            "<p>The file holds {}, of which {} were left out; difference {} frames, {} bytes.</p>",
             words::amount(file.frames).replace("skbs", "frames"),
             words::amount(file.left_out).replace("skbs", "frames"),
             signed(file.difference.skbs),
@@ -66,10 +66,10 @@ pub(super) fn table(report: &Report) -> String {
 fn name(kind: RemainderKind) -> &'static str {
     match kind {
         RemainderKind::NonIp => "Neither IP nor ARP",
-        RemainderKind::Malformed => "Unreadable",
-        RemainderKind::Overflow => "Without a flow: table full",
+        RemainderKind::Malformed => "Malformed",
+        RemainderKind::Overflow => "Overflow: flow table full",
         RemainderKind::Arp => "Link housekeeping: ARP",
-        RemainderKind::NeighborDiscovery => "Link housekeeping: neighbour discovery",
+        RemainderKind::NeighborDiscovery => "Link housekeeping: neighbor discovery",
         RemainderKind::Mld => "Link housekeeping: MLD",
         RemainderKind::Igmp => "Link housekeeping: IGMP",
     }
@@ -88,24 +88,24 @@ fn cells(name: &str, numbers: [String; 4]) -> String {
     format!("<tr><th scope=\"row\">{name}</th>{numbers}</tr>\n")
 }
 
-/// Each kind of loss, by reason.
+/// Lost observations by kind.
 pub(super) fn losses(report: &Report) -> String {
     let losses = words::losses(report);
     let is_clean = losses.iter().all(|loss| loss.number == 0);
-    let (class, sign, said) = match is_clean {
-        true => ("good", "✓", "Nothing was lost."),
-        false => ("warn", "!", "Some detail was lost. Packets never are: all of them were counted."),
+    let (class, sign, verdict) = match is_clean {
+        true => ("good", "✓", "No observation was lost."),
+        false => ("warn", "!", "Some detail was lost. All packets were counted."),
     };
-    let mut html = format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> {said}</p>\n");
-    html += "<div class=\"scroll\" role=\"region\" aria-label=\"Lost\" tabindex=\"0\"><table><caption>Observations that were missed, by reason</caption><thead><tr><th scope=\"col\">What</th><th scope=\"col\" class=\"number\">Lost</th><th scope=\"col\">Meaning</th></tr></thead><tbody>\n";
+    let mut html = format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> {verdict}</p>\n");
+    html += "<div class=\"scroll\" role=\"region\" aria-label=\"Lost\" tabindex=\"0\"><table><caption>Lost observations by kind</caption><thead><tr><th scope=\"col\">Observation</th><th scope=\"col\" class=\"number\">Lost</th><th scope=\"col\">Meaning</th></tr></thead><tbody>\n";
     for loss in losses {
         let class = if loss.number > 0 { " class=\"warn\"" } else { "" };
         let _ = writeln!(
             html,
             "<tr{class}><th scope=\"row\">{}</th><td class=\"number\">{}</td><td>{}</td></tr>",
-            text(loss.what),
+            text(loss.name),
             count(loss.number),
-            text(loss.means)
+            text(loss.meaning)
         );
     }
     html + "</tbody></table></div>\n"

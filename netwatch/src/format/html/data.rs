@@ -1,27 +1,27 @@
-//! What the page's script works with: the tables, as JSON in an element that is not executed.
+//! The data of the script of the page: the tables, as JSON in an element that is not executed.
 
 use serde::Serialize;
 
 use super::markup::island;
-use super::table::Table;
+use super::table::HtmlTable;
 
-/// The tables, and how long the pictures are.
+/// The tables, and the length of the charts.
 #[derive(Serialize)]
-pub(super) struct Data<'a> {
-    /// From the start to whatever was last.
+pub(super) struct PageData<'a> {
+    /// From the start to the last time in any chart, nanoseconds.
     pub length_ns: u64,
-    pub tables: Vec<Named<'a>>,
+    pub tables: Vec<NamedTable<'a>>,
 }
 
-/// A table under its id.
+/// A table with its id.
 #[derive(Serialize)]
-pub(super) struct Named<'a> {
+pub(super) struct NamedTable<'a> {
     pub id: &'a str,
     pub caption: &'a str,
-    pub table: &'a Table,
+    pub table: &'a HtmlTable,
 }
 
-impl Data<'_> {
+impl PageData<'_> {
     /// The element.
     pub fn html(&self) -> String {
         let json = serde_json::to_string(self).expect("plain data");

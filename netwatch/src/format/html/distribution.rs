@@ -1,4 +1,4 @@
-//! Times as a distribution: a table that is its own picture, a row for each step of 1, 2, 5.
+//! Distributions of times: a table with bars, a row per bin (1, 2, 5, 10 …).
 
 use std::fmt::Write;
 
@@ -6,18 +6,18 @@ use super::table::bar;
 use crate::format::summary::units::{count, duration};
 use crate::report::Report;
 
-/// How long TCP handshakes took, flow by flow.
-pub(super) fn connect_times(report: &Report) -> String {
+/// Times of TCP handshakes, one per flow.
+pub(super) fn handshake_times(report: &Report) -> String {
     let times = report.flows.iter().filter_map(|known| known.flow.tcp?.handshake_rtt_ns).collect();
     html(
-        "connect-times",
-        "Connect time",
-        "from SYN to SYN-ACK, or to ACK where it was connected to; each flow once",
+        "handshake-times",
+        "Handshake time",
+        "from SYN to SYN-ACK, or from SYN-ACK to ACK of incoming connections; one per flow",
         times,
     )
 }
 
-/// How long data took to be acknowledged, the mean of each flow.
+/// Round-trip times from data to its acknowledgement, the mean of each flow.
 pub(super) fn round_trips(report: &Report) -> String {
     let times = report.flows.iter().filter_map(|known| known.flow.tcp?.round_trips.mean_ns()).collect();
     html(
@@ -34,7 +34,7 @@ fn html(id: &str, title: &str, means: &str, mut times: Vec<u64>) -> String {
     );
     times.sort_unstable();
     let (Some(first), Some(last)) = (times.first(), times.last()) else {
-        return head + "<p class=\"nothing\">None was measured.</p></section>\n";
+        return head + "<p class=\"nothing\">No measurements.</p></section>\n";
     };
     let mut html = head + "<dl class=\"figures small\">";
     let figures = [
@@ -66,13 +66,13 @@ fn html(id: &str, title: &str, means: &str, mut times: Vec<u64>) -> String {
     html + "</tbody></table></div></section>\n"
 }
 
-/// The smallest value that so many percent do not exceed, of sorted ones (nearest rank).
+/// The smallest of the sorted values that at least `percent` do not exceed (nearest rank).
 fn quantile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted[rank - 1]
 }
 
-/// From, to (exclusive), how many: from the first to the last that has any.
+/// Start, end (exclusive) and number of values of each bin, from the first to the last with any.
 fn bins(sorted: &[u64]) -> Vec<(u64, u64, u64)> {
     let mut bins = Vec::new();
     let mut at = 0;
@@ -98,7 +98,7 @@ fn edges() -> impl Iterator<Item = (u64, u64)> {
     lowers.into_iter().zip(uppers)
 }
 
-/// `500 µs`, without digits that say nothing.
+/// `500 µs`, without decimals.
 fn edge(ns: u64) -> String {
     let steps = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
     let fits = steps.iter().find(|(divisor, _)| ns >= *divisor && ns.is_multiple_of(*divisor));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_values_that_were_measured() {
+    fn quantiles_are_measured_values() {
         let hundred: Vec<u64> = (1..=100).collect();
         assert_eq!((quantile(&hundred, 50), quantile(&hundred, 99), quantile(&[7], 90)), (50, 99, 7));
     }

@@ -1,4 +1,4 @@
-//! The top of the page: what ran, how it ended, and the figures that are asked for first.
+//! The top of the page: the command, its exit, and the most important numbers.
 
 use std::fmt::Write;
 
@@ -10,22 +10,22 @@ use crate::format::summary::units::{bytes, count, duration, plural};
 use crate::format::words;
 use crate::report::{Report, ReportEndpoint};
 
-/// What the window is called.
+/// The title of the page.
 pub(super) fn title(report: &Report) -> String {
-    format!("netwatch: {}", what(report))
+    format!("netwatch: {}", subject(report))
 }
 
-/// The command as it could be typed, or the capture's name.
-fn what(report: &Report) -> String {
+/// The command as it could be typed, or the name of the capture.
+fn subject(report: &Report) -> String {
     match &report.replay {
         Some(replay) => replay.file.clone(),
         None => command(&report.run.command),
     }
 }
 
-/// Name, how it ended, and the button for the theme, which needs JavaScript and is hidden without.
+/// The subject, its exit, and the theme button, which is hidden without JavaScript.
 pub(super) fn header(report: &Report) -> String {
-    let said = match &report.replay {
+    let facts = match &report.replay {
         Some(replay) => {
             let frames = plural(replay.frames.skbs, "frame", "frames");
             format!(
@@ -41,14 +41,14 @@ pub(super) fn header(report: &Report) -> String {
         }
     };
     format!(
-        "<header><div><p class=\"eyebrow\">netwatch · what does this program talk to?</p><h1>{}</h1><p class=\"said\">{}</p></div>\
+        "<header><div><p class=\"eyebrow\">netwatch · what does this program talk to?</p><h1>{}</h1><p class=\"facts-line\">{}</p></div>\
          <button type=\"button\" id=\"theme\" hidden>Dark</button></header>\n",
-        text(&what(report)),
-        text(&said)
+        text(&subject(report)),
+        text(&facts)
     )
 }
 
-/// The figures.
+/// The most important numbers.
 pub(super) fn figures(report: &Report) -> String {
     let totals = report.totals;
     let connections: u64 = report.endpoints.iter().map(|known| known.endpoint.connections).sum();
@@ -63,14 +63,14 @@ pub(super) fn figures(report: &Report) -> String {
             "Endpoints",
             endpoints(report),
             format!("{} of {} flows have a name", count(named), count(report.naming.flows.flows))
-                + &words::beside_folded(report),
+                + &words::not_counting_folded(report),
         ),
         ("", "Connections", count(connections), flows(report)),
         (
             "",
-            "Tried in vain",
+            "Failed attempts",
             count(attempts),
-            if attempts == 0 { "nothing failed".to_owned() } else { "attempts that failed".to_owned() },
+            if attempts == 0 { "none".to_owned() } else { "see below".to_owned() },
         ),
         ("", "Balance", words::balance(report).split(':').next().unwrap_or_default().to_owned(), lost(report)),
     ];
@@ -86,7 +86,7 @@ pub(super) fn figures(report: &Report) -> String {
     html + "</dl>\n"
 }
 
-/// How many were told apart, and whether there were more.
+/// The number of distinct endpoints, and whether there were more.
 fn endpoints(report: &Report) -> String {
     let (others, known): (Vec<&ReportEndpoint>, Vec<&ReportEndpoint>) =
         report.endpoints.iter().partition(|known| known.endpoint.key.remote == Remote::Others);
@@ -100,13 +100,17 @@ fn flows(report: &Report) -> String {
 
 fn lost(report: &Report) -> String {
     let lost: u64 = words::losses(report).iter().map(|loss| loss.number).sum();
-    if lost == 0 { "nothing lost".to_owned() } else { format!("{} lost", plural(lost, "observation", "observations")) }
+    if lost == 0 {
+        "no observation lost".to_owned()
+    } else {
+        format!("{} lost", plural(lost, "observation", "observations"))
+    }
 }
 
-/// What has to be known before the numbers are believed.
+/// Gaps and notes, which limit what the numbers mean.
 pub(super) fn notes(report: &Report) -> String {
     let gaps = report.gaps();
-    let mut notes: Vec<String> = gaps.iter().map(|gap| format!("Not complete: {gap}.")).collect();
+    let mut notes: Vec<String> = gaps.iter().map(|gap| format!("Incomplete: {gap}.")).collect();
     notes.extend(report.notes.iter().cloned());
     if notes.is_empty() {
         return String::new();

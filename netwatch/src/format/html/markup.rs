@@ -1,11 +1,12 @@
-//! Text made harmless for HTML: the one way in which it gets into the page's markup.
+//! Escaping of text for HTML. All text of the page passes through it.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::format::escape;
 
-/// For text and for attributes in double quotes. What could reorder a line is shown, not obeyed.
+/// Escapes for text and for attributes in double quotes. Characters that reorder a line are
+/// displayed as escapes.
 pub(super) fn text(plain: &str) -> Cow<'_, str> {
     let plain = escape(plain);
     if !plain.contains(['&', '<', '>', '"', '\'']) {
@@ -25,14 +26,14 @@ pub(super) fn text(plain: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// JSON that can stand in a script element: its strings keep their meaning, and nothing in them is markup (HTML, 4.12.1.3) or the end of a line of
-/// JavaScript.
+/// Escapes JSON for a script element: its value stays the same, and no string in it is markup
+/// (HTML, 4.12.1.3) or a line end of JavaScript.
 pub(super) fn island(json: &str) -> String {
     let mut safe = String::with_capacity(json.len() + json.len() / 64);
     for c in json.chars() {
         match c {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                // Memory takes all.
+                // Writing to a String does not fail.
                 let _ = write!(safe, "\\u{:04x}", u32::from(c));
             }
             c => safe.push(c),
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn islands_keep_their_meaning() {
+    fn json_in_a_script_keeps_its_value() {
         let value = serde_json::json!({ "</script>": "<!-- & \u{2028}" });
         let safe = island(&value.to_string());
         assert!(!safe.contains(['<', '>', '&', '\u{2028}']));

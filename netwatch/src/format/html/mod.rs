@@ -1,7 +1,9 @@
-//! The report as one HTML page: no network, no other file, and nothing from the wire that could become code.
+//! The report as one HTML page. It uses no network and no other file, and nothing from the wire can
+//! become code.
 //!
-//! Tables are made once, as plain data (`table`), and written twice: as HTML for readers without JavaScript, and as JSON for the page's own script, which
-//! takes over from there. The page's Content-Security-Policy admits that script and that style, by their hashes, and nothing else.
+//! Tables are plain data (`table`), written twice: as HTML for readers without JavaScript, and as
+//! JSON for the script of the page. The Content-Security-Policy of the page allows only its script
+//! and its style, by their hashes.
 
 mod assets;
 mod balance;

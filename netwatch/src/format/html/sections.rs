@@ -1,4 +1,4 @@
-//! The page's sections: headings, pictures, and the tables behind them.
+//! The sections of the page: headings, charts, and the tables behind them.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -11,12 +11,12 @@ use crate::format::{rfc3339, words};
 use crate::process::Attribution;
 use crate::report::Report;
 
-/// One of them; `id` is where the menu leads.
+/// A section; `id` is its link target.
 pub(super) fn section(id: &str, title: &str, content: &str) -> String {
     format!("<section id=\"{id}\" aria-labelledby=\"{id}-h\"><h2 id=\"{id}-h\">{title}</h2>\n{content}</section>\n")
 }
 
-/// The pictures over time. They are the script's, so they are hidden without it.
+/// The charts over time, hidden without JavaScript.
 pub(super) fn over_time(has_series: bool, steps: &str) -> String {
     let plots = match has_series {
         true => [("plot-bytes", "Throughput"), ("plot-packets", "Packets"), ("plot-flows", "Flows")]
@@ -27,69 +27,69 @@ pub(super) fn over_time(has_series: bool, steps: &str) -> String {
         false => String::new(),
     };
     let behind = match has_series {
-        true => format!("<details><summary>The same as a table</summary>{steps}</details>\n"),
+        true => format!("<details><summary>As a table</summary>{steps}</details>\n"),
         false => steps.to_owned(),
     };
     format!(
-        "<p class=\"needs-script\">The pictures over time need JavaScript.</p>\n\
+        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n\
          <div class=\"with-script\" hidden>\
-         <div class=\"toolbar\" role=\"group\" aria-label=\"Part of the time that is shown\">\
+         <div class=\"toolbar\" role=\"group\" aria-label=\"Time range\">\
          <output id=\"range\" class=\"code\"></output>\
          <button type=\"button\" data-range=\"earlier\" aria-label=\"Earlier\">←</button><button type=\"button\" data-range=\"later\" aria-label=\"Later\">→</button>\
          <button type=\"button\" data-range=\"in\" aria-label=\"Zoom in\">+</button><button type=\"button\" data-range=\"out\" aria-label=\"Zoom out\">−</button>\
          <button type=\"button\" data-range=\"whole\">Whole run</button>\
-         <span class=\"hint\">or drag over a picture; double click goes back</span></div>\n\
+         <span class=\"hint\">or drag over a chart; double-click to reset</span></div>\n\
          {plots}\
          <div class=\"toolbar\"><h3 id=\"timeline-h\">Connections</h3>\
          <label for=\"group\">in rows by</label><select id=\"group\"><option value=\"endpoint\">endpoint</option><option value=\"program\">program</option><option value=\"service\">service</option></select>\
-         <span class=\"legend\"><span class=\"key out\">opened by the program</span><span class=\"key in\">opened by the other side</span><span class=\"key failed\">failed</span></span></div>\n\
-         <div id=\"timeline\"></div><p class=\"hint\">A bar is a flow, from its first packet to its last; they are in the table of <a href=\"#all-flows\">flows</a>. The names of rows are buttons that show only theirs.</p></div>\n{behind}"
+         <span class=\"legend\"><span class=\"key out\">opened by the program</span><span class=\"key in\">opened by a remote</span><span class=\"key failed\">failed</span></span></div>\n\
+         <div id=\"timeline\"></div><p class=\"hint\">A bar is a flow, from its first packet to its last; see the table of <a href=\"#all-flows\">flows</a>. Click the name of a row to list only its flows.</p></div>\n{behind}"
     )
 }
 
-/// What DNS says beside its questions.
+/// Names beside the table of lookups.
 pub(super) fn names(report: &Report) -> String {
     let naming = &report.naming;
     let mut html = String::new();
     let unused: Vec<String> = naming.unused.iter().map(ToString::to_string).collect();
-    let unasked: Vec<String> = naming.contacted_without_lookup.iter().map(IpAddr::to_string).collect();
-    html += &list("Looked up, and not used", &unused);
-    html += &list("Gone to without being looked up", &unasked);
+    let without_lookup: Vec<String> = naming.contacted_without_lookup.iter().map(IpAddr::to_string).collect();
+    html += &list("Resolved and not used", &unused);
+    html += &list("Contacted without a DNS lookup", &without_lookup);
     let hidden: Vec<String> = naming
         .hidden
         .iter()
-        .map(|(why, share)| {
-            format!("{}: {}, {}", why.name(), plural(share.flows, "flow", "flows"), bytes(share.wire_bytes))
+        .map(|(reason, share)| {
+            format!("{}: {}, {}", reason.name(), plural(share.flows, "flow", "flows"), bytes(share.wire_bytes))
         })
         .collect();
-    html += &list("What may hide names", &hidden);
+    html += &list("Reasons that may hide names", &hidden);
     html
 }
 
-/// A list that can be long.
+/// A list; long lists are collapsed.
 fn list(title: &str, items: &[String]) -> String {
-    const SHOWN: usize = 50;
+    const MAX_SHOWN: usize = 50;
     if items.is_empty() {
         return String::new();
     }
     let mut html =
         format!("<h3>{title} <span class=\"count\">{}</span></h3><ul class=\"names\">", count(items.len() as u64));
-    for item in items.iter().take(SHOWN) {
+    for item in items.iter().take(MAX_SHOWN) {
         let _ = write!(html, "<li>{}</li>", text(item));
     }
     html += "</ul>\n";
-    if items.len() > SHOWN {
-        let rest: String = items.iter().skip(SHOWN).map(|item| format!("<li>{}</li>", text(item))).collect();
+    if items.len() > MAX_SHOWN {
+        let rest: String = items.iter().skip(MAX_SHOWN).map(|item| format!("<li>{}</li>", text(item))).collect();
         let _ = writeln!(
             html,
             "<details><summary>{} more</summary><ul class=\"names\">{rest}</ul></details>",
-            count((items.len() - SHOWN) as u64)
+            count((items.len() - MAX_SHOWN) as u64)
         );
     }
     html
 }
 
-/// Where and how it was measured.
+/// The environment of the measurement.
 pub(super) fn environment(report: &Report) -> String {
     let mut facts: Vec<(&str, String)> = Vec::new();
     match &report.replay {
@@ -98,7 +98,7 @@ pub(super) fn environment(report: &Report) -> String {
             facts.push(("Format", format!("{}, {}", replay.format, replay.link_types.join(", "))));
             facts.push(("Counted by", if replay.by_kernel { "the kernel" } else { "the host" }.to_owned()));
             facts.push(("From", rfc3339(replay.started_ns)));
-            facts.push(("Length", duration(replay.duration_ns)));
+            facts.push(("Duration", duration(replay.duration_ns)));
             let local =
                 if replay.local.is_empty() { "the end that opened a flow".to_owned() } else { replay.local.join(", ") };
             facts.push(("Target", local));
@@ -106,9 +106,9 @@ pub(super) fn environment(report: &Report) -> String {
         None => run(report, &mut facts),
     }
     if let Attribution::Off(why) = &report.processes.attribution {
-        facts.push(("Processes", format!("not known: {why}")));
+        facts.push(("Processes", format!("not traced: {why}")));
     }
-    facts.push(("This page by netwatch", env!("CARGO_PKG_VERSION").to_owned()));
+    facts.push(("Page generated by netwatch", env!("CARGO_PKG_VERSION").to_owned()));
     let items: String = facts
         .iter()
         .filter(|(_, value)| !value.is_empty())
@@ -124,45 +124,48 @@ fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
     facts.push(("User", run.user.clone()));
     facts.push(("Process", run.pid.map(|pid| pid.to_string()).unwrap_or_default()));
     facts.push(("Started", rfc3339(run.started_ns)));
-    facts.push(("Lasted", duration(run.duration_ns)));
+    facts.push(("Duration", duration(run.duration_ns)));
     facts.push(("Run", run.id.clone()));
     facts.push(("Kernel", run.kernel.clone()));
-    facts.push(("Watched by netwatch", run.netwatch.clone()));
+    facts.push(("Measured by netwatch", run.netwatch.clone()));
     facts.push(("Interface", format!("{}, MTU {}", interface.name, interface.mtu)));
     facts.push(("Addresses", joined(&interface.local)));
     facts.push(("Gateway", joined(&interface.gateway)));
     let resolvers: Vec<String> = report.dns.resolvers.iter().map(ToString::to_string).collect();
     facts.push(("Resolvers", resolvers.join(", ")));
     if interface.host_loopback {
-        facts.push(("Host's localhost", "reachable at the gateway".to_owned()));
+        facts.push(("Localhost of the host", "reachable at the gateway".to_owned()));
     }
 }
 
-/// Flows that there was no room for, before the table of those that are known.
+/// The remark about folded flows above the table of flows.
 pub(super) fn folded(report: &Report) -> String {
     let flows = report.folded.flows;
     if flows == 0 {
         return String::new();
     }
     let at_least = if report.folded.at_least { "At least " } else { "" };
-    let said = format!(
-        "{at_least}{} had no room here and were added to their endpoints only: they have no row, no bar, no latency and no process.",
-        plural(flows, "more flow", "more flows")
+    let remark = format!(
+        "{at_least}{} not listed: the flow table was full. They are counted in their endpoints only, without a row, a bar, a latency and a process.",
+        plural(flows, "more flow is", "more flows are")
     );
-    format!("<p class=\"verdict warn\"><span aria-hidden=\"true\">!</span> {}</p>\n", text(&words::unbroken(said)))
+    format!(
+        "<p class=\"verdict warn\"><span aria-hidden=\"true\">!</span> {}</p>\n",
+        text(&words::with_plain_spaces(remark))
+    )
 }
 
-/// What never left the namespace, behind the flows of the link.
+/// The loopback of the namespace, below the flows of the link.
 pub(super) fn localhost(report: &Report, flows: &str) -> String {
     if report.replay.is_some() || report.loopback.flows.is_empty() {
         return String::new();
     }
     let Counters { packets, wire_bytes, .. } = report.loopback.totals.both();
-    let said = format!(
-        "On its own localhost: {}, {}, {}. That never left the program's namespace and is in no other figure here.",
+    let remark = format!(
+        "{}, {}, {} on the loopback of the namespace. This traffic is in no other number of this page.",
         plural(report.loopback.flows.len() as u64, "flow", "flows"),
         plural(packets, "packet", "packets"),
         bytes(wire_bytes)
     );
-    format!("<h3>Localhost</h3><p class=\"means\">{}</p>{flows}", text(&words::unbroken(said)))
+    format!("<h3>Loopback</h3><p class=\"means\">{}</p>{flows}", text(&words::with_plain_spaces(remark)))
 }

@@ -10,58 +10,58 @@ use super::markup::text;
 use crate::format::escape;
 use crate::format::summary::units::{bytes, count, duration};
 
-/// Rows that are there without JavaScript.
+/// Rows in the HTML, for readers without JavaScript.
 const STATIC_ROWS: usize = 100;
-/// Steps to the right that a tree shows; deeper ones are drawn there too.
+/// Maximum indentation of a tree, levels; deeper rows get the same.
 const MAX_DEPTH: usize = 12;
 
-/// How a column's cells are shown, and how they sort.
+/// How the cells of a column are displayed and sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     /// Words.
     Text,
     /// Addresses and the like.
     Code,
-    /// Words, moved to the right by the row's depth.
+    /// Words, indented by the depth of the row.
     Tree,
     /// A count.
     Count,
     /// Bytes.
     Bytes,
-    /// Bytes, with a bar for their part of the table's `whole`.
-    FlowShare,
+    /// Bytes, with a bar for their share of the `whole` of the table.
+    Share,
     /// Nanoseconds.
     Duration,
-    /// Nanoseconds since the run began.
+    /// Nanoseconds since the start of the run.
     At,
 }
 
-/// A column: its title, and what its title means where that is not plain.
+/// A column: its title, and an explanation of the title where needed.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Column {
+pub(super) struct HtmlColumn {
     pub title: &'static str,
-    pub kind: Kind,
+    pub kind: ColumnKind,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub help: &'static str,
 }
 
-/// A column.
-pub(super) fn column(title: &'static str, kind: Kind, help: &'static str) -> Column {
-    Column { title, kind, help }
+/// Creates a column.
+pub(super) fn column(title: &'static str, kind: ColumnKind, help: &'static str) -> HtmlColumn {
+    HtmlColumn { title, kind, help }
 }
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cell {
+pub(super) enum HtmlCell {
     Text(String),
     Number(u64),
-    /// Not known, or there is none.
+    /// Unknown or none.
     Nothing,
 }
 
-impl Cell {
-    /// Text, of which nothing can reorder the line that it stands in.
+impl HtmlCell {
+    /// Text, escaped so that it cannot reorder its line.
     pub fn text(text: impl AsRef<str>) -> Self {
         match text.as_ref() {
             "" => Self::Nothing,
@@ -69,12 +69,12 @@ impl Cell {
         }
     }
 
-    /// A number that may not be known.
+    /// A number that may be unknown.
     pub fn number(number: Option<u64>) -> Self {
         number.map_or(Self::Nothing, Self::Number)
     }
 
-    /// A number of which 0 says nothing.
+    /// A number that is left out if it is 0.
     pub fn unless_zero(number: u64) -> Self {
         Self::number(Some(number).filter(|number| *number > 0))
     }
@@ -82,22 +82,22 @@ impl Cell {
 
 /// A table.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    /// Of its element, and in the data.
+pub(super) struct HtmlTable {
+    /// Id of its element, and in the data.
     pub id: &'static str,
     pub caption: &'static str,
-    pub columns: Vec<Column>,
-    pub rows: Vec<Vec<Cell>>,
-    /// How deep each row of a tree is; empty if it is none.
+    pub columns: Vec<HtmlColumn>,
+    pub rows: Vec<Vec<HtmlCell>>,
+    /// Depth of each row of a tree; empty for other tables.
     pub depths: Vec<usize>,
-    /// What shares are parts of.
+    /// The whole of which shares are parts.
     pub whole: u64,
-    /// Said instead of a table that has no rows.
+    /// Text in place of a table without rows.
     pub empty: &'static str,
 }
 
-impl Table {
-    /// The element that the script takes over; with as many rows as it has to be readable without.
+impl HtmlTable {
+    /// The element that the script takes over, with the first rows for readers without JavaScript.
     pub fn html(&self) -> String {
         let Self { id, caption, empty, .. } = self;
         if self.rows.is_empty() {
@@ -106,7 +106,7 @@ impl Table {
         let mut html = format!(
             "<div class=\"table\" id=\"{id}\"><div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table><caption>{caption}</caption><thead><tr>"
         );
-        for Column { title, kind, help } in &self.columns {
+        for HtmlColumn { title, kind, help } in &self.columns {
             let title_of = if help.is_empty() { String::new() } else { format!(" title=\"{}\"", text(help)) };
             let _ = write!(html, "<th scope=\"col\"{}{title_of}>{}</th>", class(*kind, None), text(title));
         }
@@ -126,9 +126,9 @@ impl Table {
         html + "</div>\n"
     }
 
-    fn write_row(&self, (at, row): (usize, &Vec<Cell>), html: &mut String) {
+    fn write_row(&self, (at, row): (usize, &Vec<HtmlCell>), html: &mut String) {
         *html += "<tr>";
-        for (column, (Column { kind, .. }, cell)) in self.columns.iter().zip(row).enumerate() {
+        for (column, (HtmlColumn { kind, .. }, cell)) in self.columns.iter().zip(row).enumerate() {
             let class = class(*kind, self.depths.get(at).copied());
             let (open, close) = if column == 0 { ("th scope=\"row\"", "th") } else { ("td", "td") };
             let _ = write!(html, "<{open}{class}>{}</{close}>", self.shown(*kind, cell));
@@ -136,16 +136,16 @@ impl Table {
         *html += "</tr>\n";
     }
 
-    fn shown(&self, kind: Kind, cell: &Cell) -> String {
+    fn shown(&self, kind: ColumnKind, cell: &HtmlCell) -> String {
         match (kind, cell) {
-            (_, Cell::Nothing) => "–".to_owned(),
-            (_, Cell::Text(said)) => text(said).into_owned(),
-            (Kind::Code, Cell::Number(number)) => number.to_string(),
-            (Kind::Bytes, Cell::Number(number)) => bytes(*number),
-            (Kind::FlowShare, Cell::Number(number)) => share(*number, self.whole),
-            (Kind::Duration, Cell::Number(number)) => duration(*number),
-            (Kind::At, Cell::Number(number)) => at(*number),
-            (_, Cell::Number(number)) => count(*number),
+            (_, HtmlCell::Nothing) => "–".to_owned(),
+            (_, HtmlCell::Text(plain)) => text(plain).into_owned(),
+            (ColumnKind::Code, HtmlCell::Number(number)) => number.to_string(),
+            (ColumnKind::Bytes, HtmlCell::Number(number)) => bytes(*number),
+            (ColumnKind::Share, HtmlCell::Number(number)) => share(*number, self.whole),
+            (ColumnKind::Duration, HtmlCell::Number(number)) => duration(*number),
+            (ColumnKind::At, HtmlCell::Number(number)) => at(*number),
+            (_, HtmlCell::Number(number)) => count(*number),
         }
     }
 }
@@ -159,8 +159,8 @@ fn at(ns: u64) -> String {
 fn share(part: u64, whole: u64) -> String {
     let tenths = (u128::from(part) * 1_000).checked_div(u128::from(whole)).unwrap_or(0);
     let percent = format!("{}.{}%", tenths / 10, tenths % 10);
-    let said = if tenths == 0 && part > 0 { "&lt; 0.1%" } else { &percent };
-    format!("{}<span>{said}</span>", bar(&percent))
+    let label = if tenths == 0 && part > 0 { "&lt; 0.1%" } else { &percent };
+    format!("{}<span>{label}</span>", bar(&percent))
 }
 
 /// A bar of a width in percent.
@@ -170,77 +170,79 @@ pub(super) fn bar(percent: &str) -> String {
     )
 }
 
-fn class(kind: Kind, depth: Option<usize>) -> String {
+fn class(kind: ColumnKind, depth: Option<usize>) -> String {
     match (kind, depth) {
-        (Kind::Text, _) => String::new(),
-        (Kind::Code, _) => " class=\"code\"".to_owned(),
-        (Kind::Tree, Some(depth)) => format!(" class=\"tree d{}\"", depth.min(MAX_DEPTH)),
-        (Kind::Tree, None) => " class=\"tree\"".to_owned(),
-        (Kind::FlowShare, _) => " class=\"share\"".to_owned(),
-        (Kind::Count | Kind::Bytes | Kind::Duration | Kind::At, _) => " class=\"number\"".to_owned(),
+        (ColumnKind::Text, _) => String::new(),
+        (ColumnKind::Code, _) => " class=\"code\"".to_owned(),
+        (ColumnKind::Tree, Some(depth)) => format!(" class=\"tree d{}\"", depth.min(MAX_DEPTH)),
+        (ColumnKind::Tree, None) => " class=\"tree\"".to_owned(),
+        (ColumnKind::Share, _) => " class=\"share\"".to_owned(),
+        (ColumnKind::Count | ColumnKind::Bytes | ColumnKind::Duration | ColumnKind::At, _) => {
+            " class=\"number\"".to_owned()
+        }
     }
 }
 
-impl Serialize for Table {
-    /// By column: texts of one are numbered, so that each is there once.
+impl Serialize for HtmlTable {
+    /// By column. Texts of a column are numbered, so that each is written once.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Data<'a> {
-            columns: &'a [Column],
+        struct TableData<'a> {
+            columns: &'a [HtmlColumn],
             length: usize,
-            values: Vec<Values<'a>>,
+            values: Vec<ColumnValues<'a>>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             depths: &'a [usize],
             whole: u64,
         }
-        let values = (0..self.columns.len()).map(|column| Values { rows: &self.rows, column }).collect();
+        let values = (0..self.columns.len()).map(|column| ColumnValues { rows: &self.rows, column }).collect();
         let (length, depths) = (self.rows.len(), self.depths.as_slice());
-        Data { columns: &self.columns, length, values, depths, whole: self.whole }.serialize(serializer)
+        TableData { columns: &self.columns, length, values, depths, whole: self.whole }.serialize(serializer)
     }
 }
 
-/// One column of all rows.
-struct Values<'a> {
-    rows: &'a [Vec<Cell>],
+/// The values of one column.
+struct ColumnValues<'a> {
+    rows: &'a [Vec<HtmlCell>],
     column: usize,
 }
 
-impl<'a> Values<'a> {
-    fn cells(&self) -> impl Iterator<Item = &'a Cell> {
+impl<'a> ColumnValues<'a> {
+    fn cells(&self) -> impl Iterator<Item = &'a HtmlCell> {
         let column = self.column;
         self.rows.iter().filter_map(move |row| row.get(column))
     }
 }
 
-impl Serialize for Values<'_> {
+impl Serialize for ColumnValues<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.cells().any(|cell| matches!(cell, Cell::Text(_))) {
-            return Numbered::of(self.cells()).serialize(serializer);
+        if self.cells().any(|cell| matches!(cell, HtmlCell::Text(_))) {
+            return IndexedTexts::of(self.cells()).serialize(serializer);
         }
         let mut list = serializer.serialize_seq(Some(self.rows.len()))?;
         for cell in self.cells() {
             match cell {
-                Cell::Number(number) => list.serialize_element(number)?,
-                Cell::Text(_) | Cell::Nothing => list.serialize_element(&None::<u64>)?,
+                HtmlCell::Number(number) => list.serialize_element(number)?,
+                HtmlCell::Text(_) | HtmlCell::Nothing => list.serialize_element(&None::<u64>)?,
             }
         }
         list.end()
     }
 }
 
-/// The texts of a column, each once, and which of them each row has: -1 for none.
+/// The distinct texts of a column, and for each row the index of its text: -1 for none.
 #[derive(Serialize)]
-struct Numbered<'a> {
+struct IndexedTexts<'a> {
     texts: Vec<&'a str>,
     of: Vec<isize>,
 }
 
-impl<'a> Numbered<'a> {
-    fn of(cells: impl Iterator<Item = &'a Cell>) -> Self {
+impl<'a> IndexedTexts<'a> {
+    fn of(cells: impl Iterator<Item = &'a HtmlCell>) -> Self {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut texts = Vec::new();
-        let number = |cell: &'a Cell| {
-            let Cell::Text(text) = cell else { return -1 };
+        let number = |cell: &'a HtmlCell| {
+            let HtmlCell::Text(text) = cell else { return -1 };
             let number = *numbers.entry(text).or_insert_with(|| {
                 texts.push(text.as_str());
                 texts.len() - 1
@@ -256,25 +258,26 @@ impl<'a> Numbered<'a> {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let columns = vec![column("Name", Kind::Text, ""), column("Bytes", Kind::FlowShare, "of all")];
-        let row = |name: &str, bytes| vec![Cell::text(name), bytes];
-        let rows = vec![row("a<b", Cell::Number(750)), row("", Cell::Nothing), row("a<b", Cell::Number(250))];
-        Table { id: "t", caption: "T", columns, rows, whole: 1_000, ..Table::default() }
+    fn table() -> HtmlTable {
+        let columns = vec![column("Name", ColumnKind::Text, ""), column("Bytes", ColumnKind::Share, "of all")];
+        let row = |name: &str, bytes| vec![HtmlCell::text(name), bytes];
+        let rows =
+            vec![row("a<b", HtmlCell::Number(750)), row("", HtmlCell::Nothing), row("a<b", HtmlCell::Number(250))];
+        HtmlTable { id: "t", caption: "T", columns, rows, whole: 1_000, ..HtmlTable::default() }
     }
 
     #[test]
-    fn texts_are_there_once() {
+    fn each_text_is_written_once() {
         let json = serde_json::to_value(table()).unwrap();
         assert_eq!(json["values"], serde_json::json!([{ "texts": ["a<b"], "of": [0, -1, 0] }, [750, null, 250]]));
     }
 
     #[test]
-    fn readable_without_javascript() {
+    fn the_html_is_readable_without_javascript() {
         let html = table().html();
         assert!(html.contains("<th scope=\"row\">a&lt;b</th>") && html.contains("<span>75.0%</span>"), "{html}");
         assert!(html.contains("<th scope=\"row\">–</th>"), "{html}");
-        let many = Table { rows: vec![vec![Cell::Number(1)]; 150], ..table() };
+        let many = HtmlTable { rows: vec![vec![HtmlCell::Number(1)]; 150], ..table() };
         assert!(many.html().contains("and 50 more"));
     }
 }

@@ -1,12 +1,12 @@
-//! The tables of the page, from the report.
+//! The tables of the page.
 
 mod processes;
 
 use std::net::IpAddr;
 
-pub(super) use processes::{tree, unix};
+pub(super) use processes::{local_sockets, tree};
 
-use super::table::{Cell, Kind, Table, column};
+use super::table::{ColumnKind, HtmlCell, HtmlTable, column};
 use crate::flow::{Direction, FailedAttempts, Protocol};
 use crate::format::summary::units::count;
 use crate::format::words;
@@ -14,70 +14,70 @@ use crate::name::Lookup;
 use crate::process::ProcessId;
 use crate::report::{Report, ReportEndpoint, ReportFlow, Series};
 
-/// Addresses or names that a cell lists.
-const LISTED: usize = 6;
+/// Addresses or names listed in a cell; further ones are counted.
+const MAX_LISTED: usize = 6;
 
-/// When the run, or the capture, began: what times on the page are counted from.
-pub(super) fn began_ns(report: &Report) -> u64 {
+/// Start of the run or the capture, from which times on the page are counted.
+pub(super) fn start_ns(report: &Report) -> u64 {
     report.replay.as_ref().map_or(report.run.started_ns, |replay| replay.started_ns)
 }
 
-/// Who it talked to.
-pub(super) fn endpoints(report: &Report) -> Table {
+/// All endpoints.
+pub(super) fn endpoints(report: &Report) -> HtmlTable {
     let whole = report.totals.both().wire_bytes;
-    Table {
+    HtmlTable {
         id: "endpoints",
         caption: "Endpoints",
         columns: vec![
-            column("Remote", Kind::Text, "its name, else its address"),
-            column("Address", Kind::Code, ""),
-            column("Service", Kind::Code, "protocol and the port that was asked for"),
-            column("Programs", Kind::Text, ""),
-            column("FlowShare", Kind::FlowShare, "of all bytes, both ways"),
-            column("Sent", Kind::Bytes, "as a wire would carry it"),
-            column("Received", Kind::Bytes, "as a wire would carry it"),
-            column("Connections", Kind::Count, "TCP: handshakes begun; others: flows"),
-            column("Failed", Kind::Count, "attempts that came to nothing"),
-            column("Speaks", Kind::Text, "in brackets: only the port says so"),
-            column("Connect time", Kind::Duration, "median of the TCP handshakes"),
-            column("Packets", Kind::Count, "both ways"),
-            column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
-            column("Name by", Kind::Text, "what said the name"),
-            column("Other names", Kind::Text, "of the address and of its flows"),
+            column("Remote", ColumnKind::Text, "name, or address without one"),
+            column("Address", ColumnKind::Code, ""),
+            column("Service", ColumnKind::Code, "protocol and port of the service"),
+            column("Programs", ColumnKind::Text, ""),
+            column("Share", ColumnKind::Share, "of all bytes, both directions"),
+            column("Sent", ColumnKind::Bytes, "as a wire would carry it"),
+            column("Received", ColumnKind::Bytes, "as a wire would carry it"),
+            column("Connections", ColumnKind::Count, "TCP: handshakes begun; others: flows"),
+            column("Failed", ColumnKind::Count, "failed attempts"),
+            column("Protocol", ColumnKind::Text, "in brackets: guessed from the port"),
+            column("Handshake", ColumnKind::Duration, "median time of the TCP handshakes"),
+            column("Packets", ColumnKind::Count, "both directions"),
+            column("Direction", ColumnKind::Text, "out: opened by the program; in: opened by a remote"),
+            column("Name source", ColumnKind::Text, "evidence of the name"),
+            column("Other names", ColumnKind::Text, "of the address and of its flows"),
         ],
         rows: report.endpoints.iter().map(|known| endpoint(report, known)).collect(),
         whole,
-        empty: "Nothing was sent or received.",
-        ..Table::default()
+        empty: "No traffic.",
+        ..HtmlTable::default()
     }
 }
 
-fn endpoint(report: &Report, known: &ReportEndpoint) -> Vec<Cell> {
+fn endpoint(report: &Report, known: &ReportEndpoint) -> Vec<HtmlCell> {
     let endpoint = &known.endpoint;
     let both = endpoint.counters.both();
     let resolvers: Vec<String> =
         report.forwarded_to(endpoint).iter().map(|resolver| resolver.ip().to_string()).collect();
     let name = match (&known.display_name, resolvers.is_empty()) {
-        (Some(shown), _) => Cell::text(shown.name.as_str()),
-        (None, true) => Cell::text(words::address(&endpoint.key.remote)),
-        (None, false) => Cell::text(format!("the host's resolver: {}", resolvers.join(", "))),
+        (Some(display), _) => HtmlCell::text(display.name.as_str()),
+        (None, true) => HtmlCell::text(words::address(&endpoint.key.remote)),
+        (None, false) => HtmlCell::text(format!("resolver of the host: {}", resolvers.join(", "))),
     };
     vec![
         name,
-        Cell::text(words::address(&endpoint.key.remote)),
-        Cell::text(words::service(&endpoint.key)),
-        Cell::text(programs(report, known.processes.iter())),
-        Cell::Number(both.wire_bytes),
-        Cell::Number(endpoint.counters.egress.wire_bytes),
-        Cell::Number(endpoint.counters.ingress.wire_bytes),
-        Cell::Number(endpoint.connections),
-        Cell::unless_zero(endpoint.failed.attempts()),
-        Cell::text(known.application.as_ref().map(application).unwrap_or_default()),
-        Cell::number(endpoint.handshake_rtt_ns),
-        Cell::Number(both.packets),
-        Cell::text(endpoint.key.direction.of_flow()),
-        Cell::text(known.display_name.as_ref().map_or("", |shown| shown.source.name())),
-        Cell::text(listed(known.other_names().map(|name| name.as_str()))),
+        HtmlCell::text(words::address(&endpoint.key.remote)),
+        HtmlCell::text(words::service(&endpoint.key)),
+        HtmlCell::text(programs(report, known.processes.iter())),
+        HtmlCell::Number(both.wire_bytes),
+        HtmlCell::Number(endpoint.counters.egress.wire_bytes),
+        HtmlCell::Number(endpoint.counters.ingress.wire_bytes),
+        HtmlCell::Number(endpoint.connections),
+        HtmlCell::unless_zero(endpoint.failed.attempts()),
+        HtmlCell::text(known.application.as_ref().map(application).unwrap_or_default()),
+        HtmlCell::number(endpoint.handshake_rtt_ns),
+        HtmlCell::Number(both.packets),
+        HtmlCell::text(endpoint.key.direction.of_flow()),
+        HtmlCell::text(known.display_name.as_ref().map_or("", |display| display.source.name())),
+        HtmlCell::text(listed(known.other_names().map(|name| name.as_str()))),
     ]
 }
 
@@ -85,7 +85,7 @@ fn application(application: &crate::report::ApplicationProtocol) -> String {
     if application.is_proven() { application.name.to_string() } else { format!("({})", application.name) }
 }
 
-/// Names of programs, each once.
+/// Names of programs without repetitions.
 fn programs<'a>(report: &Report, ids: impl Iterator<Item = &'a ProcessId>) -> String {
     let mut names: Vec<&str> = Vec::new();
     for process in ids.filter_map(|id| report.processes.get(*id)) {
@@ -97,43 +97,47 @@ fn programs<'a>(report: &Report, ids: impl Iterator<Item = &'a ProcessId>) -> St
 }
 
 /// Every flow of the link.
-pub(super) fn flows(report: &Report) -> Table {
-    Table { id: "flows", caption: "Flows", ..table_of(report, &report.flows) }
+pub(super) fn flows(report: &Report) -> HtmlTable {
+    HtmlTable { id: "flows", caption: "Flows", ..table_of(report, &report.flows) }
 }
 
-/// Every flow of the namespace's own `lo`.
-pub(super) fn loopback(report: &Report) -> Table {
-    Table { id: "loopback", caption: "Flows on localhost", ..table_of(report, &report.loopback.flows) }
+/// Every flow of the loopback.
+pub(super) fn loopback(report: &Report) -> HtmlTable {
+    HtmlTable { id: "loopback", caption: "Flows on the loopback", ..table_of(report, &report.loopback.flows) }
 }
 
-fn table_of(report: &Report, flows: &[ReportFlow]) -> Table {
-    let began_ns = began_ns(report);
-    Table {
+fn table_of(report: &Report, flows: &[ReportFlow]) -> HtmlTable {
+    let start_ns = start_ns(report);
+    HtmlTable {
         columns: vec![
-            column("Remote", Kind::Text, "its name, else its address"),
-            column("Address", Kind::Code, ""),
-            column("Service", Kind::Code, "protocol and the port that was asked for"),
-            column("Program", Kind::Text, "the surest of those that used it"),
-            column("Began", Kind::At, "first packet, since the start"),
-            column("Lasted", Kind::Duration, "from the first packet to the last"),
-            column("Sent", Kind::Bytes, "as a wire would carry it"),
-            column("Received", Kind::Bytes, "as a wire would carry it"),
-            column("Failed", Kind::Text, ""),
-            column("Speaks", Kind::Text, "what its bytes prove"),
-            column("Packets", Kind::Count, "both ways"),
-            column("Connect time", Kind::Duration, "of the TCP handshake"),
-            column("Round trip", Kind::Duration, "mean, from data to its acknowledgement"),
-            column("Sent again", Kind::Count, "TCP packets below the highest sequence number, both ways"),
-            column("Direction", Kind::Text, "out: the program connected; in: it was connected to"),
-            column("Local port", Kind::Code, ""),
+            column("Remote", ColumnKind::Text, "name, or address without one"),
+            column("Address", ColumnKind::Code, ""),
+            column("Service", ColumnKind::Code, "protocol and port of the service"),
+            column("Program", ColumnKind::Text, "of the processes that used it, the one with the best evidence"),
+            column("Start", ColumnKind::At, "first packet, since the start of the run"),
+            column("Duration", ColumnKind::Duration, "from the first packet to the last"),
+            column("Sent", ColumnKind::Bytes, "as a wire would carry it"),
+            column("Received", ColumnKind::Bytes, "as a wire would carry it"),
+            column("Failed", ColumnKind::Text, ""),
+            column("Protocol", ColumnKind::Text, "identified by content"),
+            column("Packets", ColumnKind::Count, "both directions"),
+            column("Handshake", ColumnKind::Duration, "time of the TCP handshake"),
+            column("Round trip", ColumnKind::Duration, "mean, from data to its acknowledgement"),
+            column(
+                "Retransmitted",
+                ColumnKind::Count,
+                "TCP packets below the highest sequence number, both directions",
+            ),
+            column("Direction", ColumnKind::Text, "out: opened by the program; in: opened by a remote"),
+            column("Local port", ColumnKind::Code, ""),
         ],
-        rows: flows.iter().map(|known| flow(report, known, began_ns)).collect(),
-        empty: "There are none.",
-        ..Table::default()
+        rows: flows.iter().map(|known| flow(report, known, start_ns)).collect(),
+        empty: "No flows.",
+        ..HtmlTable::default()
     }
 }
 
-fn flow(report: &Report, known: &ReportFlow, began_ns: u64) -> Vec<Cell> {
+fn flow(report: &Report, known: &ReportFlow, start_ns: u64) -> Vec<HtmlCell> {
     let flow = &known.flow;
     let endpoint = crate::flow::EndpointKey::of(&flow.key, flow.opened_by);
     let address = flow.key.remote.addr.to_string();
@@ -141,81 +145,81 @@ fn flow(report: &Report, known: &ReportFlow, began_ns: u64) -> Vec<Cell> {
     let both = flow.counters.both();
     let has_ports = Protocol(flow.key.protocol).has_ports() && !flow.key.fragment;
     vec![
-        Cell::text(known.display_name().map_or(address.as_str(), |shown| shown.name.as_str())),
-        Cell::text(&address),
-        Cell::text(words::service(&endpoint)),
-        Cell::text(programs(report, known.users.first().map(|user| &user.process).into_iter())),
-        Cell::Number(flow.first_seen_ns.saturating_sub(began_ns)),
-        Cell::Number(flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
-        Cell::Number(flow.counters.egress.wire_bytes),
-        Cell::Number(flow.counters.ingress.wire_bytes),
-        Cell::text(failed(&flow.failed())),
-        Cell::text(
+        HtmlCell::text(known.display_name().map_or(address.as_str(), |display| display.name.as_str())),
+        HtmlCell::text(&address),
+        HtmlCell::text(words::service(&endpoint)),
+        HtmlCell::text(programs(report, known.users.first().map(|user| &user.process).into_iter())),
+        HtmlCell::Number(flow.first_seen_ns.saturating_sub(start_ns)),
+        HtmlCell::Number(flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
+        HtmlCell::Number(flow.counters.egress.wire_bytes),
+        HtmlCell::Number(flow.counters.ingress.wire_bytes),
+        HtmlCell::text(failed(&flow.failed())),
+        HtmlCell::text(
             known.naming.as_ref().and_then(|naming| naming.application.as_ref()).map(application).unwrap_or_default(),
         ),
-        Cell::Number(both.packets),
-        Cell::number(tcp.handshake_rtt_ns),
-        Cell::number(tcp.round_trips.mean_ns()),
-        Cell::unless_zero(tcp.retransmitted_packets.both()),
-        Cell::text(flow.opened_by.of_flow()),
-        if has_ports { Cell::Number(flow.key.local.port.into()) } else { Cell::Nothing },
+        HtmlCell::Number(both.packets),
+        HtmlCell::number(tcp.handshake_rtt_ns),
+        HtmlCell::number(tcp.round_trips.mean_ns()),
+        HtmlCell::unless_zero(tcp.retransmitted_packets.both()),
+        HtmlCell::text(flow.opened_by.of_flow()),
+        if has_ports { HtmlCell::Number(flow.key.local.port.into()) } else { HtmlCell::Nothing },
     ]
 }
 
 fn failed(failed: &FailedAttempts) -> String {
     let kinds = [
         (failed.refused, "refused"),
-        (failed.unanswered, "no answer"),
-        (failed.reset, "reset in the handshake"),
+        (failed.unanswered, "unanswered"),
+        (failed.reset, "reset during the handshake"),
         (failed.unreachable, "unreachable"),
     ];
-    let said = kinds.iter().filter(|(number, _)| *number > 0).map(|(number, how)| match number {
+    let texts = kinds.iter().filter(|(number, _)| *number > 0).map(|(number, how)| match number {
         1 => (*how).to_owned(),
         number => format!("{how} ({} times)", count(*number)),
     });
-    said.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(", ")
 }
 
-/// What DNS was asked.
-pub(super) fn lookups(report: &Report) -> Table {
-    let began_ns = began_ns(report);
+/// DNS lookups.
+pub(super) fn lookups(report: &Report) -> HtmlTable {
+    let start_ns = start_ns(report);
     let row = |lookup: &Lookup| {
         let outcomes: Vec<String> =
             lookup.outcomes.iter().map(|(rcode, number)| outcome(&rcode.to_string(), *number)).collect();
         vec![
-            Cell::text(lookup.question.name.as_str()),
-            Cell::text(lookup.question.kind.to_string()),
-            Cell::text(match lookup.queried_by {
+            HtmlCell::text(lookup.question.name.as_str()),
+            HtmlCell::text(lookup.question.kind.to_string()),
+            HtmlCell::text(match lookup.queried_by {
                 Direction::Egress => lookup.application.name().to_owned(),
-                Direction::Ingress => format!("{}, asked by others", lookup.application.name()),
+                Direction::Ingress => format!("{}, queried by others", lookup.application.name()),
             }),
-            Cell::Number(lookup.first_seen_ns.saturating_sub(began_ns)),
-            Cell::Number(lookup.queries),
-            Cell::text(outcomes.join(", ")),
-            Cell::unless_zero(lookup.unanswered()),
-            Cell::number(lookup.response_times.mean_ns()),
-            Cell::text(addresses(&lookup.addresses)),
-            Cell::text(lookup.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>().join(" → ")),
+            HtmlCell::Number(lookup.first_seen_ns.saturating_sub(start_ns)),
+            HtmlCell::Number(lookup.queries),
+            HtmlCell::text(outcomes.join(", ")),
+            HtmlCell::unless_zero(lookup.unanswered()),
+            HtmlCell::number(lookup.response_times.mean_ns()),
+            HtmlCell::text(addresses(&lookup.addresses)),
+            HtmlCell::text(lookup.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>().join(" → ")),
         ]
     };
-    Table {
+    HtmlTable {
         id: "lookups",
-        caption: "Questions of DNS",
+        caption: "DNS lookups",
         columns: vec![
-            column("Question", Kind::Text, ""),
-            column("Type", Kind::Text, ""),
-            column("By", Kind::Text, ""),
-            column("First", Kind::At, "first asked, since the start"),
-            column("Asked", Kind::Count, "times"),
-            column("Answers", Kind::Text, "by response code"),
-            column("No answer", Kind::Count, "questions"),
-            column("Took", Kind::Duration, "mean time to the answer"),
-            column("Addresses", Kind::Code, ""),
-            column("Aliases", Kind::Text, "names that it led to"),
+            column("Name", ColumnKind::Text, ""),
+            column("Type", ColumnKind::Text, ""),
+            column("Protocol", ColumnKind::Text, ""),
+            column("First", ColumnKind::At, "first query, since the start of the run"),
+            column("Queries", ColumnKind::Count, ""),
+            column("Responses", ColumnKind::Text, "by response code"),
+            column("Unanswered", ColumnKind::Count, "queries"),
+            column("Response time", ColumnKind::Duration, "mean"),
+            column("Addresses", ColumnKind::Code, ""),
+            column("Aliases", ColumnKind::Text, "CNAME and HTTPS targets"),
         ],
         rows: report.naming.lookups.iter().map(row).collect(),
-        empty: "No question of DNS was seen.",
-        ..Table::default()
+        empty: "No DNS query was seen.",
+        ..HtmlTable::default()
     }
 }
 
@@ -224,80 +228,80 @@ fn outcome(rcode: &str, number: u64) -> String {
 }
 
 fn addresses(addresses: &[IpAddr]) -> String {
-    let said: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    listed(said.iter().map(String::as_str))
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    listed(texts.iter().map(String::as_str))
 }
 
 /// The first few, and how many more there are.
 fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<&str> = all.collect();
-    let (shown, rest) = all.split_at(all.len().min(LISTED));
+    let (shown, rest) = all.split_at(all.len().min(MAX_LISTED));
     let more = if rest.is_empty() { String::new() } else { format!(", +{}", rest.len()) };
     shown.join(", ") + &more
 }
 
-/// What came to nothing.
-pub(super) fn attempts(report: &Report) -> Table {
-    let began_ns = began_ns(report);
+/// Failed attempts.
+pub(super) fn attempts(report: &Report) -> HtmlTable {
+    let start_ns = start_ns(report);
     let rows = report.attempts.iter().map(|attempt| {
         let process = attempt.process.and_then(|id| report.processes.get(id));
         vec![
-            Cell::text(words::target(attempt)),
-            Cell::text(words::cause(attempt)),
-            Cell::Number(attempt.count),
-            Cell::text(process.map(words::process).unwrap_or_default()),
-            Cell::Number(attempt.first_ns.saturating_sub(began_ns)),
-            Cell::Number(attempt.last_ns.saturating_sub(began_ns)),
+            HtmlCell::text(words::target(attempt)),
+            HtmlCell::text(words::cause(attempt)),
+            HtmlCell::Number(attempt.count),
+            HtmlCell::text(process.map(words::process).unwrap_or_default()),
+            HtmlCell::Number(attempt.first_ns.saturating_sub(start_ns)),
+            HtmlCell::Number(attempt.last_ns.saturating_sub(start_ns)),
         ]
     });
-    Table {
+    HtmlTable {
         id: "attempts",
-        caption: "Attempts that came to nothing",
+        caption: "Failed attempts",
         columns: vec![
-            column("What", Kind::Code, ""),
-            column("Why not", Kind::Text, ""),
-            column("Times", Kind::Count, ""),
-            column("Tried by", Kind::Text, ""),
-            column("First", Kind::At, "since the start"),
-            column("Last", Kind::At, "since the start"),
+            column("Target", ColumnKind::Code, ""),
+            column("Cause", ColumnKind::Text, ""),
+            column("Attempts", ColumnKind::Count, ""),
+            column("Process", ColumnKind::Text, ""),
+            column("First", ColumnKind::At, "since the start of the run"),
+            column("Last", ColumnKind::At, "since the start of the run"),
         ],
         rows: rows.collect(),
-        empty: "Nothing was tried in vain.",
-        ..Table::default()
+        empty: "No failed attempts.",
+        ..HtmlTable::default()
     }
 }
 
-/// Traffic over time, the table behind the pictures.
-pub(super) fn steps(report: &Report, series: &Series) -> Table {
-    let began_ns = began_ns(report);
-    let rows = series.intervals.iter().map(|step| {
-        let crate::flow::PerDirection { egress, ingress } = step.totals;
+/// Traffic over time: the data of the charts.
+pub(super) fn intervals(report: &Report, series: &Series) -> HtmlTable {
+    let start_ns = start_ns(report);
+    let rows = series.intervals.iter().map(|interval| {
+        let crate::flow::PerDirection { egress, ingress } = interval.totals;
         vec![
-            Cell::Number(step.start_ns.saturating_sub(began_ns)),
-            Cell::Number(step.length_ns),
-            Cell::Number(egress.wire_bytes),
-            Cell::Number(ingress.wire_bytes),
-            Cell::Number(egress.packets),
-            Cell::Number(ingress.packets),
-            Cell::Number(step.opened),
-            Cell::Number(step.active),
+            HtmlCell::Number(interval.start_ns.saturating_sub(start_ns)),
+            HtmlCell::Number(interval.length_ns),
+            HtmlCell::Number(egress.wire_bytes),
+            HtmlCell::Number(ingress.wire_bytes),
+            HtmlCell::Number(egress.packets),
+            HtmlCell::Number(ingress.packets),
+            HtmlCell::Number(interval.opened),
+            HtmlCell::Number(interval.active),
         ]
     });
-    Table {
-        id: "steps",
+    HtmlTable {
+        id: "intervals",
         caption: "Traffic over time",
         columns: vec![
-            column("From", Kind::At, "since the start"),
-            column("Length", Kind::Duration, ""),
-            column("Sent", Kind::Bytes, ""),
-            column("Received", Kind::Bytes, ""),
-            column("Packets sent", Kind::Count, ""),
-            column("Packets received", Kind::Count, ""),
-            column("Flows begun", Kind::Count, ""),
-            column("Flows active", Kind::Count, "that carried something"),
+            column("Start", ColumnKind::At, "since the start of the run"),
+            column("Duration", ColumnKind::Duration, ""),
+            column("Sent", ColumnKind::Bytes, ""),
+            column("Received", ColumnKind::Bytes, ""),
+            column("Packets sent", ColumnKind::Count, ""),
+            column("Packets received", ColumnKind::Count, ""),
+            column("Flows opened", ColumnKind::Count, ""),
+            column("Flows active", ColumnKind::Count, "with traffic"),
         ],
         rows: rows.collect(),
         empty: "Throughput over time was not recorded.",
-        ..Table::default()
+        ..HtmlTable::default()
     }
 }

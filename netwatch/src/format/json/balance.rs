@@ -12,7 +12,8 @@ use crate::flow::{
 };
 use crate::report::Report;
 
-/// The balance always has all of its numbers, also those that are 0: a difference of 0 is its result.
+/// The balance always has all of its numbers, also those that are 0: a difference of 0 is its
+/// result.
 #[derive(Serialize)]
 pub(super) struct JsonBalance {
     state: &'static str,

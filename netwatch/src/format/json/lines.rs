@@ -1,4 +1,5 @@
-//! The document as lines, one object each with a `type`: for logs and stores that read line by line.
+//! The document as lines, one object each with a `type`: for logs and stores that read line by
+//! line.
 
 use std::io::{self, Write};
 
@@ -44,8 +45,8 @@ struct JsonInterval {
     active_flows: u64,
 }
 
-/// Writes a line for the report without its long lists, then one per list entry and one per interval
-/// of the series.
+/// Writes a line for the report without its long lists, then one per list entry and one per
+/// interval of the series.
 pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = Lines { run_id: &report.run.id, out };
     lines.write("report", Document { report, with_lists: false })?;

@@ -13,8 +13,8 @@ use std::io::{self, Write};
 
 use crate::report::Report;
 
-/// Version of the keys. It rises when a key is renamed, removed or changes its meaning; new keys may
-/// be added at any time.
+/// Version of the keys. It rises when a key is renamed, removed or changes its meaning; new keys
+/// may be added at any time.
 pub const SCHEMA: u32 = 2;
 
 /// Writes the document: objects indented, each entry of a list on one line, a newline at the end.

@@ -1,4 +1,4 @@
-//! Endpoints brought together to what a firewall's owner asks for: a host, a port, and why.
+//! Endpoints grouped by host and port, as firewall rules need them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,54 +8,54 @@ use crate::process::ProcessId;
 use crate::report::{ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
 use crate::wire::Name;
 
-/// Who has to be there.
+/// The other side of connections.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Host {
+pub(super) enum PeerHost {
     Named(String),
     #[default]
     Unnamed,
-    /// What answers behind the run's own gateway.
+    /// The resolvers behind the gateway.
     Resolver,
-    /// Whoever connects from outside.
+    /// Remotes that connect to the target.
     Clients,
 }
 
-/// One of them.
+/// A host and port that the target needs.
 #[derive(Default)]
 pub(super) struct Requirement {
-    pub host: Host,
+    pub host: PeerHost,
     /// `tcp/443`.
     pub service: String,
-    /// What is application.
+    /// The application protocol.
     pub application: Option<String>,
-    /// Names of the programs.
+    /// Names of the programs that used it.
     pub processes: BTreeSet<String>,
-    /// The remote's addresses.
+    /// Addresses of the host.
     pub addresses: BTreeSet<String>,
     pub connections: u64,
     pub counters: PerDirection<Counters>,
 }
 
-/// Addresses that are written out.
+/// Addresses listed; further ones are counted.
 const MAX_ADDRESSES: usize = 8;
 
 impl Requirement {
-    /// All that was opened in a direction and came to something, the largest first.
+    /// Successful connections of one direction, the largest first.
     pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
         let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
         for known in &report.flows {
             flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
         }
-        let mut all: BTreeMap<(Host, String, String), Self> = BTreeMap::new();
+        let mut all: BTreeMap<(PeerHost, String, String), Self> = BTreeMap::new();
         let wanted =
             |known: &&ReportEndpoint| known.endpoint.key.direction == direction && !known.endpoint.has_only_failed();
         for known in report.endpoints.iter().filter(wanted) {
             let service = words::service(&known.endpoint.key);
             for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
                 let host = host(report, known, part.name);
-                // Without a name it is the address that has to be reachable.
+                // Without a name, the address identifies the host.
                 let address =
-                    if host == Host::Unnamed { words::address(&known.endpoint.key.remote) } else { String::new() };
+                    if host == PeerHost::Unnamed { words::address(&known.endpoint.key.remote) } else { String::new() };
                 let new = || Self { host: host.clone(), service: service.clone(), ..Self::default() };
                 all.entry((host.clone(), address, service.clone())).or_insert_with(new).add(report, known, part);
             }
@@ -72,7 +72,7 @@ impl Requirement {
         self.processes.extend(names.map(|process| process.comm.clone()));
         match report.forwarded_to(endpoint) {
             [] => drop(self.addresses.insert(words::address(&endpoint.key.remote))),
-            // The gateway is the run's own: what it needs is what answers behind it.
+            // The gateway exists in the run only: the requirement is the resolvers behind it.
             resolvers => self.addresses.extend(resolvers.iter().map(|resolver| resolver.ip().to_string())),
         }
         self.connections += part.connections;
@@ -89,7 +89,7 @@ impl Requirement {
     }
 }
 
-/// What an endpoint carried under one name.
+/// Traffic of an endpoint under one name.
 struct EndpointPart<'a> {
     name: Option<&'a Name>,
     application: Option<&'a ApplicationProtocol>,
@@ -98,7 +98,8 @@ struct EndpointPart<'a> {
     counters: PerDirection<Counters>,
 }
 
-/// One address may serve several names. Flows that have none, and what was folded, go by the endpoint's.
+/// Splits an endpoint by name, because one address may serve several. Flows without a name and
+/// folded flows get the name of the endpoint.
 fn parts<'a>(known: &'a ReportEndpoint, flows: &[&'a ReportFlow]) -> Vec<EndpointPart<'a>> {
     let own = known.display_name.as_ref().map(|display| &display.name);
     let name = |flow: &'a ReportFlow| flow.display_name().map(|display| &display.name).or(own);
@@ -139,11 +140,11 @@ fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, EndpointPart<'a>>, more: Endpo
     part.counters += more.counters;
 }
 
-fn host(report: &Report, known: &ReportEndpoint, name: Option<&Name>) -> Host {
+fn host(report: &Report, known: &ReportEndpoint, name: Option<&Name>) -> PeerHost {
     match (name, known.endpoint.key.direction) {
-        (_, Direction::Ingress) => Host::Clients,
-        _ if !report.forwarded_to(&known.endpoint).is_empty() => Host::Resolver,
-        (Some(name), _) => Host::Named(name.to_string()),
-        (None, _) => Host::Unnamed,
+        (_, Direction::Ingress) => PeerHost::Clients,
+        _ if !report.forwarded_to(&known.endpoint).is_empty() => PeerHost::Resolver,
+        (Some(name), _) => PeerHost::Named(name.to_string()),
+        (None, _) => PeerHost::Unnamed,
     }
 }

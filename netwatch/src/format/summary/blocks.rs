@@ -1,19 +1,19 @@
-//! Endpoints for narrow terminals: a block of short lines each instead of one row.
+//! Endpoints for narrow terminals: a block of short lines per endpoint instead of a row.
 
-use super::endpoints::{Item, failure};
+use super::endpoints::{EndpointRow, failure};
 use super::grid;
 use super::line::{Line, Style};
 use super::text::{NO_BREAK, width as width_of, wrap};
 use super::units::{bytes, duration, packets, plural};
 use crate::flow::Counters;
 
-pub(super) fn lines(items: &[Item], width: usize) -> Vec<Line> {
-    let amounts = |item: &Item| [item.counters.egress.packets, item.counters.ingress.packets];
+pub(super) fn lines(items: &[EndpointRow], width: usize) -> Vec<Line> {
+    let amounts = |item: &EndpointRow| [item.counters.egress.packets, item.counters.ingress.packets];
     let digits = items.iter().flat_map(amounts).map(|number| packets(number).len()).max().unwrap_or(0);
     items.iter().flat_map(|item| block(item, digits, width)).collect()
 }
 
-fn block(item: &Item, digits: usize, width: usize) -> Vec<Line> {
+fn block(item: &EndpointRow, digits: usize, width: usize) -> Vec<Line> {
     let mut lines = title(item, width);
     lines.push(amount("sent", item.counters.egress, digits));
     lines.push(amount("received", item.counters.ingress, digits));
@@ -21,8 +21,8 @@ fn block(item: &Item, digits: usize, width: usize) -> Vec<Line> {
     lines
 }
 
-/// Who and what; the service goes to a line of its own when an IPv6 address leaves no room.
-fn title(item: &Item, width: usize) -> Vec<Line> {
+/// Remote and service; the service gets a line of its own if an IPv6 address leaves no space.
+fn title(item: &EndpointRow, width: usize) -> Vec<Line> {
     let connections = item.connections.map(|number| plural(number, "conn", "conns")).unwrap_or_default();
     let rtt = item.handshake_rtt_ns.map(|rtt| format!(", rtt {}", duration(rtt))).unwrap_or_default();
     let about = [item.service.as_str(), item.direction, &connections].join(" ").replace(NO_BREAK, " ") + &rtt;

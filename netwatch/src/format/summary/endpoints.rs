@@ -1,7 +1,8 @@
-//! The endpoints: chosen, put into rows, and laid out as a table or, where that is too wide, as blocks.
+//! The endpoints: selected, converted to rows, and laid out as a table, or as blocks where that is
+//! too wide.
 
 use super::blocks;
-use super::grid::{self, Row};
+use super::grid::{self, GridRow};
 use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
@@ -9,13 +10,13 @@ use crate::format::escape;
 use crate::report::{Report, ReportEndpoint};
 use crate::wire::port;
 
-/// What one row says, before it is laid out.
-pub(super) struct Item {
-    /// The remote's name, where it has one.
+/// The content of a row before layout.
+pub(super) struct EndpointRow {
+    /// The name of the remote, if it has one.
     pub name: Option<String>,
-    /// Other names that it has.
+    /// Number of its other names.
     pub others: usize,
-    /// Its address; or what the row adds up.
+    /// Its address; of a sum its title.
     pub address: String,
     /// `tcp/443 tls`; empty for sums.
     pub service: String,
@@ -36,25 +37,25 @@ const LEFT: usize = 3;
 pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
     let items = items(report, max);
     if items.is_empty() {
-        return vec![Line::new(Style::Plain, "nothing was sent or received")];
+        return vec![Line::new(Style::Plain, "no traffic")];
     }
-    // Name and address side by side where all of them fit, else the address below.
+    // Name and address side by side where all of them fit, otherwise the address below the name.
     let (side_by_side, below) = (rows(&items, true), rows(&items, false));
     let rows = if grid::is_roomy(&side_by_side, width) { side_by_side } else { below };
     grid::lines(&rows, LEFT, width).unwrap_or_else(|| blocks::lines(&items, width))
 }
 
-fn rows(items: &[Item], side_by_side: bool) -> Vec<Row> {
-    let header = Row { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..Row::default() };
+fn rows(items: &[EndpointRow], side_by_side: bool) -> Vec<GridRow> {
+    let header = GridRow { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..GridRow::default() };
     std::iter::once(header).chain(items.iter().map(|item| row(item, side_by_side))).collect()
 }
 
-/// The largest endpoints, the rest as one, traffic that has no endpoint, and the total; nothing when there was nothing.
-fn items(report: &Report, max: usize) -> Vec<Item> {
-    // A line that says "1 more" takes the place of the one it hides.
+/// The largest endpoints, the rest as one row, remainders, and the total; nothing without traffic.
+fn items(report: &Report, max: usize) -> Vec<EndpointRow> {
+    // A row "1 more" would take as much space as the endpoint itself.
     let shown = if report.endpoints.len() == max + 1 { max + 1 } else { max };
     let (shown, hidden) = report.endpoints.split_at(shown.min(report.endpoints.len()));
-    let mut items: Vec<Item> = shown.iter().map(|known| item(report, known)).collect();
+    let mut items: Vec<EndpointRow> = shown.iter().map(|known| item(report, known)).collect();
     items.extend(rest(&hidden.iter().map(|known| &known.endpoint).collect::<Vec<_>>()));
     items.extend(without_endpoint(report));
     if !items.is_empty() {
@@ -64,10 +65,10 @@ fn items(report: &Report, max: usize) -> Vec<Item> {
     items
 }
 
-fn item(report: &Report, known: &ReportEndpoint) -> Item {
+fn item(report: &Report, known: &ReportEndpoint) -> EndpointRow {
     let endpoint = &known.endpoint;
-    Item {
-        name: known.display_name.as_ref().map(|shown| escape(shown.name.as_str()).into_owned()),
+    EndpointRow {
+        name: known.display_name.as_ref().map(|display| escape(display.name.as_str()).into_owned()),
         others: known.other_names().count(),
         address: address(report, known),
         service: service(known),
@@ -111,18 +112,18 @@ pub(super) fn port(key: &EndpointKey) -> String {
     }
 }
 
-fn rest(hidden: &[&Endpoint]) -> Option<Item> {
+fn rest(hidden: &[&Endpoint]) -> Option<EndpointRow> {
     let first = hidden.first()?;
     let counters = hidden.iter().map(|endpoint| endpoint.counters).sum();
     let connections = hidden.iter().map(|endpoint| endpoint.connections).sum();
     let mut failed = first.failed;
     hidden[1..].iter().for_each(|endpoint| failed += endpoint.failed);
     let more = format!("… {} more", count(hidden.len() as u64));
-    Some(Item { failed, ..sum(&more, Some(connections), counters, Style::Plain) })
+    Some(EndpointRow { failed, ..sum(&more, Some(connections), counters, Style::Plain) })
 }
 
-/// Rows for traffic of the target that belongs to no flow, so that the rows add up to the total.
-fn without_endpoint(report: &Report) -> impl Iterator<Item = Item> {
+/// Rows for packets of the target in no flow, so that the rows add up to the total.
+fn without_endpoint(report: &Report) -> impl Iterator<Item = EndpointRow> {
     let kinds = [
         (RemainderKind::Overflow, "(overflow)"),
         (RemainderKind::NonIp, "(non-IP)"),
@@ -134,8 +135,8 @@ fn without_endpoint(report: &Report) -> impl Iterator<Item = Item> {
     })
 }
 
-fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, style: Style) -> Item {
-    Item {
+fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, style: Style) -> EndpointRow {
+    EndpointRow {
         name: None,
         others: 0,
         address: name.to_owned(),
@@ -149,13 +150,13 @@ fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, s
     }
 }
 
-impl Item {
+impl EndpointRow {
     /// `app.example (198.51.100.10, +1 name)`, or only the address.
     pub(super) fn remote(&self) -> String {
         self.name.as_ref().map_or_else(|| self.address.clone(), |name| format!("{name} ({})", self.aside()))
     }
 
-    /// What is said beside or below a name.
+    /// The text beside or below a name.
     fn aside(&self) -> String {
         match self.others {
             0 => self.address.clone(),
@@ -164,7 +165,7 @@ impl Item {
     }
 }
 
-fn row(item: &Item, side_by_side: bool) -> Row {
+fn row(item: &EndpointRow, side_by_side: bool) -> GridRow {
     let Counters { packets: sent, wire_bytes: sent_bytes, .. } = item.counters.egress;
     let Counters { packets: received, wire_bytes: received_bytes, .. } = item.counters.ingress;
     let is_sum = item.service.is_empty();
@@ -180,7 +181,7 @@ fn row(item: &Item, side_by_side: bool) -> Row {
         item.handshake_rtt_ns.map_or_else(|| if is_sum { "" } else { "-" }.to_owned(), duration),
     ];
     let aside = if side_by_side || item.name.is_none() { String::new() } else { item.aside() };
-    Row { cells, style: item.style, aside, below: failure(&item.failed) }
+    GridRow { cells, style: item.style, aside, below: failure(&item.failed) }
 }
 
 /// `failed: 1 refused, 1 unanswered (4 tries)`, or nothing.
@@ -189,13 +190,13 @@ pub(super) fn failure(failed: &FailedAttempts) -> String {
     let kinds = [
         (failed.refused, "refused".to_owned()),
         (failed.unanswered, format!("unanswered ({tries})")),
-        (failed.reset, "reset in the handshake".to_owned()),
+        (failed.reset, "reset during the handshake".to_owned()),
         (failed.unreachable, "unreachable (ICMP)".to_owned()),
     ];
-    let said: Vec<String> = kinds
+    let texts: Vec<String> = kinds
         .iter()
         .filter(|(number, _)| *number > 0)
         .map(|(number, how)| format!("{} {how}", count(*number)))
         .collect();
-    if said.is_empty() { String::new() } else { format!("failed: {}", said.join(", ")) }
+    if texts.is_empty() { String::new() } else { format!("failed: {}", texts.join(", ")) }
 }

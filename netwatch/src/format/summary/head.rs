@@ -1,4 +1,4 @@
-//! The first lines: what ran, how it ended, how long it took; or what was replayed.
+//! The first lines: the command, its exit and its duration; or the replayed capture.
 
 use super::line::{Line, Style};
 use super::text::{command, cut, together, wrap};
@@ -25,11 +25,11 @@ fn replayed(replay: &Replay, width: usize) -> Vec<Line> {
         _ => format!(" over {} from {}", together(&duration(replay.duration_ns)), to_the_second(replay.started_ns)),
     };
     let engine = if replay.by_kernel { ", counted by the kernel" } else { "" };
-    let said = format!("{}: {frames}{time}{engine}", escape(&kind));
-    lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(Style::Plain, part)));
+    let text = format!("{}: {frames}{time}{engine}", escape(&kind));
+    lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Plain, part)));
     if let Some(end) = &replay.ended_early {
-        let said = format!("only a part of the file, up to byte {}: {}", end.offset, escape(&end.cause));
-        lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(Style::Bad, part)));
+        let text = format!("incomplete: the file was read up to byte {}: {}", end.offset, escape(&end.cause));
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Bad, part)));
     }
     lines
 }
@@ -44,12 +44,12 @@ fn ran(report: &Report, width: usize) -> Vec<Line> {
     let run = &report.run;
     let title = cut(&command(&run.command), width - NAME.len());
     let mut lines = vec![Line::new(Style::Faint, NAME).with(Style::Strong, title)];
-    let is_interim = !report.complete && !words::stops_early(report);
+    let is_interim = !report.complete && !words::ends_early(report);
     let style = if run.exit == Some(ExitStatus::Code(0)) || is_interim { Style::Plain } else { Style::Warning };
     let pid = run.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-    let who = format!("user {}{pid}, run {}", escape(&run.user), escape(&run.id));
-    let said = format!("{}, {who}", ending(report));
-    lines.extend(wrap(&said, width).into_iter().map(|part| Line::new(style, part)));
+    let user = format!("user {}{pid}, run {}", escape(&run.user), escape(&run.id));
+    let text = format!("{}, {user}", ending(report));
+    lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(style, part)));
     lines
 }
 
@@ -57,8 +57,8 @@ fn ran(report: &Report, width: usize) -> Vec<Line> {
 pub(in crate::format) fn ending(report: &Report) -> String {
     let run = &report.run;
     let after = duration(run.duration_ns);
-    if words::stops_early(report) {
-        return format!("no end known, the figures stop after {after}");
+    if words::ends_early(report) {
+        return format!("incomplete: data ends at {after}");
     }
     if !report.complete && run.exit.is_none() {
         return format!("interim, still running after {after}");

@@ -1,6 +1,7 @@
-//! Lines of styled text. Layout counts plain characters; colour is added last, so it can never shift a column.
+//! Lines of styled text. Layout counts plain characters; color is added last, so it cannot shift a
+//! column.
 
-/// What a piece of text means; colours follow from it.
+/// The meaning of a piece of text, which determines its color.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     #[default]
@@ -13,7 +14,8 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// Parameters of the SGR sequence (ECMA-48, 8.3.117); only the eight colours that every palette defines.
+    /// Parameters of the SGR sequence (ECMA-48, 8.3.117); only the eight colors that every palette
+    /// defines.
     fn sgr(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -26,7 +28,7 @@ impl Style {
     }
 }
 
-/// One line without its end.
+/// A line without its newline.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Line(Vec<(Style, String)>);
 
@@ -41,12 +43,12 @@ impl Line {
         self
     }
 
-    /// The line with its newline, without blanks at its end.
-    pub fn paint(&self, colour: bool) -> String {
+    /// The line with its newline, without trailing spaces.
+    pub fn paint(&self, color: bool) -> String {
         let mut painted = String::new();
         for (style, text) in &self.0 {
             match style.sgr() {
-                sgr if colour && !sgr.is_empty() && !text.trim().is_empty() => {
+                sgr if color && !sgr.is_empty() && !text.trim().is_empty() => {
                     painted.push_str(&format!("\x1b[{sgr}m{text}\x1b[0m"));
                 }
                 _ => painted.push_str(text),
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colour_only_when_asked_for() {
+    fn color_is_used_only_if_enabled() {
         let line = Line::new(Style::Faint, "lost ").with(Style::Plain, "0  ");
         assert_eq!(line.paint(false), "lost 0\n");
         assert_eq!(line.paint(true), "\x1b[2mlost \x1b[0m0\n");

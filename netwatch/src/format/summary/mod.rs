@@ -1,6 +1,8 @@
-//! The report for a person at a terminal. It asks nothing of the terminal itself: width and colour are given.
+//! The summary of a report for a terminal. Width and color are options: nothing here queries the
+//! terminal.
 //!
-//! Packets and bytes in the table are those a wire would carry; the balance compares what the interface counts. docs/json.md has both.
+//! Packets and bytes in the table are those a wire would carry; the balance compares the counters
+//! of the interface. The JSON document has both.
 
 mod blocks;
 mod endpoints;
@@ -19,25 +21,26 @@ use crate::report::Report;
 pub(super) use head::signal_name;
 use line::Line;
 
-/// Narrower than this, lines are longer than the terminal rather than unreadable.
+/// On narrower terminals lines are longer than the terminal, because they would be unreadable
+/// otherwise.
 const MIN_WIDTH: usize = 40;
 
-/// How to print.
+/// Layout of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct SummaryOptions {
     /// Columns of the terminal.
     pub width: usize,
-    /// Whether to colour (ANSI SGR); otherwise the text is plain.
-    pub colour: bool,
-    /// Endpoints listed before the rest is only counted.
+    /// Use colors (ANSI SGR).
+    pub color: bool,
+    /// Endpoints listed; further ones are added up.
     pub max_endpoints: usize,
-    /// What traffic is listed by.
-    pub by: By,
+    /// The grouping of traffic.
+    pub by: GroupBy,
 }
 
-/// What traffic is listed by.
+/// The grouping of traffic.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum GroupBy {
     /// Endpoints, in a table.
     #[default]
     Endpoint,
@@ -45,24 +48,25 @@ pub enum By {
     Process,
 }
 
-impl Default for Options {
+impl Default for SummaryOptions {
     fn default() -> Self {
-        Self { width: 80, colour: false, max_endpoints: 20, by: By::Endpoint }
+        Self { width: 80, color: false, max_endpoints: 20, by: GroupBy::Endpoint }
     }
 }
 
-/// Writes the summary in one go, so that it does not interleave with a command that is still writing.
-pub fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the summary with a single call, so that it does not interleave with the output of a
+/// command that still runs.
+pub fn write(report: &Report, options: &SummaryOptions, out: &mut dyn Write) -> io::Result<()> {
     let width = options.width.max(MIN_WIDTH);
     let mut lines = head::lines(report, width);
     lines.push(Line::default());
     lines.extend(match options.by {
-        By::Endpoint => endpoints::lines(report, options.max_endpoints, width),
-        By::Process => processes::tree(report, width),
+        GroupBy::Endpoint => endpoints::lines(report, options.max_endpoints, width),
+        GroupBy::Process => processes::tree(report, width),
     });
     lines.push(Line::default());
     lines.extend(facts::lines(report, width));
-    let text: String = lines.iter().map(|line| line.paint(options.colour)).collect();
+    let text: String = lines.iter().map(|line| line.paint(options.color)).collect();
     out.write_all(text.as_bytes())?;
     out.flush()
 }

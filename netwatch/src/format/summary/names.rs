@@ -1,4 +1,4 @@
-//! What is said of names below the endpoints: DNS as a result, and what has no name.
+//! The facts about names below the endpoints: DNS, and the traffic without a name.
 
 use super::line::Style;
 use super::text::together;
@@ -8,10 +8,10 @@ use crate::format::{escape, words};
 use crate::name::Lookup;
 use crate::report::{FlowShare, Naming, Report};
 
-/// Names and addresses that are listed before the rest is only counted.
-const LISTED: usize = 3;
+/// Names and addresses listed; further ones are counted.
+const MAX_LISTED: usize = 3;
 
-/// Key, style and value of each line; nothing where there was nothing to name.
+/// Key, style and value of each line; none without traffic that can have a name.
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
     let naming = &report.naming;
     let mut facts = Vec::new();
@@ -19,35 +19,39 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
         facts.push(("dns", Style::Plain, dns(naming)));
     }
     if naming.flows.flows > 0 {
-        facts.push(("without a name", Style::Plain, unnamed(naming) + &words::beside_folded(report)));
+        facts.push(("without a name", Style::Plain, unnamed(naming) + &words::not_counting_folded(report)));
     }
     facts
 }
 
-/// Observations of names that were missed, whatever the reason.
+/// Number of lost observations about names.
 pub(super) fn lost(report: &Report) -> u64 {
     let lost = report.naming.lost;
     let kept = lost.flows + lost.addresses + lost.names + lost.lookups + lost.pending + lost.records;
     kept + lost.direction_bytes + lost.waiting_bytes + lost.open_flows + lost.http2_broken
 }
 
-/// `3 questions, 3 answers in 0.4 ms, 1 failed; never used: old.example; not looked up: 198.51.100.99`.
+/// `3 queries, 3 responses in 0.4 ms on average, 1 failed; unused: old.example; contacted without a
+/// DNS lookup: …`.
 fn dns(naming: &Naming) -> String {
     let own = || naming.lookups.iter().filter(|lookup| lookup.queried_by == Direction::Egress);
     let sum = |of: fn(&Lookup) -> u64| own().map(of).sum::<u64>();
-    let mut said = vec![plural(sum(|lookup| lookup.queries), "question", "questions")];
-    said.push(plural(sum(|lookup| lookup.responses), "answer", "answers") + &mean(own()));
+    let mut numbers = vec![plural(sum(|lookup| lookup.queries), "query", "queries")];
+    numbers.push(plural(sum(|lookup| lookup.responses), "response", "responses") + &mean(own()));
     let failed = sum(Lookup::failed);
     if failed > 0 {
-        said.push(together(&format!("{} failed", count(failed))));
+        numbers.push(together(&format!("{} failed", count(failed))));
     }
-    let mut parts = vec![said.join(", ")];
-    parts.extend(listed("never used", naming.unused.iter().map(|name| escape(name.as_str()).into_owned())));
-    parts.extend(listed("not looked up", naming.contacted_without_lookup.iter().map(ToString::to_string)));
+    let mut parts = vec![numbers.join(", ")];
+    parts.extend(listed("unused", naming.unused.iter().map(|name| escape(name.as_str()).into_owned())));
+    parts.extend(listed(
+        "contacted without a DNS lookup",
+        naming.contacted_without_lookup.iter().map(ToString::to_string),
+    ));
     parts.join("; ")
 }
 
-/// How long answers took, all together.
+/// The mean response time of all lookups.
 fn mean<'a>(lookups: impl Iterator<Item = &'a Lookup>) -> String {
     let (sum_ns, measured) = lookups.fold((0, 0), |(sum_ns, measured), lookup| {
         (lookup.response_times.sum_ns + sum_ns, lookup.response_times.count + measured)
@@ -58,8 +62,8 @@ fn mean<'a>(lookups: impl Iterator<Item = &'a Lookup>) -> String {
 }
 
 fn listed(title: &str, items: impl ExactSizeIterator<Item = String>) -> Option<String> {
-    let rest = items.len().saturating_sub(LISTED);
-    let shown: Vec<String> = items.take(LISTED).collect();
+    let rest = items.len().saturating_sub(MAX_LISTED);
+    let shown: Vec<String> = items.take(MAX_LISTED).collect();
     let more = if rest > 0 { format!(" and {} more", count(rest as u64)) } else { String::new() };
     (!shown.is_empty()).then(|| format!("{title}: {}{more}", shown.join(", ")))
 }
@@ -71,12 +75,14 @@ fn unnamed(naming: &Naming) -> String {
     let share = format!("{} of {all}, {} of their bytes", count(unnamed.flows), percent(*unnamed, *flows));
     let hidden: Vec<String> = hidden
         .iter()
-        .map(|(why, share)| format!("{} in {}", why.name().replace('_', " "), plural(share.flows, "flow", "flows")))
+        .map(|(reason, share)| {
+            format!("{} in {}", reason.name().replace('_', " "), plural(share.flows, "flow", "flows"))
+        })
         .collect();
     if hidden.is_empty() { share } else { format!("{share}; hidden: {}", hidden.join(", ")) }
 }
 
-/// Never 0 % of something, nor all of what lacks something.
+/// Never 0 % of something, and never 100 % if something is missing.
 fn percent(part: FlowShare, whole: FlowShare) -> String {
     let (part, whole) = (u128::from(part.wire_bytes), u128::from(whole.wire_bytes));
     match (part * 1000 + whole / 2).checked_div(whole) {
@@ -103,8 +109,8 @@ mod tests {
             (99_999, 100_000, "over 99.9 %"),
             (0, 0, "0 %"),
         ];
-        for (part, whole, said) in known {
-            assert_eq!(percent(share(part), share(whole)).replace('\u{a0}', " "), said, "{part} of {whole}");
+        for (part, whole, text) in known {
+            assert_eq!(percent(share(part), share(whole)).replace('\u{a0}', " "), text, "{part} of {whole}");
         }
     }
 }

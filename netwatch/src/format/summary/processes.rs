@@ -1,4 +1,5 @@
-//! What is said of processes: in a few lines below the endpoints, or (`--by process`) as a tree in their place.
+//! Processes in the summary: a few lines below the endpoints, or (`--by process`) a tree in place
+//! of the endpoints.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,25 +12,25 @@ use crate::format::escape;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
 use crate::report::{AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
 
-/// Processes, paths and attempts that are listed before the rest is only counted.
-const LISTED: usize = 3;
-/// Attempts each have a line of their own.
-const ATTEMPTS: usize = 10;
-/// Endpoints of one process in the tree.
-const ENDPOINTS: usize = 10;
-/// Processes in the tree: a build can have thousands.
-const PROCESSES: usize = 200;
-/// Columns of the tree's amounts.
+/// Processes and paths listed; further ones are counted.
+const MAX_LISTED: usize = 3;
+/// Failed attempts listed, a line each.
+const MAX_ATTEMPTS: usize = 10;
+/// Endpoints listed per process of the tree.
+const MAX_ENDPOINTS: usize = 10;
+/// Processes of the tree: a build can have thousands.
+const MAX_PROCESSES: usize = 200;
+/// Width of a column of amounts in the tree.
 const AMOUNT: usize = 8;
 
-/// Key, style and value of each line; nothing where kernel was looked for.
+/// Key, style and value of each line; none if processes were not traced.
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
     let mut facts = Vec::new();
     if report.processes.attribution == Attribution::On && !report.flows.is_empty() {
         facts.push(("processes", Style::Plain, used_by(report)));
     }
     if !report.processes.local_sockets.is_empty() {
-        facts.push(("unix sockets", Style::Plain, unix(report)));
+        facts.push(("local sockets", Style::Plain, local_sockets(report)));
     }
     if !report.attempts.is_empty() {
         facts.push(("failed attempts", Style::Warning, attempts(report)));
@@ -37,12 +38,12 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
     facts
 }
 
-/// Observations of processes that were missed, whatever the reason.
+/// Number of lost observations about processes.
 pub(super) fn lost(report: &Report) -> u64 {
     report.processes.lost.sum()
 }
 
-/// `curl 1.28 MB, sh 131 B and 3 more; 7 flows by their socket, 1 inferred`.
+/// `curl 1.28 MB, sh 131 B and 3 more; 7 flows by socket, 1 flow inferred from the port`.
 fn used_by(report: &Report) -> String {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (process, part) in report.processes.list.iter().zip(report.by_process()) {
@@ -57,38 +58,38 @@ fn used_by(report: &Report) -> String {
     let how = [
         (socket, "by socket"),
         (tuple, "inferred from the port"),
-        (netns, "of some process of the command's"),
+        (netns, "attributed to the command only"),
         (kernel, "answered by the kernel"),
-        (unattributed, "of a process that is not known any more"),
+        (unattributed, "of an unknown process"),
     ];
     let how = how.into_iter().filter(|(flows, _)| *flows > 0);
     let how: Vec<String> = how.map(|(flows, how)| format!("{} {how}", plural(flows, "flow", "flows"))).collect();
-    let who = if sums.is_empty() { String::new() } else { listed(named) + "; " };
-    who + &how.join(", ")
+    let programs = if sums.is_empty() { String::new() } else { listed(named) + "; " };
+    programs + &how.join(", ")
 }
 
-fn unix(report: &Report) -> String {
+fn local_sockets(report: &Report) -> String {
     let peer = |peer: &LocalSocket| {
-        let mut who: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
-        who.sort_unstable();
-        who.dedup();
-        who.truncate(LISTED);
+        let mut programs: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
+        programs.sort_unstable();
+        programs.dedup();
+        programs.truncate(MAX_LISTED);
         let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
-        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), who.join(", "), count(peer.connections)))
+        together(&format!("{} ({}, {}×{failed})", escape(&peer.path), programs.join(", "), count(peer.connections)))
     };
-    format!("{}; what answers there is not seen here", listed(report.processes.local_sockets.iter().map(peer)))
+    format!("{}; traffic of the peer process is not captured", listed(report.processes.local_sockets.iter().map(peer)))
 }
 
 fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
-    let rest = items.len().saturating_sub(LISTED);
-    let named: Vec<String> = items.take(LISTED).collect();
+    let rest = items.len().saturating_sub(MAX_LISTED);
+    let named: Vec<String> = items.take(MAX_LISTED).collect();
     let more = if rest > 0 { format!(" and {} more", count(rest as u64)) } else { String::new() };
     named.join(", ") + &more
 }
 
 fn attempts(report: &Report) -> String {
-    let mut lines: Vec<String> = report.attempts.iter().take(ATTEMPTS).map(|one| attempt(report, one)).collect();
-    let rest = report.attempts.len().saturating_sub(ATTEMPTS);
+    let mut lines: Vec<String> = report.attempts.iter().take(MAX_ATTEMPTS).map(|one| attempt(report, one)).collect();
+    let rest = report.attempts.len().saturating_sub(MAX_ATTEMPTS);
     if rest > 0 {
         lines.push(format!("and {} more", count(rest as u64)));
     }
@@ -109,19 +110,19 @@ fn attempt(report: &Report, attempt: &Attempt) -> String {
         _ if attempt.count > 1 => format!(", {} times", count(attempt.count)),
         _ => String::new(),
     };
-    let who = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
-    together(&format!("{target}{protocol}: {}{tries}{who}", cause(&attempt.cause)))
+    let process = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
+    together(&format!("{target}{protocol}: {}{tries}{process}", cause(&attempt.cause)))
 }
 
 fn cause(cause: &AttemptCause) -> String {
     match cause {
         AttemptCause::Unanswered => "unanswered".into(),
         AttemptCause::Refused => "refused".into(),
-        AttemptCause::Reset => "reset in the handshake".into(),
+        AttemptCause::Reset => "reset during the handshake".into(),
         AttemptCause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
         AttemptCause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
-        AttemptCause::NoPacket => "the call failed at once (see --failed-calls)".into(),
-        // A recording's word, which may be anybody's.
+        AttemptCause::NoPacket => "failed at once (see --failed-calls)".into(),
+        // The text may be from a recording, which is untrusted.
         AttemptCause::Dns(rcode) => escape(rcode).into_owned(),
     }
 }
@@ -136,19 +137,19 @@ pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
     tree.lines.push(tree.row("process", Style::Faint, ["sent", "received"].map(str::to_owned)));
     let top = tree.children.get(&None).cloned().unwrap_or_default();
     tree.level(&top, "");
-    if report.processes.list.len() > tree.shown {
-        let more = format!("… {} more processes", count((report.processes.list.len() - tree.shown) as u64));
+    if report.processes.list.len() > tree.listed {
+        let more = format!("… {} more processes", count((report.processes.list.len() - tree.listed) as u64));
         let row = tree.row(&more, Style::Plain, Default::default());
         tree.lines.push(row);
     }
-    let unknown: Vec<_> = report.flows.iter().filter(|known| known.users.is_empty()).collect();
-    if !unknown.is_empty() {
+    let without: Vec<_> = report.flows.iter().filter(|known| known.users.is_empty()).collect();
+    if !without.is_empty() {
         let mut sum = FlowSum::default();
-        unknown.iter().for_each(|known| {
+        without.iter().for_each(|known| {
             sum.flows += 1;
             sum.counters += known.flow.counters;
         });
-        let row = tree.row("(of no process)", Style::Faint, amounts(&sum));
+        let row = tree.row("(no process)", Style::Faint, amounts(&sum));
         tree.lines.push(row);
     }
     tree.lines
@@ -160,7 +161,7 @@ struct Tree<'a> {
     children: BTreeMap<Option<ProcessId>, Vec<ProcessId>>,
     endpoints: HashMap<EndpointKey, &'a ReportEndpoint>,
     width: usize,
-    shown: usize,
+    listed: usize,
     lines: Vec<Line>,
 }
 
@@ -171,12 +172,12 @@ impl<'a> Tree<'a> {
             children.entry(process.parent).or_default().push(id);
         }
         let endpoints = report.endpoints.iter().map(|known| (known.endpoint.key, known)).collect();
-        Self { report, parts: report.by_process(), children, endpoints, width, shown: 0, lines: vec![] }
+        Self { report, parts: report.by_process(), children, endpoints, width, listed: 0, lines: vec![] }
     }
 
     fn level(&mut self, processes: &[ProcessId], lead: &str) {
         for (at, id) in processes.iter().enumerate() {
-            if self.shown >= PROCESSES {
+            if self.listed >= MAX_PROCESSES {
                 return;
             }
             let is_last = at + 1 == processes.len();
@@ -194,7 +195,7 @@ impl<'a> Tree<'a> {
         else {
             return;
         };
-        self.shown += 1;
+        self.listed += 1;
         let amounts = if part.total.flows > 0 { amounts(&part.total) } else { ["-", "-"].map(str::to_owned) };
         let row = self.row(&format!("{first}{}", title(process)), Style::Strong, amounts);
         self.lines.push(row);
@@ -202,8 +203,8 @@ impl<'a> Tree<'a> {
         let bar = if children.is_empty() { "  " } else { "│ " };
         let mut endpoints: Vec<(&EndpointKey, &FlowSum)> = part.endpoints.iter().collect();
         endpoints.sort_by_key(|(key, part)| (std::cmp::Reverse(part.counters.both().wire_bytes), **key));
-        let hidden = endpoints.len().saturating_sub(ENDPOINTS);
-        for (key, part) in endpoints.iter().take(ENDPOINTS) {
+        let hidden = endpoints.len().saturating_sub(MAX_ENDPOINTS);
+        for (key, part) in endpoints.iter().take(MAX_ENDPOINTS) {
             let row = self.row(&format!("{rest}{bar}{}", self.endpoint(key)), Style::Plain, self::amounts(part));
             self.lines.push(row);
         }
@@ -220,7 +221,7 @@ impl<'a> Tree<'a> {
             .endpoints
             .get(key)
             .and_then(|known| known.display_name.as_ref())
-            .map(|shown| escape(shown.name.as_str()).into_owned());
+            .map(|display| escape(display.name.as_str()).into_owned());
         let remote = name.unwrap_or_else(|| match key.remote {
             Remote::Address(address) => address.to_string(),
             Remote::Others => "other remotes".to_owned(),
@@ -228,7 +229,7 @@ impl<'a> Tree<'a> {
         format!("{remote} {} {}", port(key), key.direction.of_flow())
     }
 
-    /// What does not fit is cut: a command line can be of any length.
+    /// Text that does not fit is cut: command lines have any length.
     fn row(&self, text: &str, style: Style, amounts: [String; 2]) -> Line {
         let room = self.width.saturating_sub(2 * (AMOUNT + 2)).max(1);
         let text = cut(text, room);
@@ -240,9 +241,9 @@ impl<'a> Tree<'a> {
 
 /// `curl -sS https://app.example/ (4711)`; without its arguments, its name.
 fn title(process: &Process) -> String {
-    let shown = process.cmdline.as_ref().map_or_else(|| escape(&process.comm).into_owned(), |all| command(all));
+    let text = process.cmdline.as_ref().map_or_else(|| escape(&process.comm).into_owned(), |all| command(all));
     let cut = if process.cmdline_cut && process.cmdline.is_some() { " …" } else { "" };
-    format!("{} [{}] {shown}{cut}", escape(&process.comm), process.pid)
+    format!("{} [{}] {text}{cut}", escape(&process.comm), process.pid)
 }
 
 fn amounts(part: &FlowSum) -> [String; 2] {

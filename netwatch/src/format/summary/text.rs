@@ -2,20 +2,21 @@
 
 use crate::format::escape;
 
-/// How many columns a text takes.
+/// Columns that a text takes.
 pub(in crate::format) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// A blank at which [`wrap`] does not break: between a number and its unit.
+/// A space at which [`wrap`] does not break: between a number and its unit.
 pub(super) const NO_BREAK: char = '\u{a0}';
 
-/// A text that is kept on one line if it fits on one at all.
+/// Keeps a text on one line if it fits on one.
 pub(super) fn together(text: &str) -> String {
     text.chars().map(|c| if c == ' ' { NO_BREAK } else { c }).collect()
 }
 
-/// Breaks at newlines and, into lines of at most `limit` characters, at blanks; a longer word is broken where the line ends.
+/// Breaks at newlines and at spaces, into lines of at most `limit` characters; a longer word is
+/// broken at the limit.
 pub(super) fn wrap(text: &str, limit: usize) -> Vec<String> {
     let limit = limit.max(1);
     let mut lines = Vec::new();
@@ -36,7 +37,7 @@ fn place(word: &str, limit: usize, lines: &mut Vec<String>) {
         return;
     }
     if width(word) > limit && word.contains(NO_BREAK) {
-        // Better broken between number and unit than inside a number.
+        // Breaks between number and unit rather than inside a number.
         return word.split(NO_BREAK).for_each(|part| place(part, limit, lines));
     }
     let chars: Vec<char> = word.chars().collect();
@@ -47,7 +48,7 @@ fn place(word: &str, limit: usize, lines: &mut Vec<String>) {
     lines.extend(pieces);
 }
 
-/// At most `width` characters, the last one an ellipsis if something was cut.
+/// At most `limit` characters, the last one an ellipsis if the text was cut.
 pub(in crate::format) fn cut(text: &str, limit: usize) -> String {
     if width(text) <= limit {
         return text.to_owned();
@@ -55,7 +56,7 @@ pub(in crate::format) fn cut(text: &str, limit: usize) -> String {
     text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A command as it could be typed into a shell, made harmless for the terminal.
+/// A command as it could be typed into a shell, escaped for the terminal.
 pub(in crate::format) fn command(arguments: &[String]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|argument| quote(argument)).collect();
     escape(&quoted.join(" ")).into_owned()
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wraps_at_blanks_and_breaks_long_words() {
+    fn wraps_at_spaces_and_breaks_long_words() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("2001:db8::1:2:3", 8), ["2001:db8", "::1:2:3"]);
         assert_eq!(wrap("", 8), [""]);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_can_be_typed_again() {
+    fn commands_can_be_pasted_into_a_shell() {
         let arguments = ["sh", "-c", "echo 'a b'", "", "\x1b[2J"].map(str::to_owned);
         assert_eq!(command(&arguments), r"sh -c 'echo '\''a b'\''' '' '\u{1b}[2J'");
     }

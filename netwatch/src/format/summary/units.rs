@@ -1,4 +1,5 @@
-//! Numbers for people: three significant digits and decimal units (1 kB is 1000 bytes, as interfaces and links are rated). Exact figures are in the JSON.
+//! Numbers for people: three significant digits and decimal units (1 kB is 1000 bytes, as links are
+//! rated). The JSON document has exact numbers.
 
 use super::text::NO_BREAK;
 
@@ -40,7 +41,7 @@ pub(in crate::format) fn count(value: u64) -> String {
     grouped
 }
 
-/// Like [`count`], but `1.15 G` from a thousand million on, so that columns stay columns.
+/// Like [`count`], but `1.15 G` from a thousand million on, so that columns stay narrow.
 pub(in crate::format) fn packets(value: u64) -> String {
     const STEPS: [(u64, &str); 4] = [
         (1_000_000_000, "G"),
@@ -68,7 +69,7 @@ pub(in crate::format) fn plural(value: u64, one: &str, many: &str) -> String {
     format!("{}{NO_BREAK}{}", count(value), if value == 1 { one } else { many })
 }
 
-/// The first unit in which the rounded value stays below 1000, else the last one.
+/// The first unit in which the rounded value is below 1000, otherwise the last one.
 fn three_digits(value: u64, steps: &[(u64, &str)]) -> String {
     let rounded =
         |divisor: u64, scale: u128| (u128::from(value) * scale + u128::from(divisor) / 2) / u128::from(divisor);

@@ -1,4 +1,4 @@
-// Elements, made without markup: text is only ever set as text.
+// Creates elements without markup: text is only set as text.
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -25,15 +25,15 @@ function bar(percent) {
   return svg;
 }
 
-// A colour of the style sheet, as it is now: the theme may change.
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+// A color of the style sheet, read at each use because the theme may change.
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// Once per frame, however often it is asked for.
+// Runs `work` at most once per frame.
 function eachFrame(work) {
-  let isAsked = false;
+  let isScheduled = false;
   return () => {
-    if (isAsked) return;
-    isAsked = true;
-    requestAnimationFrame(() => { isAsked = false; work(); });
+    if (isScheduled) return;
+    isScheduled = true;
+    requestAnimationFrame(() => { isScheduled = false; work(); });
   };
 }

@@ -1,23 +1,23 @@
-// Flows put into rows, and into lanes of a row so that they do not cover each other. No drawing here.
+// Assigns flows to rows, and to lanes of a row so that they do not overlap. No drawing here.
 
 const MAX_ROWS = 40;
 const MAX_LANES = 12;
 const FLOW = {
-  remote: "Remote", service: "Service", direction: "Direction", program: "Program", began: "Began", lasted: "Lasted", sent: "Sent", received: "Received", failed: "Failed",
+  remote: "Remote", service: "Service", direction: "Direction", program: "Program", start: "Start", duration: "Duration", sent: "Sent", received: "Received", failed: "Failed",
 };
 
-// Their places: columns are known by their titles until the table is there.
+// Replaces the titles by the indices of the columns.
 function findFlowColumns(columns) {
   for (const [name, title] of Object.entries(FLOW)) FLOW[name] = columns.findIndex((column) => column.title === title);
 }
 
 const GROUPS = {
   endpoint: (table, row) => `${table.value(FLOW.remote, row)} ${table.value(FLOW.service, row)}`,
-  program: (table, row) => table.value(FLOW.program, row) ?? "(program not known)",
+  program: (table, row) => table.value(FLOW.program, row) ?? "(unknown program)",
   service: (table, row) => table.value(FLOW.service, row),
 };
 
-// Rows by their bytes, largest first; what has no room for a row of its own is one together.
+// Rows by bytes, largest first; the smallest share one row if there are too many.
 function timelineRows(table, by) {
   const groups = new Map();
   for (let row = 0; row < table.data.length; row += 1) {
@@ -37,15 +37,15 @@ function timelineRows(table, by) {
   return sorted;
 }
 
-// The first lane that is free; when there are no more lanes, the one that is free first.
+// Assigns the first free lane, or if all are busy, the one that becomes free first.
 function assignLanes(table, group) {
-  group.flows.sort((a, b) => table.value(FLOW.began, a) - table.value(FLOW.began, b));
+  group.flows.sort((a, b) => table.value(FLOW.start, a) - table.value(FLOW.start, b));
   const ends = [];
   group.lanes = group.flows.map((row) => {
-    const began = table.value(FLOW.began, row);
-    let lane = ends.findIndex((end) => end <= began);
+    const start = table.value(FLOW.start, row);
+    let lane = ends.findIndex((end) => end <= start);
     if (lane < 0) lane = ends.length < MAX_LANES ? ends.length : ends.indexOf(Math.min(...ends));
-    ends[lane] = began + table.value(FLOW.lasted, row);
+    ends[lane] = start + table.value(FLOW.duration, row);
     return lane;
   });
   group.depth = Math.max(1, ends.length);

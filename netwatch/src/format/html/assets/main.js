@@ -1,10 +1,10 @@
-// Puts the page together: tables take over what was there without JavaScript, and pictures are drawn.
+// Sets up the page: tables replace their static HTML, and charts are drawn.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const range = new Range(data.length_ns);
 units.isShort = data.length_ns < 1e9;
 const tables = {};
-const data_of = (id) => data.tables.find((named) => named.id === id);
+const dataOf = (id) => data.tables.find((named) => named.id === id);
 
 for (const { id, caption, table } of data.tables) {
   const root = document.getElementById(id);
@@ -15,9 +15,9 @@ document.querySelectorAll(".needs-script").forEach((note) => { note.hidden = tru
 document.querySelectorAll(".with-script").forEach((part) => { part.hidden = false; });
 
 const drawn = [];
-const steps = data_of("steps")?.table;
-if (steps?.length > 0) {
-  const plots = new Plots(steps, range);
+const intervals = dataOf("intervals")?.table;
+if (intervals?.length > 0) {
+  const plots = new Plots(intervals, range);
   drawn.push(plots);
 }
 
@@ -36,23 +36,23 @@ if (tables.flows) {
   flows.onDrop = (name) => { if (name === "range") range.whole(); };
   range.onChange(eachFrame(() => {
     const { from, to } = range;
-    const isIn = (flow) => flows.value(FLOW.began, flow) <= to && flows.value(FLOW.began, flow) + flows.value(FLOW.lasted, flow) >= from;
+    const isIn = (flow) => flows.value(FLOW.start, flow) <= to && flows.value(FLOW.start, flow) + flows.value(FLOW.duration, flow) >= from;
     flows.filter("range", range.isWhole ? null : isIn, `${units.at(from)} to ${units.at(to)}`);
   }));
 }
 
-// The part of the time.
-const said = document.getElementById("range");
-const say = () => { said.textContent = `${units.at(range.from)} to ${units.at(range.to)}`; };
-range.onChange(say);
-say();
+// The range of time.
+const rangeLabel = document.getElementById("range");
+const showRange = () => { rangeLabel.textContent = `${units.at(range.from)} to ${units.at(range.to)}`; };
+range.onChange(showRange);
+showRange();
 const moves = { earlier: () => range.move(-0.25), later: () => range.move(0.25), in: () => range.zoom(0.5), out: () => range.zoom(2), whole: () => range.whole() };
 document.querySelectorAll("[data-range]").forEach((button) => button.addEventListener("click", () => moves[button.dataset.range]()));
 
-// The theme: the system's, until the button is used. A page from a file may be denied a memory.
+// The theme of the system, until the button is used. Storage may be denied to a page from a file.
 const memory = {
   get() { try { return localStorage.getItem("netwatch-theme"); } catch { return null; } },
-  set(theme) { try { localStorage.setItem("netwatch-theme", theme); } catch { /* then it is forgotten */ } },
+  set(theme) { try { localStorage.setItem("netwatch-theme", theme); } catch { /* not stored */ } },
 };
 const system = matchMedia("(prefers-color-scheme: dark)");
 const themeButton = document.getElementById("theme");
@@ -61,7 +61,7 @@ function show(shown, isPrinting = false) {
   document.documentElement.dataset.theme = shown;
   themeButton.textContent = shown === "dark" ? "Light" : "Dark";
   themeButton.setAttribute("aria-label", `Switch to the ${shown === "dark" ? "light" : "dark"} theme`);
-  drawn.forEach((picture) => picture.print(isPrinting));
+  drawn.forEach((chart) => chart.print(isPrinting));
 }
 const wanted = () => theme ?? (system.matches ? "dark" : "light");
 themeButton.hidden = false;
@@ -69,11 +69,11 @@ themeButton.addEventListener("click", () => { theme = wanted() === "dark" ? "lig
 system.addEventListener("change", () => show(wanted()));
 show(wanted());
 
-// Paper is white.
+// Printed pages are light.
 addEventListener("beforeprint", () => show("light", true));
 addEventListener("afterprint", () => show(wanted()));
 
-// The menu shows where one is.
+// The menu highlights the current section.
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {

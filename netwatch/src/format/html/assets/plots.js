@@ -1,35 +1,35 @@
-// Throughput, packets and flows over time: uPlot, one picture each, with the range and the cursor in common.
+// Charts of throughput, packets and flows over time (uPlot), with a shared range and cursor.
 
 const PLOTS = [
   { id: "plot-bytes", name: "Throughput", unit: (value) => `${units.bytes(value)}/s`, per: 1e9, lines: [["Sent", 2, "sent"], ["Received", 3, "received"]] },
   { id: "plot-packets", name: "Packets", unit: (value) => `${units.short(value)}/s`, per: 1e9, lines: [["Packets sent", 4, "sent"], ["Packets received", 5, "received"]] },
-  { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["begun", 6, "in"], ["active", 7, "out"]] },
+  { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["opened", 6, "in"], ["active", 7, "out"]] },
 ];
 
-// A4 across without its margins, CSS pixels, and some air.
+// Width of A4 landscape without margins, CSS pixels.
 const PAPER_WIDTH = 980;
 
-// 1, 2, 5 of every power of ten: rates and counts are whole.
+// 1, 2 and 5 times every power of ten.
 const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
-// Steps as lines: a value holds until the step's end; between steps nothing was counted, so there it is 0.
-function stepped(steps, column, per) {
-  const [starts, lengths] = [steps.values[0], steps.values[1]];
+// Intervals as lines: a value holds until the end of its interval; between intervals there was no traffic, so it is 0.
+function stepped(intervals, column, per) {
+  const [starts, lengths] = [intervals.values[0], intervals.values[1]];
   const values = [];
   let end = 0;
-  for (let row = 0; row < steps.length; row += 1) {
+  for (let row = 0; row < intervals.length; row += 1) {
     if (starts[row] > end) values.push(0);
-    values.push(steps.values[column][row] * (per ? per / Math.max(1, lengths[row]) : 1));
+    values.push(intervals.values[column][row] * (per ? per / Math.max(1, lengths[row]) : 1));
     end = starts[row] + lengths[row];
   }
   return values.concat(0);
 }
 
-function edges(steps) {
-  const [starts, lengths] = [steps.values[0], steps.values[1]];
+function edges(intervals) {
+  const [starts, lengths] = [intervals.values[0], intervals.values[1]];
   const times = [];
   let end = 0;
-  for (let row = 0; row < steps.length; row += 1) {
+  for (let row = 0; row < intervals.length; row += 1) {
     if (starts[row] > end) times.push(end);
     times.push(starts[row]);
     end = starts[row] + lengths[row];
@@ -38,9 +38,9 @@ function edges(steps) {
 }
 
 class Plots {
-  constructor(steps, range) {
+  constructor(intervals, range) {
     this.range = range;
-    this.steps = steps;
+    this.intervals = intervals;
     this.drawn = [];
     this.build();
     range.onChange(() => this.follow());
@@ -58,17 +58,17 @@ class Plots {
     return { width: Math.max(200, figure.clientWidth), height: 150 };
   }
 
-  // Anew, since colours are of the theme.
+  // Anew, since colors are of the theme.
   build() {
     this.drawn.forEach((plot) => plot.destroy());
-    const times = edges(this.steps);
+    const times = edges(this.intervals);
     this.drawn = PLOTS.map((plot) => this.plot(plot, times));
     this.follow();
   }
 
   plot({ id, name, unit, per, lines }, times) {
     const figure = document.getElementById(id);
-    const data = [times, ...lines.map(([, column]) => stepped(this.steps, column, per))];
+    const data = [times, ...lines.map(([, column]) => stepped(this.intervals, column, per))];
     const most = lines.map(([line], at) => `${line} at most ${unit(data[at + 1].reduce((a, b) => Math.max(a, b), 0))}`);
     const made = new uPlot(this.options(figure, unit, lines), data, figure);
     made.root.querySelector("canvas").setAttribute("role", "img");
@@ -77,7 +77,7 @@ class Plots {
   }
 
   options(figure, unit, lines) {
-    const axis = { stroke: colour("muted"), font: "12px system-ui, sans-serif", grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
+    const axis = { stroke: color("muted"), font: "12px system-ui, sans-serif", grid: { stroke: color("line"), width: 1 }, ticks: { show: false } };
     const marks = (plot, _axis, from, to) => timeMarks(from, to, Math.max(2, plot.width / 110));
     return {
       ...this.size(figure),
@@ -89,7 +89,7 @@ class Plots {
       series: [
         { label: "Time", value: (_plot, at) => (at == null ? "–" : units.at(at)) },
         ...lines.map(([label, , name]) => ({
-          label, stroke: colour(name), fill: colour(`${name}-soft`), width: 1.5, points: { show: false },
+          label, stroke: color(name), fill: color(`${name}-soft`), width: 1.5, points: { show: false },
           paths: uPlot.paths.stepped({ align: 1 }), value: (_plot, value) => (value == null ? "–" : unit(value)),
         })),
       ],

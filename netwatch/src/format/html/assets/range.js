@@ -1,4 +1,4 @@
-// The part of the time that is shown: one for all pictures and for the table of flows. Nanoseconds since the start.
+// The displayed range of time, shared by all charts and the table of flows. Nanoseconds since the start.
 
 class Range {
   constructor(length) {
@@ -24,18 +24,18 @@ class Range {
 
   whole() { this.set(0, this.length); }
 
-  // By a factor, around the middle or a point.
+  // Scales the range by a factor, around its middle or a given time.
   zoom(factor, around = (this.from + this.to) / 2) {
     this.set(around - (around - this.from) * factor, around + (this.to - around) * factor);
   }
 
-  // By a part of what is shown.
+  // Shifts the range by a fraction of its width.
   move(part) {
     const by = (this.to - this.from) * part;
     this.set(this.from + by, this.to + by);
   }
 
-  obey(key) {
+  handleKey(key) {
     const keys = {
       ArrowLeft: () => this.move(-0.25), ArrowRight: () => this.move(0.25),
       "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), "-": () => this.zoom(2),

@@ -1,11 +1,11 @@
-// A table that sorts, searches and turns pages. Data is by column; rows are numbers into it.
+// A table with sorting, search and pages. Data is stored by column; rows are indices into it.
 
 const PAGE_SIZES = [25, 100, 500];
 const PRINTED_ROWS = 200;
 const NUMBERS = new Set(["count", "bytes", "share", "duration", "at"]);
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
-// "a b -c "d e"": words that have to occur, and such that must not.
+// `a b -c "d e"`: words that have to occur, and words that must not.
 function matcher(query) {
   const words = [...query.toLowerCase().matchAll(/(-?)(?:"([^"]*)"?|(\S+))/g)]
     .map(([, minus, quoted, word]) => ({ isWanted: !minus, word: quoted ?? word ?? "" }))
@@ -34,7 +34,7 @@ class DataTable {
     return values.of[row] < 0 ? null : values.texts[values.of[row]];
   }
 
-  // The place of each text of a column in their order: so that sorting compares numbers.
+  // The rank of each text of a column, so that sorting compares numbers.
   keys(column) {
     const values = this.data.values[column];
     if (Array.isArray(values)) return values;
@@ -43,7 +43,7 @@ class DataTable {
     return values.of.map((text) => (text < 0 ? null : places[text]));
   }
 
-  // What is searched in, of every row.
+  // The searchable text of every row.
   get texts() {
     this.haystack ??= Array.from({ length: this.data.length }, (_, row) =>
       this.data.columns.map((_, column) => this.value(column, row)).filter((value) => typeof value === "string").join("\n").toLowerCase());
@@ -67,7 +67,7 @@ class DataTable {
     if (column >= 0) {
       const keys = this.keys(column);
       const sign = isDescending ? -1 : 1;
-      // What is not known comes last in either order.
+      // Unknown values come last in either order.
       this.rows.sort((a, b) => (keys[a] == null || keys[b] == null ? (keys[a] == null) - (keys[b] == null) : sign * (keys[a] - keys[b])) || a - b);
     }
     this.draw();
@@ -104,7 +104,7 @@ class DataTable {
     return element("div", { class: "pager", role: "group", "aria-label": `Pages: ${this.caption}` }, this.earlier, this.place, this.later, sizes);
   }
 
-  // Numbers begin with the largest; a third click brings the first order back.
+  // Numbers start with the largest; a third click restores the original order.
   sortBy(column) {
     const first = NUMBERS.has(this.data.columns[column].kind) && this.data.columns[column].kind !== "at";
     const { column: old, isDescending } = this.sort;
@@ -169,7 +169,7 @@ class DataTable {
       cell.title = `${units.count(value)} ns`;
     } else {
       cell.append(kind === "count" ? units.count(value) : String(value));
-      // What does not fit is cut off by the style.
+      // The style truncates long texts.
       if (typeof value === "string" && value.length > 24) cell.title = value;
     }
   }

@@ -1,4 +1,4 @@
-// Connections over time: a row for each endpoint (or program, or service), a bar for each flow.
+// Connections over time: a row per endpoint (or program, or service), a bar per flow.
 
 const AXIS_HEIGHT = 26;
 
@@ -24,7 +24,7 @@ class Timeline {
     for (const row of this.rows) { row.top = top; top += row.height; }
     this.height = top;
     this.labels.replaceChildren(...this.rows.map((row) => this.label(row)));
-    this.canvas.setAttribute("aria-label", `${units.count(this.table.data.length)} flows over time in ${this.rows.length} rows by ${by}. Arrow keys move, plus and minus zoom, Escape shows the whole run. The same is in the table of flows.`);
+    this.canvas.setAttribute("aria-label", `${units.count(this.table.data.length)} flows over time in ${this.rows.length} rows by ${by}. Arrow keys move, plus and minus zoom, Escape shows the whole run. The table of flows has the same data.`);
     this.redraw();
   }
 
@@ -36,7 +36,7 @@ class Timeline {
     return button;
   }
 
-  // At once: a printer waits for no frame.
+  // Draws immediately, because printing does not wait for a frame.
   print(isPrinting) {
     this.isPrinting = isPrinting;
     this.draw();
@@ -54,7 +54,7 @@ class Timeline {
     this.canvas.style.height = `${this.height}px`;
     const pen = this.canvas.getContext("2d");
     pen.scale(ratio, ratio);
-    this.colours = { out: colour("out"), in: colour("in"), failed: colour("bad"), line: colour("line"), muted: colour("muted"), stripe: colour("stripe"), chosen: colour("out-soft") };
+    this.colors = { out: color("out"), in: color("in"), failed: color("bad"), line: color("line"), muted: color("muted"), stripe: color("stripe"), chosen: color("out-soft") };
     this.drawGrid(pen);
     this.rows.forEach((row) => this.drawRow(pen, row));
     if (this.drag) this.drawDrag(pen);
@@ -62,7 +62,7 @@ class Timeline {
 
   drawGrid(pen) {
     this.rows.forEach((row, at) => {
-      pen.fillStyle = this.colours.stripe;
+      pen.fillStyle = this.colors.stripe;
       if (at % 2 === 0) pen.fillRect(0, row.top, this.width, row.height);
     });
     const { step, marks } = timeMarks(this.range.from, this.range.to, Math.max(2, this.width / 110));
@@ -70,25 +70,25 @@ class Timeline {
     pen.textBaseline = "middle";
     for (const mark of marks) {
       const x = Math.round(this.x(mark)) + 0.5;
-      pen.strokeStyle = this.colours.line;
+      pen.strokeStyle = this.colors.line;
       pen.beginPath();
       pen.moveTo(x, AXIS_HEIGHT - 6);
       pen.lineTo(x, this.height);
       pen.stroke();
-      pen.fillStyle = this.colours.muted;
+      pen.fillStyle = this.colors.muted;
       const label = timeLabel(mark, step);
       const width = pen.measureText(label).width;
       pen.fillText(label, Math.min(Math.max(0, x - width / 2), this.width - width), 10);
     }
   }
 
-  // Where a flow's bar is; nothing if it is not in the picture.
+  // Position of the bar of a flow; null if it is out of range.
   place(row, at) {
     const flow = row.flows[at];
-    const began = this.table.value(FLOW.began, flow);
-    const end = began + this.table.value(FLOW.lasted, flow);
-    if (end < this.range.from || began > this.range.to) return null;
-    const [left, right] = [Math.max(-2, this.x(began)), Math.min(this.width + 2, this.x(end))];
+    const start = this.table.value(FLOW.start, flow);
+    const end = start + this.table.value(FLOW.duration, flow);
+    if (end < this.range.from || start > this.range.to) return null;
+    const [left, right] = [Math.max(-2, this.x(start)), Math.min(this.width + 2, this.x(end))];
     return { flow, left, width: Math.max(2.5, right - left), top: row.top + 5 + row.lanes[at] * row.laneHeight, height: row.laneHeight - 1.5 };
   }
 
@@ -98,12 +98,12 @@ class Timeline {
       if (!place) continue;
       const { flow, left, width, top, height } = place;
       if (this.table.value(FLOW.failed, flow) != null) {
-        // Hollow, so that it is not told by its colour alone.
-        pen.strokeStyle = this.colours.failed;
+        // Hollow, so that color is not the only distinction.
+        pen.strokeStyle = this.colors.failed;
         pen.lineWidth = 1.25;
         pen.strokeRect(left + 0.75, top + 0.75, Math.max(3, width - 1.5), Math.max(1, height - 1.5));
       } else {
-        pen.fillStyle = this.table.value(FLOW.direction, flow) === "in" ? this.colours.in : this.colours.out;
+        pen.fillStyle = this.table.value(FLOW.direction, flow) === "in" ? this.colors.in : this.colors.out;
         pen.fillRect(left, top, width, height);
       }
     }
@@ -112,7 +112,7 @@ class Timeline {
   drawDrag(pen) {
     const [from, to] = this.drag;
     pen.globalAlpha = 0.25;
-    pen.fillStyle = this.colours.out;
+    pen.fillStyle = this.colors.out;
     pen.fillRect(Math.min(from, to), 0, Math.abs(to - from), this.height);
     pen.globalAlpha = 1;
   }
@@ -136,10 +136,10 @@ class Timeline {
     });
     canvas.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     canvas.addEventListener("dblclick", () => this.range.whole());
-    canvas.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey && this.range.obey(event.key)) event.preventDefault(); });
+    canvas.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey && this.range.handleKey(event.key)) event.preventDefault(); });
   }
 
-  // Says what is under the pointer.
+  // Shows the flow under the pointer.
   point(event) {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
@@ -156,7 +156,7 @@ class Timeline {
     const lines = [
       `${of(FLOW.remote)} ${of(FLOW.service)}`,
       of(FLOW.program) ?? "",
-      `${units.at(of(FLOW.began))}, for ${units.duration(of(FLOW.lasted))}`,
+      `${units.at(of(FLOW.start))}, for ${units.duration(of(FLOW.duration))}`,
       `sent ${units.bytes(of(FLOW.sent))}, received ${units.bytes(of(FLOW.received))}`,
       of(FLOW.failed) ? `failed: ${of(FLOW.failed)}` : "",
     ];

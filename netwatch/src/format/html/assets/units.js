@@ -1,4 +1,4 @@
-// Numbers for people, as the summary on the terminal has them: three significant digits, decimal units.
+// Formats numbers as the summary on the terminal does: three significant digits, decimal units.
 
 const STEPS = {
   bytes: [[1, "B"], [1e3, "kB"], [1e6, "MB"], [1e9, "GB"], [1e12, "TB"], [1e15, "PB"], [1e18, "EB"]],
@@ -27,13 +27,13 @@ const units = {
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
     return `${Math.floor(seconds / 3600)} h ${two(Math.floor(seconds / 60) % 60)} min`;
   },
-  // A point in time, since the start; of a run under a second in milliseconds.
+  // Time since the start; in milliseconds if the run took less than a second.
   isShort: false,
   at: (ns) => (units.isShort ? `+${(Math.floor(ns / 1e3) / 1e3).toFixed(3)} ms` : `+${(Math.floor(ns / 1e6) / 1e3).toFixed(3)} s`),
   percent: (part, whole) => `${(whole > 0 ? Math.floor((part * 1000) / whole) / 10 : 0).toFixed(1)}%`,
 };
 
-// Marks on an axis of time: at most so many, at 1, 2 or 5 of a unit, or what people count hours in.
+// At most `most` marks on a time axis, at multiples of 1, 2 or 5, or of customary parts of an hour and a day.
 function timeMarks(from, to, most) {
   const nice = [];
   for (let power = 1; power <= 1e9; power *= 10) nice.push(power, 2 * power, 5 * power);

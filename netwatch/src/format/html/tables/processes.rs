@@ -1,16 +1,16 @@
-//! The process tree, with what each process used; and the unix sockets through which work left.
+//! The process tree with the traffic of each process, and the local sockets.
 
 use std::collections::HashMap;
 
-use super::began_ns;
-use crate::format::html::table::{Cell, Kind, Table, column};
+use super::start_ns;
+use crate::format::html::table::{ColumnKind, HtmlCell, HtmlTable, column};
 use crate::format::summary::text::command;
 use crate::format::words;
 use crate::process::{Attribution, LocalSocket, Process, ProcessId};
 use crate::report::{FlowSum, Report};
 
 /// Parents before their children.
-pub(in crate::format::html) fn tree(report: &Report) -> Table {
+pub(in crate::format::html) fn tree(report: &Report) -> HtmlTable {
     let used = report.by_process();
     let list = &report.processes.list;
     let ordered = ordered(list);
@@ -19,44 +19,57 @@ pub(in crate::format::html) fn tree(report: &Report) -> Table {
         let FlowSum { flows, counters } = used.get(id.0 as usize).map(|used| used.total).unwrap_or_default();
         let cut = if process.cmdline_cut { " …" } else { "" };
         vec![
-            Cell::text(&process.comm),
-            Cell::text(process.pid.to_string()),
-            Cell::text(process.cmdline.as_ref().map(|arguments| command(arguments) + cut).unwrap_or_default()),
-            Cell::text(process.exe.as_deref().unwrap_or_default()),
-            Cell::text(process.uid.map(|uid| uid.to_string()).unwrap_or_default()),
-            Cell::Number(process.start_ns.saturating_sub(began_ns(report))),
-            Cell::unless_zero(flows),
-            Cell::unless_zero(counters.egress.wire_bytes),
-            Cell::unless_zero(counters.ingress.wire_bytes),
+            HtmlCell::text(&process.comm),
+            HtmlCell::text(process.pid.to_string()),
+            HtmlCell::text(process.cmdline.as_ref().map(|arguments| command(arguments) + cut).unwrap_or_default()),
+            HtmlCell::text(process.exe.as_deref().unwrap_or_default()),
+            HtmlCell::text(process.uid.map(|uid| uid.to_string()).unwrap_or_default()),
+            HtmlCell::Number(process.start_ns.saturating_sub(start_ns(report))),
+            HtmlCell::unless_zero(flows),
+            HtmlCell::unless_zero(counters.egress.wire_bytes),
+            HtmlCell::unless_zero(counters.ingress.wire_bytes),
         ]
     };
-    Table {
+    HtmlTable {
         id: "processes",
-        caption: "Processes, and the flows that each used",
+        caption: "Processes and their traffic",
         columns: vec![
-            column("Program", Kind::Tree, ""),
-            column("PID", Kind::Code, "on the host"),
-            column("Command", Kind::Code, ""),
-            column("Executable", Kind::Code, ""),
-            column("User", Kind::Code, "its uid"),
-            column("Began", Kind::At, "since the start"),
-            column("Flows", Kind::Count, "a flow counts for the process that used it, the surest and latest"),
-            column("Sent", Kind::Bytes, "a flow counts for the process that used it, the surest and latest"),
-            column("Received", Kind::Bytes, "a flow counts for the process that used it, the surest and latest"),
+            column("Program", ColumnKind::Tree, ""),
+            column("PID", ColumnKind::Code, "on the host"),
+            column("Command", ColumnKind::Code, ""),
+            column("Executable", ColumnKind::Code, ""),
+            column("User", ColumnKind::Code, "its uid"),
+            column("Start", ColumnKind::At, "since the start of the run"),
+            column(
+                "Flows",
+                ColumnKind::Count,
+                "a flow counts for the process with the best evidence, the latest of several",
+            ),
+            column(
+                "Sent",
+                ColumnKind::Bytes,
+                "a flow counts for the process with the best evidence, the latest of several",
+            ),
+            column(
+                "Received",
+                ColumnKind::Bytes,
+                "a flow counts for the process with the best evidence, the latest of several",
+            ),
         ],
         rows: ordered.iter().map(|(id, _)| row(id)).collect(),
         depths: ordered.iter().map(|(_, depth)| *depth).collect(),
         empty: match &report.processes.attribution {
-            Attribution::Absent if report.replay.is_some() => "A capture knows of no processes.",
-            Attribution::Absent => "Processes were not looked for.",
-            Attribution::Off(_) => "Processes could not be looked for.",
+            Attribution::Absent if report.replay.is_some() => "A capture has no processes.",
+            Attribution::Absent => "Processes were not traced.",
+            Attribution::Off(_) => "Processes could not be traced.",
             Attribution::On => "No process used the network.",
         },
-        ..Table::default()
+        ..HtmlTable::default()
     }
 }
 
-/// Depth first, with the depth of each. Whoever cannot be reached from the top (its parent is no ancestor's child) stands at the end, at the top.
+/// Depth-first order with depths. Processes that no root reaches (their parents form a cycle) come
+/// last, at depth 0.
 fn ordered(list: &[Process]) -> Vec<(ProcessId, usize)> {
     let mut children: HashMap<Option<ProcessId>, Vec<ProcessId>> = HashMap::new();
     let ids = || (0..u32::try_from(list.len()).unwrap_or(u32::MAX)).map(ProcessId);
@@ -82,29 +95,29 @@ fn ordered(list: &[Process]) -> Vec<(ProcessId, usize)> {
     ordered
 }
 
-/// Services of the machine itself.
-pub(in crate::format::html) fn unix(report: &Report) -> Table {
+/// Local sockets that the target connected to.
+pub(in crate::format::html) fn local_sockets(report: &Report) -> HtmlTable {
     let row = |peer: &LocalSocket| {
         let processes = peer.processes.iter().filter_map(|id| report.processes.get(*id)).map(words::process);
         vec![
-            Cell::text(&peer.path),
-            Cell::Number(peer.connections),
-            Cell::unless_zero(peer.failed),
-            Cell::text(processes.collect::<Vec<_>>().join(", ")),
+            HtmlCell::text(&peer.path),
+            HtmlCell::Number(peer.connections),
+            HtmlCell::unless_zero(peer.failed),
+            HtmlCell::text(processes.collect::<Vec<_>>().join(", ")),
         ]
     };
-    Table {
-        id: "unix",
-        caption: "Unix sockets",
+    HtmlTable {
+        id: "local-sockets",
+        caption: "Local sockets",
         columns: vec![
-            column("Path", Kind::Code, "an abstract name begins with @"),
-            column("Connections", Kind::Count, ""),
-            column("Failed", Kind::Count, "at once"),
-            column("Used by", Kind::Text, ""),
+            column("Path", ColumnKind::Code, "an abstract name begins with @"),
+            column("Connections", ColumnKind::Count, ""),
+            column("Failed", ColumnKind::Count, "at once"),
+            column("Processes", ColumnKind::Text, ""),
         ],
         rows: report.processes.local_sockets.iter().map(row).collect(),
-        empty: "No unix socket was connected to.",
-        ..Table::default()
+        empty: "No local socket was used.",
+        ..HtmlTable::default()
     }
 }
 
@@ -124,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_lost_in_a_circle_or_behind_an_unknown_parent() {
+    fn processes_in_a_cycle_or_with_an_unknown_parent_are_listed() {
         assert_eq!(shape(&[Some(1), Some(0), Some(2), Some(9)]), [(2, 0), (3, 0), (0, 0), (1, 1)]);
     }
 }
