@@ -23,9 +23,9 @@ pub trait Access {
 
 /// Memory that nothing else changes at the same time.
 #[derive(Debug, Clone, Copy)]
-pub struct Exclusive;
+pub struct ExclusiveAccess;
 
-impl Access for Exclusive {
+impl Access for ExclusiveAccess {
     #[inline(always)]
     unsafe fn add64(counter: *mut u64, value: u64) {
         // SAFETY: guaranteed by the caller.

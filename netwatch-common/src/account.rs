@@ -80,8 +80,8 @@ pub unsafe fn notification(value: *mut FlowValue, seen: &Observation) -> u32 {
 /// Records a packet in its entry.
 ///
 /// # Safety
-/// `value` points to a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else
-/// changes it.
+/// `value` points to a live entry; if `A` is [`ExclusiveAccess`](crate::access::ExclusiveAccess),
+/// nothing else changes it.
 #[inline(always)]
 pub unsafe fn record<A: Access>(value: *mut FlowValue, seen: &Observation) {
     let Observation { packet, size, direction, now_ns, .. } = seen;
@@ -177,8 +177,8 @@ pub unsafe fn half(value: *mut FlowValue, direction: u8) -> *mut Half {
 /// budget even if the ring turns out to be full, so that a flow cannot retry forever.
 ///
 /// # Safety
-/// `half` points into a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing else
-/// changes it.
+/// `half` points into a live entry; if `A` is [`ExclusiveAccess`](crate::access::ExclusiveAccess),
+/// nothing else changes it.
 #[inline(always)]
 pub unsafe fn sample_reason<A: Access>(half: *mut Half, seen: &Observation, config: &Config) -> u8 {
     let packet = &seen.packet;

@@ -1,10 +1,10 @@
-//! The flow entry: its key ([`FlowKey`]) and its counters and state ([`FlowValue`]). The rules by
+//! The flow entry: its key ([`EntryKey`]) and its counters and state ([`FlowValue`]). The rules by
 //! which it grows are in [`crate::account`].
 
 use crate::address::Address;
 use crate::tcp;
 
-/// What a key identifies. Values of [`FlowKey::kind`].
+/// What a key identifies. Values of [`EntryKey::kind`].
 pub mod kind {
     /// A flow over IPv4; addresses are IPv4-mapped.
     pub const IPV4: u8 = 4;
@@ -30,7 +30,7 @@ pub mod housekeeping {
     /// EtherType 0x0806.
     pub const ARP: u8 = 0;
     /// ICMPv6 types 133 to 137 (RFC 4861).
-    pub const NEIGHBOUR_DISCOVERY: u8 = 1;
+    pub const NEIGHBOR_DISCOVERY: u8 = 1;
     /// ICMPv6 types 130 to 132 (RFC 2710) and 143 (RFC 3810).
     pub const MLD: u8 = 2;
     /// IP protocol 2.
@@ -60,7 +60,7 @@ pub mod malformed {
     pub const COUNT: u8 = 7;
 }
 
-/// Where a packet was observed. Values of [`FlowKey::observation_point`].
+/// Where a packet was observed. Values of [`EntryKey::observation_point`].
 pub mod observation_point {
     /// On the link between the target's namespace and the host.
     pub const LINK: u8 = 0;
@@ -88,7 +88,7 @@ pub mod slow_path {
 /// The key of an entry. Unused fields are zero, because keys are compared as 40 bytes.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowKey {
+pub struct EntryKey {
     /// The target's address, IPv4 as `::ffff:a.b.c.d`. On the loopback: the lower end.
     pub local: Address,
     /// The other address.
@@ -242,13 +242,13 @@ impl FlowValue {
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
-    assert!(size_of::<FlowKey>() == 40 && align_of::<FlowKey>() == 8);
-    assert!(offset_of!(FlowKey, remote) == 16);
-    assert!(offset_of!(FlowKey, local_port) == 32);
-    assert!(offset_of!(FlowKey, remote_port) == 34);
-    assert!(offset_of!(FlowKey, kind) == 36);
-    assert!(offset_of!(FlowKey, protocol) == 37);
-    assert!(offset_of!(FlowKey, observation_point) == 38);
+    assert!(size_of::<EntryKey>() == 40 && align_of::<EntryKey>() == 8);
+    assert!(offset_of!(EntryKey, remote) == 16);
+    assert!(offset_of!(EntryKey, local_port) == 32);
+    assert!(offset_of!(EntryKey, remote_port) == 34);
+    assert!(offset_of!(EntryKey, kind) == 36);
+    assert!(offset_of!(EntryKey, protocol) == 37);
+    assert!(offset_of!(EntryKey, observation_point) == 38);
     assert!(size_of::<Counts>() == 32);
     assert!(size_of::<Half>() == 72 && offset_of!(Half, highest) == 48);
     assert!(offset_of!(Half, sampled) == 68);

@@ -2,7 +2,7 @@
 //! reassembly: no payload is stored.
 
 use crate::address::Address;
-use crate::flow::FlowKey;
+use crate::flow::EntryKey;
 use crate::parse::{Packet, part};
 
 /// Fields that all fragments of one datagram share (RFC 791, RFC 8200).
@@ -96,6 +96,6 @@ fn key(packet: &Packet, observation_point: u8) -> FragmentKey {
 
 const _: () = {
     use core::mem::size_of;
-    assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentKey>() == size_of::<FlowKey>());
+    assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentKey>() == size_of::<EntryKey>());
     assert!(size_of::<FirstFragment>() == 8);
 };

@@ -12,7 +12,7 @@
 
 use crate::access::Access;
 use crate::account;
-use crate::flow::{EGRESS, FlowKey, FlowValue, Half, INGRESS, slow_path};
+use crate::flow::{EGRESS, EntryKey, FlowValue, Half, INGRESS, slow_path};
 use crate::hash::Words;
 use crate::observation::PlainPacket;
 use crate::parse::Packet;
@@ -64,7 +64,7 @@ pub struct SlotCounts {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// The flow; all zero if the slot is free.
-    pub key: FlowKey,
+    pub key: EntryKey,
     /// The number of the flow's entry.
     pub entry: u32,
     /// Packets that need more than counting: bits of [`slow_path`].

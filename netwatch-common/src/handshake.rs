@@ -22,8 +22,8 @@ pub unsafe fn is_pending(value: *mut FlowValue) -> bool {
 /// repeated SYN would count as a connection; no packet would be lost.
 ///
 /// # Safety
-/// `handshake` points into a live entry; if `A` is [`Exclusive`](crate::access::Exclusive), nothing
-/// else changes it.
+/// `handshake` points into a live entry; if `A` is
+/// [`ExclusiveAccess`](crate::access::ExclusiveAccess), nothing else changes it.
 #[inline(always)]
 pub unsafe fn record<A: Access>(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: guaranteed by the caller.

@@ -3,7 +3,7 @@
 //! attacker who makes keys collide only causes packets to be counted by protocol instead of by
 //! flow, which reports show.
 
-use crate::flow::{FlowKey, kind};
+use crate::flow::{EntryKey, kind};
 
 /// Odd numbers without a pattern: the first bits of the square roots of 2, 3, 5, 7, 11 and 13.
 const FACTORS: [u64; 6] = [
@@ -20,7 +20,7 @@ pub type Words = [u64; 5];
 
 /// The words of a key.
 #[inline(always)]
-pub fn words(key: &FlowKey) -> Words {
+pub fn words(key: &EntryKey) -> Words {
     let [local_high, local_low] = key.local.words();
     let [remote_high, remote_low] = key.remote.words();
     let ports = u64::from(key.local_port) | (u64::from(key.remote_port) << 16);
@@ -34,7 +34,7 @@ pub fn words(key: &FlowKey) -> Words {
 /// # Safety
 /// `key` points to a live key.
 #[inline(always)]
-pub unsafe fn is_same(key: *const FlowKey, words: &Words) -> bool {
+pub unsafe fn is_same(key: *const EntryKey, words: &Words) -> bool {
     // SAFETY: guaranteed by the caller; a key is 40 initialized bytes, aligned to eight.
     let stored = unsafe { &*key.cast::<Words>() };
     // The ports first, where flows differ most often. The same word has the kind; for IPv4 the
@@ -52,8 +52,8 @@ pub unsafe fn is_same(key: *const FlowKey, words: &Words) -> bool {
 /// A product propagates differences only upwards, and the last byte of an address is the highest
 /// byte of its word. The differences of two words would meet there and cancel out for one pair in
 /// 256. Therefore the products of three words are also folded downwards, by distances that neither
-/// each other nor the rounds undo. The distances were chosen by trial, with keys that differ as
-/// those of real traffic do (tests below), not by proof.
+///   each other nor the rounds undo. The distances were chosen by trial, with keys that differ as
+///   those of real traffic do (tests below), not by proof.
 #[inline(always)]
 pub fn hash([a, b, c, d, e]: Words) -> u64 {
     let sum = fold_down(a.wrapping_mul(FACTORS[0]), 32)
@@ -79,31 +79,31 @@ mod tests {
     use super::*;
     use crate::address::Address;
 
-    fn key(number: u32) -> FlowKey {
-        FlowKey {
+    fn key(number: u32) -> EntryKey {
+        EntryKey {
             local: Address::v4(&[10, 0, 0, 2]),
             remote: Address::v4(&(0xc633_6400 + (number >> 14)).to_be_bytes()),
             local_port: 40_000 + (number & 0x3fff) as u16,
             remote_port: 443,
             kind: kind::IPV4,
             protocol: 6,
-            ..FlowKey::default()
+            ..EntryKey::default()
         }
     }
 
     #[test]
     fn a_key_equals_only_itself() {
-        let (one, other) = (key(1), FlowKey { observation_point: 1, ..key(1) });
+        let (one, other) = (key(1), EntryKey { observation_point: 1, ..key(1) });
         // SAFETY: both live.
         unsafe {
             assert!(is_same(&one, &words(&one)));
             assert!(!is_same(&one, &words(&other)));
-            assert!(!is_same(&one, &words(&FlowKey { local_port: 1, ..one })));
+            assert!(!is_same(&one, &words(&EntryKey { local_port: 1, ..one })));
         }
     }
 
     /// Makes a key from two bytes.
-    type Make = fn(u8, u8) -> FlowKey;
+    type Make = fn(u8, u8) -> EntryKey;
 
     /// Keys that differ in two bytes, at positions where keys of real traffic differ.
     const GRIDS: [(&str, Make); 14] = [
@@ -125,17 +125,17 @@ mod tests {
         ("IPv6, networks and ports", |x, y| v6((9, [0, 2]), (x, [0, 1]), u16::from(y))),
     ];
 
-    fn v4(local: [u8; 4], remote: [u8; 4], local_port: u16, remote_port: u16) -> FlowKey {
+    fn v4(local: [u8; 4], remote: [u8; 4], local_port: u16, remote_port: u16) -> EntryKey {
         let (local, remote) = (Address::v4(&local), Address::v4(&remote));
-        FlowKey { local, remote, local_port, remote_port, kind: kind::IPV4, protocol: 17, ..FlowKey::default() }
+        EntryKey { local, remote, local_port, remote_port, kind: kind::IPV4, protocol: 17, ..EntryKey::default() }
     }
 
-    fn v6(local: (u8, [u8; 2]), remote: (u8, [u8; 2]), local_port: u16) -> FlowKey {
+    fn v6(local: (u8, [u8; 2]), remote: (u8, [u8; 2]), local_port: u16) -> EntryKey {
         let address = |(network, [x, y]): (u8, [u8; 2])| {
             Address::v6(&[0x20, 1, 13, 184, 0, 0, 0, network, 0, 0, 0, 0, 0, 0, x, y])
         };
         let (local, remote) = (address(local), address(remote));
-        FlowKey { local, remote, local_port, remote_port: 443, kind: kind::IPV6, protocol: 6, ..FlowKey::default() }
+        EntryKey { local, remote, local_port, remote_port: 443, kind: kind::IPV6, protocol: 6, ..EntryKey::default() }
     }
 
     fn hashes(make: Make) -> Vec<u64> {

@@ -1,6 +1,6 @@
 //! One packet, ready to be counted: its headers, key, size, direction and time.
 
-use crate::flow::FlowKey;
+use crate::flow::EntryKey;
 use crate::fragment::{self, Fragments};
 use crate::parse::{self, Frame, Hook, Meta, Packet};
 
@@ -52,7 +52,7 @@ pub struct Observation {
     /// Its headers.
     pub packet: Packet,
     /// The key it is counted under.
-    pub key: FlowKey,
+    pub key: EntryKey,
     /// What it adds to the counters.
     pub size: Size,
     /// Time, ns of the monotonic clock; precise only if [`crate::account::needs_clock`] holds, else

@@ -2,13 +2,13 @@
 //! read-only data. Only with the feature `user`.
 
 use crate::config::Config;
-use crate::flow::{FlowKey, FlowValue};
+use crate::flow::{EntryKey, FlowValue};
 use crate::fragment::{FirstFragment, FragmentKey};
 use crate::table::FlowEntry;
 
 // SAFETY: `#[repr(C)]`, integers only, without implicit padding (asserted where the types are
 // defined).
-unsafe impl aya::Pod for FlowKey {}
+unsafe impl aya::Pod for EntryKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FlowValue {}
 // SAFETY: as above.

@@ -2,7 +2,7 @@
 //! the flow table is full. Housekeeping and malformed packets are always counted here; packets of
 //! flows that cannot be inserted are counted here by protocol.
 
-use crate::flow::{FlowKey, FlowValue, housekeeping, kind, malformed, observation_point};
+use crate::flow::{EntryKey, FlowValue, housekeeping, kind, malformed, observation_point};
 
 const HOUSEKEEPING: u32 = 256;
 const MALFORMED: u32 = HOUSEKEEPING + housekeeping::COUNT as u32;
@@ -21,13 +21,13 @@ pub const UNREAD: u8 = 255;
 
 /// Whether packets with this key are never counted in the flow table, only in their slot.
 #[inline(always)]
-pub fn is_fixed(key: &FlowKey) -> bool {
+pub fn is_fixed(key: &EntryKey) -> bool {
     key.kind == kind::HOUSEKEEPING || key.kind == kind::MALFORMED
 }
 
 /// The slot of a key. Always below [`COUNT`].
 #[inline(always)]
-pub fn slot(key: &FlowKey) -> u32 {
+pub fn slot(key: &EntryKey) -> u32 {
     let within = match key.kind {
         kind::HOUSEKEEPING => HOUSEKEEPING + u32::from(key.protocol),
         kind::MALFORMED => MALFORMED + u32::from(key.protocol),
@@ -44,7 +44,7 @@ pub fn protocol_slot(protocol: u8, observation_point: u8) -> u32 {
 }
 
 /// The key that identifies a slot.
-pub fn key(slot: u32) -> FlowKey {
+pub fn key(slot: u32) -> EntryKey {
     let within = slot % SLOTS_PER_POINT;
     let (kind, protocol) = match within {
         0..HOUSEKEEPING => (kind::OVERFLOW, within),
@@ -53,12 +53,12 @@ pub fn key(slot: u32) -> FlowKey {
         _ => (kind::NON_IP, 0),
     };
     let local_port = if kind == kind::NON_IP { OTHER_ETHERTYPES } else { 0 };
-    FlowKey {
+    EntryKey {
         local_port,
         kind,
         protocol: protocol as u8,
         observation_point: (slot / SLOTS_PER_POINT) as u8,
-        ..FlowKey::default()
+        ..EntryKey::default()
     }
 }
 

@@ -68,7 +68,7 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
 ///
 /// # Safety
 /// `probe` points to a live probe, `value` to the flow's live entry; if `A` is
-/// [`Exclusive`](crate::access::Exclusive), nothing else changes them.
+/// [`ExclusiveAccess`](crate::access::ExclusiveAccess), nothing else changes them.
 #[inline(always)]
 pub unsafe fn measure<A: Access>(
     probe: *mut RttProbe,

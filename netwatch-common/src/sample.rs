@@ -1,7 +1,7 @@
 //! Records of two ring buffers: samples (heads of packets) and events. Events are rare and have a
 //! ring of their own, so that samples cannot displace them.
 
-use crate::flow::FlowKey;
+use crate::flow::EntryKey;
 
 /// Why a packet was sampled. Values of [`SampleHeader::reason`].
 pub mod reason {
@@ -24,7 +24,7 @@ pub struct SampleHeader {
     /// Time of the packet, ns of the kernel's monotonic clock.
     pub time_ns: u64,
     /// The key it was counted under.
-    pub key: FlowKey,
+    pub key: EntryKey,
     /// The packet's length in bytes, as the interface counts it.
     pub orig_len: u32,
     /// Number of bytes that follow.
@@ -58,7 +58,7 @@ pub struct FlowNotification {
     /// Time of the packet, ns of the kernel's monotonic clock.
     pub time_ns: u64,
     /// The flow.
-    pub key: FlowKey,
+    pub key: EntryKey,
     /// Direction of the packet that opened the flow if the flow is new, else of this packet:
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub opened_by: u32,

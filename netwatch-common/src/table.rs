@@ -18,14 +18,14 @@
 //! entry), read the counters for the last time, clear the entry, and only then free its number.
 //! Packets that arrive meanwhile find no tag and get a new entry.
 
-use crate::flow::{FlowKey, FlowValue};
+use crate::flow::{EntryKey, FlowValue};
 
 /// A flow in the table.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FlowEntry {
     /// The flow's key.
-    pub key: FlowKey,
+    pub key: EntryKey,
     /// Its counters and state.
     pub value: FlowValue,
 }

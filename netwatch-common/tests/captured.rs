@@ -1,15 +1,15 @@
-//! Frames of captures: their packets may be longer than what is there, and nobody said so.
+//! Frames of captures, which may be truncated without notice.
 
 use netwatch_common::flow::{kind, malformed};
 use netwatch_common::fragment::NoFragments;
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Captured, Frame, Hook, LinkType, Linked, Meta};
 
-fn look(frame: &impl Frame) -> Observation {
+fn observe(frame: &impl Frame) -> Observation {
     Observation::new(frame, &Meta::default(), Hook::Loopback, 1, &mut NoFragments)
 }
 
-/// UDP from port 7 to port 9 with 100 bytes of payload, so they say.
+/// UDP from port 7 to port 9. The lengths claim 100 bytes of payload.
 fn ipv4() -> Vec<u8> {
     let ip = [0x45, 0, 0, 128, 0, 0, 0, 0, 64, 17, 0, 0];
     [&[0; 12][..], &[8, 0], &ip, &[198, 51, 100, 1], &[198, 51, 100, 2], &[0, 7, 0, 9, 0, 108, 0, 0, 1, 2]].concat()
@@ -21,19 +21,23 @@ fn ipv6() -> Vec<u8> {
 }
 
 #[test]
-fn a_frame_that_was_cut_without_a_word_still_has_its_flow() {
+fn a_frame_truncated_without_notice_is_counted_under_its_flow() {
     for (frame, kind) in [(ipv4(), kind::IPV4), (ipv6(), kind::IPV6)] {
-        let seen = look(&Linked { captured: Captured::whole(&frame), link: LinkType::Ethernet });
+        let seen = observe(&Linked { captured: Captured::whole(&frame), link: LinkType::Ethernet });
         assert_eq!((seen.key.kind, seen.key.local_port, seen.key.remote_port), (kind, 7, 9));
-        assert_eq!((seen.size.bytes, seen.packet.payload_len), (frame.len() as u64, 2), "what is there counts");
-        assert!(seen.packet.incomplete, "and it is known to be less");
+        assert_eq!(
+            (seen.size.bytes, seen.packet.payload_len),
+            (frame.len() as u64, 2),
+            "the bytes present are counted"
+        );
+        assert!(seen.packet.incomplete, "it is marked as incomplete");
     }
 }
 
 #[test]
-fn on_a_link_the_same_lengths_are_lies() {
+fn on_a_link_such_lengths_are_malformed() {
     for frame in [ipv4(), ipv6()] {
-        let key = look(&Captured::whole(&frame)).key;
+        let key = observe(&Captured::whole(&frame)).key;
         assert_eq!((key.kind, key.protocol), (kind::MALFORMED, malformed::IP_LENGTH));
     }
 }
@@ -42,17 +46,17 @@ fn on_a_link_the_same_lengths_are_lies() {
 fn a_whole_frame_is_complete() {
     let mut frame = ipv4();
     frame.extend([0; 98]);
-    let seen = look(&Linked { captured: Captured::whole(&frame), link: LinkType::Ethernet });
+    let seen = observe(&Linked { captured: Captured::whole(&frame), link: LinkType::Ethernet });
     assert!(!seen.packet.incomplete);
-    // The capture kept all but the payload and says so.
+    // The capture has truncated the payload, and its record has the original length.
     let cut = Captured { bytes: &frame[..44], orig_len: frame.len() as u32 };
-    let seen = look(&Linked { captured: cut, link: LinkType::Ethernet });
+    let seen = observe(&Linked { captured: cut, link: LinkType::Ethernet });
     assert_eq!((seen.key.remote_port, seen.size.bytes, seen.packet.incomplete), (9, 142, false));
 }
 
 #[test]
-fn a_length_that_only_its_record_has_does_not_overflow() {
+fn a_huge_original_length_does_not_overflow() {
     let cut = Captured { bytes: &ipv6()[..60], orig_len: u32::MAX };
-    let seen = look(&Linked { captured: cut, link: LinkType::Ethernet });
+    let seen = observe(&Linked { captured: cut, link: LinkType::Ethernet });
     assert_eq!((seen.key.kind, seen.size.bytes), (kind::IPV6, u32::MAX.into()));
 }

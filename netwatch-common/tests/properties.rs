@@ -1,5 +1,5 @@
-//! The parser on frames that nobody would send: it never panics, names exactly one key, and keeps
-//! its promises.
+//! Properties of the parser on arbitrary frames: it never panics, returns exactly one key, and its
+//! lengths are consistent.
 
 use netwatch_common::flow::kind;
 use netwatch_common::fragment::NoFragments;
@@ -8,7 +8,7 @@ use netwatch_common::parse::{self, Captured, Hook, LinkType, Linked, Meta, Packe
 use netwatch_common::remainder;
 use proptest::prelude::*;
 
-/// Random bytes behind headers that lead deep into the parser.
+/// Random bytes after headers that lead deep into the parser.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     let ethertype = prop_oneof![Just(0x0800_u16), Just(0x86dd), Just(0x8100), Just(0x88a8), Just(0x0806), any::<u16>()];
     let start =
@@ -18,12 +18,12 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Bytes among which protocol numbers are frequent.
+/// Random bytes, with frequent protocol numbers.
 fn extensionish() -> impl Strategy<Value = u8> {
     prop_oneof![any::<u8>(), Just(0), Just(6), Just(17), Just(43), Just(44), Just(51), Just(58), Just(60)]
 }
 
-/// Plain IPv4 and IPv6 with TCP or UDP, now and then with a header that lies.
+/// Plain IPv4 and IPv6 with TCP or UDP, sometimes with a wrong length.
 fn transport_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop::collection::vec(any::<u8>(), 0..80);
     (any::<bool>(), prop_oneof![Just(6_u8), Just(17)], payload, -2_i16..3).prop_map(
@@ -78,9 +78,9 @@ proptest! {
         prop_assert_eq!(seen.key.zero, 0);
     }
 
-    /// The short way reads what the long way reads, or declines.
+    /// The parser of the short path gives the same result as the full parser, or declines.
     #[test]
-    fn quick_and_thorough_agree(
+    fn quick_and_full_parser_agree(
         frame in prop_oneof![frame(), transport_frame()],
         size in prop_oneof![Just(0_u32), 1_u32..3000],
     ) {
@@ -94,7 +94,7 @@ proptest! {
         }
     }
 
-    /// Whatever a capture says that a frame starts with, and however much of it is there.
+    /// Any link type, and any truncation.
     #[test]
     fn any_frame_of_any_link_is_counted_once(
         frame in frame(),
@@ -104,7 +104,7 @@ proptest! {
         link in link(),
         hook in hook(),
     ) {
-        // From the middle of an Ethernet frame other link layers are as likely as any.
+        // Bytes from the middle of an Ethernet frame may match any other link layer.
         let bytes = frame.get(start..).unwrap_or_default();
         let bytes = &bytes[..cut.min(bytes.len())];
         let linked = Linked { captured: Captured { bytes, orig_len }, link };
@@ -115,7 +115,7 @@ proptest! {
         prop_assert!(u64::from(seen.packet.payload_offset) + u64::from(seen.packet.payload_len) <= length);
     }
 
-    /// A packet and its answer have the same key, on the link as on the loopback.
+    /// A packet and its answer have the same key, on the link and on the loopback.
     #[test]
     fn both_directions_share_a_key(local in any::<[u8; 4]>(), remote in any::<[u8; 4]>(), ports in any::<[u16; 2]>()) {
         let there = udp(local, remote, ports);

@@ -6,9 +6,9 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 use netwatch_common::access::Access;
 
 /// Memory that several CPUs share.
-pub struct Shared;
+pub struct SharedAccess;
 
-impl Access for Shared {
+impl Access for SharedAccess {
     #[inline(always)]
     unsafe fn add64(word: *mut u64, value: u64) {
         // SAFETY: guaranteed by the caller.

@@ -11,7 +11,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::front::{self, Front, GROUPS, SLOTS_PER_GROUP, Slot};
 use netwatch_common::stage::flushed;
 
-use crate::atomic::Shared;
+use crate::atomic::SharedAccess;
 use crate::maps::FRONTS;
 use crate::table;
 
@@ -65,7 +65,7 @@ fn flush_slot(slot: *mut Slot) -> bool {
         }
         let Some(entry) = table::entry((*slot).entry) else { return true };
         let value = &raw mut (*entry).value;
-        front::merge::<Shared>(slot, value);
+        front::merge::<SharedAccess>(slot, value);
         if (&raw const (*value).retiring).read_volatile() == 0 {
             return true;
         }

@@ -11,7 +11,7 @@ use netwatch_common::observation::{PlainPacket, Size};
 use netwatch_common::parse::{self, Frame, Hook, IpFamily, Packet};
 use netwatch_common::round_trip::{self, RttProbe};
 
-use crate::atomic::{Shared, replace32};
+use crate::atomic::{SharedAccess, replace32};
 use crate::maps::{CONTROL, FRONTS, RTT_PROBES};
 use crate::preemption;
 use crate::settings::settings;
@@ -197,7 +197,7 @@ pub unsafe fn leave(head: *mut FrontHead) {
 #[inline(always)]
 pub unsafe fn enter_preemptible(head: *mut FrontHead) {
     // SAFETY: guaranteed by the caller.
-    unsafe { if preemption::is_preemptible() { Shared::add32(&raw mut (*head).active, 1) } else { enter(head) } }
+    unsafe { if preemption::is_preemptible() { SharedAccess::add32(&raw mut (*head).active, 1) } else { enter(head) } }
 }
 
 /// Ends what [`enter_preemptible`] began.
@@ -207,7 +207,9 @@ pub unsafe fn enter_preemptible(head: *mut FrontHead) {
 #[inline(always)]
 pub unsafe fn leave_preemptible(head: *mut FrontHead) {
     // SAFETY: guaranteed by the caller.
-    unsafe { if preemption::is_preemptible() { Shared::add32(&raw mut (*head).active, u32::MAX) } else { leave(head) } }
+    unsafe {
+        if preemption::is_preemptible() { SharedAccess::add32(&raw mut (*head).active, u32::MAX) } else { leave(head) }
+    }
 }
 
 /// Whether the front is being flushed.

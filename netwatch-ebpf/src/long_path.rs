@@ -14,7 +14,7 @@ use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::sample::reason;
 use netwatch_common::{account, remainder, round_trip, stage, stat as slots};
 
-use crate::atomic::Shared;
+use crate::atomic::SharedAccess;
 use crate::fragment::FragmentMap;
 use crate::maps::{EVENTS, REMAINDERS, RTT_PROBES, SCRATCH, STAGES};
 use crate::preemption;
@@ -76,7 +76,7 @@ fn count_unread(ctx: &TcContext, hook: Hook) {
     // SAFETY: live map values.
     unsafe {
         let now_ns = front::tick_ns(&raw const (*front).head);
-        account::record_size::<Shared>(value, direction, &size, now_ns);
+        account::record_size::<SharedAccess>(value, direction, &size, now_ns);
     }
 }
 
@@ -223,9 +223,9 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> u32 {
         if (*value).first_seen_ns == 0 {
             account::open(value, seen);
         }
-        account::record::<Shared>(value, seen);
+        account::record::<SharedAccess>(value, seen);
         seen.opened_by = (*value).opened_by;
-        u32::from(account::sample_reason::<Shared>(account::half(value, seen.direction), seen, &config))
+        u32::from(account::sample_reason::<SharedAccess>(account::half(value, seen.direction), seen, &config))
     }
 }
 
@@ -262,7 +262,7 @@ unsafe fn merge_slot(slot: Option<*mut Slot>, words: &Words, seen: &Observation)
         }
         let number = (*slot).entry;
         let entry = table::entry(number)?;
-        rules::merge::<Shared>(slot, &raw mut (*entry).value);
+        rules::merge::<SharedAccess>(slot, &raw mut (*entry).value);
         if ours {
             return Some(EntryRef { number, entry });
         }
@@ -282,7 +282,7 @@ unsafe fn measure_round_trip(value: *mut FlowValue, hash: u64, seen: &mut Observ
     }
     let Some(probe) = RTT_PROBES.get_ptr_mut(round_trip::probe_index(hash)) else { return };
     // SAFETY: live map values; a helper without arguments.
-    unsafe { round_trip::measure::<Shared>(probe, value, hash, seen, repeated, || bpf_ktime_get_ns()) }
+    unsafe { round_trip::measure::<SharedAccess>(probe, value, hash, seen, repeated, || bpf_ktime_get_ns()) }
 }
 
 /// Updates the flow's slot, or assigns the slot to the flow if it is free and the front would have

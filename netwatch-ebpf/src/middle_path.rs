@@ -8,7 +8,7 @@ use netwatch_common::observation::{PlainPacket, Size};
 use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::stage;
 
-use crate::atomic::Shared;
+use crate::atomic::SharedAccess;
 use crate::front;
 use crate::long_path::{continue_in, forget};
 use crate::maps::SCRATCH;
@@ -90,6 +90,6 @@ unsafe fn count_in_entry(front: *mut Front, scratch: &Scratch) -> bool {
         let Some(EntryRef { entry, .. }) = table::find(words, *hash) else { return false };
         let plain =
             PlainPacket { packet: &seen.packet, size: &seen.size, direction: seen.direction, now_ns: seen.now_ns };
-        rules::count_in_entry::<Shared>(slot, &raw mut (*entry).value, *hash, &plain, front::rtt_probe)
+        rules::count_in_entry::<SharedAccess>(slot, &raw mut (*entry).value, *hash, &plain, front::rtt_probe)
     }
 }

@@ -19,8 +19,8 @@ macro_rules! fields {
     ($($field:ident)*) => {
         impl ConfigRef {
             $(
-                /// As in [`Config`]. Volatile: the compiler only knows the default, user space has
-                /// written another value.
+                /// As in [`Config`]. Volatile: user space has replaced the default,
+            /// which the compiler would substitute.
                 #[inline(always)]
                 pub fn $field(self) -> u32 {
                     // SAFETY: read-only data that lives as long as the program.

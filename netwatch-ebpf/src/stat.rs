@@ -2,7 +2,7 @@
 
 use netwatch_common::access::Access;
 
-use crate::atomic::Shared;
+use crate::atomic::SharedAccess;
 use crate::maps::STATS;
 
 /// Counts one more lost observation in a slot of `netwatch_common::stat`.
@@ -10,6 +10,6 @@ use crate::maps::STATS;
 pub fn count(slot: u32) {
     if let Some(counter) = STATS.get_ptr_mut(slot) {
         // SAFETY: the map's value is an aligned u64 that lives as long as the program.
-        unsafe { Shared::add64(counter, 1) }
+        unsafe { SharedAccess::add64(counter, 1) }
     }
 }

@@ -2,7 +2,7 @@
 //! local end sent.
 
 use super::Packet;
-use crate::flow::{EGRESS, FlowKey, INGRESS, observation_point};
+use crate::flow::{EGRESS, EntryKey, INGRESS, observation_point};
 
 /// A hook that the classifier is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Hook {
 
 /// The key a packet is counted under, and the direction.
 #[inline(always)]
-pub fn orient(packet: &Packet, hook: Hook) -> (FlowKey, u8) {
+pub fn orient(packet: &Packet, hook: Hook) -> (EntryKey, u8) {
     match hook {
         Hook::FromTarget => (packet.key(true, observation_point::LINK), EGRESS),
         Hook::ToTarget => (packet.key(false, observation_point::LINK), INGRESS),

@@ -2,7 +2,7 @@
 
 use super::transport::protocol;
 use crate::address::Address;
-use crate::flow::{FlowKey, kind};
+use crate::flow::{EntryKey, kind};
 use crate::tcp;
 
 /// The part of a datagram that a packet carries. Values of [`Packet::fragment`].
@@ -108,15 +108,15 @@ impl Packet {
 
     /// The key, with the sender as local end if `sent`, else the receiver.
     #[inline(always)]
-    pub(super) fn key(&self, sent: bool, observation_point: u8) -> FlowKey {
+    pub(super) fn key(&self, sent: bool, observation_point: u8) -> EntryKey {
         let (kind, protocol, zero) = (self.kind, self.protocol, 0);
         if !self.has_addresses() {
             let local_port = if kind == kind::NON_IP { self.source_port } else { 0 };
-            return FlowKey { local_port, kind, protocol, observation_point, ..FlowKey::default() };
+            return EntryKey { local_port, kind, protocol, observation_point, ..EntryKey::default() };
         }
         let (source, destination) = ((self.source, self.source_port), (self.destination, self.destination_port));
         let (local, remote) = if sent { (source, destination) } else { (destination, source) };
-        FlowKey {
+        EntryKey {
             local: local.0,
             remote: remote.0,
             local_port: local.1,

@@ -155,7 +155,7 @@ fn parse_icmp<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> u32 {
 #[inline(always)]
 fn parse_icmpv6<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> u32 {
     match icmp_type(frame, rest, packet) {
-        Some(133..=137) => packet.set_kind(kind::HOUSEKEEPING, housekeeping::NEIGHBOUR_DISCOVERY),
+        Some(133..=137) => packet.set_kind(kind::HOUSEKEEPING, housekeeping::NEIGHBOR_DISCOVERY),
         Some(130..=132 | 143) => packet.set_kind(kind::HOUSEKEEPING, housekeeping::MLD),
         // RFC 4443, 2.1: error messages have the high bit clear.
         Some(message) => packet.icmp_error = message < 128,

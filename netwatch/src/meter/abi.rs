@@ -16,7 +16,7 @@ use crate::flow::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Growth<'a> {
     /// The entry's key.
-    pub(super) key: &'a abi::FlowKey,
+    pub(super) key: &'a abi::EntryKey,
     /// Its counters and state at the last drain.
     pub(super) before: &'a FlowValue,
     /// Its counters and state now.
@@ -62,7 +62,7 @@ fn half_counters(before: &abi::Counts, now: &abi::Counts) -> Counters {
 
 /// Converts a key. On the loopback, the lower end is local in the ABI, but the opener is local in
 /// [`crate::flow`]: returns true if the ends were swapped.
-pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
+pub(super) fn traffic(key: &abi::EntryKey, opened_by: u32) -> (Traffic, bool) {
     let flipped =
         is_flow(key) && key.observation_point == observation_point::LOOPBACK && opened_by == u32::from(abi::INGRESS);
     let traffic = match key.kind {
@@ -75,11 +75,11 @@ pub(super) fn traffic(key: &abi::FlowKey, opened_by: u32) -> (Traffic, bool) {
     (traffic, flipped)
 }
 
-fn is_flow(key: &abi::FlowKey) -> bool {
+fn is_flow(key: &abi::EntryKey) -> bool {
     key.kind < kind::HOUSEKEEPING
 }
 
-fn flow_key(key: &abi::FlowKey, flipped: bool) -> FlowKey {
+fn flow_key(key: &abi::EntryKey, flipped: bool) -> FlowKey {
     let is_v4 = matches!(key.kind, kind::IPV4 | kind::IPV4_FRAGMENT);
     let one = TransportAddress { addr: address(&key.local, is_v4), port: key.local_port };
     let other = TransportAddress { addr: address(&key.remote, is_v4), port: key.remote_port };
@@ -145,7 +145,7 @@ fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTripTime
 fn housekeeping(number: u8) -> Housekeeping {
     match number {
         abi::housekeeping::ARP => Housekeeping::Arp,
-        abi::housekeeping::NEIGHBOUR_DISCOVERY => Housekeeping::NeighborDiscovery,
+        abi::housekeeping::NEIGHBOR_DISCOVERY => Housekeeping::NeighborDiscovery,
         abi::housekeeping::MLD => Housekeeping::Mld,
         _ => Housekeeping::Igmp,
     }

@@ -91,8 +91,8 @@ pub fn count_loss(slot: u32) {
 macro_rules! setting {
     ($($name:ident: $($field:ident).+;)*) => {
         $(
-            /// As in `TracerSettings`. Volatile: the compiler only knows the default, user space
-            /// has written another value.
+            /// As in `TracerSettings`. Volatile: user space has replaced the default, which the
+            /// compiler would substitute.
             #[inline(always)]
             pub fn $name() -> u32 {
                 let settings: *const TracerSettings = (&raw const SETTINGS).cast();

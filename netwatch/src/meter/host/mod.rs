@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
-use netwatch_common::access::Exclusive;
+use netwatch_common::access::ExclusiveAccess;
 use netwatch_common::account;
-use netwatch_common::flow::{FlowKey, FlowValue, kind};
+use netwatch_common::flow::{EntryKey, FlowValue, kind};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Captured, Frame, Hook, Linked, Meta, Packet};
 use netwatch_common::round_trip::{self, RttProbe};
@@ -28,7 +28,7 @@ use fragments::RecentFragments;
 
 /// Uses a fast hash with a random seed: there is one lookup per packet, and captures may be
 /// hostile.
-type FlowMap = HashMap<FlowKey, FlowValue, foldhash::fast::RandomState>;
+type FlowMap = HashMap<EntryKey, FlowValue, foldhash::fast::RandomState>;
 
 /// A flow that was idle for this many nanoseconds is removed when the table is full. Its counts are
 /// handed over; further packets get a new entry.
@@ -181,15 +181,15 @@ impl HostMeter {
         all.for_each(|(key, value)| hand_over(&key, &value, None, sink));
     }
 
-    /// ObservationLosses observations. `unreadable` counts frames that their capture has truncated within the
+    /// Lost observations. `unreadable` counts frames that their capture has truncated within the
     /// headers.
     pub fn lost(&self) -> ObservationLosses {
         self.lost
     }
 }
 
-/// Frames are counted one by one, and what they carry is observed with them: only counts are left to
-/// be drained.
+/// Frames are counted one by one, and what they carry is observed with them: only counts are left
+/// to be drained.
 impl Meter for HostMeter {
     fn poll(&mut self, _sink: &mut dyn FnMut(Observed<'_>)) -> Result<()> {
         Ok(())
@@ -213,11 +213,11 @@ fn has_missing_bytes(frame: &Captured<'_>) -> bool {
     frame.bytes.len() < frame.len() as usize
 }
 
-fn remainder_key(seen: &Observation) -> FlowKey {
+fn remainder_key(seen: &Observation) -> EntryKey {
     remainder::key(remainder::slot(&seen.key))
 }
 
-fn record(table: &mut FlowMap, key: &FlowKey, seen: &Observation, probes: &mut ProbeTable) -> u8 {
+fn record(table: &mut FlowMap, key: &EntryKey, seen: &Observation, probes: &mut ProbeTable) -> u8 {
     match table.entry(*key) {
         Entry::Occupied(entry) => add(entry.into_mut(), seen, probes),
         Entry::Vacant(entry) => {
@@ -237,11 +237,11 @@ fn add(value: &mut FlowValue, seen: &Observation, probes: &mut ProbeTable) -> u8
     // SAFETY: exclusive memory.
     unsafe {
         let repeated = round_trip::is_repeated(value, &seen.packet);
-        account::record::<Exclusive>(value, seen);
+        account::record::<ExclusiveAccess>(value, seen);
         if seen.packet.flags != 0 {
             let hash = hash::hash(hash::words(&seen.key));
             let probe = &raw mut probes.0[round_trip::probe_index(hash) as usize];
-            round_trip::measure::<Exclusive>(probe, value, hash, &mut { *seen }, repeated, || seen.now_ns);
+            round_trip::measure::<ExclusiveAccess>(probe, value, hash, &mut { *seen }, repeated, || seen.now_ns);
         }
     }
     value.first_seen_ns = value.first_seen_ns.min(seen.now_ns);
@@ -264,7 +264,7 @@ fn end_reason(value: &FlowValue) -> EndReason {
     if value.is_closed() { EndReason::EndOfFlow } else { EndReason::IdleTimeout }
 }
 
-fn hand_over(key: &FlowKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {
+fn hand_over(key: &EntryKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {
     let growth = Growth { key, before: &FlowValue::EMPTY, now, ended };
     if let Some(increment) = abi::increment(&growth, Clock::UNIX) {
         sink(increment);

@@ -51,7 +51,7 @@ pub(super) struct EntryPrograms<'a> {
 #[derive(Debug)]
 pub(super) enum Attachment {
     Tcx(Vec<OwnedFd>),
-    Clsact(clsact::Attachment),
+    Clsact(clsact::ClsactFilters),
 }
 
 impl Attachment {
@@ -110,7 +110,7 @@ fn attach(entries: &[HookProgram<'_>], ifindex: u32, methods: &[AttachMethod]) -
             AttachMethod::Tcx => {
                 entries.iter().map(|entry| tcx(entry, ifindex)).collect::<io::Result<_>>().map(Attachment::Tcx)
             }
-            AttachMethod::Clsact => clsact::Attachment::new(entries, ifindex).map(Attachment::Clsact),
+            AttachMethod::Clsact => clsact::ClsactFilters::new(entries, ifindex).map(Attachment::Clsact),
         };
         if !outcome.as_ref().is_err_and(is_unsupported) {
             break;

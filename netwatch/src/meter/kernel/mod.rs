@@ -7,11 +7,9 @@ mod drain;
 mod feed;
 mod flows;
 mod fronts;
-mod logging;
 mod memory;
 mod object;
 mod process;
-mod realtime;
 mod retire;
 mod rings;
 mod segments;
@@ -27,8 +25,8 @@ use netwatch_common::{stage, stat, table};
 
 pub use attach::AttachMethod;
 pub use drain::DrainProgress;
+pub use fronts::is_realtime;
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
-pub use realtime::is_realtime;
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, ObservationLosses};
@@ -38,9 +36,8 @@ use attach::Attachment;
 use drain::Drain;
 use flows::FlowEntries;
 use fronts::Fronts;
-use logging::Logger;
 use object::{Globals, Loaded};
-use rings::Rings;
+use rings::{Logger, Rings};
 use segments::Segments;
 
 /// Settings of the classifier, decided before it is loaded.
@@ -105,7 +102,7 @@ impl KernelMeterConfig {
             free_mask: flows::free_ring_len(self.max_flows) - 1,
             ..Config::DEFAULT
         };
-        Globals { config, log_level: if self.log { logging::DEBUG } else { logging::OFF } }
+        Globals { config, log_level: if self.log { rings::LOG_DEBUG } else { rings::LOG_OFF } }
     }
 
     fn ring_sizes(&self) -> rings::RingBytes {

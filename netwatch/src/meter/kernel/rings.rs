@@ -1,14 +1,17 @@
 //! Polls the two ring buffers. Samples are copied at once, so that the kernel can reuse the ring's
 //! space.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, RingBuf};
+use aya_log::EbpfLogger;
 use bytes::Bytes;
 use netwatch_common::parse::{part, protocol};
 use netwatch_common::sample::{self as abi, SampleHeader, reason};
 
+use super::object::Loaded;
+use super::sys;
 use crate::error::{Error, Result};
 use crate::meter::abi::{direction, opposite, traffic};
 use crate::meter::clock::Clock;
@@ -115,9 +118,9 @@ impl std::fmt::Debug for Rings {
 
 pub(super) fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
     let copy = map.try_clone().map_err(|cause| Error::os("open BPF map", name, cause))?;
-    let said = |cause: aya::maps::MapError| Error::other("open BPF map", name, cause.to_string());
-    let map = MapData::from_fd(copy).map_err(said)?;
-    Map::from_map_data(map).and_then(RingBuf::try_from).map_err(said)
+    let failed = |cause: aya::maps::MapError| Error::other("open BPF map", name, cause.to_string());
+    let map = MapData::from_fd(copy).map_err(failed)?;
+    Map::from_map_data(map).and_then(RingBuf::try_from).map_err(failed)
 }
 
 /// The start of a record. The classifier writes no shorter records.
@@ -157,6 +160,36 @@ fn sample(record: &[u8], clock: Clock) -> Sample {
         orig_len: header.orig_len,
         payload_offset: header.payload_offset.into(),
         bytes: Bytes::copy_from_slice(&bytes[..copied]),
+    }
+}
+
+/// Log level of the classifier: nothing is logged. The level is a constant to the verifier, which
+/// then removes the code from the loaded program.
+pub(super) const LOG_OFF: u8 = 0;
+/// Log level of the classifier: `log::Level::Debug`.
+pub(super) const LOG_DEBUG: u8 = 4;
+
+/// Forwards log messages of the classifier to the logger of the `log` crate.
+pub(super) struct Logger(EbpfLogger<&'static dyn log::Log>);
+
+impl Logger {
+    pub(super) fn new(loaded: &Loaded) -> Result<Self> {
+        let program = loaded.program("long_path");
+        let failed =
+            |cause: &dyn std::fmt::Display| Error::other("open the log of", "the classifier", cause.to_string());
+        let info = sys::program_info(program.as_fd()).map_err(|cause| failed(&cause))?;
+        EbpfLogger::init_from_id(info.id).map(Self).map_err(|cause| failed(&cause))
+    }
+
+    /// Forwards the messages that are in the ring.
+    pub(super) fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+impl std::fmt::Debug for Logger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Logger")
     }
 }
 

@@ -16,14 +16,14 @@ use crate::error::{Error, Result};
 /// The filters on one interface. The socket belongs to the interface's namespace, which may differ
 /// from that of the current thread.
 #[derive(Debug)]
-pub(in crate::meter) struct Attachment {
+pub(in crate::meter) struct ClsactFilters {
     socket: Socket,
     ifindex: u32,
     /// Whether the qdisc is removed on detach: one that existed before stays.
     created_qdisc: bool,
 }
 
-impl Attachment {
+impl ClsactFilters {
     pub(super) fn new(entries: &[HookProgram<'_>], ifindex: u32) -> io::Result<Self> {
         let socket = connect()?;
         let created_qdisc = match request(&socket, RouteNetlinkMessage::NewQueueDiscipline(qdisc(ifindex)), CREATE) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::env;
 
 use fastrand::Rng;
-use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::parse::{Hook, Meta};
 use netwatch_common::remainder;
 
@@ -68,16 +68,16 @@ fn meta(rng: &mut Rng) -> Meta {
 }
 
 /// Frames since the last comparison, each with the key that the reference meter counted it under.
-type RecentFrames = Vec<(FlowKey, &'static str, Vec<u8>)>;
+type RecentFrames = Vec<(EntryKey, &'static str, Vec<u8>)>;
 
 fn compare(meter: &mut CheckedMeter, host: &mut ReferenceMeter, recent: &mut RecentFrames, what: &str) {
-    let strip = |mut entries: HashMap<FlowKey, FlowValue>| {
+    let strip = |mut entries: HashMap<EntryKey, FlowValue>| {
         // Measured with different clocks.
         entries.values_mut().for_each(|value| value.round_trips = Default::default());
         entries
     };
     let (kernel, own) = (strip(tables(meter)), strip(host.entries.clone()));
-    let differs = |key: &FlowKey| kernel.get(key).map(|value| value.halves) != own.get(key).map(|value| value.halves);
+    let differs = |key: &EntryKey| kernel.get(key).map(|value| value.halves) != own.get(key).map(|value| value.halves);
     for (key, program, frame) in recent.drain(..).filter(|(key, ..)| differs(key)) {
         println!("{program}, reference key {key:?}: {frame:02x?}");
     }

@@ -17,7 +17,7 @@ mod size;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::parse::Meta;
 
 use super::{KernelMeter, KernelMeterConfig, possible_cpus};
@@ -69,7 +69,7 @@ fn stay_on_one_cpu() {
 }
 
 /// All entries and remainders in the kernel.
-fn tables(meter: &mut CheckedMeter) -> HashMap<FlowKey, FlowValue> {
+fn tables(meter: &mut CheckedMeter) -> HashMap<EntryKey, FlowValue> {
     let mut entries = HashMap::new();
     meter.drain.snapshot(&mut |&Growth { key, now: value, .. }| {
         let before = entries.insert(*key, *value);
@@ -79,9 +79,9 @@ fn tables(meter: &mut CheckedMeter) -> HashMap<FlowKey, FlowValue> {
 }
 
 /// Requires equal entries, bit for bit except for times, and prints those that differ.
-fn assert_same(kernel: HashMap<FlowKey, FlowValue>, host: HashMap<FlowKey, FlowValue>, what: &str) {
+fn assert_same(kernel: HashMap<EntryKey, FlowValue>, host: HashMap<EntryKey, FlowValue>, what: &str) {
     let (kernel, host) = (without_times(kernel), without_times(host));
-    let differs = |key: &&FlowKey| kernel.get(key) != host.get(key);
+    let differs = |key: &&EntryKey| kernel.get(key) != host.get(key);
     for key in kernel.keys().chain(host.keys()).filter(differs).take(4) {
         println!("{key:?}\n  kernel {:?}\n  user space {:?}", kernel.get(key), host.get(key));
     }
@@ -89,7 +89,7 @@ fn assert_same(kernel: HashMap<FlowKey, FlowValue>, host: HashMap<FlowKey, FlowV
 }
 
 /// Replaces times, which differ between runs.
-fn without_times(mut entries: HashMap<FlowKey, FlowValue>) -> HashMap<FlowKey, FlowValue> {
+fn without_times(mut entries: HashMap<EntryKey, FlowValue>) -> HashMap<EntryKey, FlowValue> {
     for value in entries.values_mut() {
         value.first_seen_ns = 1;
         value.last_seen_ns = 1;

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use netwatch_common::access::Exclusive;
+use netwatch_common::access::ExclusiveAccess;
 use netwatch_common::account;
 use netwatch_common::config::Config;
-use netwatch_common::flow::{FlowKey, FlowValue};
+use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Captured, Hook, Meta};
@@ -14,7 +14,7 @@ use netwatch_common::{hash, remainder, round_trip};
 
 #[derive(Debug, Default)]
 pub(super) struct ReferenceMeter {
-    pub entries: HashMap<FlowKey, FlowValue>,
+    pub entries: HashMap<EntryKey, FlowValue>,
     fragments: AllFragments,
     probes: HashMap<u32, round_trip::RttProbe>,
     pub config: Config,
@@ -39,7 +39,7 @@ impl ReferenceMeter {
     }
 
     /// Counts a frame. Returns the key it was counted under.
-    pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) -> FlowKey {
+    pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) -> EntryKey {
         let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
         assert_eq!(key, seen.key, "the key of a remainder's slot");
@@ -50,13 +50,13 @@ impl ReferenceMeter {
                 account::open(value, &seen);
             }
             let repeated = round_trip::is_repeated(value, &seen.packet);
-            account::record::<Exclusive>(value, &seen);
+            account::record::<ExclusiveAccess>(value, &seen);
             let half = account::half(value, seen.direction);
-            account::sample_reason::<Exclusive>(half, &seen, &self.config);
+            account::sample_reason::<ExclusiveAccess>(half, &seen, &self.config);
             if seen.packet.flags != 0 {
                 let hash = hash::hash(hash::words(&seen.key));
                 let meter = self.probes.entry(round_trip::probe_index(hash)).or_default();
-                round_trip::measure::<Exclusive>(meter, value, hash, &mut seen, repeated, || 1);
+                round_trip::measure::<ExclusiveAccess>(meter, value, hash, &mut seen, repeated, || 1);
             }
             if !remainder::is_fixed(&seen.key) {
                 account::update_slow_path_mask(value, &seen.packet, &self.config);
