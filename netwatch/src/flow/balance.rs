@@ -1,21 +1,23 @@
-//! The balance: what was counted against what the interface counted, and against what it was counted under.
+//! The balance: the packets that netwatch counted, compared with the counters of the interface and
+//! with the sum of flows and remainders.
 
 use std::ops::AddAssign;
 
 use super::{Counters, FlowTable, ObservationPoint, PerDirection, RemainderKind};
 
-/// One side of an interface's own counters.
+/// Counters of an interface for one direction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct LinkCounters {
-    /// Socket buffers; a GSO buffer is one.
+    /// Socket buffers. A GSO buffer counts as one.
     pub packets: u64,
     /// Bytes, Ethernet header included.
     pub bytes: u64,
-    /// Discarded by the interface: in neither of the others.
+    /// Packets that the interface discarded. They are not in the other counters.
     pub dropped: u64,
 }
 
-/// The counters of the veth's host end, as the kernel names them (`IFLA_STATS64`): `rx` is what the target sent.
+/// The counters of the host end of the veth pair, named as in `IFLA_STATS64`: `rx` was sent by the
+/// target.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct InterfaceCounters {
     /// Received by the host end: the target's egress.
@@ -24,7 +26,7 @@ pub struct InterfaceCounters {
     pub tx: LinkCounters,
 }
 
-/// The two counters that an interface has.
+/// A number of socket buffers and bytes: the two counters of an interface.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
     /// Socket buffers.
@@ -33,7 +35,7 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// One amount minus another.
+/// The difference of two amounts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
     /// Socket buffers.
@@ -42,58 +44,64 @@ pub struct Difference {
     pub bytes: i64,
 }
 
-/// What the balance says.
+/// The result of the balance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BalanceState {
     /// Every packet is accounted for.
     Closed,
-    /// There is a difference.
+    /// The sums differ.
     Open,
-    /// The interface was still up when it was read: the two sides were read at different moments, a difference means nothing.
+    /// The interface was still up when its counters were read, so both sides were read at different
+    /// times and a difference is meaningless.
     Live,
-    /// The interface's counters were not read: it was gone, or netwatch before it came to that.
+    /// The counters of the interface were not read: the interface had disappeared, or netwatch
+    /// ended before.
     Unknown,
 }
 
-/// The file's side of the balance of a replay, both directions together: a file has frames, not directions.
+/// The balance of a replay against the frames of the capture file. Frames in a file have no
+/// direction, so these are sums of both directions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FileBalance {
-    /// What was read: frames as skbs, their lengths on the wire.
+    /// Frames that were read, as socket buffers, and their lengths on the wire.
     pub frames: Amount,
-    /// The part that could not be handed to a kernel.
+    /// Frames that could not be given to the kernel.
     pub left_out: Amount,
-    /// Frames minus what was left out, minus flows, minus remainders.
+    /// Frames minus left-out frames, flows and remainders.
     pub difference: Difference,
 }
 
-/// The reconciliation of one run.
+/// The balance of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balance {
-    /// What netwatch counted, whatever it was counted under.
+    /// What netwatch counted, in flows and remainders.
     pub counted: PerDirection<Amount>,
-    /// What the interface counted; `None` when it vanished.
+    /// What the interface counted; `None` if its counters were not read.
     pub interface: Option<PerDirection<Amount>>,
-    /// Packets to the target that veth discarded after netwatch had counted them. The kernel keeps no bytes for them.
+    /// Packets to the target that the veth pair discarded after netwatch counted them. The kernel
+    /// does not count their bytes.
     pub dropped: u64,
-    /// The flows' part, folded ones included.
+    /// The sum of all flows, folded ones included.
     pub flows: PerDirection<Amount>,
-    /// The part of each named remainder, in the order of [`RemainderKind::ALL`].
+    /// The sum of each kind of remainder, in the order of [`RemainderKind::ALL`].
     pub remainders: Vec<(RemainderKind, PerDirection<Amount>)>,
-    /// Interface (dropped packets included) minus flows minus remainders: positive is what netwatch missed. `None` when the interface vanished.
+    /// Interface (dropped packets included) minus flows minus remainders. A positive difference is
+    /// what netwatch missed. `None` if the counters of the interface were not read.
     pub difference: Option<PerDirection<Difference>>,
-    /// Counted minus flows minus remainders: packets that netwatch counted under no name. Anything but 0 is a defect of netwatch.
+    /// Counted minus flows minus remainders. Any value except 0 is a bug in netwatch.
     pub unassigned: PerDirection<Difference>,
-    /// What it all says.
+    /// The result.
     pub state: BalanceState,
-    /// Of a replay only, which has no interface.
+    /// The comparison with a capture file; `None` except for a replay.
     pub file: Option<FileBalance>,
 }
 
-/// The least a packet that veth dropped can have: an Ethernet header.
-const ETHERNET_HEADER: i64 = 14;
+/// Minimum length of a packet that the veth pair dropped, bytes.
+const ETHERNET_HEADER_BYTES: i64 = 14;
 
 impl Balance {
-    /// Balances a table's link against the interface. `live` when the interface was still up while it was read.
+    /// Compares the link of a table with the interface. `live` means that the interface was still
+    /// up when its counters were read.
     pub fn new(table: &FlowTable, interface: Option<InterfaceCounters>, live: bool) -> Self {
         let counted = amounts(table.counted(ObservationPoint::Link));
         let flows = amounts(table.flows_total(ObservationPoint::Link));
@@ -113,63 +121,67 @@ impl Balance {
             state: BalanceState::Unknown,
             file: None,
         };
-        balance.state = balance.judge(live);
+        balance.state = balance.evaluate(live);
         balance
     }
 
-    /// Balances a table against the frames of a file. `left_out` are those among them that were not counted.
+    /// Compares a table with the frames of a file. `left_out` is the part of them that was not
+    /// counted.
     pub fn of_file(table: &FlowTable, frames: Amount, left_out: Amount) -> Self {
         let balance = Self::new(table, None, false);
-        let mut taken = balance.flows.both();
-        balance.remainders.iter().for_each(|(_, amount)| taken += amount.both());
-        taken += left_out;
-        let difference = frames.minus(taken);
+        let mut assigned = balance.flows.both();
+        balance.remainders.iter().for_each(|(_, amount)| assigned += amount.both());
+        assigned += left_out;
+        let difference = frames.minus(assigned);
         let closed = difference == Difference::default() && balance.unassigned == PerDirection::default();
         let state = if closed { BalanceState::Closed } else { BalanceState::Open };
         Self { state, file: Some(FileBalance { frames, left_out, difference }), ..balance }
     }
 
-    /// True when every packet is accounted for.
+    /// True if every packet is accounted for.
     pub fn closed(&self) -> bool {
         self.state == BalanceState::Closed
     }
 
-    fn judge(&self, live: bool) -> BalanceState {
+    fn evaluate(&self, live: bool) -> BalanceState {
         let Some(difference) = self.difference else { return BalanceState::Unknown };
-        let even = self.unassigned == PerDirection::default()
+        let is_equal = self.unassigned == PerDirection::default()
             && difference.egress == Difference::default()
             && difference.ingress.skbs == 0
             && self.explained_by_drops(difference.ingress.bytes);
-        match (live, even) {
+        match (live, is_equal) {
             (true, _) => BalanceState::Live,
             (false, true) => BalanceState::Closed,
             (false, false) => BalanceState::Open,
         }
     }
 
-    /// Dropped packets have bytes on our side only; how many is not known, but neither none nor the wrong sign.
+    /// Whether dropped packets explain the difference in bytes. netwatch counted their bytes and
+    /// the interface did not, so the difference is negative, by at least a header for each packet.
     fn explained_by_drops(&self, bytes: i64) -> bool {
         let dropped = signed(self.dropped);
-        if dropped == 0 { bytes == 0 } else { bytes <= dropped.saturating_mul(-ETHERNET_HEADER) }
+        if dropped == 0 { bytes == 0 } else { bytes <= dropped.saturating_mul(-ETHERNET_HEADER_BYTES) }
     }
 }
 
-/// The host end's `rx` is the target's egress.
+/// Converts from the view of the host end to that of the target.
 fn from_host_end(counters: InterfaceCounters) -> PerDirection<Amount> {
     let amount = |link: LinkCounters| Amount { skbs: link.packets, bytes: link.bytes };
     PerDirection { egress: amount(counters.rx), ingress: amount(counters.tx) }
 }
 
-/// The classifier sits in front of veth's transmit function, so it saw the packets that were dropped there; those of the other
-/// direction are dropped before they reach it, and before they are counted as received (`veth_xmit` in drivers/net/veth.c).
+/// Interface minus assigned. Packets to the target pass the classifier before the transmit function
+/// of the veth pair drops them, so the dropped ones are added. Packets of the other direction are
+/// dropped before they reach the classifier and before they are counted as received (`veth_xmit` in
+/// drivers/net/veth.c).
 fn difference(
     interface: PerDirection<Amount>,
     assigned: PerDirection<Amount>,
     dropped: u64,
 ) -> PerDirection<Difference> {
-    let mut passed = interface;
-    passed.ingress.skbs += dropped;
-    passed.zip(assigned, Amount::minus)
+    let mut sent = interface;
+    sent.ingress.skbs += dropped;
+    sent.zip(assigned, Amount::minus)
 }
 
 fn amounts(counters: PerDirection<Counters>) -> PerDirection<Amount> {
@@ -209,7 +221,7 @@ mod tests {
         Counters { skbs, packets: skbs, bytes, wire_bytes: bytes }
     }
 
-    /// 3 frames of 42 bytes sent, 2 received.
+    /// A table with 3 frames of 42 bytes sent and 2 received.
     fn table() -> FlowTable {
         let mut table = FlowTable::default();
         table.apply(Increment {
@@ -235,21 +247,21 @@ mod tests {
     }
 
     #[test]
-    fn closes_when_both_sides_agree() {
+    fn is_closed_if_both_sides_are_equal() {
         let balance = Balance::new(&table(), interface((3, 126), (2, 84), 0), false);
         assert!(balance.closed());
         assert_eq!(balance.difference, Some(PerDirection::default()));
     }
 
     #[test]
-    fn is_open_by_what_was_missed() {
+    fn reports_missed_packets_as_the_difference() {
         let balance = Balance::new(&table(), interface((4, 168), (2, 84), 0), false);
         assert_eq!(balance.state, BalanceState::Open);
         assert_eq!(balance.difference.map(|by| by.egress), Some(Difference { skbs: 1, bytes: 42 }));
     }
 
     #[test]
-    fn packets_that_veth_dropped_explain_their_bytes() {
+    fn accepts_the_bytes_of_dropped_packets() {
         let balance = Balance::new(&table(), interface((3, 126), (1, 42), 1), false);
         assert!(balance.closed(), "{balance:?}");
         assert_eq!(balance.difference.map(|by| by.ingress), Some(Difference { skbs: 0, bytes: -42 }));
@@ -257,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_balances_in_both_directions_together() {
+    fn compares_a_file_with_the_sum_of_both_directions() {
         let amount = |skbs, bytes| Amount { skbs, bytes };
         assert!(Balance::of_file(&table(), amount(5, 210), amount(0, 0)).closed());
         assert!(Balance::of_file(&table(), amount(6, 310), amount(1, 100)).closed());
@@ -269,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn live_and_unknown_figures_never_close() {
+    fn is_never_closed_for_live_or_unknown_counters() {
         assert_eq!(Balance::new(&table(), interface((3, 126), (2, 84), 0), true).state, BalanceState::Live);
         assert_eq!(Balance::new(&table(), None, false).state, BalanceState::Unknown);
     }

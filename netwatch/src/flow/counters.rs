@@ -1,32 +1,33 @@
-//! The four counters and their sums, by direction.
+//! The four counters of a flow or remainder, and values by direction.
 
 use std::iter::Sum;
 use std::ops::{AddAssign, Sub};
 
 use super::Direction;
 
-/// What was counted in one direction.
+/// Counts of one direction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Counters {
-    /// Socket buffers the interface passed; with GSO one of them carries several packets.
+    /// Socket buffers that passed the interface. With GSO, one of them carries several packets.
     pub skbs: u64,
     /// Packets as a wire would carry them.
     pub packets: u64,
-    /// Bytes as the interface counts them (Ethernet header included, no FCS).
+    /// Bytes as the interface counts them: with the Ethernet header, without the FCS.
     pub bytes: u64,
     /// Bytes as a wire would carry them: headers repeated for every packet of a GSO buffer.
     pub wire_bytes: u64,
 }
 
 impl Counters {
-    /// True when nothing was counted.
+    /// True if all counters are 0.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl AddAssign for Counters {
-    /// Saturates: what was counted stays far below, but a file may say anything.
+    /// Saturates. Counts of packets stay far below the maximum, but a recording may contain any
+    /// number.
     fn add_assign(&mut self, other: Self) {
         self.skbs = self.skbs.saturating_add(other.skbs);
         self.packets = self.packets.saturating_add(other.packets);
@@ -35,12 +36,12 @@ impl AddAssign for Counters {
     }
 }
 
-/// One value for what the target sent and one for what it received.
+/// One value for each direction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PerDirection<T> {
-    /// Sent by the target.
+    /// The value for packets sent by the target.
     pub egress: T,
-    /// Received by the target.
+    /// The value for packets received by the target.
     pub ingress: T,
 }
 
@@ -53,19 +54,19 @@ impl<T> PerDirection<T> {
         }
     }
 
-    /// Both values, changed in the same way.
+    /// Applies a function to both values.
     pub fn map<U>(self, change: impl Fn(T) -> U) -> PerDirection<U> {
         PerDirection { egress: change(self.egress), ingress: change(self.ingress) }
     }
 
-    /// Both values, each joined with its counterpart.
+    /// Combines both values with those of `other`, by direction.
     pub fn zip<U, V>(self, other: PerDirection<U>, join: impl Fn(T, U) -> V) -> PerDirection<V> {
         PerDirection { egress: join(self.egress, other.egress), ingress: join(self.ingress, other.ingress) }
     }
 }
 
 impl<T: AddAssign> PerDirection<T> {
-    /// Both directions together.
+    /// The sum of both directions.
     pub fn both(self) -> T {
         let mut sum = self.egress;
         sum += self.ingress;
@@ -90,7 +91,7 @@ impl<T: AddAssign> AddAssign for PerDirection<T> {
 }
 
 impl Counters {
-    /// What is left when a part is taken away; never less than nothing.
+    /// Subtracts a part; each counter is at least 0.
     pub fn saturating_sub(self, part: Self) -> Self {
         Self {
             skbs: self.skbs.saturating_sub(part.skbs),
@@ -104,7 +105,7 @@ impl Counters {
 impl Sub for Counters {
     type Output = Self;
     /// # Panics
-    /// In debug builds, when `other` is larger: counters only grow.
+    /// In debug builds, if `other` is larger: counters only grow.
     fn sub(self, other: Self) -> Self {
         Self {
             skbs: self.skbs - other.skbs,

@@ -1,39 +1,42 @@
-//! Endpoints: flows added up to what users ask about, a remote with its protocol and port.
+//! Endpoints: sums of flows by remote, protocol and port.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Counters, Direction, FailedAttempts, Flow, FlowKey, PerDirection, Protocol};
 
-/// First port of Linux's ephemeral range (`net.ipv4.ip_local_port_range`): from here on, the system may have chosen the port.
+/// First port of the default ephemeral range of Linux (`net.ipv4.ip_local_port_range`). The system
+/// may have chosen a port from here on.
 pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 
-/// The other end of an endpoint.
+/// The remote of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Remote {
     /// One address.
     Address(IpAddr),
-    /// All remotes that came after the table was full of endpoints.
+    /// All remotes that were added after the table of endpoints was full.
     Others,
 }
 
-/// What flows are added up under.
+/// The key of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointKey {
-    /// The other end: the server for `out`, the client for `in`.
+    /// The remote: the server for `out`, the client for `in`.
     pub remote: Remote,
     /// The protocol.
     pub protocol: Protocol,
-    /// The port that was asked for: the remote's for `out`, the target's own for `in`. 0 where there is none.
+    /// The port of the server: the remote's for `out`, the target's for `in`; 0 for protocols
+    /// without ports.
     pub port: u16,
-    /// Who opened the flows: [`Direction::Egress`] the target ("out"), [`Direction::Ingress`] the remote ("in").
+    /// The side that opened the flows: the target for [`Direction::Egress`] ("out"), the remote for
+    /// [`Direction::Ingress`] ("in").
     pub direction: Direction,
-    /// Fragments whose first fragment was never seen: they have no port.
+    /// True for later IP fragments without a first fragment, which have no port.
     pub fragment: bool,
 }
 
 impl EndpointKey {
-    /// The endpoint of a flow that `opened_by` opened.
+    /// The endpoint of a flow. `opened_by` is the side that opened it.
     pub fn of(flow: &FlowKey, opened_by: Direction) -> Self {
         let port = match opened_by {
             Direction::Egress => flow.remote.port,
@@ -48,32 +51,35 @@ impl EndpointKey {
         }
     }
 
-    /// Where endpoints go when there are too many: only protocol and direction are kept.
+    /// The key that an endpoint is counted under if the table of endpoints is full: only protocol
+    /// and direction are kept.
     pub(super) fn coarsened(self) -> Self {
         Self { remote: Remote::Others, port: 0, fragment: false, ..self }
     }
 }
 
-/// An endpoint and everything counted for it.
+/// An endpoint and its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What it is.
+    /// The key.
     pub key: EndpointKey,
-    /// Distinct five-tuples.
+    /// Number of flows.
     pub flows: u64,
-    /// TCP handshakes begun, those that failed included; flows for other protocols.
+    /// TCP: handshakes that began, failed ones included. Other protocols: flows.
     pub connections: u64,
-    /// What each side sent.
+    /// Counts by direction.
     pub counters: PerDirection<Counters>,
-    /// Median of the flows' handshake times, nanoseconds; of an even number the lower middle one, so that it is one that was measured. Folded flows have no part in it.
+    /// Median handshake time, nanoseconds, without folded flows. Of an even number of values it is
+    /// the lower one in the middle, so it was measured.
     pub handshake_rtt_ns: Option<u64>,
-    /// Attempts that came to nothing. Those of folded flows are known only where an ICMP error named them.
+    /// Failed attempts. Of flows that were never tracked individually, only attempts with an ICMP
+    /// error are included.
     pub failed: FailedAttempts,
 }
 
 impl Endpoint {
-    /// Whether no attempt succeeded. A datagram without an answer may have been all that was needed, unless an ICMP error came back. An echo
-    /// request without an answer failed.
+    /// Whether all attempts failed. A datagram needs no answer, so it failed only if an ICMP error
+    /// came back. An echo request without an answer failed.
     pub fn has_only_failed(&self) -> bool {
         let is_unanswered = self.counters.ingress.packets == 0;
         match self.key.protocol {
@@ -84,7 +90,7 @@ impl Endpoint {
     }
 }
 
-/// What an endpoint is made from while flows are added up.
+/// Intermediate sums of an endpoint.
 #[derive(Debug, Default)]
 struct EndpointSum {
     flows: u64,
@@ -94,7 +100,7 @@ struct EndpointSum {
     failed: FailedAttempts,
 }
 
-/// What is kept of flows that had no room of their own.
+/// The counts of the folded flows of an endpoint.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoldedEndpoint {
     pub flows: u64,
@@ -104,7 +110,7 @@ pub(super) struct FoldedEndpoint {
 }
 
 impl FoldedEndpoint {
-    /// Adds another part of the same endpoint.
+    /// Adds other folded flows of the same endpoint.
     pub(super) fn add(&mut self, other: &Self) {
         self.flows = self.flows.saturating_add(other.flows);
         self.connections = self.connections.saturating_add(other.connections);
@@ -112,8 +118,8 @@ impl FoldedEndpoint {
         self.failed += other.failed;
     }
 
-    /// As an endpoint that has no other flows.
-    pub(super) fn alone(self, key: EndpointKey) -> Endpoint {
+    /// Converts to an endpoint without other flows.
+    pub(super) fn into_endpoint(self, key: EndpointKey) -> Endpoint {
         let Self { flows, connections, counters, failed } = self;
         Endpoint { key, flows, connections, counters, handshake_rtt_ns: None, failed }
     }
@@ -126,7 +132,7 @@ impl From<Endpoint> for FoldedEndpoint {
     }
 }
 
-/// Adds up flows and folded flows, largest (by wire bytes, both ways) first.
+/// Sums flows and folded flows by endpoint, largest first (wire bytes of both directions).
 pub(super) fn collect<'a>(
     flows: impl Iterator<Item = Flow>,
     folded: impl Iterator<Item = (&'a EndpointKey, &'a FoldedEndpoint)>,
@@ -139,7 +145,7 @@ pub(super) fn collect<'a>(
         sums.entry(*key).or_default().add_folded(part);
     }
     let mut endpoints: Vec<Endpoint> = sums.into_iter().map(|(key, sum)| sum.finish(key)).collect();
-    // Stable: equal sizes stay in the order of their keys.
+    // The sort is stable: endpoints of equal size stay sorted by key.
     endpoints.sort_by_key(|endpoint| std::cmp::Reverse(endpoint.counters.both().wire_bytes));
     endpoints
 }
@@ -166,7 +172,7 @@ impl EndpointSum {
     }
 }
 
-/// The lower middle value.
+/// The median; of an even number of values, the lower one in the middle.
 fn median(mut values: Vec<u64>) -> Option<u64> {
     let middle = values.len().checked_sub(1)? / 2;
     Some(*values.select_nth_unstable(middle).1)
@@ -178,7 +184,7 @@ mod tests {
     use crate::flow::{ObservationPoint, TransportAddress};
 
     #[test]
-    fn the_median_is_a_value_that_was_measured() {
+    fn the_median_is_a_measured_value() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![7]), Some(7));
         assert_eq!(median(vec![9, 1]), Some(1));
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_is_the_one_that_was_asked_for() {
+    fn the_port_is_that_of_the_server() {
         let key = FlowKey {
             point: ObservationPoint::Link,
             protocol: 6,

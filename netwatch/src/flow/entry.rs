@@ -1,4 +1,4 @@
-//! One flow as user space keeps it: what its increments add up to.
+//! A flow in user space: the sum of its increments.
 
 use netwatch_common::tcp;
 
@@ -6,42 +6,43 @@ use super::{
     Counters, Direction, FailedAttempts, FlowId, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts,
 };
 
-/// A flow and everything counted for it.
+/// A flow and its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
-    /// Its ends and protocol.
+    /// The key.
     pub key: FlowKey,
-    /// Which of the successive connections on this key it is: 0 for the first.
+    /// Distinguishes successive connections on this key: 0 for the first.
     pub epoch: u32,
-    /// Its number in its session, in the order in which flows were opened: identifies its row in
-    /// a recording.
+    /// Serial number within the session, in the order in which flows were opened. Identifies the
+    /// row of the flow in a recording.
     pub serial: u64,
-    /// What each side sent.
+    /// Counts by direction.
     pub counters: PerDirection<Counters>,
-    /// First packet, nanoseconds since the Unix epoch.
+    /// Time of the first packet, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
-    /// Last packet so far, nanoseconds since the Unix epoch.
+    /// Time of the last packet so far, nanoseconds since the Unix epoch.
     pub last_seen_ns: u64,
-    /// Who sent the first packet.
+    /// The side that sent the first packet.
     pub opened_by: Direction,
-    /// TCP handshakes begun; 0 for other protocols.
+    /// TCP handshakes that began; 0 for other protocols.
     pub connections: u64,
-    /// TCP only.
+    /// Facts from TCP headers; `None` for other protocols.
     pub tcp: Option<TcpFacts>,
-    /// The last ICMP error that ended an attempt of this flow.
+    /// The last ICMP error that ended a connection attempt of this flow.
     pub icmp_error: Option<IcmpError>,
-    /// Why it ended; `None` while the meter has an entry for it.
+    /// Why the flow ended; `None` while the meter has an entry for it.
     pub ended: Option<EndReason>,
 }
 
-/// Why a flow ended: the values of IPFIX's flowEndReason (information element 136, RFC 5102 and RFC 7012).
+/// Why a flow ended: the values of flowEndReason in IPFIX (information element 136, RFC 5102 and
+/// RFC 7012).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndReason {
-    /// It had no packet for the idle timeout.
+    /// It had no packet during the idle timeout.
     IdleTimeout,
-    /// It was reported after the active timeout and goes on.
+    /// It was reported after the active timeout and continues.
     ActiveTimeout,
-    /// TCP closed it: FIN from both sides, or RST.
+    /// It was closed by TCP: FIN from both sides, or RST.
     EndOfFlow,
     /// The session was shut down.
     ForcedEnd,
@@ -50,11 +51,11 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// All of them, by number.
+    /// All reasons, sorted by number.
     pub const ALL: [Self; 5] =
         [Self::IdleTimeout, Self::ActiveTimeout, Self::EndOfFlow, Self::ForcedEnd, Self::LackOfResources];
 
-    /// As reports name it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::IdleTimeout => "idle_timeout",
@@ -65,7 +66,7 @@ impl EndReason {
         }
     }
 
-    /// The value of IPFIX's flowEndReason.
+    /// The value of flowEndReason in IPFIX.
     pub fn number(self) -> u8 {
         match self {
             Self::IdleTimeout => 1,
@@ -94,7 +95,7 @@ impl Flow {
         }
     }
 
-    /// Its identity.
+    /// The identity of the flow.
     pub fn id(&self) -> FlowId {
         FlowId { key: self.key, epoch: self.epoch }
     }
@@ -102,7 +103,8 @@ impl Flow {
     pub(super) fn absorb(&mut self, increment: &Increment) {
         self.counters += increment.counters;
         if increment.first_seen_ns < self.first_seen_ns {
-            // The kernel's side may hand over parts of one flow in any order (per-CPU tables): the earliest part knows who opened it.
+            // The kernel has tables per CPU, so the parts of a flow arrive in any order. The side
+            // that opened the flow is that of the earliest part.
             self.opened_by = increment.opened_by;
             self.first_seen_ns = increment.first_seen_ns;
         }
@@ -114,7 +116,7 @@ impl Flow {
         }
     }
 
-    /// Attempts of this flow that came to nothing.
+    /// The failed attempts of this flow.
     pub fn failed(&self) -> FailedAttempts {
         match &self.tcp {
             Some(facts) => FailedAttempts::of_tcp(facts, self.opened_by, self.connections, self.icmp_error),
@@ -122,12 +124,13 @@ impl Flow {
         }
     }
 
-    /// Connections as users count them: TCP handshakes begun (also those that failed), one for each flow of another protocol.
+    /// Number of connections: TCP handshakes that began, failed ones included, or one for a flow of
+    /// another protocol.
     pub fn connections(&self) -> u64 {
         if self.key.protocol == Protocol::TCP.0 && !self.key.fragment { self.connections } else { 1 }
     }
 
-    /// Why the flow ended; `None` while it may go on. A flow that TCP closed is
+    /// Why the flow ended; `None` while it can continue. A flow that was closed by TCP has
     /// [`EndReason::EndOfFlow`] also while the meter still has an entry for it.
     pub fn end_reason(&self) -> Option<EndReason> {
         self.ended.or_else(|| {
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn end_reasons_have_the_numbers_of_ipfix() {
+    fn end_reasons_have_ipfix_numbers() {
         let numbered = EndReason::ALL.map(|reason| (reason.number(), reason.name()));
         let registry = [
             (1, "idle_timeout"),

@@ -1,4 +1,5 @@
-//! Attempts that came to nothing, read off the headers of one flow; why they did is the remote's secret.
+//! Failed connection attempts, derived from the packet headers of a flow. The headers show how an
+//! attempt failed, not why.
 
 use std::net::IpAddr;
 use std::ops::AddAssign;
@@ -8,28 +9,30 @@ use super::{Direction, FlowKey, PerDirection, TcpFacts};
 /// The ACK bit of the TCP flag byte (RFC 9293, 3.1).
 const ACK: u8 = 0x10;
 
-/// Attempts that failed, by how. An attempt is in one field only.
+/// Failed connection attempts, by how they failed. Each attempt is counted in one field only.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FailedAttempts {
     /// TCP: SYN answered by RST.
     pub refused: u64,
-    /// TCP: SYN that nothing answered.
+    /// TCP: SYN without an answer.
     pub unanswered: u64,
-    /// SYNs sent for the unanswered attempts, repeats included. Not attempts: never part of [`FailedAttempts::attempts`].
+    /// SYNs sent for the unanswered attempts, retransmissions included. They are not attempts and
+    /// not part of [`FailedAttempts::attempts`].
     pub unanswered_tries: u64,
-    /// TCP: the SYN-ACK came, then RST before the handshake was over.
+    /// TCP: SYN-ACK, then RST before the handshake was complete.
     pub reset: u64,
     /// Answered by an ICMP error (UDP and others; TCP before the handshake).
     pub unreachable: u64,
 }
 
 impl FailedAttempts {
-    /// How many attempts failed.
+    /// Number of failed attempts.
     pub fn attempts(&self) -> u64 {
         self.refused + self.unanswered + self.reset + self.unreachable
     }
 
-    /// What the TCP headers of one five-tuple say. Where several connections shared it, they cannot be told apart once one of them was answered.
+    /// Failed attempts according to the TCP headers of a flow. If several connections share the
+    /// five-tuple, they cannot be distinguished once one of them was answered.
     pub(super) fn of_tcp(facts: &TcpFacts, opener: Direction, connections: u64, icmp: Option<IcmpError>) -> Self {
         let other = opener.opposite();
         let syns = *facts.syns.of(opener);
@@ -41,16 +44,17 @@ impl FailedAttempts {
         }
         let attempts = connections.max(1);
         let refused = attempts.min(*facts.resets.of(other));
-        let silent = attempts - refused;
-        if silent > 0 && icmp.is_some() {
-            return Self { refused, unreachable: silent, ..Self::default() };
+        let unanswered = attempts - refused;
+        if unanswered > 0 && icmp.is_some() {
+            return Self { refused, unreachable: unanswered, ..Self::default() };
         }
-        let unanswered_tries = if silent > 0 { syns.saturating_sub(refused).max(silent) } else { 0 };
-        Self { refused, unanswered: silent, unanswered_tries, ..Self::default() }
+        let unanswered_tries = if unanswered > 0 { syns.saturating_sub(refused).max(unanswered) } else { 0 };
+        Self { refused, unanswered, unanswered_tries, ..Self::default() }
     }
 }
 
-/// A completed handshake has an ACK from the opener; the RST that a kernel sends for an unwanted SYN-ACK has none (RFC 9293, 3.10.7.1).
+/// Whether the handshake was reset. A complete handshake contains an ACK of the opener; the RST
+/// that a kernel sends for an unexpected SYN-ACK has none (RFC 9293, 3.10.7.1).
 fn was_reset(facts: &TcpFacts, opener: Direction) -> bool {
     let PerDirection { egress, ingress } = facts.resets;
     facts.flags.of(opener) & ACK == 0 && egress + ingress > 0
@@ -75,19 +79,20 @@ pub struct IcmpError {
     pub code: u8,
 }
 
-/// An ICMP error and whose packet it quotes.
+/// An ICMP error with the flow of the packet that it quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct QuotedError {
-    /// The flow. On a loopback, its local end sent the packet.
+    /// The flow of the quoted packet. On the loopback, its local end sent the packet.
     pub flow: FlowKey,
     /// The error.
     pub error: IcmpError,
-    /// The target sent the error: it would not have what the remote had sent.
+    /// True if the target sent the error, in response to a packet from the remote.
     pub by_target: bool,
 }
 
 impl IcmpError {
-    /// True for errors that end an attempt: destination unreachable and time exceeded. "Fragmentation needed" and "packet too big" only make packets smaller.
+    /// True for errors that end an attempt: destination unreachable and time exceeded.
+    /// "Fragmentation needed" and "packet too big" only make the sender use smaller packets.
     pub fn is_failure(self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(_) => (self.kind == 3 && self.code != 4) || self.kind == 11,
@@ -114,26 +119,26 @@ mod tests {
     }
 
     #[test]
-    fn a_syn_answered_by_rst_is_refused() {
+    fn counts_a_syn_answered_by_rst_as_refused() {
         let failed = FailedAttempts::of_tcp(&facts(1, 0, (0, 1), 2), OUT, 1, None);
         assert_eq!(failed, FailedAttempts { refused: 1, ..FailedAttempts::default() });
     }
 
     #[test]
-    fn silence_counts_one_attempt_and_all_its_tries() {
+    fn counts_an_unanswered_attempt_once_and_all_its_syns() {
         let failed = FailedAttempts::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, None);
         assert_eq!(failed, FailedAttempts { unanswered: 1, unanswered_tries: 4, ..FailedAttempts::default() });
     }
 
     #[test]
-    fn an_icmp_error_explains_silence() {
+    fn counts_an_unanswered_attempt_with_icmp_error_as_unreachable() {
         let error = Some(IcmpError { kind: 3, code: 13 });
         let failed = FailedAttempts::of_tcp(&facts(4, 0, (0, 0), 2), OUT, 1, error);
         assert_eq!(failed, FailedAttempts { unreachable: 1, ..FailedAttempts::default() });
     }
 
     #[test]
-    fn rst_before_the_ack_is_a_reset_handshake_and_after_it_is_none() {
+    fn counts_rst_as_a_failure_only_before_the_handshake_is_complete() {
         let half_open = FailedAttempts::of_tcp(&facts(1, 1, (1, 0), 0x06), OUT, 1, None);
         assert_eq!(half_open, FailedAttempts { reset: 1, ..FailedAttempts::default() });
         let established = FailedAttempts::of_tcp(&facts(1, 1, (1, 0), 0x16), OUT, 1, None);
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_five_tuple_splits_refused_from_unanswered() {
+    fn separates_refused_and_unanswered_attempts_of_one_five_tuple() {
         let failed = FailedAttempts::of_tcp(&facts(5, 0, (0, 1), 2), OUT, 2, None);
         assert_eq!(
             failed,
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn packet_too_big_is_not_a_failure() {
+    fn ignores_packet_too_big() {
         let (v4, v6) = ([198, 51, 100, 1].into(), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
         assert!(!IcmpError { kind: 3, code: 4 }.is_failure(v4));
         assert!(IcmpError { kind: 3, code: 3 }.is_failure(v4));

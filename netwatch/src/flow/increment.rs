@@ -1,59 +1,62 @@
-//! What the drain hands over: growth since the last drain.
+//! Increments: the growth of flows and remainders between two drains.
 
 use super::{Counters, Direction, EndReason, ObservationPoint, PerDirection, Traffic};
 
 /// The growth of one flow or remainder since the previous drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Increment {
-    /// What it was counted under.
+    /// The flow or remainder that grew.
     pub traffic: Traffic,
-    /// Where (also in the flow's key).
+    /// Where it was counted. The same as in the key of a flow.
     pub point: ObservationPoint,
-    /// By how much it grew.
+    /// The growth.
     pub counters: PerDirection<Counters>,
-    /// First packet ever of this entry, nanoseconds since the Unix epoch.
+    /// Time of the first packet of this entry, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
-    /// Last packet so far, nanoseconds since the Unix epoch.
+    /// Time of the last packet so far, nanoseconds since the Unix epoch.
     pub last_seen_ns: u64,
-    /// Who sent the first packet.
+    /// The side that sent the first packet.
     pub opened_by: Direction,
-    /// Connections: TCP handshakes begun on this five-tuple (distinct initial sequence numbers); 0 for other protocols. Growth, like the counters.
+    /// Growth of the number of TCP handshakes that began on this five-tuple (distinct initial
+    /// sequence numbers); 0 for other protocols.
     pub connections: u32,
-    /// The meter's number of the connection on this key: tells apart entries of one key that are live at the same time or
-    /// follow each other. Always 0 for now.
+    /// Distinguishes entries of the meter that have the same key. Always 0 for now.
     pub epoch: u32,
-    /// Why the meter's entry ended; set on its last increment, which is also handed over when nothing grew. Further packets of
-    /// the flow get a new entry.
+    /// Why the entry of the meter ended. Set on its last increment, which is also delivered when
+    /// nothing grew. Further packets of the flow get a new entry.
     pub ended: Option<EndReason>,
-    /// TCP only.
+    /// Facts from TCP headers; `None` for other protocols.
     pub tcp: Option<TcpFacts>,
 }
 
-/// What TCP headers said. Counts are growth, like the counters; flags and the handshake's time are as they stand.
+/// Facts from the TCP headers of a flow. In an [`Increment`], counts are growth, like the counters;
+/// flags and the handshake time are current values.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TcpFacts {
-    /// OR of all flag bytes seen (RFC 9293: CWR ECE URG ACK PSH RST SYN FIN), by direction.
+    /// OR of all flag bytes (RFC 9293: CWR ECE URG ACK PSH RST SYN FIN), by direction.
     pub flags: PerDirection<u8>,
-    /// SYN to SYN-ACK (out) or SYN-ACK to ACK (in), as seen at the veth.
+    /// Time from SYN to SYN-ACK (out) or from SYN-ACK to ACK (in), measured at the veth pair.
     pub handshake_rtt_ns: Option<u64>,
-    /// Pure SYNs (no ACK) by direction, repeats included.
+    /// SYNs without ACK by direction, retransmissions included.
     pub syns: PerDirection<u64>,
     /// SYN-ACKs by direction.
     pub syn_acks: PerDirection<u64>,
     /// RSTs by direction.
     pub resets: PerDirection<u64>,
-    /// Packets as a wire would carry them that held payload below the highest sequence number seen before: sent again, or out of order.
+    /// Packets, as a wire would carry them, with payload below the highest earlier sequence number:
+    /// retransmitted or out of order.
     pub retransmitted_packets: PerDirection<u64>,
-    /// Payload bytes of that kind.
+    /// Payload bytes below the highest earlier sequence number.
     pub retransmitted_bytes: PerDirection<u64>,
     /// Packets that advertised a window of 0.
     pub zero_windows: PerDirection<u64>,
-    /// Round trips measured on data that the target sent (on the loopback: the local end), about once a second.
+    /// Round trips of data that the target sent (on the loopback: the local end), measured about
+    /// once a second.
     pub round_trips: RoundTripTimes,
 }
 
 impl TcpFacts {
-    /// Adds what came later.
+    /// Adds the facts of a later increment.
     pub fn absorb(&mut self, later: &Self) {
         self.flags = self.flags.zip(later.flags, |a, b| a | b);
         self.handshake_rtt_ns = later.handshake_rtt_ns.or(self.handshake_rtt_ns);
@@ -67,19 +70,19 @@ impl TcpFacts {
     }
 }
 
-/// Times from data to its acknowledgement.
+/// Times from data to its acknowledgment.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTripTimes {
-    /// How many were measured.
+    /// Number of measurements.
     pub count: u64,
-    /// Their sum, nanoseconds.
+    /// Sum of the times, nanoseconds.
     pub sum_ns: u64,
-    /// The shortest, nanoseconds.
+    /// The shortest time, nanoseconds.
     pub min_ns: Option<u64>,
 }
 
 impl RoundTripTimes {
-    /// The mean, nanoseconds.
+    /// The mean time, nanoseconds; `None` without a measurement.
     pub fn mean_ns(&self) -> Option<u64> {
         self.sum_ns.checked_div(self.count)
     }
@@ -91,17 +94,18 @@ impl RoundTripTimes {
     }
 }
 
-/// Observations that were missed, by reason. Packets are never among them: those are all counted.
+/// Observations that were missed, by reason. Packets are not among them: every packet is counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ObservationLosses {
-    /// Header samples for which the ring buffer had no room.
+    /// Samples for which the ring buffer had no room.
     pub samples: u64,
     /// Packets whose header bytes the kernel could not make readable (counted as malformed).
     pub unreadable: u64,
     /// Packets that found the flow table full (counted as overflow).
     pub table_full: u64,
-    /// Packets whose flow could not be inserted for another reason than a full table (counted as overflow).
+    /// Packets whose flow could not be inserted although the table was not full (counted as
+    /// overflow).
     pub insert_failed: u64,
-    /// New flows whose first packet has no precise time (the announcement was lost).
+    /// New flows whose notification was lost: the time of the first packet is not exact.
     pub new_flows: u64,
 }

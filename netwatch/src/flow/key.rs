@@ -1,18 +1,18 @@
-//! What a packet belongs to: a flow, or a named remainder.
+//! Keys under which packets are counted: flows and remainders.
 
 use std::net::IpAddr;
 
-/// The target's own view: egress is what it sends.
+/// A direction from the target's view: egress is sent by the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
-    /// Sent by the target; of a flow: opened by the target ("out").
+    /// Sent by the target. A flow with this direction was opened by the target ("out").
     Egress,
-    /// Received by the target; of a flow: opened by the remote ("in").
+    /// Received by the target. A flow with this direction was opened by the remote ("in").
     Ingress,
 }
 
 impl Direction {
-    /// The other one.
+    /// The other direction.
     #[must_use]
     pub fn opposite(self) -> Self {
         match self {
@@ -21,7 +21,8 @@ impl Direction {
         }
     }
 
-    /// Said of a flow: `out` when the target opened it, `in` when the remote did.
+    /// The word in reports for a flow that this side opened: `out` for the target, `in` for the
+    /// remote.
     pub fn of_flow(self) -> &'static str {
         match self {
             Self::Egress => "out",
@@ -30,49 +31,51 @@ impl Direction {
     }
 }
 
-/// Where a packet was seen.
+/// Where packets are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObservationPoint {
-    /// On the veth pair that joins the namespace to the host.
+    /// The veth pair that connects the namespace to the host.
     Link,
-    /// On the namespace's own `lo`; there egress means "sent by `local`".
+    /// The `lo` interface of the namespace. There, egress means "sent by `local`".
     Loopback,
 }
 
-/// One end of a flow. Protocols without ports have port 0.
+/// Address and port of one end of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransportAddress {
-    /// The address.
+    /// The IP address.
     pub addr: IpAddr,
-    /// The port in host byte order; 0 where the protocol has none.
+    /// The port in host byte order; 0 for protocols without ports.
     pub port: u16,
 }
 
-/// A bidirectional flow.
+/// The key of a bidirectional flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
-    /// Where it was seen.
+    /// Where its packets are counted.
     pub point: ObservationPoint,
-    /// IANA protocol number of the innermost header that was understood.
+    /// IANA protocol number of the innermost header that the parser supports.
     pub protocol: u8,
-    /// Non-first fragments whose first fragment was never seen: no ports are invented for them.
+    /// True for later IP fragments without a first fragment. Only the first one has the ports, so
+    /// both ports are 0.
     pub fragment: bool,
-    /// The target's end.
+    /// The end of the target.
     pub local: TransportAddress,
-    /// The other end.
+    /// The end of the remote.
     pub remote: TransportAddress,
 }
 
-/// The identity of a flow: its key, and which of the successive connections on that key it is.
+/// The identity of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowId {
-    /// The ends and the protocol.
+    /// The key, which successive connections can share.
     pub key: FlowKey,
-    /// 0 for the first flow on this key, higher for each later one.
+    /// Distinguishes successive connections on this key: 0 for the first, higher for each later
+    /// one.
     pub epoch: u32,
 }
 
-/// What the kernel says by itself on any link.
+/// Link housekeeping: packets that the kernel generates on any link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Housekeeping {
     /// ARP (EtherType 0x0806).
@@ -85,7 +88,7 @@ pub enum Housekeeping {
     Igmp,
 }
 
-/// Why a packet could not be read.
+/// Why a packet could not be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Malformed {
     /// Shorter than its link-layer header.
@@ -94,11 +97,13 @@ pub enum Malformed {
     IpVersion,
     /// IPv4 header length under 20 bytes, or longer than the packet.
     Ipv4HeaderLength,
-    /// IPv4 total length or IPv6 payload length is less than the headers, or more than the packet.
+    /// IPv4 total length or IPv6 payload length is shorter than the headers or longer than the
+    /// packet.
     IpLength,
     /// Cut off inside the IP header.
     IpTruncated,
-    /// An IPv6 extension header runs over the end, or there are more than can be followed.
+    /// An IPv6 extension header exceeds the packet, or there are more of them than the parser
+    /// supports.
     ExtensionHeader,
     /// Cut off before the ports.
     TransportTruncated,
@@ -119,17 +124,17 @@ impl Malformed {
     }
 }
 
-/// What a packet was counted under. Every packet has exactly one.
+/// What a packet is counted under: exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Traffic {
     /// A flow.
     Flow(FlowKey),
-    /// Link housekeeping of the kernel.
+    /// Link housekeeping.
     Housekeeping(Housekeeping),
-    /// Not IP and not ARP: by EtherType (values under 0x0600 are 802.3 lengths, all counted as 0).
+    /// Neither IP nor ARP, by EtherType. Values below 0x0600 are 802.3 lengths and counted as 0.
     NonIp(u16),
-    /// Unreadable, by reason.
+    /// Malformed, by reason.
     Malformed(Malformed),
-    /// The flow table was full: by IP protocol.
+    /// Found the flow table full, by IP protocol.
     Overflow(u8),
 }

@@ -1,4 +1,5 @@
-//! What was counted, as plain data: no kernel types, no clock, no I/O.
+//! Counts as plain data: increments, the flow table, endpoints and the balance. Contains no kernel
+//! types, no clock and no I/O.
 
 mod balance;
 mod counters;

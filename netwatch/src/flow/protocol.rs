@@ -1,8 +1,8 @@
-//! IP protocol numbers and the names that reports use for them.
+//! IP protocol numbers and their names in reports.
 
 use std::fmt;
 
-/// An IANA protocol number. Displays as its name where reports have one, else as the number.
+/// An IANA protocol number. Displayed as its name in reports, or as the number if it has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Protocol(pub u8);
 
@@ -18,7 +18,7 @@ impl Protocol {
     /// Stream Control Transmission Protocol (RFC 9260).
     pub const SCTP: Self = Self(132);
 
-    /// The name, where one exists.
+    /// The name in reports; `None` for protocols without one.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::ICMP => Some("icmp"),
@@ -30,7 +30,7 @@ impl Protocol {
         }
     }
 
-    /// True when its headers carry ports that netwatch reads.
+    /// True for protocols with ports that netwatch parses.
     pub fn has_ports(self) -> bool {
         matches!(self, Self::TCP | Self::UDP | Self::SCTP)
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_a_name_where_one_exists_else_the_number() {
+    fn is_displayed_as_its_name_or_number() {
         assert_eq!(Protocol::ICMPV6.to_string(), "icmpv6");
         assert_eq!(Protocol(47).to_string(), "47");
     }

@@ -1,4 +1,4 @@
-//! Flows that are folded into their endpoints: counts stay exact, detail is lost.
+//! Flows that are folded into their endpoints: details are lost, counts are kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -8,25 +8,26 @@ use crate::flow::{
     Counters, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
 };
 
-/// Fingerprints of folded flows (16 bytes each) are kept for this many times `max_flows`, so that
-/// a folded flow is counted once however often it grows, and a reused key gets a new epoch.
-const FINGERPRINTS_PER_FLOW: usize = 4;
+/// Maximum number of fingerprints of folded flows (16 bytes each), as a multiple of `max_flows`.
+/// With a fingerprint, a folded flow that grows again is not counted again, and a reused key gets a
+/// new epoch.
+const MAX_FINGERPRINTS_PER_FLOW: usize = 4;
 
-/// Detail that the flow table had no room for.
+/// How much was folded because the flow table was full.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FoldedCounts {
     /// Flows that were folded into their endpoint.
     pub flows: u64,
-    /// There were more than could be told apart, so `flows` is a lower bound.
+    /// True if `flows` is a lower bound, because the fingerprints were used up.
     pub at_least: bool,
-    /// ICMP errors that could not be noted.
+    /// ICMP errors that were discarded.
     pub icmp_errors: u64,
-    /// What the folded flows of the link carried.
+    /// Counts of the folded flows of the link.
     pub counters: PerDirection<Counters>,
 }
 
 impl FoldedCounts {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let mut counters = self.counters;
@@ -44,17 +45,17 @@ impl FoldedCounts {
     }
 }
 
-/// Folded flows by endpoint. Beyond `max_endpoints` endpoints, only protocol and direction are
-/// kept of further ones.
+/// Folded flows by endpoint. When there are `max_endpoints` endpoints, further ones are counted by
+/// protocol and direction only.
 #[derive(Debug)]
 pub struct FoldedFlows {
     max_endpoints: usize,
     endpoints: BTreeMap<(ObservationPoint, EndpointKey), FoldedEndpoint>,
-    /// Fingerprint of a folded flow's key → the epoch of the next record of that key.
+    /// Maps the fingerprint of a key to the epoch of the next record with that key.
     fingerprints: HashMap<u64, u32>,
     hasher: RandomState,
     counts: FoldedCounts,
-    /// Above every epoch whose fingerprint found no room.
+    /// Higher than the epoch of every folded flow without a fingerprint.
     epoch_floor: u32,
 }
 
@@ -84,7 +85,7 @@ impl FoldedFlows {
         folded
     }
 
-    /// Folds a whole record.
+    /// Folds a flow.
     pub fn fold_flow(&mut self, flow: &Flow) {
         let next_epoch = flow.epoch.saturating_add(1);
         if self.remember(&flow.key, next_epoch).is_none() {
@@ -98,7 +99,8 @@ impl FoldedFlows {
         self.count(flow.key.point, flow.counters, true);
     }
 
-    /// Folds the growth of a flow that is not tracked individually; whether the flow is a new one.
+    /// Folds the growth of a flow that is not tracked individually. Returns whether the flow is
+    /// new.
     pub(super) fn fold_increment(&mut self, key: &FlowKey, increment: &Increment) -> bool {
         let remembered = self.remember(key, 1);
         self.counts.at_least |= remembered.is_none();
@@ -119,10 +121,10 @@ impl FoldedFlows {
         }
     }
 
-    /// Keeps the fingerprint of a key; whether it is a new one. `None` if there is no room for it.
+    /// Stores the fingerprint of a key. Returns whether it is new, or `None` if there is no room.
     fn remember(&mut self, key: &FlowKey, next_epoch: u32) -> Option<bool> {
         let fingerprint = self.hasher.hash_one(key);
-        let has_room = self.fingerprints.len() < self.max_endpoints.saturating_mul(FINGERPRINTS_PER_FLOW);
+        let has_room = self.fingerprints.len() < self.max_endpoints.saturating_mul(MAX_FINGERPRINTS_PER_FLOW);
         match self.fingerprints.get_mut(&fingerprint) {
             Some(epoch) => {
                 *epoch = next_epoch.max(*epoch);
@@ -136,17 +138,17 @@ impl FoldedFlows {
         }
     }
 
-    /// Whether a flow of this key was folded.
+    /// Whether a flow with this key was folded.
     pub(super) fn has(&self, key: &FlowKey) -> bool {
         !self.fingerprints.is_empty() && self.fingerprints.contains_key(&self.hasher.hash_one(key))
     }
 
-    /// The flow of this key has ended: the next one is another.
+    /// Removes the fingerprint of a flow that ended, so that the next flow with this key is new.
     pub(super) fn forget(&mut self, key: &FlowKey) {
         self.fingerprints.remove(&self.hasher.hash_one(key));
     }
 
-    /// The epoch of a new record of this key.
+    /// The epoch of a new record with this key.
     pub(super) fn next_epoch(&self, key: &FlowKey) -> u32 {
         if self.counts.flows == 0 {
             return 0;
@@ -160,19 +162,19 @@ impl FoldedFlows {
         self.endpoints.entry((point, key)).or_default()
     }
 
-    /// How many flows were folded, and what they carried.
+    /// Number and counts of the folded flows.
     pub fn counts(&self) -> FoldedCounts {
         self.counts
     }
 
-    /// What the folded flows of one observation point carried.
+    /// Counts of the folded flows of one observation point.
     pub(super) fn counters(&self, point: ObservationPoint) -> PerDirection<Counters> {
         self.endpoints.iter().filter(|((at, _), _)| *at == point).map(|(_, part)| part.counters).sum()
     }
 
     /// The endpoints of the folded flows.
     pub fn endpoints(&self) -> impl Iterator<Item = (ObservationPoint, Endpoint)> {
-        self.endpoints.iter().map(|((point, key), part)| (*point, part.alone(*key)))
+        self.endpoints.iter().map(|((point, key), part)| (*point, part.into_endpoint(*key)))
     }
 
     /// The endpoints of one observation point.
@@ -182,7 +184,7 @@ impl FoldedFlows {
         parts
     }
 
-    /// Adds the endpoints of one observation point to others.
+    /// Adds the endpoints of one observation point to `parts`.
     pub(super) fn add_to(&self, parts: &mut BTreeMap<EndpointKey, FoldedEndpoint>, point: ObservationPoint) {
         for ((_, key), part) in self.endpoints.iter().filter(|((at, _), _)| *at == point) {
             parts.entry(*key).or_default().add(part);

@@ -1,5 +1,5 @@
-//! The flow table of user space: adds up what a meter drains, in bounded memory. Pure counts; names
-//! and processes of flows are kept beside it, by the session.
+//! The flow table in user space: sums the increments of a meter in bounded memory. It contains only
+//! counts; the session keeps the names and processes of flows.
 
 mod folded;
 mod store;
@@ -18,14 +18,15 @@ use super::{
 };
 use store::{FlowStore, StoredFlow};
 
-/// Flows tracked individually unless configured otherwise.
+/// Default maximum number of flows that are tracked individually.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
 
-/// Everything counted so far.
+/// Everything that was counted so far.
 ///
-/// The table tracks live flows and the most recent ended ones individually, `max_flows` together.
-/// When it is full, the oldest ended flow is evicted: folded into its endpoint. When all are live,
-/// new flows are folded at once. Totals stay exact; [`FlowTable::folded`] states what was folded.
+/// The table tracks live flows and the most recent ended flows individually, at most `max_flows` in
+/// all. When it is full, the flow that ended first is evicted: folded into its endpoint. When all
+/// flows are live, new flows are folded immediately. Totals stay exact; [`FlowTable::folded`]
+/// returns how much was folded.
 #[derive(Debug)]
 pub struct FlowTable {
     max_flows: usize,
@@ -34,10 +35,10 @@ pub struct FlowTable {
     evicted: FoldedFlows,
     /// Flows that were never tracked individually.
     untracked: FoldedFlows,
-    /// By flow, and by whether the target sent the error. Separate from the flows, because a
-    /// sample usually arrives before the drain that brings its flow.
+    /// ICMP errors by flow and by whether the target sent the error. They are stored separately
+    /// because a sample usually arrives before the drain that adds its flow.
     icmp_errors: HashMap<(FlowKey, bool), IcmpError>,
-    /// ICMP errors beyond `max_flows`.
+    /// ICMP errors that were discarded because there were `max_flows` of them.
     icmp_errors_lost: u64,
     link: PointSums,
     loopback: PointSums,
@@ -48,18 +49,18 @@ pub struct FlowTable {
 struct PointSums {
     counted: PerDirection<Counters>,
     remainders: Remainders,
-    /// Distinct flows, folded ones included as far as they can be told apart.
+    /// Number of flows, including folded flows that could be distinguished.
     opened: u64,
 }
 
-/// What [`FlowTable::apply`] did.
+/// The result of [`FlowTable::apply`].
 #[derive(Debug)]
 pub struct Applied {
-    /// The kind of change.
+    /// How the table changed.
     pub change: FlowChange,
-    /// Where the flow is, if it is tracked individually.
+    /// The place of the flow, if it is tracked individually.
     pub place: Option<Place>,
-    /// The flow that was there before and was folded into its endpoint to make room.
+    /// The flow that was at this place before. It was folded into its endpoint to make room.
     pub evicted: Option<Box<Flow>>,
 }
 
@@ -84,7 +85,7 @@ impl FlowTable {
         }
     }
 
-    /// Adds growth: counters are added, times widened, facts replaced.
+    /// Adds an increment to its flow or remainder.
     pub fn apply(&mut self, increment: Increment) -> Applied {
         let sums = self.sums_mut(increment.point);
         sums.counted += increment.counters;
@@ -111,7 +112,7 @@ impl FlowTable {
         Applied::at(FlowChange::Grew, Some(place))
     }
 
-    /// The epoch of a new record of this key; `found` is the newest one in the table.
+    /// The epoch of a new flow with this key. `found` is the newest one in the table.
     fn next_epoch(&self, key: &FlowKey, found: Option<Place>) -> u32 {
         let newest = found.and_then(|place| self.store.get(place)).map(|flow| flow.epoch);
         newest.map_or_else(|| self.evicted.next_epoch(key), |epoch| epoch.saturating_add(1))
@@ -144,26 +145,26 @@ impl FlowTable {
         if let Some(reason) = increment.ended
             && let Some(flow) = self.store.end(place, reason)
         {
-            // The record keeps its own error: the next flow on this key must not inherit it.
+            // The error moves into the flow, so that the next flow with this key does not get it.
             let errors = [false, true].map(|sent| (sent, self.icmp_errors.remove(&(flow.key, sent))));
-            let is_answer = |sent: bool| sent == (flow.opened_by == Direction::Ingress);
-            let answer = errors.into_iter().find(|(sent, _)| is_answer(*sent));
-            flow.icmp_error = answer.and_then(|(_, error)| error).or(flow.icmp_error);
+            let is_response = |sent: bool| sent == (flow.opened_by == Direction::Ingress);
+            let response = errors.into_iter().find(|(sent, _)| is_response(*sent));
+            flow.icmp_error = response.and_then(|(_, error)| error).or(flow.icmp_error);
         }
     }
 
-    /// Folds the flow that ended first into its endpoint; `None` if all flows are live.
-    /// The place is reused by the next flow that is opened.
+    /// Folds the flow that ended first into its endpoint and returns it; `None` if all flows are
+    /// live. The next flow that is opened reuses the place.
     pub fn evict(&mut self) -> Option<(Place, Flow)> {
         let (place, flow) = self.store.remove_oldest_ended()?;
         self.evicted.fold_flow(&flow);
         Some((place, flow))
     }
 
-    /// Notes an ICMP error. Errors that end no attempt are ignored, and when flows are read also
-    /// those that the opener itself sent: an answer that arrived after the wait for it was over.
+    /// Records an ICMP error. Ignores errors that do not end an attempt, and errors sent by the
+    /// side that opened the flow: it sends them for answers that arrived after it stopped waiting.
     ///
-    /// The place of an ended flow that has the error now.
+    /// Returns the place of the flow if it has ended and the error was added to it.
     pub fn note_icmp_error(&mut self, quoted: QuotedError) -> Option<Place> {
         let QuotedError { flow, error, by_target } = quoted;
         if !error.is_failure(flow.remote.addr) {
@@ -171,11 +172,11 @@ impl FlowTable {
         }
         let found = self.store.find(&flow);
         if let Some(ended) = found.and_then(|place| self.store.ended_mut(place)) {
-            let is_answer = by_target == (ended.opened_by == Direction::Ingress);
-            if is_answer {
+            let is_response = by_target == (ended.opened_by == Direction::Ingress);
+            if is_response {
                 ended.icmp_error = Some(error);
             }
-            return found.filter(|_| is_answer);
+            return found.filter(|_| is_response);
         }
         let has_room = self.icmp_errors.len() < self.max_flows;
         if has_room || self.icmp_errors.contains_key(&(flow, by_target)) {
@@ -186,13 +187,15 @@ impl FlowTable {
         None
     }
 
-    /// The individually tracked flows of one observation point, in the order in which they began.
+    /// The individually tracked flows of one observation point, sorted by the time of their first
+    /// packet.
     pub fn flows(&self, point: ObservationPoint) -> impl ExactSizeIterator<Item = Flow> {
         let flow = |place| self.at(place).expect("a place of this table");
         self.places(point).into_iter().map(flow)
     }
 
-    /// The places of the tracked flows of one observation point, in the order in which they began.
+    /// The places of the individually tracked flows of one observation point, sorted by the time of
+    /// their first packet.
     pub fn places(&self, point: ObservationPoint) -> Vec<Place> {
         let at_point = self.store.places().filter(|(_, stored)| stored.flow.key.point == point);
         let mut places: Vec<(Place, &StoredFlow)> = at_point.collect();
@@ -200,12 +203,12 @@ impl FlowTable {
         places.into_iter().map(|(place, _)| place).collect()
     }
 
-    /// The places of all live flows, in no order.
+    /// The places of all live flows, in no particular order.
     pub fn live_places(&self) -> Vec<Place> {
         self.store.places().filter(|(_, stored)| !stored.is_ended()).map(|(place, _)| place).collect()
     }
 
-    /// Every individually tracked flow, in no order.
+    /// All individually tracked flows, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.store.iter().map(|stored| &stored.flow)
     }
@@ -215,14 +218,16 @@ impl FlowTable {
         self.store.len() >= self.max_flows && !self.store.has_ended()
     }
 
-    /// Whether a flow is tracked individually; on the loopback by either end.
+    /// Whether a flow with this key is tracked individually. On the loopback, either end can be the
+    /// local one.
     pub fn has(&self, key: &FlowKey) -> bool {
         let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
         let is_loopback = key.point == ObservationPoint::Loopback;
         self.store.find(key).is_some() || is_loopback && self.store.find(&turned).is_some()
     }
 
-    /// Whether a live flow of this key is tracked individually; on the loopback by either end.
+    /// Whether a live flow with this key is tracked individually. On the loopback, either end can
+    /// be the local one.
     pub fn has_live(&self, key: &FlowKey) -> bool {
         let turned = FlowKey { local: key.remote, remote: key.local, ..*key };
         let is_live = |key: &FlowKey| {
@@ -237,7 +242,7 @@ impl FlowTable {
         self.store.iter().filter(at_point).map(|stored| self.with_error(stored))
     }
 
-    /// The record with the ICMP error that the other side than the opener sent.
+    /// The flow with its ICMP error: the one sent by the side that did not open the flow.
     fn with_error(&self, stored: &StoredFlow) -> Flow {
         let flow = stored.flow.clone();
         if stored.is_ended() {
@@ -248,17 +253,17 @@ impl FlowTable {
         Flow { icmp_error: noted.or(flow.icmp_error), ..flow }
     }
 
-    /// The newest flow of a key, if it is tracked individually.
+    /// The newest flow with this key, if it is tracked individually.
     pub fn flow(&self, key: &FlowKey) -> Option<Flow> {
         self.store.find(key).and_then(|place| self.at(place))
     }
 
-    /// The flow at a place that [`FlowTable::apply`] returned; `None` once it was evicted.
+    /// The flow at a place; `None` if there is none.
     pub fn at(&self, place: Place) -> Option<Flow> {
         self.store.stored(place).map(|stored| self.with_error(stored))
     }
 
-    /// Flows that began so far at one observation point; a lower bound where
+    /// Number of flows of one observation point so far; a lower bound if
     /// [`FoldedCounts::at_least`] is set.
     pub fn opened(&self, point: ObservationPoint) -> u64 {
         self.sums(point).opened
@@ -269,8 +274,8 @@ impl FlowTable {
         self.untracked.endpoints()
     }
 
-    /// A table of the parts of one: flows, endpoints of folded flows, remainders of the link, and
-    /// how much was folded.
+    /// Restores a table from its parts: flows, endpoints of folded flows, remainders of the link,
+    /// and how much was folded.
     pub fn of_parts(
         flows: Vec<Flow>,
         folded: Vec<(ObservationPoint, Endpoint)>,
@@ -293,8 +298,8 @@ impl FlowTable {
         table
     }
 
-    /// The endpoints of one observation point, largest first, folded flows included: they add up
-    /// to the total of the flows exactly.
+    /// The endpoints of one observation point, largest first. Folded flows are included, so the sum
+    /// equals [`FlowTable::flows_total`].
     pub fn endpoints(&self, point: ObservationPoint) -> Vec<Endpoint> {
         let mut folded = self.evicted.at(point);
         self.untracked.add_to(&mut folded, point);
@@ -308,48 +313,48 @@ impl FlowTable {
         endpoint::collect(self.flows_with_errors(point), folded.iter())
     }
 
-    /// Every packet of one observation point, whatever it was counted under.
+    /// Counts of all packets of one observation point, in flows and remainders.
     pub fn counted(&self, point: ObservationPoint) -> PerDirection<Counters> {
         self.sums(point).counted
     }
 
-    /// What all flows of one observation point carried, folded ones included.
+    /// Counts of all flows of one observation point, folded ones included.
     pub fn flows_total(&self, point: ObservationPoint) -> PerDirection<Counters> {
         let tracked = self.store.iter().filter(|stored| stored.flow.key.point == point);
         let folded = [self.evicted.counters(point), self.untracked.counters(point)];
         tracked.map(|stored| stored.flow.counters).chain(folded).sum()
     }
 
-    /// What the target sent and received: everything but link housekeeping.
+    /// Counts of what the target sent and received: everything except link housekeeping.
     pub fn totals(&self, point: ObservationPoint) -> PerDirection<Counters> {
         let mut totals = self.flows_total(point);
         totals += self.remainders(point).sum(|kind: RemainderKind| !kind.is_housekeeping());
         totals
     }
 
-    /// The same as [`FlowTable::totals`] in constant time.
+    /// The same as [`FlowTable::totals`], in constant time.
     pub fn totals_by_sums(&self, point: ObservationPoint) -> PerDirection<Counters> {
         let sums = self.sums(point);
         let housekeeping = sums.remainders.sum(RemainderKind::is_housekeeping);
         sums.counted.zip(housekeeping, |all, housekeeping| all - housekeeping)
     }
 
-    /// What belongs to no flow.
+    /// The remainders of one observation point.
     pub fn remainders(&self, point: ObservationPoint) -> &Remainders {
         &self.sums(point).remainders
     }
 
-    /// The detail that is lost in this table: all folded flows.
+    /// How much was folded: evicted flows and flows that were never tracked individually.
     pub fn folded(&self) -> FoldedCounts {
         self.evicted.counts().plus(self.untracked()).with_icmp_errors(self.icmp_errors_lost)
     }
 
-    /// Flows that were never tracked individually: no consumer has received them.
+    /// The flows that were never tracked individually. Consumers receive no records of them.
     pub fn untracked(&self) -> FoldedCounts {
         self.untracked.counts().with_icmp_errors(self.icmp_errors_lost)
     }
 
-    /// Flows that are tracked individually, at both observation points.
+    /// Number of flows that are tracked individually, at both observation points.
     pub fn len(&self) -> usize {
         self.store.len()
     }

@@ -1,5 +1,5 @@
-//! The individually tracked flows: places that are reused, an index by key, and the order in which
-//! flows ended.
+//! Storage of the individually tracked flows: reusable places, an index by key, and the order in
+//! which flows ended.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -8,19 +8,20 @@ use hashbrown::HashTable;
 
 use crate::flow::{EndReason, Flow, FlowId, FlowKey, Increment, Protocol};
 
-/// Where a tracked flow is. A place is reused after its flow was evicted.
+/// The position of a tracked flow in the table. It is reused after the flow was evicted.
 pub type Place = usize;
 
-/// The kind of change that an increment made.
+/// How an increment changed the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowChange {
-    /// It belongs to no flow.
+    /// It was added to a remainder.
     Remainder,
-    /// Its flow found no room and was folded into its endpoint at once.
+    /// The table is full of live flows: it was folded into the endpoint of its flow.
     Folded,
     /// It opened a flow.
     Opened,
-    /// Its flow was there already; an ended one has been reopened if it did not end again.
+    /// It was added to a flow of the table. If that flow had ended, it is live again, unless the
+    /// increment ended it too.
     Grew,
 }
 
@@ -28,7 +29,7 @@ pub enum FlowChange {
 #[derive(Debug)]
 pub(super) struct StoredFlow {
     pub flow: Flow,
-    /// Which of the ends in [`FlowStore::ended`] is this flow's; `None` while it is live.
+    /// The number of the entry of this flow in [`FlowStore::ended`]; `None` while it is live.
     end: Option<u64>,
 }
 
@@ -38,24 +39,29 @@ impl StoredFlow {
     }
 }
 
-/// The flows.
+/// [`FlowStore::ended`] is compacted only if it has at least this many entries.
+const MIN_ENDS_TO_COMPACT: usize = 1024;
+
+/// The individually tracked flows.
 #[derive(Debug, Default)]
 pub(super) struct FlowStore {
     slots: Vec<Option<StoredFlow>>,
     free: Vec<Place>,
-    /// The newest record of each key.
+    /// The place of the newest flow of each key.
     index: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
-    /// Behind the flow that grew last. Drains deliver flows in the same order each time, so the
-    /// next one is most often here and need not be looked up.
+    /// The place after the flow that grew last. Every drain delivers flows in the same order, so
+    /// the next increment usually belongs to this place and needs no lookup.
     next: Place,
-    /// Ended flows by the order of their end. An entry is stale when its flow was reopened.
+    /// Ended flows in the order in which they ended, with the number of each end. An entry is stale
+    /// if its flow was reopened.
     ended: VecDeque<(Place, u64)>,
-    /// Entries of `ended` that are not stale.
+    /// Number of ended flows: entries of `ended` that are not stale.
     ended_flows: usize,
-    ends: u64,
+    /// The number of the next end.
+    next_end: u64,
     /// The serial number of the next flow.
-    serial: u64,
+    next_serial: u64,
 }
 
 impl FlowStore {
@@ -83,11 +89,16 @@ impl FlowStore {
         self.slots.get_mut(place)?.as_mut().filter(|stored| stored.is_ended()).map(|stored| &mut stored.flow)
     }
 
+    #[cfg(test)]
+    pub(super) fn ends_len(&self) -> usize {
+        self.ended.len()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.ended_flows > 0
     }
 
-    /// The newest record of a key.
+    /// The place of the newest flow with this key.
     pub(super) fn find(&self, key: &FlowKey) -> Option<Place> {
         let is_next = self.stored(self.next).is_some_and(|next| next.flow.key == *key && !next.is_ended());
         if is_next {
@@ -101,10 +112,10 @@ impl FlowStore {
         self.get(place as Place).map(|flow| &flow.key)
     }
 
-    /// Whether an increment belongs to this flow rather than to a new one on the same key. An
-    /// ended flow goes on if the increment began before its last packet (another part of the same
-    /// record) or if it is TCP's and no handshake begins (late segments, or a connection that was
-    /// idle for longer than the meter keeps an entry).
+    /// Whether an increment belongs to this flow and not to a new one with the same key. An ended
+    /// flow continues if the increment began before its last packet (another part of the same
+    /// entry), or if it is a TCP flow and no handshake began (late segments, or a connection that
+    /// was idle for longer than the meter keeps an entry).
     pub(super) fn continues(&self, place: Place, increment: &Increment) -> bool {
         let Some(stored) = self.stored(place).filter(|stored| stored.is_ended()) else { return true };
         let flow = &stored.flow;
@@ -112,7 +123,7 @@ impl FlowStore {
         increment.first_seen_ns <= flow.last_seen_ns || is_tcp && increment.connections == 0
     }
 
-    /// Adds growth to a flow, which is live from now on.
+    /// Adds growth to a flow. An ended flow is live again.
     pub(super) fn grow(&mut self, place: Place, increment: &Increment) {
         let Some(stored) = self.slots.get_mut(place).and_then(Option::as_mut) else { return };
         stored.flow.absorb(increment);
@@ -124,13 +135,13 @@ impl FlowStore {
     }
 
     pub(super) fn open(&mut self, id: FlowId, increment: &Increment) -> Place {
-        let serial = self.serial;
+        let serial = self.next_serial;
         self.insert(Flow { serial, ..Flow::new(id, increment) })
     }
 
-    /// Adds a record, the newest of its key.
+    /// Adds a flow, which is the newest of its key.
     pub(super) fn insert(&mut self, flow: Flow) -> Place {
-        self.serial = self.serial.max(flow.serial.saturating_add(1));
+        self.next_serial = self.next_serial.max(flow.serial.saturating_add(1));
         let key = flow.key;
         let stored = Some(StoredFlow { flow, end: None });
         let place = match self.free.pop() {
@@ -153,7 +164,7 @@ impl FlowStore {
         let key_at = |at: u32| slots[at as Place].as_ref().map(|stored| &stored.flow.key);
         let is_same = |at: &u32| *at as Place == place || key_at(*at) == Some(key);
         let hash_at = |at: &u32| hasher.hash_one(key_at(*at).unwrap_or(key));
-        let number = u32::try_from(place).expect("a table of flows has fewer than 2^32 of them");
+        let number = u32::try_from(place).expect("a table has fewer than 2^32 flows");
         match self.index.entry(hasher.hash_one(key), is_same, hash_at) {
             hashbrown::hash_table::Entry::Occupied(mut entry) => *entry.get_mut() = number,
             hashbrown::hash_table::Entry::Vacant(entry) => drop(entry.insert(number)),
@@ -167,13 +178,24 @@ impl FlowStore {
         if stored.end.is_none() {
             self.ended_flows += 1;
         }
-        stored.end = Some(self.ends);
-        self.ended.push_back((place, self.ends));
-        self.ends += 1;
-        Some(&mut stored.flow)
+        stored.end = Some(self.next_end);
+        self.ended.push_back((place, self.next_end));
+        self.next_end += 1;
+        self.drop_stale_ends();
+        self.slots[place].as_mut().map(|stored| &mut stored.flow)
     }
 
-    /// Takes out the flow that ended first.
+    /// Drops stale entries when they outnumber the ended flows, so that `ended` is bounded by the
+    /// number of flows also if the same flows end and reopen for hours.
+    fn drop_stale_ends(&mut self) {
+        if self.ended.len() >= MIN_ENDS_TO_COMPACT && self.ended.len() > 2 * self.ended_flows {
+            let slots = &self.slots;
+            let is_current = |place: Place, end| slots[place].as_ref().is_some_and(|stored| stored.end == Some(end));
+            self.ended.retain(|(place, end)| is_current(*place, *end));
+        }
+    }
+
+    /// Removes the flow that ended first.
     pub(super) fn remove_oldest_ended(&mut self) -> Option<(Place, Flow)> {
         loop {
             let (place, end) = self.ended.pop_front()?;

@@ -30,7 +30,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
 }
 
 #[test]
-fn growth_adds_up_and_times_widen() {
+fn sums_counters_and_keeps_the_earliest_and_latest_time() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 53);
     table.apply(growth(Traffic::Flow(udp), 100));
@@ -43,12 +43,12 @@ fn growth_adds_up_and_times_widen() {
     let flows: Vec<Flow> = table.flows(ObservationPoint::Link).collect();
     assert_eq!(flows.len(), 1);
     assert_eq!((flows[0].first_seen_ns, flows[0].last_seen_ns), (5, 20));
-    assert_eq!(flows[0].opened_by, Direction::Ingress, "the earliest part knows who opened the flow");
+    assert_eq!(flows[0].opened_by, Direction::Ingress, "the earliest part decides who opened the flow");
     assert_eq!(flows[0].counters.egress.bytes, 150);
 }
 
 #[test]
-fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
+fn counts_tcp_handshakes_and_other_flows_as_connections() {
     let mut table = FlowTable::default();
     table.apply(Increment { connections: 2, ..growth(Traffic::Flow(key(6, 1000, 1, 443)), 1) });
     table.apply(Increment { connections: 1, ..growth(Traffic::Flow(key(6, 1001, 1, 443)), 1) });
@@ -59,7 +59,7 @@ fn connections_are_handshakes_for_tcp_and_flows_for_the_rest() {
 }
 
 #[test]
-fn an_icmp_error_may_come_before_its_flow() {
+fn accepts_an_icmp_error_before_its_flow() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
     table.note_icmp_error(QuotedError { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
@@ -69,7 +69,7 @@ fn an_icmp_error_may_come_before_its_flow() {
 }
 
 #[test]
-fn an_answer_that_came_too_late_is_no_failed_attempt() {
+fn ignores_icmp_errors_for_late_answers() {
     let udp = key(17, 1000, 1, 53);
     let error = IcmpError { kind: 3, code: 3 };
     for (opened_by, by_target, unreachable) in
@@ -87,7 +87,7 @@ fn an_answer_that_came_too_late_is_no_failed_attempt() {
 }
 
 #[test]
-fn a_full_table_folds_and_counts_each_flow_once() {
+fn folds_flows_beyond_the_limit_and_counts_each_once() {
     let mut table = FlowTable::new(1);
     for local in [1, 2, 3, 2, 3, 1] {
         table.apply(growth(Traffic::Flow(key(17, local, 1, 53)), 100));
@@ -102,7 +102,7 @@ fn a_full_table_folds_and_counts_each_flow_once() {
 }
 
 #[test]
-fn memory_is_bounded_against_a_scan() {
+fn bounds_memory_during_a_port_scan() {
     let mut table = FlowTable::new(8);
     for port in 1..=1000 {
         table.apply(growth(Traffic::Flow(key(17, 1, 1, port)), 60));
@@ -119,7 +119,7 @@ fn memory_is_bounded_against_a_scan() {
 }
 
 #[test]
-fn the_median_handshake_is_the_endpoints() {
+fn an_endpoint_has_the_median_handshake_time() {
     let mut table = FlowTable::default();
     for (local, rtt) in [(1, 30), (2, 10), (3, 20)] {
         let tcp = Some(TcpFacts { handshake_rtt_ns: Some(rtt), ..TcpFacts::default() });
@@ -129,7 +129,7 @@ fn the_median_handshake_is_the_endpoints() {
 }
 
 #[test]
-fn housekeeping_is_counted_but_is_not_the_targets() {
+fn counts_housekeeping_but_not_as_traffic_of_the_target() {
     let mut table = FlowTable::default();
     table.apply(growth(Traffic::Housekeeping(Housekeeping::Arp), 42));
     table.apply(growth(Traffic::Overflow(17), 100));
@@ -189,9 +189,10 @@ prop_compose! {
 }
 
 proptest! {
-    /// Whatever is folded: endpoints add up to flows, flows and remainders to what was counted, and that to what was applied.
+    /// However much is folded, endpoints add up to flows, flows and remainders to all counted
+    /// packets, and these to all increments.
     #[test]
-    fn sums_are_equal_however_much_is_folded(
+    fn sums_are_exact_however_much_is_folded(
         increments in prop::collection::vec(any_increment(), 0..200),
         max_flows in 0usize..60,
     ) {
@@ -220,7 +221,7 @@ proptest! {
     }
 }
 
-/// An increment that is the last of its kernel entry.
+/// The last increment of a kernel entry.
 fn ending(traffic: Traffic, at_ns: u64, connections: u32) -> Increment {
     Increment {
         first_seen_ns: at_ns,
@@ -232,7 +233,7 @@ fn ending(traffic: Traffic, at_ns: u64, connections: u32) -> Increment {
 }
 
 #[test]
-fn a_reused_five_tuple_is_a_new_flow_with_a_higher_epoch() {
+fn a_reused_five_tuple_opens_a_flow_with_a_higher_epoch() {
     let mut table = FlowTable::default();
     let tcp = Traffic::Flow(key(6, 1000, 1, 443));
     for at_ns in [10, 20, 30] {
@@ -246,7 +247,7 @@ fn a_reused_five_tuple_is_a_new_flow_with_a_higher_epoch() {
 }
 
 #[test]
-fn late_segments_and_parts_of_one_record_belong_to_the_flow_that_ended() {
+fn adds_late_segments_and_other_parts_of_an_entry_to_the_ended_flow() {
     let mut table = FlowTable::default();
     let tcp = Traffic::Flow(key(6, 1000, 1, 443));
     table.apply(ending(tcp, 10, 1));
@@ -263,7 +264,7 @@ fn late_segments_and_parts_of_one_record_belong_to_the_flow_that_ended() {
 }
 
 #[test]
-fn the_oldest_ended_flow_makes_room_and_live_ones_stay() {
+fn evicts_the_flow_that_ended_first_and_keeps_live_flows() {
     let mut table = FlowTable::new(3);
     let udp = |local| Traffic::Flow(key(17, local, 1, 53));
     table.apply(growth(udp(1), 100));
@@ -279,7 +280,7 @@ fn the_oldest_ended_flow_makes_room_and_live_ones_stay() {
 }
 
 #[test]
-fn a_key_whose_record_was_folded_gets_a_new_epoch() {
+fn a_key_gets_a_new_epoch_after_its_flow_was_folded() {
     let mut table = FlowTable::new(1);
     let udp = |local| Traffic::Flow(key(17, local, 1, 53));
     for (local, at_ns, epoch) in [(1, 10, 0), (1, 20, 1), (2, 30, 0), (1, 40, 2)] {
@@ -290,7 +291,7 @@ fn a_key_whose_record_was_folded_gets_a_new_epoch() {
 }
 
 #[test]
-fn an_untracked_flow_stays_folded_until_it_ends() {
+fn an_untracked_flow_stays_untracked_until_it_ends() {
     let mut table = FlowTable::new(1);
     let udp = |local| Traffic::Flow(key(17, local, 1, 53));
     table.apply(growth(udp(1), 100));
@@ -304,7 +305,22 @@ fn an_untracked_flow_stays_folded_until_it_ends() {
 }
 
 #[test]
-fn an_ended_flow_keeps_its_icmp_error_and_the_next_one_has_none() {
+fn flows_that_end_and_reopen_again_and_again_take_no_memory() {
+    let mut table = FlowTable::default();
+    let tcp = |local| Traffic::Flow(key(6, local, 1, 443));
+    for round in 0..10_000 {
+        for local in 1..=3 {
+            table.apply(ending(tcp(local), round, 0));
+        }
+    }
+    assert_eq!(table.len(), 3);
+    assert!(table.store.ends_len() <= 1024, "{} entries", table.store.ends_len());
+    let evicted: Vec<u16> = std::iter::from_fn(|| table.evict()).map(|(_, flow)| flow.key.local.port).collect();
+    assert_eq!(evicted, [1, 2, 3], "in the order in which they ended last");
+}
+
+#[test]
+fn an_icmp_error_stays_with_its_ended_flow() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
     let error = IcmpError { kind: 3, code: 3 };
