@@ -1,4 +1,5 @@
-//! A router that advertises itself: ICMPv6 type 134 (RFC 4861) with a prefix, a few times a second. Sends and never listens.
+//! Router advertisements: ICMPv6 type 134 (RFC 4861) with a prefix, ten times a second.
+//! Solicitations are not answered.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crate::addresses::ROUTER_V6;
 use crate::namespace::TestNamespace;
 
-/// The thread that advertises; it ends when dropped.
+/// The sending thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Advertiser {
     stop: Arc<AtomicBool>,
@@ -43,7 +44,8 @@ impl Drop for Advertiser {
     }
 }
 
-/// Hop limit 64, router lifetime 1800 s, one /64 on-link and autonomous for an hour. The kernel puts in the checksum.
+/// Hop limit 64, router lifetime 1800 s, one /64 on-link and autonomous for an hour. The kernel
+/// computes the checksum.
 fn advertisement() -> Vec<u8> {
     let mut message = vec![134, 0, 0, 0, 64, 0];
     message.extend(1800u16.to_be_bytes());
@@ -64,7 +66,7 @@ fn raw_socket() -> io::Result<UdpSocket> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that nobody else has.
+    // SAFETY: a new descriptor without another owner.
     let socket = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
     let hops: libc::c_int = 255;
     // SAFETY: the option is an int, passed with its size.

@@ -59,7 +59,8 @@ impl TestHost {
         self.run(&[], command)
     }
 
-    /// Runs `netwatch run FLAGS -- COMMAND`, with a report, to its end, and checks the balance of the report.
+    /// Runs `netwatch run FLAGS -- COMMAND`, with a report, to its end, and checks the balance of
+    /// the report.
     pub fn run(&self, flags: &[&str], command: &[&str]) -> FinishedRun {
         self.run_with(StartOptions::default(), flags, command)
     }
@@ -106,8 +107,9 @@ impl TestHost {
         Terminal::start(self.command_ignoring(&[], arguments), columns)
     }
 
-    /// Waits until the recording that a run is writing contains what the test needs. netwatch refuses to read such a file, so the
-    /// report is that of a copy. `file` is relative to the directory of the host.
+    /// Waits until the recording that a run is writing contains what the test needs. netwatch
+    /// refuses to read such a file, so the report is that of a copy. `file` is relative to the
+    /// directory of the host.
     #[track_caller]
     pub fn wait_until_recorded(&self, file: impl AsRef<Path>, is_recorded: impl Fn(&Value) -> bool) {
         let file = self.dir().join(file);
@@ -122,8 +124,9 @@ impl TestHost {
         wait_until(|| read_copy().is_some_and(|report| is_recorded(&report)), expected);
     }
 
-    /// Everything on the host that netwatch could leave changed. After the end of a run the kernel removes its link in the background;
-    /// this waits until such links, which are down, have disappeared.
+    /// Everything on the host that netwatch could leave changed. After the end of a run the kernel
+    /// removes its link in the background; this waits until such links, which are down, have
+    /// disappeared.
     pub fn state(&self) -> HostSnapshot {
         let is_removing_link = || self.try_sh("ip -br link | grep '^nw[0-9a-f]*@.* DOWN '").0;
         // A link that stays becomes part of the snapshot.
@@ -131,7 +134,8 @@ impl TestHost {
         HostSnapshot::capture(self)
     }
 
-    /// Waits until the host is as it was before, because the kernel removes namespaces in the background. Panics when it never is.
+    /// Waits until the host is as it was before, because the kernel removes namespaces in the
+    /// background. Panics when it never is.
     #[track_caller]
     pub fn assert_nothing_left(&self, before: &HostSnapshot) {
         if let Err(difference) = eventually(|| before.compare(&self.state())) {

@@ -1,5 +1,6 @@
-//! Sets what a child process inherits to known values, so that no test depends on how the tests were started.
-//! Under `nohup`, or in a background job of a non-interactive shell, HUP, INT and QUIT are inherited ignored.
+//! Sets what a child process inherits to known values, so that no test depends on how the tests
+//! were started. Under `nohup`, or in a background job of a non-interactive shell, HUP, INT and
+//! QUIT are inherited ignored.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,8 +15,8 @@ const VARIABLES: [&str; 6] = ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND
 /// The highest signal number on Linux (`SIGRTMAX`).
 const MAX_SIGNAL: libc::c_int = 64;
 
-/// A command outside every namespace that starts with each signal at its default and none blocked, and
-/// without the variables that change what netwatch does.
+/// A command outside every namespace that starts with each signal at its default and none blocked,
+/// and without the variables that change what netwatch does.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     let names = std::env::vars_os().map(|(name, _)| name);
@@ -33,7 +34,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// Makes a command from [`command`] ignore these signals from its start, as `nohup` does with HUP.
 pub(crate) fn ignore(command: &mut Command, signals: Vec<libc::c_int>) {
     let ignore = move || signals.iter().try_for_each(|signal| set_disposition(*signal, libc::SIG_IGN));
-    // SAFETY: only system calls between fork and exec. Closures run in the order in which they were added.
+    // SAFETY: only system calls between fork and exec. Closures run in the order in which they were
+    // added.
     unsafe { command.pre_exec(ignore) };
 }
 

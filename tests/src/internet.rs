@@ -1,4 +1,5 @@
-//! Two namespaces joined by a link: the internet with its servers, and the host that netwatch runs on.
+//! Two namespaces joined by a link: the internet with its servers, and the host that netwatch runs
+//! on.
 
 use std::fs;
 
@@ -9,24 +10,24 @@ use crate::namespace::TestNamespace;
 use crate::servers::Servers;
 use crate::traffic_servers::TrafficServers;
 
-/// What the host gets for IPv6.
+/// IPv6 configuration of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostIpv6 {
-    /// An address and a default route that stay.
+    /// A static address and default route.
     #[default]
     Static,
-    /// Both from router advertisements, as most home and office networks do it.
+    /// Address and default route from router advertisements, as in most home and office networks.
     Advertised,
     /// None.
     None,
 }
 
-/// What the host's connection looks like.
+/// The connection of the host to the test network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InternetShape {
     /// IPv6 on the host.
     pub ipv6: HostIpv6,
-    /// Whether there is a default route. Without, the host still has its address on the link.
+    /// Whether there is a default route. The host always has its address on the link.
     pub uplink: bool,
     /// MTU of the link, bytes.
     pub mtu: u32,
@@ -38,10 +39,10 @@ impl Default for InternetShape {
     }
 }
 
-/// The made-up internet. Gone when dropped, or when the process dies.
+/// The test network. It is removed when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct TestInternet {
-    /// The machine netwatch runs on. First, so that it goes first.
+    /// The host that netwatch runs on. Fields are dropped in order, so it is removed first.
     pub host: TestHost,
     servers: Servers,
     traffic: TrafficServers,
@@ -51,7 +52,7 @@ pub struct TestInternet {
 }
 
 impl TestInternet {
-    /// Makes the namespaces, joins them, starts the servers and waits until they answer.
+    /// Creates the namespaces, connects them, starts the servers and waits until they respond.
     pub fn start(shape: InternetShape) -> Self {
         let inet = TestNamespace::new("inet");
         let host = TestHost::new();
@@ -60,7 +61,8 @@ impl TestInternet {
         host.sh(&host_script(shape));
         fs::write(host.etc().join("resolv.conf"), format!("nameserver {DNS_V4}\n")).expect("write resolv.conf");
         let traffic = TrafficServers::start(&inet);
-        // The end that was opened first gets its carrier from a work queue, late on a busy machine; until then it drops what is sent.
+        // The end that was raised first gets its carrier from a work queue, late on a busy machine.
+        // Until then it drops packets.
         inet.wait_for("ip link show dev lan | grep -q 'state UP'");
         host.wait_for("ip link show dev uplink | grep -q 'state UP'");
         let advertiser = (shape.ipv6 == HostIpv6::Advertised).then(|| Advertiser::start(&inet, LAN_INDEX));
@@ -70,17 +72,18 @@ impl TestInternet {
         Self { host, servers, traffic, _advertiser: advertiser, inet }
     }
 
-    /// How many bytes each finished connection to [`SINK`] brought, oldest first.
+    /// Number of bytes of each finished connection to [`SINK`], oldest first.
     pub fn sunk(&self) -> Vec<u64> {
         self.traffic.sunk()
     }
 
-    /// The web server's access log: one line a request, that begins with the client's address.
+    /// The access log of the web server: one line per request, which begins with the address of the
+    /// client.
     pub fn web_log(&self) -> String {
         self.servers.web_log()
     }
 
-    /// What the name server was asked, in its own words.
+    /// The query log of the name server.
     pub fn dns_log(&self) -> String {
         self.servers.dns_log()
     }
@@ -91,8 +94,9 @@ impl TestInternet {
     }
 }
 
-/// Index of the router's interface. Not the uplink's (2): a pair with equal indexes looks like a plain device to the kernel, which
-/// then lets up to a second pass before it says that there is a carrier (`linkwatch_urgent_event`).
+/// Index of the interface of the router. It differs from that of the uplink (2), because the kernel
+/// takes a pair with equal indexes for an ordinary device and delays its carrier by up to a second
+/// (`linkwatch_urgent_event`).
 const LAN_INDEX: u32 = 10;
 
 fn inet_script(host: u32, shape: InternetShape) -> String {

@@ -1,13 +1,14 @@
-//! A small internet made of network namespaces, and what runs netwatch in it. Not the tests themselves: those are in `tests/run`.
+//! The test harness: a small internet made of network namespaces, and functions that run netwatch
+//! in it. The tests are in `tests/run`.
 //!
 //! ```text
-//! inet ── 198.51.100.0/24, 2001:db8::/64 ── host ── (the namespace that netwatch makes)
+//! inet ── 198.51.100.0/24, 2001:db8::/64 ── host ── (namespace of a run)
 //! DNS, HTTP, HTTPS, echo, sink, source,      netwatch runs here, with an uplink, a resolv.conf
 //! iperf3, a refusing and a silent port       and a /run, /etc, /sys of its own
 //! ```
 //!
-//! Everything is anonymous (no `ip netns add`), so the kernel removes it when the process that made it ends, however that happens.
-//! A test is three lines:
+//! All namespaces are anonymous (no `ip netns add`), so the kernel removes them when the process
+//! that made them ends, also when it is killed. A test is three lines:
 //!
 //! ```no_run
 //! # use netwatch_tests::internet;
@@ -45,8 +46,8 @@ pub use state::HostSnapshot;
 pub use terminal::Terminal;
 pub use wait::{Gate, eventually, wait_until};
 
-/// Makes an [`TestInternet`], or returns from the test with `skipped: why` where the machine cannot have one.
-/// With `NETWATCH_TESTS_NO_SKIP=1` that is a failure.
+/// Creates a [`TestInternet`], or returns from the test with `skipped: REASON` where the machine
+/// does not support it. With `NETWATCH_TESTS_NO_SKIP=1` the test fails instead.
 #[macro_export]
 macro_rules! internet {
     () => {
@@ -60,7 +61,7 @@ macro_rules! internet {
     }};
 }
 
-/// Returns from the test with `skipped: why` when a program that it uses is not installed.
+/// Returns from the test with `skipped: REASON` when a program that it uses is not installed.
 #[macro_export]
 macro_rules! needs {
     ($($tool:expr),+) => {

@@ -1,4 +1,5 @@
-//! One machine of the made-up internet: anonymous network, mount and cgroup namespaces. Not what runs in it.
+//! One machine of the test network: anonymous network, mount and cgroup namespaces, and how
+//! processes are started in them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -15,23 +16,25 @@ use tempfile::TempDir;
 
 use crate::wait::Gate;
 
-/// The environment variable that marks every process started in a namespace, so that none can hide from [`TestNamespace::processes`].
+/// The environment variable that marks every process started in a namespace, by which
+/// [`TestNamespace::processes`] finds it.
 const MARK: &str = "NETWATCH_TEST_NAMESPACE";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// The three namespaces. They last as long as this value; processes that are left in them when it is dropped are killed.
+/// The three namespaces. When this is dropped, they are removed and processes that are left in them
+/// are killed.
 #[derive(Debug)]
 pub struct TestNamespace {
     name: String,
     holder: Child,
-    doors: Arc<NamespaceHandles>,
-    // After the holder: it is the last to leave the group.
+    handles: Arc<NamespaceHandles>,
+    // Dropped after the holder, which is the last process of the group.
     cgroup: Option<TestCgroup>,
     dir: TempDir,
 }
 
-/// A control group of our own at the root of the hierarchy, removed with all below it.
+/// A control group at the root of the hierarchy, removed with all groups below it.
 #[derive(Debug)]
 struct TestCgroup {
     mount: PathBuf,
@@ -39,7 +42,7 @@ struct TestCgroup {
     procs: File,
 }
 
-/// Open handles through which a new process enters.
+/// Open descriptors by which a new process enters the namespaces.
 #[derive(Debug)]
 struct NamespaceHandles {
     mnt: File,
@@ -49,55 +52,55 @@ struct NamespaceHandles {
 }
 
 impl TestNamespace {
-    /// Makes one. `role` is part of its name.
+    /// Creates the namespaces. `role` is part of the name.
     pub fn new(role: &str) -> Self {
         let name = format!("nwt-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix(&name).tempdir().expect("make a temporary directory");
-        // The command may run as an ordinary user and must reach what the test puts here.
+        // Commands may run as an ordinary user and need access to the files of the test.
         chmod(dir.path(), 0o755);
         fs::create_dir(dir.path().join("etc")).expect("make a directory");
         let cgroup = TestCgroup::new(&name);
         let mut holder = start_holder(dir.path(), cgroup.as_ref());
         wait_until_ready(&mut holder, &name);
-        let doors = Arc::new(NamespaceHandles::open(&holder, cgroup.as_ref()));
-        Self { name, holder, doors, cgroup, dir }
+        let handles = Arc::new(NamespaceHandles::open(&holder, cgroup.as_ref()));
+        Self { name, holder, handles, cgroup, dir }
     }
 
-    /// Its name, unique on the machine.
+    /// The name, unique on the machine.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A process that stays in it: what `ip link … netns PID` and `nsenter -t PID` want.
+    /// Pid of a process in the namespaces, for `ip link … netns PID` and `nsenter -t PID`.
     pub fn pid(&self) -> u32 {
         self.holder.id()
     }
 
-    /// A directory of its own, seen under the same path from everywhere.
+    /// A directory that has the same path inside and outside.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// `$XDG_STATE_HOME` of what runs inside.
+    /// `$XDG_STATE_HOME` of processes inside.
     pub fn state_home(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    /// Its `/etc`, as seen from outside. Absolute symbolic links in it would lead out.
+    /// The path of its `/etc` from outside. Absolute symbolic links in it lead to files outside.
     pub fn etc(&self) -> PathBuf {
         format!("/proc/{}/root/etc", self.pid()).into()
     }
 
-    /// A command that will run inside, in its [`TestNamespace::dir`].
+    /// A command that runs inside, in [`TestNamespace::dir`].
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = crate::inherited::command(program);
-        // Recordings go where they are removed with everything else.
+        // Recordings are removed with the directory.
         command.env("XDG_STATE_HOME", self.state_home());
         command.env(MARK, &self.name).stdin(Stdio::null());
-        let doors = Arc::clone(&self.doors);
+        let handles = Arc::clone(&self.handles);
         let dir = self.dir.path().to_owned();
         let enter = move || {
-            doors.enter()?;
+            handles.enter()?;
             std::env::set_current_dir(&dir)
         };
         // SAFETY: between fork and exec only system calls are made: write, setns, chdir.
@@ -105,21 +108,21 @@ impl TestNamespace {
         command
     }
 
-    /// Runs a shell script inside and gives back what it printed; it must succeed.
+    /// Runs a shell script inside and returns its output. Panics when it fails.
     pub fn sh(&self, script: &str) -> String {
         let (ok, text) = self.try_sh(script);
         assert!(ok, "in {}: `{script}` failed: {text}", self.name);
         text
     }
 
-    /// Runs a shell script inside: whether it succeeded, and all it printed.
+    /// Runs a shell script inside. Returns whether it succeeded, and its output.
     pub fn try_sh(&self, script: &str) -> (bool, String) {
         let output = self.command("sh").args(["-euc", script]).output().expect("start a shell");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), text)
     }
 
-    /// Lets a shell condition become true, for a second at most.
+    /// Waits until a shell script succeeds.
     pub fn wait_for(&self, condition: &str) {
         let tried = crate::eventually(|| match self.try_sh(condition) {
             (true, _) => Ok(()),
@@ -133,30 +136,32 @@ impl TestNamespace {
         Gate::new(self.dir.path().join(format!("gate-{}", NEXT.fetch_add(1, Ordering::Relaxed))))
     }
 
-    /// Calls `work` on a new thread that is in the network namespace (only), for sockets made by the test itself.
+    /// Calls `work` on a new thread in the network namespace, for sockets of the test itself.
     pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-        let doors = Arc::clone(&self.doors);
+        let handles = Arc::clone(&self.handles);
         thread::spawn(move || {
-            setns(&doors.net, CloneFlags::CLONE_NEWNET).expect("enter the network namespace");
+            setns(&handles.net, CloneFlags::CLONE_NEWNET).expect("enter the network namespace");
             work()
         })
     }
 
-    /// Every process that was started in it or descends from one that was, but for the one that holds it open.
+    /// Every process that was started inside, and its descendants, except the holder of the
+    /// namespaces.
     pub fn processes(&self) -> Vec<i32> {
         let mark = format!("{MARK}={}", self.name);
         let carries = |pid: i32| {
             fs::read(format!("/proc/{pid}/environ"))
                 .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == mark.as_bytes()))
         };
-        // A process that changes its command line over the environment (nginx) is found by its network namespace.
+        // A process that overwrites its environment with its command line (nginx) is found by its
+        // network namespace.
         let net = fs::read_link(format!("/proc/{}/ns/net", self.pid())).ok();
         let lives_here = |pid: i32| net.is_some() && fs::read_link(format!("/proc/{pid}/ns/net")).ok() == net;
         let holder = self.holder.id() as i32;
         all_pids().filter(|pid| *pid != holder && (carries(*pid) || lives_here(*pid)) && !is_zombie(*pid)).collect()
     }
 
-    /// The control groups below its root, as seen from outside; `None` without cgroup v2.
+    /// Paths of the control groups below its root, from outside; `None` without cgroup v2.
     pub fn cgroups(&self) -> Option<Vec<PathBuf>> {
         let mut found = Vec::new();
         subdirectories(&self.cgroup.as_ref()?.path, &mut found);
@@ -168,7 +173,7 @@ impl TestNamespace {
 impl Drop for TestNamespace {
     fn drop(&mut self) {
         for pid in self.processes() {
-            // SAFETY: a plain system call; the process carries our mark.
+            // SAFETY: the call takes no pointer. The process has the mark of this namespace.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         let _ = self.holder.kill();
@@ -177,7 +182,7 @@ impl Drop for TestNamespace {
 }
 
 impl TestCgroup {
-    /// `None` where there is no cgroup v2 or no way to make a group.
+    /// `None` without cgroup v2, or where no group can be created.
     fn new(name: &str) -> Option<Self> {
         let mount = cgroup_mount()?;
         let path = mount.join(name);
@@ -195,14 +200,15 @@ impl Drop for TestCgroup {
 
 impl NamespaceHandles {
     fn open(holder: &Child, cgroup: Option<&TestCgroup>) -> Self {
-        let door = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", holder.id())).expect("open a namespace");
+        let open = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", holder.id())).expect("open a namespace");
         let procs = cgroup.map(|cgroup| cgroup.procs.try_clone().expect("duplicate a descriptor"));
-        Self { mnt: door("mnt"), cgroup: cgroup.map(|_| door("cgroup")), net: door("net"), procs }
+        Self { mnt: open("mnt"), cgroup: cgroup.map(|_| open("cgroup")), net: open("net"), procs }
     }
 
     fn enter(&self) -> io::Result<()> {
         if let Some(procs) = &self.procs {
-            // "0" means the writer. Without allocation: this runs between fork and exec.
+            // "0" stands for the writing process. No allocation, because this runs between fork and
+            // exec.
             nix::unistd::write(procs, b"0")?;
         }
         setns(&self.mnt, CloneFlags::CLONE_NEWNS)?;
@@ -242,7 +248,7 @@ fn wait_until_ready(holder: &mut Child, name: &str) {
     assert_eq!(line.trim(), "ready", "the namespace {name} could not be set up");
 }
 
-/// Where the cgroup v2 hierarchy is; on hybrid systems that is not `/sys/fs/cgroup`.
+/// The mount point of the cgroup v2 hierarchy, which is not `/sys/fs/cgroup` on hybrid systems.
 fn cgroup_mount() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
@@ -270,7 +276,8 @@ fn subdirectories(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Leaves first. A group whose last process was killed a moment ago is still busy for a little while.
+/// Removes groups below before those above. A group is busy (EBUSY) until its last process has
+/// ended.
 fn remove_cgroups(root: &Path) {
     let mut all = Vec::new();
     subdirectories(root, &mut all);

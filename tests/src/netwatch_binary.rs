@@ -1,14 +1,16 @@
-//! Where the netwatch under test is.
+//! Finds the netwatch program under test.
 
 use std::path::{Path, PathBuf};
 
-/// The program: `NETWATCH_BIN` (set by `cargo xtask test`), or the newest in this workspace's target directory.
+/// The program `NETWATCH_BIN` (set by `cargo xtask test`), or the newest one in the target
+/// directory of this workspace.
 pub fn binary() -> PathBuf {
     find("NETWATCH_BIN", &["release/netwatch", "debug/netwatch"])
         .expect("no netwatch program: run `cargo xtask test`, or set NETWATCH_BIN")
 }
 
-/// The program built with the feature `faults`, whose set-up can be made to fail: `NETWATCH_FAULTS_BIN`, or what `cargo xtask test` built.
+/// The program built with the feature `faults`, which injects faults into the set-up:
+/// `NETWATCH_FAULTS_BIN`, or the one that `cargo xtask test` built.
 pub fn faulty_binary() -> Option<PathBuf> {
     find("NETWATCH_FAULTS_BIN", &["release/netwatch-faults"])
 }

@@ -1,16 +1,17 @@
-//! Reading netwatch's JSON in tests: every look-up says what it wanted when it is not there.
+//! Reads the JSON reports of netwatch. Functions panic with the whole report when an element is
+//! missing.
 
 use std::net::IpAddr;
 
 use serde_json::Value;
 
-/// Both directions, in the words of the report.
+/// Names of both directions in a report.
 pub const DIRECTIONS: [&str; 2] = ["egress", "ingress"];
 
-/// How connection attempts fail, in the words of the report.
+/// Names of the counters of failed connection attempts in a report.
 pub const FAILURES: [&str; 4] = ["refused", "unanswered", "handshake_resets", "unreachable"];
 
-/// Counters: documents leave them out where they are 0.
+/// Counters that a report omits when they are 0.
 const COUNTERS: &[&str] = &[
     "skbs",
     "packets",
@@ -53,7 +54,7 @@ const COUNTERS: &[&str] = &[
     "truncated_frames",
 ];
 
-/// The number at a dotted path (`totals.egress.bytes`): 0 where a counter was left out.
+/// The number at a dotted path (`totals.egress.bytes`); 0 for an omitted counter.
 #[track_caller]
 pub fn number(report: &Value, path: &str) -> i64 {
     let pointer = format!("/{}", path.replace('.', "/"));
@@ -70,7 +71,7 @@ pub fn text<'a>(report: &'a Value, path: &str) -> &'a str {
     value(report, path).as_str().unwrap_or_else(|| panic!("{path} is not a text in {report:#}"))
 }
 
-/// What is at a dotted path.
+/// The value at a dotted path.
 #[track_caller]
 pub fn value<'a>(report: &'a Value, path: &str) -> &'a Value {
     let pointer = format!("/{}", path.replace('.', "/"));
@@ -103,7 +104,7 @@ pub fn flows<'a>(report: &'a Value, protocol: &str, remote: impl Into<IpAddr>, p
     list(report, "flows").iter().filter(fits).collect()
 }
 
-/// Evidence for the process of a flow, the best first.
+/// Evidence for the process of a flow, the strongest first.
 const EVIDENCE: [&str; 3] = ["socket", "tuple", "netns"];
 
 /// A process that used a flow.
@@ -117,7 +118,7 @@ pub struct ProcessUse {
     pub inherited: bool,
 }
 
-/// The processes that used a flow, the best evidence first.
+/// The processes that used a flow, the strongest evidence first.
 #[track_caller]
 pub fn users(flow: &Value) -> Vec<ProcessUse> {
     let inherited = flow.pointer("/processes/inherited").and_then(Value::as_array);
@@ -153,7 +154,7 @@ pub fn list<'a>(report: &'a Value, path: &str) -> &'a [Value] {
     value(report, path).as_array().unwrap_or_else(|| panic!("{path} is not a list in {report:#}"))
 }
 
-/// Panics unless this many packets of this many bytes each were counted, by every measure.
+/// Panics unless all four counters agree with this number of packets of this many bytes each.
 #[track_caller]
 pub fn assert_packets(of: &Value, direction: &str, packets: i64, frame_bytes: i64) {
     let counted = ["skbs", "packets", "bytes", "wire_bytes"].map(|name| number(of, &format!("{direction}.{name}")));
@@ -161,8 +162,9 @@ pub fn assert_packets(of: &Value, direction: &str, packets: i64, frame_bytes: i6
     assert_eq!(counted, [packets, packets, bytes, bytes], "skbs, packets, bytes, wire_bytes, {direction} of {of:#}");
 }
 
-/// The invariant of every document, of a run and of a replay: flows + what was folded + remainders = totals = what the interface, or the file, had.
-/// Interim documents and those of an interface that is gone have nothing outside to be compared with; what is inside holds all the same.
+/// Checks the invariant of every report, of a run and of a replay: flows + folded flows +
+/// remainders = totals = counters of the interface or the file. Interim reports and those of a
+/// deleted interface have no counters to compare with; the other equations hold for them too.
 #[track_caller]
 pub fn assert_balanced(report: &Value) {
     assert_conserved(report);
@@ -177,7 +179,8 @@ pub fn assert_balanced(report: &Value) {
     }
 }
 
-/// What was counted is what the flows and the named remainders sum up to: nothing is under no name, or under two.
+/// Flows and named remainders add up to everything that was counted: no packet is missing or
+/// counted twice.
 #[track_caller]
 fn assert_conserved(report: &Value) {
     for direction in DIRECTIONS {
@@ -195,7 +198,8 @@ fn assert_conserved(report: &Value) {
     }
 }
 
-/// Packets to the target that veth dropped are the one exception: the kernel counts them apart, and without their bytes.
+/// Packets to the target that veth dropped are an exception: the kernel counts them separately, and
+/// without their bytes.
 #[track_caller]
 fn assert_interface(report: &Value, direction: &str) {
     let dropped = if direction == "ingress" { number(report, "balance.dropped_skbs") } else { 0 };
@@ -208,7 +212,7 @@ fn assert_interface(report: &Value, direction: &str) {
     assert_eq!(of_balance(report, "difference", direction, "bytes"), -bytes, "{report:#}");
 }
 
-/// A file has frames, not directions.
+/// A file has frames without a direction.
 #[track_caller]
 fn assert_file(report: &Value) {
     for unit in ["skbs", "bytes"] {
@@ -219,7 +223,8 @@ fn assert_file(report: &Value) {
     }
 }
 
-/// What the loopback's flows had, and where all of them are listed, no more.
+/// The flows of the loopback add up to at most its totals, and to exactly those where all flows are
+/// listed.
 #[track_caller]
 fn assert_loopback(report: &Value) {
     let none_left_out =
@@ -250,7 +255,8 @@ fn sum(report: &Value, all: &str, direction: &str, unit: &str) -> i64 {
     list(report, all).iter().map(|one| number(one, &path)).sum()
 }
 
-/// Flows and what was folded are the endpoints, and with what is neither they are the totals, by every measure.
+/// For each counter: flows and folded flows add up to the endpoints, and with the remainders to the
+/// totals.
 #[track_caller]
 fn assert_sums(report: &Value, direction: &str) {
     for unit in ["skbs", "packets", "bytes", "wire_bytes"] {

@@ -1,4 +1,5 @@
-//! One netwatch process: how it is started, while it runs, and everything that it left when it has ended.
+//! One netwatch process: how it is started, while it runs, and everything that it left when it has
+//! ended.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,7 +15,8 @@ use crate::host::TestHost;
 use crate::report::assert_balanced;
 use crate::wait::{WAIT_TIMEOUT, wait_until};
 
-/// How netwatch is started. The default: no input, no further variables, the directory of the host, `WAIT_TIMEOUT`.
+/// How netwatch is started. The default: no input, no further variables, the directory of the host,
+/// `WAIT_TIMEOUT`.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
     /// Environment variables, set in addition to those of the test.
@@ -116,7 +118,8 @@ impl RunningNetwatch {
 
     /// Sends a signal to netwatch, and to no other process.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the call takes no pointer. The child has not been waited for, so the pid is still its own.
+        // SAFETY: the call takes no pointer. The child has not been waited for, so the pid is still
+        // its own.
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "send signal {signal}");
     }
 
@@ -127,13 +130,15 @@ impl RunningNetwatch {
         crate::eventually(find).unwrap_or_else(|error| panic!("{error} of {}: {}", self.command_line, self.stderr()))
     }
 
-    /// Sends SIGKILL to netwatch and its guardian at once. Both are stopped first, so that neither notices the end of the other.
+    /// Sends SIGKILL to netwatch and its guardian at once. Both are stopped first, so that neither
+    /// notices the end of the other.
     #[track_caller]
     pub fn kill_with_guardian(self) -> FinishedRun {
         let both = [self.pid(), self.guardian()];
         for signal in [libc::SIGSTOP, libc::SIGKILL] {
             for pid in both {
-                // SAFETY: the call takes no pointer. netwatch has not been waited for, and is the parent of its guardian.
+                // SAFETY: the call takes no pointer. netwatch has not been waited for, and is the
+                // parent of its guardian.
                 assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "send signal {signal} to {pid}");
             }
         }
@@ -150,7 +155,8 @@ impl RunningNetwatch {
         read_lossy(&self.stderr)
     }
 
-    /// Waits until the command has printed this text; then the set-up is complete. Panics when netwatch ends before.
+    /// Waits until the command has printed this text; then the set-up is complete. Panics when
+    /// netwatch ends before.
     #[track_caller]
     pub fn wait_for_stdout(&mut self, text: &str) {
         let is_printed = || {
@@ -180,8 +186,9 @@ impl RunningNetwatch {
         self.child.try_wait().expect("wait for netwatch").is_none()
     }
 
-    /// Waits for the end and collects everything. Panics when the run takes longer than its limit, when a requested report is missing, and
-    /// when the balance of a report that it wrote is not closed.
+    /// Waits for the end and collects everything. Panics when the run takes longer than its limit,
+    /// when a requested report is missing, and when the balance of a report that it wrote is not
+    /// closed.
     #[track_caller]
     pub fn finish(self) -> FinishedRun {
         let is_requested = self.report.is_some();
@@ -191,7 +198,8 @@ impl RunningNetwatch {
         run
     }
 
-    /// As [`RunningNetwatch::finish`], for a run that a signal may have ended before its command started: then there is no report.
+    /// As [`RunningNetwatch::finish`], for a run that a signal may have ended before its command
+    /// started: then there is no report.
     #[track_caller]
     pub fn finish_early(self) -> FinishedRun {
         let run = self.end();
@@ -205,7 +213,8 @@ impl RunningNetwatch {
         run
     }
 
-    /// As [`RunningNetwatch::finish`], for a run whose interface was deleted, and with it the counters to compare with.
+    /// As [`RunningNetwatch::finish`], for a run whose interface was deleted, and with it the
+    /// counters to compare with.
     #[track_caller]
     pub fn finish_without_interface(self) -> FinishedRun {
         let run = self.end();
@@ -280,7 +289,8 @@ impl FinishedRun {
         self.assert_code(0)
     }
 
-    /// Panics unless standard error is one error, with an optional hint on a second line, that contains all these words.
+    /// Panics unless standard error is one error, with an optional hint on a second line, that
+    /// contains all these words.
     #[track_caller]
     pub fn assert_error(&self, code: i32, words: &[&str]) -> &Self {
         self.assert_code(code);
@@ -311,7 +321,8 @@ impl fmt::Display for FinishedRun {
     }
 }
 
-/// Entering a mount namespace changes the directory, so this has to come after it: closures run in the order in which they were added.
+/// Entering a mount namespace changes the directory, so this has to come after it: closures run in
+/// the order in which they were added.
 fn in_directory(command: &mut std::process::Command, dir: PathBuf) {
     use std::os::unix::process::CommandExt;
     // SAFETY: one system call between fork and exec.

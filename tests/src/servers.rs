@@ -1,4 +1,5 @@
-//! Real servers in the made-up internet: dnsmasq, nginx, iperf3. They are killed when dropped, and when the test's thread ends.
+//! Real servers in the test network: dnsmasq, nginx, iperf3. They are killed when dropped and when
+//! the thread of the test ends.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crate::addresses::*;
 use crate::namespace::TestNamespace;
 
-/// The running servers and where they log.
+/// The running servers and the directory of their logs.
 #[derive(Debug)]
 pub struct Servers {
     children: Vec<Child>,
@@ -33,7 +34,8 @@ impl Servers {
     /// Starts iperf3 as a server.
     pub fn start_iperf(&mut self, inet: &TestNamespace) {
         let mut command = inet.command("iperf3");
-        // Bound, or its UDP answers would come from another address of this machine.
+        // Bound to one address. Otherwise its UDP responses come from another address of this
+        // machine.
         command.args(["-s", "-B", &APP_V4.to_string(), "-p", &IPERF.to_string()]);
         self.spawn(command, "iperf3.log");
         wait_for_port(inet, (APP_V4, IPERF).into());
@@ -116,7 +118,7 @@ fn nginx_conf(dir: &Path) -> String {
     )
 }
 
-/// A self-signed certificate for the application server, made once a process.
+/// A self-signed certificate for the application server, generated once per process.
 fn certificate() -> &'static (Vec<u8>, Vec<u8>) {
     static MADE: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -150,5 +152,8 @@ fn wait_for_port(inet: &TestNamespace, address: SocketAddr) {
                 .map_err(|error| error.to_string())
         })
     });
-    answered.join().expect("the thread ends").unwrap_or_else(|error| panic!("nobody answers at {address}: {error}"));
+    answered
+        .join()
+        .expect("the thread ends")
+        .unwrap_or_else(|error| panic!("no server responds at {address}: {error}"));
 }

@@ -1,10 +1,10 @@
-//! What the machine must have for these tests, and what happens where it has not.
+//! Requirements of these tests, and how tests are skipped where a requirement is not met.
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What is in the way of making an internet here; `None` when nothing is.
+/// Why a [`crate::TestInternet`] cannot be created on this machine; `None` when it can.
 pub fn missing() -> Option<String> {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
     MISSING.get_or_init(find_missing).clone()
@@ -15,7 +15,7 @@ pub fn missing_tool(tool: &str) -> Option<String> {
     (!is_installed(tool)).then(|| format!("{tool} is not installed (`cargo xtask setup` installs it)"))
 }
 
-/// Says that a test is skipped, and why. A failure where every skip is forbidden (CI).
+/// Prints that a test is skipped, and why. Panics with `NETWATCH_TESTS_NO_SKIP=1` (CI).
 pub fn skip(why: &str) {
     let forbidden = std::env::var_os("NETWATCH_TESTS_NO_SKIP").is_some_and(|value| value == "1");
     assert!(!forbidden, "skipped although NETWATCH_TESTS_NO_SKIP=1: {why}");

@@ -1,10 +1,12 @@
-//! Everything on a host that netwatch could leave changed, taken before and compared after.
+//! Snapshots of everything on a host that netwatch could leave changed, taken before a run and
+//! compared after it.
 
 use std::collections::BTreeSet;
 
 use crate::host::TestHost;
 
-/// Prints one `section: line` for each fact. What changes by itself (counters, lifetimes, caches) is left out.
+/// Prints one `section: line` for each fact. Facts that change by themselves (counters, lifetimes,
+/// caches) are omitted.
 const CAPTURE: &str = r#"
     section() { sed "s|^|$1: |"; }
     ip -o link show | section link
@@ -20,7 +22,7 @@ const CAPTURE: &str = r#"
     cut -d' ' -f5- /proc/self/mountinfo | sed 's/ \(master\|shared\):[0-9]*//g' | section mount
 "#;
 
-/// A picture of the host.
+/// The facts of a host at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSnapshot {
     facts: BTreeSet<String>,
@@ -28,7 +30,7 @@ pub struct HostSnapshot {
 
 impl HostSnapshot {
     pub(crate) fn capture(host: &TestHost) -> Self {
-        // Before the shell that takes the rest is among them.
+        // Listed before the shell for the other facts is started.
         let processes = host.processes().into_iter().map(|pid| format!("process: {pid} {}", command_line(pid)));
         let cgroups = host.cgroups().unwrap_or_default().into_iter().map(|path| format!("cgroup: {}", path.display()));
         let mut facts: BTreeSet<String> = processes.chain(cgroups).collect();
@@ -36,7 +38,7 @@ impl HostSnapshot {
         Self { facts }
     }
 
-    /// What is new and what is gone in `after`.
+    /// An error with the facts that are new or missing in `after`.
     pub fn compare(&self, after: &Self) -> Result<(), String> {
         let new = after.facts.difference(&self.facts).map(|fact| format!("+ {fact}\n"));
         let gone = self.facts.difference(&after.facts).map(|fact| format!("- {fact}\n"));
@@ -45,7 +47,7 @@ impl HostSnapshot {
     }
 }
 
-/// The run directory and its lock file stay, empty, once there has been a run.
+/// The run directory and its lock file are kept, empty, after the first run.
 fn is_volatile(fact: &str) -> bool {
     let stays = [" /run/netwatch ", " /run/netwatch/lock "];
     fact.starts_with("file: ") && stays.iter().any(|path| format!("{fact} ").contains(path))

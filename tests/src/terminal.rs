@@ -1,4 +1,5 @@
-//! Runs a program on a pseudoterminal of its own: the test types on its keyboard and reads its screen.
+//! Runs a program on a pseudoterminal of its own: the test types on its keyboard and reads its
+//! screen.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -23,7 +24,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts the command in a new session with this terminal as its controlling one. `columns` is the width in characters.
+    /// Starts the command in a new session with this terminal as its controlling one. `columns` is
+    /// the width in characters.
     pub fn start(mut command: Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).expect("open a pseudoterminal");
@@ -32,7 +34,8 @@ impl Terminal {
         // SAFETY: two system calls between fork and exec.
         unsafe { command.pre_exec(take_terminal) };
         let child = command.spawn().expect("start a command on a terminal");
-        // Once this process has closed the slave, the reader sees the end when the last program closes it.
+        // Once this process has closed the slave, the reader sees the end when the last program
+        // closes it.
         drop(command);
         drop(pty.slave);
         let master = File::from(pty.master);
@@ -57,7 +60,8 @@ impl Terminal {
         wait_until(|| self.screen().contains(text), || format!("{text:?} on the screen:\n{}", self.screen()));
     }
 
-    /// Waits until the foreground process group is led by a process with this name, and that process is not stopped.
+    /// Waits until the foreground process group is led by a process with this name, and that
+    /// process is not stopped.
     #[track_caller]
     pub fn wait_for_foreground(&self, name: &str) {
         let is_in_foreground = || {
@@ -70,7 +74,8 @@ impl Terminal {
         wait_until(is_in_foreground, || format!("{name} in the foreground; the screen:\n{}", self.screen()));
     }
 
-    /// Waits until the command has ended and all of its output was read. Returns how it ended and everything that it showed.
+    /// Waits until the command has ended and all of its output was read. Returns how it ended and
+    /// everything that it showed.
     #[track_caller]
     pub fn finish(mut self) -> (ExitStatus, String) {
         let mut status = None;

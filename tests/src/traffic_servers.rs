@@ -1,4 +1,4 @@
-//! Servers of exactly known behaviour, as threads of the test: echo, sink, source.
+//! Servers for traffic of exactly known size, as threads of the test: echo, sink, source.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::addresses::*;
 use crate::namespace::TestNamespace;
 
-/// How long a server waits before it looks whether it should end.
+/// Interval at which a server checks whether it has to end.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The running servers; they end when dropped.
+/// The running servers. They end when this is dropped.
 #[derive(Debug)]
 pub struct TrafficServers {
     stop: Arc<AtomicBool>,
@@ -22,7 +22,8 @@ pub struct TrafficServers {
 }
 
 impl TrafficServers {
-    /// Starts all of them on both families of the application server's addresses; they listen when this returns.
+    /// Starts all servers on both addresses of the application server. They listen when this
+    /// returns.
     pub fn start(inet: &TestNamespace) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sunk = Arc::new(Mutex::new(Vec::new()));
@@ -103,7 +104,8 @@ fn echo_stream(mut stream: TcpStream) {
     }
 }
 
-/// Each connection gets a thread of its own, bounded in time: the peer may vanish together with its namespace.
+/// Each connection has a thread of its own with timeouts, because the peer may disappear with its
+/// namespace.
 fn accept<F>(listener: TcpListener, stop: &Arc<AtomicBool>, serve: F) -> JoinHandle<()>
 where
     F: Fn(TcpStream) + Clone + Send + 'static,

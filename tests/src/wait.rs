@@ -1,4 +1,5 @@
-//! Waiting for conditions. A test does not wait for a length of time instead, because a busy machine needs longer.
+//! Waiting for conditions. A test does not wait for a length of time instead, because a busy
+//! machine needs longer.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T
     }
 }
 
-/// Waits until the condition is true. Panics with `expected`, a description of it, when it is still false after `WAIT_TIMEOUT`.
+/// Waits until the condition is true. Panics with `expected`, a description of it, when it is still
+/// false after `WAIT_TIMEOUT`.
 #[track_caller]
 pub fn wait_until(mut condition: impl FnMut() -> bool, expected: impl FnOnce() -> String) {
     if eventually(|| if condition() { Ok(()) } else { Err(String::new()) }).is_err() {

@@ -1,20 +1,22 @@
-//! A client that asks DNS by itself, as Go's programs do: `own_resolver NAME PORT` reads resolv.conf, asks for an A record, connects and reads to
-//! the end. Nothing but the standard library, so that a test can build it statically: then the C library's resolver is not even there.
+//! A client with a DNS resolver of its own, as programs in Go have it: `own_resolver NAME PORT`
+//! reads resolv.conf, sends a query for an A record, connects and reads to the end. It needs only
+//! the standard library, so that a test can link it statically, without the resolver of the C
+//! library.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, port] = arguments.as_slice() else { return Err(invalid("own_resolver NAME PORT")) };
     let port = port.parse().map_err(|_| invalid("a port"))?;
     let address = resolve(name)?;
-    let mut stream = TcpStream::connect_timeout(&(address, port).into(), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&(address, port).into(), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     println!("{}", stream.read_to_end(&mut Vec::new())?);
     Ok(())
 }
@@ -25,12 +27,12 @@ fn resolve(name: &str) -> io::Result<IpAddr> {
     let server: IpAddr =
         server.and_then(|server| server.trim().parse().ok()).ok_or_else(|| invalid("a name server"))?;
     let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    // Without a connection, as some do it.
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    // From an unconnected socket, as some resolvers do.
     socket.send_to(&question(name), (server, 53))?;
     let mut answer = [0; 512];
     let length = socket.recv(&mut answer)?;
-    // The one record's address is the end of the message.
+    // The message ends with the address of its only record.
     let (_, address) = answer[..length].split_last_chunk::<4>().ok_or_else(|| invalid("an answer"))?;
     Ok(Ipv4Addr::from(*address).into())
 }

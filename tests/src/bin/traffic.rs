@@ -1,14 +1,14 @@
-//! Traffic of exactly known size, for tests to watch. Exits 0 when it went as asked.
+//! Sends and receives traffic of exactly known size. Exits with 0 when everything succeeded.
 //!
 //! ```text
-//! traffic udp ADDRESS COUNT SIZE     sends datagrams one by one and waits for each to come back
+//! traffic udp ADDRESS COUNT SIZE     sends datagrams one by one and waits for the echo of each
 //! traffic flows ADDRESS COUNT SIZE   the same, each datagram from a port of its own
-//! traffic send ADDRESS BYTES         connects, sends, exits at once without waiting for anything
+//! traffic send ADDRESS BYTES         connects, sends and exits immediately
 //! traffic fetch ADDRESS              connects and reads to the end; prints the number of bytes
-//! traffic connect ADDRESS MILLIS     connects or gives up; prints connected, refused or timeout
-//! traffic serve ADDRESS              accepts one TCP connection, prints the client's address, sends its bytes back
+//! traffic connect ADDRESS MILLIS     connects with a timeout; prints connected, refused or timeout
+//! traffic serve ADDRESS              accepts a TCP connection, prints its client, echoes
 //! traffic serve-udp ADDRESS          the same for one datagram
-//! traffic daemon MILLIS COMMAND…     leaves a daemon (own session, orphaned) that waits and then runs COMMAND
+//! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
 //! ```
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,7 +18,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,7 +40,7 @@ fn udp(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     let (datagram, mut answer) = (vec![b'u'; size], vec![0; 65_536]);
     for _ in 0..count {
         socket.send(&datagram)?;
@@ -51,14 +51,14 @@ fn udp(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
 }
 
 fn send(to: SocketAddr, bytes: usize) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
     stream.write_all(&vec![b't'; bytes])?;
     std::process::exit(0)
 }
 
 fn fetch(from: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&from, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&from, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     println!("{}", io::copy(&mut stream, &mut io::sink())?);
     Ok(())
 }
@@ -95,7 +95,8 @@ fn serve_udp(at: SocketAddr) -> io::Result<()> {
     socket.send_to(&buffer[..length], client).map(drop)
 }
 
-/// Starts itself once more and exits, so that the new one is nobody's child, in a session of its own.
+/// Starts this program again and exits, so that the new process is an orphan in a session of its
+/// own.
 fn daemon(millis: u64, command: &[&str]) -> io::Result<()> {
     let delay = millis.to_string();
     if std::env::var_os("TRAFFIC_DAEMON").is_some() {

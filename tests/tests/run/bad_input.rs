@@ -1,4 +1,5 @@
-//! Invalid input: one line with operation, object and cause, and a hint; exit code 125; nothing left behind.
+//! Invalid input: one line with operation, object and cause, and a hint; exit code 125; nothing
+//! left behind.
 
 use std::fs;
 
@@ -28,7 +29,7 @@ fn each_invalid_value_is_one_error() {
 }
 
 #[test]
-fn commands_that_cannot_run() {
+fn commands_that_cannot_be_executed_are_errors() {
     let net = internet!();
     let plain = net.host.dir().join("plain");
     fs::write(&plain, "text").unwrap();
@@ -51,19 +52,19 @@ fn a_full_disk_is_125_even_if_the_command_succeeded() {
 }
 
 #[test]
-fn without_root_it_says_what_to_do() {
+fn without_root_the_error_has_a_hint_to_use_sudo() {
     let net = internet!();
     let binary = net.host.dir().join("netwatch");
     fs::copy(net.host.binary(), &binary).unwrap();
-    let (ok, said) = net.host.try_sh(&format!(
+    let (ok, output) = net.host.try_sh(&format!(
         "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} run -- true",
         binary.display()
     ));
-    assert!(!ok && said.lines().count() == 2 && said.contains("\nhint: ") && said.contains("sudo"), "{said}");
+    assert!(!ok && output.lines().count() == 2 && output.contains("\nhint: ") && output.contains("sudo"), "{output}");
 }
 
 #[test]
-fn a_missing_capability_is_named_by_run_and_doctor() {
+fn run_and_doctor_report_a_missing_capability() {
     let net = internet!();
     let binary = net.host.binary();
     let needed =
@@ -76,13 +77,13 @@ fn a_missing_capability_is_named_by_run_and_doctor() {
             ))
         };
         let name = format!("CAP_{}", capability.to_uppercase());
-        let (ok, said) = without("run -- true");
+        let (ok, output) = without("run -- true");
         assert!(
-            !ok && said.lines().count() == 2 && said.contains("\nhint: ") && said.contains(&name),
-            "{capability}: {said}"
+            !ok && output.lines().count() == 2 && output.contains("\nhint: ") && output.contains(&name),
+            "{capability}: {output}"
         );
-        let (ok, said) = without("doctor");
-        assert!(!ok && said.contains(&format!("missing: {name}")), "{capability}: {said}");
+        let (ok, output) = without("doctor");
+        assert!(!ok && output.contains(&format!("missing: {name}")), "{capability}: {output}");
     }
 }
 
@@ -93,12 +94,12 @@ fn no_other_capability_is_needed() {
     let all = "net_admin sys_admin sys_chroot net_bind_service setuid setgid kill dac_override";
     let keep: Vec<_> = all.split(' ').map(|name| format!("+{name}")).collect();
     let command = format!("setpriv --bounding-set -all,{} {}", keep.join(","), net.host.binary().display());
-    let said = net.host.sh(&format!("{command} doctor && {command} run -q -u {USER} -- id -un"));
-    assert!(said.ends_with(&format!("{USER}\n")), "{said}");
+    let output = net.host.sh(&format!("{command} doctor && {command} run -q -u {USER} -- id -un"));
+    assert!(output.ends_with(&format!("{USER}\n")), "{output}");
 }
 
 #[test]
-fn the_caller_of_sudo_owns_the_report_and_may_not_write_elsewhere() {
+fn the_report_is_written_with_the_permissions_of_the_caller_of_sudo() {
     let net = internet!();
     let id = USER_ID.to_string();
     let options = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);

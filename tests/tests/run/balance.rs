@@ -1,4 +1,5 @@
-//! The balance closes for every kind of traffic. Every other test checks it too, in [`netwatch_tests::TestHost::run`].
+//! The balance closes for every kind of traffic. Every other test checks it too, in
+//! [`netwatch_tests::TestHost::run`].
 
 use netwatch_tests::{StartOptions, addresses::*, internet, needs, report, skip};
 
@@ -62,7 +63,8 @@ fn flows_beyond_the_limit_fold_into_their_endpoints_with_exact_sums() {
     if !net.host.use_faulty_binary() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
-    // For each limit: how many of the twelve flows are folded, and whether that number is a lower bound.
+    // For each limit: how many of the twelve flows are folded, and whether that number is a lower
+    // bound.
     for (limit, folded, at_least) in [(1, 4, true), (4, 8, false), (12, 0, false)] {
         let options = StartOptions::env(&[("NETWATCH_FAULT", &format!("fold:{limit}"))]);
         let script = format!("for n in 1 2 3 4 5 6 7 8 9 10 11 12; do {TRAFFIC} udp {APP_V4}:{ECHO} 5 100; done");
@@ -94,7 +96,8 @@ fn later_classifiers_see_every_packet() {
     let script = format!("echo ready; {}; {traffic}; echo sent; {}", attached.wait(), counted.wait());
     let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
-    // A foreign classifier after netwatch's, on both sides of the interface: it sends copies to an unconnected link.
+    // A foreign classifier after netwatch's, on both sides of the interface: it sends copies to an
+    // unconnected link.
     net.host.sh(
         "ip link add copies type veth peer name nowhere; ip link set copies up; ip link set nowhere up
         interface=$(ip -br link | grep -o '^nw[0-9a-f]*')

@@ -1,8 +1,10 @@
-//! netwatch and its guardian killed at the same time: the next run or `clean` undoes everything. And the guardian killed alone.
+//! netwatch and its guardian killed at the same time: the next run or `clean` undoes everything.
+//! And the guardian killed alone.
 
 use netwatch_tests::{HostSnapshot, RunningNetwatch, TestInternet, internet, wait_until};
 
-/// A process in a session of its own, one in its own network and mount namespaces (where it may make them), and the command itself.
+/// A process in a session of its own, one in its own network and mount namespaces (where it may
+/// make them), and the command itself.
 const SCATTER: &str = "setsid sh -c 'echo daemon; exec sleep 300' &
     (setsid unshare --net --mount sh -c 'echo isolated; exec sleep 300' || echo isolated) &
     exec sh -c 'echo command; exec sleep 300'";

@@ -1,4 +1,5 @@
-//! Real clients and unusual ways to send: each flow is attributed to its process by socket, and its endpoint is named where a name exists.
+//! Real clients and unusual ways to send: each flow is attributed to its process by socket, and its
+//! endpoint is named where a name exists.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +37,8 @@ impl ClientRun {
         flows.filter(|flow| flow["protocol"] == protocol && flow["remote_port"] == port).collect()
     }
 
-    /// There are flows of this protocol and port, and all of them are attributed to this client by their sockets.
+    /// There are flows of this protocol and port, and all of them are attributed to this client by
+    /// their sockets.
     #[track_caller]
     fn assert_used(&self, exe: &str, protocol: &str, port: u16) -> &Self {
         let flows = self.flows(protocol, port);
@@ -334,7 +336,8 @@ fn a_flow_is_attributed_to_a_daemon_after_the_end_of_its_parents() {
     assert_all_by_socket(&run);
 }
 
-/// netwatch is stopped, as on an overloaded machine. The event of a closed socket contains its port, which identifies the process of its flow.
+/// netwatch is stopped, as on an overloaded machine. The event of a closed socket contains its
+/// port, which identifies the process of its flow.
 #[test]
 fn flows_whose_announcement_was_lost_are_attributed_by_the_port_of_their_socket() {
     const COUNT: usize = 8_000;

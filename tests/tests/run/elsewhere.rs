@@ -1,4 +1,5 @@
-//! The changes of a killed run are undone in its own network namespace only. `/run` is shared by all network namespaces of a host.
+//! The changes of a killed run are undone in its own network namespace only. `/run` is shared by
+//! all network namespaces of a host.
 
 use netwatch_tests::{HostSnapshot, TestInternet, internet, wait_until};
 
@@ -18,7 +19,8 @@ fn netwatch_elsewhere(net: &TestInternet, arguments: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// The host once the killed processes have ended and the kernel has removed the link with their namespace.
+/// The host once the killed processes have ended and the kernel has removed the link with their
+/// namespace.
 fn snapshot_without_processes(net: &TestInternet) -> HostSnapshot {
     wait_until(|| net.host.processes().is_empty(), || format!("the end of {:?}", net.host.processes()));
     net.host.wait_for("! ip link | grep -q ' nw'");
@@ -55,7 +57,8 @@ fn a_killed_run_of_a_removed_namespace_is_cleaned_from_any_other() {
     let mut there = net.host.command("unshare");
     let mut child = there.args(["--net", "sh", "-euc", &script]).spawn().expect("start unshare");
     net.host.wait_for("ls /run/netwatch/*/card.json");
-    // netwatch, its guardian and the command. The kernel removes the namespace after its last process.
+    // netwatch, its guardian and the command. The kernel removes the namespace after its last
+    // process.
     for pid in net.host.processes().into_iter().rev() {
         // SAFETY: the call takes no pointer. The process was started by this test.
         unsafe { libc::kill(pid, libc::SIGKILL) };

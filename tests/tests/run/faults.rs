@@ -1,4 +1,5 @@
-//! Injected faults: the set-up fails at each step in turn and leaves nothing behind; later faults are reported.
+//! Injected faults: the set-up fails at each step in turn and leaves nothing behind; later faults
+//! are reported.
 
 use std::time::Duration;
 

@@ -51,7 +51,8 @@ fn a_default_route_from_router_advertisements_is_kept() {
     net.host.assert_nothing_left(&before);
 }
 
-/// A second link of the host, and a machine on its first link that sends packets through the host to the second.
+/// A second link of the host, and a machine on its first link that sends packets through the host
+/// to the second.
 struct Neighbor<'a>(&'a TestInternet);
 
 impl<'a> Neighbor<'a> {

@@ -1,4 +1,5 @@
-//! Tests of the test harness without netwatch: the network, its servers, and the comparison of host snapshots.
+//! Tests of the test harness without netwatch: the network, its servers, and the comparison of host
+//! snapshots.
 
 use netwatch_tests::{HostIpv6, InternetShape, addresses::*, internet, needs, wait_until};
 

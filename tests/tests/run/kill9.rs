@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use netwatch_tests::{TestInternet, internet, wait_until};
 
-/// Milliseconds after the start: most during the set-up, some while the command runs, some about its end at 100. A test of any moment is
-/// valid, so a busy machine only shifts them.
+/// Milliseconds after the start: most during the set-up, some while the command runs, some about
+/// its end at 100. A test of any moment is valid, so a busy machine only shifts them.
 const KILL_TIMES_MS: [u64; 20] = [0, 1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 60, 90, 105, 115, 125, 140, 160];
 
 fn kill_at(net: &TestInternet, millis: u64, flags: &[&str]) {
@@ -36,7 +36,8 @@ fn nothing_is_left_after_clean() {
 #[test]
 fn nothing_is_left_after_the_next_run() {
     let net = internet!();
-    // Every change that the kernel does not undo by itself: a foreign chain, a name, published ports, loopback routing.
+    // Every change that the kernel does not undo by itself: a foreign chain, a name, published
+    // ports, loopback routing.
     net.host.sh("nft add table inet filter; nft add chain inet filter forward '{ type filter hook forward priority 0; policy drop; }'");
     net.host.netwatch(&["run", "-q", "--name", "pink", "--", "true"]).assert_ok();
     let before = net.host.state();

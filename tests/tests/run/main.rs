@@ -1,4 +1,5 @@
-//! Integration tests: netwatch on real traffic, one module a subject. docs/testing.md says how to write one.
+//! Integration tests: netwatch on real traffic, one module per subject. docs/testing.md describes
+//! how to write one.
 
 mod bad_input;
 mod balance;
@@ -25,7 +26,6 @@ mod names;
 mod network;
 mod other_commands;
 mod parallel;
-mod patience;
 mod processes;
 mod publish;
 mod recording;
@@ -36,10 +36,11 @@ mod rules;
 mod run_basic;
 mod signals;
 mod snapshots;
+mod spinner;
 mod stress;
 mod summary;
 mod teardown;
 mod terminal;
 
-/// The program that makes traffic of exactly known size.
+/// The usual target: a program that sends and receives traffic of exactly known size.
 const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");

@@ -3,7 +3,7 @@
 use netwatch_tests::internet;
 
 #[test]
-fn doctor_is_content_where_run_works() {
+fn doctor_succeeds_where_run_works() {
     let net = internet!();
     let before = net.host.state();
     let run = net.host.netwatch(&["doctor"]);
@@ -18,7 +18,7 @@ fn doctor_is_content_where_run_works() {
 }
 
 #[test]
-fn doctor_names_the_way_that_run_attaches_by() {
+fn doctor_reports_the_attach_method_that_run_uses() {
     let net = internet!();
     let doctor = net.host.netwatch(&["doctor"]).assert_ok().stdout.clone();
     let line = doctor.lines().find(|line| line.contains("attach: ")).unwrap_or_else(|| panic!("{doctor}"));
@@ -31,12 +31,12 @@ fn doctor_names_the_way_that_run_attaches_by() {
 }
 
 #[test]
-fn doctor_prints_the_memory_that_the_default_of_max_flows_takes() {
+fn doctor_reports_the_memory_for_the_default_of_max_flows() {
     let net = internet!();
     let doctor = net.host.netwatch(&["doctor"]);
-    let said = doctor.assert_ok().stdout.split_once(" MiB with 131072 flows (--max-flows)");
-    let mebibytes = said.and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u32>().ok());
-    // 256 bytes for each flow, and what there is besides.
+    let output = doctor.assert_ok().stdout.split_once(" MiB with 131072 flows (--max-flows)");
+    let mebibytes = output.and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u32>().ok());
+    // 256 bytes for each flow, and the other maps.
     assert!(mebibytes.is_some_and(|number| (33..64).contains(&number)), "{doctor}");
     let help = net.host.netwatch(&["run", "--help"]);
     for (flag, default) in [("--max-flows <N>", "131072"), ("--sample-buffer <KIB>", "2048")] {
@@ -46,17 +46,17 @@ fn doctor_prints_the_memory_that_the_default_of_max_flows_takes() {
 }
 
 #[test]
-fn doctor_answers_no_where_run_would_fail() {
+fn doctor_fails_where_run_would_fail() {
     let net = internet!();
-    let (ok, said) = net.host.try_sh(&format!(
+    let (ok, output) = net.host.try_sh(&format!(
         "setpriv --bounding-set -net_admin --inh-caps -net_admin {} doctor",
         net.host.binary().display()
     ));
-    assert!(!ok && said.contains("CAP_NET_ADMIN"), "{said}");
+    assert!(!ok && output.contains("CAP_NET_ADMIN"), "{output}");
 }
 
 #[test]
-fn list_shows_live_runs_only() {
+fn list_shows_only_active_runs() {
     let net = internet!();
     let mut running = net.host.start(&["--name", "shown"], &["sh", "-c", "echo ready; exec sleep 300"]);
     running.wait_for_stdout("ready");
@@ -71,7 +71,7 @@ fn list_shows_live_runs_only() {
 }
 
 #[test]
-fn clean_has_nothing_to_do_after_an_ordinary_run() {
+fn clean_succeeds_after_an_ordinary_run() {
     let net = internet!();
     net.host.watch(&["true"]).assert_ok();
     net.host.netwatch(&["clean"]).assert_ok();

@@ -1,12 +1,12 @@
-//! Every flow names the process that used it: real programs, short-lived ones, other users, sockets that are handed on, and attempts that
-//! never were a packet.
+//! Attribution of flows to processes: real programs, short-lived ones, other users, sockets passed
+//! between processes, and failed attempts without a packet.
 
 use netwatch_tests::{FinishedRun, HostIpv6, InternetShape, USER_ID, addresses::*, internet, needs, report};
 use serde_json::Value;
 
 use crate::TRAFFIC;
 
-/// Debian's own: a version manager's would be a script that runs it.
+/// Debian's Python. A version manager's would be a script that starts another program.
 const PYTHON: &str = "/usr/bin/python3";
 
 /// The process with this number.
@@ -14,7 +14,8 @@ fn process(run: &FinishedRun, number: i64) -> &Value {
     report::process(run.report(), number)
 }
 
-/// `comm evidence`, with `creator` where it created the socket, of each user of a flow.
+/// For each process that used a flow: its name, the evidence, and `creator` if it created the
+/// socket.
 fn users(run: &FinishedRun, flow: &Value) -> Vec<String> {
     let user = |user: &report::ProcessUse| {
         let comm = report::text(process(run, user.process), "comm");
@@ -29,7 +30,7 @@ fn users_of(run: &FinishedRun, protocol: &str, port: u16) -> Vec<Vec<String>> {
     flows.map(|flow| users(run, flow)).collect()
 }
 
-/// Names from a process up to the command.
+/// Names of a process and its ancestors up to the command.
 fn chain<'a>(run: &'a FinishedRun, comm: &str) -> Vec<&'a str> {
     let mut next = report::list(run.report(), "processes").iter().find(|process| process["comm"] == comm);
     assert!(next.is_some(), "no process {comm}: {run}");
@@ -49,7 +50,7 @@ fn assert_nothing_lost(run: &FinishedRun) {
 }
 
 #[test]
-fn real_programs_are_named_with_their_parents_and_arguments() {
+fn real_programs_are_reported_with_their_parents_and_arguments() {
     needs!("curl", "dig");
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "curl -s4 http://app.example/; dig +short app.example A; true"]);
@@ -74,7 +75,7 @@ fn real_programs_are_named_with_their_parents_and_arguments() {
 }
 
 #[test]
-fn processes_that_live_a_millisecond_are_named() {
+fn processes_that_exist_for_a_millisecond_are_reported() {
     let net = internet!();
     let script = format!(
         "for i in $(seq 150); do {TRAFFIC} udp {APP_V4}:{ECHO} 1 10 & {TRAFFIC} send {APP_V4}:{SINK} 1 & wait; done"
@@ -94,7 +95,7 @@ fn processes_that_live_a_millisecond_are_named() {
         }
         pids.sort_unstable();
         pids.dedup();
-        // A port may have been given twice; never fewer processes than flows.
+        // Two processes may have used the same port, but no process has two flows.
         assert_eq!(pids.len(), flows.len(), "{run}");
         assert!(flows.len() > 140, "{} flows: {run}", flows.len());
     }
@@ -102,7 +103,7 @@ fn processes_that_live_a_millisecond_are_named() {
 }
 
 #[test]
-fn another_user_is_named_as_such() {
+fn a_process_of_another_user_is_reported_with_its_user() {
     needs!("curl", "setpriv");
     let net = internet!();
     let script =
@@ -114,7 +115,7 @@ fn another_user_is_named_as_such() {
     assert_eq!(report::number(curl, "uid"), i64::from(USER_ID), "{run}");
 }
 
-/// A client that connects, gives its socket to a child, and never uses it.
+/// A client that connects and passes its socket to a child without using it.
 const HANDED_ON: &str = "
 import array, os, socket, sys
 here, there = socket.socketpair(socket.AF_UNIX)
@@ -132,7 +133,7 @@ os.wait()
 ";
 
 #[test]
-fn a_socket_passed_by_scm_rights_names_who_used_it_and_who_made_it() {
+fn a_socket_passed_by_scm_rights_is_attributed_to_its_user_and_its_creator() {
     needs!(PYTHON);
     let net = internet!();
     let run = net.host.watch(&[PYTHON, "-c", HANDED_ON, &APP_V4.to_string(), &SINK.to_string()]);
@@ -150,7 +151,7 @@ fn a_socket_passed_by_scm_rights_names_who_used_it_and_who_made_it() {
 }
 
 #[test]
-fn without_a_cgroup_nobody_is_named_and_everything_counted() {
+fn without_a_cgroup_flows_are_counted_but_not_attributed() {
     let net = internet!();
     net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
     let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "1", "10"]);
@@ -162,7 +163,7 @@ fn without_a_cgroup_nobody_is_named_and_everything_counted() {
 }
 
 #[test]
-fn a_name_that_does_not_exist_names_who_asked() {
+fn a_failed_lookup_is_attributed_to_the_process_that_made_it() {
     needs!("dig");
     let net = internet!();
     let run = net.host.watch(&["sh", "-c", "dig +short gone.example A; true"]);
@@ -170,7 +171,7 @@ fn a_name_that_does_not_exist_names_who_asked() {
     assert_eq!(attempts(run.assert_ok()), expected, "{run}");
 }
 
-/// A server whose child serves, and its client, on the loopback.
+/// A server that serves in a child process, and its client, on the loopback.
 const FORKED: &str = "
 import os, socket
 server = socket.create_server(('127.0.0.1', 0))
@@ -187,7 +188,7 @@ os.wait()
 ";
 
 #[test]
-fn both_ends_of_the_loopback_are_named() {
+fn both_ends_of_a_loopback_flow_are_attributed() {
     needs!(PYTHON);
     let net = internet!();
     let run = net.host.watch(&[PYTHON, "-c", FORKED]);
@@ -205,7 +206,7 @@ fn both_ends_of_the_loopback_are_named() {
 
 const DATAGRAMS: &str = "
 import socket, sys
-# The answer is awaited: the kernel would say by ICMP that nobody is there any more.
+# Waits for the answer: an answer to a closed socket causes an ICMP error.
 for family, address in ((socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.argv[2])):
     one = socket.socket(family, socket.SOCK_DGRAM)
     one.sendto(b'x', (address, 7))
@@ -213,7 +214,7 @@ for family, address in ((socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.arg
 ";
 
 #[test]
-fn datagrams_without_a_connection_ping_and_raw_sockets_are_named() {
+fn unconnected_datagrams_ping_and_raw_sockets_are_attributed() {
     needs!(PYTHON, "ping");
     let net = internet!();
     let script = format!("{PYTHON} -c \"$0\" {APP_V4} {APP_V6}; ping -c1 {APP_V4}; ping -c1 {APP_V6}");
@@ -229,7 +230,7 @@ fn datagrams_without_a_connection_ping_and_raw_sockets_are_named() {
 }
 
 #[test]
-fn a_server_is_named_for_what_comes_from_outside() {
+fn an_incoming_flow_is_attributed_to_the_server() {
     let net = internet!();
     let mut running = net.host.start(&["--publish", "8080:80"], &[TRAFFIC, "serve", "0.0.0.0:80"]);
     running.wait_for_stdout("listening");
@@ -239,7 +240,8 @@ fn a_server_is_named_for_what_comes_from_outside() {
     assert_eq!(users(&run, flow.expect("a flow from outside")), ["traffic socket"], "{run}");
 }
 
-/// A resolver, a message bus: whatever answers there does the work elsewhere.
+/// Connects to local sockets, behind which another process does the work, such as a resolver or a
+/// message bus.
 const UNIX: &str = "
 import socket, sys
 for kind, path in ((socket.SOCK_STREAM, sys.argv[1]), (socket.SOCK_STREAM, '\\0/tmp/no-such-bus')):
@@ -249,7 +251,7 @@ sys.exit(int(sys.argv[2]))
 ";
 
 #[test]
-fn unix_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
+fn local_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
     needs!(PYTHON);
     let net = internet!();
     let path = net.host.dir().join("daemon.sock");
@@ -264,7 +266,7 @@ fn unix_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
         })
         .collect();
     assert_eq!(found, [(path, 1, 0), ("@/tmp/no-such-bus", 1, 0)], "{run}");
-    assert_eq!(attempts(&run), [], "nobody looked whether it failed: {run}");
+    assert_eq!(attempts(&run), [], "without --failed-calls the result of connect is unknown: {run}");
     let caller = process(&run, report::number(&sockets[0], "processes.0"));
     assert_eq!(caller["pid"], run.report()["run"]["pid"], "{run}");
     let notes = |run: &FinishedRun| report::value(run.report(), "notes").to_string();
@@ -274,8 +276,8 @@ fn unix_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
     assert_eq!(attempts(&run), expected([("@/tmp/no-such-bus", "errno")]), "{run}");
 }
 
-/// No route, a name for nobody, and a datagram that no route takes.
-const IN_VAIN: &str = "
+/// A connection and a datagram without a route, and a missing local socket.
+const FAILING_CALLS: &str = "
 import socket
 def attempt(kind, call):
     try: call(socket.socket(socket.AF_INET6, kind))
@@ -302,20 +304,20 @@ fn expected<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String, String,
 }
 
 #[test]
-fn attempts_that_never_were_a_packet_are_said() {
+fn failed_attempts_without_a_packet_are_reported() {
     needs!(PYTHON);
     let net = internet!(InternetShape { ipv6: HostIpv6::None, ..InternetShape::default() });
-    let run = net.host.watch(&[PYTHON, "-c", IN_VAIN]);
+    let run = net.host.watch(&[PYTHON, "-c", FAILING_CALLS]);
     let found = attempts(run.assert_ok());
     assert_eq!(found, expected([("2001:db8:9::9 443", "no_packet"), ("2001:db8:9::9 53", "no_route")]), "{run}");
-    let run = net.host.run(&["--failed-calls"], &[PYTHON, "-c", IN_VAIN]);
+    let run = net.host.run(&["--failed-calls"], &[PYTHON, "-c", FAILING_CALLS]);
     let found = attempts(run.assert_ok());
     let exact = [("2001:db8:9::9 443", "no_route"), ("2001:db8:9::9 53", "no_route"), ("/no/such/socket", "errno")];
     assert_eq!(found, expected(exact), "{run}");
     assert!(run.stderr.contains("network is unreachable (python3)"), "{run}");
 }
 
-/// A server and its client on the loopback of a namespace that the command makes.
+/// A server and its client on the loopback of a namespace that the command creates.
 const ELSEWHERE: &str = "
 import socket
 server = socket.create_server(('127.0.0.1', 0))
@@ -325,7 +327,7 @@ except OSError: pass
 ";
 
 #[test]
-fn connections_inside_a_namespace_of_the_commands_own_are_no_attempts() {
+fn connections_inside_a_namespace_that_the_command_creates_are_no_attempts() {
     needs!(PYTHON, "unshare", "ip");
     let net = internet!();
     let run =
@@ -335,7 +337,7 @@ fn connections_inside_a_namespace_of_the_commands_own_are_no_attempts() {
 }
 
 #[test]
-fn refused_and_unanswered_attempts_name_their_process() {
+fn refused_and_unanswered_attempts_are_attributed() {
     let net = internet!();
     let script = format!("{TRAFFIC} connect {APP_V4}:{REFUSED} 500; {TRAFFIC} connect {APP_V4}:{SILENT} 500");
     for flags in [&[][..], &["--failed-calls"]] {
@@ -347,7 +349,7 @@ fn refused_and_unanswered_attempts_name_their_process() {
 }
 
 #[test]
-fn arguments_are_left_out_when_they_are_not_wanted() {
+fn no_cmdline_omits_the_arguments() {
     let net = internet!();
     let flags = ["--no-cmdline"];
     let run = net.host.run(&flags, &["sh", "-c", &format!("{TRAFFIC} udp {APP_V4}:{ECHO} 1 10; true")]);
@@ -357,7 +359,7 @@ fn arguments_are_left_out_when_they_are_not_wanted() {
 }
 
 #[test]
-fn the_summary_can_be_a_tree_of_processes() {
+fn by_process_prints_the_summary_as_a_tree_of_processes() {
     let net = internet!();
     let script = format!("{TRAFFIC} fetch {APP_V4}:{SOURCE}; true");
     let run = net.host.netwatch(&["run", "--by", "process", "--", "sh", "-c", &script]);
@@ -368,9 +370,9 @@ fn the_summary_can_be_a_tree_of_processes() {
     assert!(tree[3].contains(&format!("{APP_V4} tcp/{SOURCE} out")), "{run}");
 }
 
-/// What the issue asks for: every TCP and connected UDP flow, and nearly all others.
+/// Every TCP and UDP flow is attributed by its socket, and at least 99 % of all flows.
 #[test]
-fn nearly_everything_has_a_process() {
+fn nearly_all_flows_are_attributed() {
     needs!("curl", "dig", "ping");
     let net = internet!();
     let script = format!(

@@ -1,4 +1,4 @@
-//! Runs that are kept: what is read back, whose they are, and how many stay.
+//! Recordings of runs: their contents, their owners, and how many are kept.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::TRAFFIC;
 
-/// The recordings that are kept for root.
-fn kept(host: &TestHost) -> Vec<PathBuf> {
+/// The recordings of root.
+fn recordings_of_root(host: &TestHost) -> Vec<PathBuf> {
     files(&host.state_home().join("netwatch/runs"))
 }
 
@@ -29,40 +29,40 @@ fn json_of(host: &TestHost, selector: &[&str]) -> String {
 }
 
 #[test]
-fn the_json_of_a_run_is_that_of_its_recording_byte_for_byte() {
+fn the_json_of_a_recording_equals_that_of_the_run() {
     let net = internet!();
     let script = format!(
         "curl -sk https://app.example/ http://app.example/big -o /dev/null; {TRAFFIC} udp {APP_V4}:{ECHO} 5 100; \
          {TRAFFIC} connect {APP_V4}:{REFUSED} 500; {TRAFFIC} connect [{APP_V6}]:{SILENT} 1200; curl -s http://127.0.0.1:1/; true"
     );
     net.host.netwatch(&["run", "-j", "-o", "run.json", "--", "sh", "-c", &script]).assert_ok();
-    let said = fs::read_to_string(net.host.dir().join("run.json")).unwrap();
-    let report: Value = serde_json::from_str(&said).unwrap();
-    assert!(report["flows"].as_array().is_some_and(|flows| flows.len() > 6), "{said}");
+    let json = fs::read_to_string(net.host.dir().join("run.json")).unwrap();
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert!(report["flows"].as_array().is_some_and(|flows| flows.len() > 6), "{json}");
     let id = report["run"]["id"].as_str().unwrap();
-    let recordings = kept(&net.host);
-    let [file] = recordings.as_slice() else { panic!("one recording and nothing beside it: {recordings:?}") };
+    let recordings = recordings_of_root(&net.host);
+    let [file] = recordings.as_slice() else { panic!("one file is expected: {recordings:?}") };
     for selector in [&[][..], &["1"], &[id], &[&id[..5]], &[file.to_str().unwrap()]] {
-        assert_eq!(json_of(&net.host, selector), said, "{selector:?}");
+        assert_eq!(json_of(&net.host, selector), json, "{selector:?}");
     }
     let data = file.metadata().unwrap();
     assert_eq!((data.permissions().mode() & 0o777, data.uid()), (0o600, 0));
 }
 
 #[test]
-fn a_file_that_was_named_holds_the_run_and_is_replaced_by_the_next() {
+fn record_writes_the_run_to_a_file_and_the_next_run_replaces_it() {
     let net = internet!();
     for command in ["true", "false"] {
         net.host.netwatch(&["run", "-j", "-o", "run.json", "--record", "x.netwatch", "--", command]);
-        let said = fs::read_to_string(net.host.dir().join("run.json")).unwrap();
-        assert_eq!(json_of(&net.host, &["./x.netwatch"]), said);
-        assert!(said.contains(&format!("\"{command}\"")), "{said}");
+        let json = fs::read_to_string(net.host.dir().join("run.json")).unwrap();
+        assert_eq!(json_of(&net.host, &["./x.netwatch"]), json);
+        assert!(json.contains(&format!("\"{command}\"")), "{json}");
     }
-    assert!(kept(&net.host).is_empty(), "it is kept where it was wanted, and nowhere else");
+    assert!(recordings_of_root(&net.host).is_empty(), "it is written only to the given file");
 }
 
 #[test]
-fn the_summary_is_that_of_the_run() {
+fn the_summary_of_a_recording_equals_that_of_the_run() {
     let net = internet!();
     let run = net.host.netwatch(&["run", "--", "curl", "-sk", "-o", "/dev/null", "https://app.example/"]);
     let shown = net.host.netwatch(&["history", "show"]);
@@ -70,7 +70,7 @@ fn the_summary_is_that_of_the_run() {
 }
 
 #[test]
-fn runs_are_listed_shown_and_removed_by_who_made_them() {
+fn the_caller_of_sudo_lists_shows_and_removes_runs() {
     let net = internet!();
     let id = USER_ID.to_string();
     let sudo = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
@@ -94,7 +94,7 @@ fn runs_are_listed_shown_and_removed_by_who_made_them() {
     let list = net.host.sh(&format!("{user} history"));
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 3, "{list}");
-    assert_eq!((lines[1][0], *lines[1].last().unwrap()), ("1", "false"), "the newest comes first: {list}");
+    assert_eq!((lines[1][0], *lines[1].last().unwrap()), ("1", "false"), "the newest run is the first: {list}");
     let listed: Value = serde_json::from_str(&net.host.sh(&format!("{user} history list -j"))).unwrap();
     assert_eq!((&listed[0]["exit_code"], &listed[1]["exit_code"]), (&1.into(), &0.into()), "{listed:#}");
     assert_eq!(listed[1]["state"], "complete");
@@ -106,7 +106,7 @@ fn runs_are_listed_shown_and_removed_by_who_made_them() {
 }
 
 #[test]
-fn the_newest_runs_are_kept_and_nothing_else_is_touched() {
+fn only_the_newest_runs_are_kept_and_other_files_are_not_removed() {
     let net = internet!();
     net.host.run(&["-q"], &["true"]).assert_ok();
     let folder = net.host.state_home().join("netwatch/runs");
@@ -116,14 +116,18 @@ fn the_newest_runs_are_kept_and_nothing_else_is_touched() {
     for _ in 0..3 {
         net.host.netwatch(&["run", "-q", "--keep", "2", "--", "true"]).assert_ok();
     }
-    assert_eq!(kept(&net.host).len(), 2 + foreign.len());
+    assert_eq!(recordings_of_root(&net.host).len(), 2 + foreign.len());
     assert!(foreign.iter().all(|path| path.exists()));
     net.host.netwatch(&["run", "-q", "--keep-size", "1K", "--", "true"]).assert_ok();
-    assert_eq!(kept(&net.host).len(), 1 + foreign.len(), "the run itself is kept, however small the room");
+    assert_eq!(
+        recordings_of_root(&net.host).len(),
+        1 + foreign.len(),
+        "the current run is kept, however small the limit"
+    );
 }
 
 #[test]
-fn runs_side_by_side_have_a_recording_each() {
+fn simultaneous_runs_have_one_recording_each() {
     let net = internet!();
     let gate = net.host.gate();
     let script = format!("echo ready; {}", gate.wait());
@@ -139,18 +143,18 @@ fn runs_side_by_side_have_a_recording_each() {
 }
 
 #[test]
-fn nothing_is_recorded_that_did_not_run_or_should_not_be() {
+fn no_record_and_commands_that_did_not_start_leave_no_recording() {
     let net = internet!();
     net.host.netwatch(&["run", "-q", "--no-record", "--", "true"]).assert_ok();
     net.host.run(&["-q"], &["/no/such/program"]).assert_code(127);
     net.host.netwatch(&["run", "-q", "--record", "x.netwatch", "--", "/etc/passwd"]).assert_code(126);
     net.host.netwatch(&["run", "-q", "--record", "y.netwatch", "--dns", "nowhere", "--", "true"]).assert_code(125);
-    assert!(kept(&net.host).is_empty());
+    assert!(recordings_of_root(&net.host).is_empty());
     assert!(!net.host.dir().join("x.netwatch").exists() && !net.host.dir().join("y.netwatch").exists());
 }
 
 #[test]
-fn a_killed_run_is_there_up_to_its_last_second() {
+fn the_recording_of_a_killed_run_contains_all_but_its_last_second() {
     let net = internet!();
     let script = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 5 100; echo sent; sleep 300");
     net.host.sh("mkdir killed");
@@ -170,7 +174,7 @@ fn a_killed_run_is_there_up_to_its_last_second() {
     let limit = started.elapsed().as_nanos();
     let left = || net.host.sh("md5sum killed/*");
     let before = left();
-    assert_eq!(before.lines().count(), 2, "the file and its log: {before}");
+    assert_eq!(before.lines().count(), 2, "the file and its write-ahead log: {before}");
     let report: Value = serde_json::from_str(&json_of(&net.host, &["killed/run.netwatch"])).unwrap();
     assert_eq!(report["complete"], false);
     let echoed = |flow: &&Value| flow["remote_port"] == ECHO;
@@ -182,15 +186,15 @@ fn a_killed_run_is_there_up_to_its_last_second() {
     assert!((1_000_000_000..limit).contains(&u128::from(duration)), "{duration} of {limit} ns");
     let notes = report["notes"].to_string();
     assert!(notes.contains("the recording is incomplete: it ends at 20"), "{notes}");
-    assert_eq!(left(), before, "reading changes nothing");
-    // From where nothing can be written, too.
+    assert_eq!(left(), before, "the files are unchanged after reading");
+    // From a read-only file system too.
     net.host.sh("mkdir ro && cp killed/* ro && mount --bind ro ro && mount -o remount,ro,bind ro");
     assert_eq!(json_of(&net.host, &["ro/run.netwatch"]), json_of(&net.host, &["killed/run.netwatch"]));
     net.host.sh("umount ro");
 }
 
 #[test]
-fn the_series_adds_up_to_the_totals_and_the_flows_to_the_report() {
+fn the_series_adds_up_to_the_totals_and_the_exported_flows_to_those_of_the_report() {
     let net = internet!();
     let udp = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 7 300");
     let script = format!("{udp}; sleep 1.2; {udp}; {TRAFFIC} fetch {APP_V4}:{SOURCE}; sleep 1.3; {udp}");

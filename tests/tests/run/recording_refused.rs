@@ -1,4 +1,5 @@
-//! Places that cannot be recorded to, disks that fill up, and links that were planted.
+//! Recordings that cannot be written: unsuitable files, full disks, and symbolic links planted by
+//! another user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -14,10 +15,10 @@ fn sudo() -> StartOptions {
 }
 
 #[test]
-fn what_is_no_recording_is_never_written_over() {
+fn a_file_that_is_no_recording_is_never_overwritten() {
     let net = internet!();
     let dir = net.host.dir();
-    fs::write(dir.join("text"), "somebody's text").unwrap();
+    fs::write(dir.join("text"), "text of a user").unwrap();
     fs::write(dir.join("other.db"), [b"SQLite format 3\0".as_slice(), &[0; 200]].concat()).unwrap();
     fs::create_dir(dir.join("folder")).unwrap();
     symlink(dir.join("text"), dir.join("link")).unwrap();
@@ -33,14 +34,14 @@ fn what_is_no_recording_is_never_written_over() {
         let run = net.host.netwatch(&["run", "--record", file, "--", "touch", "ran"]);
         run.assert_error(125, &[file, why, "choose another file"]);
     }
-    assert!(!dir.join("ran").exists(), "it is found before the command starts");
-    assert_eq!(fs::read_to_string(dir.join("text")).unwrap(), "somebody's text");
+    assert!(!dir.join("ran").exists(), "the error occurs before the command starts");
+    assert_eq!(fs::read_to_string(dir.join("text")).unwrap(), "text of a user");
     assert_eq!(fs::read(dir.join("other.db")).unwrap(), before);
     net.host.netwatch(&["run", "--record", "x", "-o", "x", "--", "true"]).assert_error(125, &["-o writes there too"]);
 }
 
 #[test]
-fn what_the_caller_of_sudo_may_not_write_is_refused() {
+fn a_file_that_the_caller_of_sudo_has_no_permission_for_is_refused() {
     let net = internet!();
     net.host.sh("mkdir -m 755 roots; touch roots/file");
     for file in ["roots/file", "roots/new"] {
@@ -50,7 +51,7 @@ fn what_the_caller_of_sudo_may_not_write_is_refused() {
 }
 
 #[test]
-fn planted_links_beside_the_file_do_no_harm() {
+fn symbolic_links_beside_the_file_are_not_followed() {
     let net = internet!();
     let home = net.host.dir().join("home");
     let target = net.host.dir().join("roots");
@@ -62,7 +63,8 @@ fn planted_links_beside_the_file_do_no_harm() {
     let run = || net.host.netwatch_with(sudo(), &["run", "-q", "--record", file.to_str().unwrap(), "--", "true"]);
     run().assert_error(125, &["x.netwatch-wal is there", "choose another file"]);
     assert!(!file.exists());
-    // Beside a recording they are taken for SQLite's, and go; never what they lead to.
+    // Beside an existing recording the links are removed like files of SQLite, and their target is
+    // unchanged.
     for suffix in ["-wal", "-shm", "-journal"] {
         fs::remove_file(home.join(format!("x.netwatch{suffix}"))).unwrap();
     }
@@ -78,7 +80,7 @@ fn planted_links_beside_the_file_do_no_harm() {
 }
 
 #[test]
-fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
+fn a_second_run_cannot_record_to_the_file_of_an_active_run() {
     let net = internet!();
     let gate = net.host.gate();
     let script = format!("echo ready; {}", gate.wait());
@@ -86,14 +88,14 @@ fn a_second_run_does_not_take_the_file_of_one_that_goes_on() {
     first.wait_for_stdout("ready");
     let second = net.host.netwatch(&["run", "--record", "x.netwatch", "--", "touch", "ran"]);
     second.assert_error(125, &["x.netwatch", "a run that has not ended writes it"]);
-    assert!(!net.host.dir().join("ran").exists(), "it is found before the command starts");
+    assert!(!net.host.dir().join("ran").exists(), "the error occurs before the command starts");
     gate.open();
     first.finish().assert_ok();
     net.host.netwatch(&["history", "show", "x.netwatch"]).assert_ok();
 }
 
 #[test]
-fn a_run_that_cannot_be_kept_runs_all_the_same_and_says_so() {
+fn a_run_that_cannot_be_recorded_works_with_a_note() {
     let net = internet!();
     let options = StartOptions::env(&[("XDG_STATE_HOME", "/proc/nowhere")]);
     let run = net.host.run_with(options.clone(), &[], &["sh", "-c", "exit 3"]);
@@ -105,7 +107,7 @@ fn a_run_that_cannot_be_kept_runs_all_the_same_and_says_so() {
 }
 
 #[test]
-fn a_full_disk_ends_the_recording_and_not_the_run() {
+fn a_full_disk_ends_the_recording_but_not_the_run() {
     let net = internet!();
     net.host.sh("mkdir small && mount -t tmpfs -o size=360k tmpfs small");
     let gate = net.host.gate();
@@ -121,8 +123,8 @@ fn a_full_disk_ends_the_recording_and_not_the_run() {
     run.assert_code(125);
     assert!(run.stdout.contains("done"), "{run}");
     assert!(run.stderr.contains("small/x.netwatch: No space left on device (ENOSPC)"), "{run}");
-    // Of 508 datagrams some have a port in common.
-    assert_eq!(run.report()["totals"]["egress"]["packets"], 508, "the report itself is whole");
+    // Some of the 508 datagrams have the same port.
+    assert_eq!(run.report()["totals"]["egress"]["packets"], 508, "the report is complete");
     assert!(run.report()["flows"].as_array().unwrap().len() > 400, "{run}");
     net.host.sh("rm small/fill");
     let read = net.host.netwatch(&["report", "--format", "json", "small/x.netwatch"]);
@@ -134,13 +136,13 @@ fn a_full_disk_ends_the_recording_and_not_the_run() {
 }
 
 #[test]
-fn a_recording_that_may_not_grow_says_so() {
+fn a_recording_that_reaches_its_maximum_size_is_reported() {
     let net = internet!();
     let script = format!("for i in $(seq 400); do {TRAFFIC} udp {APP_V4}:{ECHO} 1 100; done");
     let run = net.host.run(&["--record", "x.netwatch", "--record-size", "160K"], &["sh", "-c", &script]);
     run.assert_code(125);
     assert!(run.stderr.contains("--record-size"), "{run}");
-    // The same limit for a run that nobody asked to keep is no error.
+    // Without --record the same limit is no error.
     let run = net.host.run(&["--record-size", "160K"], &["sh", "-c", &script]);
     assert!(run.assert_ok().stderr.contains("--record-size"), "{run}");
 }

@@ -1,4 +1,4 @@
-//! `netwatch report` on runs of real traffic: the formats say what the run said.
+//! `netwatch report` on runs of real traffic: every format has the numbers of the run.
 
 use std::fs;
 
@@ -6,16 +6,16 @@ use netwatch_tests::internet;
 use serde_json::Value;
 
 #[test]
-fn text_is_what_was_printed_after_the_run() {
+fn the_text_format_equals_the_summary_after_the_run() {
     let net = internet!();
     let run = net.host.run(&[], &["curl", "-sS", "-o", "/dev/null", "http://app.example/"]);
-    let said = run.assert_ok().stderr.clone();
-    assert!(said.contains("app.example"), "{said}");
-    assert_eq!(net.host.netwatch(&["report"]).assert_ok().stdout, said);
+    let summary = run.assert_ok().stderr.clone();
+    assert!(summary.contains("app.example"), "{summary}");
+    assert_eq!(net.host.netwatch(&["report"]).assert_ok().stdout, summary);
 }
 
 #[test]
-fn every_format_says_the_same_numbers() {
+fn all_formats_have_the_same_numbers() {
     let net = internet!();
     net.host
         .netwatch(&[
@@ -35,7 +35,7 @@ fn every_format_says_the_same_numbers() {
     let received = document["totals"]["ingress"]["wire_bytes"].as_u64().unwrap();
     let column =
         report("csv").lines().next().unwrap().split(',').position(|name| name == "ingress_wire_bytes").unwrap();
-    // Nothing in these rows has a comma in it.
+    // No cell of these rows contains a comma.
     let rows: Vec<Vec<String>> =
         report("csv").lines().skip(1).map(|row| row.split(',').map(str::to_owned).collect()).collect();
     let sum: u64 =
@@ -45,7 +45,7 @@ fn every_format_says_the_same_numbers() {
     assert_eq!(lines[0]["report"]["totals"], document["totals"]);
     let intervals = lines.iter().filter(|line| line["type"] == "interval");
     let sum: u64 = intervals.map(|line| line["interval"]["ingress"]["wire_bytes"].as_u64().unwrap_or(0)).sum();
-    assert_eq!(sum, received, "traffic over time is the whole traffic");
+    assert_eq!(sum, received, "the intervals add up to the totals");
     let markdown = report("markdown");
     assert!(
         markdown.contains("# Network requirements of `curl`") && markdown.contains("| `app.example` | tcp/443 |"),

@@ -1,4 +1,5 @@
-//! A host that replaces its resolv.conf by rename (systemd-resolved, NetworkManager, dhclient do) removes every bind mount over it.
+//! A host that replaces its resolv.conf by rename (systemd-resolved, NetworkManager, dhclient do)
+//! removes every bind mount over it.
 
 use netwatch_tests::{addresses::*, internet, wait_until};
 

@@ -1,4 +1,5 @@
-//! Firewall rules, applied: with default drop the same command still works, and what is not listed is blocked.
+//! Generated firewall rules, applied: the same command still works, and all other traffic is
+//! blocked.
 
 use std::fs;
 
@@ -6,7 +7,7 @@ use netwatch_tests::{TestInternet, USER, USER_ID, addresses::*, internet, needs,
 
 use crate::TRAFFIC;
 
-/// Names, addresses, both families, TCP, UDP, ICMP, and DNS by UDP and TCP.
+/// A command that uses names, addresses, both families, TCP, UDP, ICMP and DNS.
 fn script() -> String {
     format!(
         "curl -4 -sSkf -m 30 -o /dev/null https://app.example/
@@ -19,7 +20,7 @@ fn script() -> String {
     )
 }
 
-/// What the command of [`script`] does not need, and what is there.
+/// Requests that succeed without a firewall and that the command of [`script`] does not need.
 const UNLISTED: [&str; 5] = [
     "socat -u TCP4:203.0.113.10:9001,connect-timeout=1 /dev/null",
     "curl -4 -sSf -m 1 -o /dev/null http://app.example/",
@@ -28,13 +29,13 @@ const UNLISTED: [&str; 5] = [
     "ping -6 -c 1 -W 1 2001:db8::1",
 ];
 
-/// Rules from a run of the command, as a file on the host.
+/// Runs the command and writes rules from that run to a file of the host. Returns the rules.
 fn rules_of(net: &TestInternet, command: &str, flags: &[&str]) -> String {
     net.host.run(&["-q"], &["sh", "-euc", command]).assert_ok();
     rules(net, flags)
 }
 
-/// Rules from the newest run.
+/// Writes rules from the newest run to a file of the host. Returns them.
 fn rules(net: &TestInternet, flags: &[&str]) -> String {
     net.host.netwatch(&[&["report", "-o", "rules"], flags].concat()).assert_ok();
     fs::read_to_string(net.host.dir().join("rules")).expect("read the rules")
@@ -44,23 +45,23 @@ fn is_reachable(net: &TestInternet, what: &str) -> bool {
     net.host.try_sh(what).0
 }
 
-/// Applies the rules, and takes them away again.
+/// Applies the rules, checks that only the command gets through, and removes them.
 #[track_caller]
-fn assert_applied(net: &TestInternet, apply: &str, remove: &str, text: &str) {
+fn assert_only_command_passes(net: &TestInternet, apply: &str, remove: &str, text: &str) {
     let command = script();
     for what in UNLISTED {
         net.host.wait_for(what);
     }
     net.host.sh(apply);
-    let (ok, said) = net.host.try_sh(&command);
-    assert!(ok, "the same command fails: {said}\n{text}");
+    let (ok, output) = net.host.try_sh(&command);
+    assert!(ok, "the same command fails: {output}\n{text}");
     for what in UNLISTED {
-        assert!(!is_reachable(net, what), "not listed, and not blocked: {what}\n{text}");
+        assert!(!is_reachable(net, what), "not blocked: {what}\n{text}");
     }
-    // A second time, now that the kernel has to ask for its neighbours anew.
+    // Again, when the kernel has to look up its neighbors anew.
     net.host.sh("ip neigh flush dev uplink");
-    let (ok, said) = net.host.try_sh(&command);
-    assert!(ok, "without neighbours: {said}\n{text}");
+    let (ok, output) = net.host.try_sh(&command);
+    assert!(ok, "without neighbors: {output}\n{text}");
     net.host.sh(remove);
     for what in UNLISTED {
         net.host.wait_for(what);
@@ -68,18 +69,18 @@ fn assert_applied(net: &TestInternet, apply: &str, remove: &str, text: &str) {
 }
 
 #[test]
-fn nft_lets_the_command_through_and_nothing_else() {
+fn nft_rules_allow_only_the_traffic_of_the_command() {
     let net = internet!();
     needs!("socat");
     needs!("ping");
     for flags in [&["--format", "nft"][..], &["--format", "nft", "--generalise", "--resolver", "203.0.113.53"]] {
         let text = rules_of(&net, &script(), flags);
-        assert_applied(&net, "nft -f rules", "nft delete table inet netwatch", &text);
+        assert_only_command_passes(&net, "nft -f rules", "nft delete table inet netwatch", &text);
     }
 }
 
 #[test]
-fn iptables_let_the_command_through_and_nothing_else() {
+fn iptables_rules_allow_only_the_traffic_of_the_command() {
     let net = internet!();
     needs!("iptables");
     needs!("socat");
@@ -88,12 +89,12 @@ fn iptables_let_the_command_through_and_nothing_else() {
         [&["--format", "iptables"][..], &["--format", "iptables", "--generalise", "--resolver", "203.0.113.53"]]
     {
         let text = rules_of(&net, &script(), flags);
-        assert_applied(&net, "sh rules", "sh rules --remove", &text);
+        assert_only_command_passes(&net, "sh rules", "sh rules --remove", &text);
     }
 }
 
 #[test]
-fn dns_goes_to_the_named_resolver_only() {
+fn resolver_limits_dns_to_one_resolver() {
     let net = internet!();
     needs!("dig");
     let elsewhere = format!("dig +tries=1 +time=1 @{ROUTER_V4} app.example");
@@ -110,7 +111,7 @@ fn dns_goes_to_the_named_resolver_only() {
 }
 
 #[test]
-fn only_one_user_is_filtered_on_request() {
+fn for_user_filters_only_one_user() {
     let net = internet!();
     let allowed = "curl -4 -sSkf -m 30 -o /dev/null https://app.example/";
     let unlisted = "curl -4 -sSf -m 1 -o /dev/null http://app.example/";
@@ -130,7 +131,7 @@ fn only_one_user_is_filtered_on_request() {
 }
 
 #[test]
-fn a_server_is_opened_at_its_port() {
+fn the_port_of_a_server_is_allowed() {
     let net = internet!();
     needs!("socat");
     let mut running = net.host.start(&["--publish", "8080:80"], &[TRAFFIC, "serve", "0.0.0.0:80"]);
@@ -146,15 +147,15 @@ fn a_server_is_opened_at_its_port() {
         let mut server =
             server.args([&format!("TCP4-LISTEN:{port},fork,reuseaddr"), "EXEC:cat"]).spawn().expect("socat");
         net.host.wait_for(&format!("ss -Hltn 'sport = :{port}' | grep -q ."));
-        let (answered, said) = ask(port);
-        assert_eq!(answered && said == "hi", is_open, "{port}: {said}\n{text}");
+        let (answered, output) = ask(port);
+        assert_eq!(answered && output == "hi", is_open, "{port}: {output}\n{text}");
         let _ = server.kill();
         let _ = server.wait();
     }
 }
 
 #[test]
-fn several_runs_make_one_list() {
+fn several_runs_are_merged_into_one_list() {
     let net = internet!();
     for to in ["http://app.example/", "https://app.example/"] {
         net.host.run(&["-q"], &["curl", "-4", "-sSk", "-o", "/dev/null", to]).assert_ok();
@@ -181,18 +182,18 @@ fn the_rules_of_a_killed_run_are_marked_as_incomplete() {
         report["endpoints"].as_array().into_iter().flatten().any(|endpoint| endpoint["name"] == "app.example")
     });
     running.kill_with_guardian();
-    let is_read = || rules_ported(&net).contains("app.example");
-    wait_until(is_read, || format!("the endpoint in:\n{}", rules_ported(&net)));
-    assert!(rules_ported(&net).contains("the run had not ended"), "{}", rules_ported(&net));
+    let is_read = || ports_report(&net).contains("app.example");
+    wait_until(is_read, || format!("the endpoint in:\n{}", ports_report(&net)));
+    assert!(ports_report(&net).contains("the run had not ended"), "{}", ports_report(&net));
 }
 
-fn rules_ported(net: &TestInternet) -> String {
+fn ports_report(net: &TestInternet) -> String {
     let run = net.host.netwatch(&["report", "--format", "ports"]);
     run.stdout.split_whitespace().collect::<Vec<_>>().join(" ") + &run.stderr
 }
 
 #[test]
-fn flags_that_a_format_cannot_heed_are_errors() {
+fn flags_that_a_format_does_not_support_are_errors() {
     let net = internet!();
     net.host.run(&["-q"], &["true"]).assert_ok();
     for (format, flag, value) in

@@ -1,4 +1,5 @@
-//! The examples of the README: a command runs as usual, and its endpoints are reported with their names.
+//! The examples of the README: a command runs as usual, and its endpoints are reported with their
+//! names.
 
 use netwatch_tests::{StartOptions, addresses::*, internet, report, skip};
 

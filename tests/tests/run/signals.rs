@@ -1,4 +1,5 @@
-//! What netwatch does with signals, also with those that it inherits ignored. Signals typed at a terminal are in `terminal`.
+//! What netwatch does with signals, also with those that it inherits ignored. Signals typed at a
+//! terminal are in `terminal`.
 
 use netwatch_tests::{StartOptions, internet, skip};
 
@@ -132,7 +133,8 @@ fn a_signal_just_before_the_command_starts_is_not_lost() {
     }
 }
 
-/// Which standard signals a command blocks and ignores, as bit masks, from its output of /proc/self/status.
+/// Which standard signals a command blocks and ignores, as bit masks, from its output of
+/// /proc/self/status.
 fn signal_masks(status: &str) -> [u64; 2] {
     // The C library ignores two real-time signals of its own in processes started by posix_spawn.
     const STANDARD: u64 = (1 << 31) - 1;

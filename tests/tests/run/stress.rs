@@ -1,4 +1,5 @@
-//! Counts stay exact under stress: netwatch stopped, its interface deleted, a hundred thousand connections.
+//! Counts stay exact under stress: netwatch stopped, its interface deleted, a hundred thousand
+//! connections.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -103,8 +104,9 @@ fn a_hundred_thousand_connections() {
         0,
         "the table of sockets has room for the open ones: {run}"
     );
-    // After two thirds every local port was used: no new flows come. What may grow then is the table of sockets that were closed a moment ago, which
-    // doubles when more of them come in a second than before.
+    // After two thirds every local port was used: no new flows come. What may grow then is the
+    // table of sockets that were closed a moment ago, which doubles when more of them come in a
+    // second than before.
     let (before, after) = sizes.split_at(sizes.len() / 3 * 2);
     let [most, last] = [before, after].map(|sizes| sizes.iter().max().copied().expect("more than one round"));
     assert!(last < 200 * 1024 && last <= most + most / 2, "{sizes:?} KiB resident: {run}");

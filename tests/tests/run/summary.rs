@@ -1,4 +1,4 @@
-//! What the summary tells a person.
+//! Contents of the summary.
 
 use netwatch_tests::{addresses::*, internet};
 
@@ -19,18 +19,18 @@ fn endpoints_are_sorted_by_bytes() {
 }
 
 #[test]
-fn long_lists_are_cut_with_a_count_of_the_rest() {
+fn long_lists_are_truncated_with_a_count_of_the_rest() {
     let net = internet!();
     let script = format!("for port in $(seq 2000 2059); do {TRAFFIC} connect {APP_V4}:$port 500 > /dev/null; done");
     let run = net.host.watch(&["sh", "-c", &script]);
     let shown = run.assert_ok().stderr.matches(&APP_V4.to_string()).count();
     assert!(shown < 60, "{run}");
     assert!(run.stderr.contains(" more"), "{run}");
-    assert_eq!(netwatch_tests::report::list(run.report(), "endpoints").len(), 60, "the file has them all");
+    assert_eq!(netwatch_tests::report::list(run.report(), "endpoints").len(), 60, "the JSON has all of them");
 }
 
 #[test]
-fn quiet_is_quiet() {
+fn quiet_prints_no_summary() {
     let net = internet!();
     assert_eq!(net.host.run(&["-q"], &["curl", "-s", "-o", "/dev/null", "http://app.example/"]).stderr, "");
 }

@@ -1,13 +1,13 @@
-//! The less common ways to send. Exits 0 when it went as asked.
+//! Sends by less common system calls. Exits with 0 when everything succeeded.
 //!
 //! ```text
-//! senders sendmmsg ADDRESS COUNT SIZE   sends datagrams by one call without a connection, and waits for all to come back
-//! senders spray ADDRESS COUNT           sends a datagram to each of so many ports from this one on, by one socket that is not bound, as fast as it can
+//! senders sendmmsg ADDRESS COUNT SIZE   sends datagrams by one call, waits for all echoes
+//! senders spray ADDRESS COUNT           sends a datagram to each of COUNT ports from this one on
 //! senders sendfile ADDRESS BYTES        connects and sends a file
 //! senders splice ADDRESS BYTES          connects and sends from a pipe
-//! senders io_uring ADDRESS BYTES        makes the socket, connects and sends by a ring, inline in its own calls
-//! senders io_uring-workers …            the same by the ring's worker threads
-//! senders io_uring-polled …             the same by the ring's polling thread: no call is made for the operations themselves
+//! senders io_uring ADDRESS BYTES        connects and sends by a ring, inline in its calls
+//! senders io_uring-workers …            the same by the worker threads of the ring
+//! senders io_uring-polled …             the same by the polling thread of the ring
 //! ```
 
 mod uring;
@@ -23,10 +23,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, sendmmsg, socket};
 use nix::unistd::{pipe, write};
-use uring::How;
+use uring::ExecutionMode;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What goes through a pipe at once.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that are written to the pipe at a time.
 const CHUNK: usize = 4096;
 
 fn main() -> io::Result<()> {
@@ -37,16 +37,16 @@ fn main() -> io::Result<()> {
         ["spray", to, count] => spray(address(to), number(count)),
         ["sendfile", to, bytes] => file(address(to), number(bytes)),
         ["splice", to, bytes] => piped(address(to), number(bytes)),
-        ["io_uring", to, bytes] => uring::send(How::Inline, address(to), number(bytes)),
-        ["io_uring-workers", to, bytes] => uring::send(How::Workers, address(to), number(bytes)),
-        ["io_uring-polled", to, bytes] => uring::send(How::Polled, address(to), number(bytes)),
+        ["io_uring", to, bytes] => uring::send(ExecutionMode::Inline, address(to), number(bytes)),
+        ["io_uring-workers", to, bytes] => uring::send(ExecutionMode::Workers, address(to), number(bytes)),
+        ["io_uring-polled", to, bytes] => uring::send(ExecutionMode::Polled, address(to), number(bytes)),
         _ => Err(io::Error::new(ErrorKind::InvalidInput, "unknown sender")),
     }
 }
 
 fn datagrams(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
     let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     let datagram = vec![b'u'; size];
     let slices = vec![[io::IoSlice::new(&datagram)]; count];
     let addresses = vec![Some(SockaddrStorage::from(to)); count];
@@ -58,7 +58,7 @@ fn datagrams(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
 }
 
 fn spray(to: SocketAddr, count: usize) -> io::Result<()> {
-    // Not bound: its port is what the kernel gives it with the first datagram.
+    // Unbound: the kernel assigns its port with the first datagram.
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = UdpSocket::from(socket(family, SockType::Datagram, SockFlag::empty(), None)?);
     (0..count).try_for_each(|at| socket.send_to(b"x", (to.ip(), to.port() + at as u16)).map(drop))
@@ -92,11 +92,11 @@ fn piped(to: SocketAddr, bytes: usize) -> io::Result<()> {
 }
 
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE)).map(|()| stream)
+    let stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map(|()| stream)
 }
 
-/// Waits until the other end has everything and closes.
+/// Waits until the other end has received everything and closes.
 fn finish(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     stream.read_to_end(&mut Vec::new()).map(drop)
