@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use netwatch::diff::{ChangeKind, Comparison, DiffOptions, SubjectKind, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
-use netwatch::format::diff::{Format, write};
+use netwatch::format::diff::{DiffFormat, write};
 use netwatch::name::NameSource;
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process};
 use netwatch::report::{Facts, Report};
@@ -267,12 +267,12 @@ fn reports_blind_spots_of_each_run() {
     let mut cut = bytes(100);
     cut.complete = false;
     cut.lost.samples = 7;
-    let text = text(&diff(&cut, &bytes(100)), Format::Text);
+    let text = text(&diff(&cut, &bytes(100)), DiffFormat::Text);
     assert!(text.contains("note: old 3f2a: the run had not ended"), "{text}");
     assert!(text.contains("note: old 3f2a: 7 samples were lost"), "{text}");
 }
 
-fn text(difference: &Comparison, format: Format) -> String {
+fn text(difference: &Comparison, format: DiffFormat) -> String {
     let mut text = Vec::new();
     write(difference, format, &mut text).expect("memory takes all");
     String::from_utf8(text).expect("text")
@@ -306,18 +306,18 @@ fn comparison_of_every_kind() -> Comparison {
 
 #[test]
 fn matches_the_snapshots() {
-    assert_data_eq!(text(&comparison_of_every_kind(), Format::Text), snapbox::file!["snapshots/diff.txt"].raw());
-    assert_data_eq!(text(&comparison_of_every_kind(), Format::Markdown), snapbox::file!["snapshots/diff.md"].raw());
-    assert_data_eq!(text(&comparison_of_every_kind(), Format::Json), snapbox::file!["snapshots/diff.json"].raw());
+    assert_data_eq!(text(&comparison_of_every_kind(), DiffFormat::Text), snapbox::file!["snapshots/diff.txt"].raw());
+    assert_data_eq!(text(&comparison_of_every_kind(), DiffFormat::Markdown), snapbox::file!["snapshots/diff.md"].raw());
+    assert_data_eq!(text(&comparison_of_every_kind(), DiffFormat::Json), snapbox::file!["snapshots/diff.json"].raw());
     let same = diff(&bytes(100), &bytes(100));
-    assert_data_eq!(text(&same, Format::Text), snapbox::file!["snapshots/diff-same.txt"].raw());
+    assert_data_eq!(text(&same, DiffFormat::Text), snapbox::file!["snapshots/diff-same.txt"].raw());
 }
 
 #[test]
 fn the_manual_documents_every_key_of_the_json() {
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/diff.md")).expect("the manual");
     let document: serde_json::Value =
-        serde_json::from_str(&text(&comparison_of_every_kind(), Format::Json)).expect("JSON");
+        serde_json::from_str(&text(&comparison_of_every_kind(), DiffFormat::Json)).expect("JSON");
     let mut keys = Vec::new();
     collect(&document, &mut keys);
     for key in keys {

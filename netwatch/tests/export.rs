@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use netwatch::export::{Exported, Format, Table, write};
+use netwatch::export::{ExportFormat, ExportTable, ExportedRun, write};
 use netwatch::flow::{PerDirection, Traffic};
 use netwatch::report::{Interval, Report, Series};
 use sample::*;
@@ -30,9 +30,9 @@ fn report() -> Report {
     report
 }
 
-fn exported(reports: &[&Report], table: Table, format: Format) -> Vec<u8> {
+fn exported(reports: &[&Report], table: ExportTable, format: ExportFormat) -> Vec<u8> {
     let series = series();
-    let runs: Vec<Exported<'_>> = reports.iter().map(|report| Exported { report, series: &series }).collect();
+    let runs: Vec<ExportedRun<'_>> = reports.iter().map(|report| ExportedRun { report, series: &series }).collect();
     let mut bytes = Vec::new();
     write(&runs, table, format, &mut bytes).unwrap();
     bytes
@@ -41,7 +41,7 @@ fn exported(reports: &[&Report], table: Table, format: Format) -> Vec<u8> {
 #[test]
 fn csv_has_a_header_with_units_and_a_row_a_flow() {
     let report = report();
-    let text = exported(&[&report], Table::Flows, Format::Csv);
+    let text = exported(&[&report], ExportTable::Flows, ExportFormat::Csv);
     let mut reader = csv::Reader::from_reader(text.as_slice());
     let header = reader.headers().unwrap().clone();
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
@@ -64,18 +64,18 @@ fn csv_has_a_header_with_units_and_a_row_a_flow() {
 fn what_looks_like_a_formula_is_text_in_csv() {
     let mut report = report();
     report.run.id = "=cmd|' /C calc'!A0".to_owned();
-    let text = exported(&[&report], Table::Flows, Format::Csv);
+    let text = exported(&[&report], ExportTable::Flows, ExportFormat::Csv);
     let mut reader = csv::Reader::from_reader(text.as_slice());
     let row = reader.records().next().unwrap().unwrap();
     assert_eq!(row.get(0), Some("'=cmd|' /C calc'!A0"));
-    let parquet = exported(&[&report], Table::Flows, Format::Parquet);
+    let parquet = exported(&[&report], ExportTable::Flows, ExportFormat::Parquet);
     let is_there = |text: &[u8]| parquet.windows(text.len()).any(|window| window == text);
     assert!(is_there(b"=cmd|") && !is_there(b"'=cmd|"), "no spreadsheet reads Parquet");
 }
 
 #[test]
 fn csv_of_the_series_has_a_row_a_step() {
-    let text = String::from_utf8(exported(&[&report()], Table::Series, Format::Csv)).unwrap();
+    let text = String::from_utf8(exported(&[&report()], ExportTable::Series, ExportFormat::Csv)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 6);
     assert!(lines[0].starts_with("run_id,started,duration_ns,egress_skbs,"), "{}", lines[0]);
@@ -111,8 +111,8 @@ fn read_by(python: &Path, files: &[(&str, Vec<u8>)], script: &str) -> String {
 
 fn flows_in_both(reports: &[&Report]) -> [(&'static str, Vec<u8>); 2] {
     [
-        ("flows.parquet", exported(reports, Table::Flows, Format::Parquet)),
-        ("flows.csv", exported(reports, Table::Flows, Format::Csv)),
+        ("flows.parquet", exported(reports, ExportTable::Flows, ExportFormat::Parquet)),
+        ("flows.csv", exported(reports, ExportTable::Flows, ExportFormat::Csv)),
     ]
 }
 
@@ -184,8 +184,8 @@ print(duckdb.sql("SELECT sum(opened_flows), sum(duration_ns) FROM 'series.parque
 "#;
     let runs: Vec<&Report> = runs.iter().collect();
     let files = [
-        ("flows.parquet", exported(&runs, Table::Flows, Format::Parquet)),
-        ("series.parquet", exported(&runs, Table::Series, Format::Parquet)),
+        ("flows.parquet", exported(&runs, ExportTable::Flows, ExportFormat::Parquet)),
+        ("series.parquet", exported(&runs, ExportTable::Series, ExportFormat::Parquet)),
     ];
     let said = read_by(&python, &files, script);
     assert!(said.starts_with("[('3f2a', 70000, 5600000), ('ffff', 6, "), "{said}");

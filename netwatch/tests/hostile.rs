@@ -2,7 +2,7 @@
 
 mod sample;
 
-use netwatch::format::history::{Entry, Held, State};
+use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingState};
 use netwatch::format::json;
 use netwatch::report::{EndedEarly, Replay, Report, Series};
 use sample::outputs::{self, written};
@@ -47,7 +47,7 @@ fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
 }
 
 fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
-    let held = Held {
+    let held = RecordedFacts {
         command: report.run.command.clone(),
         started_ns: 0,
         duration_ns: 0,
@@ -55,9 +55,15 @@ fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
         egress_wire_bytes: 0,
         ingress_wire_bytes: 0,
     };
-    let state = State::Unreadable(report.run.user.clone());
-    let entry =
-        Entry { number: 1, id: "3f2a".into(), file: report.run.user.clone(), file_bytes: 1, state, held: Some(held) };
+    let state = RecordingState::Unreadable(report.run.user.clone());
+    let entry = RecordedRun {
+        number: 1,
+        id: "3f2a".into(),
+        file: report.run.user.clone(),
+        file_bytes: 1,
+        state,
+        facts: Some(held),
+    };
     let mut all = outputs::reports(report, series);
     all.extend(outputs::rules(&[report]));
     all.extend(outputs::differences(&[&rich::build().0], &[report]));

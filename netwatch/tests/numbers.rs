@@ -6,8 +6,8 @@ use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
-use netwatch::export::{self, Exported, Table};
-use netwatch::format::history::{Entry, Held, State};
+use netwatch::export::{self, ExportTable, ExportedRun};
+use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingState};
 use netwatch::record::{self, Completeness, Recorded};
 use netwatch::report::Report;
 use rusqlite::Connection;
@@ -77,16 +77,16 @@ fn say_all(path: &Path, recorded: &Recorded) {
     outputs::rules(&[report, report, report]);
     outputs::differences(&[report], &[report]);
     outputs::exports(report, series);
-    let runs = [Exported { report, series }, Exported { report, series }];
-    for table in [Table::Flows, Table::Series] {
-        export::write(&runs, table, export::Format::Parquet, &mut Vec::new()).unwrap();
+    let runs = [ExportedRun { report, series }, ExportedRun { report, series }];
+    for table in [ExportTable::Flows, ExportTable::Series] {
+        export::write(&runs, table, export::ExportFormat::Parquet, &mut Vec::new()).unwrap();
     }
     let summary = record::summary(path).unwrap();
     let state = match complete {
-        Completeness::Complete => State::Complete,
-        Completeness::Incomplete { until_ns, .. } => State::Incomplete(*until_ns),
+        Completeness::Complete => RecordingState::Complete,
+        Completeness::Incomplete { until_ns, .. } => RecordingState::Incomplete(*until_ns),
     };
-    let held = Held {
+    let held = RecordedFacts {
         command: summary.run.command,
         started_ns: summary.run.started_ns,
         duration_ns: summary.run.duration_ns,
@@ -95,7 +95,7 @@ fn say_all(path: &Path, recorded: &Recorded) {
         ingress_wire_bytes: summary.totals.ingress.wire_bytes,
     };
     let file = path.display().to_string();
-    outputs::history(Entry { number: 1, id: "3f2a".into(), file, file_bytes: 1, state, held: Some(held) });
+    outputs::history(RecordedRun { number: 1, id: "3f2a".into(), file, file_bytes: 1, state, facts: Some(held) });
 }
 
 /// Whether it was read. Errors have to say where.

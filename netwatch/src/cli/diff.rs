@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::diff::{ChangeKind, DiffOptions, SubjectKind};
-use crate::format::diff::Format;
+use crate::format::diff::DiffFormat;
 use crate::settings::DiffSettings;
 use crate::settings::value::parse_ratio;
 
@@ -104,7 +104,7 @@ and different ephemeral ports are not changes. docs/diff.md describes the compar
 impl DiffArgs {
     pub(super) fn settings(self) -> DiffSettings {
         DiffSettings {
-            format: if self.json { Format::Json } else { self.format.into() },
+            format: if self.json { DiffFormat::Json } else { self.format.into() },
             options: self.options(),
             output: self.output,
             quiet: self.quiet,
@@ -126,7 +126,7 @@ impl DiffArgs {
     }
 }
 
-impl From<DiffFormatArg> for Format {
+impl From<DiffFormatArg> for DiffFormat {
     fn from(format: DiffFormatArg) -> Self {
         match format {
             DiffFormatArg::Text => Self::Text,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use crate::export::{Format, Table};
+use crate::export::{ExportFormat, ExportTable};
 use crate::settings::ExportSettings;
 
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ pub(super) struct ExportArgs {
     #[arg(long, value_enum, value_name = "FORMAT", env = "NETWATCH_EXPORT_FORMAT")]
     format: Option<ExportFormatArg>,
 
-    /// Table to export: one row per flow, or one row per interval
+    /// ExportTable to export: one row per flow, or one row per interval
     #[arg(long, value_enum, value_name = "TABLE", default_value = "flows", env = "NETWATCH_EXPORT_TABLE")]
     table: ExportTableArg,
 
@@ -58,19 +58,19 @@ impl ExportArgs {
         ExportSettings { format: self.format(), table: self.table.into(), output: self.output, runs: self.runs }
     }
 
-    fn format(&self) -> Format {
+    fn format(&self) -> ExportFormat {
         let is_parquet =
             |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
         match self.format {
-            Some(ExportFormatArg::Parquet) => Format::Parquet,
-            Some(ExportFormatArg::Csv) => Format::Csv,
-            None if self.output.as_deref().is_some_and(is_parquet) => Format::Parquet,
-            None => Format::Csv,
+            Some(ExportFormatArg::Parquet) => ExportFormat::Parquet,
+            Some(ExportFormatArg::Csv) => ExportFormat::Csv,
+            None if self.output.as_deref().is_some_and(is_parquet) => ExportFormat::Parquet,
+            None => ExportFormat::Csv,
         }
     }
 }
 
-impl From<ExportTableArg> for Table {
+impl From<ExportTableArg> for ExportTable {
     fn from(table: ExportTableArg) -> Self {
         match table {
             ExportTableArg::Flows => Self::Flows,

@@ -6,12 +6,12 @@ use super::load::{LoadedRun, load_runs};
 use super::{open_output, write_result};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::export::{self, Exported, Format};
+use crate::export::{self, ExportFormat, ExportedRun};
 use crate::settings::ExportSettings;
 use crate::terminal::Spinner;
 
 pub(super) fn export(settings: &ExportSettings) -> Result<Exit> {
-    if settings.format == Format::Parquet && settings.output.is_none() && io::stdout().is_terminal() {
+    if settings.format == ExportFormat::Parquet && settings.output.is_none() && io::stdout().is_terminal() {
         return Err(Error::other("write", "Parquet to a terminal", "the format is binary").hint("name a file with -o"));
     }
     let spinner = Spinner::new("reading", false);
@@ -25,8 +25,8 @@ pub(super) fn export(settings: &ExportSettings) -> Result<Exit> {
 }
 
 fn export_table(runs: &[LoadedRun], settings: &ExportSettings) -> Result<Vec<u8>> {
-    let runs: Vec<Exported<'_>> =
-        runs.iter().map(|run| Exported { report: &run.report, series: &run.series }).collect();
+    let runs: Vec<ExportedRun<'_>> =
+        runs.iter().map(|run| ExportedRun { report: &run.report, series: &run.series }).collect();
     let mut text = Vec::new();
     export::write(&runs, settings.table, settings.format, &mut text)?;
     Ok(text)

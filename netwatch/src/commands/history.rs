@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::format::escape;
-use crate::format::history::{Entry, Held, State, json, table};
+use crate::format::history::{RecordedFacts, RecordedRun, RecordingState, json, table};
 use crate::record::{self, Completeness, Store, Stored};
 use crate::rights;
 use crate::settings::{ColorChoice, HistorySettings};
@@ -27,7 +27,7 @@ pub(super) fn history(settings: &HistorySettings) -> Result<Exit> {
 }
 
 fn list(store: &Store, as_json: bool) -> Result<()> {
-    let entries: Vec<Entry> = store.list()?.iter().map(entry).collect();
+    let entries: Vec<RecordedRun> = store.list()?.iter().map(entry).collect();
     if as_json {
         return print(json(&entries));
     }
@@ -39,32 +39,32 @@ fn list(store: &Store, as_json: bool) -> Result<()> {
     print(table(&entries, width))
 }
 
-fn entry(stored: &Stored) -> Entry {
-    let (state, held) = match record::summary(&stored.path) {
-        Ok(summary) => (state(summary.complete), Some(held(&summary))),
-        Err(_) if record::is_live(&stored.path) => (State::Running, None),
-        Err(error) => (State::Unreadable(error.to_string()), None),
+fn entry(stored: &Stored) -> RecordedRun {
+    let (state, facts) = match record::summary(&stored.path) {
+        Ok(summary) => (state(summary.complete), Some(facts(&summary))),
+        Err(_) if record::is_live(&stored.path) => (RecordingState::Running, None),
+        Err(error) => (RecordingState::Unreadable(error.to_string()), None),
     };
-    Entry {
+    RecordedRun {
         number: stored.number,
         id: stored.id.clone(),
         file: stored.path.display().to_string(),
         file_bytes: stored.path.metadata().map_or(0, |data| data.len()),
         state,
-        held,
+        facts,
     }
 }
 
-fn state(complete: Completeness) -> State {
+fn state(complete: Completeness) -> RecordingState {
     match complete {
-        Completeness::Complete => State::Complete,
-        Completeness::Incomplete { until_ns, .. } => State::Incomplete(until_ns),
+        Completeness::Complete => RecordingState::Complete,
+        Completeness::Incomplete { until_ns, .. } => RecordingState::Incomplete(until_ns),
     }
 }
 
-fn held(summary: &record::Summary) -> Held {
+fn facts(summary: &record::Summary) -> RecordedFacts {
     let (run, totals) = (&summary.run, &summary.totals);
-    Held {
+    RecordedFacts {
         command: run.command.clone(),
         started_ns: run.started_ns,
         duration_ns: run.duration_ns,

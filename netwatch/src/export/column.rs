@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-/// What values a column has. All of them may be absent.
+/// The type of the values of a column. All of them may be absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ExportKind {
     Text,
     /// Unsigned, 64 bits.
     Integer,
@@ -15,7 +15,7 @@ pub(super) enum Kind {
 
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cell<'a> {
+pub(super) enum ExportCell<'a> {
     Absent,
     Text(Cow<'a, str>),
     Number(u64),
@@ -23,55 +23,55 @@ pub(super) enum Cell<'a> {
 }
 
 /// A column of rows of type `R`.
-pub(super) struct Column<R> {
+pub(super) struct ExportColumn<R> {
     pub name: &'static str,
-    pub kind: Kind,
-    pub value: for<'r> fn(&'r R) -> Cell<'r>,
+    pub kind: ExportKind,
+    pub value: for<'r> fn(&'r R) -> ExportCell<'r>,
 }
 
-impl<R> Column<R> {
-    pub const fn text(name: &'static str, value: for<'r> fn(&'r R) -> Cell<'r>) -> Self {
-        Self { name, kind: Kind::Text, value }
+impl<R> ExportColumn<R> {
+    pub const fn text(name: &'static str, value: for<'r> fn(&'r R) -> ExportCell<'r>) -> Self {
+        Self { name, kind: ExportKind::Text, value }
     }
 
-    pub const fn integer(name: &'static str, value: for<'r> fn(&'r R) -> Cell<'r>) -> Self {
-        Self { name, kind: Kind::Integer, value }
+    pub const fn integer(name: &'static str, value: for<'r> fn(&'r R) -> ExportCell<'r>) -> Self {
+        Self { name, kind: ExportKind::Integer, value }
     }
 
-    pub const fn time(name: &'static str, value: for<'r> fn(&'r R) -> Cell<'r>) -> Self {
-        Self { name, kind: Kind::Time, value }
+    pub const fn time(name: &'static str, value: for<'r> fn(&'r R) -> ExportCell<'r>) -> Self {
+        Self { name, kind: ExportKind::Time, value }
     }
 
-    pub const fn flag(name: &'static str, value: for<'r> fn(&'r R) -> Cell<'r>) -> Self {
-        Self { name, kind: Kind::Flag, value }
+    pub const fn flag(name: &'static str, value: for<'r> fn(&'r R) -> ExportCell<'r>) -> Self {
+        Self { name, kind: ExportKind::Flag, value }
     }
 }
 
-impl From<u64> for Cell<'_> {
+impl From<u64> for ExportCell<'_> {
     fn from(value: u64) -> Self {
         Self::Number(value)
     }
 }
 
-impl From<bool> for Cell<'_> {
+impl From<bool> for ExportCell<'_> {
     fn from(value: bool) -> Self {
         Self::Flag(value)
     }
 }
 
-impl<'a> From<&'a str> for Cell<'a> {
+impl<'a> From<&'a str> for ExportCell<'a> {
     fn from(value: &'a str) -> Self {
         Self::Text(value.into())
     }
 }
 
-impl From<String> for Cell<'_> {
+impl From<String> for ExportCell<'_> {
     fn from(value: String) -> Self {
         Self::Text(value.into())
     }
 }
 
-impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
+impl<'a, T: Into<ExportCell<'a>>> From<Option<T>> for ExportCell<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Absent, Into::into)
     }

@@ -4,21 +4,21 @@
 
 use std::io::{self, Write};
 
-use super::column::{Cell, Column, Kind};
-use crate::format::csv::said;
+use super::column::{ExportCell, ExportColumn, ExportKind};
+use crate::format::csv::safe_text;
 use crate::format::rfc3339;
 
-pub(super) fn write<R>(columns: &[Column<R>], rows: &[R], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write<R>(columns: &[ExportColumn<R>], rows: &[R], out: &mut dyn Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(columns.iter().map(|column| column.name))?;
     for row in rows {
         for column in columns {
             match (column.value)(row) {
-                Cell::Absent => writer.write_field("")?,
-                Cell::Text(text) => writer.write_field(said(&text))?,
-                Cell::Number(time) if column.kind == Kind::Time => writer.write_field(rfc3339(time))?,
-                Cell::Number(number) => writer.write_field(number.to_string())?,
-                Cell::Flag(flag) => writer.write_field(flag.to_string())?,
+                ExportCell::Absent => writer.write_field("")?,
+                ExportCell::Text(text) => writer.write_field(safe_text(&text))?,
+                ExportCell::Number(time) if column.kind == ExportKind::Time => writer.write_field(rfc3339(time))?,
+                ExportCell::Number(number) => writer.write_field(number.to_string())?,
+                ExportCell::Flag(flag) => writer.write_field(flag.to_string())?,
             }
         }
         writer.write_record(None::<&[u8]>)?;

@@ -1,26 +1,26 @@
 //! The table of flows.
 
-use super::Exported;
-use super::column::{Cell, Column};
+use super::ExportedRun;
+use super::column::{ExportCell, ExportColumn};
 use crate::flow::{EndReason, FailedAttempts, IcmpError, ObservationPoint, Protocol, TcpFacts};
 use crate::process::{FlowUser, Process};
 use crate::report::{ApplicationProtocol, FlowNaming, Report, ReportFlow, TlsFacts};
 
 /// A flow of a run.
-pub(super) struct Row<'a> {
+pub(super) struct FlowRow<'a> {
     report: &'a Report,
     known: &'a ReportFlow,
     failed: FailedAttempts,
 }
 
-/// Those of the link, then those of the loopback, each in the order in which they began.
-pub(super) fn rows<'a>(run: &Exported<'a>) -> impl Iterator<Item = Row<'a>> {
+/// Flows of the link, then of the loopback, each by their first packet.
+pub(super) fn rows<'a>(run: &ExportedRun<'a>) -> impl Iterator<Item = FlowRow<'a>> {
     let report = run.report;
     let flows = report.flows.iter().chain(&report.loopback.flows);
-    flows.map(move |known| Row { report, known, failed: known.flow.failed() })
+    flows.map(move |known| FlowRow { report, known, failed: known.flow.failed() })
 }
 
-impl<'a> Row<'a> {
+impl<'a> FlowRow<'a> {
     fn naming(&self) -> Option<&'a FlowNaming> {
         self.known.naming.as_deref()
     }
@@ -41,7 +41,7 @@ impl<'a> Row<'a> {
         self.known.flow.icmp_error
     }
 
-    /// Who used it most surely.
+    /// The user with the best evidence.
     fn user(&self) -> Option<&'a FlowUser> {
         self.known.users.first()
     }
@@ -52,79 +52,81 @@ impl<'a> Row<'a> {
 }
 
 /// The columns, in their order.
-pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
+pub(super) fn columns<'a>() -> Vec<ExportColumn<FlowRow<'a>>> {
     vec![
-        Column::text("run_id", |row| row.report.run.id.as_str().into()),
-        Column::text("observation_point", |row| observation_point(row.known.flow.key.point).into()),
-        Column::text("direction", |row| row.known.flow.opened_by.of_flow().into()),
-        Column::text("protocol", |row| Protocol(row.known.flow.key.protocol).to_string().into()),
-        Column::text("local", |row| row.known.flow.key.local.addr.to_string().into()),
-        Column::integer("local_port", |row| u64::from(row.known.flow.key.local.port).into()),
-        Column::text("remote", |row| row.known.flow.key.remote.addr.to_string().into()),
-        Column::integer("remote_port", |row| u64::from(row.known.flow.key.remote.port).into()),
-        Column::integer("epoch", |row| u64::from(row.known.flow.epoch).into()),
-        Column::flag("fragment", |row| row.known.flow.key.fragment.into()),
-        Column::text("name", |row| row.known.display_name().map(|shown| shown.name.as_str()).into()),
-        Column::text("name_source", |row| row.known.display_name().map(|shown| shown.source.name()).into()),
-        Column::text("application", |row| row.application().map(|application| application.name.as_ref()).into()),
-        Column::text("application_evidence", |row| {
+        ExportColumn::text("run_id", |row| row.report.run.id.as_str().into()),
+        ExportColumn::text("observation_point", |row| observation_point(row.known.flow.key.point).into()),
+        ExportColumn::text("direction", |row| row.known.flow.opened_by.of_flow().into()),
+        ExportColumn::text("protocol", |row| Protocol(row.known.flow.key.protocol).to_string().into()),
+        ExportColumn::text("local", |row| row.known.flow.key.local.addr.to_string().into()),
+        ExportColumn::integer("local_port", |row| u64::from(row.known.flow.key.local.port).into()),
+        ExportColumn::text("remote", |row| row.known.flow.key.remote.addr.to_string().into()),
+        ExportColumn::integer("remote_port", |row| u64::from(row.known.flow.key.remote.port).into()),
+        ExportColumn::integer("epoch", |row| u64::from(row.known.flow.epoch).into()),
+        ExportColumn::flag("fragment", |row| row.known.flow.key.fragment.into()),
+        ExportColumn::text("name", |row| row.known.display_name().map(|shown| shown.name.as_str()).into()),
+        ExportColumn::text("name_source", |row| row.known.display_name().map(|shown| shown.source.name()).into()),
+        ExportColumn::text("application", |row| row.application().map(|application| application.name.as_ref()).into()),
+        ExportColumn::text("application_evidence", |row| {
             row.application().map(|application| application.evidence.as_ref()).into()
         }),
-        Column::text("hidden", hidden),
-        Column::text("tls_offered_version", |row| row.tls().map(|tls| tls.offered_version.as_str()).into()),
-        Column::text("tls_alpn", |row| row.tls().map(|tls| tls.alpn.join(" ")).into()),
-        Column::text("tls_ja4", |row| row.tls().and_then(|tls| tls.ja4.as_deref()).into()),
-        Column::flag("tls_post_quantum", |row| row.tls().map(|tls| tls.post_quantum).into()),
-        Column::time("first_seen", |row| row.known.flow.first_seen_ns.into()),
-        Column::time("last_seen", |row| row.known.flow.last_seen_ns.into()),
-        Column::integer("duration_ns", |row| {
+        ExportColumn::text("hidden", hidden),
+        ExportColumn::text("tls_offered_version", |row| row.tls().map(|tls| tls.offered_version.as_str()).into()),
+        ExportColumn::text("tls_alpn", |row| row.tls().map(|tls| tls.alpn.join(" ")).into()),
+        ExportColumn::text("tls_ja4", |row| row.tls().and_then(|tls| tls.ja4.as_deref()).into()),
+        ExportColumn::flag("tls_post_quantum", |row| row.tls().map(|tls| tls.post_quantum).into()),
+        ExportColumn::time("first_seen", |row| row.known.flow.first_seen_ns.into()),
+        ExportColumn::time("last_seen", |row| row.known.flow.last_seen_ns.into()),
+        ExportColumn::integer("duration_ns", |row| {
             row.known.flow.last_seen_ns.saturating_sub(row.known.flow.first_seen_ns).into()
         }),
-        Column::integer("egress_skbs", |row| row.known.flow.counters.egress.skbs.into()),
-        Column::integer("egress_packets", |row| row.known.flow.counters.egress.packets.into()),
-        Column::integer("egress_bytes", |row| row.known.flow.counters.egress.bytes.into()),
-        Column::integer("egress_wire_bytes", |row| row.known.flow.counters.egress.wire_bytes.into()),
-        Column::integer("ingress_skbs", |row| row.known.flow.counters.ingress.skbs.into()),
-        Column::integer("ingress_packets", |row| row.known.flow.counters.ingress.packets.into()),
-        Column::integer("ingress_bytes", |row| row.known.flow.counters.ingress.bytes.into()),
-        Column::integer("ingress_wire_bytes", |row| row.known.flow.counters.ingress.wire_bytes.into()),
-        Column::integer("connections", |row| row.known.flow.connections().into()),
-        Column::integer("handshake_rtt_ns", |row| row.tcp().and_then(|tcp| tcp.handshake_rtt_ns).into()),
-        Column::integer("egress_retransmitted_packets", |row| {
+        ExportColumn::integer("egress_skbs", |row| row.known.flow.counters.egress.skbs.into()),
+        ExportColumn::integer("egress_packets", |row| row.known.flow.counters.egress.packets.into()),
+        ExportColumn::integer("egress_bytes", |row| row.known.flow.counters.egress.bytes.into()),
+        ExportColumn::integer("egress_wire_bytes", |row| row.known.flow.counters.egress.wire_bytes.into()),
+        ExportColumn::integer("ingress_skbs", |row| row.known.flow.counters.ingress.skbs.into()),
+        ExportColumn::integer("ingress_packets", |row| row.known.flow.counters.ingress.packets.into()),
+        ExportColumn::integer("ingress_bytes", |row| row.known.flow.counters.ingress.bytes.into()),
+        ExportColumn::integer("ingress_wire_bytes", |row| row.known.flow.counters.ingress.wire_bytes.into()),
+        ExportColumn::integer("connections", |row| row.known.flow.connections().into()),
+        ExportColumn::integer("handshake_rtt_ns", |row| row.tcp().and_then(|tcp| tcp.handshake_rtt_ns).into()),
+        ExportColumn::integer("egress_retransmitted_packets", |row| {
             row.tcp().map(|tcp| tcp.retransmitted_packets.egress).into()
         }),
-        Column::integer("ingress_retransmitted_packets", |row| {
+        ExportColumn::integer("ingress_retransmitted_packets", |row| {
             row.tcp().map(|tcp| tcp.retransmitted_packets.ingress).into()
         }),
-        Column::integer("egress_retransmitted_bytes", |row| row.tcp().map(|tcp| tcp.retransmitted_bytes.egress).into()),
-        Column::integer("ingress_retransmitted_bytes", |row| {
+        ExportColumn::integer("egress_retransmitted_bytes", |row| {
+            row.tcp().map(|tcp| tcp.retransmitted_bytes.egress).into()
+        }),
+        ExportColumn::integer("ingress_retransmitted_bytes", |row| {
             row.tcp().map(|tcp| tcp.retransmitted_bytes.ingress).into()
         }),
-        Column::integer("egress_resets", |row| row.tcp().map(|tcp| tcp.resets.egress).into()),
-        Column::integer("ingress_resets", |row| row.tcp().map(|tcp| tcp.resets.ingress).into()),
-        Column::integer("egress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.egress).into()),
-        Column::integer("ingress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.ingress).into()),
-        Column::integer("rtt_count", |row| row.tcp().map(|tcp| tcp.round_trips.count).into()),
-        Column::integer("rtt_min_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.min_ns).into()),
-        Column::integer("rtt_mean_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.mean_ns()).into()),
-        Column::text("end_reason", |row| row.known.flow.end_reason().map(EndReason::name).into()),
-        Column::integer("icmp_error_type", |row| row.icmp().map(|error| u64::from(error.kind)).into()),
-        Column::integer("icmp_error_code", |row| row.icmp().map(|error| u64::from(error.code)).into()),
-        Column::integer("failed_attempts", |row| row.failed.attempts().into()),
-        Column::integer("refused", |row| row.failed.refused.into()),
-        Column::integer("unanswered", |row| row.failed.unanswered.into()),
-        Column::integer("unanswered_syns", |row| row.failed.unanswered_tries.into()),
-        Column::integer("handshake_resets", |row| row.failed.reset.into()),
-        Column::integer("unreachable", |row| row.failed.unreachable.into()),
-        Column::integer("pid", |row| row.process().map(|process| u64::from(process.pid)).into()),
-        Column::text("comm", |row| row.process().map(|process| process.comm.as_str()).into()),
-        Column::text("exe", |row| row.process().and_then(|process| process.exe.as_deref()).into()),
-        Column::text("cmdline", |row| {
+        ExportColumn::integer("egress_resets", |row| row.tcp().map(|tcp| tcp.resets.egress).into()),
+        ExportColumn::integer("ingress_resets", |row| row.tcp().map(|tcp| tcp.resets.ingress).into()),
+        ExportColumn::integer("egress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.egress).into()),
+        ExportColumn::integer("ingress_zero_windows", |row| row.tcp().map(|tcp| tcp.zero_windows.ingress).into()),
+        ExportColumn::integer("rtt_count", |row| row.tcp().map(|tcp| tcp.round_trips.count).into()),
+        ExportColumn::integer("rtt_min_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.min_ns).into()),
+        ExportColumn::integer("rtt_mean_ns", |row| row.tcp().and_then(|tcp| tcp.round_trips.mean_ns()).into()),
+        ExportColumn::text("end_reason", |row| row.known.flow.end_reason().map(EndReason::name).into()),
+        ExportColumn::integer("icmp_error_type", |row| row.icmp().map(|error| u64::from(error.kind)).into()),
+        ExportColumn::integer("icmp_error_code", |row| row.icmp().map(|error| u64::from(error.code)).into()),
+        ExportColumn::integer("failed_attempts", |row| row.failed.attempts().into()),
+        ExportColumn::integer("refused", |row| row.failed.refused.into()),
+        ExportColumn::integer("unanswered", |row| row.failed.unanswered.into()),
+        ExportColumn::integer("unanswered_syns", |row| row.failed.unanswered_tries.into()),
+        ExportColumn::integer("handshake_resets", |row| row.failed.reset.into()),
+        ExportColumn::integer("unreachable", |row| row.failed.unreachable.into()),
+        ExportColumn::integer("pid", |row| row.process().map(|process| u64::from(process.pid)).into()),
+        ExportColumn::text("comm", |row| row.process().map(|process| process.comm.as_str()).into()),
+        ExportColumn::text("exe", |row| row.process().and_then(|process| process.exe.as_deref()).into()),
+        ExportColumn::text("cmdline", |row| {
             row.process().and_then(|process| process.cmdline.as_ref()).map(|words| words.join(" ")).into()
         }),
-        Column::integer("uid", |row| row.process().and_then(|process| process.uid).map(u64::from).into()),
-        Column::text("process_evidence", |row| row.user().map(|user| user.evidence.name()).into()),
-        Column::integer("processes", |row| (row.known.users.len() as u64).into()),
+        ExportColumn::integer("uid", |row| row.process().and_then(|process| process.uid).map(u64::from).into()),
+        ExportColumn::text("process_evidence", |row| row.user().map(|user| user.evidence.name()).into()),
+        ExportColumn::integer("processes", |row| (row.known.users.len() as u64).into()),
     ]
 }
 
@@ -135,7 +137,7 @@ fn observation_point(point: ObservationPoint) -> &'static str {
     }
 }
 
-fn hidden<'r>(row: &'r Row<'_>) -> Cell<'r> {
+fn hidden<'r>(row: &'r FlowRow<'_>) -> ExportCell<'r> {
     let reasons = row.naming().map(|naming| naming.hidden.as_slice()).filter(|reasons| !reasons.is_empty());
     reasons.map(|reasons| reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(" ")).into()
 }

@@ -1,36 +1,36 @@
-//! The table of steps.
+//! The table of intervals.
 
-use super::Exported;
-use super::column::Column;
+use super::ExportedRun;
+use super::column::ExportColumn;
 use crate::report::{Interval, Report};
 
-/// A step of a run.
-pub(super) struct Row<'a> {
+/// An interval of a run.
+pub(super) struct IntervalRow<'a> {
     report: &'a Report,
-    step: &'a Interval,
+    interval: &'a Interval,
 }
 
-/// In their order.
-pub(super) fn rows<'a>(run: &Exported<'a>) -> impl Iterator<Item = Row<'a>> {
+/// By their start.
+pub(super) fn rows<'a>(run: &ExportedRun<'a>) -> impl Iterator<Item = IntervalRow<'a>> {
     let report = run.report;
-    run.series.intervals.iter().map(move |step| Row { report, step })
+    run.series.intervals.iter().map(move |interval| IntervalRow { report, interval })
 }
 
 /// The columns, in their order.
-pub(super) fn columns<'a>() -> Vec<Column<Row<'a>>> {
+pub(super) fn columns<'a>() -> Vec<ExportColumn<IntervalRow<'a>>> {
     vec![
-        Column::text("run_id", |row| row.report.run.id.as_str().into()),
-        Column::time("started", |row| row.step.start_ns.into()),
-        Column::integer("duration_ns", |row| row.step.length_ns.into()),
-        Column::integer("egress_skbs", |row| row.step.totals.egress.skbs.into()),
-        Column::integer("egress_packets", |row| row.step.totals.egress.packets.into()),
-        Column::integer("egress_bytes", |row| row.step.totals.egress.bytes.into()),
-        Column::integer("egress_wire_bytes", |row| row.step.totals.egress.wire_bytes.into()),
-        Column::integer("ingress_skbs", |row| row.step.totals.ingress.skbs.into()),
-        Column::integer("ingress_packets", |row| row.step.totals.ingress.packets.into()),
-        Column::integer("ingress_bytes", |row| row.step.totals.ingress.bytes.into()),
-        Column::integer("ingress_wire_bytes", |row| row.step.totals.ingress.wire_bytes.into()),
-        Column::integer("opened_flows", |row| row.step.opened.into()),
-        Column::integer("active_flows", |row| row.step.active.into()),
+        ExportColumn::text("run_id", |row| row.report.run.id.as_str().into()),
+        ExportColumn::time("started", |row| row.interval.start_ns.into()),
+        ExportColumn::integer("duration_ns", |row| row.interval.length_ns.into()),
+        ExportColumn::integer("egress_skbs", |row| row.interval.totals.egress.skbs.into()),
+        ExportColumn::integer("egress_packets", |row| row.interval.totals.egress.packets.into()),
+        ExportColumn::integer("egress_bytes", |row| row.interval.totals.egress.bytes.into()),
+        ExportColumn::integer("egress_wire_bytes", |row| row.interval.totals.egress.wire_bytes.into()),
+        ExportColumn::integer("ingress_skbs", |row| row.interval.totals.ingress.skbs.into()),
+        ExportColumn::integer("ingress_packets", |row| row.interval.totals.ingress.packets.into()),
+        ExportColumn::integer("ingress_bytes", |row| row.interval.totals.ingress.bytes.into()),
+        ExportColumn::integer("ingress_wire_bytes", |row| row.interval.totals.ingress.wire_bytes.into()),
+        ExportColumn::integer("opened_flows", |row| row.interval.opened.into()),
+        ExportColumn::integer("active_flows", |row| row.interval.active.into()),
     ]
 }

@@ -53,7 +53,7 @@ pub const COLUMNS: [&str; 41] = [
     "end_reason",
 ];
 
-/// Writes the line of names.
+/// Writes the header line.
 pub fn write_header(out: &mut dyn Write) -> io::Result<()> {
     record(out, COLUMNS.map(str::to_owned).to_vec())
 }
@@ -77,7 +77,7 @@ fn record(out: &mut dyn Write, cells: Vec<String>) -> io::Result<()> {
     out.write_all(&row.into_inner().map_err(|error| error.into_error())?)
 }
 
-/// Traffic of the target's that is in no row of its own.
+/// Traffic of the target without a row of its own.
 fn sums(report: &Report) -> impl Iterator<Item = (&'static str, PerDirection<Counters>)> {
     let others = [RemainderKind::NonIp, RemainderKind::Malformed, RemainderKind::Overflow];
     let others = others.map(|kind| (kind.name(), report.remainders.of(kind)));
@@ -87,7 +87,7 @@ fn sums(report: &Report) -> impl Iterator<Item = (&'static str, PerDirection<Cou
 
 fn sum(kind: &str, counters: PerDirection<Counters>, report: &Report) -> Vec<String> {
     const BEFORE: usize = 16;
-    let mut cells = vec![said(&report.run.id), kind.to_owned()];
+    let mut cells = vec![safe_text(&report.run.id), kind.to_owned()];
     cells.extend(std::iter::repeat_n(String::new(), BEFORE));
     cells.extend(amounts(counters));
     cells.resize(COLUMNS.len(), String::new());
@@ -98,7 +98,7 @@ fn flow(kind: &str, known: &ReportFlow, report: &Report) -> Vec<String> {
     let flow = &known.flow;
     let key = &flow.key;
     let mut cells = vec![
-        said(&report.run.id),
+        safe_text(&report.run.id),
         kind.to_owned(),
         Protocol(key.protocol).to_string(),
         flow.opened_by.of_flow().to_owned(),
@@ -123,7 +123,7 @@ fn names(known: &ReportFlow, report: &Report) -> [String; 7] {
     let application = known.naming.as_ref().and_then(|naming| naming.application.as_ref());
     let user = known.users.first();
     let process = user.and_then(|user| report.processes.get(user.process));
-    let text = |text: Option<&str>| text.map(said).unwrap_or_default();
+    let text = |text: Option<&str>| text.map(safe_text).unwrap_or_default();
     [
         text(shown.map(|shown| shown.name.as_str())),
         text(shown.map(|shown| shown.source.name())),
@@ -166,9 +166,9 @@ fn facts(flow: &Flow) -> [String; 15] {
     ]
 }
 
-/// Text that somebody else chose. A spreadsheet takes a cell that begins with one of these for a
-/// formula, and may run it; an apostrophe in front makes it text (OWASP, "CSV Injection").
-pub fn said(text: &str) -> String {
+/// Untrusted text for a spreadsheet. A cell that begins with one of these characters is taken for a
+/// formula and may be executed; an apostrophe in front makes it text (OWASP, "CSV Injection").
+pub fn safe_text(text: &str) -> String {
     let is_formula =
         text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     let safe = if is_formula { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) };
@@ -180,17 +180,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_formula_is_text() {
+    fn formulas_become_text() {
         for formula in ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)"] {
-            assert_eq!(said(formula), format!("'{formula}"));
+            assert_eq!(safe_text(formula), format!("'{formula}"));
         }
-        assert_eq!((said("\t=1"), said("\r=1\0")), (r"'\t=1".to_owned(), r"'\r=1\u{0}".to_owned()));
-        assert_eq!(said("app.example"), "app.example");
-        assert_eq!(said("a=b"), "a=b");
+        assert_eq!((safe_text("\t=1"), safe_text("\r=1\0")), (r"'\t=1".to_owned(), r"'\r=1\u{0}".to_owned()));
+        assert_eq!(safe_text("app.example"), "app.example");
+        assert_eq!(safe_text("a=b"), "a=b");
     }
 
     #[test]
-    fn quotes_and_line_ends_are_those_of_rfc_4180() {
+    fn quotes_and_line_ends_follow_rfc_4180() {
         let mut out = Vec::new();
         record(&mut out, vec!["a\"b".into(), "c,d".into(), "e\r\nf".into(), String::new()]).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "\"a\"\"b\",\"c,d\",\"e\r\nf\",\r\n");

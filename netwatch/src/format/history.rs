@@ -8,31 +8,31 @@ use crate::report::ExitStatus;
 
 /// A recorded run.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct RecordedRun {
     /// 1 is the newest.
     pub number: usize,
     /// The run's id.
     pub id: String,
     /// Its file.
     pub file: String,
-    /// Bytes that the file has.
+    /// Size of the file, bytes.
     pub file_bytes: u64,
-    /// How much of it is there.
-    pub state: State,
-    /// What it holds, where that can be read.
-    pub held: Option<Held>,
+    /// Its state.
+    pub state: RecordingState,
+    /// Its facts, if it can be read.
+    pub facts: Option<RecordedFacts>,
 }
 
-/// What is read of a recording.
+/// Facts from a recording.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct RecordedFacts {
     /// Program and arguments.
     pub command: Vec<String>,
     /// Start of the command, nanoseconds since the Unix epoch.
     pub started_ns: u64,
-    /// From there to its end, or to the last that was written, nanoseconds.
+    /// From there to its exit, or to the last data, nanoseconds.
     pub duration_ns: u64,
-    /// How it ended, if that is known.
+    /// How it exited, if known.
     pub exit: Option<ExitStatus>,
     /// Bytes that the target sent, as a wire would carry them.
     pub egress_wire_bytes: u64,
@@ -40,20 +40,20 @@ pub struct Held {
     pub ingress_wire_bytes: u64,
 }
 
-/// How much of a recording is there.
+/// State of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// All of it.
+pub enum RecordingState {
+    /// The run ended and was recorded completely.
     Complete,
-    /// Only what was counted up to this time, nanoseconds since the Unix epoch.
+    /// Data ends at this time, nanoseconds since the Unix epoch.
     Incomplete(u64),
-    /// Its run still goes on.
+    /// The run is in progress.
     Running,
-    /// It cannot be read, for this reason.
+    /// The file cannot be read, for this reason.
     Unreadable(String),
 }
 
-impl State {
+impl RecordingState {
     fn word(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -65,7 +65,7 @@ impl State {
 }
 
 /// Aligned columns; the command is cut where `width` ends, if there is one.
-pub fn table(entries: &[Entry], width: Option<usize>) -> String {
+pub fn table(entries: &[RecordedRun], width: Option<usize>) -> String {
     const HEAD: [&str; 9] = ["NO", "ID", "STARTED (UTC)", "DURATION", "EXIT", "SENT", "RECEIVED", "STATE", "COMMAND"];
     const RIGHT: [usize; 4] = [0, 3, 5, 6];
     let rows: Vec<[String; 9]> = std::iter::once(HEAD.map(str::to_owned)).chain(entries.iter().map(row)).collect();
@@ -86,12 +86,12 @@ pub fn table(entries: &[Entry], width: Option<usize>) -> String {
     lines
 }
 
-fn row(entry: &Entry) -> [String; 9] {
+fn row(entry: &RecordedRun) -> [String; 9] {
     let (number, id, state) = (entry.number.to_string(), entry.id.clone(), entry.state.word().to_owned());
     let absent = || "-".to_owned();
-    let Some(held) = &entry.held else {
+    let Some(facts) = &entry.facts else {
         let why = match &entry.state {
-            State::Unreadable(why) => escape(why).into_owned(),
+            RecordingState::Unreadable(why) => escape(why).into_owned(),
             _ => absent(),
         };
         return [number, id, absent(), absent(), absent(), absent(), absent(), state, why];
@@ -99,17 +99,17 @@ fn row(entry: &Entry) -> [String; 9] {
     [
         number,
         id,
-        rfc3339(held.started_ns).chars().take("2026-01-01T12:00:00".len()).collect::<String>().replace('T', " "),
-        units::duration(held.duration_ns),
-        held.exit.map_or_else(absent, exit),
-        units::bytes(held.egress_wire_bytes),
-        units::bytes(held.ingress_wire_bytes),
+        rfc3339(facts.started_ns).chars().take("2026-01-01T12:00:00".len()).collect::<String>().replace('T', " "),
+        units::duration(facts.duration_ns),
+        facts.exit.map_or_else(absent, exit),
+        units::bytes(facts.egress_wire_bytes),
+        units::bytes(facts.ingress_wire_bytes),
         state,
-        text::command(&held.command),
+        text::command(&facts.command),
     ]
 }
 
-/// As a shell has it: the code, or the signal's name.
+/// The exit code, or the name of the signal.
 fn exit(exit: ExitStatus) -> String {
     match exit {
         ExitStatus::Code(code) => code.to_string(),
@@ -118,13 +118,13 @@ fn exit(exit: ExitStatus) -> String {
 }
 
 /// One JSON document: a list, newest first.
-pub fn json(entries: &[Entry]) -> String {
-    let entries: Vec<Line<'_>> = entries.iter().map(Line::from).collect();
+pub fn json(entries: &[RecordedRun]) -> String {
+    let entries: Vec<JsonRecordedRun<'_>> = entries.iter().map(JsonRecordedRun::from).collect();
     super::json::escaped::to_text(&entries)
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRecordedRun<'a> {
     number: usize,
     id: &'a str,
     file: &'a str,
@@ -150,25 +150,25 @@ struct Line<'a> {
     ingress_wire_bytes: Option<u64>,
 }
 
-impl<'a> From<&'a Entry> for Line<'a> {
-    fn from(entry: &'a Entry) -> Self {
-        let held = entry.held.as_ref();
-        let exit = held.and_then(|held| held.exit);
+impl<'a> From<&'a RecordedRun> for JsonRecordedRun<'a> {
+    fn from(entry: &'a RecordedRun) -> Self {
+        let facts = entry.facts.as_ref();
+        let exit = facts.and_then(|facts| facts.exit);
         Self {
             number: entry.number,
             id: &entry.id,
             file: &entry.file,
             file_bytes: entry.file_bytes,
             state: entry.state.word(),
-            until: if let State::Incomplete(until_ns) = entry.state { Some(rfc3339(until_ns)) } else { None },
-            cause: if let State::Unreadable(why) = &entry.state { Some(why) } else { None },
-            command: held.map(|held| held.command.as_slice()),
-            started: held.map(|held| rfc3339(held.started_ns)),
-            duration_ns: held.map(|held| held.duration_ns),
+            until: if let RecordingState::Incomplete(until_ns) = entry.state { Some(rfc3339(until_ns)) } else { None },
+            cause: if let RecordingState::Unreadable(why) = &entry.state { Some(why) } else { None },
+            command: facts.map(|facts| facts.command.as_slice()),
+            started: facts.map(|facts| rfc3339(facts.started_ns)),
+            duration_ns: facts.map(|facts| facts.duration_ns),
             exit_code: exit.and_then(|exit| if let ExitStatus::Code(code) = exit { Some(code) } else { None }),
             exit_signal: exit.and_then(|exit| if let ExitStatus::Signal(signal) = exit { Some(signal) } else { None }),
-            egress_wire_bytes: held.map(|held| held.egress_wire_bytes),
-            ingress_wire_bytes: held.map(|held| held.ingress_wire_bytes),
+            egress_wire_bytes: facts.map(|facts| facts.egress_wire_bytes),
+            ingress_wire_bytes: facts.map(|facts| facts.ingress_wire_bytes),
         }
     }
 }
@@ -177,8 +177,8 @@ impl<'a> From<&'a Entry> for Line<'a> {
 mod tests {
     use super::*;
 
-    fn entry(number: usize, state: State, exit: Option<ExitStatus>) -> Entry {
-        let held = Held {
+    fn entry(number: usize, state: RecordingState, exit: Option<ExitStatus>) -> RecordedRun {
+        let facts = RecordedFacts {
             command: vec!["curl".into(), "-sS".into(), "https://app.example/\u{1b}[2J".into()],
             started_ns: 1_767_225_600_000_000_000,
             duration_ns: 1_240_000_000,
@@ -186,18 +186,18 @@ mod tests {
             egress_wire_bytes: 19_184,
             ingress_wire_bytes: 1_290_406,
         };
-        let held = (!matches!(state, State::Running | State::Unreadable(_))).then_some(held);
-        Entry { number, id: "3f2a91bc".into(), file: "/runs/x".into(), file_bytes: 4096, state, held }
+        let facts = (!matches!(state, RecordingState::Running | RecordingState::Unreadable(_))).then_some(facts);
+        RecordedRun { number, id: "3f2a91bc".into(), file: "/runs/x".into(), file_bytes: 4096, state, facts }
     }
 
     #[test]
-    fn columns_are_aligned_and_harmless_and_end_where_the_terminal_does() {
+    fn columns_are_aligned_escaped_and_cut_at_the_width() {
         let entries = [
-            entry(1, State::Running, None),
-            entry(2, State::Complete, Some(ExitStatus::Code(0))),
-            entry(3, State::Incomplete(1), None),
-            entry(14, State::Complete, Some(ExitStatus::Signal(9))),
-            entry(15, State::Unreadable("the file is empty".into()), None),
+            entry(1, RecordingState::Running, None),
+            entry(2, RecordingState::Complete, Some(ExitStatus::Code(0))),
+            entry(3, RecordingState::Incomplete(1), None),
+            entry(14, RecordingState::Complete, Some(ExitStatus::Signal(9))),
+            entry(15, RecordingState::Unreadable("the file is empty".into()), None),
         ];
         let expected = "\
 NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE       COMMAND
@@ -216,9 +216,11 @@ NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE  
     }
 
     #[test]
-    fn json_has_what_is_known() {
-        let text =
-            json(&[entry(1, State::Incomplete(0), None), entry(2, State::Complete, Some(ExitStatus::Signal(9)))]);
+    fn json_has_the_known_facts() {
+        let text = json(&[
+            entry(1, RecordingState::Incomplete(0), None),
+            entry(2, RecordingState::Complete, Some(ExitStatus::Signal(9))),
+        ]);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value[0]["until"], "1970-01-01T00:00:00.000000000Z");
         assert_eq!((&value[1]["exit_signal"], &value[1]["exit_code"]), (&9.into(), &serde_json::Value::Null));

@@ -32,7 +32,7 @@ pub struct ReplaySettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiffSettings {
     /// Format of the result.
-    pub format: format::diff::Format,
+    pub format: format::diff::DiffFormat,
     /// File for the result; standard output by default.
     pub output: Option<PathBuf>,
     /// Print nothing.
@@ -49,9 +49,9 @@ pub struct DiffSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportSettings {
     /// Format of the table.
-    pub format: export::Format,
+    pub format: export::ExportFormat,
     /// Which table.
-    pub table: export::Table,
+    pub table: export::ExportTable,
     /// File for the table; standard output by default.
     pub output: Option<PathBuf>,
     /// Runs by number, id or file; the newest run if empty.

@@ -1,8 +1,8 @@
 //! Every way in which something is said, each by its name.
 
 use netwatch::diff::{self, compare};
-use netwatch::export::{self, Exported, Table};
-use netwatch::format::history::{self, Entry};
+use netwatch::export::{self, ExportTable, ExportedRun};
+use netwatch::format::history::{self, RecordedRun};
 use netwatch::format::{csv, diff as diffs, html, json, markdown, summary};
 use netwatch::policy;
 use netwatch::report::{Report, Series};
@@ -51,11 +51,11 @@ pub fn differences(old: &[&Report], new: &[&Report]) -> Said {
     let written = |format| {
         (format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).expect("into memory")))
     };
-    [diffs::Format::Text, diffs::Format::Markdown, diffs::Format::Json].map(written).into()
+    [diffs::DiffFormat::Text, diffs::DiffFormat::Markdown, diffs::DiffFormat::Json].map(written).into()
 }
 
 /// The list of runs, with this one.
-pub fn history(entry: Entry) -> Said {
+pub fn history(entry: RecordedRun) -> Said {
     vec![
         ("history".into(), history::table(std::slice::from_ref(&entry), Some(100))),
         ("history as JSON".into(), history::json(&[entry])),
@@ -64,7 +64,7 @@ pub fn history(entry: Entry) -> Said {
 
 /// Tables for other programs, as CSV.
 pub fn exports(report: &Report, series: &Series) -> Said {
-    let runs = [Exported { report, series }];
-    let text = |table| written(|out| export::write(&runs, table, export::Format::Csv, out).unwrap());
-    [Table::Flows, Table::Series].map(|table| (format!("export {table:?}"), text(table))).into()
+    let runs = [ExportedRun { report, series }];
+    let text = |table| written(|out| export::write(&runs, table, export::ExportFormat::Csv, out).unwrap());
+    [ExportTable::Flows, ExportTable::Series].map(|table| (format!("export {table:?}"), text(table))).into()
 }

@@ -50,7 +50,7 @@ fn new_endpoints_are_listed_with_exit_code_1() {
     let json = net.host.netwatch(&["diff", "-j", "-o", "diff.json", "2", "1"]);
     assert!(json.assert_code(1).stdout.is_empty(), "{json}");
     let document: Value = serde_json::from_slice(&fs::read(net.host.dir().join("diff.json")).unwrap()).unwrap();
-    assert_eq!((&document["schema"], &document["same"]), (&1.into(), &false.into()));
+    assert_eq!((&document["schema"], &document["same"]), (&2.into(), &false.into()));
     let markdown = net.host.netwatch(&["diff", "--format", "markdown", "2", "1"]);
     assert!(
         markdown.assert_code(1).stdout.contains("| appeared | endpoints | `tcp/80 out app.example` |"),

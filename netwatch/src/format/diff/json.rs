@@ -1,4 +1,6 @@
-//! For programs: one JSON document.
+//! A comparison as JSON. docs/diff.md describes every key.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -7,52 +9,69 @@ use crate::diff::{Change, ComparedPort, ComparedRun, Comparison, Measure, Subjec
 use crate::format::json::escaped;
 use crate::format::rfc3339;
 
-/// Raised when a key changes its meaning or goes away; new keys may come at any time.
-pub const SCHEMA: u32 = 1;
+/// Version of the keys. It rises when a key is renamed, removed or changes its meaning.
+pub const SCHEMA: u32 = 2;
 
 pub(super) fn text(difference: &Comparison) -> String {
-    escaped::to_text(&Document::from(difference))
+    escaped::to_text(&JsonComparison::from(difference))
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct JsonComparison<'a> {
     schema: u32,
     same: bool,
-    old: Vec<Run<'a>>,
-    new: Vec<Run<'a>>,
-    threshold: Threshold,
-    compared: serde_json::Map<String, serde_json::Value>,
-    changes: Vec<Entry<'a>>,
+    old: Vec<JsonComparedRun<'a>>,
+    new: Vec<JsonComparedRun<'a>>,
+    threshold: JsonThreshold,
+    compared: BTreeMap<&'static str, usize>,
+    changes: Vec<JsonChange<'a>>,
     notes: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Run<'a> {
-    run: &'a str,
+struct JsonComparedRun<'a> {
+    run_id: &'a str,
     command: &'a [String],
     started: String,
     complete: bool,
 }
 
 #[derive(Serialize)]
-struct Threshold {
-    factor: f64,
+struct JsonThreshold {
+    min_ratio: f64,
     min_bytes: u64,
     min_count: u64,
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct JsonChange<'a> {
     kind: &'static str,
-    how: &'static str,
+    change: &'static str,
     #[serde(flatten)]
-    subject: What<'a>,
-    measures: serde_json::Map<String, serde_json::Value>,
+    subject: JsonSubject<'a>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    measures: BTreeMap<&'static str, JsonMeasure>,
 }
 
-/// The parts of a subject that it has.
+#[derive(Serialize)]
+struct JsonMeasure {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<JsonRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<JsonRange>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    changed: bool,
+}
+
+#[derive(Serialize)]
+struct JsonRange {
+    min: u64,
+    max: u64,
+}
+
+/// The parts that identify a subject; which ones depends on its kind.
 #[derive(Serialize, Default)]
-struct What<'a> {
+struct JsonSubject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +92,7 @@ struct What<'a> {
     cause: Option<&'a str>,
 }
 
-impl<'a> From<&'a Comparison> for Document<'a> {
+impl<'a> From<&'a Comparison> for JsonComparison<'a> {
     fn from(difference: &'a Comparison) -> Self {
         let options = &difference.options;
         Self {
@@ -81,65 +100,80 @@ impl<'a> From<&'a Comparison> for Document<'a> {
             same: difference.is_same(),
             old: difference.old.iter().map(run).collect(),
             new: difference.new.iter().map(run).collect(),
-            threshold: Threshold { factor: options.factor, min_bytes: options.min_bytes, min_count: options.min_count },
-            compared: difference.compared.iter().map(|(kind, count)| (kind.name().into(), (*count).into())).collect(),
+            threshold: JsonThreshold {
+                min_ratio: options.factor,
+                min_bytes: options.min_bytes,
+                min_count: options.min_count,
+            },
+            compared: difference.compared.iter().map(|(kind, count)| (kind.name(), *count)).collect(),
             changes: difference.changes.iter().map(entry).collect(),
             notes: notes(difference),
         }
     }
 }
 
-fn run(side: &ComparedRun) -> Run<'_> {
+fn run(side: &ComparedRun) -> JsonComparedRun<'_> {
     let complete = side.gaps.is_empty();
-    Run { run: &side.from, command: &side.command, started: rfc3339(side.started_ns), complete }
+    JsonComparedRun { run_id: &side.from, command: &side.command, started: rfc3339(side.started_ns), complete }
 }
 
-fn entry(change: &Change) -> Entry<'_> {
-    Entry {
+fn entry(change: &Change) -> JsonChange<'_> {
+    JsonChange {
         kind: change.subject.kind().name(),
-        how: change.kind.name(),
-        subject: what(&change.subject),
-        measures: change.measures.iter().map(|measure| (measure.name.into(), numbers(measure))).collect(),
+        change: change.kind.name(),
+        subject: json_subject(&change.subject),
+        measures: change.measures.iter().map(|measure| (measure_key(measure), JsonMeasure::from(measure))).collect(),
     }
 }
 
-fn numbers(measure: &Measure) -> serde_json::Value {
-    let range =
-        |range: Option<ValueRange>| range.map(|ValueRange { min, max }| serde_json::json!({ "min": min, "max": max }));
-    serde_json::json!({ "old": range(measure.old), "new": range(measure.new), "changed": measure.is_changed })
+/// The name of a measure in the words of the report.
+fn measure_key(measure: &Measure) -> &'static str {
+    match measure.name {
+        "sent_bytes" => "egress_wire_bytes",
+        "received_bytes" => "ingress_wire_bytes",
+        "times" => "count",
+        name => name,
+    }
 }
 
-fn what(subject: &Subject) -> What<'_> {
+impl From<&Measure> for JsonMeasure {
+    fn from(measure: &Measure) -> Self {
+        let range = |range: Option<ValueRange>| range.map(|ValueRange { min, max }| JsonRange { min, max });
+        Self { old: range(measure.old), new: range(measure.new), changed: measure.is_changed }
+    }
+}
+
+fn json_subject(subject: &Subject) -> JsonSubject<'_> {
     let number = |port: &ComparedPort| match port {
         ComparedPort::None => None,
         ComparedPort::Number(port) => Some((*port).into()),
         ComparedPort::Ephemeral => Some("ephemeral".into()),
     };
-    let nothing = What::default();
+    let empty = JsonSubject::default();
     match subject {
-        Subject::Endpoint { direction, protocol, port, remote } => What {
+        Subject::Endpoint { direction, protocol, port, remote } => JsonSubject {
             direction: Some(direction.of_flow()),
             protocol: Some(protocol.to_string()),
             port: number(port),
             remote: Some(remote),
-            ..nothing
+            ..empty
         },
-        Subject::Port { direction, protocol, port } => What {
+        Subject::Port { direction, protocol, port } => JsonSubject {
             direction: Some(direction.of_flow()),
             protocol: Some(protocol.to_string()),
             port: number(port),
-            ..nothing
+            ..empty
         },
         Subject::Protocol { protocol, application } => {
-            What { protocol: Some(protocol.to_string()), application: application.as_deref(), ..nothing }
+            JsonSubject { protocol: Some(protocol.to_string()), application: application.as_deref(), ..empty }
         }
-        Subject::Name(name) => What { name: Some(name), ..nothing },
-        Subject::Process(program) => What { program: Some(program), ..nothing },
-        Subject::Failure { target, protocol, cause } => What {
+        Subject::Name(name) => JsonSubject { name: Some(name), ..empty },
+        Subject::Process(program) => JsonSubject { program: Some(program), ..empty },
+        Subject::Failure { target, protocol, cause } => JsonSubject {
             protocol: protocol.map(|protocol| protocol.to_string()),
             target: Some(target),
             cause: Some(cause),
-            ..nothing
+            ..empty
         },
     }
 }

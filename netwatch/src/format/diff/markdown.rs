@@ -1,4 +1,4 @@
-//! For a pull request: a table of what differs.
+//! A comparison as Markdown: a table of changes.
 
 use super::{notes, number, side, threshold, verdict, word};
 use crate::diff::{Change, ChangeKind, Comparison, Measure, ValueRange};
@@ -11,7 +11,7 @@ pub(super) fn text(difference: &Comparison) -> String {
         sides.iter().for_each(|one| text += &format!("- {name}: {}\n", code(&side(one))));
     }
     if !difference.is_same() {
-        text += "\n| | What | Which | Old | New |\n|---|---|---|---|---|\n";
+        text += "\n| | Kind | Subject | Old | New |\n|---|---|---|---|---|\n";
         difference.changes.iter().for_each(|change| text += &row(change));
     }
     text += &format!("\nIn this comparison, {}.\n", threshold(difference));
@@ -21,8 +21,7 @@ pub(super) fn text(difference: &Comparison) -> String {
     text
 }
 
-/// Words of the outside world are in code spans only, where nothing is markup; outside of a table a
-/// pipe is one.
+/// A code span outside of a table, where a pipe needs no escape.
 fn code(text: &str) -> String {
     cell(&escape(text)).replace(r"\|", "|")
 }

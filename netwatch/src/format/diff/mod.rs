@@ -1,4 +1,4 @@
-//! What differs between runs: as text, as Markdown, as JSON.
+//! A comparison of runs as text, Markdown or JSON.
 
 mod json;
 mod markdown;
@@ -12,10 +12,10 @@ use crate::diff::{ChangeKind, ComparedRun, Comparison, Measure, SubjectKind, Val
 
 pub use json::SCHEMA;
 
-/// How to write it.
+/// Output format of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For a person at a terminal.
+pub enum DiffFormat {
+    /// Plain text for a terminal.
     Text,
     /// For a pull request (CommonMark with GitHub's tables).
     Markdown,
@@ -23,12 +23,12 @@ pub enum Format {
     Json,
 }
 
-/// Writes all of it, in one go.
-pub fn write(difference: &Comparison, format: Format, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the comparison with a single call.
+pub fn write(difference: &Comparison, format: DiffFormat, out: &mut dyn Write) -> io::Result<()> {
     let text = match format {
-        Format::Text => text::text(difference),
-        Format::Markdown => markdown::text(difference),
-        Format::Json => json::text(difference),
+        DiffFormat::Text => text::text(difference),
+        DiffFormat::Markdown => markdown::text(difference),
+        DiffFormat::Json => json::text(difference),
     };
     out.write_all(text.as_bytes())?;
     out.flush()
@@ -63,13 +63,13 @@ fn word(measure: &Measure, kind: SubjectKind) -> &'static str {
 /// `nothing differs: 3 endpoints, …` or `2 appeared, 1 vanished`.
 fn verdict(difference: &Comparison) -> String {
     let number = |how: ChangeKind| difference.changes.iter().filter(|change| change.kind == how).count();
-    let said: Vec<String> = ChangeKind::ALL
+    let parts: Vec<String> = ChangeKind::ALL
         .into_iter()
         .filter(|how| number(*how) > 0)
         .map(|how| format!("{} {}", count(number(how) as u64), how.name()))
         .collect();
-    if !said.is_empty() {
-        return said.join(", ");
+    if !parts.is_empty() {
+        return parts.join(", ");
     }
     let compared: Vec<String> = difference
         .compared
@@ -91,19 +91,19 @@ fn noun(kind: SubjectKind, many: usize) -> &'static str {
     }
 }
 
-/// What was not known or not compared, a sentence each.
+/// Gaps of the runs, and what was not compared, a sentence each.
 fn notes(difference: &Comparison) -> Vec<String> {
     let of = |name: &'static str, sides: &[ComparedRun]| -> Vec<String> {
-        let say =
+        let gaps =
             |side: &ComparedRun| side.gaps.iter().map(|gap| format!("{name} {}: {gap}", side.from)).collect::<Vec<_>>();
-        sides.iter().flat_map(say).collect()
+        sides.iter().flat_map(gaps).collect()
     };
     let mut notes = [of("old", &difference.old), of("new", &difference.new)].concat();
     notes.extend(difference.notes.iter().cloned());
     notes
 }
 
-/// What makes a number another one.
+/// The threshold in words.
 fn threshold(difference: &Comparison) -> String {
     let options = &difference.options;
     format!(

@@ -1,4 +1,4 @@
-//! For a person: `+` appeared, `-` vanished, `~` changed.
+//! A comparison as plain text: `+` appeared, `-` vanished, `~` changed.
 
 use super::{notes, number, side, threshold, verdict, word};
 use crate::diff::{Change, ChangeKind, Comparison, Measure, SubjectKind};
@@ -32,14 +32,13 @@ fn line(change: &Change) -> String {
         ChangeKind::Changed => '~',
     };
     let subject = change.subject.to_string();
-    let numbers: Vec<String> = change.measures.iter().filter_map(|measure| said(change, measure)).collect();
+    let numbers: Vec<String> = change.measures.iter().filter_map(|measure| measure_text(change, measure)).collect();
     let numbers = if numbers.is_empty() { String::new() } else { format!("  ({})", numbers.join(", ")) };
     format!("  {mark} {}{numbers}\n", escape(&subject))
 }
 
-/// What changed, from what to what; of something that is on one side only, how much of it there
-/// was.
-fn said(change: &Change, measure: &Measure) -> Option<String> {
+/// The old and the new value of a changed measure; for a subject on one side only, its value.
+fn measure_text(change: &Change, measure: &Measure) -> Option<String> {
     let word = word(measure, change.subject.kind());
     match (measure.old, measure.new) {
         (Some(old), Some(new)) if measure.is_changed => {
