@@ -5,14 +5,14 @@
 pub mod recording;
 mod runner;
 
-pub use runner::{Closing, Feed};
+pub use runner::{Closing, FINISH_TIMEOUT, Feed};
 
 use crate::error::Result;
 use crate::session::{Event, EventKinds, Missed};
 
 /// Receives the events of a session, in a thread of its own.
 pub trait Consumer: Send + 'static {
-    /// The name of its thread, at most 15 bytes.
+    /// What it makes, for messages ("recording"). Also the name of its thread, at most 15 bytes.
     fn name(&self) -> &'static str;
 
     /// The kinds of events that it wants.
@@ -26,6 +26,16 @@ pub trait Consumer: Send + 'static {
     /// Takes the next events, in their order. After an error it is not called again.
     fn consume(&mut self, events: Vec<Event>) -> Result<()>;
 
-    /// No more events will come. `missed` is what the session could not deliver.
-    fn finish(&mut self, missed: &Missed) -> Result<()>;
+    /// No more events will come. If the session was concluded and there was no [`Event::Finished`],
+    /// the session stopped to wait for this consumer, and an error has to be returned.
+    fn finish(&mut self, end: &StreamEnd) -> Result<()>;
+}
+
+/// Why no more events come.
+#[derive(Debug)]
+pub enum StreamEnd {
+    /// The session was concluded; these changes could not be delivered.
+    Concluded(Missed),
+    /// The run failed before the session was concluded.
+    Abandoned,
 }

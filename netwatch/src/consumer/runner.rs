@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Consumer;
+use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
-use crate::session::{Event, EventKinds, Missed};
+use crate::session::{Event, EventKinds};
 
-/// Batches that wait in a queue, beside the one that the consumer is working on.
-const QUEUED_BATCHES: usize = 2;
+/// Maximum number of batches of a consumer: those that are queued and the one being worked on.
+const MAX_BATCHES: usize = 2;
+/// Time that a consumer has to process all remaining events at the end of the run.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The session's side of a consumer.
 #[derive(Debug)]
@@ -26,13 +28,14 @@ pub struct Feed {
 #[derive(Debug)]
 enum Message {
     Events(Vec<Event>),
-    Close(Missed),
+    Close(StreamEnd),
 }
 
 #[derive(Debug, Default)]
 struct FeedState {
     /// Batches that are queued or being worked on.
     in_flight: AtomicUsize,
+    has_started: AtomicBool,
     has_failed: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
@@ -47,15 +50,16 @@ impl FeedState {
 impl Feed {
     /// Starts the consumer's thread. `on_room` is called in it whenever the queue has room again.
     pub fn start(mut consumer: impl Consumer, on_room: impl Fn() + Send + 'static) -> Result<Self> {
-        let (batches, receiver) = sync_channel(QUEUED_BATCHES + 1);
+        let (batches, receiver) = sync_channel(MAX_BATCHES + 1);
         let shared = Arc::new(FeedState::default());
         let (wants, name) = (consumer.wants(), consumer.name());
         let theirs = shared.clone();
         let work = move || {
+            let end = EndGuard { name, shared: &theirs, on_room: &on_room };
             if let Err(error) = run(&mut consumer, &receiver, &theirs, &on_room) {
                 theirs.fail(error);
             }
-            on_room();
+            drop(end);
         };
         let thread = Joining::spawn(name, work).map_err(|error| Error::os("start thread", name, error))?;
         Ok(Self { wants, batches, shared, thread })
@@ -68,7 +72,17 @@ impl Feed {
 
     /// Whether the queue has room for another batch.
     pub fn has_room(&self) -> bool {
-        !self.has_failed() && self.shared.in_flight.load(Ordering::Acquire) < QUEUED_BATCHES
+        !self.has_failed() && self.shared.in_flight.load(Ordering::Acquire) < MAX_BATCHES
+    }
+
+    /// The name of the consumer.
+    pub fn name(&self) -> &'static str {
+        self.thread.name
+    }
+
+    /// Whether the consumer could start.
+    pub fn has_started(&self) -> bool {
+        self.shared.has_started.load(Ordering::Acquire)
     }
 
     /// Whether the consumer has failed: it takes no more events.
@@ -84,15 +98,16 @@ impl Feed {
     /// Queues a batch. Never blocks: to be called only while [`Feed::has_room`].
     pub fn send(&self, events: Vec<Event>) {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
-        // Fails only after the consumer did, which `take_failure` reports.
-        let _ = self.batches.try_send(Message::Events(events));
+        if self.batches.try_send(Message::Events(events)).is_err() && !self.has_failed() {
+            self.shared.fail(Error::other("send events to", self.name(), "its queue is full"));
+        }
     }
 
-    /// No more events will come.
-    pub fn close(self, missed: Missed) -> Closing {
+    /// Reports to the consumer that no more events will come.
+    pub fn close(self, end: StreamEnd) -> Closing {
         let Self { batches, shared, thread, .. } = self;
-        // The queue has one place more than `has_room` hands out.
-        let _ = batches.try_send(Message::Close(missed));
+        // Fails only if the consumer has failed: the queue has a place more than `has_room` uses.
+        let _ = batches.try_send(Message::Close(end));
         Closing { thread, shared }
     }
 }
@@ -104,6 +119,7 @@ fn run(
     on_room: &impl Fn(),
 ) -> Result<()> {
     consumer.start()?;
+    shared.has_started.store(true, Ordering::Release);
     for message in messages {
         match message {
             Message::Events(events) => {
@@ -111,10 +127,26 @@ fn run(
                 shared.in_flight.fetch_sub(1, Ordering::AcqRel);
                 on_room();
             }
-            Message::Close(missed) => return consumer.finish(&missed),
+            Message::Close(end) => return consumer.finish(&end),
         }
     }
-    consumer.finish(&Missed::default())
+    consumer.finish(&StreamEnd::Abandoned)
+}
+
+/// Reports the end of a consumer's thread to the session, also after a panic.
+struct EndGuard<'a, F: Fn()> {
+    name: &'static str,
+    shared: &'a FeedState,
+    on_room: &'a F,
+}
+
+impl<F: Fn()> Drop for EndGuard<'_, F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.fail(Error::other("write", self.name, "its thread panicked"));
+        }
+        (self.on_room)();
+    }
 }
 
 /// A consumer that is finishing.
@@ -125,27 +157,16 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// Waits until the consumer is done, at most this long.
-    pub fn wait(self, timeout: Duration) -> Result<()> {
+    /// Waits until the consumer is done, until `deadline`: [`FINISH_TIMEOUT`] after the end of the
+    /// run.
+    pub fn wait(self, deadline: Instant) -> Result<()> {
         let name = self.thread.name;
-        match self.thread.join(timeout) {
-            Ended::InTime => {}
-            Ended::Panicked => return Err(Error::other("finish", name, "its thread panicked")),
-            Ended::TimedOut => {
-                let why = format!("it was not finished within {} s; it is incomplete", timeout.as_secs());
-                return Err(Error::other("finish", name, why).hint("write to a file system that responds"));
-            }
+        if !self.thread.has_ended_by(deadline) {
+            let why = format!("it was not finished within {} s; it is incomplete", FINISH_TIMEOUT.as_secs());
+            return Err(Error::other("finish", name, why).hint("write to a file system that responds"));
         }
         lock(&self.shared.failure).take().map_or(Ok(()), Err)
     }
-}
-
-/// How a thread ended.
-#[derive(Debug, PartialEq, Eq)]
-enum Ended {
-    InTime,
-    Panicked,
-    TimedOut,
 }
 
 /// A thread whose end is awaited with a timeout.
@@ -167,11 +188,14 @@ impl Joining {
         Ok(Self { name, thread: thread::Builder::new().name(name.into()).spawn(work)?, ended })
     }
 
-    fn join(self, timeout: Duration) -> Ended {
-        if self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
-            return Ended::TimedOut;
+    fn has_ended_by(self, deadline: Instant) -> bool {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let has_ended = self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout);
+        if has_ended {
+            // The guard in the thread has reported a panic.
+            let _ = self.thread.join();
         }
-        if self.thread.join().is_ok() { Ended::InTime } else { Ended::Panicked }
+        has_ended
     }
 }
 
@@ -182,6 +206,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Missed;
+
+    fn concluded() -> StreamEnd {
+        StreamEnd::Concluded(Missed::default())
+    }
 
     /// Blocks in its first batch until it is released.
     struct Stuck(Receiver<()>);
@@ -196,9 +225,38 @@ mod tests {
         fn consume(&mut self, _: Vec<Event>) -> Result<()> {
             self.0.recv().map_err(|_| Error::other("consume", "events", "released"))
         }
-        fn finish(&mut self, _: &Missed) -> Result<()> {
+        fn finish(&mut self, _: &StreamEnd) -> Result<()> {
             Ok(())
         }
+    }
+
+    /// Panics in its first batch.
+    struct Panicking;
+
+    impl Consumer for Panicking {
+        fn name(&self) -> &'static str {
+            "panicking"
+        }
+        fn wants(&self) -> EventKinds {
+            EventKinds::NOTE
+        }
+        fn consume(&mut self, _: Vec<Event>) -> Result<()> {
+            panic!("a bug in a consumer")
+        }
+        fn finish(&mut self, _: &StreamEnd) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_reported_as_the_failure_of_the_consumer() {
+        let (ended, is_ended) = mpsc::channel();
+        let feed = Feed::start(Panicking, move || _ = ended.send(())).expect("a thread");
+        feed.send(vec![Event::Note("one".into())]);
+        is_ended.recv().expect("the end of the thread is reported");
+        assert!(feed.has_failed() && !feed.has_room());
+        let error = feed.close(concluded()).wait(Instant::now() + FINISH_TIMEOUT).expect_err("it panicked");
+        assert!(error.to_string().contains("panicked"), "{error}");
     }
 
     #[test]
@@ -210,8 +268,8 @@ mod tests {
             feed.send(vec![Event::Note("one".into())]);
             sent += 1;
         }
-        assert_eq!(sent, QUEUED_BATCHES);
-        let error = feed.close(Missed::default()).wait(Duration::from_millis(1)).expect_err("it is stuck");
+        assert_eq!(sent, MAX_BATCHES);
+        let error = feed.close(concluded()).wait(Instant::now()).expect_err("it is stuck");
         assert!(error.to_string().contains("not finished within"), "{error}");
         drop(release);
     }
@@ -226,6 +284,6 @@ mod tests {
         is_ended.recv().expect("the consumer ended");
         assert!(feed.has_failed() && !feed.has_room());
         assert!(feed.take_failure().is_some() && feed.take_failure().is_none());
-        feed.close(Missed::default()).wait(Duration::from_secs(60)).expect("its failure was taken");
+        feed.close(concluded()).wait(Instant::now() + FINISH_TIMEOUT).expect("its failure was taken");
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netwatch::consumer::recording::Recording;
-use netwatch::consumer::{Closing, Feed};
+use netwatch::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use netwatch::flow::{FlowKey, Increment, InterfaceCounters};
 use netwatch::name::Hosts;
 use netwatch::process::{
@@ -126,15 +126,18 @@ impl Metered {
         let report = Arc::new(self.session.conclude(duration.as_nanos() as u64, ending, counters));
         self.session.finish(report.clone());
         self.deliver(GrowthTiming::Now);
-        self.close();
+        let missed = self.session.take_missed(self.outlet);
+        self.close_with(StreamEnd::Concluded(missed));
         report
     }
 
     /// Closes the recording; without [`Metered::finish`] it stays incomplete.
-    pub fn close(mut self) -> Session<IsolatedScope> {
-        let missed = self.session.take_missed(self.outlet);
-        let closing: Closing = self.feed.close(missed);
-        closing.wait(Duration::from_secs(60)).expect("written");
+    pub fn close(self) -> Session<IsolatedScope> {
+        self.close_with(StreamEnd::Abandoned)
+    }
+
+    fn close_with(self, end: StreamEnd) -> Session<IsolatedScope> {
+        self.feed.close(end).wait(Instant::now() + FINISH_TIMEOUT).expect("written");
         self.session
     }
 }

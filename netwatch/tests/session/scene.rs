@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use netwatch::consumer::{Consumer, Feed};
+use netwatch::consumer::{Consumer, FINISH_TIMEOUT, Feed, StreamEnd};
 use netwatch::error::{Error, Result};
 use netwatch::flow::{
     Counters, Direction, EndReason, FlowId, FlowKey, FoldedCounts, IcmpError, Increment, InterfaceCounters,
@@ -17,8 +17,8 @@ use netwatch::meter::{DrainProgress, Meter};
 use netwatch::name::{NameSample, Segment};
 use netwatch::report::{EndedBy, ExitStatus, Report, Run};
 use netwatch::session::{
-    Event, EventKinds, FlowRecord, GrowthTiming, MeterLosses, Missed, Moment, Observed, OutletId, Scope, ScopeFacts,
-    Session, SessionConfig,
+    Event, EventKinds, FlowRecord, GrowthTiming, MeterLosses, Moment, Observed, OutletId, Scope, ScopeFacts, Session,
+    SessionConfig,
 };
 
 /// The start of each session, nanoseconds since the Unix epoch.
@@ -249,7 +249,10 @@ impl Metering {
         self.session.finish(Arc::new(report.clone()));
         self.deliver_all();
         let Self { mut session, feeds, .. } = self;
-        let close = |(outlet, feed): (_, Feed)| feed.close(session.take_missed(outlet)).wait(WAIT_TIMEOUT);
+        let close = |(outlet, feed): (_, Feed)| {
+            let end = StreamEnd::Concluded(session.take_missed(outlet));
+            feed.close(end).wait(Instant::now() + FINISH_TIMEOUT)
+        };
         (report, feeds.into_iter().map(close).collect())
     }
 }
@@ -301,7 +304,8 @@ impl Consumer for Recorder {
         Ok(())
     }
 
-    fn finish(&mut self, missed: &Missed) -> Result<()> {
+    fn finish(&mut self, end: &StreamEnd) -> Result<()> {
+        let StreamEnd::Concluded(missed) = end else { return Ok(()) };
         let _ = self.missed.send(MissedCounts { events: missed.events, flows: missed.flows.counts() });
         Ok(())
     }
@@ -330,7 +334,7 @@ impl Consumer for Failing {
         Err(Error::other("write", "events", "the disk is full"))
     }
 
-    fn finish(&mut self, _: &Missed) -> Result<()> {
+    fn finish(&mut self, _: &StreamEnd) -> Result<()> {
         panic!("a consumer that failed is not called again");
     }
 }

@@ -100,7 +100,7 @@ fn a_run_that_cannot_be_recorded_works_with_a_note() {
     let options = StartOptions::env(&[("XDG_STATE_HOME", "/proc/nowhere")]);
     let run = net.host.run_with(options.clone(), &[], &["sh", "-c", "exit 3"]);
     let notes = run.assert_code(3).report()["notes"].to_string();
-    assert!(notes.contains("the run is not recorded: cannot record to /proc/nowhere/netwatch/runs"), "{run}");
+    assert!(notes.contains("no recording: cannot record to /proc/nowhere/netwatch/runs"), "{run}");
     assert!(notes.contains("--no-record"), "{run}");
     let run = net.host.run_with(options, &["--no-record"], &["true"]);
     assert_eq!(run.assert_ok().report()["notes"].to_string(), "[]", "{run}");

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::interim::InterimPrinter;
 use super::trim;
 use crate::commands::snapshot::Snapshot;
-use crate::consumer::{Closing, Consumer, Feed};
+use crate::consumer::{Closing, Consumer, FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
@@ -27,8 +27,6 @@ const MAX_BATCH_EVENTS: usize = 32_768;
 /// Additional time between two deliveries of flows that grew, for each of these flows. It keeps the
 /// cost of many busy flows at a few percent of a core.
 const GROWTH_INTERVAL_EACH: Duration = Duration::from_micros(60);
-/// Time that a consumer has to process all remaining events at the end of the run.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// Unused code pages are released after each of the first drains. After so many drains, all code
 /// that a run uses regularly has run once.
 const TRIMMED_DRAINS: u64 = 3;
@@ -77,26 +75,36 @@ enum MeteringCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IsRequired(pub bool);
 
+/// Why a consumer failed.
+#[derive(Debug)]
+struct ConsumerFailure {
+    error: Error,
+    /// The report has a note about it.
+    is_noted: bool,
+}
+
 /// A consumer that is finishing.
 #[derive(Debug)]
 pub(super) struct Finishing {
-    closing: Closing,
-    failure: Option<Error>,
+    /// `None` if its thread could not be started.
+    closing: Option<Closing>,
+    failure: Option<ConsumerFailure>,
     is_required: IsRequired,
+    deadline: Instant,
 }
 
 impl Finishing {
-    /// Waits until the consumer is finished. Returns the error of a required consumer and prints
-    /// that of any other.
+    /// Waits until the consumer is finished. Returns the error of a required consumer. Prints that
+    /// of any other, unless it is already a note of the report.
     pub(super) fn wait(self) -> Result<()> {
-        let closed = self.closing.wait(FINISH_TIMEOUT);
-        match (self.failure, closed) {
-            (Some(error), _) | (None, Err(error)) if self.is_required.0 => Err(error),
-            (None, Err(error)) => {
+        let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
+        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_noted: false });
+        match self.failure.or(failed_to_close) {
+            Some(failure) if self.is_required.0 => Err(failure.error),
+            Some(ConsumerFailure { error, is_noted: false }) => {
                 crate::terminal::print_error(&error);
                 Ok(())
             }
-            // The failure of an optional consumer is already a note of the report.
             _ => Ok(()),
         }
     }
@@ -185,7 +193,7 @@ struct Attached {
     outlet: OutletId,
     feed: Feed,
     is_required: IsRequired,
-    failure: Option<Error>,
+    failure: Option<ConsumerFailure>,
     /// When flows that grew are delivered again.
     next_growth: Instant,
 }
@@ -197,6 +205,10 @@ struct MeteringThread {
     interim: Option<InterimPrinter>,
     commands: Sender<MeteringCommand>,
     attached: Vec<Attached>,
+    /// Consumers of which the thread could not be started.
+    not_started: Vec<Finishing>,
+    /// Set when the final report exists.
+    is_concluded: bool,
     started: Instant,
     next_drain: Instant,
     drains: u64,
@@ -208,8 +220,19 @@ impl MeteringThread {
         let interim = Some(interim);
         let now = Instant::now();
         let next_drain = now + DRAIN_INTERVAL;
-        let attached = Vec::new();
-        Self { meter, session, read_counters, interim, commands, attached, started: now, next_drain, drains: 0 }
+        Self {
+            meter,
+            session,
+            read_counters,
+            interim,
+            commands,
+            attached: Vec::new(),
+            not_started: Vec::new(),
+            is_concluded: false,
+            started: now,
+            next_drain,
+            drains: 0,
+        }
     }
 
     /// Runs until the run is concluded or the control loop ends.
@@ -221,12 +244,14 @@ impl MeteringThread {
                     let report = self.conclude(conclusion);
                     // Fails only if the run failed at the same time.
                     let _ = reply.send(report.clone());
-                    self.finish(report, commands);
-                    return self.close();
+                    let deadline = Instant::now() + FINISH_TIMEOUT;
+                    self.finish(report, deadline, commands);
+                    return self.close(deadline);
                 }
-                Ok(MeteringCommand::Stop) | Err(RecvTimeoutError::Disconnected) => return self.close(),
+                Ok(MeteringCommand::Stop) => return self.close(Instant::now() + FINISH_TIMEOUT),
                 Ok(command) => self.execute(command),
-                Err(RecvTimeoutError::Timeout) => {}
+                // The thread has a sender of its own, so the channel is never disconnected.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             if Instant::now() >= next_poll {
                 self.tick();
@@ -269,7 +294,11 @@ impl MeteringThread {
                 let next_growth = Instant::now();
                 self.attached.push(Attached { outlet, feed, is_required, failure: None, next_growth });
             }
-            Err(error) => self.session.note(error.to_string()),
+            Err(error) => {
+                self.session.note(error.to_string());
+                let failure = Some(ConsumerFailure { error, is_noted: true });
+                self.not_started.push(Finishing { closing: None, failure, is_required, deadline: Instant::now() });
+            }
         }
     }
 
@@ -349,8 +378,12 @@ impl MeteringThread {
         for attached in self.attached.iter_mut().filter(|attached| attached.feed.has_failed()) {
             if let Some(error) = attached.feed.take_failure() {
                 self.session.detach(attached.outlet);
-                self.session.note(format!("the run is not recorded: {error}"));
-                attached.failure = Some(error);
+                let name = attached.feed.name();
+                self.session.note(match attached.feed.has_started() {
+                    true => format!("the {name} is incomplete: {error}"),
+                    false => format!("no {name}: {error}"),
+                });
+                attached.failure = Some(ConsumerFailure { error, is_noted: !self.is_concluded });
             }
         }
     }
@@ -379,13 +412,13 @@ impl MeteringThread {
             report = self.session.final_report();
         }
         self.meter.release_namespace();
+        self.is_concluded = true;
         Arc::new(report)
     }
 
-    /// Delivers all pending events and the end of the session.
-    fn finish(&mut self, report: Arc<Report>, commands: &Receiver<MeteringCommand>) {
+    /// Delivers all pending events and the end of the session, until `deadline`.
+    fn finish(&mut self, report: Arc<Report>, deadline: Instant, commands: &Receiver<MeteringCommand>) {
         self.session.finish(report);
-        let deadline = Instant::now() + FINISH_TIMEOUT;
         loop {
             for attached in &mut self.attached {
                 attached.next_growth = Instant::now();
@@ -401,14 +434,18 @@ impl MeteringThread {
         }
     }
 
-    fn close(mut self) -> Vec<Finishing> {
+    /// Closes all consumers. One that has not received everything by now reports that itself.
+    fn close(mut self, deadline: Instant) -> Vec<Finishing> {
         let session = &mut self.session;
-        let close = |attached: Attached| Finishing {
-            closing: attached.feed.close(session.take_missed(attached.outlet)),
-            failure: attached.failure,
-            is_required: attached.is_required,
+        let close = |attached: Attached| {
+            let end = match self.is_concluded {
+                true => StreamEnd::Concluded(session.take_missed(attached.outlet)),
+                false => StreamEnd::Abandoned,
+            };
+            let Attached { feed, failure, is_required, .. } = attached;
+            Finishing { closing: Some(feed.close(end)), failure, is_required, deadline }
         };
-        self.attached.into_iter().map(close).collect()
+        self.attached.into_iter().map(close).chain(self.not_started).collect()
     }
 }
 

@@ -5,10 +5,10 @@ mod write;
 
 use std::sync::Arc;
 
-use super::Consumer;
-use crate::error::Result;
+use super::{Consumer, StreamEnd};
+use crate::error::{Error, Result};
 use crate::record::{Destination, OpenRecording, write_failed};
-use crate::session::{Event, EventKinds, Finished, Missed};
+use crate::session::{Event, EventKinds, Finished};
 
 /// Writes a recording.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Recording {
 
 impl Consumer for Recording {
     fn name(&self) -> &'static str {
-        "record"
+        "recording"
     }
 
     fn wants(&self) -> EventKinds {
@@ -58,11 +58,36 @@ impl Consumer for Recording {
         Ok(())
     }
 
-    /// A run that came to no end stays incomplete.
-    fn finish(&mut self, missed: &Missed) -> Result<()> {
-        let (Some(OpenRecording { db, path, .. }), Some(finished)) = (&mut self.open, self.finished.take()) else {
+    /// The recording of an abandoned run stays incomplete.
+    fn finish(&mut self, end: &StreamEnd) -> Result<()> {
+        let (Some(OpenRecording { db, path, .. }), StreamEnd::Concluded(missed)) = (&mut self.open, end) else {
             return Ok(());
         };
+        let Some(finished) = self.finished.take() else {
+            let why = "it did not receive the end of the run; it is incomplete";
+            return Err(Error::other("finish recording", path.display().to_string(), why));
+        };
         write::finished(db, &finished, missed).map_err(|error| write_failed(path, &error, db))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordingPlace;
+    use crate::session::Missed;
+    use crate::target::user::Identity;
+
+    #[test]
+    fn a_recording_without_the_end_of_a_concluded_run_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = RecordingPlace::File(dir.path().join("x.netwatch"), None);
+        let user = Identity::own().expect("a user");
+        let destination = Destination { place, user, limit_bytes: 1 << 30 }.check().expect("writable");
+        let mut recording = Recording::new(destination, "3f2a91bc".into(), 0);
+        recording.start().expect("a file");
+        recording.finish(&StreamEnd::Abandoned).expect("an abandoned run has no end");
+        let error = recording.finish(&StreamEnd::Concluded(Missed::default())).expect_err("the end is missing");
+        assert!(error.to_string().contains("it is incomplete"), "{error}");
     }
 }
