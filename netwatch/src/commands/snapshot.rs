@@ -1,6 +1,6 @@
-//! Snapshots of a live run for other processes: a read-only socket in the run's directory. A reader
-//! connects and receives the bytes of a recording; it sends nothing, and a slow one delays only
-//! itself. The directory belongs to root, so only root can connect.
+//! Snapshots of a live run for other processes, through a socket in the run directory. A reader
+//! connects and receives the bytes of a recording. It sends nothing, and a slow reader does not
+//! delay the run. The directory is owned by root, so only root can connect.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,11 +18,11 @@ use crate::record::{self, Recorded};
 use crate::report::{Report, Series};
 use crate::undo::{RunDir, RunId};
 
-/// Readers that are served at the same time; further ones are turned away.
+/// Maximum number of readers at the same time; further connections are closed.
 const MAX_READERS: usize = 8;
-/// A reader that takes nothing for so long is given up.
+/// A connection is closed if the reader receives nothing for this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a run may take to make a snapshot.
+/// Time that a run has to create a snapshot.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A consistent state of a live run.
@@ -44,7 +44,8 @@ pub(super) struct SnapshotServer {
 }
 
 impl SnapshotServer {
-    /// Listens in the directory of the run. `take` makes a snapshot, or none when the run is over.
+    /// Listens in the run directory. `take` creates a snapshot, or returns `None` if the run has
+    /// ended.
     pub(super) fn start(run_dir: &Path, take: impl Fn() -> Option<Snapshot> + Clone + Send + 'static) -> Result<Self> {
         let path = socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
@@ -59,11 +60,11 @@ impl SnapshotServer {
 
 impl Drop for SnapshotServer {
     fn drop(&mut self) {
-        // accept(2) returns at once; what is being written ends with the process.
+        // accept(2) returns at once. Threads that still write end with the process.
         if shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok()
             && let Some(thread) = self.thread.take()
         {
-            // It does not panic, and if it did, nothing would depend on it.
+            // A panic of the thread has no consequences at this point.
             let _ = thread.join();
         }
     }
@@ -79,7 +80,7 @@ fn accept(listener: &UnixListener, take: &(impl Fn() -> Option<Snapshot> + Clone
         readers.fetch_add(1, Ordering::AcqRel);
         let (take, served) = (take.clone(), readers.clone());
         let serve = move || {
-            // The reader may have gone.
+            // Fails if the reader has disconnected.
             let _ = send(&reader, &take);
             served.fetch_sub(1, Ordering::AcqRel);
         };
@@ -96,8 +97,8 @@ fn send(mut reader: &UnixStream, take: &impl Fn() -> Option<Snapshot>) -> Result
     reader.write_all(&record::to_bytes(&report, &series)?).map_err(failed)
 }
 
-/// The state of the live run with this id; `None` if no such run is live, or if the caller may not
-/// read it.
+/// Reads a snapshot of the live run with this id. `None` if there is no such run or the caller has
+/// no access to it.
 pub(super) fn read(id: &str) -> Option<Result<Recorded>> {
     let path = socket_path(&RunDir::path_of(&RunId::parse(id)?));
     let stream = UnixStream::connect(&path).ok()?;
@@ -127,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn readers_receive_the_report_and_a_stuck_one_delays_nothing() {
+    fn readers_receive_the_report_while_another_one_is_stuck() {
         let dir = tempfile::tempdir().expect("a directory");
         let server = SnapshotServer::start(dir.path(), || Some(snapshot())).expect("listening");
         let path = socket_path(dir.path());
         let connect = || UnixStream::connect(&path).expect("connected");
-        // This one never reads.
+        // A reader that never reads.
         let _stuck = connect();
         for _ in 0..3 {
             let read = receive(connect(), &path).expect("received");
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_has_just_ended_has_no_snapshot() {
+    fn reading_fails_for_a_run_that_has_just_ended() {
         let dir = tempfile::tempdir().expect("a directory");
         let _server = SnapshotServer::start(dir.path(), || None).expect("listening");
         let path = socket_path(dir.path());

@@ -24,8 +24,8 @@ fn a_file_that_is_no_recording_is_never_overwritten() {
     symlink(dir.join("text"), dir.join("link")).unwrap();
     let before = fs::read(dir.join("other.db")).unwrap();
     for (file, why) in [
-        ("text", "no recording"),
-        ("other.db", "no recording"),
+        ("text", "not a netwatch recording"),
+        ("other.db", "not a netwatch recording"),
         ("folder", "not a file"),
         ("link", "symbolic link"),
         ("/dev/null", "not a file"),
@@ -61,7 +61,7 @@ fn symbolic_links_beside_the_file_are_not_followed() {
     }
     let file = home.join("x.netwatch");
     let run = || net.host.netwatch_with(sudo(), &["run", "-q", "--record", file.to_str().unwrap(), "--", "true"]);
-    run().assert_error(125, &["x.netwatch-wal is there", "choose another file"]);
+    run().assert_error(125, &["x.netwatch-wal exists", "choose another file"]);
     assert!(!file.exists());
     // Beside an existing recording the links are removed like files of SQLite, and their target is
     // unchanged.

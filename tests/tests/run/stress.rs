@@ -56,7 +56,7 @@ fn the_flows_of_a_deleted_interface_are_reported() {
     let document = run.assert_ok().report();
     assert!(document["balance"].get("interface").is_none(), "its counters are unknown, not zero: {run}");
     report::assert_packets(report::endpoint(document, "udp", APP_V4, ECHO), "egress", 20, 142);
-    assert!(run.stderr.contains("unknown, the interface was gone"), "{run}");
+    assert!(run.stderr.contains("unknown, the interface vanished"), "{run}");
 }
 
 /// How many requests wrk made: `  25310 requests in 3.10s, 4.61MB read`.

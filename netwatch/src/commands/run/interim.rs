@@ -1,5 +1,5 @@
-//! Interim reports on SIGUSR1. They are written by a thread of their own, started for the first
-//! one: standard error may be a pipe that its reader does not empty.
+//! Interim reports on SIGUSR1. They are written by a separate thread, because standard error may be
+//! a pipe whose reader is slow. The thread starts with the first report.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::report::Report;
 use crate::terminal::{Show, Writer, print_error};
 
-/// How long the final report waits for interim reports that are still being written.
+/// Time that the final report waits for interim reports that are still being written.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints interim reports.
@@ -21,7 +21,7 @@ impl InterimPrinter {
         Self { show, writer: None }
     }
 
-    /// Queues a report, or the reason why there is none. Never blocks.
+    /// Queues a report, or the error that prevented it. Never blocks.
     pub(super) fn print(&mut self, report: Result<Report>) {
         if self.writer.is_none() {
             match Writer::start() {
@@ -36,7 +36,7 @@ impl InterimPrinter {
         }
     }
 
-    /// Waits until everything is written. Returns a note about reports that were dropped.
+    /// Waits until all reports are written. Returns a note if some were discarded.
     pub(super) fn finish(self) -> Option<String> {
         let writer = self.writer?;
         let dropped = writer.finish(FINISH_TIMEOUT);

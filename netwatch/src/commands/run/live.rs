@@ -1,5 +1,5 @@
-//! A run that is set up: what the control loop owns while the command lives, and how the run is
-//! concluded. Counting is the metering thread's.
+//! The state that the control loop owns while the command runs, and the conclusion of the run.
+//! Counting happens in the metering thread.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,20 +18,21 @@ use crate::host::link;
 use crate::host::socket_drain;
 use crate::report::Report;
 
-/// What a run owns while its command lives.
+/// The state of a run while its command runs.
 pub(super) struct Live {
     pub network: Network,
     pub metering: Metering,
-    /// For other processes.
+    /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
     pub run_id: String,
     /// `--resolve`.
     pub resolve: bool,
-    /// Taken when the command runs.
+    /// Taken when the command starts.
     pub recording: Option<RecordingPlan>,
-    /// Start of the command, nanoseconds since the Unix epoch.
+    /// Start time of the command, nanoseconds since the Unix epoch.
     pub started_ns: u64,
-    /// The same moment, for durations: the system clock may be stepped meanwhile.
+    /// The same time by a monotonic clock, for durations: the system clock may be changed during
+    /// the run.
     pub started: Instant,
 }
 
@@ -41,13 +42,13 @@ pub(super) fn now_ns() -> u64 {
 }
 
 impl Live {
-    /// The command starts now.
+    /// Starts the session, immediately before the command.
     pub(super) fn start(&mut self) {
         (self.started_ns, self.started) = (now_ns(), Instant::now());
         self.metering.begin(self.started_ns, self.started);
     }
 
-    /// The command runs: from here on it is recorded.
+    /// Starts the recording. Called when the command has started.
     pub(super) fn begin_recording(&mut self) {
         if let Some(recording) = self.recording.take() {
             recording.start(&self.metering, &self.run_id, self.started_ns);
@@ -61,8 +62,8 @@ impl Live {
         }
     }
 
-    /// The end: sockets are drained, the link goes down, and then, with nothing moving any more,
-    /// everything is read.
+    /// Concludes the run: waits until the sockets are empty, sets the link down, and reads all
+    /// counters when no packet can move any more.
     pub(super) async fn conclude(
         &mut self,
         ending: Ending,
@@ -71,25 +72,27 @@ impl Live {
         line: &mut GuardianClient,
     ) -> Result<Arc<Report>> {
         self.network.release_mounts();
-        let drained = self.let_sockets_drain(drain_timeout, signals).await;
+        let are_empty = self.empty_sockets(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
         let duration = self.started.elapsed();
         let counters = line.link_down().await?.map(from_link);
         self.network.late_notes().into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_resolvers(self.network.resolvers());
-        if !drained {
-            // Sockets that still wait for an answer would keep the namespace, and the link with it, for minutes.
+        if !are_empty {
+            // Sockets that wait for an answer keep the namespace, and with it the link, for
+            // minutes.
             link::delete(self.network.link.name())?;
         }
         let Ending { exit, ended_by, .. } = ending;
         self.metering.conclude(Conclusion { duration, exit, ended_by, counters, resolve: self.resolve }).await
     }
 
-    /// Waits until the sockets of the command are empty; whether they are. A signal ends the wait.
-    async fn let_sockets_drain(&mut self, limit: Duration, signals: &SignalStream<'_>) -> bool {
+    /// Waits until the sockets of the command are empty. Returns whether they are. A signal ends
+    /// the wait.
+    async fn empty_sockets(&mut self, limit: Duration, signals: &SignalStream<'_>) -> bool {
         let drained = tokio::select! {
             drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
-            _ = signals.next() => Err(Error::other("wait for", "the command's sockets", "a signal came")),
+            _ = signals.next() => Err(Error::other("wait for", "the command's sockets", "interrupted by a signal")),
         };
         match drained {
             Ok(outcome) => {

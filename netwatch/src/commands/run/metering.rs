@@ -1,6 +1,6 @@
-//! The metering thread of a run: it owns the meter, the session and the feeds of all consumers. The
-//! control loop only sends it commands, so signals, timers and the guardian are served while it
-//! drains a large table or makes a report.
+//! The metering thread of a run: owns the meter, the session and the feeds of all consumers. The
+//! control loop sends it commands and never waits for it, so signals, timers and the guardian are
+//! handled while this thread drains a large table or creates a report.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -20,22 +20,23 @@ use crate::meter::{DrainProgress, LiveMeter, Meter};
 use crate::report::{EndedBy, ExitStatus, Report};
 use crate::session::{GrowthTiming, IsolatedScope, OutletId, Session};
 
-/// Counters are drained this often, so that the table of the kernel keeps room.
+/// Time between drains. The table of the kernel must not become full in between.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
-/// Events of one batch: making so many records takes some 15 ms.
+/// Maximum number of events in a batch. Creating so many records takes about 15 ms.
 const MAX_BATCH_EVENTS: usize = 32_768;
-/// Records of flows that only carried more packets are delivered once per interval, and later by
-/// as much for each of them, so that many busy flows take few percent of a core.
+/// Additional time between two deliveries of flows that grew, for each of these flows. It keeps the
+/// cost of many busy flows at a few percent of a core.
 const GROWTH_INTERVAL_EACH: Duration = Duration::from_micros(60);
-/// How long a consumer may take for everything that waits when the run is over.
+/// Time that a consumer has to process all remaining events at the end of the run.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
-/// After so many drains, all code that a run needs regularly has been used once.
+/// Unused code pages are released after each of the first drains. After so many drains, all code
+/// that a run uses regularly has run once.
 const TRIMMED_DRAINS: u64 = 3;
 
 /// Reads the counters of the link.
 pub(super) type ReadCounters = Box<dyn FnMut() -> Result<Option<InterfaceCounters>> + Send>;
 
-/// What the metering thread begins with.
+/// What the metering thread needs to start.
 pub(super) struct MeteringSpec {
     pub meter: LiveMeter,
     pub session: Session<IsolatedScope>,
@@ -55,7 +56,7 @@ pub(super) struct Conclusion {
 }
 
 enum MeteringCommand {
-    /// The command runs: the session starts.
+    /// Start the session.
     Start {
         started_ns: u64,
         started: Instant,
@@ -66,17 +67,17 @@ enum MeteringCommand {
     PrintInterim,
     Snapshot(Sender<Snapshot>),
     Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
-    /// A consumer has room for more events.
+    /// A consumer can take more events.
     HasRoom,
-    /// The run was abandoned.
+    /// The run failed: stop without a report.
     Stop,
 }
 
-/// Whether a run fails when a consumer does; otherwise its failure is a note.
+/// Whether a run fails if the consumer fails. If not, the failure becomes a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IsRequired(pub bool);
 
-/// What became of a consumer.
+/// A consumer that is finishing.
 #[derive(Debug)]
 pub(super) struct Finishing {
     closing: Closing,
@@ -85,8 +86,8 @@ pub(super) struct Finishing {
 }
 
 impl Finishing {
-    /// Waits until everything is written. An error only where the consumer was asked for;
-    /// otherwise it is printed.
+    /// Waits until the consumer is finished. Returns the error of a required consumer and prints
+    /// that of any other.
     pub(super) fn wait(self) -> Result<()> {
         let closed = self.closing.wait(FINISH_TIMEOUT);
         match (self.failure, closed) {
@@ -95,7 +96,7 @@ impl Finishing {
                 crate::terminal::print_error(&error);
                 Ok(())
             }
-            // A note of the report states it.
+            // The failure of an optional consumer is already a note of the report.
             _ => Ok(()),
         }
     }
@@ -108,7 +109,7 @@ pub(super) struct Metering {
 }
 
 impl Metering {
-    /// Starts the thread.
+    /// Starts the metering thread.
     pub(super) fn start(spec: MeteringSpec) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
         let metering = MeteringThread::new(spec, commands.clone());
@@ -118,11 +119,11 @@ impl Metering {
     }
 
     fn send(&self, command: MeteringCommand) {
-        // Fails only if the thread panicked, which joining it reports.
+        // Fails only if the thread panicked, and then `join` returns an error.
         let _ = self.commands.send(command);
     }
 
-    /// The command runs from now on.
+    /// Starts the session.
     pub(super) fn begin(&self, started_ns: u64, started: Instant) {
         self.send(MeteringCommand::Start { started_ns, started });
     }
@@ -131,19 +132,19 @@ impl Metering {
     pub(super) fn attach(&self, consumer: impl Consumer, is_required: IsRequired) {
         let start = |commands: Sender<MeteringCommand>| {
             Feed::start(consumer, move || {
-                // Fails only at the end of the run, when nothing waits any more.
+                // Fails only at the end of the run, when no events are left.
                 let _ = commands.send(MeteringCommand::HasRoom);
             })
         };
         self.send(MeteringCommand::Attach(Box::new(start), is_required));
     }
 
-    /// Adds a sentence to the report.
+    /// Adds a note to the report.
     pub(super) fn note(&self, note: String) {
         self.send(MeteringCommand::Note(note));
     }
 
-    /// The host's resolvers changed.
+    /// Sets the resolvers of the host after a change.
     pub(super) fn set_resolvers(&self, resolvers: Vec<std::net::SocketAddr>) {
         self.send(MeteringCommand::SetResolvers(resolvers));
     }
@@ -153,7 +154,7 @@ impl Metering {
         self.send(MeteringCommand::PrintInterim);
     }
 
-    /// Makes snapshots from any thread; none when the run is over.
+    /// A function that creates snapshots from any thread. It returns `None` when the run has ended.
     pub(super) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
         let commands = self.commands.clone();
         move || {
@@ -163,28 +164,29 @@ impl Metering {
         }
     }
 
-    /// Nothing moves any more: drains everything, and makes the final report.
+    /// Drains everything and creates the final report. Called when no packet can move any more.
     pub(super) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
         let (reply, report) = oneshot::channel();
         self.send(MeteringCommand::Conclude(conclusion, reply));
         report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
     }
 
-    /// Waits until the thread has delivered everything; the consumers, which are finishing.
+    /// Waits until the thread has delivered all events. Returns the consumers, which may still be
+    /// working on them.
     pub(super) fn join(self) -> Result<Vec<Finishing>> {
-        // Has no effect on a thread that has concluded the run.
+        // Has no effect on a thread that has already concluded the run.
         self.send(MeteringCommand::Stop);
         self.thread.join().map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))
     }
 }
 
-/// A consumer and its place in the session.
+/// An attached consumer.
 struct Attached {
     outlet: OutletId,
     feed: Feed,
     is_required: IsRequired,
     failure: Option<Error>,
-    /// When flows that only carried more packets are delivered again.
+    /// When flows that grew are delivered again.
     next_growth: Instant,
 }
 
@@ -210,14 +212,14 @@ impl MeteringThread {
         Self { meter, session, read_counters, interim, commands, attached, started: now, next_drain, drains: 0 }
     }
 
-    /// Until the run is concluded, or the control loop is gone.
+    /// Runs until the run is concluded or the control loop ends.
     fn run(mut self, commands: &Receiver<MeteringCommand>) -> Vec<Finishing> {
         let mut next_poll = Instant::now();
         loop {
             match commands.recv_timeout(next_poll.saturating_duration_since(Instant::now())) {
                 Ok(MeteringCommand::Conclude(conclusion, reply)) => {
                     let report = self.conclude(conclusion);
-                    // Fails only if the run was abandoned meanwhile.
+                    // Fails only if the run failed at the same time.
                     let _ = reply.send(report.clone());
                     self.finish(report, commands);
                     return self.close();
@@ -247,11 +249,11 @@ impl MeteringThread {
                 self.drain_noted();
                 let counters = (self.read_counters)().unwrap_or_default();
                 let report = Arc::new(self.session.report(self.duration_ns(), counters));
-                // The reader may have gone.
+                // Fails if the reader has disconnected.
                 let _ = reply.send(Snapshot { report, series: self.session.series().clone() });
             }
             MeteringCommand::HasRoom => self.deliver(),
-            // `run` returns at these.
+            // Handled by `run`.
             MeteringCommand::Conclude(..) | MeteringCommand::Stop => {}
         }
     }
@@ -275,7 +277,7 @@ impl MeteringThread {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Observations are polled at each tick, and counters drained once per interval.
+    /// Polls observations, and drains the counters if the interval has passed.
     fn tick(&mut self) {
         self.poll();
         let now = Instant::now();
@@ -298,14 +300,15 @@ impl MeteringThread {
         self.note(polled);
     }
 
-    /// Notes an error that costs detail, once however often it occurs.
+    /// Adds an error that costs only details to the notes. Repeated errors are noted once.
     fn note(&mut self, done: Result<()>) {
         if let Err(error) = done {
             self.session.note(error.to_string());
         }
     }
 
-    /// Drains once. What fails now is tried again at the next drain, and the last one decides.
+    /// Drains once. A failure is noted only, because the next drain also reads what this one
+    /// missed.
     fn drain_noted(&mut self) {
         self.poll();
         let drained = self.drain(&mut DrainProgress::default());
@@ -314,8 +317,8 @@ impl MeteringThread {
         self.note(losses);
     }
 
-    /// Drains in parts. The rings are polled between them: with many flows the whole takes longer
-    /// than a ring holds what arrives meanwhile.
+    /// Drains in parts and polls the rings between them. With many flows, a ring would overflow
+    /// during a whole drain.
     fn drain(&mut self, progress: &mut DrainProgress) -> Result<()> {
         loop {
             let session = &mut self.session;
@@ -334,7 +337,7 @@ impl MeteringThread {
         }
     }
 
-    /// Delivers what waits, as far as consumers have room.
+    /// Delivers pending events to the consumers that have room.
     fn deliver(&mut self) {
         self.note_failures();
         for attached in self.attached.iter_mut().filter(|attached| attached.failure.is_none()) {
@@ -352,8 +355,8 @@ impl MeteringThread {
         }
     }
 
-    /// What cannot be drained now is noted, and the balance shows what is missing: no reason to lose
-    /// the report.
+    /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
+    /// the missing packets.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
         let Conclusion { duration, exit, ended_by, counters, resolve } = conclusion;
         let mut progress = DrainProgress::last();
@@ -379,7 +382,7 @@ impl MeteringThread {
         Arc::new(report)
     }
 
-    /// Delivers everything that waits, and the end.
+    /// Delivers all pending events and the end of the session.
     fn finish(&mut self, report: Arc<Report>, commands: &Receiver<MeteringCommand>) {
         self.session.finish(report);
         let deadline = Instant::now() + FINISH_TIMEOUT;
@@ -393,7 +396,7 @@ impl MeteringThread {
             if !self.attached.iter().any(waits) || left.is_zero() {
                 return;
             }
-            // Any command means that there may be room.
+            // After any command, a consumer may have room.
             let _ = commands.recv_timeout(left);
         }
     }

@@ -1,5 +1,5 @@
-//! One run, from set-up to report: a process around the pure core. What is typed comes from `cli`, what is counted from `probe`,
-//! what is shown goes through `sink`.
+//! `netwatch run`: a run from set-up to report. Counts come from `meter` and are kept by `session`;
+//! settings come from `cli`, and reports are written by `format`.
 
 mod interim;
 mod live;
@@ -35,21 +35,21 @@ use signals::{HeldSignals, SignalStream};
 use teardown::tear_down;
 use watch::{ControlLoop, Ending, NotStarted, RunLimits};
 
-/// How a run that was set up came out.
+/// The outcome of a run.
 enum RunOutcome {
-    /// The command ran.
+    /// The command ran and has ended.
     Ran(Ran),
-    /// It never did.
+    /// The command did not start.
     NotStarted(NotStarted),
 }
 
-/// A run that is over.
+/// A finished run.
 struct Ran {
     report: Arc<Report>,
     ending: Ending,
 }
 
-/// Runs it, and says how that went.
+/// Runs the plan, prints the report, and returns the exit code.
 pub fn run(plan: RunPlan) -> Exit {
     let show = Show::for_run(&plan.settings);
     hold_signals(plan, show).unwrap_or_else(|error| {
@@ -58,7 +58,8 @@ pub fn run(plan: RunPlan) -> Exit {
     })
 }
 
-/// A signal that ends the set-up ends netwatch as it would have ended the command.
+/// Blocks signals during the run. If a signal interrupts the set-up, netwatch exits as the command
+/// would have.
 fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
     let inherited = InheritedSignals::read()?;
     let signals = HeldSignals::hold(&inherited)?;
@@ -66,7 +67,8 @@ fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
     signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32)))
 }
 
-/// What must happen while the process still has a single thread, in this order: signals held, the run's directory made, the guardian forked.
+/// Creates the run directory and forks the guardian while the process has one thread, then runs the
+/// event loop.
 fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, signals: &HeldSignals) -> Result<Exit> {
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
@@ -99,17 +101,17 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
         print_error(left);
     }
     let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output));
-    // Consumers are waited for also after a failure: what they have is complete up to it.
+    // Consumers finish also after a failure, so that they contain everything up to it.
     let consumed = metering.map_or(Ok(()), finish_consumers);
     let exit = exit?;
     consumed?;
-    // The report stands; what could not be undone is recorded, and the next run tries again.
+    // The report is valid. The journal contains what could not be undone; the next run tries again.
     ended.map(|()| exit)
 }
 
-/// A new run first puts right what killed runs left.
+/// Creates the run directory, after undoing the changes of killed runs.
 fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
-    // Who cleans up after many runs may hold it for seconds.
+    // Another netwatch that cleans up after many runs may hold the lock for seconds.
     let held = Exclusive::take_while(|| signals.go_on())?;
     if let Err(error) = undo_steps().undo_dead_runs(&held) {
         print_error(&error);
@@ -117,7 +119,7 @@ fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
     RunDir::create(&held)
 }
 
-/// For failures before there is a guardian.
+/// Undoes the run after a failure before the guardian was started.
 fn undo(run_dir: &RunDir) {
     let undone = Exclusive::take().and_then(|held| undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held));
     if let Err(error) = undone {
@@ -146,7 +148,7 @@ async fn in_runtime(
     (outcome, Some((ready.live.network.close(), ready.live.metering)))
 }
 
-/// Waits until all consumers have everything; the first failure of one that was asked for.
+/// Waits until all consumers are finished. Returns the first failure of a required one.
 fn finish_consumers(metering: Metering) -> Result<()> {
     let waited: Vec<Result<()>> = metering.join()?.into_iter().map(Finishing::wait).collect();
     waited.into_iter().collect()
@@ -174,15 +176,16 @@ async fn watch_command(
     }
 }
 
-/// The run cannot go on: nothing of it may stay alive. The first error is the one that is told.
+/// Kills all processes of a run that failed. Returns the error that made it fail; an error of the
+/// killing itself is not reported.
 async fn abandon(line: &mut GuardianClient, error: Error) -> Error {
-    if end_all(line).await.is_err() {
+    if kill_all(line).await.is_err() {
         crate::guardian::kill_descendants_of(nix::unistd::getpid());
     }
     error
 }
 
-async fn end_all(line: &mut GuardianClient) -> Result<()> {
+async fn kill_all(line: &mut GuardianClient) -> Result<()> {
     line.kill()?;
     line.await_reply(|reply| if matches!(reply, Reply::Killed { .. }) { Ok(()) } else { Err(reply) }).await?;
     Ok(())

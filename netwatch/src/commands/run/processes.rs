@@ -1,5 +1,5 @@
-//! Loads and attaches the programs that report processes. Failure here costs no count and fails no
-//! run: it is reported as a note.
+//! Loads and attaches the programs that report processes. Failure here never fails the run and
+//! changes no count; it becomes a note.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -10,17 +10,18 @@ use crate::error::{Error, Result};
 use crate::meter::{ProcessTracer, ProcessTracerConfig};
 use crate::process::Attribution;
 
-/// The programs, being loaded and attached in a thread of their own: the first attachment to a cgroup waits for all CPUs, some 12 ms.
-pub(super) struct Loading {
+/// A thread that loads and attaches the programs. The first attachment to a cgroup waits for all
+/// CPUs, about 12 ms, so it happens in parallel with the rest of the set-up.
+pub(super) struct TracerLoading {
     thread: JoinHandle<Result<ProcessTracer>>,
 }
 
-impl Loading {
-    /// For the run's cgroup; without one, nobody is looked for.
+impl TracerLoading {
+    /// Starts the thread. Without a cgroup, processes are not traced.
     pub(super) fn start(config: ProcessTracerConfig, cgroup: Option<&Path>) -> Result<Self> {
         let cgroup = cgroup.map(Path::to_owned);
         let load = move || {
-            let none = || Error::other("look for", "processes", "the run has no cgroup of its own");
+            let none = || Error::other("trace", "processes", "the run has no cgroup");
             let cgroup = cgroup.ok_or_else(none)?;
             attach(ProcessTracer::load(config)?, &cgroup)
         };
@@ -28,13 +29,13 @@ impl Loading {
         thread.map(|thread| Self { thread }).map_err(|error| Error::os("start thread", "processes", error))
     }
 
-    /// Waits until they are attached; without them, the attribution states why.
+    /// Waits until the programs are attached. If that fails, the attribution contains the reason.
     pub(super) fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessTracer>, Attribution) {
         let attached = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match attached.map_err(|error| error.to_string()) {
-            Ok(probe) => {
-                notes.extend(missing(&probe));
-                (Some(probe), Attribution::On)
+            Ok(tracer) => {
+                notes.extend(missing_programs(&tracer));
+                (Some(tracer), Attribution::On)
             }
             Err(why) => {
                 notes.push(format!("processes are not named: {why}"));
@@ -44,30 +45,32 @@ impl Loading {
     }
 }
 
-fn attach(mut probe: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
+fn attach(mut tracer: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
     let directory = File::open(cgroup).map_err(|error| Error::os("open", cgroup.display().to_string(), error))?;
-    probe.attach(directory.as_fd())?;
-    Ok(probe)
+    tracer.attach(directory.as_fd())?;
+    Ok(tracer)
 }
 
-/// What will not be seen, in words of the report.
-fn missing(probe: &ProcessTracer) -> Vec<String> {
-    let mut said: Vec<String> = Vec::new();
-    let refused = probe.rejected().map(|(name, error)| (name, error.to_string()));
-    let untried = probe.untried().map(|name| (name, format!("the kernel's BTF does not know what {name} reads")));
-    for (name, error) in refused.chain(untried) {
-        let what = match name {
-            "connect_unix" | "sendmsg_unix" => "unix sockets are not listed: this kernel has no programs for them (Linux 6.7 has)".into(),
+/// Notes about the programs that are missing.
+fn missing_programs(tracer: &ProcessTracer) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    let rejected = tracer.rejected().map(|(name, error)| (name, error.to_string()));
+    let untried = tracer.untried().map(|name| (name, format!("the BTF of this kernel lacks what {name} reads")));
+    for (name, error) in rejected.chain(untried) {
+        let note = match name {
+            "connect_unix" | "sendmsg_unix" => "unix sockets are not listed: this requires Linux 6.7 or later".into(),
             "sock_send_length" | "sock_recv_length" => {
-                "a socket that was handed on is shown as its maker's: this kernel does not tell who sends (Linux 6.3 does)".into()
+                "a socket passed to another process is attributed to its creator: finding the sender requires Linux \
+                 6.3 or later"
+                    .into()
             }
-            "sock_release" => format!("a port is taken for a process's also after it closed it: {error}"),
-            "sched_process_exit" => format!("a long run has no room for processes at some time: {error}"),
+            "sock_release" => format!("a port may be attributed to a process that has already closed it: {error}"),
+            "sched_process_exit" => format!("in a long run, the list of processes may become full: {error}"),
             _ => format!("processes may be missing: {error}"),
         };
-        if !said.contains(&what) {
-            said.push(what);
+        if !notes.contains(&note) {
+            notes.push(note);
         }
     }
-    said
+    notes
 }

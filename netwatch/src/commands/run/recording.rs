@@ -1,4 +1,5 @@
-//! Where a run is recorded: checked before anything starts, opened when the command runs.
+//! The recording of a run: its destination is checked before the run starts, and the file is
+//! created when the command has started.
 
 use std::path::PathBuf;
 
@@ -9,16 +10,16 @@ use crate::record::{Destination, Keep, RecordingPlace, Store};
 use crate::settings::RunSettings;
 use crate::target::user::Identity;
 
-/// Where the run will be recorded, if its command starts.
+/// Where to record the run, if the command starts.
 #[derive(Debug, Default)]
 pub(super) struct RecordingPlan {
     destination: Option<Destination>,
-    /// `--record`: then it is an error if it fails, and not a note.
-    is_asked_for: bool,
+    /// Given by `--record`: then a failure is an error, otherwise a note.
+    is_required: bool,
 }
 
 impl RecordingPlan {
-    /// Checks what can be checked before anything starts.
+    /// Chooses and checks the destination.
     pub(super) fn make(arguments: &RunSettings, user: &Identity) -> Result<Self> {
         if arguments.no_record {
             return Ok(Self::default());
@@ -32,16 +33,16 @@ impl RecordingPlan {
             None => RecordingPlace::Store(Store::of(user)?, Keep { runs: arguments.keep, bytes: arguments.keep_size }),
         };
         let destination = Destination { place, user: user.clone(), limit_bytes: arguments.record_size };
-        Ok(Self { destination: Some(destination.check()?), is_asked_for: arguments.record.is_some() })
+        Ok(Self { destination: Some(destination.check()?), is_required: arguments.record.is_some() })
     }
 }
 
 impl RecordingPlan {
-    /// Starts the recording of a run whose command runs.
+    /// Starts the recording.
     pub(super) fn start(mut self, metering: &Metering, run_id: &str, started_ns: u64) {
         let Some(destination) = self.destination.take() else { return };
         let recording = Recording::new(destination, run_id.to_owned(), started_ns);
-        metering.attach(recording, IsRequired(self.is_asked_for));
+        metering.attach(recording, IsRequired(self.is_required));
     }
 }
 

@@ -11,7 +11,7 @@ use super::interim::InterimPrinter;
 use super::live::{Live, from_link, now_ns};
 use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
-use super::processes::Loading;
+use super::processes::TracerLoading;
 use super::signals::SignalStream;
 use super::watch::NotStarted;
 use crate::commands::snapshot::SnapshotServer;
@@ -56,7 +56,7 @@ pub(super) async fn set_up(
     let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;
     let what = ProcessTracerConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
-    let processes = Loading::start(what, cgroup.as_ref().map(Cgroup::path))?;
+    let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let (mut network, mut probe) = Network::set_up(plan, &context, &mut notes, loaded)?;
     context.signals.step("prepare")?;

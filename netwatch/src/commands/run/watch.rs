@@ -1,4 +1,5 @@
-//! The loop while the command lives: what the guardian, the clock, the signals and the kernel have to say, one at a time.
+//! The control loop of a run: handles replies of the guardian, signals, timers and changes of the
+//! host while the command runs.
 
 use std::time::Duration;
 
@@ -14,32 +15,32 @@ use crate::guardian::{GuardianClient, Reply};
 use crate::report::EndedBy;
 use crate::settings::Linger;
 
-/// How long a command has between TERM and KILL when `--duration` ends it.
-const DURATION_GRACE: Duration = Duration::from_secs(5);
-/// "Never", for a timer that has to exist.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Time between TERM and KILL when `--duration` ends the command.
+const TERM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of a timer that must exist but not expire: 100 years.
+const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ending {
-    /// By itself or by a signal.
+    /// The exit status of the command.
     pub exit: RunExit,
-    /// Who ended it.
+    /// What ended it.
     pub ended_by: EndedBy,
-    /// Processes that were still there and had to be ended.
+    /// Number of remaining processes that had to be killed.
     pub left_over: u32,
 }
 
-/// Why it never ran.
+/// Why the command did not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NotStarted {
-    /// What to say.
+    /// The error message.
     pub message: String,
-    /// 125, 126 or 127.
+    /// Exit code of netwatch: 125, 126 or 127.
     pub code: u8,
 }
 
-/// What the user asked for that concerns the end.
+/// Settings that limit the duration of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunLimits {
     /// `--duration`.
@@ -48,7 +49,7 @@ pub(super) struct RunLimits {
     pub linger: Option<Linger>,
 }
 
-/// The loop's state.
+/// State of the control loop.
 pub(super) struct ControlLoop<'a> {
     line: &'a mut GuardianClient,
     live: &'a mut Live,
@@ -56,15 +57,15 @@ pub(super) struct ControlLoop<'a> {
     exit: Option<RunExit>,
     ended_by: EndedBy,
     terminated_once: bool,
-    /// The next moment at which patience ends: `--duration`, its grace, or `--linger`.
+    /// When the current timeout expires: `--duration`, [`TERM_TIMEOUT`] or `--linger`.
     deadline: Instant,
-    /// The rest has been asked to end.
-    ending: bool,
+    /// The guardian was told to kill the remaining processes.
+    is_killing: bool,
 }
 
 impl<'a> ControlLoop<'a> {
     pub(super) fn new(line: &'a mut GuardianClient, live: &'a mut Live, limits: RunLimits) -> Self {
-        let deadline = Instant::now() + limits.duration.unwrap_or(NEVER);
+        let deadline = Instant::now() + limits.duration.unwrap_or(NO_DEADLINE);
         Self {
             line,
             live,
@@ -73,47 +74,44 @@ impl<'a> ControlLoop<'a> {
             ended_by: EndedBy::Command,
             terminated_once: false,
             deadline,
-            ending: false,
+            is_killing: false,
         }
     }
 
-    /// Until the last process that is to be waited for has ended.
+    /// Runs until the last process of the command has ended.
     pub(super) async fn run(mut self, signals: &SignalStream<'_>) -> Result<Result<Ending, NotStarted>> {
         loop {
             tokio::select! {
-                reply = self.line.reply() => match self.hear(reply?)? {
-                    Heard::More => {}
-                    Heard::Ended(processes) => return Ok(Ok(self.ending(processes))),
-                    Heard::NotStarted(why) => return Ok(Err(why)),
+                reply = self.line.reply() => match self.handle_reply(reply?)? {
+                    ReplyOutcome::Continue => {}
+                    ReplyOutcome::Ended { killed } => return Ok(Ok(self.ending(killed))),
+                    ReplyOutcome::NotStarted(why) => return Ok(Err(why)),
                 },
-                action = signals.next() => self.act(action?)?,
-                () = sleep_until(self.deadline) => self.lose_patience()?,
-                event = self.live.network.host_event() => self.follow_host(event),
+                action = signals.next() => self.handle_signal(action?)?,
+                () = sleep_until(self.deadline) => self.handle_timeout()?,
+                event = self.live.network.host_event() => self.handle_host_event(event),
             }
         }
     }
 
-    /// A change of the host that could not be followed is no reason to end the command.
-    fn follow_host(&mut self, event: HostEvent) {
-        let followed = match event {
+    /// Adapts the run to a change of the host. Failure here does not end the command; it becomes a
+    /// note.
+    fn handle_host_event(&mut self, event: HostEvent) {
+        let adapted = match event {
             HostEvent::Failed(error) => Err(error),
             HostEvent::ResolvConfChanged => {
                 self.live.metering.set_resolvers(self.live.network.resolvers());
                 self.line.write_resolver(self.live.network.resolv_conf())
             }
         };
-        self.live.note(followed);
+        self.live.note(adapted);
     }
 
-    fn ending(&self, processes: u32) -> Ending {
-        Ending {
-            exit: self.exit.unwrap_or(RunExit::Signal(libc::SIGKILL)),
-            ended_by: self.ended_by,
-            left_over: processes,
-        }
+    fn ending(&self, killed: u32) -> Ending {
+        Ending { exit: self.exit.unwrap_or(RunExit::Signal(libc::SIGKILL)), ended_by: self.ended_by, left_over: killed }
     }
 
-    fn hear(&mut self, reply: Option<Reply>) -> Result<Heard> {
+    fn handle_reply(&mut self, reply: Option<Reply>) -> Result<ReplyOutcome> {
         match reply {
             None => {
                 return Err(Error::other("watch", "the command", "the guardian process was killed")
@@ -122,23 +120,25 @@ impl<'a> ControlLoop<'a> {
             Some(Reply::Prepared { .. } | Reply::LinkDown(_) | Reply::Undone(_)) => {}
             Some(Reply::ResolverWritten(written)) => self.live.note(written),
             Some(Reply::Started) => self.live.begin_recording(),
-            Some(Reply::NotStarted { message, code }) => return Ok(Heard::NotStarted(NotStarted { message, code })),
-            Some(Reply::Exited { code }) => self.command_ended(RunExit::Code(i32::from(code)))?,
-            Some(Reply::Signalled { signal }) => self.command_ended(RunExit::Signal(signal))?,
-            Some(Reply::AllGone) if self.ending => {}
-            Some(Reply::AllGone) => return Ok(Heard::Ended(0)),
-            Some(Reply::Killed { processes }) => return Ok(Heard::Ended(processes)),
+            Some(Reply::NotStarted { message, code }) => {
+                return Ok(ReplyOutcome::NotStarted(NotStarted { message, code }));
+            }
+            Some(Reply::Exited { code }) => self.handle_exit(RunExit::Code(i32::from(code)))?,
+            Some(Reply::Signalled { signal }) => self.handle_exit(RunExit::Signal(signal))?,
+            Some(Reply::AllGone) if self.is_killing => {}
+            Some(Reply::AllGone) => return Ok(ReplyOutcome::Ended { killed: 0 }),
+            Some(Reply::Killed { processes }) => return Ok(ReplyOutcome::Ended { killed: processes }),
         }
-        Ok(Heard::More)
+        Ok(ReplyOutcome::Continue)
     }
 
-    /// The command's own process has ended; its children may live on.
-    fn command_ended(&mut self, exit: RunExit) -> Result<()> {
+    /// The main process of the command has ended; its descendants may still run.
+    fn handle_exit(&mut self, exit: RunExit) -> Result<()> {
         self.exit = Some(exit);
         match self.limits.linger {
-            None => self.end_rest(),
+            None => self.kill_rest(),
             Some(Linger::Forever) => {
-                self.deadline = Instant::now() + NEVER;
+                self.deadline = Instant::now() + NO_DEADLINE;
                 Ok(())
             }
             Some(Linger::For(time)) => {
@@ -148,23 +148,24 @@ impl<'a> ControlLoop<'a> {
         }
     }
 
-    fn end_rest(&mut self) -> Result<()> {
-        self.ending = true;
-        self.deadline = Instant::now() + NEVER;
+    /// Tells the guardian to kill all remaining processes.
+    fn kill_rest(&mut self) -> Result<()> {
+        self.is_killing = true;
+        self.deadline = Instant::now() + NO_DEADLINE;
         self.line.kill()
     }
 
-    /// `--duration` is over: TERM. Its grace, or `--linger`, is over: everything ends.
-    fn lose_patience(&mut self) -> Result<()> {
+    /// After `--duration`, sends TERM. After [`TERM_TIMEOUT`] or `--linger`, kills everything.
+    fn handle_timeout(&mut self) -> Result<()> {
         if self.exit.is_some() || self.ended_by == EndedBy::Duration {
-            return self.end_rest();
+            return self.kill_rest();
         }
         self.ended_by = EndedBy::Duration;
-        self.deadline = Instant::now() + DURATION_GRACE;
+        self.deadline = Instant::now() + TERM_TIMEOUT;
         self.line.signal(Signal::SIGTERM)
     }
 
-    fn act(&mut self, action: SignalAction) -> Result<()> {
+    fn handle_signal(&mut self, action: SignalAction) -> Result<()> {
         match action {
             SignalAction::Nothing => Ok(()),
             SignalAction::Interim => {
@@ -175,23 +176,27 @@ impl<'a> ControlLoop<'a> {
         }
     }
 
-    /// The first TERM or HUP is the command's to handle; a second one means it. While lingering there is no command to ask.
+    /// Forwards a signal to the command. A second TERM or HUP kills everything, and so does any
+    /// signal after the exit of the command, because then there is no process to forward it to.
     fn forward(&mut self, signal: Signal) -> Result<()> {
         let ends = matches!(signal, Signal::SIGTERM | Signal::SIGHUP);
         if ends && self.ended_by == EndedBy::Command {
             self.ended_by = EndedBy::Signal(signal as i32);
         }
         if self.exit.is_some() || (ends && self.terminated_once) {
-            return self.end_rest();
+            return self.kill_rest();
         }
         self.terminated_once |= ends;
         self.line.signal(signal)
     }
 }
 
-/// What a reply means for the loop.
-enum Heard {
-    More,
-    Ended(u32),
+/// What the control loop does after a reply.
+enum ReplyOutcome {
+    Continue,
+    /// All processes have ended; so many of them had to be killed.
+    Ended {
+        killed: u32,
+    },
     NotStarted(NotStarted),
 }
