@@ -1,6 +1,5 @@
-//! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, what is absent is empty,
-//! and no text is a formula. Control characters are escaped, because CSV may be printed on a
-//! terminal; Parquet has every text unchanged.
+//! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, absent values empty.
+//! Text is escaped for terminals and is never a formula; Parquet has every text unchanged.
 
 use std::io::{self, Write};
 

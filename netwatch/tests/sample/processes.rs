@@ -59,7 +59,8 @@ pub fn processes() -> Processes {
     Processes { attribution: Attribution::On, list: vec![shell, curl, helper], local_sockets: vec![peer], lost }
 }
 
-/// TCP was curl's, by its socket; one port was the helper's, and curl had made its socket; what else there is was somebody's.
+/// TCP was curl's, by its socket; one port was the helper's, and curl had made its socket; what
+/// else there is was somebody's.
 pub fn users(table: &FlowTable) -> FlowUsers {
     let user = |process, evidence, is_maker| FlowUser { process, evidence, is_maker };
     let of = |key: &FlowKey| match (key.protocol, key.local.port) {
