@@ -173,16 +173,16 @@ fn an_incomplete_recording_claims_nothing_about_the_end_of_the_run() {
     metered.end_interval(Duration::from_secs(12));
     metered.close();
     let read = read_file(&path).unwrap();
-    let said = |write: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
+    let text_of = |write: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
         let mut text = Vec::new();
         write(&mut text).unwrap();
         String::from_utf8(text).unwrap()
     };
     let summary = netwatch::format::summary::SummaryOptions { width: 200, ..Default::default() };
     for text in [
-        said(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
-        said(&|out| netwatch::format::markdown::write(&read.report, out)),
-        said(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
+        text_of(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
+        text_of(&|out| netwatch::format::markdown::write(&read.report, out)),
+        text_of(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
     ] {
         let text = text.replace('\u{a0}', " ").replace("&#39;", "'");
         assert!(text.contains("incomplete: data ends at 12.0 s"), "{text}");
