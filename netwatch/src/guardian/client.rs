@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::protocol::{self, GuardianRequest, Prepare, Reply};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
-use crate::host::link::InterfaceCounters;
+use crate::host::link::HostEndCounters;
 use crate::readiness::{Watched, watch};
 
 /// A guardian that was forked, before there is an event loop.
@@ -94,7 +94,7 @@ impl GuardianClient {
 
     /// Takes the host's end of the link down, then reads its counters: `None` if the interface is
     /// gone.
-    pub async fn link_down(&mut self) -> Result<Option<InterfaceCounters>> {
+    pub async fn link_down(&mut self) -> Result<Option<HostEndCounters>> {
         self.send(&GuardianRequest::LinkDown, None)?;
         let reply = self.await_reply(|reply| match reply {
             Reply::LinkDown(counters) => Ok(counters),

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::host::link::InterfaceCounters;
+use crate::host::link::HostEndCounters;
 use crate::undo::RunId;
 
 /// Size of the receive buffer, bytes. The kernel would cut off the rest of a longer packet, so none
@@ -117,7 +117,7 @@ pub enum Reply {
     /// The target's resolv.conf was written.
     ResolverWritten(Result<()>),
     /// The host's end of the link is down; its counters, or `None` if the interface is gone.
-    LinkDown(Result<Option<InterfaceCounters>>),
+    LinkDown(Result<Option<HostEndCounters>>),
     /// The run was undone.
     Undone(Result<()>),
 }

@@ -39,7 +39,7 @@ pub const INNER_INTERFACE: &str = "eth0";
 
 /// The counters of an interface, in its own view: the host's end receives what the target sends.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfaceCounters {
+pub struct HostEndCounters {
     /// Socket buffers received.
     pub rx_packets: u64,
     /// Bytes received, Ethernet headers included.
@@ -156,7 +156,7 @@ impl Link {
 
     /// The counters of the host's end now. Packets may be in transit, so they do not balance.
     /// `None` when the interface is gone.
-    pub fn counters(&mut self) -> Result<Option<InterfaceCounters>> {
+    pub fn counters(&mut self) -> Result<Option<HostEndCounters>> {
         match self.read() {
             Ok(message) => Ok(Some(counters(&message, &self.name)?)),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
@@ -172,18 +172,18 @@ impl Link {
 
 /// The counters of an interface of the calling thread's network namespace; `None` if it is not
 /// there.
-pub fn counters_of(name: &str) -> Result<Option<InterfaceCounters>> {
+pub fn counters_of(name: &str) -> Result<Option<HostEndCounters>> {
     read_counters(name, &[read_by_name(name)])
 }
 
 /// Takes the host's end of a link down, then reads its counters. In this order, because packets in
 /// transit would otherwise be counted by the interface and not yet by the classifier. `None` when
 /// the interface is gone, and its counters with it.
-pub fn take_down_and_count(name: &str) -> Result<Option<InterfaceCounters>> {
+pub fn take_down_and_count(name: &str) -> Result<Option<HostEndCounters>> {
     read_counters(name, &[take_down(name), read_by_name(name)])
 }
 
-fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<InterfaceCounters>> {
+fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<HostEndCounters>> {
     match Netlink::route()?.batch(requests) {
         Ok(answers) => {
             let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer(name))?;
@@ -196,7 +196,7 @@ fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<Inter
 
 /// The counters of the namespace's loopback interface: each packet once as sent and once as
 /// received.
-pub fn loopback_counters(namespace: &mut Namespace) -> Result<InterfaceCounters> {
+pub fn loopback_counters(namespace: &mut Namespace) -> Result<HostEndCounters> {
     let answers = namespace.route().batch(&[read_request(1, "lo")])?;
     let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer("lo"))?;
     counters(&message, "lo")
@@ -316,12 +316,12 @@ fn read_by_name(name: &str) -> NetlinkRequest {
     NetlinkRequest::new("read interface", name, RouteNetlinkMessage::GetLink(message))
 }
 
-fn counters(message: &NetlinkReply, name: &str) -> Result<InterfaceCounters> {
+fn counters(message: &NetlinkReply, name: &str) -> Result<HostEndCounters> {
     let stats =
         message.payload.get(16..).and_then(|all| attribute(all, libc::IFLA_STATS64)).ok_or_else(|| no_answer(name))?;
     // `struct rtnl_link_stats64`: rx and tx packets, bytes, errors, dropped.
     let number = |position: usize| u64_at(stats, position * 8).ok_or_else(|| no_answer(name));
-    Ok(InterfaceCounters {
+    Ok(HostEndCounters {
         rx_packets: number(0)?,
         tx_packets: number(1)?,
         rx_bytes: number(2)?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::proc::stat::ProcStat;
 use crate::process::{Image, LiveProcess, Origin, SystemView};
 
 /// Reads /proc.
@@ -15,23 +16,18 @@ use crate::process::{Image, LiveProcess, Origin, SystemView};
 pub(super) struct ProcFs {
     /// Whether arguments are wanted.
     pub cmdline: bool,
-    /// The namespace's unix sockets: a process that asked for one may be gone when its event is
-    /// heard of.
+    /// /proc/net/unix of the namespace. Opened at the start, because a process that asked for a
+    /// socket may have ended when its event is read.
     pub unix: Option<File>,
-    /// The abstract names that are there, once they were asked for: read at most once for all
-    /// events of one fetch.
+    /// The abstract names that exist, read at most once for all events of a fetch.
     pub names: Option<HashSet<String>>,
 }
 
 impl SystemView for ProcFs {
     fn process(&mut self, pid: u32) -> Option<LiveProcess> {
         let folder = format!("/proc/{pid}");
-        let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
-        let (name, fields) = stat.rsplit_once(')')?;
-        let comm = name.split_once('(')?.1.to_owned();
-        // The first of these is the third of all (proc(5)).
-        let field = |number: usize| fields.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
-        let origin = Origin { start_ns: unix_ns(field(22)?)?, ppid: u32::try_from(field(4)?).ok()?, maker: 0 };
+        let ProcStat { comm, parent, start_ticks } = ProcStat::of(pid)?;
+        let origin = Origin { start_ns: unix_ns(start_ticks)?, ppid: parent, maker: 0 };
         let exe = fs::read_link(format!("{folder}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
         let arguments = self.cmdline.then(|| fs::read(format!("{folder}/cmdline")).ok()).flatten();
         let is_unreadable = exe.is_none() || self.cmdline && arguments.is_none();
@@ -51,9 +47,9 @@ impl SystemView for ProcFs {
     }
 }
 
-/// The abstract names in /proc/net/unix (proc(5)): what follows seven columns and a space, to the
-/// end of the line. A name may hold spaces, and bytes that are no text, which events replace in the
-/// same way.
+/// The abstract names in /proc/net/unix (proc(5)): the rest of a line after seven columns and a
+/// space. A name may contain spaces, and bytes that are not UTF-8, which events replace in the same
+/// way.
 fn abstract_names(table: &[u8]) -> impl Iterator<Item = String> {
     let lines = table.split(|byte| *byte == b'\n').skip(1);
     lines.filter_map(|line| {
@@ -67,7 +63,7 @@ fn abstract_names(table: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// As many bytes as an exec tells.
+/// As many bytes as an event of an exec carries.
 fn arguments_of(bytes: &[u8]) -> (Option<Vec<String>>, bool) {
     const KEPT: usize = 1024;
     let kept = &bytes[..bytes.len().min(KEPT)];
@@ -92,30 +88,30 @@ mod tests {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     #[test]
-    fn a_living_process_is_found_and_a_dead_one_is_not() {
-        let mut look = ProcFs { cmdline: true, ..ProcFs::default() };
-        let found = look.process(std::process::id()).expect("alive");
+    fn a_live_process_is_found_and_a_dead_one_is_not() {
+        let mut proc_fs = ProcFs { cmdline: true, ..ProcFs::default() };
+        let found = proc_fs.process(std::process::id()).expect("alive");
         assert_eq!(found.image.cmdline, Some(std::env::args().collect()));
         assert_eq!(found.origin.ppid, std::os::unix::process::parent_id());
         assert_eq!(found.image.exe.map(Into::into), std::env::current_exe().ok());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
         assert!(found.origin.start_ns < now && found.origin.start_ns > now - 3_600_000_000_000);
-        assert_eq!(look.process(u32::MAX), None);
+        assert_eq!(proc_fs.process(u32::MAX), None);
     }
 
     #[test]
     fn abstract_names_are_looked_up_in_the_namespace() {
-        let mut look = ProcFs { unix: File::open("/proc/self/net/unix").ok(), ..ProcFs::default() };
+        let mut proc_fs = ProcFs { unix: File::open("/proc/self/net/unix").ok(), ..ProcFs::default() };
         let mut name = format!("netwatch-test {} ", std::process::id()).into_bytes();
         name.extend([0xff, b'x', 0, 0]);
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let listener = UnixListener::bind_addr(&address).expect("bound");
-        // As an event tells it.
-        let told = format!("@{}", String::from_utf8_lossy(&name).trim_end_matches('\0'));
-        assert_eq!(look.is_bound(&told), Some(true));
+        // As in an event.
+        let expected = format!("@{}", String::from_utf8_lossy(&name).trim_end_matches('\0'));
+        assert_eq!(proc_fs.is_bound(&expected), Some(true));
         drop(listener);
-        assert_eq!(look.is_bound(&told), Some(true), "read once");
-        look.names = None;
-        assert_eq!(look.is_bound(&told), Some(false));
+        assert_eq!(proc_fs.is_bound(&expected), Some(true), "read once");
+        proc_fs.names = None;
+        assert_eq!(proc_fs.is_bound(&expected), Some(false));
     }
 }

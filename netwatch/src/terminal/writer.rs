@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: SyncSender<Render>,
-    dropped: Arc<AtomicU64>,
+    /// Texts that are dropped, failed or still queued.
+    unwritten: Arc<AtomicU64>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
@@ -43,41 +44,38 @@ impl Writer {
     fn start_on(mut out: impl Write + AsFd + Send + 'static) -> Result<Self> {
         let (queue, texts) = mpsc::sync_channel::<Render>(MAX_QUEUED_TEXTS);
         let (end, ended) = mpsc::channel();
-        let dropped = Arc::new(AtomicU64::new(0));
-        let failed = dropped.clone();
+        let unwritten = Arc::new(AtomicU64::new(0));
+        let shared = unwritten.clone();
         thread::Builder::new()
             .name("writer".into())
             .spawn(move || {
                 let _disconnects_at_the_end: mpsc::Sender<()> = end;
                 for render in texts {
                     let mut text = Vec::new();
-                    if render(&mut text).and_then(|()| write_all(&mut out, &text)).is_err() {
-                        failed.fetch_add(1, Ordering::Relaxed);
+                    if render(&mut text).and_then(|()| write_all(&mut out, &text)).is_ok() {
+                        shared.fetch_sub(1, Ordering::Release);
                     }
                 }
             })
             .map_err(|error| Error::os("start thread", "writer", error))?;
-        Ok(Self { queue, dropped, ended })
+        Ok(Self { queue, unwritten, ended })
     }
 
     /// Queues a text, which `render` writes in the writer's thread. Never blocks: if the queue is
     /// full, the text is dropped.
     pub(crate) fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) {
-        if self.queue.try_send(Box::new(render)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
+        // A full queue drops the text, which stays in the count.
+        let _ = self.queue.try_send(Box::new(render));
     }
 
-    /// Number of texts that were not written in whole: the queue was full, or standard error
-    /// failed.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Waits until all queued texts are written, at most for `timeout`. Returns whether they are.
-    pub(crate) fn finish(self, timeout: Duration) -> bool {
+    /// Waits until all queued texts are written, at most for `timeout`. Returns the number of texts
+    /// that were not written in whole: the queue was full, or standard error failed or was not read
+    /// in time.
+    pub(crate) fn finish(self, timeout: Duration) -> u64 {
         drop(self.queue);
-        self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+        let _is_ended_or_late = self.ended.recv_timeout(timeout);
+        self.unwritten.load(Ordering::Acquire)
     }
 }
 
@@ -133,12 +131,11 @@ mod tests {
             writer.write(move |out| writeln!(out, "text {number}"));
         }
         assert!(started.elapsed() < Duration::from_secs(1), "queuing does not wait for the reader");
-        assert_eq!(writer.dropped(), 3);
         let reading = thread::spawn(move || {
             let mut rest = String::new();
             reader.read_to_string(&mut rest).map(|_| rest)
         });
-        assert!(writer.finish(Duration::from_secs(60)), "all queued texts are written");
+        assert_eq!(writer.finish(Duration::from_secs(60)), 3, "all but the dropped texts are written");
         let rest = reading.join().expect("no panic").expect("text");
         let queued: String = (0..MAX_QUEUED_TEXTS).map(|number| format!("text {number}\n")).collect();
         assert!(format!("{}{rest}", char::from(first[0])) == long_text() + &queued, "whole texts, in order");
@@ -159,7 +156,8 @@ mod tests {
         let (_reader, pipe) = io::pipe().expect("a pipe");
         let writer = Writer::start_on(pipe).expect("a thread");
         writer.write(|out| out.write_all(long_text().as_bytes()));
-        assert!(!writer.finish(Duration::from_millis(20)));
+        writer.write(|out| out.write_all(b"text"));
+        assert_eq!(writer.finish(Duration::from_millis(20)), 2);
     }
 
     #[test]
@@ -167,9 +165,7 @@ mod tests {
         let (reader, pipe) = io::pipe().expect("a pipe");
         drop(reader);
         let writer = Writer::start_on(pipe).expect("a thread");
-        let dropped = writer.dropped.clone();
         writer.write(|out| out.write_all(b"text"));
-        assert!(writer.finish(Duration::from_secs(60)));
-        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(writer.finish(Duration::from_secs(60)), 1);
     }
 }

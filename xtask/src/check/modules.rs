@@ -73,7 +73,7 @@ const NETWATCH: &[Module] = &[
     effectful("proc", &["error"]),
     effectful("readiness", &["error"]),
     effectful("capture", &["error", SHARED]),
-    effectful("meter", &["error", "faults", "flow", "name", "process", "session", SHARED]),
+    effectful("meter", &["error", "faults", "flow", "name", "proc", "process", "session", SHARED]),
     effectful("dns", &["error", "wire"]),
     effectful("undo", &["error"]),
     effectful("host", &["error", "pidfd", "proc", "undo", "wire"]),

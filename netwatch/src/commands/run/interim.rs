@@ -32,15 +32,14 @@ impl InterimPrinter {
         let (show, Some(writer)) = (self.show, &self.writer) else { return };
         match report {
             Ok(report) => writer.write(move |out| show.write_interim(&report, out)),
-            Err(error) => writer.write(move |out| writeln!(out, "netwatch: {error}")),
+            Err(error) => writer.write(move |out| writeln!(out, "netwatch: {error:#}")),
         }
     }
 
     /// Waits until all reports are written. Returns a note if some were discarded.
     pub(super) fn finish(self) -> Option<String> {
         let writer = self.writer?;
-        let dropped = writer.dropped();
-        writer.finish(FINISH_TIMEOUT);
+        let dropped = writer.finish(FINISH_TIMEOUT);
         (dropped > 0).then(|| format!("{dropped} interim reports were not printed: standard error was not read"))
     }
 }

@@ -107,7 +107,7 @@ impl Live {
     }
 }
 
-pub(super) fn from_link(counters: link::InterfaceCounters) -> InterfaceCounters {
+pub(super) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {
     InterfaceCounters {
         rx: LinkCounters { packets: counters.rx_packets, bytes: counters.rx_bytes, dropped: counters.rx_dropped },
         tx: LinkCounters { packets: counters.tx_packets, bytes: counters.tx_bytes, dropped: counters.tx_dropped },

@@ -1,7 +1,7 @@
 //! The rules that let the target's packets pass another program's chain. Pure.
 
 use super::OpenSpec;
-use crate::host::nft::{ChainInfo, Hook, NftFamily, Rule};
+use crate::host::nft::{ChainInfo, NftFamily, NftHook, Rule};
 
 const TRANSPORTS: [(u8, &str); 2] = [(libc::IPPROTO_UDP as u8, "udp"), (libc::IPPROTO_TCP as u8, "tcp")];
 const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
@@ -29,10 +29,10 @@ impl RuleStyle {
 }
 
 /// The rules for the top of a chain at this hook.
-pub fn rules(spec: &OpenSpec<'_>, hook: Hook, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
+pub fn rules(spec: &OpenSpec<'_>, hook: NftHook, family: NftFamily, style: RuleStyle) -> Vec<Rule> {
     let rules = match hook {
-        Hook::Forward => forward(spec, style),
-        Hook::Input => input(spec, family, style),
+        NftHook::Forward => forward(spec, style),
+        NftHook::Input => input(spec, family, style),
         _ => Vec::new(),
     };
     rules.into_iter().map(|rule| rule.counter().accept()).collect()

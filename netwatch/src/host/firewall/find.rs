@@ -5,13 +5,13 @@ use std::fs;
 
 use super::BlockedChain;
 use crate::error::Result;
-use crate::host::nft::{ChainInfo, Hook, Nft, NftFamily, RuleInfo, RuleTerm, Verdict};
+use crate::host::nft::{ChainInfo, Nft, NftFamily, NftHook, RuleInfo, RuleTerm, Verdict};
 
 /// A base chain of another program that drops packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignChain {
     pub chain: ChainInfo,
-    pub hook: Hook,
+    pub hook: NftHook,
 }
 
 /// The chains that drop packets, by what netwatch can do about them.
@@ -57,7 +57,7 @@ pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
 }
 
 fn candidate(chain: ChainInfo) -> Option<ForeignChain> {
-    let hook = chain.base?.hook.filter(|hook| [Hook::Forward, Hook::Input].contains(hook))?;
+    let hook = chain.base?.hook.filter(|hook| [NftHook::Forward, NftHook::Input].contains(hook))?;
     (!chain.table.starts_with("netwatch-")).then_some(ForeignChain { chain, hook })
 }
 
@@ -102,7 +102,7 @@ fn owned(foreign: &ForeignChain, owner: u32) -> BlockedChain {
     let open = if foreign.chain.table == "firewalld" {
         "firewall-cmd --zone=trusted --add-interface=nw+".into()
     } else {
-        let what = if foreign.hook == Hook::Input { "DNS from" } else { "packets from and to" };
+        let what = if foreign.hook == NftHook::Input { "DNS from" } else { "packets from and to" };
         format!("configure {who} to accept {what} interfaces nw*")
     };
     let cause = format!("the table belongs to {who}, and no other program can change it");

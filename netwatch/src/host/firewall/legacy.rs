@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use super::BlockedChain;
 use crate::error::{Error, Result};
 use crate::host::netlink::u32_at;
-use crate::host::nft::Hook;
+use crate::host::nft::NftHook;
 
 /// Offsets in an entry of one address family.
 struct LegacyLayout {
@@ -70,7 +70,7 @@ pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<BlockedChain>> {
         let names = fs::read_to_string(layout.names).unwrap_or_default();
         for name in names.lines() {
             let table = LegacyTable::read(&layout, name)?;
-            let hooks = [Hook::Forward, Hook::Input].into_iter().filter(|hook| table.drops(*hook, interface));
+            let hooks = [NftHook::Forward, NftHook::Input].into_iter().filter(|hook| table.drops(*hook, interface));
             blocked.extend(hooks.map(|hook| layout.describe(name, hook, dns_port)));
         }
     }
@@ -78,9 +78,9 @@ pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<BlockedChain>> {
 }
 
 impl LegacyLayout {
-    fn describe(&self, table: &str, hook: Hook, dns_port: u16) -> BlockedChain {
+    fn describe(&self, table: &str, hook: NftHook, dns_port: u16) -> BlockedChain {
         let (chain, rules) = match hook {
-            Hook::Input => (
+            NftHook::Input => (
                 "INPUT",
                 vec![format!("-i nw+ -p udp --dport {dns_port}"), format!("-i nw+ -p tcp --dport {dns_port}")],
             ),
@@ -125,13 +125,13 @@ impl<'a> LegacyTable<'a> {
 
     /// Whether packets at this hook can be dropped before a rule for the run's interface accepts
     /// them.
-    fn drops(&self, hook: Hook, interface: &str) -> bool {
+    fn drops(&self, hook: NftHook, interface: &str) -> bool {
         let index = hook as usize;
         if self.valid_hooks & (1 << index) == 0 {
             return false;
         }
         let policy = self.policies[index] as usize;
-        let (mut offset, mut open_in, mut open_out) = (self.starts[index] as usize, false, hook == Hook::Input);
+        let (mut offset, mut open_in, mut open_out) = (self.starts[index] as usize, false, hook == NftHook::Input);
         while let Some(entry) = self.entry(offset) {
             match entry.verdict() {
                 ACCEPT if entry.is_unconditional() => return false,

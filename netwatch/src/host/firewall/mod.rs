@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::accept::RuleStyle;
 use self::find::ForeignChain;
-use super::nft::{Batch, Hook, Nft, NftFamily, NftTable};
+use super::nft::{Batch, Nft, NftFamily, NftHook, NftTable};
 use crate::error::{Error, Result};
 use crate::undo::{Journal, RunId, UndoRecord};
 use crate::wire::port;
@@ -42,7 +42,7 @@ pub struct BlockedChain {
     /// The chain as its own tool shows it: `inet firewalld filter_FORWARD`.
     pub chain: String,
     /// Its hook.
-    pub hook: Hook,
+    pub hook: NftHook,
     /// Why netwatch cannot open it.
     pub cause: String,
     /// The command that opens it, or advice if there is none.
@@ -67,7 +67,7 @@ pub enum Finding {
         /// `ip filter FORWARD`.
         chain: String,
         /// Its hook.
-        hook: Hook,
+        hook: NftHook,
     },
     /// `run` cannot open this chain.
     Blocked(BlockedChain),
@@ -205,7 +205,7 @@ impl ForeignChain {
     }
 
     fn refused(&self, error: &Error) -> BlockedChain {
-        let direction = if self.hook == Hook::Input { "" } else { " && nft insert rule @ oifname \"nw*\" accept" };
+        let direction = if self.hook == NftHook::Input { "" } else { " && nft insert rule @ oifname \"nw*\" accept" };
         let open = format!("nft insert rule @ iifname \"nw*\" accept{direction}").replace('@', &self.chain.to_string());
         BlockedChain { chain: self.chain.to_string(), hook: self.hook, cause: error.to_string(), open }
     }

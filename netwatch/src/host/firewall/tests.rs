@@ -56,8 +56,8 @@ impl Run {
 
     /// Whether the servers and the gateway's DNS answer the target, in both families.
     fn reached(&self) -> [bool; 4] {
-        // Forget what neighbor discovery knows, or has given up for a second: it must get through
-        // too.
+        // Clear the neighbor tables, also of entries that failed within the last second: neighbor
+        // discovery must pass too.
         self.internet.host.sh("ip neigh flush all");
         self.internet.target.sh("ip neigh flush all");
         [SERVERS[0], SERVERS[1], GATEWAYS[0], GATEWAYS[1]].map(|to| ask(&self.internet.target, to).is_some())
@@ -208,7 +208,7 @@ fn a_verdict_map_counts_as_a_drop() {
         }
 END");
     let found = host.run(|| inspect().unwrap());
-    assert_eq!(found, [Finding::Opens { chain: "inet t f".into(), hook: Hook::Forward }]);
+    assert_eq!(found, [Finding::Opens { chain: "inet t f".into(), hook: NftHook::Forward }]);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn owned_table(open: bool) -> Nft {
     let table = NftTable { family: NftFamily::Inet, name: "firewalld" };
     let mut batch = Batch::new();
     batch.create_owned_table(table);
-    for (name, hook) in [("filter_FORWARD", Hook::Forward), ("filter_INPUT", Hook::Input)] {
+    for (name, hook) in [("filter_FORWARD", NftHook::Forward), ("filter_INPUT", NftHook::Input)] {
         batch.create_chain(table, name, Some(BaseChain { kind: ChainKind::Filter, hook, priority: 10 }));
         if open {
             batch.append_rule(table, name, &Rule::new().iifname("nw00000000").accept());

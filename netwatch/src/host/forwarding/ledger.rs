@@ -37,13 +37,13 @@ struct LedgerContent {
 
 /// The contents of the file, valid while [`Exclusive`] is held.
 #[derive(Debug)]
-pub struct Ledger<'a> {
+pub struct SysctlLedger<'a> {
     path: PathBuf,
     content: LedgerContent,
     _held: &'a Exclusive,
 }
 
-impl<'a> Ledger<'a> {
+impl<'a> SysctlLedger<'a> {
     /// The ledger of the thread's own namespace, which has this cookie.
     pub fn open(cookie: u64, held: &'a Exclusive) -> Result<Self> {
         let found = Self::find(cookie, held)?;
@@ -106,7 +106,7 @@ pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
 
 /// Removes the ledger if its namespace no longer exists. Returns whether it does not exist.
 pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
-    let Some(ledger) = Ledger::find(cookie, held)? else { return Ok(true) };
+    let Some(ledger) = SysctlLedger::find(cookie, held)? else { return Ok(true) };
     let dead = !is_alive(ledger.content.netns_inode);
     if dead {
         remove(&ledger.path)?;

@@ -14,7 +14,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use self::ledger::Ledger;
+use self::ledger::SysctlLedger;
 use super::nat::{ForwardGuard, Nat};
 use crate::error::Result;
 use crate::undo::{Exclusive, Journal, RunId, UndoRecord};
@@ -80,7 +80,7 @@ impl Forwarding {
     /// Reads the switches again: switches on what is new, and releases what another program has
     /// switched on for all interfaces.
     pub fn update(&mut self, nat: &Nat, held: &Exclusive) -> Result<()> {
-        let mut ledger = Ledger::open(self.cookie, held)?;
+        let mut ledger = SysctlLedger::open(self.cookie, held)?;
         let writes = plan::join(&mut ledger, &self.spec)?;
         ledger.save()?;
         let guards = plan::guards(&ledger, &self.spec.run)?;
@@ -123,11 +123,11 @@ pub enum Released {
 /// another program has changed them since. Idempotent.
 pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
     if netns_cookie != sysctl::netns_cookie()? {
-        let left = Ledger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
+        let left = SysctlLedger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
         let alive = left && !ledger::remove_if_dead(netns_cookie, held)?;
         return Ok(if alive { Released::OtherNamespace } else { Released::Done });
     }
-    let Some(mut ledger) = Ledger::find(netns_cookie, held)? else { return Ok(Released::Done) };
+    let Some(mut ledger) = SysctlLedger::find(netns_cookie, held)? else { return Ok(Released::Done) };
     let writes = plan::leave(&mut ledger, run)?;
     for setting in &writes {
         setting.write_if_there()?;

@@ -1,7 +1,7 @@
 //! Decides which switches a run needs, in which order they are written, and which are put back.
 //! Writes no switch itself.
 
-use super::ledger::{Ledger, SwitchEntry};
+use super::ledger::{SwitchEntry, SysctlLedger};
 use super::sysctl::{self, SysctlSetting, read};
 use super::{Families, ForwardingSpec, Ipv6Switch};
 use crate::error::Result;
@@ -13,7 +13,7 @@ const ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 
 /// Enters the run into the ledger for every switch that it needs. Returns the settings to write, in
 /// order: `accept_ra` before the switch that would stop router advertisements.
-pub fn join(ledger: &mut Ledger<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
+pub fn join(ledger: &mut SysctlLedger<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
     let mut wanted = Vec::new();
     if spec.families.ipv4 {
         wanted.extend(each("ipv4", "forwarding")?);
@@ -32,7 +32,7 @@ pub fn join(ledger: &mut Ledger<'_>, spec: &ForwardingSpec) -> Result<Vec<Sysctl
 }
 
 /// What must not be forwarded for others although the switches now allow it.
-pub fn guards(ledger: &Ledger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
+pub fn guards(ledger: &SysctlLedger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
     let mut guards = Vec::new();
     for (key, entry) in ledger.entries().iter().filter(|(_, entry)| entry.runs.contains(run)) {
         if entry.original == "0" && !overruled(key, entry)? {
@@ -50,7 +50,7 @@ pub fn guards(ledger: &Ledger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
 /// Removes the run from the ledger. Returns the settings to put back, in order: the switch for all
 /// interfaces overwrites those of each interface, and `accept_ra` may be 1 again only when the
 /// interface no longer forwards.
-pub fn leave(ledger: &mut Ledger<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
+pub fn leave(ledger: &mut SysctlLedger<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
     let mut writes = Vec::new();
     for (key, entry) in ledger.entries_mut() {
         entry.runs.retain(|user| user != run);
@@ -105,7 +105,7 @@ fn each(family: &str, name: &str) -> Result<Vec<SysctlSetting>> {
 }
 
 /// For kernels before 6.17.
-fn all_ipv6(ledger: &Ledger<'_>) -> Result<Vec<SysctlSetting>> {
+fn all_ipv6(ledger: &SysctlLedger<'_>) -> Result<Vec<SysctlSetting>> {
     if is_on(ALL_IPV6)? && !ledger.entries().contains_key(ALL_IPV6) {
         return Ok(Vec::new());
     }
@@ -131,7 +131,7 @@ fn all_ipv6(ledger: &Ledger<'_>) -> Result<Vec<SysctlSetting>> {
 }
 
 /// Enters one switch; returns the setting if it has to be written.
-fn enter(ledger: &mut Ledger<'_>, run: &RunId, setting: SysctlSetting) -> Result<Option<SysctlSetting>> {
+fn enter(ledger: &mut SysctlLedger<'_>, run: &RunId, setting: SysctlSetting) -> Result<Option<SysctlSetting>> {
     let Some(current) = read(&setting.key)? else { return Ok(None) };
     let global = global(&setting.key).map_or(Ok(None), |key| read(&key))?;
     let entries = ledger.entries_mut();

@@ -114,7 +114,7 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
         assert_eq!(switches(), "01101111");
         drop(second);
         assert_eq!(switches(), "00000111");
-        assert!(Ledger::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
+        assert!(SysctlLedger::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
     });
 }
 
@@ -141,8 +141,8 @@ fn keeps_what_other_programs_change_meanwhile() {
         set("ipv4/conf/eth0/forwarding", "0");
         drop(run);
         assert_eq!(switches(), "00000111");
-        // Somebody makes the machine a router: nothing of it is taken back, and nothing guarded any
-        // more.
+        // Another program makes the machine a router: netwatch keeps that and no longer guards
+        // forwarding.
         let mut run = Run::new(Ipv6Switch::PerInterface);
         set("ipv4/conf/all/forwarding", "1");
         set("ipv6/conf/all/forwarding", "1");
@@ -223,7 +223,7 @@ fn ledgers_of_dead_namespaces_are_forgotten() {
     let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
     std::mem::forget(run.forwarding.take());
     drop(host);
-    let there = move || Ledger::find(cookie, &lock()).unwrap().is_some();
+    let there = move || SysctlLedger::find(cookie, &lock()).unwrap().is_some();
     assert!(there());
     elsewhere.run(|| forget_dead_namespaces(&lock()).unwrap());
     assert!(!there());

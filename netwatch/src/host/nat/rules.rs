@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{ForwardGuard, NatSpec};
 use crate::host::NETWATCH_GROUP;
-use crate::host::nft::{BaseChain, Batch, ChainKind, Hook, NftFamily, NftTable, Rule, Verdict};
+use crate::host::nft::{BaseChain, Batch, ChainKind, NftFamily, NftHook, NftTable, Rule, Verdict};
 use crate::host::publish::{Publish, PublishProtocol};
 use crate::wire::port;
 
@@ -34,11 +34,11 @@ pub fn batch(table: NftTable<'_>, spec: &NatSpec<'_>) -> Batch {
         batch.create_chain(table, name, Some(BaseChain { kind, hook, priority }));
         rules.iter().for_each(|rule| batch.append_rule(table, name, rule));
     };
-    chain("raw", ChainKind::Filter, Hook::Prerouting, RAW, raw(spec));
-    chain("prerouting", ChainKind::Nat, Hook::Prerouting, DSTNAT, prerouting(spec));
-    chain("output", ChainKind::Nat, Hook::Output, DSTNAT, output(spec));
-    chain("forward", ChainKind::Filter, Hook::Forward, FILTER, forward(spec));
-    chain("postrouting", ChainKind::Nat, Hook::Postrouting, SRCNAT, postrouting(spec));
+    chain("raw", ChainKind::Filter, NftHook::Prerouting, RAW, raw(spec));
+    chain("prerouting", ChainKind::Nat, NftHook::Prerouting, DSTNAT, prerouting(spec));
+    chain("output", ChainKind::Nat, NftHook::Output, DSTNAT, output(spec));
+    chain("forward", ChainKind::Filter, NftHook::Forward, FILTER, forward(spec));
+    chain("postrouting", ChainKind::Nat, NftHook::Postrouting, SRCNAT, postrouting(spec));
     batch
 }
 

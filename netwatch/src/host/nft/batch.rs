@@ -9,7 +9,7 @@ use super::{NftFamily, NftTable};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "names of the kernel")]
 #[repr(u32)]
-pub enum Hook {
+pub enum NftHook {
     Prerouting = 0,
     Input = 1,
     Forward = 2,
@@ -17,7 +17,7 @@ pub enum Hook {
     Postrouting = 4,
 }
 
-impl Hook {
+impl NftHook {
     /// From `NF_INET_*`; `None` for hooks of other families.
     pub fn from_raw(raw: u32) -> Option<Self> {
         [Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting]
@@ -26,7 +26,7 @@ impl Hook {
     }
 }
 
-impl std::fmt::Display for Hook {
+impl std::fmt::Display for NftHook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Prerouting => "prerouting",
@@ -51,7 +51,7 @@ pub enum ChainKind {
 #[expect(missing_docs, reason = "names of the kernel")]
 pub struct BaseChain {
     pub kind: ChainKind,
-    pub hook: Hook,
+    pub hook: NftHook,
     pub priority: i32,
 }
 

@@ -4,7 +4,7 @@
 use super::attributes::{find, find_text, find_u32, find_u64, parse, text};
 use super::expression::Verdict;
 use super::wire::*;
-use super::{Hook, NftFamily, NftTable};
+use super::{NftFamily, NftHook, NftTable};
 
 /// A table of the listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,15 +26,15 @@ pub struct ChainInfo {
     pub table: String,
     /// Its name.
     pub name: String,
-    /// Hook and policy; `None` if only other chains lead to it.
+    /// NftHook and policy; `None` if only other chains lead to it.
     pub base: Option<BaseInfo>,
 }
 
-/// Hook and policy of a base chain.
+/// NftHook and policy of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseInfo {
     /// Its hook; `None` for hooks of other families (ingress).
-    pub hook: Option<Hook>,
+    pub hook: Option<NftHook>,
     /// Whether its policy is drop.
     pub drops: bool,
 }
@@ -81,7 +81,7 @@ impl ChainInfo {
 
     pub(super) fn parse(family: u8, attributes: &[u8]) -> Option<Self> {
         let base = find(attributes, CHAIN_HOOK).map(|hook| BaseInfo {
-            hook: find_u32(hook, HOOK_NUM).and_then(Hook::from_raw),
+            hook: find_u32(hook, HOOK_NUM).and_then(NftHook::from_raw),
             drops: find_u32(attributes, CHAIN_POLICY) == Some(libc::NF_DROP as u32),
         });
         Some(Self {

@@ -7,7 +7,7 @@ use super::*;
 
 const TABLE: NftTable<'static> = NftTable { family: NftFamily::Inet, name: "netwatch-test" };
 
-fn base(kind: ChainKind, hook: Hook, priority: i32) -> Option<BaseChain> {
+fn base(kind: ChainKind, hook: NftHook, priority: i32) -> Option<BaseChain> {
     Some(BaseChain { kind, hook, priority })
 }
 
@@ -16,9 +16,9 @@ fn every_expression() -> Batch {
     let mut batch = Batch::new();
     batch.create_owned_table(TABLE);
     batch.create_chain(TABLE, "guard", None);
-    batch.create_chain(TABLE, "pre", base(ChainKind::Nat, Hook::Prerouting, -100));
-    batch.create_chain(TABLE, "post", base(ChainKind::Nat, Hook::Postrouting, 100));
-    batch.create_chain(TABLE, "forward", base(ChainKind::Filter, Hook::Forward, 0));
+    batch.create_chain(TABLE, "pre", base(ChainKind::Nat, NftHook::Prerouting, -100));
+    batch.create_chain(TABLE, "post", base(ChainKind::Nat, NftHook::Postrouting, 100));
+    batch.create_chain(TABLE, "forward", base(ChainKind::Filter, NftHook::Forward, 0));
     let tcp = || Rule::new().iifname_not("nw0").protocol(6).destination_port(8080);
     let rules = [
         ("pre", tcp().ipv4().to_local().destination_nat(address("10.0.0.2"), 80)),
@@ -111,7 +111,7 @@ END
         assert_eq!(tables, ["t", "filter"]);
         let chains = nft.chains().unwrap();
         let forward = chains.iter().find(|chain| chain.name == "f").unwrap();
-        assert_eq!(forward.base, Some(BaseInfo { hook: Some(Hook::Forward), drops: true }));
+        assert_eq!(forward.base, Some(BaseInfo { hook: Some(NftHook::Forward), drops: true }));
         let rules = nft.rules(forward.table(), Some("f")).unwrap();
         let terms: Vec<&[RuleTerm]> = rules.iter().map(|rule| rule.terms.as_slice()).collect();
         let jump = RuleTerm::Verdict(Verdict::Jump("side".into()));

@@ -19,14 +19,14 @@ pub(super) struct AttemptTimes {
 
 /// Failed attempts, summed by target, cause and process.
 #[derive(Debug)]
-pub(super) struct FailedAttempts {
+pub(super) struct AttemptSums {
     max: usize,
     sums: BTreeMap<FailureKey, AttemptTimes>,
     /// Attempts stored without their process, or not at all.
     pub beyond: u64,
 }
 
-impl FailedAttempts {
+impl AttemptSums {
     /// Stores at most `max` sums.
     pub(super) fn new(max: usize) -> Self {
         Self { max, sums: BTreeMap::new(), beyond: 0 }

@@ -21,7 +21,7 @@ use super::{
     ProcessLosses, ProcessNumber, SocketOperation, SocketUse,
 };
 use crate::flow::{FlowKey, Protocol};
-use failures::{FailedAttempts, ThreadOperation, ThreadOperations};
+use failures::{AttemptSums, ThreadOperation, ThreadOperations};
 use limits::{TRACE_LIMITS, TraceLimits};
 use sockets::Sockets;
 use table::ProcessTable;
@@ -61,7 +61,7 @@ pub struct Trace {
     local_sockets: BTreeMap<String, LocalSocketUse>,
     /// Processes of all local sockets.
     local_socket_users: usize,
-    failures: FailedAttempts,
+    failures: AttemptSums,
     /// The last operation of each thread explains a call that fails afterwards.
     operations: ThreadOperations,
     beyond: u64,
@@ -92,7 +92,7 @@ impl Trace {
             sockets: Sockets::new(limits.sockets, limits.flows),
             local_sockets: BTreeMap::new(),
             local_socket_users: 0,
-            failures: FailedAttempts::new(limits.failures),
+            failures: AttemptSums::new(limits.failures),
             operations: ThreadOperations::default(),
             beyond: 0,
             command: None,
