@@ -2,12 +2,12 @@
 //! connects and receives the bytes of a recording. It sends nothing, and a slow reader does not
 //! delay the run. The directory is owned by root, so only root can connect.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use crate::undo::{RunDir, RunId};
 const MAX_READERS: usize = 8;
 /// A connection is closed if the reader receives nothing for this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after an error of accept(2), such as EMFILE, so that the thread does not use a whole CPU
+/// until the cause is gone.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Time that a run has to create a snapshot.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,6 +43,7 @@ fn socket_path(run_dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct SnapshotServer {
     listener: OwnedFd,
+    is_stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,15 +55,18 @@ impl SnapshotServer {
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
         let listener = UnixListener::bind(&path).map_err(failed)?;
         let handle = listener.try_clone().map_err(failed)?.into();
-        let serve = move || accept(&listener, &take);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stopped = is_stopped.clone();
+        let serve = move || accept(listener.incoming(), &stopped, &take);
         let thread = thread::Builder::new().name("snapshot".into()).spawn(serve);
         let thread = thread.map_err(|error| Error::os("start thread", "snapshot", error))?;
-        Ok(Self { listener: handle, thread: Some(thread) })
+        Ok(Self { listener: handle, is_stopped, thread: Some(thread) })
     }
 }
 
 impl Drop for SnapshotServer {
     fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Release);
         // accept(2) returns at once. Threads that still write end with the process.
         if shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok()
             && let Some(thread) = self.thread.take()
@@ -70,10 +77,21 @@ impl Drop for SnapshotServer {
     }
 }
 
-fn accept(listener: &UnixListener, take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static)) {
+/// Serves readers until the server is stopped. An error of one connection does not affect the next.
+fn accept(
+    incoming: impl Iterator<Item = io::Result<UnixStream>>,
+    is_stopped: &AtomicBool,
+    take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static),
+) {
     let readers = Arc::new(AtomicUsize::new(0));
-    for reader in listener.incoming() {
-        let Ok(reader) = reader else { return };
+    for reader in incoming {
+        if is_stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(reader) = reader else {
+            thread::sleep(RETRY_DELAY);
+            continue;
+        };
         if readers.load(Ordering::Acquire) >= MAX_READERS {
             continue;
         }
@@ -141,6 +159,15 @@ mod tests {
         }
         drop(server);
         assert!(UnixStream::connect(&path).is_err(), "the server is gone");
+    }
+
+    #[test]
+    fn an_error_of_accept_does_not_end_the_server() {
+        let (reader, served) = UnixStream::pair().expect("a pair of sockets");
+        let incoming = [Err(io::Error::from_raw_os_error(libc::EMFILE)), Ok(served)];
+        accept(incoming.into_iter(), &AtomicBool::new(false), &|| Some(snapshot()));
+        let read = receive(reader, Path::new("snapshot.sock")).expect("received");
+        assert_eq!(read.report, *snapshot().report);
     }
 
     #[test]

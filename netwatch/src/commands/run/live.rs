@@ -51,7 +51,7 @@ impl Live {
     /// Starts the recording. Called when the command has started.
     pub(super) fn begin_recording(&mut self) {
         if let Some(recording) = self.recording.take() {
-            recording.start(&self.metering, &self.run_id, self.started_ns);
+            recording.start(&mut self.metering, &self.run_id, self.started_ns);
         }
     }
 
@@ -75,16 +75,32 @@ impl Live {
         let are_empty = self.empty_sockets(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
         let duration = self.started.elapsed();
-        let counters = line.link_down().await?.map(from_link);
+        let counters = self.read_final_counters(line).await;
         self.network.late_notes().into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_resolvers(self.network.resolvers());
         if !are_empty {
             // Sockets that wait for an answer keep the namespace, and with it the link, for
             // minutes.
-            link::delete(self.network.link.name())?;
+            let deleted = link::delete(self.network.link.name()).map(drop);
+            self.note(deleted);
         }
         let Ending { exit, ended_by, .. } = ending;
-        self.metering.conclude(Conclusion { duration, exit, ended_by, counters, resolve: self.resolve }).await
+        let conclusion = Conclusion { duration, exit, ended_by, counters, resolve: self.resolve };
+        tokio::select! {
+            report = self.metering.conclude(conclusion) => report,
+            () = signals.interrupted_again() => Err(Error::other("make", "the report", "interrupted by a signal")),
+        }
+    }
+
+    /// Sets the link down and reads its counters. Failure is noted, and the report has no balance.
+    async fn read_final_counters(&mut self, line: &mut GuardianClient) -> Option<InterfaceCounters> {
+        match line.link_down().await {
+            Ok(counters) => counters.map(from_link),
+            Err(error) => {
+                self.metering.note(error.to_string());
+                None
+            }
+        }
     }
 
     /// Waits until the sockets of the command are empty. Returns whether they are. A signal ends

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::interim::InterimPrinter;
+use super::signals::SignalStream;
 use super::trim;
 use crate::commands::snapshot::Snapshot;
 use crate::consumer::{Closing, Consumer, FINISH_TIMEOUT, Feed, StreamEnd};
@@ -19,6 +20,7 @@ use crate::flow::InterfaceCounters;
 use crate::meter::{DrainProgress, LiveMeter, Meter};
 use crate::report::{EndedBy, ExitStatus, Report};
 use crate::session::{GrowthTiming, IsolatedScope, OutletId, Session};
+use crate::terminal::print_error;
 
 /// Time between drains. The table of the kernel must not become full in between.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -85,7 +87,7 @@ struct ConsumerFailure {
 
 /// A consumer that is finishing.
 #[derive(Debug)]
-pub(super) struct Finishing {
+struct Finishing {
     /// `None` if its thread could not be started.
     closing: Option<Closing>,
     failure: Option<ConsumerFailure>,
@@ -96,13 +98,13 @@ pub(super) struct Finishing {
 impl Finishing {
     /// Waits until the consumer is finished. Returns the error of a required consumer. Prints that
     /// of any other, unless it is already a note of the report.
-    pub(super) fn wait(self) -> Result<()> {
+    fn wait(self) -> Result<()> {
         let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
         let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_noted: false });
         match self.failure.or(failed_to_close) {
             Some(failure) if self.is_required.0 => Err(failure.error),
             Some(ConsumerFailure { error, is_noted: false }) => {
-                crate::terminal::print_error(&error);
+                print_error(&error);
                 Ok(())
             }
             _ => Ok(()),
@@ -114,6 +116,9 @@ impl Finishing {
 pub(super) struct Metering {
     commands: Sender<MeteringCommand>,
     thread: JoinHandle<Vec<Finishing>>,
+    /// Closed when the thread ends, also by a panic.
+    ended: oneshot::Receiver<()>,
+    has_required: bool,
 }
 
 impl Metering {
@@ -121,14 +126,26 @@ impl Metering {
     pub(super) fn start(spec: MeteringSpec) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
         let metering = MeteringThread::new(spec, commands.clone());
-        let thread = thread::Builder::new().name("meter".into()).spawn(move || metering.run(&receiver));
+        let (ends, ended) = oneshot::channel();
+        let work = move || {
+            let _ends: oneshot::Sender<()> = ends;
+            metering.run(&receiver)
+        };
+        let thread = thread::Builder::new().name("meter".into()).spawn(work);
         let thread = thread.map_err(|error| Error::os("start thread", "meter", error))?;
-        Ok(Self { commands, thread })
+        Ok(Self { commands, thread, ended, has_required: false })
     }
 
     fn send(&self, command: MeteringCommand) {
         // Fails only if the thread panicked, and then `join` returns an error.
         let _ = self.commands.send(command);
+    }
+
+    /// Pending until the thread panics. To be called before [`Metering::conclude`] only.
+    pub(super) async fn panicked(&mut self) -> Error {
+        // The sender sends nothing; it is dropped.
+        let _ = (&mut self.ended).await;
+        Error::other("meter", "the command", "the metering thread panicked")
     }
 
     /// Starts the session.
@@ -137,7 +154,8 @@ impl Metering {
     }
 
     /// Starts a consumer.
-    pub(super) fn attach(&self, consumer: impl Consumer, is_required: IsRequired) {
+    pub(super) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
+        self.has_required |= is_required.0;
         let start = |commands: Sender<MeteringCommand>| {
             Feed::start(consumer, move || {
                 // Fails only at the end of the run, when no events are left.
@@ -179,12 +197,36 @@ impl Metering {
         report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
     }
 
-    /// Waits until the thread has delivered all events. Returns the consumers, which may still be
-    /// working on them.
-    pub(super) fn join(self) -> Result<Vec<Finishing>> {
+    /// Waits until all consumers are finished. Returns the first failure of a required one. A
+    /// signal ends the wait.
+    pub(super) async fn finish(self, signals: &SignalStream<'_>) -> Result<()> {
+        let (done, finished) = oneshot::channel();
+        let has_required = self.has_required;
+        // Fails only if a signal ended the wait.
+        let wait = move || _ = done.send(self.wait_for_consumers());
+        let thread = thread::Builder::new().name("finish".into()).spawn(wait);
+        thread.map_err(|error| Error::os("start thread", "finish", error))?;
+        tokio::select! {
+            finished = finished => finished.unwrap_or_else(|_| Err(Error::other("finish", "the run", "a thread panicked"))),
+            () = signals.interrupted_again() => {
+                let why = "interrupted by a signal; the recording is incomplete";
+                let error = Error::other("finish", "the run", why);
+                if has_required {
+                    return Err(error);
+                }
+                print_error(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn wait_for_consumers(self) -> Result<()> {
         // Has no effect on a thread that has already concluded the run.
         self.send(MeteringCommand::Stop);
-        self.thread.join().map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))
+        let finishing = self.thread.join();
+        let finishing = finishing.map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))?;
+        let waited: Vec<Result<()>> = finishing.into_iter().map(Finishing::wait).collect();
+        waited.into_iter().collect()
     }
 }
 

@@ -28,7 +28,7 @@ use crate::faults;
 use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
-use metering::{Finishing, Metering};
+use metering::Metering;
 use network::ClosingNetwork;
 use setup::Ready;
 use signals::{HeldSignals, SignalStream};
@@ -86,27 +86,28 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
     let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;
     let output = plan.output.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(|error| Error::os("start", "the event loop", error)).and_then(|runtime| {
-        runtime.block_on(async {
-            let mut line = guardian.connect()?;
-            let signals = signals.listen()?;
-            let (outcome, closing) = in_runtime(&mut plan, &run_dir, &journal, &mut line, &signals, show).await;
-            let (network, metering) = closing.unzip();
-            let ended = tear_down(line, network, &run_dir, &signals).await;
-            Ok((outcome, metering, ended))
-        })
-    });
-    let (outcome, metering, ended) = outcome?;
-    if let (Err(_), Err(left)) = (&outcome, &ended) {
-        print_error(left);
-    }
-    let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output));
-    // Consumers finish also after a failure, so that they contain everything up to it.
-    let consumed = metering.map_or(Ok(()), finish_consumers);
-    let exit = exit?;
-    consumed?;
-    // The report is valid. The journal contains what could not be undone; the next run tries again.
-    ended.map(|()| exit)
+    let runtime = runtime.map_err(|error| Error::os("start", "the event loop", error))?;
+    runtime.block_on(async {
+        let mut line = guardian.connect()?;
+        let signals = signals.listen()?;
+        let (outcome, closing) = in_runtime(&mut plan, &run_dir, &journal, &mut line, &signals, show).await;
+        let (network, metering) = closing.unzip();
+        let ended = tear_down(line, network, &run_dir, &signals).await;
+        if let (Err(_), Err(left)) = (&outcome, &ended) {
+            print_error(left);
+        }
+        let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output));
+        // Consumers finish also after a failure, so that they contain everything up to it.
+        let consumed = match metering {
+            Some(metering) => metering.finish(&signals).await,
+            None => Ok(()),
+        };
+        let exit = exit?;
+        consumed?;
+        // The report is valid. The journal contains what could not be undone; the next run tries
+        // again.
+        ended.map(|()| exit)
+    })
 }
 
 /// Creates the run directory, after undoing the changes of killed runs.
@@ -146,12 +147,6 @@ async fn in_runtime(
         Err(error) => Err(abandon(line, error).await),
     };
     (outcome, Some((ready.live.network.close(), ready.live.metering)))
-}
-
-/// Waits until all consumers are finished. Returns the first failure of a required one.
-fn finish_consumers(metering: Metering) -> Result<()> {
-    let waited: Vec<Result<()>> = metering.join()?.into_iter().map(Finishing::wait).collect();
-    waited.into_iter().collect()
 }
 
 async fn watch_command(

@@ -39,7 +39,7 @@ impl RecordingPlan {
 
 impl RecordingPlan {
     /// Starts the recording.
-    pub(super) fn start(mut self, metering: &Metering, run_id: &str, started_ns: u64) {
+    pub(super) fn start(mut self, metering: &mut Metering, run_id: &str, started_ns: u64) {
         let Some(destination) = self.destination.take() else { return };
         let recording = Recording::new(destination, run_id.to_owned(), started_ns);
         metering.attach(recording, IsRequired(self.is_required));

@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
 
 use crate::error::{Error, Result};
 use crate::faults;
@@ -15,6 +17,9 @@ use crate::readiness::{Watched, watch};
 /// Signals that netwatch handles while the command runs.
 const HANDLED_SIGNALS: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
+
+/// Time in which a signal is regarded as a repetition of the one that ended the command.
+const REPEAT_DELAY: Duration = Duration::from_millis(250);
 
 /// What to do about a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +124,15 @@ impl<'a> SignalStream<'a> {
                 Err(_) => return std::future::pending().await,
             }
         }
+    }
+
+    /// While the run is concluded: waits for a signal that arrives later than the one that ended the
+    /// command. A terminal or a service manager may send that one to netwatch as well, up to
+    /// [`REPEAT_DELAY`] later, and it must not discard the report.
+    pub(super) async fn interrupted_again(&self) {
+        sleep(REPEAT_DELAY).await;
+        while let Ok(Some(_)) = self.held.next_ending() {}
+        self.interrupted().await;
     }
 
     /// The next action. Ignored signals are skipped.

@@ -68,9 +68,11 @@ async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
 /// The guardian receives the nftables table, because forwarding must be switched back before the
 /// table goes.
 fn leave_to_guardian(guardian: &GuardianClient, network: Option<&ClosingNetwork>) -> Result<()> {
-    print_message("another run of netwatch holds the lock; the changes of the host are undone in the background");
-    match network.and_then(ClosingNetwork::table) {
+    let handed_over = match network.and_then(ClosingNetwork::table) {
         Some(table) => guardian.hold_table(table.socket()),
         None => Ok(()),
-    }
+    };
+    // Last, because standard error may be a pipe that is not read.
+    print_message("another run of netwatch holds the lock; the changes of the host are undone in the background");
+    handed_over
 }

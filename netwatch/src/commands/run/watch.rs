@@ -89,15 +89,19 @@ impl<'a> ControlLoop<'a> {
                 },
                 action = signals.next() => self.handle_signal(action?)?,
                 () = sleep_until(self.deadline) => self.handle_timeout()?,
-                event = self.live.network.host_event() => self.handle_host_event(event),
+                event = self.live.network.host_event() => self.handle_host_event(event)?,
+                error = self.live.metering.panicked() => return Err(error),
             }
         }
     }
 
     /// Adapts the run to a change of the host. Failure here does not end the command; it becomes a
-    /// note.
-    fn handle_host_event(&mut self, event: HostEvent) {
+    /// note. A panic of the host thread ends it.
+    fn handle_host_event(&mut self, event: HostEvent) -> Result<()> {
         let adapted = match event {
+            HostEvent::Panicked => {
+                return Err(Error::other("follow", "changes of the host", "the host thread panicked"));
+            }
             HostEvent::Failed(error) => Err(error),
             HostEvent::ResolvConfChanged => {
                 self.live.metering.set_resolvers(self.live.network.resolvers());
@@ -105,6 +109,7 @@ impl<'a> ControlLoop<'a> {
             }
         };
         self.live.note(adapted);
+        Ok(())
     }
 
     fn ending(&self, killed: u32) -> Ending {

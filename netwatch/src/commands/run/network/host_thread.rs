@@ -29,6 +29,8 @@ pub(in crate::commands::run) enum HostEvent {
     Failed(Error),
     /// The host's resolv.conf changed, so the target's has to be written again.
     ResolvConfChanged,
+    /// The thread panicked, so forwarding and mounts are no longer kept up to date.
+    Panicked,
 }
 
 /// What the thread has to do, each at most once however often it is requested, so that the queue is
@@ -92,8 +94,14 @@ impl HostThread {
         let queue = Arc::new(WorkQueue { work: Mutex::default(), wake });
         let (sender, events) = mpsc::unbounded_channel();
         let weak = Arc::downgrade(&nat);
-        let state =
-            HostState { queue: queue.clone(), events: sender, nat, forwarding: None, keeper: None, closing: None };
+        let state = HostState {
+            queue: queue.clone(),
+            events: sender,
+            nat: KeptTable(nat),
+            forwarding: None,
+            keeper: None,
+            closing: None,
+        };
         let thread = thread::Builder::new().name("host".into()).spawn(move || state.run());
         thread.map_err(|error| Error::os("start thread", "host", error))?;
         Ok(Self { queue, events, nat: weak })
@@ -123,12 +131,9 @@ impl HostThread {
         self.queue.add(|work| work.release_mounts = true);
     }
 
-    /// The next event. Never returns if the thread panicked.
+    /// The next event.
     pub(super) async fn event(&mut self) -> HostEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            None => std::future::pending().await,
-        }
+        self.events.recv().await.unwrap_or(HostEvent::Panicked)
     }
 
     /// Requests that forwarding is switched back and then the nftables table is closed.
@@ -167,11 +172,23 @@ impl ClosingNetwork {
     }
 }
 
+/// The nftables table. A panic keeps it until the process exits: it protects the host as long as
+/// forwarding is on, and the guardian switches that back.
+struct KeptTable(Arc<Nat>);
+
+impl Drop for KeptTable {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::mem::forget(self.0.clone());
+        }
+    }
+}
+
 /// What the thread owns.
 struct HostState {
     queue: Arc<WorkQueue>,
     events: mpsc::UnboundedSender<HostEvent>,
-    nat: Arc<Nat>,
+    nat: KeptTable,
     forwarding: Option<Forwarding>,
     keeper: Option<Keeper>,
     /// Closes the keeper's inotify instance.
@@ -212,7 +229,7 @@ impl HostState {
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => {
-                // Not again at once: what made poll fail is not over yet.
+                // A pause, because the cause of the error probably persists.
                 thread::sleep(Duration::from_millis(CHECK_INTERVAL_MS.into()));
                 Err(Error::os("wait for", "changes of the host", errno))
             }
@@ -221,7 +238,7 @@ impl HostState {
 
     fn update_forwarding(&mut self) -> Result<()> {
         let Some(forwarding) = &mut self.forwarding else { return Ok(()) };
-        forwarding.update(&self.nat, &Exclusive::take()?)
+        forwarding.update(&self.nat.0, &Exclusive::take()?)
     }
 
     fn keep(&mut self, MountsToKeep { mut keeper, namespace, done }: MountsToKeep) {
