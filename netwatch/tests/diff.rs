@@ -12,7 +12,7 @@ use netwatch::name::NameSource;
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process};
 use netwatch::report::{Facts, Report};
 use proptest::prelude::*;
-use sample::scene::{Told, address, came, connections, everything, lookup, name, tell};
+use sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
 use sample::{START_NS, counters, facts, failed, growth, key, report, table, tcp};
 use snapbox::assert_data_eq;
 
@@ -189,7 +189,7 @@ fn processes_are_not_compared_with_a_run_without_them() {
 fn failures_are_compared_by_name_port_and_cause() {
     let refused = |to: &'static str, called: &'static str| {
         let mut report = one(failed(key(6, 1, address(to), 81), 1, true));
-        tell(&mut report, &[Told { address: to, name: called, source: NameSource::Dns }]);
+        add_names(&mut report, &[NamedAddress { address: to, name: called, source: NameSource::Dns }]);
         report
     };
     let old = refused("203.0.113.10", "app.example");
@@ -281,7 +281,7 @@ fn text(difference: &Comparison, format: DiffFormat) -> String {
 /// A difference of every kind.
 fn comparison_of_every_kind() -> Comparison {
     let mut old = with_processes(&[(Some("/usr/bin/app"), "app")]);
-    tell(&mut old, &[Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns }]);
+    add_names(&mut old, &[NamedAddress { address: "203.0.113.10", name: "app.example", source: NameSource::Dns }]);
     let mut increments = vec![
         tcp(key(6, 40_000, address("203.0.113.10"), 443), 1_000_000, (900, 1_234_567), (1, 60)),
         tcp(key(6, 40_001, address("203.0.113.66"), 50_051), 1_000_000, (4, 400), (3, 300)),
@@ -293,11 +293,11 @@ fn comparison_of_every_kind() -> Comparison {
     new.run.id = "91bc".into();
     new.processes.attribution = Attribution::On;
     new.processes.list = vec![Process { comm: "x|y\n".into(), ..Process::default() }];
-    tell(
+    add_names(
         &mut new,
         &[
-            Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns },
-            Told { address: "203.0.113.66", name: "`|tracker\u{1b}[31m", source: NameSource::Sni },
+            NamedAddress { address: "203.0.113.10", name: "app.example", source: NameSource::Dns },
+            NamedAddress { address: "203.0.113.66", name: "`|tracker\u{1b}[31m", source: NameSource::Sni },
         ],
     );
     new.lost.samples = 2;

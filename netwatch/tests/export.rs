@@ -22,7 +22,8 @@ fn series() -> Series {
     Series { intervals: (0..5).map(step).collect() }
 }
 
-/// The download, with one flow whose counter needs all 64 bits and a name with everything that CSV has to quote.
+/// The download, with one flow whose counter needs all 64 bits and a name with everything that CSV
+/// has to quote.
 fn report() -> Report {
     let mut report = download_report();
     report.flows[0].flow.counters.egress.wire_bytes = u64::MAX;
@@ -39,7 +40,7 @@ fn exported(reports: &[&Report], table: ExportTable, format: ExportFormat) -> Ve
 }
 
 #[test]
-fn csv_has_a_header_with_units_and_a_row_a_flow() {
+fn csv_has_a_header_with_units_and_a_row_per_flow() {
     let report = report();
     let text = exported(&[&report], ExportTable::Flows, ExportFormat::Csv);
     let mut reader = csv::Reader::from_reader(text.as_slice());
@@ -54,14 +55,18 @@ fn csv_has_a_header_with_units_and_a_row_a_flow() {
     assert_eq!(cell(0, "first_seen"), "2026-01-01T00:00:00.001000000Z");
     assert_eq!(cell(0, "protocol"), "tcp");
     assert_eq!(cell(0, "fragment"), "false");
-    assert_eq!(cell(rows.len() - 1, "observation_point"), "link", "the loopback's rows keep what their key says");
+    assert_eq!(
+        cell(rows.len() - 1, "observation_point"),
+        "link",
+        "a loopback row has the observation point of its key"
+    );
     let dns = report.flows.iter().position(|known| known.flow.key.protocol == 17).unwrap();
     assert_eq!(cell(dns, "handshake_rtt_ns"), "", "absent is empty");
 }
 
 /// A spreadsheet would run it; numbers and flags are not touched.
 #[test]
-fn what_looks_like_a_formula_is_text_in_csv() {
+fn formulas_are_text_in_csv() {
     let mut report = report();
     report.run.id = "=cmd|' /C calc'!A0".to_owned();
     let text = exported(&[&report], ExportTable::Flows, ExportFormat::Csv);
@@ -74,7 +79,7 @@ fn what_looks_like_a_formula_is_text_in_csv() {
 }
 
 #[test]
-fn csv_of_the_series_has_a_row_a_step() {
+fn csv_of_the_series_has_a_row_per_interval() {
     let text = String::from_utf8(exported(&[&report()], ExportTable::Series, ExportFormat::Csv)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 6);
@@ -104,8 +109,8 @@ fn read_by(python: &Path, files: &[(&str, Vec<u8>)], script: &str) -> String {
         fs::write(dir.path().join(name), bytes).unwrap();
     }
     let done = Command::new(python).args(["-c", script]).current_dir(dir.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{script}\n{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script}\n{output}");
     String::from_utf8(done.stdout).unwrap()
 }
 
@@ -134,15 +139,15 @@ for name, kind in db.sql("SELECT column_name, column_type FROM (DESCRIBE SELECT 
     if name in ("first_seen", "egress_bytes", "fragment", "remote"):
         print(name, kind)
 "#;
-    let said = read_by(&python, &flows_in_both(&[&report]), script);
-    let lines: Vec<&str> = said.lines().collect();
+    let output = read_by(&python, &flows_in_both(&[&report]), script);
+    let lines: Vec<&str> = output.lines().collect();
     assert_eq!(lines[0], lines[1]);
     let packets: u64 =
         report.flows.iter().chain(&report.loopback.flows).map(|known| known.flow.counters.ingress.packets).sum();
-    assert!(lines[0].starts_with(&format!("({}, {}, {packets}, ", report.flows.len() + 1, u64::MAX)), "{said}");
-    assert!(lines[0].contains("2026-01-01 00:00:00.001+00"), "{said}");
+    assert!(lines[0].starts_with(&format!("({}, {}, {packets}, ", report.flows.len() + 1, u64::MAX)), "{output}");
+    assert!(lines[0].contains("2026-01-01 00:00:00.001+00"), "{output}");
     for kind in ["remote VARCHAR", "egress_bytes UBIGINT", "fragment BOOLEAN", "first_seen TIMESTAMPTZ_NS"] {
-        assert!(lines.contains(&kind), "{kind}: {said}");
+        assert!(lines.contains(&kind), "{kind}: {output}");
     }
 }
 
@@ -158,12 +163,12 @@ first = flows.first_seen[0]
 print(len(flows), str(flows.first_seen.dtype), first.isoformat(), int(flows.egress_wire_bytes[0]), flows.protocol[0])
 print(len(pd.read_csv("flows.csv")), list(pd.read_csv("flows.csv").columns) == list(flows.columns))
 "#;
-    let said = read_by(&python, &flows_in_both(&[&report]), script);
+    let output = read_by(&python, &flows_in_both(&[&report]), script);
     let count = report.flows.len() + 1;
     // fastparquet gives times without a zone: they are UTC.
     let (first, largest) = ("2026-01-01T00:00:00.123456789", u64::MAX);
     let expected = format!("{count} datetime64[ns] {first} {largest} tcp\n{count} True\n");
-    assert_eq!(said, expected);
+    assert_eq!(output, expected);
 }
 
 #[test]
@@ -187,7 +192,7 @@ print(duckdb.sql("SELECT sum(opened_flows), sum(duration_ns) FROM 'series.parque
         ("flows.parquet", exported(&runs, ExportTable::Flows, ExportFormat::Parquet)),
         ("series.parquet", exported(&runs, ExportTable::Series, ExportFormat::Parquet)),
     ];
-    let said = read_by(&python, &files, script);
-    assert!(said.starts_with("[('3f2a', 70000, 5600000), ('ffff', 6, "), "{said}");
-    assert!(said.contains("(2,)\n(20, 10000000000)"), "{said}");
+    let output = read_by(&python, &files, script);
+    assert!(output.starts_with("[('3f2a', 70000, 5600000), ('ffff', 6, "), "{output}");
+    assert!(output.contains("(2,)\n(20, 10000000000)"), "{output}");
 }

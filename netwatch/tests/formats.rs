@@ -52,7 +52,7 @@ fn markdown_of_nothing() {
 fn markdown_has_every_name_of_an_address() {
     let flow = |port, sent| sample::tcp(sample::key(6, port, sample::v4(10), 443), 1, (3, sent), (2, 200));
     let mut table = sample::table([flow(1, 1_000), flow(2, 2_000), flow(3, 4_000)]);
-    // Nobody answered the datagrams to this one, and some came back as errors: not all of them failed.
+    // No datagram to this endpoint was answered, and only some came back as errors: not all failed.
     let log = |port| {
         sample::growth(netwatch::flow::Traffic::Flow(sample::key(17, port, sample::v4(51), 514)), (1, 90), (0, 0))
     };
@@ -89,7 +89,7 @@ fn markdown_has_every_name_of_an_address() {
 }
 
 #[test]
-fn markdown_says_what_is_not_complete() {
+fn markdown_lists_gaps() {
     let mut table = netwatch::flow::FlowTable::new(1);
     for host in 1..=5 {
         table.apply(sample::growth(
@@ -101,8 +101,8 @@ fn markdown_says_what_is_not_complete() {
     let mut facts = sample::facts(&table, &["app"]);
     facts.complete = false;
     let text = as_markdown(&sample::report(facts, &table));
-    for said in ["the run had not ended", "the endpoint table was full, some remotes of udp"] {
-        assert!(text.contains(&format!("\n- **Incomplete**: {said}")), "{said}: {text}");
+    for gap in ["the run had not ended", "the endpoint table was full, some remotes of udp"] {
+        assert!(text.contains(&format!("\n- **Incomplete**: {gap}")), "{gap}: {text}");
     }
 }
 
@@ -112,7 +112,8 @@ fn nothing_from_the_wire_is_markup() {
     for line in text.lines() {
         let mut outside = String::new();
         let mut rest = line;
-        // Code spans as CommonMark reads them: from a run of backticks to the next run of the same length.
+        // Code spans as CommonMark reads them: from a run of backticks to the next run of the same
+        // length.
         while let Some(at) = rest.find('`') {
             outside += &rest[..at];
             let fence = &rest[at..at + rest[at..].chars().take_while(|c| *c == '`').count()];
@@ -227,12 +228,13 @@ fn every_column_and_type_is_documented() {
     ];
     let missing: Vec<_> =
         csv::COLUMNS.iter().chain(&types).filter(|name| !docs.contains(&format!("`{name}`"))).collect();
-    assert!(missing.is_empty(), "docs/report.md says nothing about {missing:?}");
+    assert!(missing.is_empty(), "docs/report.md does not document {missing:?}");
 }
 
-/// Whether they have a name is not known: they are not among those of which it is said, and that is said too, everywhere in the same words.
+/// Folded flows have no names, so the share of flows without a name does not include them. Every
+/// format for people states that in the same words.
 #[test]
-fn flows_that_were_folded_are_said_beside_those_that_have_a_name() {
+fn folded_flows_are_mentioned_beside_the_share_of_named_flows() {
     let of = |room: usize, flows: u8| {
         let mut table = netwatch::flow::FlowTable::new(room);
         let flow = |host| netwatch::flow::Traffic::Flow(sample::key(17, 1, sample::v4(host), 99));
@@ -240,16 +242,16 @@ fn flows_that_were_folded_are_said_beside_those_that_have_a_name() {
         sample::report(sample::facts(&table, &["app"]), &table)
     };
     let all = |report: &Report| {
-        let said = outputs::reports(report, &netwatch::report::Series::default());
+        let outputs = outputs::reports(report, &netwatch::report::Series::default());
         let people = ["summary", "markdown", "html"];
-        let said = said.into_iter().filter(|(format, _)| people.iter().any(|begin| format.starts_with(begin)));
+        let outputs = outputs.into_iter().filter(|(format, _)| people.iter().any(|begin| format.starts_with(begin)));
         let one_line = |text: String| text.replace('\u{a0}', " ").split_whitespace().collect::<Vec<_>>().join(" ");
-        said.map(|(format, text)| (format, one_line(text))).collect::<Vec<_>>()
+        outputs.map(|(format, text)| (format, one_line(text))).collect::<Vec<_>>()
     };
-    for (room, flows, said) in [
+    for (room, flows, remark) in [
         (3, 4, Some("1 folded flow is not included")),
         (3, 7, Some("4 folded flows are not included")),
-        // More than can be told apart, so that it is a lower bound.
+        // More than can be distinguished, so the number is a lower bound.
         (3, 100, Some("at least 12 folded flows are not included")),
         (3, 3, None),
     ] {
@@ -261,10 +263,10 @@ fn flows_that_were_folded_are_said_beside_those_that_have_a_name() {
             assert!(text.contains("of 3 flows"), "{format}: {text}");
             assert_eq!(
                 (text.contains("flow is not included") || text.contains("flows are not included")),
-                said.is_some(),
+                remark.is_some(),
                 "{format}: {text}"
             );
-            assert!(said.is_none_or(|said| text.contains(said)), "{format}: {text}");
+            assert!(remark.is_none_or(|remark| text.contains(remark)), "{format}: {text}");
         }
     }
     let html = all(&of(3, 100)).pop().expect("the last of them").1;

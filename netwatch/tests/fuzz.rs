@@ -1,4 +1,5 @@
-//! A short run of the fuzz targets in `tests/fuzz`, without libFuzzer: messages of all that is read, damaged at random.
+//! A short run of the fuzz targets in `tests/fuzz`, without libFuzzer: messages of every parsed
+//! protocol, damaged at random.
 
 #[path = "../../tests/fuzz/targets/names.rs"]
 mod names;
@@ -26,7 +27,7 @@ const SEED: u64 = 0x6e65_7477;
 const HELLO: &[u8] = b"\x01\x00\x00\x5e\x03\x03aaaaaaaabbbbbbbbccccccccdddddddd\x00\x00\x04\x13\x01\xc0\x2f\x01\x00\x00\x31\
     \x00\x00\x00\x10\x00\x0e\x00\x00\x0bapp.example\x00\x10\x00\x0e\x00\x0c\x02h2\x08http/1.1\x00\x2b\x00\x03\x02\x03\x04\x0a\x0a\x00\x00";
 
-/// Beginnings of everything that is told apart.
+/// The first bytes of every message that the parsers distinguish.
 const MESSAGES: &[&[u8]] = &[
     b"",
     b"\x12\x34\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00\x03app\x07example\x00\x00\x01\x00\x01\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x06\x03cdn\
@@ -53,7 +54,7 @@ const MESSAGES: &[&[u8]] = &[
     b"\x08\x00\x00\x00\x00\x00\x01\x00\xaa\xaa\xaa\xaa\xaa\xaa\xbb\xbb\xbb\xbb\xbb\xbb\x08\x00\x45",
 ];
 
-/// One or two messages, with a few bytes of them changed, taken out or doubled, and cut off somewhere.
+/// One or two messages, with a few bytes changed, removed or doubled, and truncated.
 fn damaged(random: &mut Rng) -> Vec<u8> {
     let hello = [&b"\x16\x03\x01\x00\x62"[..], HELLO].concat();
     let messages: Vec<&[u8]> = MESSAGES.iter().copied().chain([HELLO, &HELLO[4..], &hello]).collect();
@@ -119,7 +120,8 @@ fn pieces_too() {
     inputs(pieces, wire::read);
 }
 
-/// Packets of a few flows: the header says which flow, how and where; a fourth of the length is behind it.
+/// Packets of a few flows. A header of four bytes selects flow, protocol and direction; its last
+/// byte is a quarter of the length of the payload, which follows.
 #[test]
 fn names_stay_within_their_bounds() {
     let packets = |random: &mut Rng| {
@@ -136,7 +138,8 @@ fn names_stay_within_their_bounds() {
     inputs(packets, names::observe);
 }
 
-/// Of every kind and of none, cut off anywhere, of few processes and sockets, with anything in them.
+/// Records of every kind and of unknown kinds, truncated anywhere, of few processes and sockets,
+/// with random content.
 #[test]
 fn records_of_processes() {
     let record = |random: &mut Rng| {

@@ -1,8 +1,9 @@
-//! What somebody else chose (names, programs, arguments, paths) in every output: no terminal obeys it, and it is whole.
+//! Untrusted text (names, programs, arguments, paths) in every output: terminals do not interpret
+//! it, and it is complete.
 
 mod sample;
 
-use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingState};
+use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingStatus};
 use netwatch::format::json;
 use netwatch::report::{EndedEarly, Replay, Report, Series};
 use sample::outputs::{self, written};
@@ -31,13 +32,13 @@ fn texts() -> Vec<(&'static str, Vec<u8>, String)> {
 
 /// Of a run, and of a capture with the same in it.
 fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
-    let said = &report.run.user;
+    let hostile = &report.run.user;
     let replay = Replay {
-        file: said.clone(),
+        file: hostile.clone(),
         format: "pcap",
-        link_types: vec![said.clone()],
-        local: vec![said.clone()],
-        ended_early: Some(EndedEarly { offset: 1, cause: said.clone() }),
+        link_types: vec![hostile.clone()],
+        local: vec![hostile.clone()],
+        ended_early: Some(EndedEarly { offset: 1, cause: hostile.clone() }),
         ..Replay::default()
     };
     let replayed = Report { replay: Some(replay), ..report.clone() };
@@ -55,7 +56,7 @@ fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
         egress_wire_bytes: 0,
         ingress_wire_bytes: 0,
     };
-    let state = RecordingState::Unreadable(report.run.user.clone());
+    let state = RecordingStatus::Unreadable(report.run.user.clone());
     let entry = RecordedRun {
         number: 1,
         id: "3f2a".into(),
@@ -81,7 +82,7 @@ fn is_obeyed(c: char) -> bool {
 #[test]
 fn nothing_is_obeyed_by_a_terminal() {
     for (what, bytes, _) in texts() {
-        let (report, series) = rich::said_by(&bytes);
+        let (report, series) = rich::with_text(&bytes);
         for (output, text) in outputs(&report, &series) {
             // Line ends are the output's own, those of CSV (RFC 4180) too.
             let text = text.replace("\r\n", "\n");
@@ -100,7 +101,7 @@ fn nothing_is_obeyed_by_a_terminal() {
 #[test]
 fn names_are_shown_by_their_bytes() {
     for (what, bytes, shown) in texts() {
-        let (report, series) = rich::said_by(&bytes);
+        let (report, series) = rich::with_text(&bytes);
         let name = report.endpoints[0].display_name.as_ref().expect("named").name.as_str();
         assert!(name.starts_with(&shown), "{what}: {name}");
         assert!(name.trim_end_matches('…').is_ascii(), "{what}: {name}");
@@ -120,8 +121,8 @@ fn names_are_shown_by_their_bytes() {
 #[test]
 fn json_is_whole() {
     for (what, bytes, _) in texts() {
-        let (report, series) = rich::said_by(&bytes);
-        let said = String::from_utf8_lossy(&bytes);
+        let (report, series) = rich::with_text(&bytes);
+        let hostile = String::from_utf8_lossy(&bytes);
         let document = written(|out| json::write(&report, out).unwrap());
         let document: serde_json::Value =
             serde_json::from_str(&document).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -132,7 +133,11 @@ fn json_is_whole() {
             "/local_sockets/0/path",
             "/run/command/0",
         ] {
-            assert_eq!(document.pointer(place).and_then(serde_json::Value::as_str), Some(&*said), "{what} at {place}");
+            assert_eq!(
+                document.pointer(place).and_then(serde_json::Value::as_str),
+                Some(&*hostile),
+                "{what} at {place}"
+            );
         }
         for line in written(|out| json::lines::write(&report, &series, out).unwrap()).lines() {
             serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -1,4 +1,4 @@
-//! The JSON document, held by a snapshot and by its own arithmetic; docs/json.md must name every key.
+//! The JSON document: snapshots, arithmetic, and the documentation of every key.
 
 mod sample;
 
@@ -96,7 +96,7 @@ fn every_key_is_documented() {
     collect_keys(&document(&everything()), &mut keys);
     collect_keys(&document(&replay()), &mut keys);
     let missing: Vec<_> = keys.iter().filter(|key| !docs.contains(&format!("`{key}`"))).collect();
-    assert!(missing.is_empty(), "docs/json.md says nothing about {missing:?}");
+    assert!(missing.is_empty(), "docs/json.md does not document {missing:?}");
 }
 
 fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {

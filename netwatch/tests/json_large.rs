@@ -1,5 +1,5 @@
-//! A report of 200,000 flows as JSON: bytes per flow, and memory while it is written. In a binary of
-//! its own, because the peak of a process covers all of its tests.
+//! A report of 200,000 flows as JSON: bytes per flow, and memory while it is written. In a binary
+//! of its own, because the peak of a process covers all of its tests.
 
 mod sample;
 

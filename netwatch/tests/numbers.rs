@@ -1,4 +1,5 @@
-//! Numbers that somebody else wrote into a recording: each is refused with its place, or everything that is said of it is right.
+//! Untrusted numbers in a recording: each is refused with its location, or every output of it is
+//! correct.
 
 mod sample;
 
@@ -7,21 +8,23 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use netwatch::export::{self, ExportTable, ExportedRun};
-use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingState};
+use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingStatus};
 use netwatch::record::{self, Completeness, Recorded};
 use netwatch::report::Report;
 use rusqlite::Connection;
 use sample::everything::{everything, replay, series};
 use sample::outputs;
 
-/// The largest number of things, and the latest time, that a recording may hold (docs/recording.md).
+/// The largest number of things, and the latest time, that a recording may hold
+/// (docs/recording.md).
 const MOST: i64 = 1 << 53;
 const LATEST_NS: i64 = 1 << 62;
 
 /// The small ones make processes their own parents, and the like.
 const EXTREMES: [i64; 8] = [0, 1, -1, 1 << 32, MOST, LATEST_NS, i64::MAX, i64::MIN];
 
-/// Recordings with rows in every table: of a run that was concluded and one that was not, and of a capture.
+/// Recordings with rows in every table: of a run that was concluded and one that was not, and of a
+/// capture.
 struct Bases {
     _folder: tempfile::TempDir,
     paths: Vec<PathBuf>,
@@ -83,8 +86,8 @@ fn say_all(path: &Path, recorded: &Recorded) {
     }
     let summary = record::summary(path).unwrap();
     let state = match complete {
-        Completeness::Complete => RecordingState::Complete,
-        Completeness::Incomplete { until_ns, .. } => RecordingState::Incomplete(*until_ns),
+        Completeness::Complete => RecordingStatus::Complete,
+        Completeness::Incomplete { until_ns, .. } => RecordingStatus::Incomplete(*until_ns),
     };
     let held = RecordedFacts {
         command: summary.run.command,
@@ -149,7 +152,8 @@ fn try_all(base: usize, is_tried: impl Fn(&str) -> bool) {
     assert!(read > 50 && refused > 50, "{read} read, {refused} refused");
 }
 
-/// Every column as large as it may be, all at once: nothing that is added up overflows, and what is said is the sum.
+/// All columns at their maximum at the same time: no sum overflows, and every output has the exact
+/// sum.
 #[test]
 fn the_largest_numbers_that_are_read_can_be_added_up() {
     let bases = Bases::new();
@@ -212,8 +216,8 @@ fn rows_that_cannot_be_added_up_are_refused() {
     for base in &bases.paths[..2] {
         let path = bases.changed(base, &many(4096, MOST)).expect("changed");
         let error = record::read_file(path).expect_err("over 64 bits").to_string();
-        let said = "the file is damaged: in table flow, the sum of ingress_wire_bytes exceeds 9007199254740992";
-        assert!(error.contains(said), "{error}");
+        let expected = "the file is damaged: in table flow, the sum of ingress_wire_bytes exceeds 9007199254740992";
+        assert!(error.contains(expected), "{error}");
         let path = bases.changed(base, &many(4096, MOST / 4096)).expect("changed");
         assert!(read_and_say(path, "flow"));
     }

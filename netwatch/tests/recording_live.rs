@@ -46,7 +46,7 @@ fn interval(start: u64, length: u64, counted: PerDirection<Counters>, flows: u64
 fn a_run_without_an_end_is_read_as_interim_figures() {
     let (_dir, path) = target();
     let mut metered = Metered::start(&path, 1000);
-    names::heard_by(&mut |sample| metered.session.observe(Observed::Name(sample)));
+    names::observe_download(&mut |sample| metered.session.observe(Observed::Name(sample)));
     metered.exec(4242, "sh");
     metered.exec(4243, "curl");
     metered.apply(download_increments());
@@ -140,7 +140,7 @@ fn as_incomplete(mut expected: Report, read: &Report) -> Report {
 fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
     let asset = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/schema-1-incomplete.netwatch");
     let read = read_file(&asset).unwrap();
-    let (table, names) = (download(), names::heard());
+    let (table, names) = (download(), names::download_names());
     let processes = processes::processes();
     let facts = Facts { processes, attempts: processes::attempts(), ..interim_facts(&table) };
     let mut expected = as_incomplete(Report::new(facts, &table, &names, &processes::users(&table)), &read.report);
@@ -174,16 +174,16 @@ fn an_incomplete_recording_claims_nothing_about_the_end_of_the_run() {
     metered.end_interval(Duration::from_secs(12));
     metered.close();
     let read = read_file(&path).unwrap();
-    let said = |write: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
+    let text_of = |write: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
         let mut text = Vec::new();
         write(&mut text).unwrap();
         String::from_utf8(text).unwrap()
     };
     let summary = netwatch::format::summary::SummaryOptions { width: 200, ..Default::default() };
     for text in [
-        said(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
-        said(&|out| netwatch::format::markdown::write(&read.report, out)),
-        said(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
+        text_of(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
+        text_of(&|out| netwatch::format::markdown::write(&read.report, out)),
+        text_of(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
     ] {
         let text = text.replace('\u{a0}', " ").replace("&#39;", "'");
         assert!(text.contains("incomplete: data ends at 12.0 s"), "{text}");
@@ -219,7 +219,7 @@ fn the_end_of_a_run_replaces_what_was_written_before() {
     metered.exec(4242, "sh");
     metered.apply(download_increments());
     metered.end_interval(Duration::from_secs(1));
-    names::heard_by(&mut |sample| metered.session.observe(Observed::Name(sample)));
+    names::observe_download(&mut |sample| metered.session.observe(Observed::Name(sample)));
     metered.send(4242, key(6, 40_000, v4(10), 443));
     let table = download();
     let report = metered.finish(Duration::from_secs(2), Some(interface_counters(&table, (0, 0))));

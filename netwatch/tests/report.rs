@@ -1,4 +1,5 @@
-//! `netwatch report` from the command line: formats, files, captures, several runs, `--open`, and what is said when it cannot.
+//! `netwatch report` on the command line: formats, files, captures, several runs, `--open`, and
+//! error messages.
 
 mod sample;
 
@@ -47,7 +48,7 @@ impl Folder {
 }
 
 #[track_caller]
-fn said(output: &Output, code: i32) -> (String, String) {
+fn output_of(output: &Output, code: i32) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{out}{err}");
@@ -66,11 +67,11 @@ fn every_format_of_a_recorded_run() {
         ("html", "<!DOCTYPE html>\n"),
     ];
     for (format, begin) in begins {
-        let (out, err) = said(&folder.report(&["build.netwatch", "--format", format]), 0);
+        let (out, err) = output_of(&folder.report(&["build.netwatch", "--format", format]), 0);
         assert!(out.starts_with(begin) && err.is_empty(), "{format}: {err}{}", &out[..out.len().min(200)]);
     }
-    let (text, _) = said(&folder.report(&["build.netwatch"]), 0);
-    assert!(text.starts_with("netwatch: cargo build"), "text unless it is said otherwise");
+    let (text, _) = output_of(&folder.report(&["build.netwatch"]), 0);
+    assert!(text.starts_with("netwatch: cargo build"), "text is the default");
 }
 
 #[test]
@@ -83,12 +84,12 @@ fn the_ending_of_the_file_chooses_the_format() {
         ("a.txt", "netwatch: "),
         ("a", "netwatch: "),
     ] {
-        let (out, err) = said(&folder.report(&["-o", name, "build.netwatch"]), 0);
+        let (out, err) = output_of(&folder.report(&["-o", name, "build.netwatch"]), 0);
         assert_eq!((out.as_str(), err.as_str()), ("", ""));
         assert!(fs::read_to_string(folder.path(name)).unwrap().starts_with(begin), "{name}");
     }
     let document: Value = {
-        said(&folder.report(&["-o", "a.json", "build.netwatch"]), 0);
+        output_of(&folder.report(&["-o", "a.json", "build.netwatch"]), 0);
         serde_json::from_str(&fs::read_to_string(folder.path("a.json")).unwrap()).unwrap()
     };
     let run = &document["run"];
@@ -99,7 +100,7 @@ fn the_ending_of_the_file_chooses_the_format() {
 #[test]
 fn more_runs_than_can_be_added_up_are_refused() {
     let runs = vec!["build.netwatch"; netwatch::record::MAX_RUNS + 1];
-    let (_, err) = said(&Folder::new().report(&[&["--format", "nft"], runs.as_slice()].concat()), 2);
+    let (_, err) = output_of(&Folder::new().report(&[&["--format", "nft"], runs.as_slice()].concat()), 2);
     assert!(err.contains("cannot read 501 runs: at most 500 can be combined"), "{err}");
 }
 
@@ -107,14 +108,14 @@ fn more_runs_than_can_be_added_up_are_refused() {
 fn text_is_as_wide_as_wanted() {
     let folder = Folder::new();
     for width in ["40", "80", "200"] {
-        let (out, _) = said(&folder.report(&["--width", width, "build.netwatch"]), 0);
+        let (out, _) = output_of(&folder.report(&["--width", width, "build.netwatch"]), 0);
         assert!(out.lines().all(|line| line.chars().count() <= width.parse().unwrap()), "{out}");
     }
-    let (out, _) = said(&folder.report(&["--color", "always", "build.netwatch"]), 0);
+    let (out, _) = output_of(&folder.report(&["--color", "always", "build.netwatch"]), 0);
     assert!(out.contains("\x1b["));
-    let (out, _) = said(&folder.report(&["--by", "process", "build.netwatch"]), 0);
-    assert!(out.contains("git-remote-http") && out != said(&folder.report(&["build.netwatch"]), 0).0, "{out}");
-    let (_, err) = said(&folder.report(&["--width", "39", "build.netwatch"]), 2);
+    let (out, _) = output_of(&folder.report(&["--by", "process", "build.netwatch"]), 0);
+    assert!(out.contains("git-remote-http") && out != output_of(&folder.report(&["build.netwatch"]), 0).0, "{out}");
+    let (_, err) = output_of(&folder.report(&["--width", "39", "build.netwatch"]), 2);
     assert!(err.contains("39"), "{err}");
 }
 
@@ -122,14 +123,14 @@ fn text_is_as_wide_as_wanted() {
 fn several_runs_in_formats_that_have_room_for_them() {
     let folder = Folder::new();
     let twice = ["build.netwatch", "build.netwatch"];
-    let (csv, _) = said(&folder.report(&[&["--format", "csv"], &twice[..]].concat()), 0);
+    let (csv, _) = output_of(&folder.report(&[&["--format", "csv"], &twice[..]].concat()), 0);
     assert_eq!(csv.matches("run_id,kind").count(), 1, "one line of names");
-    let (lines, _) = said(&folder.report(&[&["--format", "ndjson"], &twice[..]].concat()), 0);
+    let (lines, _) = output_of(&folder.report(&[&["--format", "ndjson"], &twice[..]].concat()), 0);
     assert_eq!(lines.matches("{\"type\":\"report\"").count(), 2);
-    let (markdown, _) = said(&folder.report(&[&["--format", "markdown"], &twice[..]].concat()), 0);
+    let (markdown, _) = output_of(&folder.report(&[&["--format", "markdown"], &twice[..]].concat()), 0);
     assert_eq!(markdown.matches("\n# Network requirements").count(), 1);
     for format in ["json", "html"] {
-        let (_, err) = said(&folder.report(&[&["--format", format], &twice[..]].concat()), 2);
+        let (_, err) = output_of(&folder.report(&[&["--format", format], &twice[..]].concat()), 2);
         assert_eq!(
             err,
             format!(
@@ -147,9 +148,9 @@ fn a_capture_is_replayed() {
     let words = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 1, 1_700_000_000, 0, 60, 60];
     let capture = [words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>(), frame].concat();
     fs::write(folder.path("trace.pcap"), capture).unwrap();
-    let (out, _) = said(&folder.report(&["trace.pcap"]), 0);
+    let (out, _) = output_of(&folder.report(&["trace.pcap"]), 0);
     assert!(out.starts_with("netwatch: replay trace.pcap\n"), "{out}");
-    let (out, _) = said(&folder.report(&["--format", "html", "trace.pcap"]), 0);
+    let (out, _) = output_of(&folder.report(&["--format", "html", "trace.pcap"]), 0);
     assert!(out.contains("<h1>trace.pcap</h1>"));
 }
 
@@ -157,7 +158,7 @@ fn a_capture_is_replayed() {
 fn what_cannot_be_read_leaves_no_file() {
     let folder = Folder::new();
     for run in [&["no-such-run"][..], &[], &["999"]] {
-        let (out, err) = said(&folder.report(&[&["-o", "x.html"], run].concat()), 2);
+        let (out, err) = output_of(&folder.report(&[&["-o", "x.html"], run].concat()), 2);
         assert!(
             out.is_empty()
                 && err.starts_with("netwatch: cannot ")
@@ -171,12 +172,12 @@ fn what_cannot_be_read_leaves_no_file() {
 #[test]
 fn a_file_that_cannot_be_written_is_an_error_and_an_old_report_stays() {
     let folder = Folder::new();
-    let (_, err) = said(&folder.report(&["-o", "/dev/full", "build.netwatch"]), 2);
+    let (_, err) = output_of(&folder.report(&["-o", "/dev/full", "build.netwatch"]), 2);
     assert!(err.contains("(ENOSPC)"), "{err}");
-    let (_, err) = said(&folder.report(&["-o", "no/such/folder.html", "build.netwatch"]), 2);
+    let (_, err) = output_of(&folder.report(&["-o", "no/such/folder.html", "build.netwatch"]), 2);
     assert!(err.contains("(ENOENT)"), "{err}");
     fs::write(folder.path("old.md"), "old").unwrap();
-    said(&folder.report(&["-o", "old.md", "no-such-run"]), 2);
+    output_of(&folder.report(&["-o", "old.md", "no-such-run"]), 2);
     assert_eq!(fs::read_to_string(folder.path("old.md")).unwrap(), "old");
 }
 
@@ -191,7 +192,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    said(&output, 0);
+    output_of(&output, 0);
 }
 
 /// A folder with openers of our own, the only programs on PATH.
@@ -213,26 +214,26 @@ fn open_with(folder: &Folder, bin: &Path, words: &[&str]) -> Output {
 fn open_shows_the_page_with_the_desktops_opener() {
     let folder = Folder::new();
     let bin = openers(&folder, &[("xdg-open", r#"echo "$1" > "$OPENED""#)]);
-    let (out, err) = said(&open_with(&folder, &bin, &["--open", "build.netwatch"]), 0);
+    let (out, err) = output_of(&open_with(&folder, &bin, &["--open", "build.netwatch"]), 0);
     let page = folder.path("netwatch-3f2a.html");
     assert_eq!((out.as_str(), err.as_str()), ("", "netwatch: opening netwatch-3f2a.html\n"));
     assert_eq!(fs::read_to_string(folder.path("opened")).unwrap().trim(), page.to_str().unwrap());
     assert!(fs::read_to_string(page).unwrap().starts_with("<!DOCTYPE html>"));
-    said(&open_with(&folder, &bin, &["--open", "-q", "-o", "said.md", "build.netwatch"]), 0);
-    assert!(fs::read_to_string(folder.path("opened")).unwrap().trim().ends_with("/said.md"));
+    output_of(&open_with(&folder, &bin, &["--open", "-q", "-o", "quiet.md", "build.netwatch"]), 0);
+    assert!(fs::read_to_string(folder.path("opened")).unwrap().trim().ends_with("/quiet.md"));
 }
 
 #[test]
-fn an_opener_that_fails_gives_way_and_none_is_said() {
+fn the_next_opener_is_tried_and_a_missing_one_is_reported() {
     let folder = Folder::new();
     let bin = openers(&folder, &[("xdg-open", "exit 3"), ("gio", r#"echo "$2" > "$OPENED""#)]);
-    said(&open_with(&folder, &bin, &["--open", "build.netwatch"]), 0);
+    output_of(&open_with(&folder, &bin, &["--open", "build.netwatch"]), 0);
     assert!(fs::read_to_string(folder.path("opened")).unwrap().contains("netwatch-3f2a.html"));
     fs::remove_file(bin.join("gio")).unwrap();
-    let (_, err) = said(&open_with(&folder, &bin, &["--open", "-q", "build.netwatch"]), 2);
+    let (_, err) = output_of(&open_with(&folder, &bin, &["--open", "-q", "build.netwatch"]), 2);
     assert!(err.contains("xdg-open failed (exit status: 3)\nhint: the report is saved; open it manually"), "{err}");
     fs::remove_file(bin.join("xdg-open")).unwrap();
-    let (_, err) = said(&open_with(&folder, &bin, &["--open", "-q", "build.netwatch"]), 2);
+    let (_, err) = output_of(&open_with(&folder, &bin, &["--open", "-q", "build.netwatch"]), 2);
     assert!(err.contains("no opener such as xdg-open is installed"), "{err}");
 }
 
@@ -241,7 +242,7 @@ fn under_sudo_files_and_browsers_are_the_callers() {
     use std::os::unix::fs::MetadataExt;
     let folder = Folder::new();
     if folder.0.path().metadata().unwrap().uid() != 0 {
-        return println!("skipped: needs root to become somebody else");
+        return println!("skipped: needs root to become another user");
     }
     let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     open(folder.0.path(), 0o777);
@@ -249,7 +250,7 @@ fn under_sudo_files_and_browsers_are_the_callers() {
     let bin = openers(&folder, &[("xdg-open", r#"/usr/bin/id -u > "$OPENED""#)]);
     let mut command = folder.command(&["--open", "build.netwatch"]);
     command.env("PATH", bin).env("OPENED", folder.path("opened")).env("SUDO_UID", "65534").env("SUDO_GID", "65534");
-    said(&command.output().unwrap(), 0);
+    output_of(&command.output().unwrap(), 0);
     assert_eq!(fs::read_to_string(folder.path("opened")).unwrap(), "65534\n");
     assert_eq!(folder.path("netwatch-3f2a.html").metadata().unwrap().uid(), 65534);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::format::escape;
-use crate::format::history::{RecordedFacts, RecordedRun, RecordingState, json, table};
+use crate::format::history::{RecordedFacts, RecordedRun, RecordingStatus, json, table};
 use crate::record::{self, Completeness, Store, Stored};
 use crate::rights;
 use crate::settings::{ColorChoice, HistorySettings};
@@ -42,8 +42,8 @@ fn list(store: &Store, as_json: bool) -> Result<()> {
 fn entry(stored: &Stored) -> RecordedRun {
     let (state, facts) = match record::summary(&stored.path) {
         Ok(summary) => (state(summary.complete), Some(facts(&summary))),
-        Err(_) if record::is_live(&stored.path) => (RecordingState::Running, None),
-        Err(error) => (RecordingState::Unreadable(error.to_string()), None),
+        Err(_) if record::is_live(&stored.path) => (RecordingStatus::Running, None),
+        Err(error) => (RecordingStatus::Unreadable(error.to_string()), None),
     };
     RecordedRun {
         number: stored.number,
@@ -55,10 +55,10 @@ fn entry(stored: &Stored) -> RecordedRun {
     }
 }
 
-fn state(complete: Completeness) -> RecordingState {
+fn state(complete: Completeness) -> RecordingStatus {
     match complete {
-        Completeness::Complete => RecordingState::Complete,
-        Completeness::Incomplete { until_ns, .. } => RecordingState::Incomplete(until_ns),
+        Completeness::Complete => RecordingStatus::Complete,
+        Completeness::Incomplete { until_ns, .. } => RecordingStatus::Incomplete(until_ns),
     }
 }
 

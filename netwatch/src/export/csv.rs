@@ -1,6 +1,5 @@
-//! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, what is absent is empty,
-//! and no text is a formula. Parquet has every text as it is; here, where somebody may look at it,
-//! what a terminal would obey is escaped.
+//! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, absent values empty.
+//! Text is escaped for terminals and is never a formula; Parquet has every text unchanged.
 
 use std::io::{self, Write};
 

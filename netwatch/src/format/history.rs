@@ -18,7 +18,7 @@ pub struct RecordedRun {
     /// Size of the file, bytes.
     pub file_bytes: u64,
     /// Its state.
-    pub state: RecordingState,
+    pub state: RecordingStatus,
     /// Its facts, if it can be read.
     pub facts: Option<RecordedFacts>,
 }
@@ -42,7 +42,7 @@ pub struct RecordedFacts {
 
 /// State of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordingState {
+pub enum RecordingStatus {
     /// The run ended and was recorded completely.
     Complete,
     /// Data ends at this time, nanoseconds since the Unix epoch.
@@ -53,7 +53,7 @@ pub enum RecordingState {
     Unreadable(String),
 }
 
-impl RecordingState {
+impl RecordingStatus {
     fn word(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -91,7 +91,7 @@ fn row(entry: &RecordedRun) -> [String; 9] {
     let absent = || "-".to_owned();
     let Some(facts) = &entry.facts else {
         let why = match &entry.state {
-            RecordingState::Unreadable(why) => escape(why).into_owned(),
+            RecordingStatus::Unreadable(why) => escape(why).into_owned(),
             _ => absent(),
         };
         return [number, id, absent(), absent(), absent(), absent(), absent(), state, why];
@@ -160,8 +160,8 @@ impl<'a> From<&'a RecordedRun> for JsonRecordedRun<'a> {
             file: &entry.file,
             file_bytes: entry.file_bytes,
             state: entry.state.word(),
-            until: if let RecordingState::Incomplete(until_ns) = entry.state { Some(rfc3339(until_ns)) } else { None },
-            cause: if let RecordingState::Unreadable(why) = &entry.state { Some(why) } else { None },
+            until: if let RecordingStatus::Incomplete(until_ns) = entry.state { Some(rfc3339(until_ns)) } else { None },
+            cause: if let RecordingStatus::Unreadable(why) = &entry.state { Some(why) } else { None },
             command: facts.map(|facts| facts.command.as_slice()),
             started: facts.map(|facts| rfc3339(facts.started_ns)),
             duration_ns: facts.map(|facts| facts.duration_ns),
@@ -177,7 +177,7 @@ impl<'a> From<&'a RecordedRun> for JsonRecordedRun<'a> {
 mod tests {
     use super::*;
 
-    fn entry(number: usize, state: RecordingState, exit: Option<ExitStatus>) -> RecordedRun {
+    fn entry(number: usize, state: RecordingStatus, exit: Option<ExitStatus>) -> RecordedRun {
         let facts = RecordedFacts {
             command: vec!["curl".into(), "-sS".into(), "https://app.example/\u{1b}[2J".into()],
             started_ns: 1_767_225_600_000_000_000,
@@ -186,18 +186,18 @@ mod tests {
             egress_wire_bytes: 19_184,
             ingress_wire_bytes: 1_290_406,
         };
-        let facts = (!matches!(state, RecordingState::Running | RecordingState::Unreadable(_))).then_some(facts);
+        let facts = (!matches!(state, RecordingStatus::Running | RecordingStatus::Unreadable(_))).then_some(facts);
         RecordedRun { number, id: "3f2a91bc".into(), file: "/runs/x".into(), file_bytes: 4096, state, facts }
     }
 
     #[test]
     fn columns_are_aligned_escaped_and_cut_at_the_width() {
         let entries = [
-            entry(1, RecordingState::Running, None),
-            entry(2, RecordingState::Complete, Some(ExitStatus::Code(0))),
-            entry(3, RecordingState::Incomplete(1), None),
-            entry(14, RecordingState::Complete, Some(ExitStatus::Signal(9))),
-            entry(15, RecordingState::Unreadable("the file is empty".into()), None),
+            entry(1, RecordingStatus::Running, None),
+            entry(2, RecordingStatus::Complete, Some(ExitStatus::Code(0))),
+            entry(3, RecordingStatus::Incomplete(1), None),
+            entry(14, RecordingStatus::Complete, Some(ExitStatus::Signal(9))),
+            entry(15, RecordingStatus::Unreadable("the file is empty".into()), None),
         ];
         let expected = "\
 NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE       COMMAND
@@ -218,8 +218,8 @@ NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE  
     #[test]
     fn json_has_the_known_facts() {
         let text = json(&[
-            entry(1, RecordingState::Incomplete(0), None),
-            entry(2, RecordingState::Complete, Some(ExitStatus::Signal(9))),
+            entry(1, RecordingStatus::Incomplete(0), None),
+            entry(2, RecordingStatus::Complete, Some(ExitStatus::Signal(9))),
         ]);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value[0]["until"], "1970-01-01T00:00:00.000000000Z");

@@ -15,8 +15,8 @@ use crate::pidfd;
 use crate::proc::mountinfo::{self, Mount};
 use crate::undo::{Journal, RunId, UndoRecord};
 
-/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is
-/// over.
+/// How long killed processes may take to exit: one in uninterruptible sleep exits only after it
+/// wakes.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of [`Cgroup::create`].
@@ -160,8 +160,8 @@ fn kill_one_by_one(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::os("read processes of", path.display().to_string(), error)),
     };
-    // Zero stands for a process outside of netwatch's pid namespace; kill(0) would kill netwatch's
-    // own process group.
+    // Zero is a process outside the pid namespace of netwatch; kill(0) would kill the process group
+    // of netwatch itself.
     procs
         .lines()
         .filter_map(|line| line.parse().ok())

@@ -47,7 +47,7 @@ impl HostChanges {
     }
 
     /// Waits until something has changed since the last call. Returns an error once if the
-    /// connection ends, and is pending for ever after that.
+    /// connection ends, and never returns after that.
     pub async fn next(&mut self) -> Result<()> {
         let Some(changed) = &mut self.changed else { return std::future::pending().await };
         if changed.changed().await.is_ok() {

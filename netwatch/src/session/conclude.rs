@@ -17,7 +17,7 @@ impl<S: Scope> Session<S> {
         self.report_at(&Moment { duration_ns, interface_counters, is_final: false, ..self.moment })
     }
 
-    /// The session is over, everything was drained, and nothing moves any more.
+    /// Ends the session. Everything was drained, and the counters no longer change.
     pub fn conclude(
         &mut self,
         duration_ns: u64,

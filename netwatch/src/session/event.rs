@@ -33,7 +33,7 @@ pub enum Event {
     Note(Arc<str>),
     /// Totals at the end of an interval.
     Interval(Arc<IntervalTotals>),
-    /// The session is over.
+    /// The session ended.
     Finished(Arc<Finished>),
 }
 

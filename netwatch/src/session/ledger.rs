@@ -1,4 +1,4 @@
-//! What a session knows: flows with their names and processes, in bounded memory. Live flows are
+//! The data of a session: flows with their names and processes, in bounded memory. Live flows are
 //! looked up when a record is made of them; the names and processes of an ended flow are settled
 //! when it ends, and folded into its endpoint when the flow is evicted.
 

@@ -81,9 +81,9 @@ pub struct Session<S> {
 /// What a meter missed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MeterLosses {
-    /// Packets' observations.
+    /// Observations of packets.
     pub meter: ObservationLosses,
-    /// Process events, as far as the meter knows.
+    /// Process events, as counted by the meter.
     pub processes: process::ProcessLosses,
 }
 

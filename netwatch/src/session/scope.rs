@@ -1,5 +1,5 @@
-//! What a session meters, as far as the session has to know. A scope of one's own is one more
-//! implementation of [`Scope`]; the session does not change.
+//! What a session meters, and the facts of a report that depend on it. To meter something else,
+//! implement [`Scope`]; the session does not change.
 
 use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, Traffic};
 use crate::name::NameLimits;
@@ -37,12 +37,13 @@ pub struct Moment {
     pub ending: Option<(ExitStatus, EndedBy)>,
     /// Counters of the interface that is metered, if there are any.
     pub interface_counters: Option<InterfaceCounters>,
-    /// Everything is over and was drained.
+    /// The session ended, and everything was drained.
     pub is_final: bool,
 }
 
 impl Moment {
-    /// Now, nanoseconds since the Unix epoch, by the clock that durations go by.
+    /// Now, nanoseconds since the Unix epoch: start plus duration, so that it is
+    /// monotonic.
     pub fn now_ns(&self) -> u64 {
         self.started_ns.saturating_add(self.duration_ns)
     }

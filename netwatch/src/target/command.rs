@@ -55,8 +55,8 @@ impl Command {
     }
 }
 
-/// Arguments and environment are NUL-terminated strings of netwatch's own, so they cannot contain a
-/// NUL.
+/// Arguments and environment were NUL-terminated strings when netwatch got them, so they cannot
+/// contain a NUL.
 fn c_string(bytes: Vec<u8>) -> CString {
     CString::new(bytes).expect("an argument contains no NUL")
 }

@@ -1,4 +1,5 @@
-//! A headless Chromium, driven by its DevTools protocol over a pipe (`--remote-debugging-pipe`): no port, no library.
+//! A headless Chromium, driven by its DevTools protocol over a pipe (`--remote-debugging-pipe`): no
+//! port, no library.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const BROWSER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A browser with one page.
 pub struct Browser {
@@ -35,7 +36,7 @@ pub const DESKTOP: Screen = Screen { width: 1360, height: 900, dark: false };
 pub const PHONE: Screen = Screen { width: 390, height: 844, dark: false };
 
 impl Browser {
-    /// Starts one; `None`, said as skipped, where there is none.
+    /// Starts one; `None`, reported as skipped, where there is none.
     pub fn start() -> Option<Self> {
         if Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             println!("skipped: needs chromium");
@@ -164,7 +165,7 @@ impl Browser {
 
     /// Errors on the console, exceptions, and requests for anything but the page itself.
     pub fn complaints(&mut self, page: &Path) -> Vec<String> {
-        // What was said before its answer has come before it.
+        // Events before the response arrive before it.
         self.call("Page.getFrameTree", json!({}));
         let own = format!("file://{}", page.canonicalize().unwrap().display());
         let bad = |event: &&Value| {
@@ -197,7 +198,7 @@ impl Browser {
         let to = self.to.as_mut().unwrap();
         to.write_all(message.to_string().as_bytes()).and_then(|()| to.write_all(&[0])).unwrap();
         loop {
-            let answer = self.from.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{method}: {error}"));
+            let answer = self.from.recv_timeout(BROWSER_TIMEOUT).unwrap_or_else(|error| panic!("{method}: {error}"));
             if answer["id"] == id {
                 assert!(answer.get("error").is_none(), "{method}: {}", answer["error"]);
                 return answer["result"].clone();
@@ -208,7 +209,7 @@ impl Browser {
 
     fn wait_for(&mut self, event: &str) {
         while !self.events.iter().any(|known| known["method"] == event) {
-            let next = self.from.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{event}: {error}"));
+            let next = self.from.recv_timeout(BROWSER_TIMEOUT).unwrap_or_else(|error| panic!("{event}: {error}"));
             self.events.push(next);
         }
         self.events.retain(|known| known["method"] != event);

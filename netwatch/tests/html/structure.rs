@@ -1,4 +1,4 @@
-//! What can be told of the page without a browser: its size, its island, its escaping, its policy.
+//! The page without a browser: its size, its data, its escaping, its policy.
 
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn the_island_holds_every_flow_and_every_byte() {
 }
 
 #[test]
-fn what_the_wire_says_is_never_markup() {
+fn text_from_the_wire_is_never_markup() {
     let page = page(&rich::hostile());
     let lower = page.to_ascii_lowercase();
     // One element each for data, script and style; nothing else ends one.
@@ -113,7 +113,7 @@ fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
 }
 
 #[test]
-fn what_is_not_complete_is_said_at_the_top() {
+fn gaps_are_listed_at_the_top() {
     use netwatch::flow::{FlowTable, Traffic};
     let mut table = FlowTable::new(1);
     for port in 1..=5 {
@@ -129,10 +129,10 @@ fn what_is_not_complete_is_said_at_the_top() {
     let text = page(&(report.clone(), Default::default()));
     let (_, notes) = text.split_once("<section class=\"notes\"").unwrap();
     let notes = notes.split_once("</section>").unwrap().0;
-    for said in
+    for gap in
         ["the run had not ended", "the flow table was full for 7 packets", "3 samples were lost", "some remotes of udp"]
     {
-        assert!(notes.contains(said) && notes.contains("<li>Incomplete: "), "{said}: {notes}");
+        assert!(notes.contains(gap) && notes.contains("<li>Incomplete: "), "{gap}: {notes}");
     }
     assert!(text.contains(&format!("<dt>Endpoints</dt><dd><strong>{others} and others</strong>")), "{text}");
     let folded = format!("{} more flows are not listed", report.folded.flows);

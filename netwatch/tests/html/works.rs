@@ -1,4 +1,5 @@
-//! The page at work in a real browser: pictures are drawn, tables sort and search, themes change, keys do what the mouse does.
+//! The page at work in a real browser: pictures are drawn, tables sort and search, themes change,
+//! keys do what the mouse does.
 
 use serde_json::json;
 
@@ -267,7 +268,8 @@ fn ten_thousand_flows_are_smooth() {
     assert!(zoom.as_f64().unwrap() < 1_000.0, "{zoom}");
     browser.evaluate("document.querySelector('[data-range=whole]').click()");
     browser.settle();
-    // What a person takes for at once is 100 ms; a machine that is busy with other tests may take some times as long.
+    // What a person takes for at once is 100 ms; a machine that is busy with other tests may take
+    // some times as long.
     for (what, limit) in [
         ("load", 5_000.0),
         ("sort_text", 1_000.0),

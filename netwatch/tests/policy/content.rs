@@ -10,7 +10,7 @@ use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
 use netwatch::report::Report;
 use snapbox::{Data, assert_data_eq};
 
-use crate::sample::scene::{ATTACKS, Told, address, came, connections, everything, lookup, name, tell};
+use crate::sample::scene::{ATTACKS, NamedAddress, add_names, address, came, connections, everything, lookup, name};
 use crate::sample::{facts, failed, growth, key, replayed, report, table};
 use crate::{rules, variants};
 
@@ -126,7 +126,7 @@ fn one_address_of_several_names_is_listed_with_each() {
         crate::sample::tcp(key(6, 2, address("203.0.113.10"), 443), 1, (1, 80), (1, 80)),
     ]);
     let mut report = report(facts(&table, &["app"]), &table);
-    tell(&mut report, &[Told { address: "203.0.113.10", name: "a.example", source: NameSource::Dns }]);
+    add_names(&mut report, &[NamedAddress { address: "203.0.113.10", name: "a.example", source: NameSource::Dns }]);
     let other = netwatch::report::DisplayName { name: name("b.example"), source: NameSource::Sni };
     report.flows[1].naming.as_mut().expect("it has names").display_name = Some(other);
     let names: Vec<String> = Requirements::of(&[&report], &plain())

@@ -104,7 +104,7 @@ pub fn on_loopback(increment: Increment) -> Increment {
     Increment { traffic: Traffic::Flow(key), point: ObservationPoint::Loopback, ..increment }
 }
 
-/// ARP and neighbour discovery as on any link.
+/// ARP and neighbor discovery as on any link.
 pub fn housekeeping() -> [Increment; 2] {
     [
         growth(Traffic::Housekeeping(Housekeeping::Arp), (1, 42), (1, 42)),
@@ -222,8 +222,8 @@ pub fn download_report() -> Report {
     named(facts(&table, &["curl", "-sS", "https://app.example/", "https://v6.example/"]), &table)
 }
 
-/// A report with the names that were heard and the processes that were seen in [`download`].
+/// A report with the names and processes of [`download`].
 pub fn named(facts: Facts, table: &FlowTable) -> Report {
     let facts = Facts { processes: processes::processes(), ..facts };
-    Report::new(facts, table, &names::heard(), &processes::users(table))
+    Report::new(facts, table, &names::download_names(), &processes::users(table))
 }

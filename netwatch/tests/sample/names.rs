@@ -13,16 +13,17 @@ const AAAA: u16 = 28;
 const CNAME: u16 = 5;
 const NXDOMAIN: u8 = 3;
 
-/// What was heard in the download of [`super::download`]: three questions, two of them answered, and two hellos.
-pub fn heard() -> Names {
+/// Names in the packets of [`super::download`]: three DNS queries, two of them answered, and two
+/// ClientHellos.
+pub fn download_names() -> Names {
     let mut names = Names::new(NameLimits::default(), Hosts::parse("198.51.100.99 printer.example"));
-    heard_by(&mut |sample| names.observe(&sample));
+    observe_download(&mut |sample| names.observe(&sample));
     names.finish();
     names
 }
 
-/// The packets of [`heard`].
-pub fn heard_by(observe: &mut dyn FnMut(NameSample<'_>)) {
+/// The packets of [`download_names`].
+pub fn observe_download(observe: &mut dyn FnMut(NameSample<'_>)) {
     let gateway = [10, 87, 0, 1].into();
     let mut ask = |port, id, name: &str, kind, rcode, records: &[Record<'_>]| {
         let flow = key(17, port, gateway, 53);

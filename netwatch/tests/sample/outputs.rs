@@ -1,4 +1,4 @@
-//! Every way in which something is said, each by its name.
+//! All outputs, each with the name of its format.
 
 use netwatch::diff::{self, compare};
 use netwatch::export::{self, ExportTable, ExportedRun};
@@ -7,7 +7,7 @@ use netwatch::format::{csv, diff as diffs, html, json, markdown, summary};
 use netwatch::policy;
 use netwatch::report::{Report, Series};
 
-type Said = Vec<(String, String)>;
+type NamedOutputs = Vec<(String, String)>;
 
 pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
@@ -16,7 +16,7 @@ pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 /// The reports of one run.
-pub fn reports(report: &Report, series: &Series) -> Said {
+pub fn reports(report: &Report, series: &Series) -> NamedOutputs {
     let mut all = Vec::new();
     for (by, width) in
         [(summary::GroupBy::Endpoint, 200), (summary::GroupBy::Endpoint, 60), (summary::GroupBy::Process, 100)]
@@ -33,7 +33,7 @@ pub fn reports(report: &Report, series: &Series) -> Said {
 }
 
 /// Firewall rules from all of these runs.
-pub fn rules(reports: &[&Report]) -> Said {
+pub fn rules(reports: &[&Report]) -> NamedOutputs {
     let options = policy::RuleOptions {
         with_failed: true,
         with_answers: true,
@@ -46,7 +46,7 @@ pub fn rules(reports: &[&Report]) -> Said {
 }
 
 /// What differs.
-pub fn differences(old: &[&Report], new: &[&Report]) -> Said {
+pub fn differences(old: &[&Report], new: &[&Report]) -> NamedOutputs {
     let difference = compare(old, new, &diff::DiffOptions::default());
     let written = |format| {
         (format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).expect("into memory")))
@@ -55,7 +55,7 @@ pub fn differences(old: &[&Report], new: &[&Report]) -> Said {
 }
 
 /// The list of runs, with this one.
-pub fn history(entry: RecordedRun) -> Said {
+pub fn history(entry: RecordedRun) -> NamedOutputs {
     vec![
         ("history".into(), history::table(std::slice::from_ref(&entry), Some(100))),
         ("history as JSON".into(), history::json(&[entry])),
@@ -63,7 +63,7 @@ pub fn history(entry: RecordedRun) -> Said {
 }
 
 /// Tables for other programs, as CSV.
-pub fn exports(report: &Report, series: &Series) -> Said {
+pub fn exports(report: &Report, series: &Series) -> NamedOutputs {
     let runs = [ExportedRun { report, series }];
     let text = |table| written(|out| export::write(&runs, table, export::ExportFormat::Csv, out).unwrap());
     [ExportTable::Flows, ExportTable::Series].map(|table| (format!("export {table:?}"), text(table))).into()

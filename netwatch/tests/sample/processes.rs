@@ -59,7 +59,8 @@ pub fn processes() -> Processes {
     Processes { attribution: Attribution::On, list: vec![shell, curl, helper], local_sockets: vec![peer], lost }
 }
 
-/// TCP was curl's, by its socket; one port was the helper's, and curl had made its socket; what else there is was somebody's.
+/// TCP flows belong to curl, by their socket. One port belongs to the helper, whose socket curl
+/// created. The process of all other flows is not known.
 pub fn users(table: &FlowTable) -> FlowUsers {
     let user = |process, evidence, is_maker| FlowUser { process, evidence, is_maker };
     let of = |key: &FlowKey| match (key.protocol, key.local.port) {

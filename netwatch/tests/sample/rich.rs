@@ -1,4 +1,5 @@
-//! A made-up run of which everything is known: names, processes, attempts, a series. And the same with text that wants to be code.
+//! A made-up run of which everything is known: names, processes, attempts, a series. And the same
+//! with text that wants to be code.
 
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, QuotedError, Traffic};
 use netwatch::name::{Hidden, NameSource, SourcedName};
@@ -48,7 +49,7 @@ pub fn build() -> (Report, Series) {
     facts.processes = processes();
     facts.attempts = attempts();
     facts.notes = vec!["2 processes were still there and were ended".to_owned()];
-    let mut report = Report::new(facts, &table, &super::names::heard(), &FlowUsers::default());
+    let mut report = Report::new(facts, &table, &super::names::download_names(), &FlowUsers::default());
     know(&mut report);
     (report, series())
 }
@@ -167,13 +168,13 @@ fn series() -> Series {
     Series { intervals: (0..28).filter(|at| *at != 13).map(step).collect() }
 }
 
-/// The same, said by somebody who wants to run code in whatever shows it.
+/// The same with text that tries to run code in the program that displays it.
 pub fn hostile() -> (Report, Series) {
-    said_by(HOSTILE.as_bytes())
+    with_text(HOSTILE.as_bytes())
 }
 
 /// The same, with these bytes for every text that is not netwatch's own.
-pub fn said_by(bytes: &[u8]) -> (Report, Series) {
+pub fn with_text(bytes: &[u8]) -> (Report, Series) {
     // As the kernel's words are read.
     let text = String::from_utf8_lossy(bytes).into_owned();
     let name = || Name::new(bytes).unwrap();

@@ -1,4 +1,5 @@
-//! A made-up run that needs everything there is: names, both families, resolvers, groups, servers, failures, and names that attack.
+//! A made-up run that needs everything there is: names, both families, resolvers, groups, servers,
+//! failures, and names that attack.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,16 +32,16 @@ pub fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Flows to an address, and the name that they said.
-pub struct Told {
+/// An address, and the name of flows to it.
+pub struct NamedAddress {
     pub address: &'static str,
     pub name: &'static str,
     pub source: NameSource,
 }
 
 /// Gives the flows and endpoints to these addresses their names, as `Names` would have.
-pub fn tell(report: &mut Report, told: &[Told]) {
-    for Told { address: to, name: called, source } in told {
+pub fn add_names(report: &mut Report, named: &[NamedAddress]) {
+    for NamedAddress { address: to, name: called, source } in named {
         let (to, name) = (address(to), name(called));
         let display_name = Some(DisplayName { name: name.clone(), source: *source });
         let named = SourcedName { name: name.clone(), source: *source, question: None, first_seen_ns: START_NS };
@@ -132,17 +133,17 @@ fn open_v4(host: u8) -> Increment {
 pub fn everything() -> Report {
     let table = everything_table();
     let mut report = report(facts(&table, &["/usr/bin/app", "--password", "secret"]), &table);
-    tell(
+    add_names(
         &mut report,
         &[
-            Told { address: "203.0.113.10", name: "app.example", source: NameSource::Dns },
-            Told { address: "2001:db8:1::10", name: "app.example", source: NameSource::Dns },
-            Told { address: "203.0.113.20", name: "ftp.example.org", source: NameSource::Sni },
+            NamedAddress { address: "203.0.113.10", name: "app.example", source: NameSource::Dns },
+            NamedAddress { address: "2001:db8:1::10", name: "app.example", source: NameSource::Dns },
+            NamedAddress { address: "203.0.113.20", name: "ftp.example.org", source: NameSource::Sni },
         ],
     );
     for (attack, host) in ATTACKS.iter().zip(100u8..) {
         let to: &'static str = Box::leak(format!("203.0.113.{host}").into_boxed_str());
-        tell(&mut report, &[Told { address: to, name: attack, source: NameSource::Dns }]);
+        add_names(&mut report, &[NamedAddress { address: to, name: attack, source: NameSource::Dns }]);
     }
     report
 }
@@ -151,8 +152,9 @@ pub fn everything() -> Report {
 pub fn connections(to: &[(&'static str, u16, Option<&'static str>)]) -> Report {
     let table = table(to.iter().map(|(address, port, _)| open(address, 6, *port)));
     let mut report = report(facts(&table, &["app"]), &table);
-    let named =
-        to.iter().filter_map(|(address, _, name)| Some(Told { address, name: (*name)?, source: NameSource::Dns }));
-    tell(&mut report, &named.collect::<Vec<_>>());
+    let named = to
+        .iter()
+        .filter_map(|(address, _, name)| Some(NamedAddress { address, name: (*name)?, source: NameSource::Dns }));
+    add_names(&mut report, &named.collect::<Vec<_>>());
     report
 }

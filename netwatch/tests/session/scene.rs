@@ -1,5 +1,5 @@
-//! What the tests bring along: a scope, a meter that delivers what a test queued, consumers, and the
-//! loop that joins them with a session.
+//! What the tests supply: a scope, a meter that delivers what a test queued, consumers, and the
+//! loop that connects them with a session.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};

@@ -9,7 +9,7 @@ use netwatch_tests::{StartOptions, USER, USER_ID, internet};
 fn each_invalid_value_is_one_error() {
     let net = internet!();
     let table: [(&[&str], &[&str]); 9] = [
-        (&["-u", "nobody-has-this-name"], &["nobody-has-this-name"]),
+        (&["-u", "no-user-has-this-name"], &["no-user-has-this-name"]),
         (&["--subnet", "10.0.0.0/31"], &["10.0.0.0/31"]),
         (&["--dns", "not-an-address"], &["not-an-address"]),
         (&["--publish", "80"], &["80"]),

@@ -73,7 +73,7 @@ fn nft_rules_allow_only_the_traffic_of_the_command() {
     let net = internet!();
     needs!("socat");
     needs!("ping");
-    for flags in [&["--format", "nft"][..], &["--format", "nft", "--generalise", "--resolver", "203.0.113.53"]] {
+    for flags in [&["--format", "nft"][..], &["--format", "nft", "--generalize", "--resolver", "203.0.113.53"]] {
         let text = rules_of(&net, &script(), flags);
         assert_only_command_passes(&net, "nft -f rules", "nft delete table inet netwatch", &text);
     }
@@ -86,7 +86,7 @@ fn iptables_rules_allow_only_the_traffic_of_the_command() {
     needs!("socat");
     needs!("ping");
     for flags in
-        [&["--format", "iptables"][..], &["--format", "iptables", "--generalise", "--resolver", "203.0.113.53"]]
+        [&["--format", "iptables"][..], &["--format", "iptables", "--generalize", "--resolver", "203.0.113.53"]]
     {
         let text = rules_of(&net, &script(), flags);
         assert_only_command_passes(&net, "sh rules", "sh rules --remove", &text);

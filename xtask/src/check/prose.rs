@@ -6,7 +6,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use super::comments::passages;
 use super::sources::SourceFile;
-use super::words::{BANNED, BANNED_IN_NAMES};
+use super::words::{BANNED, BANNED_IN_NAMES, EXCEPTIONS};
 use crate::Result;
 use crate::command::root;
 
@@ -110,7 +110,8 @@ fn banned_in(path: &str, first_line: usize, text: &str) -> Vec<String> {
     }
     let line_at = |at: usize| starts[starts.partition_point(|(start, _)| *start <= at).max(1) - 1].1;
     let mut found = Vec::new();
-    for (phrase, better) in BANNED {
+    let is_excepted = |phrase: &str| EXCEPTIONS.iter().any(|(file, word, _)| *file == path && *word == phrase);
+    for (phrase, better) in BANNED.iter().filter(|(phrase, _)| !is_excepted(phrase)) {
         let matches = words.match_indices(phrase).filter(|(at, _)| is_whole(&words, *at, phrase.len()));
         found.extend(matches.map(|(at, _)| format!("{path}:{}: \"{phrase}\"; better: {better}", line_at(at))));
     }

@@ -18,11 +18,11 @@ struct RatchetRule {
 /// ones.
 pub fn check(sources: &[SourceFile], documents: &[MarkdownFile], list: bool) -> Vec<String> {
     let rules = [
-        RatchetRule { name: "long lines of prose", max: 944, found: long_lines(sources, documents) },
-        RatchetRule { name: "banned words", max: 745, found: banned_words(sources, documents) },
+        RatchetRule { name: "long lines of prose", max: 0, found: long_lines(sources, documents) },
+        RatchetRule { name: "banned words", max: 0, found: banned_words(sources, documents) },
         RatchetRule { name: "long help texts", max: 0, found: long_helps(sources) },
-        RatchetRule { name: "duplicate type names", max: 49, found: duplicates(sources) },
-        RatchetRule { name: "small files", max: 9, found: small_files(sources) },
+        RatchetRule { name: "duplicate type names", max: 0, found: duplicates(sources) },
+        RatchetRule { name: "small files", max: 0, found: small_files(sources) },
     ];
     if list {
         rules.iter().flat_map(|rule| &rule.found).for_each(|line| println!("{line}"));

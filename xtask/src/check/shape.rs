@@ -26,7 +26,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("netwatch/src/commands/run/log.rs", "the logger of one library interface"),
     ("netwatch/src/export/csv.rs", "one format, one file"),
     ("netwatch/src/export/series.rs", "one table, one file"),
-    ("netwatch/src/format/html/data.rs", "the interface between the page and its script"),
     ("netwatch/src/host/undo_steps.rs", "the registry, apart from the modules it lists"),
     ("netwatch/src/session/input.rs", "what meters import from the session"),
     ("netwatch/src/wire/proxy_header.rs", "one protocol, one file"),

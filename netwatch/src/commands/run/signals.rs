@@ -108,7 +108,7 @@ impl<'a> SignalStream<'a> {
         }
     }
 
-    /// At the end of a run: waits for a signal that ends a process by default. Pending for ever if
+    /// At the end of a run: waits for a signal that ends a process by default. Never returns if
     /// signals cannot be received.
     pub(super) async fn interrupted(&self) {
         loop {

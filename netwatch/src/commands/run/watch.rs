@@ -148,7 +148,7 @@ impl<'a> ControlLoop<'a> {
         }
     }
 
-    /// Tells the guardian to kill all remaining processes.
+    /// Requests the guardian to kill all remaining processes.
     fn kill_rest(&mut self) -> Result<()> {
         self.is_killing = true;
         self.deadline = Instant::now() + NO_DEADLINE;

@@ -7,7 +7,6 @@
 
 mod assets;
 mod balance;
-mod data;
 mod distribution;
 mod head;
 mod markup;

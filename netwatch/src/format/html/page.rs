@@ -1,6 +1,8 @@
-//! The whole page.
+//! The whole page, and the data of its script: the tables, as JSON in an element that is not
+//! executed.
 
-use super::data::{NamedTable, PageData};
+use serde::Serialize;
+
 use super::sections::{self, section};
 use super::table::HtmlTable;
 use super::{assets, balance, distribution, head, markup, tables};
@@ -97,4 +99,28 @@ fn length_ns(report: &Report, series: &Series) -> u64 {
     let flows = report.flows.iter().map(|known| known.flow.last_seen_ns.saturating_sub(start_ns));
     let intervals = series.intervals.iter().map(|one| one.end_ns().saturating_sub(start_ns));
     flows.chain(intervals).chain([duration_ns, 1]).max().unwrap_or(1)
+}
+
+/// The tables, and the length of the charts.
+#[derive(Serialize)]
+pub(super) struct PageData<'a> {
+    /// From the start to the last time in any chart, nanoseconds.
+    pub length_ns: u64,
+    pub tables: Vec<NamedTable<'a>>,
+}
+
+/// A table with its id.
+#[derive(Serialize)]
+pub(super) struct NamedTable<'a> {
+    pub id: &'a str,
+    pub caption: &'a str,
+    pub table: &'a HtmlTable,
+}
+
+impl PageData<'_> {
+    /// The element.
+    pub fn html(&self) -> String {
+        let json = serde_json::to_string(self).expect("plain data");
+        format!("<script type=\"application/json\" id=\"data\">{}</script>\n", markup::island(&json))
+    }
 }

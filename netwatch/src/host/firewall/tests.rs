@@ -56,8 +56,8 @@ impl Run {
 
     /// Whether the servers and the gateway's DNS answer the target, in both families.
     fn reached(&self) -> [bool; 4] {
-        // Forget what neighbor discovery knows, or has given up for a second: it must get through
-        // too.
+        // Clear the neighbor tables, also of entries that failed within the last second: neighbor
+        // discovery must pass too.
         self.internet.host.sh("ip neigh flush all");
         self.internet.target.sh("ip neigh flush all");
         [SERVERS[0], SERVERS[1], GATEWAYS[0], GATEWAYS[1]].map(|to| ask(&self.internet.target, to).is_some())

@@ -62,8 +62,8 @@ pub fn exists(key: &str) -> bool {
     path(key).exists()
 }
 
-/// The interfaces that have switches in this family (`ipv4`, `ipv6`), except `lo` and those of
-/// netwatch's runs, which need no ledger.
+/// The interfaces that have switches in this family (`ipv4`, `ipv6`), except `lo` and the
+/// interfaces of runs, which need no ledger.
 pub fn interfaces(family: &str) -> Result<Vec<String>> {
     let path = path(&format!("{family}/conf"));
     let entries = match fs::read_dir(&path) {

@@ -141,8 +141,8 @@ fn keeps_what_other_programs_change_meanwhile() {
         set("ipv4/conf/eth0/forwarding", "0");
         drop(run);
         assert_eq!(switches(), "00000111");
-        // Somebody makes the machine a router: nothing of it is taken back, and nothing guarded any
-        // more.
+        // Another program makes the machine a router: netwatch keeps that and no longer guards
+        // forwarding.
         let mut run = Run::new(Ipv6Switch::PerInterface);
         set("ipv4/conf/all/forwarding", "1");
         set("ipv6/conf/all/forwarding", "1");

@@ -149,7 +149,7 @@ impl Internet {
 }
 
 /// How long an expected packet may take, and how long to wait for one that must not arrive.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PACKET_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A UDP server that answers each datagram with the address it came from, until it is dropped.
 pub struct Echo {
@@ -191,7 +191,7 @@ pub fn ask(namespace: &TestNamespace, to: &str) -> Option<String> {
     namespace.run(move || {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).expect("bind");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(PACKET_TIMEOUT)).expect("a timeout");
         socket.connect(to).ok()?;
         socket.send(b"who am I").ok()?;
         let mut answer = [0; 64];

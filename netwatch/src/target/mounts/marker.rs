@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::pidfd;
 use crate::proc::mountinfo;
 
-/// How long killed processes may take to exit: one in uninterruptible sleep exits only when that is
-/// over.
+/// How long killed processes may take to exit: one in uninterruptible sleep exits only after it
+/// wakes.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Mounts the run's private directory on itself. Every mount namespace that is made from the

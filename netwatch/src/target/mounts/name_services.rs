@@ -31,7 +31,7 @@ pub(super) const SOCKETS: [&str; 4] = [
 
 /// Mounted over the sockets. connect(2) to a file that is no socket fails with ECONNREFUSED, as if
 /// the daemon did not run, which every client handles. Every user may write to /dev/null; a socket
-/// file of netwatch's would give EACCES.
+/// file that netwatch created would give EACCES.
 const COVER: &str = "/dev/null";
 
 /// Hides the sockets that exist; returns the number of those that were not hidden yet.

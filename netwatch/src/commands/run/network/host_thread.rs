@@ -123,7 +123,7 @@ impl HostThread {
         self.queue.add(|work| work.release_mounts = true);
     }
 
-    /// The next event. Pending for ever if the thread panicked.
+    /// The next event. Never returns if the thread panicked.
     pub(super) async fn event(&mut self) -> HostEvent {
         match self.events.recv().await {
             Some(event) => event,
