@@ -11,8 +11,10 @@ use crate::process::{LocalCalls, ProcessNumber};
 
 /// Events that are not coalesced and wait at most; further ones are counted as missed.
 const MAX_WAITING_EVENTS: usize = 4096;
-/// Records of evicted flows that wait at most; further ones are folded into their endpoints.
-const MAX_EVICTED_RECORDS: usize = 16_384;
+/// Events of evicted flows that wait at most; further ones are folded into their endpoints.
+pub(super) const MAX_EVICTED_EVENTS: usize = 16_384;
+/// Events that one record becomes: opened, grew or ended.
+const MAX_EVENTS_OF_RECORD: usize = 3;
 
 /// What a consumer missed because it was too slow.
 #[derive(Debug, Default)]
@@ -33,10 +35,24 @@ struct Mark {
     opened: bool,
     grew: bool,
     ended: bool,
-    /// Its place is in [`Outlet::ended`] or in [`Outlet::grown`].
-    is_queued: bool,
+    /// Its place is in [`Outlet::urgent`].
+    is_in_urgent: bool,
+    /// Its place is in [`Outlet::grown`].
+    is_in_grown: bool,
     /// The consumer has a record of it.
     is_known: bool,
+}
+
+impl Mark {
+    fn has_changes(self) -> bool {
+        self.opened || self.grew || self.ended
+    }
+
+    /// Takes the changes. The place stays in its queues until it is taken from them.
+    fn take(&mut self) -> Self {
+        let queued = Self { is_in_urgent: self.is_in_urgent, is_in_grown: self.is_in_grown, ..Self::default() };
+        std::mem::replace(self, queued)
+    }
 }
 
 /// An interval that has not been delivered. Several are coalesced into the latest.
@@ -46,7 +62,7 @@ pub(super) struct PendingInterval {
     pub steps_from: Option<u64>,
 }
 
-/// Versions of what an interval repeats only when it changed.
+/// The parts of an interval that are delivered only when they changed, as the consumer has them.
 #[derive(Debug, Default)]
 pub(super) struct KnownParts {
     /// How many notes.
@@ -65,9 +81,10 @@ pub(super) struct Outlet {
     pub wants: EventKinds,
     events: VecDeque<Event>,
     marks: Vec<Mark>,
-    /// Places of flows that opened or ended.
-    ended: VecDeque<Place>,
-    /// Places of flows that carried more packets.
+    /// Places of flows that opened or ended, each once.
+    urgent: VecDeque<Place>,
+    /// Places of flows that carried more packets, each once. A flow that opened or ended later is
+    /// also in `urgent`.
     grown: VecDeque<Place>,
     evicted: VecDeque<Event>,
     /// Delivered after everything else.
@@ -76,7 +93,6 @@ pub(super) struct Outlet {
     pub lookups: BTreeSet<usize>,
     /// An interval ended; set once it is delivered.
     interval: Option<PendingInterval>,
-    /// What the consumer has of everything that an interval repeats only when it changed.
     pub known: KnownParts,
     /// Numbers of the processes of which the consumer has a record.
     pub processes: HashSet<ProcessNumber>,
@@ -89,7 +105,7 @@ impl Outlet {
             wants,
             events: VecDeque::new(),
             marks: Vec::new(),
-            ended: VecDeque::new(),
+            urgent: VecDeque::new(),
             grown: VecDeque::new(),
             evicted: VecDeque::new(),
             finished: None,
@@ -130,9 +146,9 @@ impl Outlet {
 
     /// A flow at this place was opened.
     pub(super) fn opened(&mut self, place: Place) {
-        *self.mark(place) = Mark::default();
         let wants = self.wants;
         let mark = self.mark(place);
+        mark.take();
         mark.opened = wants.has(EventKinds::FLOW_OPENED);
         mark.grew = wants.has(EventKinds::FLOW_GREW);
         self.queue(place);
@@ -169,21 +185,22 @@ impl Outlet {
 
     fn queue(&mut self, place: Place) {
         let mark = &mut self.marks[place];
-        let is_urgent = mark.opened || mark.ended;
-        if (is_urgent || mark.grew) && !std::mem::replace(&mut mark.is_queued, true) || mark.ended {
-            if is_urgent { self.ended.push_back(place) } else { self.grown.push_back(place) }
+        if mark.opened || mark.ended {
+            if !std::mem::replace(&mut mark.is_in_urgent, true) {
+                self.urgent.push_back(place);
+            }
+        } else if mark.grew && !std::mem::replace(&mut mark.is_in_grown, true) {
+            self.grown.push_back(place);
         }
     }
 
     /// The flow at this place is evicted; `record` is its last.
     pub(super) fn evict(&mut self, place: Place, record: &Arc<FlowRecord>) {
-        let mark = std::mem::take(self.mark(place));
-        // The place stays queued until it is taken, with nothing to deliver or with its next flow.
-        self.mark(place).is_queued = mark.is_queued;
-        if !(mark.opened || mark.grew || mark.ended) {
+        let mark = self.mark(place).take();
+        if !mark.has_changes() {
             return;
         }
-        if self.evicted.len() < MAX_EVICTED_RECORDS {
+        if self.evicted.len() + MAX_EVENTS_OF_RECORD <= MAX_EVICTED_EVENTS {
             self.evicted.extend(events_of(mark, record));
         } else {
             self.miss(&record.flow, mark.is_known);
@@ -206,24 +223,28 @@ impl Outlet {
     /// more packets can wait.
     pub(super) fn next_changed(&mut self, growth: GrowthTiming) -> Option<Delivery> {
         while let Some(place) = self.next_place(growth) {
-            let mark = &mut self.marks[place];
-            let taken = *mark;
-            *mark = Mark { is_known: true, ..Mark::default() };
-            if taken.opened || taken.grew || taken.ended {
-                return Some(Delivery { place, mark: taken });
+            // A place without changes was delivered from the other queue, or its flow was evicted.
+            if self.marks[place].has_changes() {
+                let mark = self.marks[place].take();
+                self.marks[place].is_known = true;
+                return Some(Delivery { place, mark });
             }
-            *mark = Mark { is_queued: false, ..taken };
         }
         None
     }
 
     fn next_place(&mut self, growth: GrowthTiming) -> Option<Place> {
-        self.ended.pop_front().or_else(|| if growth == GrowthTiming::Now { self.grown.pop_front() } else { None })
+        if let Some(place) = self.urgent.pop_front() {
+            self.marks[place].is_in_urgent = false;
+            return Some(place);
+        }
+        let place = if growth == GrowthTiming::Now { self.grown.pop_front() } else { None };
+        place.inspect(|place| self.marks[*place].is_in_grown = false)
     }
 
-    /// Flows with changes that wait, at most.
+    /// An upper bound of the number of flows with changes: a flow can be in both queues.
     pub(super) fn waiting(&self) -> usize {
-        self.ended.len() + self.grown.len() + self.evicted.len()
+        self.urgent.len() + self.grown.len() + self.evicted.len()
     }
 
     /// Whether flows wait that only carried more packets.

@@ -180,3 +180,32 @@ fn losses_are_delivered_by_their_growth() {
         assert_eq!(lost.collect::<Vec<_>>(), expected);
     }
 }
+
+#[test]
+fn the_backlog_of_a_consumer_that_never_takes_anything_is_bounded_by_the_ledger() {
+    const MAX_FLOWS: usize = 100;
+    let mut session = session(MAX_FLOWS);
+    let stuck = session.attach(FLOWS);
+    for number in 0..50_000_u64 {
+        let port = (number % 60_000) as u16;
+        session.apply(growth(port, number, None));
+        session.apply(growth(port, number, IDLE));
+    }
+    let is_bounded = |waiting| waiting <= 2 * MAX_FLOWS + outlet::MAX_EVICTED_EVENTS;
+    let waiting = session.outlets[stuck.0].waiting();
+    assert!(is_bounded(waiting), "{waiting} changes wait");
+}
+
+#[test]
+fn late_packets_of_an_ended_flow_wait_once() {
+    let mut session = session(100);
+    let stuck = session.attach(FLOWS);
+    session.apply(growth(1, 1, IDLE));
+    for _ in 0..1000 {
+        session.apply(growth(1, 1, None));
+        session.apply(growth(1, 1, IDLE));
+    }
+    assert_eq!(session.outlets[stuck.0].waiting(), 1);
+    assert_eq!(flows(&session.deliver(stuck, 100, GrowthTiming::Now)), [("opened", 1, 2001), ("ended", 1, 2001)]);
+    assert!(session.is_delivered(stuck));
+}
