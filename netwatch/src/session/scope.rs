@@ -79,7 +79,7 @@ impl Scope for IsolatedScope {
             started_ns: moment.started_ns,
             duration_ns: moment.duration_ns,
             exit: moment.ending.map(|(exit, _)| exit),
-            ended_by: moment.ending.map_or(EndedBy::Command, |(_, ended_by)| ended_by),
+            ended_by: moment.ending.map(|(_, ended_by)| ended_by),
             ..self.run.clone()
         };
         ScopeFacts { run, interface: self.interface.clone(), dns: self.dns.clone(), replay: None }
