@@ -1,6 +1,6 @@
-//! The data of a session: flows with their names and processes, in bounded memory. Live flows are
-//! looked up when a record is made of them; the names and processes of an ended flow are settled
-//! when it ends, and folded into its endpoint when the flow is evicted.
+//! The ledger of a session: flows with their names and processes, in bounded memory. Names and
+//! processes of a live flow are looked up when a record of it is created. Those of an ended flow
+//! are stored when it ends, and folded into its endpoint when the flow is evicted.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::name::Names;
 use crate::process::{FlowToAttribute, ReportedFlows, Trace, Usage};
 use crate::report::{FlowNaming, FoldedFacts};
 
-/// Names and processes of an ended flow.
+/// Names and processes of an ended flow, as they were when it ended.
 #[derive(Debug)]
 struct Settled {
     naming: Option<Box<FlowNaming>>,
@@ -25,27 +25,28 @@ pub(super) struct Ledger {
     pub table: FlowTable,
     pub names: Names,
     pub trace: Trace,
-    /// By place.
+    /// Names and processes of ended flows, by place.
     settled: Vec<Option<Box<Settled>>>,
-    /// Memory of `settled`, about.
+    /// Approximate memory of `settled`, bytes.
     settled_bytes: usize,
     pub folded: FoldedFacts,
-    /// The host's addresses on the link: they need no name.
+    /// The addresses of the host on the link, which need no name.
     pub gateways: Vec<IpAddr>,
 }
 
-/// What an increment did to the flows.
+/// How an increment changed the ledger.
 #[derive(Debug)]
 pub(super) struct Changed {
     pub change: FlowChange,
     pub place: Option<Place>,
     pub has_ended: bool,
-    /// The last records of flows that were evicted, and where they were: from `place` before the
-    /// change, from others after it.
+    /// The last records of evicted flows with their places. A flow at `place` was evicted before
+    /// the change, all others after it.
     pub evicted: Vec<(Place, FlowRecord)>,
 }
 
-/// Memory for the names and processes of ended flows, bytes. About 100,000 flows with names.
+/// Maximum memory for the names and processes of ended flows, bytes: about 100,000 flows with
+/// names.
 const MAX_SETTLED_BYTES: usize = 64 << 20;
 
 impl Ledger {
@@ -61,7 +62,7 @@ impl Ledger {
         }
     }
 
-    /// The place of an ended flow whose record the observation changed.
+    /// Processes an observation. Returns the place of an ended flow if its record changed.
     pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) -> Option<Place> {
         match observed {
             Observed::Socket { flow, cookie } => self.trace.note_flow(scope.orient_key(flow), cookie),
@@ -73,7 +74,7 @@ impl Ledger {
                 quoted.flow = scope.orient_key(quoted.flow);
                 return self.table.note_icmp_error(quoted);
             }
-            Observed::Process(event, look) => self.trace.apply(event, look),
+            Observed::Process(event, system) => self.trace.apply(event, system),
         }
         None
     }
@@ -104,7 +105,7 @@ impl Ledger {
         record
     }
 
-    /// Settles what is known of a flow that ended, and forgets its samples and sockets.
+    /// Stores the names and processes of a flow that ended, and removes its samples.
     fn settle(&mut self, place: Place) {
         let Some(flow) = self.table.at(place) else { return };
         self.names.finish_flow(&flow.key);
@@ -126,22 +127,22 @@ impl Ledger {
         Some(settled)
     }
 
-    /// The names of a live flow as they are known now.
+    /// The names of a live flow so far.
     fn naming_of(&self, flow: &Flow) -> Option<Box<FlowNaming>> {
         crate::report::naming_of(flow, &self.names).map(Box::new)
     }
 
-    /// The processes of a live flow as they are known now.
+    /// The processes of a live flow so far.
     fn usages_of(&self, flow: &Flow) -> Vec<Usage> {
         self.trace.usages_of(&to_attribute(flow))
     }
 
-    /// A flow and everything that is known of it now.
+    /// The current record of the flow at this place.
     pub(super) fn record(&self, place: Place) -> Option<FlowRecord> {
         self.table.at(place).map(|flow| self.record_of(place, flow))
     }
 
-    /// The records of one observation point, in the order in which the flows began.
+    /// The records of one observation point, sorted by the time of the first packet.
     pub(super) fn records(&self, point: ObservationPoint) -> impl Iterator<Item = FlowRecord> {
         self.table.places(point).into_iter().filter_map(|place| self.record(place))
     }
@@ -152,7 +153,7 @@ impl Ledger {
             return FlowRecord { naming: self.naming_of(&flow), usages: self.usages_of(&flow), flow };
         };
         let naming = match flow.ended {
-            // A name of the address may have been learned since: by `--resolve`, for one.
+            // A name of the address may have been added since, for example by `--resolve`.
             Some(_) if settled.naming.as_ref().is_some_and(|naming| naming.display_name.is_some()) => {
                 settled.naming.clone()
             }
@@ -165,8 +166,8 @@ impl Ledger {
         FlowRecord { flow, naming, usages }
     }
 
-    /// Forgets what no live flow needs. To be called after each drain.
-    pub(super) fn tidy(&mut self) {
+    /// Removes processes and sockets that no flow needs. To be called after each drain.
+    pub(super) fn prune(&mut self) {
         let Self { table, trace, settled, folded, .. } = self;
         let settled = settled.iter().flatten().flat_map(|settled| settled.usages.iter().map(|usage| usage.process));
         trace.tidy(&LiveFlows(table), settled.chain(folded.processes()));
@@ -174,7 +175,7 @@ impl Ledger {
 }
 
 impl Settled {
-    /// A flow that was reopened has been settled before.
+    /// Adds names and processes. A flow that was reopened has some from its earlier ends.
     fn merged(before: Option<Self>, naming: Option<Box<FlowNaming>>, usages: Vec<Usage>) -> Self {
         match before {
             None => Self { naming, usages },
@@ -184,7 +185,7 @@ impl Settled {
         }
     }
 
-    /// Bytes of memory, about: what a name, a list and a fingerprint take with their allocations.
+    /// Approximate memory, bytes, allocations included.
     fn memory(&self) -> usize {
         const LIST_BYTES: usize = 64;
         let naming = self.naming.as_ref().map_or(0, |naming| {
@@ -195,7 +196,7 @@ impl Settled {
         size_of::<Self>() + naming + self.usages.len() * size_of::<Usage>() + LIST_BYTES
     }
 
-    /// What was learned first stays; names add up.
+    /// Combines names: the first display name, protocol and TLS facts are kept, names are added.
     fn merge_naming(before: Option<Box<FlowNaming>>, later: Option<Box<FlowNaming>>) -> Option<Box<FlowNaming>> {
         let (Some(mut before), Some(later)) = (before.clone(), later.clone()) else { return before.or(later) };
         before.display_name = before.display_name.or(later.display_name);
@@ -215,7 +216,7 @@ impl Settled {
     }
 }
 
-/// The later ones first.
+/// Combines usages, the later ones first.
 fn merge_usages(mut later: Vec<Usage>, before: &[Usage]) -> Vec<Usage> {
     let is_new = |usage: &&Usage| !later.iter().any(|known| known.process == usage.process);
     let older: Vec<Usage> = before.iter().filter(is_new).copied().collect();
@@ -232,7 +233,7 @@ pub(super) fn to_attribute(flow: &Flow) -> FlowToAttribute {
     }
 }
 
-/// The flows whose sockets are still needed.
+/// The flows with sockets that are still needed.
 struct LiveFlows<'t>(&'t FlowTable);
 
 impl ReportedFlows for LiveFlows<'_> {

@@ -1,7 +1,7 @@
-//! The session without a meter and without threads: what an outlet delivers, and what it keeps.
+//! Tests of the session without a meter and without threads: deliveries and backlogs.
 
 use super::*;
-use crate::flow::{Direction, EndReason, FlowKey, TransportAddress};
+use crate::flow::{Direction, EndReason, FlowKey, ObservationLosses, TransportAddress};
 use crate::report::EndedBy;
 
 fn session(max_flows: usize) -> Session<IsolatedScope> {
@@ -59,7 +59,7 @@ fn flows(events: &[Event]) -> Vec<(&'static str, u16, u64)> {
 }
 
 #[test]
-fn growth_is_coalesced_into_the_newest_record() {
+fn coalesces_growth_into_the_newest_record() {
     let mut session = session(100);
     let outlet = session.attach(FLOWS);
     (0..5).for_each(|at_ns| session.apply(growth(1, at_ns, None)));
@@ -72,14 +72,14 @@ fn growth_is_coalesced_into_the_newest_record() {
 }
 
 #[test]
-fn an_ended_flow_is_delivered_whole_and_once() {
+fn delivers_the_end_of_a_flow_once() {
     let mut session = session(100);
     let outlet = session.attach(FLOWS);
     session.apply(growth(1, 1, None));
     session.apply(growth(1, 2, IDLE));
     assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
     assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), []);
-    // The next flow on the same key is another one.
+    // The next flow with this key has another id.
     session.apply(growth(1, 9, IDLE));
     let events = session.deliver(outlet, 100, GrowthTiming::Now);
     assert_eq!(flows(&events), [("opened", 1, 1), ("ended", 1, 1)]);
@@ -88,7 +88,7 @@ fn an_ended_flow_is_delivered_whole_and_once() {
 }
 
 #[test]
-fn kinds_that_are_not_wanted_are_not_made() {
+fn creates_only_the_wanted_kinds_of_events() {
     let mut session = session(100);
     let outlet = session.attach(EventKinds::NOTE);
     session.apply(growth(1, 1, IDLE));
@@ -100,7 +100,7 @@ fn kinds_that_are_not_wanted_are_not_made() {
 }
 
 #[test]
-fn a_consumer_that_never_takes_anything_costs_bounded_memory_and_misses_exactly_the_rest() {
+fn counts_exactly_what_a_stuck_consumer_misses() {
     const FLOWS_IN_ALL: u64 = 50_000;
     let mut session = session(100);
     let stuck = session.attach(FLOWS);
@@ -126,7 +126,7 @@ fn a_consumer_that_never_takes_anything_costs_bounded_memory_and_misses_exactly_
 }
 
 #[test]
-fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
+fn reports_the_serial_number_of_a_known_flow_without_final_record() {
     let mut session = session(1);
     let outlet = session.attach(FLOWS);
     session.apply(growth(1, 1, None));
@@ -145,7 +145,7 @@ fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
 }
 
 #[test]
-fn intervals_are_coalesced_and_the_end_comes_last() {
+fn coalesces_intervals_and_delivers_the_end_last() {
     let mut session = session(100);
     let outlet = session.attach(EventKinds::ALL);
     for second in 1..=3 {
@@ -159,14 +159,14 @@ fn intervals_are_coalesced_and_the_end_comes_last() {
     let intervals: Vec<&Arc<IntervalTotals>> =
         events.iter().filter_map(|event| if let Event::Interval(it) = event { Some(it) } else { None }).collect();
     assert_eq!(intervals.len(), 1);
-    assert_eq!((intervals[0].end_ns, intervals[0].steps.steps.len()), (1_000 + 4_000_000_000, 3));
+    assert_eq!((intervals[0].end_ns, intervals[0].series.intervals.len()), (1_000 + 4_000_000_000, 3));
     assert!(matches!(events.first(), Some(Event::Started(_))));
     assert!(matches!(events.last(), Some(Event::Finished(_))));
     assert!(session.is_delivered(outlet));
 }
 
 #[test]
-fn losses_are_delivered_by_their_growth() {
+fn delivers_losses_since_the_last_interval() {
     let mut session = session(100);
     let outlet = session.attach(EventKinds::LOST);
     for (samples, expected) in [(3, vec![("samples", 3)]), (3, vec![]), (8, vec![("samples", 5)])] {
@@ -182,7 +182,7 @@ fn losses_are_delivered_by_their_growth() {
 }
 
 #[test]
-fn the_backlog_of_a_consumer_that_never_takes_anything_is_bounded_by_the_ledger() {
+fn bounds_the_backlog_of_a_stuck_consumer_by_the_ledger() {
     const MAX_FLOWS: usize = 100;
     let mut session = session(MAX_FLOWS);
     let stuck = session.attach(FLOWS);
@@ -191,13 +191,13 @@ fn the_backlog_of_a_consumer_that_never_takes_anything_is_bounded_by_the_ledger(
         session.apply(growth(port, number, None));
         session.apply(growth(port, number, IDLE));
     }
-    let is_bounded = |waiting| waiting <= 2 * MAX_FLOWS + outlet::MAX_EVICTED_EVENTS;
-    let waiting = session.outlets[stuck.0].waiting();
-    assert!(is_bounded(waiting), "{waiting} changes wait");
+    let is_bounded = |pending| pending <= 2 * MAX_FLOWS + outlet::MAX_EVICTED_EVENTS;
+    let pending = session.outlets[stuck.0].pending_flows();
+    assert!(is_bounded(pending), "{pending} changes are pending");
 }
 
 #[test]
-fn late_packets_of_an_ended_flow_wait_once() {
+fn queues_an_ended_flow_with_late_packets_once() {
     let mut session = session(100);
     let stuck = session.attach(FLOWS);
     session.apply(growth(1, 1, IDLE));
@@ -205,7 +205,7 @@ fn late_packets_of_an_ended_flow_wait_once() {
         session.apply(growth(1, 1, None));
         session.apply(growth(1, 1, IDLE));
     }
-    assert_eq!(session.outlets[stuck.0].waiting(), 1);
+    assert_eq!(session.outlets[stuck.0].pending_flows(), 1);
     assert_eq!(flows(&session.deliver(stuck, 100, GrowthTiming::Now)), [("opened", 1, 2001), ("ended", 1, 2001)]);
     assert!(session.is_delivered(stuck));
 }
