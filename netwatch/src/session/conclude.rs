@@ -25,16 +25,33 @@ impl<S: Scope> Session<S> {
     ) -> Report {
         self.ledger.names.finish();
         self.end_interval(duration_ns);
-        // Names and processes of live flows can be added after their last packet.
-        self.refresh_live_flows();
+        // No further flow can begin, so errors that still wait belong to an earlier one.
+        for place in self.ledger.table.settle_icmp_errors() {
+            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
+        self.end_live();
+        self.note_missed_events();
         self.moment = Moment { duration_ns, ending, interface_counters, is_final: true, ..self.moment };
         self.report_at(&self.moment)
     }
 
-    /// Marks the live flows as grown, so that their records are delivered again.
-    fn refresh_live_flows(&mut self) {
+    /// Ends the live flows for the consumers. Names and processes can be added after their last
+    /// packet, so a consumer that does not want ends receives the record once more.
+    fn end_live(&mut self) {
         for place in self.ledger.table.live_places() {
-            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+            for outlet in &mut self.outlets {
+                outlet.grew(place);
+                outlet.forced_end(place);
+            }
+        }
+    }
+
+    /// Adds a note about events that slow consumers missed, for the report only: these consumers
+    /// receive the number when they are closed.
+    fn note_missed_events(&mut self) {
+        let missed: u64 = self.outlets.iter().map(|outlet| outlet.missed.events).sum();
+        if missed > 0 {
+            self.notes.push(format!("{missed} events were not delivered, because a consumer was too slow"));
         }
     }
 

@@ -169,7 +169,7 @@ impl SessionLosses {
 
     /// Every reason with its count. Reasons of names and processes have a prefix.
     pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
-        let Self { meter, processes, names } = self;
+        let Self { meter, processes, names, folded } = self;
         vec![
             ("samples", meter.samples),
             ("unreadable", meter.unreadable),
@@ -192,6 +192,7 @@ impl SessionLosses {
             ("processes.unreadable", processes.unreadable),
             ("processes.unknown", processes.unknown),
             ("processes.beyond", processes.beyond),
+            ("folded.facts", *folded),
         ]
     }
 }

@@ -21,7 +21,9 @@ pub enum Event {
     /// receives the newest record later.
     FlowGrew(Arc<FlowRecord>),
     /// A flow ended; contains its complete record. If more packets arrive after that, it grows
-    /// again under the same id.
+    /// again under the same id. A flow that is live at the end of the session ends with
+    /// [`EndReason::ForcedEnd`], and [`Flow::ended`] stays `None` in its record. There are no
+    /// events of flows that are not tracked individually.
     FlowEnded(Arc<FlowRecord>, EndReason),
     /// A process used a flow for the first time. Precedes the first record that refers to it.
     UsedBy(Arc<ProcessRecord>),
@@ -175,6 +177,8 @@ pub struct SessionLosses {
     pub processes: process::ProcessLosses,
     /// Names and DNS lookups.
     pub names: name::NamesLost,
+    /// Names, processes, failed attempts and addresses of folded flows that exceeded the limits.
+    pub folded: u64,
 }
 
 /// The last part of a series. It replaces all intervals from its start on.

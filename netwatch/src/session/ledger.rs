@@ -17,6 +17,8 @@ use crate::report::{FlowNaming, FoldedFacts};
 struct Settled {
     naming: Option<Box<FlowNaming>>,
     usages: Vec<Usage>,
+    /// Its memory is part of [`Ledger::settled_bytes`]: the flow has not been reopened.
+    is_counted: bool,
 }
 
 /// Flows, names and processes.
@@ -27,8 +29,11 @@ pub(super) struct Ledger {
     pub trace: Trace,
     /// Names and processes of ended flows, by place.
     settled: Vec<Option<Box<Settled>>>,
-    /// Approximate memory of `settled`, bytes.
-    settled_bytes: usize,
+    /// Approximate memory of the ended flows in `settled`, bytes. Reopened flows are not included,
+    /// because they cannot be evicted.
+    pub settled_bytes: usize,
+    /// Flows are evicted while `settled_bytes` is higher.
+    pub max_settled_bytes: usize,
     pub folded: FoldedFacts,
     /// The addresses of the host on the link, which need no name.
     pub gateways: Vec<IpAddr>,
@@ -40,9 +45,12 @@ pub(super) struct Changed {
     pub change: FlowChange,
     pub place: Option<Place>,
     pub has_ended: bool,
-    /// The last records of evicted flows with their places. A flow at `place` was evicted before
-    /// the change, all others after it.
-    pub evicted: Vec<(Place, FlowRecord)>,
+    /// The last record of the flow that was evicted from `place` before the change, to make room
+    /// for this flow.
+    pub evicted_before: Option<FlowRecord>,
+    /// The last records of flows that were evicted after the change, and where they were. The flow
+    /// that has just ended can be among them.
+    pub evicted_after: Vec<(Place, FlowRecord)>,
 }
 
 /// Maximum memory for the names and processes of ended flows, bytes: about 100,000 flows with
@@ -57,6 +65,7 @@ impl Ledger {
             trace,
             settled: Vec::new(),
             settled_bytes: 0,
+            max_settled_bytes: MAX_SETTLED_BYTES,
             folded: FoldedFacts::default(),
             gateways: Vec::new(),
         }
@@ -82,24 +91,41 @@ impl Ledger {
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
         let applied = self.table.apply(*increment);
         let evicted = applied.evicted.and_then(|flow| Some((applied.place?, *flow)));
-        let mut evicted: Vec<(Place, FlowRecord)> =
-            evicted.map(|(place, flow)| (place, self.fold(place, flow))).into_iter().collect();
+        let evicted_before = evicted.map(|(place, flow)| self.fold(place, flow));
+        let mut evicted_after = Vec::new();
         let has_ended = increment.ended.is_some();
-        if let Some(place) = applied.place.filter(|_| has_ended) {
-            self.settle(place);
-            while self.settled_bytes > MAX_SETTLED_BYTES
-                && let Some((place, flow)) = self.table.evict()
-            {
-                evicted.push((place, self.fold(place, flow)));
+        if let Some(place) = applied.place {
+            self.stop_counting(place);
+            if has_ended {
+                self.settle(place);
+                self.evict_settled(&mut evicted_after);
             }
         }
-        Changed { change: applied.change, place: applied.place, has_ended, evicted }
+        Changed { change: applied.change, place: applied.place, has_ended, evicted_before, evicted_after }
+    }
+
+    /// Evicts flows until the memory of the ended ones is within its limit.
+    fn evict_settled(&mut self, evicted: &mut Vec<(Place, FlowRecord)>) {
+        while self.settled_bytes > self.max_settled_bytes
+            && let Some((place, flow)) = self.table.evict()
+        {
+            evicted.push((place, self.fold(place, flow)));
+        }
+    }
+
+    /// The flow at this place is live again.
+    fn stop_counting(&mut self, place: Place) {
+        if let Some(settled) = self.settled.get_mut(place).and_then(Option::as_deref_mut)
+            && std::mem::take(&mut settled.is_counted)
+        {
+            self.settled_bytes -= settled.memory();
+        }
     }
 
     /// Folds the names and processes of an evicted flow into its endpoint.
     fn fold(&mut self, place: Place, flow: Flow) -> FlowRecord {
         let settled = self.take_settled(place);
-        let Settled { naming, usages } = settled.map_or(Settled { naming: None, usages: Vec::new() }, |it| *it);
+        let (naming, usages) = settled.map_or((None, Vec::new()), |it| (it.naming, it.usages));
         let record = FlowRecord { flow, naming, usages };
         self.folded.add(&record.flow, record.naming.as_deref(), &record.usages, &self.names, &self.gateways);
         record
@@ -122,9 +148,8 @@ impl Ledger {
     }
 
     fn take_settled(&mut self, place: Place) -> Option<Box<Settled>> {
-        let settled = self.settled.get_mut(place).and_then(Option::take)?;
-        self.settled_bytes -= settled.memory();
-        Some(settled)
+        self.stop_counting(place);
+        self.settled.get_mut(place).and_then(Option::take)
     }
 
     /// The names of a live flow so far.
@@ -153,11 +178,8 @@ impl Ledger {
             return FlowRecord { naming: self.naming_of(&flow), usages: self.usages_of(&flow), flow };
         };
         let naming = match flow.ended {
-            // A name of the address may have been added since, for example by `--resolve`.
-            Some(_) if settled.naming.as_ref().is_some_and(|naming| naming.display_name.is_some()) => {
-                settled.naming.clone()
-            }
-            _ => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
+            Some(_) => self.with_name_of_address(settled.naming.clone(), &flow),
+            None => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
         };
         let usages = match flow.ended {
             Some(_) => settled.usages.clone(),
@@ -166,11 +188,28 @@ impl Ledger {
         FlowRecord { flow, naming, usages }
     }
 
-    /// Removes processes and sockets that no flow needs. To be called after each drain.
-    pub(super) fn prune(&mut self) {
+    /// The names of an ended flow. If it has no display name, that of the address is used, which
+    /// may have been added since, for example by `--resolve`. The names of its five-tuple may be
+    /// those of the next connection.
+    fn with_name_of_address(&self, settled: Option<Box<FlowNaming>>, flow: &Flow) -> Option<Box<FlowNaming>> {
+        if settled.as_ref().is_some_and(|naming| naming.display_name.is_some()) {
+            return settled;
+        }
+        let Some(display_name) = crate::report::name_of_address(flow, &self.names) else { return settled };
+        Some(Box::new(FlowNaming {
+            display_name: Some(display_name),
+            ..settled.map_or_else(Default::default, |it| *it)
+        }))
+    }
+
+    /// Removes processes and sockets that no flow needs, and assigns ICMP errors. To be called
+    /// after each drain. Returns the places of ended flows with a changed record.
+    pub(super) fn prune(&mut self) -> Vec<Place> {
+        let changed = self.table.settle_icmp_errors();
         let Self { table, trace, settled, folded, .. } = self;
         let settled = settled.iter().flatten().flat_map(|settled| settled.usages.iter().map(|usage| usage.process));
         trace.tidy(&LiveFlows(table), settled.chain(folded.processes()));
+        changed
     }
 }
 
@@ -178,10 +217,12 @@ impl Settled {
     /// Adds names and processes. A flow that was reopened has some from its earlier ends.
     fn merged(before: Option<Self>, naming: Option<Box<FlowNaming>>, usages: Vec<Usage>) -> Self {
         match before {
-            None => Self { naming, usages },
-            Some(before) => {
-                Self { naming: Self::merge_naming(before.naming, naming), usages: merge_usages(usages, &before.usages) }
-            }
+            None => Self { naming, usages, is_counted: true },
+            Some(before) => Self {
+                naming: Self::merge_naming(before.naming, naming),
+                usages: merge_usages(usages, &before.usages),
+                is_counted: true,
+            },
         }
     }
 

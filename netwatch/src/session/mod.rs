@@ -31,6 +31,12 @@ use crate::wire::Name;
 use ledger::Ledger;
 use outlet::Outlet;
 
+/// Maximum number of notes, beside the one that states that further ones were discarded.
+const MAX_NOTES: usize = 10_000;
+const TOO_MANY_NOTES: &str = "further notes were discarded";
+/// An outlet forgets delivered processes only if it has more than these.
+const MIN_PROCESSES_TO_FORGET: usize = 1024;
+
 /// Identifies a consumer within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutletId(usize);
@@ -66,8 +72,9 @@ struct CurrentInterval {
 }
 
 impl CurrentInterval {
-    /// Counts a flow as active, once per interval.
-    fn activate(&mut self, place: Option<usize>) {
+    /// Counts a flow as active, once per interval. A flow that is not tracked individually is
+    /// counted once per drain, because it has no place.
+    fn activate(&mut self, place: Option<usize>, change: FlowChange) {
         let Some(place) = place else {
             self.active += 1;
             return;
@@ -76,7 +83,8 @@ impl CurrentInterval {
             self.active_in.resize(place + 1, 0);
         }
         let last = std::mem::replace(&mut self.active_in[place], self.number + 1);
-        self.active += u64::from(last != self.number + 1);
+        // Another flow may have been active at this place before in the same interval.
+        self.active += u64::from(change == FlowChange::Opened || last != self.number + 1);
     }
 }
 
@@ -148,13 +156,13 @@ impl<S: Scope> Session<S> {
         let is_growth = increment.counters != PerDirection::default();
         let is_flow = matches!(increment.traffic, Traffic::Flow(_));
         if is_flow && is_growth && increment.point == ObservationPoint::Link {
-            self.interval.activate(changed.place);
+            self.interval.activate(changed.place, changed.change);
         }
         let Some(place) = changed.place else { return };
-        let evicted: Vec<_> = changed.evicted.into_iter().map(|(from, record)| (from, Arc::new(record))).collect();
-        let (from_here, from_others): (Vec<_>, Vec<_>) = evicted.into_iter().partition(|(from, _)| *from == place);
+        let before = changed.evicted_before.map(Arc::new);
+        let after: Vec<_> = changed.evicted_after.into_iter().map(|(from, record)| (from, Arc::new(record))).collect();
         for outlet in &mut self.outlets {
-            from_here.iter().for_each(|(from, record)| outlet.evict(*from, record));
+            before.iter().for_each(|record| outlet.evict(place, record));
             match changed.change {
                 FlowChange::Opened => outlet.opened(place),
                 _ if is_growth => outlet.grew(place),
@@ -163,7 +171,7 @@ impl<S: Scope> Session<S> {
             if changed.has_ended {
                 outlet.ended(place);
             }
-            from_others.iter().for_each(|(from, record)| outlet.evict(*from, record));
+            after.iter().for_each(|(from, record)| outlet.evict(*from, record));
         }
     }
 
@@ -174,9 +182,10 @@ impl<S: Scope> Session<S> {
 
     /// Adds a note to the report. A repeated note is added once.
     pub fn note(&mut self, note: String) {
-        if self.notes.contains(&note) {
+        if self.notes.len() > MAX_NOTES || self.notes.contains(&note) {
             return;
         }
+        let note = if self.notes.len() == MAX_NOTES { TOO_MANY_NOTES.to_owned() } else { note };
         self.push(&Event::Note(note.as_str().into()));
         self.notes.push(note);
     }
@@ -185,7 +194,10 @@ impl<S: Scope> Session<S> {
     /// far.
     pub fn end_interval(&mut self, duration_ns: u64) {
         self.moment.duration_ns = duration_ns;
-        self.ledger.prune();
+        for place in self.ledger.prune() {
+            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
+        self.forget_processes();
         let changed: Vec<usize> = self.ledger.names.changed_lookups().map(|(index, _)| index).collect();
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::DNS_EXCHANGE)) {
             outlet.lookups.extend(&changed);
@@ -195,6 +207,15 @@ impl<S: Scope> Session<S> {
             outlet.interval_ended(changed_from);
         }
         self.push_losses();
+    }
+
+    /// Forgets which removed processes were delivered. Numbers are not reused.
+    fn forget_processes(&mut self) {
+        let trace = &self.ledger.trace;
+        let max = MIN_PROCESSES_TO_FORGET.max(2 * trace.process_count());
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.processes.len() > max) {
+            outlet.processes.retain(|number| trace.has_process(*number));
+        }
     }
 
     /// Adds the current interval to the series. Returns the start of the first interval of the
@@ -229,7 +250,12 @@ impl<S: Scope> Session<S> {
     fn all_losses(&self) -> SessionLosses {
         let mut processes = self.losses.processes;
         processes.add(&self.ledger.trace.lost());
-        SessionLosses { meter: self.losses.meter, processes, names: self.ledger.names.lost() }
+        SessionLosses {
+            meter: self.losses.meter,
+            processes,
+            names: self.ledger.names.lost(),
+            folded: self.ledger.folded.lost,
+        }
     }
 
     fn push(&mut self, event: &Event) {

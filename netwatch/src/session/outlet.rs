@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::event::{Event, EventKinds, FlowRecord};
-use crate::flow::{Flow, FoldedCounts, FoldedFlows, Place};
+use crate::flow::{EndReason, Flow, FoldedCounts, FoldedFlows, Place};
 use crate::process::{LocalCalls, ProcessNumber};
 
 /// Maximum backlog of events that are not coalesced; further ones are counted as missed.
@@ -35,6 +35,8 @@ struct Mark {
     opened: bool,
     grew: bool,
     ended: bool,
+    /// It is live and the session ends.
+    is_forced: bool,
     /// Its place is in [`Outlet::urgent`].
     is_in_urgent: bool,
     /// Its place is in [`Outlet::grown`].
@@ -176,6 +178,14 @@ impl Outlet {
         }
     }
 
+    /// The session ends while this flow is live.
+    pub(super) fn forced_end(&mut self, place: Place) {
+        if self.wants.has(EventKinds::FLOW_ENDED) {
+            self.mark(place).is_forced = true;
+            self.ended(place);
+        }
+    }
+
     fn mark(&mut self, place: Place) -> &mut Mark {
         if place >= self.marks.len() {
             self.marks.resize(place + 1, Mark::default());
@@ -284,7 +294,8 @@ impl Delivery {
 /// The events for the changes of a flow. An end includes earlier growth.
 fn events_of(mark: Mark, record: &Arc<FlowRecord>) -> impl Iterator<Item = Event> + use<> {
     let opened = mark.opened.then(|| Event::FlowOpened(record.clone()));
-    let reason = record.flow.ended.filter(|_| mark.ended);
+    let forced = mark.is_forced.then(|| record.flow.end_reason().unwrap_or(EndReason::ForcedEnd));
+    let reason = record.flow.ended.filter(|_| mark.ended).or(forced);
     let ended = reason.map(|reason| Event::FlowEnded(record.clone(), reason));
     let grew = (mark.grew && reason.is_none()).then(|| Event::FlowGrew(record.clone()));
     opened.into_iter().chain(grew).chain(ended)

@@ -209,3 +209,115 @@ fn queues_an_ended_flow_with_late_packets_once() {
     assert_eq!(flows(&session.deliver(stuck, 100, GrowthTiming::Now)), [("opened", 1, 2001), ("ended", 1, 2001)]);
     assert!(session.is_delivered(stuck));
 }
+
+#[test]
+fn a_flow_that_is_evicted_when_it_ends_is_delivered_whole() {
+    let mut session = session(100);
+    session.ledger.max_settled_bytes = 0;
+    let outlet = session.attach(FLOWS);
+    session.apply(growth(1, 1, None));
+    session.apply(growth(1, 2, IDLE));
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
+    assert!(session.ledger.table.is_empty());
+}
+
+#[test]
+fn reopened_flows_do_not_count_for_the_memory_of_ended_ones() {
+    let mut session = session(100);
+    let reopened = |port, at_ns| Increment { first_seen_ns: 1, ..growth(port, at_ns, None) };
+    session.apply(growth(1, 1, IDLE));
+    session.apply(reopened(1, 2));
+    // Room for one flow.
+    session.apply(growth(2, 3, IDLE));
+    session.ledger.max_settled_bytes = session.ledger.settled_bytes;
+    session.apply(growth(2, 4, IDLE));
+    assert_eq!(session.ledger.table.len(), 2, "only the older flow of the same key was evicted");
+    session.apply(Increment { first_seen_ns: 1, ..growth(1, 5, IDLE) });
+    assert_eq!(session.ledger.table.len(), 1);
+}
+
+#[test]
+fn flows_that_follow_one_another_at_a_place_are_all_active() {
+    let mut session = session(10);
+    (0..1000).for_each(|number| session.apply(growth(number, number.into(), IDLE)));
+    session.apply(growth(2000, 2000, None));
+    session.apply(growth(2000, 2001, None));
+    session.end_interval(1_000_000_000);
+    session.apply(growth(2000, 2002, None));
+    session.end_interval(2_000_000_000);
+    let active: Vec<_> = session.series().intervals.iter().map(|step| (step.opened, step.active)).collect();
+    assert_eq!(active, [(1001, 1001), (0, 1)]);
+}
+
+#[test]
+fn live_flows_end_with_the_session() {
+    let mut session = session(100);
+    let outlet = session.attach(FLOWS);
+    session.apply(growth(1, 1, IDLE));
+    session.apply(growth(2, 1, None));
+    session.deliver(outlet, 100, GrowthTiming::Now);
+    let report = session.conclude(1_000_000_000, None, None);
+    let events = session.deliver(outlet, 100, GrowthTiming::Now);
+    let [Event::FlowEnded(record, EndReason::ForcedEnd)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((record.flow.key.local.port, record.flow.ended), (2, None));
+    assert_eq!(report.flows.iter().map(|known| known.flow.ended).collect::<Vec<_>>(), [IDLE, None]);
+}
+
+#[test]
+fn notes_are_bounded() {
+    let mut session = session(1);
+    (0..MAX_NOTES + 1000).for_each(|number| session.note(number.to_string()));
+    assert_eq!((session.notes.len(), session.notes.last().map(String::as_str)), (MAX_NOTES + 1, Some(TOO_MANY_NOTES)));
+}
+
+#[test]
+fn an_outlet_forgets_processes_that_the_session_removed() {
+    let mut session = session(1);
+    let outlet = session.attach(EventKinds::ALL);
+    session.outlets[outlet.0].processes.extend(0..10_000);
+    session.end_interval(1);
+    assert_eq!(session.outlets[outlet.0].processes.len(), session.ledger.trace.process_count());
+}
+
+#[test]
+fn what_is_discarded_is_reported() {
+    let mut session = session(1);
+    let outlet = session.attach(EventKinds::NOTE);
+    (0..5000).for_each(|number| session.note(number.to_string()));
+    session.ledger.folded.lost = 7;
+    let report = session.conclude(1, None, None);
+    assert!(report.notes.iter().any(|note| note.starts_with("7 names, processes")), "{:?}", report.notes.last());
+    let missed = session.take_missed(outlet).events;
+    assert!(
+        missed > 0
+            && report.notes.contains(&format!("{missed} events were not delivered, because a consumer was too slow"))
+    );
+}
+
+#[test]
+fn an_ended_flow_gets_a_name_of_its_address_and_not_of_the_next_connection() {
+    use crate::name::{NameSample, Segment};
+    let mut session = session(100);
+    let tcp = FlowKey { protocol: 6, ..key(1) };
+    let increment = |at_ns, ended| Increment { traffic: Traffic::Flow(tcp), connections: 1, ..growth(1, at_ns, ended) };
+    session.apply(increment(1, IDLE));
+    session.apply(increment(10, None));
+    let payload = b"GET / HTTP/1.1\r\nHost: second.example\r\n\r\n";
+    session.observe(Observed::Name(NameSample {
+        time_ns: 10,
+        flow: tcp,
+        direction: Direction::Egress,
+        opened_by: Direction::Egress,
+        payload,
+        payload_len: payload.len() as u32,
+        tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+    }));
+    let names = |report: report::Report| {
+        let name = |known: &report::ReportFlow| known.display_name().map(|display| display.name.to_string());
+        report.flows.iter().map(name).collect::<Vec<_>>()
+    };
+    let second = Some("second.example".to_owned());
+    assert_eq!(names(session.report(1, None)), [None, second.clone()]);
+    session.resolve([(tcp.remote.addr, Name::of_text("host.example"))]);
+    assert_eq!(names(session.report(1, None)), [Some("host.example".to_owned()), second]);
+}
