@@ -35,9 +35,15 @@ fn everything() -> Report {
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ];
     increments.into_iter().for_each(|increment| drop(table.apply(increment)));
-    table.note_icmp_error(QuotedError { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
+    table.note_icmp_error(QuotedError {
+        flow: unreachable,
+        error: IcmpError { kind: 3, code: 3 },
+        by_target: false,
+        time_ns: 0,
+    });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
-    let run = netwatch::report::Run { exit: Some(ExitStatus::Signal(15)), ended_by: EndedBy::Signal(15), ..facts.run };
+    let run =
+        netwatch::report::Run { exit: Some(ExitStatus::Signal(15)), ended_by: Some(EndedBy::Signal(15)), ..facts.run };
     let attempts = sample::processes::attempts();
     sample::named(Facts { run, attempts, ..facts }, &table)
 }
@@ -66,7 +72,7 @@ fn the_document_of_a_replay() {
 fn optional_keys_are_left_out() {
     let table = FlowTable::default();
     let facts = facts(&table, &["true"]);
-    let run = netwatch::report::Run { exit: None, pid: None, ..facts.run };
+    let run = netwatch::report::Run { exit: None, ended_by: None, pid: None, ..facts.run };
     let report = sample::report(Facts { run, interface_counters: None, complete: false, ..facts }, &table);
     assert_data_eq!(text(&report), file!["snapshots/interim.json"].raw());
 }

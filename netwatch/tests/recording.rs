@@ -54,9 +54,10 @@ fn a_replay_is_read_as_it_was_written() {
 fn every_end_of_a_run_is_read_as_it_was_written() {
     let mut report = download_report();
     for (exit, ended_by) in [
-        (None, EndedBy::Command),
-        (Some(ExitStatus::Code(-1)), EndedBy::Duration),
-        (Some(ExitStatus::Signal(9)), EndedBy::Signal(15)),
+        (None, None),
+        (Some(ExitStatus::Code(0)), Some(EndedBy::Command)),
+        (Some(ExitStatus::Code(-1)), Some(EndedBy::Duration)),
+        (Some(ExitStatus::Signal(9)), Some(EndedBy::Signal(15))),
     ] {
         (report.run.exit, report.run.ended_by) = (exit, ended_by);
         round_trip(&report, &Series::default());

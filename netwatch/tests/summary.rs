@@ -41,11 +41,13 @@ fn failures() -> FlowTable {
         flow: key(17, 5, v4(9), 9),
         error: IcmpError { kind: 3, code: 3 },
         by_target: false,
+        time_ns: 0,
     });
     table.note_icmp_error(QuotedError {
         flow: key(6, 4, v6(9), 83),
         error: IcmpError { kind: 1, code: 4 },
         by_target: false,
+        time_ns: 0,
     });
     table
 }
@@ -126,7 +128,7 @@ fn incoming() {
     let run = netwatch::report::Run {
         duration_ns: 93_000_000_000,
         exit: Some(ExitStatus::Signal(15)),
-        ended_by: EndedBy::Signal(15),
+        ended_by: Some(EndedBy::Signal(15)),
         ..facts.run
     };
     assert_data_eq!(at(&sample::report(Facts { run, ..facts }, &table), 80), file!["snapshots/incoming.txt"].raw());
@@ -190,7 +192,7 @@ fn packets_dropped_by_the_interface() {
 fn interim_figures_say_that_they_are_live() {
     let table = download();
     let facts = facts(&table, &["curl"]);
-    let run = netwatch::report::Run { exit: None, ..facts.run };
+    let run = netwatch::report::Run { exit: None, ended_by: None, ..facts.run };
     let report = sample::report(Facts { run, complete: false, ..facts }, &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/interim.txt"].raw());
 }

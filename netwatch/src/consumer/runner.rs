@@ -1,4 +1,4 @@
-//! The thread of a consumer, and the bounded queue to it.
+//! The thread of a consumer and its bounded queue.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
@@ -10,21 +10,21 @@ use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
 use crate::session::{Event, EventKinds};
 
-/// Maximum number of batches of a consumer: those that are queued and the one being worked on.
+/// Maximum number of batches of a consumer: those that are queued and the one being processed.
 const MAX_BATCHES: usize = 2;
 /// Time that a consumer has to process all remaining events at the end of the run.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The session's side of a consumer.
+/// The sending side of the queue of a consumer.
 #[derive(Debug)]
 pub struct Feed {
     wants: EventKinds,
     batches: SyncSender<Message>,
     shared: Arc<FeedState>,
-    thread: Joining,
+    thread: ConsumerThread,
 }
 
-/// What goes through the queue.
+/// An entry of the queue.
 #[derive(Debug)]
 enum Message {
     Events(Vec<Event>),
@@ -33,7 +33,7 @@ enum Message {
 
 #[derive(Debug, Default)]
 struct FeedState {
-    /// Batches that are queued or being worked on.
+    /// Number of batches that are queued or being processed.
     in_flight: AtomicUsize,
     has_started: AtomicBool,
     has_failed: AtomicBool,
@@ -48,20 +48,21 @@ impl FeedState {
 }
 
 impl Feed {
-    /// Starts the consumer's thread. `on_room` is called in it whenever the queue has room again.
+    /// Starts the thread of a consumer. The thread calls `on_room` when the queue has room again
+    /// and when it ends.
     pub fn start(mut consumer: impl Consumer, on_room: impl Fn() + Send + 'static) -> Result<Self> {
         let (batches, receiver) = sync_channel(MAX_BATCHES + 1);
         let shared = Arc::new(FeedState::default());
         let (wants, name) = (consumer.wants(), consumer.name());
-        let theirs = shared.clone();
+        let of_thread = shared.clone();
         let work = move || {
-            let end = EndGuard { name, shared: &theirs, on_room: &on_room };
-            if let Err(error) = run(&mut consumer, &receiver, &theirs, &on_room) {
-                theirs.fail(error);
+            let end = EndGuard { name, shared: &of_thread, on_room: &on_room };
+            if let Err(error) = run(&mut consumer, &receiver, &of_thread, &on_room) {
+                of_thread.fail(error);
             }
             drop(end);
         };
-        let thread = Joining::spawn(name, work).map_err(|error| Error::os("start thread", name, error))?;
+        let thread = ConsumerThread::spawn(name, work).map_err(|error| Error::os("start thread", name, error))?;
         Ok(Self { wants, batches, shared, thread })
     }
 
@@ -85,17 +86,17 @@ impl Feed {
         self.shared.has_started.load(Ordering::Acquire)
     }
 
-    /// Whether the consumer has failed: it takes no more events.
+    /// Whether the consumer has failed. It processes no more events then.
     pub fn has_failed(&self) -> bool {
         self.shared.has_failed.load(Ordering::Acquire)
     }
 
-    /// Why the consumer failed, once.
+    /// Takes the error of a consumer that failed.
     pub fn take_failure(&self) -> Option<Error> {
         lock(&self.shared.failure).take()
     }
 
-    /// Queues a batch. Never blocks: to be called only while [`Feed::has_room`].
+    /// Queues a batch. Never blocks. To be called only if [`Feed::has_room`] returns true.
     pub fn send(&self, events: Vec<Event>) {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         if self.batches.try_send(Message::Events(events)).is_err() && !self.has_failed() {
@@ -152,7 +153,7 @@ impl<F: Fn()> Drop for EndGuard<'_, F> {
 /// A consumer that is finishing.
 #[derive(Debug)]
 pub struct Closing {
-    thread: Joining,
+    thread: ConsumerThread,
     shared: Arc<FeedState>,
 }
 
@@ -162,23 +163,23 @@ impl Closing {
     pub fn wait(self, deadline: Instant) -> Result<()> {
         let name = self.thread.name;
         if !self.thread.has_ended_by(deadline) {
-            let why = format!("it was not finished within {} s; it is incomplete", FINISH_TIMEOUT.as_secs());
-            return Err(Error::other("finish", name, why).hint("write to a file system that responds"));
+            let why = format!("not finished within {} s; the result is incomplete", FINISH_TIMEOUT.as_secs());
+            return Err(Error::other("finish", name, why).hint("write to a faster file system"));
         }
         lock(&self.shared.failure).take().map_or(Ok(()), Err)
     }
 }
 
-/// A thread whose end is awaited with a timeout.
+/// A thread that can be joined with a timeout.
 #[derive(Debug)]
-struct Joining {
+struct ConsumerThread {
     name: &'static str,
     thread: JoinHandle<()>,
     /// Closed when the thread ends, also by a panic.
     ended: Receiver<()>,
 }
 
-impl Joining {
+impl ConsumerThread {
     fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let (ends, ended): (Sender<()>, _) = mpsc::channel();
         let work = move || {
@@ -212,7 +213,7 @@ mod tests {
         StreamEnd::Concluded(Missed::default())
     }
 
-    /// Blocks in its first batch until it is released.
+    /// A consumer that blocks in its first batch until it is released.
     struct Stuck(Receiver<()>);
 
     impl Consumer for Stuck {
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_consumer_never_blocks_its_feed_and_is_not_awaited_forever() {
+    fn a_stuck_consumer_never_blocks_its_feed_and_closing_it_times_out() {
         let (release, held) = mpsc::channel();
         let feed = Feed::start(Stuck(held), || ()).expect("a thread");
         let mut sent = 0;
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_reported_once_and_ends_the_queue() {
+    fn reports_a_failure_once_and_accepts_no_more_batches() {
         let (release, held) = mpsc::channel();
         drop(release);
         let (ended, is_ended) = mpsc::channel();

@@ -162,17 +162,19 @@ fn attempts(report: &Report) -> String {
 
 /// How reliable the numbers are: balance, losses, gaps, notes.
 fn measured(report: &Report) -> String {
-    let mut lines = vec![format!("Every packet was counted. Balance {}.", words::balance(report))];
+    // Only a closed balance proves that no packet is missing.
+    let counted = if report.balance.closed() { "Every packet was counted. " } else { "" };
+    let mut lines = vec![format!("{counted}Balance {}.", words::balance(report))];
     let losses = words::losses(report);
     let lost: Vec<String> = losses
         .iter()
         .filter(|loss| loss.number > 0)
         .map(|loss| format!("{} {} ({})", count(loss.number), loss.name, loss.meaning))
         .collect();
-    lines.push(if lost.is_empty() {
-        "No observation was lost.".to_owned()
-    } else {
-        format!("Lost: {}.", lost.join("; "))
+    lines.push(match (lost.is_empty(), words::unknown_after(report)) {
+        (true, _) => words::losses_known(report, 0),
+        (false, None) => format!("Lost: {}.", lost.join("; ")),
+        (false, Some(after)) => format!("Lost: {}. Losses {after} are unknown.", lost.join("; ")),
     });
     lines.extend(report.gaps().iter().map(|gap| format!("**Incomplete**: {}.", plain(gap))));
     let naming = &report.naming;

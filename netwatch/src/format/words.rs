@@ -2,7 +2,7 @@
 //! each format escapes it.
 
 use crate::flow::{Amount, BalanceState, Difference, EndpointKey, PerDirection, Remote};
-use crate::format::summary::units::{count, plural, signed};
+use crate::format::summary::units::{count, duration, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
 use crate::report::Report;
 
@@ -128,12 +128,29 @@ pub(super) fn ends_early(report: &Report) -> bool {
     !report.complete && report.replay.is_none() && report.balance.state == BalanceState::Unknown
 }
 
+/// The time after which data that [`ends_early`] leaves everything unknown: `after 2.02 s`. `None`
+/// if the data covers the run so far.
+pub(super) fn unknown_after(report: &Report) -> Option<String> {
+    ends_early(report).then(|| format!("after {}", with_plain_spaces(duration(report.run.duration_ns))))
+}
+
 /// Why the counters of the interface are missing.
 pub(super) fn unknown_reason(report: &Report) -> &'static str {
     if ends_early(report) {
         return "the interface counters had not been read yet";
     }
     "the interface vanished before its counters were read"
+}
+
+/// What is known of losses, with the number of lost observations in the data.
+pub(super) fn losses_known(report: &Report, lost: u64) -> String {
+    match (lost, unknown_after(report)) {
+        (0, None) => "No observation was lost.".to_owned(),
+        (0, Some(after)) => format!("No observation is known to be lost; losses {after} are unknown."),
+        (_, None) if report.balance.closed() => "Some detail was lost. All packets were counted.".to_owned(),
+        (_, None) => "Some detail was lost.".to_owned(),
+        (_, Some(after)) => format!("Some detail was lost; losses {after} are unknown."),
+    }
 }
 
 /// Whether the balance closes, in a sentence without a full stop.
@@ -157,7 +174,8 @@ pub(super) fn balance(report: &Report) -> String {
             format!("OPEN: difference {} sent, {} received", difference(egress), difference(ingress))
         }
         (BalanceState::Open | BalanceState::Unknown, _) => {
-            format!("unknown: {}", unknown_reason(report))
+            let later = unknown_after(report).map(|after| format!("; packets {after} are unknown"));
+            format!("unknown: {}{}", unknown_reason(report), later.unwrap_or_default())
         }
     }
 }

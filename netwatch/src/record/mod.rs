@@ -129,7 +129,7 @@ fn incomplete(mut report: Report, until_ns: u64, waiting_flows: u64) -> Report {
         1 => "; 1 flow had changed and was not written".to_owned(),
         many => format!("; {many} flows had changed and were not written"),
     };
-    report.notes.push(format!("the recording is incomplete: it ends at {until}, and the run went on{waiting}"));
+    report.notes.push(format!("the recording is incomplete: it ends at {until}, what followed is unknown{waiting}"));
     report
 }
 

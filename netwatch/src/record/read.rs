@@ -100,6 +100,8 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
             attribution: attribution(row)?,
         };
         (head.run.kernel, head.run.netwatch) = (row.take()?, row.take()?);
+        // Schema 1 has the word `command` while the command runs.
+        head.run.ended_by = head.run.exit.and(head.run.ended_by);
         Ok(head)
     })
 }

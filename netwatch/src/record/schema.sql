@@ -17,7 +17,7 @@ CREATE TABLE run (
     duration_ns     INTEGER NOT NULL,
     exit_code       INTEGER,
     exit_signal     INTEGER,
-    ended_by        TEXT NOT NULL,
+    ended_by        TEXT,
     ended_by_signal INTEGER,
     interface       TEXT NOT NULL,
     mtu_bytes       INTEGER NOT NULL,

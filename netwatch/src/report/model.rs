@@ -129,8 +129,9 @@ pub struct Run {
     pub duration_ns: u64,
     /// How the command exited; `None` while it runs.
     pub exit: Option<ExitStatus>,
-    /// What ended the command.
-    pub ended_by: EndedBy,
+    /// What ended the command; `None` while it runs, or if netwatch ended first. `Some` exactly if
+    /// `exit` is.
+    pub ended_by: Option<EndedBy>,
     /// Kernel release as in uname(2); empty if unknown.
     pub kernel: String,
     /// Version of netwatch that metered the run; empty if unknown.
@@ -147,10 +148,9 @@ pub enum ExitStatus {
 }
 
 /// What ended the command.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
-    /// The command itself, or nothing yet.
-    #[default]
+    /// The command itself.
     Command,
     /// `--duration` expired.
     Duration,

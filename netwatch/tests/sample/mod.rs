@@ -139,7 +139,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
             started_ns: START_NS,
             duration_ns: 1_240_000_000,
             exit: Some(ExitStatus::Code(0)),
-            ended_by: EndedBy::Command,
+            ended_by: Some(EndedBy::Command),
             kernel: "6.18.5".to_owned(),
             netwatch: "0.1.0".to_owned(),
         },

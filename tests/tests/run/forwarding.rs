@@ -148,6 +148,7 @@ fn a_route_change_during_the_run_is_followed() {
     let pid = net.host.pid();
     net.inet.sh(&format!("ip link add lan4 index 30 type veth peer name uplink4 netns {pid}; ip addr add 198.51.100.193/28 dev lan4; ip link set lan4 up"));
     net.host.sh("ip addr add 198.51.100.194/28 dev uplink4; ip link set uplink4 addrgenmode none up");
+    net.host.wait_for("ip link show dev uplink4 | grep -q 'state UP'");
     let gate = net.host.gate();
     let fetch = "curl -sS -4 -m 5 http://203.0.113.10/client";
     let script = format!("{fetch}; echo ready; {}; until {fetch}; do sleep 0.1; done", gate.wait());

@@ -91,11 +91,13 @@ fn cells(name: &str, numbers: [String; 4]) -> String {
 /// Lost observations by kind.
 pub(super) fn losses(report: &Report) -> String {
     let losses = words::losses(report);
-    let is_clean = losses.iter().all(|loss| loss.number == 0);
-    let (class, sign, verdict) = match is_clean {
-        true => ("good", "✓", "No observation was lost."),
-        false => ("warn", "!", "Some detail was lost. All packets were counted."),
+    let lost = losses.iter().map(|loss| loss.number).sum();
+    let (class, sign) = match (lost, words::unknown_after(report)) {
+        (0, None) => ("good", "✓"),
+        (0, Some(_)) => ("warn", "?"),
+        _ => ("warn", "!"),
     };
+    let verdict = words::losses_known(report, lost);
     let mut html = format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> {verdict}</p>\n");
     html += "<div class=\"scroll\" role=\"region\" aria-label=\"Lost\" tabindex=\"0\"><table><caption>Lost observations by kind</caption><thead><tr><th scope=\"col\">Observation</th><th scope=\"col\" class=\"number\">Lost</th><th scope=\"col\">Meaning</th></tr></thead><tbody>\n";
     for loss in losses {

@@ -100,10 +100,12 @@ fn flows(report: &Report) -> String {
 
 fn lost(report: &Report) -> String {
     let lost: u64 = words::losses(report).iter().map(|loss| loss.number).sum();
-    if lost == 0 {
-        "no observation lost".to_owned()
-    } else {
+    if lost > 0 {
         format!("{} lost", plural(lost, "observation", "observations"))
+    } else if words::ends_early(report) {
+        "losses unknown".to_owned()
+    } else {
+        "no observation lost".to_owned()
     }
 }
 

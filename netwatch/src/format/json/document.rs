@@ -121,7 +121,8 @@ struct JsonRun<'a> {
     exit_code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_signal: Option<i32>,
-    ended_by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<i32>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -202,9 +203,10 @@ pub(super) fn remote_name(remote: &Remote) -> String {
 impl<'a> From<&'a report::Run> for JsonRun<'a> {
     fn from(run: &'a report::Run) -> Self {
         let (ended_by, ended_by_signal) = match run.ended_by {
-            EndedBy::Command => ("command", None),
-            EndedBy::Duration => ("duration", None),
-            EndedBy::Signal(signal) => ("signal", Some(signal)),
+            Some(EndedBy::Command) => (Some("command"), None),
+            Some(EndedBy::Duration) => (Some("duration"), None),
+            Some(EndedBy::Signal(signal)) => (Some("signal"), Some(signal)),
+            None => (None, None),
         };
         let (exit_code, exit_signal) = exit(run.exit);
         Self {

@@ -160,7 +160,7 @@ impl<'a> From<&'a report::TlsFacts> for JsonTls<'a> {
 pub(super) fn dns(report: &Report, with_lookups: bool) -> JsonDns<'_, impl Serialize + use<'_>> {
     JsonDns {
         resolvers: &report.dns.resolvers,
-        lookups: with_lookups.then(|| Streamed(move || lookups(report))),
+        lookups: with_lookups.then_some(Streamed(move || lookups(report))),
         unused_names: report.naming.unused.iter().map(|name| name.as_str()).collect(),
         contacted_without_lookup: &report.naming.contacted_without_lookup,
     }

@@ -182,6 +182,7 @@ fn lost(report: &Report) -> (Style, String) {
     let texts: Vec<String> =
         reasons.iter().map(|(number, one, many)| plural(*number, &together(one), &together(many))).collect();
     let more = if folded.at_least { " or more" } else { "" };
+    let later = words::unknown_after(report).map(|after| format!("; {after}: unknown")).unwrap_or_default();
     let style = if reasons.iter().all(|(number, ..)| *number == 0) { Style::Plain } else { Style::Warning };
-    (style, texts.join(", ") + more)
+    (style, texts.join(", ") + more + &later)
 }

@@ -69,9 +69,9 @@ pub(in crate::format) fn ending(report: &Report) -> String {
         None => format!("no exit code after {after}"),
     };
     match run.ended_by {
-        EndedBy::Command => how,
-        EndedBy::Duration => format!("{how} (ended by --duration)"),
-        EndedBy::Signal(signal) => format!("{how} (netwatch received {})", signal_name(signal)),
+        Some(EndedBy::Command) | None => how,
+        Some(EndedBy::Duration) => format!("{how} (ended by --duration)"),
+        Some(EndedBy::Signal(signal)) => format!("{how} (netwatch received {})", signal_name(signal)),
     }
 }
 
