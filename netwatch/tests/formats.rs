@@ -69,6 +69,7 @@ fn markdown_has_every_name_of_an_address() {
         flow: sample::key(17, 4, sample::v4(51), 514),
         error: netwatch::flow::IcmpError { kind: 3, code: 3 },
         by_target: false,
+        time_ns: 0,
     });
     let mut report = sample::report(sample::facts(&table, &["app"]), &table);
     for flow in &mut report.flows {

@@ -35,7 +35,12 @@ fn everything() -> Report {
         on_loopback(failed(key(6, 6, v4(1), 5432), 1, true)),
     ];
     increments.into_iter().for_each(|increment| drop(table.apply(increment)));
-    table.note_icmp_error(QuotedError { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
+    table.note_icmp_error(QuotedError {
+        flow: unreachable,
+        error: IcmpError { kind: 3, code: 3 },
+        by_target: false,
+        time_ns: 0,
+    });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
     let run =
         netwatch::report::Run { exit: Some(ExitStatus::Signal(15)), ended_by: Some(EndedBy::Signal(15)), ..facts.run };

@@ -41,11 +41,13 @@ fn failures() -> FlowTable {
         flow: key(17, 5, v4(9), 9),
         error: IcmpError { kind: 3, code: 3 },
         by_target: false,
+        time_ns: 0,
     });
     table.note_icmp_error(QuotedError {
         flow: key(6, 4, v6(9), 83),
         error: IcmpError { kind: 1, code: 4 },
         by_target: false,
+        time_ns: 0,
     });
     table
 }

@@ -1,6 +1,6 @@
-//! Consumers of a session's events: a recording, and whatever else a user wants fed. Each has a
-//! thread of its own and a bounded queue, so that the session never waits for one. Not: which
-//! events there are ([`crate::session::Event`]), nor when they are made.
+//! Consumers of the events of a session, such as a recording. Each has a thread and a bounded
+//! queue, so that the session never waits for a consumer. The events are defined by
+//! [`crate::session::Event`] and created by the session.
 
 pub mod recording;
 mod runner;
@@ -10,22 +10,22 @@ pub use runner::{Closing, Feed};
 use crate::error::Result;
 use crate::session::{Event, EventKinds, Missed};
 
-/// Receives the events of a session, in a thread of its own.
+/// Receives the events of a session in a separate thread.
 pub trait Consumer: Send + 'static {
-    /// The name of its thread, at most 15 bytes.
+    /// The name of the thread, at most 15 bytes.
     fn name(&self) -> &'static str;
 
-    /// The kinds of events that it wants.
+    /// The kinds of events that the consumer wants.
     fn wants(&self) -> EventKinds;
 
-    /// Called once in the consumer's thread, before anything else.
+    /// Called once in the thread of the consumer, before all other functions.
     fn start(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Takes the next events, in their order. After an error it is not called again.
+    /// Processes the next events. Not called again after an error.
     fn consume(&mut self, events: Vec<Event>) -> Result<()>;
 
-    /// No more events will come. `missed` is what the session could not deliver.
+    /// Called after the last event. `missed` is what the session could not deliver.
     fn finish(&mut self, missed: &Missed) -> Result<()>;
 }

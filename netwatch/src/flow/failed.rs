@@ -88,6 +88,8 @@ pub struct QuotedError {
     pub error: IcmpError,
     /// True if the target sent the error, in response to a packet from the remote.
     pub by_target: bool,
+    /// Time of the error, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
 }
 
 impl IcmpError {

@@ -20,13 +20,13 @@ pub(super) fn quoted(sample: &Sample) -> Option<QuotedError> {
         return None;
     }
     let hook = quoted_hook(carrier.point == ObservationPoint::Loopback, sample.direction == Direction::Egress);
-    find(&sample.bytes, sample.payload_offset, carrier.remote.addr.is_ipv4(), hook)
+    find(&sample.bytes, sample.payload_offset, carrier.remote.addr.is_ipv4(), hook, sample.time_ns)
 }
 
 /// As [`quoted`], for a counted frame that is an ICMP error.
-pub(super) fn quoted_in_frame(seen: &Observation, frame: &[u8]) -> Option<QuotedError> {
+pub(super) fn quoted_in_frame(seen: &Observation, frame: &[u8], time_ns: u64) -> Option<QuotedError> {
     let hook = quoted_hook(seen.key.observation_point == observation_point::LOOPBACK, seen.direction == EGRESS);
-    find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook)
+    find(frame, seen.packet.payload_offset as usize, seen.packet.kind == kind::IPV4, hook, time_ns)
 }
 
 /// The hook that observed the quoted packet: it was sent in the other direction than the error.
@@ -38,11 +38,11 @@ fn quoted_hook(is_loopback: bool, is_egress: bool) -> Hook {
     }
 }
 
-fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook) -> Option<QuotedError> {
+fn find(bytes: &[u8], payload: usize, is_v4: bool, hook: Hook, time_ns: u64) -> Option<QuotedError> {
     let (message, quote) = locate(bytes, payload)?;
     let error = IcmpError { kind: bytes[message], code: bytes[message + 1] };
     let flow = parse_quote(&bytes[quote..], is_v4, hook)?;
-    Some(QuotedError { flow, error, by_target: hook == Hook::ToTarget })
+    Some(QuotedError { flow, error, by_target: hook == Hook::ToTarget, time_ns })
 }
 
 /// Offsets of the ICMP message and of the packet it quotes. The parser treats the eight bytes of

@@ -144,8 +144,16 @@ impl Names {
         let own = self.flow(flow).and_then(own_name);
         let is_cover = self.ech(flow) == Some(Hidden::Ech);
         let own_or_looked_up = own.filter(|_| !is_cover).or_else(|| self.looked_up(flow.remote.addr, began_ns)).or(own);
-        own_or_looked_up
-            .or_else(|| self.resolved.get(&flow.remote.addr).map(|name| BestName { name, source: NameSource::Ptr }))
+        own_or_looked_up.or_else(|| self.reverse(flow.remote.addr))
+    }
+
+    /// The name of an address at a time, from DNS, the hosts file or [`Self::resolve`].
+    pub fn of_address(&self, address: IpAddr, time_ns: u64) -> Option<BestName<'_>> {
+        self.looked_up(address, time_ns).or_else(|| self.reverse(address))
+    }
+
+    fn reverse(&self, address: IpAddr) -> Option<BestName<'_>> {
+        self.resolved.get(&address).map(|name| BestName { name, source: NameSource::Ptr })
     }
 
     /// Adds names of addresses that have no other, from reverse lookups.

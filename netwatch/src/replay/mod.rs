@@ -126,7 +126,7 @@ fn with(
         match outcome.fate {
             FrameFate::Counted => {
                 let counted = CountedFrame { seen: &outcome.seen, frame: &linked };
-                if let Some(quoted) = counted.icmp_error() {
+                if let Some(quoted) = counted.icmp_error(frame.time_ns) {
                     session.observe(Observed::IcmpError(quoted));
                 }
                 if let Some(sample) = name_sample_from_capture(&counted, frame.time_ns) {

@@ -20,7 +20,7 @@ pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
     ReportEndpoint, ReportFlow, Run, TlsFacts,
 };
-pub use naming::{FlowShare, Naming, naming_of};
+pub use naming::{FlowShare, Naming, name_of_address, naming_of};
 pub use series::{Interval, Series};
 pub use unfinished::UnfinishedRun;
 
@@ -148,6 +148,7 @@ impl Report {
         let loopback = Loopback { totals: table.totals(ObservationPoint::Loopback), flows: on_loopback };
         notes.extend(notes::localhost(&loopback.flows, &interface));
         notes.extend(notes::abstract_sockets(&processes, run.exit));
+        notes.extend(notes::folded_facts(folded.lost));
         Self {
             complete,
             totals: table.totals(ObservationPoint::Link),

@@ -70,6 +70,13 @@ pub fn naming_of(flow: &Flow, names: &Names) -> Option<FlowNaming> {
     (naming != FlowNaming::default()).then_some(naming)
 }
 
+/// The name of the remote address of a flow, whatever the flow itself carried.
+pub fn name_of_address(flow: &Flow, names: &Names) -> Option<DisplayName> {
+    let is_link = flow.key.point == ObservationPoint::Link;
+    let best = is_link.then(|| names.of_address(flow.key.remote.addr, flow.first_seen_ns)).flatten()?;
+    Some(DisplayName { name: best.name.clone(), source: best.source })
+}
+
 fn application(facts: &FlowFacts) -> Option<ApplicationProtocol> {
     let proven = facts.applications.last()?;
     Some(ApplicationProtocol { name: proven.application.name().into(), evidence: proven.evidence.into() })

@@ -47,6 +47,12 @@ pub(super) fn abstract_sockets(processes: &Processes, exit: Option<ExitStatus>) 
     ))
 }
 
+/// The note about facts of folded flows that exceeded the limits.
+pub(super) fn folded_facts(lost: u64) -> Option<String> {
+    (lost > 0)
+        .then(|| format!("{lost} names, processes, failed attempts and addresses of folded flows exceeded the limits"))
+}
+
 /// The first items, and how many more there are.
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();

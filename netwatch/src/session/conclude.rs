@@ -1,4 +1,4 @@
-//! Reports of a session: interim ones while it goes on, and the final one.
+//! The reports of a session: interim reports and the final report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,13 +11,12 @@ use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, 
 use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows};
 
 impl<S: Scope> Session<S> {
-    /// What is known so far. The balance of an interim report is pending: the interface goes on
-    /// counting while its counters are read.
+    /// An interim report. Its balance is pending, because packets move while counters are read.
     pub fn report(&self, duration_ns: u64, interface_counters: Option<InterfaceCounters>) -> Report {
         self.report_at(&Moment { duration_ns, interface_counters, is_final: false, ..self.moment })
     }
 
-    /// Ends the session. Everything was drained, and the counters no longer change.
+    /// Concludes the session and returns the final report. To be called after the last drain.
     pub fn conclude(
         &mut self,
         duration_ns: u64,
@@ -26,19 +25,37 @@ impl<S: Scope> Session<S> {
     ) -> Report {
         self.ledger.names.finish();
         self.end_interval(duration_ns);
-        // Names and processes of live flows may have been learned after their last packet.
-        self.refresh_live();
+        // No further flow can begin, so errors that still wait belong to an earlier one.
+        for place in self.ledger.table.settle_icmp_errors() {
+            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
+        self.end_live();
+        self.note_missed_events();
         self.moment = Moment { duration_ns, ending, interface_counters, is_final: true, ..self.moment };
         self.report_at(&self.moment)
     }
 
-    fn refresh_live(&mut self) {
+    /// Ends the live flows for the consumers. Names and processes can be added after their last
+    /// packet, so a consumer that does not want ends receives the record once more.
+    fn end_live(&mut self) {
         for place in self.ledger.table.live_places() {
-            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+            for outlet in &mut self.outlets {
+                outlet.grew(place);
+                outlet.forced_end(place);
+            }
         }
     }
 
-    /// The final report once more, with what was learned since [`Session::conclude`].
+    /// Adds a note about events that slow consumers missed, for the report only: these consumers
+    /// receive the number when they are closed.
+    fn note_missed_events(&mut self) {
+        let missed: u64 = self.outlets.iter().map(|outlet| outlet.missed.events).sum();
+        if missed > 0 {
+            self.notes.push(format!("{missed} events were not delivered, because a consumer was too slow"));
+        }
+    }
+
+    /// The final report with the names that were added since [`Session::conclude`].
     pub fn final_report(&self) -> Report {
         self.report_at(&self.moment)
     }
@@ -74,8 +91,8 @@ impl<S: Scope> Session<S> {
             replay,
         };
         let flows = ReportFlows {
-            link: link.into_iter().map(|record| known(record, &ids)).collect(),
-            loopback: loopback.into_iter().map(|record| known(record, &ids)).collect(),
+            link: link.into_iter().map(|record| report_flow(record, &ids)).collect(),
+            loopback: loopback.into_iter().map(|record| report_flow(record, &ids)).collect(),
             folded: &self.ledger.folded,
             ids: &ids,
         };
@@ -86,7 +103,7 @@ impl<S: Scope> Session<S> {
         self.attribution == Attribution::On
     }
 
-    /// Processes and failed calls, with the places of processes in the report's list.
+    /// Processes and failed calls, with the index of each process in the list of the report.
     fn outcome<'r>(&self, records: impl Iterator<Item = &'r FlowRecord> + Clone, is_final: bool) -> TraceOutcome {
         if !self.is_attributing() {
             let processes = Processes { attribution: self.attribution.clone(), ..Processes::default() };
@@ -94,22 +111,23 @@ impl<S: Scope> Session<S> {
         }
         let used = records.clone().flat_map(|record| &record.usages).map(|usage| usage.process);
         let used = used.chain(self.ledger.folded.processes());
-        let mut outcome = self.ledger.trace.outcome(used, &unexplained(records), self.silence(is_final));
+        let mut outcome =
+            self.ledger.trace.outcome(used, &remotes_without_socket(records), self.packet_coverage(is_final));
         outcome.processes.lost = self.all_losses().processes;
         outcome
     }
 }
 
-/// The remotes of TCP flows whose socket is not known: a connection that had no packet may be one
-/// of them.
-fn unexplained<'r>(records: impl Iterator<Item = &'r FlowRecord>) -> BTreeSet<SocketAddr> {
+/// The remotes of TCP flows without a known socket. A socket without packets may belong to one of
+/// these flows.
+fn remotes_without_socket<'r>(records: impl Iterator<Item = &'r FlowRecord>) -> BTreeSet<SocketAddr> {
     let is_known = |record: &FlowRecord| record.usages.iter().any(|usage| usage.evidence == Evidence::Socket);
     let unknown = records.filter(|record| record.flow.key.protocol == Protocol::TCP.0 && !is_known(record));
     unknown.map(|record| SocketAddr::new(record.flow.key.remote.addr, record.flow.key.remote.port)).collect()
 }
 
-/// A flow of the report: processes are named by their place in its list.
-fn known(record: FlowRecord, ids: &BTreeMap<ProcessNumber, ProcessId>) -> ReportFlow {
+/// Converts a record to a flow of the report, which refers to processes by their index.
+fn report_flow(record: FlowRecord, ids: &BTreeMap<ProcessNumber, ProcessId>) -> ReportFlow {
     let FlowRecord { flow, naming, usages } = record;
     let user = |usage: &Usage| {
         let Usage { process, evidence, is_maker } = *usage;

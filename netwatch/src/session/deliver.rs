@@ -1,4 +1,4 @@
-//! Events for one consumer, made when it has room for them.
+//! Creates the events for a consumer, when it has room for them.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
 use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
 
-/// Failed calls and local sockets are looked at again after this long for each of them, and not
-/// more often than once a second: they may be many, and are compared as a whole.
+/// Minimum time between two comparisons of all failed calls and local sockets, nanoseconds.
 const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
+/// The same for each failed call and local socket: the more there are, the rarer they are compared.
 const CALLS_INTERVAL_EACH_NS: u64 = 200_000;
 
 impl<S: Scope> Session<S> {
-    /// Takes about `max` events for a consumer: those that wait, then the newest records of the
-    /// flows that changed. With [`GrowthTiming::Later`], flows that only carried more packets wait.
+    /// Takes about `max` events for a consumer: first pending events, then the newest records of
+    /// flows that changed. With [`GrowthTiming::Later`], flows that only grew are left for later.
     pub fn deliver(&mut self, outlet: OutletId, max: usize, growth: GrowthTiming) -> Vec<Event> {
-        // Detached for a moment, because records are made of the rest of the session.
+        // Moved out of the session, because creating records borrows the session.
         let mut out = std::mem::replace(&mut self.outlets[outlet.0], Outlet::new(EventKinds::NONE));
         let mut events = Vec::new();
         while events.len() < max
@@ -52,7 +52,7 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    /// Processes come before the first record that refers to them, parents before children.
+    /// Adds the processes of a record that the consumer has not received, parents before children.
     fn introduce(&self, out: &mut Outlet, record: &FlowRecord, events: &mut Vec<Event>) {
         if !out.wants.has(EventKinds::USED_BY) {
             return;
@@ -96,7 +96,7 @@ impl<S: Scope> Session<S> {
             run,
             interface,
             dns,
-            steps: self.steps_from(pending.steps_from),
+            series: self.series_from(pending.changed_from),
             totals: table.totals_by_sums(ObservationPoint::Link),
             loopback: table.totals_by_sums(ObservationPoint::Loopback),
             remainders: table.remainders(ObservationPoint::Link).clone(),
@@ -106,25 +106,25 @@ impl<S: Scope> Session<S> {
             calls: self.new_calls(out),
             losses: self.all_losses(),
             notes: has_new_notes.then(|| self.notes.clone()),
-            waiting: out.waiting() as u64,
+            waiting: out.pending_flows() as u64,
         }
     }
 
-    fn steps_from(&self, from_ns: Option<u64>) -> SeriesTail {
-        let steps = &self.series.intervals;
-        let first = from_ns.map_or(steps.len(), |from| steps.partition_point(|step| step.start_ns < from));
-        SeriesTail { from_ns, steps: steps[first..].to_vec() }
+    fn series_from(&self, from_ns: Option<u64>) -> SeriesTail {
+        let all = &self.series.intervals;
+        let first = from_ns.map_or(all.len(), |from| all.partition_point(|interval| interval.start_ns < from));
+        SeriesTail { from_ns, intervals: all[first..].to_vec() }
     }
 
-    /// Failed calls and local sockets, if they are due and changed.
+    /// Failed calls and local sockets, if a comparison is due and they changed.
     fn new_calls(&self, out: &mut Outlet) -> Option<LocalCalls> {
         let now_ns = self.moment.now_ns();
         if !self.is_attributing() || now_ns < out.known.next_calls_ns {
             return None;
         }
-        let calls = self.ledger.trace.calls(self.silence(false));
-        let many = (calls.attempts.len() + calls.local_sockets.len()) as u64;
-        out.known.next_calls_ns = now_ns + CALLS_INTERVAL_NS.max(many * CALLS_INTERVAL_EACH_NS);
+        let calls = self.ledger.trace.calls(self.packet_coverage(false));
+        let count = (calls.attempts.len() + calls.local_sockets.len()) as u64;
+        out.known.next_calls_ns = now_ns + CALLS_INTERVAL_NS.max(count * CALLS_INTERVAL_EACH_NS);
         if calls == out.known.calls {
             return None;
         }
@@ -132,8 +132,9 @@ impl<S: Scope> Session<S> {
         Some(calls)
     }
 
-    /// Without its announcement, the packets of a flow are not known to belong to a socket.
-    pub(super) fn silence(&self, is_final: bool) -> PacketCoverage {
+    /// How completely packets are assigned to sockets. If the notification of a new flow is lost,
+    /// the socket of its packets is unknown.
+    pub(super) fn packet_coverage(&self, is_final: bool) -> PacketCoverage {
         let lost = self.losses.meter;
         match lost.new_flows + lost.table_full + lost.insert_failed {
             0 if is_final => PacketCoverage::Final,
@@ -142,33 +143,33 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    /// Whether nothing waits for a consumer.
+    /// Whether a consumer has received all its events.
     pub fn is_delivered(&self, outlet: OutletId) -> bool {
         self.outlets[outlet.0].is_empty()
     }
 
-    /// Whether flows wait for a consumer that only carried more packets.
+    /// Whether there are flows that only grew and whose records a consumer has not received.
     pub fn has_growth(&self, outlet: OutletId) -> bool {
         self.outlets[outlet.0].has_growth()
     }
 
-    /// What a consumer missed. To be taken at the end.
+    /// Takes what a consumer missed, at the end of the session.
     pub fn take_missed(&mut self, outlet: OutletId) -> Missed {
         std::mem::take(&mut self.outlets[outlet.0].missed)
     }
 }
 
 impl SessionLosses {
-    /// What was added since, by reason; those of names and processes behind a prefix.
+    /// The losses since `before`, by reason.
     pub(super) fn since(&self, before: &Self) -> impl Iterator<Item = (&'static str, u64)> {
         let [now, then] = [self, before].map(SessionLosses::by_reason);
         let grown = now.into_iter().zip(then).map(|((reason, now), (_, then))| (reason, now.saturating_sub(then)));
         grown.filter(|(_, count)| *count > 0)
     }
 
-    /// Every reason and its count.
+    /// Every reason with its count. Reasons of names and processes have a prefix.
     pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
-        let Self { meter, processes, names } = self;
+        let Self { meter, processes, names, folded } = self;
         vec![
             ("samples", meter.samples),
             ("unreadable", meter.unreadable),
@@ -191,6 +192,7 @@ impl SessionLosses {
             ("processes.unreadable", processes.unreadable),
             ("processes.unknown", processes.unknown),
             ("processes.beyond", processes.beyond),
+            ("folded.facts", *folded),
         ]
     }
 }

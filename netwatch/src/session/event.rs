@@ -1,4 +1,4 @@
-//! What consumers receive from a session: plain data, in the order in which it happened.
+//! The events that consumers receive from a session: plain data in order of occurrence.
 
 use std::sync::Arc;
 
@@ -10,34 +10,36 @@ use crate::name::{self, Lookup};
 use crate::process::{self, LocalCalls, Process, ProcessNumber, Usage};
 use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, Run, Series};
 
-/// Something that happened in a session.
+/// An event of a session.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The session begins: the target runs from now on.
+    /// The session started: the target runs.
     Started(Arc<Started>),
     /// The first packets of a flow were drained.
     FlowOpened(Arc<FlowRecord>),
-    /// A live flow carried more packets; the record as it is now. Growth is coalesced: a consumer
-    /// that has no room receives the newest record later.
+    /// A flow grew; contains its current record. Growth is coalesced: a consumer without room
+    /// receives the newest record later.
     FlowGrew(Arc<FlowRecord>),
-    /// A flow ended. The record is complete; should packets of it follow all the same, it grows
-    /// again under the same id.
+    /// A flow ended; contains its complete record. If more packets arrive after that, it grows
+    /// again under the same id. A flow that is live at the end of the session ends with
+    /// [`EndReason::ForcedEnd`], and [`Flow::ended`] stays `None` in its record. There are no
+    /// events of flows that are not tracked individually.
     FlowEnded(Arc<FlowRecord>, EndReason),
-    /// A process used a flow for the first time. It precedes the first record that refers to it.
+    /// A process used a flow for the first time. Precedes the first record that refers to it.
     UsedBy(Arc<ProcessRecord>),
-    /// A DNS lookup, as it is now, and its place among all lookups of the session.
+    /// A DNS lookup was added or changed; contains its number in the session and its current state.
     DnsExchange(u64, Arc<Lookup>),
-    /// Observations were missed since the last interval: how many, and which.
+    /// Observations were lost since the last interval: the reason and the number.
     Lost(&'static str, u64),
-    /// A sentence for the report.
+    /// A note was added to the report.
     Note(Arc<str>),
-    /// Totals at the end of an interval.
+    /// An interval ended; contains the totals so far.
     Interval(Arc<IntervalTotals>),
-    /// The session ended.
+    /// The session finished.
     Finished(Arc<Finished>),
 }
 
-/// The kinds of events, so that a consumer can name those that it wants.
+/// A set of kinds of events, with which a consumer selects the events that it wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventKinds(u16);
 
@@ -65,13 +67,13 @@ impl EventKinds {
     /// Every kind.
     pub const ALL: Self = Self((1 << 9) - 1);
 
-    /// The kinds of either.
+    /// The union of both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether any kind of `other` is among these.
+    /// Whether both sets have a kind in common.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -94,28 +96,28 @@ impl Event {
     }
 }
 
-/// The beginning of a session.
+/// The start of a session.
 #[derive(Debug, Clone)]
 pub struct Started {
-    /// The run; duration and exit are not known yet.
+    /// The run, without duration and exit status.
     pub run: Run,
     /// The interface that is metered.
     pub interface: Interface,
 }
 
-/// A flow and what is known of it.
+/// A flow with its names and processes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowRecord {
-    /// What was counted.
+    /// The flow and its counts.
     pub flow: Flow,
-    /// Names and protocol; `None` if nothing is known.
+    /// Names and application protocol; `None` if none were found.
     pub naming: Option<Box<FlowNaming>>,
-    /// The processes that used it, the most certain first.
+    /// The processes that used the flow, the one with the strongest evidence first.
     pub usages: Vec<Usage>,
 }
 
 impl FlowRecord {
-    /// The identity of the flow.
+    /// The id of the flow.
     pub fn id(&self) -> FlowId {
         self.flow.id()
     }
@@ -124,14 +126,14 @@ impl FlowRecord {
 /// A process of the session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessRecord {
-    /// The process; [`Process::number`] identifies it in the session. [`Process::parent`] is
-    /// `None` here, because it refers to the list of a report.
+    /// The process. [`Process::number`] identifies it in the session. [`Process::parent`] is `None`
+    /// because it is an index into the list of a report.
     pub process: Process,
-    /// The number of its parent, if that is a process of the session.
+    /// The number of its parent, if the parent is a process of the session.
     pub parent: Option<ProcessNumber>,
 }
 
-/// Totals at the end of an interval, as far as they take constant time to collect.
+/// Totals at the end of an interval. Only totals that are collected in constant time.
 #[derive(Debug, Clone)]
 pub struct IntervalTotals {
     /// The end of the interval, nanoseconds since the Unix epoch.
@@ -142,60 +144,61 @@ pub struct IntervalTotals {
     pub interface: Interface,
     /// The resolvers that DNS queries are forwarded to.
     pub dns: DnsForwarder,
-    /// The whole series from the first step on that changed in this interval.
-    pub steps: SeriesTail,
-    /// What the target sent and received on the link.
+    /// The part of the series that changed.
+    pub series: SeriesTail,
+    /// Counts of what the target sent and received on the link.
     pub totals: PerDirection<Counters>,
-    /// Everything on the loopback.
+    /// Counts of all packets on the loopback.
     pub loopback: PerDirection<Counters>,
-    /// What belongs to no flow of the link.
+    /// The remainders of the link.
     pub remainders: Remainders,
-    /// Flows that were never tracked individually: there is no record of them.
+    /// The flows that were never tracked individually. There are no records of them.
     pub untracked: FoldedCounts,
-    /// Their endpoints; `None` if they are as they were in the interval before.
+    /// The endpoints of these flows; `None` if they did not change since the last interval.
     pub untracked_endpoints: Option<Vec<(ObservationPoint, Endpoint)>>,
-    /// Whether processes were looked for.
+    /// Whether flows are attributed to processes.
     pub attribution: process::Attribution,
-    /// Failed calls and local sockets; `None` if they are as they were.
+    /// Failed calls and local sockets; `None` if they did not change.
     pub calls: Option<LocalCalls>,
-    /// Observations that were missed so far.
+    /// Observations that were lost so far.
     pub losses: SessionLosses,
     /// All notes so far; `None` if there is no new one.
     pub notes: Option<Vec<String>>,
-    /// Flows with changes that this consumer has not received, at most.
+    /// Upper bound of the number of flows with changes that this consumer has not received.
     pub waiting: u64,
 }
 
-/// Observations that were missed, by who missed them.
+/// Lost observations, by the component that lost them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionLosses {
-    /// By the meter.
+    /// Observations of packets.
     pub meter: ObservationLosses,
-    /// By the meter's view of processes.
+    /// Observations of processes and sockets.
     pub processes: process::ProcessLosses,
-    /// Names.
+    /// Names and DNS lookups.
     pub names: name::NamesLost,
+    /// Names, processes, failed attempts and addresses of folded flows that exceeded the limits.
+    pub folded: u64,
 }
 
-/// The part of a series that replaces all steps from its first one on.
+/// The last part of a series. It replaces all intervals from its start on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeriesTail {
-    /// Steps that begin here or later are replaced, nanoseconds since the Unix epoch; `None` if
-    /// nothing changed.
+    /// The start, nanoseconds since the Unix epoch; `None` if nothing changed.
     pub from_ns: Option<u64>,
-    /// The steps that replace them.
-    pub steps: Vec<report::Interval>,
+    /// The intervals that begin there or later.
+    pub intervals: Vec<report::Interval>,
 }
 
 /// The end of a session.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// The report. Flows that were evicted before are folded in it.
+    /// The final report. Flows that were evicted are folded in it.
     pub report: Arc<Report>,
     /// Traffic over time.
     pub series: Series,
-    /// Flows that were never tracked individually.
+    /// The flows that were never tracked individually.
     pub untracked: FoldedCounts,
-    /// Their endpoints.
+    /// The endpoints of these flows.
     pub untracked_endpoints: Vec<(ObservationPoint, Endpoint)>,
 }

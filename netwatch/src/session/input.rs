@@ -1,22 +1,51 @@
-//! What a meter delivers to a session besides counts.
+//! Inputs of a session: its configuration, and what a meter delivers in addition to counts.
 
-use crate::flow::{FlowKey, QuotedError};
-use crate::name::NameSample;
-use crate::process::{self, SystemView};
+use crate::flow::{DEFAULT_MAX_FLOWS, FlowKey, ObservationLosses, QuotedError};
+use crate::name::{Hosts, NameSample};
+use crate::process::{self, Attribution, SystemView};
+
+/// Limits and initial data of a session.
+#[derive(Debug)]
+pub struct SessionConfig {
+    /// Maximum number of flows that are tracked individually: live flows and the most recent ended
+    /// ones.
+    pub max_flows: usize,
+    /// The hosts file of the target.
+    pub hosts: Hosts,
+    /// Whether flows are attributed to processes.
+    pub attribution: Attribution,
+    /// The cookie of the network namespace of the target, if known.
+    pub netns: Option<u64>,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self { max_flows: DEFAULT_MAX_FLOWS, hosts: Hosts::default(), attribution: Attribution::Absent, netns: None }
+    }
+}
 
 /// An observation of a meter.
 pub enum Observed<'a> {
-    /// A packet of a flow belongs to the socket with this cookie.
+    /// The socket of a packet of a flow.
     Socket {
         /// The flow.
         flow: FlowKey,
-        /// The kernel's number of the socket.
+        /// The cookie of the socket.
         cookie: u64,
     },
-    /// The head of a packet that may carry a name.
+    /// The head of a packet that may contain a name.
     Name(NameSample<'a>),
     /// An ICMP error that quotes a packet of a flow.
     IcmpError(QuotedError),
-    /// A process or socket event, and access to what the machine shows at this moment.
+    /// A process or socket event, with access to the current state of the system.
     Process(process::ProcessEvent, &'a mut dyn SystemView),
+}
+
+/// Losses of a meter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MeterLosses {
+    /// Observations of packets.
+    pub meter: ObservationLosses,
+    /// Process events, as far as the meter counts them.
+    pub processes: process::ProcessLosses,
 }

@@ -1,6 +1,6 @@
-//! The data of a session: flows with their names and processes, in bounded memory. Live flows are
-//! looked up when a record is made of them; the names and processes of an ended flow are settled
-//! when it ends, and folded into its endpoint when the flow is evicted.
+//! The ledger of a session: flows with their names and processes, in bounded memory. Names and
+//! processes of a live flow are looked up when a record of it is created. Those of an ended flow
+//! are stored when it ends, and folded into its endpoint when the flow is evicted.
 
 use std::net::IpAddr;
 
@@ -12,11 +12,13 @@ use crate::name::Names;
 use crate::process::{FlowToAttribute, ReportedFlows, Trace, Usage};
 use crate::report::{FlowNaming, FoldedFacts};
 
-/// Names and processes of an ended flow.
+/// Names and processes of an ended flow, as they were when it ended.
 #[derive(Debug)]
 struct Settled {
     naming: Option<Box<FlowNaming>>,
     usages: Vec<Usage>,
+    /// Its memory is part of [`Ledger::settled_bytes`]: the flow has not been reopened.
+    is_counted: bool,
 }
 
 /// Flows, names and processes.
@@ -25,27 +27,34 @@ pub(super) struct Ledger {
     pub table: FlowTable,
     pub names: Names,
     pub trace: Trace,
-    /// By place.
+    /// Names and processes of ended flows, by place.
     settled: Vec<Option<Box<Settled>>>,
-    /// Memory of `settled`, about.
-    settled_bytes: usize,
+    /// Approximate memory of the ended flows in `settled`, bytes. Reopened flows are not included,
+    /// because they cannot be evicted.
+    pub settled_bytes: usize,
+    /// Flows are evicted while `settled_bytes` is higher.
+    pub max_settled_bytes: usize,
     pub folded: FoldedFacts,
-    /// The host's addresses on the link: they need no name.
+    /// The addresses of the host on the link, which need no name.
     pub gateways: Vec<IpAddr>,
 }
 
-/// What an increment did to the flows.
+/// How an increment changed the ledger.
 #[derive(Debug)]
 pub(super) struct Changed {
     pub change: FlowChange,
     pub place: Option<Place>,
     pub has_ended: bool,
-    /// The last records of flows that were evicted, and where they were: from `place` before the
-    /// change, from others after it.
-    pub evicted: Vec<(Place, FlowRecord)>,
+    /// The last record of the flow that was evicted from `place` before the change, to make room
+    /// for this flow.
+    pub evicted_before: Option<FlowRecord>,
+    /// The last records of flows that were evicted after the change, and where they were. The flow
+    /// that has just ended can be among them.
+    pub evicted_after: Vec<(Place, FlowRecord)>,
 }
 
-/// Memory for the names and processes of ended flows, bytes. About 100,000 flows with names.
+/// Maximum memory for the names and processes of ended flows, bytes: about 100,000 flows with
+/// names.
 const MAX_SETTLED_BYTES: usize = 64 << 20;
 
 impl Ledger {
@@ -56,12 +65,13 @@ impl Ledger {
             trace,
             settled: Vec::new(),
             settled_bytes: 0,
+            max_settled_bytes: MAX_SETTLED_BYTES,
             folded: FoldedFacts::default(),
             gateways: Vec::new(),
         }
     }
 
-    /// The place of an ended flow whose record the observation changed.
+    /// Processes an observation. Returns the place of an ended flow if its record changed.
     pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) -> Option<Place> {
         match observed {
             Observed::Socket { flow, cookie } => self.trace.note_flow(scope.orient_key(flow), cookie),
@@ -73,7 +83,7 @@ impl Ledger {
                 quoted.flow = scope.orient_key(quoted.flow);
                 return self.table.note_icmp_error(quoted);
             }
-            Observed::Process(event, look) => self.trace.apply(event, look),
+            Observed::Process(event, system) => self.trace.apply(event, system),
         }
         None
     }
@@ -81,30 +91,47 @@ impl Ledger {
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
         let applied = self.table.apply(*increment);
         let evicted = applied.evicted.and_then(|flow| Some((applied.place?, *flow)));
-        let mut evicted: Vec<(Place, FlowRecord)> =
-            evicted.map(|(place, flow)| (place, self.fold(place, flow))).into_iter().collect();
+        let evicted_before = evicted.map(|(place, flow)| self.fold(place, flow));
+        let mut evicted_after = Vec::new();
         let has_ended = increment.ended.is_some();
-        if let Some(place) = applied.place.filter(|_| has_ended) {
-            self.settle(place);
-            while self.settled_bytes > MAX_SETTLED_BYTES
-                && let Some((place, flow)) = self.table.evict()
-            {
-                evicted.push((place, self.fold(place, flow)));
+        if let Some(place) = applied.place {
+            self.stop_counting(place);
+            if has_ended {
+                self.settle(place);
+                self.evict_settled(&mut evicted_after);
             }
         }
-        Changed { change: applied.change, place: applied.place, has_ended, evicted }
+        Changed { change: applied.change, place: applied.place, has_ended, evicted_before, evicted_after }
+    }
+
+    /// Evicts flows until the memory of the ended ones is within its limit.
+    fn evict_settled(&mut self, evicted: &mut Vec<(Place, FlowRecord)>) {
+        while self.settled_bytes > self.max_settled_bytes
+            && let Some((place, flow)) = self.table.evict()
+        {
+            evicted.push((place, self.fold(place, flow)));
+        }
+    }
+
+    /// The flow at this place is live again.
+    fn stop_counting(&mut self, place: Place) {
+        if let Some(settled) = self.settled.get_mut(place).and_then(Option::as_deref_mut)
+            && std::mem::take(&mut settled.is_counted)
+        {
+            self.settled_bytes -= settled.memory();
+        }
     }
 
     /// Folds the names and processes of an evicted flow into its endpoint.
     fn fold(&mut self, place: Place, flow: Flow) -> FlowRecord {
         let settled = self.take_settled(place);
-        let Settled { naming, usages } = settled.map_or(Settled { naming: None, usages: Vec::new() }, |it| *it);
+        let (naming, usages) = settled.map_or((None, Vec::new()), |it| (it.naming, it.usages));
         let record = FlowRecord { flow, naming, usages };
         self.folded.add(&record.flow, record.naming.as_deref(), &record.usages, &self.names, &self.gateways);
         record
     }
 
-    /// Settles what is known of a flow that ended, and forgets its samples and sockets.
+    /// Stores the names and processes of a flow that ended, and removes its samples.
     fn settle(&mut self, place: Place) {
         let Some(flow) = self.table.at(place) else { return };
         self.names.finish_flow(&flow.key);
@@ -121,27 +148,26 @@ impl Ledger {
     }
 
     fn take_settled(&mut self, place: Place) -> Option<Box<Settled>> {
-        let settled = self.settled.get_mut(place).and_then(Option::take)?;
-        self.settled_bytes -= settled.memory();
-        Some(settled)
+        self.stop_counting(place);
+        self.settled.get_mut(place).and_then(Option::take)
     }
 
-    /// The names of a live flow as they are known now.
+    /// The names of a live flow so far.
     fn naming_of(&self, flow: &Flow) -> Option<Box<FlowNaming>> {
         crate::report::naming_of(flow, &self.names).map(Box::new)
     }
 
-    /// The processes of a live flow as they are known now.
+    /// The processes of a live flow so far.
     fn usages_of(&self, flow: &Flow) -> Vec<Usage> {
         self.trace.usages_of(&to_attribute(flow))
     }
 
-    /// A flow and everything that is known of it now.
+    /// The current record of the flow at this place.
     pub(super) fn record(&self, place: Place) -> Option<FlowRecord> {
         self.table.at(place).map(|flow| self.record_of(place, flow))
     }
 
-    /// The records of one observation point, in the order in which the flows began.
+    /// The records of one observation point, sorted by the time of the first packet.
     pub(super) fn records(&self, point: ObservationPoint) -> impl Iterator<Item = FlowRecord> {
         self.table.places(point).into_iter().filter_map(|place| self.record(place))
     }
@@ -152,11 +178,8 @@ impl Ledger {
             return FlowRecord { naming: self.naming_of(&flow), usages: self.usages_of(&flow), flow };
         };
         let naming = match flow.ended {
-            // A name of the address may have been learned since: by `--resolve`, for one.
-            Some(_) if settled.naming.as_ref().is_some_and(|naming| naming.display_name.is_some()) => {
-                settled.naming.clone()
-            }
-            _ => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
+            Some(_) => self.with_name_of_address(settled.naming.clone(), &flow),
+            None => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
         };
         let usages = match flow.ended {
             Some(_) => settled.usages.clone(),
@@ -165,26 +188,45 @@ impl Ledger {
         FlowRecord { flow, naming, usages }
     }
 
-    /// Forgets what no live flow needs. To be called after each drain.
-    pub(super) fn tidy(&mut self) {
+    /// The names of an ended flow. If it has no display name, that of the address is used, which
+    /// may have been added since, for example by `--resolve`. The names of its five-tuple may be
+    /// those of the next connection.
+    fn with_name_of_address(&self, settled: Option<Box<FlowNaming>>, flow: &Flow) -> Option<Box<FlowNaming>> {
+        if settled.as_ref().is_some_and(|naming| naming.display_name.is_some()) {
+            return settled;
+        }
+        let Some(display_name) = crate::report::name_of_address(flow, &self.names) else { return settled };
+        Some(Box::new(FlowNaming {
+            display_name: Some(display_name),
+            ..settled.map_or_else(Default::default, |it| *it)
+        }))
+    }
+
+    /// Removes processes and sockets that no flow needs, and assigns ICMP errors. To be called
+    /// after each drain. Returns the places of ended flows with a changed record.
+    pub(super) fn prune(&mut self) -> Vec<Place> {
+        let changed = self.table.settle_icmp_errors();
         let Self { table, trace, settled, folded, .. } = self;
         let settled = settled.iter().flatten().flat_map(|settled| settled.usages.iter().map(|usage| usage.process));
         trace.tidy(&LiveFlows(table), settled.chain(folded.processes()));
+        changed
     }
 }
 
 impl Settled {
-    /// A flow that was reopened has been settled before.
+    /// Adds names and processes. A flow that was reopened has some from its earlier ends.
     fn merged(before: Option<Self>, naming: Option<Box<FlowNaming>>, usages: Vec<Usage>) -> Self {
         match before {
-            None => Self { naming, usages },
-            Some(before) => {
-                Self { naming: Self::merge_naming(before.naming, naming), usages: merge_usages(usages, &before.usages) }
-            }
+            None => Self { naming, usages, is_counted: true },
+            Some(before) => Self {
+                naming: Self::merge_naming(before.naming, naming),
+                usages: merge_usages(usages, &before.usages),
+                is_counted: true,
+            },
         }
     }
 
-    /// Bytes of memory, about: what a name, a list and a fingerprint take with their allocations.
+    /// Approximate memory, bytes, allocations included.
     fn memory(&self) -> usize {
         const LIST_BYTES: usize = 64;
         let naming = self.naming.as_ref().map_or(0, |naming| {
@@ -195,7 +237,7 @@ impl Settled {
         size_of::<Self>() + naming + self.usages.len() * size_of::<Usage>() + LIST_BYTES
     }
 
-    /// What was learned first stays; names add up.
+    /// Combines names: the first display name, protocol and TLS facts are kept, names are added.
     fn merge_naming(before: Option<Box<FlowNaming>>, later: Option<Box<FlowNaming>>) -> Option<Box<FlowNaming>> {
         let (Some(mut before), Some(later)) = (before.clone(), later.clone()) else { return before.or(later) };
         before.display_name = before.display_name.or(later.display_name);
@@ -215,7 +257,7 @@ impl Settled {
     }
 }
 
-/// The later ones first.
+/// Combines usages, the later ones first.
 fn merge_usages(mut later: Vec<Usage>, before: &[Usage]) -> Vec<Usage> {
     let is_new = |usage: &&Usage| !later.iter().any(|known| known.process == usage.process);
     let older: Vec<Usage> = before.iter().filter(is_new).copied().collect();
@@ -232,7 +274,7 @@ pub(super) fn to_attribute(flow: &Flow) -> FlowToAttribute {
     }
 }
 
-/// The flows whose sockets are still needed.
+/// The flows with sockets that are still needed.
 struct LiveFlows<'t>(&'t FlowTable);
 
 impl ReportedFlows for LiveFlows<'_> {

@@ -1,6 +1,7 @@
-//! One metering session: a pure state machine. A meter's observations and increments go in, events
-//! for consumers and reports come out. It owns no clock, thread, file or socket, and does not
-//! depend on what is metered (that is its [`Scope`]) nor on who consumes its events.
+//! A metering session: a pure state machine. Its inputs are observations and increments of a meter,
+//! its outputs are events for consumers and reports. It owns no clock, thread, file or socket. What
+//! is metered is described by its [`Scope`]; the session is independent of that and of the
+//! consumers.
 
 mod conclude;
 mod deliver;
@@ -18,43 +19,23 @@ use std::sync::Arc;
 pub use event::{
     Event, EventKinds, Finished, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses, Started,
 };
-pub use input::Observed;
+pub use input::{MeterLosses, Observed, SessionConfig};
 pub use outlet::{GrowthTiming, Missed};
 pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
-use crate::flow::{
-    Counters, FlowChange, FlowTable, Increment, ObservationLosses, ObservationPoint, PerDirection, Traffic,
-};
-use crate::name::{Hosts, Names};
-use crate::process::{self, Attribution, Trace};
+use crate::flow::{Counters, FlowChange, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
+use crate::name::Names;
+use crate::process::{Attribution, Trace};
 use crate::report::{self, Series};
 use crate::wire::Name;
 use ledger::Ledger;
 use outlet::Outlet;
 
-/// How much a session keeps, and what it begins with.
-#[derive(Debug)]
-pub struct SessionConfig {
-    /// Flows tracked individually: live ones and the most recent ended ones.
-    pub max_flows: usize,
-    /// The target's hosts file.
-    pub hosts: Hosts,
-    /// Whether processes are looked for.
-    pub attribution: Attribution,
-    /// The cookie of the target's network namespace, where it is known.
-    pub netns: Option<u64>,
-}
-
-impl Default for SessionConfig {
-    fn default() -> Self {
-        Self {
-            max_flows: crate::flow::DEFAULT_MAX_FLOWS,
-            hosts: Hosts::default(),
-            attribution: Attribution::Absent,
-            netns: None,
-        }
-    }
-}
+/// Maximum number of notes, beside the one that states that further ones were discarded.
+const MAX_NOTES: usize = 10_000;
+const TOO_MANY_NOTES: &str = "further notes were discarded";
+/// An outlet forgets delivered processes only if it has more than these.
+const MIN_PROCESSES_TO_FORGET: usize = 1024;
 
 /// Identifies a consumer within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +49,9 @@ pub struct Session<S> {
     ledger: Ledger,
     outlets: Vec<Outlet>,
     attribution: Attribution,
-    /// What the meter missed so far.
+    /// Losses of the meter so far.
     losses: MeterLosses,
-    /// What the outlets know of them.
+    /// Losses that were pushed to the outlets.
     losses_delivered: SessionLosses,
     notes: Vec<String>,
     series: Series,
@@ -78,16 +59,7 @@ pub struct Session<S> {
     moment: Moment,
 }
 
-/// What a meter missed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MeterLosses {
-    /// Observations of packets.
-    pub meter: ObservationLosses,
-    /// Process events, as counted by the meter.
-    pub processes: process::ProcessLosses,
-}
-
-/// The interval that is being filled: what there was when it began.
+/// The current interval: the totals when it began, and the flows that were active since.
 #[derive(Debug, Default)]
 struct CurrentInterval {
     number: u64,
@@ -95,13 +67,14 @@ struct CurrentInterval {
     totals: PerDirection<Counters>,
     opened: u64,
     active: u64,
-    /// The interval in which the flow at a place was active last, plus one.
+    /// For each place, the number of the interval in which its flow was last active, plus one.
     active_in: Vec<u64>,
 }
 
 impl CurrentInterval {
-    /// Counts a flow as active, once per interval.
-    fn activate(&mut self, place: Option<usize>) {
+    /// Counts a flow as active, once per interval. A flow that is not tracked individually is
+    /// counted once per drain, because it has no place.
+    fn activate(&mut self, place: Option<usize>, change: FlowChange) {
         let Some(place) = place else {
             self.active += 1;
             return;
@@ -110,12 +83,13 @@ impl CurrentInterval {
             self.active_in.resize(place + 1, 0);
         }
         let last = std::mem::replace(&mut self.active_in[place], self.number + 1);
-        self.active += u64::from(last != self.number + 1);
+        // Another flow may have been active at this place before in the same interval.
+        self.active += u64::from(change == FlowChange::Opened || last != self.number + 1);
     }
 }
 
 impl<S: Scope> Session<S> {
-    /// A session that has not begun.
+    /// Creates a session. [`Session::start`] starts it.
     pub fn new(scope: S, config: SessionConfig) -> Self {
         let SessionConfig { max_flows, hosts, attribution, netns } = config;
         let names = Names::new(scope.name_limits(), hosts);
@@ -137,8 +111,9 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    /// Adds a consumer that wants these kinds of events, from now on: of a live session it receives
-    /// the start first, and each flow when it changes. Kinds that no consumer wants cost nothing.
+    /// Attaches a consumer that wants these kinds of events. If the session has started, the
+    /// consumer receives the start first, and then each flow when it changes. Events that no
+    /// consumer wants are not created.
     pub fn attach(&mut self, wants: EventKinds) -> OutletId {
         let mut outlet = Outlet::new(wants);
         if self.moment.started_ns != 0 {
@@ -148,12 +123,13 @@ impl<S: Scope> Session<S> {
         OutletId(self.outlets.len() - 1)
     }
 
-    /// The consumer failed: nothing is kept for it any more.
+    /// Discards all events of a consumer that failed.
     pub fn detach(&mut self, outlet: OutletId) {
         self.outlets[outlet.0] = Outlet::new(EventKinds::NONE);
     }
 
-    /// The target runs from now on.
+    /// Starts the session, when the target starts. `started_ns` is in nanoseconds since the Unix
+    /// epoch.
     pub fn start(&mut self, started_ns: u64) {
         self.moment = Moment { started_ns, ..Moment::default() };
         self.interval.start_ns = started_ns;
@@ -166,27 +142,27 @@ impl<S: Scope> Session<S> {
         Event::Started(Arc::new(Started { run, interface }))
     }
 
-    /// Takes an observation of the meter.
+    /// Processes an observation of the meter.
     pub fn observe(&mut self, observed: Observed<'_>) {
         if let Some(place) = self.ledger.observe(observed, &self.scope) {
             self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
         }
     }
 
-    /// Takes an increment that the meter drained.
+    /// Processes an increment of the meter.
     pub fn apply(&mut self, increment: Increment) {
         let increment = self.scope.orient(increment);
         let changed = self.ledger.apply(&increment);
         let is_growth = increment.counters != PerDirection::default();
         let is_flow = matches!(increment.traffic, Traffic::Flow(_));
         if is_flow && is_growth && increment.point == ObservationPoint::Link {
-            self.interval.activate(changed.place);
+            self.interval.activate(changed.place, changed.change);
         }
         let Some(place) = changed.place else { return };
-        let evicted: Vec<_> = changed.evicted.into_iter().map(|(from, record)| (from, Arc::new(record))).collect();
-        let (from_here, from_others): (Vec<_>, Vec<_>) = evicted.into_iter().partition(|(from, _)| *from == place);
+        let before = changed.evicted_before.map(Arc::new);
+        let after: Vec<_> = changed.evicted_after.into_iter().map(|(from, record)| (from, Arc::new(record))).collect();
         for outlet in &mut self.outlets {
-            from_here.iter().for_each(|(from, record)| outlet.evict(*from, record));
+            before.iter().for_each(|record| outlet.evict(place, record));
             match changed.change {
                 FlowChange::Opened => outlet.opened(place),
                 _ if is_growth => outlet.grew(place),
@@ -195,42 +171,56 @@ impl<S: Scope> Session<S> {
             if changed.has_ended {
                 outlet.ended(place);
             }
-            from_others.iter().for_each(|(from, record)| outlet.evict(*from, record));
+            after.iter().for_each(|(from, record)| outlet.evict(*from, record));
         }
     }
 
-    /// Sets what the meter missed so far.
+    /// Sets the losses of the meter so far.
     pub fn set_losses(&mut self, losses: MeterLosses) {
         self.losses = losses;
     }
 
-    /// Adds a sentence to the report, once however often it is noted.
+    /// Adds a note to the report. A repeated note is added once.
     pub fn note(&mut self, note: String) {
-        if self.notes.contains(&note) {
+        if self.notes.len() > MAX_NOTES || self.notes.contains(&note) {
             return;
         }
+        let note = if self.notes.len() == MAX_NOTES { TOO_MANY_NOTES.to_owned() } else { note };
         self.push(&Event::Note(note.as_str().into()));
         self.notes.push(note);
     }
 
-    /// Ends the current interval, after everything was drained. `duration_ns` is the duration of
-    /// the session so far.
+    /// Ends the current interval, after a drain. `duration_ns` is the duration of the session so
+    /// far.
     pub fn end_interval(&mut self, duration_ns: u64) {
         self.moment.duration_ns = duration_ns;
-        self.ledger.tidy();
+        for place in self.ledger.prune() {
+            self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
+        self.forget_processes();
         let changed: Vec<usize> = self.ledger.names.changed_lookups().map(|(index, _)| index).collect();
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::DNS_EXCHANGE)) {
             outlet.lookups.extend(&changed);
         }
-        let changed_from = self.end_step();
+        let changed_from = self.push_interval();
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::INTERVAL)) {
             outlet.interval_ended(changed_from);
         }
         self.push_losses();
     }
 
-    /// Adds the interval to the series; where the first step begins that changed.
-    fn end_step(&mut self) -> Option<u64> {
+    /// Forgets which removed processes were delivered. Numbers are not reused.
+    fn forget_processes(&mut self) {
+        let trace = &self.ledger.trace;
+        let max = MIN_PROCESSES_TO_FORGET.max(2 * trace.process_count());
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.processes.len() > max) {
+            outlet.processes.retain(|number| trace.has_process(*number));
+        }
+    }
+
+    /// Adds the current interval to the series. Returns the start of the first interval of the
+    /// series that changed.
+    fn push_interval(&mut self) -> Option<u64> {
         let now_ns = self.moment.now_ns();
         let table = &self.ledger.table;
         let totals = table.totals_by_sums(ObservationPoint::Link);
@@ -260,7 +250,12 @@ impl<S: Scope> Session<S> {
     fn all_losses(&self) -> SessionLosses {
         let mut processes = self.losses.processes;
         processes.add(&self.ledger.trace.lost());
-        SessionLosses { meter: self.losses.meter, processes, names: self.ledger.names.lost() }
+        SessionLosses {
+            meter: self.losses.meter,
+            processes,
+            names: self.ledger.names.lost(),
+            folded: self.ledger.folded.lost,
+        }
     }
 
     fn push(&mut self, event: &Event) {
@@ -272,13 +267,13 @@ impl<S: Scope> Session<S> {
         &self.series
     }
 
-    /// Adds names that were resolved for addresses without one.
+    /// Adds names of remotes, from reverse lookups of addresses without a name.
     pub fn resolve(&mut self, names: impl IntoIterator<Item = (IpAddr, Name)>) {
         self.ledger.names.resolve(names);
         self.refresh_all();
     }
 
-    /// Every record that the ledger has is delivered once more.
+    /// Marks all flows as grown, so that their records are delivered again.
     fn refresh_all(&mut self) {
         for point in [ObservationPoint::Link, ObservationPoint::Loopback] {
             for place in self.ledger.table.places(point) {

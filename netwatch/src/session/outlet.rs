@@ -1,19 +1,19 @@
-//! What one consumer has not received yet. Flows are coalesced: however often one changes, the
-//! consumer receives its newest record, and each of its openings and ends, when it has room. So
-//! the backlog is bounded by the ledger, and a slow consumer delays only itself.
+//! The backlog of one consumer. Changes of a flow are coalesced: when the consumer has room, it
+//! receives the newest record, with one event for each kind of change. So the backlog is bounded by
+//! the ledger, and a slow consumer delays only itself.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::event::{Event, EventKinds, FlowRecord};
-use crate::flow::{Flow, FoldedCounts, FoldedFlows, Place};
+use crate::flow::{EndReason, Flow, FoldedCounts, FoldedFlows, Place};
 use crate::process::{LocalCalls, ProcessNumber};
 
-/// Events that are not coalesced and wait at most; further ones are counted as missed.
-const MAX_WAITING_EVENTS: usize = 4096;
-/// Events of evicted flows that wait at most; further ones are folded into their endpoints.
+/// Maximum backlog of events that are not coalesced; further ones are counted as missed.
+const MAX_PENDING_EVENTS: usize = 4096;
+/// Maximum backlog of events of evicted flows; further flows are folded into their endpoints.
 pub(super) const MAX_EVICTED_EVENTS: usize = 16_384;
-/// Events that one record becomes: opened, grew or ended.
+/// Maximum number of events of one record: opened, grew, ended.
 const MAX_EVENTS_OF_RECORD: usize = 3;
 
 /// What a consumer missed because it was too slow.
@@ -21,20 +21,22 @@ const MAX_EVENTS_OF_RECORD: usize = 3;
 pub struct Missed {
     /// Events other than records of flows.
     pub events: u64,
-    /// Flows whose final record was missed, folded into their endpoints.
+    /// Flows without their final record, folded into their endpoints.
     pub flows: FoldedFlows,
-    /// Serial numbers of those of them of which the consumer has an earlier record. At most as
-    /// many as the ledger tracked when the consumer fell behind.
+    /// Serial numbers of the flows in `flows` of which the consumer has an earlier record. At most
+    /// as many as the ledger tracked when the consumer fell behind.
     pub outdated: Vec<u64>,
 }
 
-/// The state of a flow towards one consumer.
+/// What a consumer has not received of a flow.
 #[derive(Debug, Default, Clone, Copy)]
 struct Mark {
-    /// Which changes have not been delivered.
+    /// The changes that were not delivered.
     opened: bool,
     grew: bool,
     ended: bool,
+    /// It is live and the session ends.
+    is_forced: bool,
     /// Its place is in [`Outlet::urgent`].
     is_in_urgent: bool,
     /// Its place is in [`Outlet::grown`].
@@ -48,30 +50,30 @@ impl Mark {
         self.opened || self.grew || self.ended
     }
 
-    /// Takes the changes. The place stays in its queues until it is taken from them.
+    /// Takes the changes. The place stays in its queues, so that no queue contains it twice.
     fn take(&mut self) -> Self {
         let queued = Self { is_in_urgent: self.is_in_urgent, is_in_grown: self.is_in_grown, ..Self::default() };
         std::mem::replace(self, queued)
     }
 }
 
-/// An interval that has not been delivered. Several are coalesced into the latest.
+/// An interval that was not delivered. Several are coalesced into one.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct PendingInterval {
-    /// Where the first step begins that changed, nanoseconds since the Unix epoch.
-    pub steps_from: Option<u64>,
+    /// Start of the first interval of the series that changed, nanoseconds since the Unix epoch.
+    pub changed_from: Option<u64>,
 }
 
-/// The parts of an interval that are delivered only when they changed, as the consumer has them.
+/// The last delivered versions of data that an interval contains only if it changed.
 #[derive(Debug, Default)]
 pub(super) struct KnownParts {
-    /// How many notes.
+    /// Number of notes.
     pub notes: usize,
-    /// How many untracked flows, and what they carried.
+    /// Number and counts of the flows that were never tracked individually.
     pub untracked: FoldedCounts,
     /// Failed calls and local sockets.
     pub calls: LocalCalls,
-    /// When they are looked at again, nanoseconds since the Unix epoch.
+    /// When `calls` are compared again, nanoseconds since the Unix epoch.
     pub next_calls_ns: u64,
 }
 
@@ -81,20 +83,20 @@ pub(super) struct Outlet {
     pub wants: EventKinds,
     events: VecDeque<Event>,
     marks: Vec<Mark>,
-    /// Places of flows that opened or ended, each once.
+    /// Places of flows that opened or ended, each once. They are delivered before `grown`.
     urgent: VecDeque<Place>,
-    /// Places of flows that carried more packets, each once. A flow that opened or ended later is
-    /// also in `urgent`.
+    /// Places of flows that grew, each once. A flow that opened or ended later is also in `urgent`.
     grown: VecDeque<Place>,
     evicted: VecDeque<Event>,
     /// Delivered after everything else.
     finished: Option<Event>,
-    /// Places of lookups that changed.
+    /// Numbers of lookups that changed.
     pub lookups: BTreeSet<usize>,
-    /// An interval ended; set once it is delivered.
+    /// An interval ended and was not delivered.
     interval: Option<PendingInterval>,
+    /// What the consumer has of the data that an interval contains only if it changed.
     pub known: KnownParts,
-    /// Numbers of the processes of which the consumer has a record.
+    /// Numbers of the processes that the consumer has received.
     pub processes: HashSet<ProcessNumber>,
     pub missed: Missed,
 }
@@ -126,25 +128,25 @@ impl Outlet {
             self.finished = Some(event.clone());
             return;
         }
-        if self.events.len() < MAX_WAITING_EVENTS || event.kind() == EventKinds::SESSION {
+        if self.events.len() < MAX_PENDING_EVENTS || event.kind() == EventKinds::SESSION {
             self.events.push_back(event.clone());
         } else {
             self.missed.events += 1;
         }
     }
 
-    /// An interval ended; the series changed from here on.
-    pub(super) fn interval_ended(&mut self, steps_from: Option<u64>) {
+    /// Queues an interval. The series changed from `changed_from` on.
+    pub(super) fn interval_ended(&mut self, changed_from: Option<u64>) {
         let pending = self.interval.get_or_insert_default();
-        pending.steps_from = [pending.steps_from, steps_from].into_iter().flatten().min();
+        pending.changed_from = [pending.changed_from, changed_from].into_iter().flatten().min();
     }
 
-    /// Takes the interval that is to be delivered.
+    /// Takes the pending interval.
     pub(super) fn take_interval(&mut self) -> Option<PendingInterval> {
         self.interval.take()
     }
 
-    /// A flow at this place was opened.
+    /// Queues the flow that was opened at this place.
     pub(super) fn opened(&mut self, place: Place) {
         let wants = self.wants;
         let mark = self.mark(place);
@@ -154,13 +156,13 @@ impl Outlet {
         self.queue(place);
     }
 
-    /// Takes the end of the session, if there is nothing else to deliver.
+    /// Takes the end of the session, if all other events were delivered.
     pub(super) fn take_finished(&mut self) -> Option<Event> {
-        let is_last = self.events.is_empty() && self.waiting() == 0 && self.lookups.is_empty();
+        let is_last = self.events.is_empty() && self.pending_flows() == 0 && self.lookups.is_empty();
         if is_last && self.interval.is_none() { self.finished.take() } else { None }
     }
 
-    /// A flow carried more packets.
+    /// Queues the flow at this place, which grew.
     pub(super) fn grew(&mut self, place: Place) {
         if self.wants.has(EventKinds::FLOW_GREW) {
             self.mark(place).grew = true;
@@ -168,11 +170,19 @@ impl Outlet {
         }
     }
 
-    /// A flow ended.
+    /// Queues the flow at this place, which ended.
     pub(super) fn ended(&mut self, place: Place) {
         if self.wants.has(EventKinds::FLOW_ENDED) {
             self.mark(place).ended = true;
             self.queue(place);
+        }
+    }
+
+    /// The session ends while this flow is live.
+    pub(super) fn forced_end(&mut self, place: Place) {
+        if self.wants.has(EventKinds::FLOW_ENDED) {
+            self.mark(place).is_forced = true;
+            self.ended(place);
         }
     }
 
@@ -194,7 +204,7 @@ impl Outlet {
         }
     }
 
-    /// The flow at this place is evicted; `record` is its last.
+    /// Removes the flow at this place, which is evicted. `record` is its last record.
     pub(super) fn evict(&mut self, place: Place, record: &Arc<FlowRecord>) {
         let mark = self.mark(place).take();
         if !mark.has_changes() {
@@ -214,13 +224,13 @@ impl Outlet {
         }
     }
 
-    /// Takes the next event that needs no record, if there is one.
+    /// Takes the next event for which no record has to be created.
     pub(super) fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front().or_else(|| self.evicted.pop_front())
     }
 
-    /// Takes the next flow with changes: those that opened or ended first. Those that only carried
-    /// more packets can wait.
+    /// Takes the next flow with changes: first those that opened or ended, then, with
+    /// [`GrowthTiming::Now`], those that only grew.
     pub(super) fn next_changed(&mut self, growth: GrowthTiming) -> Option<Delivery> {
         while let Some(place) = self.next_place(growth) {
             // A place without changes was delivered from the other queue, or its flow was evicted.
@@ -242,49 +252,50 @@ impl Outlet {
         place.inspect(|place| self.marks[*place].is_in_grown = false)
     }
 
-    /// An upper bound of the number of flows with changes: a flow can be in both queues.
-    pub(super) fn waiting(&self) -> usize {
+    /// Upper bound of the number of flows with pending changes: a flow can be in both queues.
+    pub(super) fn pending_flows(&self) -> usize {
         self.urgent.len() + self.grown.len() + self.evicted.len()
     }
 
-    /// Whether flows wait that only carried more packets.
+    /// Whether there are flows that only grew.
     pub(super) fn has_growth(&self) -> bool {
         !self.grown.is_empty()
     }
 
-    /// Whether nothing waits.
+    /// Whether everything was delivered.
     pub(super) fn is_empty(&self) -> bool {
-        let has_flows = self.waiting() > 0 || self.finished.is_some();
+        let has_flows = self.pending_flows() > 0 || self.finished.is_some();
         self.events.is_empty() && !has_flows && self.lookups.is_empty() && self.interval.is_none()
     }
 }
 
-/// Whether flows that only carried more packets are delivered now.
+/// Whether flows that only grew are delivered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrowthTiming {
-    /// They are.
+    /// They are delivered now.
     Now,
-    /// They wait.
+    /// They stay in the backlog.
     Later,
 }
 
-/// Changes of a flow that are to be delivered now.
+/// The changes of a flow that are delivered now.
 pub(super) struct Delivery {
     pub place: Place,
     mark: Mark,
 }
 
 impl Delivery {
-    /// The events for this record.
+    /// The events, with this record of the flow.
     pub(super) fn events(&self, record: &Arc<FlowRecord>) -> impl Iterator<Item = Event> {
         events_of(self.mark, record)
     }
 }
 
-/// The final record of a flow stands for its growth too.
+/// The events for the changes of a flow. An end includes earlier growth.
 fn events_of(mark: Mark, record: &Arc<FlowRecord>) -> impl Iterator<Item = Event> + use<> {
     let opened = mark.opened.then(|| Event::FlowOpened(record.clone()));
-    let reason = record.flow.ended.filter(|_| mark.ended);
+    let forced = mark.is_forced.then(|| record.flow.end_reason().unwrap_or(EndReason::ForcedEnd));
+    let reason = record.flow.ended.filter(|_| mark.ended).or(forced);
     let ended = reason.map(|reason| Event::FlowEnded(record.clone(), reason));
     let grew = (mark.grew && reason.is_none()).then(|| Event::FlowGrew(record.clone()));
     opened.into_iter().chain(grew).chain(ended)

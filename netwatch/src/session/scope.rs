@@ -1,55 +1,55 @@
-//! What a session meters, and the facts of a report that depend on it. To meter something else,
-//! implement [`Scope`]; the session does not change.
+//! The scope of a session: what is metered, as far as the session depends on it. A new kind of
+//! target is a new implementation of [`Scope`].
 
 use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, Traffic};
 use crate::name::NameLimits;
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Replay, Run};
 
-/// The target of a session and its surroundings.
+/// What a session meters.
 pub trait Scope {
     /// The facts of a report at this moment.
     fn facts(&self, moment: &Moment) -> ScopeFacts;
 
-    /// Rewrites what the meter counted into the view of the target.
+    /// Converts an increment of the meter to the view of the target.
     fn orient(&self, increment: Increment) -> Increment {
         increment
     }
 
-    /// The same for the key of a flow.
+    /// Converts a flow key of the meter to the view of the target.
     fn orient_key(&self, key: FlowKey) -> FlowKey {
         key
     }
 
-    /// How much is kept of names.
+    /// Limits of the stored names.
     fn name_limits(&self) -> NameLimits {
         NameLimits::default()
     }
 }
 
-/// How far a session has come.
+/// The progress of a session.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Moment {
     /// The start of the session, nanoseconds since the Unix epoch.
     pub started_ns: u64,
-    /// Its duration so far, nanoseconds of a monotonic clock.
+    /// The duration so far by a monotonic clock, nanoseconds.
     pub duration_ns: u64,
-    /// How the target ended, if it has.
+    /// How the target ended; `None` while it runs.
     pub ending: Option<(ExitStatus, EndedBy)>,
-    /// Counters of the interface that is metered, if there are any.
+    /// Counters of the interface that is metered, if it has any.
     pub interface_counters: Option<InterfaceCounters>,
-    /// The session ended, and everything was drained.
+    /// The target has ended and everything was drained.
     pub is_final: bool,
 }
 
 impl Moment {
-    /// Now, nanoseconds since the Unix epoch: start plus duration, so that it is
-    /// monotonic.
+    /// The current time, nanoseconds since the Unix epoch. It is the start plus the duration, so
+    /// changes of the system clock during the session have no effect.
     pub fn now_ns(&self) -> u64 {
         self.started_ns.saturating_add(self.duration_ns)
     }
 }
 
-/// What a scope contributes to a report.
+/// Facts about the target, for a report.
 #[derive(Debug, Clone, Default)]
 pub struct ScopeFacts {
     /// The run.
@@ -58,14 +58,14 @@ pub struct ScopeFacts {
     pub interface: Interface,
     /// The resolvers that DNS queries are forwarded to.
     pub dns: DnsForwarder,
-    /// The capture, if one is replayed.
+    /// The replayed capture, if any.
     pub replay: Option<Replay>,
 }
 
-/// A command in a network namespace of its own.
+/// A command in its own network namespace.
 #[derive(Debug, Clone)]
 pub struct IsolatedScope {
-    /// The run, without duration and exit.
+    /// The run, without duration and exit status.
     pub run: Run,
     /// The interface.
     pub interface: Interface,
@@ -86,10 +86,10 @@ impl Scope for IsolatedScope {
     }
 }
 
-/// A capture file: no target runs, and every packet was seen on a link.
+/// A capture file. No target runs, and all packets were captured on a link.
 #[derive(Debug, Clone, Default)]
 pub struct CaptureScope {
-    /// What is known of the file; set when it has been read.
+    /// Facts about the file; set when it has been read.
     pub replay: Option<Replay>,
 }
 
@@ -98,9 +98,9 @@ impl Scope for CaptureScope {
         ScopeFacts { replay: self.replay.clone(), ..ScopeFacts::default() }
     }
 
-    /// Where neither end is known to be the target's, packets are counted as on a loopback, whose
-    /// ends are both the target's: the end that opened the flow becomes the local one. But it is
-    /// a link that was captured.
+    /// If no end is known to be the target, the meter counts packets as on a loopback, where both
+    /// ends are the target and the end that opened the flow becomes the local one. The packets were
+    /// captured on a link, so the observation point is the link.
     fn orient(&self, increment: Increment) -> Increment {
         let traffic = match increment.traffic {
             Traffic::Flow(key) => Traffic::Flow(self.orient_key(key)),

@@ -1,7 +1,7 @@
-//! The session without a meter and without threads: what an outlet delivers, and what it keeps.
+//! Tests of the session without a meter and without threads: deliveries and backlogs.
 
 use super::*;
-use crate::flow::{Direction, EndReason, FlowKey, TransportAddress};
+use crate::flow::{Direction, EndReason, FlowKey, ObservationLosses, TransportAddress};
 use crate::report::EndedBy;
 
 fn session(max_flows: usize) -> Session<IsolatedScope> {
@@ -59,7 +59,7 @@ fn flows(events: &[Event]) -> Vec<(&'static str, u16, u64)> {
 }
 
 #[test]
-fn growth_is_coalesced_into_the_newest_record() {
+fn coalesces_growth_into_the_newest_record() {
     let mut session = session(100);
     let outlet = session.attach(FLOWS);
     (0..5).for_each(|at_ns| session.apply(growth(1, at_ns, None)));
@@ -72,14 +72,14 @@ fn growth_is_coalesced_into_the_newest_record() {
 }
 
 #[test]
-fn an_ended_flow_is_delivered_whole_and_once() {
+fn delivers_the_end_of_a_flow_once() {
     let mut session = session(100);
     let outlet = session.attach(FLOWS);
     session.apply(growth(1, 1, None));
     session.apply(growth(1, 2, IDLE));
     assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
     assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), []);
-    // The next flow on the same key is another one.
+    // The next flow with this key has another id.
     session.apply(growth(1, 9, IDLE));
     let events = session.deliver(outlet, 100, GrowthTiming::Now);
     assert_eq!(flows(&events), [("opened", 1, 1), ("ended", 1, 1)]);
@@ -88,7 +88,7 @@ fn an_ended_flow_is_delivered_whole_and_once() {
 }
 
 #[test]
-fn kinds_that_are_not_wanted_are_not_made() {
+fn creates_only_the_wanted_kinds_of_events() {
     let mut session = session(100);
     let outlet = session.attach(EventKinds::NOTE);
     session.apply(growth(1, 1, IDLE));
@@ -100,7 +100,7 @@ fn kinds_that_are_not_wanted_are_not_made() {
 }
 
 #[test]
-fn a_consumer_that_never_takes_anything_costs_bounded_memory_and_misses_exactly_the_rest() {
+fn counts_exactly_what_a_stuck_consumer_misses() {
     const FLOWS_IN_ALL: u64 = 50_000;
     let mut session = session(100);
     let stuck = session.attach(FLOWS);
@@ -126,7 +126,7 @@ fn a_consumer_that_never_takes_anything_costs_bounded_memory_and_misses_exactly_
 }
 
 #[test]
-fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
+fn reports_the_serial_number_of_a_known_flow_without_final_record() {
     let mut session = session(1);
     let outlet = session.attach(FLOWS);
     session.apply(growth(1, 1, None));
@@ -145,7 +145,7 @@ fn a_missed_end_of_a_known_flow_is_named_by_its_serial_number() {
 }
 
 #[test]
-fn intervals_are_coalesced_and_the_end_comes_last() {
+fn coalesces_intervals_and_delivers_the_end_last() {
     let mut session = session(100);
     let outlet = session.attach(EventKinds::ALL);
     for second in 1..=3 {
@@ -159,14 +159,14 @@ fn intervals_are_coalesced_and_the_end_comes_last() {
     let intervals: Vec<&Arc<IntervalTotals>> =
         events.iter().filter_map(|event| if let Event::Interval(it) = event { Some(it) } else { None }).collect();
     assert_eq!(intervals.len(), 1);
-    assert_eq!((intervals[0].end_ns, intervals[0].steps.steps.len()), (1_000 + 4_000_000_000, 3));
+    assert_eq!((intervals[0].end_ns, intervals[0].series.intervals.len()), (1_000 + 4_000_000_000, 3));
     assert!(matches!(events.first(), Some(Event::Started(_))));
     assert!(matches!(events.last(), Some(Event::Finished(_))));
     assert!(session.is_delivered(outlet));
 }
 
 #[test]
-fn losses_are_delivered_by_their_growth() {
+fn delivers_losses_since_the_last_interval() {
     let mut session = session(100);
     let outlet = session.attach(EventKinds::LOST);
     for (samples, expected) in [(3, vec![("samples", 3)]), (3, vec![]), (8, vec![("samples", 5)])] {
@@ -182,7 +182,7 @@ fn losses_are_delivered_by_their_growth() {
 }
 
 #[test]
-fn the_backlog_of_a_consumer_that_never_takes_anything_is_bounded_by_the_ledger() {
+fn bounds_the_backlog_of_a_stuck_consumer_by_the_ledger() {
     const MAX_FLOWS: usize = 100;
     let mut session = session(MAX_FLOWS);
     let stuck = session.attach(FLOWS);
@@ -191,13 +191,13 @@ fn the_backlog_of_a_consumer_that_never_takes_anything_is_bounded_by_the_ledger(
         session.apply(growth(port, number, None));
         session.apply(growth(port, number, IDLE));
     }
-    let is_bounded = |waiting| waiting <= 2 * MAX_FLOWS + outlet::MAX_EVICTED_EVENTS;
-    let waiting = session.outlets[stuck.0].waiting();
-    assert!(is_bounded(waiting), "{waiting} changes wait");
+    let is_bounded = |pending| pending <= 2 * MAX_FLOWS + outlet::MAX_EVICTED_EVENTS;
+    let pending = session.outlets[stuck.0].pending_flows();
+    assert!(is_bounded(pending), "{pending} changes are pending");
 }
 
 #[test]
-fn late_packets_of_an_ended_flow_wait_once() {
+fn queues_an_ended_flow_with_late_packets_once() {
     let mut session = session(100);
     let stuck = session.attach(FLOWS);
     session.apply(growth(1, 1, IDLE));
@@ -205,7 +205,119 @@ fn late_packets_of_an_ended_flow_wait_once() {
         session.apply(growth(1, 1, None));
         session.apply(growth(1, 1, IDLE));
     }
-    assert_eq!(session.outlets[stuck.0].waiting(), 1);
+    assert_eq!(session.outlets[stuck.0].pending_flows(), 1);
     assert_eq!(flows(&session.deliver(stuck, 100, GrowthTiming::Now)), [("opened", 1, 2001), ("ended", 1, 2001)]);
     assert!(session.is_delivered(stuck));
+}
+
+#[test]
+fn a_flow_that_is_evicted_when_it_ends_is_delivered_whole() {
+    let mut session = session(100);
+    session.ledger.max_settled_bytes = 0;
+    let outlet = session.attach(FLOWS);
+    session.apply(growth(1, 1, None));
+    session.apply(growth(1, 2, IDLE));
+    assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [("opened", 1, 2), ("ended", 1, 2)]);
+    assert!(session.ledger.table.is_empty());
+}
+
+#[test]
+fn reopened_flows_do_not_count_for_the_memory_of_ended_ones() {
+    let mut session = session(100);
+    let reopened = |port, at_ns| Increment { first_seen_ns: 1, ..growth(port, at_ns, None) };
+    session.apply(growth(1, 1, IDLE));
+    session.apply(reopened(1, 2));
+    // Room for one flow.
+    session.apply(growth(2, 3, IDLE));
+    session.ledger.max_settled_bytes = session.ledger.settled_bytes;
+    session.apply(growth(2, 4, IDLE));
+    assert_eq!(session.ledger.table.len(), 2, "only the older flow of the same key was evicted");
+    session.apply(Increment { first_seen_ns: 1, ..growth(1, 5, IDLE) });
+    assert_eq!(session.ledger.table.len(), 1);
+}
+
+#[test]
+fn flows_that_follow_one_another_at_a_place_are_all_active() {
+    let mut session = session(10);
+    (0..1000).for_each(|number| session.apply(growth(number, number.into(), IDLE)));
+    session.apply(growth(2000, 2000, None));
+    session.apply(growth(2000, 2001, None));
+    session.end_interval(1_000_000_000);
+    session.apply(growth(2000, 2002, None));
+    session.end_interval(2_000_000_000);
+    let active: Vec<_> = session.series().intervals.iter().map(|step| (step.opened, step.active)).collect();
+    assert_eq!(active, [(1001, 1001), (0, 1)]);
+}
+
+#[test]
+fn live_flows_end_with_the_session() {
+    let mut session = session(100);
+    let outlet = session.attach(FLOWS);
+    session.apply(growth(1, 1, IDLE));
+    session.apply(growth(2, 1, None));
+    session.deliver(outlet, 100, GrowthTiming::Now);
+    let report = session.conclude(1_000_000_000, None, None);
+    let events = session.deliver(outlet, 100, GrowthTiming::Now);
+    let [Event::FlowEnded(record, EndReason::ForcedEnd)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((record.flow.key.local.port, record.flow.ended), (2, None));
+    assert_eq!(report.flows.iter().map(|known| known.flow.ended).collect::<Vec<_>>(), [IDLE, None]);
+}
+
+#[test]
+fn notes_are_bounded() {
+    let mut session = session(1);
+    (0..MAX_NOTES + 1000).for_each(|number| session.note(number.to_string()));
+    assert_eq!((session.notes.len(), session.notes.last().map(String::as_str)), (MAX_NOTES + 1, Some(TOO_MANY_NOTES)));
+}
+
+#[test]
+fn an_outlet_forgets_processes_that_the_session_removed() {
+    let mut session = session(1);
+    let outlet = session.attach(EventKinds::ALL);
+    session.outlets[outlet.0].processes.extend(0..10_000);
+    session.end_interval(1);
+    assert_eq!(session.outlets[outlet.0].processes.len(), session.ledger.trace.process_count());
+}
+
+#[test]
+fn what_is_discarded_is_reported() {
+    let mut session = session(1);
+    let outlet = session.attach(EventKinds::NOTE);
+    (0..5000).for_each(|number| session.note(number.to_string()));
+    session.ledger.folded.lost = 7;
+    let report = session.conclude(1, None, None);
+    assert!(report.notes.iter().any(|note| note.starts_with("7 names, processes")), "{:?}", report.notes.last());
+    let missed = session.take_missed(outlet).events;
+    assert!(
+        missed > 0
+            && report.notes.contains(&format!("{missed} events were not delivered, because a consumer was too slow"))
+    );
+}
+
+#[test]
+fn an_ended_flow_gets_a_name_of_its_address_and_not_of_the_next_connection() {
+    use crate::name::{NameSample, Segment};
+    let mut session = session(100);
+    let tcp = FlowKey { protocol: 6, ..key(1) };
+    let increment = |at_ns, ended| Increment { traffic: Traffic::Flow(tcp), connections: 1, ..growth(1, at_ns, ended) };
+    session.apply(increment(1, IDLE));
+    session.apply(increment(10, None));
+    let payload = b"GET / HTTP/1.1\r\nHost: second.example\r\n\r\n";
+    session.observe(Observed::Name(NameSample {
+        time_ns: 10,
+        flow: tcp,
+        direction: Direction::Egress,
+        opened_by: Direction::Egress,
+        payload,
+        payload_len: payload.len() as u32,
+        tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+    }));
+    let names = |report: report::Report| {
+        let name = |known: &report::ReportFlow| known.display_name().map(|display| display.name.to_string());
+        report.flows.iter().map(name).collect::<Vec<_>>()
+    };
+    let second = Some("second.example".to_owned());
+    assert_eq!(names(session.report(1, None)), [None, second.clone()]);
+    session.resolve([(tcp.remote.addr, Name::of_text("host.example"))]);
+    assert_eq!(names(session.report(1, None)), [Some("host.example".to_owned()), second]);
 }

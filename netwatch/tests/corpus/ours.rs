@@ -203,7 +203,7 @@ pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<Strin
             let linked = frame.linked();
             let sink = &mut |one| session.apply(one);
             let seen = host.count(&linked, |_| Hook::Loopback, frame.time_ns, sink);
-            if let Some(quoted) = (CountedFrame { seen: &seen, frame: &linked }).icmp_error() {
+            if let Some(quoted) = (CountedFrame { seen: &seen, frame: &linked }).icmp_error(frame.time_ns) {
                 session.observe(Observed::IcmpError(quoted));
             }
         }

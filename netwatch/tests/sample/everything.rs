@@ -146,7 +146,7 @@ fn attempts() -> Vec<Attempt> {
     ];
     let targets = [
         AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap()),
-        AttemptTarget::Name("absent.example".into(), "AAAA".into()),
+        AttemptTarget::Name("nobody.example".into(), "AAAA".into()),
         AttemptTarget::LocalSocket("/run/x".into()),
     ];
     let attempt = |(at, cause): (usize, AttemptCause)| Attempt {

@@ -41,7 +41,12 @@ pub fn build() -> (Report, Series) {
     table.apply(failed(key(6, 42_000, v4(50), 5432), 1, true));
     let unreachable = key(17, 42_001, v4(51), 9);
     table.apply(growth(Traffic::Flow(unreachable), (2, 120), (0, 0)));
-    table.note_icmp_error(QuotedError { flow: unreachable, error: IcmpError { kind: 3, code: 3 }, by_target: false });
+    table.note_icmp_error(QuotedError {
+        flow: unreachable,
+        error: IcmpError { kind: 3, code: 3 },
+        by_target: false,
+        time_ns: 0,
+    });
     table.apply(growth(Traffic::NonIp(0x88cc), (1, 60), (0, 0)));
     table.apply(on_loopback(tcp(key(6, 43_000, v4(1), 6379), 40_000, (12, 900), (11, 5_100))));
     let mut facts = facts(&table, &["cargo", "build", "--locked", "--features", "net io"]);

@@ -121,6 +121,7 @@ fn everything_table() -> FlowTable {
         flow: key(17, 41_002, address("203.0.113.98"), 9),
         error: IcmpError { kind: 3, code: 3 },
         by_target: false,
+        time_ns: 0,
     });
     table
 }

@@ -80,13 +80,14 @@ fn a_consumer_receives_only_the_kinds_that_it_wants() {
     let (recorder, recorded) = Recorder::new(EventKinds::FLOW_ENDED.with(EventKinds::NOTE));
     metering.attach(recorder);
     metering.session.start(STARTED_NS);
-    metering.meter.queue([growth(5001, 4, 0), end(5002, 2, 0, EndReason::ForcedEnd)]);
+    metering.meter.queue([growth(5001, 4, 0), end(5002, 2, 0, EndReason::IdleTimeout)]);
     metering.session.note("a note".to_owned());
     metering.interval();
     metering.deliver_all();
     metering.finish();
     let (events, _) = recorded.collect();
-    assert_eq!(summaries(&events), ["note a note", "ended 5002/0 2+1 forced_end"]);
+    let expected = ["note a note", "ended 5002/0 2+1 idle_timeout", "ended 5001/0 4+2 forced_end"];
+    assert_eq!(summaries(&events), expected, "the live flow ends with the session");
 }
 
 #[test]
@@ -166,8 +167,10 @@ fn the_oldest_ended_flows_fold_into_their_endpoints_with_exact_totals() {
     assert_closed(&report);
     // The consumer received the final record of each, also of those that were evicted before.
     let (events, missed) = recorded.collect();
-    let ended = ended_records(&events);
-    assert_eq!((ended.len(), missed.flows.flows), (10, 0));
+    let mut ended = ended_records(&events);
+    assert_eq!((ended.len(), missed.flows.flows), (11, 0));
+    let live = ended.remove(&FlowId { key: session_key(4999), epoch: 0 }).expect("the live flow ends with the session");
+    assert_eq!((live.flow.counters.egress.packets, live.flow.ended), (4, None));
     assert!(ended.values().all(|record| record.flow.counters.egress.packets == 10));
 }
 

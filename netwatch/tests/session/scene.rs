@@ -103,7 +103,12 @@ impl Meter for ScriptedMeter {
             match notice {
                 Notice::PortUnreachable(port) => {
                     let error = IcmpError { kind: 3, code: 3 };
-                    sink(Observed::IcmpError(QuotedError { flow: metered_key(port), error, by_target: false }));
+                    sink(Observed::IcmpError(QuotedError {
+                        flow: metered_key(port),
+                        error,
+                        by_target: false,
+                        time_ns: STARTED_NS,
+                    }));
                 }
                 Notice::HttpRequest(port, host) => {
                     let payload = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");

@@ -1,5 +1,6 @@
-//! The recording of a session: a consumer that keeps a SQLite file up to date, and completes it at
-//! the end. A recording of a run that was killed holds everything up to its last transaction.
+//! The recording of a session: a consumer that updates an SQLite file during the session and
+//! completes it at the end. The recording of a killed run contains everything up to the last
+//! transaction.
 
 mod write;
 
@@ -21,8 +22,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// A recording of the run with this id, which began at `started_ns` (nanoseconds since the
-    /// Unix epoch). The file is created in the consumer's thread.
+    /// A recording of the run with this id, which started at `started_ns` (nanoseconds since the
+    /// Unix epoch). The file is created in the thread of the consumer.
     pub fn new(destination: Destination, run_id: String, started_ns: u64) -> Self {
         Self { destination, run_id, started_ns, open: None, finished: None }
     }
@@ -58,7 +59,7 @@ impl Consumer for Recording {
         Ok(())
     }
 
-    /// A run that came to no end stays incomplete.
+    /// Completes the recording. Without the end of the session, it stays incomplete.
     fn finish(&mut self, missed: &Missed) -> Result<()> {
         let (Some(OpenRecording { db, path, .. }), Some(finished)) = (&mut self.open, self.finished.take()) else {
             return Ok(());

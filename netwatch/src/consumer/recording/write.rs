@@ -1,4 +1,4 @@
-//! Events into the tables of a recording, a transaction for each batch.
+//! Writes events to the tables of a recording, with a transaction for each batch.
 
 use rusqlite::{Connection, Result};
 
@@ -7,7 +7,7 @@ use crate::record::rows::{self, FlowRows, ProcessNumbers, RecordingState};
 use crate::report::ReportFlow;
 use crate::session::{Event, Finished, FlowRecord, IntervalTotals, Missed};
 
-/// Writes a batch, all or nothing.
+/// Writes a batch in one transaction.
 pub(super) fn events(db: &mut Connection, events: &[Event]) -> Result<()> {
     let transaction = db.transaction()?;
     let mut flows = FlowRows::new(&transaction, ProcessNumbers::Identity);
@@ -26,7 +26,7 @@ pub(super) fn events(db: &mut Connection, events: &[Event]) -> Result<()> {
     transaction.commit()
 }
 
-/// In the tables, a process is named by its number.
+/// Converts a record to a flow of the tables, which refer to processes by their number.
 fn numbered(record: &FlowRecord) -> ReportFlow {
     let FlowRecord { flow, naming, usages } = record;
     let users = usages.iter().map(|usage| FlowUser {
@@ -38,9 +38,9 @@ fn numbered(record: &FlowRecord) -> ReportFlow {
 }
 
 fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
-    let IntervalTotals { run, interface, dns, steps, losses, .. } = totals;
-    if let Some(from_ns) = steps.from_ns {
-        rows::replace_steps(db, from_ns, &steps.steps)?;
+    let IntervalTotals { run, interface, dns, series, losses, .. } = totals;
+    if let Some(from_ns) = series.from_ns {
+        rows::replace_steps(db, from_ns, &series.intervals)?;
     }
     rows::replace_run(db, run, interface, dns, false, &totals.attribution)?;
     rows::replace_totals(db, &totals.totals, &totals.untracked, &totals.loopback)?;
@@ -59,7 +59,7 @@ fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
     rows::recording(db, RecordingState::Running, totals.end_ns, totals.waiting)
 }
 
-/// Completes the recording. Flows whose final record was missed are folded into their endpoints.
+/// Completes the recording. Flows without a final record are folded into their endpoints.
 pub(super) fn finished(db: &mut Connection, finished: &Finished, missed: &Missed) -> Result<()> {
     let Finished { report, series, untracked, .. } = finished;
     let transaction = db.transaction()?;

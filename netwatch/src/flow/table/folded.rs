@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::flow::endpoint::FoldedEndpoint;
 use crate::flow::{
-    Counters, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
+    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
 };
 
 /// Maximum number of fingerprints of folded flows (16 bytes each), as a multiple of `max_flows`.
@@ -160,6 +160,13 @@ impl FoldedFlows {
         let has_room = self.endpoints.len() < self.max_endpoints || self.endpoints.contains_key(&(point, key));
         let key = if has_room { key } else { key.coarsened() };
         self.endpoints.entry((point, key)).or_default()
+    }
+
+    /// Adds an ICMP error of a flow that was opened by the target and folded. Returns false if the
+    /// endpoint is not listed.
+    pub(super) fn add_unreachable(&mut self, key: &FlowKey) -> bool {
+        let part = self.endpoints.get_mut(&(key.point, EndpointKey::of(key, Direction::Egress)));
+        part.map(|part| part.failed.unreachable += 1).is_some()
     }
 
     /// Number and counts of the folded flows.

@@ -37,12 +37,26 @@ pub struct FlowTable {
     untracked: FoldedFlows,
     /// ICMP errors by flow and by whether the target sent the error. They are stored separately
     /// because a sample usually arrives before the drain that adds its flow.
-    icmp_errors: HashMap<(FlowKey, bool), IcmpError>,
+    icmp_errors: HashMap<(FlowKey, bool), PendingError>,
     /// ICMP errors that were discarded because there were `max_flows` of them.
     icmp_errors_lost: u64,
     link: PointSums,
     loopback: PointSums,
 }
+
+/// An ICMP error that is not part of a stored flow yet.
+#[derive(Debug, Clone, Copy)]
+struct PendingError {
+    error: IcmpError,
+    /// Nanoseconds since the Unix epoch.
+    time_ns: u64,
+    /// Drains since then without a live flow with its key.
+    drains: u8,
+}
+
+/// An error waits for its flow for this many drains. The second one includes every flow that began
+/// before the error, also if the error arrived during the first.
+const MAX_DRAINS_WITHOUT_FLOW: u8 = 2;
 
 /// The sums of one observation point.
 #[derive(Debug, Default)]
@@ -104,6 +118,9 @@ impl FlowTable {
             return self.fold(key, increment);
         }
         let Some(place) = found.filter(|place| self.store.continues(*place, increment)) else {
+            if let Some(ended) = found {
+                self.move_icmp_error(ended, increment.first_seen_ns);
+            }
             let epoch = self.next_epoch(&key, found);
             return self.open(FlowId { key, epoch }, increment);
         };
@@ -143,13 +160,64 @@ impl FlowTable {
 
     fn end(&mut self, place: Place, increment: &Increment) {
         if let Some(reason) = increment.ended
-            && let Some(flow) = self.store.end(place, reason)
+            && self.store.end(place, reason)
         {
-            // The error moves into the flow, so that the next flow with this key does not get it.
-            let errors = [false, true].map(|sent| (sent, self.icmp_errors.remove(&(flow.key, sent))));
-            let is_response = |sent: bool| sent == (flow.opened_by == Direction::Ingress);
-            let response = errors.into_iter().find(|(sent, _)| is_response(*sent));
-            flow.icmp_error = response.and_then(|(_, error)| error).or(flow.icmp_error);
+            self.move_icmp_error(place, u64::MAX);
+        }
+    }
+
+    /// Moves the ICMP errors of an ended flow that arrived before `until_ns` into the flow, so that
+    /// the next flow with this key does not get them. Returns whether the flow changed.
+    fn move_icmp_error(&mut self, place: Place, until_ns: u64) -> bool {
+        let Some(flow) = self.store.ended_mut(place) else { return false };
+        let mut is_changed = false;
+        for by_target in [false, true] {
+            let key = (flow.key, by_target);
+            let is_due = self.icmp_errors.get(&key).is_some_and(|pending| pending.time_ns < until_ns);
+            if is_due
+                && let Some(pending) = self.icmp_errors.remove(&key)
+                && is_response(flow, by_target)
+            {
+                flow.icmp_error = Some(pending.error);
+                is_changed = true;
+            }
+        }
+        is_changed
+    }
+
+    /// Assigns the ICMP errors that no live flow has for [`MAX_DRAINS_WITHOUT_FLOW`] drains: to the
+    /// ended flow with their key, or to the endpoint of a folded flow. To be called after each
+    /// drain. Returns the places of the flows that changed.
+    pub fn settle_icmp_errors(&mut self) -> Vec<Place> {
+        let mut due = Vec::new();
+        for (key, pending) in &mut self.icmp_errors {
+            let found = self.store.find(&key.0);
+            let has_flow = match found.and_then(|place| self.store.stored(place)) {
+                Some(stored) => !stored.is_ended(),
+                // The error of an untracked flow counts once, however often it is sent.
+                None => self.untracked.has(&key.0),
+            };
+            pending.drains = if has_flow { 0 } else { pending.drains + 1 };
+            if pending.drains >= MAX_DRAINS_WITHOUT_FLOW {
+                due.push((*key, found));
+            }
+        }
+        let mut changed = Vec::new();
+        for (key, found) in due {
+            match found {
+                Some(place) if self.move_icmp_error(place, u64::MAX) => changed.push(place),
+                Some(_) => {}
+                None => self.fold_icmp_error(key),
+            }
+        }
+        changed
+    }
+
+    /// Adds an ICMP error to the endpoint of a folded flow.
+    fn fold_icmp_error(&mut self, (key, by_target): (FlowKey, bool)) {
+        self.icmp_errors.remove(&(key, by_target));
+        if !by_target && !self.evicted.add_unreachable(&key) && !self.untracked.add_unreachable(&key) {
+            self.icmp_errors_lost += 1;
         }
     }
 
@@ -166,13 +234,15 @@ impl FlowTable {
     ///
     /// Returns the place of the flow if it has ended and the error was added to it.
     pub fn note_icmp_error(&mut self, quoted: QuotedError) -> Option<Place> {
-        let QuotedError { flow, error, by_target } = quoted;
+        let QuotedError { flow, error, by_target, time_ns } = quoted;
         if !error.is_failure(flow.remote.addr) {
             return None;
         }
         let found = self.store.find(&flow);
-        if let Some(ended) = found.and_then(|place| self.store.ended_mut(place)) {
-            let is_response = by_target == (ended.opened_by == Direction::Ingress);
+        let ended = found.and_then(|place| self.store.ended_mut(place));
+        // A later error may belong to the next flow with this key, which was not drained yet.
+        if let Some(ended) = ended.filter(|ended| time_ns <= ended.last_seen_ns) {
+            let is_response = is_response(ended, by_target);
             if is_response {
                 ended.icmp_error = Some(error);
             }
@@ -180,7 +250,7 @@ impl FlowTable {
         }
         let has_room = self.icmp_errors.len() < self.max_flows;
         if has_room || self.icmp_errors.contains_key(&(flow, by_target)) {
-            self.icmp_errors.insert((flow, by_target), error);
+            self.icmp_errors.insert((flow, by_target), PendingError { error, time_ns, drains: 0 });
         } else {
             self.icmp_errors_lost += 1;
         }
@@ -249,7 +319,7 @@ impl FlowTable {
             return flow;
         }
         let sent_by_target = flow.opened_by == Direction::Ingress;
-        let noted = self.icmp_errors.get(&(flow.key, sent_by_target)).copied();
+        let noted = self.icmp_errors.get(&(flow.key, sent_by_target)).map(|pending| pending.error);
         Flow { icmp_error: noted.or(flow.icmp_error), ..flow }
     }
 
@@ -377,6 +447,11 @@ impl FlowTable {
             ObservationPoint::Loopback => &mut self.loopback,
         }
     }
+}
+
+/// Whether an ICMP error responds to the side that opened the flow.
+fn is_response(flow: &Flow, by_target: bool) -> bool {
+    by_target == (flow.opened_by == Direction::Ingress)
 }
 
 impl Default for FlowTable {

@@ -31,6 +31,9 @@ pub(super) struct StoredFlow {
     pub flow: Flow,
     /// The number of the entry of this flow in [`FlowStore::ended`]; `None` while it is live.
     end: Option<u64>,
+    /// TCP closed the flow and the meter ended it. Late segments can reopen it, until a handshake
+    /// begins.
+    is_closed: bool,
 }
 
 impl StoredFlow {
@@ -130,6 +133,8 @@ impl FlowStore {
         if stored.end.take().is_some() {
             stored.flow.ended = None;
             self.ended_flows -= 1;
+        } else if increment.connections > 0 {
+            stored.is_closed = false;
         }
         self.next = place + 1;
     }
@@ -143,7 +148,7 @@ impl FlowStore {
     pub(super) fn insert(&mut self, flow: Flow) -> Place {
         self.next_serial = self.next_serial.max(flow.serial.saturating_add(1));
         let key = flow.key;
-        let stored = Some(StoredFlow { flow, end: None });
+        let stored = Some(StoredFlow { flow, end: None, is_closed: false });
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place] = stored;
@@ -171,10 +176,12 @@ impl FlowStore {
         }
     }
 
-    /// Marks a flow as ended.
-    pub(super) fn end(&mut self, place: Place, reason: EndReason) -> Option<&mut Flow> {
-        let stored = self.slots.get_mut(place)?.as_mut()?;
-        stored.flow.ended = Some(reason);
+    /// Marks a flow as ended. A closed flow that late segments reopened keeps its end reason.
+    /// Returns false if there is no flow at this place.
+    pub(super) fn end(&mut self, place: Place, reason: EndReason) -> bool {
+        let Some(stored) = self.slots.get_mut(place).and_then(Option::as_mut) else { return false };
+        stored.is_closed |= reason == EndReason::EndOfFlow;
+        stored.flow.ended = Some(if stored.is_closed { EndReason::EndOfFlow } else { reason });
         if stored.end.is_none() {
             self.ended_flows += 1;
         }
@@ -182,7 +189,7 @@ impl FlowStore {
         self.ended.push_back((place, self.next_end));
         self.next_end += 1;
         self.drop_stale_ends();
-        self.slots[place].as_mut().map(|stored| &mut stored.flow)
+        true
     }
 
     /// Drops stale entries when they outnumber the ended flows, so that `ended` is bounded by the

@@ -62,7 +62,12 @@ fn counts_tcp_handshakes_and_other_flows_as_connections() {
 fn accepts_an_icmp_error_before_its_flow() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
-    table.note_icmp_error(QuotedError { flow: udp, error: IcmpError { kind: 3, code: 3 }, by_target: false });
+    table.note_icmp_error(QuotedError {
+        flow: udp,
+        error: IcmpError { kind: 3, code: 3 },
+        by_target: false,
+        time_ns: 15,
+    });
     table.apply(growth(Traffic::Flow(udp), 42));
     assert_eq!(table.endpoints(ObservationPoint::Link)[0].failed.unreachable, 1);
     assert_eq!(table.flows(ObservationPoint::Link).next().expect("a flow").failed().unreachable, 1);
@@ -76,7 +81,7 @@ fn ignores_icmp_errors_for_late_answers() {
         [(Direction::Egress, true, 0), (Direction::Egress, false, 1), (Direction::Ingress, true, 1)]
     {
         let mut table = FlowTable::default();
-        table.note_icmp_error(QuotedError { flow: udp, error, by_target });
+        table.note_icmp_error(QuotedError { flow: udp, error, by_target, time_ns: 15 });
         table.apply(Increment { opened_by, ..growth(Traffic::Flow(udp), 42) });
         assert_eq!(
             table.flows(ObservationPoint::Link).next().expect("a flow").failed().unreachable,
@@ -110,6 +115,7 @@ fn bounds_memory_during_a_port_scan() {
             flow: key(17, 1, 1, port),
             error: IcmpError { kind: 3, code: 3 },
             by_target: false,
+            time_ns: 15,
         });
     }
     assert!(table.endpoints(ObservationPoint::Link).len() <= 17);
@@ -324,9 +330,76 @@ fn an_icmp_error_stays_with_its_ended_flow() {
     let mut table = FlowTable::default();
     let udp = key(17, 1000, 1, 9);
     let error = IcmpError { kind: 3, code: 3 };
-    table.note_icmp_error(QuotedError { flow: udp, error, by_target: false });
+    table.note_icmp_error(QuotedError { flow: udp, error, by_target: false, time_ns: 15 });
     table.apply(ending(Traffic::Flow(udp), 10, 0));
     table.apply(Increment { first_seen_ns: 100, last_seen_ns: 110, ..growth(Traffic::Flow(udp), 1) });
     let errors: Vec<_> = table.flows(ObservationPoint::Link).map(|flow| flow.icmp_error).collect();
     assert_eq!(errors, [Some(error), None]);
+}
+
+fn port_unreachable(flow: FlowKey, time_ns: u64) -> QuotedError {
+    QuotedError { flow, error: IcmpError { kind: 3, code: 3 }, by_target: false, time_ns }
+}
+
+#[test]
+fn an_icmp_error_after_the_end_of_a_flow_belongs_to_the_next_one() {
+    let mut table = FlowTable::default();
+    let udp = key(17, 1000, 1, 9);
+    table.apply(ending(Traffic::Flow(udp), 10, 0));
+    assert_eq!(table.note_icmp_error(port_unreachable(udp, 105)), None);
+    table.apply(Increment { first_seen_ns: 100, last_seen_ns: 100, ..growth(Traffic::Flow(udp), 1) });
+    table.settle_icmp_errors();
+    let unreachable: Vec<u64> = table.flows(ObservationPoint::Link).map(|flow| flow.failed().unreachable).collect();
+    assert_eq!(unreachable, [0, 1]);
+}
+
+#[test]
+fn a_late_icmp_error_belongs_to_the_ended_flow_if_no_other_one_begins_before_it() {
+    let udp = key(17, 1000, 1, 9);
+    let unreachable = |table: &FlowTable| {
+        table.flows(ObservationPoint::Link).map(|flow| flow.failed().unreachable).collect::<Vec<_>>()
+    };
+    let mut table = FlowTable::default();
+    table.apply(ending(Traffic::Flow(udp), 10, 0));
+    table.note_icmp_error(port_unreachable(udp, 50));
+    table.apply(Increment { first_seen_ns: 100, last_seen_ns: 100, ..growth(Traffic::Flow(udp), 1) });
+    assert_eq!(unreachable(&table), [1, 0]);
+    let mut table = FlowTable::default();
+    table.apply(ending(Traffic::Flow(udp), 10, 0));
+    table.note_icmp_error(port_unreachable(udp, 50));
+    assert!(table.settle_icmp_errors().is_empty(), "the flow of the error may not be drained yet");
+    assert_eq!((table.settle_icmp_errors().len(), unreachable(&table)), (1, vec![1]));
+}
+
+#[test]
+fn an_icmp_error_of_a_folded_flow_stays_with_its_endpoint_and_not_with_the_next_flow() {
+    let mut table = FlowTable::new(1);
+    let udp = |local| key(17, local, 1, 9);
+    table.apply(ending(Traffic::Flow(udp(1)), 10, 0));
+    table.apply(ending(Traffic::Flow(udp(2)), 20, 0));
+    table.note_icmp_error(port_unreachable(udp(1), 30));
+    // The error of a flow that never was.
+    table.note_icmp_error(port_unreachable(key(17, 9, 200, 9), 30));
+    table.settle_icmp_errors();
+    table.settle_icmp_errors();
+    assert!(table.icmp_errors.is_empty(), "{:?}", table.icmp_errors);
+    assert_eq!(table.folded().icmp_errors, 1, "an error without an endpoint is counted as discarded");
+    table.apply(ending(Traffic::Flow(udp(1)), 40, 0));
+    assert_eq!(table.flow(&udp(1)).and_then(|flow| flow.icmp_error), None);
+    assert_eq!(table.endpoints(ObservationPoint::Link)[0].failed.unreachable, 1);
+}
+
+#[test]
+fn late_segments_do_not_change_the_end_reason_of_a_closed_flow() {
+    let mut table = FlowTable::default();
+    let tcp = Traffic::Flow(key(6, 1000, 1, 443));
+    let idle =
+        |at_ns, connections| Increment { ended: Some(EndReason::IdleTimeout), ..ending(tcp, at_ns, connections) };
+    table.apply(ending(tcp, 10, 1));
+    table.apply(idle(50, 0));
+    assert_eq!(table.flow(&key(6, 1000, 1, 443)).and_then(|flow| flow.ended), Some(EndReason::EndOfFlow));
+    // A handshake in the entry of a late segment begins another connection.
+    table.apply(Increment { ended: None, ..ending(tcp, 60, 0) });
+    table.apply(Increment { connections: 1, ..idle(60, 1) });
+    assert_eq!(table.flow(&key(6, 1000, 1, 443)).and_then(|flow| flow.ended), Some(EndReason::IdleTimeout));
 }

@@ -53,12 +53,12 @@ impl<'a> CountedFrame<'a> {
     }
 
     /// The flow and error that this packet quotes, if it is an ICMP error. The flow's local end
-    /// sent the quoted packet.
-    pub fn icmp_error(&self) -> Option<QuotedError> {
+    /// sent the quoted packet. `time_ns` is the time of this packet.
+    pub fn icmp_error(&self, time_ns: u64) -> Option<QuotedError> {
         if !self.seen.packet.icmp_error {
             return None;
         }
-        icmp::quoted_in_frame(self.seen, self.frame.captured.bytes)
+        icmp::quoted_in_frame(self.seen, self.frame.captured.bytes, time_ns)
     }
 }
 

@@ -169,11 +169,11 @@ fn counted_frames_give_payload_and_icmp_errors() {
     let padded = [&query[..], &[0; 9]].concat();
     let seen = host.count(&raw(&padded), |_| Hook::Loopback, 1, &mut |_| {});
     let counted = CountedFrame { seen: &seen, frame: &raw(&padded) };
-    assert_eq!((counted.payload(), counted.icmp_error()), (&b"query"[..], None));
+    assert_eq!((counted.payload(), counted.icmp_error(1)), (&b"query"[..], None));
     let error = ipv4(1, 3, 7, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &query].concat());
     let seen = host.count(&raw(&error), |_| Hook::Loopback, 2, &mut |_| {});
-    let QuotedError { flow: key, error, by_target } =
-        CountedFrame { seen: &seen, frame: &raw(&error) }.icmp_error().expect("an error");
+    let QuotedError { flow: key, error, by_target, .. } =
+        CountedFrame { seen: &seen, frame: &raw(&error) }.icmp_error(2).expect("an error");
     assert_eq!((key.local.port, key.remote.port, error), (1000, 53, IcmpError { kind: 3, code: 3 }));
     assert!(!by_target);
 }

@@ -50,6 +50,16 @@ impl Trace {
         self.process_in(number, &BTreeMap::new()).map(|process| (process, parent))
     }
 
+    /// Whether a process has not been removed.
+    pub fn has_process(&self, number: ProcessNumber) -> bool {
+        self.processes.entries().contains_key(&number)
+    }
+
+    /// Number of processes that have not been removed.
+    pub fn process_count(&self) -> usize {
+        self.processes.entries().len()
+    }
+
     /// Failed calls and local sockets so far. Processes are named by their number.
     pub fn calls(&self, coverage: PacketCoverage) -> LocalCalls {
         let nothing = BTreeSet::new();
