@@ -87,7 +87,7 @@ fn clean_and_list_without_root_fail_with_a_hint() {
     net.host.netwatch(&["clean"]).assert_ok();
     for command in ["clean", "list"] {
         let (_, output) = net.host.try_sh(&format!(
-            "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} {command} || echo "exit code $?"",
+            "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} {command} || echo exit code $?",
             binary.display()
         ));
         for part in ["/run/netwatch/lock", "(EACCES)\nhint: run with sudo\n", "exit code 2"] {
