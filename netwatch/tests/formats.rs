@@ -35,6 +35,14 @@ fn markdown_of_a_build() {
 }
 
 #[test]
+fn markdown_has_no_number_of_failures_that_may_be_unknown() {
+    let mut report = rich::build().0;
+    report.processes.local_sockets.iter_mut().for_each(|peer| peer.failed = 0);
+    let text = as_markdown(&report);
+    assert!(text.contains("| Path | Connections |\n|---|--:|\n| `/run/docker.sock` | 2 |\n"), "{text}");
+}
+
+#[test]
 fn markdown_of_a_capture() {
     let table = sample::download();
     let report = sample::report(sample::replayed(&table, netwatch::flow::Amount::default()), &table);

@@ -27,7 +27,7 @@ pub(super) struct ReplayArgs {
     #[command(flatten)]
     color: ColorArgs,
 
-    /// Address or network of the target (repeatable) [default: see --help]
+    /// Address or network of the target (repeatable) [default: flow initiators]
     ///
     /// Packets from these addresses are egress. By default the target is the initiator of each
     /// flow.

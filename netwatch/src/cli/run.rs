@@ -73,7 +73,7 @@ pub(super) struct RunArgs {
 
     /// Subnet between host and namespace, IPv4 or IPv6 [default: a free one]
     ///
-    /// IPv4 /30 or larger, IPv6 /126 or larger. Repeat the flag to set both.
+    /// A prefix of /30 or shorter for IPv4, /126 or shorter for IPv6. Repeat the flag to set both.
     #[arg(long, value_name = "CIDR", env = "NETWATCH_SUBNET", value_delimiter = ',', help_heading = NETWORK)]
     subnet: Vec<String>,
 

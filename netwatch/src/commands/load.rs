@@ -10,7 +10,7 @@ use super::snapshot;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::meter::defaults;
-use crate::record;
+use crate::record::{self, Recorded};
 use crate::replay::{LocalAddresses, ReplayPlan, replay};
 use crate::report::{Report, Series};
 use crate::terminal::Spinner;
@@ -88,8 +88,15 @@ fn read_recording(selector: Option<&str>) -> Result<LoadedRun> {
         Some(live) => Some(live),
         None => record::live_id(selector).as_deref().and_then(snapshot::read),
     };
-    let recorded = live.unwrap_or_else(|| record::open(selector))?;
+    let recorded = live.unwrap_or_else(|| record::open(selector).or_else(|error| read_unstored(selector, error)))?;
     Ok(LoadedRun { report: recorded.report, series: recorded.series })
+}
+
+/// A live run that is selected by the first characters of its id, and has no recording in the
+/// user's folder. Otherwise the error of reading a recording.
+fn read_unstored(selector: Option<&str>, error: Error) -> Result<Recorded> {
+    let prefix = selector.filter(|text| !text.is_empty() && !Path::new(text).exists());
+    prefix.and_then(snapshot::read_by_prefix).unwrap_or(Err(error))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub fn execute(invocation: Invocation) -> Exit {
     let result = match invocation {
         Invocation::Run(settings) => return run(*settings),
         Invocation::Doctor => return doctor(),
-        Invocation::Clean => return clean(),
+        Invocation::Clean => clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
         Invocation::Report(settings) => report::report(&settings),
         Invocation::Diff(settings) => diff::diff(&settings),
@@ -63,16 +63,18 @@ fn doctor() -> Exit {
     if report.would_fail() { Exit::Negative } else { Exit::Success }
 }
 
-/// `netwatch clean`: removes what killed runs left on the host.
-fn clean() -> Exit {
-    match Exclusive::take().and_then(|lock| undo_steps().undo_dead_runs(&lock)) {
+/// `netwatch clean`: removes what killed runs left on the host. Exits with [`Exit::Negative`] if
+/// something remains.
+fn clean() -> Result<Exit> {
+    let lock = Exclusive::take()?;
+    match undo_steps().undo_dead_runs(&lock) {
         Ok(runs) => {
             eprintln!("netwatch: {}", cleaned(runs));
-            Exit::Success
+            Ok(Exit::Success)
         }
         Err(error) => {
             print_error(&error);
-            Exit::Negative
+            Ok(Exit::Negative)
         }
     }
 }

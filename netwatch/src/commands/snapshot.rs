@@ -123,6 +123,29 @@ pub(super) fn read(id: &str) -> Option<Result<Recorded>> {
     Some(receive(stream, &path))
 }
 
+/// Reads a snapshot of the live run whose id begins with this text. `None` if there is no such run
+/// or the caller has no access to it.
+pub(super) fn read_by_prefix(prefix: &str) -> Option<Result<Recorded>> {
+    // Fewer digits are the number of a stored run.
+    if prefix.len() < record::MIN_ID_DIGITS && prefix.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let paths = RunDir::ids_beginning_with(prefix).into_iter().map(|id| socket_path(&RunDir::path_of(&id)));
+    receive_only(paths.collect(), prefix)
+}
+
+/// The snapshot of the only run that listens on one of these sockets.
+fn receive_only(paths: Vec<PathBuf>, prefix: &str) -> Option<Result<Recorded>> {
+    // The directory of a killed run remains until it is undone: its socket refuses connections.
+    let connect = |path: PathBuf| Some((UnixStream::connect(&path).ok()?, path));
+    let mut live: Vec<(UnixStream, PathBuf)> = paths.into_iter().filter_map(connect).collect();
+    if live.len() > 1 {
+        let cause = format!("{} runs in progress have an id that begins like this", live.len());
+        return Some(Err(Error::other("find run", prefix, cause).hint("give more characters")));
+    }
+    live.pop().map(|(stream, path)| receive(stream, &path))
+}
+
 fn receive(mut stream: UnixStream, path: &Path) -> Result<Recorded> {
     let failed = |error| Error::os("read", path.display().to_string(), error);
     stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(failed)?;
@@ -168,6 +191,24 @@ mod tests {
         accept(incoming.into_iter(), &AtomicBool::new(false), &|| Some(snapshot()));
         let read = receive(reader, Path::new("snapshot.sock")).expect("received");
         assert_eq!(read.report, *snapshot().report);
+    }
+
+    #[test]
+    fn a_prefix_selects_the_only_live_run() {
+        let dirs = [(); 3].map(|()| tempfile::tempdir().expect("a directory"));
+        let paths = || dirs.iter().map(|dir| socket_path(dir.path())).collect::<Vec<_>>();
+        let serve =
+            |dir: &tempfile::TempDir| SnapshotServer::start(dir.path(), || Some(snapshot())).expect("listening");
+        assert!(receive_only(paths(), "0df").is_none(), "no run is live");
+        // The socket of a run that is gone remains.
+        drop(serve(&dirs[0]));
+        let _live = serve(&dirs[1]);
+        let read = receive_only(paths(), "0df").expect("a live run").expect("received");
+        assert_eq!(read.report, *snapshot().report);
+        let _second = serve(&dirs[2]);
+        let error = receive_only(paths(), "0df").expect("two live runs").expect_err("ambiguous");
+        assert!(error.to_string().contains("2 runs in progress have an id that begins like this"), "{error}");
+        assert!(read_by_prefix("12").is_none(), "a number");
     }
 
     #[test]

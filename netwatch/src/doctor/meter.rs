@@ -113,8 +113,12 @@ fn name(method: AttachMethod) -> &'static str {
 }
 
 /// Loads the programs that attribute flows to processes. `run` counts the same packets without
-/// them.
-pub(super) fn processes() -> Check {
+/// them. They are attached to the cgroup of the run: without one, processes are not traced.
+pub(super) fn processes(has_cgroup: bool) -> Check {
+    if !has_cgroup {
+        let advice = "run works, but attributes no flows to processes; mount cgroup2 so that netwatch can write to it";
+        return Check::warn("processes", "a run would have no cgroup", advice);
+    }
     let tracer = match ProcessTracer::load(ProcessTracerConfig { cmdline: true, failed_calls: false }) {
         Ok(tracer) => tracer,
         Err(error) => {
@@ -153,6 +157,13 @@ mod tests {
         assert!(before_6_6.contains("EINVAL"), "{before_6_6}");
         assert!(line(Ok(AttachMethod::Tcx), Some(refused())).starts_with("ok    attach: by tcx; "));
         assert_eq!(check_attach(refused(), None).status, CheckStatus::Fail);
+    }
+
+    #[test]
+    fn processes_are_not_traced_without_a_cgroup() {
+        let check = processes(false);
+        assert_eq!(check.status, CheckStatus::Warn);
+        assert!(check.to_string().contains("attributes no flows to processes"), "{check}");
     }
 
     #[test]

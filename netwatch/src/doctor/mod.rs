@@ -73,10 +73,12 @@ impl DoctorReport {
         let mut checks = vec![machine::kernel(), capabilities::effective()];
         let (classifier, kernel_maps_bytes) = meter::classifier();
         checks.extend(classifier);
+        let cgroup = machine::cgroup();
+        let has_cgroup = cgroup.status == CheckStatus::Ok;
         checks.extend([
             network::nf_tables(),
-            machine::cgroup(),
-            meter::processes(),
+            cgroup,
+            meter::processes(has_cgroup),
             machine::namespaces(),
             machine::run_directory(),
             network::uplink(),

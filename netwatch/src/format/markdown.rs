@@ -106,9 +106,18 @@ fn local_sockets(report: &Report) -> String {
         return String::new();
     }
     let mut text =
-        "## Local sockets\n\nTraffic of the peer processes is not captured. Failures are known with `--failed-calls` only.\n\n| Path | Connections | Failed |\n|---|--:|--:|\n".to_owned();
+        "## Local sockets\n\nTraffic of the peer processes is not captured. Failures are known with `--failed-calls` only.\n\n"
+            .to_owned();
+    // Without a failed connection, the failures may be unknown.
+    let has_failures = report.processes.local_sockets.iter().any(|peer| peer.failed > 0);
+    text += if has_failures {
+        "| Path | Connections | Failed |\n|---|--:|--:|\n"
+    } else {
+        "| Path | Connections |\n|---|--:|\n"
+    };
     for peer in &report.processes.local_sockets {
-        text += &format!("| {} | {} | {} |\n", cell(&peer.path), count(peer.connections), count(peer.failed));
+        let failed = if has_failures { format!(" {} |", count(peer.failed)) } else { String::new() };
+        text += &format!("| {} | {} |{failed}\n", cell(&peer.path), count(peer.connections));
     }
     text + "\n"
 }

@@ -145,7 +145,9 @@ fn unusable(net: IpNet) -> Option<&'static str> {
     ];
     let max_length = if net.addr().is_ipv4() { LENGTH_V4 } else { 126 };
     if net.prefix_len() > max_length {
-        return Some("too small: it needs room for two hosts (at most /30 for IPv4, /126 for IPv6)");
+        return Some(
+            "too small: it needs room for two hosts (a prefix of /30 or shorter for IPv4, /126 or shorter for IPv6)",
+        );
     }
     if net.prefix_len() < MIN_NETWORK_LENGTH {
         return Some("too large: at least /8");
@@ -356,7 +358,7 @@ mod tests {
     #[test]
     fn refuses_bad_subnets_with_the_reason() {
         assert!(refusal(&["10.9.8.1/24"]).contains("did you mean 10.9.8.0/24"));
-        assert!(refusal(&["10.9.8.0/31"]).contains("too small"));
+        assert!(refusal(&["10.9.8.0/31"]).contains("a prefix of /30 or shorter"));
         assert!(refusal(&["fd12::/127"]).contains("too small"));
         assert!(refusal(&["0.0.0.0/0"]).contains("too large"));
         assert!(refusal(&["224.1.0.0/16"]).contains("multicast"));

@@ -78,6 +78,7 @@ struct Collector {
     groups: BTreeMap<NeedKey, Need>,
     failed: BTreeMap<NeedKey, Need>,
     dns: bool,
+    on_machine: BTreeSet<(Direction, Service)>,
     left_out: BTreeSet<String>,
     gaps: BTreeSet<String>,
 }
@@ -116,7 +117,7 @@ impl Collector {
         match report.interface.role_of(address) {
             AddressRole::OwnLink => {}
             AddressRole::Gateway => {
-                self.left_out.insert(on_machine(service, key.direction));
+                self.on_machine.insert((key.direction, service));
             }
             AddressRole::Group => put(&mut self.groups, need(known, service, address, None)),
             AddressRole::Other => self.add_peer(peers, known, service, address, options),
@@ -165,6 +166,7 @@ impl Collector {
     fn finish(mut self, options: &RuleOptions) -> Requirements {
         self.remove_failures_that_succeeded_elsewhere();
         self.gaps.extend(self.ephemeral());
+        self.leave_out_services_of_the_machine();
         let values = |needs: BTreeMap<NeedKey, Need>| needs.into_values().collect::<Vec<_>>();
         let mut needs = values(self.needs);
         if let Some(rules) = &options.generalize {
@@ -189,6 +191,16 @@ impl Collector {
             }
         }
         self.failed.retain(|_, need| !need.peers.is_empty());
+    }
+
+    /// An incoming service that other hosts use too has a rule.
+    fn leave_out_services_of_the_machine(&mut self) {
+        for (direction, service) in &self.on_machine {
+            let is_required = |need: &Need| (need.direction, need.service) == (*direction, *service);
+            if *direction == Direction::Egress || !self.needs.values().any(is_required) {
+                self.left_out.insert(on_machine(*service, *direction));
+            }
+        }
     }
 
     fn ephemeral(&self) -> Option<String> {

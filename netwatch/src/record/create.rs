@@ -215,7 +215,7 @@ mod tests {
         for made in [true, false] {
             let claim = prepare(&path).expect("it is free");
             assert_eq!(claim.made, made);
-            assert!(busy().contains("a run that has not ended writes it"), "{}", busy());
+            assert!(busy().contains("a run that has not ended writes it; choose another file"), "{}", busy());
             assert!(is_live(&path));
             let db = begin(&path, &claim, 1 << 20).expect("begun");
             finish(&db).expect("finished");

@@ -84,7 +84,9 @@ pub(super) fn wrong(path: &Path, wrong: &Wrong, db: Option<&Connection>) -> Erro
 pub(super) fn busy(doing: RecordingOperation, path: &Path) -> Error {
     let error = other(doing, path, "a run that has not ended writes it");
     match doing {
-        RecordingOperation::Read => error.hint("wait until it ends; SIGUSR1 to netwatch prints interim figures"),
+        RecordingOperation::Read => {
+            error.hint("wait until it ends, or use `netwatch report RUN-ID` as root; `netwatch list` lists the ids")
+        }
         RecordingOperation::Write => error.hint("choose another file"),
     }
 }

@@ -319,6 +319,7 @@ mod tests {
         let claim = create::prepare(&path).expect("free");
         let error = open_by(&path, &STEPS_TO_3).err().expect("busy").to_string();
         assert!(error.contains("a run that has not ended writes it"), "{error}");
+        assert!(error.contains("use `netwatch report RUN-ID` as root"), "{error}");
         drop(claim);
         assert_eq!(lines(&open_by(&path, &STEPS_TO_3).expect("of a run that has ended")), 42);
     }

@@ -177,7 +177,7 @@ impl Store {
         match found.as_slice() {
             [one] => Ok(one.path.clone()),
             [] => Err(Error::other("find run", id, "no run has this id, and no such file exists")
-                .hint("`netwatch history` lists the stored runs")),
+                .hint("`netwatch history` lists the stored runs, and `sudo netwatch list` the runs in progress")),
             many => Err(Error::other("find run", id, format!("{} runs have an id that begins like this", many.len()))
                 .hint("give more characters")),
         }
@@ -192,7 +192,7 @@ fn id_of(name: &str) -> Option<&str> {
 }
 
 /// Minimum digits of the beginning of an id; fewer are a number.
-const MIN_ID_DIGITS: usize = 4;
+pub const MIN_ID_DIGITS: usize = 4;
 
 /// Characters of a time with milliseconds: `2026-01-01T12:00:00.000`.
 const TIME_CHARACTERS: usize = 23;

@@ -57,5 +57,12 @@ fn open() -> Result<(String, File)> {
     let shown = path.display().to_string();
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
-    options.open(&path).map(|file| (shown.clone(), file)).map_err(|error| Error::os("open", shown, error))
+    match options.open(&path) {
+        Ok(file) => Ok((shown, file)),
+        Err(error) => {
+            let is_forbidden = error.kind() == std::io::ErrorKind::PermissionDenied;
+            let error = Error::os("open", shown, error);
+            Err(if is_forbidden { error.hint("run with sudo") } else { error })
+        }
+    }
 }

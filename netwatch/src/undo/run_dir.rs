@@ -156,6 +156,14 @@ impl RunDir {
         Path::new(ROOT).join(id.as_str())
     }
 
+    /// The ids of the run directories whose id begins with this text; none if the caller cannot
+    /// list them.
+    pub fn ids_beginning_with(prefix: &str) -> Vec<RunId> {
+        let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| RunId::parse(entry.file_name().to_str()?));
+        ids.filter(|id| id.as_str().starts_with(prefix)).collect()
+    }
+
     /// The id of the run.
     pub fn id(&self) -> &RunId {
         &self.id

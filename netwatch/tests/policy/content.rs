@@ -120,6 +120,15 @@ fn a_server_is_opened_at_its_port_to_any_remote() {
 }
 
 #[test]
+fn a_port_that_other_hosts_use_too_is_not_left_out() {
+    let table = table([came("10.87.0.1", 6, 80), came("198.51.100.200", 6, 80), came("10.87.0.1", 6, 9090)]);
+    let report = report(facts(&table, &["server"]), &table);
+    let requirements = Requirements::of(&[&report], &plain());
+    assert_eq!(requirements.left_out, ["tcp/9090 used only by the machine itself needs no rule"]);
+    assert!(rules(RuleFormat::Nft, &[&report], &plain()).contains("tcp dport 80 counter accept"));
+}
+
+#[test]
 fn one_address_of_several_names_is_listed_with_each() {
     let table = table([
         crate::sample::tcp(key(6, 1, address("203.0.113.10"), 443), 1, (1, 80), (1, 80)),

@@ -1,6 +1,8 @@
 //! `doctor`, `list`, `clean`, `--help`, `-V`.
 
-use netwatch_tests::internet;
+use std::fs;
+
+use netwatch_tests::{USER_ID, internet};
 
 #[test]
 fn doctor_succeeds_where_run_works() {
@@ -75,6 +77,23 @@ fn clean_succeeds_after_an_ordinary_run() {
     let net = internet!();
     net.host.watch(&["true"]).assert_ok();
     net.host.netwatch(&["clean"]).assert_ok();
+}
+
+#[test]
+fn clean_and_list_without_root_fail_with_a_hint() {
+    let net = internet!();
+    let binary = net.host.dir().join("netwatch");
+    fs::copy(net.host.binary(), &binary).unwrap();
+    net.host.netwatch(&["clean"]).assert_ok();
+    for command in ["clean", "list"] {
+        let (_, output) = net.host.try_sh(&format!(
+            "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} {command} || echo exit code $?",
+            binary.display()
+        ));
+        for part in ["/run/netwatch/lock", "(EACCES)\nhint: run with sudo\n", "exit code 2"] {
+            assert!(output.contains(part), "{command}: {part}: {output}");
+        }
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn word(measure: &Measure, kind: SubjectKind) -> &'static str {
     match (measure.name, kind) {
         ("sent_bytes", _) => "sent",
         ("received_bytes", _) => "received",
-        ("times", SubjectKind::Names) => "asked",
+        ("times", SubjectKind::Names) => "queries",
         ("times", SubjectKind::Processes) => "processes",
         ("times", _) => "attempts",
         (name, _) => name,
@@ -112,4 +112,16 @@ fn threshold(difference: &Comparison) -> String {
         bytes(options.min_bytes),
         count(options.min_count)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookups_are_counted_in_queries_as_in_the_summary() {
+        let measure = |name| Measure { name, old: None, new: None, is_changed: false };
+        assert_eq!(word(&measure("times"), SubjectKind::Names), "queries");
+        assert_eq!(word(&measure("times"), SubjectKind::Failures), "attempts");
+    }
 }
