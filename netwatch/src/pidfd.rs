@@ -1,11 +1,11 @@
-//! Kills a process by its pid, and never another process that got the same pid since.
+//! Kills a process by pid, without the risk of killing another process that reused the pid.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Sends SIGKILL to the process if `is_meant` returns true. The process is held by a pidfd
-/// meanwhile, so what `is_meant` finds out about the pid is about this process, or about one that
-/// started after its exit. Succeeds if the process has exited.
+/// Sends SIGKILL to the process if `is_meant` returns true. A pidfd is held during the check, so
+/// the signal goes to the process that had the pid when this function was called. If another
+/// process reuses the pid during the check, nothing is killed. Succeeds if the process has exited.
 pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     // SAFETY: the call takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kills_the_meant_process_only() {
+    fn kills_only_if_the_check_returns_true() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id() as i32;
         kill_if(pid, || false).unwrap();

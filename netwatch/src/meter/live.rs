@@ -1,4 +1,4 @@
-//! The meter of a live target: the classifier, and the programs that report processes and sockets.
+//! The meter of a live target: the classifier and the programs that report processes and sockets.
 
 use std::fs::File;
 use std::time::Duration;
@@ -9,74 +9,74 @@ use crate::error::Result;
 use crate::flow::{Increment, Traffic};
 use crate::session::{MeterLosses, Observed};
 
-/// The classifier and, where they could be loaded, the process programs.
+/// The classifier and, if they could be loaded, the programs that report processes.
 pub struct LiveMeter {
-    probe: KernelMeter,
+    classifier: KernelMeter,
     processes: Option<ProcessTracer>,
-    look: ProcFs,
+    system: ProcFs,
 }
 
 impl LiveMeter {
-    /// A meter of attached programs. With `cmdline`, arguments of processes are read.
-    pub fn new(probe: KernelMeter, processes: Option<ProcessTracer>, cmdline: bool) -> Self {
-        Self { probe, processes, look: ProcFs { cmdline, ..ProcFs::default() } }
+    /// A meter that uses attached programs. With `cmdline`, the arguments of processes are read.
+    pub fn new(classifier: KernelMeter, processes: Option<ProcessTracer>, cmdline: bool) -> Self {
+        Self { classifier, processes, system: ProcFs { cmdline, ..ProcFs::default() } }
     }
 
     /// The classifier.
     pub fn classifier(&mut self) -> &mut KernelMeter {
-        &mut self.probe
+        &mut self.classifier
     }
 
-    /// From now on, local sockets of this process's network namespace are looked up. It is held
-    /// until [`LiveMeter::release_namespace`].
+    /// Enables lookups of local sockets in the network namespace of this process. The namespace is
+    /// held until [`LiveMeter::release_namespace`].
     pub fn watch_local_sockets(&mut self, pid: i32) {
-        self.look.unix = File::open(format!("/proc/{pid}/net/unix")).ok();
+        self.system.unix = File::open(format!("/proc/{pid}/net/unix")).ok();
     }
 
-    /// No more events will come: the namespace is not held any more.
+    /// Releases the namespace after the last event.
     pub fn release_namespace(&mut self) {
-        self.look.unix = None;
+        self.system.unix = None;
     }
 }
 
 impl Meter for LiveMeter {
-    /// Process events first, so that a packet's socket is known.
+    /// Polls process events first, so that the sockets of packets are known.
     fn poll(&mut self, sink: &mut dyn FnMut(Observed<'_>)) -> Result<()> {
         if let Some(processes) = &mut self.processes {
-            let look = &mut self.look;
-            look.names = None;
-            processes.poll(&mut |event| sink(Observed::Process(event, look)));
+            let system = &mut self.system;
+            system.names = None;
+            processes.poll(&mut |event| sink(Observed::Process(event, system)));
         }
-        self.probe.poll(&mut |notice| deliver(&notice, sink))
+        self.classifier.poll(&mut |notification| deliver(&notification, sink))
     }
 
     fn next_poll(&self) -> Duration {
         let processes = self.processes.as_ref().map_or(Duration::MAX, ProcessTracer::next_poll);
-        self.probe.next_poll().min(processes)
+        self.classifier.next_poll().min(processes)
     }
 
     fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut dyn FnMut(Increment)) -> Result<bool> {
-        self.probe.drain_part(progress, &mut |increment| sink(increment))
+        self.classifier.drain_part(progress, &mut |increment| sink(increment))
     }
 
     fn losses(&self) -> Result<MeterLosses> {
         let processes = self.processes.as_ref().map(ProcessTracer::lost).transpose()?;
-        Ok(MeterLosses { meter: self.probe.lost()?, processes: processes.unwrap_or_default() })
+        Ok(MeterLosses { meter: self.classifier.lost()?, processes: processes.unwrap_or_default() })
     }
 }
 
-/// A notice of the classifier as a session takes it.
-pub(super) fn deliver(notice: &Notification, sink: &mut dyn FnMut(Observed<'_>)) {
+/// Converts a notification of the classifier to observations.
+pub(super) fn deliver(notification: &Notification, sink: &mut dyn FnMut(Observed<'_>)) {
     let mut socket = |traffic: Traffic, cookie: u64| {
         if let Traffic::Flow(flow) = traffic {
             sink(Observed::Socket { flow, cookie });
         }
     };
-    match notice {
+    match notification {
         Notification::NewFlow(new) => new.socket.into_iter().for_each(|cookie| socket(new.traffic, cookie)),
         Notification::SocketChanged(sender) => socket(sender.traffic, sender.socket),
         Notification::Sample(sample) => {
-            if let Some(quoted) = icmp_error(notice) {
+            if let Some(quoted) = icmp_error(notification) {
                 sink(Observed::IcmpError(quoted));
             }
             if let Some(sample) = name_sample(sample) {

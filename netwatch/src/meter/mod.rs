@@ -1,7 +1,7 @@
-//! Where counts come from. A meter counts every packet of one target and reports new flows, their
-//! sockets, process events and the heads of packets. [`kernel`] is the classifier in the kernel,
-//! [`host`] the same rules without one. Only this module uses aya, the types of the ABI and the
-//! kernel's clock.
+//! Meters: sources of counts. A meter counts every packet of one target and reports new flows,
+//! their sockets, process events and the heads of packets. [`kernel`] is the classifier in the
+//! kernel; [`host`] applies the same rules without a kernel. Only this module uses aya, the types
+//! of the ABI and the clock of the kernel.
 
 use std::time::Duration;
 
@@ -33,18 +33,18 @@ pub use notification::{NewFlow, Notification, Sample, SampleReason, SocketChange
 
 /// A source of counts.
 pub trait Meter {
-    /// Delivers what was observed besides counts since the last call. Bounded: what arrives
-    /// meanwhile may wait for the next call. An error costs detail, never counts.
+    /// Delivers the observations since the last call. The work is bounded: observations that arrive
+    /// during the call may be left for the next one. An error loses observations, never counts.
     fn poll(&mut self, sink: &mut dyn FnMut(Observed<'_>)) -> Result<()>;
 
-    /// How long the next [`Meter::poll`] may wait.
+    /// Maximum time until the next [`Meter::poll`].
     fn next_poll(&self) -> Duration;
 
-    /// Delivers a part of what was counted since the last drain, a few milliseconds of work; false
-    /// when it was the last part. Poll between two parts: the rings do not hold for long what
-    /// arrives when there are many flows.
+    /// Delivers a part of the counts since the last drain, a few milliseconds of work. Returns
+    /// false after the last part. With many flows, a whole drain takes longer than the rings have
+    /// room, so poll between two parts.
     fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut dyn FnMut(Increment)) -> Result<bool>;
 
-    /// Observations that were missed so far.
+    /// Observations that were lost so far.
     fn losses(&self) -> Result<MeterLosses>;
 }

@@ -1,4 +1,4 @@
-//! What /proc shows of processes and local sockets, for events that do not carry it.
+//! Reads details of processes and local sockets from /proc, if an event does not contain them.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,12 +14,12 @@ use crate::process::{Image, LiveProcess, Origin, SystemView};
 /// Reads /proc.
 #[derive(Debug, Default)]
 pub(super) struct ProcFs {
-    /// Whether arguments are wanted.
+    /// Whether to read the arguments of processes.
     pub cmdline: bool,
-    /// /proc/net/unix of the namespace. Opened at the start, because a process that asked for a
+    /// /proc/net/unix of the namespace. Opened at the start, because a process that requested a
     /// socket may have ended when its event is read.
     pub unix: Option<File>,
-    /// The abstract names that exist, read at most once for all events of a fetch.
+    /// The abstract names that exist, read at most once per poll.
     pub names: Option<HashSet<String>>,
 }
 
@@ -42,7 +42,7 @@ impl SystemView for ProcFs {
             file.rewind().and_then(|()| file.read_to_end(&mut table)).ok()?;
             self.names = Some(abstract_names(&table).collect());
         }
-        // Names may end in zeros, which the kernel shows as `@`.
+        // Names may end in zero bytes, which the kernel displays as `@`.
         self.names.as_ref().map(|names| names.contains(name.trim_end_matches('@')))
     }
 }
@@ -63,21 +63,22 @@ fn abstract_names(table: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// As many bytes as an event of an exec carries.
+/// Splits the arguments, of which it keeps as many bytes as an exec event contains. Returns whether
+/// they were cut.
 fn arguments_of(bytes: &[u8]) -> (Option<Vec<String>>, bool) {
-    const KEPT: usize = 1024;
-    let kept = &bytes[..bytes.len().min(KEPT)];
+    const MAX_BYTES: usize = 1024;
+    let kept = &bytes[..bytes.len().min(MAX_BYTES)];
     let words = kept.strip_suffix(&[0]).unwrap_or(kept).split(|byte| *byte == 0);
     let words = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    ((!kept.is_empty()).then_some(words), bytes.len() > KEPT)
+    ((!kept.is_empty()).then_some(words), bytes.len() > MAX_BYTES)
 }
 
-/// Clock ticks since the machine started, in nanoseconds since the Unix epoch.
+/// Converts clock ticks since boot to nanoseconds since the Unix epoch.
 fn unix_ns(ticks: u64) -> Option<u64> {
     let read = |clock: ClockId| clock_gettime(clock).ok().map(|time| Duration::from(time).as_nanos() as u64);
-    let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
+    let ticks_per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
     let boot = read(ClockId::CLOCK_REALTIME)? - read(ClockId::CLOCK_BOOTTIME)?;
-    Some(boot + ticks * (1_000_000_000 / per_second))
+    Some(boot + ticks * (1_000_000_000 / ticks_per_second))
 }
 
 #[cfg(test)]
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn abstract_names_are_looked_up_in_the_namespace() {
+    fn looks_up_abstract_names_in_the_namespace() {
         let mut proc_fs = ProcFs { unix: File::open("/proc/self/net/unix").ok(), ..ProcFs::default() };
         let mut name = format!("netwatch-test {} ", std::process::id()).into_bytes();
         name.extend([0xff, b'x', 0, 0]);
@@ -110,7 +111,7 @@ mod tests {
         let expected = format!("@{}", String::from_utf8_lossy(&name).trim_end_matches('\0'));
         assert_eq!(proc_fs.is_bound(&expected), Some(true));
         drop(listener);
-        assert_eq!(proc_fs.is_bound(&expected), Some(true), "read once");
+        assert_eq!(proc_fs.is_bound(&expected), Some(true), "the names are read once");
         proc_fs.names = None;
         assert_eq!(proc_fs.is_bound(&expected), Some(false));
     }

@@ -1,4 +1,5 @@
-//! Counting by the classifier in the kernel: each frame is handed to it as if an interface had carried it, at the time of the replay.
+//! The replay engine in the kernel: gives each frame to the classifier as if it passed an interface
+//! at the time of the replay.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +15,22 @@ use crate::meter::host::{self, FrameReader};
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, Meter};
 use crate::session::{CaptureScope, Scope};
 
-/// Frames between two looks into the rings: each of them may fill 5 KiB of 2 MiB.
-const POLL: u32 = 256;
+/// Number of frames between two polls of the rings. A frame uses up to 5 KiB of a ring of 2 MiB.
+const POLL_INTERVAL: u32 = 256;
 
-/// Why a frame cannot be handed to a kernel.
+/// Why a frame cannot be given to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum LeftOut {
-    /// Only a part of it is there, and a kernel's frames are whole.
+    /// The capture contains only a part of it, but frames in the kernel are complete.
     Cut,
-    /// Its link layer carries something that Ethernet has no number for.
+    /// The protocol above its link layer has no EtherType.
     Foreign,
-    /// No interface sends it: shorter than an Ethernet header, or longer than the largest packet.
+    /// It is shorter than an Ethernet header or longer than the largest packet, so no interface
+    /// sends it.
     Size,
 }
 
-/// The kernel's engine.
+/// The engine in the kernel.
 pub(super) struct KernelEngine {
     meter: LiveMeter,
     local: LocalAddresses,
@@ -53,15 +55,16 @@ impl KernelEngine {
         })
     }
 
-    /// The bytes that were added to it, or why it was left out.
-    fn hand_over(&mut self, frame: &Linked<'_>, is_cut: bool, hook: Hook) -> Result<Result<i64, LeftOut>> {
+    /// Gives a frame to the classifier. Returns the number of bytes that were added to it, or why
+    /// it was left out.
+    fn give_to_kernel(&mut self, frame: &Linked<'_>, is_cut: bool, hook: Hook) -> Result<Result<i64, LeftOut>> {
         if is_cut {
             return Ok(Err(LeftOut::Cut));
         }
-        let Some((bytes, longer)) = ethernet::to_ethernet(frame) else { return Ok(Err(LeftOut::Foreign)) };
+        let Some((bytes, added)) = ethernet::to_ethernet(frame) else { return Ok(Err(LeftOut::Foreign)) };
         let classifier = self.meter.classifier();
         if classifier.feed(hook, &bytes)? || self.injector.send(classifier, hook, &bytes)? {
-            return Ok(Ok(longer));
+            return Ok(Ok(added));
         }
         Ok(Err(LeftOut::Size))
     }
@@ -75,18 +78,19 @@ impl KernelEngine {
 impl ReplayEngine for KernelEngine {
     fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome> {
         let hook = |packet: &_| self.local.hook(packet);
-        // First with a reader that remembers nothing: the kernel will not know of a first fragment that it never gets.
+        // Parsed with a new reader first: the shared reader must not store a first fragment that
+        // the kernel does not get.
         let seen = FrameReader::default().read(frame, hook, time_ns);
         let is_cut = host::is_truncated(frame, &seen.packet);
-        match self.hand_over(frame, is_cut, self.local.hook(&seen.packet))? {
-            Ok(longer) => {
+        match self.give_to_kernel(frame, is_cut, self.local.hook(&seen.packet))? {
+            Ok(added) => {
                 let seen = self.reader.read(frame, |packet| self.local.hook(packet), time_ns);
-                self.added.note(&seen, longer);
+                self.added.note(&seen, added);
                 self.unpolled += 1;
-                if self.unpolled >= POLL {
+                if self.unpolled >= POLL_INTERVAL {
                     self.poll(session)?;
                 }
-                Ok(FrameOutcome { seen, fate: FrameFate::HandedOver })
+                Ok(FrameOutcome { seen, fate: FrameFate::GivenToKernel })
             }
             Err(why) => {
                 let bytes = netwatch_common::parse::Frame::len(frame).into();
@@ -100,9 +104,9 @@ impl ReplayEngine for KernelEngine {
         self.poll(session)?;
         let lost = self.meter.losses()?.meter;
         if lost.table_full + lost.insert_failed > 0 && !self.added.is_empty() {
-            let why = "there are more flows than it has room for, and their frames had to be given Ethernet headers";
+            let why = "the flow table is full, and Ethernet headers were added to the frames";
             return Err(
-                Error::other("replay through", "the kernel", why).hint("raise --max-flows, or leave out --kernel")
+                Error::other("replay through", "the kernel", why).hint("increase --max-flows, or omit --kernel")
             );
         }
         let added = &mut self.added;
@@ -116,10 +120,10 @@ impl ReplayEngine for KernelEngine {
             let frames = frames_of(amount.skbs);
             let why = match why {
                 LeftOut::Cut => "cut by the capture",
-                LeftOut::Foreign => "of a link layer's own, which Ethernet has no number for",
+                LeftOut::Foreign => "with a protocol that has no EtherType",
                 LeftOut::Size => "of a length that no interface sends",
             };
-            format!("{frames} left out, {why}: a kernel cannot be handed them")
+            format!("{frames} left out, {why}: they cannot be given to the kernel")
         };
         (sum, self.left_out.iter().map(note).collect())
     }

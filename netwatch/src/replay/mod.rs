@@ -1,5 +1,5 @@
-//! A capture counted as a run would have been: by the same parser and the same rules of accounting in plain memory, or by the classifier in
-//! the kernel. Not how the report looks, nor what was typed.
+//! Replay: meters a capture file as a run is metered, by the same parser and the same rules of
+//! accounting in user space, or by the classifier in the kernel.
 
 mod ethernet;
 mod inject;
@@ -25,55 +25,56 @@ use crate::wire::Name;
 use kernel::KernelEngine;
 use tally::CaptureTally;
 
-/// How to replay.
+/// The settings of a replay.
 #[derive(Debug, Clone)]
 pub struct ReplayPlan {
-    /// Whose traffic it is.
+    /// The addresses of the target.
     pub local: LocalAddresses,
-    /// By the classifier in the kernel.
+    /// Whether the classifier in the kernel counts the frames.
     pub by_kernel: bool,
-    /// Flows counted one by one; packets of further ones are counted by protocol.
+    /// Maximum number of flows that are counted individually; packets of further flows are counted
+    /// by protocol.
     pub max_flows: u32,
-    /// How to ask for names of addresses that have none, if they are wanted.
+    /// Looks up names of addresses without a name, if wanted.
     pub resolve: Option<ResolveNames>,
 }
 
-/// Looks names of addresses up.
+/// A function that looks up names of addresses.
 pub type ResolveNames = fn(Vec<IpAddr>) -> Vec<(IpAddr, Name)>;
 
-/// What came of it.
+/// The result of a replay.
 #[derive(Debug)]
 pub struct Replayed {
-    /// What was counted.
+    /// The report.
     pub report: Report,
-    /// How far the file could be read.
+    /// How much of the file was read.
     pub end: CaptureEnd,
 }
 
-/// Who looks on while a capture is replayed.
+/// Observes the frames of a replay.
 pub trait ReplayObserver {
-    /// A packet was counted. Called by the host's engine only: the kernel's keeps its packets.
+    /// A packet was counted. Not called by the engine in the kernel, which does not return packets.
     fn counted(&mut self, _packet: &CountedFrame<'_>) {}
 
-    /// A frame could not be handed to the kernel.
+    /// A frame could not be given to the kernel.
     fn left_out(&mut self, _frame: &CapturedFrame<'_>) {}
 
-    /// So far has the file been read, bytes. Called now and then.
+    /// The file was read up to this offset, bytes. Called regularly.
     fn progress(&mut self, _offset: u64) {}
 }
 
-/// Nobody does.
+/// Observes nothing.
 impl ReplayObserver for () {}
 
-/// A meter that is fed the frames of a capture.
+/// A meter that receives the frames of a capture.
 trait ReplayEngine {
     /// Counts a frame.
     fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome>;
 
-    /// Delivers everything that is left.
+    /// Delivers the remaining observations and counts.
     fn finish(&mut self, session: &mut CaptureSession) -> Result<()>;
 
-    /// What was not counted, and why.
+    /// The frames that were not counted, and notes with the reasons.
     fn left_out(&self) -> (Amount, Vec<String>) {
         (Amount::default(), Vec::new())
     }
@@ -82,23 +83,24 @@ trait ReplayEngine {
 /// The session of a capture.
 type CaptureSession = Session<CaptureScope>;
 
-/// What became of a frame.
+/// The result of counting a frame.
 struct FrameOutcome {
     seen: Observation,
     fate: FrameFate,
 }
 
-/// Where a frame went.
+/// What an engine did with a frame.
 enum FrameFate {
-    /// It was counted here.
+    /// It was counted in user space.
     Counted,
-    /// The kernel has it, and says what it learned from it in its own way.
-    HandedOver,
-    /// It could not be handed to the kernel.
+    /// It was given to the kernel, which reports its observations when it is polled.
+    GivenToKernel,
+    /// It could not be given to the kernel.
     LeftOut,
 }
 
-/// Counts every frame of a capture. What was read before a broken place is counted all the same.
+/// Counts every frame of a capture. If the file is damaged, the frames before the damage are
+/// counted.
 pub fn replay(capture: &mut Capture, plan: &ReplayPlan, observer: &mut impl ReplayObserver) -> Result<Replayed> {
     if plan.by_kernel {
         let engine = KernelEngine::new(plan)?;
@@ -108,8 +110,8 @@ pub fn replay(capture: &mut Capture, plan: &ReplayPlan, observer: &mut impl Repl
     with(engine, capture, plan, observer)
 }
 
-/// Frames between two calls of [`ReplayObserver::progress`].
-const PROGRESS: u64 = 4096;
+/// Number of frames between two calls of [`ReplayObserver::progress`].
+const PROGRESS_INTERVAL: u64 = 4096;
 
 fn with(
     mut engine: impl ReplayEngine,
@@ -134,10 +136,10 @@ fn with(
                 }
                 observer.counted(&counted);
             }
-            FrameFate::HandedOver => {}
+            FrameFate::GivenToKernel => {}
             FrameFate::LeftOut => observer.left_out(frame),
         }
-        if tally.frames.skbs.is_multiple_of(PROGRESS) {
+        if tally.frames.skbs.is_multiple_of(PROGRESS_INTERVAL) {
             observer.progress(frame.offset);
         }
         Ok(())
@@ -172,7 +174,7 @@ fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {
     }
 }
 
-/// The host's engine.
+/// The engine in user space.
 struct InMemoryEngine {
     host: HostMeter,
     local: LocalAddresses,
@@ -191,7 +193,7 @@ impl ReplayEngine for InMemoryEngine {
     }
 }
 
-/// Drains a meter to the end. `correct` changes each increment before the session takes it.
+/// Drains a meter completely. `correct` changes each increment before the session processes it.
 fn drain(
     meter: &mut dyn Meter,
     session: &mut CaptureSession,
