@@ -35,7 +35,7 @@ pub trait Consumer: Send + 'static {
 #[derive(Debug)]
 pub enum StreamEnd {
     /// The session was concluded; these changes could not be delivered.
-    Concluded(Missed),
+    Concluded(Box<Missed>),
     /// The run failed before the session was concluded.
     Abandoned,
 }

@@ -207,10 +207,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Missed;
 
     fn concluded() -> StreamEnd {
-        StreamEnd::Concluded(Missed::default())
+        StreamEnd::Concluded(Box::default())
     }
 
     /// A consumer that blocks in its first batch until it is released.

@@ -127,7 +127,7 @@ impl Metered {
         self.session.finish(report.clone());
         self.deliver(GrowthTiming::Now);
         let missed = self.session.take_missed(self.outlet);
-        self.close_with(StreamEnd::Concluded(missed));
+        self.close_with(StreamEnd::Concluded(Box::new(missed)));
         report
     }
 

@@ -255,7 +255,7 @@ impl Metering {
         self.deliver_all();
         let Self { mut session, feeds, .. } = self;
         let close = |(outlet, feed): (_, Feed)| {
-            let end = StreamEnd::Concluded(session.take_missed(outlet));
+            let end = StreamEnd::Concluded(Box::new(session.take_missed(outlet)));
             feed.close(end).wait(Instant::now() + FINISH_TIMEOUT)
         };
         (report, feeds.into_iter().map(close).collect())

@@ -481,7 +481,7 @@ impl MeteringThread {
         let session = &mut self.session;
         let close = |attached: Attached| {
             let end = match self.is_concluded {
-                true => StreamEnd::Concluded(session.take_missed(attached.outlet)),
+                true => StreamEnd::Concluded(Box::new(session.take_missed(attached.outlet))),
                 false => StreamEnd::Abandoned,
             };
             let Attached { feed, failure, is_required, .. } = attached;

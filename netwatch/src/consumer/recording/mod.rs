@@ -76,7 +76,6 @@ impl Consumer for Recording {
 mod tests {
     use super::*;
     use crate::record::RecordingPlace;
-    use crate::session::Missed;
     use crate::target::user::Identity;
 
     #[test]
@@ -88,7 +87,7 @@ mod tests {
         let mut recording = Recording::new(destination, "3f2a91bc".into(), 0);
         recording.start().expect("a file");
         recording.finish(&StreamEnd::Abandoned).expect("an abandoned run has no end");
-        let error = recording.finish(&StreamEnd::Concluded(Missed::default())).expect_err("the end is missing");
+        let error = recording.finish(&StreamEnd::Concluded(Box::default())).expect_err("the end is missing");
         assert!(error.to_string().contains("it is incomplete"), "{error}");
     }
 }
