@@ -105,9 +105,7 @@ impl ReplayEngine for KernelEngine {
         let lost = self.meter.losses()?.meter;
         if lost.table_full + lost.insert_failed > 0 && !self.added.is_empty() {
             let why = "the flow table is full, and Ethernet headers were added to the frames";
-            return Err(
-                Error::other("replay through", "the kernel", why).hint("increase --max-flows, or omit --kernel")
-            );
+            return Err(Error::other("replay through", "the kernel", why).hint("raise --max-flows, or omit --kernel"));
         }
         let added = &mut self.added;
         drain(&mut self.meter, session, |increment| added.subtract(CaptureScope::default().orient(increment)))
