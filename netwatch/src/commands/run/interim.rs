@@ -1,6 +1,7 @@
 //! Interim reports on SIGUSR1. They are written by a separate thread, because standard error may be
 //! a pipe whose reader is slow. The thread starts with the first report.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -22,7 +23,7 @@ impl InterimPrinter {
     }
 
     /// Queues a report, or the error that prevented it. Never blocks.
-    pub(super) fn print(&mut self, report: Result<Report>) {
+    pub(super) fn print(&mut self, report: Result<Arc<Report>>) {
         if self.writer.is_none() {
             match Writer::start() {
                 Ok(writer) => self.writer = Some(writer),

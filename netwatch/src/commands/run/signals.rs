@@ -126,8 +126,8 @@ impl<'a> SignalStream<'a> {
         }
     }
 
-    /// While the run is concluded: waits for a signal that arrives later than the one that ended the
-    /// command. A terminal or a service manager may send that one to netwatch as well, up to
+    /// While the run is concluded: waits for a signal that arrives later than the one that ended
+    /// the command. A terminal or a service manager may send that one to netwatch as well, up to
     /// [`REPEAT_DELAY`] later, and it must not discard the report.
     pub(super) async fn interrupted_again(&self) {
         sleep(REPEAT_DELAY).await;

@@ -1,26 +1,20 @@
-//! The metering thread of a run: owns the meter, the session and the feeds of all consumers. The
-//! control loop sends it commands and never waits for it, so signals, timers and the guardian are
-//! handled while this thread drains a large table or creates a report.
+//! What the metering thread does: it polls and drains the meter, delivers the session's events to
+//! the feeds, and executes the commands of the control loop.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use super::interim::InterimPrinter;
-use super::signals::SignalStream;
-use super::trim;
+use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec, ReadCounters};
+use crate::commands::run::interim::InterimPrinter;
+use crate::commands::run::trim;
 use crate::commands::snapshot::Snapshot;
-use crate::consumer::{Closing, Consumer, FINISH_TIMEOUT, Feed, StreamEnd};
+use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::dns::reverse;
-use crate::error::{Error, Result};
-use crate::flow::InterfaceCounters;
+use crate::error::Result;
 use crate::meter::{DrainProgress, LiveMeter, Meter};
-use crate::report::{EndedBy, ExitStatus, Report};
+use crate::report::Report;
 use crate::session::{GrowthTiming, IsolatedScope, OutletId, Session};
-use crate::terminal::print_error;
 
 /// Time between drains. The table of the kernel must not become full in between.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,203 +27,6 @@ const GROWTH_INTERVAL_EACH: Duration = Duration::from_micros(60);
 /// that a run uses regularly has run once.
 const TRIMMED_DRAINS: u64 = 3;
 
-/// Reads the counters of the link.
-pub(super) type ReadCounters = Box<dyn FnMut() -> Result<Option<InterfaceCounters>> + Send>;
-
-/// What the metering thread needs to start.
-pub(super) struct MeteringSpec {
-    pub meter: LiveMeter,
-    pub session: Session<IsolatedScope>,
-    pub read_counters: ReadCounters,
-    pub interim: InterimPrinter,
-}
-
-/// How a run ended, as far as its report states it.
-#[derive(Debug)]
-pub(super) struct Conclusion {
-    pub duration: Duration,
-    pub exit: ExitStatus,
-    pub ended_by: EndedBy,
-    pub counters: Option<InterfaceCounters>,
-    /// `--resolve`.
-    pub resolve: bool,
-}
-
-enum MeteringCommand {
-    /// Start the session.
-    Start {
-        started_ns: u64,
-        started: Instant,
-    },
-    Attach(Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>, IsRequired),
-    Note(String),
-    SetResolvers(Vec<std::net::SocketAddr>),
-    PrintInterim,
-    Snapshot(Sender<Snapshot>),
-    Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
-    /// A consumer can take more events.
-    HasRoom,
-    /// The run failed: stop without a report.
-    Stop,
-}
-
-/// Whether a run fails if the consumer fails. If not, the failure becomes a note.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IsRequired(pub bool);
-
-/// Why a consumer failed.
-#[derive(Debug)]
-struct ConsumerFailure {
-    error: Error,
-    /// The report has a note about it.
-    is_noted: bool,
-}
-
-/// A consumer that is finishing.
-#[derive(Debug)]
-struct Finishing {
-    /// `None` if its thread could not be started.
-    closing: Option<Closing>,
-    failure: Option<ConsumerFailure>,
-    is_required: IsRequired,
-    deadline: Instant,
-}
-
-impl Finishing {
-    /// Waits until the consumer is finished. Returns the error of a required consumer. Prints that
-    /// of any other, unless it is already a note of the report.
-    fn wait(self) -> Result<()> {
-        let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
-        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_noted: false });
-        match self.failure.or(failed_to_close) {
-            Some(failure) if self.is_required.0 => Err(failure.error),
-            Some(ConsumerFailure { error, is_noted: false }) => {
-                print_error(&error);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The control loop's side of the metering thread.
-pub(super) struct Metering {
-    commands: Sender<MeteringCommand>,
-    thread: JoinHandle<Vec<Finishing>>,
-    /// Closed when the thread ends, also by a panic.
-    ended: oneshot::Receiver<()>,
-    has_required: bool,
-}
-
-impl Metering {
-    /// Starts the metering thread.
-    pub(super) fn start(spec: MeteringSpec) -> Result<Self> {
-        let (commands, receiver) = mpsc::channel();
-        let metering = MeteringThread::new(spec, commands.clone());
-        let (ends, ended) = oneshot::channel();
-        let work = move || {
-            let _ends: oneshot::Sender<()> = ends;
-            metering.run(&receiver)
-        };
-        let thread = thread::Builder::new().name("meter".into()).spawn(work);
-        let thread = thread.map_err(|error| Error::os("start thread", "meter", error))?;
-        Ok(Self { commands, thread, ended, has_required: false })
-    }
-
-    fn send(&self, command: MeteringCommand) {
-        // Fails only if the thread panicked, and then `join` returns an error.
-        let _ = self.commands.send(command);
-    }
-
-    /// Pending until the thread panics. To be called before [`Metering::conclude`] only.
-    pub(super) async fn panicked(&mut self) -> Error {
-        // The sender sends nothing; it is dropped.
-        let _ = (&mut self.ended).await;
-        Error::other("meter", "the command", "the metering thread panicked")
-    }
-
-    /// Starts the session.
-    pub(super) fn begin(&self, started_ns: u64, started: Instant) {
-        self.send(MeteringCommand::Start { started_ns, started });
-    }
-
-    /// Starts a consumer.
-    pub(super) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
-        self.has_required |= is_required.0;
-        let start = |commands: Sender<MeteringCommand>| {
-            Feed::start(consumer, move || {
-                // Fails only at the end of the run, when no events are left.
-                let _ = commands.send(MeteringCommand::HasRoom);
-            })
-        };
-        self.send(MeteringCommand::Attach(Box::new(start), is_required));
-    }
-
-    /// Adds a note to the report.
-    pub(super) fn note(&self, note: String) {
-        self.send(MeteringCommand::Note(note));
-    }
-
-    /// Sets the resolvers of the host after a change.
-    pub(super) fn set_resolvers(&self, resolvers: Vec<std::net::SocketAddr>) {
-        self.send(MeteringCommand::SetResolvers(resolvers));
-    }
-
-    /// Prints an interim report.
-    pub(super) fn print_interim(&self) {
-        self.send(MeteringCommand::PrintInterim);
-    }
-
-    /// A function that creates snapshots from any thread. It returns `None` when the run has ended.
-    pub(super) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
-        let commands = self.commands.clone();
-        move || {
-            let (reply, snapshot) = mpsc::channel();
-            commands.send(MeteringCommand::Snapshot(reply)).ok()?;
-            snapshot.recv().ok()
-        }
-    }
-
-    /// Drains everything and creates the final report. Called when no packet can move any more.
-    pub(super) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
-        let (reply, report) = oneshot::channel();
-        self.send(MeteringCommand::Conclude(conclusion, reply));
-        report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
-    }
-
-    /// Waits until all consumers are finished. Returns the first failure of a required one. A
-    /// signal ends the wait.
-    pub(super) async fn finish(self, signals: &SignalStream<'_>) -> Result<()> {
-        let (done, finished) = oneshot::channel();
-        let has_required = self.has_required;
-        // Fails only if a signal ended the wait.
-        let wait = move || _ = done.send(self.wait_for_consumers());
-        let thread = thread::Builder::new().name("finish".into()).spawn(wait);
-        thread.map_err(|error| Error::os("start thread", "finish", error))?;
-        tokio::select! {
-            finished = finished => finished.unwrap_or_else(|_| Err(Error::other("finish", "the run", "a thread panicked"))),
-            () = signals.interrupted_again() => {
-                let why = "interrupted by a signal; the recording is incomplete";
-                let error = Error::other("finish", "the run", why);
-                if has_required {
-                    return Err(error);
-                }
-                print_error(&error);
-                Ok(())
-            }
-        }
-    }
-
-    fn wait_for_consumers(self) -> Result<()> {
-        // Has no effect on a thread that has already concluded the run.
-        self.send(MeteringCommand::Stop);
-        let finishing = self.thread.join();
-        let finishing = finishing.map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))?;
-        let waited: Vec<Result<()>> = finishing.into_iter().map(Finishing::wait).collect();
-        waited.into_iter().collect()
-    }
-}
-
 /// An attached consumer.
 struct Attached {
     outlet: OutletId,
@@ -240,7 +37,8 @@ struct Attached {
     next_growth: Instant,
 }
 
-struct MeteringThread {
+/// The metering thread.
+pub(super) struct MeteringThread {
     meter: LiveMeter,
     session: Session<IsolatedScope>,
     read_counters: ReadCounters,
@@ -254,10 +52,24 @@ struct MeteringThread {
     started: Instant,
     next_drain: Instant,
     drains: u64,
+    requests: ReportRequests,
+}
+
+/// Requests for a report of the run so far.
+#[derive(Debug, Default)]
+struct ReportRequests {
+    print_interim: bool,
+    snapshots: Vec<Sender<Snapshot>>,
+}
+
+impl ReportRequests {
+    fn is_empty(&self) -> bool {
+        !self.print_interim && self.snapshots.is_empty()
+    }
 }
 
 impl MeteringThread {
-    fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
+    pub(super) fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
         let MeteringSpec { meter, session, read_counters, interim } = spec;
         let interim = Some(interim);
         let now = Instant::now();
@@ -274,15 +86,22 @@ impl MeteringThread {
             started: now,
             next_drain,
             drains: 0,
+            requests: ReportRequests::default(),
         }
     }
 
     /// Runs until the run is concluded or the control loop ends.
-    fn run(mut self, commands: &Receiver<MeteringCommand>) -> Vec<Finishing> {
+    pub(super) fn run(mut self, commands: &Receiver<MeteringCommand>) -> Vec<Finishing> {
         let mut next_poll = Instant::now();
         loop {
-            match commands.recv_timeout(next_poll.saturating_duration_since(Instant::now())) {
+            let timeout = match self.requests.is_empty() {
+                true => next_poll.saturating_duration_since(Instant::now()),
+                // Only the commands that are already queued, before the requests are answered.
+                false => Duration::ZERO,
+            };
+            match commands.recv_timeout(timeout) {
                 Ok(MeteringCommand::Conclude(conclusion, reply)) => {
+                    self.answer_requests();
                     let report = self.conclude(conclusion);
                     // Fails only if the run failed at the same time.
                     let _ = reply.send(report.clone());
@@ -293,7 +112,7 @@ impl MeteringThread {
                 Ok(MeteringCommand::Stop) => return self.close(Instant::now() + FINISH_TIMEOUT),
                 Ok(command) => self.execute(command),
                 // The thread has a sender of its own, so the channel is never disconnected.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.answer_requests(),
             }
             if Instant::now() >= next_poll {
                 self.tick();
@@ -311,14 +130,8 @@ impl MeteringThread {
             MeteringCommand::Attach(start, is_required) => self.attach(start, is_required),
             MeteringCommand::Note(note) => self.session.note(note),
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
-            MeteringCommand::PrintInterim => self.interim(),
-            MeteringCommand::Snapshot(reply) => {
-                self.drain_noted();
-                let counters = (self.read_counters)().unwrap_or_default();
-                let report = Arc::new(self.session.report(self.duration_ns(), counters));
-                // Fails if the reader has disconnected.
-                let _ = reply.send(Snapshot { report, series: self.session.series().clone() });
-            }
+            MeteringCommand::PrintInterim => self.requests.print_interim = true,
+            MeteringCommand::Snapshot(reply) => self.requests.snapshots.push(reply),
             MeteringCommand::HasRoom => self.deliver(),
             // Handled by `run`.
             MeteringCommand::Conclude(..) | MeteringCommand::Stop => {}
@@ -400,12 +213,27 @@ impl MeteringThread {
         }
     }
 
-    fn interim(&mut self) {
-        self.drain_noted();
-        let report = (self.read_counters)().map(|counters| self.session.report(self.duration_ns(), counters));
-        if let Some(interim) = &mut self.interim {
-            interim.print(report);
+    /// Creates one report for all pending requests: with many flows, a report takes so long that
+    /// one for each request would delay polling.
+    fn answer_requests(&mut self) {
+        if self.requests.is_empty() {
+            return;
         }
+        let ReportRequests { print_interim, snapshots } = std::mem::take(&mut self.requests);
+        self.drain_noted();
+        let (counters, failed) = match (self.read_counters)() {
+            Ok(counters) => (counters, None),
+            Err(error) => (None, Some(error)),
+        };
+        let report = Arc::new(self.session.report(self.duration_ns(), counters));
+        for reply in snapshots {
+            // Fails if the reader has disconnected.
+            let _ = reply.send(Snapshot { report: report.clone(), series: self.session.series().clone() });
+        }
+        if let Some(interim) = self.interim.as_mut().filter(|_| print_interim) {
+            interim.print(failed.map_or(Ok(report), Err));
+        }
+        self.poll();
     }
 
     /// Delivers pending events to the consumers that have room.

@@ -1,0 +1,222 @@
+//! The metering thread of a run: owns the meter, the session and the feeds of all consumers. The
+//! control loop sends it commands and never waits for it, so signals, timers and the guardian are
+//! handled while this thread drains a large table or creates a report. This file is the control
+//! loop's side, `thread` the thread itself.
+
+mod thread;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use self::thread::MeteringThread;
+use super::interim::InterimPrinter;
+use super::signals::SignalStream;
+use crate::commands::snapshot::Snapshot;
+use crate::consumer::{Closing, Consumer, Feed};
+use crate::error::{Error, Result};
+use crate::flow::InterfaceCounters;
+use crate::meter::LiveMeter;
+use crate::report::{EndedBy, ExitStatus, Report};
+use crate::session::{IsolatedScope, Session};
+use crate::terminal::print_error;
+
+/// Reads the counters of the link.
+pub(super) type ReadCounters = Box<dyn FnMut() -> Result<Option<InterfaceCounters>> + Send>;
+
+/// What the metering thread needs to start.
+pub(super) struct MeteringSpec {
+    pub meter: LiveMeter,
+    pub session: Session<IsolatedScope>,
+    pub read_counters: ReadCounters,
+    pub interim: InterimPrinter,
+}
+
+/// How a run ended, as far as its report states it.
+#[derive(Debug)]
+pub(super) struct Conclusion {
+    pub duration: Duration,
+    pub exit: ExitStatus,
+    pub ended_by: EndedBy,
+    pub counters: Option<InterfaceCounters>,
+    /// `--resolve`.
+    pub resolve: bool,
+}
+
+enum MeteringCommand {
+    /// Start the session.
+    Start {
+        started_ns: u64,
+        started: Instant,
+    },
+    Attach(Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>, IsRequired),
+    Note(String),
+    SetResolvers(Vec<std::net::SocketAddr>),
+    PrintInterim,
+    Snapshot(Sender<Snapshot>),
+    Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
+    /// A consumer can take more events.
+    HasRoom,
+    /// The run failed: stop without a report.
+    Stop,
+}
+
+/// Whether a run fails if the consumer fails. If not, the failure becomes a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IsRequired(pub bool);
+
+/// Why a consumer failed.
+#[derive(Debug)]
+struct ConsumerFailure {
+    error: Error,
+    /// The report has a note about it.
+    is_noted: bool,
+}
+
+/// A consumer that is finishing.
+#[derive(Debug)]
+struct Finishing {
+    /// `None` if its thread could not be started.
+    closing: Option<Closing>,
+    failure: Option<ConsumerFailure>,
+    is_required: IsRequired,
+    deadline: Instant,
+}
+
+impl Finishing {
+    /// Waits until the consumer is finished. Returns the error of a required consumer. Prints that
+    /// of any other, unless it is already a note of the report.
+    fn wait(self) -> Result<()> {
+        let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
+        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_noted: false });
+        match self.failure.or(failed_to_close) {
+            Some(failure) if self.is_required.0 => Err(failure.error),
+            Some(ConsumerFailure { error, is_noted: false }) => {
+                print_error(&error);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The control loop's side of the metering thread.
+pub(super) struct Metering {
+    commands: Sender<MeteringCommand>,
+    thread: JoinHandle<Vec<Finishing>>,
+    /// Closed when the thread ends, also by a panic.
+    ended: oneshot::Receiver<()>,
+    has_required: bool,
+}
+
+impl Metering {
+    /// Starts the metering thread.
+    pub(super) fn start(spec: MeteringSpec) -> Result<Self> {
+        let (commands, receiver) = mpsc::channel();
+        let metering = MeteringThread::new(spec, commands.clone());
+        let (ends, ended) = oneshot::channel();
+        let work = move || {
+            let _ends: oneshot::Sender<()> = ends;
+            metering.run(&receiver)
+        };
+        let thread = std::thread::Builder::new().name("meter".into()).spawn(work);
+        let thread = thread.map_err(|error| Error::os("start thread", "meter", error))?;
+        Ok(Self { commands, thread, ended, has_required: false })
+    }
+
+    fn send(&self, command: MeteringCommand) {
+        // Fails only if the thread panicked, and then `join` returns an error.
+        let _ = self.commands.send(command);
+    }
+
+    /// Pending until the thread panics. To be called before [`Metering::conclude`] only.
+    pub(super) async fn panicked(&mut self) -> Error {
+        // The sender sends nothing; it is dropped.
+        let _ = (&mut self.ended).await;
+        Error::other("meter", "the command", "the metering thread panicked")
+    }
+
+    /// Starts the session.
+    pub(super) fn begin(&self, started_ns: u64, started: Instant) {
+        self.send(MeteringCommand::Start { started_ns, started });
+    }
+
+    /// Starts a consumer.
+    pub(super) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
+        self.has_required |= is_required.0;
+        let start = |commands: Sender<MeteringCommand>| {
+            Feed::start(consumer, move || {
+                // Fails only at the end of the run, when no events are left.
+                let _ = commands.send(MeteringCommand::HasRoom);
+            })
+        };
+        self.send(MeteringCommand::Attach(Box::new(start), is_required));
+    }
+
+    /// Adds a note to the report.
+    pub(super) fn note(&self, note: String) {
+        self.send(MeteringCommand::Note(note));
+    }
+
+    /// Sets the resolvers of the host after a change.
+    pub(super) fn set_resolvers(&self, resolvers: Vec<std::net::SocketAddr>) {
+        self.send(MeteringCommand::SetResolvers(resolvers));
+    }
+
+    /// Prints an interim report.
+    pub(super) fn print_interim(&self) {
+        self.send(MeteringCommand::PrintInterim);
+    }
+
+    /// A function that creates snapshots from any thread. It returns `None` when the run has ended.
+    pub(super) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
+        let commands = self.commands.clone();
+        move || {
+            let (reply, snapshot) = mpsc::channel();
+            commands.send(MeteringCommand::Snapshot(reply)).ok()?;
+            snapshot.recv().ok()
+        }
+    }
+
+    /// Drains everything and creates the final report. Called when no packet can move any more.
+    pub(super) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
+        let (reply, report) = oneshot::channel();
+        self.send(MeteringCommand::Conclude(conclusion, reply));
+        report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
+    }
+
+    /// Waits until all consumers are finished. Returns the first failure of a required one. A
+    /// signal ends the wait.
+    pub(super) async fn finish(self, signals: &SignalStream<'_>) -> Result<()> {
+        let (done, finished) = oneshot::channel();
+        let has_required = self.has_required;
+        // Fails only if a signal ended the wait.
+        let wait = move || _ = done.send(self.wait_for_consumers());
+        let thread = std::thread::Builder::new().name("finish".into()).spawn(wait);
+        thread.map_err(|error| Error::os("start thread", "finish", error))?;
+        tokio::select! {
+            finished = finished => finished.unwrap_or_else(|_| Err(Error::other("finish", "the run", "a thread panicked"))),
+            () = signals.interrupted_again() => {
+                let why = "interrupted by a signal; the recording is incomplete";
+                let error = Error::other("finish", "the run", why);
+                if has_required {
+                    return Err(error);
+                }
+                print_error(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn wait_for_consumers(self) -> Result<()> {
+        // Has no effect on a thread that has already concluded the run.
+        self.send(MeteringCommand::Stop);
+        let finishing = self.thread.join();
+        let finishing = finishing.map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))?;
+        let waited: Vec<Result<()>> = finishing.into_iter().map(Finishing::wait).collect();
+        waited.into_iter().collect()
+    }
+}
