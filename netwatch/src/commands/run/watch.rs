@@ -59,7 +59,7 @@ pub(super) struct ControlLoop<'a> {
     terminated_once: bool,
     /// When the current timeout expires: `--duration`, [`TERM_TIMEOUT`] or `--linger`.
     deadline: Instant,
-    /// The guardian was told to kill the remaining processes.
+    /// The guardian was ordered to kill the remaining processes.
     is_killing: bool,
 }
 
