@@ -185,7 +185,7 @@ impl FlowTable {
         is_changed
     }
 
-    /// Assigns the ICMP errors that no live flow has for [`MAX_DRAINS_WITHOUT_FLOW`] drains: to the
+    /// Assigns the ICMP errors that no live flow has for `MAX_DRAINS_WITHOUT_FLOW` drains: to the
     /// ended flow with their key, or to the endpoint of a folded flow. To be called after each
     /// drain. Returns the places of the flows that changed.
     pub fn settle_icmp_errors(&mut self) -> Vec<Place> {
