@@ -36,7 +36,8 @@ pub(super) fn write<R>(columns: &[ExportColumn<R>], rows: &[R], out: &mut (dyn W
     writer.close().map(drop)
 }
 
-/// The schema in the notation of Parquet (https://parquet.apache.org/docs/file-format/types/logicaltypes/).
+/// The schema in the notation of Parquet
+/// (https://parquet.apache.org/docs/file-format/types/logicaltypes/).
 fn schema<R>(columns: &[ExportColumn<R>]) -> String {
     let mut text = "message netwatch {\n".to_owned();
     for column in columns {

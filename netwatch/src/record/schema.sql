@@ -1,6 +1,7 @@
--- Schema 2 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the Unix epoch, durations are nanoseconds,
--- counts are plain integers. Tables are read and written by column position. A change of a table raises the version and comes with an
--- upgrade step in schema.rs.
+-- Schema 2 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
+-- Unix epoch, durations are nanoseconds, counts are plain integers. Tables are read and written by
+-- column position. A change of a table raises the version and comes with an upgrade step in
+-- schema.rs.
 
 CREATE TABLE recording (
     state           TEXT NOT NULL,

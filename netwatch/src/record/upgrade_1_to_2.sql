@@ -1,8 +1,9 @@
 -- Upgrades a copy of a recording from schema 1 to schema 2.
 --
--- A flow gets its epoch and its end reason. Schema 1 kept one flow for each five-tuple, so that every epoch is 0. It ended a flow with a RST
--- (TCP flag 4), or with a FIN (TCP flag 1) from both sides: IPFIX reason 3, end of flow.
--- Rows of `process` are identified by `number`, which was their position already.
+-- A flow gets its epoch and its end reason. Schema 1 kept one flow for each five-tuple, so that
+-- every epoch is 0. It ended a flow with a RST (TCP flag 4), or with a FIN (TCP flag 1) from both
+-- sides: IPFIX reason 3, end of flow. Rows of `process` are identified by `number`, which was their
+-- position already.
 
 ALTER TABLE flow RENAME TO flow_of_schema_1;
 

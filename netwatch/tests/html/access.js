@@ -1,4 +1,5 @@
-// What is hard to read or to reach: text under a contrast of 4.5 (WCAG 2.2, 1.4.3), controls, pictures and tables without a name, ids that are there twice.
+// What is hard to read or to reach: text under a contrast of 4.5 (WCAG 2.2, 1.4.3), controls,
+// pictures and tables without a name, ids that are there twice.
 (() => {
   const wrong = [];
   const shown = (element) => element.checkVisibility({ visibilityProperty: true }) && element.getClientRects().length > 0;

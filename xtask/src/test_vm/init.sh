@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The first process of a virtual machine that `cargo xtask test-vm` boots. Its results are lines that
-# begin with `netwatch-vm:` on the serial console. At its end, also after a failure, the machine powers
-# off.
+# The first process of a virtual machine that `cargo xtask test-vm` boots. Its results are lines
+# that begin with `netwatch-vm:` on the serial console. At its end, also after a failure, the
+# machine powers off.
 
 export PATH=/sbin:/bin HOME=/root
 /bin/busybox --install -s /bin

@@ -12,7 +12,8 @@ const PAPER_WIDTH = 980;
 // 1, 2 and 5 times every power of ten.
 const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
-// Intervals as lines: a value holds until the end of its interval; between intervals there was no traffic, so it is 0.
+// Intervals as lines: a value holds until the end of its interval; between intervals there was no
+// traffic, so it is 0.
 function stepped(intervals, column, per) {
   const [starts, lengths] = [intervals.values[0], intervals.values[1]];
   const values = [];

@@ -1,4 +1,5 @@
-// The displayed range of time, shared by all charts and the table of flows. Nanoseconds since the start.
+// The displayed range of time, shared by all charts and the table of flows. Nanoseconds since the
+// start.
 
 class Range {
   constructor(length) {

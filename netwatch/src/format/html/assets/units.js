@@ -33,7 +33,8 @@ const units = {
   percent: (part, whole) => `${(whole > 0 ? Math.floor((part * 1000) / whole) / 10 : 0).toFixed(1)}%`,
 };
 
-// At most `most` marks on a time axis, at multiples of 1, 2 or 5, or of customary parts of an hour and a day.
+// At most `most` marks on a time axis, at multiples of 1, 2 or 5, or of customary parts of an hour
+// and a day.
 function timeMarks(from, to, most) {
   const nice = [];
   for (let power = 1; power <= 1e9; power *= 10) nice.push(power, 2 * power, 5 * power);
