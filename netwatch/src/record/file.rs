@@ -196,8 +196,7 @@ pub(super) struct Copy(PathBuf);
 impl Copy {
     fn make(path: &Path, log: &Path) -> Result<Self> {
         let failed = |error| Error::os("copy recording", path.display().to_string(), error);
-        let folder = mkdtemp(&std::env::temp_dir().join("netwatch-XXXXXX")).map_err(|errno| failed(errno.into()))?;
-        let copy = Self(folder);
+        let copy = Self::new_folder().map_err(failed)?;
         copy_bytes(path, &copy.path()).map_err(failed)?;
         let [to, ..] = beside(&copy.path());
         if log.exists() {
@@ -209,10 +208,14 @@ impl Copy {
     /// A recording that was received from another process.
     pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self> {
         let failed = |error| Error::os("write", "a snapshot", error);
-        let folder = mkdtemp(&std::env::temp_dir().join("netwatch-XXXXXX")).map_err(|errno| failed(errno.into()))?;
-        let copy = Self(folder);
+        let copy = Self::new_folder().map_err(failed)?;
         fs::write(copy.path(), bytes).map_err(failed)?;
         Ok(copy)
+    }
+
+    /// A new folder for temporary files that only this user can access (mkdtemp(3)).
+    fn new_folder() -> io::Result<Self> {
+        Ok(Self(mkdtemp(&std::env::temp_dir().join("netwatch-XXXXXX"))?))
     }
 
     pub(super) fn path(&self) -> PathBuf {

@@ -15,7 +15,7 @@ use crate::flow::{
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
 use crate::report::{
-    DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
+    DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series, loss_reasons,
 };
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
@@ -245,31 +245,8 @@ pub fn replace_losses(
     processes: &process::ProcessLosses,
 ) -> Result<()> {
     clear(db, "lost")?;
-    let reasons = [
-        ("samples", counts.samples),
-        ("unreadable", counts.unreadable),
-        ("table_full", counts.table_full),
-        ("insert_failed", counts.insert_failed),
-        ("new_flows", counts.new_flows),
-        ("names.direction_bytes", names.direction_bytes),
-        ("names.waiting_bytes", names.waiting_bytes),
-        ("names.open_flows", names.open_flows),
-        ("names.flows", names.flows),
-        ("names.addresses", names.addresses),
-        ("names.names", names.names),
-        ("names.lookups", names.lookups),
-        ("names.pending", names.pending),
-        ("names.records", names.records),
-        ("names.http2_broken", names.http2_broken),
-        ("processes.events", processes.events),
-        ("processes.sockets", processes.sockets),
-        ("processes.gone", processes.gone),
-        ("processes.unreadable", processes.unreadable),
-        ("processes.unknown", processes.unknown),
-        ("processes.beyond", processes.beyond),
-    ];
     let mut rows = Rows::of(db, "lost");
-    reasons.iter().try_for_each(|(reason, count)| rows.put(&[reason, count]))
+    loss_reasons(counts, names, processes).iter().try_for_each(|(reason, count)| rows.put(&[reason, count]))
 }
 
 /// Flows, one by one.

@@ -4,6 +4,7 @@ mod address;
 mod attempts;
 mod by_process;
 mod folded;
+mod losses;
 mod model;
 mod naming;
 mod notes;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use address::AddressRole;
 pub use by_process::{AttributionCounts, FlowSum, FoldedTraffic, ProcessTraffic};
 pub use folded::FoldedFacts;
+pub use losses::loss_reasons;
 pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
     ReportEndpoint, ReportFlow, Run, TlsFacts,

@@ -7,6 +7,7 @@ use super::outlet::{GrowthTiming, Missed, Outlet, PendingInterval};
 use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
 use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
+use crate::report::loss_reasons;
 
 /// Minimum time between two comparisons of all failed calls and local sockets, nanoseconds.
 const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
@@ -170,29 +171,8 @@ impl SessionLosses {
     /// Every reason with its count. Reasons of names and processes have a prefix.
     pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
         let Self { meter, processes, names, folded } = self;
-        vec![
-            ("samples", meter.samples),
-            ("unreadable", meter.unreadable),
-            ("table_full", meter.table_full),
-            ("insert_failed", meter.insert_failed),
-            ("new_flows", meter.new_flows),
-            ("names.direction_bytes", names.direction_bytes),
-            ("names.waiting_bytes", names.waiting_bytes),
-            ("names.open_flows", names.open_flows),
-            ("names.flows", names.flows),
-            ("names.addresses", names.addresses),
-            ("names.names", names.names),
-            ("names.lookups", names.lookups),
-            ("names.pending", names.pending),
-            ("names.records", names.records),
-            ("names.http2_broken", names.http2_broken),
-            ("processes.events", processes.events),
-            ("processes.sockets", processes.sockets),
-            ("processes.gone", processes.gone),
-            ("processes.unreadable", processes.unreadable),
-            ("processes.unknown", processes.unknown),
-            ("processes.beyond", processes.beyond),
-            ("folded.facts", *folded),
-        ]
+        let mut reasons = loss_reasons(meter, names, processes);
+        reasons.push(("folded.facts", *folded));
+        reasons
     }
 }

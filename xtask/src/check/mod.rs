@@ -14,6 +14,7 @@ mod modules;
 mod paths;
 mod prose;
 mod ratchet;
+mod scripts;
 mod shape;
 mod sources;
 mod types;
@@ -37,6 +38,7 @@ pub fn run(arguments: &CheckArguments) -> Result {
     let documents = prose::documents()?;
     let mut wrong: Vec<String> = sources.iter().flat_map(shape::check).collect();
     wrong.extend(layers::check(&sources));
+    wrong.extend(scripts::long_comments()?);
     wrong.extend(documents::check(&sources));
     wrong.extend(documents::check_rust_version());
     wrong.extend(documents::check_environment(&sources));

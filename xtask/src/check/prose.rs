@@ -11,7 +11,7 @@ use crate::Result;
 use crate::command::root;
 
 /// The longest line of a comment or document, in characters.
-const MAX_COLUMNS: usize = 100;
+pub const MAX_COLUMNS: usize = 100;
 /// A line that contains a longer word (an address on the web) cannot be wrapped.
 const MAX_WORD: usize = 60;
 

@@ -23,7 +23,7 @@ pub struct SourceFile {
 }
 
 /// Where sources are.
-const FOLDERS: [&str; 10] = [
+pub const FOLDERS: [&str; 10] = [
     "netwatch/src",
     "netwatch/tests",
     "netwatch/benches",
@@ -51,7 +51,7 @@ impl SourceFile {
 pub fn all() -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     for folder in FOLDERS {
-        collect(&root().join(folder), &mut paths)?;
+        collect(&root().join(folder), &["rs"], &mut paths)?;
     }
     paths.sort();
     let mut sources = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
@@ -67,13 +67,14 @@ fn read(path: &str) -> Result<SourceFile> {
     SourceFile::parse(path, &text)
 }
 
-fn collect(folder: &Path, paths: &mut Vec<String>) -> Result {
+/// Adds the files with one of these extensions, also those in subfolders.
+pub fn collect(folder: &Path, extensions: &[&str], paths: &mut Vec<String>) -> Result {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
         let path = entry.map_err(|error| format!("cannot read {}: {error}", folder.display()))?.path();
         if path.is_dir() {
-            collect(&path, paths)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, extensions, paths)?;
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
             let relative = path.strip_prefix(root()).expect("the folder is in the repository");
             paths.push(relative.to_string_lossy().into_owned());
         }
