@@ -82,7 +82,11 @@ fn parts_add_up_to_the_whole() {
     let json = document(&download_report());
     for direction in ["egress", "ingress"] {
         for counter in ["skbs", "bytes"] {
-            let of = |value: &Value| value[direction][counter].as_u64().unwrap_or(0);
+            let of = |value: &Value| {
+                let equal = if counter == "skbs" { "packets" } else { "wire_bytes" };
+                let of = &value[direction];
+                of.get(counter).or(of.get(equal)).and_then(Value::as_u64).unwrap_or(0)
+            };
             let sum = |list: &Value| list.as_array().unwrap().iter().map(of).sum::<u64>();
             let remainders: u64 = json["balance"]["remainders"].as_object().unwrap().values().map(of).sum();
             let flows = sum(&json["flows"]);

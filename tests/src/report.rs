@@ -54,13 +54,21 @@ const COUNTERS: &[&str] = &[
     "truncated_frames",
 ];
 
-/// The number at a dotted path (`totals.egress.bytes`); 0 for an omitted counter.
+/// The flags that a TCP flow omits.
+pub const USUAL_FLAGS: &str = "FSPA";
+
+/// Counters that a flow omits when they equal another.
+const EQUAL_COUNTERS: [(&str, &str); 2] = [("skbs", "packets"), ("bytes", "wire_bytes")];
+
+/// The number at a dotted path (`totals.egress.bytes`). For an omitted counter that is 0, or the
+/// counter that it equals.
 #[track_caller]
 pub fn number(report: &Value, path: &str) -> i64 {
     let pointer = format!("/{}", path.replace('.', "/"));
-    let is_counter = path.rsplit('.').next().is_some_and(|key| COUNTERS.contains(&key));
-    if is_counter && report.pointer(&pointer).is_none() {
-        return 0;
+    let (parent, key) = path.rsplit_once('.').map_or(("", path), |(parent, key)| (parent, key));
+    if COUNTERS.contains(&key) && report.pointer(&pointer).is_none() {
+        let equal = EQUAL_COUNTERS.into_iter().find(|(omitted, _)| *omitted == key);
+        return equal.map_or(0, |(_, equal)| number(report, format!("{parent}.{equal}").trim_start_matches('.')));
     }
     value(report, path).as_i64().unwrap_or_else(|| panic!("{path} is not a number in {report:#}"))
 }

@@ -9,7 +9,7 @@ use super::document::{JsonCounters, protocol_name, remote_name};
 use super::naming::JsonNames;
 use super::process::{self, JsonUsers};
 use super::{is_false, is_zero};
-use crate::flow::{self, EndReason, Flow, PerDirection, Protocol, TcpFacts};
+use crate::flow::{self, Counters, Direction, EndReason, Flow, PerDirection, Protocol, TcpFacts};
 use crate::format::rfc3339;
 use crate::process::{ProcessNumber, Processes};
 use crate::report::{Report, ReportEndpoint, ReportFlow};
@@ -21,7 +21,9 @@ pub(super) struct JsonFlow<'a> {
     local_port: u16,
     remote: IpAddr,
     remote_port: u16,
-    direction: &'static str,
+    /// Left out if the target opened the flow, as it did nearly all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'static str>,
     #[serde(skip_serializing_if = "is_zero")]
     epoch: u64,
     #[serde(skip_serializing_if = "is_false")]
@@ -35,8 +37,9 @@ pub(super) struct JsonFlow<'a> {
     egress: JsonFlowCounters,
     #[serde(skip_serializing_if = "JsonFlowCounters::is_zero")]
     ingress: JsonFlowCounters,
-    #[serde(skip_serializing_if = "is_zero")]
-    connections: u64,
+    /// Left out if it is 1, as of nearly every TCP flow, and for protocols without connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_rtt_ns: Option<u64>,
     #[serde(flatten)]
@@ -55,9 +58,10 @@ pub(super) struct JsonFlow<'a> {
 #[derive(Default, PartialEq, Serialize)]
 struct JsonFlowCounters {
     #[serde(flatten)]
-    counters: JsonCounters,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    flags: String,
+    counters: JsonBriefCounters,
+    /// Left out if they are [`USUAL_FLAGS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     retransmitted_packets: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -68,10 +72,26 @@ struct JsonFlowCounters {
     zero_windows: u64,
 }
 
+/// Counters without those that repeat another, because most of a large document is flows.
+#[derive(Default, PartialEq, Serialize)]
+struct JsonBriefCounters {
+    /// Left out if it equals `packets`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skbs: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    packets: u64,
+    /// Left out if it equals `wire_bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    wire_bytes: u64,
+}
+
+/// Of a single round trip, `rtt_mean_ns` is everything.
 #[derive(Default, Serialize)]
 struct JsonRtt {
-    #[serde(skip_serializing_if = "is_zero")]
-    rtt_count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_min_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,7 +185,7 @@ fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
         local_port: flow.key.local.port,
         remote: flow.key.remote.addr,
         remote_port: flow.key.remote.port,
-        direction: flow.opened_by.of_flow(),
+        direction: (flow.opened_by != Direction::Egress).then(|| flow.opened_by.of_flow()),
         epoch: flow.epoch.into(),
         fragment: flow.key.fragment,
         first_seen: rfc3339(flow.first_seen_ns),
@@ -173,7 +193,7 @@ fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
         end_reason: flow.end_reason().map(EndReason::name),
         egress,
         ingress,
-        connections: flow.connections,
+        connections: flow.tcp.map(|_| flow.connections).filter(|count| *count != 1),
         handshake_rtt_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
         rtt: flow.tcp.map(|tcp| tcp.round_trips.into()).unwrap_or_default(),
         failed: flow.failed().into(),
@@ -188,14 +208,17 @@ fn counters(flow: &Flow) -> PerDirection<JsonFlowCounters> {
         flow.tcp.unwrap_or_default();
     let of = |direction| JsonFlowCounters {
         counters: (*flow.counters.of(direction)).into(),
-        flags: flag_letters(*flags.of(direction)),
+        flags: Some(*flags.of(direction)).filter(|flags| ![0, USUAL_FLAGS].contains(flags)).map(flag_letters),
         retransmitted_packets: *retransmitted_packets.of(direction),
         retransmitted_bytes: *retransmitted_bytes.of(direction),
         resets: *resets.of(direction),
         zero_windows: *zero_windows.of(direction),
     };
-    PerDirection { egress: of(flow::Direction::Egress), ingress: of(flow::Direction::Ingress) }
+    PerDirection { egress: of(Direction::Egress), ingress: of(Direction::Ingress) }
 }
+
+/// FIN, SYN, PSH and ACK: a whole connection that carried data.
+const USUAL_FLAGS: u8 = 0x1b;
 
 /// A letter per flag, lowest bit first (RFC 9293, 3.1).
 fn flag_letters(flags: u8) -> String {
@@ -209,9 +232,25 @@ impl JsonFlowCounters {
     }
 }
 
+impl From<Counters> for JsonBriefCounters {
+    fn from(Counters { skbs, packets, bytes, wire_bytes }: Counters) -> Self {
+        Self {
+            skbs: (skbs != packets).then_some(skbs),
+            packets,
+            bytes: (bytes != wire_bytes).then_some(bytes),
+            wire_bytes,
+        }
+    }
+}
+
 impl From<flow::RoundTripTimes> for JsonRtt {
     fn from(trips: flow::RoundTripTimes) -> Self {
-        Self { rtt_count: trips.count, rtt_min_ns: trips.min_ns, rtt_mean_ns: trips.mean_ns() }
+        let several = trips.count > 1;
+        Self {
+            rtt_count: several.then_some(trips.count),
+            rtt_min_ns: trips.min_ns.filter(|_| several),
+            rtt_mean_ns: trips.mean_ns(),
+        }
     }
 }
 

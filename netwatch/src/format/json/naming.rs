@@ -109,12 +109,18 @@ pub(super) struct JsonNaming {
 }
 
 impl<'a> JsonNames<'a> {
+    /// Without the list of names if that only repeats the name: most of a large document is flows.
     pub(super) fn of_flow(known: &'a report::ReportFlow) -> Self {
         let Some(naming) = &known.naming else { return Self::default() };
+        let display = naming.display_name.as_ref();
+        let names = match (naming.names.as_slice(), display) {
+            ([only], Some(display)) if repeats(only, display) => &[],
+            (names, _) => names,
+        };
         Self {
             hidden: naming.hidden.iter().map(|reason| reason.name()).collect(),
             tls: naming.tls.as_ref().map(JsonTls::from),
-            ..Self::new(naming.display_name.as_ref(), &naming.names, naming.application.as_ref())
+            ..Self::new(display, names, naming.application.as_ref())
         }
     }
 
@@ -136,6 +142,10 @@ impl<'a> JsonNames<'a> {
             ..Self::default()
         }
     }
+}
+
+fn repeats(named: &SourcedName, display: &DisplayName) -> bool {
+    named.question.is_none() && named.source == display.source && named.name == display.name
 }
 
 impl<'a> From<&'a SourcedName> for JsonName<'a> {
