@@ -2,16 +2,19 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
 
+use super::growth::{self, TableGrowth};
 use super::protocol::{self, GuardianRequest, Prepare, Reply};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
 use crate::host::link::HostEndCounters;
+use crate::meter::SegmentSource;
 use crate::readiness::{Watched, watch};
 
 /// A guardian that was forked, before there is an event loop.
@@ -19,6 +22,7 @@ use crate::readiness::{Watched, watch};
 pub struct Guardian {
     pid: Pid,
     socket: OwnedFd,
+    growth: TableGrowth,
 }
 
 impl Guardian {
@@ -31,13 +35,14 @@ impl Guardian {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         )
         .map_err(|errno| Error::os("create a socket pair", "", errno))?;
+        let (growth, growth_server) = growth::pair(spec.max_flows)?;
         become_subreaper()?;
         // SAFETY: the process has a single thread, so the child may execute ordinary code.
         match unsafe { fork() }.map_err(|errno| Error::os("fork", "the guardian", errno))? {
-            ForkResult::Parent { child } => Ok(Self { pid: child, socket: ours }),
+            ForkResult::Parent { child } => Ok(Self { pid: child, socket: ours, growth }),
             ForkResult::Child => {
-                drop(ours);
-                process::run(theirs, spec)
+                drop((ours, growth));
+                process::run(theirs, growth_server, spec)
             }
         }
     }
@@ -45,7 +50,7 @@ impl Guardian {
     /// Registers the line with the event loop, in which this is called.
     pub fn connect(self) -> Result<GuardianClient> {
         let socket = watch(self.socket, "the guardian")?;
-        Ok(GuardianClient { pid: self.pid, socket, early: VecDeque::new() })
+        Ok(GuardianClient { pid: self.pid, socket, growth: Arc::new(self.growth), early: VecDeque::new() })
     }
 }
 
@@ -54,6 +59,7 @@ impl Guardian {
 pub struct GuardianClient {
     pid: Pid,
     socket: AsyncFd<Watched<OwnedFd>>,
+    growth: Arc<TableGrowth>,
     /// Replies that arrived while another one was awaited.
     early: VecDeque<Reply>,
 }
@@ -79,6 +85,11 @@ impl GuardianClient {
     /// [`Reply::Killed`].
     pub fn kill(&self) -> Result<()> {
         self.send(&GuardianRequest::Kill, None)
+    }
+
+    /// The guardian as the source of the flow table's segments.
+    pub fn table_growth(&self) -> Arc<dyn SegmentSource> {
+        self.growth.clone()
     }
 
     /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].

@@ -11,6 +11,7 @@ mod child;
 mod client;
 mod descendants;
 mod fork;
+mod growth;
 mod process;
 mod protocol;
 mod signals;
@@ -44,6 +45,8 @@ pub struct LaunchSpec {
     pub run: RunId,
     /// The directory of the run.
     pub run_dir: PathBuf,
+    /// Maximum number of flows in the kernel's table.
+    pub max_flows: u32,
     /// How the run is undone.
     pub undo_steps: UndoRegistry,
 }

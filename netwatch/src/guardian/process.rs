@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
 use super::fork::fork_into;
+use super::growth::GrowthServer;
 use super::protocol::{GuardianRequest, Prepare, Reply, receive, send};
 use super::{LaunchSpec, child, descendants, signals};
 use crate::error::{Error, Result};
@@ -33,8 +34,8 @@ const KILL_INTERVAL_MS: u8 = 5;
 const NAME: &std::ffi::CStr = c"nw-guardian";
 
 /// Runs in the guardian and never returns.
-pub(super) fn run(socket: OwnedFd, spec: LaunchSpec) -> ! {
-    let code = match GuardianLoop::new(socket, spec).and_then(GuardianLoop::run) {
+pub(super) fn run(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec) -> ! {
+    let code = match GuardianLoop::new(socket, growth, spec).and_then(GuardianLoop::run) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("netwatch: guardian: {error}");
@@ -47,6 +48,8 @@ pub(super) fn run(socket: OwnedFd, spec: LaunchSpec) -> ! {
 
 struct GuardianLoop {
     socket: OwnedFd,
+    /// Until netwatch closes it.
+    growth: Option<GrowthServer>,
     spec: LaunchSpec,
     /// Readable when a child has exited.
     children: SignalFd,
@@ -89,7 +92,7 @@ enum LoopEvent {
 }
 
 impl GuardianLoop {
-    fn new(socket: OwnedFd, spec: LaunchSpec) -> Result<Self> {
+    fn new(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec) -> Result<Self> {
         // SAFETY: prctl with a valid string.
         unsafe { libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0) };
         super::become_subreaper()?;
@@ -99,6 +102,7 @@ impl GuardianLoop {
             .map_err(|errno| Error::os("watch", "child processes", errno))?;
         Ok(Self {
             socket,
+            growth: Some(growth),
             spec,
             children,
             target: None,
@@ -117,6 +121,7 @@ impl GuardianLoop {
                 LoopEvent::NetwatchGone => return self.clean_up(),
                 LoopEvent::Other => {}
             }
+            self.growth.take_if(|growth| !growth.serve());
             self.read_status();
             self.reap();
             self.continue_killing();
@@ -128,6 +133,7 @@ impl GuardianLoop {
             PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
         ];
+        fds.extend(self.growth.as_ref().map(|growth| PollFd::new(growth.as_fd(), PollFlags::POLLIN)));
         if let Some(status) = self.target.as_ref().and_then(|target| target.status.as_ref()) {
             fds.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
         }
@@ -164,7 +170,7 @@ impl GuardianLoop {
             }
             (GuardianRequest::HoldTable, table) => self._table = table,
             (GuardianRequest::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
-            (GuardianRequest::Prepare(_) | GuardianRequest::Finish, _) => {}
+            (GuardianRequest::Prepare(_) | GuardianRequest::GrowTable(_) | GuardianRequest::Finish, _) => {}
         }
     }
 

@@ -41,6 +41,9 @@ pub(super) enum GuardianRequest {
     /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian
     /// exits. No reply.
     HoldTable,
+    /// Creates the next segment of the flow table, which has this number. Accepted only on the line
+    /// for it (`growth`). Answered by [`Reply::TableGrown`].
+    GrowTable(u32),
     /// Undoes the run. Answered by [`Reply::Undone`].
     Undo,
     /// Exits. No reply.
@@ -67,6 +70,7 @@ impl GuardianRequest {
                 refuse("prepare", "its cgroup is not the cgroup of this run")
             }
             Self::Signal(number) if Signal::try_from(*number).is_err() => refuse("signal", "there is no such signal"),
+            Self::GrowTable(_) => refuse("grow-table", "it is not of this line"),
             _ => Ok(()),
         }
     }
@@ -118,6 +122,8 @@ pub enum Reply {
     ResolverWritten(Result<()>),
     /// The host's end of the link is down; its counters, or `None` if the interface is gone.
     LinkDown(Result<Option<HostEndCounters>>),
+    /// The segment of the flow table was created; the packet carries its descriptor.
+    TableGrown(Result<()>),
     /// The run was undone.
     Undone(Result<()>),
 }

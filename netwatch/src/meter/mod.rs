@@ -24,8 +24,8 @@ pub use netwatch_common::sample::MAX_SNAPLEN;
 pub use netwatch_common::table::MAX_ENTRIES;
 
 pub use kernel::{
-    AttachMethod, DrainProgress, KernelMeter, KernelMeterConfig, ProcessTracer, ProcessTracerConfig, event_of,
-    is_realtime, sys,
+    AttachMethod, DrainProgress, KernelMeter, KernelMeterConfig, ProcessTracer, ProcessTracerConfig, SegmentSource,
+    event_of, is_realtime, segments, sys,
 };
 pub use live::LiveMeter;
 pub use name_sample::{name_sample, name_sample_from_capture};

@@ -81,6 +81,7 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
         inherited,
         run: run_dir.id().clone(),
         run_dir: run_dir.path().to_owned(),
+        max_flows: plan.settings.max_flows,
         undo_steps: undo_steps(),
     };
     let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;

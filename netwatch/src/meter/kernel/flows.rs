@@ -2,6 +2,7 @@
 //! `netwatch_common::table` describes the design of the table.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::hash;
@@ -10,7 +11,7 @@ use netwatch_common::table::{self, Bucket, FlowEntry};
 use super::fronts::Fronts;
 use super::memory::{self, Region};
 use super::retire::{self, Pressure};
-use super::segments::Segments;
+use super::segments::{SegmentSource, Segments};
 use crate::error::Result;
 use crate::flow::EndReason;
 use crate::meter::abi::Growth;
@@ -50,6 +51,11 @@ impl FlowEntries {
             #[cfg(test)]
             retire_all: false,
         })
+    }
+
+    /// Lets another source create the segments of the table from now on.
+    pub(super) fn grow_by(&mut self, source: Arc<dyn SegmentSource>) {
+        self.segments.grow_by(source);
     }
 
     /// Grows the table ahead of need.

@@ -12,13 +12,14 @@ mod object;
 mod process;
 mod retire;
 mod rings;
-mod segments;
+pub mod segments;
 pub mod sys;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use netwatch_common::config::{Config, defaults};
 use netwatch_common::{stage, stat, table};
@@ -27,6 +28,7 @@ pub use attach::AttachMethod;
 pub use drain::DrainProgress;
 pub use fronts::is_realtime;
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
+pub use segments::SegmentSource;
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, ObservationLosses};
@@ -182,6 +184,11 @@ impl KernelMeter {
             to_target: self.loaded.program("link_ingress").as_fd(),
             loopback: self.loaded.program("loopback").as_fd(),
         }
+    }
+
+    /// Lets another source create the segments by which the flow table grows from now on.
+    pub fn grow_by(&mut self, source: Arc<dyn SegmentSource>) {
+        self.drain.flows.grow_by(source);
     }
 
     /// All programs of the classifier by name, for benchmarks.

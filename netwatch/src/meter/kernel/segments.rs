@@ -1,6 +1,7 @@
 //! The memory of the flow table. It grows in segments, ahead of need, on a thread of its own,
 //! because the kernel waits for an RCU grace period when a segment is added.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,6 +14,29 @@ use super::memory::{self, Region};
 use super::sys::{self, MapShape};
 use crate::error::{Error, Result};
 use crate::faults;
+
+/// Creates the segments by which the table grows. In a run it is the guardian, because creating a
+/// map needs privileges; otherwise it is this process.
+pub trait SegmentSource: fmt::Debug + Send + Sync {
+    /// Creates the segment with this number. Called on the thread that grows the table, so it may
+    /// wait. Each number is requested once, unless the request fails; the next one follows.
+    fn create(&self, number: u32) -> Result<OwnedFd>;
+
+    /// The table grows no more: fails the current request and all later ones.
+    fn close(&self);
+}
+
+/// Creates segments in this process.
+#[derive(Debug)]
+struct OwnSegments;
+
+impl SegmentSource for OwnSegments {
+    fn create(&self, _: u32) -> Result<OwnedFd> {
+        create()
+    }
+
+    fn close(&self) {}
+}
 
 /// Segments that exist from the start: 4 MiB.
 const INITIAL_SEGMENTS: u32 = 4;
@@ -29,6 +53,7 @@ pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<FlowEntry>() as
 #[derive(Debug)]
 pub(super) struct Segments {
     shared: Arc<SharedSegments>,
+    source: Arc<dyn SegmentSource>,
     growth: Option<JoinHandle<Result<()>>>,
     /// Earliest start of the next growth after one has failed.
     not_before: Option<Instant>,
@@ -40,6 +65,8 @@ struct SharedSegments {
     outer: OwnedFd,
     control: Region<Control>,
     created: Mutex<Vec<OwnedFd>>,
+    /// Created by the source, and not yet in the table because a growth failed.
+    pending: Mutex<Vec<OwnedFd>>,
     max_entries: u32,
 }
 
@@ -48,7 +75,7 @@ struct SharedSegments {
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Creates the array of a segment; all have the same shape.
-pub(super) fn create() -> Result<OwnedFd> {
+pub fn create() -> Result<OwnedFd> {
     let shape = MapShape {
         map_type: bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
         key_size: 4,
@@ -60,8 +87,14 @@ pub(super) fn create() -> Result<OwnedFd> {
 }
 
 /// Number of segments of a full table with this many entries.
-pub(super) fn count(max_entries: u32) -> u32 {
+pub fn count(max_entries: u32) -> u32 {
     max_entries.div_ceil(SEGMENT)
+}
+
+/// Number of segments of a new table with at most this many entries. The [`SegmentSource`] creates
+/// those from this number on.
+pub fn initial_count(max_entries: u32) -> u32 {
+    INITIAL_SEGMENTS.min(count(max_entries))
 }
 
 impl Segments {
@@ -69,10 +102,22 @@ impl Segments {
     /// against it.
     pub(super) fn new(outer: OwnedFd, control: &OwnedFd, template: OwnedFd, max_entries: u32) -> Result<Self> {
         let control = Region::map(control, "CONTROL", 1)?;
-        let shared = SharedSegments { outer, control, created: Mutex::default(), max_entries };
-        let more = INITIAL_SEGMENTS.min(count(max_entries)) - 1;
-        shared.add(std::iter::once(Ok(template)).chain((0..more).map(|_| create())).collect::<Result<_>>()?)?;
-        Ok(Self { shared: Arc::new(shared), growth: None, not_before: None, mapped: Vec::new() })
+        let shared =
+            SharedSegments { outer, control, created: Mutex::default(), pending: Mutex::default(), max_entries };
+        let more = initial_count(max_entries) - 1;
+        shared.add(&mut std::iter::once(Ok(template)).chain((0..more).map(|_| create())).collect::<Result<_>>()?)?;
+        Ok(Self {
+            shared: Arc::new(shared),
+            source: Arc::new(OwnSegments),
+            growth: None,
+            not_before: None,
+            mapped: Vec::new(),
+        })
+    }
+
+    /// Lets another source create the segments from now on.
+    pub(super) fn grow_by(&mut self, source: Arc<dyn SegmentSource>) {
+        self.source = source;
     }
 
     /// State of the free entries, shared with the classifier.
@@ -125,8 +170,8 @@ impl Segments {
         {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        let grow = move || shared.double();
+        let (shared, source) = (Arc::clone(&self.shared), Arc::clone(&self.source));
+        let grow = move || shared.double(&*source);
         let thread = thread::Builder::new().name("grow".into()).spawn(grow);
         let started = thread.map_err(|cause| Error::os("start thread", "grow", cause));
         self.growth = Some(started.inspect_err(|_| self.pause())?);
@@ -157,21 +202,27 @@ impl SharedSegments {
         unsafe { (memory::load(&raw mut (*control).next), memory::load(&raw mut (*control).limit)) }
     }
 
-    /// Doubles the number of segments, up to the maximum.
-    fn double(&self) -> Result<()> {
+    /// Doubles the number of segments, up to the maximum. Segments of a growth that fails are kept
+    /// for the next one.
+    fn double(&self, source: &dyn SegmentSource) -> Result<()> {
         faults::point("grow")?;
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.created().len() as u32;
         let more = now.min(count(self.max_entries) - now);
-        self.add((0..more).map(|_| create()).collect::<Result<_>>()?)
+        while (pending.len() as u32) < more {
+            let segment = source.create(now + pending.len() as u32)?;
+            pending.push(segment);
+        }
+        self.add(&mut pending)
     }
 
     /// Adds segments, and only then allows their entries to be allocated.
-    fn add(&self, segments: Vec<OwnedFd>) -> Result<()> {
+    fn add(&self, segments: &mut Vec<OwnedFd>) -> Result<()> {
         let first = self.created().len() as u32;
-        sys::map_update_batch(self.outer.as_fd(), first, &segments)
+        sys::map_update_batch(self.outer.as_fd(), first, segments)
             .map_err(|cause| Error::os("grow", "the flow table", cause))?;
         let total = first + segments.len() as u32;
-        self.created().extend(segments);
+        self.created().append(segments);
         let limit = u64::from(self.max_entries).min(u64::from(total) * u64::from(SEGMENT));
         // SAFETY: in a mapped region; only this side writes this field.
         unsafe { memory::store(&raw mut (*self.control.element(0)).limit, limit) };
@@ -182,6 +233,7 @@ impl SharedSegments {
 impl Drop for Segments {
     fn drop(&mut self) {
         if let Some(growth) = self.growth.take() {
+            self.source.close();
             let _ended = growth.join();
         }
     }
