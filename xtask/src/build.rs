@@ -55,6 +55,12 @@ pub fn netwatch() -> Result<PathBuf> {
     Ok(target_dir().join("release/netwatch"))
 }
 
+/// Builds the load of the bench for release. Returns its path.
+pub fn load() -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--package", "netwatch-tests", "--bin", "load"]))?;
+    Ok(target_dir().join("release/load"))
+}
+
 /// Builds the netwatch with injected failures. Returns its path. It shares the target directory
 /// with [`netwatch`], which has to be called afterwards, so that only one crate is compiled twice.
 pub fn faulty_netwatch() -> Result<PathBuf> {

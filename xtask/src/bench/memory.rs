@@ -29,11 +29,13 @@ pub fn measure(net: &TestInternet) -> Result {
     Ok(())
 }
 
-fn is_netwatch(pid: i32) -> bool {
+/// Whether a process runs netwatch.
+pub fn is_netwatch(pid: i32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.ends_with("netwatch"))
 }
 
-fn status_kib(pid: i32, field: &str) -> Option<u64> {
+/// A field of /proc/PID/status in KiB.
+pub fn status_kib(pid: i32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
 }

@@ -3,6 +3,7 @@
 //! program in the folder `engine`, which is built and started here.
 
 mod memory;
+mod services;
 mod set_up;
 mod throughput;
 
@@ -36,6 +37,8 @@ enum Suite {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
     },
+    /// Services with short connections: rates, CPU time, memory, lost observations
+    Services(services::ServicesArguments),
     /// The cost of a name: one ClientHello, one DNS response
     Names,
 }
@@ -58,8 +61,12 @@ pub fn run(arguments: BenchArguments) -> Result {
         None => measure_run(arguments.run.count),
         Some(Suite::Run(Repetitions { count })) => measure_run(count),
         Some(Suite::Engine { flags }) => engine(&flags),
+        Some(Suite::Services(arguments)) => services::run(arguments),
         Some(Suite::Names) => names(),
-        Some(Suite::All) => measure_run(arguments.run.count).and_then(|()| engine(&[])).and_then(|()| names()),
+        Some(Suite::All) => measure_run(arguments.run.count)
+            .and_then(|()| engine(&[]))
+            .and_then(|()| names())
+            .and_then(|()| services::run(services::ServicesArguments::all())),
     }
 }
 
