@@ -29,9 +29,7 @@ pub struct Config {
     pub sample_protocols: u32,
     /// 1: new flows are reported on the EVENTS ring; 0: they are not.
     pub notify: u32,
-    /// One packet in this many is sampled on each CPU; 0: none is sampled for this reason. Slightly
-    /// more are sampled, because a packet that the short path declines after it has counted it
-    /// towards the interval is counted again by the long path.
+    /// One packet in this many is sampled on each CPU; 0: none is sampled for this reason.
     pub sample_interval: u32,
     /// Maximum number of bytes copied of a packet that is sampled by the interval.
     pub snaplen: u32,

@@ -94,7 +94,7 @@ fn count_family(
     // meanwhile.
     unsafe {
         enter(head);
-        let outcome = if is_flushing(head) || !count_down(head) {
+        let outcome = if is_flushing(head) || is_due(head) {
             ShortPathResult::Declined
         } else if !is_same(&raw const (*slot).key, &words) {
             if front::is_taken(slot) { ShortPathResult::SlotTaken(hash) } else { ShortPathResult::Declined }
@@ -102,6 +102,7 @@ fn count_family(
             let size = Size::new(skb.len(), &meta, &packet);
             let seen = PlainPacket { packet: &packet, size: &size, direction, now_ns };
             if front::count(slot, hash, &seen, rtt_probe) {
+                count_down(head);
                 ShortPathResult::Counted
             } else {
                 ShortPathResult::Declined
@@ -118,24 +119,27 @@ pub fn rtt_probe(hash: u64) -> Option<*const RttProbe> {
     RTT_PROBES.get_ptr(round_trip::probe_index(hash))
 }
 
-/// Counts down to the next packet that is sampled by the interval. Returns false if it is this one,
-/// which takes the long path.
+/// Whether the sampling interval selects the next packet, which then takes the long path.
 ///
 /// # Safety
 /// `head` belongs to this CPU.
 #[inline(always)]
-unsafe fn count_down(head: *mut FrontHead) -> bool {
-    if settings().sample_interval() == 0 {
-        return true;
-    }
+pub unsafe fn is_due(head: *const FrontHead) -> bool {
     // SAFETY: guaranteed by the caller.
-    unsafe {
-        if (*head).countdown <= 1 {
-            return false;
-        }
-        (*head).countdown -= 1;
+    settings().sample_interval() != 0 && unsafe { (*head).countdown <= 1 }
+}
+
+/// Counts down to the next packet that the sampling interval selects, after a packet was counted
+/// that is not due. A packet that continues on another path is counted down there.
+///
+/// # Safety
+/// As for [`is_due`].
+#[inline(always)]
+pub unsafe fn count_down(head: *mut FrontHead) {
+    if settings().sample_interval() != 0 {
+        // SAFETY: guaranteed by the caller.
+        unsafe { (*head).countdown -= 1 };
     }
-    true
 }
 
 /// Whether the sampling interval selects this packet, for the long path. Counts down if it does
@@ -148,7 +152,7 @@ pub fn is_selected(head: *mut FrontHead) -> bool {
     }
     // SAFETY: belongs to this CPU. Two packets that preempt each other may count down by one.
     unsafe {
-        let due = (*head).countdown <= 1;
+        let due = is_due(head);
         (*head).countdown = if due { interval } else { (*head).countdown - 1 };
         due
     }

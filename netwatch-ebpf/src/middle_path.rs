@@ -70,6 +70,9 @@ fn count(scratch: &mut Scratch) -> bool {
         scratch.seen.now_ns = front::tick_ns(head);
         front::enter(head);
         let counted = !front::is_flushing(head) && count_in_entry(front, scratch);
+        if counted {
+            front::count_down(head);
+        }
         front::leave(head);
         counted
     }

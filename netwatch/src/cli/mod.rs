@@ -214,6 +214,19 @@ mod tests {
         }
     }
 
+    /// The table's tags have no room for more entries.
+    #[test]
+    fn the_flow_limit_is_that_of_the_flow_table() {
+        for (command, last) in [("run", "true"), ("replay", "a.pcap")] {
+            let max_flows = |flows: u32| {
+                let words = ["netwatch", command, "--max-flows", &flows.to_string(), last];
+                parse(words.map(OsString::from).into()).is_ok()
+            };
+            let max = crate::meter::MAX_ENTRIES;
+            assert_eq!((max_flows(0), max_flows(max), max_flows(max + 1)), (false, true, false), "{command}");
+        }
+    }
+
     #[test]
     fn a_mistyped_run_exits_with_125_and_other_commands_with_2() {
         let exit = |words: &[&str]| parse(words.iter().map(OsString::from).collect()).err();

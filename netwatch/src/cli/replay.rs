@@ -6,7 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
 
 use super::ColorArgs;
-use crate::meter::defaults;
+use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::ReplaySettings;
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(super) struct ReplayArgs {
         long,
         value_name = "N",
         default_value_t = defaults::MAX_FLOWS,
-        value_parser = value_parser!(u32).range(1..=16_777_216),
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_ENTRIES)),
         env = "NETWATCH_MAX_FLOWS"
     )]
     max_flows: u32,

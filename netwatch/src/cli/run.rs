@@ -8,7 +8,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
 
 use super::{ByArg, ColorArgs};
-use crate::meter::defaults;
+use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
 use crate::settings::{Linger, RunSettings};
 
@@ -104,7 +104,7 @@ pub(super) struct RunArgs {
         long,
         value_name = "N",
         default_value_t = defaults::MAX_FLOWS,
-        value_parser = value_parser!(u32).range(1..=16_777_215),
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_ENTRIES)),
         env = "NETWATCH_MAX_FLOWS",
         help_heading = METERING
     )]

@@ -116,27 +116,32 @@ fn oriented<T>(value: PerDirection<T>, flipped: bool) -> PerDirection<T> {
 }
 
 fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
-    let both = |field: fn(&abi::Half) -> u64| {
-        let [egress, ingress] = [0, 1].map(|half| field(&now.halves[half]) - field(&before.halves[half]));
+    // The kernel's counters of 32 bits may wrap around between two drains, but only once.
+    let both = |field: fn(&abi::Half) -> u32| {
+        let growth = |half: usize| field(&now.halves[half]).wrapping_sub(field(&before.halves[half])).into();
+        let [egress, ingress] = [0, 1].map(growth);
         oriented(PerDirection { egress, ingress }, flipped)
     };
+    let [egress, ingress] =
+        [0, 1].map(|half| now.halves[half].retransmitted_bytes - before.halves[half].retransmitted_bytes);
+    let retransmitted_bytes = oriented(PerDirection { egress, ingress }, flipped);
     let [egress, ingress] = [0, 1].map(|half| now.halves[half].flags as u8);
     TcpFacts {
         flags: oriented(PerDirection { egress, ingress }, flipped),
         handshake_rtt_ns: (now.handshake.rtt_ns != 0).then_some(now.handshake.rtt_ns),
-        syns: both(|half| half.syns.into()),
-        syn_acks: both(|half| half.syn_acks.into()),
-        resets: both(|half| half.resets.into()),
-        retransmitted_packets: both(|half| half.retransmitted_packets.into()),
-        retransmitted_bytes: both(|half| half.retransmitted_bytes),
-        zero_windows: both(|half| half.zero_windows.into()),
+        syns: both(|half| half.syns),
+        syn_acks: both(|half| half.syn_acks),
+        resets: both(|half| half.resets),
+        retransmitted_packets: both(|half| half.retransmitted_packets),
+        retransmitted_bytes,
+        zero_windows: both(|half| half.zero_windows),
         round_trips: round_trips(&before.round_trips, &now.round_trips),
     }
 }
 
 fn round_trips(before: &abi::RoundTrips, now: &abi::RoundTrips) -> RoundTripTimes {
     RoundTripTimes {
-        count: u64::from(now.count - before.count),
+        count: now.count.wrapping_sub(before.count).into(),
         sum_ns: now.sum_ns - before.sum_ns,
         min_ns: (now.min_ns != 0).then_some(now.min_ns.into()),
     }
@@ -160,5 +165,39 @@ fn malformed(number: u8) -> Malformed {
         abi::malformed::IP_TRUNCATED => Malformed::IpTruncated,
         abi::malformed::EXTENSION_HEADER => Malformed::ExtensionHeader,
         _ => Malformed::TransportTruncated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netwatch_common::flow::{EntryKey, Half};
+
+    use super::*;
+
+    /// Counters of 32 bits may wrap around in an entry that lives for weeks.
+    #[test]
+    fn narrow_counters_are_widened_when_they_are_drained() {
+        let half = |count: u32| Half {
+            retransmitted_packets: count,
+            zero_windows: count,
+            syns: count,
+            syn_acks: count,
+            resets: count,
+            ..Half::default()
+        };
+        let round_trips = |count| abi::RoundTrips { count, sum_ns: u64::from(count), min_ns: 1 };
+        let value = |count: u32| FlowValue {
+            halves: [half(count), half(count.wrapping_add(7))],
+            round_trips: round_trips(count),
+            ..FlowValue::EMPTY
+        };
+        let key = EntryKey { kind: kind::IPV4, protocol: protocol::TCP, ..EntryKey::default() };
+        let (before, mut now) = (value(u32::MAX - 1), value(3));
+        now.round_trips.sum_ns = u64::from(u32::MAX) + 3;
+        let growth = Growth { key: &key, before: &before, now: &now, ended: None };
+        let tcp = increment(&growth, Clock::UNIX).and_then(|increment| increment.tcp).expect("TCP");
+        let five = PerDirection { egress: 5, ingress: 5 };
+        let counts = [tcp.retransmitted_packets, tcp.zero_windows, tcp.syns, tcp.syn_acks, tcp.resets];
+        assert_eq!((counts, tcp.round_trips.count), ([five; 5], 5));
     }
 }

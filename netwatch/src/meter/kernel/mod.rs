@@ -56,8 +56,7 @@ pub struct KernelMeterConfig {
     /// QUIC's Initial packets, 8 datagrams, 32 small messages, or 256 segments of a few bytes, as
     /// in a ClientHello that is sent byte by byte.
     pub sample_budget: u32,
-    /// Additionally, one packet in this many is sampled on each CPU, or slightly more: see
-    /// [`Config::sample_interval`]. 0, the default, for none.
+    /// Additionally, one packet in this many is sampled on each CPU. 0, the default, for none.
     pub sample_interval: u32,
     /// Maximum number of bytes copied of these packets, from the Ethernet header on.
     pub snaplen: u32,

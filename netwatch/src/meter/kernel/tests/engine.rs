@@ -291,21 +291,19 @@ fn a_full_ring_does_not_affect_the_other_and_its_losses_are_counted() {
     }
 }
 
-/// Without the front, every tenth packet is sampled: 100 of 1000. With the front, a packet that the
-/// short path declines after it has counted it towards the interval is counted again by the long
-/// path. Here those are the first packets of all flows but the first, which is sampled at once. Six
-/// packets count twice, which makes the second sample five packets early: packets 1, 6, 15, 25 and
-/// so on up to 995 are sampled, which are 101.
+/// Every tenth packet is sampled, whichever path counts it: the first packets of flows take the
+/// long path, packets of flows that share a slot the middle path, all others the short path.
 #[test]
-fn one_packet_per_interval_is_sampled() {
-    const FLOWS: u32 = 7;
-    for (front, expected) in [(false, 100), (true, 101)] {
+fn exactly_one_packet_per_interval_is_sampled() {
+    // Flow 0, flow 1 and another one that has the slot of flow 0.
+    let shared = [0, 1, sharing_a_slot_with_flow_0()];
+    for (front, flows) in [(false, &[0, 1, 2, 3, 4, 5, 6][..]), (true, &[0, 1, 2, 3, 4, 5, 6]), (true, &shared)] {
         let config = KernelMeterConfig { sample_interval: 10, snaplen: 60, front, ..PLAIN() };
         let Some(mut meter) = meter_with(&config) else { return };
         // Each CPU has an interval of its own.
         stay_on_one_cpu();
         let entry = meter.feed_point("link_egress");
-        (0..1000).for_each(|number| repeat(&entry, &datagram(number % FLOWS), 1));
+        flows.iter().cycle().take(1000).for_each(|number| repeat(&entry, &datagram(*number), 1));
         let mut samples = Vec::new();
         meter
             .poll(&mut |notification| {
@@ -314,8 +312,19 @@ fn one_packet_per_interval_is_sampled() {
                 }
             })
             .expect("room");
-        assert_eq!(samples.len(), expected, "front: {front}");
+        assert_eq!(samples.len(), 100, "front: {front}, {flows:?}");
         assert!(samples.iter().all(|sample| sample.reason == SampleReason::Interval && sample.bytes.len() == 52));
         assert_eq!(drained(&mut meter).iter().map(|one| one.counters.egress.packets).sum::<u64>(), 1000);
     }
+}
+
+/// The number of a flow with the slot of flow 0 in the front.
+fn sharing_a_slot_with_flow_0() -> u32 {
+    let mut host = ReferenceMeter::default();
+    let mut slot = |number| {
+        let key = host.run(&datagram(number), &Meta::default(), Hook::FromTarget);
+        netwatch_common::front::slot_index(hash::hash(hash::words(&key)))
+    };
+    let wanted = slot(0);
+    (2..100_000).find(|number| slot(*number) == wanted).expect("one of 4096 slots")
 }
