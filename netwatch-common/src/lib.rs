@@ -6,6 +6,7 @@
 pub mod access;
 pub mod account;
 pub mod address;
+pub mod capture;
 pub mod config;
 pub mod flow;
 pub mod fragment;

@@ -1,6 +1,6 @@
-//! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier) and `process.o` (the programs
-//! that follow processes and sockets), verifies that the checked-in ones match their sources, and
-//! builds the programs that tests, bench and demo run.
+//! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier), `process.o` (the programs
+//! that follow processes and sockets) and `capture.o` (those that copy packets), verifies that the
+//! checked-in ones match their sources, and builds the programs that tests, bench and demo run.
 //!
 //! The objects are checked in so that installing netwatch needs neither LLVM nor rust-src nor
 //! bpf-linker. A build gives the same bytes in every checkout, home directory and machine.
@@ -15,7 +15,7 @@ use crate::command::{cargo, output, root, run, target_dir};
 
 const TARGET: &str = "bpfel-unknown-none";
 /// The objects that netwatch contains.
-const OBJECTS: [&str; 2] = ["netwatch", "process"];
+const OBJECTS: [&str; 3] = ["netwatch", "process", "capture"];
 
 /// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into
 /// loads and stores, which may be unaligned: the architectures that netwatch runs on and the

@@ -1,7 +1,7 @@
 //! netwatch's end of the line to the guardian.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -10,7 +10,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
 
 use super::growth::{self, TableGrowth};
-use super::protocol::{self, GuardianRequest, Prepare, Reply};
+use super::protocol::{self, GuardianRequest, Prepare, Reply, StartCapture};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
 use crate::host::link::HostEndCounters;
@@ -50,7 +50,8 @@ impl Guardian {
     /// Registers the line with the event loop, in which this is called.
     pub fn connect(self) -> Result<GuardianClient> {
         let socket = watch(self.socket, "the guardian")?;
-        Ok(GuardianClient { pid: self.pid, socket, growth: Arc::new(self.growth), early: VecDeque::new() })
+        let growth = Arc::new(self.growth);
+        Ok(GuardianClient { pid: self.pid, socket, growth, early: VecDeque::new(), fds: Vec::new() })
     }
 }
 
@@ -62,6 +63,8 @@ pub struct GuardianClient {
     growth: Arc<TableGrowth>,
     /// Replies that arrived while another one was awaited.
     early: VecDeque<Reply>,
+    /// Descriptors that came with the last reply that carried some.
+    fds: Vec<OwnedFd>,
 }
 
 impl GuardianClient {
@@ -101,6 +104,23 @@ impl GuardianClient {
     /// table outlives netwatch until the guardian exits.
     pub fn hold_table(&self, socket: BorrowedFd<'_>) -> Result<()> {
         self.send(&GuardianRequest::HoldTable, Some(socket))
+    }
+
+    /// Starts a capture on the link. Returns the descriptors of its ring and its counters.
+    pub async fn start_capture(&mut self, capture: StartCapture) -> Result<[OwnedFd; 2]> {
+        self.send(&GuardianRequest::StartCapture(capture), None)?;
+        let reply = self.await_reply(|reply| match reply {
+            Reply::CaptureStarted(started) => Ok(started),
+            other => Err(other),
+        });
+        reply.await?.ok_or_else(guardian_is_gone)??;
+        let fds = <[OwnedFd; 2]>::try_from(std::mem::take(&mut self.fds));
+        fds.map_err(|_| Error::other("start", "the capture", "the guardian sent no descriptors"))
+    }
+
+    /// Detaches the programs of the capture.
+    pub fn stop_capture(&self) -> Result<()> {
+        self.send(&GuardianRequest::StopCapture, None)
     }
 
     /// Takes the host's end of the link down, then reads its counters: `None` if the interface is
@@ -152,20 +172,28 @@ impl GuardianClient {
         Ok(None)
     }
 
-    async fn receive(&self) -> Result<Option<Reply>> {
+    async fn receive(&mut self) -> Result<Option<Reply>> {
         loop {
             let mut ready =
                 self.socket.readable().await.map_err(|error| Error::os("wait for", "the guardian", error))?;
             match protocol::receive::<Reply>(ready.get_inner()) {
                 Err(error) if error.errno() == Some(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error),
-                Ok(message) => return Ok(message.map(|(reply, _)| reply)),
+                Ok(message) => {
+                    return Ok(message.map(|(reply, fds)| {
+                        if !fds.is_empty() {
+                            self.fds = fds;
+                        }
+                        reply
+                    }));
+                }
             }
         }
     }
 
     fn send(&self, request: &GuardianRequest, fd: Option<BorrowedFd<'_>>) -> Result<()> {
-        protocol::send(self.socket.get_ref(), request, fd.map(|fd| fd.as_fd().as_raw_fd()))
+        let fds: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+        protocol::send(self.socket.get_ref(), request, &fds)
     }
 
     /// Lets the guardian exit, with everything undone, and waits for its end.

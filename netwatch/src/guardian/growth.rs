@@ -31,11 +31,13 @@ pub struct TableGrowth {
 impl SegmentSource for TableGrowth {
     fn create(&self, number: u32) -> Result<OwnedFd> {
         let failed = |cause: &str| Error::other("grow", "the flow table", cause);
-        send(&self.socket, &GuardianRequest::GrowTable(number), None)?;
+        send(&self.socket, &GuardianRequest::GrowTable(number), &[])?;
         match receive::<Reply>(&self.socket)? {
-            Some((Reply::TableGrown(Ok(())), Some(segment))) => Ok(segment),
+            Some((Reply::TableGrown(Ok(())), segment)) => {
+                segment.into_iter().next().ok_or_else(|| failed("the guardian's reply has no descriptor"))
+            }
             Some((Reply::TableGrown(Err(error)), _)) => Err(error),
-            Some(_) => Err(failed("the guardian's reply has no descriptor")),
+            Some(_) => Err(failed("the guardian's reply is not about the table")),
             None => Err(failed("the line to the guardian is closed")),
         }
     }
@@ -78,7 +80,8 @@ impl GrowthServer {
         };
         // netwatch waits for this reply only, so the socket has room; any failure means that it is
         // gone.
-        send(&self.socket, &Reply::TableGrown(created), segment.as_ref().map(AsRawFd::as_raw_fd)).is_ok()
+        let segment: Vec<_> = segment.iter().map(AsRawFd::as_raw_fd).collect();
+        send(&self.socket, &Reply::TableGrown(created), &segment).is_ok()
     }
 
     /// Each segment once and in order, so that netwatch cannot have more memory than the table's.
@@ -147,9 +150,9 @@ mod tests {
     #[test]
     fn accepts_no_other_verb() {
         with_server(|ours| {
-            send(&ours.socket, &GuardianRequest::Kill, None).unwrap();
+            send(&ours.socket, &GuardianRequest::Kill, &[]).unwrap();
             let reply = receive::<Reply>(&ours.socket).unwrap().unwrap();
-            assert!(matches!(reply, (Reply::TableGrown(Err(_)), None)), "{reply:?}");
+            assert!(matches!(&reply, (Reply::TableGrown(Err(_)), fds) if fds.is_empty()), "{reply:?}");
         });
     }
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 pub use client::{Guardian, GuardianClient};
 pub use descendants::kill_descendants_of;
-pub use protocol::{Prepare, Reply};
+pub use protocol::{Prepare, Reply, StartCapture};
 pub use signals::{InheritedSignals, block_signals};
 
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,11 @@ use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
 use super::fork::fork_into;
 use super::growth::GrowthServer;
-use super::protocol::{GuardianRequest, Prepare, Reply, receive, send};
+use super::protocol::{GuardianRequest, Prepare, Reply, StartCapture, receive, send};
 use super::{LaunchSpec, child, descendants, signals};
 use crate::error::{Error, Result};
 use crate::host::link;
+use crate::meter::PacketTap;
 use crate::target::mounts;
 use crate::undo::{Exclusive, UndoCause};
 
@@ -61,6 +62,8 @@ struct GuardianLoop {
     is_all_gone_sent: bool,
     /// The socket of the run's nftables table, which is removed when the last reference is closed.
     _table: Option<OwnedFd>,
+    /// The attached capture, which is detached when it is dropped.
+    capture: Option<PacketTap>,
 }
 
 /// The main process of the target, from fork to exit.
@@ -110,6 +113,7 @@ impl GuardianLoop {
             is_childless: true,
             is_all_gone_sent: false,
             _table: None,
+            capture: None,
         })
     }
 
@@ -143,7 +147,7 @@ impl GuardianLoop {
             Err(errno) => return Err(Error::os("wait for", "events", errno)),
         }
         match receive::<GuardianRequest>(&self.socket) {
-            Ok(Some((request, fd))) => Ok(LoopEvent::GuardianRequest(request, fd)),
+            Ok(Some((request, fds))) => Ok(LoopEvent::GuardianRequest(request, fds.into_iter().next())),
             Err(error) if error.errno() == Some(Errno::EAGAIN) => Ok(LoopEvent::Other),
             Ok(None) | Err(_) => Ok(LoopEvent::NetwatchGone),
         }
@@ -168,6 +172,8 @@ impl GuardianLoop {
             (GuardianRequest::LinkDown, _) => {
                 self.send(&Reply::LinkDown(link::take_down_and_count(&self.spec.run.interface())))
             }
+            (GuardianRequest::StartCapture(capture), _) => self.start_capture(capture),
+            (GuardianRequest::StopCapture, _) => self.capture = None,
             (GuardianRequest::HoldTable, table) => self._table = table,
             (GuardianRequest::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
             (GuardianRequest::Prepare(_) | GuardianRequest::GrowTable(_) | GuardianRequest::Finish, _) => {}
@@ -180,6 +186,18 @@ impl GuardianLoop {
         match request {
             GuardianRequest::Prepare(_) => self.send(&Reply::NotStarted { message: error.to_string(), code: 125 }),
             _ => eprintln!("netwatch: guardian: {error}"),
+        }
+    }
+
+    /// A second capture replaces the first.
+    fn start_capture(&mut self, capture: StartCapture) {
+        self.capture = None;
+        match capture.attach(&self.spec.run.interface()) {
+            Ok(tap) => {
+                self.send_with(&Reply::CaptureStarted(Ok(())), &tap.descriptors().map(|fd| fd.as_raw_fd()));
+                self.capture = Some(tap);
+            }
+            Err(error) => self.send(&Reply::CaptureStarted(Err(error))),
         }
     }
 
@@ -321,9 +339,13 @@ impl GuardianLoop {
 
     /// A reply that cannot be delivered means that netwatch is gone, which the next wait reports.
     fn send(&self, reply: &Reply) {
+        self.send_with(reply, &[]);
+    }
+
+    fn send_with(&self, reply: &Reply, fds: &[RawFd]) {
         // The socket is non-blocking for the sake of `wait`. netwatch reads its replies in the
         // event loop, which never blocks.
-        while let Err(error) = send(&self.socket, reply, None) {
+        while let Err(error) = send(&self.socket, reply, fds) {
             let mut writable = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
             if error.errno() != Some(Errno::EAGAIN) || poll(&mut writable, PollTimeout::NONE).is_err() {
                 return;

@@ -6,13 +6,16 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
+use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::flow::PerDirection;
 use crate::host::link::HostEndCounters;
+use crate::meter::{KernelMeterConfig, PacketTap, TapConfig};
 use crate::undo::RunId;
 
 /// Size of the receive buffer, bytes. The kernel would cut off the rest of a longer packet, so none
@@ -38,6 +41,11 @@ pub(super) enum GuardianRequest {
     /// Takes the host's end of the link down and reads its counters. Answered by
     /// [`Reply::LinkDown`].
     LinkDown,
+    /// Attaches the programs of a capture to the link of the run. Answered by
+    /// [`Reply::CaptureStarted`], which carries the descriptors of its maps.
+    StartCapture(StartCapture),
+    /// Detaches the programs of the capture. No reply.
+    StopCapture,
     /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian
     /// exits. No reply.
     HoldTable,
@@ -57,6 +65,29 @@ pub struct Prepare {
     pub netns: Option<String>,
     /// The `cgroup.procs` file of the run's cgroup.
     pub cgroup_procs: Option<PathBuf>,
+}
+
+/// What is captured. The guardian refuses values that no capture has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartCapture {
+    /// Maximum number of bytes of each packet.
+    pub snaplen: u32,
+    /// Size of the ring in bytes.
+    pub ring_bytes: u32,
+    /// Whether packets that the target sends are captured.
+    pub egress: bool,
+    /// Whether packets that the target receives are captured.
+    pub ingress: bool,
+}
+
+impl StartCapture {
+    /// Attaches the programs to the interface of this name. Starts no threads: the guardian forks.
+    pub(super) fn attach(self, interface: &str) -> Result<PacketTap> {
+        let Self { snaplen, ring_bytes, egress, ingress } = self;
+        let config = TapConfig { snaplen, ring_bytes, directions: PerDirection { egress, ingress } };
+        let index = if_nametoindex(interface).map_err(|errno| Error::os("capture on", interface, errno))?;
+        PacketTap::attach(index, &config, KernelMeterConfig::default().methods)
+    }
 }
 
 impl GuardianRequest {
@@ -124,47 +155,51 @@ pub enum Reply {
     LinkDown(Result<Option<HostEndCounters>>),
     /// The segment of the flow table was created; the packet carries its descriptor.
     TableGrown(Result<()>),
+    /// The capture is attached; the packet carries the descriptors of its ring and its counters.
+    CaptureStarted(Result<()>),
     /// The run was undone.
     Undone(Result<()>),
 }
 
-/// Sends a message, with a descriptor if the verb needs one.
-pub(super) fn send<T: Serialize>(socket: &OwnedFd, message: &T, fd: Option<RawFd>) -> Result<()> {
+/// Most descriptors that a message carries: a ring and its counters.
+const MAX_FDS: usize = 2;
+
+/// Sends a message, with the descriptors that the verb needs.
+pub(super) fn send<T: Serialize>(socket: &OwnedFd, message: &T, fds: &[RawFd]) -> Result<()> {
     let text = serde_json::to_vec(message).expect("messages are plain data");
     if text.len() > MAX_PACKET_BYTES {
         return Err(Error::os("send to", "the guardian", std::io::Error::from_raw_os_error(libc::EMSGSIZE)));
     }
-    let fds: Vec<RawFd> = fd.into_iter().collect();
-    let control = [ControlMessage::ScmRights(&fds)];
+    let control = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &control[..0] } else { &control[..] };
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None)
         .map(drop)
         .map_err(|errno| Error::os("send to", "the guardian", errno))
 }
 
-/// Receives a message and the descriptor that came with it. `None` when the other process has
+/// Receives a message and the descriptors that came with it. `None` when the other process has
 /// closed its end.
-pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Option<OwnedFd>)>> {
+pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Vec<OwnedFd>)>> {
     let mut buffer = vec![0u8; MAX_PACKET_BYTES];
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(&mut buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
         .map_err(|errno| Error::os("receive from", "the other process", errno))?;
-    let fd = message.cmsgs().ok().and_then(|messages| messages.into_iter().find_map(passed_fd));
+    let fds = message.cmsgs().into_iter().flatten().flat_map(passed_fds).collect();
     let length = message.bytes;
     if length == 0 {
         return Ok(None);
     }
     let value = serde_json::from_slice(&buffer[..length])
         .map_err(|error| Error::other("parse message of", "the other process", error.to_string()))?;
-    Ok(Some((value, fd)))
+    Ok(Some((value, fds)))
 }
 
-fn passed_fd(message: ControlMessageOwned) -> Option<OwnedFd> {
-    let ControlMessageOwned::ScmRights(fds) = message else { return None };
-    // SAFETY: the kernel has just installed this descriptor in this process, and nothing else
-    // refers to it.
-    fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) })
+fn passed_fds(message: ControlMessageOwned) -> Vec<OwnedFd> {
+    let ControlMessageOwned::ScmRights(fds) = message else { return Vec::new() };
+    // SAFETY: the kernel has just installed these descriptors in this process, and nothing else
+    // refers to them.
+    fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 #[cfg(test)]
@@ -180,13 +215,13 @@ mod tests {
     fn passes_messages_and_descriptors_and_reports_the_end() {
         let (here, there) = pair();
         let passed = std::fs::File::open("/dev/null").expect("exists");
-        send(&here, &GuardianRequest::HoldTable, Some(passed.as_raw_fd())).expect("sent");
-        send(&here, &GuardianRequest::Kill, None).expect("sent");
+        send(&here, &GuardianRequest::HoldTable, &[passed.as_raw_fd(), passed.as_raw_fd()]).expect("sent");
+        send(&here, &GuardianRequest::Kill, &[]).expect("sent");
         drop(here);
-        let (first, fd) = receive::<GuardianRequest>(&there).expect("received").expect("a message");
-        assert_eq!((first, fd.is_some()), (GuardianRequest::HoldTable, true));
-        let (second, fd) = receive::<GuardianRequest>(&there).expect("received").expect("a message");
-        assert_eq!((second, fd.is_some()), (GuardianRequest::Kill, false));
+        let (first, fds) = receive::<GuardianRequest>(&there).expect("received").expect("a message");
+        assert_eq!((first, fds.len()), (GuardianRequest::HoldTable, 2));
+        let (second, fds) = receive::<GuardianRequest>(&there).expect("received").expect("a message");
+        assert_eq!((second, fds.len()), (GuardianRequest::Kill, 0));
         assert!(receive::<GuardianRequest>(&there).expect("the end").is_none());
     }
 
@@ -194,7 +229,7 @@ mod tests {
     fn an_error_keeps_its_errno_and_its_text() {
         let (here, there) = pair();
         let error = || Error::os("remove", "/x", nix::errno::Errno::EBUSY).hint("wait");
-        send(&here, &Reply::Undone(Err(error())), None).expect("sent");
+        send(&here, &Reply::Undone(Err(error())), &[]).expect("sent");
         let Some((Reply::Undone(Err(received)), _)) = receive::<Reply>(&there).expect("received") else { panic!() };
         assert_eq!(received.to_string(), error().to_string());
         assert_eq!(received.errno(), Some(nix::errno::Errno::EBUSY));
@@ -204,7 +239,7 @@ mod tests {
     fn refuses_to_send_what_would_be_cut_off() {
         let (here, _there) = pair();
         let error =
-            send(&here, &GuardianRequest::WriteResolver(vec![b'x'; MAX_PACKET_BYTES]), None).expect_err("too long");
+            send(&here, &GuardianRequest::WriteResolver(vec![b'x'; MAX_PACKET_BYTES]), &[]).expect_err("too long");
         assert_eq!(error.errno(), Some(nix::errno::Errno::EMSGSIZE));
     }
 

@@ -24,7 +24,8 @@ pub use netwatch_common::sample::MAX_SNAPLEN;
 pub use netwatch_common::table::MAX_ENTRIES;
 
 pub use kernel::{
-    AttachMethod, DrainProgress, KernelMeter, KernelMeterConfig, ProcessTracer, ProcessTracerConfig, SegmentSource,
+    AttachMethod, CAPTURE_RING_BYTES, DrainProgress, KernelMeter, KernelMeterConfig, MAX_CAPLEN, PacketBatch,
+    PacketRing, PacketStats, PacketTap, ProcessTracer, ProcessTracerConfig, RingPacket, SegmentSource, TapConfig,
     event_of, is_realtime, segments, sys,
 };
 pub use live::LiveMeter;

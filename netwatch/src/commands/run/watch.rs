@@ -122,7 +122,13 @@ impl<'a> ControlLoop<'a> {
                 return Err(Error::other("watch", "the command", "the guardian process was killed")
                     .hint("the command was ended; run `netwatch clean`"));
             }
-            Some(Reply::Prepared { .. } | Reply::LinkDown(_) | Reply::TableGrown(_) | Reply::Undone(_)) => {}
+            Some(
+                Reply::Prepared { .. }
+                | Reply::LinkDown(_)
+                | Reply::TableGrown(_)
+                | Reply::CaptureStarted(_)
+                | Reply::Undone(_),
+            ) => {}
             Some(Reply::ResolverWritten(written)) => self.live.note(written),
             Some(Reply::Started) => self.live.begin_recording(),
             Some(Reply::NotStarted { message, code }) => {

@@ -30,6 +30,19 @@ pub enum AttachMethod {
 struct HookProgram<'a> {
     program: BorrowedFd<'a>,
     hook: TcHook,
+    /// Priority of the filter of a clsact qdisc; `None` lets the kernel choose one. tcx links need
+    /// none.
+    priority: Option<u16>,
+}
+
+/// Priority of the filters of a capture. The kernel chooses 0xC000 or less for the classifier's,
+/// which therefore come first.
+const CAPTURE_PRIORITY: u16 = 0xC001;
+
+impl<'a> HookProgram<'a> {
+    fn new(program: BorrowedFd<'a>, hook: TcHook) -> Self {
+        Self { program, hook, priority: None }
+    }
 }
 
 /// A TC hook of an interface. Directions are those of the interface, not of the target.
@@ -76,9 +89,24 @@ impl Attachment {
 
 /// Attaches to the host's end of the link. Its ingress receives what the target sends.
 pub(super) fn link(programs: &EntryPrograms<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
-    let from_target = HookProgram { program: programs.from_target, hook: TcHook::Ingress };
-    let to_target = HookProgram { program: programs.to_target, hook: TcHook::Egress };
+    let from_target = HookProgram::new(programs.from_target, TcHook::Ingress);
+    let to_target = HookProgram::new(programs.to_target, TcHook::Egress);
     attach(&[from_target, to_target], ifindex, methods)
+}
+
+/// Attaches the programs of a capture to the host's end of the link, after the classifier. `None`
+/// captures nothing of this direction.
+pub(super) fn capture(
+    from_target: Option<BorrowedFd<'_>>,
+    to_target: Option<BorrowedFd<'_>>,
+    ifindex: u32,
+    methods: &[AttachMethod],
+) -> Result<Attachment> {
+    let at = |program, hook| HookProgram { program, hook, priority: Some(CAPTURE_PRIORITY) };
+    let from_target = from_target.map(|program| at(program, TcHook::Ingress));
+    let to_target = to_target.map(|program| at(program, TcHook::Egress));
+    let entries: Vec<_> = from_target.into_iter().chain(to_target).collect();
+    attach(&entries, ifindex, methods)
 }
 
 /// Attaches to the egress of a namespace's `lo`, which every packet passes once. A short-lived
@@ -88,7 +116,7 @@ pub(super) fn loopback(
     netns: BorrowedFd<'_>,
     methods: &[AttachMethod],
 ) -> Result<Attachment> {
-    let entry = HookProgram { program: programs.loopback, hook: TcHook::Egress };
+    let entry = HookProgram::new(programs.loopback, TcHook::Egress);
     let inside = || {
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(|cause| Error::os("enter", "the network namespace", cause))?;
         attach(&[entry], LOOPBACK_IFINDEX, methods)
@@ -99,7 +127,7 @@ pub(super) fn loopback(
 
 /// Attaches one program to the egress of an interface.
 pub(super) fn egress(program: BorrowedFd<'_>, ifindex: u32, methods: &[AttachMethod]) -> Result<Attachment> {
-    attach(&[HookProgram { program, hook: TcHook::Egress }], ifindex, methods)
+    attach(&[HookProgram::new(program, TcHook::Egress)], ifindex, methods)
 }
 
 /// Attaches by the first method that the kernel supports. Other errors are returned.

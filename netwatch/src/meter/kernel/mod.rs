@@ -9,6 +9,7 @@ mod flows;
 mod fronts;
 mod memory;
 mod object;
+mod packets;
 mod process;
 mod retire;
 mod rings;
@@ -27,6 +28,10 @@ use netwatch_common::{stage, stat, table};
 pub use attach::AttachMethod;
 pub use drain::DrainProgress;
 pub use fronts::is_realtime;
+pub use packets::{
+    DEFAULT_RING_BYTES as CAPTURE_RING_BYTES, MAX_CAPLEN, PacketBatch, PacketRing, PacketStats, PacketTap, RingPacket,
+    TapConfig,
+};
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
 pub use segments::SegmentSource;
 

@@ -65,11 +65,12 @@ impl Loaded {
     pub(super) fn new_partial(
         object: &[u8],
         globals: HashMap<&str, (&[u8], bool)>,
+        sizes: MapSizes<'_>,
         kinds: &[(&'static str, ProgramKind)],
     ) -> Result<(Self, Vec<(&'static str, Error)>)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
-        let maps = create_maps(&object, &[], None)?;
+        let maps = create_maps(&object, sizes, None)?;
         relocate(&mut object, &maps)?;
         let (mut programs, mut refused) = (HashMap::new(), Vec::new());
         for &(name, kind) in kinds {

@@ -21,6 +21,8 @@ pub(in crate::meter) struct ClsactFilters {
     ifindex: u32,
     /// Whether the qdisc is removed on detach: one that existed before stays.
     created_qdisc: bool,
+    /// Filters with a known priority, which are removed one by one if the qdisc stays.
+    removable: Vec<(TcHook, u16)>,
 }
 
 impl ClsactFilters {
@@ -31,26 +33,31 @@ impl ClsactFilters {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => false,
             Err(error) => return Err(error),
         };
-        let attachment = Self { socket, ifindex, created_qdisc };
+        let mut attachment = Self { socket, ifindex, created_qdisc, removable: Vec::new() };
         for entry in entries {
             let filter = RouteNetlinkMessage::NewTrafficFilter(filter(entry, ifindex));
             request(&attachment.socket, filter, CREATE)?;
+            attachment.removable.extend(entry.priority.map(|priority| (entry.hook, priority)));
         }
         Ok(attachment)
     }
 
-    /// Removes the qdisc and with it the filters. They are already removed if the interface was
-    /// deleted.
+    /// Removes the qdisc and with it the filters, or only the filters if the qdisc existed before.
+    /// They are already removed if the interface was deleted.
     pub(super) fn detach(self) -> Result<()> {
-        if !self.created_qdisc {
-            return Ok(());
-        }
-        match request(&self.socket, RouteNetlinkMessage::DelQueueDiscipline(qdisc(self.ifindex)), 0) {
+        let requests = match self.created_qdisc {
+            true => vec![RouteNetlinkMessage::DelQueueDiscipline(qdisc(self.ifindex))],
+            false => {
+                let address = |&(hook, priority)| filter_address(hook, Some(priority), self.ifindex);
+                self.removable.iter().map(address).map(RouteNetlinkMessage::DelTrafficFilter).collect()
+            }
+        };
+        requests.into_iter().try_for_each(|removal| match request(&self.socket, removal, 0) {
             Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
                 Err(Error::os("detach classifier from", format!("interface {}", self.ifindex), error))
             }
             _ => Ok(()),
-        }
+        })
     }
 }
 
@@ -94,14 +101,20 @@ fn qdisc(ifindex: u32) -> TcMessage {
     message
 }
 
-fn filter(entry: &HookProgram<'_>, ifindex: u32) -> TcMessage {
-    let minor = match entry.hook {
+/// The hook and the priority of a filter. The kernel chooses a priority of 0.
+fn filter_address(hook: TcHook, priority: Option<u16>, ifindex: u32) -> TcMessage {
+    let minor = match hook {
         TcHook::Ingress => TcHandle::MIN_INGRESS,
         TcHook::Egress => TcHandle::MIN_EGRESS,
     };
     let mut message = message(ifindex);
     message.header.parent = TcHandle { major: TcHandle::CLSACT.major, minor };
-    message.header.info = u32::from((libc::ETH_P_ALL as u16).to_be());
+    message.header.info = u32::from(priority.unwrap_or(0)) << 16 | u32::from((libc::ETH_P_ALL as u16).to_be());
+    message
+}
+
+fn filter(entry: &HookProgram<'_>, ifindex: u32) -> TcMessage {
+    let mut message = filter_address(entry.hook, entry.priority, ifindex);
     message.attributes.push(TcAttribute::Kind("bpf".to_owned()));
     message.attributes.push(TcAttribute::Options(vec![
         TcOption::Bpf(TcFilterBpfOption::ProgFd(entry.program.as_raw_fd() as u32)),

@@ -19,7 +19,7 @@ use crate::meter::{KernelMeter, sys};
 const HOOKS: [&str; 3] = ["link_egress", "link_ingress", "loopback"];
 
 /// Derefs to the meter. Methods that affect the balance have the same names here.
-pub(super) struct CheckedMeter {
+pub(in crate::meter::kernel) struct CheckedMeter {
     meter: KernelMeter,
     fed: Arc<[FedFrames; 3]>,
     drained: [Amount; 3],
@@ -46,7 +46,7 @@ enum LinkState {
 }
 
 /// An entry point of the loaded classifier. It can be used on any thread.
-pub(super) struct FeedPoint {
+pub(in crate::meter::kernel) struct FeedPoint {
     program: OwnedFd,
     hook: usize,
     fed: Arc<[FedFrames; 3]>,
@@ -54,7 +54,7 @@ pub(super) struct FeedPoint {
 
 impl FeedPoint {
     /// Runs a frame through the entry point, `times` times. `context` is a `__sk_buff` or empty.
-    pub(super) fn run(&self, frame: &[u8], context: &[u8], times: u32) -> io::Result<()> {
+    pub(in crate::meter::kernel) fn run(&self, frame: &[u8], context: &[u8], times: u32) -> io::Result<()> {
         let (verdict, _) = sys::test_run(self.program.as_fd(), frame, context, times)?;
         assert_eq!(verdict, -1, "later classifiers run");
         let FedFrames { skbs, bytes } = &self.fed[self.hook];
@@ -65,7 +65,7 @@ impl FeedPoint {
 }
 
 impl CheckedMeter {
-    pub(super) fn new(meter: KernelMeter) -> Self {
+    pub(in crate::meter::kernel) fn new(meter: KernelMeter) -> Self {
         Self {
             meter,
             fed: Arc::default(),
@@ -76,13 +76,13 @@ impl CheckedMeter {
         }
     }
 
-    pub(super) fn feed_point(&self, name: &str) -> FeedPoint {
+    pub(in crate::meter::kernel) fn feed_point(&self, name: &str) -> FeedPoint {
         let hook = HOOKS.iter().position(|one| *one == name).expect("an entry point");
         let program = self.meter.loaded.program(name).try_clone().expect("a descriptor");
         FeedPoint { program, hook, fed: Arc::clone(&self.fed) }
     }
 
-    pub(super) fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
+    pub(in crate::meter::kernel) fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
         let Self { meter, drained, without_entry, .. } = self;
         meter.drain(&mut |increment| {
             add_increment(drained, &increment);
@@ -97,13 +97,13 @@ impl CheckedMeter {
     }
 
     /// Attaches to the link. The test must end with [`CheckedMeter::settle`].
-    pub(super) fn attach_link(&mut self, ifindex: u32) -> Result<()> {
+    pub(in crate::meter::kernel) fn attach_link(&mut self, ifindex: u32) -> Result<()> {
         self.link = LinkState::Attached;
         self.meter.attach_link(ifindex)
     }
 
     /// Attaches to the loopback. The test must end with [`CheckedMeter::settle`].
-    pub(super) fn attach_loopback(&mut self, netns: BorrowedFd<'_>) -> Result<()> {
+    pub(in crate::meter::kernel) fn attach_loopback(&mut self, netns: BorrowedFd<'_>) -> Result<()> {
         self.link = LinkState::Attached;
         self.on_loopback = true;
         self.meter.attach_loopback(netns)
@@ -112,7 +112,7 @@ impl CheckedMeter {
     /// Takes the link down, drains, and compares the counts with those of the interfaces.
     /// `tag_bytes` are bytes of VLAN tags, which the interfaces count and the classifier does not.
     /// Returns the increments of the last drain.
-    pub(super) fn settle(&mut self, link: &TestLink, tag_bytes: u64) -> Vec<Increment> {
+    pub(in crate::meter::kernel) fn settle(&mut self, link: &TestLink, tag_bytes: u64) -> Vec<Increment> {
         let [received, sent] = link.settle();
         let lo = link.in_target(|| TestLink::counters("lo")[0]);
         let mut increments = Vec::new();

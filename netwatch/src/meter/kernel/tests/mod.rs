@@ -24,10 +24,11 @@ use super::{KernelMeter, KernelMeterConfig, possible_cpus};
 use crate::flow::{Counters, Increment, Traffic};
 use crate::meter::abi::Growth;
 use checked::CheckedMeter;
+pub(super) use namespace::{TestLink, with_link};
 
 /// A loaded meter with default settings. `None` without the rights to load one; the reason is
 /// printed.
-fn default_meter() -> Option<CheckedMeter> {
+pub(super) fn default_meter() -> Option<CheckedMeter> {
     meter_with(&KernelMeterConfig::default())
 }
 

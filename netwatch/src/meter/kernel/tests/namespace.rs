@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 /// Runs `test` on a thread in a new "host" namespace that is linked to a new "target" namespace.
 /// Both are removed when the files and the thread are gone. Without root, prints that the test is
 /// skipped.
-pub(super) fn with_link(test: impl FnOnce(&TestLink) + Send) {
+pub(in crate::meter::kernel) fn with_link(test: impl FnOnce(&TestLink) + Send) {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: network namespaces need root");
         return;
@@ -28,7 +28,7 @@ pub(super) fn with_link(test: impl FnOnce(&TestLink) + Send) {
     });
 }
 
-pub(super) struct TestLink {
+pub(in crate::meter::kernel) struct TestLink {
     pub target: File,
     pub host_ifindex: u32,
     pub target_ifindex: u32,
@@ -60,14 +60,14 @@ impl TestLink {
 
     /// Brings the link up. No packet passes before, so programs that are attached before observe
     /// the first packet.
-    pub(super) fn up(&self) {
+    pub(in crate::meter::kernel) fn up(&self) {
         ip("link set h0 up");
         wait_until_up("h0");
         self.in_target(|| wait_until_up("t0"));
     }
 
     /// Runs a function on a thread in the target's namespace.
-    pub(super) fn in_target<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+    pub(in crate::meter::kernel) fn in_target<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = || {
                 setns(self.target.as_fd(), CloneFlags::CLONE_NEWNET).expect("enter");
@@ -83,7 +83,7 @@ impl TestLink {
     /// IPv6 is disabled first. A multicast report that is sent while the interface goes down passes
     /// the classifier and is then discarded by a queue; Linux counts it as dropped since 6.11, and
     /// not at all before.
-    pub(super) fn settle(&self) -> [(u64, u64); 2] {
+    pub(in crate::meter::kernel) fn settle(&self) -> [(u64, u64); 2] {
         let _no_ipv6 = std::fs::write("/proc/sys/net/ipv6/conf/h0/disable_ipv6", "1");
         ip("link set h0 down");
         Self::counters("h0")
@@ -91,7 +91,7 @@ impl TestLink {
 
     /// Packets and bytes that an interface in the thread's namespace has received and sent. Read by
     /// `ip -s`, because /sys shows the namespace in which it was mounted.
-    pub(super) fn counters(interface: &str) -> [(u64, u64); 2] {
+    pub(in crate::meter::kernel) fn counters(interface: &str) -> [(u64, u64); 2] {
         let output = Command::new("ip").args(["-s", "-j", "link", "show", interface]).output().expect("ip");
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         ["rx", "tx"].map(|side| {
@@ -135,7 +135,7 @@ impl Drop for NamespaceHolder {
     }
 }
 
-pub(super) fn ip(arguments: &str) {
+pub(in crate::meter::kernel) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("ip");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }

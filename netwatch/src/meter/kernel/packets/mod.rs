@@ -1,0 +1,128 @@
+//! The capture of packets: programs and a ring of their own, loaded and attached only on request.
+//! [`PacketTap`] belongs to the process with the rights to attach programs; it passes the
+//! descriptors of the maps to the process that reads them with [`PacketRing`].
+
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya_obj::generated::bpf_prog_type;
+use netwatch_common::capture::{CaptureSettings, MAX_RING_BYTES, MIN_RING_BYTES};
+
+pub use netwatch_common::capture::{DEFAULT_RING_BYTES, MAX_CAPLEN};
+pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket};
+
+use super::attach::{self, AttachMethod, Attachment};
+use super::object::Loaded;
+use super::sys::ProgramKind;
+use crate::error::{Error, Result};
+use crate::flow::PerDirection;
+
+/// The object, built by `cargo xtask build` and committed.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../bpf/capture.o");
+
+const CLASSIFIER: ProgramKind = ProgramKind { program: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, attach: 0 };
+/// The reader is woken when the ring is full by this share.
+const WAKEUP_SHARE: u32 = 8;
+
+/// What to capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TapConfig {
+    /// Maximum number of bytes of each packet, from the Ethernet header on.
+    pub snaplen: u32,
+    /// Size of the ring in bytes: a power of two.
+    pub ring_bytes: u32,
+    /// The directions that are captured.
+    pub directions: PerDirection<bool>,
+}
+
+impl Default for TapConfig {
+    fn default() -> Self {
+        let directions = PerDirection { egress: true, ingress: true };
+        Self { snaplen: MAX_CAPLEN, ring_bytes: DEFAULT_RING_BYTES, directions }
+    }
+}
+
+impl TapConfig {
+    /// Refuses values that no capture has.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |what: &str| Err(Error::other("capture with", what, "the value is out of range"));
+        match self {
+            Self { snaplen: 0, .. } => refuse("a snap length of 0 bytes"),
+            Self { snaplen, .. } if *snaplen > MAX_CAPLEN => refuse(&format!("a snap length of {snaplen} bytes")),
+            Self { ring_bytes, .. }
+                if !ring_bytes.is_power_of_two() || !(MIN_RING_BYTES..=MAX_RING_BYTES).contains(ring_bytes) =>
+            {
+                refuse(&format!("a buffer of {ring_bytes} bytes"))
+            }
+            Self { directions: PerDirection { egress: false, ingress: false }, .. } => refuse("no direction"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Attached capture programs. Dropping it detaches them; the maps live as long as a descriptor.
+#[derive(Debug)]
+pub struct PacketTap {
+    attachment: Option<Attachment>,
+    loaded: Loaded,
+}
+
+impl PacketTap {
+    /// Loads the programs and attaches them to the host's end of the link, an interface in the
+    /// thread's network namespace. Uses no other threads.
+    pub fn attach(ifindex: u32, config: &TapConfig, methods: &[AttachMethod]) -> Result<Self> {
+        config.check()?;
+        let settings = CaptureSettings { snaplen: config.snaplen, wakeup_bytes: config.ring_bytes / WAKEUP_SHARE };
+        let globals = HashMap::from([("CAPTURE", (bytes_of(&settings), true))]);
+        let kinds = [("capture_egress", CLASSIFIER), ("capture_ingress", CLASSIFIER)];
+        let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &[("PACKETS", config.ring_bytes)], &kinds)?;
+        if let Some((_, error)) = rejected.into_iter().next() {
+            return Err(error);
+        }
+        let program = |name, is_on: bool| is_on.then(|| loaded.program(name).as_fd());
+        let egress = program("capture_egress", config.directions.egress);
+        let ingress = program("capture_ingress", config.directions.ingress);
+        let attachment = attach::capture(egress, ingress, ifindex, methods)?;
+        Ok(Self { attachment: Some(attachment), loaded })
+    }
+
+    /// The descriptors for [`PacketRing::open`].
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        ["PACKETS", "CAPTURE_STATS"].map(|map| self.loaded.map(map).as_fd())
+    }
+
+    /// Detaches the programs.
+    pub fn detach(mut self) -> Result<()> {
+        self.attachment.take().map_or(Ok(()), Attachment::detach)
+    }
+
+    /// All programs of the capture by name, for benchmarks and tests.
+    pub fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.loaded.named_programs()
+    }
+
+    /// Duplicates of [`Self::descriptors`].
+    pub fn maps(&self) -> Result<[OwnedFd; 2]> {
+        let [ring, stats] = self.descriptors().map(|fd| fd.try_clone_to_owned());
+        let failed = |cause| Error::os("duplicate", "a file descriptor", cause);
+        Ok([ring.map_err(failed)?, stats.map_err(failed)?])
+    }
+}
+
+impl Drop for PacketTap {
+    fn drop(&mut self) {
+        if let Some(attachment) = self.attachment.take() {
+            // The interface removes them at the latest.
+            let _ = attachment.detach();
+        }
+    }
+}
+
+fn bytes_of(settings: &CaptureSettings) -> &[u8] {
+    // SAFETY: `#[repr(C)]`, u32 only, no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(settings).cast(), size_of::<CaptureSettings>()) }
+}

@@ -1,0 +1,152 @@
+//! Tests of the capture on a real link.
+
+use std::net::UdpSocket;
+
+use netwatch_common::capture::MIN_RING_BYTES;
+
+use super::{PacketRing, PacketTap, TapConfig};
+use crate::flow::{Direction, PerDirection};
+use crate::meter::AttachMethod;
+use crate::meter::kernel::tests::{TestLink, with_link};
+
+const METHODS: [&[AttachMethod]; 2] = [&[AttachMethod::Clsact], &[AttachMethod::Tcx]];
+
+fn tap(link: &TestLink, config: &TapConfig, methods: &[AttachMethod]) -> (PacketTap, PacketRing) {
+    let tap = PacketTap::attach(link.host_ifindex, config, methods).expect("attached");
+    let ring = PacketRing::open(tap.maps().expect("duplicated"), config.ring_bytes).expect("mapped");
+    (tap, ring)
+}
+
+/// Sends datagrams from the target, each with its number, and with a length that depends on it.
+fn send(link: &TestLink, count: u32, length: impl Fn(u32) -> usize + Send + Sync) {
+    link.in_target(|| {
+        let socket = UdpSocket::bind("198.51.100.2:5000").expect("bound");
+        for number in 0..count {
+            let mut datagram = vec![7; length(number).max(4)];
+            datagram[..4].copy_from_slice(&number.to_be_bytes());
+            socket.send_to(&datagram, "198.51.100.1:4000").expect("sent");
+        }
+    });
+}
+
+/// The UDP datagrams of the test in the ring: direction, original length, captured bytes.
+fn datagrams(ring: &mut PacketRing) -> Vec<(Direction, u32, Vec<u8>)> {
+    let batch = ring.batch(u64::MAX);
+    let is_ours =
+        |bytes: &[u8]| bytes.get(12..14) == Some(&[8, 0]) && bytes.get(36..38) == Some(&4000_u16.to_be_bytes());
+    let ours = batch.packets().filter(|packet| is_ours(packet.bytes));
+    ours.map(|packet| (packet.direction, packet.orig_len, packet.bytes.to_vec())).collect()
+}
+
+#[test]
+fn every_packet_is_captured_with_its_bytes_and_its_socket() {
+    with_link(|link| {
+        let _receiver = UdpSocket::bind("198.51.100.1:4000").expect("bound");
+        let (_tap, mut ring) = tap(link, &TapConfig::default(), METHODS[0]);
+        link.up();
+        send(link, 10, |number| number as usize);
+        let is_ours = |bytes: &[u8]| bytes.get(36..38) == Some(&4000_u16.to_be_bytes());
+        let batch = ring.batch(u64::MAX);
+        let mut ours = batch.packets().filter(|packet| is_ours(packet.bytes));
+        let first = ours.next().expect("a datagram").socket;
+        assert!(first.is_some() && ours.all(|packet| packet.socket == first), "one socket sent all of them");
+        drop(ours);
+        drop(batch);
+        assert!(datagrams(&mut ring).is_empty(), "a batch is read once");
+        send(link, 1200, |number| number as usize);
+        let found = datagrams(&mut ring);
+        assert_eq!(found.len(), 1200);
+        for (number, (direction, length, bytes)) in (0_u32..).zip(&found) {
+            assert_eq!((*direction, *length as usize), (Direction::Egress, 42 + (number as usize).max(4)));
+            assert_eq!((bytes.len(), &bytes[42..46]), (*length as usize, &number.to_be_bytes()[..]));
+        }
+        let stats = ring.stats().expect("read");
+        assert_eq!((stats.lost(), stats.too_long), (PerDirection::default(), PerDirection::default()));
+    });
+}
+
+#[test]
+fn a_snap_length_limits_the_copied_bytes_only() {
+    with_link(|link| {
+        let config = TapConfig { snaplen: 64, ..TapConfig::default() };
+        let (_tap, mut ring) = tap(link, &config, METHODS[0]);
+        link.up();
+        send(link, 3, |_| 1000);
+        let found = datagrams(&mut ring);
+        assert!(found.iter().all(|(_, length, bytes)| *length == 1042 && bytes.len() == 64), "{found:?}");
+        assert_eq!(found.len(), 3);
+    });
+}
+
+#[test]
+fn a_full_ring_loses_packets_and_counts_each() {
+    with_link(|link| {
+        let config = TapConfig { ring_bytes: MIN_RING_BYTES, ..TapConfig::default() };
+        let (_tap, mut ring) = tap(link, &config, METHODS[0]);
+        link.up();
+        send(link, 2000, |_| 1000);
+        let captured = ring.batch(u64::MAX).packets().filter(|packet| packet.direction == Direction::Egress).count();
+        let stats = ring.stats().expect("read");
+        assert!(stats.ring_full.egress > 1000, "{stats:?}");
+        assert_eq!(stats.observed.egress, captured as u64 + stats.lost().egress, "{stats:?}");
+        send(link, 10, |_| 1000);
+        assert_eq!(datagrams(&mut ring).len(), 10, "there is room again");
+    });
+}
+
+#[test]
+fn only_the_directions_asked_for_are_captured_and_nothing_after_the_end() {
+    for methods in METHODS {
+        with_link(|link| {
+            if methods == METHODS[1] && !super::super::tests::is_linux(6, 6, "tcx") {
+                return;
+            }
+            let receiver = UdpSocket::bind("198.51.100.1:4000").expect("bound");
+            let directions = PerDirection { egress: false, ingress: true };
+            let (tap, mut ring) = tap(link, &TapConfig { directions, ..TapConfig::default() }, methods);
+            link.up();
+            send(link, 5, |_| 100);
+            receiver.send_to(b"back", "198.51.100.2:5000").expect("sent");
+            let captured: Vec<_> = ring.batch(u64::MAX).packets().map(|packet| packet.direction).collect();
+            assert!(captured.contains(&Direction::Ingress) && !captured.contains(&Direction::Egress), "{captured:?}");
+            let before = ring.stats().expect("read").observed;
+            tap.detach().expect("detached");
+            receiver.send_to(b"unseen", "198.51.100.2:5000").expect("sent");
+            assert_eq!(ring.stats().expect("read").observed, before);
+        });
+    }
+}
+
+#[test]
+fn a_tap_beside_the_classifier_changes_no_count() {
+    with_link(|link| {
+        let Some(mut meter) = crate::meter::kernel::tests::default_meter() else { return };
+        meter.attach_link(link.host_ifindex).expect("attached");
+        let (tap, mut ring) = tap(link, &TapConfig::default(), METHODS[0]);
+        link.up();
+        send(link, 100, |_| 200);
+        assert_eq!(datagrams(&mut ring).len(), 100);
+        tap.detach().expect("detached");
+        send(link, 50, |_| 200);
+        // Compares the drained counts with the counters of the interface.
+        meter.settle(link, 0);
+        assert!(datagrams(&mut ring).is_empty());
+    });
+}
+
+#[test]
+fn values_that_no_capture_has_are_refused() {
+    let config = TapConfig::default();
+    assert!(config.check().is_ok());
+    let nothing = PerDirection { egress: false, ingress: false };
+    for wrong in [
+        TapConfig { snaplen: 0, ..config },
+        TapConfig { snaplen: super::MAX_CAPLEN + 1, ..config },
+        TapConfig { ring_bytes: 4096, ..config },
+        TapConfig { ring_bytes: config.ring_bytes + 4096, ..config },
+        TapConfig { ring_bytes: 1 << 31, ..config },
+        TapConfig { directions: nothing, ..config },
+    ] {
+        assert!(wrong.check().is_err(), "{wrong:?}");
+    }
+}
