@@ -12,6 +12,9 @@ use crate::escape::{escape, escape_lines};
 /// Shorthand for results that fail with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The hint of EFBIG.
+const FILE_SIZE_HINT: &str = "raise the limit for the size of files (`ulimit -f`)";
+
 /// A failed operation. `{}` displays it on one line, for notes in reports; `{:#}` puts the hint on
 /// a second line, for people:
 ///
@@ -37,7 +40,9 @@ impl Error {
     /// A system call or I/O operation failed. `operation` is a verb phrase ("create interface"),
     /// `object` what it was applied to ("nw3f2a"; can be empty).
     pub fn os(operation: impl Into<String>, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
-        Self { operation: operation.into(), object: object.into(), cause: Cause::Os(cause.into()), hint: None }
+        let cause = cause.into();
+        let hint = (cause.raw_os_error() == Some(libc::EFBIG)).then(|| FILE_SIZE_HINT.to_owned());
+        Self { operation: operation.into(), object: object.into(), cause: Cause::Os(cause), hint }
     }
 
     /// Like [`Error::os`], for a cause without an errno.

@@ -211,6 +211,19 @@ fn a_run_that_was_killed_before_its_first_batch_is_reported_as_such() {
     assert!(error.contains("nothing was written: the run was killed in its first second"), "{error}");
 }
 
+#[test]
+fn a_first_batch_beyond_the_size_limit_is_reported_as_such() {
+    let (_dir, path) = target();
+    Metered::start(&path, 1000).close();
+    let empty = std::fs::metadata(&path).expect("written").len();
+    let mut metered = Metered::start_limited(&path, 1000, empty);
+    metered.apply((1..500).map(|port| tcp(key(6, port, v4(1), 80), 5, (1, 60), (1, 60))));
+    let error = metered.fail(Duration::from_secs(1));
+    assert!(error.contains("--record-size"), "{error}");
+    let read = read_file(&path).expect_err("nothing is there").to_string();
+    assert!(read.contains("nothing was written") && read.contains("--record-size"), "{read}");
+}
+
 /// Names, users and intervals that were written before the end and differ at the end.
 #[test]
 fn the_end_of_a_run_replaces_what_was_written_before() {

@@ -4,30 +4,47 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
+use super::{load, snapshot};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::flow::{Counters, PerDirection};
 use crate::format::escape;
 use crate::format::history::{RecordedFacts, RecordedRun, RecordingStatus, json, table};
-use crate::record::{self, Completeness, Store, Stored};
+use crate::record::{self, Completeness, Recorded, Store, Stored};
+use crate::report::Run;
 use crate::rights;
 use crate::settings::{ColorChoice, HistorySettings};
 use crate::terminal::{Show, Spinner, print, print_with};
 
-/// Accesses the store with the rights of the caller of sudo, because the store belongs to them.
+/// Accesses the store with the rights of the caller of sudo, because the store belongs to them, and
+/// runs in progress with those of netwatch.
 pub(super) fn history(settings: &HistorySettings) -> Result<Exit> {
     let user = rights::caller()?;
     let store = Store::of(&user)?;
-    rights::as_user((user.uid, user.gid), || match settings {
-        HistorySettings::List { json } => list(&store, *json),
-        HistorySettings::Show { json, color, run } => show(&store, *json, *color, run.as_deref()),
-        HistorySettings::Remove(runs) => remove(&store, runs),
-        HistorySettings::RemoveAll => remove_all(&store),
-    })?;
+    let owner = (user.uid, user.gid);
+    match settings {
+        HistorySettings::List { json } => {
+            let entries = rights::as_user(owner, || Ok(store.list()?.iter().map(entry).collect()))?;
+            list(&store, with_snapshots(entries), *json)
+        }
+        HistorySettings::Show { json, color, run } => show(*json, *color, run.as_deref()),
+        HistorySettings::Remove(runs) => rights::as_user(owner, || remove(&store, runs)),
+        HistorySettings::RemoveAll => rights::as_user(owner, || remove_all(&store)),
+    }?;
     Ok(Exit::Success)
 }
 
-fn list(store: &Store, as_json: bool) -> Result<()> {
-    let entries: Vec<RecordedRun> = store.list()?.iter().map(entry).collect();
+/// Adds the facts of runs in progress, whose recordings are locked. Only root can read their
+/// snapshots.
+fn with_snapshots(mut entries: Vec<RecordedRun>) -> Vec<RecordedRun> {
+    for entry in entries.iter_mut().filter(|entry| entry.state == RecordingStatus::Running) {
+        let Some(Ok(Recorded { report, .. })) = snapshot::read(&entry.id) else { continue };
+        entry.facts = Some(facts(&report.run, &report.totals));
+    }
+    entries
+}
+
+fn list(store: &Store, entries: Vec<RecordedRun>, as_json: bool) -> Result<()> {
     if as_json {
         return print(json(&entries));
     }
@@ -41,7 +58,7 @@ fn list(store: &Store, as_json: bool) -> Result<()> {
 
 fn entry(stored: &Stored) -> RecordedRun {
     let (state, facts) = match record::summary(&stored.path) {
-        Ok(summary) => (state(summary.complete), Some(facts(&summary))),
+        Ok(summary) => (state(summary.complete), Some(facts(&summary.run, &summary.totals))),
         Err(_) if record::is_live(&stored.path) => (RecordingStatus::Running, None),
         Err(error) => (RecordingStatus::Unreadable(error.to_string()), None),
     };
@@ -62,8 +79,7 @@ fn state(complete: Completeness) -> RecordingStatus {
     }
 }
 
-fn facts(summary: &record::Summary) -> RecordedFacts {
-    let (run, totals) = (&summary.run, &summary.totals);
+fn facts(run: &Run, totals: &PerDirection<Counters>) -> RecordedFacts {
     RecordedFacts {
         command: run.command.clone(),
         started_ns: run.started_ns,
@@ -74,9 +90,9 @@ fn facts(summary: &record::Summary) -> RecordedFacts {
     }
 }
 
-fn show(store: &Store, json: bool, color: ColorChoice, run: Option<&str>) -> Result<()> {
+fn show(json: bool, color: ColorChoice, run: Option<&str>) -> Result<()> {
     let spinner = Spinner::new("reading", false);
-    let recorded = record::read_file(&store.find(run)?)?;
+    let recorded = load::read_recording(run)?;
     let show = Show::on(&io::stdout(), json, false, color);
     drop(spinner);
     print_with(|out| show.write_screen(&recorded.report, false, out))

@@ -83,7 +83,7 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
 }
 
 /// A run that is live is read by its snapshot, because its recording is locked.
-fn read_recording(selector: Option<&str>) -> Result<LoadedRun> {
+pub(super) fn read_recording(selector: Option<&str>) -> Result<LoadedRun> {
     let live = match selector.and_then(snapshot::read) {
         Some(live) => Some(live),
         None => record::live_id(selector).as_deref().and_then(snapshot::read),

@@ -17,6 +17,7 @@ use std::path::Path;
 use crate::doctor::DoctorReport;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::guardian::ignore_file_size_signal;
 use crate::rights;
 use crate::settings::{Invocation, RunSettings};
 use crate::terminal::{Output, print, print_error};
@@ -24,9 +25,20 @@ use crate::undo::{Exclusive, UndoRegistry};
 
 /// Runs a subcommand and prints its error, if it fails.
 pub fn execute(invocation: Invocation) -> Exit {
-    let result = match invocation {
-        Invocation::Run(settings) => return run(*settings),
-        Invocation::Doctor => return doctor(),
+    match invocation {
+        Invocation::Run(settings) => run(*settings),
+        other => ignore_file_size_signal().and_then(|()| execute_other(other)).unwrap_or_else(|error| {
+            print_error(&error);
+            Exit::Error
+        }),
+    }
+}
+
+/// Everything but `run`, which restores for its command the signals that it inherits.
+fn execute_other(invocation: Invocation) -> Result<Exit> {
+    match invocation {
+        Invocation::Run(settings) => Ok(run(*settings)),
+        Invocation::Doctor => Ok(doctor()),
         Invocation::Clean => clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
         Invocation::Report(settings) => report::report(&settings),
@@ -36,12 +48,8 @@ pub fn execute(invocation: Invocation) -> Exit {
         Invocation::Export(settings) => export::export(&settings),
         Invocation::Completions(script) => print(script).map(|()| Exit::Success),
         #[cfg(feature = "faults")]
-        Invocation::Faults => return crate::faults::list(),
-    };
-    result.unwrap_or_else(|error| {
-        print_error(&error);
-        Exit::Error
-    })
+        Invocation::Faults => Ok(crate::faults::list()),
+    }
 }
 
 fn run(settings: RunSettings) -> Exit {

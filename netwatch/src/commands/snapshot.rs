@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -18,15 +18,17 @@ use crate::record::{self, Recorded};
 use crate::report::{Report, Series};
 use crate::undo::{RunDir, RunId};
 
-/// Maximum number of readers at the same time; further connections are closed.
+/// Maximum number of readers that are served at the same time; further ones wait.
 const MAX_READERS: usize = 8;
 /// A connection is closed if the reader receives nothing for this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an error of accept(2), such as EMFILE, so that the thread does not use a whole CPU
 /// until the cause is gone.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Time that a run has to create a snapshot.
+/// Time that a run has to create a snapshot, and to serve earlier readers.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval at which the server checks whether it was stopped while all readers are being served.
+const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A consistent state of a live run.
 #[derive(Debug, Clone)]
@@ -83,7 +85,7 @@ fn accept(
     is_stopped: &AtomicBool,
     take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static),
 ) {
-    let readers = Arc::new(AtomicUsize::new(0));
+    let readers = Arc::new(Readers::default());
     for reader in incoming {
         if is_stopped.load(Ordering::Acquire) {
             return;
@@ -92,19 +94,48 @@ fn accept(
             thread::sleep(RETRY_DELAY);
             continue;
         };
-        if readers.load(Ordering::Acquire) >= MAX_READERS {
-            continue;
-        }
-        readers.fetch_add(1, Ordering::AcqRel);
-        let (take, served) = (take.clone(), readers.clone());
+        let Some(place) = readers.wait_for_place(is_stopped) else { return };
+        let take = take.clone();
         let serve = move || {
+            let _place = place;
             // Fails if the reader has disconnected.
             let _ = send(&reader, &take);
-            served.fetch_sub(1, Ordering::AcqRel);
         };
-        if thread::Builder::new().name("snapshot".into()).spawn(serve).is_err() {
-            readers.fetch_sub(1, Ordering::AcqRel);
+        // Without a thread the connection is closed, which drops the place too.
+        drop(thread::Builder::new().name("snapshot".into()).spawn(serve));
+    }
+}
+
+/// The readers that are being served.
+#[derive(Debug, Default)]
+struct Readers {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Readers {
+    /// Waits until fewer than [`MAX_READERS`] are being served. `None` if the server was stopped.
+    fn wait_for_place(self: &Arc<Self>, is_stopped: &AtomicBool) -> Option<ReaderPlace> {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count >= MAX_READERS {
+            if is_stopped.load(Ordering::Acquire) {
+                return None;
+            }
+            let waited = self.changed.wait_timeout(count, STOP_INTERVAL);
+            count = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        *count += 1;
+        Some(ReaderPlace(self.clone()))
+    }
+}
+
+/// The place of a reader that is being served, until it is dropped.
+struct ReaderPlace(Arc<Readers>);
+
+impl Drop for ReaderPlace {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.changed.notify_one();
     }
 }
 
@@ -147,7 +178,11 @@ fn receive_only(paths: Vec<PathBuf>, prefix: &str) -> Option<Result<Recorded>> {
 }
 
 fn receive(mut stream: UnixStream, path: &Path) -> Result<Recorded> {
-    let failed = |error| Error::os("read", path.display().to_string(), error);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => Error::other("read", path.display().to_string(), "the run is busy")
+            .hint("other readers may not have read their snapshots; try again later"),
+        _ => Error::os("read", path.display().to_string(), error),
+    };
     stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(failed)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map_err(failed)?;
@@ -182,6 +217,28 @@ mod tests {
         }
         drop(server);
         assert!(UnixStream::connect(&path).is_err(), "the server is gone");
+    }
+
+    #[test]
+    fn further_readers_wait_while_all_places_are_taken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (wait, go_on) = (Arc::new(AtomicBool::new(true)), Arc::new(Readers::default()));
+        let is_waiting = wait.clone();
+        let take = move || {
+            while is_waiting.load(Ordering::Acquire) {
+                let count = go_on.count.lock().expect("no panic");
+                drop(go_on.changed.wait_timeout(count, STOP_INTERVAL).expect("no panic"));
+            }
+            Some(snapshot())
+        };
+        let _server = SnapshotServer::start(dir.path(), take).expect("listening");
+        let path = socket_path(dir.path());
+        let connect = || UnixStream::connect(&path).expect("connected");
+        let readers: Vec<UnixStream> = (0..2 * MAX_READERS).map(|_| connect()).collect();
+        wait.store(false, Ordering::Release);
+        for reader in readers {
+            assert_eq!(receive(reader, &path).expect("received").report, *snapshot().report);
+        }
     }
 
     #[test]

@@ -117,10 +117,10 @@ fn exit(exit: ExitStatus) -> String {
     }
 }
 
-/// One JSON document: a list, newest first.
+/// The same as a JSON document.
 pub fn json(entries: &[RecordedRun]) -> String {
     let entries: Vec<JsonRecordedRun<'_>> = entries.iter().map(JsonRecordedRun::from).collect();
-    super::json::escaped::to_text(&entries)
+    super::json::runs(&entries)
 }
 
 #[derive(Serialize)]
@@ -222,7 +222,9 @@ NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE  
             entry(2, RecordingStatus::Complete, Some(ExitStatus::Signal(9))),
         ]);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(value[0]["until"], "1970-01-01T00:00:00.000000000Z");
-        assert_eq!((&value[1]["exit_signal"], &value[1]["exit_code"]), (&9.into(), &serde_json::Value::Null));
+        assert_eq!(value["schema"], 2);
+        let runs = &value["runs"];
+        assert_eq!(runs[0]["until"], "1970-01-01T00:00:00.000000000Z");
+        assert_eq!((&runs[1]["exit_signal"], runs[1].get("exit_code")), (&9.into(), None));
     }
 }

@@ -74,6 +74,7 @@ fn enter(
     wait(go)?;
     become_user(spec)?;
     faults::point("execute")?;
+    spec.open_files.restore().map_err(|errno| Error::os("restore", "the limit of open files", errno))?;
     spec.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
     Err(execute(spec))
 }

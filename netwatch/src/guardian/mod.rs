@@ -12,6 +12,7 @@ mod client;
 mod descendants;
 mod fork;
 mod growth;
+mod limits;
 mod process;
 mod protocol;
 mod signals;
@@ -21,8 +22,9 @@ use std::path::PathBuf;
 
 pub use client::{Guardian, GuardianClient};
 pub use descendants::kill_descendants_of;
+pub use limits::OpenFileLimit;
 pub use protocol::{Prepare, Reply, StartCapture};
-pub use signals::{InheritedSignals, block_signals};
+pub use signals::{InheritedSignals, block_signals, ignore_file_size_signal};
 
 use crate::error::{Error, Result};
 use crate::target::command::Command;
@@ -49,6 +51,8 @@ pub struct LaunchSpec {
     pub max_flows: u32,
     /// How the run is undone.
     pub undo_steps: UndoRegistry,
+    /// The limit that netwatch inherited and raised, for the command to inherit.
+    pub open_files: OpenFileLimit,
 }
 
 /// Orphans of this process's descendants become its children, so that none gets lost (prctl(2),

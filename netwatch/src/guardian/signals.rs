@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use crate::error::{Error, Result};
 
 /// Signals whose dispositions netwatch or the guardian change for themselves.
-const CHANGED_SIGNALS: [Signal; 12] = [
+const CHANGED_SIGNALS: [Signal; 13] = [
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGTERM,
@@ -23,6 +23,7 @@ const CHANGED_SIGNALS: [Signal; 12] = [
     Signal::SIGTTOU,
     Signal::SIGCHLD,
     Signal::SIGWINCH,
+    Signal::SIGXFSZ,
 ];
 
 /// Signal dispositions and mask as inherited from the caller.
@@ -61,6 +62,13 @@ pub fn block_signals(signals: &[Signal]) -> Result<SigSet> {
     let set: SigSet = signals.iter().copied().collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(|errno| Error::os("block", "signals", errno))?;
     Ok(set)
+}
+
+/// A write beyond the limit for the size of files is then an error (EFBIG, setrlimit(2)), and does
+/// not kill the process.
+pub fn ignore_file_size_signal() -> Result<()> {
+    let signal = Signal::SIGXFSZ;
+    set_disposition(signal, libc::SIG_IGN).map_err(|errno| Error::os("ignore", signal.as_str(), errno))
 }
 
 /// The terminal sends signals to the whole foreground group; the guardian ignores them, so that it

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nix::sys::signal::{SigSet, Signal};
 use rusqlite::Connection;
 
 use super::create::{self, Claim};
@@ -71,7 +70,6 @@ impl Destination {
     /// Creates the recording of a run. The calling thread gets the rights of the user and keeps
     /// them: SQLite opens files of its own.
     pub fn open(&self, run_id: &str, started_ns: u64) -> Result<OpenRecording> {
-        block_file_size_signal();
         rights::become_on_this_thread(&self.user)?;
         let (path, claim, kept) = self.claim(run_id, started_ns)?;
         let db = create::begin(&path, &claim, self.limit_bytes)?;
@@ -91,12 +89,4 @@ impl Destination {
             }
         }
     }
-}
-
-/// A limit for the size of files is then an error (EFBIG, setrlimit(2)), and does not end netwatch.
-fn block_file_size_signal() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGXFSZ);
-    // Fails for no set of signals that exists.
-    let _ = signals.thread_block();
 }

@@ -142,10 +142,31 @@ fn completeness(path: &Path, db: &rusqlite::Connection) -> Result<Completeness> 
             rows::RecordingState::Running => Completeness::Incomplete { until_ns, waiting_flows },
         })
     });
-    let nothing = "nothing was written: the run was killed in its first second";
-    state
-        .map_err(|error| fault::wrong(path, &error, Some(db)))?
-        .ok_or_else(|| fault::other(RecordingOperation::Read, path, nothing))
+    state.map_err(|error| fault::wrong(path, &error, Some(db)))?.ok_or_else(|| nothing(path, db))
+}
+
+/// Why a recording contains nothing of its run.
+fn nothing(path: &Path, db: &rusqlite::Connection) -> Error {
+    let why = read::notes(db).ok().and_then(|notes| notes.into_iter().next());
+    let why = why.unwrap_or_else(|| "the run was killed in its first second".to_owned());
+    fault::other(RecordingOperation::Read, path, format!("nothing was written: {why}"))
+}
+
+/// After a failure to write: if nothing of the run was written, notes the cause in the recording.
+/// A full disk may prevent that.
+pub fn note_failure(db: &rusqlite::Connection, error: &Error) {
+    /// Pages beyond the size limit for the note.
+    const NOTE_PAGES: i64 = 4;
+    let note = || -> rusqlite::Result<()> {
+        if db.query_row("SELECT count(*) FROM recording", [], |row| row.get::<_, i64>(0))? > 0 {
+            return Ok(());
+        }
+        let pages: i64 = db.query_row("PRAGMA max_page_count", [], |row| row.get(0))?;
+        db.query_row(&format!("PRAGMA max_page_count = {}", pages + NOTE_PAGES), [], |_| Ok(()))?;
+        rows::replace_notes(db, &[error.to_string()])
+    };
+    // The error itself is reported in any case.
+    let _ = note();
 }
 
 /// Maximum number of recordings in one report or comparison. Four columns are summed over several

@@ -7,6 +7,8 @@ mod show;
 mod writer;
 
 use std::io::{self, BufWriter, Write};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use output::Output;
 pub(crate) use progress::{Progress, Spinner};
@@ -25,7 +27,34 @@ pub(crate) fn print_error(error: &Error) {
 
 /// Prints a message after the program's name on standard error. Failure is ignored.
 pub(crate) fn print_message(message: &str) {
-    let _ = writeln!(io::stderr(), "netwatch: {message}");
+    let line = format!("netwatch: {message}\n");
+    print_on_stderr(move |out| out.write_all(line.as_bytes()));
+}
+
+/// Writes to standard error while [`detach_stderr`] is in effect.
+static STDERR_WRITER: Mutex<Option<Writer>> = Mutex::new(None);
+
+/// Lets a thread write everything that netwatch prints on standard error from here on, because it
+/// can be a pipe that is not read. Printing then never blocks; [`end_stderr`] waits.
+pub(crate) fn detach_stderr() -> Result<()> {
+    *STDERR_WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Writer::start()?);
+    Ok(())
+}
+
+/// Ends the effect of [`detach_stderr`]. The returned channel is disconnected when everything is
+/// written; nothing should be printed before that.
+pub(crate) fn end_stderr() -> Option<Receiver<()>> {
+    STDERR_WRITER.lock().unwrap_or_else(PoisonError::into_inner).take().map(Writer::ended)
+}
+
+/// Prints what `render` writes on standard error. Failure is ignored.
+fn print_on_stderr(render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) {
+    match &*STDERR_WRITER.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(writer) => writer.write(render),
+        None => {
+            let _ = write_buffered(io::stderr(), render);
+        }
+    }
 }
 
 /// Prints the whole text on standard output. A reader that closes early (`| head`) is not an error.

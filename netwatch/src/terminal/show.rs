@@ -3,8 +3,9 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
-use super::write_buffered;
+use super::print_on_stderr;
 use crate::format::{json, summary};
 use crate::report::Report;
 use crate::settings::{ColorChoice, RunSettings};
@@ -51,10 +52,8 @@ impl Show {
     }
 
     /// Prints the final report of `run` on standard error. Failure is ignored.
-    pub(crate) fn print_final(&self, report: &Report, has_file: bool) {
-        // Standard error is not locked: another thread can print a message while a large report is
-        // written.
-        let _ = write_buffered(io::stderr(), |out| self.write_screen(report, has_file, out));
+    pub(crate) fn print_final(self, report: Arc<Report>, has_file: bool) {
+        print_on_stderr(move |out| self.write_screen(&report, has_file, out));
     }
 
     /// Writes what appears on the screen: nothing with `-q`, or if the text is in the file of `-o`.

@@ -1,7 +1,7 @@
 //! Writes texts to standard error from its own thread, so that a slow reader never blocks the event
 //! loop.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::BUFFER_BYTES;
 use crate::error::{Error, Result};
 
 /// Texts that can wait to be written; further ones are dropped.
@@ -20,8 +21,8 @@ const MAX_QUEUED_TEXTS: usize = 8;
 /// Writes a text; called in the writer's thread.
 type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// A thread with a bounded queue of texts. Each text is written whole and in order, or dropped and
-/// counted.
+/// A thread with a bounded queue of texts. Texts are written in order. One that is dropped, or not
+/// written to its end, is counted.
 ///
 /// Dropping the writer does not wait for the thread: what is still queued may be lost.
 /// [`finish`](Self::finish) waits.
@@ -51,8 +52,9 @@ impl Writer {
             .spawn(move || {
                 let _disconnects_at_the_end: mpsc::Sender<()> = end;
                 for render in texts {
-                    let mut text = Vec::new();
-                    if render(&mut text).and_then(|()| write_all(&mut out, &text)).is_ok() {
+                    // Not rendered as a whole first, because a report can be large.
+                    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Waiting(&mut out));
+                    if render(&mut buffered).and_then(|()| buffered.flush()).is_ok() {
                         shared.fetch_sub(1, Ordering::Release);
                     }
                 }
@@ -73,25 +75,35 @@ impl Writer {
     /// that were not written in whole: the queue was full, or standard error failed or was not read
     /// in time.
     pub(crate) fn finish(self, timeout: Duration) -> u64 {
-        drop(self.queue);
-        let _is_ended_or_late = self.ended.recv_timeout(timeout);
-        self.unwritten.load(Ordering::Acquire)
+        let unwritten = self.unwritten.clone();
+        let _is_ended_or_late = self.ended().recv_timeout(timeout);
+        unwritten.load(Ordering::Acquire)
+    }
+
+    /// Accepts no further text. The returned channel is disconnected when all queued texts are
+    /// written or failed.
+    pub(crate) fn ended(self) -> Receiver<()> {
+        self.ended
     }
 }
 
-/// Like [`Write::write_all`], but waits if the descriptor is non-blocking, which another process
-/// that shares the open file can make it at any time.
-fn write_all(out: &mut (impl Write + AsFd), mut text: &[u8]) -> io::Result<()> {
-    while !text.is_empty() {
-        match out.write(text) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => text = &text[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_until_writable(out.as_fd())?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// Waits if the descriptor is non-blocking, which another process that shares the open file can
+/// make it at any time.
+struct Waiting<W>(W);
+
+impl<W: Write + AsFd> Write for Waiting<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(text) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_until_writable(self.0.as_fd())?,
+                written => return written,
+            }
         }
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn wait_until_writable(fd: BorrowedFd<'_>) -> io::Result<()> {

@@ -111,10 +111,18 @@ impl RunDir {
             .mode(0o700)
             .create(&path)
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
-        let lock = try_lock(&path, true)?
-            .ok_or_else(|| Error::other("lock", path.display().to_string(), "another run holds the lock"))?;
-        write_netns(&path)?;
+        let lock = Self::lock_new(&path).inspect_err(|_| {
+            // If this fails too, the next run removes the directory.
+            let _ = fs::remove_dir_all(&path);
+        })?;
         Ok(Self { id, path, lock })
+    }
+
+    fn lock_new(path: &Path) -> Result<Flock<File>> {
+        let taken = || Error::other("lock", path.display().to_string(), "another run holds the lock");
+        let lock = try_lock(path, true)?.ok_or_else(taken)?;
+        write_netns(path)?;
+        Ok(lock)
     }
 
     /// The inode of the network namespace that the run was started in; `None` if it died before it

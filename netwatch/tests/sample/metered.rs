@@ -44,6 +44,11 @@ pub struct Metered {
 impl Metered {
     /// A session of `curl` that tracks at most `max_flows` flows, recorded to a file.
     pub fn start(path: &Path, max_flows: usize) -> Self {
+        Self::start_limited(path, max_flows, 1 << 30)
+    }
+
+    /// The same with this size limit of the recording.
+    pub fn start_limited(path: &Path, max_flows: usize, limit_bytes: u64) -> Self {
         let facts = facts(&table([]), &["curl"]);
         let scope = IsolatedScope { run: facts.run, interface: facts.interface, dns: facts.dns };
         let hosts = Hosts::parse("198.51.100.99 printer.example");
@@ -52,7 +57,7 @@ impl Metered {
         session.start(START_NS);
         let place = RecordingPlace::File(path.to_owned(), None);
         let user = Identity::own().expect("a user");
-        let destination = Destination { place, user, limit_bytes: 1 << 30 }.check().expect("writable");
+        let destination = Destination { place, user, limit_bytes }.check().expect("writable");
         let (room, has_room) = mpsc::channel();
         let recording = Recording::new(destination, "3f2a91bc".into(), START_NS);
         let feed = Feed::start(recording, move || _ = room.send(())).expect("a thread");
@@ -103,6 +108,22 @@ impl Metered {
     pub fn end_interval(&mut self, duration: Duration) {
         self.session.end_interval(duration.as_nanos() as u64);
         self.deliver(GrowthTiming::Now);
+    }
+
+    /// Ends an interval and delivers what the recording accepts. Waits until the recording fails,
+    /// which it has to, and returns its error.
+    pub fn fail(mut self, duration: Duration) -> String {
+        self.session.end_interval(duration.as_nanos() as u64);
+        while !self.feed.has_failed() {
+            if self.feed.has_room() {
+                self.feed.send(self.session.deliver(self.outlet, 1000, GrowthTiming::Now));
+            }
+            let _ = self.has_room.recv_timeout(Duration::from_secs(60));
+        }
+        let error = self.feed.take_failure().expect("it failed").to_string();
+        // The thread has closed the file when it has ended.
+        self.feed.close(StreamEnd::Abandoned).wait(Instant::now() + FINISH_TIMEOUT).expect("its error is taken");
+        error
     }
 
     /// Delivers what waits, as the recording has room.

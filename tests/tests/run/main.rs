@@ -18,6 +18,7 @@ mod firewall;
 mod forwarding;
 mod harness;
 mod kill9;
+mod limits;
 mod linger;
 mod lock;
 mod loopback;
@@ -41,6 +42,7 @@ mod stress;
 mod summary;
 mod teardown;
 mod terminal;
+mod unread;
 
 /// The usual target: a program that sends and receives traffic of exactly known size.
 const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");

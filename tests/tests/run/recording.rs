@@ -96,8 +96,12 @@ fn the_caller_of_sudo_lists_shows_and_removes_runs() {
     assert_eq!(lines.len(), 3, "{list}");
     assert_eq!((lines[1][0], *lines[1].last().unwrap()), ("1", "false"), "the newest run is the first: {list}");
     let listed: Value = serde_json::from_str(&net.host.sh(&format!("{user} history list -j"))).unwrap();
-    assert_eq!((&listed[0]["exit_code"], &listed[1]["exit_code"]), (&1.into(), &0.into()), "{listed:#}");
-    assert_eq!(listed[1]["state"], "complete");
+    assert_eq!(
+        (&listed["runs"][0]["exit_code"], &listed["runs"][1]["exit_code"]),
+        (&1.into(), &0.into()),
+        "{listed:#}"
+    );
+    assert_eq!(listed["runs"][1]["state"], "complete");
     assert!(net.host.sh(&format!("{user} history show 2")).contains("exit code 0"));
     net.host.sh(&format!("{user} history rm 2 2"));
     assert_eq!(files(&folder), recordings[1..]);
@@ -138,7 +142,7 @@ fn simultaneous_runs_have_one_recording_each() {
         run.finish().assert_ok();
     }
     let listed: Value = serde_json::from_str(&net.host.netwatch(&["history", "-j"]).assert_ok().stdout).unwrap();
-    let states: Vec<_> = listed.as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    let states: Vec<_> = listed["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["complete"; 3]);
 }
 

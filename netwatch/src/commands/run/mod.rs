@@ -16,16 +16,17 @@ mod teardown;
 mod trim;
 mod watch;
 
-use crate::terminal::{Output, Show, print_error, print_message};
+use crate::terminal::{Output, Show, detach_stderr, end_stderr, print_error, print_message};
 pub use plan::{Refusal, RunPlan};
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use super::undo_steps;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
-use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply};
+use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
@@ -52,19 +53,27 @@ struct Ran {
 /// Runs the plan, prints the report, and returns the exit code.
 pub fn run(plan: RunPlan) -> Exit {
     let show = Show::for_run(&plan.settings);
-    hold_signals(plan, show).unwrap_or_else(|error| {
-        print_error(&error);
-        Exit::Failed
-    })
+    hold_signals(plan, show).unwrap_or_else(failed)
+}
+
+fn failed(error: Error) -> Exit {
+    print_error(&error);
+    Exit::Failed
 }
 
 /// Blocks signals during the run. If a signal interrupts the set-up, netwatch exits as the command
 /// would have.
 fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
     let inherited = InheritedSignals::read()?;
+    ignore_file_size_signal()?;
     let signals = HeldSignals::hold(&inherited)?;
     let done = prepare_and_run(plan, show, inherited, &signals);
-    signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32)))
+    let exit = signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32))).unwrap_or_else(failed);
+    if let Some(written) = end_stderr() {
+        // What is not read is lost when a signal ends the wait; the exit code is that of the run.
+        let _is_written = signals.wait(&written);
+    }
+    Ok(exit)
 }
 
 /// Creates the run directory and forks the guardian while the process has one thread, then runs the
@@ -72,7 +81,7 @@ fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
 fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, signals: &HeldSignals) -> Result<Exit> {
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
-    let journal = Journal::open(&run_dir)?;
+    let journal = Journal::open(&run_dir).inspect_err(|_| undo(&run_dir))?;
     signals.step("guardian").inspect_err(|_| undo(&run_dir))?;
     let spec = LaunchSpec {
         command: plan.command.clone(),
@@ -83,8 +92,11 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
         run_dir: run_dir.path().to_owned(),
         max_flows: plan.settings.max_flows,
         undo_steps: undo_steps(),
+        open_files: plan.open_files,
     };
     let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;
+    // The guardian was forked from a process with one thread.
+    detach_stderr()?;
     let output = plan.output.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::os("start", "the event loop", error))?;
@@ -97,7 +109,7 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
         if let (Err(_), Err(left)) = (&outcome, &ended) {
             print_error(left);
         }
-        let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output));
+        let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output, signals.held()));
         // Consumers finish also after a failure, so that they contain everything up to it.
         let consumed = match metering {
             Some(metering) => metering.finish(&signals).await,
@@ -187,12 +199,18 @@ async fn kill_all(line: &mut GuardianClient) -> Result<()> {
     Ok(())
 }
 
-fn conclude(outcome: RunOutcome, plan: &RunPlan, show: Show, output: Option<Output>) -> Result<Exit> {
+fn conclude(
+    outcome: RunOutcome,
+    plan: &RunPlan,
+    show: Show,
+    output: Option<Output>,
+    signals: &HeldSignals,
+) -> Result<Exit> {
     match outcome {
         RunOutcome::Ran(Ran { report, ending }) => {
-            show.print_final(&report, plan.settings.output.is_some());
+            show.print_final(report.clone(), plan.settings.output.is_some());
             if let Some(output) = output {
-                output.write(|out| show.write_file(&report, out))?;
+                write_output(output, show, report, signals)?;
             }
             Ok(exit_of(ending))
         }
@@ -203,6 +221,23 @@ fn conclude(outcome: RunOutcome, plan: &RunPlan, show: Show, output: Option<Outp
                 127 => Exit::NotFound,
                 _ => Exit::Failed,
             })
+        }
+    }
+}
+
+/// Writes the file of `-o`, in a thread, because it can be a pipe that is not read. A signal ends
+/// the wait for it. The exit code is then that of the command.
+fn write_output(output: Output, show: Show, report: Arc<Report>, signals: &HeldSignals) -> Result<()> {
+    let (done, written) = mpsc::channel();
+    // Fails if a signal ended the wait.
+    let write = move || _ = done.send(output.write(|out| show.write_file(&report, out)));
+    let thread = thread::Builder::new().name("output".into()).spawn(write);
+    thread.map_err(|error| Error::os("start thread", "output", error))?;
+    match signals.wait(&written) {
+        Some(written) => written.unwrap_or_else(|_| Err(Error::other("write", "the report", "a thread panicked"))),
+        None => {
+            print_message("interrupted by a signal; the report in the file of -o is incomplete");
+            Ok(())
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::dns::resolver::parse_resolver;
 use crate::doctor::require_capabilities;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
 use crate::rights;
 use crate::settings::RunSettings;
@@ -55,6 +56,8 @@ pub struct RunPlan {
     pub dns: Vec<SocketAddr>,
     /// Ports to publish.
     pub publish: Vec<Publish>,
+    /// The limit of open files, which was raised.
+    pub open_files: OpenFileLimit,
     /// The open file of `-o`; taken when the run starts.
     pub(super) output: Option<Output>,
     /// Where the run is recorded; taken when the set-up starts.
@@ -65,6 +68,7 @@ impl RunPlan {
     /// Checks the settings, finds the command and opens the files.
     pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
         require_capabilities()?;
+        let open_files = OpenFileLimit::raise()?;
         let caller = Identity::of_sudo()?;
         let user = match (&settings.user, &caller) {
             (Some(name), _) => Identity::named(name)?,
@@ -78,7 +82,7 @@ impl RunPlan {
         let owner = rights::caller()?;
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
-        Ok(Self { settings, user, groups, command, dns, publish, output, record })
+        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, record })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfi
 use crate::name::Hosts;
 use crate::report::{DnsForwarder, Interface, Run};
 use crate::session::{IsolatedScope, Session, SessionConfig};
-use crate::terminal::Show;
+use crate::terminal::{Show, print_message};
 use crate::undo::{Journal, RunCard, RunDir};
 
 /// Flows that the session tracks individually. The most that fit a hash table before it doubles.
@@ -196,21 +196,19 @@ async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, No
     answer.ok_or_else(|| Error::other("prepare", "the command", "the guardian process was killed"))
 }
 
-/// `-v`: what the command is about to find. A closed standard error changes nothing.
+/// `-v`: what the command is about to find.
 fn say(network: &Network, probe: &KernelMeter) {
-    use std::io::Write;
     fn list(items: &[impl ToString]) -> String {
         items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
     let method = probe.method().map(|method| format!("{method:?}").to_lowercase()).unwrap_or_default();
-    let _ = writeln!(
-        std::io::stderr(),
-        "netwatch: interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
+    print_message(&format!(
+        "interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
         network.link.name(),
         network.plan.mtu,
         list(&network.gateways()),
         list(&network.targets()),
         method,
         list(&network.resolvers()),
-    );
+    ));
 }

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -21,6 +22,12 @@ const HANDLED_SIGNALS: [Signal; 5] =
 /// Time in which a signal is regarded as a repetition of the one that ended the command.
 const REPEAT_DELAY: Duration = Duration::from_millis(250);
 
+/// Interval at which signals are received while output is awaited.
+const WAIT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Time for output after a second signal that ends a process.
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What to do about a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignalAction {
@@ -38,6 +45,8 @@ pub(super) struct HeldSignals {
     held: Rc<SignalFd>,
     ignored: Vec<Signal>,
     came: Cell<Option<Signal>>,
+    /// Received signals that end a process by default.
+    endings: Cell<u32>,
 }
 
 impl HeldSignals {
@@ -47,7 +56,7 @@ impl HeldSignals {
         let set = block_signals(&HANDLED_SIGNALS)?;
         let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(receive_error)?;
         let ignored = HANDLED_SIGNALS.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
-        Ok(Self { held: Rc::new(held), ignored, came: Cell::new(None) })
+        Ok(Self { held: Rc::new(held), ignored, came: Cell::new(None), endings: Cell::new(0) })
     }
 
     /// Called before each step of the set-up: fails if a signal has arrived.
@@ -72,11 +81,34 @@ impl HeldSignals {
     fn next_ending(&self) -> Result<Option<Signal>> {
         while let Some(info) = self.held.read_signal().map_err(receive_error)? {
             match Signal::try_from(info.ssi_signo as i32) {
-                Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => return Ok(Some(signal)),
+                Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => {
+                    self.endings.set(self.endings.get().saturating_add(1));
+                    return Ok(Some(signal));
+                }
                 _ => {}
             }
         }
         Ok(None)
+    }
+
+    /// At the end of a run: waits until output that may not be read is written. `done` then
+    /// receives a value, or is disconnected. A signal ends the wait, and so does
+    /// [`LAST_OUTPUT_TIMEOUT`] if there were two before; the result is then `None`. For signals
+    /// that repeat the one that ended the command see [`REPEAT_DELAY`].
+    pub(super) fn wait<T>(&self, done: &Receiver<T>) -> Option<Result<T, RecvError>> {
+        let started = Instant::now();
+        loop {
+            match done.recv_timeout(WAIT_INTERVAL) {
+                Ok(value) => return Some(Ok(value)),
+                Err(RecvTimeoutError::Disconnected) => return Some(Err(RecvError)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let waited = started.elapsed();
+            let is_interrupted = matches!(self.next_ending(), Ok(Some(_))) && waited > REPEAT_DELAY;
+            if is_interrupted || (self.endings.get() > 1 && waited > LAST_OUTPUT_TIMEOUT) {
+                return None;
+            }
+        }
     }
 
     /// The signal that ended the set-up.
@@ -142,7 +174,12 @@ impl<'a> SignalStream<'a> {
             match self.held.held.read_signal() {
                 Ok(Some(info)) => match action(info.ssi_signo, info.ssi_code, &self.held.ignored) {
                     SignalAction::Nothing => {}
-                    action => return Ok(action),
+                    action => {
+                        if matches!(action, SignalAction::Forward(Signal::SIGTERM | Signal::SIGHUP)) {
+                            self.held.endings.set(self.held.endings.get().saturating_add(1));
+                        }
+                        return Ok(action);
+                    }
                 },
                 Ok(None) => ready.clear_ready(),
                 Err(errno) => return Err(receive_error(errno)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
-use crate::record::{Destination, OpenRecording, write_failed};
+use crate::record::{Destination, OpenRecording, note_failure, write_failed};
 use crate::session::{Event, EventKinds, Finished};
 
 /// Writes a recording.
@@ -50,7 +50,11 @@ impl Consumer for Recording {
 
     fn consume(&mut self, events: Vec<Event>) -> Result<()> {
         let Some(OpenRecording { db, path, .. }) = &mut self.open else { return Ok(()) };
-        write::events(db, &events).map_err(|error| write_failed(path, &error, db))?;
+        write::events(db, &events).map_err(|error| {
+            let error = write_failed(path, &error, db);
+            note_failure(db, &error);
+            error
+        })?;
         for event in events {
             if let Event::Finished(finished) = event {
                 self.finished = Some(finished);

@@ -26,6 +26,16 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// A list of runs as a document.
+pub fn runs(runs: &[impl serde::Serialize]) -> String {
+    #[derive(serde::Serialize)]
+    struct Runs<'a, T> {
+        schema: u32,
+        runs: &'a [T],
+    }
+    escaped::to_text(&Runs { schema: SCHEMA, runs })
+}
+
 /// For serde: zero counters are left out.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u64) -> bool {

@@ -7,7 +7,6 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -32,6 +31,7 @@ use crate::host::publish::{PortReservation, reserve};
 use crate::meter::KernelMeter;
 use crate::target::mounts::keep::Keeper;
 use crate::target::mounts::write_readable;
+use crate::terminal::print_message;
 use crate::undo::{Exclusive, Journal, RunId};
 
 /// Everything between the target and the host's own network.
@@ -186,9 +186,8 @@ fn write_resolv_conf(plan: &NetworkPlan, context: &SetupContext<'_>, namespace: 
     std::fs::create_dir(private).map_err(|error| Error::os("create", private.display().to_string(), error))
 }
 
-/// Reports something before the command starts, and again in the notes. A closed standard error is
-/// ignored.
+/// Reports something before the command starts, and again in the notes.
 fn warn(text: &str, notes: &mut Vec<String>) {
-    let _ = writeln!(std::io::stderr(), "netwatch: {text}");
+    print_message(text);
     notes.push(text.to_owned());
 }
