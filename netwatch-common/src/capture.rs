@@ -7,7 +7,7 @@ use crate::flow::{EGRESS, INGRESS};
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PacketHeader {
-    /// Time of the packet, ns of the kernel's monotonic clock.
+    /// Time of the packet, ns of the kernel's boot-time clock.
     pub time_ns: u64,
     /// Cookie of the socket that sent the packet; 0 if the socket is not the target's or unknown.
     pub cookie: u64,

@@ -170,7 +170,7 @@ pub mod stage {
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Handshake {
-    /// Time of the packet whose answer completes the round trip, ns of the kernel's monotonic
+    /// Time of the packet whose answer completes the round trip, ns of the kernel's boot-time
     /// clock.
     pub started_ns: u64,
     /// Latest measured round-trip time in ns; 0 if there is none.
@@ -213,12 +213,12 @@ pub struct FlowValue {
     /// Number of the connection on this key: distinguishes entries with the same key that coexist
     /// or follow each other. Always 0 for now.
     pub epoch: u32,
-    /// Latest packet, ns of the kernel's monotonic clock; up to one kernel tick too early, see
+    /// Latest packet, ns of the kernel's boot-time clock; up to one kernel tick too early, see
     /// [`crate::front`].
     pub last_seen_ns: u64,
     /// Sent by the local end, then received by it.
     pub halves: [Half; 2],
-    /// First packet, ns of the kernel's monotonic clock; 0 until a packet was counted.
+    /// First packet, ns of the kernel's boot-time clock; 0 until a packet was counted.
     pub first_seen_ns: u64,
     /// TCP only.
     pub handshake: Handshake,

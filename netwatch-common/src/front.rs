@@ -4,7 +4,7 @@
 //! requests it (program `flush`).
 //!
 //! **Time.** Reading a precise clock costs more than counting. Packets that do not need one use the
-//! kernel's tick (`jiffies`, read inline) as ns of the monotonic clock: `jiffies * tick_ns +
+//! kernel's tick (`jiffies`, read inline) as ns of the boot-time clock: `jiffies * tick_ns +
 //! tick_base_ns`. It is up to one tick late (4 ms at 250 Hz) and never early.
 //!
 //! Only packets that need nothing but counting are counted here: see [`count`]. What happens to the
@@ -73,7 +73,7 @@ pub struct Slot {
     pub conflicts: u8,
     /// OR of the TCP flag bytes observed, sent and received; a merge does not reset it.
     pub flags: [u8; 2],
-    /// Latest packet, ns of the kernel's monotonic clock.
+    /// Latest packet, ns of the kernel's boot-time clock.
     pub last_seen_ns: u64,
     /// The first data that the local end sends after this time starts a round-trip measurement.
     pub probe_after_ns: u64,
@@ -96,7 +96,7 @@ pub struct FrontHead {
     pub spare: u32,
     /// The kernel's tick in ns. User space writes this field and the next.
     pub tick_ns: u64,
-    /// Monotonic time at which the tick count would have been 0, modulo 2⁶⁴.
+    /// Boot time at which the tick count would have been 0, modulo 2⁶⁴.
     pub tick_base_ns: u64,
     zero: [u64; 4],
     /// One bit per slot, one byte per group: the slot may be taken. Set by the classifier, cleared

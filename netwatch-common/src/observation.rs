@@ -55,7 +55,7 @@ pub struct Observation {
     pub key: EntryKey,
     /// What it adds to the counters.
     pub size: Size,
-    /// Time, ns of the monotonic clock; precise only if [`crate::account::needs_clock`] holds, else
+    /// Time, ns of the boot-time clock; precise only if [`crate::account::needs_clock`] holds, else
     /// the kernel's tick (see [`crate::front`]).
     pub now_ns: u64,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
@@ -92,7 +92,7 @@ pub struct PlainPacket<'a> {
     pub size: &'a Size,
     /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
     pub direction: u8,
-    /// Time of the kernel's tick, ns of the monotonic clock.
+    /// Time of the kernel's tick, ns of the boot-time clock.
     pub now_ns: u64,
 }
 

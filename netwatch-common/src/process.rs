@@ -35,7 +35,7 @@ pub mod kind {
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct EventHead {
-    /// Time of the record, ns of the kernel's monotonic clock.
+    /// Time of the record, ns of the kernel's boot-time clock.
     pub time_ns: u64,
     /// Start time of the process, by the same clock; 0 if it cannot be read. Together with `pid` it
     /// identifies the process.
@@ -230,7 +230,7 @@ pub struct KernelOffsets {
     pub task_tgid: u32,
     /// `task_struct.pid`.
     pub task_pid: u32,
-    /// `task_struct.start_time`.
+    /// `task_struct.start_boottime`.
     pub task_start_time: u32,
     /// `task_struct.real_parent`.
     pub task_real_parent: u32,

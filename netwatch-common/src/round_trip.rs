@@ -22,7 +22,7 @@ const RTT_TIMEOUT_NS: u64 = 4_000_000_000;
 pub struct RttProbe {
     /// The flow's hash; 0 if no measurement is in progress.
     pub armed: u64,
-    /// When the data was observed, ns of the kernel's monotonic clock.
+    /// When the data was observed, ns of the kernel's boot-time clock.
     pub sent_ns: u64,
     /// The number that acknowledges the data.
     pub acknowledgment: u32,

@@ -21,7 +21,7 @@ pub mod reason {
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct SampleHeader {
-    /// Time of the packet, ns of the kernel's monotonic clock.
+    /// Time of the packet, ns of the kernel's boot-time clock.
     pub time_ns: u64,
     /// The key it was counted under.
     pub key: EntryKey,
@@ -55,7 +55,7 @@ pub struct SampleHeader {
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FlowNotification {
-    /// Time of the packet, ns of the kernel's monotonic clock.
+    /// Time of the packet, ns of the kernel's boot-time clock.
     pub time_ns: u64,
     /// The flow.
     pub key: EntryKey,

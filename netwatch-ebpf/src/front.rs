@@ -17,7 +17,7 @@ use crate::preemption;
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 
-/// Time of the kernel's tick, ns of the monotonic clock: see `netwatch_common::front`.
+/// Time of the kernel's tick, ns of the boot-time clock: see `netwatch_common::front`.
 #[inline(always)]
 pub fn tick_ns(head: *const FrontHead) -> u64 {
     // SAFETY: no arguments, no memory; a live map value.

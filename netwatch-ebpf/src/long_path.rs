@@ -2,7 +2,7 @@
 //! remainder; every packet is counted in exactly one of them. Then decides whether the packet is
 //! sampled, and whether its flow gets a slot in the front.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
 use netwatch_common::account::notify;
@@ -218,7 +218,7 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> u32 {
     // SAFETY: a live map value; an entry is not given to another flow while a program runs.
     unsafe {
         if account::needs_clock(value, seen, &config) {
-            seen.now_ns = bpf_ktime_get_ns();
+            seen.now_ns = bpf_ktime_get_boot_ns();
         }
         if (*value).first_seen_ns == 0 {
             account::open(value, seen);
@@ -282,7 +282,7 @@ unsafe fn measure_round_trip(value: *mut FlowValue, hash: u64, seen: &mut Observ
     }
     let Some(probe) = RTT_PROBES.get_ptr_mut(round_trip::probe_index(hash)) else { return };
     // SAFETY: live map values; a helper without arguments.
-    unsafe { round_trip::measure::<SharedAccess>(probe, value, hash, seen, repeated, || bpf_ktime_get_ns()) }
+    unsafe { round_trip::measure::<SharedAccess>(probe, value, hash, seen, repeated, || bpf_ktime_get_boot_ns()) }
 }
 
 /// Updates the flow's slot, or assigns the slot to the flow if it is free and the front would have

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
-use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::clock::{self, Clock};
 use crate::proc::stat::ProcStat;
 use crate::process::{Image, LiveProcess, Origin, SystemView};
 
@@ -75,10 +74,9 @@ fn arguments_of(bytes: &[u8]) -> (Option<Vec<String>>, bool) {
 
 /// Converts clock ticks since boot to nanoseconds since the Unix epoch.
 fn unix_ns(ticks: u64) -> Option<u64> {
-    let read = |clock: ClockId| clock_gettime(clock).ok().map(|time| Duration::from(time).as_nanos() as u64);
     let ticks_per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
-    let boot = read(ClockId::CLOCK_REALTIME)? - read(ClockId::CLOCK_BOOTTIME)?;
-    Some(boot + ticks * (1_000_000_000 / ticks_per_second))
+    let boot_ns = clock::kernel_ns_of_proc(ticks * (1_000_000_000 / ticks_per_second));
+    Some(Clock::of_process().unix_ns(boot_ns))
 }
 
 #[cfg(test)]

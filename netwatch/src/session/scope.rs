@@ -31,7 +31,7 @@ pub trait Scope {
 pub struct Moment {
     /// The start of the session, nanoseconds since the Unix epoch.
     pub started_ns: u64,
-    /// The duration so far by a monotonic clock, nanoseconds.
+    /// The duration so far, nanoseconds, by a clock that is not stepped.
     pub duration_ns: u64,
     /// How the target ended; `None` while it runs.
     pub ending: Option<(ExitStatus, EndedBy)>,

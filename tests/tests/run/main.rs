@@ -5,6 +5,7 @@ mod bad_input;
 mod balance;
 mod both_killed;
 mod clients;
+mod clock;
 mod counts;
 mod diff;
 mod dns;

@@ -22,10 +22,16 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 ip link set lo up
 report booted "$(uname -r)"
+report page "$(sed -n 's/^KernelPageSize: *\([0-9]*\) kB$/\1/p' /proc/self/smaps | head -n 1)"
 
 # No module is loaded here: the kernel requests those that netwatch needs, as on any machine.
 timeout "$TEST_SECONDS" netwatch-tests "$TEST_FILTER" --show-output
 report tests $?
+
+# Tests that turn CPUs on and off and suspend the machine: ignored elsewhere.
+export NETWATCH_MAY_CHANGE_MACHINE=1
+timeout "$MACHINE_SECONDS" netwatch-tests "$TEST_FILTER" --show-output --ignored --test-threads 1
+report machine-tests $?
 
 # A host with an uplink, and a web server behind it in another namespace.
 ip netns add inet

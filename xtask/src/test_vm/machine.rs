@@ -7,11 +7,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::architecture::{Architecture, Threads};
 use crate::Result;
 
 /// A machine to boot.
 #[derive(Debug)]
 pub struct Machine<'a> {
+    pub architecture: Architecture,
+    pub threads: Threads,
     pub image: PathBuf,
     pub initramfs: &'a Path,
     /// Environment variables of init: the kernel passes on parameters that it does not use.
@@ -65,14 +68,14 @@ impl Machine<'_> {
     }
 
     fn qemu(&self) -> Command {
-        let mut qemu = Command::new("qemu-system-x86_64");
-        // Two CPUs, so that per-CPU code is tested with more than one.
-        qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]);
+        let mut qemu = self.architecture.emulator(self.threads);
+        qemu.args(["-m", "1024"]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(self.initramfs);
         // Kernel messages below errors are off, because they interrupt lines. A panic ends the
-        // machine.
-        qemu.args(["-append", &format!("console=ttyS0 loglevel=4 panic=-1 {}", self.variables.join(" "))]);
+        // machine. The third CPU stays offline until a test turns it on.
+        let (console, variables) = (self.architecture.console(), self.variables.join(" "));
+        qemu.args(["-append", &format!("console={console} loglevel=4 panic=-1 maxcpus=2 {variables}")]);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         qemu
     }

@@ -1,15 +1,19 @@
-//! Tests netwatch on other kernels, older ones and real-time ones. Each is booted in emulation with
+//! Tests netwatch on other kernels: older ones, real-time ones, and those of arm64 with pages of 4
+//! and of 16 KiB. Each is booted in emulation with
 //! a small initramfs. The unit tests of the classifier (load, attach, golden packets, counts on a
 //! real link) and of the programs that follow processes have to pass there, and so does one
 //! complete run. Only the folder `target/vm` changes on this machine, besides packages that are
 //! installed where they are missing.
 
+mod apt;
+mod architecture;
 mod initramfs;
 mod kernel;
 mod machine;
 mod newc;
 mod package;
 mod python;
+mod userland;
 mod verdict;
 
 use std::fs;
@@ -18,6 +22,7 @@ use std::time::Duration;
 
 use crate::command::target_dir;
 use crate::{Result, setup, test};
+use architecture::Architecture;
 use initramfs::VmPrograms;
 use kernel::VmKernel;
 use machine::{Console, Machine};
@@ -26,27 +31,29 @@ use verdict::VmVerdict;
 
 /// Debian packages that only this task needs, each with a program or file that exists when it is
 /// installed.
-const PACKAGES: [(&str, &str); 4] = [
-    ("qemu-system-x86", "qemu-system-x86_64"),
-    ("busybox-static", "/var/lib/dpkg/info/busybox-static.list"),
-    ("binutils", "strip"),
-    ("iproute2", "ip"),
-];
+const PACKAGES: [(&str, &str); 3] =
+    [("busybox-static", "/var/lib/dpkg/info/busybox-static.list"), ("binutils", "strip"), ("iproute2", "ip")];
 
 /// Time limit of the tests, in seconds. They take 15 to 30 on an idle machine with two cores.
 const TEST_SECONDS: u64 = 300;
+/// Time limit of the tests that change the machine.
+const MACHINE_SECONDS: u64 = 120;
 /// Time limit of the complete run, which takes 5.
 const RUN_SECONDS: u64 = 60;
 /// Time limit of booting and everything else.
 const OTHER_SECONDS: u64 = 60;
 
+/// The series that are booted by default.
+const DEFAULT_KERNELS: [&str; 6] = ["6.1", "6.12", "6.1-rt", "6.12-rt", "6.12-arm64", "6.12-arm64-16k"];
+
 /// Arguments of `cargo xtask test-vm`.
 #[derive(Debug, clap::Args)]
 pub struct TestVmArguments {
-    /// Series of Debian kernels: 6.1 (cloud) or 6.1-rt (real time)
+    /// Series of Debian kernels, such as 6.1, 6.1-rt, 6.12-arm64 or 6.12-arm64-16k
     ///
-    /// The newest kernel of each series is booted.
-    #[arg(long = "kernel", value_name = "SERIES", default_values = ["6.1", "6.12", "6.1-rt", "6.12-rt"])]
+    /// The newest kernel of each series is booted. `-rt` is the real-time one, and `-16k` has pages
+    /// of 16 KiB.
+    #[arg(long = "kernel", value_name = "SERIES", default_values = DEFAULT_KERNELS)]
     kernels: Vec<KernelSeries>,
     /// Only run unit tests whose name contains this
     #[arg(default_value = "meter::kernel::")]
@@ -68,16 +75,33 @@ pub fn run(arguments: &TestVmArguments) -> Result {
     test::build_objects()?;
     let folder = target_dir().join("vm");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    let programs = VmPrograms::build(&folder)?;
     let mut wrong = Vec::new();
-    for series in &arguments.kernels {
-        let outcome = VmKernel::newest(series, &folder).and_then(|kernel| match kernel {
-            Some(kernel) => try_kernel(&kernel, series.is_realtime(), &programs, &folder, arguments),
-            None => Ok(missing(series, arguments)),
-        });
-        wrong.extend(outcome.unwrap_or_else(|failure| vec![failure]));
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let series = arguments.kernels.iter().filter(|series| series.architecture() == architecture);
+        let series: Vec<_> = series.collect();
+        if !series.is_empty() {
+            wrong.extend(try_architecture(architecture, &series, &folder, arguments)?);
+        }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n       ")) }
+}
+
+/// Boots the kernels of one architecture. Returns what is wrong there.
+fn try_architecture(
+    architecture: Architecture,
+    series: &[&KernelSeries],
+    folder: &Path,
+    arguments: &TestVmArguments,
+) -> Result<Vec<String>> {
+    setup::install(architecture.packages())?;
+    let programs = VmPrograms::build(architecture, folder)?;
+    let outcomes = series.iter().map(|series| {
+        VmKernel::newest(series, folder).and_then(|kernel| match kernel {
+            Some(kernel) => try_kernel(&kernel, series, &programs, folder, arguments),
+            None => Ok(missing(series, arguments)),
+        })
+    });
+    Ok(outcomes.flat_map(|outcome| outcome.unwrap_or_else(|failure| vec![failure])).collect())
 }
 
 fn missing(series: &KernelSeries, arguments: &TestVmArguments) -> Vec<String> {
@@ -94,7 +118,7 @@ fn missing(series: &KernelSeries, arguments: &TestVmArguments) -> Vec<String> {
 /// Boots a kernel. Returns what is wrong there.
 fn try_kernel(
     kernel: &VmKernel,
-    is_realtime: bool,
+    series: &KernelSeries,
     programs: &VmPrograms,
     folder: &Path,
     arguments: &TestVmArguments,
@@ -104,19 +128,30 @@ fn try_kernel(
     let mut variables = vec![
         format!("TEST_FILTER={}", arguments.filter),
         format!("TEST_SECONDS={TEST_SECONDS}"),
+        format!("MACHINE_SECONDS={MACHINE_SECONDS}"),
         format!("RUN_SECONDS={RUN_SECONDS}"),
     ];
     // The kernel passes parameters that it does not use to init, as environment variables.
     let fuzz = ["NETWATCH_FUZZ_SEED", "NETWATCH_FUZZ_FRAMES"];
     variables.extend(fuzz.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))));
-    let machine = Machine { image: kernel.image(), initramfs: &initramfs, variables, verbose: arguments.verbose };
-    let console = machine.run(Duration::from_secs(TEST_SECONDS + RUN_SECONDS + OTHER_SECONDS))?;
+    let machine = Machine {
+        architecture: series.architecture(),
+        threads: series.threads(),
+        image: kernel.image(),
+        initramfs: &initramfs,
+        variables,
+        verbose: arguments.verbose,
+    };
+    let console = machine.run(Duration::from_secs(TEST_SECONDS + MACHINE_SECONDS + RUN_SECONDS + OTHER_SECONDS))?;
     let mut verdict = VmVerdict::new(console.lines.iter().map(|(_, line)| line.as_str()));
     if console.timed_out {
         verdict.wrong.insert(0, "the time limit expired".to_owned());
     }
-    if verdict.is_realtime != is_realtime {
+    if verdict.is_realtime != series.is_realtime() {
         verdict.wrong.push(format!("doctor reports PREEMPT_RT: {}", verdict.is_realtime));
+    }
+    if verdict.page_kib != Some(series.page_kib()) {
+        verdict.wrong.push(format!("pages of {:?} KiB instead of {}", verdict.page_kib, series.page_kib()));
     }
     show(kernel, &verdict, &console, arguments.verbose);
     Ok(verdict.wrong.iter().map(|wrong| format!("Linux {}: {wrong}", kernel.release)).collect())

@@ -1,9 +1,9 @@
-//! The part of this machine's Python that the tests of processes need: the interpreter, and the
-//! modules that are loaded after their imports.
+//! The part of Python that the tests of processes need: the interpreter, and the modules that are
+//! loaded after their imports.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use super::userland::Userland;
 use crate::Result;
 use crate::command::output;
 
@@ -24,8 +24,9 @@ pub struct Python {
 }
 
 impl Python {
-    pub fn find() -> Result<Self> {
-        let printed = output(Command::new("python3").args(["-I", "-S", "-c", LOADED]))?;
+    pub fn find(userland: &Userland) -> Result<Self> {
+        let python = userland.find("python3")?;
+        let printed = output(userland.command(&python).args(["-I", "-S", "-c", LOADED]))?;
         let mut paths = printed.lines().map(PathBuf::from);
         let (Some(interpreter), Some(library)) = (paths.next(), paths.next()) else {
             return Err("python3 did not print its path".to_owned());

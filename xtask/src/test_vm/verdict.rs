@@ -10,7 +10,9 @@ const MARK: &str = "netwatch-vm: ";
 pub struct VmVerdict {
     /// `uname -r`.
     pub release: Option<String>,
-    /// From the last line of libtest.
+    /// Size of a page in KiB.
+    pub page_kib: Option<u64>,
+    /// From the last lines of libtest, which runs twice.
     pub passed: u64,
     /// Names.
     pub failed: Vec<String>,
@@ -51,6 +53,7 @@ impl VmVerdict {
         let (what, rest) = report.split_once(' ').unwrap_or((report, ""));
         match (what, rest) {
             ("booted", release) => self.release = Some(release.to_owned()),
+            ("page", kib) => self.page_kib = kib.parse().ok(),
             ("report", json) => match balance(json).and_then(|skbs| times(json).map(|()| skbs)) {
                 Ok(skbs) => self.balanced = Some(skbs),
                 Err(wrong) => self.wrong.push(format!("netwatch run: {wrong}")),
@@ -74,7 +77,7 @@ impl VmVerdict {
         } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
         } else if let Some(counts) = line.strip_prefix("test result: ") {
-            self.passed = number_before(counts, " passed");
+            self.passed += number_before(counts, " passed");
         }
     }
 
@@ -139,6 +142,7 @@ mod tests {
 
     const GOOD: &str = r#"
 netwatch-vm: booted 6.1.0-56-cloud-amd64
+netwatch-vm: page 4
 test meter::kernel::tests::golden::a ... ok
 test meter::kernel::tests::link::tcx ... ok
 
@@ -169,6 +173,7 @@ netwatch-vm: done
         let tcx = ("meter::kernel::tests::link::tcx".to_owned(), "needs Linux 6.6 (tcx)".to_owned());
         let expected = VmVerdict {
             release: Some("6.1.0-56-cloud-amd64".into()),
+            page_kib: Some(4),
             passed: 12,
             skipped: vec![tcx],
             verified: Some(9731),

@@ -11,7 +11,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes};
+use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skb_load_bytes};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, RingBuf};
 use aya_ebpf::programs::TcContext;
@@ -112,7 +112,7 @@ fn header(ctx: &TcContext, caplen: u32, direction: u32) -> PacketHeader {
     // SAFETY: the context belongs to the program.
     let cookie = if direction == EGRESS.into() { unsafe { bpf_get_socket_cookie(skb.cast_mut().cast()) } } else { 0 };
     // SAFETY: a helper without arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = unsafe { bpf_ktime_get_boot_ns() };
     PacketHeader { time_ns, cookie, orig_len: ctx.len(), caplen, gso_size, gso_segs, vlan, direction }
 }
 

@@ -1,7 +1,9 @@
 //! The current task, and creation and exit of processes.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
+};
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::process::{EventHead, ForkRecord, kind};
 
@@ -54,7 +56,7 @@ pub fn head(kind: u32) -> EventHead {
     let current = current();
     EventHead {
         // SAFETY: a helper without arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
+        time_ns: unsafe { bpf_ktime_get_boot_ns() },
         start_ns: start_time(current),
         kind,
         pid: (ids >> 32) as u32,

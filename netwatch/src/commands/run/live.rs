@@ -2,7 +2,7 @@
 //! Counting happens in the metering thread.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::metering::{Conclusion, Metering};
 use super::network::Network;
@@ -16,6 +16,7 @@ use crate::flow::{InterfaceCounters, LinkCounters};
 use crate::guardian::GuardianClient;
 use crate::host::link;
 use crate::host::socket_drain;
+use crate::meter::unix_now_ns;
 use crate::report::Report;
 
 /// The state of a run while its command runs.
@@ -31,21 +32,13 @@ pub(super) struct Live {
     pub recording: Option<RecordingPlan>,
     /// Start time of the command, nanoseconds since the Unix epoch.
     pub started_ns: u64,
-    /// The same time by a monotonic clock, for durations: the system clock may be changed during
-    /// the run.
-    pub started: Instant,
-}
-
-/// Nanoseconds since the Unix epoch.
-pub(super) fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Live {
     /// Starts the session, immediately before the command.
     pub(super) fn start(&mut self) {
-        (self.started_ns, self.started) = (now_ns(), Instant::now());
-        self.metering.begin(self.started_ns, self.started);
+        self.started_ns = unix_now_ns();
+        self.metering.begin(self.started_ns);
     }
 
     /// Starts the recording. Called when the command has started.
@@ -74,7 +67,7 @@ impl Live {
         self.network.release_mounts();
         let are_empty = self.empty_sockets(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
-        let duration = self.started.elapsed();
+        let duration = Duration::from_nanos(unix_now_ns() - self.started_ns);
         let counters = self.read_final_counters(line).await;
         self.network.late_notes().into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_resolvers(self.network.resolvers());

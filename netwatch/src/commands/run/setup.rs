@@ -4,11 +4,10 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::thread;
-use std::time::Instant;
 
 use super::RunPlan;
 use super::interim::InterimPrinter;
-use super::live::{Live, from_link, now_ns};
+use super::live::{Live, from_link};
 use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::TracerLoading;
@@ -21,7 +20,7 @@ use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, CgroupOutcome};
 use crate::host::forwarding::netns_cookie;
 use crate::host::link;
-use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig};
+use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::name::Hosts;
 use crate::report::{DnsForwarder, Interface, Run};
 use crate::session::{IsolatedScope, Session, SessionConfig};
@@ -109,8 +108,7 @@ pub(super) async fn set_up(
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,
         recording: plan.record.take(),
-        started_ns: now_ns(),
-        started: Instant::now(),
+        started_ns: unix_now_ns(),
     };
     Ok(Ok(Ready { live, _cgroup: cgroup }))
 }
@@ -179,7 +177,7 @@ fn card(plan: &RunPlan, run_dir: &RunDir, network: &Network) -> RunCard {
         pid: std::process::id().cast_signed(),
         command: plan.command.shown(),
         user: plan.user.name.clone(),
-        started_ns: now_ns(),
+        started_ns: unix_now_ns(),
         interface: network.link.name().to_owned(),
         netns: plan.settings.name.clone(),
     }

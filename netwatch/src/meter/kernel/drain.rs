@@ -87,7 +87,7 @@ impl Drain {
                 progress.step = DrainStep::Retire;
             }
             DrainStep::Retire if progress.is_last => return Ok(false),
-            DrainStep::Retire => return self.flows.retire(&self.fronts, clock::monotonic_ns(), &mut grown),
+            DrainStep::Retire => return self.flows.retire(&self.fronts, clock::kernel_ns(), &mut grown),
         }
         Ok(true)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::hash;
-use netwatch_common::table::{self, Bucket, FlowEntry};
+use netwatch_common::table::{self, Bucket, Control, FlowEntry};
 
 use super::fronts::Fronts;
 use super::memory::{self, Region};
@@ -63,6 +63,11 @@ impl FlowEntries {
         self.segments.grow_ahead()
     }
 
+    /// State of the free entries, shared with the classifier.
+    pub(super) fn control(&self) -> *mut Control {
+        self.segments.control()
+    }
+
     /// Hands over the growth of every entry that changed, in one part of the table that starts at
     /// entry `from`. Returns the start of the next part, if there is one.
     pub(super) fn read_part(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
@@ -93,7 +98,7 @@ impl FlowEntries {
     }
 
     /// Retires finished flows without losing a packet. Returns whether there may be more of them.
-    /// `now_ns` is the kernel's monotonic time.
+    /// `now_ns` is the kernel's time.
     pub(super) fn retire(&mut self, fronts: &Fronts, now_ns: u64, sink: &mut impl FnMut(&Growth<'_>)) -> Result<bool> {
         let pressure = Pressure::of(self.live, self.segments.max_entries());
         #[cfg(test)]

@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use netwatch_common::config::{Config, defaults};
+use netwatch_common::table::Control;
 use netwatch_common::{stage, stat, table};
 
 pub use attach::AttachMethod;
@@ -52,9 +53,9 @@ use segments::Segments;
 pub struct KernelMeterConfig {
     /// Maximum number of flows with an entry of their own; further flows are counted by protocol.
     pub max_flows: u32,
-    /// Size of the SAMPLES ring in bytes: a power of two and at least a page.
+    /// Size of the SAMPLES ring in bytes, rounded up to a power of two and to whole pages.
     pub sample_ring_bytes: u32,
-    /// Size of the EVENTS ring in bytes: a power of two and at least a page.
+    /// Size of the EVENTS ring in bytes, rounded up as well.
     pub event_ring_bytes: u32,
     /// Sample budget of each direction of a flow, in bytes that samples
     /// [charge](netwatch_common::sample::charge). The default is enough for a ClientHello of 4 KiB,
@@ -112,7 +113,10 @@ impl KernelMeterConfig {
     }
 
     fn ring_sizes(&self) -> rings::RingBytes {
-        rings::RingBytes { samples: self.sample_ring_bytes as usize, events: self.event_ring_bytes as usize }
+        rings::RingBytes {
+            samples: rings::ring_bytes(self.sample_ring_bytes) as usize,
+            events: rings::ring_bytes(self.event_ring_bytes) as usize,
+        }
     }
 
     fn map_sizes(&self, cpus: u32) -> [(&'static str, u32); 6] {
@@ -121,8 +125,8 @@ impl KernelMeterConfig {
             ("SEGMENTS", segments::count(self.max_flows)),
             ("FREE", flows::free_ring_len(self.max_flows)),
             ("FRONTS", cpus),
-            ("SAMPLES", self.sample_ring_bytes),
-            ("EVENTS", self.event_ring_bytes),
+            ("SAMPLES", rings::ring_bytes(self.sample_ring_bytes)),
+            ("EVENTS", rings::ring_bytes(self.event_ring_bytes)),
         ]
     }
 }
@@ -136,6 +140,9 @@ pub struct KernelMeter {
     rings: Rings,
     drain: Drain,
     clock: Clock,
+    /// By how much the kernel's clock was ahead of the one that stops while the machine is
+    /// suspended, when the classifier got the parameters of its tick.
+    ahead_ns: u64,
     logger: Option<Logger>,
     loaded: Loaded,
 }
@@ -154,14 +161,16 @@ impl KernelMeter {
             Loaded::new(object::OBJECT, &config.globals(), &config.map_sizes(cpus), &inner, Box::new(first))?;
         fill_stages(&loaded)?;
         let fronts = Fronts::new(config.front, loaded.program("flush"), loaded.map("FRONTS"), cpus)?;
-        set_tick(&loaded, &segments, &fronts)?;
+        let ahead_ns = clock::ahead_of_monotonic_ns();
+        set_tick(&loaded, segments.control(), &fronts)?;
         let flows = FlowEntries::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
         Ok(Self {
             attachments: Vec::new(),
             methods: config.methods,
             rings: Rings::new(loaded.map("SAMPLES"), loaded.map("EVENTS"), config.ring_sizes())?,
             drain: Drain::new(fronts, flows, loaded.map("REMAINDERS"))?,
-            clock: Clock::now(),
+            clock: Clock::of_process(),
+            ahead_ns,
             logger: config.log.then(|| Logger::new(&loaded)).transpose()?,
             loaded,
         })
@@ -225,11 +234,26 @@ impl KernelMeter {
     /// of need. The kernel does not wake the caller for either, so call this on a timer. Fails if
     /// the table could not grow; flows that find no room are then counted by protocol.
     pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
+        self.follow_suspension()?;
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
         self.drain.flows.grow_ahead()
+    }
+
+    /// Passes the tick to the classifier again after the machine was suspended: the kernel's clock
+    /// has advanced, and its tick count has not.
+    fn follow_suspension(&mut self) -> Result<()> {
+        /// More than two readings of clocks can be apart, and less than any suspension.
+        const MIN_SUSPENSION_NS: u64 = 10_000_000;
+        let ahead_ns = clock::ahead_of_monotonic_ns();
+        if ahead_ns.abs_diff(self.ahead_ns) < MIN_SUSPENSION_NS {
+            return Ok(());
+        }
+        set_tick(&self.loaded, self.drain.flows.control(), &self.drain.fronts)?;
+        self.ahead_ns = ahead_ns;
+        Ok(())
     }
 
     /// How long the caller may wait before the next [`Self::poll`]: it depends on what the last one
@@ -306,12 +330,12 @@ fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
 }
 
 /// Passes the classifier the parameters that convert the kernel's tick to a time.
-fn set_tick(loaded: &Loaded, segments: &Segments, fronts: &Fronts) -> Result<()> {
+fn set_tick(loaded: &Loaded, control: *mut Control, fronts: &Fronts) -> Result<()> {
     let jiffies = || {
         sys::run_on_cpu(loaded.program("tick").as_fd(), &[], None)
             .map_err(|cause| Error::os("read", "the kernel's tick", cause))?;
-        // SAFETY: in a region that `segments` owns.
-        Ok(unsafe { memory::load(&raw mut (*segments.control()).jiffies) })
+        // SAFETY: in a mapped region.
+        Ok(unsafe { memory::load(&raw mut (*control).jiffies) })
     };
     fronts.set_tick(clock::tick_ns(), clock::tick_base_ns(jiffies)?);
     Ok(())

@@ -30,7 +30,7 @@ impl Pressure {
     }
 }
 
-/// Why a flow is retired at `now_ns` of the kernel's monotonic clock; `None` if it stays.
+/// Why a flow is retired at `now_ns` of the kernel's clock; `None` if it stays.
 pub(super) fn end_reason(value: &FlowValue, now_ns: u64, pressure: Pressure) -> Option<EndReason> {
     let idle_ns = now_ns.saturating_sub(value.last_seen_ns.max(value.first_seen_ns));
     if value.is_closed() {

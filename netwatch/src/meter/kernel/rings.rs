@@ -9,6 +9,7 @@ use aya_log::EbpfLogger;
 use bytes::Bytes;
 use netwatch_common::parse::{part, protocol};
 use netwatch_common::sample::{self as abi, SampleHeader, reason};
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::object::Loaded;
 use super::sys;
@@ -58,6 +59,18 @@ impl Rings {
         }
         self.pace.record_poll(RingBytes { samples: sample_bytes, events: event_bytes });
     }
+}
+
+/// The size of a ring in bytes for which this many were requested. The kernel only permits powers
+/// of two that are whole pages, which have between 4 and 64 KiB.
+pub(super) fn ring_bytes(requested: u32) -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u32::try_from(bytes).ok());
+    rounded(requested, page.unwrap_or(1 << 16))
+}
+
+fn rounded(requested: u32, page_bytes: u32) -> u32 {
+    const MAX_BYTES: u32 = 1 << 31;
+    requested.clamp(page_bytes, MAX_BYTES).next_power_of_two()
 }
 
 /// Bytes in each ring: found by a poll, or the ring's size.
@@ -195,7 +208,24 @@ impl std::fmt::Debug for Logger {
 
 #[cfg(test)]
 mod tests {
+    use netwatch_common::config::defaults;
+
     use super::*;
+
+    #[test]
+    fn rings_are_whole_pages_for_every_page_size() {
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            for requested in [0, 1, 4096, 5000, 65_536, defaults::SAMPLE_RING_BYTES, (1 << 31) + 1, u32::MAX] {
+                let bytes = rounded(requested, page);
+                assert!(bytes.is_power_of_two() && bytes.is_multiple_of(page), "{bytes} for {requested}, {page}");
+                assert!(bytes >= requested.min(1 << 31), "{bytes} for {requested}");
+                assert!(bytes == page || u64::from(bytes) < 2 * u64::from(requested), "{bytes} for {requested}");
+            }
+            for default in [defaults::SAMPLE_RING_BYTES, defaults::EVENT_RING_BYTES, defaults::PROCESS_RING_BYTES] {
+                assert_eq!(rounded(default, page), default, "no machine needs other defaults");
+            }
+        }
+    }
 
     #[test]
     fn fuller_rings_are_polled_more_often() {

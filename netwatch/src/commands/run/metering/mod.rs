@@ -50,7 +50,6 @@ enum MeteringCommand {
     /// Start the session.
     Start {
         started_ns: u64,
-        started: Instant,
     },
     Attach(Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>, IsRequired),
     Note(String),
@@ -140,8 +139,8 @@ impl Metering {
     }
 
     /// Starts the session.
-    pub(super) fn begin(&self, started_ns: u64, started: Instant) {
-        self.send(MeteringCommand::Start { started_ns, started });
+    pub(super) fn begin(&self, started_ns: u64) {
+        self.send(MeteringCommand::Start { started_ns });
     }
 
     /// Starts a consumer.

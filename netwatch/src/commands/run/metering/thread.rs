@@ -12,7 +12,7 @@ use crate::commands::snapshot::Snapshot;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::dns::reverse;
 use crate::error::Result;
-use crate::meter::{DrainProgress, LiveMeter, Meter};
+use crate::meter::{DrainProgress, LiveMeter, Meter, unix_now_ns};
 use crate::report::Report;
 use crate::session::{GrowthTiming, IsolatedScope, OutletId, Session};
 
@@ -49,7 +49,7 @@ pub(super) struct MeteringThread {
     not_started: Vec<Finishing>,
     /// Set when the final report exists.
     is_concluded: bool,
-    started: Instant,
+    started_ns: u64,
     next_drain: Instant,
     drains: u64,
     requests: ReportRequests,
@@ -72,8 +72,6 @@ impl MeteringThread {
     pub(super) fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
         let MeteringSpec { meter, session, read_counters, interim } = spec;
         let interim = Some(interim);
-        let now = Instant::now();
-        let next_drain = now + DRAIN_INTERVAL;
         Self {
             meter,
             session,
@@ -83,8 +81,8 @@ impl MeteringThread {
             attached: Vec::new(),
             not_started: Vec::new(),
             is_concluded: false,
-            started: now,
-            next_drain,
+            started_ns: unix_now_ns(),
+            next_drain: Instant::now() + DRAIN_INTERVAL,
             drains: 0,
             requests: ReportRequests::default(),
         }
@@ -123,8 +121,8 @@ impl MeteringThread {
 
     fn execute(&mut self, command: MeteringCommand) {
         match command {
-            MeteringCommand::Start { started_ns, started } => {
-                self.started = started;
+            MeteringCommand::Start { started_ns } => {
+                self.started_ns = started_ns;
                 self.session.start(started_ns);
             }
             MeteringCommand::Attach(start, is_required) => self.attach(start, is_required),
@@ -158,7 +156,7 @@ impl MeteringThread {
     }
 
     fn duration_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        unix_now_ns() - self.started_ns
     }
 
     /// Polls observations, and drains the counters if the interval has passed.

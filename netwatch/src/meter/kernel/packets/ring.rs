@@ -94,7 +94,7 @@ impl PacketRing {
         let consumer = Mapping::new(&map, 0, page_bytes, writable).map_err(failed)?;
         let producer =
             Mapping::new(&map, page_bytes, page_bytes + 2 * ring_bytes, ProtFlags::PROT_READ).map_err(failed)?;
-        Ok(Self { map, stats, consumer, producer, ring_bytes, page_bytes, clock: Clock::now() })
+        Ok(Self { map, stats, consumer, producer, ring_bytes, page_bytes, clock: Clock::of_process() })
     }
 
     /// Waits until the ring is fuller than the wake-up threshold, or for `timeout`.

@@ -119,7 +119,7 @@ impl ProcessTracer {
         let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &[], &wanted)?;
         let ring = rings::open(loaded.map("PROCESSES"), "PROCESSES")?;
         let pace = rings::Pace::new(rings::RingBytes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
-        Ok(Self { links: Vec::new(), rejected, ring, loaded, clock: Clock::now(), pace, unknown: 0 })
+        Ok(Self { links: Vec::new(), rejected, ring, loaded, clock: Clock::of_process(), pace, unknown: 0 })
     }
 
     /// Attaches to a cgroup (v2). From then on, its processes and those of its descendants are
@@ -233,7 +233,7 @@ fn offsets(btf: &Btf<btf::BtfBytes>) -> KernelOffsets {
     KernelOffsets {
         task_tgid: of("task_struct", "tgid"),
         task_pid: of("task_struct", "pid"),
-        task_start_time: of("task_struct", "start_time"),
+        task_start_time: of("task_struct", "start_boottime"),
         task_real_parent: of("task_struct", "real_parent"),
         task_group_leader: of("task_struct", "group_leader"),
         task_self_exec_id: of("task_struct", "self_exec_id"),

@@ -18,17 +18,18 @@ use crate::meter::{Notification, SampleReason};
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 /// No samples: packets of known flows take the short path at once.
-const PLAIN: fn() -> KernelMeterConfig = || KernelMeterConfig { sample_budget: 0, ..KernelMeterConfig::default() };
+pub(super) const PLAIN: fn() -> KernelMeterConfig =
+    || KernelMeterConfig { sample_budget: 0, ..KernelMeterConfig::default() };
 
 /// A UDP datagram of flow `number`.
-fn datagram(number: u32) -> Vec<u8> {
+pub(super) fn datagram(number: u32) -> Vec<u8> {
     let mut frame = ipv4(17, &udp(443, 10));
     frame[28..30].copy_from_slice(&((number >> 14) as u16).to_be_bytes());
     frame[34..36].copy_from_slice(&(1024 + (number & 0x3fff) as u16).to_be_bytes());
     frame
 }
 
-fn repeat(entry: &FeedPoint, frame: &[u8], times: u32) {
+pub(super) fn repeat(entry: &FeedPoint, frame: &[u8], times: u32) {
     entry.run(frame, &[], times).expect("runs");
 }
 
@@ -270,7 +271,8 @@ fn poll_counts(meter: &mut CheckedMeter) -> (u64, u64) {
 /// ring keeps all of its records, and records without room are counted.
 #[test]
 fn a_full_ring_does_not_affect_the_other_and_its_losses_are_counted() {
-    const FLOWS: u64 = 300;
+    // More than a ring of one page can hold, also if a page has 64 KiB.
+    const FLOWS: u64 = 1000;
     const PACKETS: u64 = FLOWS * 3;
     const PAGE: u32 = 4096;
     let sampled = || KernelMeterConfig { sample_interval: 1, ..PLAIN() };

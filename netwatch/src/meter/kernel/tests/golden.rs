@@ -281,7 +281,7 @@ fn check_reference(case: &GoldenCase) {
     for frame in &case.frames {
         host.run(frame, &case.meta, Hook::FromTarget);
     }
-    let clock = crate::meter::clock::Clock::now();
+    let clock = crate::meter::clock::Clock::of_process();
     let lines: Vec<_> = host
         .entries
         .iter()

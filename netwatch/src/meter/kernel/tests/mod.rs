@@ -8,6 +8,7 @@ mod fuzz;
 mod golden;
 mod injected;
 mod link;
+mod machine;
 mod namespace;
 mod preemption;
 mod processes;
