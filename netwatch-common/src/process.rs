@@ -221,7 +221,7 @@ pub struct SocketState {
 /// fill the ring.
 pub const MAX_REPORTS_PER_SOCKET: u32 = 256;
 
-/// KernelOffsets of members in structures of the running kernel, in bytes, from its BTF. 0 if there
+/// Offsets of members in structures of the running kernel, in bytes, from its BTF. 0 if there
 /// is no such member.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -270,14 +270,14 @@ pub struct KernelOffsets {
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TracerSettings {
-    /// KernelOffsets of the running kernel.
+    /// Offsets in the running kernel.
     pub offsets: KernelOffsets,
     /// 1: arguments of programs are recorded.
     pub arguments: u32,
     /// Numbers of the system calls `socket`, `connect`, `sendto` and `sendmsg` on this
     /// architecture.
     pub calls: [u32; 4],
-    /// KernelOffsets in `pt_regs` of the system call's number and of its first, second, third,
+    /// Offsets in `pt_regs` of the system call's number and of its first, second, third,
     /// fifth and sixth argument.
     pub registers: [u32; 6],
 }

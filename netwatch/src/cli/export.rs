@@ -14,7 +14,7 @@ pub(super) struct ExportArgs {
     #[arg(long, value_enum, value_name = "FORMAT", env = "NETWATCH_EXPORT_FORMAT")]
     format: Option<ExportFormatArg>,
 
-    /// ExportTable to export: one row per flow, or one row per interval
+    /// Table to export: one row per flow, or one row per interval
     #[arg(long, value_enum, value_name = "TABLE", default_value = "flows", env = "NETWATCH_EXPORT_TABLE")]
     table: ExportTableArg,
 

@@ -3,19 +3,21 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::task::coop::consume_budget;
+use tokio::sync::Semaphore;
 
 use super::message::Query;
+use super::sockets::ResolverSockets;
 
 /// Maximum size of a DNS message, bytes; no UDP datagram is larger either.
 const MAX_MESSAGE: usize = u16::MAX as usize;
 
 thread_local! {
-    /// ForwarderState by all queries in flight: 64 KiB for each of them would be 64 MiB.
+    /// Shared by all queries in flight: 64 KiB for each of them would be hundreds of MiB.
     static RECEIVE_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into_boxed_slice());
 }
 
@@ -27,40 +29,39 @@ pub(super) enum Transport {
     Tcp,
 }
 
-pub(super) async fn exchange(transport: Transport, resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
-    match transport {
-        Transport::Udp => exchange_udp(resolver, query).await,
-        Transport::Tcp => exchange_tcp(resolver, query).await,
-    }
+/// The ways to the resolvers, shared by all queries.
+#[derive(Debug, Clone)]
+pub(super) struct Exchanges {
+    sockets: ResolverSockets,
+    connections: Arc<Semaphore>,
 }
 
-/// Uses a socket for this query alone: the kernel picks a random source port, and because the
-/// socket is connected it receives only datagrams and ICMP errors of the resolver. With the id and
-/// the question, that is what RFC 5452 requires of a resolver against forged responses.
-async fn exchange_udp(resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
-    let any: SocketAddr = match resolver {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(resolver).await?;
-    socket.send(query.bytes()).await?;
-    loop {
-        // Without it, a resolver that keeps sending datagrams would keep this task from yielding.
-        consume_budget().await;
-        readable_or_error(&socket).await?;
-        match receive(&socket) {
-            Ok(response) if query.is_answered_by(&response) => return Ok(response),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+impl Exchanges {
+    /// With at most `sockets` UDP sockets and `connections` TCP connections at a time.
+    pub(super) fn new(sockets: usize, connections: usize) -> Self {
+        Self { sockets: ResolverSockets::new(sockets), connections: Arc::new(Semaphore::new(connections)) }
+    }
+
+    pub(super) async fn exchange(
+        &self,
+        transport: Transport,
+        resolver: SocketAddr,
+        query: Arc<Query>,
+    ) -> io::Result<Vec<u8>> {
+        match transport {
+            Transport::Udp => self.sockets.exchange(resolver, query).await,
+            Transport::Tcp => {
+                // Closed never; a query waits here no longer than its caller does.
+                let _permit = self.connections.acquire().await;
+                exchange_tcp(resolver, &query).await
+            }
         }
     }
 }
 
 /// Waits for a datagram or an ICMP error. The latter is EPOLLERR without EPOLLIN, for which
 /// `readable` does not return.
-async fn readable_or_error(socket: &UdpSocket) -> io::Result<()> {
+pub(super) async fn readable_or_error(socket: &UdpSocket) -> io::Result<()> {
     let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
     if ready.is_error() {
         if let Some(error) = socket.take_error()? {
@@ -72,7 +73,7 @@ async fn readable_or_error(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+pub(super) fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     RECEIVE_BUFFER.with_borrow_mut(|buffer| {
         let length = socket.try_recv(buffer)?;
         Ok(buffer[..length].to_vec())
@@ -101,8 +102,12 @@ async fn exchange_tcp(resolver: SocketAddr, query: &Query) -> io::Result<Vec<u8>
 /// Reads one message and the two bytes of length before it (RFC 1035 section 4.2.2).
 pub(super) async fn read_message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = from.read_u16().await?;
-    let mut message = vec![0; usize::from(length)];
-    from.read_exact(&mut message).await?;
+    let length = u64::from(length);
+    // Grows as bytes arrive: a client that only announces a long message costs no memory.
+    let mut message = Vec::new();
+    if from.take(length).read_to_end(&mut message).await? as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(message)
 }
 

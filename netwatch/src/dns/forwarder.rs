@@ -12,15 +12,17 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
+use super::exchange::Exchanges;
 use super::in_flight::InFlight;
-use super::socket::ListeningPair;
+use super::socket::{self, ListeningPair};
 use super::stats::{SharedStats, Stats};
 use super::upstream::{Resolvers, Upstream};
 use super::{tcp, udp};
 use crate::error::{Error, Result};
 
-/// Maximum number of queries in flight, if the process may open enough file descriptors for them.
-const MAX_IN_FLIGHT: usize = 1024;
+/// Maximum numbers of sockets, if the process may open enough files: UDP sockets toward resolvers,
+/// TCP connections to them, and TCP connections of clients to one gateway address.
+const MAX_SOCKETS: usize = 256;
 
 /// The thread's name, as /proc and debuggers show it.
 const THREAD_NAME: &str = "dns";
@@ -55,8 +57,15 @@ impl Forwarder {
     pub fn start(self, upstream: Upstream) -> Result<RunningForwarder> {
         let listening = self.listening();
         let counters = SharedStats::default();
-        let in_flight = InFlight::new(max_in_flight(), counters.clone());
-        let shared = ForwarderState { upstream: Arc::new(Mutex::new(upstream)), in_flight, counters };
+        let sockets = max_sockets();
+        let shared = ForwarderState {
+            upstream: Arc::new(Mutex::new(upstream)),
+            in_flight: InFlight::new(),
+            exchanges: Exchanges::new(sockets, sockets),
+            max_connections: sockets,
+            counters,
+        };
+        let listeners = self.pairs.iter().map(ListeningPair::duplicate_udp).collect::<Result<_>>()?;
         let (stop, stopped) = oneshot::channel();
         let (report, started) = mpsc::sync_channel(1);
         let for_thread = shared.clone();
@@ -69,7 +78,7 @@ impl Forwarder {
             Err(error) => drop(report.send(Err(error))),
         };
         let thread = spawn_with_signals_blocked(body)?;
-        let running = RunningForwarder { listening, shared, stop: Some(stop), thread: Some(thread) };
+        let running = RunningForwarder { listening, listeners, shared, stop: Some(stop), thread: Some(thread) };
         started.recv().unwrap_or_else(|_| Err(Error::other("start", "the DNS forwarder", "its thread panicked")))?;
         Ok(running)
     }
@@ -108,6 +117,8 @@ fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<Jo
 #[derive(Debug)]
 pub struct RunningForwarder {
     listening: Vec<(IpAddr, u16)>,
+    /// For the kernel's counters of the sockets that the thread reads.
+    listeners: Vec<std::net::UdpSocket>,
     shared: ForwarderState,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -121,7 +132,8 @@ impl RunningForwarder {
 
     /// The counters at this moment.
     pub fn stats(&self) -> Stats {
-        self.shared.counters.lock().clone()
+        let dropped_by_kernel = self.listeners.iter().map(socket::dropped_datagrams).sum();
+        Stats { dropped_by_kernel, ..self.shared.counters.lock().clone() }
     }
 
     /// The resolvers that queries are forwarded to at this moment.
@@ -152,6 +164,9 @@ impl Drop for RunningForwarder {
 pub(super) struct ForwarderState {
     upstream: Arc<Mutex<Upstream>>,
     pub(super) in_flight: InFlight,
+    pub(super) exchanges: Exchanges,
+    /// Maximum number of open TCP connections of clients to one gateway address.
+    pub(super) max_connections: usize,
     pub(super) counters: SharedStats,
 }
 
@@ -161,9 +176,9 @@ impl ForwarderState {
     }
 }
 
-/// A query needs one file descriptor, seldom two or three. Half of the process's limit leaves
-/// enough for the rest of netwatch.
-fn max_in_flight() -> usize {
+/// The forwarder uses up to four times this number of descriptors; half of the process's limit
+/// leaves enough for the rest of netwatch.
+fn max_sockets() -> usize {
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    usize::try_from(soft / 2).unwrap_or(MAX_IN_FLIGHT).clamp(64, MAX_IN_FLIGHT)
+    usize::try_from(soft / 8).unwrap_or(MAX_SOCKETS).clamp(4, MAX_SOCKETS)
 }

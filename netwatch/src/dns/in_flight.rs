@@ -1,102 +1,137 @@
-//! The queries in flight, bounded: a new one evicts the oldest, whose client is closest to its
-//! timeout.
+//! The queries in flight. Their memory is bounded before any work for them begins: a UDP query that
+//! does not fit is dropped and counted, a query by TCP waits in its connection.
 
-use std::collections::BTreeMap;
-use std::future::Future;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::task::AbortHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::stats::SharedStats;
+/// Memory for the queries in flight of each transport, KiB. UDP and TCP have a budget each, so that
+/// a flood by one of them leaves the other alone.
+const BUDGET_KIB: usize = 32 << 10;
 
-/// ForwarderState by all listeners. The tasks end with the runtime they were spawned on.
+/// What a UDP query is charged beyond its own bytes, KiB: its tasks, timers and sockets.
+const TASK_KIB: usize = 2;
+
+/// What a query by TCP is charged, KiB: its response waits for a client that may read slowly, and
+/// has up to 64 KiB.
+const TCP_QUERY_KIB: usize = 64;
+
+/// Maximum number of queries in flight from one UDP socket: a program that sends without end from
+/// one socket leaves room for the others. Resolver libraries use a socket for each lookup.
+const MAX_PER_CLIENT: usize = 2048;
+
+/// Shared by all listeners.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
-    tasks: Arc<Mutex<Tasks>>,
-    limit: usize,
-    counters: SharedStats,
+    udp: Arc<Semaphore>,
+    tcp: Arc<Semaphore>,
+    by_client: Arc<Mutex<HashMap<SocketAddr, usize>>>,
 }
 
-#[derive(Debug, Default)]
-struct Tasks {
-    next: u64,
-    /// By number, so the oldest first. `None` until the task has been spawned.
-    running: BTreeMap<u64, Option<AbortHandle>>,
+/// Room for one query by UDP, returned when this is dropped.
+#[derive(Debug)]
+pub(super) struct UdpSlot {
+    _memory: OwnedSemaphorePermit,
+    client: SocketAddr,
+    by_client: Arc<Mutex<HashMap<SocketAddr, usize>>>,
 }
 
 impl InFlight {
-    /// With at most `limit` tasks at a time.
-    pub(super) fn new(limit: usize, counters: SharedStats) -> Self {
-        Self { tasks: Arc::default(), limit, counters }
-    }
-
-    /// Spawns a task that runs until `work` is complete or the task is evicted.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let (number, oldest) = self.insert();
-        if let Some(oldest) = oldest {
-            oldest.abort();
-            self.counters.lock().dropped_in_flight += 1;
-        }
-        let entry = TaskEntry { tasks: Arc::clone(&self.tasks), number };
-        let task = tokio::spawn(async move {
-            let _entry = entry;
-            work.await;
-        });
-        // The lock is not held across `spawn`, which drops the future, and with it `entry`, when
-        // the runtime is shutting down. Then the number is no longer in the map.
-        if let Some(handle) = self.lock().running.get_mut(&number) {
-            *handle = Some(task.abort_handle());
+    pub(super) fn new() -> Self {
+        Self {
+            udp: Arc::new(Semaphore::new(BUDGET_KIB)),
+            tcp: Arc::new(Semaphore::new(BUDGET_KIB)),
+            by_client: Arc::default(),
         }
     }
 
-    fn insert(&self) -> (u64, Option<AbortHandle>) {
-        let mut tasks = self.lock();
-        let full = tasks.running.len() >= self.limit;
-        let oldest = if full { tasks.running.pop_first().and_then(|(_, task)| task) } else { None };
-        let number = tasks.next;
-        tasks.next += 1;
-        tasks.running.insert(number, None);
-        (number, oldest)
+    /// Room for a query of `length` bytes from this client. `None` if there is none.
+    pub(super) fn try_udp(&self, client: SocketAddr, length: usize) -> Option<UdpSlot> {
+        let kib = (TASK_KIB + length.div_ceil(1024)) as u32;
+        let memory = Arc::clone(&self.udp).try_acquire_many_owned(kib).ok()?;
+        let mut by_client = lock(&self.by_client);
+        let queries = by_client.entry(client).or_default();
+        if *queries >= MAX_PER_CLIENT {
+            return None;
+        }
+        *queries += 1;
+        Some(UdpSlot { _memory: memory, client, by_client: Arc::clone(&self.by_client) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for room for a query by TCP and its response. The room is returned when the permit is
+    /// dropped.
+    pub(super) async fn tcp(&self) -> OwnedSemaphorePermit {
+        let tcp = Arc::clone(&self.tcp);
+        tcp.acquire_many_owned(TCP_QUERY_KIB as u32).await.expect("the semaphore is never closed")
     }
 }
 
-/// Removes a task from the map when its future is dropped, complete or not.
-struct TaskEntry {
-    tasks: Arc<Mutex<Tasks>>,
-    number: u64,
-}
-
-impl Drop for TaskEntry {
+impl Drop for UdpSlot {
     fn drop(&mut self) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&self.number);
+        let mut by_client = lock(&self.by_client);
+        if let Some(queries) = by_client.get_mut(&self.client) {
+            *queries -= 1;
+            if *queries == 0 {
+                by_client.remove(&self.client);
+            }
+        }
     }
+}
+
+fn lock(by_client: &Mutex<HashMap<SocketAddr, usize>>) -> MutexGuard<'_, HashMap<SocketAddr, usize>> {
+    by_client.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_new_query_evicts_the_oldest() {
-        let counters = SharedStats::default();
-        let in_flight = InFlight::new(2, counters.clone());
-        let (done, mut finished) = tokio::sync::mpsc::unbounded_channel();
-        for number in 0..3 {
-            let done = done.clone();
-            in_flight.spawn(async move {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                let _ = done.send(number);
-            });
+    fn client(port: u16) -> SocketAddr {
+        ([198, 51, 100, 1], port).into()
+    }
+
+    #[test]
+    fn one_client_leaves_room_for_others() {
+        let in_flight = InFlight::new();
+        let mut slots: Vec<_> = (0..MAX_PER_CLIENT).map(|_| in_flight.try_udp(client(1), 40).unwrap()).collect();
+        assert!(in_flight.try_udp(client(1), 40).is_none());
+        assert!(in_flight.try_udp(client(2), 40).is_some());
+        slots.pop();
+        assert!(in_flight.try_udp(client(1), 40).is_some());
+        drop(slots);
+        assert!(lock(&in_flight.by_client).is_empty());
+        assert_eq!(in_flight.udp.available_permits(), BUDGET_KIB);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_the_number_of_clients() {
+        let in_flight = InFlight::new();
+        let slots: Vec<_> = (0..u16::MAX).map_while(|port| in_flight.try_udp(client(port), 65_000)).collect();
+        assert_eq!(slots.len(), BUDGET_KIB / (TASK_KIB + 64));
+        assert!(in_flight.try_udp(client(0), 65_000).is_none());
+    }
+
+    #[tokio::test]
+    async fn queries_by_tcp_wait_for_room() {
+        let in_flight = InFlight::new();
+        let mut slots = Vec::new();
+        for _ in 0..BUDGET_KIB / TCP_QUERY_KIB {
+            slots.push(in_flight.tcp().await);
         }
-        assert_eq!((finished.recv().await, finished.recv().await), (Some(1), Some(2)));
-        tokio::task::yield_now().await;
-        assert_eq!(counters.lock().dropped_in_flight, 1);
-        assert!(in_flight.lock().running.is_empty());
+        let mut next = std::pin::pin!(in_flight.tcp());
+        assert!(futures_ready(next.as_mut()).await.is_none());
+        slots.pop();
+        assert!(futures_ready(next).await.is_some());
+    }
+
+    /// The output of a future if it is ready after one poll.
+    async fn futures_ready<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = std::future::ready(()) => None,
+        }
     }
 }

@@ -11,6 +11,7 @@ mod resolve;
 pub mod resolver;
 pub mod reverse;
 mod socket;
+mod sockets;
 pub mod stats;
 mod tcp;
 mod udp;

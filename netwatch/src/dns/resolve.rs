@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::exchange::{Transport, exchange};
+use super::exchange::{Exchanges, Transport};
 use super::message::{self, Query, rcode};
 use super::stats::{ExchangeError, SharedStats};
 use super::upstream::Resolvers;
@@ -28,12 +28,13 @@ pub(super) async fn resolve(
     query: Query,
     transport: Transport,
     resolvers: &Resolvers,
+    exchanges: &Exchanges,
     counters: &SharedStats,
 ) -> Vec<u8> {
     let query = Arc::new(query);
     let start = |resolver| {
-        let query = Arc::clone(&query);
-        async move { exchange(transport, resolver, &query).await }
+        let (exchanges, query) = (exchanges.clone(), Arc::clone(&query));
+        async move { exchanges.exchange(transport, resolver, query).await }
     };
     let response = Resolution::new(resolvers, counters, start).run().await;
     response.unwrap_or_else(|| query.error(rcode::SERVFAIL))

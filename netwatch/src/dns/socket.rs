@@ -15,7 +15,7 @@ use crate::wire::port;
 
 /// Size of the UDP receive buffer, bytes. A small datagram occupies about 800 of them; the default
 /// buffer overflows in a burst of 500 queries.
-const RECEIVE_BUFFER: usize = 2 << 20;
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Maximum number of ports to try until one is free in both protocols.
 const MAX_BIND_ATTEMPTS: usize = 32;
@@ -43,6 +43,11 @@ impl ListeningPair {
             }
         }
         Err(failed("bind", address, Errno::EADDRINUSE))
+    }
+
+    /// The UDP socket once more, to read its counters.
+    pub(super) fn duplicate_udp(&self) -> Result<UdpSocket> {
+        self.udp.try_clone().map_err(|error| failed("duplicate the socket of", self.address.ip(), errno_of(&error)))
     }
 
     fn bind_port(address: IpAddr, port: u16, interface: Option<&str>) -> Result<Self, (&'static str, Errno)> {
@@ -90,6 +95,25 @@ fn open(address: IpAddr, kind: SockType, interface: Option<&str>) -> Result<Owne
     };
     set().map_err(|errno| ("prepare a socket for", errno))?;
     Ok(socket)
+}
+
+/// How many datagrams the kernel has dropped at this socket (sk_drops; net/core/sock.c), 0 if it
+/// does not report that (before Linux 4.12).
+pub(super) fn dropped_datagrams(socket: &UdpSocket) -> u64 {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut values = [0_u32; DROPS + 1];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `values`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { u64::from(values[DROPS]) } else { 0 }
 }
 
 fn errno_of(error: &io::Error) -> Errno {

@@ -1,4 +1,4 @@
-//! SharedStats of the forwarder: every query without a resolver's response is counted by its
+//! Counters of the forwarder: every query without a resolver's response is counted by its
 //! reason. The names that were queried are not kept here.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// without limit.
 const MAX_RESOLVERS: usize = 32;
 
-/// SharedStats since the forwarder started.
+/// Counters since the forwarder started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Well-formed queries by UDP.
@@ -23,10 +23,11 @@ pub struct Stats {
     /// Messages that were not queries; answered with FORMERR if they had a header and were not
     /// responses.
     pub malformed: u64,
-    /// Queries evicted to make room for new ones.
-    pub dropped_in_flight: u64,
-    /// TCP connections closed at once because too many were open.
-    pub dropped_connections: u64,
+    /// UDP queries for which there was no memory, or too many were in flight from the same socket.
+    pub dropped_queries: u64,
+    /// Datagrams that the kernel dropped, nearly always because the buffer of the listening socket
+    /// was full.
+    pub dropped_by_kernel: u64,
     /// Responses that could not be sent to the client.
     pub unsent: u64,
     /// Exchanges with a resolver that brought no useful response; one query can cause several.

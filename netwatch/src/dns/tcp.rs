@@ -2,12 +2,14 @@
 //! are sent as they arrive (RFC 7766 sections 6.2.1.1 and 7). Zone transfers, whose response is
 //! several messages, are not supported: clients send those to their server directly.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,8 +22,8 @@ use super::resolve::resolve;
 /// 7766 section 6.2.3 recommends a few seconds).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of open connections on one address.
-const MAX_CONNECTIONS: usize = 64;
+/// A connection that has waited this long for a query gives way to a new one if necessary.
+const MIN_IDLE_TIME: Duration = Duration::from_millis(500);
 
 /// Maximum number of queries of one connection that are in flight or whose response has not been
 /// sent. Further queries are read when one of these is complete.
@@ -30,54 +32,106 @@ const MAX_PIPELINED: usize = 16;
 /// Pause after a failed accept (too many open files), so that the loop does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
+/// A response, and the room that its query occupies until it has been sent.
+type Pending = (Vec<u8>, OwnedSemaphorePermit);
+
+/// The connections of one address.
+#[derive(Debug, Clone)]
+struct Connections {
+    slots: Arc<Semaphore>,
+    /// Asks the connection that has been idle for longest to end.
+    make_room: Arc<Notify>,
+}
+
 pub(super) async fn serve(listener: TcpListener, shared: ForwarderState) {
-    let mut connections = JoinSet::new();
+    let slots = Arc::new(Semaphore::new(shared.max_connections));
+    let connections = Connections { slots, make_room: Arc::default() };
+    let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(_) if connections.len() >= MAX_CONNECTIONS => shared.counters.lock().dropped_connections += 1,
-                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, shared.clone()))),
+                Ok((stream, _)) => {
+                    let slot = connections.slot().await;
+                    tasks.spawn(serve_connection(stream, slot, connections.clone(), shared.clone()));
+                }
                 Err(_) => tokio::time::sleep(ERROR_PAUSE).await,
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = tasks.join_next() => {}
         }
     }
 }
 
-/// Returns when the client has closed its side and all responses have been sent.
-async fn serve_connection(stream: TcpStream, shared: ForwarderState) {
-    let (from, to) = stream.into_split();
-    let (sender, receiver) = mpsc::channel(MAX_PIPELINED);
-    tokio::join!(read_queries(from, sender, &shared), write_responses(to, receiver, &shared));
+impl Connections {
+    /// Waits until there is room for another connection. Further clients wait in the backlog of the
+    /// listening socket, so none is refused.
+    async fn slot(&self) -> OwnedSemaphorePermit {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return slot;
+        }
+        self.make_room.notify_one();
+        Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed")
+    }
 }
 
-async fn read_queries(mut from: OwnedReadHalf, responses: mpsc::Sender<Vec<u8>>, shared: &ForwarderState) {
-    while let Ok(Ok(message)) = timeout(IDLE_TIMEOUT, read_message(&mut from)).await {
+/// Returns when the client has closed its side, or was idle, and all responses have been sent.
+async fn serve_connection(
+    stream: TcpStream,
+    _slot: OwnedSemaphorePermit,
+    connections: Connections,
+    shared: ForwarderState,
+) {
+    let (from, to) = stream.into_split();
+    let (sender, receiver) = mpsc::channel(MAX_PIPELINED);
+    tokio::join!(read_queries(from, sender, &shared, &connections), write_responses(to, receiver, &shared));
+}
+
+async fn read_queries(
+    mut from: OwnedReadHalf,
+    responses: mpsc::Sender<Pending>,
+    shared: &ForwarderState,
+    connections: &Connections,
+) {
+    while let Some(message) = next_message(&mut from, connections).await {
         // The channel is closed when responses can no longer be sent.
         let Ok(permit) = responses.clone().reserve_owned().await else { return };
+        let room = shared.in_flight.tcp().await;
         match Query::parse(message) {
-            Ok(query) => forward(query, permit, shared),
+            Ok(query) => forward(query, room, permit, shared),
             Err(malformed) => {
                 shared.counters.lock().malformed += 1;
                 // Where no response is possible, the stream is probably not DNS.
                 let Some(response) = format_error(&malformed) else { return };
-                permit.send(response);
+                permit.send((response, room));
             }
         }
     }
 }
 
-fn forward(query: Query, permit: mpsc::OwnedPermit<Vec<u8>>, shared: &ForwarderState) {
+/// The next message; `None` if there is none in time, or if another client needs the connection's
+/// place (RFC 7766 section 6.2.3 allows to close an idle connection).
+async fn next_message(from: &mut OwnedReadHalf, connections: &Connections) -> Option<Vec<u8>> {
+    let mut message = pin!(read_message(from));
+    if let Ok(message) = timeout(MIN_IDLE_TIME, &mut message).await {
+        return message.ok();
+    }
+    tokio::select! {
+        message = timeout(IDLE_TIMEOUT, message) => message.ok()?.ok(),
+        () = connections.make_room.notified() => None,
+    }
+}
+
+fn forward(query: Query, room: OwnedSemaphorePermit, permit: mpsc::OwnedPermit<Pending>, shared: &ForwarderState) {
     shared.counters.lock().queries_tcp += 1;
-    let counters = shared.counters.clone();
+    let here = shared.clone();
     let resolvers = shared.resolvers();
-    shared.in_flight.spawn(async move {
-        permit.send(resolve(query, Transport::Tcp, &resolvers, &counters).await);
+    tokio::spawn(async move {
+        let response = resolve(query, Transport::Tcp, &resolvers, &here.exchanges, &here.counters).await;
+        permit.send((response, room));
     });
 }
 
-async fn write_responses(mut to: OwnedWriteHalf, mut responses: mpsc::Receiver<Vec<u8>>, shared: &ForwarderState) {
-    while let Some(response) = responses.recv().await {
+async fn write_responses(mut to: OwnedWriteHalf, mut responses: mpsc::Receiver<Pending>, shared: &ForwarderState) {
+    while let Some((response, _room)) = responses.recv().await {
         if !matches!(timeout(IDLE_TIMEOUT, to.write_all(&framed(&response))).await, Ok(Ok(()))) {
             shared.counters.lock().unsent += 1;
             return;

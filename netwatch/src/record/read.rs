@@ -190,7 +190,7 @@ fn as_amounts(part: &str, signed: PerDirection<Difference>) -> Result<PerDirecti
     Ok(PerDirection { egress: amount(signed.egress)?, ingress: amount(signed.ingress)? })
 }
 
-/// LossCounts by reason.
+/// Losses by reason.
 pub(super) struct LossCounts(HashMap<String, u64>);
 
 impl LossCounts {

@@ -175,3 +175,52 @@ fn queries_reach_the_server_from_the_address_of_the_host() {
     eventually(|| net.dns_log().contains("query[A] app.example from 198.51.100.2").then_some(()).ok_or(net.dns_log()))
         .unwrap();
 }
+
+/// Lookups by 100 threads at once, with few descriptors for netwatch and the command. The last line
+/// of the output is how many were answered.
+const MANY_LOOKUPS: &str = "
+import concurrent.futures, socket
+def look_up(_):
+    try:
+        return len(socket.getaddrinfo('app.example', 80)) > 0
+    except OSError:
+        return False
+with concurrent.futures.ThreadPoolExecutor(100) as pool:
+    print(sum(pool.map(look_up, range(500))))
+";
+
+#[test]
+fn every_thread_of_a_busy_program_receives_its_answer() {
+    needs!("python3", "prlimit");
+    let net = internet!();
+    let run = net.host.watch(&["prlimit", "--nofile=1024:1024", "python3", "-c", MANY_LOOKUPS]);
+    assert_eq!(run.assert_ok().stdout.trim(), "500", "{run}");
+}
+
+/// 1,500 queries from one socket, each for a name of its own, before the first response is read.
+const BURST: &str = "
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE, else the answers overflow this socket
+s.settimeout(10)
+with open('/etc/resolv.conf') as conf:
+    server = next(line.split()[1] for line in conf if line.startswith('nameserver') and '.' in line)
+for number in range(1500):
+    name = b''.join(bytes([len(part)]) + part for part in (b'n%d' % number, b'app', b'example'))
+    s.sendto(struct.pack('>HHHHHH', number, 0x100, 1, 0, 0, 0) + name + b'\\0\\0\\1\\0\\1', (server, 53))
+answered = set()
+try:
+    while len(answered) < 1500:
+        answered.add(s.recv(512)[:2])
+except TimeoutError:
+    pass
+print(len(answered))
+";
+
+#[test]
+fn a_burst_of_queries_from_one_socket_is_answered() {
+    needs!("python3");
+    let net = internet!();
+    let run = net.host.run(&["-u", "root"], &["python3", "-c", BURST]);
+    assert_eq!(run.assert_ok().stdout.trim(), "1500", "{run}");
+}

@@ -20,11 +20,9 @@ pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {
 /// Queries that the DNS forwarder could not answer.
 pub(super) fn dns(stats: &Stats) -> Vec<String> {
     let mut notes = Vec::new();
-    if stats.dropped_in_flight + stats.dropped_connections > 0 {
-        notes.push(format!(
-            "the DNS forwarder was overloaded: {} queries and {} connections were dropped",
-            stats.dropped_in_flight, stats.dropped_connections
-        ));
+    let dropped = stats.dropped_queries + stats.dropped_by_kernel;
+    if dropped > 0 {
+        notes.push(format!("the DNS forwarder was overloaded: {dropped} UDP queries were dropped"));
     }
     if stats.servfail > 0 {
         notes.push(format!("{} DNS queries were answered by none of the host's resolvers", stats.servfail));

@@ -14,6 +14,7 @@ use super::forwarder::{Forwarder, RunningForwarder};
 use super::upstream::Upstream;
 
 mod forwarding;
+mod load;
 mod sockets;
 
 const GATEWAY: &str = "203.0.113.1";
@@ -114,6 +115,8 @@ const RESPONDS: Behavior = Behavior::Responds { padding: 16, after_ms: 0 };
 
 async fn resolver(address: &str, behavior: Behavior) -> SocketAddr {
     let udp = Arc::new(UdpSocket::bind((address, 0)).await.unwrap());
+    // The forwarder must not be blamed for what a burst loses here.
+    nix::sys::socket::setsockopt(&udp, nix::sys::socket::sockopt::RcvBufForce, &(8 << 20)).unwrap();
     let at = udp.local_addr().unwrap();
     let tcp = TcpListener::bind(at).await.unwrap();
     tokio::spawn(async move {
