@@ -19,6 +19,7 @@ pub mod flow;
 pub mod format;
 pub mod guardian;
 pub mod host;
+pub mod import;
 pub mod meter;
 pub mod name;
 mod pidfd;

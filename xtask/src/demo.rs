@@ -55,7 +55,7 @@ pub fn run() -> Result {
     }
     show_json(&net)?;
     println!("\n\x1b[1mEvery run is recorded: its firewall requirements, and the differences between two runs\x1b[0m");
-    for words in [&["history"][..], &["report", "--format", "ports", "6"], &["diff", "6", "5"]] {
+    for words in [&["history"][..], &["ports", "6"], &["diff", "6", "5"]] {
         show(&net, &words.join(" "), words)?;
     }
     Ok(())

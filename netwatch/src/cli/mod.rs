@@ -4,10 +4,12 @@
 mod diff;
 mod export;
 mod history;
+mod ports;
 mod replay;
 mod report;
 mod rules;
 mod run;
+mod source;
 
 use std::ffi::OsString;
 
@@ -42,7 +44,7 @@ Examples:
   netwatch report --open                                 the newest run in your browser
   netwatch history                                       the recorded runs
   netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB
-  netwatch report --format nft                           firewall rules for the program
+  netwatch ports                                         what to open in a firewall for it
   netwatch diff 2 1                                      what changed since the run before?
   sudo netwatch doctor                                   can this machine run netwatch?
 
@@ -56,6 +58,8 @@ enum CommandArgs {
     Replay(replay::ReplayArgs),
     /// Generate a report from a recorded run
     Report(Box<report::ReportArgs>),
+    /// List the ports, names and addresses that a program needs
+    Ports(Box<ports::PortsArgs>),
     /// Compare recorded runs and report what changed
     Diff(Box<diff::DiffArgs>),
     /// Check whether this machine can run netwatch
@@ -89,6 +93,7 @@ impl CommandArgs {
             Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings())),
             Self::Replay(arguments) => Invocation::Replay(arguments.settings()),
             Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),
+            Self::Ports(arguments) => Invocation::Ports(Box::new(arguments.settings()?)),
             Self::Diff(arguments) => Invocation::Diff(arguments.settings()),
             Self::Doctor => Invocation::Doctor,
             Self::List { json } => Invocation::List { json },
@@ -167,7 +172,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Exit> {
 /// The definition of the command line. Help texts do not show environment variables:
 /// docs/environment.md lists them.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommands(hide_environment)
+    Cli::command().mut_subcommands(hide_environment).mut_subcommand("report", rules::hide)
 }
 
 fn hide_environment(command: clap::Command) -> clap::Command {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 use super::rules::RulesArgs;
 use super::{ByArg, ColorArgs};
 use crate::error::Result;
-use crate::policy;
+use crate::policy::RuleFormat;
 use crate::settings::{ReportFormat, ReportSettings};
 
 #[derive(Debug, Args)]
@@ -72,6 +72,8 @@ impl ValueEnum for ReportFormatArg {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let value = PossibleValue::new(self.0.name()).help(describe(self.0));
         Some(match self.0 {
+            ReportFormat::Rules(RuleFormat::Table) => value.alias("table").hide(true),
+            ReportFormat::Rules(_) => value.hide(true),
             ReportFormat::Ndjson => value.alias("jsonl"),
             ReportFormat::Markdown => value.alias("md"),
             _ => value,
@@ -87,17 +89,7 @@ fn describe(format: ReportFormat) -> &'static str {
         ReportFormat::Csv => "One row per flow, for spreadsheets",
         ReportFormat::Markdown => "Network requirements for a README or a pull request",
         ReportFormat::Html => "One self-contained page with charts, tables and search",
-        ReportFormat::Rules(format) => match format {
-            policy::RuleFormat::Nft => "Firewall rules for `nft -f`",
-            policy::RuleFormat::Iptables => "Firewall rules: a script for iptables and ip6tables",
-            policy::RuleFormat::Ufw => "Firewall rules: a script for ufw",
-            policy::RuleFormat::Firewalld => "Firewall rules: a script for firewalld",
-            policy::RuleFormat::K8s => "A Kubernetes NetworkPolicy",
-            policy::RuleFormat::Cilium => "A CiliumNetworkPolicy with DNS names",
-            policy::RuleFormat::AwsSg => "AWS security group permissions",
-            policy::RuleFormat::Systemd => "A drop-in for a systemd service",
-            policy::RuleFormat::Ports => "A table of required ports for a manual",
-        },
+        ReportFormat::Rules(_) => "Moved to `netwatch ports`",
     }
 }
 
@@ -108,12 +100,10 @@ Examples:
   netwatch report -o run.html 7                          run 7 as one self-contained file
   netwatch report --format markdown 7 >> README.md       its network requirements
   netwatch report -o flows.csv trace.pcapng              the flows in a capture, for a spreadsheet
-  netwatch report --format nft 3 2 1 -o rules.nft        firewall rules from three runs
-  netwatch report --format k8s --generalize              a NetworkPolicy with address prefixes
 
 Exit code: 0; 2 if there is no such run, or netwatch failed. File extensions that select a format:
-.txt, .json, .ndjson, .jsonl, .csv, .md, .html, .nft. docs/report.md describes the formats,
-docs/firewall.md the firewall rules.";
+.txt, .json, .ndjson, .jsonl, .csv, .md, .html, .nft. docs/report.md describes the formats.
+`netwatch ports` writes firewall rules.";
 
 impl ReportArgs {
     pub(super) fn settings(self) -> Result<ReportSettings> {
@@ -127,7 +117,7 @@ impl ReportArgs {
             color: self.color.into(),
             quiet: self.quiet,
             runs: self.runs,
-            rules: self.rules.options(format)?,
+            rules: self.rules.options(format.rules(), format.name())?,
         }
         .validate()
     }

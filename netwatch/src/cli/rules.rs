@@ -1,4 +1,4 @@
-//! The flags of `netwatch report` for firewall rules.
+//! The flags of `netwatch ports` that decide what is listed, and how.
 
 use std::net::IpAddr;
 
@@ -6,16 +6,18 @@ use clap::{Args, value_parser};
 
 use crate::error::{Error, Result};
 use crate::policy::{self, AddressFamily, Generalize, RuleOptions};
-use crate::settings::ReportFormat;
 use crate::settings::value::parse_user;
+
+/// The heading of the flags in the help.
+const HEADING: &str = "What is listed";
 
 /// None of these can be set in the environment: a variable would make every other format fail.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Firewall rules")]
+#[command(next_help_heading = HEADING)]
 pub(super) struct RulesArgs {
     /// Fold addresses into prefixes, names into wildcards, ports into ranges
     ///
-    /// docs/firewall.md describes the rules.
+    /// docs/ports.md describes the rules.
     #[arg(long, alias = "generalise")]
     generalize: bool,
 
@@ -33,7 +35,7 @@ pub(super) struct RulesArgs {
 
     /// Resolver of your users, to which DNS is allowed (repeatable)
     ///
-    /// The default depends on the format: see docs/firewall.md.
+    /// The default depends on the format: see docs/ports.md.
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     resolver: Vec<IpAddr>,
 
@@ -41,8 +43,12 @@ pub(super) struct RulesArgs {
     #[arg(long)]
     with_failed: bool,
 
-    /// Also allow addresses that DNS returned but that were not used
+    /// Leave out addresses that DNS returned but that were not used
     #[arg(long)]
+    only_used: bool,
+
+    /// The default, which used to be a choice
+    #[arg(long, hide = true, conflicts_with = "only_used")]
     with_answers: bool,
 
     /// Open ports only to the remotes that connected, not to everyone
@@ -73,13 +79,13 @@ fn parse_family(text: &str) -> Result<AddressFamily, String> {
 }
 
 impl RulesArgs {
-    /// Fails on a flag that does not apply to the format.
-    pub(super) fn options(self, format: ReportFormat) -> Result<RuleOptions> {
-        let applies =
-            |formats: &[policy::RuleFormat]| matches!(format, ReportFormat::Rules(rules) if formats.contains(&rules));
+    /// Fails on a flag that does not apply to the format, which has this name. Without a format, no
+    /// flag applies.
+    pub(super) fn options(self, format: Option<policy::RuleFormat>, name: &str) -> Result<RuleOptions> {
+        let applies = |formats: &[policy::RuleFormat]| format.is_some_and(|format| formats.contains(&format));
         if let Some((flag, formats)) = self.given().find(|(_, formats)| !applies(formats)) {
             let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
-            let cause = format!("the flag does not apply to format {}", format.name());
+            let cause = format!("the flag does not apply to format {name}");
             return Err(Error::other("use", flag, cause).hint(format!("use it with --format {}", names.join(", "))));
         }
         let default = Generalize::default();
@@ -92,7 +98,7 @@ impl RulesArgs {
             generalize: self.generalize.then_some(generalize),
             resolvers: self.resolver,
             with_failed: self.with_failed,
-            with_answers: self.with_answers,
+            only_used: self.only_used,
             by_remote: self.by_remote,
             user: self.for_user,
             name: self.policy_name,
@@ -104,10 +110,11 @@ impl RulesArgs {
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static [policy::RuleFormat])> {
         use policy::RuleFormat::{Cilium, Iptables, K8s, Nft};
         let all = &policy::RuleFormat::ALL;
-        let flags: [(bool, &str, &[policy::RuleFormat]); 8] = [
+        let flags: [(bool, &str, &[policy::RuleFormat]); 9] = [
             (self.generalize, "--generalize", all),
             (!self.resolver.is_empty(), "--resolver", all),
             (self.with_failed, "--with-failed", all),
+            (self.only_used, "--only-used", all),
             (self.with_answers, "--with-answers", all),
             (self.by_remote, "--by-remote", all),
             (self.for_user.is_some(), "--for-user", &[Nft, Iptables]),
@@ -116,4 +123,12 @@ impl RulesArgs {
         ];
         flags.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, flag, formats)| (flag, formats))
     }
+}
+
+/// Hides these flags where they are kept for old command lines only.
+pub(super) fn hide(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| match argument.get_help_heading() {
+        Some(HEADING) => argument.hide(true),
+        _ => argument,
+    })
 }

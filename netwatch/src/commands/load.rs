@@ -1,5 +1,5 @@
-//! Loads the runs that `report`, `diff` and `export` are about: recordings, and captures, which are
-//! replayed.
+//! Loads the runs that a subcommand is about: recordings, captures, which are replayed, and JSON
+//! reports.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,12 @@ use std::sync::atomic::AtomicBool;
 use super::snapshot;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
+use crate::import;
 use crate::meter::defaults;
 use crate::record::{self, Recorded};
 use crate::replay::{LocalAddresses, ReplayPlan, replay};
 use crate::report::{Report, Series};
+use crate::rights;
 use crate::terminal::Spinner;
 
 /// The data of a run or of a capture.
@@ -55,21 +57,53 @@ pub(super) fn load_runs(selectors: &[String], spinner: &Spinner) -> Result<Vec<L
 }
 
 fn load_run(selector: &str) -> Result<LoadedRun> {
-    if is_capture(Path::new(selector)) { replay_capture(Path::new(selector)) } else { read_recording(Some(selector)) }
+    let path = Path::new(selector);
+    match ForeignFile::of(path) {
+        Some(ForeignFile::Capture) => replay_capture(path),
+        Some(ForeignFile::Json) => read_json(path),
+        None => read_recording(Some(selector)),
+    }
 }
 
-/// Whether the file starts like pcap, in either byte order and resolution, or like pcapng.
-fn is_capture(path: &Path) -> bool {
-    const MAGIC: [[u8; 4]; 5] = [
-        [0xa1, 0xb2, 0xc3, 0xd4],
-        [0xd4, 0xc3, 0xb2, 0xa1],
-        [0xa1, 0xb2, 0x3c, 0x4d],
-        [0x4d, 0x3c, 0xb2, 0xa1],
-        [0x0a, 0x0d, 0x0d, 0x0a],
-    ];
-    let is_file = path.metadata().is_ok_and(|data| data.is_file());
-    let mut start = [0; 4];
-    is_file && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && MAGIC.contains(&start)
+/// Files that are no recordings, by their first bytes.
+enum ForeignFile {
+    Capture,
+    Json,
+}
+
+impl ForeignFile {
+    /// `None` for anything else, also if there is no such file.
+    fn of(path: &Path) -> Option<Self> {
+        // pcap, in either byte order and resolution, and pcapng.
+        const MAGIC: [[u8; 4]; 5] = [
+            [0xa1, 0xb2, 0xc3, 0xd4],
+            [0xd4, 0xc3, 0xb2, 0xa1],
+            [0xa1, 0xb2, 0x3c, 0x4d],
+            [0x4d, 0x3c, 0xb2, 0xa1],
+            [0x0a, 0x0d, 0x0d, 0x0a],
+        ];
+        if !path.metadata().is_ok_and(|data| data.is_file()) {
+            return None;
+        }
+        let mut start = [0; 4];
+        File::open(path).and_then(|mut file| file.read_exact(&mut start)).ok()?;
+        match start {
+            _ if MAGIC.contains(&start) => Some(Self::Capture),
+            _ if import::is_json(&start) => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+fn read_json(path: &Path) -> Result<LoadedRun> {
+    let shown = || path.display().to_string();
+    let user = rights::caller()?;
+    let read = rights::as_user((user.uid, user.gid), || std::fs::read(path));
+    let bytes = read.map_err(|error| Error::os("read", shown(), error))?;
+    let report = import::report(&bytes).map_err(|cause| {
+        Error::other("read", shown(), cause).hint("write it with `netwatch report --format json` of the same version")
+    })?;
+    Ok(LoadedRun { report, series: Series::default() })
 }
 
 fn replay_capture(path: &Path) -> Result<LoadedRun> {

@@ -6,10 +6,12 @@ mod export;
 mod history;
 mod list;
 mod load;
+mod ports;
 mod replay;
 mod report;
 pub mod run;
 mod snapshot;
+mod source;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -42,6 +44,7 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
         Invocation::Clean => clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
         Invocation::Report(settings) => report::report(&settings),
+        Invocation::Ports(settings) => ports::ports(&settings),
         Invocation::Diff(settings) => diff::diff(&settings),
         Invocation::List { json } => list::list(json),
         Invocation::History(settings) => history::history(&settings),
@@ -54,7 +57,7 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
 
 fn run(settings: RunSettings) -> Exit {
     match run::RunPlan::make(settings) {
-        Ok(plan) => run::run(plan),
+        Ok(mut plan) => run::run(&mut plan),
         Err(refusal) => {
             print_error(&refusal.error);
             refusal.exit

@@ -51,6 +51,10 @@ pub fn generalize(needs: Vec<Need>, rules: &Generalize) -> Vec<Need> {
             true => wide.clone(),
             false => wide.iter().filter(|net| need.unqueried.iter().any(|one| net.contains(one))).copied().collect(),
         };
+        if !need.unused.is_empty() {
+            let used: Vec<IpNet> = need.peers.difference(&need.unused).copied().collect();
+            need.unused = wide.iter().filter(|net| !used.iter().any(|one| net.contains(one))).copied().collect();
+        }
         need.peers = wide;
     }
     needs
@@ -95,6 +99,7 @@ fn split_by_peer(need: Need) -> Vec<Need> {
         let is_unqueried = need.unqueried.contains(peer);
         Need {
             peers: BTreeSet::from([*peer]),
+            unused: need.unused.contains(peer).then_some(*peer).into_iter().collect(),
             queried: if is_unqueried { BTreeSet::new() } else { need.queried.clone() },
             unqueried: is_unqueried.then_some(*peer).into_iter().collect(),
             // Only the first one, so that failures are counted once.

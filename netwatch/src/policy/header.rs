@@ -1,13 +1,22 @@
 //! The header of the rules: their origin, their use, and their limits.
 
-use super::need::Need;
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::need::{Need, shown};
 use super::require::failures;
+use super::rows::Row;
 use super::text::comment;
-use super::{Requirements, RuleOptions};
+use super::{AddressFamily, Requirements, RuleOptions};
 use crate::format::rfc3339;
 
 /// Bytes of a line of a header before it is wrapped.
 const MAX_LINE_BYTES: usize = 110;
+/// The begin of the line about addresses that were not used.
+const UNUSED: &str = "Also allowed, because";
+/// Addresses that this line lists.
+const MAX_UNUSED_ADDRESSES: usize = 40;
 /// Bytes of a name or path in a header.
 const MAX_NAME_BYTES: usize = 80;
 
@@ -31,9 +40,72 @@ pub(super) fn lines(
     }
     lines.extend(usage.iter().map(|&text| text.to_owned()));
     lines.extend(limits.iter().map(|text| format!("Not expressible in this format: {text}.")));
+    lines.extend(unused(requirements, options));
     lines.extend(requirements.left_out.iter().map(|text| format!("Left out on purpose: {text}.")));
     lines.extend(requirements.gaps.iter().map(|text| format!("Incomplete: {text}.")));
     lines
+}
+
+/// The addresses that DNS listed and that the runs did not use.
+fn unused(requirements: &Requirements, options: &RuleOptions) -> Option<String> {
+    let is_v4 = options.family.map(|family| family == AddressFamily::V4);
+    let is_written = |net: &&IpNet| is_v4.is_none_or(|is_v4| net.addr().is_ipv4() == is_v4);
+    let unused: BTreeSet<String> =
+        requirements.needs.iter().flat_map(|need| &need.unused).filter(is_written).map(shown).collect();
+    let more = match unused.len().saturating_sub(MAX_UNUSED_ADDRESSES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let listed = unused.iter().take(MAX_UNUSED_ADDRESSES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!unused.is_empty()).then(|| {
+        format!(
+            "{UNUSED} DNS lists these addresses for the same names, although the runs did not use them: {listed}{more}."
+        )
+    })
+}
+
+/// The title of a table.
+pub(super) fn table_title(requirements: &Requirements) -> String {
+    match requirements.programs().as_slice() {
+        [] => "Required network access".to_owned(),
+        programs => format!("Network access required by {}", list(programs)),
+    }
+}
+
+/// `a`, `a and b`, `a, b and 3 others`.
+fn list(programs: &[&str]) -> String {
+    let safe = |program: &&str| comment(program, MAX_NAME_BYTES);
+    match programs {
+        [one] => safe(one),
+        [one, other] => format!("{} and {}", safe(one), safe(other)),
+        [one, other, third] => format!("{}, {} and {}", safe(one), safe(other), safe(third)),
+        [one, other, rest @ ..] => format!("{}, {} and {} others", safe(one), safe(other), rest.len()),
+        [] => String::new(),
+    }
+}
+
+/// The notes of a table: a sentence each.
+pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, rows: &[Row]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if rows.iter().any(|row| row.addresses.iter().any(|address| !row.mark(address).is_empty())) {
+        notes.push(
+            "\"not used\": DNS lists the address for the name, but no connection of these runs used it. Allow it too: the next \
+            connection may use any of them."
+                .to_owned(),
+        );
+    }
+    if rows.iter().any(|row| !row.is_required) {
+        notes.push(
+            "\"tried\": every attempt failed in these runs, so that they do not show whether it is required."
+                .to_owned(),
+        );
+    }
+    if requirements.needs.iter().any(|need| need.name.is_some()) {
+        notes.push("The addresses of names change: prefer rules by name where your firewall supports them.".to_owned());
+    }
+    let from_header = lines(requirements, options, &[], &[]);
+    notes.extend(from_header.into_iter().skip(1).filter(|line| !line.starts_with(UNUSED)));
+    notes
 }
 
 fn title(requirements: &Requirements) -> String {
@@ -47,7 +119,7 @@ fn sources(requirements: &Requirements) -> String {
     let one = |source: &super::SourceRun| {
         // With seconds as the finest unit.
         let time = rfc3339(source.started_ns).chars().take(19).collect::<String>() + "Z";
-        let what = if source.program.is_empty() { "capture" } else { "run" };
+        let what = if source.programs.is_empty() { "capture" } else { "run" };
         format!("{what} {} of {time}", comment(&source.id, MAX_NAME_BYTES))
     };
     format!("Source: {}.", requirements.sources.iter().map(one).collect::<Vec<_>>().join(", "))
@@ -85,7 +157,7 @@ pub(super) fn purpose(need: &Need, limit: usize) -> String {
 pub(super) fn failed(need: &Need) -> String {
     let peer = match &need.name {
         Some(name) => comment(&name.to_string(), MAX_NAME_BYTES),
-        None => need.peers.iter().map(super::need::shown).collect::<Vec<_>>().join(", "),
+        None => need.peers.iter().map(shown).collect::<Vec<_>>().join(", "),
     };
     format!("{} {} {peer}: {}", need.service, need.direction.of_flow(), failures(&need.failed))
 }

@@ -2,21 +2,26 @@
 //! firewalls. Writes rules and loads none; opens nothing that was not used.
 //!
 //! [`Requirements`] is the list, [`generalize()`] shortens it by documented rules, and each format
-//! has a file of its own. docs/firewall.md is the manual.
+//! has a file of its own. docs/ports.md is the manual.
 
 mod aws;
 mod cilium;
+mod csv;
 mod firewalld;
 mod generalize;
 mod header;
 mod iptables;
+mod json;
 mod k8s;
+mod markdown;
 mod need;
 mod nft;
 mod peers;
-mod ports;
+mod purpose;
 mod require;
+mod rows;
 mod systemd;
+mod table;
 mod text;
 mod ufw;
 mod yaml;
@@ -51,12 +56,22 @@ pub enum RuleFormat {
     /// A drop-in for a systemd service.
     Systemd,
     /// A plain table for a manual.
-    Ports,
+    Table,
+    /// A table in Markdown.
+    Markdown,
+    /// One row per address, for spreadsheets.
+    Csv,
+    /// One JSON document.
+    Json,
 }
 
 impl RuleFormat {
     /// Every format, in the order of the manual.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
+        Self::Table,
+        Self::Markdown,
+        Self::Csv,
+        Self::Json,
         Self::Nft,
         Self::Iptables,
         Self::Ufw,
@@ -65,8 +80,9 @@ impl RuleFormat {
         Self::Cilium,
         Self::AwsSg,
         Self::Systemd,
-        Self::Ports,
     ];
+    /// The formats that describe and that no firewall reads.
+    pub const TABLES: [Self; 4] = [Self::Table, Self::Markdown, Self::Csv, Self::Json];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -79,7 +95,10 @@ impl RuleFormat {
             Self::Cilium => "cilium",
             Self::AwsSg => "aws-sg",
             Self::Systemd => "systemd",
-            Self::Ports => "ports",
+            Self::Table => "table",
+            Self::Markdown => "markdown",
+            Self::Csv => "csv",
+            Self::Json => "json",
         }
     }
 }
@@ -102,8 +121,8 @@ pub struct RuleOptions {
     pub resolvers: Vec<IpAddr>,
     /// Also open what was attempted and never succeeded.
     pub with_failed: bool,
-    /// Also open addresses from DNS responses that were not used.
-    pub with_answers: bool,
+    /// Leave out addresses from DNS responses that were not used.
+    pub only_used: bool,
     /// Open the program's own ports only to the remotes that connected.
     pub by_remote: bool,
     /// Filter only what this user (a name or a number) sends: nft and iptables.
@@ -126,7 +145,10 @@ pub fn write(format: RuleFormat, reports: &[&Report], options: &RuleOptions, out
         RuleFormat::Cilium => cilium::text(&requirements, options),
         RuleFormat::AwsSg => aws::text(&requirements, options),
         RuleFormat::Systemd => systemd::text(&requirements, options),
-        RuleFormat::Ports => ports::text(&requirements, options),
+        RuleFormat::Table => table::text(&requirements, options),
+        RuleFormat::Markdown => markdown::text(&requirements, options),
+        RuleFormat::Csv => csv::text(&requirements, options),
+        RuleFormat::Json => json::text(&requirements, options),
     };
     out.write_all(text.as_bytes())?;
     out.flush()

@@ -81,8 +81,15 @@ pub struct Need {
     pub queried: BTreeSet<Pattern>,
     /// Peers that no such name leads to.
     pub unqueried: BTreeSet<IpNet>,
+    /// Peers among them that DNS responses listed for the name and that no connection of these runs
+    /// used.
+    pub unused: BTreeSet<IpNet>,
     /// Failed attempts.
     pub failed: FailedAttempts,
+    /// The purpose, as people call it: `HTTPS`. Empty if it is not known.
+    pub purpose: String,
+    /// The programs that used it.
+    pub programs: BTreeSet<String>,
 }
 
 impl Need {
@@ -93,6 +100,17 @@ impl Need {
 
     /// Adds the peers and names of another need for the same service.
     pub(super) fn absorb(&mut self, other: Self) {
+        for peer in &other.peers {
+            if !other.unused.contains(peer) {
+                self.unused.remove(peer);
+            } else if !self.peers.contains(peer) {
+                self.unused.insert(*peer);
+            }
+        }
+        if self.purpose.is_empty() {
+            self.purpose = other.purpose;
+        }
+        self.programs.extend(other.programs);
         self.peers.extend(other.peers);
         self.queried.extend(other.queried);
         self.unqueried.extend(other.unqueried);

@@ -7,9 +7,10 @@ use super::RuleOptions;
 use super::generalize::generalize;
 use super::need::{Need, Pattern, Service, host};
 use super::peers::PeerNames;
+use super::purpose::purpose;
 use super::text::comment;
 use crate::flow::{Direction, Endpoint, FailedAttempts, Remote};
-use crate::process::{Attempt, AttemptCause, AttemptTarget};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, file_name};
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
 use crate::wire::port;
@@ -19,9 +20,9 @@ use crate::wire::port;
 pub struct SourceRun {
     /// The run's id, or the name of the capture file.
     pub id: String,
-    /// The program, without its folder and arguments, which may be confidential. Empty for a
-    /// capture.
-    pub program: String,
+    /// The programs that used the network, without folders and arguments, which may be
+    /// confidential. Empty for a capture.
+    pub programs: Vec<String>,
     /// Its start, nanoseconds since the Unix epoch.
     pub started_ns: u64,
 }
@@ -58,13 +59,20 @@ impl Requirements {
         self.needs.iter().filter(move |need| need.direction == direction)
     }
 
-    /// The program of the first run that has one.
+    /// The main program of the first run that has one.
     pub fn program(&self) -> &str {
-        self.sources
-            .iter()
-            .map(|source| source.program.as_str())
-            .find(|program| !program.is_empty())
-            .unwrap_or_default()
+        self.sources.iter().flat_map(|source| &source.programs).map(String::as_str).next().unwrap_or_default()
+    }
+
+    /// The main programs of all runs, each once.
+    pub fn programs(&self) -> Vec<&str> {
+        let mut programs: Vec<&str> = Vec::new();
+        for program in self.sources.iter().flat_map(|source| &source.programs) {
+            if !programs.contains(&program.as_str()) {
+                programs.push(program);
+            }
+        }
+        programs
     }
 }
 
@@ -119,8 +127,8 @@ impl Collector {
             AddressRole::Gateway => {
                 self.on_machine.insert((key.direction, service));
             }
-            AddressRole::Group => put(&mut self.groups, need(known, service, address, None)),
-            AddressRole::Other => self.add_peer(peers, known, service, address, options),
+            AddressRole::Group => put(&mut self.groups, need(report, known, service, address, None)),
+            AddressRole::Other => self.add_peer(report, peers, known, service, address, options),
         }
     }
 
@@ -133,6 +141,7 @@ impl Collector {
 
     fn add_peer(
         &mut self,
+        report: &Report,
         peers: &PeerNames<'_>,
         known: &ReportEndpoint,
         service: Service,
@@ -140,17 +149,18 @@ impl Collector {
         options: &RuleOptions,
     ) {
         if known.endpoint.key.direction == Direction::Ingress {
-            return self.put_peer(known, need(known, service, address, None), options);
+            return self.put_peer(known, need(report, known, service, address, None), options);
         }
         let names = peers.names(known);
         let named = names.iter().map(|name| Some(*name));
         // A peer without a name is required too.
         for name in named.chain(names.is_empty().then_some(None)) {
-            let mut need = need(known, service, address, name);
+            let mut need = need(report, known, service, address, name);
             let queried = peers.queried(known, name);
-            if options.with_answers {
-                let more = name.into_iter().flat_map(|name| peers.answers(name)).map(host);
-                need.peers.extend(more);
+            if !options.only_used {
+                let answers = name.into_iter().flat_map(|name| peers.answers(name)).map(host);
+                need.unused = answers.filter(|answer| !need.peers.contains(answer)).collect();
+                need.peers.extend(&need.unused);
             }
             need.unqueried = if queried.is_empty() { need.peers.clone() } else { BTreeSet::new() };
             need.queried = queried.into_iter().cloned().map(Pattern::Exact).collect();
@@ -218,22 +228,13 @@ impl Collector {
 }
 
 fn source(report: &Report) -> SourceRun {
-    let program = report.run.command.first().map(|path| file_name(path));
     match &report.replay {
         // Without its folder, which may be confidential.
         Some(replay) => {
-            SourceRun { id: file_name(&replay.file), program: String::new(), started_ns: replay.started_ns }
+            SourceRun { id: file_name(&replay.file).to_owned(), programs: Vec::new(), started_ns: replay.started_ns }
         }
-        None => SourceRun {
-            id: report.run.id.clone(),
-            program: program.unwrap_or_default(),
-            started_ns: report.run.started_ns,
-        },
+        None => SourceRun { id: report.run.id.clone(), programs: report.programs(), started_ns: report.run.started_ns },
     }
-}
-
-fn file_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 fn on_machine(service: Service, direction: Direction) -> String {
@@ -245,7 +246,7 @@ fn on_machine(service: Service, direction: Direction) -> String {
     }
 }
 
-fn need(known: &ReportEndpoint, service: Service, address: IpAddr, name: Option<&Name>) -> Need {
+fn need(report: &Report, known: &ReportEndpoint, service: Service, address: IpAddr, name: Option<&Name>) -> Need {
     Need {
         direction: known.endpoint.key.direction,
         service,
@@ -253,7 +254,10 @@ fn need(known: &ReportEndpoint, service: Service, address: IpAddr, name: Option<
         peers: BTreeSet::from([host(address)]),
         queried: BTreeSet::new(),
         unqueried: BTreeSet::from([host(address)]),
+        unused: BTreeSet::new(),
         failed: known.endpoint.failed,
+        purpose: purpose(service, known.application.as_ref()),
+        programs: report.programs_of(&known.processes),
     }
 }
 

@@ -4,6 +4,7 @@
 mod attempt;
 mod event;
 mod model;
+mod program;
 mod trace;
 
 pub use attempt::{Attempt, AttemptCause, AttemptTarget};
@@ -15,6 +16,7 @@ pub use model::{
     Attribution, Evidence, FlowUser, FlowUsers, LocalCalls, LocalSocket, Process, ProcessId, ProcessLosses,
     ProcessNumber, Processes,
 };
+pub use program::file_name;
 pub use trace::{
     FlowToAttribute, LiveProcess, PacketCoverage, ReportedFlows, SystemView, Trace, TraceOutcome, TraceResult, Usage,
 };

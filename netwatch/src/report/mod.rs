@@ -8,6 +8,7 @@ mod losses;
 mod model;
 mod naming;
 mod notes;
+mod program;
 mod series;
 mod unfinished;
 

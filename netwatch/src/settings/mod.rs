@@ -1,11 +1,13 @@
 //! The validated settings of each subcommand, as plain values. No clap and no I/O: `cli` makes them
 //! from the command line, `commands` acts on them.
 
+mod ports;
 mod recorded;
 mod report;
 mod run;
 pub(crate) mod value;
 
+pub use ports::{PortsSettings, RunSource};
 pub use recorded::{DiffSettings, ExportSettings, HistorySettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
 pub use run::{Linger, RunSettings};
@@ -19,6 +21,8 @@ pub enum Invocation {
     Replay(ReplaySettings),
     /// Generate a report from recorded runs.
     Report(Box<ReportSettings>),
+    /// List the network access that a program needs.
+    Ports(Box<PortsSettings>),
     /// Compare recorded runs.
     Diff(DiffSettings),
     /// Check whether this machine can run netwatch.

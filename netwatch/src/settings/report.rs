@@ -57,7 +57,7 @@ pub enum ReportFormat {
     Markdown,
     /// A page with charts.
     Html,
-    /// Firewall rules.
+    /// A format of `netwatch ports`.
     Rules(policy::RuleFormat),
 }
 
@@ -67,7 +67,8 @@ impl ReportFormat {
 
     /// Every format, in the order of the help text.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::REPORTS.into_iter().chain(policy::RuleFormat::ALL.map(Self::Rules))
+        let rules = policy::RuleFormat::ALL.into_iter().filter(|format| !Self::has_own(*format));
+        Self::REPORTS.into_iter().chain(rules.map(Self::Rules))
     }
 
     /// The name in `--format`.
@@ -79,8 +80,19 @@ impl ReportFormat {
             Self::Csv => "csv",
             Self::Markdown => "markdown",
             Self::Html => "html",
+            Self::Rules(policy::RuleFormat::Table) => "ports",
             Self::Rules(format) => format.name(),
         }
+    }
+
+    /// The format of firewall rules.
+    pub fn rules(self) -> Option<policy::RuleFormat> {
+        if let Self::Rules(format) = self { Some(format) } else { None }
+    }
+
+    /// Formats of `netwatch ports` that have the name of a report here.
+    fn has_own(format: policy::RuleFormat) -> bool {
+        matches!(format, policy::RuleFormat::Markdown | policy::RuleFormat::Csv | policy::RuleFormat::Json)
     }
 
     /// The format that the extension of a file name stands for.
@@ -110,9 +122,11 @@ impl ReportFormat {
                 policy::RuleFormat::Nft => "nft",
                 policy::RuleFormat::Iptables | policy::RuleFormat::Ufw | policy::RuleFormat::Firewalld => "sh",
                 policy::RuleFormat::K8s | policy::RuleFormat::Cilium => "yaml",
-                policy::RuleFormat::AwsSg => "json",
+                policy::RuleFormat::AwsSg | policy::RuleFormat::Json => "json",
                 policy::RuleFormat::Systemd => "conf",
-                policy::RuleFormat::Ports => "txt",
+                policy::RuleFormat::Table => "txt",
+                policy::RuleFormat::Markdown => "md",
+                policy::RuleFormat::Csv => "csv",
             },
         }
     }

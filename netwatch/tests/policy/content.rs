@@ -6,7 +6,7 @@ use std::path::Path;
 use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
 use netwatch::name::NameSource;
 use netwatch::policy::{AddressFamily, Pattern, Requirements, RuleFormat, RuleOptions, Service};
-use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
+use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, Process, ProcessId};
 use netwatch::report::Report;
 use snapbox::{Data, assert_data_eq};
 
@@ -50,7 +50,7 @@ fn no_format_contains_addresses_of_the_run_or_arguments() {
 
 #[test]
 fn failed_attempts_are_comments_and_opened_on_request() {
-    for format in RuleFormat::ALL.into_iter().filter(|format| *format != RuleFormat::Ports) {
+    for format in RuleFormat::ALL.into_iter().filter(|format| !RuleFormat::TABLES.contains(format)) {
         let shut = rules(format, &[&everything()], &plain());
         assert!(!active(format, &shut).contains("203.0.113.99"), "{format:?}\n{shut}");
         assert!(shut.contains("203.0.113.99") && shut.contains("refused"), "{format:?}\n{shut}");
@@ -61,7 +61,8 @@ fn failed_attempts_are_comments_and_opened_on_request() {
 
 #[test]
 fn no_name_ends_a_comment_or_string() {
-    for format in RuleFormat::ALL {
+    // JSON has escapes of its own: `json_holds_names_as_they_are`.
+    for format in RuleFormat::ALL.into_iter().filter(|format| *format != RuleFormat::Json) {
         for options in variants() {
             let text = rules(format, &[&everything()], &options);
             for attack in ATTACKS {
@@ -74,6 +75,40 @@ fn no_name_ends_a_comment_or_string() {
             assert_eq!(lines.count(), marks, "{format:?}\n{text}");
         }
     }
+}
+
+#[test]
+fn json_holds_names_as_they_are() {
+    let text = rules(RuleFormat::Json, &[&everything()], &plain());
+    let document: serde_json::Value = serde_json::from_str(&text).expect("one document");
+    let names: Vec<&str> =
+        document["ports"].as_array().expect("a list").iter().filter_map(|port| port["name"].as_str()).collect();
+    for attack in ATTACKS.map(|attack| name(attack).as_str().to_owned()) {
+        assert!(names.contains(&attack.as_str()), "{attack}: {names:?}");
+    }
+    assert!(!text.contains('\u{2028}'), "{text}");
+}
+
+#[test]
+fn tables_name_what_a_wrapper_ran() {
+    let table = table([crate::sample::tcp(key(6, 1, address("203.0.113.10"), 443), 1, (1, 80), (1, 80))]);
+    let mut report = report(facts(&table, &["/bin/sh", "-c", "python3 shop.py --token secret"]), &table);
+    let process = |comm: &str, words: &[&str]| Process {
+        comm: comm.into(),
+        cmdline: Some(words.iter().map(|&word| word.into()).collect()),
+        ..Process::default()
+    };
+    report.processes.list =
+        vec![process("sh", &["/bin/sh", "-c", "…"]), process("python3", &["python3", "shop.py", "--token", "secret"])];
+    report.endpoints[0].processes = vec![ProcessId(0), ProcessId(1)];
+    let user = |process| FlowUser { process: ProcessId(process), evidence: Evidence::Socket, is_maker: true };
+    report.flows[0].users = vec![user(1), user(0)];
+    for format in RuleFormat::TABLES {
+        let text = rules(format, &[&report], &plain());
+        let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').collect();
+        assert!(words.contains(&"shop.py") && !words.contains(&"sh"), "{format:?}: {text}");
+    }
+    assert!(rules(RuleFormat::Table, &[&report], &plain()).starts_with("Network access required by shop.py\n\n"));
 }
 
 #[test]
@@ -153,13 +188,27 @@ fn one_address_of_several_names_is_listed_with_each() {
 }
 
 #[test]
-fn unused_addresses_of_dns_responses_are_opened_on_request() {
+fn unused_addresses_of_dns_responses_are_listed_and_marked() {
     let mut report = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     report.naming.lookups.push(lookup(name("app.example"), vec![address("203.0.113.11"), address("2001:db8::11")]));
     report.naming.lookups.push(lookup(name("other.example"), vec![address("203.0.113.12")]));
+    let used = RuleOptions { only_used: true, ..plain() };
+    for format in RuleFormat::ALL {
+        let text = rules(format, &[&report], &used);
+        assert!(!text.contains("203.0.113.11"), "{format:?}: {text}");
+        let text = rules(format, &[&report], &plain());
+        assert!(text.contains("203.0.113.11") || format == RuleFormat::Cilium, "{format:?}: {text}");
+    }
+    let text = rules(RuleFormat::Table, &[&report], &plain());
+    for line in ["  203.0.113.10\n", "  203.0.113.11 (not used)\n", "  2001:db8::11 (not used)\n"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let text = rules(RuleFormat::Csv, &[&report], &plain());
+    assert!(text.contains("HTTPS,app.example,tcp,443,outbound,2001:db8::11,no,required,"), "{text}");
     let text = rules(RuleFormat::Nft, &[&report], &plain());
-    assert!(!text.contains("203.0.113.11"), "{text}");
-    let text = rules(RuleFormat::Nft, &[&report], &RuleOptions { with_answers: true, ..plain() });
+    let header = text.lines().filter_map(|line| line.strip_prefix("#")).collect::<Vec<_>>().join(" ");
+    let header = header.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(header.contains("did not use them: 2001:db8::11, 203.0.113.11."), "{text}");
     assert!(text.contains("ip daddr { 203.0.113.10, 203.0.113.11 } tcp dport 443"), "{text}");
     assert!(text.contains("ip6 daddr 2001:db8::11 tcp dport 443") && !text.contains("203.0.113.12"), "{text}");
 }
@@ -190,7 +239,7 @@ fn the_header_lists_blind_spots() {
     facts.complete = false;
     facts.lost.samples = 3;
     facts.interface.local = vec![[10, 87, 0, 2].into()];
-    let text = rules(RuleFormat::Ports, &[&report(facts, &table)], &plain());
+    let text = rules(RuleFormat::Table, &[&report(facts, &table)], &plain());
     for words in [
         "some remotes of udp",
         "the flow table was full for 7 packets",
@@ -200,7 +249,7 @@ fn the_header_lists_blind_spots() {
     ] {
         assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}\n{text}");
     }
-    let complete = rules(RuleFormat::Ports, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
+    let complete = rules(RuleFormat::Table, &[&connections(&[("203.0.113.10", 443, None)])], &plain());
     assert!(!complete.contains("Incomplete"), "{complete}");
 }
 

@@ -23,6 +23,9 @@ fn need(name: Option<&str>, port: u16, peers: &[IpAddr]) -> Need {
         name,
         peers,
         failed: FailedAttempts::default(),
+        unused: BTreeSet::new(),
+        purpose: String::new(),
+        programs: BTreeSet::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod accepted;
 mod content;
 mod fold;
+mod import;
 mod large;
 #[path = "../sample/mod.rs"]
 mod sample;
@@ -26,7 +27,7 @@ fn variants() -> Vec<RuleOptions> {
         generalize: Some(policy::Generalize::default()),
         resolvers,
         with_failed: true,
-        with_answers: true,
+        only_used: true,
         by_remote: true,
         name: Some("My app!".into()),
         ..RuleOptions::default()

@@ -34,12 +34,8 @@ pub fn reports(report: &Report, series: &Series) -> NamedOutputs {
 
 /// Firewall rules from all of these runs.
 pub fn rules(reports: &[&Report]) -> NamedOutputs {
-    let options = policy::RuleOptions {
-        with_failed: true,
-        with_answers: true,
-        by_remote: true,
-        ..policy::RuleOptions::default()
-    };
+    let options =
+        policy::RuleOptions { with_failed: true, only_used: true, by_remote: true, ..policy::RuleOptions::default() };
     let rules =
         |format| (format!("rules {format:?}"), written(|out| policy::write(format, reports, &options, out).unwrap()));
     policy::RuleFormat::ALL.map(rules).into()

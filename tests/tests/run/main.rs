@@ -28,6 +28,7 @@ mod names;
 mod network;
 mod other_commands;
 mod parallel;
+mod ports;
 mod processes;
 mod publish;
 mod recording;

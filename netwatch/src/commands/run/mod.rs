@@ -50,8 +50,8 @@ struct Ran {
     ending: Ending,
 }
 
-/// Runs the plan, prints the report, and returns the exit code.
-pub fn run(plan: RunPlan) -> Exit {
+/// Runs the plan, prints the report, keeps it in the plan, and returns the exit code.
+pub fn run(plan: &mut RunPlan) -> Exit {
     let show = Show::for_run(&plan.settings);
     hold_signals(plan, show).unwrap_or_else(failed)
 }
@@ -63,7 +63,7 @@ fn failed(error: Error) -> Exit {
 
 /// Blocks signals during the run. If a signal interrupts the set-up, netwatch exits as the command
 /// would have.
-fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
+fn hold_signals(plan: &mut RunPlan, show: Show) -> Result<Exit> {
     let inherited = InheritedSignals::read()?;
     ignore_file_size_signal()?;
     let signals = HeldSignals::hold(&inherited)?;
@@ -78,7 +78,7 @@ fn hold_signals(plan: RunPlan, show: Show) -> Result<Exit> {
 
 /// Creates the run directory and forks the guardian while the process has one thread, then runs the
 /// event loop.
-fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, signals: &HeldSignals) -> Result<Exit> {
+fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, signals: &HeldSignals) -> Result<Exit> {
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
     let journal = Journal::open(&run_dir).inspect_err(|_| undo(&run_dir))?;
@@ -103,13 +103,13 @@ fn prepare_and_run(mut plan: RunPlan, show: Show, inherited: InheritedSignals, s
     runtime.block_on(async {
         let mut line = guardian.connect()?;
         let signals = signals.listen()?;
-        let (outcome, closing) = in_runtime(&mut plan, &run_dir, &journal, &mut line, &signals, show).await;
+        let (outcome, closing) = in_runtime(plan, &run_dir, &journal, &mut line, &signals, show).await;
         let (network, metering) = closing.unzip();
         let ended = tear_down(line, network, &run_dir, &signals).await;
         if let (Err(_), Err(left)) = (&outcome, &ended) {
             print_error(left);
         }
-        let exit = outcome.and_then(|outcome| conclude(outcome, &plan, show, output, signals.held()));
+        let exit = outcome.and_then(|outcome| conclude(outcome, plan, show, output, signals.held()));
         // Consumers finish also after a failure, so that they contain everything up to it.
         let consumed = match metering {
             Some(metering) => metering.finish(&signals).await,
@@ -201,7 +201,7 @@ async fn kill_all(line: &mut GuardianClient) -> Result<()> {
 
 fn conclude(
     outcome: RunOutcome,
-    plan: &RunPlan,
+    plan: &mut RunPlan,
     show: Show,
     output: Option<Output>,
     signals: &HeldSignals,
@@ -210,8 +210,9 @@ fn conclude(
         RunOutcome::Ran(Ran { report, ending }) => {
             show.print_final(report.clone(), plan.settings.output.is_some());
             if let Some(output) = output {
-                write_output(output, show, report, signals)?;
+                write_output(output, show, report.clone(), signals)?;
             }
+            plan.report = Some(report);
             Ok(exit_of(ending))
         }
         RunOutcome::NotStarted(NotStarted { message, code }) => {

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid};
 
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
+use crate::report::Report;
 use crate::rights;
 use crate::settings::RunSettings;
 use crate::target::command::{Command, NotRunnable};
@@ -62,6 +64,8 @@ pub struct RunPlan {
     pub(super) output: Option<Output>,
     /// Where the run is recorded; taken when the set-up starts.
     pub(super) record: Option<RecordingPlan>,
+    /// The final report, when the run has ended.
+    pub report: Option<Arc<Report>>,
 }
 
 impl RunPlan {
@@ -82,7 +86,7 @@ impl RunPlan {
         let owner = rights::caller()?;
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
-        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, record })
+        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, record, report: None })
     }
 }
 

@@ -25,6 +25,13 @@ impl fmt::Display for RecordType {
     }
 }
 
+impl RecordType {
+    /// Restores a type from its text.
+    pub fn of_text(text: &str) -> Option<Self> {
+        text.parse::<iana::Rtype>().ok().map(|kind| Self(kind.to_int()))
+    }
+}
+
 /// A response code. Displays as its mnemonic, or as the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rcode(pub u8);
@@ -38,6 +45,11 @@ impl Rcode {
     pub const NXDOMAIN: Self = Self(3);
     /// The server refused the query.
     pub const REFUSED: Self = Self(5);
+
+    /// Restores a code from its text, in any case.
+    pub fn of_text(text: &str) -> Option<Self> {
+        (0..=u8::MAX).map(Self).find(|code| code.to_string().eq_ignore_ascii_case(text))
+    }
 }
 
 impl fmt::Display for Rcode {
@@ -56,5 +68,8 @@ mod tests {
         assert_eq!(RecordType(65_280).to_string(), "TYPE65280");
         assert_eq!(Rcode::NXDOMAIN.to_string(), "NXDOMAIN");
         assert_eq!(Rcode::SERVFAIL.to_string(), "SERVFAIL");
+        assert_eq!(Rcode::of_text("nxdomain"), Some(Rcode::NXDOMAIN));
+        assert_eq!(RecordType::of_text("HTTPS"), Some(RecordType::HTTPS));
+        assert_eq!(RecordType::of_text("TYPE65280"), Some(RecordType(65_280)));
     }
 }

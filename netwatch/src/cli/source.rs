@@ -1,0 +1,43 @@
+//! The runs that `ports`, `learn` and `check` are about: recorded ones, or a command to run first.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, ValueHint};
+
+use super::run::RunArgs;
+use crate::settings::RunSource;
+
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    /// Runs by number, id or file; captures, JSON reports [default: the newest run]
+    ///
+    /// Several runs are combined.
+    #[arg(value_name = "RUN", value_hint = ValueHint::FilePath, conflicts_with = "command")]
+    runs: Vec<String>,
+
+    /// Run this command first, as `netwatch run` does, and use that run
+    ///
+    /// Its standard output goes to standard error. The variables NETWATCH_* set the options of the
+    /// run.
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+}
+
+impl SourceArgs {
+    pub(super) fn source(self) -> Result<RunSource, clap::Error> {
+        if self.command.is_empty() {
+            return Ok(RunSource::Recorded(self.runs));
+        }
+        let mut words: Vec<OsString> = vec!["run".into(), "--quiet".into(), "--".into()];
+        words.extend(self.command);
+        let run = RunWords::try_parse_from(words)?;
+        Ok(RunSource::Command(Box::new(run.arguments.settings())))
+    }
+}
+
+/// The command line of `netwatch run`, for the defaults and variables of its options.
+#[derive(Parser)]
+struct RunWords {
+    #[command(flatten)]
+    arguments: RunArgs,
+}

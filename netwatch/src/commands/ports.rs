@@ -1,0 +1,23 @@
+//! `netwatch ports`: the network access that a program needs, as a table or as firewall rules.
+
+use super::source::Source;
+use super::{open_output, write_result};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::policy;
+use crate::settings::PortsSettings;
+
+/// Exits as the command did, if there is one.
+pub(super) fn ports(settings: &PortsSettings) -> Result<Exit> {
+    // A file that cannot be written is reported before the command runs.
+    let output = open_output(settings.output.as_deref())?;
+    let source = match Source::get(&settings.source)? {
+        Ok(source) => source,
+        Err(exit) => return Ok(exit),
+    };
+    let mut text = Vec::new();
+    policy::write(settings.format, &source.reports(), &settings.rules, &mut text)
+        .map_err(|error| Error::os("write", settings.format.name(), error))?;
+    write_result(output, &text)?;
+    Ok(source.exit)
+}

@@ -1,0 +1,106 @@
+//! The purpose of a service in the words of people who run firewalls: `HTTPS`, `PostgreSQL`.
+
+use super::need::Service;
+use crate::flow::Protocol;
+use crate::report::ApplicationProtocol;
+use crate::wire::port;
+
+/// Identifiers of reports, and what people call them.
+const PURPOSES: &[(&str, &str)] = &[
+    ("amqp", "AMQP"),
+    ("amqps", "AMQP over TLS"),
+    ("bootpc", "DHCP"),
+    ("bootps", "DHCP"),
+    ("dhcp", "DHCP"),
+    ("dns", "DNS"),
+    ("domain", "DNS"),
+    ("domain-s", "DNS over TLS"),
+    ("dtls", "DTLS"),
+    ("ftp", "FTP"),
+    ("ftp-data", "FTP data"),
+    ("git", "Git"),
+    ("http", "HTTP"),
+    ("http2", "HTTP/2"),
+    ("https", "HTTPS"),
+    ("imap", "IMAP"),
+    ("imaps", "IMAP over TLS"),
+    ("isakmp", "IPsec key exchange"),
+    ("kerberos", "Kerberos"),
+    ("ldap", "LDAP"),
+    ("ldaps", "LDAP over TLS"),
+    ("mdns", "multicast DNS"),
+    ("microsoft-ds", "SMB"),
+    ("mongodb", "MongoDB"),
+    ("mqtt", "MQTT"),
+    ("ms-wbt-server", "RDP"),
+    ("mysql", "MySQL"),
+    ("nfs", "NFS"),
+    ("ntp", "NTP"),
+    ("pop3", "POP3"),
+    ("pop3s", "POP3 over TLS"),
+    ("postgres", "PostgreSQL"),
+    ("postgresql", "PostgreSQL"),
+    ("quic", "QUIC"),
+    ("rdp", "RDP"),
+    ("redis", "Redis"),
+    ("rsync", "rsync"),
+    ("secure-mqtt", "MQTT over TLS"),
+    ("sip", "SIP"),
+    ("smb", "SMB"),
+    ("smtp", "SMTP"),
+    ("snmp", "SNMP"),
+    ("ssdp", "UPnP discovery"),
+    ("ssh", "SSH"),
+    ("stun", "STUN"),
+    ("submission", "SMTP"),
+    ("submissions", "SMTP over TLS"),
+    ("sunrpc", "RPC"),
+    ("syslog", "syslog"),
+    ("telnet", "Telnet"),
+    ("tftp", "TFTP"),
+    ("tls", "TLS"),
+    ("wireguard", "WireGuard"),
+    ("xmpp", "XMPP"),
+];
+
+/// The purpose of a service; empty if it is not known.
+pub(super) fn purpose(service: Service, application: Option<&ApplicationProtocol>) -> String {
+    match (service, application.map(|application| application.name.as_ref())) {
+        (Service::Echo, _) => "ping".to_owned(),
+        (Service::Protocol(Protocol(47)), _) => "GRE".to_owned(),
+        (Service::Protocol(Protocol(50)), _) => "IPsec ESP".to_owned(),
+        (Service::Ports(Protocol::TCP, port::HTTPS, port::HTTPS), Some("tls" | "http2" | "https")) => {
+            "HTTPS".to_owned()
+        }
+        (Service::Ports(Protocol::UDP, port::HTTPS, port::HTTPS), Some("quic" | "https")) => {
+            "HTTPS (HTTP/3)".to_owned()
+        }
+        (Service::Ports(_, port::ENCRYPTED_DNS, port::ENCRYPTED_DNS), Some("tls")) => "DNS over TLS".to_owned(),
+        (_, Some(name)) => {
+            let known = PURPOSES.iter().find(|(identifier, _)| *identifier == name);
+            known.map_or(name, |(_, label)| *label).to_owned()
+        }
+        (_, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(protocol: Protocol, port: u16, name: &'static str) -> String {
+        let application = ApplicationProtocol { name: name.into(), evidence: "request".into() };
+        purpose(Service::Ports(protocol, port, port), Some(&application))
+    }
+
+    #[test]
+    fn purposes_are_what_people_call_them() {
+        assert_eq!(of(Protocol::TCP, 443, "tls"), "HTTPS");
+        assert_eq!(of(Protocol::UDP, 443, "quic"), "HTTPS (HTTP/3)");
+        assert_eq!(of(Protocol::TCP, 8443, "tls"), "TLS");
+        assert_eq!(of(Protocol::TCP, 5432, "postgresql"), "PostgreSQL");
+        assert_eq!(of(Protocol::TCP, 7, "echo"), "echo", "an unknown identifier stays as it is");
+        assert_eq!(purpose(Service::Echo, None), "ping");
+        assert_eq!(purpose(Service::Ports(Protocol::TCP, 1, 1), None), "");
+    }
+}

@@ -1,0 +1,115 @@
+//! The requirements as rows, which the tables and the documents for programs share.
+
+use std::collections::BTreeSet;
+
+use super::need::{Need, Service, shown};
+use super::require::failures;
+use super::{Requirements, RuleOptions};
+use crate::flow::{Direction, Protocol};
+
+/// One requirement as a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    /// `HTTPS`; empty if it is not known.
+    pub purpose: String,
+    /// The host, or what stands for it; empty if only addresses are known.
+    pub name: String,
+    /// `tcp`, `udp, tcp`, `icmp`, or the number of a protocol.
+    pub protocol: String,
+    /// `443`, `32768-65535`; empty for protocols without ports.
+    pub port: String,
+    pub direction: Direction,
+    /// False if every attempt failed.
+    pub is_required: bool,
+    /// How attempts failed; empty for what is required.
+    pub failures: String,
+    pub programs: BTreeSet<String>,
+    pub addresses: Vec<RowAddress>,
+}
+
+/// An address or a prefix of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RowAddress {
+    pub address: String,
+    /// False if no connection used it: DNS listed it, or every attempt failed.
+    pub is_used: bool,
+}
+
+impl Row {
+    pub fn direction(&self) -> &'static str {
+        match self.direction {
+            Direction::Egress => "outbound",
+            Direction::Ingress => "inbound",
+        }
+    }
+
+    /// What stands behind an address.
+    pub fn mark(&self, address: &RowAddress) -> &'static str {
+        if self.is_required && !address.is_used { " (not used)" } else { "" }
+    }
+
+    /// `required`, or `tried`.
+    pub fn need(&self) -> &'static str {
+        if self.is_required { "required" } else { "tried" }
+    }
+
+    pub fn programs(&self) -> String {
+        self.programs.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Every requirement: what is required before what was only tried, outbound before inbound.
+pub(super) fn rows(requirements: &Requirements, options: &RuleOptions) -> Vec<Row> {
+    let mut rows: Vec<Row> = requirements.dns.then(|| resolvers(options)).into_iter().collect();
+    let out = requirements.of_direction(Direction::Egress).chain(&requirements.groups);
+    let needs = out.chain(requirements.of_direction(Direction::Ingress));
+    rows.extend(needs.map(|need| row(need, options, true)));
+    rows.extend(requirements.failed.iter().map(|need| row(need, options, false)));
+    rows
+}
+
+fn resolvers(options: &RuleOptions) -> Row {
+    let address = |resolver: &std::net::IpAddr| RowAddress { address: resolver.to_string(), is_used: true };
+    Row {
+        purpose: "DNS".into(),
+        name: "your DNS resolvers".into(),
+        protocol: "udp, tcp".into(),
+        port: "53".into(),
+        direction: Direction::Egress,
+        is_required: true,
+        failures: String::new(),
+        programs: BTreeSet::new(),
+        addresses: options.resolvers.iter().map(address).collect(),
+    }
+}
+
+fn row(need: &Need, options: &RuleOptions, is_required: bool) -> Row {
+    let (protocol, port) = match need.service {
+        Service::Ports(protocol, first, last) if first == last => (protocol.to_string(), first.to_string()),
+        Service::Ports(protocol, first, last) => (protocol.to_string(), format!("{first}-{last}")),
+        Service::Echo => ("icmp".into(), String::new()),
+        Service::Protocol(Protocol(number)) => (number.to_string(), String::new()),
+    };
+    let is_open = need.direction == Direction::Ingress && !options.by_remote;
+    let address = |peer| RowAddress { address: shown(peer), is_used: is_required && !need.unused.contains(peer) };
+    Row {
+        purpose: need.purpose.clone(),
+        name: name(need, is_open),
+        protocol,
+        port,
+        direction: need.direction,
+        is_required,
+        failures: if is_required { String::new() } else { failures(&need.failed) },
+        programs: need.programs.clone(),
+        addresses: if is_open { Vec::new() } else { need.peers.iter().map(address).collect() },
+    }
+}
+
+fn name(need: &Need, is_open: bool) -> String {
+    match &need.name {
+        _ if is_open => "any source".to_owned(),
+        Some(name) => name.to_string(),
+        None if need.peers.iter().all(|peer| peer.addr().is_multicast()) => "multicast group".to_owned(),
+        None => String::new(),
+    }
+}

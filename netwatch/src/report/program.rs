@@ -1,0 +1,57 @@
+//! The programs that used the network, by the names that people know them by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Report;
+use crate::process::{Evidence, Process, ProcessId, file_name};
+
+impl Report {
+    /// The programs of these processes. Wrappers (`sh`, `env`, `timeout`) are left out if other
+    /// programs remain.
+    pub fn programs_of(&self, ids: &[ProcessId]) -> BTreeSet<String> {
+        let processes: Vec<&Process> = ids.iter().filter_map(|id| self.processes.get(*id)).collect();
+        let has_others = processes.iter().any(|process| !process.is_wrapper());
+        let named = processes.iter().filter(|process| !(has_others && process.is_wrapper()));
+        named.map(|process| process.program().to_owned()).collect()
+    }
+
+    /// The programs that used the network or tried to: the command's own program first if it is
+    /// one of them, then those with most bytes. Without any, the program of the command line.
+    pub fn programs(&self) -> Vec<String> {
+        let bytes = self.bytes_by_process();
+        let ids: Vec<ProcessId> = bytes.keys().copied().collect();
+        let kept = self.programs_of(&ids);
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for (process, bytes) in bytes.iter().filter_map(|(id, bytes)| Some((self.processes.get(*id)?, bytes))) {
+            if kept.contains(process.program()) {
+                *sums.entry(process.program()).or_default() += bytes;
+            }
+        }
+        let command = self.processes.list.first().map(Process::program);
+        let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
+        sums.sort_by_key(|(program, bytes)| (Some(*program) != command, std::cmp::Reverse(*bytes)));
+        match sums.is_empty() {
+            false => sums.into_iter().map(|(program, _)| program.to_owned()).collect(),
+            true => self.run.command.first().map(|path| file_name(path).to_owned()).into_iter().collect(),
+        }
+    }
+
+    /// Bytes of each process that used the network. A process that is only inferred from the
+    /// namespace counts if no other is known.
+    fn bytes_by_process(&self) -> BTreeMap<ProcessId, u64> {
+        let mut exact: BTreeMap<ProcessId, u64> = BTreeMap::new();
+        let mut inferred = exact.clone();
+        for known in &self.flows {
+            let Some(user) = known.users.first() else { continue };
+            let sums = if user.evidence == Evidence::Netns { &mut inferred } else { &mut exact };
+            *sums.entry(user.process).or_default() += known.flow.counters.both().wire_bytes;
+        }
+        for folded in &self.folded_traffic {
+            *exact.entry(folded.process).or_default() += folded.sum.counters.both().wire_bytes;
+        }
+        for process in self.attempts.iter().filter_map(|attempt| attempt.process) {
+            exact.entry(process).or_default();
+        }
+        if exact.is_empty() { inferred } else { exact }
+    }
+}
