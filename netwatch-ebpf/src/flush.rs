@@ -12,7 +12,7 @@ use netwatch_common::front::{self, Front, GROUPS, SLOTS_PER_GROUP, Slot};
 use netwatch_common::stage::flushed;
 
 use crate::atomic::SharedAccess;
-use crate::maps::FRONTS;
+use crate::maps::{FRONTS, HEADS};
 use crate::table;
 
 /// Flushes one group of slots. The first argument of the program is the CPU, the second the group.
@@ -21,16 +21,16 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
     let arguments = ctx.as_ptr().cast::<u64>();
     // SAFETY: user space passes two arguments.
     let (cpu, group) = unsafe { (*arguments as u32, *arguments.add(1) as usize) };
-    let Some(front) = FRONTS.get_ptr_mut(cpu) else { return flushed::NO_CPU };
+    let Some(head) = HEADS.get_ptr_mut(cpu) else { return flushed::NO_CPU };
     if group >= GROUPS {
         return flushed::NO_CPU;
     }
-    // SAFETY: a live map value of the CPU that this runs on.
+    // SAFETY: live map values of the CPU that this runs on.
     unsafe {
-        let head = &raw mut (*front).head;
         if (&raw const (*head).active).read_volatile() != 0 {
             return flushed::BUSY;
         }
+        let Some(front) = FRONTS.get_ptr_mut(cpu, 0) else { return flushed::DONE };
         (&raw mut (*head).flushing).write_volatile(1);
         flush_group(front, group);
         (&raw mut (*head).flushing).write_volatile(0);
@@ -44,7 +44,7 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
 unsafe fn flush_group(front: *mut Front, group: usize) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let bits = (&raw mut (*front).head.installed).cast::<u8>().add(group);
+        let bits = (&raw mut (*front).installed).cast::<u8>().add(group);
         let slots = (&raw mut (*front).slots).cast::<Slot>().add(group * SLOTS_PER_GROUP);
         for bit in 0..SLOTS_PER_GROUP {
             if *bits & (1 << bit) != 0 && !flush_slot(slots.add(bit)) {

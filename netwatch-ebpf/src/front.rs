@@ -12,7 +12,7 @@ use netwatch_common::parse::{self, Frame, Hook, IpFamily, Packet};
 use netwatch_common::round_trip::{self, RttProbe};
 
 use crate::atomic::{SharedAccess, replace32};
-use crate::maps::{CONTROL, FRONTS, RTT_PROBES};
+use crate::maps::{CONTROL, FRONTS, HEADS, RTT_PROBES};
 use crate::preemption;
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
@@ -54,14 +54,13 @@ pub fn count(ctx: &TcContext, hook: Hook) -> ShortPathResult {
     }
     // Helpers first: the kernel inlines them, but the compiler treats them as calls and saves its
     // registers before them.
-    let Some(front) = own() else { return ShortPathResult::Declined };
-    // SAFETY: a live map value.
-    let now_ns = tick_ns(unsafe { &raw const (*front).head });
+    let (Some(head), Some(front)) = (head(), own()) else { return ShortPathResult::Declined };
+    let now_ns = tick_ns(head);
     let skb = Skb::direct(ctx);
     // Compiled once per IP version: half of an IPv4 address is constant.
     match parse::ip_family(&skb) {
-        Some(IpFamily::V4) => count_family(IpFamily::V4, ctx, hook, &skb, front, now_ns),
-        Some(IpFamily::V6) => count_family(IpFamily::V6, ctx, hook, &skb, front, now_ns),
+        Some(IpFamily::V4) => count_family(IpFamily::V4, ctx, hook, &skb, (head, front), now_ns),
+        Some(IpFamily::V6) => count_family(IpFamily::V6, ctx, hook, &skb, (head, front), now_ns),
         None => ShortPathResult::Declined,
     }
 }
@@ -72,7 +71,7 @@ fn count_family(
     ctx: &TcContext,
     hook: Hook,
     skb: &Skb,
-    front: *mut Front,
+    (head, front): (*mut FrontHead, *mut Front),
     now_ns: u64,
 ) -> ShortPathResult {
     let meta = meta(ctx);
@@ -84,8 +83,6 @@ fn count_family(
     if !parse::quick_of(family, skb, &meta, &mut packet) {
         return ShortPathResult::Declined;
     }
-    // SAFETY: a live map value.
-    let head = unsafe { &raw mut (*front).head };
     let (key, direction) = parse::orient(&packet, hook);
     let words = hash::words(&key);
     let hash = hash::hash(words);
@@ -158,11 +155,22 @@ pub fn is_selected(head: *mut FrontHead) -> bool {
     }
 }
 
-/// The front of this CPU.
+/// The state of this CPU.
+#[inline(always)]
+pub fn head() -> Option<*mut FrontHead> {
+    HEADS.get_ptr_mut(cpu())
+}
+
+/// The front of this CPU. `None` until user space has added one.
 #[inline(always)]
 pub fn own() -> Option<*mut Front> {
+    FRONTS.get_ptr_mut(cpu(), 0)
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
     // SAFETY: no arguments, no memory.
-    FRONTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)
+    unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
 /// The slot of a front for a hash.

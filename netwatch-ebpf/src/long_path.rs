@@ -71,11 +71,11 @@ fn count_unread(ctx: &TcContext, hook: Hook) {
     let Some(value) = REMAINDERS.get_ptr_mut(remainder::protocol_slot(packet.protocol, key.observation_point)) else {
         return;
     };
-    let Some(front) = front::own() else { return };
+    let Some(head) = front::head() else { return };
     let size = Size::new(ctx.len(), &meta(ctx), &packet);
     // SAFETY: live map values.
     unsafe {
-        let now_ns = front::tick_ns(&raw const (*front).head);
+        let now_ns = front::tick_ns(head);
         account::record_size::<SharedAccess>(value, direction, &size, now_ns);
     }
 }
@@ -100,16 +100,14 @@ pub fn count_packet(ctx: &TcContext) {
         debug!(ctx, "cannot read the headers of a packet of {} bytes", ctx.len());
     }
     let hook = Hook::from_number(scratch.hook);
-    let Some(front) = front::own() else { return };
-    // SAFETY: a live map value.
-    let head = unsafe { &raw mut (*front).head };
+    let Some(head) = front::head() else { return };
     scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(head), &mut FragmentMap);
     let scratch = forget(scratch);
     // SAFETY: belongs to this CPU; the mark keeps an interrupt from flushing the front until it is
     // removed.
     unsafe {
         front::enter_preemptible(head);
-        count(front, scratch);
+        count(head, scratch);
         front::leave_preemptible(head);
     }
     let scratch = forget(scratch);
@@ -155,14 +153,14 @@ pub fn continue_in(ctx: &TcContext, stage: u32) {
 /// Counts the packet, and determines the notification and the reason to sample it.
 ///
 /// # Safety
-/// `front` belongs to this CPU, and nothing else changes it.
+/// `head` belongs to this CPU, and nothing else changes its front.
 #[inline(always)]
-unsafe fn count(front: *mut Front, scratch: &mut Scratch) {
+unsafe fn count(head: *mut FrontHead, scratch: &mut Scratch) {
     scratch.words = hash::words(&scratch.seen.key);
     scratch.hash = hash::hash(scratch.words);
     scratch.notification = notify::NONE;
     // SAFETY: guaranteed by the caller.
-    scratch.number = unsafe { find_or_add(front, scratch) }.map_or(NO_ENTRY, |found| found.number);
+    scratch.number = unsafe { find_or_add(head, scratch) }.map_or(NO_ENTRY, |found| found.number);
     // Wherever the entry was found, the verifier follows one path from here.
     let scratch = forget(scratch);
     let Some(entry) = table::entry(scratch.number) else {
@@ -179,10 +177,10 @@ unsafe fn count(front: *mut Front, scratch: &mut Scratch) {
         measure_round_trip(value, scratch.hash, seen, repeated);
         let mask = account::update_slow_path_mask(value, &seen.packet, &settings().sampling());
         // The loopback has no short path.
-        if let Some(slot) = usable_slot(front, scratch.hash)
-            && seen.key.observation_point == observation_point::LINK
+        if seen.key.observation_point == observation_point::LINK
+            && let Some((front, slot)) = usable_slot(head, scratch.hash)
         {
-            update_slot(&raw mut (*front).head, slot, &scratch.words, found, seen, mask);
+            update_slot(front, slot, &scratch.words, found, seen, mask);
         }
     }
 }
@@ -193,17 +191,17 @@ const NO_ENTRY: u32 = u32::MAX;
 /// The packet's entry, which is added if needed. `None` if the packet is counted in a remainder.
 ///
 /// # Safety
-/// `front` belongs to this CPU, and nothing else changes it.
+/// `head` belongs to this CPU, and nothing else changes its front.
 #[inline(always)]
-unsafe fn find_or_add(front: *mut Front, scratch: &Scratch) -> Option<EntryRef> {
+unsafe fn find_or_add(head: *mut FrontHead, scratch: &Scratch) -> Option<EntryRef> {
     let Scratch { words, hash, seen, .. } = scratch;
     if remainder::is_fixed(&seen.key) {
         return None;
     }
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let in_slot = merge_slot(usable_slot(front, *hash), words, seen);
-        in_slot.or_else(|| table::find(words, *hash)).or_else(|| table::add(&raw mut (*front).head, words, *hash))
+        let in_slot = usable_slot(head, *hash).and_then(|(_, slot)| merge_slot(slot, words, seen));
+        in_slot.or_else(|| table::find(words, *hash)).or_else(|| table::add(head, words, *hash))
     }
 }
 
@@ -229,17 +227,24 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> u32 {
     }
 }
 
-/// The slot for this hash, unless the front is off or being flushed.
+/// The front of this CPU and its slot for this hash, unless the front is off, missing or being
+/// flushed. Records that a front is missing.
 ///
 /// # Safety
-/// `front` belongs to this CPU.
+/// `head` belongs to this CPU.
 #[inline(always)]
-unsafe fn usable_slot(front: *mut Front, hash: u64) -> Option<*mut Slot> {
+unsafe fn usable_slot(head: *mut FrontHead, hash: u64) -> Option<(*mut Front, *mut Slot)> {
     // SAFETY: guaranteed by the caller.
-    if settings().front() == 0 || unsafe { front::is_flushing(&raw mut (*front).head) } {
-        return None;
+    unsafe {
+        if settings().front() == 0 || front::is_flushing(head) {
+            return None;
+        }
+        let front = front::own();
+        if front.is_none() {
+            (*head).is_front_missing = 1;
+        }
+        front.map(|front| (front, front::slot(front, hash)))
     }
-    Some(front::slot(front, hash))
 }
 
 /// Merges the counts of the slot if it belongs to this flow, or to another one that has reached
@@ -249,8 +254,7 @@ unsafe fn usable_slot(front: *mut Front, hash: u64) -> Option<*mut Slot> {
 /// # Safety
 /// The slot belongs to this CPU.
 #[inline(always)]
-unsafe fn merge_slot(slot: Option<*mut Slot>, words: &Words, seen: &Observation) -> Option<EntryRef> {
-    let slot = slot?;
+unsafe fn merge_slot(slot: *mut Slot, words: &Words, seen: &Observation) -> Option<EntryRef> {
     // SAFETY: guaranteed by the caller.
     unsafe {
         if !rules::is_taken(slot) {
@@ -289,10 +293,10 @@ unsafe fn measure_round_trip(value: *mut FlowValue, hash: u64, seen: &mut Observ
 /// counted this packet.
 ///
 /// # Safety
-/// The slot belongs to this CPU and its counts are merged; `found` is the flow's entry.
+/// The slot belongs to this CPU's `front` and its counts are merged; `found` is the flow's entry.
 #[inline(always)]
 unsafe fn update_slot(
-    head: *mut FrontHead,
+    front: *mut Front,
     slot: *mut Slot,
     words: &Words,
     found: EntryRef,
@@ -315,7 +319,7 @@ unsafe fn update_slot(
             (*slot).probe_after_ns = seen.now_ns + rules::RTT_PROBE_INTERVAL_NS;
         }
         let (byte, bit) = rules::installed_bit(rules::slot_index(hash::hash(*words)));
-        *(&raw mut (*head).installed).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
+        *(&raw mut (*front).installed).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
     }
 }
 

@@ -2,17 +2,20 @@
 //! them before the load. Maps marked *mapped* are plain memory that user space maps: it reads and
 //! writes them without system calls.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::Global;
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_map_def};
+use aya_ebpf::helpers::bpf_map_lookup_elem;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netwatch_common::config::{Config, defaults};
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
-use netwatch_common::front::Front;
+use netwatch_common::front::{Front, FrontHead};
 use netwatch_common::remainder::{self, Remainder};
 use netwatch_common::round_trip::{MAX_RTT_PROBES, RttProbe};
-use netwatch_common::table::{Bucket, Control};
+use netwatch_common::table::{Bucket, Control, FlowEntry};
 use netwatch_common::{stage, stat};
 
 use crate::scratch::{SCRATCH_PER_CPU, Scratch};
@@ -32,19 +35,44 @@ pub static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// atomics.
 #[unsafe(link_section = "maps")]
 #[unsafe(export_name = "SEGMENTS")]
-pub static SEGMENTS: SegmentsMap = SegmentsMap(bpf_map_def {
-    type_: BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    key_size: size_of::<u32>() as u32,
-    value_size: size_of::<u32>() as u32,
-    max_entries: 1,
-    map_flags: 0,
-    id: 0,
-    pinning: 0,
-});
+pub static SEGMENTS: ArrayOfArrays<FlowEntry> = ArrayOfArrays::new();
 
-/// The definition of [`SEGMENTS`]; only its address is used.
+/// An array of arrays of `T`. The inner arrays are not part of the object: user space creates them.
 #[repr(transparent)]
-pub struct SegmentsMap(bpf_map_def);
+pub struct ArrayOfArrays<T>(bpf_map_def, PhantomData<T>);
+
+// SAFETY: only the address of the definition is used.
+unsafe impl<T> Sync for ArrayOfArrays<T> {}
+
+impl<T> ArrayOfArrays<T> {
+    const fn new() -> Self {
+        let definition = bpf_map_def {
+            type_: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            key_size: size_of::<u32>() as u32,
+            value_size: size_of::<u32>() as u32,
+            max_entries: 1,
+            map_flags: 0,
+            id: 0,
+            pinning: 0,
+        };
+        Self(definition, PhantomData)
+    }
+
+    /// Element `within` of array `array`, if there is such an array. The kernel inlines both
+    /// lookups.
+    #[inline(always)]
+    pub fn get_ptr_mut(&self, array: u32, within: u32) -> Option<*mut T> {
+        // SAFETY: user space adds only arrays of `T`.
+        unsafe {
+            let inner = bpf_map_lookup_elem((&raw const *self).cast_mut().cast(), (&raw const array).cast());
+            if inner.is_null() {
+                return None;
+            }
+            let element = bpf_map_lookup_elem(inner, (&raw const within).cast());
+            if element.is_null() { None } else { Some(element.cast()) }
+        }
+    }
+}
 
 /// State of the free entries. Mapped, one element. Written by `table` and user space.
 #[map]
@@ -54,10 +82,17 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The fronts, one per CPU. Mapped: the head of each. Each is written only on its own CPU, by
-/// `front`, `middle_path`, `long_path` and `flush`.
+/// The state of each possible CPU. Mapped. Each is written only on its own CPU, by `front`,
+/// `middle_path`, `long_path`, `table` and `flush`, and by user space.
 #[map]
-pub static FRONTS: Array<Front> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static HEADS: Array<FrontHead> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The fronts, by CPU: an array of arrays with one front each. User space adds a front for each CPU
+/// in use. Mapped: the first field of each. Each is written only on its own CPU, by `front`,
+/// `middle_path`, `long_path` and `flush`.
+#[unsafe(link_section = "maps")]
+#[unsafe(export_name = "FRONTS")]
+pub static FRONTS: ArrayOfArrays<Front> = ArrayOfArrays::new();
 
 /// Round-trip measurements in progress. Written by `long_path`, read by `front` and `middle_path`.
 #[map]

@@ -62,11 +62,10 @@ fn parse(ctx: &TcContext, scratch: &mut Scratch) -> bool {
 #[inline(always)]
 fn count(scratch: &mut Scratch) -> bool {
     let scratch = forget(scratch);
-    let Some(front) = front::own() else { return false };
+    let (Some(head), Some(front)) = (front::head(), front::own()) else { return false };
     // SAFETY: a live map value of this CPU. The mark is set before the lookup: while it is set, no
     // entry that is found here is given to another flow.
     unsafe {
-        let head = &raw mut (*front).head;
         scratch.seen.now_ns = front::tick_ns(head);
         front::enter(head);
         let counted = !front::is_flushing(head) && count_in_entry(front, scratch);

@@ -1,7 +1,6 @@
 //! The flow table in the classifier: looks up entries and adds them. `netwatch_common::table`
 //! describes the design.
 
-use aya_ebpf::helpers::bpf_map_lookup_elem;
 use netwatch_common::front::FrontHead;
 use netwatch_common::hash::{Words, is_same};
 use netwatch_common::stat as slot;
@@ -26,17 +25,7 @@ pub struct EntryRef {
 /// The entry with this number, if it has memory.
 #[inline(always)]
 pub fn entry(number: u32) -> Option<*mut FlowEntry> {
-    let (segment, within) = (number / SEGMENT, number % SEGMENT);
-    // SAFETY: the outer map holds arrays of entries, so a value found in an inner array is an
-    // entry.
-    unsafe {
-        let array = bpf_map_lookup_elem((&raw const SEGMENTS).cast_mut().cast(), (&raw const segment).cast());
-        if array.is_null() {
-            return None;
-        }
-        let entry = bpf_map_lookup_elem(array, (&raw const within).cast());
-        if entry.is_null() { None } else { Some(entry.cast()) }
-    }
+    SEGMENTS.get_ptr_mut(number / SEGMENT, number % SEGMENT)
 }
 
 /// Reads a word of the bucket that [`find`] will search first, so that the cache line is loaded

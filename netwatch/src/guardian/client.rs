@@ -9,12 +9,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
 
-use super::growth::{self, TableGrowth};
+use super::growth::{self, MemoryGrowth};
 use super::protocol::{self, GuardianRequest, Prepare, Reply, StartCapture};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
 use crate::host::link::HostEndCounters;
-use crate::meter::SegmentSource;
+use crate::meter::MemorySource;
 use crate::readiness::{Watched, watch};
 
 /// A guardian that was forked, before there is an event loop.
@@ -22,7 +22,7 @@ use crate::readiness::{Watched, watch};
 pub struct Guardian {
     pid: Pid,
     socket: OwnedFd,
-    growth: TableGrowth,
+    growth: MemoryGrowth,
 }
 
 impl Guardian {
@@ -60,7 +60,7 @@ impl Guardian {
 pub struct GuardianClient {
     pid: Pid,
     socket: AsyncFd<Watched<OwnedFd>>,
-    growth: Arc<TableGrowth>,
+    growth: Arc<MemoryGrowth>,
     /// Replies that arrived while another one was awaited.
     early: VecDeque<Reply>,
     /// Descriptors that came with the last reply that carried some.
@@ -90,8 +90,8 @@ impl GuardianClient {
         self.send(&GuardianRequest::Kill, None)
     }
 
-    /// The guardian as the source of the flow table's segments.
-    pub fn table_growth(&self) -> Arc<dyn SegmentSource> {
+    /// The guardian as the source of the classifier's memory.
+    pub fn memory_growth(&self) -> Arc<dyn MemorySource> {
         self.growth.clone()
     }
 

@@ -1,8 +1,11 @@
-//! The line by which the flow table grows (`grow-table`): netwatch requests the segments in order,
-//! and the guardian creates them. A line of its own, because netwatch's end belongs to the thread
-//! that grows the table, which waits for the reply; the event loop does not take part.
+//! The line by which the classifier's memory grows: netwatch requests the segments of the flow
+//! table in order (`grow-table`) and the fronts of further CPUs (`add-front`), and the guardian
+//! creates them. A line of its own, because netwatch's end belongs to the threads that grow the
+//! memory and wait for the reply; the event loop does not take part.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,39 +13,58 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 
 use super::protocol::{GuardianRequest, Reply, receive, send};
 use crate::error::{Error, Result};
-use crate::meter::{SegmentSource, segments};
+use crate::meter::{MemorySource, fronts, segments};
 
 /// Both ends, for a table of at most `max_flows` flows.
-pub(super) fn pair(max_flows: u32) -> Result<(TableGrowth, GrowthServer)> {
+pub(super) fn pair(max_flows: u32) -> Result<(MemoryGrowth, GrowthServer)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|errno| Error::os("create a socket pair", "", errno))?;
     // The guardian serves other lines too; netwatch's thread waits for its reply.
     fcntl(&theirs, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| Error::os("configure", "a socket", errno))?;
-    let next = segments::initial_count(max_flows);
-    Ok((TableGrowth { socket: ours }, GrowthServer { socket: theirs, next, end: segments::count(max_flows) }))
+    let server = GrowthServer {
+        socket: theirs,
+        next: segments::initial_count(max_flows),
+        end: segments::count(max_flows),
+        fronts: BTreeSet::new(),
+        max_fronts: fronts::max_count()?,
+    };
+    Ok((MemoryGrowth { socket: ours, turn: Mutex::new(()) }, server))
 }
 
-/// netwatch's end: the source of the table's segments.
+/// netwatch's end: the source of the classifier's memory.
 #[derive(Debug)]
-pub struct TableGrowth {
+pub struct MemoryGrowth {
     socket: OwnedFd,
+    /// Held while a thread waits for its reply.
+    turn: Mutex<()>,
 }
 
-impl SegmentSource for TableGrowth {
-    fn create(&self, number: u32) -> Result<OwnedFd> {
-        let failed = |cause: &str| Error::other("grow", "the flow table", cause);
-        send(&self.socket, &GuardianRequest::GrowTable(number), &[])?;
+impl MemoryGrowth {
+    fn create(&self, request: &GuardianRequest) -> Result<OwnedFd> {
+        let failed = |cause: &str| Error::other("grow", "the classifier's memory", cause);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&self.socket, request, &[])?;
         match receive::<Reply>(&self.socket)? {
-            Some((Reply::TableGrown(Ok(())), segment)) => {
-                segment.into_iter().next().ok_or_else(|| failed("the guardian's reply has no descriptor"))
+            Some((Reply::MemoryCreated(Ok(())), array)) => {
+                array.into_iter().next().ok_or_else(|| failed("the guardian's reply has no descriptor"))
             }
-            Some((Reply::TableGrown(Err(error)), _)) => Err(error),
-            Some(_) => Err(failed("the guardian's reply is not about the table")),
+            Some((Reply::MemoryCreated(Err(error)), _)) => Err(error),
+            Some(_) => Err(failed("the guardian's reply is not about the memory")),
             None => Err(failed("the line to the guardian is closed")),
         }
     }
+}
 
-    /// Also wakes a thread that waits in [`Self::create`] for a guardian that does not reply.
+impl MemorySource for MemoryGrowth {
+    fn segment(&self, number: u32) -> Result<OwnedFd> {
+        self.create(&GuardianRequest::GrowTable(number))
+    }
+
+    fn front(&self, cpu: u32) -> Result<OwnedFd> {
+        self.create(&GuardianRequest::AddFront(cpu))
+    }
+
+    /// Also wakes a thread that waits for a guardian that does not reply.
     fn close(&self) {
         // ENOTCONN: the guardian is gone.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
@@ -57,6 +79,10 @@ pub(super) struct GrowthServer {
     next: u32,
     /// Number of segments of a full table.
     end: u32,
+    /// CPUs for which a front was created.
+    fronts: BTreeSet<u32>,
+    /// Fronts exist for CPUs below this number.
+    max_fronts: u32,
 }
 
 impl AsFd for GrowthServer {
@@ -74,20 +100,29 @@ impl GrowthServer {
             Ok(Some((request, _))) => request,
             Ok(None) | Err(_) => return false,
         };
-        let (created, segment) = match self.create(&request) {
-            Ok(segment) => (Ok(()), Some(segment)),
+        let (created, array) = match self.create(&request) {
+            Ok(array) => (Ok(()), Some(array)),
             Err(error) => (Err(error), None),
         };
         // netwatch waits for this reply only, so the socket has room; any failure means that it is
         // gone.
-        let segment: Vec<_> = segment.iter().map(AsRawFd::as_raw_fd).collect();
-        send(&self.socket, &Reply::TableGrown(created), &segment).is_ok()
+        let array: Vec<_> = array.iter().map(AsRawFd::as_raw_fd).collect();
+        send(&self.socket, &Reply::MemoryCreated(created), &array).is_ok()
     }
 
-    /// Each segment once and in order, so that netwatch cannot have more memory than the table's.
+    /// Each segment once and in order, and each front once, so that netwatch cannot have more
+    /// memory than a full table and all CPUs need.
     fn create(&mut self, request: &GuardianRequest) -> Result<OwnedFd> {
-        let refuse = |cause: String| Error::other("accept request", "grow-table", cause);
+        let refuse = |cause: String| Error::other("accept request", "grow-table or add-front", cause);
         match request {
+            GuardianRequest::AddFront(cpu) if *cpu < self.max_fronts && !self.fronts.contains(cpu) => {
+                let front = fronts::create()?;
+                self.fronts.insert(*cpu);
+                Ok(front)
+            }
+            GuardianRequest::AddFront(cpu) => {
+                Err(refuse(format!("CPU {cpu} has a front, or is not below {}", self.max_fronts)))
+            }
             GuardianRequest::GrowTable(number) if *number == self.next && *number < self.end => {
                 let segment = segments::create()?;
                 self.next += 1;
@@ -119,7 +154,7 @@ mod tests {
     }
 
     /// A thread that serves until the line is closed.
-    fn with_server(test: impl FnOnce(&TableGrowth)) {
+    fn with_server(test: impl FnOnce(&MemoryGrowth)) {
         let (ours, mut server) = pair(MAX_FLOWS).unwrap();
         thread::scope(|scope| {
             scope.spawn(move || while serve(&mut server) {});
@@ -134,11 +169,11 @@ mod tests {
             return eprintln!("skipped: needs root to create maps");
         }
         with_server(|ours| {
-            let refused = |number| ours.create(number).unwrap_err().to_string();
+            let refused = |number| ours.segment(number).unwrap_err().to_string();
             assert!(refused(3).contains("not the next"), "one of the initial segments");
             assert!(refused(5).contains("not the next"), "out of order");
             for number in 4..7 {
-                let segment = ours.create(number).unwrap();
+                let segment = ours.segment(number).unwrap();
                 assert!(refused(number).contains("not the next"), "twice");
                 let link = std::fs::read_link(format!("/proc/self/fd/{}", segment.as_raw_fd())).unwrap();
                 assert!(link.to_string_lossy().contains("bpf-map"), "{link:?}");
@@ -148,11 +183,24 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_second_front_of_a_cpu_and_fronts_of_impossible_ones() {
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("skipped: needs root to create maps");
+        }
+        with_server(|ours| {
+            ours.front(0).unwrap();
+            for cpu in [0, fronts::max_count().unwrap()] {
+                assert!(ours.front(cpu).unwrap_err().to_string().contains("is not below"), "CPU {cpu}");
+            }
+        });
+    }
+
+    #[test]
     fn accepts_no_other_verb() {
         with_server(|ours| {
             send(&ours.socket, &GuardianRequest::Kill, &[]).unwrap();
             let reply = receive::<Reply>(&ours.socket).unwrap().unwrap();
-            assert!(matches!(&reply, (Reply::TableGrown(Err(_)), fds) if fds.is_empty()), "{reply:?}");
+            assert!(matches!(&reply, (Reply::MemoryCreated(Err(_)), fds) if fds.is_empty()), "{reply:?}");
         });
     }
 
@@ -160,7 +208,7 @@ mod tests {
     fn closing_ends_a_request_that_is_not_answered() {
         let (ours, stopped) = pair(MAX_FLOWS).unwrap();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| ours.create(4).unwrap_err().to_string());
+            let waiting = scope.spawn(|| ours.segment(4).unwrap_err().to_string());
             // The request has arrived, so the thread waits for the reply.
             let mut fds = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::NONE).unwrap();

@@ -50,8 +50,10 @@ pub(super) enum GuardianRequest {
     /// exits. No reply.
     HoldTable,
     /// Creates the next segment of the flow table, which has this number. Accepted only on the line
-    /// for it (`growth`). Answered by [`Reply::TableGrown`].
+    /// for it (`growth`). Answered by [`Reply::MemoryCreated`].
     GrowTable(u32),
+    /// Creates the front of this CPU. As [`GuardianRequest::GrowTable`].
+    AddFront(u32),
     /// Undoes the run. Answered by [`Reply::Undone`].
     Undo,
     /// Exits. No reply.
@@ -101,7 +103,7 @@ impl GuardianRequest {
                 refuse("prepare", "its cgroup is not the cgroup of this run")
             }
             Self::Signal(number) if Signal::try_from(*number).is_err() => refuse("signal", "there is no such signal"),
-            Self::GrowTable(_) => refuse("grow-table", "it is not of this line"),
+            Self::GrowTable(_) | Self::AddFront(_) => refuse("grow-table or add-front", "it is not of this line"),
             _ => Ok(()),
         }
     }
@@ -153,8 +155,8 @@ pub enum Reply {
     ResolverWritten(Result<()>),
     /// The host's end of the link is down; its counters, or `None` if the interface is gone.
     LinkDown(Result<Option<HostEndCounters>>),
-    /// The segment of the flow table was created; the packet carries its descriptor.
-    TableGrown(Result<()>),
+    /// The segment or front was created; the packet carries its descriptor.
+    MemoryCreated(Result<()>),
     /// The capture is attached; the packet carries the descriptors of its ring and its counters.
     CaptureStarted(Result<()>),
     /// The run was undone.

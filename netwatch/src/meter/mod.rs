@@ -25,9 +25,9 @@ pub use netwatch_common::sample::MAX_SNAPLEN;
 pub use netwatch_common::table::MAX_ENTRIES;
 
 pub use kernel::{
-    AttachMethod, CAPTURE_RING_BYTES, DrainProgress, KernelMeter, KernelMeterConfig, MAX_CAPLEN, PacketBatch,
-    PacketRing, PacketStats, PacketTap, ProcessTracer, ProcessTracerConfig, RingPacket, SegmentSource, TapConfig,
-    event_of, is_realtime, segments, sys,
+    AttachMethod, CAPTURE_RING_BYTES, DrainProgress, KernelMeter, KernelMeterConfig, MAX_CAPLEN, MemorySource,
+    PacketBatch, PacketRing, PacketStats, PacketTap, ProcessTracer, ProcessTracerConfig, RingPacket, TapConfig,
+    event_of, fronts, is_realtime, segments, sys,
 };
 pub use live::LiveMeter;
 pub use name_sample::{name_sample, name_sample_from_capture};

@@ -60,7 +60,7 @@ pub(super) async fn set_up(
     let (mut network, mut probe) = Network::set_up(plan, &context, &mut notes, loaded)?;
     context.signals.step("prepare")?;
     line.prepare(prepare(plan, cgroup.as_ref()), network.namespace.as_fd())?;
-    probe.grow_by(line.table_growth());
+    probe.grow_by(line.memory_growth());
     probe.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
     if plan.settings.verbose {

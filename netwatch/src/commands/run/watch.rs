@@ -125,7 +125,7 @@ impl<'a> ControlLoop<'a> {
             Some(
                 Reply::Prepared { .. }
                 | Reply::LinkDown(_)
-                | Reply::TableGrown(_)
+                | Reply::MemoryCreated(_)
                 | Reply::CaptureStarted(_)
                 | Reply::Undone(_),
             ) => {}

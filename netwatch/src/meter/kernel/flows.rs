@@ -9,9 +9,10 @@ use netwatch_common::hash;
 use netwatch_common::table::{self, Bucket, Control, FlowEntry};
 
 use super::fronts::Fronts;
+use super::growth::MemorySource;
 use super::memory::{self, Region};
 use super::retire::{self, Pressure};
-use super::segments::{SegmentSource, Segments};
+use super::segments::Segments;
 use crate::error::Result;
 use crate::flow::EndReason;
 use crate::meter::abi::Growth;
@@ -54,7 +55,7 @@ impl FlowEntries {
     }
 
     /// Lets another source create the segments of the table from now on.
-    pub(super) fn grow_by(&mut self, source: Arc<dyn SegmentSource>) {
+    pub(super) fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
         self.segments.grow_by(source);
     }
 

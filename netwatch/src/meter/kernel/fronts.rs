@@ -1,14 +1,23 @@
-//! The fronts of all CPUs: whether they can be used, and flushing them into the flow table. After a
-//! flush, no program holds an entry that it looked up before.
+//! The fronts: memory for each CPU in use, and flushing them into the flow table. After a flush, no
+//! program holds an entry that it looked up before.
+//!
+//! A machine may have few CPUs and many possible ones (hotplug), so fronts exist only for CPUs in
+//! use: the first ones that are online get theirs at once, others when a packet on them found none.
+//! Until then the packets of a CPU take the long path.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aya_obj::generated::bpf_map_type;
 use netwatch_common::front::{Front, FrontHead, GROUPS};
 use netwatch_common::stage::flushed;
 
+use super::cpus::Cpus;
+use super::growth::{GrowthThread, MemorySource, OwnMemory};
 use super::memory::{self, Region};
-use super::sys;
+use super::sys::{self, MMAPABLE, MapShape};
 use crate::error::{Error, Result};
 
 /// Maximum number of immediate retries on a CPU that is counting a packet. A try takes under a
@@ -18,26 +27,113 @@ const MAX_TRIES: u32 = 10_000;
 /// packet for a long time.
 const MAX_TRIES_WITH_PAUSE: u32 = 10_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
+/// Maximum number of fronts from the start: 4 MiB.
+pub(super) const MAX_INITIAL_FRONTS: usize = 8;
+
+/// The memory of all fronts.
+#[derive(Debug)]
+pub(super) struct FrontMemory {
+    outer: OwnedFd,
+    /// [`Front::installed`] of each front that the classifier may use, in words, by CPU.
+    created: Mutex<BTreeMap<u32, Region<u64>>>,
+}
+
+/// Creates the array of a front; all have the same shape.
+pub fn create() -> Result<OwnedFd> {
+    let shape = MapShape {
+        map_type: bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
+        key_size: 4,
+        value_size: size_of::<Front>() as u32,
+        max_entries: 1,
+        flags: MMAPABLE,
+    };
+    sys::map_create("FRONT", shape, None).map_err(|cause| Error::os("create BPF map", "FRONT", cause))
+}
+
+/// Maximum number of fronts: one more than the highest number of a CPU.
+pub fn max_count() -> Result<u32> {
+    Cpus::of_this_machine().map(|cpus| cpus.count())
+}
+
+impl FrontMemory {
+    /// Adds fronts for these CPUs. `template` is the first: the kernel has verified the programs
+    /// against it.
+    pub(super) fn new(outer: OwnedFd, template: OwnedFd, cpus: &[u32]) -> Result<Self> {
+        let memory = Self { outer, created: Mutex::default() };
+        let mut template = Some(template);
+        let arrays = cpus.iter().map(|&cpu| Ok((cpu, template.take().map_or_else(create, Ok)?)));
+        memory.add(arrays.collect::<Result<_>>()?)?;
+        Ok(memory)
+    }
+
+    fn created(&self) -> MutexGuard<'_, BTreeMap<u32, Region<u64>>> {
+        // Nothing can panic while the lock is held.
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives fronts to CPUs. Each is recorded before the classifier can use it, so that a flush
+    /// that waits for the packets of a CPU finds its front afterwards.
+    fn add(&self, arrays: Vec<(u32, OwnedFd)>) -> Result<()> {
+        if arrays.is_empty() {
+            return Ok(());
+        }
+        for (cpu, array) in &arrays {
+            let installed = Region::map(array, "FRONT", GROUPS / 8)?;
+            self.created().insert(*cpu, installed);
+        }
+        let (cpus, arrays): (Vec<u32>, Vec<OwnedFd>) = arrays.into_iter().unzip();
+        sys::map_update_batch(self.outer.as_fd(), &cpus, &arrays).map_err(|cause| Error::os("add", "fronts", cause))
+    }
+
+    /// Groups of a CPU's front that may hold a flow.
+    fn taken_groups(&self, cpu: u32) -> Vec<usize> {
+        let created = self.created();
+        let Some(installed) = created.get(&cpu) else { return Vec::new() };
+        let mut taken = Vec::new();
+        for word in 0..installed.len() {
+            // SAFETY: in a mapped region.
+            let groups = unsafe { memory::load(installed.element(word)) }.to_ne_bytes();
+            taken.extend((word * 8..).zip(groups).filter(|(_, bits)| *bits != 0).map(|(group, _)| group));
+        }
+        taken
+    }
+}
 
 /// All fronts.
 #[derive(Debug)]
 pub(super) struct Fronts {
     /// Whether packets are counted in the fronts.
     are_used: bool,
+    cpus: Cpus,
     program: OwnedFd,
-    heads: Vec<Region<FrontHead>>,
+    heads: Region<FrontHead>,
+    memory: Arc<FrontMemory>,
+    source: Arc<dyn MemorySource>,
+    growth: GrowthThread,
 }
 
 impl Fronts {
-    pub(super) fn new(are_used: bool, program: &OwnedFd, fronts: &OwnedFd, cpus: u32) -> Result<Self> {
+    pub(super) fn new(
+        are_used: bool,
+        cpus: Cpus,
+        memory: FrontMemory,
+        program: &OwnedFd,
+        heads: &OwnedFd,
+    ) -> Result<Self> {
         let program = program.try_clone().map_err(|cause| Error::os("duplicate", "a file descriptor", cause))?;
-        let head = |cpu: u32| Region::map_at(fronts, "FRONTS", 1, cpu as usize * size_of::<Front>());
-        Ok(Self { are_used, program, heads: (0..cpus).map(head).collect::<Result<_>>()? })
+        let heads = Region::map(heads, "HEADS", cpus.count() as usize)?;
+        let (memory, source) = (Arc::new(memory), Arc::new(OwnMemory));
+        Ok(Self { are_used, cpus, program, heads, memory, source, growth: GrowthThread::of("the fronts") })
+    }
+
+    /// Lets another source create further fronts from now on.
+    pub(super) fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
+        self.source = source;
     }
 
     /// Sets the parameters of the clock for packets in the front.
     pub(super) fn set_tick(&self, tick_ns: u64, tick_base_ns: u64) {
-        for head in self.heads.iter().map(|head| head.element(0)) {
+        for head in (0..self.heads.len()).map(|cpu| self.heads.element(cpu)) {
             // SAFETY: in a mapped region; only this side writes these words.
             unsafe {
                 memory::store(&raw mut (*head).tick_base_ns, tick_base_ns);
@@ -46,10 +142,42 @@ impl Fronts {
         }
     }
 
+    /// Starts to add fronts for CPUs on which packets found none.
+    pub(super) fn grow(&mut self) -> Result<()> {
+        if !self.growth.is_due()? {
+            return Ok(());
+        }
+        let missing = self.missing();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (memory, source) = (Arc::clone(&self.memory), Arc::clone(&self.source));
+        self.growth.start(move || {
+            memory.add(missing.into_iter().map(|cpu| Ok((cpu, source.front(cpu)?))).collect::<Result<_>>()?)
+        })
+    }
+
+    /// CPUs on which packets found no front.
+    fn missing(&self) -> Vec<u32> {
+        let created = self.memory.created();
+        let is_missing = |cpu: &u32| {
+            let head = self.heads.element(*cpu as usize);
+            // SAFETY: in a mapped region; a word that the classifier only sets.
+            unsafe { (&raw const (*head).is_front_missing).read_volatile() != 0 && !created.contains_key(cpu) }
+        };
+        (0..self.cpus.count()).filter(is_missing).collect()
+    }
+
     /// Merges all counts of the fronts into the table. When this returns, no program holds an entry
     /// that it looked up before the call, and no front refers to an entry that was retiring.
+    ///
+    /// Every CPU that is online answers. One that came online during the call looked up nothing
+    /// before it.
     pub(super) fn flush(&self) -> Result<()> {
-        (0..self.heads.len() as u32).try_for_each(|cpu| self.flush_cpu(cpu))
+        let online = self.cpus.online();
+        online.iter().try_for_each(|cpu| self.flush_cpu(*cpu))?;
+        let offline: Vec<u32> = self.memory.created().keys().copied().filter(|cpu| !online.contains(cpu)).collect();
+        offline.into_iter().try_for_each(|cpu| self.flush_cpu(cpu))
     }
 
     /// As [`Fronts::flush`], if the fronts are used.
@@ -61,14 +189,8 @@ impl Fronts {
     /// then reads the bitmap.
     fn flush_cpu(&self, cpu: u32) -> Result<()> {
         self.flush_group(cpu, 0)?;
-        let installed = self.installed(cpu);
-        for word in 0..GROUPS / 8 {
-            // SAFETY: in a mapped region.
-            let groups = unsafe { memory::load(installed.add(word)) }.to_ne_bytes();
-            let taken = (word * 8..).zip(groups).filter(|&(group, bits)| group != 0 && bits != 0);
-            taken.map(|(group, _)| group).try_for_each(|group| self.flush_group(cpu, group))?;
-        }
-        Ok(())
+        let taken = self.memory.taken_groups(cpu);
+        taken.into_iter().filter(|group| *group != 0).try_for_each(|group| self.flush_group(cpu, group))
     }
 
     fn flush_group(&self, cpu: u32, group: usize) -> Result<()> {
@@ -82,12 +204,6 @@ impl Fronts {
         Err(Error::other("flush the front of", format!("CPU {cpu}"), "timed out while the CPU counts a packet"))
     }
 
-    fn installed(&self, cpu: u32) -> *mut u64 {
-        let head = self.heads[cpu as usize].element(0);
-        // SAFETY: in a mapped region; only the address is taken.
-        unsafe { (&raw mut (*head).installed).cast() }
-    }
-
     /// Runs `flush` on the CPU. The front of an offline CPU is not used by anything else, so any
     /// CPU may flush it.
     fn run_flush(&self, cpu: u32, group: usize) -> Result<u32> {
@@ -99,6 +215,32 @@ impl Fronts {
             answer => answer,
         }
         .map_err(|cause| Error::os("flush the front of", format!("CPU {cpu}"), cause))
+    }
+
+    /// Kernel memory of the fronts, in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory.created().len() as u64 * size_of::<Front>() as u64
+    }
+
+    /// CPUs that have a front, and the number of groups of its slots in use.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> Vec<(u32, usize)> {
+        let cpus: Vec<u32> = self.memory.created().keys().copied().collect();
+        cpus.into_iter().map(|cpu| (cpu, self.memory.taken_groups(cpu).len())).collect()
+    }
+
+    /// Whether fronts are being added.
+    #[cfg(test)]
+    pub(super) fn is_growing(&self) -> bool {
+        self.growth.is_running()
+    }
+}
+
+impl Drop for Fronts {
+    fn drop(&mut self) {
+        if self.growth.is_running() {
+            self.source.close();
+        }
     }
 }
 

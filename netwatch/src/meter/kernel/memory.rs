@@ -25,21 +25,18 @@ unsafe impl<T> Send for Region<T> {}
 unsafe impl<T> Sync for Region<T> {}
 
 impl<T> Region<T> {
-    /// Maps an array of `len` elements that was created with `BPF_F_MMAPABLE`. The kernel rounds
-    /// the size of an element up to eight bytes.
+    /// Maps the first `len` elements of an array that was created with `BPF_F_MMAPABLE`. The kernel
+    /// rounds the size of an element up to eight bytes. Arrays are only mapped from their
+    /// beginning, because any other offset would have to be a multiple of the page size, which
+    /// differs between machines.
     pub(super) fn map(array: impl AsFd, name: &str, len: usize) -> Result<Self> {
-        Self::map_at(array, name, len, 0)
-    }
-
-    /// As [`Self::map`], starting at `offset` bytes, a multiple of the page size.
-    pub(super) fn map_at(array: impl AsFd, name: &str, len: usize, offset: usize) -> Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() >= 8) };
         let failed = |cause: io::Error| Error::os("map BPF array", name, cause);
         let bytes =
             NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses.
-        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, offset as i64) };
+        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array, 0) };
         Ok(Self { start: start.map_err(|errno| failed(errno.into()))?.cast(), len })
     }
 
@@ -87,7 +84,7 @@ impl<T> Region<T> {
 
 impl<T> Drop for Region<T> {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map_at` with this length, and there are no references into it.
+        // SAFETY: mapped by `map` with this length, and there are no references into it.
         let _gone = unsafe { munmap(self.start.cast(), self.len * size_of::<T>()) };
     }
 }

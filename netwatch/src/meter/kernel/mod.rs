@@ -3,10 +3,12 @@
 //! When to drain and poll is decided by the caller.
 
 mod attach;
+mod cpus;
 mod drain;
 mod feed;
 mod flows;
-mod fronts;
+pub mod fronts;
+mod growth;
 mod memory;
 mod object;
 mod packets;
@@ -29,21 +31,22 @@ use netwatch_common::{stage, stat, table};
 pub use attach::AttachMethod;
 pub use drain::DrainProgress;
 pub use fronts::is_realtime;
+pub use growth::MemorySource;
 pub use packets::{
     DEFAULT_RING_BYTES as CAPTURE_RING_BYTES, MAX_CAPLEN, PacketBatch, PacketRing, PacketStats, PacketTap, RingPacket,
     TapConfig,
 };
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
-pub use segments::SegmentSource;
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, ObservationLosses};
 use crate::meter::clock::{self, Clock};
 use crate::meter::notification::Notification;
 use attach::Attachment;
+use cpus::Cpus;
 use drain::Drain;
 use flows::FlowEntries;
-use fronts::Fronts;
+use fronts::{FrontMemory, Fronts, MAX_INITIAL_FRONTS};
 use object::{Globals, Loaded};
 use rings::{Logger, Rings};
 use segments::Segments;
@@ -119,11 +122,12 @@ impl KernelMeterConfig {
         }
     }
 
-    fn map_sizes(&self, cpus: u32) -> [(&'static str, u32); 6] {
+    fn map_sizes(&self, cpus: u32) -> [(&'static str, u32); 7] {
         [
             ("BUCKETS", table::bucket_count(self.max_flows)),
             ("SEGMENTS", segments::count(self.max_flows)),
             ("FREE", flows::free_ring_len(self.max_flows)),
+            ("HEADS", cpus),
             ("FRONTS", cpus),
             ("SAMPLES", rings::ring_bytes(self.sample_ring_bytes)),
             ("EVENTS", rings::ring_bytes(self.event_ring_bytes)),
@@ -151,16 +155,27 @@ impl KernelMeter {
     /// Loads the classifier without attaching it. May run on any thread, concurrently with the
     /// setup of the network.
     pub fn load(config: &KernelMeterConfig) -> Result<Self> {
-        let cpus = possible_cpus()?;
-        let template = segments::create()?;
-        let inner = duplicate(&template)?;
+        let cpus = Cpus::of_this_machine()?;
+        let mut with_front = cpus.online();
+        with_front.truncate(if config.front { MAX_INITIAL_FRONTS } else { 0 });
+        Self::load_with_fronts(config, cpus, &with_front)
+    }
+
+    /// Loads the classifier, with fronts for some CPUs.
+    fn load_with_fronts(config: &KernelMeterConfig, cpus: Cpus, with_front: &[u32]) -> Result<Self> {
+        let (segment, front) = (segments::create()?, fronts::create()?);
+        let (inner_segment, inner_front) = (duplicate(&segment)?, duplicate(&front)?);
+        let inner = [("SEGMENTS", inner_segment.as_fd()), ("FRONTS", inner_front.as_fd())];
         let first = |maps: &HashMap<String, OwnedFd>| {
-            Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], template, config.max_flows)
+            let segments = || Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], segment, config.max_flows);
+            let fronts = || FrontMemory::new(duplicate(&maps["FRONTS"])?, front, with_front);
+            in_parallel(segments, fronts)
         };
-        let (loaded, segments) =
-            Loaded::new(object::OBJECT, &config.globals(), &config.map_sizes(cpus), &inner, Box::new(first))?;
+        let sizes = config.map_sizes(cpus.count());
+        let (loaded, (segments, fronts)) =
+            Loaded::new(object::OBJECT, &config.globals(), &sizes, &inner, Box::new(first))?;
         fill_stages(&loaded)?;
-        let fronts = Fronts::new(config.front, loaded.program("flush"), loaded.map("FRONTS"), cpus)?;
+        let fronts = Fronts::new(config.front, cpus, fronts, loaded.program("flush"), loaded.map("HEADS"))?;
         let ahead_ns = clock::ahead_of_monotonic_ns();
         set_tick(&loaded, segments.control(), &fronts)?;
         let flows = FlowEntries::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
@@ -199,9 +214,10 @@ impl KernelMeter {
         }
     }
 
-    /// Lets another source create the segments by which the flow table grows from now on.
-    pub fn grow_by(&mut self, source: Arc<dyn SegmentSource>) {
-        self.drain.flows.grow_by(source);
+    /// Lets another source create the segments by which the flow table grows, and further fronts.
+    pub fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
+        self.drain.flows.grow_by(Arc::clone(&source));
+        self.drain.fronts.grow_by(source);
     }
 
     /// All programs of the classifier by name, for benchmarks.
@@ -231,15 +247,18 @@ impl KernelMeter {
     }
 
     /// Hands over the records of the rings, events before samples, and grows the flow table ahead
-    /// of need. The kernel does not wake the caller for either, so call this on a timer. Fails if
-    /// the table could not grow; flows that find no room are then counted by protocol.
+    /// of need and the fronts by CPUs that packets arrive on. The kernel does not wake the caller
+    /// for any of them, so call this on a timer. Fails if the table could not grow, and flows that
+    /// find no room are then counted by protocol; or if a front could not be added, and packets on
+    /// that CPU then continue to take the long path.
     pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
         self.follow_suspension()?;
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        self.drain.flows.grow_ahead()
+        let table = self.drain.flows.grow_ahead();
+        self.drain.fronts.grow().and(table)
     }
 
     /// Passes the tick to the classifier again after the machine was suspended: the kernel's clock
@@ -284,7 +303,7 @@ impl KernelMeter {
     /// flow table.
     pub fn memory_bytes(&self) -> Result<u64> {
         let maps: u64 = self.loaded.maps().map(memory_of).sum::<Result<_>>()?;
-        Ok(maps + self.drain.flows.memory_bytes())
+        Ok(maps + self.drain.flows.memory_bytes() + self.drain.fronts.memory_bytes())
     }
 
     /// As [`Self::memory_bytes`], with a full flow table.
@@ -319,10 +338,17 @@ fn fill_stages(loaded: &Loaded) -> Result<()> {
     Ok(())
 }
 
-/// Number of possible CPUs.
-fn possible_cpus() -> Result<u32> {
-    let count = aya::util::nr_cpus().map_err(|(path, cause)| Error::os("read", path, cause))?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+/// Runs two tasks at a time, each of which waits for an RCU grace period.
+fn in_parallel<A: Send, B>(
+    one: impl FnOnce() -> Result<A> + Send,
+    other: impl FnOnce() -> Result<B>,
+) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join().unwrap_or_else(|_| Err(Error::other("load", "the classifier", "a thread panicked")));
+        Ok((one?, other?))
+    })
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {

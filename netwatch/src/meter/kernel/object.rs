@@ -35,14 +35,16 @@ pub(super) struct Globals {
 /// Sizes of maps that differ from those in the object, by name.
 pub(super) type MapSizes<'a> = &'a [(&'a str, u32)];
 
+/// For each map of maps, by name, a map with the shape of those that it will hold.
+pub(super) type InnerMaps<'a> = &'a [(&'a str, BorrowedFd<'a>)];
+
 impl Loaded {
-    /// Loads `object`. Its maps of maps hold maps with the shape of `inner`. `meanwhile` runs while
-    /// the programs are verified.
+    /// Loads `object`. `meanwhile` runs while the programs are verified.
     pub(super) fn new<T: Send>(
         object: &[u8],
         globals: &Globals,
         sizes: MapSizes<'_>,
-        inner: &OwnedFd,
+        inner: InnerMaps<'_>,
         meanwhile: Box<ConcurrentTask<'_, T>>,
     ) -> Result<(Self, T)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
@@ -50,7 +52,7 @@ impl Loaded {
         let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
         let globals = HashMap::from(globals);
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
-        let maps = create_maps(&object, sizes, Some(inner))?;
+        let maps = create_maps(&object, sizes, inner)?;
         relocate(&mut object, &maps)?;
         let (programs, done) = std::thread::scope(|scope| {
             let concurrent = scope.spawn(|| meanwhile(&maps));
@@ -70,7 +72,7 @@ impl Loaded {
     ) -> Result<(Self, Vec<(&'static str, Error)>)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
-        let maps = create_maps(&object, sizes, None)?;
+        let maps = create_maps(&object, sizes, &[])?;
         relocate(&mut object, &maps)?;
         let (mut programs, mut refused) = (HashMap::new(), Vec::new());
         for &(name, kind) in kinds {
@@ -130,11 +132,11 @@ fn bytes_of(config: &Config) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
 }
 
-fn create_maps(object: &Object, sizes: MapSizes<'_>, inner: Option<&OwnedFd>) -> Result<HashMap<String, OwnedFd>> {
+fn create_maps(object: &Object, sizes: MapSizes<'_>, inner: InnerMaps<'_>) -> Result<HashMap<String, OwnedFd>> {
     object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes, inner)?))).collect()
 }
 
-fn create_map(name: &str, map: &Map, sizes: MapSizes<'_>, inner: Option<&OwnedFd>) -> Result<OwnedFd> {
+fn create_map(name: &str, map: &Map, sizes: MapSizes<'_>, inner: InnerMaps<'_>) -> Result<OwnedFd> {
     let size = sizes.iter().find(|(sized, _)| *sized == name);
     let shape = MapShape {
         map_type: map.map_type(),
@@ -145,8 +147,8 @@ fn create_map(name: &str, map: &Map, sizes: MapSizes<'_>, inner: Option<&OwnedFd
     };
     let failed =
         |cause| Error::os("create BPF map", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo");
-    let of_maps = shape.map_type == bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
-    let fd = sys::map_create(name, shape, inner.filter(|_| of_maps).map(AsFd::as_fd)).map_err(failed)?;
+    let inner = inner.iter().find(|(outer, _)| *outer == name).map(|(_, inner)| *inner);
+    let fd = sys::map_create(name, shape, inner).map_err(failed)?;
     if matches!(map.section_kind(), EbpfSectionKind::Rodata | EbpfSectionKind::Data) {
         sys::map_update(fd.as_fd(), &0_u32.to_ne_bytes(), map.data()).map_err(failed)?;
     }

@@ -1,50 +1,22 @@
-//! The memory of the flow table. It grows in segments, ahead of need, on a thread of its own,
-//! because the kernel waits for an RCU grace period when a segment is added.
+//! The memory of the flow table. It grows in segments, ahead of need.
 
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use aya_obj::generated::bpf_map_type;
 use netwatch_common::table::{Control, FlowEntry, SEGMENT};
 
+use super::growth::{GrowthThread, MemorySource, OwnMemory};
 use super::memory::{self, Region};
-use super::sys::{self, MapShape};
+use super::sys::{self, MMAPABLE, MapShape};
 use crate::error::{Error, Result};
 use crate::faults;
-
-/// Creates the segments by which the table grows. In a run it is the guardian, because creating a
-/// map needs privileges; otherwise it is this process.
-pub trait SegmentSource: fmt::Debug + Send + Sync {
-    /// Creates the segment with this number. Called on the thread that grows the table, so it may
-    /// wait. Each number is requested once, unless the request fails; the next one follows.
-    fn create(&self, number: u32) -> Result<OwnedFd>;
-
-    /// The table grows no more: fails the current request and all later ones.
-    fn close(&self);
-}
-
-/// Creates segments in this process.
-#[derive(Debug)]
-struct OwnSegments;
-
-impl SegmentSource for OwnSegments {
-    fn create(&self, _: u32) -> Result<OwnedFd> {
-        create()
-    }
-
-    fn close(&self) {}
-}
 
 /// Segments that exist from the start: 4 MiB.
 const INITIAL_SEGMENTS: u32 = 4;
 /// Minimum number of unused entries, or as many as are in use if those are more: flows that may
 /// arrive between two polls.
 const MIN_UNUSED: u64 = 8192;
-/// The kernel's `BPF_F_MMAPABLE`.
-const MMAPABLE: u32 = 1 << 10;
 
 /// Kernel memory of a segment in bytes.
 pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<FlowEntry>() as u64;
@@ -53,10 +25,8 @@ pub(super) const SEGMENT_BYTES: u64 = SEGMENT as u64 * size_of::<FlowEntry>() as
 #[derive(Debug)]
 pub(super) struct Segments {
     shared: Arc<SharedSegments>,
-    source: Arc<dyn SegmentSource>,
-    growth: Option<JoinHandle<Result<()>>>,
-    /// Earliest start of the next growth after one has failed.
-    not_before: Option<Instant>,
+    source: Arc<dyn MemorySource>,
+    growth: GrowthThread,
     mapped: Vec<Region<FlowEntry>>,
 }
 
@@ -69,10 +39,6 @@ struct SharedSegments {
     pending: Mutex<Vec<OwnedFd>>,
     max_entries: u32,
 }
-
-/// Pause after a growth that failed: what was missing, usually memory, is not available again at
-/// once.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Creates the array of a segment; all have the same shape.
 pub fn create() -> Result<OwnedFd> {
@@ -91,7 +57,7 @@ pub fn count(max_entries: u32) -> u32 {
     max_entries.div_ceil(SEGMENT)
 }
 
-/// Number of segments of a new table with at most this many entries. The [`SegmentSource`] creates
+/// Number of segments of a new table with at most this many entries. The [`MemorySource`] creates
 /// those from this number on.
 pub fn initial_count(max_entries: u32) -> u32 {
     INITIAL_SEGMENTS.min(count(max_entries))
@@ -108,15 +74,14 @@ impl Segments {
         shared.add(&mut std::iter::once(Ok(template)).chain((0..more).map(|_| create())).collect::<Result<_>>()?)?;
         Ok(Self {
             shared: Arc::new(shared),
-            source: Arc::new(OwnSegments),
-            growth: None,
-            not_before: None,
+            source: Arc::new(OwnMemory),
+            growth: GrowthThread::of("the flow table"),
             mapped: Vec::new(),
         })
     }
 
     /// Lets another source create the segments from now on.
-    pub(super) fn grow_by(&mut self, source: Arc<dyn SegmentSource>) {
+    pub(super) fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
         self.source = source;
     }
 
@@ -154,39 +119,22 @@ impl Segments {
     }
 
     /// Grows the table ahead of need. Returns the error of a growth that has failed, and tries
-    /// again after [`RETRY_PAUSE`]; flows that find no room meanwhile are counted by protocol.
+    /// again after a pause; flows that find no room meanwhile are counted by protocol.
     pub(super) fn grow_ahead(&mut self) -> Result<()> {
-        if let Some(growth) = self.growth.take_if(|growth| growth.is_finished()) {
-            let grown =
-                growth.join().unwrap_or_else(|_| Err(Error::other("grow", "the flow table", "a thread panicked")));
-            grown.inspect_err(|_| self.pause())?;
-        }
+        let is_due = self.growth.is_due()?;
         let (next, limit) = self.shared.next_and_limit();
-        let is_paused = self.not_before.is_some_and(|then| Instant::now() < then);
-        if self.growth.is_some()
-            || is_paused
-            || limit >= u64::from(self.shared.max_entries)
-            || next + next.max(MIN_UNUSED) <= limit
-        {
+        if !is_due || limit >= u64::from(self.shared.max_entries) || next + next.max(MIN_UNUSED) <= limit {
             return Ok(());
         }
         let (shared, source) = (Arc::clone(&self.shared), Arc::clone(&self.source));
-        let grow = move || shared.double(&*source);
-        let thread = thread::Builder::new().name("grow".into()).spawn(grow);
-        let started = thread.map_err(|cause| Error::os("start thread", "grow", cause));
-        self.growth = Some(started.inspect_err(|_| self.pause())?);
-        Ok(())
+        self.growth.start(move || shared.double(&*source))
     }
 }
 
 impl Segments {
     #[cfg(test)]
     pub(super) fn is_growing(&self) -> bool {
-        self.growth.is_some()
-    }
-
-    fn pause(&mut self) {
-        self.not_before = Some(Instant::now() + RETRY_PAUSE);
+        self.growth.is_running()
     }
 }
 
@@ -204,13 +152,13 @@ impl SharedSegments {
 
     /// Doubles the number of segments, up to the maximum. Segments of a growth that fails are kept
     /// for the next one.
-    fn double(&self, source: &dyn SegmentSource) -> Result<()> {
+    fn double(&self, source: &dyn MemorySource) -> Result<()> {
         faults::point("grow")?;
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.created().len() as u32;
         let more = now.min(count(self.max_entries) - now);
         while (pending.len() as u32) < more {
-            let segment = source.create(now + pending.len() as u32)?;
+            let segment = source.segment(now + pending.len() as u32)?;
             pending.push(segment);
         }
         self.add(&mut pending)
@@ -219,9 +167,10 @@ impl SharedSegments {
     /// Adds segments, and only then allows their entries to be allocated.
     fn add(&self, segments: &mut Vec<OwnedFd>) -> Result<()> {
         let first = self.created().len() as u32;
-        sys::map_update_batch(self.outer.as_fd(), first, segments)
-            .map_err(|cause| Error::os("grow", "the flow table", cause))?;
         let total = first + segments.len() as u32;
+        let numbers: Vec<u32> = (first..total).collect();
+        sys::map_update_batch(self.outer.as_fd(), &numbers, segments)
+            .map_err(|cause| Error::os("grow", "the flow table", cause))?;
         self.created().append(segments);
         let limit = u64::from(self.max_entries).min(u64::from(total) * u64::from(SEGMENT));
         // SAFETY: in a mapped region; only this side writes this field.
@@ -232,9 +181,8 @@ impl SharedSegments {
 
 impl Drop for Segments {
     fn drop(&mut self) {
-        if let Some(growth) = self.growth.take() {
+        if self.growth.is_running() {
             self.source.close();
-            let _ended = growth.join();
         }
     }
 }

@@ -28,6 +28,9 @@ unsafe fn bpf_fd<A>(command: bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(command, attr)?)) }
 }
 
+/// The kernel's `BPF_F_MMAPABLE`: user space may map the array.
+pub(super) const MMAPABLE: u32 = 1 << 10;
+
 /// The type and size of a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MapShape {
@@ -97,9 +100,9 @@ pub(super) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop) }
 }
 
-/// Sets elements of a map of maps, numbered from `first`, in one call (Linux 5.14): the kernel
-/// waits for an RCU grace period per call.
-pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd]) -> io::Result<()> {
+/// Sets elements of a map of maps in one call (Linux 5.14): the kernel waits for an RCU grace
+/// period per call.
+pub(super) fn map_update_batch(map: BorrowedFd<'_>, keys: &[u32], inner: &[OwnedFd]) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
         input: u64,
@@ -111,9 +114,8 @@ pub(super) fn map_update_batch(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd
         element_flags: u64,
         flags: u64,
     }
-    let keys: Vec<u32> = (first..).take(inner.len()).collect();
     let values: Vec<i32> = inner.iter().map(AsRawFd::as_raw_fd).collect();
-    let (count, map) = (inner.len() as u32, map.as_raw_fd() as u32);
+    let (count, map) = (inner.len().min(keys.len()) as u32, map.as_raw_fd() as u32);
     let (keys_at, values_at) = (keys.as_ptr() as u64, values.as_ptr() as u64);
     let mut attr =
         Attr { input: 0, output: 0, keys: keys_at, values: values_at, count, map, element_flags: 0, flags: 0 };

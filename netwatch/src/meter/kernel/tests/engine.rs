@@ -51,14 +51,18 @@ impl PacketSums {
     }
 }
 
-/// Two CPUs count packets of shared and of separate flows, while the meter drains continuously and
-/// sometimes retires all flows.
 #[test]
 fn no_packet_is_lost_while_cpus_count_and_drains_run() {
+    let Some(meter) = meter_with(&PLAIN()) else { return };
+    count_while_draining(meter);
+}
+
+/// Two CPUs count packets of shared and of separate flows, while the meter drains continuously and
+/// sometimes retires all flows.
+pub(super) fn count_while_draining(mut meter: CheckedMeter) {
     const ROUNDS: u32 = 300;
     const TIMES: u32 = 20;
     const FLOWS: u32 = 256;
-    let Some(mut meter) = meter_with(&PLAIN()) else { return };
     let entry = meter.feed_point("link_egress");
     let (done, mut sums, mut drains) = (AtomicBool::new(false), PacketSums::default(), 0_u32);
     std::thread::scope(|scope| {
@@ -77,6 +81,7 @@ fn no_packet_is_lost_while_cpus_count_and_drains_run() {
         });
         while !done.load(Ordering::Acquire) {
             meter.drain.flows.retire_all(drains.is_multiple_of(16));
+            meter.poll(&mut drop).expect("no error of a growth");
             sums.drain(&mut meter);
             drains += 1;
         }

@@ -4,6 +4,7 @@
 mod checked;
 mod engine;
 mod frames;
+mod fronts;
 mod fuzz;
 mod golden;
 mod injected;
@@ -21,9 +22,10 @@ use std::fmt::Write as _;
 use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::parse::Meta;
 
-use super::{KernelMeter, KernelMeterConfig, possible_cpus};
+use super::{KernelMeter, KernelMeterConfig};
 use crate::flow::{Counters, Increment, Traffic};
 use crate::meter::abi::Growth;
+use crate::meter::kernel::cpus::Cpus;
 use checked::CheckedMeter;
 pub(super) use namespace::{TestLink, with_link};
 
@@ -60,14 +62,20 @@ pub(super) fn is_linux(major: u32, minor: u32, for_what: &str) -> bool {
     is_new
 }
 
-/// Pins the thread to one CPU, so that only the per-CPU state of that CPU is used.
-fn stay_on_one_cpu() {
+/// Number of possible CPUs.
+fn possible_cpus() -> usize {
+    Cpus::of_this_machine().expect("CPUs").count() as usize
+}
+
+/// Pins the thread to one CPU, so that only the per-CPU state of that CPU is used. Returns the CPU.
+fn stay_on_one_cpu() -> usize {
     let this_thread = nix::unistd::Pid::from_raw(0);
     let affinity = nix::sched::sched_getaffinity(this_thread).expect("an affinity");
     let mut one = nix::sched::CpuSet::new();
     let first = (0..nix::sched::CpuSet::count()).find(|&cpu| affinity.is_set(cpu).unwrap_or(false)).expect("a CPU");
     one.set(first).expect("a CPU");
     nix::sched::sched_setaffinity(this_thread, &one).expect("moved");
+    first
 }
 
 /// All entries and remainders in the kernel.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use netwatch_common::front::{Front, FrontHead};
+use netwatch_common::front::FrontHead;
 use netwatch_common::parse::{Hook, Meta};
 
 use super::frames::{ipv4, udp};
@@ -38,7 +38,7 @@ impl<'a> ScratchMap<'a> {
             value.trim().parse::<u32>().expect("a number")
         };
         let size = field("value_size:").next_multiple_of(8) as usize;
-        Self { meter, count: field("max_entries:"), words: size / 8 * possible_cpus().expect("CPUs") as usize }
+        Self { meter, count: field("max_entries:"), words: size / 8 * possible_cpus() }
     }
 
     /// Marks the first `taken` memories of every CPU as owned, and frees the others.
@@ -52,7 +52,7 @@ impl<'a> ScratchMap<'a> {
 
     /// Number of owned memories, on all CPUs.
     fn taken(&self) -> usize {
-        let cpus = possible_cpus().expect("CPUs") as usize;
+        let cpus = possible_cpus();
         let owners = (0..self.count).flat_map(|number| {
             let mut bytes = vec![0; self.words * 8];
             sys::map_lookup(self.meter.loaded.map("SCRATCH").as_fd(), &number.to_ne_bytes(), &mut bytes).expect("read");
@@ -68,7 +68,7 @@ impl<'a> ScratchMap<'a> {
 fn a_packet_that_preempts_others_is_counted_as_usual() {
     let frames: Vec<_> =
         golden::all().into_iter().flat_map(|case| case.frames).filter(|one| is_runnable(one)).collect();
-    let cpus = possible_cpus().expect("CPUs") as usize;
+    let cpus = possible_cpus();
     for taken in [0, 1, 3] {
         let Some(mut meter) = meter_with(&without_front()) else { return };
         ScratchMap::of(&meter).occupy(taken);
@@ -102,19 +102,16 @@ fn a_packet_without_scratch_memory_is_counted_unread() {
 }
 
 /// The marks of every CPU that a packet is being counted.
-struct ActiveMarks(Vec<Region<FrontHead>>);
+struct ActiveMarks(Region<FrontHead>);
 
 impl ActiveMarks {
     fn of(meter: &KernelMeter) -> Self {
-        let cpus = possible_cpus().expect("CPUs") as usize;
-        let map =
-            |cpu| Region::map_at(meter.loaded.map("FRONTS"), "FRONTS", 1, cpu * size_of::<Front>()).expect("mapped");
-        Self((0..cpus).map(map).collect())
+        Self(Region::map(meter.loaded.map("HEADS"), "HEADS", possible_cpus()).expect("mapped"))
     }
 
     fn words(&self) -> impl Iterator<Item = *mut u32> {
         // SAFETY: in a mapped region; only the address is taken.
-        self.0.iter().map(|head| unsafe { &raw mut (*head.element(0)).active })
+        (0..self.0.len()).map(|cpu| unsafe { &raw mut (*self.0.element(cpu)).active })
     }
 
     fn set(&self, active: u32) {
