@@ -1,12 +1,18 @@
-//! Kills a process by pid, without the risk of killing another process that reused the pid.
+//! Signals a process by pid, without the risk of reaching another process that reused the pid.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Sends SIGKILL to the process if `is_meant` returns true. A pidfd is held during the check, so
-/// the signal goes to the process that had the pid when this function was called. If another
-/// process reuses the pid during the check, nothing is killed. Succeeds if the process has exited.
+/// Sends SIGKILL to the process if `is_meant` returns true, as [`signal_if`].
 pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
+    signal_if(pid, libc::SIGKILL, is_meant).map(drop)
+}
+
+/// Sends a signal to the process if `is_meant` returns true; returns whether it was sent. A pidfd is
+/// held during the check, so the signal goes to the process that had the pid when this function was
+/// called. If another process reuses the pid during the check, nothing is sent. Succeeds if the
+/// process has exited.
+pub fn signal_if(pid: i32, signal: i32, is_meant: impl FnOnce() -> bool) -> io::Result<bool> {
     // SAFETY: the call takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
@@ -15,16 +21,16 @@ pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     let process = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     if !is_meant() {
-        return Ok(());
+        return Ok(false);
     }
     let nothing = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: no signal information is passed.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, nothing, 0) };
-    if sent == 0 { Ok(()) } else { ignore_exited(io::Error::last_os_error()) }
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0) };
+    if sent == 0 { Ok(true) } else { ignore_exited(io::Error::last_os_error()) }
 }
 
-fn ignore_exited(error: io::Error) -> io::Result<()> {
-    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+fn ignore_exited(error: io::Error) -> io::Result<bool> {
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(false) } else { Err(error) }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ struct JsonLiveRun<'a> {
 
 impl<'a> From<&'a RunCard> for JsonLiveRun<'a> {
     fn from(card: &'a RunCard) -> Self {
-        let RunCard { id, pid, command, user, started_ns, interface, netns } = card;
+        let RunCard { id, pid, guardian: _, command, user, started_ns, interface, netns } = card;
         let (id, started, netns) = (id.as_str(), rfc3339(*started_ns), netns.as_deref());
         Self { id, pid: *pid, command, user, started, interface, netns }
     }
@@ -67,6 +67,7 @@ mod tests {
         RunCard {
             id: RunId::parse("3f2a91bc").expect("an id"),
             pid: 42,
+            guardian: None,
             command: vec!["sh".into(), "-c".into(), "\u{1b}[2J".into()],
             user: "alice".into(),
             started_ns: 0,

@@ -19,11 +19,11 @@ use std::path::Path;
 use crate::doctor::DoctorReport;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::guardian::ignore_file_size_signal;
+use crate::guardian::{continue_guardian, ignore_file_size_signal};
 use crate::rights;
 use crate::settings::{Invocation, RunSettings};
 use crate::terminal::{Output, print, print_error};
-use crate::undo::{Exclusive, UndoRegistry};
+use crate::undo::{Exclusive, RunDir, UndoRegistry};
 
 /// Runs a subcommand and prints its error, if it fails.
 pub fn execute(invocation: Invocation) -> Exit {
@@ -74,13 +74,19 @@ fn doctor() -> Exit {
     if report.would_fail() { Exit::Negative } else { Exit::Success }
 }
 
-/// `netwatch clean`: removes what killed runs left on the host. Exits with [`Exit::Negative`] if
-/// something remains.
+/// `netwatch clean`: removes what killed runs left on the host, and lets stopped guardians continue,
+/// which undo their runs themselves. Exits with [`Exit::Negative`] if something remains.
 fn clean() -> Result<Exit> {
+    let live = RunDir::live()?;
+    for run in &live {
+        if continue_guardian(run)? {
+            eprintln!("netwatch: the guardian of run {} was stopped; it continues", run.id);
+        }
+    }
     let lock = Exclusive::take()?;
     match undo_steps().undo_dead_runs(&lock) {
         Ok(runs) => {
-            eprintln!("netwatch: {}", cleaned(runs));
+            eprintln!("netwatch: {}", cleaned(runs, live.len()));
             Ok(Exit::Success)
         }
         Err(error) => {
@@ -90,11 +96,16 @@ fn clean() -> Result<Exit> {
     }
 }
 
-fn cleaned(runs: usize) -> String {
-    match runs {
+fn cleaned(runs: usize, live: usize) -> String {
+    let cleaned = match runs {
         0 => "nothing to clean up".into(),
         1 => "cleaned up after 1 run".into(),
         n => format!("cleaned up after {n} runs"),
+    };
+    match live {
+        0 => cleaned,
+        1 => cleaned + "; 1 run is in progress",
+        n => format!("{cleaned}; {n} runs are in progress"),
     }
 }
 

@@ -105,7 +105,16 @@ mod tests {
         assert_eq!(check_uplink(&Uplink::default()).status, CheckStatus::Warn);
         let route = |interface: &str, gateway: Option<&str>| {
             let gateway = gateway.map(|gateway| gateway.parse().unwrap());
-            Some(DefaultRoute { interface: interface.into(), index: 2, gateway, source: None, table: 254, mtu: 1420 })
+            let remote = "203.0.113.77".parse().unwrap();
+            Some(DefaultRoute {
+                interface: interface.into(),
+                index: 2,
+                gateway,
+                remote,
+                source: None,
+                table: 254,
+                mtu: 1420,
+            })
         };
         let uplink = Uplink { v4: route("eth0", Some("203.0.113.1")), v6: route("wg0", None) };
         assert_eq!(

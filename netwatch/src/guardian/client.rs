@@ -1,21 +1,29 @@
 //! netwatch's end of the line to the guardian.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 
 use super::growth::{self, MemoryGrowth};
 use super::protocol::{self, GuardianRequest, Prepare, Reply, StartCapture};
+use super::stopped::{self, StoppedBy};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
 use crate::host::link::HostEndCounters;
 use crate::meter::MemorySource;
 use crate::readiness::{Watched, watch};
+
+/// How long a reply may take before netwatch checks whether the guardian is stopped.
+const STOPPED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A guardian that was forked, before there is an event loop.
 #[derive(Debug)]
@@ -68,6 +76,28 @@ pub struct GuardianClient {
 }
 
 impl GuardianClient {
+    /// The process id of the guardian.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Lets a guardian that a signal stopped continue, and kills one that a debugger stopped: a run
+    /// without a guardian can be ended, one with a guardian that serves nothing cannot.
+    pub fn revive(&self) {
+        match stopped::of(self.pid) {
+            Some(StoppedBy::Signal) => {
+                // This process is the parent and has not waited for it, so the pid is its own.
+                let _ = kill(self.pid, Signal::SIGCONT);
+                report("the guardian of the run was stopped; netwatch lets it continue");
+            }
+            Some(StoppedBy::Debugger) => {
+                let _ = kill(self.pid, Signal::SIGKILL);
+                report("a debugger has stopped the guardian of the run; netwatch kills it and ends the run");
+            }
+            None => {}
+        }
+    }
+
     /// Makes the target's process: in the network namespace, with its private mounts, waiting for
     /// [`Self::go`].
     pub fn prepare(&self, prepare: Prepare, netns: BorrowedFd<'_>) -> Result<()> {
@@ -98,6 +128,12 @@ impl GuardianClient {
     /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].
     pub fn write_resolver(&self, text: Vec<u8>) -> Result<()> {
         self.send(&GuardianRequest::WriteResolver(text), None)
+    }
+
+    /// Puts back what a reload of the host's firewall removed. Answered by
+    /// [`Reply::FirewallRepaired`].
+    pub fn repair_firewall(&self) -> Result<()> {
+        self.send(&GuardianRequest::RepairFirewall, None)
     }
 
     /// Gives the guardian a reference to the socket that owns the run's nftables table, so that the
@@ -163,13 +199,17 @@ impl GuardianClient {
                 None => {}
             }
         }
-        while let Some(reply) = self.receive().await? {
-            match select(reply) {
-                Ok(value) => return Ok(Some(value)),
-                Err(other) => self.early.push_back(other),
+        loop {
+            let Ok(received) = timeout(STOPPED_CHECK_INTERVAL, self.receive()).await else {
+                self.revive();
+                continue;
+            };
+            match received?.map(&mut select) {
+                Some(Ok(value)) => return Ok(Some(value)),
+                Some(Err(other)) => self.early.push_back(other),
+                None => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     async fn receive(&mut self) -> Result<Option<Reply>> {
@@ -204,6 +244,14 @@ impl GuardianClient {
         let _ = nix::sys::wait::waitpid(self.pid, None);
         sent
     }
+}
+
+/// On a thread of its own, because standard error may be a pipe that is not read.
+fn report(message: &'static str) {
+    // Without a thread the message is lost, and the run goes on.
+    let _ = thread::Builder::new().name("message".into()).spawn(move || {
+        let _ = writeln!(std::io::stderr(), "netwatch: {message}");
+    });
 }
 
 /// For verbs whose reply does not come.

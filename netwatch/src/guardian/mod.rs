@@ -16,6 +16,7 @@ mod limits;
 mod process;
 mod protocol;
 mod signals;
+mod stopped;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use descendants::kill_descendants_of;
 pub use limits::OpenFileLimit;
 pub use protocol::{Prepare, Reply, StartCapture};
 pub use signals::{InheritedSignals, block_signals, ignore_file_size_signal};
+pub use stopped::continue_guardian;
 
 use crate::error::{Error, Result};
 use crate::target::command::Command;

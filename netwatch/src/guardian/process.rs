@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -20,10 +20,11 @@ use super::growth::GrowthServer;
 use super::protocol::{GuardianRequest, Prepare, Reply, StartCapture, receive, send};
 use super::{LaunchSpec, child, descendants, signals};
 use crate::error::{Error, Result};
+use crate::host::firewall::{self, FirewallNeeds, RepairedFirewall};
 use crate::host::link;
 use crate::meter::PacketTap;
 use crate::target::mounts;
-use crate::undo::{Exclusive, UndoCause};
+use crate::undo::{Exclusive, Journal, UndoCause};
 
 /// Time between SIGTERM and SIGKILL: enough to close a file, and the whole end of a run stays under
 /// a second.
@@ -32,7 +33,7 @@ const TERM_TIMEOUT: Duration = Duration::from_millis(400);
 const KILL_INTERVAL_MS: u8 = 5;
 /// The process name in `ps`, `top` and `pkill`: not `netwatch`, so that `pkill netwatch` leaves the
 /// guardian to clean up.
-const NAME: &std::ffi::CStr = c"nw-guardian";
+pub(super) const NAME: &std::ffi::CStr = c"nw-guardian";
 
 /// Runs in the guardian and never returns.
 pub(super) fn run(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec) -> ! {
@@ -55,6 +56,10 @@ struct GuardianLoop {
     /// Readable when a child has exited.
     children: SignalFd,
     target: Option<TargetProcess>,
+    /// The cgroup of the run.
+    cgroup: Option<PathBuf>,
+    /// What the host's firewall has to let pass, once the network is set up.
+    firewall: Option<FirewallNeeds>,
     /// Set while processes are being ended.
     killing: Option<Killing>,
     /// No child is left. The guardian is a subreaper, so then there is no descendant either.
@@ -109,6 +114,8 @@ impl GuardianLoop {
             spec,
             children,
             target: None,
+            cgroup: None,
+            firewall: None,
             killing: None,
             is_childless: true,
             is_all_gone_sent: false,
@@ -161,6 +168,8 @@ impl GuardianLoop {
             (GuardianRequest::Prepare(prepare), Some(netns)) => match self.fork_target(&prepare, netns) {
                 Ok(target) => {
                     self.target = Some(target);
+                    self.cgroup = prepare.cgroup().map(Path::to_owned);
+                    self.firewall = Some(prepare.firewall);
                     self.is_childless = false;
                 }
                 Err(error) => self.refuse(&GuardianRequest::Prepare(prepare), &error),
@@ -169,6 +178,7 @@ impl GuardianLoop {
             (GuardianRequest::Signal(number), _) => self.signal(number),
             (GuardianRequest::Kill, _) => self.start_killing(),
             (GuardianRequest::WriteResolver(text), _) => self.send(&Reply::ResolverWritten(self.write_resolver(&text))),
+            (GuardianRequest::RepairFirewall, _) => self.send(&Reply::FirewallRepaired(self.repair_firewall())),
             (GuardianRequest::LinkDown, _) => {
                 self.send(&Reply::LinkDown(link::take_down_and_count(&self.spec.run.interface())))
             }
@@ -211,9 +221,8 @@ impl GuardianLoop {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::os("create", "a pipe", errno));
         let (status, status_child) = pipe()?;
         let (go_child, go) = pipe()?;
-        let cgroup = prepare.cgroup_procs.as_deref().and_then(Path::parent);
         // SAFETY: the guardian has a single thread.
-        let forked = unsafe { fork_into(cgroup) }.map_err(|errno| Error::os("fork", "the command", errno))?;
+        let forked = unsafe { fork_into(prepare.cgroup()) }.map_err(|errno| Error::os("fork", "the command", errno))?;
         match forked {
             (ForkResult::Child, is_inside) => {
                 drop((status, go));
@@ -250,6 +259,10 @@ impl GuardianLoop {
     }
 
     fn start_killing(&mut self) {
+        // A second request neither extends the deadline nor continues what is stopped to be killed.
+        if self.killing.is_some() {
+            return;
+        }
         // A process that does not execute the command yet still blocks SIGTERM, and has nothing to
         // clean up.
         if let Some(target) = self.target.as_ref().filter(|target| target.go.is_some() && !target.has_exited) {
@@ -261,8 +274,7 @@ impl GuardianLoop {
         let processes = found.saturating_sub(usize::from(is_running));
         // A stopped process cannot handle SIGTERM.
         descendants::signal_all(getpid(), Signal::SIGCONT);
-        // A second request does not extend the deadline.
-        self.killing.get_or_insert(Killing { processes, deadline: Instant::now() + TERM_TIMEOUT });
+        self.killing = Some(Killing { processes, deadline: Instant::now() + TERM_TIMEOUT });
     }
 
     /// Sends SIGKILL after the deadline, and the reply when no process is left.
@@ -272,12 +284,20 @@ impl GuardianLoop {
             self.killing = None;
             self.send(&Reply::Killed { processes: u32::try_from(processes).unwrap_or(u32::MAX) });
         } else if Instant::now() >= deadline {
-            descendants::signal_all(getpid(), Signal::SIGKILL);
+            descendants::kill_round(getpid(), self.cgroup.as_deref());
         }
     }
 
     fn write_resolver(&self, text: &[u8]) -> Result<()> {
         mounts::write_readable(&mounts::MountPlan::of_run(&self.spec.run_dir, None).resolv_conf, text)
+    }
+
+    fn repair_firewall(&self) -> Result<RepairedFirewall> {
+        let Some(needs) = &self.firewall else {
+            return Err(Error::other("accept request", "repair-firewall", "the network is not set up yet"));
+        };
+        let run = &self.spec.run;
+        firewall::repair(&needs.of(run, &run.interface()), &Journal::open_in(&self.spec.run_dir, run)?)
     }
 
     /// The child writes [`child::READY`]; then it closes the pipe by executing the command, or
@@ -367,7 +387,7 @@ impl GuardianLoop {
     /// netwatch died: no process of the run may outlive it, and nothing of the run may stay on the
     /// host.
     fn clean_up(self) -> Result<()> {
-        descendants::kill_descendants_of(getpid());
+        descendants::kill_descendants_of(getpid(), self.cgroup.as_deref());
         self.undo(UndoCause::Died)
     }
 }

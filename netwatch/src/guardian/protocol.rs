@@ -4,7 +4,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::flow::PerDirection;
+use crate::host::firewall::{FirewallNeeds, RepairedFirewall};
 use crate::host::link::HostEndCounters;
 use crate::meter::{KernelMeterConfig, PacketTap, TapConfig};
 use crate::undo::RunId;
@@ -38,6 +39,9 @@ pub(super) enum GuardianRequest {
     Kill,
     /// Replaces the contents of the target's resolv.conf. Answered by [`Reply::ResolverWritten`].
     WriteResolver(Vec<u8>),
+    /// Puts back the rules that let the target's packets pass the host's firewall, if another
+    /// program has removed them. Answered by [`Reply::FirewallRepaired`].
+    RepairFirewall,
     /// Takes the host's end of the link down and reads its counters. Answered by
     /// [`Reply::LinkDown`].
     LinkDown,
@@ -67,6 +71,8 @@ pub struct Prepare {
     pub netns: Option<String>,
     /// The `cgroup.procs` file of the run's cgroup.
     pub cgroup_procs: Option<PathBuf>,
+    /// What the host's firewall has to let pass, for [`GuardianRequest::RepairFirewall`].
+    pub firewall: FirewallNeeds,
 }
 
 /// What is captured. The guardian refuses values that no capture has.
@@ -110,9 +116,14 @@ impl GuardianRequest {
 }
 
 impl Prepare {
+    /// The run's cgroup.
+    pub(super) fn cgroup(&self) -> Option<&Path> {
+        self.cgroup_procs.as_deref()?.parent()
+    }
+
     fn is_of(&self, run: &RunId) -> bool {
         let Some(procs) = &self.cgroup_procs else { return true };
-        let name = procs.parent().and_then(|cgroup| cgroup.file_name()?.to_str());
+        let name = self.cgroup().and_then(|cgroup| cgroup.file_name()?.to_str());
         procs.is_absolute() && procs.ends_with("cgroup.procs") && name == Some(&format!("netwatch-{run}"))
     }
 }
@@ -155,6 +166,8 @@ pub enum Reply {
     ResolverWritten(Result<()>),
     /// The host's end of the link is down; its counters, or `None` if the interface is gone.
     LinkDown(Result<Option<HostEndCounters>>),
+    /// The host's firewall lets the target's packets pass again, as far as netwatch can open it.
+    FirewallRepaired(Result<RepairedFirewall>),
     /// The segment or front was created; the packet carries its descriptor.
     MemoryCreated(Result<()>),
     /// The capture is attached; the packet carries the descriptors of its ring and its counters.
@@ -248,14 +261,16 @@ mod tests {
     #[test]
     fn refuses_arguments_that_are_not_of_the_run() {
         let run = RunId::parse("0123abcd").expect("an id");
-        let prepare = |procs: &str| GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: Some(procs.into()) });
+        let firewall = FirewallNeeds { dns_port: 53, publish: false, host_loopback: false };
+        let prepare =
+            |procs: &str| GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: Some(procs.into()), firewall });
         assert!(prepare("/sys/fs/cgroup/netwatch-0123abcd/cgroup.procs").check(&run, true).is_ok());
         for other in
             ["/sys/fs/cgroup/netwatch-ffffffff/cgroup.procs", "/sys/fs/cgroup/cgroup.procs", "netwatch-0123abcd/x"]
         {
             assert!(prepare(other).check(&run, true).is_err(), "{other}");
         }
-        let without_cgroup = || GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: None });
+        let without_cgroup = || GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: None, firewall });
         assert!(without_cgroup().check(&run, true).is_ok());
         assert!(without_cgroup().check(&run, false).is_err() && GuardianRequest::HoldTable.check(&run, false).is_err());
         assert!(GuardianRequest::Signal(libc::SIGTERM).check(&run, false).is_ok());

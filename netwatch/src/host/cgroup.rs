@@ -142,12 +142,17 @@ fn kill_all(path: &Path) -> Result<()> {
 }
 
 /// `cgroup.kill` (Linux 5.14) kills all at once, including those that are being forked. Before 5.14
-/// they are killed one by one, until no new ones appear.
-fn kill_once(path: &Path) -> Result<()> {
+/// they are killed one by one: call it again until none is left.
+pub fn kill_once(path: &Path) -> Result<()> {
     match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
         Ok(mut file) => io::Write::write_all(&mut file, b"1")
             .map_err(|error| Error::os("end processes of", path.display().to_string(), error)),
-        Err(_) => kill_one_by_one(path),
+        Err(_) => {
+            // Frozen processes (Linux 5.2) fork no more, and SIGKILL ends them all the same. Where
+            // that is refused, the next call finds those that were forked during this one.
+            let _ = fs::write(path.join("cgroup.freeze"), "1");
+            kill_one_by_one(path)
+        }
     }
 }
 

@@ -19,8 +19,14 @@ use tokio::task::AbortHandle;
 use crate::error::{Error, Result};
 
 /// Interfaces that are added, removed or configured; and writes to `forwarding` and similar
-/// switches, by any process.
-const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Netconf, MulticastGroup::Ipv6Netconf];
+/// switches, and changes of routing rules, by any process.
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Netconf,
+    MulticastGroup::Ipv6Netconf,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+];
 
 /// Follows the network namespace of the thread that created it.
 #[derive(Debug)]

@@ -164,6 +164,16 @@ impl Link {
         }
     }
 
+    /// Whether the target's end has left the namespace. The kernel does not remove it with the
+    /// namespace then.
+    pub fn inner_end_is_elsewhere(&self, namespace: &mut Namespace) -> Result<bool> {
+        match namespace.route().batch(&[read_request(self.inner_index, INNER_INTERFACE)]) {
+            Ok(_) => Ok(false),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes both ends now, instead of leaving that to the kernel when the namespace is removed.
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)

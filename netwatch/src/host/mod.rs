@@ -10,6 +10,7 @@ pub mod named;
 pub mod namespace;
 pub mod netlink;
 pub mod route;
+pub mod route_check;
 pub mod socket_drain;
 pub mod subnet;
 pub mod uplink;

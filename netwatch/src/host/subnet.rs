@@ -180,9 +180,13 @@ impl Occupied {
         // `struct rtmsg` and `struct fib_rule_hdr` begin alike; AF_UNSPEC (zero) selects every
         // family, table zero selects all tables.
         netlink.dump(libc::RTM_GETROUTE, &[0; 12], |body| take(prefix(body, 12, body.get(1), RTA_DST)))?;
+        // A rule about a whole private range ("10.0.0.0/8 lookup main") does not mean that its
+        // addresses are in use.
+        let pools = [pools(POOLS_V4), pools(POOLS_V6)].concat();
+        let is_narrow = |net: &IpNet| !pools.iter().any(|pool| net.contains(pool));
         netlink.dump(libc::RTM_GETRULE, &[0; 12], |body| {
-            take(prefix(body, 12, body.get(1), FRA_DST));
-            take(prefix(body, 12, body.get(2), FRA_SRC));
+            take(prefix(body, 12, body.get(1), FRA_DST).filter(is_narrow));
+            take(prefix(body, 12, body.get(2), FRA_SRC).filter(is_narrow));
         })?;
         netlink.dump(libc::RTM_GETADDR, &[0; 8], |body| {
             take(prefix(body, 8, body.get(1), IFA_ADDRESS));
@@ -456,6 +460,8 @@ mod tests {
             ip("route add 10.227.0.0/16 via 203.0.113.2 table 5182");
             ip("route add blackhole 10.228.0.0/16 table 77");
             ip("rule add from 10.229.0.0/16 lookup 77");
+            ip("rule add to 10.0.0.0/8 lookup main");
+            ip("rule add from 172.16.0.0/12 lookup main");
             ip("-6 route add 64:ff9b:1:100::/56 dev d0 table 5182");
             let wanted = WantedSubnets::parse(["203.0.113.64/26"]).unwrap();
             let occupied = Occupied::read(&mut Netlink::route().unwrap(), &wanted).unwrap();
@@ -463,6 +469,9 @@ mod tests {
                 ["203.0.113.0/24", "10.225.0.1/32", "10.226.0.1/32", "10.227.0.0/16", "10.228.0.0/16", "10.229.0.0/16"]
             {
                 assert!(occupied.taken.contains(&net(expected)), "{expected} is not in {:?}", occupied.taken);
+            }
+            for ranges in ["10.0.0.0/8", "172.16.0.0/12"] {
+                assert!(!occupied.taken.contains(&net(ranges)), "{ranges} is in {:?}", occupied.taken);
             }
             assert!(occupied.taken.contains(&net("64:ff9b:1:100::/56")), "{:?}", occupied.taken);
             assert!(occupied.taken.iter().all(|net| net.prefix_len() >= 8));

@@ -51,6 +51,8 @@ pub struct DefaultRoute {
     pub index: u32,
     /// The next hop; `None` on point-to-point interfaces.
     pub gateway: Option<IpAddr>,
+    /// An address behind the route, of no particular remote.
+    pub remote: IpAddr,
     /// The source address of the host's packets.
     pub source: Option<IpAddr>,
     /// The routing table that the route is from (254 is main).
@@ -66,17 +68,17 @@ impl Uplink {
             candidates().flat_map(|address| [lookup(address, false), lookup(address, true)]).collect();
         // An error (network unreachable, prohibited, blackhole) means that there is no such route.
         let answers: Vec<_> = netlink.try_batch(&requests)?.into_iter().map(|answer| answer.ok().flatten()).collect();
-        let mut found: BTreeMap<bool, RouteFound> = BTreeMap::new();
+        let mut found: BTreeMap<bool, (RouteFound, IpAddr)> = BTreeMap::new();
         for (address, answers) in candidates().zip(answers.chunks_exact(2)) {
             if let [Some(route), Some(matched)] = answers
                 && is_default(matched)
                 && let Some(route) = RouteFound::parse(route)
             {
-                found.entry(address.is_ipv4()).or_insert(route);
+                found.entry(address.is_ipv4()).or_insert((route, address));
             }
         }
-        let interfaces = interfaces(netlink, found.values().map(|route| route.index))?;
-        let mut finish = |is_ipv4| found.remove(&is_ipv4).and_then(|route| route.finish(&interfaces));
+        let interfaces = interfaces(netlink, found.values().map(|(route, _)| route.index))?;
+        let mut finish = |is_ipv4| found.remove(&is_ipv4).and_then(|(route, remote)| route.finish(remote, &interfaces));
         Ok(Self { v4: finish(true), v6: finish(false) })
     }
 
@@ -136,12 +138,13 @@ impl RouteFound {
         })
     }
 
-    fn finish(self, interfaces: &BTreeMap<u32, (String, u32)>) -> Option<DefaultRoute> {
+    fn finish(self, remote: IpAddr, interfaces: &BTreeMap<u32, (String, u32)>) -> Option<DefaultRoute> {
         let (name, mtu) = interfaces.get(&self.index)?;
         Some(DefaultRoute {
             interface: name.clone(),
             index: self.index,
             gateway: self.gateway,
+            remote,
             source: self.source,
             table: self.table,
             mtu: self.mtu.unwrap_or(*mtu).min(*mtu),

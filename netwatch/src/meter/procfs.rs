@@ -25,7 +25,7 @@ pub(super) struct ProcFs {
 impl SystemView for ProcFs {
     fn process(&mut self, pid: u32) -> Option<LiveProcess> {
         let folder = format!("/proc/{pid}");
-        let ProcStat { comm, parent, start_ticks } = ProcStat::of(pid)?;
+        let ProcStat { comm, parent, start_ticks, .. } = ProcStat::of(pid)?;
         let origin = Origin { start_ns: unix_ns(start_ticks)?, ppid: parent, maker: 0 };
         let exe = fs::read_link(format!("{folder}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
         let arguments = self.cmdline.then(|| fs::read(format!("{folder}/cmdline")).ok()).flatten();

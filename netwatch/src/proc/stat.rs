@@ -7,6 +7,9 @@ use std::fs;
 pub struct ProcStat {
     /// Field 2, the name, with bytes that are not UTF-8 replaced.
     pub comm: String,
+    /// Field 3, the state: `T` if the process is stopped by a signal, `t` by a debugger, `Z` if it
+    /// has exited and its parent has not waited for it.
+    pub state: char,
     /// Field 4, the process id of the parent.
     pub parent: u32,
     /// Field 22, start time in clock ticks since boot.
@@ -26,8 +29,9 @@ impl ProcStat {
         let (head, fields) = text.rsplit_once(')')?;
         let comm = head.split_once('(')?.1.to_owned();
         // The first of these is field 3.
+        let state = fields.trim_ascii_start().chars().next()?;
         let field = |number: usize| fields.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
-        Some(Self { comm, parent: u32::try_from(field(4)?).ok()?, start_ticks: field(22)? })
+        Some(Self { comm, state, parent: u32::try_from(field(4)?).ok()?, start_ticks: field(22)? })
     }
 }
 
@@ -38,7 +42,7 @@ mod tests {
     #[test]
     fn parses_the_fields_behind_a_hostile_name() {
         let stat = b"77 (a) \xff(b) S 42 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 1234 5 6\n";
-        let expected = ProcStat { comm: "a) \u{fffd}(b".into(), parent: 42, start_ticks: 1234 };
+        let expected = ProcStat { comm: "a) \u{fffd}(b".into(), state: 'S', parent: 42, start_ticks: 1234 };
         assert_eq!(ProcStat::parse(stat), Some(expected));
         assert_eq!(ProcStat::parse(b"nonsense"), None);
     }

@@ -73,7 +73,13 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal of this run.
     pub fn open(run: &RunDir) -> Result<Self> {
-        let path = run.path().join("journal");
+        Self::open_in(run.path(), run.id())
+    }
+
+    /// Opens the journal in this directory of a run, in another process of the run. The processes
+    /// append whole lines.
+    pub fn open_in(dir: &Path, run: &RunId) -> Result<Self> {
+        let path = dir.join("journal");
         let shown = path.display().to_string();
         let file = OpenOptions::new()
             .create(true)
@@ -81,7 +87,7 @@ impl Journal {
             .mode(0o600)
             .open(&path)
             .map_err(|error| Error::os("open", shown.clone(), error))?;
-        Ok(Self { run: run.id().clone(), file, path: shown })
+        Ok(Self { run: run.clone(), file, path: shown })
     }
 
     /// The run that it belongs to.

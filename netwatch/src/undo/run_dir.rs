@@ -80,6 +80,9 @@ pub struct RunCard {
     pub id: RunId,
     /// The netwatch process.
     pub pid: i32,
+    /// Its guardian.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardian: Option<i32>,
     /// The command line of the target.
     pub command: Vec<String>,
     /// The user that the target runs as.

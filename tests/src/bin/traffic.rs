@@ -9,6 +9,7 @@
 //! traffic serve ADDRESS              accepts a TCP connection, prints its client, echoes
 //! traffic serve-udp ADDRESS          the same for one datagram
 //! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
+//! traffic bomb COUNT                 forks until there are COUNT processes, and on; ignores SIGTERM
 //! ```
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -32,6 +33,7 @@ fn main() -> io::Result<()> {
         ["serve", at] => serve(address(at)),
         ["serve-udp", at] => serve_udp(address(at)),
         ["daemon", millis, command @ ..] => daemon(number(millis) as u64, command),
+        ["bomb", count] => bomb(number(count) as u64),
         _ => Err(io::Error::new(ErrorKind::InvalidInput, "unknown traffic")),
     }
 }
@@ -93,6 +95,29 @@ fn serve_udp(at: SocketAddr) -> io::Result<()> {
     let (length, client) = socket.recv_from(&mut buffer)?;
     println!("{}", client.ip());
     socket.send_to(&buffer[..length], client).map(drop)
+}
+
+/// A fork bomb of limited size, for a user who has no other processes: every process forks whenever
+/// that is permitted. Prints "full" when it is not for the first time.
+fn bomb(count: u64) -> io::Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    setrlimit(Resource::RLIMIT_NPROC, count, count)?;
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }?;
+    let first = std::process::id();
+    let mut is_full = false;
+    loop {
+        // SAFETY: the process has one thread.
+        let forked = unsafe { nix::unistd::fork() };
+        if forked.is_err() {
+            if !is_full && std::process::id() == first {
+                println!("full");
+            }
+            is_full = true;
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 /// Starts this program again and exits, so that the new process is an orphan in a session of its

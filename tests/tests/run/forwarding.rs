@@ -194,3 +194,35 @@ fn an_interface_that_appears_during_the_run_carries_its_packets() {
     net.host.sh(&format!("ip route replace default via {ROUTER_V4}; ip -6 route replace default via {ROUTER_V6}"));
     net.host.assert_nothing_left(&before);
 }
+
+#[test]
+fn a_routing_rule_of_a_vpn_before_main_does_not_catch_the_answers() {
+    let net = internet!();
+    let pid = net.host.pid();
+    net.inet.sh(&format!(
+        "ip link add lan6 index 60 type veth peer name vpn netns {pid}; ip link set lan6 addrgenmode none up
+        ip addr add 198.51.100.225/28 dev lan6; ip addr add 2001:db8:6::1/64 dev lan6 nodad"
+    ));
+    // As the exit node of a mesh VPN.
+    net.host.sh(
+        "ip link set vpn addrgenmode none up; ip addr add 198.51.100.226/28 dev vpn; ip addr add 2001:db8:6::2/64 dev vpn nodad
+        ip route add default via 198.51.100.225 dev vpn table 52; ip -6 route add default via 2001:db8:6::1 dev vpn table 52
+        ip rule add priority 5270 lookup 52; ip -6 rule add priority 5270 lookup 52",
+    );
+    net.host.wait_for("ip link show dev vpn | grep -q 'state UP'");
+    let before = net.host.state();
+    for (family, source) in [("-4", "198.51.100.226"), ("-6", "2001:db8:6::2")] {
+        let run = net.host.watch(&["curl", "-sS", family, "-m", "20", "http://app.example/client"]);
+        assert_eq!(run.assert_ok().stdout.trim(), source, "{run}");
+    }
+    net.host.assert_nothing_left(&before);
+    // A rule that comes even before that of netwatch.
+    net.host.sh(
+        "ip rule add priority 10 lookup local; ip rule del priority 0 lookup local; ip rule add priority 5 lookup 52",
+    );
+    let run = net.host.run(&["-q"], &["true"]);
+    assert!(
+        run.assert_code(125).stderr.contains("a routing rule of the host sends them to another interface"),
+        "{run}"
+    );
+}

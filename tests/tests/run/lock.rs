@@ -3,6 +3,8 @@
 use std::fs::{self, DirEntry};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use netwatch_tests::{RunningNetwatch, TestInternet, internet, wait_until};
 
@@ -114,5 +116,31 @@ fn the_set_up_stops_at_a_signal_while_the_lock_is_held() {
     terminate(&mut running);
     running.finish_early().assert_code(128 + libc::SIGTERM);
     holder.release();
+    net.host.assert_nothing_left(&before);
+}
+
+/// Milliseconds after the start of a run, most of them during its set-up. A test of any moment is
+/// valid.
+const STOP_TIMES_MS: [u64; 12] = [0, 2, 4, 6, 8, 10, 13, 16, 20, 30, 45, 70];
+
+#[test]
+fn a_start_that_is_stopped_does_not_block_the_end_of_another_run() {
+    let net = internet!();
+    net.host.run(&["-q"], &["true"]).assert_ok();
+    let before = net.host.state();
+    for millis in STOP_TIMES_MS {
+        let gate = net.host.gate();
+        let mut other = net.host.start(&[], &["sh", "-c", &format!("echo ready; {}", gate.wait())]);
+        other.wait_for_stdout("ready");
+        let starting = net.host.start(&[], &["sleep", "300"]);
+        thread::sleep(Duration::from_millis(millis));
+        // As ^Z, but a process group without a shell would not be stopped by the default action.
+        starting.signal(libc::SIGTSTP);
+        gate.open();
+        other.finish().assert_ok();
+        starting.signal(libc::SIGCONT);
+        starting.signal(libc::SIGTERM);
+        starting.finish_early();
+    }
     net.host.assert_nothing_left(&before);
 }

@@ -1,6 +1,6 @@
 //! After a run the host is unchanged, and no process of the run is left.
 
-use netwatch_tests::{internet, needs, wait_until};
+use netwatch_tests::{TestNamespace, internet, needs, wait_until};
 
 use crate::TRAFFIC;
 
@@ -85,4 +85,16 @@ fn no_bpf_object_is_left() {
             wait_until(|| !show(object).0, || format!("the end of {object:?} after signal {end}"));
         }
     }
+}
+
+#[test]
+fn a_link_whose_inner_end_was_moved_to_another_namespace_is_removed() {
+    let net = internet!();
+    let before = net.host.state();
+    let far = TestNamespace::new("far");
+    // The command is root, and the other namespace lives on.
+    let script = format!("ip link set eth0 netns {}", far.pid());
+    net.host.run(&["-q"], &["sh", "-c", &script]).assert_ok();
+    net.host.assert_nothing_left(&before);
+    assert!(!far.sh("ip link").contains("eth0"), "{}", far.sh("ip link"));
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::firewall::FirewallState;
 use super::metering::{Conclusion, Metering};
 use super::network::Network;
 use super::notes;
@@ -23,6 +24,7 @@ use crate::report::Report;
 pub(super) struct Live {
     pub network: Network,
     pub metering: Metering,
+    pub firewall: FirewallState,
     /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
     pub run_id: String,
@@ -71,12 +73,9 @@ impl Live {
         let counters = self.read_final_counters(line).await;
         self.network.late_notes().into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_resolvers(self.network.resolvers());
-        if !are_empty {
-            // Sockets that wait for an answer keep the namespace, and with it the link, for
-            // minutes.
-            let deleted = link::delete(self.network.link.name()).map(drop);
-            self.note(deleted);
-        }
+        // Sockets that wait for an answer keep the namespace, and with it the link, for minutes.
+        let deleted = if are_empty { self.network.delete_moved_link() } else { self.network.delete_link() };
+        self.note(deleted);
         let Ending { exit, ended_by, .. } = ending;
         let conclusion = Conclusion { duration, exit, ended_by, counters, resolve: self.resolve };
         tokio::select! {
@@ -101,7 +100,7 @@ impl Live {
     async fn empty_sockets(&mut self, limit: Duration, signals: &SignalStream<'_>) -> bool {
         let drained = tokio::select! {
             drained = socket_drain::drain(self.network.namespace.sock_diag(), limit) => drained,
-            _ = signals.next() => Err(Error::other("wait for", "the command's sockets", "interrupted by a signal")),
+            _ = signals.next_for_netwatch() => Err(Error::other("wait for", "the command's sockets", "interrupted by a signal")),
         };
         match drained {
             Ok(outcome) => {

@@ -1,6 +1,7 @@
 //! `netwatch run`: a run from set-up to report. Counts come from `meter` and are kept by `session`;
 //! settings come from `cli`, and reports are written by `format`.
 
+mod firewall;
 mod interim;
 mod live;
 mod log;
@@ -188,7 +189,7 @@ async fn watch_command(
 /// killing itself is not reported.
 async fn abandon(line: &mut GuardianClient, error: Error) -> Error {
     if kill_all(line).await.is_err() {
-        crate::guardian::kill_descendants_of(nix::unistd::getpid());
+        crate::guardian::kill_descendants_of(nix::unistd::getpid(), None);
     }
     error
 }

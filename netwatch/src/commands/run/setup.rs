@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use super::RunPlan;
+use super::firewall::FirewallState;
 use super::interim::InterimPrinter;
 use super::live::{Live, from_link};
 use super::metering::{Metering, MeteringSpec};
@@ -59,14 +60,14 @@ pub(super) async fn set_up(
     let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let (mut network, mut probe) = Network::set_up(plan, &context, &mut notes, loaded)?;
     context.signals.step("prepare")?;
-    line.prepare(prepare(plan, cgroup.as_ref()), network.namespace.as_fd())?;
+    line.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
     probe.grow_by(line.memory_growth());
     probe.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
     if plan.settings.verbose {
         say(&network, &probe);
     }
-    run_dir.write_card(&card(plan, run_dir, &network))?;
+    run_dir.write_card(&card(plan, run_dir, &network, line.pid()))?;
     let pid = tokio::select! {
         prepared = wait_until_prepared(line) => match prepared? {
             Ok(pid) => pid,
@@ -102,6 +103,7 @@ pub(super) async fn set_up(
         metering.note(error.to_string());
     }
     let live = Live {
+        firewall: FirewallState::new(network.blocked.clone()),
         network,
         metering,
         _snapshots: snapshots.ok(),
@@ -167,14 +169,19 @@ fn make_cgroup(context: &SetupContext<'_>, notes: &mut Vec<String>) -> Result<Op
     }
 }
 
-fn prepare(plan: &RunPlan, cgroup: Option<&Cgroup>) -> Prepare {
-    Prepare { netns: plan.settings.name.clone(), cgroup_procs: cgroup.map(Cgroup::procs_path) }
+fn prepare(plan: &RunPlan, cgroup: Option<&Cgroup>, network: &Network) -> Prepare {
+    Prepare {
+        netns: plan.settings.name.clone(),
+        cgroup_procs: cgroup.map(Cgroup::procs_path),
+        firewall: network.firewall,
+    }
 }
 
-fn card(plan: &RunPlan, run_dir: &RunDir, network: &Network) -> RunCard {
+fn card(plan: &RunPlan, run_dir: &RunDir, network: &Network, guardian: i32) -> RunCard {
     RunCard {
         id: run_dir.id().clone(),
         pid: std::process::id().cast_signed(),
+        guardian: Some(guardian),
         command: plan.command.shown(),
         user: plan.user.name.clone(),
         started_ns: unix_now_ns(),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -14,10 +14,14 @@ use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{InheritedSignals, block_signals};
 use crate::readiness::{Watched, watch};
+use crate::undo::Exclusive;
 
 /// Signals that netwatch handles while the command runs.
-const HANDLED_SIGNALS: [Signal; 5] =
-    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
+const HANDLED_SIGNALS: [Signal; 6] =
+    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGTSTP];
+
+/// Pause between two checks whether the lock of all runs is still held, before netwatch stops.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Time in which a signal is regarded as a repetition of the one that ended the command.
 const REPEAT_DELAY: Duration = Duration::from_millis(250);
@@ -31,12 +35,16 @@ const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What to do about a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignalAction {
-    /// Nothing: the command has received it as well (from the terminal), or the caller ignores it.
+    /// Nothing: the caller ignores it.
     Nothing,
+    /// Nothing to forward: the command has received it as well, from the terminal.
+    FromTerminal,
     /// Forward it to the command.
     Forward(Signal),
     /// Print interim counters.
     Interim,
+    /// Stop (^Z).
+    Stop,
 }
 
 /// The blocked signals, received by a signalfd. Signals that the caller of netwatch ignores stay
@@ -47,6 +55,8 @@ pub(super) struct HeldSignals {
     came: Cell<Option<Signal>>,
     /// Received signals that end a process by default.
     endings: Cell<u32>,
+    /// SIGTSTP has arrived while this process held the lock of all runs.
+    has_to_stop: Cell<bool>,
 }
 
 impl HeldSignals {
@@ -56,7 +66,8 @@ impl HeldSignals {
         let set = block_signals(&HANDLED_SIGNALS)?;
         let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(receive_error)?;
         let ignored = HANDLED_SIGNALS.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
-        Ok(Self { held: Rc::new(held), ignored, came: Cell::new(None), endings: Cell::new(0) })
+        let (came, endings, has_to_stop) = (Cell::new(None), Cell::new(0), Cell::new(false));
+        Ok(Self { held: Rc::new(held), ignored, came, endings, has_to_stop })
     }
 
     /// Called before each step of the set-up: fails if a signal has arrived.
@@ -81,14 +92,27 @@ impl HeldSignals {
     fn next_ending(&self) -> Result<Option<Signal>> {
         while let Some(info) = self.held.read_signal().map_err(receive_error)? {
             match Signal::try_from(info.ssi_signo as i32) {
-                Ok(signal) if signal != Signal::SIGUSR1 && !self.ignored.contains(&signal) => {
+                Ok(signal) if self.ignored.contains(&signal) => {}
+                Ok(Signal::SIGUSR1) | Err(_) => {}
+                Ok(Signal::SIGTSTP) => self.has_to_stop.set(true),
+                Ok(signal) => {
                     self.endings.set(self.endings.get().saturating_add(1));
                     return Ok(Some(signal));
                 }
-                _ => {}
             }
         }
+        self.stop_unless_locked();
         Ok(None)
+    }
+
+    /// Stops netwatch as SIGTSTP does, unless it holds the lock of all runs, whose ends would wait
+    /// for it to continue. Returns after SIGCONT.
+    fn stop_unless_locked(&self) {
+        if self.has_to_stop.get() && !Exclusive::is_held_here() {
+            self.has_to_stop.set(false);
+            // Cannot fail: the signal exists.
+            let _ = raise(Signal::SIGSTOP);
+        }
     }
 
     /// At the end of a run: waits until output that may not be read is written. `done` then
@@ -167,13 +191,24 @@ impl<'a> SignalStream<'a> {
         self.interrupted().await;
     }
 
-    /// The next action. Ignored signals are skipped.
+    /// The next signal that the command has not received as well.
+    pub(super) async fn next_for_netwatch(&self) -> Result<()> {
+        while self.next().await? == SignalAction::FromTerminal {}
+        Ok(())
+    }
+
+    /// The next action. Ignored signals are skipped, and netwatch stops at SIGTSTP.
     pub(super) async fn next(&self) -> Result<SignalAction> {
         loop {
+            while self.held.has_to_stop.get() {
+                self.held.stop_unless_locked();
+                sleep(LOCK_CHECK_INTERVAL).await;
+            }
             let mut ready = self.signals.readable().await.map_err(receive_error)?;
             match self.held.held.read_signal() {
                 Ok(Some(info)) => match action(info.ssi_signo, info.ssi_code, &self.held.ignored) {
                     SignalAction::Nothing => {}
+                    SignalAction::Stop => self.held.has_to_stop.set(true),
                     action => {
                         if matches!(action, SignalAction::Forward(Signal::SIGTERM | Signal::SIGHUP)) {
                             self.held.endings.set(self.held.endings.get().saturating_add(1));
@@ -200,7 +235,8 @@ fn action(number: u32, code: i32, ignored: &[Signal]) -> SignalAction {
     match signal {
         signal if ignored.contains(&signal) => SignalAction::Nothing,
         Signal::SIGUSR1 => SignalAction::Interim,
-        Signal::SIGINT | Signal::SIGQUIT if from_terminal => SignalAction::Nothing,
+        Signal::SIGTSTP => SignalAction::Stop,
+        Signal::SIGINT | Signal::SIGQUIT if from_terminal => SignalAction::FromTerminal,
         signal => SignalAction::Forward(signal),
     }
 }
@@ -212,14 +248,15 @@ mod tests {
     #[test]
     fn maps_each_signal_to_an_action() {
         let table = [
-            (libc::SIGINT, libc::SI_KERNEL, SignalAction::Nothing),
+            (libc::SIGINT, libc::SI_KERNEL, SignalAction::FromTerminal),
             (libc::SIGINT, libc::SI_USER, SignalAction::Forward(Signal::SIGINT)),
-            (libc::SIGQUIT, libc::SI_KERNEL, SignalAction::Nothing),
+            (libc::SIGQUIT, libc::SI_KERNEL, SignalAction::FromTerminal),
             (libc::SIGQUIT, libc::SI_TKILL, SignalAction::Forward(Signal::SIGQUIT)),
             (libc::SIGTERM, libc::SI_USER, SignalAction::Forward(Signal::SIGTERM)),
             // A terminal that hangs up signals the session leader only.
             (libc::SIGHUP, libc::SI_KERNEL, SignalAction::Forward(Signal::SIGHUP)),
             (libc::SIGUSR1, libc::SI_USER, SignalAction::Interim),
+            (libc::SIGTSTP, libc::SI_KERNEL, SignalAction::Stop),
         ];
         for (signal, code, expected) in table {
             assert_eq!(action(signal as u32, code, &[]), expected, "{signal} {code}");

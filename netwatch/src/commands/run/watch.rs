@@ -12,11 +12,14 @@ use super::network::HostEvent;
 use super::signals::{SignalAction, SignalStream};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, Reply};
+use crate::host::firewall::RepairedFirewall;
 use crate::report::EndedBy;
 use crate::settings::Linger;
 
 /// Time between TERM and KILL when `--duration` ends the command.
 const TERM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the guardian may take to kill all processes before netwatch checks whether it is stopped.
+const KILL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Deadline of a timer that must exist but not expire: 100 years.
 const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -103,6 +106,7 @@ impl<'a> ControlLoop<'a> {
                 return Err(Error::other("follow", "changes of the host", "the host thread panicked"));
             }
             HostEvent::Failed(error) => Err(error),
+            HostEvent::FirewallChanged => self.live.firewall.changed(self.line),
             HostEvent::ResolvConfChanged => {
                 self.live.metering.set_resolvers(self.live.network.resolvers());
                 self.line.write_resolver(self.live.network.resolv_conf())
@@ -110,6 +114,13 @@ impl<'a> ControlLoop<'a> {
         };
         self.live.note(adapted);
         Ok(())
+    }
+
+    fn note_firewall(&mut self, repaired: Result<RepairedFirewall>) {
+        match self.live.firewall.repaired(repaired, self.line) {
+            Ok(notes) => notes.into_iter().for_each(|note| self.live.metering.note(note)),
+            Err(error) => self.live.note(Err(error)),
+        }
     }
 
     fn ending(&self, killed: u32) -> Ending {
@@ -129,6 +140,7 @@ impl<'a> ControlLoop<'a> {
                 | Reply::CaptureStarted(_)
                 | Reply::Undone(_),
             ) => {}
+            Some(Reply::FirewallRepaired(repaired)) => self.note_firewall(repaired),
             Some(Reply::ResolverWritten(written)) => self.live.note(written),
             Some(Reply::Started) => self.live.begin_recording(),
             Some(Reply::NotStarted { message, code }) => {
@@ -159,16 +171,21 @@ impl<'a> ControlLoop<'a> {
         }
     }
 
-    /// Requests the guardian to kill all remaining processes.
+    /// Requests the guardian to kill all remaining processes, and then checks at intervals that the
+    /// guardian itself is not stopped.
     fn kill_rest(&mut self) -> Result<()> {
+        self.deadline = Instant::now() + KILL_CHECK_INTERVAL;
+        if self.is_killing {
+            self.line.revive();
+            return Ok(());
+        }
         self.is_killing = true;
-        self.deadline = Instant::now() + NO_DEADLINE;
         self.line.kill()
     }
 
     /// After `--duration`, sends TERM. After [`TERM_TIMEOUT`] or `--linger`, kills everything.
     fn handle_timeout(&mut self) -> Result<()> {
-        if self.exit.is_some() || self.ended_by == EndedBy::Duration {
+        if self.is_killing || self.exit.is_some() || self.ended_by == EndedBy::Duration {
             return self.kill_rest();
         }
         self.ended_by = EndedBy::Duration;
@@ -178,12 +195,20 @@ impl<'a> ControlLoop<'a> {
 
     fn handle_signal(&mut self, action: SignalAction) -> Result<()> {
         match action {
-            SignalAction::Nothing => Ok(()),
+            // A stop has happened when the signal is received here.
+            SignalAction::Nothing | SignalAction::Stop => Ok(()),
+            SignalAction::FromTerminal => {
+                self.line.revive();
+                Ok(())
+            }
             SignalAction::Interim => {
                 self.live.metering.print_interim();
                 Ok(())
             }
-            SignalAction::Forward(signal) => self.forward(signal),
+            SignalAction::Forward(signal) => {
+                self.line.revive();
+                self.forward(signal)
+            }
         }
     }
 

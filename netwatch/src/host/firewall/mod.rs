@@ -8,11 +8,14 @@ mod find;
 mod legacy;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fmt;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+
+pub use self::watch::{FirewallWatch, has_legacy_tables};
 
 use self::accept::RuleStyle;
 use self::find::ForeignChain;
@@ -34,6 +37,23 @@ pub struct OpenSpec<'a> {
     pub publish: bool,
     /// Whether the gateway leads to the host's 127.0.0.1.
     pub host_loopback: bool,
+}
+
+/// What of [`OpenSpec`] depends on the settings of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in OpenSpec")]
+pub struct FirewallNeeds {
+    pub dns_port: u16,
+    pub publish: bool,
+    pub host_loopback: bool,
+}
+
+impl FirewallNeeds {
+    /// The needs of this run.
+    pub fn of<'a>(&self, run: &'a RunId, interface: &'a str) -> OpenSpec<'a> {
+        let Self { dns_port, publish, host_loopback } = *self;
+        OpenSpec { run, interface, dns_port, publish, host_loopback }
+    }
 }
 
 /// A chain that will drop packets of the target, and that netwatch cannot open.
@@ -79,19 +99,61 @@ pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<BlockedChain>>
     let found = find::foreign(&nft, spec.interface)?;
     let mut blocked = legacy::blocked(spec.interface, spec.dns_port)?;
     blocked.extend(found.blocked);
-    if found.open.is_empty() {
-        return Ok(blocked);
+    blocked.extend(open_chains(&nft, spec, &found.open, journal)?);
+    Ok(blocked)
+}
+
+/// The state of the host's firewall after a [`repair`].
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairedFirewall {
+    /// The chains that were opened, as their own tool shows them: they dropped the target's packets
+    /// until now.
+    pub opened: Vec<String>,
+    /// The chains that drop packets of the target and that netwatch cannot open, as
+    /// [`BlockedChain`] shows them.
+    pub blocked: Vec<String>,
+}
+
+/// Opens the chains that have no rules of the run, because another program has replaced the
+/// firewall since.
+pub fn repair(spec: &OpenSpec<'_>, journal: &Journal) -> Result<RepairedFirewall> {
+    let nft = Nft::open()?;
+    let found = find::foreign(&nft, spec.interface)?;
+    let mut missing = Vec::new();
+    for foreign in found.open {
+        if !foreign.is_open(&nft, spec.run)? {
+            missing.push(foreign);
+        }
     }
-    for foreign in &found.open {
+    let mut blocked = legacy::blocked(spec.interface, spec.dns_port)?;
+    blocked.extend(found.blocked);
+    let refused = open_chains(&nft, spec, &missing, journal)?;
+    let opened = missing.iter().map(|foreign| foreign.chain.to_string());
+    let opened = opened.filter(|chain| refused.iter().all(|blocked| blocked.chain != *chain)).collect();
+    let blocked = blocked.iter().chain(&refused).map(BlockedChain::to_string).collect();
+    Ok(RepairedFirewall { opened, blocked })
+}
+
+/// Inserts the rules into these chains, after recording it; returns the chains that refuse them.
+fn open_chains(
+    nft: &Nft,
+    spec: &OpenSpec<'_>,
+    chains: &[ForeignChain],
+    journal: &Journal,
+) -> Result<Vec<BlockedChain>> {
+    if chains.is_empty() {
+        return Ok(Vec::new());
+    }
+    for foreign in chains {
         journal.record(&foreign.undo_record(spec.run))?;
     }
     let mut all = Batch::new();
-    found.open.iter().for_each(|foreign| foreign.insert(spec, foreign.style(), &mut all));
-    if nft.commit(&all).is_err() {
-        // The refusal of one chain undoes the whole batch, so the chains are tried one by one.
-        blocked.extend(found.open.iter().filter_map(|foreign| open_one(&nft, spec, foreign).err()));
+    chains.iter().for_each(|foreign| foreign.insert(spec, foreign.style(), &mut all));
+    if nft.commit(&all).is_ok() {
+        return Ok(Vec::new());
     }
-    Ok(blocked)
+    // The refusal of one chain undoes the whole batch, so the chains are tried one by one.
+    Ok(chains.iter().filter_map(|foreign| open_one(nft, spec, foreign).err()).collect())
 }
 
 /// What [`open()`] would do in a run; for `doctor`.
@@ -192,6 +254,13 @@ impl ForeignChain {
             chain: self.chain.name.clone(),
             comment: run.comment(),
         }
+    }
+
+    /// Whether it has rules of the run.
+    fn is_open(&self, nft: &Nft, run: &RunId) -> Result<bool> {
+        let comment = run.comment();
+        let rules = nft.rules(self.chain.table(), Some(&self.chain.name))?;
+        Ok(rules.iter().any(|rule| rule.comment.as_deref() == Some(&comment)))
     }
 
     fn insert(&self, spec: &OpenSpec<'_>, style: RuleStyle, batch: &mut Batch) {

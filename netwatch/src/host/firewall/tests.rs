@@ -40,6 +40,12 @@ impl Run {
         self.internet.host.run(move || open(&spec(&run), &journal).unwrap())
     }
 
+    fn repair(&self) -> RepairedFirewall {
+        let (run, dir) = (self.internet.run.clone(), self.dir.as_ref().unwrap());
+        let journal = Journal::open(dir).unwrap();
+        self.internet.host.run(move || repair(&spec(&run), &journal).unwrap())
+    }
+
     fn records(&self) -> Vec<ForeignRule> {
         let lines = Journal::read(self.dir.as_ref().unwrap().path()).unwrap();
         lines.iter().map(|line| line.read().unwrap().unwrap()).collect()
@@ -316,4 +322,28 @@ fn it_is_quick() {
         start.elapsed()
     });
     println!("opened four chains in {opened:?}, taken out in {removed:?}, nothing to do in {nothing:?}");
+}
+
+#[test]
+fn a_reloaded_firewall_is_opened_again_and_an_intact_one_is_left_alone() {
+    const DROPS: &str = "flush ruleset
+        table inet filter {
+            chain forward { type filter hook forward priority 0; policy drop; }
+            chain input { type filter hook input priority 0; policy drop; iifname != \"nw*\" accept; }
+        }";
+    let reload = format!("nft -f - <<'END'\n{DROPS}\nEND");
+    let Some(run) = Run::new(&reload) else { return };
+    assert_eq!(run.open(), []);
+    assert_eq!(run.reached(), [true; 4]);
+    let ruleset = || run.internet.host.sh("nft -s list table inet filter");
+    let intact = ruleset();
+    assert_eq!(run.repair(), RepairedFirewall::default());
+    assert_eq!(ruleset(), intact, "no rule twice");
+    run.internet.host.sh(&reload);
+    assert_eq!(run.reached(), [false; 4]);
+    assert_eq!(run.repair().opened, ["inet filter forward", "inet filter input"]);
+    assert_eq!(ruleset(), intact);
+    assert_eq!(run.reached(), [true; 4]);
+    run.undo();
+    assert!(!ruleset().contains("netwatch"), "{}", ruleset());
 }

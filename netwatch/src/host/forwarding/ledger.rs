@@ -1,4 +1,5 @@
-//! The ledger of switches: their old values, and which runs use them. One file for each network
+//! The ledger of switches: their old values, and which runs use them; and of the routing rules that
+//! go with them. One file for each network
 //! namespace, shared by parallel runs.
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::{PolicyRule, PolicyRuleKind};
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::proc::mountinfo;
@@ -33,6 +35,9 @@ struct LedgerContent {
     /// Inode of the namespace, to find out whether that still exists.
     netns_inode: u64,
     entries: BTreeMap<String, SwitchEntry>,
+    /// The routing rules that netwatch has added or is about to add.
+    #[serde(default)]
+    rules: Vec<PolicyRule>,
 }
 
 /// The contents of the file, valid while [`Exclusive`] is held.
@@ -49,7 +54,7 @@ impl<'a> SysctlLedger<'a> {
         let found = Self::find(cookie, held)?;
         found.map_or_else(
             || {
-                let content = LedgerContent { netns_inode: sysctl::netns_inode()?, entries: BTreeMap::new() };
+                let content = LedgerContent { netns_inode: sysctl::netns_inode()?, ..LedgerContent::default() };
                 Ok(Self { path: path(cookie)?, content, _held: held })
             },
             Ok,
@@ -77,22 +82,48 @@ impl<'a> SysctlLedger<'a> {
         &mut self.content.entries
     }
 
+    pub fn rules(&self) -> &[PolicyRule] {
+        &self.content.rules
+    }
+
+    /// Enters a rule unless there is one of its kind; `place` decides on its priority.
+    pub fn add_rule(
+        &mut self,
+        kind: PolicyRuleKind,
+        place: impl FnOnce(PolicyRuleKind) -> Result<PolicyRule>,
+    ) -> Result<()> {
+        if self.content.rules.iter().all(|rule| rule.kind != kind) {
+            self.content.rules.push(place(kind)?);
+        }
+        Ok(())
+    }
+
+    /// Takes out the rules that are not to be kept.
+    pub fn take_rules(&mut self, is_kept: impl Fn(&PolicyRuleKind) -> bool) -> Vec<PolicyRule> {
+        let (kept, taken) = std::mem::take(&mut self.content.rules).into_iter().partition(|rule| is_kept(&rule.kind));
+        self.content.rules = kept;
+        taken
+    }
+
     /// Whether this run uses anything.
     pub fn lists(&self, run: &RunId) -> bool {
-        self.content.entries.values().any(|entry| entry.runs.contains(run))
+        let passes = |rule: &PolicyRule| matches!(&rule.kind, PolicyRuleKind::Pass { run: of, .. } if of == run);
+        self.content.entries.values().any(|entry| entry.runs.contains(run)) || self.content.rules.iter().any(passes)
     }
 
     /// Replaces the file by rename, so that a run that is killed meanwhile leaves the old one;
     /// removes the file when no entry is left.
     pub fn save(&self) -> Result<()> {
-        if self.content.entries.is_empty() {
+        if self.content.entries.is_empty() && self.content.rules.is_empty() {
             return remove(&self.path);
         }
         let text = serde_json::to_vec(&self.content).expect("a ledger is plain data");
         let new = next(&self.path);
-        let fail = |error| Error::os("write", new.display().to_string(), error);
-        fs::write(&new, text).map_err(fail)?;
-        fs::rename(&new, &self.path).map_err(fail)
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path)).map_err(|error| {
+            // On a full /run the new file is there, incomplete.
+            let _ = fs::remove_file(&new);
+            Error::os("write", new.display().to_string(), error)
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Switches on forwarding between the link and every interface by which answers may arrive, and
-//! puts every switch back when the last run that used it ends. Not the firewall: [`super::nat`] and
-//! [`super::firewall`] decide what may pass.
+//! puts every switch back when the last run that used it ends. While a switch is on, routing rules
+//! ([`rules`]) keep the host from forwarding for others: they are added before the switch is turned
+//! on and removed after it is off, and they need no process to be in force. Not the firewall:
+//! [`super::nat`] and [`super::firewall`] decide what else may pass.
 //!
 //! For IPv4, the switch of the incoming interface decides. IPv6 has such a switch
 //! (`force_forwarding`) since Linux 6.17; before, only one for all interfaces, which also stops
@@ -8,14 +10,18 @@
 
 mod ledger;
 mod plan;
+mod rules;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use self::ledger::SysctlLedger;
+use self::rules::{PolicyRuleKind, RulePriorities};
 use super::nat::{ForwardGuard, Nat};
+use super::netlink::Netlink;
 use crate::error::Result;
 use crate::undo::{Exclusive, Journal, RunId, UndoRecord};
 
@@ -52,6 +58,8 @@ pub struct ForwardingSpec {
     pub run: RunId,
     /// The address families of the target.
     pub families: Families,
+    /// The subnets of the link.
+    pub subnets: Vec<IpNet>,
     /// The kernel's switch: [`Ipv6Switch::of_kernel`], except in tests of older kernels.
     pub ipv6_switch: Ipv6Switch,
 }
@@ -78,17 +86,29 @@ impl Forwarding {
     }
 
     /// Reads the switches again: switches on what is new, and releases what another program has
-    /// switched on for all interfaces.
+    /// switched on for all interfaces. Also puts back routing rules that another program removed.
     pub fn update(&mut self, nat: &Nat, held: &Exclusive) -> Result<()> {
         let mut ledger = SysctlLedger::open(self.cookie, held)?;
+        let mut netlink = Netlink::route()?;
         let writes = plan::join(&mut ledger, &self.spec)?;
+        let guards = plan::guards(&ledger)?;
+        let kinds = rules::guards(&guards, &sysctl::interfaces("ipv6")?);
+        let priorities = RulePriorities::read(&mut netlink)?;
+        for kind in self.passes().chain(kinds.iter().cloned()) {
+            ledger.add_rule(kind, |kind| priorities.place(kind))?;
+        }
         ledger.save()?;
-        let guards = plan::guards(&ledger, &self.spec.run)?;
+        rules::add(&mut netlink, ledger.rules())?;
         if guards != self.guards {
             nat.guard(&guards)?;
             self.guards = guards;
         }
-        writes.iter().try_for_each(sysctl::SysctlSetting::write_if_there)
+        writes.iter().try_for_each(sysctl::SysctlSetting::write_if_there)?;
+        remove_unused_guards(&mut ledger, &kinds, &mut netlink)
+    }
+
+    fn passes(&self) -> impl Iterator<Item = PolicyRuleKind> {
+        self.spec.subnets.iter().map(|net| PolicyRuleKind::Pass { run: self.spec.run.clone(), net: *net })
     }
 
     /// Puts every switch back that this run was the last to use.
@@ -120,7 +140,7 @@ pub enum Released {
 }
 
 /// Undoes [`ForwardingInUse`]: puts back the switches that this run was the last to use, unless
-/// another program has changed them since. Idempotent.
+/// another program has changed them since; then removes its routing rules. Idempotent.
 pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
     if netns_cookie != sysctl::netns_cookie()? {
         let left = SysctlLedger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
@@ -132,8 +152,27 @@ pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Relea
     for setting in &writes {
         setting.write_if_there()?;
     }
+    // The guards after the switches, and nothing is taken out of the file before it is undone.
+    let mut netlink = Netlink::route()?;
+    let kinds = rules::guards(&plan::guards(&ledger)?, &sysctl::interfaces("ipv6")?);
+    let passes = ledger.take_rules(|kind| !matches!(kind, PolicyRuleKind::Pass { run: of, .. } if of == run));
+    rules::remove(&mut netlink, &passes)?;
+    take_unused_guards(&mut ledger, &kinds, &mut netlink)?;
     ledger.save()?;
     Ok(Released::Done)
+}
+
+/// Removes the guards of switches that netwatch no longer has on, for example because another
+/// program has switched all of them on.
+fn remove_unused_guards(ledger: &mut SysctlLedger<'_>, used: &[PolicyRuleKind], netlink: &mut Netlink) -> Result<()> {
+    if take_unused_guards(ledger, used, netlink)? { ledger.save() } else { Ok(()) }
+}
+
+/// As [`remove_unused_guards`], without saving the ledger. Returns whether there were any.
+fn take_unused_guards(ledger: &mut SysctlLedger<'_>, used: &[PolicyRuleKind], netlink: &mut Netlink) -> Result<bool> {
+    let unused = ledger.take_rules(|kind| matches!(kind, PolicyRuleKind::Pass { .. }) || used.contains(kind));
+    rules::remove(netlink, &unused)?;
+    Ok(!unused.is_empty())
 }
 
 /// Whether the network namespace with this inode is not the caller's and still exists.

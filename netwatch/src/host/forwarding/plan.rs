@@ -31,10 +31,10 @@ pub fn join(ledger: &mut SysctlLedger<'_>, spec: &ForwardingSpec) -> Result<Vec<
     Ok(writes)
 }
 
-/// What must not be forwarded for others although the switches now allow it.
-pub fn guards(ledger: &SysctlLedger<'_>, run: &RunId) -> Result<Vec<ForwardGuard>> {
+/// What must not be forwarded for others although the switches now allow it, because of any run.
+pub fn guards(ledger: &SysctlLedger<'_>) -> Result<Vec<ForwardGuard>> {
     let mut guards = Vec::new();
-    for (key, entry) in ledger.entries().iter().filter(|(_, entry)| entry.runs.contains(run)) {
+    for (key, entry) in ledger.entries() {
         if entry.original == "0" && !overruled(key, entry)? {
             guards.extend(guard(key));
         }

@@ -1,14 +1,20 @@
 //! Real switches in namespaces, and real packets through them.
 
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::host::nat::{LinkAddresses, NatSpec};
 use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask};
+use crate::host::testing::in_fresh_namespace;
 use crate::undo::RunDir;
 
 const BOTH: Families = Families { ipv4: true, ipv6: true };
+
+fn subnets() -> Vec<IpNet> {
+    ["10.250.0.0/30", "2001:db8:2::/64"].map(|net| net.parse().unwrap()).into()
+}
 
 fn lock() -> Exclusive {
     Exclusive::take().unwrap()
@@ -17,7 +23,8 @@ fn lock() -> Exclusive {
 /// A run as far as forwarding is concerned.
 struct Run {
     forwarding: Option<Forwarding>,
-    nat: Nat,
+    /// `None` after its process has died.
+    nat: Option<Nat>,
     journal: Journal,
     dir: Option<RunDir>,
 }
@@ -45,12 +52,12 @@ impl Run {
             publish: &[],
             host_loopback: false,
         });
-        Self { forwarding: None, nat: nat.unwrap(), journal: Journal::open(&dir).unwrap(), dir: Some(dir) }
+        Self { forwarding: None, nat: Some(nat.unwrap()), journal: Journal::open(&dir).unwrap(), dir: Some(dir) }
     }
 
     fn start(&mut self, ipv6_switch: Ipv6Switch) {
-        let spec = ForwardingSpec { run: self.id(), families: BOTH, ipv6_switch };
-        self.forwarding = Some(Forwarding::enable(spec, &self.journal, &self.nat, &lock()).unwrap());
+        let spec = ForwardingSpec { run: self.id(), families: BOTH, subnets: subnets(), ipv6_switch };
+        self.forwarding = Some(Forwarding::enable(spec, &self.journal, self.nat.as_ref().unwrap(), &lock()).unwrap());
     }
 
     fn id(&self) -> RunId {
@@ -58,7 +65,7 @@ impl Run {
     }
 
     fn refresh(&mut self) {
-        self.forwarding.as_mut().unwrap().update(&self.nat, &lock()).unwrap();
+        self.forwarding.as_mut().unwrap().update(self.nat.as_ref().unwrap(), &lock()).unwrap();
     }
 }
 
@@ -116,6 +123,49 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
         assert_eq!(switches(), "00000111");
         assert!(SysctlLedger::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
     });
+}
+
+/// The routing rules of netwatch, without their priorities.
+fn rules() -> Vec<String> {
+    let ip = |family| String::from_utf8(Command::new("ip").args([family, "rule"]).output().unwrap().stdout).unwrap();
+    let all = [ip("-4"), ip("-6")].concat();
+    let ours = all.lines().filter(|rule| rule.contains("blackhole") || rule.contains("suppress"));
+    ours.map(|rule| rule.split_once('\t').unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn guards_are_shared_by_runs_and_removed_by_the_last() {
+    let Some(host) = host() else { return };
+    host.run(|| {
+        let guards = ["from all iif eth0 blackhole", "from all iif eth1 blackhole"];
+        for switch in [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces] {
+            let first = Run::new(switch);
+            let passes = |family: usize| {
+                let passes = [
+                    "from all to 10.250.0.0/30 lookup main suppress_prefixlength 29",
+                    "from all to 2001:db8:2::/64 lookup main suppress_prefixlength 63",
+                ];
+                passes[family]
+            };
+            let of_run = [&[passes(0)][..], &guards, &[passes(1)], &guards].concat();
+            assert_eq!(rules(), of_run, "{switch:?}");
+            // Removed by another program, and put back.
+            assert!(["-4", "-6", "-4", "-6"].iter().all(|family| ip(family, "rule del priority 1")));
+            let mut second = Run::new(switch);
+            assert_eq!(rules(), of_run, "the second run has the same subnets in this test");
+            second.refresh();
+            drop(first);
+            // The passes of the first run are gone, and those of the second are put back.
+            second.refresh();
+            assert_eq!(rules(), of_run);
+            drop(second);
+            assert_eq!(rules(), <[String; 0]>::default());
+        }
+    });
+}
+
+fn ip(family: &str, words: &str) -> bool {
+    Command::new("ip").arg(family).args(words.split(' ')).status().unwrap().success()
 }
 
 #[test]
@@ -293,8 +343,15 @@ fn forwards_for_the_target_and_for_no_other_host() {
         });
         assert_eq!(ask(&internet.target, "198.51.100.1:7").as_deref(), Some("198.51.100.2"));
         assert_eq!(ask(&internet.target, "[2001:db8:1::1]:7").as_deref(), Some("2001:db8:1::2"));
-        assert_eq!(ask(&other, "198.51.100.1:7"), None);
-        assert_eq!(ask(&other, "[2001:db8:1::1]:7"), None);
+        let forwarded = || [ask(&other, "198.51.100.1:7"), ask(&other, "[2001:db8:1::1]:7")];
+        assert_eq!(forwarded(), [None, None]);
+        // Also when the process that owns the nftables table is dead.
+        let run = internet.host.run(move || {
+            let mut run = run;
+            run.nat = None;
+            run
+        });
+        assert_eq!(forwarded(), [None, None]);
         internet.host.run(move || drop(run));
     }
 }
@@ -332,8 +389,9 @@ fn a_read_only_proc_is_explained() {
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(None::<&str>, "/proc/sys", None::<&str>, read_only, None::<&str>).unwrap();
         let run = Run::unstarted();
-        let spec = ForwardingSpec { run: run.id(), families: BOTH, ipv6_switch: Ipv6Switch::PerInterface };
-        let error = Forwarding::enable(spec, &run.journal, &run.nat, &lock()).unwrap_err().to_string();
+        let ipv6_switch = Ipv6Switch::PerInterface;
+        let spec = ForwardingSpec { run: run.id(), families: BOTH, subnets: subnets(), ipv6_switch };
+        let error = Forwarding::enable(spec, &run.journal, run.nat.as_ref().unwrap(), &lock()).unwrap_err().to_string();
         assert!(error.starts_with("cannot set /proc/sys/net/ipv4/conf/eth0/forwarding=1: "), "{error}");
         assert!(error.contains("(EROFS); /proc/sys cannot be written here"), "{error}");
     });
@@ -355,4 +413,27 @@ fn it_is_quick() {
     });
     println!("switched on in, off in: {times:?}");
     assert!(times.iter().all(|(_, on, off)| *on + *off < Duration::from_millis(500)));
+}
+
+#[test]
+fn a_full_run_directory_keeps_no_incomplete_ledger() {
+    in_fresh_namespace(|| {
+        use nix::mount::{MsFlags, mount};
+        let held = lock();
+        let mut ledger = SysctlLedger::open(netns_cookie().unwrap(), &held).unwrap();
+        let entry = ledger::SwitchEntry { original: "0".into(), set: "1".into(), global: None, runs: Vec::new() };
+        ledger.entries_mut().insert("key".repeat(10_000), entry);
+        mount(None::<&str>, "/run", None::<&str>, MsFlags::MS_REMOUNT, Some("size=64k")).unwrap();
+        while std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open("/run/filler")
+            .and_then(|mut file| std::io::Write::write_all(&mut file, &[0; 4096]))
+            .is_ok()
+        {}
+        let error = ledger.save().unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::ENOSPC), "{error}");
+        let left = std::fs::read_dir("/run/netwatch").unwrap().flatten().map(|entry| entry.file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["lock"]);
+    });
 }

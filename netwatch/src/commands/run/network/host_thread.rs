@@ -1,6 +1,6 @@
 //! The thread that follows changes of the host during a run. It owns what may wait for a lock, the
 //! kernel or a file: forwarding, the run's nftables table, and the mounts of the target's private
-//! files. The event loop hands it work, which never blocks, and receives events from it.
+//! files; and it follows changes of the host's firewall, which the guardian repairs. The event loop hands it work, which never blocks, and receives events from it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,7 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{mpsc, oneshot};
 
+use super::firewall_follower::FirewallFollower;
 use crate::error::{Error, Result};
+use crate::host::firewall::FirewallWatch;
 use crate::host::forwarding::Forwarding;
 use crate::host::nat::Nat;
 use crate::target::mounts::keep::Keeper;
@@ -27,6 +29,8 @@ const CHECK_INTERVAL_MS: u16 = 1000;
 pub(in crate::commands::run) enum HostEvent {
     /// A change of the host could not be followed. The run goes on, and its report gets a note.
     Failed(Error),
+    /// The host's firewall may have changed, so its rules have to be checked.
+    FirewallChanged,
     /// The host's resolv.conf changed, so the target's has to be written again.
     ResolvConfChanged,
     /// The thread panicked, so forwarding and mounts are no longer kept up to date.
@@ -88,7 +92,7 @@ pub(super) struct HostThread {
 
 impl HostThread {
     /// Starts the thread in the network namespace of the caller.
-    pub(super) fn start(nat: Arc<Nat>) -> Result<Self> {
+    pub(super) fn start(nat: Arc<Nat>, firewall: FirewallWatch) -> Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::os("create", "an eventfd", errno))?;
         let queue = Arc::new(WorkQueue { work: Mutex::default(), wake });
@@ -98,6 +102,7 @@ impl HostThread {
             queue: queue.clone(),
             events: sender,
             nat: KeptTable(nat),
+            firewall: FirewallFollower::new(firewall),
             forwarding: None,
             keeper: None,
             closing: None,
@@ -189,6 +194,7 @@ struct HostState {
     queue: Arc<WorkQueue>,
     events: mpsc::UnboundedSender<HostEvent>,
     nat: KeptTable,
+    firewall: FirewallFollower,
     forwarding: Option<Forwarding>,
     keeper: Option<Keeper>,
     /// Closes the keeper's inotify instance.
@@ -218,14 +224,23 @@ impl HostState {
                 self.report(updated);
             }
             self.check_mounts();
+            if self.firewall.is_check_due() {
+                self.send(HostEvent::FirewallChanged);
+            }
         }
     }
 
-    /// Until there is work, the host changes a file, or the mounts are to be checked.
+    /// Until there is work, the host changes a file or its firewall, or the mounts are to be
+    /// checked.
     fn wait(&self) -> Result<()> {
-        let mut fds = vec![PollFd::new(self.queue.wake.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![
+            PollFd::new(self.queue.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.firewall.as_fd(), PollFlags::POLLIN),
+        ];
         fds.extend(self.keeper.as_ref().map(|keeper| PollFd::new(keeper.as_fd(), PollFlags::POLLIN)));
-        let timeout = self.keeper.as_ref().map_or(PollTimeout::NONE, |_| PollTimeout::from(CHECK_INTERVAL_MS));
+        let mounts = self.keeper.as_ref().map(|_| CHECK_INTERVAL_MS);
+        let timeout = mounts.into_iter().chain(self.firewall.timeout_ms()).min();
+        let timeout = timeout.map_or(PollTimeout::NONE, PollTimeout::from);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => {

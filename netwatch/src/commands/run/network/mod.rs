@@ -2,6 +2,7 @@
 //! [`plan`] decides what it will be, [`Network::set_up`] makes it, and [`host_thread`] follows the
 //! changes of the host meanwhile.
 
+mod firewall_follower;
 mod host_thread;
 mod plan;
 #[cfg(test)]
@@ -22,12 +23,14 @@ use super::signals::HeldSignals;
 use crate::dns::forwarder::{Forwarder, RunningForwarder};
 use crate::error::{Error, Result};
 use crate::host::changes::HostChanges;
-use crate::host::firewall;
+use crate::host::firewall::{self, FirewallNeeds, FirewallWatch};
 use crate::host::forwarding::{self, Forwarding};
-use crate::host::link::Link;
+use crate::host::link::{self, Link};
 use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
 use crate::host::publish::{PortReservation, reserve};
+use crate::host::route_check;
+use crate::host::subnet::Subnet;
 use crate::meter::KernelMeter;
 use crate::target::mounts::keep::Keeper;
 use crate::target::mounts::write_readable;
@@ -39,6 +42,10 @@ pub(super) struct Network {
     pub plan: NetworkPlan,
     pub link: Link,
     pub namespace: Namespace,
+    /// What the host's firewall has to let pass.
+    pub firewall: FirewallNeeds,
+    /// The chains of the host's firewall that could not be opened.
+    pub blocked: Vec<String>,
     host: HostThread,
     changes: HostChanges,
     dns: RunningForwarder,
@@ -76,7 +83,7 @@ impl Network {
         let mut probe = probe()?;
         let held = context.lock()?;
         let plan = NetworkPlan::resolve(plan, context.id, context.dir, &held)?;
-        if !plan.has_uplink {
+        if !plan.has_uplink() {
             warn(notes::NO_UPLINK, notes);
         }
         let (namespace, link) = make_link(&plan, context, &mut probe)?;
@@ -88,19 +95,23 @@ impl Network {
         let dns_port = NetworkPlan::redirected_dns_port(&forwarder.listening());
         context.signals.step("nat")?;
         let nat = Arc::new(Nat::install(&plan.nat(dns_port))?);
-        let host = HostThread::start(nat.clone())?;
+        let host = HostThread::start(nat.clone(), FirewallWatch::follow()?)?;
         context.signals.step("forwarding")?;
         // Before the switches are read for the first time, so that no later change is missed.
         let changes = HostChanges::follow()?;
         host.follow(Forwarding::enable(plan.forwarding(), context.journal, &nat, &context.lock()?)?);
         drop(nat);
         context.signals.step("firewall")?;
-        let blocked = firewall::open(&plan.firewall(dns_port), context.journal)?;
-        blocked.iter().for_each(|blocked| warn(&blocked.to_string(), notes));
+        let firewall = plan.firewall(dns_port);
+        let blocked = firewall::open(&firewall.of(&plan.run, &plan.interface), context.journal)?;
+        let blocked: Vec<String> = blocked.iter().map(ToString::to_string).collect();
+        blocked.iter().for_each(|blocked| warn(blocked, notes));
+        let subnets: Vec<Subnet> = plan.all_subnets().collect();
+        route_check::verify(link.index(), &subnets, &plan.uplink)?;
         let dns = forwarder.start(plan.upstream())?;
         write_resolv_conf(&plan, context, &namespace, &dns.render(gateway))?;
         let keeper = Some(Keeper::watch(&plan.mounts)?);
-        Ok((Self { plan, link, namespace, host, changes, dns, keeper, _ports: ports }, probe))
+        Ok((Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, _ports: ports }, probe))
     }
 
     /// The target's addresses.
@@ -139,6 +150,16 @@ impl Network {
     /// No process of the target is left that could read its private files.
     pub(super) fn release_mounts(&mut self) {
         self.host.release_mounts();
+    }
+
+    /// Removes the link if the target has moved its end to another namespace.
+    pub(super) fn delete_moved_link(&mut self) -> Result<()> {
+        if self.link.inner_end_is_elsewhere(&mut self.namespace)? { self.delete_link() } else { Ok(()) }
+    }
+
+    /// Removes the link now, instead of leaving that to the kernel.
+    pub(super) fn delete_link(&self) -> Result<()> {
+        link::delete(self.link.name()).map(drop)
     }
 
     /// Closes everything: the host thread in the background, the rest at once.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::commands::run::RunPlan;
 use crate::dns::upstream::Upstream;
 use crate::error::Result;
-use crate::host::firewall::OpenSpec;
+use crate::host::firewall::FirewallNeeds;
 use crate::host::forwarding::{Families, ForwardingSpec, Ipv6Switch};
 use crate::host::link::LinkPlan;
 use crate::host::nat::{LinkAddresses, NatSpec};
@@ -30,8 +30,8 @@ pub(in crate::commands::run) struct NetworkPlan {
     pub subnets: Subnets,
     /// Of both ends of the link, bytes.
     pub mtu: u32,
-    /// Whether the host has a default route.
-    pub has_uplink: bool,
+    /// The host's default routes.
+    pub uplink: Uplink,
     pub masquerade: bool,
     pub host_loopback: bool,
     pub publish: Vec<Publish>,
@@ -58,7 +58,7 @@ impl NetworkPlan {
             name: settings.name.clone(),
             subnets: Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?,
             mtu: uplink.mtu(),
-            has_uplink: uplink.v4.is_some() || uplink.v6.is_some(),
+            uplink,
             masquerade: !settings.no_nat,
             host_loopback: settings.host_loopback,
             publish: plan.publish.clone(),
@@ -79,7 +79,17 @@ impl NetworkPlan {
     }
 
     fn ends(&self, end: impl Fn(&Subnet) -> IpAddr) -> Vec<IpAddr> {
-        std::iter::once(&self.subnets.v4).chain(&self.subnets.v6).map(end).collect()
+        self.all_subnets().map(|subnet| end(&subnet)).collect()
+    }
+
+    /// The subnets, IPv4 first.
+    pub(super) fn all_subnets(&self) -> impl Iterator<Item = Subnet> {
+        std::iter::once(self.subnets.v4).chain(self.subnets.v6)
+    }
+
+    /// Whether the host has a default route.
+    pub(super) fn has_uplink(&self) -> bool {
+        self.uplink.v4.is_some() || self.uplink.v6.is_some()
     }
 
     pub(super) fn families(&self) -> Families {
@@ -118,13 +128,16 @@ impl NetworkPlan {
     }
 
     pub(super) fn forwarding(&self) -> ForwardingSpec {
-        ForwardingSpec { run: self.run.clone(), families: self.families(), ipv6_switch: self.ipv6_switch }
+        ForwardingSpec {
+            run: self.run.clone(),
+            families: self.families(),
+            subnets: self.all_subnets().map(|subnet| subnet.net()).collect(),
+            ipv6_switch: self.ipv6_switch,
+        }
     }
 
-    pub(super) fn firewall(&self, dns_port: Option<u16>) -> OpenSpec<'_> {
-        OpenSpec {
-            run: &self.run,
-            interface: &self.interface,
+    pub(super) fn firewall(&self, dns_port: Option<u16>) -> FirewallNeeds {
+        FirewallNeeds {
             dns_port: dns_port.unwrap_or(port::DNS),
             publish: !self.publish.is_empty(),
             host_loopback: self.host_loopback,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::host_thread::HostThread;
+use crate::host::firewall::FirewallWatch;
 use crate::host::forwarding::{Families, Forwarding, ForwardingSpec, Ipv6Switch};
 use crate::host::nat::{LinkAddresses, Nat, NatSpec};
 use crate::host::testing::{in_fresh_namespace, ip};
@@ -36,11 +37,12 @@ fn started(run: &RunDir) -> HostThread {
     let spec = ForwardingSpec {
         run: run.id().clone(),
         families: Families { ipv4: true, ipv6: false },
+        subnets: vec!["10.250.0.0/30".parse().unwrap()],
         ipv6_switch: Ipv6Switch::of_kernel(),
     };
     let held = Exclusive::take().unwrap();
     let forwarding = Forwarding::enable(spec, &Journal::open(run).unwrap(), &nat, &held).unwrap();
-    let host = HostThread::start(nat).unwrap();
+    let host = HostThread::start(nat, FirewallWatch::follow().unwrap()).unwrap();
     host.follow(forwarding);
     host
 }

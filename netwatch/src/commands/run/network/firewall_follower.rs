@@ -1,0 +1,60 @@
+//! When the rules of the host's firewall have to be checked: after a change, and at intervals where
+//! iptables-legacy has tables, which reports no changes. A reload consists of many changes, so checks
+//! have a minimum distance.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use crate::host::firewall::{FirewallWatch, has_legacy_tables};
+
+/// Minimum time between two checks.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two checks where iptables-legacy has tables.
+const LEGACY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(super) struct FirewallFollower {
+    watch: FirewallWatch,
+    last_check: Instant,
+    /// There was a change since the last check.
+    has_changed: bool,
+    has_legacy: bool,
+}
+
+impl FirewallFollower {
+    pub(super) fn new(watch: FirewallWatch) -> Self {
+        Self { watch, last_check: Instant::now(), has_changed: false, has_legacy: has_legacy_tables() }
+    }
+
+    /// Time until the next check, if one is due without a further change.
+    pub(super) fn timeout_ms(&self) -> Option<u16> {
+        let interval = self.interval()?;
+        let left = interval.saturating_sub(self.last_check.elapsed());
+        // Rounded up, so that the check is due when the time has passed.
+        Some(u16::try_from(left.as_millis()).unwrap_or(u16::MAX).saturating_add(1))
+    }
+
+    /// Whether the rules have to be checked now. To be called whenever something was waited for.
+    pub(super) fn is_check_due(&mut self) -> bool {
+        self.has_changed |= self.watch.has_changed();
+        let is_due = self.interval().is_some_and(|interval| self.last_check.elapsed() >= interval);
+        if is_due {
+            (self.last_check, self.has_changed, self.has_legacy) = (Instant::now(), false, has_legacy_tables());
+        }
+        is_due
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        match (self.has_changed, self.has_legacy) {
+            (true, _) => Some(MIN_CHECK_INTERVAL),
+            (false, true) => Some(LEGACY_CHECK_INTERVAL),
+            (false, false) => None,
+        }
+    }
+}
+
+impl AsFd for FirewallFollower {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
