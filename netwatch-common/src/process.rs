@@ -6,7 +6,7 @@ use crate::address::Address;
 
 /// The kind of a record. Values of [`EventHead::kind`].
 pub mod kind {
-    /// A socket was created. A [`super::SocketRecord`].
+    /// A socket was created. A [`super::SocketRecord`]. See also [`super::flag::CREATED_SOCKET`].
     pub const CREATED: u32 = 1;
     /// A socket was bound to a local address. A [`super::SocketRecord`].
     pub const BOUND: u32 = 2;
@@ -31,6 +31,12 @@ pub mod kind {
     pub const EXIT: u32 = 11;
 }
 
+/// Bits of [`EventHead::flags`].
+pub mod flag {
+    /// The process, running this program, created the socket, and no record has reported that.
+    pub const CREATED_SOCKET: u32 = 1;
+}
+
 /// The beginning of every record: process and time.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +58,8 @@ pub struct EventHead {
     /// (`task_struct.self_exec_id`), and a child starts with the number of the process that created
     /// it.
     pub program: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
     /// Name of the thread, terminated by a zero.
     pub comm: [u8; 16],
 }
@@ -214,6 +220,15 @@ pub struct SocketState {
     /// Number of programs that the run's processes had executed at that time: while it does not
     /// change, neither does `program`.
     pub executed: u32,
+    /// User id of the process that created it.
+    pub uid: u32,
+    /// 1: its creation has not been reported. It is reported with its first use, so that most
+    /// sockets need one record less; what is not used needs none.
+    pub is_unreported: u32,
+    /// Start time of the process that created it, as [`EventHead::start_ns`].
+    pub start_ns: u64,
+    /// Cookie of its network namespace; 0 if its creation was not observed.
+    pub netns: u64,
 }
 
 /// Maximum number of reported user changes, and of reported send failures, of one socket. Processes
@@ -306,7 +321,7 @@ const _: () = {
     assert!(offset_of!(ExecRecord, exe) == 72);
     assert!(size_of::<ExecRecord>() == 328);
     assert!(size_of::<FailedCallRecord>() == 208);
-    assert!(size_of::<SocketState>() == 40);
+    assert!(size_of::<SocketState>() == 64);
     assert!(size_of::<KernelOffsets>() == 76);
     assert!(size_of::<TracerSettings>() == 120);
 };

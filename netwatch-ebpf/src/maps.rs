@@ -116,7 +116,7 @@ pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::COUNT, 0
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> = LruHashMap::with_max_entries(4096, 0);
 
-/// Heads of packets. Written by `sample`, read by user space on a timer.
+/// Heads of packets. Written by `sample`, read by user space.
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(defaults::SAMPLE_RING_BYTES, 0);
 

@@ -1,7 +1,6 @@
 //! Copies the heads of counted packets into a ring buffer, and notifies user space of new flows. A
 //! full ring loses a sample or a notification, never a count.
 
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes};
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::TcContext;
@@ -15,9 +14,9 @@ use crate::maps::SAMPLES;
 use crate::settings::settings;
 use crate::stat;
 
-/// User space polls on a timer: waking it for each record would cost four times as much as the
-/// record itself.
-const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
+/// The kernel wakes user space for the first record in an empty ring. User space then moves records
+/// at intervals: waking it for each would cost four times as much as the record itself.
+const WAKE_IF_EMPTY: u64 = 0;
 
 #[repr(C)]
 struct SampleRecord<const N: usize> {
@@ -72,9 +71,9 @@ fn write<const N: usize>(ctx: &TcContext, seen: &Observation, reason: u8, caplen
         load(ctx, (&raw mut (*target).bytes).cast(), caplen, N as u32)
     };
     if loaded {
-        record.submit(NO_WAKEUP);
+        record.submit(WAKE_IF_EMPTY);
     } else {
-        record.discard(NO_WAKEUP);
+        record.discard(WAKE_IF_EMPTY);
     }
     loaded
 }
@@ -111,5 +110,5 @@ pub fn notify(ctx: &TcContext, events: &RingBuf, seen: &Observation, socket_chan
     let cookie = if from_target { unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } } else { 0 };
     let (opened_by, socket_changed) = (opened_by.into(), socket_changed.into());
     record.write(FlowNotification { time_ns: seen.now_ns, key: seen.key, opened_by, socket_changed, cookie });
-    record.submit(NO_WAKEUP);
+    record.submit(WAKE_IF_EMPTY);
 }

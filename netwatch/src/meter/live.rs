@@ -4,13 +4,15 @@ use std::fs::File;
 use std::time::Duration;
 
 use super::procfs::ProcFs;
-use super::{DrainProgress, KernelMeter, Meter, Notification, ProcessTracer, icmp_error, name_sample};
+use super::{DrainProgress, KernelMeter, Meter, Notification, ProcessTracer, RingReader, icmp_error, name_sample};
 use crate::error::Result;
 use crate::flow::{Increment, Traffic};
 use crate::session::{MeterLosses, Observed};
 
 /// The classifier and, if they could be loaded, the programs that report processes.
 pub struct LiveMeter {
+    /// Declared first, so that it ends before the rings are unmapped.
+    _reader: RingReader,
     classifier: KernelMeter,
     processes: Option<ProcessTracer>,
     system: ProcFs,
@@ -18,8 +20,10 @@ pub struct LiveMeter {
 
 impl LiveMeter {
     /// A meter that uses attached programs. With `cmdline`, the arguments of processes are read.
-    pub fn new(classifier: KernelMeter, processes: Option<ProcessTracer>, cmdline: bool) -> Self {
-        Self { classifier, processes, system: ProcFs { cmdline, ..ProcFs::default() } }
+    /// Starts the thread that moves records out of the rings.
+    pub fn new(classifier: KernelMeter, processes: Option<ProcessTracer>, cmdline: bool) -> Result<Self> {
+        let reader = classifier.start_reader(processes.as_ref())?;
+        Ok(Self { _reader: reader, classifier, processes, system: ProcFs { cmdline, ..ProcFs::default() } })
     }
 
     /// The classifier.

@@ -21,9 +21,30 @@ pub struct ProcessEvent {
     /// Real user ID of the process.
     pub uid: u32,
     /// Name of the thread.
-    pub comm: String,
+    pub comm: ThreadName,
     /// The action.
     pub action: ProcessAction,
+}
+
+/// Name of a thread, as the kernel stores it: terminated by a zero unless it is this long. Every
+/// event has one, and few are needed as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadName(pub [u8; 16]);
+
+impl ThreadName {
+    /// The name as text.
+    pub fn text(self) -> String {
+        let name = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
+}
+
+impl From<&str> for ThreadName {
+    fn from(text: &str) -> Self {
+        let mut name = [0; 16];
+        name.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+        Self(name)
+    }
 }
 
 /// What a process did.

@@ -10,7 +10,7 @@ mod trace;
 pub use attempt::{Attempt, AttemptCause, AttemptTarget};
 pub use event::{
     CallName, CallTarget, ClosedSocket, FailedCall, Image, Origin, ProcessAction, ProcessEvent, SocketOperation,
-    SocketUse,
+    SocketUse, ThreadName,
 };
 pub use model::{
     Attribution, Evidence, FlowUser, FlowUsers, LocalCalls, LocalSocket, Process, ProcessId, ProcessLosses,

@@ -138,6 +138,7 @@ impl Ledger {
         let naming = self.naming_of(&flow);
         let usages = self.usages_of(&flow);
         self.names.take(&flow.key);
+        self.trace.forget_flow(&flow.key, flow.last_seen_ns);
         if place >= self.settled.len() {
             self.settled.resize_with(place + 1, || None);
         }

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::process::{ADDRESS_BYTES, FailedCallRecord, call, kind, lost};
 
-use crate::maps::{NO_WAKEUP, PROCESSES, call_number, count_loss, register_offset};
+use crate::maps::{PROCESSES, WAKE_IF_EMPTY, call_number, count_loss, register_offset};
 use crate::task;
 
 /// Not failures: try again, and connection in progress.
@@ -60,7 +60,7 @@ fn report(which: u32, errno: u32, registers: u64) {
             }
         }
     }
-    reserved.submit(NO_WAKEUP);
+    reserved.submit(WAKE_IF_EMPTY);
 }
 
 /// Pointer to the address that was passed to the call, and its length.

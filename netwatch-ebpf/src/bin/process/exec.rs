@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_use
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::process::{ARGUMENT_BYTES, EXE_BYTES, ExecRecord, kind, lost};
 
-use crate::maps::{self, EXECUTED, NO_WAKEUP, PROCESSES};
+use crate::maps::{self, EXECUTED, PROCESSES, WAKE_IF_EMPTY};
 use crate::task;
 
 #[repr(C)]
@@ -65,7 +65,7 @@ fn report<const N: usize>(ctx: &RawTracePointContext, start: u64, total: u32) {
         let read = copy_arguments::<N>((&raw mut (*record).arguments).cast(), start, total);
         (*exec).arguments_len = read;
     }
-    reserved.submit(NO_WAKEUP);
+    reserved.submit(WAKE_IF_EMPTY);
 }
 
 /// Copies the arguments. Returns the number of bytes copied.

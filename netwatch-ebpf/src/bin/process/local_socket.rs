@@ -5,7 +5,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use netwatch_common::process::{LocalSocketRecord, PATH_BYTES, kind, lost};
 
-use crate::maps::{self, NO_WAKEUP, PROCESSES, count_loss};
+use crate::maps::{self, PROCESSES, WAKE_IF_EMPTY, count_loss};
 use crate::task;
 
 /// `cgroup/connect_unix` and `cgroup/sendmsg_unix`. The context has no field for the path; at run
@@ -35,5 +35,5 @@ pub unsafe fn used(ctx: *mut bpf_sock_addr) {
             }
         }
     }
-    reserved.submit(NO_WAKEUP);
+    reserved.submit(WAKE_IF_EMPTY);
 }

@@ -3,15 +3,14 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, LruHashMap, RingBuf};
 use netwatch_common::config::defaults;
 use netwatch_common::process::{SocketState, TracerSettings, lost};
 
-/// User space polls on a timer: waking it for each record would cost four times as much as the
-/// record itself.
-pub const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
+/// The kernel wakes user space for the first record in an empty ring. User space then moves records
+/// at intervals: waking it for each would cost four times as much as the record itself.
+pub const WAKE_IF_EMPTY: u64 = 0;
 
 /// TracerSettings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
@@ -59,7 +58,7 @@ pub static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(
 #[map]
 pub static EXECUTED: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Records of `netwatch_common::process`. Written by all modules, read by user space on a timer.
+/// Records of `netwatch_common::process`. Written by all modules, read by user space.
 #[map]
 pub static PROCESSES: RingBuf = RingBuf::with_byte_size(defaults::PROCESS_RING_BYTES, 0);
 
@@ -73,7 +72,7 @@ pub fn report<T: 'static>(record: T) {
     match PROCESSES.reserve::<T>(0) {
         Some(mut reserved) => {
             reserved.write(record);
-            reserved.submit(NO_WAKEUP);
+            reserved.submit(WAKE_IF_EMPTY);
         }
         None => count_loss(lost::EVENTS),
     }

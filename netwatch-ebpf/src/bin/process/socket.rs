@@ -1,13 +1,13 @@
 //! IPv4 and IPv6 sockets: reports which process creates, binds, connects, uses and closes them.
 //! Every operation is reported except uses: of those, only the first by another process or program
-//! than before.
+//! than before. The creation is reported with the first other operation.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::address::Address;
-use netwatch_common::process::{ClosedRecord, MAX_REPORTS_PER_SOCKET, SocketRecord, SocketState, kind, lost};
+use netwatch_common::process::{ClosedRecord, MAX_REPORTS_PER_SOCKET, SocketRecord, SocketState, flag, kind, lost};
 
 use crate::maps::{self, SOCKETS, count_loss, report};
 use crate::{exec, task};
@@ -16,6 +16,7 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 /// Not reported on failure: failures of TCP show in its packets, or in a failed connection.
 const TCP: u16 = 6;
+const UDP: u16 = 17;
 
 /// A local or remote address of a socket.
 struct SocketAddress {
@@ -33,10 +34,23 @@ struct SocketAddress {
 pub unsafe fn created(ctx: *mut bpf_sock) {
     // SAFETY: guaranteed by the caller.
     let (family, protocol, cookie) = unsafe { ((*ctx).family, (*ctx).protocol, bpf_get_socket_cookie(ctx.cast())) };
-    let address =
-        SocketAddress { address: Address::default(), port: 0, family: family as u16, protocol: protocol as u16 };
     // SAFETY: guaranteed by the caller.
-    operation(kind::CREATED, cookie, unsafe { bpf_get_netns_cookie(ctx.cast()) }, address);
+    let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let (family, protocol) = (family as u16, protocol as u16);
+    let has_ports = protocol == TCP || protocol == UDP;
+    let state = SocketState {
+        uid: task::uid(),
+        is_unreported: has_ports.into(),
+        start_ns: task::current_start_time(),
+        netns,
+        ..new_state(protocol, task::current_program(), exec::count())
+    };
+    insert(cookie, state);
+    // Raw and ICMP sockets receive packets without any other operation.
+    if !has_ports {
+        let (head, address) = (task::head(kind::CREATED), Address::default());
+        report(SocketRecord { head, cookie, netns, address, port: 0, family, protocol, errno: 0 });
+    }
 }
 
 /// `cgroup/sock_release`: the last user of the socket closes it. The context has no fields for the
@@ -61,6 +75,19 @@ pub unsafe fn closed(ctx: *mut bpf_sock) {
         // SAFETY: guaranteed by the caller.
         (Address::v4(&local.to_ne_bytes()), Address::v4(&unsafe { (*ctx).dst_ip4 }.to_ne_bytes()))
     };
+    let local_port: u16 = task::read_kernel(sock, maps::sock_num());
+    if let Some(state) = SOCKETS.get_ptr_mut(cookie) {
+        // SAFETY: a live map value, plain data.
+        let state = unsafe { &mut *state };
+        if state.is_unreported != 0 {
+            // Without a port, nothing was done with it.
+            if local_port == 0 {
+                let _ = SOCKETS.remove(cookie);
+                return;
+            }
+            report_created(state, cookie, family as u16);
+        }
+    }
     // Fails if the socket was evicted; then there is nothing to remove.
     let _ = SOCKETS.remove(cookie);
     report(ClosedRecord {
@@ -69,7 +96,7 @@ pub unsafe fn closed(ctx: *mut bpf_sock) {
         netns,
         local,
         remote,
-        local_port: task::read_kernel(sock, maps::sock_num()),
+        local_port,
         remote_port: u16::from_be(port),
         family: family as u16,
         protocol: protocol as u16,
@@ -228,25 +255,83 @@ fn family_of(sock: u64) -> Option<u16> {
     (family == AF_INET || family == AF_INET6).then_some(family)
 }
 
+/// The state of a socket that this process uses, running this program.
+#[inline(always)]
+fn new_state(protocol: u16, program: u32, executed: u32) -> SocketState {
+    SocketState {
+        address: Address::default(),
+        port: 0,
+        protocol,
+        pid: task::pid(),
+        user_changes: 0,
+        failures: 0,
+        program,
+        executed,
+        uid: 0,
+        is_unreported: 0,
+        start_ns: 0,
+        netns: 0,
+    }
+}
+
+#[inline(always)]
+fn insert(cookie: u64, state: SocketState) {
+    if SOCKETS.insert(cookie, state, 0).is_err() {
+        count_loss(lost::SOCKETS);
+    }
+}
+
+/// Reports the creation of a socket by the process in its state, without the name and number of the
+/// thread.
+#[inline(always)]
+fn report_created(state: &mut SocketState, cookie: u64, family: u16) {
+    state.is_unreported = 0;
+    let mut head = task::head(kind::CREATED);
+    (head.pid, head.tid, head.program) = (state.pid, state.pid, state.program);
+    (head.start_ns, head.uid, head.comm) = (state.start_ns, state.uid, [0; 16]);
+    let (netns, protocol, address) = (state.netns, state.protocol, Address::default());
+    report(SocketRecord { head, cookie, netns, address, port: 0, family, protocol, errno: 0 });
+}
+
+/// Whether the creation is to be reported with the next record, because the same program in the
+/// same process created the socket. If another did, it is reported now.
+#[inline(always)]
+fn take_created(state: &mut SocketState, cookie: u64, family: u16, program: u32) -> u32 {
+    if state.is_unreported == 0 {
+        return 0;
+    }
+    if state.pid == task::pid() && state.program == program {
+        state.is_unreported = 0;
+        return flag::CREATED_SOCKET;
+    }
+    report_created(state, cookie, family);
+    0
+}
+
 /// An operation on a socket that is always reported.
 #[inline(always)]
 fn operation(kind: u32, cookie: u64, netns: u64, address: SocketAddress) {
     let SocketAddress { address, port, family, protocol } = address;
-    let has_destination = kind == kind::CONNECT;
-    let state = SocketState {
-        pid: task::pid(),
-        program: task::current_program(),
-        protocol,
-        port: if has_destination { port } else { 0 },
-        address: if has_destination { address } else { Address::default() },
-        user_changes: 0,
-        failures: 0,
-        executed: exec::count(),
-    };
-    if SOCKETS.insert(cookie, state, 0).is_err() {
-        count_loss(lost::SOCKETS);
+    let (program, executed) = (task::current_program(), exec::count());
+    let mut flags = 0;
+    match SOCKETS.get_ptr_mut(cookie) {
+        Some(state) => {
+            // SAFETY: a live map value, plain data.
+            let state = unsafe { &mut *state };
+            flags = take_created(state, cookie, family, program);
+            (state.pid, state.program, state.executed) = (task::pid(), program, executed);
+            if kind == kind::CONNECT {
+                (state.address, state.port, state.protocol) = (address, port, protocol);
+            }
+        }
+        None if kind == kind::CONNECT => {
+            insert(cookie, SocketState { address, port, ..new_state(protocol, program, executed) });
+        }
+        None => insert(cookie, new_state(protocol, program, executed)),
     }
-    report(SocketRecord { head: task::head(kind), cookie, netns, address, port, family, protocol, errno: 0 });
+    let mut head = task::head(kind);
+    head.flags = flags;
+    report(SocketRecord { head, cookie, netns, address, port, family, protocol, errno: 0 });
 }
 
 /// A use of a socket: reported if another process, or another program of the same process, used it
@@ -264,7 +349,8 @@ fn used(cookie: u64, to: Option<SocketAddress>, family: impl FnOnce() -> Option<
                 ((*state).address, (*state).port) = (to.address, to.port);
             }
             // 0 if executions are not observed; then the program has to be compared.
-            if (*state).pid == pid && executed != 0 && (*state).executed == executed {
+            let is_same = (*state).pid == pid && executed != 0 && (*state).executed == executed;
+            if is_same && (*state).is_unreported == 0 {
                 return;
             }
         }
@@ -272,21 +358,29 @@ fn used(cookie: u64, to: Option<SocketAddress>, family: impl FnOnce() -> Option<
     let Some(family) = family() else { return };
     let program = task::current_program();
     let (protocol, address, port) = to.map_or((0, Address::default(), 0), |to| (to.protocol, to.address, to.port));
+    let (mut flags, mut netns) = (0, 0);
     let protocol = match state {
         // SAFETY: as above.
-        Some(state) => match unsafe { change_user(state, pid, program, executed) } {
-            Some(protocol) => protocol,
-            None => return,
+        Some(state) => unsafe {
+            flags = take_created(&mut *state, cookie, family, program);
+            if flags != 0 {
+                netns = (*state).netns;
+                (*state).protocol
+            } else {
+                match change_user(state, pid, program, executed) {
+                    Some(protocol) => protocol,
+                    None => return,
+                }
+            }
         },
         None => {
-            let state = SocketState { address, port, protocol, pid, program, executed, user_changes: 0, failures: 0 };
-            if SOCKETS.insert(cookie, state, 0).is_err() {
-                count_loss(lost::SOCKETS);
-            }
+            insert(cookie, SocketState { address, port, ..new_state(protocol, program, executed) });
             protocol
         }
     };
-    report(SocketRecord { head: task::head(kind::USED), cookie, netns: 0, address, port, family, protocol, errno: 0 });
+    let mut head = task::head(kind::USED);
+    head.flags = flags;
+    report(SocketRecord { head, cookie, netns, address, port, family, protocol, errno: 0 });
 }
 
 /// Stores the socket's user. Returns the protocol if the user has changed and the change is to be

@@ -40,6 +40,18 @@ fn program(task: u64) -> u32 {
     if maps::task_self_exec_id() == 0 { 0 } else { read_kernel(task, maps::task_self_exec_id()) }
 }
 
+/// Start time of the current process, as in a record.
+#[inline(always)]
+pub fn current_start_time() -> u64 {
+    start_time(current())
+}
+
+/// The id of the current user.
+#[inline(always)]
+pub fn uid() -> u32 {
+    bpf_get_current_uid_gid() as u32
+}
+
 /// Start time of the process of a task; 0 if the kernel's BTF does not have the members.
 #[inline(always)]
 fn start_time(task: u64) -> u64 {
@@ -61,9 +73,9 @@ pub fn head(kind: u32) -> EventHead {
         kind,
         pid: (ids >> 32) as u32,
         tid: ids as u32,
-        uid: bpf_get_current_uid_gid() as u32,
+        uid: uid(),
         program: program(current),
-        zero: 0,
+        flags: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     }
 }

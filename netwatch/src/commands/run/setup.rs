@@ -77,7 +77,7 @@ pub(super) async fn set_up(
     };
     // Before the command's first instruction.
     let (process_probe, attribution) = processes.finish(&mut notes);
-    let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline);
+    let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline)?;
     meter.watch_local_sockets(pid);
     let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;

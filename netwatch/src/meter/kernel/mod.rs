@@ -13,7 +13,9 @@ mod memory;
 mod object;
 mod packets;
 mod process;
+mod reader;
 mod retire;
+mod ring;
 mod rings;
 pub mod segments;
 pub mod sys;
@@ -37,6 +39,7 @@ pub use packets::{
     TapConfig,
 };
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
+pub use reader::RingReader;
 
 use crate::error::{Error, Result};
 use crate::flow::{Increment, ObservationLosses};
@@ -246,11 +249,17 @@ impl KernelMeter {
         self.drain.part(progress, self.clock, sink)
     }
 
+    /// Starts a thread that moves records out of the rings of both until [`Self::poll`] and
+    /// [`ProcessTracer::poll`] hand them over.
+    pub fn start_reader(&self, processes: Option<&ProcessTracer>) -> Result<RingReader> {
+        let all = processes.map(ProcessTracer::ring).into_iter().chain(self.rings.shared());
+        RingReader::start(all.collect())
+    }
+
     /// Hands over the records of the rings, events before samples, and grows the flow table ahead
-    /// of need and the fronts by CPUs that packets arrive on. The kernel does not wake the caller
-    /// for any of them, so call this on a timer. Fails if the table could not grow, and flows that
-    /// find no room are then counted by protocol; or if a front could not be added, and packets on
-    /// that CPU then continue to take the long path.
+    /// of need and the fronts by CPUs that packets arrive on. Call this on a timer. Fails if the
+    /// table could not grow, and flows that find no room are then counted by protocol; or if a
+    /// front could not be added, and packets on that CPU then continue to take the long path.
     pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
         self.follow_suspension()?;
         self.rings.poll(self.clock, sink);

@@ -1,10 +1,9 @@
-//! Polls the two ring buffers. Samples are copied at once, so that the kernel can reuse the ring's
-//! space.
+//! The two ring buffers of the classifier: converts their records, and decides when to look for the
+//! next.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use bytes::Bytes;
 use netwatch_common::parse::{part, protocol};
@@ -12,6 +11,7 @@ use netwatch_common::sample::{self as abi, SampleHeader, reason};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::object::Loaded;
+use super::ring::SharedRing;
 use super::sys;
 use crate::error::{Error, Result};
 use crate::meter::abi::{direction, opposite, traffic};
@@ -19,15 +19,23 @@ use crate::meter::clock::Clock;
 use crate::meter::notification::{NewFlow, Notification, Sample, SampleReason, SocketChange};
 
 /// The two rings.
+#[derive(Debug)]
 pub(super) struct Rings {
-    samples: RingBuf<MapData>,
-    events: RingBuf<MapData>,
+    samples: SharedRing,
+    events: SharedRing,
     pace: Pace,
 }
 
 impl Rings {
     pub(super) fn new(samples: &OwnedFd, events: &OwnedFd, sizes: RingBytes) -> Result<Self> {
-        Ok(Self { samples: open(samples, "SAMPLES")?, events: open(events, "EVENTS")?, pace: Pace::new(sizes) })
+        let [samples, events] =
+            [(samples, "SAMPLES"), (events, "EVENTS")].map(|(map, name)| SharedRing::open(map, name));
+        Ok(Self { samples: samples?, events: events?, pace: Pace::new(sizes) })
+    }
+
+    /// The rings, to move their records out on another thread.
+    pub(super) fn shared(&self) -> [SharedRing; 2] {
+        [self.events.clone(), self.samples.clone()]
     }
 
     /// How long the next poll may wait.
@@ -35,15 +43,11 @@ impl Rings {
         self.pace.interval()
     }
 
-    /// Hands over the records in the rings, events first. Bounded: records that arrive meanwhile
-    /// may wait for the next call.
+    /// Hands over the records up to now, events first.
     pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notification)) {
-        const MAX_RECORDS: usize = 65_536;
-        let (mut event_bytes, mut sample_bytes) = (0, 0);
-        for _ in 0..MAX_RECORDS {
-            let Some(record) = self.events.next() else { break };
-            event_bytes += record.len();
-            let record: abi::FlowNotification = read(&record);
+        let (events, samples) = (self.events.take(), self.samples.take());
+        for record in events.iter() {
+            let record: abi::FlowNotification = read(record);
             let socket = Some(record.cookie).filter(|cookie| *cookie != 0);
             if record.socket_changed == 0 {
                 sink(Notification::NewFlow(new_flow(&record, socket, clock)));
@@ -52,12 +56,12 @@ impl Rings {
                 sink(Notification::SocketChanged(SocketChange { traffic, socket }));
             }
         }
-        for _ in 0..MAX_RECORDS {
-            let Some(record) = self.samples.next() else { break };
-            sample_bytes += record.len();
-            sink(Notification::Sample(sample(&record, clock)));
+        for record in samples.iter() {
+            sink(Notification::Sample(sample(record, clock)));
         }
-        self.pace.record_poll(RingBytes { samples: sample_bytes, events: event_bytes });
+        self.pace.record_poll(RingBytes { samples: samples.len(), events: events.len() });
+        self.events.give_back(events);
+        self.samples.give_back(samples);
     }
 }
 
@@ -96,7 +100,7 @@ impl Pace {
 
     /// An idle run has no measurable cost at this interval.
     const MAX_INTERVAL: Duration = Duration::from_millis(250);
-    const MIN_INTERVAL: Duration = Duration::from_millis(1);
+    const MIN_INTERVAL: Duration = Duration::from_millis(8);
 
     pub(super) fn new(sizes: RingBytes) -> Self {
         Self { interval: Self::MAX_INTERVAL, sizes, polled: Instant::now() }
@@ -121,19 +125,6 @@ impl Pace {
             self.interval = (self.interval * 2).min(Self::MAX_INTERVAL);
         }
     }
-}
-
-impl std::fmt::Debug for Rings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rings")
-    }
-}
-
-pub(super) fn open(map: &OwnedFd, name: &str) -> Result<RingBuf<MapData>> {
-    let copy = map.try_clone().map_err(|cause| Error::os("open BPF map", name, cause))?;
-    let failed = |cause: aya::maps::MapError| Error::other("open BPF map", name, cause.to_string());
-    let map = MapData::from_fd(copy).map_err(failed)?;
-    Map::from_map_data(map).and_then(RingBuf::try_from).map_err(failed)
 }
 
 /// The start of a record. The classifier writes no shorter records.

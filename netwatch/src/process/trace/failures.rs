@@ -1,8 +1,9 @@
 //! Attempts that failed before a packet was sent, and the threads whose calls failed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::limits::HashMap;
 use crate::flow::Protocol;
 use crate::process::{AttemptCause, AttemptTarget, ProcessNumber, SocketOperation};
 

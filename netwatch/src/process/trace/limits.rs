@@ -1,5 +1,9 @@
 //! How much a trace stores, and when it looks for what has ended.
 
+/// Maps and sets that are looked up for every event of a socket.
+pub(super) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+pub(super) type HashSet<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
+
 /// Limits of a trace. What exceeds one is counted in [`ProcessLosses::beyond`].
 ///
 /// [`ProcessLosses::beyond`]: crate::process::ProcessLosses::beyond
@@ -41,6 +45,11 @@ pub(super) struct Capacity {
 impl Capacity {
     pub(super) fn new(max: usize) -> Self {
         Self { max, tidy_at: max / 16 }
+    }
+
+    /// So many entries are kept although they may have ended.
+    pub(super) fn few(self) -> usize {
+        self.max / 16
     }
 
     pub(super) fn is_full(self, len: usize) -> bool {

@@ -6,6 +6,7 @@ mod failures;
 mod limits;
 mod outcome;
 mod result;
+mod socket;
 mod sockets;
 mod table;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use super::{
     AttemptCause, AttemptTarget, CallName, CallTarget, FailedCall, Image, Origin, ProcessAction, ProcessEvent,
     ProcessLosses, ProcessNumber, SocketOperation, SocketUse,
 };
-use crate::flow::{FlowKey, Protocol};
+use crate::flow::{FlowKey, ObservationPoint, Protocol};
 use failures::{AttemptSums, ThreadOperation, ThreadOperations};
 use limits::{TRACE_LIMITS, TraceLimits};
 use sockets::Sockets;
@@ -127,18 +128,32 @@ impl Trace {
     /// Processes in `used` stay, beside those that are running and those of sockets and failures
     /// that stay.
     pub fn tidy(&mut self, reported: &dyn ReportedFlows, used: impl Iterator<Item = ProcessNumber>) {
-        let is_due = self.sockets.is_nearly_full();
-        if !is_due && !self.processes.is_nearly_full() {
-            return;
+        let is_due = self.sockets.is_nearly_full() | self.processes.is_nearly_full();
+        match is_due {
+            true => self.sockets.tidy(reported),
+            false => self.sockets.tidy_closed(reported),
         }
-        for (connects, errno) in self.sockets.tidy(reported) {
+        self.sockets.tidy_ports();
+        for (connects, errno) in self.sockets.take_failed() {
             let cause = errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno);
             let target = AttemptTarget::Address(connects.address);
             self.failures.add_all(connects.times(), target, Some(Protocol::TCP), cause, Some(connects.process));
         }
+        if !is_due {
+            return;
+        }
         let of_local_sockets = self.local_sockets.values().flat_map(|socket| socket.processes.iter().copied());
         let of_sockets = self.sockets.processes().chain(of_local_sockets);
         self.processes.tidy(of_sockets.chain(self.failures.processes()).chain(used));
+    }
+
+    /// Notes that a flow ended at `last_ns`, and that its users were stored: they are no longer
+    /// needed here.
+    pub fn forget_flow(&mut self, flow: &FlowKey, last_ns: u64) {
+        self.sockets.forget_flow(flow, last_ns);
+        if flow.point == ObservationPoint::Loopback {
+            self.sockets.forget_flow(&FlowKey { local: flow.remote, remote: flow.local, ..*flow }, last_ns);
+        }
     }
 
     /// Notes that a packet of a flow came from or went to this socket.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::failures::{AttemptTimes, FailureKey};
-use super::sockets::{KnownSocket, TimeSpan};
+use super::socket::{KnownSocket, TimeSpan};
 use super::{LocalSocketUse, Trace};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{

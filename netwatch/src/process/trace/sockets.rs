@@ -1,104 +1,22 @@
 //! Sockets: the processes that created and use them, the ports that they are bound to, and their
 //! flows.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
+
+use smallvec::SmallVec;
 
 use super::ReportedFlows;
-use super::failures::AttemptTimes;
-use super::limits::Capacity;
+use super::limits::{Capacity, HashMap, HashSet};
+use super::socket::{ClosedEnds, Connects, KnownSocket, MAX_USERS, SocketClose, TimeSpan};
 use crate::flow::{FlowKey, ObservationPoint, Protocol, TransportAddress};
 use crate::process::{ClosedSocket, ProcessNumber, SocketOperation, SocketUse};
 
-/// Processes stored for one socket, and sockets stored for one flow.
-const MAX_USERS: usize = 16;
+/// Cookies of sockets: usually one.
+type Cookies = SmallVec<[u64; 1]>;
 
-/// A socket and what is known about it.
-#[derive(Debug, Default)]
-pub(super) struct KnownSocket {
-    pub maker: Option<ProcessNumber>,
-    /// In order of first appearance.
-    pub users: Vec<ProcessNumber>,
-    pub protocol: Option<Protocol>,
-    /// Connections that were attempted.
-    pub connects: Option<Connects>,
-    /// At least one of its packets was captured.
-    has_packets: bool,
-    /// It is in a network namespace that the target created: its packets are not captured.
-    pub elsewhere: bool,
-    /// Why its last connection failed.
-    errno: Option<i32>,
-    /// When it was first bound; if that was not reported, when it was created.
-    bound_ns: Option<u64>,
-    closed: Option<SocketClose>,
-}
-
-/// The close of a socket.
-#[derive(Debug, Clone, Copy)]
-struct SocketClose {
-    time_ns: u64,
-    /// [`Sockets::tidied`] at that time.
-    tidied: u64,
-    /// Its local and its remote end.
-    ends: Option<(TransportAddress, TransportAddress)>,
-}
-
-/// The time from the first to the last packet of a flow.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TimeSpan {
-    pub first_ns: u64,
-    pub last_ns: u64,
-}
-
-/// The time of a packet may lag by one kernel tick, which is at most 10 ms; this is twice as long.
-const TICK_NS: u64 = 20_000_000;
-
-/// Connections that were attempted with one socket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Connects {
-    pub first_ns: u64,
-    pub last_ns: u64,
-    pub count: u64,
-    pub address: SocketAddr,
-    pub process: ProcessNumber,
-}
-
-impl Connects {
-    pub(super) fn times(&self) -> AttemptTimes {
-        AttemptTimes { first_ns: self.first_ns, last_ns: self.last_ns, count: self.count }
-    }
-}
-
-impl KnownSocket {
-    /// Whether it was bound and not yet closed during this time.
-    pub(super) fn is_of(&self, span: TimeSpan) -> bool {
-        let was_closed = self.closed.is_some_and(|closed| closed.time_ns.saturating_add(TICK_NS) < span.first_ns);
-        !was_closed && self.bound_ns.is_none_or(|bound_ns| bound_ns <= span.last_ns.saturating_add(TICK_NS))
-    }
-
-    /// All processes that created, used or connected it.
-    fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
-        let connecting = self.connects.map(|connects| connects.process);
-        self.users.iter().copied().chain(self.maker).chain(connecting)
-    }
-
-    /// Adds a user. Returns false if there is no room for it.
-    fn used_by(&mut self, process: ProcessNumber) -> bool {
-        let is_known = self.users.contains(&process);
-        if !is_known && self.users.len() < MAX_USERS {
-            self.users.push(process);
-            return true;
-        }
-        is_known
-    }
-
-    /// The connection attempts of a TCP socket without packets, with the errno of the last one, if
-    /// known.
-    pub(super) fn connects_without_a_packet(&self) -> Option<(Connects, Option<i32>)> {
-        let is_tcp = self.protocol == Some(Protocol::TCP);
-        self.connects.filter(|_| is_tcp && !self.has_packets).map(|connects| (connects, self.errno))
-    }
-}
+/// Between the last packet of a connection and the close of its socket, if it is not the close of
+/// the next connection on the same ports.
+const CLOSE_DELAY_NS: u64 = 1_000_000_000;
 
 /// All sockets of a session.
 #[derive(Debug)]
@@ -108,12 +26,18 @@ pub(super) struct Sockets {
     /// Number of calls of [`Self::is_nearly_full`].
     tidied: u64,
     known: HashMap<u64, KnownSocket>,
-    of_flows: HashMap<FlowKey, Vec<u64>>,
+    of_flows: HashMap<FlowKey, Cookies>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
-    /// Closed sockets by protocol, local and remote end.
-    closed: HashMap<(u8, TransportAddress, TransportAddress), Vec<u64>>,
+    /// Closed sockets of which no packet was linked to a flow.
+    closed: HashMap<ClosedEnds, Cookies>,
+    /// Closed sockets in order of their close, with [`Self::tidied`] at that time.
+    closing: VecDeque<(u64, u64)>,
+    /// Connections of removed sockets that had no packet.
+    failed: Vec<(Connects, Option<i32>)>,
     /// Protocols and ports that removed sockets were bound to.
     forgotten: HashSet<(u8, u16)>,
+    /// A socket in `bound` was removed.
+    has_unbound: bool,
     /// Cookie of the session's network namespace, if known.
     pub netns: Option<u64>,
     pub beyond: u64,
@@ -124,11 +48,14 @@ impl Sockets {
         Self {
             capacities: [max, max_flows].map(Capacity::new),
             tidied: 0,
-            known: HashMap::new(),
-            of_flows: HashMap::new(),
-            bound: HashMap::new(),
-            closed: HashMap::new(),
-            forgotten: HashSet::new(),
+            known: HashMap::default(),
+            of_flows: HashMap::default(),
+            bound: HashMap::default(),
+            closed: HashMap::default(),
+            closing: VecDeque::new(),
+            failed: Vec::new(),
+            forgotten: HashSet::default(),
+            has_unbound: false,
             netns: None,
             beyond: 0,
         }
@@ -157,12 +84,14 @@ impl Sockets {
                 known.maker = Some(process);
                 // Raw and ICMP sockets receive everything of their protocol.
                 if let Some(protocol) = known.protocol.filter(|protocol| !protocol.has_ports()) {
+                    known.is_bound = true;
                     self.bound.entry((protocol.0, 0)).or_default().insert(socket.cookie);
                 }
             }
             SocketOperation::Used | SocketOperation::SendFailed(_) => {}
             SocketOperation::Bound => {
                 if let (Some(protocol), Some(address)) = (known.protocol, socket.address) {
+                    known.is_bound = true;
                     self.bound.entry((protocol.0, address.port())).or_default().insert(socket.cookie);
                 }
             }
@@ -179,25 +108,33 @@ impl Sockets {
     }
 
     pub(super) fn note_flow(&mut self, flow: FlowKey, cookie: u64) {
-        if let Some(known) = self.known_mut(cookie) {
-            known.has_packets = true;
-        }
         if self.capacities[1].is_full(self.of_flows.len()) && !self.of_flows.contains_key(&flow) {
+            if let Some(known) = self.known_mut(cookie) {
+                known.has_packets = true;
+            }
             self.beyond += 1;
+            return;
+        }
+        let is_linked = self.of_flows.get(&flow).is_some_and(|cookies| cookies.contains(&cookie));
+        let Some(known) = self.known_mut(cookie) else { return };
+        known.has_packets = true;
+        let ends = known.closed_ends().filter(|_| known.flows == 0);
+        if is_linked {
             return;
         }
         let cookies = self.of_flows.entry(flow).or_default();
-        if cookies.contains(&cookie) {
-            return;
+        if cookies.len() >= MAX_USERS {
+            join_alike(cookies, &mut self.known);
         }
         if cookies.len() >= MAX_USERS {
-            join_alike(cookies, &self.known);
-        }
-        if cookies.len() < MAX_USERS {
-            cookies.push(cookie);
-        } else {
             self.beyond += 1;
+            return;
         }
+        cookies.push(cookie);
+        if let Some(known) = self.known.get_mut(&cookie) {
+            known.flows += 1;
+        }
+        ends.into_iter().for_each(|ends| remove_cookie(&mut self.closed, &ends, cookie));
     }
 
     /// Notes that a socket was closed. Sockets without a known user are not stored.
@@ -209,9 +146,12 @@ impl Sockets {
             let here = |end: &TransportAddress| !known.elsewhere && end.port != 0;
             let (local, remote) = (closed.local.filter(here), closed.remote.filter(here));
             let ends = local.zip(remote);
+            // It may have been reported closed before, with other ends.
+            known.closed_ends().into_iter().for_each(|ends| remove_cookie(&mut self.closed, &ends, closed.cookie));
             known.closed = Some(SocketClose { time_ns, tidied: self.tidied, ends });
-            if let (Some(protocol), Some((local, remote))) = (known.protocol, ends) {
-                let cookies = self.closed.entry((protocol.0, local, remote)).or_default();
+            self.closing.push_back((self.tidied, closed.cookie));
+            if let Some(ends) = known.closed_ends().filter(|_| known.flows == 0) {
+                let cookies = self.closed.entry(ends).or_default();
                 if !cookies.contains(&closed.cookie) {
                     cookies.push(closed.cookie);
                 }
@@ -219,6 +159,7 @@ impl Sockets {
             // The kernel assigns a port to a socket that sends without one, and reports no event
             // for that.
             if let (Some(protocol), Some(local), None) = (known.protocol, local, remote) {
+                known.is_bound = true;
                 self.bound.entry((protocol.0, local.port)).or_default().insert(closed.cookie);
             }
         }
@@ -253,6 +194,12 @@ impl Sockets {
     /// All sockets.
     pub(super) fn all(&self) -> impl Iterator<Item = &KnownSocket> {
         self.known.values()
+    }
+
+    /// Sizes of the indexes.
+    #[cfg(test)]
+    pub(super) fn index_sizes(&self) -> [usize; 3] {
+        [self.of_flows.len(), self.closed.len(), self.closing.len()]
     }
 
     /// The sockets that the packets of a flow came from or went to, those of the side that opened
@@ -299,6 +246,33 @@ impl Sockets {
         known.filter(|known| has_ends(known) && known.is_of(span)).collect()
     }
 
+    /// A flow ended, and its users were stored: removes its links to sockets that it no longer
+    /// needs, and those of the sockets that no flow needs.
+    pub(super) fn forget_flow(&mut self, flow: &FlowKey, last_ns: u64) {
+        let Some(cookies) = self.of_flows.get_mut(flow) else { return };
+        let is_tcp = flow.protocol == Protocol::TCP.0;
+        let mut unneeded = Cookies::new();
+        let known = &mut self.known;
+        cookies.retain(|cookie| {
+            let Some(socket) = known.get_mut(cookie) else { return false };
+            let closed = socket.closed.is_some_and(|closed| closed.time_ns <= last_ns.saturating_add(CLOSE_DELAY_NS));
+            // An open socket of TCP is that of the next connection on the same ports.
+            if is_tcp && !closed && !socket.is_unknown() {
+                return true;
+            }
+            socket.flows -= 1;
+            let was_processed = socket.closed.is_some_and(|closed| closed.tidied + 1 < self.tidied);
+            if socket.flows == 0 && (was_processed || socket.is_unknown()) {
+                unneeded.push(*cookie);
+            }
+            false
+        });
+        if cookies.is_empty() {
+            self.of_flows.remove(flow);
+        }
+        unneeded.into_iter().for_each(|cookie| self.remove(cookie));
+    }
+
     /// Whether there is little room left. Counts the calls: all packets of a socket that was closed
     /// before the previous call have been processed.
     pub(super) fn is_nearly_full(&mut self) -> bool {
@@ -306,27 +280,72 @@ impl Sockets {
         self.capacities[0].is_due(self.known.len()) || self.capacities[1].is_due(self.of_flows.len())
     }
 
-    /// Removes flows that are not reported, and closed sockets without a reported flow. Returns the
-    /// connections of removed sockets that had no packet.
-    pub(super) fn tidy(&mut self, reported: &dyn ReportedFlows) -> Vec<(Connects, Option<i32>)> {
-        if reported.is_complete() {
-            self.of_flows.retain(|flow, _| reported.contains(flow));
+    /// Removes the sockets that were closed first and have no flow, as long as there are many.
+    pub(super) fn tidy_closed(&mut self, reported: &dyn ReportedFlows) {
+        if self.closing.len() > 2 * (self.known.len() + self.capacities[0].few()) {
+            self.closing.retain(|(_, cookie)| self.known.contains_key(cookie));
         }
-        self.of_flows.retain(|_, cookies| {
-            join_alike(cookies, &self.known);
+        while self.known.len() > self.capacities[0].few()
+            && let Some(&(tidied, cookie)) = self.closing.front()
+            && tidied + 1 < self.tidied
+        {
+            self.closing.pop_front();
+            let Some(known) = self.known.get(&cookie) else { continue };
+            let is_last_close = known.closed.is_some_and(|closed| closed.tidied == tidied);
+            if is_last_close && known.flows == 0 && !self.is_wanted(known, reported) {
+                self.remove(cookie);
+            }
+        }
+    }
+
+    /// Whether a reported flow, whose packets are not linked to a socket, has the ends of this one.
+    fn is_wanted(&self, known: &KnownSocket, reported: &dyn ReportedFlows) -> bool {
+        let is_wanted = |flow: &FlowKey| reported.contains(flow) && !self.of_flows.contains_key(flow);
+        known.closed_ends().is_some_and(|ends| has_ends_of(ends, is_wanted))
+    }
+
+    /// Removes a socket without flows.
+    fn remove(&mut self, cookie: u64) {
+        let Some(known) = self.known.remove(&cookie) else { return };
+        known.closed_ends().into_iter().for_each(|ends| remove_cookie(&mut self.closed, &ends, cookie));
+        self.failed.extend(known.connects_without_a_packet());
+        self.has_unbound |= known.is_bound;
+    }
+
+    /// The connections of removed sockets that had no packet.
+    pub(super) fn take_failed(&mut self) -> Vec<(Connects, Option<i32>)> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Removes flows that are not reported, and closed sockets without a reported flow.
+    pub(super) fn tidy(&mut self, reported: &dyn ReportedFlows) {
+        let (of_flows, known) = (&mut self.of_flows, &mut self.known);
+        let is_complete = reported.is_complete();
+        of_flows.retain(|flow, cookies| {
+            if is_complete && !reported.contains(flow) {
+                cookies.drain(..).for_each(|cookie| unlink(known, cookie));
+            }
+            join_alike(cookies, known);
             !cookies.is_empty()
         });
-        let needed: HashSet<u64> = self.of_flows.values().flatten().copied().collect();
-        let (tidied, of_flows) = (self.tidied, &self.of_flows);
-        // The ends of a socket matter only for flows whose packets are not linked to a socket.
-        let is_wanted = |flow: &FlowKey| reported.contains(flow) && !of_flows.contains_key(flow);
-        let has_ended = |cookie: &u64, known: &KnownSocket| {
-            let closed = known.closed.filter(|closed| closed.tidied + 1 < tidied);
-            closed
-                .is_some_and(|closed| !needed.contains(cookie) && !has_ends_of(known.protocol, closed.ends, is_wanted))
+        let has_ended = |known: &KnownSocket| {
+            let was_processed = known.closed.is_some_and(|closed| closed.tidied + 1 < self.tidied);
+            was_processed && known.flows == 0 && !self.is_wanted(known, reported)
         };
-        let ended = self.known.extract_if(|cookie, known| has_ended(cookie, known));
-        let failed = ended.filter_map(|(_, known)| known.connects_without_a_packet()).collect();
+        let ended: Vec<u64> =
+            self.known.iter().filter(|(_, known)| has_ended(known)).map(|(cookie, _)| *cookie).collect();
+        ended.into_iter().for_each(|cookie| self.remove(cookie));
+        let known = &self.known;
+        self.closing.retain(|(_, cookie)| known.contains_key(cookie));
+        self.capacities[0].was_tidied(self.known.len());
+        self.capacities[1].was_tidied(self.of_flows.len());
+    }
+
+    /// Removes the ports of removed sockets.
+    pub(super) fn tidy_ports(&mut self) {
+        if !std::mem::take(&mut self.has_unbound) {
+            return;
+        }
         let (known, forgotten) = (&self.known, &mut self.forgotten);
         self.bound.retain(|port, cookies| {
             let before = cookies.len();
@@ -336,13 +355,6 @@ impl Sockets {
             }
             !cookies.is_empty()
         });
-        self.closed.retain(|_, cookies| {
-            cookies.retain(|cookie| known.contains_key(cookie));
-            !cookies.is_empty()
-        });
-        self.capacities[0].was_tidied(self.known.len());
-        self.capacities[1].was_tidied(self.of_flows.len());
-        failed
     }
 
     /// All processes that created, used or connected a socket.
@@ -353,24 +365,42 @@ impl Sockets {
 
 /// Removes unknown sockets, and closed sockets with the same users as another socket of the flow:
 /// successive connections from one port add no information.
-fn join_alike(cookies: &mut Vec<u64>, known: &HashMap<u64, KnownSocket>) {
-    let mut kept: Vec<&KnownSocket> = Vec::new();
-    cookies.retain(|cookie| {
-        let Some(socket) = known.get(cookie) else { return false };
-        let is_alike = |other: &&KnownSocket| (other.maker, &other.users) == (socket.maker, &socket.users);
-        let is_redundant = socket.closed.is_some() && kept.iter().any(is_alike);
-        kept.push(socket);
-        !is_redundant
-    });
+fn join_alike(cookies: &mut Cookies, known: &mut HashMap<u64, KnownSocket>) {
+    let mut redundant = Cookies::new();
+    for (at, cookie) in cookies.iter().enumerate() {
+        let Some(socket) = known.get(cookie) else {
+            redundant.push(*cookie);
+            continue;
+        };
+        let is_alike = |other: &KnownSocket| (other.maker, &other.users) == (socket.maker, &socket.users);
+        let mut before = cookies[..at].iter().filter_map(|cookie| known.get(cookie));
+        if socket.closed.is_some() && before.any(is_alike) {
+            redundant.push(*cookie);
+        }
+    }
+    if !redundant.is_empty() {
+        cookies.retain(|cookie| !redundant.contains(cookie));
+        redundant.into_iter().for_each(|cookie| unlink(known, cookie));
+    }
+}
+
+/// A flow is no longer linked to this socket.
+fn unlink(known: &mut HashMap<u64, KnownSocket>, cookie: u64) {
+    if let Some(socket) = known.get_mut(&cookie) {
+        socket.flows -= 1;
+    }
+}
+
+fn remove_cookie(closed: &mut HashMap<ClosedEnds, Cookies>, ends: &ClosedEnds, cookie: u64) {
+    let Some(cookies) = closed.get_mut(ends) else { return };
+    cookies.retain(|one| *one != cookie);
+    if cookies.is_empty() {
+        closed.remove(ends);
+    }
 }
 
 /// Whether `contains` holds for a flow between these ends, on the link or the loopback.
-fn has_ends_of(
-    protocol: Option<Protocol>,
-    ends: Option<(TransportAddress, TransportAddress)>,
-    contains: impl Fn(&FlowKey) -> bool,
-) -> bool {
-    let Some((protocol, (local, remote))) = protocol.zip(ends) else { return false };
-    let flow = |point| FlowKey { point, protocol: protocol.0, fragment: false, local, remote };
+fn has_ends_of((protocol, local, remote): ClosedEnds, contains: impl Fn(&FlowKey) -> bool) -> bool {
+    let flow = |point| FlowKey { point, protocol, fragment: false, local, remote };
     contains(&flow(ObservationPoint::Link)) || contains(&flow(ObservationPoint::Loopback))
 }

@@ -1,9 +1,9 @@
 //! Processes: which programs they run, and when they start and end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::limits::Capacity;
+use super::limits::{Capacity, HashMap, HashSet};
 use super::{LiveProcess, SystemView};
 use crate::process::{Image, Origin, ProcessEvent, ProcessNumber};
 
@@ -52,7 +52,7 @@ pub(super) struct ProcessTable {
 
 impl ProcessTable {
     pub(super) fn new(max: usize) -> Self {
-        let (entries, current) = (BTreeMap::new(), HashMap::new());
+        let (entries, current) = (BTreeMap::new(), HashMap::default());
         Self { capacity: Capacity::new(max), entries, next: 0, current, gone: 0, unreadable: 0, beyond: 0 }
     }
 
@@ -78,7 +78,7 @@ impl ProcessTable {
     pub(super) fn tidy(&mut self, needed: impl Iterator<Item = ProcessNumber>) {
         let lives = self.current.values().filter(|number| !self.entries[*number].has_ended);
         let first = self.entries.keys().next();
-        let mut kept: HashSet<ProcessNumber> = HashSet::new();
+        let mut kept: HashSet<ProcessNumber> = HashSet::default();
         for number in needed.chain(lives.copied()).chain(first.copied()) {
             let mut next = Some(number);
             while let Some(number) = next.filter(|number| kept.insert(*number)) {
@@ -94,7 +94,7 @@ impl ProcessTable {
         let maker = self.current.get(&origin.maker).map(|number| &self.entries[number]);
         // If the creator is known to run another program, only the name of this one is known.
         let maker = maker.filter(|maker| maker.program == event.program).map(|maker| Arc::clone(&maker.image));
-        let image = maker.unwrap_or_else(|| Arc::new(Image { comm: event.comm.clone(), ..Image::default() }));
+        let image = maker.unwrap_or_else(|| Arc::new(Image { comm: event.comm.text(), ..Image::default() }));
         let parent = self.current.get(&origin.ppid).copied();
         let ProcessEvent { pid, program, uid, .. } = *event;
         let (start_ns, ppid) = (origin.start_ns, origin.ppid);
@@ -159,7 +159,7 @@ impl ProcessTable {
         let (origin, image) = match found {
             Some(found) => (found.origin, found.image),
             None => {
-                let image = Image { comm: event.comm.clone(), ..Image::default() };
+                let image = Image { comm: event.comm.text(), ..Image::default() };
                 (Origin { start_ns: event.time_ns, ppid: 0, maker: 0 }, image)
             }
         };

@@ -15,8 +15,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 /// A response that takes longer than this ends the program.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Connections to open.
-pub struct Connections {
+/// ConnectionPlan to open.
+pub struct ConnectionPlan {
     pub to: SocketAddr,
     pub hosts: u64,
     pub count: u64,
@@ -25,7 +25,7 @@ pub struct Connections {
     pub request: Vec<u8>,
 }
 
-impl Connections {
+impl ConnectionPlan {
     /// The server of a connection: successive addresses in turn.
     fn server(&self, number: u64) -> SocketAddr {
         let host = number % self.hosts.max(1);
@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// Opens all connections and waits for all responses.
-    pub fn run(&mut self, plan: &Connections) -> io::Result<()> {
+    pub fn run(&mut self, plan: &ConnectionPlan) -> io::Result<()> {
         let (mut opened, mut done, started) = (0, 0, Instant::now());
         let mut last = started;
         let mut events = [EpollEvent::empty(); 256];

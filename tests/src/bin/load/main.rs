@@ -30,7 +30,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arguments::LoadArguments;
-use client::{Client, Connections};
+use client::{Client, ConnectionPlan};
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,7 +48,7 @@ fn unknown(what: &str) -> io::Error {
 }
 
 fn connections(given: &mut LoadArguments) -> io::Result<()> {
-    let plan = Connections {
+    let plan = ConnectionPlan {
         to: given.address("to")?,
         hosts: given.number("hosts", 64)?,
         count: given.number("count", 1000)?,

@@ -12,7 +12,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{MapData, RingBuf};
 use aya_obj::generated::bpf_attach_type as at;
 use aya_obj::generated::bpf_prog_type::{
     BPF_PROG_TYPE_CGROUP_SOCK, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_PROG_TYPE_RAW_TRACEPOINT,
@@ -21,6 +20,7 @@ use netwatch_common::config::defaults;
 use netwatch_common::process::{KernelOffsets, TracerSettings, lost};
 
 use super::object::Loaded;
+use super::ring::SharedRing;
 use super::rings;
 use super::sys::{self, ProgramKind};
 use crate::error::{Error, Result};
@@ -87,7 +87,7 @@ pub struct ProcessTracer {
     // Declared first, so dropped first.
     links: Vec<OwnedFd>,
     rejected: Vec<(&'static str, Error)>,
-    ring: RingBuf<MapData>,
+    ring: SharedRing,
     loaded: Loaded,
     clock: Clock,
     pace: rings::Pace,
@@ -117,7 +117,7 @@ impl ProcessTracer {
         }
         let globals = HashMap::from([("SETTINGS", (bytes_of(&settings), true))]);
         let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &[], &wanted)?;
-        let ring = rings::open(loaded.map("PROCESSES"), "PROCESSES")?;
+        let ring = SharedRing::open(loaded.map("PROCESSES"), "PROCESSES")?;
         let pace = rings::Pace::new(rings::RingBytes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
         Ok(Self { links: Vec::new(), rejected, ring, loaded, clock: Clock::of_process(), pace, unknown: 0 })
     }
@@ -169,20 +169,25 @@ impl ProcessTracer {
         self.loaded.named_programs()
     }
 
-    /// Hands over the records in the ring, in order. Bounded: records that arrive meanwhile may
-    /// wait for the next call.
+    /// Hands over the records up to now, in order.
     pub fn poll(&mut self, sink: &mut impl FnMut(ProcessEvent)) {
-        const MAX_RECORDS: usize = 65_536;
-        let mut bytes = 0;
-        for _ in 0..MAX_RECORDS {
-            let Some(record) = self.ring.next() else { break };
-            bytes += record.len();
-            match records::event(&record, self.clock) {
-                Some(event) => sink(event),
+        let records = self.ring.take();
+        for record in records.iter() {
+            match records::event(record, self.clock) {
+                Some(event) => {
+                    records::creation(record, &event).into_iter().for_each(&mut *sink);
+                    sink(event);
+                }
                 None => self.unknown += 1,
             }
         }
-        self.pace.record_poll(rings::RingBytes { samples: 0, events: bytes });
+        self.pace.record_poll(rings::RingBytes { samples: 0, events: records.len() });
+        self.ring.give_back(records);
+    }
+
+    /// The ring, to move its records out on another thread.
+    pub(super) fn ring(&self) -> SharedRing {
+        self.ring.clone()
     }
 
     /// How long the caller may wait before the next [`Self::poll`].

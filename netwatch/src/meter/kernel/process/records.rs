@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use netwatch_common::address::Address;
-use netwatch_common::process::{self as abi, EventHead, call, kind};
+use netwatch_common::process::{self as abi, EventHead, call, flag, kind};
 
 use crate::flow::{Protocol, TransportAddress};
 use crate::meter::clock::Clock;
 use crate::process::{
     CallName, CallTarget, ClosedSocket, FailedCall, Image, Origin, ProcessAction, ProcessEvent, SocketOperation,
-    SocketUse,
+    SocketUse, ThreadName,
 };
 
 /// Parses a record. `None` if its kind or shape is unknown, which never occurs with the object of
@@ -39,10 +39,18 @@ pub(super) fn event(record: &[u8], clock: Clock) -> Option<ProcessEvent> {
         kind::EXIT => ProcessAction::Exit,
         _ => return None,
     };
-    let comm = text(until_zero(&head.comm));
+    let comm = ThreadName(head.comm);
     let time_ns = clock.unix_ns(head.time_ns);
     let EventHead { pid, tid, uid, program, .. } = head;
     Some(ProcessEvent { time_ns, start_ns: start_time(head.start_ns, clock), pid, tid, program, uid, comm, action })
+}
+
+/// The creation of the socket that a record reports with the socket's first use.
+pub(super) fn creation(record: &[u8], event: &ProcessEvent) -> Option<ProcessEvent> {
+    let head: EventHead = read(record)?;
+    let ProcessAction::SocketUse(_, socket) = event.action else { return None };
+    let created = ProcessAction::SocketUse(SocketOperation::Created, SocketUse { address: None, ..socket });
+    (head.flags & flag::CREATED_SOCKET != 0).then(|| ProcessEvent { action: created, ..event.clone() })
 }
 
 /// Reads the beginning of a record. `None` if it is too short.

@@ -98,7 +98,7 @@ fn an_exec_is_reported_with_its_arguments_and_parent() {
     assert_eq!((shell.pid, origin.ppid), (pid, std::process::id()));
     assert!(image.exe.as_ref().is_some_and(|exe| exe.ends_with("/sh")), "{image:?}");
     assert!(image.cmdline_cut && image.cmdline.as_ref().is_some_and(|all| all[1] == "-c"), "{image:?}");
-    assert_eq!((inner.comm.as_str(), inner_origin.ppid), ("true", pid));
+    assert_eq!((inner.comm.text().as_str(), inner_origin.ppid), ("true", pid));
     assert_eq!(inner_image.cmdline.as_ref().expect("read"), &["/bin/true", "a", "b c"]);
     assert!(!inner_image.cmdline_cut);
     assert!(inner_origin.start_ns >= origin.start_ns && inner.time_ns > inner_origin.start_ns);
@@ -176,8 +176,8 @@ fn a_closed_socket_is_reported_with_its_addresses() {
         _ => None,
     });
     let closed: Vec<_> = closed.collect();
-    // Both ends and the listener of three connections, and a socket without a destination.
-    assert_eq!((closed.len(), closed.iter().all(|one| one.0 == pid)), (10, true), "{closed:#?}");
+    // Both ends and the listener of three connections. The last socket was not used.
+    assert_eq!((closed.len(), closed.iter().all(|one| one.0 == pid)), (9, true), "{closed:#?}");
     for line in fs::read_to_string(file).expect("written").lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let end = |port: &str| TransportAddress { addr: words[0].parse().unwrap(), port: port.parse().unwrap() };
@@ -191,7 +191,6 @@ fn a_closed_socket_is_reported_with_its_addresses() {
         one.2.is_some() && one.3.is_none()
     };
     assert_eq!(closed.iter().filter(listening).count(), 3, "{closed:#?}");
-    assert_eq!(closed.iter().filter(|one| one.2.is_none()).count(), 1, "{closed:#?}");
 }
 
 /// The first thread of a process may exit before others.
@@ -305,7 +304,8 @@ fn failed_calls_are_reported_with_their_errno() {
 #[test]
 fn a_full_ring_counts_its_losses() {
     let Some((mut tracer, cgroup)) = attached(ALL) else { return };
-    let script = "import socket\nfor _ in range(20000): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()";
+    let script = "import socket\n\
+        for _ in range(20000): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(('127.0.0.1', 0))";
     cgroup.run("python3", &["-c", script]);
     let ProcessLosses { events: lost, sockets, .. } = tracer.lost().expect("readable");
     let reported = operations(&events(&mut tracer)).len() as u64;
@@ -388,8 +388,9 @@ fn ten_thousand_sockets_in_use_are_reported_once() {
         all = []\n\
         for _ in range(20):\n\
         \x20 all += [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]\n\
+        \x20 for one in all[-500:]: one.sendto(b'x', server.getsockname())\n\
         \x20 os.write(1, b'x'); os.read(0, 1)\n\
-        for _ in range(3):\n\
+        for _ in range(2):\n\
         \x20 for one in all: one.sendto(b'x', server.getsockname())\n\
         os.write(1, b'x'); os.read(0, 1)\n";
     let mut command = cgroup.command("python3", &["-c", script]);
@@ -404,5 +405,5 @@ fn ten_thousand_sockets_in_use_are_reported_once() {
     }
     assert!(child.wait().expect("ends").success());
     let count = |operation| reported.iter().filter(|one| one.1 == operation).count();
-    assert_eq!((count(SocketOperation::Created), count(SocketOperation::Used)), (10_001, 0));
+    assert_eq!((count(SocketOperation::Created), count(SocketOperation::Used)), (10_001, 10_000), "the first message");
 }

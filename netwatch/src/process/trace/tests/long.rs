@@ -90,6 +90,50 @@ fn repeated_connections_from_the_same_ports_need_no_more_room() {
     assert_eq!((result.processes.lost, result.attempts), (ProcessLosses::default(), Vec::new()));
 }
 
+/// When flows end, so do the records of their sockets, without a search through all of them.
+#[test]
+fn sockets_of_ended_flows_need_no_room() {
+    let mut scene = Scene::new();
+    let per_second = TRACE_LIMITS.sockets as u64 / 16;
+    let flow_of = |cookie: u64| FlowKey { point: ObservationPoint::Loopback, ..flow(6, cookie as u16, 80) };
+    for second in 0..20 {
+        for cookie in second * per_second..(second + 1) * per_second {
+            let key = flow_of(cookie);
+            scene.socket(COMMAND, SocketOperation::Created, cookie, 6, "");
+            scene.close(COMMAND, cookie, 6, Some((key.local, key.remote)));
+            scene.trace.note_flow(FlowKey { local: key.remote, remote: key.local, ..key }, cookie);
+        }
+        // Flows end three seconds after their last packet.
+        if let Some(ended) = u64::checked_sub(second, 3) {
+            assert_eq!(users(&scene, flow_of(ended * per_second), OUT), ["sh socket maker"], "{ended}");
+            for cookie in ended * per_second..(ended + 1) * per_second {
+                scene.trace.forget_flow(&flow_of(cookie), scene.now);
+            }
+        }
+        scene.trace.tidy(&Ports(Vec::new(), false), std::iter::empty());
+        assert!(scene.trace.sockets.all().count() as u64 <= 4 * per_second, "second {second}");
+        assert!(scene.trace.sockets.index_sizes().iter().all(|size| *size as u64 <= 5 * per_second));
+    }
+    assert_eq!(scene.result(&[]).processes.lost, ProcessLosses::default());
+}
+
+/// The next connection on the same ports may begin before the flow of the previous one ends.
+#[test]
+fn the_end_of_a_flow_leaves_the_socket_of_the_next_connection() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "next");
+    let key = flow(6, 1, 80);
+    scene.socket(COMMAND, SocketOperation::Created, 7, 6, "");
+    scene.trace.note_flow(key, 7);
+    scene.close(COMMAND, 7, 6, Some((key.local, key.remote)));
+    let last_ns = scene.now;
+    scene.socket(101, SocketOperation::Created, 8, 6, "");
+    scene.trace.note_flow(key, 8);
+    scene.trace.forget_flow(&key, last_ns);
+    assert_eq!(users(&scene, key, OUT), ["next socket maker"]);
+}
+
 /// If samples were lost, a socket that was closed and removed may have had a packet.
 #[test]
 fn reports_no_connection_as_failed_if_samples_were_lost() {
