@@ -22,6 +22,7 @@ pub mod host;
 pub mod import;
 pub mod meter;
 pub mod name;
+pub mod packets;
 mod pidfd;
 pub mod policy;
 mod proc;

@@ -38,6 +38,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iputils-ping", "ping"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
     ("softflowd", "softflowd"),
     ("nfdump", "nfpcapd"),
     ("dnsmasq-base", "dnsmasq"),

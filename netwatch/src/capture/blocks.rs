@@ -1,5 +1,7 @@
 //! pcapng: sections, interfaces, and three kinds of packet blocks (draft-ietf-opsawg-pcapng).
 
+use std::borrow::Cow;
+
 use netwatch_common::parse::LinkType;
 use pcap_parser::{
     Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, SimplePacketBlock, UnknownBlock,
@@ -83,11 +85,29 @@ impl Decode for Blocks {
     }
 }
 
+/// The first comment on a packet. Values that are not text are ignored.
+fn comment<'a>(block: &EnhancedPacketBlock<'a>) -> Option<&'a str> {
+    let option = block.options.iter().find(|option| option.code == OptionCode::Comment)?;
+    let Cow::Borrowed(value) = option.value else { return None };
+    std::str::from_utf8(value.get(..usize::from(option.len))?).ok()
+}
+
 impl Blocks {
     fn enhanced<'a>(&mut self, block: &EnhancedPacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
         let time = Some(u64::from(block.ts_high) << 32 | u64::from(block.ts_low));
         let packet = PacketBlock { interface: block.if_id, time, caplen: block.caplen, orig_len: block.origlen };
-        self.packet(&packet, block.data, offset)
+        let frame = self.packet(&packet, block.data, offset)?;
+        Ok(CapturedFrame { is_egress: self.is_egress(block), comment: comment(block), ..frame })
+    }
+
+    /// The direction in the flags of a packet: the two lowest bits.
+    fn is_egress(&self, block: &EnhancedPacketBlock<'_>) -> Option<bool> {
+        let flags = block.options.iter().find(|option| option.code == OptionCode(2))?;
+        match self.number(*flags.value.first_chunk()?) & 3 {
+            1 => Some(false),
+            2 => Some(true),
+            _ => None,
+        }
     }
 
     fn simple<'a>(&mut self, block: &SimplePacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
@@ -130,6 +150,8 @@ impl Blocks {
             link: interface.link,
             link_number: interface.link_number,
             offset,
+            is_egress: None,
+            comment: None,
         })
     }
 

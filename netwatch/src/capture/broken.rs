@@ -88,10 +88,6 @@ impl fmt::Display for BrokenCause {
 pub(super) fn not_a_capture(name: &str, head: [u8; 4], cause: &PcapError<&[u8]>) -> Error {
     let wrong = |what: &str| Error::other("read", name, what);
     match (head, cause) {
-        ([0x1f, 0x8b, ..], _) => wrong("the file is compressed").hint(format!("try `zcat {name} | netwatch replay -`")),
-        ([0x28, 0xb5, 0x2f, 0xfd], _) => {
-            wrong("the file is compressed").hint(format!("try `zstdcat {name} | netwatch replay -`"))
-        }
         ([0xfd, b'7', b'z', b'X'], _) => {
             wrong("the file is compressed").hint(format!("try `xzcat {name} | netwatch replay -`"))
         }

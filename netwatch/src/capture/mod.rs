@@ -6,6 +6,7 @@ mod broken;
 mod records;
 mod source;
 mod time;
+pub mod write;
 
 use std::io::Read;
 use std::path::Path;
@@ -47,6 +48,10 @@ pub struct CapturedFrame<'a> {
     pub link_number: u16,
     /// Offset in the file of the frame's record or block, bytes.
     pub offset: u64,
+    /// Whether the end at which it was captured sent it; `None` if the file does not state it.
+    pub is_egress: Option<bool>,
+    /// The first comment on it.
+    pub comment: Option<&'a str>,
 }
 
 impl<'a> CapturedFrame<'a> {
@@ -133,6 +138,7 @@ impl Capture {
     pub fn new(name: &str, input: impl Read + 'static, size: Option<u64>, stop: &'static AtomicBool) -> Result<Self> {
         let (source, failure) = CaptureSource::new(input, stop);
         let head = source.head();
+        let size = size.filter(|_| !source.is_compressed());
         let reader = match head {
             [0x0a, 0x0d, 0x0d, 0x0a] => PcapNGReader::new(BUFFER, source).map(Box::new).map(FileReader::PcapNg),
             _ => LegacyPcapReader::new(BUFFER, source).map(Box::new).map(FileReader::Pcap),

@@ -60,6 +60,8 @@ impl Decode for Records {
             link: self.link,
             link_number: self.link_number,
             offset,
+            is_egress: None,
+            comment: None,
         }))
     }
 

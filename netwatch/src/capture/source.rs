@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use flate2::read::MultiGzDecoder;
+
 /// The error of a failed read, until it is taken.
 pub(super) type ReadFailure = Rc<Cell<Option<io::Error>>>;
 
@@ -16,21 +18,46 @@ pub(super) struct CaptureSource {
     head: [u8; 4],
     /// How many of them have not been passed on.
     unread: usize,
+    is_compressed: bool,
     failure: ReadFailure,
     stop: &'static AtomicBool,
 }
 
 impl CaptureSource {
-    /// When `stop` is true, a read that is interrupted by a signal counts as the end.
+    /// When `stop` is true, a read that is interrupted by a signal counts as the end. Input that is
+    /// compressed by gzip or zstd is decompressed.
     pub(super) fn new(input: impl Read + 'static, stop: &'static AtomicBool) -> (Self, ReadFailure) {
         let failure = ReadFailure::default();
-        let mut source = Self { input: Box::new(input), head: [0; 4], unread: 0, failure: failure.clone(), stop };
+        let mut source = Self::of(Box::new(input), failure.clone(), stop);
+        let decompressed: Box<dyn Read> = match source.head {
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(source)),
+            [0x28, 0xb5, 0x2f, 0xfd] => match zstd::Decoder::new(source) {
+                Ok(decoder) => Box::new(decoder),
+                Err(error) => {
+                    failure.set(Some(error));
+                    Box::new(io::empty())
+                }
+            },
+            _ => return (source, failure),
+        };
+        source = Self::of(decompressed, failure.clone(), stop);
+        source.is_compressed = true;
+        (source, failure)
+    }
+
+    fn of(input: Box<dyn Read>, failure: ReadFailure, stop: &'static AtomicBool) -> Self {
+        let mut source = Self { input, head: [0; 4], unread: 0, is_compressed: false, failure, stop };
         let mut head = [0; 4];
         source.unread = source.fill(&mut head);
         // A short head is moved to the end, where the unread bytes are expected.
         head.rotate_left(source.unread);
         source.head = head;
-        (source, failure)
+        source
+    }
+
+    /// Whether the length of the input is not that of the capture.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.is_compressed
     }
 
     /// The first four bytes.
@@ -52,7 +79,9 @@ impl CaptureSource {
                     }
                 }
                 Err(error) => {
-                    self.failure.set(Some(error));
+                    // The error of a read causes another one in the decoder.
+                    let first = self.failure.take();
+                    self.failure.set(first.or(Some(error)));
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes the settings of a subcommand. The only module that uses
 //! clap; it runs nothing.
 
+mod capture;
 mod diff;
 mod export;
 mod history;

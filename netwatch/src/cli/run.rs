@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
 
+use super::capture::CaptureArgs;
 use super::{ByArg, ColorArgs};
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
@@ -125,15 +126,14 @@ pub(super) struct RunArgs {
 
     /// Bytes of each packet that --sample copies, from the Ethernet header on
     #[arg(
-        short,
         long,
         value_name = "BYTES",
         default_value_t = defaults::SNAPLEN,
         value_parser = value_parser!(u32).range(14..=4544),
-        env = "NETWATCH_SNAPLEN",
+        env = "NETWATCH_SAMPLE_SNAPLEN",
         help_heading = METERING
     )]
-    snaplen: u32,
+    sample_snaplen: u32,
 
     /// Size of the sample buffer in KiB, a power of two
     #[arg(
@@ -162,6 +162,9 @@ pub(super) struct RunArgs {
     /// machine.
     #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new(), help_heading = METERING)]
     failed_calls: bool,
+
+    #[command(flatten)]
+    capture: CaptureArgs,
 
     /// Record the run to FILE and replace an older recording there
     ///
@@ -241,6 +244,7 @@ Examples:
   sudo netwatch run -j -o net.json -- cargo test         the report as JSON in a file
   sudo netwatch run --publish 8080:80 -- nginx           a server that accepts outside connections
   sudo netwatch run --by process -- make                 traffic by process
+  sudo netwatch run -w trace.pcapng -- wget -q URL       its packets, for Wireshark
 
 Exit code: the command's own; 128+N if signal N killed it; 124 if --duration ended it; 125 if
 netwatch failed; 126 if the command is not executable; 127 if it was not found.
@@ -272,7 +276,8 @@ impl RunArgs {
             drain_timeout: self.drain_timeout,
             max_flows: self.max_flows,
             sample: self.sample,
-            snaplen: self.snaplen,
+            sample_snaplen: self.sample_snaplen,
+            capture: self.capture.settings(),
             sample_buffer: self.sample_buffer,
             by: self.by.into(),
             no_cmdline: self.no_cmdline,

@@ -47,6 +47,11 @@ impl From<&str> for ThreadName {
     }
 }
 
+impl ProcessEvent {
+    /// The value of [`ProcessEvent::uid`] that no process has: the user ID is not known.
+    pub const UNKNOWN_UID: u32 = u32::MAX;
+}
+
 /// What a process did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessAction {

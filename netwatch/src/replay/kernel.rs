@@ -76,15 +76,22 @@ impl KernelEngine {
 }
 
 impl ReplayEngine for KernelEngine {
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome> {
-        let hook = |packet: &_| self.local.hook(packet);
+    fn count(
+        &mut self,
+        frame: &Linked<'_>,
+        stated: Option<Hook>,
+        time_ns: u64,
+        session: &mut CaptureSession,
+    ) -> Result<FrameOutcome> {
+        let local = &self.local;
+        let hook = |packet: &_| local.hook_or(stated, packet);
         // Parsed with a new reader first: the shared reader must not store a first fragment that
         // the kernel does not get.
         let seen = FrameReader::default().read(frame, hook, time_ns);
         let is_cut = host::is_truncated(frame, &seen.packet);
-        match self.give_to_kernel(frame, is_cut, self.local.hook(&seen.packet))? {
+        match self.give_to_kernel(frame, is_cut, self.local.hook_or(stated, &seen.packet))? {
             Ok(added) => {
-                let seen = self.reader.read(frame, |packet| self.local.hook(packet), time_ns);
+                let seen = self.reader.read(frame, |packet| self.local.hook_or(stated, packet), time_ns);
                 self.added.note(&seen, added);
                 self.unpolled += 1;
                 if self.unpolled >= POLL_INTERVAL {

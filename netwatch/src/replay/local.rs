@@ -43,6 +43,13 @@ impl LocalAddresses {
         }
     }
 
+    /// As [`Self::hook`]. If no address was named, the direction that the file states determines
+    /// the hook.
+    #[inline]
+    pub(super) fn hook_or(&self, stated: Option<Hook>, packet: &Packet) -> Hook {
+        stated.filter(|_| self.0.is_empty()).unwrap_or_else(|| self.hook(packet))
+    }
+
     /// Whether a packet has two ends and neither is local, although local addresses were named.
     pub(super) fn is_of_others(&self, packet: &Packet) -> bool {
         let has_ends = packet.source != Address::default() || packet.destination != Address::default();

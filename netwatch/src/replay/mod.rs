@@ -5,6 +5,7 @@ mod ethernet;
 mod inject;
 mod kernel;
 mod local;
+mod processes;
 mod tally;
 
 pub use local::LocalAddresses;
@@ -12,7 +13,7 @@ pub use local::LocalAddresses;
 use std::net::IpAddr;
 
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::Linked;
+use netwatch_common::parse::{Hook, Linked};
 
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::Result;
@@ -20,9 +21,10 @@ use crate::flow::{Amount, Increment};
 use crate::meter::host::{CountedFrame, HostMeter};
 use crate::meter::{DrainProgress, Meter, name_sample_from_capture};
 use crate::report::{self, Report};
-use crate::session::{CaptureScope, Observed, Session, SessionConfig};
+use crate::session::{CaptureScope, Observed, Scope, Session, SessionConfig};
 use crate::wire::Name;
 use kernel::KernelEngine;
+use processes::CommentedProcesses;
 use tally::CaptureTally;
 
 /// The settings of a replay.
@@ -68,8 +70,14 @@ impl ReplayObserver for () {}
 
 /// A meter that receives the frames of a capture.
 trait ReplayEngine {
-    /// Counts a frame.
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome>;
+    /// Counts a frame. `stated` is the hook that follows from the direction in the file.
+    fn count(
+        &mut self,
+        frame: &Linked<'_>,
+        stated: Option<Hook>,
+        time_ns: u64,
+        session: &mut CaptureSession,
+    ) -> Result<FrameOutcome>;
 
     /// Delivers the remaining observations and counts.
     fn finish(&mut self, session: &mut CaptureSession) -> Result<()>;
@@ -121,9 +129,11 @@ fn with(
 ) -> Result<Replayed> {
     let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
     let mut tally = CaptureTally::new(&plan.local);
+    let mut processes = CommentedProcesses::default();
     let end = capture.each(|frame| {
         let linked = frame.linked();
-        let outcome = engine.count(&linked, frame.time_ns, &mut session)?;
+        let stated = frame.is_egress.map(|is_egress| if is_egress { Hook::FromTarget } else { Hook::ToTarget });
+        let outcome = engine.count(&linked, stated, frame.time_ns, &mut session)?;
         tally.add(frame, &linked, &outcome.seen);
         match outcome.fate {
             FrameFate::Counted => {
@@ -133,6 +143,10 @@ fn with(
                 }
                 if let Some(sample) = name_sample_from_capture(&counted, frame.time_ns) {
                     session.observe(Observed::Name(sample));
+                }
+                if let Some(flow) = counted.flow() {
+                    let flow = CaptureScope::default().orient_key(flow);
+                    processes.observe(&mut session, flow, frame.comment, frame.time_ns);
                 }
                 observer.counted(&counted);
             }
@@ -182,8 +196,14 @@ struct InMemoryEngine {
 
 impl ReplayEngine for InMemoryEngine {
     #[inline]
-    fn count(&mut self, frame: &Linked<'_>, time_ns: u64, session: &mut CaptureSession) -> Result<FrameOutcome> {
-        let hook = |packet: &_| self.local.hook(packet);
+    fn count(
+        &mut self,
+        frame: &Linked<'_>,
+        stated: Option<Hook>,
+        time_ns: u64,
+        session: &mut CaptureSession,
+    ) -> Result<FrameOutcome> {
+        let hook = |packet: &_| self.local.hook_or(stated, packet);
         let seen = self.host.count(frame, hook, time_ns, &mut |increment| session.apply(increment));
         Ok(FrameOutcome { seen, fate: FrameFate::Counted })
     }

@@ -23,9 +23,11 @@ pub use input::{MeterLosses, Observed, SessionConfig};
 pub use outlet::{GrowthTiming, Missed};
 pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
-use crate::flow::{Counters, FlowChange, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
+use crate::flow::{
+    Counters, Direction, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Traffic,
+};
 use crate::name::Names;
-use crate::process::{Attribution, Trace};
+use crate::process::{Attribution, FlowToAttribute, Process, Trace};
 use crate::report::{self, Series};
 use crate::wire::Name;
 use ledger::Ledger;
@@ -40,6 +42,15 @@ const MIN_PROCESSES_TO_FORGET: usize = 1024;
 /// Identifies a consumer within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutletId(usize);
+
+/// What is known about a flow while it is live.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowIdentity {
+    /// The process that uses it, by the strongest evidence.
+    pub process: Option<Process>,
+    /// The name of its remote.
+    pub name: Option<Name>,
+}
 
 /// A metering session.
 #[derive(Debug)]
@@ -173,6 +184,21 @@ impl<S: Scope> Session<S> {
             }
             after.iter().for_each(|(from, record)| outlet.evict(*from, record));
         }
+    }
+
+    /// What is known so far about a flow, of which a packet went in this direction at this time.
+    pub fn identify(&self, key: FlowKey, direction: Direction, time_ns: u64) -> FlowIdentity {
+        let flow = FlowToAttribute { key, opened_by: direction, first_ns: time_ns, last_ns: time_ns };
+        let trace = &self.ledger.trace;
+        let usages = if self.is_attributing() { trace.usages_of(&flow) } else { Vec::new() };
+        let process = usages.first().and_then(|usage| trace.process(usage.process));
+        let name = self.ledger.names.best(&key, time_ns).map(|best| best.name.clone());
+        FlowIdentity { process: process.map(|(process, _)| process), name }
+    }
+
+    /// Sets whether flows are attributed to processes, if that follows from the first observations.
+    pub fn set_attribution(&mut self, attribution: Attribution) {
+        self.attribution = attribution;
     }
 
     /// Sets the losses of the meter so far.

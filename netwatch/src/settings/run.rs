@@ -50,7 +50,9 @@ pub struct RunSettings {
     /// Sample one packet in this many, in addition to the first packets of each flow and DNS.
     pub sample: Option<u32>,
     /// Bytes of those packets, from the Ethernet header on.
-    pub snaplen: u32,
+    pub sample_snaplen: u32,
+    /// The capture of packets, if one was requested.
+    pub capture: Option<CaptureOptions>,
     /// Size of the sample ring in KiB, a power of two.
     pub sample_buffer: u32,
     /// How the summary groups traffic.
@@ -71,6 +73,35 @@ pub struct RunSettings {
     pub record_size: u64,
     /// The command and its arguments; not empty.
     pub command: Vec<OsString>,
+}
+
+/// How packets are captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureOptions {
+    /// The file.
+    pub file: PathBuf,
+    /// Replace an existing file.
+    pub force: bool,
+    /// Maximum number of bytes of each packet.
+    pub snaplen: u32,
+    /// End the capture after this number of packets.
+    pub count: Option<u64>,
+    /// Begin a new file when the current one has this length in bytes.
+    pub file_size: Option<u64>,
+    /// Begin a new file after this time.
+    pub file_time: Option<Duration>,
+    /// Number of files that are kept.
+    pub file_count: Option<u32>,
+    /// Capture packets that the command sends.
+    pub egress: bool,
+    /// Capture packets that the command receives.
+    pub ingress: bool,
+    /// Write packets as they arrive.
+    pub unbuffered: bool,
+    /// Keep super-frames as they were observed.
+    pub super_frames: bool,
+    /// Size of the ring in KiB, a power of two.
+    pub buffer: u32,
 }
 
 /// How long to wait for background processes that outlive the command.

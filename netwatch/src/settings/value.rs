@@ -56,6 +56,14 @@ pub fn parse_ring_kib(text: &str) -> Result<u32, String> {
     }
 }
 
+/// The size of the ring of a capture in KiB: a power of two with room for the longest packets.
+pub fn parse_capture_kib(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(kib) if kib.is_power_of_two() && (512..=1 << 20).contains(&kib) => Ok(kib),
+        _ => Err("expected a power of two from 512 to 1048576".to_owned()),
+    }
+}
+
 /// The ratio of `diff --threshold`, at least 1.
 pub fn parse_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

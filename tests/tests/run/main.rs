@@ -4,6 +4,7 @@
 mod bad_input;
 mod balance;
 mod both_killed;
+mod capture;
 mod clients;
 mod clock;
 mod counts;

@@ -83,6 +83,7 @@ const NETWATCH: &[Module] = &[
     effectful("rights", &["error", "target"]),
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
     effectful("consumer", &["error", "flow", "name", "process", "record", "report", "rights", "session"]),
+    effectful("packets", &["capture", "error", "flow", "meter", "process", "report", "rights", "session"]),
     effectful("export", &["error", "flow", "format", "process", "report"]),
     effectful(
         "replay",
@@ -111,6 +112,7 @@ const NETWATCH: &[Module] = &[
             "import",
             "meter",
             "name",
+            "packets",
             "pidfd",
             "policy",
             "proc",

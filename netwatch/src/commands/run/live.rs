@@ -18,6 +18,7 @@ use crate::guardian::GuardianClient;
 use crate::host::link;
 use crate::host::socket_drain;
 use crate::meter::unix_now_ns;
+use crate::packets::RunningCapture;
 use crate::report::Report;
 
 /// The state of a run while its command runs.
@@ -25,6 +26,8 @@ pub(super) struct Live {
     pub network: Network,
     pub metering: Metering,
     pub firewall: FirewallState,
+    /// `-w`.
+    pub capture: Option<RunningCapture>,
     /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
     pub run_id: String,
@@ -76,6 +79,9 @@ impl Live {
         // Sockets that wait for an answer keep the namespace, and with it the link, for minutes.
         let deleted = if are_empty { self.network.delete_moved_link() } else { self.network.delete_link() };
         self.note(deleted);
+        if let Some(capture) = &self.capture {
+            capture.drain().await.notes().into_iter().for_each(|note| self.metering.note(note));
+        }
         let Ending { exit, ended_by, .. } = ending;
         let conclusion = Conclusion { duration, exit, ended_by, counters, resolve: self.resolve };
         tokio::select! {

@@ -1,6 +1,7 @@
 //! `netwatch run`: a run from set-up to report. Counts come from `meter` and are kept by `session`;
 //! settings come from `cli`, and reports are written by `format`.
 
+mod capture;
 mod firewall;
 mod interim;
 mod live;
@@ -180,6 +181,11 @@ async fn watch_command(
         Err(not_started) => Ok(RunOutcome::NotStarted(not_started)),
         Ok(ending) => {
             let report = ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?;
+            if let Some(capture) = ready.live.capture.take()
+                && let Err(error) = capture.finish(Some(report.clone())).await
+            {
+                print_error(&error);
+            }
             Ok(RunOutcome::Ran(Ran { report, ending }))
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid};
 
+use super::capture;
 use super::recording::RecordingPlan;
 use crate::dns::resolver::parse_resolver;
 use crate::doctor::require_capabilities;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
+use crate::packets::CaptureWriter;
 use crate::report::Report;
 use crate::rights;
 use crate::settings::RunSettings;
@@ -62,6 +64,8 @@ pub struct RunPlan {
     pub open_files: OpenFileLimit,
     /// The open file of `-o`; taken when the run starts.
     pub(super) output: Option<Output>,
+    /// The open file of `-w`; taken when the set-up starts.
+    pub(super) capture: Option<CaptureWriter>,
     /// Where the run is recorded; taken when the set-up starts.
     pub(super) record: Option<RecordingPlan>,
     /// The final report, when the run has ended.
@@ -86,7 +90,9 @@ impl RunPlan {
         let owner = rights::caller()?;
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
-        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, record, report: None })
+        let capture = settings.capture.as_ref().map(|capture| capture::open(capture, &owner)).transpose()?;
+        let report = None;
+        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, capture, record, report })
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::thread;
 
-use super::RunPlan;
 use super::firewall::FirewallState;
 use super::interim::InterimPrinter;
 use super::live::{Live, from_link};
@@ -14,6 +13,7 @@ use super::network::{Network, SetupContext};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
 use super::watch::NotStarted;
+use super::{RunPlan, capture};
 use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
 use crate::faults;
@@ -102,10 +102,12 @@ pub(super) async fn set_up(
     if let Err(error) = &snapshots {
         metering.note(error.to_string());
     }
+    let capture = capture::start(plan, run_dir.id(), &network, &metering, line).await?;
     let live = Live {
         firewall: FirewallState::new(network.blocked.clone()),
         network,
         metering,
+        capture,
         _snapshots: snapshots.ok(),
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,
@@ -151,7 +153,7 @@ fn probe_config(plan: &RunPlan) -> KernelMeterConfig {
     KernelMeterConfig {
         max_flows: arguments.max_flows,
         sample_interval: arguments.sample.unwrap_or(0),
-        snaplen: arguments.snaplen,
+        snaplen: arguments.sample_snaplen,
         sample_ring_bytes: arguments.sample_buffer * 1024,
         log: super::log::enable(),
         ..KernelMeterConfig::default()

@@ -6,10 +6,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep_until};
 
-use super::RunExit;
 use super::live::Live;
 use super::network::HostEvent;
 use super::signals::{SignalAction, SignalStream};
+use super::{RunExit, capture};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, Reply};
 use crate::host::firewall::RepairedFirewall;
@@ -93,6 +93,7 @@ impl<'a> ControlLoop<'a> {
                 action = signals.next() => self.handle_signal(action?)?,
                 () = sleep_until(self.deadline) => self.handle_timeout()?,
                 event = self.live.network.host_event() => self.handle_host_event(event)?,
+                () = capture::ended(&mut self.live.capture) => self.line.stop_capture()?,
                 error = self.live.metering.panicked() => return Err(error),
             }
         }

@@ -13,6 +13,7 @@ use super::process::{self, JsonAttribution};
 use super::{SCHEMA, Streamed, is_zero};
 use crate::flow::{Counters, PerDirection, Protocol, Remote};
 use crate::format::rfc3339;
+use crate::process::Attribution;
 use crate::report::{self, EndedBy, ExitStatus, Report};
 
 /// A report as one JSON object.
@@ -70,11 +71,15 @@ impl Document<'_> {
         if self.with_lists {
             map.serialize_entry("attempts", &Streamed(|| process::attempts(report)))?;
         }
-        if self.is_run() {
+        // The packets of a capture may have processes too.
+        let has_processes = self.is_run() || report.processes.attribution == Attribution::On;
+        if has_processes {
             map.serialize_entry("attribution", &JsonAttribution::from(report))?;
         }
-        if self.is_run() && self.with_lists {
+        if has_processes && self.with_lists {
             map.serialize_entry("processes", &Streamed(|| process::processes(report)))?;
+        }
+        if self.is_run() && self.with_lists {
             map.serialize_entry("local_sockets", &Streamed(|| process::local_sockets(&report.processes)))?;
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::icmp;
 use super::{DrainProgress, Meter};
 use crate::error::Result;
-use crate::flow::{EndReason, Increment, ObservationLosses, QuotedError, Traffic};
+use crate::flow::{EndReason, FlowKey, Increment, ObservationLosses, QuotedError, Traffic};
 use crate::session::{MeterLosses, Observed};
 
 mod fragments;
@@ -50,6 +50,14 @@ impl<'a> CountedFrame<'a> {
         let (start, length) = (self.seen.packet.payload_offset as usize, self.seen.packet.payload_len as usize);
         let rest = self.frame.captured.bytes.get(start..).unwrap_or_default();
         &rest[..rest.len().min(length)]
+    }
+
+    /// The flow that the packet was counted in.
+    pub fn flow(&self) -> Option<FlowKey> {
+        match abi::traffic(&self.seen.key, self.seen.opened_by.into()).0 {
+            Traffic::Flow(key) => Some(key),
+            _ => None,
+        }
     }
 
     /// The flow and error that this packet quotes, if it is an ICMP error. The flow's local end

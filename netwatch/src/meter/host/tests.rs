@@ -63,7 +63,7 @@ impl Counting {
     }
 }
 
-fn flow(increment: &Increment) -> flow::FlowKey {
+fn flow(increment: &Increment) -> FlowKey {
     match increment.traffic {
         Traffic::Flow(key) => key,
         other => panic!("{other:?} is not a flow"),

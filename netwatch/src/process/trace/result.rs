@@ -9,7 +9,7 @@ use super::socket::{KnownSocket, TimeSpan};
 use super::{LocalSocketUse, Trace};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
-    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, Process, ProcessId,
+    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, Process, ProcessEvent, ProcessId,
     ProcessNumber, Processes,
 };
 
@@ -224,7 +224,7 @@ impl Trace {
             exe: entry.image.exe.clone(),
             cmdline: entry.image.cmdline.clone(),
             cmdline_cut: entry.image.cmdline_cut,
-            uid: Some(entry.uid),
+            uid: Some(entry.uid).filter(|uid| *uid != ProcessEvent::UNKNOWN_UID),
         })
     }
 }

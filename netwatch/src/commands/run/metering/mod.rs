@@ -20,8 +20,9 @@ use crate::consumer::{Closing, Consumer, Feed};
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
 use crate::meter::LiveMeter;
+use crate::packets::{FlowQuery, Identify};
 use crate::report::{EndedBy, ExitStatus, Report};
-use crate::session::{IsolatedScope, Session};
+use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
 
 /// Reads the counters of the link.
@@ -56,6 +57,8 @@ enum MeteringCommand {
     SetResolvers(Vec<std::net::SocketAddr>),
     PrintInterim,
     Snapshot(Sender<Snapshot>),
+    /// What is known about these flows.
+    Identify(Vec<FlowQuery>, Sender<Vec<FlowIdentity>>),
     Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
     /// A consumer can take more events.
     HasRoom,
@@ -177,6 +180,27 @@ impl Metering {
             let (reply, snapshot) = mpsc::channel();
             commands.send(MeteringCommand::Snapshot(reply)).ok()?;
             snapshot.recv().ok()
+        }
+    }
+
+    /// A function that requests what is known about flows, from any thread. There is no answer when
+    /// the run has ended.
+    pub(super) fn identities(&self) -> Identify {
+        let commands = self.commands.clone();
+        Box::new(move |flows| {
+            let (reply, identities) = mpsc::channel();
+            // Fails only if the thread panicked; then there is no answer either.
+            let _ = commands.send(MeteringCommand::Identify(flows, reply));
+            identities
+        })
+    }
+
+    /// A function that adds a note to the report, from any thread.
+    pub(super) fn notes(&self) -> impl Fn(String) + Send + 'static {
+        let commands = self.commands.clone();
+        move |note| {
+            // As above.
+            let _ = commands.send(MeteringCommand::Note(note));
         }
     }
 

@@ -13,8 +13,9 @@ use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::dns::reverse;
 use crate::error::Result;
 use crate::meter::{DrainProgress, LiveMeter, Meter, unix_now_ns};
+use crate::packets::FlowQuery;
 use crate::report::Report;
-use crate::session::{GrowthTiming, IsolatedScope, OutletId, Session};
+use crate::session::{FlowIdentity, GrowthTiming, IsolatedScope, OutletId, Session};
 
 /// Time between drains. The table of the kernel must not become full in between.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -130,10 +131,19 @@ impl MeteringThread {
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
             MeteringCommand::PrintInterim => self.requests.print_interim = true,
             MeteringCommand::Snapshot(reply) => self.requests.snapshots.push(reply),
+            MeteringCommand::Identify(flows, reply) => self.identify(flows, &reply),
             MeteringCommand::HasRoom => self.deliver(),
             // Handled by `run`.
             MeteringCommand::Conclude(..) | MeteringCommand::Stop => {}
         }
+    }
+
+    /// Answers after a poll, because the records about these flows precede their packets.
+    fn identify(&mut self, flows: Vec<FlowQuery>, reply: &Sender<Vec<FlowIdentity>>) {
+        self.poll();
+        let identities = flows.into_iter().map(|(key, direction, ns)| self.session.identify(key, direction, ns));
+        // Fails if the capture no longer waits.
+        let _ = reply.send(identities.collect());
     }
 
     fn attach(

@@ -3,18 +3,20 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use netwatch_common::capture::{PacketHeader, slot};
+use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
+use netwatch_common::tcp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::super::sys;
 use crate::error::{Error, Result};
-use crate::flow::{Direction, PerDirection};
+use crate::flow::{Direction, FlowKey, PerDirection, Traffic};
 use crate::meter::abi;
 use crate::meter::clock::Clock;
 
@@ -60,6 +62,25 @@ pub struct RingPacket<'a> {
     pub bytes: &'a [u8],
 }
 
+impl RingPacket<'_> {
+    /// The flow that the packet is counted in, and whether the packet opens a TCP connection.
+    /// `None` for packets of remainders.
+    pub fn flow(&self) -> Option<(FlowKey, bool)> {
+        let mut packet = Packet::default();
+        parse::parse(&Captured { bytes: self.bytes, orig_len: self.orig_len }, &Meta::default(), &mut packet);
+        let hook = match self.direction {
+            Direction::Egress => Hook::FromTarget,
+            Direction::Ingress => Hook::ToTarget,
+        };
+        let (key, direction) = parse::orient(&packet, hook);
+        let is_syn = packet.flags & tcp::SYN_ACK == tcp::SYN;
+        match abi::traffic(&key, direction.into()).0 {
+            Traffic::Flow(key) => Some((key, is_syn)),
+            _ => None,
+        }
+    }
+}
+
 /// Counters of the capture programs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PacketStats {
@@ -97,10 +118,12 @@ impl PacketRing {
         Ok(Self { map, stats, consumer, producer, ring_bytes, page_bytes, clock: Clock::of_process() })
     }
 
-    /// Waits until the ring is fuller than the wake-up threshold, or for `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Result<()> {
+    /// Waits until the ring is fuller than the wake-up threshold, until `wake` is readable, or for
+    /// `timeout`.
+    pub fn wait(&self, timeout: Duration, wake: BorrowedFd<'_>) -> Result<()> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.map.as_fd(), PollFlags::POLLIN)], timeout) {
+        let mut fds = [self.map.as_fd(), wake].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::os("wait for", "packets", errno)),
         }

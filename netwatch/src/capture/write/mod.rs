@@ -1,0 +1,42 @@
+//! Writes captures: packets to the bytes of pcap and pcapng. Files are written elsewhere.
+
+mod checksum;
+mod layout;
+mod pcap;
+mod pcapng;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use pcap::PcapWriter;
+pub use pcapng::{InterfaceDescription, InterfaceStatistics, PcapNgWriter, SectionHeader};
+pub use segment::{ObservedFrame, Segmenter, WirePacket};
+
+/// Link type of Ethernet (<https://www.tcpdump.org/linktypes.html>).
+const ETHERNET: u16 = 1;
+
+/// A packet as a record of a capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WritablePacket<'a> {
+    /// Time, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// Whether the target sent it.
+    pub is_egress: bool,
+    /// Length on the wire in bytes.
+    pub orig_len: u32,
+    /// The captured bytes, in two parts: headers that may have been changed, and the rest.
+    pub parts: [&'a [u8]; 2],
+    /// Comments on the packet.
+    pub comments: [Option<&'a str>; 2],
+    /// The process that sent or receives it.
+    pub pid: Option<u32>,
+    /// Packets that were lost between the previous packet and this one.
+    pub lost_before: u64,
+}
+
+impl WritablePacket<'_> {
+    /// Number of captured bytes.
+    fn caplen(&self) -> u32 {
+        self.parts.iter().map(|part| part.len() as u32).sum()
+    }
+}

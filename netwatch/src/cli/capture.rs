@@ -1,0 +1,114 @@
+//! The flags of `netwatch run` that capture packets.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum, ValueHint, value_parser};
+
+use crate::meter::{CAPTURE_RING_BYTES, MAX_CAPLEN};
+use crate::settings::CaptureOptions;
+use crate::settings::value::{parse_capture_kib, parse_size, parse_time};
+
+const CAPTURE: &str = "Capture";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = CAPTURE)]
+pub(super) struct CaptureArgs {
+    /// Write the packets to FILE: pcapng, or pcap if it ends in .pcap
+    ///
+    /// With .gz or .zst at its end the file is compressed. Only its owner can read it. A pipe may
+    /// be given too. docs/capture.md describes the file.
+    #[arg(short = 'w', long = "write", value_name = "FILE", env = "NETWATCH_WRITE", value_hint = ValueHint::FilePath)]
+    file: Option<PathBuf>,
+
+    /// Bytes to capture of each packet, from the Ethernet header on [default: all]
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        value_parser = value_parser!(u32).range(14..=65_600),
+        env = "NETWATCH_SNAPLEN"
+    )]
+    snaplen: Option<u32>,
+
+    /// End the capture, not the command, after this number of packets
+    #[arg(short, long, value_name = "COUNT", value_parser = value_parser!(u64).range(1..), env = "NETWATCH_COUNT")]
+    count: Option<u64>,
+
+    /// Begin a new file when the current one has this size: 100M, 1G
+    ///
+    /// Files get a number: trace-00001.pcapng. The size is that before compression.
+    #[arg(short = 'C', long, value_name = "SIZE", value_parser = parse_size, env = "NETWATCH_FILE_SIZE")]
+    file_size: Option<u64>,
+
+    /// Begin a new file after this time: 30s, 5m
+    #[arg(short = 'G', long, value_name = "TIME", value_parser = parse_time, env = "NETWATCH_FILE_TIME")]
+    file_time: Option<Duration>,
+
+    /// Keep this number of files and remove the oldest
+    #[arg(
+        short = 'W',
+        long,
+        value_name = "COUNT",
+        value_parser = value_parser!(u32).range(1..),
+        env = "NETWATCH_FILE_COUNT"
+    )]
+    file_count: Option<u32>,
+
+    /// Capture only packets that the command sends (out) or receives (in)
+    #[arg(short = 'Q', long, value_name = "DIRECTION", default_value = "both", env = "NETWATCH_DIRECTION")]
+    direction: DirectionArg,
+
+    /// Write packets as they arrive instead of once a second
+    #[arg(short = 'U', long, env = "NETWATCH_UNBUFFERED", value_parser = FalseyValueParser::new())]
+    unbuffered: bool,
+
+    /// Keep super-frames of offloading instead of dividing them into packets
+    #[arg(long, env = "NETWATCH_SUPER_FRAMES", value_parser = FalseyValueParser::new())]
+    super_frames: bool,
+
+    /// Replace an existing file of -w
+    #[arg(long, env = "NETWATCH_FORCE", value_parser = FalseyValueParser::new())]
+    force: bool,
+
+    /// Size of the capture buffer in KiB, a power of two
+    #[arg(
+        long,
+        value_name = "KIB",
+        default_value_t = CAPTURE_RING_BYTES / 1024,
+        value_parser = parse_capture_kib,
+        env = "NETWATCH_CAPTURE_BUFFER"
+    )]
+    capture_buffer: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DirectionArg {
+    /// Packets that the command receives
+    In,
+    /// Packets that the command sends
+    Out,
+    /// All packets
+    Both,
+}
+
+impl CaptureArgs {
+    /// `None` without `-w`.
+    pub(super) fn settings(self) -> Option<CaptureOptions> {
+        Some(CaptureOptions {
+            file: self.file?,
+            force: self.force,
+            snaplen: self.snaplen.unwrap_or(MAX_CAPLEN),
+            count: self.count,
+            file_size: self.file_size,
+            file_time: self.file_time,
+            file_count: self.file_count,
+            egress: self.direction != DirectionArg::In,
+            ingress: self.direction != DirectionArg::Out,
+            unbuffered: self.unbuffered,
+            super_frames: self.super_frames,
+            buffer: self.capture_buffer,
+        })
+    }
+}

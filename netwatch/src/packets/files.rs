@@ -1,0 +1,100 @@
+//! The files of a capture, one after the other: a new one begins when the current one is large or
+//! old enough.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::place::CapturePlace;
+use super::sink::Sink;
+use crate::error::{Error, Result};
+
+/// When a new file begins, and how many are kept.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Maximum length of a file in bytes, before compression.
+    pub max_bytes: Option<u64>,
+    /// Maximum time between the first and the last packet of a file.
+    pub max_time: Option<Duration>,
+    /// Maximum number of files; the oldest is removed.
+    pub max_files: Option<u32>,
+}
+
+impl Rotation {
+    /// Whether there can be more than one file.
+    fn is_on(&self) -> bool {
+        self.max_bytes.is_some() || self.max_time.is_some()
+    }
+}
+
+/// The files of a capture.
+#[derive(Debug)]
+pub(super) struct CaptureFiles {
+    place: CapturePlace,
+    rotation: Rotation,
+    sink: Option<Sink>,
+    opened: Instant,
+    number: u32,
+    names: VecDeque<String>,
+}
+
+impl CaptureFiles {
+    /// Opens the first file.
+    pub(super) fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
+        let mut files = Self { place, rotation, sink: None, opened: Instant::now(), number: 0, names: VecDeque::new() };
+        files.open_next()?;
+        Ok(files)
+    }
+
+    /// The path of the current file, for messages.
+    pub(super) fn path(&self) -> String {
+        self.place.path_of(self.names.back().map_or("", String::as_str))
+    }
+
+    /// Whether the next packet belongs into a new file. `pending` bytes wait to be written.
+    pub(super) fn is_full(&self, pending: usize) -> bool {
+        let bytes = self.sink.as_ref().map_or(0, |sink| sink.bytes) + pending as u64;
+        self.rotation.max_bytes.is_some_and(|max| bytes >= max)
+            || self.rotation.max_time.is_some_and(|max| self.opened.elapsed() >= max)
+    }
+
+    /// Completes the current file.
+    pub(super) fn close(&mut self) -> Result<()> {
+        let path = self.path();
+        self.sink.take().map_or(Ok(()), |sink| sink.finish().map_err(|error| Error::os("write", path, error)))
+    }
+
+    /// Opens the next file, and removes the oldest if there are too many.
+    pub(super) fn open_next(&mut self) -> Result<()> {
+        self.number += 1;
+        let name = self.place.name(self.rotation.is_on().then_some(self.number));
+        let file = self.place.create(&name)?;
+        let sink = Sink::new(file, self.place.compression);
+        self.sink = Some(sink.map_err(|error| Error::os("write", self.place.path_of(&name), error))?);
+        self.opened = Instant::now();
+        self.names.push_back(name);
+        while self.rotation.max_files.is_some_and(|max| self.names.len() > max as usize) {
+            if let Some(oldest) = self.names.pop_front() {
+                self.place.remove(&oldest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes whole blocks.
+    pub(super) fn write(&mut self, blocks: &[u8]) -> Result<()> {
+        self.apply(|sink| sink.write(blocks))
+    }
+
+    /// Makes everything that was written readable for others.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.apply(Sink::flush)
+    }
+
+    fn apply(&mut self, action: impl FnOnce(&mut Sink) -> std::io::Result<()>) -> Result<()> {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        action(sink).map_err(|error| {
+            Error::os("write", self.place.path_of(self.names.back().map_or("", String::as_str)), error)
+                .hint("the capture has ended; the run goes on")
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Which process and which name belong to the packets of a flow. What is known is requested once
+//! per flow, and again when the flow may have changed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{FlowQuery, Identify};
+use crate::flow::{Direction, FlowKey};
+use crate::meter::RingPacket;
+use crate::process::Process;
+use crate::session::FlowIdentity;
+
+/// Packets wait so long for an answer; then they are written without.
+const TIMEOUT: Duration = Duration::from_millis(50);
+/// Maximum number of flows that are remembered. All are forgotten when there are more.
+const MAX_FLOWS: usize = 65_536;
+/// Maximum number of addresses of which a name is remembered.
+const MAX_NAMES: usize = 65_536;
+/// How often an unknown process is requested again.
+const MAX_REQUESTS: u32 = 20;
+/// Time between two requests for a flow whose process is unknown.
+const RETRY_NS: u64 = 20_000_000;
+
+/// What is known about a flow.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PacketIdentity {
+    pub pid: Option<u32>,
+    /// The comment about the process.
+    pub comment: Option<Arc<str>>,
+}
+
+/// A remembered flow.
+#[derive(Debug, Default)]
+struct KnownFlow {
+    identity: PacketIdentity,
+    /// The socket that sent its packets.
+    socket: Option<u64>,
+    requests: u32,
+    requested_ns: u64,
+}
+
+/// Remembers the identities of flows.
+pub(super) struct FlowIdentities {
+    identify: Identify,
+    flows: HashMap<FlowKey, KnownFlow, foldhash::fast::RandomState>,
+    names: HashMap<IpAddr, String>,
+}
+
+impl FlowIdentities {
+    pub(super) fn new(identify: Identify) -> Self {
+        Self { identify, flows: HashMap::default(), names: HashMap::new() }
+    }
+
+    /// Requests what is not known about the flows of these packets, and waits for the answer for at
+    /// most [`TIMEOUT`]. Returns the flow of each packet.
+    pub(super) fn prepare<'a>(&mut self, packets: impl Iterator<Item = RingPacket<'a>>) -> Vec<Option<FlowKey>> {
+        if self.flows.len() > MAX_FLOWS {
+            self.flows.clear();
+        }
+        let mut queries: Vec<FlowQuery> = Vec::new();
+        let keys = packets.map(|packet| {
+            let (key, opens) = packet.flow()?;
+            if self.is_wanted(key, &packet, opens) {
+                queries.push((key, packet.direction, packet.time_ns));
+            }
+            Some(key)
+        });
+        let keys = keys.collect();
+        if !queries.is_empty() {
+            let wanted: Vec<FlowKey> = queries.iter().map(|(key, ..)| *key).collect();
+            let answers = (self.identify)(queries).recv_timeout(TIMEOUT).unwrap_or_default();
+            wanted.into_iter().zip(answers).for_each(|(key, answer)| self.remember(key, answer));
+        }
+        keys
+    }
+
+    /// Whether the flow of this packet has to be requested. A packet that opens a connection, or
+    /// that another socket sent, may belong to another process than the earlier ones.
+    fn is_wanted(&mut self, key: FlowKey, packet: &RingPacket<'_>, opens: bool) -> bool {
+        let known = self.flows.entry(key).or_default();
+        let is_new_socket = packet.socket.is_some() && known.socket.is_some() && packet.socket != known.socket;
+        if is_new_socket || (opens && packet.direction == Direction::Egress) {
+            *known = KnownFlow::default();
+        }
+        known.socket = packet.socket.or(known.socket);
+        let is_due = known.requests == 0 || packet.time_ns.saturating_sub(known.requested_ns) >= RETRY_NS;
+        if known.identity.pid.is_some() || known.requests >= MAX_REQUESTS || !is_due {
+            return false;
+        }
+        known.requests += 1;
+        known.requested_ns = packet.time_ns;
+        true
+    }
+
+    fn remember(&mut self, key: FlowKey, answer: FlowIdentity) {
+        if let Some(name) = answer.name
+            && self.names.len() < MAX_NAMES
+        {
+            self.names.insert(key.remote.addr, name.as_str().to_owned());
+        }
+        if let (Some(known), Some(process)) = (self.flows.get_mut(&key), answer.process) {
+            known.identity = PacketIdentity { pid: Some(process.pid), comment: Some(comment(&process).into()) };
+        }
+    }
+
+    /// What is known about a flow.
+    pub(super) fn of(&self, flow: Option<&FlowKey>) -> PacketIdentity {
+        flow.and_then(|flow| self.flows.get(flow)).map(|known| known.identity.clone()).unwrap_or_default()
+    }
+
+    /// Remembers names from a report.
+    pub(super) fn learn(&mut self, names: impl Iterator<Item = (IpAddr, String)>) {
+        names.for_each(|(address, name)| drop(self.names.insert(address, name)));
+    }
+
+    /// The names of addresses that are known so far.
+    pub(super) fn names(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+        self.names.iter().map(|(address, name)| (*address, name.as_str()))
+    }
+}
+
+/// The comment about the process of a packet, as docs/capture.md documents it: the texts are JSON
+/// strings.
+fn comment(process: &Process) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let uid = process.uid.map_or(String::new(), |uid| format!(" uid={uid}"));
+    let exe = process.exe.as_ref().map_or(String::new(), |exe| format!(" exe={}", quoted(exe)));
+    format!("process pid={}{uid} comm={}{exe}", process.pid, quoted(&process.comm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_comment_is_one_line_whatever_the_names_are() {
+        let exe = Some("/tmp/x y".into());
+        let process = Process { pid: 7, uid: Some(8), comm: "a\"b\n".into(), exe, ..Process::default() };
+        assert_eq!(comment(&process), r#"process pid=7 uid=8 comm="a\"b\n" exe="/tmp/x y""#);
+        assert_eq!(comment(&Process { pid: 7, comm: "a".into(), ..Process::default() }), r#"process pid=7 comm="a""#);
+    }
+}

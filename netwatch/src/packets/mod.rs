@@ -1,0 +1,159 @@
+//! The capture of a run: a thread reads the packets of the ring, finds out the process and the
+//! remote's name of each, and writes them to files. An error ends the capture and not the run.
+
+mod files;
+mod identity;
+mod place;
+mod sink;
+mod thread;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::oneshot;
+
+pub use files::Rotation;
+pub use place::CapturePlace;
+pub use writer::{CaptureFacts, CaptureWriter};
+
+use crate::error::{Error, Result};
+use crate::flow::{Direction, FlowKey, PerDirection};
+use crate::meter::{PacketRing, PacketStats};
+use crate::report::Report;
+use crate::session::FlowIdentity;
+use thread::PacketThread;
+
+/// Time that the capture has to write the end of its file after the run.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A flow of which the process and the name are wanted: its key, and direction and time of a
+/// packet.
+pub type FlowQuery = (FlowKey, Direction, u64);
+
+/// Requests what is known about flows. The answer arrives when the meter has been polled.
+pub type Identify = Box<dyn Fn(Vec<FlowQuery>) -> Receiver<Vec<FlowIdentity>> + Send>;
+
+/// What the thread of a capture needs.
+pub struct CaptureSpec {
+    /// The ring.
+    pub ring: PacketRing,
+    /// Writes the packets.
+    pub writer: CaptureWriter,
+    /// End the capture after this number of packets.
+    pub max_packets: Option<u64>,
+    /// Keep super-frames as they were observed.
+    pub keeps_super_frames: bool,
+    /// Write each batch of packets at once.
+    pub is_unbuffered: bool,
+    /// Requests processes and names.
+    pub identify: Identify,
+    /// Receives the error that ends the capture.
+    pub on_error: Box<dyn Fn(&Error) + Send>,
+}
+
+/// The result of a capture.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CaptureSummary {
+    /// Packets that were written.
+    pub written: u64,
+    /// Counters of the programs.
+    pub stats: PacketStats,
+}
+
+impl CaptureSummary {
+    /// Sentences for the report about what is not in the file.
+    pub fn notes(&self) -> Vec<String> {
+        let PacketStats { ring_full, too_long, unreadable, .. } = self.stats;
+        let kinds = [
+            (ring_full, "not captured: the buffer was full (--capture-buffer)"),
+            (unreadable, "not captured: their bytes could not be read"),
+            (too_long, "longer than a record; only their first bytes were captured"),
+        ];
+        let note = |(PerDirection { egress, ingress }, what): (PerDirection<u64>, &str)| {
+            (egress + ingress > 0).then(|| format!("{egress} packets out, {ingress} in were {what}"))
+        };
+        kinds.into_iter().filter_map(note).collect()
+    }
+}
+
+/// An order to the thread.
+enum CaptureCommand {
+    /// Read every packet that is in the ring.
+    Drain(oneshot::Sender<CaptureSummary>),
+    /// Complete the file.
+    Finish(Option<Arc<Report>>, oneshot::Sender<Result<()>>),
+}
+
+/// A capture that runs. Dropping it completes the file without a report.
+#[derive(Debug)]
+pub struct RunningCapture {
+    commands: Sender<CaptureCommand>,
+    wake: Arc<EventFd>,
+    /// Receives the end of the capture, before that of the run.
+    ended: oneshot::Receiver<()>,
+    has_ended: bool,
+}
+
+impl RunningCapture {
+    /// Starts the thread.
+    pub fn start(spec: CaptureSpec) -> Result<Self> {
+        let failed = |errno| Error::os("create", "an event descriptor", errno);
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(failed)?);
+        let (commands, receiver) = mpsc::channel();
+        let (ends, ended) = oneshot::channel();
+        let thread = PacketThread::new(spec, receiver, wake.clone(), ends);
+        let spawned = std::thread::Builder::new().name("packets".into()).spawn(move || thread.run());
+        spawned.map_err(|error| Error::os("start thread", "packets", error))?;
+        Ok(Self { commands, wake, ended, has_ended: false })
+    }
+
+    /// Pending until the capture ends before the run: by its number of packets or an error.
+    pub async fn ended(&mut self) {
+        if self.has_ended {
+            std::future::pending::<()>().await;
+        }
+        // The sender sends nothing; it is dropped.
+        let _ = (&mut self.ended).await;
+        self.has_ended = true;
+    }
+
+    /// Reads everything that is in the ring. Called when no packet can move any more.
+    pub async fn drain(&self) -> CaptureSummary {
+        let (reply, summary) = oneshot::channel();
+        self.send(CaptureCommand::Drain(reply));
+        let drained = tokio::time::timeout(FINISH_TIMEOUT, summary).await;
+        // A thread that cannot write returns no summary; `finish` reports it.
+        drained.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Completes the file with what the report contains.
+    pub async fn finish(self, report: Option<Arc<Report>>) -> Result<()> {
+        let (reply, finished) = oneshot::channel();
+        self.send(CaptureCommand::Finish(report, reply));
+        let failed = |cause: &str| Error::other("finish", "the capture", cause);
+        match tokio::time::timeout(FINISH_TIMEOUT, finished).await {
+            Ok(finished) => finished.unwrap_or_else(|_| Err(failed("its thread panicked"))),
+            Err(_) => Err(failed("its file was not written within 10 s; it is incomplete")),
+        }
+    }
+
+    fn send(&self, command: CaptureCommand) {
+        // Both fail only if the thread panicked, and then there is no reply.
+        let _ = self.commands.send(command);
+        let _ = self.wake.write(1);
+    }
+}
+
+impl Drop for RunningCapture {
+    /// The thread notices that the channel is closed.
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::channel();
+        self.commands = closed;
+        // Fails only if the counter is full, and then the thread wakes up anyway.
+        let _ = self.wake.write(1);
+    }
+}

@@ -1,0 +1,234 @@
+//! The thread of a capture: it reads the ring, and writes the packets of each batch while they are
+//! still in it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::EventFd;
+use tokio::sync::oneshot;
+
+use super::identity::FlowIdentities;
+use super::writer::CaptureWriter;
+use super::{CaptureCommand, CaptureSpec, CaptureSummary};
+use crate::capture::write::{ObservedFrame, Segmenter, WritablePacket};
+use crate::error::{Error, Result};
+use crate::flow::{Amount, BalanceState, Direction, FlowKey, PerDirection};
+use crate::meter::{PacketRing, RingPacket};
+use crate::report::Report;
+
+/// Time without a wake-up after which the ring is read.
+const READ_INTERVAL: Duration = Duration::from_millis(50);
+/// Time after which collected blocks are written.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum size of a batch: the ring has room for the next packets meanwhile.
+const MAX_BATCH_BYTES: u64 = 1 << 20;
+
+pub(super) struct PacketThread {
+    ring: PacketRing,
+    output: PacketOutput,
+    commands: Receiver<CaptureCommand>,
+    wake: Arc<EventFd>,
+    /// Dropped when the capture ends.
+    ends: Option<oneshot::Sender<()>>,
+    on_error: Box<dyn Fn(&Error) + Send>,
+    /// Losses that the last packet states.
+    lost: u64,
+}
+
+/// From packets in the ring to records in the file.
+struct PacketOutput {
+    writer: CaptureWriter,
+    identities: FlowIdentities,
+    segmenter: Segmenter,
+    written: u64,
+    max_packets: u64,
+    is_unbuffered: bool,
+    flushed: Instant,
+}
+
+impl PacketThread {
+    pub(super) fn new(
+        spec: CaptureSpec,
+        commands: Receiver<CaptureCommand>,
+        wake: Arc<EventFd>,
+        ends: oneshot::Sender<()>,
+    ) -> Self {
+        let CaptureSpec { ring, writer, max_packets, keeps_super_frames, is_unbuffered, identify, on_error } = spec;
+        let output = PacketOutput {
+            writer,
+            identities: FlowIdentities::new(identify),
+            segmenter: Segmenter::new(keeps_super_frames),
+            written: 0,
+            max_packets: max_packets.unwrap_or(u64::MAX),
+            is_unbuffered,
+            flushed: Instant::now(),
+        };
+        Self { ring, output, commands, wake, ends: Some(ends), on_error, lost: 0 }
+    }
+
+    pub(super) fn run(mut self) {
+        let begun = self.output.writer.begin();
+        self.check(begun);
+        loop {
+            match self.commands.try_recv() {
+                Ok(CaptureCommand::Drain(reply)) => {
+                    self.read();
+                    let stats = self.ring.stats().unwrap_or_default();
+                    // Fails only if the run was interrupted.
+                    let _ = reply.send(CaptureSummary { written: self.output.written, stats });
+                }
+                Ok(CaptureCommand::Finish(report, reply)) => {
+                    // As above.
+                    let _ = reply.send(self.finish(report.as_deref()));
+                    return;
+                }
+                // The run failed. The error of the run is printed.
+                Err(TryRecvError::Disconnected) => return drop(self.finish(None)),
+                Err(TryRecvError::Empty) => {}
+            }
+            let waited = self.ring.wait(READ_INTERVAL, self.wake.as_fd());
+            self.check(waited);
+            // Reset; there is nothing to read if the ring woke the thread.
+            let _ = self.wake.read();
+            self.read();
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.ends.is_some()
+    }
+
+    /// Ends the capture after an error.
+    fn check(&mut self, done: Result<()>) {
+        if let Err(error) = done
+            && self.ends.take().is_some()
+        {
+            (self.on_error)(&error);
+        }
+    }
+
+    /// Reads what is in the ring. After the end of the capture, packets are skipped.
+    fn read(&mut self) {
+        loop {
+            let lost = match self.lost_since() {
+                Ok(lost) => lost,
+                Err(error) => return self.check(Err(error)),
+            };
+            let is_running = self.is_running();
+            let batch = self.ring.batch(MAX_BATCH_BYTES);
+            if batch.is_empty() {
+                break;
+            }
+            let done = match is_running {
+                true => {
+                    let keys = self.output.identities.prepare(batch.packets());
+                    self.output.write(batch.packets().zip(keys), lost)
+                }
+                false => Ok(()),
+            };
+            drop(batch);
+            self.lost += lost;
+            self.check(done);
+            if self.output.written >= self.output.max_packets && self.is_running() {
+                self.ends = None;
+                let flushed = self.output.writer.flush();
+                self.check(flushed);
+            }
+        }
+        let flushed = self.output.flush_in_time();
+        self.check(flushed);
+    }
+
+    /// Packets that were lost since the last call.
+    fn lost_since(&mut self) -> Result<u64> {
+        let lost = self.ring.stats()?.lost();
+        Ok((lost.egress + lost.ingress).saturating_sub(self.lost))
+    }
+
+    fn finish(&mut self, report: Option<&Report>) -> Result<()> {
+        self.read();
+        if !self.is_running() && self.output.written < self.output.max_packets {
+            // An error ended it, which was reported.
+            return Ok(());
+        }
+        let lost = self.lost_since().unwrap_or(0);
+        let PacketOutput { writer, identities, .. } = &mut self.output;
+        identities.learn(report.into_iter().flat_map(names));
+        let comment = report.map(balance).unwrap_or_default();
+        let finished = writer.finish(identities.names(), &comment, lost);
+        finished.map_err(|error| error.hint(format!("{} is incomplete", writer.path())))
+    }
+}
+
+impl PacketOutput {
+    /// Writes the packets of a batch. `lost` packets were lost before the first one.
+    fn write<'a>(
+        &mut self,
+        packets: impl Iterator<Item = (RingPacket<'a>, Option<FlowKey>)>,
+        mut lost: u64,
+    ) -> Result<()> {
+        let Self { writer, identities, segmenter, written, max_packets, .. } = self;
+        for (packet, key) in packets {
+            let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, .. } = packet;
+            let identity = identities.of(key.as_ref());
+            let frame = ObservedFrame { bytes, orig_len, gso_size, gso_segs, vlan };
+            let mut outcome = Ok(());
+            segmenter.divide(&frame, &mut |wire| {
+                if outcome.is_err() || *written >= *max_packets {
+                    return;
+                }
+                *written += 1;
+                let record = WritablePacket {
+                    time_ns,
+                    is_egress: packet.direction == Direction::Egress,
+                    orig_len: wire.orig_len,
+                    parts: wire.parts,
+                    comments: [identity.comment.as_deref(), wire.comment],
+                    pid: identity.pid,
+                    lost_before: std::mem::take(&mut lost),
+                };
+                outcome = writer.packet(&record, || identities.names());
+            });
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn flush_in_time(&mut self) -> Result<()> {
+        if !self.is_unbuffered && self.flushed.elapsed() < FLUSH_INTERVAL {
+            return Ok(());
+        }
+        self.flushed = Instant::now();
+        self.writer.flush()
+    }
+}
+
+/// The display names of remotes in a report.
+fn names(report: &Report) -> impl Iterator<Item = (std::net::IpAddr, String)> {
+    report.flows.iter().filter_map(|flow| {
+        let name = flow.naming.as_ref()?.display_name.as_ref()?;
+        Some((flow.flow.key.remote.addr, name.name.as_str().to_owned()))
+    })
+}
+
+/// The balance of a report in one line.
+fn balance(report: &Report) -> String {
+    let balance = &report.balance;
+    let state = match balance.state {
+        BalanceState::Closed => "closed",
+        BalanceState::Open => "open",
+        BalanceState::Live | BalanceState::Unknown => "unknown",
+    };
+    let amount = |amount: Amount| format!("{} skbs {} bytes", amount.skbs, amount.bytes);
+    let both = |name, of: PerDirection<Amount>| format!("{name} {} out {} in", amount(of.egress), amount(of.ingress));
+    let remainders = balance.remainders.iter().map(|(_, amounts)| *amounts).sum();
+    let parts = [
+        Some(both("counted", balance.counted)),
+        balance.interface.map(|interface| both("interface", interface)),
+        Some(both("flows", balance.flows)),
+        Some(both("remainders", remainders)),
+    ];
+    format!("balance: {state}; {}", parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+}

@@ -1,0 +1,173 @@
+//! Captures of runs: what is in the file, how it is read by others and by `netwatch replay`, and
+//! what ends it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+
+use netwatch_tests::{StartOptions, TestHost, USER, USER_ID, addresses::*, internet, needs};
+use serde_json::Value;
+
+use crate::TRAFFIC;
+
+fn json(host: &TestHost, name: &str) -> Value {
+    let text = fs::read_to_string(host.dir().join(name)).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// What a report and the replay of its capture have in common: for each flow the packets, bytes on
+/// the wire, names, and processes.
+fn flows(report: &Value) -> BTreeMap<String, Value> {
+    let process = |number: &Value| {
+        let list = report["processes"].as_array().expect("processes");
+        let one = list.iter().find(|one| one["number"] == *number).unwrap_or_else(|| panic!("process {number}"));
+        serde_json::json!([one["pid"], one["comm"], one["exe"], one["uid"]])
+    };
+    let of_flow = |flow: &Value| {
+        let key = ["protocol", "local", "local_port", "remote", "remote_port"].map(|name| flow[name].to_string());
+        let way = |way: &str| serde_json::json!([flow[way]["packets"], flow[way]["wire_bytes"]]);
+        let names = flow["names"].as_array().into_iter().flatten().map(|name| name["name"].clone());
+        let users = flow["processes"]["socket"].as_array().into_iter().flatten().map(process);
+        let facts = serde_json::json!({
+            "egress": way("egress"), "ingress": way("ingress"), "application": flow["application"],
+            "names": names.collect::<Vec<_>>(), "users": users.collect::<Vec<_>>(),
+        });
+        (key.join(" "), facts)
+    };
+    report["flows"].as_array().expect("flows").iter().map(of_flow).collect()
+}
+
+/// Runs a tool on a capture and returns its output. It must not complain.
+fn read(host: &TestHost, tool: &str, arguments: &[&str]) -> String {
+    let output = Command::new(tool).args(arguments).current_dir(host.dir()).output().expect("the tool runs");
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<_> = complaints.lines().filter(|line| !line.starts_with("Running as user")).collect();
+    assert!(output.status.success() && complaints.is_empty(), "{tool}: {complaints:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_replay_of_a_capture_equals_the_run() {
+    let net = internet!();
+    let script = format!(
+        "curl -sk https://app.example/ http://app.example/big -o /dev/null; {TRAFFIC} udp {APP_V4}:{ECHO} 5 100; \
+         {TRAFFIC} connect {APP_V4}:{REFUSED} 500; true"
+    );
+    for file in ["x.pcapng", "x.pcapng.gz", "x.pcapng.zst"] {
+        net.host.netwatch(&["run", "-j", "-o", "run.json", "-w", file, "--", "sh", "-c", &script]).assert_ok();
+        net.host.netwatch(&["replay", "-j", "-o", "replay.json", file]).assert_ok();
+        let (run, replay) = (json(&net.host, "run.json"), json(&net.host, "replay.json"));
+        for way in ["egress", "ingress"] {
+            for counter in ["packets", "wire_bytes"] {
+                assert_eq!(run["totals"][way][counter], replay["totals"][way][counter], "{file}: {way} {counter}");
+            }
+        }
+        let of_run = flows(&run);
+        assert!(of_run.len() >= 4, "{of_run:?}");
+        assert!(of_run.values().any(|flow| flow["users"].as_array().is_some_and(|users| !users.is_empty())), "{run}");
+        assert_eq!(of_run, flows(&replay), "{file}");
+    }
+}
+
+#[test]
+fn other_programs_read_the_file() {
+    let net = internet!();
+    needs!("tshark");
+    needs!("capinfos");
+    let command = ["curl", "-s", "http://app.example/big", "-o", "/dev/null"];
+    for file in ["x.pcapng", "x.pcap"] {
+        net.host.netwatch(&[&["run", "-w", file, "--"][..], &command].concat()).assert_ok();
+        // 0 is a wrong checksum.
+        let checks = ["-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"];
+        let wrong = "tcp.checksum.status == 0 or udp.checksum.status == 0 or ip.checksum.status == 0";
+        assert_eq!(read(&net.host, "tshark", &[&["-r", file, "-Y", wrong][..], &checks].concat()), "", "{file}");
+        let longest = read(&net.host, "tshark", &["-r", file, "-Y", "frame.len > 1514"]);
+        assert_eq!(longest, "", "{file}: super-frames are divided");
+        let lost =
+            read(&net.host, "tshark", &["-r", file, "-Y", "tcp.analysis.flags and not tcp.analysis.window_update"]);
+        assert_eq!(lost, "", "{file}: no gap, no overlap");
+    }
+    let facts = read(&net.host, "capinfos", &["x.pcapng"]);
+    assert!(facts.contains("netwatch") && facts.contains("command: curl"), "{facts}");
+    let fields = ["-T", "fields", "-e", "frame.comment", "-e", "frame.packet_flags_direction"];
+    let comments = read(&net.host, "tshark", &[&["-r", "x.pcapng", "-Y", "tcp"][..], &fields].concat());
+    assert!(comments.lines().all(|line| line.contains("comm=\"curl\" exe=\"/usr/bin/curl\"\t0x0000000")), "{comments}");
+    let hosts = read(&net.host, "tshark", &["-r", "x.pcapng", "-q", "-z", "hosts"]);
+    assert!(hosts.contains("app.example"), "{hosts}");
+}
+
+#[test]
+fn heads_keep_true_lengths() {
+    let net = internet!();
+    let command = ["curl", "-s", "http://app.example/big", "-o", "/dev/null"];
+    let arguments = ["run", "-j", "-o", "run.json", "-s", "96", "-w", "x.pcapng", "--"];
+    net.host.netwatch(&[&arguments[..], &command].concat()).assert_ok();
+    net.host.netwatch(&["replay", "-j", "-o", "replay.json", "x.pcapng"]).assert_ok();
+    let (run, replay) = (json(&net.host, "run.json"), json(&net.host, "replay.json"));
+    assert_eq!(run["totals"]["ingress"]["wire_bytes"], replay["totals"]["ingress"]["wire_bytes"]);
+    let file = net.host.dir().join("x.pcapng").metadata().expect("a file").len();
+    assert!(file < run["totals"]["ingress"]["wire_bytes"].as_u64().expect("a number"), "{file} bytes");
+}
+
+#[test]
+fn a_full_disk_ends_the_capture_and_not_the_run() {
+    let net = internet!();
+    let run = net.host.netwatch(&["run", "-w", "/dev/full", "--", "curl", "-s", "http://app.example/"]);
+    let text = &run.assert_ok().stderr;
+    assert!(text.contains("cannot write /dev/full: No space left on device (ENOSPC)"), "{text}");
+    assert!(text.contains("the capture is incomplete"), "{text}");
+}
+
+#[test]
+fn the_number_of_packets_ends_the_capture_and_not_the_run() {
+    let net = internet!();
+    let script = "curl -s http://app.example/big -o /dev/null; echo done";
+    let run = net.host.netwatch(&["run", "-q", "-c", "3", "-w", "x.pcapng", "--", "sh", "-c", script]);
+    assert_eq!(run.assert_ok().stdout, "done\n");
+    net.host.netwatch(&["replay", "-j", "-o", "replay.json", "x.pcapng"]).assert_ok();
+    let counted = &json(&net.host, "replay.json")["balance"]["counted"];
+    let frames = ["egress", "ingress"].map(|way| counted[way]["skbs"].as_u64().unwrap_or(0));
+    assert_eq!(frames.iter().sum::<u64>(), 3);
+}
+
+#[test]
+fn an_existing_file_is_replaced_with_force_only_and_belongs_to_the_caller() {
+    let net = internet!();
+    let id = USER_ID.to_string();
+    let sudo = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
+    let file = net.host.dir().join("home/x.pcapng");
+    let path = file.to_str().expect("UTF-8");
+    net.host.netwatch_with(sudo.clone(), &["run", "-q", "-w", path, "--", "true"]).assert_ok();
+    let about = file.metadata().expect("a file");
+    assert_eq!((about.uid(), about.permissions().mode() & 0o777), (USER_ID, 0o600));
+    let refused = net.host.netwatch_with(sudo.clone(), &["run", "-q", "-w", path, "--", "true"]);
+    assert!(refused.assert_code(125).stderr.contains("--force"), "{refused}");
+    net.host.netwatch_with(sudo, &["run", "-q", "--force", "-w", path, "--", "true"]).assert_ok();
+}
+
+#[test]
+fn rotation_keeps_every_packet_and_each_file_is_complete() {
+    let net = internet!();
+    let script = "curl -s http://app.example/big -o /dev/null";
+    let arguments = ["run", "-j", "-o", "run.json", "-C", "64K", "-w", "x.pcapng", "--", "sh", "-c", script];
+    net.host.netwatch(&arguments).assert_ok();
+    let packets = |name: &str| {
+        let report = json(&net.host, name);
+        // A counter of 0 is left out.
+        ["egress", "ingress"].map(|way| report["totals"][way]["packets"].as_u64().unwrap_or(0))
+    };
+    let (mut files, mut sums) = (0, [0, 0]);
+    for number in 1.. {
+        let file = format!("x-{number:05}.pcapng");
+        if !net.host.dir().join(&file).exists() {
+            break;
+        }
+        net.host.netwatch(&["replay", "-j", "-o", "replay.json", &file]).assert_ok();
+        files += 1;
+        let of_file = packets("replay.json");
+        sums = [sums[0] + of_file[0], sums[1] + of_file[1]];
+    }
+    assert!(files > 3, "{files} files");
+    assert_eq!(sums, packets("run.json"), "{files} files");
+}
