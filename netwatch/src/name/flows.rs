@@ -23,6 +23,8 @@ pub(super) struct FactsEntry {
     created: u64,
     /// Sequence number of the last time it was opened for reading; 0 before the first time.
     opened: u64,
+    /// It was closed for others, with everything parsed so far: its next sample is lost.
+    is_closed_for_others: bool,
     /// Bytes of `facts` as included in [`FactsTable::facts_bytes`].
     counted: usize,
 }
@@ -93,6 +95,8 @@ impl FactsTable {
     pub fn observe(&mut self, sample: &NameSample<'_>, lost: &mut NamesLost) -> Vec<FlowEvent> {
         let mut events = Vec::new();
         if self.is_over(sample) {
+            let entry = self.entries.get_mut(&sample.flow);
+            lost.open_flows += entry.map_or(0, |entry| std::mem::take(&mut entry.is_closed_for_others).into());
             return events;
         }
         let flow = sample.flow;
@@ -106,8 +110,7 @@ impl FactsTable {
         self.reopen(sample, &mut events);
         self.read(sample, lost, &mut events);
         while self.open_by_age.len() > self.limits.open_flows {
-            self.close_oldest(&mut events);
-            lost.open_flows += 1;
+            lost.open_flows += u64::from(self.close_for_others(&mut events));
         }
         while self.held > self.limits.waiting_bytes && self.close_oldest(&mut events) {
             lost.waiting_bytes += 1;
@@ -142,6 +145,7 @@ impl FactsTable {
             open: None,
             created: self.counter,
             opened: 0,
+            is_closed_for_others: false,
             counted: 0,
         };
         self.entries.insert(sample.flow, entry);
@@ -163,7 +167,7 @@ impl FactsTable {
         let Some(mut open) = FlowReader::new(&sample.flow, &self.limits) else { return };
         open.is_over(sample);
         self.counter += 1;
-        (entry.open, entry.opened) = (Some(open), self.counter);
+        (entry.open, entry.opened, entry.is_closed_for_others) = (Some(open), self.counter, false);
         self.settled.remove(&entry.created);
         self.open_by_age.insert(self.counter, sample.flow);
     }
@@ -201,6 +205,19 @@ impl FactsTable {
         let Some(flow) = self.open_by_age.first_key_value().map(|(_, flow)| *flow) else { return false };
         self.close(&flow, events);
         true
+    }
+
+    /// Closes the oldest open flow, of which more samples may follow. Returns true if one of its
+    /// messages is incomplete.
+    fn close_for_others(&mut self, events: &mut Vec<FlowEvent>) -> bool {
+        let Some(flow) = self.open_by_age.first_key_value().map(|(_, flow)| *flow) else { return false };
+        let is_incomplete =
+            self.entries.get(&flow).and_then(|entry| entry.open.as_ref()).is_some_and(|open| open.held() > 0);
+        self.close(&flow, events);
+        if let Some(entry) = self.entries.get_mut(&flow) {
+            entry.is_closed_for_others = !is_incomplete;
+        }
+        is_incomplete
     }
 
     /// Removes the oldest flow that is not open; if all are open, the one that was opened first.

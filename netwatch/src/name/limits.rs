@@ -59,7 +59,8 @@ pub struct NamesLost {
     pub direction_bytes: u64,
     /// Flows closed because all flows together buffered too many bytes: the oldest.
     pub waiting_bytes: u64,
-    /// Flows closed because too many were being read: the oldest.
+    /// Flows closed because too many were being read, the oldest, of which a message was incomplete
+    /// or further ones were sampled.
     pub open_flows: u64,
     /// Flows whose facts were evicted to make room for newer ones: the oldest.
     pub flows: u64,

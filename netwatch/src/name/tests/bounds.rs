@@ -34,6 +34,23 @@ fn closes_the_oldest_flows_when_too_many_are_read() {
     assert_eq!(names.lost(), NamesLost { open_flows: 4, ..NamesLost::default() });
 }
 
+/// A service with many short connections: nothing is lost if what was sent so far is parsed, unless
+/// more follows.
+#[test]
+fn a_flow_that_was_closed_for_others_loses_only_what_follows() {
+    let mut names = small();
+    let request = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
+    let send = |names: &mut Names, port: u16, sequence: usize| {
+        names.observe(&segment(sent(flow(TCP, port, 7, 80), request), 1 + (sequence * request.len()) as u32, 0));
+    };
+    (0..12).for_each(|port| send(&mut names, port, 0));
+    assert_eq!((names.waiting_bytes(), names.lost()), (0, NamesLost::default()));
+    send(&mut names, 11, 1);
+    assert_eq!(names.lost(), NamesLost::default(), "still open");
+    (0..2).for_each(|_| send(&mut names, 0, 1));
+    assert_eq!(names.lost(), NamesLost { open_flows: 1, ..NamesLost::default() }, "each flow once");
+}
+
 #[test]
 fn closes_the_oldest_flows_when_too_many_bytes_are_buffered() {
     let mut names = small();
