@@ -8,10 +8,10 @@ pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     signal_if(pid, libc::SIGKILL, is_meant).map(drop)
 }
 
-/// Sends a signal to the process if `is_meant` returns true; returns whether it was sent. A pidfd is
-/// held during the check, so the signal goes to the process that had the pid when this function was
-/// called. If another process reuses the pid during the check, nothing is sent. Succeeds if the
-/// process has exited.
+/// Sends a signal to the process if `is_meant` returns true; returns whether it was sent. A pidfd
+/// is held during the check, so the signal goes to the process that had the pid when this function
+/// was called. If another process reuses the pid during the check, nothing is sent. Succeeds if
+/// the process has exited.
 pub fn signal_if(pid: i32, signal: i32, is_meant: impl FnOnce() -> bool) -> io::Result<bool> {
     // SAFETY: the call takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

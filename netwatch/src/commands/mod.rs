@@ -74,7 +74,7 @@ fn doctor() -> Exit {
     if report.would_fail() { Exit::Negative } else { Exit::Success }
 }
 
-/// `netwatch clean`: removes what killed runs left on the host, and lets stopped guardians continue,
+/// `netwatch clean`: removes what killed runs left on the host, and continues stopped guardians,
 /// which undo their runs themselves. Exits with [`Exit::Negative`] if something remains.
 fn clean() -> Result<Exit> {
     let live = RunDir::live()?;

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
@@ -24,6 +25,9 @@ use crate::readiness::{Watched, watch};
 
 /// How long a reply may take before netwatch checks whether the guardian is stopped.
 const STOPPED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pause between two checks whether the guardian has exited.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A guardian that was forked, before there is an event loop.
 #[derive(Debug)]
@@ -84,18 +88,7 @@ impl GuardianClient {
     /// Lets a guardian that a signal stopped continue, and kills one that a debugger stopped: a run
     /// without a guardian can be ended, one with a guardian that serves nothing cannot.
     pub fn revive(&self) {
-        match stopped::of(self.pid) {
-            Some(StoppedBy::Signal) => {
-                // This process is the parent and has not waited for it, so the pid is its own.
-                let _ = kill(self.pid, Signal::SIGCONT);
-                report("the guardian of the run was stopped; netwatch lets it continue");
-            }
-            Some(StoppedBy::Debugger) => {
-                let _ = kill(self.pid, Signal::SIGKILL);
-                report("a debugger has stopped the guardian of the run; netwatch kills it and ends the run");
-            }
-            None => {}
-        }
+        revive(self.pid);
     }
 
     /// Makes the target's process: in the network namespace, with its private mounts, waiting for
@@ -240,9 +233,32 @@ impl GuardianClient {
     pub fn finish(self) -> Result<()> {
         let sent = self.send(&GuardianRequest::Finish, None);
         drop(self.socket);
+        let mut next_check = Instant::now() + STOPPED_CHECK_INTERVAL;
         // ECHILD: it was killed and has been waited for.
-        let _ = nix::sys::wait::waitpid(self.pid, None);
+        while waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+            thread::sleep(EXIT_POLL_INTERVAL);
+            if Instant::now() >= next_check {
+                revive(self.pid);
+                next_check += STOPPED_CHECK_INTERVAL;
+            }
+        }
         sent
+    }
+}
+
+/// See [`GuardianClient::revive`]. This process is the parent of the guardian and has not waited for
+/// it, so the pid is its own.
+fn revive(guardian: Pid) {
+    match stopped::of(guardian) {
+        Some(StoppedBy::Signal) => {
+            let _ = kill(guardian, Signal::SIGCONT);
+            report("the guardian of the run was stopped; netwatch lets it continue");
+        }
+        Some(StoppedBy::Debugger) => {
+            let _ = kill(guardian, Signal::SIGKILL);
+            report("a debugger has stopped the guardian of the run; netwatch kills it and ends the run");
+        }
+        None => {}
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_pid_among_the_parents_misleads_nobody() {
+    fn a_reused_pid_among_the_parents_does_not_matter() {
         // 5 is a stranger. Its parent 4 exits, and a child of 2 gets the pid 4.
         assert!(!descends(5, 2, &[(5, Some(4)), (4, Some(2)), (5, Some(1)), (1, Some(0))]));
         // 5 is ours. Its parent 4 exits, and a stranger gets the pid 4.

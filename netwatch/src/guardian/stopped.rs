@@ -30,7 +30,7 @@ pub(super) fn of(pid: Pid) -> Option<StoppedBy> {
     }
 }
 
-/// Lets the guardian of a live run continue, if a signal stopped it. Returns whether it was stopped.
+/// Lets the guardian of a live run continue if a signal stopped it. Returns whether it was stopped.
 pub fn continue_guardian(run: &RunCard) -> Result<bool> {
     let Some(pid) = run.guardian else { return Ok(false) };
     let lock = RunDir::path_of(&run.id).join("alive");

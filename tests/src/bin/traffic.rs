@@ -9,7 +9,7 @@
 //! traffic serve ADDRESS              accepts a TCP connection, prints its client, echoes
 //! traffic serve-udp ADDRESS          the same for one datagram
 //! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
-//! traffic bomb COUNT                 forks until there are COUNT processes, and on; ignores SIGTERM
+//! traffic bomb COUNT                 a fork bomb of COUNT processes, which ignores SIGTERM
 //! ```
 
 use std::io::{self, ErrorKind, Read, Write};

@@ -79,7 +79,10 @@ const NETWATCH: &[Module] = &[
     effectful("undo", &["error"]),
     effectful("host", &["error", "pidfd", "proc", "undo", "wire"]),
     effectful("target", &["error", "exit", "pidfd", "proc", "undo"]),
-    effectful("guardian", &["error", "exit", "faults", "flow", "host", "meter", "proc", "readiness", "target", "undo"]),
+    effectful(
+        "guardian",
+        &["error", "exit", "faults", "flow", "host", "meter", "pidfd", "proc", "readiness", "target", "undo"],
+    ),
     effectful("rights", &["error", "target"]),
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
     effectful("consumer", &["error", "flow", "name", "process", "record", "report", "rights", "session"]),

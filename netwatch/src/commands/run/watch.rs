@@ -18,7 +18,7 @@ use crate::settings::Linger;
 
 /// Time between TERM and KILL when `--duration` ends the command.
 const TERM_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the guardian may take to kill all processes before netwatch checks whether it is stopped.
+/// Time for the guardian to kill all processes before netwatch checks whether it is stopped.
 const KILL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Deadline of a timer that must exist but not expire: 100 years.
 const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

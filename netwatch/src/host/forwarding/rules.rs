@@ -24,7 +24,8 @@ use crate::undo::RunId;
 const FRA_IIFNAME: u16 = 3;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
-/// `struct fib_rule_hdr`: family, two prefix lengths, tos, table, two reserved bytes, action, flags.
+/// `struct fib_rule_hdr`: family, two prefix lengths, tos, table, two reserved bytes, action and
+/// flags.
 const RULE_HEADER: usize = 12;
 const TABLE_LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 const TABLE_MAIN: u32 = libc::RT_TABLE_MAIN as u32;

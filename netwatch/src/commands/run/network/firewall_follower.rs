@@ -1,6 +1,6 @@
 //! When the rules of the host's firewall have to be checked: after a change, and at intervals where
-//! iptables-legacy has tables, which reports no changes. A reload consists of many changes, so checks
-//! have a minimum distance.
+//! iptables-legacy has tables, which reports no changes. A reload consists of many changes, so
+//! there is a minimum time between two checks.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};

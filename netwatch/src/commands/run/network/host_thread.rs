@@ -1,6 +1,7 @@
 //! The thread that follows changes of the host during a run. It owns what may wait for a lock, the
 //! kernel or a file: forwarding, the run's nftables table, and the mounts of the target's private
-//! files; and it follows changes of the host's firewall, which the guardian repairs. The event loop hands it work, which never blocks, and receives events from it.
+//! files. It also follows changes of the host's firewall, which the guardian repairs. The event
+//! loop hands it work, which never blocks, and receives events from it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
