@@ -134,7 +134,7 @@ fn a_start_that_is_stopped_does_not_block_the_end_of_another_run() {
         other.wait_for_stdout("ready");
         let starting = net.host.start(&[], &["sleep", "300"]);
         thread::sleep(Duration::from_millis(millis));
-        // As ^Z, but a process group without a shell would not be stopped by the default action.
+        // As ^Z.
         starting.signal(libc::SIGTSTP);
         gate.open();
         other.finish().assert_ok();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -110,8 +110,10 @@ impl HeldSignals {
     fn stop_unless_locked(&self) {
         if self.has_to_stop.get() && !Exclusive::is_held_here() {
             self.has_to_stop.set(false);
-            // Cannot fail: the signal exists.
-            let _ = raise(Signal::SIGSTOP);
+            // The default action of SIGTSTP, not SIGSTOP: a process group that no shell could
+            // continue is not stopped. Fails only for signals that do not exist.
+            let signal: SigSet = [Signal::SIGTSTP].into_iter().collect();
+            let _ = signal.thread_unblock().and_then(|()| raise(Signal::SIGTSTP)).and_then(|()| signal.thread_block());
         }
     }
 

@@ -329,6 +329,8 @@ fn forwards_for_the_target_and_for_no_other_host() {
         ip -6 route add default via 2001:db8:3::1; ip route add default via 203.0.113.1");
     internet.inet.sh("ip -6 route add 2001:db8:3::/64 via 2001:db8:1::2; ip route add 203.0.113.0/24 via 198.51.100.2");
     other.until_answer("2001:db8:3::1");
+    // Also with strict reverse path filtering.
+    internet.host.sh("echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter");
     let _servers = ["198.51.100.1:7", "[2001:db8:1::1]:7"].map(|at| Echo::start(&internet.inet, at));
     for switch in [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces] {
         let run = internet.host.run(Run::unstarted);
