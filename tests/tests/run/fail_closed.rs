@@ -149,9 +149,10 @@ fn no_probe_passes_while_processes_of_a_run_are_stopped() {
     let probes = Probes::start(&net);
     net.host.sh(FLUSH);
     let before = net.host.state();
-    for both in [false, true] {
+    for [netwatch, guardian] in [[true, false], [false, true], [true, true]] {
         let running = start_waiting(&net);
-        let stopped = if both { vec![running.pid(), running.guardian()] } else { vec![running.pid()] };
+        let processes = [(netwatch, running.pid()), (guardian, running.guardian())];
+        let stopped: Vec<i32> = processes.into_iter().filter(|(stops, _)| *stops).map(|(_, pid)| pid).collect();
         stopped.iter().for_each(|pid| signal(*pid, libc::SIGSTOP));
         net.host.sh(FLUSH);
         probes.assert_none_passed("stopped");
