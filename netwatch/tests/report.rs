@@ -59,7 +59,7 @@ fn output_of(output: &Output, code: i32) -> (String, String) {
 fn every_format_of_a_recorded_run() {
     let folder = Folder::new();
     let begins = [
-        ("text", "netwatch: cargo build --locked --features 'net io'\n"),
+        ("text", "cargo build --locked --features 'net io': exit 0 in 1.40 s"),
         ("json", "{\n  \"schema\": 2,"),
         ("ndjson", "{\"type\":\"report\",\"run_id\":\"3f2a\","),
         ("csv", "run_id,kind,"),
@@ -71,7 +71,7 @@ fn every_format_of_a_recorded_run() {
         assert!(out.starts_with(begin) && err.is_empty(), "{format}: {err}{}", &out[..out.len().min(200)]);
     }
     let (text, _) = output_of(&folder.report(&["build.netwatch"]), 0);
-    assert!(text.starts_with("netwatch: cargo build"), "text is the default");
+    assert!(text.starts_with("cargo build"), "text is the default");
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn the_ending_of_the_file_chooses_the_format() {
         ("a.md", "# Network"),
         ("a.csv", "run_id,"),
         ("a.html", "<!DOCTYPE"),
-        ("a.txt", "netwatch: "),
-        ("a", "netwatch: "),
+        ("a.txt", "cargo build"),
+        ("a", "cargo build"),
     ] {
         let (out, err) = output_of(&folder.report(&["-o", name, "build.netwatch"]), 0);
         assert_eq!((out.as_str(), err.as_str()), ("", ""));

@@ -20,7 +20,12 @@ fn print(report: &Report, options: SummaryOptions) -> String {
 }
 
 fn at(report: &Report, width: usize) -> String {
-    print(report, SummaryOptions { width, ..SummaryOptions::default() })
+    print(report, SummaryOptions { width, verbose: true, ..SummaryOptions::default() })
+}
+
+/// The short summary, as `run` prints it.
+fn short(report: &Report, width: usize) -> String {
+    print(report, SummaryOptions { width, next: true, ..SummaryOptions::default() })
 }
 
 fn widest(text: &str) -> usize {
@@ -53,6 +58,75 @@ fn failures() -> FlowTable {
 }
 
 #[test]
+fn the_answer_comes_first() {
+    for (width, file) in [(80, file!["snapshots/short-80.txt"]), (50, file!["snapshots/short-50.txt"])] {
+        assert_data_eq!(short(&download_report(), width), file.raw());
+    }
+    let table = failures();
+    let report = sample::report(facts(&table, &["./probe.sh"]), &table);
+    assert_data_eq!(short(&report, 80), file!["snapshots/short-failures.txt"].raw());
+}
+
+#[test]
+fn diagnostics_appear_only_when_something_is_wrong() {
+    let table = download();
+    let good = short(&sample::report(facts(&table, &["curl"]), &table), 100);
+    assert!(good.contains("verified   every packet counted, nothing lost\n"), "{good}");
+    for word in ["skbs", "housekeeping", "balance", "lost  ", " 0 packets"] {
+        assert!(!good.contains(word), "{word}: {good}");
+    }
+    let interface_counters = Some(sample::interface_counters(&table, (3, 198)));
+    let open = short(&sample::report(Facts { interface_counters, ..facts(&table, &["curl"]) }, &table), 100);
+    assert!(open.contains("DIFFERENCE") && !open.contains("verified"), "{open}");
+    let lost = ObservationLosses { samples: 3, ..ObservationLosses::default() };
+    let lossy = short(&sample::report(Facts { lost, ..facts(&table, &["curl"]) }, &table), 100);
+    assert!(lossy.contains("every packet counted\nlost       3 samples\n"), "{lossy}");
+}
+
+#[test]
+fn the_rows_of_hosts_add_up_to_the_totals() {
+    let report = download_report();
+    let text = short(&report, 120);
+    let connections: u64 = text
+        .lines()
+        .skip_while(|line| !line.starts_with("HOST"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.split_whitespace().find_map(|word| word.parse::<u64>().ok()).expect("a number"))
+        .sum();
+    assert!(text.contains(&format!(", {connections} connections, ")), "{text}");
+}
+
+#[test]
+fn names_that_were_lost_are_reported_only_if_names_are_missing() {
+    let mut report = download_report();
+    report.naming.lost.pending = 1_531;
+    report.naming.unnamed = Default::default();
+    assert!(report.gaps().iter().all(|gap| !gap.contains("1531")), "{:?}", report.gaps());
+    assert!(!short(&report, 100).contains("1,531") && !at(&report, 100).contains("1,531"));
+    report.naming.unnamed.flows = 1;
+    assert!(report.gaps().iter().any(|gap| gap.contains("1531")), "{:?}", report.gaps());
+    assert!(short(&report, 100).contains("1,531"));
+}
+
+#[test]
+fn the_socket_of_nscd_is_listed_on_request_only() {
+    let mut report = download_report();
+    let socket = |path: &str, connections, failed| netwatch::process::LocalSocket {
+        path: path.into(),
+        connections,
+        failed,
+        missing: 0,
+        processes: vec![netwatch::process::ProcessId(0)],
+    };
+    report.processes.local_sockets =
+        vec![socket("/run/docker.sock", 2, 1), socket("/run/gone.sock", 1, 1), socket("/var/run/nscd/socket", 2, 0)];
+    let text = short(&report, 120);
+    assert!(text.contains("/run/docker.sock") && !text.contains("nscd") && !text.contains("gone.sock"), "{text}");
+    assert!(at(&report, 120).contains("nscd"));
+}
+
+#[test]
 fn download_at_120() {
     assert_data_eq!(at(&download_report(), 120), file!["snapshots/download-120.txt"].raw());
 }
@@ -74,14 +148,14 @@ fn download_at_40() {
 
 #[test]
 fn download_in_color() {
-    let options = SummaryOptions { color: true, ..SummaryOptions::default() };
+    let options = SummaryOptions { color: true, verbose: true, ..SummaryOptions::default() };
     assert_data_eq!(print(&download_report(), options), file!["snapshots/download-color.txt"].raw());
 }
 
 #[test]
 fn download_by_process() {
     for (width, file) in [(80, file!["snapshots/by-process-80.txt"]), (50, file!["snapshots/by-process-50.txt"])] {
-        let options = SummaryOptions { width, by: GroupBy::Process, ..SummaryOptions::default() };
+        let options = SummaryOptions { width, by: GroupBy::Process, verbose: true, ..SummaryOptions::default() };
         assert_data_eq!(print(&download_report(), options), file.raw());
     }
 }
@@ -106,9 +180,9 @@ fn many_endpoints_are_cut_with_a_count() {
     let flow = |n: u8| growth(Traffic::Flow(key(17, 1000, v4(n), 123)), (u64::from(n), u64::from(n) * 90), (1, 90));
     let table = table((1..=60).map(flow));
     let report = sample::report(facts(&table, &["ntpdate"]), &table);
-    let options = SummaryOptions { max_endpoints: 5, ..SummaryOptions::default() };
+    let options = SummaryOptions { max_endpoints: 5, verbose: true, ..SummaryOptions::default() };
     assert_data_eq!(print(&report, options), file!["snapshots/many.txt"].raw());
-    let all = print(&report, SummaryOptions { max_endpoints: 59, ..SummaryOptions::default() });
+    let all = print(&report, SummaryOptions { max_endpoints: 59, verbose: true, ..SummaryOptions::default() });
     assert!(!all.contains("more"), "one line is never hidden behind a line of its own");
 }
 
@@ -229,7 +303,8 @@ fn hostile_text_is_escaped() {
     let table = FlowTable::default();
     let mut facts = facts(&table, &["printf", "\x1b]0;owned\x07", "a\u{202e}b"]);
     facts.notes.push("bad \x1b[2J name".to_owned());
-    let text = at(&sample::report(facts, &table), 80);
+    let report = sample::report(facts, &table);
+    let text = at(&report, 80) + &short(&report, 80);
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     assert!(!text.contains('\u{202e}'), "{text:?}");
 }
@@ -246,8 +321,9 @@ fn every_width_is_respected() {
             &table,
         );
         for width in 40..=200 {
-            let text = at(&report, width);
-            assert!(widest(&text) <= width, "{} > {width}:\n{text}", widest(&text));
+            for text in [at(&report, width), short(&report, width)] {
+                assert!(widest(&text) <= width, "{} > {width}:\n{text}", widest(&text));
+            }
         }
     }
 }

@@ -42,6 +42,12 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     min_count: u64,
 
+    /// Fail only on new endpoints: the check for CI
+    ///
+    /// The same as --only endpoints --ignore vanished,changed.
+    #[arg(long, conflicts_with_all = ["only", "ignore"])]
+    gate: bool,
+
     /// Compare only these
     #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
     only: Vec<KindArg>,
@@ -52,8 +58,8 @@ pub(super) struct DiffArgs {
 
     /// Baseline runs by number, id or file
     ///
-    /// Captures are replayed. Several runs, separated by commas, are combined: what varies among
-    /// them is not a change.
+    /// Captures are replayed, JSON reports are read. Several runs, separated by commas, are
+    /// combined: what varies among them is not a change.
     #[arg(value_name = "OLD[,OLD…]", value_hint = ValueHint::FilePath)]
     old: String,
 
@@ -95,8 +101,7 @@ Examples:
   netwatch diff 2 1                                   compare the newest run with the one before
   netwatch diff base.netwatch 1 --format markdown     for a pull request
   netwatch diff 4,3,2 1                               tolerate run-to-run variation
-  netwatch diff --only endpoints --ignore vanished base.netwatch 1
-                                                      fail on new endpoints
+  netwatch diff --gate base.json 1                    in CI: fail on new endpoints
 
 Exit code: 0 if nothing changed, 1 if something changed, 2 on error. Different addresses of one name
 and different ephemeral ports are not changes. docs/diff.md describes the comparison.";
@@ -114,8 +119,12 @@ impl DiffArgs {
     }
 
     fn options(&self) -> DiffOptions {
-        let only: Vec<SubjectKind> = self.only.iter().copied().map(SubjectKind::from).collect();
-        let ignored: Vec<ChangeKind> = self.ignore.iter().copied().map(ChangeKind::from).collect();
+        let mut only: Vec<SubjectKind> = self.only.iter().copied().map(SubjectKind::from).collect();
+        let mut ignored: Vec<ChangeKind> = self.ignore.iter().copied().map(ChangeKind::from).collect();
+        if self.gate {
+            only = vec![SubjectKind::Endpoints];
+            ignored = vec![ChangeKind::Vanished, ChangeKind::Changed];
+        }
         DiffOptions {
             factor: self.threshold,
             min_bytes: self.min_bytes,
@@ -156,5 +165,26 @@ impl From<ChangeArg> for ChangeKind {
             ChangeArg::Vanished => Self::Vanished,
             ChangeArg::Changed => Self::Changed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct DiffCommand {
+        #[command(flatten)]
+        arguments: DiffArgs,
+    }
+
+    #[test]
+    fn the_gate_fails_on_new_endpoints_only() {
+        let words = ["diff", "--gate", "base.json", "1"];
+        let options = DiffCommand::try_parse_from(words).expect("valid flags").arguments.settings().options;
+        assert_eq!(options.kinds, [SubjectKind::Endpoints]);
+        assert_eq!(options.changes, [ChangeKind::Appeared], "more bytes of a known endpoint are no failure");
+        assert!(DiffCommand::try_parse_from(["diff", "--gate", "--only", "names", "2", "1"]).is_err());
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use crate::error::{Error, Result};
 use crate::export::{ExportFormat, ExportTable};
 use crate::settings::ExportSettings;
 
@@ -54,18 +55,28 @@ Examples:
 Exit code: 0; 2 if there is no such run, or netwatch failed. docs/recording.md describes the columns.";
 
 impl ExportArgs {
-    pub(super) fn settings(self) -> ExportSettings {
-        ExportSettings { format: self.format(), table: self.table.into(), output: self.output, runs: self.runs }
+    pub(super) fn settings(self) -> Result<ExportSettings> {
+        let format = self.format()?;
+        Ok(ExportSettings { format, table: self.table.into(), output: self.output, runs: self.runs })
     }
 
-    fn format(&self) -> ExportFormat {
-        let is_parquet =
-            |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-        match self.format {
-            Some(ExportFormatArg::Parquet) => ExportFormat::Parquet,
-            Some(ExportFormatArg::Csv) => ExportFormat::Csv,
-            None if self.output.as_deref().is_some_and(is_parquet) => ExportFormat::Parquet,
-            None => ExportFormat::Csv,
+    /// A table in another format than the name of its file promises is an error.
+    fn format(&self) -> Result<ExportFormat> {
+        if let Some(format) = self.format {
+            return Ok(match format {
+                ExportFormatArg::Parquet => ExportFormat::Parquet,
+                ExportFormatArg::Csv => ExportFormat::Csv,
+            });
+        }
+        let extension = self.output.as_deref().and_then(Path::extension).unwrap_or_default();
+        match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+            "parquet" => Ok(ExportFormat::Parquet),
+            "csv" | "txt" | "" => Ok(ExportFormat::Csv),
+            other => {
+                let path = self.output.as_deref().unwrap_or(Path::new("")).display().to_string();
+                Err(Error::other("write", path, format!("no format has the extension .{other}"))
+                    .hint("use .csv or .parquet, or name the format with --format"))
+            }
         }
     }
 }
@@ -76,5 +87,33 @@ impl From<ExportTableArg> for ExportTable {
             ExportTableArg::Flows => Self::Flows,
             ExportTableArg::Series => Self::Series,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct ExportCommand {
+        #[command(flatten)]
+        arguments: ExportArgs,
+    }
+
+    fn format(words: &[&str]) -> Result<ExportFormat> {
+        let words = std::iter::once(&"export").chain(words);
+        let settings = ExportCommand::try_parse_from(words).expect("valid flags").arguments.settings();
+        settings.map(|settings| settings.format)
+    }
+
+    #[test]
+    fn the_extension_of_another_format_is_refused() {
+        assert_eq!(format(&[]).expect("the default"), ExportFormat::Csv);
+        assert_eq!(format(&["-o", "a.PARQUET"]).expect("known"), ExportFormat::Parquet);
+        assert_eq!(format(&["-o", "a.xlsx", "--format", "csv"]).expect("named"), ExportFormat::Csv);
+        assert_eq!(format(&["-o", "/dev/stdout"]).expect("no extension"), ExportFormat::Csv);
+        let error = format(&["-o", "a.xlsx"]).expect_err("not CSV").to_string();
+        assert!(error.contains(".xlsx") && error.contains("--format"), "{error}");
     }
 }

@@ -14,14 +14,15 @@ mod source;
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::format::summary;
+use crate::format::{escape, summary};
 use crate::settings::{ColorChoice, Invocation};
-use crate::terminal::print_error;
+use crate::terminal::{print_error, print_message};
 
 /// Report exactly what a program talks to.
 ///
@@ -99,7 +100,7 @@ impl CommandArgs {
             Self::Doctor => Invocation::Doctor,
             Self::List { json } => Invocation::List { json },
             Self::History(arguments) => Invocation::History(arguments.settings()),
-            Self::Export(arguments) => Invocation::Export(arguments.settings()),
+            Self::Export(arguments) => Invocation::Export(arguments.settings()?),
             Self::Clean => Invocation::Clean,
             Self::Completions { shell } => Invocation::Completions(completions(shell)),
             #[cfg(feature = "faults")]
@@ -155,19 +156,32 @@ impl From<ByArg> for summary::GroupBy {
 
 /// Parses the command line; `words` includes the program's name. If there is nothing to run, what
 /// clap prints (help, the version, an error) is already printed, and the exit code is returned.
-pub fn parse(words: Vec<OsString>) -> Result<Invocation, Exit> {
+pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
+    // `netwatch -- COMMAND` is `netwatch run -- COMMAND`.
+    if words.get(1).is_some_and(|word| word == "--") {
+        words.insert(1, "run".into());
+    }
     // A mistyped `run` must not look like a failure of its command: 125 instead of 2.
     let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Error };
-    let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = parsed.map_err(|error| {
         // A closed standard error changes nothing.
         let _ = error.print();
+        if error.kind() == ErrorKind::InvalidSubcommand {
+            print_message(&hint(&words));
+        }
         if error.use_stderr() { failure } else { Exit::Success }
     })?;
     cli.command.invocation().map_err(|error| {
         print_error(&error);
         failure
     })
+}
+
+/// `netwatch curl …` means a run.
+fn hint(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    format!("to run a command: sudo netwatch run -- {}", escape(&words.join(" ")))
 }
 
 /// The definition of the command line. Help texts do not show environment variables:
@@ -193,6 +207,15 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_after_two_dashes_is_run() {
+        let words = ["netwatch", "--", "curl", "-s", "x"].map(OsString::from);
+        let Ok(Invocation::Run(settings)) = parse(words.into()) else { panic!("a run") };
+        assert_eq!(settings.command, ["curl", "-s", "x"]);
+        let words = ["netwatch", "curl", "x"].map(OsString::from);
+        assert_eq!(hint(&words), "to run a command: sudo netwatch run -- curl x");
     }
 
     fn check_help(command: &clap::Command) {
@@ -239,6 +262,7 @@ mod tests {
         assert_eq!(exit(&["netwatch", "run", "--duration", "18446744073709551615", "true"]), Some(Exit::Failed));
         assert_eq!(exit(&["netwatch", "run", "--linger=18446744073709551615", "true"]), Some(Exit::Failed));
         assert_eq!(exit(&["netwatch", "list", "--no-such-flag"]), Some(Exit::Error));
+        assert_eq!(exit(&["netwatch", "curl", "x"]), Some(Exit::Error));
         assert_eq!(exit(&["netwatch", "report", "--family", "4"]), Some(Exit::Error));
     }
 }

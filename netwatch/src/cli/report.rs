@@ -41,6 +41,10 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
     by: ByArg,
 
+    /// Add diagnostics to the text: addresses, packets, the balance in numbers
+    #[arg(short, long, env = "NETWATCH_VERBOSE", value_parser = FalseyValueParser::new())]
+    verbose: bool,
+
     #[command(flatten)]
     color: ColorArgs,
 
@@ -114,6 +118,7 @@ impl ReportArgs {
             open: self.open,
             width: self.width,
             by: self.by.into(),
+            verbose: self.verbose,
             color: self.color.into(),
             quiet: self.quiet,
             runs: self.runs,

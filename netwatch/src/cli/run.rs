@@ -36,7 +36,7 @@ pub(super) struct RunArgs {
     #[arg(short, long, env = "NETWATCH_QUIET", value_parser = FalseyValueParser::new())]
     quiet: bool,
 
-    /// Print what was set up: interface, addresses, classifier, resolvers
+    /// Print what was set up, and add diagnostics to the summary
     #[arg(short, long, env = "NETWATCH_VERBOSE", value_parser = FalseyValueParser::new())]
     verbose: bool,
 

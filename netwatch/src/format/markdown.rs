@@ -15,7 +15,7 @@ use super::words::{self, with_plain_spaces};
 use crate::flow::{Direction, PerDirection};
 use crate::name::Lookup;
 use crate::process::{Attempt, Attribution};
-use crate::report::Report;
+use crate::report::{AttemptNames, Report};
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
 use requirements::{PeerHost, Requirement};
@@ -102,20 +102,20 @@ fn row(requirement: &Requirement) -> String {
 }
 
 fn local_sockets(report: &Report) -> String {
-    if report.processes.local_sockets.is_empty() {
+    if report.used_local_sockets().next().is_none() {
         return String::new();
     }
     let mut text =
         "## Local sockets\n\nTraffic of the peer processes is not captured. Failures are known with `--failed-calls` only.\n\n"
             .to_owned();
     // Without a failed connection, the failures may be unknown.
-    let has_failures = report.processes.local_sockets.iter().any(|peer| peer.failed > 0);
+    let has_failures = report.used_local_sockets().any(|peer| peer.failed > 0);
     text += if has_failures {
         "| Path | Connections | Failed |\n|---|--:|--:|\n"
     } else {
         "| Path | Connections |\n|---|--:|\n"
     };
-    for peer in &report.processes.local_sockets {
+    for peer in report.used_local_sockets() {
         let failed = if has_failures { format!(" {} |", count(peer.failed)) } else { String::new() };
         text += &format!("| {} | {} |{failed}\n", cell(&peer.path), count(peer.connections));
     }
@@ -155,12 +155,13 @@ fn attempts(report: &Report) -> String {
         return String::new();
     }
     let mut text = "## Failed attempts\n\n| Target | Cause | Attempts | Program |\n|---|---|--:|---|\n".to_owned();
+    let names = AttemptNames::of(report);
     for attempt in &report.attempts {
         let Attempt { count: times, process, .. } = attempt;
         let process = process.and_then(|id| report.processes.get(id)).map(|process| cell(&process.comm));
         text += &format!(
             "| {} | {} | {} | {} |\n",
-            cell(&words::target(attempt)),
+            cell(&words::target(&names, attempt)),
             plain(&words::cause(attempt)),
             count(*times),
             process.unwrap_or_default()

@@ -4,7 +4,7 @@
 use crate::flow::{Amount, BalanceState, Difference, EndpointKey, PerDirection, Remote};
 use crate::format::summary::units::{count, duration, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
-use crate::report::Report;
+use crate::report::{AttemptNames, Report};
 
 /// `tcp/443`; `icmp` where there are no ports.
 pub(super) fn service(key: &EndpointKey) -> String {
@@ -25,8 +25,16 @@ pub(super) fn address(remote: &Remote) -> String {
     }
 }
 
-/// The target of an attempt.
-pub(super) fn target(attempt: &Attempt) -> String {
+/// The target of an attempt, with the name that the program asked for.
+pub(super) fn target(names: &AttemptNames<'_>, attempt: &Attempt) -> String {
+    let target = bare_target(attempt);
+    match (&attempt.target, names.name(attempt)) {
+        (AttemptTarget::Address(_), Some(name)) => format!("{name}, {target}"),
+        _ => target,
+    }
+}
+
+fn bare_target(attempt: &Attempt) -> String {
     match (&attempt.target, attempt.protocol) {
         (AttemptTarget::Address(end), Some(protocol)) if !protocol.has_ports() => format!("{} ({protocol})", end.ip()),
         (AttemptTarget::Address(end), Some(protocol)) => format!("{end} ({protocol})"),

@@ -23,8 +23,8 @@ pub(super) fn all(
 ) -> Vec<Attempt> {
     let mut sums: BTreeMap<AttemptKey, Attempt> = BTreeMap::new();
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
-    let querier = only_querier(link.iter().chain(loopback));
-    let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, querier));
+    let queriers = Queriers::of(link.iter().chain(loopback));
+    let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, queriers.process(lookup.first_seen_ns)));
     let rejected = rejected_by_icmp(link.iter().chain(loopback));
     let calls = calls.filter(|call| !is_listed_with_flow(call, &rejected));
     for attempt in calls.chain(of_flows).chain(folded).chain(of_lookups) {
@@ -101,15 +101,37 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     tcp.into_iter().chain(icmp).filter(|attempt| attempt.count > 0).collect()
 }
 
-/// The process that sent DNS queries, if only one did: lookups are added up by name, not by
-/// process.
-fn only_querier<'a>(flows: impl Iterator<Item = &'a ReportFlow>) -> Option<ProcessId> {
-    let is_query =
-        |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == port::DNS;
-    let mut queriers = flows.filter(is_query).map(|known| known.users.first().map(|user| user.process));
-    let first = queriers.next()?;
-    queriers.all(|other| other == first).then_some(first)?
+/// The flows of DNS queries.
+struct Queriers<'a>(Vec<&'a ReportFlow>);
+
+impl<'a> Queriers<'a> {
+    fn of(flows: impl Iterator<Item = &'a ReportFlow>) -> Self {
+        let is_query =
+            |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == port::DNS;
+        Self(flows.filter(is_query).collect())
+    }
+
+    /// The process that sent a query at this time, if there is only one: lookups are added up by
+    /// name, not by process. A resolver library opens a socket for each lookup.
+    fn process(&self, time_ns: u64) -> Option<ProcessId> {
+        let is_at = |known: &&&ReportFlow| {
+            let (first, last) = (known.flow.first_seen_ns, known.flow.last_seen_ns);
+            (first.saturating_sub(CLOCK_TOLERANCE_NS)..=last.saturating_add(CLOCK_TOLERANCE_NS)).contains(&time_ns)
+        };
+        only(self.0.iter().copied()).or_else(|| only(self.0.iter().filter(is_at).copied()))
+    }
 }
+
+/// The process of all these flows, if it is the same.
+fn only<'a>(mut flows: impl Iterator<Item = &'a ReportFlow>) -> Option<ProcessId> {
+    let user = |known: &ReportFlow| known.users.first().map(|user| user.process);
+    let first = user(flows.next()?)?;
+    flows.all(|other| user(other) == Some(first)).then_some(first)
+}
+
+/// The kernel dates most packets by a clock that advances with its timer interrupt, samples by a
+/// precise one.
+const CLOCK_TOLERANCE_NS: u64 = 10_000_000;
 
 /// Lookups of the target that failed or got no response.
 fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
@@ -179,6 +201,25 @@ mod tests {
             cause: AttemptCause::Errno(errno),
             process: Some(ProcessId(0)),
         }
+    }
+
+    #[test]
+    fn a_failed_lookup_has_the_process_that_queried_at_that_time() {
+        let query = |process: u32, first_seen_ns: u64| {
+            let mut flow = known(port::DNS, None);
+            flow.flow.first_seen_ns = first_seen_ns;
+            flow.flow.last_seen_ns = first_seen_ns + 5;
+            flow.users[0].process = ProcessId(process);
+            flow
+        };
+        let second = 1_000_000_000;
+        let flows = [query(1, second), query(2, 3 * second), query(2, 5 * second), query(3, 5 * second)];
+        let queriers = Queriers::of(flows.iter());
+        assert_eq!(queriers.process(second + 2), Some(ProcessId(1)));
+        assert_eq!(queriers.process(3 * second + 9_000_000), Some(ProcessId(2)));
+        assert_eq!(queriers.process(5 * second), None, "two processes at the same time");
+        assert_eq!(queriers.process(2 * second), None);
+        assert_eq!(Queriers::of(flows[1..3].iter()).process(9 * second), Some(ProcessId(2)), "there is no other");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The report of a run or a replay: plain data for every output format.
 
 mod address;
+mod attempt_names;
 mod attempts;
 mod by_process;
 mod folded;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 pub use address::AddressRole;
+pub use attempt_names::AttemptNames;
 pub use by_process::{AttributionCounts, FlowSum, FoldedTraffic, ProcessTraffic};
 pub use folded::FoldedFacts;
 pub use losses::loss_reasons;

@@ -111,7 +111,7 @@ impl Report {
         gap(lost.beyond > 0, format!("{} processes, sockets and attempts exceeded the limits", lost.beyond));
         let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);
         gap(folded > 0, format!("{at_least}{folded} flows were folded, only their endpoints are known"));
-        let names = self.naming.lost.sum();
+        let names = self.lost_names();
         gap(names > 0, format!("name parsing lost data {names} times, names may be missing"));
         if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
             gap(true, format!("the capture was read up to byte {} only ({})", early.offset, early.cause));
@@ -120,6 +120,23 @@ impl Report {
             gap(true, format!("the endpoint table was full, some remotes of {others} are added up"));
         }
         gaps
+    }
+
+    /// Number of lost observations about names. 0 if no name is missing: the tables of names under
+    /// way were full, but every remote has its name all the same.
+    pub fn lost_names(&self) -> u64 {
+        let is_unnamed = self.naming.unnamed.flows > 0 || self.folded.flows > 0;
+        if is_unnamed { self.naming.lost.sum() } else { 0 }
+    }
+
+    /// Local sockets that matter. Every program that uses glibc tries the socket of nscd, which
+    /// hardly any machine has; and an attempt that always failed moved nothing.
+    pub fn used_local_sockets(&self) -> impl Iterator<Item = &LocalSocket> {
+        const NSCD: [&str; 2] = ["/var/run/nscd/socket", "/run/nscd/socket"];
+        let is_used = |socket: &&LocalSocket| {
+            !NSCD.contains(&socket.path.as_str()) && socket.failed.max(socket.missing) < socket.connections
+        };
+        self.processes.local_sockets.iter().filter(is_used)
     }
 
     /// Protocol and direction (`udp out`) of endpoints that hold several remotes.

@@ -21,6 +21,8 @@ pub struct ReportSettings {
     pub width: Option<u16>,
     /// How the text groups traffic.
     pub by: summary::GroupBy,
+    /// Also diagnostics in the text.
+    pub verbose: bool,
     /// When the text is colored.
     pub color: ColorChoice,
     /// Print only errors on standard error.

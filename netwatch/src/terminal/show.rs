@@ -25,7 +25,8 @@ impl Show {
     /// For `run`: on standard error, because standard output belongs to the command.
     pub(crate) fn for_run(settings: &RunSettings) -> Self {
         let show = Self::on(&io::stderr(), settings.json, settings.quiet, settings.color);
-        Self { options: summary::SummaryOptions { by: settings.by, ..show.options }, ..show }
+        let (verbose, next) = (settings.verbose, !settings.no_record);
+        Self { options: summary::SummaryOptions { by: settings.by, verbose, next, ..show.options }, ..show }
     }
 
     /// On a stream, with its width and color if it is a terminal.
@@ -74,7 +75,7 @@ impl Show {
 
     /// Writes what goes into the file of `-o`.
     pub(crate) fn write_file(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
-        let plain = summary::SummaryOptions { width: PLAIN_WIDTH, color: false, ..self.options };
+        let plain = summary::SummaryOptions { width: PLAIN_WIDTH, color: false, next: false, ..self.options };
         if self.json { json::write(report, out) } else { summary::write(report, &plain, out) }
     }
 }

@@ -21,7 +21,7 @@ pub fn reports(report: &Report, series: &Series) -> NamedOutputs {
     for (by, width) in
         [(summary::GroupBy::Endpoint, 200), (summary::GroupBy::Endpoint, 60), (summary::GroupBy::Process, 100)]
     {
-        let options = summary::SummaryOptions { width, by, ..summary::SummaryOptions::default() };
+        let options = summary::SummaryOptions { width, by, verbose: true, ..summary::SummaryOptions::default() };
         all.push((format!("summary {by:?} {width}"), written(|out| summary::write(report, &options, out).unwrap())));
     }
     all.push(("json".into(), written(|out| json::write(report, out).unwrap())));

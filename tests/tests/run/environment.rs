@@ -110,7 +110,7 @@ fn flags_can_be_set_by_environment_variables() {
     assert_eq!(run.stderr, "", "-q prints nothing");
     let off = StartOptions::env(&[("NETWATCH_QUIET", "0"), ("NETWATCH_NO_NAT", "")]);
     let run = net.host.netwatch_with(off, &["run", "--", "curl", "-s", "http://app.example/"]);
-    assert!(run.assert_ok().stderr.contains("balance"), "{run}");
+    assert!(run.assert_ok().stderr.contains("every packet counted"), "{run}");
     // A flag on the command line has precedence.
     let options = StartOptions::env(&[("NETWATCH_USER", USER)]);
     assert_eq!(

@@ -15,7 +15,10 @@ fn endpoints_are_sorted_by_bytes() {
     let ports: Vec<_> = endpoints.iter().map(|endpoint| endpoint["port"].as_u64().unwrap()).collect();
     assert_eq!(ports, [80, u64::from(REFUSED), u64::from(ECHO)], "{run}");
     let text = &run.stderr;
-    assert!(text.contains("balance") && text.contains("refused") && text.contains("lost"), "{run}");
+    assert!(
+        text.contains("every packet counted") && text.contains("refused") && text.contains("nothing lost"),
+        "{run}"
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn control_c_reaches_the_command_once_and_netwatch_waits_for_its_end() {
         1,
         "the terminal sends it, so netwatch must not forward it too: {screen}"
     );
-    assert!(screen.contains("balance"), "{screen}");
+    assert!(screen.contains("verified"), "{screen}");
 }
 
 #[test]

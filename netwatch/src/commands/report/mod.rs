@@ -44,7 +44,12 @@ fn summary_options(settings: &ReportSettings) -> summary::SummaryOptions {
     let plain =
         summary::SummaryOptions { width: PLAIN_WIDTH, color: settings.color == ColorChoice::Always, ..terminal };
     let options = if settings.output.is_some() { plain } else { terminal };
-    summary::SummaryOptions { width: settings.width.map_or(options.width, usize::from), by: settings.by, ..options }
+    summary::SummaryOptions {
+        width: settings.width.map_or(options.width, usize::from),
+        by: settings.by,
+        verbose: settings.verbose,
+        ..options
+    }
 }
 
 /// The file of `--open` without `-o`. It is in the working directory, because sandboxed browsers

@@ -12,7 +12,7 @@ use crate::format::summary::units::count;
 use crate::format::words;
 use crate::name::Lookup;
 use crate::process::ProcessId;
-use crate::report::{Report, ReportEndpoint, ReportFlow, Series};
+use crate::report::{AttemptNames, Report, ReportEndpoint, ReportFlow, Series};
 
 /// Addresses or names listed in a cell; further ones are counted.
 const MAX_LISTED: usize = 6;
@@ -243,10 +243,11 @@ fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
 /// Failed attempts.
 pub(super) fn attempts(report: &Report) -> HtmlTable {
     let start_ns = start_ns(report);
+    let names = AttemptNames::of(report);
     let rows = report.attempts.iter().map(|attempt| {
         let process = attempt.process.and_then(|id| report.processes.get(id));
         vec![
-            HtmlCell::text(words::target(attempt)),
+            HtmlCell::text(words::target(&names, attempt)),
             HtmlCell::text(words::cause(attempt)),
             HtmlCell::Number(attempt.count),
             HtmlCell::text(process.map(words::process).unwrap_or_default()),

@@ -13,7 +13,7 @@ use crate::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId,
     ProcessLosses, ProcessNumber, Processes,
 };
-use crate::report::{FlowSum, ProcessTraffic, Report};
+use crate::report::{AttemptNames, FlowSum, ProcessTraffic, Report};
 
 /// The processes that used a flow, by evidence; of each evidence the latest user first.
 #[derive(Default, PartialEq, Serialize)]
@@ -247,12 +247,13 @@ fn json_endpoint((key, sum): (&EndpointKey, &FlowSum)) -> JsonProcessEndpoint {
 
 /// Failed attempts, converted one at a time.
 pub(super) fn attempts(report: &Report) -> impl Iterator<Item = JsonAttempt<'_>> {
-    report.attempts.iter().map(|attempt| json_attempt(&report.processes, attempt))
+    let names = AttemptNames::of(report);
+    report.attempts.iter().map(move |attempt| json_attempt(&report.processes, &names, attempt))
 }
 
-fn json_attempt<'a>(processes: &Processes, attempt: &'a Attempt) -> JsonAttempt<'a> {
+fn json_attempt<'a>(processes: &Processes, names: &AttemptNames<'a>, attempt: &'a Attempt) -> JsonAttempt<'a> {
     JsonAttempt {
-        target: JsonTarget::from(&attempt.target),
+        target: JsonTarget { name: names.name(attempt), ..JsonTarget::from(&attempt.target) },
         protocol: attempt.protocol.map(protocol_name),
         cause: attempt.cause.name(),
         errno: if let AttemptCause::Errno(errno) = attempt.cause { Some(errno) } else { None },

@@ -79,7 +79,7 @@ fn amount(counters: PerDirection<Counters>) -> String {
     if wire_bytes == 0 { packets } else { format!("{packets}, {}", together(&bytes(wire_bytes))) }
 }
 
-fn balance(report: &Report) -> (Style, String) {
+pub(super) fn balance(report: &Report) -> (Style, String) {
     let balance = &report.balance;
     let counted = both(balance.counted);
     if let Some(file) = &balance.file {
@@ -162,8 +162,14 @@ fn sent_and_received(PerDirection { egress, ingress }: PerDirection<String>) -> 
     format!("{} {}", together(&format!("sent {egress};")), together(&format!("received {ingress}")))
 }
 
+/// The kinds of losses of which there are some.
+pub(super) fn only_lost(all: &str) -> String {
+    let some = all.split(", ").filter(|kind| !kind.starts_with("0\u{a0}"));
+    some.collect::<Vec<_>>().join(", ")
+}
+
 /// Lost observations by kind, also those of which there are none.
-fn lost(report: &Report) -> (Style, String) {
+pub(super) fn lost(report: &Report) -> (Style, String) {
     let (lost, folded) = (report.lost, report.folded);
     let from_the_kernel = report.replay.as_ref().is_none_or(|replay| replay.by_kernel);
     let kernel_losses = [(lost.samples, "sample", "samples"), (lost.new_flows, "flow start", "flow starts")];

@@ -1,17 +1,32 @@
 //! The first lines: the command, its exit and its duration; or the replayed capture.
 
 use super::line::{Line, Style};
-use super::text::{command, cut, together, wrap};
+use super::text::{command, cut, together, width as width_of, wrap};
 use super::units::{duration, plural};
+use super::{failed, hosts};
 use crate::format::{escape, rfc3339, words};
 use crate::report::{EndedBy, ExitStatus, Replay, Report};
 
 const NAME: &str = "netwatch: ";
+/// Columns that the program gets at least.
+const MIN_TITLE: usize = 20;
+/// Programs listed in the title.
+const MAX_PROGRAMS: usize = 3;
 
-pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
-    match &report.replay {
+pub(super) fn lines(report: &Report, verbose: bool, width: usize) -> Vec<Line> {
+    let mut lines = match &report.replay {
         Some(replay) => replayed(replay, width),
-        None => ran(report, width),
+        None => ran(report, verbose, width),
+    };
+    lines.extend(wrap(&totals(report), width).into_iter().map(|part| Line::new(Style::Plain, part)));
+    lines
+}
+
+/// `10 endpoints, 35 connections, 121 kB sent, 1.87 MB received, 4 failures`.
+fn totals(report: &Report) -> String {
+    match failed::number(report) {
+        0 => hosts::totals(report),
+        failures => format!("{}, {}", hosts::totals(report), plural(failures, "failure", "failures")),
     }
 }
 
@@ -40,20 +55,53 @@ pub(in crate::format) fn to_the_second(unix_ns: u64) -> String {
     exact.split('.').next().map(|seconds| format!("{seconds}Z")).unwrap_or(exact)
 }
 
-fn ran(report: &Report, width: usize) -> Vec<Line> {
+fn ran(report: &Report, verbose: bool, width: usize) -> Vec<Line> {
     let run = &report.run;
-    let title = cut(&command(&run.command), width - NAME.len());
-    let mut lines = vec![Line::new(Style::Faint, NAME).with(Style::Strong, title)];
     let is_interim = !report.complete && !words::ends_early(report);
     let style = if run.exit == Some(ExitStatus::Code(0)) || is_interim { Style::Plain } else { Style::Warning };
-    let pid = run.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-    let user = format!("user {}{pid}, run {}", escape(&run.user), escape(&run.id));
-    let text = format!("{}, {user}", ending(report));
-    lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(style, part)));
+    let (ending, id) = (format!(": {}", ending(report)), format!("run {}", escape(&run.id)));
+    let room = width.saturating_sub(width_of(&ending)).max(MIN_TITLE);
+    let title = cut(&program(report), room);
+    let used = width_of(&title) + width_of(&ending);
+    let mut lines = vec![Line::new(Style::Strong, title)];
+    if used <= width {
+        lines[0] = std::mem::take(&mut lines[0]).with(style, ending);
+    } else {
+        lines.extend(wrap(ending.trim_start_matches(": "), width).into_iter().map(|part| Line::new(style, part)));
+    }
+    // On the right of the first line, if there is space.
+    match width.checked_sub(used + width_of(&id) + 2) {
+        Some(gap) => {
+            lines[0] = std::mem::take(&mut lines[0]).with(Style::Faint, format!("{}{id}", " ".repeat(gap + 2)))
+        }
+        None => lines.extend(wrap(&id, width).into_iter().map(|part| Line::new(Style::Faint, part))),
+    }
+    if verbose {
+        let pid = run.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        let text = format!("{}; user {}{pid}", command(&run.command), escape(&run.user));
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Faint, part)));
+    }
     lines
 }
 
-/// `exit code 0 after 1.24 s`.
+/// The command line; of a wrapper, the programs that it ran.
+fn program(report: &Report) -> String {
+    let programs = report.programs();
+    let own = report.processes.list.first().map(|process| process.program());
+    let is_wrapped = own.is_some_and(|own| programs.first().is_some_and(|first| first != own));
+    if !is_wrapped {
+        return command(&report.run.command);
+    }
+    let shown: Vec<_> = programs.iter().take(MAX_PROGRAMS).map(|program| escape(program).into_owned()).collect();
+    let more = if programs.len() > MAX_PROGRAMS {
+        format!(" and {} more", programs.len() - MAX_PROGRAMS)
+    } else {
+        String::new()
+    };
+    shown.join(", ") + &more
+}
+
+/// `exit 0 in 1.24 s`.
 pub(in crate::format) fn ending(report: &Report) -> String {
     let run = &report.run;
     let after = duration(run.duration_ns);
@@ -64,7 +112,7 @@ pub(in crate::format) fn ending(report: &Report) -> String {
         return format!("interim, still running after {after}");
     }
     let how = match run.exit {
-        Some(ExitStatus::Code(code)) => format!("exit code {code} after {after}"),
+        Some(ExitStatus::Code(code)) => format!("exit {code} in {after}"),
         Some(ExitStatus::Signal(signal)) => format!("killed by {} after {after}", signal_name(signal)),
         None => format!("no exit code after {after}"),
     };

@@ -1,14 +1,18 @@
 //! The summary of a report for a terminal. Width and color are options: nothing here queries the
 //! terminal.
 //!
-//! Packets and bytes in the table are those a wire would carry; the balance compares the counters
-//! of the interface. The JSON document has both.
+//! The answer comes first: what failed, then the hosts. Diagnostics follow only if something is
+//! wrong, or on request. Packets and bytes in the table are those a wire would carry; the balance
+//! compares the counters of the interface. The JSON document has both.
 
 mod blocks;
+mod closing;
 mod endpoints;
 mod facts;
+mod failed;
 mod grid;
 pub(super) mod head;
+mod hosts;
 mod line;
 mod names;
 mod processes;
@@ -36,6 +40,10 @@ pub struct SummaryOptions {
     pub max_endpoints: usize,
     /// The grouping of traffic.
     pub by: GroupBy,
+    /// Also diagnostics: addresses, packets, housekeeping, the balance in numbers, every loss.
+    pub verbose: bool,
+    /// Also what to do next.
+    pub next: bool,
 }
 
 /// The grouping of traffic.
@@ -50,7 +58,7 @@ pub enum GroupBy {
 
 impl Default for SummaryOptions {
     fn default() -> Self {
-        Self { width: 80, color: false, max_endpoints: 20, by: GroupBy::Endpoint }
+        Self { width: 80, color: false, max_endpoints: 20, by: GroupBy::Endpoint, verbose: false, next: false }
     }
 }
 
@@ -58,14 +66,21 @@ impl Default for SummaryOptions {
 /// command that still runs.
 pub fn write(report: &Report, options: &SummaryOptions, out: &mut dyn Write) -> io::Result<()> {
     let width = options.width.max(MIN_WIDTH);
-    let mut lines = head::lines(report, width);
+    let mut lines = head::lines(report, options.verbose, width);
     lines.push(Line::default());
-    lines.extend(match options.by {
-        GroupBy::Endpoint => endpoints::lines(report, options.max_endpoints, width),
-        GroupBy::Process => processes::tree(report, width),
+    lines.extend(failed::lines(report, width));
+    lines.extend(match (options.by, options.verbose) {
+        (GroupBy::Endpoint, true) => endpoints::lines(report, options.max_endpoints, width),
+        (GroupBy::Endpoint, false) => hosts::lines(report, options.max_endpoints, width),
+        (GroupBy::Process, _) => processes::tree(report, width),
     });
-    lines.push(Line::default());
-    lines.extend(facts::lines(report, width));
+    if options.verbose || options.by == GroupBy::Process {
+        lines.push(Line::default());
+    }
+    lines.extend(match options.verbose {
+        true => facts::lines(report, width),
+        false => closing::lines(report, options.next, width),
+    });
     let text: String = lines.iter().map(|line| line.paint(options.color)).collect();
     out.write_all(text.as_bytes())?;
     out.flush()

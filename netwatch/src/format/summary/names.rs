@@ -24,11 +24,17 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
     facts
 }
 
-/// Number of lost observations about names.
+/// Number of lost observations about names, if names are missing.
 pub(super) fn lost(report: &Report) -> u64 {
-    let lost = report.naming.lost;
-    let kept = lost.flows + lost.addresses + lost.names + lost.lookups + lost.pending + lost.records;
-    kept + lost.direction_bytes + lost.waiting_bytes + lost.open_flows + lost.http2_broken
+    report.lost_names()
+}
+
+/// `1 of 4 flows; hidden: doh in 1 flow`, if flows have no name although programs use names: an
+/// encrypted one, or none.
+pub(super) fn hidden(report: &Report) -> Option<String> {
+    let naming = &report.naming;
+    let is_encrypted = !naming.hidden.is_empty() && naming.unnamed.flows > 0;
+    is_encrypted.then(|| unnamed(naming) + &words::not_counting_folded(report))
 }
 
 /// `3 queries, 3 responses in 0.4 ms on average, 1 failed; unused: old.example; contacted without a

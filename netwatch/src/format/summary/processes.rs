@@ -30,7 +30,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, Style, String)> {
         facts.push(("processes", Style::Plain, used_by(report)));
     }
     if !report.processes.local_sockets.is_empty() {
-        facts.push(("local sockets", Style::Plain, local_sockets(report)));
+        facts.push(("local sockets", Style::Plain, local_sockets(report, report.processes.local_sockets.iter())));
     }
     if !report.attempts.is_empty() {
         facts.push(("failed attempts", Style::Warning, attempts(report)));
@@ -68,7 +68,7 @@ fn used_by(report: &Report) -> String {
     programs + &how.join(", ")
 }
 
-fn local_sockets(report: &Report) -> String {
+pub(super) fn local_sockets<'a>(report: &Report, sockets: impl Iterator<Item = &'a LocalSocket>) -> String {
     let peer = |peer: &LocalSocket| {
         let mut programs: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
         programs.sort_unstable();
@@ -77,7 +77,10 @@ fn local_sockets(report: &Report) -> String {
         let failed = if peer.failed > 0 { format!(", {} failed", count(peer.failed)) } else { String::new() };
         together(&format!("{} ({}, {}×{failed})", escape(&peer.path), programs.join(", "), count(peer.connections)))
     };
-    format!("{}; traffic of the peer process is not captured", listed(report.processes.local_sockets.iter().map(peer)))
+    format!(
+        "{}; traffic of the peer process is not captured",
+        listed(sockets.map(peer).collect::<Vec<_>>().into_iter())
+    )
 }
 
 fn listed(items: impl ExactSizeIterator<Item = String>) -> String {

@@ -115,7 +115,7 @@ pub(in crate::format::html) fn local_sockets(report: &Report) -> HtmlTable {
             column("Failed", ColumnKind::Count, "at once"),
             column("Processes", ColumnKind::Text, ""),
         ],
-        rows: report.processes.local_sockets.iter().map(row).collect(),
+        rows: report.used_local_sockets().map(row).collect(),
         empty: "No local socket was used.",
         ..HtmlTable::default()
     }

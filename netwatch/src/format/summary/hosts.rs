@@ -1,0 +1,184 @@
+//! The hosts: endpoints grouped by name and service, whatever their addresses, as a table, or as
+//! lines below each other where that is too wide.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::endpoints::port;
+use super::grid::{self, GridRow};
+use super::line::{Line, Style};
+use super::text::{cut, wrap};
+use super::units::{bytes, count, duration, plural};
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection, RemainderKind, Remote};
+use crate::format::{escape, words};
+use crate::report::{Report, ReportEndpoint};
+
+const TITLES: [&str; 6] = ["HOST", "SERVICE", "CONN", "SENT", "RECEIVED", "RTT"];
+/// The columns that are aligned left.
+const LEFT: usize = 2;
+
+/// A host and a service.
+#[derive(Default)]
+struct HostRow {
+    host: String,
+    service: String,
+    connections: u64,
+    counters: PerDirection<Counters>,
+    handshakes_ns: Vec<u64>,
+    is_dns: bool,
+}
+
+pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
+    let hosts = hosts(report);
+    let mut rows: Vec<GridRow> = Vec::new();
+    // A row "1 more" would take as much space as the host itself.
+    let shown = if hosts.len() == max + 1 { max + 1 } else { max };
+    rows.extend(hosts.iter().take(shown).map(row));
+    if hosts.len() > shown {
+        rows.push(rest(&hosts[shown..]));
+    }
+    rows.extend(without_host(report));
+    if rows.is_empty() {
+        return vec![Line::new(Style::Plain, "no traffic"), Line::default()];
+    }
+    let header = GridRow { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..GridRow::default() };
+    rows.insert(0, header);
+    let mut lines = grid::lines(&rows, LEFT, width).unwrap_or_else(|| below_each_other(&rows, width));
+    lines.push(Line::default());
+    lines
+}
+
+/// Number of remotes with a port or protocol, which `lines` adds up.
+pub(super) fn connections(report: &Report) -> u64 {
+    report.endpoints.iter().map(|known| known.endpoint.connections).sum()
+}
+
+/// The largest first, DNS last.
+fn hosts(report: &Report) -> Vec<HostRow> {
+    let handshakes = handshakes(report);
+    let mut hosts: BTreeMap<(String, String), HostRow> = BTreeMap::new();
+    for known in &report.endpoints {
+        let (host, service, is_dns) = title(report, known);
+        let row = hosts.entry((host.clone(), service.clone())).or_default();
+        let endpoint = &known.endpoint;
+        row.connections += endpoint.connections;
+        row.counters += endpoint.counters;
+        match handshakes.get(&endpoint.key) {
+            Some(times) => row.handshakes_ns.extend(times),
+            None => row.handshakes_ns.extend(endpoint.handshake_rtt_ns),
+        }
+        (row.host, row.service, row.is_dns) = (host, service, is_dns);
+    }
+    let mut hosts: Vec<HostRow> = hosts.into_values().collect();
+    hosts.sort_by_key(|row| (row.is_dns, std::cmp::Reverse(row.counters.both().wire_bytes)));
+    hosts
+}
+
+/// The handshake times of the flows of each endpoint.
+fn handshakes(report: &Report) -> HashMap<EndpointKey, Vec<u64>> {
+    let mut times: HashMap<EndpointKey, Vec<u64>> = HashMap::new();
+    for known in &report.flows {
+        if let Some(rtt) = known.flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns) {
+            times.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(rtt);
+        }
+    }
+    times
+}
+
+/// Host, service, and whether this is the DNS forwarder of the run.
+fn title(report: &Report, known: &ReportEndpoint) -> (String, String, bool) {
+    let key = &known.endpoint.key;
+    if let Some(first) = report.forwarded_to(&known.endpoint).first() {
+        return ("DNS".to_owned(), format!("via {}", first.ip()), true);
+    }
+    let address = match key.remote {
+        Remote::Address(address) => address.to_string(),
+        Remote::Others => "other remotes".to_owned(),
+    };
+    let name = known.display_name.as_ref().map_or(address, |display| escape(display.name.as_str()).into_owned());
+    let service = match known.application.as_ref().filter(|application| application.is_proven()) {
+        Some(application) => format!("{} {}", port(key), escape(&application.name)),
+        None => port(key),
+    };
+    match key.direction {
+        Direction::Egress => (name, service, false),
+        Direction::Ingress => (name, format!("{service} in"), false),
+    }
+}
+
+fn row(host: &HostRow) -> GridRow {
+    let rtt = median(host.handshakes_ns.clone()).map_or_else(|| "-".to_owned(), duration);
+    grid_row(&host.host, &host.service, Some(host.connections), host.counters, rtt)
+}
+
+/// The median; of an even number of values, the lower one in the middle, so that it was measured.
+fn median(mut values: Vec<u64>) -> Option<u64> {
+    let middle = values.len().checked_sub(1)? / 2;
+    Some(*values.select_nth_unstable(middle).1)
+}
+
+fn rest(hosts: &[HostRow]) -> GridRow {
+    let connections = hosts.iter().map(|host| host.connections).sum();
+    let counters = hosts.iter().map(|host| host.counters).sum();
+    grid_row(&format!("… {} more", count(hosts.len() as u64)), "", Some(connections), counters, String::new())
+}
+
+/// Packets of the target in no flow, so that the rows add up to the totals.
+fn without_host(report: &Report) -> impl Iterator<Item = GridRow> {
+    let kinds = [
+        (RemainderKind::Overflow, "(overflow)"),
+        (RemainderKind::NonIp, "(non-IP)"),
+        (RemainderKind::Malformed, "(malformed)"),
+    ];
+    kinds.into_iter().filter_map(|(kind, name)| {
+        let counters = report.remainders.of(kind);
+        let row = || GridRow { style: Style::Warning, ..grid_row(name, "", None, counters, String::new()) };
+        (!counters.both().is_zero()).then(row)
+    })
+}
+
+fn grid_row(
+    host: &str,
+    service: &str,
+    connections: Option<u64>,
+    counters: PerDirection<Counters>,
+    rtt: String,
+) -> GridRow {
+    let cells = vec![
+        host.to_owned(),
+        service.to_owned(),
+        connections.map(count).unwrap_or_default(),
+        bytes(counters.egress.wire_bytes),
+        bytes(counters.ingress.wire_bytes),
+        rtt,
+    ];
+    GridRow { cells, ..GridRow::default() }
+}
+
+fn below_each_other(rows: &[GridRow], width: usize) -> Vec<Line> {
+    let lines = |row: &GridRow| {
+        let [host, service, connections, sent, received, rtt] =
+            <[String; 6]>::try_from(row.cells.clone()).unwrap_or_default();
+        let mut about: Vec<String> = [service].into_iter().filter(|text| !text.is_empty()).collect();
+        if !connections.is_empty() {
+            about.push(format!("{connections} conn"));
+        }
+        about.extend([format!("{sent} sent"), format!("{received} received")]);
+        about.extend((!["", "-"].contains(&rtt.as_str())).then(|| format!("rtt {rtt}")));
+        let about = wrap(&about.join(", "), width - 2).into_iter();
+        let about = about.map(|part| Line::new(Style::Plain, format!("  {part}")));
+        std::iter::once(Line::new(Style::Strong, cut(&host, width))).chain(about).collect::<Vec<_>>()
+    };
+    rows.iter().skip(1).flat_map(lines).collect()
+}
+
+/// `10 endpoints, 35 connections, 121 kB sent, 1.87 MB received`.
+pub(super) fn totals(report: &Report) -> String {
+    let PerDirection { egress, ingress } = report.totals;
+    let parts = [
+        plural(report.endpoints.len() as u64, "endpoint", "endpoints"),
+        plural(connections(report), "connection", "connections"),
+        format!("{} sent", bytes(egress.wire_bytes)),
+        format!("{} received", bytes(ingress.wire_bytes)),
+    ];
+    words::with_plain_spaces(parts.join(", "))
+}
