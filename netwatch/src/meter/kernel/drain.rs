@@ -38,8 +38,8 @@ enum DrainStep {
     Entries(u32),
     /// Read the remainders.
     Remainders,
-    /// All growth was handed over; retire finished flows.
-    Retire,
+    /// All growth was handed over; retire finished flows among the entries from this number on.
+    Retire(u32),
 }
 
 /// All counters, and what of them was handed over.
@@ -84,10 +84,14 @@ impl Drain {
             }
             DrainStep::Remainders => {
                 self.read_remainders(&mut grown);
-                progress.step = DrainStep::Retire;
+                progress.step = DrainStep::Retire(0);
             }
-            DrainStep::Retire if progress.is_last => return Ok(false),
-            DrainStep::Retire => return self.flows.retire(&self.fronts, clock::kernel_ns(), &mut grown),
+            DrainStep::Retire(_) if progress.is_last => return Ok(false),
+            DrainStep::Retire(from) => {
+                let next = self.flows.retire(from, &self.fronts, clock::kernel_ns(), &mut grown)?;
+                progress.step = DrainStep::Retire(next.unwrap_or(from));
+                return Ok(next.is_some());
+            }
         }
         Ok(true)
     }

@@ -1,8 +1,10 @@
 //! The flow table in user space: reads growth since the last drain, and retires finished flows.
 //! `netwatch_common::table` describes the design of the table.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::hash;
@@ -17,11 +19,18 @@ use crate::error::Result;
 use crate::flow::EndReason;
 use crate::meter::abi::Growth;
 
-/// Maximum number of entries read in one part of a drain, which takes about two milliseconds.
+/// A part of a drain ends after this time, with the work of the ledger, however large the table is.
+const MAX_PART: Duration = Duration::from_millis(4);
+/// Number of entries between two looks at the clock.
+const ENTRIES_PER_LOOK: u32 = 128;
+/// Maximum number of entries read in one part of a drain.
 const MAX_ENTRIES_PER_PART: u32 = 8192;
-/// Maximum number of flows retired in one part of a drain; each part flushes the front of every
-/// CPU.
-const MAX_RETIRED_PER_PART: usize = 16_384;
+/// Maximum number of flows that are taken out of the table at a time, because it flushes the front
+/// of every CPU.
+const MAX_RETIRED_AT_ONCE: usize = 4096;
+/// Maximum number of entries examined for retirement in one part of a drain. Those that stay cost
+/// little more than the access to memory.
+const MAX_EXAMINED_PER_PART: usize = 32_768;
 
 /// The table.
 #[derive(Debug)]
@@ -31,6 +40,9 @@ pub(super) struct FlowEntries {
     buckets: Buckets,
     /// What was handed over of each entry.
     before: Vec<FlowValue>,
+    /// Flows that no program refers to any more, and why they ended. The rest of a part that ended
+    /// by its time.
+    unlinked: VecDeque<(u32, EndReason)>,
     /// Entries in use at the last drain.
     live: u32,
     #[cfg(test)]
@@ -48,6 +60,7 @@ impl FlowEntries {
             free,
             buckets,
             before: Vec::new(),
+            unlinked: VecDeque::new(),
             live: 0,
             #[cfg(test)]
             retire_all: false,
@@ -73,12 +86,19 @@ impl FlowEntries {
     /// entry `from`. Returns the start of the next part, if there is one.
     pub(super) fn read_part(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
         let used = self.segments.used();
-        self.before.resize(used as usize, FlowValue::EMPTY);
         if from == 0 {
             self.live = 0;
         }
         let end = used.min(from.saturating_add(MAX_ENTRIES_PER_PART));
+        // In parts too, because new memory is cleared.
+        if self.before.len() < end as usize {
+            self.before.resize(end as usize, FlowValue::EMPTY);
+        }
+        let started = Instant::now();
         for number in from..end {
+            if must_end(started, number - from) {
+                return Ok(Some(number));
+            }
             let (region, within) = self.segments.entry(number)?;
             // The entry is free, or its first packet is being counted. Checked first: after a burst
             // most entries are free.
@@ -98,25 +118,53 @@ impl FlowEntries {
         Ok((end < used).then_some(end))
     }
 
-    /// Retires finished flows without losing a packet. Returns whether there may be more of them.
-    /// `now_ns` is the kernel's time.
-    pub(super) fn retire(&mut self, fronts: &Fronts, now_ns: u64, sink: &mut impl FnMut(&Growth<'_>)) -> Result<bool> {
+    /// Retires finished flows without losing a packet, in one part of the table that starts at entry
+    /// `from`. Returns the start of the next part, if there is one. `now_ns` is the kernel's time.
+    pub(super) fn retire(
+        &mut self,
+        from: u32,
+        fronts: &Fronts,
+        now_ns: u64,
+        sink: &mut impl FnMut(&Growth<'_>),
+    ) -> Result<Option<u32>> {
+        if !self.unlinked.is_empty() {
+            self.release_unlinked(sink)?;
+            return Ok(Some(from));
+        }
         let pressure = Pressure::of(self.live, self.segments.max_entries());
         #[cfg(test)]
         let now_ns = if self.retire_all { u64::MAX } else { now_ns };
-        let finished: Vec<(u32, EndReason)> = (0_u32..)
-            .zip(&self.before)
+        let end = self.before.len().min((from as usize).saturating_add(MAX_EXAMINED_PER_PART));
+        let finished: Vec<(u32, EndReason)> = (from..)
+            .zip(self.before.get(from as usize..end).unwrap_or_default())
             .filter(|(_, value)| value.first_seen_ns != 0)
             .filter_map(|(number, value)| Some((number, retire::end_reason(value, now_ns, pressure)?)))
-            .take(MAX_RETIRED_PER_PART)
+            .take(MAX_RETIRED_AT_ONCE)
             .collect();
+        let next = match finished.last() {
+            Some((last, _)) if finished.len() == MAX_RETIRED_AT_ONCE => last + 1,
+            _ => end as u32,
+        };
         if finished.is_empty() {
-            return Ok(false);
+            return Ok(((next as usize) < self.before.len()).then_some(next));
         }
         finished.iter().try_for_each(|&(number, _)| self.unlink(number))?;
         fronts.flush()?;
-        finished.iter().try_for_each(|&(number, reason)| self.release(number, reason, sink))?;
-        Ok(finished.len() == MAX_RETIRED_PER_PART)
+        self.unlinked.extend(finished);
+        Ok(Some(next))
+    }
+
+    /// Releases entries that were unlinked before the last flush, until the part has to end.
+    fn release_unlinked(&mut self, sink: &mut impl FnMut(&Growth<'_>)) -> Result<()> {
+        let (started, mut released) = (Instant::now(), 0);
+        while let Some((number, reason)) = self.unlinked.pop_front() {
+            self.release(number, reason, sink)?;
+            released += 1;
+            if must_end(started, released) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the entry's tag: from now on packets only find the entry through a front.
@@ -192,6 +240,11 @@ impl FlowEntries {
     pub(super) fn restore_handed_over(&mut self, before: Vec<FlowValue>) {
         self.before = before;
     }
+}
+
+/// Whether a part that began at `started` has to end after `entries` entries.
+fn must_end(started: Instant, entries: u32) -> bool {
+    entries != 0 && entries.is_multiple_of(ENTRIES_PER_LOOK) && started.elapsed() >= MAX_PART
 }
 
 /// Size of the FREE ring: room for every number, so that the ring is never full.

@@ -13,7 +13,7 @@ use netwatch_common::remainder::OTHER_ETHERTYPES;
 use super::namespace::TestLink;
 use crate::error::Result;
 use crate::flow::{Amount, Increment, ObservationPoint, PerDirection, Traffic};
-use crate::meter::{KernelMeter, sys};
+use crate::meter::{DrainProgress, KernelMeter, sys};
 
 /// The entry points: for packets that the target sent, received, and sent to itself.
 const HOOKS: [&str; 3] = ["link_egress", "link_ingress", "loopback"];
@@ -83,8 +83,23 @@ impl CheckedMeter {
     }
 
     pub(in crate::meter::kernel) fn drain(&mut self, sink: &mut impl FnMut(Increment)) -> Result<()> {
+        let mut progress = DrainProgress::default();
+        while self.drain_part(&mut progress, sink)? {}
+        Ok(())
+    }
+
+    /// Drains, and returns the number of parts.
+    pub(super) fn drain_counting_parts(&mut self, sink: &mut impl FnMut(Increment)) -> usize {
+        let (mut progress, mut parts) = (DrainProgress::default(), 1);
+        while self.drain_part(&mut progress, sink).expect("drained") {
+            parts += 1;
+        }
+        parts
+    }
+
+    fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut impl FnMut(Increment)) -> Result<bool> {
         let Self { meter, drained, without_entry, .. } = self;
-        meter.drain(&mut |increment| {
+        meter.drain_part(progress, &mut |increment| {
             add_increment(drained, &increment);
             let skbs = increment.counters.both().skbs;
             match increment.traffic {

@@ -114,6 +114,28 @@ fn retired_entries_are_handed_over_with_their_end_reason() {
     assert_eq!(drained(&mut meter), [], "both are retired");
 }
 
+/// A table is read and retired in parts, between which the caller polls the rings. Every flow is
+/// handed over once, whichever part it is in.
+#[test]
+fn flows_are_read_and_retired_in_parts() {
+    const FLOWS: u32 = 10_000;
+    let Some(mut meter) = meter_with(&PLAIN()) else { return };
+    let entry = meter.feed_point("link_egress");
+    (0..FLOWS).for_each(|number| repeat(&entry, &datagram(number), 1));
+    let (mut sums, mut ended, mut parts) = (PacketSums::default(), 0, [0, 0]);
+    for (retire_all, parts) in [false, true].into_iter().zip(&mut parts) {
+        meter.drain.flows.retire_all(retire_all);
+        *parts = meter.drain_counting_parts(&mut |one: Increment| {
+            ended += u32::from(one.ended.is_some());
+            *sums.0.entry(one.traffic).or_default() += one.counters.egress.packets;
+        });
+    }
+    assert_eq!((sums.total(), sums.flows().len(), ended), (u64::from(FLOWS), FLOWS as usize, FLOWS));
+    let more_parts = parts[1] - parts[0];
+    assert!(parts[0] >= 5 && more_parts >= 5, "{parts:?} parts for {FLOWS} flows that stay and that retire");
+    assert_eq!(drained(&mut meter), [], "all are retired");
+}
+
 /// Protocol, packets sent, and end reason, sorted.
 fn reasons(increments: &[Increment]) -> Vec<(u8, u64, Option<EndReason>)> {
     let reason = |one: &Increment| match one.traffic {

@@ -17,6 +17,8 @@ use crate::Result;
 /// The default table, full.
 const FULL: u64 = 131_072;
 const MILLION: u64 = 1 << 20;
+/// The goal for the longest part of a drain.
+const MAX_PAUSE_MS: f64 = 10.0;
 /// Active flows in the goal for the CPU time of a run.
 const ACTIVE: f64 = 100_000.0;
 /// Rounds with a table for a million flows, which takes long to fill: enough for a median.
@@ -25,8 +27,7 @@ const ROUNDS_OF_A_MILLION: usize = 3;
 /// The default table full, with a million flows passing through it, and a table for a million.
 pub fn measure(options: &EngineOptions) -> Result {
     let full = Drained::measure(options, KernelMeterConfig::default(), FULL, options.rounds)?;
-    let goal = at_most(full.changed_ns, 400.0, "ns per flow");
-    println!("  128 K flows, all changed: {goal}");
+    println!("  128 K flows, all changed: {:.1} ns per flow", full.changed_ns);
     full.print_rest();
     let share = full.table_ns * ACTIVE / 1e9 * 100.0;
     println!("      100 000 active flows once a second would take {share:.1} % of a core");
@@ -76,7 +77,8 @@ impl Drained {
     fn print_rest(&self) {
         let Self { table_ns, unchanged_ns, pause: Pause { wall_ms, cpu_ms }, .. } = self;
         println!("      and into the table of flows {table_ns:.1} ns; nothing changed {unchanged_ns:.1} ns");
-        println!("      longest pause {wall_ms:.1} ms, {cpu_ms:.1} ms of it on the CPU");
+        let wall = at_most(*wall_ms, MAX_PAUSE_MS, "ms");
+        println!("      longest pause {wall}, {cpu_ms:.1} ms of it on the CPU");
     }
 }
 
