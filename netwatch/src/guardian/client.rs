@@ -246,8 +246,8 @@ impl GuardianClient {
     }
 }
 
-/// See [`GuardianClient::revive`]. This process is the parent of the guardian and has not waited for
-/// it, so the pid is its own.
+/// See [`GuardianClient::revive`]. This process is the parent of the guardian and has not waited
+/// for it, so the pid is its own.
 fn revive(guardian: Pid) {
     match stopped::of(guardian) {
         Some(StoppedBy::Signal) => {
