@@ -224,6 +224,27 @@ fn a_first_batch_beyond_the_size_limit_is_reported_as_such() {
     assert!(read.contains("nothing was written") && read.contains("--record-size"), "{read}");
 }
 
+#[test]
+fn a_recording_has_every_reason_of_a_loss() {
+    let (_dir, path) = target();
+    let reasons = |path: &Path| -> Vec<String> {
+        let db = rusqlite::Connection::open(path).expect("a recording");
+        let mut statement = db.prepare("SELECT reason FROM lost ORDER BY reason").expect("a table");
+        statement.query_map((), |row| row.get(0)).expect("rows").map(|reason| reason.expect("a text")).collect()
+    };
+    let mut metered = Metered::start(&path, 1000);
+    metered.end_interval(Duration::from_secs(1));
+    let mut expected: Vec<_> = metered.session.losses().by_reason().into_iter().map(|(reason, _)| reason).collect();
+    expected.sort_unstable();
+    assert!(expected.contains(&"folded.facts"));
+    metered.close();
+    assert_eq!(reasons(&path), expected, "of a killed run");
+    let mut metered = Metered::start(&path, 1000);
+    metered.end_interval(Duration::from_secs(1));
+    metered.finish(Duration::from_secs(2), None);
+    assert_eq!(reasons(&path), expected, "of a run that ended");
+}
+
 /// Names, users and intervals that were written before the end and differ at the end.
 #[test]
 fn the_end_of_a_run_replaces_what_was_written_before() {

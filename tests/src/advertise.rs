@@ -4,42 +4,44 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::addresses::ROUTER_V6;
 use crate::namespace::TestNamespace;
 
+/// Time between two advertisements.
+const INTERVAL: Duration = Duration::from_millis(100);
+
 /// The sending thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Advertiser {
-    stop: Arc<AtomicBool>,
+    stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Advertiser {
     /// Advertises a default route and the prefix of [`ROUTER_V6`] on the interface with this index.
     pub fn start(inet: &TestNamespace, interface: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
+        let (stop, stopped) = mpsc::channel::<()>();
         let thread = inet.inside(move || {
             let socket = raw_socket().expect("open a raw ICMPv6 socket");
             let everybody = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, interface);
-            while !seen.load(Ordering::Relaxed) {
+            let send = || {
                 // Fails until the link is up and has its link-local address.
                 let _ = socket.send_to(&advertisement(), everybody);
-                thread::sleep(Duration::from_millis(100));
-            }
+                stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout)
+            };
+            while send() {}
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop: Some(stop), thread: Some(thread) }
     }
 }
 
 impl Drop for Advertiser {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop.take());
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

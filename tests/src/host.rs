@@ -21,6 +21,17 @@ pub const USER: &str = "tester";
 /// The user's uid and gid.
 pub const USER_ID: u32 = 4242;
 
+/// Moments of a run, as shell conditions that are true from then on: its start, its directory, its
+/// link, its nftables table, the file with its resolvers, and the end of its set-up.
+pub const MOMENTS: [&str; 6] = [
+    "true",
+    "ls -d /run/netwatch/????????",
+    "ip -br link | grep '^nw'",
+    "nft list tables | grep netwatch-",
+    "ls /run/netwatch/????????/resolv.conf",
+    "ls /run/netwatch/????????/card.json",
+];
+
 /// A [`TestNamespace`] with an ordinary user, on which netwatch can be run.
 #[derive(Debug)]
 pub struct TestHost {
@@ -81,6 +92,11 @@ impl TestHost {
         let report_flag = report.to_str().expect("a temporary directory has a plain name").to_owned();
         let arguments = [&["run", "-j", "-o", &report_flag], flags, &["--"], command].concat();
         RunningNetwatch::start(self, options, &arguments, Some(report))
+    }
+
+    /// Waits for a moment of a run, one of [`MOMENTS`] or another shell condition, or for its end.
+    pub fn wait_for_moment(&self, running: &mut RunningNetwatch, moment: &str) {
+        wait_until(|| self.try_sh(moment).0 || !running.is_running(), || moment.to_owned());
     }
 
     /// Runs `netwatch ARGUMENTS` to its end.

@@ -35,7 +35,7 @@ mod terminal;
 mod traffic_servers;
 mod wait;
 
-pub use host::{TestHost, USER, USER_ID};
+pub use host::{MOMENTS, TestHost, USER, USER_ID};
 pub use inherited::command;
 pub use internet::{HostIpv6, InternetShape, TestInternet};
 pub use namespace::TestNamespace;

@@ -65,7 +65,7 @@ impl Forwarder {
             max_connections: sockets,
             counters,
         };
-        let listeners = self.pairs.iter().map(ListeningPair::duplicate_udp).collect::<Result<_>>()?;
+        let listeners: Vec<_> = self.pairs.iter().map(ListeningPair::duplicate_udp).collect::<Result<_>>()?;
         let (stop, stopped) = oneshot::channel();
         let (report, started) = mpsc::sync_channel(1);
         let for_thread = shared.clone();
@@ -78,7 +78,8 @@ impl Forwarder {
             Err(error) => drop(report.send(Err(error))),
         };
         let thread = spawn_with_signals_blocked(body)?;
-        let running = RunningForwarder { listening, listeners, shared, stop: Some(stop), thread: Some(thread) };
+        let status = ForwarderStatus { listeners: listeners.into(), shared };
+        let running = RunningForwarder { listening, status, stop: Some(stop), thread: Some(thread) };
         started.recv().unwrap_or_else(|_| Err(Error::other("start", "the DNS forwarder", "its thread panicked")))?;
         Ok(running)
     }
@@ -117,9 +118,7 @@ fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<Jo
 #[derive(Debug)]
 pub struct RunningForwarder {
     listening: Vec<(IpAddr, u16)>,
-    /// For the kernel's counters of the sockets that the thread reads.
-    listeners: Vec<std::net::UdpSocket>,
-    shared: ForwarderState,
+    status: ForwarderStatus,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -130,6 +129,21 @@ impl RunningForwarder {
         &self.listening
     }
 
+    /// Its state, which any thread can read.
+    pub fn status(&self) -> &ForwarderStatus {
+        &self.status
+    }
+}
+
+/// The state of a forwarder. Reading it can wait for the forwarder's thread and for files.
+#[derive(Debug, Clone)]
+pub struct ForwarderStatus {
+    /// For the kernel's counters of the sockets that the thread reads.
+    listeners: Arc<[std::net::UdpSocket]>,
+    shared: ForwarderState,
+}
+
+impl ForwarderStatus {
     /// The counters at this moment.
     pub fn stats(&self) -> Stats {
         let dropped_by_kernel = self.listeners.iter().map(socket::dropped_datagrams).sum();

@@ -19,7 +19,7 @@ use crate::undo::Journal;
 pub struct Namespace {
     file: File,
     route: Netlink,
-    sock_diag: Netlink,
+    sock_diag: Option<Netlink>,
     name: Option<NamedNamespace>,
 }
 
@@ -33,7 +33,7 @@ impl Namespace {
         }
         let (file, route, sock_diag) = in_thread(make)??;
         let name = name.map(|name| NamedNamespace::create(name, &file, journal)).transpose()?;
-        Ok(Self { file, route, sock_diag, name })
+        Ok(Self { file, route, sock_diag: Some(sock_diag), name })
     }
 
     /// The rtnetlink socket inside the namespace.
@@ -41,9 +41,9 @@ impl Namespace {
         &mut self.route
     }
 
-    /// The sock_diag socket inside the namespace.
-    pub fn sock_diag(&mut self) -> &mut Netlink {
-        &mut self.sock_diag
+    /// Takes the sock_diag socket inside the namespace, for another thread. `None` if it was taken.
+    pub fn take_sock_diag(&mut self) -> Option<Netlink> {
+        self.sock_diag.take()
     }
 
     /// Its name, if it has one.

@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::procfs::ProcFs;
 use super::{DrainProgress, KernelMeter, Meter, Notification, ProcessTracer, RingReader, icmp_error, name_sample};
 use crate::error::Result;
-use crate::flow::{Increment, Traffic};
+use crate::flow::{Increment, InterfaceCounters, Traffic};
 use crate::session::{MeterLosses, Observed};
+
+/// Reads the counters of the interface.
+pub type ReadCounters = Box<dyn FnMut() -> Result<Option<InterfaceCounters>> + Send>;
 
 /// The classifier and, if they could be loaded, the programs that report processes.
 pub struct LiveMeter {
@@ -16,14 +19,21 @@ pub struct LiveMeter {
     classifier: KernelMeter,
     processes: Option<ProcessTracer>,
     system: ProcFs,
+    read_counters: ReadCounters,
 }
 
 impl LiveMeter {
     /// A meter that uses attached programs. With `cmdline`, the arguments of processes are read.
     /// Starts the thread that moves records out of the rings.
-    pub fn new(classifier: KernelMeter, processes: Option<ProcessTracer>, cmdline: bool) -> Result<Self> {
+    pub fn new(
+        classifier: KernelMeter,
+        processes: Option<ProcessTracer>,
+        cmdline: bool,
+        read_counters: ReadCounters,
+    ) -> Result<Self> {
         let reader = classifier.start_reader(processes.as_ref())?;
-        Ok(Self { _reader: reader, classifier, processes, system: ProcFs { cmdline, ..ProcFs::default() } })
+        let system = ProcFs { cmdline, ..ProcFs::default() };
+        Ok(Self { _reader: reader, classifier, processes, system, read_counters })
     }
 
     /// The classifier.
@@ -66,6 +76,10 @@ impl Meter for LiveMeter {
     fn losses(&self) -> Result<MeterLosses> {
         let processes = self.processes.as_ref().map(ProcessTracer::lost).transpose()?;
         Ok(MeterLosses { meter: self.classifier.lost()?, processes: processes.unwrap_or_default() })
+    }
+
+    fn balance(&mut self) -> Result<Option<InterfaceCounters>> {
+        (self.read_counters)()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::flow::Increment;
+use crate::flow::{Increment, InterfaceCounters};
 use crate::session::{MeterLosses, Observed};
 
 mod abi;
@@ -29,7 +29,7 @@ pub use kernel::{
     PacketBatch, PacketRing, PacketStats, PacketTap, ProcessTracer, ProcessTracerConfig, RingPacket, RingReader,
     TapConfig, event_of, fronts, is_realtime, segments, sys,
 };
-pub use live::LiveMeter;
+pub use live::{LiveMeter, ReadCounters};
 pub use name_sample::{name_sample, name_sample_from_capture};
 pub use notification::{NewFlow, Notification, Sample, SampleReason, SocketChange, icmp_error};
 
@@ -49,4 +49,8 @@ pub trait Meter {
 
     /// Observations that were lost so far.
     fn losses(&self) -> Result<MeterLosses>;
+
+    /// What the counts have to balance with: the counters of the interface so far. `None` if no
+    /// interface counts the packets of the target.
+    fn balance(&mut self) -> Result<Option<InterfaceCounters>>;
 }

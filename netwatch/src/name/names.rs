@@ -121,6 +121,11 @@ impl Names {
         self.dns.lookups.all()
     }
 
+    /// The same without the queries that may still be answered at this time.
+    pub fn settled_lookups(&self, now_ns: u64) -> Vec<Lookup> {
+        self.dns.settled_lookups(now_ns)
+    }
+
     /// Lookups that are new or have changed since the last call, with their index in
     /// [`Self::lookups`].
     pub fn changed_lookups(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {

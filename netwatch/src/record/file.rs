@@ -18,13 +18,6 @@ use super::schema::{self, FileKind};
 use super::store;
 use crate::error::{Error, Result};
 
-/// An open recording.
-pub(super) struct Reading {
-    pub db: Connection,
-    /// Removed after the connection is closed: fields are dropped in their order.
-    _copy: Option<Copy>,
-}
-
 /// The files that SQLite creates beside a database while it is open, and leaves if it is not
 /// closed.
 pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
@@ -35,8 +28,18 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 3] {
     })
 }
 
+/// Size that an open recording had with its log, in bytes.
+pub(super) fn size(db: &Connection) -> rusqlite::Result<u64> {
+    db.query_row("SELECT bytes FROM temp.opened", (), |row| row.get(0).map(i64::cast_unsigned))
+}
+
+/// Keeps the size for [`size`]: the file of a copy has no name any more when it is read.
+pub(super) fn keep_size(db: &Connection, size: u64) -> rusqlite::Result<()> {
+    db.execute_batch(&format!("CREATE TEMP TABLE opened AS SELECT {size} AS bytes"))
+}
+
 /// Size of the database with its log, in bytes.
-pub(super) fn bytes(db: &Connection) -> u64 {
+fn bytes(db: &Connection) -> u64 {
     let Some(path) = db.path().map(Path::new) else { return 0 };
     let [log, ..] = beside(path);
     [path, &log].iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
@@ -45,11 +48,11 @@ pub(super) fn bytes(db: &Connection) -> u64 {
 /// Opens a recording. The write-ahead log that a killed run left beside it is read too and stays.
 /// If the lock or writable folder that this needs is not available, a copy is read. A recording of
 /// an older version is upgraded in a copy.
-pub(super) fn open(path: &Path) -> Result<Reading> {
+pub(super) fn open(path: &Path) -> Result<Connection> {
     open_by(path, &schema::STEPS)
 }
 
-fn open_by(path: &Path, all: &[&str]) -> Result<Reading> {
+fn open_by(path: &Path, all: &[&str]) -> Result<Connection> {
     let failed = |error| fault::os(RecordingOperation::Read, path, error);
     let mut file = regular::read(path).map_err(failed)?;
     let steps = FileKind::read(&mut file).map_err(failed)?.steps(path, all)?;
@@ -60,16 +63,24 @@ fn open_by(path: &Path, all: &[&str]) -> Result<Reading> {
         return open_copy(path, &log, steps);
     }
     if !log.exists() {
-        return open_finished(path).map(|db| Reading { db, _copy: None });
+        return open_finished(path);
     }
     // SQLite opens a file that it cannot write read-only, and then without a lock.
     if !is_writable(path) || !is_writable(&log) {
         return open_copy(path, &log, steps);
     }
-    match open_with_log(path, steps) {
-        Ok(db) => Ok(Reading { db, _copy: None }),
-        Err((wrong, db)) => Err(fault::wrong(path, &wrong, db.as_ref())),
-    }
+    open_with_log(path, steps).map_err(|(wrong, db)| fault::wrong(path, &wrong, db.as_ref()))
+}
+
+/// Opens the bytes of a recording, without a file.
+pub(super) fn open_bytes(bytes: &[u8], name: &Path) -> Result<Connection> {
+    let failed = |error: rusqlite::Error| fault::sqlite(RecordingOperation::Read, name, &error, None);
+    let kind = FileKind::read(&mut &*bytes).map_err(|error| fault::os(RecordingOperation::Read, name, error))?;
+    let steps = kind.steps(name, &schema::STEPS)?;
+    let mut db = Connection::open_in_memory().map_err(failed)?;
+    db.deserialize_read_exact("main", bytes, bytes.len(), false).map_err(failed)?;
+    harden(&mut db, steps, bytes.len() as u64).map_err(|wrong| fault::wrong(name, &wrong, Some(&db)))?;
+    Ok(db)
 }
 
 fn is_writable(path: &Path) -> bool {
@@ -92,7 +103,8 @@ fn open_finished(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
         .map_err(|error| fault::sqlite(RecordingOperation::Read, path, &error, None))?;
-    harden(&mut db, &[]).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
+    let size = bytes(&db);
+    harden(&mut db, &[], size).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
     Ok(db)
 }
 
@@ -103,7 +115,8 @@ fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection,
     let mut set = || {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0")?;
-        harden(&mut db, steps)?;
+        let size = bytes(&db);
+        harden(&mut db, steps, size)?;
         Ok(db.query_row("SELECT count(*) FROM recording", (), |row| row.get::<_, i64>(0)).map(drop)?)
     };
     match set() {
@@ -112,16 +125,15 @@ fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection,
     }
 }
 
-fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Reading> {
+/// SQLite holds the files of the copy open, so their names are removed at once: a process that is
+/// killed leaves nothing.
+fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Connection> {
     // The copy is never locked: the lock of the original counts.
     if store::is_live(path) {
         return Err(fault::busy(RecordingOperation::Read, path));
     }
     let copy = Copy::make(path, log)?;
-    match open_with_log(&copy.path(), steps) {
-        Ok(db) => Ok(Reading { db, _copy: Some(copy) }),
-        Err((wrong, db)) => Err(fault::wrong(path, &wrong, db.as_ref())),
-    }
+    open_with_log(&copy.path(), steps).map_err(|(wrong, db)| fault::wrong(path, &wrong, db.as_ref()))
 }
 
 /// Maximum bytes of a value or row. The longest is a command as JSON: arguments are at most 6 MiB
@@ -130,14 +142,15 @@ const MAX_ROW_BYTES: i32 = 64 << 20;
 
 /// A file of unknown origin may hold any schema: nothing in it is trusted, and a view in place of a
 /// table could have an endless number of rows.
-fn harden(db: &mut Connection, steps: &[&str]) -> std::result::Result<(), Wrong> {
+fn harden(db: &mut Connection, steps: &[&str], size: u64) -> std::result::Result<(), Wrong> {
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
-    limit_work(db)?;
+    limit_work(db, size)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY")?;
+    keep_size(db, size)?;
     refuse_unstored(db)?;
     steps.iter().try_for_each(|step| db.execute_batch(step))?;
     Ok(db.execute_batch("PRAGMA query_only = ON")?)
@@ -146,9 +159,9 @@ fn harden(db: &mut Connection, steps: &[&str]) -> std::result::Result<(), Wrong>
 /// Aborts a query that takes more of SQLite's instructions than reading the whole file does: in a
 /// damaged file one page may be part of many tables, and sorted rows are held in memory before the
 /// first one is returned. Recordings of 30,000 flows took less than two instructions for each byte.
-fn limit_work(db: &mut Connection) -> rusqlite::Result<()> {
+fn limit_work(db: &mut Connection, size: u64) -> rusqlite::Result<()> {
     const EACH: i32 = 1 << 16;
-    let mut left = (1 << 20) + 8 * bytes(db);
+    let mut left = (1 << 20) + 8 * size;
     let is_exhausted = move || {
         left = left.saturating_sub(EACH as u64);
         left == 0
@@ -190,8 +203,8 @@ fn copy_bytes(from: &Path, to: &Path) -> io::Result<()> {
     io::copy(&mut regular::read(from)?, &mut File::create_new(to)?).map(drop)
 }
 
-/// A copy in a private folder.
-pub(super) struct Copy(PathBuf);
+/// A copy in a private folder, which is removed when this is dropped.
+struct Copy(PathBuf);
 
 impl Copy {
     fn make(path: &Path, log: &Path) -> Result<Self> {
@@ -205,20 +218,12 @@ impl Copy {
         Ok(copy)
     }
 
-    /// A recording that was received from another process.
-    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self> {
-        let failed = |error| Error::os("write", "a snapshot", error);
-        let copy = Self::new_folder().map_err(failed)?;
-        fs::write(copy.path(), bytes).map_err(failed)?;
-        Ok(copy)
-    }
-
     /// A new folder for temporary files that only this user can access (mkdtemp(3)).
     fn new_folder() -> io::Result<Self> {
         Ok(Self(mkdtemp(&std::env::temp_dir().join("netwatch-XXXXXX"))?))
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         self.0.join("recording")
     }
 }
@@ -256,8 +261,8 @@ mod tests {
         Connection::open(path).expect("opened").pragma_update(None, "user_version", version).expect("written");
     }
 
-    fn lines(reading: &Reading) -> i64 {
-        reading.db.query_row("SELECT lines FROM note", (), |row| row.get(0)).expect("a number")
+    fn lines(db: &Connection) -> i64 {
+        db.query_row("SELECT lines FROM note", (), |row| row.get(0)).expect("a number")
     }
 
     /// The content of every file in a folder.
@@ -277,10 +282,11 @@ mod tests {
         let before = content(folder.path());
         let reading = open_by(&path, &STEPS_TO_3).expect("an older one");
         assert_eq!(lines(&reading), 42);
-        assert!(reading.db.execute("UPDATE note SET lines = 1", ()).is_err(), "the copy is read-only");
-        let copy = reading._copy.as_ref().expect("a copy").path();
+        assert!(reading.execute("UPDATE note SET lines = 1", ()).is_err(), "the copy is read-only");
+        let copy = Path::new(reading.path().expect("a file")).to_owned();
+        assert!(copy != path && !copy.exists() && !copy.parent().expect("a folder").exists());
+        assert_eq!(lines(&reading), 42, "it is open");
         drop(reading);
-        assert!(!copy.exists());
         assert_eq!(content(folder.path()), before);
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
         // The tables of version 3.
@@ -307,7 +313,7 @@ mod tests {
         drop(db);
         let before = content(killed.parent().expect("a folder"));
         let reading = open_by(&killed, &STEPS_TO_3).expect("an older one");
-        let text: String = reading.db.query_row("SELECT text FROM note", (), |row| row.get(0)).expect("a text");
+        let text: String = reading.query_row("SELECT text FROM note", (), |row| row.get(0)).expect("a text");
         assert_eq!((lines(&reading), text.as_str()), (42, "later"));
         drop(reading);
         assert_eq!(content(killed.parent().expect("a folder")), before);
@@ -333,8 +339,8 @@ mod tests {
         let path = recording(folder.path());
         let reading = open(&path).expect("a recording");
         let rows = "WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row LIMIT 100000000) SELECT count(*) FROM row";
-        let error = reading.db.query_row(rows, (), |_| Ok(())).expect_err("too many");
-        let error = fault::sqlite(RecordingOperation::Read, &path, &error, Some(&reading.db)).to_string();
+        let error = reading.query_row(rows, (), |_| Ok(())).expect_err("too many");
+        let error = fault::sqlite(RecordingOperation::Read, &path, &error, Some(&reading)).to_string();
         assert!(error.contains("the file is damaged: reading takes more work than its size allows"), "{error}");
     }
 

@@ -77,8 +77,8 @@ pub fn to_bytes(report: &Report, series: &Series) -> Result<Vec<u8>> {
 
 /// Reads the result of [`to_bytes`].
 pub fn from_bytes(bytes: &[u8]) -> Result<Recorded> {
-    let copy = file::Copy::of_bytes(bytes)?;
-    read_file(&copy.path())
+    let name = Path::new("a snapshot");
+    read_from(&file::open_bytes(bytes, name)?, name)
 }
 
 /// Reads a run by number (1 is the newest), id, or file; `None` is the newest.
@@ -107,8 +107,10 @@ pub fn check(path: &Path) -> Result<()> {
 
 /// Reads the recording in this file.
 pub fn read_file(path: &Path) -> Result<Recorded> {
-    let reading = file::open(path)?;
-    let db = &reading.db;
+    read_from(&file::open(path)?, path)
+}
+
+fn read_from(db: &rusqlite::Connection, path: &Path) -> Result<Recorded> {
     let wrong = |error: cell::Wrong| fault::wrong(path, &error, Some(db));
     let complete = completeness(path, db)?;
     let report = match complete {

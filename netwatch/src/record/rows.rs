@@ -9,11 +9,9 @@ use super::processes;
 pub use super::processes::ProcessNumbers;
 use super::remainder;
 use super::table::{Rows, clear, put};
-use crate::flow::{
-    Balance, Counters, Endpoint, FoldedCounts, ObservationLosses, ObservationPoint, PerDirection, Remainders,
-};
-use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
+use crate::flow::{Balance, Counters, Endpoint, FoldedCounts, ObservationPoint, PerDirection, Remainders};
+use crate::name::Lookup;
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
 use crate::report::{
     DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series, loss_reasons,
 };
@@ -78,7 +76,7 @@ pub fn replace_all_but_flows(db: &Connection, report: &Report, series: &Series, 
     replace_totals(db, &report.totals, folded, &report.loopback.totals)?;
     balance(db, &report.balance)?;
     replace_remainders(db, &report.remainders)?;
-    replace_losses(db, &report.lost, &report.naming.lost, &report.processes.lost)?;
+    replace_losses(db, &loss_reasons(&report.lost, &report.naming.lost, &report.processes.lost))?;
     let numbers = ProcessNumbers::OfList(&report.processes.list);
     endpoints(db, &report.endpoints, numbers)?;
     (0_u64..).zip(&report.naming.lookups).try_for_each(|(number, found)| lookup(db, number, found))?;
@@ -238,15 +236,10 @@ fn balance(db: &Connection, balance: &Balance) -> Result<()> {
 }
 
 /// Each reason by itself; those of names and processes behind a prefix.
-pub fn replace_losses(
-    db: &Connection,
-    counts: &ObservationLosses,
-    names: &name::NamesLost,
-    processes: &process::ProcessLosses,
-) -> Result<()> {
+pub fn replace_losses(db: &Connection, reasons: &[(&'static str, u64)]) -> Result<()> {
     clear(db, "lost")?;
     let mut rows = Rows::of(db, "lost");
-    loss_reasons(counts, names, processes).iter().try_for_each(|(reason, count)| rows.put(&[reason, count]))
+    reasons.iter().try_for_each(|(reason, count)| rows.put(&[reason, count]))
 }
 
 /// Flows, one by one.

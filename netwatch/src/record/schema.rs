@@ -1,6 +1,5 @@
 //! The kind and version of a file, and upgrades of older versions.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -59,7 +58,7 @@ impl FileKind {
     }
 
     /// Reads the header (https://sqlite.org/fileformat.html#the_database_header).
-    pub fn read(file: &mut File) -> io::Result<Self> {
+    pub fn read(file: &mut impl Read) -> io::Result<Self> {
         const SIZE: usize = 100;
         const MAGIC: &[u8] = b"SQLite format 3\0";
         let mut header = Vec::with_capacity(SIZE);

@@ -22,9 +22,9 @@ pub struct Summary {
 
 /// Reads the summary of a recording.
 pub fn summary(path: &Path) -> Result<Summary> {
-    let reading = file::open(path)?;
-    let complete = completeness(path, &reading.db)?;
-    read(&reading.db, complete).map_err(|error| fault::wrong(path, &error, Some(&reading.db)))
+    let db = file::open(path)?;
+    let complete = completeness(path, &db)?;
+    read(&db, complete).map_err(|error| fault::wrong(path, &error, Some(&db)))
 }
 
 fn read(db: &rusqlite::Connection, complete: Completeness) -> Result<Summary, cell::Wrong> {

@@ -45,7 +45,7 @@ impl KernelEngine {
     pub(super) fn new(plan: &ReplayPlan) -> Result<Self> {
         let config = KernelMeterConfig { max_flows: plan.max_flows, ..KernelMeterConfig::default() };
         Ok(Self {
-            meter: LiveMeter::new(KernelMeter::load(&config)?, None, false)?,
+            meter: LiveMeter::new(KernelMeter::load(&config)?, None, false, Box::new(|| Ok(None)))?,
             local: plan.local.clone(),
             reader: FrameReader::default(),
             injector: Injector::default(),

@@ -154,6 +154,10 @@ impl Report {
         notes.extend(notes::localhost(&loopback.flows, &interface));
         notes.extend(notes::abstract_sockets(&processes, run.exit));
         notes.extend(notes::folded_facts(folded.lost));
+        let lookups = match complete {
+            true => names.lookups().to_vec(),
+            false => names.settled_lookups(run.started_ns.saturating_add(run.duration_ns)),
+        };
         Self {
             complete,
             totals: table.totals(ObservationPoint::Link),
@@ -170,14 +174,8 @@ impl Report {
                 names,
                 naming::Folded { facts: folded, ids },
             ),
-            attempts: attempts::all(
-                attempts.into_iter(),
-                folded.attempts(ids),
-                &flows,
-                &loopback.flows,
-                names.lookups(),
-            ),
-            naming: naming::result(&flows, names, &interface.gateway, folded),
+            attempts: attempts::all(attempts.into_iter(), folded.attempts(ids), &flows, &loopback.flows, &lookups),
+            naming: naming::result(&flows, names, lookups, &interface.gateway, folded),
             folded_traffic: folded.traffic(ids),
             folded_attribution: folded.attribution,
             flows,

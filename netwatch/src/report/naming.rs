@@ -189,14 +189,15 @@ fn heaviest<'a, T>(weighed: impl Iterator<Item = (u64, &'a T)>) -> Option<&'a T>
 }
 
 /// Sums up flows with and without a name, and compares lookups with contacts.
-pub(super) fn result(flows: &[ReportFlow], names: &Names, gateways: &[IpAddr], folded: &FoldedFacts) -> Naming {
-    let mut naming = Naming {
-        lookups: names.lookups().to_vec(),
-        lost: names.lost(),
-        flows: folded.flows,
-        unnamed: folded.unnamed,
-        ..Naming::default()
-    };
+pub(super) fn result(
+    flows: &[ReportFlow],
+    names: &Names,
+    lookups: Vec<Lookup>,
+    gateways: &[IpAddr],
+    folded: &FoldedFacts,
+) -> Naming {
+    let mut naming =
+        Naming { lookups, lost: names.lost(), flows: folded.flows, unnamed: folded.unnamed, ..Naming::default() };
     let mut hidden = folded.hidden.clone();
     let nameable = flows.iter().filter(|known| is_nameable(known.flow.key.remote.addr, gateways));
     for known in nameable.clone() {

@@ -51,11 +51,10 @@ impl Report {
         let nothing_folded = FoldedFacts::default();
         let folded = naming::Folded { facts: &nothing_folded, ids: &BTreeMap::new() };
         let naming = naming::Naming {
-            lookups,
             lost: names_lost,
             unused: Vec::new(),
             contacted_without_lookup: Vec::new(),
-            ..naming::result(&flows, &names, &facts.interface.gateway, &nothing_folded)
+            ..naming::result(&flows, &names, lookups, &facts.interface.gateway, &nothing_folded)
         };
         Self {
             complete: facts.complete,

@@ -68,6 +68,7 @@ impl<S: Scope> Session<S> {
             series: self.series.clone(),
             untracked: table.untracked(),
             untracked_endpoints: table.untracked_endpoints().collect(),
+            losses: self.losses(),
         };
         self.push(&Event::Finished(Arc::new(finished)));
     }
@@ -113,7 +114,7 @@ impl<S: Scope> Session<S> {
         let used = used.chain(self.ledger.folded.processes());
         let mut outcome =
             self.ledger.trace.outcome(used, &remotes_without_socket(records), self.packet_coverage(is_final));
-        outcome.processes.lost = self.all_losses().processes;
+        outcome.processes.lost = self.losses().processes;
         outcome
     }
 }

@@ -9,6 +9,10 @@ use crate::flow::ObservationPoint;
 use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
 use crate::report::loss_reasons;
 
+/// The kinds of events that are created at the end of an interval, if something changed.
+const CALLS: EventKinds = EventKinds::ATTEMPTS.with(EventKinds::LOCAL_SOCKETS);
+/// Kinds of events that the end of an interval causes.
+pub(super) const OF_INTERVAL: EventKinds = EventKinds::INTERVAL.with(CALLS);
 /// Minimum time between two comparisons of all failed calls and local sockets, nanoseconds.
 const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
 /// The same for each failed call and local socket: the more there are, the rarer they are compared.
@@ -34,7 +38,10 @@ impl<S: Scope> Session<S> {
         if events.len() < max
             && let Some(pending) = out.take_interval()
         {
-            events.push(Event::Interval(Arc::new(self.interval_event(&mut out, pending))));
+            self.deliver_calls(&mut out, &mut events);
+            if out.wants.has(EventKinds::INTERVAL) {
+                events.push(Event::Interval(Arc::new(self.interval_event(&mut out, pending))));
+            }
         }
         if events.len() < max {
             events.extend(out.take_finished());
@@ -104,8 +111,7 @@ impl<S: Scope> Session<S> {
             untracked,
             untracked_endpoints: is_new.then(|| table.untracked_endpoints().collect()),
             attribution: self.attribution.clone(),
-            calls: self.new_calls(out),
-            losses: self.all_losses(),
+            losses: self.losses(),
             notes: has_new_notes.then(|| self.notes.clone()),
             waiting: out.pending_flows() as u64,
         }
@@ -118,19 +124,22 @@ impl<S: Scope> Session<S> {
     }
 
     /// Failed calls and local sockets, if a comparison is due and they changed.
-    fn new_calls(&self, out: &mut Outlet) -> Option<LocalCalls> {
+    fn deliver_calls(&self, out: &mut Outlet, events: &mut Vec<Event>) {
         let now_ns = self.moment.now_ns();
-        if !self.is_attributing() || now_ns < out.known.next_calls_ns {
-            return None;
+        if !out.wants.has(CALLS) || !self.is_attributing() || now_ns < out.known.next_calls_ns {
+            return;
         }
         let calls = self.ledger.trace.calls(self.packet_coverage(false));
         let count = (calls.attempts.len() + calls.local_sockets.len()) as u64;
         out.known.next_calls_ns = now_ns + CALLS_INTERVAL_NS.max(count * CALLS_INTERVAL_EACH_NS);
-        if calls == out.known.calls {
-            return None;
+        let LocalCalls { attempts, local_sockets } = &out.known.calls;
+        if out.wants.has(EventKinds::ATTEMPTS) && calls.attempts != *attempts {
+            events.push(Event::Attempts(calls.attempts.as_slice().into()));
         }
-        out.known.calls = calls.clone();
-        Some(calls)
+        if out.wants.has(EventKinds::LOCAL_SOCKETS) && calls.local_sockets != *local_sockets {
+            events.push(Event::LocalSockets(calls.local_sockets.as_slice().into()));
+        }
+        out.known.calls = calls;
     }
 
     /// How completely packets are assigned to sockets. If the notification of a new flow is lost,

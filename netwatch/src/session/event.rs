@@ -7,7 +7,7 @@ use crate::flow::{
     Remainders,
 };
 use crate::name::{self, Lookup};
-use crate::process::{self, LocalCalls, Process, ProcessNumber, Usage};
+use crate::process::{self, Attempt, LocalSocket, Process, ProcessNumber, Usage};
 use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, Run, Series};
 
 /// An event of a session.
@@ -29,6 +29,11 @@ pub enum Event {
     UsedBy(Arc<ProcessRecord>),
     /// A DNS lookup was added or changed; contains its number in the session and its current state.
     DnsExchange(u64, Arc<Lookup>),
+    /// Failed attempts were added, or their counts changed; contains all so far, without those that
+    /// only packets show. Processes are named by their number.
+    Attempts(Arc<[Attempt]>),
+    /// Local sockets were added, or their counts changed; contains all so far.
+    LocalSockets(Arc<[LocalSocket]>),
     /// Observations were lost since the last interval: the reason and the number.
     Lost(&'static str, u64),
     /// A note was added to the report.
@@ -64,8 +69,12 @@ impl EventKinds {
     pub const NOTE: Self = Self(1 << 7);
     /// [`Event::Interval`].
     pub const INTERVAL: Self = Self(1 << 8);
+    /// [`Event::Attempts`].
+    pub const ATTEMPTS: Self = Self(1 << 9);
+    /// [`Event::LocalSockets`].
+    pub const LOCAL_SOCKETS: Self = Self(1 << 10);
     /// Every kind.
-    pub const ALL: Self = Self((1 << 9) - 1);
+    pub const ALL: Self = Self((1 << 11) - 1);
 
     /// The union of both sets.
     #[must_use]
@@ -88,6 +97,8 @@ impl Event {
             Self::FlowGrew(_) => EventKinds::FLOW_GREW,
             Self::FlowEnded(..) => EventKinds::FLOW_ENDED,
             Self::UsedBy(_) => EventKinds::USED_BY,
+            Self::Attempts(_) => EventKinds::ATTEMPTS,
+            Self::LocalSockets(_) => EventKinds::LOCAL_SOCKETS,
             Self::DnsExchange(..) => EventKinds::DNS_EXCHANGE,
             Self::Lost(..) => EventKinds::LOST,
             Self::Note(_) => EventKinds::NOTE,
@@ -158,8 +169,6 @@ pub struct IntervalTotals {
     pub untracked_endpoints: Option<Vec<(ObservationPoint, Endpoint)>>,
     /// Whether flows are attributed to processes.
     pub attribution: process::Attribution,
-    /// Failed calls and local sockets; `None` if they did not change.
-    pub calls: Option<LocalCalls>,
     /// Observations that were lost so far.
     pub losses: SessionLosses,
     /// All notes so far; `None` if there is no new one.
@@ -201,4 +210,6 @@ pub struct Finished {
     pub untracked: FoldedCounts,
     /// The endpoints of these flows.
     pub untracked_endpoints: Vec<(ObservationPoint, Endpoint)>,
+    /// Observations that were lost.
+    pub losses: SessionLosses,
 }

@@ -75,14 +75,8 @@ impl Ledger {
     pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) -> Option<Place> {
         match observed {
             Observed::Socket { flow, cookie } => self.trace.note_flow(scope.orient_key(flow), cookie),
-            Observed::Name(mut sample) => {
-                sample.flow = scope.orient_key(sample.flow);
-                self.names.observe(&sample);
-            }
-            Observed::IcmpError(mut quoted) => {
-                quoted.flow = scope.orient_key(quoted.flow);
-                return self.table.note_icmp_error(quoted);
-            }
+            Observed::Name(sample) => self.names.observe(&scope.orient_name(sample)),
+            Observed::IcmpError(quoted) => return self.table.note_icmp_error(scope.orient_icmp_error(quoted)),
             Observed::Process(event, system) => self.trace.apply(event, system),
         }
         None

@@ -13,6 +13,8 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -36,6 +38,9 @@ use outlet::Outlet;
 /// Maximum number of notes, beside the one that states that further ones were discarded.
 const MAX_NOTES: usize = 10_000;
 const TOO_MANY_NOTES: &str = "further notes were discarded";
+/// Maximum number of flows that are not tracked individually and are known to be active: as many as
+/// the kernel can have.
+const MAX_ACTIVE_UNTRACKED: usize = 1 << 20;
 /// An outlet forgets delivered processes only if it has more than these.
 const MIN_PROCESSES_TO_FORGET: usize = 1024;
 
@@ -80,14 +85,20 @@ struct CurrentInterval {
     active: u64,
     /// For each place, the number of the interval in which its flow was last active, plus one.
     active_in: Vec<u64>,
+    /// Hashes of the flows that were active in this interval and have no place, because they are
+    /// not tracked individually.
+    active_untracked: HashSet<u64>,
 }
 
 impl CurrentInterval {
-    /// Counts a flow as active, once per interval. A flow that is not tracked individually is
-    /// counted once per drain, because it has no place.
-    fn activate(&mut self, place: Option<usize>, change: FlowChange) {
+    /// Counts a flow as active, once per interval.
+    fn activate(&mut self, place: Option<usize>, change: FlowChange, increment: &Increment) {
         let Some(place) = place else {
-            self.active += 1;
+            let Traffic::Flow(key) = increment.traffic else { return };
+            let hash = foldhash::fast::FixedState::default().hash_one((key, increment.epoch));
+            // Beyond the limit a flow is counted once per drain.
+            let is_new = self.active_untracked.len() >= MAX_ACTIVE_UNTRACKED || self.active_untracked.insert(hash);
+            self.active += u64::from(is_new);
             return;
         };
         if place >= self.active_in.len() {
@@ -167,7 +178,7 @@ impl<S: Scope> Session<S> {
         let is_growth = increment.counters != PerDirection::default();
         let is_flow = matches!(increment.traffic, Traffic::Flow(_));
         if is_flow && is_growth && increment.point == ObservationPoint::Link {
-            self.interval.activate(changed.place, changed.change);
+            self.interval.activate(changed.place, changed.change, &increment);
         }
         let Some(place) = changed.place else { return };
         let before = changed.evicted_before.map(Arc::new);
@@ -229,7 +240,7 @@ impl<S: Scope> Session<S> {
             outlet.lookups.extend(&changed);
         }
         let changed_from = self.push_interval();
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::INTERVAL)) {
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(deliver::OF_INTERVAL)) {
             outlet.interval_ended(changed_from);
         }
         self.push_losses();
@@ -259,21 +270,30 @@ impl<S: Scope> Session<S> {
             opened: opened - current.opened,
             active: current.active,
         });
-        let active_in = std::mem::take(&mut self.interval.active_in);
-        let number = self.interval.number + 1;
-        self.interval = CurrentInterval { number, start_ns: now_ns, totals, opened, active: 0, active_in };
+        let CurrentInterval { active_in, mut active_untracked, number, .. } = std::mem::take(&mut self.interval);
+        active_untracked.clear();
+        self.interval = CurrentInterval {
+            number: number + 1,
+            start_ns: now_ns,
+            totals,
+            opened,
+            active: 0,
+            active_in,
+            active_untracked,
+        };
         changed_from
     }
 
     fn push_losses(&mut self) {
-        let losses = self.all_losses();
+        let losses = self.losses();
         let before = std::mem::replace(&mut self.losses_delivered, losses);
         for (reason, count) in losses.since(&before) {
             self.push(&Event::Lost(reason, count));
         }
     }
 
-    fn all_losses(&self) -> SessionLosses {
+    /// Everything that was lost so far.
+    pub fn losses(&self) -> SessionLosses {
         let mut processes = self.losses.processes;
         processes.add(&self.ledger.trace.lost());
         SessionLosses {

@@ -1,8 +1,8 @@
 //! The scope of a session: what is metered, as far as the session depends on it. A new kind of
 //! target is a new implementation of [`Scope`].
 
-use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, Traffic};
-use crate::name::NameLimits;
+use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, QuotedError, Traffic};
+use crate::name::{NameLimits, NameSample};
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Replay, Run};
 
 /// What a session meters.
@@ -18,6 +18,16 @@ pub trait Scope {
     /// Converts a flow key of the meter to the view of the target.
     fn orient_key(&self, key: FlowKey) -> FlowKey {
         key
+    }
+
+    /// Converts the head of a packet that may contain a name to the view of the target.
+    fn orient_name<'a>(&self, sample: NameSample<'a>) -> NameSample<'a> {
+        NameSample { flow: self.orient_key(sample.flow), ..sample }
+    }
+
+    /// Converts an ICMP error to the view of the target.
+    fn orient_icmp_error(&self, quoted: QuotedError) -> QuotedError {
+        QuotedError { flow: self.orient_key(quoted.flow), ..quoted }
     }
 
     /// Limits of the stored names.

@@ -1,7 +1,9 @@
 //! Tests of the session without a meter and without threads: deliveries and backlogs.
 
 use super::*;
-use crate::flow::{Direction, EndReason, FlowKey, ObservationLosses, TransportAddress};
+use crate::flow::{Direction, EndReason, FlowKey, IcmpError, ObservationLosses, QuotedError, TransportAddress};
+use crate::name::NameSample;
+use crate::process::{LiveProcess, ProcessAction, ProcessEvent, SystemView};
 use crate::report::EndedBy;
 
 fn session(max_flows: usize) -> Session<IsolatedScope> {
@@ -320,4 +322,122 @@ fn an_ended_flow_gets_a_name_of_its_address_and_not_of_the_next_connection() {
     assert_eq!(names(session.report(1, None)), [None, second.clone()]);
     session.resolve([(tcp.remote.addr, Name::of_text("host.example"))]);
     assert_eq!(names(session.report(1, None)), [Some("host.example".to_owned()), second]);
+}
+
+#[test]
+fn counts_an_active_flow_once_per_interval_also_if_it_is_not_tracked() {
+    let mut session = session(2);
+    let apply = |session: &mut Session<_>, at_ns| (1..=4).for_each(|port| session.apply(growth(port, at_ns, None)));
+    (0..3).for_each(|at_ns| apply(&mut session, at_ns));
+    session.end_interval(1_000_000_000);
+    apply(&mut session, 1_000_000_000);
+    session.end_interval(2_000_000_000);
+    let active: Vec<u64> = session.series().intervals.iter().map(|interval| interval.active).collect();
+    assert_eq!(active, [4, 4]);
+}
+
+/// The other end of every flow is the target.
+struct OtherEnd;
+
+impl Scope for OtherEnd {
+    fn facts(&self, _: &Moment) -> ScopeFacts {
+        ScopeFacts::default()
+    }
+
+    fn orient(&self, increment: Increment) -> Increment {
+        let Traffic::Flow(key) = increment.traffic else { return increment };
+        let PerDirection { egress, ingress } = increment.counters;
+        Increment {
+            traffic: Traffic::Flow(self.orient_key(key)),
+            counters: PerDirection { egress: ingress, ingress: egress },
+            opened_by: increment.opened_by.opposite(),
+            ..increment
+        }
+    }
+
+    fn orient_key(&self, key: FlowKey) -> FlowKey {
+        FlowKey { local: key.remote, remote: key.local, ..key }
+    }
+
+    fn orient_name<'a>(&self, sample: NameSample<'a>) -> NameSample<'a> {
+        let (direction, opened_by) = (sample.direction.opposite(), sample.opened_by.opposite());
+        NameSample { flow: self.orient_key(sample.flow), direction, opened_by, ..sample }
+    }
+
+    fn orient_icmp_error(&self, quoted: QuotedError) -> QuotedError {
+        QuotedError { flow: self.orient_key(quoted.flow), by_target: !quoted.by_target, ..quoted }
+    }
+}
+
+/// A query for `a.example A`.
+const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\x07example\0\0\x01\0\x01";
+
+fn query(port: u16) -> NameSample<'static> {
+    NameSample {
+        time_ns: 0,
+        flow: key(port),
+        direction: Direction::Egress,
+        opened_by: Direction::Egress,
+        payload: QUERY,
+        payload_len: QUERY.len() as u32,
+        tcp: None,
+    }
+}
+
+#[test]
+fn a_scope_decides_the_direction_of_everything_that_is_observed() {
+    let mut session = Session::new(OtherEnd, SessionConfig::default());
+    session.start(1_000);
+    session.apply(growth(1, 1, None));
+    session.observe(Observed::Name(query(1)));
+    let error = IcmpError { kind: 3, code: 3 };
+    session.observe(Observed::IcmpError(QuotedError { flow: key(1), error, by_target: false, time_ns: 1 }));
+    let report = session.conclude(1, None, None);
+    let flow = &report.flows[0].flow;
+    assert_eq!((flow.opened_by, flow.counters.ingress.packets, flow.icmp_error), (Direction::Ingress, 1, Some(error)));
+    assert_eq!(report.naming.lookups[0].queried_by, Direction::Ingress);
+}
+
+#[test]
+fn an_interim_report_does_not_count_a_query_in_flight_as_unanswered() {
+    let mut session = session(100);
+    session.apply(growth(1, 0, None));
+    session.observe(Observed::Name(query(1)));
+    let unanswered = |report: &report::Report| report.naming.lookups[0].unanswered();
+    let [soon, later] = [1_000_000_000, 6_000_000_000].map(|duration_ns| session.report(duration_ns, None));
+    assert_eq!((unanswered(&soon), unanswered(&later)), (0, 1));
+    assert_eq!((soon.attempts.len(), later.attempts.len()), (0, 1));
+    assert_eq!(unanswered(&session.conclude(1_000_000_000, None, None)), 1, "no response can follow");
+}
+
+/// A machine on which no process can be looked up.
+struct NoSystem;
+
+impl SystemView for NoSystem {
+    fn process(&mut self, _: u32) -> Option<LiveProcess> {
+        None
+    }
+
+    fn is_bound(&mut self, _: &str) -> Option<bool> {
+        None
+    }
+}
+
+#[test]
+fn local_sockets_are_events_of_their_own_kind() {
+    let mut session = session(100);
+    session.attribution = Attribution::On;
+    let [sockets, intervals] = [EventKinds::LOCAL_SOCKETS, EventKinds::INTERVAL].map(|kinds| session.attach(kinds));
+    let action = ProcessAction::LocalSocket("/run/socket".into());
+    let (comm, origin) = ("curl".into(), 1);
+    let event = ProcessEvent { time_ns: 1, start_ns: 1, pid: 7, tid: 7, program: 7, uid: origin, comm, action };
+    session.observe(Observed::Process(event, &mut NoSystem));
+    session.end_interval(2_000_000_000);
+    let events = session.deliver(sockets, 100, GrowthTiming::Now);
+    let [Event::LocalSockets(all)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((all[0].path.as_str(), all[0].connections), ("/run/socket", 1));
+    let events = session.deliver(intervals, 100, GrowthTiming::Now);
+    assert!(matches!(events.as_slice(), [Event::Interval(_)]), "{events:?}");
+    session.end_interval(4_000_000_000);
+    assert!(session.deliver(sockets, 100, GrowthTiming::Now).is_empty(), "nothing changed");
 }

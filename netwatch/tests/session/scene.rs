@@ -139,6 +139,10 @@ impl Meter for ScriptedMeter {
     fn losses(&self) -> Result<MeterLosses> {
         Ok(self.losses)
     }
+
+    fn balance(&mut self) -> Result<Option<InterfaceCounters>> {
+        Ok(Some(self.interface))
+    }
 }
 
 /// A flow as the meter sees it.
@@ -250,7 +254,8 @@ impl Metering {
     pub(super) fn finish(mut self) -> (Report, Vec<Result<()>>) {
         self.drain(DrainProgress::last());
         let ending = Some((ExitStatus::Code(0), EndedBy::Command));
-        let report = self.session.conclude((self.seconds + 1) * SECOND_NS, ending, Some(self.meter.interface));
+        let counters = self.meter.balance().expect("a script never fails");
+        let report = self.session.conclude((self.seconds + 1) * SECOND_NS, ending, counters);
         self.session.finish(Arc::new(report.clone()));
         self.deliver_all();
         let Self { mut session, feeds, .. } = self;
@@ -358,6 +363,8 @@ pub(super) fn summary(event: &Event) -> String {
         Event::FlowEnded(record, reason) => format!("ended {} {}", flow(record), reason.name()),
         Event::UsedBy(record) => format!("used by {}", record.process.pid),
         Event::DnsExchange(number, _) => format!("lookup {number}"),
+        Event::Attempts(all) => format!("{} attempts", all.len()),
+        Event::LocalSockets(all) => format!("{} local sockets", all.len()),
         Event::Lost(reason, count) => format!("lost {count} {reason}"),
         Event::Note(note) => format!("note {note}"),
         Event::Interval(interval) => format!("interval {}", (interval.end_ns - STARTED_NS) / SECOND_NS),

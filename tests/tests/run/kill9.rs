@@ -1,24 +1,27 @@
-//! SIGKILL of netwatch alone, at twenty moments of the set-up, the run and the tear-down.
+//! SIGKILL of netwatch alone, at moments of the set-up, the run and the tear-down.
 
-use std::thread;
-use std::time::Duration;
+use netwatch_tests::{MOMENTS, TestInternet, internet, wait_until};
 
-use netwatch_tests::{TestInternet, internet, wait_until};
+/// The command runs; it has ended; the link is down; the directory of the run is removed.
+const LATER: [&str; 4] = [
+    "ls started",
+    "ls ended",
+    "ls ended && ! ip -br link | grep '^nw[0-9a-f]*@.* UP '",
+    "ls ended && ! ls -d /run/netwatch/????????",
+];
 
-/// Milliseconds after the start: most during the set-up, some while the command runs, some about
-/// its end at 100. A test of any moment is valid, so a busy machine only shifts them.
-const KILL_TIMES_MS: [u64; 20] = [0, 1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 60, 90, 105, 115, 125, 140, 160];
-
-fn kill_at(net: &TestInternet, millis: u64, flags: &[&str]) {
+fn kill_at(net: &TestInternet, moment: &str, flags: &[&str]) {
+    net.host.sh("rm -f started ended");
     // The daemon runs longer than the harness waits.
-    let mut running = net.host.start(flags, &["sh", "-c", "(setsid sleep 300 &); sleep 0.1"]);
-    thread::sleep(Duration::from_millis(millis));
+    let script = "(setsid sleep 300 &); touch started; ip link show >links; touch ended";
+    let mut running = net.host.start(flags, &["sh", "-c", script]);
+    net.host.wait_for_moment(&mut running, moment);
     if running.is_running() {
         running.signal(libc::SIGKILL);
     }
     running.finish();
     let left = || net.host.processes();
-    wait_until(|| left().is_empty(), || format!("the end of {:?} after SIGKILL at {millis} ms", left()));
+    wait_until(|| left().is_empty(), || format!("the end of {:?} after SIGKILL at {moment}", left()));
 }
 
 #[test]
@@ -26,8 +29,8 @@ fn nothing_is_left_after_clean() {
     let net = internet!();
     net.host.run(&["-q"], &["true"]).assert_ok();
     let before = net.host.state();
-    for millis in KILL_TIMES_MS {
-        kill_at(&net, millis, &[]);
+    for moment in MOMENTS.into_iter().chain(LATER) {
+        kill_at(&net, moment, &[]);
         net.host.netwatch(&["clean"]).assert_ok();
         net.host.assert_nothing_left(&before);
     }
@@ -41,8 +44,8 @@ fn nothing_is_left_after_the_next_run() {
     net.host.sh("nft add table inet filter; nft add chain inet filter forward '{ type filter hook forward priority 0; policy drop; }'");
     net.host.netwatch(&["run", "-q", "--name", "pink", "--", "true"]).assert_ok();
     let before = net.host.state();
-    for millis in KILL_TIMES_MS {
-        kill_at(&net, millis, &["--name", "pink", "--publish", "8080:80", "--host-loopback"]);
+    for moment in MOMENTS.into_iter().chain(LATER) {
+        kill_at(&net, moment, &["--name", "pink", "--publish", "8080:80", "--host-loopback"]);
         net.host.run(&["-q"], &["true"]).assert_ok();
         net.host.assert_nothing_left(&before);
     }

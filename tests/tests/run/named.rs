@@ -1,6 +1,6 @@
 //! `--name`: a named namespace, which `ip netns exec` can join.
 
-use netwatch_tests::{addresses::*, internet, report};
+use netwatch_tests::{MOMENTS, addresses::*, internet, report};
 
 #[test]
 fn a_process_that_joins_the_namespace_is_counted() {
@@ -58,9 +58,9 @@ fn in_a_race_with_ip_netns_add_one_of_the_two_gets_the_name_and_keeps_it() {
     let net = internet!();
     net.host.sh("ip netns add other; ip netns del other");
     let before = net.host.state();
-    for millis in [0, 8, 14, 17, 20, 23, 26, 29, 32, 40] {
-        let running = net.host.start(&["--name", "violet"], &["true"]);
-        std::thread::sleep(std::time::Duration::from_millis(millis));
+    for moment in MOMENTS.into_iter().chain(["ls /run/netns/violet"]) {
+        let mut running = net.host.start(&["--name", "violet"], &["true"]);
+        net.host.wait_for_moment(&mut running, moment);
         // netwatch has the name now, had it before, or has not taken it yet.
         let (is_theirs, output) = net.host.try_sh("ip netns add violet");
         assert!(is_theirs || output.contains("File exists"), "{output}");
@@ -70,7 +70,7 @@ fn in_a_race_with_ip_netns_add_one_of_the_two_gets_the_name_and_keeps_it() {
             let inside = net.host.sh("ip netns exec violet ip -o link");
             assert!(
                 inside.contains("lo:") && !inside.contains("eth0"),
-                "the namespace of ip is kept, after {millis} ms: {inside}"
+                "the namespace of ip is kept, at {moment}: {inside}"
             );
             net.host.sh("ip netns del violet");
         }

@@ -1,7 +1,7 @@
 //! What netwatch does with signals, also with those that it inherits ignored. Signals typed at a
 //! terminal are in `terminal`.
 
-use netwatch_tests::{StartOptions, internet, skip};
+use netwatch_tests::{MOMENTS, StartOptions, internet, skip};
 
 use crate::TRAFFIC;
 
@@ -74,19 +74,16 @@ fn usr1_prints_interim_counters_and_the_run_continues() {
 #[test]
 fn signals_during_set_up_end_it_and_leave_nothing_behind() {
     let net = internet!();
-    for (signal, moments) in
-        [(libc::SIGTERM, [0, 5, 20, 40]), (libc::SIGINT, [2, 8, 15, 30]), (libc::SIGHUP, [4, 10, 25, 35])]
-    {
-        for millis in moments {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        for moment in MOMENTS {
             let before = net.host.state();
             // Longer than the harness waits: netwatch has to end it.
-            let running = net.host.start(&[], &["sleep", "300"]);
-            // Not a wait for a condition: any moment of the set-up will do.
-            std::thread::sleep(std::time::Duration::from_millis(millis));
+            let mut running = net.host.start(&[], &["sleep", "300"]);
+            net.host.wait_for_moment(&mut running, moment);
             running.signal(signal);
             let run = running.finish_early();
             let is_ended_by_it = run.code == Some(128 + signal) || run.signal == Some(signal);
-            assert!(is_ended_by_it, "signal {signal} after {millis} ms: {run}");
+            assert!(is_ended_by_it, "signal {signal} at {moment}: {run}");
             net.host.assert_nothing_left(&before);
         }
     }

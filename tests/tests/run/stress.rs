@@ -2,9 +2,9 @@
 //! connections.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use netwatch_tests::{FinishedRun, StartOptions, addresses::*, internet, needs, report};
+use netwatch_tests::{FinishedRun, StartOptions, addresses::*, internet, needs, report, wait_until};
 
 use crate::TRAFFIC;
 
@@ -28,9 +28,7 @@ fn netwatch_stopped_during_traffic_loses_samples_and_no_packet() {
     let mut running = net.host.start_with(options, &[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
     running.signal(libc::SIGSTOP);
-    let stopped = Instant::now();
     running.wait_for_stdout("sent");
-    std::thread::sleep(Duration::from_secs(2).saturating_sub(stopped.elapsed()));
     running.signal(libc::SIGCONT);
     let run = running.finish();
     let endpoint = report::endpoint(run.assert_ok().report(), "udp", APP_V4, ECHO);
@@ -82,13 +80,20 @@ fn a_hundred_thousand_connections() {
     let mut running = net.host.start_with(options, &["-u", "root"], &["sh", "-c", &script]);
     let mut sizes = Vec::new();
     loop {
-        let size = resident_kib(running.pid());
+        let rounds = running.stdout().lines().count();
+        let mut size = 0;
         // Read before the check, because the report at the end needs more memory.
+        wait_until(
+            || {
+                size = resident_kib(running.pid());
+                running.stdout().lines().count() > rounds || !running.is_running()
+            },
+            || "the end of a round".to_owned(),
+        );
         if !running.is_running() || running.stdout().contains("done") {
             break;
         }
         sizes.push(size);
-        std::thread::sleep(Duration::from_millis(200));
     }
     let run = running.finish();
     let endpoint = report::endpoint(run.assert_ok().report(), "tcp", APP_V4, 80);

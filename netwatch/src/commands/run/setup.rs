@@ -77,7 +77,9 @@ pub(super) async fn set_up(
     };
     // Before the command's first instruction.
     let (process_probe, attribution) = processes.finish(&mut notes);
-    let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline)?;
+    let interface = network.link.name().to_owned();
+    let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
+    let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline, read_counters)?;
     meter.watch_local_sockets(pid);
     let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
@@ -94,10 +96,8 @@ pub(super) async fn set_up(
     };
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
-    let interface = network.link.name().to_owned();
-    let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
     let interim = InterimPrinter::new(show);
-    let metering = Metering::start(MeteringSpec { meter, session, read_counters, interim })?;
+    let metering = Metering::start(MeteringSpec { meter, session, interim })?;
     let snapshots = SnapshotServer::start(run_dir.path(), metering.snapshots());
     if let Err(error) = &snapshots {
         metering.note(error.to_string());
@@ -135,7 +135,7 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         gateway: network.gateways(),
         host_loopback: plan.settings.host_loopback,
     };
-    IsolatedScope { run, interface, dns: DnsForwarder { resolvers: network.resolvers() } }
+    IsolatedScope { run, interface, dns: DnsForwarder { resolvers: network.dns().resolvers() } }
 }
 
 /// Empty if the kernel does not report it, which it always does (uname(2)).
@@ -216,6 +216,6 @@ fn say(network: &Network, probe: &KernelMeter) {
         list(&network.gateways()),
         list(&network.targets()),
         method,
-        list(&network.resolvers()),
+        list(&network.dns().resolvers()),
     ));
 }

@@ -108,9 +108,9 @@ impl<'a> ControlLoop<'a> {
             }
             HostEvent::Failed(error) => Err(error),
             HostEvent::FirewallChanged => self.live.firewall.changed(self.line),
-            HostEvent::ResolvConfChanged => {
-                self.live.metering.set_resolvers(self.live.network.resolvers());
-                self.line.write_resolver(self.live.network.resolv_conf())
+            HostEvent::ResolvConfChanged(file) => {
+                self.live.metering.set_resolvers(file.resolvers);
+                self.line.write_resolver(file.text)
             }
         };
         self.live.note(adapted);

@@ -40,6 +40,8 @@ impl Consumer for Recording {
             .with(EventKinds::FLOW_ENDED)
             .with(EventKinds::USED_BY)
             .with(EventKinds::DNS_EXCHANGE)
+            .with(EventKinds::ATTEMPTS)
+            .with(EventKinds::LOCAL_SOCKETS)
             .with(EventKinds::INTERVAL)
     }
 

@@ -18,6 +18,8 @@ pub(super) fn events(db: &mut Connection, events: &[Event]) -> Result<()> {
             }
             Event::UsedBy(used) => rows::process(&transaction, &used.process, used.parent)?,
             Event::DnsExchange(number, lookup) => rows::lookup(&transaction, *number, lookup)?,
+            Event::Attempts(all) => rows::replace_attempts(&transaction, all, ProcessNumbers::Identity)?,
+            Event::LocalSockets(all) => rows::replace_local_sockets(&transaction, all, ProcessNumbers::Identity)?,
             Event::Interval(totals) => interval(&transaction, totals)?,
             Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Finished(_) => {}
         }
@@ -45,13 +47,9 @@ fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
     rows::replace_run(db, run, interface, dns, false, &totals.attribution)?;
     rows::replace_totals(db, &totals.totals, &totals.untracked, &totals.loopback)?;
     rows::replace_remainders(db, &totals.remainders)?;
-    rows::replace_losses(db, &losses.meter, &losses.names, &losses.processes)?;
+    rows::replace_losses(db, &losses.by_reason())?;
     if let Some(endpoints) = &totals.untracked_endpoints {
         rows::replace_folded_endpoints(db, endpoints.iter())?;
-    }
-    if let Some(calls) = &totals.calls {
-        rows::replace_local_sockets(db, &calls.local_sockets, ProcessNumbers::Identity)?;
-        rows::replace_attempts(db, &calls.attempts, ProcessNumbers::Identity)?;
     }
     if let Some(notes) = &totals.notes {
         rows::replace_notes(db, notes)?;
@@ -61,11 +59,12 @@ fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
 
 /// Completes the recording. Flows without a final record are folded into their endpoints.
 pub(super) fn finished(db: &mut Connection, finished: &Finished, missed: &Missed) -> Result<()> {
-    let Finished { report, series, untracked, .. } = finished;
+    let Finished { report, series, untracked, losses, .. } = finished;
     let transaction = db.transaction()?;
     rows::remove_flows(&transaction, &missed.outdated)?;
     let folded = untracked.plus(missed.flows.counts());
     rows::replace_all_but_flows(&transaction, report, series, &folded)?;
+    rows::replace_losses(&transaction, &losses.by_reason())?;
     let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
     rows::recording(&transaction, RecordingState::Complete, until_ns, 0)?;
     transaction.commit()?;

@@ -18,7 +18,7 @@ fn forwards_by_udp_and_tcp_in_both_families() {
             ids.sort_unstable();
             assert_eq!(ids, (0..40).collect::<Vec<u8>>());
         }
-        let stats = running.stats();
+        let stats = running.status().stats();
         assert_eq!((stats.queries_udp, stats.queries_tcp, stats.responses), (2, 80, 82));
         assert_eq!(stats.failed, FailedExchanges::default());
     });
@@ -57,7 +57,7 @@ fn answers_every_query_of_a_burst() {
             seen.insert([buffer[0], buffer[1]]);
         }
         eprintln!("{QUERIES} queries: {:?}", started.elapsed());
-        let stats = running.stats();
+        let stats = running.status().stats();
         let all = u64::from(QUERIES);
         assert_eq!((stats.queries_udp, stats.responses, stats.dropped_queries), (all, all, 0));
         assert_eq!(stats.dropped_by_kernel, 0);
@@ -74,7 +74,7 @@ fn queries_the_next_resolver_until_one_is_useful() {
         let running = forward(vec![closed_port, unreachable, failing, good]);
         assert_eq!(rcode(&query_udp((GATEWAY, 53), &query(1, "app.example")).await), 0);
         assert_eq!(rcode(&query_tcp((GATEWAY, 53), &[query(1, "app.example")]).await[0]), 0);
-        let stats = running.stats();
+        let stats = running.status().stats();
         assert_eq!((stats.failed.refused, stats.failed.unreachable, stats.failed.unhelpful), (2, 2, 2));
         assert_eq!(stats.responses_by_resolver[&good], 2);
     });
@@ -108,13 +108,13 @@ fn returns_servfail_when_no_resolver_responds() {
         let _ignores = UdpSocket::bind("127.0.0.2:53").await.unwrap();
         let running = forward_to(Upstream::at(&path));
         assert_eq!(rcode(&query_udp((GATEWAY, 53), &query(1, "app.example")).await), 2);
-        let stats = running.stats();
+        let stats = running.status().stats();
         assert_eq!((stats.servfail, stats.failed.timeout, stats.failed.refused), (1, 1, 0));
         drop(running);
         let running = forward(vec!["127.0.0.9:9".parse().unwrap()]);
         assert_eq!(rcode(&query_udp((GATEWAY, 53), &query(2, "app.example")).await), 2);
         assert_eq!(rcode(&query_tcp((GATEWAY, 53), &[query(3, "app.example")]).await[0]), 2);
-        let stats = running.stats();
+        let stats = running.status().stats();
         assert_eq!((stats.servfail, stats.failed.timeout, stats.failed.refused), (2, 0, 2));
     });
 }
@@ -140,6 +140,6 @@ fn counts_malformed_queries_and_returns_formerr() {
         let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
         socket.send_to(b"short", (GATEWAY, 53)).await.unwrap();
         assert!(query_tcp((GATEWAY, 53), &[b"short".to_vec()]).await.is_empty());
-        assert_eq!(running.stats().malformed, 4);
+        assert_eq!(running.status().stats().malformed, 4);
     });
 }

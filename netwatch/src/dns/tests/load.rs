@@ -21,7 +21,7 @@ fn answers_more_connections_than_it_serves_at_a_time() {
         for client in clients {
             assert_eq!(client.await.unwrap(), 1);
         }
-        assert_eq!(running.stats().responses, MANY as u64);
+        assert_eq!(running.status().stats().responses, MANY as u64);
     });
 }
 
@@ -69,10 +69,10 @@ fn a_flood_from_one_socket_leaves_the_others_their_answers() {
                 flood.send(&query(id, "flood.example")).await.unwrap();
             }
             assert_eq!(rcode(&query_udp((GATEWAY, 53), &query(1, "app.example")).await), 0);
-            let stats = running.stats();
+            let stats = running.status().stats();
             assert_eq!(stats.responses, part, "{stats:?}");
         }
-        let stats = running.stats();
+        let stats = running.status().stats();
         let in_flight = FLOOD - stats.dropped_queries - stats.dropped_by_kernel - stats.servfail;
         assert!(in_flight <= 2048, "{stats:?}");
         assert_eq!(stats.queries_udp + stats.dropped_by_kernel, FLOOD + 50);

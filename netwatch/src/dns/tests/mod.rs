@@ -43,6 +43,9 @@ fn ip(arguments: &str) {
     assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
 
+/// Bounds every wait for a condition.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Waits for the local route of a new IPv6 address. The kernel adds the route from a work queue, a
 /// moment after netlink has confirmed the address (addrconf_dad_work); until then, packets to it
 /// are dropped.
@@ -154,7 +157,7 @@ fn forward(to: Vec<SocketAddr>) -> RunningForwarder {
 /// forwarder's sockets, between fork and exec, so this may have to wait until the port is free.
 fn forward_to(upstream: Upstream) -> RunningForwarder {
     let gateways: [IpAddr; 2] = [GATEWAY.parse().unwrap(), GATEWAY6.parse().unwrap()];
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {
         let forwarder = Forwarder::bind(&gateways, None).unwrap();
         if forwarder.listening() == gateways.map(|gateway| (gateway, 53)) {

@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::icmp;
 use super::{DrainProgress, Meter};
 use crate::error::Result;
-use crate::flow::{EndReason, FlowKey, Increment, ObservationLosses, QuotedError, Traffic};
+use crate::flow::{EndReason, FlowKey, Increment, InterfaceCounters, ObservationLosses, QuotedError, Traffic};
 use crate::session::{MeterLosses, Observed};
 
 mod fragments;
@@ -214,6 +214,10 @@ impl Meter for HostMeter {
 
     fn losses(&self) -> Result<MeterLosses> {
         Ok(MeterLosses { meter: self.lost, ..MeterLosses::default() })
+    }
+
+    fn balance(&mut self) -> Result<Option<InterfaceCounters>> {
+        Ok(None)
     }
 }
 

@@ -69,6 +69,17 @@ impl DnsTracker {
         }
     }
 
+    /// All lookups, without the queries that may still be answered at this time.
+    pub fn settled_lookups(&self, now_ns: u64) -> Vec<Lookup> {
+        let in_flight = self.pending.in_flight(now_ns);
+        let settled = |lookup: &Lookup| {
+            let is_dns = lookup.application == Application::Dns;
+            let count = in_flight.get(&(&lookup.question, lookup.queried_by)).filter(|_| is_dns);
+            Lookup { queries: lookup.queries.saturating_sub(count.copied().unwrap_or(0)), ..lookup.clone() }
+        };
+        self.lookups.all().iter().map(settled).collect()
+    }
+
     fn observe_query(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
         for question in &observed.message.questions {
             self.lookups.count_query(question, observed, lost);

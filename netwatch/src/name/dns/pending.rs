@@ -11,11 +11,18 @@ use crate::wire::dns::Question;
 /// the id.
 type TransactionKey = (FlowKey, Direction, u16);
 
+/// Time that a program waits for a response, nanoseconds: the default of resolver libraries
+/// (resolv.conf(5), `timeout`). A query without a response is in flight for so long.
+const RESPONSE_TIMEOUT_NS: u64 = 5_000_000_000;
+
 #[derive(Debug)]
 struct PendingQuery {
     /// The first question of the message; servers answer no others.
     question: Option<Question>,
+    queried_by: Direction,
     time_ns: u64,
+    /// Number of messages, retransmissions included.
+    messages: u64,
 }
 
 /// Pending queries, bounded.
@@ -36,10 +43,12 @@ impl Pending {
     pub fn insert(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
         let key = (observed.flow, observed.direction, observed.message.id);
         let question = observed.message.questions.first().cloned();
-        if self.queries.get(&key).is_some_and(|query| query.question == question) {
+        if let Some(query) = self.queries.get_mut(&key).filter(|query| query.question == question) {
+            query.messages += 1;
             return;
         }
-        if self.queries.insert(key, PendingQuery { question, time_ns: observed.time_ns }).is_none() {
+        let (time_ns, queried_by) = (observed.time_ns, observed.queried_by());
+        if self.queries.insert(key, PendingQuery { question, queried_by, time_ns, messages: 1 }).is_none() {
             self.by_age.push_back(key);
         }
         self.shrink(lost);
@@ -54,6 +63,18 @@ impl Pending {
             return None;
         }
         self.queries.remove(&key).map(|query| query.time_ns)
+    }
+
+    /// Queries that may still be answered at this time: who sent them, and how many messages.
+    pub fn in_flight(&self, now_ns: u64) -> HashMap<(&Question, Direction), u64> {
+        let mut in_flight = HashMap::new();
+        let is_recent = |query: &&PendingQuery| now_ns.saturating_sub(query.time_ns) < RESPONSE_TIMEOUT_NS;
+        for query in self.queries.values().filter(is_recent) {
+            if let Some(question) = &query.question {
+                *in_flight.entry((question, query.queried_by)).or_default() += query.messages;
+            }
+        }
+        in_flight
     }
 
     fn shrink(&mut self, lost: &mut NamesLost) {

@@ -107,6 +107,20 @@ fn counts_failed_and_unanswered_queries() {
 }
 
 #[test]
+fn a_query_without_a_response_is_in_flight_for_five_seconds() {
+    let mut names = names();
+    let query = || DnsBuilder::query(1, "slow.example", A);
+    // A retransmission does not restart the time.
+    for time_ns in [0, 4_000_000_000] {
+        names.observe(&at(time_ns, sent(resolver(), &query().bytes())));
+    }
+    let unanswered = |names: &Names, now_ns| names.settled_lookups(now_ns)[0].unanswered();
+    assert_eq!((unanswered(&names, 4_999_999_999), unanswered(&names, 5_000_000_000)), (0, 2));
+    exchange(&mut names, 0, query(), DnsBuilder::response(1, 0, "slow.example", A));
+    assert_eq!(names.settled_lookups(4_999_999_999)[0], names.lookups()[0]);
+}
+
+#[test]
 fn measures_from_the_first_of_several_retransmissions() {
     let mut names = names();
     let query = DnsBuilder::query(1, "slow.example", A).bytes();

@@ -5,6 +5,7 @@
 
 mod thread;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
@@ -24,15 +25,12 @@ use crate::packets::{FlowQuery, Identify};
 use crate::report::{EndedBy, ExitStatus, Report};
 use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
-
-/// Reads the counters of the link.
-pub(super) type ReadCounters = Box<dyn FnMut() -> Result<Option<InterfaceCounters>> + Send>;
+use crate::wire::Name;
 
 /// What the metering thread needs to start.
 pub(super) struct MeteringSpec {
     pub meter: LiveMeter,
     pub session: Session<IsolatedScope>,
-    pub read_counters: ReadCounters,
     pub interim: InterimPrinter,
 }
 
@@ -43,8 +41,6 @@ pub(super) struct Conclusion {
     pub exit: ExitStatus,
     pub ended_by: EndedBy,
     pub counters: Option<InterfaceCounters>,
-    /// `--resolve`.
-    pub resolve: bool,
 }
 
 enum MeteringCommand {
@@ -60,10 +56,12 @@ enum MeteringCommand {
     /// What is known about these flows.
     Identify(Vec<FlowQuery>, Sender<Vec<FlowIdentity>>),
     Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
+    /// Add names from reverse lookups to the final report.
+    Resolve(Vec<(IpAddr, Name)>, oneshot::Sender<Arc<Report>>),
     /// A consumer can take more events.
     HasRoom,
-    /// The run failed: stop without a report.
-    Stop,
+    /// Finish the consumers and end the thread. Without a final report, the run failed.
+    Finish,
 }
 
 /// Whether a run fails if the consumer fails. If not, the failure becomes a note.
@@ -211,6 +209,18 @@ impl Metering {
         report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
     }
 
+    /// Adds names to the final report.
+    pub(super) async fn resolve(&self, names: Vec<(IpAddr, Name)>) -> Result<Arc<Report>> {
+        let (reply, report) = oneshot::channel();
+        self.send(MeteringCommand::Resolve(names, reply));
+        report.await.map_err(|_| Error::other("add names to", "the report", "the metering thread panicked"))
+    }
+
+    /// Delivers the end of the run to the consumers; [`Metering::finish`] waits for them.
+    pub(super) fn finish_consumers(&self) {
+        self.send(MeteringCommand::Finish);
+    }
+
     /// Waits until all consumers are finished. Returns the first failure of a required one. A
     /// signal ends the wait.
     pub(super) async fn finish(self, signals: &SignalStream<'_>) -> Result<()> {
@@ -235,8 +245,8 @@ impl Metering {
     }
 
     fn wait_for_consumers(self) -> Result<()> {
-        // Has no effect on a thread that has already concluded the run.
-        self.send(MeteringCommand::Stop);
+        // Has no effect if it was sent before.
+        self.send(MeteringCommand::Finish);
         let finishing = self.thread.join();
         let finishing = finishing.map_err(|_| Error::other("finish", "the run", "the metering thread panicked"))?;
         let waited: Vec<Result<()>> = finishing.into_iter().map(Finishing::wait).collect();

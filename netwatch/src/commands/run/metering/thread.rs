@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec, ReadCounters};
+use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec};
 use crate::commands::run::interim::InterimPrinter;
 use crate::commands::run::trim;
 use crate::commands::snapshot::Snapshot;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
-use crate::dns::reverse;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::meter::{DrainProgress, LiveMeter, Meter, unix_now_ns};
 use crate::packets::FlowQuery;
 use crate::report::Report;
@@ -42,14 +41,13 @@ struct Attached {
 pub(super) struct MeteringThread {
     meter: LiveMeter,
     session: Session<IsolatedScope>,
-    read_counters: ReadCounters,
     interim: Option<InterimPrinter>,
     commands: Sender<MeteringCommand>,
     attached: Vec<Attached>,
     /// Consumers of which the thread could not be started.
     not_started: Vec<Finishing>,
-    /// Set when the final report exists.
-    is_concluded: bool,
+    /// The final report, when it exists.
+    concluded: Option<Arc<Report>>,
     started_ns: u64,
     next_drain: Instant,
     drains: u64,
@@ -71,17 +69,16 @@ impl ReportRequests {
 
 impl MeteringThread {
     pub(super) fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
-        let MeteringSpec { meter, session, read_counters, interim } = spec;
+        let MeteringSpec { meter, session, interim } = spec;
         let interim = Some(interim);
         Self {
             meter,
             session,
-            read_counters,
             interim,
             commands,
             attached: Vec::new(),
             not_started: Vec::new(),
-            is_concluded: false,
+            concluded: None,
             started_ns: unix_now_ns(),
             next_drain: Instant::now() + DRAIN_INTERVAL,
             drains: 0,
@@ -94,26 +91,23 @@ impl MeteringThread {
         let mut next_poll = Instant::now();
         loop {
             let timeout = match self.requests.is_empty() {
+                true if self.concluded.is_some() => FINISH_TIMEOUT,
                 true => next_poll.saturating_duration_since(Instant::now()),
                 // Only the commands that are already queued, before the requests are answered.
                 false => Duration::ZERO,
             };
             match commands.recv_timeout(timeout) {
-                Ok(MeteringCommand::Conclude(conclusion, reply)) => {
-                    self.answer_requests();
-                    let report = self.conclude(conclusion);
-                    // Fails only if the run failed at the same time.
-                    let _ = reply.send(report.clone());
+                Ok(MeteringCommand::Finish) => {
                     let deadline = Instant::now() + FINISH_TIMEOUT;
-                    self.finish(report, deadline, commands);
+                    self.finish(deadline, commands);
                     return self.close(deadline);
                 }
-                Ok(MeteringCommand::Stop) => return self.close(Instant::now() + FINISH_TIMEOUT),
                 Ok(command) => self.execute(command),
                 // The thread has a sender of its own, so the channel is never disconnected.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.answer_requests(),
             }
-            if Instant::now() >= next_poll {
+            // After the end of the run there is nothing to read.
+            if self.concluded.is_none() && Instant::now() >= next_poll {
                 self.tick();
                 next_poll = Instant::now() + self.meter.next_poll();
             }
@@ -133,8 +127,16 @@ impl MeteringThread {
             MeteringCommand::Snapshot(reply) => self.requests.snapshots.push(reply),
             MeteringCommand::Identify(flows, reply) => self.identify(flows, &reply),
             MeteringCommand::HasRoom => self.deliver(),
+            // Fails only if the control loop has given up.
+            MeteringCommand::Conclude(conclusion, reply) => _ = reply.send(self.conclude(conclusion)),
+            MeteringCommand::Resolve(names, reply) => {
+                self.session.resolve(names);
+                let report = Arc::new(self.session.final_report());
+                self.concluded = Some(report.clone());
+                let _ = reply.send(report);
+            }
             // Handled by `run`.
-            MeteringCommand::Conclude(..) | MeteringCommand::Stop => {}
+            MeteringCommand::Finish => {}
         }
     }
 
@@ -228,12 +230,10 @@ impl MeteringThread {
             return;
         }
         let ReportRequests { print_interim, snapshots } = std::mem::take(&mut self.requests);
-        self.drain_noted();
-        let (counters, failed) = match (self.read_counters)() {
-            Ok(counters) => (counters, None),
-            Err(error) => (None, Some(error)),
+        let (report, failed) = match &self.concluded {
+            Some(report) => (report.clone(), None),
+            None => self.report_so_far(),
         };
-        let report = Arc::new(self.session.report(self.duration_ns(), counters));
         for reply in snapshots {
             // Fails if the reader has disconnected.
             let _ = reply.send(Snapshot { report: report.clone(), series: self.session.series().clone() });
@@ -241,7 +241,18 @@ impl MeteringThread {
         if let Some(interim) = self.interim.as_mut().filter(|_| print_interim) {
             interim.print(failed.map_or(Ok(report), Err));
         }
+    }
+
+    /// A report of the run so far, and the error if the counters of the interface cannot be read.
+    fn report_so_far(&mut self) -> (Arc<Report>, Option<Error>) {
+        self.drain_noted();
+        let (counters, failed) = match self.meter.balance() {
+            Ok(counters) => (counters, None),
+            Err(error) => (None, Some(error)),
+        };
+        let report = Arc::new(self.session.report(self.duration_ns(), counters));
         self.poll();
+        (report, failed)
     }
 
     /// Delivers pending events to the consumers that have room.
@@ -261,7 +272,7 @@ impl MeteringThread {
                     true => format!("the {name} is incomplete: {error}"),
                     false => format!("no {name}: {error}"),
                 });
-                attached.failure = Some(ConsumerFailure { error, is_noted: !self.is_concluded });
+                attached.failure = Some(ConsumerFailure { error, is_noted: self.concluded.is_none() });
             }
         }
     }
@@ -269,7 +280,8 @@ impl MeteringThread {
     /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
     /// the missing packets.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
-        let Conclusion { duration, exit, ended_by, counters, resolve } = conclusion;
+        let Conclusion { duration, exit, ended_by, counters } = conclusion;
+        self.answer_requests();
         let mut progress = DrainProgress::last();
         self.poll();
         let drained = self.drain(&mut progress).or_else(|failed| {
@@ -284,18 +296,16 @@ impl MeteringThread {
             self.session.note(dropped);
         }
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);
-        if resolve && report.unnamed_addresses().next().is_some() {
-            self.session.resolve(reverse::names(report.unnamed_addresses()));
-            report = self.session.final_report();
-        }
+        let report = Arc::new(self.session.conclude(duration_ns, Some((exit, ended_by)), counters));
         self.meter.release_namespace();
-        self.is_concluded = true;
-        Arc::new(report)
+        self.concluded = Some(report.clone());
+        report
     }
 
-    /// Delivers all pending events and the end of the session, until `deadline`.
-    fn finish(&mut self, report: Arc<Report>, deadline: Instant, commands: &Receiver<MeteringCommand>) {
+    /// Delivers all pending events and the end of the session, until `deadline`. Without a final
+    /// report there is no end.
+    fn finish(&mut self, deadline: Instant, commands: &Receiver<MeteringCommand>) {
+        let Some(report) = self.concluded.clone() else { return };
         self.session.finish(report);
         loop {
             for attached in &mut self.attached {
@@ -316,7 +326,7 @@ impl MeteringThread {
     fn close(mut self, deadline: Instant) -> Vec<Finishing> {
         let session = &mut self.session;
         let close = |attached: Attached| {
-            let end = match self.is_concluded {
+            let end = match self.concluded.is_some() {
                 true => StreamEnd::Concluded(Box::new(session.take_missed(attached.outlet))),
                 false => StreamEnd::Abandoned,
             };

@@ -3,6 +3,7 @@
 //! files. It also follows changes of the host's firewall, which the guardian repairs. The event
 //! loop hands it work, which never blocks, and receives events from it.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -32,15 +33,27 @@ pub(in crate::commands::run) enum HostEvent {
     Failed(Error),
     /// The host's firewall may have changed, so its rules have to be checked.
     FirewallChanged,
-    /// The host's resolv.conf changed, so the target's has to be written again.
-    ResolvConfChanged,
+    /// The host's resolv.conf changed.
+    ResolvConfChanged(ResolverFile),
     /// The thread panicked, so forwarding and mounts are no longer kept up to date.
     Panicked,
 }
 
+/// What follows from the host's resolv.conf.
+#[derive(Debug)]
+pub(in crate::commands::run) struct ResolverFile {
+    /// The resolvers that queries are forwarded to.
+    pub resolvers: Vec<SocketAddr>,
+    /// The contents of the target's resolv.conf.
+    pub text: Vec<u8>,
+}
+
+/// Reads the host's resolv.conf.
+pub(super) type ReadResolverFile = Box<dyn Fn() -> ResolverFile + Send>;
+
 /// What the thread has to do, each at most once however often it is requested, so that the queue is
 /// bounded.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct HostWork {
     /// Forwarding to keep up to date from now on.
     forwarding: Option<Forwarding>,
@@ -52,39 +65,56 @@ struct HostWork {
     close: Option<oneshot::Sender<()>>,
 }
 
-#[derive(Debug)]
 struct MountsToKeep {
     keeper: Keeper,
+    read_resolver_file: ReadResolverFile,
     /// The target's mount namespace.
     namespace: OwnedFd,
     /// Receives whether they are in place.
     done: oneshot::Sender<Result<()>>,
 }
 
-#[derive(Debug)]
 struct WorkQueue {
-    work: Mutex<HostWork>,
+    /// `None` when the thread has ended.
+    work: Mutex<Option<HostWork>>,
     /// Readable when there is work.
     wake: EventFd,
 }
 
 impl WorkQueue {
+    fn new() -> Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| Error::os("create", "an eventfd", errno))?;
+        Ok(Self { work: Mutex::new(Some(HostWork::default())), wake })
+    }
+
+    /// Adds a request, or drops it if the thread has ended: who waits for it is then notified.
     fn add(&self, add: impl FnOnce(&mut HostWork)) {
-        add(&mut self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(work) = &mut *self.work.lock().unwrap_or_else(PoisonError::into_inner) {
+            add(work);
+        }
         // EAGAIN: the counter is at its maximum, so it is readable anyway.
         let _ = self.wake.write(1);
     }
 
     fn take(&self) -> HostWork {
         let _ = self.wake.read();
-        std::mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner))
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// Drops all requests when the thread ends, also by a panic.
+struct QueueEnd(Arc<WorkQueue>);
+
+impl Drop for QueueEnd {
+    fn drop(&mut self) {
+        drop(self.0.work.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
 /// The event loop's handle of the thread. Dropped without [`HostThread::close`], after a failure,
 /// the thread keeps the nftables table until the process exits: by then the guardian has switched
 /// forwarding back, which must happen first.
-#[derive(Debug)]
 pub(super) struct HostThread {
     queue: Arc<WorkQueue>,
     events: mpsc::UnboundedReceiver<HostEvent>,
@@ -94,9 +124,7 @@ pub(super) struct HostThread {
 impl HostThread {
     /// Starts the thread in the network namespace of the caller.
     pub(super) fn start(nat: Arc<Nat>, firewall: FirewallWatch) -> Result<Self> {
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|errno| Error::os("create", "an eventfd", errno))?;
-        let queue = Arc::new(WorkQueue { work: Mutex::default(), wake });
+        let queue = Arc::new(WorkQueue::new()?);
         let (sender, events) = mpsc::unbounded_channel();
         let weak = Arc::downgrade(&nat);
         let state = HostState {
@@ -106,9 +134,15 @@ impl HostThread {
             firewall: FirewallFollower::new(firewall),
             forwarding: None,
             keeper: None,
+            read_resolver_file: None,
             closing: None,
         };
-        let thread = thread::Builder::new().name("host".into()).spawn(move || state.run());
+        let end = QueueEnd(queue.clone());
+        let work = move || {
+            let _end = end;
+            state.run();
+        };
+        let thread = thread::Builder::new().name("host".into()).spawn(work);
         thread.map_err(|error| Error::os("start thread", "host", error))?;
         Ok(Self { queue, events, nat: weak })
     }
@@ -124,10 +158,16 @@ impl HostThread {
     }
 
     /// Keeps the target's private files mounted from now on, and waits until they are.
-    pub(super) async fn keep_mounts(&self, keeper: Keeper, namespace: OwnedFd) -> Result<()> {
+    pub(super) async fn keep_mounts(
+        &self,
+        keeper: Keeper,
+        namespace: OwnedFd,
+        read_resolver_file: ReadResolverFile,
+    ) -> Result<()> {
         let (done, kept) = oneshot::channel();
-        self.queue.add(|work| work.mounts = Some(MountsToKeep { keeper, namespace, done }));
-        kept.await.unwrap_or_else(|_| Err(Error::other("keep", "the command's mounts", "the host thread panicked")))
+        self.queue.add(|work| work.mounts = Some(MountsToKeep { keeper, read_resolver_file, namespace, done }));
+        let panicked = || Error::other("keep", "the command's mounts", "the host thread panicked");
+        kept.await.unwrap_or_else(|_| Err(panicked()))
     }
 
     /// No process of the target is left, so its mounts need not be kept. The kernel takes up to 20
@@ -198,6 +238,7 @@ struct HostState {
     firewall: FirewallFollower,
     forwarding: Option<Forwarding>,
     keeper: Option<Keeper>,
+    read_resolver_file: Option<ReadResolverFile>,
     /// Closes the keeper's inotify instance.
     closing: Option<JoinHandle<()>>,
 }
@@ -257,9 +298,11 @@ impl HostState {
         forwarding.update(&self.nat.0, &Exclusive::take()?)
     }
 
-    fn keep(&mut self, MountsToKeep { mut keeper, namespace, done }: MountsToKeep) {
+    fn keep(&mut self, mounts: MountsToKeep) {
+        let MountsToKeep { mut keeper, read_resolver_file, namespace, done } = mounts;
         let kept = keeper.enter(namespace).and_then(|()| keeper.check());
         self.keeper = Some(keeper);
+        self.read_resolver_file = Some(read_resolver_file);
         // The receiver is gone if a signal ended the set-up.
         let _ = done.send(kept.map(drop));
     }
@@ -267,8 +310,10 @@ impl HostState {
     fn check_mounts(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
         let checked = keeper.check();
-        if checked.as_ref().is_ok_and(|kept| kept.host_changed) {
-            self.send(HostEvent::ResolvConfChanged);
+        if checked.as_ref().is_ok_and(|kept| kept.host_changed)
+            && let Some(read) = &self.read_resolver_file
+        {
+            self.send(HostEvent::ResolvConfChanged(read()));
         }
         self.report(checked.map(drop));
     }
@@ -306,5 +351,27 @@ impl HostState {
     /// The receiver is gone at the end of the run.
     fn send(&self, event: HostEvent) {
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_to_a_thread_that_panicked_do_not_wait() {
+        let queue = Arc::new(WorkQueue::new().expect("an eventfd"));
+        let (before, is_pending) = oneshot::channel();
+        queue.add(|work| work.close = Some(before));
+        let end = QueueEnd(queue.clone());
+        let thread = thread::spawn(move || {
+            let _end = end;
+            panic!("as the host thread could");
+        });
+        assert!(thread.join().is_err());
+        assert!(is_pending.blocking_recv().is_err());
+        let (after, is_late) = oneshot::channel();
+        queue.add(|work| work.close = Some(after));
+        assert!(is_late.blocking_recv().is_err());
     }
 }

@@ -8,19 +8,20 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use host_thread::HostThread;
+use host_thread::ResolverFile;
 pub(super) use host_thread::{ClosingNetwork, HostEvent};
 use plan::NetworkPlan;
 
 use super::RunPlan;
 use super::notes;
 use super::signals::HeldSignals;
-use crate::dns::forwarder::{Forwarder, RunningForwarder};
+use crate::dns::forwarder::{Forwarder, ForwarderStatus, RunningForwarder};
 use crate::error::{Error, Result};
 use crate::host::changes::HostChanges;
 use crate::host::firewall::{self, FirewallNeeds, FirewallWatch};
@@ -109,7 +110,7 @@ impl Network {
         let subnets: Vec<Subnet> = plan.all_subnets().collect();
         route_check::verify(link.index(), &subnets, &plan.uplink)?;
         let dns = forwarder.start(plan.upstream())?;
-        write_resolv_conf(&plan, context, &namespace, &dns.render(gateway))?;
+        write_resolv_conf(&plan, context, &namespace, &dns.status().render(gateway))?;
         let keeper = Some(Keeper::watch(&plan.mounts)?);
         Ok((Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, _ports: ports }, probe))
     }
@@ -124,25 +125,19 @@ impl Network {
         self.plan.gateways()
     }
 
-    /// The resolvers that the gateway forwards queries to.
-    pub(super) fn resolvers(&self) -> Vec<SocketAddr> {
-        self.dns.resolvers()
-    }
-
-    /// The contents of the target's resolv.conf, from the host's as it is now.
-    pub(super) fn resolv_conf(&self) -> Vec<u8> {
-        self.dns.render(self.gateways()[0])
-    }
-
-    /// Notes that are complete only at the end of the run.
-    pub(super) fn late_notes(&self) -> Vec<String> {
-        notes::dns(&self.dns.stats())
+    /// The DNS forwarder, for another thread: reading its state can block.
+    pub(super) fn dns(&self) -> ForwarderStatus {
+        self.dns.status().clone()
     }
 
     /// Keeps the target's private files mounted from here on, in its mount namespace.
     pub(super) async fn keep_mounts(&mut self, mount_namespace: OwnedFd) -> Result<()> {
         match self.keeper.take() {
-            Some(keeper) => self.host.keep_mounts(keeper, mount_namespace).await,
+            Some(keeper) => {
+                let (dns, gateway) = (self.dns(), self.gateways()[0]);
+                let read = move || ResolverFile { resolvers: dns.resolvers(), text: dns.render(gateway) };
+                self.host.keep_mounts(keeper, mount_namespace, Box::new(read)).await
+            }
             None => Ok(()),
         }
     }
@@ -158,7 +153,7 @@ impl Network {
     }
 
     /// Removes the link now, instead of leaving that to the kernel.
-    pub(super) fn delete_link(&self) -> Result<()> {
+    fn delete_link(&self) -> Result<()> {
         link::delete(self.link.name()).map(drop)
     }
 

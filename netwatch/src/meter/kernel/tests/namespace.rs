@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -143,14 +144,12 @@ pub(in crate::meter::kernel) fn ip(arguments: &str) {
 /// Waits for the carrier, which the kernel detects in a work queue; packets sent before are
 /// dropped.
 fn wait_until_up(name: &str) {
-    for _ in 0..200 {
-        let output = Command::new("ip").args(["link", "show", "dev", name]).output().expect("ip");
-        if String::from_utf8_lossy(&output.stdout).contains("state UP") {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let link = || Command::new("ip").args(["link", "show", "dev", name]).output().expect("ip").stdout;
+    while !String::from_utf8_lossy(&link()).contains("state UP") {
+        assert!(Instant::now() < deadline, "{name} does not come up");
+        std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("{name} does not come up");
 }
 
 fn ifindex(name: &str) -> io::Result<u32> {
