@@ -58,6 +58,9 @@ pub struct TestVmArguments {
     /// Only run unit tests whose name contains this
     #[arg(default_value = "meter::kernel::")]
     filter: String,
+    /// Multiply the time limits by this, on a busy machine
+    #[arg(long, value_name = "FACTOR", default_value_t = 1)]
+    slow: u64,
     /// Do not fail when apt's index has no package of a series
     #[arg(long)]
     allow_missing: bool,
@@ -125,12 +128,10 @@ fn try_kernel(
 ) -> Result<Vec<String>> {
     let initramfs = folder.join("initramfs");
     initramfs::write(&initramfs, kernel, programs)?;
-    let mut variables = vec![
-        format!("TEST_FILTER={}", arguments.filter),
-        format!("TEST_SECONDS={TEST_SECONDS}"),
-        format!("MACHINE_SECONDS={MACHINE_SECONDS}"),
-        format!("RUN_SECONDS={RUN_SECONDS}"),
-    ];
+    let limits = [("TEST", TEST_SECONDS), ("MACHINE", MACHINE_SECONDS), ("RUN", RUN_SECONDS), ("OTHER", OTHER_SECONDS)];
+    let limits = limits.map(|(what, seconds)| (what, seconds.saturating_mul(arguments.slow)));
+    let mut variables = vec![format!("TEST_FILTER={}", arguments.filter)];
+    variables.extend(limits.map(|(what, seconds)| format!("{what}_SECONDS={seconds}")));
     // The kernel passes parameters that it does not use to init, as environment variables.
     let fuzz = ["NETWATCH_FUZZ_SEED", "NETWATCH_FUZZ_FRAMES"];
     variables.extend(fuzz.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))));
@@ -142,7 +143,7 @@ fn try_kernel(
         variables,
         verbose: arguments.verbose,
     };
-    let console = machine.run(Duration::from_secs(TEST_SECONDS + MACHINE_SECONDS + RUN_SECONDS + OTHER_SECONDS))?;
+    let console = machine.run(Duration::from_secs(limits.iter().map(|(_, seconds)| seconds).sum()))?;
     let mut verdict = VmVerdict::new(console.lines.iter().map(|(_, line)| line.as_str()));
     if console.timed_out {
         verdict.wrong.insert(0, "the time limit expired".to_owned());
