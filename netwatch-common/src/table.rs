@@ -80,6 +80,20 @@ pub fn bucket_count(entries: u32) -> u32 {
     (entries.div_ceil(TAGS as u32) * 2).next_power_of_two()
 }
 
+/// What the FREE ring holds for a number at a position: the number, and above it the position plus
+/// one. A CPU that may read the ring's words out of order (arm64) can see a position in `free_tail`
+/// before the number there, and then finds the number of an earlier lap, which is in use.
+#[inline(always)]
+pub fn freed(number: u32, position: u64) -> u64 {
+    number as u64 | (position as u32).wrapping_add(1) as u64 * (1 << 32)
+}
+
+/// The number that [`freed`] stored for a position; `None` if the word is not that of the position.
+#[inline(always)]
+pub fn freed_number(word: u64, position: u64) -> Option<u32> {
+    if (word >> 32) as u32 == (position as u32).wrapping_add(1) { Some(word as u32) } else { None }
+}
+
 /// State of the free entries, shared by both sides. One element of the CONTROL map.
 #[repr(C, align(64))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +131,16 @@ mod tests {
             assert!(matches(made, hash) && !matches(made, hash ^ (1 << 40)) && made != 0);
         }
         assert!(!matches(0, 0), "a free place matches no hash");
+    }
+
+    #[test]
+    fn a_freed_number_is_found_at_its_position_only() {
+        assert_eq!(freed_number(0, 0), None, "nothing was freed yet");
+        for position in [0, 1, u64::from(u32::MAX) - 1, u64::from(u32::MAX), 1 << 40] {
+            let word = freed(MAX_ENTRIES - 1, position);
+            assert_eq!(freed_number(word, position), Some(MAX_ENTRIES - 1));
+            assert_eq!(freed_number(word, position + 4096), None, "the next lap");
+        }
     }
 
     #[test]

@@ -78,7 +78,8 @@ impl<T> ArrayOfArrays<T> {
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Numbers of entries that were freed. Mapped. Written by user space, read by `table`.
+/// Numbers of entries that were freed, as `netwatch_common::table::freed`. Mapped. Written by user
+/// space, read by `table`.
 #[map]
 pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

@@ -148,9 +148,11 @@ fn take_freed(control: *mut Control) -> Option<u32> {
             if head == tail {
                 return None;
             }
-            let number = FREE.get(head as u32 & settings().free_mask()).copied()?;
+            let place = FREE.get_ptr(head as u32 & settings().free_mask())?;
+            // The number may become visible after the tail: then the next packet takes it.
+            let number = table::freed_number(place.read_volatile(), head)?;
             if replace(&raw mut (*control).free_head, head, head + 1) {
-                return Some(number as u32);
+                return Some(number);
             }
         }
     }

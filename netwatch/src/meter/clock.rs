@@ -56,9 +56,9 @@ pub(super) fn kernel_ns_of_proc(boot_ns: u64) -> u64 {
 }
 
 /// By how much CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC for this process, in ns. It grows by the
-/// time for which the machine is suspended.
-pub(super) fn ahead_of_monotonic_ns() -> u64 {
-    distance(ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME, read)
+/// time for which the machine is suspended. Before that it is 0, and may be measured as less.
+pub(super) fn ahead_of_monotonic_ns() -> i64 {
+    distance(ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME, read) as i64
 }
 
 /// Length of the kernel's tick in ns: the resolution of the coarse clock.
@@ -70,12 +70,12 @@ pub(super) fn tick_ns() -> u64 {
 /// not suspended from now on: the count does not advance meanwhile. `jiffies` reads the count. The
 /// coarse clock has the time of the same tick; the loop repeats if a tick occurs in between.
 pub(super) fn tick_base_ns<E>(mut jiffies: impl FnMut() -> Result<u64, E>) -> Result<u64, E> {
-    let to_kernel = ahead_of_monotonic_ns().wrapping_add_signed(-namespace_offset_ns());
+    let to_kernel = ahead_of_monotonic_ns() - namespace_offset_ns();
     loop {
         let before = read(ClockId::CLOCK_MONOTONIC_COARSE);
         let count = jiffies()?;
         if before == read(ClockId::CLOCK_MONOTONIC_COARSE) {
-            return Ok(before.wrapping_add(to_kernel).wrapping_sub(count.wrapping_mul(tick_ns())));
+            return Ok(before.wrapping_add_signed(to_kernel).wrapping_sub(count.wrapping_mul(tick_ns())));
         }
     }
 }
@@ -174,6 +174,18 @@ mod tests {
         assert_eq!(boot_time_offset_ns(&text("-3600")), Some(-HOUR + 500_000_000));
         assert_eq!(boot_time_offset_ns(""), None);
         assert_eq!(boot_time_offset_ns("boottime 1"), None);
+    }
+
+    /// Two measurements differ by little, also if the clocks are equal.
+    #[test]
+    fn the_distance_of_equal_clocks_is_close_to_zero() {
+        let mut time = 1_000_000;
+        let distance = distance(ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME, |clock| {
+            time += if clock == ClockId::CLOCK_BOOTTIME { 10 } else { 50 };
+            time
+        });
+        assert_eq!(distance as i64, -20);
+        assert!(ahead_of_monotonic_ns().abs_diff(ahead_of_monotonic_ns()) < 1_000_000_000);
     }
 
     /// The base follows the tick count: count and base together are the time of the last tick.

@@ -61,6 +61,9 @@ pub struct TestVmArguments {
     /// Multiply the time limits by this, on a busy machine
     #[arg(long, value_name = "FACTOR", default_value_t = 1)]
     slow: u64,
+    /// Boot each kernel this many times
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    times: usize,
     /// Do not fail when apt's index has no package of a series
     #[arg(long)]
     allow_missing: bool,
@@ -100,7 +103,7 @@ fn try_architecture(
     let programs = VmPrograms::build(architecture, folder)?;
     let outcomes = series.iter().map(|series| {
         VmKernel::newest(series, folder).and_then(|kernel| match kernel {
-            Some(kernel) => try_kernel(&kernel, series, &programs, folder, arguments),
+            Some(kernel) => try_often(&kernel, series, &programs, folder, arguments),
             None => Ok(missing(series, arguments)),
         })
     });
@@ -118,8 +121,8 @@ fn missing(series: &KernelSeries, arguments: &TestVmArguments) -> Vec<String> {
     }
 }
 
-/// Boots a kernel. Returns what is wrong there.
-fn try_kernel(
+/// Boots a kernel as often as requested. Returns what was wrong.
+fn try_often(
     kernel: &VmKernel,
     series: &KernelSeries,
     programs: &VmPrograms,
@@ -128,6 +131,17 @@ fn try_kernel(
 ) -> Result<Vec<String>> {
     let initramfs = folder.join("initramfs");
     initramfs::write(&initramfs, kernel, programs)?;
+    let wrong = (0..arguments.times).map(|_| try_kernel(kernel, series, &initramfs, arguments));
+    Ok(wrong.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Boots a kernel. Returns what is wrong there.
+fn try_kernel(
+    kernel: &VmKernel,
+    series: &KernelSeries,
+    initramfs: &Path,
+    arguments: &TestVmArguments,
+) -> Result<Vec<String>> {
     let limits = [("TEST", TEST_SECONDS), ("MACHINE", MACHINE_SECONDS), ("RUN", RUN_SECONDS), ("OTHER", OTHER_SECONDS)];
     let limits = limits.map(|(what, seconds)| (what, seconds.saturating_mul(arguments.slow)));
     let mut variables = vec![format!("TEST_FILTER={}", arguments.filter)];
@@ -139,7 +153,7 @@ fn try_kernel(
         architecture: series.architecture(),
         threads: series.threads(),
         image: kernel.image(),
-        initramfs: &initramfs,
+        initramfs,
         variables,
         verbose: arguments.verbose,
     };

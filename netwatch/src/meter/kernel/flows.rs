@@ -201,7 +201,7 @@ impl FlowEntries {
         unsafe {
             let tail = memory::load(&raw mut (*control).free_tail);
             let place = tail as usize & (self.free.len() - 1);
-            memory::store(self.free.element(place), u64::from(number));
+            memory::store(self.free.element(place), table::freed(number, tail));
             memory::store(&raw mut (*control).free_tail, tail + 1);
         }
     }

@@ -149,7 +149,7 @@ pub struct KernelMeter {
     clock: Clock,
     /// By how much the kernel's clock was ahead of the one that stops while the machine is
     /// suspended, when the classifier got the parameters of its tick.
-    ahead_ns: u64,
+    ahead_ns: i64,
     logger: Option<Logger>,
     loaded: Loaded,
 }

@@ -25,7 +25,7 @@ fn meter_with_fronts(cpus: &[u32]) -> Option<CheckedMeter> {
 }
 
 /// Lets the meter add the fronts that are missing.
-fn add_fronts(meter: &mut CheckedMeter) {
+pub(super) fn add_fronts(meter: &mut CheckedMeter) {
     meter.poll(&mut drop).expect("no error of a growth");
     while meter.drain.fronts.is_growing() {
         std::thread::sleep(Duration::from_millis(1));

@@ -4,14 +4,17 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use netwatch_common::front::Front;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::checked::CheckedMeter;
 use super::engine::{PLAIN, datagram, repeat};
+use super::fronts::add_fronts;
 use super::{drained, meter_with};
 use crate::flow::Increment;
 use crate::meter::clock;
+use crate::meter::kernel::cpus::Cpus;
 
 /// Set by the first process of those machines. The tests are ignored elsewhere; this protects a
 /// machine on which someone runs ignored tests.
@@ -58,6 +61,34 @@ fn on_the_cpu(work: impl FnOnce() + Send) {
     sched_setaffinity(this_thread, &before).expect("moved back");
 }
 
+/// Memory and interrupts of a flush follow the CPUs that are online: a machine that booted with
+/// fewer CPUs than it may get has fronts for those, and for another one from its first packets on.
+#[test]
+#[ignore = "changes the machine: `cargo xtask test-vm` runs it"]
+fn fronts_follow_the_cpus_that_are_online() {
+    assert_disposable();
+    let Some(mut meter) = meter_with(&PLAIN()) else { return };
+    let cpus = Cpus::of_this_machine().expect("readable");
+    assert!(cpus.count() as usize > CPU && cpus.online() == [0, 1], "{} possible, {:?}", cpus.count(), cpus.online());
+    let is_used = PLAIN().front;
+    let expect = |meter: &CheckedMeter, more: &[u32]| {
+        let expected = if is_used { [&[0, 1], more].concat() } else { Vec::new() };
+        let fronts = &meter.drain.fronts;
+        assert_eq!(fronts.in_use().iter().map(|(cpu, _)| *cpu).collect::<Vec<_>>(), expected);
+        assert_eq!(fronts.memory_bytes(), (expected.len() * size_of::<Front>()) as u64);
+    };
+    let entry = meter.feed_point("link_egress");
+    expect(&meter, &[]);
+    let online = OnlineCpu::new();
+    on_the_cpu(|| repeat(&entry, &datagram(0), 10));
+    expect(&meter, &[]);
+    add_fronts(&mut meter);
+    expect(&meter, &[CPU as u32]);
+    on_the_cpu(|| repeat(&entry, &datagram(0), 10));
+    drop(online);
+    assert_eq!(drained_packets(&mut meter), 20);
+}
+
 /// A CPU comes online while packets are counted, counts packets of its own and of shared flows, and
 /// goes offline with counts that nothing has drained yet.
 #[test]
@@ -83,7 +114,7 @@ fn counts_are_exact_while_a_cpu_goes_online_and_offline() {
             let online = OnlineCpu::new();
             // The first packets on this CPU find no front; a poll requests one.
             on_the_cpu(|| (0..16).for_each(|number| repeat(&entry, &datagram(number), TIMES)));
-            meter.poll(&mut drop).expect("no error of a growth");
+            add_fronts(&mut meter);
             on_the_cpu(|| (0..16).for_each(|number| repeat(&entry, &datagram(number), TIMES)));
             sent += u64::from(2 * 16 * TIMES);
             if round % 2 == 0 {
@@ -110,7 +141,7 @@ fn suspend() -> u64 {
     let before = clock::ahead_of_monotonic_ns();
     fs::write(ALARM, "+5").unwrap_or_else(|error| panic!("{ALARM}: {error}"));
     fs::write("/sys/power/state", "mem").expect("the machine can be suspended");
-    clock::ahead_of_monotonic_ns() - before
+    u64::try_from(clock::ahead_of_monotonic_ns() - before).expect("it only grows")
 }
 
 /// Packets that the short path counts have the right time after a suspension, during which the
