@@ -85,7 +85,7 @@ pub fn bucket_count(entries: u32) -> u32 {
 /// before the number there, and then finds the number of an earlier lap, which is in use.
 #[inline(always)]
 pub fn freed(number: u32, position: u64) -> u64 {
-    number as u64 | (position as u32).wrapping_add(1) as u64 * (1 << 32)
+    (((position as u32).wrapping_add(1) as u64) << 32) | number as u64
 }
 
 /// The number that [`freed`] stored for a position; `None` if the word is not that of the position.

@@ -151,6 +151,11 @@ fn suspend() -> u64 {
 fn times_are_right_after_the_machine_was_suspended() {
     const SECOND: u64 = 1_000_000_000;
     assert_disposable();
+    if !fs::read_to_string("/sys/power/mem_sleep").is_ok_and(|states| states.contains("[deep]")) {
+        // The virtual machine of arm64: its clocks do not stop while it idles (s2idle).
+        println!("not suspended: this machine has no suspension to memory");
+        return;
+    }
     let Some(mut meter) = meter_with(&PLAIN()) else { return };
     let entry = meter.feed_point("link_egress");
     repeat(&entry, &datagram(0), 100);
