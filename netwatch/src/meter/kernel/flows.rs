@@ -118,8 +118,9 @@ impl FlowEntries {
         Ok((end < used).then_some(end))
     }
 
-    /// Retires finished flows without losing a packet, in one part of the table that starts at entry
-    /// `from`. Returns the start of the next part, if there is one. `now_ns` is the kernel's time.
+    /// Retires finished flows without losing a packet, in one part of the table that starts at
+    /// entry `from`. Returns the start of the next part, if there is one. `now_ns` is the kernel's
+    /// time.
     pub(super) fn retire(
         &mut self,
         from: u32,
