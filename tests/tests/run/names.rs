@@ -26,7 +26,7 @@ fn lookup<'a>(run: &'a FinishedRun, name: &str, kind: &str) -> &'a Value {
 fn tls_and_dns_give_the_name_of_a_server() {
     needs!("curl");
     let net = internet!();
-    let run = net.host.watch(&["curl", "-4ks", "https://app.example/"]);
+    let run = net.host.run(&["-v"], &["curl", "-4ks", "https://app.example/"]);
     let endpoint = app_endpoint(run.assert_ok(), 443);
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
     assert_eq!(sources(endpoint), [("dns", APP), ("sni", APP)], "{run}");
