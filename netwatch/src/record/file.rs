@@ -326,7 +326,7 @@ mod tests {
         let path = recording(folder.path());
         // Reserved as by a run that begins: SQLite's lock would not exclude its own process.
         let claim = create::prepare(&path).expect("free");
-        let error = open_by(&path, &STEPS_TO_3).err().expect("busy").to_string();
+        let error = open_by(&path, &STEPS_TO_3).expect_err("busy").to_string();
         assert!(error.contains("a run that has not ended writes it"), "{error}");
         assert!(error.contains("use `netwatch report RUN-ID` as root"), "{error}");
         drop(claim);
@@ -354,7 +354,7 @@ mod tests {
             (u32::MAX >> 1, "a newer netwatch wrote it (schema 2147483647, this one reads up to 3)"),
         ] {
             as_version(&path, version);
-            let error = open_by(&path, &STEPS_TO_3).err().expect("refused").to_string();
+            let error = open_by(&path, &STEPS_TO_3).expect_err("refused").to_string();
             assert!(error.contains(why), "{version}: {error}");
         }
     }
