@@ -22,6 +22,12 @@ pub(super) struct CaptureArgs {
     #[arg(short = 'w', long = "write", value_name = "FILE", env = "NETWATCH_WRITE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
 
+    /// Print a line for each packet on standard error
+    ///
+    /// As tcpdump does, and with the direction, the process and the name of the remote.
+    #[arg(long, env = "NETWATCH_PACKETS", value_parser = FalseyValueParser::new())]
+    packets: bool,
+
     /// Bytes to capture of each packet, from the Ethernet header on [default: all]
     #[arg(
         short,
@@ -94,10 +100,14 @@ enum DirectionArg {
 }
 
 impl CaptureArgs {
-    /// `None` without `-w`.
+    /// `None` without `-w` and `--packets`.
     pub(super) fn settings(self) -> Option<CaptureOptions> {
+        if self.file.is_none() && !self.packets {
+            return None;
+        }
         Some(CaptureOptions {
-            file: self.file?,
+            file: self.file,
+            prints: self.packets,
             force: self.force,
             snaplen: self.snaplen.unwrap_or(MAX_CAPLEN),
             count: self.count,

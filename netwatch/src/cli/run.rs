@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueHint, value_parser};
+use clap::{Args, ValueEnum, ValueHint, value_parser};
 
 use super::capture::CaptureArgs;
 use super::{ByArg, ColorArgs};
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
-use crate::settings::{Linger, RunSettings};
+use crate::settings::{EventStyle, Linger, RunSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -163,6 +163,20 @@ pub(super) struct RunArgs {
     #[arg(long, env = "NETWATCH_FAILED_CALLS", value_parser = FalseyValueParser::new(), help_heading = METERING)]
     failed_calls: bool,
 
+    /// Print a line when a connection opens, is named, fails or ends
+    ///
+    /// On standard error, as text or as JSON lines. docs/events.md describes both.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        env = "NETWATCH_EVENTS",
+        help_heading = METERING
+    )]
+    events: Option<EventsArg>,
+
     #[command(flatten)]
     capture: CaptureArgs,
 
@@ -255,6 +269,24 @@ interim report.
 
 Environment: every flag can be set as NETWATCH_<FLAG>; docs/environment.md lists the variables.";
 
+/// The format of `--events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EventsArg {
+    /// Text for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+impl EventsArg {
+    fn style(self) -> EventStyle {
+        match self {
+            Self::Text => EventStyle::Text,
+            Self::Json => EventStyle::Json,
+        }
+    }
+}
+
 impl RunArgs {
     pub(super) fn settings(self) -> RunSettings {
         RunSettings {
@@ -277,6 +309,7 @@ impl RunArgs {
             max_flows: self.max_flows,
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
+            events: self.events.map(EventsArg::style),
             capture: self.capture.settings(),
             sample_buffer: self.sample_buffer,
             by: self.by.into(),

@@ -2,6 +2,7 @@
 //! queue, so that the session never waits for a consumer. The events are defined by
 //! [`crate::session::Event`] and created by the session.
 
+pub mod events;
 pub mod recording;
 mod runner;
 

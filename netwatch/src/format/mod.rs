@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 pub mod csv;
 pub mod diff;
+pub mod events;
 pub mod history;
 pub mod html;
 pub mod json;

@@ -27,6 +27,10 @@ const RETRY_NS: u64 = 20_000_000;
 #[derive(Debug, Clone, Default)]
 pub(super) struct PacketIdentity {
     pub pid: Option<u32>,
+    /// The name of the process.
+    pub comm: Option<Arc<str>>,
+    /// The name of the remote.
+    pub name: Option<Arc<str>>,
     /// The comment about the process.
     pub comment: Option<Arc<str>>,
 }
@@ -95,13 +99,17 @@ impl FlowIdentities {
     }
 
     fn remember(&mut self, key: FlowKey, answer: FlowIdentity) {
-        if let Some(name) = answer.name
-            && self.names.len() < MAX_NAMES
-        {
-            self.names.insert(key.remote.addr, name.as_str().to_owned());
+        let Some(known) = self.flows.get_mut(&key) else { return };
+        if let Some(name) = answer.name {
+            known.identity.name = Some(name.as_str().into());
+            if self.names.len() < MAX_NAMES {
+                self.names.insert(key.remote.addr, name.as_str().to_owned());
+            }
         }
-        if let (Some(known), Some(process)) = (self.flows.get_mut(&key), answer.process) {
-            known.identity = PacketIdentity { pid: Some(process.pid), comment: Some(comment(&process).into()) };
+        if let Some(process) = answer.process {
+            known.identity.pid = Some(process.pid);
+            known.identity.comm = Some(process.comm.as_str().into());
+            known.identity.comment = Some(comment(&process).into());
         }
     }
 

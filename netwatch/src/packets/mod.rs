@@ -3,7 +3,9 @@
 
 mod files;
 mod identity;
+mod line;
 mod place;
+mod printer;
 mod sink;
 mod thread;
 mod writer;
@@ -17,6 +19,7 @@ use tokio::sync::oneshot;
 
 pub use files::Rotation;
 pub use place::CapturePlace;
+pub use printer::PacketPrinter;
 pub use writer::{CaptureFacts, CaptureWriter};
 
 use crate::error::{Error, Result};
@@ -40,8 +43,10 @@ pub type Identify = Box<dyn Fn(Vec<FlowQuery>) -> Receiver<Vec<FlowIdentity>> + 
 pub struct CaptureSpec {
     /// The ring.
     pub ring: PacketRing,
-    /// Writes the packets.
-    pub writer: CaptureWriter,
+    /// Writes the packets to files.
+    pub writer: Option<CaptureWriter>,
+    /// Prints a line for each packet.
+    pub printer: Option<PacketPrinter>,
     /// End the capture after this number of packets.
     pub max_packets: Option<u64>,
     /// Keep super-frames as they were observed.

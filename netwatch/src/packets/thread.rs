@@ -10,6 +10,8 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
 use super::identity::FlowIdentities;
+use super::line::PrintedPacket;
+use super::printer::PacketPrinter;
 use super::writer::CaptureWriter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary};
 use crate::capture::write::{ObservedFrame, Segmenter, WritablePacket};
@@ -39,7 +41,8 @@ pub(super) struct PacketThread {
 
 /// From packets in the ring to records in the file.
 struct PacketOutput {
-    writer: CaptureWriter,
+    writer: Option<CaptureWriter>,
+    printer: Option<PacketPrinter>,
     identities: FlowIdentities,
     segmenter: Segmenter,
     written: u64,
@@ -55,9 +58,11 @@ impl PacketThread {
         wake: Arc<EventFd>,
         ends: oneshot::Sender<()>,
     ) -> Self {
-        let CaptureSpec { ring, writer, max_packets, keeps_super_frames, is_unbuffered, identify, on_error } = spec;
+        let CaptureSpec { ring, writer, printer, max_packets, keeps_super_frames, is_unbuffered, identify, on_error } =
+            spec;
         let output = PacketOutput {
             writer,
+            printer,
             identities: FlowIdentities::new(identify),
             segmenter: Segmenter::new(keeps_super_frames),
             written: 0,
@@ -69,7 +74,7 @@ impl PacketThread {
     }
 
     pub(super) fn run(mut self) {
-        let begun = self.output.writer.begin();
+        let begun = self.output.writer.as_mut().map_or(Ok(()), CaptureWriter::begin);
         self.check(begun);
         loop {
             match self.commands.try_recv() {
@@ -133,7 +138,7 @@ impl PacketThread {
             self.check(done);
             if self.output.written >= self.output.max_packets && self.is_running() {
                 self.ends = None;
-                let flushed = self.output.writer.flush();
+                let flushed = self.output.flush();
                 self.check(flushed);
             }
         }
@@ -154,7 +159,9 @@ impl PacketThread {
             return Ok(());
         }
         let lost = self.lost_since().unwrap_or(0);
-        let PacketOutput { writer, identities, .. } = &mut self.output;
+        let PacketOutput { writer, printer, identities, .. } = &mut self.output;
+        let printed = printer.as_mut().map_or(Ok(()), |printer| printer.lost(lost).and_then(|()| printer.flush()));
+        let Some(writer) = writer else { return printed };
         identities.learn(report.into_iter().flat_map(names));
         let comment = report.map(balance).unwrap_or_default();
         let finished = writer.finish(identities.names(), &comment, lost);
@@ -169,7 +176,7 @@ impl PacketOutput {
         packets: impl Iterator<Item = (RingPacket<'a>, Option<FlowKey>)>,
         mut lost: u64,
     ) -> Result<()> {
-        let Self { writer, identities, segmenter, written, max_packets, .. } = self;
+        let Self { writer, printer, identities, segmenter, written, max_packets, .. } = self;
         for (packet, key) in packets {
             let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, .. } = packet;
             let identity = identities.of(key.as_ref());
@@ -180,6 +187,7 @@ impl PacketOutput {
                     return;
                 }
                 *written += 1;
+                let lost_before = std::mem::take(&mut lost);
                 let record = WritablePacket {
                     time_ns,
                     is_egress: packet.direction == Direction::Egress,
@@ -187,21 +195,37 @@ impl PacketOutput {
                     parts: wire.parts,
                     comments: [identity.comment.as_deref(), wire.comment],
                     pid: identity.pid,
-                    lost_before: std::mem::take(&mut lost),
+                    lost_before,
                 };
-                outcome = writer.packet(&record, || identities.names());
+                if let Some(printer) = printer {
+                    let whole = wire.parts.concat();
+                    let (is_egress, orig_len) = (record.is_egress, wire.orig_len);
+                    let (flow, identity) = (key.as_ref(), &identity);
+                    let printed = PrintedPacket { time_ns, is_egress, bytes: &whole, orig_len, flow, identity };
+                    outcome = printer.packet(&printed, lost_before);
+                }
+                if let (Some(writer), Ok(())) = (&mut *writer, &outcome) {
+                    outcome = writer.packet(&record, || identities.names());
+                }
             });
             outcome?;
         }
         Ok(())
     }
 
+    fn flush(&mut self) -> Result<()> {
+        self.printer.as_mut().map_or(Ok(()), PacketPrinter::flush)?;
+        self.writer.as_mut().map_or(Ok(()), CaptureWriter::flush)
+    }
+
+    /// Lines appear at once.
     fn flush_in_time(&mut self) -> Result<()> {
+        self.printer.as_mut().map_or(Ok(()), PacketPrinter::flush)?;
         if !self.is_unbuffered && self.flushed.elapsed() < FLUSH_INTERVAL {
             return Ok(());
         }
         self.flushed = Instant::now();
-        self.writer.flush()
+        self.flush()
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod value;
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{DiffSettings, ExportSettings, HistorySettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
-pub use run::{CaptureOptions, Linger, RunSettings};
+pub use run::{CaptureOptions, EventStyle, Linger, RunSettings};
 
 /// One invocation of netwatch: a subcommand and its settings.
 #[derive(Debug)]

@@ -51,6 +51,8 @@ pub struct RunSettings {
     pub sample: Option<u32>,
     /// Bytes of those packets, from the Ethernet header on.
     pub sample_snaplen: u32,
+    /// Write events of connections to standard error.
+    pub events: Option<EventStyle>,
     /// The capture of packets, if one was requested.
     pub capture: Option<CaptureOptions>,
     /// Size of the sample ring in KiB, a power of two.
@@ -75,11 +77,22 @@ pub struct RunSettings {
     pub command: Vec<OsString>,
 }
 
+/// How events of connections are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventStyle {
+    /// Lines of text.
+    Text,
+    /// Lines of JSON.
+    Json,
+}
+
 /// How packets are captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureOptions {
     /// The file.
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+    /// Print a line for each packet on standard error.
+    pub prints: bool,
     /// Replace an existing file.
     pub force: bool,
     /// Maximum number of bytes of each packet.

@@ -84,9 +84,9 @@ fn other_programs_read_the_file() {
         assert_eq!(read(&net.host, "tshark", &[&["-r", file, "-Y", wrong][..], &checks].concat()), "", "{file}");
         let longest = read(&net.host, "tshark", &["-r", file, "-Y", "frame.len > 1514"]);
         assert_eq!(longest, "", "{file}: super-frames are divided");
-        let lost =
-            read(&net.host, "tshark", &["-r", file, "-Y", "tcp.analysis.flags and not tcp.analysis.window_update"]);
-        assert_eq!(lost, "", "{file}: no gap, no overlap");
+        // A busy machine may retransmit; a gap would be a packet that the capture lost.
+        let gap = "tcp.analysis.lost_segment or tcp.analysis.ack_lost_segment";
+        assert_eq!(read(&net.host, "tshark", &["-r", file, "-Y", gap]), "", "{file}: no gap");
     }
     let facts = read(&net.host, "capinfos", &["x.pcapng"]);
     assert!(facts.contains("netwatch") && facts.contains("command: curl"), "{facts}");
@@ -170,4 +170,23 @@ fn rotation_keeps_every_packet_and_each_file_is_complete() {
     }
     assert!(files > 3, "{files} files");
     assert_eq!(sums, packets("run.json"), "{files} files");
+}
+
+#[test]
+fn packets_and_connections_are_printed_as_they_happen() {
+    let net = internet!();
+    let command = ["curl", "-s", "http://app.example/", "-o", "/dev/null"];
+    let run = net.host.netwatch(&[&["run", "-q", "--packets", "--"][..], &command].concat());
+    let text = &run.assert_ok().stderr;
+    for wanted in ["Flags [S]", "DNS ", "HTTP GET / HTTP/1.1", "| app.example | curl["] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let run = net.host.netwatch(&[&["run", "-q", "--events=json", "--"][..], &command].concat());
+    let events: Vec<Value> =
+        run.assert_ok().stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |event: &str| events.iter().find(|one| one["event"] == event && one["remote_port"] == 80);
+    let ended = of("ended").unwrap_or_else(|| panic!("{run}"));
+    assert!(of("opened").is_some() && of("named").is_some(), "{run}");
+    assert_eq!((&ended["name"]["name"], &ended["process"]["comm"]), (&"app.example".into(), &"curl".into()), "{run}");
+    assert!(ended["egress"]["packets"].as_u64() > Some(3) && ended["end_reason"] == "end_of_flow", "{run}");
 }

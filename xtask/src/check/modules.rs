@@ -85,8 +85,11 @@ const NETWATCH: &[Module] = &[
     ),
     effectful("rights", &["error", "target"]),
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
-    effectful("consumer", &["error", "flow", "name", "process", "record", "report", "rights", "session"]),
-    effectful("packets", &["capture", "error", "flow", "meter", "process", "report", "rights", "session"]),
+    effectful("consumer", &["error", "flow", "format", "name", "process", "record", "report", "rights", "session"]),
+    effectful(
+        "packets",
+        &["capture", "error", "escape", "flow", "meter", "process", "report", "rights", "session", "wire", SHARED],
+    ),
     effectful("export", &["error", "flow", "format", "process", "report"]),
     effectful(
         "replay",

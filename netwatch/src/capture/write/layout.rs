@@ -12,8 +12,10 @@ const EXTENSIONS: [u8; 2] = [0, 60];
 
 /// Offsets in the frame, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub struct Layout {
+    /// IPv6, else IPv4.
     pub is_v6: bool,
+    /// TCP, else UDP.
     pub is_tcp: bool,
     /// The IP header.
     pub network: usize,
@@ -28,7 +30,7 @@ pub(super) struct Layout {
 impl Layout {
     /// Finds the headers. `None` if they are not those of an unfragmented TCP or UDP packet in
     /// Ethernet, or if they were not captured.
-    pub(super) fn of(frame: &[u8]) -> Option<Self> {
+    pub fn of(frame: &[u8]) -> Option<Self> {
         let mut network = 14;
         let mut ethertype = u16_at(frame, 12)?;
         while matches!(ethertype, 0x8100 | 0x88a8) {

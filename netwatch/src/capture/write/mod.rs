@@ -8,6 +8,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub use layout::Layout;
 pub use pcap::PcapWriter;
 pub use pcapng::{InterfaceDescription, InterfaceStatistics, PcapNgWriter, SectionHeader};
 pub use segment::{ObservedFrame, Segmenter, WirePacket};

@@ -10,23 +10,24 @@ use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
 use crate::meter::PacketRing;
-use crate::packets::{CaptureFacts, CapturePlace, CaptureSpec, CaptureWriter, Rotation, RunningCapture};
+use crate::packets::{CaptureFacts, CapturePlace, CaptureSpec, CaptureWriter, PacketPrinter, Rotation, RunningCapture};
 use crate::settings::CaptureOptions;
 use crate::target::user::Identity;
 use crate::terminal::print_error;
 use crate::undo::RunId;
 
 /// Opens the file, with the rights of its owner.
-pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<CaptureWriter> {
-    if settings.file == Path::new("-") {
+pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<Option<CaptureWriter>> {
+    let Some(file) = &settings.file else { return Ok(None) };
+    if file == Path::new("-") {
         return Err(
             Error::other("write", "standard output", "it belongs to the command").hint("write to a named pipe instead")
         );
     }
-    let place = CapturePlace::open(&settings.file, (owner.uid, owner.gid), settings.force)?;
+    let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
     let rotation =
         Rotation { max_bytes: settings.file_size, max_time: settings.file_time, max_files: settings.file_count };
-    CaptureWriter::open(place, rotation)
+    CaptureWriter::open(place, rotation).map(Some)
 }
 
 /// Starts the capture that the plan contains, before the command's first instruction.
@@ -37,10 +38,11 @@ pub(super) async fn start(
     metering: &Metering,
     line: &mut GuardianClient,
 ) -> Result<Option<RunningCapture>> {
-    let (Some(settings), Some(mut writer)) = (plan.settings.capture.clone(), plan.capture.take()) else {
-        return Ok(None);
-    };
-    writer.set_facts(facts(plan, &settings, id, network));
+    let Some(settings) = plan.settings.capture.clone() else { return Ok(None) };
+    let mut writer = plan.capture.take();
+    if let Some(writer) = &mut writer {
+        writer.set_facts(facts(plan, &settings, id, network));
+    }
     let CaptureOptions { snaplen, egress, ingress, .. } = settings;
     let ring_bytes = settings.buffer * 1024;
     let maps = line.start_capture(StartCapture { snaplen, ring_bytes, egress, ingress }).await?;
@@ -48,6 +50,7 @@ pub(super) async fn start(
     let spec = CaptureSpec {
         ring: PacketRing::open(maps, ring_bytes)?,
         writer,
+        printer: settings.prints.then(|| PacketPrinter::new(Box::new(std::io::stderr()))),
         max_packets: settings.count,
         keeps_super_frames: settings.super_frames,
         is_unbuffered: settings.unbuffered,

@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::firewall::FirewallState;
-use super::metering::{Conclusion, Metering};
+use super::metering::{Conclusion, IsRequired, Metering};
 use super::network::Network;
 use super::notes;
 use super::recording::RecordingPlan;
 use super::signals::SignalStream;
 use super::watch::Ending;
 use crate::commands::snapshot::SnapshotServer;
+use crate::consumer::events::EventLines;
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::flow::{InterfaceCounters, LinkCounters};
@@ -26,13 +27,16 @@ use crate::host::socket_drain;
 use crate::meter::unix_now_ns;
 use crate::packets::RunningCapture;
 use crate::report::Report;
+use crate::settings::EventStyle;
 
 /// The state of a run while its command runs.
 pub(super) struct Live {
     pub network: Network,
     pub metering: Metering,
     pub firewall: FirewallState,
-    /// `-w`.
+    /// `--events`; taken when the command starts.
+    pub events: Option<EventStyle>,
+    /// `-w` and `--packets`.
     pub capture: Option<RunningCapture>,
     /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
@@ -52,8 +56,12 @@ impl Live {
         self.metering.begin(self.started_ns);
     }
 
-    /// Starts the recording. Called when the command has started.
+    /// Starts the recording and the other consumers. Called when the command has started.
     pub(super) fn begin_recording(&mut self) {
+        if let Some(style) = self.events.take() {
+            let events = EventLines::new(std::io::stderr(), style == EventStyle::Json);
+            self.metering.attach(events, IsRequired(false));
+        }
         if let Some(recording) = self.recording.take() {
             recording.start(&mut self.metering, &self.run_id, self.started_ns);
         }

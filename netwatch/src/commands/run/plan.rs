@@ -90,7 +90,7 @@ impl RunPlan {
         let owner = rights::caller()?;
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
-        let capture = settings.capture.as_ref().map(|capture| capture::open(capture, &owner)).transpose()?;
+        let capture = settings.capture.as_ref().map(|capture| capture::open(capture, &owner)).transpose()?.flatten();
         let report = None;
         Ok(Self { settings, user, groups, command, dns, publish, open_files, output, capture, record, report })
     }

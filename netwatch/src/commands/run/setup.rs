@@ -107,6 +107,7 @@ pub(super) async fn set_up(
         firewall: FirewallState::new(network.blocked.clone()),
         network,
         metering,
+        events: plan.settings.events,
         capture,
         _snapshots: snapshots.ok(),
         run_id: run_dir.id().to_string(),

@@ -1,0 +1,191 @@
+//! Events of connections for people and programs: a line for each connection that was opened,
+//! named, failed or ended.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+
+use super::{Consumer, StreamEnd};
+use crate::error::{Error, Result};
+use crate::flow::FlowId;
+use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost};
+use crate::process::{Process, ProcessNumber};
+use crate::session::{Event, EventKinds, FlowRecord};
+
+/// Maximum number of processes that are remembered; all are forgotten when there are more.
+const MAX_PROCESSES: usize = 262_144;
+
+/// Writes the events of connections.
+#[derive(Debug)]
+pub struct EventLines<W: Write> {
+    out: BufWriter<W>,
+    is_json: bool,
+    /// What was written about each live flow.
+    flows: HashMap<FlowId, Written>,
+    processes: HashMap<ProcessNumber, Process>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Written {
+    is_named: bool,
+    failed: u64,
+}
+
+impl<W: Write> EventLines<W> {
+    /// Writes to `out`: text, or JSON lines.
+    pub fn new(out: W, is_json: bool) -> Self {
+        Self { out: BufWriter::new(out), is_json, flows: HashMap::new(), processes: HashMap::new() }
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::FlowOpened(record) | Event::FlowGrew(record) => self.flow(record),
+            Event::FlowEnded(record, reason) => {
+                self.flow(record)?;
+                self.flows.remove(&record.id());
+                self.write(ConnectionEventKind::Ended(*reason), record)
+            }
+            Event::UsedBy(used) => {
+                if self.processes.len() >= MAX_PROCESSES {
+                    self.processes.clear();
+                }
+                self.processes.insert(used.process.number, used.process.clone());
+                Ok(())
+            }
+            Event::Lost(reason, count) => write_lost(reason, *count, self.is_json, &mut self.out),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what is new about a flow.
+    fn flow(&mut self, record: &FlowRecord) -> io::Result<()> {
+        let before = self.flows.get(&record.id()).copied();
+        let is_named = record.naming.as_ref().is_some_and(|naming| naming.display_name.is_some());
+        let failed = record.flow.failed().attempts();
+        self.flows.insert(record.id(), Written { is_named, failed });
+        if before.is_none() {
+            self.write(ConnectionEventKind::Opened, record)?;
+        }
+        let before = before.unwrap_or_default();
+        if is_named && !before.is_named {
+            self.write(ConnectionEventKind::Named, record)?;
+        }
+        if failed > before.failed {
+            self.write(ConnectionEventKind::Failed, record)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, kind: ConnectionEventKind, record: &FlowRecord) -> io::Result<()> {
+        let process = record.usages.first().and_then(|usage| self.processes.get(&usage.process));
+        let event = ConnectionEvent { kind, flow: &record.flow, naming: record.naming.as_deref(), process };
+        if self.is_json { event.write_json(&mut self.out) } else { event.write_text(&mut self.out) }
+    }
+}
+
+impl<W: Write + Send + 'static> Consumer for EventLines<W> {
+    fn name(&self) -> &'static str {
+        "events"
+    }
+
+    fn wants(&self) -> EventKinds {
+        EventKinds::FLOW_OPENED
+            .with(EventKinds::FLOW_GREW)
+            .with(EventKinds::FLOW_ENDED)
+            .with(EventKinds::USED_BY)
+            .with(EventKinds::LOST)
+            .with(EventKinds::SESSION)
+    }
+
+    fn consume(&mut self, events: Vec<Event>) -> Result<()> {
+        let written = events.iter().try_for_each(|event| self.event(event)).and_then(|()| self.out.flush());
+        written.map_err(|error| Error::os("write", "events", error))
+    }
+
+    fn finish(&mut self, _end: &StreamEnd) -> Result<()> {
+        self.out.flush().map_err(|error| Error::os("write", "events", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::flow::{
+        Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PerDirection, TcpFacts, Traffic,
+        TransportAddress,
+    };
+    use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig};
+
+    /// What was written.
+    #[derive(Debug, Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn increment(ended: Option<EndReason>) -> Increment {
+        let end = |addr: [u8; 4], port| TransportAddress { addr: addr.into(), port };
+        let key = FlowKey {
+            point: ObservationPoint::Link,
+            protocol: 6,
+            fragment: false,
+            local: end([198, 51, 100, 2], 5000),
+            remote: end([198, 51, 100, 1], 443),
+        };
+        let egress = Counters { skbs: 1, packets: 1, bytes: 60, wire_bytes: 60 };
+        let counters = PerDirection { egress, ingress: Counters::default() };
+        Increment {
+            traffic: Traffic::Flow(key),
+            point: ObservationPoint::Link,
+            counters,
+            first_seen_ns: 1_000_000_000,
+            last_seen_ns: 3_000_000_000,
+            opened_by: Direction::Egress,
+            connections: 1,
+            epoch: 0,
+            ended,
+            tcp: Some(TcpFacts::default()),
+        }
+    }
+
+    /// The lines of a connection that is opened in one interval and ends in the next.
+    fn lines(is_json: bool) -> String {
+        let out = Shared::default();
+        let mut events = EventLines::new(out.clone(), is_json);
+        let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
+        let outlet = session.attach(events.wants());
+        for ended in [None, Some(EndReason::EndOfFlow)] {
+            session.apply(increment(ended));
+            events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
+        }
+        let text = out.0.lock().expect("not poisoned").clone();
+        String::from_utf8(text).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_connection_has_a_line_when_it_opens_and_when_it_ends() {
+        let text = lines(false);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].starts_with("00:00:01.000 opened tcp 198.51.100.2:5000 -> 198.51.100.1:443"), "{text}");
+        assert!(lines[1].contains("ended") && lines[1].ends_with("end_of_flow"), "{text}");
+    }
+
+    #[test]
+    fn json_lines_have_the_counts_of_the_connection() {
+        let text = lines(true);
+        let events: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!((&events[0]["event"], &events[1]["event"]), (&"opened".into(), &"ended".into()), "{text}");
+        assert_eq!(events[1]["egress"], serde_json::json!({ "packets": 2, "wire_bytes": 120 }), "{text}");
+        assert_eq!((&events[1]["end_reason"], &events[1]["remote_port"]), (&"end_of_flow".into(), &443.into()));
+    }
+}

@@ -1,0 +1,172 @@
+//! Events of connections as they happen: one line of text or of JSON for each. docs/events.md
+//! documents both.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::json::escaped::line;
+use super::summary::units::{bytes, duration};
+use super::{escape, rfc3339};
+use crate::flow::{Direction, EndReason, FailedAttempts, Flow, Protocol, TransportAddress};
+use crate::process::Process;
+use crate::report::FlowNaming;
+
+/// The version of the JSON lines.
+const SCHEMA: u32 = 1;
+
+/// What happened to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionEventKind {
+    /// Its first packets were counted.
+    Opened,
+    /// The name of its remote became known.
+    Named,
+    /// An attempt failed.
+    Failed,
+    /// It ended.
+    Ended(EndReason),
+}
+
+/// An event of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionEvent<'a> {
+    /// What happened.
+    pub kind: ConnectionEventKind,
+    /// The flow at this time.
+    pub flow: &'a Flow,
+    /// Its names.
+    pub naming: Option<&'a FlowNaming>,
+    /// The process that uses it.
+    pub process: Option<&'a Process>,
+}
+
+impl ConnectionEvent<'_> {
+    fn name(&self) -> &'static str {
+        match self.kind {
+            ConnectionEventKind::Opened => "opened",
+            ConnectionEventKind::Named => "named",
+            ConnectionEventKind::Failed => "failed",
+            ConnectionEventKind::Ended(_) => "ended",
+        }
+    }
+
+    fn time_ns(&self) -> u64 {
+        if self.kind == ConnectionEventKind::Opened { self.flow.first_seen_ns } else { self.flow.last_seen_ns }
+    }
+
+    /// Writes a line of text.
+    pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let key = &self.flow.key;
+        let arrow = if self.flow.opened_by == Direction::Egress { "->" } else { "<-" };
+        let end = |end: &TransportAddress| match (end.addr, end.port) {
+            (address, 0) => address.to_string(),
+            (address, port) => SocketAddr::new(address, port).to_string(),
+        };
+        let time = rfc3339(self.time_ns());
+        // The time of day with milliseconds, in UTC.
+        let time = time.get(11..23).unwrap_or(&time);
+        let protocol = Protocol(key.protocol);
+        write!(out, "{time} {:<6} {protocol} {} {arrow} {}", self.name(), end(&key.local), end(&key.remote))?;
+        if let Some(name) = self.naming.and_then(|naming| naming.display_name.as_ref()) {
+            write!(out, " {} ({})", escape(name.name.as_str()), name.source.name())?;
+        }
+        if let Some(process) = self.process {
+            write!(out, " {}[{}]", escape(&process.comm), process.pid)?;
+        }
+        writeln!(out, "{}", self.details())
+    }
+
+    fn details(&self) -> String {
+        match self.kind {
+            ConnectionEventKind::Opened | ConnectionEventKind::Named => String::new(),
+            ConnectionEventKind::Failed => {
+                let failed: Vec<_> = causes(&self.flow.failed()).into_iter().map(|(cause, _)| cause).collect();
+                format!(": {}", failed.join(", "))
+            }
+            ConnectionEventKind::Ended(reason) => {
+                let counters = &self.flow.counters;
+                let lasted = duration(self.flow.last_seen_ns - self.flow.first_seen_ns);
+                let rtt = self.flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns).map(duration);
+                let rtt = rtt.map_or(String::new(), |rtt| format!(", rtt {rtt}"));
+                let again = self.retransmitted();
+                let again = if again == 0 { String::new() } else { format!(", {again} retransmitted") };
+                format!(
+                    ": {lasted}, sent {} in {} packets, received {} in {}{rtt}{again}, {}",
+                    bytes(counters.egress.wire_bytes),
+                    counters.egress.packets,
+                    bytes(counters.ingress.wire_bytes),
+                    counters.ingress.packets,
+                    reason.name()
+                )
+            }
+        }
+    }
+
+    fn retransmitted(&self) -> u64 {
+        self.flow.tcp.map_or(0, |tcp| tcp.retransmitted_packets.egress + tcp.retransmitted_packets.ingress)
+    }
+
+    /// Writes a line of JSON.
+    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Flow { key, epoch, counters, opened_by, .. } = self.flow;
+        let mut event = json!({
+            "schema": SCHEMA,
+            "event": self.name(),
+            "time": rfc3339(self.time_ns()),
+            "protocol": Protocol(key.protocol).to_string(),
+            "local": key.local.addr.to_string(),
+            "local_port": key.local.port,
+            "remote": key.remote.addr.to_string(),
+            "remote_port": key.remote.port,
+            "direction": opened_by.of_flow(),
+            "epoch": epoch,
+        });
+        if let Some(name) = self.naming.and_then(|naming| naming.display_name.as_ref()) {
+            event["name"] = json!({ "name": name.name.as_str(), "source": name.source.name() });
+        }
+        if let Some(Process { pid, comm, exe, .. }) = self.process {
+            event["process"] = json!({ "pid": pid, "comm": comm, "exe": exe });
+        }
+        match self.kind {
+            ConnectionEventKind::Opened | ConnectionEventKind::Named => {}
+            ConnectionEventKind::Failed => {
+                let failed = causes(&self.flow.failed()).into_iter();
+                event["failed"] = failed.map(|(cause, times)| (cause.to_owned(), Value::from(times))).collect();
+            }
+            ConnectionEventKind::Ended(reason) => {
+                event["end_reason"] = reason.name().into();
+                event["duration_ns"] = (self.flow.last_seen_ns - self.flow.first_seen_ns).into();
+                for (way, counters) in [("egress", &counters.egress), ("ingress", &counters.ingress)] {
+                    event[way] = json!({ "packets": counters.packets, "wire_bytes": counters.wire_bytes });
+                }
+                if let Some(tcp) = self.flow.tcp {
+                    event["retransmitted_packets"] = self.retransmitted().into();
+                    event["handshake_rtt_ns"] = tcp.handshake_rtt_ns.into();
+                }
+            }
+        }
+        write_line(&event, out)
+    }
+}
+
+/// The causes of failed attempts, with their numbers.
+fn causes(failed: &FailedAttempts) -> Vec<(&'static str, u64)> {
+    let FailedAttempts { refused, unanswered, reset, unreachable, .. } = *failed;
+    let causes = [("refused", refused), ("unanswered", unanswered), ("reset", reset), ("unreachable", unreachable)];
+    causes.into_iter().filter(|(_, times)| *times > 0).collect()
+}
+
+/// Writes that observations were lost: an event may be missing.
+pub fn write_lost(reason: &str, count: u64, is_json: bool, out: &mut dyn Write) -> io::Result<()> {
+    match is_json {
+        true => write_line(&json!({ "schema": SCHEMA, "event": "lost", "reason": reason, "count": count }), out),
+        false => writeln!(out, "… {count} observations lost: {reason}"),
+    }
+}
+
+fn write_line(event: &Value, out: &mut dyn Write) -> io::Result<()> {
+    line(event, out)?;
+    out.write_all(b"\n")
+}

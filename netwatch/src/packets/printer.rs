@@ -1,0 +1,49 @@
+//! Prints packets as lines, each batch at once.
+
+use std::io::{BufWriter, Write};
+
+use super::line::{LineFormat, PrintedPacket};
+use crate::error::{Error, Result};
+
+/// Prints a line for each packet.
+pub struct PacketPrinter {
+    out: BufWriter<Box<dyn Write + Send>>,
+    format: LineFormat,
+}
+
+impl std::fmt::Debug for PacketPrinter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PacketPrinter")
+    }
+}
+
+impl PacketPrinter {
+    /// Prints to `out`.
+    pub fn new(out: Box<dyn Write + Send>) -> Self {
+        Self { out: BufWriter::new(out), format: LineFormat::default() }
+    }
+
+    /// Prints a packet. `lost` packets were lost before it.
+    pub(super) fn packet(&mut self, packet: &PrintedPacket<'_>, lost: u64) -> Result<()> {
+        self.lost(lost)?;
+        let line = self.format.line(packet);
+        writeln!(self.out, "{line}").map_err(failed)
+    }
+
+    /// Prints that packets were lost, if there are any.
+    pub(super) fn lost(&mut self, lost: u64) -> Result<()> {
+        match lost {
+            0 => Ok(()),
+            lost => writeln!(self.out, "… {lost} packets not shown: the buffer was full").map_err(failed),
+        }
+    }
+
+    /// Makes all lines visible.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(failed)
+    }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::os("print", "packets", error)
+}
