@@ -33,7 +33,7 @@ const MAX_PIPELINED: usize = 16;
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// A response, and the room that its query occupies until it has been sent.
-type Pending = (Vec<u8>, OwnedSemaphorePermit);
+type UnsentResponse = (Vec<u8>, OwnedSemaphorePermit);
 
 /// The connections of one address.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ async fn serve_connection(
 
 async fn read_queries(
     mut from: OwnedReadHalf,
-    responses: mpsc::Sender<Pending>,
+    responses: mpsc::Sender<UnsentResponse>,
     shared: &ForwarderState,
     connections: &Connections,
 ) {
@@ -120,7 +120,12 @@ async fn next_message(from: &mut OwnedReadHalf, connections: &Connections) -> Op
     }
 }
 
-fn forward(query: Query, room: OwnedSemaphorePermit, permit: mpsc::OwnedPermit<Pending>, shared: &ForwarderState) {
+fn forward(
+    query: Query,
+    room: OwnedSemaphorePermit,
+    permit: mpsc::OwnedPermit<UnsentResponse>,
+    shared: &ForwarderState,
+) {
     shared.counters.lock().queries_tcp += 1;
     let here = shared.clone();
     let resolvers = shared.resolvers();
@@ -130,7 +135,11 @@ fn forward(query: Query, room: OwnedSemaphorePermit, permit: mpsc::OwnedPermit<P
     });
 }
 
-async fn write_responses(mut to: OwnedWriteHalf, mut responses: mpsc::Receiver<Pending>, shared: &ForwarderState) {
+async fn write_responses(
+    mut to: OwnedWriteHalf,
+    mut responses: mpsc::Receiver<UnsentResponse>,
+    shared: &ForwarderState,
+) {
     while let Some((response, _room)) = responses.recv().await {
         if !matches!(timeout(IDLE_TIMEOUT, to.write_all(&framed(&response))).await, Ok(Ok(()))) {
             shared.counters.lock().unsent += 1;

@@ -59,8 +59,8 @@ fn handle(message: Vec<u8>, client: SocketAddr, socket: &Arc<UdpSocket>, shared:
     }
 }
 
-/// Without room for the query, it is dropped as a full socket buffer would drop it: the client sends
-/// it again.
+/// Without room for the query, it is dropped as a full socket buffer would drop it: the client
+/// sends it again.
 fn forward(query: Query, client: SocketAddr, socket: &Arc<UdpSocket>, shared: &ForwarderState) {
     let slot = shared.in_flight.try_udp(client, query.bytes().len());
     let mut counters = shared.counters.lock();
