@@ -1,5 +1,5 @@
-//! The lock that parallel runs take around what they share: choosing a subnet, the ledger of
-//! sysctls, undoing.
+//! The lock that parallel runs take around what they share: choosing a subnet, the switch
+//! register, undoing.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

@@ -8,8 +8,8 @@
 //! (`force_forwarding`) since Linux 6.17; before, only one for all interfaces, which also stops
 //! them from accepting router advertisements unless `accept_ra` is 2.
 
-mod ledger;
 mod plan;
+mod register;
 mod rules;
 mod sysctl;
 #[cfg(test)]
@@ -18,7 +18,7 @@ mod tests;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use self::ledger::SysctlLedger;
+use self::register::SwitchRegister;
 use self::rules::{PolicyRuleKind, RulePriorities};
 use super::nat::{ForwardGuard, Nat};
 use super::netlink::Netlink;
@@ -88,23 +88,23 @@ impl Forwarding {
     /// Reads the switches again: switches on what is new, and releases what another program has
     /// switched on for all interfaces. Also puts back routing rules that another program removed.
     pub fn update(&mut self, nat: &Nat, held: &Exclusive) -> Result<()> {
-        let mut ledger = SysctlLedger::open(self.cookie, held)?;
+        let mut register = SwitchRegister::open(self.cookie, held)?;
         let mut netlink = Netlink::route()?;
-        let writes = plan::join(&mut ledger, &self.spec)?;
-        let guards = plan::guards(&ledger)?;
+        let writes = plan::join(&mut register, &self.spec)?;
+        let guards = plan::guards(&register)?;
         let kinds = rules::guards(&guards, &sysctl::interfaces("ipv6")?);
         let priorities = RulePriorities::read(&mut netlink)?;
         for kind in self.passes().chain(kinds.iter().cloned()) {
-            ledger.add_rule(kind, |kind| priorities.place(kind))?;
+            register.add_rule(kind, |kind| priorities.place(kind))?;
         }
-        ledger.save()?;
-        rules::add(&mut netlink, ledger.rules())?;
+        register.save()?;
+        rules::add(&mut netlink, register.rules())?;
         if guards != self.guards {
             nat.guard(&guards)?;
             self.guards = guards;
         }
         writes.iter().try_for_each(sysctl::SysctlSetting::write_if_there)?;
-        remove_unused_guards(&mut ledger, &kinds, &mut netlink)
+        remove_unused_guards(&mut register, &kinds, &mut netlink)
     }
 
     fn passes(&self) -> impl Iterator<Item = PolicyRuleKind> {
@@ -117,7 +117,7 @@ impl Forwarding {
     }
 }
 
-/// The run uses sysctls of a network namespace; their old values are in the ledger that parallel
+/// The run uses sysctls of a network namespace; their old values are in the switch register that parallel
 /// runs share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardingInUse {
@@ -143,46 +143,54 @@ pub enum Released {
 /// another program has changed them since; then removes its routing rules. Idempotent.
 pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Released> {
     if netns_cookie != sysctl::netns_cookie()? {
-        let left = SysctlLedger::find(netns_cookie, held)?.is_some_and(|ledger| ledger.lists(run));
-        let alive = left && !ledger::remove_if_dead(netns_cookie, held)?;
+        let left = SwitchRegister::find(netns_cookie, held)?.is_some_and(|register| register.lists(run));
+        let alive = left && !register::remove_if_dead(netns_cookie, held)?;
         return Ok(if alive { Released::OtherNamespace } else { Released::Done });
     }
-    let Some(mut ledger) = SysctlLedger::find(netns_cookie, held)? else { return Ok(Released::Done) };
-    let writes = plan::leave(&mut ledger, run)?;
+    let Some(mut register) = SwitchRegister::find(netns_cookie, held)? else { return Ok(Released::Done) };
+    let writes = plan::leave(&mut register, run)?;
     for setting in &writes {
         setting.write_if_there()?;
     }
     // The guards after the switches, and nothing is taken out of the file before it is undone.
     let mut netlink = Netlink::route()?;
-    let kinds = rules::guards(&plan::guards(&ledger)?, &sysctl::interfaces("ipv6")?);
-    let passes = ledger.take_rules(|kind| !matches!(kind, PolicyRuleKind::Pass { run: of, .. } if of == run));
+    let kinds = rules::guards(&plan::guards(&register)?, &sysctl::interfaces("ipv6")?);
+    let passes = register.take_rules(|kind| !matches!(kind, PolicyRuleKind::Pass { run: of, .. } if of == run));
     rules::remove(&mut netlink, &passes)?;
-    take_unused_guards(&mut ledger, &kinds, &mut netlink)?;
-    ledger.save()?;
+    take_unused_guards(&mut register, &kinds, &mut netlink)?;
+    register.save()?;
     Ok(Released::Done)
 }
 
 /// Removes the guards of switches that netwatch no longer has on, for example because another
 /// program has switched all of them on.
-fn remove_unused_guards(ledger: &mut SysctlLedger<'_>, used: &[PolicyRuleKind], netlink: &mut Netlink) -> Result<()> {
-    if take_unused_guards(ledger, used, netlink)? { ledger.save() } else { Ok(()) }
+fn remove_unused_guards(
+    register: &mut SwitchRegister<'_>,
+    used: &[PolicyRuleKind],
+    netlink: &mut Netlink,
+) -> Result<()> {
+    if take_unused_guards(register, used, netlink)? { register.save() } else { Ok(()) }
 }
 
-/// As [`remove_unused_guards`], without saving the ledger. Returns whether there were any.
-fn take_unused_guards(ledger: &mut SysctlLedger<'_>, used: &[PolicyRuleKind], netlink: &mut Netlink) -> Result<bool> {
-    let unused = ledger.take_rules(|kind| matches!(kind, PolicyRuleKind::Pass { .. }) || used.contains(kind));
+/// As [`remove_unused_guards`], without saving the register. Returns whether there were any.
+fn take_unused_guards(
+    register: &mut SwitchRegister<'_>,
+    used: &[PolicyRuleKind],
+    netlink: &mut Netlink,
+) -> Result<bool> {
+    let unused = register.take_rules(|kind| matches!(kind, PolicyRuleKind::Pass { .. }) || used.contains(kind));
     rules::remove(netlink, &unused)?;
     Ok(!unused.is_empty())
 }
 
 /// Whether the network namespace with this inode is not the caller's and still exists.
 pub fn lives_elsewhere(netns_inode: u64) -> Result<bool> {
-    Ok(sysctl::netns_inode()? != netns_inode && ledger::is_alive(netns_inode))
+    Ok(sysctl::netns_inode()? != netns_inode && register::is_alive(netns_inode))
 }
 
-/// Removes the ledgers of namespaces that no longer exist.
+/// Removes the registers of namespaces that no longer exist.
 pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
-    ledger::all(held)?.into_iter().try_for_each(|cookie| ledger::remove_if_dead(cookie, held).map(drop))
+    register::all(held)?.into_iter().try_for_each(|cookie| register::remove_if_dead(cookie, held).map(drop))
 }
 
 /// Sets the switches of the run's own interface, before it is brought up: forwarding, and none of

@@ -1,7 +1,7 @@
 //! Decides which switches a run needs, in which order they are written, and which are put back.
 //! Writes no switch itself.
 
-use super::ledger::{SwitchEntry, SysctlLedger};
+use super::register::{SwitchEntry, SwitchRegister};
 use super::sysctl::{self, SysctlSetting, read};
 use super::{Families, ForwardingSpec, Ipv6Switch};
 use crate::error::Result;
@@ -11,54 +11,54 @@ use crate::undo::RunId;
 /// The IPv6 switch for all interfaces, for kernels without one for each interface.
 const ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 
-/// Enters the run into the ledger for every switch that it needs. Returns the settings to write, in
+/// Enters the run into the register for every switch that it needs. Returns the settings to write, in
 /// order: `accept_ra` before the switch that would stop router advertisements.
-pub fn join(ledger: &mut SysctlLedger<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
+pub fn join(register: &mut SwitchRegister<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
     let mut wanted = Vec::new();
     if spec.families.ipv4 {
         wanted.extend(each("ipv4", "forwarding")?);
     }
     match spec.ipv6_switch {
         _ if !spec.families.ipv6 => {}
-        Ipv6Switch::PerInterface if is_on(ALL_IPV6)? && !ledger.entries().contains_key(ALL_IPV6) => {}
+        Ipv6Switch::PerInterface if is_on(ALL_IPV6)? && !register.entries().contains_key(ALL_IPV6) => {}
         Ipv6Switch::PerInterface => wanted.extend(each("ipv6", "force_forwarding")?),
-        Ipv6Switch::AllInterfaces => wanted.extend(all_ipv6(ledger)?),
+        Ipv6Switch::AllInterfaces => wanted.extend(all_ipv6(register)?),
     }
     let mut writes = Vec::new();
     for setting in wanted {
-        writes.extend(enter(ledger, &spec.run, setting)?);
+        writes.extend(enter(register, &spec.run, setting)?);
     }
     Ok(writes)
 }
 
 /// What must not be forwarded for others although the switches now allow it, because of any run.
-pub fn guards(ledger: &SysctlLedger<'_>) -> Result<Vec<ForwardGuard>> {
+pub fn guards(register: &SwitchRegister<'_>) -> Result<Vec<ForwardGuard>> {
     let mut guards = Vec::new();
-    for (key, entry) in ledger.entries() {
+    for (key, entry) in register.entries() {
         if entry.original == "0" && !overruled(key, entry)? {
             guards.extend(guard(key));
         }
     }
     // If another program has switched on IPv6 forwarding for all interfaces, it is intended for all
     // traffic.
-    if !ledger.entries().contains_key(ALL_IPV6) && is_on(ALL_IPV6)? {
+    if !register.entries().contains_key(ALL_IPV6) && is_on(ALL_IPV6)? {
         guards.retain(|guard| !matches!(guard, ForwardGuard::Ipv6(_)));
     }
     Ok(guards)
 }
 
-/// Removes the run from the ledger. Returns the settings to put back, in order: the switch for all
+/// Removes the run from the register. Returns the settings to put back, in order: the switch for all
 /// interfaces overwrites those of each interface, and `accept_ra` may be 1 again only when the
 /// interface no longer forwards.
-pub fn leave(ledger: &mut SysctlLedger<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
+pub fn leave(register: &mut SwitchRegister<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
     let mut writes = Vec::new();
-    for (key, entry) in ledger.entries_mut() {
+    for (key, entry) in register.entries_mut() {
         entry.runs.retain(|user| user != run);
         if entry.runs.is_empty() && read(key)?.as_ref() == Some(&entry.set) && !overruled(key, entry)? {
             writes.push(SysctlSetting::new(key, &entry.original));
         }
     }
-    ledger.entries_mut().retain(|_, entry| !entry.runs.is_empty());
+    register.entries_mut().retain(|_, entry| !entry.runs.is_empty());
     writes.sort_by_key(|setting| match setting.key.as_str() {
         ALL_IPV6 => 0,
         key if key.ends_with("/forwarding") => 1,
@@ -105,8 +105,8 @@ fn each(family: &str, name: &str) -> Result<Vec<SysctlSetting>> {
 }
 
 /// For kernels before 6.17.
-fn all_ipv6(ledger: &SysctlLedger<'_>) -> Result<Vec<SysctlSetting>> {
-    if is_on(ALL_IPV6)? && !ledger.entries().contains_key(ALL_IPV6) {
+fn all_ipv6(register: &SwitchRegister<'_>) -> Result<Vec<SysctlSetting>> {
+    if is_on(ALL_IPV6)? && !register.entries().contains_key(ALL_IPV6) {
         return Ok(Vec::new());
     }
     let mut wanted = Vec::new();
@@ -115,11 +115,11 @@ fn all_ipv6(ledger: &SysctlLedger<'_>) -> Result<Vec<SysctlSetting>> {
     for interface in sysctl::interfaces("ipv6")?.into_iter().chain(["default".into()]) {
         let key = |name: &str| format!("ipv6/conf/{interface}/{name}");
         let (forwarding, accept_ra) = (key("forwarding"), key("accept_ra"));
-        let known = ledger.entries().contains_key(&accept_ra);
-        // While netwatch has the switch for all interfaces on, only the ledger holds which
+        let known = register.entries().contains_key(&accept_ra);
+        // While netwatch has the switch for all interfaces on, only the register holds which
         // interfaces forwarded before.
-        let forwarded = ledger.entries().contains_key(&forwarding)
-            || (!ledger.entries().contains_key(ALL_IPV6) && is_on(&forwarding)?);
+        let forwarded = register.entries().contains_key(&forwarding)
+            || (!register.entries().contains_key(ALL_IPV6) && is_on(&forwarding)?);
         if forwarded {
             wanted.push(SysctlSetting::new(forwarding, "1"));
         } else if interface != "default" && (known || read(&accept_ra)?.as_deref() == Some("1")) {
@@ -131,10 +131,10 @@ fn all_ipv6(ledger: &SysctlLedger<'_>) -> Result<Vec<SysctlSetting>> {
 }
 
 /// Enters one switch; returns the setting if it has to be written.
-fn enter(ledger: &mut SysctlLedger<'_>, run: &RunId, setting: SysctlSetting) -> Result<Option<SysctlSetting>> {
+fn enter(register: &mut SwitchRegister<'_>, run: &RunId, setting: SysctlSetting) -> Result<Option<SysctlSetting>> {
     let Some(current) = read(&setting.key)? else { return Ok(None) };
     let global = global(&setting.key).map_or(Ok(None), |key| read(&key))?;
-    let entries = ledger.entries_mut();
+    let entries = register.entries_mut();
     let differs = current != setting.value;
     if let Some(entry) = entries.get_mut(&setting.key) {
         if !entry.runs.contains(run) {
@@ -159,7 +159,7 @@ fn needs_rewriting(key: &str) -> bool {
 
 /// Whether another program has switched the whole namespace since.
 fn overruled(key: &str, entry: &SwitchEntry) -> Result<bool> {
-    // If the IPv6 switch for all interfaces is in the ledger, netwatch has set it; and it does not
+    // If the IPv6 switch for all interfaces is in the register, netwatch has set it; and it does not
     // affect `accept_ra`.
     if needs_rewriting(key) || key.ends_with("/accept_ra") {
         return Ok(false);

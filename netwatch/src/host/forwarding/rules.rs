@@ -30,7 +30,7 @@ const RULE_HEADER: usize = 12;
 const TABLE_LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 const TABLE_MAIN: u32 = libc::RT_TABLE_MAIN as u32;
 
-/// A rule of netwatch, as recorded in the ledger.
+/// A rule of netwatch, as recorded in the register.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRule {
     /// Position among the rules of its family, lowest first.
@@ -164,16 +164,16 @@ fn local_priority(rules: &[ExistingRule]) -> Result<u32, PriorityRefusal> {
 /// Adds these rules. One that is there already stays.
 pub fn add(netlink: &mut Netlink, rules: &[PolicyRule]) -> Result<()> {
     let requests: Vec<_> = rules.iter().map(PolicyRule::addition).collect();
-    netlink.try_batch(&requests)?.into_iter().try_for_each(|added| unless(added, Errno::EEXIST))
+    netlink.try_batch(&requests)?.into_iter().try_for_each(|added| accept_errno(added, Errno::EEXIST))
 }
 
 /// Removes these rules. One that is gone already is no failure.
 pub fn remove(netlink: &mut Netlink, rules: &[PolicyRule]) -> Result<()> {
     let requests: Vec<_> = rules.iter().map(PolicyRule::removal).collect();
-    netlink.try_batch(&requests)?.into_iter().try_for_each(|removed| unless(removed, Errno::ENOENT))
+    netlink.try_batch(&requests)?.into_iter().try_for_each(|removed| accept_errno(removed, Errno::ENOENT))
 }
 
-fn unless<T>(result: Result<T>, accepted: Errno) -> Result<()> {
+fn accept_errno<T>(result: Result<T>, accepted: Errno) -> Result<()> {
     match result {
         Err(error) if error.errno() != Some(accepted) => Err(error),
         _ => Ok(()),

@@ -63,7 +63,7 @@ pub fn exists(key: &str) -> bool {
 }
 
 /// The interfaces that have switches in this family (`ipv4`, `ipv6`), except `lo` and the
-/// interfaces of runs, which need no ledger.
+/// interfaces of runs, which need no register.
 pub fn interfaces(family: &str) -> Result<Vec<String>> {
     let path = path(&format!("{family}/conf"));
     let entries = match fs::read_dir(&path) {

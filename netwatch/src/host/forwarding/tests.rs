@@ -121,7 +121,7 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
         assert_eq!(switches(), "01101111");
         drop(second);
         assert_eq!(switches(), "00000111");
-        assert!(SysctlLedger::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
+        assert!(SwitchRegister::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
     });
 }
 
@@ -268,12 +268,12 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
 }
 
 #[test]
-fn ledgers_of_dead_namespaces_are_forgotten() {
+fn registers_of_dead_namespaces_are_forgotten() {
     let (Some(host), Some(elsewhere)) = (host(), TestNamespace::new()) else { return };
     let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
     std::mem::forget(run.forwarding.take());
     drop(host);
-    let there = move || SysctlLedger::find(cookie, &lock()).unwrap().is_some();
+    let there = move || SwitchRegister::find(cookie, &lock()).unwrap().is_some();
     assert!(there());
     elsewhere.run(|| forget_dead_namespaces(&lock()).unwrap());
     assert!(!there());
@@ -418,13 +418,13 @@ fn it_is_quick() {
 }
 
 #[test]
-fn a_full_run_directory_keeps_no_incomplete_ledger() {
+fn a_full_run_directory_keeps_no_incomplete_register() {
     in_fresh_namespace(|| {
         use nix::mount::{MsFlags, mount};
         let held = lock();
-        let mut ledger = SysctlLedger::open(netns_cookie().unwrap(), &held).unwrap();
-        let entry = ledger::SwitchEntry { original: "0".into(), set: "1".into(), global: None, runs: Vec::new() };
-        ledger.entries_mut().insert("key".repeat(10_000), entry);
+        let mut register = SwitchRegister::open(netns_cookie().unwrap(), &held).unwrap();
+        let entry = register::SwitchEntry { original: "0".into(), set: "1".into(), global: None, runs: Vec::new() };
+        register.entries_mut().insert("key".repeat(10_000), entry);
         mount(None::<&str>, "/run", None::<&str>, MsFlags::MS_REMOUNT, Some("size=64k")).unwrap();
         while std::fs::OpenOptions::new()
             .create(true)
@@ -433,7 +433,7 @@ fn a_full_run_directory_keeps_no_incomplete_ledger() {
             .and_then(|mut file| std::io::Write::write_all(&mut file, &[0; 4096]))
             .is_ok()
         {}
-        let error = ledger.save().unwrap_err();
+        let error = register.save().unwrap_err();
         assert_eq!(error.errno(), Some(nix::errno::Errno::ENOSPC), "{error}");
         let left = std::fs::read_dir("/run/netwatch").unwrap().flatten().map(|entry| entry.file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["lock"]);

@@ -1,6 +1,5 @@
-//! The ledger of switches: their old values, and which runs use them; and of the routing rules that
-//! go with them. One file for each network
-//! namespace, shared by parallel runs.
+//! The switch register: the old value of each switch, the runs that use it, and the routing rules
+//! that guard the host meanwhile. One file for each network namespace, shared by parallel runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::proc::mountinfo;
 use crate::undo::{Exclusive, RunId, root};
 
-/// One switch in the ledger.
+/// One switch in the switch register.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchEntry {
     /// The value before the first run.
@@ -31,7 +30,7 @@ pub struct SwitchEntry {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct LedgerContent {
+struct RegisterContent {
     /// Inode of the namespace, to find out whether that still exists.
     netns_inode: u64,
     entries: BTreeMap<String, SwitchEntry>,
@@ -42,26 +41,26 @@ struct LedgerContent {
 
 /// The contents of the file, valid while [`Exclusive`] is held.
 #[derive(Debug)]
-pub struct SysctlLedger<'a> {
+pub struct SwitchRegister<'a> {
     path: PathBuf,
-    content: LedgerContent,
+    content: RegisterContent,
     _held: &'a Exclusive,
 }
 
-impl<'a> SysctlLedger<'a> {
-    /// The ledger of the thread's own namespace, which has this cookie.
+impl<'a> SwitchRegister<'a> {
+    /// The switch register of the thread's own namespace, which has this cookie.
     pub fn open(cookie: u64, held: &'a Exclusive) -> Result<Self> {
         let found = Self::find(cookie, held)?;
         found.map_or_else(
             || {
-                let content = LedgerContent { netns_inode: sysctl::netns_inode()?, ..LedgerContent::default() };
+                let content = RegisterContent { netns_inode: sysctl::netns_inode()?, ..RegisterContent::default() };
                 Ok(Self { path: path(cookie)?, content, _held: held })
             },
             Ok,
         )
     }
 
-    /// The ledger of any namespace, if there is one.
+    /// The switch register of any namespace, if there is one.
     pub fn find(cookie: u64, held: &'a Exclusive) -> Result<Option<Self>> {
         let path = path(cookie)?;
         let text = match fs::read(&path) {
@@ -117,7 +116,7 @@ impl<'a> SysctlLedger<'a> {
         if self.content.entries.is_empty() && self.content.rules.is_empty() {
             return remove(&self.path);
         }
-        let text = serde_json::to_vec(&self.content).expect("a ledger is plain data");
+        let text = serde_json::to_vec(&self.content).expect("a switch register is plain data");
         let new = next(&self.path);
         fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path)).map_err(|error| {
             // On a full /run the new file is there, incomplete.
@@ -127,7 +126,7 @@ impl<'a> SysctlLedger<'a> {
     }
 }
 
-/// The namespace cookies of all ledgers.
+/// The namespace cookies of all switch registers.
 pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
     let root = root()?;
     let entries = fs::read_dir(&root).map_err(|error| Error::os("read", root.display().to_string(), error))?;
@@ -135,12 +134,12 @@ pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
     Ok(entries.flatten().filter_map(|entry| cookie(entry.file_name().to_str()?)).collect())
 }
 
-/// Removes the ledger if its namespace no longer exists. Returns whether it does not exist.
+/// Removes the switch register if its namespace no longer exists. Returns whether it does not exist.
 pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
-    let Some(ledger) = SysctlLedger::find(cookie, held)? else { return Ok(true) };
-    let dead = !is_alive(ledger.content.netns_inode);
+    let Some(register) = SwitchRegister::find(cookie, held)? else { return Ok(true) };
+    let dead = !is_alive(register.content.netns_inode);
     if dead {
-        remove(&ledger.path)?;
+        remove(&register.path)?;
     }
     Ok(dead)
 }
