@@ -64,7 +64,7 @@ pub mod slot {
     pub const OBSERVED: u32 = 0;
     /// Packets that found no room in the ring.
     pub const RING_FULL: u32 = 2;
-    /// Packets of which not all bytes that were asked for fit into the largest record. They are
+    /// Packets of which not all requested bytes fit into the largest record. They are
     /// captured up to [`super::MAX_CAPLEN`].
     pub const TOO_LONG: u32 = 4;
     /// Packets whose bytes could not be read.

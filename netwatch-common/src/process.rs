@@ -281,7 +281,7 @@ pub struct KernelOffsets {
     pub addr_uaddrlen: u32,
 }
 
-/// TracerSettings that user space writes before the load. Read-only data of the programs.
+/// Settings that user space writes before the load. Read-only data of the programs.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TracerSettings {

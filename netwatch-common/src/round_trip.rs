@@ -95,8 +95,8 @@ pub unsafe fn measure<A: Access>(
     }
 }
 
-/// Begins a measurement. Repeated data invalidates one in progress: it could not be told which copy
-/// is acknowledged (Karn's algorithm).
+/// Begins a measurement. Repeated data invalidates one in progress, because it is unknown which
+/// copy was acknowledged (Karn's algorithm).
 ///
 /// # Safety
 /// As for [`measure`].

@@ -73,8 +73,8 @@ fn columns(path: &Path) -> Vec<(String, String, i64)> {
     names.into_iter().map(|(table, column)| (rows(&table), table, column)).map(|(n, t, c)| (t, c, n)).collect()
 }
 
-/// Everything there is to say of it, and of several like it.
-fn say_all(path: &Path, recorded: &Recorded) {
+/// Writes every output of one recording and of several like it.
+fn write_all(path: &Path, recorded: &Recorded) {
     let Recorded { report, series, complete } = recorded;
     outputs::reports(report, series);
     outputs::rules(&[report, report, report]);
@@ -101,11 +101,11 @@ fn say_all(path: &Path, recorded: &Recorded) {
     outputs::history(RecordedRun { number: 1, id: "3f2a".into(), file, file_bytes: 1, state, facts: Some(held) });
 }
 
-/// Whether it was read. Errors have to say where.
-fn read_and_say(path: &Path, table: &str) -> bool {
+/// Whether it was read. Errors have to name the place.
+fn read_and_write(path: &Path, table: &str) -> bool {
     match record::read_file(path) {
         Ok(recorded) => {
-            say_all(path, &recorded);
+            write_all(path, &recorded);
             true
         }
         Err(error) => {
@@ -141,7 +141,7 @@ fn try_all(base: usize, is_tried: impl Fn(&str) -> bool) {
         for number in EXTREMES {
             let change = format!("UPDATE OR REPLACE {table} SET {column} = {number}");
             let Some(path) = bases.changed(base, &change) else { continue };
-            match panic::catch_unwind(AssertUnwindSafe(|| read_and_say(path, &table))) {
+            match panic::catch_unwind(AssertUnwindSafe(|| read_and_write(path, &table))) {
                 Ok(true) => read += 1,
                 Ok(false) => refused += 1,
                 Err(_) => failed.push(change),
@@ -174,7 +174,7 @@ fn the_largest_numbers_that_are_read_can_be_added_up() {
         }
         let path = bases.changed(base, &changes).expect("a part of it was");
         let recorded = record::read_file(path).unwrap();
-        say_all(path, &recorded);
+        write_all(path, &recorded);
         outputs::rules(&vec![&recorded.report; record::MAX_RUNS]);
         let numbers = changes.matches("UPDATE").count();
         let largest = changes.matches(&MOST.to_string()).count();
@@ -219,7 +219,7 @@ fn rows_that_cannot_be_added_up_are_refused() {
         let expected = "the file is damaged: in table flow, the sum of ingress_wire_bytes exceeds 9007199254740992";
         assert!(error.contains(expected), "{error}");
         let path = bases.changed(base, &many(4096, MOST / 4096)).expect("changed");
-        assert!(read_and_say(path, "flow"));
+        assert!(read_and_write(path, "flow"));
     }
 }
 

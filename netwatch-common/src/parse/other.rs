@@ -1,4 +1,4 @@
-//! LinkType layers of capture files; the classifier only handles Ethernet. Each leads to an
+//! Link layers of capture files; the classifier only handles Ethernet. Each leads to an
 //! EtherType or to a protocol number of its own.
 
 use super::link::{self, ETHERNET, IPV4, IPV6, header};

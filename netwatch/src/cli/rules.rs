@@ -47,7 +47,7 @@ pub(super) struct RulesArgs {
     #[arg(long)]
     only_used: bool,
 
-    /// The default, which used to be a choice
+    /// No effect; kept for old command lines
     #[arg(long, hide = true, conflicts_with = "only_used")]
     with_answers: bool,
 

@@ -51,7 +51,7 @@ impl Exchanges {
         match transport {
             Transport::Udp => self.sockets.exchange(resolver, query).await,
             Transport::Tcp => {
-                // Closed never; a query waits here no longer than its caller does.
+                // Never closed; a query waits here no longer than its caller does.
                 let _permit = self.connections.acquire().await;
                 exchange_tcp(resolver, &query).await
             }

@@ -121,13 +121,13 @@ mod tests {
             slots.push(in_flight.tcp().await);
         }
         let mut next = std::pin::pin!(in_flight.tcp());
-        assert!(futures_ready(next.as_mut()).await.is_none());
+        assert!(poll_once(next.as_mut()).await.is_none());
         slots.pop();
-        assert!(futures_ready(next).await.is_some());
+        assert!(poll_once(next).await.is_some());
     }
 
     /// The output of a future if it is ready after one poll.
-    async fn futures_ready<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    async fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         tokio::select! {
             biased;
             output = future => Some(output),

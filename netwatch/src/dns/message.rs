@@ -150,7 +150,7 @@ fn same_question(a: &[u8], b: &[u8]) -> bool {
 /// `head` is a header, followed by at most one question.
 fn error(head: &[u8], rcode: u8) -> Vec<u8> {
     let mut response = head.to_vec();
-    response[2] = 0x80 | (head[2] & 0x79); // QR; opcode and RD as asked
+    response[2] = 0x80 | (head[2] & 0x79); // QR; opcode and RD as in the query
     response[3] = 0x80 | rcode; // RA
     response[4..HEADER].fill(0);
     response[5] = u8::from(head.len() > HEADER);

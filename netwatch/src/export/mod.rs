@@ -1,5 +1,5 @@
-//! Flows and series as tables for other programs: Parquet and CSV. ExportColumn names carry their
-//! units. Not: anything for people to read.
+//! Flows and series as tables for other programs: Parquet and CSV. Column names contain
+//! their units. Output for people to read is in `format`.
 
 mod column;
 mod csv;

@@ -25,7 +25,7 @@ pub(super) fn address(remote: &Remote) -> String {
     }
 }
 
-/// The target of an attempt, with the name that the program asked for.
+/// The target of an attempt, with the name that the program looked up.
 pub(super) fn target(names: &AttemptNames<'_>, attempt: &Attempt) -> String {
     let target = bare_target(attempt);
     match (&attempt.target, names.name(attempt)) {

@@ -1,4 +1,4 @@
-//! netwatch's end of the line to the guardian.
+//! netwatch's end of the connection to the guardian.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -59,7 +59,7 @@ impl Guardian {
         }
     }
 
-    /// Registers the line with the event loop, in which this is called.
+    /// Registers the connection with the event loop, in which this is called.
     pub fn connect(self) -> Result<GuardianClient> {
         let socket = watch(self.socket, "the guardian")?;
         let growth = Arc::new(self.growth);

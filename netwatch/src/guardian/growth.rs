@@ -1,6 +1,6 @@
-//! The line by which the classifier's memory grows: netwatch requests the segments of the flow
+//! The connection by which the classifier's memory grows: netwatch requests the segments of the flow
 //! table in order (`grow-table`) and the fronts of further CPUs (`add-front`), and the guardian
-//! creates them. A line of its own, because netwatch's end belongs to the threads that grow the
+//! creates them. A connection of its own, because netwatch's end belongs to the threads that grow the
 //! memory and wait for the reply; the event loop does not take part.
 
 use std::collections::BTreeSet;
@@ -93,7 +93,7 @@ impl AsFd for GrowthServer {
 
 impl GrowthServer {
     /// Serves the request that has arrived, if there is one. Returns false if netwatch has closed
-    /// the line.
+    /// the connection.
     pub(super) fn serve(&mut self) -> bool {
         let request = match receive::<GuardianRequest>(&self.socket) {
             Err(error) if error.errno() == Some(Errno::EAGAIN) => return true,
@@ -153,7 +153,7 @@ mod tests {
         server.serve()
     }
 
-    /// A thread that serves until the line is closed.
+    /// A thread that serves until the connection is closed.
     fn with_server(test: impl FnOnce(&MemoryGrowth)) {
         let (ours, mut server) = pair(MAX_FLOWS).unwrap();
         thread::scope(|scope| {

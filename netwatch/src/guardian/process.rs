@@ -29,7 +29,7 @@ use crate::undo::{Exclusive, Journal, UndoCause};
 /// Time between SIGTERM and SIGKILL: enough to close a file, and the whole end of a run stays under
 /// a second.
 const TERM_TIMEOUT: Duration = Duration::from_millis(400);
-/// Pause between two looks at the processes that are being ended, milliseconds.
+/// Pause between two checks of the processes that are being ended, milliseconds.
 const KILL_INTERVAL_MS: u8 = 5;
 /// The process name in `ps`, `top` and `pkill`: not `netwatch`, so that `pkill netwatch` leaves the
 /// guardian to clean up.

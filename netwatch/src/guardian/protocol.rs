@@ -1,6 +1,6 @@
 //! The protocol between netwatch and its guardian: one JSON document per packet, over a seqpacket
-//! socket pair. The guardian executes exactly these verbs. Each checks its arguments against what
-//! the guardian was started with, and replies with an error that carries the errno.
+//! socket pair. The guardian executes exactly these verbs, after a check of their arguments against
+//! those that the guardian was started with. A reply contains the errno of a failure.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -53,8 +53,8 @@ pub(super) enum GuardianRequest {
     /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian
     /// exits. No reply.
     HoldTable,
-    /// Creates the next segment of the flow table, which has this number. Accepted only on the line
-    /// for it (`growth`). Answered by [`Reply::MemoryCreated`].
+    /// Creates the next segment of the flow table, which has this number. Accepted only on the
+    /// connection for the growth of memory (`growth`). Answered by [`Reply::MemoryCreated`].
     GrowTable(u32),
     /// Creates the front of this CPU. As [`GuardianRequest::GrowTable`].
     AddFront(u32),
@@ -64,18 +64,18 @@ pub(super) enum GuardianRequest {
     Finish,
 }
 
-/// What the target's process is given before it runs.
+/// Properties of the target's process, set before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
     /// Name of the network namespace, for /etc/netns/NAME.
     pub netns: Option<String>,
     /// The `cgroup.procs` file of the run's cgroup.
     pub cgroup_procs: Option<PathBuf>,
-    /// What the host's firewall has to let pass, for [`GuardianRequest::RepairFirewall`].
+    /// The packets that the host's firewall has to let pass, for [`GuardianRequest::RepairFirewall`].
     pub firewall: FirewallNeeds,
 }
 
-/// What is captured. The guardian refuses values that no capture has.
+/// Settings of a capture. The guardian refuses values that no capture has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartCapture {
     /// Maximum number of bytes of each packet.

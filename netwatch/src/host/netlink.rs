@@ -38,7 +38,7 @@ pub struct NetlinkRequest {
 }
 
 impl NetlinkRequest {
-    /// `operation` is a verb phrase and `object` what it is done to, as in [`Error::os`].
+    /// `operation` is a verb phrase and `object` its object, as in [`Error::os`].
     pub fn new(operation: &'static str, object: impl Into<String>, message: RouteNetlinkMessage) -> Self {
         Self { operation, object: object.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
     }

@@ -17,7 +17,7 @@ pub(super) struct Stream {
     first: Option<u32>,
     /// The offset up to which the stream has been read.
     position: u64,
-    /// Whether bytes before `position` were recognized, so that reading never goes back.
+    /// Whether bytes before `position` were recognized, so that no byte is read twice.
     is_read: bool,
     /// Offsets of segments after `position`, in order: messages may begin there.
     starts: Vec<u64>,

@@ -94,7 +94,7 @@ impl CaptureFiles {
         let Some(sink) = &mut self.sink else { return Ok(()) };
         action(sink).map_err(|error| {
             Error::os("write", self.place.path_of(self.names.back().map_or("", String::as_str)), error)
-                .hint("the capture has ended; the run goes on")
+                .hint("the capture has ended; the run continues")
         })
     }
 }

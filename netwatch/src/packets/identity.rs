@@ -1,5 +1,5 @@
-//! Which process and which name belong to the packets of a flow. What is known is requested once
-//! per flow, and again when the flow may have changed.
+//! Which process and which name belong to the packets of a flow. Both are requested from the
+//! session once per flow, and again when they may have changed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::meter::RingPacket;
 use crate::process::Process;
 use crate::session::FlowIdentity;
 
-/// Packets wait so long for an answer; then they are written without.
+/// Maximum time that packets wait for an answer. They are then written without one.
 const TIMEOUT: Duration = Duration::from_millis(50);
 /// Maximum number of flows that are remembered. All are forgotten when there are more.
 const MAX_FLOWS: usize = 65_536;
@@ -23,7 +23,7 @@ const MAX_REQUESTS: u32 = 20;
 /// Time between two requests for a flow whose process is unknown.
 const RETRY_NS: u64 = 20_000_000;
 
-/// What is known about a flow.
+/// Process and name of a flow.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PacketIdentity {
     pub pid: Option<u32>,
@@ -113,7 +113,7 @@ impl FlowIdentities {
         }
     }
 
-    /// What is known about a flow.
+    /// Process and name of a flow.
     pub(super) fn of(&self, flow: Option<&FlowKey>) -> PacketIdentity {
         flow.and_then(|flow| self.flows.get(flow)).map(|known| known.identity.clone()).unwrap_or_default()
     }

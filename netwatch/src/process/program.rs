@@ -1,4 +1,4 @@
-//! The name of the program that a process runs, as people know it: the script instead of its
+//! The name of the program that a process runs, as users call it: the script instead of its
 //! interpreter, and not a wrapper that only starts another program.
 
 use super::Process;

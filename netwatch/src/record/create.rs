@@ -165,7 +165,7 @@ pub(super) fn begin(path: &Path, claim: &Claim, limit_bytes: u64) -> Result<Conn
     let db = Connection::open_with_flags(direct, flags)
         .map_err(|error| fault::sqlite(RecordingOperation::Write, path, &error, None))?;
     set_up(&db, limit_bytes).map_err(|error| fault::sqlite(RecordingOperation::Write, path, &error, Some(&db)))?;
-    // From here on SQLite's lock marks the run as going on. netwatch's lock would survive it in
+    // From here on SQLite's lock marks the run as in progress. netwatch's lock would survive it in
     // forked processes.
     let _ = lock(&claim.file, libc::F_UNLCK);
     Ok(db)

@@ -14,26 +14,26 @@ use crate::target::user::Identity;
 /// Where a run is recorded, and how much of it.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Where.
+    /// The file or the folder.
     pub place: RecordingPlace,
-    /// Whose rights decide, and who owns the file.
+    /// The user who owns the file, and with whose rights it is accessed.
     pub user: Identity,
-    /// Bytes that the recording may have.
+    /// Maximum size of the recording, bytes.
     pub limit_bytes: u64,
 }
 
 /// The file or the folder of a recording.
 #[derive(Debug, Clone)]
 pub enum RecordingPlace {
-    /// In this file, which is the run's own once it was found good.
+    /// In this file. The claim is the run's after [`Destination::check`].
     File(PathBuf, Option<Arc<Claim>>),
-    /// Where runs are kept, and how many of them.
+    /// In the folder of runs, with the number of runs to keep.
     Store(Store, Keep),
 }
 
 impl Destination {
-    /// Finds out now whether the file can be recorded to. The folder for runs is left for when it
-    /// is needed: no run waits for it.
+    /// Fails if the file cannot be recorded to. The folder of runs is only accessed by
+    /// [`Destination::open`], on the thread of the recording, so that no run waits for it.
     pub fn check(mut self) -> Result<Self> {
         if let RecordingPlace::File(path, claim) = &mut self.place {
             *claim = Some(rights::as_user((self.user.uid, self.user.gid), || create::prepare(path))?.into());
@@ -41,18 +41,18 @@ impl Destination {
         Ok(self)
     }
 
-    /// Nothing will come: a file that was made for it goes again.
+    /// Removes the file if it was created for this run.
     pub fn abandon(&self) {
         if let RecordingPlace::File(path, Some(claim)) = &self.place
             && claim.made
         {
-            // What cannot be removed now is an empty file.
+            // If that fails, an empty file stays.
             let _ = rights::as_user((self.user.uid, self.user.gid), || std::fs::remove_file(path));
         }
     }
 }
 
-/// A file that is claimed for a run, and the folder that it is kept in, if it is one.
+/// A file that is claimed for a run. With the folder of runs and its limits if it is in there.
 type ClaimedFile<'a> = (PathBuf, Arc<Claim>, Option<(&'a Store, &'a Keep)>);
 
 /// A recording that is being written.

@@ -46,9 +46,9 @@ const REPLACED: [&str; 20] = [
 /// The state of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordingState {
-    /// More is to come, or was when netwatch was killed.
+    /// The run is in progress, or netwatch was killed before its end.
     Running,
-    /// Everything is there.
+    /// The run has ended, and its report is complete.
     Complete,
 }
 
@@ -341,7 +341,7 @@ fn naming(db: &Connection, naming: &Naming) -> Result<()> {
     Ok(())
 }
 
-/// Attempts that came to nothing.
+/// Replaces the failed attempts.
 pub fn replace_attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessNumbers<'_>) -> Result<()> {
     clear(db, "attempt")?;
     let mut rows = Rows::of(db, "attempt");

@@ -34,9 +34,9 @@ struct Lane {
 impl Injector {
     /// Sends a frame to be counted at `hook`. False if it is too short or too long for any
     /// interface.
-    pub(super) fn send(&mut self, probe: &mut KernelMeter, hook: Hook, frame: &[u8]) -> Result<bool> {
+    pub(super) fn send(&mut self, meter: &mut KernelMeter, hook: Hook, frame: &[u8]) -> Result<bool> {
         if !self.0.iter().any(|(known, _)| *known == hook) {
-            self.0.push((hook, namespace::in_new(|| Lane::new(probe, hook))??));
+            self.0.push((hook, namespace::in_new(|| Lane::new(meter, hook))??));
         }
         let lane = self.0.iter().find(|(known, _)| *known == hook).map(|(_, lane)| lane);
         match lane.map_or(Ok(()), |lane| lane.send(frame)) {
@@ -51,13 +51,13 @@ impl Injector {
 impl Lane {
     /// Creates the interface in the network namespace of the thread, which then lives as long as
     /// the socket.
-    fn new(probe: &mut KernelMeter, hook: Hook) -> Result<Self> {
+    fn new(meter: &mut KernelMeter, hook: Hook) -> Result<Self> {
         let mut netlink = Netlink::route()?;
         netlink
             .batch(&[NetlinkRequest::new("create interface", NAME, RouteNetlinkMessage::NewLink(pair())).create()])?;
         let ifindex = if_nametoindex(NAME).map_err(|errno| Error::os("find interface", NAME, errno))?;
         be_silent()?;
-        probe.attach_egress(hook, ifindex)?;
+        meter.attach_egress(hook, ifindex)?;
         netlink.batch(&[NetlinkRequest::new("bring up interface", NAME, RouteNetlinkMessage::SetLink(up(ifindex)))])?;
         let socket = packet_socket()
             .map_err(|error| Error::os("open packet socket", "", error).hint("needs CAP_NET_RAW; run with sudo"))?;

@@ -1,4 +1,4 @@
-//! The names that programs asked for before attempts that failed.
+//! The names that programs looked up before failed attempts.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ impl<'a> AttemptNames<'a> {
         Self(names)
     }
 
-    /// The name that the program asked for; `None` if it used an address, or a local socket.
+    /// The name that the program looked up; `None` if it used an address, or a local socket.
     pub fn name(&self, attempt: &'a Attempt) -> Option<&'a str> {
         match &attempt.target {
             AttemptTarget::Address(end) => self.0.get(&end.ip()).copied(),

@@ -1,4 +1,4 @@
-//! The programs that used the network, by the names that people know them by.
+//! The programs that used the network, with the names that users call them by.
 
 use std::collections::{BTreeMap, BTreeSet};
 

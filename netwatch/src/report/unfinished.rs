@@ -37,7 +37,7 @@ impl ReportFlow {
 impl Report {
     /// Builds a report from recorded data. Unused names and addresses contacted without a lookup
     /// are unknown, and endpoints have the names of their flows only, because the names of
-    /// addresses are not recorded while a run goes on.
+    /// addresses are not recorded during a run.
     pub fn of_unfinished_run(run: UnfinishedRun) -> Self {
         let UnfinishedRun { facts, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = run;
         let bare = flows.iter().map(|known| known.flow.clone()).collect();

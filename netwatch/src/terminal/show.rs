@@ -73,7 +73,7 @@ impl Show {
         summary::write(report, &self.options, out)
     }
 
-    /// Writes what goes into the file of `-o`.
+    /// Writes the file of `-o`.
     pub(crate) fn write_file(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let plain = summary::SummaryOptions { width: PLAIN_WIDTH, color: false, next: false, ..self.options };
         if self.json { json::write(report, out) } else { summary::write(report, &plain, out) }

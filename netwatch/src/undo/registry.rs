@@ -174,7 +174,7 @@ impl UndoRegistry {
     }
 }
 
-/// Remembers the first failure while the other steps go on.
+/// Keeps the first failure; the other steps are still executed.
 #[derive(Default)]
 struct Failures(Option<Error>);
 

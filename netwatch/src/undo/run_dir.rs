@@ -192,7 +192,7 @@ impl RunDir {
         fs::write(&path, text).map_err(|error| Error::os("write", path.display().to_string(), error))
     }
 
-    /// Removes the directory; the lock goes with it.
+    /// Removes the directory, and with it the lock.
     pub fn remove(self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -94,7 +94,7 @@ impl Browser {
         self.wait_for("Page.loadEventFired");
     }
 
-    /// Waits until what was asked for is drawn.
+    /// Waits until the requested change is drawn.
     pub fn settle(&mut self) {
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(1), 50))))");
     }
@@ -113,7 +113,7 @@ impl Browser {
         self.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
     }
 
-    /// The page as it is now, asked without a script.
+    /// The current page, read without a script.
     pub fn outer_html(&mut self) -> String {
         let root = self.call("DOM.getDocument", json!({}));
         let html = self.call("DOM.getOuterHTML", json!({ "nodeId": root["root"]["nodeId"] }));

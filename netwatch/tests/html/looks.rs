@@ -1,5 +1,5 @@
-//! Pictures of the page, in both themes and at two widths: kept in the target directory for people
-//! to look at, and not empty.
+//! Pictures of the page, in both themes and at two widths: not empty, and kept in the target
+//! directory for review by people.
 
 use super::browser::{Browser, DESKTOP, PHONE, Screen};
 use super::sample::rich;

@@ -21,7 +21,7 @@ fn page((report, series): &(Report, Series)) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// A place of its own for what a test writes; it is kept for people to look at.
+/// A place of its own for what a test writes; it is kept for review by people.
 fn place(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("html");
     fs::create_dir_all(&folder).unwrap();

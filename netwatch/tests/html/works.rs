@@ -56,7 +56,7 @@ fn code_from_the_wire_does_not_run() {
     let refused = browser.complaints(&path);
     assert!(refused.iter().any(|complaint| complaint.contains("Content Security Policy")), "{refused:?}");
     let blocked = browser.events("Network.loadingFailed").map(|failed| failed["blockedReason"].clone());
-    assert_eq!(blocked.collect::<Vec<_>>(), ["csp"], "asked for by the page, and not let out");
+    assert_eq!(blocked.collect::<Vec<_>>(), ["csp"], "requested by the page, and blocked");
     assert_eq!(browser.events("Network.responseReceived").filter(|answer| answer["type"] != "Document").count(), 0);
 }
 

@@ -1,4 +1,4 @@
-//! Made-up packets that say names.
+//! Synthetic packets that contain names.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -1,5 +1,5 @@
 //! A made-up run of which everything is known: names, processes, attempts, a series. And the same
-//! with text that wants to be code.
+//! with text that contains code.
 
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, QuotedError, Traffic};
 use netwatch::name::{Hidden, NameSource, SourcedName};
@@ -19,7 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Text that tries to leave every format it may stand in.
 pub const HOSTILE: &str = "=</script><img src=x onerror=alert(1)>|`a`\u{2028}&\"'";
 
-/// A build that downloads, asks, and fails here and there.
+/// A build with downloads, DNS queries and failed attempts.
 pub fn build() -> (Report, Series) {
     let mut table = download();
     let hosts = [(20_u8, 61_000_u64), (21, 48_000), (22, 9_000)];

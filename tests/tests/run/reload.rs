@@ -2,7 +2,7 @@
 
 use netwatch_tests::{InternetShape, internet, needs, wait_until};
 
-/// A firewall that drops everything it is not told to accept.
+/// A firewall that drops everything that it does not explicitly accept.
 const DROPS: &str = "nft -f - <<'END'
 flush ruleset
 table inet filter {

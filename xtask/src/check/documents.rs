@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md names every crate, and its tables of modules equal `modules.rs`. The minimum
-//! Rust version is stated, and every environment variable is documented.
+//! ARCHITECTURE.md is short and names every crate, and its tables of modules equal `modules.rs`. The
+//! minimum Rust version is stated, and every environment variable is documented.
 //!
 //! A table stands below a heading that names the folder of the crate. Its columns: module, purity,
 //! purpose, the modules that it may use.
@@ -13,14 +13,24 @@ use crate::command::root;
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
+/// Maximum number of lines of the document, which is an overview. Reasons belong in
+/// docs/decisions.md.
+const MAX_LINES: usize = 249;
+
 /// Everything in which the document differs from the sources.
 pub fn check(sources: &[SourceFile]) -> Vec<String> {
     match fs::read_to_string(root().join(DOCUMENT)) {
         Ok(text) => {
-            unnamed_crates(&text, sources).chain(CRATES.iter().flat_map(|krate| differences(&text, krate))).collect()
+            let tables = CRATES.iter().flat_map(|krate| differences(&text, krate));
+            too_long(&text).into_iter().chain(unnamed_crates(&text, sources)).chain(tables).collect()
         }
         Err(error) => vec![format!("cannot read {DOCUMENT}: {error}")],
     }
+}
+
+fn too_long(text: &str) -> Option<String> {
+    let lines = text.lines().count();
+    (lines > MAX_LINES).then(|| format!("{DOCUMENT} has {lines} lines, more than {MAX_LINES}"))
 }
 
 /// The minimum supported Rust version of Cargo.toml is the pinned toolchain, so every build
@@ -126,6 +136,12 @@ mod tests {
 
     const TABLE: &str = "## `x/src`\n\n| module | pure | purpose | may use |\n|---|---|---|---|\n\
         | `low` | pure | data | |\n| `high` | | all else | `low` |\n\n## `y/src`\n";
+
+    #[test]
+    fn limits_the_length_of_the_document() {
+        assert_eq!(too_long(&"line\n".repeat(MAX_LINES)), None);
+        assert!(too_long(&"line\n".repeat(MAX_LINES + 1)).is_some());
+    }
 
     #[test]
     fn compares_rows_with_the_table() {

@@ -1,9 +1,6 @@
 //! The rules of the code base that neither clippy nor rustfmt checks: dependencies between modules,
 //! sizes, comments and documents, help texts, type names, and the checked-in eBPF objects.
 
-//! The architecture, enforced: who may use whom, sizes, documents, the checked-in eBPF object. Not
-//! style: that is clippy's and rustfmt's.
-
 mod comments;
 mod cycles;
 mod documents;

@@ -12,7 +12,7 @@ use netwatch_common::process::{SocketState, TracerSettings, lost};
 /// at intervals: waking it for each would cost four times as much as the record itself.
 pub const WAKE_IF_EMPTY: u64 = 0;
 
-/// TracerSettings. Written by user space before the load, then frozen.
+/// Settings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
 pub static SETTINGS: Global<TracerSettings> = Global::new(DEFAULT_SETTINGS);
 

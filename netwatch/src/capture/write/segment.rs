@@ -26,7 +26,7 @@ pub struct WirePacket<'a> {
     pub parts: [&'a [u8]; 2],
     /// Length in bytes.
     pub orig_len: u32,
-    /// What a reader has to know about it.
+    /// The fields that a reader needs.
     pub comment: Option<&'static str>,
 }
 

@@ -12,13 +12,13 @@ use crate::host::firewall::RepairedFirewall;
 pub(super) struct FirewallState {
     /// End of the set-up, a few milliseconds before the command starts.
     started: Instant,
-    /// When the change was noticed for which the guardian checks the rules.
+    /// When the change was noticed after which the guardian now checks the rules.
     checking: Option<Instant>,
-    /// The firewall changed again meanwhile.
+    /// The firewall has changed again during the check.
     changed_again: bool,
-    /// What netwatch cannot open.
+    /// Chains that netwatch cannot open, as notes of the report.
     blocked: Vec<String>,
-    /// Since when.
+    /// When the first of them was noticed.
     blocked_since: Instant,
 }
 
@@ -83,7 +83,7 @@ impl FirewallState {
     }
 }
 
-/// With milliseconds.
+/// A duration in seconds, with milliseconds.
 fn shown(time: Duration) -> String {
     format!("{:.3} s", time.as_secs_f64())
 }

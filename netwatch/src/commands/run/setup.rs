@@ -204,7 +204,7 @@ async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, No
     answer.ok_or_else(|| Error::other("prepare", "the command", "the guardian process was killed"))
 }
 
-/// `-v`: what the command is about to find.
+/// `-v`: prints the network of the command.
 fn say(network: &Network, probe: &KernelMeter) {
     fn list(items: &[impl ToString]) -> String {
         items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

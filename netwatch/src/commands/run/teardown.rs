@@ -66,7 +66,7 @@ async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
 }
 
 /// The guardian receives the nftables table, because forwarding must be switched back before the
-/// table goes.
+/// table is removed.
 fn leave_to_guardian(guardian: &GuardianClient, network: Option<&ClosingNetwork>) -> Result<()> {
     let handed_over = match network.and_then(ClosingNetwork::table) {
         Some(table) => guardian.hold_table(table.socket()),

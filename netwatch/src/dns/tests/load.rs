@@ -1,4 +1,4 @@
-//! Clients that ask for more than there is room for, and the others beside them.
+//! Clients with more queries than there is room for, and other clients at the same time.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What failed: the name that the program asked for, the service, how it failed, and the program.
+//! Failed attempts: the name that the program looked up, the service, how it failed, and the program.
 
 use std::collections::BTreeMap;
 

@@ -117,8 +117,8 @@ impl Forwarding {
     }
 }
 
-/// The run uses sysctls of a network namespace; their old values are in the switch register that parallel
-/// runs share.
+/// The run uses sysctls of a network namespace; their old values are in the switch register that
+/// parallel runs share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardingInUse {
     /// `SO_NETNS_COOKIE` of the namespace.

@@ -26,11 +26,11 @@ pub struct ChainInfo {
     pub table: String,
     /// Its name.
     pub name: String,
-    /// NftHook and policy; `None` if only other chains lead to it.
+    /// Hook and policy; `None` if only other chains lead to it.
     pub base: Option<BaseInfo>,
 }
 
-/// NftHook and policy of a base chain.
+/// Hook and policy of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseInfo {
     /// Its hook; `None` for hooks of other families (ingress).

@@ -175,7 +175,7 @@ impl HostMeter {
         self.flows.retain(|key, value| {
             let stays = value.last_seen_ns.saturating_add(IDLE_TIMEOUT_NS) > now_ns;
             if !stays {
-                hand_over(key, value, Some(end_reason(value)), sink);
+                emit(key, value, Some(end_reason(value)), sink);
             }
             stays
         });
@@ -186,7 +186,7 @@ impl HostMeter {
     /// on.
     pub fn drain(&mut self, sink: &mut impl FnMut(Increment)) {
         let all = self.flows.drain().chain(self.remainders.drain());
-        all.for_each(|(key, value)| hand_over(&key, &value, None, sink));
+        all.for_each(|(key, value)| emit(&key, &value, None, sink));
     }
 
     /// Lost observations. `unreadable` counts frames that their capture has truncated within the
@@ -276,7 +276,7 @@ fn end_reason(value: &FlowValue) -> EndReason {
     if value.is_closed() { EndReason::EndOfFlow } else { EndReason::IdleTimeout }
 }
 
-fn hand_over(key: &EntryKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {
+fn emit(key: &EntryKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {
     let growth = Growth { key, before: &FlowValue::EMPTY, now, ended };
     if let Some(increment) = abi::increment(&growth, Clock::UNIX) {
         sink(increment);

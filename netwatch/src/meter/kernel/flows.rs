@@ -21,8 +21,8 @@ use crate::meter::abi::Growth;
 
 /// A part of a drain ends after this time, with the work of the ledger, however large the table is.
 const MAX_PART: Duration = Duration::from_millis(4);
-/// Number of entries between two looks at the clock.
-const ENTRIES_PER_LOOK: u32 = 128;
+/// Number of entries between two checks of the clock.
+const ENTRIES_PER_CLOCK_CHECK: u32 = 128;
 /// Maximum number of entries read in one part of a drain.
 const MAX_ENTRIES_PER_PART: u32 = 8192;
 /// Maximum number of flows that are taken out of the table at a time, because it flushes the front
@@ -245,7 +245,7 @@ impl FlowEntries {
 
 /// Whether a part that began at `started` has to end after `entries` entries.
 fn must_end(started: Instant, entries: u32) -> bool {
-    entries != 0 && entries.is_multiple_of(ENTRIES_PER_LOOK) && started.elapsed() >= MAX_PART
+    entries != 0 && entries.is_multiple_of(ENTRIES_PER_CLOCK_CHECK) && started.elapsed() >= MAX_PART
 }
 
 /// Size of the FREE ring: room for every number, so that the ring is never full.

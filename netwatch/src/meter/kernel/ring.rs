@@ -76,7 +76,7 @@ impl std::fmt::Debug for SharedRing {
     }
 }
 
-/// MovedRecords in order, each after its length.
+/// Records in order, each after its length.
 #[derive(Debug, Default)]
 pub(super) struct MovedRecords {
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The two ring buffers of the classifier: converts their records, and decides when to look for the
-//! next.
+//! The two ring buffers of the classifier: converts their records, and decides when to read
+//! them again.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How much a trace stores, and when it looks for what has ended.
+//! How much a trace stores, and when it searches for ended sockets and processes.
 
 /// Maps and sets that are looked up for every event of a socket.
 pub(super) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

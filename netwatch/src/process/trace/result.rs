@@ -157,7 +157,7 @@ impl Trace {
     }
 
     /// Connections that failed without a packet, except those to the remote of a flow whose socket
-    /// is not known. While the session goes on, only an errno proves that no packet will follow.
+    /// is not known. During the session, only an errno proves that no packet will follow.
     pub(super) fn connections_without_a_packet(
         &self,
         unexplained: &BTreeSet<SocketAddr>,

@@ -1,5 +1,5 @@
 //! DNS messages (RFC 1035), also those of mDNS (RFC 6762) and LLMNR (RFC 4795): questions and
-//! records. A message that is cut off is parsed as far as it goes. The crate `domain` parses the
+//! records. A message that is cut off is parsed up to its last byte. The crate `domain` parses the
 //! format; this module selects what netwatch uses.
 
 mod numbers;

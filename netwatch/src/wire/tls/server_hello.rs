@@ -16,7 +16,7 @@ pub struct ServerHello {
 }
 
 impl ServerHello {
-    /// Parses the message without its handshake header, as far as it goes.
+    /// Parses the message without its handshake header, up to its last byte.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let mut reader = ByteReader::new(body);
         let legacy_version = TlsVersion(reader.u16()?);

@@ -15,7 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 /// A response that takes longer than this ends the program.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// ConnectionPlan to open.
+/// Connections to open.
 pub struct ConnectionPlan {
     pub to: SocketAddr,
     pub hosts: u64,

@@ -68,13 +68,13 @@ fn set_up(cgroup: &BenchCgroup, rounds: usize) -> Result {
         let mut took = |step: usize, since: Instant| ms[step].push(since.elapsed().as_secs_f64() * 1e3);
         let started = Instant::now();
         let config = ProcessTracerConfig { cmdline: true, failed_calls: false };
-        let mut probe = ProcessTracer::load(config).map_err(|error| error.to_string())?;
+        let mut tracer = ProcessTracer::load(config).map_err(|error| error.to_string())?;
         took(0, started);
         let started = Instant::now();
-        probe.attach(directory.as_fd()).map_err(|error| error.to_string())?;
+        tracer.attach(directory.as_fd()).map_err(|error| error.to_string())?;
         took(1, started);
         let started = Instant::now();
-        drop(probe);
+        drop(tracer);
         took(2, started);
     }
     let steps = ["load", "attach", "detach and unload"].iter().zip(&ms);
@@ -96,12 +96,12 @@ fn print(name: &str, ns: &[Vec<f64>]) {
 }
 
 fn measure(cgroup: &BenchCgroup, setting: ProcessSetting, case: &mut CallCase) -> Result<f64> {
-    let mut probe = None;
+    let mut tracer = None;
     if setting != ProcessSetting::Without {
         let config = ProcessTracerConfig { cmdline: true, failed_calls: setting == ProcessSetting::FailedCalls };
         let mut loaded = ProcessTracer::load(config).map_err(|error| error.to_string())?;
         loaded.attach(cgroup.directory()?.as_fd()).map_err(|error| error.to_string())?;
-        probe = Some(loaded);
+        tracer = Some(loaded);
     }
     if setting != ProcessSetting::Outside {
         cgroup.enter()?;
@@ -109,8 +109,8 @@ fn measure(cgroup: &BenchCgroup, setting: ProcessSetting, case: &mut CallCase) -
     // The first calls fill tables and caches.
     let outcome = repeat(case, TIMES / 10).and_then(|_| repeat(case, TIMES));
     cgroup.leave()?;
-    if let Some(probe) = &mut probe {
-        probe.poll(&mut drop);
+    if let Some(tracer) = &mut tracer {
+        tracer.poll(&mut drop);
     }
     outcome
 }

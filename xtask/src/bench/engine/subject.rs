@@ -33,7 +33,7 @@ pub struct BenchSubject {
     /// Name in the output.
     pub name: &'static str,
     program: OwnedFd,
-    keeper: SubjectOwner,
+    owner: SubjectOwner,
 }
 
 enum SubjectOwner {
@@ -68,11 +68,11 @@ pub struct RunTime {
 impl BenchSubject {
     /// netwatch's own classifier.
     pub fn netwatch(name: &'static str, config: &KernelMeterConfig) -> Result<Self> {
-        let probe = KernelMeter::load(config).map_err(|error| error.to_string())?;
-        let program = probe.named_programs().find(|(name, _)| *name == ENTRY);
+        let meter = KernelMeter::load(config).map_err(|error| error.to_string())?;
+        let program = meter.named_programs().find(|(name, _)| *name == ENTRY);
         let (_, program) = program.ok_or_else(|| format!("the classifier has no program {ENTRY}"))?;
         let program = duplicate(program)?;
-        Ok(Self { name, program, keeper: SubjectOwner::Netwatch(Box::new(probe)) })
+        Ok(Self { name, program, owner: SubjectOwner::Netwatch(Box::new(meter)) })
     }
 
     /// A program of any object, with maps of the sizes that the object states.
@@ -85,7 +85,7 @@ impl BenchSubject {
         Ok(Self {
             name,
             program,
-            keeper: SubjectOwner::Other { object: Box::new(object), entry: foreign.program.clone() },
+            owner: SubjectOwner::Other { object: Box::new(object), entry: foreign.program.clone() },
         })
     }
 
@@ -104,10 +104,10 @@ impl BenchSubject {
         format!("cannot run {}: {error}", self.name)
     }
 
-    /// The probe, if the subject is netwatch.
-    pub fn probe(&mut self) -> Option<&mut KernelMeter> {
-        match &mut self.keeper {
-            SubjectOwner::Netwatch(probe) => Some(probe),
+    /// The meter, if the subject is netwatch.
+    pub fn meter(&mut self) -> Option<&mut KernelMeter> {
+        match &mut self.owner {
+            SubjectOwner::Netwatch(meter) => Some(meter),
             SubjectOwner::Other { .. } => None,
         }
     }
@@ -116,10 +116,10 @@ impl BenchSubject {
     /// clsact.
     pub fn attach(&mut self, interface: &str) -> Result {
         let failed = |error: &dyn std::fmt::Display| format!("cannot attach to {interface}: {error}");
-        match &mut self.keeper {
-            SubjectOwner::Netwatch(probe) => {
+        match &mut self.owner {
+            SubjectOwner::Netwatch(meter) => {
                 let ifindex = if_nametoindex(interface).map_err(|error| failed(&error))?;
-                probe.attach_link(ifindex).map_err(|error| error.to_string())
+                meter.attach_link(ifindex).map_err(|error| error.to_string())
             }
             SubjectOwner::Other { object, entry } => {
                 tc::qdisc_add_clsact(interface).map_err(|error| failed(&error))?;
@@ -130,8 +130,8 @@ impl BenchSubject {
 
     /// Runs so far and their time, in both directions; they increase while statistics are on.
     pub fn run_time(&self) -> Result<RunTime> {
-        let programs: Vec<BorrowedFd<'_>> = match &self.keeper {
-            SubjectOwner::Netwatch(probe) => probe.named_programs().map(|(_, program)| program).collect(),
+        let programs: Vec<BorrowedFd<'_>> = match &self.owner {
+            SubjectOwner::Netwatch(meter) => meter.named_programs().map(|(_, program)| program).collect(),
             SubjectOwner::Other { .. } => vec![self.program()],
         };
         let mut sum = RunTime::default();
@@ -145,18 +145,18 @@ impl BenchSubject {
 
     /// Reads the rings, as netwatch does on a timer.
     pub fn poll(&mut self) -> Result {
-        match &mut self.keeper {
-            SubjectOwner::Netwatch(probe) => probe.poll(&mut drop).map_err(|error| error.to_string()),
+        match &mut self.owner {
+            SubjectOwner::Netwatch(meter) => meter.poll(&mut drop).map_err(|error| error.to_string()),
             SubjectOwner::Other { .. } => Ok(()),
         }
     }
 
     /// Counts since the last call; `None` if the subject is not netwatch.
     pub fn counted(&mut self) -> Result<Option<CountedPackets>> {
-        let SubjectOwner::Netwatch(probe) = &mut self.keeper else { return Ok(None) };
+        let SubjectOwner::Netwatch(meter) = &mut self.owner else { return Ok(None) };
         let mut counted = CountedPackets::default();
         let mut flows = HashSet::new();
-        let drained = probe.drain(&mut |increment| {
+        let drained = meter.drain(&mut |increment| {
             let packets = increment.counters.egress.skbs + increment.counters.ingress.skbs;
             counted.packets += packets;
             match increment.traffic {

@@ -29,7 +29,7 @@ const CHECK_INTERVAL_MS: u16 = 1000;
 /// What the event loop receives.
 #[derive(Debug)]
 pub(in crate::commands::run) enum HostEvent {
-    /// A change of the host could not be followed. The run goes on, and its report gets a note.
+    /// A change of the host could not be followed. The run continues, and its report gets a note.
     Failed(Error),
     /// The host's firewall may have changed, so its rules have to be checked.
     FirewallChanged,

@@ -99,7 +99,7 @@ fn udp_counts_are_exact_with_clsact() {
 fn the_loopback_counts_once_and_its_opener_is_local() {
     with_link(|link| {
         let Some(meter) = default_meter() else { return };
-        let (increments, _probe) = measured(link, meter, |link| {
+        let (increments, _meter) = measured(link, meter, |link| {
             link.in_target(|| {
                 let server = UdpSocket::bind("127.0.0.1:4000").expect("bound");
                 let client = UdpSocket::bind("127.0.0.1:5000").expect("bound");

@@ -34,7 +34,7 @@ impl<'a> ScratchMap<'a> {
         let path = format!("/proc/self/fdinfo/{}", meter.loaded.map("SCRATCH").as_raw_fd());
         let text = std::fs::read_to_string(path).expect("fdinfo");
         let field = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("told");
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("a field of fdinfo");
             value.trim().parse::<u32>().expect("a number")
         };
         let size = field("value_size:").next_multiple_of(8) as usize;

@@ -121,11 +121,11 @@ impl CostBench {
 
     /// CPU time of one drain, nanoseconds.
     fn drain(&mut self, sink: &mut impl FnMut(flow::Increment)) -> Result<f64> {
-        let Some(probe) = self.subject.probe() else { return Ok(f64::NAN) };
+        let Some(meter) = self.subject.meter() else { return Ok(f64::NAN) };
         let (mut progress, mut total, mut is_more) = (DrainProgress::default(), 0.0, true);
         while is_more {
             let (started, before) = (Instant::now(), cpu::time()?);
-            is_more = probe.drain_part(&mut progress, sink).map_err(|error| error.to_string())?;
+            is_more = meter.drain_part(&mut progress, sink).map_err(|error| error.to_string())?;
             let took = cpu::time()? - before;
             let pause = Pause { wall_ms: started.elapsed().as_secs_f64() * 1e3, cpu_ms: took.as_secs_f64() * 1e3 };
             if pause.wall_ms > self.longest.wall_ms {

@@ -35,9 +35,9 @@ pub fn measure(options: &EngineOptions) -> Result {
     let driver = Driver::new(&options.reference.0, subject.program())?;
     let frame = frames::tcp4();
     driver.steer(&frame, 0, FLOWS)?;
-    let Some(probe) = subject.probe() else { return Ok(()) };
+    let Some(meter) = subject.meter() else { return Ok(()) };
     let started = Instant::now();
-    let sums = count_and_drain(probe, &driver, &frame)?;
+    let sums = count_and_drain(meter, &driver, &frame)?;
     let per_second = f64::from(sums.drains) / started.elapsed().as_secs_f64();
     let sent = CHUNK * CHUNKS;
     let wrong = sums.flows.values().filter(|packets| **packets != sent / FLOWS).count();
@@ -49,7 +49,7 @@ pub fn measure(options: &EngineOptions) -> Result {
     Ok(())
 }
 
-fn count_and_drain(probe: &mut KernelMeter, driver: &Driver, frame: &BenchFrame) -> Result<RaceSums> {
+fn count_and_drain(meter: &mut KernelMeter, driver: &Driver, frame: &BenchFrame) -> Result<RaceSums> {
     let cpus = cpu::available()?;
     let finished = AtomicBool::new(false);
     let mut sums = RaceSums::default();
@@ -63,10 +63,10 @@ fn count_and_drain(probe: &mut KernelMeter, driver: &Driver, frame: &BenchFrame)
         while !finished.load(Ordering::Acquire) {
             next += PERIOD;
             thread::sleep(next.saturating_duration_since(Instant::now()));
-            sums.drain(probe)?;
+            sums.drain(meter)?;
         }
         packets.join().map_err(|_| "a thread panicked")??;
-        sums.drain(probe)
+        sums.drain(meter)
     })?;
     Ok(sums)
 }
@@ -81,9 +81,9 @@ fn send(cpus: &[usize], driver: &Driver, frame: &BenchFrame) -> Result {
 }
 
 impl RaceSums {
-    fn drain(&mut self, probe: &mut KernelMeter) -> Result {
-        probe.poll(&mut drop).map_err(|error| error.to_string())?;
-        let drained = probe.drain(&mut |increment| {
+    fn drain(&mut self, meter: &mut KernelMeter) -> Result {
+        meter.poll(&mut drop).map_err(|error| error.to_string())?;
+        let drained = meter.drain(&mut |increment| {
             let packets = increment.counters.egress.skbs + increment.counters.ingress.skbs;
             self.packets += packets;
             *self.flows.entry(increment.traffic).or_default() += packets;

@@ -71,7 +71,7 @@ impl CaseBench {
     /// finds it nearly full.
     fn warm_up(&mut self, case: &FrameCase) -> Result {
         const DOUBLINGS: usize = 8;
-        let is_large = case.flows.is_some_and(|flows| flows > 4096) && self.subject.probe().is_some();
+        let is_large = case.flows.is_some_and(|flows| flows > 4096) && self.subject.meter().is_some();
         for _ in 0..if is_large { DOUBLINGS } else { 1 } {
             self.run(case)?;
             std::thread::sleep(std::time::Duration::from_millis(if is_large { 100 } else { 0 }));

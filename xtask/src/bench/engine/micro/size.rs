@@ -11,11 +11,11 @@ use crate::Result;
 /// Prints a line for each program of netwatch, of the object of `--object`, and of the reference.
 pub fn print(options: &EngineOptions) -> Result {
     println!("{:32} {:>10} {:>14} {:>14}", "program", "verified", "BPF code, B", "machine code, B");
-    let probe = KernelMeter::load(&KernelMeterConfig::default()).map_err(|error| error.to_string())?;
-    let mut programs: Vec<_> = probe.named_programs().collect();
+    let meter = KernelMeter::load(&KernelMeterConfig::default()).map_err(|error| error.to_string())?;
+    let mut programs: Vec<_> = meter.named_programs().collect();
     programs.sort_by_key(|(name, _)| *name);
     programs.iter().try_for_each(|(name, program)| line(&format!("netwatch {name}"), *program))?;
-    let total = probe.verified_instructions().map_err(|error| error.to_string())?;
+    let total = meter.verified_instructions().map_err(|error| error.to_string())?;
     println!("{:32} {total:10}", "netwatch, all");
     if let Some(foreign) = &options.foreign {
         let mut object = subject::load(&foreign.object)?;
